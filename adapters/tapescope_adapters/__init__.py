@@ -1,0 +1,1 @@
+"""The stores of tapescope. The platform finds them by URL scheme, through entry points."""

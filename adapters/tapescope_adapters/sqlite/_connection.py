@@ -1,0 +1,111 @@
+"""SQLite connections: aiosqlite's thread, a whole function at a time."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import aiosqlite
+
+from tapescope.errors import StoreConfigError
+from tapescope.flush import FlushRefused, StoreAway
+
+__all__ = ["Connection", "check_folder", "connect", "translate"]
+
+T = TypeVar("T")
+
+_REFUSED = {
+    sqlite3.SQLITE_CONSTRAINT,
+    sqlite3.SQLITE_MISMATCH,
+    sqlite3.SQLITE_TOOBIG,
+    sqlite3.SQLITE_RANGE,
+    sqlite3.SQLITE_ERROR,
+}
+_UNUSABLE = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}
+
+
+class Connection(aiosqlite.Connection):
+    """A connection with its thread, which never keeps the interpreter from ending."""
+
+    def __init__(self, connector: Callable[[], sqlite3.Connection]) -> None:
+        super().__init__(connector, iter_chunk_size=64)
+        self._thread.daemon = True
+
+    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run ``work`` in the connection's thread: one hop, however many statements it takes.
+
+        Raises ``StoreAway`` and ``FlushRefused`` for the driver's errors.
+        """
+        try:
+            done: T = await self._execute(work, self._conn)
+        except sqlite3.Error as error:
+            raise translate(error) from error
+        return done
+
+
+def translate(error: sqlite3.Error) -> Exception:
+    """The port's error for one of the driver's."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    if isinstance(error, sqlite3.ProgrammingError | sqlite3.DataError) or code in _REFUSED:
+        return FlushRefused(str(error))
+    if code in _UNUSABLE:
+        return StoreConfigError(
+            f"The file is no usable SQLite database ({error}). Name another file, or restore a backup."
+        )
+    return StoreAway(str(error))  # locked, full disk, input/output: it may pass
+
+
+async def connect(path: str, *, synchronous: str, writes: bool) -> Connection:
+    """Open a connection and set it up. ``path`` may be ``:memory:``.
+
+    Raises ``StoreConfigError`` for a path that cannot be used.
+    """
+    connection = Connection(
+        partial(
+            sqlite3.connect,
+            path,
+            timeout=2.0,
+            isolation_level=None,  # transactions are begun by hand: BEGIN IMMEDIATE
+            cached_statements=256,
+            check_same_thread=False,
+        )
+    )
+    try:
+        await connection
+    except sqlite3.Error as error:
+        raise StoreConfigError(
+            f"The SQLite file {path} cannot be opened ({error}). Check that its folder exists and "
+            "that this user may write there."
+        ) from error
+
+    def set_up(conn: sqlite3.Connection) -> None:
+        if path != ":memory:":
+            conn.execute("PRAGMA journal_mode = WAL").fetchone()
+            conn.execute("PRAGMA wal_autocheckpoint = 0")  # a thread of its own does it
+            conn.execute("PRAGMA journal_size_limit = 67108864")
+        conn.execute(f"PRAGMA synchronous = {synchronous}")
+        conn.execute("PRAGMA temp_store = MEMORY")
+        if not writes:
+            conn.execute("PRAGMA query_only = ON")
+
+    try:
+        await connection.run(set_up)
+    except FlushRefused as error:
+        await connection.close()
+        raise StoreConfigError(f"The SQLite file {path} cannot be set up ({error}).") from error
+    except BaseException:
+        await connection.close()
+        raise
+    return connection
+
+
+def check_folder(path: str) -> None:
+    """Raises ``StoreConfigError`` when the file's folder is not there."""
+    folder = Path(path).absolute().parent
+    if not folder.is_dir():
+        raise StoreConfigError(
+            f"The folder {str(folder)!r} of the SQLite file does not exist. Make it, or name another."
+        )

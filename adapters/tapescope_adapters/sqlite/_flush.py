@@ -1,0 +1,262 @@
+"""One flush in the database thread: as few statements as will do, for each gives the GIL away.
+
+The fast path is BEGIN, one statement a kind of row, COMMIT; counts tell whether all went well. Only
+when one does not match is it asked which rows are missing, and why.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain, repeat
+from typing import Any
+
+from tapescope._json import decode, encode
+from tapescope.flush import (
+    CancelAnswer,
+    CancelRow,
+    CancelState,
+    ClaimAnswer,
+    ClaimRow,
+    CreateRow,
+    Flush,
+    FlushAnswer,
+    RefusedRow,
+)
+from tapescope.store import StoreLimits
+from tapescope.tape import FINAL, DropReason, Outcome
+from tapescope.tasks import CancelReason, CancelRequest
+from tapescope_adapters._sql import Queries
+from tapescope_adapters.sqlite._rows import find_idempotent
+
+__all__ = ["Writing"]
+
+
+class Writing:
+    """Writes flushes on one connection; used in that connection's thread only."""
+
+    def __init__(self, queries: Queries, limits: StoreLimits, now: Callable[[], int]) -> None:
+        self._sql = queries
+        self._limits = limits
+        self._now = now
+        self._padded: dict[tuple[str, int, int], str] = {}
+
+    def write(self, conn: sqlite3.Connection, flush: Flush) -> FlushAnswer:
+        """Carry out a flush in one transaction."""
+        answer = FlushAnswer(self._now())
+        conn.execute("BEGIN IMMEDIATE")
+        try:
+            if flush.creates:
+                self._create(conn, flush.creates, answer)
+            if flush.claims:
+                answer.claims = self._claim(conn, flush.claims, answer.now)
+            if flush.rows:
+                stored = self._execute(conn, "append_events", 8, flush.rows)
+                if stored != len(flush.rows):
+                    answer.refused = self._refuse(conn, flush)
+            if flush.cancels:
+                answer.cancels = [self._cancel(conn, row) for row in flush.cancels]
+            conn.execute("COMMIT")
+        finally:
+            if conn.in_transaction:
+                conn.execute("ROLLBACK")
+        return answer
+
+    def _execute(
+        self, conn: sqlite3.Connection, name: str, width: int, rows: Sequence[Sequence[Any]]
+    ) -> int:
+        """One statement for many rows, padded to a power of two so that its text stays cached."""
+        height = 1 << (len(rows) - 1).bit_length()
+        sql = self._padded.get((name, width, height))
+        if sql is None:
+            row = f"({', '.join('?' * width)})"
+            sql = self._sql[name].replace("/*rows*/", ", ".join([row] * height))
+            self._padded[name, width, height] = sql
+        padding = repeat(None, (height - len(rows)) * width)
+        return conn.execute(sql, tuple(chain(chain.from_iterable(rows), padding))).rowcount
+
+    # --- creates ----------------------------------------------------------------------------------
+
+    def _create(
+        self, conn: sqlite3.Connection, rows: Sequence[CreateRow], answer: FlushAnswer
+    ) -> None:
+        keys = [0] * len(rows)
+        plain: list[int] = []
+        for place, row in enumerate(rows):
+            if row.idempotency_key is None:
+                plain.append(place)
+                continue
+            found = find_idempotent(conn, self._sql, row.op, row.idempotency_key)
+            if found is None:
+                (keys[place],) = self._insert(conn, [row], answer.now)
+            else:
+                answer.existing[place] = found
+        if plain:
+            inserted = self._insert(conn, [rows[place] for place in plain], answer.now)
+            for place, key in zip(plain, inserted, strict=True):
+                keys[place] = key
+        answer.keys = keys
+
+    def _insert(
+        self, conn: sqlite3.Connection, rows: Sequence[CreateRow], now: int
+    ) -> Iterable[int]:
+        self._execute(conn, "insert_tasks", 9, [(*row, now) for row in rows])
+        last: int = conn.execute("SELECT last_insert_rowid()").fetchone()[0]
+        return range(last - len(rows) + 1, last + 1)
+
+    # --- claims -----------------------------------------------------------------------------------
+
+    def _claim(
+        self, conn: sqlite3.Connection, rows: Sequence[ClaimRow], now: int
+    ) -> list[ClaimAnswer | None]:
+        first: dict[int, ClaimRow] = {}
+        for row in rows:
+            first.setdefault(row.key, row)  # a second claim of one task in a flush has lost
+        tried = list(first.values())
+        won = self._execute(
+            conn,
+            "claim_tasks",
+            5,
+            [(row.key, row.attempt, row.owner, row.lease, now) for row in tried],
+        )
+        if won != len(tried):
+            keys = encode(list(first), "keys")
+            holders = {
+                key: (attempt, owner, status)
+                for key, attempt, owner, status in conn.execute(self._sql["find_claimed"], (keys,))
+            }
+            tried = [
+                row
+                for row in tried
+                if holders.get(row.key) == (row.attempt + 1, row.owner, "running")
+            ]
+        answers: dict[int, ClaimAnswer] = {}
+        if tried:
+            self._execute(
+                conn,
+                "start_attempts",
+                5,
+                [(row.key, row.attempt, row.owner, row.ts, row.body) for row in tried],
+            )
+            again = encode([row.key for row in tried if row.attempt], "keys")
+            ends = dict(conn.execute(self._sql["find_started"], (again,)).fetchall())
+            for row in tried:
+                answers[row.key] = ClaimAnswer(
+                    row.attempt + 1, now, now + row.lease, ends.get(row.key, 1)
+                )
+        return [answers.get(row.key) if first[row.key] is row else None for row in rows]
+
+    # --- rows that the guard left out -------------------------------------------------------------
+
+    def _refuse(self, conn: sqlite3.Connection, flush: Flush) -> list[RefusedRow]:
+        """Say why rows are missing from the tapes, and quarantine and count them."""
+        firsts: dict[Any, int] = {}
+        for place, writer in enumerate(flush.writers):
+            firsts.setdefault(writer, place)
+        asked = [
+            (row.key, row.seq, row.attempt, row.offer, writer.task_id)
+            for writer, row in ((w, flush.rows[place]) for w, place in firsts.items())
+        ]
+        found = conn.execute(self._sql["examine_refused"], (encode(asked, "rows"),)).fetchone()[0]
+        states: list[_State] = [_State(*state[1:]) for state in decode(found)]
+        of_writer = dict(zip(firsts, states, strict=True))
+        refused: list[RefusedRow] = []
+        kept: list[tuple[Any, ...]] = []
+        counts: Counter[tuple[str, int, str, str, str]] = Counter()
+        last_offers: dict[tuple[str, int, str, str, str], int] = {}
+        unknown: int | None = None
+        for place, (row, writer) in enumerate(zip(flush.rows, flush.writers, strict=True)):
+            state = of_writer[writer]
+            if state.stored:
+                continue
+            reason = state.reason(row.attempt, row.type, row.body)
+            outcome = state.outcome
+            refused.append(RefusedRow(place, reason, state.op, outcome, state.last_seq or 0))
+            if reason is None:
+                continue
+            name = writer.task_id
+            if reason is DropReason.UNKNOWN_TASK:
+                if unknown is None:
+                    unknown = int(conn.execute(self._sql["count_unknown"]).fetchone()[0])
+                room = unknown < self._limits.quarantine_unknown
+                unknown += 1
+                name = name if room else ""
+            else:
+                room = state.dropped < self._limits.quarantine_per_task
+                state.dropped += 1
+            if room:
+                late = row.ts - state.last_ts if outcome is not None else None
+                kept.append(
+                    (writer.task_id, row.attempt, row.offer, row.owner, row.type, reason.value)
+                    + (row.ts, late, writer.trace_id, row.body)
+                )
+            key = (name, row.attempt, reason.value, row.type, outcome or "open")
+            counts[key] += 1
+            last_offers[key] = row.offer
+        if kept:
+            conn.execute(self._sql["quarantine"], (encode(kept, "drops"),))
+        if counts:
+            rows = [(*key, n, last_offers[key]) for key, n in counts.items()]
+            conn.execute(self._sql["count_drops"], (encode(rows, "drops"),))
+        return refused
+
+    # --- cancels ----------------------------------------------------------------------------------
+
+    def _cancel(self, conn: sqlite3.Connection, row: CancelRow) -> CancelAnswer | None:
+        met = conn.execute(self._sql["lock_for_cancel"], (row.task_id,)).fetchone()
+        if met is None:
+            return None
+        key, op, status, attempt, owner, reason, message, by, at, last_seq = met
+        request = None if at is None else CancelRequest(CancelReason(reason), message, by, at)
+        if status not in ("pending", "running"):
+            return CancelAnswer(CancelState.TERMINAL, op, owner, attempt, request, last_seq)
+        if request is not None:
+            return CancelAnswer(CancelState.ALREADY_RECORDED, op, owner, attempt, request, last_seq)
+        request = CancelRequest(CancelReason(row.reason), row.message, row.by, row.ts)
+        conn.execute(self._sql["record_cancel"], (row.reason, row.message, row.by, row.ts, key))
+        if status == "running":
+            return CancelAnswer(CancelState.RECORDED, op, owner, attempt, request, last_seq)
+        conn.execute(self._sql["append_cancelled_final"], (row.ts, row.body, key))
+        return CancelAnswer(CancelState.CANCELLED, op, owner, attempt, request, last_seq + 1)
+
+
+class _State:
+    """What a refused writer met: its task, and the end of its tape."""
+
+    def __init__(
+        self,
+        stored: int,
+        op: str | None,
+        status: str | None,
+        attempt: int | None,
+        last_seq: int | None,
+        last_type: str | None,
+        last_attempt: int | None,
+        last_ts: int | None,
+        final: str | None,
+        dropped: int | None,
+    ) -> None:
+        self.stored = bool(stored)
+        self.op = op
+        self.attempt = attempt
+        self.last_seq = last_seq
+        self.last_attempt = last_attempt
+        self.last_ts = last_ts or 0
+        self.final = final
+        self.dropped = dropped or 0
+        self.outcome = (
+            Outcome(status) if status is not None and status not in ("pending", "running") else None
+        )
+
+    def reason(self, attempt: int, type: str, body: str) -> DropReason | None:
+        """The first reason that fits, in their order; ``None``: the tape's own final, again."""
+        if self.attempt is None:
+            return DropReason.UNKNOWN_TASK
+        if attempt != self.attempt or self.outcome is None:
+            return DropReason.STALE_ATTEMPT
+        if type != FINAL:
+            return DropReason.AFTER_TERMINAL
+        if self.last_attempt == attempt and self.final == body:
+            return None
+        return DropReason.DUPLICATE_FINAL

@@ -1,0 +1,173 @@
+"""Reading rows: SQLite's tuples to the port's frozen values; used in a connection's thread."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from tapescope._json import decode, encode
+from tapescope.flush import AttemptState
+from tapescope.tape import DroppedEvent, DropReason, Event, QuarantinePage, TapePage
+from tapescope.tasks import CancelReason, CancelRequest, Task, TaskStatus
+from tapescope_adapters._sql import Queries
+
+__all__ = [
+    "count_tasks",
+    "find_idempotent",
+    "get_task",
+    "list_tasks",
+    "load_attempt",
+    "read_cancels",
+    "read_quarantine",
+    "read_tape",
+]
+
+_TASK: Final = (
+    "id, task_id, op, params, status, attempt, owner, created_at, run_at, claimed_at, finished_at, "
+    "lease_expires_at, timeout_s, retries, idempotency_key, traceparent, cancel_reason, "
+    "cancel_message, cancel_by, cancel_requested_at, error_code"
+)
+_BEYOND_ANY_ID: Final = "g"  # ids are hexadecimal
+
+
+def _task(row: Sequence[Any]) -> Task:
+    reason, message, by, at, error_code = row[16:]
+    return Task(
+        key=row[0],
+        task_id=row[1],
+        op=row[2],
+        params=decode(row[3]),
+        status=TaskStatus(row[4]),
+        attempt=row[5],
+        owner=row[6],
+        created_at=row[7],
+        run_at=row[8],
+        claimed_at=row[9],
+        finished_at=row[10],
+        lease_expires_at=row[11],
+        timeout=row[12],
+        retries=row[13],
+        idempotency_key=row[14],
+        traceparent=row[15],
+        cancel=None if at is None else CancelRequest(CancelReason(reason), message, by, at),
+        error_code=error_code,
+    )
+
+
+def get_task(conn: sqlite3.Connection, sql: Queries, task_id: str) -> Task | None:
+    """The task of this id."""
+    row = conn.execute(sql["get_task"].replace("/*task*/", _TASK), (task_id,)).fetchone()
+    return None if row is None else _task(row)
+
+
+def find_idempotent(conn: sqlite3.Connection, sql: Queries, op: str, key: str) -> Task | None:
+    """The task that holds this op's idempotency key."""
+    row = conn.execute(sql["find_idempotent"].replace("/*task*/", _TASK), (op, key)).fetchone()
+    return None if row is None else _task(row)
+
+
+def list_tasks(
+    conn: sqlite3.Connection,
+    sql: Queries,
+    status: TaskStatus | None,
+    op: str | None,
+    limit: int,
+    before: str | None,
+) -> list[Task]:
+    """Tasks older than ``before``, newest first."""
+    wanted: list[Any] = [_BEYOND_ANY_ID if before is None else before]
+    clause = ""
+    if status is not None:
+        clause += " AND status = ?"
+        wanted.append(status.value)
+    if op is not None:
+        clause += " AND op = ?"
+        wanted.append(op)
+    text = sql["list_tasks"].replace("/*task*/", _TASK).replace("/*and*/", clause)
+    return [_task(row) for row in conn.execute(text, (*wanted, limit))]
+
+
+def count_tasks(conn: sqlite3.Connection, sql: Queries, op: str | None) -> dict[TaskStatus, int]:
+    """How many tasks there are of each status that occurs."""
+    clause, wanted = ("", ()) if op is None else ("WHERE op = ?", (op,))
+    rows = conn.execute(sql["count_tasks"].replace("/*where*/", clause), wanted)
+    return {TaskStatus(status): count for status, count in rows}
+
+
+def read_tape(
+    conn: sqlite3.Connection, sql: Queries, task_id: str, after_seq: int, limit: int
+) -> TapePage | None:
+    """A page of a tape and where its end is, as of one moment."""
+    conn.execute("BEGIN")
+    try:
+        end = conn.execute(sql["read_tape_end"], (task_id,)).fetchone()
+        if end is None:
+            return None
+        key, last_seq, final_seq, dropped = end
+        rows = conn.execute(sql["read_tape"], (key, after_seq, limit)).fetchall()
+    finally:
+        conn.execute("COMMIT")
+    events = tuple(
+        Event(seq, type_, ts, attempt, decode(body)) for seq, type_, ts, attempt, body in rows
+    )
+    return TapePage(task_id, events, last_seq or 0, final_seq, dropped)
+
+
+def read_quarantine(
+    conn: sqlite3.Connection, sql: Queries, task_id: str | None, after: int, limit: int
+) -> QuarantinePage:
+    """A page of dropped events, and how many more were counted than are kept."""
+    conn.execute("BEGIN")
+    try:
+        one = () if task_id is None else (task_id,)
+        rows = conn.execute(
+            sql["read_quarantine"].replace("/*and*/", "AND task_id = ?" if one else ""),
+            (after, *one, limit + 1),
+        ).fetchall()
+        where = "WHERE task_id = ?" if one else ""
+        kept = conn.execute(sql["count_quarantine"].replace("/*where*/", where), one).fetchone()[0]
+        counts: Mapping[str, int] = dict(
+            conn.execute(sql["count_dropped"].replace("/*where*/", where), one).fetchall()
+        )
+    finally:
+        conn.execute("COMMIT")
+    drops = tuple(
+        DroppedEvent(
+            task_id=name,
+            attempt=attempt,
+            type=type_,
+            reason=DropReason(reason),
+            ts=ts,
+            late_s=None if late is None else late / 1e6,
+            trace_id=trace_id,
+            body=decode(body),
+        )
+        for _, name, attempt, type_, reason, ts, late, trace_id, body in rows[:limit]
+    )
+    return QuarantinePage(
+        drops,
+        overflow=max(0, sum(counts.values()) - kept),
+        next=rows[limit - 1][0] if len(rows) > limit else None,
+        counts={DropReason(reason): n for reason, n in counts.items()},
+    )
+
+
+def read_cancels(
+    conn: sqlite3.Connection, sql: Queries, owners: Sequence[str]
+) -> list[tuple[str, str, CancelRequest]]:
+    """The running tasks of these owners that somebody wants cancelled."""
+    return [
+        (task_id, owner, CancelRequest(CancelReason(reason), message, by, at))
+        for task_id, owner, reason, message, by, at in conn.execute(
+            sql["read_cancels"], (encode(list(owners), "owners"),)
+        )
+    ]
+
+
+def load_attempt(
+    conn: sqlite3.Connection, sql: Queries, task_id: str, attempt: int
+) -> AttemptState | None:
+    """Where the tape ends, and what the attempt offered last."""
+    row = conn.execute(sql["load_attempt"], {"task_id": task_id, "attempt": attempt}).fetchone()
+    return None if row is None else AttemptState(*row)

@@ -1,0 +1,66 @@
+"""Numbered migrations, applied under the write lock."""
+
+from __future__ import annotations
+
+import sqlite3
+from importlib.resources import files
+
+from tapescope.errors import SchemaTooNew, SchemaTooOld, StoreConfigError
+
+__all__ = ["migrate"]
+
+
+def _migrations() -> dict[int, str]:
+    folder = files("tapescope_adapters.sqlite") / "sql" / "migrations"
+    return {
+        int(entry.name[:4]): entry.read_text()
+        for entry in sorted(folder.iterdir(), key=lambda entry: entry.name)
+        if entry.name.endswith(".sql")
+    }
+
+
+def migrate(conn: sqlite3.Connection, *, auto: bool) -> None:
+    """Bring the schema up to date. The version is the file's own ``user_version``.
+
+    Raises ``SchemaTooNew``, and with ``auto`` off ``SchemaTooOld``.
+    """
+    if sqlite3.sqlite_version_info < (3, 38):
+        raise StoreConfigError(
+            f"SQLite {sqlite3.sqlite_version} is too old: 3.38 or newer is needed. "
+            "Use a newer Python build, or the PostgreSQL store."
+        )
+    steps = _migrations()
+    known = max(steps)
+    found = _version(conn)
+    if found > known:
+        raise SchemaTooNew(found, known)
+    if found == known:
+        return
+    if not auto:
+        raise SchemaTooOld(found, known)
+    conn.execute("BEGIN IMMEDIATE")
+    try:
+        for number in range(_version(conn) + 1, known + 1):  # read again: another may have migrated
+            for statement in _statements(steps[number]):
+                conn.execute(statement)
+            conn.execute(f"PRAGMA user_version = {number}")
+        conn.execute("COMMIT")
+    finally:
+        if conn.in_transaction:
+            conn.execute("ROLLBACK")
+
+
+def _version(conn: sqlite3.Connection) -> int:
+    return int(conn.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _statements(script: str) -> list[str]:
+    """Split a script; ``executescript`` would commit the transaction that must hold it all."""
+    found: list[str] = []
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            found.append(statement)
+            statement = ""
+    return found

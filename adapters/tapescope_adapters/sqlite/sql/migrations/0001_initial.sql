@@ -1,0 +1,174 @@
+-- Tasks, tapes, and what was kept off them. Times are integer microseconds since the Unix epoch.
+-- The triggers hold the invariants I1 to I5 against any session, not only against tapescope's own.
+
+-- AUTOINCREMENT: a key is never given to another task, so a late event cannot reach the wrong tape.
+CREATE TABLE tasks (
+    id                  INTEGER PRIMARY KEY AUTOINCREMENT,
+    task_id             TEXT    NOT NULL,
+    op                  TEXT    NOT NULL,
+    status              TEXT    NOT NULL DEFAULT 'pending',
+    attempt             INTEGER NOT NULL DEFAULT 0,
+    owner               TEXT,
+    params              TEXT    NOT NULL DEFAULT '{}',
+    timeout_s           REAL,
+    retries             INTEGER NOT NULL DEFAULT 0,
+    retries_spent       INTEGER NOT NULL DEFAULT 0,
+    idempotency_key     TEXT,
+    traceparent         TEXT,
+    created_at          INTEGER NOT NULL,
+    run_at              INTEGER NOT NULL,
+    claimed_at          INTEGER,
+    finished_at         INTEGER,
+    lease_expires_at    INTEGER,
+    cancel_reason       TEXT,
+    cancel_message      TEXT,
+    cancel_by           TEXT,
+    cancel_requested_at INTEGER,
+    error_code          TEXT,
+    CONSTRAINT tasks_task_id_unique UNIQUE (task_id),
+    CONSTRAINT tasks_status_known
+        CHECK (status IN ('pending', 'running', 'succeeded', 'failed', 'cancelled'))
+);
+
+CREATE UNIQUE INDEX tasks_idempotency_key_unique
+    ON tasks (op, idempotency_key) WHERE idempotency_key IS NOT NULL;
+CREATE INDEX tasks_status_task_id ON tasks (status, task_id);
+CREATE INDEX tasks_due ON tasks (run_at) WHERE status = 'pending';
+CREATE INDEX tasks_lease ON tasks (lease_expires_at) WHERE status = 'running';
+CREATE INDEX tasks_to_cancel ON tasks (owner)
+    WHERE status = 'running' AND cancel_requested_at IS NOT NULL;
+
+-- Append-only with an integer key: the physical layout decides the rate of inserts.
+CREATE TABLE events (
+    n         INTEGER PRIMARY KEY,
+    task      INTEGER NOT NULL,
+    seq       INTEGER NOT NULL,
+    attempt   INTEGER NOT NULL,
+    offer     INTEGER NOT NULL,
+    type      TEXT    NOT NULL,
+    ts        INTEGER NOT NULL,
+    body      TEXT    NOT NULL,
+    hash      BLOB,
+    prev_hash BLOB,
+    CONSTRAINT events_task_seq_unique UNIQUE (task, seq)
+);
+
+-- No foreign key: what is late may be late for a task that was never here.
+CREATE TABLE quarantine (
+    id       INTEGER PRIMARY KEY AUTOINCREMENT,
+    task_id  TEXT    NOT NULL,
+    attempt  INTEGER NOT NULL,
+    offer    INTEGER NOT NULL,
+    owner    TEXT    NOT NULL,
+    type     TEXT    NOT NULL,
+    reason   TEXT    NOT NULL,
+    ts       INTEGER NOT NULL,
+    late_us  INTEGER,
+    trace_id TEXT,
+    body     TEXT    NOT NULL,
+    CONSTRAINT quarantine_event_unique UNIQUE (task_id, attempt, owner, offer)
+);
+
+-- The count goes on when the quarantine is full. Tasks unknown past the cap share the id ''.
+CREATE TABLE drop_counts (
+    task_id    TEXT    NOT NULL,
+    attempt    INTEGER NOT NULL,
+    reason     TEXT    NOT NULL,
+    type       TEXT    NOT NULL,
+    outcome    TEXT    NOT NULL,
+    n          INTEGER NOT NULL,
+    last_offer INTEGER NOT NULL,
+    CONSTRAINT drop_counts_pkey PRIMARY KEY (task_id, attempt, reason, type, outcome)
+) WITHOUT ROWID;
+
+CREATE INDEX drop_counts_unknown ON drop_counts (n) WHERE reason = 'unknown_task';
+
+-- An event follows its predecessor, which is no final, and comes from the task's own attempt.
+-- The end of the tape answers it all: no gap, no second final, no existing key (INSERT OR REPLACE
+-- would slip past update and delete triggers), no offer twice.
+CREATE TRIGGER events_follow_predecessor BEFORE INSERT ON events
+WHEN NOT coalesce(
+        (SELECT e.seq = NEW.seq - 1 AND e.type <> 'final'
+                AND (e.attempt < NEW.attempt OR (e.attempt = NEW.attempt AND e.offer < NEW.offer))
+           FROM events e WHERE e.task = NEW.task ORDER BY e.seq DESC LIMIT 1),
+        NEW.seq = 1)
+    OR NOT EXISTS (SELECT 1 FROM tasks t
+                    WHERE t.id = NEW.task AND t.attempt = NEW.attempt
+                      AND (t.status = 'running' OR (t.status = 'pending' AND NEW.type = 'final')))
+    OR EXISTS (SELECT 1 FROM events e WHERE e.n = NEW.n)
+BEGIN
+    SELECT RAISE(ABORT, 'tapescope I1 I3 I4 I5: an event follows the last one of an open tape, from its own attempt');
+END;
+
+-- In a trigger of its own, for INSERT OR IGNORE would turn the CHECK on the status into silence.
+CREATE TRIGGER events_final_has_outcome BEFORE INSERT ON events
+WHEN NEW.type = 'final'
+    AND coalesce(json_extract(NEW.body, '$.outcome'), '') NOT IN ('succeeded', 'failed', 'cancelled')
+BEGIN
+    SELECT RAISE(ABORT, 'tapescope I2: a final says succeeded, failed or cancelled');
+END;
+
+CREATE TRIGGER events_final_ends_task AFTER INSERT ON events
+WHEN NEW.type = 'final'
+BEGIN
+    UPDATE tasks
+       SET status = json_extract(NEW.body, '$.outcome'), finished_at = NEW.ts, lease_expires_at = NULL,
+           error_code = CASE json_extract(NEW.body, '$.outcome') WHEN 'failed'
+                        THEN json_extract(NEW.body, '$.error.code') END
+     WHERE id = NEW.task;
+END;
+
+CREATE TRIGGER events_never_change BEFORE UPDATE ON events
+BEGIN
+    SELECT RAISE(ABORT, 'tapescope I4: an event never changes');
+END;
+
+CREATE TRIGGER events_live_with_task BEFORE DELETE ON events
+WHEN EXISTS (SELECT 1 FROM tasks t WHERE t.id = OLD.task)
+BEGIN
+    SELECT RAISE(ABORT, 'tapescope I4: an event lives as long as its task');
+END;
+
+CREATE TRIGGER tasks_begin_pending BEFORE INSERT ON tasks
+WHEN NEW.status <> 'pending' OR NEW.attempt <> 0
+    OR EXISTS (SELECT 1 FROM tasks t WHERE t.id = NEW.id)
+    OR EXISTS (SELECT 1 FROM tasks t WHERE t.task_id = NEW.task_id)
+    OR EXISTS (SELECT 1 FROM tasks t
+                WHERE t.op = NEW.op AND t.idempotency_key = NEW.idempotency_key)
+BEGIN
+    SELECT RAISE(ABORT, 'tapescope I2 I4: a task is inserted once, as pending');
+END;
+
+CREATE TRIGGER tasks_terminal_never_change BEFORE UPDATE ON tasks
+WHEN OLD.status NOT IN ('pending', 'running')
+BEGIN
+    SELECT RAISE(ABORT, 'tapescope I4: a task that has ended never changes');
+END;
+
+CREATE TRIGGER tasks_end_with_final BEFORE UPDATE OF status ON tasks
+WHEN NEW.status NOT IN ('pending', 'running')
+    AND NOT EXISTS (SELECT 1 FROM (SELECT e.type, e.body FROM events e WHERE e.task = NEW.id
+                                    ORDER BY e.seq DESC LIMIT 1) AS last
+                     WHERE last.type = 'final'
+                       AND json_extract(last.body, '$.outcome') = NEW.status)
+BEGIN
+    SELECT RAISE(ABORT, 'tapescope I2: a task ends with a final of the same outcome');
+END;
+
+CREATE TRIGGER tasks_keep_identity
+BEFORE UPDATE OF id, task_id, op, params, idempotency_key, created_at ON tasks
+BEGIN
+    SELECT RAISE(ABORT, 'tapescope I4: a task keeps its id, op, params and key');
+END;
+
+CREATE TRIGGER tasks_count_attempts BEFORE UPDATE OF status, attempt ON tasks
+WHEN NEW.attempt <> OLD.attempt + (OLD.status = 'pending' AND NEW.status = 'running')
+BEGIN
+    SELECT RAISE(ABORT, 'tapescope I5: the attempt counts up by one when a task is claimed, and only then');
+END;
+
+CREATE TRIGGER tasks_take_their_tape AFTER DELETE ON tasks
+BEGIN
+    DELETE FROM events WHERE task = OLD.id;
+    DELETE FROM drop_counts WHERE task_id = OLD.task_id;
+END;

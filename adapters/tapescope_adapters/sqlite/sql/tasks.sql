@@ -1,0 +1,57 @@
+-- name: insert_tasks
+-- New tasks, pending; padding rows have no task_id. The keys come out consecutive, in this order.
+INSERT INTO tasks (task_id, op, params, timeout_s, retries, idempotency_key, traceparent, run_at,
+                   created_at)
+SELECT v.column1, v.column2, v.column3, v.column4, v.column5, v.column6, v.column7,
+       coalesce(v.column8, v.column9), v.column9
+  FROM (VALUES /*rows*/) AS v
+ WHERE v.column1 IS NOT NULL;
+
+-- name: find_idempotent
+-- The task that holds an op's idempotency key.
+SELECT /*task*/ FROM tasks WHERE op = ? AND idempotency_key = ?;
+
+-- name: claim_tasks
+-- pending, due and of the attempt that was seen → running. The planner walks the values, one key
+-- look-up each; padding rows have no key.
+-- Differs from the Postgres version in that the clock is a parameter: the file is on this host.
+UPDATE tasks
+   SET status = 'running', attempt = tasks.attempt + 1, owner = v.column3,
+       claimed_at = v.column5, lease_expires_at = v.column5 + v.column4
+  FROM (VALUES /*rows*/) AS v
+ WHERE tasks.id = v.column1 AND tasks.attempt = v.column2 AND tasks.status = 'pending'
+   AND tasks.run_at <= v.column5;
+
+-- name: find_claimed
+-- Who holds these tasks now, when not every claim won.
+SELECT t.id, t.attempt, t.owner, t.status FROM json_each(?) AS k JOIN tasks t ON t.id = k.value;
+
+-- name: lock_for_cancel
+-- What a cancel request meets. BEGIN IMMEDIATE holds the only write lock there is.
+-- Differs from the Postgres version in that it names no lock.
+SELECT t.id, t.op, t.status, t.attempt, t.owner,
+       t.cancel_reason, t.cancel_message, t.cancel_by, t.cancel_requested_at,
+       coalesce((SELECT max(e.seq) FROM events e WHERE e.task = t.id), 0)
+  FROM tasks t WHERE t.task_id = ?;
+
+-- name: record_cancel
+-- The first request stays.
+UPDATE tasks SET cancel_reason = ?, cancel_message = ?, cancel_by = ?, cancel_requested_at = ?
+ WHERE id = ?;
+
+-- name: get_task
+SELECT /*task*/ FROM tasks WHERE task_id = ?;
+
+-- name: list_tasks
+-- One comparison over one index in one direction: flat at any depth.
+SELECT /*task*/ FROM tasks WHERE task_id < ? /*and*/ ORDER BY task_id DESC LIMIT ?;
+
+-- name: count_tasks
+SELECT status, count(*) FROM tasks /*where*/ GROUP BY status;
+
+-- name: read_cancels
+-- Running tasks of these owners that somebody wants cancelled.
+SELECT t.task_id, t.owner, t.cancel_reason, t.cancel_message, t.cancel_by, t.cancel_requested_at
+  FROM json_each(?) AS o
+  JOIN tasks t ON t.owner = o.value
+ WHERE t.status = 'running' AND t.cancel_requested_at IS NOT NULL;

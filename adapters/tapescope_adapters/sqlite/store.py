@@ -1,0 +1,241 @@
+"""``SqliteStore``: the port on one SQLite file, for the processes of one host."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar, Literal, TypeVar
+from urllib.parse import unquote, urlsplit
+
+from tapescope._changes import LOOK_AGAIN, Change
+from tapescope._clock import Backoff, Clock
+from tapescope._json import encode
+from tapescope.errors import BadSetting, BadStoreUrl, StoreConfigError
+from tapescope.flush import AttemptState, Flush, FlushAnswer, FlushRefused, StoreAway
+from tapescope.store import StoreLimits, TaskStore
+from tapescope.tape import QuarantinePage, TapePage
+from tapescope.tasks import CancelRequest, Task, TaskStatus
+from tapescope_adapters._sql import Queries, load
+from tapescope_adapters.sqlite import _rows
+from tapescope_adapters.sqlite._connection import Connection, check_folder, connect
+from tapescope_adapters.sqlite._flush import Writing
+from tapescope_adapters.sqlite._schema import migrate
+from tapescope_telemetry import Telemetry
+
+__all__ = ["SqliteStore"]
+
+T = TypeVar("T")
+
+_POLL = 0.015
+"""Seconds between looks at ``data_version`` while somebody follows or runs something."""
+_CHECKPOINT_EVERY = 2_000
+"""Rows written between checkpoints."""
+_WAL_CAP = 16_384
+"""Pages in the write-ahead log (64 MiB) from which a flush waits for a checkpoint."""
+
+
+class SqliteStore(TaskStore):
+    """A store in a SQLite file: WAL, one writer connection, one reader, checkpoints on their own.
+
+    ``url`` is ``sqlite:///relative.db``, ``sqlite:////absolute.db``, or ``sqlite:///:memory:``, which
+    is one connection in one process. ``durability="commit"`` survives a crash of the operating
+    system; ``"relaxed"`` may lose the last commits to one, and none to a crash of the process.
+    """
+
+    adapter: ClassVar[str] = "sqlite"
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        telemetry: Telemetry | None = None,
+        clock: Clock | None = None,
+        limits: StoreLimits | None = None,
+        patience: float = 10.0,
+        durability: Literal["commit", "relaxed"] = "commit",
+        auto_migrate: bool = True,
+    ) -> None:
+        if durability not in ("commit", "relaxed"):
+            raise BadSetting("durability", durability, "'commit' or 'relaxed'")
+        self.path = _path(url)
+        super().__init__(
+            name=f"sqlite:///{self.path}",
+            telemetry=telemetry,
+            clock=clock,
+            limits=limits,
+            patience=patience,
+        )
+        self._auto_migrate = auto_migrate
+        self._synchronous = "FULL" if durability == "commit" else "NORMAL"
+        self._sql = load("tapescope_adapters.sqlite")
+        self._writing = Writing(self._sql, self.limits, self.clock.now)
+        self._writer_conn: Connection | None = None
+        self._reader_conn: Connection | None = None
+        self._checkpointer: Connection | None = None
+        self._checkpoint: asyncio.Task[None] | None = None
+        self._unchecked = 0
+        self._wal_pages = 0
+
+    @property
+    def outlives_process(self) -> bool:
+        return self.path != ":memory:"
+
+    # --- life -------------------------------------------------------------------------------------
+
+    async def _open(self) -> None:
+        if self.outlives_process:
+            check_folder(self.path)
+        try:
+            self._writer_conn = await self._connect(writes=True)
+            await self._writer_conn.run(lambda conn: migrate(conn, auto=self._auto_migrate))
+            if self.outlives_process:
+                self._reader_conn = await self._connect(writes=False)
+                self._checkpointer = await self._connect(writes=True)
+        except FlushRefused as error:
+            await self._close()
+            raise StoreConfigError(
+                f"The SQLite file {self.path} cannot be migrated ({error})."
+            ) from error
+        except BaseException:
+            await self._close()
+            raise
+
+    async def _connect(self, *, writes: bool) -> Connection:
+        return await connect(self.path, synchronous=self._synchronous, writes=writes)
+
+    async def _close(self) -> None:
+        if self._checkpoint is not None:
+            await self._checkpoint
+        for connection in (self._reader_conn, self._checkpointer, self._writer_conn):
+            if connection is not None:
+                await connection.close()
+        self._reader_conn = self._checkpointer = self._writer_conn = None
+
+    # --- writing ----------------------------------------------------------------------------------
+
+    async def _write(self, flush: Flush) -> FlushAnswer:
+        assert self._writer_conn is not None
+        if self._wal_pages > _WAL_CAP and self._checkpoint is not None:
+            await asyncio.shield(self._checkpoint)
+        answer = await self._writer_conn.run(lambda conn: self._writing.write(conn, flush))
+        self._unchecked += len(flush.rows) + len(flush.creates) + len(flush.claims)
+        if self._unchecked >= _CHECKPOINT_EVERY and self._checkpointer is not None:
+            if self._checkpoint is None or self._checkpoint.done():
+                self._unchecked = 0
+                self._checkpoint = asyncio.get_running_loop().create_task(
+                    self._move_wal(self._checkpointer), name="tapescope-checkpoint"
+                )
+        return answer
+
+    async def _move_wal(self, connection: Connection) -> None:
+        """Move the log into the file; past the cap, make readers let go so that it starts anew."""
+        mode = "RESTART" if self._wal_pages > _WAL_CAP else "PASSIVE"
+        try:
+            _, pages, moved = await connection.run(
+                lambda conn: conn.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+            )
+        except StoreAway:
+            return  # a reader or another process holds it: the next flushes try again
+        self._wal_pages = pages - moved
+
+    async def _load(self, task_id: str, attempt: int, owner: str) -> AttemptState | None:
+        return await self._reading(
+            lambda conn: _rows.load_attempt(conn, self._sql, task_id, attempt)
+        )
+
+    # --- reading ----------------------------------------------------------------------------------
+
+    async def _reading(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        connection = self._reader_conn or self._writer_conn
+        assert connection is not None
+        return await connection.run(work)
+
+    async def _get(self, task_id: str) -> Task | None:
+        return await self._reading(lambda conn: _rows.get_task(conn, self._sql, task_id))
+
+    async def _list(
+        self, status: TaskStatus | None, op: str | None, limit: int, before: str | None
+    ) -> Sequence[Task]:
+        return await self._reading(
+            lambda conn: _rows.list_tasks(conn, self._sql, status, op, limit, before)
+        )
+
+    async def _count(self, op: str | None) -> Mapping[TaskStatus, int]:
+        return await self._reading(lambda conn: _rows.count_tasks(conn, self._sql, op))
+
+    async def _read_tape(self, task_id: str, after_seq: int, limit: int) -> TapePage | None:
+        return await self._reading(
+            lambda conn: _rows.read_tape(conn, self._sql, task_id, after_seq, limit)
+        )
+
+    async def _read_quarantine(self, task_id: str | None, after: int, limit: int) -> QuarantinePage:
+        return await self._reading(
+            lambda conn: _rows.read_quarantine(conn, self._sql, task_id, after, limit)
+        )
+
+    async def _read_cancels(
+        self, owners: Sequence[str]
+    ) -> Sequence[tuple[str, str, CancelRequest]]:
+        return await self._reading(lambda conn: _rows.read_cancels(conn, self._sql, owners))
+
+    # --- other processes --------------------------------------------------------------------------
+
+    async def _watch(self) -> None:
+        """Poll ``data_version`` on a connection that never writes; it moves when anybody commits."""
+        if not self.outlives_process:
+            return  # one connection in one process: nobody else can write
+        backoff = Backoff()
+        version = last_n = -1
+        while True:
+            every = self._changes.follows_all
+            look = _Look(self._sql, version, last_n, None if every else self._changes.followed)
+            try:
+                seen, news, last_n = await self._reading(look)
+            except StoreAway:
+                version = -1  # whatever was missed: look again
+                await backoff.wait(1.0)
+                continue
+            if version == -1:
+                self._changes.publish(LOOK_AGAIN)
+            if seen != version:
+                for task_id, last_seq in news:
+                    self._changes.publish(Change(task_id, last_seq))
+                await self._tell_owners()
+            version, backoff = seen, Backoff()
+            await asyncio.sleep(_POLL)
+
+
+class _Look:
+    """A look at what was committed since the last one, in the reader's thread."""
+
+    def __init__(
+        self, sql: Queries, version: int, last_n: int, followed: Sequence[str] | None
+    ) -> None:
+        self._sql, self._version, self._last_n, self._followed = sql, version, last_n, followed
+
+    def __call__(self, conn: sqlite3.Connection) -> tuple[int, list[tuple[str, int]], int]:
+        seen: int = conn.execute("PRAGMA data_version").fetchone()[0]
+        if seen == self._version:
+            return seen, [], self._last_n
+        if self._followed is not None:
+            ends = conn.execute(self._sql["read_ends"], (encode(self._followed, "followed"),))
+            return seen, [(task_id, last_seq or 0) for task_id, last_seq in ends], -1
+        if self._last_n < 0:
+            return seen, [], conn.execute(self._sql["last_n"]).fetchone()[0]
+        news = conn.execute(self._sql["read_news"], (self._last_n,)).fetchall()
+        last_n = max([self._last_n, *(n for _, _, n in news)])
+        return seen, [(task_id, last_seq) for task_id, last_seq, _ in news], last_n
+
+
+def _path(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme != "sqlite" or parts.netloc:
+        raise BadStoreUrl(url, "a SQLite URL has three slashes, or four before an absolute path")
+    if parts.query or parts.fragment:
+        raise BadStoreUrl(url, "a SQLite URL has no parameters")
+    path = unquote(parts.path.removeprefix("/"))
+    if path in ("", ":memory:"):
+        return ":memory:"
+    return str(Path(path).expanduser())

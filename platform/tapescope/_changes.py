@@ -1,0 +1,182 @@
+"""Commit notifications: who follows what, and waking them after the commit (invariant I9)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, Self
+
+from tapescope.tape import Event
+from tapescope.tasks import CancelRequest
+
+__all__ = ["LOOK_AGAIN", "CancelListener", "Change", "Changes", "Subscription"]
+
+_BACKLOG: Final = 1024
+
+CancelListener = Callable[[str, CancelRequest], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Something was committed.
+
+    ``events`` holds the committed events themselves when they were written in this process;
+    otherwise the tape is there to be read.
+    """
+
+    task_id: str | None
+    """``None``: a notification may have been lost, so every follower looks again."""
+    last_seq: int = 0
+    """The tape's end as far as this change knows; 0 when it does not."""
+    events: tuple[Event, ...] = ()
+
+
+LOOK_AGAIN: Final = Change(None)
+
+
+class Subscription:
+    """A bounded queue of changes. When it overflows, the backlog becomes one "look again"."""
+
+    def __init__(self, changes: Changes, task_id: str | None) -> None:
+        self.task_id = task_id
+        self._changes = changes
+        self._waiting: deque[Change] = deque()
+        self._wake: asyncio.Future[None] | None = None
+        self._closed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Change:
+        """The next change; ends when the subscription or the store is closed."""
+        while not self._waiting:
+            if self._closed:
+                raise StopAsyncIteration
+            self._wake = asyncio.get_running_loop().create_future()
+            await self._wake
+        return self._waiting.popleft()
+
+    def close(self) -> None:
+        """Stop listening; may be called twice."""
+        if not self._closed:
+            self._closed = True
+            self._changes.leave(self)
+            self._awaken()
+
+    def offer(self, change: Change) -> None:
+        """Queue a change; called by the store."""
+        if len(self._waiting) >= _BACKLOG:
+            self._waiting.clear()
+            change = LOOK_AGAIN
+        self._waiting.append(change)
+        self._awaken()
+
+    def _awaken(self) -> None:
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+
+class Changes:
+    """The subscriptions of one store. ``on_interest`` is told when the first comes, the last goes."""
+
+    def __init__(self, on_interest: Callable[[bool], None]) -> None:
+        self._on_interest = on_interest
+        self._by_task: dict[str, list[Subscription]] = {}
+        self._of_all: list[Subscription] = []
+        self._owners: dict[str, CancelListener] = {}
+
+    def subscribe(self, task_id: str | None) -> Subscription:
+        """Be told of one task's commits, or (``None``) of every one; effective at once."""
+        subscription = Subscription(self, task_id)
+        first = not self.wanted
+        if task_id is None:
+            self._of_all.append(subscription)
+        else:
+            self._by_task.setdefault(task_id, []).append(subscription)
+        if first:
+            self._on_interest(True)
+        return subscription
+
+    def leave(self, subscription: Subscription) -> None:
+        """Take a subscription out."""
+        if subscription.task_id is None:
+            self._of_all.remove(subscription)
+        else:
+            of_task = self._by_task[subscription.task_id]
+            of_task.remove(subscription)
+            if not of_task:
+                del self._by_task[subscription.task_id]
+        if not self.wanted:
+            self._on_interest(False)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody listens."""
+        return bool(self._by_task or self._of_all or self._owners)
+
+    def enlist(self, owner: str, listener: CancelListener) -> None:
+        """Have ``listener`` told of every cancel request for a running task of ``owner``."""
+        first = not self.wanted
+        self._owners[owner] = listener
+        if first:
+            self._on_interest(True)
+
+    def discharge(self, owner: str) -> None:
+        """Undo ``enlist``; an owner that is not enlisted is no error."""
+        if self._owners.pop(owner, None) is not None and not self.wanted:
+            self._on_interest(False)
+
+    @property
+    def owners(self) -> tuple[str, ...]:
+        """The owners of this process that have something running."""
+        return tuple(self._owners)
+
+    def tell_owner(self, owner: str | None, task_id: str, request: CancelRequest) -> None:
+        """Tell a task's owner, if it is of this process; it may be told more than once."""
+        listener = self._owners.get(owner) if owner is not None else None
+        if listener is not None:
+            listener(task_id, request)
+
+    def follows(self, task_id: str) -> bool:
+        """Whether somebody would be told of this task's commits."""
+        return bool(self._of_all) or task_id in self._by_task
+
+    @property
+    def followed(self) -> tuple[str, ...]:
+        """The tasks that are followed one by one."""
+        return tuple(self._by_task)
+
+    @property
+    def follows_all(self) -> bool:
+        """Whether somebody follows every task."""
+        return bool(self._of_all)
+
+    def publish(self, change: Change) -> None:
+        """Tell everyone concerned; call it only after the commit (invariant I9)."""
+        if change.task_id is None:
+            for subscription in [*self._of_all, *(s for ss in self._by_task.values() for s in ss)]:
+                subscription.offer(change)
+            return
+        for subscription in self._of_all:
+            subscription.offer(change)
+        for subscription in self._by_task.get(change.task_id, ()):
+            subscription.offer(change)
+
+    def close(self) -> None:
+        """End every subscription."""
+        for subscription in [*self._of_all, *(s for ss in self._by_task.values() for s in ss)]:
+            subscription.close()

@@ -1,0 +1,133 @@
+"""What a store takes: its limits, and the checks of everything a caller hands in.
+
+Refused input is no drop: the caller gets an error, and nothing is written.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import uuid_utils
+
+from tapescope._json import decode, encode
+from tapescope.errors import (
+    BadOp,
+    BadParams,
+    BadSetting,
+    EventTooLarge,
+    NotJson,
+)
+from tapescope.flush import CreateRow
+from tapescope.tasks import NewTask, Task, TaskStatus, is_op
+
+__all__ = [
+    "StoreLimits",
+    "check_new_task",
+    "check_page_size",
+    "encode_event",
+    "is_task_id",
+    "new_task_id",
+]
+
+
+def new_task_id() -> str:
+    """A fresh task id: a UUIDv7, so ids sort by the time they were made."""
+    return str(uuid_utils.uuid7())
+
+
+def is_task_id(text: str) -> bool:
+    """Whether ``text`` is a UUID in its usual lower-case form."""
+    try:
+        return str(uuid.UUID(text)) == text
+    except ValueError:
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class StoreLimits:
+    """How much a store takes. Every limit answers with an error or a count, never with silence."""
+
+    event_bytes: int = 65_536
+    """The JSON text of one event's body (``EventTooLarge``)."""
+    params_bytes: int = 262_144
+    """The JSON text of a task's params (``BadParams``)."""
+    tape_events: int = 100_000
+    """Events on one tape before ``TapeFull``; a ``final`` is never stopped."""
+    quarantine_per_task: int = 1_000
+    """Dropped events kept of one task; the count goes on."""
+    quarantine_unknown: int = 10_000
+    """Dropped events kept of tasks that the store does not know, in all."""
+    queue: int = 10_000
+    """Calls and events waiting for a flush before ``append`` waits for room."""
+    batch: int = 1_024
+    """Calls and events in one flush."""
+
+
+def encode_event(type: str, body: Any, limit: int) -> str:
+    """The JSON text of an event's body. Raises ``NotJson``, ``EventTooLarge``."""
+    text = encode(body, "event")
+    if len(text) * 4 > limit and len(text.encode()) > limit:  # a character has 4 bytes at most
+        raise EventTooLarge(type, len(text.encode()), limit)
+    return text
+
+
+def check_page_size(limit: int) -> None:
+    """Raises ``BadSetting`` for a page of no or too many rows."""
+    if not 1 <= limit <= 10_000:
+        raise BadSetting("limit", limit, "between 1 and 10,000")
+
+
+def check_new_task(new: NewTask, limits: StoreLimits) -> tuple[CreateRow, Task]:
+    """The row to insert, and the pending task it will be once the store says when.
+
+    Raises ``BadOp``, ``BadParams``, ``BadSetting``.
+    """
+    if not is_op(new.op):
+        raise BadOp(new.op)
+    if not is_task_id(new.task_id):
+        raise BadSetting("task_id", new.task_id, "a UUID in its usual lower-case form")
+    if new.timeout is not None and not new.timeout > 0:
+        raise BadSetting("timeout", new.timeout, "a number of seconds over 0, or None")
+    if new.retries < 0:
+        raise BadSetting("retries", new.retries, "0 or more")
+    if not isinstance(new.params, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]  # untyped callers
+        raise BadParams(f"it is a {type(new.params).__name__}")
+    try:
+        params = encode(new.params, "params")
+    except NotJson as error:
+        raise BadParams(error.why) from error
+    if len(params.encode()) > limits.params_bytes:
+        raise BadParams(f"over {limits.params_bytes:,} bytes")
+    row = CreateRow(
+        new.task_id,
+        new.op,
+        params,
+        new.timeout,
+        new.retries,
+        new.idempotency_key,
+        new.traceparent,
+        new.run_at,
+    )
+    task = Task(
+        task_id=new.task_id,
+        op=new.op,
+        params=decode(params),
+        status=TaskStatus.PENDING,
+        attempt=0,
+        owner=None,
+        created_at=0,
+        run_at=0,
+        claimed_at=None,
+        finished_at=None,
+        lease_expires_at=None,
+        timeout=new.timeout,
+        retries=new.retries,
+        idempotency_key=new.idempotency_key,
+        traceparent=new.traceparent,
+        cancel=None,
+        error_code=None,
+    )
+    return row, task

@@ -1,0 +1,34 @@
+"""The one clock: wall time for what is stored, a steady one for what is measured."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+
+__all__ = ["Backoff", "Clock"]
+
+
+class Clock:
+    """Reads the time; a test hands in one of its own."""
+
+    def now(self) -> int:
+        """Microseconds since the Unix epoch, UTC."""
+        return time.time_ns() // 1000
+
+    def monotonic(self) -> float:
+        """Seconds of a clock that never goes back."""
+        return time.monotonic()
+
+
+class Backoff:
+    """Waits that double from 20 ms to a second, with jitter, so that callers do not come in step."""
+
+    def __init__(self) -> None:
+        self._next = 0.02
+
+    async def wait(self, at_most: float) -> None:
+        """Wait for the next while, or for ``at_most`` seconds if that is less."""
+        jitter = random.uniform(0.5, 1)  # spreads load, hides nothing
+        await asyncio.sleep(min(at_most, self._next * jitter))
+        self._next = min(self._next * 2, 1.0)

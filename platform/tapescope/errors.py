@@ -1,0 +1,371 @@
+"""The errors a caller can meet, each with what to do next.
+
+Every one is a ``TapescopeError``; each builds its message from typed arguments, which stay readable
+as attributes. ``TaskCancelled`` is an ordinary exception: it says what became of a task, and has
+nothing to do with ``asyncio``'s own cancellation. ``CancelRequested`` is the one exception here that
+*is* an ``asyncio.CancelledError``, so that no library between a runner and the platform takes a
+cancel for an error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tapescope.tape import DropReason
+    from tapescope.tasks import CancelReason, ErrorInfo
+
+__all__ = [
+    "BadEvent",
+    "BadEventType",
+    "BadOp",
+    "BadParams",
+    "BadRunner",
+    "BadSetting",
+    "BadStoreUrl",
+    "BlockingCallOnLoop",
+    "CancelRequested",
+    "CommandFailed",
+    "EventDropped",
+    "EventFateUnknown",
+    "EventTooLarge",
+    "IdempotencyConflict",
+    "ManagerClosed",
+    "MissingExtra",
+    "NotJson",
+    "NowaitBacklogFull",
+    "SchemaTooNew",
+    "SchemaTooOld",
+    "StoreClosed",
+    "StoreConfigError",
+    "StoreRefused",
+    "StoreUnavailable",
+    "TapeFull",
+    "TapeGap",
+    "TapescopeError",
+    "TaskCancelled",
+    "TaskFailed",
+    "UnknownStoreScheme",
+    "UnknownTask",
+    "UsedAfterFork",
+]
+
+
+class TapescopeError(Exception):
+    """The root of every error of this library."""
+
+
+# --- what a caller hands in ---------------------------------------------------------------------
+
+
+class BadSetting(TapescopeError):
+    """A setting has a value it cannot have."""
+
+    def __init__(self, name: str, value: object, expected: str) -> None:
+        self.name, self.value, self.expected = name, value, expected
+        super().__init__(f"{name} is {value!r}; it must be {expected}.")
+
+
+class BadOp(TapescopeError):
+    """An op name that cannot be a metric label."""
+
+    def __init__(self, op: object) -> None:
+        self.op = op
+        super().__init__(
+            f"{op!r} is no op name. Use 1 to 64 of a-z, 0-9, '_', '.', '-', a letter first: 'resize'."
+        )
+
+
+class BadRunner(TapescopeError):
+    """A runner that cannot be called as one."""
+
+    def __init__(self, runner: object, why: str) -> None:
+        self.runner, self.why = runner, why
+        super().__init__(
+            f"{runner!r} cannot run a task: {why}. Pass an 'async def', a plain function, or a "
+            "callable object that returns its result; report steps with the reporter."
+        )
+
+
+class BadParams(TapescopeError):
+    """Params that are not a JSON object."""
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+        super().__init__(f"The params are not a JSON object: {why}.")
+
+
+class BadEvent(TapescopeError):
+    """An event that is refused as input: nothing was written, nothing counts as dropped."""
+
+
+class BadEventType(BadEvent):
+    """An event type that is malformed or reserved."""
+
+    def __init__(self, type: object, *, reserved: bool) -> None:
+        self.type, self.reserved = type, reserved
+        super().__init__(
+            f"The event type {type!r} is reserved for the platform. Choose a name of your own."
+            if reserved
+            else f"{type!r} is no event type. Use 1 to 64 of a-z, 0-9, '_', '.', '-', a letter first."
+        )
+
+
+class EventTooLarge(BadEvent):
+    """An event over the size limit."""
+
+    def __init__(self, type: str, size: int, limit: int) -> None:
+        self.type, self.size, self.limit = type, size, limit
+        super().__init__(
+            f"A {type!r} event of {size:,} bytes is over the limit of {limit:,}. "
+            "Store the payload elsewhere and put a reference on the tape, or split it."
+        )
+
+
+class NotJson(BadEvent):
+    """A value that JSON cannot carry."""
+
+    def __init__(self, what: str, why: str) -> None:
+        self.what, self.why = what, why
+        super().__init__(f"The {what} is not JSON: {why}.")
+
+
+class TapeFull(BadEvent):
+    """The tape has as many events as it may have. Its ``final`` is never stopped by this."""
+
+    def __init__(self, task_id: str, limit: int) -> None:
+        self.task_id, self.limit = task_id, limit
+        super().__init__(
+            f"The tape of task {task_id} has its limit of {limit:,} events. "
+            "Report less often, or raise the store's tape limit."
+        )
+
+
+class NowaitBacklogFull(BadEvent):
+    """Too many events of one run are waiting to be stored."""
+
+    def __init__(self, task_id: str, limit: int) -> None:
+        self.task_id, self.limit = task_id, limit
+        super().__init__(
+            f"{limit:,} events of task {task_id} are waiting to be stored. "
+            "Await a report now and then, so that the store can keep up."
+        )
+
+
+class IdempotencyConflict(TapescopeError):
+    """The same op and idempotency key were submitted with other params."""
+
+    def __init__(self, op: str, idempotency_key: str, task_id: str) -> None:
+        self.op, self.idempotency_key, self.task_id = op, idempotency_key, task_id
+        super().__init__(
+            f"The idempotency key {idempotency_key!r} of op {op!r} belongs to task {task_id}, which "
+            "has other params. Use another key, or submit the same params."
+        )
+
+
+class UnknownTask(TapescopeError):
+    """No task of this id."""
+
+    def __init__(self, task_id: str) -> None:
+        self.task_id = task_id
+        super().__init__(
+            f"The store has no task {task_id!r}. Check the id ('tapescope list') and the store."
+        )
+
+
+# --- what became of a task or an event ------------------------------------------------------------
+
+
+class TaskFailed(TapescopeError):
+    """The task ended as ``failed``; ``error`` is what its ``final`` says."""
+
+    def __init__(self, task_id: str, error: ErrorInfo) -> None:
+        self.task_id, self.error = task_id, error
+        super().__init__(f"Task {task_id} failed with {error.code}: {error.message}")
+
+
+class TaskCancelled(TapescopeError):
+    """The task ended as ``cancelled``. An ordinary exception, not ``asyncio.CancelledError``."""
+
+    def __init__(self, task_id: str, reason: CancelReason, message: str = "") -> None:
+        self.task_id, self.reason, self.message = task_id, reason, message
+        super().__init__(
+            f"Task {task_id} was cancelled ({reason.value})" + (f": {message}" if message else ".")
+        )
+
+
+class EventDropped(TapescopeError):
+    """A late event: kept off the tape, counted, and quarantined with its reason."""
+
+    def __init__(self, task_id: str, attempt: int, reason: DropReason) -> None:
+        self.task_id, self.attempt, self.reason = task_id, attempt, reason
+        super().__init__(
+            f"The tape of task {task_id} is no longer attempt {attempt}'s ({reason.value}): the event "
+            "is in the quarantine ('tapescope drops'). Stop working on this task."
+        )
+
+
+class EventFateUnknown(TapescopeError):
+    """The store was lost while it wrote; whether the event is on the tape could not be learned."""
+
+    def __init__(self, waited: float) -> None:
+        self.waited = waited
+        super().__init__(
+            f"The store was lost in mid-commit and did not answer again within {waited:g} s: what was "
+            "being written may or may not be stored. Read the tape once the store is back."
+        )
+
+
+class CancelRequested(asyncio.CancelledError):
+    """Raised in a runner by ``raise_if_cancelled``: let it pass, it is no error."""
+
+    def __init__(self, reason: CancelReason, message: str = "") -> None:
+        self.reason, self.message = reason, message
+        super().__init__(f"cancel requested ({reason.value})" + (f": {message}" if message else ""))
+
+
+class CommandFailed(TapescopeError):
+    """A shell command ended with a status other than 0."""
+
+    def __init__(self, command: Sequence[str], exit_status: int) -> None:
+        self.command, self.exit_status = tuple(command), exit_status
+        super().__init__(
+            f"The command ended with exit status {exit_status}."
+            if exit_status >= 0
+            else f"The command was ended by signal {-exit_status}."
+        )
+
+
+class TapeGap(TapescopeError):
+    """A follower was about to be told of an event out of sequence (invariant I9)."""
+
+    def __init__(self, task_id: str, expected: int, found: int) -> None:
+        self.task_id, self.expected, self.found = task_id, expected, found
+        super().__init__(
+            f"The tape of task {task_id} has event {found} where {expected} belongs. "
+            "Run 'tapescope audit'; if retention deleted the task, there is nothing left to follow."
+        )
+
+
+# --- the store ------------------------------------------------------------------------------------
+
+
+class StoreConfigError(TapescopeError):
+    """A store that cannot be used as it is configured."""
+
+
+class BadStoreUrl(StoreConfigError):
+    """A store URL that cannot be read. The message never shows the URL's password."""
+
+    def __init__(self, url: str, why: str) -> None:
+        self.url, self.why = url, why
+        super().__init__(
+            f"The store URL {url!r} cannot be used: {why}. "
+            "Examples: sqlite:///tasks.db, sqlite:////var/lib/tasks.db, postgresql://user@host/db."
+        )
+
+
+class UnknownStoreScheme(StoreConfigError):
+    """No installed store answers to the URL's scheme."""
+
+    def __init__(self, scheme: str, known: Sequence[str]) -> None:
+        self.scheme, self.known = scheme, tuple(known)
+        super().__init__(
+            f"No installed store has the scheme {scheme!r}. Known here: {', '.join(known) or 'none'}. "
+            "A package adds one through the entry-point group 'tapescope.stores'."
+        )
+
+
+class MissingExtra(StoreConfigError):
+    """A part of tapescope that needs packages which are not installed."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        self.what, self.extra = what, extra
+        super().__init__(f"{what} needs more packages: pip install 'tapescope[{extra}]'")
+
+
+class SchemaTooNew(StoreConfigError):
+    """The database was migrated by a newer tapescope."""
+
+    def __init__(self, found: int, known: int) -> None:
+        self.found, self.known = found, known
+        super().__init__(
+            f"The database has schema version {found}; this tapescope knows {known}. "
+            "Upgrade tapescope, or use another database."
+        )
+
+
+class SchemaTooOld(StoreConfigError):
+    """The database lacks migrations, and this store was told not to run them."""
+
+    def __init__(self, found: int, needed: int) -> None:
+        self.found, self.needed = found, needed
+        super().__init__(
+            f"The database has schema version {found}; version {needed} is needed. "
+            "Run 'tapescope migrate' as a role that may create tables, or open the store with "
+            "auto_migrate=True."
+        )
+
+
+class StoreUnavailable(TapescopeError):
+    """The store cannot be reached; nothing of this call was written."""
+
+    def __init__(self, store: str, why: str) -> None:
+        self.store, self.why = store, why
+        super().__init__(
+            f"The store {store} cannot be reached: {why}. Check that it runs and that this process "
+            "may use it, then try again."
+        )
+
+
+class StoreRefused(TapescopeError):
+    """The database refused a write for good; nothing of this call was written."""
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+        super().__init__(
+            f"The database refused the write: {why}. Trying again will not help; if an invariant is "
+            "named, run 'tapescope audit'."
+        )
+
+
+class StoreClosed(TapescopeError):
+    """The store was closed, or was never opened."""
+
+    def __init__(self) -> None:
+        super().__init__("The store is not open. Use it inside 'async with', or call open() first.")
+
+
+# --- the manager -----------------------------------------------------------------------------------
+
+
+class ManagerClosed(TapescopeError):
+    """The manager takes no more tasks."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The manager is shutting down or not open. Submit inside its 'async with'."
+        )
+
+
+class BlockingCallOnLoop(TapescopeError):
+    """A thread's blocking report was called on the event loop's own thread."""
+
+    def __init__(self, method: str) -> None:
+        self.method = method
+        super().__init__(
+            f"{method}() blocks until the event is stored, and this is the event loop's thread, which "
+            "would wait for itself. Await the asynchronous reporter here."
+        )
+
+
+class UsedAfterFork(TapescopeError):
+    """A manager or store was used in a child process that was forked from its own."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        super().__init__(
+            f"This {what} belongs to the process that was forked. Make a new one in the child."
+        )

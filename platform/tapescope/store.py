@@ -1,0 +1,537 @@
+"""The store port: what a task's life may ask of a database, in the words of that life.
+
+``TaskStore`` is one abstract class. Its public verbs validate, time, count and translate errors once,
+for every adapter; an adapter implements the underscored primitives at the end. The port never speaks
+SQL. What an adapter can do is a question on the port, so that nobody asks which database it is.
+"""
+
+from __future__ import annotations
+
+import abc
+import asyncio
+import os
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, ClassVar, Self, TypeVar
+from weakref import WeakValueDictionary
+
+from tapescope._calls import (
+    Appended,
+    Call,
+    CancelCall,
+    ClaimCall,
+    CreateCall,
+    EventsCall,
+    FinishCall,
+    Finished,
+    Writer,
+)
+from tapescope._changes import CancelListener, Changes, Subscription
+from tapescope._checks import (
+    StoreLimits,
+    check_new_task,
+    check_page_size,
+    encode_event,
+    is_task_id,
+    new_task_id,
+)
+from tapescope._clock import Backoff, Clock
+from tapescope._group_commit import GroupCommit
+from tapescope._json import encode
+from tapescope._settle import Books, fail
+from tapescope.errors import (
+    BadEvent,
+    BadEventType,
+    BadSetting,
+    StoreClosed,
+    StoreUnavailable,
+    TapeFull,
+    TapescopeError,
+    UnknownTask,
+    UsedAfterFork,
+)
+from tapescope.flush import (
+    AttemptState,
+    CancelAnswer,
+    CancelRow,
+    ClaimAnswer,
+    ClaimRow,
+    Flush,
+    FlushAnswer,
+    StoreAway,
+)
+from tapescope.tape import (
+    FINAL,
+    RESERVED_EVENT_TYPES,
+    NewEvent,
+    QuarantinePage,
+    TapePage,
+    is_event_type,
+)
+from tapescope.tasks import (
+    Attempt,
+    CancelReason,
+    CancelRequest,
+    Claim,
+    Final,
+    NewTask,
+    Task,
+    TaskPage,
+    TaskStatus,
+)
+from tapescope_telemetry import StoreMeter, Telemetry
+
+__all__ = ["StoreLimits", "TaskStore", "new_task_id"]
+
+T = TypeVar("T")
+
+
+class TaskStore(abc.ABC):
+    """Where tasks and their tapes are kept. Use it inside ``async with``, or ``open`` and ``aclose``.
+
+    One store belongs to one event loop of one process. Every verb raises ``StoreClosed`` when it is
+    not open, ``StoreUnavailable`` when the database cannot be reached within ``patience`` seconds
+    (nothing was written), and a write ``EventFateUnknown`` when it was lost in mid-commit.
+    """
+
+    adapter: ClassVar[str]
+    """The metric label of this kind of store: ``sqlite``, ``postgresql``."""
+
+    write_lanes: ClassVar[int] = 1
+    """Flushes that may be under way at once."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        telemetry: Telemetry | None = None,
+        clock: Clock | None = None,
+        limits: StoreLimits | None = None,
+        patience: float = 10.0,
+    ) -> None:
+        if patience <= 0:
+            raise BadSetting("patience", patience, "a number of seconds over 0")
+        self.name = name
+        """The store as a person may see it: without a password."""
+        self.telemetry = telemetry or Telemetry.shared()
+        self.clock = clock or Clock()
+        self.limits = limits or StoreLimits()
+        self.patience = patience
+        self.instance = uuid.uuid4().hex
+        self.meter: StoreMeter = self.telemetry.store(self.adapter)
+        self._changes = Changes(self._interest)
+        self._books = Books(
+            name, self.clock, patience, self.meter, self.telemetry.tasks, self._changes
+        )
+        self._commits: GroupCommit | None = None
+        self._writers: WeakValueDictionary[tuple[str, int, str], Writer] = WeakValueDictionary()
+        self._watcher: asyncio.Task[None] | None = None
+        self._pid = os.getpid()
+
+    # --- capabilities -----------------------------------------------------------------------------
+
+    @property
+    @abc.abstractmethod
+    def outlives_process(self) -> bool:
+        """Whether another process can open the same store, now or later."""
+
+    # --- life -------------------------------------------------------------------------------------
+
+    async def open(self) -> Self:
+        """Connect, and bring the schema up to date. Opening an open store does nothing.
+
+        Raises ``StoreUnavailable``, ``SchemaTooNew``, ``SchemaTooOld``, ``StoreConfigError``.
+        """
+        if self._commits is None:
+            await self._retrying(self._open)
+            self._commits = GroupCommit(
+                self._books,
+                self._write,
+                self._load_state,
+                lanes=[f"{self.instance}/{n}" for n in range(self.write_lanes)],
+                batch=self.limits.batch,
+                queue=self.limits.queue,
+            )
+        return self
+
+    async def aclose(self) -> None:
+        """Answer every call that was taken, end every subscription, disconnect. May be called twice."""
+        commits, self._commits = self._commits, None
+        if commits is None:
+            return
+        try:
+            await commits.aclose()
+        finally:
+            self._changes.close()
+            if self._watcher is not None:
+                self._watcher.cancel()
+                with suppress(asyncio.CancelledError):  # it is our own cancel that comes back
+                    await self._watcher
+                self._watcher = None
+            await self._close()
+
+    async def __aenter__(self) -> Self:
+        return await self.open()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    # --- writing ----------------------------------------------------------------------------------
+
+    async def create(self, new_task: NewTask) -> tuple[Task, bool]:
+        """Insert a pending task; says whether it is new.
+
+        The same op and idempotency key again answer with the task that exists. Raises ``BadOp``,
+        ``BadParams``, ``BadSetting``, and ``IdempotencyConflict`` when that task has other params.
+        """
+        row, task = check_new_task(new_task, self.limits)
+        call = CreateCall(self.clock.monotonic(), row, task)
+        return await self._timed("create", self._write_call(call))
+
+    async def claim_if_pending(self, task: Task, owner: str, lease: float) -> Claim | None:
+        """pending → running for ``owner``: attempt + 1 and ``task_started``, in one transaction.
+
+        ``lease`` is in seconds. ``None`` when the task is no longer pending, not yet due, or was run
+        since ``task`` was read.
+        """
+        if lease <= 0:
+            raise BadSetting("lease", lease, "a number of seconds over 0")
+        started = encode({"attempt": task.attempt + 1, "owner": owner}, "owner")
+        row = ClaimRow(
+            task.task_id,
+            task.key,
+            task.attempt,
+            owner,
+            round(lease * 1_000_000),
+            self.clock.now(),
+            started,
+        )
+        call = ClaimCall(self.clock.monotonic(), row, task)
+        self.meter.ledger.offer(1)
+        won = await self._timed("claim", self._write_call(call))
+        if won is None:
+            return None
+        writer = call.writer
+        self._writers[task.task_id, writer.attempt, owner] = writer
+        running = _as_running(task, owner, won)
+        return Claim(running, Attempt(task.task_id, writer.attempt, owner, writer))
+
+    async def append(self, attempt: Attempt, events: Sequence[NewEvent]) -> Appended:
+        """Put events on the attempt's tape, in order; return after the commit (invariant I6).
+
+        Events of an attempt that is no longer the task's, or for a closed tape, are dropped: counted,
+        quarantined, and answered for. Raises ``BadEventType``, ``NotJson``, ``EventTooLarge`` and
+        ``TapeFull``, and then nothing was written.
+        """
+        call = self._check_events(attempt, events)
+        if call is None:
+            return Appended(range(0), None, self._writer(attempt).tail)
+        commits = self._require_open()
+        await commits.make_room()
+        return await self._timed("append", self._write_call(call))
+
+    def append_nowait(
+        self, attempt: Attempt, events: Sequence[NewEvent]
+    ) -> asyncio.Future[Appended]:
+        """``append`` without waiting: keeps the order, and the future tells the events' fate.
+
+        There is no back-pressure here: the caller bounds what it has outstanding. Raises what
+        ``append`` raises for bad input.
+        """
+        call = self._check_events(attempt, events)
+        if call is None:
+            done: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
+            done.set_result(Appended(range(0), None, self._writer(attempt).tail))
+            return done
+        self._enqueue(call)
+        return call.future
+
+    async def finish_if_running(self, attempt: Attempt, final: Final) -> Finished:
+        """End the task: its status **and** its ``final`` in one transaction (invariant I2).
+
+        Says who won; the same call again gets the same answer. Raises ``NotJson`` or
+        ``EventTooLarge`` for a result that a tape cannot hold, and then nothing was written.
+        """
+        writer = self._writer(attempt)
+        body = encode_event(FINAL, final.as_json(), self.limits.event_bytes)
+        call = FinishCall(self.clock.monotonic(), writer, final, body, self.clock.now())
+        self.meter.ledger.offer(1)
+        return await self._timed("finish", self._write_call(call))
+
+    async def request_cancel(
+        self,
+        task_id: str,
+        reason: CancelReason = CancelReason.USER,
+        message: str = "",
+        by: str | None = None,
+    ) -> CancelAnswer:
+        """pending → cancelled with its ``final``; running → recorded, its owner told; ended → nothing.
+
+        Returns once the request is durable. Asking again is no error: the first reason stays. Raises
+        ``UnknownTask``.
+        """
+        at = self.clock.now()
+        final = Final.cancelled(CancelRequest(reason, message, by, at))
+        body = encode(final.as_json(), "message")
+        row = CancelRow(task_id, reason.value, message, by, at, body)
+        if not is_task_id(task_id):
+            raise UnknownTask(task_id)
+        call = CancelCall(self.clock.monotonic(), row)
+        self.meter.ledger.offer(1)
+        answer: CancelAnswer | None = await self._timed("cancel", self._write_call(call))
+        if answer is None:
+            raise UnknownTask(task_id)
+        return answer
+
+    def trace(self, attempt: Attempt, trace_id: str | None, context: object) -> None:
+        """Say which run span the attempt's late events point to, on metrics and in quarantine."""
+        writer = self._writer(attempt)
+        writer.trace_id, writer.context = trace_id, context
+
+    # --- reading ----------------------------------------------------------------------------------
+
+    async def get(self, task_id: str) -> Task:
+        """The task as its row stands. Raises ``UnknownTask``."""
+        task = None
+        if is_task_id(task_id):
+            task = await self._read("get", lambda: self._get(task_id))
+        if task is None:
+            raise UnknownTask(task_id)
+        return task
+
+    async def list(
+        self,
+        *,
+        status: TaskStatus | None = None,
+        op: str | None = None,
+        limit: int = 50,
+        before: str | None = None,
+    ) -> TaskPage:
+        """A page of tasks, newest first, by keyset: ``before`` is the page before's ``next``."""
+        check_page_size(limit)
+        tasks = await self._read("list", lambda: self._list(status, op, limit + 1, before))
+        return TaskPage(
+            tuple(tasks[:limit]), tasks[limit - 1].task_id if len(tasks) > limit else None
+        )
+
+    async def count(self, *, op: str | None = None) -> Mapping[TaskStatus, int]:
+        """How many tasks there are of each status; every status is a key."""
+        found = await self._read("count", lambda: self._count(op))
+        return {status: found.get(status, 0) for status in TaskStatus}
+
+    async def read_tape(self, task_id: str, *, after_seq: int = 0, limit: int = 1_000) -> TapePage:
+        """A page of a task's tape, in ``seq`` order, after ``after_seq``. Raises ``UnknownTask``."""
+        check_page_size(limit)
+        page = None
+        if is_task_id(task_id):
+            page = await self._read("read_tape", lambda: self._read_tape(task_id, after_seq, limit))
+        if page is None:
+            raise UnknownTask(task_id)
+        return page
+
+    async def read_quarantine(
+        self, task_id: str | None = None, *, after: int = 0, limit: int = 1_000
+    ) -> QuarantinePage:
+        """Dropped events, oldest first: one task's, or (``None``) the whole store's."""
+        check_page_size(limit)
+        return await self._read(
+            "read_quarantine", lambda: self._read_quarantine(task_id, after, limit)
+        )
+
+    # --- being told -------------------------------------------------------------------------------
+
+    def changes(self, task_id: str | None = None) -> Subscription:
+        """Be told of commits, of one task's or of every one, from this moment on (invariant I9)."""
+        self._require_open()
+        return self._changes.subscribe(task_id)
+
+    def enlist(self, owner: str, listener: CancelListener) -> None:
+        """Have ``listener`` told of cancel requests for ``owner``'s running tasks, maybe repeatedly."""
+        self._require_open()
+        self._changes.enlist(owner, listener)
+
+    def discharge(self, owner: str) -> None:
+        """Undo ``enlist``."""
+        self._changes.discharge(owner)
+
+    # --- shared by the verbs ----------------------------------------------------------------------
+
+    def _require_open(self) -> GroupCommit:
+        if self._commits is None:
+            raise StoreClosed
+        if os.getpid() != self._pid:
+            raise UsedAfterFork("store")
+        return self._commits
+
+    def _writer(self, attempt: Attempt) -> Writer:
+        if attempt.writer is not None:
+            return attempt.writer
+        name = (attempt.task_id, attempt.number, attempt.owner)
+        writer = self._writers.get(name)
+        if writer is None:
+            writer = self._writers[name] = Writer(*name)
+        return writer
+
+    def _check_events(self, attempt: Attempt, events: Sequence[NewEvent]) -> EventsCall | None:
+        self._require_open()
+        ledger, limit = self.meter.ledger, self.limits.event_bytes
+        now = self.clock.now()
+        checked: list[tuple[str, str, int]] = []
+        ledger.offer(len(events))
+        try:
+            writer = self._writer(attempt)
+            for event in events:
+                if event.type in RESERVED_EVENT_TYPES or not is_event_type(event.type):
+                    raise BadEventType(event.type, reserved=event.type in RESERVED_EVENT_TYPES)
+                checked.append((event.type, encode_event(event.type, event.body, limit), now))
+            if writer.tail + len(checked) + self.limits.queue > self.limits.tape_events:
+                queued = sum(call.size for call in writer.queue)
+                if writer.tail + queued + len(checked) > self.limits.tape_events:
+                    raise TapeFull(attempt.task_id, self.limits.tape_events)
+        except BadEvent as error:
+            for event in events:
+                ledger.fail(str(event.type), type(error).__name__, 1)
+            raise
+        return EventsCall(self.clock.monotonic(), writer, checked) if checked else None
+
+    def _enqueue(self, call: Call) -> GroupCommit:
+        try:
+            commits = self._require_open()
+            commits.enqueue(call)
+        except TapescopeError as error:
+            fail(self._books, call, error)
+            raise
+        return commits
+
+    async def _write_call(self, call: Call) -> Any:
+        commits = self._enqueue(call)
+        try:
+            return await call.future
+        except asyncio.CancelledError:
+            commits.withdraw(call)
+            raise
+
+    async def _timed(self, name: str, work: Awaitable[T]) -> T:
+        start = self.clock.monotonic()
+        try:
+            answer = await work
+        except TapescopeError as error:
+            self.meter.operation(name, self.clock.monotonic() - start, type(error).__name__)
+            raise
+        self.meter.operation(name, self.clock.monotonic() - start)
+        return answer
+
+    async def _read(self, name: str, primitive: Callable[[], Awaitable[T]]) -> T:
+        self._require_open()
+        return await self._timed(name, self._retrying(primitive))
+
+    async def _retrying(
+        self, primitive: Callable[[], Awaitable[T]], since: float | None = None
+    ) -> T:
+        """Try while the store is away, as long as its patience lasts, then ``StoreUnavailable``."""
+        deadline = (self.clock.monotonic() if since is None else since) + self.patience
+        backoff = Backoff()
+        while True:
+            try:
+                return await primitive()
+            except StoreAway as error:
+                left = deadline - self.clock.monotonic()
+                if left <= 0:
+                    raise StoreUnavailable(self.name, str(error)) from error
+                await backoff.wait(left)
+
+    async def _load_state(self, writer: Writer, since: float) -> AttemptState | None:
+        if not is_task_id(writer.task_id):
+            return None
+        return await self._retrying(
+            lambda: self._load(writer.task_id, writer.attempt, writer.owner), since
+        )
+
+    def _interest(self, wanted: bool) -> None:
+        """Watch for other processes' commits only while somebody here follows or runs something."""
+        if wanted and self._watcher is None:
+            self._watcher = asyncio.get_running_loop().create_task(
+                self._watch(), name="tapescope-watch"
+            )
+        elif not wanted and self._watcher is not None:
+            self._watcher.cancel()
+            self._watcher = None
+
+    async def _tell_owners(self) -> None:
+        """Pass on the cancel requests that other processes have recorded for this one's tasks."""
+        if owners := self._changes.owners:
+            for task_id, owner, request in await self._read_cancels(owners):
+                self._changes.tell_owner(owner, task_id, request)
+
+    # --- primitives: what an adapter implements ---------------------------------------------------
+    # Each raises StoreAway when the database cannot be reached; nothing else of a driver's leaves it.
+
+    @abc.abstractmethod
+    async def _open(self) -> None:
+        """Connect and migrate."""
+
+    @abc.abstractmethod
+    async def _close(self) -> None:
+        """Disconnect; also after a failed ``_open``."""
+
+    @abc.abstractmethod
+    async def _write(self, flush: Flush) -> FlushAnswer:
+        """Carry out a flush in one transaction: creates, claims, rows, cancels, in this order.
+
+        Raises ``StoreAway``, ``FateUnknown``, ``FlushRefused``, ``FlushBlocked``.
+        """
+
+    @abc.abstractmethod
+    async def _load(self, task_id: str, attempt: int, owner: str) -> AttemptState | None:
+        """Where the task's tape ends and what the attempt offered last; ``None``: no such task."""
+
+    @abc.abstractmethod
+    async def _get(self, task_id: str) -> Task | None: ...
+
+    @abc.abstractmethod
+    async def _list(
+        self, status: TaskStatus | None, op: str | None, limit: int, before: str | None
+    ) -> Sequence[Task]: ...
+
+    @abc.abstractmethod
+    async def _count(self, op: str | None) -> Mapping[TaskStatus, int]: ...
+
+    @abc.abstractmethod
+    async def _read_tape(self, task_id: str, after_seq: int, limit: int) -> TapePage | None: ...
+
+    @abc.abstractmethod
+    async def _read_quarantine(
+        self, task_id: str | None, after: int, limit: int
+    ) -> QuarantinePage: ...
+
+    @abc.abstractmethod
+    async def _read_cancels(
+        self, owners: Sequence[str]
+    ) -> Sequence[tuple[str, str, CancelRequest]]:
+        """(task id, owner, request) of the running tasks of these owners that are to be cancelled."""
+
+    @abc.abstractmethod
+    async def _watch(self) -> None:
+        """Publish other processes' commits until cancelled; survive the store being away.
+
+        Publishes ``LOOK_AGAIN`` once it listens and whenever a notification may have been lost.
+        """
+
+
+def _as_running(task: Task, owner: str, won: ClaimAnswer) -> Task:
+    return replace(
+        task,
+        status=TaskStatus.RUNNING,
+        attempt=won.attempt,
+        owner=owner,
+        claimed_at=won.claimed_at,
+        lease_expires_at=won.lease_expires_at,
+    )

@@ -1,0 +1,155 @@
+"""The tape: a task's append-only event log, ended by exactly one ``final``.
+
+This module holds the words of a tape (event types, outcomes, drop reasons) and its frozen values.
+The invariants I1 to I9 that docstrings cite are listed in ``docs/reference/invariants.md``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any, Final
+
+__all__ = [
+    "ATTEMPT_FAILED",
+    "FINAL",
+    "LOG",
+    "PARTIAL",
+    "PROGRESS",
+    "RESERVED_EVENT_TYPES",
+    "TASK_STARTED",
+    "DropReason",
+    "DroppedEvent",
+    "Event",
+    "NewEvent",
+    "Outcome",
+    "QuarantinePage",
+    "TapePage",
+    "is_event_type",
+    "moment",
+]
+
+TASK_STARTED: Final = "task_started"
+"""First event of every attempt, written with its claim."""
+PROGRESS: Final = "progress"
+LOG: Final = "log"
+PARTIAL: Final = "partial"
+ATTEMPT_FAILED: Final = "attempt_failed"
+"""An attempt ended without ending the task; another will follow."""
+FINAL: Final = "final"
+"""The one event that closes a tape (invariant I1)."""
+
+RESERVED_EVENT_TYPES: Final = frozenset({TASK_STARTED, ATTEMPT_FAILED, FINAL, "heartbeat", "error"})
+"""Types that only the platform writes, on a tape or on a stream."""
+
+_EVENT_TYPE = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def is_event_type(text: str) -> bool:
+    """Whether ``text`` is well-formed as an event type: ``[a-z][a-z0-9_.-]{0,63}``."""
+    return _EVENT_TYPE.fullmatch(text) is not None
+
+
+def moment(microseconds: int) -> datetime:
+    """The aware UTC time of a store's integer microseconds since the Unix epoch."""
+    return _EPOCH + timedelta(microseconds=microseconds)
+
+
+class Outcome(StrEnum):
+    """How a task ended; said by its row and by its ``final`` alike (invariant I2)."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class DropReason(StrEnum):
+    """Why an event was kept off a tape: a closed set, tried in this order."""
+
+    UNKNOWN_TASK = "unknown_task"
+    """The store holds no such task."""
+    STALE_ATTEMPT = "stale_attempt"
+    """The attempt is an older one, or one that gave the task up (invariant I5)."""
+    DUPLICATE_FINAL = "duplicate_final"
+    """The tape has a ``final`` already, and this is a different one (invariant I1)."""
+    AFTER_TERMINAL = "after_terminal"
+    """The tape is closed (invariant I4)."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """An event to append. ``body`` is any JSON value; it is encoded once and never changed."""
+
+    type: str
+    body: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event of a tape, as stored.
+
+    ``seq`` counts 1, 2, 3 … on its tape (invariant I3); ``ts`` is when it was offered, in integer
+    microseconds since the Unix epoch, by the clock of the process that offered it.
+    """
+
+    seq: int
+    type: str
+    ts: int
+    attempt: int
+    body: Any
+
+    @property
+    def at(self) -> datetime:
+        """``ts`` as an aware UTC time."""
+        return moment(self.ts)
+
+
+@dataclass(frozen=True, slots=True)
+class TapePage:
+    """A page of a tape in ``seq`` order, and where the whole tape stands."""
+
+    task_id: str
+    events: tuple[Event, ...]
+    last_seq: int
+    """The highest ``seq`` on the tape, 0 when it is empty."""
+    final_seq: int | None
+    """The ``seq`` of the ``final``; ``None`` while the tape is open."""
+    dropped: int
+    """Events that were kept off this tape, whether the quarantine still holds them or not."""
+
+
+@dataclass(frozen=True, slots=True)
+class DroppedEvent:
+    """A late event as the quarantine keeps it."""
+
+    task_id: str
+    attempt: int
+    type: str
+    reason: DropReason
+    ts: int
+    """When it was offered, in microseconds since the Unix epoch."""
+    late_s: float | None
+    """Seconds from the tape's ``final`` to the offer; ``None`` where the tape was open or unknown."""
+    trace_id: str | None
+    body: Any
+
+    @property
+    def at(self) -> datetime:
+        """``ts`` as an aware UTC time."""
+        return moment(self.ts)
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantinePage:
+    """Dropped events, oldest first, and how many more were counted but not kept."""
+
+    drops: tuple[DroppedEvent, ...]
+    overflow: int
+    next: int | None
+    """Pass it as ``after`` to read on; ``None`` at the end."""
+    counts: Mapping[DropReason, int]
+    """All the drops that were counted, kept or not, by reason."""
