@@ -1,4 +1,4 @@
-"""Named queries from the ``.sql`` files beside an adapter: one file a table, the same names in both."""
+"""Named queries from the ``.sql`` files beside an adapter: a file a table, the names as in both."""
 
 from __future__ import annotations
 

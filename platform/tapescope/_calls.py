@@ -53,8 +53,8 @@ class Finished:
 class Writer:
     """What one store remembers of one attempt's tape: the tape has no other writer.
 
-    ``tail`` moves only after a commit, and ``seq`` is given out when a flush is built, so a call that
-    is withdrawn from the queue leaves no hole (invariant I3).
+    ``tail`` moves only after a commit, and ``seq`` is given out when a flush is built, so a call
+    that is withdrawn from the queue leaves no hole (invariant I3).
     """
 
     __slots__ = (

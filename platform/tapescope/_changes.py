@@ -91,7 +91,7 @@ class Subscription:
 
 
 class Changes:
-    """The subscriptions of one store. ``on_interest`` is told when the first comes, the last goes."""
+    """A store's subscriptions. ``on_interest`` is told when the first comes and the last goes."""
 
     def __init__(self, on_interest: Callable[[bool], None]) -> None:
         self._on_interest = on_interest
@@ -148,8 +148,14 @@ class Changes:
     def tell_owner(self, owner: str | None, task_id: str, request: CancelRequest) -> None:
         """Tell a task's owner, if it is of this process; it may be told more than once."""
         listener = self._owners.get(owner) if owner is not None else None
-        if listener is not None:
+        if listener is None:
+            return
+        try:
             listener(task_id, request)
+        except Exception as error:  # noqa: BLE001  # its own trouble, not the store's callers'
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": f"a cancel listener of {owner} failed", "exception": error}
+            )
 
     def follows(self, task_id: str) -> bool:
         """Whether somebody would be told of this task's commits."""

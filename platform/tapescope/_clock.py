@@ -22,7 +22,7 @@ class Clock:
 
 
 class Backoff:
-    """Waits that double from 20 ms to a second, with jitter, so that callers do not come in step."""
+    """Waits that double from 20 ms to a second, with jitter so that callers do not fall in step."""
 
     def __init__(self) -> None:
         self._next = 0.02

@@ -1,11 +1,13 @@
 """Group commit: concurrent calls folded into one transaction a flush, shared by every adapter.
 
-There is no timer: what arrives while a flush is under way is the next one. The rules, each with a test:
+There is no timer: what arrives while a flush is under way is the next one. The rules, each with a
+test:
 
 * A task is in at most one flush at a time, and its events keep their order.
-* ``seq`` is given out when a flush is built and kept only after its commit, so a withdrawn or refused
-  call leaves no hole (invariant I3).
-* A flush whose fate is unknown is resent unchanged before anything else of its tasks (invariant I6).
+* ``seq`` is given out when a flush is built and kept only after its commit, so a withdrawn or
+  refused call leaves no hole (invariant I3).
+* A flush whose fate is unknown is resent unchanged before anything else of its tasks (invariant
+  I6).
 * A refused or blocked flush is split until only the guilty call is left; its neighbours are stored.
 * Finishes, claims and cancels are taken before appends.
 """
@@ -44,6 +46,12 @@ __all__ = ["GroupCommit"]
 
 _SECOND_LANE_FROM: Final = 64
 """Waiting events from which a second lane pays: +32 to 76 % on appends, a loss below."""
+
+_PARKED: Final = 0.1
+"""Seconds after which a call whose row somebody else holds is tried again."""
+
+_TOGETHER: Final = 0.1
+"""Seconds within which calls that run out of patience are given up together."""
 
 
 class GroupCommit:
@@ -88,7 +96,12 @@ class GroupCommit:
         while self._waiting >= self._limit and not self._closed:
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._room.append(turn)
-            await turn
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if not turn.cancelled():
+                    self._let_in()  # it was our turn: somebody else's now
+                raise
 
     def enqueue(self, call: Call) -> None:
         """Queue a call for the next flush. Raises ``StoreClosed``."""
@@ -119,12 +132,12 @@ class GroupCommit:
             with suppress(ValueError):  # a parked call is in no queue
                 self._urgent.remove(call)
         fail(self._books, call, asyncio.CancelledError())
+        self._let_in()
 
     async def aclose(self) -> None:
         """Take no more calls and wait until all that were taken are answered."""
         self._closed = True
-        while self._room:
-            self._grant()
+        self._let_in()
         if self._running or self._waiting:
             self._idle = asyncio.get_running_loop().create_future()
             await self._idle
@@ -161,9 +174,9 @@ class GroupCommit:
         self._running.discard(lane)
         if not lane.cancelled():
             lane.result()  # a lane never raises; if it did, the loop's handler must hear of it
-        if self._idle is not None and not self._running and not self._waiting:
-            if not self._idle.done():
-                self._idle.set_result(None)
+        at_rest = not self._running and not self._waiting
+        if at_rest and self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
 
     async def _drain(self, lane: str) -> None:
         try:
@@ -214,46 +227,57 @@ class GroupCommit:
 
     def _release(self, calls: Iterable[Call]) -> None:
         """After a flush: its writers may be in the next one, and waiting appends have room."""
+        parked: list[Call] = []
         for call in calls:
             self._flying -= call.size
-            if call.in_flight:  # a parked call is not: it waits on
-                self._waiting -= call.size
+            if not call.in_flight:
+                parked.append(call)
+                continue
+            self._waiting -= call.size
             if isinstance(call, EventsCall) and call.writer.busy and not call.writer.held:
                 self._free(call.writer)
-        room = self._limit - self._waiting
-        while self._room and room > 0:
-            room -= 1
-            self._grant()
+        for call in parked:
+            self._unpark_later(call)
+        self._let_in()
 
     def _free(self, writer: Writer) -> None:
         writer.busy = False
         if writer.queue:
             self._list(writer, urgent=any(call.finishes for call in writer.queue))
 
-    def _grant(self) -> None:
-        turn = self._room.popleft()
-        if not turn.done():
-            turn.set_result(None)
+    def _let_in(self) -> None:
+        """Give the room there is to those that wait for it; once closed, send them all away."""
+        room = self._limit - self._waiting
+        while self._room and (room > 0 or self._closed):
+            turn = self._room.popleft()
+            if not turn.done():  # else its caller is gone
+                turn.set_result(None)
+                room -= 1
 
     # --- one flush --------------------------------------------------------------------------------
 
     async def _commit(self, lane: str, calls: Sequence[Call]) -> None:
         """Write these calls; every one of them is answered, or parked, when this returns."""
         calls = self._hold(calls)
-        if not calls:
+        while calls:
+            answer: FlushAnswer | None = None
+            try:
+                await self._learn_tails(calls)
+                batch = self._build(lane, calls)
+                answer = await self._write(batch.flush, min(call.since for call in calls))
+                settle(self._books, batch, answer)
+            except (FlushRefused, FlushBlocked) as error:
+                await self._split(lane, calls, error)
+            except StoreUnavailable as error:
+                calls = self._reject_impatient(calls, error)
+                continue
+            except EventFateUnknown as error:
+                self._reject(calls, error)
+            except Exception as error:  # noqa: BLE001  # a defect must reach the callers, not hang them
+                self._reject(
+                    [call for call in calls if answer is None or not call.future.done()], error
+                )
             return
-        try:
-            await self._learn_tails(calls)
-            batch = self._build(lane, calls)
-            answer = await self._write(batch.flush, min(call.since for call in calls))
-        except (FlushRefused, FlushBlocked) as error:
-            await self._split(lane, calls, error)
-        except (StoreUnavailable, EventFateUnknown) as error:
-            self._reject(calls, error)
-        except Exception as error:  # a defect must reach the callers, not hang them
-            self._reject(calls, error)
-        else:
-            settle(self._books, batch, answer)
 
     async def _learn_tails(self, calls: Iterable[Call]) -> None:
         for call in calls:
@@ -299,8 +323,9 @@ class GroupCommit:
     async def _write(self, flush: Flush, since: float) -> FlushAnswer:
         """Write a flush, again and unchanged while the store is away or its fate is unknown.
 
-        Raises ``StoreUnavailable`` (nothing was written) or ``EventFateUnknown`` once the oldest call
-        has waited as long as the store's patience.
+        Raises ``StoreUnavailable`` (nothing was written) once the oldest call has waited as long as
+        the store's patience, or ``EventFateUnknown`` that long after the reply was lost. A resend
+        that is blocked, perhaps by the first try itself, tells nothing of the fate.
         """
         books = self._books
         deadline = since + books.patience
@@ -308,12 +333,13 @@ class GroupCommit:
         backoff = Backoff()
         while True:
             try:
-                answer = await self._write_once(flush)
-            except (FateUnknown, StoreAway) as error:
-                unknown = unknown or isinstance(error, FateUnknown)
+                return await self._write_once(flush)
+            except (FateUnknown, FlushBlocked, StoreAway) as error:
+                if isinstance(error, FlushBlocked) and not unknown:
+                    raise
+                if isinstance(error, FateUnknown) and not unknown:
+                    unknown, deadline = True, books.clock.monotonic() + books.patience
                 cause = error
-            else:
-                return answer
             left = deadline - books.clock.monotonic()
             if left <= 0:
                 if unknown:
@@ -355,17 +381,31 @@ class GroupCommit:
         if isinstance(call, EventsCall):
             call.writer.held.append(call)
 
+    def _unpark_later(self, call: Call) -> None:
+        """Queue a parked call again soon, its task's other ones behind it.
+
+        Only once its flush has ended: until then the task is in that flush.
+        """
+        writer = call.writer if isinstance(call, EventsCall) else None
+        if call.withdrawn:
+            if writer is not None and writer.busy and not writer.held:
+                self._free(writer)
+            return
+        if writer is not None and writer.held[0] is not call:
+            return  # it goes with the first one
+
         def unpark() -> None:
             self._parked.discard(handle)
-            if isinstance(call, EventsCall):
-                call.writer.queue[:0] = call.writer.held
-                call.writer.held = []
-                self._free(call.writer)
+            if writer is not None:
+                writer.queue[:0] = writer.held
+                writer.held = []
+                self._free(writer)
             elif not call.withdrawn:
                 self._requeue(call)
             self._wake()
 
-        handle = asyncio.get_running_loop().call_later(min(left, 0.1), unpark)
+        left = call.since + self._books.patience - self._books.clock.monotonic()
+        handle = asyncio.get_running_loop().call_later(min(max(left, 0.0), _PARKED), unpark)
         self._parked.add(handle)
 
     def _hold(self, calls: Sequence[Call]) -> Sequence[Call]:
@@ -378,6 +418,18 @@ class GroupCommit:
             else:
                 going.append(call)
         return going
+
+    def _reject_impatient(
+        self, calls: Sequence[Call], error: StoreUnavailable
+    ) -> Sequence[Call]:
+        """Give up the calls that have waited long enough; the others keep their own patience."""
+        now = self._books.clock.monotonic() + _TOGETHER
+        rest = [call for call in calls if call.since + self._books.patience > now]
+        if len(rest) == len(calls):
+            rest = []
+        staying = set(rest)
+        self._reject([call for call in calls if call not in staying], error)
+        return rest
 
     def _reject(self, calls: Iterable[Call], error: Exception) -> None:
         for call in calls:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import orjson
 
@@ -47,7 +47,7 @@ def _refuse_what_json_lacks(value: Any, what: str) -> None:
             if "\0" in part:
                 raise NotJson(what, "it holds a NUL character, which a store cannot keep")
         elif isinstance(part, Mapping):
-            for key, inner in part.items():
+            for key, inner in cast("Mapping[object, object]", part).items():
                 waiting += (key, inner)
         elif isinstance(part, list | tuple):
-            waiting += part
+            waiting += cast("list[object]", part)

@@ -31,7 +31,8 @@ from tapescope.flush import (
     FlushAnswer,
     RefusedRow,
 )
-from tapescope.tape import FINAL, TASK_STARTED, Event, Outcome
+from tapescope.tape import FINAL, TASK_STARTED, DropReason, Event, Outcome
+from tapescope_telemetry import TAPE_OPEN, error_type_of
 
 if TYPE_CHECKING:
     from tapescope._clock import Clock
@@ -91,7 +92,7 @@ def settle(books: Books, batch: Batch, answer: FlushAnswer) -> None:
 
 def fail(books: Books, call: Call, error: BaseException) -> None:
     """Count the events of a call that ends with an error at its caller (invariant I7)."""
-    why = type(error).__name__
+    why = error_type_of(error)
     if isinstance(call, EventsCall):
         for type_, _, _ in call.events:
             books.meter.ledger.fail(type_, why, 1)
@@ -169,8 +170,14 @@ def _count_final(books: Books, call: FinishCall) -> None:
     final, writer = call.final, call.writer
     seconds = 0.0 if writer.claimed is None else books.clock.monotonic() - writer.claimed
     error_type = final.error.code if final.error and final.outcome is Outcome.FAILED else None
+    reason = final.cancel.reason.value if final.cancel else None
     books.tasks.finished(
-        writer.op, final.outcome.value, error_type, seconds, context=writer.context
+        writer.op,
+        final.outcome.value,
+        error_type,
+        seconds,
+        cancel_reason=reason,
+        context=writer.context,
     )
     if final.outcome is Outcome.CANCELLED and final.cancel is not None:
         waited = max(0, call.events[0][2] - final.cancel.at) / 1e6
@@ -183,7 +190,9 @@ def _settle_refused(books: Books, span: Span, met: RefusedRow) -> None:
     if met.reason is None:
         books.meter.ledger.replay(1)  # the tape's own final, sent again: no new offer
     else:
-        outcome = None if met.outcome is None else met.outcome.value
+        outcome = TAPE_OPEN if met.outcome is None else met.outcome.value
+        if met.reason is DropReason.UNKNOWN_TASK:
+            outcome = None
         for type_, _, _ in call.events:
             books.meter.dropped(met.reason.value, type_, met.op, outcome, context=writer.context)
     if isinstance(call, FinishCall):
@@ -197,7 +206,7 @@ def _settle_cancel(books: Books, call: CancelCall, met: CancelAnswer | None) -> 
     if met is not None and met.state is CancelState.CANCELLED:
         books.meter.ledger.store(FINAL, 1)
         books.tasks.cancel_requested(row.reason)
-        books.tasks.finished(met.op, Outcome.CANCELLED.value, None, 0.0)
+        books.tasks.finished(met.op, Outcome.CANCELLED.value, None, 0.0, cancel_reason=row.reason)
         books.tasks.cancel_finished(row.reason, 0.0)
         books.meter.tape_closed(met.last_seq)
         if books.changes.follows(row.task_id):

@@ -2,7 +2,8 @@
 
 Every one is a ``TapescopeError``; each builds its message from typed arguments, which stay readable
 as attributes. ``TaskCancelled`` is an ordinary exception: it says what became of a task, and has
-nothing to do with ``asyncio``'s own cancellation. ``CancelRequested`` is the one exception here that
+nothing to do with ``asyncio``'s own cancellation. ``CancelRequested`` is the one exception here
+that
 *is* an ``asyncio.CancelledError``, so that no library between a runner and the platform takes a
 cancel for an error.
 """
@@ -74,7 +75,8 @@ class BadOp(TapescopeError):
     def __init__(self, op: object) -> None:
         self.op = op
         super().__init__(
-            f"{op!r} is no op name. Use 1 to 64 of a-z, 0-9, '_', '.', '-', a letter first: 'resize'."
+            f"{op!r} is no op name. Use 1 to 64 of a-z, 0-9, '_', '.', '-', "
+            "a letter first: 'resize'."
         )
 
 
@@ -109,7 +111,8 @@ class BadEventType(BadEvent):
         super().__init__(
             f"The event type {type!r} is reserved for the platform. Choose a name of your own."
             if reserved
-            else f"{type!r} is no event type. Use 1 to 64 of a-z, 0-9, '_', '.', '-', a letter first."
+            else f"{type!r} is no event type. Use 1 to 64 of a-z, 0-9, '_', '.', '-', "
+            "a letter first."
         )
 
 
@@ -160,8 +163,8 @@ class IdempotencyConflict(TapescopeError):
     def __init__(self, op: str, idempotency_key: str, task_id: str) -> None:
         self.op, self.idempotency_key, self.task_id = op, idempotency_key, task_id
         super().__init__(
-            f"The idempotency key {idempotency_key!r} of op {op!r} belongs to task {task_id}, which "
-            "has other params. Use another key, or submit the same params."
+            f"The idempotency key {idempotency_key!r} of op {op!r} belongs to task {task_id}, "
+            "which has other params. Use another key, or submit the same params."
         )
 
 
@@ -202,8 +205,8 @@ class EventDropped(TapescopeError):
     def __init__(self, task_id: str, attempt: int, reason: DropReason) -> None:
         self.task_id, self.attempt, self.reason = task_id, attempt, reason
         super().__init__(
-            f"The tape of task {task_id} is no longer attempt {attempt}'s ({reason.value}): the event "
-            "is in the quarantine ('tapescope drops'). Stop working on this task."
+            f"The tape of task {task_id} is no longer attempt {attempt}'s ({reason.value}): the "
+            "event is in the quarantine ('tapescope drops'). Stop working on this task."
         )
 
 
@@ -213,8 +216,8 @@ class EventFateUnknown(TapescopeError):
     def __init__(self, waited: float) -> None:
         self.waited = waited
         super().__init__(
-            f"The store was lost in mid-commit and did not answer again within {waited:g} s: what was "
-            "being written may or may not be stored. Read the tape once the store is back."
+            f"The store was lost in mid-commit and did not answer again within {waited:g} s: what "
+            "was being written may or may not be stored. Read the tape once the store is back."
         )
 
 
@@ -273,7 +276,8 @@ class UnknownStoreScheme(StoreConfigError):
     def __init__(self, scheme: str, known: Sequence[str]) -> None:
         self.scheme, self.known = scheme, tuple(known)
         super().__init__(
-            f"No installed store has the scheme {scheme!r}. Known here: {', '.join(known) or 'none'}. "
+            f"No installed store has the scheme {scheme!r}. Known here: "
+            f"{', '.join(known) or 'none'}. "
             "A package adds one through the entry-point group 'tapescope.stores'."
         )
 
@@ -326,8 +330,8 @@ class StoreRefused(TapescopeError):
     def __init__(self, why: str) -> None:
         self.why = why
         super().__init__(
-            f"The database refused the write: {why}. Trying again will not help; if an invariant is "
-            "named, run 'tapescope audit'."
+            f"The database refused the write: {why}. Trying again will not help; if an invariant "
+            "is named, run 'tapescope audit'."
         )
 
 
@@ -338,7 +342,8 @@ class StoreClosed(TapescopeError):
         super().__init__("The store is not open. Use it inside 'async with', or call open() first.")
 
 
-# --- the manager -----------------------------------------------------------------------------------
+# --- the manager
+# -----------------------------------------------------------------------------------
 
 
 class ManagerClosed(TapescopeError):
@@ -356,8 +361,8 @@ class BlockingCallOnLoop(TapescopeError):
     def __init__(self, method: str) -> None:
         self.method = method
         super().__init__(
-            f"{method}() blocks until the event is stored, and this is the event loop's thread, which "
-            "would wait for itself. Await the asynchronous reporter here."
+            f"{method}() blocks until the event is stored, and this is the event loop's thread, "
+            "which would wait for itself. Await the asynchronous reporter here."
         )
 
 

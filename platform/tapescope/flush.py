@@ -1,8 +1,8 @@
 """What a store adapter is given to write, and what it answers: the port's lower half.
 
 One *flush* is one transaction. The port folds many concurrent calls into it; the adapter carries it
-out in this order: creates, claims, event rows, cancels. It answers for each, or raises one of the four
-errors below, and then nothing of the flush is (known to be) written.
+out in this order: creates, claims, event rows, cancels. It answers for each, or raises one of the
+four errors below, and then nothing of the flush is (known to be) written.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class FateUnknown(Exception):
 
 
 class FlushRefused(Exception):
-    """The database refused the flush and would again. The port splits it to find the guilty call."""
+    """The database refused the flush, and would again. The port splits it to find the guilty."""
 
 
 class FlushBlocked(Exception):
@@ -98,7 +98,7 @@ class EventRow(NamedTuple):
 
 
 class CancelRow(NamedTuple):
-    """A cancel request: a pending task ends with ``body`` as its ``final``; a running one keeps it."""
+    """A cancel request: a pending task ends with ``body`` as its ``final``; a running one, soon."""
 
     task_id: str
     reason: str
@@ -139,7 +139,7 @@ class ClaimAnswer(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RefusedRow:
-    """An event row that is not on the tape, and why. Already counted and quarantined by the store."""
+    """An event row that is not on the tape, and why. The store has counted and quarantined it."""
 
     row: int
     """Its place in ``Flush.rows``."""

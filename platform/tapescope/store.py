@@ -1,8 +1,9 @@
 """The store port: what a task's life may ask of a database, in the words of that life.
 
-``TaskStore`` is one abstract class. Its public verbs validate, time, count and translate errors once,
-for every adapter; an adapter implements the underscored primitives at the end. The port never speaks
-SQL. What an adapter can do is a question on the port, so that nobody asks which database it is.
+``TaskStore`` is one abstract class. Its public verbs validate, time, count and translate errors
+once, for every adapter; an adapter implements the underscored primitives at the end. The port
+never speaks SQL. What an adapter can do is a question on the port, so that nobody asks which
+database it is.
 """
 
 from __future__ import annotations
@@ -43,7 +44,6 @@ from tapescope._group_commit import GroupCommit
 from tapescope._json import encode
 from tapescope._settle import Books, fail
 from tapescope.errors import (
-    BadEvent,
     BadEventType,
     BadSetting,
     StoreClosed,
@@ -82,7 +82,7 @@ from tapescope.tasks import (
     TaskPage,
     TaskStatus,
 )
-from tapescope_telemetry import StoreMeter, Telemetry
+from tapescope_telemetry import StoreMeter, Telemetry, error_type_of
 
 __all__ = ["StoreLimits", "TaskStore", "new_task_id"]
 
@@ -90,7 +90,8 @@ T = TypeVar("T")
 
 
 class TaskStore(abc.ABC):
-    """Where tasks and their tapes are kept. Use it inside ``async with``, or ``open`` and ``aclose``.
+    """Where tasks and their tapes are kept. Use it inside ``async with``, or ``open`` and
+    ``aclose``.
 
     One store belongs to one event loop of one process. Every verb raises ``StoreClosed`` when it is
     not open, ``StoreUnavailable`` when the database cannot be reached within ``patience`` seconds
@@ -158,7 +159,7 @@ class TaskStore(abc.ABC):
         return self
 
     async def aclose(self) -> None:
-        """Answer every call that was taken, end every subscription, disconnect. May be called twice."""
+        """Answer every call taken, end every subscription, disconnect. May be called twice."""
         commits, self._commits = self._commits, None
         if commits is None:
             return
@@ -199,8 +200,8 @@ class TaskStore(abc.ABC):
     async def claim_if_pending(self, task: Task, owner: str, lease: float) -> Claim | None:
         """pending → running for ``owner``: attempt + 1 and ``task_started``, in one transaction.
 
-        ``lease`` is in seconds. ``None`` when the task is no longer pending, not yet due, or was run
-        since ``task`` was read.
+        ``lease`` is in seconds. ``None`` when the task is no longer pending, not yet due, or was
+        run since ``task`` was read.
         """
         if lease <= 0:
             raise BadSetting("lease", lease, "a number of seconds over 0")
@@ -227,15 +228,19 @@ class TaskStore(abc.ABC):
     async def append(self, attempt: Attempt, events: Sequence[NewEvent]) -> Appended:
         """Put events on the attempt's tape, in order; return after the commit (invariant I6).
 
-        Events of an attempt that is no longer the task's, or for a closed tape, are dropped: counted,
-        quarantined, and answered for. Raises ``BadEventType``, ``NotJson``, ``EventTooLarge`` and
-        ``TapeFull``, and then nothing was written.
+        Events of an attempt that is no longer the task's, or for a closed tape, are dropped:
+        counted, quarantined, and answered for. Raises ``BadEventType``, ``NotJson``,
+        ``EventTooLarge`` and ``TapeFull``, and then nothing was written.
         """
         call = self._check_events(attempt, events)
         if call is None:
             return Appended(range(0), None, self._writer(attempt).tail)
         commits = self._require_open()
-        await commits.make_room()
+        try:
+            await commits.make_room()
+        except asyncio.CancelledError as error:
+            fail(self._books, call, error)
+            raise
         return await self._timed("append", self._write_call(call))
 
     def append_nowait(
@@ -273,10 +278,11 @@ class TaskStore(abc.ABC):
         message: str = "",
         by: str | None = None,
     ) -> CancelAnswer:
-        """pending → cancelled with its ``final``; running → recorded, its owner told; ended → nothing.
+        """pending → cancelled with its ``final``; running → recorded, its owner told; ended →
+        nothing.
 
-        Returns once the request is durable. Asking again is no error: the first reason stays. Raises
-        ``UnknownTask``.
+        Returns once the request is durable. Asking again is no error: the first reason stays.
+        Raises ``UnknownTask``.
         """
         at = self.clock.now()
         final = Final.cancelled(CancelRequest(reason, message, by, at))
@@ -328,7 +334,7 @@ class TaskStore(abc.ABC):
         return {status: found.get(status, 0) for status in TaskStatus}
 
     async def read_tape(self, task_id: str, *, after_seq: int = 0, limit: int = 1_000) -> TapePage:
-        """A page of a task's tape, in ``seq`` order, after ``after_seq``. Raises ``UnknownTask``."""
+        """A page of a tape, in ``seq`` order, after ``after_seq``. Raises ``UnknownTask``."""
         check_page_size(limit)
         page = None
         if is_task_id(task_id):
@@ -354,7 +360,7 @@ class TaskStore(abc.ABC):
         return self._changes.subscribe(task_id)
 
     def enlist(self, owner: str, listener: CancelListener) -> None:
-        """Have ``listener`` told of cancel requests for ``owner``'s running tasks, maybe repeatedly."""
+        """Have ``listener`` told of cancels of ``owner``'s running tasks, perhaps repeatedly."""
         self._require_open()
         self._changes.enlist(owner, listener)
 
@@ -396,9 +402,9 @@ class TaskStore(abc.ABC):
                 queued = sum(call.size for call in writer.queue)
                 if writer.tail + queued + len(checked) > self.limits.tape_events:
                     raise TapeFull(attempt.task_id, self.limits.tape_events)
-        except BadEvent as error:
+        except Exception as error:
             for event in events:
-                ledger.fail(str(event.type), type(error).__name__, 1)
+                ledger.fail(str(event.type), error_type_of(error), 1)
             raise
         return EventsCall(self.clock.monotonic(), writer, checked) if checked else None
 
@@ -424,7 +430,7 @@ class TaskStore(abc.ABC):
         try:
             answer = await work
         except TapescopeError as error:
-            self.meter.operation(name, self.clock.monotonic() - start, type(error).__name__)
+            self.meter.operation(name, self.clock.monotonic() - start, error_type_of(error))
             raise
         self.meter.operation(name, self.clock.monotonic() - start)
         return answer
@@ -472,7 +478,8 @@ class TaskStore(abc.ABC):
                 self._changes.tell_owner(owner, task_id, request)
 
     # --- primitives: what an adapter implements ---------------------------------------------------
-    # Each raises StoreAway when the database cannot be reached; nothing else of a driver's leaves it.
+    # Each raises StoreAway when the database cannot be reached; nothing else of a driver's leaves
+    # it.
 
     @abc.abstractmethod
     async def _open(self) -> None:
@@ -516,7 +523,7 @@ class TaskStore(abc.ABC):
     async def _read_cancels(
         self, owners: Sequence[str]
     ) -> Sequence[tuple[str, str, CancelRequest]]:
-        """(task id, owner, request) of the running tasks of these owners that are to be cancelled."""
+        """(task id, owner, request) of these owners' running tasks that are to be cancelled."""
 
     @abc.abstractmethod
     async def _watch(self) -> None:

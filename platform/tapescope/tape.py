@@ -133,7 +133,7 @@ class DroppedEvent:
     ts: int
     """When it was offered, in microseconds since the Unix epoch."""
     late_s: float | None
-    """Seconds from the tape's ``final`` to the offer; ``None`` where the tape was open or unknown."""
+    """Seconds from the ``final`` to the offer; ``None`` where the tape was open or unknown."""
     trace_id: str | None
     body: Any
 

@@ -40,7 +40,10 @@ class Connection(aiosqlite.Connection):
         Raises ``StoreAway`` and ``FlushRefused`` for the driver's errors.
         """
         try:
-            done: T = await self._execute(work, self._conn)
+            done: T = await self._execute(  # type: ignore[no-untyped-call]  # aiosqlite's own
+                work,  # pyright: ignore[reportUnknownMemberType]
+                self._conn,
+            )
         except sqlite3.Error as error:
             raise translate(error) from error
         return done
@@ -53,7 +56,8 @@ def translate(error: sqlite3.Error) -> Exception:
         return FlushRefused(str(error))
     if code in _UNUSABLE:
         return StoreConfigError(
-            f"The file is no usable SQLite database ({error}). Name another file, or restore a backup."
+            f"The file is no usable SQLite database ({error}). Name another file, or restore a "
+            "backup."
         )
     return StoreAway(str(error))  # locked, full disk, input/output: it may pass
 
@@ -74,7 +78,7 @@ async def connect(path: str, *, synchronous: str, writes: bool) -> Connection:
         )
     )
     try:
-        await connection
+        _ = await connection
     except sqlite3.Error as error:
         raise StoreConfigError(
             f"The SQLite file {path} cannot be opened ({error}). Check that its folder exists and "
@@ -107,5 +111,6 @@ def check_folder(path: str) -> None:
     folder = Path(path).absolute().parent
     if not folder.is_dir():
         raise StoreConfigError(
-            f"The folder {str(folder)!r} of the SQLite file does not exist. Make it, or name another."
+            f"The folder {str(folder)!r} of the SQLite file does not exist. Make it, or name "
+            "another."
         )

@@ -188,8 +188,18 @@ class Writing:
             if room:
                 late = row.ts - state.last_ts if outcome is not None else None
                 kept.append(
-                    (writer.task_id, row.attempt, row.offer, row.owner, row.type, reason.value)
-                    + (row.ts, late, writer.trace_id, row.body)
+                    (
+                        writer.task_id,
+                        row.attempt,
+                        row.offer,
+                        row.owner,
+                        row.type,
+                        reason.value,
+                        row.ts,
+                        late,
+                        writer.trace_id,
+                        row.body,
+                    )
                 )
             key = (name, row.attempt, reason.value, row.type, outcome or "open")
             counts[key] += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar, Literal, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -32,16 +33,17 @@ _POLL = 0.015
 """Seconds between looks at ``data_version`` while somebody follows or runs something."""
 _CHECKPOINT_EVERY = 2_000
 """Rows written between checkpoints."""
-_WAL_CAP = 16_384
-"""Pages in the write-ahead log (64 MiB) from which a flush waits for a checkpoint."""
+_WAL_CAP = 8_192
+"""Pages in the write-ahead log (32 MiB) from which it is made to start anew."""
 
 
 class SqliteStore(TaskStore):
     """A store in a SQLite file: WAL, one writer connection, one reader, checkpoints on their own.
 
-    ``url`` is ``sqlite:///relative.db``, ``sqlite:////absolute.db``, or ``sqlite:///:memory:``, which
-    is one connection in one process. ``durability="commit"`` survives a crash of the operating
-    system; ``"relaxed"`` may lose the last commits to one, and none to a crash of the process.
+    ``url`` is ``sqlite:///relative.db``, ``sqlite:////absolute.db``, or ``sqlite:///:memory:``,
+    which is one connection in one process. ``durability="commit"`` survives a crash of the
+    operating system; ``"relaxed"`` may lose the last commits to one, and none to a crash of the
+    process.
     """
 
     adapter: ClassVar[str] = "sqlite"
@@ -117,28 +119,34 @@ class SqliteStore(TaskStore):
 
     async def _write(self, flush: Flush) -> FlushAnswer:
         assert self._writer_conn is not None
-        if self._wal_pages > _WAL_CAP and self._checkpoint is not None:
+        if self._wal_pages > 2 * _WAL_CAP and self._checkpoint is not None:
             await asyncio.shield(self._checkpoint)
         answer = await self._writer_conn.run(lambda conn: self._writing.write(conn, flush))
         self._unchecked += len(flush.rows) + len(flush.creates) + len(flush.claims)
-        if self._unchecked >= _CHECKPOINT_EVERY and self._checkpointer is not None:
-            if self._checkpoint is None or self._checkpoint.done():
-                self._unchecked = 0
-                self._checkpoint = asyncio.get_running_loop().create_task(
-                    self._move_wal(self._checkpointer), name="tapescope-checkpoint"
-                )
+        if self._unchecked >= _CHECKPOINT_EVERY:
+            self._begin_checkpoint()
         return answer
 
-    async def _move_wal(self, connection: Connection) -> None:
-        """Move the log into the file; past the cap, make readers let go so that it starts anew."""
-        mode = "RESTART" if self._wal_pages > _WAL_CAP else "PASSIVE"
-        try:
-            _, pages, moved = await connection.run(
-                lambda conn: conn.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+    def _begin_checkpoint(self) -> None:
+        under_way = self._checkpoint is not None and not self._checkpoint.done()
+        if self._checkpointer is not None and not under_way:
+            self._unchecked = 0
+            self._checkpoint = asyncio.get_running_loop().create_task(
+                self._move_wal(self._checkpointer), name="tapescope-checkpoint"
             )
-        except StoreAway:
-            return  # a reader or another process holds it: the next flushes try again
-        self._wal_pages = pages - moved
+
+    async def _move_wal(self, connection: Connection) -> None:
+        """Move the log into the file; past the cap, hold writers a moment so it starts anew."""
+
+        def move(conn: sqlite3.Connection) -> int:
+            _, pages, _ = conn.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            if pages > _WAL_CAP:  # writers never paused long enough for it to be moved whole
+                busy, _, _ = conn.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+                return pages if busy else 0
+            return int(pages)
+
+        with suppress(StoreAway):  # a reader or another process holds it: the next flushes try
+            self._wal_pages = await connection.run(move)
 
     async def _load(self, task_id: str, attempt: int, owner: str) -> AttemptState | None:
         return await self._reading(
@@ -183,7 +191,7 @@ class SqliteStore(TaskStore):
     # --- other processes --------------------------------------------------------------------------
 
     async def _watch(self) -> None:
-        """Poll ``data_version`` on a connection that never writes; it moves when anybody commits."""
+        """Poll ``data_version``, which moves when anybody commits, where nothing is written."""
         if not self.outlives_process:
             return  # one connection in one process: nobody else can write
         backoff = Backoff()

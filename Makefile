@@ -1,0 +1,54 @@
+# Needs make and Python 3.11 or newer; everything else goes into .venv, from PyPI.
+# Another Python: make PYTHON=python3.12 test
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lint stress bench coverage clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+
+demo: $(VENV)/.installed ## Run real tasks on a fresh store and print what became of them
+	@$(BIN)/tapescope demo
+
+test: $(VENV)/.installed ## Run the tests, on SQLite and on a real PostgreSQL 18
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: lint test ## Everything that CI runs: lint, then test
+
+lint: $(VENV)/.installed ## Style, types and import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	PYRIGHT_PYTHON_GLOBAL_NODE=0 $(BIN)/pyright
+	$(BIN)/lint-imports
+
+stress: $(VENV)/.installed ## The long run of the stress harness (STRESS_ARGS=--help shows its settings)
+	@PYTHONPATH="$(CURDIR)" $(BIN)/python tests/stress/run.py $(STRESS_ARGS)
+
+bench: $(VENV)/.installed ## Measure the stores and the manager (BENCH_ARGS=--help shows its settings)
+	@PYTHONPATH="$(CURDIR)" $(BIN)/python bench/run.py $(BENCH_ARGS)
+
+coverage: $(VENV)/.installed ## Run the tests and print which lines they leave out
+	@$(BIN)/coverage run -m pytest $(PYTEST_ARGS)
+	@$(BIN)/coverage report --skip-covered --show-missing
+
+clean: ## Remove the virtual environment, builds and caches
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage
+	find . -name .git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A half-made environment is made anew: the stamp comes last.
+$(VENV)/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "tapescope needs Python 3.11 or newer as '$(PYTHON)'; name another with: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "'$(PYTHON)' cannot make virtual environments; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@echo "Setting up $(VENV) (once; a minute or two)" >&2
+	@$(BIN)/python -c 'import pip' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
+	@$(PIP) install --upgrade 'pip>=25.1'
+	@$(PIP) install --editable '.[all]' --group dev
+	@touch $@

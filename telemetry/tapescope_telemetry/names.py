@@ -1,0 +1,307 @@
+"""The telemetry contract as a table: every span, metric and attribute name, once.
+
+Instruments are made from these rows and the reference page is generated from them, so a name that
+is not here does not exist. Names are public API: changing one breaks somebody's alert.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+__all__ = [
+    "ACTIVE",
+    "CANCEL_DURATION",
+    "CANCEL_OVERRUN",
+    "CANCEL_REQUESTS",
+    "DURATION",
+    "EVENT_APPENDED",
+    "EVENT_DROPPED",
+    "EVENT_FAILED",
+    "EVENT_OFFERED",
+    "EVENT_UNACCOUNTED",
+    "FLUSH_SIZE",
+    "KNOWN_CANCEL_REASONS",
+    "KNOWN_ERROR_TYPES",
+    "KNOWN_EVENT_TYPES",
+    "KNOWN_STORE_FAILURES",
+    "LIMIT",
+    "METRICS",
+    "OPERATION_DURATION",
+    "OTHER",
+    "OUTCOMES",
+    "QUEUE_WAIT",
+    "RETRIES",
+    "RUN",
+    "SCHEMA_URL",
+    "SCOPE_NAME",
+    "SPANS",
+    "STATES",
+    "SUBMIT",
+    "SUBMITTED",
+    "SUBSCRIBERS",
+    "TAPE_LENGTH",
+    "TAPE_OPEN",
+    "TAPE_UNKNOWN",
+    "ZOMBIES",
+    "Attribute",
+    "MetricRow",
+    "SpanRow",
+]
+
+SCOPE_NAME: Final = "tapescope"
+SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.44.0"
+
+OTHER: Final = "_OTHER"
+"""Stands for every value of a label past its cap, and for one that is not known."""
+TAPE_OPEN: Final = "open"
+"""The outcome of a tape that has no ``final`` yet, on a drop of a stale attempt."""
+TAPE_UNKNOWN: Final = "unknown"
+"""The outcome of a tape that does not exist, on a drop with the reason ``unknown_task``."""
+
+OUTCOMES: Final = ("succeeded", "failed", "cancelled")
+STATES: Final = ("pending", "running", "cancelling")
+KNOWN_EVENT_TYPES: Final = ("task_started", "progress", "log", "partial", "attempt_failed", "final")
+KNOWN_CANCEL_REASONS: Final = ("user", "shutdown", "superseded")
+KNOWN_ERROR_TYPES: Final = ("timeout", "bad_result", "unrequested_cancel", "worker_lost")
+"""The platform's own codes; every other ``error.type`` is an exception's qualified name."""
+KNOWN_STORE_FAILURES: Final = (
+    "tapescope.errors.EventFateUnknown",
+    "tapescope.errors.StoreUnavailable",
+)
+"""Why a well-formed event can fail; counted from zero, so that an alert can see the first."""
+
+
+class Attribute:
+    """Attribute names. All have the prefix ``tapescope.`` but the borrowed ``error.type``."""
+
+    OP: Final = "tapescope.task.op"
+    TASK_ID: Final = "tapescope.task.id"
+    STATE: Final = "tapescope.task.state"
+    OUTCOME: Final = "tapescope.task.outcome"
+    ATTEMPT: Final = "tapescope.task.attempt"
+    OWNER: Final = "tapescope.task.owner"
+    CANCEL_REASON: Final = "tapescope.cancel.reason"
+    CANCEL_REQUESTED: Final = "tapescope.cancel.requested"
+    TAPE_LENGTH: Final = "tapescope.tape.length"
+    TAPE_DROPPED: Final = "tapescope.tape.dropped"
+    TAPE_OUTCOME: Final = "tapescope.tape.outcome"
+    EVENT_TYPE: Final = "tapescope.event.type"
+    DROP_REASON: Final = "tapescope.drop.reason"
+    ADAPTER: Final = "tapescope.store.adapter"
+    OPERATION: Final = "tapescope.store.operation"
+    SUBSCRIBER_KIND: Final = "tapescope.subscriber.kind"
+    ERROR_TYPE: Final = "error.type"
+
+
+@dataclass(frozen=True, slots=True)
+class SpanRow:
+    """One span of the contract; ``name`` has the op in it."""
+
+    name: str
+    kind: Literal["PRODUCER", "CONSUMER", "INTERNAL"]
+    parent: str
+    attributes: tuple[str, ...]
+    optional: tuple[str, ...] = ()
+    """Attributes that only some of these spans carry."""
+
+    def of(self, op: str) -> str:
+        """The span's name for this op."""
+        return self.name.format(op=op)
+
+
+@dataclass(frozen=True, slots=True)
+class MetricRow:
+    """One metric of the contract.
+
+    ``tallied`` ones are plain integers behind an observable instrument of the same data type: what
+    the hot path touches costs a dictionary entry there, and no call into the SDK.
+    """
+
+    name: str
+    kind: Literal["counter", "updowncounter", "histogram", "gauge"]
+    unit: str
+    description: str
+    attributes: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    """Attributes that only some of its series carry; they come after ``attributes``."""
+    boundaries: tuple[float, ...] = ()
+    """A histogram's advisory bucket boundaries, in ``unit``."""
+    tallied: bool = False
+
+
+_A = Attribute
+
+SUBMIT: Final = SpanRow(
+    "submit {op}", "PRODUCER", "the caller's", (_A.OP, _A.TASK_ID, _A.ADAPTER), (_A.ERROR_TYPE,)
+)
+RUN: Final = SpanRow(
+    "run {op}",
+    "CONSUMER",
+    "none: a new root, linked to the submit",
+    (_A.OP, _A.TASK_ID, _A.OUTCOME, _A.ATTEMPT, _A.OWNER),
+    (_A.TAPE_LENGTH, _A.TAPE_DROPPED, _A.CANCEL_REASON, _A.CANCEL_REQUESTED, _A.ERROR_TYPE),
+)
+SPANS: Final = (SUBMIT, RUN)
+
+_WORK_SECONDS = (
+    *(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0),
+    *(2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0),
+)
+_CANCEL_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+_STORE_SECONDS = (
+    *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01),
+    *(0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
+)
+_FLUSH_EVENTS = (1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0)
+_TAPE_EVENTS = (1.0, 2.0, 3.0, 5.0, 10.0, 25.0, 50.0, 100.0, 1000.0, 10000.0, 100000.0)
+
+SUBMITTED: Final = MetricRow(
+    "tapescope.task.submitted", "counter", "{task}", "Tasks that were created.", (_A.OP,)
+)
+DURATION: Final = MetricRow(
+    "tapescope.task.duration",
+    "histogram",
+    "s",
+    "The last attempt's claim to the final; 0 when cancelled while pending. Its count is the "
+    "number of finished tasks.",
+    (_A.OP, _A.OUTCOME),
+    (_A.ERROR_TYPE, _A.CANCEL_REASON),
+    boundaries=_WORK_SECONDS,
+)
+ACTIVE: Final = MetricRow(
+    "tapescope.task.active",
+    "updowncounter",
+    "{task}",
+    "Tasks of this process that have not ended, by state.",
+    (_A.OP, _A.STATE),
+    tallied=True,
+)
+LIMIT: Final = MetricRow(
+    "tapescope.task.limit", "updowncounter", "{task}", "Tasks that may run at once.", tallied=True
+)
+QUEUE_WAIT: Final = MetricRow(
+    "tapescope.task.queue.wait_time",
+    "histogram",
+    "s",
+    "From when a task was due to its claim.",
+    (_A.OP,),
+    boundaries=_WORK_SECONDS,
+)
+RETRIES: Final = MetricRow(
+    "tapescope.task.retries",
+    "counter",
+    "{attempt}",
+    "Attempts that failed and will be made again.",
+    (_A.OP, _A.ERROR_TYPE),
+)
+ZOMBIES: Final = MetricRow(
+    "tapescope.task.zombies",
+    "updowncounter",
+    "{task}",
+    "Fenced runners that are still running.",
+    (_A.OP,),
+    tallied=True,
+)
+CANCEL_REQUESTS: Final = MetricRow(
+    "tapescope.cancel.requests",
+    "counter",
+    "{request}",
+    "Cancel requests that were recorded.",
+    (_A.CANCEL_REASON,),
+)
+CANCEL_DURATION: Final = MetricRow(
+    "tapescope.cancel.duration",
+    "histogram",
+    "s",
+    "From a cancel request to the final.",
+    (_A.CANCEL_REASON,),
+    boundaries=_CANCEL_SECONDS,
+)
+CANCEL_OVERRUN: Final = MetricRow(
+    "tapescope.cancel.overrun",
+    "histogram",
+    "s",
+    "How long a runner ran on after its cancel was final.",
+    (_A.OP,),
+    boundaries=_CANCEL_SECONDS,
+)
+EVENT_OFFERED: Final = MetricRow(
+    "tapescope.tape.event.offered",
+    "counter",
+    "{event}",
+    "Events that were offered to the store and answered for; those in flight come later.",
+    (_A.ADAPTER,),
+    tallied=True,
+)
+EVENT_APPENDED: Final = MetricRow(
+    "tapescope.tape.event.appended",
+    "counter",
+    "{event}",
+    "Events that the database says it stored.",
+    (_A.EVENT_TYPE, _A.ADAPTER),
+    tallied=True,
+)
+EVENT_DROPPED: Final = MetricRow(
+    "tapescope.tape.event.dropped",
+    "counter",
+    "{event}",
+    "Late events: kept off the tape, counted, quarantined.",
+    (_A.DROP_REASON, _A.EVENT_TYPE, _A.OP, _A.ADAPTER, _A.TAPE_OUTCOME),
+)
+EVENT_FAILED: Final = MetricRow(
+    "tapescope.tape.event.failed",
+    "counter",
+    "{event}",
+    "Events that ended in an error at their caller.",
+    (_A.EVENT_TYPE, _A.ERROR_TYPE),
+    tallied=True,
+)
+EVENT_UNACCOUNTED: Final = MetricRow(
+    "tapescope.tape.event.unaccounted",
+    "gauge",
+    "{event}",
+    "Offered less stored, dropped and failed (invariant I7); anything but 0 is a bug of ours.",
+    (_A.ADAPTER,),
+    tallied=True,
+)
+TAPE_LENGTH: Final = MetricRow(
+    "tapescope.tape.length",
+    "histogram",
+    "{event}",
+    "Events of a tape when it closed.",
+    (_A.ADAPTER,),
+    boundaries=_TAPE_EVENTS,
+)
+OPERATION_DURATION: Final = MetricRow(
+    "tapescope.store.operation.duration",
+    "histogram",
+    "s",
+    "A call of the store port, entry to answer; errors are the series with error.type.",
+    (_A.OPERATION, _A.ADAPTER),
+    (_A.ERROR_TYPE,),
+    boundaries=_STORE_SECONDS,
+)
+FLUSH_SIZE: Final = MetricRow(
+    "tapescope.store.flush.size",
+    "histogram",
+    "{event}",
+    "Events written in one transaction.",
+    (_A.ADAPTER,),
+    boundaries=_FLUSH_EVENTS,
+)
+SUBSCRIBERS: Final = MetricRow(
+    "tapescope.subscriber.active",
+    "updowncounter",
+    "{subscriber}",
+    "Followers of a tape.",
+    (_A.SUBSCRIBER_KIND,),
+    tallied=True,
+)
+
+METRICS: Final = (
+    *(SUBMITTED, DURATION, ACTIVE, LIMIT, QUEUE_WAIT, RETRIES, ZOMBIES),
+    *(CANCEL_REQUESTS, CANCEL_DURATION, CANCEL_OVERRUN),
+    *(EVENT_OFFERED, EVENT_APPENDED, EVENT_DROPPED, EVENT_FAILED, EVENT_UNACCOUNTED),
+    *(TAPE_LENGTH, OPERATION_DURATION, FLUSH_SIZE, SUBSCRIBERS),
+)

@@ -1,0 +1,225 @@
+"""The two spans of a task: the submit, and each run, which is a new root linked to the submit."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from contextvars import Token
+from types import TracebackType
+from typing import Final, Self
+
+from opentelemetry import context as contexts
+from opentelemetry.context import Context
+from opentelemetry.trace import (
+    INVALID_SPAN,
+    Link,
+    NonRecordingSpan,
+    Span,
+    SpanContext,
+    SpanKind,
+    Tracer,
+    format_span_id,
+    format_trace_id,
+    get_current_span,
+    set_span_in_context,
+)
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from tapescope_telemetry.failures import FailureMarker
+from tapescope_telemetry.names import OTHER, RUN, SUBMIT, Attribute
+
+__all__ = ["RunSpan", "SubmitSpan", "format_traceparent", "parse_traceparent", "start_run"]
+
+_ERRORS: Final = frozenset({"failed", "retried", "lost"})
+"""Run outcomes with the status ERROR; all others, a cancel above all, stay UNSET."""
+
+_W3C: Final = TraceContextTextMapPropagator()
+
+
+def format_traceparent(of: SpanContext) -> str | None:
+    """The W3C ``traceparent`` of a span, ``None`` when it is not a valid one."""
+    if not of.is_valid:
+        return None
+    trace_id, span_id = format_trace_id(of.trace_id), format_span_id(of.span_id)
+    return f"00-{trace_id}-{span_id}-{of.trace_flags:02x}"
+
+
+def parse_traceparent(text: str | None) -> SpanContext | None:
+    """The span that a W3C ``traceparent`` names; ``None`` when it names none or is malformed."""
+    if not text:
+        return None
+    found = get_current_span(_W3C.extract({"traceparent": text}, Context())).get_span_context()
+    return found if found.is_valid else None
+
+
+class SubmitSpan:
+    """The span around the creation of a task, current while its ``with`` block runs.
+
+    An exception marks it as an error, but for a ``CancelledError``: somebody stopped waiting, and
+    whether the task was made nobody knows, so the status stays UNSET.
+    """
+
+    __slots__ = ("_attributes", "_failures", "_name", "_span", "_token", "_tracer", "traceparent")
+
+    def __init__(
+        self, tracer: Tracer, failures: FailureMarker, op: str, task_id: str, adapter: str
+    ) -> None:
+        self._tracer = tracer
+        self._failures = failures
+        self._name = SUBMIT.of(op)
+        self._attributes = {
+            Attribute.OP: op,
+            Attribute.TASK_ID: task_id,
+            Attribute.ADAPTER: adapter,
+        }
+        self._span: Span = INVALID_SPAN
+        self._token: Token[Context] | None = None
+        self.traceparent: str | None = None
+        """What to store with the task, for the run to link to; ``None`` when nobody traces."""
+
+    def __enter__(self) -> Self:
+        self._span = self._tracer.start_span(
+            self._name,
+            kind=SpanKind.PRODUCER,
+            attributes=self._attributes,
+            record_exception=False,
+            set_status_on_exception=False,
+        )
+        self.traceparent = format_traceparent(self._span.get_span_context())
+        if self.traceparent is not None:
+            self._token = contexts.attach(set_span_in_context(self._span))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._token is not None:
+            contexts.detach(self._token)
+        if error is not None and not isinstance(error, (asyncio.CancelledError, GeneratorExit)):
+            self._failures.mark(self._span, error, None, "")
+        self._span.end()
+
+
+class RunSpan:
+    """The span of one attempt. Whoever began it must ``end`` it, on every path (invariant I8).
+
+    It is never attached here: a runner gets it through ``context``, and so does a drop that comes
+    after the end and still has this span to point to.
+    """
+
+    __slots__ = (
+        "_ended",
+        "_failures",
+        "_lock",
+        "_span",
+        "context",
+        "span_id",
+        "trace_id",
+        "traceparent",
+    )
+
+    def __init__(self, span: Span, failures: FailureMarker, passed_on: SpanContext | None) -> None:
+        own = span.get_span_context()
+        self._span = span
+        self._failures = failures
+        self._lock = threading.Lock()
+        self._ended = False
+        self.context: Final = set_span_in_context(span, Context())
+        """Holds this span and nothing else: no baggage, nothing of the submitter's."""
+        self.trace_id: Final = format_trace_id(own.trace_id) if own.is_valid else None
+        self.span_id: Final = format_span_id(own.span_id) if own.is_valid else None
+        self.traceparent: Final = format_traceparent(
+            own if own.is_valid or passed_on is None else passed_on
+        )
+        """What to give to a child process; where nobody traces here, the submit's, passed on."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether the outcome has been told."""
+        return self._ended
+
+    def end(
+        self,
+        outcome: str,
+        *,
+        error: BaseException | None = None,
+        error_type: str | None = None,
+        message: str = "",
+        cancel_reason: str | None = None,
+        cancel_requested: bool = False,
+        tape_length: int | None = None,
+        tape_dropped: int | None = None,
+    ) -> bool:
+        """Tell how the attempt ended, and end the span; ``False`` when that was done before.
+
+        The status follows the cancel table: ``failed``, ``retried`` and ``lost`` are ERROR with an
+        ``error.type``; ``succeeded``, ``cancelled`` and ``released`` are UNSET without one,
+        whatever a cleanup raised. A cancelled run always says its reason.
+        """
+        with self._lock:
+            if self._ended:
+                return False
+            self._ended = True
+        span = self._span
+        try:
+            if span.is_recording():
+                cancelled = outcome == "cancelled"
+                if cancelled and cancel_reason is None:
+                    cancel_reason = OTHER
+                told: dict[str, str | int | bool | None] = {
+                    Attribute.OUTCOME: str(outcome),
+                    Attribute.TAPE_LENGTH: tape_length,
+                    Attribute.TAPE_DROPPED: tape_dropped,
+                    Attribute.CANCEL_REASON: None if cancel_reason is None else str(cancel_reason),
+                    Attribute.CANCEL_REQUESTED: True if cancelled or cancel_requested else None,
+                }
+                span.set_attributes(
+                    {key: value for key, value in told.items() if value is not None}
+                )
+                if outcome in _ERRORS:
+                    self._failures.mark(span, error, error_type, message)
+        finally:
+            span.end()
+        return True
+
+
+def start_run(
+    tracer: Tracer,
+    failures: FailureMarker,
+    *,
+    op: str,
+    task_id: str,
+    attempt: int,
+    owner: str,
+    traceparent: str | None,
+    as_child: bool,
+) -> RunSpan:
+    """Start the span of an attempt: a new root linked to the submit that ``traceparent`` names.
+
+    With ``as_child`` a first attempt is the submit's child instead; a retry is a root all the same.
+    """
+    submit = parse_traceparent(traceparent)
+    start_in, links = Context(), None
+    if submit is not None and as_child and attempt == 1:
+        start_in = set_span_in_context(NonRecordingSpan(submit), start_in)
+    elif submit is not None:
+        links = [Link(submit)]
+    attributes: dict[str, str | int] = {
+        Attribute.OP: op,
+        Attribute.TASK_ID: task_id,
+        Attribute.ATTEMPT: attempt,
+        Attribute.OWNER: owner,
+    }
+    span = tracer.start_span(
+        RUN.of(op),
+        context=start_in,
+        kind=SpanKind.CONSUMER,
+        attributes=attributes,
+        links=links,
+        record_exception=False,
+        set_status_on_exception=False,
+    )
+    return RunSpan(span, failures, submit)

@@ -1,0 +1,163 @@
+"""The metrics of one store adapter: its events, its operations, its tapes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from tapescope_telemetry.instruments import NO_CONTEXT, Tally, counter, histogram
+from tapescope_telemetry.labels import LabelCaps, LabelSets
+from tapescope_telemetry.ledger import EventLedger
+from tapescope_telemetry.names import (
+    EVENT_DROPPED,
+    FLUSH_SIZE,
+    OPERATION_DURATION,
+    OTHER,
+    OUTCOMES,
+    SUBSCRIBERS,
+    TAPE_LENGTH,
+    TAPE_OPEN,
+    TAPE_UNKNOWN,
+)
+
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
+    from opentelemetry.metrics import Meter
+
+__all__ = ["StoreInstruments", "StoreMeter"]
+
+DROP_ZEROS: Final = 1400
+"""Most drop series that are made before a drop needs them.
+
+The SDK folds what is past 2,000 series of a metric into one without labels, so the zeros must leave
+room for the real ones. One adapter with all its 33 ops needs 1,320.
+"""
+
+
+def list_drops() -> Iterator[tuple[str, str, str]]:
+    """Every plausible (reason, event type, tape outcome) of a drop: 40 for each op and adapter.
+
+    ``task_started`` is written with its claim and cannot be late. A ``final`` that meets a closed
+    tape is either a duplicate or the same one again, which is no drop.
+    """
+    reports = ("progress", "log", "partial", "attempt_failed")
+    for event_type in (*reports, "final"):
+        yield "unknown_task", event_type, TAPE_UNKNOWN
+        for outcome in (TAPE_OPEN, *OUTCOMES):
+            yield "stale_attempt", event_type, outcome
+    for outcome in OUTCOMES:
+        yield "duplicate_final", "final", outcome
+        for event_type in reports:
+            yield "after_terminal", event_type, outcome
+
+
+_DROPS: Final = tuple(list_drops())
+
+
+class StoreInstruments:
+    """The instruments that the stores of one meter share."""
+
+    def __init__(self, meter: Meter, caps: LabelCaps) -> None:
+        self.caps = caps
+        self.dropped = counter(meter, EVENT_DROPPED)
+        self.operation = histogram(meter, OPERATION_DURATION)
+        self.flush = histogram(meter, FLUSH_SIZE)
+        self.tape_length = histogram(meter, TAPE_LENGTH)
+        self.subscribers = Tally(meter, SUBSCRIBERS)
+        self.drop_labels = LabelSets(EVENT_DROPPED)
+        self.operation_labels = LabelSets(OPERATION_DURATION)
+        self.flush_labels = LabelSets(FLUSH_SIZE)
+        self.length_labels = LabelSets(TAPE_LENGTH)
+        self.drop_zeros_left = DROP_ZEROS
+
+
+class StoreMeter:
+    """What a store counts. Made by ``Telemetry.store``: one for each adapter.
+
+    The hot path touches ``ledger`` only. A user's own event types have no zeros made for their
+    drops: the first drop of such a type shows as a series that begins at 1.
+    """
+
+    def __init__(self, adapter: str, instruments: StoreInstruments) -> None:
+        self.adapter: Final = adapter
+        self.ledger: Final = EventLedger(instruments.caps)
+        self._on = instruments
+        self._expected: set[str] = set()
+        self._zeroed: list[str] = []
+        self._flush_labels = instruments.flush_labels(adapter)
+        self._length_labels = instruments.length_labels(adapter)
+        self.expect(OTHER)
+
+    def expect(self, op: str) -> None:
+        """Make the drop series of this op exist at zero, once, while there is room for them."""
+        op = self._on.caps.drop_ops(op)
+        if op in self._expected:
+            return
+        self._expected.add(op)
+        if self._on.drop_zeros_left >= len(_DROPS):
+            self._on.drop_zeros_left -= len(_DROPS)
+            self._zeroed.append(op)
+            self._count_zeros(op)
+
+    def repeat_zeros(self) -> None:
+        """Count every zero again, for a provider that came after the first ones."""
+        for op in tuple(self._zeroed):
+            self._count_zeros(op)
+
+    def dropped(
+        self,
+        reason: str,
+        event_type: str,
+        op: str | None,
+        outcome: str | None,
+        n: int = 1,
+        context: Context | None = None,
+    ) -> None:
+        """Count ``n`` late events, in the ledger and by reason (a closed set), with an exemplar.
+
+        ``outcome`` is the tape's, ``TAPE_OPEN`` for a stale attempt on an open tape and ``None``
+        where there is no such tape; ``op`` is ``None`` where nobody knows it. ``context`` holds the
+        run's span, ended or not; ``None`` means the caller's own context.
+        """
+        on = self._on
+        self.ledger.drop(n)
+        op = OTHER if op is None else op
+        self.expect(op)
+        labels = on.drop_labels(
+            reason,
+            on.caps.event_types(event_type),
+            on.caps.drop_ops(op),
+            self.adapter,
+            TAPE_UNKNOWN if outcome is None else outcome,
+        )
+        on.dropped.add(n, labels, context)
+
+    def operation(
+        self,
+        name: str,
+        seconds: float,
+        error_type: str | None = None,
+        context: Context | None = None,
+    ) -> None:
+        """Record a call of the port (``name`` is the verb's) and, if it failed, with what."""
+        on = self._on
+        error = None if error_type is None else on.caps.error_types(error_type)
+        labels = on.operation_labels(name, self.adapter, error)
+        on.operation.record(max(0.0, seconds), labels, context)
+
+    def flush(self, size: int) -> None:
+        """Record the number of events that one transaction wrote."""
+        self._on.flush.record(size, self._flush_labels)
+
+    def tape_closed(self, length: int, context: Context | None = None) -> None:
+        """Record the length of a tape that has its ``final`` now."""
+        self._on.tape_length.record(length, self._length_labels, context)
+
+    def subscriber(self, kind: str, n: int) -> None:
+        """A follower of this kind (a closed set) came (+1) or went (-1)."""
+        self._on.subscribers.add(n, kind)
+
+    def _count_zeros(self, op: str) -> None:
+        for reason, event_type, outcome in _DROPS:
+            labels = self._on.drop_labels(reason, event_type, op, self.adapter, outcome)
+            self._on.dropped.add(0, labels, NO_CONTEXT)

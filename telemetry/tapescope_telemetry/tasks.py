@@ -1,0 +1,152 @@
+"""The metrics of tasks: their number, their times, their cancels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from tapescope_telemetry.instruments import NO_CONTEXT, Tally, counter, histogram
+from tapescope_telemetry.labels import LabelCaps, LabelSets
+from tapescope_telemetry.names import (
+    ACTIVE,
+    CANCEL_DURATION,
+    CANCEL_OVERRUN,
+    CANCEL_REQUESTS,
+    DURATION,
+    KNOWN_CANCEL_REASONS,
+    KNOWN_ERROR_TYPES,
+    LIMIT,
+    OTHER,
+    QUEUE_WAIT,
+    RETRIES,
+    STATES,
+    SUBMITTED,
+    ZOMBIES,
+)
+
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
+    from opentelemetry.metrics import Meter
+
+__all__ = ["TaskMeter"]
+
+
+class TaskMeter:
+    """What a manager counts. Made by ``Telemetry``; all times are in seconds.
+
+    Counters start at zero for every label set that is known beforehand: for each op one of
+    ``submitted``, three of ``active``, one of ``zombies`` and four of ``retries`` (the platform's
+    own error codes), and three of ``cancel.requests`` in all. A histogram cannot have a zero.
+
+    ``context`` holds the span that an exemplar should point to; ``None`` means the caller's own.
+    """
+
+    def __init__(self, meter: Meter, caps: LabelCaps, on_op: Callable[[str], None]) -> None:
+        self._caps = caps
+        self._on_op = on_op
+        self._seen: set[str] = set()
+        self._submitted = counter(meter, SUBMITTED)
+        self._retries = counter(meter, RETRIES)
+        self._cancel_requests = counter(meter, CANCEL_REQUESTS)
+        self._duration = histogram(meter, DURATION)
+        self._queue_wait = histogram(meter, QUEUE_WAIT)
+        self._cancel_duration = histogram(meter, CANCEL_DURATION)
+        self._overrun = histogram(meter, CANCEL_OVERRUN)
+        self._active = Tally(meter, ACTIVE)
+        self._zombies = Tally(meter, ZOMBIES)
+        self._limit = Tally(meter, LIMIT)
+        self._of_op = LabelSets(SUBMITTED)
+        self._of_retry = LabelSets(RETRIES)
+        self._of_end = LabelSets(DURATION)
+        self._of_cancel = LabelSets(CANCEL_REQUESTS)
+        self._limit.add(0)
+        self.repeat_zeros()
+
+    def seen(self, op: str) -> None:
+        """Make every series of this op that is known beforehand exist, once."""
+        self._label(op)
+
+    def seen_ops(self) -> tuple[str, ...]:
+        """The ops that were seen, as their labels have them."""
+        return tuple(self._seen)
+
+    def repeat_zeros(self) -> None:
+        """Count every zero again, for a provider that came after the first ones."""
+        for reason in KNOWN_CANCEL_REASONS:
+            self._cancel_requests.add(0, self._of_cancel(reason), NO_CONTEXT)
+        for op in self.seen_ops():
+            self._count_zeros(op)
+
+    def submitted(self, op: str) -> None:
+        """A task was created."""
+        self._submitted.add(1, self._of_op(self._label(op)))
+
+    def queue_wait(self, op: str, seconds: float, context: Context | None = None) -> None:
+        """A task waited this long from when it was due to its claim."""
+        self._queue_wait.record(max(0.0, seconds), self._of_op(self._label(op)), context)
+
+    def active(self, op: str, state: str, n: int) -> None:
+        """A task entered (+1) or left (-1) a state: ``pending``, ``running``, ``cancelling``."""
+        self._active.add(n, self._label(op), state)
+
+    def limit(self, n: int) -> None:
+        """The number of tasks that may run at once rose or fell by ``n``."""
+        self._limit.add(n)
+
+    def finished(
+        self,
+        op: str,
+        outcome: str,
+        error_type: str | None,
+        seconds: float,
+        *,
+        cancel_reason: str | None = None,
+        context: Context | None = None,
+    ) -> None:
+        """A task got its ``final``; to be called once, by whoever committed it.
+
+        A cancelled one has a reason and no error, whatever its cleanup raised.
+        """
+        if outcome == "cancelled":
+            error, reason = None, OTHER if cancel_reason is None else cancel_reason
+        else:
+            error, reason = None if error_type is None else self._caps.error_types(error_type), None
+        labels = self._of_end(self._label(op), outcome, error, reason)
+        self._duration.record(max(0.0, seconds), labels, context)
+
+    def retried(self, op: str, error_type: str, context: Context | None = None) -> None:
+        """An attempt failed and the task will be tried again."""
+        error = self._caps.error_types(error_type)
+        self._retries.add(1, self._of_retry(self._label(op), error), context)
+
+    def cancel_requested(self, reason: str) -> None:
+        """A cancel was put on record; ``reason`` is of the closed set, never the user's words."""
+        self._cancel_requests.add(1, self._of_cancel(reason))
+
+    def cancel_finished(self, reason: str, seconds: float, context: Context | None = None) -> None:
+        """A task with a cancel on record got its ``final`` this long after the request."""
+        self._cancel_duration.record(max(0.0, seconds), self._of_cancel(reason), context)
+
+    def overrun(self, op: str, seconds: float, context: Context | None = None) -> None:
+        """A runner that went on after its cancel was final ended, this long after it."""
+        self._overrun.record(max(0.0, seconds), self._of_op(self._label(op)), context)
+
+    def zombie(self, op: str, n: int) -> None:
+        """A fenced runner runs on (+1), or has ended at last (-1)."""
+        self._zombies.add(n, self._label(op))
+
+    def _label(self, op: str) -> str:
+        label = self._caps.task_ops(op)
+        if label not in self._seen:
+            self._seen.add(label)
+            for state in STATES:
+                self._active.add(0, label, state)
+            self._zombies.add(0, label)
+            self._count_zeros(label)
+            self._on_op(label)
+        return label
+
+    def _count_zeros(self, op: str) -> None:
+        self._submitted.add(0, self._of_op(op), NO_CONTEXT)
+        for error_type in KNOWN_ERROR_TYPES:
+            self._retries.add(0, self._of_retry(op, error_type), NO_CONTEXT)

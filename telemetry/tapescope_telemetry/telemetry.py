@@ -1,0 +1,187 @@
+"""``Telemetry``: everything tapescope tells, through the providers it was given."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from typing import ClassVar, Final, Literal
+from weakref import WeakKeyDictionary
+
+from opentelemetry import metrics, trace
+from opentelemetry.metrics import MeterProvider, Observation
+from opentelemetry.trace import TracerProvider
+
+from tapescope_telemetry._version import __version__
+from tapescope_telemetry.failures import FailureMarker
+from tapescope_telemetry.instruments import observe
+from tapescope_telemetry.labels import LabelCaps, LabelSets
+from tapescope_telemetry.names import (
+    EVENT_APPENDED,
+    EVENT_FAILED,
+    EVENT_OFFERED,
+    EVENT_UNACCOUNTED,
+    SCHEMA_URL,
+    SCOPE_NAME,
+)
+from tapescope_telemetry.spans import RunSpan, SubmitSpan, start_run
+from tapescope_telemetry.stores import StoreInstruments, StoreMeter
+from tapescope_telemetry.tasks import TaskMeter
+
+__all__ = ["Telemetry"]
+
+
+class Telemetry:
+    """The spans and metrics of tapescope, on injected providers; ``None`` means the global ones.
+
+    Made with the global ones, it follows the API: silent until the application sets a provider, and
+    from then on it tells what happened before as well, as far as plain tallies know it.
+
+    The metrics belong to the meter provider: two of these on one provider share them, because the
+    SDK keeps one instrument a name and would never read the second one's tallies.
+
+    ``trace_mode="child"`` makes a first attempt the child of its submit, where ``"link"`` makes it
+    a new root that is linked to it; a retry is a linked root in both.
+    """
+
+    _shared: ClassVar[Telemetry | None] = None
+    _shared_lock: ClassVar[threading.Lock] = threading.Lock()
+
+    def __init__(
+        self,
+        *,
+        tracer_provider: TracerProvider | None = None,
+        meter_provider: MeterProvider | None = None,
+        trace_mode: Literal["link", "child"] = "link",
+    ) -> None:
+        self._tracer = trace.get_tracer(
+            SCOPE_NAME, __version__, tracer_provider, schema_url=SCHEMA_URL
+        )
+        self._metrics = _Metrics.of(meter_provider)
+        self._failures = FailureMarker()
+        self._as_child = trace_mode == "child"
+
+    @classmethod
+    def shared(cls) -> Telemetry:
+        """The one on the global providers, made when first asked for."""
+        with cls._shared_lock:
+            if cls._shared is None:
+                cls._shared = cls()
+            return cls._shared
+
+    @property
+    def tasks(self) -> TaskMeter:
+        """What managers count."""
+        return self._metrics.tasks
+
+    def store(self, adapter: str) -> StoreMeter:
+        """What the stores of this adapter count: always the same object for the same adapter."""
+        return self._metrics.store(adapter)
+
+    def submit_span(self, op: str, task_id: str, adapter: str) -> SubmitSpan:
+        """``submit {op}``, a child of the caller's span: to be entered with ``with``, at once."""
+        return SubmitSpan(self._tracer, self._failures, op, task_id, adapter)
+
+    def start_run_span(
+        self, op: str, task_id: str, attempt: int, owner: str, traceparent: str | None
+    ) -> RunSpan:
+        """``run {op}``, linked to the submit that ``traceparent`` names; no link if malformed."""
+        return start_run(
+            self._tracer,
+            self._failures,
+            op=op,
+            task_id=task_id,
+            attempt=attempt,
+            owner=owner,
+            traceparent=traceparent,
+            as_child=self._as_child,
+        )
+
+
+class _Metrics:
+    """The meters of one meter provider."""
+
+    _by_provider: ClassVar[WeakKeyDictionary[MeterProvider, _Metrics]] = WeakKeyDictionary()
+    _of_globals: ClassVar[_Metrics | None] = None
+    _lock: ClassVar[threading.Lock] = threading.Lock()
+
+    def __init__(self, provider: MeterProvider | None) -> None:
+        meter = metrics.get_meter(SCOPE_NAME, __version__, provider, SCHEMA_URL)
+        caps = LabelCaps()
+        self._zeros_due = provider is None
+        self._stores: dict[str, StoreMeter] = {}
+        self._stores_lock: Final = threading.Lock()
+        self._offered_labels = LabelSets(EVENT_OFFERED)
+        self._appended_labels = LabelSets(EVENT_APPENDED)
+        self._failed_labels = LabelSets(EVENT_FAILED)
+        # First, so that zeros which are due are there when the others are read.
+        observe(meter, EVENT_OFFERED, self._read_offered)
+        observe(meter, EVENT_APPENDED, self._read_appended)
+        observe(meter, EVENT_FAILED, self._read_failed)
+        observe(meter, EVENT_UNACCOUNTED, self._read_unaccounted)
+        self._on = StoreInstruments(meter, caps)
+        self.tasks: Final = TaskMeter(meter, caps, self._expect_drops)
+
+    @classmethod
+    def of(cls, provider: MeterProvider | None) -> _Metrics:
+        """The metrics on this provider, made when first asked for."""
+        with cls._lock:
+            if provider is None:
+                if cls._of_globals is None:
+                    cls._of_globals = cls(None)
+                return cls._of_globals
+            found = cls._by_provider.get(provider)
+            if found is None:
+                found = cls._by_provider[provider] = cls(provider)
+            return found
+
+    def store(self, adapter: str) -> StoreMeter:
+        """The meter of this adapter, with the drops of every op seen so far at zero."""
+        with self._stores_lock:
+            meter = self._stores.get(adapter)
+            if meter is None:
+                meter = self._stores[adapter] = StoreMeter(adapter, self._on)
+                for op in self.tasks.seen_ops():
+                    meter.expect(op)
+            return meter
+
+    def _expect_drops(self, op: str) -> None:
+        for store in self._all_stores():
+            store.expect(op)
+
+    def _all_stores(self) -> list[StoreMeter]:
+        with self._stores_lock:
+            return list(self._stores.values())
+
+    def _read_offered(self) -> Iterable[Observation]:
+        if self._zeros_due:
+            # A collection proves that a real provider is there. The zeros that were counted before
+            # it came went nowhere; to count them twice changes nothing.
+            self._zeros_due = False
+            self.tasks.repeat_zeros()
+            for store in self._all_stores():
+                store.repeat_zeros()
+        return [
+            Observation(store.ledger.offered, self._offered_labels(store.adapter))
+            for store in self._all_stores()
+        ]
+
+    def _read_appended(self) -> Iterable[Observation]:
+        return [
+            Observation(count, self._appended_labels(event_type, store.adapter))
+            for store in self._all_stores()
+            for event_type, count in store.ledger.stored_by_type().items()
+        ]
+
+    def _read_failed(self) -> Iterable[Observation]:
+        # The contract's row has no adapter: two observations of one label set would not add up.
+        totals: dict[tuple[str, str], int] = {}
+        for store in self._all_stores():
+            for key, count in store.ledger.failed_by_type().items():
+                totals[key] = totals.get(key, 0) + count
+        return [Observation(n, self._failed_labels(*key)) for key, n in totals.items()]
+
+    def _read_unaccounted(self) -> Iterable[Observation]:
+        return [
+            Observation(store.ledger.unaccounted, self._offered_labels(store.adapter))
+            for store in self._all_stores()
+        ]

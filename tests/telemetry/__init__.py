@@ -1,0 +1,1 @@
+"""The telemetry contract, judged by what a real SDK receives."""

@@ -1,0 +1,196 @@
+"""The contract: what is emitted, compared with the published table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from opentelemetry.sdk.metrics.export import Gauge, Histogram, Sum
+
+from tapescope import errors
+from tapescope_telemetry import METRICS, SCHEMA_URL, SCOPE_NAME, Telemetry, __version__
+from tapescope_telemetry.names import KNOWN_STORE_FAILURES
+from tests.telemetry.recording import Recording
+
+COUNTER, UPDOWN, HISTOGRAM, GAUGE = "counter", "updowncounter", "histogram", "gauge"
+OP = "tapescope.task.op"
+STORE = "tapescope.store.adapter"
+REASON = "tapescope.cancel.reason"
+ERROR = "error.type"
+
+# Copied by hand from the published contract: name → kind, unit, attributes, optional attributes.
+CONTRACT: dict[str, tuple[str, str, set[str], set[str]]] = {
+    "tapescope.task.submitted": (COUNTER, "{task}", {OP}, set()),
+    "tapescope.task.duration": (
+        HISTOGRAM,
+        "s",
+        {OP, "tapescope.task.outcome"},
+        {ERROR, REASON},
+    ),
+    "tapescope.task.active": (UPDOWN, "{task}", {OP, "tapescope.task.state"}, set()),
+    "tapescope.task.limit": (UPDOWN, "{task}", set(), set()),
+    "tapescope.task.queue.wait_time": (HISTOGRAM, "s", {OP}, set()),
+    "tapescope.task.retries": (COUNTER, "{attempt}", {OP, ERROR}, set()),
+    "tapescope.task.zombies": (UPDOWN, "{task}", {OP}, set()),
+    "tapescope.cancel.requests": (COUNTER, "{request}", {REASON}, set()),
+    "tapescope.cancel.duration": (HISTOGRAM, "s", {REASON}, set()),
+    "tapescope.cancel.overrun": (HISTOGRAM, "s", {OP}, set()),
+    "tapescope.tape.event.offered": (COUNTER, "{event}", {STORE}, set()),
+    "tapescope.tape.event.appended": (
+        COUNTER,
+        "{event}",
+        {"tapescope.event.type", STORE},
+        set(),
+    ),
+    "tapescope.tape.event.dropped": (
+        COUNTER,
+        "{event}",
+        {"tapescope.drop.reason", "tapescope.event.type", OP, STORE, "tapescope.tape.outcome"},
+        set(),
+    ),
+    "tapescope.tape.event.failed": (COUNTER, "{event}", {"tapescope.event.type", ERROR}, set()),
+    "tapescope.tape.event.unaccounted": (GAUGE, "{event}", {STORE}, set()),
+    "tapescope.tape.length": (HISTOGRAM, "{event}", {STORE}, set()),
+    "tapescope.store.operation.duration": (
+        HISTOGRAM,
+        "s",
+        {"tapescope.store.operation", STORE},
+        {ERROR},
+    ),
+    "tapescope.store.flush.size": (HISTOGRAM, "{event}", {STORE}, set()),
+    "tapescope.subscriber.active": (
+        UPDOWN,
+        "{subscriber}",
+        {"tapescope.subscriber.kind"},
+        set(),
+    ),
+}
+
+TASK_ID = "0198c0de-0000-7000-8000-00000000cafe"
+OWNER = "host-4711-owner"
+
+
+def tell_everything(telemetry: Telemetry) -> str | None:
+    """Call each method of the telemetry once, as the life of a few tasks would; the trace id."""
+    tasks, store = telemetry.tasks, telemetry.store("sqlite")
+    with telemetry.submit_span("resize", TASK_ID, "sqlite") as submit:
+        tasks.submitted("resize")
+        store.ledger.offer(4)
+        store.ledger.store("task_started")
+    run = telemetry.start_run_span("resize", TASK_ID, 1, OWNER, submit.traceparent)
+    tasks.limit(100)
+    tasks.active("resize", "running", 1)
+    tasks.queue_wait("resize", 0.25, run.context)
+    tasks.retried("resize", "timeout", run.context)
+    tasks.cancel_requested("user")
+    tasks.cancel_finished("user", 0.5, run.context)
+    tasks.overrun("resize", 1.5, run.context)
+    tasks.zombie("resize", 1)
+    tasks.finished("resize", "failed", "ValueError", 2.0, context=run.context)
+    tasks.finished("resize", "cancelled", None, 2.0, cancel_reason="user")
+    store.ledger.fail("log", "tapescope.errors.StoreUnavailable")
+    store.ledger.replay()
+    store.dropped("after_terminal", "log", "resize", "failed", context=run.context)
+    store.operation("append", 0.001)
+    store.operation("append", 0.001, "TimeoutError")
+    store.flush(3)
+    store.tape_closed(7)
+    store.subscriber("live", 1)
+    run.end("failed", error=ValueError("no"), tape_length=7, tape_dropped=1)
+    return run.trace_id
+
+
+def describe_kind(data: Any) -> str:
+    """The contract's word for what the SDK received."""
+    if isinstance(data, Sum):
+        return COUNTER if data.is_monotonic else UPDOWN
+    return {Histogram: HISTOGRAM, Gauge: GAUGE}[type(data)]
+
+
+def test_metrics_match_the_contract(recording: Recording) -> None:
+    """What the SDK receives has the contract's names, kinds, units and attributes, and no more."""
+    tell_everything(recording.telemetry)
+    emitted = recording.metrics()
+
+    assert emitted.keys() == CONTRACT.keys()
+    for name, (kind, unit, required, optional) in CONTRACT.items():
+        metric = emitted[name]
+        assert (describe_kind(metric.data), metric.unit) == (kind, unit), name
+        assert metric.description
+        seen: set[str] = set()
+        for point in metric.data.data_points:
+            labels = set(point.attributes or {})
+            seen |= labels
+            assert required <= labels <= required | optional, name
+        assert seen == required | optional, name
+
+
+def test_table_matches_the_contract() -> None:
+    """The table that the reference page is made from says the same, and has only float buckets."""
+    table = {
+        row.name: (row.kind, row.unit, set(row.attributes), set(row.optional)) for row in METRICS
+    }
+
+    assert table == CONTRACT
+    for row in METRICS:
+        assert (row.kind == HISTOGRAM) == bool(row.boundaries), row.name
+        assert all(type(boundary) is float for boundary in row.boundaries), row.name
+        assert list(row.boundaries) == sorted(set(row.boundaries)), row.name
+
+
+def test_histograms_use_the_advised_boundaries(recording: Recording) -> None:
+    """Each histogram's buckets are the table's."""
+    tell_everything(recording.telemetry)
+    emitted = recording.metrics()
+
+    for row in METRICS:
+        if row.kind == HISTOGRAM:
+            point: Any = emitted[row.name].data.data_points[0]
+            assert tuple(point.explicit_bounds) == row.boundaries, row.name
+
+
+def test_scope_has_name_version_and_schema(recording: Recording) -> None:
+    """Spans and metrics carry the scope ``tapescope``, its version and the schema URL."""
+    tell_everything(recording.telemetry)
+    data = recording.reader.get_metrics_data()
+    assert data is not None
+    scopes = [
+        *(s.scope for r in data.resource_metrics for s in r.scope_metrics),
+        *(span.instrumentation_scope for span in recording.spans()),
+    ]
+
+    told = {(s.name, s.version, s.schema_url) for s in scopes if s is not None}
+    assert len(scopes) == 3
+    assert told == {(SCOPE_NAME, __version__, SCHEMA_URL)}
+    assert (SCOPE_NAME, SCHEMA_URL) == ("tapescope", "https://opentelemetry.io/schemas/1.44.0")
+
+
+def test_no_metric_carries_an_id(recording: Recording) -> None:
+    """No label of any metric is, or contains, a task's, an owner's or a trace's id."""
+    trace_id = tell_everything(recording.telemetry)
+    labels = [
+        (key, value)
+        for metric in recording.metrics().values()
+        for point in metric.data.data_points
+        for key, value in (point.attributes or {}).items()
+    ]
+
+    assert trace_id is not None
+    assert not [key for key, _ in labels if key.endswith((".id", ".owner", ".attempt"))]
+    for key, value in labels:
+        assert not any(part in str(value) for part in (TASK_ID, OWNER, trace_id)), key
+
+
+def test_known_failures_are_errors_of_the_platform() -> None:
+    """The failures that are counted from zero are spelled as the platform's errors are."""
+    names = {f"{errors.__name__}.{name}" for name in errors.__all__}
+
+    assert set(KNOWN_STORE_FAILURES) <= names
+
+
+def test_every_attribute_has_the_prefix(recording: Recording) -> None:
+    """Only ``error.type`` is borrowed; every other attribute begins with ``tapescope.``."""
+    tell_everything(recording.telemetry)
+    keys = {key for span in recording.spans() for key in (span.attributes or {})}
+    keys |= {key for row in METRICS for key in (*row.attributes, *row.optional)}
+
+    assert {key for key in keys if not key.startswith("tapescope.")} == {"error.type"}

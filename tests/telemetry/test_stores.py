@@ -1,0 +1,191 @@
+"""A store's metrics: drops above all."""
+
+from __future__ import annotations
+
+from collections import Counter
+from enum import StrEnum
+
+from tapescope_telemetry import OTHER, TAPE_OPEN, TAPE_UNKNOWN
+from tests.telemetry.recording import Recording
+
+DROPPED = "tapescope.tape.event.dropped"
+SDK_SERIES_LIMIT = 2_000
+
+
+class Word(StrEnum):
+    """A closed set as the platform has them."""
+
+    CANCELLED = "cancelled"
+
+
+def test_same_adapter_gives_the_same_meter(recording: Recording) -> None:
+    """Two stores of one adapter count into one meter and one ledger."""
+    store = recording.telemetry.store("sqlite")
+
+    assert recording.telemetry.store("sqlite") is store
+    assert recording.telemetry.store("postgresql") is not store
+
+
+def test_drop_is_counted_once_with_all_its_labels(recording: Recording) -> None:
+    """A drop shows its reason, type, op, adapter and outcome, and leaves the ledger's flight."""
+    store = recording.telemetry.store("sqlite")
+    store.ledger.offer(2)
+    store.dropped("after_terminal", "log", "resize", Word.CANCELLED, 2)
+    labels = {
+        "tapescope.drop.reason": "after_terminal",
+        "tapescope.event.type": "log",
+        "tapescope.task.op": "resize",
+        "tapescope.store.adapter": "sqlite",
+        "tapescope.tape.outcome": "cancelled",
+    }
+
+    counted = [point for point in recording.points(DROPPED) if point.value]
+    assert [(dict(point.labels), point.value) for point in counted] == [(labels, 2)]
+    assert type(counted[0].labels["tapescope.tape.outcome"]) is str
+    assert (store.ledger.dropped, store.ledger.in_flight, store.ledger.unaccounted) == (2, 0, 0)
+
+
+def test_drop_of_an_unknown_task_has_no_outcome_of_a_tape(recording: Recording) -> None:
+    """A drop without a task says ``unknown`` and ``_OTHER``, where an open tape says ``open``."""
+    store = recording.telemetry.store("sqlite")
+    store.dropped("unknown_task", "log", None, None)
+    store.dropped("stale_attempt", "log", "resize", TAPE_OPEN)
+
+    assert (
+        recording.value(DROPPED, drop_reason="unknown_task", task_op=OTHER, event_type="log") == 1
+    )
+    (unknown,) = (p for p in recording.points(DROPPED, drop_reason="unknown_task") if p.value)
+    assert unknown.has(tape_outcome=TAPE_UNKNOWN)
+    (stale,) = (p for p in recording.points(DROPPED, drop_reason="stale_attempt") if p.value)
+    assert stale.has(tape_outcome="open", task_op="resize")
+
+
+def test_drop_points_at_a_run_that_has_ended(recording: Recording) -> None:
+    """The exemplar of a late event is the run's span, though that one is over."""
+    run = recording.telemetry.start_run_span("resize", "task", 1, "owner", None)
+    run.end("succeeded")
+    recording.telemetry.store("sqlite").dropped(
+        "after_terminal", "log", "resize", "succeeded", context=run.context
+    )
+
+    (counted,) = (point for point in recording.points(DROPPED) if point.value)
+    (exemplar,) = counted.point.exemplars
+    assert f"{exemplar.trace_id:032x}" == run.trace_id
+    assert f"{exemplar.span_id:016x}" == run.span_id
+
+
+def test_zeros_leave_no_exemplar(recording: Recording) -> None:
+    """Making a series at zero inside a span does not make that span its exemplar."""
+    with recording.telemetry.submit_span("resize", "task", "sqlite"):
+        recording.telemetry.store("sqlite")
+        recording.telemetry.tasks.seen("resize")
+
+    points = recording.points(DROPPED)
+    assert points
+    assert not [point for point in points if point.point.exemplars]
+
+
+def test_plausible_drops_of_an_op_start_at_zero(recording: Recording) -> None:
+    """An op that was seen has its 40 drop series at zero, whichever came first, op or store."""
+    early = recording.telemetry.store("sqlite")
+    recording.telemetry.tasks.seen("resize")
+    recording.telemetry.store("postgresql")
+
+    for adapter in ("sqlite", "postgresql"):
+        points = recording.points(DROPPED, store_adapter=adapter, task_op="resize")
+        reasons = Counter(point.labels["tapescope.drop.reason"] for point in points)
+        assert reasons == {
+            "unknown_task": 5,
+            "stale_attempt": 20,
+            "after_terminal": 12,
+            "duplicate_final": 3,
+        }
+        assert {point.value for point in points} == {0}
+    assert early.ledger.dropped == 0
+
+
+def test_drop_ops_are_capped(recording: Recording) -> None:
+    """The 33rd op of a process shares the label ``_OTHER``, and stays there."""
+    store = recording.telemetry.store("sqlite")
+    for number in range(40):
+        store.dropped("after_terminal", "log", f"op{number}", "succeeded")
+    store.dropped("after_terminal", "log", "op0", "succeeded")
+
+    ops = {p.labels["tapescope.task.op"]: p.value for p in recording.points(DROPPED) if p.value}
+    assert len(ops) == 33
+    assert (ops["op0"], ops["op31"], ops[OTHER]) == (2, 1, 8)
+
+
+def test_zeros_leave_room_for_real_drops(recording: Recording) -> None:
+    """With many ops on two adapters the SDK's series limit is not reached by zeros alone."""
+    for adapter in ("sqlite", "postgresql"):
+        recording.telemetry.store(adapter)
+    for number in range(40):
+        recording.telemetry.tasks.seen(f"op{number}")
+    recording.telemetry.store("postgresql").dropped("after_terminal", "log", "op31", "succeeded")
+
+    assert len(recording.points(DROPPED)) < SDK_SERIES_LIMIT * 3 / 4
+    assert recording.value(DROPPED, store_adapter="postgresql", task_op="op31") == 1
+
+
+def test_event_types_are_capped(recording: Recording) -> None:
+    """Known types keep their names for ever; of a user's, the first twenty do."""
+    ledger = recording.telemetry.store("sqlite").ledger
+    ledger.offer(31)
+    for number in range(30):
+        ledger.store(f"user{number}")
+    ledger.store("partial")
+
+    name = "tapescope.tape.event.appended"
+    stored = {p.labels["tapescope.event.type"]: p.value for p in recording.points(name) if p.value}
+    assert len(stored) == 22
+    assert (stored["user0"], stored["user19"], stored[OTHER], stored["partial"]) == (1, 1, 10, 1)
+    assert ledger.unaccounted == 0
+
+
+def test_text_that_is_no_event_type_is_no_label(recording: Recording) -> None:
+    """What was refused as an event type is counted as failed, its text kept off the label."""
+    ledger = recording.telemetry.store("sqlite").ledger
+    ledger.offer(2)
+    ledger.fail("Secret of user 4711", "tapescope.errors.BadEventType")
+    ledger.fail("x" * 65, "tapescope.errors.BadEventType")
+
+    (failed,) = (p for p in recording.points("tapescope.tape.event.failed") if p.value)
+    assert (failed.labels["tapescope.event.type"], failed.value) == (OTHER, 2)
+
+
+def test_known_event_types_start_at_zero(recording: Recording) -> None:
+    """A store that has done nothing reports each known type, each known failure and the balance."""
+    recording.telemetry.store("sqlite")
+
+    assert len(recording.points("tapescope.tape.event.appended")) == 6
+    assert len(recording.points("tapescope.tape.event.failed")) == 12
+    assert recording.value("tapescope.tape.event.offered") == 0
+    assert recording.value("tapescope.tape.event.unaccounted") == 0
+
+
+def test_failed_operation_is_a_series_of_its_own(recording: Recording) -> None:
+    """A call that failed is timed too, under its error."""
+    store = recording.telemetry.store("sqlite")
+    store.operation("append", 0.001)
+    store.operation("append", 0.002)
+    store.operation("append", 0.5, "tapescope.errors.StoreUnavailable")
+
+    name = "tapescope.store.operation.duration"
+    failed = recording.points(name, error_type="tapescope.errors.StoreUnavailable")
+    assert [point.value for point in failed] == [1]
+    assert [p.value for p in recording.points(name) if "error.type" not in p.labels] == [2]
+
+
+def test_sizes_and_followers_are_told(recording: Recording) -> None:
+    """Flush sizes and tape lengths are distributions; followers go up and down."""
+    store = recording.telemetry.store("sqlite")
+    store.flush(12)
+    store.tape_closed(4)
+    store.subscriber("live", 1)
+    store.subscriber("live", 1)
+    store.subscriber("live", -1)
+
+    assert recording.points("tapescope.store.flush.size")[0].point.sum == 12
+    assert recording.points("tapescope.tape.length")[0].point.sum == 4
+    assert recording.value("tapescope.subscriber.active", subscriber_kind="live") == 1
