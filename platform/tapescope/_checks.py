@@ -62,7 +62,7 @@ class StoreLimits:
     """Dropped events kept of tasks that the store does not know, in all."""
     queue: int = 10_000
     """Calls and events waiting for a flush before ``append`` waits for room."""
-    batch: int = 1_024
+    batch: int = 256
     """Calls and events in one flush."""
 
 

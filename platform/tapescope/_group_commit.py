@@ -91,9 +91,14 @@ class GroupCommit:
         """Calls and events that wait for a flush."""
         return self._waiting
 
+    @property
+    def full(self) -> bool:
+        """Whether an append has to wait for room."""
+        return self._waiting >= self._limit
+
     async def make_room(self) -> None:
         """Wait while the queue is full: back-pressure for appends, and only for them."""
-        while self._waiting >= self._limit and not self._closed:
+        while self.full and not self._closed:
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._room.append(turn)
             try:

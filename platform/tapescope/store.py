@@ -1,14 +1,12 @@
 """The store port: what a task's life may ask of a database, in the words of that life.
 
 ``TaskStore`` is one abstract class. Its public verbs validate, time, count and translate errors
-once, for every adapter; an adapter implements the underscored primitives at the end. The port
-never speaks SQL. What an adapter can do is a question on the port, so that nobody asks which
-database it is.
+once, for every adapter; an adapter implements the primitives underneath (``StorePrimitives``). The
+port never speaks SQL.
 """
 
 from __future__ import annotations
 
-import abc
 import asyncio
 import os
 import uuid
@@ -16,7 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, Self, TypeVar
 from weakref import WeakValueDictionary
 
 from tapescope._calls import (
@@ -59,10 +57,9 @@ from tapescope.flush import (
     CancelRow,
     ClaimAnswer,
     ClaimRow,
-    Flush,
-    FlushAnswer,
     StoreAway,
 )
+from tapescope.primitives import StorePrimitives
 from tapescope.tape import (
     FINAL,
     RESERVED_EVENT_TYPES,
@@ -89,7 +86,7 @@ __all__ = ["StoreLimits", "TaskStore", "new_task_id"]
 T = TypeVar("T")
 
 
-class TaskStore(abc.ABC):
+class TaskStore(StorePrimitives):
     """Where tasks and their tapes are kept. Use it inside ``async with``, or ``open`` and
     ``aclose``.
 
@@ -97,12 +94,6 @@ class TaskStore(abc.ABC):
     not open, ``StoreUnavailable`` when the database cannot be reached within ``patience`` seconds
     (nothing was written), and a write ``EventFateUnknown`` when it was lost in mid-commit.
     """
-
-    adapter: ClassVar[str]
-    """The metric label of this kind of store: ``sqlite``, ``postgresql``."""
-
-    write_lanes: ClassVar[int] = 1
-    """Flushes that may be under way at once."""
 
     def __init__(
         self,
@@ -131,13 +122,6 @@ class TaskStore(abc.ABC):
         self._writers: WeakValueDictionary[tuple[str, int, str], Writer] = WeakValueDictionary()
         self._watcher: asyncio.Task[None] | None = None
         self._pid = os.getpid()
-
-    # --- capabilities -----------------------------------------------------------------------------
-
-    @property
-    @abc.abstractmethod
-    def outlives_process(self) -> bool:
-        """Whether another process can open the same store, now or later."""
 
     # --- life -------------------------------------------------------------------------------------
 
@@ -195,7 +179,8 @@ class TaskStore(abc.ABC):
         """
         row, task = check_new_task(new_task, self.limits)
         call = CreateCall(self.clock.monotonic(), row, task)
-        return await self._timed("create", self._write_call(call))
+        created: tuple[Task, bool] = await self._written("create", call)
+        return created
 
     async def claim_if_pending(self, task: Task, owner: str, lease: float) -> Claim | None:
         """pending → running for ``owner``: attempt + 1 and ``task_started``, in one transaction.
@@ -217,7 +202,7 @@ class TaskStore(abc.ABC):
         )
         call = ClaimCall(self.clock.monotonic(), row, task)
         self.meter.ledger.offer(1)
-        won = await self._timed("claim", self._write_call(call))
+        won: ClaimAnswer | None = await self._written("claim", call)
         if won is None:
             return None
         writer = call.writer
@@ -236,12 +221,14 @@ class TaskStore(abc.ABC):
         if call is None:
             return Appended(range(0), None, self._writer(attempt).tail)
         commits = self._require_open()
-        try:
-            await commits.make_room()
-        except asyncio.CancelledError as error:
-            fail(self._books, call, error)
-            raise
-        return await self._timed("append", self._write_call(call))
+        if commits.full:
+            try:
+                await commits.make_room()
+            except asyncio.CancelledError as error:
+                fail(self._books, call, error)
+                raise
+        appended: Appended = await self._written("append", call)
+        return appended
 
     def append_nowait(
         self, attempt: Attempt, events: Sequence[NewEvent]
@@ -257,7 +244,8 @@ class TaskStore(abc.ABC):
             done.set_result(Appended(range(0), None, self._writer(attempt).tail))
             return done
         self._enqueue(call)
-        return call.future
+        appended: asyncio.Future[Appended] = call.future
+        return appended
 
     async def finish_if_running(self, attempt: Attempt, final: Final) -> Finished:
         """End the task: its status **and** its ``final`` in one transaction (invariant I2).
@@ -269,7 +257,8 @@ class TaskStore(abc.ABC):
         body = encode_event(FINAL, final.as_json(), self.limits.event_bytes)
         call = FinishCall(self.clock.monotonic(), writer, final, body, self.clock.now())
         self.meter.ledger.offer(1)
-        return await self._timed("finish", self._write_call(call))
+        finished: Finished = await self._written("finish", call)
+        return finished
 
     async def request_cancel(
         self,
@@ -292,7 +281,7 @@ class TaskStore(abc.ABC):
             raise UnknownTask(task_id)
         call = CancelCall(self.clock.monotonic(), row)
         self.meter.ledger.offer(1)
-        answer: CancelAnswer | None = await self._timed("cancel", self._write_call(call))
+        answer: CancelAnswer | None = await self._written("cancel", call)
         if answer is None:
             raise UnknownTask(task_id)
         return answer
@@ -417,27 +406,32 @@ class TaskStore(abc.ABC):
             raise
         return commits
 
-    async def _write_call(self, call: Call) -> Any:
-        commits = self._enqueue(call)
+    async def _written(self, name: str, call: Call) -> Any:
+        """Queue a call and wait for its flush; a caller that is cancelled before it withdraws."""
         try:
-            return await call.future
-        except asyncio.CancelledError:
-            commits.withdraw(call)
+            commits = self._enqueue(call)
+            try:
+                answer = await call.future
+            except asyncio.CancelledError:
+                commits.withdraw(call)
+                raise
+        except TapescopeError as error:
+            waited = self.clock.monotonic() - call.since
+            self.meter.operation(name, waited, error_type_of(error))
             raise
+        self.meter.operation(name, self.clock.monotonic() - call.since)
+        return answer
 
-    async def _timed(self, name: str, work: Awaitable[T]) -> T:
+    async def _read(self, name: str, primitive: Callable[[], Awaitable[T]]) -> T:
+        self._require_open()
         start = self.clock.monotonic()
         try:
-            answer = await work
+            answer = await self._retrying(primitive)
         except TapescopeError as error:
             self.meter.operation(name, self.clock.monotonic() - start, error_type_of(error))
             raise
         self.meter.operation(name, self.clock.monotonic() - start)
         return answer
-
-    async def _read(self, name: str, primitive: Callable[[], Awaitable[T]]) -> T:
-        self._require_open()
-        return await self._timed(name, self._retrying(primitive))
 
     async def _retrying(
         self, primitive: Callable[[], Awaitable[T]], since: float | None = None
@@ -476,61 +470,6 @@ class TaskStore(abc.ABC):
         if owners := self._changes.owners:
             for task_id, owner, request in await self._read_cancels(owners):
                 self._changes.tell_owner(owner, task_id, request)
-
-    # --- primitives: what an adapter implements ---------------------------------------------------
-    # Each raises StoreAway when the database cannot be reached; nothing else of a driver's leaves
-    # it.
-
-    @abc.abstractmethod
-    async def _open(self) -> None:
-        """Connect and migrate."""
-
-    @abc.abstractmethod
-    async def _close(self) -> None:
-        """Disconnect; also after a failed ``_open``."""
-
-    @abc.abstractmethod
-    async def _write(self, flush: Flush) -> FlushAnswer:
-        """Carry out a flush in one transaction: creates, claims, rows, cancels, in this order.
-
-        Raises ``StoreAway``, ``FateUnknown``, ``FlushRefused``, ``FlushBlocked``.
-        """
-
-    @abc.abstractmethod
-    async def _load(self, task_id: str, attempt: int, owner: str) -> AttemptState | None:
-        """Where the task's tape ends and what the attempt offered last; ``None``: no such task."""
-
-    @abc.abstractmethod
-    async def _get(self, task_id: str) -> Task | None: ...
-
-    @abc.abstractmethod
-    async def _list(
-        self, status: TaskStatus | None, op: str | None, limit: int, before: str | None
-    ) -> Sequence[Task]: ...
-
-    @abc.abstractmethod
-    async def _count(self, op: str | None) -> Mapping[TaskStatus, int]: ...
-
-    @abc.abstractmethod
-    async def _read_tape(self, task_id: str, after_seq: int, limit: int) -> TapePage | None: ...
-
-    @abc.abstractmethod
-    async def _read_quarantine(
-        self, task_id: str | None, after: int, limit: int
-    ) -> QuarantinePage: ...
-
-    @abc.abstractmethod
-    async def _read_cancels(
-        self, owners: Sequence[str]
-    ) -> Sequence[tuple[str, str, CancelRequest]]:
-        """(task id, owner, request) of these owners' running tasks that are to be cancelled."""
-
-    @abc.abstractmethod
-    async def _watch(self) -> None:
-        """Publish other processes' commits until cancelled; survive the store being away.
-
-        Publishes ``LOOK_AGAIN`` once it listens and whenever a notification may have been lost.
-        """
 
 
 def _as_running(task: Task, owner: str, won: ClaimAnswer) -> Task:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Final
 
 __all__ = [
@@ -49,6 +50,7 @@ _EVENT_TYPE = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+@lru_cache(maxsize=1024)
 def is_event_type(text: str) -> bool:
     """Whether ``text`` is well-formed as an event type: ``[a-z][a-z0-9_.-]{0,63}``."""
     return _EVENT_TYPE.fullmatch(text) is not None

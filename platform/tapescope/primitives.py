@@ -1,0 +1,84 @@
+"""What a store adapter implements: the port's primitives, and what it can do.
+
+What an adapter can do is a question on the port, so that nobody asks which database it is. Each
+primitive raises ``StoreAway`` when the database cannot be reached; ``_write`` raises the errors of
+``tapescope.flush``; nothing else of a driver's leaves an adapter.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+from tapescope.flush import AttemptState, Flush, FlushAnswer
+from tapescope.tape import QuarantinePage, TapePage
+from tapescope.tasks import CancelRequest, Task, TaskStatus
+
+__all__ = ["StorePrimitives"]
+
+
+class StorePrimitives(abc.ABC):
+    """The lower half of ``TaskStore``: domain steps, with no validation, retry or count."""
+
+    adapter: ClassVar[str]
+    """The metric label of this kind of store: ``sqlite``, ``postgresql``."""
+
+    write_lanes: ClassVar[int] = 1
+    """Flushes that may be under way at once."""
+
+    @property
+    @abc.abstractmethod
+    def outlives_process(self) -> bool:
+        """Whether another process can open the same store, now or later."""
+
+    @abc.abstractmethod
+    async def _open(self) -> None:
+        """Connect and migrate."""
+
+    @abc.abstractmethod
+    async def _close(self) -> None:
+        """Disconnect; also after a failed ``_open``."""
+
+    @abc.abstractmethod
+    async def _write(self, flush: Flush) -> FlushAnswer:
+        """Carry out a flush in one transaction: creates, claims, rows, cancels, in this order.
+
+        Raises ``StoreAway``, ``FateUnknown``, ``FlushRefused``, ``FlushBlocked``.
+        """
+
+    @abc.abstractmethod
+    async def _load(self, task_id: str, attempt: int, owner: str) -> AttemptState | None:
+        """Where the task's tape ends and what the attempt offered last; ``None``: no such task."""
+
+    @abc.abstractmethod
+    async def _get(self, task_id: str) -> Task | None: ...
+
+    @abc.abstractmethod
+    async def _list(
+        self, status: TaskStatus | None, op: str | None, limit: int, before: str | None
+    ) -> Sequence[Task]: ...
+
+    @abc.abstractmethod
+    async def _count(self, op: str | None) -> Mapping[TaskStatus, int]: ...
+
+    @abc.abstractmethod
+    async def _read_tape(self, task_id: str, after_seq: int, limit: int) -> TapePage | None: ...
+
+    @abc.abstractmethod
+    async def _read_quarantine(
+        self, task_id: str | None, after: int, limit: int
+    ) -> QuarantinePage: ...
+
+    @abc.abstractmethod
+    async def _read_cancels(
+        self, owners: Sequence[str]
+    ) -> Sequence[tuple[str, str, CancelRequest]]:
+        """(task id, owner, request) of these owners' running tasks that are to be cancelled."""
+
+    @abc.abstractmethod
+    async def _watch(self) -> None:
+        """Publish other processes' commits until cancelled; survive the store being away.
+
+        Publishes ``LOOK_AGAIN`` once it listens and whenever a notification may have been lost.
+        """
