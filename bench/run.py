@@ -1,0 +1,103 @@
+"""``make bench``: the stores beside their own drivers, in one run. It prints; it judges nothing.
+
+Absolute figures drift from machine to machine and run to run: only the ratios of one run count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import statistics
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from bench import rates
+from bench.drivers import measure
+from tests.services import Postgres, running_postgres
+
+
+def _median(rounds: int, measured: Callable[[], float]) -> float:
+    return statistics.median(measured() for _ in range(rounds))
+
+
+class Bench:
+    """One run: its folder, its server, and what it measures."""
+
+    def __init__(self, folder: Path, server: Postgres | None, rounds: int, scale: float) -> None:
+        self._folder, self._server = folder, server
+        self._rounds, self._scale = rounds, scale
+        self._made = 0
+        self._console = Console(highlight=False)
+
+    def _url(self, store: str) -> str:
+        self._made += 1
+        if store == "postgresql":
+            assert self._server is not None
+            return self._server.url()
+        return f"sqlite:///{self._folder}/bench-{self._made}.db"
+
+    def events(self, store: str) -> None:
+        """Events a second beside the driver's own rate, the two measured in turn."""
+        table = Table(
+            "tasks at once", "driver, rows/s", "store, events/s", "ratio", title=f"append, {store}"
+        )
+        dsn = self._server.dsn if self._server is not None and store == "postgresql" else None
+        for tasks, total in ((1, 2_000), (100, 30_000), (1_000, 60_000)):
+            events = max(tasks, int(total * self._scale))
+            driver: list[float] = []
+            own: list[float] = []
+            for _ in range(self._rounds):
+                with tempfile.TemporaryDirectory(dir=self._folder) as scratch:
+                    driver.append(measure(store, Path(scratch), dsn, tasks, events))
+                own.append(asyncio.run(rates.append_rate(self._url(store), tasks, events)))
+            ratio = statistics.median(a / b for a, b in zip(own, driver, strict=True))
+            table.add_row(
+                f"{tasks:,}",
+                f"{statistics.median(driver):,.0f}",
+                f"{statistics.median(own):,.0f}",
+                f"{ratio:.2f}",
+            )
+        self._console.print(table)
+
+    def tasks(self, store: str) -> None:
+        """No-op tasks a second, end to end."""
+        count = max(100, int(5_000 * self._scale))
+        rate = _median(self._rounds, lambda: asyncio.run(rates.task_rate(self._url(store), count)))
+        self._console.print(f"no-op tasks, {store}, 100 at once: {rate:,.0f} tasks/s")
+
+    def memory(self, store: str) -> None:
+        """What finished and pending tasks leave in a manager."""
+        table = Table("finished tasks", "resident MiB", "live objects", title=f"memory, {store}")
+        counts = (1_000, max(2_000, int(100_000 * self._scale)))
+        for done, mebibytes, objects in asyncio.run(rates.memory_after(self._url(store), counts)):
+            table.add_row(f"{done:,}", f"{mebibytes:,.1f}", f"{objects:,}")
+        self._console.print(table)
+        held = asyncio.run(rates.memory_pending(self._url(store), 5_000))
+        self._console.print(f"a pending task, {store}: {held:.1f} KiB")
+
+
+def main() -> None:
+    """Read the arguments and run what they ask for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--store", choices=["sqlite", "postgresql", "all"], default="all")
+    parser.add_argument("--rounds", type=int, default=3, help="of each rate; the median counts")
+    parser.add_argument("--scale", type=float, default=1.0, help="of the amounts of work")
+    parser.add_argument("--only", choices=["events", "tasks", "memory"], action="append")
+    chosen = parser.parse_args()
+    stores = ["sqlite", "postgresql"] if chosen.store == "all" else [chosen.store]
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tapes-bench-")))
+        server = stack.enter_context(running_postgres()) if "postgresql" in stores else None
+        bench = Bench(folder, server, chosen.rounds, chosen.scale)
+        for store in stores:
+            for part in chosen.only or ["events", "tasks", "memory"]:
+                getattr(bench, part)(store)
+
+
+if __name__ == "__main__":
+    main()
