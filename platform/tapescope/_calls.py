@@ -63,6 +63,7 @@ class Writer:
         "busy",
         "claimed",
         "context",
+        "flying",
         "held",
         "key",
         "offers",
@@ -89,6 +90,8 @@ class Writer:
         """Calls put aside while somebody else holds the task's row."""
         self.busy = False
         """In a flush that is under way, or with calls held: a task is in one flush at a time."""
+        self.flying = 0
+        """Events taken into a flush and not decided yet; those put aside are among them."""
         self.ready = False
         """Listed for the next flush."""
         self.trace_id: str | None = None

@@ -93,6 +93,10 @@ def check_new_task(new: NewTask, limits: StoreLimits) -> tuple[CreateRow, Task]:
         raise BadSetting("timeout", new.timeout, "a number of seconds over 0, or None")
     if new.retries < 0:
         raise BadSetting("retries", new.retries, "0 or more")
+    try:
+        encode(new.idempotency_key, "idempotency_key")
+    except NotJson as error:
+        raise BadSetting("idempotency_key", new.idempotency_key, "text without NUL") from error
     if not isinstance(new.params, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]  # untyped callers
         raise BadParams(f"it is a {type(new.params).__name__}")
     try:

@@ -16,7 +16,7 @@ __all__ = ["Child", "PipeReader"]
 
 _CHUNK: Final = 65_536
 _LAST_READ: Final = 1_048_576
-"""Most that is read once nobody waits any more: the largest pipe that Linux gives without asking."""
+"""Most that is read once nobody waits: the largest pipe that Linux gives without asking."""
 
 
 class PipeReader:
@@ -59,6 +59,8 @@ class PipeReader:
     def close(self) -> None:
         """Close our end: who still writes to it gets a SIGPIPE. May be called twice."""
         if not self._pipe.closed:
+            if self._readable is not None and not self._loop.is_closed():
+                self._loop.remove_reader(self._pipe.fileno())
             self._wake()
             self._pipe.close()
 
@@ -74,11 +76,8 @@ class PipeReader:
             self._readable = None
 
     def _wake(self) -> None:
-        if self._readable is not None:
-            if not self._loop.is_closed():
-                self._loop.remove_reader(self._pipe.fileno())
-            if not self._readable.done():
-                self._readable.set_result(None)
+        if self._readable is not None and not self._readable.done():
+            self._readable.set_result(None)
 
 
 class Child:
@@ -111,7 +110,7 @@ class Child:
         self.stdout = PipeReader(self._process.stdout)
         self.stderr = PipeReader(self._process.stderr)
         self.ended: asyncio.Future[int] = self._loop.create_future()
-        """Its exit status, negative for the signal that ended it. Wait for it without cancelling."""
+        """Its exit status, negative for the signal that ended it. Never cancel this future."""
         self._may_be_reaped = threading.Event()
         # A daemon: a process that cannot be killed must not hold up the interpreter's exit.
         threading.Thread(target=self._watch, name="tapescope-child", daemon=True).start()

@@ -137,6 +137,7 @@ class GroupCommit:
             with suppress(ValueError):  # a parked call is in no queue
                 self._urgent.remove(call)
         fail(self._books, call, asyncio.CancelledError())
+        self._rest_if_idle()
         self._let_in()
 
     async def aclose(self) -> None:
@@ -179,6 +180,9 @@ class GroupCommit:
         self._running.discard(lane)
         if not lane.cancelled():
             lane.result()  # a lane never raises; if it did, the loop's handler must hear of it
+        self._rest_if_idle()
+
+    def _rest_if_idle(self) -> None:
         at_rest = not self._running and not self._waiting
         if at_rest and self._idle is not None and not self._idle.done():
             self._idle.set_result(None)
@@ -228,6 +232,7 @@ class GroupCommit:
                 break
         taken += writer.queue[:count]
         del writer.queue[:count]
+        writer.flying = size
         return size
 
     def _release(self, calls: Iterable[Call]) -> None:
@@ -247,6 +252,7 @@ class GroupCommit:
 
     def _free(self, writer: Writer) -> None:
         writer.busy = False
+        writer.flying = 0
         if writer.queue:
             self._list(writer, urgent=any(call.finishes for call in writer.queue))
 

@@ -37,8 +37,10 @@ __all__ = [
     "MissingExtra",
     "NotJson",
     "NowaitBacklogFull",
+    "SchemaForbidden",
     "SchemaTooNew",
     "SchemaTooOld",
+    "StoreAuthFailed",
     "StoreClosed",
     "StoreConfigError",
     "StoreRefused",
@@ -230,10 +232,13 @@ class CancelRequested(asyncio.CancelledError):
 
 
 class CommandFailed(TapescopeError):
-    """A shell command ended with a status other than 0."""
+    """A shell command ended with a status other than 0; negative for the signal that ended it."""
 
-    def __init__(self, command: Sequence[str], exit_status: int) -> None:
+    def __init__(
+        self, command: Sequence[str], exit_status: int, lines_not_recorded: int = 0
+    ) -> None:
         self.command, self.exit_status = tuple(command), exit_status
+        self.lines_not_recorded = lines_not_recorded
         super().__init__(
             f"The command ended with exit status {exit_status}."
             if exit_status >= 0
@@ -310,6 +315,28 @@ class SchemaTooOld(StoreConfigError):
             f"The database has schema version {found}; version {needed} is needed. "
             "Run 'tapescope migrate' as a role that may create tables, or open the store with "
             "auto_migrate=True."
+        )
+
+
+class SchemaForbidden(StoreConfigError):
+    """The role may not make the tables that the store needs."""
+
+    def __init__(self, schema: str, why: str) -> None:
+        self.schema, self.why = schema, why
+        super().__init__(
+            f"The tables of schema {schema!r} cannot be made: {why}. Run 'tapescope migrate' as a role "
+            "that may, or grant this role CREATE."
+        )
+
+
+class StoreAuthFailed(StoreConfigError):
+    """The database server turned the user away. The message never shows the password."""
+
+    def __init__(self, user: str, database: str, why: str) -> None:
+        self.user, self.database, self.why = user, database, why
+        super().__init__(
+            f"The server did not let user {user!r} into database {database!r}: {why}. "
+            "Check the user, the password and the database in the store URL."
         )
 
 

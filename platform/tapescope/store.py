@@ -388,7 +388,7 @@ class TaskStore(StorePrimitives):
                     raise BadEventType(event.type, reserved=event.type in RESERVED_EVENT_TYPES)
                 checked.append((event.type, encode_event(event.type, event.body, limit), now))
             if writer.tail + len(checked) + self.limits.queue > self.limits.tape_events:
-                queued = sum(call.size for call in writer.queue)
+                queued = writer.flying + sum(call.size for call in writer.queue)
                 if writer.tail + queued + len(checked) > self.limits.tape_events:
                     raise TapeFull(attempt.task_id, self.limits.tape_events)
         except Exception as error:

@@ -29,6 +29,7 @@ from tapescope.tape import FINAL, DropReason, Outcome
 from tapescope.tasks import CancelReason, CancelRequest
 from tapescope_adapters._sql import Queries
 from tapescope_adapters.sqlite._rows import find_idempotent
+from tapescope_telemetry import TAPE_OPEN, TAPE_UNKNOWN
 
 __all__ = ["Writing"]
 
@@ -175,13 +176,15 @@ class Writing:
             refused.append(RefusedRow(place, reason, state.op, outcome, state.last_seq or 0))
             if reason is None:
                 continue
-            name = writer.task_id
+            key = (writer.task_id, row.attempt, reason.value, row.type, outcome or TAPE_OPEN)
             if reason is DropReason.UNKNOWN_TASK:
                 if unknown is None:
                     unknown = int(conn.execute(self._sql["count_unknown"]).fetchone()[0])
                 room = unknown < self._limits.quarantine_unknown
                 unknown += 1
-                name = name if room else ""
+                key = (writer.task_id, row.attempt, reason.value, row.type, TAPE_UNKNOWN)
+                if not room:  # the count goes on, the table does not grow
+                    key = ("", 0, reason.value, "", TAPE_UNKNOWN)
             else:
                 room = state.dropped < self._limits.quarantine_per_task
                 state.dropped += 1
@@ -201,7 +204,6 @@ class Writing:
                         row.body,
                     )
                 )
-            key = (name, row.attempt, reason.value, row.type, outcome or "open")
             counts[key] += 1
             last_offers[key] = row.offer
         if kept:

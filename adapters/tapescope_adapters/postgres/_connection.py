@@ -1,0 +1,231 @@
+"""Connections that are replaced when they die, and the driver's errors in the port's words."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import asyncpg
+
+from tapescope.errors import BadStoreUrl, StoreAuthFailed, StoreRefused
+from tapescope.flush import FateUnknown, FlushBlocked, FlushRefused, StoreAway
+from tapescope_adapters.postgres._address import Address
+
+if TYPE_CHECKING:
+    Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
+
+__all__ = ["DRIVER_ERRORS", "Connector", "Lane", "Reader", "translate"]
+
+DRIVER_ERRORS: Final = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+    EOFError,
+)
+"""All that the driver raises."""
+
+_LOCK_TIMEOUT: Final = 500
+"""Milliseconds a flush waits for a row that somebody else holds before it is split."""
+_READERS: Final = 4
+
+_BLOCKED: Final = ("55P03", "40P01", "40001", "57014")
+"""Lock timeout, deadlock, serialization failure, cancelled statement: nothing was written."""
+_LOST: Final = ("08", "57P")
+"""The connection, or the server behind it, is going: what was sent may have been done."""
+_AWAY: Final = ("53", "58", "25006")
+"""Out of resources, I/O error, read-only standby: not done, may pass."""
+
+
+def translate(error: BaseException, *, sent: bool) -> Exception:
+    """A driver's error as one of the four that a flush may end with.
+
+    ``sent`` says whether the server may have been given the flush.
+    """
+    if isinstance(error, asyncpg.PostgresError):
+        code = str(error.sqlstate or "")
+        why = str(error).partition("\n")[0]  # what follows may quote the row
+        if code in _BLOCKED:
+            return FlushBlocked(why)
+        if code.startswith(_AWAY):
+            return StoreAway(why)
+        if code.startswith(_LOST):
+            return FateUnknown(why) if sent else StoreAway(why)
+        return FlushRefused(why)
+    if isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError):
+        return FlushRefused(str(error))  # a value that has no place in its column
+    why = str(error) or type(error).__name__
+    return FateUnknown(why) if sent else StoreAway(why)
+
+
+async def _close(conn: Connection) -> None:
+    """Take leave of the server; where it does not answer, hang up."""
+    try:
+        await conn.close(timeout=2)
+    except DRIVER_ERRORS:
+        conn.terminate()
+
+
+class Connector:
+    """Makes the connections of one store."""
+
+    def __init__(self, address: Address, *, patience: float, relaxed: bool) -> None:
+        self.address = address
+        self.patience = patience
+        """Seconds that connecting or one call may take."""
+        self._relaxed = relaxed
+
+    async def log_in(self, *, writes: bool = False) -> Connection:
+        """A new connection. Raises ``StoreAway``, ``StoreAuthFailed``, ``BadStoreUrl``."""
+        address = self.address
+        try:
+            conn = await asyncpg.connect(
+                address.dsn,
+                timeout=self.patience,
+                server_settings={
+                    "application_name": "tapescope",
+                    "search_path": f'"{address.schema}", pg_temp',
+                    "lock_timeout": str(_LOCK_TIMEOUT),
+                    "jit": "off",
+                },
+            )
+        except (
+            asyncpg.InvalidAuthorizationSpecificationError,
+            asyncpg.InvalidCatalogNameError,
+        ) as error:
+            raise StoreAuthFailed(address.user, address.database, str(error)) from error
+        except asyncpg.ClientConfigurationError as error:
+            raise BadStoreUrl(address.name, str(error)) from error
+        except DRIVER_ERRORS as error:
+            raise StoreAway(str(error) or type(error).__name__) from error
+        if writes:
+            try:
+                await conn.execute(
+                    # an acknowledged event is durable (I6), also where the server's default is off
+                    "SELECT set_config('synchronous_commit', $1, false) "
+                    "WHERE $1 = 'off' OR current_setting('synchronous_commit') = 'off'",
+                    "off" if self._relaxed else "on",
+                )
+            except DRIVER_ERRORS as error:
+                conn.terminate()
+                raise StoreAway(str(error)) from error
+        return conn
+
+    async def connect(self, *, writes: bool = False) -> Connection:
+        """A new connection of an open store. Raises ``StoreAway``, whatever is the matter."""
+        try:
+            return await self.log_in(writes=writes)
+        except (StoreAuthFailed, BadStoreUrl) as error:
+            raise StoreAway(str(error)) from error  # it let us in before
+
+
+class Lane:
+    """The connection of one write lane: one flush at a time."""
+
+    def __init__(self, connector: Connector, call: str) -> None:
+        self._connector = connector
+        self._call = call
+        self._conn: Connection | None = None
+        self._flush: asyncpg.prepared_stmt.PreparedStatement[asyncpg.Record] | None = None
+
+    async def flush(self, arguments: Sequence[Any]) -> str:
+        """Call the flush function. Raises ``StoreAway``, ``FateUnknown``, ``FlushRefused`` or
+        ``FlushBlocked``."""
+        statement = await self._prepared()
+        try:
+            answer: str = await statement.fetchval(*arguments, timeout=self._connector.patience)
+        except DRIVER_ERRORS as error:
+            raise self._drop_unless_sound(translate(error, sent=True)) from error
+        except BaseException:
+            self.hang_up()  # cancelled in mid-call: the reply must not meet the next one
+            raise
+        return answer
+
+    async def fence(self, sql: str, lane: str, number: int) -> str | None:
+        """Call the fence function. Raises ``FateUnknown`` whenever it cannot be told."""
+        try:
+            await self._prepared()
+            assert self._conn is not None
+            stored: str | None = await self._conn.fetchval(
+                sql, lane, number, timeout=self._connector.patience
+            )
+        except StoreAway as error:
+            raise FateUnknown(str(error)) from error
+        except DRIVER_ERRORS as error:
+            self._drop_unless_sound(translate(error, sent=True))
+            raise FateUnknown(str(error)) from error
+        return stored
+
+    async def _prepared(self) -> asyncpg.prepared_stmt.PreparedStatement[asyncpg.Record]:
+        if self._conn is None or self._conn.is_closed() or self._flush is None:
+            self.hang_up()
+            self._conn = await self._connector.connect(writes=True)
+            try:
+                self._flush = await self._conn.prepare(self._call, timeout=self._connector.patience)
+            except DRIVER_ERRORS as error:
+                self.hang_up()
+                raise translate(error, sent=False) from error
+        return self._flush
+
+    def _drop_unless_sound(self, error: Exception) -> Exception:
+        if isinstance(error, StoreAway | FateUnknown):
+            self.hang_up()
+        return error
+
+    def hang_up(self) -> None:
+        """Drop the connection without a word; the next flush makes another."""
+        if self._conn is not None:
+            self._conn.terminate()
+        self._conn = self._flush = None
+
+    async def aclose(self) -> None:
+        """Take leave of the server."""
+        conn, self._conn, self._flush = self._conn, None, None
+        if conn is not None:
+            await _close(conn)
+
+
+class Reader:
+    """A few connections that queries share."""
+
+    def __init__(self, connector: Connector) -> None:
+        self._connector = connector
+        self._turns = asyncio.Semaphore(_READERS)
+        self._idle: list[Connection] = []
+
+    async def fetch(self, sql: str, *arguments: Any) -> list[asyncpg.Record]:
+        """The rows of a query. Raises ``StoreAway``, ``StoreRefused``."""
+        async with self._turns:
+            conn = await self._take()
+            try:
+                rows = await conn.fetch(sql, *arguments, timeout=self._connector.patience)
+            except DRIVER_ERRORS as error:
+                conn.terminate()
+                met = translate(error, sent=False)
+                if isinstance(met, FlushRefused):
+                    raise StoreRefused(str(met)) from error
+                raise StoreAway(str(met)) from error
+            except BaseException:
+                conn.terminate()  # cancelled in the middle of a query
+                raise
+            self.give(conn)
+            return rows
+
+    async def _take(self) -> Connection:
+        while self._idle:
+            conn = self._idle.pop()
+            if not conn.is_closed():
+                return conn
+        return await self._connector.connect()
+
+    def give(self, conn: Connection) -> None:
+        """Keep a sound connection for the next query."""
+        self._idle.append(conn)
+
+    async def aclose(self) -> None:
+        """Take leave of the server."""
+        idle, self._idle = self._idle, []
+        for conn in idle:
+            await _close(conn)

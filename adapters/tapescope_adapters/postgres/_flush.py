@@ -1,0 +1,110 @@
+"""A flush as the arguments of one call, a column an array, and its answer read back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from tapescope._json import decode
+from tapescope.flush import (
+    CancelAnswer,
+    CancelState,
+    ClaimAnswer,
+    Flush,
+    FlushAnswer,
+    RefusedRow,
+)
+from tapescope.store import StoreLimits
+from tapescope.tape import DropReason, Outcome
+from tapescope_adapters.postgres._rows import as_cancel, as_task
+
+__all__ = ["VOID", "arguments", "read_answer"]
+
+VOID: Final = "void"
+"""The stored answer of a flush that was given up before it was carried out."""
+
+_EMPTY: Final[Mapping[int, Sequence[Sequence[Any]]]] = {n: ((),) * n for n in (6, 7, 8)}
+_NO_ROWS: Final[Sequence[Any]] = ((), (), (), (), (), (), "", "", "", "")
+_SEPARATOR: Final = "\x1e"
+"""Joins texts that cannot hold it: in JSON a control character is always escaped."""
+
+
+def arguments(lane: str, flush: Flush, instance: str, limits: StoreLimits) -> list[Any]:
+    """What the schema's ``flush`` function takes."""
+    claims = _columns(flush.claims, 7)
+    rows, news = _NO_ROWS, ""
+    if flush.rows:
+        task_ids = [writer.task_id for writer in flush.writers]
+        keys, seqs, attempts, offers, types, times, bodies, owners = zip(*flush.rows, strict=True)
+        # rows stand in seq order for each task, so the last one of a task is what stays
+        ends = dict(zip(task_ids, seqs, strict=True))
+        news = ",".join([f"{task_id}:{seq}" for task_id, seq in ends.items()])
+        rows = (
+            keys,
+            seqs,
+            attempts,
+            offers,
+            times,
+            owners if len(set(owners)) > 1 else owners[:1],
+            _SEPARATOR.join(types),
+            _SEPARATOR.join(bodies),
+            _SEPARATOR.join(task_ids),
+            _SEPARATOR.join([writer.trace_id or "" for writer in flush.writers]),
+        )
+    return [
+        lane,
+        flush.number,
+        instance,
+        news,
+        list({*rows[0], *claims[1]}),
+        limits.quarantine_per_task,
+        limits.quarantine_unknown,
+        *_columns(flush.creates, 8),
+        *claims,
+        *rows,
+        *_columns(flush.cancels, 6),
+    ]
+
+
+def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> Sequence[Sequence[Any]]:
+    return [*zip(*rows, strict=True)] if rows else _EMPTY[width]
+
+
+def read_answer(flush: Flush, text: str) -> FlushAnswer:
+    """What the ``flush`` function said: the time alone when all went as asked, else JSON."""
+    found = decode(text)
+    if isinstance(found, int):
+        return FlushAnswer(found)
+    now: int = found["now"]
+    claims: list[ClaimAnswer | None] = [None] * len(flush.claims)
+    places, starts = found["claims"]
+    for place, started_seq in zip(places or (), starts or (), strict=True):
+        row = flush.claims[place]
+        claims[place] = ClaimAnswer(row.attempt + 1, now, now + row.lease, started_seq)
+    return FlushAnswer(
+        now,
+        keys=found["keys"] or (),
+        existing={int(place): as_task(row) for place, row in (found["existing"] or {}).items()},
+        claims=claims,
+        refused=[_refused(row) for row in found["refused"] or ()],
+        cancels=[_cancel(met) for met in found["cancels"] or ()],
+    )
+
+
+def _refused(row: Sequence[Any]) -> RefusedRow:
+    place, reason, op, outcome, last_seq = row
+    return RefusedRow(
+        place,
+        None if reason is None else DropReason(reason),
+        op,
+        None if outcome is None else Outcome(outcome),
+        last_seq,
+    )
+
+
+def _cancel(met: Sequence[Any] | None) -> CancelAnswer | None:
+    if met is None:
+        return None
+    state, op, owner, attempt, reason, message, by, at, last_seq = met
+    request = as_cancel(reason, message, by, at)
+    return CancelAnswer(CancelState(state), op, owner, attempt, request, last_seq)

@@ -1,0 +1,90 @@
+"""Listening for other processes' commits: one connection, made again when it is lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from tapescope._changes import LOOK_AGAIN, Change, Changes
+from tapescope._clock import Backoff
+from tapescope.errors import StoreRefused
+from tapescope.flush import StoreAway
+from tapescope_adapters.postgres._connection import DRIVER_ERRORS, Connector
+
+if TYPE_CHECKING:
+    from tapescope_adapters.postgres._connection import Connection
+
+__all__ = ["Listener"]
+
+_PING: Final = 15.0
+"""Seconds between looks whether the server is still there: a dead network says nothing."""
+
+
+class Listener:
+    """Publishes what other stores' flushes notify: ``instance|task_id:last_seq,…|c``."""
+
+    def __init__(
+        self,
+        connector: Connector,
+        changes: Changes,
+        instance: str,
+        tell_owners: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._connector = connector
+        self._changes = changes
+        self._own = f"{instance}|"
+        self._tell_owners = tell_owners
+        self._stir = asyncio.Event()
+        self._cancels = False
+
+    async def run(self) -> None:
+        """Listen until cancelled."""
+        backoff = Backoff()
+        while True:
+            try:
+                conn = await self._connector.connect()
+            except StoreAway:
+                await backoff.wait(1.0)  # the next connection looks at all that was missed
+                continue
+            try:
+                await self._listen(conn)
+            except (StoreAway, StoreRefused, *DRIVER_ERRORS):
+                await backoff.wait(1.0)  # as above
+            else:
+                backoff = Backoff()
+            finally:
+                conn.terminate()  # at once, also when cancelled: there is nothing to take leave of
+
+    async def _listen(self, conn: Connection) -> None:
+        """Pass on notifications until the connection is lost."""
+        conn.add_termination_listener(lambda _: self._stir.set())
+        await conn.add_listener(self._connector.address.schema, self._hear)
+        self._changes.publish(LOOK_AGAIN)
+        self._cancels = True  # also those that were recorded before it listened
+        while not conn.is_closed():
+            self._stir.clear()
+            if self._cancels:
+                self._cancels = False
+                await self._tell_owners()
+                continue
+            try:
+                async with asyncio.timeout(_PING):
+                    await self._stir.wait()
+            except TimeoutError:
+                await conn.execute("SELECT 1", timeout=_PING)
+
+    def _hear(self, conn: object, pid: int, channel: str, payload: Any) -> None:
+        if payload.startswith(self._own):
+            return
+        _, news, signal = payload.split("|")
+        if news == "*":
+            self._changes.publish(LOOK_AGAIN)
+        elif news:
+            for one in news.split(","):
+                task_id, _, last_seq = one.partition(":")
+                if self._changes.follows(task_id):
+                    self._changes.publish(Change(task_id, int(last_seq)))
+        if signal:
+            self._cancels = True
+            self._stir.set()

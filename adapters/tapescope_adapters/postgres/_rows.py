@@ -1,0 +1,101 @@
+"""Reading rows: the driver's records, or the same as JSON, to the port's frozen values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
+
+from tapescope._json import decode
+from tapescope.tape import DroppedEvent, DropReason, Event, QuarantinePage, TapePage
+from tapescope.tasks import CancelReason, CancelRequest, Task, TaskStatus
+
+__all__ = ["TASK_COLUMNS", "as_cancel", "as_quarantine", "as_tape", "as_task"]
+
+TASK_COLUMNS: Final = (
+    "id, task_id, op, params, status, attempt, owner, created_at, run_at, claimed_at, finished_at, "
+    "lease_expires_at, timeout_s, retries, idempotency_key, traceparent, cancel_reason, "
+    "cancel_message, cancel_by, cancel_requested_at, error_code"
+)
+
+
+class Row(Protocol):
+    """A record of the driver, or a JSON object with the same names."""
+
+    def __getitem__(self, name: str, /) -> Any: ...
+
+
+def as_task(row: Row) -> Task:
+    """A task's row."""
+    return Task(
+        key=row["id"],
+        task_id=str(row["task_id"]),
+        op=row["op"],
+        params=decode(row["params"]),
+        status=TaskStatus(row["status"]),
+        attempt=row["attempt"],
+        owner=row["owner"],
+        created_at=row["created_at"],
+        run_at=row["run_at"],
+        claimed_at=row["claimed_at"],
+        finished_at=row["finished_at"],
+        lease_expires_at=row["lease_expires_at"],
+        timeout=row["timeout_s"],
+        retries=row["retries"],
+        idempotency_key=row["idempotency_key"],
+        traceparent=row["traceparent"],
+        cancel=as_cancel(
+            row["cancel_reason"],
+            row["cancel_message"],
+            row["cancel_by"],
+            row["cancel_requested_at"],
+        ),
+        error_code=row["error_code"],
+    )
+
+
+def as_cancel(
+    reason: str | None, message: str | None, by: str | None, at: int | None
+) -> CancelRequest | None:
+    """The cancel request on a task's row; ``None`` where there is none."""
+    if reason is None or at is None:
+        return None
+    return CancelRequest(CancelReason(reason), message or "", by, at)
+
+
+def as_tape(task_id: str, rows: Sequence[Row]) -> TapePage | None:
+    """The rows of ``read_tape``: each repeats where the tape stands. No row: no such task."""
+    if not rows:
+        return None
+    first = rows[0]
+    events = tuple(
+        Event(row["seq"], row["type"], row["ts"], row["attempt"], decode(row["body"]))
+        for row in rows
+        if row["seq"] is not None
+    )
+    return TapePage(task_id, events, first["last_seq"], first["final_seq"], first["dropped"])
+
+
+def as_quarantine(rows: Sequence[Row], limit: int) -> QuarantinePage:
+    """The rows of ``read_quarantine``, one more than ``limit`` where there are more."""
+    first = rows[0]
+    counts: dict[str, int] = decode(first["counts"]) if first["counts"] else {}
+    drops = tuple(
+        DroppedEvent(
+            task_id=row["task_id"],
+            attempt=row["attempt"],
+            type=row["type"],
+            reason=DropReason(row["reason"]),
+            ts=row["ts"],
+            late_s=None if row["late_us"] is None else row["late_us"] / 1e6,
+            trace_id=row["trace_id"],
+            body=decode(row["body"]),
+        )
+        for row in rows[:limit]
+        if row["id"] is not None
+    )
+    return QuarantinePage(
+        drops,
+        overflow=max(0, sum(counts.values()) - first["kept"]),
+        next=rows[limit - 1]["id"] if len(rows) > limit else None,
+        counts={DropReason(reason): n for reason, n in counts.items()},
+    )

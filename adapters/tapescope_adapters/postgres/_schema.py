@@ -1,0 +1,62 @@
+"""Numbered migrations, all in one transaction, one process at a time."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import TYPE_CHECKING, Final
+
+import asyncpg
+
+from tapescope.errors import SchemaForbidden, SchemaTooNew, SchemaTooOld
+
+if TYPE_CHECKING:
+    from tapescope_adapters.postgres._connection import Connection
+
+__all__ = ["migrate"]
+
+_LOCK: Final = 0x7461706573  # "tapes": one advisory lock for every schema of the database
+
+
+def _migrations() -> dict[int, str]:
+    folder = files("tapescope_adapters.postgres") / "sql" / "migrations"
+    return {
+        int(entry.name[:4]): entry.read_text(encoding="utf-8")
+        for entry in sorted(folder.iterdir(), key=lambda entry: entry.name)
+        if entry.name.endswith(".sql")
+    }
+
+
+async def migrate(conn: Connection, schema: str, *, auto: bool) -> None:
+    """Bring the schema up to date; it is the first of the connection's ``search_path``.
+
+    Raises ``SchemaTooNew``, ``SchemaForbidden`` when the role may not make tables, and with
+    ``auto`` off ``SchemaTooOld``.
+    """
+    steps = _migrations()
+    known = max(steps)
+    found = await _version(conn, schema)
+    if found > known:
+        raise SchemaTooNew(found, known)
+    if found == known:
+        return
+    if not auto:
+        raise SchemaTooOld(found, known)
+    try:
+        async with conn.transaction():
+            await conn.execute("SET LOCAL lock_timeout = '60s'")  # another store may be migrating
+            await conn.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+            if await conn.fetchval("SELECT to_regnamespace($1) IS NULL", schema):
+                await conn.execute(f'CREATE SCHEMA "{schema}"')  # checked: a-z, 0-9, _
+            for number in range(await _version(conn, schema) + 1, known + 1):
+                await conn.execute(steps[number])
+                await conn.execute("INSERT INTO schema_version (version) VALUES ($1)", number)
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise SchemaForbidden(schema, str(error)) from error
+
+
+async def _version(conn: Connection, schema: str) -> int:
+    """The highest migration that was applied, 0 for none."""
+    if await conn.fetchval("SELECT to_regclass($1) IS NULL", f"{schema}.schema_version"):
+        return 0
+    version: int = await conn.fetchval("SELECT coalesce(max(version), 0) FROM schema_version")
+    return version

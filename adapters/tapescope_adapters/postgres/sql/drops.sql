@@ -1,0 +1,10 @@
+-- name: read_quarantine
+-- A page of dropped events, what is kept and what was counted, as of one moment.
+-- Differs from the SQLite version in that it is one query: each more would be a round trip.
+SELECT (SELECT count(*) FROM quarantine /*where*/) AS kept,
+       (SELECT json_object_agg(c.reason, c.n)
+          FROM (SELECT reason, sum(n)::bigint AS n FROM drop_counts /*where*/ GROUP BY reason) c) AS counts,
+       q.id, q.task_id, q.attempt, q.type, q.reason, q.ts, q.late_us, q.trace_id, q.body
+  FROM (VALUES (1)) AS one
+  LEFT JOIN LATERAL (SELECT * FROM quarantine WHERE id > $1 /*and*/ ORDER BY id LIMIT $2) q ON true
+ ORDER BY q.id;

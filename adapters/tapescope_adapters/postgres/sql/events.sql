@@ -1,0 +1,28 @@
+-- name: read_tape
+-- A page of a tape and where its end is, in one statement, for it must be as of one moment.
+-- Differs from the SQLite version in that it is one query: each more would be a round trip.
+SELECT coalesce(last.seq, 0) AS last_seq, CASE last.type WHEN 'final' THEN last.seq END AS final_seq,
+       (SELECT coalesce(sum(d.n), 0)::bigint FROM drop_counts d
+         WHERE d.task_id = t.task_id::text) AS dropped,
+       e.seq, e.type, e.ts, e.attempt, e.body
+  FROM tasks t
+  LEFT JOIN LATERAL (SELECT e.seq, e.type FROM events e WHERE e.task = t.id
+                      ORDER BY e.seq DESC LIMIT 1) last ON true
+  LEFT JOIN LATERAL (SELECT e.seq, e.type, e.ts, e.attempt, e.body FROM events e
+                      WHERE e.task = t.id AND e.seq > $2 ORDER BY e.seq LIMIT $3) e ON true
+ WHERE t.task_id = $1 ORDER BY e.seq;
+
+-- name: load_attempt
+-- Where a tape ends, and the last offer of one attempt, on the tape or dropped. Attempts rise along
+-- the tape, so it is walked back from its end. The quarantine is part of the counts.
+SELECT t.id AS key, t.op, coalesce(last.seq, 0) AS last_seq,
+       greatest(coalesce(mine.offer, 0),
+                (SELECT coalesce(max(d.last_offer), 0) FROM drop_counts d
+                  WHERE d.task_id = t.task_id::text AND d.attempt = $2)) AS last_offer
+  FROM tasks t
+  LEFT JOIN LATERAL (SELECT e.seq FROM events e WHERE e.task = t.id
+                      ORDER BY e.seq DESC LIMIT 1) last ON true
+  LEFT JOIN LATERAL (SELECT CASE e.attempt WHEN $2 THEN e.offer END AS offer FROM events e
+                      WHERE e.task = t.id AND e.attempt <= $2
+                      ORDER BY e.seq DESC LIMIT 1) mine ON true
+ WHERE t.task_id = $1;

@@ -1,0 +1,213 @@
+"""``PostgresStore``: the port on one schema of a PostgreSQL database, for many hosts."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Final, Literal
+
+from tapescope._clock import Clock
+from tapescope.errors import BadSetting, StoreConfigError
+from tapescope.flush import (
+    AttemptState,
+    FateUnknown,
+    Flush,
+    FlushAnswer,
+    FlushBlocked,
+    FlushRefused,
+    StoreAway,
+)
+from tapescope.store import StoreLimits, TaskStore
+from tapescope.tape import QuarantinePage, TapePage
+from tapescope.tasks import CancelRequest, Task, TaskStatus
+from tapescope_adapters._sql import load
+from tapescope_adapters.postgres._address import parse_url
+from tapescope_adapters.postgres._connection import (
+    DRIVER_ERRORS,
+    Connector,
+    Lane,
+    Reader,
+    translate,
+)
+from tapescope_adapters.postgres._flush import VOID, arguments, read_answer
+from tapescope_adapters.postgres._listener import Listener
+from tapescope_adapters.postgres._rows import (
+    TASK_COLUMNS,
+    as_cancel,
+    as_quarantine,
+    as_tape,
+    as_task,
+)
+from tapescope_adapters.postgres._schema import migrate
+from tapescope_telemetry import Telemetry
+
+__all__ = ["PostgresStore"]
+
+_BEYOND_ANY_ID: Final = uuid.UUID(int=2**128 - 1)
+
+
+class PostgresStore(TaskStore):
+    """A store in one schema of a PostgreSQL database; it makes the schema when it opens.
+
+    ``url`` is ``postgresql://user:password@host/database?schema=tapescope``; a Unix socket is named
+    by ``?host=/folder``. ``durability="commit"`` waits until the server has a commit on disk;
+    ``"relaxed"`` may lose the last commits to a crash of the server, none to one of the process.
+    With ``auto_migrate=False`` the schema is left as it is, for roles that may not change it.
+    """
+
+    adapter: ClassVar[str] = "postgresql"
+    write_lanes: ClassVar[int] = 2
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        telemetry: Telemetry | None = None,
+        clock: Clock | None = None,
+        limits: StoreLimits | None = None,
+        patience: float = 10.0,
+        durability: Literal["commit", "relaxed"] = "commit",
+        auto_migrate: bool = True,
+    ) -> None:
+        if durability not in ("commit", "relaxed"):
+            raise BadSetting("durability", durability, "'commit' or 'relaxed'")
+        address = parse_url(url)
+        super().__init__(
+            name=address.name,
+            telemetry=telemetry,
+            clock=clock,
+            limits=limits,
+            patience=patience,
+        )
+        self._connector = Connector(address, patience=patience, relaxed=durability == "relaxed")
+        self._auto_migrate = auto_migrate
+        self._sql = {
+            name: text.replace("/*task*/", TASK_COLUMNS)
+            for name, text in load("tapescope_adapters.postgres").items()
+        }
+        self._reader = Reader(self._connector)
+        self._lanes: dict[str, Lane] = {}
+        self._doubtful: dict[str, int] = {}
+        """By lane the flush whose reply was lost."""
+        self._session = ""
+
+    @property
+    def outlives_process(self) -> bool:
+        return True
+
+    # --- life -------------------------------------------------------------------------------------
+
+    async def _open(self) -> None:
+        # Flush numbers begin anew when a store is opened again, so its lanes need new names.
+        self._session = uuid.uuid4().hex
+        conn = await self._connector.log_in()
+        try:
+            await migrate(conn, self._connector.address.schema, auto=self._auto_migrate)
+            await conn.execute(self._sql["forget_stale_lanes"])
+        except DRIVER_ERRORS as error:
+            conn.terminate()
+            met = translate(error, sent=False)
+            if isinstance(met, FlushRefused):
+                raise StoreConfigError(f"The store {self.name} cannot be set up: {met}") from error
+            raise StoreAway(str(met)) from error
+        except BaseException:
+            conn.terminate()
+            raise
+        self._reader.give(conn)
+
+    async def _close(self) -> None:
+        lanes, self._lanes = self._lanes, {}
+        self._doubtful.clear()
+        for lane in lanes.values():
+            await lane.aclose()
+        await self._reader.aclose()
+
+    # --- writing ----------------------------------------------------------------------------------
+
+    async def _write(self, flush: Flush) -> FlushAnswer:
+        name = f"{flush.lane}/{self._session}"
+        lane = self._lanes.get(name)
+        if lane is None:
+            lane = self._lanes[name] = Lane(self._connector, self._sql["flush"])
+        try:
+            text = await lane.flush(arguments(name, flush, self.instance, self.limits))
+        except FateUnknown:
+            self._doubtful[name] = flush.number
+            raise
+        except (FlushRefused, FlushBlocked):
+            # A flush that was sent before, and may yet be carried out, must not be split as it is.
+            if self._doubtful.get(name) != flush.number:
+                raise
+            stored = await lane.fence(self._sql["fence"], name, flush.number)
+            del self._doubtful[name]
+            if stored is None:
+                raise
+            text = stored
+        if text == VOID:
+            raise FlushBlocked("it was given up, and is sent again under another number")
+        return read_answer(flush, text)
+
+    async def _load(self, task_id: str, attempt: int, owner: str) -> AttemptState | None:
+        rows = await self._reader.fetch(self._sql["load_attempt"], task_id, attempt)
+        return AttemptState(*rows[0]) if rows else None
+
+    # --- reading ----------------------------------------------------------------------------------
+
+    async def _get(self, task_id: str) -> Task | None:
+        rows = await self._reader.fetch(self._sql["get_task"], task_id)
+        return as_task(rows[0]) if rows else None
+
+    async def _list(
+        self, status: TaskStatus | None, op: str | None, limit: int, before: str | None
+    ) -> Sequence[Task]:
+        clause, wanted = "", list[str]()
+        for column, value in (("status", status), ("op", op)):
+            if value is not None:
+                wanted.append(value)
+                clause += f"AND {column} = ${2 + len(wanted)} "
+        try:
+            last = _BEYOND_ANY_ID if before is None else uuid.UUID(before)
+        except ValueError:
+            raise BadSetting("before", before, "the 'next' of another page") from None
+        rows = await self._reader.fetch(
+            self._sql["list_tasks"].replace("/*and*/", clause),
+            last,
+            limit,
+            *wanted,
+        )
+        return [as_task(row) for row in rows]
+
+    async def _count(self, op: str | None) -> Mapping[TaskStatus, int]:
+        clause, wanted = ("", ()) if op is None else ("WHERE op = $1", (op,))
+        rows = await self._reader.fetch(
+            self._sql["count_tasks"].replace("/*where*/", clause), *wanted
+        )
+        return {TaskStatus(status): count for status, count in rows}
+
+    async def _read_tape(self, task_id: str, after_seq: int, limit: int) -> TapePage | None:
+        rows = await self._reader.fetch(self._sql["read_tape"], task_id, after_seq, limit)
+        return as_tape(task_id, rows)
+
+    async def _read_quarantine(self, task_id: str | None, after: int, limit: int) -> QuarantinePage:
+        one = () if task_id is None else (task_id,)
+        sql = self._sql["read_quarantine"]
+        if one:
+            sql = sql.replace("/*where*/", "WHERE task_id = $3")
+            sql = sql.replace("/*and*/", "AND task_id = $3")
+        return as_quarantine(await self._reader.fetch(sql, after, limit + 1, *one), limit)
+
+    async def _read_cancels(
+        self, owners: Sequence[str]
+    ) -> Sequence[tuple[str, str, CancelRequest]]:
+        rows = await self._reader.fetch(self._sql["read_cancels"], list(owners))
+        return [
+            (str(task_id), owner, request)
+            for task_id, owner, *found in rows
+            if (request := as_cancel(*found)) is not None
+        ]
+
+    # --- other processes --------------------------------------------------------------------------
+
+    async def _watch(self) -> None:
+        listener = Listener(self._connector, self._changes, self.instance, self._tell_owners)
+        await listener.run()

@@ -1,0 +1,164 @@
+"""tapescope: tasks that each leave a durable tape, ended by exactly one ``final``."""
+
+from __future__ import annotations
+
+import logging
+
+from tapescope._calls import (
+    Appended,
+    Finished,
+)
+from tapescope._changes import (
+    Change,
+    Subscription,
+)
+from tapescope._checks import (
+    StoreLimits,
+)
+from tapescope._stores import (
+    find_store,
+)
+from tapescope.errors import (
+    BadEvent,
+    BadEventType,
+    BadOp,
+    BadParams,
+    BadRunner,
+    BadSetting,
+    BadStoreUrl,
+    BlockingCallOnLoop,
+    CancelRequested,
+    CommandFailed,
+    EventDropped,
+    EventFateUnknown,
+    EventTooLarge,
+    IdempotencyConflict,
+    ManagerClosed,
+    MissingExtra,
+    NotJson,
+    NowaitBacklogFull,
+    SchemaTooNew,
+    SchemaTooOld,
+    StoreClosed,
+    StoreConfigError,
+    StoreRefused,
+    StoreUnavailable,
+    TapeFull,
+    TapeGap,
+    TapescopeError,
+    TaskCancelled,
+    TaskFailed,
+    UnknownStoreScheme,
+    UnknownTask,
+    UsedAfterFork,
+)
+from tapescope.flush import (
+    CancelAnswer,
+    CancelState,
+)
+from tapescope.handle import (
+    TaskHandle,
+)
+from tapescope.manager import (
+    Submission,
+    TaskManager,
+)
+from tapescope.reporter import (
+    Reporter,
+    ThreadReporter,
+)
+from tapescope.store import (
+    TaskStore,
+)
+from tapescope.tape import (
+    DroppedEvent,
+    DropReason,
+    Event,
+    NewEvent,
+    Outcome,
+    QuarantinePage,
+    TapePage,
+)
+from tapescope.tasks import (
+    CancelReason,
+    CancelRequest,
+    ErrorInfo,
+    Final,
+    NewTask,
+    Task,
+    TaskPage,
+    TaskStatus,
+)
+from tapescope_telemetry import (
+    Telemetry,
+    __version__,
+)
+
+__all__ = [
+    "Appended",
+    "BadEvent",
+    "BadEventType",
+    "BadOp",
+    "BadParams",
+    "BadRunner",
+    "BadSetting",
+    "BadStoreUrl",
+    "BlockingCallOnLoop",
+    "CancelAnswer",
+    "CancelReason",
+    "CancelRequest",
+    "CancelRequested",
+    "CancelState",
+    "Change",
+    "CommandFailed",
+    "DropReason",
+    "DroppedEvent",
+    "ErrorInfo",
+    "Event",
+    "EventDropped",
+    "EventFateUnknown",
+    "EventTooLarge",
+    "Final",
+    "Finished",
+    "IdempotencyConflict",
+    "ManagerClosed",
+    "MissingExtra",
+    "NewEvent",
+    "NewTask",
+    "NotJson",
+    "NowaitBacklogFull",
+    "Outcome",
+    "QuarantinePage",
+    "Reporter",
+    "SchemaTooNew",
+    "SchemaTooOld",
+    "StoreClosed",
+    "StoreConfigError",
+    "StoreLimits",
+    "StoreRefused",
+    "StoreUnavailable",
+    "Submission",
+    "Subscription",
+    "TapeFull",
+    "TapeGap",
+    "TapePage",
+    "TapescopeError",
+    "Task",
+    "TaskCancelled",
+    "TaskFailed",
+    "TaskHandle",
+    "TaskManager",
+    "TaskPage",
+    "TaskStatus",
+    "TaskStore",
+    "Telemetry",
+    "ThreadReporter",
+    "UnknownStoreScheme",
+    "UnknownTask",
+    "UsedAfterFork",
+    "__version__",
+    "find_store",
+]
+
+# A library does not decide where its log goes.
+logging.getLogger(__name__).addHandler(logging.NullHandler())

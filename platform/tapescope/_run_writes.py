@@ -1,0 +1,97 @@
+"""A run's two transactions, insisted on: its claim and its ``final``.
+
+Both go on through a cancel from outside, which only our own flag may turn into an outcome, and
+through a store that is away for a while.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from tapescope._clock import Backoff
+from tapescope.errors import EventFateUnknown, EventTooLarge, NotJson, StoreUnavailable
+from tapescope.tasks import Attempt, Claim, Task, TaskStatus
+
+if TYPE_CHECKING:
+    from tapescope._calls import Finished
+    from tapescope._verdict import Verdict
+    from tapescope.store import TaskStore
+
+__all__ = ["claim_task", "forget_cancels", "write_final"]
+
+
+async def claim_task(
+    store: TaskStore, task: Task, owner: str, lease: float, unwanted: Callable[[], bool]
+) -> tuple[Claim | None, bool]:
+    """Claim a pending task; says, too, whether a cancel from outside came meanwhile.
+
+    While the store is away this tries again for as long as a lease (in seconds) would last, or
+    until the claim is ``unwanted``, and then raises the store's error.
+    """
+    clock = store.clock
+    deadline = clock.monotonic() + lease
+    backoff: Backoff | None = None
+    unsure = disturbed = False
+    while True:
+        try:
+            if backoff is not None:
+                await backoff.wait(max(0.0, deadline - clock.monotonic()))
+            claim = await store.claim_if_pending(task, owner, lease)
+            if claim is None and unsure:
+                claim = await _find_claim(store, task, owner)
+        except asyncio.CancelledError:
+            forget_cancels()
+            unsure = disturbed = True
+        except (StoreUnavailable, EventFateUnknown):
+            if unwanted() or clock.monotonic() >= deadline:
+                raise
+            unsure = True
+            backoff = backoff or Backoff()
+        else:
+            return claim, disturbed
+
+
+async def _find_claim(store: TaskStore, task: Task, owner: str) -> Claim | None:
+    """The claim whose answer was lost, if it won: the row says so, as no owner's name is reused."""
+    row = await store.get(task.task_id)
+    ours = (TaskStatus.RUNNING, owner, task.attempt + 1)
+    if (row.status, row.owner, row.attempt) != ours:
+        return None
+    return Claim(row, Attempt(row.task_id, row.attempt, owner))
+
+
+async def write_final(
+    store: TaskStore, attempt: Attempt, verdict: Verdict, deadline: float
+) -> tuple[Finished, Verdict]:
+    """Write the ``final`` (invariant I2); gives the verdict that was written in the end.
+
+    It is the same call each time, which the store answers as the first time. One that a tape cannot
+    hold is reduced. Raises the store's error once ``deadline`` (monotonic seconds) has passed.
+    """
+    clock = store.clock
+    backoff: Backoff | None = None
+    reduced = False
+    while True:
+        try:
+            if backoff is not None:
+                await backoff.wait(max(0.0, deadline - clock.monotonic()))
+            return await store.finish_if_running(attempt, verdict.final), verdict
+        except asyncio.CancelledError:
+            forget_cancels()
+        except (NotJson, EventTooLarge) as refusal:
+            if reduced:
+                raise
+            verdict, reduced = verdict.reduce(refusal), True
+        except (StoreUnavailable, EventFateUnknown):
+            if clock.monotonic() >= deadline:
+                raise
+            backoff = backoff or Backoff()
+
+
+def forget_cancels() -> None:
+    """Take back the cancels that the current task was sent: what it awaits from now on is ours."""
+    task = asyncio.current_task()
+    while task is not None and task.cancelling():
+        task.uncancel()

@@ -1,0 +1,20 @@
+"""The command line: ``tapescope``.
+
+Every ``TapescopeError`` is one line on stderr and an exit status: 1, or 2 for a command line that
+cannot be read; 130 after Ctrl-C. ``tapescope run`` has its own, so that they do not mix with the
+command's: see ``tapescope.cli.running``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit; ``arguments`` are the process's own where none are given."""
+    from tapescope.cli.entry import run_arguments
+
+    sys.exit(run_arguments(sys.argv[1:] if arguments is None else list(arguments)))

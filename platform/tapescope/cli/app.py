@@ -1,0 +1,199 @@
+"""The commands and their options. What a command needs is imported when it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tapescope.tasks import TaskStatus
+
+__all__ = ["app"]
+
+StoreOption = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        metavar="URL",
+        help="Where the tasks are: sqlite:///tasks.db, postgresql://user@host/db?schema=tapescope. "
+        "Default: TAPESCOPE_STORE, else a file in your data folder.",
+        show_default=False,
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+TaskArgument = Annotated[
+    str, typer.Argument(metavar="TASK_ID", help="A task id, or the beginning of only one.")
+]
+
+app = typer.Typer(
+    name="tapescope",
+    help="Run tasks whose every step is on a durable tape, and read those tapes.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from tapescope_telemetry import __version__
+
+        typer.echo(f"tapescope {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def tapescope(
+    context: typer.Context,
+    store: StoreOption = None,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """Run tasks whose every step is on a durable tape, and read those tapes."""
+    context.obj = store
+
+
+def _choose(context: typer.Context, store: str | None) -> str:
+    from tapescope.cli.settings import choose_store
+
+    return choose_store(store or context.obj)
+
+
+@app.command(context_settings={"allow_interspersed_args": False})
+def run(
+    context: typer.Context,
+    command: Annotated[list[str], typer.Argument(metavar="-- COMMAND...", show_default=False)],
+    op: Annotated[str, typer.Option("--op", help="What the task does: its op.")] = "shell",
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            "--timeout", metavar="SECONDS", help="End it after this time, with status 124."
+        ),
+    ] = None,
+    grace: Annotated[
+        float,
+        typer.Option(
+            "--grace", metavar="SECONDS", help="From SIGTERM to SIGKILL when it is ended."
+        ),
+    ] = 5.0,
+    store: StoreOption = None,
+) -> int:
+    """Run a command as a task: its output passes through, and each line goes on the tape.
+
+    The exit status is the command's own; 128 + n when signal n ended it, 127 not found, 126 not
+    executable, 125 when tapescope was called wrongly, 124 after --timeout, 130 after Ctrl-C. When
+    the store cannot be used the command runs all the same, and a line on stderr says what is lost.
+    """
+    from tapescope.cli.running import run_command
+
+    return run_command(command, op=op, timeout=timeout, grace=grace, store=store or context.obj)
+
+
+@app.command("list")
+def list_tasks(
+    context: typer.Context,
+    status: Annotated[
+        TaskStatus | None, typer.Option("--status", help="Only tasks of this status.")
+    ] = None,
+    op: Annotated[str | None, typer.Option("--op", help="Only tasks of this op.")] = None,
+    limit: Annotated[int, typer.Option("--limit", help="Tasks on a page.")] = 50,
+    before: Annotated[
+        str | None,
+        typer.Option("--before", metavar="TASK_ID", help="Tasks older than this: the next page."),
+    ] = None,
+    as_json: JsonOption = False,
+    store: StoreOption = None,
+) -> None:
+    """List tasks, newest first."""
+    from tapescope.cli.reading import list_tasks as list_them
+
+    list_them(_choose(context, store), status, op, limit, before, as_json=as_json)
+
+
+@app.command()
+def show(
+    context: typer.Context,
+    task_id: TaskArgument,
+    as_json: JsonOption = False,
+    store: StoreOption = None,
+) -> None:
+    """Show one task: its row, and how its tape ends."""
+    from tapescope.cli.reading import show_task
+
+    show_task(_choose(context, store), task_id, as_json=as_json)
+
+
+@app.command()
+def tape(
+    context: typer.Context,
+    task_id: TaskArgument,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Print events as they come, to the final.")
+    ] = False,
+    as_json: JsonOption = False,
+    store: StoreOption = None,
+) -> None:
+    """Print a task's tape. With --follow and --json, one event a line."""
+    from tapescope.cli.reading import follow_tape, print_tape
+
+    url = _choose(context, store)
+    if follow:
+        follow_tape(url, task_id, as_json=as_json)
+    else:
+        print_tape(url, task_id, as_json=as_json)
+
+
+@app.command()
+def cancel(
+    context: typer.Context,
+    task_id: TaskArgument,
+    reason: Annotated[
+        str, typer.Option("--reason", metavar="TEXT", help="Why, in your words: kept on the tape.")
+    ] = "",
+    as_json: JsonOption = False,
+    store: StoreOption = None,
+) -> None:
+    """Cancel a task, in whichever process it runs; returns once the request is durable."""
+    from tapescope.cli.cancelling import cancel_task
+
+    cancel_task(_choose(context, store), task_id, reason, as_json=as_json)
+
+
+@app.command()
+def drops(
+    context: typer.Context,
+    task_id: Annotated[
+        str | None,
+        typer.Argument(metavar="[TASK_ID]", help="Only this task's.", show_default=False),
+    ] = None,
+    as_json: JsonOption = False,
+    store: StoreOption = None,
+) -> None:
+    """List the events that came too late, and why each was kept off its tape."""
+    from tapescope.cli.reading import list_drops
+
+    list_drops(_choose(context, store), task_id, as_json=as_json)
+
+
+@app.command()
+def demo(
+    context: typer.Context,
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--folder", help="Whose files are hashed. Default: Python's standard library."
+        ),
+    ] = None,
+    store: StoreOption = None,
+) -> int:
+    """Run a real workload: tasks that succeed, fail, are cancelled, and report too late.
+
+    It hashes files and runs shell commands, on a store of its own unless --store names one.
+    """
+    from tapescope.cli.demo import run_demo
+
+    return run_demo(folder=folder, store=store or context.obj)

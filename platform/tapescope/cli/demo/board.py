@@ -1,0 +1,126 @@
+"""How the demo shows tasks while they run: bars on a terminal, a line for each end elsewhere."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from tapescope.cli.output import make_printable, print_line
+from tapescope.cli.rendering import STATUS_STYLES, make_console
+from tapescope.tape import PROGRESS, Event
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+__all__ = ["Board", "LineBoard", "TerminalBoard", "make_board"]
+
+
+class Board(Protocol):
+    """Where tasks are shown."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+    def add(self, task_id: str, title: str) -> None:
+        """A task was submitted."""
+
+    def note(self, task_id: str, event: Event) -> None:
+        """An event is on its tape."""
+
+    def finish(self, task_id: str, outcome: str, why: str) -> None:
+        """It has ended."""
+
+
+def make_board(*, terminal: bool) -> Board:
+    """The board that fits where stdout goes."""
+    return TerminalBoard() if terminal else LineBoard()
+
+
+class LineBoard:
+    """A line for each task that ends."""
+
+    def __init__(self) -> None:
+        self._titles: dict[str, str] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        pass  # nothing is open
+
+    def add(self, task_id: str, title: str) -> None:
+        """A task was submitted."""
+        self._titles[task_id] = title
+
+    def note(self, task_id: str, event: Event) -> None:
+        """An event is on its tape: no line for each of them."""
+
+    def finish(self, task_id: str, outcome: str, why: str) -> None:
+        """It has ended."""
+        title = self._titles[task_id]
+        print_line(f"{outcome:<9}  {title}{f'  ({make_printable(why)})' if why else ''}")
+
+
+class TerminalBoard:
+    """A bar for each task, drawn by rich."""
+
+    def __init__(self) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[events]:>4} events", markup=False),
+            TimeElapsedColumn(),
+            TextColumn("[{task.fields[style]}]{task.fields[state]}[/]"),
+            console=make_console(),
+        )
+        self._rows: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        self._progress.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.__exit__(kind, error, trace)
+
+    def add(self, task_id: str, title: str) -> None:
+        """A task was submitted."""
+        shown = title if len(title) <= 34 else f"{title[:33]}…"
+        self._rows[task_id] = self._progress.add_task(
+            shown, total=None, start=False, events=0, state="pending", style="dim"
+        )
+
+    def note(self, task_id: str, event: Event) -> None:
+        """An event is on its tape."""
+        row = self._rows[task_id]
+        fields: dict[str, Any] = {"events": event.seq, "state": "running", "style": "cyan"}
+        if event.seq == 1:
+            self._progress.start_task(row)
+        if event.type == PROGRESS:
+            fields |= {"completed": event.body["current"], "total": event.body["total"]}
+        self._progress.update(row, **fields)
+
+    def finish(self, task_id: str, outcome: str, why: str) -> None:
+        """It has ended."""
+        row = self._rows[task_id]
+        self._progress.update(
+            row, total=1, completed=1, state=outcome, style=STATUS_STYLES[outcome]
+        )
+        self._progress.stop_task(row)

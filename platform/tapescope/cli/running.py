@@ -1,0 +1,265 @@
+"""``tapescope run``: a command as a task.
+
+The exit status is the command's own. A store that cannot be used never keeps the command from
+running: what is lost is counted, and told in one line on stderr at the end. Only a command line
+that is wrong in itself (the URL, the op) ends with 125 before anything is run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Final
+
+from opentelemetry import context as contexts
+from opentelemetry.trace import NonRecordingSpan, set_span_in_context
+
+from tapescope._line_recorder import LineRecorder
+from tapescope._stores import find_store
+from tapescope.cli.foreground import Foreground
+from tapescope.cli.output import say
+from tapescope.cli.settings import EXIT_OURS, EXIT_TIMED_OUT, choose_store, read_traceparent
+from tapescope.errors import (
+    BadOp,
+    BadSetting,
+    BadStoreUrl,
+    CommandFailed,
+    MissingExtra,
+    StoreUnavailable,
+    TapescopeError,
+    TaskCancelled,
+    TaskFailed,
+    UnknownStoreScheme,
+)
+from tapescope.handle import TaskHandle
+from tapescope.manager import TaskManager
+from tapescope.reporter import Reporter
+from tapescope.store import TaskStore
+from tapescope.tasks import CancelReason, is_op
+from tapescope_telemetry.spans import parse_traceparent
+
+__all__ = ["run_command"]
+
+_PATIENCE: Final = 3.0
+"""Seconds that the command waits for a store that refuses, before it runs without one."""
+_OPEN_WITHIN: Final = 5.0
+"""Seconds that it waits for a store that does not answer at all."""
+_BEGIN_WITHIN: Final = 5.0
+"""Seconds that it then waits for its task to be claimed."""
+_CANCEL_WITHIN: Final = 1.0
+"""Seconds that a signal waits for its cancel to be on record before it ends the command anyway."""
+_ROOM_TO_SETTLE: Final = 5.0
+"""Seconds from a SIGKILL to the end of a run's grace: it is fenced when even that does not help."""
+_SHOWN_COMMAND: Final = 32_768
+"""Characters of the command that its task keeps."""
+
+
+def run_command(
+    command: Sequence[str], *, op: str, timeout: float | None, grace: float, store: str | None
+) -> int:
+    """Run it to its end and give the exit status; ``timeout`` and ``grace`` are in seconds."""
+    try:
+        if not is_op(op):
+            raise BadOp(op)
+        if timeout is not None and not timeout > 0:
+            raise BadSetting("--timeout", timeout, "a number of seconds over 0")
+        if not 0 <= grace < 1e6:
+            raise BadSetting("--grace", grace, "a number of seconds, 0 or more")
+        return asyncio.run(_CommandTask(command, op, timeout, grace).run(store))
+    except TapescopeError as error:
+        say(str(error))
+        return EXIT_OURS
+
+
+class _CommandTask:
+    """A command, the task that it is, and what could not be put on record."""
+
+    def __init__(self, argv: Sequence[str], op: str, timeout: float | None, grace: float) -> None:
+        self._argv, self._op, self._timeout, self._grace = tuple(argv), op, timeout, grace
+        self._end: TapescopeError | None = None
+        self._timed_out = False
+        self._task_id: str | None = None
+        self._given_up = False
+        self._background: set[asyncio.Task[None]] = set()
+        self._terminal = sys.stderr.isatty()
+
+    async def run(self, url: str | None) -> int:
+        """From the store to the exit status."""
+        self._foreground = foreground = Foreground(self._argv, self._grace)
+        began = time.monotonic()
+        loss: TapescopeError | None = None
+        with foreground.signals():
+            try:
+                try:
+                    await self._run_recorded(url)
+                except (BadStoreUrl, UnknownStoreScheme, MissingExtra):
+                    raise
+                except TapescopeError as error:
+                    loss = error
+                if loss is not None and not foreground.begun.is_set():
+                    await self._run_bare(loss)
+            except asyncio.CancelledError:
+                if foreground.signal is None:
+                    raise
+        self._tell_loss(loss)
+        status = self._choose_status()
+        if self._terminal and loss is None:
+            took = time.monotonic() - began
+            say(f"{self._describe()} in {took:.1f} s: tapescope tape {self._task_id}")
+        return status
+
+    async def _run_recorded(self, url: str | None) -> None:
+        """Run it as a task. Raises ``TapescopeError`` when it, or its end, is not on record."""
+        store = find_store(choose_store(url))
+        grace = self._grace + _ROOM_TO_SETTLE
+        async with (
+            _opened(store),
+            TaskManager(store, max_running=1, cancel_grace=grace, drain=0.0) as manager,
+        ):
+            with _inherited_trace():
+                handle = await manager.submit(
+                    self._op,
+                    self._execute,
+                    params={"command": _show_command(self._argv)},
+                    timeout=self._timeout,
+                )
+            self._task_id = handle.task_id
+            self._foreground.on_signal(lambda number: self._cancel(handle, number))
+            if self._terminal:
+                say(f"task {handle.task_id}")
+            await self._await_end(handle)
+
+    async def _execute(self, report: Reporter, command: Sequence[str]) -> dict[str, Any]:
+        """The runner. ``command`` is for those who read the task; what is run has any bytes."""
+        if self._given_up or self._foreground.signal is not None:
+            raise CommandFailed(self._argv, EXIT_OURS)  # too late: it is not to be run any more
+        return await self._foreground.execute(LineRecorder(report), report.traceparent)
+
+    async def _await_end(self, handle: TaskHandle) -> None:
+        foreground = self._foreground
+        result = asyncio.create_task(handle.result())
+        begun = asyncio.create_task(foreground.begun.wait())
+        try:
+            await asyncio.wait(
+                [result, begun], timeout=_BEGIN_WITHIN, return_when=asyncio.FIRST_COMPLETED
+            )
+            if not foreground.begun.is_set() and not result.done():
+                self._given_up = True
+                raise StoreUnavailable(handle.task_id, "its task could not be claimed in time")
+            await result
+        except (TaskFailed, TaskCancelled) as end:
+            self._end = end
+        finally:
+            begun.cancel()
+            result.cancel()
+
+    def _cancel(self, handle: TaskHandle, number: signal.Signals) -> None:
+        task = asyncio.get_running_loop().create_task(self._request_cancel(handle, number))
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def _request_cancel(self, handle: TaskHandle, number: signal.Signals) -> None:
+        """Ctrl-C is a user's cancel, the other signals are a shutdown's."""
+        reason = CancelReason.USER if number is signal.SIGINT else CancelReason.SHUTDOWN
+        try:
+            async with asyncio.timeout(_CANCEL_WITHIN):
+                await handle.cancel(signal.strsignal(number) or number.name, reason=reason)
+        except (TapescopeError, TimeoutError):
+            self._foreground.terminate()  # nobody hears of it, but it ends
+
+    async def _run_bare(self, loss: TapescopeError) -> None:
+        """Run it without a task, for the store is no reason not to."""
+        if self._terminal:
+            say(f"running without a tape: {loss}")
+        self._foreground.on_signal(None)
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._foreground.execute(LineRecorder(None), read_traceparent())
+        except TimeoutError:
+            self._timed_out = True
+        except (CommandFailed, OSError):
+            pass  # the foreground has its status
+
+    # --- what is told -----------------------------------------------------------------------------
+
+    def _choose_status(self) -> int:
+        foreground = self._foreground
+        on_record = isinstance(self._end, TaskFailed) or (
+            self._end is None and self._task_id is not None and foreground.status == 0
+        )
+        if self._timed_out or (
+            isinstance(self._end, TaskFailed) and self._end.error.code == "timeout"
+        ):
+            return EXIT_TIMED_OUT
+        if foreground.signal is not None and not on_record:
+            return 128 + foreground.signal
+        if isinstance(self._end, TaskCancelled) and not foreground.status:
+            if foreground.status is None:
+                say(str(self._end))
+            return 128 + signal.SIGTERM  # somebody's cancel: no success, whatever the command said
+        return EXIT_OURS if foreground.status is None else foreground.status
+
+    def _tell_loss(self, loss: TapescopeError | None) -> None:
+        recorder = self._foreground.recorder
+        lines = f"{recorder.lost:,} {'line' if recorder.lost == 1 else 'lines'} of output"
+        if loss is None:
+            if recorder.lost:
+                say(f"{lines} not recorded on task {self._task_id}: {recorder.cause}")
+        elif self._task_id is None or self._given_up:
+            say(f"{loss} The command has no tape; {lines} not recorded.")
+        else:
+            say(f"{loss} The end of task {self._task_id} is not on its tape; {lines} not recorded.")
+
+    def _describe(self) -> str:
+        if isinstance(self._end, TaskCancelled):
+            return "cancelled"
+        return "failed" if isinstance(self._end, TaskFailed) else "succeeded"
+
+
+@asynccontextmanager
+async def _opened(store: TaskStore) -> AsyncGenerator[None]:
+    patience, store.patience = store.patience, min(store.patience, _PATIENCE)
+    try:
+        async with asyncio.timeout(_OPEN_WITHIN):
+            await store.open()
+        store.patience = patience
+    except TimeoutError as error:
+        why = f"it does not answer within {_OPEN_WITHIN:g} s"
+        raise StoreUnavailable(store.name, why) from error
+    try:
+        yield
+    finally:
+        await store.aclose()
+
+
+@contextmanager
+def _inherited_trace() -> Generator[None]:
+    """Make the trace that our caller is in current, so that the task is linked to it."""
+    caller = parse_traceparent(read_traceparent())
+    if caller is None:
+        yield
+        return
+    token = contexts.attach(set_span_in_context(NonRecordingSpan(caller)))
+    try:
+        yield
+    finally:
+        contexts.detach(token)
+
+
+def _show_command(argv: Sequence[str]) -> list[str]:
+    """The command as JSON can keep it: bytes that are not UTF-8 escaped, too long a one cut."""
+    shown: list[str] = []
+    room = _SHOWN_COMMAND
+    for argument in argv:
+        text = os.fsencode(argument).decode(errors="backslashreplace")
+        shown.append(text if len(text) <= room else f"{text[:room]}…")
+        room -= len(text)
+        if room <= 0 and len(shown) < len(argv):
+            shown.append(f"… {len(argv) - len(shown)} more")
+            break
+    return shown

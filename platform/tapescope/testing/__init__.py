@@ -1,0 +1,24 @@
+"""For tests of programs that embed tapescope: a store in memory, and the judge of a history.
+
+``MemoryStore`` keeps every rule of a real store. ``Recording`` notes each call of a store and its
+answer in a ``History``; ``check`` then says where an invariant does not hold.
+"""
+
+from __future__ import annotations
+
+from tapescope.testing._case import Violation
+from tapescope.testing._history import Follow, History, RecordedCall, Recording
+from tapescope.testing._judge import check
+from tapescope.testing._memory import MemoryStore
+from tapescope.testing._spans import SpanRecord
+
+__all__ = [
+    "Follow",
+    "History",
+    "MemoryStore",
+    "RecordedCall",
+    "Recording",
+    "SpanRecord",
+    "Violation",
+    "check",
+]

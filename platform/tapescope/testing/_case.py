@@ -1,0 +1,94 @@
+"""A case before the judge: one task, what its callers were told, and what the store holds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tapescope._calls import Appended, Finished
+from tapescope.errors import UnknownTask
+from tapescope.store import TaskStore
+from tapescope.tape import FINAL, DropReason, Event
+from tapescope.tasks import Task
+from tapescope.testing._history import RecordedCall
+
+__all__ = ["Case", "Invariant", "Violation", "read_case"]
+
+Invariant = Literal["I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "I9"]
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """An invariant that does not hold, where, and how it shows."""
+
+    invariant: Invariant
+    task_id: str | None
+    """``None`` for what concerns the whole store."""
+    detail: str
+
+
+@dataclass(slots=True)
+class Case:
+    """One task: what the callers were told, and what the store holds."""
+
+    task_id: str
+    calls: list[RecordedCall]
+    task: Task | None
+    """``None``: the store has no such task."""
+    tape: list[Event]
+    last_seq: int
+    final_seq: int | None
+    dropped: int
+    """The persisted count."""
+    kept: Counter[DropReason]
+    counts: Mapping[DropReason, int]
+    overflow: int
+    found: list[Violation] = field(default_factory=list[Violation])
+
+    def broken(self, invariant: Invariant, detail: str) -> None:
+        """Note a violation."""
+        self.found.append(Violation(invariant, self.task_id, detail))
+
+    @property
+    def final(self) -> Event | None:
+        """The first ``final`` of the tape, if it has one."""
+        return next((event for event in self.tape if event.type == FINAL), None)
+
+
+async def read_case(store: TaskStore, task_id: str, calls: list[RecordedCall]) -> Case:
+    """Read all that the store holds of a task."""
+    tape: list[Event] = []
+    last_seq, final_seq, dropped = 0, None, 0
+    try:
+        task = await store.get(task_id)
+    except UnknownTask:
+        task = None
+    while task is not None:
+        page = await store.read_tape(task_id, after_seq=tape[-1].seq if tape else 0)
+        tape += page.events
+        last_seq, final_seq, dropped = page.last_seq, page.final_seq, page.dropped
+        if not page.events or page.events[-1].seq >= page.last_seq:
+            break
+    kept: Counter[DropReason] = Counter()
+    counts: Mapping[DropReason, int] = {}
+    overflow, after = 0, 0
+    if task is None or dropped or any(_may_have_dropped(call) for call in calls):
+        while True:
+            drops = await store.read_quarantine(task_id, after=after)
+            kept.update(drop.reason for drop in drops.drops)
+            counts, overflow = drops.counts, drops.overflow
+            if drops.next is None:
+                break
+            after = drops.next
+    if task is None:
+        dropped = sum(counts.values())
+    return Case(task_id, calls, task, tape, last_seq, final_seq, dropped, kept, counts, overflow)
+
+
+def _may_have_dropped(call: RecordedCall) -> bool:
+    answer = call.answer
+    return not call.fate_known or (
+        isinstance(answer, Appended | Finished) and answer.dropped is not None
+    )

@@ -1,0 +1,202 @@
+"""The history of a store's use: each call and its answer, in the order in which they came."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from tapescope._calls import Appended, Finished
+from tapescope._json import encode
+from tapescope.errors import EventFateUnknown, NotJson
+from tapescope.flush import CancelAnswer
+from tapescope.store import TaskStore
+from tapescope.tape import FINAL, TASK_STARTED, Event, NewEvent
+from tapescope.tasks import Attempt, CancelReason, Claim, Final, NewTask, Task
+from tapescope_telemetry import LedgerReading
+
+__all__ = ["Follow", "History", "RecordedCall", "Recording"]
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class RecordedCall:
+    """A call of a store's verb and what became of it."""
+
+    verb: str
+    task_id: str
+    began: int
+    """Its place among all beginnings and endings of the history."""
+    attempt: int = 0
+    owner: str = ""
+    offers: tuple[tuple[str, str], ...] = ()
+    """The (type, JSON text) of each event it offered; empty text where that is not known."""
+    nowait: bool = False
+    ended: int | None = None
+    answer: object = None
+    error: BaseException | None = None
+
+    @property
+    def fate_known(self) -> bool:
+        """Whether the caller was told what became of it; a cancelled caller was not."""
+        unknown = isinstance(self.error, asyncio.CancelledError | EventFateUnknown)
+        return self.ended is not None and not unknown
+
+
+@dataclass(slots=True)
+class Follow:
+    """What one follower of a tape was told."""
+
+    task_id: str
+    after_seq: int
+    events: list[Event] = field(default_factory=list[Event])
+    ended: bool = False
+    """It came to its end by itself: it was told of the ``final``."""
+
+
+class History:
+    """Every call of the stores that record into it; ``check`` judges it."""
+
+    def __init__(self) -> None:
+        self.calls: list[RecordedCall] = []
+        """In the order in which they began."""
+        self.follows: list[Follow] = []
+        self.began_with: LedgerReading | None = None
+        """The event ledger when the recording began: other stores may have counted before."""
+        self._ticks = 0
+
+    def begin(
+        self, verb: str, task_id: str, attempt: Attempt | None = None, *, nowait: bool = False
+    ) -> RecordedCall:
+        """Note that a call began."""
+        call = RecordedCall(verb, task_id, self._tick(), nowait=nowait)
+        if attempt is not None:
+            call.attempt, call.owner = attempt.number, attempt.owner
+        self.calls.append(call)
+        return call
+
+    def answered(self, call: RecordedCall, answer: object) -> None:
+        """Note what a call was answered."""
+        call.answer, call.ended = answer, self._tick()
+
+    def failed(self, call: RecordedCall, error: BaseException) -> None:
+        """Note the error with which a call ended."""
+        call.error, call.ended = error, self._tick()
+
+    async def following(
+        self, task_id: str, events: AsyncIterable[Event], *, after_seq: int = 0
+    ) -> AsyncIterator[Event]:
+        """The events of a follower, noted one by one as they pass."""
+        follow = Follow(task_id, after_seq)
+        self.follows.append(follow)
+        async for event in events:
+            follow.events.append(event)
+            yield event
+        follow.ended = True
+
+    @property
+    def task_ids(self) -> list[str]:
+        """Every task that a call named, in the order of their first calls."""
+        return list(dict.fromkeys(call.task_id for call in self.calls))
+
+    async def noted(self, call: RecordedCall, work: Awaitable[T]) -> T:
+        """Await a call's work, and note how it ends."""
+        try:
+            answer = await work
+        except BaseException as error:  # noted, and raised on to its caller
+            self.failed(call, error)
+            raise
+        self.answered(call, answer)
+        return answer
+
+    def _tick(self) -> int:
+        self._ticks += 1
+        return self._ticks
+
+
+class Recording(TaskStore):
+    """Mixed in before a store class, it notes every writing call in ``history``::
+
+    class RecordedStore(Recording, MemoryStore): ...
+    """
+
+    def __init__(self, *args: Any, history: History | None = None, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.history = history or History()
+        if self.history.began_with is None:
+            self.history.began_with = self.meter.ledger.read()
+
+    async def create(self, new_task: NewTask) -> tuple[Task, bool]:
+        """``TaskStore.create``, noted."""
+        call = self.history.begin("create", new_task.task_id)
+        task, new = await self.history.noted(call, super().create(new_task))
+        call.task_id = task.task_id  # an idempotency key may have led to another task
+        return task, new
+
+    async def claim_if_pending(self, task: Task, owner: str, lease: float) -> Claim | None:
+        """``TaskStore.claim_if_pending``, noted."""
+        call = self.history.begin(
+            "claim", task.task_id, Attempt(task.task_id, task.attempt + 1, owner)
+        )
+        call.offers = ((TASK_STARTED, ""),)
+        return await self.history.noted(call, super().claim_if_pending(task, owner, lease))
+
+    async def append(self, attempt: Attempt, events: Sequence[NewEvent]) -> Appended:
+        """``TaskStore.append``, noted."""
+        call = self.history.begin("append", attempt.task_id, attempt)
+        call.offers = _as_offers(events)
+        return await self.history.noted(call, super().append(attempt, events))
+
+    def append_nowait(
+        self, attempt: Attempt, events: Sequence[NewEvent]
+    ) -> asyncio.Future[Appended]:
+        """``TaskStore.append_nowait``, noted; its answer is noted when the future has it."""
+        call = self.history.begin("append", attempt.task_id, attempt, nowait=True)
+        call.offers = _as_offers(events)
+        try:
+            future = super().append_nowait(attempt, events)
+        except BaseException as error:  # noted, and raised on to its caller
+            self.history.failed(call, error)
+            raise
+
+        def note(done: asyncio.Future[Appended]) -> None:
+            if done.cancelled():
+                self.history.failed(call, asyncio.CancelledError())
+            elif (error := done.exception()) is not None:
+                self.history.failed(call, error)
+            else:
+                self.history.answered(call, done.result())
+
+        future.add_done_callback(note)
+        return future
+
+    async def finish_if_running(self, attempt: Attempt, final: Final) -> Finished:
+        """``TaskStore.finish_if_running``, noted."""
+        call = self.history.begin("finish", attempt.task_id, attempt)
+        call.offers = _as_offers([NewEvent(FINAL, final.as_json())])
+        return await self.history.noted(call, super().finish_if_running(attempt, final))
+
+    async def request_cancel(
+        self,
+        task_id: str,
+        reason: CancelReason = CancelReason.USER,
+        message: str = "",
+        by: str | None = None,
+    ) -> CancelAnswer:
+        """``TaskStore.request_cancel``, noted."""
+        call = self.history.begin("cancel", task_id)
+        call.offers = ((FINAL, ""),)
+        return await self.history.noted(call, super().request_cancel(task_id, reason, message, by))
+
+
+def _as_offers(events: Sequence[NewEvent]) -> tuple[tuple[str, str], ...]:
+    return tuple((event.type, _text(event.body)) for event in events)
+
+
+def _text(body: Any) -> str:
+    try:
+        return encode(body, "event")
+    except NotJson:
+        return ""  # the store will refuse it: it has no text to look for

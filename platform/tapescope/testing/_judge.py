@@ -1,0 +1,283 @@
+"""The judge: whether a recorded history and what the store now holds keep the invariants.
+
+One oracle for every test that runs tasks. Each rule adds its violations to a list, so that one run
+shows all that is wrong with it. The rules' numbers are those of ``docs/reference/invariants.md``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+
+from tapescope._calls import Appended, Finished
+from tapescope._json import encode
+from tapescope.flush import CancelAnswer, CancelState
+from tapescope.store import TaskStore
+from tapescope.tape import FINAL, TASK_STARTED, DropReason, Event
+from tapescope.tasks import Claim, Task, TaskStatus
+from tapescope.testing._case import Case, Violation, read_case
+from tapescope.testing._history import History, RecordedCall
+from tapescope.testing._spans import SpanRecord, judge_spans
+
+__all__ = ["check"]
+
+
+async def check(
+    history: History,
+    store: TaskStore,
+    *,
+    spans: Sequence[SpanRecord] | None = None,
+    dropped_metric: int | None = None,
+) -> list[Violation]:
+    """All that is wrong with what ``history`` recorded, judged at rest; empty when all is well.
+
+    ``spans``, when given, are all that were exported (I8). ``dropped_metric`` is the sum of the
+    ``tapescope.tape.event.dropped`` counter (I7). Only tasks that the history names are looked at,
+    and of those the history must have every writing call; so it must of all the tasks that the
+    store does not know, for past their cap a store only counts them together.
+    """
+    by_task: defaultdict[str, list[RecordedCall]] = defaultdict(list)
+    for call in history.calls:
+        by_task[call.task_id].append(call)
+    runs: defaultdict[str, list[SpanRecord]] = defaultdict(list)
+    for span in spans or ():
+        if span.name.startswith("run "):
+            runs[str((span.attributes or {}).get("tapescope.task.id"))].append(span)
+    found: list[Violation] = []
+    tape_events = persisted = unknown = 0
+    for task_id, calls in by_task.items():
+        case = await read_case(store, task_id, calls)
+        tape_events += len(case.tape)
+        if case.task is None:
+            unknown += _refusals(case)[0].total()
+        else:
+            persisted += case.dropped
+            _judge_drops(case)
+        _judge_tape(case)
+        _judge_answers(case)
+        _judge_order(case)
+        _judge_explained(case)
+        if spans is not None:
+            judge_spans(case, runs[task_id])
+        found += case.found
+    found += _judge_follows(history, {v.task_id for v in found if v.invariant == "I3"})
+    if unknown:
+        counted = (await store.read_quarantine(limit=1)).counts.get(DropReason.UNKNOWN_TASK, 0)
+        persisted += counted
+        if counted < unknown:
+            detail = f"{unknown} events of unknown tasks were refused, {counted} counted"
+            found.append(Violation("I7", None, detail))
+    found += _judge_ledger(history, store, tape_events, persisted, dropped_metric)
+    return found
+
+
+def _judge_tape(case: Case) -> None:
+    """I1, I2, I3, I5 of the tape as it stands."""
+    finals = [event.seq for event in case.tape if event.type == FINAL]
+    if len(finals) > 1:
+        case.broken("I1", f"finals at seq {finals}")
+    if finals and finals[-1] != case.tape[-1].seq:
+        case.broken("I1", f"the final at seq {finals[-1]} is not last: {case.tape[-1].seq} is")
+    if case.final_seq != (finals[0] if finals else None):
+        case.broken("I1", f"the page says final_seq {case.final_seq}, the tape {finals}")
+    seqs = [event.seq for event in case.tape]
+    if seqs != list(range(1, len(seqs) + 1)) or case.last_seq != len(seqs):
+        case.broken("I3", f"seq runs {_shortened(seqs)}, and last_seq is {case.last_seq}")
+    if case.task is not None:
+        _judge_outcome(case, case.task)
+    attempts = [event.attempt for event in case.tape]
+    if attempts != sorted(attempts):
+        case.broken("I5", f"attempts took turns on the tape: {_shortened(attempts)}")
+
+
+def _judge_outcome(case: Case, task: Task) -> None:
+    final = case.final
+    if task.status.terminal and final is None:
+        case.broken("I2", f"the row is {task.status.value} and the tape has no final")
+    elif final is not None and final.body["outcome"] != task.status.value:
+        case.broken("I2", f"row {task.status.value}, final {final.body['outcome']}")
+
+
+def _judge_answers(case: Case) -> None:
+    """I6: what was acknowledged is on the tape, under the seq and with the text that was told."""
+    tape = {event.seq: event for event in case.tape}
+    taken: Counter[int] = Counter()
+    for call in case.calls:
+        if call.ended is None:
+            case.broken("I7", f"a {call.verb} was never answered")
+        answer = call.answer
+        if isinstance(answer, Appended):
+            taken.update(answer.stored)
+            if len(answer.stored) != (0 if answer.dropped else len(call.offers)):
+                case.broken("I6", f"{len(call.offers)} events were answered with {answer}")
+            for seq, (type_, text) in zip(answer.stored, call.offers, strict=False):
+                stored = tape.get(seq)
+                if stored is None:
+                    case.broken("I6", f"acknowledged event {seq} ({type_}) is not on the tape")
+                elif (stored.type, stored.attempt) != (type_, call.attempt) or (
+                    encode(stored.body, "event") != text
+                ):
+                    case.broken("I6", f"event {seq} is not what was acknowledged: {stored}")
+        elif isinstance(answer, Finished):
+            _judge_finished(case, call, answer)
+        elif isinstance(answer, CancelAnswer):
+            _judge_cancel(case, answer)
+        elif isinstance(answer, Claim) and not any(
+            _starts(event, call.attempt) for event in case.tape
+        ):
+            case.broken("I6", f"attempt {call.attempt} was claimed and has no task_started")
+    twice = [seq for seq, times in taken.items() if times > 1]
+    if twice:
+        case.broken("I3", f"seq {_shortened(sorted(twice))} was given to two calls")
+
+
+def _judge_finished(case: Case, call: RecordedCall, answer: Finished) -> None:
+    final, status = case.final, case.task.status if case.task else None
+    if answer.won and (final is None or final.attempt != call.attempt):
+        case.broken("I6", f"the final of attempt {call.attempt} won and is not on the tape")
+    elif answer.won and final is not None and encode(final.body, "result") != call.offers[0][1]:
+        case.broken("I6", "the final on the tape is not the one that won")
+    if answer.outcome is not None and (status is None or answer.outcome.value != status.value):
+        case.broken("I4", f"a finish was told {answer.outcome.value}, the row now says {status}")
+
+
+def _judge_cancel(case: Case, answer: CancelAnswer) -> None:
+    status = case.task.status if case.task else None
+    if answer.state is CancelState.CANCELLED and status is not TaskStatus.CANCELLED:
+        case.broken("I4", f"a cancel ended the task, the row now says {status}")
+    if answer.state is CancelState.TERMINAL and (status is None or not status.terminal):
+        case.broken("I4", f"a cancel found the task ended, the row now says {status}")
+
+
+def _judge_order(case: Case) -> None:
+    """I6: of two calls of an attempt, one that ended before the other began comes first."""
+    appended = [
+        (call, call.answer)
+        for call in case.calls
+        if isinstance(call.answer, Appended) and call.answer.stored
+    ]
+    ends = sorted(
+        (call.ended or 0, call.attempt, answer.stored.stop - 1) for call, answer in appended
+    )
+    highest: dict[int, int] = {}
+    last_nowait: dict[int, int] = {}
+    place = 0
+    for call, answer in appended:
+        while place < len(ends) and ends[place][0] < call.began:
+            _, attempt, seq = ends[place]
+            highest[attempt] = max(seq, highest.get(attempt, 0))
+            place += 1
+        before = highest.get(call.attempt, 0)
+        if call.nowait:
+            before = max(before, last_nowait.get(call.attempt, 0))
+            last_nowait[call.attempt] = answer.stored.stop - 1
+        if answer.stored.start <= before:
+            case.broken("I6", f"event {answer.stored.start} comes before the earlier {before}")
+
+
+def _judge_explained(case: Case) -> None:
+    """I7: every event on the tape was offered, and no caller of it was told otherwise."""
+    told: set[int] = set()
+    unknown: Counter[tuple[str, int, str]] = Counter()
+    for call in case.calls:
+        if isinstance(call.answer, Appended):
+            told.update(call.answer.stored)
+        elif isinstance(call.answer, Claim):
+            told.update(e.seq for e in case.tape if _starts(e, call.attempt))
+        elif (isinstance(call.answer, Finished) and call.answer.won) or (
+            isinstance(call.answer, CancelAnswer) and call.answer.state is CancelState.CANCELLED
+        ):
+            told.update(event.seq for event in case.tape if event.type == FINAL)
+        elif not call.fate_known:
+            unknown.update((type_, call.attempt, text) for type_, text in call.offers)
+    for event in case.tape:
+        if event.seq in told:
+            continue
+        text = encode(event.body, "event")
+        offered = [
+            (event.type, event.attempt, text),
+            (event.type, event.attempt, ""),
+            (event.type, 0, ""),  # a cancel does not say of which attempt it is
+        ]
+        name = next((name for name in offered if unknown[name] > 0), None)
+        if name is None:
+            case.broken("I7", f"nobody was told that event {event.seq} ({event.type}) is stored")
+        else:
+            unknown[name] -= 1
+
+
+def _refusals(case: Case) -> tuple[Counter[DropReason], int]:
+    """Events whose callers were told that they were dropped, and how many more may have been."""
+    refused: Counter[DropReason] = Counter()
+    perhaps = 0
+    for call in case.calls:
+        if isinstance(call.answer, Appended | Finished) and call.answer.dropped is not None:
+            refused[call.answer.dropped] += len(call.offers)
+        elif not call.fate_known and call.verb in ("append", "finish"):
+            perhaps += len(call.offers)
+    return refused, perhaps
+
+
+def _judge_drops(case: Case) -> None:
+    """I7: refused answers, quarantine and persisted count agree."""
+    refused, perhaps = _refusals(case)
+    if not refused.total() <= case.dropped <= refused.total() + perhaps:
+        case.broken("I7", f"{refused.total()} refused answers, {case.dropped} counted as dropped")
+    kept = case.kept.total()
+    if kept + case.overflow != case.dropped:
+        case.broken("I7", f"{kept} kept and {case.overflow} over, {case.dropped} counted")
+    for reason in refused:
+        if case.counts.get(reason, 0) < refused[reason]:
+            case.broken("I7", f"{refused[reason]} were refused as {reason.value}: {case.counts}")
+
+
+def _judge_follows(history: History, gapped: set[str | None]) -> list[Violation]:
+    """I9: a follower saw every seq after its start once and in order, up to the ``final``."""
+    found: list[Violation] = []
+    for follow in history.follows:
+        if follow.task_id in gapped:
+            continue  # the tape itself is at fault, and is reported as that
+        seqs = [event.seq for event in follow.events]
+        first = follow.after_seq + 1
+        if seqs != list(range(first, first + len(seqs))):
+            detail = f"a follower after seq {follow.after_seq} saw {_shortened(seqs)}"
+            found.append(Violation("I9", follow.task_id, detail))
+        elif follow.ended and follow.events and follow.events[-1].type != FINAL:
+            found.append(Violation("I9", follow.task_id, "a follower ended before the final"))
+    return found
+
+
+def _judge_ledger(
+    history: History,
+    store: TaskStore,
+    tape_events: int,
+    persisted: int,
+    dropped_metric: int | None,
+) -> list[Violation]:
+    """I7: the process's ledger balances, and agrees with what the store holds."""
+    found: list[Violation] = []
+    now, before = store.meter.ledger.read(), history.began_with
+    if now.in_flight or now.unaccounted:
+        found.append(Violation("I7", None, f"the ledger does not balance at rest: {now}"))
+    if before is None:
+        return found
+    unknown = sum(len(call.offers) for call in history.calls if not call.fate_known)
+    for name, counted, held in (
+        ("stored", now.stored - before.stored, tape_events),
+        ("dropped", now.dropped - before.dropped, persisted),
+    ):
+        if not counted <= held <= counted + unknown:
+            detail = f"{counted} events counted as {name}, the store holds {held}"
+            found.append(Violation("I7", None, detail))
+    if dropped_metric is not None and dropped_metric != now.dropped:
+        detail = f"the metric says {dropped_metric} dropped, the ledger {now.dropped}"
+        found.append(Violation("I7", None, detail))
+    return found
+
+
+def _starts(event: Event, attempt: int) -> bool:
+    return event.type == TASK_STARTED and event.attempt == attempt
+
+
+def _shortened(numbers: Sequence[int]) -> str:
+    return str(list(numbers)) if len(numbers) <= 12 else f"{list(numbers[:12])}… ({len(numbers)})"

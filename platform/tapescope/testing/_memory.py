@@ -1,0 +1,309 @@
+"""``MemoryStore``: the port's rules in plain Python, the reference for every adapter.
+
+It holds its tasks for as long as the object lives, and refuses by itself what the databases
+refuse by constraint and trigger (invariants I1 to I5). It is no place to keep tasks that matter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from itertools import islice
+from typing import ClassVar, Final
+
+from tapescope._changes import LOOK_AGAIN
+from tapescope._checks import StoreLimits
+from tapescope._clock import Clock
+from tapescope._json import decode
+from tapescope.flush import (
+    AttemptState,
+    CancelAnswer,
+    CancelRow,
+    CancelState,
+    ClaimAnswer,
+    ClaimRow,
+    CreateRow,
+    EventRow,
+    Flush,
+    FlushAnswer,
+    RefusedRow,
+)
+from tapescope.store import TaskStore
+from tapescope.tape import (
+    FINAL,
+    TASK_STARTED,
+    DropReason,
+    Event,
+    QuarantinePage,
+    TapePage,
+)
+from tapescope.tasks import CancelReason, CancelRequest, Task, TaskStatus
+from tapescope.testing._tables import Quarantine, Record
+from tapescope_telemetry import Telemetry
+
+__all__ = ["MemoryStore"]
+
+_START_OFFER: Final = 1
+"""A ``task_started`` is the first offer of its attempt."""
+
+
+class MemoryStore(TaskStore):
+    """A ``TaskStore`` in this process's memory: for tests, and to read the port's rules in Python.
+
+    A flush is carried out whole or not at all, and one that is sent again is answered as it was the
+    first time. What it holds outlives ``aclose`` and is there when the same object is opened again.
+    """
+
+    adapter: ClassVar[str] = "memory"
+
+    def __init__(
+        self,
+        *,
+        telemetry: Telemetry | None = None,
+        clock: Clock | None = None,
+        limits: StoreLimits | None = None,
+        patience: float = 10.0,
+    ) -> None:
+        super().__init__(
+            name="memory", telemetry=telemetry, clock=clock, limits=limits, patience=patience
+        )
+        self._keys: dict[str, int] = {}
+        self._records: dict[int, Record] = {}
+        self._by_idempotency: dict[tuple[str, str], int] = {}
+        self._quarantine = Quarantine(self.limits)
+        self._answered: dict[str, tuple[int, FlushAnswer]] = {}
+
+    @property
+    def outlives_process(self) -> bool:
+        """No: another process has another memory."""
+        return False
+
+    async def _open(self) -> None:
+        pass
+
+    async def _close(self) -> None:
+        pass
+
+    # --- writing ----------------------------------------------------------------------------------
+
+    async def _write(self, flush: Flush) -> FlushAnswer:
+        number, answered = self._answered.get(flush.lane, (0, None))
+        if answered is not None and number == flush.number:
+            return answered
+        with ExitStack() as undo:
+            answer = self._carry_out(flush, undo)
+            undo.pop_all()  # committed: nothing is undone
+        self._answered[flush.lane] = flush.number, answer
+        return answer
+
+    def _carry_out(self, flush: Flush, undo: ExitStack) -> FlushAnswer:
+        answer = FlushAnswer(self.clock.now())
+        answer.keys = [
+            self._create(row, place, answer, undo) for place, row in enumerate(flush.creates)
+        ]
+        answer.claims = [self._claim(row, answer.now, undo) for row in flush.claims]
+        answer.refused = self._put_rows(flush, answer.now, undo)
+        answer.cancels = [self._cancel(row, answer.now, undo) for row in flush.cancels]
+        return answer
+
+    def _create(self, row: CreateRow, place: int, answer: FlushAnswer, undo: ExitStack) -> int:
+        name = None if row.idempotency_key is None else (row.op, row.idempotency_key)
+        standing = self._keys.get(row.task_id)
+        if standing is None and name is not None:
+            standing = self._by_idempotency.get(name)
+        if standing is not None:
+            answer.existing[place] = self._records[standing].task
+            return 0
+        key = len(self._records) + 1
+        self._records[key] = Record(_as_pending(row, key, answer.now))
+        self._keys[row.task_id] = key
+        undo.callback(self._records.pop, key)
+        undo.callback(self._keys.pop, row.task_id)
+        if name is not None:
+            self._by_idempotency[name] = key
+            undo.callback(self._by_idempotency.pop, name)
+        return key
+
+    def _claim(self, row: ClaimRow, now: int, undo: ExitStack) -> ClaimAnswer | None:
+        record = self._find(row.task_id)
+        if record is None:
+            return None
+        task = record.task
+        if (task.status, task.attempt) != (TaskStatus.PENDING, row.attempt) or task.run_at > now:
+            return None
+        record.remember(undo)
+        attempt, seq = task.attempt + 1, record.last_seq + 1
+        record.task = replace(
+            task,
+            status=TaskStatus.RUNNING,
+            attempt=attempt,
+            owner=row.owner,
+            claimed_at=now,
+            lease_expires_at=now + row.lease,
+        )
+        started = EventRow(
+            row.key, seq, attempt, _START_OFFER, TASK_STARTED, row.ts, row.body, row.owner
+        )
+        record.put(started, now)
+        return ClaimAnswer(attempt, now, now + row.lease, seq)
+
+    def _put_rows(self, flush: Flush, now: int, undo: ExitStack) -> list[RefusedRow]:
+        """The rows whose attempt owns the task when the flush begins; the others are dropped."""
+        rows = flush.rows
+        late = [self._why_late(row) for row in rows]
+        refused: list[RefusedRow] = []
+        for place, (row, (is_late, reason)) in enumerate(zip(rows, late, strict=True)):
+            record = self._records.get(row.key)
+            if not is_late:
+                assert record is not None
+                record.remember(undo)
+                record.put(row, now)
+                continue
+            op = None if record is None else record.task.op
+            outcome = None if record is None else record.outcome
+            last_seq = 0 if record is None else record.last_seq
+            refused.append(RefusedRow(place, reason, op, outcome, last_seq))
+            if reason is not None:
+                writer = flush.writers[place]
+                self._quarantine.drop(writer.task_id, row, reason, record, writer.trace_id, undo)
+        return refused
+
+    def _why_late(self, row: EventRow) -> tuple[bool, DropReason | None]:
+        """Whether the guard refuses a row, and its drop reason: the first that holds."""
+        record = self._records.get(row.key)
+        if record is None:
+            return True, DropReason.UNKNOWN_TASK
+        task, final = record.task, record.final
+        if row.attempt != task.attempt:
+            return True, DropReason.STALE_ATTEMPT
+        if final is None:
+            owned = (TaskStatus.RUNNING, row.attempt, row.owner)
+            if (task.status, task.attempt, task.owner) != owned:
+                return True, DropReason.STALE_ATTEMPT
+            return False, None
+        if row.type != FINAL:
+            return True, DropReason.AFTER_TERMINAL
+        if (row.attempt, row.body) == (final.attempt, final.body):
+            return True, None  # the tape's own final, sent again
+        return True, DropReason.DUPLICATE_FINAL
+
+    def _cancel(self, row: CancelRow, now: int, undo: ExitStack) -> CancelAnswer | None:
+        record = self._find(row.task_id)
+        if record is None:
+            return None
+        if record.task.status.terminal:
+            state = CancelState.TERMINAL
+        elif record.task.status is TaskStatus.RUNNING and record.task.cancel is not None:
+            state = CancelState.ALREADY_RECORDED
+        else:
+            record.remember(undo)
+            request = CancelRequest(CancelReason(row.reason), row.message, row.by, row.ts)
+            record.task = replace(record.task, cancel=request)
+            state = CancelState.RECORDED
+            if record.task.status is TaskStatus.PENDING:
+                state = CancelState.CANCELLED
+                self._close_pending(record, row, now)
+        task = record.task
+        return CancelAnswer(state, task.op, task.owner, task.attempt, task.cancel, record.last_seq)
+
+    def _close_pending(self, record: Record, row: CancelRow, now: int) -> None:
+        task = record.task
+        offer = record.tape[-1].offer + 1 if record.tape else 1
+        seq, owner = record.last_seq + 1, task.owner or ""
+        record.put(
+            EventRow(task.key, seq, task.attempt, offer, FINAL, row.ts, row.body, owner), now
+        )
+
+    def _find(self, task_id: str) -> Record | None:
+        return self._records.get(self._keys.get(task_id, 0))
+
+    # --- reading ----------------------------------------------------------------------------------
+
+    async def _load(self, task_id: str, attempt: int, owner: str) -> AttemptState | None:
+        record = self._find(task_id)
+        if record is None:
+            return None
+        on_tape = max((row.offer for row in record.tape if row.attempt == attempt), default=0)
+        dropped = self._quarantine.last_offer(task_id, attempt, owner)
+        task = record.task
+        return AttemptState(task.key, task.op, record.last_seq, max(on_tape, dropped))
+
+    async def _get(self, task_id: str) -> Task | None:
+        record = self._find(task_id)
+        return None if record is None else record.task
+
+    async def _list(
+        self, status: TaskStatus | None, op: str | None, limit: int, before: str | None
+    ) -> Sequence[Task]:
+        newest_first = (
+            record.task
+            for task_id in sorted(self._keys, reverse=True)
+            if before is None or task_id < before
+            if (record := self._find(task_id)) is not None
+        )
+        wanted = (
+            task
+            for task in newest_first
+            if (status is None or task.status is status) and (op is None or task.op == op)
+        )
+        return list(islice(wanted, limit))
+
+    async def _count(self, op: str | None) -> Mapping[TaskStatus, int]:
+        tasks = (record.task for record in self._records.values())
+        return Counter(task.status for task in tasks if op is None or task.op == op)
+
+    async def _read_tape(self, task_id: str, after_seq: int, limit: int) -> TapePage | None:
+        record = self._find(task_id)
+        if record is None:
+            return None
+        page = record.tape[after_seq : after_seq + limit]
+        events = tuple(
+            Event(row.seq, row.type, row.ts, row.attempt, decode(row.body)) for row in page
+        )
+        final = record.final
+        dropped = self._quarantine.count(task_id)
+        return TapePage(task_id, events, record.last_seq, final and final.seq, dropped)
+
+    async def _read_quarantine(self, task_id: str | None, after: int, limit: int) -> QuarantinePage:
+        return self._quarantine.read(task_id, after, limit)
+
+    async def _read_cancels(
+        self, owners: Sequence[str]
+    ) -> Sequence[tuple[str, str, CancelRequest]]:
+        tasks = (record.task for record in self._records.values())
+        return [
+            (task.task_id, task.owner, task.cancel)
+            for task in tasks
+            if task.status is TaskStatus.RUNNING and task.owner in owners
+            if task.owner is not None and task.cancel is not None
+        ]
+
+    async def _watch(self) -> None:
+        self._changes.publish(LOOK_AGAIN)
+        await asyncio.get_running_loop().create_future()  # no other process can write here
+
+
+def _as_pending(row: CreateRow, key: int, now: int) -> Task:
+    return Task(
+        task_id=row.task_id,
+        op=row.op,
+        params=decode(row.params),
+        status=TaskStatus.PENDING,
+        attempt=0,
+        owner=None,
+        created_at=now,
+        run_at=now if row.run_at is None else row.run_at,
+        claimed_at=None,
+        finished_at=None,
+        lease_expires_at=None,
+        timeout=row.timeout,
+        retries=row.retries,
+        idempotency_key=row.idempotency_key,
+        traceparent=row.traceparent,
+        cancel=None,
+        error_code=None,
+        key=key,
+    )

@@ -1,0 +1,148 @@
+"""What a ``MemoryStore`` holds: rows with their tapes, and the quarantine."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+
+from tapescope._checks import StoreLimits
+from tapescope._json import decode
+from tapescope.flush import EventRow, FlushRefused
+from tapescope.tape import FINAL, DroppedEvent, DropReason, Outcome, QuarantinePage
+from tapescope.tasks import Task, TaskStatus
+
+__all__ = ["Quarantine", "Record"]
+
+
+@dataclass(slots=True)
+class Record:
+    """A task's row and its tape. ``task`` is replaced, never changed: who read it keeps it."""
+
+    task: Task
+    tape: list[EventRow] = field(default_factory=list[EventRow])
+
+    @property
+    def last_seq(self) -> int:
+        """The tape's end, 0 when it is empty."""
+        return len(self.tape)
+
+    @property
+    def final(self) -> EventRow | None:
+        """The tape's ``final``; ``None`` while it is open."""
+        return self.tape[-1] if self.tape and self.tape[-1].type == FINAL else None
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How the task ended; ``None`` while it lives."""
+        return Outcome(self.task.status.value) if self.task.status.terminal else None
+
+    def put(self, row: EventRow, now: int) -> None:
+        """Append an event, and let a ``final`` end the task. Raises ``FlushRefused``."""
+        last = self.tape[-1] if self.tape else None
+        if last is not None and last.type == FINAL:
+            raise FlushRefused(f"I1: the tape of task {self.task.task_id} is closed")
+        if row.seq != self.last_seq + 1:
+            raise FlushRefused(f"I3: seq {row.seq} where {self.last_seq + 1} belongs")
+        if row.attempt != self.task.attempt:
+            raise FlushRefused(f"I5: attempt {row.attempt} is not attempt {self.task.attempt}")
+        if last is not None and (row.attempt, row.offer) <= (last.attempt, last.offer):
+            raise FlushRefused(f"I7: offer {row.offer} of attempt {row.attempt} is on the tape")
+        if row.type == FINAL:
+            self._end(decode(row.body), now)
+        elif self.task.status is not TaskStatus.RUNNING:
+            raise FlushRefused(f"I5: task {self.task.task_id} is not running")
+        self.tape.append(row)
+
+    def _end(self, final: Mapping[str, Mapping[str, str]], now: int) -> None:
+        status = TaskStatus(str(final["outcome"]))
+        code = final["error"]["code"] if status is TaskStatus.FAILED else None
+        self.task = replace(self.task, status=status, finished_at=now, error_code=code)
+
+    def remember(self, undo: ExitStack) -> None:
+        """Have ``undo`` bring back the row and the tape as they are now."""
+        task, length = self.task, len(self.tape)
+
+        def restore() -> None:
+            self.task = task
+            del self.tape[length:]
+
+        undo.callback(restore)
+
+
+class Quarantine:
+    """The dropped events: bounded in number, while their count goes on."""
+
+    def __init__(self, limits: StoreLimits) -> None:
+        self._limits = limits
+        self._kept: defaultdict[str, list[tuple[int, DroppedEvent]]] = defaultdict(list)
+        self._counts: defaultdict[str, Counter[DropReason]] = defaultdict(Counter)
+        self._last_offers: dict[tuple[str, int, str], int] = {}
+        self._number = 0
+        self._unknown = 0
+
+    def last_offer(self, task_id: str, attempt: int, owner: str) -> int:
+        """The attempt's highest offer that was dropped; 0 for none."""
+        return self._last_offers.get((task_id, attempt, owner), 0)
+
+    def count(self, task_id: str) -> int:
+        """Events dropped of a task, kept or not."""
+        return self._counts[task_id].total() if task_id in self._counts else 0
+
+    def drop(
+        self,
+        task_id: str,
+        row: EventRow,
+        reason: DropReason,
+        record: Record | None,
+        trace_id: str | None,
+        undo: ExitStack,
+    ) -> None:
+        """Count a late event, and keep it while there is room."""
+        counts = self._counts[task_id]
+        counts[reason] += 1
+        undo.callback(counts.subtract, [reason])
+        identity = (task_id, row.attempt, row.owner)
+        undo.callback(self._last_offers.__setitem__, identity, self._last_offers.get(identity, 0))
+        self._last_offers[identity] = row.offer
+        kept = self._kept[task_id]
+        if record is None:
+            if self._unknown >= self._limits.quarantine_unknown:
+                return
+            self._count_unknown(1)
+            undo.callback(self._count_unknown, -1)
+        elif len(kept) >= self._limits.quarantine_per_task:
+            return
+        final = None if record is None else record.final
+        late_s = None if final is None else (row.ts - final.ts) / 1e6
+        body = decode(row.body)
+        self._number += 1
+        kept.append(
+            (
+                self._number,
+                DroppedEvent(
+                    task_id, row.attempt, row.type, reason, row.ts, late_s, trace_id, body
+                ),
+            )
+        )
+        undo.callback(kept.pop)
+
+    def read(self, task_id: str | None, after: int, limit: int) -> QuarantinePage:
+        """A page of one task's drops, or of all."""
+        tasks = list(self._counts) if task_id is None else [task_id]
+        counts: Counter[DropReason] = Counter()
+        kept: list[tuple[int, DroppedEvent]] = []
+        for of in tasks:
+            counts += self._counts.get(of, Counter())
+            kept += self._kept.get(of, [])
+        ahead = sorted(
+            ((number, drop) for number, drop in kept if number > after), key=lambda pair: pair[0]
+        )
+        page = ahead[:limit]
+        next_ = page[-1][0] if len(ahead) > limit else None
+        drops = tuple(drop for _, drop in page)
+        return QuarantinePage(drops, counts.total() - len(kept), next_, counts)
+
+    def _count_unknown(self, n: int) -> None:
+        self._unknown += n

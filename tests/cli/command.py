@@ -1,0 +1,114 @@
+"""The command line as its users meet it: a process with streams, an environment and a status."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Tapescope", "read_terminal"]
+
+_PROGRAM = (sys.executable, "-m", "tapescope.cli")
+_ON_TERMINAL = Path(__file__).with_name("terminal.py")
+_LONGEST = 60.0
+"""Seconds after which a process that hangs is killed, and its test fails."""
+
+
+class Tapescope:
+    """Runs ``tapescope`` on one store, in an environment of its own."""
+
+    def __init__(self, store: str, home: Path) -> None:
+        self.store = store
+        self.env = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("TAPESCOPE", "TRACE", "OTEL", "XDG"))
+        } | {"TAPESCOPE_STORE": store, "HOME": str(home)}
+
+    def __call__(
+        self,
+        *arguments: str | bytes,
+        stdin: bytes = b"",
+        env: Mapping[str, str] | None = None,
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run it to its end."""
+        return subprocess.run(
+            (*_PROGRAM, *arguments),
+            input=stdin,
+            capture_output=True,
+            env=self.env | dict(env or {}),
+            timeout=_LONGEST,
+            check=False,
+        )
+
+    def json(self, *arguments: str) -> Any:
+        """The JSON that it prints."""
+        done = self(*arguments, "--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def newest(self) -> str:
+        """The id of the newest task."""
+        task_id: str = self.json("list", "--limit", "1")["tasks"][0]["task_id"]
+        return task_id
+
+    def tape(self, task_id: str | None = None) -> list[dict[str, Any]]:
+        """A task's events; the newest task's where none is named."""
+        events: list[dict[str, Any]] = self.json("tape", task_id or self.newest())["events"]
+        return events
+
+    @contextmanager
+    def started(
+        self, *arguments: str, stderr: int | None = subprocess.PIPE
+    ) -> Generator[subprocess.Popen[bytes]]:
+        """Run it meanwhile; what is left of it is killed."""
+        with subprocess.Popen(
+            (*_PROGRAM, *arguments),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            env=self.env,
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+    @contextmanager
+    def on_terminal(self, *arguments: str) -> Generator[tuple[subprocess.Popen[bytes], int]]:
+        """Run it on a terminal of its own; gives the terminal's other end."""
+        ours, theirs = pty.openpty()
+        command = (sys.executable, str(_ON_TERMINAL), *_PROGRAM, *arguments)
+        try:
+            with subprocess.Popen(
+                command,
+                stdin=theirs,
+                stdout=theirs,
+                stderr=theirs,
+                env=self.env | {"TERM": "xterm", "COLUMNS": "80", "LINES": "50"},
+                start_new_session=True,
+            ) as process:
+                os.close(theirs)
+                try:
+                    yield process, ours
+                finally:
+                    process.kill()
+        finally:
+            os.close(ours)
+
+
+def read_terminal(end: int, *, until: Sequence[bytes] = ()) -> bytes:
+    """What is shown until one of these texts is among it, or the program has ended."""
+    shown = b""
+    with suppress(OSError):  # Linux's way to say that the other end was closed
+        while chunk := os.read(end, 65_536):
+            shown += chunk
+            if any(text in shown for text in until):
+                break
+    return shown

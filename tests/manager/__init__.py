@@ -1,0 +1,1 @@
+"""Tests of the manager and of the runs it keeps."""

@@ -1,0 +1,159 @@
+"""A manager on a recorded store, and one account of what tape, row, span and metric say of a task."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from opentelemetry.sdk.trace import ReadableSpan
+
+from tapescope import DropReason, TaskHandle, TaskManager
+from tapescope.store import TaskStore
+from tapescope.testing import History, MemoryStore, check
+from tapescope.testing import Recording as HistoryRecording
+from tapescope_adapters.postgres import PostgresStore
+from tapescope_adapters.sqlite import SqliteStore
+from tests.polling import until
+from tests.telemetry.recording import Recording
+
+
+class RecordedMemory(HistoryRecording, MemoryStore):
+    """A memory store that notes its calls."""
+
+
+class RecordedSqlite(HistoryRecording, SqliteStore):
+    """A SQLite store that notes its calls."""
+
+
+class RecordedPostgres(HistoryRecording, PostgresStore):
+    """A PostgreSQL store that notes its calls."""
+
+
+RecordedStore = RecordedMemory | RecordedSqlite | RecordedPostgres
+
+
+def make_store(url: str, recording: Recording, history: History | None = None) -> RecordedStore:
+    """The recorded store of a URL; ``memory:`` is the model in memory."""
+    scheme = url.partition(":")[0]
+    if scheme == "memory":
+        return RecordedMemory(telemetry=recording.telemetry, history=history)
+    if scheme == "sqlite":
+        return RecordedSqlite(url, telemetry=recording.telemetry, history=history)
+    return RecordedPostgres(url, telemetry=recording.telemetry, history=history)
+
+
+@dataclass(frozen=True)
+class Account:
+    """What the four witnesses of one task say of it."""
+
+    tape: list[str]
+    """Its event types."""
+    row: tuple[str, str | None]
+    """Status and error code."""
+    span: tuple[str, str, str | None] | None
+    """The run span's status, outcome and ``error.type``; ``None`` when there is none."""
+    cancel: tuple[bool, str | None] | None
+    """The run span's ``cancel.requested`` and ``cancel.reason``."""
+    duration: dict[str, str]
+    """The labels of the one point of the duration metric, without the op."""
+
+
+class Workbench:
+    """A manager, its store, and what they told."""
+
+    def __init__(self, store: RecordedStore, recording: Recording, manager: TaskManager) -> None:
+        self.store = store
+        self.recording = recording
+        self.manager = manager
+
+    def run_spans(self, task_id: str) -> list[ReadableSpan]:
+        """The ended run spans of a task."""
+        return [
+            span
+            for span in self.recording.spans()
+            if span.name.startswith("run ")
+            and (span.attributes or {}).get("tapescope.task.id") == task_id
+        ]
+
+    async def body(self, task: TaskHandle, type: str = "final") -> Any:
+        """The body of the only event of this type on the task's tape."""
+        (body,) = [event.body for event in (await task.tape()).events if event.type == type]
+        return body
+
+    async def account(self, task: TaskHandle) -> Account:
+        """What is told of the only task of its op, once it has ended."""
+        row = await task.status()
+        spans = self.run_spans(task.task_id)
+        span = cancel = None
+        if spans:
+            (run,) = spans
+            told: Any = run.attributes
+            status, error = run.status.status_code.name, told.get("error.type")
+            span = (status, told["tapescope.task.outcome"], error)
+            requested = told.get("tapescope.cancel.requested", False)
+            if requested:
+                cancel = (requested, told.get("tapescope.cancel.reason"))
+        (point,) = self.recording.points("tapescope.task.duration", task_op=row.op)
+        labels = {str(k): str(v) for k, v in point.labels.items() if k != "tapescope.task.op"}
+        return Account(
+            [event.type for event in (await task.tape()).events],
+            (row.status.value, row.error_code),
+            span,
+            cancel,
+            {key.removeprefix("tapescope."): value for key, value in labels.items()},
+        )
+
+    async def drops(self, task: TaskHandle) -> dict[DropReason, int]:
+        """The task's drops by reason, as the store counts them."""
+        return dict((await task.drops()).counts)
+
+    async def zombies_ended(self) -> None:
+        """Wait until no fenced runner runs on."""
+        await until(
+            lambda: all(p.value == 0 for p in self.recording.points("tapescope.task.zombies"))
+        )
+
+
+@asynccontextmanager
+async def working(url: str, **settings: Any) -> AsyncIterator[Workbench]:
+    """A manager at work on the store of ``url``; at the end the history is judged (I1 to I9)."""
+    recording = Recording()
+    store = make_store(url, recording)
+    try:
+        async with store:
+            async with TaskManager(store, **settings) as manager:
+                bench = Workbench(store, recording, manager)
+                yield bench
+            await bench.zombies_ended()
+            dropped = sum(p.value for p in recording.points("tapescope.tape.event.dropped"))
+            violations = await check(
+                store.history, store, spans=recording.spans(), dropped_metric=int(dropped)
+            )
+    finally:
+        recording.close()
+
+    assert violations == []
+    assert {p.value for p in recording.points("tapescope.task.active")} <= {0}
+
+
+class Block:
+    """A plain-function runner that ignores every cancel until the test lets it go."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+        self.released = threading.Event()
+
+    def __call__(self, report: Any) -> str:
+        """Block the thread."""
+        self.begun.set()
+        self.released.wait(30)
+        return "released"
+
+
+def other_stores(store: TaskStore, url: str, recording: Recording) -> RecordedStore:
+    """Another store on the same database, as another process would have it."""
+    assert store.outlives_process
+    return make_store(url, recording)
