@@ -553,7 +553,7 @@ async def test_caller_cancelled_while_it_waits_for_room_is_counted() -> None:
 
 @in_virtual_time
 async def test_tape_limit_counts_what_is_being_written() -> None:
-    """Events in a flush under way have their place on the tape already, as those in the queue do."""
+    """Events in a flush under way have their place on the tape already, as queued ones do."""
     async with at_rest(FaultyStore(limits=StoreLimits(tape_events=5))) as store:
         attempt = await start(store)
         store.before = gate = Gate()

@@ -165,7 +165,7 @@ class EventsCall(Call):
     finishes = False
 
     def __init__(self, since: float, writer: Writer, events: list[tuple[str, str, int]]) -> None:
-        super().__init__(since, len(events))
+        Call.__init__(self, since, len(events))
         self.writer, self.events = writer, events
         self.reloaded = False
         """Whether the tape's end was read again after the database refused this call."""

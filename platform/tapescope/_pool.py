@@ -68,8 +68,10 @@ class RunPool:
         self._expected = 0
         self._stopping = False
         self._idle: asyncio.Future[None] | None = None
+        self.closing = False
+        """Whether the manager is being closed; nobody may be left then to ask for a result."""
         self.lost: Exception | None = None
-        """The first error that kept a ``final`` from being written while the pool was stopping."""
+        """The first error that kept a ``final`` from being written since the closing began."""
 
     # --- for the manager --------------------------------------------------------------------------
 
@@ -151,7 +153,7 @@ class RunPool:
         """The run is over, its ``final`` is written or lost."""
         if self._runs.pop(run.task.task_id, None) is None:
             return
-        if self._stopping and self.lost is None:
+        if self.closing and self.lost is None:
             self.lost = run.ending.error
         if run.started and not run.fenced:
             self._free += 1

@@ -36,6 +36,9 @@ __all__ = ["Phase", "Run", "RunHost"]
 
 _log = logging.getLogger("tapescope")
 
+Ended = tuple[Any, BaseException | None]
+"""What a runner returned, or what it raised."""
+
 
 class RunHost(Protocol):
     """What a run needs of who keeps it. Times are in seconds."""
@@ -103,7 +106,7 @@ class Run:
         self._attempt: Attempt | None = None
         self._span: RunSpan | None = None
         self._tape: RunTape | None = None
-        self._thread: asyncio.Future[Any] | None = None
+        self._thread: asyncio.Future[Ended] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._deadline = 0.0
         self._fenced_at: float | None = None
@@ -221,7 +224,7 @@ class Run:
                 self._arm(self.task.timeout, self._time_out)
                 self.phase = Phase.RUNNING
                 try:
-                    result = await self._call_runner()
+                    result, error = await self._call_runner()
                 except BaseException as raised:  # SystemExit is an outcome, too
                     if isinstance(raised, GeneratorExit) and not self._is_current():
                         raise  # the coroutine is being closed, its loop is gone
@@ -238,11 +241,11 @@ class Run:
         finally:
             del error, result  # an exception that its own frame holds would outlive the run
 
-    async def _call_runner(self) -> Any:
+    async def _call_runner(self) -> Ended:
         assert self._tape is not None
         if not self._runner.in_thread:
             found = self._runner.call(Reporter(self._tape), **self.task.params)
-            return await found if inspect.isawaitable(found) else found
+            return (await found if inspect.isawaitable(found) else found), None
         self._thread = asyncio.get_running_loop().create_future()
         reporter = ThreadReporter(self._tape)
         name = f"tapescope-{self.task.op}"
@@ -254,12 +257,8 @@ class Run:
         if self._fenced_at is not None:
             self._rest()
         elif self._thread is not None and not self._thread.done():
-            if error is None:
-                self._thread.set_result(result)
-            elif isinstance(error, StopIteration):  # the one that a future cannot carry
-                self._thread.set_exception(RuntimeError(f"the runner raised {error!r}"))
-            else:
-                self._thread.set_exception(error)
+            # Not as the future's exception: asyncio takes some of them for its own affair.
+            self._thread.set_result((result, error))
 
     # --- stopping the runner ----------------------------------------------------------------------
 
@@ -287,7 +286,7 @@ class Run:
         if self.phase is Phase.RUNNING and not ended:
             self._fence()
             if self._thread is not None:
-                self._thread.set_result(None)  # the run goes on without its thread
+                self._thread.set_result((None, None))  # the run goes on without its thread
             else:
                 self._host.keep(self._settle_fenced())
 

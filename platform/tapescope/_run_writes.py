@@ -27,35 +27,39 @@ async def claim_task(
 ) -> tuple[Claim | None, bool]:
     """Claim a pending task; says, too, whether a cancel from outside came meanwhile.
 
-    While the store is away this tries again for as long as a lease (in seconds) would last, or
-    until the claim is ``unwanted``, and then raises the store's error.
+    A task that is pending and not due yet is tried again until it is. While the store is away this
+    tries again for as long as a lease (in seconds) would last, or until the claim is ``unwanted``,
+    and then raises the store's error.
     """
     clock = store.clock
     deadline = clock.monotonic() + lease
     backoff: Backoff | None = None
-    unsure = disturbed = False
+    disturbed = False
     while True:
         try:
             if backoff is not None:
                 await backoff.wait(max(0.0, deadline - clock.monotonic()))
             claim = await store.claim_if_pending(task, owner, lease)
-            if claim is None and unsure:
-                claim = await _find_claim(store, task, owner)
+            if claim is None:
+                row = await store.get(task.task_id)
+                claim = _find_claim(row, task, owner)
+                if claim is None and (row.status, row.attempt) == (task.status, task.attempt):
+                    backoff = backoff or Backoff()  # not due yet, by the store's clock
+                    deadline = clock.monotonic() + lease
+                    continue
         except asyncio.CancelledError:
             forget_cancels()
-            unsure = disturbed = True
+            disturbed = True
         except (StoreUnavailable, EventFateUnknown):
             if unwanted() or clock.monotonic() >= deadline:
                 raise
-            unsure = True
             backoff = backoff or Backoff()
         else:
             return claim, disturbed
 
 
-async def _find_claim(store: TaskStore, task: Task, owner: str) -> Claim | None:
+def _find_claim(row: Task, task: Task, owner: str) -> Claim | None:
     """The claim whose answer was lost, if it won: the row says so, as no owner's name is reused."""
-    row = await store.get(task.task_id)
     ours = (TaskStatus.RUNNING, owner, task.attempt + 1)
     if (row.status, row.owner, row.attempt) != ours:
         return None

@@ -190,7 +190,7 @@ def _settle_refused(books: Books, span: Span, met: RefusedRow) -> None:
     if met.reason is None:
         books.meter.ledger.replay(1)  # the tape's own final, sent again: no new offer
     else:
-        outcome = TAPE_OPEN if met.outcome is None else met.outcome.value
+        outcome: str | None = TAPE_OPEN if met.outcome is None else met.outcome.value
         if met.reason is DropReason.UNKNOWN_TASK:
             outcome = None
         for type_, _, _ in call.events:

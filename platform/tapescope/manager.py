@@ -141,7 +141,7 @@ class TaskManager:
         ``CancelledError``. Raises ``StoreUnavailable`` when a ``final`` could not be written.
         """
         self._check_process()
-        self._closed = True
+        self._closed = self._pool.closing = True
         if not self._opened:
             return
         first = self._closer is None

@@ -100,8 +100,8 @@ class Reporter(_Report):
         """``emit`` without waiting: it keeps the order, and its error is raised later.
 
         It is stored no later than the next awaited report, which raises what became of it, or the
-        ``final``. The future tells it of this one event; it need not be awaited. Raises ``NowaitBacklogFull``
-        past 1,000 outstanding events, and for bad input at once.
+        ``final``. The future tells it of this one event; it need not be awaited. Raises
+        ``NowaitBacklogFull`` past 1,000 outstanding events, and for bad input at once.
         """
         return self._tape.append_nowait(type, body)
 

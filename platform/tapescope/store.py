@@ -8,6 +8,7 @@ port never speaks SQL.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import os
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -459,7 +460,7 @@ class TaskStore(StorePrimitives):
         """Watch for other processes' commits only while somebody here follows or runs something."""
         if wanted and self._watcher is None:
             self._watcher = asyncio.get_running_loop().create_task(
-                self._watch(), name="tapescope-watch"
+                self._watch(), name="tapescope-watch", context=contextvars.Context()
             )
         elif not wanted and self._watcher is not None:
             self._watcher.cancel()

@@ -65,14 +65,14 @@ class Tapescope:
 
     @contextmanager
     def started(
-        self, *arguments: str, stderr: int | None = subprocess.PIPE
+        self, *arguments: str, stdin: int = subprocess.DEVNULL
     ) -> Generator[subprocess.Popen[bytes]]:
         """Run it meanwhile; what is left of it is killed."""
         with subprocess.Popen(
             (*_PROGRAM, *arguments),
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
-            stderr=stderr,
+            stderr=subprocess.PIPE,
             env=self.env,
         ) as process:
             try:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tapescope.cli import main
 from tests.cli.command import Tapescope
+
+Here = Callable[..., "subprocess.CompletedProcess[bytes]"]
 
 
 @pytest.fixture
@@ -19,3 +24,21 @@ def tapescope(sqlite_url: str, tmp_path: Path) -> Tapescope:
 def tapescope_on(store_url: str, tmp_path: Path) -> Tapescope:
     """The command line on a fresh store of each kind."""
     return Tapescope(store_url, tmp_path)
+
+
+@pytest.fixture
+def here(
+    tapescope: Tapescope, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> Here:
+    """The command line in this process: for the many mistakes that need none of their own."""
+    for name in ("TAPESCOPE_STORE", "HOME"):
+        monkeypatch.setenv(name, tapescope.env[name])
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        stdout, stderr = capfdbinary.readouterr()
+        assert isinstance(ended.value.code, int)
+        return subprocess.CompletedProcess(arguments, ended.value.code, stdout, stderr)
+
+    return run

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import pytest
 
@@ -18,43 +17,16 @@ from tapescope import (
     TaskHandle,
     ThreadReporter,
 )
-from tests.manager.workbench import Account, Block, Workbench, working
+from tests.manager.workbench import (
+    GRACE,
+    Block,
+    Workbench,
+    ended,
+    started,
+    wait_for_cancel,
+    working,
+)
 from tests.polling import until
-
-GRACE = 0.05
-"""Seconds of ``cancel_grace`` where a test waits for it to be over."""
-
-
-def ended(
-    outcome: str, *, error: str | None = None, tape: list[str] | None = None, **span: Any
-) -> Account:
-    """The account of a task that ran and ended so, every witness agreeing."""
-    reason = span.get("reason")
-    duration = {"task.outcome": outcome}
-    if error is not None:
-        duration["error.type"] = error
-    if outcome == "cancelled":
-        duration["cancel.reason"] = reason
-    return Account(
-        tape or ["task_started", "final"],
-        (outcome, error),
-        ("ERROR" if outcome == "failed" else "UNSET", outcome, error),
-        (True, reason) if reason else None,
-        duration,
-    )
-
-
-async def started(task: TaskHandle) -> None:
-    """Wait until the runner has put its first event on the tape."""
-    async for event in task.follow():
-        if event.type != "task_started":
-            return
-
-
-async def wait_for_cancel(report: Reporter) -> None:
-    """A runner that says it is there and waits to be cancelled."""
-    await report.log("info", "here")
-    await asyncio.Event().wait()
 
 
 async def test_a_result_succeeds(any_url: str) -> None:
@@ -149,7 +121,7 @@ async def test_cancel_before_the_start_leaves_one_final(any_url: str) -> None:
 
 
 async def test_task_span_marks_cancel_not_error(any_url: str) -> None:
-    """A cancelled run's span is UNSET with no error and no exception, and says outcome and reason."""
+    """A cancelled run's span is UNSET, without an error, and says outcome and reason."""
     async with working(any_url) as bench:
         task = await bench.manager.submit("work", wait_for_cancel)
         await started(task)
@@ -339,7 +311,7 @@ async def test_a_fenced_thread_frees_its_slot(any_url: str) -> None:
     async def work(report: Reporter) -> str:
         return "ran"
 
-    async with working(any_url, max_running=1, cancel_grace=GRACE) as bench:
+    async with working(any_url, max_running=1, max_zombies=2, cancel_grace=GRACE) as bench:
         stuck = await bench.manager.submit("block", block)
         await until(block.begun.is_set)
         await stuck.cancel()
@@ -400,7 +372,7 @@ async def test_a_cancel_nobody_asked_for_fails(any_url: str) -> None:
 
 
 async def test_a_runner_cancelled_from_outside_fails(any_url: str) -> None:
-    """Somebody who cancels our asyncio task from outside fails the task; its ``final`` is written."""
+    """A cancel of our asyncio task from outside fails the task, and its ``final`` is written."""
 
     async def work(report: Reporter) -> None:
         current = asyncio.current_task()
@@ -414,125 +386,6 @@ async def test_a_runner_cancelled_from_outside_fails(any_url: str) -> None:
             await task.result()
 
         assert await bench.account(task) == ended("failed", error="unrequested_cancel")
-
-
-async def test_a_timeout_fails(any_url: str) -> None:
-    """A runner past its timeout is cancelled and its task fails as ``timeout``."""
-    async with working(any_url) as bench:
-        task = await bench.manager.submit("work", wait_for_cancel, timeout=0.05)
-        with pytest.raises(TaskFailed, match="timeout of 0.05 s"):
-            await task.result()
-        account = await bench.account(task)
-
-        assert account == ended("failed", error="timeout", tape=account.tape)
-
-
-async def test_a_timeout_stands_when_the_runner_returns(any_url: str) -> None:
-    """A runner that answers its timeout with a result, or with another error, has timed out."""
-
-    async def finish(report: Reporter) -> str:
-        try:
-            await asyncio.Event().wait()
-        except asyncio.CancelledError:
-            return "too late"
-        return "never"
-
-    async def break_off(report: Reporter) -> None:
-        try:
-            await asyncio.Event().wait()
-        finally:
-            raise RuntimeError("cannot delete")
-
-    async with working(any_url) as bench:
-        late = await bench.manager.submit("late", finish, timeout=0.02)
-        broken = await bench.manager.submit("broken", break_off, timeout=0.02)
-        for task in (late, broken):
-            with pytest.raises(TaskFailed):
-                await task.result()
-
-        assert await bench.account(late) == ended("failed", error="timeout")
-        assert await bench.account(broken) == ended("failed", error="timeout")
-        assert (await bench.body(broken))["error"]["details"] == {"cleanup": "RuntimeError"}
-
-
-async def test_a_thread_past_its_timeout_is_fenced(any_url: str) -> None:
-    """A thread past its timeout is asked to stop, and fails as ``timeout`` after the grace."""
-    block = Block()
-    async with working(any_url, cancel_grace=GRACE) as bench:
-        task = await bench.manager.submit("work", block, timeout=0.02)
-        with pytest.raises(TaskFailed):
-            await task.result()
-        running_on = not block.released.is_set()
-        block.released.set()
-        await bench.zombies_ended()
-
-        assert running_on
-        assert await bench.account(task) == ended("failed", error="timeout")
-
-
-async def test_a_cancel_after_a_timeout_comes_too_late(any_url: str) -> None:
-    """The first to blame stays: a task that timed out fails, whoever cancels it afterwards."""
-    timed_out = asyncio.Event()
-
-    async def work(report: Reporter) -> None:
-        try:
-            await wait_for_cancel(report)
-        except asyncio.CancelledError:
-            timed_out.set()
-            await asyncio.Event().wait()
-
-    async with working(any_url, cancel_grace=GRACE) as bench:
-        task = await bench.manager.submit("work", work, timeout=0.02)
-        await timed_out.wait()
-        await task.cancel()
-        with pytest.raises(TaskFailed):
-            await task.result()
-        account = await bench.account(task)
-        cancel_zombies()
-
-        assert account.row == ("failed", "timeout")
-        assert account.span == ("ERROR", "failed", "timeout")
-
-
-def cancel_zombies() -> None:
-    """End the runners that were left waiting for ever."""
-    for task in asyncio.all_tasks():
-        if task.get_name().startswith("tapescope-run-"):
-            task.cancel()
-
-
-async def test_a_runner_may_use_timeouts_and_task_groups(any_url: str) -> None:
-    """A runner's own ``asyncio.timeout`` and ``TaskGroup`` work, before and during a cancel."""
-    seen: list[str] = []
-
-    async def work(report: Reporter) -> None:
-        try:
-            async with asyncio.timeout(0.01):
-                await asyncio.Event().wait()
-        except TimeoutError:
-            seen.append("own timeout")
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(wait_for_cancel(report))
-                group.create_task(asyncio.Event().wait())
-        except asyncio.CancelledError:
-            try:
-                async with asyncio.timeout(0.01):
-                    await asyncio.Event().wait()
-            except TimeoutError:
-                seen.append("timeout in the cleanup")
-            raise
-
-    async with working(any_url) as bench:
-        task = await bench.manager.submit("work", work)
-        await started(task)
-        await task.cancel()
-        with pytest.raises(TaskCancelled):
-            await task.result()
-
-        tape = ["task_started", "log", "final"]
-        assert seen == ["own timeout", "timeout in the cleanup"]
-        assert await bench.account(task) == ended("cancelled", reason="user", tape=tape)
 
 
 async def test_shutdown_cancels_what_is_left(any_url: str) -> None:

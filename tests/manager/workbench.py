@@ -1,17 +1,17 @@
-"""A manager on a recorded store, and one account of what tape, row, span and metric say of a task."""
+"""A manager on a recorded store, and one account of what is told of a task by all witnesses."""
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from opentelemetry.sdk.trace import ReadableSpan
 
-from tapescope import DropReason, TaskHandle, TaskManager
-from tapescope.store import TaskStore
+from tapescope import DropReason, Reporter, TaskHandle, TaskManager
 from tapescope.testing import History, MemoryStore, check
 from tapescope.testing import Recording as HistoryRecording
 from tapescope_adapters.postgres import PostgresStore
@@ -64,10 +64,18 @@ class Account:
 class Workbench:
     """A manager, its store, and what they told."""
 
-    def __init__(self, store: RecordedStore, recording: Recording, manager: TaskManager) -> None:
+    def __init__(
+        self, url: str, store: RecordedStore, recording: Recording, manager: TaskManager
+    ) -> None:
+        self._url = url
         self.store = store
         self.recording = recording
         self.manager = manager
+
+    def make_other_store(self) -> RecordedStore:
+        """Another store on the same database, as another process has it; in the same history."""
+        assert self.store.outlives_process
+        return make_store(self._url, self.recording, self.store.history)
 
     def run_spans(self, task_id: str) -> list[ReadableSpan]:
         """The ended run spans of a task."""
@@ -118,14 +126,14 @@ class Workbench:
 
 
 @asynccontextmanager
-async def working(url: str, **settings: Any) -> AsyncIterator[Workbench]:
+async def working(url: str, **settings: Any) -> AsyncGenerator[Workbench]:
     """A manager at work on the store of ``url``; at the end the history is judged (I1 to I9)."""
     recording = Recording()
     store = make_store(url, recording)
     try:
         async with store:
             async with TaskManager(store, **settings) as manager:
-                bench = Workbench(store, recording, manager)
+                bench = Workbench(url, store, recording, manager)
                 yield bench
             await bench.zombies_ended()
             dropped = sum(p.value for p in recording.points("tapescope.tape.event.dropped"))
@@ -135,7 +143,7 @@ async def working(url: str, **settings: Any) -> AsyncIterator[Workbench]:
     finally:
         recording.close()
 
-    assert violations == []
+    assert violations == [], violations
     assert {p.value for p in recording.points("tapescope.task.active")} <= {0}
 
 
@@ -153,7 +161,40 @@ class Block:
         return "released"
 
 
-def other_stores(store: TaskStore, url: str, recording: Recording) -> RecordedStore:
-    """Another store on the same database, as another process would have it."""
-    assert store.outlives_process
-    return make_store(url, recording)
+GRACE = 0.05
+"""Seconds of ``cancel_grace`` where a test waits for it to be over."""
+
+
+def ended(
+    outcome: str,
+    *,
+    error: str | None = None,
+    tape: list[str] | None = None,
+    reason: str | None = None,
+) -> Account:
+    """The account of a task that ran and ended so, every witness agreeing."""
+    duration = {"task.outcome": outcome}
+    if error is not None:
+        duration["error.type"] = error
+    if outcome == "cancelled":
+        duration["cancel.reason"] = str(reason)
+    return Account(
+        tape or ["task_started", "final"],
+        (outcome, error),
+        ("ERROR" if outcome == "failed" else "UNSET", outcome, error),
+        (True, reason) if reason else None,
+        duration,
+    )
+
+
+async def started(task: TaskHandle) -> None:
+    """Wait until the runner has put its first event on the tape."""
+    async for event in task.follow():
+        if event.type != "task_started":
+            return
+
+
+async def wait_for_cancel(report: Reporter) -> None:
+    """A runner that says it is there and waits to be cancelled."""
+    await report.log("info", "here")
+    await asyncio.Event().wait()

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import asyncpg
+from asyncpg.prepared_stmt import PreparedStatement
 
 from tapescope.errors import BadStoreUrl, StoreAuthFailed, StoreRefused
 from tapescope.flush import FateUnknown, FlushBlocked, FlushRefused, StoreAway
@@ -128,7 +129,7 @@ class Lane:
         self._connector = connector
         self._call = call
         self._conn: Connection | None = None
-        self._flush: asyncpg.prepared_stmt.PreparedStatement[asyncpg.Record] | None = None
+        self._flush: PreparedStatement[asyncpg.Record] | None = None
 
     async def flush(self, arguments: Sequence[Any]) -> str:
         """Call the flush function. Raises ``StoreAway``, ``FateUnknown``, ``FlushRefused`` or
@@ -158,7 +159,7 @@ class Lane:
             raise FateUnknown(str(error)) from error
         return stored
 
-    async def _prepared(self) -> asyncpg.prepared_stmt.PreparedStatement[asyncpg.Record]:
+    async def _prepared(self) -> PreparedStatement[asyncpg.Record]:
         if self._conn is None or self._conn.is_closed() or self._flush is None:
             self.hang_up()
             self._conn = await self._connector.connect(writes=True)
@@ -180,10 +181,16 @@ class Lane:
             self._conn.terminate()
         self._conn = self._flush = None
 
-    async def aclose(self) -> None:
-        """Take leave of the server."""
+    async def aclose(self, forget: str, lane: str) -> None:
+        """Delete the lane's row and take leave of the server."""
         conn, self._conn, self._flush = self._conn, None, None
-        if conn is not None:
+        if conn is None:
+            return
+        try:
+            await conn.execute(forget, lane, timeout=self._connector.patience)
+        except DRIVER_ERRORS:
+            conn.terminate()  # a row that is left goes when a store is opened a day later
+        else:
             await _close(conn)
 
 

@@ -16,7 +16,7 @@ from tapescope.flush import (
 )
 from tapescope.store import StoreLimits
 from tapescope.tape import DropReason, Outcome
-from tapescope_adapters.postgres._rows import as_cancel, as_task
+from tapescope_adapters.postgres._rows import Row, as_cancel, as_task
 
 __all__ = ["VOID", "arguments", "read_answer"]
 
@@ -76,6 +76,7 @@ def read_answer(flush: Flush, text: str) -> FlushAnswer:
     if isinstance(found, int):
         return FlushAnswer(found)
     now: int = found["now"]
+    existing: dict[str, Row] = found["existing"] or {}
     claims: list[ClaimAnswer | None] = [None] * len(flush.claims)
     places, starts = found["claims"]
     for place, started_seq in zip(places or (), starts or (), strict=True):
@@ -84,7 +85,7 @@ def read_answer(flush: Flush, text: str) -> FlushAnswer:
     return FlushAnswer(
         now,
         keys=found["keys"] or (),
-        existing={int(place): as_task(row) for place, row in (found["existing"] or {}).items()},
+        existing={int(place): as_task(row) for place, row in existing.items()},
         claims=claims,
         refused=[_refused(row) for row in found["refused"] or ()],
         cancels=[_cancel(met) for met in found["cancels"] or ()],

@@ -9,7 +9,7 @@ from tapescope._json import decode
 from tapescope.tape import DroppedEvent, DropReason, Event, QuarantinePage, TapePage
 from tapescope.tasks import CancelReason, CancelRequest, Task, TaskStatus
 
-__all__ = ["TASK_COLUMNS", "as_cancel", "as_quarantine", "as_tape", "as_task"]
+__all__ = ["TASK_COLUMNS", "Row", "as_cancel", "as_quarantine", "as_tape", "as_task"]
 
 TASK_COLUMNS: Final = (
     "id, task_id, op, params, status, attempt, owner, created_at, run_at, claimed_at, finished_at, "

@@ -13,7 +13,6 @@ from tapescope.flush import (
     FateUnknown,
     Flush,
     FlushAnswer,
-    FlushBlocked,
     FlushRefused,
     StoreAway,
 )
@@ -118,8 +117,8 @@ class PostgresStore(TaskStore):
     async def _close(self) -> None:
         lanes, self._lanes = self._lanes, {}
         self._doubtful.clear()
-        for lane in lanes.values():
-            await lane.aclose()
+        for name, lane in lanes.items():
+            await lane.aclose(self._sql["forget_lane"], name)
         await self._reader.aclose()
 
     # --- writing ----------------------------------------------------------------------------------
@@ -134,8 +133,9 @@ class PostgresStore(TaskStore):
         except FateUnknown:
             self._doubtful[name] = flush.number
             raise
-        except (FlushRefused, FlushBlocked):
-            # A flush that was sent before, and may yet be carried out, must not be split as it is.
+        except FlushRefused:
+            # The port will split it, which must not happen while its first try may yet be carried
+            # out. (One that is blocked it sends again as it is.)
             if self._doubtful.get(name) != flush.number:
                 raise
             stored = await lane.fence(self._sql["fence"], name, flush.number)
@@ -144,7 +144,7 @@ class PostgresStore(TaskStore):
                 raise
             text = stored
         if text == VOID:
-            raise FlushBlocked("it was given up, and is sent again under another number")
+            raise FlushRefused("it was refused before, and its number is spent")
         return read_answer(flush, text)
 
     async def _load(self, task_id: str, attempt: int, owner: str) -> AttemptState | None:

@@ -29,11 +29,13 @@ def run_arguments(arguments: Sequence[str]) -> int:
         return 1
     except TyperException as error:
         return _report_usage(error)
-    except BrokenPipeError:  # whoever read our output has seen enough
-        _discard_output()
-        return EXIT_PIPE_CLOSED
     except (KeyboardInterrupt, Abort):
         return EXIT_INTERRUPTED
+    except (BrokenPipeError, SystemExit) as error:  # typer makes the second of the first
+        if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
+            raise
+        _discard_output()  # whoever read our output has seen enough
+        return EXIT_PIPE_CLOSED
     return int(status or 0)
 
 

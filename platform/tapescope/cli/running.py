@@ -51,6 +51,8 @@ _OPEN_WITHIN: Final = 5.0
 """Seconds that it waits for a store that does not answer at all."""
 _BEGIN_WITHIN: Final = 5.0
 """Seconds that it then waits for its task to be claimed."""
+_LEASE: Final = 15.0
+"""Also how long the end of a command waits for a store that is away."""
 _CANCEL_WITHIN: Final = 1.0
 """Seconds that a signal waits for its cancel to be on record before it ends the command anyway."""
 _ROOM_TO_SETTLE: Final = 5.0
@@ -119,7 +121,14 @@ class _CommandTask:
         grace = self._grace + _ROOM_TO_SETTLE
         async with (
             _opened(store),
-            TaskManager(store, max_running=1, cancel_grace=grace, drain=0.0) as manager,
+            TaskManager(
+                store,
+                max_running=1,
+                lease=_LEASE,
+                heartbeat=_LEASE / 3,
+                cancel_grace=grace,
+                drain=0.0,
+            ) as manager,
         ):
             with _inherited_trace():
                 handle = await manager.submit(

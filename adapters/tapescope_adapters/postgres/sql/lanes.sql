@@ -7,9 +7,9 @@ SELECT flush($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $
 -- Spend the number of a flush whose fate is unknown, or learn what it was answered.
 SELECT fence($1, $2);
 
--- name: forget_lanes
--- The lanes of a store that is closed.
-DELETE FROM lanes WHERE lane = ANY ($1);
+-- name: forget_lane
+-- A lane of a store that is closed.
+DELETE FROM lanes WHERE lane = $1;
 
 -- name: forget_stale_lanes
 -- The lanes of stores that were never closed: a day is longer than any flush is sent again.

@@ -1,0 +1,135 @@
+"""What a user may get wrong: one line on stderr, an exit status that is not 0, no traceback."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.cli.command import Tapescope
+from tests.cli.conftest import Here
+from tests.services import Postgres
+
+_UNKNOWN = "01900000-0000-7000-8000-000000000000"
+
+
+def check(run: Here, *arguments: str, says: str, status: int = 1) -> None:
+    """Run it and see that it fails as it should."""
+    done = run(*arguments)
+    assert done.returncode == status, done.stderr
+    assert done.stdout == b""
+    assert re.fullmatch(rb"tapescope: [^\n]+\n", done.stderr), done.stderr
+    assert says in done.stderr.decode()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["show", _UNKNOWN], "has no task"),
+        (["tape", _UNKNOWN], "has no task"),
+        (["tape", "--follow", _UNKNOWN], "has no task"),
+        (["tape", "--json", _UNKNOWN], "has no task"),
+        (["drops", _UNKNOWN], "has no task"),
+        (["cancel", _UNKNOWN], "has no task"),
+        (["cancel", "not an id"], "has no task"),
+        (["show", "' OR 1=1 --"], "has no task"),
+        (["show", "evil\x1b[31m\nid"], "has no task"),
+        (["list", "--op", "Bad Op"], "is no op name"),
+        (["list", "--limit", "0"], "between 1 and 10,000"),
+        (["list", "--store", "nothing://x"], "Known here: postgres, postgresql, sqlite"),
+        (["list", "--store", "tasks.db"], "it has no scheme"),
+        (["list", "--store", "sqlite://host/tasks.db"], "three slashes"),
+        (["list", "--store", "sqlite:////nowhere/at/all/tasks.db"], "does not exist"),
+        (["list", "--store", "sqlite:////dev/null/tasks.db"], "/dev/null"),
+        (["demo", "--folder", "/nowhere/at/all"], "--folder"),
+    ],
+)
+def test_mistake_is_one_line_and_status_1(here: Here, arguments: list[str], says: str) -> None:
+    """A mistake that the command meets is told in one line that says what to do."""
+    check(here, *arguments, says=says)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["no-such-command"], "no-such-command"),
+        (["list", "--no-such-option"], "--no-such-option"),
+        (["list", "--status", "done"], "'done'"),
+        (["list", "--limit", "many"], "--limit"),
+        (["show"], "TASK_ID"),
+        (["show", "a", "b"], "b"),
+    ],
+)
+def test_command_line_that_cannot_be_read_is_status_2(
+    here: Here, arguments: list[str], says: str
+) -> None:
+    """A usage error is one line, too, with the status that usage errors have."""
+    check(here, *arguments, says=says, status=2)
+
+
+def test_store_of_a_newer_version_is_refused(tapescope: Tapescope) -> None:
+    """A database that a newer tapescope has migrated is left alone."""
+    tapescope("list")
+    with closing(sqlite3.connect(tapescope.store.removeprefix("sqlite:///"))) as connection:
+        connection.execute("PRAGMA user_version = 999")
+
+    check(tapescope, "list", says="schema version 999")
+
+
+def test_file_that_is_no_database_is_refused(tapescope: Tapescope, tmp_path: Path) -> None:
+    """Another kind of file is neither read nor changed."""
+    file = tmp_path / "notes.txt"
+    file.write_text("not a database, but longer than its header would be " * 40)
+    before = file.read_bytes()
+
+    check(tapescope, "list", "--store", f"sqlite:///{file}", says="no usable SQLite database")
+    assert file.read_bytes() == before
+
+
+def test_unreachable_host_is_told_without_the_password(tapescope: Tapescope) -> None:
+    """An address where nobody listens is an error within seconds, and keeps the secret."""
+    done = tapescope("list", "--store", "postgresql://me:hunter2@127.0.0.1:1/db")
+
+    assert done.returncode == 1
+    assert done.stderr.count(b"\n") == 1
+    assert b"cannot be reached" in done.stderr
+    assert b"hunter2" not in done.stderr
+
+
+def test_missing_database_is_one_line(tapescope: Tapescope, postgres_server: Postgres) -> None:
+    """A PostgreSQL that has no such database is an error like any other."""
+    url = postgres_server.url().replace("/postgres?", "/no_such_database?")
+
+    check(tapescope, "list", "--store", url, says="no_such_database")
+
+
+def test_default_store_is_a_file_in_the_data_folder(tapescope: Tapescope, tmp_path: Path) -> None:
+    """With neither option nor variable the store is a file below the user's home, made for it."""
+    done = tapescope("list", env={"TAPESCOPE_STORE": ""})
+
+    assert done.returncode == 0
+    assert [path.name for path in tmp_path.rglob("tasks.db")] == ["tasks.db"]
+
+
+def test_store_option_beats_the_variable(tapescope: Tapescope, tmp_path: Path) -> None:
+    """``--store`` counts before and after the command's name, and before ``TAPESCOPE_STORE``."""
+    other = f"sqlite:///{tmp_path / 'other.db'}"
+    tapescope("--store", other, "run", "--", "true")
+    tapescope("run", "--store", other, "--", "true")
+
+    assert tapescope.json("list")["tasks"] == []
+    assert len(tapescope.json("list", "--store", other)["tasks"]) == 2
+
+
+def test_version_and_help_need_no_store(tapescope: Tapescope) -> None:
+    """``--version`` and ``--help`` answer wherever the store is."""
+    nowhere = {"TAPESCOPE_STORE": "nothing://x"}
+    version = tapescope("--version", env=nowhere)
+    helped = tapescope("run", "--help", env=nowhere)
+
+    assert re.fullmatch(rb"tapescope \d+\.\d+\.\d+\S*\n", version.stdout)
+    assert helped.returncode == 0
+    assert b"--timeout" in helped.stdout

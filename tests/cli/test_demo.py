@@ -1,0 +1,103 @@
+"""``tapescope demo``: real work, and numbers that add up."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tapescope import TaskManager, TaskStatus, find_store
+from tests.cli.command import Tapescope, read_terminal
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a few files to hash."""
+    folder = tmp_path / "some files"
+    (folder / "below").mkdir(parents=True)
+    for number in range(40):
+        (folder / "below" / f"{number}.txt").write_text(f"file {number}\n" * number)
+    return folder
+
+
+async def test_demo_adds_up_and_says_where_to_look(tapescope_on: Tapescope, folder: Path) -> None:
+    """Every kind of end is there, the ledger agrees with the store, and its commands work."""
+    done = tapescope_on("demo", "--folder", str(folder), "--store", tapescope_on.store)
+    text = done.stdout.decode()
+    sums = re.search(r"^([\d,]+) = ([\d,]+) \+ ([\d,]+) \+ ([\d,]+) ", text, re.MULTILINE)
+    commands = re.findall(r"^  tapescope (.+)$", text, re.MULTILINE)
+    async with find_store(tapescope_on.store) as store:
+        tasks = (await store.list(limit=1_000)).tasks
+        tapes = [await store.read_tape(task.task_id) for task in tasks]
+        quarantine = await store.read_quarantine()
+
+    assert done.returncode == 0, text
+    assert done.stderr == b""
+    assert sums is not None
+    offered, stored, dropped, failed = (int(n.replace(",", "")) for n in sums.groups())
+    assert offered == stored + dropped + failed
+    assert stored == sum(tape.last_seq for tape in tapes)
+    assert dropped == len(quarantine.drops) + quarantine.overflow > 0
+    assert {task.status.value for task in tasks} == {"succeeded", "failed", "cancelled"}
+    assert all(tape.final_seq == tape.last_seq for tape in tapes)
+    assert len(commands) == 3
+    assert all(tapescope_on(*shlex.split(command)).returncode == 0 for command in commands)
+
+
+async def test_demo_really_hashes_the_files(tapescope: Tapescope, folder: Path) -> None:
+    """The shares' results are of the folder's files: all of them, and all of their bytes."""
+    tapescope("demo", "--folder", str(folder), "--store", tapescope.store)
+    results: list[dict[str, Any]] = []
+    async with TaskManager(tapescope.store) as manager:
+        page = await manager.store.list(op="hash", status=TaskStatus.SUCCEEDED)
+        results += [await manager.handle(task.task_id).result() for task in page.tasks]
+    sizes = sizes_of_files(folder)
+
+    assert sum(result["files"] for result in results) == len(sizes)
+    assert sum(result["bytes"] for result in results) == sum(sizes)
+
+
+def test_demo_runs_without_any_setting_and_again(tapescope: Tapescope) -> None:
+    """On its own store and the standard library, twice: each time a fresh store."""
+    first, second = tapescope("demo"), tapescope("demo")
+    stores = [re.search(rb"--store (\S+)", done.stdout) for done in (first, second)]
+
+    assert (first.returncode, second.returncode) == (0, 0), first.stdout + second.stdout
+    assert stores[0] is not None
+    assert stores[1] is not None
+    assert stores[0][1] != stores[1][1]
+
+
+def test_demo_on_a_terminal_has_bars(tapescope: Tapescope, folder: Path) -> None:
+    """A person sees progress bars that end as the tasks do."""
+    with tapescope.on_terminal("demo", "--folder", str(folder)) as (process, end):
+        shown = read_terminal(end)
+        status = process.wait(60)
+
+    assert status == 0
+    assert "━".encode() in shown
+    assert b"a thread that will not stop" in shown
+
+
+def test_interrupted_demo_ends_at_once(tapescope: Tapescope, folder: Path) -> None:
+    """Ctrl-C in the middle is 130, without a traceback, and its tapes are closed."""
+    arguments = ("demo", "--folder", str(folder), "--store", tapescope.store)
+    with tapescope.on_terminal(*arguments) as (process, end):
+        read_terminal(end, until=[b"running"])
+        os.write(end, b"\x03")
+        shown = read_terminal(end)
+        status = process.wait(60)
+    statuses = {task["status"] for task in tapescope.json("list", "--limit", "1000")["tasks"]}
+
+    assert status == 130
+    assert b"Traceback" not in shown
+    assert statuses <= {"succeeded", "failed", "cancelled"}
+
+
+def sizes_of_files(folder: Path) -> list[int]:
+    """The size of every file below the folder, in bytes."""
+    return [path.stat().st_size for path in folder.rglob("*") if path.is_file()]

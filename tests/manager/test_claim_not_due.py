@@ -1,0 +1,38 @@
+"""A claim that comes too early for the store's clock is made again."""
+
+from __future__ import annotations
+
+from tapescope import Reporter, TaskManager
+from tapescope._clock import Clock
+from tapescope_adapters.sqlite import SqliteStore
+
+
+class _SteppedBack(Clock):
+    """A wall clock that somebody sets back by half a second once the first task is created."""
+
+    def __init__(self) -> None:
+        self.behind = 0
+
+    def now(self) -> int:
+        return super().now() - self.behind
+
+
+async def test_clock_set_back_between_create_and_claim_loses_no_task(sqlite_url: str) -> None:
+    """A pending task that is not due yet by a clock that was set back runs when it is."""
+    clock = _SteppedBack()
+
+    async def work(report: Reporter) -> str:
+        return "done"
+
+    async def set_back(report: Reporter) -> None:
+        clock.behind = 500_000
+
+    async with (
+        SqliteStore(sqlite_url, clock=clock) as store,
+        TaskManager(store, max_running=1) as m,
+    ):
+        first = await m.submit("first", set_back)
+        second = await m.submit("second", work)
+        await first.result(timeout=20)
+
+        assert await second.result(timeout=20) == "done"

@@ -1,0 +1,216 @@
+"""Following a tape: live, resumed, from another process; a gap or a closed store is no silence."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from dataclasses import replace
+
+import pytest
+from opentelemetry import context
+
+from tapescope import (
+    BadSetting,
+    Event,
+    Reporter,
+    StoreClosed,
+    TapeGap,
+    TapePage,
+    TaskManager,
+)
+from tapescope.testing import MemoryStore
+from tests.manager.workbench import working
+from tests.polling import until
+
+
+async def collect(events: AsyncGenerator[Event, None]) -> list[Event]:
+    """All the events, to the end."""
+    return [event async for event in events]
+
+
+async def count(report: Reporter, to: int) -> None:
+    """A runner that counts on its tape."""
+    for n in range(to):
+        await report.emit("count", n)
+
+
+async def test_a_follower_sees_every_event_once_and_in_order(any_url: str) -> None:
+    """Followers that come before, during and after a run are all told the same tape."""
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def work(report: Reporter) -> None:
+        await count(report, 30)
+        begun.set()
+        await go_on.wait()
+        await asyncio.gather(*(report.emit("count", n) for n in range(30)))
+
+    async with working(any_url) as bench:
+        task = await bench.manager.submit("work", work)
+        early = asyncio.ensure_future(collect(task.follow()))
+        await begun.wait()
+        late = asyncio.ensure_future(collect(task.follow()))
+        await asyncio.sleep(0)
+        go_on.set()
+        await task.result()
+        tape = list((await task.tape()).events)
+
+        assert len(tape) == 62
+        assert await early == tape
+        assert await late == tape
+        assert await collect(task.follow()) == tape
+
+
+async def test_a_follower_resumes_by_seq(any_url: str) -> None:
+    """A follower goes on after the last ``seq`` it saw; past the ``final`` there is nothing."""
+    go_on = asyncio.Event()
+
+    async def work(report: Reporter) -> None:
+        await count(report, 3)
+        await go_on.wait()
+
+    async with working(any_url) as bench:
+        task = await bench.manager.submit("work", work)
+        seen: list[int] = []
+        async for event in task.follow():
+            seen.append(event.seq)
+            if event.seq == 2:
+                break
+        rest = asyncio.ensure_future(collect(task.follow(after_seq=2)))
+        beyond = asyncio.ensure_future(collect(task.follow(after_seq=99)))
+        await asyncio.sleep(0)
+        go_on.set()
+
+        assert seen == [1, 2]
+        assert [event.seq for event in await rest] == [3, 4, 5]
+        assert await beyond == []
+        assert await collect(task.follow(after_seq=5)) == []
+        with pytest.raises(BadSetting):
+            await collect(task.follow(after_seq=-1))
+
+
+async def test_a_long_tape_is_read_in_pages(any_url: str) -> None:
+    """A tape of more than one page is followed without a gap."""
+
+    async def work(report: Reporter) -> None:
+        for _ in range(5):
+            for n in range(500):
+                _ = report.emit_nowait("count", n)
+            await report.emit("count", 0)
+
+    async with working(any_url) as bench:
+        task = await bench.manager.submit("work", work)
+        await task.result()
+
+        assert [event.seq for event in await collect(task.follow())] == list(range(1, 2508))
+
+
+async def test_a_slow_follower_is_not_cut_off() -> None:
+    """A follower that falls behind by more than its backlog reads on from the tape."""
+
+    async def work(report: Reporter) -> None:
+        await count(report, 1500)
+
+    async with working("memory:") as bench:
+        task = await bench.manager.submit("work", work)
+        events = task.follow()
+        first = await anext(events)
+        await task.result()
+        rest = [event.seq async for event in events]
+
+        assert [first.seq, *rest] == list(range(1, 1503))
+
+
+async def test_a_follower_in_another_process(store_url: str) -> None:
+    """A follower on another store of the same database is told live, to the ``final``."""
+    go_on = asyncio.Event()
+
+    async def work(report: Reporter) -> None:
+        await count(report, 5)
+        await go_on.wait()
+        await count(report, 5)
+
+    async with working(store_url) as bench, bench.make_other_store() as other:
+        task = await bench.manager.submit("work", work)
+        seen: list[Event] = []
+        async with TaskManager(other) as far:
+
+            async def follow() -> None:
+                async for event in far.handle(task.task_id).follow():
+                    seen.append(event)
+                    if event.seq == 6:
+                        go_on.set()
+
+            await follow()
+
+        assert [event.seq for event in seen] == list(range(1, 13))
+        assert seen == list((await task.tape()).events)
+
+
+async def test_a_follower_that_leaves_is_gone() -> None:
+    """When its generator is closed a follower's subscription is closed, and it is not counted."""
+    go_on = asyncio.Event()
+
+    async def work(report: Reporter) -> None:
+        await count(report, 3)
+        await go_on.wait()
+
+    async with working("memory:") as bench:
+
+        def followers() -> float:
+            return sum(p.value for p in bench.recording.points("tapescope.subscriber.active"))
+
+        task = await bench.manager.submit("work", work)
+        events = task.follow()
+        attached = context.get_current()
+        await anext(events)
+        while_following = followers()
+        unchanged = context.get_current() == attached
+        await events.aclose()
+        await until(lambda: followers() == 0)
+        go_on.set()
+
+        assert while_following == 1
+        assert unchanged
+
+
+async def test_a_store_that_closes_ends_a_follow_with_an_error(store_url: str) -> None:
+    """A follower whose store is closed before the ``final`` is told so."""
+    begun = asyncio.Event()
+
+    async def work(report: Reporter) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    async with working(store_url, drain=0.0) as bench:
+        task = await bench.manager.submit("work", work)
+        await begun.wait()
+        other = await bench.make_other_store().open()
+        async with TaskManager(other) as far:
+            events = far.handle(task.task_id).follow()
+            await anext(events)
+            rest = asyncio.ensure_future(collect(events))
+            await asyncio.sleep(0)
+            await other.aclose()
+            with pytest.raises(StoreClosed):
+                await rest
+
+
+class GappedStore(MemoryStore):
+    """A store that has lost the second event of every tape."""
+
+    async def _read_tape(self, task_id: str, after_seq: int, limit: int) -> TapePage | None:
+        page = await super()._read_tape(task_id, after_seq, limit)
+        if page is None:
+            return None
+        return replace(page, events=tuple(event for event in page.events if event.seq != 2))
+
+
+async def test_a_gap_is_an_error() -> None:
+    """A follower that would miss an event gets ``TapeGap``, with the seq that is missing."""
+    async with GappedStore() as store, TaskManager(store) as manager:
+        task = await manager.submit("work", count, params={"to": 2})
+        await task.result()
+        with pytest.raises(TapeGap) as raised:
+            await collect(task.follow())
+
+    assert (raised.value.expected, raised.value.found) == (2, 3)

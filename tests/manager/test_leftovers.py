@@ -1,0 +1,100 @@
+"""What a finished task leaves behind in its manager: nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+from collections import Counter
+from collections.abc import Callable, Sized
+from typing import Any
+
+import pytest
+
+from tapescope import Reporter, Submission, TaskHandle, TaskManager, ThreadReporter
+from tapescope._ending import Ending
+from tapescope._run import Run
+from tapescope._run_tape import RunTape
+from tapescope._runner import Runner
+from tapescope.tape import Event
+from tapescope.tasks import Attempt, Claim, Final, Task
+from tapescope.testing import MemoryStore
+
+OURS = (
+    *(Run, RunTape, Runner, Ending, Task, Attempt, Claim, Final, Event),
+    *(Reporter, ThreadReporter, TaskHandle, asyncio.Task),
+)
+
+
+def count_ours() -> Counter[str]:
+    """The objects of our own that are alive, by type."""
+    gc.collect()
+    found = Counter[str]()
+    for kind in OURS:
+        alive = sum(type(thing) is kind for thing in gc.get_objects())
+        found[f"{kind.__module__}.{kind.__name__}"] = alive
+    return found
+
+
+async def succeed(report: Reporter) -> str:
+    """Report and succeed."""
+    await report.log("info", "here")
+    return "done"
+
+
+async def fail(report: Reporter) -> None:
+    """Report and fail."""
+    await report.log("info", "here")
+    raise ValueError("no")
+
+
+async def wait(report: Reporter) -> None:
+    """Wait to be cancelled."""
+    await asyncio.Event().wait()
+
+
+def block(report: ThreadReporter) -> None:
+    """Report from a thread."""
+    report.log("info", "here")
+
+
+async def run_all(manager: TaskManager, n: int) -> None:
+    """Run tasks of every kind to their ends."""
+    kinds: list[Callable[..., Any]] = [succeed, fail, wait, block]
+    tasks = await manager.submit_many(
+        [Submission("work", kinds[i % len(kinds)], timeout=60) for i in range(n)]
+    )
+    await asyncio.gather(*(task.cancel() for task in tasks[2 :: len(kinds)]))
+    await asyncio.gather(*(task.result() for task in tasks), return_exceptions=True)
+
+
+async def test_a_finished_task_leaves_nothing_behind(
+    sqlite_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After 1,000 tasks of every kind the manager holds no object more than before."""
+    caplog.set_level(logging.CRITICAL)
+    async with TaskManager(sqlite_url) as manager:
+        await run_all(manager, 8)
+        await asyncio.sleep(0)
+        before = count_ours()
+        await run_all(manager, 1_000)
+        await asyncio.sleep(0)
+        more = {name: n - before[name] for name, n in count_ours().items() if n > before[name] + 2}
+        pool: object = vars(manager)["_pool"]
+        kept = {name: len(value) for name, value in vars(pool).items() if isinstance(value, Sized)}
+
+    assert {name: n for name, n in kept.items() if n and name != "owner"} == {}
+    assert more == {}
+
+
+@pytest.mark.parametrize("kind", [succeed, fail])
+async def test_a_handle_keeps_its_result_and_no_run(kind: Callable[..., Any]) -> None:
+    """A handle that is kept keeps how its task ended, and neither run nor asyncio task."""
+    async with MemoryStore() as store, TaskManager(store) as manager:
+        tasks = [await manager.submit("work", kind) for _ in range(10)]
+        await asyncio.gather(*(task.result() for task in tasks), return_exceptions=True)
+        await asyncio.sleep(0)
+        counts = count_ours()
+
+    assert counts["tapescope._run.Run"] == counts["tapescope._run_tape.RunTape"] == 0
+    assert len(tasks) == 10

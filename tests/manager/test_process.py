@@ -1,0 +1,257 @@
+"""What only a process of its own can show: exits, crashes, signals, forks, closed loops."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+
+def run(script: str, *arguments: str, exit_status: int = 0) -> str:
+    """Run a script in a fresh interpreter with all warnings on; what it printed."""
+    prelude = """
+    import asyncio, os, signal, sys, threading, time
+    from tapescope import *
+    from tapescope.testing import MemoryStore
+    """
+    done = subprocess.run(
+        [
+            *(sys.executable, "-X", "dev", "-c"),
+            textwrap.dedent(prelude) + textwrap.dedent(script),
+            *arguments,
+        ],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == exit_status, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr or exit_status, done.stderr
+    return done.stdout + done.stderr
+
+
+def test_a_crash_with_a_blocked_thread_still_exits(sqlite_url: str) -> None:
+    """A program that fails without closing its manager exits, though a runner's thread blocks."""
+    began = time.monotonic()
+    printed = run(
+        """
+        async def main():
+            begun = threading.Event()
+            def block(report):
+                begun.set()
+                time.sleep(600)
+            manager = await TaskManager(sys.argv[1]).open()
+            await manager.submit("block", block)
+            while not begun.is_set():
+                await asyncio.sleep(0)
+            raise SystemExit("crashed")
+        asyncio.run(main())
+        """,
+        sqlite_url,
+        exit_status=1,
+    )
+
+    assert "crashed" in printed
+    assert time.monotonic() - began < 25
+
+
+def test_a_crash_with_a_running_coroutine_still_exits(store_url: str) -> None:
+    """A program that fails without closing its manager exits, and the run is not left hanging."""
+    printed = run(
+        """
+        async def main():
+            begun = asyncio.Event()
+            async def work(report):
+                begun.set()
+                await asyncio.Event().wait()
+            manager = await TaskManager(sys.argv[1]).open()
+            await manager.submit("work", work)
+            await begun.wait()
+            raise SystemExit("crashed")
+        asyncio.run(main())
+        """,
+        store_url,
+        exit_status=1,
+    )
+
+    assert "crashed" in printed
+
+
+def test_ctrl_c_closes_the_manager(sqlite_url: str) -> None:
+    """A SIGINT cancels the main task: the drain is skipped and the tape gets its ``final``."""
+    printed = run(
+        """
+        tasks = []
+        async def main():
+            begun = asyncio.Event()
+            async def work(report):
+                begun.set()
+                await asyncio.Event().wait()
+            async with TaskManager(sys.argv[1], drain=0) as manager:
+                tasks.append(await manager.submit("work", work))
+                await begun.wait()
+                os.kill(os.getpid(), signal.SIGINT)
+                await asyncio.Event().wait()
+        try:
+            asyncio.run(main())
+        except KeyboardInterrupt:
+            print("interrupted")
+        async def look():
+            async with TaskManager(sys.argv[1]) as manager:
+                print((await manager.handle(tasks[0].task_id).status()).status.value)
+        asyncio.run(look())
+        """,
+        sqlite_url,
+    )
+
+    assert printed.split() == ["interrupted", "cancelled"]
+
+
+def test_a_closed_loop_hears_nothing_of_a_thread() -> None:
+    """A thread that outlives its loop ends without an error print, and its reports say so."""
+    printed = run(
+        """
+        go_on, ended = threading.Event(), threading.Event()
+        def work(report):
+            go_on.wait()
+            for call in (report.log, report.emit_nowait):
+                try:
+                    call("info", "late")
+                except StoreClosed:
+                    print("told")
+            ended.set()
+        async def main():
+            async with MemoryStore() as store:
+                async with TaskManager(store, drain=0, cancel_grace=0) as manager:
+                    await manager.submit("work", work)
+                    await asyncio.sleep(0.05)
+        asyncio.run(main())
+        go_on.set()
+        ended.wait(10)
+        time.sleep(0.05)
+        """
+    )
+
+    assert printed.split() == ["told", "told"]
+
+
+def test_a_thread_that_waits_for_an_answer_learns_that_its_loop_ended() -> None:
+    """A blocking report whose loop is closed before it could answer raises instead of hanging."""
+    printed = run(
+        """
+        ended = threading.Event()
+        class StuckStore(MemoryStore):
+            async def _write(self, flush):
+                if any(row.type == "log" for row in flush.rows):
+                    await asyncio.Event().wait()
+                return await super()._write(flush)
+        def work(report):
+            try:
+                report.log("info", "x")
+            except StoreClosed:
+                print("told")
+            ended.set()
+        loop = asyncio.new_event_loop()
+        async def main():
+            manager = await TaskManager(await StuckStore().open()).open()
+            await manager.submit("work", work)
+            await asyncio.sleep(0.1)
+            for task in asyncio.all_tasks():
+                task._log_destroy_pending = False
+        loop.run_until_complete(main())
+        loop.close()
+        ended.wait(10)
+        """
+    )
+
+    assert printed.split() == ["told"]
+
+
+def test_a_closed_loop_ends_the_span_as_lost() -> None:
+    """A loop that is closed under a run leaves its tape open, and its span ended as ``lost``."""
+    printed = run(
+        """
+        import gc
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+        from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+        exporter, provider = InMemorySpanExporter(), TracerProvider()
+        provider.add_span_processor(SimpleSpanProcessor(exporter))
+        telemetry = Telemetry(tracer_provider=provider)
+        async def work(report):
+            await asyncio.Event().wait()
+        async def main():
+            store = await MemoryStore(telemetry=telemetry).open()
+            manager = await TaskManager(store).open()
+            await manager.submit("work", work)
+            await asyncio.sleep(0.05)
+            for task in asyncio.all_tasks():
+                task._log_destroy_pending = False
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(main())
+        loop.close()
+        del loop
+        gc.collect()
+        for span in exporter.get_finished_spans():
+            print(span.name, span.status.status_code.name,
+                  span.attributes.get("tapescope.task.outcome"), sep="|")
+        """
+    )
+
+    assert printed.splitlines() == ["submit work|UNSET|None", "run work|ERROR|lost"]
+
+
+def test_a_forked_child_may_not_use_the_manager() -> None:
+    """A manager that is used in a forked child raises ``UsedAfterFork``; the parent goes on."""
+    printed = run(
+        """
+        async def work(report):
+            return "done"
+        async def use(manager):
+            for call in (manager.submit("work", work), manager.aclose(), manager.open()):
+                try:
+                    await call
+                except UsedAfterFork:
+                    print("refused", flush=True)
+        async def main():
+            async with MemoryStore() as store, TaskManager(store) as manager:
+                child = os.fork()
+                if child == 0:
+                    asyncio.events._set_running_loop(None)
+                    asyncio.new_event_loop().run_until_complete(use(manager))
+                    os._exit(0)
+                os.waitpid(child, 0)
+                print(await (await manager.submit("work", work)).result())
+        asyncio.run(main())
+        """
+    )
+
+    assert printed.split() == ["refused"] * 3 + ["done"]
+
+
+@pytest.mark.parametrize("fence_first", [False, True])
+def test_the_exit_does_not_wait_for_a_zombie(fence_first: bool) -> None:
+    """A program that closed its manager exits while a fenced thread still blocks."""
+    printed = run(
+        f"""
+        def block(report):
+            time.sleep(600)
+        async def main():
+            async with MemoryStore() as store:
+                async with TaskManager(store, drain=0, cancel_grace=0.01) as manager:
+                    task = await manager.submit("block", block)
+                    await asyncio.sleep(0.05)
+                    if {fence_first}:
+                        await task.cancel()
+                        try:
+                            await task.result()
+                        except TaskCancelled:
+                            pass
+                print((await store.get(task.task_id)).status.value)
+        asyncio.run(main())
+        """
+    )
+
+    assert printed.split() == ["cancelled"]

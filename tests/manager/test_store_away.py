@@ -1,0 +1,216 @@
+"""A store that is away: a claim and a ``final`` are insisted on, and a loss is never silent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from tapescope import Reporter, StoreUnavailable, TaskManager, Telemetry
+from tapescope.flush import FateUnknown, Flush, StoreAway
+from tests.memory_stores import FaultyStore, at_rest
+from tests.telemetry.recording import Recording
+from tests.virtual_time import in_virtual_time
+
+
+class Outage:
+    """A hook that fails flushes as long as it is on, or a number of times."""
+
+    def __init__(self, error: type[Exception], times: int = 1_000_000) -> None:
+        self.error = error
+        self.times = times
+        self.on = False
+        self.kinds: set[str] = set()
+        """What a flush must hold to be hit: ``claims``, ``final``; empty for any."""
+
+    async def __call__(self, flush: Flush) -> None:
+        """Fail the flush, if it is one of those."""
+        kinds = {"claims"} if flush.claims else set[str]()
+        if any(row.type == "final" for row in flush.rows):
+            kinds.add("final")
+        if self.on and self.times and (not self.kinds or kinds & self.kinds):
+            self.times -= 1
+            raise self.error("the cable was pulled")
+
+
+@asynccontextmanager
+async def managing(
+    store: FaultyStore, **settings: Any
+) -> AsyncGenerator[tuple[TaskManager, Recording]]:
+    """A manager on the store, with spans of its own."""
+    recording = Recording()
+    telemetry = Telemetry(
+        tracer_provider=recording.tracer_provider, meter_provider=recording.meter_provider
+    )
+    try:
+        async with TaskManager(store, telemetry=telemetry, **settings) as manager:
+            yield manager, recording
+    finally:
+        recording.close()
+
+
+def outcomes(recording: Recording) -> list[tuple[str, Any]]:
+    """Status and outcome of every run span."""
+    return [
+        (span.status.status_code.name, (span.attributes or {})["tapescope.task.outcome"])
+        for span in recording.spans()
+        if span.name.startswith("run ")
+    ]
+
+
+async def succeed(report: Reporter) -> str:
+    """A runner with nothing to do."""
+    return "done"
+
+
+@in_virtual_time
+async def test_a_final_waits_for_the_store() -> None:
+    """While the store is away a ``final`` is tried again, past the store's patience, and stored."""
+    outage = Outage(StoreAway)
+
+    async def work(report: Reporter) -> str:
+        outage.on = True
+        asyncio.get_running_loop().call_later(20, setattr, outage, "on", False)
+        return "done"
+
+    async with at_rest(FaultyStore(patience=5)) as store:
+        store.before = outage
+        async with managing(store, lease=60) as (manager, recording):
+            task = await manager.submit("work", work)
+            result = await task.result()
+
+            assert result == "done"
+            assert outcomes(recording) == [("UNSET", "succeeded")]
+            assert (await task.status()).status.value == "succeeded"
+
+
+@in_virtual_time
+async def test_a_final_whose_reply_is_lost_is_stored_once() -> None:
+    """A ``final`` whose fate stays unknown is sent again later, and the tape has it once."""
+    outage = Outage(FateUnknown)
+
+    async def work(report: Reporter) -> str:
+        outage.on = True
+        asyncio.get_running_loop().call_later(20, setattr, outage, "on", False)
+        return "done"
+
+    async with at_rest(FaultyStore(patience=5)) as store:
+        store.after = outage
+        async with managing(store, lease=60) as (manager, recording):
+            task = await manager.submit("work", work)
+            result = await task.result()
+            events = (await task.tape()).events
+
+            assert result == "done"
+            assert [event.type for event in events] == ["task_started", "final"]
+            assert outcomes(recording) == [("UNSET", "succeeded")]
+
+
+@in_virtual_time
+async def test_a_final_that_cannot_be_written_is_reported_as_lost() -> None:
+    """When the lease has run out the span is ``lost``, and ``result`` and ``aclose`` say why."""
+    outage = Outage(StoreAway)
+    outage.kinds = {"final"}
+    outage.on = True
+    async with at_rest(FaultyStore(patience=5)) as store:
+        store.before = outage
+        async with managing(store, lease=30) as (manager, recording):
+            task = await manager.submit("work", succeed)
+            waiting = asyncio.ensure_future(task.result())
+            await asyncio.sleep(0)
+            with pytest.raises(StoreUnavailable):
+                await manager.aclose()
+            with pytest.raises(StoreUnavailable):
+                await waiting
+            outage.on = False
+            row = await task.status()
+
+            assert outcomes(recording) == [("ERROR", "lost")]
+            assert row.status.value == "running"  # its tape is open, for a rescue
+
+
+@in_virtual_time
+async def test_a_claim_waits_for_the_store() -> None:
+    """A task whose claim met an outage starts when the store is back."""
+    outage = Outage(StoreAway)
+    outage.kinds = {"claims"}
+    outage.on = True
+    async with at_rest(FaultyStore(patience=5)) as store:
+        store.before = outage
+        async with managing(store, lease=60) as (manager, recording):
+            asyncio.get_running_loop().call_later(20, setattr, outage, "on", False)
+            task = await manager.submit("work", succeed)
+            result = await task.result()
+
+            assert result == "done"
+            assert outcomes(recording) == [("UNSET", "succeeded")]
+
+
+@in_virtual_time
+async def test_a_claim_whose_reply_is_lost_is_found() -> None:
+    """A claim that won, and whose answer was lost for good, is known by the owner in the row."""
+    outage = Outage(FateUnknown)
+    outage.kinds = {"claims"}
+    outage.on = True
+    async with at_rest(FaultyStore(patience=5)) as store:
+        store.after = outage
+        async with managing(store, lease=60) as (manager, recording):
+            asyncio.get_running_loop().call_later(7, setattr, outage, "on", False)
+            task = await manager.submit("work", succeed)
+            result = await task.result()
+            row = await task.status()
+
+            assert result == "done"
+            assert (row.status.value, row.attempt) == ("succeeded", 1)
+            assert outcomes(recording) == [("UNSET", "succeeded")]
+
+
+@in_virtual_time
+async def test_a_claim_that_cannot_be_made_is_reported() -> None:
+    """When the store stays away the task is not begun: ``result`` says why, no span is made."""
+    outage = Outage(StoreAway)
+    outage.kinds = {"claims"}
+    outage.on = True
+    async with at_rest(FaultyStore(patience=5)) as store:
+        store.before = outage
+        async with managing(store, lease=30) as (manager, recording):
+            task = await manager.submit("work", succeed)
+            with pytest.raises(StoreUnavailable):
+                await task.result()
+
+            assert outcomes(recording) == []
+            assert (await task.status()).status.value == "pending"
+
+
+@in_virtual_time
+async def test_a_shutdown_without_a_store_still_stops_the_runners() -> None:
+    """Where the shutdown cannot be put on record, runners are cancelled all the same."""
+    outage = Outage(StoreAway)
+    begun = asyncio.Event()
+    cancelled: list[float] = []
+
+    async def work(report: Reporter) -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.append(asyncio.get_running_loop().time())
+            outage.on = False
+            raise
+
+    async with at_rest(FaultyStore(patience=5)) as store:
+        store.before = outage
+        async with managing(store, lease=30, drain=0.0) as (manager, recording):
+            task = await manager.submit("work", work)
+            await begun.wait()
+            outage.on = True
+            start = asyncio.get_running_loop().time()
+            await manager.aclose()
+            row = await task.status()
+
+            assert cancelled[0] - start < 2
+            assert row.status.value == "cancelled"
+            assert outcomes(recording) == [("UNSET", "cancelled")]

@@ -1,0 +1,495 @@
+"""Submitting: what is refused, what is run once, what a run is given, how many run at once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import os
+from collections.abc import AsyncGenerator, Callable, Iterator
+from typing import Any
+
+import pytest
+from opentelemetry import baggage, context
+from opentelemetry.trace import Span, get_current_span
+
+from tapescope import (
+    BadOp,
+    BadParams,
+    BadRunner,
+    BadSetting,
+    BadStoreUrl,
+    IdempotencyConflict,
+    ManagerClosed,
+    NewTask,
+    Reporter,
+    Submission,
+    TaskFailed,
+    TaskManager,
+    ThreadReporter,
+    UnknownStoreScheme,
+    UnknownTask,
+    find_store,
+)
+from tapescope._checks import new_task_id
+from tapescope.flush import Flush, FlushAnswer
+from tapescope.testing import MemoryStore
+from tests.manager.workbench import Block, working
+from tests.polling import until
+from tests.telemetry.recording import Recording
+
+
+async def succeed(report: Reporter, **params: Any) -> Any:
+    """A runner that gives back its params."""
+    return params
+
+
+async def generate_async(report: Reporter) -> AsyncGenerator[int, None]:
+    """No runner: an asynchronous generator."""
+    yield 1
+
+
+def generate(report: Reporter) -> Iterator[int]:
+    """No runner: a generator."""
+    yield 1
+
+
+class CallableObject:
+    """A runner as an object."""
+
+    async def __call__(self, report: Reporter) -> str:
+        """Run in the loop."""
+        return type(report).__name__
+
+
+class PlainObject:
+    """A runner as an object whose call is plain."""
+
+    def __call__(self, report: ThreadReporter) -> str:
+        """Run in a thread."""
+        return type(report).__name__
+
+    async def method(self, report: Reporter) -> str:
+        """Run in the loop."""
+        return type(report).__name__
+
+
+def wrapped(runner: Callable[..., Any]) -> Callable[..., Any]:
+    """A decorator as people write them: plain, around whatever it gets."""
+
+    @functools.wraps(runner)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return runner(*args, **kwargs)
+
+    return wrapper
+
+
+async def name_reporter(report: Reporter, suffix: str = "") -> str:
+    """Say which reporter this runner was given."""
+    return type(report).__name__ + suffix
+
+
+def name_thread_reporter(report: ThreadReporter, suffix: str = "") -> str:
+    """Say which reporter this plain function was given."""
+    return type(report).__name__ + suffix
+
+
+@pytest.mark.parametrize(
+    ("runner", "expected"),
+    [
+        (name_reporter, "Reporter"),
+        (functools.partial(name_reporter, suffix="!"), "Reporter!"),
+        (CallableObject(), "Reporter"),
+        (PlainObject().method, "Reporter"),
+        (wrapped(name_reporter), "Reporter"),
+        (functools.partial(wrapped(functools.partial(name_reporter, suffix="!"))), "Reporter!"),
+        (name_thread_reporter, "ThreadReporter"),
+        (functools.partial(name_thread_reporter, suffix="!"), "ThreadReporter!"),
+        (PlainObject(), "ThreadReporter"),
+        (wrapped(name_thread_reporter), "ThreadReporter"),
+    ],
+)
+async def test_a_runner_runs_where_it_belongs(runner: Callable[..., Any], expected: str) -> None:
+    """What ends in an ``async def`` runs in the loop; every other function in a thread."""
+    async with working("memory:") as bench:
+        task = await bench.manager.submit("work", runner)
+
+        assert await task.result() == expected
+
+
+@pytest.mark.parametrize(
+    "runner", [None, "resize", 3, generate, generate_async, functools.partial(generate), Block]
+)
+async def test_no_runner_is_refused(runner: Any) -> None:
+    """A generator, a class and what cannot be called are refused, and nothing is created."""
+    async with working("memory:") as bench:
+        with pytest.raises(BadRunner, match="cannot run a task"):
+            await bench.manager.submit("work", runner)
+
+        assert sum((await bench.store.count()).values()) == 0
+
+
+async def test_a_plain_function_that_returns_an_awaitable_fails() -> None:
+    """A plain function around an ``async def`` is told what to pass instead."""
+
+    def forward(report: Reporter) -> object:
+        return name_reporter(report)
+
+    async with working("memory:") as bench:
+        task = await bench.manager.submit("work", forward)
+        with pytest.raises(TaskFailed, match="pass the async function itself"):
+            await task.result()
+
+
+async def test_wrong_params_for_the_runner_are_a_failure() -> None:
+    """A runner that does not take its params fails with the ``TypeError`` that Python gives."""
+    async with working("memory:") as bench:
+        task = await bench.manager.submit("work", name_reporter, params={"folder": "photos"})
+        with pytest.raises(TaskFailed, match="folder") as raised:
+            await task.result()
+
+        assert raised.value.error.code == "TypeError"
+
+
+@pytest.mark.parametrize("op", ["", "Resize", "1st", "a b", "a" * 65, "../x"])
+async def test_a_bad_op_is_refused(op: str) -> None:
+    """An op that cannot be a metric label is refused, and no span carries it."""
+    async with working("memory:") as bench:
+        with pytest.raises(BadOp):
+            await bench.manager.submit(op, succeed)
+
+        assert bench.recording.spans() == ()
+
+
+@pytest.mark.parametrize("params", [{"x": float("nan")}, {"x": b""}, {1: 2}, {"x": "\0"}])
+async def test_bad_params_are_refused(params: Any) -> None:
+    """Params that JSON cannot carry are refused."""
+    async with working("memory:") as bench:
+        with pytest.raises(BadParams):
+            await bench.manager.submit("work", succeed, params=params)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"max_running": 0},
+        {"max_running": 1.5},
+        {"max_zombies": 0},
+        {"lease": 0.0},
+        {"lease": float("inf")},
+        {"heartbeat": 30.0},
+        {"heartbeat": 0.0},
+        {"cancel_grace": -1.0},
+        {"drain": float("nan")},
+        {"coalesce_progress": -0.1},
+    ],
+)
+def test_bad_settings_are_refused(settings: dict[str, Any]) -> None:
+    """A setting that cannot be is refused by name, before anything is opened."""
+    with pytest.raises(BadSetting) as raised:
+        TaskManager(MemoryStore(), **settings)
+
+    assert raised.value.name in settings
+
+
+def test_a_store_is_found_by_its_scheme(sqlite_url: str) -> None:
+    """A URL leads to its store through the entry points; an unknown one names those there are."""
+    with pytest.raises(UnknownStoreScheme) as raised:
+        TaskManager("mysql://host/db")
+
+    assert find_store(sqlite_url).adapter == "sqlite"
+    assert {"sqlite", "postgresql"} <= set(raised.value.known)
+
+
+@pytest.mark.parametrize("url", ["tasks.db", "ann:sesame@host/db", "?password=sesame"])
+def test_a_url_without_scheme_shows_no_password(url: str) -> None:
+    """A URL that cannot be read is refused, and its password is not in the message."""
+    with pytest.raises(BadStoreUrl) as raised:
+        TaskManager(url)
+
+    assert "sesame" not in str(raised.value)
+
+
+async def test_a_manager_with_a_url_owns_its_store(sqlite_url: str) -> None:
+    """A store given by URL opens and closes with the manager; one handed in stays open."""
+    async with TaskManager(sqlite_url) as manager:
+        task = await manager.submit("work", succeed, params={"a": 1})
+        first = await task.result()
+    async with find_store(sqlite_url) as store:
+        async with TaskManager(store) as manager:
+            second = await manager.handle(task.task_id).result()
+        still_open = await store.get(task.task_id)
+
+    assert first == second == {"a": 1}
+    assert still_open.status.value == "succeeded"
+
+
+async def test_a_manager_takes_nothing_before_open_and_after_close() -> None:
+    """Outside its ``async with`` a manager takes nothing; to close it twice is no error."""
+    async with MemoryStore() as store:
+        manager = TaskManager(store)
+        with pytest.raises(ManagerClosed):
+            await manager.submit("work", succeed)
+        async with manager:
+            pass
+        await manager.aclose()
+        with pytest.raises(ManagerClosed):
+            await manager.submit("work", succeed)
+        with pytest.raises(ManagerClosed):
+            await manager.open()
+        unopened = TaskManager(store)
+        await unopened.aclose()
+
+
+async def test_an_idempotent_resubmit_runs_once(any_url: str) -> None:
+    """The same op and key again, at once or later, give the same task, and it runs once."""
+    runs: list[int] = []
+
+    async def count(report: Reporter, n: int) -> int:
+        runs.append(n)
+        return n
+
+    async with working(any_url) as bench:
+        submit = functools.partial(
+            bench.manager.submit, "work", count, params={"n": 1}, idempotency_key="k"
+        )
+        tasks = await asyncio.gather(*(submit() for _ in range(10)))
+        results = [await task.result() for task in tasks]
+        later = await submit()
+        with pytest.raises(IdempotencyConflict):
+            await bench.manager.submit("work", count, params={"n": 2}, idempotency_key="k")
+
+        assert len({task.task_id for task in [*tasks, later]}) == 1
+        assert results == [1] * 10
+        assert await later.result() == 1
+        assert runs == [1]
+        assert bench.recording.value("tapescope.task.submitted", task_op="work") == 1
+
+
+async def test_the_key_finds_a_task_whose_submit_was_lost(any_url: str) -> None:
+    """A pending task that nobody runs, left by a submit that died, is run by the resubmit."""
+    async with working(any_url) as bench:
+        left, _ = await bench.store.create(
+            NewTask(new_task_id(), "work", {"n": 1}, idempotency_key="k")
+        )
+        task = await bench.manager.submit("work", succeed, params={"n": 1}, idempotency_key="k")
+
+        assert task.task_id == left.task_id
+        assert await task.result() == {"n": 1}
+
+
+async def test_a_cancelled_submit_leaves_nothing_pending(any_url: str) -> None:
+    """A submit that is cancelled at any moment leaves no task behind that nobody will run."""
+    async with working(any_url) as bench:
+        submits = [asyncio.ensure_future(bench.manager.submit("work", succeed)) for _ in range(40)]
+        for turn, submit in enumerate(submits):
+            for _ in range(turn % 8):
+                await asyncio.sleep(0)
+            submit.cancel()
+        await asyncio.gather(*submits, return_exceptions=True)
+        await bench.manager.aclose()
+        left = {status.value: n for status, n in (await bench.store.count()).items()}
+
+        assert left["pending"] == left["running"] == 0
+
+
+async def test_submit_many_is_one_flush(any_url: str) -> None:
+    """Many tasks submitted together are created in one transaction, in their order."""
+    async with working(any_url) as bench:
+        tasks = await bench.manager.submit_many(
+            [Submission("work", succeed, {"n": n}) for n in range(100)]
+        )
+        results = [await task.result() for task in tasks]
+        with pytest.raises(BadOp):
+            await bench.manager.submit_many([Submission("ok", succeed), Submission("B", succeed)])
+
+        assert results == [{"n": n} for n in range(100)]
+        assert await bench.store.count(op="ok")
+        assert sum((await bench.store.count(op="ok")).values()) == 0
+
+
+async def test_no_more_than_max_running_run_at_once(any_url: str) -> None:
+    """At most ``max_running`` tasks run at once; the others wait in order, and are counted."""
+    now = most = 0
+    order: list[int] = []
+
+    async def work(report: Reporter, n: int) -> None:
+        nonlocal now, most
+        order.append(n)
+        now += 1
+        most = max(most, now)
+        await report.log("info", "here")
+        now -= 1
+
+    async with working(any_url, max_running=3) as bench:
+        tasks = await bench.manager.submit_many(
+            [Submission("work", work, {"n": n}) for n in range(20)]
+        )
+        await asyncio.gather(*(task.result() for task in tasks))
+
+        assert most == 3
+        assert order == list(range(20))
+        assert bench.recording.value("tapescope.task.limit") == 3
+        assert bench.recording.value("tapescope.task.queue.wait_time", task_op="work") == 20
+
+
+async def test_states_are_counted() -> None:
+    """A task is counted as pending, running or cancelling, and at the end as none of them."""
+    block = Block()
+    async with working("memory:", max_running=1) as bench:
+
+        def states() -> dict[str, float]:
+            points = bench.recording.points("tapescope.task.active", task_op="work")
+            return {str(p.labels["tapescope.task.state"]): p.value for p in points}
+
+        tasks = await bench.manager.submit_many([Submission("work", block)] * 2)
+        await until(block.begun.is_set)
+        waiting = states()
+        await tasks[0].cancel()
+        cancelling = states()
+        block.released.set()
+        await asyncio.gather(*(task.result() for task in tasks))
+
+        assert waiting == {"pending": 1, "running": 1, "cancelling": 0}
+        assert cancelling == {"pending": 1, "running": 0, "cancelling": 1}
+        assert states() == {"pending": 0, "running": 0, "cancelling": 0}
+
+
+variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
+
+
+async def test_a_run_has_a_fresh_context_and_a_span_of_its_own() -> None:
+    """A run sees nothing of its submitter's context; its span is a root linked to the submit's."""
+    seen: list[tuple[str, object, str]] = []
+
+    def look() -> None:
+        span = get_current_span().get_span_context()
+        seen.append((variable.get(), baggage.get_baggage("user"), f"{span.span_id:016x}"))
+
+    async def work(report: Reporter) -> str | None:
+        look()
+        return report.traceparent
+
+    def work_thread(report: ThreadReporter) -> str | None:
+        look()
+        return report.traceparent
+
+    async with working("memory:") as bench:
+        variable.set("the submitter's")
+        token = context.attach(baggage.set_baggage("user", "ann"))
+        for runner in (work, work_thread):
+            task = await bench.manager.submit("work", runner)
+            traceparent = await task.result()
+            (run,) = bench.run_spans(task.task_id)
+            (submit,) = [
+                span
+                for span in bench.recording.spans()
+                if span.name == "submit work"
+                and (span.attributes or {})["tapescope.task.id"] == task.task_id
+            ]
+
+            assert run.parent is None
+            assert run.context is not None
+            assert submit.context is not None
+            assert [link.context.span_id for link in run.links] == [submit.context.span_id]
+            assert f"{run.context.span_id:016x}" in traceparent
+            assert seen.pop() == ("unset", None, f"{run.context.span_id:016x}")
+        context.detach(token)
+
+
+class WatchedStore(MemoryStore):
+    """A store that looks which span is current where it writes."""
+
+    def __init__(self, recording: Recording) -> None:
+        super().__init__(telemetry=recording.telemetry)
+        self.spans: list[Span] = []
+
+    async def _write(self, flush: Flush) -> FlushAnswer:
+        self.spans.append(get_current_span())
+        return await super()._write(flush)
+
+
+async def test_a_flush_belongs_to_none_of_its_callers() -> None:
+    """A flush serves many callers, so none of their spans is current in it."""
+    recording = Recording()
+    async with (
+        WatchedStore(recording) as store,
+        TaskManager(store) as manager,
+    ):
+        await (await manager.submit("work", succeed)).result()
+
+    recording.close()
+    assert len(store.spans) >= 2
+    assert {span.get_span_context().is_valid for span in store.spans} == {False}
+
+
+async def test_result_waits_no_longer_than_asked() -> None:
+    """``result`` with a timeout raises ``TimeoutError``, and the task runs on untouched."""
+    go_on = asyncio.Event()
+
+    async def work(report: Reporter) -> str:
+        await go_on.wait()
+        return "done"
+
+    async with working("memory:") as bench:
+        task = await bench.manager.submit("work", work)
+        with pytest.raises(TimeoutError):
+            await task.result(timeout=0.01)
+        go_on.set()
+
+        assert await task.result() == "done"
+        assert await task.result() == "done"
+
+
+async def test_an_unknown_task_is_an_error(any_url: str) -> None:
+    """Every method of a handle on a task that is not there raises ``UnknownTask``."""
+    async with working(any_url) as bench:
+        for task_id in (new_task_id(), "nonsense"):
+            task = bench.manager.handle(task_id)
+            for ask in (task.status, task.result, task.cancel, task.tape):
+                with pytest.raises(UnknownTask):
+                    await ask()
+
+
+async def test_a_handle_works_on_another_processs_task(store_url: str) -> None:
+    """Another manager on the same database reads the result, cancels, and follows."""
+    running = asyncio.Event()
+
+    async def work(report: Reporter) -> None:
+        await report.log("info", "here")
+        running.set()
+        await asyncio.Event().wait()
+
+    async with (
+        working(store_url) as bench,
+        bench.make_other_store() as other_store,
+        TaskManager(other_store) as other,
+    ):
+        done = await bench.manager.submit("done", succeed, params={"a": 1})
+        task = await bench.manager.submit("work", work)
+        await running.wait()
+        seen = other.handle(task.task_id)
+        follow = asyncio.ensure_future(collect(seen.follow()))
+        answer = await seen.cancel("from afar")
+        error = await asyncio.gather(seen.result(), return_exceptions=True)
+
+        assert await other.handle(done.task_id).result() == {"a": 1}
+        assert answer.owner == bench.manager.owner
+        assert "from afar" in str(error[0])
+        assert await follow == ["task_started", "log", "final"]
+
+
+async def collect(events: AsyncGenerator[Any, None]) -> list[str]:
+    """The types of all the events."""
+    return [event.type async for event in events]
+
+
+def test_an_owners_name_is_its_process_and_never_reused() -> None:
+    """An owner's name holds host, pid and start time, and no two managers share one."""
+    managers = [TaskManager(MemoryStore(telemetry=Recording().telemetry)) for _ in range(2)]
+    host, pid, start, _ = managers[0].owner.split(":")
+
+    assert host
+    assert int(pid) == os.getpid()
+    assert int(start) > 0
+    assert managers[0].owner != managers[1].owner

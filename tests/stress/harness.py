@@ -1,0 +1,165 @@
+"""Plays scenarios of a kind on a store, many at once, and has every one of them judged."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from tapescope import TaskHandle, TaskManager
+from tapescope.errors import ManagerClosed, TaskCancelled, TaskFailed
+from tapescope.flush import CancelAnswer
+from tapescope.testing import History, check
+from tests.polling import until
+from tests.stress.actors import Actor
+from tests.stress.benches import Bench
+from tests.stress.delays import Delays, pause
+from tests.stress.kinds import KINDS, SHUTDOWN
+
+__all__ = ["Result", "play"]
+
+AT_ONCE: Final = 64
+"""Scenarios at the same time on one store."""
+
+SHUTDOWNS: Final = 4
+"""Managers on the store that are closed, each at a moment of its own, in a batch of that kind."""
+
+GRACE: Final = 0.03
+"""Seconds of the manager's ``cancel_grace``: runners that go on are fenced within a scenario."""
+
+
+@dataclass
+class Result:
+    """What a kind's runs on a store came to."""
+
+    kind: str
+    store: str
+    seed: int
+    runs: int = 0
+    outcomes: Counter[str] = field(default_factory=Counter[str])
+    cancels: Counter[str] = field(default_factory=Counter[str])
+    """What the cancel requests met."""
+    late: int = 0
+    """Events that were dropped."""
+    bad: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    """By task, or by what else was wrong: the violations."""
+    seconds: float = 0.0
+    delays: list[str] = field(default_factory=list[str])
+
+    def blame(self, what: str, violation: str) -> None:
+        """Note a violation."""
+        self.bad.setdefault(what, []).append(violation)
+
+
+async def play(bench: Bench, kind: str, runs: int, seed: int, *, patience: float = 30.0) -> Result:
+    """At least ``runs`` scenarios of a kind, all judged.
+
+    ``patience`` is how many seconds a task may take to end before nobody waits for it any more.
+    """
+    result = Result(kind, bench.name, seed)
+    delays = Delays(seed)
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: result.blame("loop", str(context)))
+    began = time.perf_counter()
+    while result.runs < runs:
+        history = bench.store.history = History()
+        history.began_with = bench.store.meter.ledger.read()
+        actors = [Actor(KINDS[kind](delays)) for _ in range(min(AT_ONCE, runs - result.runs))]
+        crews = [actors[n::SHUTDOWNS] for n in range(SHUTDOWNS)] if kind == SHUTDOWN else [actors]
+        await asyncio.gather(
+            *(_play_crew(bench, kind, crew, delays, patience) for crew in crews if crew)
+        )
+        await _judge(bench, history, result)
+    result.seconds = time.perf_counter() - began
+    result.delays = delays.describe()
+    loop.set_exception_handler(None)
+    return result
+
+
+async def _play_crew(
+    bench: Bench, kind: str, actors: list[Actor], delays: Delays, patience: float
+) -> None:
+    shutdown = kind == SHUTDOWN
+    manager = TaskManager(
+        bench.store,
+        cancel_grace=GRACE,
+        drain=delays.draw("drain", 0, 10) if shutdown else patience,
+        max_running=AT_ONCE,
+        max_zombies=2 * AT_ONCE,
+    )
+    close_after = delays.draw("shutdown after the start", 0, 30) if shutdown else 0.0
+    await manager.open()
+    scenes = [asyncio.ensure_future(_play_one(bench, manager, a, patience)) for a in actors]
+    if shutdown:
+        await pause(close_after)
+        await manager.aclose()
+    await asyncio.gather(*scenes)
+    await manager.aclose()
+    await until(lambda: all(actor.at_rest for actor in actors), within=60)
+
+
+async def _play_one(bench: Bench, manager: TaskManager, actor: Actor, patience: float) -> None:
+    plan = actor.plan
+    runner: Any = actor.run_in_thread if plan.part == "thread" else actor.run
+    try:
+        handle = await manager.submit(f"stress-{plan.part}", runner)
+    except ManagerClosed:
+        return
+    following = asyncio.ensure_future(_follow(bench, handle)) if plan.follow else None
+    cancelling = asyncio.ensure_future(_cancel(handle, actor))
+    with suppress(TaskCancelled, TaskFailed, TimeoutError):  # the judge finds one that did not end
+        await handle.result(timeout=patience)
+    actor.about_to_end.set()  # a shutdown may have ended it long before
+    await cancelling
+    if following is not None:
+        await asyncio.wait([following], timeout=patience)
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+
+
+async def _cancel(handle: TaskHandle, actor: Actor) -> None:
+    plan = actor.plan
+    if plan.cancel_after is None:
+        return
+    if plan.at_completion:
+        await actor.about_to_end.wait()
+    if plan.cancel_after:
+        await pause(plan.cancel_after)
+    await handle.cancel("stress")
+    if plan.again_after is not None:
+        await pause(plan.again_after)
+        await handle.cancel("stress again")
+
+
+async def _follow(bench: Bench, handle: TaskHandle) -> None:
+    history = bench.store.history
+    async with aclosing(handle.follow()) as tape:
+        async for _ in history.following(handle.task_id, tape):
+            pass
+
+
+async def _judge(bench: Bench, history: History, result: Result) -> None:
+    spans = bench.exporter.get_finished_spans()
+    bench.exporter.clear()
+    dropped = bench.dropped_metric()
+    found = await check(history, bench.store, spans=spans, dropped_metric=dropped)
+    for violation in found:
+        result.blame(violation.task_id or "store", f"{violation.invariant}: {violation.detail}")
+    result.cancels.update(
+        call.answer.state.value for call in history.calls if isinstance(call.answer, CancelAnswer)
+    )
+    for task_id in history.task_ids:
+        task = await bench.store.get(task_id)
+        result.runs += 1
+        result.outcomes[task.status.value] += 1
+        if not task.status.terminal:
+            result.blame(task_id, f"the task is still {task.status.value}")
+    for follow in history.follows:
+        if not follow.ended and follow.task_id not in result.bad:
+            result.blame(follow.task_id, "I9: a follower did not hear of the end")
+    before = history.began_with
+    assert before is not None
+    result.late += bench.store.meter.ledger.dropped - before.dropped

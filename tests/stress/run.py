@@ -1,0 +1,106 @@
+"""The long run of the stress harness: ``python tests/stress/run.py --store all --runs 2560``.
+
+Prints the seeds, the delays that were drawn, and a table of what became of the runs. Exits with 1
+if any run was bad, 0 otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import random
+import sys
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+if __name__ == "__main__":  # started as a file: the root is not on the path yet
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tests.services import running_postgres
+from tests.stress.benches import open_bench
+from tests.stress.harness import Result, play
+from tests.stress.kinds import KINDS
+
+REAL = ("memory", "sqlite", "postgresql")
+
+
+@contextmanager
+def place(store: str) -> Generator[str | None]:
+    """Where a store of this name lives for one run: a server, a file, or nowhere."""
+    if store == "postgresql":
+        with running_postgres() as server:
+            yield server.url()
+    elif store == "sqlite":
+        with tempfile.TemporaryDirectory(prefix="tapes-stress-") as folder:
+            yield f"sqlite:///{folder}/tasks.db"
+    else:
+        yield None
+
+
+async def stress(
+    store: str, kinds: list[str], runs: int, seed: int, patience: float
+) -> list[Result]:
+    """Every kind on one store, one after the other."""
+    results: list[Result] = []
+    with place(store) as url:
+        async with open_bench(store, url) as bench:
+            for kind in kinds:
+                results.append(await play(bench, kind, runs, seed, patience=patience))
+                _tell(results[-1])
+    return results
+
+
+def _tell(result: Result) -> None:
+    print(f"\n{result.kind} on {result.store}, seed {result.seed}")
+    for line in result.delays:
+        print(f"  {line}")
+    print("  cancels met:", ", ".join(f"{n} {met}" for met, n in result.cancels.most_common()))
+    for what, violations in list(result.bad.items())[:10]:
+        print(f"  BAD {what}: {'; '.join(violations)[:400]}")
+    if len(result.bad) > 10:
+        print(f"  … and {len(result.bad) - 10} more")
+    sys.stdout.flush()
+
+
+def tabulate(results: list[Result]) -> list[str]:
+    """The table of all results."""
+    columns = ("succeeded", "failed", "cancelled")
+    head = f"{'kind':<22}{'store':<18}{'runs':>6}" + "".join(f"{c:>11}" for c in columns)
+    lines = [f"{head}{'dropped':>9}{'bad':>6}{'seed':>8}{'seconds':>9}"]
+    for one in results:
+        counts = "".join(f"{one.outcomes[column]:>11}" for column in columns)
+        lines.append(
+            f"{one.kind:<22}{one.store:<18}{one.runs:>6}{counts}"
+            f"{one.late:>9}{len(one.bad):>6}{one.seed:>8}{one.seconds:>9.1f}"
+        )
+    return lines
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; gives the exit status."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--store", choices=[*REAL, "two-transactions", "all"], default="all")
+    parser.add_argument("--kind", choices=[*KINDS], action="append", help="repeat for several")
+    parser.add_argument("--runs", type=int, default=2560, help="of each kind on each store")
+    parser.add_argument("--seed", type=int, default=None, help="a random one if not given")
+    parser.add_argument("--patience", type=float, default=60.0, help="seconds for a task to end")
+    options = parser.parse_args(arguments)
+    seed = random.SystemRandom().randrange(100_000) if options.seed is None else options.seed
+    stores = list(REAL) if options.store == "all" else [options.store]
+    print(f"seed {seed}, {options.runs} runs of each kind, {os.cpu_count()} CPUs")
+    results: list[Result] = []
+    for store in stores:
+        kinds = options.kind or [*KINDS]
+        results += asyncio.run(stress(store, kinds, options.runs, seed, options.patience))
+    print()
+    print("\n".join(tabulate(results)))
+    bad = sum(len(result.bad) for result in results)
+    print(f"\n{sum(result.runs for result in results)} runs, {bad} bad")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
