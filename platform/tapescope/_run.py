@@ -229,7 +229,8 @@ class Run:
                     if isinstance(raised, GeneratorExit) and not self._is_current():
                         raise  # the coroutine is being closed, its loop is gone
                     error = raised
-            forget_cancels()
+            if self._job is not None and self._job.cancelling():
+                forget_cancels()
             if self._fenced_at is not None:
                 return self._judge_fenced() if self._runner.in_thread else None
             self.phase = Phase.SETTLING

@@ -147,7 +147,7 @@ def test_cancel_from_another_process_ends_the_command(tapescope_on: Tapescope) -
         status = process.wait(30)
     final = tapescope_on.tape(task_id)[-1]["body"]
 
-    assert answer == {"task_id": task_id, "state": "recorded", "status": "running"}
+    assert (answer["task_id"], answer["state"]) == (task_id, "recorded")
     assert status == 128 + signal.SIGTERM
     assert final["outcome"] == "cancelled"
     assert final["cancel"]["message"] == "not today"

@@ -87,7 +87,7 @@ async def _play_crew(
         bench.store,
         cancel_grace=GRACE,
         drain=delays.draw("drain", 0, 10) if shutdown else patience,
-        max_running=AT_ONCE,
+        max_running=max(1, len(actors) * 3 // 4),  # some are cancelled while they wait for a slot
         max_zombies=2 * AT_ONCE,
     )
     close_after = delays.draw("shutdown after the start", 0, 30) if shutdown else 0.0

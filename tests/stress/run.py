@@ -69,12 +69,12 @@ def tabulate(results: list[Result]) -> list[str]:
     """The table of all results."""
     columns = ("succeeded", "failed", "cancelled")
     head = f"{'kind':<22}{'store':<18}{'runs':>6}" + "".join(f"{c:>11}" for c in columns)
-    lines = [f"{head}{'dropped':>9}{'bad':>6}{'seed':>8}{'seconds':>9}"]
+    lines = [f"{head}{'dropped':>9}{'bad':>6}{'seed':>10}{'seconds':>9}"]
     for one in results:
         counts = "".join(f"{one.outcomes[column]:>11}" for column in columns)
         lines.append(
             f"{one.kind:<22}{one.store:<18}{one.runs:>6}{counts}"
-            f"{one.late:>9}{len(one.bad):>6}{one.seed:>8}{one.seconds:>9.1f}"
+            f"{one.late:>9}{len(one.bad):>6}{one.seed:>10}{one.seconds:>9.1f}"
         )
     return lines
 
