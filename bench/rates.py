@@ -7,7 +7,7 @@ import gc
 import os
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import psutil
@@ -21,7 +21,7 @@ _MESSAGE = {"message": BODY[len('{"message":"') : -len('"}')]}
 
 
 @asynccontextmanager
-async def _opened(url: str) -> AsyncIterator[TaskStore]:
+async def _opened(url: str) -> AsyncGenerator[TaskStore]:
     async with find_store(url) as store:
         yield store
 

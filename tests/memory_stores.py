@@ -115,3 +115,14 @@ async def settle_loop(turns: int = 5) -> None:
     """Let everything that can go on go on, without letting time pass."""
     for _ in range(turns):
         await asyncio.sleep(0)
+
+
+def holds(flush: Flush, word: str) -> bool:
+    """Whether a row of the flush has this word in its body."""
+    return any(word in row.body for row in flush.rows)
+
+
+async def bodies(store: FaultyStore, task_id: str) -> list[object]:
+    """The messages of the ``log`` events of a tape."""
+    page = await store.read_tape(task_id)
+    return [event.body["message"] for event in page.events if event.type == "log"]

@@ -26,23 +26,13 @@ from tests.memory_stores import (
     Gate,
     TwoLaneStore,
     at_rest,
+    bodies,
+    holds,
     log,
     settle_loop,
     start,
 )
 from tests.virtual_time import in_virtual_time
-
-
-def holds(flush: Flush, word: str) -> bool:
-    """Whether a row of the flush has this word in its body."""
-    return any(word in row.body for row in flush.rows)
-
-
-async def bodies(store: FaultyStore, task_id: str) -> list[object]:
-    """The messages of the ``log`` events of a tape."""
-    page = await store.read_tape(task_id)
-    return [event.body["message"] for event in page.events if event.type == "log"]
-
 
 # --- folding --------------------------------------------------------------------------------------
 

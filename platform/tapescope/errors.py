@@ -253,7 +253,7 @@ class TapeGap(TapescopeError):
         self.task_id, self.expected, self.found = task_id, expected, found
         super().__init__(
             f"The tape of task {task_id} has event {found} where {expected} belongs. "
-            "Run 'tapescope audit'; if retention deleted the task, there is nothing left to follow."
+            "Read the tape again from its start; if the task was deleted, there is no more."
         )
 
 
@@ -313,8 +313,7 @@ class SchemaTooOld(StoreConfigError):
         self.found, self.needed = found, needed
         super().__init__(
             f"The database has schema version {found}; version {needed} is needed. "
-            "Run 'tapescope migrate' as a role that may create tables, or open the store with "
-            "auto_migrate=True."
+            "Open it once with auto_migrate=True, as a role that may create tables."
         )
 
 
@@ -324,8 +323,8 @@ class SchemaForbidden(StoreConfigError):
     def __init__(self, schema: str, why: str) -> None:
         self.schema, self.why = schema, why
         super().__init__(
-            f"The tables of schema {schema!r} cannot be made: {why}. Run 'tapescope migrate' as a role "
-            "that may, or grant this role CREATE."
+            f"The tables of schema {schema!r} cannot be made: {why}. Open the store once as a role "
+            "that may make them, or grant this role CREATE."
         )
 
 
@@ -358,7 +357,7 @@ class StoreRefused(TapescopeError):
         self.why = why
         super().__init__(
             f"The database refused the write: {why}. Trying again will not help; if an invariant "
-            "is named, run 'tapescope audit'."
+            "is named, look at the tape: 'tapescope tape'."
         )
 
 

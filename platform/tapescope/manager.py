@@ -56,7 +56,7 @@ class TaskManager:
       without it, its slot is free, and what it still writes is dropped.
     * ``drain``: how long ``aclose`` lets tasks run on before it cancels them.
     * ``max_zombies``: fenced runners that may go on at once before no task is started any more;
-      as many as ``max_running`` by default.
+      as many as ``max_running`` by default, and at least 10.
     * ``coalesce_progress``: within this time the newest ``progress`` of a phase replaces the one
       before it; 0 stores every one.
 
@@ -80,7 +80,7 @@ class TaskManager:
 
         Raises ``BadSetting``; for a URL ``BadStoreUrl``, ``UnknownStoreScheme``, ``MissingExtra``.
         """
-        max_zombies = max_running if max_zombies is None else max_zombies
+        max_zombies = max(max_running, 10) if max_zombies is None else max_zombies
         _check_count("max_running", max_running)
         _check_count("max_zombies", max_zombies)
         _check_seconds("lease", lease, over_zero=True)

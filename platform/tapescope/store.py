@@ -12,7 +12,6 @@ import contextvars
 import os
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -122,6 +121,8 @@ class TaskStore(StorePrimitives):
         self._commits: GroupCommit | None = None
         self._writers: WeakValueDictionary[tuple[str, int, str], Writer] = WeakValueDictionary()
         self._watcher: asyncio.Task[None] | None = None
+        self._leaving: set[asyncio.Task[None]] = set()
+        """Watchers that were cancelled and still disconnect: the store closes after them."""
         self._pid = os.getpid()
 
     # --- life -------------------------------------------------------------------------------------
@@ -152,11 +153,9 @@ class TaskStore(StorePrimitives):
             await commits.aclose()
         finally:
             self._changes.close()
-            if self._watcher is not None:
-                self._watcher.cancel()
-                with suppress(asyncio.CancelledError):  # it is our own cancel that comes back
-                    await self._watcher
-                self._watcher = None
+            self._interest(False)
+            if self._leaving:
+                await asyncio.wait(self._leaving)
             await self._close()
 
     async def __aenter__(self) -> Self:
@@ -464,7 +463,14 @@ class TaskStore(StorePrimitives):
             )
         elif not wanted and self._watcher is not None:
             self._watcher.cancel()
+            self._leaving.add(self._watcher)
+            self._watcher.add_done_callback(self._watcher_left)
             self._watcher = None
+
+    def _watcher_left(self, watcher: asyncio.Task[None]) -> None:
+        self._leaving.discard(watcher)
+        if not watcher.cancelled():
+            watcher.result()  # it never raises; if it did, the loop's handler must hear of it
 
     async def _tell_owners(self) -> None:
         """Pass on the cancel requests that other processes have recorded for this one's tasks."""

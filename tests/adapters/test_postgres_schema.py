@@ -62,7 +62,7 @@ async def test_missing_schema_is_refused_without_auto_migrate(postgres_url: str)
     """A store that may not migrate says so, makes nothing, and stays closed."""
     store = PostgresStore(postgres_url, auto_migrate=False)
 
-    with pytest.raises(SchemaTooOld, match="tapescope migrate"):
+    with pytest.raises(SchemaTooOld, match="auto_migrate=True"):
         await store.open()
     with pytest.raises(StoreClosed):
         await store.count()

@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 import subprocess
 import sys
+import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -68,6 +69,23 @@ async def test_folder_as_file_is_refused(tmp_path: Path) -> None:
         await SqliteStore(f"sqlite:///{tmp_path}").open()
 
 
+def test_failed_open_leaves_no_thread_that_speaks_to_a_closed_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection that could not be made has ended by the time the caller is told."""
+    spoken: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", spoken.append)
+
+    async def open_a_folder() -> None:
+        with pytest.raises(StoreConfigError):
+            await SqliteStore(f"sqlite:///{tmp_path}").open()
+
+    for _ in range(50):
+        asyncio.run(open_a_folder())
+
+    assert spoken == []
+
+
 async def test_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     """A file of something else is left alone."""
     path = tmp_path / "notes.txt"
@@ -95,7 +113,7 @@ async def test_migration_can_be_left_to_another_role(sqlite_url: str) -> None:
     """auto_migrate=False says what to run, and creates no table."""
     store = SqliteStore(sqlite_url, auto_migrate=False)
 
-    with pytest.raises(SchemaTooOld, match="tapescope migrate"):
+    with pytest.raises(SchemaTooOld, match="auto_migrate=True"):
         await store.open()
 
     with closing(sqlite3.connect(store.path)) as conn:

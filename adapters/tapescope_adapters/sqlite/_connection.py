@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Callable
 from functools import partial
@@ -33,6 +34,13 @@ class Connection(aiosqlite.Connection):
     def __init__(self, connector: Callable[[], sqlite3.Connection]) -> None:
         super().__init__(connector, iter_chunk_size=64)
         self._thread.daemon = True
+
+    async def ended(self) -> None:
+        """Wait for the thread of a connection that could not be made: aiosqlite only tells it to.
+
+        Left alone it would speak to a loop that may be closed by then.
+        """
+        await asyncio.to_thread(self._thread.join)
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run ``work`` in the connection's thread: one hop, however many statements it takes.
@@ -80,6 +88,7 @@ async def connect(path: str, *, synchronous: str, writes: bool) -> Connection:
     try:
         _ = await connection
     except sqlite3.Error as error:
+        await connection.ended()
         raise StoreConfigError(
             f"The SQLite file {path} cannot be opened ({error}). Check that its folder exists and "
             "that this user may write there."
