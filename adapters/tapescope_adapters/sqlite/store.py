@@ -31,8 +31,13 @@ T = TypeVar("T")
 
 _POLL = 0.015
 """Seconds between looks at ``data_version`` while somebody follows or runs something."""
-_CHECKPOINT_EVERY = 2_000
-"""Rows written between checkpoints."""
+_CHECKPOINT_EVERY = 4 * 2**20
+"""Bytes written, roughly, between checkpoints."""
+_CHECKPOINT_BEHIND = 32 * 2**20
+"""Bytes written, roughly, since a checkpoint began, from which a flush waits for its end."""
+_FLUSH_BYTES = 16_384
+_ROW_BYTES = 300
+"""What a commit and a row put into the log besides an event's body, roughly."""
 _WAL_CAP = 8_192
 """Pages in the write-ahead log (32 MiB) from which it is made to start anew."""
 
@@ -77,8 +82,7 @@ class SqliteStore(TaskStore):
         self._reader_conn: Connection | None = None
         self._checkpointer: Connection | None = None
         self._checkpoint: asyncio.Task[None] | None = None
-        self._unchecked = 0
-        self._wal_pages = 0
+        self._unmoved = 0
 
     @property
     def outlives_process(self) -> bool:
@@ -119,18 +123,19 @@ class SqliteStore(TaskStore):
 
     async def _write(self, flush: Flush) -> FlushAnswer:
         assert self._writer_conn is not None
-        if self._wal_pages > 2 * _WAL_CAP and self._checkpoint is not None:
+        if self._unmoved >= _CHECKPOINT_BEHIND and self._checkpoint is not None:
             await asyncio.shield(self._checkpoint)
         answer = await self._writer_conn.run(lambda conn: self._writing.write(conn, flush))
-        self._unchecked += len(flush.rows) + len(flush.creates) + len(flush.claims)
-        if self._unchecked >= _CHECKPOINT_EVERY:
+        rows = len(flush.rows) + len(flush.creates) + len(flush.claims)
+        self._unmoved += _FLUSH_BYTES + _ROW_BYTES * rows + sum(len(row.body) for row in flush.rows)
+        if self._unmoved >= _CHECKPOINT_EVERY:
             self._begin_checkpoint()
         return answer
 
     def _begin_checkpoint(self) -> None:
         under_way = self._checkpoint is not None and not self._checkpoint.done()
         if self._checkpointer is not None and not under_way:
-            self._unchecked = 0
+            self._unmoved = 0
             self._checkpoint = asyncio.get_running_loop().create_task(
                 self._move_wal(self._checkpointer), name="tapescope-checkpoint"
             )
@@ -138,15 +143,13 @@ class SqliteStore(TaskStore):
     async def _move_wal(self, connection: Connection) -> None:
         """Move the log into the file; past the cap, hold writers a moment so it starts anew."""
 
-        def move(conn: sqlite3.Connection) -> int:
+        def move(conn: sqlite3.Connection) -> None:
             _, pages, _ = conn.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
             if pages > _WAL_CAP:  # writers never paused long enough for it to be moved whole
-                busy, _, _ = conn.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
-                return pages if busy else 0
-            return int(pages)
+                conn.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
 
         with suppress(StoreAway):  # a reader or another process holds it: the next flushes try
-            self._wal_pages = await connection.run(move)
+            await connection.run(move)
 
     async def _load(self, task_id: str, attempt: int, owner: str) -> AttemptState | None:
         return await self._reading(
