@@ -105,6 +105,21 @@ async def test_missing_program_fails_its_task(manager: TaskManager) -> None:
     assert failed.value.error.code == "FileNotFoundError"
 
 
+async def test_folder_that_may_not_be_searched_is_no_program(
+    manager: TaskManager, tmp_path: Path
+) -> None:
+    """A missing program is missing, though a folder of PATH cannot be looked into."""
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0)
+    task = await manager.submit(
+        "shell", ShellCommand(["no-such-program-here"], env={"PATH": f"{closed}:/usr/bin"})
+    )
+    with pytest.raises(TaskFailed) as failed:
+        await task.result()
+
+    assert failed.value.error.code == "FileNotFoundError"
+
+
 async def test_cancel_sends_sigterm_to_the_whole_group(manager: TaskManager) -> None:
     """A cancel ends the command and what it started, and both may clean up."""
     script = "trap 'echo goodbye; exit' TERM; sleep 600 & echo $!; wait"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import subprocess
@@ -95,16 +96,23 @@ class Child:
         stdin: int | None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._process = subprocess.Popen(
-            argv,
-            bufsize=0,
-            stdin=stdin,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd=cwd,
-            env=env,
-            start_new_session=True,
-        )
+        try:
+            self._process = subprocess.Popen(
+                argv,
+                bufsize=0,
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                cwd=cwd,
+                env=env,
+                start_new_session=True,
+            )
+        except PermissionError as error:
+            if _is_in_path(argv[0], env):
+                raise
+            # a folder of PATH that may not be searched is no program that may not be run
+            why = os.strerror(errno.ENOENT)
+            raise FileNotFoundError(errno.ENOENT, why, argv[0]) from error
         assert self._process.stdout is not None
         assert self._process.stderr is not None
         self.stdout = PipeReader(self._process.stdout)
@@ -172,3 +180,11 @@ class Child:
     def _end(self, status: int) -> None:
         if not self.ended.done():
             self.ended.set_result(status)
+
+
+def _is_in_path(program: str, env: Mapping[str, str] | None) -> bool:
+    """Whether there is a file of this name to run, as a shell would look for it."""
+    if os.sep in program:
+        return True
+    folders = os.get_exec_path(env)
+    return any(os.path.exists(os.path.join(folder, program)) for folder in folders)

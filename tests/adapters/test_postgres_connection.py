@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 from pathlib import Path
 from uuid import uuid4
@@ -271,3 +272,16 @@ async def test_bad_page_mark_is_refused(postgres_url: str) -> None:
     async with PostgresStore(postgres_url) as store:
         with pytest.raises(BadSetting, match="before"):
             await store.list(before="yesterday")
+
+
+async def test_reads_that_outlast_the_store_leave_no_connection(postgres_url: str) -> None:
+    """A query that is under way when the store is closed ends, and its connection with it."""
+    store = await PostgresStore(postgres_url).open()
+    reads = [asyncio.create_task(store.count()) for _ in range(4)]
+    await asyncio.sleep(0)  # each has taken its turn, and waits for the server
+
+    await store.aclose()
+    await asyncio.gather(*reads, return_exceptions=True)
+    reads.clear()
+
+    gc.collect()  # a connection that nobody closed warns here, and a warning is an error

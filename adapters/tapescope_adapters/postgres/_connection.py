@@ -112,6 +112,9 @@ class Connector:
             except DRIVER_ERRORS as error:
                 conn.terminate()
                 raise StoreAway(str(error)) from error
+            except BaseException:
+                conn.terminate()  # cancelled: nobody else knows of it
+                raise
         return conn
 
     async def connect(self, *, writes: bool = False) -> Connection:
@@ -201,6 +204,7 @@ class Reader:
         self._connector = connector
         self._turns = asyncio.Semaphore(_READERS)
         self._idle: list[Connection] = []
+        self._closed = False
 
     async def fetch(self, sql: str, *arguments: Any) -> list[asyncpg.Record]:
         """The rows of a query. Raises ``StoreAway``, ``StoreRefused``."""
@@ -228,11 +232,15 @@ class Reader:
         return await self._connector.connect()
 
     def give(self, conn: Connection) -> None:
-        """Keep a sound connection for the next query."""
-        self._idle.append(conn)
+        """Keep a sound connection for the next query, if there will be one."""
+        if self._closed:
+            conn.terminate()  # its query outlasted the store
+        else:
+            self._idle.append(conn)
 
     async def aclose(self) -> None:
-        """Take leave of the server."""
+        """Take leave of the server; a connection that is in use goes when its query has ended."""
+        self._closed = True
         idle, self._idle = self._idle, []
         for conn in idle:
             await _close(conn)

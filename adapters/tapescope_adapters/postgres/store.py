@@ -99,6 +99,7 @@ class PostgresStore(TaskStore):
     async def _open(self) -> None:
         # Flush numbers begin anew when a store is opened again, so its lanes need new names.
         self._session = uuid.uuid4().hex
+        self._reader = Reader(self._connector)
         conn = await self._connector.log_in()
         try:
             await migrate(conn, self._connector.address.schema, auto=self._auto_migrate)
