@@ -119,7 +119,11 @@ class SqliteStore(TaskStore):
 
     async def _write(self, flush: Flush) -> FlushAnswer:
         assert self._writer_conn is not None
-        if self._wal_pages > 2 * _WAL_CAP and self._checkpoint is not None:
+        if self._checkpoint is not None and (
+            self._wal_pages > 2 * _WAL_CAP or self._unchecked > _CHECKPOINT_EVERY // 2
+        ):
+            # The checkpoint that is under way falls behind: the log must not outgrow it. (Where
+            # none is under way this waits for nothing.)
             await asyncio.shield(self._checkpoint)
         answer = await self._writer_conn.run(lambda conn: self._writing.write(conn, flush))
         self._unchecked += len(flush.rows) + len(flush.creates) + len(flush.claims)
