@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import os
-import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -111,7 +110,7 @@ class TaskStore(StorePrimitives):
         self.clock = clock or Clock()
         self.limits = limits or StoreLimits()
         self.patience = patience
-        self.instance = uuid.uuid4().hex
+        self.instance = os.urandom(16).hex()
         self.meter: StoreMeter = self.telemetry.store(self.adapter)
         self._changes = Changes(self._interest)
         self._books = Books(
