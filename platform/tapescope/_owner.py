@@ -18,7 +18,8 @@ def name_owner() -> str:
 def _read_start_time(pid: int) -> int:
     """When the process began: in clock ticks since boot where Linux tells, else now, in seconds."""
     try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:  # noqa: PTH123  # pathlib is slow to import
+        # Not pathlib, which is slow to import.
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
             stat = file.read()
     except OSError:
         return int(time.time())

@@ -36,9 +36,9 @@ _CHECKPOINT_EVERY = 2_000
 _BATCH = 1_024
 """Calls and events in one flush where the caller sets no limits.
 
-More than where a second lane takes the rest meanwhile: with one writer, half the flushes are half the
-waits for the disk. Measured with 1,000 tasks, in turn: 256 a flush 28,000 events a second, 512 36,000,
-1,024 42,000.
+More than where a second lane takes the rest meanwhile: there is one writer, and half the flushes
+are half the waits for the disk. 1,000 tasks, measured in turn: 28,000 events a second with 256 a
+flush, 36,000 with 512, 42,000 with 1,024.
 """
 _WAL_CAP = 8_192
 """Pages in the write-ahead log (32 MiB) from which it is made to start anew."""
