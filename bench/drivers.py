@@ -87,6 +87,24 @@ async def postgres_rate(dsn: str, tasks: int, batch: int, total: int) -> float:
         await connection.close()
 
 
+async def drop_guards(url: str, dsn: str | None) -> None:
+    """Take the guards off a store's events, for the price of having them."""
+    if dsn is None:
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as conn:
+            found = conn.execute(
+                "SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'events'"
+            )
+            for (name,) in found.fetchall():
+                conn.execute(f"DROP TRIGGER {name}")
+        return
+    schema = url.partition("schema=")[2]
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute(f'ALTER TABLE "{schema}".events DISABLE TRIGGER USER')
+    finally:
+        await connection.close()
+
+
 def measure(url: str, folder: Path, dsn: str | None, tasks: int, total: int) -> float:
     """The driver's rate for the store at ``url``, as many rows a commit as there are tasks."""
     if dsn is None:

@@ -7,13 +7,21 @@ import gc
 import os
 import time
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import psutil
 
 from bench.drivers import BODY
-from tapescope import NewEvent, NewTask, TaskHandle, TaskManager, TaskStore, find_store
+from tapescope import (
+    NewEvent,
+    NewTask,
+    Reporter,
+    TaskHandle,
+    TaskManager,
+    TaskStore,
+    find_store,
+)
 from tapescope.store import new_task_id
 from tapescope.tasks import Claim
 
@@ -36,10 +44,14 @@ async def _claims(store: TaskStore, tasks: int) -> list[Claim]:
     return [claim for claim in claims if claim is not None]
 
 
-async def append_rate(url: str, tasks: int, total: int) -> float:
+async def append_rate(
+    url: str, tasks: int, total: int, prepare: Callable[[], Awaitable[None]] | None = None
+) -> float:
     """Events a second, each awaited until it is durable, by so many tasks at once."""
     async with _opened(url) as store:
         claims = await _claims(store, tasks)
+        if prepare is not None:
+            await prepare()
 
         async def report(claim: Claim) -> None:
             for _ in range(total // tasks):
@@ -48,6 +60,43 @@ async def append_rate(url: str, tasks: int, total: int) -> float:
         begun = time.perf_counter()
         await asyncio.gather(*map(report, claims))
         return (total // tasks * tasks) / (time.perf_counter() - begun)
+
+
+async def append_times(url: str, tasks: int, total: int) -> list[float]:
+    """Seconds from each offer to its acknowledgement, with so many tasks at once."""
+    took: list[float] = []
+    async with _opened(url) as store:
+
+        async def report(claim: Claim) -> None:
+            for _ in range(total // tasks):
+                begun = time.perf_counter()
+                await store.append(claim.attempt, [NewEvent("log", _MESSAGE)])
+                took.append(time.perf_counter() - begun)
+
+        await asyncio.gather(*map(report, await _claims(store, tasks)))
+    return took
+
+
+async def follow_times(url: str, total: int) -> list[float]:
+    """Seconds from an offer to its event at a follower of this process, one at a time."""
+    took: list[float] = []
+    offered: list[float] = []
+
+    async def report(reporter: Reporter) -> None:
+        for _ in range(total):
+            seen.clear()
+            offered.append(time.perf_counter())
+            await reporter.emit("log.line", _MESSAGE)
+            await seen.wait()
+
+    seen = asyncio.Event()
+    async with TaskManager(url) as manager:
+        handle = await manager.submit("bench", report)
+        async for event in handle.follow():
+            if event.type == "log.line":
+                took.append(time.perf_counter() - offered[-1])
+                seen.set()
+    return took
 
 
 async def _nothing(report: object) -> None:

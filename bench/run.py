@@ -11,14 +11,18 @@ import statistics
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
+from typing import Final
 
 from rich.console import Console
 from rich.table import Table
 
 from bench import rates
-from bench.drivers import measure
+from bench.drivers import drop_guards, measure
 from tests.services import Postgres, running_postgres
+
+PARTS: Final = ["events", "guards", "latency", "tasks", "memory"]
 
 
 def _median(rounds: int, measured: Callable[[], float]) -> float:
@@ -64,6 +68,38 @@ class Bench:
             )
         self._console.print(table)
 
+    def guards(self, store: str) -> None:
+        """What the triggers on events cost: the same appends with and without them, in turn."""
+        dsn = self._server.dsn if self._server is not None and store == "postgresql" else None
+        events = max(100, int(30_000 * self._scale))
+        on: list[float] = []
+        off: list[float] = []
+        for _ in range(self._rounds):
+            on.append(asyncio.run(rates.append_rate(self._url(store), 100, events)))
+            url = self._url(store)
+            without = partial(drop_guards, url, dsn)
+            off.append(asyncio.run(rates.append_rate(url, 100, events, without)))
+        price = 1 - statistics.median(a / b for a, b in zip(on, off, strict=True))
+        self._console.print(
+            f"guards, {store}, 100 at once: {statistics.median(on):,.0f} events/s on, "
+            f"{statistics.median(off):,.0f} off: they cost {price:.0%}"
+        )
+
+    def latency(self, store: str) -> None:
+        """How long an append takes among 100 tasks, and until a follower has it when idle."""
+        events = max(1_000, int(20_000 * self._scale))
+        took = asyncio.run(rates.append_times(self._url(store), 100, events))
+        self._tell_times(f"append, {store}, 100 at once", took)
+        took = asyncio.run(rates.follow_times(self._url(store), max(100, int(2_000 * self._scale))))
+        self._tell_times(f"append to follower, {store}, idle", took)
+
+    def _tell_times(self, what: str, took: list[float]) -> None:
+        cuts = statistics.quantiles(took, n=100)
+        p50, p99 = cuts[49] * 1e3, cuts[98] * 1e3
+        self._console.print(
+            f"{what}: p50 {p50:.2f} ms, p99 {p99:.2f} ms, p99 / p50 {p99 / p50:.1f}"
+        )
+
     def tasks(self, store: str) -> None:
         """No-op tasks a second, end to end."""
         count = max(100, int(5_000 * self._scale))
@@ -87,7 +123,7 @@ def main() -> None:
     parser.add_argument("--store", choices=["sqlite", "postgresql", "all"], default="all")
     parser.add_argument("--rounds", type=int, default=3, help="of each rate; the median counts")
     parser.add_argument("--scale", type=float, default=1.0, help="of the amounts of work")
-    parser.add_argument("--only", choices=["events", "tasks", "memory"], action="append")
+    parser.add_argument("--only", choices=PARTS, action="append")
     chosen = parser.parse_args()
     stores = ["sqlite", "postgresql"] if chosen.store == "all" else [chosen.store]
     with ExitStack() as stack:
@@ -95,7 +131,7 @@ def main() -> None:
         server = stack.enter_context(running_postgres()) if "postgresql" in stores else None
         bench = Bench(folder, server, chosen.rounds, chosen.scale)
         for store in stores:
-            for part in chosen.only or ["events", "tasks", "memory"]:
+            for part in chosen.only or PARTS:
                 getattr(bench, part)(store)
 
 

@@ -157,6 +157,11 @@ class Changes:
                 {"message": f"a cancel listener of {owner} failed", "exception": error}
             )
 
+    @property
+    def any_follower(self) -> bool:
+        """Whether ``follows`` is true of any task."""
+        return bool(self._of_all or self._by_task)
+
     def follows(self, task_id: str) -> bool:
         """Whether somebody would be told of this task's commits."""
         return bool(self._of_all) or task_id in self._by_task

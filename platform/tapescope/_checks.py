@@ -5,12 +5,10 @@ Refused input is no drop: the caller gets an error, and nothing is written.
 
 from __future__ import annotations
 
-import uuid
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import uuid_utils
+from typing import Any, Final
 
 from tapescope._json import decode, encode
 from tapescope.errors import (
@@ -21,7 +19,7 @@ from tapescope.errors import (
     NotJson,
 )
 from tapescope.flush import CreateRow
-from tapescope.tasks import NewTask, Task, TaskStatus, is_op
+from tapescope.tasks import NewTask, is_op
 
 __all__ = [
     "StoreLimits",
@@ -33,17 +31,19 @@ __all__ = [
 ]
 
 
+_TASK_ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
 def new_task_id() -> str:
     """A fresh task id: a UUIDv7, so ids sort by the time they were made."""
+    import uuid_utils  # a bare import of tapescope does without it
+
     return str(uuid_utils.uuid7())
 
 
 def is_task_id(text: str) -> bool:
     """Whether ``text`` is a UUID in its usual lower-case form."""
-    try:
-        return str(uuid.UUID(text)) == text
-    except ValueError:
-        return False
+    return _TASK_ID.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +80,8 @@ def check_page_size(limit: int) -> None:
         raise BadSetting("limit", limit, "between 1 and 10,000")
 
 
-def check_new_task(new: NewTask, limits: StoreLimits) -> tuple[CreateRow, Task]:
-    """The row to insert, and the pending task it will be once the store says when.
+def check_new_task(new: NewTask, limits: StoreLimits) -> tuple[CreateRow, Mapping[str, Any]]:
+    """The row to insert, and the params as every reader of the row will see them.
 
     Raises ``BadOp``, ``BadParams``, ``BadSetting``.
     """
@@ -93,17 +93,18 @@ def check_new_task(new: NewTask, limits: StoreLimits) -> tuple[CreateRow, Task]:
         raise BadSetting("timeout", new.timeout, "a number of seconds over 0, or None")
     if new.retries < 0:
         raise BadSetting("retries", new.retries, "0 or more")
-    try:
-        encode(new.idempotency_key, "idempotency_key")
-    except NotJson as error:
-        raise BadSetting("idempotency_key", new.idempotency_key, "text without NUL") from error
+    if new.idempotency_key is not None:
+        try:
+            encode(new.idempotency_key, "idempotency_key")
+        except NotJson as error:
+            raise BadSetting("idempotency_key", new.idempotency_key, "text without NUL") from error
     if not isinstance(new.params, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]  # untyped callers
         raise BadParams(f"it is a {type(new.params).__name__}")
     try:
         params = encode(new.params, "params")
     except NotJson as error:
         raise BadParams(error.why) from error
-    if len(params.encode()) > limits.params_bytes:
+    if len(params) * 4 > limits.params_bytes and len(params.encode()) > limits.params_bytes:
         raise BadParams(f"over {limits.params_bytes:,} bytes")
     row = CreateRow(
         new.task_id,
@@ -115,23 +116,4 @@ def check_new_task(new: NewTask, limits: StoreLimits) -> tuple[CreateRow, Task]:
         new.traceparent,
         new.run_at,
     )
-    task = Task(
-        task_id=new.task_id,
-        op=new.op,
-        params=decode(params),
-        status=TaskStatus.PENDING,
-        attempt=0,
-        owner=None,
-        created_at=0,
-        run_at=0,
-        claimed_at=None,
-        finished_at=None,
-        lease_expires_at=None,
-        timeout=new.timeout,
-        retries=new.retries,
-        idempotency_key=new.idempotency_key,
-        traceparent=new.traceparent,
-        cancel=None,
-        error_code=None,
-    )
-    return row, task
+    return row, decode(params)

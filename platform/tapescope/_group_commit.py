@@ -154,7 +154,7 @@ class GroupCommit:
     def _requeue(self, call: Call) -> None:
         if isinstance(call, CreateCall):
             self._creates.append(call)
-        elif isinstance(call, ClaimCall | CancelCall):
+        elif isinstance(call, ClaimCall) or isinstance(call, CancelCall):  # noqa: SIM101  # a union is made anew each time
             self._urgent.append(call)
 
     def _list(self, writer: Writer, *, urgent: bool) -> None:
@@ -227,6 +227,10 @@ class GroupCommit:
         if writer.busy or not writer.queue:
             return 0
         writer.busy = True
+        if len(writer.queue) == 1:  # nearly always
+            taken += writer.queue
+            writer.flying = writer.queue.pop().size
+            return writer.flying
         size = count = 0
         for call in writer.queue:
             count += 1
@@ -272,13 +276,12 @@ class GroupCommit:
 
     async def _commit(self, lane: str, calls: Sequence[Call]) -> None:
         """Write these calls; every one of them is answered, or parked, when this returns."""
-        calls = self._hold(calls)
         while calls:
             answer: FlushAnswer | None = None
             try:
                 await self._learn_tails(calls)
                 batch = self._build(lane, calls)
-                answer = await self._write(batch.flush, min(call.since for call in calls))
+                answer = await self._write(batch.flush, calls)
                 settle(self._books, batch, answer)
             except (FlushRefused, FlushBlocked) as error:
                 await self._split(lane, calls, error)
@@ -295,20 +298,22 @@ class GroupCommit:
 
     async def _learn_tails(self, calls: Iterable[Call]) -> None:
         for call in calls:
-            if isinstance(call, EventsCall) and call.writer.key is None:
-                writer = call.writer
-                state = await self._load(writer, call.since)
-                if state is None:
-                    writer.key = 0
-                else:
-                    writer.key, writer.op, writer.tail = state.key, state.op, state.last_seq
-                    writer.offers = max(writer.offers, state.last_offer)
+            if not isinstance(call, EventsCall) or call.writer.key is not None:
+                continue
+            writer = call.writer
+            state = await self._load(writer, call.since)
+            if state is None:
+                writer.key = 0
+            else:
+                writer.key, writer.op, writer.tail = state.key, state.op, state.last_seq
+                writer.offers = max(writer.offers, state.last_offer)
 
     def _build(self, lane: str, calls: Iterable[Call]) -> Batch:
         self._numbers[lane] += 1
         flush = Flush(lane, self._numbers[lane])
         batch = Batch(flush)
-        rows, writers = flush.rows, flush.writers
+        rows, writers, spans = flush.rows, flush.writers, batch.spans
+        make_row, make_span = EventRow._make, Span._make  # faster than the calls they stand for
         tails: dict[Writer, int] = {}
         for call in calls:
             if isinstance(call, EventsCall):
@@ -320,11 +325,11 @@ class GroupCommit:
                 for type_, body, ts in call.events:
                     seq += 1
                     offer += 1
-                    rows.append(EventRow(key, seq, attempt, offer, type_, ts, body, owner))
+                    rows.append(make_row((key, seq, attempt, offer, type_, ts, body, owner)))
                     writers.append(writer)
                 writer.offers = offer
                 tails[writer] = seq
-                batch.spans.append(Span(call, start, len(rows)))
+                spans.append(make_span((call, start, len(rows))))
             elif isinstance(call, CreateCall):
                 flush.creates.append(call.row)
                 batch.creates.append(call)
@@ -336,7 +341,7 @@ class GroupCommit:
                 batch.cancels.append(call)
         return batch
 
-    async def _write(self, flush: Flush, since: float) -> FlushAnswer:
+    async def _write(self, flush: Flush, calls: Iterable[Call]) -> FlushAnswer:
         """Write a flush, again and unchanged while the store is away or its fate is unknown.
 
         Raises ``StoreUnavailable`` (nothing was written) once the oldest call has waited as long as
@@ -344,7 +349,7 @@ class GroupCommit:
         that is blocked, perhaps by the first try itself, tells nothing of the fate.
         """
         books = self._books
-        deadline = since + books.patience
+        deadline: float | None = None
         unknown = False
         backoff = Backoff()
         while True:
@@ -356,6 +361,8 @@ class GroupCommit:
                 if isinstance(error, FateUnknown) and not unknown:
                     unknown, deadline = True, books.clock.monotonic() + books.patience
                 cause = error
+            if deadline is None:
+                deadline = min(call.since for call in calls) + books.patience
             left = deadline - books.clock.monotonic()
             if left <= 0:
                 if unknown:
@@ -370,8 +377,8 @@ class GroupCommit:
     ) -> None:
         if len(calls) > 1:
             middle = len(calls) // 2
-            await self._commit(lane, calls[:middle])
-            await self._commit(lane, calls[middle:])
+            await self._commit(lane, self._hold(calls[:middle]))
+            await self._commit(lane, self._hold(calls[middle:]))
             return
         (call,) = calls
         if isinstance(error, FlushBlocked):

@@ -47,7 +47,8 @@ def _refuse_what_json_lacks(value: Any, what: str) -> None:
             if "\0" in part:
                 raise NotJson(what, "it holds a NUL character, which a store cannot keep")
         elif isinstance(part, Mapping):
-            for key, inner in cast("Mapping[object, object]", part).items():
-                waiting += (key, inner)
+            members = cast("Mapping[object, object]", part)
+            waiting += members
+            waiting += members.values()
         elif isinstance(part, list | tuple):
             waiting += cast("list[object]", part)

@@ -414,11 +414,7 @@ class Run:
 
     def _enter(self, state: str | None) -> None:
         """Count the task in its new state and no longer in the old one."""
-        meter, op = self._host.telemetry.tasks, self.task.op
-        if self._state is not None:
-            meter.active(op, self._state, -1)
-        if state is not None:
-            meter.active(op, state, 1)
+        self._host.telemetry.tasks.moved(self.task.op, self._state, state)
         self._state = state
 
     def _arm(self, seconds: float | None, then: Callable[[], None]) -> None:

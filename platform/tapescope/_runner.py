@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any
 
 from tapescope.errors import BadRunner
@@ -33,6 +34,8 @@ def resolve_runner(runner: object) -> Runner:
     wrapper that names one as its ``__wrapped__``, run in the loop; other functions in a thread.
     Raises ``BadRunner`` for what is no function: a class, a generator, what cannot be called.
     """
+    if type(runner) is FunctionType and runner.__code__.co_flags & inspect.CO_COROUTINE:
+        return Runner(runner, in_thread=False)  # the usual case, told without a dozen questions
     if not callable(runner):
         raise BadRunner(runner, "it is not callable")
     if inspect.isclass(runner):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from operator import itemgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tapescope._calls import (
     Appended,
@@ -32,6 +32,7 @@ from tapescope.flush import (
     RefusedRow,
 )
 from tapescope.tape import FINAL, TASK_STARTED, DropReason, Event, Outcome
+from tapescope.tasks import Task, TaskStatus
 from tapescope_telemetry import TAPE_OPEN, error_type_of
 
 if TYPE_CHECKING:
@@ -57,8 +58,7 @@ class Books:
     changes: Changes
 
 
-@dataclass(slots=True)
-class Span:
+class Span(NamedTuple):
     """A call of a flush and the event rows that are its own."""
 
     call: EventsCall
@@ -108,12 +108,35 @@ def _settle_create(books: Books, call: CreateCall, answer: FlushAnswer, place: i
     if found is None:
         books.tasks.submitted(row.op)
         due = answer.now if row.run_at is None else row.run_at
-        created = replace(call.task, created_at=answer.now, run_at=due, key=answer.keys[place])
-        call.answer((created, True))
+        call.answer((_pending(call, answer.now, due, answer.keys[place]), True))
     elif found.task_id == row.task_id or found.params == decode(row.params):
         call.answer((found, False))
     else:
         call.reject(IdempotencyConflict(found.op, found.idempotency_key or "", found.task_id))
+
+
+def _pending(call: CreateCall, now: int, due: int, key: int) -> Task:
+    row: CreateRow = call.row
+    return Task(
+        task_id=row.task_id,
+        op=row.op,
+        params=call.params,
+        status=TaskStatus.PENDING,
+        attempt=0,
+        owner=None,
+        created_at=now,
+        run_at=due,
+        claimed_at=None,
+        finished_at=None,
+        lease_expires_at=None,
+        timeout=row.timeout,
+        retries=row.retries,
+        idempotency_key=row.idempotency_key,
+        traceparent=row.traceparent,
+        cancel=None,
+        error_code=None,
+        key=key,
+    )
 
 
 def _settle_claim(books: Books, call: ClaimCall, won: ClaimAnswer | None) -> None:
@@ -141,19 +164,21 @@ def _settle_rows(books: Books, batch: Batch, answer: FlushAnswer) -> None:
         stored = Counter(row.type for place, row in enumerate(rows) if place not in refused)
     for type_, count in stored.items():
         books.meter.ledger.store(type_, count)
+    followed = books.changes.any_follower
     for span in batch.spans:
-        met = refused.get(span.start)
+        met = refused.get(span.start) if refused else None
         if met is None:
-            _settle_stored(books, batch.flush, span)
+            _settle_stored(books, batch.flush, span, followed)
         else:
             _settle_refused(books, span, met)
 
 
-def _settle_stored(books: Books, flush: Flush, span: Span) -> None:
-    call, writer = span.call, span.call.writer
+def _settle_stored(books: Books, flush: Flush, span: Span, followed: bool) -> None:
+    call = span.call
+    writer = call.writer
     first = writer.tail + 1
     writer.tail += span.stop - span.start
-    if books.changes.follows(writer.task_id):
+    if followed and books.changes.follows(writer.task_id):
         events = tuple(
             Event(row.seq, row.type, row.ts, row.attempt, decode(row.body))
             for row in flush.rows[span.start : span.stop]

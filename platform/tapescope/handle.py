@@ -47,8 +47,11 @@ class TaskHandle:
         ``timeout`` seconds, and ``StoreUnavailable`` when the end of the run could not be written.
         To stop waiting, or to be cancelled while waiting, does nothing to the task.
         """
-        async with asyncio.timeout(timeout):
+        if timeout is None:
             final = await self._await_final()
+        else:
+            async with asyncio.timeout(timeout):
+                final = await self._await_final()
         if final.outcome is Outcome.SUCCEEDED:
             return final.result
         if final.outcome is Outcome.CANCELLED and final.cancel is not None:

@@ -26,6 +26,7 @@ from opentelemetry.trace import (
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from tapescope_telemetry.failures import FailureMarker
+from tapescope_telemetry.instruments import NO_CONTEXT
 from tapescope_telemetry.names import OTHER, RUN, SUBMIT, Attribute
 
 __all__ = ["RunSpan", "SubmitSpan", "format_traceparent", "parse_traceparent", "start_run"]
@@ -127,7 +128,7 @@ class RunSpan:
         self._failures = failures
         self._lock = threading.Lock()
         self._ended = False
-        self.context: Final = set_span_in_context(span, Context())
+        self.context: Final = set_span_in_context(span, Context()) if own.is_valid else NO_CONTEXT
         """Holds this span and nothing else: no baggage, nothing of the submitter's."""
         self.trace_id: Final = format_trace_id(own.trace_id) if own.is_valid else None
         self.span_id: Final = format_span_id(own.span_id) if own.is_valid else None

@@ -143,7 +143,7 @@ class StoreMeter:
         on = self._on
         error = None if error_type is None else on.caps.error_types(error_type)
         labels = on.operation_labels(name, self.adapter, error)
-        on.operation.record(max(0.0, seconds), labels, context)
+        on.operation.record(seconds if seconds > 0 else 0.0, labels, context)
 
     def flush(self, size: int) -> None:
         """Record the number of events that one transaction wrote."""

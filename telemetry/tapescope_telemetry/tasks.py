@@ -89,6 +89,14 @@ class TaskMeter:
         """A task entered (+1) or left (-1) a state: ``pending``, ``running``, ``cancelling``."""
         self._active.add(n, self._label(op), state)
 
+    def moved(self, op: str, left: str | None, entered: str | None) -> None:
+        """A task left one state for another; ``None``: it is new, or gone."""
+        label = self._label(op)
+        if left is not None:
+            self._active.add(-1, label, left)
+        if entered is not None:
+            self._active.add(1, label, entered)
+
     def limit(self, n: int) -> None:
         """The number of tasks that may run at once rose or fell by ``n``."""
         self._limit.add(n)

@@ -38,6 +38,13 @@ _CHECKPOINT_BEHIND = 32 * 2**20
 _FLUSH_BYTES = 16_384
 _ROW_BYTES = 300
 """What a commit and a row put into the log besides an event's body, roughly."""
+_BATCH = 1_024
+"""Calls and events in one flush where the caller sets no limits.
+
+More than where a second lane takes the rest meanwhile: there is one writer, and half the flushes
+are half the waits for the disk. 1,000 tasks, measured in turn: 28,000 events a second with 256 a
+flush, 36,000 with 512, 42,000 with 1,024.
+"""
 _WAL_CAP = 8_192
 """Pages in the write-ahead log (32 MiB) from which it is made to start anew."""
 
@@ -71,7 +78,7 @@ class SqliteStore(TaskStore):
             name=f"sqlite:///{self.path}",
             telemetry=telemetry,
             clock=clock,
-            limits=limits,
+            limits=limits or StoreLimits(batch=_BATCH),
             patience=patience,
         )
         self._auto_migrate = auto_migrate
