@@ -1,7 +1,7 @@
 """The audit: whether the tapes in a store keep the invariants, and what is wrong where they do not.
 
-The database's guards let none of these come about. The audit is for what goes round them: a restored
-backup, a hand in the tables, a bug of ours, a broken disk.
+The database's guards let none of these come about. The audit is for what goes round them: a
+restored backup, a hand in the tables, a bug of ours, a broken disk.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ def audit_tapes(
         print_json(audit_shape(report))
     else:
         _print(report.violations, terminal=terminal)
-        print_line(f"{report.checked:,} tapes checked, {len(report.violations):,} violations")
+        print_line(f"tapes checked: {report.checked:,}; violations: {len(report.violations):,}")
     return EXIT_VIOLATION if report.violations else 0
 
 

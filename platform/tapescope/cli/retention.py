@@ -52,7 +52,7 @@ def prune_store(
 
     pruned = asyncio.run(prune())
     what = "late events" if quarantine else "tasks with their tapes"
-    print_line(f"{pruned:,} {what} {'would be deleted' if dry_run else 'deleted'}")
+    print_line(f"{what} {'that would be deleted' if dry_run else 'deleted'}: {pruned:,}")
 
 
 def migrate_store(url: str, *, check: bool) -> int:
@@ -68,7 +68,7 @@ def migrate_store(url: str, *, check: bool) -> int:
             raise SchemaTooNew(before.found, before.known)
         if check:
             missing = before.known - before.found
-            ahead = f"{missing} migrations are missing" if missing else "up to date"
+            ahead = f"migrations missing: {missing}" if missing else "up to date"
             print_line(f"schema version {before.found} of {before.known}: {ahead}")
             return 1 if missing else 0
         async with store:
