@@ -18,6 +18,12 @@ from tapescope._checks import (
 from tapescope._stores import (
     find_store,
 )
+from tapescope.audit import (
+    AuditPage,
+    AuditReport,
+    AuditRule,
+    Violation,
+)
 from tapescope.errors import (
     BadEvent,
     BadEventType,
@@ -96,6 +102,9 @@ from tapescope_telemetry import (
 
 __all__ = [
     "Appended",
+    "AuditPage",
+    "AuditReport",
+    "AuditRule",
     "BadEvent",
     "BadEventType",
     "BadOp",
@@ -156,6 +165,7 @@ __all__ = [
     "UnknownStoreScheme",
     "UnknownTask",
     "UsedAfterFork",
+    "Violation",
     "__version__",
     "find_store",
 ]

@@ -17,6 +17,7 @@ from tapescope._owner import name_owner
 from tapescope._pool import RunPool
 from tapescope._runner import Runner, resolve_runner
 from tapescope._stores import find_store
+from tapescope.audit import AUDIT_GRACE, AuditReport, audit_store
 from tapescope.errors import BadOp, BadSetting, ManagerClosed, TapescopeError, UsedAfterFork
 from tapescope.handle import TaskHandle
 from tapescope.store import TaskStore
@@ -237,6 +238,13 @@ class TaskManager:
         """A page of the late events of one task, or of all."""
         self._check_process()
         return await self.store.read_quarantine(task_id, after=after, limit=limit)
+
+    async def audit(
+        self, *, grace: float = AUDIT_GRACE, rows_per_second: float | None = None
+    ) -> AuditReport:
+        """Check every tape of the store; see ``tapescope.audit.audit_store``."""
+        self._check_process()
+        return await audit_store(self.store, grace=grace, rows_per_second=rows_per_second)
 
     # --- the steps of the above -------------------------------------------------------------------
 

@@ -7,10 +7,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from tapescope.audit import AuditReport
 from tapescope.tape import DroppedEvent, Event, TapePage, moment
 from tapescope.tasks import CancelRequest, Task, TaskPage
 
-__all__ = ["drop_shape", "event_shape", "list_shape", "tape_shape", "task_shape", "time_shape"]
+__all__ = [
+    "audit_shape",
+    "drop_shape",
+    "event_shape",
+    "list_shape",
+    "tape_shape",
+    "task_shape",
+    "time_shape",
+]
 
 
 def time_shape(microseconds: int) -> str:
@@ -79,6 +88,17 @@ def drop_shape(drop: DroppedEvent) -> dict[str, Any]:
         "late_s": drop.late_s,
         "trace_id": drop.trace_id,
         "body": drop.body,
+    }
+
+
+def audit_shape(report: AuditReport) -> dict[str, Any]:
+    """What an audit found."""
+    return {
+        "checked": report.checked,
+        "violations": [
+            {"rule": found.rule.value, "task_id": found.task_id, "detail": found.detail}
+            for found in report.violations
+        ],
     }
 
 

@@ -57,7 +57,6 @@ from tapescope.flush import (
     ClaimRow,
     StoreAway,
 )
-from tapescope.primitives import StorePrimitives
 from tapescope.tape import (
     FINAL,
     RESERVED_EVENT_TYPES,
@@ -77,6 +76,7 @@ from tapescope.tasks import (
     TaskPage,
     TaskStatus,
 )
+from tapescope.upkeep import StoreUpkeep
 from tapescope_telemetry import StoreMeter, Telemetry, error_type_of
 
 __all__ = ["StoreLimits", "TaskStore", "new_task_id"]
@@ -84,7 +84,7 @@ __all__ = ["StoreLimits", "TaskStore", "new_task_id"]
 T = TypeVar("T")
 
 
-class TaskStore(StorePrimitives):
+class TaskStore(StoreUpkeep):
     """Where tasks and their tapes are kept. Use it inside ``async with``, or ``open`` and
     ``aclose``.
 

@@ -11,6 +11,10 @@ from typing import Final, Literal
 
 __all__ = [
     "ACTIVE",
+    "AUDIT_CHECKED",
+    "AUDIT_LAST_SUCCESS",
+    "AUDIT_RULES",
+    "AUDIT_VIOLATIONS",
     "CANCEL_DURATION",
     "CANCEL_OVERRUN",
     "CANCEL_REQUESTS",
@@ -61,6 +65,10 @@ TAPE_UNKNOWN: Final = "unknown"
 
 OUTCOMES: Final = ("succeeded", "failed", "cancelled")
 STATES: Final = ("pending", "running", "cancelling")
+AUDIT_RULES: Final = (
+    *("missing_final", "final_not_last", "multiple_final", "sequence_gap"),
+    *("outcome_mismatch", "stuck_running", "dropped_count_mismatch"),
+)
 KNOWN_EVENT_TYPES: Final = ("task_started", "progress", "log", "partial", "attempt_failed", "final")
 KNOWN_CANCEL_REASONS: Final = ("user", "shutdown", "superseded")
 KNOWN_ERROR_TYPES: Final = ("timeout", "bad_result", "unrequested_cancel", "worker_lost")
@@ -88,6 +96,7 @@ class Attribute:
     TAPE_OUTCOME: Final = "tapescope.tape.outcome"
     EVENT_TYPE: Final = "tapescope.event.type"
     DROP_REASON: Final = "tapescope.drop.reason"
+    AUDIT_RULE: Final = "tapescope.audit.rule"
     ADAPTER: Final = "tapescope.store.adapter"
     OPERATION: Final = "tapescope.store.operation"
     SUBSCRIBER_KIND: Final = "tapescope.subscriber.kind"
@@ -273,6 +282,29 @@ TAPE_LENGTH: Final = MetricRow(
     (_A.ADAPTER,),
     boundaries=_TAPE_EVENTS,
 )
+AUDIT_CHECKED: Final = MetricRow(
+    "tapescope.tape.audit.checked",
+    "counter",
+    "{tape}",
+    "Tapes that the audit looked at.",
+    (_A.ADAPTER,),
+    tallied=True,
+)
+AUDIT_VIOLATIONS: Final = MetricRow(
+    "tapescope.tape.audit.violations",
+    "counter",
+    "{violation}",
+    "Violations that the audit found, by rule; one that stays is found by every audit anew.",
+    (_A.AUDIT_RULE, _A.ADAPTER),
+    tallied=True,
+)
+AUDIT_LAST_SUCCESS: Final = MetricRow(
+    "tapescope.tape.audit.last_success.timestamp",
+    "gauge",
+    "s",
+    "When an audit last came to its end, in seconds since the Unix epoch; absent before the first.",
+    tallied=True,
+)
 OPERATION_DURATION: Final = MetricRow(
     "tapescope.store.operation.duration",
     "histogram",
@@ -303,5 +335,6 @@ METRICS: Final = (
     *(SUBMITTED, DURATION, ACTIVE, LIMIT, QUEUE_WAIT, RETRIES, ZOMBIES),
     *(CANCEL_REQUESTS, CANCEL_DURATION, CANCEL_OVERRUN),
     *(EVENT_OFFERED, EVENT_APPENDED, EVENT_DROPPED, EVENT_FAILED, EVENT_UNACCOUNTED),
-    *(TAPE_LENGTH, OPERATION_DURATION, FLUSH_SIZE, SUBSCRIBERS),
+    *(TAPE_LENGTH, AUDIT_CHECKED, AUDIT_VIOLATIONS, AUDIT_LAST_SUCCESS),
+    *(OPERATION_DURATION, FLUSH_SIZE, SUBSCRIBERS),
 )

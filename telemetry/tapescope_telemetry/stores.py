@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
-from tapescope_telemetry.instruments import NO_CONTEXT, Tally, counter, histogram
+from opentelemetry.metrics import Observation
+
+from tapescope_telemetry.instruments import NO_CONTEXT, Tally, counter, histogram, observe
 from tapescope_telemetry.labels import LabelCaps, LabelSets
 from tapescope_telemetry.ledger import EventLedger
 from tapescope_telemetry.names import (
+    AUDIT_CHECKED,
+    AUDIT_LAST_SUCCESS,
+    AUDIT_RULES,
+    AUDIT_VIOLATIONS,
     EVENT_DROPPED,
     FLUSH_SIZE,
     OPERATION_DURATION,
@@ -64,11 +70,18 @@ class StoreInstruments:
         self.flush = histogram(meter, FLUSH_SIZE)
         self.tape_length = histogram(meter, TAPE_LENGTH)
         self.subscribers = Tally(meter, SUBSCRIBERS)
+        self.checked = Tally(meter, AUDIT_CHECKED)
+        self.violations = Tally(meter, AUDIT_VIOLATIONS)
+        self.audited_at: float | None = None
+        observe(meter, AUDIT_LAST_SUCCESS, self._read_audited_at)
         self.drop_labels = LabelSets(EVENT_DROPPED)
         self.operation_labels = LabelSets(OPERATION_DURATION)
         self.flush_labels = LabelSets(FLUSH_SIZE)
         self.length_labels = LabelSets(TAPE_LENGTH)
         self.drop_zeros_left = DROP_ZEROS
+
+    def _read_audited_at(self) -> list[Observation]:
+        return [] if self.audited_at is None else [Observation(self.audited_at)]
 
 
 class StoreMeter:
@@ -87,6 +100,7 @@ class StoreMeter:
         self._flush_labels = instruments.flush_labels(adapter)
         self._length_labels = instruments.length_labels(adapter)
         self.expect(OTHER)
+        self.audited(0, {})
 
     def expect(self, op: str) -> None:
         """Make the drop series of this op exist at zero, once, while there is room for them."""
@@ -156,6 +170,16 @@ class StoreMeter:
     def subscriber(self, kind: str, n: int) -> None:
         """A follower of this kind (a closed set) came (+1) or went (-1)."""
         self._on.subscribers.add(n, kind)
+
+    def audited(self, checked: int, violations: Mapping[str, int]) -> None:
+        """An audit looked at so many tapes and found these violations, by rule (a closed set)."""
+        self._on.checked.add(checked, self.adapter)
+        for rule in AUDIT_RULES:
+            self._on.violations.add(violations.get(rule, 0), rule, self.adapter)
+
+    def audit_succeeded(self, timestamp: float) -> None:
+        """An audit of a whole store came to its end at this time, whatever it found."""
+        self._on.audited_at = max(timestamp, self._on.audited_at or 0.0)
 
     def _count_zeros(self, op: str) -> None:
         for reason, event_type, outcome in _DROPS:

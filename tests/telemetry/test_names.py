@@ -50,6 +50,14 @@ CONTRACT: dict[str, tuple[str, str, set[str], set[str]]] = {
     "tapescope.tape.event.failed": (COUNTER, "{event}", {"tapescope.event.type", ERROR}, set()),
     "tapescope.tape.event.unaccounted": (GAUGE, "{event}", {STORE}, set()),
     "tapescope.tape.length": (HISTOGRAM, "{event}", {STORE}, set()),
+    "tapescope.tape.audit.checked": (COUNTER, "{tape}", {STORE}, set()),
+    "tapescope.tape.audit.violations": (
+        COUNTER,
+        "{violation}",
+        {"tapescope.audit.rule", STORE},
+        set(),
+    ),
+    "tapescope.tape.audit.last_success.timestamp": (GAUGE, "s", set(), set()),
     "tapescope.store.operation.duration": (
         HISTOGRAM,
         "s",
@@ -95,6 +103,8 @@ def tell_everything(telemetry: Telemetry) -> str | None:
     store.flush(3)
     store.tape_closed(7)
     store.subscriber("live", 1)
+    store.audited(2, {"sequence_gap": 1})
+    store.audit_succeeded(1.8e9)
     run.end("failed", error=ValueError("no"), tape_length=7, tape_dropped=1)
     return run.trace_id
 

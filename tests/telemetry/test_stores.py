@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from enum import StrEnum
 
+from tapescope.audit import AuditRule
 from tapescope_telemetry import OTHER, TAPE_OPEN, TAPE_UNKNOWN
+from tapescope_telemetry.names import AUDIT_RULES
 from tests.telemetry.recording import Recording
 
 DROPPED = "tapescope.tape.event.dropped"
@@ -189,3 +191,34 @@ def test_sizes_and_followers_are_told(recording: Recording) -> None:
     assert recording.points("tapescope.store.flush.size")[0].point.sum == 12
     assert recording.points("tapescope.tape.length")[0].point.sum == 4
     assert recording.value("tapescope.subscriber.active", subscriber_kind="live") == 1
+
+
+def test_audit_is_counted_by_rule_from_zero(recording: Recording) -> None:
+    """Every rule has its series before anything was found; what is found adds up."""
+    store = recording.telemetry.store("sqlite")
+    name = "tapescope.tape.audit.violations"
+    before = {p.labels["tapescope.audit.rule"]: p.value for p in recording.points(name)}
+    store.audited(5, {"sequence_gap": 2})
+    store.audited(3, {})
+
+    assert before == dict.fromkeys(AUDIT_RULES, 0)
+    assert recording.value(name, audit_rule="sequence_gap", store_adapter="sqlite") == 2
+    assert recording.value("tapescope.tape.audit.checked", store_adapter="sqlite") == 8
+
+
+def test_time_of_the_last_audit_is_absent_before_the_first(recording: Recording) -> None:
+    """No audit shows as no series, not as one of 1970; later ones move it forward only."""
+    store = recording.telemetry.store("sqlite")
+    name = "tapescope.tape.audit.last_success.timestamp"
+    before = recording.metrics().get(name)
+    store.audit_succeeded(1_800_000_002.5)
+    store.audit_succeeded(1_800_000_001.0)
+
+    assert before is None
+    assert recording.value(name) == 1_800_000_002.5
+
+
+def test_audit_rules_are_the_platforms() -> None:
+    """The rules that are counted from zero are spelled as the audit's are."""
+
+    assert set(AUDIT_RULES) == set(AuditRule)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 import asyncpg
 from asyncpg.prepared_stmt import PreparedStatement
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
 
 __all__ = ["DRIVER_ERRORS", "Connector", "Lane", "Reader", "translate"]
+
+T = TypeVar("T")
 
 DRIVER_ERRORS: Final = (
     asyncpg.PostgresError,
@@ -208,10 +210,16 @@ class Reader:
 
     async def fetch(self, sql: str, *arguments: Any) -> list[asyncpg.Record]:
         """The rows of a query. Raises ``StoreAway``, ``StoreRefused``."""
+        return await self.use(
+            lambda conn: conn.fetch(sql, *arguments, timeout=self._connector.patience)
+        )
+
+    async def use(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """What ``work`` gives on one of the connections. Raises as ``fetch``."""
         async with self._turns:
             conn = await self._take()
             try:
-                rows = await conn.fetch(sql, *arguments, timeout=self._connector.patience)
+                done = await work(conn)
             except DRIVER_ERRORS as error:
                 conn.terminate()
                 met = translate(error, sent=False)
@@ -222,7 +230,7 @@ class Reader:
                 conn.terminate()  # cancelled in the middle of a query
                 raise
             self.give(conn)
-            return rows
+            return done
 
     async def _take(self) -> Connection:
         while self._idle:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Final
 import asyncpg
 
 from tapescope.errors import SchemaForbidden, SchemaTooNew, SchemaTooOld
+from tapescope.upkeep import SchemaVersions
 
 if TYPE_CHECKING:
     from tapescope_adapters.postgres._connection import Connection
 
-__all__ = ["migrate"]
+__all__ = ["migrate", "read_versions"]
 
 _LOCK: Final = 0x7461706573  # "tapes": one advisory lock for every schema of the database
 
@@ -52,6 +53,11 @@ async def migrate(conn: Connection, schema: str, *, auto: bool) -> None:
                 await conn.execute("INSERT INTO schema_version (version) VALUES ($1)", number)
     except asyncpg.InsufficientPrivilegeError as error:
         raise SchemaForbidden(schema, str(error)) from error
+
+
+async def read_versions(conn: Connection, schema: str) -> SchemaVersions:
+    """The version of the schema, which is neither made nor changed."""
+    return SchemaVersions(await _version(conn, schema), max(_migrations()))
 
 
 async def _version(conn: Connection, schema: str) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar, Final, Literal
 
 from tapescope._clock import Clock
+from tapescope.audit import AuditPage
 from tapescope.errors import BadSetting, StoreConfigError
 from tapescope.flush import (
     AttemptState,
@@ -19,6 +20,7 @@ from tapescope.flush import (
 from tapescope.store import StoreLimits, TaskStore
 from tapescope.tape import QuarantinePage, TapePage
 from tapescope.tasks import CancelRequest, Task, TaskStatus
+from tapescope.upkeep import DueDrop, DueTask, SchemaVersions
 from tapescope_adapters._sql import load
 from tapescope_adapters.postgres._address import parse_url
 from tapescope_adapters.postgres._connection import (
@@ -37,7 +39,8 @@ from tapescope_adapters.postgres._rows import (
     as_tape,
     as_task,
 )
-from tapescope_adapters.postgres._schema import migrate
+from tapescope_adapters.postgres._schema import migrate, read_versions
+from tapescope_adapters.postgres._upkeep import audit
 from tapescope_telemetry import Telemetry
 
 __all__ = ["PostgresStore"]
@@ -206,6 +209,42 @@ class PostgresStore(TaskStore):
             for task_id, owner, *found in rows
             if (request := as_cancel(*found)) is not None
         ]
+
+    # --- upkeep -----------------------------------------------------------------------------------
+
+    async def _audit(self, after: int, limit: int, grace: int) -> AuditPage:
+        patience = self._connector.patience
+        return await self._reader.use(
+            lambda conn: audit(conn, self._sql, after, limit, grace, patience)
+        )
+
+    async def _due_tasks(
+        self, cutoff: int, outcomes: Sequence[str], op: str | None, after: int, limit: int
+    ) -> Sequence[DueTask]:
+        sql = self._sql["due_tasks"]
+        rows = await self._reader.fetch(sql, cutoff, list(outcomes), op, after, limit)
+        return [DueTask(*row) for row in rows]
+
+    async def _delete_tasks(self, keys: Sequence[int], events: int) -> int:
+        ((deleted,),) = await self._reader.fetch(self._sql["delete_tasks"], list(keys))
+        return int(deleted)
+
+    async def _due_drops(self, cutoff: int, after: int, limit: int) -> Sequence[DueDrop]:
+        rows = await self._reader.fetch(self._sql["due_drops"], cutoff, after, limit)
+        return [DueDrop(*row) for row in rows]
+
+    async def _delete_drops(self, keys: Sequence[int]) -> int:
+        ((deleted,),) = await self._reader.fetch(self._sql["delete_drops"], list(keys))
+        return int(deleted)
+
+    async def _schema_versions(self) -> SchemaVersions:
+        conn = await self._connector.log_in()
+        try:
+            return await read_versions(conn, self._connector.address.schema)
+        except DRIVER_ERRORS as error:
+            raise StoreAway(str(error) or type(error).__name__) from error
+        finally:
+            conn.terminate()
 
     # --- other processes --------------------------------------------------------------------------
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from importlib.resources import files
+from pathlib import Path
 
 from tapescope.errors import SchemaTooNew, SchemaTooOld, StoreConfigError
+from tapescope.upkeep import SchemaVersions
 
-__all__ = ["migrate"]
+__all__ = ["migrate", "read_versions"]
 
 
 def _migrations() -> dict[int, str]:
@@ -48,6 +51,16 @@ def migrate(conn: sqlite3.Connection, *, auto: bool) -> None:
     finally:
         if conn.in_transaction:
             conn.execute("ROLLBACK")
+
+
+def read_versions(path: str) -> SchemaVersions:
+    """The version of the file, which is neither made nor changed. Raises ``sqlite3.Error``."""
+    known = max(_migrations())
+    if path == ":memory:" or not Path(path).exists():
+        return SchemaVersions(0, known)
+    url = f"{Path(path).absolute().as_uri()}?mode=ro"
+    with closing(sqlite3.connect(url, uri=True)) as conn:
+        return SchemaVersions(_version(conn), known)
 
 
 def _version(conn: sqlite3.Connection) -> int:

@@ -13,16 +13,18 @@ from urllib.parse import unquote, urlsplit
 from tapescope._changes import LOOK_AGAIN, Change
 from tapescope._clock import Backoff, Clock
 from tapescope._json import encode
-from tapescope.errors import BadSetting, BadStoreUrl, StoreConfigError
+from tapescope.audit import AuditPage
+from tapescope.errors import BadSetting, BadStoreUrl, StoreConfigError, StoreRefused
 from tapescope.flush import AttemptState, Flush, FlushAnswer, FlushRefused, StoreAway
 from tapescope.store import StoreLimits, TaskStore
 from tapescope.tape import QuarantinePage, TapePage
 from tapescope.tasks import CancelRequest, Task, TaskStatus
+from tapescope.upkeep import DueDrop, DueTask, SchemaVersions
 from tapescope_adapters._sql import Queries, load
-from tapescope_adapters.sqlite import _rows
-from tapescope_adapters.sqlite._connection import Connection, check_folder, connect
+from tapescope_adapters.sqlite import _rows, _upkeep
+from tapescope_adapters.sqlite._connection import Connection, check_folder, connect, translate
 from tapescope_adapters.sqlite._flush import Writing
-from tapescope_adapters.sqlite._schema import migrate
+from tapescope_adapters.sqlite._schema import migrate, read_versions
 from tapescope_telemetry import Telemetry
 
 __all__ = ["SqliteStore"]
@@ -197,6 +199,59 @@ class SqliteStore(TaskStore):
         self, owners: Sequence[str]
     ) -> Sequence[tuple[str, str, CancelRequest]]:
         return await self._reading(lambda conn: _rows.read_cancels(conn, self._sql, owners))
+
+    # --- upkeep -----------------------------------------------------------------------------------
+
+    async def _audit(self, after: int, limit: int, grace: int) -> AuditPage:
+        now = self.clock.now()
+        return await self._looking_after(
+            self._reader_conn,
+            lambda conn: _upkeep.audit(conn, self._sql, after, limit, grace, now),
+        )
+
+    async def _due_tasks(
+        self, cutoff: int, outcomes: Sequence[str], op: str | None, after: int, limit: int
+    ) -> Sequence[DueTask]:
+        return await self._looking_after(
+            self._reader_conn,
+            lambda conn: _upkeep.due_tasks(conn, self._sql, cutoff, outcomes, op, after, limit),
+        )
+
+    async def _delete_tasks(self, keys: Sequence[int], events: int) -> int:
+        deleted = await self._looking_after(
+            self._writer_conn, lambda conn: _upkeep.delete_tasks(conn, self._sql, keys)
+        )
+        self._unchecked += len(keys) + events
+        if self._unchecked >= _CHECKPOINT_EVERY:
+            self._begin_checkpoint()
+        return deleted
+
+    async def _due_drops(self, cutoff: int, after: int, limit: int) -> Sequence[DueDrop]:
+        return await self._looking_after(
+            self._reader_conn,
+            lambda conn: _upkeep.due_drops(conn, self._sql, cutoff, after, limit),
+        )
+
+    async def _delete_drops(self, keys: Sequence[int]) -> int:
+        return await self._looking_after(
+            self._writer_conn, lambda conn: _upkeep.delete_drops(conn, self._sql, keys)
+        )
+
+    async def _looking_after(
+        self, connection: Connection | None, work: Callable[[sqlite3.Connection], T]
+    ) -> T:
+        connection = connection or self._writer_conn
+        assert connection is not None
+        try:
+            return await connection.run(work)
+        except FlushRefused as error:
+            raise StoreRefused(str(error)) from error
+
+    async def _schema_versions(self) -> SchemaVersions:
+        try:
+            return await asyncio.to_thread(read_versions, self.path)
+        except sqlite3.Error as error:
+            raise translate(error) from error
 
     # --- other processes --------------------------------------------------------------------------
 

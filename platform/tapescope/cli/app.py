@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from tapescope.tape import Outcome
 from tapescope.tasks import TaskStatus
 
 __all__ = ["app"]
@@ -177,6 +178,79 @@ def drops(
     from tapescope.cli.reading import list_drops
 
     list_drops(_choose(context, store), task_id, as_json=as_json)
+
+
+@app.command()
+def audit(
+    context: typer.Context,
+    grace: Annotated[
+        float,
+        typer.Option(
+            "--grace", metavar="SECONDS", help="After its lease ended, a running task is stuck."
+        ),
+    ] = 60.0,
+    rate: Annotated[
+        float | None,
+        typer.Option("--rows-per-second", metavar="N", help="Read no faster. Default: no bound."),
+    ] = None,
+    as_json: JsonOption = False,
+    store: StoreOption = None,
+) -> int:
+    """Check every tape against the invariants, and change nothing.
+
+    The exit status is 0 when all is well, 1 when something is wrong, 2 when it could not be told.
+    """
+    from tapescope.cli.auditing import audit_tapes
+    from tapescope.cli.output import on_terminal
+
+    url = _choose(context, store)
+    return audit_tapes(
+        url, grace=grace, rows_per_second=rate, as_json=as_json, terminal=on_terminal()
+    )
+
+
+@app.command()
+def prune(
+    context: typer.Context,
+    older_than: Annotated[
+        str,
+        typer.Option(
+            "--older-than", metavar="AGE", help="Ended longer ago than this: 12h, 30d, 8w."
+        ),
+    ],
+    outcome: Annotated[
+        list[Outcome] | None,
+        typer.Option("--outcome", help="Only of this outcome; may be given more than once."),
+    ] = None,
+    op: Annotated[str | None, typer.Option("--op", help="Only tasks of this op.")] = None,
+    quarantine: Annotated[
+        bool, typer.Option("--quarantine", help="Delete old late events instead of tasks.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Delete nothing, say how many it would be.")
+    ] = False,
+    store: StoreOption = None,
+) -> None:
+    """Delete tasks that ended long ago, each with its whole tape; never one that lives."""
+    from tapescope.cli.retention import parse_age, prune_store
+
+    age, url = parse_age(older_than), _choose(context, store)
+    prune_store(url, age, outcome or [], op, quarantine=quarantine, dry_run=dry_run)
+
+
+@app.command()
+def migrate(
+    context: typer.Context,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Change nothing; status 1 when migrations are missing."),
+    ] = False,
+    store: StoreOption = None,
+) -> int:
+    """Bring the store's schema up to this version of tapescope."""
+    from tapescope.cli.retention import migrate_store
+
+    return migrate_store(_choose(context, store), check=check)
 
 
 @app.command()

@@ -12,10 +12,12 @@ from tapescope.errors import StoreConfigError
 __all__ = [
     "EXIT_CANNOT_EXECUTE",
     "EXIT_INTERRUPTED",
+    "EXIT_NOT_CHECKED",
     "EXIT_NOT_FOUND",
     "EXIT_OURS",
     "EXIT_PIPE_CLOSED",
     "EXIT_TIMED_OUT",
+    "EXIT_VIOLATION",
     "STORE_VARIABLE",
     "choose_store",
     "file_url",
@@ -24,6 +26,10 @@ __all__ = [
 
 STORE_VARIABLE: Final = "TAPESCOPE_STORE"
 
+EXIT_VIOLATION: Final = 1
+"""``audit``: something is wrong with a tape."""
+EXIT_NOT_CHECKED: Final = 2
+"""``audit``: it could not be told."""
 EXIT_TIMED_OUT: Final = 124
 """``run``: the command had no time left; as timeout(1)."""
 EXIT_OURS: Final = 125

@@ -18,6 +18,7 @@ from tapescope._changes import LOOK_AGAIN
 from tapescope._checks import StoreLimits
 from tapescope._clock import Clock
 from tapescope._json import decode
+from tapescope.audit import AuditPage
 from tapescope.flush import (
     AttemptState,
     CancelAnswer,
@@ -41,7 +42,9 @@ from tapescope.tape import (
     TapePage,
 )
 from tapescope.tasks import CancelReason, CancelRequest, Task, TaskStatus
+from tapescope.testing._audit import audit_records
 from tapescope.testing._tables import Quarantine, Record
+from tapescope.upkeep import DueDrop, DueTask, SchemaVersions
 from tapescope_telemetry import Telemetry
 
 __all__ = ["MemoryStore"]
@@ -70,6 +73,7 @@ class MemoryStore(TaskStore):
         super().__init__(
             name="memory", telemetry=telemetry, clock=clock, limits=limits, patience=patience
         )
+        self._last_key = 0
         self._keys: dict[str, int] = {}
         self._records: dict[int, Record] = {}
         self._by_idempotency: dict[tuple[str, str], int] = {}
@@ -117,7 +121,7 @@ class MemoryStore(TaskStore):
         if standing is not None:
             answer.existing[place] = self._records[standing].task
             return 0
-        key = len(self._records) + 1
+        key = self._last_key = self._last_key + 1
         self._records[key] = Record(_as_pending(row, key, answer.now))
         self._keys[row.task_id] = key
         undo.callback(self._records.pop, key)
@@ -280,6 +284,47 @@ class MemoryStore(TaskStore):
             if task.status is TaskStatus.RUNNING and task.owner in owners
             if task.owner is not None and task.cancel is not None
         ]
+
+    # --- upkeep -----------------------------------------------------------------------------------
+
+    async def _audit(self, after: int, limit: int, grace: int) -> AuditPage:
+        ahead = sorted(key for key in self._records if key > after)
+        page = [self._records[key] for key in ahead[:limit]]
+        violations = audit_records(page, self._quarantine, self.clock.now(), grace)
+        rows = len(page) + sum(len(record.tape) for record in page)
+        next_ = ahead[limit - 1] if len(ahead) > limit else None
+        return AuditPage(len(page), rows, tuple(violations), next_)
+
+    async def _due_tasks(
+        self, cutoff: int, outcomes: Sequence[str], op: str | None, after: int, limit: int
+    ) -> Sequence[DueTask]:
+        found: list[DueTask] = []
+        for key in sorted(key for key in self._records if key > after)[:limit]:
+            record = self._records[key]
+            task = record.task
+            ended = task.finished_at is not None and task.finished_at < cutoff
+            due = ended and task.status.value in outcomes and op in (None, task.op)
+            found.append(DueTask(key, task.created_at >= cutoff, len(record.tape) if due else None))
+        return found
+
+    async def _delete_tasks(self, keys: Sequence[int], events: int) -> int:
+        gone = [key for key in keys if key in self._records and self._records[key].outcome]
+        for key in gone:
+            task = self._records.pop(key).task
+            del self._keys[task.task_id]
+            if task.idempotency_key is not None:
+                del self._by_idempotency[task.op, task.idempotency_key]
+            self._quarantine.forget_counts(task.task_id)
+        return len(gone)
+
+    async def _due_drops(self, cutoff: int, after: int, limit: int) -> Sequence[DueDrop]:
+        return [DueDrop(n, ts < cutoff) for n, ts in self._quarantine.oldest(after, limit)]
+
+    async def _delete_drops(self, keys: Sequence[int]) -> int:
+        return self._quarantine.delete(keys)
+
+    async def _schema_versions(self) -> SchemaVersions:
+        return SchemaVersions(0, 0)  # there is nothing to migrate
 
     async def _watch(self) -> None:
         self._changes.publish(LOOK_AGAIN)

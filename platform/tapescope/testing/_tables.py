@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
@@ -143,6 +143,33 @@ class Quarantine:
         next_ = page[-1][0] if len(ahead) > limit else None
         drops = tuple(drop for _, drop in page)
         return QuarantinePage(drops, counts.total() - len(kept), next_, counts)
+
+    def tally(self, task_id: str) -> tuple[Counter[DropReason], Counter[DropReason]]:
+        """By reason the events of a task that are kept, and those that were counted."""
+        kept = Counter(drop.reason for _, drop in self._kept.get(task_id, []))
+        return kept, Counter({r: n for r, n in self._counts.get(task_id, Counter()).items() if n})
+
+    def forget_counts(self, task_id: str) -> None:
+        """Forget how many events of a task were dropped: it goes, and its counts with it."""
+        self._counts.pop(task_id, None)
+
+    def oldest(self, after: int, limit: int) -> list[tuple[int, int]]:
+        """(number, time) of the next events that are kept, in the order in which they came."""
+        kept = [pair for of_one in self._kept.values() for pair in of_one if pair[0] > after]
+        return [(number, drop.ts) for number, drop in sorted(kept, key=lambda p: p[0])[:limit]]
+
+    def delete(self, numbers: Sequence[int]) -> int:
+        """Delete events; the counts of an unknown task go with its last one."""
+        gone, deleted = set(numbers), 0
+        for task_id, kept in list(self._kept.items()):
+            left = [pair for pair in kept if pair[0] not in gone]
+            deleted += len(kept) - len(left)
+            unknown = sum(drop.reason is DropReason.UNKNOWN_TASK for n, drop in kept if n in gone)
+            self._count_unknown(-unknown)
+            self._kept[task_id] = left
+            if unknown and not left:
+                del self._counts[task_id][DropReason.UNKNOWN_TASK]
+        return deleted
 
     def _count_unknown(self, n: int) -> None:
         self._unknown += n

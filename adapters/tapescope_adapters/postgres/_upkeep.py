@@ -1,0 +1,35 @@
+"""The audit of a PostgreSQL store: every rule over one page of tasks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from tapescope.audit import AuditPage, AuditRule, Violation
+from tapescope_adapters._sql import Queries
+
+if TYPE_CHECKING:
+    from tapescope_adapters.postgres._connection import Connection
+
+__all__ = ["audit"]
+
+_PAGE_EVENTS: Final = 20_000
+"""Events of the tapes of a page of the audit, unless one tape is longer."""
+
+
+async def audit(
+    conn: Connection, sql: Queries, after: int, limit: int, grace: int, patience: float
+) -> AuditPage:
+    """A page of the audit, as of one moment: all its queries see the same snapshot."""
+    found: list[Violation] = []
+    async with conn.transaction(isolation="repeatable_read", readonly=True):
+        upto, checked, rows, more = (
+            await conn.fetch(sql["audit_page"], after, limit, _PAGE_EVENTS, timeout=patience)
+        )[0]
+        if not checked:
+            return AuditPage(0, 0, (), None)
+        for rule in AuditRule:
+            own = (grace,) if rule is AuditRule.STUCK_RUNNING else ()
+            query = sql[f"audit_{rule.value}"]
+            broken = await conn.fetch(query, after, upto, *own, timeout=patience)
+            found += (Violation.found(rule, *facts) for facts in broken)
+    return AuditPage(checked, rows, tuple(found), upto if more else None)

@@ -1,0 +1,89 @@
+"""The audit and the retention of a SQLite store; used in a connection's thread."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any, Final
+
+from tapescope._json import encode
+from tapescope.audit import AuditPage, AuditRule, Violation
+from tapescope.upkeep import DueDrop, DueTask
+from tapescope_adapters._sql import Queries
+
+__all__ = ["audit", "delete_drops", "delete_tasks", "due_drops", "due_tasks"]
+
+_PAGE_EVENTS: Final = 20_000
+"""Events of the tapes of a page of the audit, unless one tape is longer."""
+
+
+def audit(
+    conn: sqlite3.Connection, sql: Queries, after: int, limit: int, grace: int, now: int
+) -> AuditPage:
+    """Every rule over one page of tasks, as of one moment."""
+    conn.execute("BEGIN")
+    try:
+        upto, checked, rows, more = conn.execute(
+            sql["audit_page"], {"after": after, "limit": limit, "events": _PAGE_EVENTS}
+        ).fetchone()
+        if not checked:
+            return AuditPage(0, 0, (), None)
+        page: dict[str, Any] = {"after": after, "upto": upto, "now": now, "grace": grace}
+        found = [
+            Violation.found(rule, *facts)
+            for rule in AuditRule
+            for facts in conn.execute(sql[f"audit_{rule.value}"], page)
+        ]
+    finally:
+        conn.execute("COMMIT")
+    return AuditPage(checked, rows, tuple(found), upto if more else None)
+
+
+def due_tasks(
+    conn: sqlite3.Connection,
+    sql: Queries,
+    cutoff: int,
+    outcomes: Sequence[str],
+    op: str | None,
+    after: int,
+    limit: int,
+) -> list[DueTask]:
+    """A page of tasks, and which of them are due."""
+    wanted = {
+        "cutoff": cutoff,
+        "outcomes": encode(list(outcomes), "outcomes"),
+        "op": op,
+        "after": after,
+        "limit": limit,
+    }
+    rows = conn.execute(sql["due_tasks"], wanted)
+    return [DueTask(key, bool(young), events) for key, young, events in rows]
+
+
+def delete_tasks(conn: sqlite3.Connection, sql: Queries, keys: Sequence[int]) -> int:
+    """Delete tasks with their tapes: one statement, so one transaction."""
+    return conn.execute(sql["delete_tasks"], (encode(list(keys), "keys"),)).rowcount
+
+
+def due_drops(
+    conn: sqlite3.Connection, sql: Queries, cutoff: int, after: int, limit: int
+) -> list[DueDrop]:
+    """A page of the quarantine, and which of it is due."""
+    wanted = {"cutoff": cutoff, "after": after, "limit": limit}
+    return [DueDrop(key, bool(due)) for key, due in conn.execute(sql["due_drops"], wanted)]
+
+
+def delete_drops(conn: sqlite3.Connection, sql: Queries, keys: Sequence[int]) -> int:
+    """Delete late events, and the counts that go with them."""
+    these = (encode(list(keys), "keys"),)
+    conn.execute("BEGIN IMMEDIATE")
+    try:
+        unknown = [task_id for (task_id,) in conn.execute(sql["unknown_drops"], these)]
+        deleted = conn.execute(sql["delete_drops"], these).rowcount
+        if unknown:
+            conn.execute(sql["forget_unknown"], (encode(unknown, "unknown"),))
+        conn.execute("COMMIT")
+    finally:
+        if conn.in_transaction:
+            conn.execute("ROLLBACK")
+    return deleted

@@ -1,0 +1,89 @@
+-- name: audit_page
+-- The next tasks to audit, by key: as many as asked for, or fewer when their tapes are long. Where the
+-- page ends, its tasks, the rows to be read for it, and whether there are tasks behind it.
+SELECT p.upto, p.checked, p.events + p.checked, EXISTS (SELECT 1 FROM tasks t WHERE t.id > p.upto)
+  FROM (SELECT max(s.id) AS upto, count(*) AS checked, sum(s.events) AS events
+          FROM (SELECT l.id, l.events, sum(l.events) OVER (ORDER BY l.id) - l.events AS ahead
+                  FROM (SELECT t.id, coalesce((SELECT max(e.seq) FROM events e WHERE e.task = t.id), 0)
+                                     AS events
+                          FROM tasks t WHERE t.id > :after ORDER BY t.id LIMIT :limit) AS l) AS s
+         WHERE s.ahead < :events) AS p;
+
+-- name: audit_missing_final
+-- I2: ended by its row, and no final on its tape. The tape's end answers for all that are in order.
+SELECT t.task_id, t.status, (SELECT count(*) FROM events e WHERE e.task = t.id)
+  FROM tasks t
+ WHERE t.id > :after AND t.id <= :upto AND t.status NOT IN ('pending', 'running')
+   AND coalesce((SELECT e.type FROM events e WHERE e.task = t.id ORDER BY e.seq DESC LIMIT 1), '')
+       <> 'final'
+   AND NOT EXISTS (SELECT 1 FROM events e WHERE e.task = t.id AND e.type = 'final')
+ ORDER BY t.id;
+
+-- name: audit_final_not_last
+-- I1: the tape goes on after its last final.
+SELECT t.task_id, f.seq, (SELECT max(e.seq) FROM events e WHERE e.task = t.id) AS last_seq
+  FROM (SELECT e.task, max(e.seq) AS seq FROM events e
+         WHERE e.task > :after AND e.task <= :upto AND e.type = 'final' GROUP BY e.task) AS f
+  JOIN tasks t ON t.id = f.task
+ WHERE f.seq < (SELECT max(e.seq) FROM events e WHERE e.task = t.id)
+ ORDER BY t.id;
+
+-- name: audit_multiple_final
+-- I1: more than one final.
+SELECT t.task_id, f.n, f.first, f.last
+  FROM (SELECT e.task, count(*) AS n, min(e.seq) AS first, max(e.seq) AS last FROM events e
+         WHERE e.task > :after AND e.task <= :upto AND e.type = 'final'
+         GROUP BY e.task HAVING count(*) > 1) AS f
+  JOIN tasks t ON t.id = f.task
+ ORDER BY t.id;
+
+-- name: audit_sequence_gap
+-- I3: the numbers are unique, so that they have no gap when they are as many as the last one says. Read
+-- from the index alone.
+SELECT t.task_id, g.n, g.first, g.last
+  FROM (SELECT e.task, count(*) AS n, min(e.seq) AS first, max(e.seq) AS last FROM events e
+         WHERE e.task > :after AND e.task <= :upto
+         GROUP BY e.task HAVING min(e.seq) <> 1 OR max(e.seq) <> count(*)) AS g
+  JOIN tasks t ON t.id = g.task
+ ORDER BY t.id;
+
+-- name: audit_outcome_mismatch
+-- I2: the row does not say what the last final says. The one rule that reads a body, a final's.
+-- Differs from the Postgres version in how a text that is no JSON is told.
+SELECT t.task_id, t.status, o.seq, o.outcome
+  FROM (SELECT e.task, e.seq,
+               CASE WHEN json_valid(e.body) THEN json_extract(e.body, '$.outcome') END AS outcome
+          FROM (SELECT e.task, max(e.seq) AS seq FROM events e
+                 WHERE e.task > :after AND e.task <= :upto AND e.type = 'final' GROUP BY e.task) AS f
+          JOIN events e ON e.task = f.task AND e.seq = f.seq) AS o
+  JOIN tasks t ON t.id = o.task
+ WHERE o.outcome IS NOT t.status
+ ORDER BY t.id;
+
+-- name: audit_stuck_running
+-- It runs, and its lease ended longer ago than the grace.
+-- Differs from the Postgres version in that the clock is a parameter: the file is on this host.
+SELECT t.task_id, t.attempt, t.owner,
+       (:now - coalesce(t.lease_expires_at, t.claimed_at, t.created_at)) / 1e6
+  FROM tasks t
+ WHERE t.id > :after AND t.id <= :upto AND t.status = 'running'
+   AND coalesce(t.lease_expires_at, t.claimed_at, t.created_at) < :now - :grace
+ ORDER BY t.id;
+
+-- name: audit_dropped_count_mismatch
+-- I7: what is kept was counted; a count is at least 1; only a tape that has ended has after_terminal and
+-- duplicate_final. Fewer kept than counted is no breach: the quarantine is bounded, and has its own age.
+SELECT t.task_id, d.reason, d.kept, d.counted
+  FROM (SELECT r.task_id, r.reason, sum(r.kept) AS kept, sum(r.counted) AS counted, min(r.counted) AS least
+          FROM (SELECT q.task_id, q.reason, 1 AS kept, NULL AS counted
+                  FROM tasks t JOIN quarantine q ON q.task_id = t.task_id
+                 WHERE t.id > :after AND t.id <= :upto
+                 UNION ALL
+                SELECT c.task_id, c.reason, 0, c.n
+                  FROM tasks t JOIN drop_counts c ON c.task_id = t.task_id
+                 WHERE t.id > :after AND t.id <= :upto) AS r
+         GROUP BY r.task_id, r.reason) AS d
+  JOIN tasks t ON t.task_id = d.task_id
+ WHERE d.kept > coalesce(d.counted, 0) OR d.least < 1
+    OR (d.reason IN ('after_terminal', 'duplicate_final') AND t.status IN ('pending', 'running'))
+ ORDER BY t.id, d.reason;

@@ -1,0 +1,205 @@
+"""The port's verbs of a store's upkeep: its audit, its retention, the version of its schema."""
+
+from __future__ import annotations
+
+import abc
+import logging
+import math
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from tapescope._checks import check_page_size
+from tapescope.audit import AUDIT_GRACE, AuditPage
+from tapescope.errors import BadOp, BadSetting
+from tapescope.primitives import StorePrimitives
+from tapescope.tape import Outcome
+from tapescope.tasks import is_op
+
+if TYPE_CHECKING:
+    from tapescope._clock import Clock
+    from tapescope_telemetry import StoreMeter
+
+__all__ = ["DueDrop", "DueTask", "SchemaVersions", "StoreUpkeep"]
+
+T = TypeVar("T")
+
+_log = logging.getLogger("tapescope")
+
+_EVENTS: Final = 5_000
+"""Events that one transaction of a prune deletes, unless a single tape is longer."""
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaVersions:
+    """The number of the last migration: the one in the database, and the one of this code."""
+
+    found: int
+    """0 where there is no schema yet."""
+    known: int
+
+
+@dataclass(frozen=True, slots=True)
+class DueTask:
+    """A task that a prune looked at, in the order of ``key``."""
+
+    key: int
+    young: bool
+    """It was created after the cutoff, and so were those behind it."""
+    events: int | None
+    """The length of its tape when it is due; ``None``: it stays."""
+
+
+@dataclass(frozen=True, slots=True)
+class DueDrop:
+    """A quarantined event that a prune looked at, in the order of ``key``."""
+
+    key: int
+    due: bool
+
+
+class StoreUpkeep(StorePrimitives):
+    """The part of ``TaskStore`` that looks after what is stored."""
+
+    clock: Clock
+    meter: StoreMeter
+
+    async def audit(
+        self, *, after: int = 0, limit: int = 1_000, grace: float = AUDIT_GRACE
+    ) -> AuditPage:
+        """Check up to ``limit`` tasks and their tapes against the audit's rules, as of one moment.
+
+        ``after`` is the page before's ``next``. A page of long tapes holds fewer tasks. A task is
+        stuck when it runs ``grace`` seconds after its lease ended. Violations are counted and
+        logged as errors. Changes nothing. Raises ``BadSetting``.
+        """
+        check_page_size(limit)
+        _check_age("grace", grace)
+        page = await self._read("audit", lambda: self._audit(after, limit, round(grace * 1e6)))
+        self.meter.audited(page.checked, Counter(found.rule.value for found in page.violations))
+        for found in page.violations:
+            _log.error("Audit: %s, task %s: %s", found.rule.value, found.task_id, found.detail)
+        return page
+
+    async def prune(
+        self,
+        *,
+        older_than: float,
+        outcomes: Collection[Outcome] | None = None,
+        op: str | None = None,
+        limit: int = 1_000,
+        dry_run: bool = False,
+    ) -> int:
+        """Delete tasks that ended more than ``older_than`` seconds ago, each with its whole tape
+        and its counts of drops (invariant I4); says how many.
+
+        Only those of ``outcomes`` and ``op``, where given. What lives is never touched. Each
+        transaction is short: at most ``limit`` tasks and 5,000 events, or one longer tape. A task
+        that somebody holds at that moment is left for the next time. With ``dry_run`` nothing is
+        deleted, only counted. An event that comes later still is dropped as ``unknown_task``. When
+        the store goes away in mid-commit, the number may be too low.
+        Raises ``BadSetting``, ``BadOp``.
+        """
+        check_page_size(limit)
+        _check_age("older_than", older_than)
+        if op is not None and not is_op(op):
+            raise BadOp(op)
+        cutoff = self.clock.now() - round(older_than * 1e6)
+        wanted = sorted({Outcome(outcome).value for outcome in outcomes or Outcome})
+        pruned = after = 0
+        while True:
+            seen = await self._look(self._due_tasks, cutoff, wanted, op, after, limit)
+            if not seen:
+                return pruned
+            keys: list[int] = []
+            events = 0
+            for task in seen:
+                if task.events is not None:
+                    if keys and events + task.events > _EVENTS:
+                        break
+                    keys.append(task.key)
+                    events += task.events
+                after = task.key
+            if dry_run:
+                pruned += len(keys)
+            elif keys:
+                pruned += await self._look(self._delete_tasks, keys, events)
+            if after == seen[-1].key and (len(seen) < limit or seen[-1].young):
+                return pruned
+
+    async def prune_quarantine(
+        self, *, older_than: float, limit: int = 1_000, dry_run: bool = False
+    ) -> int:
+        """Delete late events that are older than ``older_than`` seconds; says how many.
+
+        Oldest first, at most ``limit`` in a transaction. Their counts stay, as long as their task
+        does; the counts of a task that the store does not know go with its last late event. With
+        ``dry_run`` nothing is deleted, only counted. Raises ``BadSetting``.
+        """
+        check_page_size(limit)
+        _check_age("older_than", older_than)
+        cutoff = self.clock.now() - round(older_than * 1e6)
+        pruned = after = 0
+        while True:
+            seen = await self._look(self._due_drops, cutoff, after, limit)
+            keys = [drop.key for drop in seen if drop.due]
+            if not keys:
+                return pruned
+            after = seen[-1].key
+            pruned += len(keys) if dry_run else await self._look(self._delete_drops, keys)
+
+    async def schema_versions(self) -> SchemaVersions:
+        """Ask the database for its schema's version; the store need not be open, and is not opened.
+
+        Changes nothing. Raises what ``open`` raises when the database cannot be reached.
+        """
+        return await self._retrying(self._schema_versions)
+
+    async def _look(self, primitive: Callable[..., Awaitable[T]], *arguments: object) -> T:
+        return await self._read("prune", lambda: primitive(*arguments))
+
+    # --- what the port lends ----------------------------------------------------------------------
+
+    @abc.abstractmethod
+    async def _read(self, name: str, primitive: Callable[[], Awaitable[T]]) -> T:
+        """Call a primitive of an open store, timed under ``name``, with the store's patience."""
+
+    @abc.abstractmethod
+    async def _retrying(
+        self, primitive: Callable[[], Awaitable[T]], since: float | None = None
+    ) -> T:
+        """Call a primitive with the store's patience."""
+
+    # --- what an adapter gives --------------------------------------------------------------------
+
+    @abc.abstractmethod
+    async def _audit(self, after: int, limit: int, grace: int) -> AuditPage:
+        """A page of the audit; ``grace`` is in microseconds."""
+
+    @abc.abstractmethod
+    async def _due_tasks(
+        self, cutoff: int, outcomes: Sequence[str], op: str | None, after: int, limit: int
+    ) -> Sequence[DueTask]:
+        """The ``limit`` tasks after ``after``, whether due or not: flat, however many there are."""
+
+    @abc.abstractmethod
+    async def _delete_tasks(self, keys: Sequence[int], events: int) -> int:
+        """Delete these of the tasks that have ended, in one transaction; how many there were."""
+
+    @abc.abstractmethod
+    async def _due_drops(self, cutoff: int, after: int, limit: int) -> Sequence[DueDrop]:
+        """The ``limit`` kept late events after ``after``, whether due or not."""
+
+    @abc.abstractmethod
+    async def _delete_drops(self, keys: Sequence[int]) -> int:
+        """Delete these late events, in one transaction; how many there were."""
+
+    @abc.abstractmethod
+    async def _schema_versions(self) -> SchemaVersions:
+        """On a connection of its own, which is closed again."""
+
+
+def _check_age(name: str, seconds: float) -> None:
+    if not math.isfinite(seconds) or seconds < 0:
+        raise BadSetting(name, seconds, "a number of seconds, 0 or more")
