@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from tapescope._changes import LOOK_AGAIN, Change
 from tapescope._clock import Backoff, Clock
+from tapescope._giving_up import HeldLease, RescuedRow, RescueOrder
 from tapescope._json import encode
 from tapescope.errors import BadSetting, BadStoreUrl, StoreConfigError
 from tapescope.flush import AttemptState, Flush, FlushAnswer, FlushRefused, StoreAway
@@ -19,7 +20,7 @@ from tapescope.store import StoreLimits, TaskStore
 from tapescope.tape import QuarantinePage, TapePage
 from tapescope.tasks import CancelRequest, Task, TaskStatus
 from tapescope_adapters._sql import Queries, load
-from tapescope_adapters.sqlite import _rows
+from tapescope_adapters.sqlite import _leases, _rows
 from tapescope_adapters.sqlite._connection import Connection, check_folder, connect
 from tapescope_adapters.sqlite._flush import Writing
 from tapescope_adapters.sqlite._schema import migrate
@@ -147,6 +148,21 @@ class SqliteStore(TaskStore):
 
         with suppress(StoreAway):  # a reader or another process holds it: the next flushes try
             self._wal_pages = await connection.run(move)
+
+    async def _extend_leases(self, owner: str, lease: int) -> Sequence[HeldLease]:
+        assert self._writer_conn is not None
+        return await self._writer_conn.run(  # after the flush under way, before those in the queue
+            lambda conn: _leases.extend_leases(conn, self._sql, owner, self.clock.now() + lease)
+        )
+
+    async def _read_owners(self) -> Sequence[str]:
+        return await self._reading(lambda conn: _leases.read_owners(conn, self._sql))
+
+    async def _rescue(self, order: RescueOrder) -> Sequence[RescuedRow]:
+        assert self._writer_conn is not None
+        return await self._writer_conn.run(
+            lambda conn: _leases.rescue(conn, self._sql, order, self.clock.now())
+        )
 
     async def _load(self, task_id: str, attempt: int, owner: str) -> AttemptState | None:
         return await self._reading(
