@@ -71,23 +71,25 @@ class LeaseVerbs(StorePrimitives):
         return await self._give_up("release", attempt, ErrorInfo("released", reason), None, 0)
 
     async def extend_leases(
-        self, owner: str, lease: float, attempts: Sequence[Attempt] = ()
+        self, owner: str, lease: float, attempts: Sequence[Attempt] | None = None
     ) -> Leases:
-        """The heartbeat: every running task of ``owner`` is its own for ``lease`` seconds more.
+        """The heartbeat: ``owner`` has its running tasks for ``lease`` seconds more.
 
-        The answer carries the cancels on record, so that a lost notification costs one heartbeat
-        at most, and those of ``attempts`` that are no longer the owner's. Never waits behind
-        appends.
+        With ``attempts``, only those: a task that the owner has lost sight of, because the end of
+        its run could not be written, is left for a rescue. The answer carries the cancels on
+        record, so that a lost notification costs one heartbeat at most, and those of ``attempts``
+        that are no longer the owner's. Never waits behind appends.
         """
         if lease <= 0:
             raise BadSetting("lease", lease, "a number of seconds over 0")
         length = round(lease * 1_000_000)
-        held = await self._read("extend_leases", lambda: self._extend_leases(owner, length))
+        of = None if attempts is None else [attempt.task_id for attempt in attempts]
+        held = await self._read("extend_leases", lambda: self._extend_leases(owner, length, of))
         ours = {(one.task_id, one.attempt) for one in held}
         return Leases(
             extended=len(held),
             cancels=tuple((one.task_id, one.cancel) for one in held if one.cancel is not None),
-            lost=tuple(one for one in attempts if (one.task_id, one.number) not in ours),
+            lost=tuple(one for one in attempts or () if (one.task_id, one.number) not in ours),
         )
 
     async def read_owners(self) -> Sequence[str]:

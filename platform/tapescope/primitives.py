@@ -55,8 +55,10 @@ class StorePrimitives(abc.ABC):
         """Where the task's tape ends and what the attempt offered last; ``None``: no such task."""
 
     @abc.abstractmethod
-    async def _extend_leases(self, owner: str, lease: int) -> Sequence[HeldLease]:
-        """Extend every running task of the owner by ``lease`` microseconds, by the store's clock.
+    async def _extend_leases(
+        self, owner: str, lease: int, task_ids: Sequence[str] | None
+    ) -> Sequence[HeldLease]:
+        """Extend the owner's running tasks (``None``: all) to ``lease`` microseconds from now.
 
         Waits behind no append that is only queued.
         """

@@ -31,6 +31,8 @@ __all__ = [
     "OTHER",
     "OUTCOMES",
     "QUEUE_WAIT",
+    "RESCUED",
+    "RESCUE_RESULTS",
     "RETRIES",
     "RUN",
     "SCHEMA_URL",
@@ -60,6 +62,7 @@ TAPE_UNKNOWN: Final = "unknown"
 """The outcome of a tape that does not exist, on a drop with the reason ``unknown_task``."""
 
 OUTCOMES: Final = ("succeeded", "failed", "cancelled")
+RESCUE_RESULTS: Final = ("retried", "failed", "cancelled")
 STATES: Final = ("pending", "running", "cancelling")
 KNOWN_EVENT_TYPES: Final = ("task_started", "progress", "log", "partial", "attempt_failed", "final")
 KNOWN_CANCEL_REASONS: Final = ("user", "shutdown", "superseded")
@@ -81,6 +84,7 @@ class Attribute:
     OUTCOME: Final = "tapescope.task.outcome"
     ATTEMPT: Final = "tapescope.task.attempt"
     OWNER: Final = "tapescope.task.owner"
+    RESCUE_RESULT: Final = "tapescope.rescue.result"
     CANCEL_REASON: Final = "tapescope.cancel.reason"
     CANCEL_REQUESTED: Final = "tapescope.cancel.requested"
     TAPE_LENGTH: Final = "tapescope.tape.length"
@@ -195,6 +199,13 @@ RETRIES: Final = MetricRow(
     "Attempts that failed and will be made again.",
     (_A.OP, _A.ERROR_TYPE),
 )
+RESCUED: Final = MetricRow(
+    "tapescope.task.rescued",
+    "counter",
+    "{task}",
+    "Tasks taken from an owner that was dead or lost its lease.",
+    (_A.OP, _A.RESCUE_RESULT),
+)
 ZOMBIES: Final = MetricRow(
     "tapescope.task.zombies",
     "updowncounter",
@@ -300,7 +311,7 @@ SUBSCRIBERS: Final = MetricRow(
 )
 
 METRICS: Final = (
-    *(SUBMITTED, DURATION, ACTIVE, LIMIT, QUEUE_WAIT, RETRIES, ZOMBIES),
+    *(SUBMITTED, DURATION, ACTIVE, LIMIT, QUEUE_WAIT, RETRIES, RESCUED, ZOMBIES),
     *(CANCEL_REQUESTS, CANCEL_DURATION, CANCEL_OVERRUN),
     *(EVENT_OFFERED, EVENT_APPENDED, EVENT_DROPPED, EVENT_FAILED, EVENT_UNACCOUNTED),
     *(TAPE_LENGTH, OPERATION_DURATION, FLUSH_SIZE, SUBSCRIBERS),

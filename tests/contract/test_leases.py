@@ -32,7 +32,7 @@ async def test_heartbeat_extends_every_lease_of_the_owner(store: TaskStore) -> N
     attempts = [await run(store, LEASE) for _ in range(3)]
     pending, _ = await store.create(NewTask(new_task_id(), "work"))
     other = await store.claim_if_pending(pending, OTHER, LEASE)
-    leases = await store.extend_leases(OWNER, LEASE * 10, attempts)
+    leases = await store.extend_leases(OWNER, LEASE * 10)
     rows = [await store.get(attempt.task_id) for attempt in attempts]
     soonest = store.clock.now() + LEASE * 9_000_000
 
@@ -54,6 +54,16 @@ async def test_heartbeat_carries_cancels_and_lost_leases(store: TaskStore) -> No
         (wanted.task_id, "stop")
     ]
     assert leases.lost == (lost,)
+
+
+async def test_heartbeat_leaves_out_what_it_is_not_asked_for(store: TaskStore) -> None:
+    """A task that its owner has lost sight of keeps the lease it had, and can be rescued."""
+    kept, forgotten = await run(store, LEASE), await run(store)
+    leases = await store.extend_leases(OWNER, LEASE, [kept])
+    rescued = await store.rescue_expired()
+
+    assert (leases.extended, leases.lost) == (1, ())
+    assert [one.task.task_id for one in rescued] == [forgotten.task_id]
 
 
 async def test_heartbeat_is_not_behind_appends(store: TaskStore) -> None:

@@ -150,8 +150,12 @@ class PostgresStore(TaskStore):
             raise FlushRefused("it was refused before, and its number is spent")
         return read_answer(flush, text)
 
-    async def _extend_leases(self, owner: str, lease: int) -> Sequence[HeldLease]:
-        rows = await self._reader.fetch(self._sql["extend_leases"], owner, lease)
+    async def _extend_leases(
+        self, owner: str, lease: int, task_ids: Sequence[str] | None
+    ) -> Sequence[HeldLease]:
+        rows = await self._reader.fetch(
+            self._sql["extend_leases"], owner, lease, None if task_ids is None else list(task_ids)
+        )
         return [
             HeldLease(str(task_id), attempt, as_cancel(*cancel))
             for task_id, attempt, *cancel in rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 
 from tapescope._giving_up import HeldLease, RescuedRow, RescueOrder, RescueResult
 from tapescope._json import encode
@@ -15,10 +16,11 @@ __all__ = ["extend_leases", "read_owners", "rescue"]
 
 
 def extend_leases(
-    conn: sqlite3.Connection, sql: Queries, owner: str, until: int
+    conn: sqlite3.Connection, sql: Queries, owner: str, until: int, task_ids: Sequence[str] | None
 ) -> list[HeldLease]:
-    """Extend every running task of the owner, in one statement."""
-    rows = conn.execute(sql["extend_leases"], (until, owner)).fetchall()
+    """Extend running tasks of the owner, ``None`` for every one, in one statement."""
+    asked = None if task_ids is None else encode(list(task_ids), "task_ids")
+    rows = conn.execute(sql["extend_leases"], (until, owner, asked, asked)).fetchall()
     return [
         HeldLease(
             task_id,

@@ -149,10 +149,14 @@ class SqliteStore(TaskStore):
         with suppress(StoreAway):  # a reader or another process holds it: the next flushes try
             self._wal_pages = await connection.run(move)
 
-    async def _extend_leases(self, owner: str, lease: int) -> Sequence[HeldLease]:
+    async def _extend_leases(
+        self, owner: str, lease: int, task_ids: Sequence[str] | None
+    ) -> Sequence[HeldLease]:
         assert self._writer_conn is not None
         return await self._writer_conn.run(  # after the flush under way, before those in the queue
-            lambda conn: _leases.extend_leases(conn, self._sql, owner, self.clock.now() + lease)
+            lambda conn: _leases.extend_leases(
+                conn, self._sql, owner, self.clock.now() + lease, task_ids
+            )
         )
 
     async def _read_owners(self) -> Sequence[str]:

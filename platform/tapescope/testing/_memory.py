@@ -233,12 +233,15 @@ class MemoryStore(TaskStore):
 
     # --- leases -----------------------------------------------------------------------------------
 
-    async def _extend_leases(self, owner: str, lease: int) -> Sequence[HeldLease]:
+    async def _extend_leases(
+        self, owner: str, lease: int, task_ids: Sequence[str] | None
+    ) -> Sequence[HeldLease]:
         until = self.clock.now() + lease
         held: list[HeldLease] = []
         for record in self._records.values():
             task = record.task
-            if (task.status, task.owner) == (TaskStatus.RUNNING, owner):
+            asked = task_ids is None or task.task_id in task_ids
+            if asked and (task.status, task.owner) == (TaskStatus.RUNNING, owner):
                 record.task = replace(task, lease_expires_at=until)
                 held.append(HeldLease(task.task_id, task.attempt, task.cancel))
         return held

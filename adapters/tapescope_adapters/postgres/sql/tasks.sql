@@ -15,9 +15,11 @@ SELECT t.task_id, t.owner, t.cancel_reason, t.cancel_message, t.cancel_by, t.can
  WHERE t.owner = ANY ($1) AND t.status = 'running' AND t.cancel_requested_at IS NOT NULL;
 
 -- name: extend_leases
--- The heartbeat, by the database's clock. Rows are locked in the order in which flushes lock them.
+-- The heartbeat, of these tasks or of all, by the database's clock. Rows are locked in the order in which flushes lock them.
 WITH mine AS MATERIALIZED (
-    SELECT t.id FROM tasks t WHERE t.status = 'running' AND t.owner = $1
+    SELECT t.id FROM tasks t
+     WHERE t.status = 'running' AND t.owner = $1
+       AND ($3::uuid[] IS NULL OR t.task_id = ANY ($3::uuid[]))
      ORDER BY t.id FOR NO KEY UPDATE
 )
 UPDATE tasks t SET lease_expires_at = now_us() + $2::bigint

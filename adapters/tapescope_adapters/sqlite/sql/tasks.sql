@@ -70,9 +70,11 @@ UPDATE tasks
  WHERE id = ? AND status = 'running' AND attempt = ? AND owner = ?;
 
 -- name: extend_leases
--- The heartbeat.
+-- The heartbeat: of these tasks, or of all.
 -- Differs from the Postgres version in that the time is a parameter: the file is on this host.
-UPDATE tasks SET lease_expires_at = ? WHERE status = 'running' AND owner = ?
+UPDATE tasks SET lease_expires_at = ?
+ WHERE status = 'running' AND owner = ?
+   AND (? IS NULL OR task_id IN (SELECT value FROM json_each(?)))
 RETURNING task_id, attempt, cancel_reason, cancel_message, cancel_by, cancel_requested_at;
 
 -- name: read_owners
