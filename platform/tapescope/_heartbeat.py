@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 from typing import Final as Constant
 
+from tapescope._giving_up import WORKER_LOST, RescueResult
 from tapescope._owner import find_dead
 from tapescope.errors import TapescopeError
 
@@ -126,7 +127,19 @@ class Heartbeat:
                 return
 
     def _tell(self, one: Rescued) -> None:
-        self._holder.telemetry.tasks.rescued(one.task.op, one.result.value)
+        telemetry, task = self._holder.telemetry, one.task
+        span = telemetry.start_rescue_span(
+            task.op, task.task_id, task.attempt, task.owner or "", task.traceparent
+        )
+        cancel = None if one.result is not RescueResult.CANCELLED else task.cancel
+        span.end(
+            one.result.value,
+            error_type=WORKER_LOST,
+            message="its owner is dead, or did not renew its lease",
+            cancel_reason=None if cancel is None else cancel.reason.value,
+            tape_length=one.last_seq,
+        )
+        telemetry.tasks.rescued(task.op, one.result.value)
         _log.warning(
             "Task %s (%s) was taken from %s, which is dead or silent: %s.",
             one.task.task_id,

@@ -31,6 +31,7 @@ __all__ = [
     "OTHER",
     "OUTCOMES",
     "QUEUE_WAIT",
+    "RESCUE",
     "RESCUED",
     "RESCUE_RESULTS",
     "RETRIES",
@@ -146,7 +147,14 @@ RUN: Final = SpanRow(
     (_A.OP, _A.TASK_ID, _A.OUTCOME, _A.ATTEMPT, _A.OWNER),
     (_A.TAPE_LENGTH, _A.TAPE_DROPPED, _A.CANCEL_REASON, _A.CANCEL_REQUESTED, _A.ERROR_TYPE),
 )
-SPANS: Final = (SUBMIT, RUN)
+RESCUE: Final = SpanRow(
+    "rescue {op}",
+    "INTERNAL",
+    "none: a new root, linked to the submit, as the run it gives up is",
+    (_A.OP, _A.TASK_ID, _A.OUTCOME, _A.ATTEMPT, _A.OWNER),
+    (_A.TAPE_LENGTH, _A.CANCEL_REASON, _A.CANCEL_REQUESTED, _A.ERROR_TYPE),
+)
+SPANS: Final = (SUBMIT, RUN, RESCUE)
 
 _WORK_SECONDS = (
     *(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0),
