@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from tapescope.flush import CancelAnswer, CancelRow, ClaimAnswer, ClaimRow, CreateRow
-from tapescope.tape import FINAL, DropReason, Outcome
+from tapescope.tape import ATTEMPT_FAILED, FINAL, DropReason, Outcome
+from tapescope.tasks import ErrorInfo, Task
 from tapescope.tasks import Final as FinalEvent
-from tapescope.tasks import Task
 
 __all__ = [
     "Appended",
@@ -20,6 +20,7 @@ __all__ = [
     "EventsCall",
     "FinishCall",
     "Finished",
+    "GiveUpCall",
     "Writer",
 ]
 
@@ -161,6 +162,7 @@ class EventsCall(Call):
 
     __slots__ = ("events", "reloaded", "writer")
     finishes = False
+    """Whether the attempt writes nothing after it; then it goes before others' appends."""
 
     def __init__(self, since: float, writer: Writer, events: list[tuple[str, str, int]]) -> None:
         Call.__init__(self, since, len(events))
@@ -178,3 +180,23 @@ class FinishCall(EventsCall):
     def __init__(self, since: float, writer: Writer, final: FinalEvent, body: str, ts: int) -> None:
         super().__init__(since, writer, [(FINAL, body, ts)])
         self.final = final
+
+
+class GiveUpCall(EventsCall):
+    """An ``attempt_failed`` that gives the task up; answered with ``GivenUp``."""
+
+    __slots__ = ("error", "run_at", "spends")
+    finishes = True
+
+    def __init__(
+        self,
+        since: float,
+        writer: Writer,
+        body: str,
+        ts: int,
+        error: ErrorInfo,
+        run_at: int | None,
+        spends: int,
+    ) -> None:
+        super().__init__(since, writer, [(ATTEMPT_FAILED, body, ts)])
+        self.error, self.run_at, self.spends = error, run_at, spends

@@ -27,6 +27,7 @@ from tapescope._calls import (
     ClaimCall,
     CreateCall,
     EventsCall,
+    GiveUpCall,
     Writer,
 )
 from tapescope._clock import Backoff
@@ -40,6 +41,7 @@ from tapescope.flush import (
     FlushAnswer,
     FlushBlocked,
     FlushRefused,
+    GiveUpRow,
     StoreAway,
 )
 
@@ -320,6 +322,8 @@ class GroupCommit:
                 writer = call.writer
                 seq = tails.get(writer, writer.tail)
                 start = len(rows)
+                if isinstance(call, GiveUpCall):
+                    flush.give_ups.append(GiveUpRow(start, call.run_at, call.spends))
                 key, attempt, owner = writer.key or 0, writer.attempt, writer.owner
                 offer = writer.offers
                 for type_, body, ts in call.events:

@@ -5,22 +5,59 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections.abc import Iterable
 
-__all__ = ["name_owner"]
+__all__ = ["find_dead", "name_owner"]
 
 
 def name_owner() -> str:
-    """``host:pid:start:random``: tells a living process from a later one with the same pid."""
+    """``host:pid:start:random``: tells a living process from a later one with the same pid.
+
+    Where Linux tells, the start is in clock ticks since boot, with the number of the pid namespace
+    behind it: containers may share a host's name, and see other processes under the same pids.
+    """
     pid = os.getpid()
-    return f"{socket.gethostname()}:{pid}:{_read_start_time(pid)}:{os.urandom(8).hex()}"
+    start = _read_start(pid) or str(int(time.time()))
+    return f"{socket.gethostname()}:{pid}:{start}:{os.urandom(8).hex()}"
 
 
-def _read_start_time(pid: int) -> int:
-    """When the process began: in clock ticks since boot where Linux tells, else now, in seconds."""
+def find_dead(owners: Iterable[str]) -> list[str]:
+    """Those of the owners that are surely dead: processes of this host that are gone.
+
+    Nothing is said of other hosts, or of other pid namespaces: their leases decide.
+    """
+    host, namespace = socket.gethostname(), _read_namespace()
+    dead: list[str] = []
+    for owner in owners:
+        there, _, rest = owner.partition(":")
+        pid, _, rest = rest.partition(":")
+        start = rest.partition(":")[0]
+        if namespace is None or there != host or not start.endswith(f"-{namespace}"):
+            continue
+        if pid.isdecimal() and _read_start(int(pid)) != start:
+            dead.append(owner)
+    return dead
+
+
+def _read_start(pid: int) -> str | None:
+    """When a process began and in which namespace it is seen; ``None`` for one that has ended."""
+    namespace = _read_namespace()
     try:
         # Not pathlib, which is slow to import.
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
             stat = file.read()
     except OSError:
-        return int(time.time())
-    return int(stat.rpartition(")")[2].split()[19])  # field 22; the name before it may hold spaces
+        return None
+    fields = stat.rpartition(")")[2].split()  # the name before it may hold spaces
+    if fields[0] in "ZX" or namespace is None:  # dead, and not yet waited for by its parent
+        return None
+    return f"{fields[19]}-{namespace}"  # field 22
+
+
+def _read_namespace() -> str | None:
+    """The number of this process's pid namespace; ``None`` where there is no such thing."""
+    try:
+        name = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return None
+    return name.strip("pid:[]")

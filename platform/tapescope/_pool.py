@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import logging
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 from typing import Final as Constant
 
@@ -15,7 +15,7 @@ from tapescope._run import Run
 from tapescope._runner import Runner
 from tapescope.errors import StoreUnavailable, TapescopeError
 from tapescope.flush import CancelAnswer, CancelState
-from tapescope.tasks import CancelReason, CancelRequest, Task
+from tapescope.tasks import Attempt, CancelReason, CancelRequest, Task
 
 if TYPE_CHECKING:
     from tapescope.store import TaskStore
@@ -49,6 +49,7 @@ class RunPool:
         lease: float,
         cancel_grace: float,
         coalesce_progress: float,
+        retry_delay: float,
     ) -> None:
         self.store = store
         self.telemetry = telemetry
@@ -56,11 +57,13 @@ class RunPool:
         self.lease = lease
         self.cancel_grace = cancel_grace
         self.coalesce_progress = coalesce_progress
+        self.retry_delay = retry_delay
         self._free = max_running
         self._max_zombies = max_zombies
         self._warned = False
         self._runs: dict[str, Run] = {}
         self._waiting: deque[Run] = deque()
+        self._not_due: dict[str, asyncio.TimerHandle] = {}
         self._zombies: set[Run] = set()
         self._kept: set[asyncio.Task[None]] = set()
         self._enlisted = False
@@ -76,16 +79,15 @@ class RunPool:
     # --- for the manager --------------------------------------------------------------------------
 
     def admit(self, task: Task, runner: Runner) -> Ending:
-        """Queue a pending task; it starts when a slot is free. Admitting it twice runs it once."""
+        """Queue a pending task; it starts when it is due and a slot is free.
+
+        Admitting it twice runs it once.
+        """
         known = self._runs.get(task.task_id)
         if known is not None:
             return known.ending
         ending = Ending()
-        run = self._runs[task.task_id] = Run(self, task, runner, ending)
-        self._waiting.append(run)
-        self._start_waiting()
-        if self._stopping:
-            self.keep(self._shut(run))  # its submit began before the shutdown and came too late
+        self._queue(Run(self, task, runner, ending))
         return ending
 
     def ending_of(self, task_id: str) -> Ending | None:
@@ -104,6 +106,28 @@ class RunPool:
         run = self._runs.get(task_id)
         if run is not None:
             run.cancel(request)
+
+    @property
+    def attempts(self) -> list[Attempt]:
+        """Those that run now."""
+        return [run.attempt for run in self._runs.values() if run.attempt is not None]
+
+    @property
+    def running_ops(self) -> set[str]:
+        """The ops of those that run now."""
+        return {run.task.op for run in self._runs.values() if run.attempt is not None}
+
+    def renewed(self, attempts: Sequence[Attempt], lost: Sequence[Attempt]) -> None:
+        """The leases of ``attempts`` hold from now on, but for those that are ``lost``."""
+        gone = set(lost)
+        for attempt in attempts:
+            run = self._runs.get(attempt.task_id)
+            if run is None or run.attempt != attempt:
+                continue  # it ended meanwhile
+            if attempt in gone:
+                run.lose_lease()
+            else:
+                run.renew()
 
     def expect(self, n: int) -> None:
         """``n`` submits (or, negative, fewer) are under way: it is not idle before they are in."""
@@ -153,12 +177,40 @@ class RunPool:
         """The run is over, its ``final`` is written or lost."""
         if self._runs.pop(run.task.task_id, None) is None:
             return
+        if (timer := self._not_due.pop(run.task.task_id, None)) is not None:
+            timer.cancel()
         if self.closing and self.lost is None:
             self.lost = run.ending.error
         if run.started and not run.fenced:
             self._free += 1
         self._start_waiting()
         self._check_idle()
+
+    def retry(self, run: Run, task: Task) -> None:
+        """The run is over, and its task is pending again: run it when it is due."""
+        if run.started and not run.fenced:
+            self._free += 1
+        self._queue(Run(self, task, run.runner, run.ending))
+        self._start_waiting()
+
+    def _queue(self, run: Run) -> None:
+        task = run.task
+        self._runs[task.task_id] = run
+        wait = (task.run_at - self.store.clock.now()) / 1e6
+        if wait > 0:
+            self._not_due[task.task_id] = asyncio.get_running_loop().call_later(
+                wait, self._fall_due, run
+            )
+        else:
+            self._waiting.append(run)
+            self._start_waiting()
+        if self._stopping:
+            self.keep(self._shut(run))  # it began before the shutdown and came too late
+
+    def _fall_due(self, run: Run) -> None:
+        self._not_due.pop(run.task.task_id, None)
+        self._waiting.append(run)
+        self._start_waiting()
 
     # --- slots ------------------------------------------------------------------------------------
 

@@ -11,28 +11,29 @@ import asyncio
 import contextvars
 import inspect
 import logging
-from collections.abc import Callable, Coroutine
-from enum import Enum, auto
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry import context as contexts
 
+from tapescope._calls import Finished
+from tapescope._retry import wait_before_retry
+from tapescope._run_host import Phase, RunHost
 from tapescope._run_tape import RunTape
-from tapescope._run_writes import claim_task, forget_cancels, write_final
+from tapescope._run_writes import claim_task, forget_cancels, write_final, write_retry
 from tapescope._runner import Runner, start_thread
-from tapescope._verdict import TIMEOUT, Blame, Verdict, judge, judge_fenced
+from tapescope._verdict import LOST, TIMEOUT, Blame, Verdict, judge, judge_fenced
 from tapescope.errors import TapescopeError
 from tapescope.reporter import Reporter, ThreadReporter
 from tapescope.tape import Outcome
-from tapescope.tasks import Attempt, CancelReason, CancelRequest, Claim, Final, Task
+from tapescope.tasks import Attempt, CancelReason, CancelRequest, Claim, Final, Task, TaskStatus
 
 if TYPE_CHECKING:
-    from tapescope._calls import Finished
     from tapescope._ending import Ending
-    from tapescope.store import TaskStore
-    from tapescope_telemetry import RunSpan, Telemetry
+    from tapescope_telemetry import RunSpan
 
-__all__ = ["Phase", "Run", "RunHost"]
+__all__ = ["Run"]
 
 _log = logging.getLogger("tapescope")
 
@@ -40,70 +41,35 @@ Ended = tuple[Any, BaseException | None]
 """What a runner returned, or what it raised."""
 
 
-class RunHost(Protocol):
-    """What a run needs of who keeps it. Times are in seconds."""
-
-    store: TaskStore
-    telemetry: Telemetry
-    owner: str
-    lease: float
-    cancel_grace: float
-    coalesce_progress: float
-
-    def keep(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run this in a task of its own, with an empty context, and wait for it when closing."""
-
-    def fence(self, run: Run) -> None:
-        """The runner goes on without its task: its slot is free, it is a zombie from now on."""
-
-    def lay_to_rest(self, run: Run) -> None:
-        """A zombie has ended."""
-
-    def end(self, run: Run) -> None:
-        """The run is over, its ``final`` is written or lost."""
-
-
-class Phase(Enum):
-    """Where a run stands."""
-
-    WAITING = auto()
-    """For a slot; it holds no asyncio task."""
-    CLAIMING = auto()
-    RUNNING = auto()
-    """The runner is awaited: the only phase in which the run is cancelled."""
-    SETTLING = auto()
-    ENDED = auto()
-
-
 class Run:
     """A task that was submitted here, from its place in the queue to its end."""
 
     __slots__ = (
-        "_attempt",
         "_deadline",
         "_fenced_at",
         "_host",
         "_job",
         "_outside_cancel",
-        "_runner",
         "_span",
         "_state",
         "_tape",
         "_thread",
         "_thread_ended",
         "_timer",
+        "attempt",
         "blame",
         "ending",
         "phase",
         "requested",
+        "runner",
         "task",
     )
 
     def __init__(self, host: RunHost, task: Task, runner: Runner, ending: Ending) -> None:
         self._host = host
-        self._runner = runner
+        self.runner = runner
         self._job: asyncio.Task[None] | None = None
-        self._attempt: Attempt | None = None
+        self.attempt: Attempt | None = None
         self._span: RunSpan | None = None
         self._tape: RunTape | None = None
         self._thread: asyncio.Future[Ended] | None = None
@@ -157,6 +123,18 @@ class Run:
             if self.phase is Phase.RUNNING:
                 self._stop_runner(request)
 
+    def renew(self) -> None:
+        """The lease was extended: from here on, as long as it holds, a ``final`` may be tried."""
+        if self.phase is Phase.RUNNING:
+            self._deadline = self._host.store.clock.monotonic() + self._host.lease
+
+    def lose_lease(self) -> None:
+        """The task is no longer ours: stop the runner; it settles nothing (invariant I5)."""
+        if self.phase is Phase.RUNNING and self.blame is None:
+            self.blame = LOST
+            why, at = "the lease was lost", self._host.store.clock.now()
+            self._stop_runner(CancelRequest(CancelReason.SUPERSEDED, why, None, at))
+
     def cancelled_before_start(self, request: CancelRequest) -> None:
         """The store ended the pending task as cancelled: there is nothing to run."""
         if self.phase is Phase.WAITING:
@@ -201,7 +179,7 @@ class Run:
     def _begin(self, claim: Claim) -> None:
         """Open the run span, a root linked to the submit's, and make it current for the run."""
         host, task, attempt = self._host, claim.task, claim.attempt
-        self.task, self._attempt = task, attempt
+        self.task, self.attempt = task, attempt
         self._span = span = host.telemetry.start_run_span(
             task.op, task.task_id, attempt.number, attempt.owner, task.traceparent
         )
@@ -232,7 +210,7 @@ class Run:
             if self._job is not None and self._job.cancelling():
                 forget_cancels()
             if self._fenced_at is not None:
-                return self._judge_fenced() if self._runner.in_thread else None
+                return self._judge_fenced() if self.runner.in_thread else None
             self.phase = Phase.SETTLING
             self._disarm()
             verdict = judge(self.blame, result, error, self.task.timeout)
@@ -244,13 +222,13 @@ class Run:
 
     async def _call_runner(self) -> Ended:
         assert self._tape is not None
-        if not self._runner.in_thread:
-            found = self._runner.call(Reporter(self._tape), **self.task.params)
+        if not self.runner.in_thread:
+            found = self.runner.call(Reporter(self._tape), **self.task.params)
             return (await found if inspect.isawaitable(found) else found), None
         self._thread = asyncio.get_running_loop().create_future()
         reporter = ThreadReporter(self._tape)
         name = f"tapescope-{self.task.op}"
-        start_thread(self._runner, reporter, self.task.params, name, self._hear_thread)
+        start_thread(self.runner, reporter, self.task.params, name, self._hear_thread)
         return await self._thread
 
     def _hear_thread(self, result: Any, error: BaseException | None) -> None:
@@ -278,7 +256,7 @@ class Run:
         self._tape.stop = request
         self._enter("cancelling")
         self._arm(self._host.cancel_grace, self._grace_over)
-        if not self._runner.in_thread:
+        if not self.runner.in_thread:
             self._job.cancel()
 
     def _grace_over(self) -> None:
@@ -333,17 +311,82 @@ class Run:
 
     async def _settle(self, verdict: Verdict) -> None:
         """Write the ``final``, end the span, tell who waits, in this order."""
-        assert self._attempt is not None
+        assert self.attempt is not None
         assert self._tape is not None
         self._tape.seal()
+        if self.blame == LOST:
+            self._give_up_lease()
+            return
+        if verdict.may_be_retried and self.task.retries_spent < self.task.retries:
+            await self._retry(verdict)
+            return
         finished, verdict = await write_final(
-            self._host.store, self._attempt, verdict, self._deadline
+            self._host.store, self.attempt, verdict, lambda: self._deadline
         )
         if finished.won:
             self._tell(verdict, finished)
             self._end(verdict.final)
         else:
             await self._give_way(finished)
+
+    async def _retry(self, verdict: Verdict) -> None:
+        """Put the failed attempt on the tape and hand the task back, unless a cancel came first."""
+        assert self.attempt is not None
+        assert self._tape is not None
+        assert self._span is not None
+        host, task = self._host, self.task
+        wait = wait_before_retry(host.retry_delay, task.retries_spent)
+        run_at = host.store.clock.now() + round(wait * 1_000_000)
+        given, verdict = await write_retry(
+            host.store, self.attempt, verdict, run_at, lambda: self._deadline
+        )
+        error = verdict.final.error
+        assert error is not None
+        if given.final is not None:
+            self._tell(Verdict(given.final), Finished(True, None, given.outcome, given.last_seq))
+            self._end(given.final)
+        elif given.dropped is not None:
+            await self._give_way(Finished(False, given.dropped, given.outcome, given.last_seq))
+        else:
+            self._span.end(
+                "retried",
+                error=verdict.error,
+                error_type=error.code,
+                message=error.message,
+                cancel_requested=self.requested is not None,
+                tape_length=given.last_seq,
+                tape_dropped=self._tape.dropped,
+            )
+            host.telemetry.tasks.retried(task.op, error.code, self._span.context)
+            self._log(logging.WARNING, "Task %s (%s) will be tried again after: %s", error.code)
+            self._leave()
+            host.retry(
+                self,
+                replace(
+                    task,
+                    status=TaskStatus.PENDING,
+                    owner=None,
+                    claimed_at=None,
+                    lease_expires_at=None,
+                    run_at=run_at,
+                    retries_spent=task.retries_spent + 1,
+                ),
+            )
+
+    def _give_up_lease(self) -> None:
+        """Whoever took the task over ends it; of this run only its span is left to end (I8)."""
+        assert self._span is not None
+        assert self._tape is not None
+        self._span.end(
+            "lost",
+            error_type="lease_lost",
+            message="the lease was lost, and another attempt may have the task",
+            cancel_reason=CancelReason.SUPERSEDED.value,
+            cancel_requested=True,
+            tape_dropped=self._tape.dropped,
+        )
+        self._log(logging.ERROR, "Task %s (%s) %s", "was taken over: its lease was lost here")
+        self._end(None)
 
     def _tell(self, verdict: Verdict, finished: Finished) -> None:
         assert self._span is not None
@@ -404,11 +447,14 @@ class Run:
     def _end(self, final: Final | None, error: Exception | None = None) -> None:
         if self.phase is Phase.ENDED:
             return
+        self._leave()
+        self.ending.resolve(final, error)
+        self._host.end(self)
+
+    def _leave(self) -> None:
         self.phase = Phase.ENDED
         self._disarm()
         self._enter(None)
-        self.ending.resolve(final, error)
-        self._host.end(self)
 
     # --- small things -----------------------------------------------------------------------------
 

@@ -7,11 +7,13 @@ through a store that is away for a while.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVar
 
 from tapescope._clock import Backoff
+from tapescope._giving_up import GivenUp
 from tapescope.errors import EventFateUnknown, EventTooLarge, NotJson, StoreUnavailable
+from tapescope.tape import DropReason
 from tapescope.tasks import Attempt, Claim, Task, TaskStatus
 
 if TYPE_CHECKING:
@@ -19,7 +21,9 @@ if TYPE_CHECKING:
     from tapescope._verdict import Verdict
     from tapescope.store import TaskStore
 
-__all__ = ["claim_task", "forget_cancels", "write_final"]
+__all__ = ["claim_task", "forget_cancels", "write_final", "write_retry"]
+
+T = TypeVar("T")
 
 
 async def claim_task(
@@ -67,31 +71,72 @@ def _find_claim(row: Task, task: Task, owner: str) -> Claim | None:
 
 
 async def write_final(
-    store: TaskStore, attempt: Attempt, verdict: Verdict, deadline: float
+    store: TaskStore, attempt: Attempt, verdict: Verdict, deadline: Callable[[], float]
 ) -> tuple[Finished, Verdict]:
     """Write the ``final`` (invariant I2); gives the verdict that was written in the end.
 
     It is the same call each time, which the store answers as the first time. One that a tape cannot
     hold is reduced. Raises the store's error once ``deadline`` (monotonic seconds) has passed.
     """
+
+    def write(verdict: Verdict) -> Awaitable[Finished]:
+        return store.finish_if_running(attempt, verdict.final)
+
+    finished, verdict, _ = await _insist(store, write, verdict, deadline)
+    return finished, verdict
+
+
+async def write_retry(
+    store: TaskStore,
+    attempt: Attempt,
+    verdict: Verdict,
+    run_at: int,
+    deadline: Callable[[], float],
+) -> tuple[GivenUp, Verdict]:
+    """Give the task up until ``run_at`` (microseconds since the epoch), as insistently.
+
+    One whose answer was lost is looked for: the row is pending then, as this attempt left it.
+    """
+
+    def write(verdict: Verdict) -> Awaitable[GivenUp]:
+        assert verdict.final.error is not None
+        return store.retry_later(attempt, verdict.final.error, run_at)
+
+    given, verdict, doubtful = await _insist(store, write, verdict, deadline)
+    if doubtful and given.dropped is DropReason.STALE_ATTEMPT:
+        row = await store.get(attempt.task_id)
+        if (row.status, row.attempt) == (TaskStatus.PENDING, attempt.number):
+            given = GivenUp(None, None, None, given.last_seq)
+    return given, verdict
+
+
+async def _insist(
+    store: TaskStore,
+    write: Callable[[Verdict], Awaitable[T]],
+    verdict: Verdict,
+    deadline: Callable[[], float],
+) -> tuple[T, Verdict, bool]:
+    """The answer, the verdict that was written, and whether an earlier try may have been it."""
     clock = store.clock
     backoff: Backoff | None = None
-    reduced = False
+    reduced = doubtful = False
     while True:
         try:
             if backoff is not None:
-                await backoff.wait(max(0.0, deadline - clock.monotonic()))
-            return await store.finish_if_running(attempt, verdict.final), verdict
+                await backoff.wait(max(0.0, deadline() - clock.monotonic()))
+            return await write(verdict), verdict, doubtful
         except asyncio.CancelledError:
             forget_cancels()
+            doubtful = True
         except (NotJson, EventTooLarge) as refusal:
             if reduced:
                 raise
             verdict, reduced = verdict.reduce(refusal), True
-        except (StoreUnavailable, EventFateUnknown):
-            if clock.monotonic() >= deadline:
+        except (StoreUnavailable, EventFateUnknown) as error:
+            if clock.monotonic() >= deadline():
                 raise
             backoff = backoff or Backoff()
+            doubtful = doubtful or isinstance(error, EventFateUnknown)
 
 
 def forget_cancels() -> None:

@@ -16,8 +16,11 @@ from tapescope._calls import (
     EventsCall,
     FinishCall,
     Finished,
+    GiveUpCall,
+    Writer,
 )
 from tapescope._changes import Change, Changes
+from tapescope._giving_up import GivenUp
 from tapescope._json import decode
 from tapescope.errors import IdempotencyConflict
 from tapescope.flush import (
@@ -31,8 +34,8 @@ from tapescope.flush import (
     FlushAnswer,
     RefusedRow,
 )
-from tapescope.tape import FINAL, TASK_STARTED, DropReason, Event, Outcome
-from tapescope.tasks import Task, TaskStatus
+from tapescope.tape import ATTEMPT_FAILED, FINAL, TASK_STARTED, DropReason, Event, Outcome
+from tapescope.tasks import CancelRequest, Final, Task, TaskStatus
 from tapescope_telemetry import TAPE_OPEN, error_type_of
 
 if TYPE_CHECKING:
@@ -162,22 +165,31 @@ def _settle_rows(books: Books, batch: Batch, answer: FlushAnswer) -> None:
         stored = Counter(map(_type_of, rows))
     else:
         stored = Counter(row.type for place, row in enumerate(rows) if place not in refused)
+    if answer.overruled:  # these became finals
+        stored[ATTEMPT_FAILED] -= len(answer.overruled)
+        stored[FINAL] += len(answer.overruled)
     for type_, count in stored.items():
         books.meter.ledger.store(type_, count)
     followed = books.changes.any_follower
     for span in batch.spans:
         met = refused.get(span.start) if refused else None
         if met is None:
-            _settle_stored(books, batch.flush, span, followed)
+            overruled = answer.overruled.get(span.start) if answer.overruled else None
+            _settle_stored(books, batch.flush, span, followed, overruled)
         else:
             _settle_refused(books, span, met)
 
 
-def _settle_stored(books: Books, flush: Flush, span: Span, followed: bool) -> None:
+def _settle_stored(
+    books: Books, flush: Flush, span: Span, followed: bool, overruled: CancelRequest | None
+) -> None:
     call = span.call
     writer = call.writer
     first = writer.tail + 1
     writer.tail += span.stop - span.start
+    if isinstance(call, GiveUpCall) and overruled is not None:
+        _settle_overruled(books, call, overruled)
+        return
     if followed and books.changes.follows(writer.task_id):
         events = tuple(
             Event(row.seq, row.type, row.ts, row.attempt, decode(row.body))
@@ -185,14 +197,26 @@ def _settle_stored(books: Books, flush: Flush, span: Span, followed: bool) -> No
         )
         books.changes.publish(Change(writer.task_id, writer.tail, events))
     if isinstance(call, FinishCall):
-        _count_final(books, call)
+        _count_final(books, writer, call.final, call.events[0][2])
         call.answer(Finished(True, None, call.final.outcome, writer.tail))
+    elif isinstance(call, GiveUpCall):
+        call.answer(GivenUp(None, None, None, writer.tail))
     else:
         call.answer(Appended(range(first, writer.tail + 1), None, writer.tail))
 
 
-def _count_final(books: Books, call: FinishCall) -> None:
-    final, writer = call.final, call.writer
+def _settle_overruled(books: Books, call: GiveUpCall, request: CancelRequest) -> None:
+    """A cancel on record made the ``attempt_failed`` the cancelled task's ``final``."""
+    writer, ts = call.writer, call.events[0][2]
+    final = Final.cancelled(request, call.error if call.spends else None)
+    if books.changes.follows(writer.task_id):
+        event = Event(writer.tail, FINAL, ts, writer.attempt, final.as_json())
+        books.changes.publish(Change(writer.task_id, writer.tail, (event,)))
+    _count_final(books, writer, final, ts)
+    call.answer(GivenUp(final, None, final.outcome, writer.tail))
+
+
+def _count_final(books: Books, writer: Writer, final: Final, ts: int) -> None:
     seconds = 0.0 if writer.claimed is None else books.clock.monotonic() - writer.claimed
     error_type = final.error.code if final.error and final.outcome is Outcome.FAILED else None
     reason = final.cancel.reason.value if final.cancel else None
@@ -205,7 +229,7 @@ def _count_final(books: Books, call: FinishCall) -> None:
         context=writer.context,
     )
     if final.outcome is Outcome.CANCELLED and final.cancel is not None:
-        waited = max(0, call.events[0][2] - final.cancel.at) / 1e6
+        waited = max(0, ts - final.cancel.at) / 1e6
         books.tasks.cancel_finished(final.cancel.reason.value, waited, context=writer.context)
     books.meter.tape_closed(writer.tail)
 
@@ -222,6 +246,8 @@ def _settle_refused(books: Books, span: Span, met: RefusedRow) -> None:
             books.meter.dropped(met.reason.value, type_, met.op, outcome, context=writer.context)
     if isinstance(call, FinishCall):
         call.answer(Finished(met.reason is None, met.reason, met.outcome, met.last_seq))
+    elif isinstance(call, GiveUpCall):
+        call.answer(GivenUp(None, met.reason, met.outcome, met.last_seq))
     else:
         call.answer(Appended(range(0), met.reason, met.last_seq))
 

@@ -17,11 +17,14 @@ from tapescope.tasks import CancelRequest, ErrorInfo, Final
 from tapescope_telemetry import error_type_of
 from tapescope_telemetry.failures import find_cause
 
-__all__ = ["TIMEOUT", "Blame", "Verdict", "explain", "judge", "judge_fenced"]
+__all__ = ["LOST", "TIMEOUT", "Blame", "Verdict", "explain", "judge", "judge_fenced"]
 
 TIMEOUT: Constant = "timeout"
 
-Blame = CancelRequest | Literal["timeout"] | None
+LOST: Constant = "lost"
+"""The lease was lost: somebody else may have the task, and this run has no say any more."""
+
+Blame = CancelRequest | Literal["timeout", "lost"] | None
 """Why we cancelled the runner, if we did. The first reason stays."""
 
 _MESSAGE_LIMIT: Constant = 4_096
@@ -38,6 +41,16 @@ class Verdict:
     final: Final
     error: BaseException | None = None
 
+    @property
+    def may_be_retried(self) -> bool:
+        """Whether another attempt might end better: the runner raised, or ran out of time."""
+        error = self.final.error
+        if self.final.outcome is not Outcome.FAILED or error is None:
+            return False
+        if error.code in ("bad_result", "unrequested_cancel"):
+            return False
+        return error.code == TIMEOUT or isinstance(self.error, Exception)
+
     def reduce(self, refusal: BadEvent) -> Verdict:
         """What to write where a tape cannot hold this ``final``: it is never lost for that."""
         final = self.final
@@ -53,8 +66,8 @@ class Verdict:
 
 def judge(blame: Blame, result: Any, error: BaseException | None, timeout: float | None) -> Verdict:
     """What a runner that returned ``result`` or raised ``error`` comes to."""
-    if blame == TIMEOUT:
-        return judge_fenced(TIMEOUT, timeout, error)
+    if blame is not None and not isinstance(blame, CancelRequest):
+        return judge_fenced(blame, timeout, error)
     if error is None:
         return _judge_result(result)
     if blame is None:
@@ -69,13 +82,15 @@ def judge(blame: Blame, result: Any, error: BaseException | None, timeout: float
 
 
 def judge_fenced(
-    blame: CancelRequest | Literal["timeout"],
+    blame: CancelRequest | Literal["timeout", "lost"],
     timeout: float | None,
     error: BaseException | None = None,
 ) -> Verdict:
     """What a run comes to that was told to stop, whatever its runner makes of it."""
     if isinstance(blame, CancelRequest):
         return Verdict(Final.cancelled(blame))
+    if blame == LOST:
+        return Verdict(Final.failed(ErrorInfo(LOST, "the lease was lost")))  # never written
     message = f"the attempt ran longer than its timeout of {timeout:g} s"
     if error is None or _is_cancel(error):
         return Verdict(Final.failed(ErrorInfo("timeout", message)))

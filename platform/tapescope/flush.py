@@ -31,6 +31,7 @@ __all__ = [
     "FlushAnswer",
     "FlushBlocked",
     "FlushRefused",
+    "GiveUpRow",
     "RefusedRow",
     "StoreAway",
 ]
@@ -97,6 +98,21 @@ class EventRow(NamedTuple):
     owner: str
 
 
+class GiveUpRow(NamedTuple):
+    """An ``attempt_failed`` among the rows that gives its task up: running → pending.
+
+    Where a cancel is on record, the cancelled ``final`` is written in its place.
+    """
+
+    row: int
+    """Its place in ``Flush.rows``."""
+    run_at: int | None
+    """Not before this time, in microseconds since the epoch; ``None`` for at once."""
+    spends: int
+    """Retries it spends: 1, or 0 for a release. The error of a release is no news in a
+    ``final``."""
+
+
 class CancelRow(NamedTuple):
     """A cancel request: a pending task ends with ``body`` as its ``final``; a running one, soon."""
 
@@ -124,6 +140,7 @@ class Flush:
     """In ``seq`` order for each task."""
     writers: list[Writer] = field(default_factory=list["Writer"])
     """For each row its writer, which knows the task's id and the run's trace."""
+    give_ups: list[GiveUpRow] = field(default_factory=list["GiveUpRow"])
     cancels: list[CancelRow] = field(default_factory=list["CancelRow"])
 
 
@@ -191,6 +208,8 @@ class FlushAnswer:
     """By place in ``creates``: the task that holds the same op and idempotency key."""
     claims: Sequence[ClaimAnswer | None] = ()
     refused: Sequence[RefusedRow] = ()
+    overruled: dict[int, CancelRequest] = field(default_factory=dict[int, "CancelRequest"])
+    """By place in ``rows``: the cancel on record that made an ``attempt_failed`` a ``final``."""
     cancels: Sequence[CancelAnswer | None] = ()
     """One per cancel; ``None`` for an unknown task."""
 

@@ -9,10 +9,12 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, Self
 
 from tapescope._checks import new_task_id
+from tapescope._heartbeat import Heartbeat
 from tapescope._owner import name_owner
 from tapescope._pool import RunPool
 from tapescope._runner import Runner, resolve_runner
@@ -29,6 +31,8 @@ __all__ = ["Submission", "TaskManager"]
 
 _log = logging.getLogger("tapescope")
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
 
 @dataclass(frozen=True, slots=True)
 class Submission:
@@ -39,6 +43,9 @@ class Submission:
     params: Mapping[str, Any] = field(default_factory=dict[str, Any])
     timeout: float | None = None
     idempotency_key: str | None = None
+    retries: int = 0
+    delay: float | None = None
+    run_at: datetime | None = None
 
 
 class TaskManager:
@@ -58,8 +65,14 @@ class TaskManager:
     * ``drain``: how long ``aclose`` lets tasks run on before it cancels them.
     * ``max_zombies``: fenced runners that may go on at once before no task is started any more;
       as many as ``max_running`` by default, and at least 10.
+    * ``retry_delay``: how long a failed task waits for its first retry; doubled each time, up to
+      five minutes, less up to a half by chance.
     * ``coalesce_progress``: within this time the newest ``progress`` of a phase replaces the one
       before it; 0 stores every one.
+
+    At every heartbeat, and at ``open``, it also takes the tasks of managers that are dead, or did
+    not renew their leases, whoever they were: these fail as ``worker_lost``, for nobody else can
+    run a callable.
 
     Attempts are at-least-once, the ``final`` is exactly-once.
     """
@@ -76,6 +89,7 @@ class TaskManager:
         telemetry: Telemetry | None = None,
         max_zombies: int | None = None,
         coalesce_progress: float = 0.0,
+        retry_delay: float = 1.0,
     ) -> None:
         """Check the settings; connect to nothing.
 
@@ -89,6 +103,7 @@ class TaskManager:
         _check_seconds("cancel_grace", cancel_grace)
         _check_seconds("drain", drain)
         _check_seconds("coalesce_progress", coalesce_progress)
+        _check_seconds("retry_delay", retry_delay)
         if heartbeat >= lease:
             raise BadSetting("heartbeat", heartbeat, f"less than the lease of {lease:g} s")
         self._owns_store = isinstance(store, str)
@@ -107,7 +122,9 @@ class TaskManager:
             lease=lease,
             cancel_grace=cancel_grace,
             coalesce_progress=coalesce_progress,
+            retry_delay=retry_delay,
         )
+        self._heartbeat = Heartbeat(self._pool, heartbeat)
         self._opened = False
         self._closed = False
         self._closer: asyncio.Task[None] | None = None
@@ -130,6 +147,7 @@ class TaskManager:
         if not self._opened:
             self._opened = True
             self.telemetry.tasks.limit(self._max_running)
+            self._heartbeat.start()
         return self
 
     async def aclose(self) -> None:
@@ -190,6 +208,9 @@ class TaskManager:
         params: Mapping[str, Any] | None = None,
         timeout: float | None = None,  # noqa: ASYNC109  # the attempt's, not this call's
         idempotency_key: str | None = None,
+        retries: int = 0,
+        delay: float | None = None,
+        run_at: datetime | None = None,
     ) -> TaskHandle:
         """Create a task, to be run here as ``runner(report, **params)``; returns once it is stored.
 
@@ -198,12 +219,19 @@ class TaskManager:
         seconds of one attempt. The same op and ``idempotency_key`` again give the task that exists,
         and do not run it twice.
 
+        ``retries`` is how often an attempt that raised or timed out is made again, later each time
+        (``retry_delay``). The first waits ``delay`` seconds, or until ``run_at``, an aware time.
+
         Raises ``BadOp``, ``BadRunner``, ``BadParams``, ``BadSetting``, ``IdempotencyConflict``,
         ``ManagerClosed``, ``UsedAfterFork``. A submit that is cancelled in mid-commit may have made
         the task: the idempotency key finds it; without one it ends as cancelled.
         """
         return await self._submit(
-            *self._check(Submission(op, runner, params or {}, timeout, idempotency_key))
+            *self._check(
+                Submission(
+                    op, runner, params or {}, timeout, idempotency_key, retries, delay, run_at
+                )
+            )
         )
 
     async def submit_many(self, submissions: Sequence[Submission]) -> list[TaskHandle]:
@@ -254,6 +282,12 @@ class TaskManager:
             raise ManagerClosed
         if not is_op(submission.op):
             raise BadOp(submission.op)
+        if submission.delay is not None:
+            _check_seconds("delay", submission.delay)
+            if submission.run_at is not None:
+                raise BadSetting("delay", submission.delay, "None beside run_at")
+        if submission.run_at is not None and submission.run_at.tzinfo is None:
+            raise BadSetting("run_at", submission.run_at, "an aware time, with its zone")
         return submission, resolve_runner(submission.runner)
 
     async def _submit(self, submission: Submission, runner: Runner) -> TaskHandle:
@@ -268,6 +302,8 @@ class TaskManager:
                         op,
                         submission.params,
                         timeout=submission.timeout,
+                        retries=submission.retries,
+                        run_at=self._find_due(submission),
                         idempotency_key=key,
                         traceparent=span.traceparent,
                     )
@@ -283,6 +319,14 @@ class TaskManager:
             raise
         finally:
             pool.expect(-1)
+
+    def _find_due(self, submission: Submission) -> int | None:
+        """When it may run first, in microseconds since the epoch; ``None`` for at once."""
+        if submission.delay is not None:
+            return self.store.clock.now() + round(submission.delay * 1_000_000)
+        if submission.run_at is not None:
+            return (submission.run_at - _EPOCH) // timedelta(microseconds=1)
+        return None
 
     async def _cancel_orphan(self, task_id: str) -> None:
         """A submit was cancelled in mid-commit: if it made the task, nobody will ever run it."""
@@ -302,6 +346,7 @@ class TaskManager:
         finally:
             self._drain_limit = None
         await self._pool.stop()
+        await self._heartbeat.stop()
         self.telemetry.tasks.limit(-self._max_running)
         if self._owns_store:
             await self.store.aclose()

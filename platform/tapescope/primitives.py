@@ -11,6 +11,7 @@ import abc
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
+from tapescope._giving_up import HeldLease, RescuedRow, RescueOrder
 from tapescope.flush import AttemptState, Flush, FlushAnswer
 from tapescope.tape import QuarantinePage, TapePage
 from tapescope.tasks import CancelRequest, Task, TaskStatus
@@ -44,12 +45,31 @@ class StorePrimitives(abc.ABC):
     async def _write(self, flush: Flush) -> FlushAnswer:
         """Carry out a flush in one transaction: creates, claims, rows, cancels, in this order.
 
+        The rows of ``give_ups`` make their tasks pending again, or end them (``GiveUpRow``).
+
         Raises ``StoreAway``, ``FateUnknown``, ``FlushRefused``, ``FlushBlocked``.
         """
 
     @abc.abstractmethod
     async def _load(self, task_id: str, attempt: int, owner: str) -> AttemptState | None:
         """Where the task's tape ends and what the attempt offered last; ``None``: no such task."""
+
+    @abc.abstractmethod
+    async def _extend_leases(
+        self, owner: str, lease: int, task_ids: Sequence[str] | None
+    ) -> Sequence[HeldLease]:
+        """Extend the owner's running tasks (``None``: all) to ``lease`` microseconds from now.
+
+        Waits behind no append that is only queued.
+        """
+
+    @abc.abstractmethod
+    async def _read_owners(self) -> Sequence[str]:
+        """The owners of the tasks that run."""
+
+    @abc.abstractmethod
+    async def _rescue(self, order: RescueOrder) -> Sequence[RescuedRow]:
+        """Take running tasks from lost owners, in one transaction: see ``rescue_expired``."""
 
     @abc.abstractmethod
     async def _get(self, task_id: str) -> Task | None: ...

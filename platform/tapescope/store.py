@@ -36,8 +36,10 @@ from tapescope._checks import (
     new_task_id,
 )
 from tapescope._clock import Backoff, Clock
+from tapescope._giving_up import GivenUp, Leases, Rescued, RescueResult
 from tapescope._group_commit import GroupCommit
 from tapescope._json import encode
+from tapescope._lease_verbs import LeaseVerbs
 from tapescope._settle import Books, fail
 from tapescope.errors import (
     BadEventType,
@@ -79,12 +81,20 @@ from tapescope.tasks import (
 from tapescope.upkeep import StoreUpkeep
 from tapescope_telemetry import StoreMeter, Telemetry, error_type_of
 
-__all__ = ["StoreLimits", "TaskStore", "new_task_id"]
+__all__ = [
+    "GivenUp",
+    "Leases",
+    "RescueResult",
+    "Rescued",
+    "StoreLimits",
+    "TaskStore",
+    "new_task_id",
+]
 
 T = TypeVar("T")
 
 
-class TaskStore(StoreUpkeep):
+class TaskStore(LeaseVerbs, StoreUpkeep):
     """Where tasks and their tapes are kept. Use it inside ``async with``, or ``open`` and
     ``aclose``.
 

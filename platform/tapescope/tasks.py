@@ -110,6 +110,8 @@ class Task:
     cancel: CancelRequest | None
     error_code: str | None
     """The ``final``'s error code when the task failed."""
+    retries_spent: int = 0
+    """Retries that failed or lost attempts have used up; a release uses none."""
     key: int = field(default=0, repr=False, compare=False)
     """The store's own short key of the row; means nothing outside that store."""
 

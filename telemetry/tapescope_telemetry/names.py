@@ -35,6 +35,9 @@ __all__ = [
     "OTHER",
     "OUTCOMES",
     "QUEUE_WAIT",
+    "RESCUE",
+    "RESCUED",
+    "RESCUE_RESULTS",
     "RETRIES",
     "RUN",
     "SCHEMA_URL",
@@ -64,6 +67,7 @@ TAPE_UNKNOWN: Final = "unknown"
 """The outcome of a tape that does not exist, on a drop with the reason ``unknown_task``."""
 
 OUTCOMES: Final = ("succeeded", "failed", "cancelled")
+RESCUE_RESULTS: Final = ("retried", "failed", "cancelled")
 STATES: Final = ("pending", "running", "cancelling")
 AUDIT_RULES: Final = (
     *("missing_final", "final_not_last", "multiple_final", "sequence_gap"),
@@ -89,6 +93,7 @@ class Attribute:
     OUTCOME: Final = "tapescope.task.outcome"
     ATTEMPT: Final = "tapescope.task.attempt"
     OWNER: Final = "tapescope.task.owner"
+    RESCUE_RESULT: Final = "tapescope.rescue.result"
     CANCEL_REASON: Final = "tapescope.cancel.reason"
     CANCEL_REQUESTED: Final = "tapescope.cancel.requested"
     TAPE_LENGTH: Final = "tapescope.tape.length"
@@ -151,7 +156,14 @@ RUN: Final = SpanRow(
     (_A.OP, _A.TASK_ID, _A.OUTCOME, _A.ATTEMPT, _A.OWNER),
     (_A.TAPE_LENGTH, _A.TAPE_DROPPED, _A.CANCEL_REASON, _A.CANCEL_REQUESTED, _A.ERROR_TYPE),
 )
-SPANS: Final = (SUBMIT, RUN)
+RESCUE: Final = SpanRow(
+    "rescue {op}",
+    "INTERNAL",
+    "none: a new root, linked to the submit, as the run it gives up is",
+    (_A.OP, _A.TASK_ID, _A.OUTCOME, _A.ATTEMPT, _A.OWNER),
+    (_A.TAPE_LENGTH, _A.CANCEL_REASON, _A.CANCEL_REQUESTED, _A.ERROR_TYPE),
+)
+SPANS: Final = (SUBMIT, RUN, RESCUE)
 
 _WORK_SECONDS = (
     *(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0),
@@ -203,6 +215,13 @@ RETRIES: Final = MetricRow(
     "{attempt}",
     "Attempts that failed and will be made again.",
     (_A.OP, _A.ERROR_TYPE),
+)
+RESCUED: Final = MetricRow(
+    "tapescope.task.rescued",
+    "counter",
+    "{task}",
+    "Tasks taken from an owner that was dead or lost its lease.",
+    (_A.OP, _A.RESCUE_RESULT),
 )
 ZOMBIES: Final = MetricRow(
     "tapescope.task.zombies",
@@ -332,7 +351,7 @@ SUBSCRIBERS: Final = MetricRow(
 )
 
 METRICS: Final = (
-    *(SUBMITTED, DURATION, ACTIVE, LIMIT, QUEUE_WAIT, RETRIES, ZOMBIES),
+    *(SUBMITTED, DURATION, ACTIVE, LIMIT, QUEUE_WAIT, RETRIES, RESCUED, ZOMBIES),
     *(CANCEL_REQUESTS, CANCEL_DURATION, CANCEL_OVERRUN),
     *(EVENT_OFFERED, EVENT_APPENDED, EVENT_DROPPED, EVENT_FAILED, EVENT_UNACCOUNTED),
     *(TAPE_LENGTH, AUDIT_CHECKED, AUDIT_VIOLATIONS, AUDIT_LAST_SUCCESS),

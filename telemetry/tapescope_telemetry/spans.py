@@ -27,7 +27,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from tapescope_telemetry.failures import FailureMarker
 from tapescope_telemetry.instruments import NO_CONTEXT
-from tapescope_telemetry.names import OTHER, RUN, SUBMIT, Attribute
+from tapescope_telemetry.names import OTHER, RESCUE, RUN, SUBMIT, Attribute
 
 __all__ = ["RunSpan", "SubmitSpan", "format_traceparent", "parse_traceparent", "start_run"]
 
@@ -197,14 +197,16 @@ def start_run(
     owner: str,
     traceparent: str | None,
     as_child: bool,
+    rescue: bool = False,
 ) -> RunSpan:
     """Start the span of an attempt: a new root linked to the submit that ``traceparent`` names.
 
     With ``as_child`` a first attempt is the submit's child instead; a retry is a root all the same.
+    A ``rescue`` is the span of whoever takes the attempt from an owner that was lost.
     """
     submit = parse_traceparent(traceparent)
     start_in, links = Context(), None
-    if submit is not None and as_child and attempt == 1:
+    if submit is not None and as_child and attempt == 1 and not rescue:
         start_in = set_span_in_context(NonRecordingSpan(submit), start_in)
     elif submit is not None:
         links = [Link(submit)]
@@ -215,9 +217,9 @@ def start_run(
         Attribute.OWNER: owner,
     }
     span = tracer.start_span(
-        RUN.of(op),
+        (RESCUE if rescue else RUN).of(op),
         context=start_in,
-        kind=SpanKind.CONSUMER,
+        kind=SpanKind.INTERNAL if rescue else SpanKind.CONSUMER,
         attributes=attributes,
         links=links,
         record_exception=False,

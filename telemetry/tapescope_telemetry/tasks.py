@@ -18,6 +18,8 @@ from tapescope_telemetry.names import (
     LIMIT,
     OTHER,
     QUEUE_WAIT,
+    RESCUE_RESULTS,
+    RESCUED,
     RETRIES,
     STATES,
     SUBMITTED,
@@ -35,8 +37,9 @@ class TaskMeter:
     """What a manager counts. Made by ``Telemetry``; all times are in seconds.
 
     Counters start at zero for every label set that is known beforehand: for each op one of
-    ``submitted``, three of ``active``, one of ``zombies`` and four of ``retries`` (the platform's
-    own error codes), and three of ``cancel.requests`` in all. A histogram cannot have a zero.
+    ``submitted``, three of ``active``, one of ``zombies``, three of ``rescued`` and four of
+    ``retries`` (the platform's own error codes), and three of ``cancel.requests`` in all.
+    A histogram cannot have a zero.
 
     ``context`` holds the span that an exemplar should point to; ``None`` means the caller's own.
     """
@@ -47,6 +50,7 @@ class TaskMeter:
         self._seen: set[str] = set()
         self._submitted = counter(meter, SUBMITTED)
         self._retries = counter(meter, RETRIES)
+        self._rescued = counter(meter, RESCUED)
         self._cancel_requests = counter(meter, CANCEL_REQUESTS)
         self._duration = histogram(meter, DURATION)
         self._queue_wait = histogram(meter, QUEUE_WAIT)
@@ -57,6 +61,7 @@ class TaskMeter:
         self._limit = Tally(meter, LIMIT)
         self._of_op = LabelSets(SUBMITTED)
         self._of_retry = LabelSets(RETRIES)
+        self._of_rescue = LabelSets(RESCUED)
         self._of_end = LabelSets(DURATION)
         self._of_cancel = LabelSets(CANCEL_REQUESTS)
         self._limit.add(0)
@@ -127,6 +132,10 @@ class TaskMeter:
         error = self._caps.error_types(error_type)
         self._retries.add(1, self._of_retry(self._label(op), error), context)
 
+    def rescued(self, op: str, result: str) -> None:
+        """A task was taken from an owner that was lost; ``result`` is of the closed set."""
+        self._rescued.add(1, self._of_rescue(self._label(op), result))
+
     def cancel_requested(self, reason: str) -> None:
         """A cancel was put on record; ``reason`` is of the closed set, never the user's words."""
         self._cancel_requests.add(1, self._of_cancel(reason))
@@ -158,3 +167,5 @@ class TaskMeter:
         self._submitted.add(0, self._of_op(op), NO_CONTEXT)
         for error_type in KNOWN_ERROR_TYPES:
             self._retries.add(0, self._of_retry(op, error_type), NO_CONTEXT)
+        for result in RESCUE_RESULTS:
+            self._rescued.add(0, self._of_rescue(op, result), NO_CONTEXT)

@@ -96,6 +96,22 @@ class Telemetry:
             as_child=self._as_child,
         )
 
+    def start_rescue_span(
+        self, op: str, task_id: str, attempt: int, owner: str, traceparent: str | None
+    ) -> RunSpan:
+        """``rescue {op}``: ``attempt`` was taken from ``owner``, which is dead or silent."""
+        return start_run(
+            self._tracer,
+            self._failures,
+            op=op,
+            task_id=task_id,
+            attempt=attempt,
+            owner=owner,
+            traceparent=traceparent,
+            as_child=False,
+            rescue=True,
+        )
+
 
 class _Metrics:
     """The meters of one meter provider."""

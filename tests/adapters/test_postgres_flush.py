@@ -13,7 +13,7 @@ import pytest
 from tapescope.errors import StoreRefused
 from tapescope.store import StoreLimits, new_task_id
 from tapescope.tape import DropReason, NewEvent
-from tapescope.tasks import Attempt, Final, NewTask
+from tapescope.tasks import Attempt, ErrorInfo, Final, NewTask, TaskStatus
 from tapescope.testing import History, check
 from tapescope_adapters.postgres import PostgresStore
 from tests.adapters.postgres_sessions import (
@@ -123,6 +123,35 @@ async def test_lost_reply_is_answered_as_the_first_time(
     assert late.dropped is DropReason.AFTER_TERMINAL
     assert [event.seq for event in page.events] == [1, 2, 3, 4]
     assert page.dropped == 1
+    assert violations == []
+
+
+@pytest.mark.parametrize("loss", [Loss.REPLY, Loss.BEFORE_REPLY])
+async def test_lost_reply_to_giving_up_is_answered_as_the_first_time(
+    proxy: TcpProxy, postgres_url: str, loss: Loss
+) -> None:
+    """A retry, one that a cancel overrules, and a stale one are each carried out once."""
+    history = History()
+    error = ErrorInfo("ValueError", "no luck")
+    async with RecordedPostgres(proxy.url(schema_of(postgres_url)), history) as store:
+        lose = f"{store.instance}/"
+        first, second = await start_task(store), await start_task(store)
+        await store.request_cancel(second.attempt.task_id)
+        proxy.hit(lose, loss=loss)
+        retried = await store.retry_later(first.attempt, error, 0)
+        proxy.hit(lose, loss=loss)
+        overruled = await store.retry_later(second.attempt, error, 0)
+        proxy.hit(lose, loss=loss)
+        stale = await store.retry_later(first.attempt, error, 0)
+        row = await store.get(first.attempt.task_id)
+        violations = await check(history, store)
+
+    assert proxy.hits == 3
+    assert (retried.pending, retried.last_seq) == (True, 2)
+    assert (row.status, row.retries_spent) == (TaskStatus.PENDING, 1)
+    assert overruled.final is not None
+    assert (overruled.final.error, overruled.last_seq) == (error, 2)
+    assert stale.dropped is DropReason.STALE_ATTEMPT
     assert violations == []
 
 

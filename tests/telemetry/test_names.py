@@ -30,6 +30,7 @@ CONTRACT: dict[str, tuple[str, str, set[str], set[str]]] = {
     "tapescope.task.limit": (UPDOWN, "{task}", set(), set()),
     "tapescope.task.queue.wait_time": (HISTOGRAM, "s", {OP}, set()),
     "tapescope.task.retries": (COUNTER, "{attempt}", {OP, ERROR}, set()),
+    "tapescope.task.rescued": (COUNTER, "{task}", {OP, "tapescope.rescue.result"}, set()),
     "tapescope.task.zombies": (UPDOWN, "{task}", {OP}, set()),
     "tapescope.cancel.requests": (COUNTER, "{request}", {REASON}, set()),
     "tapescope.cancel.duration": (HISTOGRAM, "s", {REASON}, set()),

@@ -136,12 +136,19 @@ class Lane:
         self._conn: Connection | None = None
         self._flush: PreparedStatement[asyncpg.Record] | None = None
 
-    async def flush(self, arguments: Sequence[Any]) -> str:
-        """Call the flush function. Raises ``StoreAway``, ``FateUnknown``, ``FlushRefused`` or
-        ``FlushBlocked``."""
+    async def flush(self, arguments: Sequence[Any], other: str | None = None) -> str:
+        """Call the flush function, or an ``other`` one by its SQL.
+
+        Raises ``StoreAway``, ``FateUnknown``, ``FlushRefused`` or ``FlushBlocked``.
+        """
         statement = await self._prepared()
         try:
-            answer: str = await statement.fetchval(*arguments, timeout=self._connector.patience)
+            patience = self._connector.patience
+            if other is None:
+                answer: str = await statement.fetchval(*arguments, timeout=patience)
+            else:
+                assert self._conn is not None
+                answer = await self._conn.fetchval(other, *arguments, timeout=patience)
         except DRIVER_ERRORS as error:
             raise self._drop_unless_sound(translate(error, sent=True)) from error
         except BaseException:

@@ -30,7 +30,7 @@ _SEPARATOR: Final = "\x1e"
 
 
 def arguments(lane: str, flush: Flush, instance: str, limits: StoreLimits) -> list[Any]:
-    """What the schema's ``flush`` function takes."""
+    """What the schema's ``flush`` function takes, or ``flush_giving_up`` where any gives up."""
     claims = _columns(flush.claims, 7)
     rows, news = _NO_ROWS, ""
     if flush.rows:
@@ -63,7 +63,16 @@ def arguments(lane: str, flush: Flush, instance: str, limits: StoreLimits) -> li
         *claims,
         *rows,
         *_columns(flush.cancels, 6),
+        *_give_ups(flush),
     ]
+
+
+def _give_ups(flush: Flush) -> Sequence[Sequence[Any]]:
+    """What only ``flush_giving_up`` takes; places are counted from 1 there."""
+    if not flush.give_ups:
+        return ()
+    places, run_ats, spends = zip(*flush.give_ups, strict=True)
+    return [place + 1 for place in places], run_ats, spends
 
 
 def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> Sequence[Sequence[Any]]:
@@ -88,6 +97,11 @@ def read_answer(flush: Flush, text: str) -> FlushAnswer:
         existing={int(place): as_task(row) for place, row in existing.items()},
         claims=claims,
         refused=[_refused(row) for row in found["refused"] or ()],
+        overruled={
+            place: request
+            for place, *cancel in found.get("overruled", ())
+            if (request := as_cancel(*cancel)) is not None
+        },
         cancels=[_cancel(met) for met in found["cancels"] or ()],
     )
 

@@ -14,7 +14,7 @@ __all__ = ["TASK_COLUMNS", "Row", "as_cancel", "as_quarantine", "as_tape", "as_t
 TASK_COLUMNS: Final = (
     "id, task_id, op, params, status, attempt, owner, created_at, run_at, claimed_at, finished_at, "
     "lease_expires_at, timeout_s, retries, idempotency_key, traceparent, cancel_reason, "
-    "cancel_message, cancel_by, cancel_requested_at, error_code"
+    "cancel_message, cancel_by, cancel_requested_at, error_code, retries_spent"
 )
 
 
@@ -50,6 +50,7 @@ def as_task(row: Row) -> Task:
             row["cancel_requested_at"],
         ),
         error_code=row["error_code"],
+        retries_spent=row["retries_spent"],
     )
 
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar, Final, Literal
 
 from tapescope._clock import Clock
+from tapescope._giving_up import HeldLease, RescuedRow, RescueOrder, RescueResult
+from tapescope._json import decode
 from tapescope.audit import AuditPage
 from tapescope.errors import BadSetting, StoreConfigError
 from tapescope.flush import (
@@ -133,7 +135,8 @@ class PostgresStore(TaskStore):
         if lane is None:
             lane = self._lanes[name] = Lane(self._connector, self._sql["flush"])
         try:
-            text = await lane.flush(arguments(name, flush, self.instance, self.limits))
+            giving_up = self._sql["flush_giving_up"] if flush.give_ups else None
+            text = await lane.flush(arguments(name, flush, self.instance, self.limits), giving_up)
         except FateUnknown:
             self._doubtful[name] = flush.number
             raise
@@ -150,6 +153,36 @@ class PostgresStore(TaskStore):
         if text == VOID:
             raise FlushRefused("it was refused before, and its number is spent")
         return read_answer(flush, text)
+
+    async def _extend_leases(
+        self, owner: str, lease: int, task_ids: Sequence[str] | None
+    ) -> Sequence[HeldLease]:
+        rows = await self._reader.fetch(
+            self._sql["extend_leases"], owner, lease, None if task_ids is None else list(task_ids)
+        )
+        return [
+            HeldLease(str(task_id), attempt, as_cancel(*cancel))
+            for task_id, attempt, *cancel in rows
+        ]
+
+    async def _read_owners(self) -> Sequence[str]:
+        return [row["owner"] for row in await self._reader.fetch(self._sql["read_owners"])]
+
+    async def _rescue(self, order: RescueOrder) -> Sequence[RescuedRow]:
+        (row,) = await self._reader.fetch(
+            self._sql["rescue_expired"],
+            order.limit,
+            list(order.ops),
+            list(order.dead_owners),
+            order.ts,
+            order.retry,
+            order.failed,
+            self.instance,
+        )
+        return [
+            RescuedRow(as_task(task), RescueResult(result), last_seq)
+            for result, last_seq, task in decode(row["rescued"])
+        ]
 
     async def _load(self, task_id: str, attempt: int, owner: str) -> AttemptState | None:
         rows = await self._reader.fetch(self._sql["load_attempt"], task_id, attempt)

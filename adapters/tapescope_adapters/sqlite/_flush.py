@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, repeat
 from typing import Any
 
+from tapescope._giving_up import overrule
 from tapescope._json import decode, encode
 from tapescope.flush import (
     CancelAnswer,
@@ -20,8 +21,10 @@ from tapescope.flush import (
     ClaimAnswer,
     ClaimRow,
     CreateRow,
+    EventRow,
     Flush,
     FlushAnswer,
+    GiveUpRow,
     RefusedRow,
 )
 from tapescope.store import StoreLimits
@@ -53,9 +56,12 @@ class Writing:
             if flush.claims:
                 answer.claims = self._claim(conn, flush.claims, answer.now)
             if flush.rows:
-                stored = self._execute(conn, "append_events", 8, flush.rows)
+                rows = self._overrule(conn, flush, answer) if flush.give_ups else flush.rows
+                stored = self._execute(conn, "append_events", 8, rows)
                 if stored != len(flush.rows):
                     answer.refused = self._refuse(conn, flush)
+                for given in flush.give_ups:
+                    self._give_up(conn, flush.rows[given.row], given, answer.now)
             if flush.cancels:
                 answer.cancels = [self._cancel(conn, row) for row in flush.cancels]
             conn.execute("COMMIT")
@@ -148,6 +154,35 @@ class Writing:
                 )
         return [answers.get(row.key) if first[row.key] is row else None for row in rows]
 
+    # --- attempts that give their task up ---------------------------------------------------------
+
+    def _overrule(
+        self, conn: sqlite3.Connection, flush: Flush, answer: FlushAnswer
+    ) -> list[EventRow]:
+        """The rows, with a cancelled ``final`` where a cancel is on record."""
+        rows = list(flush.rows)
+        keys = encode([rows[given.row].key for given in flush.give_ups], "keys")
+        on_record = {
+            (key, attempt, owner): CancelRequest(CancelReason(reason), message, by, at)
+            for key, attempt, owner, reason, message, by, at in conn.execute(
+                self._sql["find_overruled"], (keys,)
+            )
+        }
+        for given in flush.give_ups:
+            row = rows[given.row]
+            request = on_record.get((row.key, row.attempt, row.owner))
+            if request is not None:
+                rows[given.row] = overrule(row, request, keeps_error=given.spends > 0)
+                answer.overruled[given.row] = request
+        return rows
+
+    def _give_up(self, conn: sqlite3.Connection, row: EventRow, given: GiveUpRow, now: int) -> None:
+        """Make the task pending again; one that was overruled or refused is not this attempt's."""
+        run_at = now if given.run_at is None else given.run_at
+        conn.execute(
+            self._sql["give_up_task"], (run_at, given.spends, row.key, row.attempt, row.owner)
+        )
+
     # --- rows that the guard left out -------------------------------------------------------------
 
     def _refuse(self, conn: sqlite3.Connection, flush: Flush) -> list[RefusedRow]:
@@ -229,7 +264,7 @@ class Writing:
         conn.execute(self._sql["record_cancel"], (row.reason, row.message, row.by, row.ts, key))
         if status == "running":
             return CancelAnswer(CancelState.RECORDED, op, owner, attempt, request, last_seq)
-        conn.execute(self._sql["append_cancelled_final"], (row.ts, row.body, key))
+        conn.execute(self._sql["append_by_another"], (FINAL, row.ts, row.body, key))
         return CancelAnswer(CancelState.CANCELLED, op, owner, attempt, request, last_seq + 1)
 
 

@@ -15,6 +15,7 @@ from tapescope_adapters._sql import Queries
 __all__ = [
     "count_tasks",
     "find_idempotent",
+    "find_lost",
     "get_task",
     "list_tasks",
     "load_attempt",
@@ -26,13 +27,13 @@ __all__ = [
 _TASK: Final = (
     "id, task_id, op, params, status, attempt, owner, created_at, run_at, claimed_at, finished_at, "
     "lease_expires_at, timeout_s, retries, idempotency_key, traceparent, cancel_reason, "
-    "cancel_message, cancel_by, cancel_requested_at, error_code"
+    "cancel_message, cancel_by, cancel_requested_at, error_code, retries_spent"
 )
 _BEYOND_ANY_ID: Final = "g"  # ids are hexadecimal
 
 
 def _task(row: Sequence[Any]) -> Task:
-    reason, message, by, at, error_code = row[16:]
+    reason, message, by, at, error_code, retries_spent = row[16:]
     return Task(
         key=row[0],
         task_id=row[1],
@@ -52,6 +53,7 @@ def _task(row: Sequence[Any]) -> Task:
         traceparent=row[15],
         cancel=None if at is None else CancelRequest(CancelReason(reason), message, by, at),
         error_code=error_code,
+        retries_spent=retries_spent,
     )
 
 
@@ -65,6 +67,14 @@ def find_idempotent(conn: sqlite3.Connection, sql: Queries, op: str, key: str) -
     """The task that holds this op's idempotency key."""
     row = conn.execute(sql["find_idempotent"].replace("/*task*/", _TASK), (op, key)).fetchone()
     return None if row is None else _task(row)
+
+
+def find_lost(
+    conn: sqlite3.Connection, sql: Queries, now: int, dead_owners: str, limit: int
+) -> list[Task]:
+    """Running tasks whose lease is over at ``now``, or whose owner is in the JSON list."""
+    text = sql["find_lost"].replace("/*task*/", _TASK)
+    return [_task(row) for row in conn.execute(text, (now, dead_owners, limit)).fetchall()]
 
 
 def list_tasks(

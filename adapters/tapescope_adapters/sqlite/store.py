@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from tapescope._changes import LOOK_AGAIN, Change
 from tapescope._clock import Backoff, Clock
+from tapescope._giving_up import HeldLease, RescuedRow, RescueOrder
 from tapescope._json import encode
 from tapescope.audit import AuditPage
 from tapescope.errors import BadSetting, BadStoreUrl, StoreConfigError, StoreRefused
@@ -21,7 +22,7 @@ from tapescope.tape import QuarantinePage, TapePage
 from tapescope.tasks import CancelRequest, Task, TaskStatus
 from tapescope.upkeep import DueDrop, DueTask, SchemaVersions
 from tapescope_adapters._sql import Queries, load
-from tapescope_adapters.sqlite import _rows, _upkeep
+from tapescope_adapters.sqlite import _leases, _rows, _upkeep
 from tapescope_adapters.sqlite._connection import Connection, check_folder, connect, translate
 from tapescope_adapters.sqlite._flush import Writing
 from tapescope_adapters.sqlite._schema import migrate, read_versions
@@ -136,10 +137,14 @@ class SqliteStore(TaskStore):
             await asyncio.shield(self._checkpoint)
         answer = await self._writer_conn.run(lambda conn: self._writing.write(conn, flush))
         rows = len(flush.rows) + len(flush.creates) + len(flush.claims)
-        self._unmoved += _FLUSH_BYTES + _ROW_BYTES * rows + sum(len(row.body) for row in flush.rows)
+        self._wrote(rows, sum(len(row.body) for row in flush.rows))
+        return answer
+
+    def _wrote(self, rows: int, body_bytes: int) -> None:
+        """Count what a commit put into the log, and begin a checkpoint when it is time."""
+        self._unmoved += _FLUSH_BYTES + _ROW_BYTES * rows + body_bytes
         if self._unmoved >= _CHECKPOINT_EVERY:
             self._begin_checkpoint()
-        return answer
 
     def _begin_checkpoint(self) -> None:
         under_way = self._checkpoint is not None and not self._checkpoint.done()
@@ -159,6 +164,25 @@ class SqliteStore(TaskStore):
 
         with suppress(StoreAway):  # a reader or another process holds it: the next flushes try
             await connection.run(move)
+
+    async def _extend_leases(
+        self, owner: str, lease: int, task_ids: Sequence[str] | None
+    ) -> Sequence[HeldLease]:
+        assert self._writer_conn is not None
+        return await self._writer_conn.run(  # after the flush under way, before those in the queue
+            lambda conn: _leases.extend_leases(
+                conn, self._sql, owner, self.clock.now() + lease, task_ids
+            )
+        )
+
+    async def _read_owners(self) -> Sequence[str]:
+        return await self._reading(lambda conn: _leases.read_owners(conn, self._sql))
+
+    async def _rescue(self, order: RescueOrder) -> Sequence[RescuedRow]:
+        assert self._writer_conn is not None
+        return await self._writer_conn.run(
+            lambda conn: _leases.rescue(conn, self._sql, order, self.clock.now())
+        )
 
     async def _load(self, task_id: str, attempt: int, owner: str) -> AttemptState | None:
         return await self._reading(
@@ -221,9 +245,7 @@ class SqliteStore(TaskStore):
         deleted = await self._looking_after(
             self._writer_conn, lambda conn: _upkeep.delete_tasks(conn, self._sql, keys)
         )
-        self._unchecked += len(keys) + events
-        if self._unchecked >= _CHECKPOINT_EVERY:
-            self._begin_checkpoint()
+        self._wrote(len(keys) + events, 0)
         return deleted
 
     async def _due_drops(self, cutoff: int, after: int, limit: int) -> Sequence[DueDrop]:

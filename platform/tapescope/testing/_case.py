@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tapescope._calls import Appended, Finished
+from tapescope._giving_up import GivenUp
 from tapescope.errors import UnknownTask
 from tapescope.store import TaskStore
 from tapescope.tape import FINAL, DropReason, Event
@@ -90,5 +91,5 @@ async def read_case(store: TaskStore, task_id: str, calls: list[RecordedCall]) -
 def _may_have_dropped(call: RecordedCall) -> bool:
     answer = call.answer
     return not call.fate_known or (
-        isinstance(answer, Appended | Finished) and answer.dropped is not None
+        isinstance(answer, Appended | Finished | GivenUp) and answer.dropped is not None
     )

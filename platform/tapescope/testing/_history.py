@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from tapescope._calls import Appended, Finished
+from tapescope._giving_up import GivenUp, Rescued
 from tapescope._json import encode
 from tapescope.errors import EventFateUnknown, NotJson
 from tapescope.flush import CancelAnswer
 from tapescope.store import TaskStore
-from tapescope.tape import FINAL, TASK_STARTED, Event, NewEvent
-from tapescope.tasks import Attempt, CancelReason, Claim, Final, NewTask, Task
+from tapescope.tape import ATTEMPT_FAILED, FINAL, TASK_STARTED, Event, NewEvent
+from tapescope.tasks import Attempt, CancelReason, Claim, ErrorInfo, Final, NewTask, Task
 from tapescope_telemetry import LedgerReading
 
 __all__ = ["Follow", "History", "RecordedCall", "Recording"]
@@ -177,6 +178,29 @@ class Recording(TaskStore):
         call = self.history.begin("finish", attempt.task_id, attempt)
         call.offers = _as_offers([NewEvent(FINAL, final.as_json())])
         return await self.history.noted(call, super().finish_if_running(attempt, final))
+
+    async def retry_later(self, attempt: Attempt, error: ErrorInfo, run_at: int) -> GivenUp:
+        """``TaskStore.retry_later``, noted."""
+        call = self.history.begin("retry_later", attempt.task_id, attempt)
+        call.offers = ((ATTEMPT_FAILED, ""),)
+        return await self.history.noted(call, super().retry_later(attempt, error, run_at))
+
+    async def release(self, attempt: Attempt, reason: str = "shutdown") -> GivenUp:
+        """``TaskStore.release``, noted."""
+        call = self.history.begin("release", attempt.task_id, attempt)
+        call.offers = ((ATTEMPT_FAILED, ""),)
+        return await self.history.noted(call, super().release(attempt, reason))
+
+    async def rescue_expired(
+        self, limit: int = 100, *, ops: Collection[str] = (), dead_owners: Collection[str] = ()
+    ) -> list[Rescued]:
+        """``TaskStore.rescue_expired``, noted once for each task that was rescued."""
+        rescued = await super().rescue_expired(limit, ops=ops, dead_owners=dead_owners)
+        for one in rescued:
+            lost = Attempt(one.task.task_id, one.task.attempt, one.task.owner or "")
+            call = self.history.begin("rescue", lost.task_id, lost)
+            self.history.answered(call, one)
+        return rescued
 
     async def request_cancel(
         self,

@@ -10,16 +10,20 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from tapescope._calls import Appended, Finished
+from tapescope._giving_up import GivenUp, Rescued, RescueResult
 from tapescope._json import encode
 from tapescope.flush import CancelAnswer, CancelState
 from tapescope.store import TaskStore
-from tapescope.tape import FINAL, TASK_STARTED, DropReason, Event
+from tapescope.tape import ATTEMPT_FAILED, FINAL, TASK_STARTED, DropReason, Event
 from tapescope.tasks import Claim, Task, TaskStatus
 from tapescope.testing._case import Case, Violation, read_case
 from tapescope.testing._history import History, RecordedCall
 from tapescope.testing._spans import SpanRecord, judge_spans
 
 __all__ = ["check"]
+
+_OFFERING = ("append", "finish", "retry_later", "release")
+"""The verbs of a run, whose events may be dropped."""
 
 
 async def check(
@@ -122,6 +126,8 @@ def _judge_answers(case: Case) -> None:
             _judge_finished(case, call, answer)
         elif isinstance(answer, CancelAnswer):
             _judge_cancel(case, answer)
+        elif isinstance(answer, GivenUp | Rescued):
+            _judge_given_up(case, call, answer)
         elif isinstance(answer, Claim) and not any(
             _starts(event, call.attempt) for event in case.tape
         ):
@@ -139,6 +145,23 @@ def _judge_finished(case: Case, call: RecordedCall, answer: Finished) -> None:
         case.broken("I6", "the final on the tape is not the one that won")
     if answer.outcome is not None and (status is None or answer.outcome.value != status.value):
         case.broken("I4", f"a finish was told {answer.outcome.value}, the row now says {status}")
+
+
+def _judge_given_up(case: Case, call: RecordedCall, answer: GivenUp | Rescued) -> None:
+    """I6, I5: the event that ended the attempt is where it was told, and the attempt's last."""
+    if isinstance(answer, GivenUp):
+        if answer.dropped is not None:
+            return
+        ended = answer.final is not None
+    else:
+        ended = answer.result is not RescueResult.RETRIED
+    type_ = FINAL if ended else ATTEMPT_FAILED
+    own = [event for event in case.tape if event.attempt == call.attempt]
+    at = next((event for event in own if event.seq == answer.last_seq), None)
+    if at is None or at.type != type_:
+        case.broken("I6", f"attempt {call.attempt} gave up at {answer.last_seq}: {at}")
+    elif any(event.seq > at.seq and event.type != FINAL for event in own):
+        case.broken("I5", f"attempt {call.attempt} wrote on after it gave up at {at.seq}")
 
 
 def _judge_cancel(case: Case, answer: CancelAnswer) -> None:
@@ -182,6 +205,10 @@ def _judge_explained(case: Case) -> None:
     for call in case.calls:
         if isinstance(call.answer, Appended):
             told.update(call.answer.stored)
+        elif isinstance(call.answer, Rescued) or (
+            isinstance(call.answer, GivenUp) and call.answer.dropped is None
+        ):
+            told.add(call.answer.last_seq)
         elif isinstance(call.answer, Claim):
             told.update(e.seq for e in case.tape if _starts(e, call.attempt))
         elif (isinstance(call.answer, Finished) and call.answer.won) or (
@@ -211,9 +238,11 @@ def _refusals(case: Case) -> tuple[Counter[DropReason], int]:
     refused: Counter[DropReason] = Counter()
     perhaps = 0
     for call in case.calls:
-        if isinstance(call.answer, Appended | Finished) and call.answer.dropped is not None:
+        if isinstance(call.answer, Appended | Finished | GivenUp) and (
+            call.answer.dropped is not None
+        ):
             refused[call.answer.dropped] += len(call.offers)
-        elif not call.fate_known and call.verb in ("append", "finish"):
+        elif not call.fate_known and call.verb in _OFFERING:
             perhaps += len(call.offers)
     return refused, perhaps
 

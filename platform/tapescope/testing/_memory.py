@@ -17,6 +17,14 @@ from typing import ClassVar, Final
 from tapescope._changes import LOOK_AGAIN
 from tapescope._checks import StoreLimits
 from tapescope._clock import Clock
+from tapescope._giving_up import (
+    FIRST_FOREIGN_OFFER,
+    HeldLease,
+    RescuedRow,
+    RescueOrder,
+    RescueResult,
+    overrule,
+)
 from tapescope._json import decode
 from tapescope.audit import AuditPage
 from tapescope.flush import (
@@ -34,6 +42,7 @@ from tapescope.flush import (
 )
 from tapescope.store import TaskStore
 from tapescope.tape import (
+    ATTEMPT_FAILED,
     FINAL,
     TASK_STARTED,
     DropReason,
@@ -109,7 +118,7 @@ class MemoryStore(TaskStore):
             self._create(row, place, answer, undo) for place, row in enumerate(flush.creates)
         ]
         answer.claims = [self._claim(row, answer.now, undo) for row in flush.claims]
-        answer.refused = self._put_rows(flush, answer.now, undo)
+        answer.refused = self._put_rows(flush, answer, undo)
         answer.cancels = [self._cancel(row, answer.now, undo) for row in flush.cancels]
         return answer
 
@@ -154,10 +163,17 @@ class MemoryStore(TaskStore):
         record.put(started, now)
         return ClaimAnswer(attempt, now, now + row.lease, seq)
 
-    def _put_rows(self, flush: Flush, now: int, undo: ExitStack) -> list[RefusedRow]:
+    def _put_rows(self, flush: Flush, answer: FlushAnswer, undo: ExitStack) -> list[RefusedRow]:
         """The rows whose attempt owns the task when the flush begins; the others are dropped."""
-        rows = flush.rows
+        rows, now = list(flush.rows), answer.now
         late = [self._why_late(row) for row in rows]
+        given_up = {row.row: row for row in flush.give_ups if not late[row.row][0]}
+        for place, given in list(given_up.items()):
+            cancel = self._records[rows[place].key].task.cancel
+            if cancel is not None:
+                rows[place] = overrule(rows[place], cancel, keeps_error=given.spends > 0)
+                answer.overruled[place] = cancel
+                del given_up[place]
         refused: list[RefusedRow] = []
         for place, (row, (is_late, reason)) in enumerate(zip(rows, late, strict=True)):
             record = self._records.get(row.key)
@@ -165,6 +181,9 @@ class MemoryStore(TaskStore):
                 assert record is not None
                 record.remember(undo)
                 record.put(row, now)
+                if place in given_up:
+                    given = given_up[place]
+                    record.make_pending(now if given.run_at is None else given.run_at, given.spends)
                 continue
             op = None if record is None else record.task.op
             outcome = None if record is None else record.outcome
@@ -214,12 +233,44 @@ class MemoryStore(TaskStore):
         return CancelAnswer(state, task.op, task.owner, task.attempt, task.cancel, record.last_seq)
 
     def _close_pending(self, record: Record, row: CancelRow, now: int) -> None:
-        task = record.task
-        offer = record.tape[-1].offer + 1 if record.tape else 1
-        seq, owner = record.last_seq + 1, task.owner or ""
-        record.put(
-            EventRow(task.key, seq, task.attempt, offer, FINAL, row.ts, row.body, owner), now
-        )
+        record.put(_by_another(record, FINAL, row.ts, row.body), now)
+
+    # --- leases -----------------------------------------------------------------------------------
+
+    async def _extend_leases(
+        self, owner: str, lease: int, task_ids: Sequence[str] | None
+    ) -> Sequence[HeldLease]:
+        until = self.clock.now() + lease
+        held: list[HeldLease] = []
+        for record in self._records.values():
+            task = record.task
+            asked = task_ids is None or task.task_id in task_ids
+            if asked and (task.status, task.owner) == (TaskStatus.RUNNING, owner):
+                record.task = replace(task, lease_expires_at=until)
+                held.append(HeldLease(task.task_id, task.attempt, task.cancel))
+        return held
+
+    async def _read_owners(self) -> Sequence[str]:
+        tasks = (record.task for record in self._records.values())
+        return sorted({t.owner for t in tasks if t.status is TaskStatus.RUNNING and t.owner})
+
+    async def _rescue(self, order: RescueOrder) -> Sequence[RescuedRow]:
+        now = self.clock.now()
+        rescued: list[RescuedRow] = []
+        for record in self._records.values():
+            task = record.task
+            over = task.lease_expires_at is not None and task.lease_expires_at <= now
+            if task.status is not TaskStatus.RUNNING or len(rescued) >= order.limit:
+                continue
+            if not over and task.owner not in order.dead_owners:
+                continue
+            result = order.judge(task)
+            type_ = ATTEMPT_FAILED if result is RescueResult.RETRIED else FINAL
+            record.put(_by_another(record, type_, order.ts, order.body(task, result)), now)
+            if result is RescueResult.RETRIED:
+                record.make_pending(now, 1)
+            rescued.append(RescuedRow(task, result, record.last_seq))
+        return rescued
 
     def _find(self, task_id: str) -> Record | None:
         return self._records.get(self._keys.get(task_id, 0))
@@ -329,6 +380,14 @@ class MemoryStore(TaskStore):
     async def _watch(self) -> None:
         self._changes.publish(LOOK_AGAIN)
         await asyncio.get_running_loop().create_future()  # no other process can write here
+
+
+def _by_another(record: Record, type: str, ts: int, body: str) -> EventRow:
+    """An event at the tape's end that is not of the run itself."""
+    task = record.task
+    offer = max(record.tape[-1].offer if record.tape else 0, FIRST_FOREIGN_OFFER - 1) + 1
+    owner = task.owner or ""
+    return EventRow(task.key, record.last_seq + 1, task.attempt, offer, type, ts, body, owner)
 
 
 def _as_pending(row: CreateRow, key: int, now: int) -> Task:

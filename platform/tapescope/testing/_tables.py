@@ -60,6 +60,18 @@ class Record:
         code = final["error"]["code"] if status is TaskStatus.FAILED else None
         self.task = replace(self.task, status=status, finished_at=now, error_code=code)
 
+    def make_pending(self, run_at: int, spends: int) -> None:
+        """The attempt gave the task up, or was taken from it."""
+        self.task = replace(
+            self.task,
+            status=TaskStatus.PENDING,
+            owner=None,
+            claimed_at=None,
+            lease_expires_at=None,
+            run_at=run_at,
+            retries_spent=self.task.retries_spent + spends,
+        )
+
     def remember(self, undo: ExitStack) -> None:
         """Have ``undo`` bring back the row and the tape as they are now."""
         task, length = self.task, len(self.tape)

@@ -22,10 +22,12 @@ SELECT t.id, coalesce((SELECT max(e.seq) FROM events e WHERE e.task = t.id), 0) 
 -- The seq of the task_started of attempts that are not a task's first.
 SELECT e.task, max(e.seq) FROM json_each(?) AS k JOIN events e ON e.task = k.value GROUP BY e.task;
 
--- name: append_cancelled_final
--- The final of a task that is cancelled while pending.
+-- name: append_by_another
+-- What is not of the run itself: the final of a task that is cancelled while pending, the event of a
+-- rescue. Its offer is beyond those of any run, or a late event of the run could be taken for it.
 INSERT INTO events (task, seq, attempt, offer, type, ts, body)
-SELECT t.id, coalesce(last.seq, 0) + 1, t.attempt, coalesce(last.offer, 0) + 1, 'final', ?, ?
+SELECT t.id, coalesce(last.seq, 0) + 1, t.attempt, max(coalesce(last.offer, 0), 1073741823) + 1,
+       ?, ?, ?
   FROM tasks t
   LEFT JOIN events last
     ON last.task = t.id AND last.seq = (SELECT max(e.seq) FROM events e WHERE e.task = t.id)
@@ -72,6 +74,10 @@ SELECT t.id, t.op, coalesce((SELECT max(e.seq) FROM events e WHERE e.task = t.id
 -- The ends of the tapes that are followed here.
 SELECT t.task_id, (SELECT max(e.seq) FROM events e WHERE e.task = t.id)
   FROM json_each(?) AS k JOIN tasks t ON t.task_id = k.value;
+
+-- name: last_seq
+-- The end of one tape.
+SELECT max(seq) FROM events WHERE task = ?;
 
 -- name: last_n
 SELECT coalesce(max(n), 0) FROM events;

@@ -55,3 +55,36 @@ SELECT t.task_id, t.owner, t.cancel_reason, t.cancel_message, t.cancel_by, t.can
   FROM json_each(?) AS o
   JOIN tasks t ON t.owner = o.value
  WHERE t.status = 'running' AND t.cancel_requested_at IS NOT NULL;
+
+-- name: find_overruled
+-- Of the attempts that are about to give their task up, those with a cancel on record.
+SELECT t.id, t.attempt, t.owner, t.cancel_reason, t.cancel_message, t.cancel_by, t.cancel_requested_at
+  FROM json_each(?) AS k JOIN tasks t ON t.id = k.value
+ WHERE t.status = 'running' AND t.cancel_requested_at IS NOT NULL;
+
+-- name: give_up_task
+-- running → pending, when the attempt is still the task's.
+UPDATE tasks
+   SET status = 'pending', owner = NULL, claimed_at = NULL, lease_expires_at = NULL, run_at = ?,
+       retries_spent = retries_spent + ?
+ WHERE id = ? AND status = 'running' AND attempt = ? AND owner = ?;
+
+-- name: extend_leases
+-- The heartbeat: of these tasks, or of all.
+-- Differs from the Postgres version in that the time is a parameter: the file is on this host.
+UPDATE tasks SET lease_expires_at = ?
+ WHERE status = 'running' AND owner = ?
+   AND (? IS NULL OR task_id IN (SELECT value FROM json_each(?)))
+RETURNING task_id, attempt, cancel_reason, cancel_message, cancel_by, cancel_requested_at;
+
+-- name: read_owners
+-- Who runs something.
+SELECT DISTINCT owner FROM tasks WHERE status = 'running';
+
+-- name: find_lost
+-- Running tasks whose lease is over, or whose owner is known to be dead.
+-- Differs from the Postgres version in that it names no lock: BEGIN IMMEDIATE holds the only one.
+SELECT /*task*/ FROM tasks
+ WHERE status = 'running'
+   AND (lease_expires_at <= ? OR owner IN (SELECT value FROM json_each(?)))
+ ORDER BY id LIMIT ?;

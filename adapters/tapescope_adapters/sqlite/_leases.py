@@ -1,0 +1,62 @@
+"""Leases and rescues in the database thread: rare, so a statement a task will do."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+from tapescope._giving_up import HeldLease, RescuedRow, RescueOrder, RescueResult
+from tapescope._json import encode
+from tapescope.tape import ATTEMPT_FAILED, FINAL
+from tapescope.tasks import CancelReason, CancelRequest
+from tapescope_adapters._sql import Queries
+from tapescope_adapters.sqlite._rows import find_lost
+
+__all__ = ["extend_leases", "read_owners", "rescue"]
+
+
+def extend_leases(
+    conn: sqlite3.Connection, sql: Queries, owner: str, until: int, task_ids: Sequence[str] | None
+) -> list[HeldLease]:
+    """Extend running tasks of the owner, ``None`` for every one, in one statement."""
+    asked = None if task_ids is None else encode(list(task_ids), "task_ids")
+    rows = conn.execute(sql["extend_leases"], (until, owner, asked, asked)).fetchall()
+    return [
+        HeldLease(
+            task_id,
+            attempt,
+            None if at is None else CancelRequest(CancelReason(reason), message, by, at),
+        )
+        for task_id, attempt, reason, message, by, at in rows
+    ]
+
+
+def read_owners(conn: sqlite3.Connection, sql: Queries) -> list[str]:
+    """The owners of the tasks that run."""
+    return [owner for (owner,) in conn.execute(sql["read_owners"])]
+
+
+def rescue(
+    conn: sqlite3.Connection, sql: Queries, order: RescueOrder, now: int
+) -> list[RescuedRow]:
+    """Take running tasks from lost owners, in one transaction."""
+    dead = encode(list(order.dead_owners), "owners")
+    if not find_lost(conn, sql, now, dead, 1):
+        return []  # the write lock is not taken for nothing
+    rescued: list[RescuedRow] = []
+    conn.execute("BEGIN IMMEDIATE")
+    try:
+        for task in find_lost(conn, sql, now, dead, order.limit):
+            result = order.judge(task)
+            type_ = ATTEMPT_FAILED if result is RescueResult.RETRIED else FINAL
+            body = order.body(task, result)
+            conn.execute(sql["append_by_another"], (type_, order.ts, body, task.key))
+            if result is RescueResult.RETRIED:
+                conn.execute(sql["give_up_task"], (now, 1, task.key, task.attempt, task.owner))
+            last_seq = conn.execute(sql["last_seq"], (task.key,)).fetchone()[0]
+            rescued.append(RescuedRow(task, result, last_seq))
+        conn.execute("COMMIT")
+    finally:
+        if conn.in_transaction:
+            conn.execute("ROLLBACK")
+    return rescued

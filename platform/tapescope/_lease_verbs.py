@@ -1,0 +1,162 @@
+"""The verbs of a task's later life on the port: leases, retries, and the rescue of lost runs."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from tapescope._calls import Call, GiveUpCall, Writer
+from tapescope._changes import Change, Changes
+from tapescope._checks import StoreLimits, encode_event
+from tapescope._clock import Clock
+from tapescope._giving_up import (
+    WORKER_LOST,
+    GivenUp,
+    Leases,
+    Rescued,
+    RescuedRow,
+    RescueOrder,
+    RescueResult,
+)
+from tapescope._json import decode, encode
+from tapescope.errors import BadSetting
+from tapescope.primitives import StorePrimitives
+from tapescope.tape import ATTEMPT_FAILED, FINAL, Event, Outcome
+from tapescope.tasks import Attempt, ErrorInfo, Final
+
+if TYPE_CHECKING:
+    from tapescope_telemetry import StoreMeter, Telemetry
+
+__all__ = ["LeaseVerbs"]
+
+T = TypeVar("T")
+
+_LOST = ErrorInfo(WORKER_LOST, "the process that ran it has ended, or did not renew its lease")
+
+
+class LeaseVerbs(StorePrimitives):
+    """The part of ``TaskStore`` that keeps a task from depending on one process."""
+
+    telemetry: Telemetry
+    clock: Clock
+    limits: StoreLimits
+    meter: StoreMeter
+    _changes: Changes
+
+    @abc.abstractmethod
+    def _writer(self, attempt: Attempt) -> Writer: ...
+
+    @abc.abstractmethod
+    async def _written(self, name: str, call: Call) -> Any: ...
+
+    @abc.abstractmethod
+    async def _read(self, name: str, primitive: Callable[[], Awaitable[T]]) -> T: ...
+
+    async def retry_later(self, attempt: Attempt, error: ErrorInfo, run_at: int) -> GivenUp:
+        """The attempt failed: ``attempt_failed`` on the tape, running → pending until ``run_at``.
+
+        ``run_at`` is in microseconds since the epoch; one retry is spent. When a cancel is on
+        record the task ends as cancelled instead, in the same transaction. Raises ``NotJson`` and
+        ``EventTooLarge`` for an error that a tape cannot hold, and then nothing was written.
+        """
+        return await self._give_up("retry_later", attempt, error, run_at, spends=1)
+
+    async def release(self, attempt: Attempt, reason: str = "shutdown") -> GivenUp:
+        """Give the task back, for somebody else to run at once; no retry is spent.
+
+        ``reason`` goes into the ``attempt_failed``. When a cancel is on record the task ends as
+        cancelled instead, in the same transaction.
+        """
+        return await self._give_up("release", attempt, ErrorInfo("released", reason), None, 0)
+
+    async def extend_leases(
+        self, owner: str, lease: float, attempts: Sequence[Attempt] | None = None
+    ) -> Leases:
+        """The heartbeat: ``owner`` has its running tasks for ``lease`` seconds more.
+
+        With ``attempts``, only those: a task that the owner has lost sight of, because the end of
+        its run could not be written, is left for a rescue. The answer carries the cancels on
+        record, so that a lost notification costs one heartbeat at most, and those of ``attempts``
+        that are no longer the owner's. Never waits behind appends.
+        """
+        if lease <= 0:
+            raise BadSetting("lease", lease, "a number of seconds over 0")
+        length = round(lease * 1_000_000)
+        of = None if attempts is None else [attempt.task_id for attempt in attempts]
+        held = await self._read("extend_leases", lambda: self._extend_leases(owner, length, of))
+        ours = {(one.task_id, one.attempt) for one in held}
+        return Leases(
+            extended=len(held),
+            cancels=tuple((one.task_id, one.cancel) for one in held if one.cancel is not None),
+            lost=tuple(one for one in attempts or () if (one.task_id, one.number) not in ours),
+        )
+
+    async def read_owners(self) -> Sequence[str]:
+        """The owners of the tasks that run, for a rescuer to see whether they live."""
+        return await self._read("read_owners", self._read_owners)
+
+    async def rescue_expired(
+        self, limit: int = 100, *, ops: Collection[str] = (), dead_owners: Collection[str] = ()
+    ) -> list[Rescued]:
+        """Take running tasks from owners whose lease is over, or who are known to be dead.
+
+        Each is pending again when a retry is left and its op is among ``ops``, which can be run
+        again; else it fails with ``worker_lost``; with a cancel on record it ends as cancelled. The
+        old attempt is fenced: what it still writes is dropped (invariant I5). At most ``limit``
+        tasks, in one transaction; those that somebody else rescues just now are left out.
+        """
+        order = RescueOrder(
+            limit,
+            sorted(ops),
+            sorted(dead_owners),
+            self.clock.now(),
+            encode({"error": _LOST.as_json()}, "error"),
+            encode(Final.failed(_LOST).as_json(), "error"),
+        )
+        rows = await self._read("rescue_expired", lambda: self._rescue(order))
+        return [self._count_rescued(order, row) for row in rows]
+
+    async def _give_up(
+        self, name: str, attempt: Attempt, error: ErrorInfo, run_at: int | None, spends: int
+    ) -> GivenUp:
+        writer = self._writer(attempt)
+        told: dict[str, Any] = {"error": error.as_json()}
+        if run_at is not None:
+            told["run_at"] = run_at
+        body = encode_event(ATTEMPT_FAILED, told, self.limits.event_bytes)
+        call = GiveUpCall(
+            self.clock.monotonic(), writer, body, self.clock.now(), error, run_at, spends
+        )
+        self.meter.ledger.offer(1)
+        given_up: GivenUp = await self._written(name, call)
+        return given_up
+
+    def _count_rescued(self, order: RescueOrder, row: RescuedRow) -> Rescued:
+        """Count what the database says it wrote, and tell who follows here."""
+        task, result, last_seq = row
+        type_ = ATTEMPT_FAILED if result is RescueResult.RETRIED else FINAL
+        self.meter.ledger.offer(1)
+        self.meter.ledger.store(type_, 1)
+        if self._changes.follows(task.task_id):
+            body = decode(order.body(task, result))
+            event = Event(last_seq, type_, order.ts, task.attempt, body)
+            self._changes.publish(Change(task.task_id, last_seq, (event,)))
+        tasks = self.telemetry.tasks
+        if result is RescueResult.RETRIED:
+            tasks.retried(task.op, WORKER_LOST)
+        else:
+            ran = 0.0 if task.claimed_at is None else (order.ts - task.claimed_at) / 1e6
+            cancel = None if result is RescueResult.FAILED else task.cancel
+            outcome = Outcome.FAILED if cancel is None else Outcome.CANCELLED
+            tasks.finished(
+                task.op,
+                outcome.value,
+                WORKER_LOST if cancel is None else None,
+                max(0.0, ran),
+                cancel_reason=None if cancel is None else cancel.reason.value,
+            )
+            if cancel is not None:
+                tasks.cancel_finished(cancel.reason.value, max(0, order.ts - cancel.at) / 1e6)
+            self.meter.tape_closed(last_seq)
+        return Rescued(task, result, last_seq)

@@ -1,0 +1,241 @@
+"""Leases of a manager: heartbeats, lost leases, and tasks of processes that are gone."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import pytest
+
+from tapescope import Reporter, TaskFailed, TaskHandle, TaskManager
+from tapescope._owner import find_dead, name_owner
+from tapescope.tape import DropReason
+from tests.manager.workbench import started, wait_for_cancel, working
+from tests.polling import until
+
+WORKER = """
+import asyncio, sys
+from tapescope import Reporter, TaskManager
+
+async def work(report: Reporter) -> None:
+    try:
+        while True:
+            await report.progress("count", 1, 2)
+            await asyncio.sleep(0.005)
+    except BaseException as error:
+        print("ended", type(error).__name__, flush=True)
+        raise
+
+async def main() -> None:
+    async with TaskManager(sys.argv[1], lease=1.0, heartbeat=0.2, drain=600) as manager:
+        task = await manager.submit("work", work, retries=int(sys.argv[2]))
+        async for event in task.follow():
+            if event.type == "progress":
+                break
+        print(task.task_id, flush=True)
+        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
+
+asyncio.run(main())
+"""
+
+
+@contextmanager
+def worker(url: str, retries: int = 0) -> Generator[tuple[subprocess.Popen[str], str]]:
+    """A process with a manager whose one task runs, and that task's id."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(WORKER), url, str(retries)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        yield process, process.stdout.readline().strip()
+    finally:
+        process.kill()
+        process.communicate()
+
+
+async def ended(task: TaskHandle) -> str:
+    """Wait until the task has ended; its error code, or its status."""
+
+    async def has_ended() -> str | None:
+        row = await task.status()
+        return (row.error_code or row.status.value) if row.status.terminal else None
+
+    code: str | None = await until(has_ended, within=30)
+    assert code is not None
+    return code
+
+
+async def test_heartbeats_keep_a_lease(any_url: str) -> None:
+    """A run that is longer than its lease stays its owner's, though others look for lost tasks."""
+    async with working(any_url, lease=0.4, heartbeat=0.05) as bench:
+
+        async def work(report: Reporter) -> str:
+            row = await bench.store.get(report.task_id)
+            first = row.lease_expires_at or 0
+
+            async def is_over() -> bool:
+                return bench.store.clock.now() > first and not await bench.store.rescue_expired()
+
+            await until(is_over)
+            return "done"
+
+        task = await bench.manager.submit("work", work)
+
+        assert await task.result() == "done"
+
+
+async def test_a_cancel_comes_with_the_heartbeat(any_url: str) -> None:
+    """Where the notification of a cancel is lost, the next heartbeat carries it."""
+    async with working(any_url, lease=5, heartbeat=0.05) as bench:
+        task = await bench.manager.submit("work", wait_for_cancel)
+        await started(task)
+        bench.store.discharge(bench.manager.owner)  # nobody is told any more
+        await bench.store.request_cancel(task.task_id)
+
+        assert await ended(task) == "cancelled"
+
+
+async def test_a_lost_lease_stops_the_run(any_url: str) -> None:
+    """The runner is cancelled, its span is lost, and what it wrote too late is off the tape."""
+    reasons: list[str] = []
+
+    async def work(report: Reporter) -> None:
+        await report.log("info", "here")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            reasons.append(str(report.cancel_requested))
+            _ = report.emit_nowait("late", None)
+
+    async with working(any_url, lease=5, heartbeat=0.05) as bench:
+        task = await bench.manager.submit("work", work)
+        await started(task)
+        await bench.store.rescue_expired(dead_owners=[bench.manager.owner])
+        with pytest.raises(TaskFailed, match="did not renew"):
+            await task.result()
+        (span,) = await until(lambda: bench.run_spans(task.task_id))
+        told = span.attributes or {}
+        dropped = await until(lambda: bench.drops(task))
+
+        assert reasons == ["True"]
+        assert (span.status.status_code.name, told["tapescope.task.outcome"]) == ("ERROR", "lost")
+        assert told["tapescope.cancel.reason"] == "superseded"
+        assert dropped == {DropReason.AFTER_TERMINAL: 1}
+
+
+async def test_a_blocked_loop_is_warned_about(
+    any_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A runner that blocks the loop past a third of the lease is named by its op."""
+
+    async def hog(report: Reporter) -> None:
+        await asyncio.sleep(0)
+        time.sleep(0.2)  # noqa: ASYNC251  # to block the loop is the point
+
+    with caplog.at_level(logging.WARNING, "tapescope"):
+        async with working(any_url, lease=0.3, heartbeat=0.02) as bench:
+            task = await bench.manager.submit("hog", hog)
+            await task.result()
+            await until(lambda: "blocked" in caplog.text)
+
+    assert "running here: hog." in caplog.text
+
+
+def test_an_owner_that_is_gone_is_known_on_its_host() -> None:
+    """A pid that is free, or another's by now, is a dead owner; other hosts' are left alone."""
+    own = name_owner()
+    host, pid, start, name = own.split(":")
+    ticks, _, namespace = start.partition("-")
+    later = f"{host}:{pid}:{int(ticks) + 1}-{namespace}:{name}"
+    free = f"{host}:{2**22 + 1}:{start}:{name}"
+    others = [f"other:1:{start}:{name}", f"{host}:1:5-1:{name}", f"{host}:1:5:{name}", "odd"]
+
+    assert find_dead([own, later, free, *others]) == [later, free]
+
+
+def test_an_unreaped_process_is_dead() -> None:
+    """A process that was killed, and that its parent has not waited for, runs nothing."""
+    with subprocess.Popen(
+        [sys.executable, "-c", "from tapescope._owner import *; print(name_owner()); input()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        owner = process.stdout.readline().strip()
+        alive = find_dead([owner])
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        gone = find_dead([owner])
+
+    assert alive == []
+    assert gone == [owner]
+
+
+async def test_a_killed_process_is_rescued_at_open(store_url: str) -> None:
+    """The task of a process that was killed fails as ``worker_lost`` as soon as another looks."""
+    with worker(store_url) as (process, task_id):
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        async with working(store_url, lease=3600, heartbeat=600) as bench:
+            task = bench.manager.handle(task_id)
+            code = await ended(task)
+            page = await task.tape(limit=10_000)
+            (span,) = await until(bench.recording.spans)
+            (point,) = bench.recording.points("tapescope.task.rescued", rescue_result="failed")
+
+    assert code == "worker_lost"
+    assert page.events[-1].type == "final"
+    assert page.final_seq == page.last_seq
+    assert (span.name, span.status.status_code.name) == ("rescue work", "ERROR")
+    assert (span.attributes or {})["error.type"] == "worker_lost"
+    assert point.value == 1
+
+
+async def test_a_killed_process_is_rescued_by_a_manager_that_runs(store_url: str) -> None:
+    """A manager that is open notices with its next heartbeat."""
+    async with TaskManager(store_url, lease=3600, heartbeat=0.1) as manager:
+        with worker(store_url, retries=3) as (process, task_id):
+            task = manager.handle(task_id)
+            before = await task.status()
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            code = await ended(task)
+
+    assert before.status.value == "running"
+    assert code == "worker_lost"  # a callable of that process: nobody here can run it again
+
+
+async def test_a_paused_process_is_fenced(store_url: str) -> None:
+    """A process that sleeps past its lease wakes up to find its task taken, and writes nothing."""
+    async with TaskManager(store_url, lease=3600, heartbeat=0.1) as manager:
+        with worker(store_url) as (process, task_id):
+            task = manager.handle(task_id)
+            process.send_signal(signal.SIGSTOP)
+            code = await ended(task)
+            closed = await task.tape(limit=10_000)
+            process.send_signal(signal.SIGCONT)
+            assert process.stdout is not None
+            said = await asyncio.to_thread(process.stdout.readline)
+            assert process.stdin is not None
+            process.stdin.write("\n")
+            process.stdin.flush()
+            await asyncio.to_thread(process.wait)
+            after = await task.tape(limit=10_000)
+            drops = await task.drops()
+
+    assert code == "worker_lost"
+    assert said.startswith("ended")
+    assert (after.events, after.final_seq) == (closed.events, closed.final_seq)
+    assert set(drops.counts) <= {DropReason.AFTER_TERMINAL, DropReason.STALE_ATTEMPT}
