@@ -18,8 +18,10 @@ import pytest
 from tapescope import Reporter, TaskFailed, TaskHandle, TaskManager
 from tapescope._owner import find_dead, name_owner
 from tapescope.tape import DropReason
-from tests.manager.workbench import started, wait_for_cancel, working
+from tapescope.tasks import Final
+from tests.manager.workbench import make_store, started, wait_for_cancel, working
 from tests.polling import until
+from tests.telemetry.recording import Recording
 
 WORKER = """
 import asyncio, sys
@@ -140,14 +142,14 @@ async def test_a_blocked_loop_is_warned_about(
     """A runner that blocks the loop past a third of the lease is named by its op."""
 
     async def hog(report: Reporter) -> None:
-        await asyncio.sleep(0)
-        time.sleep(0.2)  # noqa: ASYNC251  # to block the loop is the point
+        while "blocked" not in caplog.text:  # a block in the midst of a beat is not seen
+            await asyncio.sleep(0.05)
+            time.sleep(0.25)  # noqa: ASYNC251  # to block the loop is the point
 
     with caplog.at_level(logging.WARNING, "tapescope"):
-        async with working(any_url, lease=0.3, heartbeat=0.02) as bench:
+        async with working(any_url, lease=0.7, heartbeat=0.02) as bench:
             task = await bench.manager.submit("hog", hog)
             await task.result()
-            await until(lambda: "blocked" in caplog.text)
 
     assert "running here: hog." in caplog.text
 
@@ -188,12 +190,17 @@ async def test_a_killed_process_is_rescued_at_open(store_url: str) -> None:
     with worker(store_url) as (process, task_id):
         process.send_signal(signal.SIGKILL)
         process.wait()
-        async with working(store_url, lease=3600, heartbeat=600) as bench:
-            task = bench.manager.handle(task_id)
+        recording = Recording()
+        async with (
+            make_store(store_url, recording) as store,
+            TaskManager(store, lease=3600, heartbeat=600) as manager,
+        ):
+            task = manager.handle(task_id)
             code = await ended(task)
             page = await task.tape(limit=10_000)
-            (span,) = await until(bench.recording.spans)
-            (point,) = bench.recording.points("tapescope.task.rescued", rescue_result="failed")
+            (span,) = await until(recording.spans)
+            (point,) = recording.points("tapescope.task.rescued", rescue_result="failed")
+        recording.close()
 
     assert code == "worker_lost"
     assert page.events[-1].type == "final"
@@ -238,4 +245,25 @@ async def test_a_paused_process_is_fenced(store_url: str) -> None:
     assert code == "worker_lost"
     assert said.startswith("ended")
     assert (after.events, after.final_seq) == (closed.events, closed.final_seq)
-    assert set(drops.counts) <= {DropReason.AFTER_TERMINAL, DropReason.STALE_ATTEMPT}
+    assert set(drops.counts) <= {DropReason.AFTER_TERMINAL, DropReason.DUPLICATE_FINAL}
+
+
+async def test_a_paused_process_writes_nothing_on_the_next_attempts_tape(store_url: str) -> None:
+    """While another attempt runs, what the woken one may still report is stale."""
+    async with make_store(store_url, Recording()) as store:
+        with worker(store_url, retries=1) as (process, task_id):
+            process.send_signal(signal.SIGSTOP)
+            (rescued,) = await until(lambda: store.rescue_expired(ops=["work"]), within=30)
+            again = await store.claim_if_pending(await store.get(task_id), "me", 60)
+            assert again is not None
+            process.send_signal(signal.SIGCONT)
+            assert process.stdout is not None
+            await asyncio.to_thread(process.stdout.readline)
+            finished = await store.finish_if_running(again.attempt, Final.succeeded())
+            page = await store.read_tape(task_id, after_seq=rescued.last_seq)
+            drops = await store.read_quarantine(task_id)
+
+    assert rescued.result.value == "retried"
+    assert finished.won
+    assert set(drops.counts) <= {DropReason.STALE_ATTEMPT}
+    assert [event.type for event in page.events] == ["task_started", "final"]
