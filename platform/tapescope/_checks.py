@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+import uuid_utils
+
 from tapescope._json import decode, encode
 from tapescope.errors import (
     BadOp,
@@ -36,8 +38,6 @@ _TASK_ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 def new_task_id() -> str:
     """A fresh task id: a UUIDv7, so ids sort by the time they were made."""
-    import uuid_utils  # a bare import of tapescope does without it
-
     return str(uuid_utils.uuid7())
 
 
