@@ -36,6 +36,7 @@ from tapescope._checks import (
     new_task_id,
 )
 from tapescope._clock import Backoff, Clock
+from tapescope._due_verbs import DueVerbs, Turn
 from tapescope._giving_up import GivenUp, Leases, Rescued, RescueResult
 from tapescope._group_commit import GroupCommit
 from tapescope._json import encode
@@ -94,7 +95,7 @@ __all__ = [
 T = TypeVar("T")
 
 
-class TaskStore(LeaseVerbs, StoreUpkeep):
+class TaskStore(LeaseVerbs, DueVerbs, StoreUpkeep):
     """Where tasks and their tapes are kept. Use it inside ``async with``, or ``open`` and
     ``aclose``.
 
@@ -128,6 +129,8 @@ class TaskStore(LeaseVerbs, StoreUpkeep):
         )
         self._commits: GroupCommit | None = None
         self._writers: WeakValueDictionary[tuple[str, int, str], Writer] = WeakValueDictionary()
+        self._turns: dict[str, Turn] = {}
+        self._due_calls = 0
         self._watcher: asyncio.Task[None] | None = None
         self._leaving: set[asyncio.Task[None]] = set()
         """Watchers that were cancelled and still disconnect: the store closes after them."""
