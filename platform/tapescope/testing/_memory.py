@@ -58,6 +58,7 @@ from tapescope_telemetry import Telemetry
 
 __all__ = ["MemoryStore"]
 
+
 class MemoryStore(TaskStore):
     """A ``TaskStore`` in this process's memory: for tests, and to read the port's rules in Python.
 
