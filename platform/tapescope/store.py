@@ -356,9 +356,21 @@ class TaskStore(LeaseVerbs, DueVerbs, StoreUpkeep):
     # --- being told -------------------------------------------------------------------------------
 
     def changes(self, task_id: str | None = None) -> Subscription:
-        """Be told of commits, of one task's or of every one, from this moment on (invariant I9)."""
+        """Be told of commits, of one task's or of every one, from this moment on (invariant I9).
+
+        Of every one there is also a ``LOOK_AGAIN`` where tasks were created.
+        """
         self._require_open()
         return self._changes.subscribe(task_id)
+
+    def arrivals(self) -> Subscription:
+        """Be told, with a ``LOOK_AGAIN``, when tasks come to wait for a claim, here or elsewhere.
+
+        They were created, or given back by a retry, a release or a rescue; when they are due is
+        what ``next_due`` says. Costs a worker less than to hear of every commit.
+        """
+        self._require_open()
+        return self._changes.await_arrivals()
 
     def enlist(self, owner: str, listener: CancelListener) -> None:
         """Have ``listener`` told of cancels of ``owner``'s running tasks, perhaps repeatedly."""
