@@ -16,6 +16,7 @@ from tapescope._clock import Backoff, Clock
 from tapescope._due import DueOrder, DueRow, body_of_started
 from tapescope._giving_up import GivenUp
 from tapescope._json import decode
+from tapescope._op_verbs import OpVerbs
 from tapescope.errors import (
     BadSetting,
     EventFateUnknown,
@@ -24,7 +25,6 @@ from tapescope.errors import (
     TapescopeError,
 )
 from tapescope.flush import FateUnknown, FlushBlocked, FlushRefused, StoreAway
-from tapescope.primitives import StorePrimitives
 from tapescope.tape import TASK_STARTED, Event
 from tapescope.tasks import Attempt, Claim
 from tapescope_telemetry import error_type_of
@@ -46,7 +46,7 @@ class Turn:
     """Of the call that is not answered yet: its reply may have been lost. 0 for none."""
 
 
-class DueVerbs(StorePrimitives):
+class DueVerbs(OpVerbs):
     """The part of ``TaskStore`` that a worker finds its work with."""
 
     name: str

@@ -14,6 +14,7 @@ from typing import ClassVar
 from tapescope._due import DueOrder, DueRow
 from tapescope._giving_up import HeldLease, RescuedRow, RescueOrder
 from tapescope.flush import AttemptState, Flush, FlushAnswer
+from tapescope.ops import KnownOp
 from tapescope.tape import QuarantinePage, TapePage
 from tapescope.tasks import CancelRequest, Task, TaskStatus
 
@@ -83,6 +84,14 @@ class StorePrimitives(abc.ABC):
     @abc.abstractmethod
     async def _next_due(self, ops: Sequence[str]) -> int | None:
         """The earliest ``run_at`` of the pending tasks of these ops."""
+
+    @abc.abstractmethod
+    async def _register_ops(self, ops: Sequence[KnownOp]) -> None:
+        """Note what a worker can run, as of now, in place of what was said of these ops before."""
+
+    @abc.abstractmethod
+    async def _read_ops(self, within: int) -> Sequence[KnownOp]:
+        """The ops that were noted in the last ``within`` microseconds."""
 
     @abc.abstractmethod
     async def _get(self, task_id: str) -> Task | None: ...
