@@ -20,6 +20,8 @@ class DueOrder(NamedTuple):
 
     number: int
     """Names the call among those of its owner on this store; it only grows."""
+    again: bool
+    """Whether it was sent before, and its reply perhaps lost."""
     owner: str
     ops: Sequence[str]
     limit: int

@@ -118,11 +118,20 @@ class DueVerbs(OpVerbs):
         start = self.clock.monotonic()
         try:
             async with turn.lock:
-                if not turn.number:
+                again = turn.number > 0
+                if not again:
                     self._due_calls += 1
                     turn.number = self._due_calls
-                started = body_of_started(owner)
-                order = DueOrder(turn.number, owner, ops, limit, lease, self.clock.now(), started)
+                order = DueOrder(
+                    turn.number,
+                    again,
+                    owner,
+                    ops,
+                    limit,
+                    lease,
+                    self.clock.now(),
+                    body_of_started(owner),
+                )
                 rows = await self._insist_on_claims(order, start, gone)
                 turn.number = 0
         except TapescopeError as error:
@@ -156,6 +165,7 @@ class DueVerbs(OpVerbs):
                     if unknown:
                         raise EventFateUnknown(self.patience) from error
                     raise StoreUnavailable(self.name, str(error)) from error
+            order = order._replace(again=True)
             await backoff.wait(left)
 
     def _settle_due(self, order: DueOrder, row: DueRow) -> Claim:
