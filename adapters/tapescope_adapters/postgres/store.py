@@ -20,6 +20,7 @@ from tapescope.flush import (
     FlushRefused,
     StoreAway,
 )
+from tapescope.ops import KnownOp
 from tapescope.store import StoreLimits, TaskStore
 from tapescope.tape import QuarantinePage, TapePage
 from tapescope.tasks import CancelRequest, Task, TaskStatus
@@ -196,6 +197,15 @@ class PostgresStore(TaskStore):
         (row,) = await self._reader.fetch(self._sql["next_due"], list(ops))
         due: int | None = row["due"]
         return due
+
+    async def _register_ops(self, ops: Sequence[KnownOp]) -> None:
+        names, timeouts = [known.op for known in ops], [known.timeout for known in ops]
+        retries = [known.retries for known in ops]
+        await self._reader.fetch(self._sql["register_ops"], names, timeouts, retries)
+
+    async def _read_ops(self, within: int) -> Sequence[KnownOp]:
+        rows = await self._reader.fetch(self._sql["read_ops"], within)
+        return [KnownOp(*row) for row in rows]
 
     async def _load(self, task_id: str, attempt: int, owner: str) -> AttemptState | None:
         rows = await self._reader.fetch(self._sql["load_attempt"], task_id, attempt)

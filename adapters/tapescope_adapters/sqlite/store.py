@@ -17,6 +17,7 @@ from tapescope._giving_up import HeldLease, RescuedRow, RescueOrder
 from tapescope.audit import AuditPage
 from tapescope.errors import BadSetting, BadStoreUrl, StoreConfigError, StoreRefused
 from tapescope.flush import AttemptState, Flush, FlushAnswer, FlushRefused, StoreAway
+from tapescope.ops import KnownOp
 from tapescope.store import StoreLimits, TaskStore
 from tapescope.tape import QuarantinePage, TapePage
 from tapescope.tasks import CancelRequest, Task, TaskStatus
@@ -195,6 +196,16 @@ class SqliteStore(TaskStore):
 
     async def _next_due(self, ops: Sequence[str]) -> int | None:
         return await self._reading(lambda conn: _due.next_due(conn, self._sql, ops))
+
+    async def _register_ops(self, ops: Sequence[KnownOp]) -> None:
+        assert self._writer_conn is not None
+        await self._writer_conn.run(
+            lambda conn: _due.register_ops(conn, self._sql, ops, self.clock.now())
+        )
+
+    async def _read_ops(self, within: int) -> Sequence[KnownOp]:
+        since = self.clock.now() - within
+        return await self._reading(lambda conn: _due.read_ops(conn, self._sql, since))
 
     async def _load(self, task_id: str, attempt: int, owner: str) -> AttemptState | None:
         return await self._reading(
