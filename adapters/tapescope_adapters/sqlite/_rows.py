@@ -80,7 +80,8 @@ def find_lost(
 
 def read_claimed(conn: sqlite3.Connection, sql: Queries, keys: str) -> list[tuple[Task, int]]:
     """The tasks of these keys, a JSON list, and the ends of their tapes."""
-    exact = _TASK.replace("timeout_s", "printf('%!.17g', timeout_s)")  # JSON has 15 digits here
+    # JSON has 15 digits here; a timeout that is NULL would be printed as 0.
+    exact = _TASK.replace("timeout_s", "iif(timeout_s > 0, printf('%!.17g', timeout_s), NULL)")
     text = sql["read_claimed"].replace("/*task*/", exact)
     found: list[tuple[Task, int]] = []
     for last_seq, *row in decode(conn.execute(text, {"keys": keys}).fetchone()[0]):
