@@ -44,13 +44,15 @@ class Worker:
         self._poll = poll
         self._working: asyncio.Task[None] | None = None
         self._stir = asyncio.Event()
+        self._short = True
+        """Whether the last look left an op out because it had no slot."""
         self._told: tuple[int, float] | None = None
         """How many ops the store was told of last, and when, in monotonic seconds."""
 
     def start(self) -> None:
         """Begin, if anything is registered; a second call has it look at what was added."""
         if self._working is None and self._registry:
-            self._pool.on_room = self._stir.set
+            self._pool.on_room = self._hear_of_room
             self._working = asyncio.get_running_loop().create_task(
                 self._work(), name="tapescope-worker", context=contextvars.Context()
             )
@@ -76,6 +78,10 @@ class Worker:
 
     async def _hear(self, arrivals: Subscription) -> None:
         async for _ in arrivals:
+            self._stir.set()
+
+    def _hear_of_room(self) -> None:
+        if self._short:
             self._stir.set()
 
     async def _go_on(self) -> None:
@@ -117,9 +123,12 @@ class Worker:
         start = pool.store.clock.monotonic()
         asked: list[str] = []
         found, more = 0, False
-        for names, limit in self._plan():
+        plan = list(self._plan())
+        self._short = sum(len(names) for names, _ in plan) < len(ops)
+        for names, limit in plan:
             room = pool.reserve(limit)
             if not room:
+                self._short = True  # those that were asked for before have taken it
                 break
             taken = 0
             try:
