@@ -128,9 +128,7 @@ async def test_a_submit_takes_on_the_settings_of_its_op() -> None:
         manager = bench.manager
         manager.op("double", timeout=60, retries=5)(double)
         plain = await (await manager.submit("double", params={"n": 1})).status()
-        own = await (
-            await manager.submit("double", params={"n": 1}, timeout=7, retries=0)
-        ).status()
+        own = await (await manager.submit("double", params={"n": 1}, timeout=7, retries=0)).status()
         unknown = await manager.submit("nobody")
         unknown_row = await unknown.status()
         local = await (await manager.submit("local", double, params={"n": 1})).status()

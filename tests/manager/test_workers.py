@@ -68,9 +68,7 @@ async def test_an_op_has_a_limit_of_its_own(any_url: str) -> None:
     async with working(any_url, max_running=5) as bench:
         bench.manager.op("narrow", max_running=2)(work)
         bench.manager.op("wide")(work)
-        tasks = [
-            await bench.manager.submit(op, params={"op": op}) for op in ["narrow", "wide"] * 6
-        ]
+        tasks = [await bench.manager.submit(op, params={"op": op}) for op in ["narrow", "wide"] * 6]
         await until(lambda: sum(running.values()) == 5)
         at_once = dict(running)
         go_on.set()
