@@ -214,9 +214,11 @@ async def test_a_worker_elsewhere_hears_of_tasks_in_the_flushs_one_notification(
     async with PostgresStore(postgres_url) as store, session(postgres_url) as raw:
         await create(store, 2)
         (claim, _) = await store.claim_due(ME, ["work"], 2, 60)
-        await raw.add_listener(
-            schema_of(postgres_url), lambda *told: heard.append(str(told[-1]).partition("|")[2])
-        )
+
+        def hear(conn: object, pid: int, channel: str, payload: object) -> None:
+            heard.append(str(payload).partition("|")[2])
+
+        await raw.add_listener(schema_of(postgres_url), hear)
         await asyncio.gather(
             store.finish_if_running(claim.attempt, Final.succeeded()), create(store, 2)
         )
