@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 
 from tapescope._due import DueOrder, DueRow
 from tapescope._json import decode
@@ -45,7 +46,7 @@ class Claims:
             *order.started,
             order.again,
         )
-        rows = [] if text is None else decode(text)
+        rows: list[Any] = [] if text is None else decode(text)
         return [DueRow(as_task(task), attempt, seq) for attempt, seq, task in rows]
 
     async def aclose(self) -> None:
