@@ -180,14 +180,14 @@ class LeaseThread:
         if failure is None:
             self._away_since, self._retry_in = None, _FIRST_RETRY
             return self._every
-        self._warn(holder.owner, failure)
+        self._warn(holder.owner, failure, seconds)
         wait, self._retry_in = self._retry_in, min(self._retry_in * 2, _LAST_RETRY)
         return min(wait, self._every)
 
-    def _warn(self, owner: str, error: Exception) -> None:
+    def _warn(self, owner: str, error: Exception, seconds: float) -> None:
         now = self._loop.time()
         if self._away_since is None:
-            self._away_since = now
+            self._away_since = now - seconds
         elif now - self._warned_at < _WARN_EVERY:
             return
         self._warned_at = now

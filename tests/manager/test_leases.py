@@ -253,7 +253,7 @@ async def test_a_blocked_loop_keeps_its_leases(store_url: str) -> None:
 
 
 async def test_a_blocked_loop_keeps_what_it_has_just_claimed(store_url: str) -> None:
-    """A task whose claim is made, but whose run has not heard of it, has its lease extended, too."""
+    """A task that is claimed, but whose run has not heard of it yet, keeps its lease, too."""
     lease = 0.5
     taken: list[int] = []
     begun: list[str] = []
