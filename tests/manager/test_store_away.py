@@ -241,15 +241,17 @@ class NoHeartbeats(FaultyStore):
 @in_virtual_time
 async def test_a_lease_that_is_over_by_our_own_clock_is_lost() -> None:
     """Without a heartbeat for as long as a lease the runner is stopped, and its task is left."""
-    async with at_rest(NoHeartbeats(patience=5)) as store:
-        async with managing(store, lease=30, heartbeat=10) as (manager, recording):
-            begun = asyncio.get_running_loop().time()
-            task = await manager.submit("work", wait_for_cancel)
-            await until(lambda: outcomes(recording), pause=second)
-            lasted = asyncio.get_running_loop().time() - begun
-            await until(lambda: is_ended(task), pause=second)
-            row = await task.status()
+    async with (
+        at_rest(NoHeartbeats(patience=5)) as store,
+        managing(store, lease=30, heartbeat=10) as (manager, recording),
+    ):
+        begun = asyncio.get_running_loop().time()
+        task = await manager.submit("work", wait_for_cancel)
+        await until(lambda: outcomes(recording), pause=second)
+        lasted = asyncio.get_running_loop().time() - begun
+        await until(lambda: is_ended(task), pause=second)
+        row = await task.status()
 
-            assert outcomes(recording) == [("ERROR", "lost")]
-            assert 30 <= lasted <= 50
-            assert row.error_code == "worker_lost"
+        assert outcomes(recording) == [("ERROR", "lost")]
+        assert 30 <= lasted <= 50
+        assert row.error_code == "worker_lost"
