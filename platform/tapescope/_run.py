@@ -336,7 +336,7 @@ class Run:
             self._tell(verdict, finished)
             self._end(verdict.final)
         else:
-            await self._give_way(finished)
+            self._give_way(finished)
 
     async def _retry(self, verdict: Verdict) -> None:
         """Put the failed attempt on the tape and hand the task back, unless a cancel came first."""
@@ -355,7 +355,7 @@ class Run:
             self._tell(Verdict(given.final), Finished(True, None, given.outcome, given.last_seq))
             self._end(given.final)
         elif given.dropped is not None:
-            await self._give_way(Finished(False, given.dropped, given.outcome, given.last_seq))
+            self._give_way(Finished(False, given.dropped, given.outcome, given.last_seq))
         else:
             self._span.end(
                 "retried",
@@ -420,24 +420,17 @@ class Run:
         else:
             _log.debug("Task %s (%s) succeeded.", task.task_id, task.op)
 
-    async def _give_way(self, finished: Finished) -> None:
-        """The tape is no longer ours: the span tells what the store holds, or that it is lost."""
+    def _give_way(self, finished: Finished) -> None:
+        """The tape is not ours any more: however it ends, or has ended, this run is lost."""
         assert self._span is not None
         reason = None if finished.dropped is None else finished.dropped.value
-        if finished.outcome is None:
-            self._span.end("lost", error_type=reason, message="another attempt has the task")
-        else:
-            try:
-                row = await self._host.store.get(self.task.task_id)
-            except TapescopeError:
-                row = self.task  # the outcome is known all the same; its reason is not
-            self._span.end(
-                finished.outcome.value,
-                error_type=row.error_code,
-                cancel_reason=None if row.cancel is None else row.cancel.reason.value,
-                cancel_requested=row.cancel is not None,
-                tape_length=finished.last_seq,
-            )
+        self._span.end(
+            "lost",
+            error_type=reason,
+            message="the task was taken over, and what this run came to was refused",
+            cancel_requested=self.requested is not None,
+            tape_length=finished.last_seq,
+        )
         self._log(logging.WARNING, "Task %s (%s): its final was dropped: %s", reason)
         self._end(None)
 

@@ -173,15 +173,17 @@ async def judge_recorded(bench: Bench, history: History, result: Result) -> None
     """Whether each cancel that was answered as on record ended its task; and how it got there."""
     on_record = {CancelState.RECORDED, CancelState.CANCELLED, CancelState.ALREADY_RECORDED}
     cancelled = {
-        call.task_id
+        call.task_id: call.answer.attempt
         for call in history.calls
         if isinstance(call.answer, CancelAnswer) and call.answer.state in on_record
     }
-    for task_id in cancelled:
+    for task_id, attempt in cancelled.items():
         task = await bench.store.get(task_id)
         if task.status is not TaskStatus.CANCELLED:
             result.blame(task_id, f"a cancel on record was lost: it is {task.status.value}")
             continue
+        if task.attempt != attempt:
+            result.blame(task_id, f"attempt {task.attempt} began after a cancel of {attempt}")
         end = [e async for e in _read_all(bench, task_id)][-2:]
         if len(end) == 2 and end[0].type == ATTEMPT_FAILED:
             result.cancels["between attempts"] += 1
