@@ -16,7 +16,7 @@ from tapescope_adapters.postgres._address import Address
 if TYPE_CHECKING:
     Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
 
-__all__ = ["DRIVER_ERRORS", "Connector", "Lane", "Reader", "translate"]
+__all__ = ["DRIVER_ERRORS", "Connector", "Lane", "Reader", "close", "translate"]
 
 T = TypeVar("T")
 
@@ -63,7 +63,7 @@ def translate(error: BaseException, *, sent: bool) -> Exception:
     return FateUnknown(why) if sent else StoreAway(why)
 
 
-async def _close(conn: Connection) -> None:
+async def close(conn: Connection) -> None:
     """Take leave of the server; where it does not answer, hang up."""
     try:
         await conn.close(timeout=2)
@@ -203,7 +203,7 @@ class Lane:
         except DRIVER_ERRORS:
             conn.terminate()  # a row that is left goes when a store is opened a day later
         else:
-            await _close(conn)
+            await close(conn)
 
 
 class Reader:
@@ -264,4 +264,4 @@ class Reader:
         self._closed = True
         idle, self._idle = self._idle, []
         for conn in idle:
-            await _close(conn)
+            await close(conn)

@@ -21,6 +21,7 @@ from tapescope.flush import (
     StoreAway,
 )
 from tapescope.ops import KnownOp
+from tapescope.primitives import LeaseKeeper
 from tapescope.store import StoreLimits, TaskStore
 from tapescope.tape import QuarantinePage, TapePage
 from tapescope.tasks import CancelRequest, Task, TaskStatus
@@ -36,10 +37,12 @@ from tapescope_adapters.postgres._connection import (
     translate,
 )
 from tapescope_adapters.postgres._flush import VOID, arguments, read_answer
+from tapescope_adapters.postgres._keeper import PostgresKeeper
 from tapescope_adapters.postgres._listener import Listener
 from tapescope_adapters.postgres._rows import (
     TASK_COLUMNS,
     as_cancel,
+    as_lease,
     as_quarantine,
     as_tape,
     as_task,
@@ -166,10 +169,10 @@ class PostgresStore(TaskStore):
         rows = await self._reader.fetch(
             self._sql["extend_leases"], owner, lease, None if task_ids is None else list(task_ids)
         )
-        return [
-            HeldLease(str(task_id), attempt, as_cancel(*cancel))
-            for task_id, attempt, *cancel in rows
-        ]
+        return [as_lease(row) for row in rows]
+
+    def _make_lease_keeper(self) -> LeaseKeeper | None:
+        return PostgresKeeper(self._connector, self._sql)
 
     async def _read_owners(self) -> Sequence[str]:
         return [row["owner"] for row in await self._reader.fetch(self._sql["read_owners"])]
