@@ -97,7 +97,10 @@ class RunPool:
         return ending
 
     def adopt(self, claim: Claim, runner: Runner) -> None:
-        """Start a task that was claimed for a slot that was reserved."""
+        """Start a task that was claimed for a slot that was reserved.
+
+        One that comes when the manager is being closed is given back, and its runner not begun.
+        """
         task = claim.task
         if (known := self._runs.pop(task.task_id, None)) is not None:
             self._supersede(known)
@@ -105,6 +108,8 @@ class RunPool:
         self._runs[task.task_id] = run = Run(self, task, runner, Ending(), claim)
         self._join()
         run.start()
+        if self.closing:
+            run.release()
 
     def resize(self, max_running: int) -> None:
         """Change how many may run at once; only before anything does."""

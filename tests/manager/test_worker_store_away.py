@@ -39,7 +39,8 @@ async def test_a_worker_waits_for_its_store(caplog: pytest.LogCaptureFixture) ->
         return "done"
 
     with caplog.at_level(logging.INFO, "tapescope"):
-        async with at_rest(AwayStore()) as store, managing(store) as (manager, _):
+        store = AwayStore()
+        async with at_rest(store), managing(store) as (manager, _):
             store.away = True
             manager.op("work")(work)
             task = await manager.submit("work")
@@ -130,7 +131,7 @@ async def test_a_claim_under_way_at_the_shutdown_is_given_back() -> None:
             return rows
 
     async with at_rest(SlowStore()) as store:
-        async with managing(store) as (manager, _):
+        async with managing(store) as (manager, recording):
             manager.op("work")(work)
             task = await manager.submit("work")
             await reached.wait()
@@ -140,6 +141,7 @@ async def test_a_claim_under_way_at_the_shutdown_is_given_back() -> None:
             await closing
             row = await task.status()
 
+            assert outcomes(recording) == [("UNSET", "released")]
         assert began == []
         assert (row.status.value, row.retries_spent) == ("pending", 0)
 

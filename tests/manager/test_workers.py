@@ -385,4 +385,5 @@ async def test_an_idle_worker_asks_seldom(any_url: str, stir: bool) -> None:
         for _ in range(1_000):
             await asyncio.sleep(0)
 
-        assert asked() - before <= (201 if stir else 1)
+        # A SQLite store is told of what its own process commits by its look at the file, too.
+        assert asked() - before <= (2 * 200 if stir else 1)
