@@ -461,7 +461,7 @@ class TaskManager:
             async with asyncio.timeout(0 if self._hurry else self._drain) as self._drain_limit:
                 await self._pool.wait_idle()
         except TimeoutError:
-            _log.info("The drain of %g s is over; what still runs is ended.", self._drain)
+            _log.info("The drain is over; what still runs is ended.")
         finally:
             self._drain_limit = None
         await self._pool.stop()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -18,10 +19,13 @@ from tapescope import (
     TaskStatus,
     ThreadReporter,
 )
+from tapescope._due import DueOrder, DueRow
 from tapescope.ops import KnownOp
 from tapescope.tasks import NewTask
 from tests.manager.workbench import GRACE, Block, started, wait_for_cancel, working
+from tests.memory_stores import FaultyStore, at_rest
 from tests.polling import until
+from tests.virtual_time import in_virtual_time
 
 
 async def finish(report: Reporter) -> str:
@@ -38,7 +42,7 @@ async def test_no_more_is_claimed_than_can_run(any_url: str) -> None:
         begun.append(n)
         await go_on.wait()
 
-    async with working(any_url, max_running=3) as bench:
+    async with working(any_url, max_running=3, poll=600.0) as bench:
         bench.manager.op("work")(work)
         tasks = [await bench.manager.submit("work", params={"n": n}) for n in range(8)]
         await until(lambda: len(begun) == 3)
@@ -65,7 +69,7 @@ async def test_an_op_has_a_limit_of_its_own(any_url: str) -> None:
         await go_on.wait()
         running[op] -= 1
 
-    async with working(any_url, max_running=5) as bench:
+    async with working(any_url, max_running=5, poll=600.0) as bench:
         bench.manager.op("narrow", max_running=2)(work)
         bench.manager.op("wide")(work)
         tasks = [await bench.manager.submit(op, params={"op": op}) for op in ["narrow", "wide"] * 6]
@@ -364,26 +368,35 @@ async def test_zombies_keep_a_worker_from_claiming(caplog: pytest.LogCaptureFixt
     assert caplog.text.count("max_zombies") == 1
 
 
-@pytest.mark.parametrize("stir", [True, False])
-async def test_an_idle_worker_asks_seldom(any_url: str, stir: bool) -> None:
-    """Without work a worker asks once a poll; what others do wakes it, and not time after time."""
-    async with working(any_url, poll=600.0) as bench:
-        bench.manager.op("work")(finish)
-        await (await bench.manager.submit("work")).result()
+class StirredStore(FaultyStore):
+    """A store that can say of itself that there is work, and notes who asks for it."""
 
-        def asked() -> float:
-            points = bench.recording.points(
-                "tapescope.store.operation.duration", store_operation="claim_due"
-            )
-            return sum(point.value for point in points)
+    asked = 0
 
-        await until(lambda: asked() >= 2)
-        before = asked()
-        if stir:
-            for n in range(200):
-                await (await bench.manager.submit(f"other{n % 2}", finish)).result()
+    def stir(self) -> None:
+        """Say that tasks have come to wait."""
+        self._changes.publish_arrival()
+
+    async def _claim_due(self, order: DueOrder) -> Sequence[DueRow]:
+        self.asked += 1
+        return await super()._claim_due(order)
+
+
+@in_virtual_time
+async def test_an_idle_worker_asks_seldom() -> None:
+    """Without work a worker asks once a poll, and in vain no more than 200 times a second."""
+    store = StirredStore()
+    async with at_rest(store), TaskManager(store, poll=10.0) as manager:
+        manager.op("work")(finish)
+        await (await manager.submit("work")).result()
+        await asyncio.sleep(1)
+        before = store.asked
+        await asyncio.sleep(100)
+        idle = store.asked - before
         for _ in range(1_000):
-            await asyncio.sleep(0)
+            store.stir()
+            await asyncio.sleep(0.001)
+        stirred = store.asked - before - idle
 
-        # A SQLite store is told of what its own process commits by its look at the file, too.
-        assert asked() - before <= (2 * 200 if stir else 1)
+        assert 9 <= idle <= 11
+        assert 100 <= stirred <= 210
