@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 import typer
 
@@ -41,7 +41,7 @@ def parse_params(text: str) -> dict[str, Any]:
         raise BadParams(f"--params is no JSON ({error})") from error
     if not isinstance(params, dict):
         raise BadParams('--params must be an object, as in \'{"folder": "photos"}\'')
-    return params
+    return cast("dict[str, Any]", params)
 
 
 def parse_time(text: str) -> datetime:
