@@ -29,6 +29,7 @@ __all__ = [
     "BlockingCallOnLoop",
     "CancelRequested",
     "CommandFailed",
+    "ConnectionRefused",
     "EventDropped",
     "EventFateUnknown",
     "EventTooLarge",
@@ -168,6 +169,14 @@ class IdempotencyConflict(TapescopeError):
             f"The idempotency key {idempotency_key!r} of op {op!r} belongs to task {task_id}, "
             "which has other params. Use another key, or submit the same params."
         )
+
+
+class ConnectionRefused(TapescopeError):
+    """A connection that a task cannot be submitted on; nothing was written."""
+
+    def __init__(self, why: str, advice: str) -> None:
+        self.why, self.advice = why, advice
+        super().__init__(f"The task cannot be submitted on this connection: {why}. {advice}")
 
 
 class UnknownTask(TapescopeError):

@@ -32,6 +32,7 @@ __all__ = [
     "FlushBlocked",
     "FlushRefused",
     "GiveUpRow",
+    "Inserted",
     "RefusedRow",
     "StoreAway",
 ]
@@ -66,6 +67,14 @@ class CreateRow(NamedTuple):
     traceparent: str | None
     run_at: int | None
     """Microseconds since the epoch; ``None`` for now, by the database's clock."""
+
+
+class Inserted(NamedTuple):
+    """A task that is in the caller's transaction now."""
+
+    key: int
+    created_at: int
+    """Microseconds since the epoch, by the database's clock."""
 
 
 class ClaimRow(NamedTuple):

@@ -41,6 +41,7 @@ from tapescope._group_commit import GroupCommit
 from tapescope._json import encode
 from tapescope._lease_verbs import LeaseVerbs
 from tapescope._settle import Books, as_running, fail
+from tapescope._transactions import TransactionVerbs
 from tapescope.errors import (
     BadEventType,
     BadSetting,
@@ -94,7 +95,7 @@ __all__ = [
 T = TypeVar("T")
 
 
-class TaskStore(LeaseVerbs, StoreUpkeep):
+class TaskStore(LeaseVerbs, TransactionVerbs, StoreUpkeep):
     """Where tasks and their tapes are kept. Use it inside ``async with``, or ``open`` and
     ``aclose``.
 

@@ -13,12 +13,13 @@ from tapescope.upkeep import SchemaVersions
 if TYPE_CHECKING:
     from tapescope_adapters.postgres._connection import Connection
 
-__all__ = ["migrate", "read_versions"]
+__all__ = ["migrate", "read_migrations", "read_versions"]
 
 _LOCK: Final = 0x7461706573  # "tapes": one advisory lock for every schema of the database
 
 
-def _migrations() -> dict[int, str]:
+def read_migrations() -> dict[int, str]:
+    """The scripts, by number."""
     folder = files("tapescope_adapters.postgres") / "sql" / "migrations"
     return {
         int(entry.name[:4]): entry.read_text(encoding="utf-8")
@@ -28,12 +29,12 @@ def _migrations() -> dict[int, str]:
 
 
 async def migrate(conn: Connection, schema: str, *, auto: bool) -> None:
-    """Bring the schema up to date; it is the first of the connection's ``search_path``.
+    """Bring the schema up to date.
 
     Raises ``SchemaTooNew``, ``SchemaForbidden`` when the role may not make tables, and with
     ``auto`` off ``SchemaTooOld``.
     """
-    steps = _migrations()
+    steps = read_migrations()
     known = max(steps)
     found = await _version(conn, schema)
     if found > known:
@@ -46,6 +47,8 @@ async def migrate(conn: Connection, schema: str, *, auto: bool) -> None:
         async with conn.transaction():
             await conn.execute("SET LOCAL lock_timeout = '60s'")  # another store may be migrating
             await conn.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+            # The functions of the schema keep this path; the session's own is not touched.
+            await conn.execute(f'SET LOCAL search_path = "{schema}", pg_temp')
             if await conn.fetchval("SELECT to_regnamespace($1) IS NULL", schema):
                 await conn.execute(f'CREATE SCHEMA "{schema}"')  # checked: a-z, 0-9, _
             for number in range(await _version(conn, schema) + 1, known + 1):
@@ -57,12 +60,14 @@ async def migrate(conn: Connection, schema: str, *, auto: bool) -> None:
 
 async def read_versions(conn: Connection, schema: str) -> SchemaVersions:
     """The version of the schema, which is neither made nor changed."""
-    return SchemaVersions(await _version(conn, schema), max(_migrations()))
+    return SchemaVersions(await _version(conn, schema), max(read_migrations()))
 
 
 async def _version(conn: Connection, schema: str) -> int:
     """The highest migration that was applied, 0 for none."""
     if await conn.fetchval("SELECT to_regclass($1) IS NULL", f"{schema}.schema_version"):
         return 0
-    version: int = await conn.fetchval("SELECT coalesce(max(version), 0) FROM schema_version")
+    version: int = await conn.fetchval(
+        f'SELECT coalesce(max(version), 0) FROM "{schema}".schema_version'
+    )
     return version

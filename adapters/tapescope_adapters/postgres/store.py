@@ -13,17 +13,18 @@ from tapescope.audit import AuditPage
 from tapescope.errors import BadSetting, StoreConfigError
 from tapescope.flush import (
     AttemptState,
+    CreateRow,
     FateUnknown,
     Flush,
     FlushAnswer,
     FlushRefused,
+    Inserted,
     StoreAway,
 )
 from tapescope.store import StoreLimits, TaskStore
 from tapescope.tape import QuarantinePage, TapePage
 from tapescope.tasks import CancelRequest, Task, TaskStatus
 from tapescope.upkeep import DueDrop, DueTask, SchemaVersions
-from tapescope_adapters._sql import load
 from tapescope_adapters.postgres._address import parse_url
 from tapescope_adapters.postgres._connection import (
     DRIVER_ERRORS,
@@ -34,14 +35,15 @@ from tapescope_adapters.postgres._connection import (
 )
 from tapescope_adapters.postgres._flush import VOID, arguments, read_answer
 from tapescope_adapters.postgres._listener import Listener
+from tapescope_adapters.postgres._queries import load_queries
 from tapescope_adapters.postgres._rows import (
-    TASK_COLUMNS,
     as_cancel,
     as_quarantine,
     as_tape,
     as_task,
 )
 from tapescope_adapters.postgres._schema import migrate, read_versions
+from tapescope_adapters.postgres._transaction import create_within
 from tapescope_adapters.postgres._upkeep import audit
 from tapescope_telemetry import Telemetry
 
@@ -85,18 +87,20 @@ class PostgresStore(TaskStore):
         )
         self._connector = Connector(address, patience=patience, relaxed=durability == "relaxed")
         self._auto_migrate = auto_migrate
-        self._sql = {
-            name: text.replace("/*task*/", TASK_COLUMNS)
-            for name, text in load("tapescope_adapters.postgres").items()
-        }
+        self._sql = load_queries(address.schema)
         self._reader = Reader(self._connector)
         self._lanes: dict[str, Lane] = {}
         self._doubtful: dict[str, int] = {}
         """By lane the flush whose reply was lost."""
         self._session = ""
+        self._identity = ""
 
     @property
     def outlives_process(self) -> bool:
+        return True
+
+    @property
+    def joins_transactions(self) -> bool:
         return True
 
     # --- life -------------------------------------------------------------------------------------
@@ -109,6 +113,7 @@ class PostgresStore(TaskStore):
         try:
             await migrate(conn, self._connector.address.schema, auto=self._auto_migrate)
             await conn.execute(self._sql["forget_stale_lanes"])
+            self._identity = await conn.fetchval(self._sql["read_identity"])
         except DRIVER_ERRORS as error:
             conn.terminate()
             met = translate(error, sent=False)
@@ -153,6 +158,10 @@ class PostgresStore(TaskStore):
         if text == VOID:
             raise FlushRefused("it was refused before, and its number is spent")
         return read_answer(flush, text)
+
+    async def _create_within(self, connection: object, row: CreateRow) -> Inserted | Task:
+        schema = self._connector.address.schema
+        return await create_within(connection, self._sql, schema, self._identity, row)
 
     async def _extend_leases(
         self, owner: str, lease: int, task_ids: Sequence[str] | None

@@ -16,7 +16,15 @@ from tapescope._giving_up import HeldLease, RescuedRow, RescueOrder
 from tapescope._json import encode
 from tapescope.audit import AuditPage
 from tapescope.errors import BadSetting, BadStoreUrl, StoreConfigError, StoreRefused
-from tapescope.flush import AttemptState, Flush, FlushAnswer, FlushRefused, StoreAway
+from tapescope.flush import (
+    AttemptState,
+    CreateRow,
+    Flush,
+    FlushAnswer,
+    FlushRefused,
+    Inserted,
+    StoreAway,
+)
 from tapescope.store import StoreLimits, TaskStore
 from tapescope.tape import QuarantinePage, TapePage
 from tapescope.tasks import CancelRequest, Task, TaskStatus
@@ -26,6 +34,7 @@ from tapescope_adapters.sqlite import _leases, _rows, _upkeep
 from tapescope_adapters.sqlite._connection import Connection, check_folder, connect, translate
 from tapescope_adapters.sqlite._flush import Writing
 from tapescope_adapters.sqlite._schema import migrate, read_versions
+from tapescope_adapters.sqlite._transaction import create_within
 from tapescope_telemetry import Telemetry
 
 __all__ = ["SqliteStore"]
@@ -98,6 +107,10 @@ class SqliteStore(TaskStore):
     def outlives_process(self) -> bool:
         return self.path != ":memory:"
 
+    @property
+    def joins_transactions(self) -> bool:
+        return self.outlives_process
+
     # --- life -------------------------------------------------------------------------------------
 
     async def _open(self) -> None:
@@ -164,6 +177,9 @@ class SqliteStore(TaskStore):
 
         with suppress(StoreAway):  # a reader or another process holds it: the next flushes try
             await connection.run(move)
+
+    async def _create_within(self, connection: object, row: CreateRow) -> Inserted | Task:
+        return await create_within(connection, self._sql, self.path, row, self.clock.now())
 
     async def _extend_leases(
         self, owner: str, lease: int, task_ids: Sequence[str] | None
