@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar, Literal, TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from tapescope._changes import LOOK_AGAIN, Change
 from tapescope._clock import Backoff, Clock
@@ -29,6 +29,7 @@ from tapescope.store import StoreLimits, TaskStore
 from tapescope.tape import QuarantinePage, TapePage
 from tapescope.tasks import CancelRequest, Task, TaskStatus
 from tapescope.upkeep import DueDrop, DueTask, SchemaVersions
+from tapescope_adapters._parameters import pop_patience
 from tapescope_adapters._sql import Queries, load
 from tapescope_adapters.sqlite import _leases, _rows, _upkeep
 from tapescope_adapters.sqlite._connection import Connection, check_folder, connect, translate
@@ -65,9 +66,9 @@ class SqliteStore(TaskStore):
     """A store in a SQLite file: WAL, one writer connection, one reader, checkpoints on their own.
 
     ``url`` is ``sqlite:///relative.db``, ``sqlite:////absolute.db``, or ``sqlite:///:memory:``,
-    which is one connection in one process. ``durability="commit"`` survives a crash of the
-    operating system; ``"relaxed"`` may lose the last commits to one, and none to a crash of the
-    process.
+    which is one connection in one process; a ``?patience=3`` goes before the setting.
+    ``durability="commit"`` survives a crash of the operating system; ``"relaxed"`` may lose the
+    last commits to one, and none to a crash of the process.
     """
 
     adapter: ClassVar[str] = "sqlite"
@@ -85,13 +86,13 @@ class SqliteStore(TaskStore):
     ) -> None:
         if durability not in ("commit", "relaxed"):
             raise BadSetting("durability", durability, "'commit' or 'relaxed'")
-        self.path = _path(url)
+        self.path, given_patience = _read_url(url)
         super().__init__(
             name=f"sqlite:///{self.path}",
             telemetry=telemetry,
             clock=clock,
             limits=limits or StoreLimits(batch=_BATCH),
-            patience=patience,
+            patience=given_patience or patience,
         )
         self._auto_migrate = auto_migrate
         self._synchronous = "FULL" if durability == "commit" else "NORMAL"
@@ -340,13 +341,16 @@ class _Look:
         return seen, [(task_id, last_seq) for task_id, last_seq, _ in news], last_n
 
 
-def _path(url: str) -> str:
+def _read_url(url: str) -> tuple[str, float | None]:
+    """The file's path, and the patience in seconds where the URL says so."""
     parts = urlsplit(url)
     if parts.scheme != "sqlite" or parts.netloc:
         raise BadStoreUrl(url, "a SQLite URL has three slashes, or four before an absolute path")
-    if parts.query or parts.fragment:
-        raise BadStoreUrl(url, "a SQLite URL has no parameters")
+    given = dict(parse_qsl(parts.query, keep_blank_values=True))
+    patience = pop_patience(given, url)
+    if given or parts.fragment:
+        raise BadStoreUrl(url, "'patience' is the only parameter of a SQLite URL")
     path = unquote(parts.path.removeprefix("/"))
     if path in ("", ":memory:"):
-        return ":memory:"
-    return str(Path(path).expanduser())
+        return ":memory:", patience
+    return str(Path(path).expanduser()), patience

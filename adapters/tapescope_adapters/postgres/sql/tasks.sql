@@ -59,7 +59,7 @@ WITH clock AS MATERIALIZED (
     RETURNING id, task_id, created_at
 )
 SELECT h.ours, m.id, m.created_at,
-       CASE WHEN m.id IS NOT NULL THEN pg_notify($10, format('|%s:0|', m.task_id)) END
+       CASE WHEN m.id IS NOT NULL THEN pg_notify($10, format('|%s:0|w', m.task_id)) END
   FROM here h LEFT JOIN made m ON true;
 
 -- name: find_standing
