@@ -119,8 +119,9 @@ class Heartbeat:
     async def _rescue(self) -> None:
         store = self._holder.store
         dead = find_dead(await store.read_owners())
+        ops = await store.read_ops()  # whoever has registered them: a worker will run them again
         while True:
-            rescued = await store.rescue_expired(_BATCH, dead_owners=dead)
+            rescued = await store.rescue_expired(_BATCH, ops=ops, dead_owners=dead)
             for one in rescued:
                 self._tell(one)
             if len(rescued) < _BATCH:

@@ -35,9 +35,12 @@ __all__ = [
     "EventTooLarge",
     "IdempotencyConflict",
     "ManagerClosed",
+    "ManagerOpen",
     "MissingExtra",
     "NotJson",
     "NowaitBacklogFull",
+    "OpNotRegistered",
+    "OpTaken",
     "SchemaForbidden",
     "SchemaTooNew",
     "SchemaTooOld",
@@ -51,6 +54,7 @@ __all__ = [
     "TapescopeError",
     "TaskCancelled",
     "TaskFailed",
+    "TaskNotEnded",
     "UnknownStoreScheme",
     "UnknownTask",
     "UsedAfterFork",
@@ -387,6 +391,46 @@ class ManagerClosed(TapescopeError):
     def __init__(self) -> None:
         super().__init__(
             "The manager is shutting down or not open. Submit inside its 'async with'."
+        )
+
+
+class ManagerOpen(TapescopeError):
+    """A setting of a manager that is open, or was."""
+
+    def __init__(self) -> None:
+        super().__init__("The manager is open, or was: change its settings before that.")
+
+
+class OpTaken(TapescopeError):
+    """An op has a runner already."""
+
+    def __init__(self, op: str, runner: object, other: object) -> None:
+        self.op, self.runner, self.other = op, runner, other
+        super().__init__(
+            f"The op {op!r} is registered with {runner!r}; it cannot be run by {other!r} as well. "
+            "Submit it by its name alone, or give the other one an op of its own."
+        )
+
+
+class TaskNotEnded(TapescopeError):
+    """A task that lives cannot be submitted again."""
+
+    def __init__(self, task_id: str, status: str) -> None:
+        self.task_id, self.status = task_id, status
+        super().__init__(
+            f"Task {task_id} is {status}: it has not ended, and by itself it may go on. Wait for "
+            "it, or cancel it first."
+        )
+
+
+class OpNotRegistered(TapescopeError):
+    """A task whose op no worker of the store can run."""
+
+    def __init__(self, op: str) -> None:
+        self.op = op
+        super().__init__(
+            f"No worker of this store has registered the op {op!r}: its tasks are run by the "
+            "program that submits them. Run that again, or start a worker that registers the op."
         )
 
 

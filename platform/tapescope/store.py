@@ -36,6 +36,7 @@ from tapescope._checks import (
     new_task_id,
 )
 from tapescope._clock import Backoff, Clock
+from tapescope._due_verbs import DueVerbs, Turn
 from tapescope._giving_up import GivenUp, Leases, Rescued, RescueResult
 from tapescope._group_commit import GroupCommit
 from tapescope._json import encode
@@ -95,7 +96,7 @@ __all__ = [
 T = TypeVar("T")
 
 
-class TaskStore(LeaseVerbs, TransactionVerbs, StoreUpkeep):
+class TaskStore(LeaseVerbs, DueVerbs, TransactionVerbs, StoreUpkeep):
     """Where tasks and their tapes are kept. Use it inside ``async with``, or ``open`` and
     ``aclose``.
 
@@ -129,6 +130,8 @@ class TaskStore(LeaseVerbs, TransactionVerbs, StoreUpkeep):
         )
         self._commits: GroupCommit | None = None
         self._writers: WeakValueDictionary[tuple[str, int, str], Writer] = WeakValueDictionary()
+        self._turns: dict[str, Turn] = {}
+        self._due_calls = 0
         self._watcher: asyncio.Task[None] | None = None
         self._leaving: set[asyncio.Task[None]] = set()
         """Watchers that were cancelled and still disconnect: the store closes after them."""
@@ -354,9 +357,21 @@ class TaskStore(LeaseVerbs, TransactionVerbs, StoreUpkeep):
     # --- being told -------------------------------------------------------------------------------
 
     def changes(self, task_id: str | None = None) -> Subscription:
-        """Be told of commits, of one task's or of every one, from this moment on (invariant I9)."""
+        """Be told of commits, of one task's or of every one, from this moment on (invariant I9).
+
+        Of every one there is also a ``LOOK_AGAIN`` where tasks were created.
+        """
         self._require_open()
         return self._changes.subscribe(task_id)
+
+    def arrivals(self) -> Subscription:
+        """Be told, with a ``LOOK_AGAIN``, when tasks come to wait for a claim, here or elsewhere.
+
+        They were created, or given back by a retry, a release or a rescue; when they are due is
+        what ``next_due`` says. Costs a worker less than to hear of every commit.
+        """
+        self._require_open()
+        return self._changes.await_arrivals()
 
     def enlist(self, owner: str, listener: CancelListener) -> None:
         """Have ``listener`` told of cancels of ``owner``'s running tasks, perhaps repeatedly."""

@@ -23,7 +23,7 @@ def load_queries(schema: str) -> Queries:
     made = [found for script in read_migrations().values() for found in _MADE.findall(script)]
     tables = "|".join({name for kind, name in made if kind == "TABLE"})
     functions = "|".join({name for kind, name in made if kind == "FUNCTION"})
-    table = re.compile(rf"\b(FROM|JOIN|INTO|UPDATE|,)(\s+)({tables})\b")
+    table = re.compile(rf"\b(FROM|JOIN|INTO|UPDATE)(\s+)({tables})\b")
     function = re.compile(rf"(?<![\w.])({functions})\(")
     return {
         name: function.sub(

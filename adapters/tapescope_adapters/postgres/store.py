@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
 from tapescope._clock import Clock
+from tapescope._due import DueOrder, DueRow
 from tapescope._giving_up import HeldLease, RescuedRow, RescueOrder, RescueResult
 from tapescope._json import decode
 from tapescope.audit import AuditPage
@@ -22,11 +23,13 @@ from tapescope.flush import (
     Inserted,
     StoreAway,
 )
+from tapescope.ops import KnownOp
 from tapescope.store import StoreLimits, TaskStore
 from tapescope.tape import QuarantinePage, TapePage
 from tapescope.tasks import CancelRequest, Task, TaskStatus
 from tapescope.upkeep import DueDrop, DueTask, SchemaVersions
 from tapescope_adapters.postgres._address import Address, parse_url
+from tapescope_adapters.postgres._claims import Claims
 from tapescope_adapters.postgres._connection import (
     DRIVER_ERRORS,
     Connector,
@@ -122,6 +125,7 @@ class PostgresStore(TaskStore):
         self._auto_migrate = auto_migrate
         self._sql = load_queries(address.schema)
         self._reader = Reader(self._connector)
+        self._claims = Claims(self._connector, self._sql)
         self._lanes: dict[str, Lane] = {}
         self._doubtful: dict[str, int] = {}
         """By lane the flush whose reply was lost."""
@@ -142,6 +146,7 @@ class PostgresStore(TaskStore):
         # Flush numbers begin anew when a store is opened again, so its lanes need new names.
         self._session = uuid.uuid4().hex
         self._reader = Reader(self._connector)
+        self._claims = Claims(self._connector, self._sql)
         conn = await self._connector.log_in()
         try:
             await migrate(conn, self._connector.address.schema, auto=self._auto_migrate)
@@ -163,6 +168,7 @@ class PostgresStore(TaskStore):
         self._doubtful.clear()
         for name, lane in lanes.items():
             await lane.aclose(self._sql["forget_lane"], name)
+        await self._claims.aclose()
         await self._reader.aclose()
 
     # --- writing ----------------------------------------------------------------------------------
@@ -225,6 +231,23 @@ class PostgresStore(TaskStore):
             RescuedRow(as_task(task), RescueResult(result), last_seq)
             for result, last_seq, task in decode(row["rescued"])
         ]
+
+    async def _claim_due(self, order: DueOrder) -> Sequence[DueRow]:
+        return await self._claims.claim(f"{self.instance}/claims/{self._session}", order)
+
+    async def _next_due(self, ops: Sequence[str]) -> int | None:
+        (row,) = await self._reader.fetch(self._sql["next_due"], list(ops))
+        due: int | None = row["due"]
+        return due
+
+    async def _register_ops(self, ops: Sequence[KnownOp]) -> None:
+        names, timeouts = [known.op for known in ops], [known.timeout for known in ops]
+        retries = [known.retries for known in ops]
+        await self._reader.fetch(self._sql["register_ops"], names, timeouts, retries)
+
+    async def _read_ops(self, within: int) -> Sequence[KnownOp]:
+        rows = await self._reader.fetch(self._sql["read_ops"], within)
+        return [KnownOp(*row) for row in rows]
 
     async def _load(self, task_id: str, attempt: int, owner: str) -> AttemptState | None:
         rows = await self._reader.fetch(self._sql["load_attempt"], task_id, attempt)

@@ -21,6 +21,7 @@ __all__ = [
     "list_tasks",
     "load_attempt",
     "read_cancels",
+    "read_claimed",
     "read_quarantine",
     "read_tape",
 ]
@@ -82,6 +83,18 @@ def find_lost(
     """Running tasks whose lease is over at ``now``, or whose owner is in the JSON list."""
     text = sql["find_lost"].replace("/*task*/", _TASK)
     return [_task(row) for row in conn.execute(text, (now, dead_owners, limit)).fetchall()]
+
+
+def read_claimed(conn: sqlite3.Connection, sql: Queries, keys: str) -> list[tuple[Task, int]]:
+    """The tasks of these keys, a JSON list, and the ends of their tapes."""
+    # JSON has 15 digits here; a timeout that is NULL would be printed as 0.
+    exact = _TASK.replace("timeout_s", "iif(timeout_s > 0, printf('%!.17g', timeout_s), NULL)")
+    text = sql["read_claimed"].replace("/*task*/", exact)
+    found: list[tuple[Task, int]] = []
+    for last_seq, *row in decode(conn.execute(text, {"keys": keys}).fetchone()[0]):
+        row[12] = None if row[12] is None else float(row[12])
+        found.append((_task(row), last_seq))
+    return found
 
 
 def list_tasks(

@@ -37,7 +37,7 @@ SELECT rescue_expired($1, $2, $3, $4, $5, $6, $7) AS rescued;
 -- name: read_identity
 -- Which database and schema this is; no other store has the same.
 SELECT format('%s/%s/%s', d.oid, v.tableoid, extract(epoch FROM v.applied_at)) AS identity
-  FROM pg_database d, schema_version v WHERE d.datname = current_database()
+  FROM pg_database d CROSS JOIN schema_version v WHERE d.datname = current_database()
  ORDER BY v.version LIMIT 1;
 
 -- name: create_within
@@ -48,7 +48,7 @@ WITH clock AS MATERIALIZED (
     SELECT now_us() AS now
 ), here AS MATERIALIZED (
     SELECT format('%s/%s/%s', d.oid, v.tableoid, extract(epoch FROM v.applied_at)) = $9 AS ours
-      FROM pg_database d, schema_version v WHERE d.datname = current_database()
+      FROM pg_database d CROSS JOIN schema_version v WHERE d.datname = current_database()
      ORDER BY v.version LIMIT 1
 ), made AS (
     INSERT INTO tasks (task_id, op, params, timeout_s, retries, idempotency_key, traceparent, run_at,
