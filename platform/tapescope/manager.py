@@ -322,8 +322,8 @@ class TaskManager:
 
         Raises ``BadOp``, ``BadRunner``, ``BadParams``, ``BadSetting``, ``IdempotencyConflict``,
         ``ConnectionRefused``, ``OpTaken`` for a runner that is not the registered one,
-        ``ManagerClosed``, ``UsedAfterFork``. A submit that is cancelled in mid-commit may have made the task: the
-        idempotency key finds it; without one it ends as cancelled.
+        ``ManagerClosed``, ``UsedAfterFork``. A submit that is cancelled in mid-commit may have made
+        the task: the idempotency key finds it; without one it ends as cancelled.
         """
         submission, run_here = self._check(
             Submission(op, runner, params or {}, timeout, idempotency_key, retries, delay, run_at)
