@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from tapescope._checks import StoreLimits, check_new_task
 from tapescope._clock import Clock
 from tapescope._settle import as_pending, match_existing
-from tapescope.errors import ConnectionRefused, StoreRefused, StoreUnavailable, TapescopeError
-from tapescope.flush import FlushRefused, StoreAway
+from tapescope.errors import ConnectionRefused, StoreRefused, TapescopeError
+from tapescope.flush import FlushRefused, StoreAway, as_unavailable
 from tapescope.primitives import StorePrimitives
 from tapescope.tasks import NewTask, Task
 from tapescope_telemetry import error_type_of
@@ -61,7 +61,7 @@ class TransactionVerbs(StorePrimitives):
             try:
                 met = await self._create_within(connection, row)
             except StoreAway as error:
-                raise StoreUnavailable(self.name, str(error)) from error
+                raise as_unavailable(self.name, error) from error
             except FlushRefused as error:
                 raise StoreRefused(str(error)) from error
             if isinstance(met, Task):

@@ -47,6 +47,7 @@ __all__ = [
     "StoreAuthFailed",
     "StoreClosed",
     "StoreConfigError",
+    "StoreFull",
     "StoreRefused",
     "StoreUnavailable",
     "TapeFull",
@@ -357,9 +358,22 @@ class StoreUnavailable(TapescopeError):
 
     def __init__(self, store: str, why: str) -> None:
         self.store, self.why = store, why
-        super().__init__(
-            f"The store {store} cannot be reached: {why}. Check that it runs and that this process "
-            "may use it, then try again."
+        super().__init__(self._explain())
+
+    def _explain(self) -> str:
+        return (
+            f"The store {self.store} cannot be reached: {self.why}. Check that it runs and that "
+            "this process may use it, then try again."
+        )
+
+
+class StoreFull(StoreUnavailable):
+    """The disk of the store is full; nothing of this call was written."""
+
+    def _explain(self) -> str:
+        return (
+            f"The store {self.store} has no room: {self.why}. Make room on its disk, then try "
+            "again; to delete tasks needs some room itself."
         )
 
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
+from tapescope.errors import StoreFull, StoreUnavailable
+
 if TYPE_CHECKING:
     from tapescope._calls import Writer
     from tapescope.tape import DropReason, Outcome
@@ -35,11 +37,23 @@ __all__ = [
     "Inserted",
     "RefusedRow",
     "StoreAway",
+    "StoreOutOfRoom",
+    "as_unavailable",
 ]
 
 
 class StoreAway(Exception):
     """The database cannot be reached; nothing was applied. The port tries again for a while."""
+
+
+class StoreOutOfRoom(StoreAway):
+    """The disk is full, of the database or of its log. It may pass: somebody may make room."""
+
+
+def as_unavailable(store: str, error: Exception) -> StoreUnavailable:
+    """What a caller is told once its patience with a store that is away has come to its end."""
+    kind = StoreFull if isinstance(error, StoreOutOfRoom) else StoreUnavailable
+    return kind(store, str(error))
 
 
 class FateUnknown(Exception):

@@ -47,7 +47,6 @@ from tapescope.errors import (
     BadEventType,
     BadSetting,
     StoreClosed,
-    StoreUnavailable,
     TapeFull,
     TapescopeError,
     UnknownTask,
@@ -60,6 +59,7 @@ from tapescope.flush import (
     ClaimAnswer,
     ClaimRow,
     StoreAway,
+    as_unavailable,
 )
 from tapescope.tape import (
     FINAL,
@@ -469,7 +469,7 @@ class TaskStore(LeaseVerbs, DueVerbs, TransactionVerbs, StoreUpkeep):
             except StoreAway as error:
                 left = deadline - self.clock.monotonic()
                 if left <= 0:
-                    raise StoreUnavailable(self.name, str(error)) from error
+                    raise as_unavailable(self.name, error) from error
                 await backoff.wait(left)
 
     async def _load_state(self, writer: Writer, since: float) -> AttemptState | None:

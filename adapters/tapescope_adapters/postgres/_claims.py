@@ -46,7 +46,8 @@ class Claims:
             *order.started,
             order.again,
         )
-        rows = [] if row[-1] is None else decode(row[-1])
+        text: str | None = row[-1]
+        rows = [] if text is None else decode(text)
         return [DueRow(as_task(task), attempt, seq) for attempt, seq, task in rows]
 
     async def aclose(self) -> None:

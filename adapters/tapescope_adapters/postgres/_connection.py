@@ -11,7 +11,13 @@ import asyncpg
 from asyncpg.prepared_stmt import PreparedStatement
 
 from tapescope.errors import BadStoreUrl, StoreAuthFailed, StoreRefused
-from tapescope.flush import FateUnknown, FlushBlocked, FlushRefused, StoreAway
+from tapescope.flush import (
+    FateUnknown,
+    FlushBlocked,
+    FlushRefused,
+    StoreAway,
+    StoreOutOfRoom,
+)
 from tapescope_adapters.postgres._address import Address
 
 if TYPE_CHECKING:
@@ -48,6 +54,7 @@ _CARRIED: Final = {
 
 _BLOCKED: Final = ("55P03", "40P01", "40001", "57014")
 """Lock timeout, deadlock, serialization failure, cancelled statement: nothing was written."""
+_DISK_FULL: Final = "53100"
 _LOST: Final = ("08", "57P")
 """The connection, or the server behind it, is going: what was sent may have been done."""
 _AWAY: Final = ("53", "58", "25006")
@@ -64,6 +71,8 @@ def translate(error: BaseException, *, sent: bool) -> Exception:
         why = str(error).partition("\n")[0]  # what follows may quote the row
         if code in _BLOCKED:
             return FlushBlocked(why)
+        if code == _DISK_FULL:
+            return StoreOutOfRoom(why)
         if code.startswith(_AWAY):
             return StoreAway(why)
         if code.startswith(_LOST):
@@ -283,7 +292,7 @@ class Reader:
                     raise met from error
                 if isinstance(met, FlushRefused):
                     raise StoreRefused(str(met)) from error
-                raise StoreAway(str(met)) from error
+                raise met if isinstance(met, StoreAway) else StoreAway(str(met)) from error
             except BaseException:
                 conn.terminate()  # cancelled in the middle of a query
                 raise
