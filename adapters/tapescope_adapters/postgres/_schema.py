@@ -9,6 +9,7 @@ import asyncpg
 
 from tapescope.errors import SchemaForbidden, SchemaTooNew, SchemaTooOld
 from tapescope.upkeep import SchemaVersions
+from tapescope_adapters._sql import find_compatible
 
 if TYPE_CHECKING:
     from tapescope_adapters.postgres._connection import Connection
@@ -31,15 +32,17 @@ def read_migrations() -> dict[int, str]:
 async def migrate(conn: Connection, schema: str, *, auto: bool) -> None:
     """Bring the schema up to date.
 
+    A newer one is left as it is, where its migrations say that this code may go on.
+
     Raises ``SchemaTooNew``, ``SchemaForbidden`` when the role may not make tables, and with
     ``auto`` off ``SchemaTooOld``.
     """
     steps = read_migrations()
     known = max(steps)
     found = await _version(conn, schema)
-    if found > known:
+    if found > known and not await _is_compatible(conn, schema, found, known):
         raise SchemaTooNew(found, known)
-    if found == known:
+    if found >= known:
         return
     if not auto:
         raise SchemaTooOld(found, known)
@@ -54,13 +57,38 @@ async def migrate(conn: Connection, schema: str, *, auto: bool) -> None:
             for number in range(await _version(conn, schema) + 1, known + 1):
                 await conn.execute(steps[number])
                 await conn.execute("INSERT INTO schema_version (version) VALUES ($1)", number)
+                if await _notes_compatibility(conn, schema):
+                    await conn.execute(
+                        "INSERT INTO schema_compatibility VALUES ($1, $2)",
+                        number,
+                        find_compatible(number, steps[number]),
+                    )
     except asyncpg.InsufficientPrivilegeError as error:
         raise SchemaForbidden(schema, str(error)) from error
 
 
 async def read_versions(conn: Connection, schema: str) -> SchemaVersions:
     """The version of the schema, which is neither made nor changed."""
-    return SchemaVersions(await _version(conn, schema), max(read_migrations()))
+    found, known = await _version(conn, schema), max(read_migrations())
+    compatible = found <= known or await _is_compatible(conn, schema, found, known)
+    return SchemaVersions(found, known, compatible)
+
+
+async def _notes_compatibility(conn: Connection, schema: str) -> bool:
+    name = f"{schema}.schema_compatibility"
+    there: bool = await conn.fetchval("SELECT to_regclass($1) IS NOT NULL", name)
+    return there
+
+
+async def _is_compatible(conn: Connection, schema: str, found: int, known: int) -> bool:
+    if not await _notes_compatibility(conn, schema):
+        return False
+    row = await conn.fetchrow(
+        f'SELECT max(version), max(compatible_from) FROM "{schema}".schema_compatibility'
+    )
+    assert row is not None, "an aggregate is one row"
+    last, oldest = row
+    return bool(last == found and oldest <= known)
 
 
 async def _version(conn: Connection, schema: str) -> int:
