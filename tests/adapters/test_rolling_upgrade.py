@@ -31,6 +31,11 @@ def pretend(monkeypatch: pytest.MonkeyPatch, change: Any) -> None:
     monkeypatch.setattr(_queries, "read_migrations", lambda: POSTGRES)
 
 
+def without_last(steps: dict[int, str]) -> dict[int, str]:
+    """What the version before knew."""
+    return {n: steps[n] for n in steps if n < max(steps)}
+
+
 def next_adds(said: str) -> Any:
     """The migration after the last one: it adds a column, and says what it is compatible from."""
 
@@ -47,7 +52,7 @@ async def test_store_of_the_version_before_is_migrated(
 ) -> None:
     """What the last version left, ended and running, is there after the migration, and in order."""
     with monkeypatch.context() as older:
-        pretend(older, lambda steps: {n: steps[n] for n in steps if n < max(steps)})
+        pretend(older, without_last)
         async with find_store(store_url) as store:
             assert (await store.schema_versions()).found == (await store.schema_versions()).known
             ended = await run_task(store, 3)

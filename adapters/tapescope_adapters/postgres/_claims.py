@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 
 from tapescope._due import DueOrder, DueRow
 from tapescope._json import decode
@@ -47,7 +48,7 @@ class Claims:
             order.again,
         )
         text: str | None = row[-1]
-        rows = [] if text is None else decode(text)
+        rows: Sequence[Any] = [] if text is None else decode(text)
         return [DueRow(as_task(task), attempt, seq) for attempt, seq, task in rows]
 
     async def aclose(self) -> None:
