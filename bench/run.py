@@ -18,11 +18,11 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
-from bench import rates
+from bench import claims, processes, rates
 from bench.drivers import drop_guards, measure
 from tests.services import Postgres, running_postgres
 
-PARTS: Final = ["events", "guards", "latency", "tasks", "memory"]
+PARTS: Final = ["events", "guards", "latency", "follow", "cancel", "tasks", "claims", "memory"]
 
 
 def _median(rounds: int, measured: Callable[[], float]) -> float:
@@ -93,6 +93,19 @@ class Bench:
         took = asyncio.run(rates.follow_times(self._url(store), max(100, int(2_000 * self._scale))))
         self._tell_times(f"append to follower, {store}, idle", took)
 
+    def follow(self, store: str) -> None:
+        """How long until a follower in another process has an event."""
+        events = max(100, int(400 * self._scale))
+        took = asyncio.run(processes.follow_times(self._url(store), events))
+        self._tell_times(f"append to a follower in another process, {store}, idle", took)
+
+    def cancel(self, store: str) -> None:
+        """How long a cancel takes to what runs in another process."""
+        tasks = max(100, int(200 * self._scale))
+        heard, ended = asyncio.run(processes.cancel_times(self._url(store), tasks))
+        self._tell_times(f"cancel to the runner in another process, {store}", heard)
+        self._tell_times(f"cancel to the final's news in this one, {store}", ended)
+
     def _tell_times(self, what: str, took: list[float]) -> None:
         cuts = statistics.quantiles(took, n=100)
         p50, p99 = cuts[49] * 1e3, cuts[98] * 1e3
@@ -105,6 +118,36 @@ class Bench:
         count = max(100, int(5_000 * self._scale))
         rate = _median(self._rounds, lambda: asyncio.run(rates.task_rate(self._url(store), count)))
         self._console.print(f"no-op tasks, {store}, 100 at once: {rate:,.0f} tasks/s")
+
+    def claims(self, store: str) -> None:
+        """Pending tasks that owners claim, and claim and finish, beside the driver's own UPDATE."""
+        tasks, ended = max(200, int(10_000 * self._scale)), int(1_000_000 * self._scale)
+        table = Table(
+            "owners",
+            "ended before",
+            f"driver, UPDATE of {claims.BATCH}, rows/s",
+            "claimed/s",
+            "ratio",
+            "claimed and finished/s",
+            title=f"claims of {tasks:,} pending tasks, {store}",
+        )
+        for owners, before in ((1, 0), (4, 0), (8, 0), (4, ended)):
+            rates_of: list[tuple[float, float, float]] = []
+            for _ in range(self._rounds):
+                driver = asyncio.run(claims.driver_claim_rate(self._url(store), tasks))
+                own = [self._claim_rate(store, owners, tasks, before, f) for f in (False, True)]
+                rates_of.append((driver, own[0], own[1]))
+            ratio = statistics.median(claimed / driver for driver, claimed, _ in rates_of)
+            driver, claimed, finished = map(statistics.median, zip(*rates_of, strict=True))
+            figures = (f"{driver:,.0f}", f"{claimed:,.0f}", f"{ratio:.2f}", f"{finished:,.0f}")
+            table.add_row(str(owners), f"{before:,}", *figures)
+        self._console.print(table)
+
+    def _claim_rate(self, store: str, owners: int, tasks: int, before: int, finish: bool) -> float:
+        url = self._url(store)
+        if before:
+            asyncio.run(claims.add_ended(url, before))
+        return asyncio.run(claims.claim_rate(url, owners, tasks, finish=finish))
 
     def memory(self, store: str) -> None:
         """What finished and pending tasks leave in a manager."""

@@ -12,12 +12,14 @@ from typing import Final as Constant
 
 from tapescope._ending import Ending
 from tapescope._run import Run
+from tapescope._run_host import Phase
 from tapescope._runner import Runner
 from tapescope.errors import StoreUnavailable, TapescopeError
 from tapescope.flush import CancelAnswer, CancelState
 from tapescope.tasks import Attempt, CancelReason, CancelRequest, Claim, Task
 
 if TYPE_CHECKING:
+    from tapescope._giving_up import Leases
     from tapescope.store import TaskStore
     from tapescope_telemetry import Telemetry
 
@@ -95,7 +97,10 @@ class RunPool:
         return ending
 
     def adopt(self, claim: Claim, runner: Runner) -> None:
-        """Start a task that was claimed for a slot that was reserved."""
+        """Start a task that was claimed for a slot that was reserved.
+
+        One that comes when the manager is being closed is given back, and its runner not begun.
+        """
         task = claim.task
         if (known := self._runs.pop(task.task_id, None)) is not None:
             self._supersede(known)
@@ -103,6 +108,8 @@ class RunPool:
         self._runs[task.task_id] = run = Run(self, task, runner, Ending(), claim)
         self._join()
         run.start()
+        if self.closing:
+            run.release()
 
     def resize(self, max_running: int) -> None:
         """Change how many may run at once; only before anything does."""
@@ -150,17 +157,24 @@ class RunPool:
 
     @property
     def attempts(self) -> list[Attempt]:
-        """Those that run now."""
-        return [run.attempt for run in self._runs.values() if run.attempt is not None]
+        """Those that run now; may be read from another thread, as the two below."""
+        # tuple() of a view is one step of the interpreter: the loop cannot change it in between.
+        return [run.attempt for run in tuple(self._runs.values()) if run.attempt is not None]
 
     @property
-    def running_ops(self) -> set[str]:
-        """The ops of those that run now."""
-        return {run.task.op for run in self._runs.values() if run.attempt is not None}
+    def claiming(self) -> list[str]:
+        """The tasks whose claim is under way, or was made and not yet heard of by their run."""
+        runs = tuple(self._runs.values())
+        return [run.task.task_id for run in runs if run.phase is Phase.CLAIMING]
 
-    def renewed(self, attempts: Sequence[Attempt], lost: Sequence[Attempt]) -> None:
-        """The leases of ``attempts`` hold from now on, but for those that are ``lost``."""
-        gone = set(lost)
+    def find_ops(self, job: object = None) -> set[str]:
+        """The ops of those that run now, or (``job``) of the run that is this asyncio task."""
+        runs = [run for run in tuple(self._runs.values()) if run.attempt is not None]
+        return {run.task.op for run in runs if job is None or run.is_job(job)}
+
+    def renewed(self, attempts: Sequence[Attempt], leases: Leases, until: float) -> None:
+        """A heartbeat for these was answered: leases that were not lost hold until then."""
+        gone = set(leases.lost)
         for attempt in attempts:
             run = self._runs.get(attempt.task_id)
             if run is None or run.attempt != attempt:
@@ -168,7 +182,14 @@ class RunPool:
             if attempt in gone:
                 run.lose_lease()
             else:
-                run.renew()
+                run.renew(until)
+        for task_id, request in leases.cancels:
+            self.listen(task_id, request)
+
+    def lapse(self, at: float) -> None:
+        """No heartbeat could be sent: leases that were over by then are taken for lost."""
+        for run in tuple(self._runs.values()):
+            run.lapse(at)
 
     def expect(self, n: int) -> None:
         """``n`` submits (or, negative, fewer) are under way: it is not idle before they are in."""

@@ -107,6 +107,10 @@ class Run:
         """Whether the runner went on past its grace: the run ends without it."""
         return self._fenced_at is not None
 
+    def is_job(self, job: object) -> bool:
+        """Whether it runs as this asyncio task."""
+        return self._job is job
+
     # --- what others ask of it --------------------------------------------------------------------
 
     def start(self) -> None:
@@ -141,10 +145,15 @@ class Run:
                 why, at = "the manager was closed", self._host.store.clock.now()
                 self._stop_runner(CancelRequest(CancelReason.SHUTDOWN, why, None, at))
 
-    def renew(self) -> None:
-        """The lease was extended: from here on, as long as it holds, a ``final`` may be tried."""
+    def renew(self, until: float) -> None:
+        """The lease holds until then (monotonic seconds): so long a ``final`` may be tried."""
         if self.phase is Phase.RUNNING and self._record is not None:
-            self._record.renew()
+            self._record.deadline = max(self._record.deadline, until)
+
+    def lapse(self, at: float) -> None:
+        """The store could not be asked: a lease that was over by then may be another's."""
+        if self._record is not None and self._record.deadline <= at:
+            self.lose_lease()
 
     def lose_lease(self) -> None:
         """The task is no longer ours: stop the runner; it settles nothing (invariant I5)."""

@@ -17,7 +17,6 @@ from tapescope._retry import wait_before_retry
 from tapescope._run_tape import RunTape
 from tapescope._run_writes import write_final, write_release, write_retry
 from tapescope._verdict import Verdict
-from tapescope.errors import TapescopeError
 from tapescope.tape import Outcome
 from tapescope.tasks import CancelReason, CancelRequest, Claim, Final, Task, TaskStatus
 
@@ -64,10 +63,6 @@ class RunRecord:
             waited = (task.claimed_at - task.run_at) / 1e6
             host.telemetry.tasks.queue_wait(task.op, waited, self.span.context)
 
-    def renew(self) -> None:
-        """The lease was extended from here on."""
-        self.deadline = self._host.store.clock.monotonic() + self._host.lease
-
     # --- the ends ---------------------------------------------------------------------------------
 
     async def finish(self, verdict: Verdict) -> RunEnd:
@@ -76,7 +71,7 @@ class RunRecord:
             self._host.store, self.attempt, verdict, lambda: self.deadline
         )
         if not finished.won:
-            return await self._give_way(finished)
+            return self._give_way(finished)
         self._tell(verdict, finished)
         return RunEnd(verdict.final)
 
@@ -88,7 +83,7 @@ class RunRecord:
         given, verdict = await write_retry(
             host.store, self.attempt, verdict, run_at, lambda: self.deadline
         )
-        if (other := await self._ended_otherwise(given)) is not None:
+        if (other := self._ended_otherwise(given)) is not None:
             return other
         error = verdict.final.error
         assert error is not None
@@ -120,7 +115,7 @@ class RunRecord:
         ``why`` is for people: it goes on the tape with the ``attempt_failed``.
         """
         given = await write_release(self._host.store, self.attempt, why, lambda: self.deadline)
-        if (other := await self._ended_otherwise(given)) is not None:
+        if (other := self._ended_otherwise(given)) is not None:
             return other
         self.span.end(
             "released",
@@ -155,14 +150,14 @@ class RunRecord:
 
     # --- the steps of the above -------------------------------------------------------------------
 
-    async def _ended_otherwise(self, given: GivenUp) -> RunEnd | None:
+    def _ended_otherwise(self, given: GivenUp) -> RunEnd | None:
         """How the attempt ended, when to give its task up was not what happened."""
         if given.final is not None:
             self._tell(Verdict(given.final), Finished(True, None, given.outcome, given.last_seq))
             return RunEnd(given.final)
         if given.dropped is not None:
             dropped = Finished(False, given.dropped, given.outcome, given.last_seq)
-            return await self._give_way(dropped)
+            return self._give_way(dropped)
         return None
 
     def _tell(self, verdict: Verdict, finished: Finished) -> None:
@@ -186,23 +181,16 @@ class RunRecord:
         else:
             _log.debug("Task %s (%s) succeeded.", task.task_id, task.op)
 
-    async def _give_way(self, finished: Finished) -> RunEnd:
-        """The tape is no longer ours: the span tells what the store holds, or that it is lost."""
+    def _give_way(self, finished: Finished) -> RunEnd:
+        """The tape is not ours any more: however it ends, or has ended, this run is lost."""
         reason = None if finished.dropped is None else finished.dropped.value
-        if finished.outcome is None:
-            self.span.end("lost", error_type=reason, message="another attempt has the task")
-        else:
-            try:
-                row = await self._host.store.get(self.task.task_id)
-            except TapescopeError:
-                row = self.task  # the outcome is known all the same; its reason is not
-            self.span.end(
-                finished.outcome.value,
-                error_type=row.error_code,
-                cancel_reason=None if row.cancel is None else row.cancel.reason.value,
-                cancel_requested=row.cancel is not None,
-                tape_length=finished.last_seq,
-            )
+        self.span.end(
+            "lost",
+            error_type=reason,
+            message="the task was taken over, and what this run came to was refused",
+            cancel_requested=self.requested is not None,
+            tape_length=finished.last_seq,
+        )
         self._log(logging.WARNING, "Task %s (%s): its final was dropped: %s", reason)
         return RunEnd()
 

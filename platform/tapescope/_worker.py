@@ -27,6 +27,8 @@ _TELL_AGAIN: Constant = 3_600.0
 _LEAST_REST: Constant = 0.005
 """Seconds between two looks when the first found nothing, however many notifications come: not all
 that is new on a store is for this worker, and others may have been faster."""
+_CLAIMED_WITHIN: Constant = 1.0
+"""Seconds that a stop waits for the answer to a claim under way."""
 _LEAST_WAIT: Constant = 0.02
 """Seconds to wait for a task that is due and could not be had: somebody holds its row just now."""
 
@@ -44,28 +46,42 @@ class Worker:
         self._poll = poll
         self._working: asyncio.Task[None] | None = None
         self._stir = asyncio.Event()
+        self._claiming = False
+        self._stopping = False
+        self._short = True
+        """Whether the last look left an op out because it had no slot."""
         self._told: tuple[int, float] | None = None
         """How many ops the store was told of last, and when, in monotonic seconds."""
 
     def start(self) -> None:
         """Begin, if anything is registered; a second call has it look at what was added."""
         if self._working is None and self._registry:
-            self._pool.on_room = self._stir.set
+            self._pool.on_room = self._hear_of_room
             self._working = asyncio.get_running_loop().create_task(
                 self._work(), name="tapescope-worker", context=contextvars.Context()
             )
         self._stir.set()
 
     async def stop(self) -> None:
-        """Claim nothing more; a claim that is under way is given back."""
+        """Claim nothing more. What a claim under way still brings is released, with its spans."""
         working, self._working = self._working, None
-        if working is not None:
-            working.cancel()
-            with suppress(asyncio.CancelledError):  # ours
-                await working
+        if working is None:
+            return
+        self._stopping = True
+        self._stir.set()
+        if self._claiming:
+            await asyncio.wait([working], timeout=_CLAIMED_WITHIN)
+        working.cancel()  # the store is away: should it have claimed all the same, it gives back
+        with suppress(asyncio.CancelledError):  # ours
+            await working
 
     async def _work(self) -> None:
-        with self._pool.store.arrivals() as arrivals:
+        try:
+            arrivals = self._pool.store.arrivals()
+        except TapescopeError as error:
+            _log.error("The worker %s finds no work: %s", self._pool.owner, error)
+            return  # its store was handed in and is not open, as every submit here will say
+        with arrivals:
             listening = asyncio.get_running_loop().create_task(
                 self._hear(arrivals), name="tapescope-worker-ear"
             )
@@ -78,9 +94,13 @@ class Worker:
         async for _ in arrivals:
             self._stir.set()
 
+    def _hear_of_room(self) -> None:
+        if self._short:
+            self._stir.set()
+
     async def _go_on(self) -> None:
         backoff: Backoff | None = None
-        while True:
+        while not self._stopping:
             self._stir.clear()
             try:
                 await self._tell_ops()
@@ -117,18 +137,25 @@ class Worker:
         start = pool.store.clock.monotonic()
         asked: list[str] = []
         found, more = 0, False
-        for names, limit in self._plan():
+        plan = list(self._plan())
+        self._short = sum(len(names) for names, _ in plan) < len(ops)
+        for names, limit in plan:
             room = pool.reserve(limit)
             if not room:
+                self._short = True  # those that were asked for before have taken it
                 break
             taken = 0
+            self._claiming = True
             try:
                 claims = await pool.store.claim_due(pool.owner, names, room, pool.lease)
                 for claim in claims:
                     pool.adopt(claim, ops[claim.task.op].runner)
                 taken = len(claims)
             finally:
+                self._claiming = False
                 pool.give_back(room - taken)
+            if self._stopping:
+                break
             asked += names
             found += taken
             more = more or taken == room

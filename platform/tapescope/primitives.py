@@ -18,7 +18,26 @@ from tapescope.ops import KnownOp
 from tapescope.tape import QuarantinePage, TapePage
 from tapescope.tasks import CancelRequest, Task, TaskStatus
 
-__all__ = ["StorePrimitives"]
+__all__ = ["LeaseKeeper", "StorePrimitives"]
+
+
+class LeaseKeeper(abc.ABC):
+    """Extends leases beside the store: in another thread's event loop, over its own connection.
+
+    It is made in the store's loop, and used and closed in the other one; so it has nothing in
+    common with the store that belongs to a loop. It connects when it is first used, and again when
+    its connection was lost.
+    """
+
+    @abc.abstractmethod
+    async def extend_leases(
+        self, owner: str, lease: int, task_ids: Sequence[str]
+    ) -> Sequence[HeldLease]:
+        """As ``StorePrimitives._extend_leases``. It may be cancelled, and then be called again."""
+
+    @abc.abstractmethod
+    async def aclose(self) -> None:
+        """Disconnect; raises nothing for a store that is away."""
 
 
 class StorePrimitives(abc.ABC):
@@ -77,6 +96,10 @@ class StorePrimitives(abc.ABC):
 
         Waits behind no append that is only queued.
         """
+
+    def _make_lease_keeper(self) -> LeaseKeeper | None:
+        """What extends leases while the store's loop is blocked; ``None``: this store has none."""
+        return None
 
     @abc.abstractmethod
     async def _read_owners(self) -> Sequence[str]:

@@ -190,6 +190,22 @@ async def test_listen_url_leaves_the_pool_alone(
     assert heard == Change(claim.task.task_id, 2)
 
 
+async def test_leases_are_kept_beside_the_pool_or_on_its_loop(
+    pool: asyncpg.Pool[asyncpg.Record], postgres_url: str
+) -> None:
+    """The keeper's thread has a loop of its own, on which a pool's connection cannot be used."""
+
+    async def work(report: Reporter) -> str:
+        return "done"
+
+    for listen_url in (None, postgres_url):
+        store = PostgresStore(pool=pool, schema=schema_of(postgres_url), listen_url=listen_url)
+        async with store, TaskManager(store, lease=1.0, heartbeat=0.05) as manager:
+            handle = await manager.submit("work", work)
+
+            assert await handle.result(20) == "done"
+
+
 async def test_pool_without_a_free_connection_is_a_store_that_is_away(
     pool: asyncpg.Pool[asyncpg.Record], postgres_url: str
 ) -> None:

@@ -137,12 +137,14 @@ async def test_durability_is_the_sessions_own(
                 "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO"
                 " seen VALUES (current_setting('synchronous_commit')); RETURN NULL; END $$"
             )
-            await raw.execute("CREATE TRIGGER note AFTER INSERT ON tasks EXECUTE FUNCTION note()")
-        await start_task(store)
+            await raw.execute("CREATE TRIGGER note AFTER INSERT ON events EXECUTE FUNCTION note()")
+        await store.release((await start_task(store)).attempt)
+        claims = await store.claim_due("me", ["x"], 1, 60)
         async with session(postgres_url) as raw:
-            seen = await raw.fetchval("SELECT setting FROM seen")
+            seen = await raw.fetchval("SELECT array_agg(setting) FROM seen")
 
-    assert seen == setting
+    assert len(claims) == 1
+    assert seen == [setting] * 3
 
 
 async def test_fresh_tables_are_read_by_index(postgres_url: str) -> None:

@@ -23,7 +23,7 @@ from tapescope_adapters.postgres._address import Address
 if TYPE_CHECKING:
     Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
 
-__all__ = ["DRIVER_ERRORS", "Connector", "Lane", "Reader", "translate"]
+__all__ = ["DRIVER_ERRORS", "Connector", "Lane", "Reader", "close", "translate"]
 
 T = TypeVar("T")
 
@@ -84,7 +84,7 @@ def translate(error: BaseException, *, sent: bool) -> Exception:
     return FateUnknown(why) if sent else StoreAway(why)
 
 
-async def _close(conn: Connection) -> None:
+async def close(conn: Connection) -> None:
     """Take leave of the server; where it does not answer, hang up."""
     try:
         await conn.close(timeout=2)
@@ -164,7 +164,7 @@ class Connector:
 
     async def let_go(self, conn: Connection) -> None:
         """Take back a sound connection that is needed no more."""
-        await _close(conn)
+        await close(conn)
 
 
 class Lane:
@@ -320,4 +320,4 @@ class Reader:
         self._closed = True
         idle, self._idle = self._idle, []
         for conn in idle:
-            await _close(conn)
+            await close(conn)

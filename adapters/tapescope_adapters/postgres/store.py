@@ -24,6 +24,7 @@ from tapescope.flush import (
     StoreAway,
 )
 from tapescope.ops import KnownOp
+from tapescope.primitives import LeaseKeeper
 from tapescope.store import StoreLimits, TaskStore
 from tapescope.tape import QuarantinePage, TapePage
 from tapescope.tasks import CancelRequest, Task, TaskStatus
@@ -38,11 +39,13 @@ from tapescope_adapters.postgres._connection import (
     translate,
 )
 from tapescope_adapters.postgres._flush import VOID, arguments, read_answer
+from tapescope_adapters.postgres._keeper import PostgresKeeper
 from tapescope_adapters.postgres._listener import Listener
 from tapescope_adapters.postgres._pool import PoolConnector
 from tapescope_adapters.postgres._queries import load_queries
 from tapescope_adapters.postgres._rows import (
     as_cancel,
+    as_lease,
     as_quarantine,
     as_tape,
     as_task,
@@ -73,7 +76,7 @@ class PostgresStore(TaskStore):
     ``schema``. Each call borrows a connection and leaves nothing in it; the pool is never closed.
     ``listen_url`` is where to listen for commits of other processes: the server itself, where the
     pool leads to a pooler in transaction mode. Without one a connection of the pool is kept for
-    that, as long as something runs or is followed.
+    that, as long as something runs or is followed, and a blocked event loop extends no leases.
     """
 
     adapter: ClassVar[str] = "postgresql"
@@ -208,10 +211,12 @@ class PostgresStore(TaskStore):
         rows = await self._reader.fetch(
             self._sql["extend_leases"], owner, lease, None if task_ids is None else list(task_ids)
         )
-        return [
-            HeldLease(str(task_id), attempt, as_cancel(*cancel))
-            for task_id, attempt, *cancel in rows
-        ]
+        return [as_lease(row) for row in rows]
+
+    def _make_lease_keeper(self) -> LeaseKeeper | None:
+        if isinstance(self._listening, PoolConnector):
+            return None  # a pool is its loop's, and the keeper has another
+        return PostgresKeeper(self._listening, self._sql)
 
     async def _read_owners(self) -> Sequence[str]:
         return [row["owner"] for row in await self._reader.fetch(self._sql["read_owners"])]

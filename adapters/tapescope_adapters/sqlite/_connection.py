@@ -14,7 +14,7 @@ import aiosqlite
 from tapescope.errors import StoreConfigError
 from tapescope.flush import FlushRefused, StoreAway, StoreOutOfRoom
 
-__all__ = ["Connection", "check_folder", "connect", "translate"]
+__all__ = ["Connection", "check_folder", "connect", "set_up", "translate"]
 
 T = TypeVar("T")
 
@@ -99,18 +99,10 @@ async def connect(path: str, *, synchronous: str, writes: bool) -> Connection:
             "that this user may write there."
         ) from error
 
-    def set_up(conn: sqlite3.Connection) -> None:
-        if path != ":memory:":
-            conn.execute("PRAGMA journal_mode = WAL").fetchone()
-            conn.execute("PRAGMA wal_autocheckpoint = 0")  # a thread of its own does it
-            conn.execute("PRAGMA journal_size_limit = 67108864")
-        conn.execute(f"PRAGMA synchronous = {synchronous}")
-        conn.execute("PRAGMA temp_store = MEMORY")
-        if not writes:
-            conn.execute("PRAGMA query_only = ON")
-
     try:
-        await connection.run(set_up)
+        await connection.run(
+            lambda conn: set_up(conn, path, synchronous=synchronous, writes=writes)
+        )
     except FlushRefused as error:
         await connection.close()
         raise StoreConfigError(f"The SQLite file {path} cannot be set up ({error}).") from error
@@ -118,6 +110,18 @@ async def connect(path: str, *, synchronous: str, writes: bool) -> Connection:
         await connection.close()
         raise
     return connection
+
+
+def set_up(conn: sqlite3.Connection, path: str, *, synchronous: str, writes: bool) -> None:
+    """Give a new connection its settings."""
+    if path != ":memory:":
+        conn.execute("PRAGMA journal_mode = WAL").fetchone()
+        conn.execute("PRAGMA wal_autocheckpoint = 0")  # a thread of its own does it
+        conn.execute("PRAGMA journal_size_limit = 67108864")
+    conn.execute(f"PRAGMA synchronous = {synchronous}")
+    conn.execute("PRAGMA temp_store = MEMORY")
+    if not writes:
+        conn.execute("PRAGMA query_only = ON")
 
 
 def check_folder(path: str) -> None:

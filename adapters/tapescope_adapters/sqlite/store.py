@@ -27,6 +27,7 @@ from tapescope.flush import (
     StoreAway,
 )
 from tapescope.ops import KnownOp
+from tapescope.primitives import LeaseKeeper
 from tapescope.store import StoreLimits, TaskStore
 from tapescope.tape import QuarantinePage, TapePage
 from tapescope.tasks import CancelRequest, Task, TaskStatus
@@ -37,6 +38,7 @@ from tapescope_adapters.sqlite import _due, _leases, _rows, _upkeep
 from tapescope_adapters.sqlite._connection import Connection, check_folder, connect, translate
 from tapescope_adapters.sqlite._file_system import find_network_type
 from tapescope_adapters.sqlite._flush import Writing
+from tapescope_adapters.sqlite._keeper import SqliteKeeper
 from tapescope_adapters.sqlite._look import NOTHING_SEEN, Look
 from tapescope_adapters.sqlite._schema import migrate, read_versions
 from tapescope_adapters.sqlite._transaction import create_within
@@ -211,6 +213,9 @@ class SqliteStore(TaskStore):
                 conn, self._sql, owner, self.clock.now() + lease, task_ids
             )
         )
+
+    def _make_lease_keeper(self) -> LeaseKeeper | None:
+        return SqliteKeeper(self.path, self._sql, self.clock) if self.outlives_process else None
 
     async def _read_owners(self) -> Sequence[str]:
         return await self._reading(lambda conn: _leases.read_owners(conn, self._sql))
