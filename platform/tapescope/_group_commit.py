@@ -43,6 +43,7 @@ from tapescope.flush import (
     FlushRefused,
     GiveUpRow,
     StoreAway,
+    as_unavailable,
 )
 
 __all__ = ["GroupCommit"]
@@ -373,7 +374,7 @@ class GroupCommit:
                     for writer in flush.writers:
                         writer.key = None  # the tape's end must be read before its next event
                     raise EventFateUnknown(books.patience) from cause
-                raise StoreUnavailable(books.name, str(cause)) from cause
+                raise as_unavailable(books.name, cause) from cause
             await backoff.wait(left)
 
     async def _split(
@@ -400,7 +401,7 @@ class GroupCommit:
         """Somebody else holds the row: the call is tried again soon, and holds up only its task."""
         left = call.since + self._books.patience - self._books.clock.monotonic()
         if left <= 0:
-            unavailable = StoreUnavailable(self._books.name, str(error))
+            unavailable = as_unavailable(self._books.name, error)
             unavailable.__cause__ = error
             self._reject([call], unavailable)
             return

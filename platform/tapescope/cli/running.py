@@ -46,13 +46,14 @@ from tapescope_telemetry.spans import parse_traceparent
 __all__ = ["run_command"]
 
 _PATIENCE: Final = 3.0
-"""Seconds that the command waits for a store that refuses, before it runs without one."""
+"""Seconds that a call waits for a store that is away, unless the store's URL says how long: the
+command before it runs without a tape, a line of output before it is not recorded."""
 _OPEN_WITHIN: Final = 5.0
 """Seconds that it waits for a store that does not answer at all."""
 _BEGIN_WITHIN: Final = 5.0
 """Seconds that it then waits for its task to be claimed."""
-_LEASE: Final = 15.0
-"""Also how long the end of a command waits for a store that is away."""
+_LEASE: Final = 10.0
+"""Also how long the end of a command is tried to be written, until the last call's patience."""
 _CANCEL_WITHIN: Final = 1.0
 """Seconds that a signal waits for its cancel to be on record before it ends the command anyway."""
 _ROOM_TO_SETTLE: Final = 5.0
@@ -117,7 +118,7 @@ class _CommandTask:
 
     async def _run_recorded(self, url: str | None) -> None:
         """Run it as a task. Raises ``TapescopeError`` when it, or its end, is not on record."""
-        store = find_store(choose_store(url))
+        store = find_store(choose_store(url), patience=_PATIENCE)
         grace = self._grace + _ROOM_TO_SETTLE
         async with (
             _opened(store),
@@ -232,13 +233,12 @@ class _CommandTask:
 
 @asynccontextmanager
 async def _opened(store: TaskStore) -> AsyncGenerator[None]:
-    patience, store.patience = store.patience, min(store.patience, _PATIENCE)
+    within = max(_OPEN_WITHIN, store.patience)
     try:
-        async with asyncio.timeout(_OPEN_WITHIN):
+        async with asyncio.timeout(within):
             await store.open()
-        store.patience = patience
     except TimeoutError as error:
-        why = f"it does not answer within {_OPEN_WITHIN:g} s"
+        why = f"it does not answer within {within:g} s"
         raise StoreUnavailable(store.name, why) from error
     try:
         yield
