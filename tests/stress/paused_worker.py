@@ -117,8 +117,8 @@ async def main(url: str, tasks: int) -> None:
             await asyncio.gather(*(is_at_work(task) for _, task in made))
             tell(ready=[(part, task.task_id) for part, task in made])
             await teller.ended.wait()
-        reading = store.meter.ledger.read()
-        tell(ledger=reading.unaccounted, in_flight=reading.in_flight)
+    reading = store.meter.ledger.read()  # what nobody waited for is decided by now
+    tell(ledger=reading.unaccounted, in_flight=reading.in_flight)
 
 
 if __name__ == "__main__":
