@@ -184,7 +184,11 @@ class GroupCommit:
 
     def _lane_ended(self, lane: asyncio.Task[None]) -> None:
         self._running.discard(lane)
-        if not lane.cancelled():
+        if lane.cancelled():  # perhaps before it had begun
+            self._closed = True
+            while calls := self._take():
+                self._give_up(calls, StoreClosed())
+        else:
             lane.result()  # a lane never raises; if it did, the loop's handler must hear of it
         self._rest_if_idle()
 
@@ -194,6 +198,7 @@ class GroupCommit:
             self._idle.set_result(None)
 
     async def _drain(self, lane: str) -> None:
+        calls: Sequence[Call] = ()
         try:
             while True:
                 await asyncio.sleep(0)  # callers that are woken together queue together
@@ -202,8 +207,18 @@ class GroupCommit:
                     break
                 await self._commit(lane, calls)
                 self._release(calls)
+        except asyncio.CancelledError:
+            self._give_up(calls, EventFateUnknown(0.0))
+            raise
         finally:
             self._free_lanes.append(lane)
+
+    def _give_up(self, calls: Sequence[Call], error: Exception) -> None:
+        """Only a loop that ends cancels a lane: those who wait must not wait on for ever."""
+        self._closed = True
+        answered = [call for call in calls if call.future.done() and not call.future.cancelled()]
+        self._reject([call for call in calls if call not in answered], error)
+        self._release(calls)
 
     def _take(self) -> list[Call]:
         """The next flush's calls: finishes, claims and cancels, then creates, then appends."""
