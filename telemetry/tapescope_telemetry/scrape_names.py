@@ -69,9 +69,7 @@ class ScrapeName(NamedTuple):
 def name_metric(name: str, kind: Kind, unit: str) -> ScrapeName:
     """The names of an OpenTelemetry metric with this UCUM unit."""
     word = _describe_unit(unit, kind)
-    family = _clean(name, _NOT_IN_A_METRIC)
-    if kind == "counter":
-        family = family.removesuffix("_total")
+    family = _clean(name, _NOT_IN_A_METRIC).removesuffix("_total")  # a counter's alone, and added
     if word and not family.endswith(f"_{word}"):
         family = f"{family}_{word}"
     return ScrapeName(family, word, f"{family}_total" if kind == "counter" else family)

@@ -12,7 +12,7 @@ from tapescope_telemetry.extras import MissingExtra
 try:
     from tapescope_telemetry.prometheus.reader import PrometheusReader, make_telemetry
 except ModuleNotFoundError as error:
-    if error.name not in {"opentelemetry.sdk", "prometheus_client"}:
+    if not str(error.name).startswith(("opentelemetry.sdk", "prometheus_client")):
         raise
     raise MissingExtra("The Prometheus scrape", "prometheus") from error
 
