@@ -245,10 +245,15 @@ def test_scrapes_from_many_threads_are_whole(
         found.extend(collect(reader) for _ in range(5))
 
     threads = [threading.Thread(target=scrape_some) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # so that threads change places within a collection, too
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
 
     assert len(found) == 40
     for scraped in found:
