@@ -28,6 +28,7 @@ __all__ = [
     "BadStoreUrl",
     "BlockingCallOnLoop",
     "CancelRequested",
+    "CannotListen",
     "CommandFailed",
     "ConnectionRefused",
     "EventDropped",
@@ -395,8 +396,7 @@ class StoreClosed(TapescopeError):
         super().__init__("The store is not open. Use it inside 'async with', or call open() first.")
 
 
-# --- the manager
-# -----------------------------------------------------------------------------------
+# --- the manager ----------------------------------------------------------------------------------
 
 
 class ManagerClosed(TapescopeError):
@@ -445,6 +445,17 @@ class OpNotRegistered(TapescopeError):
         super().__init__(
             f"No worker of this store has registered the op {op!r}: its tasks are run by the "
             "program that submits them. Run that again, or start a worker that registers the op."
+        )
+
+
+class CannotListen(TapescopeError):
+    """An address that the health listener cannot have."""
+
+    def __init__(self, host: str, port: int, why: str, *, option: str = "port") -> None:
+        self.host, self.port, self.why, self.option = host, port, why, option
+        super().__init__(
+            f"Metrics and health cannot be served on {host} port {port}: {why}. "
+            f"Choose another {option}; 0 takes a free one."
         )
 
 
