@@ -162,6 +162,7 @@ class TaskStore(LeaseVerbs, DueVerbs, WatchVerbs, StoreUpkeep):
         try:
             await commits.aclose()
         finally:
+            self._books.drops.summarise()
             self._changes.close()
             self._interest(False)
             if self._leaving:
