@@ -146,11 +146,11 @@ def test_a_bad_setting_is_one_line(
 def test_no_header_is_printed(tapescope: Tapescope, collector: Collector) -> None:
     """A header that is malformed is complained of without its value, which may be a token."""
     variables = collector.variables("grpc", "headers")
-    variables["OTEL_EXPORTER_OTLP_HEADERS"] = "author ization=Bearer hunter2;hunter3"
+    variables["OTEL_EXPORTER_OTLP_HEADERS"] = "x y=hunter2;hunter3"
     done = run_with(tapescope, variables, "run", "--", "true")
 
     assert done.returncode == 0
-    assert b"Header" in done.stderr
+    assert b"x y=***" in done.stderr
     assert b"hunter" not in done.stderr
 
 
