@@ -104,7 +104,8 @@ class _Unavailable(grpc.GenericRpcHandler):
             context.abort(grpc.StatusCode.UNAVAILABLE, "no room")
             return b""
 
-        return grpc.unary_unary_rpc_method_handler(refuse)
+        handler: Any = grpc.unary_unary_rpc_method_handler(refuse)
+        return handler
 
 
 @contextmanager

@@ -46,9 +46,7 @@ class RunTape:
         "stop",
     )
 
-    def __init__(
-        self, store: TaskStore, attempt: Attempt, span: RunSpan, window: float
-    ) -> None:
+    def __init__(self, store: TaskStore, attempt: Attempt, span: RunSpan, window: float) -> None:
         self._store = store
         self._loop = asyncio.get_running_loop()
         self._window = window

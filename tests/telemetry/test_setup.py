@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def made(**settings: Any) -> Iterator[TelemetrySetup]:
+def made(**settings: Any) -> Generator[TelemetrySetup]:
     """A setup that is shut down, though not waited for."""
     one = setup(**settings)
     try:

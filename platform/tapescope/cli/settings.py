@@ -83,7 +83,8 @@ def choose_log(
         raise BadSetting("TAPESCOPE_LOG_FORMAT", named_format, "'text' or 'json'")
     if named_level not in list(LogLevel):
         raise BadSetting("TAPESCOPE_LOG_LEVEL", named_level, " or ".join(map(repr, LogLevel)))
-    return named_format and LogFormat(named_format), LogLevel(named_level)
+    shown = None if named_format is None else LogFormat(named_format)
+    return shown, LogLevel(named_level)
 
 
 def read_trace_mode() -> TraceMode:
