@@ -104,8 +104,8 @@ class _Unavailable(grpc.GenericRpcHandler):
             context.abort(grpc.StatusCode.UNAVAILABLE, "no room")
             return b""
 
-        handler: Any = grpc.unary_unary_rpc_method_handler(refuse)
-        return handler
+        make: Any = grpc.unary_unary_rpc_method_handler
+        return make(refuse)
 
 
 @contextmanager
