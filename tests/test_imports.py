@@ -28,13 +28,22 @@ NOT_AT_IMPORT = (
 )
 
 MAY_CONFIGURE_THE_SDK = frozenset(
-    {
-        "telemetry/tapescope_telemetry/prometheus/exemplars.py",
-        "telemetry/tapescope_telemetry/prometheus/families.py",
-        "telemetry/tapescope_telemetry/prometheus/reader.py",
-    }
+    f"telemetry/tapescope_telemetry/{name}.py"
+    for name in (
+        "delivery",
+        "exporters",
+        "identity",
+        "lifetime",
+        "prometheus/exemplars",
+        "prometheus/families",
+        "prometheus/reader",
+        "providers",
+    )
 )
-"""Modules that may import the OpenTelemetry SDK: a library uses the API, its user imports these."""
+"""Modules that may import the OpenTelemetry SDK: those of ``setup`` and the Prometheus reader.
+
+A library uses the API; its user imports these.
+"""
 
 
 def run(*command: str) -> str:

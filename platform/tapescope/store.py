@@ -163,6 +163,7 @@ class TaskStore(LeaseVerbs, DueVerbs, TransactionVerbs, WatchVerbs, StoreUpkeep)
         try:
             await commits.aclose()
         finally:
+            self._books.drops.summarise()
             self._changes.close()
             self._interest(False)
             if self._leaving:
