@@ -21,10 +21,9 @@ from tapescope.errors import (
     BadSetting,
     EventFateUnknown,
     StoreRefused,
-    StoreUnavailable,
     TapescopeError,
 )
-from tapescope.flush import FateUnknown, FlushBlocked, FlushRefused, StoreAway
+from tapescope.flush import FateUnknown, FlushBlocked, FlushRefused, StoreAway, as_unavailable
 from tapescope.tape import TASK_STARTED, Event
 from tapescope.tasks import Attempt, Claim
 from tapescope_telemetry import error_type_of
@@ -164,7 +163,7 @@ class DueVerbs(OpVerbs):
                 if left <= 0 or (gone.is_set() and not unknown):
                     if unknown:
                         raise EventFateUnknown(self.patience) from error
-                    raise StoreUnavailable(self.name, str(error)) from error
+                    raise as_unavailable(self.name, error) from error
             order = order._replace(again=True)
             await backoff.wait(left)
 

@@ -13,6 +13,7 @@ from tapescope._giving_up import WORKER_LOST, RescueResult
 from tapescope._lease_thread import Holder, LeaseThread
 from tapescope._loop_watch import BLOCKED
 from tapescope._owner import find_dead
+from tapescope._pulse import Beat
 from tapescope.errors import TapescopeError
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ class Heartbeat:
         self._every = every
         self._beating: asyncio.Task[None] | None = None
         self._thread: LeaseThread | None = None
+        self.last: Beat | None = None
+        """The beat that ended last; any thread may read it."""
 
     def start(self) -> None:
         """Begin to beat; a second call does nothing."""
@@ -63,12 +66,15 @@ class Heartbeat:
 
     async def beat(self) -> None:
         """Extend what runs here, then rescue what is lost. Raises nothing of the store's."""
+        failure: str | None = None
         try:
             if self._thread is None:
                 await self._extend()
             await self._rescue()
         except TapescopeError as error:
+            failure = str(error)
             _log.warning("A heartbeat of %s failed: %s", self._holder.owner, error)
+        self.last = Beat(self._holder.store.clock.monotonic(), failure)
 
     async def _go_on(self) -> None:
         loop = asyncio.get_running_loop()

@@ -165,6 +165,8 @@ class Run:
     def cancelled_before_start(self, request: CancelRequest) -> None:
         """The store ended the pending task as cancelled: there is nothing to run."""
         if self.phase is Phase.WAITING:
+            text = "Task %s (%s) was cancelled before it started: %s"
+            self._log(logging.INFO, text, request.reason.value)
             self._end(Final.cancelled(request))
 
     def give_up_waiting(self, error: Exception | None) -> None:

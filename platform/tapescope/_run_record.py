@@ -58,7 +58,7 @@ class RunRecord:
         )
         contexts.attach(self.span.context)  # never detached: the context is this run's alone
         host.store.trace(attempt, self.span.trace_id, self.span.context)
-        self.tape = RunTape(host.store, attempt, task.op, self.span, host.coalesce_progress)
+        self.tape = RunTape(host.store, attempt, self.span, host.coalesce_progress)
         if task.claimed_at is not None:
             waited = (task.claimed_at - task.run_at) / 1e6
             host.telemetry.tasks.queue_wait(task.op, waited, self.span.context)
@@ -202,5 +202,10 @@ def log_run(level: int, text: str, task: Task, about: object, record: RunRecord 
     """Log a line on a run, with the ids of its span; ``text`` has three places."""
     if _log.isEnabledFor(level):
         span = record and record.span
-        trace = {"trace_id": span and span.trace_id, "span_id": span and span.span_id}
-        _log.log(level, text, task.task_id, task.op, about, extra=trace)
+        told = {
+            "trace_id": span and span.trace_id,
+            "span_id": span and span.span_id,
+            "task_id": task.task_id,
+            "op": task.op,
+        }
+        _log.log(level, text, task.task_id, task.op, about, extra=told, stacklevel=3)

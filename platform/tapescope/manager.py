@@ -15,6 +15,7 @@ from tapescope._checks import new_task_id
 from tapescope._heartbeat import Heartbeat
 from tapescope._owner import name_owner
 from tapescope._pool import RunPool
+from tapescope._pulse import Check, check_pulse
 from tapescope._registry import KnownOps, RegisteredOp, Registry
 from tapescope._runner import Runner, resolve_runner
 from tapescope._stores import find_store
@@ -119,6 +120,7 @@ class TaskManager:
         self.owner = name_owner()
         """This manager in this process, as the rows of its running tasks name it; never reused."""
         self._max_running = max_running
+        self._lease = lease
         self._drain = drain
         self._pool = RunPool(
             self.store,
@@ -296,6 +298,7 @@ class TaskManager:
         retries: int | None = None,
         delay: float | None = None,
         run_at: datetime | None = None,
+        connection: object | None = None,
     ) -> TaskHandle:
         """Create a task and return once it is stored.
 
@@ -314,18 +317,22 @@ class TaskManager:
         registered it, or no timeout and 3 retries where none has; with a ``runner``, no timeout
         and no retry. The first attempt waits ``delay`` seconds, or until ``run_at``, an aware time.
 
+        With a ``connection`` of your own to the store's database, an ``asyncpg`` or ``aiosqlite``
+        one, the task is part of the transaction that it is in: see ``TaskStore.create_within``.
+        That is for ops that are run by name; the handle is given at once, and the task is there,
+        and may run, after your commit.
+
         Raises ``BadOp``, ``BadRunner``, ``BadParams``, ``BadSetting``, ``IdempotencyConflict``,
-        ``OpTaken`` for a runner that is not the registered one, ``ManagerClosed``,
-        ``UsedAfterFork``. A submit that is cancelled in mid-commit may have made the task: the
-        idempotency key finds it; without one it ends as cancelled.
+        ``ConnectionRefused``, ``OpTaken`` for a runner that is not the registered one,
+        ``ManagerClosed``, ``UsedAfterFork``. A submit that is cancelled in mid-commit may have made
+        the task: the idempotency key finds it; without one it ends as cancelled.
         """
-        return await self._submit(
-            *self._check(
-                Submission(
-                    op, runner, params or {}, timeout, idempotency_key, retries, delay, run_at
-                )
-            )
+        submission, run_here = self._check(
+            Submission(op, runner, params or {}, timeout, idempotency_key, retries, delay, run_at)
         )
+        if connection is not None and run_here is not None:
+            raise BadSetting("connection", connection, "None unless the op is run by its name")
+        return await self._submit(submission, run_here, connection)
 
     async def resubmit(self, task_id: str) -> TaskHandle:
         """Submit by name what a task was that has ended: its op, params, timeout and retries.
@@ -382,6 +389,19 @@ class TaskManager:
         self._check_process()
         return await audit_store(self.store, grace=grace, rows_per_second=rows_per_second)
 
+    def check_health(self) -> tuple[Check, ...]:
+        """Whether it can do its work, as far as it remembers: asks nobody, any thread may call.
+
+        Made for ``tapescope.health.serve_health``. It is ready when all of these are ``ok``.
+        """
+        return check_pulse(
+            self._heartbeat.last,
+            opened=self._opened,
+            closing=self._closed,
+            now=self.store.clock.monotonic(),
+            lease=self._lease,
+        )
+
     # --- the steps of the above -------------------------------------------------------------------
 
     def _check(self, submission: Submission) -> tuple[Submission, Runner | None]:
@@ -413,25 +433,29 @@ class TaskManager:
             retries = known.retries if retries is None else retries
         return timeout, retries or 0
 
-    async def _submit(self, submission: Submission, runner: Runner | None) -> TaskHandle:
+    async def _submit(
+        self, submission: Submission, runner: Runner | None, connection: object | None = None
+    ) -> TaskHandle:
         task_id, op, pool = new_task_id(), submission.op, self._pool
         key = submission.idempotency_key
         pool.expect(1)
         try:
             timeout, retries = await self._fill_in(submission, by_name=runner is None)
             with self.telemetry.submit_span(op, task_id, self.store.adapter) as span:
-                task, created = await self.store.create(
-                    NewTask(
-                        task_id,
-                        op,
-                        submission.params,
-                        timeout=timeout,
-                        retries=retries,
-                        run_at=submission.find_due(self.store.clock),
-                        idempotency_key=key,
-                        traceparent=span.traceparent,
-                    )
+                new_task = NewTask(
+                    task_id,
+                    op,
+                    submission.params,
+                    timeout=timeout,
+                    retries=retries,
+                    run_at=submission.find_due(self.store.clock),
+                    idempotency_key=key,
+                    traceparent=span.traceparent,
                 )
+                if connection is None:
+                    task, created = await self.store.create(new_task)
+                else:
+                    task, created = await self.store.create_within(connection, new_task)
             if runner is None:
                 return self.handle(task.task_id)
             # A pending task that was submitted before may have lost its submitter in mid-commit. To
@@ -440,7 +464,7 @@ class TaskManager:
                 return TaskHandle(pool, task.task_id, pool.admit(task, runner))
             return TaskHandle(pool, task.task_id, pool.ending_of(task.task_id))
         except asyncio.CancelledError:
-            if key is None:
+            if key is None and connection is None:  # else the caller's transaction decides
                 pool.keep(self._cancel_orphan(task_id))
             raise
         finally:

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from tapescope._due import DueOrder, DueRow
 from tapescope._giving_up import HeldLease, RescuedRow, RescueOrder
-from tapescope.flush import AttemptState, Flush, FlushAnswer
+from tapescope.flush import AttemptState, CreateRow, Flush, FlushAnswer, Inserted
 from tapescope.ops import KnownOp
 from tapescope.tape import QuarantinePage, TapePage
 from tapescope.tasks import CancelRequest, Task, TaskStatus
@@ -54,6 +54,11 @@ class StorePrimitives(abc.ABC):
     def outlives_process(self) -> bool:
         """Whether another process can open the same store, now or later."""
 
+    @property
+    def joins_transactions(self) -> bool:
+        """Whether a task can be created in a transaction of the caller's: ``create_within``."""
+        return False
+
     @abc.abstractmethod
     async def _open(self) -> None:
         """Connect and migrate."""
@@ -70,6 +75,14 @@ class StorePrimitives(abc.ABC):
 
         Raises ``StoreAway``, ``FateUnknown``, ``FlushRefused``, ``FlushBlocked``.
         """
+
+    async def _create_within(self, connection: object, row: CreateRow) -> Inserted | Task:
+        """Insert a task in the transaction of ``connection``, or say which stands in its place.
+
+        Asked only of a store that ``joins_transactions``. Raises ``ConnectionRefused``,
+        ``StoreAway``, ``FlushRefused``.
+        """
+        raise NotImplementedError
 
     @abc.abstractmethod
     async def _load(self, task_id: str, attempt: int, owner: str) -> AttemptState | None:

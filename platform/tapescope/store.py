@@ -41,12 +41,12 @@ from tapescope._group_commit import GroupCommit
 from tapescope._json import encode
 from tapescope._lease_verbs import LeaseVerbs
 from tapescope._settle import Books, as_running, fail
+from tapescope._transactions import TransactionVerbs
 from tapescope._watch_verbs import WatchVerbs
 from tapescope.errors import (
     BadEventType,
     BadSetting,
     StoreClosed,
-    StoreUnavailable,
     TapeFull,
     TapescopeError,
     UnknownTask,
@@ -59,6 +59,7 @@ from tapescope.flush import (
     ClaimAnswer,
     ClaimRow,
     StoreAway,
+    as_unavailable,
 )
 from tapescope.tape import (
     FINAL,
@@ -95,7 +96,7 @@ __all__ = [
 T = TypeVar("T")
 
 
-class TaskStore(LeaseVerbs, DueVerbs, WatchVerbs, StoreUpkeep):
+class TaskStore(LeaseVerbs, DueVerbs, TransactionVerbs, WatchVerbs, StoreUpkeep):
     """Where tasks and their tapes are kept. Use it inside ``async with``, or ``open`` and
     ``aclose``.
 
@@ -162,6 +163,7 @@ class TaskStore(LeaseVerbs, DueVerbs, WatchVerbs, StoreUpkeep):
         try:
             await commits.aclose()
         finally:
+            self._books.drops.summarise()
             self._changes.close()
             self._interest(False)
             if self._leaving:
@@ -439,7 +441,7 @@ class TaskStore(LeaseVerbs, DueVerbs, WatchVerbs, StoreUpkeep):
             except StoreAway as error:
                 left = deadline - self.clock.monotonic()
                 if left <= 0:
-                    raise StoreUnavailable(self.name, str(error)) from error
+                    raise as_unavailable(self.name, error) from error
                 await backoff.wait(left)
 
     async def _load_state(self, writer: Writer, since: float) -> AttemptState | None:

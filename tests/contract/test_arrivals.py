@@ -32,14 +32,13 @@ async def make_work(store: TaskStore, how: str) -> None:
         await store.rescue_expired(ops=OPS)
 
 
-async def wait_for_work(store: TaskStore, subscription: Subscription) -> int | None:
-    """Look, and look again whenever told to, as a worker does; gives when the work is due."""
+async def hear_of_work(store: TaskStore, subscription: Subscription) -> bool:
+    """Wait to be told to look again when there is a pending task."""
     async with asyncio.timeout(10):
         while True:
-            due = await store.next_due(OPS)
-            if due is not None:
-                return due
-            await anext(subscription)
+            change = await anext(subscription)
+            if change.task_id is None and await store.next_due(OPS) is not None:
+                return True
 
 
 @pytest.mark.parametrize("how", ["created", "retried", "released", "rescued"])
@@ -52,10 +51,11 @@ async def test_work_is_told_of_in_the_process_that_made_it(
         await create(store, retries=1)
     with store.changes() if every else store.arrivals() as subscription:
         await asyncio.wait_for(anext(subscription), 10)  # the first "look again"
+        hearing = asyncio.ensure_future(hear_of_work(store, subscription))
         await make_work(store, how)
-        due = await wait_for_work(store, subscription)
+        heard = await hearing
 
-    assert due is not None
+    assert heard
 
 
 @pytest.mark.parametrize("how", ["created", "retried", "released", "rescued"])
@@ -70,20 +70,11 @@ async def test_work_is_told_of_elsewhere(
         await store.release(claim.attempt)
     with second_store.changes() if every else second_store.arrivals() as subscription:
         await asyncio.wait_for(anext(subscription), 10)  # from here on it listens
-        waiting = asyncio.ensure_future(_hear_of(second_store, subscription))
+        hearing = asyncio.ensure_future(hear_of_work(second_store, subscription))
         await make_work(store, how)
-        heard = await waiting
+        heard = await hearing
 
     assert heard
-
-
-async def _hear_of(store: TaskStore, subscription: Subscription) -> bool:
-    """Told to look again, and then there is a pending task that has moved on, or a new one."""
-    async with asyncio.timeout(10):
-        while True:
-            change = await anext(subscription)
-            if change.task_id is None and await store.next_due(OPS) is not None:
-                return True
 
 
 async def test_arrivals_are_not_every_commit(store: TaskStore, second_store: TaskStore) -> None:

@@ -65,12 +65,15 @@ async def test_the_attempt_of_a_claim_is_live(store: TaskStore) -> None:
     await store.append(one.attempt, [log("a"), log("b")])
     await store.retry_later(one.attempt, ErrorInfo("x"), store.clock.now())
     (two,) = await store.claim_due(OTHER, OPS, 1, LEASE)
+    writer = two.attempt.writer
+    known = writer and (writer.key, writer.op, writer.tail, writer.offers)
     appended = await store.append(two.attempt, [log("c")])
     late = await store.append(one.attempt, [log("late")])
     finished = await store.finish_if_running(two.attempt, Final.succeeded())
     page = await store.read_tape(task_id)
 
     assert (two.task.attempt, two.task.retries_spent) == (2, 1)
+    assert known == (two.task.key, "work", 5, 1)  # so its first write need not ask for them
     assert appended.stored == range(6, 7)
     assert late.dropped is not None
     assert (finished.won, finished.last_seq) == (True, 7)

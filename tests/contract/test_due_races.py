@@ -28,6 +28,15 @@ async def test_each_task_is_claimed_by_one_owner(store: TaskStore, stores: Store
     assert counts[TaskStatus.SUCCEEDED] == TASKS
 
 
+async def test_one_owners_calls_share_nothing(store: TaskStore) -> None:
+    """An owner that asks several times at once is given each task once."""
+    task_ids = await asyncio.gather(*(create(store) for _ in range(20)))
+    batches = await asyncio.gather(*(store.claim_due("me", OPS, 5, LEASE) for _ in range(5)))
+    claimed = [claim.task.task_id for batch in batches for claim in batch]
+
+    assert sorted(claimed) == sorted(task_ids)
+
+
 async def test_cancel_against_claim_is_never_lost(store: TaskStore) -> None:
     """256 cancels in the moment of the claim: each task is cancelled, or runs with it on record."""
     task_ids = await asyncio.gather(*(create(store) for _ in range(RACES)))

@@ -83,6 +83,58 @@ def test_a_crash_with_a_running_coroutine_still_exits(store_url: str) -> None:
     assert "crashed" in printed
 
 
+@pytest.mark.parametrize("kind", ["claims", "rows"])
+def test_a_crash_in_the_midst_of_a_write_still_exits(kind: str) -> None:
+    """A program that fails while a claim or a ``final`` is being written does not wait for it."""
+    printed = run(
+        """
+        class StuckStore(MemoryStore):
+            async def _write(self, flush):
+                if getattr(flush, sys.argv[1]):
+                    stuck.set()
+                    await asyncio.Event().wait()
+                return await super()._write(flush)
+        async def work(report):
+            return "done"
+        async def main():
+            global stuck
+            stuck = asyncio.Event()
+            manager = await TaskManager(await StuckStore().open()).open()
+            await manager.submit("work", work)
+            await stuck.wait()
+            raise SystemExit("crashed")
+        asyncio.run(main())
+        """,
+        kind,
+        exit_status=1,
+    )
+
+    assert printed.splitlines()[-1] == "crashed"
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+def test_a_crash_right_after_a_submit_still_exits(sqlite_url: str, turns: int) -> None:
+    """Nor for a claim that waits for a flush which has not even begun."""
+    printed = run(
+        """
+        async def work(report):
+            await asyncio.Event().wait()
+        async def main():
+            manager = await TaskManager(sys.argv[1]).open()
+            await manager.submit("work", work)
+            for _ in range(int(sys.argv[2])):
+                await asyncio.sleep(0)
+            raise SystemExit("crashed")
+        asyncio.run(main())
+        """,
+        sqlite_url,
+        str(turns),
+        exit_status=1,
+    )
+
+    assert printed.splitlines()[-1] == "crashed"
+
+
 def test_a_crash_in_the_midst_of_a_heartbeat_still_exits(store_url: str) -> None:
     """The thread of the heartbeats, stuck in one, does not keep the interpreter from ending."""
     printed = run(

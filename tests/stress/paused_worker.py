@@ -65,17 +65,18 @@ class Teller(SpanExporter):
 
 
 async def work(report: Reporter) -> None:
-    """Report until stopped, and once more after that."""
+    """Report until refused, or until stopped and once more after that."""
     try:
-        while True:
-            await report.log("info", "at work")
-            await pause(_BEAT)
-    finally:
         try:
+            while True:
+                await report.log("info", "at work")
+                await pause(_BEAT)
+        except asyncio.CancelledError:
             await report.log("info", "late")
             tell(late=report.task_id, fate="stored")
-        except EventDropped as drop:
-            tell(late=report.task_id, fate=drop.reason.value)
+            raise
+    except EventDropped as drop:
+        tell(late=report.task_id, fate=drop.reason.value)
 
 
 def work_in_thread(report: ThreadReporter) -> None:
@@ -106,19 +107,21 @@ async def main(url: str, tasks: int) -> None:
     tracers = TracerProvider()
     tracers.add_span_processor(SimpleSpanProcessor(teller))
     telemetry = Telemetry(tracer_provider=tracers, meter_provider=NoOpMeterProvider())
-    async with find_store(url, telemetry=telemetry) as store:
-        async with TaskManager(
+    async with (
+        find_store(url, telemetry=telemetry) as store,
+        TaskManager(
             store, lease=LEASE, heartbeat=HEARTBEAT, max_running=tasks, max_zombies=tasks
-        ) as manager:
-            made = [
-                (part, await manager.submit(f"pause-{part}", runners[part], retries=1))
-                for part, _ in zip(cycle(PARTS), range(tasks), strict=False)
-            ]
-            await asyncio.gather(*(is_at_work(task) for _, task in made))
-            tell(ready=[(part, task.task_id) for part, task in made])
-            await teller.ended.wait()
-        reading = store.meter.ledger.read()
-        tell(ledger=reading.unaccounted, in_flight=reading.in_flight)
+        ) as manager,
+    ):
+        made = [
+            (part, await manager.submit(f"pause-{part}", runners[part], retries=1))
+            for part, _ in zip(cycle(PARTS), range(tasks), strict=False)
+        ]
+        await asyncio.gather(*(is_at_work(task) for _, task in made))
+        tell(ready=[(part, task.task_id) for part, task in made])
+        await teller.ended.wait()
+    reading = store.meter.ledger.read()  # what nobody waited for is decided by now
+    tell(ledger=reading.unaccounted, in_flight=reading.in_flight)
 
 
 if __name__ == "__main__":

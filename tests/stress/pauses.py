@@ -157,7 +157,7 @@ class _Round:
             result.blame(task_id, f"its spans: {spans}")
         fates = {fact["fate"] for fact in self._told["late"] if fact["late"] == task_id}
         if part != "shell" and (not fates or not fates <= _LATE):
-            result.blame(task_id, f"its runner was told: {fates}")
+            result.blame(task_id, f"its runner ({part}) was told: {fates}")
         if part == "shell":
             await self._judge_processes(task_id)
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 import aiosqlite
 
 from tapescope.errors import StoreConfigError
-from tapescope.flush import FlushRefused, StoreAway
+from tapescope.flush import FlushRefused, StoreAway, StoreOutOfRoom
 
 __all__ = ["Connection", "check_folder", "connect", "set_up", "translate"]
 
@@ -25,6 +25,8 @@ _REFUSED = {
     sqlite3.SQLITE_RANGE,
     sqlite3.SQLITE_ERROR,
 }
+_NO_ROOM = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE}
+"""The second: no room for the index of the log, which is made when the file is opened."""
 _UNUSABLE = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}
 
 
@@ -59,7 +61,8 @@ class Connection(aiosqlite.Connection):
 
 def translate(error: sqlite3.Error) -> Exception:
     """The port's error for one of the driver's."""
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    extended: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    code = extended & 0xFF
     if isinstance(error, sqlite3.ProgrammingError | sqlite3.DataError) or code in _REFUSED:
         return FlushRefused(str(error))
     if code in _UNUSABLE:
@@ -67,7 +70,9 @@ def translate(error: sqlite3.Error) -> Exception:
             f"The file is no usable SQLite database ({error}). Name another file, or restore a "
             "backup."
         )
-    return StoreAway(str(error))  # locked, full disk, input/output: it may pass
+    if extended in _NO_ROOM:
+        return StoreOutOfRoom(str(error))
+    return StoreAway(str(error))  # locked, input/output: it may pass
 
 
 async def connect(path: str, *, synchronous: str, writes: bool) -> Connection:

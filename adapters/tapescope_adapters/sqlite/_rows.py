@@ -16,6 +16,7 @@ __all__ = [
     "count_tasks",
     "find_idempotent",
     "find_lost",
+    "find_standing",
     "get_task",
     "list_tasks",
     "load_attempt",
@@ -68,6 +69,12 @@ def find_idempotent(conn: sqlite3.Connection, sql: Queries, op: str, key: str) -
     """The task that holds this op's idempotency key."""
     row = conn.execute(sql["find_idempotent"].replace("/*task*/", _TASK), (op, key)).fetchone()
     return None if row is None else _task(row)
+
+
+def find_standing(cursor: sqlite3.Cursor, sql: Queries, new: Mapping[str, Any]) -> Task:
+    """The task that has the id or the idempotency key of a new one."""
+    text = sql["find_standing"].replace("/*task*/", _TASK)
+    return _task(cursor.execute(text, new).fetchone())
 
 
 def find_lost(

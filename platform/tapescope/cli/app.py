@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from tapescope.cli.settings import LogFormat, LogLevel
 from tapescope.tape import Outcome
 from tapescope.tasks import TaskStatus
 
@@ -20,6 +21,24 @@ StoreOption = Annotated[
         help="Where the tasks are: sqlite:///tasks.db, postgresql://user@host/db?schema=tapescope. "
         "Default: TAPESCOPE_STORE, else a file in your data folder.",
         show_default=False,
+    ),
+]
+MetricsPortOption = Annotated[
+    int | None,
+    typer.Option(
+        "--metrics-port",
+        metavar="PORT",
+        help="Serve /metrics, /livez and /readyz on this port meanwhile; 0 takes a free one.",
+        show_default=False,
+    ),
+]
+MetricsHostOption = Annotated[
+    str,
+    typer.Option(
+        "--metrics-host",
+        metavar="ADDRESS",
+        help="Where to serve them. Nobody is asked for a password: name another only where that "
+        "is well.",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
@@ -51,6 +70,23 @@ def _print_version(wanted: bool) -> None:
 def tapescope(
     context: typer.Context,
     store: StoreOption = None,
+    log_format: Annotated[
+        LogFormat | None,
+        typer.Option(
+            "--log-format",
+            help="Write a log on stderr, each line with its trace. Default: TAPESCOPE_LOG_FORMAT, "
+            "else no log.",
+            show_default=False,
+        ),
+    ] = None,
+    log_level: Annotated[
+        LogLevel | None,
+        typer.Option(
+            "--log-level",
+            help="From which level on. Default: TAPESCOPE_LOG_LEVEL, else info.",
+            show_default=False,
+        ),
+    ] = None,
     version: Annotated[
         bool,
         typer.Option(
@@ -58,8 +94,22 @@ def tapescope(
         ),
     ] = False,
 ) -> None:
-    """Run tasks whose every step is on a durable tape, and read those tapes."""
+    """Run tasks whose every step is on a durable tape, and read those tapes.
+
+    Telemetry is sent where the OTEL_* variables say, such as OTEL_EXPORTER_OTLP_ENDPOINT.
+    """
     context.obj = store
+    from tapescope.cli.exporting import start_exporting
+    from tapescope.cli.settings import choose_log
+
+    shown_format, level = choose_log(log_format, log_level)
+    if shown_format is not None:
+        from tapescope.cli.logs import start_logging
+
+        start_logging(shown_format, level)
+    end_exporting = start_exporting()
+    if end_exporting is not None:
+        context.call_on_close(end_exporting)
 
 
 def _choose(context: typer.Context, store: str | None) -> str:
@@ -85,6 +135,8 @@ def run(
             "--grace", metavar="SECONDS", help="From SIGTERM to SIGKILL when it is ended."
         ),
     ] = 5.0,
+    metrics_port: MetricsPortOption = None,
+    metrics_host: MetricsHostOption = "127.0.0.1",
     store: StoreOption = None,
 ) -> int:
     """Run a command as a task: its output passes through, and each line goes on the tape.
@@ -95,7 +147,15 @@ def run(
     """
     from tapescope.cli.running import run_command
 
-    return run_command(command, op=op, timeout=timeout, grace=grace, store=store or context.obj)
+    return run_command(
+        command,
+        op=op,
+        timeout=timeout,
+        grace=grace,
+        store=store or context.obj,
+        metrics_host=metrics_host,
+        metrics_port=metrics_port,
+    )
 
 
 @app.command()

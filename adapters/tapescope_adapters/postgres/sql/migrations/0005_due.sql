@@ -262,8 +262,6 @@ LANGUAGE plpgsql
 SET search_path FROM CURRENT
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
-SET enable_bitmapscan = off
-SET enable_sort = off  -- else, without statistics, the planner may walk all that is pending, and sort it
 AS $$
 DECLARE
     now      bigint;
