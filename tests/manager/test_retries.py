@@ -190,19 +190,32 @@ async def test_closing_cancels_what_waits_for_a_retry(any_url: str) -> None:
 
 
 async def test_a_delayed_task_starts_when_it_is_due(any_url: str) -> None:
-    """A delay and a time to run at hold no slot; others run meanwhile."""
+    """Neither a delay nor a time to run at is claimed too early."""
     async with working(any_url, max_running=1) as bench:
-        later = datetime.now(UTC) + timedelta(seconds=0.3)
-        delayed = await bench.manager.submit("late", Flaky(1), delay=0.3)
+        later = datetime.now(UTC) + timedelta(seconds=0.2)
+        delayed = await bench.manager.submit("late", Flaky(1), delay=0.2)
+        timed = await bench.manager.submit("late", Flaky(1), run_at=later)
+        await asyncio.gather(delayed.result(), timed.result())
+        rows = [await task.status() for task in (delayed, timed)]
+
+        assert all((row.claimed_at or 0) >= row.run_at for row in rows)
+        assert rows[1].run_at == round(later.timestamp() * 1_000_000)
+
+
+async def test_a_delayed_task_holds_no_slot(any_url: str) -> None:
+    """Others run while it waits for its time."""
+    async with working(any_url, max_running=1) as bench:
+        later = datetime.now(UTC) + timedelta(seconds=600)
+        delayed = await bench.manager.submit("late", Flaky(1), delay=600)
         timed = await bench.manager.submit("late", Flaky(1), run_at=later)
         prompt = await bench.manager.submit("prompt", Flaky(1))
-        await asyncio.gather(delayed.result(), timed.result(), prompt.result())
-        first = await prompt.status()
-        others = [await task.status() for task in (delayed, timed)]
+        result = await prompt.result()
+        rows = [await task.status() for task in (delayed, timed)]
+        for task in (delayed, timed):
+            await task.cancel()
 
-        assert all((row.claimed_at or 0) >= row.run_at for row in others)
-        assert all((row.claimed_at or 0) > (first.finished_at or 0) for row in others)
-        assert others[1].run_at == round(later.timestamp() * 1_000_000)
+        assert result == 1
+        assert [row.status.value for row in rows] == ["pending", "pending"]
 
 
 @pytest.mark.parametrize(
