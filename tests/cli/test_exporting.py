@@ -157,12 +157,12 @@ def test_no_header_is_printed(tapescope: Tapescope, collector: Collector) -> Non
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("kind", ["away", "silent", "refusing"])
 def test_a_bad_collector_does_not_hold_a_command_up(
-    tapescope: Tapescope, kind: str, protocol: str
+    tapescope: Tapescope, collector: Collector, kind: str, protocol: str
 ) -> None:
     """Wherever the collector is, the status is the command's, the exit near, and a line says it."""
     began = time.monotonic()
-    tapescope("run", "--", "true")
-    without = time.monotonic() - began
+    run_with(tapescope, collector.variables(protocol, "held-up"), "run", "--", "true")
+    taken = time.monotonic() - began
     with bad_collector(kind, protocol) as endpoint:
         variables = {
             "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
@@ -173,7 +173,7 @@ def test_a_bad_collector_does_not_hold_a_command_up(
         took = time.monotonic() - began
 
     assert (done.returncode, done.stdout) == (4, b"out\n")
-    assert took < without + 5
+    assert took < taken + 5
     (line,) = done.stderr.decode().splitlines()
     assert line.startswith("tapescope: 2 spans, ")
     assert "did not reach the collector" in line
