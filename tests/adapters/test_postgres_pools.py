@@ -190,20 +190,16 @@ async def test_listen_url_leaves_the_pool_alone(
     assert heard == Change(claim.task.task_id, 2)
 
 
-async def test_leases_are_kept_beside_the_pool_or_on_its_loop(
+async def test_no_other_thread_borrows_from_the_pool(
     pool: asyncpg.Pool[asyncpg.Record], postgres_url: str
 ) -> None:
-    """The keeper's thread has a loop of its own, on which a pool's connection cannot be used."""
+    """The keeper of leases has a loop of its own, where a pool's connection cannot be used."""
+    schema = schema_of(postgres_url)
+    alone = PostgresStore(pool=pool, schema=schema)
+    beside = PostgresStore(pool=pool, schema=schema, listen_url=postgres_url)
 
-    async def work(report: Reporter) -> str:
-        return "done"
-
-    for listen_url in (None, postgres_url):
-        store = PostgresStore(pool=pool, schema=schema_of(postgres_url), listen_url=listen_url)
-        async with store, TaskManager(store, lease=1.0, heartbeat=0.05) as manager:
-            handle = await manager.submit("work", work)
-
-            assert await handle.result(20) == "done"
+    assert alone._make_lease_keeper() is None  # pyright: ignore[reportPrivateUsage]  # what is asked
+    assert beside._make_lease_keeper() is not None  # pyright: ignore[reportPrivateUsage]  # as above
 
 
 async def test_pool_without_a_free_connection_is_a_store_that_is_away(
