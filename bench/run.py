@@ -18,12 +18,12 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
-from bench import rates, telemetry
+from bench import claims, rates, telemetry
 from bench.drivers import drop_guards, measure
 from bench.telemetry import VARIANTS, Cost
 from tests.services import Postgres, running_postgres
 
-PARTS: Final = ["events", "guards", "latency", "tasks", "memory", "telemetry"]
+PARTS: Final = ["events", "guards", "latency", "tasks", "claims", "memory", "telemetry"]
 EVENTS: Final = 10
 """Events of a task where the price of telemetry is asked for."""
 
@@ -108,6 +108,36 @@ class Bench:
         count = max(100, int(5_000 * self._scale))
         rate = _median(self._rounds, lambda: asyncio.run(rates.task_rate(self._url(store), count)))
         self._console.print(f"no-op tasks, {store}, 100 at once: {rate:,.0f} tasks/s")
+
+    def claims(self, store: str) -> None:
+        """Pending tasks that owners claim, and claim and finish, beside the driver's own UPDATE."""
+        tasks, ended = max(200, int(10_000 * self._scale)), int(1_000_000 * self._scale)
+        table = Table(
+            "owners",
+            "ended before",
+            f"driver, UPDATE of {claims.BATCH}, rows/s",
+            "claimed/s",
+            "ratio",
+            "claimed and finished/s",
+            title=f"claims of {tasks:,} pending tasks, {store}",
+        )
+        for owners, before in ((1, 0), (4, 0), (8, 0), (4, ended)):
+            rates_of: list[tuple[float, float, float]] = []
+            for _ in range(self._rounds):
+                driver = asyncio.run(claims.driver_claim_rate(self._url(store), tasks))
+                own = [self._claim_rate(store, owners, tasks, before, f) for f in (False, True)]
+                rates_of.append((driver, own[0], own[1]))
+            ratio = statistics.median(claimed / driver for driver, claimed, _ in rates_of)
+            driver, claimed, finished = map(statistics.median, zip(*rates_of, strict=True))
+            figures = (f"{driver:,.0f}", f"{claimed:,.0f}", f"{ratio:.2f}", f"{finished:,.0f}")
+            table.add_row(str(owners), f"{before:,}", *figures)
+        self._console.print(table)
+
+    def _claim_rate(self, store: str, owners: int, tasks: int, before: int, finish: bool) -> float:
+        url = self._url(store)
+        if before:
+            asyncio.run(claims.add_ended(url, before))
+        return asyncio.run(claims.claim_rate(url, owners, tasks, finish=finish))
 
     def memory(self, store: str) -> None:
         """What finished and pending tasks leave in a manager."""

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.services import Postgres, running_postgres
+
+
+@pytest.fixture(scope="session", autouse=True)
+def heard_signals() -> None:
+    """Undo what `nohup` and a shell's `&` do to whatever they start: they have it ignore signals.
+
+    The programs that the tests start inherit that, and would rightly heed neither Ctrl-C nor a
+    hangup, which is what some of these tests are about.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    for ignored in (signal.SIGHUP, signal.SIGQUIT):
+        if signal.getsignal(ignored) is signal.SIG_IGN:
+            signal.signal(ignored, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

@@ -152,6 +152,12 @@ def share_seq(story: Story) -> None:
     second.answer, second.offers = first.answer, first.offers
 
 
+def claim_twice(story: Story) -> None:
+    """One attempt given to two workers."""
+    claim = next(call for call in story.history.calls if call.verb == "claim")
+    story.history.calls.append(replace(claim))
+
+
 def never_answer(story: Story) -> None:
     """A call that hangs for ever."""
     story.history.begin("append", story.attempt.task_id, story.attempt)
@@ -220,6 +226,7 @@ def stop_early(story: Story) -> None:
         ("I3", share_seq),
         ("I4", turn_both),
         ("I5", mix_attempts),
+        ("I5", claim_twice),
         ("I6", change_event),
         ("I6", leave_gap),
         ("I6", swap_calls),

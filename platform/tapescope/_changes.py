@@ -28,7 +28,8 @@ class Change:
     """
 
     task_id: str | None
-    """``None``: a notification may have been lost, so every follower looks again."""
+    """``None``: look again at all of it. A notification may have been lost, or tasks have come to
+    wait for a claim; which, the store knows."""
     last_seq: int = 0
     """The tape's end as far as this change knows; 0 when it does not."""
     events: tuple[Event, ...] = ()
@@ -40,9 +41,8 @@ LOOK_AGAIN: Final = Change(None)
 class Subscription:
     """A bounded queue of changes. When it overflows, the backlog becomes one "look again"."""
 
-    def __init__(self, changes: Changes, task_id: str | None) -> None:
-        self.task_id = task_id
-        self._changes = changes
+    def __init__(self, leave: Callable[[Subscription], None]) -> None:
+        self._leave = leave
         self._waiting: deque[Change] = deque()
         self._wake: asyncio.Future[None] | None = None
         self._closed = False
@@ -74,11 +74,13 @@ class Subscription:
         """Stop listening; may be called twice."""
         if not self._closed:
             self._closed = True
-            self._changes.leave(self)
+            self._leave(self)
             self._awaken()
 
     def offer(self, change: Change) -> None:
         """Queue a change; called by the store."""
+        if change is LOOK_AGAIN and self._waiting and self._waiting[-1] is LOOK_AGAIN:
+            return  # one look is as good as two
         if len(self._waiting) >= _BACKLOG:
             self._waiting.clear()
             change = LOOK_AGAIN
@@ -97,36 +99,42 @@ class Changes:
         self._on_interest = on_interest
         self._by_task: dict[str, list[Subscription]] = {}
         self._of_all: list[Subscription] = []
+        self._of_arrivals: list[Subscription] = []
         self._owners: dict[str, CancelListener] = {}
 
     def subscribe(self, task_id: str | None) -> Subscription:
         """Be told of one task's commits, or (``None``) of every one; effective at once."""
-        subscription = Subscription(self, task_id)
-        first = not self.wanted
         if task_id is None:
-            self._of_all.append(subscription)
-        else:
-            self._by_task.setdefault(task_id, []).append(subscription)
+            return self._join(lambda: self._of_all)
+        return self._join(lambda: self._by_task.setdefault(task_id, []), task_id)
+
+    def await_arrivals(self) -> Subscription:
+        """Be told to look again whenever a task has come to wait for a claim."""
+        return self._join(lambda: self._of_arrivals)
+
+    def _join(
+        self, find_circle: Callable[[], list[Subscription]], task_id: str | None = None
+    ) -> Subscription:
+        first = not self.wanted
+        circle = find_circle()
+
+        def leave(subscription: Subscription) -> None:
+            circle.remove(subscription)
+            if not circle and task_id is not None:
+                del self._by_task[task_id]
+            if not self.wanted:
+                self._on_interest(False)
+
+        subscription = Subscription(leave)
+        circle.append(subscription)
         if first:
             self._on_interest(True)
         return subscription
 
-    def leave(self, subscription: Subscription) -> None:
-        """Take a subscription out."""
-        if subscription.task_id is None:
-            self._of_all.remove(subscription)
-        else:
-            of_task = self._by_task[subscription.task_id]
-            of_task.remove(subscription)
-            if not of_task:
-                del self._by_task[subscription.task_id]
-        if not self.wanted:
-            self._on_interest(False)
-
     @property
     def wanted(self) -> bool:
         """Whether anybody listens."""
-        return bool(self._by_task or self._of_all or self._owners)
+        return bool(self._by_task or self._of_all or self._of_arrivals or self._owners)
 
     def enlist(self, owner: str, listener: CancelListener) -> None:
         """Have ``listener`` told of every cancel request for a running task of ``owner``."""
@@ -176,10 +184,20 @@ class Changes:
         """Whether somebody follows every task."""
         return bool(self._of_all)
 
+    @property
+    def awaits_arrivals(self) -> bool:
+        """Whether ``publish_arrival`` would tell anybody."""
+        return bool(self._of_all or self._of_arrivals)
+
+    def publish_arrival(self) -> None:
+        """Tell those that follow every task, or wait for work, that tasks wait for a claim."""
+        for subscription in [*self._of_all, *self._of_arrivals]:
+            subscription.offer(LOOK_AGAIN)
+
     def publish(self, change: Change) -> None:
         """Tell everyone concerned; call it only after the commit (invariant I9)."""
         if change.task_id is None:
-            for subscription in [*self._of_all, *(s for ss in self._by_task.values() for s in ss)]:
+            for subscription in self._everyone():
                 subscription.offer(change)
             return
         for subscription in self._of_all:
@@ -189,5 +207,9 @@ class Changes:
 
     def close(self) -> None:
         """End every subscription."""
-        for subscription in [*self._of_all, *(s for ss in self._by_task.values() for s in ss)]:
+        for subscription in self._everyone():
             subscription.close()
+
+    def _everyone(self) -> list[Subscription]:
+        of_one = (s for circle in self._by_task.values() for s in circle)
+        return [*self._of_all, *self._of_arrivals, *of_one]

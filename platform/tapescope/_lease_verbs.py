@@ -115,6 +115,8 @@ class LeaseVerbs(StorePrimitives):
             encode(Final.failed(_LOST).as_json(), "error"),
         )
         rows = await self._read("rescue_expired", lambda: self._rescue(order))
+        if any(row.result is RescueResult.RETRIED for row in rows):
+            self._changes.publish_arrival()
         return [self._count_rescued(order, row) for row in rows]
 
     async def _give_up(

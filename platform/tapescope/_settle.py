@@ -84,6 +84,8 @@ def settle(books: Books, batch: Batch, answer: FlushAnswer) -> None:
     """Answer every call of a flush that the database carried out."""
     for place, created in enumerate(batch.creates):
         _settle_create(books, created, answer, place)
+    if books.changes.awaits_arrivals and _any_arrived(batch, answer):
+        books.changes.publish_arrival()
     for claim, won in zip(batch.claims, answer.claims, strict=True):
         _settle_claim(books, claim, won)
     if batch.spans:
@@ -91,6 +93,14 @@ def settle(books: Books, batch: Batch, answer: FlushAnswer) -> None:
         _settle_rows(books, batch, answer)
     for cancel, met in zip(batch.cancels, answer.cancels, strict=True):
         _settle_cancel(books, cancel, met)
+
+
+def _any_arrived(batch: Batch, answer: FlushAnswer) -> bool:
+    """Whether a task waits for a claim since this flush."""
+    if len(answer.existing) < len(batch.creates):
+        return True
+    kept_off = {*answer.overruled, *(row.row for row in answer.refused)}
+    return any(given.row not in kept_off for given in batch.flush.give_ups)
 
 
 def fail(books: Books, call: Call, error: BaseException) -> None:

@@ -11,6 +11,7 @@ import abc
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
+from tapescope._due import DueOrder, DueRow
 from tapescope._giving_up import HeldLease, RescuedRow, RescueOrder
 from tapescope.flush import AttemptState, Flush, FlushAnswer
 from tapescope.tape import QuarantinePage, TapePage
@@ -70,6 +71,18 @@ class StorePrimitives(abc.ABC):
     @abc.abstractmethod
     async def _rescue(self, order: RescueOrder) -> Sequence[RescuedRow]:
         """Take running tasks from lost owners, in one transaction: see ``rescue_expired``."""
+
+    @abc.abstractmethod
+    async def _claim_due(self, order: DueOrder) -> Sequence[DueRow]:
+        """Claim due tasks in one transaction (``claim_due``); what is locked is passed over.
+
+        The owner's same number again is answered with what its first try claimed, and claims no
+        more. Raises as ``_write`` does. Waits behind no append that is only queued.
+        """
+
+    @abc.abstractmethod
+    async def _next_due(self, ops: Sequence[str]) -> int | None:
+        """The earliest ``run_at`` of the pending tasks of these ops."""
 
     @abc.abstractmethod
     async def _get(self, task_id: str) -> Task | None: ...

@@ -8,7 +8,6 @@ port never speaks SQL.
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
@@ -26,7 +25,7 @@ from tapescope._calls import (
     Finished,
     Writer,
 )
-from tapescope._changes import CancelListener, Changes, Subscription
+from tapescope._changes import Changes
 from tapescope._checks import (
     StoreLimits,
     check_new_task,
@@ -36,11 +35,13 @@ from tapescope._checks import (
     new_task_id,
 )
 from tapescope._clock import Backoff, Clock
+from tapescope._due_verbs import DueVerbs, Turn
 from tapescope._giving_up import GivenUp, Leases, Rescued, RescueResult
 from tapescope._group_commit import GroupCommit
 from tapescope._json import encode
 from tapescope._lease_verbs import LeaseVerbs
 from tapescope._settle import Books, as_running, fail
+from tapescope._watch_verbs import WatchVerbs
 from tapescope.errors import (
     BadEventType,
     BadSetting,
@@ -94,7 +95,7 @@ __all__ = [
 T = TypeVar("T")
 
 
-class TaskStore(LeaseVerbs, StoreUpkeep):
+class TaskStore(LeaseVerbs, DueVerbs, WatchVerbs, StoreUpkeep):
     """Where tasks and their tapes are kept. Use it inside ``async with``, or ``open`` and
     ``aclose``.
 
@@ -128,9 +129,10 @@ class TaskStore(LeaseVerbs, StoreUpkeep):
         )
         self._commits: GroupCommit | None = None
         self._writers: WeakValueDictionary[tuple[str, int, str], Writer] = WeakValueDictionary()
+        self._turns: dict[str, Turn] = {}
+        self._due_calls = 0
         self._watcher: asyncio.Task[None] | None = None
         self._leaving: set[asyncio.Task[None]] = set()
-        """Watchers that were cancelled and still disconnect: the store closes after them."""
         self._pid = os.getpid()
 
     # --- life -------------------------------------------------------------------------------------
@@ -350,22 +352,6 @@ class TaskStore(LeaseVerbs, StoreUpkeep):
             "read_quarantine", lambda: self._read_quarantine(task_id, after, limit)
         )
 
-    # --- being told -------------------------------------------------------------------------------
-
-    def changes(self, task_id: str | None = None) -> Subscription:
-        """Be told of commits, of one task's or of every one, from this moment on (invariant I9)."""
-        self._require_open()
-        return self._changes.subscribe(task_id)
-
-    def enlist(self, owner: str, listener: CancelListener) -> None:
-        """Have ``listener`` told of cancels of ``owner``'s running tasks, perhaps repeatedly."""
-        self._require_open()
-        self._changes.enlist(owner, listener)
-
-    def discharge(self, owner: str) -> None:
-        """Undo ``enlist``."""
-        self._changes.discharge(owner)
-
     # --- shared by the verbs ----------------------------------------------------------------------
 
     def _require_open(self) -> GroupCommit:
@@ -462,26 +448,3 @@ class TaskStore(LeaseVerbs, StoreUpkeep):
         return await self._retrying(
             lambda: self._load(writer.task_id, writer.attempt, writer.owner), since
         )
-
-    def _interest(self, wanted: bool) -> None:
-        """Watch for other processes' commits only while somebody here follows or runs something."""
-        if wanted and self._watcher is None:
-            self._watcher = asyncio.get_running_loop().create_task(
-                self._watch(), name="tapescope-watch", context=contextvars.Context()
-            )
-        elif not wanted and self._watcher is not None:
-            self._watcher.cancel()
-            self._leaving.add(self._watcher)
-            self._watcher.add_done_callback(self._watcher_left)
-            self._watcher = None
-
-    def _watcher_left(self, watcher: asyncio.Task[None]) -> None:
-        self._leaving.discard(watcher)
-        if not watcher.cancelled():
-            watcher.result()  # it never raises; if it did, the loop's handler must hear of it
-
-    async def _tell_owners(self) -> None:
-        """Pass on the cancel requests that other processes have recorded for this one's tasks."""
-        if owners := self._changes.owners:
-            for task_id, owner, request in await self._read_cancels(owners):
-                self._changes.tell_owner(owner, task_id, request)

@@ -6,7 +6,6 @@ import asyncio
 import itertools
 import os
 import signal
-from collections.abc import AsyncGenerator
 
 import pytest
 
@@ -24,15 +23,8 @@ from tests.adapters.postgres_sessions import (
     start_task,
 )
 from tests.polling import until
-from tests.services import Postgres, running_postgres
+from tests.services import running_postgres
 from tests.tcp_proxy import Loss, TcpProxy
-
-
-@pytest.fixture
-async def proxy(postgres_server: Postgres) -> AsyncGenerator[TcpProxy]:
-    """A proxy before the server of the tests."""
-    async with TcpProxy(postgres_server.socket_folder / ".s.PGSQL.5432") as proxy:
-        yield proxy
 
 
 async def test_one_guilty_call_in_a_flush_of_200_fails_alone(postgres_url: str) -> None:

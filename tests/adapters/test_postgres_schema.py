@@ -24,7 +24,7 @@ async def test_fresh_database_is_migrated(postgres_url: str) -> None:
     async with PostgresStore(postgres_url), session(postgres_url) as raw:
         versions = await raw.fetch("SELECT version FROM schema_version ORDER BY version")
 
-    assert [version for (version,) in versions] == [1, 2, 3, 4]
+    assert [version for (version,) in versions] == [1, 2, 3, 4, 5]
 
 
 async def test_second_opening_changes_nothing(postgres_url: str) -> None:
@@ -75,9 +75,9 @@ async def test_missing_schema_is_refused_without_auto_migrate(postgres_url: str)
 async def test_older_schema_is_refused_without_auto_migrate(postgres_url: str) -> None:
     """The error names the version found and the one that is needed."""
     async with PostgresStore(postgres_url), session(postgres_url) as raw:
-        await raw.execute("DELETE FROM schema_version WHERE version = 4")
+        await raw.execute("DELETE FROM schema_version WHERE version = 5")
 
-    with pytest.raises(SchemaTooOld, match="version 3; version 4"):
+    with pytest.raises(SchemaTooOld, match="version 4; version 5"):
         await PostgresStore(postgres_url, auto_migrate=False).open()
 
 
@@ -135,12 +135,14 @@ async def test_durability_is_the_sessions_own(
                 "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO"
                 " seen VALUES (current_setting('synchronous_commit')); RETURN NULL; END $$"
             )
-            await raw.execute("CREATE TRIGGER note AFTER INSERT ON tasks EXECUTE FUNCTION note()")
-        await start_task(store)
+            await raw.execute("CREATE TRIGGER note AFTER INSERT ON events EXECUTE FUNCTION note()")
+        await store.release((await start_task(store)).attempt)
+        claims = await store.claim_due("me", ["x"], 1, 60)
         async with session(postgres_url) as raw:
-            seen = await raw.fetchval("SELECT setting FROM seen")
+            seen = await raw.fetchval("SELECT array_agg(setting) FROM seen")
 
-    assert seen == setting
+    assert len(claims) == 1
+    assert seen == [setting] * 3
 
 
 async def test_fresh_tables_are_read_by_index(postgres_url: str) -> None:

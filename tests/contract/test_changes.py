@@ -155,7 +155,7 @@ async def test_cancel_in_the_same_process_reaches_the_owner_at_once(store: TaskS
     store.discharge(OWNER)
     await store.request_cancel(attempt.task_id)
 
-    assert heard == [attempt.task_id]
+    assert set(heard) == {attempt.task_id}  # a poll of the file may tell it again
 
 
 class _Slow(MemoryStore):

@@ -16,6 +16,7 @@ from tapescope.testing import History, check
 from tests.polling import until
 from tests.stress.actors import Actor
 from tests.stress.benches import Bench
+from tests.stress.claims import CLAIMS, play_claims
 from tests.stress.delays import Delays, pause
 from tests.stress.kinds import KINDS, SHUTDOWN
 
@@ -67,6 +68,10 @@ async def play(bench: Bench, kind: str, runs: int, seed: int, *, patience: float
     while result.runs < runs:
         history = bench.store.history = History()
         history.began_with = bench.store.meter.ledger.read()
+        if kind == CLAIMS:
+            await play_claims(bench.store, min(AT_ONCE, runs - result.runs), delays, patience)
+            await _judge(bench, history, result, of_managers=False)
+            continue
         actors = [Actor(KINDS[kind](delays)) for _ in range(min(AT_ONCE, runs - result.runs))]
         crews = [actors[n::SHUTDOWNS] for n in range(SHUTDOWNS)] if kind == SHUTDOWN else [actors]
         await asyncio.gather(
@@ -141,8 +146,10 @@ async def _follow(bench: Bench, handle: TaskHandle) -> None:
             pass
 
 
-async def _judge(bench: Bench, history: History, result: Result) -> None:
-    spans = bench.exporter.get_finished_spans()
+async def _judge(
+    bench: Bench, history: History, result: Result, *, of_managers: bool = True
+) -> None:
+    spans = bench.exporter.get_finished_spans() if of_managers else None
     bench.exporter.clear()
     dropped = bench.dropped_metric()
     found = await check(history, bench.store, spans=spans, dropped_metric=dropped)

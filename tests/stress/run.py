@@ -21,6 +21,7 @@ if __name__ == "__main__":  # started as a file: the root is not on the path yet
 
 from tests.services import running_postgres
 from tests.stress.benches import open_bench
+from tests.stress.claims import CLAIMS
 from tests.stress.harness import Result, play
 from tests.stress.kinds import KINDS
 
@@ -83,7 +84,9 @@ def main(arguments: list[str] | None = None) -> int:
     """The command line; gives the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--store", choices=[*REAL, "two-transactions", "all"], default="all")
-    parser.add_argument("--kind", choices=[*KINDS], action="append", help="repeat for several")
+    parser.add_argument(
+        "--kind", choices=[*KINDS, CLAIMS], action="append", help="repeat for several"
+    )
     parser.add_argument("--runs", type=int, default=2560, help="of each kind on each store")
     parser.add_argument("--seed", type=int, default=None, help="a random one if not given")
     parser.add_argument("--patience", type=float, default=60.0, help="seconds for a task to end")
@@ -93,7 +96,7 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"seed {seed}, {options.runs} runs of each kind, {os.cpu_count()} CPUs")
     results: list[Result] = []
     for store in stores:
-        kinds = options.kind or [*KINDS]
+        kinds = options.kind or [*KINDS, CLAIMS]
         results += asyncio.run(stress(store, kinds, options.runs, seed, options.patience))
     print()
     print("\n".join(tabulate(results)))

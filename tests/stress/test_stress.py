@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.stress.benches import open_bench
+from tests.stress.claims import CLAIMS
 from tests.stress.harness import play
 from tests.stress.kinds import KINDS
 from tests.stress.run import REAL
@@ -15,7 +16,7 @@ RUNS = 40
 
 
 @pytest.mark.parametrize("store", REAL)
-@pytest.mark.parametrize("kind", [*KINDS])
+@pytest.mark.parametrize("kind", [*KINDS, CLAIMS])
 async def test_no_run_is_bad(store: str, kind: str, request: pytest.FixtureRequest) -> None:
     """Cancels and shutdowns at any moment leave whole tapes, true spans and a balanced ledger."""
     fixtures = {"sqlite": "sqlite_url", "postgresql": "postgres_url"}

@@ -207,16 +207,20 @@ class Lane:
 
 
 class Reader:
-    """A few connections that queries share."""
+    """A few connections that queries share; with ``writes``, calls that change something."""
 
-    def __init__(self, connector: Connector) -> None:
+    def __init__(self, connector: Connector, *, writes: bool = False) -> None:
         self._connector = connector
+        self._writes = writes
         self._turns = asyncio.Semaphore(_READERS)
         self._idle: list[Connection] = []
         self._closed = False
 
     async def fetch(self, sql: str, *arguments: Any) -> list[asyncpg.Record]:
-        """The rows of a query. Raises ``StoreAway``, ``StoreRefused``."""
+        """The rows of a query. Raises ``StoreAway``, ``StoreRefused``.
+
+        With ``writes`` it raises what a flush may end with.
+        """
         return await self.use(
             lambda conn: conn.fetch(sql, *arguments, timeout=self._connector.patience)
         )
@@ -229,7 +233,9 @@ class Reader:
                 done = await work(conn)
             except DRIVER_ERRORS as error:
                 conn.terminate()
-                met = translate(error, sent=False)
+                met = translate(error, sent=self._writes)
+                if self._writes:
+                    raise met from error
                 if isinstance(met, FlushRefused):
                     raise StoreRefused(str(met)) from error
                 raise StoreAway(str(met)) from error
@@ -244,7 +250,7 @@ class Reader:
             conn = self._idle.pop()
             if not conn.is_closed():
                 return conn
-        return await self._connector.connect()
+        return await self._connector.connect(writes=self._writes)
 
     def give(self, conn: Connection) -> None:
         """Keep a sound connection for the next query, if there will be one."""

@@ -22,7 +22,10 @@ _PING: Final = 15.0
 
 
 class Listener:
-    """Publishes what other stores' flushes notify: ``instance|task_id:last_seq,…|c``."""
+    """Publishes what other stores' flushes notify: ``instance|task_id:last_seq,…|cw``.
+
+    ``c`` where a running task is to be cancelled, ``w`` where tasks have come to wait for a claim.
+    """
 
     def __init__(
         self,
@@ -85,6 +88,8 @@ class Listener:
                 task_id, _, last_seq = one.partition(":")
                 if self._changes.follows(task_id):
                     self._changes.publish(Change(task_id, int(last_seq)))
-        if signal:
+        if "w" in signal:
+            self._changes.publish_arrival()
+        if "c" in signal:
             self._cancels = True
             self._stir.set()

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar, Final, Literal
 
 from tapescope._clock import Clock
+from tapescope._due import DueOrder, DueRow
 from tapescope._giving_up import HeldLease, RescuedRow, RescueOrder, RescueResult
 from tapescope._json import decode
 from tapescope.audit import AuditPage
@@ -25,6 +26,7 @@ from tapescope.tasks import CancelRequest, Task, TaskStatus
 from tapescope.upkeep import DueDrop, DueTask, SchemaVersions
 from tapescope_adapters._sql import load
 from tapescope_adapters.postgres._address import parse_url
+from tapescope_adapters.postgres._claims import Claims
 from tapescope_adapters.postgres._connection import (
     DRIVER_ERRORS,
     Connector,
@@ -90,6 +92,7 @@ class PostgresStore(TaskStore):
             for name, text in load("tapescope_adapters.postgres").items()
         }
         self._reader = Reader(self._connector)
+        self._claims = Claims(self._connector, self._sql)
         self._lanes: dict[str, Lane] = {}
         self._doubtful: dict[str, int] = {}
         """By lane the flush whose reply was lost."""
@@ -105,6 +108,7 @@ class PostgresStore(TaskStore):
         # Flush numbers begin anew when a store is opened again, so its lanes need new names.
         self._session = uuid.uuid4().hex
         self._reader = Reader(self._connector)
+        self._claims = Claims(self._connector, self._sql)
         conn = await self._connector.log_in()
         try:
             await migrate(conn, self._connector.address.schema, auto=self._auto_migrate)
@@ -125,6 +129,7 @@ class PostgresStore(TaskStore):
         self._doubtful.clear()
         for name, lane in lanes.items():
             await lane.aclose(self._sql["forget_lane"], name)
+        await self._claims.aclose()
         await self._reader.aclose()
 
     # --- writing ----------------------------------------------------------------------------------
@@ -183,6 +188,14 @@ class PostgresStore(TaskStore):
             RescuedRow(as_task(task), RescueResult(result), last_seq)
             for result, last_seq, task in decode(row["rescued"])
         ]
+
+    async def _claim_due(self, order: DueOrder) -> Sequence[DueRow]:
+        return await self._claims.claim(f"{self.instance}/claims/{self._session}", order)
+
+    async def _next_due(self, ops: Sequence[str]) -> int | None:
+        (row,) = await self._reader.fetch(self._sql["next_due"], list(ops))
+        due: int | None = row["due"]
+        return due
 
     async def _load(self, task_id: str, attempt: int, owner: str) -> AttemptState | None:
         rows = await self._reader.fetch(self._sql["load_attempt"], task_id, attempt)

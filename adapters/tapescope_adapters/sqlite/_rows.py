@@ -20,6 +20,7 @@ __all__ = [
     "list_tasks",
     "load_attempt",
     "read_cancels",
+    "read_claimed",
     "read_quarantine",
     "read_tape",
 ]
@@ -75,6 +76,17 @@ def find_lost(
     """Running tasks whose lease is over at ``now``, or whose owner is in the JSON list."""
     text = sql["find_lost"].replace("/*task*/", _TASK)
     return [_task(row) for row in conn.execute(text, (now, dead_owners, limit)).fetchall()]
+
+
+def read_claimed(conn: sqlite3.Connection, sql: Queries, keys: str) -> list[tuple[Task, int]]:
+    """The tasks of these keys, a JSON list, and the ends of their tapes."""
+    exact = _TASK.replace("timeout_s", "printf('%!.17g', timeout_s)")  # JSON has 15 digits here
+    text = sql["read_claimed"].replace("/*task*/", exact)
+    found: list[tuple[Task, int]] = []
+    for last_seq, *row in decode(conn.execute(text, {"keys": keys}).fetchone()[0]):
+        row[12] = None if row[12] is None else float(row[12])
+        found.append((_task(row), last_seq))
+    return found
 
 
 def list_tasks(

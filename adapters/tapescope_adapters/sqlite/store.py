@@ -12,8 +12,8 @@ from urllib.parse import unquote, urlsplit
 
 from tapescope._changes import LOOK_AGAIN, Change
 from tapescope._clock import Backoff, Clock
+from tapescope._due import DueOrder, DueRow
 from tapescope._giving_up import HeldLease, RescuedRow, RescueOrder
-from tapescope._json import encode
 from tapescope.audit import AuditPage
 from tapescope.errors import BadSetting, BadStoreUrl, StoreConfigError, StoreRefused
 from tapescope.flush import AttemptState, Flush, FlushAnswer, FlushRefused, StoreAway
@@ -21,10 +21,11 @@ from tapescope.store import StoreLimits, TaskStore
 from tapescope.tape import QuarantinePage, TapePage
 from tapescope.tasks import CancelRequest, Task, TaskStatus
 from tapescope.upkeep import DueDrop, DueTask, SchemaVersions
-from tapescope_adapters._sql import Queries, load
-from tapescope_adapters.sqlite import _leases, _rows, _upkeep
+from tapescope_adapters._sql import load
+from tapescope_adapters.sqlite import _due, _leases, _rows, _upkeep
 from tapescope_adapters.sqlite._connection import Connection, check_folder, connect, translate
 from tapescope_adapters.sqlite._flush import Writing
+from tapescope_adapters.sqlite._look import NOTHING_SEEN, Look
 from tapescope_adapters.sqlite._schema import migrate, read_versions
 from tapescope_telemetry import Telemetry
 
@@ -184,6 +185,17 @@ class SqliteStore(TaskStore):
             lambda conn: _leases.rescue(conn, self._sql, order, self.clock.now())
         )
 
+    async def _claim_due(self, order: DueOrder) -> Sequence[DueRow]:
+        assert self._writer_conn is not None
+        claimed = await self._writer_conn.run(
+            lambda conn: _due.claim_due(conn, self._sql, order, self.clock.now())
+        )
+        self._wrote(len(claimed), 0)
+        return claimed
+
+    async def _next_due(self, ops: Sequence[str]) -> int | None:
+        return await self._reading(lambda conn: _due.next_due(conn, self._sql, ops))
+
     async def _load(self, task_id: str, attempt: int, owner: str) -> AttemptState | None:
         return await self._reading(
             lambda conn: _rows.load_attempt(conn, self._sql, task_id, attempt)
@@ -282,46 +294,31 @@ class SqliteStore(TaskStore):
         if not self.outlives_process:
             return  # one connection in one process: nobody else can write
         backoff = Backoff()
-        version = last_n = -1
+        seen = NOTHING_SEEN
         while True:
-            every = self._changes.follows_all
-            look = _Look(self._sql, version, last_n, None if every else self._changes.followed)
+            changes = self._changes
+            look = Look(
+                self._sql,
+                seen,
+                None if changes.follows_all else changes.followed,
+                arrivals=changes.awaits_arrivals,
+            )
             try:
-                seen, news, last_n = await self._reading(look)
+                now_seen = await self._reading(look)
             except StoreAway:
-                version = -1  # whatever was missed: look again
+                seen = NOTHING_SEEN  # whatever was missed: look again
                 await backoff.wait(1.0)
                 continue
-            if version == -1:
-                self._changes.publish(LOOK_AGAIN)
-            if seen != version:
-                for task_id, last_seq in news:
-                    self._changes.publish(Change(task_id, last_seq))
+            if seen is NOTHING_SEEN:
+                changes.publish(LOOK_AGAIN)
+            if now_seen.version != seen.version:
+                for task_id, last_seq in now_seen.news:
+                    changes.publish(Change(task_id, last_seq))
+                if now_seen.arrived:
+                    changes.publish_arrival()
                 await self._tell_owners()
-            version, backoff = seen, Backoff()
+            seen, backoff = now_seen, Backoff()
             await asyncio.sleep(_POLL)
-
-
-class _Look:
-    """A look at what was committed since the last one, in the reader's thread."""
-
-    def __init__(
-        self, sql: Queries, version: int, last_n: int, followed: Sequence[str] | None
-    ) -> None:
-        self._sql, self._version, self._last_n, self._followed = sql, version, last_n, followed
-
-    def __call__(self, conn: sqlite3.Connection) -> tuple[int, list[tuple[str, int]], int]:
-        seen: int = conn.execute("PRAGMA data_version").fetchone()[0]
-        if seen == self._version:
-            return seen, [], self._last_n
-        if self._followed is not None:
-            ends = conn.execute(self._sql["read_ends"], (encode(self._followed, "followed"),))
-            return seen, [(task_id, last_seq or 0) for task_id, last_seq in ends], -1
-        if self._last_n < 0:
-            return seen, [], conn.execute(self._sql["last_n"]).fetchone()[0]
-        news = conn.execute(self._sql["read_news"], (self._last_n,)).fetchall()
-        last_n = max([self._last_n, *(n for _, _, n in news)])
-        return seen, [(task_id, last_seq) for task_id, last_seq, _ in news], last_n
 
 
 def _path(url: str) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from tapescope._calls import Appended, Finished
+from tapescope._due import DueOrder, DueRow
 from tapescope._giving_up import GivenUp, Rescued
 from tapescope._json import encode
 from tapescope.errors import EventFateUnknown, NotJson
@@ -143,6 +144,14 @@ class Recording(TaskStore):
         )
         call.offers = ((TASK_STARTED, ""),)
         return await self.history.noted(call, super().claim_if_pending(task, owner, lease))
+
+    def _settle_due(self, order: DueOrder, row: DueRow) -> Claim:
+        # Here, and not where ``claim_due`` returns: some of what it claims may be given back.
+        claim = super()._settle_due(order, row)
+        call = self.history.begin("claim", claim.attempt.task_id, claim.attempt)
+        call.offers = ((TASK_STARTED, ""),)
+        self.history.answered(call, claim)
+        return claim
 
     async def append(self, attempt: Attempt, events: Sequence[NewEvent]) -> Appended:
         """``TaskStore.append``, noted."""

@@ -132,6 +132,10 @@ def _judge_answers(case: Case) -> None:
             _starts(event, call.attempt) for event in case.tape
         ):
             case.broken("I6", f"attempt {call.attempt} was claimed and has no task_started")
+    claims = Counter(call.attempt for call in case.calls if isinstance(call.answer, Claim))
+    for attempt, times in claims.items():
+        if times > 1:
+            case.broken("I5", f"attempt {attempt} was given to {times} claims")
     twice = [seq for seq, times in taken.items() if times > 1]
     if twice:
         case.broken("I3", f"seq {_shortened(sorted(twice))} was given to two calls")

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from itertools import islice
-from typing import ClassVar, Final
+from typing import ClassVar
 
 from tapescope._changes import LOOK_AGAIN
 from tapescope._checks import StoreLimits
 from tapescope._clock import Clock
+from tapescope._due import DueOrder, DueRow
 from tapescope._giving_up import (
     FIRST_FOREIGN_OFFER,
     HeldLease,
@@ -44,7 +45,6 @@ from tapescope.store import TaskStore
 from tapescope.tape import (
     ATTEMPT_FAILED,
     FINAL,
-    TASK_STARTED,
     DropReason,
     Event,
     QuarantinePage,
@@ -57,9 +57,6 @@ from tapescope.upkeep import DueDrop, DueTask, SchemaVersions
 from tapescope_telemetry import Telemetry
 
 __all__ = ["MemoryStore"]
-
-_START_OFFER: Final = 1
-"""A ``task_started`` is the first offer of its attempt."""
 
 
 class MemoryStore(TaskStore):
@@ -148,20 +145,8 @@ class MemoryStore(TaskStore):
         if (task.status, task.attempt) != (TaskStatus.PENDING, row.attempt) or task.run_at > now:
             return None
         record.remember(undo)
-        attempt, seq = task.attempt + 1, record.last_seq + 1
-        record.task = replace(
-            task,
-            status=TaskStatus.RUNNING,
-            attempt=attempt,
-            owner=row.owner,
-            claimed_at=now,
-            lease_expires_at=now + row.lease,
-        )
-        started = EventRow(
-            row.key, seq, attempt, _START_OFFER, TASK_STARTED, row.ts, row.body, row.owner
-        )
-        record.put(started, now)
-        return ClaimAnswer(attempt, now, now + row.lease, seq)
+        seq = record.make_running(row.owner, row.lease, now, row.ts, row.body)
+        return ClaimAnswer(task.attempt + 1, now, now + row.lease, seq)
 
     def _put_rows(self, flush: Flush, answer: FlushAnswer, undo: ExitStack) -> list[RefusedRow]:
         """The rows whose attempt owns the task when the flush begins; the others are dropped."""
@@ -234,6 +219,28 @@ class MemoryStore(TaskStore):
 
     def _close_pending(self, record: Record, row: CancelRow, now: int) -> None:
         record.put(_by_another(record, FINAL, row.ts, row.body), now)
+
+    # --- what a worker asks -----------------------------------------------------------------------
+
+    async def _claim_due(self, order: DueOrder) -> Sequence[DueRow]:
+        now = self.clock.now()
+        due = [record for record in self._pending_of(order.ops) if record.task.run_at <= now]
+        due.sort(key=lambda record: (record.task.run_at, record.task.key))
+        claimed: list[DueRow] = []
+        for record in due[: order.limit]:
+            attempt = record.task.attempt + 1
+            body = order.body(attempt)
+            seq = record.make_running(order.owner, order.lease, now, order.ts, body)
+            claimed.append(DueRow(record.task, attempt, seq))
+        return claimed
+
+    async def _next_due(self, ops: Sequence[str]) -> int | None:
+        return min((record.task.run_at for record in self._pending_of(ops)), default=None)
+
+    def _pending_of(self, ops: Sequence[str]) -> Iterator[Record]:
+        for record in self._records.values():
+            if record.task.status is TaskStatus.PENDING and record.task.op in ops:
+                yield record
 
     # --- leases -----------------------------------------------------------------------------------
 

@@ -6,14 +6,18 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from tapescope._checks import StoreLimits
 from tapescope._json import decode
 from tapescope.flush import EventRow, FlushRefused
-from tapescope.tape import FINAL, DroppedEvent, DropReason, Outcome, QuarantinePage
+from tapescope.tape import FINAL, TASK_STARTED, DroppedEvent, DropReason, Outcome, QuarantinePage
 from tapescope.tasks import Task, TaskStatus
 
 __all__ = ["Quarantine", "Record"]
+
+_START_OFFER: Final = 1
+"""A ``task_started`` is the first offer of its attempt."""
 
 
 @dataclass(slots=True)
@@ -59,6 +63,21 @@ class Record:
         status = TaskStatus(str(final["outcome"]))
         code = final["error"]["code"] if status is TaskStatus.FAILED else None
         self.task = replace(self.task, status=status, finished_at=now, error_code=code)
+
+    def make_running(self, owner: str, lease: int, now: int, ts: int, body: str) -> int:
+        """Claim the pending task; gives the ``seq`` of the ``task_started``."""
+        attempt, seq = self.task.attempt + 1, self.last_seq + 1
+        self.task = replace(
+            self.task,
+            status=TaskStatus.RUNNING,
+            attempt=attempt,
+            owner=owner,
+            claimed_at=now,
+            lease_expires_at=now + lease,
+        )
+        started = (self.task.key, seq, attempt, _START_OFFER, TASK_STARTED, ts, body, owner)
+        self.put(EventRow._make(started), now)
+        return seq
 
     def make_pending(self, run_at: int, spends: int) -> None:
         """The attempt gave the task up, or was taken from it."""

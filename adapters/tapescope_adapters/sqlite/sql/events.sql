@@ -79,10 +79,12 @@ SELECT t.task_id, (SELECT max(e.seq) FROM events e WHERE e.task = t.id)
 -- The end of one tape.
 SELECT max(seq) FROM events WHERE task = ?;
 
--- name: last_n
-SELECT coalesce(max(n), 0) FROM events;
+-- name: read_arrivals
+-- The newest event and the newest task, and whether an attempt gave its task up since event n.
+SELECT coalesce((SELECT max(n) FROM events), 0), coalesce((SELECT max(id) FROM tasks), 0),
+       EXISTS (SELECT 1 FROM events WHERE n > ? AND type = 'attempt_failed');
 
 -- name: read_news
--- Every tape that grew since event n.
-SELECT t.task_id, max(e.seq), max(e.n) FROM events e JOIN tasks t ON t.id = e.task
- WHERE e.n > ? GROUP BY t.task_id;
+-- Every tape that grew since one event, up to another.
+SELECT t.task_id, max(e.seq) FROM events e JOIN tasks t ON t.id = e.task
+ WHERE e.n > ? AND e.n <= ? GROUP BY t.task_id;

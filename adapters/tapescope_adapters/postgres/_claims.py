@@ -1,0 +1,58 @@
+"""Claims of due tasks: calls on connections of their own, which no append holds up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from tapescope._due import DueOrder, DueRow
+from tapescope._json import decode
+from tapescope.flush import FateUnknown, FlushBlocked, FlushRefused, StoreAway
+from tapescope_adapters._sql import Queries
+from tapescope_adapters.postgres._connection import Connector, Reader
+from tapescope_adapters.postgres._rows import as_task
+
+__all__ = ["Claims"]
+
+
+class Claims:
+    """Each owner's calls are numbered in a lane of its own, as flushes are in theirs.
+
+    A call that is sent again under its number, because its reply was lost, is answered with what
+    the first try claimed (docs/decisions/0001, 0008).
+    """
+
+    def __init__(self, connector: Connector, sql: Queries) -> None:
+        self._calls = Reader(connector, writes=True)
+        self._sql = sql
+        self._lanes: set[str] = set()
+
+    async def claim(self, session: str, order: DueOrder) -> Sequence[DueRow]:
+        """What the order's call claims, or has claimed before. Raises as ``_write`` does."""
+        lane = f"{session}/{order.owner}"
+        self._lanes.add(lane)
+        instance, _, _ = session.partition("/")
+        ((text,),) = await self._calls.fetch(
+            self._sql["claim_due"],
+            lane,
+            order.number,
+            instance,
+            order.owner,
+            order.ops,
+            order.limit,
+            order.lease,
+            order.ts,
+            *order.started,
+            order.again,
+        )
+        rows: list[Any] = [] if text is None else decode(text)
+        return [DueRow(as_task(task), attempt, seq) for attempt, seq, task in rows]
+
+    async def aclose(self) -> None:
+        """Delete the lanes and take leave of the server."""
+        if self._lanes:
+            # Rows that are left go when a store is opened a day later.
+            with suppress(StoreAway, FateUnknown, FlushBlocked, FlushRefused):
+                await self._calls.fetch(self._sql["forget_lanes"], list(self._lanes))
+        await self._calls.aclose()

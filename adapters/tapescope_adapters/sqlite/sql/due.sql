@@ -1,0 +1,40 @@
+-- name: find_due
+-- Pending tasks of these ops, the longest due first: of each op no more are read than are asked for.
+-- INDEXED BY: without statistics the planner may walk all that is pending, and sort it. One row of
+-- JSON, for each row of a result is a step that must win the interpreter's lock.
+-- Differs from the Postgres version in that it names no lock, and so need not take op after op.
+SELECT json_group_array(id)
+  FROM (SELECT t.id
+          FROM json_each(:ops) AS o
+         CROSS JOIN tasks t
+         WHERE t.id IN (SELECT d.id FROM tasks d INDEXED BY tasks_due_op
+                         WHERE d.status = 'pending' AND d.op = o.value AND d.run_at <= :now
+                         ORDER BY d.run_at, d.id LIMIT :limit)
+         ORDER BY t.run_at, t.id LIMIT :limit);
+
+-- name: claim_due
+UPDATE tasks
+   SET status = 'running', attempt = attempt + 1, owner = :owner, claimed_at = :now,
+       lease_expires_at = :now + :lease
+ WHERE id IN (SELECT value FROM json_each(:keys)) AND status = 'pending';
+
+-- name: start_due
+-- The task_started of each, at the end of its tape.
+INSERT INTO events (task, seq, attempt, offer, type, ts, body)
+SELECT t.id, coalesce((SELECT max(e.seq) FROM events e WHERE e.task = t.id), 0) + 1,
+       t.attempt, 1, 'task_started', :ts, :before || t.attempt || :behind
+  FROM json_each(:keys) AS k
+ CROSS JOIN tasks t
+ WHERE t.id = k.value;
+
+-- name: read_claimed
+-- What was claimed, in the order in which it was due.
+-- Differs from the Postgres version in that it is a query of its own.
+SELECT json_group_array(json_array((SELECT max(e.seq) FROM events e WHERE e.task = id), /*task*/))
+  FROM (SELECT t.* FROM json_each(:keys) AS k CROSS JOIN tasks t WHERE t.id = k.value ORDER BY k.key);
+
+-- name: next_due
+-- When the next pending task of these ops is due.
+SELECT min((SELECT d.run_at FROM tasks d INDEXED BY tasks_due_op
+             WHERE d.status = 'pending' AND d.op = o.value ORDER BY d.run_at LIMIT 1))
+  FROM json_each(?) AS o;
