@@ -42,6 +42,8 @@ class Subscription:
 
     def __init__(self, changes: Changes, task_id: str | None) -> None:
         self.task_id = task_id
+        self.told_seq = 0
+        """The highest end of a tape that a change told of, taken or not."""
         self._changes = changes
         self._waiting: deque[Change] = deque()
         self._wake: asyncio.Future[None] | None = None
@@ -79,6 +81,8 @@ class Subscription:
 
     def offer(self, change: Change) -> None:
         """Queue a change; called by the store."""
+        end = change.events[-1].seq if change.events else change.last_seq
+        self.told_seq = max(self.told_seq, end)
         if len(self._waiting) >= _BACKLOG:
             self._waiting.clear()
             change = LOOK_AGAIN
