@@ -18,11 +18,14 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
-from bench import rates
+from bench import rates, telemetry
 from bench.drivers import drop_guards, measure
+from bench.telemetry import VARIANTS, Cost
 from tests.services import Postgres, running_postgres
 
-PARTS: Final = ["events", "guards", "latency", "tasks", "memory"]
+PARTS: Final = ["events", "guards", "latency", "tasks", "memory", "telemetry"]
+EVENTS: Final = 10
+"""Events of a task where the price of telemetry is asked for."""
 
 
 def _median(rounds: int, measured: Callable[[], float]) -> float:
@@ -115,6 +118,39 @@ class Bench:
         self._console.print(table)
         held = asyncio.run(rates.memory_pending(self._url(store), 5_000))
         self._console.print(f"a pending task, {store}: {held:.1f} KiB")
+
+    def telemetry(self, store: str) -> None:
+        """What telemetry costs, a task and an event: whole-process CPU, the variants in turn."""
+        tasks = max(200, int(10_000 * self._scale))
+        bare: dict[str, list[Cost]] = {name: [] for name in VARIANTS}
+        full: dict[str, list[Cost]] = {name: [] for name in VARIANTS}
+        for _ in range(self._rounds):
+            for name in VARIANTS:
+                bare[name].append(telemetry.measure(name, self._url(store), tasks, 0))
+                full[name].append(telemetry.measure(name, self._url(store), tasks, EVENTS))
+        table = Table(
+            *("telemetry", "rate / off", "CPU / off", "CPU, µs a task more", "µs an event more"),
+            title=f"telemetry, {store}, {tasks:,} tasks × {EVENTS} events",
+        )
+        off = next(iter(VARIANTS))
+        for name in VARIANTS:
+            pairs = list(zip(full[name], full[off], strict=True))
+            a_task = [
+                (one.cpu - other.cpu) / tasks
+                for one, other in zip(bare[name], bare[off], strict=True)
+            ]
+            an_event = [
+                ((one.cpu - other.cpu) / tasks - task) / EVENTS
+                for (one, other), task in zip(pairs, a_task, strict=True)
+            ]
+            table.add_row(
+                name,
+                f"{statistics.median(other.wall / one.wall for one, other in pairs):.2f}",
+                f"{statistics.median(one.cpu / other.cpu for one, other in pairs):.2f}",
+                f"{statistics.median(a_task) * 1e6:.0f}",
+                f"{statistics.median(an_event) * 1e6:.1f}",
+            )
+        self._console.print(table)
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from typing import Final as Constant
 
 from tapescope._giving_up import WORKER_LOST, RescueResult
 from tapescope._owner import find_dead
+from tapescope._pulse import Beat
 from tapescope.errors import TapescopeError
 
 if TYPE_CHECKING:
@@ -67,6 +68,8 @@ class Heartbeat:
         self._holder = holder
         self._every = every
         self._beating: asyncio.Task[None] | None = None
+        self.last: Beat | None = None
+        """The beat that ended last; any thread may read it."""
 
     def start(self) -> None:
         """Begin to beat; a second call does nothing."""
@@ -85,11 +88,14 @@ class Heartbeat:
 
     async def beat(self) -> None:
         """Extend what runs here, then rescue what is lost. Raises nothing of the store's."""
+        failure: str | None = None
         try:
             await self._extend()
             await self._rescue()
         except TapescopeError as error:
+            failure = str(error)
             _log.warning("A heartbeat of %s failed: %s", self._holder.owner, error)
+        self.last = Beat(self._holder.store.clock.monotonic(), failure)
 
     async def _go_on(self) -> None:
         loop = asyncio.get_running_loop()

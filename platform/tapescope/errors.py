@@ -28,6 +28,7 @@ __all__ = [
     "BadStoreUrl",
     "BlockingCallOnLoop",
     "CancelRequested",
+    "CannotListen",
     "CommandFailed",
     "EventDropped",
     "EventFateUnknown",
@@ -368,8 +369,7 @@ class StoreClosed(TapescopeError):
         super().__init__("The store is not open. Use it inside 'async with', or call open() first.")
 
 
-# --- the manager
-# -----------------------------------------------------------------------------------
+# --- the manager ----------------------------------------------------------------------------------
 
 
 class ManagerClosed(TapescopeError):
@@ -378,6 +378,17 @@ class ManagerClosed(TapescopeError):
     def __init__(self) -> None:
         super().__init__(
             "The manager is shutting down or not open. Submit inside its 'async with'."
+        )
+
+
+class CannotListen(TapescopeError):
+    """An address that the health listener cannot have."""
+
+    def __init__(self, host: str, port: int, why: str, *, option: str = "port") -> None:
+        self.host, self.port, self.why, self.option = host, port, why, option
+        super().__init__(
+            f"Metrics and health cannot be served on {host} port {port}: {why}. "
+            f"Choose another {option}; 0 takes a free one."
         )
 
 

@@ -17,6 +17,7 @@ from tapescope._checks import new_task_id
 from tapescope._heartbeat import Heartbeat
 from tapescope._owner import name_owner
 from tapescope._pool import RunPool
+from tapescope._pulse import Check, check_pulse
 from tapescope._runner import Runner, resolve_runner
 from tapescope._stores import find_store
 from tapescope.audit import AUDIT_GRACE, AuditReport, audit_store
@@ -112,6 +113,7 @@ class TaskManager:
         self.owner = name_owner()
         """This manager in this process, as the rows of its running tasks name it; never reused."""
         self._max_running = max_running
+        self._lease = lease
         self._drain = drain
         self._pool = RunPool(
             self.store,
@@ -274,6 +276,19 @@ class TaskManager:
         """Check every tape of the store; see ``tapescope.audit.audit_store``."""
         self._check_process()
         return await audit_store(self.store, grace=grace, rows_per_second=rows_per_second)
+
+    def check_health(self) -> tuple[Check, ...]:
+        """Whether it can do its work, as far as it remembers: asks nobody, any thread may call.
+
+        Made for ``tapescope.health.serve_health``. It is ready when all of these are ``ok``.
+        """
+        return check_pulse(
+            self._heartbeat.last,
+            opened=self._opened,
+            closing=self._closed,
+            now=self.store.clock.monotonic(),
+            lease=self._lease,
+        )
 
     # --- the steps of the above -------------------------------------------------------------------
 

@@ -32,8 +32,10 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.metrics import Meter
 
-__all__ = ["StoreInstruments", "StoreMeter"]
+__all__ = ["DROP_REASONS", "StoreInstruments", "StoreMeter"]
 
+DROP_REASONS: Final = ("unknown_task", "stale_attempt", "duplicate_final", "after_terminal")
+"""Why an event is too late, in the order in which it is looked at."""
 DROP_ZEROS: Final = 1400
 """Most drop series that are made before a drop needs them.
 

@@ -22,6 +22,24 @@ StoreOption = Annotated[
         show_default=False,
     ),
 ]
+MetricsPortOption = Annotated[
+    int | None,
+    typer.Option(
+        "--metrics-port",
+        metavar="PORT",
+        help="Serve /metrics, /livez and /readyz on this port meanwhile; 0 takes a free one.",
+        show_default=False,
+    ),
+]
+MetricsHostOption = Annotated[
+    str,
+    typer.Option(
+        "--metrics-host",
+        metavar="ADDRESS",
+        help="Where to serve them. Nobody is asked for a password: name another only where that "
+        "is well.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 TaskArgument = Annotated[
     str, typer.Argument(metavar="TASK_ID", help="A task id, or the beginning of only one.")
@@ -81,6 +99,8 @@ def run(
             "--grace", metavar="SECONDS", help="From SIGTERM to SIGKILL when it is ended."
         ),
     ] = 5.0,
+    metrics_port: MetricsPortOption = None,
+    metrics_host: MetricsHostOption = "127.0.0.1",
     store: StoreOption = None,
 ) -> int:
     """Run a command as a task: its output passes through, and each line goes on the tape.
@@ -91,7 +111,15 @@ def run(
     """
     from tapescope.cli.running import run_command
 
-    return run_command(command, op=op, timeout=timeout, grace=grace, store=store or context.obj)
+    return run_command(
+        command,
+        op=op,
+        timeout=timeout,
+        grace=grace,
+        store=store or context.obj,
+        metrics_host=metrics_host,
+        metrics_port=metrics_port,
+    )
 
 
 @app.command("list")
