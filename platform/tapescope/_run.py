@@ -482,5 +482,11 @@ class Run:
     def _log(self, level: int, text: str, about: object) -> None:
         if _log.isEnabledFor(level):
             span = self._span
-            trace = {"trace_id": span and span.trace_id, "span_id": span and span.span_id}
-            _log.log(level, text, self.task.task_id, self.task.op, about, extra=trace)
+            task_id, op = self.task.task_id, self.task.op
+            told = {
+                "trace_id": span and span.trace_id,
+                "span_id": span and span.span_id,
+                "task_id": task_id,
+                "op": op,
+            }
+            _log.log(level, text, task_id, op, about, extra=told, stacklevel=2)
