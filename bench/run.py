@@ -18,11 +18,11 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
-from bench import rates
+from bench import collectors, rates
 from bench.drivers import drop_guards, measure
 from tests.services import Postgres, running_postgres
 
-PARTS: Final = ["events", "guards", "latency", "tasks", "memory"]
+PARTS: Final = ["events", "guards", "latency", "tasks", "memory", "collectors"]
 
 
 def _median(rounds: int, measured: Callable[[], float]) -> float:
@@ -115,6 +115,27 @@ class Bench:
         self._console.print(table)
         held = asyncio.run(rates.memory_pending(self._url(store), 5_000))
         self._console.print(f"a pending task, {store}: {held:.1f} KiB")
+
+    def collectors(self, store: str) -> None:
+        """The same work with a collector that takes all, and with bad ones, in turn."""
+        tasks = max(200, int(5_000 * self._scale))
+        table = Table(
+            *("protocol", "collector", "rate / takes all", "shutdown, s", "lost"),
+            title=f"collectors, {store}, {tasks:,} tasks × 10 events",
+        )
+        for protocol in ("grpc", "http/protobuf"):
+            went = [
+                {
+                    kind: collectors.measure(kind, protocol, self._url(store), tasks)
+                    for kind in collectors.COLLECTORS
+                }
+                for _ in range(self._rounds)
+            ]
+            for kind in collectors.COLLECTORS:
+                ratio = statistics.median(one["takes all"].work / one[kind].work for one in went)
+                ended = max(one[kind].shutdown for one in went)
+                table.add_row(protocol, kind, f"{ratio:.2f}", f"{ended:.2f}", went[-1][kind].lost)
+        self._console.print(table)
 
 
 def main() -> None:

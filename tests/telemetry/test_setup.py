@@ -271,3 +271,37 @@ def test_undelivered_reads_as_a_sentence() -> None:
     assert str(Undelivered()) == "nothing"
     assert str(Undelivered(spans=1)) == "1 span"
     assert str(Undelivered(2, 1_000, 1)) == "2 spans, 1,000 metric points and 1 log record"
+
+
+def test_global_providers_are_set_when_asked_for() -> None:
+    """``as_global`` sets the process's providers and the shared telemetry; a second try is refused.
+
+    In a process of its own: they cannot be taken back.
+    """
+    script = (
+        "from opentelemetry import trace, metrics, _logs\n"
+        "from tapescope_telemetry import ProvidersTaken, Telemetry, setup\n"
+        "early = Telemetry(); early.tasks.active('work', 'running', 1)\n"
+        "made = setup(as_global=True)\n"
+        "print(trace.get_tracer_provider() is made.tracer_provider)\n"
+        "print(metrics.get_meter_provider() is made.meter_provider)\n"
+        "print(_logs.get_logger_provider() is made.logger_provider)\n"
+        "print(Telemetry.shared() is made.telemetry, made.telemetry.tasks is early.tasks)\n"
+        "try: setup(as_global=True)\n"
+        "except ProvidersTaken as error: print('refused')\n"
+    )
+    with bad_collector("refusing", "http/protobuf") as endpoint:
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            env=os.environ
+            | {
+                "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
+                "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+            },
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+
+    assert done.stdout.split() == ["True"] * 5 + ["refused"]
