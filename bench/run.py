@@ -18,12 +18,12 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
-from bench import rates, telemetry
+from bench import collectors, rates, telemetry
 from bench.drivers import drop_guards, measure
 from bench.telemetry import VARIANTS, Cost
 from tests.services import Postgres, running_postgres
 
-PARTS: Final = ["events", "guards", "latency", "tasks", "memory", "telemetry"]
+PARTS: Final = ["events", "guards", "latency", "tasks", "memory", "telemetry", "collectors"]
 EVENTS: Final = 10
 """Events of a task where the price of telemetry is asked for."""
 
@@ -150,6 +150,27 @@ class Bench:
                 f"{statistics.median(a_task) * 1e6:.0f}",
                 f"{statistics.median(an_event) * 1e6:.1f}",
             )
+        self._console.print(table)
+
+    def collectors(self, store: str) -> None:
+        """The same work with a collector that takes all, and with bad ones, in turn."""
+        tasks = max(200, int(5_000 * self._scale))
+        table = Table(
+            *("protocol", "collector", "rate / takes all", "shutdown, s", "lost"),
+            title=f"collectors, {store}, {tasks:,} tasks × 10 events",
+        )
+        for protocol in ("grpc", "http/protobuf"):
+            went = [
+                {
+                    kind: collectors.measure(kind, protocol, self._url(store), tasks)
+                    for kind in collectors.COLLECTORS
+                }
+                for _ in range(self._rounds)
+            ]
+            for kind in collectors.COLLECTORS:
+                ratio = statistics.median(one["takes all"].work / one[kind].work for one in went)
+                ended = max(one[kind].shutdown for one in went)
+                table.add_row(protocol, kind, f"{ratio:.2f}", f"{ended:.2f}", went[-1][kind].lost)
         self._console.print(table)
 
 

@@ -28,11 +28,11 @@ NOT_AT_IMPORT = (
 )
 
 MAY_CONFIGURE_THE_SDK = frozenset(
-    {
-        "telemetry/tapescope_telemetry/prometheus/exemplars.py",
-        "telemetry/tapescope_telemetry/prometheus/families.py",
-        "telemetry/tapescope_telemetry/prometheus/reader.py",
-    }
+    f"telemetry/tapescope_telemetry/{name}.py"
+    for name in (
+        *("delivery", "exporters", "identity", "lifetime", "providers"),
+        *("prometheus/exemplars", "prometheus/families", "prometheus/reader"),
+    )
 )
 """Modules that may import the OpenTelemetry SDK: a library uses the API, its user imports these."""
 

@@ -138,6 +138,8 @@ class Run:
     def cancelled_before_start(self, request: CancelRequest) -> None:
         """The store ended the pending task as cancelled: there is nothing to run."""
         if self.phase is Phase.WAITING:
+            text = "Task %s (%s) was cancelled before it started: %s"
+            self._log(logging.INFO, text, request.reason.value)
             self._end(Final.cancelled(request))
 
     def give_up_waiting(self, error: Exception | None) -> None:
@@ -185,7 +187,7 @@ class Run:
         )
         contexts.attach(span.context)  # never detached: the context is this run's alone
         host.store.trace(attempt, span.trace_id, span.context)
-        self._tape = RunTape(host.store, attempt, task.op, span, host.coalesce_progress)
+        self._tape = RunTape(host.store, attempt, span, host.coalesce_progress)
         if task.claimed_at is not None:
             waited = (task.claimed_at - task.run_at) / 1e6
             host.telemetry.tasks.queue_wait(task.op, waited, span.context)
@@ -482,5 +484,11 @@ class Run:
     def _log(self, level: int, text: str, about: object) -> None:
         if _log.isEnabledFor(level):
             span = self._span
-            trace = {"trace_id": span and span.trace_id, "span_id": span and span.span_id}
-            _log.log(level, text, self.task.task_id, self.task.op, about, extra=trace)
+            task_id, op = self.task.task_id, self.task.op
+            told = {
+                "trace_id": span and span.trace_id,
+                "span_id": span and span.span_id,
+                "task_id": task_id,
+                "op": op,
+            }
+            _log.log(level, text, task_id, op, about, extra=told, stacklevel=2)

@@ -20,6 +20,7 @@ from tapescope._calls import (
     Writer,
 )
 from tapescope._changes import Change, Changes
+from tapescope._drop_log import DropLog
 from tapescope._giving_up import GivenUp
 from tapescope._json import decode
 from tapescope.errors import IdempotencyConflict
@@ -59,6 +60,7 @@ class Books:
     meter: StoreMeter
     tasks: TaskMeter
     changes: Changes
+    drops: DropLog = field(default_factory=DropLog)
 
 
 class Span(NamedTuple):
@@ -270,6 +272,7 @@ def _settle_refused(books: Books, span: Span, met: RefusedRow) -> None:
             outcome = None
         for type_, _, _ in call.events:
             books.meter.dropped(met.reason.value, type_, met.op, outcome, context=writer.context)
+        books.drops.note(writer, met.op, met.reason, len(call.events))
     if isinstance(call, FinishCall):
         call.answer(Finished(met.reason is None, met.reason, met.outcome, met.last_seq))
     elif isinstance(call, GiveUpCall):

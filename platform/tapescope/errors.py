@@ -14,6 +14,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from tapescope_telemetry.errors import TapescopeError
+
 if TYPE_CHECKING:
     from tapescope.tape import DropReason
     from tapescope.tasks import CancelReason, ErrorInfo
@@ -55,10 +57,6 @@ __all__ = [
     "UnknownTask",
     "UsedAfterFork",
 ]
-
-
-class TapescopeError(Exception):
-    """The root of every error of this library."""
 
 
 # --- what a caller hands in ---------------------------------------------------------------------

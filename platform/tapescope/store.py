@@ -160,6 +160,7 @@ class TaskStore(LeaseVerbs, StoreUpkeep):
         try:
             await commits.aclose()
         finally:
+            self._books.drops.summarise()
             self._changes.close()
             self._interest(False)
             if self._leaving:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from tapescope.cli.settings import LogFormat, LogLevel
 from tapescope.tape import Outcome
 from tapescope.tasks import TaskStatus
 
@@ -65,6 +66,23 @@ def _print_version(wanted: bool) -> None:
 def tapescope(
     context: typer.Context,
     store: StoreOption = None,
+    log_format: Annotated[
+        LogFormat | None,
+        typer.Option(
+            "--log-format",
+            help="Write a log on stderr, each line with its trace. Default: TAPESCOPE_LOG_FORMAT, "
+            "else no log.",
+            show_default=False,
+        ),
+    ] = None,
+    log_level: Annotated[
+        LogLevel | None,
+        typer.Option(
+            "--log-level",
+            help="From which level on. Default: TAPESCOPE_LOG_LEVEL, else info.",
+            show_default=False,
+        ),
+    ] = None,
     version: Annotated[
         bool,
         typer.Option(
@@ -72,8 +90,22 @@ def tapescope(
         ),
     ] = False,
 ) -> None:
-    """Run tasks whose every step is on a durable tape, and read those tapes."""
+    """Run tasks whose every step is on a durable tape, and read those tapes.
+
+    Telemetry is sent where the OTEL_* variables say, such as OTEL_EXPORTER_OTLP_ENDPOINT.
+    """
     context.obj = store
+    from tapescope.cli.exporting import start_exporting
+    from tapescope.cli.settings import choose_log
+
+    shown_format, level = choose_log(log_format, log_level)
+    if shown_format is not None:
+        from tapescope.cli.logs import start_logging
+
+        start_logging(shown_format, level)
+    end_exporting = start_exporting()
+    if end_exporting is not None:
+        context.call_on_close(end_exporting)
 
 
 def _choose(context: typer.Context, store: str | None) -> str:
