@@ -42,6 +42,8 @@ class Subscription:
     """A bounded queue of changes. When it overflows, the backlog becomes one "look again"."""
 
     def __init__(self, leave: Callable[[Subscription], None]) -> None:
+        self.told_seq = 0
+        """The highest end of a tape that a change told of, taken or not."""
         self._leave = leave
         self._waiting: deque[Change] = deque()
         self._wake: asyncio.Future[None] | None = None
@@ -81,6 +83,8 @@ class Subscription:
         """Queue a change; called by the store."""
         if change is LOOK_AGAIN and self._waiting and self._waiting[-1] is LOOK_AGAIN:
             return  # one look is as good as two
+        end = change.events[-1].seq if change.events else change.last_seq
+        self.told_seq = max(self.told_seq, end)
         if len(self._waiting) >= _BACKLOG:
             self._waiting.clear()
             change = LOOK_AGAIN
