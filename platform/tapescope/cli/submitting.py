@@ -36,7 +36,7 @@ class Waiting:
 def parse_params(text: str) -> dict[str, Any]:
     """The params of a task from their JSON text. Raises ``BadParams``."""
     try:
-        params = decode(text)
+        params: object = decode(text)
     except ValueError as error:
         raise BadParams(f"--params is no JSON ({error})") from error
     if not isinstance(params, dict):
