@@ -13,6 +13,7 @@ from tapescope.errors import OpTaken
 from tapescope.ops import KnownOp
 
 if TYPE_CHECKING:
+    from tapescope._submission import Submission
     from tapescope.store import TaskStore
 
 __all__ = ["KnownOps", "RegisteredOp", "Registry"]
@@ -57,17 +58,32 @@ class Registry:
 
 
 class KnownOps:
-    """What the workers of a store have registered, asked for every few seconds at most."""
+    """What a task by name takes on: as registered here, else as a worker has told the store.
 
-    def __init__(self) -> None:
+    The store is asked every few seconds at most.
+    """
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
         self._lock = asyncio.Lock()
         self._ops: Mapping[str, KnownOp] = {}
         self._read_at: float | None = None
 
     async def find(self, store: TaskStore, name: str) -> KnownOp | None:
         """What was said of an op; ``None``: nobody has registered it. Raises what a store does."""
+        if (registered := self._registry.get(name)) is not None:
+            return registered.known
         async with self._lock:  # many submits at once ask once
             now = store.clock.monotonic()
             if self._read_at is None or now - self._read_at > _FRESH:
                 self._ops, self._read_at = await store.read_ops(), now
             return self._ops.get(name)
+
+    async def fill_in(self, store: TaskStore, submission: Submission) -> tuple[float | None, int]:
+        """The timeout and the retries of a task: those of its submit, else those of its op."""
+        timeout, retries = submission.timeout, submission.retries
+        if timeout is None or retries is None:
+            known = await self.find(store, submission.op) or KnownOp(submission.op)
+            timeout = known.timeout if timeout is None else timeout
+            retries = known.retries if retries is None else retries
+        return timeout, retries

@@ -135,7 +135,7 @@ class TaskManager:
         )
         self._heartbeat = Heartbeat(self._pool, heartbeat)
         self._registry = Registry()
-        self._known = KnownOps()
+        self._known = KnownOps(self._registry)
         self._works = work
         self._worker = Worker(self._pool, self._registry, poll)
         self._opened = False
@@ -344,7 +344,7 @@ class TaskManager:
         task = await self.handle(task_id).status()
         if not task.status.terminal:
             raise TaskNotEnded(task_id, task.status.value)
-        if await self._find_known(task.op) is None:
+        if await self._known.find(self.store, task.op) is None:
             raise OpNotRegistered(task.op)
         return await self.submit(
             task.op, params=task.params, timeout=task.timeout, retries=task.retries
@@ -421,19 +421,6 @@ class TaskManager:
             raise OpTaken(submission.op, registered.runner.call, runner.call)
         return submission, None
 
-    async def _find_known(self, op: str) -> KnownOp | None:
-        registered = self._registry.get(op)
-        return registered.known if registered else await self._known.find(self.store, op)
-
-    async def _fill_in(self, submission: Submission, *, by_name: bool) -> tuple[float | None, int]:
-        """The timeout and the retries of a task: those of its submit, else those of its op."""
-        timeout, retries = submission.timeout, submission.retries
-        if by_name and (timeout is None or retries is None):
-            known = await self._find_known(submission.op) or KnownOp(submission.op)
-            timeout = known.timeout if timeout is None else timeout
-            retries = known.retries if retries is None else retries
-        return timeout, retries or 0
-
     async def _submit(
         self, submission: Submission, runner: Runner | None, connection: object | None = None
     ) -> TaskHandle:
@@ -441,7 +428,9 @@ class TaskManager:
         key = submission.idempotency_key
         pool.expect(1)
         try:
-            timeout, retries = await self._fill_in(submission, by_name=runner is None)
+            timeout, retries = submission.timeout, submission.retries or 0
+            if runner is None:
+                timeout, retries = await self._known.fill_in(self.store, submission)
             with self.telemetry.submit_span(op, task_id, self.store.adapter) as span:
                 new_task = NewTask(
                     task_id,
