@@ -69,6 +69,11 @@ from tapescope.manager import (
     Submission,
     TaskManager,
 )
+from tapescope.repair import (
+    Mended,
+    Repair,
+    RepairReport,
+)
 from tapescope.reporter import (
     Reporter,
     ThreadReporter,
@@ -131,6 +136,7 @@ __all__ = [
     "Finished",
     "IdempotencyConflict",
     "ManagerClosed",
+    "Mended",
     "MissingExtra",
     "NewEvent",
     "NewTask",
@@ -138,6 +144,8 @@ __all__ = [
     "NowaitBacklogFull",
     "Outcome",
     "QuarantinePage",
+    "Repair",
+    "RepairReport",
     "Reporter",
     "SchemaTooNew",
     "SchemaTooOld",

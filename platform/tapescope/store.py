@@ -40,6 +40,7 @@ from tapescope._giving_up import GivenUp, Leases, Rescued, RescueResult
 from tapescope._group_commit import GroupCommit
 from tapescope._json import encode
 from tapescope._lease_verbs import LeaseVerbs
+from tapescope._repair_verbs import RepairVerbs
 from tapescope._settle import Books, as_running, fail
 from tapescope._watch_verbs import WatchVerbs
 from tapescope.errors import (
@@ -95,7 +96,7 @@ __all__ = [
 T = TypeVar("T")
 
 
-class TaskStore(LeaseVerbs, DueVerbs, WatchVerbs, StoreUpkeep):
+class TaskStore(LeaseVerbs, DueVerbs, WatchVerbs, RepairVerbs, StoreUpkeep):
     """Where tasks and their tapes are kept. Use it inside ``async with``, or ``open`` and
     ``aclose``.
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import abc
 import logging
-import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from tapescope._checks import check_page_size
+from tapescope._checks import check_age, check_page_size
 from tapescope.audit import AUDIT_GRACE, AuditPage
-from tapescope.errors import BadOp, BadSetting
+from tapescope.errors import BadOp
 from tapescope.primitives import StorePrimitives
 from tapescope.tape import Outcome
 from tapescope.tasks import is_op
@@ -75,7 +74,7 @@ class StoreUpkeep(StorePrimitives):
         logged as errors. Changes nothing. Raises ``BadSetting``.
         """
         check_page_size(limit)
-        _check_age("grace", grace)
+        check_age("grace", grace)
         page = await self._read("audit", lambda: self._audit(after, limit, round(grace * 1e6)))
         self.meter.audited(page.checked, Counter(found.rule.value for found in page.violations))
         for found in page.violations:
@@ -102,7 +101,7 @@ class StoreUpkeep(StorePrimitives):
         Raises ``BadSetting``, ``BadOp``.
         """
         check_page_size(limit)
-        _check_age("older_than", older_than)
+        check_age("older_than", older_than)
         if op is not None and not is_op(op):
             raise BadOp(op)
         cutoff = self.clock.now() - round(older_than * 1e6)
@@ -138,7 +137,7 @@ class StoreUpkeep(StorePrimitives):
         ``dry_run`` nothing is deleted, only counted. Raises ``BadSetting``.
         """
         check_page_size(limit)
-        _check_age("older_than", older_than)
+        check_age("older_than", older_than)
         cutoff = self.clock.now() - round(older_than * 1e6)
         pruned = after = 0
         while True:
@@ -198,8 +197,3 @@ class StoreUpkeep(StorePrimitives):
     @abc.abstractmethod
     async def _schema_versions(self) -> SchemaVersions:
         """On a connection of its own, which is closed again."""
-
-
-def _check_age(name: str, seconds: float) -> None:
-    if not math.isfinite(seconds) or seconds < 0:
-        raise BadSetting(name, seconds, "a number of seconds, 0 or more")

@@ -24,7 +24,7 @@ async def test_fresh_database_is_migrated(postgres_url: str) -> None:
     async with PostgresStore(postgres_url), session(postgres_url) as raw:
         versions = await raw.fetch("SELECT version FROM schema_version ORDER BY version")
 
-    assert [version for (version,) in versions] == [1, 2, 3, 4, 5]
+    assert [version for (version,) in versions] == [1, 2, 3, 4, 5, 6]
 
 
 async def test_second_opening_changes_nothing(postgres_url: str) -> None:
@@ -75,9 +75,9 @@ async def test_missing_schema_is_refused_without_auto_migrate(postgres_url: str)
 async def test_older_schema_is_refused_without_auto_migrate(postgres_url: str) -> None:
     """The error names the version found and the one that is needed."""
     async with PostgresStore(postgres_url), session(postgres_url) as raw:
-        await raw.execute("DELETE FROM schema_version WHERE version = 5")
+        await raw.execute("DELETE FROM schema_version WHERE version = 6")
 
-    with pytest.raises(SchemaTooOld, match="version 4; version 5"):
+    with pytest.raises(SchemaTooOld, match="version 5; version 6"):
         await PostgresStore(postgres_url, auto_migrate=False).open()
 
 

@@ -20,6 +20,7 @@ from tapescope.flush import (
     FlushRefused,
     StoreAway,
 )
+from tapescope.repair import Mended, Repair
 from tapescope.store import StoreLimits, TaskStore
 from tapescope.tape import QuarantinePage, TapePage
 from tapescope.tasks import CancelRequest, Task, TaskStatus
@@ -40,11 +41,12 @@ from tapescope_adapters.postgres._rows import (
     TASK_COLUMNS,
     as_cancel,
     as_quarantine,
+    as_repair,
     as_tape,
     as_task,
 )
 from tapescope_adapters.postgres._schema import migrate, read_versions
-from tapescope_adapters.postgres._upkeep import audit
+from tapescope_adapters.postgres._upkeep import audit, repair
 from tapescope_telemetry import Telemetry
 
 __all__ = ["PostgresStore"]
@@ -263,6 +265,16 @@ class PostgresStore(TaskStore):
         return await self._reader.use(
             lambda conn: audit(conn, self._sql, after, limit, grace, patience)
         )
+
+    async def _repair(self, task_id: str, grace: int, by: str, dry_run: bool) -> Mended | None:
+        patience = self._connector.patience
+        return await self._reader.use(
+            lambda conn: repair(conn, self._sql, task_id, grace, by, patience, dry_run=dry_run)
+        )
+
+    async def _read_repairs(self, after: int, limit: int) -> Sequence[Repair]:
+        rows = await self._reader.fetch(self._sql["read_repairs"], after, limit)
+        return [as_repair(row) for row in rows]
 
     async def _due_tasks(
         self, cutoff: int, outcomes: Sequence[str], op: str | None, after: int, limit: int

@@ -17,12 +17,13 @@ from tapescope._giving_up import HeldLease, RescuedRow, RescueOrder
 from tapescope.audit import AuditPage
 from tapescope.errors import BadSetting, BadStoreUrl, StoreConfigError, StoreRefused
 from tapescope.flush import AttemptState, Flush, FlushAnswer, FlushRefused, StoreAway
+from tapescope.repair import Mended, Repair
 from tapescope.store import StoreLimits, TaskStore
 from tapescope.tape import QuarantinePage, TapePage
 from tapescope.tasks import CancelRequest, Task, TaskStatus
 from tapescope.upkeep import DueDrop, DueTask, SchemaVersions
 from tapescope_adapters._sql import load
-from tapescope_adapters.sqlite import _due, _leases, _rows, _upkeep
+from tapescope_adapters.sqlite import _due, _leases, _repair, _rows, _upkeep
 from tapescope_adapters.sqlite._connection import Connection, check_folder, connect, translate
 from tapescope_adapters.sqlite._flush import Writing
 from tapescope_adapters.sqlite._look import NOTHING_SEEN, Look
@@ -244,6 +245,16 @@ class SqliteStore(TaskStore):
             self._reader_conn,
             lambda conn: _upkeep.audit(conn, self._sql, after, limit, grace, now),
         )
+
+    async def _repair(self, task_id: str, grace: int, by: str, dry_run: bool) -> Mended | None:
+        now = self.clock.now()
+        return await self._looking_after(
+            self._writer_conn,
+            lambda conn: _repair.repair(conn, self._sql, task_id, grace, now, by, dry_run),
+        )
+
+    async def _read_repairs(self, after: int, limit: int) -> Sequence[Repair]:
+        return await self._reading(lambda conn: _repair.read_repairs(conn, self._sql, after, limit))
 
     async def _due_tasks(
         self, cutoff: int, outcomes: Sequence[str], op: str | None, after: int, limit: int

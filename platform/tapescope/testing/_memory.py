@@ -10,6 +10,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from copy import deepcopy
 from dataclasses import replace
 from itertools import islice
 from typing import ClassVar
@@ -27,7 +28,7 @@ from tapescope._giving_up import (
     overrule,
 )
 from tapescope._json import decode
-from tapescope.audit import AuditPage
+from tapescope.audit import AuditPage, AuditRule
 from tapescope.flush import (
     AttemptState,
     CancelAnswer,
@@ -41,6 +42,7 @@ from tapescope.flush import (
     FlushAnswer,
     RefusedRow,
 )
+from tapescope.repair import Mended, Repair
 from tapescope.store import TaskStore
 from tapescope.tape import (
     ATTEMPT_FAILED,
@@ -52,6 +54,7 @@ from tapescope.tape import (
 )
 from tapescope.tasks import CancelReason, CancelRequest, Task, TaskStatus
 from tapescope.testing._audit import audit_records
+from tapescope.testing._repair import repair_record
 from tapescope.testing._tables import Quarantine, Record
 from tapescope.upkeep import DueDrop, DueTask, SchemaVersions
 from tapescope_telemetry import Telemetry
@@ -84,6 +87,7 @@ class MemoryStore(TaskStore):
         self._records: dict[int, Record] = {}
         self._by_idempotency: dict[tuple[str, str], int] = {}
         self._quarantine = Quarantine(self.limits)
+        self._repairs: list[Repair] = []
         self._answered: dict[str, tuple[int, FlushAnswer]] = {}
 
     @property
@@ -352,6 +356,30 @@ class MemoryStore(TaskStore):
         rows = len(page) + sum(len(record.tape) for record in page)
         next_ = ahead[limit - 1] if len(ahead) > limit else None
         return AuditPage(len(page), rows, tuple(violations), next_)
+
+    async def _repair(self, task_id: str, grace: int, by: str, dry_run: bool) -> Mended | None:
+        record, now = self._find(task_id), self.clock.now()
+        if record is None:
+            return None
+        quarantine = self._quarantine
+        if dry_run:  # on copies
+            record, quarantine = deepcopy(record), deepcopy(quarantine)
+        repairs: list[Repair] = []
+        for rule, was, done in repair_record(record, quarantine, now, grace):
+            number = len(self._repairs) + len(repairs) + 1
+            repairs.append(Repair(rule, task_id, was, done, now, by, number))
+        stuck = any(one.rule is AuditRule.STUCK_RUNNING for one in repairs)
+        left = tuple(
+            found
+            for found in audit_records([record], quarantine, now, grace)
+            if not (stuck and found.rule is AuditRule.STUCK_RUNNING)
+        )
+        if not dry_run:
+            self._repairs += repairs
+        return Mended(tuple(repairs), left)
+
+    async def _read_repairs(self, after: int, limit: int) -> Sequence[Repair]:
+        return self._repairs[after : after + limit]
 
     async def _due_tasks(
         self, cutoff: int, outcomes: Sequence[str], op: str | None, after: int, limit: int
