@@ -78,6 +78,9 @@ from tapescope.reporter import (
     Reporter,
     ThreadReporter,
 )
+from tapescope.retention import (
+    Retention,
+)
 from tapescope.store import (
     TaskStore,
 )
@@ -147,6 +150,7 @@ __all__ = [
     "Repair",
     "RepairReport",
     "Reporter",
+    "Retention",
     "SchemaTooNew",
     "SchemaTooOld",
     "StoreClosed",

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, Self
 
+from tapescope._caretaker import Caretaker
 from tapescope._checks import new_task_id
 from tapescope._heartbeat import Heartbeat
 from tapescope._owner import name_owner
@@ -22,6 +23,7 @@ from tapescope._stores import find_store
 from tapescope.audit import AUDIT_GRACE, AuditReport, audit_store
 from tapescope.errors import BadOp, BadSetting, ManagerClosed, TapescopeError, UsedAfterFork
 from tapescope.handle import TaskHandle
+from tapescope.retention import Retention
 from tapescope.store import TaskStore
 from tapescope.tape import QuarantinePage, TapePage
 from tapescope.tasks import CancelReason, NewTask, TaskStatus, is_op
@@ -69,6 +71,10 @@ class TaskManager:
       five minutes, less up to a half by chance.
     * ``coalesce_progress``: within this time the newest ``progress`` of a phase replaces the one
       before it; 0 stores every one.
+    * ``audit_every``: how often every tape of the store is audited; tapes that closed are audited
+      about a minute later. One manager of many does it. ``None`` for never.
+    * ``audit_rate``: rows a second that this audit reads at most.
+    * ``retention``: how long what has ended is kept; nothing is deleted unless it is set.
 
     At every heartbeat, and at ``open``, it also takes the tasks of managers that are dead, or did
     not renew their leases, whoever they were: these fail as ``worker_lost``, for nobody else can
@@ -90,6 +96,9 @@ class TaskManager:
         max_zombies: int | None = None,
         coalesce_progress: float = 0.0,
         retry_delay: float = 1.0,
+        audit_every: float | None = 3_600.0,
+        audit_rate: float = 20_000.0,
+        retention: Retention | None = None,
     ) -> None:
         """Check the settings; connect to nothing.
 
@@ -125,6 +134,13 @@ class TaskManager:
             retry_delay=retry_delay,
         )
         self._heartbeat = Heartbeat(self._pool, heartbeat)
+        self._caretaker = Caretaker(
+            self.store,
+            self.owner,
+            audit_every=audit_every,
+            rows_per_second=audit_rate,
+            retention=retention,
+        )
         self._opened = False
         self._closed = False
         self._closer: asyncio.Task[None] | None = None
@@ -148,6 +164,7 @@ class TaskManager:
             self._opened = True
             self.telemetry.tasks.limit(self._max_running)
             self._heartbeat.start()
+            self._caretaker.start()
         return self
 
     async def aclose(self) -> None:
@@ -347,6 +364,7 @@ class TaskManager:
             self._drain_limit = None
         await self._pool.stop()
         await self._heartbeat.stop()
+        await self._caretaker.stop()
         self.telemetry.tasks.limit(-self._max_running)
         if self._owns_store:
             await self.store.aclose()

@@ -20,8 +20,8 @@ __all__ = ["Mended", "Repair", "RepairReport", "repair_store"]
 
 _TEXTS: Final = {
     AuditRule.MISSING_FINAL: "event {seq} is its final now, and says {outcome} as the row does",
-    AuditRule.FINAL_NOT_LAST: "{taken} events after the final went to the quarantine",
-    AuditRule.MULTIPLE_FINAL: "{taken} finals after the first went to the quarantine",
+    AuditRule.FINAL_NOT_LAST: "events after the final that went to the quarantine: {taken}",
+    AuditRule.MULTIPLE_FINAL: "later finals that went to the quarantine: {taken}",
     AuditRule.OUTCOME_MISMATCH: "the row says {outcome} now, as event {seq} does",
     AuditRule.STUCK_RUNNING: "attempt {attempt} is handed to the rescue",
     AuditRule.DROPPED_COUNT_MISMATCH: "of reason {reason} {counted} late events are counted now",

@@ -31,8 +31,8 @@ from tests.adapters.postgres_sessions import schema_of, session
 
 TEXTS = {
     AuditRule.MISSING_FINAL: "event 4 is its final now, and says succeeded as the row does",
-    AuditRule.FINAL_NOT_LAST: "1 events after the final went to the quarantine",
-    AuditRule.MULTIPLE_FINAL: "1 finals after the first went to the quarantine",
+    AuditRule.FINAL_NOT_LAST: "events after the final that went to the quarantine: 1",
+    AuditRule.MULTIPLE_FINAL: "later finals that went to the quarantine: 1",
     AuditRule.OUTCOME_MISMATCH: "the row says succeeded now, as event 4 does",
     AuditRule.DROPPED_COUNT_MISMATCH: "of reason after_terminal 2 late events are counted now",
 }

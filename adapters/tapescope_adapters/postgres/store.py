@@ -10,6 +10,7 @@ from tapescope._clock import Clock
 from tapescope._due import DueOrder, DueRow
 from tapescope._giving_up import HeldLease, RescuedRow, RescueOrder, RescueResult
 from tapescope._json import decode
+from tapescope._turns import Chore, Turn
 from tapescope.audit import AuditPage
 from tapescope.errors import BadSetting, StoreConfigError
 from tapescope.flush import (
@@ -294,6 +295,22 @@ class PostgresStore(TaskStore):
     async def _delete_drops(self, keys: Sequence[int]) -> int:
         ((deleted,),) = await self._reader.fetch(self._sql["delete_drops"], list(keys))
         return int(deleted)
+
+    async def _take_turn(self, owner: str, lease: int) -> Turn | None:
+        rows = await self._reader.fetch(self._sql["take_turn"], owner, lease)
+        return Turn(*rows[0]) if rows else None
+
+    async def _note_chore(self, owner: str, chore: Chore) -> None:
+        await self._reader.fetch(self._sql[f"note_{chore}"], owner)
+
+    async def _leave_turn(self, owner: str) -> None:
+        await self._reader.fetch(self._sql["leave_turn"], owner)
+
+    async def _find_open(
+        self, after: int, among: Sequence[int], limit: int
+    ) -> tuple[int, Sequence[int]]:
+        (row,) = await self._reader.fetch(self._sql["find_open"], after, list(among), limit)
+        return row["top"], row["keys"]
 
     async def _schema_versions(self) -> SchemaVersions:
         conn = await self._connector.log_in()

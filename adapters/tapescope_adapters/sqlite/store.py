@@ -14,6 +14,7 @@ from tapescope._changes import LOOK_AGAIN, Change
 from tapescope._clock import Backoff, Clock
 from tapescope._due import DueOrder, DueRow
 from tapescope._giving_up import HeldLease, RescuedRow, RescueOrder
+from tapescope._turns import Chore, Turn
 from tapescope.audit import AuditPage
 from tapescope.errors import BadSetting, BadStoreUrl, StoreConfigError, StoreRefused
 from tapescope.flush import AttemptState, Flush, FlushAnswer, FlushRefused, StoreAway
@@ -23,7 +24,7 @@ from tapescope.tape import QuarantinePage, TapePage
 from tapescope.tasks import CancelRequest, Task, TaskStatus
 from tapescope.upkeep import DueDrop, DueTask, SchemaVersions
 from tapescope_adapters._sql import load
-from tapescope_adapters.sqlite import _due, _leases, _repair, _rows, _upkeep
+from tapescope_adapters.sqlite import _due, _leases, _repair, _rows, _turns, _upkeep
 from tapescope_adapters.sqlite._connection import Connection, check_folder, connect, translate
 from tapescope_adapters.sqlite._flush import Writing
 from tapescope_adapters.sqlite._look import NOTHING_SEEN, Look
@@ -291,6 +292,30 @@ class SqliteStore(TaskStore):
             return await connection.run(work)
         except FlushRefused as error:
             raise StoreRefused(str(error)) from error
+
+    async def _take_turn(self, owner: str, lease: int) -> Turn | None:
+        now = self.clock.now()
+        return await self._looking_after(
+            self._writer_conn, lambda conn: _turns.take(conn, self._sql, owner, now, lease)
+        )
+
+    async def _note_chore(self, owner: str, chore: Chore) -> None:
+        now = self.clock.now()
+        await self._looking_after(
+            self._writer_conn, lambda conn: _turns.note(conn, self._sql, owner, now, chore)
+        )
+
+    async def _leave_turn(self, owner: str) -> None:
+        await self._looking_after(
+            self._writer_conn, lambda conn: _turns.leave(conn, self._sql, owner)
+        )
+
+    async def _find_open(
+        self, after: int, among: Sequence[int], limit: int
+    ) -> tuple[int, Sequence[int]]:
+        return await self._reading(
+            lambda conn: _turns.find_open(conn, self._sql, after, among, limit)
+        )
 
     async def _schema_versions(self) -> SchemaVersions:
         try:

@@ -28,6 +28,7 @@ from tapescope._giving_up import (
     overrule,
 )
 from tapescope._json import decode
+from tapescope._turns import Chore, Turn
 from tapescope.audit import AuditPage, AuditRule
 from tapescope.flush import (
     AttemptState,
@@ -88,6 +89,8 @@ class MemoryStore(TaskStore):
         self._by_idempotency: dict[tuple[str, str], int] = {}
         self._quarantine = Quarantine(self.limits)
         self._repairs: list[Repair] = []
+        self._turn: tuple[str | None, int] = None, 0
+        self._done_at: Counter[Chore] = Counter()
         self._answered: dict[str, tuple[int, FlushAnswer]] = {}
 
     @property
@@ -408,6 +411,29 @@ class MemoryStore(TaskStore):
 
     async def _delete_drops(self, keys: Sequence[int]) -> int:
         return self._quarantine.delete(keys)
+
+    async def _take_turn(self, owner: str, lease: int) -> Turn | None:
+        now = self.clock.now()
+        holder, until = self._turn
+        if holder not in (None, owner) and until >= now:
+            return None
+        self._turn = owner, now + lease
+        return Turn(now, self._done_at["audited"], self._done_at["pruned"])
+
+    async def _note_chore(self, owner: str, chore: Chore) -> None:
+        if self._turn[0] == owner:
+            self._done_at[chore] = self.clock.now()
+
+    async def _leave_turn(self, owner: str) -> None:
+        if self._turn[0] == owner:
+            self._turn = None, 0
+
+    async def _find_open(
+        self, after: int, among: Sequence[int], limit: int
+    ) -> tuple[int, Sequence[int]]:
+        is_open = [key for key, record in sorted(self._records.items()) if not record.outcome]
+        known = [key for key in is_open if key in among]
+        return self._last_key, known + [key for key in is_open if key > after][:limit]
 
     async def _schema_versions(self) -> SchemaVersions:
         return SchemaVersions(0, 0)  # there is nothing to migrate
