@@ -114,8 +114,8 @@ class Connector:
             except DRIVER_ERRORS as error:
                 conn.terminate()
                 raise StoreAway(str(error)) from error
-            except BaseException:
-                conn.terminate()  # cancelled: nobody else knows of it
+            except BaseException:  # cancelled: nobody else knows of the connection
+                conn.terminate()
                 raise
         return conn
 
@@ -151,8 +151,8 @@ class Lane:
                 answer = await self._conn.fetchval(other, *arguments, timeout=patience)
         except DRIVER_ERRORS as error:
             raise self._drop_unless_sound(translate(error, sent=True)) from error
-        except BaseException:
-            self.hang_up()  # cancelled in mid-call: the reply must not meet the next one
+        except BaseException:  # cancelled in mid-call: the reply must not meet the next one
+            self.hang_up()
             raise
         return answer
 
@@ -239,8 +239,8 @@ class Reader:
                 if isinstance(met, FlushRefused):
                     raise StoreRefused(str(met)) from error
                 raise StoreAway(str(met)) from error
-            except BaseException:
-                conn.terminate()  # cancelled in the middle of a query
+            except BaseException:  # cancelled in mid-query: its reply must not meet the next one
+                conn.terminate()
                 raise
             self.give(conn)
             return done

@@ -122,7 +122,7 @@ class PostgresStore(TaskStore):
             if isinstance(met, FlushRefused):
                 raise StoreConfigError(f"The store {self.name} cannot be set up: {met}") from error
             raise StoreAway(str(met)) from error
-        except BaseException:
+        except BaseException:  # cancelled, or may not migrate: nobody else closes it
             conn.terminate()
             raise
         self._reader.give(conn)

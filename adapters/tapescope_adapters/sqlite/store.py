@@ -117,7 +117,7 @@ class SqliteStore(TaskStore):
             raise StoreConfigError(
                 f"The SQLite file {self.path} cannot be migrated ({error})."
             ) from error
-        except BaseException:
+        except BaseException:  # cancelled, or refused: what was opened so far would be left
             await self._close()
             raise
 
