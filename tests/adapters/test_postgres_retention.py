@@ -12,13 +12,14 @@ from tests.polling import until
 
 DROP = """
     SELECT drop_rows(ARRAY[1], ARRAY[0::bigint], ARRAY[1], ARRAY[2], ARRAY['log'],
-                     ARRAY[1::bigint << 52], ARRAY['"second"'], ARRAY['me'], ARRAY[$1], ARRAY[NULL], 1000, 10000)
+                     ARRAY[1::bigint << 52], ARRAY['"second"'], ARRAY['me'], ARRAY[$1],
+                     ARRAY[NULL], 1000, 10000)
 """
 WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ $1"
 
 
 async def test_late_event_beside_a_prune_keeps_its_count(postgres_url: str) -> None:
-    """An unknown task's last late event is deleted while the next one comes: that one stays counted.
+    """An unknown task's last late event goes while the next one comes: that one stays counted.
 
     The flush that drops it has not committed when the prune looks.
     """

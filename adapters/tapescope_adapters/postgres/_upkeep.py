@@ -19,7 +19,11 @@ _PAGE_EVENTS: Final = 20_000
 
 
 class _TakenBackError(Exception):
-    """Ends the transaction of a dry run."""
+    """Ends the transaction of a dry run, and carries out of it what was seen there."""
+
+    def __init__(self, mended: Mended) -> None:
+        self.mended = mended
+        super().__init__("a dry run")
 
 
 async def audit(
@@ -49,7 +53,7 @@ async def repair(
     """Mend one task, and look at it again, in one transaction; a dry run takes it back."""
     try:
         async with conn.transaction():
-            key = await conn.fetchval(sql["find_key"], task_id)
+            key = await conn.fetchval(sql["find_key"], task_id, timeout=patience)
             if key is None:
                 return None
             rows = await conn.fetch(sql["repair_task"], task_id, grace, by, timeout=patience)
@@ -60,11 +64,12 @@ async def repair(
                 for found in await _find_violations(conn, sql, key - 1, key, grace, patience)
                 if not (stuck and found.rule is AuditRule.STUCK_RUNNING)
             )
+            mended = Mended(repairs, left)
             if dry_run:
-                raise _TakenBackError
-    except _TakenBackError:
-        pass  # the transaction was rolled back: that is what a dry run is
-    return Mended(repairs, left)
+                raise _TakenBackError(mended)
+            return mended
+    except _TakenBackError as dry:
+        return dry.mended
 
 
 async def _find_violations(
