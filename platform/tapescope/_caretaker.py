@@ -115,7 +115,15 @@ class Caretaker:
 
     async def _take(self) -> Turn:
         self._tried = True
-        turn = await self._store.take_turn(self._owner, _LEASE)
+        taking = asyncio.ensure_future(self._store.take_turn(self._owner, _LEASE))
+        try:
+            turn = await asyncio.shield(taking)
+        except asyncio.CancelledError:  # a turn that is had after it was left would hold
+            await asyncio.wait([taking], timeout=_LEAVE)
+            taking.cancel()
+            with suppress(asyncio.CancelledError, TapescopeError):  # it is being left
+                await taking
+            raise
         self._taken_at = self._store.clock.monotonic()
         if turn is None:
             raise _TurnLostError

@@ -313,8 +313,8 @@ class SqliteStore(TaskStore):
     async def _find_open(
         self, after: int, among: Sequence[int], limit: int
     ) -> tuple[int, Sequence[int]]:
-        return await self._reading(
-            lambda conn: _turns.find_open(conn, self._sql, after, among, limit)
+        return await self._looking_after(
+            self._reader_conn, lambda conn: _turns.find_open(conn, self._sql, after, among, limit)
         )
 
     async def _schema_versions(self) -> SchemaVersions:
