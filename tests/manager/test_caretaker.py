@@ -22,6 +22,7 @@ from tapescope import (
     find_store,
 )
 from tapescope._caretaker import Caretaker
+from tapescope._turns import Turn
 from tapescope.audit import AuditPage
 from tapescope.flush import StoreAway
 from tapescope.store import TaskStore, new_task_id
@@ -304,6 +305,33 @@ async def test_stop_does_not_wait_for_a_page() -> None:
             await reached.wait()
             await caretaker.stop()
 
+        assert await store.take_turn("another", 60) is not None
+
+
+class SlowTurns(WatchedStore):
+    """A store whose database gives a turn a second later, whether or not anybody still waits."""
+
+    asked = 0
+
+    async def _take_turn(self, owner: str, lease: int) -> Turn | None:
+        self.asked += 1
+        return await asyncio.shield(asyncio.ensure_future(self._give(owner, lease)))
+
+    async def _give(self, owner: str, lease: int) -> Turn | None:
+        await asyncio.sleep(1)
+        return await super()._take_turn(owner, lease)
+
+
+@in_virtual_time
+async def test_turn_that_comes_after_the_stop_is_left() -> None:
+    """Stopped while its question is under way, it waits for the turn in order to leave it."""
+    async with SlowTurns() as store:
+        async with looked_after(store):
+            await asyncio.sleep(MINUTE)
+        asked = store.asked
+        await asyncio.sleep(5)
+
+        assert asked == 1
         assert await store.take_turn("another", 60) is not None
 
 
