@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint stress bench coverage clean
+.PHONY: help demo test check lint stress bench docs coverage clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -32,6 +32,9 @@ stress: $(VENV)/.installed ## The long run of the stress harness (STRESS_ARGS=--
 
 bench: $(VENV)/.installed ## Measure the stores and the manager (BENCH_ARGS=--help shows its settings)
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python bench/run.py $(BENCH_ARGS)
+
+docs: $(VENV)/.installed ## Make the reference pages from the code
+	@PYTHONPATH="$(CURDIR)" $(BIN)/python docs/build.py
 
 coverage: $(VENV)/.installed ## Run the tests and print which lines they leave out
 	@$(BIN)/coverage run -m pytest $(PYTEST_ARGS)

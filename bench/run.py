@@ -18,11 +18,27 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
-from bench import claims, rates, upkeep
+from bench import claims, collectors, processes, rates, telemetry, upkeep
 from bench.drivers import drop_guards, measure
+from bench.telemetry import VARIANTS, Cost
 from tests.services import Postgres, running_postgres
 
-PARTS: Final = ["events", "guards", "latency", "tasks", "claims", "memory", "audit", "prune"]
+PARTS: Final = [
+    "events",
+    "guards",
+    "latency",
+    "follow",
+    "cancel",
+    "tasks",
+    "claims",
+    "memory",
+    "telemetry",
+    "collectors",
+    "audit",
+    "prune",
+]
+EVENTS: Final = 10
+"""Events of a task where the price of telemetry is asked for."""
 
 
 def _median(rounds: int, measured: Callable[[], float]) -> float:
@@ -93,6 +109,19 @@ class Bench:
         took = asyncio.run(rates.follow_times(self._url(store), max(100, int(2_000 * self._scale))))
         self._tell_times(f"append to follower, {store}, idle", took)
 
+    def follow(self, store: str) -> None:
+        """How long until a follower in another process has an event."""
+        events = max(100, int(400 * self._scale))
+        took = asyncio.run(processes.follow_times(self._url(store), events))
+        self._tell_times(f"append to a follower in another process, {store}, idle", took)
+
+    def cancel(self, store: str) -> None:
+        """How long a cancel takes to what runs in another process."""
+        tasks = max(100, int(200 * self._scale))
+        heard, ended = asyncio.run(processes.cancel_times(self._url(store), tasks))
+        self._tell_times(f"cancel to the runner in another process, {store}", heard)
+        self._tell_times(f"cancel to the final's news in this one, {store}", ended)
+
     def _tell_times(self, what: str, took: list[float]) -> None:
         cuts = statistics.quantiles(took, n=100)
         p50, p99 = cuts[49] * 1e3, cuts[98] * 1e3
@@ -145,6 +174,60 @@ class Bench:
         self._console.print(table)
         held = asyncio.run(rates.memory_pending(self._url(store), 5_000))
         self._console.print(f"a pending task, {store}: {held:.1f} KiB")
+
+    def telemetry(self, store: str) -> None:
+        """What telemetry costs, a task and an event: whole-process CPU, the variants in turn."""
+        tasks = max(200, int(10_000 * self._scale))
+        bare: dict[str, list[Cost]] = {name: [] for name in VARIANTS}
+        full: dict[str, list[Cost]] = {name: [] for name in VARIANTS}
+        for _ in range(self._rounds):
+            for name in VARIANTS:
+                bare[name].append(telemetry.measure(name, self._url(store), tasks, 0))
+                full[name].append(telemetry.measure(name, self._url(store), tasks, EVENTS))
+        table = Table(
+            *("telemetry", "rate / off", "CPU / off", "CPU, µs a task more", "µs an event more"),
+            title=f"telemetry, {store}, {tasks:,} tasks × {EVENTS} events",
+        )
+        off = next(iter(VARIANTS))
+        for name in VARIANTS:
+            pairs = list(zip(full[name], full[off], strict=True))
+            a_task = [
+                (one.cpu - other.cpu) / tasks
+                for one, other in zip(bare[name], bare[off], strict=True)
+            ]
+            an_event = [
+                ((one.cpu - other.cpu) / tasks - task) / EVENTS
+                for (one, other), task in zip(pairs, a_task, strict=True)
+            ]
+            table.add_row(
+                name,
+                f"{statistics.median(other.wall / one.wall for one, other in pairs):.2f}",
+                f"{statistics.median(one.cpu / other.cpu for one, other in pairs):.2f}",
+                f"{statistics.median(a_task) * 1e6:.0f}",
+                f"{statistics.median(an_event) * 1e6:.1f}",
+            )
+        self._console.print(table)
+
+    def collectors(self, store: str) -> None:
+        """The same work with a collector that takes all, and with bad ones, in turn."""
+        tasks = max(200, int(5_000 * self._scale))
+        table = Table(
+            *("protocol", "collector", "rate / takes all", "shutdown, s", "lost"),
+            title=f"collectors, {store}, {tasks:,} tasks × 10 events",
+        )
+        for protocol in ("grpc", "http/protobuf"):
+            went = [
+                {
+                    kind: collectors.measure(kind, protocol, self._url(store), tasks)
+                    for kind in collectors.COLLECTORS
+                }
+                for _ in range(self._rounds)
+            ]
+            for kind in collectors.COLLECTORS:
+                ratio = statistics.median(one["takes all"].work / one[kind].work for one in went)
+                ended = max(one[kind].shutdown for one in went)
+                table.add_row(protocol, kind, f"{ratio:.2f}", f"{ended:.2f}", went[-1][kind].lost)
+        self._console.print(table)
 
     def audit(self, store: str) -> None:
         """The audit of a million events, and what an append waits for it."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.services import Postgres, running_postgres
+from tests.services import Collector, Postgres, running_collector, running_postgres
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -53,3 +53,10 @@ def store_url(request: pytest.FixtureRequest) -> str:
     fixture = {"sqlite": "sqlite_url", "postgresql": "postgres_url"}[request.param]
     url: str = request.getfixturevalue(fixture)
     return url
+
+
+@pytest.fixture(scope="session")
+def collector() -> Iterator[Collector]:
+    """A real OpenTelemetry collector for the session, and what programs sent to it."""
+    with running_collector() as collector:
+        yield collector

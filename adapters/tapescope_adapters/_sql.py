@@ -6,12 +6,24 @@ import re
 from collections.abc import Mapping
 from importlib.resources import files
 
-__all__ = ["Queries", "load"]
+__all__ = ["Queries", "find_compatible", "load"]
 
 Queries = Mapping[str, str]
 """Query text by name."""
 
 _NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
+
+
+_COMPATIBLE = re.compile(r"^-- compatible from (\d+)$", re.MULTILINE)
+
+
+def find_compatible(number: int, script: str) -> int:
+    """The oldest schema version whose code may go on after this migration; its own if it says none.
+
+    Code knows a version when it has its migration.
+    """
+    found = _COMPATIBLE.search(script)
+    return number if found is None else int(found[1])
 
 
 def load(package: str) -> Queries:

@@ -57,18 +57,21 @@ class Caretaker:
         for name, seconds in (("audit_every", audit_every), ("audit_rate", rows_per_second)):
             if seconds is not None and not (math.isfinite(seconds) and seconds > 0):
                 raise BadSetting(name, seconds, "a number over 0")
-        self._store = store
         self._owner = owner
+        self._audit_every = audit_every
         self._rate = rows_per_second
         self._retention = retention
-        # What nobody else can open needs no audit on a schedule: it was never out of our sight.
-        audits = audit_every is not None and store.outlives_process
-        self._auditor = (
-            Auditor(store, audit_every, self._pace) if audits and audit_every is not None else None
-        )
+        self.move(store)
         self._going: asyncio.Task[None] | None = None
         self._tried = False
         self._taken_at = 0.0
+
+    def move(self, store: TaskStore) -> None:
+        """Look after this store instead; before the start."""
+        self._store = store
+        # What nobody else can open needs no audit on a schedule: it was never out of our sight.
+        audits = self._audit_every if store.outlives_process else None
+        self._auditor = None if audits is None else Auditor(store, audits, self._pace)
 
     def start(self) -> None:
         """Begin; a second call does nothing, nor does one where there is nothing to do."""

@@ -16,15 +16,14 @@ from tapescope._clock import Backoff, Clock
 from tapescope._due import DueOrder, DueRow, body_of_started
 from tapescope._giving_up import GivenUp
 from tapescope._json import decode
+from tapescope._op_verbs import OpVerbs
 from tapescope.errors import (
     BadSetting,
     EventFateUnknown,
     StoreRefused,
-    StoreUnavailable,
     TapescopeError,
 )
-from tapescope.flush import FateUnknown, FlushBlocked, FlushRefused, StoreAway
-from tapescope.primitives import StorePrimitives
+from tapescope.flush import FateUnknown, FlushBlocked, FlushRefused, StoreAway, as_unavailable
 from tapescope.tape import TASK_STARTED, Event
 from tapescope.tasks import Attempt, Claim
 from tapescope_telemetry import error_type_of
@@ -46,7 +45,7 @@ class Turn:
     """Of the call that is not answered yet: its reply may have been lost. 0 for none."""
 
 
-class DueVerbs(StorePrimitives):
+class DueVerbs(OpVerbs):
     """The part of ``TaskStore`` that a worker finds its work with."""
 
     name: str
@@ -164,7 +163,7 @@ class DueVerbs(StorePrimitives):
                 if left <= 0 or (gone.is_set() and not unknown):
                     if unknown:
                         raise EventFateUnknown(self.patience) from error
-                    raise StoreUnavailable(self.name, str(error)) from error
+                    raise as_unavailable(self.name, error) from error
             order = order._replace(again=True)
             await backoff.wait(left)
 

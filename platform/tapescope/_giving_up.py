@@ -64,6 +64,16 @@ class Leases:
     lost: tuple[Attempt, ...]
     """The attempts asked about that are no longer the owner's: what they write is refused."""
 
+    @classmethod
+    def sort(cls, held: Sequence[HeldLease], asked: Sequence[Attempt]) -> Leases:
+        """What it means for the attempts asked about that these leases were extended."""
+        ours = {(one.task_id, one.attempt) for one in held}
+        return cls(
+            extended=len(held),
+            cancels=tuple((one.task_id, one.cancel) for one in held if one.cancel is not None),
+            lost=tuple(one for one in asked if (one.task_id, one.number) not in ours),
+        )
+
 
 class HeldLease(NamedTuple):
     """A running task whose lease was extended."""

@@ -43,6 +43,7 @@ from tapescope.flush import (
     FlushRefused,
     GiveUpRow,
     StoreAway,
+    as_unavailable,
 )
 
 __all__ = ["GroupCommit"]
@@ -183,7 +184,11 @@ class GroupCommit:
 
     def _lane_ended(self, lane: asyncio.Task[None]) -> None:
         self._running.discard(lane)
-        if not lane.cancelled():
+        if lane.cancelled():  # perhaps before it had begun
+            self._closed = True
+            while calls := self._take():
+                self._give_up(calls, StoreClosed())
+        else:
             lane.result()  # a lane never raises; if it did, the loop's handler must hear of it
         self._rest_if_idle()
 
@@ -193,6 +198,7 @@ class GroupCommit:
             self._idle.set_result(None)
 
     async def _drain(self, lane: str) -> None:
+        calls: Sequence[Call] = ()
         try:
             while True:
                 await asyncio.sleep(0)  # callers that are woken together queue together
@@ -201,8 +207,18 @@ class GroupCommit:
                     break
                 await self._commit(lane, calls)
                 self._release(calls)
+        except asyncio.CancelledError:
+            self._give_up(calls, EventFateUnknown(0.0))
+            raise
         finally:
             self._free_lanes.append(lane)
+
+    def _give_up(self, calls: Sequence[Call], error: Exception) -> None:
+        """Only a loop that ends cancels a lane: those who wait must not wait on for ever."""
+        self._closed = True
+        answered = [call for call in calls if call.future.done() and not call.future.cancelled()]
+        self._reject([call for call in calls if call not in answered], error)
+        self._release(calls)
 
     def _take(self) -> list[Call]:
         """The next flush's calls: finishes, claims and cancels, then creates, then appends."""
@@ -373,7 +389,7 @@ class GroupCommit:
                     for writer in flush.writers:
                         writer.key = None  # the tape's end must be read before its next event
                     raise EventFateUnknown(books.patience) from cause
-                raise StoreUnavailable(books.name, str(cause)) from cause
+                raise as_unavailable(books.name, cause) from cause
             await backoff.wait(left)
 
     async def _split(
@@ -400,7 +416,7 @@ class GroupCommit:
         """Somebody else holds the row: the call is tried again soon, and holds up only its task."""
         left = call.since + self._books.patience - self._books.clock.monotonic()
         if left <= 0:
-            unavailable = StoreUnavailable(self._books.name, str(error))
+            unavailable = as_unavailable(self._books.name, error)
             unavailable.__cause__ = error
             self._reject([call], unavailable)
             return

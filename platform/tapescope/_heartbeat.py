@@ -5,72 +5,50 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-from collections.abc import Collection, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 from typing import Final as Constant
 
 from tapescope._giving_up import WORKER_LOST, RescueResult
+from tapescope._lease_thread import Holder, LeaseThread
+from tapescope._loop_watch import BLOCKED
 from tapescope._owner import find_dead
+from tapescope._pulse import Beat
 from tapescope.errors import TapescopeError
 
 if TYPE_CHECKING:
     from tapescope._giving_up import Rescued
-    from tapescope.store import TaskStore
-    from tapescope.tasks import Attempt, CancelRequest
-    from tapescope_telemetry import Telemetry
 
-__all__ = ["Heartbeat", "Holder"]
+__all__ = ["Heartbeat"]
 
 _log = logging.getLogger("tapescope")
 
 _BATCH: Constant = 100
 """Tasks that one transaction rescues."""
-_BLOCKED: Constant = 1 / 3
-"""The part of a lease that the loop may be blocked before it is said."""
-
-
-class Holder(Protocol):
-    """Who holds leases."""
-
-    store: TaskStore
-    telemetry: Telemetry
-    owner: str
-    lease: float
-
-    @property
-    def attempts(self) -> Sequence[Attempt]:
-        """Those that run now."""
-        ...
-
-    @property
-    def running_ops(self) -> Collection[str]:
-        """The ops of those that run now."""
-        ...
-
-    def listen(self, task_id: str, request: CancelRequest) -> None:
-        """Hear of a cancel on record for a running task; maybe repeatedly."""
-        ...
-
-    def renewed(self, attempts: Sequence[Attempt], lost: Sequence[Attempt]) -> None:
-        """The leases of ``attempts`` hold from now on, but for those that are ``lost``."""
-        ...
 
 
 class Heartbeat:
     """Beats every ``every`` seconds, from ``start`` to ``stop``.
 
-    The first beat is at once: what a process of this host left behind need not wait.
+    The first beat is at once: what a process of this host left behind need not wait. Leases are
+    extended by a thread (``LeaseThread``), or here where the store has no keeper for one.
     """
 
     def __init__(self, holder: Holder, every: float) -> None:
         self._holder = holder
         self._every = every
         self._beating: asyncio.Task[None] | None = None
+        self._thread: LeaseThread | None = None
+        self.last: Beat | None = None
+        """The beat that ended last; any thread may read it."""
 
     def start(self) -> None:
         """Begin to beat; a second call does nothing."""
         if self._beating is None:
+            keeper = self._holder.store.make_lease_keeper()
+            if keeper is not None:
+                self._thread = LeaseThread(self._holder, keeper, self._every)
+                self._thread.start()
             self._beating = asyncio.get_running_loop().create_task(
                 self._go_on(), name="tapescope-heartbeat", context=contextvars.Context()
             )
@@ -82,14 +60,21 @@ class Heartbeat:
             beating.cancel()
             with suppress(asyncio.CancelledError):  # ours
                 await beating
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            await thread.stop()
 
     async def beat(self) -> None:
         """Extend what runs here, then rescue what is lost. Raises nothing of the store's."""
+        failure: str | None = None
         try:
-            await self._extend()
+            if self._thread is None:
+                await self._extend()
             await self._rescue()
         except TapescopeError as error:
+            failure = str(error)
             _log.warning("A heartbeat of %s failed: %s", self._holder.owner, error)
+        self.last = Beat(self._holder.store.clock.monotonic(), failure)
 
     async def _go_on(self) -> None:
         loop = asyncio.get_running_loop()
@@ -98,12 +83,12 @@ class Heartbeat:
             due = loop.time() + self._every
             await asyncio.sleep(self._every)
             late = loop.time() - due
-            if late > self._holder.lease * _BLOCKED:
+            if self._thread is None and late > self._holder.lease * BLOCKED:
                 _log.warning(
                     "The event loop was blocked for %.3f s, %.0f %% of a lease; running here: %s.",
                     late,
                     100 * late / self._holder.lease,
-                    ", ".join(sorted(self._holder.running_ops)) or "nothing",
+                    ", ".join(sorted(self._holder.find_ops())) or "nothing",
                 )
 
     async def _extend(self) -> None:
@@ -111,16 +96,20 @@ class Heartbeat:
         attempts = holder.attempts
         if not attempts:
             return
-        leases = await holder.store.extend_leases(holder.owner, holder.lease, attempts)
-        holder.renewed(attempts, leases.lost)
-        for task_id, request in leases.cancels:
-            holder.listen(task_id, request)
+        until = holder.store.clock.monotonic() + holder.lease
+        try:
+            leases = await holder.store.extend_leases(holder.owner, holder.lease, attempts)
+        except TapescopeError:
+            holder.lapse(holder.store.clock.monotonic())
+            raise
+        holder.renewed(attempts, leases, until)
 
     async def _rescue(self) -> None:
         store = self._holder.store
         dead = find_dead(await store.read_owners())
+        ops = await store.read_ops()  # whoever has registered them: a worker will run them again
         while True:
-            rescued = await store.rescue_expired(_BATCH, dead_owners=dead)
+            rescued = await store.rescue_expired(_BATCH, ops=ops, dead_owners=dead)
             for one in rescued:
                 self._tell(one)
             if len(rescued) < _BATCH:

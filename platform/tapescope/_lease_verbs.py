@@ -21,7 +21,7 @@ from tapescope._giving_up import (
 )
 from tapescope._json import decode, encode
 from tapescope.errors import BadSetting
-from tapescope.primitives import StorePrimitives
+from tapescope.primitives import LeaseKeeper, StorePrimitives
 from tapescope.tape import ATTEMPT_FAILED, FINAL, Event, Outcome
 from tapescope.tasks import Attempt, ErrorInfo, Final
 
@@ -85,12 +85,14 @@ class LeaseVerbs(StorePrimitives):
         length = round(lease * 1_000_000)
         of = None if attempts is None else [attempt.task_id for attempt in attempts]
         held = await self._read("extend_leases", lambda: self._extend_leases(owner, length, of))
-        ours = {(one.task_id, one.attempt) for one in held}
-        return Leases(
-            extended=len(held),
-            cancels=tuple((one.task_id, one.cancel) for one in held if one.cancel is not None),
-            lost=tuple(one for one in attempts or () if (one.task_id, one.number) not in ours),
-        )
+        return Leases.sort(held, attempts or ())
+
+    def make_lease_keeper(self) -> LeaseKeeper | None:
+        """What goes on extending leases from another thread while this store's loop is blocked.
+
+        ``None`` where the store has no such thing: then ``extend_leases`` is all there is.
+        """
+        return self._make_lease_keeper()
 
     async def read_owners(self) -> Sequence[str]:
         """The owners of the tasks that run, for a rescuer to see whether they live."""

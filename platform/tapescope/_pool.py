@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-from collections import deque
-from collections.abc import Coroutine, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 from typing import Final as Constant
 
 from tapescope._ending import Ending
 from tapescope._run import Run
+from tapescope._run_host import Phase
 from tapescope._runner import Runner
 from tapescope.errors import StoreUnavailable, TapescopeError
 from tapescope.flush import CancelAnswer, CancelState
-from tapescope.tasks import Attempt, CancelReason, CancelRequest, Task
+from tapescope.tasks import Attempt, CancelReason, CancelRequest, Claim, Task
 
 if TYPE_CHECKING:
+    from tapescope._giving_up import Leases
     from tapescope.store import TaskStore
     from tapescope_telemetry import Telemetry
 
@@ -62,6 +64,8 @@ class RunPool:
         self._max_zombies = max_zombies
         self._warned = False
         self._runs: dict[str, Run] = {}
+        self._superseded: set[Run] = set()
+        self._claimed = Counter[str]()
         self._waiting: deque[Run] = deque()
         self._not_due: dict[str, asyncio.TimerHandle] = {}
         self._zombies: set[Run] = set()
@@ -71,6 +75,8 @@ class RunPool:
         self._expected = 0
         self._stopping = False
         self._idle: asyncio.Future[None] | None = None
+        self.on_room: Callable[[], object] = bool
+        """Called when a slot is free, or may be."""
         self.closing = False
         """Whether the manager is being closed; nobody may be left then to ask for a result."""
         self.lost: Exception | None = None
@@ -89,6 +95,48 @@ class RunPool:
         ending = Ending()
         self._queue(Run(self, task, runner, ending))
         return ending
+
+    def adopt(self, claim: Claim, runner: Runner) -> None:
+        """Start a task that was claimed for a slot that was reserved.
+
+        One that comes when the manager is being closed is given back, and its runner not begun.
+        """
+        task = claim.task
+        if (known := self._runs.pop(task.task_id, None)) is not None:
+            self._supersede(known)
+        self._claimed[task.op] += 1
+        self._runs[task.task_id] = run = Run(self, task, runner, Ending(), claim)
+        self._join()
+        run.start()
+        if self.closing:
+            run.release()
+
+    def resize(self, max_running: int) -> None:
+        """Change how many may run at once; only before anything does."""
+        self._free = max_running
+
+    @property
+    def free(self) -> int:
+        """Slots that nobody waits for."""
+        if self.closing or not self._may_start():
+            return 0
+        return max(0, self._free)
+
+    def running_of(self, op: str) -> int:
+        """How many claimed tasks of an op hold a slot."""
+        return self._claimed[op]
+
+    def reserve(self, n: int) -> int:
+        """Take up to ``n`` free slots; how many they are. Each is adopted for, or given back."""
+        room = min(n, self.free)
+        self._free -= room
+        return room
+
+    def give_back(self, n: int) -> None:
+        """Free reserved slots."""
+        if n:
+            self._free += n
+            self._start_waiting()
 
     def ending_of(self, task_id: str) -> Ending | None:
         """How a task of this pool ends; ``None`` for a task that is not here, or not any more."""
@@ -109,17 +157,24 @@ class RunPool:
 
     @property
     def attempts(self) -> list[Attempt]:
-        """Those that run now."""
-        return [run.attempt for run in self._runs.values() if run.attempt is not None]
+        """Those that run now; may be read from another thread, as the two below."""
+        # tuple() of a view is one step of the interpreter: the loop cannot change it in between.
+        return [run.attempt for run in tuple(self._runs.values()) if run.attempt is not None]
 
     @property
-    def running_ops(self) -> set[str]:
-        """The ops of those that run now."""
-        return {run.task.op for run in self._runs.values() if run.attempt is not None}
+    def claiming(self) -> list[str]:
+        """The tasks whose claim is under way, or was made and not yet heard of by their run."""
+        runs = tuple(self._runs.values())
+        return [run.task.task_id for run in runs if run.phase is Phase.CLAIMING]
 
-    def renewed(self, attempts: Sequence[Attempt], lost: Sequence[Attempt]) -> None:
-        """The leases of ``attempts`` hold from now on, but for those that are ``lost``."""
-        gone = set(lost)
+    def find_ops(self, job: object = None) -> set[str]:
+        """The ops of those that run now, or (``job``) of the run that is this asyncio task."""
+        runs = [run for run in tuple(self._runs.values()) if run.attempt is not None]
+        return {run.task.op for run in runs if job is None or run.is_job(job)}
+
+    def renewed(self, attempts: Sequence[Attempt], leases: Leases, until: float) -> None:
+        """A heartbeat for these was answered: leases that were not lost hold until then."""
+        gone = set(leases.lost)
         for attempt in attempts:
             run = self._runs.get(attempt.task_id)
             if run is None or run.attempt != attempt:
@@ -127,7 +182,14 @@ class RunPool:
             if attempt in gone:
                 run.lose_lease()
             else:
-                run.renew()
+                run.renew(until)
+        for task_id, request in leases.cancels:
+            self.listen(task_id, request)
+
+    def lapse(self, at: float) -> None:
+        """No heartbeat could be sent: leases that were over by then are taken for lost."""
+        for run in tuple(self._runs.values()):
+            run.lapse(at)
 
     def expect(self, n: int) -> None:
         """``n`` submits (or, negative, fewer) are under way: it is not idle before they are in."""
@@ -141,14 +203,18 @@ class RunPool:
             await asyncio.shield(self._idle)
 
     async def stop(self) -> None:
-        """Cancel everything with the reason ``shutdown`` and wait until all of it has ended.
+        """End everything and wait until it has ended: release what another worker can go on with,
+        cancel the rest with the reason ``shutdown``.
 
         A runner may clean up within the grace. What is left after that is fenced and goes on as a
         zombie, which nobody waits for.
         """
         self._stopping = True
         for run in list(self._runs.values()):
-            self.keep(self._shut(run))
+            if run.claimed:
+                run.release()
+            else:
+                self.keep(self._shut(run))
         await self.wait_idle()
         self._leave()
         for zombie in self._zombies:
@@ -165,7 +231,7 @@ class RunPool:
     def fence(self, run: Run) -> None:
         """The runner goes on without its task: its slot is free, it is a zombie from now on."""
         self._zombies.add(run)
-        self._free += 1
+        self._vacate(run)
         self._start_waiting()
 
     def lay_to_rest(self, run: Run) -> None:
@@ -175,21 +241,27 @@ class RunPool:
 
     def end(self, run: Run) -> None:
         """The run is over, its ``final`` is written or lost."""
-        if self._runs.pop(run.task.task_id, None) is None:
-            return
+        self._forget_run(run)
         if (timer := self._not_due.pop(run.task.task_id, None)) is not None:
             timer.cancel()
         if self.closing and self.lost is None:
             self.lost = run.ending.error
         if run.started and not run.fenced:
-            self._free += 1
+            self._vacate(run)
         self._start_waiting()
         self._check_idle()
 
     def retry(self, run: Run, task: Task) -> None:
-        """The run is over, and its task is pending again: run it when it is due."""
-        if run.started and not run.fenced:
-            self._free += 1
+        """The run is over, and its task is pending again: run it when it is due.
+
+        One that was claimed by the worker is anybody's again: the worker finds it when it is due.
+        """
+        if run.claimed:
+            run.ending.resolve(None, None)
+            self.end(run)
+            return
+        if not run.fenced:
+            self._vacate(run)
         self._queue(Run(self, task, run.runner, run.ending))
         self._start_waiting()
 
@@ -207,6 +279,26 @@ class RunPool:
         if self._stopping:
             self.keep(self._shut(run))  # it began before the shutdown and came too late
 
+    def _supersede(self, run: Run) -> None:
+        """Another attempt has the task, and that one is ours, too: this run has lost its lease."""
+        if run.waits:
+            run.give_up_waiting(None)
+        else:
+            self._superseded.add(run)
+            run.lose_lease()
+
+    def _forget_run(self, run: Run) -> None:
+        self._superseded.discard(run)
+        if self._runs.get(run.task.task_id) is run:
+            del self._runs[run.task.task_id]
+
+    def _vacate(self, run: Run) -> None:
+        self._free += 1
+        if run.claimed:
+            self._claimed[run.task.op] -= 1
+            if not self._claimed[run.task.op]:
+                del self._claimed[run.task.op]
+
     def _fall_due(self, run: Run) -> None:
         self._not_due.pop(run.task.task_id, None)
         self._waiting.append(run)
@@ -219,14 +311,18 @@ class RunPool:
             if not self._waiting[0].waits:
                 self._waiting.popleft()  # cancelled while it waited
                 continue
-            if len(self._zombies) >= self._max_zombies:
-                self._warn_of_zombies()
+            if not self._may_start():
                 return
             self._free -= 1
             self._join()
             self._waiting.popleft().start()
+        if self._free > 0:
+            self.on_room()
 
-    def _warn_of_zombies(self) -> None:
+    def _may_start(self) -> bool:
+        """Whether there is not a zombie too many; says it once."""
+        if len(self._zombies) < self._max_zombies:
+            return True
         if not self._warned:
             self._warned = True
             _log.warning(
@@ -234,6 +330,7 @@ class RunPool:
                 "no task starts until one of them ends.",
                 len(self._zombies),
             )
+        return False
 
     def _join(self) -> None:
         """Have the store tell us of cancels, as long as something runs."""
@@ -254,7 +351,7 @@ class RunPool:
 
     @property
     def _busy(self) -> bool:
-        return bool(self._runs or self._kept or self._expected)
+        return bool(self._runs or self._superseded or self._kept or self._expected)
 
     # --- ending -----------------------------------------------------------------------------------
 

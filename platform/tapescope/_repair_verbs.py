@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import logging
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from tapescope._changes import LOOK_AGAIN, Changes
@@ -16,6 +16,7 @@ from tapescope.repair import Mended, Repair
 
 if TYPE_CHECKING:
     from tapescope._giving_up import Rescued
+    from tapescope.ops import KnownOp
 
 __all__ = ["RepairVerbs"]
 
@@ -39,14 +40,13 @@ class RepairVerbs(StorePrimitives):
         by: str,
         grace: float = AUDIT_GRACE,
         dry_run: bool = False,
-        ops: Collection[str] = (),
     ) -> Mended:
         """Mend what the audit finds on one task, in one transaction with the trace of it.
 
         The one way past the guards of I1 to I5. Nothing is discarded: what is taken off a tape goes
         to the quarantine and is counted there; what stood in a row before is in the trace. A task
-        on which all is well is left alone. One that is stuck is handed to ``rescue_expired``, with
-        these ``ops``. ``by`` says who asked for it. With ``dry_run`` it is all done and taken back:
+        on which all is well is left alone. One that is stuck is handed to ``rescue_expired``, as by
+        any manager. ``by`` says who asked for it. With ``dry_run`` it is all done and taken back:
         the answer says what would have been done. No counter of events moves, for each of them was
         counted when it was written. Raises ``UnknownTask``, ``BadSetting``, and ``StoreRefused``
         where the role may not do it.
@@ -66,6 +66,7 @@ class RepairVerbs(StorePrimitives):
             _log.warning("Repaired: %s, task %s: %s", one.rule.value, task_id, one.text)
         self._changes.publish(LOOK_AGAIN)
         if any(one.rule is AuditRule.STUCK_RUNNING for one in mended.repairs):
+            ops = await self.read_ops()  # whoever has registered them: a worker will run them again
             while len(await self.rescue_expired(_RESCUED, ops=ops)) == _RESCUED:
                 pass
         return mended
@@ -84,6 +85,9 @@ class RepairVerbs(StorePrimitives):
     async def rescue_expired(
         self, limit: int = 100, *, ops: Collection[str] = (), dead_owners: Collection[str] = ()
     ) -> list[Rescued]: ...
+
+    @abc.abstractmethod
+    async def read_ops(self) -> Mapping[str, KnownOp]: ...
 
     # --- what an adapter gives --------------------------------------------------------------------
 

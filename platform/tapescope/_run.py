@@ -12,26 +12,21 @@ import contextvars
 import inspect
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import context as contexts
 
-from tapescope._calls import Finished
-from tapescope._retry import wait_before_retry
 from tapescope._run_host import Phase, RunHost
-from tapescope._run_tape import RunTape
-from tapescope._run_writes import claim_task, forget_cancels, write_final, write_retry
+from tapescope._run_record import RunRecord, log_run
+from tapescope._run_writes import claim_task, forget_cancels
 from tapescope._runner import Runner, start_thread
-from tapescope._verdict import LOST, TIMEOUT, Blame, Verdict, judge, judge_fenced
+from tapescope._verdict import LOST, RELEASED, TIMEOUT, Blame, Verdict, judge, judge_fenced
 from tapescope.errors import TapescopeError
 from tapescope.reporter import Reporter, ThreadReporter
-from tapescope.tape import Outcome
-from tapescope.tasks import Attempt, CancelReason, CancelRequest, Claim, Final, Task, TaskStatus
+from tapescope.tasks import Attempt, CancelReason, CancelRequest, Claim, Final, Task
 
 if TYPE_CHECKING:
     from tapescope._ending import Ending
-    from tapescope_telemetry import RunSpan
 
 __all__ = ["Run"]
 
@@ -42,21 +37,19 @@ Ended = tuple[Any, BaseException | None]
 
 
 class Run:
-    """A task that was submitted here, from its place in the queue to its end."""
+    """A task that is run here, from its place in the queue, or from its claim, to its end."""
 
     __slots__ = (
-        "_deadline",
+        "_claimed",
         "_fenced_at",
         "_host",
         "_job",
         "_outside_cancel",
-        "_span",
+        "_record",
         "_state",
-        "_tape",
         "_thread",
         "_thread_ended",
         "_timer",
-        "attempt",
         "blame",
         "ending",
         "phase",
@@ -65,16 +58,17 @@ class Run:
         "task",
     )
 
-    def __init__(self, host: RunHost, task: Task, runner: Runner, ending: Ending) -> None:
+    def __init__(
+        self, host: RunHost, task: Task, runner: Runner, ending: Ending, claim: Claim | None = None
+    ) -> None:
+        """``claim`` is of a task that was claimed already: nobody else has to be asked."""
         self._host = host
         self.runner = runner
+        self._claimed = claim
         self._job: asyncio.Task[None] | None = None
-        self.attempt: Attempt | None = None
-        self._span: RunSpan | None = None
-        self._tape: RunTape | None = None
+        self._record: RunRecord | None = None
         self._thread: asyncio.Future[Ended] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._deadline = 0.0
         self._fenced_at: float | None = None
         self._outside_cancel = False
         self._thread_ended = False
@@ -85,7 +79,18 @@ class Run:
         self.blame: Blame = None
         self.requested: CancelRequest | None = None
         """The cancel we were told of, whether it came in time or not."""
-        self._enter("pending")
+        if claim is None:
+            self._enter("pending")
+
+    @property
+    def claimed(self) -> bool:
+        """Whether it began with a claim: another worker can run the task as well."""
+        return self._claimed is not None
+
+    @property
+    def attempt(self) -> Attempt | None:
+        """The attempt that may write to the task's tape; ``None`` until it is claimed."""
+        return None if self._record is None else self._record.attempt
 
     @property
     def waits(self) -> bool:
@@ -101,6 +106,10 @@ class Run:
     def fenced(self) -> bool:
         """Whether the runner went on past its grace: the run ends without it."""
         return self._fenced_at is not None
+
+    def is_job(self, job: object) -> bool:
+        """Whether it runs as this asyncio task."""
+        return self._job is job
 
     # --- what others ask of it --------------------------------------------------------------------
 
@@ -118,15 +127,33 @@ class Run:
         """
         if self.requested is None and self.phase is not Phase.ENDED:
             self.requested = request
+            if self._record is not None:
+                self._record.requested = request
         if self.blame is None and self.phase in (Phase.CLAIMING, Phase.RUNNING):
             self.blame = request
             if self.phase is Phase.RUNNING:
                 self._stop_runner(request)
 
-    def renew(self) -> None:
-        """The lease was extended: from here on, as long as it holds, a ``final`` may be tried."""
-        if self.phase is Phase.RUNNING:
-            self._deadline = self._host.store.clock.monotonic() + self._host.lease
+    def release(self) -> None:
+        """Stop the runner and give the task back: another worker can run it.
+
+        A runner that returns all the same, within its grace, has done the task.
+        """
+        if self.blame is None and self.phase in (Phase.CLAIMING, Phase.RUNNING):
+            self.blame = RELEASED
+            if self.phase is Phase.RUNNING:
+                why, at = "the manager was closed", self._host.store.clock.now()
+                self._stop_runner(CancelRequest(CancelReason.SHUTDOWN, why, None, at))
+
+    def renew(self, until: float) -> None:
+        """The lease holds until then (monotonic seconds): so long a ``final`` may be tried."""
+        if self.phase is Phase.RUNNING and self._record is not None:
+            self._record.deadline = max(self._record.deadline, until)
+
+    def lapse(self, at: float) -> None:
+        """The store could not be asked: a lease that was over by then may be another's."""
+        if self._record is not None and self._record.deadline <= at:
+            self.lose_lease()
 
     def lose_lease(self) -> None:
         """The task is no longer ours: stop the runner; it settles nothing (invariant I5)."""
@@ -138,6 +165,8 @@ class Run:
     def cancelled_before_start(self, request: CancelRequest) -> None:
         """The store ended the pending task as cancelled: there is nothing to run."""
         if self.phase is Phase.WAITING:
+            text = "Task %s (%s) was cancelled before it started: %s"
+            self._log(logging.INFO, text, request.reason.value)
             self._end(Final.cancelled(request))
 
     def give_up_waiting(self, error: Exception | None) -> None:
@@ -149,7 +178,7 @@ class Run:
 
     async def _live(self) -> None:
         try:
-            claim = await self._claim()
+            claim = self._claimed or await self._claim()
             if claim is None:
                 self._end(None)  # cancelled while it waited, or somebody else has it
                 return
@@ -160,7 +189,8 @@ class Run:
             else:
                 await self._settle(verdict)
         except GeneratorExit:
-            self._abandon()
+            if self._record is not None:
+                self._record.abandon()
             raise
         except TapescopeError as error:
             self._lose(error)
@@ -169,26 +199,16 @@ class Run:
             self._lose(error)
 
     async def _claim(self) -> Claim | None:
-        host, store = self._host, self._host.store
+        host = self._host
         claim, self._outside_cancel = await claim_task(
-            store, self.task, host.owner, host.lease, lambda: self.blame is not None
+            host.store, self.task, host.owner, host.lease, lambda: self.blame is not None
         )
-        self._deadline = store.clock.monotonic() + host.lease
         return claim
 
     def _begin(self, claim: Claim) -> None:
-        """Open the run span, a root linked to the submit's, and make it current for the run."""
-        host, task, attempt = self._host, claim.task, claim.attempt
-        self.task, self.attempt = task, attempt
-        self._span = span = host.telemetry.start_run_span(
-            task.op, task.task_id, attempt.number, attempt.owner, task.traceparent
-        )
-        contexts.attach(span.context)  # never detached: the context is this run's alone
-        host.store.trace(attempt, span.trace_id, span.context)
-        self._tape = RunTape(host.store, attempt, task.op, span, host.coalesce_progress)
-        if task.claimed_at is not None:
-            waited = (task.claimed_at - task.run_at) / 1e6
-            host.telemetry.tasks.queue_wait(task.op, waited, span.context)
+        self.task = claim.task
+        self._record = RunRecord(self._host, claim)
+        self._record.requested = self.requested
         self._enter("running")
 
     async def _work(self) -> Verdict | None:
@@ -221,12 +241,13 @@ class Run:
             del error, result  # an exception that its own frame holds would outlive the run
 
     async def _call_runner(self) -> Ended:
-        assert self._tape is not None
+        assert self._record is not None
+        tape = self._record.tape
         if not self.runner.in_thread:
-            found = self.runner.call(Reporter(self._tape), **self.task.params)
+            found = self.runner.call(Reporter(tape), **self.task.params)
             return (await found if inspect.isawaitable(found) else found), None
         self._thread = asyncio.get_running_loop().create_future()
-        reporter = ThreadReporter(self._tape)
+        reporter = ThreadReporter(tape)
         name = f"tapescope-{self.task.op}"
         start_thread(self.runner, reporter, self.task.params, name, self._hear_thread)
         return await self._thread
@@ -251,9 +272,9 @@ class Run:
 
     def _stop_runner(self, request: CancelRequest) -> None:
         """The one cancel of this attempt; a thread cannot be interrupted and sees the request."""
-        assert self._tape is not None
+        assert self._record is not None
         assert self._job is not None
-        self._tape.stop = request
+        self._record.tape.stop = request
         self._enter("cancelling")
         self._arm(self._host.cancel_grace, self._grace_over)
         if not self.runner.in_thread:
@@ -271,13 +292,13 @@ class Run:
 
     def _fence(self) -> None:
         """From here on the runner works for nobody: what it still writes will be dropped."""
-        assert self._tape is not None
-        host, task = self._host, self.task
+        assert self._record is not None
+        host, task, tape = self._host, self.task, self._record.tape
         self.phase = Phase.SETTLING
         self._fenced_at = host.store.clock.monotonic()
-        if self._tape.stop is None:
+        if tape.stop is None:
             message, at = "the run was cancelled from outside", host.store.clock.now()
-            self._tape.stop = CancelRequest(CancelReason.SUPERSEDED, message, None, at)
+            tape.stop = CancelRequest(CancelReason.SUPERSEDED, message, None, at)
         host.telemetry.tasks.zombie(task.op, 1)
         _log.warning(
             "The runner of task %s (%s) does not stop and is fenced.", task.task_id, task.op
@@ -287,10 +308,10 @@ class Run:
     def _rest(self) -> None:
         """The runner of a fenced run has ended at last."""
         assert self._fenced_at is not None
-        assert self._span is not None
+        assert self._record is not None
         host, op = self._host, self.task.op
         seconds = host.store.clock.monotonic() - self._fenced_at
-        host.telemetry.tasks.overrun(op, seconds, self._span.context)
+        host.telemetry.tasks.overrun(op, seconds, self._record.span.context)
         host.telemetry.tasks.zombie(op, -1)
         _log.info("The runner of task %s (%s) ran on for %.3f s.", self.task.task_id, op, seconds)
         host.lay_to_rest(self)
@@ -300,8 +321,8 @@ class Run:
         return judge_fenced(self.blame, self.task.timeout)
 
     async def _settle_fenced(self) -> None:
-        assert self._span is not None
-        contexts.attach(self._span.context)  # a task of its own, with a context of its own
+        assert self._record is not None
+        contexts.attach(self._record.span.context)  # a task of its own, with a context of its own
         try:
             await self._settle(self._judge_fenced())
         except TapescopeError as error:
@@ -310,139 +331,31 @@ class Run:
     # --- the end ----------------------------------------------------------------------------------
 
     async def _settle(self, verdict: Verdict) -> None:
-        """Write the ``final``, end the span, tell who waits, in this order."""
-        assert self.attempt is not None
-        assert self._tape is not None
-        self._tape.seal()
+        """Write how the attempt ended, end the span, tell who waits, in this order."""
+        record, task = self._record, self.task
+        assert record is not None
+        record.tape.seal()
         if self.blame == LOST:
-            self._give_up_lease()
-            return
-        if verdict.may_be_retried and self.task.retries_spent < self.task.retries:
-            await self._retry(verdict)
-            return
-        finished, verdict = await write_final(
-            self._host.store, self.attempt, verdict, lambda: self._deadline
-        )
-        if finished.won:
-            self._tell(verdict, finished)
-            self._end(verdict.final)
+            end = record.give_up_lease()
+        elif verdict.releases:
+            assert verdict.final.error is not None
+            end = await record.release(verdict.final.error.message)
+        elif verdict.may_be_retried and task.retries_spent < task.retries:
+            end = await record.retry(verdict)
         else:
-            await self._give_way(finished)
-
-    async def _retry(self, verdict: Verdict) -> None:
-        """Put the failed attempt on the tape and hand the task back, unless a cancel came first."""
-        assert self.attempt is not None
-        assert self._tape is not None
-        assert self._span is not None
-        host, task = self._host, self.task
-        wait = wait_before_retry(host.retry_delay, task.retries_spent)
-        run_at = host.store.clock.now() + round(wait * 1_000_000)
-        given, verdict = await write_retry(
-            host.store, self.attempt, verdict, run_at, lambda: self._deadline
-        )
-        error = verdict.final.error
-        assert error is not None
-        if given.final is not None:
-            self._tell(Verdict(given.final), Finished(True, None, given.outcome, given.last_seq))
-            self._end(given.final)
-        elif given.dropped is not None:
-            await self._give_way(Finished(False, given.dropped, given.outcome, given.last_seq))
+            end = await record.finish(verdict)
+        if end.again is None:
+            self._end(end.final)
         else:
-            self._span.end(
-                "retried",
-                error=verdict.error,
-                error_type=error.code,
-                message=error.message,
-                cancel_requested=self.requested is not None,
-                tape_length=given.last_seq,
-                tape_dropped=self._tape.dropped,
-            )
-            host.telemetry.tasks.retried(task.op, error.code, self._span.context)
-            self._log(logging.WARNING, "Task %s (%s) will be tried again after: %s", error.code)
             self._leave()
-            host.retry(
-                self,
-                replace(
-                    task,
-                    status=TaskStatus.PENDING,
-                    owner=None,
-                    claimed_at=None,
-                    lease_expires_at=None,
-                    run_at=run_at,
-                    retries_spent=task.retries_spent + 1,
-                ),
-            )
-
-    def _give_up_lease(self) -> None:
-        """Whoever took the task over ends it; of this run only its span is left to end (I8)."""
-        assert self._span is not None
-        assert self._tape is not None
-        self._span.end(
-            "lost",
-            error_type="lease_lost",
-            message="the lease was lost, and another attempt may have the task",
-            cancel_reason=CancelReason.SUPERSEDED.value,
-            cancel_requested=True,
-            tape_dropped=self._tape.dropped,
-        )
-        self._log(logging.ERROR, "Task %s (%s) %s", "was taken over: its lease was lost here")
-        self._end(None)
-
-    def _tell(self, verdict: Verdict, finished: Finished) -> None:
-        assert self._span is not None
-        assert self._tape is not None
-        final, task = verdict.final, self.task
-        cancel = final.cancel or self.requested
-        failed = final.error if final.outcome is Outcome.FAILED else None
-        self._span.end(
-            final.outcome.value,
-            error=verdict.error,
-            error_type=None if failed is None else failed.code,
-            message="" if failed is None else failed.message,
-            cancel_reason=None if cancel is None else cancel.reason.value,
-            cancel_requested=cancel is not None,
-            tape_length=finished.last_seq,
-            tape_dropped=self._tape.dropped,
-        )
-        if failed is not None:
-            self._log(logging.WARNING, "Task %s (%s) failed: %s", failed.code)
-        elif final.outcome is Outcome.CANCELLED and cancel is not None:
-            self._log(logging.INFO, "Task %s (%s) was cancelled: %s", cancel.reason.value)
-        else:
-            _log.debug("Task %s (%s) succeeded.", task.task_id, task.op)
-
-    async def _give_way(self, finished: Finished) -> None:
-        """The tape is no longer ours: the span tells what the store holds, or that it is lost."""
-        assert self._span is not None
-        reason = None if finished.dropped is None else finished.dropped.value
-        if finished.outcome is None:
-            self._span.end("lost", error_type=reason, message="another attempt has the task")
-        else:
-            try:
-                row = await self._host.store.get(self.task.task_id)
-            except TapescopeError:
-                row = self.task  # the outcome is known all the same; its reason is not
-            self._span.end(
-                finished.outcome.value,
-                error_type=row.error_code,
-                cancel_reason=None if row.cancel is None else row.cancel.reason.value,
-                cancel_requested=row.cancel is not None,
-                tape_length=finished.last_seq,
-            )
-        self._log(logging.WARNING, "Task %s (%s): its final was dropped: %s", reason)
-        self._end(None)
+            self._host.retry(self, end.again)
 
     def _lose(self, error: Exception) -> None:
         """The tape stays open: the end of this run could not be written."""
-        if self._span is not None:
-            self._span.end("lost", error=error)
+        if self._record is not None:
+            self._record.lose(error)
         self._log(logging.ERROR, "The end of task %s (%s) is lost: %s", error)
         self._end(None, error)
-
-    def _abandon(self) -> None:
-        """The loop is gone: nothing can be awaited any more, but the span shall be ended (I8)."""
-        if self._span is not None:
-            self._span.end("lost", error_type="loop_closed", message="the event loop was closed")
 
     def _end(self, final: Final | None, error: Exception | None = None) -> None:
         if self.phase is Phase.ENDED:
@@ -480,7 +393,4 @@ class Run:
             return False
 
     def _log(self, level: int, text: str, about: object) -> None:
-        if _log.isEnabledFor(level):
-            span = self._span
-            trace = {"trace_id": span and span.trace_id, "span_id": span and span.span_id}
-            _log.log(level, text, self.task.task_id, self.task.op, about, extra=trace)
+        log_run(level, text, self.task, about, self._record)

@@ -39,7 +39,7 @@ class RunHost(Protocol):
         """The run is over, its ``final`` is written or lost."""
 
     def retry(self, run: Run, task: Task) -> None:
-        """The run is over, and its task is pending again: run it when it is due."""
+        """The run is over, and its task is pending again: to be run when it is due."""
 
 
 class Phase(Enum):

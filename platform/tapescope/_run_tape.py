@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 from typing import TYPE_CHECKING, Any
 from typing import Final as Constant
@@ -22,8 +21,6 @@ __all__ = ["NOWAIT_LIMIT", "RunTape"]
 
 NOWAIT_LIMIT: Constant = 1_000
 """Events of one run that ``emit_nowait`` may have outstanding."""
-
-_log = logging.getLogger("tapescope")
 
 
 class RunTape:
@@ -45,14 +42,11 @@ class RunTape:
         "attempt",
         "coalesced",
         "dropped",
-        "op",
         "span",
         "stop",
     )
 
-    def __init__(
-        self, store: TaskStore, attempt: Attempt, op: str, span: RunSpan, window: float
-    ) -> None:
+    def __init__(self, store: TaskStore, attempt: Attempt, span: RunSpan, window: float) -> None:
         self._store = store
         self._loop = asyncio.get_running_loop()
         self._window = window
@@ -63,7 +57,6 @@ class RunTape:
         self._outstanding = 0
         self._lock = threading.Lock()
         self.attempt = attempt
-        self.op = op
         self.span = span
         self.stop: CancelRequest | None = None
         """Why the runner is to stop, once it is."""
@@ -187,13 +180,4 @@ class RunTape:
 
     def _note_drop(self, reason: DropReason) -> EventDropped:
         self.dropped += 1
-        if self.dropped == 1:
-            _log.warning(
-                "Events of task %s (%s, attempt %d) are dropped: %s.",
-                self.attempt.task_id,
-                self.op,
-                self.attempt.number,
-                reason.value,
-                extra={"trace_id": self.span.trace_id, "span_id": self.span.span_id},
-            )
         return EventDropped(self.attempt.task_id, self.attempt.number, reason)

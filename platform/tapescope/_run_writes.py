@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from tapescope._verdict import Verdict
     from tapescope.store import TaskStore
 
-__all__ = ["claim_task", "forget_cancels", "write_final", "write_retry"]
+__all__ = ["claim_task", "forget_cancels", "write_final", "write_release", "write_retry"]
 
 T = TypeVar("T")
+V = TypeVar("V", "Verdict", None)
 
 
 async def claim_task(
@@ -103,19 +104,37 @@ async def write_retry(
         return store.retry_later(attempt, verdict.final.error, run_at)
 
     given, verdict, doubtful = await _insist(store, write, verdict, deadline)
-    if doubtful and given.dropped is DropReason.STALE_ATTEMPT:
-        row = await store.get(attempt.task_id)
-        if (row.status, row.attempt) == (TaskStatus.PENDING, attempt.number):
-            given = GivenUp(None, None, None, given.last_seq)
-    return given, verdict
+    return (await _find_given_up(store, attempt, given) if doubtful else given), verdict
+
+
+async def write_release(
+    store: TaskStore, attempt: Attempt, why: str, deadline: Callable[[], float]
+) -> GivenUp:
+    """Give the task back for another worker, as insistently; ``why`` is for people."""
+
+    def write(_: None) -> Awaitable[GivenUp]:
+        return store.release(attempt, why)
+
+    given, _, doubtful = await _insist(store, write, None, deadline)
+    return await _find_given_up(store, attempt, given) if doubtful else given
+
+
+async def _find_given_up(store: TaskStore, attempt: Attempt, given: GivenUp) -> GivenUp:
+    """Whether an earlier try, whose answer was lost, was what made the attempt an old one."""
+    if given.dropped is not DropReason.STALE_ATTEMPT:
+        return given
+    row = await store.get(attempt.task_id)
+    if (row.status, row.attempt) == (TaskStatus.PENDING, attempt.number):
+        return GivenUp(None, None, None, given.last_seq)
+    return given
 
 
 async def _insist(
     store: TaskStore,
-    write: Callable[[Verdict], Awaitable[T]],
-    verdict: Verdict,
+    write: Callable[[V], Awaitable[T]],
+    verdict: V,
     deadline: Callable[[], float],
-) -> tuple[T, Verdict, bool]:
+) -> tuple[T, V, bool]:
     """The answer, the verdict that was written, and whether an earlier try may have been it."""
     clock = store.clock
     backoff: Backoff | None = None
@@ -129,7 +148,7 @@ async def _insist(
             forget_cancels()
             doubtful = True
         except (NotJson, EventTooLarge) as refusal:
-            if reduced:
+            if reduced or verdict is None:
                 raise
             verdict, reduced = verdict.reduce(refusal), True
         except (StoreUnavailable, EventFateUnknown) as error:

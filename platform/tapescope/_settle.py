@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from operator import itemgetter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tapescope._calls import (
     Appended,
@@ -20,6 +21,7 @@ from tapescope._calls import (
     Writer,
 )
 from tapescope._changes import Change, Changes
+from tapescope._drop_log import DropLog
 from tapescope._giving_up import GivenUp
 from tapescope._json import decode
 from tapescope.errors import IdempotencyConflict
@@ -42,7 +44,16 @@ if TYPE_CHECKING:
     from tapescope._clock import Clock
     from tapescope_telemetry import StoreMeter, TaskMeter
 
-__all__ = ["Batch", "Books", "Span", "as_running", "fail", "settle"]
+__all__ = [
+    "Batch",
+    "Books",
+    "Span",
+    "as_pending",
+    "as_running",
+    "fail",
+    "match_existing",
+    "settle",
+]
 
 _type_of = itemgetter(4)
 
@@ -59,6 +70,7 @@ class Books:
     meter: StoreMeter
     tasks: TaskMeter
     changes: Changes
+    drops: DropLog = field(default_factory=DropLog)
 
 
 class Span(NamedTuple):
@@ -146,25 +158,32 @@ def _settle_create(books: Books, call: CreateCall, answer: FlushAnswer, place: i
     found = answer.existing.get(place)
     if found is None:
         books.tasks.submitted(row.op)
-        due = answer.now if row.run_at is None else row.run_at
-        call.answer((_pending(call, answer.now, due, answer.keys[place]), True))
-    elif found.task_id == row.task_id or found.params == decode(row.params):
-        call.answer((found, False))
-    else:
-        call.reject(IdempotencyConflict(found.op, found.idempotency_key or "", found.task_id))
+        call.answer((as_pending(row, call.params, answer.now, answer.keys[place]), True))
+        return
+    try:
+        call.answer((match_existing(found, row), False))
+    except IdempotencyConflict as error:
+        call.reject(error)
 
 
-def _pending(call: CreateCall, now: int, due: int, key: int) -> Task:
-    row: CreateRow = call.row
+def match_existing(found: Task, row: CreateRow) -> Task:
+    """The task that stands where ``row`` was to go. Raises ``IdempotencyConflict``."""
+    if found.task_id == row.task_id or found.params == decode(row.params):
+        return found
+    raise IdempotencyConflict(found.op, found.idempotency_key or "", found.task_id)
+
+
+def as_pending(row: CreateRow, params: Mapping[str, Any], now: int, key: int) -> Task:
+    """The task as its creation at ``now`` left it."""
     return Task(
         task_id=row.task_id,
         op=row.op,
-        params=call.params,
+        params=params,
         status=TaskStatus.PENDING,
         attempt=0,
         owner=None,
         created_at=now,
-        run_at=due,
+        run_at=now if row.run_at is None else row.run_at,
         claimed_at=None,
         finished_at=None,
         lease_expires_at=None,
@@ -280,6 +299,7 @@ def _settle_refused(books: Books, span: Span, met: RefusedRow) -> None:
             outcome = None
         for type_, _, _ in call.events:
             books.meter.dropped(met.reason.value, type_, met.op, outcome, context=writer.context)
+        books.drops.note(writer, met.op, met.reason, len(call.events))
     if isinstance(call, FinishCall):
         call.answer(Finished(met.reason is None, met.reason, met.outcome, met.last_seq))
     elif isinstance(call, GiveUpCall):

@@ -29,10 +29,14 @@ def hide_password(url: str) -> str:
     return url
 
 
-def find_store(url: str, *, telemetry: Telemetry | None = None) -> TaskStore:
+def find_store(
+    url: str, *, telemetry: Telemetry | None = None, patience: float | None = None
+) -> TaskStore:
     """Make the store that a URL names; it is not opened.
 
-    Its class is looked up by the URL's scheme and called as ``Store(url, telemetry=telemetry)``.
+    Its class is looked up by the URL's scheme and called as ``Store(url, telemetry=telemetry)``;
+    ``patience``, the seconds that a call waits for a store that is away, is passed on where it is
+    given. A URL with a ``?patience=`` of its own goes before it.
     Raises ``BadStoreUrl``, ``UnknownStoreScheme``, and ``MissingExtra`` where the store's driver is
     not installed.
     """
@@ -45,6 +49,7 @@ def find_store(url: str, *, telemetry: Telemetry | None = None) -> TaskStore:
     installed = entry_points(group=_GROUP)
     for entry in installed:
         if entry.name == scheme:
-            store: TaskStore = entry.load()(url, telemetry=telemetry)
+            settings = {} if patience is None else {"patience": patience}
+            store: TaskStore = entry.load()(url, telemetry=telemetry, **settings)
             return store
     raise UnknownStoreScheme(scheme, sorted({entry.name for entry in installed}))

@@ -17,14 +17,17 @@ from tapescope.tasks import CancelRequest, ErrorInfo, Final
 from tapescope_telemetry import error_type_of
 from tapescope_telemetry.failures import find_cause
 
-__all__ = ["LOST", "TIMEOUT", "Blame", "Verdict", "explain", "judge", "judge_fenced"]
+__all__ = ["LOST", "RELEASED", "TIMEOUT", "Blame", "Verdict", "explain", "judge", "judge_fenced"]
 
 TIMEOUT: Constant = "timeout"
 
 LOST: Constant = "lost"
 """The lease was lost: somebody else may have the task, and this run has no say any more."""
 
-Blame = CancelRequest | Literal["timeout", "lost"] | None
+RELEASED: Constant = "released"
+"""The manager is being closed and gives the task back: another worker goes on with it."""
+
+Blame = CancelRequest | Literal["timeout", "lost", "released"] | None
 """Why we cancelled the runner, if we did. The first reason stays."""
 
 _MESSAGE_LIMIT: Constant = 4_096
@@ -40,6 +43,9 @@ class Verdict:
 
     final: Final
     error: BaseException | None = None
+    releases: bool = False
+    """Whether the task is given back instead: the ``final`` is then not written, but its error says
+    why."""
 
     @property
     def may_be_retried(self) -> bool:
@@ -66,6 +72,8 @@ class Verdict:
 
 def judge(blame: Blame, result: Any, error: BaseException | None, timeout: float | None) -> Verdict:
     """What a runner that returned ``result`` or raised ``error`` comes to."""
+    if blame == RELEASED and error is None:
+        return _judge_result(result)  # it ended in time: nobody has to do it again
     if blame is not None and not isinstance(blame, CancelRequest):
         return judge_fenced(blame, timeout, error)
     if error is None:
@@ -82,7 +90,7 @@ def judge(blame: Blame, result: Any, error: BaseException | None, timeout: float
 
 
 def judge_fenced(
-    blame: CancelRequest | Literal["timeout", "lost"],
+    blame: CancelRequest | Literal["timeout", "lost", "released"],
     timeout: float | None,
     error: BaseException | None = None,
 ) -> Verdict:
@@ -91,6 +99,11 @@ def judge_fenced(
         return Verdict(Final.cancelled(blame))
     if blame == LOST:
         return Verdict(Final.failed(ErrorInfo(LOST, "the lease was lost")))  # never written
+    if blame == RELEASED:
+        why = "the manager was closed"
+        if error is not None and not _is_cancel(error):
+            why += f"; the runner's cleanup raised {explain(error).code}"
+        return Verdict(Final.failed(ErrorInfo(RELEASED, why)), releases=True)
     message = f"the attempt ran longer than its timeout of {timeout:g} s"
     if error is None or _is_cancel(error):
         return Verdict(Final.failed(ErrorInfo("timeout", message)))

@@ -14,6 +14,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from tapescope_telemetry.errors import TapescopeError
+
 if TYPE_CHECKING:
     from tapescope.tape import DropReason
     from tapescope.tasks import CancelReason, ErrorInfo
@@ -28,21 +30,27 @@ __all__ = [
     "BadStoreUrl",
     "BlockingCallOnLoop",
     "CancelRequested",
+    "CannotListen",
     "CommandFailed",
+    "ConnectionRefused",
     "EventDropped",
     "EventFateUnknown",
     "EventTooLarge",
     "IdempotencyConflict",
     "ManagerClosed",
+    "ManagerOpen",
     "MissingExtra",
     "NotJson",
     "NowaitBacklogFull",
+    "OpNotRegistered",
+    "OpTaken",
     "SchemaForbidden",
     "SchemaTooNew",
     "SchemaTooOld",
     "StoreAuthFailed",
     "StoreClosed",
     "StoreConfigError",
+    "StoreFull",
     "StoreRefused",
     "StoreUnavailable",
     "TapeFull",
@@ -50,14 +58,11 @@ __all__ = [
     "TapescopeError",
     "TaskCancelled",
     "TaskFailed",
+    "TaskNotEnded",
     "UnknownStoreScheme",
     "UnknownTask",
     "UsedAfterFork",
 ]
-
-
-class TapescopeError(Exception):
-    """The root of every error of this library."""
 
 
 # --- what a caller hands in ---------------------------------------------------------------------
@@ -168,6 +173,14 @@ class IdempotencyConflict(TapescopeError):
             f"The idempotency key {idempotency_key!r} of op {op!r} belongs to task {task_id}, "
             "which has other params. Use another key, or submit the same params."
         )
+
+
+class ConnectionRefused(TapescopeError):
+    """A connection that a task cannot be submitted on; nothing was written."""
+
+    def __init__(self, why: str, advice: str) -> None:
+        self.why, self.advice = why, advice
+        super().__init__(f"The task cannot be submitted on this connection: {why}. {advice}")
 
 
 class UnknownTask(TapescopeError):
@@ -344,9 +357,22 @@ class StoreUnavailable(TapescopeError):
 
     def __init__(self, store: str, why: str) -> None:
         self.store, self.why = store, why
-        super().__init__(
-            f"The store {store} cannot be reached: {why}. Check that it runs and that this process "
-            "may use it, then try again."
+        super().__init__(self._explain())
+
+    def _explain(self) -> str:
+        return (
+            f"The store {self.store} cannot be reached: {self.why}. Check that it runs and that "
+            "this process may use it, then try again."
+        )
+
+
+class StoreFull(StoreUnavailable):
+    """The disk of the store is full; nothing of this call was written."""
+
+    def _explain(self) -> str:
+        return (
+            f"The store {self.store} has no room: {self.why}. Make room on its disk, then try "
+            "again; to delete tasks needs some room itself."
         )
 
 
@@ -368,8 +394,7 @@ class StoreClosed(TapescopeError):
         super().__init__("The store is not open. Use it inside 'async with', or call open() first.")
 
 
-# --- the manager
-# -----------------------------------------------------------------------------------
+# --- the manager ----------------------------------------------------------------------------------
 
 
 class ManagerClosed(TapescopeError):
@@ -378,6 +403,57 @@ class ManagerClosed(TapescopeError):
     def __init__(self) -> None:
         super().__init__(
             "The manager is shutting down or not open. Submit inside its 'async with'."
+        )
+
+
+class ManagerOpen(TapescopeError):
+    """A setting of a manager that is open, or was."""
+
+    def __init__(self) -> None:
+        super().__init__("The manager is open, or was: change its settings before that.")
+
+
+class OpTaken(TapescopeError):
+    """An op has a runner already."""
+
+    def __init__(self, op: str, runner: object, other: object) -> None:
+        self.op, self.runner, self.other = op, runner, other
+        super().__init__(
+            f"The op {op!r} is registered with {runner!r}; it cannot be run by {other!r} as well. "
+            "Submit it by its name alone, or give the other one an op of its own."
+        )
+
+
+class TaskNotEnded(TapescopeError):
+    """A task that lives cannot be submitted again."""
+
+    def __init__(self, task_id: str, status: str) -> None:
+        self.task_id, self.status = task_id, status
+        super().__init__(
+            f"Task {task_id} is {status}: it has not ended, and by itself it may go on. Wait for "
+            "it, or cancel it first."
+        )
+
+
+class OpNotRegistered(TapescopeError):
+    """A task whose op no worker of the store can run."""
+
+    def __init__(self, op: str) -> None:
+        self.op = op
+        super().__init__(
+            f"No worker of this store has registered the op {op!r}: its tasks are run by the "
+            "program that submits them. Run that again, or start a worker that registers the op."
+        )
+
+
+class CannotListen(TapescopeError):
+    """An address that the health listener cannot have."""
+
+    def __init__(self, host: str, port: int, why: str, *, option: str = "port") -> None:
+        self.host, self.port, self.why, self.option = host, port, why, option
+        super().__init__(
+            f"Metrics and health cannot be served on {host} port {port}: {why}. "
+            f"Choose another {option}; 0 takes a free one."
         )
 
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
+from tapescope.errors import StoreFull, StoreUnavailable
+
 if TYPE_CHECKING:
     from tapescope._calls import Writer
     from tapescope.tape import DropReason, Outcome
@@ -32,13 +34,26 @@ __all__ = [
     "FlushBlocked",
     "FlushRefused",
     "GiveUpRow",
+    "Inserted",
     "RefusedRow",
     "StoreAway",
+    "StoreOutOfRoom",
+    "as_unavailable",
 ]
 
 
 class StoreAway(Exception):
     """The database cannot be reached; nothing was applied. The port tries again for a while."""
+
+
+class StoreOutOfRoom(StoreAway):
+    """The disk is full, of the database or of its log. It may pass: somebody may make room."""
+
+
+def as_unavailable(store: str, error: Exception) -> StoreUnavailable:
+    """What a caller is told once its patience with a store that is away has come to its end."""
+    kind = StoreFull if isinstance(error, StoreOutOfRoom) else StoreUnavailable
+    return kind(store, str(error))
 
 
 class FateUnknown(Exception):
@@ -66,6 +81,14 @@ class CreateRow(NamedTuple):
     traceparent: str | None
     run_at: int | None
     """Microseconds since the epoch; ``None`` for now, by the database's clock."""
+
+
+class Inserted(NamedTuple):
+    """A task that is in the caller's transaction now."""
+
+    key: int
+    created_at: int
+    """Microseconds since the epoch, by the database's clock."""
 
 
 class ClaimRow(NamedTuple):

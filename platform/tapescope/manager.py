@@ -5,52 +5,50 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from tapescope._caretaker import Caretaker
 from tapescope._checks import new_task_id
 from tapescope._heartbeat import Heartbeat
+from tapescope._manager_reads import ManagerReads
 from tapescope._owner import name_owner
 from tapescope._pool import RunPool
+from tapescope._pulse import Check, check_pulse
+from tapescope._registry import KnownOps, RegisteredOp, Registry
 from tapescope._runner import Runner, resolve_runner
 from tapescope._stores import find_store
-from tapescope.audit import AUDIT_GRACE, AuditReport, audit_store
-from tapescope.errors import BadOp, BadSetting, ManagerClosed, TapescopeError, UsedAfterFork
+from tapescope._submission import Submission, check_count, check_seconds
+from tapescope._worker import Worker
+from tapescope.errors import (
+    BadOp,
+    BadSetting,
+    ManagerClosed,
+    ManagerOpen,
+    OpNotRegistered,
+    OpTaken,
+    TapescopeError,
+    TaskNotEnded,
+    UsedAfterFork,
+)
 from tapescope.handle import TaskHandle
+from tapescope.ops import DEFAULT_RETRIES, KnownOp
 from tapescope.retention import Retention
 from tapescope.store import TaskStore
-from tapescope.tape import QuarantinePage, TapePage
 from tapescope.tasks import CancelReason, NewTask, TaskStatus, is_op
 from tapescope_telemetry import Telemetry
 
 __all__ = ["Submission", "TaskManager"]
 
+R = TypeVar("R", bound=Callable[..., Any])
+
 _log = logging.getLogger("tapescope")
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-
-@dataclass(frozen=True, slots=True)
-class Submission:
-    """One task for ``TaskManager.submit_many``; the fields are those of ``submit``."""
-
-    op: str
-    runner: Callable[..., Any]
-    params: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    timeout: float | None = None
-    idempotency_key: str | None = None
-    retries: int = 0
-    delay: float | None = None
-    run_at: datetime | None = None
-
-
-class TaskManager:
+class TaskManager(ManagerReads):
     """Runs tasks in this process, each with a durable tape that ends in exactly one ``final``.
 
     Use it inside ``async with``, or call ``open`` and ``aclose``; it belongs to one event loop.
@@ -67,6 +65,9 @@ class TaskManager:
     * ``drain``: how long ``aclose`` lets tasks run on before it cancels them.
     * ``max_zombies``: fenced runners that may go on at once before no task is started any more;
       as many as ``max_running`` by default, and at least 10.
+    * ``work``: whether a manager that has registered ops takes their tasks. ``False`` is for a
+      process that only submits: it imports the ops, and leaves the work to the workers.
+    * ``poll``: how often it looks for work although nobody told it of any.
     * ``retry_delay``: how long a failed task waits for its first retry; doubled each time, up to
       five minutes, less up to a half by chance.
     * ``coalesce_progress``: within this time the newest ``progress`` of a phase replaces the one
@@ -76,9 +77,12 @@ class TaskManager:
     * ``audit_rate``: rows a second that this audit reads at most.
     * ``retention``: how long what has ended is kept; nothing is deleted unless it is set.
 
+    An op that is registered, with ``op``, makes it a **worker**: it takes the due tasks of that op
+    from the store, whoever submitted them. Tasks with a callable of their own are run here alone.
+
     At every heartbeat, and at ``open``, it also takes the tasks of managers that are dead, or did
-    not renew their leases, whoever they were: these fail as ``worker_lost``, for nobody else can
-    run a callable.
+    not renew their leases, whoever they were: where a worker of the store has registered the op and
+    a retry is left, they are made again, by any worker; else they fail as ``worker_lost``.
 
     Attempts are at-least-once, the ``final`` is exactly-once.
     """
@@ -96,6 +100,8 @@ class TaskManager:
         max_zombies: int | None = None,
         coalesce_progress: float = 0.0,
         retry_delay: float = 1.0,
+        work: bool = True,
+        poll: float = 1.0,
         audit_every: float | None = 3_600.0,
         audit_rate: float = 20_000.0,
         retention: Retention | None = None,
@@ -105,14 +111,15 @@ class TaskManager:
         Raises ``BadSetting``; for a URL ``BadStoreUrl``, ``UnknownStoreScheme``, ``MissingExtra``.
         """
         max_zombies = max(max_running, 10) if max_zombies is None else max_zombies
-        _check_count("max_running", max_running)
-        _check_count("max_zombies", max_zombies)
-        _check_seconds("lease", lease, over_zero=True)
-        _check_seconds("heartbeat", heartbeat, over_zero=True)
-        _check_seconds("cancel_grace", cancel_grace)
-        _check_seconds("drain", drain)
-        _check_seconds("coalesce_progress", coalesce_progress)
-        _check_seconds("retry_delay", retry_delay)
+        check_count("max_running", max_running)
+        check_count("max_zombies", max_zombies)
+        check_seconds("lease", lease, over_zero=True)
+        check_seconds("heartbeat", heartbeat, over_zero=True)
+        check_seconds("cancel_grace", cancel_grace)
+        check_seconds("drain", drain)
+        check_seconds("coalesce_progress", coalesce_progress)
+        check_seconds("retry_delay", retry_delay)
+        check_seconds("poll", poll, over_zero=True)
         if heartbeat >= lease:
             raise BadSetting("heartbeat", heartbeat, f"less than the lease of {lease:g} s")
         self._owns_store = isinstance(store, str)
@@ -121,6 +128,7 @@ class TaskManager:
         self.owner = name_owner()
         """This manager in this process, as the rows of its running tasks name it; never reused."""
         self._max_running = max_running
+        self._lease = lease
         self._drain = drain
         self._pool = RunPool(
             self.store,
@@ -141,6 +149,10 @@ class TaskManager:
             rows_per_second=audit_rate,
             retention=retention,
         )
+        self._registry = Registry()
+        self._known = KnownOps()
+        self._works = work
+        self._worker = Worker(self._pool, self._registry, poll)
         self._opened = False
         self._closed = False
         self._closer: asyncio.Task[None] | None = None
@@ -165,14 +177,18 @@ class TaskManager:
             self.telemetry.tasks.limit(self._max_running)
             self._heartbeat.start()
             self._caretaker.start()
+            if self._works:
+                self._worker.start()
         return self
 
     async def aclose(self) -> None:
-        """Take no more tasks, let those submitted run for ``drain`` seconds, cancel what is left.
+        """Take no more tasks, let those submitted run for ``drain`` seconds, end what is left.
 
-        The rest is cancelled with the reason ``shutdown``, pending tasks too, for nobody else can
-        run a callable; runners get their grace. When this returns, every task has its ``final`` and
-        only runners that ignore their cancel go on. May be called twice, or while one call waits.
+        Tasks of registered ops are released: another worker goes on with them, and no retry is
+        spent; what is pending of them stays so. The rest is cancelled with the reason ``shutdown``,
+        pending tasks too, for nobody else can run a callable. Runners get their grace, and one that
+        returns within it has done its task. When this returns, nothing runs here any more but
+        runners that ignore their cancel. May be called twice, or while one call waits.
         Cancelled itself, it skips the drain, ends what it has begun, and then raises the
         ``CancelledError``. Raises ``StoreUnavailable`` when a ``final`` could not be written.
         """
@@ -198,6 +214,34 @@ class TaskManager:
         if first and self._pool.lost is not None:
             raise self._pool.lost
 
+    def reconfigure(
+        self,
+        *,
+        store: str | None = None,
+        max_running: int | None = None,
+        drain: float | None = None,
+        work: bool | None = None,
+    ) -> None:
+        """Change settings before the manager is opened, as ``tapescope worker`` does.
+
+        ``None`` leaves one as it is. Raises ``ManagerOpen``, and what the constructor raises.
+        """
+        if self._opened or self._closed:
+            raise ManagerOpen
+        if max_running is not None:
+            check_count("max_running", max_running)
+            self._max_running = max_running
+            self._pool.resize(max_running)
+        if drain is not None:
+            check_seconds("drain", drain)
+            self._drain = drain
+        if work is not None:
+            self._works = work
+        if store is not None:
+            self.store = self._pool.store = find_store(store, telemetry=self.telemetry)
+            self._caretaker.move(self.store)
+            self._owns_store = True
+
     async def __aenter__(self) -> Self:
         return await self.open()
 
@@ -215,40 +259,111 @@ class TaskManager:
             # What the body raised goes first.
             _log.exception("The manager could not close as it should.")
 
+    # --- ops --------------------------------------------------------------------------------------
+
+    def op(
+        self,
+        name: str,
+        *,
+        timeout: float | None = None,
+        retries: int = DEFAULT_RETRIES,
+        max_running: int | None = None,
+    ) -> Callable[[R], R]:
+        """Register the function below as the runner of an op; it stays callable as itself.
+
+        Its tasks can be submitted by name, from any process on the store, and be run, and run
+        again, by every worker that has registered the op. ``timeout`` (seconds of one attempt) and
+        ``retries`` are for submits that say nothing else; with no retry left, a killed worker is
+        the end of the task. ``max_running`` of them run at once in this manager.
+
+        Ops may be registered before the manager is open, and after. Raises ``BadOp``, ``BadRunner``
+        ``BadSetting``, and ``OpTaken`` for the second runner of an op.
+        """
+        if not is_op(name):
+            raise BadOp(name)
+        if timeout is not None:
+            check_seconds("timeout", timeout, over_zero=True)
+        if not isinstance(retries, int) or retries < 0:  # pyright: ignore[reportUnnecessaryIsInstance]  # untyped callers
+            raise BadSetting("retries", retries, "a whole number, 0 or more")
+        if max_running is not None:
+            check_count("max_running", max_running)
+
+        def register(runner: R) -> R:
+            known = KnownOp(name, timeout, retries)
+            self._registry.add(RegisteredOp(known, resolve_runner(runner), max_running))
+            if self._opened and self._works and not self._closed:
+                self._worker.start()
+            return runner
+
+        return register
+
+    @property
+    def ops(self) -> tuple[str, ...]:
+        """The names of the registered ops."""
+        return tuple(self._registry.all())
+
     # --- tasks ------------------------------------------------------------------------------------
 
     async def submit(
         self,
         op: str,
-        runner: Callable[..., Any],
+        runner: Callable[..., Any] | None = None,
         *,
         params: Mapping[str, Any] | None = None,
         timeout: float | None = None,  # noqa: ASYNC109  # the attempt's, not this call's
         idempotency_key: str | None = None,
-        retries: int = 0,
+        retries: int | None = None,
         delay: float | None = None,
         run_at: datetime | None = None,
+        connection: object | None = None,
     ) -> TaskHandle:
-        """Create a task, to be run here as ``runner(report, **params)``; returns once it is stored.
+        """Create a task and return once it is stored.
 
-        ``runner`` is an ``async def``, which gets a ``Reporter``, or a plain function, which runs
-        in a thread with a ``ThreadReporter``; what it returns must be JSON. ``timeout`` is in
-        seconds of one attempt. The same op and ``idempotency_key`` again give the task that exists,
-        and do not run it twice.
+        Without a ``runner`` it is submitted by the name of its op, for the workers of the store,
+        this manager among them where it has registered the op: whoever claims it first runs it. It
+        need not be registered here, or yet.
 
-        ``retries`` is how often an attempt that raised or timed out is made again, later each time
-        (``retry_delay``). The first waits ``delay`` seconds, or until ``run_at``, an aware time.
+        With a ``runner`` it is run here, as ``runner(report, **params)``: an ``async def``, which
+        gets a ``Reporter``, or a plain function, which runs in a thread with a ``ThreadReporter``;
+        what it returns must be JSON. The same op and ``idempotency_key`` again give the task that
+        exists, and do not run it twice.
+
+        ``timeout`` is in seconds of one attempt. ``retries`` is how often an attempt that raised,
+        timed out or lost its worker is made again, later each time (``retry_delay``). Where they
+        are ``None`` an op that is submitted by name has its own, as a worker of the store has
+        registered it, or no timeout and 3 retries where none has; with a ``runner``, no timeout
+        and no retry. The first attempt waits ``delay`` seconds, or until ``run_at``, an aware time.
+
+        With a ``connection`` of your own to the store's database, an ``asyncpg`` or ``aiosqlite``
+        one, the task is part of the transaction that it is in: see ``TaskStore.create_within``.
+        That is for ops that are run by name; the handle is given at once, and the task is there,
+        and may run, after your commit.
 
         Raises ``BadOp``, ``BadRunner``, ``BadParams``, ``BadSetting``, ``IdempotencyConflict``,
+        ``ConnectionRefused``, ``OpTaken`` for a runner that is not the registered one,
         ``ManagerClosed``, ``UsedAfterFork``. A submit that is cancelled in mid-commit may have made
         the task: the idempotency key finds it; without one it ends as cancelled.
         """
-        return await self._submit(
-            *self._check(
-                Submission(
-                    op, runner, params or {}, timeout, idempotency_key, retries, delay, run_at
-                )
-            )
+        submission, run_here = self._check(
+            Submission(op, runner, params or {}, timeout, idempotency_key, retries, delay, run_at)
+        )
+        if connection is not None and run_here is not None:
+            raise BadSetting("connection", connection, "None unless the op is run by its name")
+        return await self._submit(submission, run_here, connection)
+
+    async def resubmit(self, task_id: str) -> TaskHandle:
+        """Submit by name what a task was that has ended: its op, params, timeout and retries.
+
+        Raises ``UnknownTask``, ``TaskNotEnded``, and ``OpNotRegistered`` for an op that neither
+        this manager nor a worker of the store has registered.
+        """
+        task = await self.handle(task_id).status()
+        if not task.status.terminal:
+            raise TaskNotEnded(task_id, task.status.value)
+        if await self._find_known(task.op) is None:
+            raise OpNotRegistered(task.op)
+        return await self.submit(
+            task.op, params=task.params, timeout=task.timeout, retries=task.retries
         )
 
     async def submit_many(self, submissions: Sequence[Submission]) -> list[TaskHandle]:
@@ -268,82 +383,86 @@ class TaskManager:
             handles.append(one)
         return handles
 
-    def handle(self, task_id: str) -> TaskHandle:
-        """A handle on any task of the store, wherever it runs; whether it exists is seen later."""
-        self._check_process()
-        return TaskHandle(self._pool, task_id, self._pool.ending_of(task_id))
+    def check_health(self) -> tuple[Check, ...]:
+        """Whether it can do its work, as far as it remembers: asks nobody, any thread may call.
 
-    async def tape(self, task_id: str, *, after_seq: int = 0, limit: int = 1_000) -> TapePage:
-        """A page of a task's tape. Raises ``UnknownTask``."""
-        return await self.handle(task_id).tape(after_seq=after_seq, limit=limit)
-
-    async def drops(
-        self, task_id: str | None = None, *, after: int = 0, limit: int = 1_000
-    ) -> QuarantinePage:
-        """A page of the late events of one task, or of all."""
-        self._check_process()
-        return await self.store.read_quarantine(task_id, after=after, limit=limit)
-
-    async def audit(
-        self, *, grace: float = AUDIT_GRACE, rows_per_second: float | None = None
-    ) -> AuditReport:
-        """Check every tape of the store; see ``tapescope.audit.audit_store``."""
-        self._check_process()
-        return await audit_store(self.store, grace=grace, rows_per_second=rows_per_second)
+        Made for ``tapescope.health.serve_health``. It is ready when all of these are ``ok``.
+        """
+        return check_pulse(
+            self._heartbeat.last,
+            opened=self._opened,
+            closing=self._closed,
+            now=self.store.clock.monotonic(),
+            lease=self._lease,
+        )
 
     # --- the steps of the above -------------------------------------------------------------------
 
-    def _check(self, submission: Submission) -> tuple[Submission, Runner]:
+    def _check(self, submission: Submission) -> tuple[Submission, Runner | None]:
+        """Gives no runner where the task is for the workers."""
         self._check_process()
         if self._closed or not self._opened:
             raise ManagerClosed
-        if not is_op(submission.op):
-            raise BadOp(submission.op)
-        if submission.delay is not None:
-            _check_seconds("delay", submission.delay)
-            if submission.run_at is not None:
-                raise BadSetting("delay", submission.delay, "None beside run_at")
-        if submission.run_at is not None and submission.run_at.tzinfo is None:
-            raise BadSetting("run_at", submission.run_at, "an aware time, with its zone")
-        return submission, resolve_runner(submission.runner)
+        submission.check()
+        if submission.runner is None:
+            return submission, None
+        runner = resolve_runner(submission.runner)
+        registered = self._registry.get(submission.op)
+        if registered is None:
+            return submission, runner
+        if registered.runner.call != runner.call:
+            raise OpTaken(submission.op, registered.runner.call, runner.call)
+        return submission, None
 
-    async def _submit(self, submission: Submission, runner: Runner) -> TaskHandle:
+    async def _find_known(self, op: str) -> KnownOp | None:
+        registered = self._registry.get(op)
+        return registered.known if registered else await self._known.find(self.store, op)
+
+    async def _fill_in(self, submission: Submission, *, by_name: bool) -> tuple[float | None, int]:
+        """The timeout and the retries of a task: those of its submit, else those of its op."""
+        timeout, retries = submission.timeout, submission.retries
+        if by_name and (timeout is None or retries is None):
+            known = await self._find_known(submission.op) or KnownOp(submission.op)
+            timeout = known.timeout if timeout is None else timeout
+            retries = known.retries if retries is None else retries
+        return timeout, retries or 0
+
+    async def _submit(
+        self, submission: Submission, runner: Runner | None, connection: object | None = None
+    ) -> TaskHandle:
         task_id, op, pool = new_task_id(), submission.op, self._pool
         key = submission.idempotency_key
         pool.expect(1)
         try:
+            timeout, retries = await self._fill_in(submission, by_name=runner is None)
             with self.telemetry.submit_span(op, task_id, self.store.adapter) as span:
-                task, created = await self.store.create(
-                    NewTask(
-                        task_id,
-                        op,
-                        submission.params,
-                        timeout=submission.timeout,
-                        retries=submission.retries,
-                        run_at=self._find_due(submission),
-                        idempotency_key=key,
-                        traceparent=span.traceparent,
-                    )
+                new_task = NewTask(
+                    task_id,
+                    op,
+                    submission.params,
+                    timeout=timeout,
+                    retries=retries,
+                    run_at=submission.find_due(self.store.clock),
+                    idempotency_key=key,
+                    traceparent=span.traceparent,
                 )
+                if connection is None:
+                    task, created = await self.store.create(new_task)
+                else:
+                    task, created = await self.store.create_within(connection, new_task)
+            if runner is None:
+                return self.handle(task.task_id)
             # A pending task that was submitted before may have lost its submitter in mid-commit. To
             # run it is safe: only one claim can win.
             if created or task.status is TaskStatus.PENDING:
                 return TaskHandle(pool, task.task_id, pool.admit(task, runner))
             return TaskHandle(pool, task.task_id, pool.ending_of(task.task_id))
         except asyncio.CancelledError:
-            if key is None:
+            if key is None and connection is None:  # else the caller's transaction decides
                 pool.keep(self._cancel_orphan(task_id))
             raise
         finally:
             pool.expect(-1)
-
-    def _find_due(self, submission: Submission) -> int | None:
-        """When it may run first, in microseconds since the epoch; ``None`` for at once."""
-        if submission.delay is not None:
-            return self.store.clock.now() + round(submission.delay * 1_000_000)
-        if submission.run_at is not None:
-            return (submission.run_at - _EPOCH) // timedelta(microseconds=1)
-        return None
 
     async def _cancel_orphan(self, task_id: str) -> None:
         """A submit was cancelled in mid-commit: if it made the task, nobody will ever run it."""
@@ -355,11 +474,12 @@ class TaskManager:
             _log.debug("The submit of %s left no task behind: %s", task_id, error)
 
     async def _close(self) -> None:
+        self._pool.keep(self._worker.stop())
         try:
             async with asyncio.timeout(0 if self._hurry else self._drain) as self._drain_limit:
                 await self._pool.wait_idle()
         except TimeoutError:
-            _log.info("The drain of %g s is over; what still runs is cancelled.", self._drain)
+            _log.info("The drain of %g s is over; what still runs is ended.", self._drain)
         finally:
             self._drain_limit = None
         await self._pool.stop()
@@ -377,13 +497,3 @@ class TaskManager:
     def _check_process(self) -> None:
         if os.getpid() != self._pid:
             raise UsedAfterFork("manager")
-
-
-def _check_count(name: str, value: int) -> None:
-    if not isinstance(value, int) or value < 1:  # pyright: ignore[reportUnnecessaryIsInstance]  # untyped callers
-        raise BadSetting(name, value, "a whole number over 0")
-
-
-def _check_seconds(name: str, value: float, *, over_zero: bool = False) -> None:
-    if not math.isfinite(value) or value < 0 or (over_zero and value == 0):
-        raise BadSetting(name, value, f"a number of seconds{' over 0' if over_zero else ''}")

@@ -13,11 +13,31 @@ from typing import ClassVar
 
 from tapescope._due import DueOrder, DueRow
 from tapescope._giving_up import HeldLease, RescuedRow, RescueOrder
-from tapescope.flush import AttemptState, Flush, FlushAnswer
+from tapescope.flush import AttemptState, CreateRow, Flush, FlushAnswer, Inserted
+from tapescope.ops import KnownOp
 from tapescope.tape import QuarantinePage, TapePage
 from tapescope.tasks import CancelRequest, Task, TaskStatus
 
-__all__ = ["StorePrimitives"]
+__all__ = ["LeaseKeeper", "StorePrimitives"]
+
+
+class LeaseKeeper(abc.ABC):
+    """Extends leases beside the store: in another thread's event loop, over its own connection.
+
+    It is made in the store's loop, and used and closed in the other one; so it has nothing in
+    common with the store that belongs to a loop. It connects when it is first used, and again when
+    its connection was lost.
+    """
+
+    @abc.abstractmethod
+    async def extend_leases(
+        self, owner: str, lease: int, task_ids: Sequence[str]
+    ) -> Sequence[HeldLease]:
+        """As ``StorePrimitives._extend_leases``. It may be cancelled, and then be called again."""
+
+    @abc.abstractmethod
+    async def aclose(self) -> None:
+        """Disconnect; raises nothing for a store that is away."""
 
 
 class StorePrimitives(abc.ABC):
@@ -33,6 +53,11 @@ class StorePrimitives(abc.ABC):
     @abc.abstractmethod
     def outlives_process(self) -> bool:
         """Whether another process can open the same store, now or later."""
+
+    @property
+    def joins_transactions(self) -> bool:
+        """Whether a task can be created in a transaction of the caller's: ``create_within``."""
+        return False
 
     @abc.abstractmethod
     async def _open(self) -> None:
@@ -51,6 +76,14 @@ class StorePrimitives(abc.ABC):
         Raises ``StoreAway``, ``FateUnknown``, ``FlushRefused``, ``FlushBlocked``.
         """
 
+    async def _create_within(self, connection: object, row: CreateRow) -> Inserted | Task:
+        """Insert a task in the transaction of ``connection``, or say which stands in its place.
+
+        Asked only of a store that ``joins_transactions``. Raises ``ConnectionRefused``,
+        ``StoreAway``, ``FlushRefused``.
+        """
+        raise NotImplementedError
+
     @abc.abstractmethod
     async def _load(self, task_id: str, attempt: int, owner: str) -> AttemptState | None:
         """Where the task's tape ends and what the attempt offered last; ``None``: no such task."""
@@ -63,6 +96,10 @@ class StorePrimitives(abc.ABC):
 
         Waits behind no append that is only queued.
         """
+
+    def _make_lease_keeper(self) -> LeaseKeeper | None:
+        """What extends leases while the store's loop is blocked; ``None``: this store has none."""
+        return None
 
     @abc.abstractmethod
     async def _read_owners(self) -> Sequence[str]:
@@ -83,6 +120,14 @@ class StorePrimitives(abc.ABC):
     @abc.abstractmethod
     async def _next_due(self, ops: Sequence[str]) -> int | None:
         """The earliest ``run_at`` of the pending tasks of these ops."""
+
+    @abc.abstractmethod
+    async def _register_ops(self, ops: Sequence[KnownOp]) -> None:
+        """Note what a worker can run, as of now, in place of what was said of these ops before."""
+
+    @abc.abstractmethod
+    async def _read_ops(self, within: int) -> Sequence[KnownOp]:
+        """The ops that were noted in the last ``within`` microseconds."""
 
     @abc.abstractmethod
     async def _get(self, task_id: str) -> Task | None: ...

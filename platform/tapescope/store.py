@@ -42,6 +42,7 @@ from tapescope._json import encode
 from tapescope._lease_verbs import LeaseVerbs
 from tapescope._repair_verbs import RepairVerbs
 from tapescope._settle import Books, as_running, fail
+from tapescope._transactions import TransactionVerbs
 from tapescope._turns import TurnVerbs
 from tapescope._watch_verbs import WatchVerbs
 from tapescope.audit import AuditRule
@@ -49,7 +50,6 @@ from tapescope.errors import (
     BadEventType,
     BadSetting,
     StoreClosed,
-    StoreUnavailable,
     TapeFull,
     TapescopeError,
     UnknownTask,
@@ -62,6 +62,7 @@ from tapescope.flush import (
     ClaimAnswer,
     ClaimRow,
     StoreAway,
+    as_unavailable,
 )
 from tapescope.tape import (
     FINAL,
@@ -98,7 +99,15 @@ __all__ = [
 T = TypeVar("T")
 
 
-class TaskStore(LeaseVerbs, DueVerbs, WatchVerbs, RepairVerbs, TurnVerbs, StoreUpkeep):
+class TaskStore(
+    LeaseVerbs,
+    DueVerbs,
+    TransactionVerbs,
+    WatchVerbs,
+    RepairVerbs,
+    TurnVerbs,
+    StoreUpkeep,
+):
     """Where tasks and their tapes are kept. Use it inside ``async with``, or ``open`` and
     ``aclose``.
 
@@ -166,6 +175,7 @@ class TaskStore(LeaseVerbs, DueVerbs, WatchVerbs, RepairVerbs, TurnVerbs, StoreU
         try:
             await commits.aclose()
         finally:
+            self._books.drops.summarise()
             self._changes.close()
             self._interest(False)
             if self._leaving:
@@ -443,7 +453,7 @@ class TaskStore(LeaseVerbs, DueVerbs, WatchVerbs, RepairVerbs, TurnVerbs, StoreU
             except StoreAway as error:
                 left = deadline - self.clock.monotonic()
                 if left <= 0:
-                    raise StoreUnavailable(self.name, str(error)) from error
+                    raise as_unavailable(self.name, error) from error
                 await backoff.wait(left)
 
     async def _load_state(self, writer: Writer, since: float) -> AttemptState | None:

@@ -42,6 +42,8 @@ class SchemaVersions:
     found: int
     """0 where there is no schema yet."""
     known: int
+    compatible: bool = True
+    """Whether this code may use the database; one that is newer says so itself."""
 
 
 @dataclass(frozen=True, slots=True)

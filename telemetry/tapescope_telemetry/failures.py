@@ -11,6 +11,7 @@ from tapescope_telemetry._version import __version__
 from tapescope_telemetry.names import OTHER, SCHEMA_URL, SCOPE_NAME, Attribute
 
 if TYPE_CHECKING:
+    from opentelemetry._logs import LoggerProvider
     from opentelemetry.trace import Span
 
 __all__ = ["FailureMarker", "error_type_of", "find_cause"]
@@ -45,9 +46,13 @@ class FailureMarker:
     The environment's opt-in is read when this is made, with its ``Telemetry``, not at import.
     """
 
-    __slots__ = ("_on_logs", "_on_spans")
+    __slots__ = ("_cancel_is_error", "_logger_provider", "_on_logs", "_on_spans")
 
-    def __init__(self) -> None:
+    def __init__(
+        self, logger_provider: LoggerProvider | None = None, *, cancel_is_error: bool = False
+    ) -> None:
+        self._logger_provider = logger_provider
+        self._cancel_is_error = cancel_is_error
         chosen = {part.strip() for part in os.environ.get(SIGNAL_OPT_IN, "").split(",")}
         self._on_logs = not chosen.isdisjoint({"logs", "logs/dup"})
         self._on_spans = "logs" not in chosen or "logs/dup" in chosen
@@ -70,11 +75,18 @@ class FailureMarker:
         if error is not None and self._on_logs:
             self._log(span, error)
 
+    def mark_cancelled(self, span: Span, reason: str) -> None:
+        """Leave the status UNSET, or set ERROR where the application has chosen that."""
+        if self._cancel_is_error:
+            span.set_status(Status(StatusCode.ERROR, f"cancelled: {reason}"))
+
     def _log(self, span: Span, error: BaseException) -> None:
         # The API calls its log signal _logs while it is in beta; imported only by who opted in.
         from opentelemetry._logs import SeverityNumber, get_logger
 
-        get_logger(SCOPE_NAME, __version__, schema_url=SCHEMA_URL).emit(
+        get_logger(
+            SCOPE_NAME, __version__, logger_provider=self._logger_provider, schema_url=SCHEMA_URL
+        ).emit(
             context=set_span_in_context(span),
             severity_number=SeverityNumber.ERROR,
             severity_text="ERROR",

@@ -182,6 +182,8 @@ class RunSpan:
                 )
                 if outcome in _ERRORS:
                     self._failures.mark(span, error, error_type, message)
+                elif cancelled:
+                    self._failures.mark_cancelled(span, str(cancel_reason))
         finally:
             span.end()
         return True

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
 from opentelemetry.metrics import Observation
+from opentelemetry.trace import get_current_span
 
 from tapescope_telemetry.instruments import NO_CONTEXT, Tally, counter, histogram, observe
 from tapescope_telemetry.labels import LabelCaps, LabelSets
@@ -30,8 +33,15 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.metrics import Meter
 
-__all__ = ["StoreInstruments", "StoreMeter"]
+__all__ = ["DROP_REASONS", "StoreInstruments", "StoreMeter"]
 
+DROP_REASONS: Final = ("unknown_task", "stale_attempt", "duplicate_final", "after_terminal")
+"""Why an event is too late, in the order in which it is looked at."""
+EXEMPLAR_EVERY: Final = 0.1
+"""Seconds between two exemplars of one operation in one bucket.
+
+To offer one costs a third of a measurement, the SDK keeps the last, and no scrape is as frequent.
+"""
 DROP_ZEROS: Final = 1400
 """Most drop series that are made before a drop needs them.
 
@@ -99,6 +109,8 @@ class StoreMeter:
         self._zeroed: list[str] = []
         self._flush_labels = instruments.flush_labels(adapter)
         self._length_labels = instruments.length_labels(adapter)
+        self._exemplar_due: dict[str, list[float]] = {}
+        self.now: Callable[[], float] = time.monotonic
         self.expect(OTHER)
         self.audited(0, {})
 
@@ -153,11 +165,32 @@ class StoreMeter:
         error_type: str | None = None,
         context: Context | None = None,
     ) -> None:
-        """Record a call of the port (``name`` is the verb's) and, if it failed, with what."""
+        """Record a call of the port (``name`` is the verb's) and, if it failed, with what.
+
+        A failure always offers an exemplar, the others one a bucket every ``EXEMPLAR_EVERY``.
+        """
         on = self._on
-        error = None if error_type is None else on.caps.error_types(error_type)
+        if error_type is not None:
+            error = on.caps.error_types(error_type)
+        else:
+            error = None
+            if not self._take_exemplar(name, seconds, context):
+                context = NO_CONTEXT
         labels = on.operation_labels(name, self.adapter, error)
         on.operation.record(seconds if seconds > 0 else 0.0, labels, context)
+
+    def _take_exemplar(self, name: str, seconds: float, context: Context | None) -> bool:
+        """Whether to offer one; what is not sampled takes nobody's turn."""
+        due = self._exemplar_due.get(name)
+        if due is None:
+            due = self._exemplar_due[name] = [0.0] * (len(OPERATION_DURATION.boundaries) + 1)
+        bucket, now = bisect_left(OPERATION_DURATION.boundaries, seconds), self.now()
+        if now < due[bucket]:
+            return False
+        own = get_current_span(context).get_span_context()
+        if own.trace_flags.sampled or not own.is_valid:
+            due[bucket] = now + EXEMPLAR_EVERY
+        return True
 
     def flush(self, size: int) -> None:
         """Record the number of events that one transaction wrote."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
-from typing import ClassVar, Final, Literal
+from typing import TYPE_CHECKING, ClassVar, Final, Literal, get_args
 from weakref import WeakKeyDictionary
 
 from opentelemetry import metrics, trace
@@ -12,6 +12,7 @@ from opentelemetry.metrics import MeterProvider, Observation
 from opentelemetry.trace import TracerProvider
 
 from tapescope_telemetry._version import __version__
+from tapescope_telemetry.errors import BadTelemetrySetting
 from tapescope_telemetry.failures import FailureMarker
 from tapescope_telemetry.instruments import observe
 from tapescope_telemetry.labels import LabelCaps, LabelSets
@@ -27,7 +28,13 @@ from tapescope_telemetry.spans import RunSpan, SubmitSpan, start_run
 from tapescope_telemetry.stores import StoreInstruments, StoreMeter
 from tapescope_telemetry.tasks import TaskMeter
 
-__all__ = ["Telemetry"]
+if TYPE_CHECKING:
+    from opentelemetry._logs import LoggerProvider
+
+__all__ = ["CancelStatus", "Telemetry", "TraceMode"]
+
+TraceMode = Literal["link", "child"]
+CancelStatus = Literal["unset", "error"]
 
 
 class Telemetry:
@@ -41,6 +48,9 @@ class Telemetry:
 
     ``trace_mode="child"`` makes a first attempt the child of its submit, where ``"link"`` makes it
     a new root that is linked to it; a retry is a linked root in both.
+
+    ``cancel_status="error"`` gives a cancelled run's span the status ERROR, for a backend that only
+    knows two ends; it has no ``error.type`` even then, and the metrics stay as they are.
     """
 
     _shared: ClassVar[Telemetry | None] = None
@@ -51,13 +61,17 @@ class Telemetry:
         *,
         tracer_provider: TracerProvider | None = None,
         meter_provider: MeterProvider | None = None,
-        trace_mode: Literal["link", "child"] = "link",
+        logger_provider: LoggerProvider | None = None,
+        trace_mode: TraceMode = "link",
+        cancel_status: CancelStatus = "unset",
     ) -> None:
+        _check("trace_mode", trace_mode, TraceMode)
+        _check("cancel_status", cancel_status, CancelStatus)
         self._tracer = trace.get_tracer(
             SCOPE_NAME, __version__, tracer_provider, schema_url=SCHEMA_URL
         )
         self._metrics = _Metrics.of(meter_provider)
-        self._failures = FailureMarker()
+        self._failures = FailureMarker(logger_provider, cancel_is_error=cancel_status == "error")
         self._as_child = trace_mode == "child"
 
     @classmethod
@@ -67,6 +81,13 @@ class Telemetry:
             if cls._shared is None:
                 cls._shared = cls()
             return cls._shared
+
+    @classmethod
+    def share(cls, telemetry: Telemetry | None) -> Telemetry | None:
+        """Have ``shared`` give this one from now on (``None``: a new one); gives the one before."""
+        with cls._shared_lock:
+            before, cls._shared = cls._shared, telemetry
+            return before
 
     @property
     def tasks(self) -> TaskMeter:
@@ -142,10 +163,16 @@ class _Metrics:
         """The metrics on this provider, made when first asked for."""
         with cls._lock:
             if provider is None:
+                # The global provider may be one that is known already: its metrics are these.
+                known = cls._by_provider.get(metrics.get_meter_provider())
+                if known is not None:
+                    return known
                 if cls._of_globals is None:
                     cls._of_globals = cls(None)
                 return cls._of_globals
             found = cls._by_provider.get(provider)
+            if found is None and provider is metrics.get_meter_provider():
+                found = cls._of_globals
             if found is None:
                 found = cls._by_provider[provider] = cls(provider)
             return found
@@ -201,3 +228,9 @@ class _Metrics:
             Observation(store.ledger.unaccounted, self._offered_labels(store.adapter))
             for store in self._all_stores()
         ]
+
+
+def _check(name: str, value: str, choices: object) -> None:
+    allowed: tuple[str, ...] = get_args(choices)
+    if value not in allowed:
+        raise BadTelemetrySetting(name, value, " or ".join(map(repr, allowed)))

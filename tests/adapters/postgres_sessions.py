@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import parse_qs, urlsplit
+from uuid import uuid4
 
 import asyncpg
 from opentelemetry.metrics import NoOpMeterProvider
@@ -16,11 +18,13 @@ from tapescope.tasks import Claim, Final, NewTask
 from tapescope.testing import History, Recording
 from tapescope_adapters.postgres import PostgresStore
 from tapescope_telemetry import Telemetry
+from tests.polling import until
+from tests.services import Postgres
 
 if TYPE_CHECKING:
     Session: TypeAlias = asyncpg.Connection[asyncpg.Record]
 
-__all__ = ["RecordedPostgres", "run_task", "schema_of", "session", "start_task"]
+__all__ = ["RecordedPostgres", "make_role", "run_task", "schema_of", "session", "start_task"]
 
 
 class RecordedPostgres(Recording, PostgresStore):
@@ -45,6 +49,30 @@ async def session(url: str) -> AsyncGenerator[Session]:
         yield conn
     finally:
         conn.terminate()  # a test may have killed the server's side
+
+
+async def make_role(server: Postgres, password: str) -> str:
+    """A role that the server asks for this password; gives its name."""
+    role = f"r_{uuid4().hex[:8]}"
+    async with session(server.url()) as raw:
+        await raw.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{password}'")
+        rules = Path(await raw.fetchval("SHOW hba_file"))
+        _prepend(rules, f"local all {role} scram-sha-256\n")
+        await raw.execute("SELECT pg_reload_conf()")
+
+    async def asked_for() -> bool:
+        try:
+            async with session(server.url().replace("postgres@", f"{role}@")):
+                return False
+        except asyncpg.InvalidPasswordError:
+            return True
+
+    await until(asked_for)
+    return role
+
+
+def _prepend(file: Path, line: str) -> None:
+    file.write_text(line + file.read_text())
 
 
 async def start_task(store: TaskStore, owner: str = "me") -> Claim:

@@ -5,10 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
-from pathlib import Path
-from uuid import uuid4
 
-import asyncpg
 import pytest
 
 from tapescope._changes import LOOK_AGAIN, Change, Subscription
@@ -24,8 +21,7 @@ from tapescope.store import TaskStore
 from tapescope.tape import NewEvent
 from tapescope.tasks import CancelRequest, Claim
 from tapescope_adapters.postgres import PostgresStore
-from tests.adapters.postgres_sessions import run_task, session, start_task
-from tests.polling import until
+from tests.adapters.postgres_sessions import make_role, run_task, session, start_task
 from tests.services import Postgres
 
 
@@ -99,29 +95,10 @@ async def test_unreachable_host_is_named_after_the_patience() -> None:
     assert "s3cret" not in str(away.value)
 
 
-def _prepend(file: Path, line: str) -> None:
-    file.write_text(line + file.read_text())
-
-
 async def test_wrong_password_is_told_at_once(postgres_server: Postgres) -> None:
     """The user and the database are named, the password is not, and it is not tried again."""
-    role = f"r_{uuid4().hex[:8]}"
-    async with session(postgres_server.url()) as raw:
-        await raw.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'right'")
-        rules = Path(await raw.fetchval("SHOW hba_file"))
-        _prepend(rules, f"local all {role} scram-sha-256\n")
-        await raw.execute("SELECT pg_reload_conf()")
-
+    role = await make_role(postgres_server, "right")
     url = postgres_server.url()
-
-    async def asked_for() -> bool:
-        try:
-            async with session(url.replace("postgres@", f"{role}@")):
-                return False
-        except asyncpg.InvalidPasswordError:
-            return True
-
-    await until(asked_for)
     store = PostgresStore(url.replace("postgres@", f"{role}:s3cret@"), patience=3600.0)
 
     with pytest.raises(StoreAuthFailed, match=f"'{role}' into database 'postgres'") as refused:

@@ -25,6 +25,8 @@ class Tapescope:
 
     def __init__(self, store: str, home: Path) -> None:
         self.store = store
+        self.folder: Path | None = None
+        """Where it is started; ``None`` for the folder of the tests' own process."""
         self.env = {
             name: value
             for name, value in os.environ.items()
@@ -42,6 +44,7 @@ class Tapescope:
             (*_PROGRAM, *arguments),
             input=stdin,
             capture_output=True,
+            cwd=self.folder,
             env=self.env | dict(env or {}),
             timeout=_LONGEST,
             check=False,
@@ -73,6 +76,7 @@ class Tapescope:
             stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            cwd=self.folder,
             env=self.env,
         ) as process:
             try:

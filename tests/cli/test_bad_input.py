@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import sqlite3
 from contextlib import closing
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.adapters.postgres_sessions import make_role
 from tests.cli.command import Tapescope
 from tests.cli.conftest import Here
 from tests.services import Postgres
@@ -133,3 +135,16 @@ def test_version_and_help_need_no_store(tapescope: Tapescope) -> None:
     assert re.fullmatch(rb"tapescope \d+\.\d+\.\d+\S*\n", version.stdout)
     assert helped.returncode == 0
     assert b"--timeout" in helped.stdout
+
+
+async def test_wrong_password_is_told_in_one_line(postgres_server: Postgres, here: Here) -> None:
+    """The user and the database are named, the password is not, whichever command asks."""
+    role = await make_role(postgres_server, "right")
+    url = postgres_server.url().replace("postgres@", f"{role}:s3cret@")
+    for command in (["list"], ["audit"], ["migrate"], ["show", _UNKNOWN]):
+        done = await asyncio.to_thread(here, *command, "--store", url)
+
+        assert done.returncode != 0
+        assert re.fullmatch(rb"tapescope: [^\n]+\n", done.stderr), done.stderr
+        assert f"user '{role}' into database 'postgres'".encode() in done.stderr
+        assert b"s3cret" not in done.stderr

@@ -150,6 +150,18 @@ def test_wrong_database_is_no_reason_not_to_run(
     assert done.stderr.count(b"\n") == 1
 
 
+def test_url_says_how_long_to_wait_for_a_store(tapescope: Tapescope) -> None:
+    """A store that is gone for good costs the command its tape, and no more time than was given."""
+    tapescope("list")
+    url = f"{tapescope.store}?patience=0.2"
+    with tapescope.started("run", "--store", url, "--", "sh", "-c", "echo a; exit 7") as process:
+        assert process.stdout is not None
+        with locked(tapescope.store):
+            status = process.wait(30)
+
+    assert status == 7
+
+
 def has_ended(process: psutil.Process) -> bool:
     """Whether it is gone, or would be if its parent had looked."""
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import pytest
 from opentelemetry.metrics import NoOpMeterProvider
@@ -26,6 +26,13 @@ class Stores(Protocol):
     async def open(self, **settings: Any) -> TaskStore:
         """Another instance on the same database, open; it is closed at the end of the test."""
         ...
+
+
+@runtime_checkable
+class Disposable(Protocol):
+    """A store with a pool of its caller's, which is to be closed after it."""
+
+    async def dispose(self) -> None: ...
 
 
 class _Stores:
@@ -64,13 +71,38 @@ def make_postgres(request: pytest.FixtureRequest) -> Callable[..., TaskStore]:
     return partial(RecordedPostgres, url)
 
 
+def make_pooled(request: pytest.FixtureRequest) -> Callable[..., TaskStore]:
+    """Stores in one PostgreSQL schema, on pools of the caller's whose sessions keep nothing."""
+    import asyncpg
+
+    from tapescope_adapters.postgres import PostgresStore
+
+    url: str = request.getfixturevalue("postgres_url")
+    dsn, _, schema = url.partition("&schema=")
+
+    class RecordedPooled(Recording, PostgresStore):
+        def __init__(self, **settings: Any) -> None:
+            self.pool = asyncpg.create_pool(dsn, min_size=0, max_size=5, statement_cache_size=0)
+            super().__init__(pool=self.pool, schema=schema, **settings)
+
+        async def _open(self) -> None:
+            _ = await self.pool  # it connects; the second time it has done so
+            await super()._open()
+
+        async def dispose(self) -> None:
+            await self.pool.close()
+
+    return RecordedPooled
+
+
 def make_memory(request: pytest.FixtureRequest) -> Callable[..., TaskStore]:
     """Stores in memory: each its own."""
     return RecordedMemory
 
 
 @pytest.fixture(
-    params=[make_memory, make_sqlite, make_postgres], ids=["memory", "sqlite", "postgresql"]
+    params=[make_memory, make_sqlite, make_postgres, make_pooled],
+    ids=["memory", "sqlite", "postgresql", "pool"],
 )
 async def stores(request: pytest.FixtureRequest) -> AsyncGenerator[Stores]:
     """Opens stores of one kind; at the end the first is at rest, judged, and all are closed."""
@@ -79,6 +111,8 @@ async def stores(request: pytest.FixtureRequest) -> AsyncGenerator[Stores]:
     violations = await check(opened.history, opened.opened[0]) if opened.opened else []
     for store in reversed(opened.opened):
         await store.aclose()
+        if isinstance(store, Disposable):
+            await store.dispose()
 
     assert violations == []
 

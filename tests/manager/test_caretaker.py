@@ -409,16 +409,24 @@ def test_bad_audit_settings_are_refused(setting: str, value: float) -> None:
         TaskManager("sqlite:///:memory:", **{setting: value})  # type: ignore[arg-type]  # refused
 
 
-@pytest.mark.parametrize("stores", ["one of its own", "one handed in"])
+@pytest.mark.parametrize("stores", ["one of its own", "one handed in", "another"])
 async def test_manager_looks_after_its_store(
     store_url: str, stores: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It audits and prunes while it is open; closed, it has let the turn go."""
+    """It audits and prunes while it is open; closed, it has let the turn go.
+
+    Also on a store that it was told of after it was made, as a worker is.
+    """
     monkeypatch.setattr("tapescope._caretaker._EVERY", 0.01)
     async with find_store(store_url) as store:
         await make_ended(store)
-        given = store_url if stores == "one of its own" else store
-        manager = TaskManager(given, retention=Retention(tasks=0, every=0.001))
+        policy = Retention(tasks=0, every=0.001)
+        if stores == "another":
+            manager = TaskManager("sqlite:///:memory:", retention=policy)
+            manager.reconfigure(store=store_url)
+        else:
+            given = store if stores == "one handed in" else store_url
+            manager = TaskManager(given, retention=policy)
         async with manager:
             await until(lambda: is_empty(store))
             await make_ended(store)

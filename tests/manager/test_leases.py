@@ -6,19 +6,21 @@ import asyncio
 import logging
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
-import time
-from collections.abc import Generator
-from contextlib import contextmanager
+import threading
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, closing, contextmanager
 
 import pytest
 
-from tapescope import Reporter, TaskFailed, TaskHandle, TaskManager
+from tapescope import Reporter, Submission, TaskFailed, TaskHandle, TaskManager
 from tapescope._owner import find_dead, name_owner
 from tapescope.tape import DropReason
 from tapescope.tasks import Final
+from tests.adapters.postgres_sessions import session
 from tests.manager.workbench import make_store, started, wait_for_cancel, working
 from tests.polling import until
 from tests.telemetry.recording import Recording
@@ -136,22 +138,183 @@ async def test_a_lost_lease_stops_the_run(any_url: str) -> None:
         assert dropped == {DropReason.AFTER_TERMINAL: 1}
 
 
+class Alarm(logging.Handler):
+    """Rings when something is logged that holds these words."""
+
+    def __init__(self, words: str) -> None:
+        super().__init__(logging.WARNING)
+        self.words = words
+        self.rung = threading.Event()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Look at a record."""
+        if self.words in record.getMessage():
+            self.rung.set()
+
+
+@contextmanager
+def alarm(words: str) -> Generator[threading.Event]:
+    """An event that is set once these words are logged."""
+    log, handler = logging.getLogger("tapescope"), Alarm(words)
+    log.addHandler(handler)
+    try:
+        yield handler.rung
+    finally:
+        log.removeHandler(handler)
+
+
 async def test_a_blocked_loop_is_warned_about(
-    any_url: str, caplog: pytest.LogCaptureFixture
+    store_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A runner that blocks the loop past a third of the lease is named by its op."""
+    """Who blocks the loop past a third of the lease is named, by op and place, while it blocks."""
+    async with working(store_url, lease=0.7, heartbeat=0.1) as bench:
+        with alarm("is blocked by hog") as rung:
+
+            async def hog(report: Reporter) -> bool:
+                return rung.wait(20)
+
+            idler = await bench.manager.submit("idler", wait_for_cancel)
+            await started(idler)
+            task = await bench.manager.submit("hog", hog)
+            warned = await task.result()
+            await until(lambda: "goes on" in caplog.text)
+            await idler.cancel()
+
+    assert warned
+    assert "in wait (threading.py:" in caplog.text
+    assert "running here: hog, idler." in caplog.text
+
+
+async def test_a_loop_that_was_blocked_is_told_of_where_no_thread_is(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A store that cannot be used beside its loop has its heartbeats there, and the block is named
+    when it is over."""
+    blocked = threading.Event()
 
     async def hog(report: Reporter) -> None:
         while "blocked" not in caplog.text:  # a block in the midst of a beat is not seen
-            await asyncio.sleep(0.05)
-            time.sleep(0.25)  # noqa: ASYNC251  # to block the loop is the point
+            await asyncio.sleep(0)
+            blocked.wait(0.25)
 
-    with caplog.at_level(logging.WARNING, "tapescope"):
-        async with working(any_url, lease=0.7, heartbeat=0.02) as bench:
-            task = await bench.manager.submit("hog", hog)
-            await task.result()
+    async with working("sqlite:///:memory:", lease=0.7, heartbeat=0.02) as bench:
+        task = await bench.manager.submit("hog", hog)
+        await task.result()
 
     assert "running here: hog." in caplog.text
+
+
+def rescue_for(url: str, seconds: float) -> int:
+    """Look for lost tasks as another process would, in a loop of one's own; how many were taken."""
+
+    async def look() -> int:
+        async with make_store(url, recording) as store:
+            end = store.clock.now() + round(seconds * 1e6)
+            taken = 0
+
+            async def is_over() -> bool:
+                nonlocal taken
+                taken += len(await store.rescue_expired())
+                return store.clock.now() > end
+
+            await until(is_over)
+            return taken
+
+    recording = Recording()
+    try:
+        return asyncio.run(look())
+    finally:
+        recording.close()
+
+
+async def test_a_blocked_loop_keeps_its_leases(store_url: str) -> None:
+    """A runner that blocks the loop for several leases loses none, its own or its neighbours'."""
+    lease = 0.5
+    async with working(store_url, lease=lease, heartbeat=0.1) as bench:
+        taken: list[int] = []
+
+        async def hog(report: Reporter) -> str:
+            looking = threading.Thread(
+                target=lambda: taken.append(rescue_for(store_url, 4 * lease))
+            )
+            looking.start()
+            looking.join()
+            return "done"
+
+        neighbour = await bench.manager.submit("idler", wait_for_cancel)
+        await started(neighbour)
+        task = await bench.manager.submit("hog", hog)
+        result = await task.result()
+        row = await neighbour.status()
+        await neighbour.cancel()
+
+    assert (result, taken) == ("done", [0])
+    assert row.status.value == "running"
+
+
+async def test_a_blocked_loop_keeps_what_it_has_just_claimed(store_url: str) -> None:
+    """A task that is claimed, but whose run has not heard of it yet, keeps its lease, too."""
+    lease = 0.5
+    taken: list[int] = []
+    begun: list[str] = []
+
+    async def hog(report: Reporter) -> None:
+        begun.append(report.task_id)
+        if len(begun) == 1:  # the others were claimed in the same flush
+            looking = threading.Thread(
+                target=lambda: taken.append(rescue_for(store_url, 3 * lease))
+            )
+            looking.start()
+            looking.join()
+
+    async with working(store_url, lease=lease, heartbeat=0.1) as bench:
+        tasks = await bench.manager.submit_many([Submission("hog", hog) for _ in range(5)])
+        for task in tasks:
+            await task.result()
+
+    assert taken == [0]
+    assert len(begun) == 5
+
+
+@asynccontextmanager
+async def locking(url: str, task_id: str) -> AsyncGenerator[None]:
+    """Hold the task's row as somebody at a prompt may; where there is no such lock, the file."""
+    if url.startswith("sqlite"):
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)) as file:
+            await until(lambda: begin(file))
+            yield
+            file.execute("ROLLBACK")
+        return
+    async with session(url) as conn, conn.transaction():
+        await conn.execute("SELECT 1 FROM tasks WHERE task_id = $1::uuid FOR UPDATE", task_id)
+        yield
+
+
+def begin(file: sqlite3.Connection) -> bool:
+    """Take the file's write lock, if it is free."""
+    try:
+        file.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError:
+        return False
+    return True
+
+
+async def test_a_lease_that_cannot_be_extended_is_lost(
+    store_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """When no heartbeat came through until the lease was over by our own clock, the runner is
+    stopped: somebody else may have the task."""
+    async with working(store_url, lease=0.6, heartbeat=0.1) as bench:
+        task = await bench.manager.submit("work", wait_for_cancel)
+        await started(task)
+        async with locking(store_url, task.task_id):
+            (span,) = await until(lambda: bench.run_spans(task.task_id))
+        told = span.attributes or {}
+        code = await ended(task)
+
+    assert (span.status.status_code.name, told["tapescope.task.outcome"]) == ("ERROR", "lost")
+    assert code == "worker_lost"
+    assert "could not be extended" in caplog.text
 
 
 def test_an_owner_that_is_gone_is_known_on_its_host() -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
-from tapescope import Reporter, StoreUnavailable, TaskManager, Telemetry
+from tapescope import Reporter, StoreUnavailable, TaskHandle, TaskManager, Telemetry
+from tapescope._giving_up import HeldLease
 from tapescope.flush import FateUnknown, Flush, StoreAway
+from tests.manager.workbench import wait_for_cancel
 from tests.memory_stores import FaultyStore, at_rest
+from tests.polling import until
 from tests.telemetry.recording import Recording
 from tests.virtual_time import in_virtual_time
 
@@ -214,3 +217,41 @@ async def test_a_shutdown_without_a_store_still_stops_the_runners() -> None:
             assert cancelled[0] - start < 2
             assert row.status.value == "cancelled"
             assert outcomes(recording) == [("UNSET", "cancelled")]
+
+
+async def second() -> None:
+    """Let a second of virtual time pass."""
+    await asyncio.sleep(1)
+
+
+async def is_ended(task: TaskHandle) -> bool:
+    """Whether the task has ended."""
+    return (await task.status()).status.terminal
+
+
+class NoHeartbeats(FaultyStore):
+    """A store whose heartbeats fail."""
+
+    async def _extend_leases(
+        self, owner: str, lease: int, task_ids: Sequence[str] | None
+    ) -> Sequence[HeldLease]:
+        raise StoreAway("the cable was pulled")
+
+
+@in_virtual_time
+async def test_a_lease_that_is_over_by_our_own_clock_is_lost() -> None:
+    """Without a heartbeat for as long as a lease the runner is stopped, and its task is left."""
+    async with (
+        at_rest(NoHeartbeats(patience=5)) as store,
+        managing(store, lease=30, heartbeat=10) as (manager, recording),
+    ):
+        begun = asyncio.get_running_loop().time()
+        task = await manager.submit("work", wait_for_cancel)
+        await until(lambda: outcomes(recording), pause=second)
+        lasted = asyncio.get_running_loop().time() - begun
+        await until(lambda: is_ended(task), pause=second)
+        row = await task.status()
+
+        assert outcomes(recording) == [("ERROR", "lost")]
+        assert 30 <= lasted <= 50
+        assert row.error_code == "worker_lost"

@@ -118,7 +118,7 @@ async def test_a_runner_runs_where_it_belongs(runner: Callable[..., Any], expect
 
 
 @pytest.mark.parametrize(
-    "runner", [None, "resize", 3, generate, generate_async, functools.partial(generate), Block]
+    "runner", ["resize", 3, generate, generate_async, functools.partial(generate), Block]
 )
 async def test_no_runner_is_refused(runner: Any) -> None:
     """A generator, a class and what cannot be called are refused, and nothing is created."""

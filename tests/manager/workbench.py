@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from opentelemetry.sdk.metrics.export import MetricReader
 from opentelemetry.sdk.trace import ReadableSpan
 
 from tapescope import DropReason, Reporter, TaskHandle, TaskManager
@@ -126,9 +127,11 @@ class Workbench:
 
 
 @asynccontextmanager
-async def working(url: str, **settings: Any) -> AsyncGenerator[Workbench]:
+async def working(
+    url: str, *, readers: Sequence[MetricReader] = (), **settings: Any
+) -> AsyncGenerator[Workbench]:
     """A manager at work on the store of ``url``; at the end the history is judged (I1 to I9)."""
-    recording = Recording()
+    recording = Recording(*readers)
     store = make_store(url, recording)
     try:
         async with store:

@@ -34,10 +34,16 @@ class Plan:
     fails: bool = False
     """Whether ``work`` ends with an error."""
     at_completion: bool = False
+    skip: int = 0
+    """Ends that are let pass before the one that counts."""
     again_after: float | None = None
     """A second cancel, this long after the first."""
     follow: bool = False
     """Whether somebody follows the tape."""
+    retries: int = 0
+    """How often work that fails is done again."""
+    from_outside: bool = False
+    """Whether the cancel comes through another store on the same database, as from a process."""
 
 
 class CleanupFailed(Exception):
@@ -55,6 +61,7 @@ class Actor:
         self.plan = plan
         self.about_to_end = asyncio.Event()
         self.began = self.ended = False
+        self.rounds = 0
 
     @property
     def at_rest(self) -> bool:
@@ -97,7 +104,9 @@ class Actor:
         _ = report.emit_nowait("tick", 1)
         await pause(self.plan.work / 2)
         await report.progress("work", 2, 2)
-        self.about_to_end.set()
+        self.rounds += 1
+        if self.rounds > self.plan.skip:
+            self.about_to_end.set()
         await pause(self.plan.tail)
         if self.plan.fails:
             raise WorkFailed("as planned")

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 from opentelemetry.sdk.metrics import MeterProvider
@@ -18,10 +19,11 @@ from tapescope._calls import Finished
 from tapescope._changes import Change
 from tapescope._json import encode
 from tapescope.flush import CancelAnswer, EventRow
+from tapescope.store import TaskStore
 from tapescope.tape import FINAL
 from tapescope.tasks import Attempt, CancelReason, TaskStatus
 from tapescope.tasks import Final as FinalEvent
-from tapescope.testing import MemoryStore, Recording
+from tapescope.testing import History, MemoryStore, Recording
 from tapescope.testing._tables import Record
 from tapescope_adapters.postgres import PostgresStore
 from tapescope_adapters.sqlite import SqliteStore
@@ -123,8 +125,18 @@ class Bench:
         self._meters = MeterProvider([self._reader])
         telemetry = Telemetry(tracer_provider=self._tracers, meter_provider=self._meters)
         place = () if url is None else (url,)
-        self.store = STORES[name](*place, telemetry=telemetry)
+        self._make = partial(STORES[name], *place, telemetry=telemetry)
+        self.store = self._make()
         self.name = name
+
+    @asynccontextmanager
+    async def beside(self, history: History) -> AsyncGenerator[TaskStore]:
+        """Another store on the same database; where it is in memory, the store itself."""
+        if not self.store.outlives_process:
+            yield self.store
+            return
+        async with self._make(history=history) as store:
+            yield store
 
     def dropped_metric(self) -> int:
         """The sum of ``tapescope.tape.event.dropped`` as a reader collects it."""

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import defaultdict
 
-__all__ = ["Delays", "pause"]
+__all__ = ["Delays", "pause", "pause_thread"]
 
 
 async def pause(seconds: float) -> None:
     """Let this much time pass; a delay of 0 gives the loop one turn."""
     await asyncio.sleep(seconds)
+
+
+def pause_thread(seconds: float) -> None:
+    """The same in a thread."""
+    time.sleep(seconds)
 
 
 class Delays:

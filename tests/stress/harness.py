@@ -5,22 +5,26 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from collections.abc import AsyncIterator
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tapescope import TaskHandle, TaskManager
 from tapescope.errors import ManagerClosed, TaskCancelled, TaskFailed
-from tapescope.flush import CancelAnswer
+from tapescope.flush import CancelAnswer, CancelState
+from tapescope.store import TaskStore
+from tapescope.tape import ATTEMPT_FAILED, Event
+from tapescope.tasks import TaskStatus
 from tapescope.testing import History, check
 from tests.polling import until
 from tests.stress.actors import Actor
 from tests.stress.benches import Bench
 from tests.stress.claims import CLAIMS, play_claims
 from tests.stress.delays import Delays, pause
-from tests.stress.kinds import KINDS, SHUTDOWN
+from tests.stress.kinds import KINDS, RETRY, SHUTDOWN
 
-__all__ = ["Result", "play"]
+__all__ = ["AT_ONCE", "Result", "judge", "judge_recorded", "play"]
 
 AT_ONCE: Final = 64
 """Scenarios at the same time on one store."""
@@ -30,6 +34,10 @@ SHUTDOWNS: Final = 4
 
 GRACE: Final = 0.03
 """Seconds of the manager's ``cancel_grace``: runners that go on are fenced within a scenario."""
+
+
+RETRY_DELAY: Final = 0.002
+"""Seconds before the first retry."""
 
 
 @dataclass
@@ -70,14 +78,21 @@ async def play(bench: Bench, kind: str, runs: int, seed: int, *, patience: float
         history.began_with = bench.store.meter.ledger.read()
         if kind == CLAIMS:
             await play_claims(bench.store, min(AT_ONCE, runs - result.runs), delays, patience)
-            await _judge(bench, history, result, of_managers=False)
+            await judge(bench, history, result, runs=False)
             continue
         actors = [Actor(KINDS[kind](delays)) for _ in range(min(AT_ONCE, runs - result.runs))]
         crews = [actors[n::SHUTDOWNS] for n in range(SHUTDOWNS)] if kind == SHUTDOWN else [actors]
-        await asyncio.gather(
-            *(_play_crew(bench, kind, crew, delays, patience) for crew in crews if crew)
-        )
-        await _judge(bench, history, result)
+        async with bench.beside(history) as outside:
+            await asyncio.gather(
+                *(
+                    _play_crew(bench, outside, crew, delays, patience, shutdown=kind == SHUTDOWN)
+                    for crew in crews
+                    if crew
+                )
+            )
+        await judge(bench, history, result)
+        if kind == RETRY:
+            await judge_recorded(bench, history, result)
     result.seconds = time.perf_counter() - began
     result.delays = delays.describe()
     loop.set_exception_handler(None)
@@ -85,19 +100,27 @@ async def play(bench: Bench, kind: str, runs: int, seed: int, *, patience: float
 
 
 async def _play_crew(
-    bench: Bench, kind: str, actors: list[Actor], delays: Delays, patience: float
+    bench: Bench,
+    outside: TaskStore,
+    actors: list[Actor],
+    delays: Delays,
+    patience: float,
+    *,
+    shutdown: bool,
 ) -> None:
-    shutdown = kind == SHUTDOWN
     manager = TaskManager(
         bench.store,
         cancel_grace=GRACE,
         drain=delays.draw("drain", 0, 10) if shutdown else patience,
         max_running=max(1, len(actors) * 3 // 4),  # some are cancelled while they wait for a slot
         max_zombies=2 * AT_ONCE,
+        retry_delay=RETRY_DELAY,
     )
     close_after = delays.draw("shutdown after the start", 0, 30) if shutdown else 0.0
     await manager.open()
-    scenes = [asyncio.ensure_future(_play_one(bench, manager, a, patience)) for a in actors]
+    scenes = [
+        asyncio.ensure_future(_play_one(bench, outside, manager, a, patience)) for a in actors
+    ]
     if shutdown:
         await pause(close_after)
         await manager.aclose()
@@ -106,15 +129,17 @@ async def _play_crew(
     await until(lambda: all(actor.at_rest for actor in actors), within=60)
 
 
-async def _play_one(bench: Bench, manager: TaskManager, actor: Actor, patience: float) -> None:
+async def _play_one(
+    bench: Bench, outside: TaskStore, manager: TaskManager, actor: Actor, patience: float
+) -> None:
     plan = actor.plan
     runner: Any = actor.run_in_thread if plan.part == "thread" else actor.run
     try:
-        handle = await manager.submit(f"stress-{plan.part}", runner)
+        handle = await manager.submit(f"stress-{plan.part}", runner, retries=plan.retries)
     except ManagerClosed:
         return
     following = asyncio.ensure_future(_follow(bench, handle)) if plan.follow else None
-    cancelling = asyncio.ensure_future(_cancel(handle, actor))
+    cancelling = asyncio.ensure_future(_cancel(handle, outside, actor))
     with suppress(TaskCancelled, TaskFailed, TimeoutError):  # the judge finds one that did not end
         await handle.result(timeout=patience)
     actor.about_to_end.set()  # a shutdown may have ended it long before
@@ -125,7 +150,7 @@ async def _play_one(bench: Bench, manager: TaskManager, actor: Actor, patience: 
         await asyncio.gather(following, return_exceptions=True)
 
 
-async def _cancel(handle: TaskHandle, actor: Actor) -> None:
+async def _cancel(handle: TaskHandle, outside: TaskStore, actor: Actor) -> None:
     plan = actor.plan
     if plan.cancel_after is None:
         return
@@ -133,7 +158,10 @@ async def _cancel(handle: TaskHandle, actor: Actor) -> None:
         await actor.about_to_end.wait()
     if plan.cancel_after:
         await pause(plan.cancel_after)
-    await handle.cancel("stress")
+    if plan.from_outside:
+        await outside.request_cancel(handle.task_id, message="stress")
+    else:
+        await handle.cancel("stress")
     if plan.again_after is not None:
         await pause(plan.again_after)
         await handle.cancel("stress again")
@@ -146,10 +174,41 @@ async def _follow(bench: Bench, handle: TaskHandle) -> None:
             pass
 
 
-async def _judge(
-    bench: Bench, history: History, result: Result, *, of_managers: bool = True
-) -> None:
-    spans = bench.exporter.get_finished_spans() if of_managers else None
+async def judge_recorded(bench: Bench, history: History, result: Result) -> None:
+    """Whether each cancel that was answered as on record ended its task; and how it got there."""
+    on_record = {CancelState.RECORDED, CancelState.CANCELLED, CancelState.ALREADY_RECORDED}
+    cancelled = {
+        call.task_id: call.answer.attempt
+        for call in history.calls
+        if isinstance(call.answer, CancelAnswer) and call.answer.state in on_record
+    }
+    for task_id, attempt in cancelled.items():
+        task = await bench.store.get(task_id)
+        if task.status is not TaskStatus.CANCELLED:
+            result.blame(task_id, f"a cancel on record was lost: it is {task.status.value}")
+            continue
+        if task.attempt != attempt:
+            result.blame(task_id, f"attempt {task.attempt} began after a cancel of {attempt}")
+        end = [e async for e in _read_all(bench, task_id)][-2:]
+        if len(end) == 2 and end[0].type == ATTEMPT_FAILED:
+            result.cancels["between attempts"] += 1
+        elif end[-1].body.get("error"):
+            result.cancels["in the place of a failure"] += 1
+        else:
+            result.cancels["of an attempt"] += 1
+
+
+async def _read_all(bench: Bench, task_id: str) -> AsyncIterator[Event]:
+    after = 0
+    while (page := await bench.store.read_tape(task_id, after_seq=after)).events:
+        for event in page.events:
+            yield event
+        after = page.events[-1].seq
+
+
+async def judge(bench: Bench, history: History, result: Result, *, runs: bool = True) -> None:
+    """Have the history judged; ``runs``: by the run spans, too, for a manager ran the tasks."""
+    spans = bench.exporter.get_finished_spans() if runs else None
     bench.exporter.clear()
     dropped = bench.dropped_metric()
     found = await check(history, bench.store, spans=spans, dropped_metric=dropped)

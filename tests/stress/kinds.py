@@ -9,10 +9,12 @@ from typing import Final
 from tests.stress.actors import Part, Plan, draw_cleanup
 from tests.stress.delays import Delays
 
-__all__ = ["KINDS", "SHUTDOWN"]
+__all__ = ["KINDS", "RETRY", "SHUTDOWN"]
 
 SHUTDOWN: Final = "shutdown"
 """All the others at once, and the manager is closed in the middle of them."""
+RETRY: Final = "retry-cancel"
+"""A recorded cancel must win over every retry."""
 
 
 def _plan(delays: Delays, part: Part, cancel: str | None, work: float = 0.0) -> Plan:
@@ -73,6 +75,23 @@ def any_of_them(delays: Delays) -> Plan:
     return replace(plan, cancel_after=None) if delays.random.random() < 0.4 else plan
 
 
+def cancel_retry(delays: Delays) -> Plan:
+    """Work that fails for ever is cancelled around the moment at which a retry is written."""
+    return Plan(
+        "work",
+        work=0,
+        tail=delays.draw("failure after about to fail", 0, 3),
+        cleanup=delays.random.choice(["pass", "raise"]),
+        cancel_after=delays.draw("cancel after about to fail", 0, 8),
+        fails=True,
+        at_completion=True,
+        skip=delays.random.randrange(3),
+        again_after=delays.draw("second cancel", 0, 5) if delays.random.random() < 0.2 else None,
+        retries=1_000,
+        from_outside=delays.random.random() < 0.5,
+    )
+
+
 KINDS: Final[Mapping[str, Callable[[Delays], Plan]]] = {
     "cancel-soon": cancel_soon,
     "cancel-at-completion": cancel_at_completion,
@@ -81,4 +100,5 @@ KINDS: Final[Mapping[str, Callable[[Delays], Plan]]] = {
     "emitting-runner": cancel_emitting_runner,
     "emitting-thread": cancel_emitting_thread,
     SHUTDOWN: any_of_them,
+    RETRY: cancel_retry,
 }

@@ -24,8 +24,13 @@ from tests.stress.benches import open_bench
 from tests.stress.claims import CLAIMS
 from tests.stress.harness import Result, play
 from tests.stress.kinds import KINDS
+from tests.stress.pauses import PAUSE, play_pauses
+from tests.stress.races import RESCUE, play_rescues
 
 REAL = ("memory", "sqlite", "postgresql")
+ALL_KINDS = (*KINDS, CLAIMS, RESCUE, PAUSE)
+PAUSE_SHARE = 10
+"""Of so many runs of the others one is of a process that is paused: each takes seconds."""
 
 
 @contextmanager
@@ -49,7 +54,14 @@ async def stress(
     with place(store) as url:
         async with open_bench(store, url) as bench:
             for kind in kinds:
-                results.append(await play(bench, kind, runs, seed, patience=patience))
+                if kind == RESCUE:
+                    results.append(await play_rescues(bench, runs, seed))
+                elif kind == PAUSE:
+                    if url is None:
+                        continue  # no other process has this memory
+                    results.append(await play_pauses(store, url, max(3, runs // PAUSE_SHARE)))
+                else:
+                    results.append(await play(bench, kind, runs, seed, patience=patience))
                 _tell(results[-1])
     return results
 
@@ -84,9 +96,7 @@ def main(arguments: list[str] | None = None) -> int:
     """The command line; gives the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--store", choices=[*REAL, "two-transactions", "all"], default="all")
-    parser.add_argument(
-        "--kind", choices=[*KINDS, CLAIMS], action="append", help="repeat for several"
-    )
+    parser.add_argument("--kind", choices=ALL_KINDS, action="append", help="repeat for several")
     parser.add_argument("--runs", type=int, default=2560, help="of each kind on each store")
     parser.add_argument("--seed", type=int, default=None, help="a random one if not given")
     parser.add_argument("--patience", type=float, default=60.0, help="seconds for a task to end")
@@ -96,7 +106,7 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"seed {seed}, {options.runs} runs of each kind, {os.cpu_count()} CPUs")
     results: list[Result] = []
     for store in stores:
-        kinds = options.kind or [*KINDS, CLAIMS]
+        kinds = options.kind or [*ALL_KINDS]
         results += asyncio.run(stress(store, kinds, options.runs, seed, options.patience))
     print()
     print("\n".join(tabulate(results)))

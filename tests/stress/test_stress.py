@@ -8,6 +8,8 @@ from tests.stress.benches import open_bench
 from tests.stress.claims import CLAIMS
 from tests.stress.harness import play
 from tests.stress.kinds import KINDS
+from tests.stress.pauses import play_pauses
+from tests.stress.races import play_rescues
 from tests.stress.run import REAL
 
 pytestmark = pytest.mark.stress
@@ -25,6 +27,27 @@ async def test_no_run_is_bad(store: str, kind: str, request: pytest.FixtureReque
         result = await play(bench, kind, RUNS, seed=7)
 
     assert result.runs >= RUNS
+    assert result.bad == {}
+
+
+@pytest.mark.parametrize("store", REAL)
+async def test_no_rescue_loses_a_cancel(store: str, request: pytest.FixtureRequest) -> None:
+    """A cancel beside a rescue ends the task, or comes too late: it is never on record in vain."""
+    fixtures = {"sqlite": "sqlite_url", "postgresql": "postgres_url"}
+    url = request.getfixturevalue(fixtures[store]) if store in fixtures else None
+    async with open_bench(store, url) as bench:
+        result = await play_rescues(bench, RUNS, seed=7)
+
+    assert result.runs >= RUNS
+    assert result.bad == {}
+
+
+async def test_a_woken_worker_changes_nothing(store_url: str) -> None:
+    """What was paused past its lease is refused, its spans are lost, its commands are ended."""
+    result = await play_pauses("store", store_url, 6)
+
+    assert result.outcomes == {"succeeded": 6}
+    assert result.late >= 6
     assert result.bad == {}
 
 

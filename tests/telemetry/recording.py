@@ -7,7 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader, Metric, NumberDataPoint
+from opentelemetry.sdk.metrics.export import (
+    InMemoryMetricReader,
+    Metric,
+    MetricReader,
+    NumberDataPoint,
+)
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -34,12 +39,12 @@ class Point:
 class Recording:
     """Reads back what its telemetry told."""
 
-    def __init__(self) -> None:
+    def __init__(self, *readers: MetricReader) -> None:
         self.exporter = InMemorySpanExporter()
         self.tracer_provider = TracerProvider(shutdown_on_exit=False)
         self.tracer_provider.add_span_processor(SimpleSpanProcessor(self.exporter))
         self.reader = InMemoryMetricReader()
-        self.meter_provider = MeterProvider([self.reader], shutdown_on_exit=False)
+        self.meter_provider = MeterProvider([self.reader, *readers], shutdown_on_exit=False)
         self.telemetry = Telemetry(
             tracer_provider=self.tracer_provider, meter_provider=self.meter_provider
         )

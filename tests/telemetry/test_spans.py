@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from opentelemetry import context, trace
@@ -11,6 +12,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode
 
+from tapescope.errors import TapescopeError
 from tapescope_telemetry import OTHER, Telemetry, error_type_of
 from tests.telemetry.recording import Recording
 
@@ -151,6 +153,34 @@ def test_child_mode_parents_the_first_attempt_only(recording: Recording) -> None
     assert first.parent is not None
     assert (f"{first.parent.span_id:016x}", len(first.links)) == (SPAN, 0)
     assert (second.parent, len(second.links)) == (None, 1)
+
+
+def test_a_cancel_may_be_given_the_status_error(recording: Recording) -> None:
+    """With ``cancel_status="error"`` a cancel is ERROR, without type or exception; no other is."""
+    telemetry = Telemetry(
+        tracer_provider=recording.tracer_provider,
+        meter_provider=recording.meter_provider,
+        cancel_status="error",
+    )
+    for outcome in ("cancelled", "succeeded", "released"):
+        run = telemetry.start_run_span("resize", "task", 1, "me", None)
+        run.end(outcome, error=ValueError("cleanup"), cancel_reason="user", cancel_requested=True)
+    cancelled, succeeded, released = recording.spans()
+
+    assert cancelled.status.status_code is StatusCode.ERROR
+    assert cancelled.status.description == "cancelled: user"
+    assert "error.type" not in (cancelled.attributes or {})
+    assert cancelled.events == ()
+    assert {succeeded.status.status_code, released.status.status_code} == {StatusCode.UNSET}
+
+
+@pytest.mark.parametrize(("name", "value"), [("cancel_status", "ok"), ("trace_mode", "none")])
+def test_a_choice_that_is_none_is_refused(name: str, value: str) -> None:
+    """A value of ``trace_mode`` or ``cancel_status`` that does not exist is an error at once."""
+    choice: Any = {name: value}
+
+    with pytest.raises(TapescopeError, match=name):
+        Telemetry(**choice)
 
 
 @pytest.mark.parametrize("outcome", ["failed", "retried", "lost"])

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from enum import StrEnum
 
+from opentelemetry.context import Context
+from opentelemetry.trace import NonRecordingSpan, SpanContext, set_span_in_context
+
 from tapescope.audit import AuditRule
 from tapescope_telemetry import OTHER, TAPE_OPEN, TAPE_UNKNOWN
 from tapescope_telemetry.names import AUDIT_RULES
 from tests.telemetry.recording import Recording
 
+OPERATION = "tapescope.store.operation.duration"
 DROPPED = "tapescope.tape.event.dropped"
 SDK_SERIES_LIMIT = 2_000
 
@@ -74,6 +78,57 @@ def test_drop_points_at_a_run_that_has_ended(recording: Recording) -> None:
     (exemplar,) = counted.point.exemplars
     assert f"{exemplar.trace_id:032x}" == run.trace_id
     assert f"{exemplar.span_id:016x}" == run.span_id
+
+
+def test_exemplars_of_an_operation_are_spread_over_buckets_and_time(recording: Recording) -> None:
+    """A bucket is offered its next exemplar after a while; every call is counted all the same."""
+    store = recording.telemetry.store("sqlite")
+    now = 100.0
+    store.now = lambda: now
+    runs = [recording.telemetry.start_run_span("a", f"task-{n}", 1, "me", None) for n in range(4)]
+
+    def told() -> set[str | None]:
+        (point,) = recording.points(OPERATION, store_operation="append")
+        return {f"{exemplar.trace_id:032x}" for exemplar in point.point.exemplars}
+
+    store.operation("append", 0.001, context=runs[0].context)
+    store.operation("append", 0.001, context=runs[1].context)
+    store.operation("append", 2.0, context=runs[2].context)
+    first = told()
+    store.operation("append", 0.001, context=runs[1].context)
+    second = told()
+    now += 0.1
+    store.operation("append", 0.001, context=runs[3].context)
+    third = told()
+
+    assert first == {runs[0].trace_id, runs[2].trace_id}
+    assert (second, third) == (set(), {runs[3].trace_id})
+    assert recording.value(OPERATION, store_operation="append") == 5
+
+
+def test_calls_of_no_sampled_trace_take_nobodys_turn(recording: Recording) -> None:
+    """With one trace in a hundred sampled, the sampled one is the exemplar, whoever came before."""
+    store = recording.telemetry.store("sqlite")
+    store.now = lambda: 100.0
+    unsampled = SpanContext(1, 1, is_remote=False)
+    run = recording.telemetry.start_run_span("a", "task", 1, "me", None)
+    for context in (set_span_in_context(NonRecordingSpan(unsampled), Context()), run.context):
+        store.operation("append", 0.001, context=context)
+    (point,) = recording.points(OPERATION)
+
+    assert [f"{one.trace_id:032x}" for one in point.point.exemplars] == [run.trace_id]
+
+
+def test_failures_always_offer_an_exemplar(recording: Recording) -> None:
+    """The last of two failures in one moment is the exemplar."""
+    store = recording.telemetry.store("sqlite")
+    store.now = lambda: 100.0
+    runs = [recording.telemetry.start_run_span("a", f"task-{n}", 1, "me", None) for n in range(2)]
+    for run in runs:
+        store.operation("append", 0.001, "TimeoutError", run.context)
+    (point,) = recording.points(OPERATION)
+
+    assert [f"{one.trace_id:032x}" for one in point.point.exemplars] == [runs[1].trace_id]
 
 
 def test_zeros_leave_no_exemplar(recording: Recording) -> None:

@@ -160,3 +160,27 @@ def test_provider_is_not_kept_alive() -> None:
     gc.collect()
 
     assert kept() is None
+
+
+def test_a_provider_that_becomes_global_keeps_its_metrics() -> None:
+    """A telemetry on a provider and one on the globals share their metrics, in either order."""
+    told = run_python(
+        "from opentelemetry import metrics\n"
+        "from opentelemetry.sdk.metrics import MeterProvider\n"
+        "from opentelemetry.sdk.metrics.export import InMemoryMetricReader\n"
+        "from tapescope_telemetry import Telemetry\n"
+        "reader = InMemoryMetricReader(); provider = MeterProvider([reader])\n"
+        "first = Telemetry(meter_provider=provider)\n"
+        "metrics.set_meter_provider(provider)\n"
+        "print(Telemetry().tasks is first.tasks)"
+    )
+    other = run_python(
+        "from opentelemetry import metrics\n"
+        "from opentelemetry.sdk.metrics import MeterProvider\n"
+        "from tapescope_telemetry import Telemetry\n"
+        "first = Telemetry(); provider = MeterProvider()\n"
+        "metrics.set_meter_provider(provider)\n"
+        "print(Telemetry(meter_provider=provider).tasks is first.tasks)"
+    )
+
+    assert (told, other) == ("True", "True")

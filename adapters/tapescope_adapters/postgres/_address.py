@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
-from tapescope.errors import BadStoreUrl
+from tapescope.errors import BadSetting, BadStoreUrl
+from tapescope_adapters._parameters import pop_patience
 
 __all__ = ["Address", "parse_url"]
 
@@ -26,13 +27,29 @@ class Address:
     """The store's URL as a person may see it."""
     user: str
     database: str
+    pooled: bool = False
+    """A pooler stands before the server and gives its sessions away after each transaction."""
+    listens_at: Address | None = None
+    """Where to listen instead, for what a pooler is told to LISTEN to is heard by nobody."""
+    patience: float | None = None
+    """Seconds, where the URL says so."""
+
+    @classmethod
+    def of_pool(cls, schema: str) -> Address:
+        """The place that a pool of the caller's leads to. Raises ``BadSetting``."""
+        if not _SCHEMA.fullmatch(schema):
+            raise BadSetting("schema", schema, "a name of a-z, 0-9 and '_', not pg_…")
+        name = f"postgresql://(a pool)?schema={schema}"
+        return cls("", schema, name, "(the pool's)", "(the pool's)", pooled=True)
 
 
 def parse_url(url: str) -> Address:
     """Read ``postgresql://user:password@host:port/database?schema=tapescope``.
 
-    ``?host=/folder`` names a Unix socket; other parameters are the driver's. Raises
-    ``BadStoreUrl``, whose message and attributes hold no password.
+    ``?host=/folder`` names a Unix socket. ``pooler=transaction`` says that a pooler in transaction
+    mode answers there; then ``listen_host`` and ``listen_port`` name the server itself.
+    ``patience`` is in seconds. Other parameters are the driver's. Raises ``BadStoreUrl``, whose
+    message and attributes hold no password.
     """
     shown = _without_password(url)
     try:
@@ -52,17 +69,39 @@ def parse_url(url: str) -> Address:
     schema = given.pop("schema", "tapescope")
     if not _SCHEMA.fullmatch(schema):
         raise BadStoreUrl(shown, f"{schema!r} is no schema name of a-z, 0-9 and '_'")
+    patience = pop_patience(given, shown)
+    pooler = given.pop("pooler", None)
+    server = {k: given.pop(f"listen_{k}") for k in ("host", "port") if f"listen_{k}" in given}
+    if pooler not in (None, "transaction"):
+        raise BadStoreUrl(shown, f"pooler is 'transaction' or not there, not {pooler!r}")
+    if bool(server) != bool(pooler):
+        raise BadStoreUrl(
+            shown,
+            "a pooler needs listen_host or listen_port, which name the server itself, for LISTEN"
+            if pooler
+            else "listen_host and listen_port go with pooler=transaction",
+        )
+    if not server.get("port", "5432").isdecimal():
+        raise BadStoreUrl(shown, "the listen_port is no number")
     database = unquote(parts.path.removeprefix("/"))
     dsn = f"{parts.scheme}://{parts.netloc}{parts.path}"
     show = {name: value for name, value in given.items() if name in _SHOWN_PARAMETERS}
     name = f"postgresql://{user + '@' if user else ''}{hosts}{parts.path}"
-    return Address(
+    found = Address(
         dsn=f"{dsn}?{urlencode(given)}" if given else dsn,
         schema=schema,
         name=f"{name}?{urlencode({**show, 'schema': schema}, safe='/')}",
         user=given.get("user") or unquote(user) or "(the default)",
         database=given.get("database") or given.get("dbname") or database or "(the default)",
+        patience=patience,
     )
+    if not server:
+        return found
+    ours = urlsplit(f"//{hosts.partition(',')[0]}")
+    at = {"host": ours.hostname or given.get("host", ""), "port": ours.port or given.get("port")}
+    direct = urlencode({name: at for name, at in {**given, **at, **server}.items() if at})
+    dsn = f"{parts.scheme}://{login + '@' if login else ''}{parts.path}?{direct}"
+    return replace(found, pooled=True, listens_at=replace(found, dsn=dsn))
 
 
 def _is_port(host: str) -> bool:

@@ -25,6 +25,7 @@ class Claims:
 
     def __init__(self, connector: Connector, sql: Queries) -> None:
         self._calls = Reader(connector, writes=True)
+        self._claim_due = connector.carry(sql["claim_due"])
         self._sql = sql
         self._lanes: set[str] = set()
 
@@ -33,8 +34,8 @@ class Claims:
         lane = f"{session}/{order.owner}"
         self._lanes.add(lane)
         instance, _, _ = session.partition("/")
-        ((text,),) = await self._calls.fetch(
-            self._sql["claim_due"],
+        (row,) = await self._calls.fetch(
+            self._claim_due,
             lane,
             order.number,
             instance,
@@ -46,7 +47,8 @@ class Claims:
             *order.started,
             order.again,
         )
-        rows: list[Any] = [] if text is None else decode(text)
+        text: str | None = row[-1]
+        rows: Sequence[Any] = [] if text is None else decode(text)
         return [DueRow(as_task(task), attempt, seq) for attempt, seq, task in rows]
 
     async def aclose(self) -> None:

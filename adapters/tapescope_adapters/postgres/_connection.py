@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 import asyncpg
 from asyncpg.prepared_stmt import PreparedStatement
 
 from tapescope.errors import BadStoreUrl, StoreAuthFailed, StoreRefused
-from tapescope.flush import FateUnknown, FlushBlocked, FlushRefused, StoreAway
+from tapescope.flush import (
+    FateUnknown,
+    FlushBlocked,
+    FlushRefused,
+    StoreAway,
+    StoreOutOfRoom,
+)
 from tapescope_adapters.postgres._address import Address
 
 if TYPE_CHECKING:
     Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
 
-__all__ = ["DRIVER_ERRORS", "Connector", "Lane", "Reader", "translate"]
+__all__ = ["DRIVER_ERRORS", "Connector", "Lane", "Reader", "close", "translate"]
 
 T = TypeVar("T")
 
@@ -34,8 +41,20 @@ _LOCK_TIMEOUT: Final = 500
 """Milliseconds a flush waits for a row that somebody else holds before it is split."""
 _READERS: Final = 4
 
+_CARRIED: Final = {
+    relaxed: f"set_config('lock_timeout', '{_LOCK_TIMEOUT}', true), "
+    f"set_config('synchronous_commit', {level}, true), "
+    for relaxed, level in (
+        (True, "'off'"),
+        # as below: what is stricter than 'on', or the server's own choice of it, stays
+        (False, "replace(current_setting('synchronous_commit'), 'off', 'on')"),
+    )
+}
+"""The settings of a flush where the session keeps none, for its transaction, by ``relaxed``."""
+
 _BLOCKED: Final = ("55P03", "40P01", "40001", "57014")
 """Lock timeout, deadlock, serialization failure, cancelled statement: nothing was written."""
+_DISK_FULL: Final = "53100"
 _LOST: Final = ("08", "57P")
 """The connection, or the server behind it, is going: what was sent may have been done."""
 _AWAY: Final = ("53", "58", "25006")
@@ -52,6 +71,8 @@ def translate(error: BaseException, *, sent: bool) -> Exception:
         why = str(error).partition("\n")[0]  # what follows may quote the row
         if code in _BLOCKED:
             return FlushBlocked(why)
+        if code == _DISK_FULL:
+            return StoreOutOfRoom(why)
         if code.startswith(_AWAY):
             return StoreAway(why)
         if code.startswith(_LOST):
@@ -63,7 +84,7 @@ def translate(error: BaseException, *, sent: bool) -> Exception:
     return FateUnknown(why) if sent else StoreAway(why)
 
 
-async def _close(conn: Connection) -> None:
+async def close(conn: Connection) -> None:
     """Take leave of the server; where it does not answer, hang up."""
     try:
         await conn.close(timeout=2)
@@ -72,7 +93,14 @@ async def _close(conn: Connection) -> None:
 
 
 class Connector:
-    """Makes the connections of one store."""
+    """Makes the connections of one store.
+
+    Behind a pooler that gives a session away after each transaction (``address.pooled``) nothing is
+    left in a session: no setting, no prepared statement.
+    """
+
+    keeps = True
+    """Whether who has a connection may keep it for the next call."""
 
     def __init__(self, address: Address, *, patience: float, relaxed: bool) -> None:
         self.address = address
@@ -80,19 +108,27 @@ class Connector:
         """Seconds that connecting or one call may take."""
         self._relaxed = relaxed
 
+    @property
+    def prepares(self) -> bool:
+        """Whether a session keeps its settings and a prepared statement from call to call."""
+        return not self.address.pooled
+
+    def carry(self, sql: str) -> str:
+        """A flush's SQL, with the settings that no session keeps; its answer comes last."""
+        return sql.replace("/*settings*/", "" if self.prepares else _CARRIED[self._relaxed])
+
     async def log_in(self, *, writes: bool = False) -> Connection:
         """A new connection. Raises ``StoreAway``, ``StoreAuthFailed``, ``BadStoreUrl``."""
         address = self.address
+        settings = {"application_name": "tapescope"}
+        if self.prepares:  # a pooler refuses what it does not know, or leaves it out
+            settings |= {"lock_timeout": str(_LOCK_TIMEOUT), "jit": "off"}
         try:
             conn = await asyncpg.connect(
                 address.dsn,
                 timeout=self.patience,
-                server_settings={
-                    "application_name": "tapescope",
-                    "search_path": f'"{address.schema}", pg_temp',
-                    "lock_timeout": str(_LOCK_TIMEOUT),
-                    "jit": "off",
-                },
+                server_settings=settings,
+                statement_cache_size=100 if self.prepares else 0,
             )
         except (
             asyncpg.InvalidAuthorizationSpecificationError,
@@ -103,7 +139,7 @@ class Connector:
             raise BadStoreUrl(address.name, str(error)) from error
         except DRIVER_ERRORS as error:
             raise StoreAway(str(error) or type(error).__name__) from error
-        if writes:
+        if writes and self.prepares:
             try:
                 await conn.execute(
                     # an acknowledged event is durable (I6), also where the server's default is off
@@ -126,13 +162,17 @@ class Connector:
         except (StoreAuthFailed, BadStoreUrl) as error:
             raise StoreAway(str(error)) from error  # it let us in before
 
+    async def let_go(self, conn: Connection) -> None:
+        """Take back a sound connection that is needed no more."""
+        await close(conn)
+
 
 class Lane:
     """The connection of one write lane: one flush at a time."""
 
     def __init__(self, connector: Connector, call: str) -> None:
         self._connector = connector
-        self._call = call
+        self._call = connector.carry(call)
         self._conn: Connection | None = None
         self._flush: PreparedStatement[asyncpg.Record] | None = None
 
@@ -141,27 +181,29 @@ class Lane:
 
         Raises ``StoreAway``, ``FateUnknown``, ``FlushRefused`` or ``FlushBlocked``.
         """
-        statement = await self._prepared()
+        conn = await self._connected()
         try:
             patience = self._connector.patience
-            if other is None:
-                answer: str = await statement.fetchval(*arguments, timeout=patience)
+            if other is None and self._flush is not None:
+                answer: str = await self._flush.fetchval(*arguments, timeout=patience)
             else:
-                assert self._conn is not None
-                answer = await self._conn.fetchval(other, *arguments, timeout=patience)
+                call = self._call if other is None else self._connector.carry(other)
+                row = await conn.fetchrow(call, *arguments, timeout=patience)
+                assert row is not None, "a function call is one row"
+                answer = row[-1]
         except DRIVER_ERRORS as error:
             raise self._drop_unless_sound(translate(error, sent=True)) from error
         except BaseException:  # cancelled in mid-call: the reply must not meet the next one
             self.hang_up()
             raise
+        await self._rest()
         return answer
 
     async def fence(self, sql: str, lane: str, number: int) -> str | None:
         """Call the fence function. Raises ``FateUnknown`` whenever it cannot be told."""
         try:
-            await self._prepared()
-            assert self._conn is not None
-            stored: str | None = await self._conn.fetchval(
+            conn = await self._connected()
+            stored: str | None = await conn.fetchval(
                 sql, lane, number, timeout=self._connector.patience
             )
         except StoreAway as error:
@@ -169,18 +211,27 @@ class Lane:
         except DRIVER_ERRORS as error:
             self._drop_unless_sound(translate(error, sent=True))
             raise FateUnknown(str(error)) from error
+        await self._rest()
         return stored
 
-    async def _prepared(self) -> PreparedStatement[asyncpg.Record]:
-        if self._conn is None or self._conn.is_closed() or self._flush is None:
+    async def _connected(self) -> Connection:
+        if self._conn is None or self._conn.is_closed():
             self.hang_up()
             self._conn = await self._connector.connect(writes=True)
+            if not self._connector.prepares:
+                return self._conn
             try:
                 self._flush = await self._conn.prepare(self._call, timeout=self._connector.patience)
             except DRIVER_ERRORS as error:
                 self.hang_up()
                 raise translate(error, sent=False) from error
-        return self._flush
+        return self._conn
+
+    async def _rest(self) -> None:
+        """Give the connection back where it is lent for a call only."""
+        if not self._connector.keeps and self._conn is not None:
+            conn, self._conn = self._conn, None
+            await self._connector.let_go(conn)
 
     def _drop_unless_sound(self, error: Exception) -> Exception:
         if isinstance(error, StoreAway | FateUnknown):
@@ -196,6 +247,9 @@ class Lane:
     async def aclose(self, forget: str, lane: str) -> None:
         """Delete the lane's row and take leave of the server."""
         conn, self._conn, self._flush = self._conn, None, None
+        if conn is None and not self._connector.keeps:
+            with suppress(StoreAway):  # as below
+                conn = await self._connector.connect()
         if conn is None:
             return
         try:
@@ -203,7 +257,7 @@ class Lane:
         except DRIVER_ERRORS:
             conn.terminate()  # a row that is left goes when a store is opened a day later
         else:
-            await _close(conn)
+            await self._connector.let_go(conn)
 
 
 class Reader:
@@ -238,11 +292,11 @@ class Reader:
                     raise met from error
                 if isinstance(met, FlushRefused):
                     raise StoreRefused(str(met)) from error
-                raise StoreAway(str(met)) from error
+                raise met if isinstance(met, StoreAway) else StoreAway(str(met)) from error
             except BaseException:  # cancelled in mid-query: its reply must not meet the next one
                 conn.terminate()
                 raise
-            self.give(conn)
+            await self.give(conn)
             return done
 
     async def _take(self) -> Connection:
@@ -252,9 +306,11 @@ class Reader:
                 return conn
         return await self._connector.connect(writes=self._writes)
 
-    def give(self, conn: Connection) -> None:
+    async def give(self, conn: Connection) -> None:
         """Keep a sound connection for the next query, if there will be one."""
-        if self._closed:
+        if not self._connector.keeps:
+            await self._connector.let_go(conn)
+        elif self._closed:
             conn.terminate()  # its query outlasted the store
         else:
             self._idle.append(conn)
@@ -264,4 +320,4 @@ class Reader:
         self._closed = True
         idle, self._idle = self._idle, []
         for conn in idle:
-            await _close(conn)
+            await close(conn)

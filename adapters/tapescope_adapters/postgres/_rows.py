@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
+from tapescope._giving_up import HeldLease
 from tapescope._json import decode
 from tapescope.audit import AuditRule
 from tapescope.repair import Repair
 from tapescope.tape import DroppedEvent, DropReason, Event, QuarantinePage, TapePage
 from tapescope.tasks import CancelReason, CancelRequest, Task, TaskStatus
 
-__all__ = ["TASK_COLUMNS", "Row", "as_cancel", "as_quarantine", "as_tape", "as_task"]
+__all__ = ["TASK_COLUMNS", "Row", "as_cancel", "as_lease", "as_quarantine", "as_tape", "as_task"]
 
 TASK_COLUMNS: Final = (
     "id, task_id, op, params, status, attempt, owner, created_at, run_at, claimed_at, finished_at, "
@@ -53,6 +54,20 @@ def as_task(row: Row) -> Task:
         ),
         error_code=row["error_code"],
         retries_spent=row["retries_spent"],
+    )
+
+
+def as_lease(row: Row) -> HeldLease:
+    """A lease that was extended."""
+    return HeldLease(
+        str(row["task_id"]),
+        row["attempt"],
+        as_cancel(
+            row["cancel_reason"],
+            row["cancel_message"],
+            row["cancel_by"],
+            row["cancel_requested_at"],
+        ),
     )
 
 

@@ -9,16 +9,18 @@ import asyncpg
 
 from tapescope.errors import SchemaForbidden, SchemaTooNew, SchemaTooOld
 from tapescope.upkeep import SchemaVersions
+from tapescope_adapters._sql import find_compatible
 
 if TYPE_CHECKING:
     from tapescope_adapters.postgres._connection import Connection
 
-__all__ = ["migrate", "read_versions"]
+__all__ = ["migrate", "read_migrations", "read_versions"]
 
 _LOCK: Final = 0x7461706573  # "tapes": one advisory lock for every schema of the database
 
 
-def _migrations() -> dict[int, str]:
+def read_migrations() -> dict[int, str]:
+    """The scripts, by number."""
     folder = files("tapescope_adapters.postgres") / "sql" / "migrations"
     return {
         int(entry.name[:4]): entry.read_text(encoding="utf-8")
@@ -28,17 +30,19 @@ def _migrations() -> dict[int, str]:
 
 
 async def migrate(conn: Connection, schema: str, *, auto: bool) -> None:
-    """Bring the schema up to date; it is the first of the connection's ``search_path``.
+    """Bring the schema up to date.
+
+    A newer one is left as it is, where its migrations say that this code may go on.
 
     Raises ``SchemaTooNew``, ``SchemaForbidden`` when the role may not make tables, and with
     ``auto`` off ``SchemaTooOld``.
     """
-    steps = _migrations()
+    steps = read_migrations()
     known = max(steps)
     found = await _version(conn, schema)
-    if found > known:
+    if found > known and not await _is_compatible(conn, schema, found, known):
         raise SchemaTooNew(found, known)
-    if found == known:
+    if found >= known:
         return
     if not auto:
         raise SchemaTooOld(found, known)
@@ -46,23 +50,52 @@ async def migrate(conn: Connection, schema: str, *, auto: bool) -> None:
         async with conn.transaction():
             await conn.execute("SET LOCAL lock_timeout = '60s'")  # another store may be migrating
             await conn.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+            # The functions of the schema keep this path; the session's own is not touched.
+            await conn.execute(f'SET LOCAL search_path = "{schema}", pg_temp')
             if await conn.fetchval("SELECT to_regnamespace($1) IS NULL", schema):
                 await conn.execute(f'CREATE SCHEMA "{schema}"')  # checked: a-z, 0-9, _
             for number in range(await _version(conn, schema) + 1, known + 1):
                 await conn.execute(steps[number])
                 await conn.execute("INSERT INTO schema_version (version) VALUES ($1)", number)
+                if await _notes_compatibility(conn, schema):
+                    await conn.execute(
+                        "INSERT INTO schema_compatibility VALUES ($1, $2)",
+                        number,
+                        find_compatible(number, steps[number]),
+                    )
     except asyncpg.InsufficientPrivilegeError as error:
         raise SchemaForbidden(schema, str(error)) from error
 
 
 async def read_versions(conn: Connection, schema: str) -> SchemaVersions:
     """The version of the schema, which is neither made nor changed."""
-    return SchemaVersions(await _version(conn, schema), max(_migrations()))
+    found, known = await _version(conn, schema), max(read_migrations())
+    compatible = found <= known or await _is_compatible(conn, schema, found, known)
+    return SchemaVersions(found, known, compatible)
+
+
+async def _notes_compatibility(conn: Connection, schema: str) -> bool:
+    name = f"{schema}.schema_compatibility"
+    there: bool = await conn.fetchval("SELECT to_regclass($1) IS NOT NULL", name)
+    return there
+
+
+async def _is_compatible(conn: Connection, schema: str, found: int, known: int) -> bool:
+    if not await _notes_compatibility(conn, schema):
+        return False
+    row = await conn.fetchrow(
+        f'SELECT max(version), max(compatible_from) FROM "{schema}".schema_compatibility'
+    )
+    assert row is not None, "an aggregate is one row"
+    last, oldest = row
+    return bool(last == found and oldest <= known)
 
 
 async def _version(conn: Connection, schema: str) -> int:
     """The highest migration that was applied, 0 for none."""
     if await conn.fetchval("SELECT to_regclass($1) IS NULL", f"{schema}.schema_version"):
         return 0
-    version: int = await conn.fetchval("SELECT coalesce(max(version), 0) FROM schema_version")
+    version: int = await conn.fetchval(
+        f'SELECT coalesce(max(version), 0) FROM "{schema}".schema_version'
+    )
     return version

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Final, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
 from tapescope._clock import Clock
 from tapescope._due import DueOrder, DueRow
@@ -15,19 +16,22 @@ from tapescope.audit import AuditPage
 from tapescope.errors import BadSetting, StoreConfigError
 from tapescope.flush import (
     AttemptState,
+    CreateRow,
     FateUnknown,
     Flush,
     FlushAnswer,
     FlushRefused,
+    Inserted,
     StoreAway,
 )
+from tapescope.ops import KnownOp
+from tapescope.primitives import LeaseKeeper
 from tapescope.repair import Mended, Repair
 from tapescope.store import StoreLimits, TaskStore
 from tapescope.tape import QuarantinePage, TapePage
 from tapescope.tasks import CancelRequest, Task, TaskStatus
 from tapescope.upkeep import DueDrop, DueTask, SchemaVersions
-from tapescope_adapters._sql import load
-from tapescope_adapters.postgres._address import parse_url
+from tapescope_adapters.postgres._address import Address, parse_url
 from tapescope_adapters.postgres._claims import Claims
 from tapescope_adapters.postgres._connection import (
     DRIVER_ERRORS,
@@ -37,18 +41,25 @@ from tapescope_adapters.postgres._connection import (
     translate,
 )
 from tapescope_adapters.postgres._flush import VOID, arguments, read_answer
+from tapescope_adapters.postgres._keeper import PostgresKeeper
 from tapescope_adapters.postgres._listener import Listener
+from tapescope_adapters.postgres._pool import PoolConnector
+from tapescope_adapters.postgres._queries import load_queries
 from tapescope_adapters.postgres._rows import (
-    TASK_COLUMNS,
     as_cancel,
+    as_lease,
     as_quarantine,
     as_repair,
     as_tape,
     as_task,
 )
 from tapescope_adapters.postgres._schema import migrate, read_versions
+from tapescope_adapters.postgres._transaction import create_within
 from tapescope_adapters.postgres._upkeep import audit, repair
 from tapescope_telemetry import Telemetry
+
+if TYPE_CHECKING:
+    import asyncpg
 
 __all__ = ["PostgresStore"]
 
@@ -62,6 +73,13 @@ class PostgresStore(TaskStore):
     by ``?host=/folder``. ``durability="commit"`` waits until the server has a commit on disk;
     ``"relaxed"`` may lose the last commits to a crash of the server, none to one of the process.
     With ``auto_migrate=False`` the schema is left as it is, for roles that may not change it.
+    Behind a pooler in transaction mode the URL says so: ``pooler=transaction&listen_port=5432``.
+
+    Instead of a URL an asyncpg ``pool`` of the caller's own will do, with the name of the
+    ``schema``. Each call borrows a connection and leaves nothing in it; the pool is never closed.
+    ``listen_url`` is where to listen for commits of other processes: the server itself, where the
+    pool leads to a pooler in transaction mode. Without one a connection of the pool is kept for
+    that, as long as something runs or is followed, and a blocked event loop extends no leases.
     """
 
     adapter: ClassVar[str] = "postgresql"
@@ -69,8 +87,11 @@ class PostgresStore(TaskStore):
 
     def __init__(
         self,
-        url: str,
+        url: str | None = None,
         *,
+        pool: asyncpg.Pool[asyncpg.Record] | None = None,
+        schema: str | None = None,
+        listen_url: str | None = None,
         telemetry: Telemetry | None = None,
         clock: Clock | None = None,
         limits: StoreLimits | None = None,
@@ -80,7 +101,12 @@ class PostgresStore(TaskStore):
     ) -> None:
         if durability not in ("commit", "relaxed"):
             raise BadSetting("durability", durability, "'commit' or 'relaxed'")
-        address = parse_url(url)
+        if (url is None) is (pool is None):
+            raise BadSetting("pool", pool, "given instead of a URL, and one of the two")
+        if url is not None and schema is not None:
+            raise BadSetting("schema", schema, "in the URL: ?schema=…")
+        address = Address.of_pool(schema or "tapescope") if url is None else parse_url(url)
+        patience = address.patience or patience
         super().__init__(
             name=address.name,
             telemetry=telemetry,
@@ -88,21 +114,36 @@ class PostgresStore(TaskStore):
             limits=limits,
             patience=patience,
         )
-        self._connector = Connector(address, patience=patience, relaxed=durability == "relaxed")
+        relaxed = durability == "relaxed"
+        self._connector = (
+            Connector(address, patience=patience, relaxed=relaxed)
+            if pool is None
+            else PoolConnector(pool, address, patience=patience, relaxed=relaxed)
+        )
+        listens_at = address.listens_at
+        if listen_url is not None:
+            listens_at = replace(parse_url(listen_url), schema=address.schema)
+        self._listening = (
+            self._connector
+            if listens_at is None
+            else Connector(listens_at, patience=patience, relaxed=relaxed)
+        )
         self._auto_migrate = auto_migrate
-        self._sql = {
-            name: text.replace("/*task*/", TASK_COLUMNS)
-            for name, text in load("tapescope_adapters.postgres").items()
-        }
+        self._sql = load_queries(address.schema)
         self._reader = Reader(self._connector)
         self._claims = Claims(self._connector, self._sql)
         self._lanes: dict[str, Lane] = {}
         self._doubtful: dict[str, int] = {}
         """By lane the flush whose reply was lost."""
         self._session = ""
+        self._identity = ""
 
     @property
     def outlives_process(self) -> bool:
+        return True
+
+    @property
+    def joins_transactions(self) -> bool:
         return True
 
     # --- life -------------------------------------------------------------------------------------
@@ -116,6 +157,7 @@ class PostgresStore(TaskStore):
         try:
             await migrate(conn, self._connector.address.schema, auto=self._auto_migrate)
             await conn.execute(self._sql["forget_stale_lanes"])
+            self._identity = await conn.fetchval(self._sql["read_identity"])
         except DRIVER_ERRORS as error:
             conn.terminate()
             met = translate(error, sent=False)
@@ -125,7 +167,7 @@ class PostgresStore(TaskStore):
         except BaseException:  # cancelled, or may not migrate: nobody else closes it
             conn.terminate()
             raise
-        self._reader.give(conn)
+        await self._reader.give(conn)
 
     async def _close(self) -> None:
         lanes, self._lanes = self._lanes, {}
@@ -162,16 +204,22 @@ class PostgresStore(TaskStore):
             raise FlushRefused("it was refused before, and its number is spent")
         return read_answer(flush, text)
 
+    async def _create_within(self, connection: object, row: CreateRow) -> Inserted | Task:
+        schema = self._connector.address.schema
+        return await create_within(connection, self._sql, schema, self._identity, row)
+
     async def _extend_leases(
         self, owner: str, lease: int, task_ids: Sequence[str] | None
     ) -> Sequence[HeldLease]:
         rows = await self._reader.fetch(
             self._sql["extend_leases"], owner, lease, None if task_ids is None else list(task_ids)
         )
-        return [
-            HeldLease(str(task_id), attempt, as_cancel(*cancel))
-            for task_id, attempt, *cancel in rows
-        ]
+        return [as_lease(row) for row in rows]
+
+    def _make_lease_keeper(self) -> LeaseKeeper | None:
+        if isinstance(self._listening, PoolConnector):
+            return None  # a pool is its loop's, and the keeper has another
+        return PostgresKeeper(self._listening, self._sql)
 
     async def _read_owners(self) -> Sequence[str]:
         return [row["owner"] for row in await self._reader.fetch(self._sql["read_owners"])]
@@ -199,6 +247,15 @@ class PostgresStore(TaskStore):
         (row,) = await self._reader.fetch(self._sql["next_due"], list(ops))
         due: int | None = row["due"]
         return due
+
+    async def _register_ops(self, ops: Sequence[KnownOp]) -> None:
+        names, timeouts = [known.op for known in ops], [known.timeout for known in ops]
+        retries = [known.retries for known in ops]
+        await self._reader.fetch(self._sql["register_ops"], names, timeouts, retries)
+
+    async def _read_ops(self, within: int) -> Sequence[KnownOp]:
+        rows = await self._reader.fetch(self._sql["read_ops"], within)
+        return [KnownOp(*row) for row in rows]
 
     async def _load(self, task_id: str, attempt: int, owner: str) -> AttemptState | None:
         rows = await self._reader.fetch(self._sql["load_attempt"], task_id, attempt)
@@ -315,14 +372,18 @@ class PostgresStore(TaskStore):
     async def _schema_versions(self) -> SchemaVersions:
         conn = await self._connector.log_in()
         try:
-            return await read_versions(conn, self._connector.address.schema)
+            versions = await read_versions(conn, self._connector.address.schema)
         except DRIVER_ERRORS as error:
-            raise StoreAway(str(error) or type(error).__name__) from error
-        finally:
             conn.terminate()
+            raise StoreAway(str(error) or type(error).__name__) from error
+        except BaseException:
+            conn.terminate()
+            raise
+        await self._connector.let_go(conn)
+        return versions
 
     # --- other processes --------------------------------------------------------------------------
 
     async def _watch(self) -> None:
-        listener = Listener(self._connector, self._changes, self.instance, self._tell_owners)
+        listener = Listener(self._listening, self._changes, self.instance, self._tell_owners)
         await listener.run()

@@ -12,9 +12,9 @@ from typing import TypeVar
 import aiosqlite
 
 from tapescope.errors import StoreConfigError
-from tapescope.flush import FlushRefused, StoreAway
+from tapescope.flush import FlushRefused, StoreAway, StoreOutOfRoom
 
-__all__ = ["Connection", "check_folder", "connect", "translate"]
+__all__ = ["Connection", "check_folder", "connect", "set_up", "translate"]
 
 T = TypeVar("T")
 
@@ -25,6 +25,8 @@ _REFUSED = {
     sqlite3.SQLITE_RANGE,
     sqlite3.SQLITE_ERROR,
 }
+_NO_ROOM = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE}
+"""The second: no room for the index of the log, which is made when the file is opened."""
 _UNUSABLE = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}
 
 
@@ -59,7 +61,8 @@ class Connection(aiosqlite.Connection):
 
 def translate(error: sqlite3.Error) -> Exception:
     """The port's error for one of the driver's."""
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    extended: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    code = extended & 0xFF
     if isinstance(error, sqlite3.ProgrammingError | sqlite3.DataError) or code in _REFUSED:
         return FlushRefused(str(error))
     if code in _UNUSABLE:
@@ -67,7 +70,9 @@ def translate(error: sqlite3.Error) -> Exception:
             f"The file is no usable SQLite database ({error}). Name another file, or restore a "
             "backup."
         )
-    return StoreAway(str(error))  # locked, full disk, input/output: it may pass
+    if extended in _NO_ROOM:
+        return StoreOutOfRoom(str(error))
+    return StoreAway(str(error))  # locked, input/output: it may pass
 
 
 async def connect(path: str, *, synchronous: str, writes: bool) -> Connection:
@@ -94,18 +99,10 @@ async def connect(path: str, *, synchronous: str, writes: bool) -> Connection:
             "that this user may write there."
         ) from error
 
-    def set_up(conn: sqlite3.Connection) -> None:
-        if path != ":memory:":
-            conn.execute("PRAGMA journal_mode = WAL").fetchone()
-            conn.execute("PRAGMA wal_autocheckpoint = 0")  # a thread of its own does it
-            conn.execute("PRAGMA journal_size_limit = 67108864")
-        conn.execute(f"PRAGMA synchronous = {synchronous}")
-        conn.execute("PRAGMA temp_store = MEMORY")
-        if not writes:
-            conn.execute("PRAGMA query_only = ON")
-
     try:
-        await connection.run(set_up)
+        await connection.run(
+            lambda conn: set_up(conn, path, synchronous=synchronous, writes=writes)
+        )
     except FlushRefused as error:
         await connection.close()
         raise StoreConfigError(f"The SQLite file {path} cannot be set up ({error}).") from error
@@ -113,6 +110,18 @@ async def connect(path: str, *, synchronous: str, writes: bool) -> Connection:
         await connection.close()
         raise
     return connection
+
+
+def set_up(conn: sqlite3.Connection, path: str, *, synchronous: str, writes: bool) -> None:
+    """Give a new connection its settings."""
+    if path != ":memory:":
+        conn.execute("PRAGMA journal_mode = WAL").fetchone()
+        conn.execute("PRAGMA wal_autocheckpoint = 0")  # a thread of its own does it
+        conn.execute("PRAGMA journal_size_limit = 67108864")
+    conn.execute(f"PRAGMA synchronous = {synchronous}")
+    conn.execute("PRAGMA temp_store = MEMORY")
+    if not writes:
+        conn.execute("PRAGMA query_only = ON")
 
 
 def check_folder(path: str) -> None:

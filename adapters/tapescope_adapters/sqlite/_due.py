@@ -8,10 +8,11 @@ from typing import Final
 
 from tapescope._due import DueOrder, DueRow
 from tapescope._json import encode
+from tapescope.ops import KnownOp
 from tapescope_adapters._sql import Queries
 from tapescope_adapters.sqlite._rows import read_claimed
 
-__all__ = ["claim_due", "next_due"]
+__all__ = ["claim_due", "next_due", "read_ops", "register_ops"]
 
 _NONE: Final = "[]"
 
@@ -43,6 +44,17 @@ def next_due(conn: sqlite3.Connection, sql: Queries, ops: Sequence[str]) -> int 
     """The earliest ``run_at`` of the pending tasks of these ops."""
     found: int | None = conn.execute(sql["next_due"], (encode(ops, "ops"),)).fetchone()[0]
     return found
+
+
+def register_ops(conn: sqlite3.Connection, sql: Queries, ops: Sequence[KnownOp], now: int) -> None:
+    """Note what a worker can run, in one statement."""
+    told = encode([(known.op, known.timeout, known.retries) for known in ops], "ops")
+    conn.execute(sql["register_ops"], {"ops": told, "now": now})
+
+
+def read_ops(conn: sqlite3.Connection, sql: Queries, since: int) -> list[KnownOp]:
+    """What was noted after ``since``."""
+    return [KnownOp(*row) for row in conn.execute(sql["read_ops"], (since,))]
 
 
 def _find(conn: sqlite3.Connection, sql: Queries, order: DueOrder, now: int, limit: int) -> str:

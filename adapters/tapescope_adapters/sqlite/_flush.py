@@ -10,7 +10,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, repeat
-from typing import Any
+from typing import Any, Final
 
 from tapescope._giving_up import overrule
 from tapescope._json import decode, encode
@@ -35,6 +35,10 @@ from tapescope_adapters.sqlite._rows import find_idempotent
 from tapescope_telemetry import TAPE_OPEN, TAPE_UNKNOWN
 
 __all__ = ["Writing"]
+
+
+_MOST_ROWS: Final = 2_048
+"""Rows of a statement: of nine columns, they stay below the 32,766 parameters that SQLite takes."""
 
 
 class Writing:
@@ -73,7 +77,13 @@ class Writing:
     def _execute(
         self, conn: sqlite3.Connection, name: str, width: int, rows: Sequence[Sequence[Any]]
     ) -> int:
-        """One statement for many rows, padded to a power of two so that its text stays cached."""
+        """One statement for many rows, padded to a power of two so that its text stays cached.
+
+        Only a single call of very many events needs more: a statement has so many parameters.
+        """
+        if len(rows) > _MOST_ROWS:
+            first, rest = rows[:_MOST_ROWS], rows[_MOST_ROWS:]
+            return self._execute(conn, name, width, first) + self._execute(conn, name, width, rest)
         height = 1 << (len(rows) - 1).bit_length()
         sql = self._padded.get((name, width, height))
         if sql is None:

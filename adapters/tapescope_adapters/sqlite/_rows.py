@@ -16,6 +16,7 @@ __all__ = [
     "count_tasks",
     "find_idempotent",
     "find_lost",
+    "find_standing",
     "get_task",
     "list_tasks",
     "load_attempt",
@@ -70,6 +71,12 @@ def find_idempotent(conn: sqlite3.Connection, sql: Queries, op: str, key: str) -
     return None if row is None else _task(row)
 
 
+def find_standing(cursor: sqlite3.Cursor, sql: Queries, new: Mapping[str, Any]) -> Task:
+    """The task that has the id or the idempotency key of a new one."""
+    text = sql["find_standing"].replace("/*task*/", _TASK)
+    return _task(cursor.execute(text, new).fetchone())
+
+
 def find_lost(
     conn: sqlite3.Connection, sql: Queries, now: int, dead_owners: str, limit: int
 ) -> list[Task]:
@@ -80,7 +87,8 @@ def find_lost(
 
 def read_claimed(conn: sqlite3.Connection, sql: Queries, keys: str) -> list[tuple[Task, int]]:
     """The tasks of these keys, a JSON list, and the ends of their tapes."""
-    exact = _TASK.replace("timeout_s", "printf('%!.17g', timeout_s)")  # JSON has 15 digits here
+    # JSON has 15 digits here; a timeout that is NULL would be printed as 0.
+    exact = _TASK.replace("timeout_s", "iif(timeout_s > 0, printf('%!.17g', timeout_s), NULL)")
     text = sql["read_claimed"].replace("/*task*/", exact)
     found: list[tuple[Task, int]] = []
     for last_seq, *row in decode(conn.execute(text, {"keys": keys}).fetchone()[0]):

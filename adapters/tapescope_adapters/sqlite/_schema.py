@@ -9,11 +9,13 @@ from pathlib import Path
 
 from tapescope.errors import SchemaTooNew, SchemaTooOld, StoreConfigError
 from tapescope.upkeep import SchemaVersions
+from tapescope_adapters._sql import find_compatible
 
-__all__ = ["migrate", "read_versions"]
+__all__ = ["migrate", "read_migrations", "read_versions"]
 
 
-def _migrations() -> dict[int, str]:
+def read_migrations() -> dict[int, str]:
+    """The scripts, by number."""
     folder = files("tapescope_adapters.sqlite") / "sql" / "migrations"
     return {
         int(entry.name[:4]): entry.read_text()
@@ -25,6 +27,8 @@ def _migrations() -> dict[int, str]:
 def migrate(conn: sqlite3.Connection, *, auto: bool) -> None:
     """Bring the schema up to date. The version is the file's own ``user_version``.
 
+    A newer one is left as it is, where its migrations say that this code may go on.
+
     Raises ``SchemaTooNew``, and with ``auto`` off ``SchemaTooOld``.
     """
     if sqlite3.sqlite_version_info < (3, 38):
@@ -32,12 +36,12 @@ def migrate(conn: sqlite3.Connection, *, auto: bool) -> None:
             f"SQLite {sqlite3.sqlite_version} is too old: 3.38 or newer is needed. "
             "Use a newer Python build, or the PostgreSQL store."
         )
-    steps = _migrations()
+    steps = read_migrations()
     known = max(steps)
     found = _version(conn)
-    if found > known:
+    if found > known and not _is_compatible(conn, found, known):
         raise SchemaTooNew(found, known)
-    if found == known:
+    if found >= known:
         return
     if not auto:
         raise SchemaTooOld(found, known)
@@ -47,6 +51,9 @@ def migrate(conn: sqlite3.Connection, *, auto: bool) -> None:
             for statement in _statements(steps[number]):
                 conn.execute(statement)
             conn.execute(f"PRAGMA user_version = {number}")
+            if _notes_compatibility(conn):
+                row = (number, find_compatible(number, steps[number]))
+                conn.execute("INSERT INTO schema_compatibility VALUES (?, ?)", row)
         conn.execute("COMMIT")
     finally:
         if conn.in_transaction:
@@ -55,12 +62,26 @@ def migrate(conn: sqlite3.Connection, *, auto: bool) -> None:
 
 def read_versions(path: str) -> SchemaVersions:
     """The version of the file, which is neither made nor changed. Raises ``sqlite3.Error``."""
-    known = max(_migrations())
+    known = max(read_migrations())
     if path == ":memory:" or not Path(path).exists():
         return SchemaVersions(0, known)
     url = f"{Path(path).absolute().as_uri()}?mode=ro"
     with closing(sqlite3.connect(url, uri=True)) as conn:
-        return SchemaVersions(_version(conn), known)
+        found = _version(conn)
+        return SchemaVersions(found, known, found <= known or _is_compatible(conn, found, known))
+
+
+def _notes_compatibility(conn: sqlite3.Connection) -> bool:
+    query = "SELECT count(*) FROM sqlite_schema WHERE name = 'schema_compatibility'"
+    return bool(conn.execute(query).fetchone()[0])
+
+
+def _is_compatible(conn: sqlite3.Connection, found: int, known: int) -> bool:
+    if not _notes_compatibility(conn):
+        return False
+    query = "SELECT max(version), max(compatible_from) FROM schema_compatibility"
+    last, oldest = conn.execute(query).fetchone()
+    return bool(last == found and oldest <= known)
 
 
 def _version(conn: sqlite3.Connection) -> int:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar, Literal, TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from tapescope._changes import LOOK_AGAIN, Change
 from tapescope._clock import Backoff, Clock
@@ -17,23 +18,39 @@ from tapescope._giving_up import HeldLease, RescuedRow, RescueOrder
 from tapescope._turns import Chore, Turn
 from tapescope.audit import AuditPage
 from tapescope.errors import BadSetting, BadStoreUrl, StoreConfigError, StoreRefused
-from tapescope.flush import AttemptState, Flush, FlushAnswer, FlushRefused, StoreAway
+from tapescope.flush import (
+    AttemptState,
+    CreateRow,
+    Flush,
+    FlushAnswer,
+    FlushRefused,
+    Inserted,
+    StoreAway,
+)
+from tapescope.ops import KnownOp
+from tapescope.primitives import LeaseKeeper
 from tapescope.repair import Mended, Repair
 from tapescope.store import StoreLimits, TaskStore
 from tapescope.tape import QuarantinePage, TapePage
 from tapescope.tasks import CancelRequest, Task, TaskStatus
 from tapescope.upkeep import DueDrop, DueTask, SchemaVersions
+from tapescope_adapters._parameters import pop_patience
 from tapescope_adapters._sql import load
 from tapescope_adapters.sqlite import _due, _leases, _repair, _rows, _turns, _upkeep
 from tapescope_adapters.sqlite._connection import Connection, check_folder, connect, translate
+from tapescope_adapters.sqlite._file_system import find_network_type
 from tapescope_adapters.sqlite._flush import Writing
+from tapescope_adapters.sqlite._keeper import SqliteKeeper
 from tapescope_adapters.sqlite._look import NOTHING_SEEN, Look
 from tapescope_adapters.sqlite._schema import migrate, read_versions
+from tapescope_adapters.sqlite._transaction import create_within
 from tapescope_telemetry import Telemetry
 
 __all__ = ["SqliteStore"]
 
 T = TypeVar("T")
+
+_log = logging.getLogger("tapescope")
 
 _POLL = 0.015
 """Seconds between looks at ``data_version`` while somebody follows or runs something."""
@@ -59,9 +76,9 @@ class SqliteStore(TaskStore):
     """A store in a SQLite file: WAL, one writer connection, one reader, checkpoints on their own.
 
     ``url`` is ``sqlite:///relative.db``, ``sqlite:////absolute.db``, or ``sqlite:///:memory:``,
-    which is one connection in one process. ``durability="commit"`` survives a crash of the
-    operating system; ``"relaxed"`` may lose the last commits to one, and none to a crash of the
-    process.
+    which is one connection in one process; a ``?patience=3`` goes before the setting.
+    ``durability="commit"`` survives a crash of the operating system; ``"relaxed"`` may lose the
+    last commits to one, and none to a crash of the process.
     """
 
     adapter: ClassVar[str] = "sqlite"
@@ -79,13 +96,13 @@ class SqliteStore(TaskStore):
     ) -> None:
         if durability not in ("commit", "relaxed"):
             raise BadSetting("durability", durability, "'commit' or 'relaxed'")
-        self.path = _path(url)
+        self.path, given_patience = _read_url(url)
         super().__init__(
             name=f"sqlite:///{self.path}",
             telemetry=telemetry,
             clock=clock,
             limits=limits or StoreLimits(batch=_BATCH),
-            patience=patience,
+            patience=given_patience or patience,
         )
         self._auto_migrate = auto_migrate
         self._synchronous = "FULL" if durability == "commit" else "NORMAL"
@@ -96,16 +113,22 @@ class SqliteStore(TaskStore):
         self._checkpointer: Connection | None = None
         self._checkpoint: asyncio.Task[None] | None = None
         self._unmoved = 0
+        self._warned = False
 
     @property
     def outlives_process(self) -> bool:
         return self.path != ":memory:"
+
+    @property
+    def joins_transactions(self) -> bool:
+        return self.outlives_process
 
     # --- life -------------------------------------------------------------------------------------
 
     async def _open(self) -> None:
         if self.outlives_process:
             check_folder(self.path)
+            await self._warn_of_network()
         try:
             self._writer_conn = await self._connect(writes=True)
             await self._writer_conn.run(lambda conn: migrate(conn, auto=self._auto_migrate))
@@ -120,6 +143,18 @@ class SqliteStore(TaskStore):
         except BaseException:  # cancelled, or refused: what was opened so far would be left
             await self._close()
             raise
+
+    async def _warn_of_network(self) -> None:
+        if self._warned:
+            return
+        self._warned = True
+        if kind := await asyncio.to_thread(find_network_type, self.path):
+            _log.warning(
+                "The SQLite file %s is on a network file system (%s): used from two hosts it will "
+                "be damaged. Keep it on a local disk, or use PostgreSQL.",
+                self.path,
+                kind,
+            )
 
     async def _connect(self, *, writes: bool) -> Connection:
         return await connect(self.path, synchronous=self._synchronous, writes=writes)
@@ -168,6 +203,9 @@ class SqliteStore(TaskStore):
         with suppress(StoreAway):  # a reader or another process holds it: the next flushes try
             await connection.run(move)
 
+    async def _create_within(self, connection: object, row: CreateRow) -> Inserted | Task:
+        return await create_within(connection, self._sql, self.path, row, self.clock.now())
+
     async def _extend_leases(
         self, owner: str, lease: int, task_ids: Sequence[str] | None
     ) -> Sequence[HeldLease]:
@@ -177,6 +215,9 @@ class SqliteStore(TaskStore):
                 conn, self._sql, owner, self.clock.now() + lease, task_ids
             )
         )
+
+    def _make_lease_keeper(self) -> LeaseKeeper | None:
+        return SqliteKeeper(self.path, self._sql, self.clock) if self.outlives_process else None
 
     async def _read_owners(self) -> Sequence[str]:
         return await self._reading(lambda conn: _leases.read_owners(conn, self._sql))
@@ -197,6 +238,16 @@ class SqliteStore(TaskStore):
 
     async def _next_due(self, ops: Sequence[str]) -> int | None:
         return await self._reading(lambda conn: _due.next_due(conn, self._sql, ops))
+
+    async def _register_ops(self, ops: Sequence[KnownOp]) -> None:
+        assert self._writer_conn is not None
+        await self._writer_conn.run(
+            lambda conn: _due.register_ops(conn, self._sql, ops, self.clock.now())
+        )
+
+    async def _read_ops(self, within: int) -> Sequence[KnownOp]:
+        since = self.clock.now() - within
+        return await self._reading(lambda conn: _due.read_ops(conn, self._sql, since))
 
     async def _load(self, task_id: str, attempt: int, owner: str) -> AttemptState | None:
         return await self._reading(
@@ -357,13 +408,16 @@ class SqliteStore(TaskStore):
             await asyncio.sleep(_POLL)
 
 
-def _path(url: str) -> str:
+def _read_url(url: str) -> tuple[str, float | None]:
+    """The file's path, and the patience in seconds where the URL says so."""
     parts = urlsplit(url)
     if parts.scheme != "sqlite" or parts.netloc:
         raise BadStoreUrl(url, "a SQLite URL has three slashes, or four before an absolute path")
-    if parts.query or parts.fragment:
-        raise BadStoreUrl(url, "a SQLite URL has no parameters")
+    given = dict(parse_qsl(parts.query, keep_blank_values=True))
+    patience = pop_patience(given, url)
+    if given or parts.fragment:
+        raise BadStoreUrl(url, "'patience' is the only parameter of a SQLite URL")
     path = unquote(parts.path.removeprefix("/"))
     if path in ("", ":memory:"):
-        return ":memory:"
-    return str(Path(path).expanduser())
+        return ":memory:", patience
+    return str(Path(path).expanduser()), patience

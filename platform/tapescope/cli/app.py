@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from tapescope.cli.settings import LogFormat, LogLevel
 from tapescope.tape import Outcome
 from tapescope.tasks import TaskStatus
 
@@ -22,9 +23,31 @@ StoreOption = Annotated[
         show_default=False,
     ),
 ]
+MetricsPortOption = Annotated[
+    int | None,
+    typer.Option(
+        "--metrics-port",
+        metavar="PORT",
+        help="Serve /metrics, /livez and /readyz on this port meanwhile; 0 takes a free one.",
+        show_default=False,
+    ),
+]
+MetricsHostOption = Annotated[
+    str,
+    typer.Option(
+        "--metrics-host",
+        metavar="ADDRESS",
+        help="Where to serve them. Nobody is asked for a password: name another only where that "
+        "is well.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 TaskArgument = Annotated[
     str, typer.Argument(metavar="TASK_ID", help="A task id, or the beginning of only one.")
+]
+WaitOption = Annotated[
+    bool,
+    typer.Option("--wait", help="Wait for its end and print its result; status 1 if it fails."),
 ]
 
 app = typer.Typer(
@@ -47,6 +70,23 @@ def _print_version(wanted: bool) -> None:
 def tapescope(
     context: typer.Context,
     store: StoreOption = None,
+    log_format: Annotated[
+        LogFormat | None,
+        typer.Option(
+            "--log-format",
+            help="Write a log on stderr, each line with its trace. Default: TAPESCOPE_LOG_FORMAT, "
+            "else no log.",
+            show_default=False,
+        ),
+    ] = None,
+    log_level: Annotated[
+        LogLevel | None,
+        typer.Option(
+            "--log-level",
+            help="From which level on. Default: TAPESCOPE_LOG_LEVEL, else info.",
+            show_default=False,
+        ),
+    ] = None,
     version: Annotated[
         bool,
         typer.Option(
@@ -54,8 +94,22 @@ def tapescope(
         ),
     ] = False,
 ) -> None:
-    """Run tasks whose every step is on a durable tape, and read those tapes."""
+    """Run tasks whose every step is on a durable tape, and read those tapes.
+
+    Telemetry is sent where the OTEL_* variables say, such as OTEL_EXPORTER_OTLP_ENDPOINT.
+    """
     context.obj = store
+    from tapescope.cli.exporting import start_exporting
+    from tapescope.cli.settings import choose_log
+
+    shown_format, level = choose_log(log_format, log_level)
+    if shown_format is not None:
+        from tapescope.cli.logs import start_logging
+
+        start_logging(shown_format, level)
+    end_exporting = start_exporting()
+    if end_exporting is not None:
+        context.call_on_close(end_exporting)
 
 
 def _choose(context: typer.Context, store: str | None) -> str:
@@ -81,6 +135,8 @@ def run(
             "--grace", metavar="SECONDS", help="From SIGTERM to SIGKILL when it is ended."
         ),
     ] = 5.0,
+    metrics_port: MetricsPortOption = None,
+    metrics_host: MetricsHostOption = "127.0.0.1",
     store: StoreOption = None,
 ) -> int:
     """Run a command as a task: its output passes through, and each line goes on the tape.
@@ -91,7 +147,115 @@ def run(
     """
     from tapescope.cli.running import run_command
 
-    return run_command(command, op=op, timeout=timeout, grace=grace, store=store or context.obj)
+    return run_command(
+        command,
+        op=op,
+        timeout=timeout,
+        grace=grace,
+        store=store or context.obj,
+        metrics_host=metrics_host,
+        metrics_port=metrics_port,
+    )
+
+
+@app.command()
+def worker(
+    context: typer.Context,
+    program: Annotated[
+        str,
+        typer.Option(
+            "--app",
+            metavar="MODULE:MANAGER",
+            help="The TaskManager whose registered ops it runs, as in shop.tasks:manager; modules "
+            "of the current folder are found, too.",
+        ),
+    ],
+    max_running: Annotated[
+        int | None,
+        typer.Option("--max-running", metavar="N", help="Tasks at once. Default: the manager's."),
+    ] = None,
+    drain: Annotated[
+        float | None,
+        typer.Option(
+            "--drain",
+            metavar="SECONDS",
+            help="How long its tasks may go on after a signal. Default: the manager's.",
+        ),
+    ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            "--store",
+            metavar="URL",
+            help="Work on this store. Default: the manager's own, whatever TAPESCOPE_STORE says.",
+            show_default=False,
+        ),
+    ] = None,
+) -> int:
+    """Run the tasks of a program's registered ops, until SIGTERM or Ctrl-C.
+
+    It then begins no task any more, waits for those that run, gives the rest back for other
+    workers, and ends with status 0. A second signal skips the wait, a third one ends it at once.
+    """
+    from tapescope.cli.working import run_worker
+
+    return run_worker(program, store=store or context.obj, max_running=max_running, drain=drain)
+
+
+@app.command()
+def submit(
+    context: typer.Context,
+    op: Annotated[str, typer.Argument(metavar="OP", help="What the task does.")],
+    params: Annotated[
+        str, typer.Option("--params", metavar="JSON", help="Its params: a JSON object.")
+    ] = "{}",
+    retries: Annotated[
+        int | None,
+        typer.Option("--retries", metavar="N", help="Attempts after the first. Default: the op's."),
+    ] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option("--timeout", metavar="SECONDS", help="Of one attempt. Default: the op's."),
+    ] = None,
+    delay: Annotated[
+        float | None, typer.Option("--delay", metavar="SECONDS", help="Not before this has passed.")
+    ] = None,
+    run_at: Annotated[
+        str | None,
+        typer.Option("--run-at", metavar="TIME", help="Not before: 2026-01-31T12:00:00Z."),
+    ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option("--key", help="An idempotency key: the same op and key are one task."),
+    ] = None,
+    wait: WaitOption = False,
+    as_json: JsonOption = False,
+    store: StoreOption = None,
+) -> int:
+    """Submit a task by the name of its op, for the workers of the store; prints its id."""
+    from tapescope.cli.submitting import Waiting, parse_params, parse_time, submit_task
+    from tapescope.manager import Submission
+
+    at = None if run_at is None else parse_time(run_at)
+    submission = Submission(op, None, parse_params(params), timeout, key, retries, delay, at)
+    return submit_task(_choose(context, store), submission, Waiting(wait, as_json))
+
+
+@app.command()
+def retry(
+    context: typer.Context,
+    task_id: TaskArgument,
+    wait: WaitOption = False,
+    as_json: JsonOption = False,
+    store: StoreOption = None,
+) -> int:
+    """Submit again a task that has ended: its op, params, timeout and retries; prints the new id.
+
+    A worker of the store must have registered its op.
+    """
+    from tapescope.cli.submitting import Waiting, retry_task
+
+    return retry_task(_choose(context, store), task_id, Waiting(wait, as_json))
 
 
 @app.command("list")

@@ -64,10 +64,10 @@ def migrate_store(url: str, *, check: bool) -> int:
     async def migrate() -> int:
         store = find_store(url)
         before = await store.schema_versions()
-        if before.found > before.known:
+        if not before.compatible:
             raise SchemaTooNew(before.found, before.known)
         if check:
-            missing = before.known - before.found
+            missing = max(0, before.known - before.found)
             ahead = f"migrations missing: {missing}" if missing else "up to date"
             print_line(f"schema version {before.found} of {before.known}: {ahead}")
             return 1 if missing else 0

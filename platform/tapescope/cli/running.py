@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncGenerator, Generator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from typing import Any, Final
 
 from opentelemetry import context as contexts
@@ -23,11 +23,13 @@ from tapescope._line_recorder import LineRecorder
 from tapescope._stores import find_store
 from tapescope.cli.foreground import Foreground
 from tapescope.cli.output import say
+from tapescope.cli.scraping import Scrape
 from tapescope.cli.settings import EXIT_OURS, EXIT_TIMED_OUT, choose_store, read_traceparent
 from tapescope.errors import (
     BadOp,
     BadSetting,
     BadStoreUrl,
+    CannotListen,
     CommandFailed,
     MissingExtra,
     StoreUnavailable,
@@ -46,13 +48,14 @@ from tapescope_telemetry.spans import parse_traceparent
 __all__ = ["run_command"]
 
 _PATIENCE: Final = 3.0
-"""Seconds that the command waits for a store that refuses, before it runs without one."""
+"""Seconds that a call waits for a store that is away, unless the store's URL says how long: the
+command before it runs without a tape, a line of output before it is not recorded."""
 _OPEN_WITHIN: Final = 5.0
 """Seconds that it waits for a store that does not answer at all."""
 _BEGIN_WITHIN: Final = 5.0
 """Seconds that it then waits for its task to be claimed."""
-_LEASE: Final = 15.0
-"""Also how long the end of a command waits for a store that is away."""
+_LEASE: Final = 10.0
+"""Also how long the end of a command is tried to be written, until the last call's patience."""
 _CANCEL_WITHIN: Final = 1.0
 """Seconds that a signal waits for its cancel to be on record before it ends the command anyway."""
 _ROOM_TO_SETTLE: Final = 5.0
@@ -62,7 +65,14 @@ _SHOWN_COMMAND: Final = 32_768
 
 
 def run_command(
-    command: Sequence[str], *, op: str, timeout: float | None, grace: float, store: str | None
+    command: Sequence[str],
+    *,
+    op: str,
+    timeout: float | None,
+    grace: float,
+    store: str | None,
+    metrics_host: str,
+    metrics_port: int | None,
 ) -> int:
     """Run it to its end and give the exit status; ``timeout`` and ``grace`` are in seconds."""
     try:
@@ -72,7 +82,8 @@ def run_command(
             raise BadSetting("--timeout", timeout, "a number of seconds over 0")
         if not 0 <= grace < 1e6:
             raise BadSetting("--grace", grace, "a number of seconds, 0 or more")
-        return asyncio.run(_CommandTask(command, op, timeout, grace).run(store))
+        with _serving(Scrape(metrics_host, metrics_port)) as scrape:
+            return asyncio.run(_CommandTask(command, op, timeout, grace, scrape).run(store))
     except TapescopeError as error:
         say(str(error))
         return EXIT_OURS
@@ -81,8 +92,11 @@ def run_command(
 class _CommandTask:
     """A command, the task that it is, and what could not be put on record."""
 
-    def __init__(self, argv: Sequence[str], op: str, timeout: float | None, grace: float) -> None:
+    def __init__(
+        self, argv: Sequence[str], op: str, timeout: float | None, grace: float, scrape: Scrape
+    ) -> None:
         self._argv, self._op, self._timeout, self._grace = tuple(argv), op, timeout, grace
+        self._scrape = scrape
         self._end: TapescopeError | None = None
         self._timed_out = False
         self._task_id: str | None = None
@@ -117,7 +131,7 @@ class _CommandTask:
 
     async def _run_recorded(self, url: str | None) -> None:
         """Run it as a task. Raises ``TapescopeError`` when it, or its end, is not on record."""
-        store = find_store(choose_store(url))
+        store = find_store(choose_store(url), telemetry=self._scrape.telemetry, patience=_PATIENCE)
         grace = self._grace + _ROOM_TO_SETTLE
         async with (
             _opened(store),
@@ -130,6 +144,7 @@ class _CommandTask:
                 drain=0.0,
             ) as manager,
         ):
+            self._scrape.watch(manager)
             with _inherited_trace():
                 handle = await manager.submit(
                     self._op,
@@ -232,18 +247,28 @@ class _CommandTask:
 
 @asynccontextmanager
 async def _opened(store: TaskStore) -> AsyncGenerator[None]:
-    patience, store.patience = store.patience, min(store.patience, _PATIENCE)
+    within = max(_OPEN_WITHIN, store.patience)
     try:
-        async with asyncio.timeout(_OPEN_WITHIN):
+        async with asyncio.timeout(within):
             await store.open()
-        store.patience = patience
     except TimeoutError as error:
-        why = f"it does not answer within {_OPEN_WITHIN:g} s"
+        why = f"it does not answer within {within:g} s"
         raise StoreUnavailable(store.name, why) from error
     try:
         yield
     finally:
         await store.aclose()
+
+
+@contextmanager
+def _serving(scrape: Scrape) -> Generator[Scrape]:
+    """Have it scraped meanwhile. A port that is taken is said, and is no reason not to run."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(scrape)
+        except CannotListen as error:
+            say(str(error))
+        yield scrape
 
 
 @contextmanager

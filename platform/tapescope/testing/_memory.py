@@ -43,6 +43,7 @@ from tapescope.flush import (
     FlushAnswer,
     RefusedRow,
 )
+from tapescope.ops import KnownOp
 from tapescope.repair import Mended, Repair
 from tapescope.store import TaskStore
 from tapescope.tape import (
@@ -85,6 +86,7 @@ class MemoryStore(TaskStore):
         )
         self._last_key = 0
         self._keys: dict[str, int] = {}
+        self._ops: dict[str, tuple[KnownOp, int]] = {}
         self._records: dict[int, Record] = {}
         self._by_idempotency: dict[tuple[str, str], int] = {}
         self._quarantine = Quarantine(self.limits)
@@ -240,6 +242,13 @@ class MemoryStore(TaskStore):
             seq = record.make_running(order.owner, order.lease, now, order.ts, body)
             claimed.append(DueRow(record.task, attempt, seq))
         return claimed
+
+    async def _register_ops(self, ops: Sequence[KnownOp]) -> None:
+        self._ops |= {one.op: (one, self.clock.now()) for one in ops}
+
+    async def _read_ops(self, within: int) -> Sequence[KnownOp]:
+        since = self.clock.now() - within
+        return [one for one, at in self._ops.values() if at > since]
 
     async def _next_due(self, ops: Sequence[str]) -> int | None:
         return min((record.task.run_at for record in self._pending_of(ops)), default=None)

@@ -1,6 +1,7 @@
 -- name: flush
--- The whole of a flush: see the function in the migrations.
-SELECT flush($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
+-- The whole of a flush: see the function in the migrations. The settings are those that a session cannot
+-- keep for us: they hold for this one transaction.
+SELECT /*settings*/ flush($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
              $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38);
 
 -- name: fence
@@ -17,6 +18,6 @@ DELETE FROM lanes WHERE touched < now_us() - 86400000000;
 
 -- name: flush_giving_up
 -- The whole of a flush in which attempts give their tasks up: see the function in the migrations.
-SELECT flush_giving_up($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
+SELECT /*settings*/ flush_giving_up($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
                        $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34,
                        $35, $36, $37, $38, $39, $40, $41);

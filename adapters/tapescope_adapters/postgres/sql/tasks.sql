@@ -33,3 +33,36 @@ SELECT DISTINCT owner FROM tasks WHERE status = 'running';
 -- name: rescue_expired
 -- See the function in the migrations.
 SELECT rescue_expired($1, $2, $3, $4, $5, $6, $7) AS rescued;
+
+-- name: read_identity
+-- Which database and schema this is; no other store has the same.
+SELECT format('%s/%s/%s', d.oid, v.tableoid, extract(epoch FROM v.applied_at)) AS identity
+  FROM pg_database d CROSS JOIN schema_version v WHERE d.datname = current_database()
+ ORDER BY v.version LIMIT 1;
+
+-- name: create_within
+-- A new task in somebody else's transaction, unless its id or key is taken, or the transaction is one of
+-- another store. Who listens is told at the commit; no instance is named, for this one must hear, too.
+-- Differs from the SQLite version in that the clock is the database's.
+WITH clock AS MATERIALIZED (
+    SELECT now_us() AS now
+), here AS MATERIALIZED (
+    SELECT format('%s/%s/%s', d.oid, v.tableoid, extract(epoch FROM v.applied_at)) = $9 AS ours
+      FROM pg_database d CROSS JOIN schema_version v WHERE d.datname = current_database()
+     ORDER BY v.version LIMIT 1
+), made AS (
+    INSERT INTO tasks (task_id, op, params, timeout_s, retries, idempotency_key, traceparent, run_at,
+                       created_at)
+    SELECT $1::uuid, $2, $3, $4::double precision, $5::integer, $6, $7, coalesce($8::bigint, c.now), c.now
+      FROM clock c, here h WHERE h.ours
+        ON CONFLICT DO NOTHING
+    RETURNING id, task_id, created_at
+)
+SELECT h.ours, m.id, m.created_at,
+       CASE WHEN m.id IS NOT NULL THEN pg_notify($10, format('|%s:0|w', m.task_id)) END
+  FROM here h LEFT JOIN made m ON true;
+
+-- name: find_standing
+-- The task whose id or idempotency key a new one was to have.
+SELECT /*task*/ FROM tasks
+ WHERE task_id = $1::uuid OR (op = $2 AND idempotency_key = $3);

@@ -88,3 +88,20 @@ SELECT /*task*/ FROM tasks
  WHERE status = 'running'
    AND (lease_expires_at <= ? OR owner IN (SELECT value FROM json_each(?)))
  ORDER BY id LIMIT ?;
+
+-- name: create_within
+-- A new task in somebody else's transaction, unless its id or key is taken. A write first of all, so
+-- that a transaction which has read nothing yet waits for the lock instead of meeting a newer file.
+-- Differs from the Postgres version in that the time is a parameter and that nobody is notified: who
+-- follows the file sees that it has changed.
+INSERT INTO tasks (task_id, op, params, timeout_s, retries, idempotency_key, traceparent, run_at,
+                   created_at)
+SELECT :task_id, :op, :params, :timeout, :retries, :idempotency_key, :traceparent,
+       coalesce(:run_at, :now), :now
+ WHERE NOT EXISTS (SELECT 1 FROM tasks WHERE task_id = :task_id)
+   AND NOT EXISTS (SELECT 1 FROM tasks WHERE op = :op AND idempotency_key = :idempotency_key);
+
+-- name: find_standing
+-- The task whose id or idempotency key a new one was to have.
+SELECT /*task*/ FROM tasks
+ WHERE task_id = :task_id OR (op = :op AND idempotency_key = :idempotency_key);

@@ -1,4 +1,5 @@
 -- What the upkeep of a store leaves behind: the trace of repairs, and whose turn the upkeep is.
+-- compatible from 6
 
 -- `was` and `done` are JSON. Kept for good, also when the task is pruned.
 CREATE TABLE repairs (
@@ -57,6 +58,7 @@ END $$;
 CREATE FUNCTION repair_task(x_task_id uuid, x_grace bigint, x_by text) RETURNS SETOF repairs
 LANGUAGE plpgsql
 SET search_path FROM CURRENT
+SET lock_timeout = '500ms'
 AS $$
 DECLARE
     now     bigint := now_us();

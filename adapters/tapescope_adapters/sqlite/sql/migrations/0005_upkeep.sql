@@ -1,4 +1,5 @@
 -- What the upkeep of a store leaves behind: the trace of repairs, and whose turn the upkeep is.
+-- compatible from 3
 
 -- `was` and `done` are JSON. Kept for good, also when the task is pruned.
 CREATE TABLE repairs (

@@ -1,0 +1,56 @@
+"""Extends leases in a PostgreSQL schema from the keeper's thread, over a connection of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from tapescope._giving_up import HeldLease
+from tapescope.flush import StoreAway
+from tapescope.primitives import LeaseKeeper
+from tapescope_adapters.postgres._connection import DRIVER_ERRORS, Connector, close, translate
+from tapescope_adapters.postgres._rows import as_lease
+
+if TYPE_CHECKING:
+    from tapescope_adapters.postgres._connection import Connection
+
+__all__ = ["PostgresKeeper"]
+
+
+class PostgresKeeper(LeaseKeeper):
+    """One connection, made in the loop that uses it."""
+
+    def __init__(self, connector: Connector, sql: Mapping[str, str]) -> None:
+        self._connector, self._sql = connector, sql
+        self._conn: Connection | None = None
+
+    async def extend_leases(
+        self, owner: str, lease: int, task_ids: Sequence[str]
+    ) -> Sequence[HeldLease]:
+        if self._conn is None or self._conn.is_closed():
+            self._conn = await self._connector.connect()
+        try:
+            rows = await self._conn.fetch(
+                self._sql["extend_leases"],
+                owner,
+                lease,
+                list(task_ids),
+                timeout=self._connector.patience,
+            )
+        except DRIVER_ERRORS as error:
+            self._hang_up()
+            raise StoreAway(str(translate(error, sent=False))) from error
+        except BaseException:
+            self._hang_up()  # cancelled in mid-call: the reply must not meet the next one
+            raise
+        return [as_lease(row) for row in rows]
+
+    async def aclose(self) -> None:
+        conn, self._conn = self._conn, None
+        if conn is not None:
+            await close(conn)
+
+    def _hang_up(self) -> None:
+        if self._conn is not None:
+            self._conn.terminate()
+        self._conn = None

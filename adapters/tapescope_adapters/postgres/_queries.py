@@ -1,0 +1,34 @@
+"""The queries of one schema: each name in them with its schema, for any search_path."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from tapescope_adapters._sql import Queries, load
+from tapescope_adapters.postgres._rows import TASK_COLUMNS
+from tapescope_adapters.postgres._schema import read_migrations
+
+__all__ = ["load_queries"]
+
+_MADE: Final = re.compile(r"^CREATE (?:OR REPLACE )?(TABLE|FUNCTION) (\w+)", re.MULTILINE)
+
+
+def load_queries(schema: str) -> Queries:
+    """Every query, for the store in this schema.
+
+    The migrations say which tables and functions are the schema's. Settings of a session are not
+    relied on, for behind a pooler the next statement may meet another session.
+    """
+    made = [found for script in read_migrations().values() for found in _MADE.findall(script)]
+    tables = "|".join({name for kind, name in made if kind == "TABLE"})
+    functions = "|".join({name for kind, name in made if kind == "FUNCTION"})
+    table = re.compile(rf"\b(FROM|JOIN|INTO|UPDATE)(\s+)({tables})\b")
+    function = re.compile(rf"(?<![\w.])({functions})\(")
+    return {
+        name: function.sub(
+            rf'"{schema}".\1(',
+            table.sub(rf'\1\2"{schema}".\3', text.replace("/*task*/", TASK_COLUMNS)),
+        )
+        for name, text in load("tapescope_adapters.postgres").items()
+    }

@@ -1,0 +1,12 @@
+-- name: register_ops
+-- What a worker can run, in place of what was said of these ops before.
+-- Differs from the SQLite version in that the database's clock says when.
+INSERT INTO ops (op, timeout_s, retries, told_at)
+SELECT o.op, o.timeout_s, o.retries, now_us()
+  FROM unnest($1::text[], $2::double precision[], $3::integer[]) AS o(op, timeout_s, retries)
+    ON CONFLICT (op) DO UPDATE
+   SET timeout_s = excluded.timeout_s, retries = excluded.retries, told_at = excluded.told_at;
+
+-- name: read_ops
+-- The ops that a worker told of within the last so many microseconds.
+SELECT op, timeout_s, retries FROM ops WHERE told_at > now_us() - $1::bigint;

@@ -1,0 +1,10 @@
+-- name: register_ops
+-- What a worker can run, in place of what was said of these ops before.
+INSERT INTO ops (op, timeout_s, retries, told_at)
+SELECT value ->> 0, value ->> 1, value ->> 2, :now FROM json_each(:ops) WHERE true
+    ON CONFLICT (op) DO UPDATE
+   SET timeout_s = excluded.timeout_s, retries = excluded.retries, told_at = excluded.told_at;
+
+-- name: read_ops
+-- The ops that a worker told of since then.
+SELECT op, timeout_s, retries FROM ops WHERE told_at > ?;

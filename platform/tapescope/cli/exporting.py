@@ -1,0 +1,89 @@
+"""Telemetry of the command line: sent where the ``OTEL_*`` variables say so, and only then.
+
+Without them nothing of the SDK is imported. Whatever goes wrong is one line on stderr, and never
+the end of a command, its status, or more than five seconds of its time.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from tapescope.cli.output import say
+from tapescope.cli.settings import read_cancel_status, read_trace_mode
+from tapescope.errors import TapescopeError
+from tapescope_telemetry import read_settings
+
+if TYPE_CHECKING:
+    from tapescope_telemetry import TelemetrySetup
+
+__all__ = ["start_exporting"]
+
+_SHOWN: Final = 200
+"""Characters of an SDK's complaint."""
+
+
+def start_exporting() -> Callable[[], None] | None:
+    """Set telemetry up if it is asked for; gives what ends it, which is to be called once.
+
+    The providers become the process's own, so that what a user's code traces goes the same way.
+    """
+    try:
+        if not read_settings().wanted:
+            return None
+        complaints = _Complaints()
+        from tapescope_telemetry import setup
+
+        made = setup(
+            trace_mode=read_trace_mode(), cancel_status=read_cancel_status(), as_global=True
+        )
+    except TapescopeError as error:
+        say(f"no telemetry is sent. {error}")
+        return None
+    if complaints.first is not None:
+        say(f"a telemetry setting is not as it should be: {complaints.first}")
+        complaints.first = None
+    logger = logging.getLogger("tapescope")
+    if made.log_handler is not None and logger.level == logging.NOTSET:
+        logger.setLevel(logging.INFO)  # a cancel is told at this level
+    return lambda: _end(made, complaints)
+
+
+def _end(made: TelemetrySetup, complaints: _Complaints) -> None:
+    lost = made.shutdown()
+    complaints.remove()
+    if lost:
+        why = "" if complaints.first is None else f" ({complaints.first})"
+        say(f"{lost} did not reach the collector{why}")
+
+
+class _Complaints(logging.Handler):
+    """Keeps the first warning of OpenTelemetry, which would else print all of them on stderr."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.first: str | None = None
+        self._secrets = [
+            part.partition("=")[2].strip()
+            for name, value in os.environ.items()
+            if name.startswith("OTEL_EXPORTER_OTLP") and name.endswith("HEADERS")
+            for part in (*value.split(","), f"={value}")
+        ]
+        self._logger = logging.getLogger("opentelemetry")
+        self._logger.addHandler(self)
+        self._logger.propagate = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep it, if it is the first."""
+        if self.first is None:
+            told = " ".join(record.getMessage().split())
+            for secret in filter(None, self._secrets):
+                told = told.replace(secret, "***")
+            self.first = told if len(told) <= _SHOWN else f"{told[:_SHOWN]}…"
+
+    def remove(self) -> None:
+        """Leave logging as it was."""
+        self._logger.removeHandler(self)
+        self._logger.propagate = True

@@ -1,0 +1,110 @@
+"""The metric reader that a Prometheus scrape asks, and the registry that it answers through."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import MetricReader
+from prometheus_client import (
+    CollectorRegistry,
+    GCCollector,
+    PlatformCollector,
+    ProcessCollector,
+    make_wsgi_app,  # pyright: ignore[reportUnknownVariableType]  # its app has no types
+)
+
+from tapescope_telemetry._version import __version__
+from tapescope_telemetry.prometheus.families import FamilyMaker, describe_info
+from tapescope_telemetry.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+    from opentelemetry.sdk.metrics.export import MetricsData
+    from opentelemetry.trace import TracerProvider
+    from prometheus_client import Metric as Family
+
+__all__ = ["PrometheusReader", "make_telemetry"]
+
+
+class PrometheusReader(MetricReader):
+    """A reader for a ``MeterProvider``, which collects when it is scraped and only then.
+
+    It is a WSGI application, which ``tapescope.health.serve_health`` takes as its ``metrics``; the
+    format (text, OpenMetrics), compression and ``name[]`` are ``prometheus_client``'s to negotiate.
+    Exemplars are on OpenMetrics only, and stay there until the next one of their bucket or counter,
+    however often they are scraped.
+
+    ``registry`` is its own, with the process, its memory, its garbage collector and its Python
+    beside what OpenTelemetry holds. Any thread may scrape; scrapes wait for each other, and never
+    for an event loop or a database.
+
+    Belongs to one process: make it after a fork. ``prometheus_client``'s multiprocess mode has
+    neither exemplars nor collectors like this one, so each process has a port of its own.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.registry = CollectorRegistry(support_collectors_without_names=True)
+        self._lock = threading.Lock()
+        self._families = FamilyMaker()
+        self._received: MetricsData | None = None
+        self._over = False
+        self._app: WSGIApplication = make_wsgi_app(self.registry)
+        self.registry.register(_Collector(self))
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer a scrape."""
+        return self._app(environ, start_response)
+
+    def make_families(self) -> list[Family]:
+        """Collect now; nothing of OpenTelemetry's once the provider was shut down."""
+        build = describe_info(
+            "tapescope_build", "The tapescope that tells this.", {"version": __version__}
+        )
+        with self._lock:
+            if self._over:
+                return [build]
+            self._received = None
+            self.collect()
+            data, self._received = self._received, None
+            return [build] if data is None else [build, *self._families.make(data)]
+
+    def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
+        """Called by the provider. A later scrape still tells of the process."""
+        self._over = True
+
+    def _receive_metrics(
+        self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any
+    ) -> None:
+        self._received = metrics_data
+
+
+class _Collector:
+    """What the registry asks: a ``MetricReader`` has a ``collect`` of another meaning."""
+
+    def __init__(self, reader: PrometheusReader) -> None:
+        self._reader = reader
+
+    def collect(self) -> Iterable[Family]:
+        """The families of one scrape."""
+        return self._reader.make_families()
+
+
+def make_telemetry(
+    reader: PrometheusReader, *, tracer_provider: TracerProvider | None = None
+) -> Telemetry:
+    """A ``Telemetry`` whose metrics are scraped through this reader and go nowhere else.
+
+    Its resource is what ``OTEL_SERVICE_NAME`` and ``OTEL_RESOURCE_ATTRIBUTES`` say. Spans go to
+    ``tracer_provider``, ``None`` means the global one; without any there are no exemplars. For
+    another exporter beside the scrape make the ``MeterProvider`` yourself, with both readers.
+    """
+    meters = MeterProvider([reader], shutdown_on_exit=False)  # there is nothing to flush
+    return Telemetry(tracer_provider=tracer_provider, meter_provider=meters)

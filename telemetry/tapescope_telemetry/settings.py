@@ -1,0 +1,102 @@
+"""What is to leave this process, and how: the ``OTEL_*`` variables that the SDK leaves to its host.
+
+The SDK itself reads all others: endpoints, headers, timeouts, certificates, the sampler, limits,
+queue sizes, intervals, the resource. Nothing of the SDK is imported here, so that asking costs
+nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+from urllib.parse import urlsplit
+
+from tapescope_telemetry.errors import BadTelemetrySetting
+
+__all__ = ["SIGNALS", "OtelSettings", "Protocol", "Signal", "SignalSettings", "read_settings"]
+
+Signal = Literal["traces", "metrics", "logs"]
+Exporter = Literal["otlp", "console"]
+Protocol = Literal["grpc", "http/protobuf"]
+
+SIGNALS: Final[tuple[Signal, ...]] = ("traces", "metrics", "logs")
+_EXPORTERS: Final[Mapping[str, Exporter]] = {"otlp": "otlp", "console": "console"}
+_PROTOCOLS: Final[Mapping[str, Protocol]] = {"grpc": "grpc", "http/protobuf": "http/protobuf"}
+_HTTP_PORT: Final = 4318
+"""The port of OTLP over HTTP: an endpoint with this one is no gRPC endpoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignalSettings:
+    """Where one signal goes."""
+
+    exporters: tuple[Exporter, ...] = ()
+    """None: it stays in the process."""
+    protocol: Protocol = "grpc"
+    """How OTLP is spoken."""
+
+
+@dataclass(frozen=True, slots=True)
+class OtelSettings:
+    """What the environment asks for."""
+
+    traces: SignalSettings = SignalSettings()
+    metrics: SignalSettings = SignalSettings()
+    logs: SignalSettings = SignalSettings()
+    disabled: bool = False
+    """``OTEL_SDK_DISABLED``: nothing at all, whatever else is asked for."""
+
+    @property
+    def wanted(self) -> bool:
+        """Whether any signal is to leave the process."""
+        return any(signal.exporters for signal in (self.traces, self.metrics, self.logs))
+
+
+def read_settings(environ: Mapping[str, str] = os.environ) -> OtelSettings:
+    """What ``OTEL_SDK_DISABLED``, the exporters' names and the protocols say.
+
+    A signal is on when ``OTEL_{SIGNAL}_EXPORTER`` names an exporter or, where that is not set, when
+    an endpoint is: the general one or its own. An empty variable counts as not set, as the
+    specification has it. Raises ``BadTelemetrySetting``.
+    """
+    if _get(environ, "OTEL_SDK_DISABLED").lower() == "true":
+        return OtelSettings(disabled=True)
+    traces, metrics, logs = (_read_signal(environ, signal) for signal in SIGNALS)
+    return OtelSettings(traces, metrics, logs)
+
+
+def _read_signal(environ: Mapping[str, str], signal: Signal) -> SignalSettings:
+    own = f"OTEL_EXPORTER_OTLP_{signal.upper()}"
+    endpoint = _get(environ, f"{own}_ENDPOINT") or _get(environ, "OTEL_EXPORTER_OTLP_ENDPOINT")
+    variable = f"OTEL_{signal.upper()}_EXPORTER"
+    named = [name for part in _get(environ, variable).split(",") if (name := part.strip().lower())]
+    if not named:
+        named = ["otlp"] if endpoint else []
+    exporters: list[Exporter] = []
+    for name in named:
+        if name in _EXPORTERS:
+            exporters.append(_EXPORTERS[name])
+        elif name != "none" or len(named) > 1:
+            raise BadTelemetrySetting(variable, name, "'otlp', 'console', both, or 'none'")
+    return SignalSettings(tuple(dict.fromkeys(exporters)), _read_protocol(environ, own, endpoint))
+
+
+def _read_protocol(environ: Mapping[str, str], own: str, endpoint: str) -> Protocol:
+    for variable in (f"{own}_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
+        value = _get(environ, variable)
+        if value:
+            if value in _PROTOCOLS:
+                return _PROTOCOLS[value]
+            raise BadTelemetrySetting(variable, value, "'grpc' or 'http/protobuf'")
+    try:
+        port = urlsplit(endpoint if "://" in endpoint else f"//{endpoint}").port
+    except ValueError as error:
+        # Its value may hold a password.
+        raise BadTelemetrySetting(f"{own}_ENDPOINT", None, "a URL with a valid port") from error
+    return "http/protobuf" if port == _HTTP_PORT else "grpc"
+
+
+def _get(environ: Mapping[str, str], variable: str) -> str:
+    return environ.get(variable, "").strip()

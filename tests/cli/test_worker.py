@@ -1,0 +1,321 @@
+"""``tapescope worker``: processes that share a store's work, and what is left of one that ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tapescope import TaskHandle, TaskManager, TaskStatus
+from tests.cli.command import Tapescope
+from tests.polling import until
+
+APP = """
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from tapescope import Reporter, TaskManager
+
+manager = TaskManager("sqlite:///not-this-one.db", heartbeat=0.2, drain=600, max_running=50)
+
+
+@manager.op("wait", max_running=2)
+async def wait(report: Reporter, file: str) -> int:
+    await report.log("info", "here")
+    while not Path(file).exists():
+        await asyncio.sleep(0.01)
+    return report.attempt
+
+
+@manager.op("double")
+async def double(report: Reporter, n: int) -> int:
+    return 2 * n
+
+
+@manager.op("fail", retries=0)
+async def fail(report: Reporter) -> None:
+    raise ValueError("no")
+
+
+nothing = TaskManager("sqlite:///not-this-one.db")
+"""
+
+
+class Program:
+    """A program with registered ops, and the workers that run it."""
+
+    def __init__(self, tapescope: Tapescope, folder: Path) -> None:
+        self.tapescope = tapescope
+        self.file = folder / "go on"
+        """What tasks of ``wait`` wait for."""
+        tapescope.folder = folder
+        (folder / "program.py").write_text(APP)
+
+    @contextmanager
+    def worker(self, *options: str) -> Generator[subprocess.Popen[bytes]]:
+        """A worker that has found its store."""
+        with self.tapescope.started(
+            *("worker", "--app", "program:manager", "--store", self.tapescope.store), *options
+        ) as process:
+            assert process.stderr is not None
+            line = process.stderr.readline().decode()
+            assert line.endswith(": wait, double, fail\n"), line
+            yield process
+
+    def submit(self, op: str, *options: str, **params: Any) -> str:
+        """Submit a task on the command line; its id."""
+        done = self.tapescope("submit", op, "--params", json.dumps(params), *options)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.decode().strip()
+
+
+@pytest.fixture
+def program(tapescope_on: Tapescope, tmp_path: Path) -> Program:
+    """A program on a fresh store of each kind."""
+    return Program(tapescope_on, tmp_path)
+
+
+async def begun(task: TaskHandle) -> None:
+    """Wait until its runner has reported."""
+    async for event in task.follow():
+        if event.type == "log":
+            return
+
+
+def pid_of(owner: str | None) -> int:
+    """The process of an owner."""
+    assert owner is not None
+    return int(owner.split(":")[1])
+
+
+async def test_a_submitted_task_runs_in_the_worker(program: Program) -> None:
+    """``submit --wait`` prints the id and the result; SIGTERM then ends the worker with 0."""
+    with program.worker() as worker:
+        done = program.tapescope("submit", "double", "--params", '{"n": 21}', "--wait")
+        shape = program.tapescope.json("submit", "double", "--params", '{"n": 4}', "--wait")
+        failed = program.tapescope("submit", "fail", "--wait")
+        worker.send_signal(signal.SIGTERM)
+        _, stderr = worker.communicate(timeout=30)
+
+    assert done.stdout.split()[1:] == [b"42"]
+    assert done.stderr == b""
+    assert (shape["status"], shape["result"], shape["op"]) == ("succeeded", 8, "double")
+    assert (failed.returncode, failed.stderr.count(b"\n")) == (1, 1)
+    assert b"failed with ValueError: no" in failed.stderr
+    assert worker.returncode == 0
+    assert b"draining" in stderr
+    assert stderr.endswith(b"tapescope: stopped\n")
+
+
+async def test_kill_9_has_the_other_worker_run_it_again(program: Program) -> None:
+    """Each of two workers runs a task; one is killed, and the other one does both."""
+    with program.worker("--max-running", "1"), program.worker("--max-running", "1") as other:
+        async with TaskManager(program.tapescope.store, heartbeat=0.2, work=False) as manager:
+            params = {"file": str(program.file)}
+            tasks = [await manager.submit("wait", params=params) for _ in range(2)]
+            for task in tasks:
+                await begun(task)
+            rows = [await task.status() for task in tasks]
+            (lost,) = [row for row in rows if pid_of(row.owner) == other.pid]
+            os.kill(other.pid, signal.SIGKILL)
+            program.file.touch()
+            results = {task.task_id: await task.result(timeout=60) for task in tasks}
+            row = await manager.handle(lost.task_id).status()
+            tape = [event.type for event in (await manager.tape(lost.task_id)).events]
+
+    assert sorted(results.values()) == [1, 2]
+    assert results[lost.task_id] == 2
+    assert (row.attempt, row.retries_spent, pid_of(row.owner) != other.pid) == (2, 1, True)
+    assert tape == ["task_started", "log", "attempt_failed", "task_started", "log", "final"]
+
+
+async def test_sigterm_gives_the_task_to_the_other_worker(program: Program) -> None:
+    """With no drain left a running task is released: another worker ends it, no retry spent."""
+    with program.worker("--drain", "0") as first:
+        task_id = program.submit("wait", "--retries", "0", file=str(program.file))
+        async with TaskManager(program.tapescope.store, work=False) as manager:
+            task = manager.handle(task_id)
+            await begun(task)
+            first.send_signal(signal.SIGTERM)
+            _, stderr = first.communicate(timeout=30)
+            released = await task.status()
+            program.file.touch()
+            with program.worker():
+                result = await task.result(timeout=60)
+            row = await task.status()
+
+    assert (first.returncode, b"released" in stderr) == (0, True)
+    assert (released.status, released.retries_spent) == (TaskStatus.PENDING, 0)
+    assert result == 2
+    assert (row.attempt, row.retries_spent) == (2, 0)
+
+
+async def test_a_second_signal_skips_the_drain(program: Program) -> None:
+    """The first signal waits for what runs; the second gives it back at once, with status 0."""
+    with program.worker() as worker:
+        task_id = program.submit("wait", file=str(program.file))
+        async with TaskManager(program.tapescope.store, work=False) as manager:
+            task = manager.handle(task_id)
+            await begun(task)
+            worker.send_signal(signal.SIGINT)
+            assert worker.stderr is not None
+            line = worker.stderr.readline()
+            draining = (await task.status()).status
+            worker.send_signal(signal.SIGINT)
+            worker.communicate(timeout=30)
+            row = await task.status()
+
+    assert b"draining" in line
+    assert draining is TaskStatus.RUNNING
+    assert worker.returncode == 0
+    assert (row.status, row.retries_spent) == (TaskStatus.PENDING, 0)
+
+
+async def test_limits_hold_across_a_restart(program: Program) -> None:
+    """A worker that comes after a killed one runs no more of an op at once than the op allows."""
+    most = 0
+    async with TaskManager(program.tapescope.store, heartbeat=0.2, work=False) as manager:
+
+        async def count_running() -> int:
+            nonlocal most
+            running = (await manager.store.count(op="wait"))[TaskStatus.RUNNING]
+            most = max(most, running)
+            return running
+
+        async def all_run() -> bool:
+            return await count_running() == 2
+
+        with program.worker() as killed:
+            params = {"file": str(program.file)}
+            tasks = [await manager.submit("wait", params=params) for _ in range(6)]
+            await until(all_run, within=30)
+            killed.kill()
+            killed.communicate()
+        with program.worker():
+
+            async def attempts() -> bool:
+                page = await manager.store.list(status=TaskStatus.RUNNING)
+                return sum(task.attempt for task in page.tasks) >= 2 and await all_run()
+
+            await until(attempts, within=30)
+            program.file.touch()
+
+            async def have_ended() -> bool:
+                await count_running()
+                return (await manager.store.count())[TaskStatus.SUCCEEDED] == 6
+
+            await until(have_ended, within=60)
+        rows = [await task.status() for task in tasks]
+
+    assert most == 2
+    assert sorted(row.retries_spent for row in rows) == [0, 0, 0, 0, 1, 1]
+
+
+async def test_what_has_ended_is_retried(program: Program) -> None:
+    """``retry`` submits a task's op and params again, and refuses one that lives."""
+    with program.worker():
+        first = program.tapescope.json("submit", "double", "--params", '{"n": 3}', "--wait")
+        again = program.tapescope.json("retry", first["task_id"], "--wait")
+        lives = program.submit("double", "--delay", "600", n=1)
+        refused = program.tapescope("retry", lives)
+
+    assert (again["result"], again["task_id"] != first["task_id"]) == (6, True)
+    assert refused.returncode == 1
+    assert b"is pending: it has not ended" in refused.stderr
+
+
+async def test_a_task_that_no_worker_can_run_is_not_retried(tapescope: Tapescope) -> None:
+    """A command is run by the ``tapescope run`` that was told to: no worker could."""
+    tapescope("run", "--", "true")
+    refused = tapescope("retry", tapescope.newest())
+
+    assert refused.returncode == 1
+    assert b"No worker of this store has registered the op 'shell'" in refused.stderr
+    assert refused.stderr.count(b"\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("app", "says"),
+    [
+        ("program", "write it as module:manager"),
+        (":manager", "write it as module:manager"),
+        ("program:", "write it as module:manager"),
+        ("nowhere:manager", "there is no module 'nowhere'"),
+        ("nowhere.at.all:manager", "there is no module 'nowhere'"),
+        ("program:boss", "'program' has no 'boss'; its managers: manager, nothing"),
+        ("program:double", "'double' is a function and no TaskManager"),
+        ("program:nothing", "'nothing' has no op: register one"),
+        ("broken:manager", "importing its module raised ZeroDivisionError: "),
+        ("broken:manager", "(broken.py, line 2)"),
+        ("needy:manager", "importing its module raised ModuleNotFoundError: "),
+        ("leaving:manager", "importing its module raised SystemExit: 3"),
+        ("wrong:manager", "its module has a syntax error"),
+    ],
+)
+def test_an_app_that_cannot_be_used(
+    tapescope: Tapescope, tmp_path: Path, app: str, says: str
+) -> None:
+    """A mistake in ``--app``, or in the program, is one line that names it, and status 1."""
+    Program(tapescope, tmp_path)
+    (tmp_path / "broken.py").write_text("\n1 / 0\n")
+    (tmp_path / "needy.py").write_text("import nothing_of_the_kind\n")
+    (tmp_path / "leaving.py").write_text("import sys; sys.exit(3)\n")
+    (tmp_path / "wrong.py").write_text("def (:\n")
+    done = tapescope("worker", "--app", app)
+
+    assert done.returncode == 1
+    assert done.stdout == b""
+    assert done.stderr.count(b"\n") == 1
+    assert says in done.stderr.decode()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says", "status"),
+    [
+        (["submit", "Bad"], "is no op name", 1),
+        (["submit", "work", "--params", "{"], "--params is no JSON", 1),
+        (["submit", "work", "--params", "[1]"], "--params must be an object", 1),
+        (["submit", "work", "--retries", "-1"], "retries is -1", 1),
+        (["submit", "work", "--timeout", "0"], "timeout is 0", 1),
+        (["submit", "work", "--delay", "-1"], "delay is -1", 1),
+        (["submit", "work", "--run-at", "tomorrow"], "write 2026-01-31T12:00:00Z", 2),
+        (["submit", "work", "--run-at", "2026-01-31T12:00:00"], "with its zone", 2),
+        (["retry", "01900000-0000-7000-8000-000000000000"], "has no task", 1),
+        (["worker", "--app", "program:manager", "--max-running", "0"], "max_running is 0", 1),
+        (["worker", "--app", "program:manager", "--drain", "-1"], "drain is -1", 1),
+        (["worker", "--app", "program:manager", "--store", "tasks.db"], "no scheme", 1),
+        (["worker"], "--app", 2),
+    ],
+)
+def test_a_mistake_is_one_line(
+    tapescope: Tapescope, tmp_path: Path, arguments: list[str], says: str, status: int
+) -> None:
+    """What a user may get wrong is told in one line, and nothing is submitted or run."""
+    Program(tapescope, tmp_path)
+    done = tapescope(*arguments)
+
+    assert done.returncode == status
+    assert done.stdout == b""
+    assert done.stderr.count(b"\n") == 1
+    assert says in done.stderr.decode()
+
+
+def test_a_submit_of_an_unknown_op_waits_and_says_so(tapescope: Tapescope) -> None:
+    """An op that no worker has registered may come yet; a misspelt one is seen at once."""
+    first = tapescope("submit", "reszie", "--key", "a", "--run-at", "2126-01-31T12:00:00Z")
+    again = tapescope("submit", "reszie", "--key", "a")
+    (task,) = tapescope.json("list")["tasks"]
+
+    assert first.stdout == again.stdout == f"{task['task_id']}\n".encode()
+    assert b"no worker of this store has registered 'reszie' yet" in first.stderr
+    assert (task["status"], task["retries"]) == ("pending", 3)
+    assert task["run_at"].startswith("2126-01-31T12:00:00")
