@@ -7,13 +7,14 @@ from dataclasses import replace
 
 import pytest
 
-from tapescope import AuditRule, NewEvent, NewTask, TaskStatus
+from tapescope import AuditRule, DropReason, NewEvent, NewTask, TaskStatus
 from tapescope._json import encode
 from tapescope.audit import audit_store
+from tapescope.repair import repair_store
 from tapescope.store import new_task_id
 from tapescope.tasks import Final
 from tapescope.testing import MemoryStore
-from tapescope.testing._tables import Record
+from tapescope.testing._tables import Quarantine, Record
 
 
 def _lose_final(record: Record) -> None:
@@ -59,17 +60,74 @@ class OpenMemory(MemoryStore):
         """What is held of a task."""
         return self._records[self._keys[task_id]]
 
+    @property
+    def quarantine(self) -> Quarantine:
+        """The quarantine."""
+        return self._quarantine
+
+
+async def make_broken(store: OpenMemory, rule: AuditRule) -> str:
+    """A task of three events that breaks a rule."""
+    task, _ = await store.create(NewTask(new_task_id(), "x"))
+    claim = await store.claim_if_pending(task, "me", 60)
+    assert claim is not None
+    await store.append(claim.attempt, [NewEvent("log", "on it")])
+    await store.finish_if_running(claim.attempt, Final.succeeded())
+    BREACHES[rule](store.record(task.task_id))
+    return task.task_id
+
 
 @pytest.mark.parametrize("rule", BREACHES)
 async def test_each_breach_is_found(rule: AuditRule) -> None:
     """The rule that is broken is named, with its task, and no other."""
     async with OpenMemory() as store:
-        task, _ = await store.create(NewTask(new_task_id(), "x"))
-        claim = await store.claim_if_pending(task, "me", 60)
-        assert claim is not None
-        await store.append(claim.attempt, [NewEvent("log", "on it")])
-        await store.finish_if_running(claim.attempt, Final.succeeded())
-        BREACHES[rule](store.record(task.task_id))
+        task_id = await make_broken(store, rule)
         (found,) = (await audit_store(store)).violations
 
-    assert (found.rule, found.task_id) == (rule, task.task_id)
+    assert (found.rule, found.task_id) == (rule, task_id)
+
+
+@pytest.mark.parametrize("rule", [rule for rule in BREACHES if rule is not AuditRule.SEQUENCE_GAP])
+async def test_each_breach_is_mended(rule: AuditRule) -> None:
+    """A dry run says what the repair then does; the audit finds nothing any more."""
+    async with OpenMemory() as store:
+        task_id = await make_broken(store, rule)
+        told = await repair_store(store, by="the tests", dry_run=True)
+        (found,) = (await audit_store(store)).violations
+        done = await repair_store(store, by="the tests")
+        report = await audit_store(store)
+        traces = await store.read_repairs()
+
+    assert found.rule is rule
+    assert [(one.rule, one.text) for one in told.repairs] == [
+        (one.rule, one.text) for one in done.repairs
+    ]
+    assert [(one.rule, one.task_id) for one in traces] == [(rule, task_id)]
+    assert (told.left, done.left, report.violations) == ([], [], ())
+
+
+async def test_count_below_what_is_kept_is_mended() -> None:
+    """As many late events are counted as the quarantine holds; what was taken off is among them."""
+    async with OpenMemory() as store:
+        task_id = await make_broken(store, AuditRule.FINAL_NOT_LAST)
+        await store.repair(task_id, by="the tests")
+        store.quarantine.correct(task_id, DropReason.AFTER_TERMINAL, 0)
+        (found,) = (await audit_store(store)).violations
+        mended = await store.repair(task_id, by="the tests")
+        drops = await store.read_quarantine(task_id)
+
+    assert found.rule is AuditRule.DROPPED_COUNT_MISMATCH
+    assert [one.rule for one in mended.repairs] == [AuditRule.DROPPED_COUNT_MISMATCH]
+    assert mended.left == ()
+    assert drops.counts == {DropReason.AFTER_TERMINAL: 1}
+    assert [drop.body for drop in drops.drops] == ["on it"]
+
+
+async def test_gap_is_left() -> None:
+    """Nothing can bring a lost event back, so nothing is done."""
+    async with OpenMemory() as store:
+        await make_broken(store, AuditRule.SEQUENCE_GAP)
+        report = await repair_store(store, by="the tests")
+
+    assert report.repairs == []
+    assert [found.rule for found in report.left] == [AuditRule.SEQUENCE_GAP]

@@ -76,9 +76,17 @@ from tapescope.manager import (
     Submission,
     TaskManager,
 )
+from tapescope.repair import (
+    Mended,
+    Repair,
+    RepairReport,
+)
 from tapescope.reporter import (
     Reporter,
     ThreadReporter,
+)
+from tapescope.retention import (
+    Retention,
 )
 from tapescope.store import (
     TaskStore,
@@ -141,6 +149,7 @@ __all__ = [
     "IdempotencyConflict",
     "ManagerClosed",
     "ManagerOpen",
+    "Mended",
     "MissingExtra",
     "NewEvent",
     "NewTask",
@@ -150,7 +159,10 @@ __all__ = [
     "OpTaken",
     "Outcome",
     "QuarantinePage",
+    "Repair",
+    "RepairReport",
     "Reporter",
+    "Retention",
     "SchemaTooNew",
     "SchemaTooOld",
     "StoreClosed",

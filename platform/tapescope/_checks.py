@@ -5,6 +5,7 @@ Refused input is no drop: the caller gets an error, and nothing is written.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from tapescope.tasks import NewTask, is_op
 
 __all__ = [
     "StoreLimits",
+    "check_age",
     "check_new_task",
     "check_page_size",
     "encode_event",
@@ -117,3 +119,9 @@ def check_new_task(new: NewTask, limits: StoreLimits) -> tuple[CreateRow, Mappin
         new.run_at,
     )
     return row, decode(params)
+
+
+def check_age(name: str, seconds: float) -> None:
+    """Raises ``BadSetting`` for an age that is none."""
+    if not math.isfinite(seconds) or seconds < 0:
+        raise BadSetting(name, seconds, "a number of seconds, 0 or more")

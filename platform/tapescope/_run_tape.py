@@ -153,7 +153,7 @@ class RunTape:
     def _send(self, type: str, body: Any) -> asyncio.Future[Appended]:
         try:
             future = self._store.append_nowait(self.attempt, (NewEvent(type, body),))
-        except BaseException:
+        except BaseException:  # whatever it is: nothing is outstanding now
             self._free_place()
             raise
         future.add_done_callback(self._landed)

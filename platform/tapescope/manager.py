@@ -11,8 +11,10 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from tapescope._caretaker import Caretaker
 from tapescope._checks import new_task_id
 from tapescope._heartbeat import Heartbeat
+from tapescope._manager_reads import ManagerReads
 from tapescope._owner import name_owner
 from tapescope._pool import RunPool
 from tapescope._pulse import Check, check_pulse
@@ -21,7 +23,6 @@ from tapescope._runner import Runner, resolve_runner
 from tapescope._stores import find_store
 from tapescope._submission import Submission, check_count, check_seconds
 from tapescope._worker import Worker
-from tapescope.audit import AUDIT_GRACE, AuditReport, audit_store
 from tapescope.errors import (
     BadOp,
     BadSetting,
@@ -35,8 +36,8 @@ from tapescope.errors import (
 )
 from tapescope.handle import TaskHandle
 from tapescope.ops import DEFAULT_RETRIES, KnownOp
+from tapescope.retention import Retention
 from tapescope.store import TaskStore
-from tapescope.tape import QuarantinePage, TapePage
 from tapescope.tasks import CancelReason, NewTask, TaskStatus, is_op
 from tapescope_telemetry import Telemetry
 
@@ -47,7 +48,7 @@ R = TypeVar("R", bound=Callable[..., Any])
 _log = logging.getLogger("tapescope")
 
 
-class TaskManager:
+class TaskManager(ManagerReads):
     """Runs tasks in this process, each with a durable tape that ends in exactly one ``final``.
 
     Use it inside ``async with``, or call ``open`` and ``aclose``; it belongs to one event loop.
@@ -71,6 +72,10 @@ class TaskManager:
       five minutes, less up to a half by chance.
     * ``coalesce_progress``: within this time the newest ``progress`` of a phase replaces the one
       before it; 0 stores every one.
+    * ``audit_every``: how often every tape of the store is audited; tapes that closed are audited
+      about a minute later. One manager of many does it. ``None`` for never.
+    * ``audit_rate``: rows a second that this audit reads at most.
+    * ``retention``: how long what has ended is kept; nothing is deleted unless it is set.
 
     An op that is registered, with ``op``, makes it a **worker**: it takes the due tasks of that op
     from the store, whoever submitted them. Tasks with a callable of their own are run here alone.
@@ -97,6 +102,9 @@ class TaskManager:
         retry_delay: float = 1.0,
         work: bool = True,
         poll: float = 1.0,
+        audit_every: float | None = 3_600.0,
+        audit_rate: float = 20_000.0,
+        retention: Retention | None = None,
     ) -> None:
         """Check the settings; connect to nothing.
 
@@ -134,6 +142,13 @@ class TaskManager:
             retry_delay=retry_delay,
         )
         self._heartbeat = Heartbeat(self._pool, heartbeat)
+        self._caretaker = Caretaker(
+            self.store,
+            self.owner,
+            audit_every=audit_every,
+            rows_per_second=audit_rate,
+            retention=retention,
+        )
         self._registry = Registry()
         self._known = KnownOps(self._registry)
         self._works = work
@@ -162,6 +177,7 @@ class TaskManager:
             self.telemetry.tasks.limit(self._max_running)
             self.telemetry.tasks.watch_ages(self._pool.read_ages)
             self._heartbeat.start()
+            self._caretaker.start()
             if self._works:
                 self._worker.start()
         return self
@@ -224,6 +240,7 @@ class TaskManager:
             self._works = work
         if store is not None:
             self.store = self._pool.store = find_store(store, telemetry=self.telemetry)
+            self._caretaker.move(self.store)
             self._owns_store = True
 
     async def __aenter__(self) -> Self:
@@ -367,29 +384,6 @@ class TaskManager:
             handles.append(one)
         return handles
 
-    def handle(self, task_id: str) -> TaskHandle:
-        """A handle on any task of the store, wherever it runs; whether it exists is seen later."""
-        self._check_process()
-        return TaskHandle(self._pool, task_id, self._pool.ending_of(task_id))
-
-    async def tape(self, task_id: str, *, after_seq: int = 0, limit: int = 1_000) -> TapePage:
-        """A page of a task's tape. Raises ``UnknownTask``."""
-        return await self.handle(task_id).tape(after_seq=after_seq, limit=limit)
-
-    async def drops(
-        self, task_id: str | None = None, *, after: int = 0, limit: int = 1_000
-    ) -> QuarantinePage:
-        """A page of the late events of one task, or of all."""
-        self._check_process()
-        return await self.store.read_quarantine(task_id, after=after, limit=limit)
-
-    async def audit(
-        self, *, grace: float = AUDIT_GRACE, rows_per_second: float | None = None
-    ) -> AuditReport:
-        """Check every tape of the store; see ``tapescope.audit.audit_store``."""
-        self._check_process()
-        return await audit_store(self.store, grace=grace, rows_per_second=rows_per_second)
-
     def check_health(self) -> tuple[Check, ...]:
         """Whether it can do its work, as far as it remembers: asks nobody, any thread may call.
 
@@ -480,6 +474,7 @@ class TaskManager:
             self._drain_limit = None
         await self._pool.stop()
         await self._heartbeat.stop()
+        await self._caretaker.stop()
         self.telemetry.tasks.limit(-self._max_running)
         self.telemetry.tasks.unwatch_ages(self._pool.read_ages)
         if self._owns_store:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tapescope.audit import AuditReport
+from tapescope.audit import AuditReport, Violation
+from tapescope.repair import RepairReport
 from tapescope.tape import DroppedEvent, Event, TapePage, moment
 from tapescope.tasks import CancelRequest, Task, TaskPage
 
@@ -16,6 +17,7 @@ __all__ = [
     "drop_shape",
     "event_shape",
     "list_shape",
+    "repair_shape",
     "tape_shape",
     "task_shape",
     "time_shape",
@@ -95,11 +97,26 @@ def audit_shape(report: AuditReport) -> dict[str, Any]:
     """What an audit found."""
     return {
         "checked": report.checked,
-        "violations": [
-            {"rule": found.rule.value, "task_id": found.task_id, "detail": found.detail}
-            for found in report.violations
-        ],
+        "violations": [_violation_shape(found) for found in report.violations],
     }
+
+
+def repair_shape(report: RepairReport) -> dict[str, Any]:
+    """What an audit found, and what was done about it, or would be."""
+    return {
+        "checked": report.checked,
+        "violations": [_violation_shape(found) for found in report.violations],
+        "dry_run": report.dry_run,
+        "repairs": [
+            {"rule": one.rule.value, "task_id": one.task_id, "detail": one.text}
+            for one in report.repairs
+        ],
+        "left": [_violation_shape(found) for found in report.left],
+    }
+
+
+def _violation_shape(found: Violation) -> dict[str, Any]:
+    return {"rule": found.rule.value, "task_id": found.task_id, "detail": found.detail}
 
 
 def _cancel_shape(cancel: CancelRequest) -> dict[str, Any]:

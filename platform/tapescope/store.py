@@ -40,9 +40,12 @@ from tapescope._giving_up import GivenUp, Leases, Rescued, RescueResult
 from tapescope._group_commit import GroupCommit
 from tapescope._json import encode
 from tapescope._lease_verbs import LeaseVerbs
+from tapescope._repair_verbs import RepairVerbs
 from tapescope._settle import Books, as_running, fail
 from tapescope._transactions import TransactionVerbs
+from tapescope._turns import TurnVerbs
 from tapescope._watch_verbs import WatchVerbs
+from tapescope.audit import AuditRule
 from tapescope.errors import (
     BadEventType,
     BadSetting,
@@ -96,7 +99,15 @@ __all__ = [
 T = TypeVar("T")
 
 
-class TaskStore(LeaseVerbs, DueVerbs, TransactionVerbs, WatchVerbs, StoreUpkeep):
+class TaskStore(
+    LeaseVerbs,
+    DueVerbs,
+    TransactionVerbs,
+    WatchVerbs,
+    RepairVerbs,
+    TurnVerbs,
+    StoreUpkeep,
+):
     """Where tasks and their tapes are kept. Use it inside ``async with``, or ``open`` and
     ``aclose``.
 
@@ -134,6 +145,7 @@ class TaskStore(LeaseVerbs, DueVerbs, TransactionVerbs, WatchVerbs, StoreUpkeep)
         self._due_calls = 0
         self._watcher: asyncio.Task[None] | None = None
         self._leaving: set[asyncio.Task[None]] = set()
+        self._told: set[tuple[AuditRule, str]] = set()
         self._pid = os.getpid()
 
     # --- life -------------------------------------------------------------------------------------

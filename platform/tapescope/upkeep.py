@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import abc
 import logging
-import math
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from tapescope._checks import check_page_size
-from tapescope.audit import AUDIT_GRACE, AuditPage
-from tapescope.errors import BadOp, BadSetting
+from tapescope._checks import check_age, check_page_size
+from tapescope.audit import AUDIT_GRACE, AuditPage, AuditRule, Violation
+from tapescope.errors import BadOp
 from tapescope.primitives import StorePrimitives
 from tapescope.tape import Outcome
 from tapescope.tasks import is_op
@@ -29,6 +29,10 @@ _log = logging.getLogger("tapescope")
 
 _EVENTS: Final = 5_000
 """Events that one transaction of a prune deletes, unless a single tape is longer."""
+
+
+_TOLD: Final = 10_000
+"""Violations that are remembered, so that an audit which finds them again does not log them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,7 @@ class StoreUpkeep(StorePrimitives):
 
     clock: Clock
     meter: StoreMeter
+    _told: set[tuple[AuditRule, str]]
 
     async def audit(
         self, *, after: int = 0, limit: int = 1_000, grace: float = AUDIT_GRACE
@@ -73,16 +78,24 @@ class StoreUpkeep(StorePrimitives):
         """Check up to ``limit`` tasks and their tapes against the audit's rules, as of one moment.
 
         ``after`` is the page before's ``next``. A page of long tapes holds fewer tasks. A task is
-        stuck when it runs ``grace`` seconds after its lease ended. Violations are counted and
-        logged as errors. Changes nothing. Raises ``BadSetting``.
+        stuck when it runs ``grace`` seconds after its lease ended. Violations are counted, and
+        logged as errors, each the first time it is found. Changes nothing. Raises ``BadSetting``.
         """
         check_page_size(limit)
-        _check_age("grace", grace)
+        check_age("grace", grace)
         page = await self._read("audit", lambda: self._audit(after, limit, round(grace * 1e6)))
         self.meter.audited(page.checked, Counter(found.rule.value for found in page.violations))
         for found in page.violations:
-            _log.error("Audit: %s, task %s: %s", found.rule.value, found.task_id, found.detail)
+            self._tell(found)
         return page
+
+    def _tell(self, found: Violation) -> None:
+        """Log a violation as an error, once for each store that is open: every audit finds it."""
+        name = found.rule, found.task_id
+        if name not in self._told:
+            if len(self._told) < _TOLD:
+                self._told.add(name)
+            _log.error("Audit: %s, task %s: %s", found.rule.value, found.task_id, found.detail)
 
     async def prune(
         self,
@@ -103,17 +116,33 @@ class StoreUpkeep(StorePrimitives):
         the store goes away in mid-commit, the number may be too low.
         Raises ``BadSetting``, ``BadOp``.
         """
+        pages = self.prune_pages(
+            older_than=older_than, outcomes=outcomes, op=op, limit=limit, dry_run=dry_run
+        )
+        async with aclosing(pages):
+            return sum([pruned async for pruned in pages])
+
+    async def prune_pages(
+        self,
+        *,
+        older_than: float,
+        outcomes: Collection[Outcome] | None = None,
+        op: str | None = None,
+        limit: int = 1_000,
+        dry_run: bool = False,
+    ) -> AsyncGenerator[int, None]:
+        """``prune`` a transaction at a time: how many tasks each of them deleted."""
         check_page_size(limit)
-        _check_age("older_than", older_than)
+        check_age("older_than", older_than)
         if op is not None and not is_op(op):
             raise BadOp(op)
         cutoff = self.clock.now() - round(older_than * 1e6)
         wanted = sorted({Outcome(outcome).value for outcome in outcomes or Outcome})
-        pruned = after = 0
+        after = 0
         while True:
             seen = await self._look(self._due_tasks, cutoff, wanted, op, after, limit)
             if not seen:
-                return pruned
+                return
             keys: list[int] = []
             events = 0
             for task in seen:
@@ -123,12 +152,10 @@ class StoreUpkeep(StorePrimitives):
                     keys.append(task.key)
                     events += task.events
                 after = task.key
-            if dry_run:
-                pruned += len(keys)
-            elif keys:
-                pruned += await self._look(self._delete_tasks, keys, events)
+            if keys:
+                yield len(keys) if dry_run else await self._look(self._delete_tasks, keys, events)
             if after == seen[-1].key and (len(seen) < limit or seen[-1].young):
-                return pruned
+                return
 
     async def prune_quarantine(
         self, *, older_than: float, limit: int = 1_000, dry_run: bool = False
@@ -139,17 +166,25 @@ class StoreUpkeep(StorePrimitives):
         does; the counts of a task that the store does not know go with its last late event. With
         ``dry_run`` nothing is deleted, only counted. Raises ``BadSetting``.
         """
+        pages = self.prune_quarantine_pages(older_than=older_than, limit=limit, dry_run=dry_run)
+        async with aclosing(pages):
+            return sum([pruned async for pruned in pages])
+
+    async def prune_quarantine_pages(
+        self, *, older_than: float, limit: int = 1_000, dry_run: bool = False
+    ) -> AsyncGenerator[int, None]:
+        """``prune_quarantine`` a transaction at a time: how many events each of them deleted."""
         check_page_size(limit)
-        _check_age("older_than", older_than)
+        check_age("older_than", older_than)
         cutoff = self.clock.now() - round(older_than * 1e6)
-        pruned = after = 0
+        after = 0
         while True:
             seen = await self._look(self._due_drops, cutoff, after, limit)
             keys = [drop.key for drop in seen if drop.due]
             if not keys:
-                return pruned
+                return
             after = seen[-1].key
-            pruned += len(keys) if dry_run else await self._look(self._delete_drops, keys)
+            yield len(keys) if dry_run else await self._look(self._delete_drops, keys)
 
     async def schema_versions(self) -> SchemaVersions:
         """Ask the database for its schema's version; the store need not be open, and is not opened.
@@ -200,8 +235,3 @@ class StoreUpkeep(StorePrimitives):
     @abc.abstractmethod
     async def _schema_versions(self) -> SchemaVersions:
         """On a connection of its own, which is closed again."""
-
-
-def _check_age(name: str, seconds: float) -> None:
-    if not math.isfinite(seconds) or seconds < 0:
-        raise BadSetting(name, seconds, "a number of seconds, 0 or more")

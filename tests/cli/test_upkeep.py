@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import AsyncGenerator
 from contextlib import closing
@@ -12,6 +13,7 @@ import pytest
 from tapescope import NewEvent, NewTask, TaskStore, find_store
 from tapescope.store import new_task_id
 from tapescope.tasks import Final
+from tests.adapters.breaches import run_round
 from tests.cli.command import Tapescope
 from tests.cli.conftest import Here
 
@@ -54,6 +56,31 @@ async def test_audit_that_finds_something(tapescope: Tapescope, sqlite_url: str)
     assert done.returncode == 1
     assert b'"rule":"missing_final"' in done.stdout
     assert task_id.encode() in done.stdout
+
+
+async def test_audit_that_repairs(store_url: str, tapescope_on: Tapescope) -> None:
+    """A dry run tells and changes nothing; a repair mends with status 1; then all is well."""
+    async with find_store(store_url) as store:
+        task_id = await make_ended(store)
+        key = (await store.get(task_id)).key
+    await run_round(store_url, f"DELETE FROM events WHERE task = {key} AND type = 'final'")
+    told = tapescope_on("audit", "--dry-run", "--json")
+    done = tapescope_on("audit", "--repair")
+    again = tapescope_on("audit", "--repair", "--json")
+    async with find_store(store_url) as store:
+        (trace,) = await store.read_repairs()
+
+    repair = {
+        "rule": "missing_final",
+        "task_id": task_id,
+        "detail": "event 2 is its final now, and says succeeded as the row does",
+    }
+    shape = json.loads(told.stdout)
+    assert (told.returncode, done.returncode, again.returncode) == (1, 1, 0)
+    assert (shape["dry_run"], shape["repairs"], shape["left"]) == (True, [repair], [])
+    assert b"tapes checked: 1; violations: 1; repairs: 1; left as they are: 0\n" in done.stdout
+    assert json.loads(again.stdout)["violations"] == []
+    assert "@" in trace.by
 
 
 def test_audit_that_cannot_be_made(tapescope: Tapescope, tmp_path: Path) -> None:

@@ -150,8 +150,8 @@ class Connector:
             except DRIVER_ERRORS as error:
                 conn.terminate()
                 raise StoreAway(str(error)) from error
-            except BaseException:
-                conn.terminate()  # cancelled: nobody else knows of it
+            except BaseException:  # cancelled: nobody else knows of the connection
+                conn.terminate()
                 raise
         return conn
 
@@ -193,8 +193,8 @@ class Lane:
                 answer = row[-1]
         except DRIVER_ERRORS as error:
             raise self._drop_unless_sound(translate(error, sent=True)) from error
-        except BaseException:
-            self.hang_up()  # cancelled in mid-call: the reply must not meet the next one
+        except BaseException:  # cancelled in mid-call: the reply must not meet the next one
+            self.hang_up()
             raise
         await self._rest()
         return answer
@@ -293,8 +293,8 @@ class Reader:
                 if isinstance(met, FlushRefused):
                     raise StoreRefused(str(met)) from error
                 raise met if isinstance(met, StoreAway) else StoreAway(str(met)) from error
-            except BaseException:
-                conn.terminate()  # cancelled in the middle of a query
+            except BaseException:  # cancelled in mid-query: its reply must not meet the next one
+                conn.terminate()
                 raise
             await self.give(conn)
             return done

@@ -7,6 +7,8 @@ from typing import Any, Final, Protocol
 
 from tapescope._giving_up import HeldLease
 from tapescope._json import decode
+from tapescope.audit import AuditRule
+from tapescope.repair import Repair
 from tapescope.tape import DroppedEvent, DropReason, Event, QuarantinePage, TapePage
 from tapescope.tasks import CancelReason, CancelRequest, Task, TaskStatus
 
@@ -114,4 +116,17 @@ def as_quarantine(rows: Sequence[Row], limit: int) -> QuarantinePage:
         overflow=max(0, sum(counts.values()) - first["kept"]),
         next=rows[limit - 1]["id"] if len(rows) > limit else None,
         counts={DropReason(reason): n for reason, n in counts.items()},
+    )
+
+
+def as_repair(row: Row) -> Repair:
+    """A row of the trace of repairs."""
+    return Repair(
+        AuditRule(row["rule"]),
+        row["task_id"],
+        decode(row["was"]),
+        decode(row["done"]),
+        row["repaired_at"],
+        row["repaired_by"],
+        row["id"],
     )

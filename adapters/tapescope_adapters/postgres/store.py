@@ -11,6 +11,7 @@ from tapescope._clock import Clock
 from tapescope._due import DueOrder, DueRow
 from tapescope._giving_up import HeldLease, RescuedRow, RescueOrder, RescueResult
 from tapescope._json import decode
+from tapescope._turns import Chore, Turn
 from tapescope.audit import AuditPage
 from tapescope.errors import BadSetting, StoreConfigError
 from tapescope.flush import (
@@ -25,6 +26,7 @@ from tapescope.flush import (
 )
 from tapescope.ops import KnownOp
 from tapescope.primitives import LeaseKeeper
+from tapescope.repair import Mended, Repair
 from tapescope.store import StoreLimits, TaskStore
 from tapescope.tape import QuarantinePage, TapePage
 from tapescope.tasks import CancelRequest, Task, TaskStatus
@@ -47,12 +49,13 @@ from tapescope_adapters.postgres._rows import (
     as_cancel,
     as_lease,
     as_quarantine,
+    as_repair,
     as_tape,
     as_task,
 )
 from tapescope_adapters.postgres._schema import migrate, read_versions
 from tapescope_adapters.postgres._transaction import create_within
-from tapescope_adapters.postgres._upkeep import audit
+from tapescope_adapters.postgres._upkeep import audit, repair
 from tapescope_telemetry import Telemetry
 
 if TYPE_CHECKING:
@@ -161,7 +164,7 @@ class PostgresStore(TaskStore):
             if isinstance(met, FlushRefused):
                 raise StoreConfigError(f"The store {self.name} cannot be set up: {met}") from error
             raise StoreAway(str(met)) from error
-        except BaseException:
+        except BaseException:  # cancelled, or may not migrate: nobody else closes it
             conn.terminate()
             raise
         await self._reader.give(conn)
@@ -321,6 +324,16 @@ class PostgresStore(TaskStore):
             lambda conn: audit(conn, self._sql, after, limit, grace, patience)
         )
 
+    async def _repair(self, task_id: str, grace: int, by: str, dry_run: bool) -> Mended | None:
+        patience = self._connector.patience
+        return await self._reader.use(
+            lambda conn: repair(conn, self._sql, task_id, grace, by, patience, dry_run=dry_run)
+        )
+
+    async def _read_repairs(self, after: int, limit: int) -> Sequence[Repair]:
+        rows = await self._reader.fetch(self._sql["read_repairs"], after, limit)
+        return [as_repair(row) for row in rows]
+
     async def _due_tasks(
         self, cutoff: int, outcomes: Sequence[str], op: str | None, after: int, limit: int
     ) -> Sequence[DueTask]:
@@ -339,6 +352,22 @@ class PostgresStore(TaskStore):
     async def _delete_drops(self, keys: Sequence[int]) -> int:
         ((deleted,),) = await self._reader.fetch(self._sql["delete_drops"], list(keys))
         return int(deleted)
+
+    async def _take_turn(self, owner: str, lease: int) -> Turn | None:
+        rows = await self._reader.fetch(self._sql["take_turn"], owner, lease)
+        return Turn(*rows[0]) if rows else None
+
+    async def _note_chore(self, owner: str, chore: Chore) -> None:
+        await self._reader.fetch(self._sql[f"note_{chore}"], owner)
+
+    async def _leave_turn(self, owner: str) -> None:
+        await self._reader.fetch(self._sql["leave_turn"], owner)
+
+    async def _find_open(
+        self, after: int, among: Sequence[int], limit: int
+    ) -> tuple[int, Sequence[int]]:
+        (row,) = await self._reader.fetch(self._sql["find_open"], after, list(among), limit)
+        return row["top"], row["keys"]
 
     async def _schema_versions(self) -> SchemaVersions:
         conn = await self._connector.log_in()

@@ -106,7 +106,7 @@ async def connect(path: str, *, synchronous: str, writes: bool) -> Connection:
     except FlushRefused as error:
         await connection.close()
         raise StoreConfigError(f"The SQLite file {path} cannot be set up ({error}).") from error
-    except BaseException:
+    except BaseException:  # cancelled, or away: its thread would be left behind
         await connection.close()
         raise
     return connection

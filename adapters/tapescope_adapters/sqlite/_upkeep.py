@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from tapescope._json import encode
@@ -11,7 +11,14 @@ from tapescope.audit import AuditPage, AuditRule, Violation
 from tapescope.upkeep import DueDrop, DueTask
 from tapescope_adapters._sql import Queries
 
-__all__ = ["audit", "delete_drops", "delete_tasks", "due_drops", "due_tasks"]
+__all__ = [
+    "audit",
+    "delete_drops",
+    "delete_tasks",
+    "due_drops",
+    "due_tasks",
+    "find_violations",
+]
 
 _PAGE_EVENTS: Final = 20_000
 """Events of the tapes of a page of the audit, unless one tape is longer."""
@@ -29,14 +36,21 @@ def audit(
         if not checked:
             return AuditPage(0, 0, (), None)
         page: dict[str, Any] = {"after": after, "upto": upto, "now": now, "grace": grace}
-        found = [
-            Violation.found(rule, *facts)
-            for rule in AuditRule
-            for facts in conn.execute(sql[f"audit_{rule.value}"], page)
-        ]
+        found = find_violations(conn, sql, page)
     finally:
         conn.execute("COMMIT")
     return AuditPage(checked, rows, tuple(found), upto if more else None)
+
+
+def find_violations(
+    conn: sqlite3.Connection, sql: Queries, page: Mapping[str, Any]
+) -> list[Violation]:
+    """Every rule over the tasks of ``after`` to ``upto``, in the transaction that is open."""
+    return [
+        Violation.found(rule, *facts)
+        for rule in AuditRule
+        for facts in conn.execute(sql[f"audit_{rule.value}"], page)
+    ]
 
 
 def due_tasks(

@@ -15,6 +15,7 @@ from tapescope._changes import LOOK_AGAIN, Change
 from tapescope._clock import Backoff, Clock
 from tapescope._due import DueOrder, DueRow
 from tapescope._giving_up import HeldLease, RescuedRow, RescueOrder
+from tapescope._turns import Chore, Turn
 from tapescope.audit import AuditPage
 from tapescope.errors import BadSetting, BadStoreUrl, StoreConfigError, StoreRefused
 from tapescope.flush import (
@@ -28,13 +29,14 @@ from tapescope.flush import (
 )
 from tapescope.ops import KnownOp
 from tapescope.primitives import LeaseKeeper
+from tapescope.repair import Mended, Repair
 from tapescope.store import StoreLimits, TaskStore
 from tapescope.tape import QuarantinePage, TapePage
 from tapescope.tasks import CancelRequest, Task, TaskStatus
 from tapescope.upkeep import DueDrop, DueTask, SchemaVersions
 from tapescope_adapters._parameters import pop_patience
 from tapescope_adapters._sql import load
-from tapescope_adapters.sqlite import _due, _leases, _rows, _upkeep
+from tapescope_adapters.sqlite import _due, _leases, _repair, _rows, _turns, _upkeep
 from tapescope_adapters.sqlite._connection import Connection, check_folder, connect, translate
 from tapescope_adapters.sqlite._file_system import find_network_type
 from tapescope_adapters.sqlite._flush import Writing
@@ -138,7 +140,7 @@ class SqliteStore(TaskStore):
             raise StoreConfigError(
                 f"The SQLite file {self.path} cannot be migrated ({error})."
             ) from error
-        except BaseException:
+        except BaseException:  # cancelled, or refused: what was opened so far would be left
             await self._close()
             raise
 
@@ -296,6 +298,16 @@ class SqliteStore(TaskStore):
             lambda conn: _upkeep.audit(conn, self._sql, after, limit, grace, now),
         )
 
+    async def _repair(self, task_id: str, grace: int, by: str, dry_run: bool) -> Mended | None:
+        now = self.clock.now()
+        return await self._looking_after(
+            self._writer_conn,
+            lambda conn: _repair.repair(conn, self._sql, task_id, grace, now, by, dry_run),
+        )
+
+    async def _read_repairs(self, after: int, limit: int) -> Sequence[Repair]:
+        return await self._reading(lambda conn: _repair.read_repairs(conn, self._sql, after, limit))
+
     async def _due_tasks(
         self, cutoff: int, outcomes: Sequence[str], op: str | None, after: int, limit: int
     ) -> Sequence[DueTask]:
@@ -331,6 +343,30 @@ class SqliteStore(TaskStore):
             return await connection.run(work)
         except FlushRefused as error:
             raise StoreRefused(str(error)) from error
+
+    async def _take_turn(self, owner: str, lease: int) -> Turn | None:
+        now = self.clock.now()
+        return await self._looking_after(
+            self._writer_conn, lambda conn: _turns.take(conn, self._sql, owner, now, lease)
+        )
+
+    async def _note_chore(self, owner: str, chore: Chore) -> None:
+        now = self.clock.now()
+        await self._looking_after(
+            self._writer_conn, lambda conn: _turns.note(conn, self._sql, owner, now, chore)
+        )
+
+    async def _leave_turn(self, owner: str) -> None:
+        await self._looking_after(
+            self._writer_conn, lambda conn: _turns.leave(conn, self._sql, owner)
+        )
+
+    async def _find_open(
+        self, after: int, among: Sequence[int], limit: int
+    ) -> tuple[int, Sequence[int]]:
+        return await self._looking_after(
+            self._reader_conn, lambda conn: _turns.find_open(conn, self._sql, after, among, limit)
+        )
 
     async def _schema_versions(self) -> SchemaVersions:
         try:

@@ -357,17 +357,33 @@ def audit(
         float | None,
         typer.Option("--rows-per-second", metavar="N", help="Read no faster. Default: no bound."),
     ] = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Mend what can be, and keep a trace of it.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what --repair would do.")
+    ] = False,
     as_json: JsonOption = False,
     store: StoreOption = None,
 ) -> int:
-    """Check every tape against the invariants, and change nothing.
+    """Check every tape against the invariants; without --repair nothing is changed.
 
-    The exit status is 0 when all is well, 1 when something is wrong, 2 when it could not be told.
+    The exit status is 0 when all is well, 1 when something is wrong or was until it was mended, 2
+    when it could not be told.
     """
-    from tapescope.cli.auditing import audit_tapes
+    from tapescope.cli.auditing import audit_tapes, repair_tapes
     from tapescope.cli.output import on_terminal
 
     url = _choose(context, store)
+    if repair or dry_run:
+        return repair_tapes(
+            url,
+            dry_run=dry_run,
+            grace=grace,
+            rows_per_second=rate,
+            as_json=as_json,
+            terminal=on_terminal(),
+        )
     return audit_tapes(
         url, grace=grace, rows_per_second=rate, as_json=as_json, terminal=on_terminal()
     )

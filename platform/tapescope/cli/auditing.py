@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
+import socket
 from collections.abc import Sequence
 
 from tapescope.audit import AuditReport, Violation, audit_store
@@ -11,9 +13,10 @@ from tapescope.cli.rendering import print_table
 from tapescope.cli.settings import EXIT_NOT_CHECKED, EXIT_VIOLATION
 from tapescope.cli.tasks import open_store
 from tapescope.errors import TapescopeError
-from tapescope.shapes import audit_shape
+from tapescope.repair import RepairReport, repair_store
+from tapescope.shapes import audit_shape, repair_shape
 
-__all__ = ["audit_tapes"]
+__all__ = ["audit_tapes", "repair_tapes"]
 
 
 def audit_tapes(
@@ -36,6 +39,62 @@ def audit_tapes(
         _print(report.violations, terminal=terminal)
         print_line(f"tapes checked: {report.checked:,}; violations: {len(report.violations):,}")
     return EXIT_VIOLATION if report.violations else 0
+
+
+def repair_tapes(
+    url: str,
+    *,
+    dry_run: bool,
+    grace: float,
+    rows_per_second: float | None,
+    as_json: bool,
+    terminal: bool,
+) -> int:
+    """Check every tape, mend what can be, and print both; gives the exit status.
+
+    It is that of the audit: a violation that was mended is still one that somebody must look into.
+    """
+
+    async def mend() -> RepairReport:
+        async with open_store(url) as store:
+            return await repair_store(
+                store,
+                by=_name_caller(),
+                dry_run=dry_run,
+                grace=grace,
+                rows_per_second=rows_per_second,
+            )
+
+    try:
+        report = asyncio.run(mend())
+    except TapescopeError as error:
+        say(str(error))
+        return EXIT_NOT_CHECKED
+    if as_json:
+        print_json(repair_shape(report))
+    else:
+        _print(report.violations, terminal=terminal)
+        if report.repairs:
+            rows = [
+                (one.rule.value, one.task_id, make_printable(one.text)) for one in report.repairs
+            ]
+            would = "would be done" if dry_run else "done"
+            print_table(("repair", "task_id", would), rows, terminal=terminal)
+        print_line(
+            f"tapes checked: {report.checked:,}; violations: {len(report.violations):,}; "
+            f"{'repairs that would be made' if dry_run else 'repairs'}: {len(report.repairs):,}; "
+            f"left as they are: {len(report.left):,}"
+        )
+    return EXIT_VIOLATION if report.violations else 0
+
+
+def _name_caller() -> str:
+    """Who asks for a repair, for the trace."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user need have no name
+        user = "somebody"
+    return f"{user}@{socket.gethostname()}"
 
 
 def _print(violations: Sequence[Violation], *, terminal: bool) -> None:

@@ -10,6 +10,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from copy import deepcopy
 from dataclasses import replace
 from itertools import islice
 from typing import ClassVar
@@ -27,7 +28,8 @@ from tapescope._giving_up import (
     overrule,
 )
 from tapescope._json import decode
-from tapescope.audit import AuditPage
+from tapescope._turns import Chore, Turn
+from tapescope.audit import AuditPage, AuditRule
 from tapescope.flush import (
     AttemptState,
     CancelAnswer,
@@ -42,6 +44,7 @@ from tapescope.flush import (
     RefusedRow,
 )
 from tapescope.ops import KnownOp
+from tapescope.repair import Mended, Repair
 from tapescope.store import TaskStore
 from tapescope.tape import (
     ATTEMPT_FAILED,
@@ -53,6 +56,7 @@ from tapescope.tape import (
 )
 from tapescope.tasks import CancelReason, CancelRequest, Task, TaskStatus
 from tapescope.testing._audit import audit_records
+from tapescope.testing._repair import repair_record
 from tapescope.testing._tables import Quarantine, Record
 from tapescope.upkeep import DueDrop, DueTask, SchemaVersions
 from tapescope_telemetry import Telemetry
@@ -86,6 +90,9 @@ class MemoryStore(TaskStore):
         self._records: dict[int, Record] = {}
         self._by_idempotency: dict[tuple[str, str], int] = {}
         self._quarantine = Quarantine(self.limits)
+        self._repairs: list[Repair] = []
+        self._turn: tuple[str | None, int] = None, 0
+        self._done_at: Counter[Chore] = Counter()
         self._answered: dict[str, tuple[int, FlushAnswer]] = {}
 
     @property
@@ -362,6 +369,30 @@ class MemoryStore(TaskStore):
         next_ = ahead[limit - 1] if len(ahead) > limit else None
         return AuditPage(len(page), rows, tuple(violations), next_)
 
+    async def _repair(self, task_id: str, grace: int, by: str, dry_run: bool) -> Mended | None:
+        record, now = self._find(task_id), self.clock.now()
+        if record is None:
+            return None
+        quarantine = self._quarantine
+        if dry_run:  # on copies
+            record, quarantine = deepcopy(record), deepcopy(quarantine)
+        repairs: list[Repair] = []
+        for rule, was, done in repair_record(record, quarantine, now, grace):
+            number = len(self._repairs) + len(repairs) + 1
+            repairs.append(Repair(rule, task_id, was, done, now, by, number))
+        stuck = any(one.rule is AuditRule.STUCK_RUNNING for one in repairs)
+        left = tuple(
+            found
+            for found in audit_records([record], quarantine, now, grace)
+            if not (stuck and found.rule is AuditRule.STUCK_RUNNING)
+        )
+        if not dry_run:
+            self._repairs += repairs
+        return Mended(tuple(repairs), left)
+
+    async def _read_repairs(self, after: int, limit: int) -> Sequence[Repair]:
+        return self._repairs[after : after + limit]
+
     async def _due_tasks(
         self, cutoff: int, outcomes: Sequence[str], op: str | None, after: int, limit: int
     ) -> Sequence[DueTask]:
@@ -389,6 +420,29 @@ class MemoryStore(TaskStore):
 
     async def _delete_drops(self, keys: Sequence[int]) -> int:
         return self._quarantine.delete(keys)
+
+    async def _take_turn(self, owner: str, lease: int) -> Turn | None:
+        now = self.clock.now()
+        holder, until = self._turn
+        if holder not in (None, owner) and until >= now:
+            return None
+        self._turn = owner, now + lease
+        return Turn(now, self._done_at["audited"], self._done_at["pruned"])
+
+    async def _note_chore(self, owner: str, chore: Chore) -> None:
+        if self._turn[0] == owner:
+            self._done_at[chore] = self.clock.now()
+
+    async def _leave_turn(self, owner: str) -> None:
+        if self._turn[0] == owner:
+            self._turn = None, 0
+
+    async def _find_open(
+        self, after: int, among: Sequence[int], limit: int
+    ) -> tuple[int, Sequence[int]]:
+        is_open = [key for key, record in sorted(self._records.items()) if not record.outcome]
+        known = [key for key in is_open if key in among]
+        return self._last_key, known + [key for key in is_open if key > after][:limit]
 
     async def _schema_versions(self) -> SchemaVersions:
         return SchemaVersions(0, 0)  # there is nothing to migrate

@@ -145,19 +145,32 @@ class Quarantine:
             undo.callback(self._count_unknown, -1)
         elif len(kept) >= self._limits.quarantine_per_task:
             return
+        self._keep(task_id, row, reason, record, trace_id)
+        undo.callback(kept.pop)
+
+    def keep(self, task_id: str, row: EventRow, reason: DropReason, record: Record) -> None:
+        """Count and keep what a repair took off a tape, whatever the bounds say."""
+        self._counts[task_id][reason] += 1
+        self._keep(task_id, row, reason, record, None)
+
+    def correct(self, task_id: str, reason: DropReason, n: int) -> None:
+        """Count so many events of this reason."""
+        self._counts[task_id][reason] = n
+
+    def _keep(
+        self,
+        task_id: str,
+        row: EventRow,
+        reason: DropReason,
+        record: Record | None,
+        trace_id: str | None,
+    ) -> None:
         final = None if record is None else record.final
         late_s = None if final is None else (row.ts - final.ts) / 1e6
         body = decode(row.body)
         self._number += 1
-        kept.append(
-            (
-                self._number,
-                DroppedEvent(
-                    task_id, row.attempt, row.type, reason, row.ts, late_s, trace_id, body
-                ),
-            )
-        )
-        undo.callback(kept.pop)
+        drop = DroppedEvent(task_id, row.attempt, row.type, reason, row.ts, late_s, trace_id, body)
+        self._kept[task_id].append((self._number, drop))
 
     def read(self, task_id: str | None, after: int, limit: int) -> QuarantinePage:
         """A page of one task's drops, or of all."""

@@ -22,17 +22,6 @@ SELECT count(*) FROM gone;
 SELECT q.id, q.ts < $1 FROM quarantine q WHERE q.id > $2 ORDER BY q.id LIMIT $3;
 
 -- name: delete_drops
--- Late events, and the counts of unknown tasks of which none is kept any more; with them the common
--- count of those past the cap: else the cap would stay reached for ever.
--- Differs from the SQLite version in that it is one statement, in which what is deleted still shows.
-WITH gone AS (
-    DELETE FROM quarantine q WHERE q.id = ANY ($1) RETURNING q.task_id, q.reason
-), forgotten AS (
-    DELETE FROM drop_counts d
-     WHERE d.reason = 'unknown_task' AND EXISTS (SELECT 1 FROM gone g WHERE g.reason = 'unknown_task')
-       AND (d.task_id = ''
-            OR (d.task_id IN (SELECT g.task_id FROM gone g WHERE g.reason = 'unknown_task')
-                AND NOT EXISTS (SELECT 1 FROM quarantine q
-                                 WHERE q.task_id = d.task_id AND q.id <> ALL ($1))))
-)
-SELECT count(*) FROM gone;
+-- See the function in the migrations.
+-- Differs from the SQLite version in that it is one call: each statement would be a round trip.
+SELECT delete_drops($1);

@@ -1,0 +1,10 @@
+-- name: repair_task
+-- See the function in the migrations.
+SELECT rule, task_id, was, done, repaired_at, repaired_by, id FROM repair_task($1, $2, $3);
+
+-- name: find_key
+SELECT id FROM tasks WHERE task_id = $1;
+
+-- name: read_repairs
+SELECT rule, task_id, was, done, repaired_at, repaired_by, id FROM repairs
+ WHERE id > $1 ORDER BY id LIMIT $2;

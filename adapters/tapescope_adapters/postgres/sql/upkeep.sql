@@ -1,0 +1,22 @@
+-- name: take_turn
+-- Whose turn the upkeep is: the holder's, until it leaves or its lease is over.
+-- Differs from the SQLite version in that the clock is the database's.
+UPDATE upkeep SET holder = $1, held_until = now_us() + $2
+ WHERE holder IS NULL OR holder = $1 OR held_until < now_us()
+RETURNING now_us(), audited_at, pruned_at;
+
+-- name: note_audited
+UPDATE upkeep SET audited_at = now_us() WHERE holder = $1;
+
+-- name: note_pruned
+UPDATE upkeep SET pruned_at = now_us() WHERE holder = $1;
+
+-- name: leave_turn
+UPDATE upkeep SET holder = NULL, held_until = 0 WHERE holder = $1;
+
+-- name: find_open
+-- Tasks that have not ended: of those known, and the first ones beyond a key; with the highest key.
+SELECT coalesce((SELECT max(t.id) FROM tasks t), 0) AS top,
+       ARRAY(SELECT t.id FROM tasks t WHERE t.id = ANY ($2) AND t.status IN ('pending', 'running'))
+       || ARRAY(SELECT t.id FROM tasks t
+                 WHERE t.id > $1 AND t.status IN ('pending', 'running') ORDER BY t.id LIMIT $3) AS keys;

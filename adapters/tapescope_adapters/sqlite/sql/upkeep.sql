@@ -1,0 +1,26 @@
+-- name: take_turn
+-- Whose turn the upkeep is: the holder's, until it leaves or its lease is over.
+-- Differs from the Postgres version in that the clock is a parameter: the file is on this host.
+UPDATE upkeep SET holder = :owner, held_until = :now + :lease
+ WHERE holder IS NULL OR holder = :owner OR held_until < :now
+RETURNING :now, audited_at, pruned_at;
+
+-- name: note_audited
+UPDATE upkeep SET audited_at = :now WHERE holder = :owner;
+
+-- name: note_pruned
+UPDATE upkeep SET pruned_at = :now WHERE holder = :owner;
+
+-- name: leave_turn
+UPDATE upkeep SET holder = NULL, held_until = 0 WHERE holder = :owner;
+
+-- name: find_top
+SELECT coalesce(max(id), 0) FROM tasks;
+
+-- name: find_open
+-- Tasks that have not ended: of those known, and the first ones beyond a key.
+SELECT t.id FROM json_each(:among) AS k JOIN tasks t ON t.id = k.value
+ WHERE t.status IN ('pending', 'running')
+ UNION ALL
+SELECT * FROM (SELECT t.id FROM tasks t
+                WHERE t.id > :after AND t.status IN ('pending', 'running') ORDER BY t.id LIMIT :limit);
