@@ -31,32 +31,45 @@ async def follow_tape(
     """
     if after_seq < 0:
         raise BadSetting("after_seq", after_seq, "0 or the seq of an event")
-    store.meter.subscriber(_KIND, 1)
-    try:
-        # Subscribed before the first read: what is committed in between is told, not missed.
-        with store.changes(task_id) as changes:
-            seq = after_seq
+    # Subscribed before the first read: what is committed in between is told, not missed.
+    with store.changes(task_id) as changes:
+        place = _Place(changes, after_seq)
+        with store.meter.following(_KIND, place.read_lag):
             while True:
-                page = await store.read_tape(task_id, after_seq=seq, limit=_PAGE)
-                for event in _in_order(task_id, seq, page.events):
-                    seq = event.seq
+                page = await store.read_tape(task_id, after_seq=place.seq, limit=_PAGE)
+                place.end = page.last_seq
+                for event in _in_order(task_id, place.seq, page.events):
+                    place.seq = event.seq
                     yield event
-                if page.final_seq is not None and seq >= page.final_seq:
+                if page.final_seq is not None and place.seq >= page.final_seq:
                     return
-                if seq < page.last_seq:
+                if place.seq < page.last_seq:
                     continue
                 while True:
                     change = await _next(changes)
-                    fresh = _usable(change, seq)
+                    fresh = _usable(change, place.seq)
                     if fresh is None:
                         break  # the tape itself must be read
                     for event in fresh:
-                        seq = event.seq
+                        place.seq = event.seq
                         yield event
                         if event.type == FINAL:
                             return
-    finally:
-        store.meter.subscriber(_KIND, -1)
+
+
+class _Place:
+    """Where a follower stands on its tape."""
+
+    __slots__ = ("_changes", "end", "seq")
+
+    def __init__(self, changes: Subscription, seq: int) -> None:
+        self._changes = changes
+        self.seq = seq
+        self.end = 0
+
+    def read_lag(self) -> int:
+        """How many events the tape is known to have past this place."""
+        return max(0, self.end - self.seq, self._changes.told_seq - self.seq)
 
 
 async def await_final(store: TaskStore, task_id: str) -> Final:

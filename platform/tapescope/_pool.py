@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 from typing import Final as Constant
 
@@ -154,6 +154,13 @@ class RunPool:
         run = self._runs.get(task_id)
         if run is not None:
             run.cancel(request)
+
+    def read_ages(self) -> Iterator[tuple[str, float]]:
+        """The op of each task here that is due and has not ended, and since when, in seconds."""
+        now = self.store.clock.now()
+        for run in tuple(self._runs.values()):
+            if run.task.run_at <= now:
+                yield run.task.op, (now - run.task.run_at) / 1e6
 
     @property
     def attempts(self) -> list[Attempt]:

@@ -160,6 +160,7 @@ class TaskManager:
         if not self._opened:
             self._opened = True
             self.telemetry.tasks.limit(self._max_running)
+            self.telemetry.tasks.watch_ages(self._pool.read_ages)
             self._heartbeat.start()
             if self._works:
                 self._worker.start()
@@ -491,6 +492,7 @@ class TaskManager:
         await self._pool.stop()
         await self._heartbeat.stop()
         self.telemetry.tasks.limit(-self._max_running)
+        self.telemetry.tasks.unwatch_ages(self._pool.read_ages)
         if self._owns_store:
             await self.store.aclose()
 

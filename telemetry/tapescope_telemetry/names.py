@@ -31,6 +31,7 @@ __all__ = [
     "KNOWN_STORE_FAILURES",
     "LIMIT",
     "METRICS",
+    "OLDEST_ACTIVE",
     "OPERATION_DURATION",
     "OTHER",
     "OUTCOMES",
@@ -47,6 +48,7 @@ __all__ = [
     "SUBMIT",
     "SUBMITTED",
     "SUBSCRIBERS",
+    "SUBSCRIBER_LAG",
     "TAPE_LENGTH",
     "TAPE_OPEN",
     "TAPE_UNKNOWN",
@@ -209,6 +211,15 @@ QUEUE_WAIT: Final = MetricRow(
     (_A.OP,),
     boundaries=_WORK_SECONDS,
 )
+OLDEST_ACTIVE: Final = MetricRow(
+    "tapescope.task.oldest_active.age",
+    "gauge",
+    "s",
+    "How long ago the oldest task of this process that has not ended fell due; 0 when there is "
+    "none.",
+    (_A.OP,),
+    tallied=True,
+)
 RETRIES: Final = MetricRow(
     "tapescope.task.retries",
     "counter",
@@ -350,10 +361,20 @@ SUBSCRIBERS: Final = MetricRow(
     tallied=True,
 )
 
+SUBSCRIBER_LAG: Final = MetricRow(
+    "tapescope.subscriber.lag",
+    "gauge",
+    "{event}",
+    "Events on the tape that the slowest follower has not taken yet.",
+    (_A.SUBSCRIBER_KIND,),
+    tallied=True,
+)
+
 METRICS: Final = (
-    *(SUBMITTED, DURATION, ACTIVE, LIMIT, QUEUE_WAIT, RETRIES, RESCUED, ZOMBIES),
+    *(SUBMITTED, DURATION, ACTIVE, LIMIT, QUEUE_WAIT, OLDEST_ACTIVE),
+    *(RETRIES, RESCUED, ZOMBIES),
     *(CANCEL_REQUESTS, CANCEL_DURATION, CANCEL_OVERRUN),
     *(EVENT_OFFERED, EVENT_APPENDED, EVENT_DROPPED, EVENT_FAILED, EVENT_UNACCOUNTED),
     *(TAPE_LENGTH, AUDIT_CHECKED, AUDIT_VIOLATIONS, AUDIT_LAST_SUCCESS),
-    *(OPERATION_DURATION, FLUSH_SIZE, SUBSCRIBERS),
+    *(OPERATION_DURATION, FLUSH_SIZE, SUBSCRIBERS, SUBSCRIBER_LAG),
 )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from opentelemetry.metrics import Observation
@@ -23,6 +24,7 @@ from tapescope_telemetry.names import (
     OPERATION_DURATION,
     OTHER,
     OUTCOMES,
+    SUBSCRIBER_LAG,
     SUBSCRIBERS,
     TAPE_LENGTH,
     TAPE_OPEN,
@@ -82,6 +84,10 @@ class StoreInstruments:
         self.subscribers = Tally(meter, SUBSCRIBERS)
         self.checked = Tally(meter, AUDIT_CHECKED)
         self.violations = Tally(meter, AUDIT_VIOLATIONS)
+        self.lags: dict[object, tuple[str, Callable[[], int]]] = {}
+        self._lag_labels = LabelSets(SUBSCRIBER_LAG)
+        self.lag_kinds: set[str] = set()
+        observe(meter, SUBSCRIBER_LAG, self._read_lags)
         self.audited_at: float | None = None
         observe(meter, AUDIT_LAST_SUCCESS, self._read_audited_at)
         self.drop_labels = LabelSets(EVENT_DROPPED)
@@ -89,6 +95,14 @@ class StoreInstruments:
         self.flush_labels = LabelSets(FLUSH_SIZE)
         self.length_labels = LabelSets(TAPE_LENGTH)
         self.drop_zeros_left = DROP_ZEROS
+
+    def _read_lags(self) -> list[Observation]:
+        lags = list(self.lags.values())
+        # A kind that was seen once stays, at 0: a gauge that vanishes cannot be told from a gap.
+        slowest = dict.fromkeys(self.lag_kinds, 0)
+        for kind, read in lags:
+            slowest[kind] = max(read(), slowest.get(kind, 0))
+        return [Observation(lag, self._lag_labels(kind)) for kind, lag in slowest.items()]
 
     def _read_audited_at(self) -> list[Observation]:
         return [] if self.audited_at is None else [Observation(self.audited_at)]
@@ -200,9 +214,22 @@ class StoreMeter:
         """Record the length of a tape that has its ``final`` now."""
         self._on.tape_length.record(length, self._length_labels, context)
 
-    def subscriber(self, kind: str, n: int) -> None:
-        """A follower of this kind (a closed set) came (+1) or went (-1)."""
-        self._on.subscribers.add(n, kind)
+    @contextmanager
+    def following(self, kind: str, lag: Callable[[], int]) -> Generator[None]:
+        """A follower of this kind (a closed set) is there for as long as this is entered.
+
+        ``lag`` says how many events it is behind its tape; it is asked at each collection, from any
+        thread.
+        """
+        token = object()
+        self._on.subscribers.add(1, kind)
+        self._on.lag_kinds.add(kind)
+        self._on.lags[token] = (kind, lag)
+        try:
+            yield
+        finally:
+            del self._on.lags[token]
+            self._on.subscribers.add(-1, kind)
 
     def audited(self, checked: int, violations: Mapping[str, int]) -> None:
         """An audit looked at so many tapes and found these violations, by rule (a closed set)."""

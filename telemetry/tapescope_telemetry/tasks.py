@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from tapescope_telemetry.instruments import NO_CONTEXT, Tally, counter, histogram
+from opentelemetry.metrics import Observation
+
+from tapescope_telemetry.instruments import NO_CONTEXT, Tally, counter, histogram, observe
 from tapescope_telemetry.labels import LabelCaps, LabelSets
 from tapescope_telemetry.names import (
     ACTIVE,
@@ -16,6 +18,7 @@ from tapescope_telemetry.names import (
     KNOWN_CANCEL_REASONS,
     KNOWN_ERROR_TYPES,
     LIMIT,
+    OLDEST_ACTIVE,
     OTHER,
     QUEUE_WAIT,
     RESCUE_RESULTS,
@@ -30,7 +33,10 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.metrics import Meter
 
-__all__ = ["TaskMeter"]
+__all__ = ["TaskAges", "TaskMeter"]
+
+TaskAges = Callable[[], Iterable[tuple[str, float]]]
+"""Gives the op and the age in seconds of each task that has not ended; from any thread."""
 
 
 class TaskMeter:
@@ -59,6 +65,9 @@ class TaskMeter:
         self._active = Tally(meter, ACTIVE)
         self._zombies = Tally(meter, ZOMBIES)
         self._limit = Tally(meter, LIMIT)
+        self._ages: list[TaskAges] = []
+        self._of_age = LabelSets(OLDEST_ACTIVE)
+        observe(meter, OLDEST_ACTIVE, self._read_oldest)
         self._of_op = LabelSets(SUBMITTED)
         self._of_retry = LabelSets(RETRIES)
         self._of_rescue = LabelSets(RESCUED)
@@ -101,6 +110,15 @@ class TaskMeter:
             self._active.add(-1, label, left)
         if entered is not None:
             self._active.add(1, label, entered)
+
+    def watch_ages(self, ages: TaskAges) -> None:
+        """Ask these ages at each collection, until ``unwatch_ages``."""
+        self._ages.append(ages)
+
+    def unwatch_ages(self, ages: TaskAges) -> None:
+        """Undo ``watch_ages``; what is not watched is no error."""
+        if ages in self._ages:
+            self._ages.remove(ages)
 
     def limit(self, n: int) -> None:
         """The number of tasks that may run at once rose or fell by ``n``."""
@@ -151,6 +169,14 @@ class TaskMeter:
     def zombie(self, op: str, n: int) -> None:
         """A fenced runner runs on (+1), or has ended at last (-1)."""
         self._zombies.add(n, self._label(op))
+
+    def _read_oldest(self) -> list[Observation]:
+        oldest = dict.fromkeys(self.seen_ops(), 0.0)
+        for ages in tuple(self._ages):
+            for op, age in ages():
+                label = self._caps.task_ops(op)
+                oldest[label] = max(age, oldest.get(label, 0.0))
+        return [Observation(age, self._of_age(op)) for op, age in oldest.items()]
 
     def _label(self, op: str) -> str:
         label = self._caps.task_ops(op)

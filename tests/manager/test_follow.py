@@ -146,6 +146,61 @@ async def test_a_follower_in_another_process(store_url: str) -> None:
         assert seen == list((await task.tape()).events)
 
 
+async def test_a_follower_that_is_behind_has_a_lag() -> None:
+    """The lag is the number of events on the tape that the follower has not taken yet."""
+    written = asyncio.Event()
+    go_on = asyncio.Event()
+
+    async def work(report: Reporter) -> None:
+        await go_on.wait()
+        await count(report, 5)
+        written.set()
+
+    async with working("memory:") as bench:
+
+        def lag() -> float:
+            return max(p.value for p in bench.recording.points("tapescope.subscriber.lag"))
+
+        task = await bench.manager.submit("work", work)
+        events = task.follow()
+        await anext(events)  # task_started
+        at_first = lag()
+        go_on.set()
+        await written.wait()
+        await task.result()
+        behind = lag()
+        rest = [event.seq async for event in events]
+
+        assert at_first == 0
+        assert behind == len(rest) == 6
+        assert lag() == 0
+
+
+async def test_the_oldest_task_of_a_manager_is_told() -> None:
+    """A task that is due and has not ended has an age; one that is delayed or has ended has not."""
+    go_on = asyncio.Event()
+
+    async def work(report: Reporter) -> None:
+        await go_on.wait()
+
+    async with working("memory:") as bench:
+
+        def age(op: str) -> float:
+            points = bench.recording.points("tapescope.task.oldest_active.age")
+            return {p.labels["tapescope.task.op"]: p.value for p in points}[op]
+
+        task = await bench.manager.submit("work", work)
+        later = await bench.manager.submit("later", work, delay=3600)
+        running, delayed = age("work"), age("later")
+        go_on.set()
+        await task.result()
+        await later.cancel()
+
+        assert running > 0
+        assert delayed == 0
+        assert age("work") == 0
+
+
 async def test_a_follower_that_leaves_is_gone() -> None:
     """When its generator is closed a follower's subscription is closed, and it is not counted."""
     go_on = asyncio.Event()

@@ -29,6 +29,7 @@ CONTRACT: dict[str, tuple[str, str, set[str], set[str]]] = {
     "tapescope.task.active": (UPDOWN, "{task}", {OP, "tapescope.task.state"}, set()),
     "tapescope.task.limit": (UPDOWN, "{task}", set(), set()),
     "tapescope.task.queue.wait_time": (HISTOGRAM, "s", {OP}, set()),
+    "tapescope.task.oldest_active.age": (GAUGE, "s", {OP}, set()),
     "tapescope.task.retries": (COUNTER, "{attempt}", {OP, ERROR}, set()),
     "tapescope.task.rescued": (COUNTER, "{task}", {OP, "tapescope.rescue.result"}, set()),
     "tapescope.task.zombies": (UPDOWN, "{task}", {OP}, set()),
@@ -72,6 +73,7 @@ CONTRACT: dict[str, tuple[str, str, set[str], set[str]]] = {
         {"tapescope.subscriber.kind"},
         set(),
     ),
+    "tapescope.subscriber.lag": (GAUGE, "{event}", {"tapescope.subscriber.kind"}, set()),
 }
 
 TASK_ID = "0198c0de-0000-7000-8000-00000000cafe"
@@ -103,7 +105,8 @@ def tell_everything(telemetry: Telemetry) -> str | None:
     store.operation("append", 0.001, "TimeoutError")
     store.flush(3)
     store.tape_closed(7)
-    store.subscriber("live", 1)
+    with store.following("live", lambda: 3):
+        pass
     store.audited(2, {"sequence_gap": 1})
     store.audit_succeeded(1.8e9)
     run.end("failed", error=ValueError("no"), tape_length=7, tape_dropped=1)

@@ -239,13 +239,24 @@ def test_sizes_and_followers_are_told(recording: Recording) -> None:
     store = recording.telemetry.store("sqlite")
     store.flush(12)
     store.tape_closed(4)
-    store.subscriber("live", 1)
-    store.subscriber("live", 1)
-    store.subscriber("live", -1)
+    with store.following("live", lambda: 0), store.following("live", lambda: 0):
+        pass
+    with store.following("live", lambda: 0):
+        followers = recording.value("tapescope.subscriber.active", subscriber_kind="live")
 
     assert recording.points("tapescope.store.flush.size")[0].point.sum == 12
     assert recording.points("tapescope.tape.length")[0].point.sum == 4
-    assert recording.value("tapescope.subscriber.active", subscriber_kind="live") == 1
+    assert followers == 1
+
+
+def test_the_slowest_follower_is_told(recording: Recording) -> None:
+    """The lag is the largest of the kind's followers, and 0 when they have gone."""
+    store = recording.telemetry.store("sqlite")
+    with store.following("live", lambda: 3), store.following("live", lambda: 7):
+        slowest = recording.value("tapescope.subscriber.lag", subscriber_kind="live")
+
+    assert slowest == 7
+    assert recording.value("tapescope.subscriber.lag", subscriber_kind="live") == 0
 
 
 def test_audit_is_counted_by_rule_from_zero(recording: Recording) -> None:

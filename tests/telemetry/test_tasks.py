@@ -131,3 +131,21 @@ def test_ops_and_errors_are_capped(recording: Recording) -> None:
     retries = recording.points("tapescope.task.retries", task_op="op0")
     assert sum(point.value for point in retries) == 250
     assert [point.value for point in retries if point.has(error_type=OTHER)] == [200]
+
+
+def test_the_oldest_active_task_is_told(recording: Recording) -> None:
+    """The age is the oldest one's of each op, 0 where none is active, and 0 when nobody tells."""
+    tasks = recording.telemetry.tasks
+    name = "tapescope.task.oldest_active.age"
+
+    def ages() -> list[tuple[str, float]]:
+        return [("resize", 2.0), ("resize", 5.0)]
+
+    tasks.seen("shell")
+    tasks.watch_ages(ages)
+    watched = {p.labels["tapescope.task.op"]: p.value for p in recording.points(name)}
+    tasks.unwatch_ages(ages)
+    tasks.unwatch_ages(ages)
+
+    assert watched == {"resize": 5.0, "shell": 0.0}
+    assert recording.value(name, task_op="shell") == 0
