@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint stress bench docs coverage clean
+.PHONY: help demo test check lint stress dashboards bench docs coverage clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -29,6 +29,9 @@ lint: $(VENV)/.installed ## Style, types and import rules
 
 stress: $(VENV)/.installed ## The long run of the stress harness (STRESS_ARGS=--help shows its settings)
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python tests/stress/run.py $(STRESS_ARGS)
+
+dashboards: $(VENV)/.installed ## Write the dashboards, rules and configuration anew
+	@PYTHONPATH="$(CURDIR)" $(BIN)/python -m dashboards.build $(DASHBOARDS_ARGS)
 
 bench: $(VENV)/.installed ## Measure the stores and the manager (BENCH_ARGS=--help shows its settings)
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python bench/run.py $(BENCH_ARGS)

@@ -1,0 +1,353 @@
+"""The alert rules. Each has a runbook of its name, a case that fires and one that stays quiet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from dashboards import settings
+from dashboards.promql import (
+    ADAPTER,
+    AUDIT_RULE,
+    CANCEL_REASON,
+    DROP_REASON,
+    ERROR,
+    OP,
+    SUBSCRIBER_KIND,
+    TAPE_OUTCOME,
+    Durations,
+    pick,
+)
+from dashboards.recording import CANCELLED, DROPPED, FAILED, name_growth, name_ratio
+from tapescope_telemetry import names
+
+__all__ = ["Alert", "list_alerts", "render_alert"]
+
+CRITICAL: Final = "critical"
+"""Wakes somebody."""
+WARNING: Final = "warning"
+"""For the working day."""
+
+_NAMES: Final = Durations()
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One alert rule; its ``name`` has the prefix already. ``wait`` is its ``for`` in seconds."""
+
+    name: str
+    expr: str
+    wait: int
+    severity: str
+    board: str
+    summary: str
+    description: str
+    labels: dict[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def key(self) -> str:
+        """The name, with the long window of a burn-rate alert: unique among the rules."""
+        return f"{self.name}/{self.labels['window']}" if "window" in self.labels else self.name
+
+
+def render_alert(alert: Alert, durations: Durations, runbooks: str) -> dict[str, object]:
+    """The rule as Prometheus reads it."""
+    return {
+        "alert": alert.name,
+        "expr": alert.expr,
+        "for": durations(alert.wait),
+        "labels": {"severity": alert.severity, **alert.labels},
+        "annotations": {
+            "summary": alert.summary,
+            "description": alert.description,
+            "runbook_url": f"{runbooks.rstrip('/')}/{alert.name}.md",
+            "dashboard": f"/d/{alert.board}",
+        },
+    }
+
+
+def list_alerts(durations: Durations) -> list[Alert]:
+    """Every alert, integrity first."""
+    return [
+        *_list_integrity(durations),
+        *_list_budgets(),
+        *_list_audit(),
+        *_list_tasks(durations),
+        *_list_store(),
+        *_list_telemetry(durations),
+    ]
+
+
+def _list_integrity(durations: Durations) -> list[Alert]:
+    """Zero tolerance: one is too many. A new series is believed without proof that it is new."""
+    board = "tapescope-integrity"
+    by_drop = f"job, {ADAPTER}, {OP}, {TAPE_OUTCOME}"
+
+    def drops(reason: str) -> str:
+        counter = pick(names.EVENT_DROPPED, f'{DROP_REASON}="{reason}"')
+        grown = durations.grown(counter, settings.ZERO_TOLERANCE_WINDOW, sure=False)
+        return f"sum by ({by_drop}) {grown} > 0"
+
+    violations = durations.grown(
+        pick(names.AUDIT_VIOLATIONS), settings.VIOLATION_WINDOW, sure=False
+    )
+    return [
+        Alert(
+            "TapescopeTapeIntegrityViolation",
+            f"sum by (job, {ADAPTER}, {AUDIT_RULE}) {violations} > 0",
+            0,
+            CRITICAL,
+            board,
+            f"The audit found {{{{ $labels.{AUDIT_RULE} }}}} in the {{{{ $labels.{ADAPTER} }}}}"
+            " store of {{ $labels.job }}.",
+            "A tape breaks an invariant that the database itself holds. Somebody went round the"
+            " guards, or the database is damaged.",
+        ),
+        Alert(
+            "TapescopeUnaccountedEvents",
+            f"max by (job, instance, {ADAPTER}) (abs({pick(names.EVENT_UNACCOUNTED)})) > 0",
+            settings.UNACCOUNTED_WAIT,
+            CRITICAL,
+            board,
+            "{{ $value }} events of {{ $labels.instance }} are neither stored, dropped nor failed.",
+            "Offered events must add up (invariant I7). A difference that stays is a bug of"
+            " tapescope.",
+        ),
+        Alert(
+            "TapescopeDuplicateFinal",
+            drops("duplicate_final"),
+            0,
+            CRITICAL,
+            board,
+            f"A second, different final was refused for op {{{{ $labels.{OP} }}}} of"
+            " {{ $labels.job }}.",
+            "The tape is right; somebody tried to end a task twice, with two different ends.",
+        ),
+        Alert(
+            "TapescopeStaleAttemptWrites",
+            drops("stale_attempt"),
+            0,
+            CRITICAL,
+            board,
+            f"An attempt of op {{{{ $labels.{OP} }}}} that lost its task still writes, in"
+            " {{ $labels.job }}.",
+            "A worker was paused or cut off past its lease and goes on: a zombie. Its events are"
+            " refused and kept, what it does elsewhere is not.",
+        ),
+    ]
+
+
+def _list_budgets() -> list[Alert]:
+    alerts: list[Alert] = []
+    for name, metric, objective, minimum, board, what in (
+        (
+            "TapescopeDroppedEventsBudgetBurn",
+            DROPPED,
+            settings.DROP_OBJECTIVE,
+            settings.DROP_MINIMUM,
+            "tapescope-integrity",
+            "of its events dropped",
+        ),
+        (
+            "TapescopeTaskFailureBudgetBurn",
+            FAILED,
+            settings.FAILURE_OBJECTIVE,
+            settings.FAILURE_MINIMUM,
+            "tapescope-overview",
+            "of its tasks failed, cancelled ones left out",
+        ),
+    ):
+        for pair in settings.BURN_RATES:
+            limit = f"{pair.rate * (1 - objective):.4g}"
+            long, short = _NAMES(pair.long), _NAMES(pair.short)
+            alerts.append(
+                Alert(
+                    name,
+                    f"{name_ratio(metric, pair.long)} > {limit}"
+                    f" and {name_ratio(metric, pair.short)} > {limit}"
+                    f" and {name_growth(metric, pair.long)} >= {minimum}",
+                    pair.wait,
+                    pair.severity,
+                    board,
+                    "{{ $labels.job }} has {{ $value | humanizePercentage }} " + what + ".",
+                    f"The budget of an objective of {objective:.4g} is spent {pair.rate:g} times"
+                    f" too fast, measured over {long} and {short}.",
+                    {"window": long, "burn_rate": f"{pair.rate:g}"},
+                )
+            )
+    return alerts
+
+
+def _list_audit() -> list[Alert]:
+    last = f"max by (job) ({pick(names.AUDIT_LAST_SUCCESS)})"
+    return [
+        Alert(
+            "TapescopeTapeAuditStale",
+            f"time() - {last} > {settings.AUDIT_STALE_AGE}",
+            settings.AUDIT_STALE_WAIT,
+            WARNING,
+            "tapescope-integrity",
+            "No audit of {{ $labels.job }} came to its end for {{ $value | humanizeDuration }}.",
+            "Until one does, nobody looks for tapes that break an invariant.",
+        ),
+        Alert(
+            "TapescopeTapeAuditMissing",
+            f"max by (job) ({pick(names.LIMIT)}) > 0"
+            f" unless on (job) {pick(names.AUDIT_LAST_SUCCESS)}",
+            settings.AUDIT_MISSING_WAIT,
+            WARNING,
+            "tapescope-integrity",
+            "{{ $labels.job }} runs tasks and has never audited a tape.",
+            "The audit is switched off, or fails each time.",
+        ),
+    ]
+
+
+def _list_tasks(durations: Durations) -> list[Alert]:
+    board = "tapescope-overview"
+    cancels = "job_reason:tapescope_cancel_duration_seconds"
+    queue = "job_op:tapescope_task_queue_wait_time_seconds"
+    in_cancel, in_queue = _NAMES(settings.CANCEL_WINDOW), _NAMES(settings.QUEUE_WINDOW)
+    return [
+        Alert(
+            "TapescopeCancellationSpike",
+            f"{name_ratio(CANCELLED, settings.CANCEL_WINDOW)} > {settings.CANCEL_SHARE:g}"
+            f" and {name_growth(CANCELLED, settings.CANCEL_WINDOW)} >= {settings.CANCEL_MINIMUM}",
+            settings.CANCEL_WAIT,
+            WARNING,
+            board,
+            "{{ $value | humanizePercentage }} of the tasks of {{ $labels.job }} end cancelled.",
+            "Cancelled is neither an error nor a success. So many at once have one cause: a"
+            " person, a deploy, a client that gives up.",
+        ),
+        Alert(
+            "TapescopeCancelSlow",
+            f"{cancels}:p95_{in_cancel} > {settings.CANCEL_SLOW_P95:g}"
+            f" and {cancels}:count{in_cancel} >= {settings.CANCEL_SLOW_MINIMUM}",
+            settings.CANCEL_WAIT,
+            WARNING,
+            board,
+            f"Cancels ({{{{ $labels.{CANCEL_REASON} }}}}) of {{{{ $labels.job }}}} take"
+            " {{ $value | humanizeDuration }} (p95).",
+            "Runners do not heed their cancel and are fenced when their grace is over.",
+        ),
+        Alert(
+            "TapescopeRunnersOverrun",
+            f"sum by (job, {OP}) ({pick(names.ZOMBIES)}) > 0",
+            settings.OVERRUN_WAIT,
+            WARNING,
+            board,
+            f"{{{{ $value }}}} runners of {{{{ $labels.{OP} }}}} go on after their task ended.",
+            "They were cancelled or timed out, and do not stop. Past the cap (max_zombies) no"
+            " task is started any more.",
+        ),
+        Alert(
+            "TapescopeQueueWaitHigh",
+            f"{queue}:p95_{in_queue} > {settings.QUEUE_WAIT_P95:g}"
+            f" and {queue}:count{in_queue} >= {settings.QUEUE_MINIMUM}",
+            settings.QUEUE_WAIT,
+            WARNING,
+            board,
+            f"Tasks of {{{{ $labels.{OP} }}}} wait {{{{ $value | humanizeDuration }}}} (p95) for"
+            " their claim.",
+            "More tasks fall due than the workers take: too few slots, or slots held by slow"
+            " tasks.",
+        ),
+        Alert(
+            "TapescopeTaskStuck",
+            f"max by (job, {OP}) ({pick(names.OLDEST_ACTIVE)}) > {settings.STUCK_AGE}",
+            settings.STUCK_WAIT,
+            WARNING,
+            board,
+            f"A task of {{{{ $labels.{OP} }}}} is active for {{{{ $value | humanizeDuration }}}}.",
+            "It is due and has not ended: waiting with no worker for its op, or running without"
+            " an end.",
+        ),
+        Alert(
+            "TapescopeSubscriberLagHigh",
+            f"max by (job, instance, {SUBSCRIBER_KIND}) ({pick(names.SUBSCRIBER_LAG)})"
+            f" > {settings.SUBSCRIBER_LAG}",
+            settings.SUBSCRIBER_WAIT,
+            WARNING,
+            "tapescope-integrity",
+            "A follower on {{ $labels.instance }} is {{ $value }} events behind its tape.",
+            "It reads slower than the task writes. No event is lost: a follower that falls too far"
+            " behind reads the tape again.",
+        ),
+    ]
+
+
+def _list_store() -> list[Alert]:
+    board = "tapescope-store"
+    errors = "job_adapter:tapescope_store_errors"
+    append = "job_adapter:tapescope_store_append_duration_seconds"
+    window = _NAMES(settings.STORE_WINDOW)
+    return [
+        Alert(
+            "TapescopeStoreErrors",
+            f"{errors}:ratio_increase{window} > {settings.STORE_ERROR_SHARE:g}"
+            f" and {errors}:increase{window} >= {settings.STORE_ERROR_MINIMUM}",
+            settings.STORE_ERROR_WAIT,
+            CRITICAL,
+            board,
+            f"{{{{ $value | humanizePercentage }}}} of the calls to the {{{{ $labels.{ADAPTER} }}}}"
+            " store of {{ $labels.job }} fail.",
+            "While the store is away nothing new is acknowledged; what was acknowledged is safe.",
+        ),
+        Alert(
+            "TapescopeStoreAppendSlow",
+            f"{append}:p99_{window} > {settings.STORE_SLOW_P99:g}"
+            f" and {append}:count{window} >= {settings.STORE_SLOW_MINIMUM}",
+            settings.STORE_SLOW_WAIT,
+            WARNING,
+            board,
+            f"Appends to the {{{{ $labels.{ADAPTER} }}}} store of {{{{ $labels.job }}}} take"
+            " {{ $value | humanizeDuration }} (p99).",
+            "Each report of a runner waits that long: the disk, a lock, or a database that is"
+            " busy with something else.",
+        ),
+    ]
+
+
+def _list_telemetry(durations: Durations) -> list[Alert]:
+    board = "tapescope-process"
+    window = settings.TELEMETRY_WINDOW
+    lost = " or ".join(
+        durations.grown(pick(name, f'{ERROR}!=""'), window)
+        for name in (
+            "otel_sdk_processor_span_processed_total",
+            "otel_sdk_exporter_span_exported_total",
+        )
+    )
+    series = '{__name__=~"tapescope_.+", otel_metric_overflow=~"(?i:true)"}'
+    return [
+        Alert(
+            "TapescopeTelemetryLossy",
+            f"sum by (job, instance) ({lost}) > 0",
+            0,
+            WARNING,
+            board,
+            "{{ $labels.instance }} lost {{ $value }} spans.",
+            "Tasks are not touched by it; their traces have holes. Metrics that are pushed the"
+            " same way may be late as well.",
+        ),
+        Alert(
+            "TapescopeMetricOverflow",
+            f"count by (job, instance) ({series}) > 0",
+            0,
+            WARNING,
+            board,
+            "{{ $value }} metrics of {{ $labels.instance }} have more series than the SDK keeps.",
+            "What is past the limit is counted together, without labels; sums stay right, parts"
+            " do not.",
+        ),
+        Alert(
+            "TapescopeTargetDown",
+            f'up{{job="{settings.JOB}"}} == 0 or absent(up{{job="{settings.JOB}"}})',
+            settings.TARGET_DOWN_WAIT,
+            CRITICAL,
+            board,
+            "Prometheus cannot scrape {{ $labels.instance }} of {{ $labels.job }}.",
+            "Of what cannot be scraped no other alert can fire.",
+        ),
+    ]

@@ -1,0 +1,127 @@
+"""The board "Process": what the programs cost, and whether their telemetry arrives."""
+
+from __future__ import annotations
+
+from dashboards.panels import (
+    Board,
+    Chart,
+    Limit,
+    Query,
+    Section,
+    scope,
+    sum_by,
+    sum_growth,
+    sum_rate,
+)
+from dashboards.promql import ERROR
+
+__all__ = ["PROCESS"]
+
+_PROCESSED = "otel_sdk_processor_span_processed_total"
+_EXPORTED = "otel_sdk_exporter_span_exported_total"
+
+_COST = Section(
+    "Process",
+    (
+        Chart(
+            "timeseries",
+            "CPU",
+            "Cores in use.",
+            "none",
+            (Query(sum_rate("instance", "process_cpu_seconds_total"), "{{instance}}"),),
+            8,
+        ),
+        Chart(
+            "timeseries",
+            "Memory",
+            "Resident memory.",
+            "bytes",
+            (Query(sum_by("instance", scope("process_resident_memory_bytes")), "{{instance}}"),),
+            8,
+        ),
+        Chart(
+            "timeseries",
+            "Open files",
+            "File descriptors in use, as a share of what the process may have.",
+            "percentunit",
+            (Query(f"{scope('process_open_fds')} / {scope('process_max_fds')}", "{{instance}}"),),
+            8,
+            limits=(Limit(0.8, "red"),),
+        ),
+    ),
+)
+
+_TELEMETRY = Section(
+    "Telemetry",
+    (
+        Chart(
+            "timeseries",
+            "Spans processed and lost",
+            "Lost ones have an error type: queue_full when they were made faster than they could be"
+            " sent, another when the collector refused them.",
+            "short",
+            (
+                Query(
+                    sum_growth("otel_component_type", _PROCESSED, f'{ERROR}=""'),
+                    "processed {{otel_component_type}}",
+                ),
+                Query(
+                    sum_growth("otel_component_type", _EXPORTED, f'{ERROR}=""'),
+                    "sent {{otel_component_type}}",
+                ),
+                Query(sum_growth(ERROR, _PROCESSED, f'{ERROR}!=""'), f"lost {{{{{ERROR}}}}}"),
+                Query(
+                    sum_growth(ERROR, _EXPORTED, f'{ERROR}!=""'),
+                    f"not delivered {{{{{ERROR}}}}}",
+                ),
+            ),
+        ),
+        Chart(
+            "timeseries",
+            "Span queue",
+            "Spans that wait to be sent, as a share of the queue. Full means that the next are"
+            " lost.",
+            "percentunit",
+            (
+                Query(
+                    sum_by("instance", scope("otel_sdk_processor_span_queue_size"))
+                    + " / "
+                    + sum_by("instance", scope("otel_sdk_processor_span_queue_capacity")),
+                    "{{instance}}",
+                ),
+            ),
+            limits=(Limit(0.8, "red"),),
+        ),
+        Chart(
+            "timeseries",
+            "Series a metric",
+            "The ten metrics with the most series. Past 2,000 a process, the SDK folds the rest"
+            " into one.",
+            "short",
+            (
+                Query(
+                    'topk(10, count by (__name__) ({__name__=~"tapescope_.+", job=~"$job",'
+                    ' instance=~"$instance"}))',
+                    "{{__name__}}",
+                ),
+            ),
+        ),
+        Chart(
+            "timeseries",
+            "Scrapes",
+            "How long a scrape takes, and whether the target is up (1) at all.",
+            "s",
+            (
+                Query(scope("scrape_duration_seconds"), "duration {{instance}}"),
+                Query(scope("up"), "up {{instance}}"),
+            ),
+        ),
+    ),
+)
+
+PROCESS = Board(
+    "tapescope-process",
+    "tapescope: process",
+    "What the programs cost, and whether their telemetry arrives.",
+    (_COST, _TELEMETRY),
+)

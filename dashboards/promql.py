@@ -1,0 +1,138 @@
+"""Names as the scrape has them, durations, and the few query shapes that the traps ask for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from tapescope_telemetry.names import Attribute, MetricRow
+
+__all__ = [
+    "ADAPTER",
+    "AUDIT_RULE",
+    "CANCEL_REASON",
+    "DROP_REASON",
+    "ERROR",
+    "EVENT_TYPE",
+    "FOREIGN",
+    "OP",
+    "OPERATION",
+    "OUTCOME",
+    "RESCUE_RESULT",
+    "STATE",
+    "SUBSCRIBER_KIND",
+    "TAPE_OUTCOME",
+    "Durations",
+    "name_label",
+    "name_metric",
+    "or_zero",
+    "pick",
+    "quantile",
+]
+
+Part = Literal["", "_bucket", "_count", "_sum"]
+
+
+def name_label(attribute: str) -> str:
+    """An attribute's name as a label: ``tapescope.task.op`` is ``tapescope_task_op``."""
+    return attribute.replace(".", "_")
+
+
+def name_metric(row: MetricRow) -> str:
+    """A metric's name on the scrape, without a histogram's ``_bucket``, ``_count``, ``_sum``."""
+    name = row.name.replace(".", "_")
+    if row.unit == "s":
+        name += "_seconds"
+    return f"{name}_total" if row.kind == "counter" else name
+
+
+OP: Final = name_label(Attribute.OP)
+STATE: Final = name_label(Attribute.STATE)
+OUTCOME: Final = name_label(Attribute.OUTCOME)
+RESCUE_RESULT: Final = name_label(Attribute.RESCUE_RESULT)
+CANCEL_REASON: Final = name_label(Attribute.CANCEL_REASON)
+TAPE_OUTCOME: Final = name_label(Attribute.TAPE_OUTCOME)
+EVENT_TYPE: Final = name_label(Attribute.EVENT_TYPE)
+DROP_REASON: Final = name_label(Attribute.DROP_REASON)
+AUDIT_RULE: Final = name_label(Attribute.AUDIT_RULE)
+ADAPTER: Final = name_label(Attribute.ADAPTER)
+OPERATION: Final = name_label(Attribute.OPERATION)
+SUBSCRIBER_KIND: Final = name_label(Attribute.SUBSCRIBER_KIND)
+ERROR: Final = name_label(Attribute.ERROR_TYPE)
+
+FOREIGN: Final[dict[str, frozenset[str]]] = {
+    "up": frozenset(),
+    "scrape_duration_seconds": frozenset(),
+    "scrape_samples_scraped": frozenset(),
+    "process_start_time_seconds": frozenset(),
+    "process_cpu_seconds_total": frozenset(),
+    "process_resident_memory_bytes": frozenset(),
+    "process_open_fds": frozenset(),
+    "process_max_fds": frozenset(),
+    "python_gc_collections_total": frozenset({"generation"}),
+    "otel_sdk_processor_span_processed_total": frozenset({"otel_component_type", ERROR}),
+    "otel_sdk_processor_span_queue_size": frozenset({"otel_component_type"}),
+    "otel_sdk_processor_span_queue_capacity": frozenset({"otel_component_type"}),
+    "otel_sdk_exporter_span_exported_total": frozenset({"otel_component_type", ERROR}),
+    "ALERTS": frozenset({"alertname", "alertstate", "severity"}),
+}
+"""What is not ours: of Prometheus, of its Python client, of the OpenTelemetry SDK; with labels."""
+
+
+def pick(name: str | MetricRow, *matchers: str, part: Part = "") -> str:
+    """A selector: the metric, narrowed by the matchers that are not empty."""
+    text = name if isinstance(name, str) else name_metric(name)
+    inside = ", ".join(matcher for matcher in matchers if matcher)
+    return f"{text}{part}{{{inside}}}" if inside else f"{text}{part}"
+
+
+def or_zero(rare: str, steady: str) -> str:
+    """``rare``, or 0 where only ``steady`` is there: ``a / b`` is nothing at all without an ``a``.
+
+    Both need the same labels. To be put in brackets by this function, so that it can be divided.
+    """
+    return f"({rare} or 0 * {steady})"
+
+
+def quantile(q: float, buckets: str) -> str:
+    """The ``q`` quantile of summed rates of buckets, which must have kept ``le``."""
+    return f"histogram_quantile({q:g}, {buckets})"
+
+
+@dataclass(frozen=True, slots=True)
+class Durations:
+    """Writes seconds as Prometheus does, all of them divided by one time scale.
+
+    A scale over 1 gives rules for drills and tests that see a 5 minute window pass in seconds.
+    """
+
+    scale: float = 1.0
+
+    def __call__(self, seconds: float) -> str:
+        """``5m`` for 300; ``2500ms`` for what is no whole number of seconds; ``0s`` for 0."""
+        left = self.milliseconds(seconds)
+        for size, unit in ((86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")):
+            if left and left % size == 0:
+                return f"{left // size}{unit}"
+        return f"{left}ms" if left else "0s"
+
+    def milliseconds(self, seconds: float) -> int:
+        """The scaled length; a wait or window that is not 0 never becomes 0."""
+        return max(1, round(seconds * 1_000 / self.scale)) if seconds else 0
+
+    def grown(self, counter: str, seconds: float, *, sure: bool = True) -> str:
+        """By how much each series of ``counter`` grew in that window.
+
+        ``increase`` alone never sees a series' first value, so what was not there before the window
+        counts whole. ``sure`` asks for proof that it is new and not only new to Prometheus: its
+        target was scraped then, or its process is younger than the window.
+        """
+        window = self(seconds)
+        born = f"({counter} unless {counter} offset {window})"
+        if sure:
+            young = self.milliseconds(seconds) / 1_000
+            born = (
+                f"({born} and on (job, instance) (up offset {window} == 1"
+                f" or time() - process_start_time_seconds < {young:g}))"
+            )
+        return f"({born} or increase({counter}[{window}]))"

@@ -1,0 +1,181 @@
+"""The recording rules: sums of an instance, their growth over the burn windows, and ratios.
+
+A process's series all start again at 0 together, so their sum is a counter, too. Recorded for each
+instance it has a 0 from the start where single series would be born with their first event, and the
+seven windows are read from a few series instead of a thousand.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from dashboards import settings
+from dashboards.promql import (
+    ADAPTER,
+    CANCEL_REASON,
+    ERROR,
+    OP,
+    OPERATION,
+    OUTCOME,
+    Durations,
+    or_zero,
+    pick,
+    quantile,
+)
+from tapescope_telemetry import names
+
+__all__ = [
+    "CANCELLED",
+    "DECIDED",
+    "DROPPED",
+    "FAILED",
+    "FINISHED",
+    "OFFERED",
+    "STORE_FAULTS",
+    "list_recording_rules",
+    "name_growth",
+    "name_ratio",
+]
+
+Rule = dict[str, object]
+
+DROPPED: Final = "tapescope_tape_event_dropped"
+OFFERED: Final = "tapescope_tape_event_offered"
+FAILED: Final = "tapescope_task_failed"
+DECIDED: Final = "tapescope_task_decided"
+CANCELLED: Final = "tapescope_task_cancelled"
+FINISHED: Final = "tapescope_task_finished"
+
+_CALLERS_ERRORS: Final = (
+    *("BadEvent", "BadEventType", "BadParams", "BadSetting", "EventTooLarge", "NotJson"),
+    *("TapeFull", "NowaitBacklogFull", "IdempotencyConflict", "UnknownTask", "EventDropped"),
+    *("StoreClosed", "SchemaForbidden", "StoreConfigError"),
+)
+STORE_FAULTS: Final = (
+    f'{ERROR}!=""',
+    f'{ERROR}!~"tapescope[.]errors[.]({"|".join(_CALLERS_ERRORS)})"',
+)
+"""Matchers of the store's failures: what a caller did wrong is no fault of the database."""
+
+# Unscaled: a rule keeps its name, whatever the time scale makes of its window.
+_NAMES: Final = Durations()
+
+
+def name_growth(metric: str, window: int) -> str:
+    """The recorded growth of a sum over a window, by job."""
+    return f"job:{metric}:increase{_NAMES(window)}"
+
+
+def name_ratio(metric: str, window: int) -> str:
+    """The recorded ratio over a window, by job: drops to offers, failures to decided tasks."""
+    return f"job:{metric}:ratio_increase{_NAMES(window)}"
+
+
+def _name_sum(metric: str) -> str:
+    return f"instance:{metric}:sum"
+
+
+def list_recording_rules(durations: Durations) -> list[Rule]:
+    """The rules in the order in which they read each other; one group, so each is fresh."""
+    rules = [_rule(_name_sum(metric), expr) for metric, expr in _list_sums().items()]
+    for window in settings.BURN_WINDOWS:
+        rules += _grow(durations, window, DROPPED, OFFERED)
+        rules += _grow(durations, window, FAILED, DECIDED)
+    rules += _grow(durations, settings.CANCEL_WINDOW, CANCELLED, FINISHED)
+    rules += _list_quantiles(durations)
+    rules += _list_store_shares(durations)
+    return rules
+
+
+def _rule(record: str, expr: str) -> Rule:
+    return {"record": record, "expr": expr}
+
+
+def _list_sums() -> dict[str, str]:
+    by = "sum by (job, instance)"
+    offered = f"{by} ({pick(names.EVENT_OFFERED)})"
+    # The limit is there from the start, before the first task has ended.
+    limit = f"{by} ({pick(names.LIMIT)})"
+    sums = {
+        DROPPED: or_zero(f"{by} ({pick(names.EVENT_DROPPED)})", offered),
+        OFFERED: offered,
+    }
+    for metric, outcomes in (
+        (FAILED, f'{OUTCOME}="failed"'),
+        (DECIDED, f'{OUTCOME}=~"failed|succeeded"'),
+        (CANCELLED, f'{OUTCOME}="cancelled"'),
+        (FINISHED, ""),
+    ):
+        ended = pick(names.DURATION, outcomes, part="_count")
+        sums[metric] = or_zero(f"{by} ({ended})", limit)
+    return sums
+
+
+def _grow(durations: Durations, window: int, part: str, whole: str) -> list[Rule]:
+    growths = [
+        _rule(
+            name_growth(metric, window),
+            f"sum by (job) {durations.grown(_name_sum(metric), window)}",
+        )
+        for metric in (part, whole)
+    ]
+    over, under = (name_growth(metric, window) for metric in (part, whole))
+    return [*growths, _rule(name_ratio(part, window), f"{or_zero(over, under)} / ({under} > 0)")]
+
+
+def _list_quantiles(durations: Durations) -> list[Rule]:
+    rules: list[Rule] = []
+    for record, row, by, matchers, q, window in (
+        (
+            "job_reason:tapescope_cancel_duration_seconds",
+            names.CANCEL_DURATION,
+            f"job, {CANCEL_REASON}",
+            "",
+            0.95,
+            settings.CANCEL_WINDOW,
+        ),
+        (
+            "job_op:tapescope_task_queue_wait_time_seconds",
+            names.QUEUE_WAIT,
+            f"job, {OP}",
+            "",
+            0.95,
+            settings.QUEUE_WINDOW,
+        ),
+        (
+            "job_adapter:tapescope_store_append_duration_seconds",
+            names.OPERATION_DURATION,
+            f"job, {ADAPTER}",
+            f'{OPERATION}="append"',
+            0.99,
+            settings.STORE_WINDOW,
+        ),
+    ):
+        buckets = durations.grown(pick(row, matchers, part="_bucket"), window)
+        counts = durations.grown(pick(row, matchers, part="_count"), window)
+        length = _NAMES(window)
+        rules += [
+            _rule(
+                f"{record}:p{q * 100:g}_{length}",
+                quantile(q, f"sum by ({by}, le) {buckets}"),
+            ),
+            _rule(f"{record}:count{length}", f"sum by ({by}) {counts}"),
+        ]
+    return rules
+
+
+def _list_store_shares(durations: Durations) -> list[Rule]:
+    window = settings.STORE_WINDOW
+    length = _NAMES(window)
+    calls = f"job_adapter:tapescope_store_operations:increase{length}"
+    errors = f"job_adapter:tapescope_store_errors:increase{length}"
+    count = pick(names.OPERATION_DURATION, part="_count")
+    faults = pick(names.OPERATION_DURATION, *STORE_FAULTS, part="_count")
+    return [
+        _rule(calls, f"sum by (job, {ADAPTER}) {durations.grown(count, window)}"),
+        _rule(errors, f"sum by (job, {ADAPTER}) {durations.grown(faults, window)}"),
+        _rule(
+            f"job_adapter:tapescope_store_errors:ratio_increase{length}",
+            f"{or_zero(errors, calls)} / ({calls} > 0)",
+        ),
+    ]

@@ -1,0 +1,106 @@
+"""Every objective, threshold, window and address of the pack, in one place.
+
+Change a value here and run ``make dashboards``; nothing else has to be edited. Times are seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+MINUTE: Final = 60
+HOUR: Final = 60 * MINUTE
+DAY: Final = 24 * HOUR
+
+JOB: Final = "tapescope"
+"""The scrape job of the programs that run tasks; ``TargetDown`` watches it by name."""
+
+RUNBOOKS_URL: Final = "https://runbooks.example/tapescope"
+"""Where your team reads ``dashboards/runbooks``; an alert links to ``<this>/<alert>.md``."""
+TASK_PAGES_URL: Final = "http://127.0.0.1:8080"
+"""Where the task pages are; a trace id leads to ``<this>/trace/<trace id>``."""
+
+EVALUATION: Final = 15
+SCRAPE: Final = 15
+
+
+@dataclass(frozen=True, slots=True)
+class BurnRate:
+    """One pair of windows of a multiwindow burn-rate alert.
+
+    ``rate`` is how many times faster than allowed the error budget is spent; the alert needs it in
+    both windows, so that it comes early (``long``) and goes soon after the end (``short``).
+    """
+
+    rate: float
+    long: int
+    short: int
+    wait: int
+    severity: str
+
+
+BURN_RATES: Final = (
+    BurnRate(14.4, HOUR, 5 * MINUTE, 2 * MINUTE, "critical"),
+    BurnRate(6, 6 * HOUR, 30 * MINUTE, 15 * MINUTE, "critical"),
+    BurnRate(3, DAY, 2 * HOUR, HOUR, "warning"),
+    BurnRate(1, 3 * DAY, 6 * HOUR, 3 * HOUR, "warning"),
+)
+BURN_WINDOWS: Final = tuple(sorted({w for pair in BURN_RATES for w in (pair.long, pair.short)}))
+
+DROP_OBJECTIVE: Final = 0.999
+"""The share of offered events that must not be dropped."""
+DROP_MINIMUM: Final = 10
+"""Fewer drops than this in the long window never page: a ratio of few events means little."""
+FAILURE_OBJECTIVE: Final = 0.99
+"""The share of finished tasks, cancelled ones left out, that must succeed."""
+FAILURE_MINIMUM: Final = 10
+
+ZERO_TOLERANCE_WINDOW: Final = 15 * MINUTE
+"""How long a duplicate final or a stale write keeps its alert."""
+VIOLATION_WINDOW: Final = 2 * HOUR
+"""Longer than the time between two audits, or a violation that stays would come and go."""
+UNACCOUNTED_WAIT: Final = 2 * MINUTE
+
+AUDIT_STALE_AGE: Final = 3 * HOUR
+AUDIT_STALE_WAIT: Final = 5 * MINUTE
+AUDIT_MISSING_WAIT: Final = 2 * HOUR
+
+CANCEL_WINDOW: Final = 15 * MINUTE
+CANCEL_SHARE: Final = 0.3
+"""More of the finished tasks than this were cancelled: a spike."""
+CANCEL_MINIMUM: Final = 20
+CANCEL_WAIT: Final = 5 * MINUTE
+CANCEL_SLOW_P95: Final = 10.0
+"""The default ``cancel_grace``: past it, runners do not heed their cancel."""
+CANCEL_SLOW_MINIMUM: Final = 5
+OVERRUN_WAIT: Final = 5 * MINUTE
+
+QUEUE_WINDOW: Final = 10 * MINUTE
+QUEUE_WAIT_P95: Final = 60.0
+QUEUE_MINIMUM: Final = 10
+QUEUE_WAIT: Final = 10 * MINUTE
+STUCK_AGE: Final = 2 * HOUR
+"""Older than any task of yours should get; give long ops a store, and a job, of their own."""
+STUCK_WAIT: Final = 5 * MINUTE
+SUBSCRIBER_LAG: Final = 1_000
+SUBSCRIBER_WAIT: Final = 5 * MINUTE
+
+STORE_WINDOW: Final = 5 * MINUTE
+STORE_ERROR_SHARE: Final = 0.01
+STORE_ERROR_MINIMUM: Final = 5
+STORE_ERROR_WAIT: Final = 2 * MINUTE
+STORE_SLOW_P99: Final = 0.25
+STORE_SLOW_MINIMUM: Final = 100
+STORE_SLOW_WAIT: Final = 5 * MINUTE
+
+TELEMETRY_WINDOW: Final = 15 * MINUTE
+TARGET_DOWN_WAIT: Final = 2 * MINUTE
+
+IMAGES: Final = {
+    "python": "python:3.12-slim-bookworm",
+    "collector": "otel/opentelemetry-collector-contrib:0.131.0",
+    "prometheus": "prom/prometheus:v3.5.0",
+    "alertmanager": "prom/alertmanager:v0.28.1",
+    "tempo": "grafana/tempo:2.8.1",
+    "grafana": "grafana/grafana:12.3.1",
+}
