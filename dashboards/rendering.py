@@ -64,6 +64,13 @@ def render_board(board: Board) -> str:
     for shown in (*content["links"], *content["annotations"]["list"]):
         # The builders hide both in a menu; without it they stand above the panels.
         del shown["placement"]
+    for variable in content["templating"]["list"]:
+        # Settings of interval variables, which the builders give to all; the schema knows better.
+        for setting in ("auto", "auto_min", "auto_count"):
+            variable.pop(setting, None)
+    for panel in content["panels"]:
+        if panel["type"] == "table":
+            del panel["options"]["footer"]  # gone from the schema
     return json.dumps(content, indent=2, sort_keys=True) + "\n"
 
 
@@ -96,6 +103,7 @@ def _draw(chart: Chart) -> _Panel:
         panel = (
             table.Panel()
             .show_header(True)
+            .cell_options(common.TableAutoCellOptions())
             .with_transformation(
                 models.DataTransformerConfig(
                     id_val="organize", options={"excludeByName": {"Time": True}}
@@ -201,7 +209,6 @@ def _choose(name: str, label: str, query: str) -> dashboards.QueryVariable:
         .label(label)
         .datasource(_SOURCE)
         .query({"query": query, "refId": f"variable-{name}"})
-        .definition(query)
         .multi(True)
         .include_all(True)
         .all_value(".*")
