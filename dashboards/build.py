@@ -31,7 +31,9 @@ BOARDS: Final[dict[str, Board]] = {
     "store": STORE,
     "process": PROCESS,
 }
-_HEADER: Final = "# Written by `make dashboards`: change dashboards/settings.py or the module that has it.\n"
+_HEADER: Final = (
+    "# Written by `make dashboards`: change dashboards/settings.py or the module that has it.\n"
+)
 
 
 @dataclass(frozen=True, slots=True)

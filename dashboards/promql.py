@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from tapescope_telemetry import scrape_names
 from tapescope_telemetry.names import Attribute, MetricRow
+from tapescope_telemetry.scrape_names import name_label
 
 __all__ = [
     "ADAPTER",
@@ -33,17 +35,9 @@ __all__ = [
 Part = Literal["", "_bucket", "_count", "_sum"]
 
 
-def name_label(attribute: str) -> str:
-    """An attribute's name as a label: ``tapescope.task.op`` is ``tapescope_task_op``."""
-    return attribute.replace(".", "_")
-
-
 def name_metric(row: MetricRow) -> str:
     """A metric's name on the scrape, without a histogram's ``_bucket``, ``_count``, ``_sum``."""
-    name = row.name.replace(".", "_")
-    if row.unit == "s":
-        name += "_seconds"
-    return f"{name}_total" if row.kind == "counter" else name
+    return scrape_names.name_metric(row.name, row.kind, row.unit).query
 
 
 OP: Final = name_label(Attribute.OP)

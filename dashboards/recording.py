@@ -53,7 +53,7 @@ _CALLERS_ERRORS: Final = (
 )
 STORE_FAULTS: Final = (
     f'{ERROR}!=""',
-    f'{ERROR}!~"tapescope[.]errors[.]({"|".join(_CALLERS_ERRORS)})"',
+    f'{ERROR}!~"tapescope.errors.({"|".join(_CALLERS_ERRORS)})"',
 )
 """Matchers of the store's failures: what a caller did wrong is no fault of the database."""
 

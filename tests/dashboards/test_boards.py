@@ -1,0 +1,244 @@
+"""Our own lint of the dashboards: what Grafana's schema allows and an SRE would trip over."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dashboards import settings
+from tests.dashboards.grafana_types import check_types, install_types
+from tests.dashboards.pack import BOARDS, fill_in, read_board, read_use
+
+COLUMNS = 24
+UNITS = {"short", "ops", "percentunit", "s", "none", "bytes"}
+WINDOWS = {"$__rate_interval", "$__range", "24h"}
+STARRED = {
+    *("Task duration", "Task duration by op", "Cancel latency by reason, p95"),
+    *("Drops by reason", "Drops by the tape's outcome"),
+    *("Append latency", "Append latency by adapter, p99"),
+}
+"""The panels that the contract marks for exemplars."""
+
+Board = dict[str, Any]
+
+
+def find_faults(board: Board) -> Iterator[str]:
+    """Everything that is wrong with a dashboard, one sentence each."""
+    panels = board["panels"]
+    ids = Counter(panel.get("id") for panel in panels)
+    yield from (f"id {number} is there {n} times" for number, n in ids.items() if n > 1)
+    if None in ids or 0 in ids:
+        yield "a panel has no id"
+    for panel in panels:
+        place = panel["gridPos"]
+        if (
+            place["x"] + place["w"] > COLUMNS
+            or min(place.values()) < 0
+            or 0
+            in (
+                place["w"],
+                place["h"],
+            )
+        ):
+            yield f"{panel['title']} is not within the columns"
+    for one, other in combinations(panels, 2):
+        if overlap(one["gridPos"], other["gridPos"]):
+            yield f"{one['title']} and {other['title']} overlap"
+    drawn = [panel for panel in panels if panel["type"] != "row"]
+    titles = Counter(panel["title"] for panel in drawn)
+    yield from (f"two panels are called {title}" for title, n in titles.items() if n > 1)
+    for panel in drawn:
+        yield from find_panel_faults(panel)
+    yield from find_source_faults(board)
+    names = [variable["name"] for variable in board["templating"]["list"]]
+    if names != ["datasource", "job", "instance", "op", "store"]:
+        yield f"the variables are {names}"
+
+
+def find_panel_faults(panel: Board) -> Iterator[str]:
+    """What is wrong with one panel and its queries."""
+    title, defaults = panel["title"], panel["fieldConfig"]["defaults"]
+    if not panel.get("description", "").endswith("."):
+        yield f"{title} has no description"
+    if defaults.get("unit") not in UNITS:
+        yield f"{title} has no unit that we know"
+    refs = Counter(target["refId"] for target in panel["targets"])
+    if not refs or max(refs.values()) > 1:
+        yield f"{title} has no query, or two of one name"
+    for target in panel["targets"]:
+        expr = target["expr"]
+        if "vector(" in expr:
+            yield f"{title} hides an absent series behind vector()"
+        if set(re.findall(r"(?<=\[)[^\]]+(?=\])", expr)) - WINDOWS:
+            yield f"{title} has a window of its own"
+        if re.search(r"\brate\([^[]*\[(?!\$__rate_interval\])", expr):
+            yield f"{title} has a rate over another time than $__rate_interval"
+        if "histogram_quantile" in expr and "_bucket" not in expr:
+            yield f"{title} has a quantile of no buckets"
+        if target["exemplar"] and title not in STARRED:
+            yield f"{title} asks for exemplars that nobody promised"
+        try:
+            read_use(fill_in(expr))
+        except ValueError as error:
+            yield f"{title} is no PromQL: {error}"
+    if title in STARRED and not any(target["exemplar"] for target in panel["targets"]):
+        yield f"{title} does not ask for exemplars"
+
+
+def find_source_faults(board: Board) -> Iterator[str]:
+    """Every panel, query, variable and annotation must ask the source that the reader chooses."""
+    asked = [panel for panel in board["panels"] if panel["type"] != "row"]
+    asked += [target for panel in asked for target in panel["targets"]]
+    asked += [v for v in board["templating"]["list"] if v["type"] == "query"]
+    asked += board["annotations"]["list"]
+    for one in asked:
+        if one.get("datasource", {}).get("uid") != "${datasource}":
+            yield f"{one.get('title') or one.get('name') or one.get('expr')} has a fixed source"
+
+
+def overlap(one: dict[str, int], other: dict[str, int]) -> bool:
+    """Whether two places share a cell."""
+    return (
+        one["x"] < other["x"] + other["w"]
+        and other["x"] < one["x"] + one["w"]
+        and one["y"] < other["y"] + other["h"]
+        and other["y"] < one["y"] + one["h"]
+    )
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_a_board_has_no_fault(name: str) -> None:
+    """Columns, overlap, ids, units, descriptions, windows, sources: nothing to say."""
+    assert list(find_faults(read_board(name))) == []
+
+
+def spoil_width(board: Board) -> None:
+    board["panels"][1]["gridPos"]["w"] = 25
+
+
+def spoil_place(board: Board) -> None:
+    board["panels"][2]["gridPos"] = dict(board["panels"][1]["gridPos"])
+
+
+def spoil_id(board: Board) -> None:
+    board["panels"][2]["id"] = board["panels"][1]["id"]
+
+
+def spoil_no_id(board: Board) -> None:
+    board["panels"][2]["id"] = None
+
+
+def spoil_unit(board: Board) -> None:
+    del board["panels"][1]["fieldConfig"]["defaults"]["unit"]
+
+
+def spoil_description(board: Board) -> None:
+    board["panels"][1]["description"] = ""
+
+
+def spoil_source(board: Board) -> None:
+    board["panels"][1]["targets"][0]["datasource"]["uid"] = "prometheus"
+
+
+def spoil_vector(board: Board) -> None:
+    board["panels"][1]["targets"][0]["expr"] += " or vector(0)"
+
+
+def spoil_window(board: Board) -> None:
+    board["panels"][1]["targets"][0]["expr"] = "rate(tapescope_task_submitted_total[5m])"
+
+
+def spoil_quantile(board: Board) -> None:
+    board["panels"][1]["targets"][0]["expr"] = "histogram_quantile(0.9, tapescope_tape_length)"
+
+
+def spoil_query(board: Board) -> None:
+    board["panels"][1]["targets"][0]["expr"] = "sum(("
+
+
+def spoil_exemplar(board: Board) -> None:
+    for panel in board["panels"]:
+        for target in panel.get("targets", ()):
+            target["exemplar"] = False
+
+
+def spoil_variable(board: Board) -> None:
+    board["templating"]["list"].pop()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (spoil_width, "within the columns"),
+        (spoil_place, "overlap"),
+        (spoil_id, "2 times"),
+        (spoil_no_id, "no id"),
+        (spoil_unit, "no unit"),
+        (spoil_description, "no description"),
+        (spoil_source, "fixed source"),
+        (spoil_vector, "vector()"),
+        (spoil_window, "another time"),
+        (spoil_quantile, "no buckets"),
+        (spoil_query, "no PromQL"),
+        (spoil_exemplar, "does not ask for exemplars"),
+        (spoil_variable, "the variables are"),
+    ],
+)
+def test_the_lint_sees_each_fault(spoil: Callable[[Board], None], said: str) -> None:
+    """A dashboard that is spoilt on purpose is told what is wrong with it."""
+    board = copy.deepcopy(read_board("overview"))
+    spoil(board)
+
+    assert any(said in fault for fault in find_faults(board))
+
+
+def test_the_boards_link_to_each_other_to_tasks_and_to_traces() -> None:
+    """Each board leads to the others, to the task pages, and to the traces of what went wrong."""
+    for name in BOARDS:
+        links = read_board(name)["links"]
+
+        assert links[0]["type"] == "dashboards"
+        assert links[0]["includeVars"]
+        assert links[1]["url"] == settings.TASK_PAGES_URL
+        assert "tapescope.task.outcome" in links[2]["url"]
+
+
+def test_the_boards_have_uids_of_their_own() -> None:
+    """An alert's link to its board leads to one board."""
+    uids = [read_board(name)["uid"] for name in BOARDS]
+
+    assert len(set(uids)) == len(BOARDS)
+
+
+@pytest.mark.slow
+def test_the_boards_hold_to_grafanas_own_types(tmp_path: Path) -> None:
+    """A compiler with Grafana's published types accepts each board, and refuses spoilt ones."""
+    folder = install_types(tmp_path)
+    said = {name: check_types(folder, read_board(name)) for name in BOARDS}
+
+    assert said == dict.fromkeys(BOARDS, "")
+    for path, value in (
+        (("panels", 1, "gridPos", "w"), "wide"),
+        (("panels", 1, "options", "graphMode"), "areas"),
+        (("panels", 1, "options", "graphmode"), "area"),
+        (("panels", 1, "fieldConfig", "defaults", "unit"), 5),
+        (("panels", 1, "fieldConfig", "defaults", "thresholds", "mode"), "relative"),
+        (("templating", "list", 1, "type"), "question"),
+        (("annotations", "list", 0, "enable"), "yes"),
+        (("links", 0, "type"), "dashboard"),
+        (("graphTooltip",), 7),
+    ):
+        spoilt = copy.deepcopy(read_board("overview"))
+        inner: Any = spoilt
+        for step in path[:-1]:
+            inner = inner[step]
+        inner[path[-1]] = value
+
+        assert "error TS" in check_types(folder, spoilt), path
