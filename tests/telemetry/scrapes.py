@@ -25,6 +25,7 @@ SCRAPE_NAMES: dict[str, tuple[str, str]] = {
     "tapescope.task.active": ("gauge", "tapescope_task_active"),
     "tapescope.task.limit": ("gauge", "tapescope_task_limit"),
     "tapescope.task.queue.wait_time": ("histogram", "tapescope_task_queue_wait_time_seconds"),
+    "tapescope.task.oldest_active.age": ("gauge", "tapescope_task_oldest_active_age_seconds"),
     "tapescope.task.retries": ("counter", "tapescope_task_retries_total"),
     "tapescope.task.rescued": ("counter", "tapescope_task_rescued_total"),
     "tapescope.task.zombies": ("gauge", "tapescope_task_zombies"),
@@ -49,6 +50,7 @@ SCRAPE_NAMES: dict[str, tuple[str, str]] = {
     ),
     "tapescope.store.flush.size": ("histogram", "tapescope_store_flush_size"),
     "tapescope.subscriber.active": ("gauge", "tapescope_subscriber_active"),
+    "tapescope.subscriber.lag": ("gauge", "tapescope_subscriber_lag"),
 }
 
 

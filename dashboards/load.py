@@ -1,0 +1,164 @@
+"""``python -m dashboards.load``: a program with tasks of every kind, to look at the boards with.
+
+Most tasks succeed, some fail, wait, are cancelled or made again, and one in a while does not heed
+its cancel and reports too late. Nothing here is needed to use the boards with programs of your own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import signal
+import tempfile
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from tapescope import Reporter, TaskCancelled, TaskFailed, TaskHandle, TaskManager
+from tapescope.health import DEFAULT_HOST, DEFAULT_PORT, serve_health
+from tapescope_telemetry import setup
+from tapescope_telemetry.prometheus import PrometheusReader
+
+__all__ = ["Load", "main", "serve_load"]
+
+FOLLOWED: Final = 0.3
+"""The share of the good tasks that somebody watches."""
+
+
+class Load:
+    """Tasks of every kind, a round at a time. ``pace`` is the seconds that one thing takes."""
+
+    def __init__(self, manager: TaskManager, pace: float, seed: int = 0) -> None:
+        self.manager = manager
+        self._pace = pace
+        self._chance = random.Random(seed)
+        self._rounds = 0
+
+    async def run(self) -> None:
+        """One round after the other, until it is cancelled; an audit of all tapes now and then."""
+        async with asyncio.TaskGroup() as under_way:
+            while True:
+                under_way.create_task(self.make_round())
+                if self._rounds % 20 == 0:
+                    under_way.create_task(self._audit())
+                self._rounds += 1
+                await asyncio.sleep(self._pace * 4)
+
+    async def make_round(self) -> None:
+        """A dozen tasks that end as they may."""
+        manager, chance = self.manager, self._chance
+        good = [
+            await manager.submit(op, self._work, params={"steps": chance.randint(2, 5)})
+            for op in ("resize", "resize", "thumbnail", "index")
+        ]
+        bad = await manager.submit("import", self._fail, retries=1)
+        slow = await manager.submit("export", self._hang, timeout=self._pace)
+        waits = [await manager.submit("report", self._hang) for _ in range(2)]
+        ends = [self._watch(task) for task in good if chance.random() < FOLLOWED]
+        ends += [self._settle(task) for task in (*good, bad, slow)]
+        ends += [self._cancel(task) for task in waits]
+        if self._rounds % 3 == 0:
+            ends.append(self._cancel(await manager.submit("legacy", self._ignore)))
+        await asyncio.gather(*ends)
+
+    async def _audit(self) -> None:
+        await self.manager.audit()
+
+    async def _work(self, report: Reporter, steps: int) -> dict[str, int]:
+        for done in range(1, steps + 1):
+            await asyncio.sleep(self._pace * self._chance.random())
+            await report.progress("work", done, steps)
+        await report.log("info", "done")
+        return {"steps": steps}
+
+    async def _fail(self, report: Reporter) -> None:
+        await report.log("warning", "this will not end well")
+        await asyncio.sleep(self._pace * self._chance.random())
+        raise ConnectionError("the other side is away")
+
+    async def _hang(self, report: Reporter) -> None:
+        await report.partial("rows", {"n": 1})
+        await asyncio.Event().wait()
+
+    async def _ignore(self, report: Reporter) -> None:
+        """Does not heed its cancel, and reports when its grace is over."""
+        deadline = asyncio.get_running_loop().time() + self._pace * 12
+        while (left := deadline - asyncio.get_running_loop().time()) > 0:
+            with suppress(asyncio.CancelledError):  # that is what is wrong with it
+                await asyncio.sleep(left)
+        await report.log("info", "done at last")
+
+    async def _watch(self, task: TaskHandle) -> None:
+        async for _ in task.follow():
+            pass
+
+    async def _settle(self, task: TaskHandle) -> None:
+        with suppress(TaskFailed, TaskCancelled):  # the tape tells
+            await task.result()
+
+    async def _cancel(self, task: TaskHandle) -> None:
+        await asyncio.sleep(self._pace * 2)
+        await task.cancel("no longer needed")
+        await self._settle(task)
+
+
+async def serve_load(
+    store: str,
+    host: str,
+    port: int,
+    pace: float,
+    beside: Callable[[TaskManager], Awaitable[None]] | None = None,
+) -> None:
+    """Run the load until SIGTERM or Ctrl-C, scraped at this address; 0 takes a free port.
+
+    Says on standard output where it is scraped. ``beside`` goes on beside the load.
+    """
+    reader = PrometheusReader()
+    async with setup(metric_readers=[reader]) as telemetry_setup:
+        manager = TaskManager(
+            store,
+            max_running=20,
+            cancel_grace=pace * 4,
+            drain=pace * 4,
+            retry_delay=pace,
+            telemetry=telemetry_setup.telemetry,
+        )
+        with serve_health(manager, metrics=reader, host=host, port=port) as listener:
+            async with manager:
+                print(f"{listener.url}/metrics", flush=True)
+                work = [asyncio.ensure_future(Load(manager, pace).run())]
+                if beside is not None:
+                    work.append(asyncio.ensure_future(beside(manager)))
+                over = asyncio.ensure_future(_await_signal())
+                await asyncio.wait([over, *work], return_when=asyncio.FIRST_COMPLETED)
+                for task in (over, *work):
+                    task.cancel()
+                for end in await asyncio.gather(*work, return_exceptions=True):
+                    if isinstance(end, Exception):
+                        raise end
+
+
+async def _await_signal() -> None:
+    told = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    await told.wait()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read the options, and run."""
+    parser = argparse.ArgumentParser(prog="dashboards.load", description=__doc__)
+    parser.add_argument("--store", help="default: a SQLite file that goes with the program")
+    parser.add_argument("--host", default=DEFAULT_HOST, help="where it is scraped")
+    parser.add_argument("--port", type=int, default=DEFAULT_PORT)
+    parser.add_argument("--pace", type=float, default=0.5, help="seconds that one step takes")
+    given = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory(prefix="tapescope-load-") as folder:
+        store = given.store or f"sqlite:///{Path(folder) / 'tasks.db'}"
+        asyncio.run(serve_load(store, given.host, given.port, given.pace))
+
+
+if __name__ == "__main__":
+    main()
