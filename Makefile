@@ -7,10 +7,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint stress dashboards bench docs coverage clean
+.PHONY: help demo test test-observability check lint stress dashboards bench docs coverage clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV)/.installed ## Run real tasks on a fresh store and print what became of them
 	@$(BIN)/tapescope demo
@@ -26,6 +26,9 @@ lint: $(VENV)/.installed ## Style, types and import rules
 	$(BIN)/mypy
 	PYRIGHT_PYTHON_GLOBAL_NODE=0 $(BIN)/pyright
 	$(BIN)/lint-imports
+
+test-observability: $(VENV)/.installed ## The live run: real Prometheus, Alertmanager, collector; some minutes
+	@$(BIN)/python -m pytest tests/dashboards/live.py $(PYTEST_ARGS)
 
 stress: $(VENV)/.installed ## The long run of the stress harness (STRESS_ARGS=--help shows its settings)
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python tests/stress/run.py $(STRESS_ARGS)

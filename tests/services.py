@@ -59,7 +59,7 @@ def running_collector() -> Generator[Collector]:
     """rotel, an OpenTelemetry collector from PyPI, on free ports; it hands all on to a sink."""
     agent = Path(import_module("rotel").__path__[0]) / "rotel-agent"
     with running_sink() as received, tempfile.TemporaryDirectory(prefix="tapes-rotel-") as folder:
-        grpc, http = _find_ports(2)
+        grpc, http = find_ports(2)
         command = (
             *(agent, "start", "--disable-batching"),
             *("--otlp-grpc-endpoint", f"127.0.0.1:{grpc}"),
@@ -78,7 +78,7 @@ def running_collector() -> Generator[Collector]:
                 process.terminate()
 
 
-def _find_ports(number: int) -> list[int]:
+def find_ports(number: int) -> list[int]:
     """Ports that nobody has at this moment."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(number)]

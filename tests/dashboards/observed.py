@@ -1,0 +1,231 @@
+"""What watches the live run: Prometheus, Alertmanager and a webhook, with time-scaled rules."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+import urllib.parse
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from contextlib import ExitStack, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import IO, Any, Final
+
+from dashboards.build import main as build
+from tests.dashboards.pack import FOLDER
+from tests.polling import until
+from tests.services import Collector, find_ports, require
+from tests.telemetry.scrapes import fetch
+
+__all__ = ["SCALE", "SERVICE", "Live", "running_stack"]
+
+SCALE: Final = 40
+"""Every window, wait and interval is divided by this: five minutes are 7.5 seconds."""
+SERVICE: Final = "dashboards-live"
+ROOT: Final = FOLDER.parent
+
+
+class Webhook:
+    """Where Alertmanager posts to."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._told: list[tuple[float, dict[str, Any]]] = []
+
+    def add(self, alerts: Sequence[dict[str, Any]]) -> None:
+        """Keep what one post told of."""
+        with self._lock:
+            self._told += [(time.monotonic(), alert) for alert in alerts]
+
+    def find(self, name: str, status: str, since: float) -> dict[str, Any] | None:
+        """The first alert of this name and status that was told of since then."""
+        with self._lock:
+            for when, alert in self._told:
+                if when >= since and (alert["labels"]["alertname"], alert["status"]) == (
+                    name,
+                    status,
+                ):
+                    return alert
+        return None
+
+
+class Live:
+    """The running stack."""
+
+    def __init__(
+        self, program: subprocess.Popen[str], log: Path, prometheus: str, webhook: Webhook
+    ) -> None:
+        self._program, self._log = program, log
+        self._prometheus = prometheus
+        self.webhook = webhook
+
+    def happen(self, name: str) -> float:
+        """Let a mishap happen; when it had, on the monotonic clock."""
+        write(self._program.stdin, f"{name}\n")
+        said = read_line(self._program.stdout)
+        assert said == f"happened: {name}", said or self._log.read_text()[-3000:]
+        return time.monotonic()
+
+    def ask(self, path: str, **query: str) -> Any:
+        """The data of Prometheus's ``/api/v1/{path}``."""
+        asked = f"{self._prometheus}/api/v1/{path}?{urllib.parse.urlencode(query)}"
+        answer = fetch(asked)
+        assert answer.status == 200, answer.text
+        return json.loads(answer.text)["data"]
+
+    def measure(self, expr: str) -> list[float]:
+        """Every value that the query gave in the last two minutes; NaN is none."""
+        now = time.time()
+        data = self.ask("query_range", query=expr, start=str(now - 120), end=str(now), step="0.5")
+        values = [float(v) for series in data["result"] for _, v in series["values"]]
+        return [value for value in values if value == value]
+
+    def list_traces(self, expr: str) -> set[str]:
+        """The trace ids of the query's exemplars."""
+        now = time.time()
+        data = self.ask("query_exemplars", query=expr, start=str(now - 600), end=str(now))
+        return {e["labels"]["trace_id"] for series in data for e in series["exemplars"]}
+
+
+def wait_for(fact: Callable[[], Any] | Callable[[], Awaitable[Any]], within: float) -> Any:
+    """``tests.polling.until``, where no loop runs; looks a few times a second."""
+
+    async def pause() -> None:
+        await asyncio.sleep(0.1)
+
+    return asyncio.run(until(fact, within=within, pause=pause))
+
+
+def write(stream: IO[str] | None, text: str) -> None:
+    """Write a line to a process."""
+    assert stream is not None
+    stream.write(text)
+    stream.flush()
+
+
+def read_line(stream: IO[str] | None) -> str:
+    """A line of a process, without its end."""
+    assert stream is not None
+    return stream.readline().strip()
+
+
+@contextmanager
+def running_stack(folder: Path, collector: Collector) -> Generator[Live]:
+    """The program under load, and all that watches it, on free ports; stopped at the end."""
+    webhook = Webhook()
+    with ExitStack() as stack:
+        url = stack.enter_context(listening(webhook))
+        (folder / "scratch").mkdir()
+        program = stack.enter_context(running_program(folder, collector))
+        target = read_line(program.stdout)
+        assert target.startswith("http://127.0.0.1:"), target
+        prometheus, alertmanager = find_ports(2)
+        build(
+            [
+                *("--output", str(folder), "--time-scale", str(SCALE), "--webhook", url),
+                *("--target", target.removeprefix("http://").removesuffix("/metrics")),
+                *("--alertmanager", f"127.0.0.1:{alertmanager}"),
+                *("--prometheus", f"127.0.0.1:{prometheus}"),
+            ]
+        )
+        stack.enter_context(running_service(folder, "prometheus-alertmanager", alertmanager))
+        stack.enter_context(running_service(folder, "prometheus", prometheus))
+        live = Live(program, folder / "program.log", f"http://127.0.0.1:{prometheus}", webhook)
+        wait_for(lambda: live.ask("query", query='up{job="tapescope"} == 1')["result"], 30)
+        yield live
+
+
+@contextmanager
+def running_program(folder: Path, collector: Collector) -> Generator[subprocess.Popen[str]]:
+    """The program, its spans on their way to the collector."""
+    environment = {
+        **os.environ,
+        **collector.variables("grpc", SERVICE),
+        "OTEL_METRICS_EXPORTER": "none",
+        "OTEL_BSP_SCHEDULE_DELAY": "200",
+        "SCRATCH": str(folder / "scratch"),
+        "PYTHONPATH": str(ROOT),
+    }
+    store = f"sqlite:///{folder / 'tasks.db'}"
+    command = [sys.executable, "-m", "tests.dashboards.program", store]
+    with (
+        (folder / "program.log").open("w") as said,
+        subprocess.Popen(
+            command,
+            env=environment,
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=said,
+            text=True,
+        ) as program,
+    ):
+        try:
+            yield program
+        finally:
+            program.terminate()
+
+
+@contextmanager
+def running_service(folder: Path, name: str, port: int) -> Generator[None]:
+    """Prometheus or Alertmanager, with the configuration of the folder."""
+    address = f"--web.listen-address=127.0.0.1:{port}"
+    command = {
+        "prometheus": [
+            f"--config.file={folder / 'prometheus/prometheus.yml'}",
+            f"--storage.tsdb.path={folder / 'prometheus-data'}",
+            "--enable-feature=exemplar-storage",
+        ],
+        "prometheus-alertmanager": [
+            f"--config.file={folder / 'alertmanager/alertmanager.yml'}",
+            f"--storage.path={folder / 'alertmanager-data'}",
+            "--cluster.listen-address=",
+        ],
+    }[name]
+    log = folder / f"{name}.log"
+    with (
+        log.open("w") as said,
+        subprocess.Popen([require(name), address, *command], stdout=said, stderr=said) as process,
+    ):
+        try:
+
+            def ready() -> bool:
+                assert process.poll() is None, log.read_text()
+                try:
+                    return fetch(f"http://127.0.0.1:{port}/-/ready").status == 200
+                except OSError:  # it does not listen yet
+                    return False
+
+            wait_for(ready, 30)
+            yield
+        finally:
+            process.terminate()
+
+
+@contextmanager
+def listening(webhook: Webhook) -> Generator[str]:
+    """A small server for the webhook; gives its URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            length = int(self.headers["Content-Length"])
+            webhook.add(json.loads(self.rfile.read(length))["alerts"])
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/"
+        finally:
+            server.shutdown()
+            thread.join()
