@@ -15,12 +15,12 @@ import pytest
 from dashboards import settings
 from tapescope_adapters.sqlite import SqliteStore
 from tests.dashboards.observed import SCALE, SERVICE, Live, running_stack, wait_for
-from tests.dashboards.pack import Question, fill_in, list_questions, list_rules
+from tests.dashboards.pack import Question, fill_in, list_questions, list_rules, read_board
 from tests.services import Collector
 
 pytestmark = pytest.mark.timeout(600)
 
-INTERVAL = "3s"
+INTERVAL = "5s"
 """What Grafana would put for its rate interval: some scrapes."""
 MISHAPS = ("late-event", "duplicate-final", "zombie-worker", "store-outage", "integrity-violation")
 
@@ -44,8 +44,8 @@ DRILLS = {
     "duplicate-final": ("TapescopeDuplicateFinal", 0),
 }
 """The alert that a mishap must raise, and its wait in the shipped rules."""
-SLACK = 5.0
-"""Seconds for a machine with two cores that does much else: posting, waking, scheduling."""
+SLACK = 10.0
+"""Seconds for a machine with two cores that does much else: a scrape that is missed is two."""
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +63,6 @@ def live(folder: Path, collector: Collector) -> Iterator[Live]:
 
 def list_lost() -> set[str]:
     """The expressions that answer nothing in health."""
-    from tests.dashboards.pack import read_board
-
     return {
         target["expr"]
         for board, legend in ABSENT_IN_HEALTH
@@ -187,4 +185,4 @@ def test_an_alert_resolves(live: Live) -> None:
     alert = "TapescopeStaleAttemptWrites"
     wait_for(lambda: live.webhook.find(alert, "firing", since - 60), 60)
 
-    assert wait_for(lambda: live.webhook.find(alert, "resolved", since), 120)
+    assert wait_for(lambda: live.webhook.find(alert, "resolved", since), 180)

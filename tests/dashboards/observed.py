@@ -24,8 +24,8 @@ from tests.telemetry.scrapes import fetch
 
 __all__ = ["SCALE", "SERVICE", "Live", "running_stack"]
 
-SCALE: Final = 40
-"""Every window, wait and interval is divided by this: five minutes are 7.5 seconds."""
+SCALE: Final = 20
+"""Every window, wait and interval is divided by this: five minutes are 15 seconds."""
 SERVICE: Final = "dashboards-live"
 ROOT: Final = FOLDER.parent
 
