@@ -50,7 +50,7 @@ def list_expressions() -> Iterator[tuple[str, str]]:
 def test_every_name_in_a_query_is_in_the_contract() -> None:
     """Each metric and each label of a board, a rule or a runbook exists."""
     series = list_series()
-    known = set().union(*series.values(), EVERYWHERE, {"__name__"})
+    known = set[str]().union(*series.values(), EVERYWHERE, {"__name__"})
 
     for where, expr in list_expressions():
         used = read_use(expr)
@@ -84,7 +84,7 @@ def metrics_of(expr: str) -> set[str]:
 def test_every_name_in_prose_is_in_the_contract() -> None:
     """Runbooks, how-tos and explanations name no metric and no label that does not exist."""
     series = list_series()
-    known = set(series) | set().union(*series.values()) | PACKAGES
+    known = set(series) | set[str]().union(*series.values()) | PACKAGES
     known |= {name_metric(row) for row in METRICS} | {"tapescope_build_info"}
     files = [*sorted((FOLDER / "runbooks").glob("*.md")), FOLDER / "README.md"]
     for folder in DOCS:
@@ -106,7 +106,7 @@ def test_every_name_in_prose_is_in_the_contract() -> None:
 def test_a_name_that_is_not_there_is_found(expr: str) -> None:
     """A metric that is misspelt, a label of another metric, a label of none."""
     series = list_series()
-    known = set().union(*series.values(), EVERYWHERE)
+    known = set[str]().union(*series.values(), EVERYWHERE)
     used = read_use(expr)
     strange = [m for m in used.metrics if m not in series]
     strange += [k for m in used.metrics for k in used.labels[m] - series.get(m, set())]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.main import get_command
@@ -26,7 +28,7 @@ def list_commands(text: str) -> list[list[str]]:
 
 def list_known() -> dict[str, set[str]]:
     """The program's commands, with their options."""
-    command = get_command(app)
+    command: Any = get_command(app)
     return {
         name: {option for parameter in sub.params for option in parameter.opts}
         for name, sub in command.commands.items()
@@ -41,9 +43,9 @@ def test_each_alert_has_its_runbook() -> None:
 
 
 @pytest.mark.parametrize("file", RUNBOOKS, ids=lambda file: file.stem)
-def test_a_runbook_has_every_part(file: object) -> None:
+def test_a_runbook_has_every_part(file: Path) -> None:
     """Meaning, impact, diagnosis with queries and commands, mitigation, drill: none is empty."""
-    text = (FOLDER / "runbooks" / f"{file.stem}.md").read_text(encoding="utf-8")
+    text = file.read_text(encoding="utf-8")
     title, *parts = re.split(r"^## ", text, flags=re.MULTILINE)
 
     assert title.strip() == f"# {file.stem}"
@@ -55,10 +57,9 @@ def test_a_runbook_has_every_part(file: object) -> None:
 
 
 @pytest.mark.parametrize("file", RUNBOOKS, ids=lambda file: file.stem)
-def test_a_runbook_names_commands_and_files_that_exist(file: object) -> None:
+def test_a_runbook_names_commands_and_files_that_exist(file: Path) -> None:
     """Each command, each of its options and each link leads to something."""
-    path = FOLDER / "runbooks" / f"{file.stem}.md"
-    text, known = path.read_text(encoding="utf-8"), list_known()
+    text, known = file.read_text(encoding="utf-8"), list_known()
 
     for _, name, *words in list_commands(text):
         if name.startswith("--") or name in COMING - known.keys():
@@ -67,7 +68,7 @@ def test_a_runbook_names_commands_and_files_that_exist(file: object) -> None:
         for word in words[: words.index("--")] if "--" in words else words:
             assert not word.startswith("--") or word in known[name], f"{name} {word}"
     for link in LINK.findall(text):
-        assert (path.parent / link).exists(), link
+        assert (file.parent / link).exists(), link
     for named in re.findall(r"dashboards/prometheus/tests/\w+\.yml", text):
         assert (FOLDER.parent / named).exists(), named
 

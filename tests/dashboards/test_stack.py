@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
-from check_jsonschema import builtin_schemas
 
 from dashboards import settings
 from tests.dashboards.pack import FOLDER, read_yaml
 from tests.services import require
 
-COMPOSE_SCHEMA = Path(builtin_schemas.__file__).parent / "vendor" / "compose-spec.json"
+COMPOSE_SCHEMA = files("check_jsonschema.builtin_schemas") / "vendor" / "compose-spec.json"
 IMAGE = re.compile(r"(?:[a-z0-9-]+/)?[a-z0-9-]+:v?\d+[\w.-]*")
 
 
@@ -155,7 +155,7 @@ def test_grafana_finds_the_dashboards() -> None:
     """The provider's folder is where the boards are mounted."""
     (provider,) = read_yaml("grafana/provisioning/dashboards/tapescope.yml")["providers"]
     folder = provider["options"]["path"]
-    seen = [source for name, source, target in list_mounts() if target == folder]
+    seen = [source for _, source, target in list_mounts() if target == folder]
 
     assert provider["type"] == "file"
     assert len(list(seen[0].glob("*.json"))) == 4
