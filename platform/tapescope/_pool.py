@@ -158,7 +158,7 @@ class RunPool:
     def read_ages(self) -> Iterator[tuple[str, float]]:
         """The op of each task here that is due and has not ended, and since when, in seconds."""
         now = self.store.clock.now()
-        for run in tuple(self._runs.values()):  # at once: the loop's thread goes on meanwhile
+        for run in tuple(self._runs.values()):
             if run.task.run_at <= now:
                 yield run.task.op, (now - run.task.run_at) / 1e6
 
