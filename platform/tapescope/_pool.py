@@ -163,6 +163,11 @@ class RunPool:
                 yield run.task.op, (now - run.task.run_at) / 1e6
 
     @property
+    def holds_tasks(self) -> bool:
+        """Whether a task waits or runs here."""
+        return bool(self._runs)
+
+    @property
     def attempts(self) -> list[Attempt]:
         """Those that run now; may be read from another thread, as the two below."""
         # tuple() of a view is one step of the interpreter: the loop cannot change it in between.
