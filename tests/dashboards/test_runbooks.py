@@ -15,7 +15,7 @@ from tests.dashboards.pack import FOLDER, list_rules
 
 RUNBOOKS = sorted((FOLDER / "runbooks").glob("*.md"))
 PARTS = ["Meaning", "Impact", "Diagnosis", "Mitigation", "Drill"]
-COMING = {"drill", "retry"}
+COMING = {"drill"}
 """Commands that this version does not have yet; take one out when it comes."""
 INLINE = re.compile(r"`(tapescope [^`]+)`|^(tapescope [^\n#]+)", re.MULTILINE)
 LINK = re.compile(r"\]\(([^)]+)\)")
