@@ -67,8 +67,8 @@ class Program:
             *("worker", "--app", "program:manager", "--store", self.tapescope.store), *options
         ) as process:
             assert process.stderr is not None
-            line = process.stderr.readline().decode()
-            assert line.endswith(": wait, double, fail\n"), line
+            line = process.stderr.readline()
+            assert json.loads(line)["message"].endswith(": wait, double, fail"), line
             yield process
 
     def submit(self, op: str, *options: str, **params: Any) -> str:
@@ -105,6 +105,7 @@ async def test_a_submitted_task_runs_in_the_worker(program: Program) -> None:
         failed = program.tapescope("submit", "fail", "--wait")
         worker.send_signal(signal.SIGTERM)
         _, stderr = worker.communicate(timeout=30)
+    told = [json.loads(line)["message"] for line in stderr.splitlines()]
 
     assert done.stdout.split()[1:] == [b"42"]
     assert done.stderr == b""
@@ -112,8 +113,8 @@ async def test_a_submitted_task_runs_in_the_worker(program: Program) -> None:
     assert (failed.returncode, failed.stderr.count(b"\n")) == (1, 1)
     assert b"failed with ValueError: no" in failed.stderr
     assert worker.returncode == 0
-    assert b"draining" in stderr
-    assert stderr.endswith(b"tapescope: stopped\n")
+    assert "Draining: no task is begun any more; a second signal skips the wait." in told
+    assert told[-1] == "The worker has stopped."
 
 
 async def test_kill_9_has_the_other_worker_run_it_again(program: Program) -> None:
@@ -174,7 +175,7 @@ async def test_a_second_signal_skips_the_drain(program: Program) -> None:
             worker.communicate(timeout=30)
             row = await task.status()
 
-    assert b"draining" in line
+    assert b"Draining" in line
     assert draining is TaskStatus.RUNNING
     assert worker.returncode == 0
     assert (row.status, row.retries_spent) == (TaskStatus.PENDING, 0)
