@@ -5,90 +5,20 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tapescope import TaskHandle, TaskManager, TaskStatus
+from tapescope import TaskManager, TaskStatus
 from tests.cli.command import Tapescope
+from tests.cli.program import Program, begun
 from tests.polling import until
-
-APP = """
-from __future__ import annotations
-
-import asyncio
-from pathlib import Path
-
-from tapescope import Reporter, TaskManager
-
-manager = TaskManager("sqlite:///not-this-one.db", heartbeat=0.2, drain=600, max_running=50)
-
-
-@manager.op("wait", max_running=2)
-async def wait(report: Reporter, file: str) -> int:
-    await report.log("info", "here")
-    while not Path(file).exists():
-        await asyncio.sleep(0.01)
-    return report.attempt
-
-
-@manager.op("double")
-async def double(report: Reporter, n: int) -> int:
-    return 2 * n
-
-
-@manager.op("fail", retries=0)
-async def fail(report: Reporter) -> None:
-    raise ValueError("no")
-
-
-nothing = TaskManager("sqlite:///not-this-one.db")
-"""
-
-
-class Program:
-    """A program with registered ops, and the workers that run it."""
-
-    def __init__(self, tapescope: Tapescope, folder: Path) -> None:
-        self.tapescope = tapescope
-        self.file = folder / "go on"
-        """What tasks of ``wait`` wait for."""
-        tapescope.folder = folder
-        (folder / "program.py").write_text(APP)
-
-    @contextmanager
-    def worker(self, *options: str) -> Generator[subprocess.Popen[bytes]]:
-        """A worker that has found its store."""
-        with self.tapescope.started(
-            *("worker", "--app", "program:manager", "--store", self.tapescope.store), *options
-        ) as process:
-            assert process.stderr is not None
-            line = process.stderr.readline()
-            assert json.loads(line)["message"].endswith(": wait, double, fail"), line
-            yield process
-
-    def submit(self, op: str, *options: str, **params: Any) -> str:
-        """Submit a task on the command line; its id."""
-        done = self.tapescope("submit", op, "--params", json.dumps(params), *options)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.decode().strip()
 
 
 @pytest.fixture
 def program(tapescope_on: Tapescope, tmp_path: Path) -> Program:
     """A program on a fresh store of each kind."""
     return Program(tapescope_on, tmp_path)
-
-
-async def begun(task: TaskHandle) -> None:
-    """Wait until its runner has reported."""
-    async for event in task.follow():
-        if event.type == "log":
-            return
 
 
 def pid_of(owner: str | None) -> int:

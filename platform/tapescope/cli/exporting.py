@@ -18,9 +18,8 @@ from tapescope.errors import TapescopeError
 from tapescope_telemetry import read_settings
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.metrics.export import MetricReader
-
     from tapescope_telemetry import TelemetrySetup
+    from tapescope_telemetry.prometheus import PrometheusReader
 
 __all__ = ["exporting"]
 
@@ -29,7 +28,7 @@ _SHOWN: Final = 200
 
 
 @contextmanager
-def exporting(*readers: MetricReader) -> Generator[None]:
+def exporting(*readers: PrometheusReader) -> Generator[None]:
     """Have telemetry set up meanwhile, if the variables ask for it or a reader reads its metrics.
 
     The providers become the process's own, so that what a user's code traces goes the same way, and
@@ -43,7 +42,7 @@ def exporting(*readers: MetricReader) -> Generator[None]:
             _end(*started)
 
 
-def _start(readers: tuple[MetricReader, ...]) -> tuple[TelemetrySetup, _Complaints] | None:
+def _start(readers: tuple[PrometheusReader, ...]) -> tuple[TelemetrySetup, _Complaints] | None:
     try:
         if not (readers or read_settings().wanted):
             return None
