@@ -226,7 +226,7 @@ class PostgresStore(TaskStore):
 
     async def _rescue(self, order: RescueOrder) -> Sequence[RescuedRow]:
         (row,) = await self._reader.fetch(
-            self._sql["rescue_expired"],
+            self._connector.carry_along(self._sql["rescue_expired"]),
             order.limit,
             list(order.ops),
             list(order.dead_owners),
@@ -325,9 +325,9 @@ class PostgresStore(TaskStore):
         )
 
     async def _repair(self, task_id: str, grace: int, by: str, dry_run: bool) -> Mended | None:
-        patience = self._connector.patience
+        connector = self._connector
         return await self._reader.use(
-            lambda conn: repair(conn, self._sql, task_id, grace, by, patience, dry_run=dry_run)
+            lambda conn: repair(conn, self._sql, task_id, grace, by, connector, dry_run=dry_run)
         )
 
     async def _read_repairs(self, after: int, limit: int) -> Sequence[Repair]:

@@ -31,8 +31,8 @@ RETURNING t.task_id, t.attempt, t.cancel_reason, t.cancel_message, t.cancel_by, 
 SELECT DISTINCT owner FROM tasks WHERE status = 'running';
 
 -- name: rescue_expired
--- See the function in the migrations.
-SELECT rescue_expired($1, $2, $3, $4, $5, $6, $7) AS rescued;
+-- See the function in the migrations. It writes finals: as durable as a flush.
+SELECT /*settings*/ rescue_expired($1, $2, $3, $4, $5, $6, $7) AS rescued;
 
 -- name: read_identity
 -- Which database and schema this is; no other store has the same.
