@@ -186,13 +186,23 @@ class RunPool:
 
     def renewed(self, attempts: Sequence[Attempt], leases: Leases, until: float) -> None:
         """A heartbeat for these was answered: leases that were not lost hold until then."""
-        gone = set(leases.lost)
+        gone, busy = set(leases.lost), set(leases.busy)
+        if busy:
+            _log.warning(
+                "The leases of %d tasks were not extended: another session holds their rows "
+                "locked (%s, …).",
+                len(busy),
+                leases.busy[0].task_id,
+            )
+        now = self.store.clock.monotonic()
         for attempt in attempts:
             run = self._runs.get(attempt.task_id)
             if run is None or run.attempt != attempt:
                 continue  # it ended meanwhile
             if attempt in gone:
                 run.lose_lease()
+            elif attempt in busy:
+                run.lapse(now)
             else:
                 run.renew(until)
         for task_id, request in leases.cancels:

@@ -42,12 +42,12 @@ from tapescope_adapters.postgres._connection import (
 )
 from tapescope_adapters.postgres._flush import VOID, arguments, read_answer
 from tapescope_adapters.postgres._keeper import PostgresKeeper
+from tapescope_adapters.postgres._leases import extend_leases
 from tapescope_adapters.postgres._listener import Listener
 from tapescope_adapters.postgres._pool import PoolConnector
 from tapescope_adapters.postgres._queries import load_queries
 from tapescope_adapters.postgres._rows import (
     as_cancel,
-    as_lease,
     as_quarantine,
     as_repair,
     as_tape,
@@ -211,10 +211,10 @@ class PostgresStore(TaskStore):
     async def _extend_leases(
         self, owner: str, lease: int, task_ids: Sequence[str] | None
     ) -> Sequence[HeldLease]:
-        rows = await self._reader.fetch(
-            self._sql["extend_leases"], owner, lease, None if task_ids is None else list(task_ids)
+        patience = self._connector.patience
+        return await self._reader.use(
+            lambda conn: extend_leases(conn, self._sql, owner, lease, task_ids, patience)
         )
-        return [as_lease(row) for row in rows]
 
     def _make_lease_keeper(self) -> LeaseKeeper | None:
         if isinstance(self._listening, PoolConnector):
