@@ -134,6 +134,10 @@ class StorePrimitives(abc.ABC):
     async def _get(self, task_id: str) -> Task | None: ...
 
     @abc.abstractmethod
+    async def _find_ended(self, task_ids: Sequence[str]) -> Sequence[Task]:
+        """Those of these tasks that have ended."""
+
+    @abc.abstractmethod
     async def _list(
         self, status: TaskStatus | None, op: str | None, limit: int, before: str | None
     ) -> Sequence[Task]: ...

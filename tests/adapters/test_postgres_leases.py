@@ -49,7 +49,11 @@ async def extending(
         try:
             yield (
                 store,
-                partial(keeper.extend_leases if request.param == "keeper" else store._extend_leases, "me", LEASE),
+                partial(
+                    keeper.extend_leases if request.param == "keeper" else store._extend_leases,
+                    "me",
+                    LEASE,
+                ),
             )
         finally:
             await keeper.aclose()

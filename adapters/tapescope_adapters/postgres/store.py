@@ -267,6 +267,10 @@ class PostgresStore(TaskStore):
         rows = await self._reader.fetch(self._sql["get_task"], task_id)
         return as_task(rows[0]) if rows else None
 
+    async def _find_ended(self, task_ids: Sequence[str]) -> Sequence[Task]:
+        rows = await self._reader.fetch(self._sql["find_ended"], list(task_ids))
+        return [as_task(row) for row in rows]
+
     async def _list(
         self, status: TaskStatus | None, op: str | None, limit: int, before: str | None
     ) -> Sequence[Task]:

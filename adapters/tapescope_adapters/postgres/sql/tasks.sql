@@ -1,6 +1,11 @@
 -- name: get_task
 SELECT /*task*/ FROM tasks WHERE task_id = $1;
 
+-- name: find_ended
+-- Those of these tasks that have ended.
+SELECT /*task*/ FROM tasks
+ WHERE task_id = ANY ($1::uuid[]) AND status NOT IN ('pending', 'running');
+
 -- name: list_tasks
 -- One comparison over one index in one direction: flat at any depth.
 SELECT /*task*/ FROM tasks WHERE task_id < $1 /*and*/ ORDER BY task_id DESC LIMIT $2;
