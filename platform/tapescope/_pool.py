@@ -203,7 +203,7 @@ class RunPool:
         gone, busy = set(leases.lost), set(leases.busy)
         if busy:
             _log.warning(
-                "The leases of %d tasks were not extended: another session holds their rows "
+                "The leases of %d tasks could not be extended: another session holds them "
                 "locked (%s, …).",
                 len(busy),
                 leases.busy[0].task_id,

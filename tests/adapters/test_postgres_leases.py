@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import asyncpg
 import pytest
 
 from tapescope import Reporter, TaskManager
-from tapescope._giving_up import HeldLease
+from tapescope._giving_up import HeldLease, Leases
 from tapescope.tasks import Claim
 from tapescope_adapters.postgres import PostgresStore
 from tests.adapters.postgres_sessions import schema_of, session, start_task
+from tests.polling import until
 
-LEASE = 60_000_000
-Extend: TypeAlias = Callable[[Sequence[str]], Awaitable[Sequence[HeldLease]]]
+LEASE = 60.0
+Extend: TypeAlias = Callable[[Sequence[Claim]], Awaitable[Leases]]
 
 
 @asynccontextmanager
@@ -34,29 +34,25 @@ async def extending(
     request: pytest.FixtureRequest, postgres_url: str
 ) -> AsyncGenerator[tuple[PostgresStore, Extend]]:
     """A store and each of the ways in which a heartbeat reaches it."""
-    if request.param == "pool":
-        dsn = postgres_url.partition("&schema=")[0]
-        settings = {"lock_timeout": "60s"}  # its sessions wait for long, and are left as they are
-        async with (
-            asyncpg.create_pool(dsn, min_size=1, max_size=5, server_settings=settings) as pool,
-            PostgresStore(pool=pool, schema=schema_of(postgres_url)) as store,
-        ):
-            yield store, lambda ids: store._extend_leases("me", LEASE, ids)
-        return
-    async with PostgresStore(postgres_url) as store:
-        keeper = store.make_lease_keeper()
-        assert keeper is not None
-        try:
-            yield (
-                store,
-                partial(
-                    keeper.extend_leases if request.param == "keeper" else store._extend_leases,
-                    "me",
-                    LEASE,
-                ),
-            )
-        finally:
-            await keeper.aclose()
+    dsn = postgres_url.partition("&schema=")[0]
+    settings = {"lock_timeout": "60s"}  # its sessions wait for long, and are left as they are
+    async with asyncpg.create_pool(dsn, min_size=0, max_size=5, server_settings=settings) as pool:
+        way = {"pool": pool, "schema": schema_of(postgres_url)}
+        own: dict[str, Any] = {"url": postgres_url} if request.param != "pool" else way
+        async with PostgresStore(**own) as store:
+            keeper = store.make_lease_keeper() if request.param == "keeper" else None
+
+            async def extend(claims: Sequence[Claim]) -> Leases:
+                attempts = [claim.attempt for claim in claims]
+                if keeper is None:
+                    return await store.extend_leases("me", LEASE, attempts)
+                ids = [attempt.task_id for attempt in attempts]
+                held = await keeper.extend_leases("me", round(LEASE * 1e6), ids)
+                return Leases.sort(held, attempts)
+
+            yield store, extend
+            if keeper is not None:
+                await keeper.aclose()
 
 
 async def lease_of(store: PostgresStore, claim: Claim) -> int:
@@ -67,21 +63,19 @@ async def lease_of(store: PostgresStore, claim: Claim) -> int:
 async def test_a_held_row_keeps_no_other_from_its_lease(
     extending: tuple[PostgresStore, Extend], postgres_url: str
 ) -> None:
-    """The others are extended; the held one is still its owner's, with its old lease."""
+    """The others are extended; the held ones are still their owner's, with their old leases."""
     store, extend = extending
     claims = [await start_task(store) for _ in range(6)]
-    ids = [claim.task.task_id for claim in claims]
     before = [await lease_of(store, claim) for claim in claims]
-    async with holding(postgres_url, *ids[:3]):
-        held = await extend(ids)
+    async with holding(postgres_url, *(claim.task.task_id for claim in claims[:3])):
+        leases = await extend(claims)
         after = [await lease_of(store, claim) for claim in claims]
-    again = await extend(ids)
+    again = await extend(claims)
 
-    assert {one.task_id: one.extended for one in held} == dict(
-        zip(ids, [False] * 3 + [True] * 3, strict=True)
-    )
+    assert leases.busy == tuple(claim.attempt for claim in claims[:3])
+    assert (leases.extended, leases.lost) == (3, ())
     assert [new > old for new, old in zip(after, before, strict=True)] == [False] * 3 + [True] * 3
-    assert [one.extended for one in again] == [True] * 6
+    assert (again.extended, again.busy, again.lost) == (6, (), ())
 
 
 async def test_a_row_that_is_let_go_in_time_is_waited_for(
@@ -90,29 +84,30 @@ async def test_a_row_that_is_let_go_in_time_is_waited_for(
     """A flush holds a row for a moment: the heartbeat comes after it."""
     store, extend = extending
     claims = [await start_task(store) for _ in range(3)]
-    ids = [claim.task.task_id for claim in claims]
     async with session(postgres_url) as raw:
-        async with holding(postgres_url, ids[0], ids[1]):
-            asking = asyncio.ensure_future(extend(ids))
+        async with holding(postgres_url, *(claim.task.task_id for claim in claims[:2])):
+            asking = asyncio.ensure_future(extend(claims))
             waits = "SELECT 1 FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'"
-            while not await raw.fetchval(waits) and not asking.done():
-                await asyncio.sleep(0)
-        held = await asking
 
-    assert {one.task_id for one in held} == set(ids)
-    assert all(one.extended for one in held)
+            async def is_waited_for() -> bool:
+                return asking.done() or await raw.fetchval(waits) is not None
+
+            await until(is_waited_for)
+        leases = await asking
+
+    assert (leases.extended, leases.busy, leases.lost) == (3, (), ())
 
 
-async def test_a_held_row_that_has_ended_is_not_its_owners(
+async def test_a_held_row_of_another_is_lost(
     extending: tuple[PostgresStore, Extend], postgres_url: str
 ) -> None:
-    """What is another's by now is not said to be held, locked or not."""
+    """What is another's by now is not said to be its owner's because somebody holds it."""
     store, extend = extending
     claim, other = await start_task(store), await start_task(store, "you")
     async with holding(postgres_url, other.task.task_id):
-        held = await extend([claim.task.task_id, other.task.task_id])
+        leases = await extend([claim, other])
 
-    assert [one.task_id for one in held] == [claim.task.task_id]
+    assert (leases.extended, leases.busy, leases.lost) == (1, (), (other.attempt,))
 
 
 async def test_a_run_whose_row_is_held_goes_on(

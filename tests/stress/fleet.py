@@ -13,7 +13,7 @@ import tempfile
 import time
 from asyncio.subprocess import PIPE, Process
 from collections import Counter, deque
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -69,7 +69,7 @@ async def play_fleet(
                         await killing
             rows = [row async for row in _read_rows(store)]
             _judge_number(rows, tasks, result)
-            runs = _read_witness(Path(folder).glob("*.runs"))
+            runs = await asyncio.to_thread(_read_witness, Path(folder))
             for row in rows:
                 await _judge_one(store, row, runs, result, killed=kill_every is not None)
             audit = await audit_store(store, grace=0)
@@ -77,9 +77,9 @@ async def play_fleet(
                 result.blame(violation.task_id, f"{violation.rule.value}: {violation.detail}")
     result.figures = [
         *_describe_rates(rows, due),
-        f"{fleet.killed} workers killed, {sum(row.retries_spent for row in rows)} attempts lost, "
-        f"at most {max(row.attempt for row in rows)} attempts a task; "
-        f"{sum(runs.values())} runs begun; {audit.checked} tapes audited",
+        f"{fleet.killed} workers killed, {sum(row.retries_spent for row in rows)} attempts lost",
+        f"at most {max(row.attempt for row in rows)} attempts a task, {sum(runs.values())} runs",
+        f"{audit.checked} tapes audited, {len(audit.violations)} violations",
     ]
     result.seconds = time.perf_counter() - began
     return result
@@ -178,9 +178,11 @@ async def _read_rows(store: TaskStore) -> AsyncGenerator[Task]:
             return
 
 
-def _read_witness(files: Iterable[Path]) -> Counter[tuple[str, int]]:
+def _read_witness(folder: Path) -> Counter[tuple[str, int]]:
     """How often each (task id, attempt) ran, as the runs themselves noted it."""
-    noted = (line.split() for file in files for line in file.read_text().splitlines())
+    noted = (
+        line.split() for file in folder.glob("*.runs") for line in file.read_text().splitlines()
+    )
     return Counter((task_id, int(attempt)) for task_id, attempt in noted)
 
 
@@ -224,6 +226,7 @@ def _describe_rates(rows: list[Task], due: int) -> list[str]:
     claimed = max(row.claimed_at or 0 for row in rows)
     ended = max(row.finished_at or 0 for row in rows)
     return [
-        f"{len(rows)} tasks: {len(rows) / ((claimed - due) / 1e6):,.0f} claims/s, "
-        f"{len(rows) / ((ended - due) / 1e6):,.0f} ended/s, from when they were due to the last"
+        f"{len(rows)} tasks, from when they were due: "
+        f"{len(rows) / ((at - due) / 1e6):,.0f} {what}/s"
+        for at, what in ((claimed, "claims"), (ended, "ends"))
     ]

@@ -1,8 +1,9 @@
 """A worker that will be paused: ``python -m tests.stress.paused_worker URL TASKS``.
 
-It has registered the ops of its tasks, as whoever goes on with them has. It runs async runners, threads and shell commands until they are stopped, and prints what the other
-side is to judge, a JSON object a line: ``ready`` (its tasks), ``late`` (what became of a report
-that a stopped runner still made), ``span`` (each run span that ended), ``ledger`` (at the end).
+It has registered the ops of its tasks, as whoever goes on with them has. It runs async runners,
+threads and shell commands until they are stopped, and prints what the other side is to judge, a
+JSON object a line: ``ready`` (its tasks), ``late`` (what became of a report that a stopped runner
+still made), ``span`` (each run span that ended), ``ledger`` (at the end).
 """
 
 from __future__ import annotations
