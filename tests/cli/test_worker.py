@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from tapescope import TaskManager, TaskStatus
+from tapescope import TaskCancelled, TaskManager, TaskStatus
+from tapescope.flush import CancelState
+from tests.adapters.test_transactions import calling
 from tests.cli.command import Tapescope
 from tests.cli.program import Program, begun
 from tests.polling import until
@@ -67,6 +70,43 @@ async def test_kill_9_has_the_other_worker_run_it_again(program: Program) -> Non
     assert results[lost.task_id] == 2
     assert (row.attempt, row.retries_spent, pid_of(row.owner) != other.pid) == (2, 1, True)
     assert tape == ["task_started", "log", "attempt_failed", "task_started", "log", "final"]
+
+
+async def test_a_cancel_reaches_the_worker(program: Program) -> None:
+    """What runs in a worker is cancelled from another process, and its end is told there."""
+    with program.worker():
+        async with TaskManager(program.tapescope.store, work=False) as manager:
+            task = manager.handle(program.submit("wait", file=str(program.file)))
+            await begun(task)
+            answer = await task.cancel("no longer wanted")
+            with pytest.raises(TaskCancelled, match="no longer wanted"):
+                await task.result(timeout=60)
+            tape = [event.type for event in (await task.tape()).events]
+
+    assert answer.state is CancelState.RECORDED
+    assert tape == ["task_started", "log", "final"]
+
+
+async def test_a_task_of_the_callers_transaction_runs_in_a_worker(program: Program) -> None:
+    """Another process hears of it at the commit; what is rolled back never was."""
+    with program.worker():
+        async with (
+            TaskManager(program.tapescope.store, work=False) as manager,
+            calling(program.tapescope.store) as caller,
+        ):
+            async with caller.transaction():
+                kept = await manager.submit(
+                    "double", params={"n": 21}, connection=caller.connection
+                )
+            with suppress(LookupError):
+                async with caller.transaction():
+                    await manager.submit("double", params={"n": 1}, connection=caller.connection)
+                    raise LookupError
+            result = await kept.result(timeout=60)
+            counts = await manager.store.count()
+
+    assert result == 42
+    assert sum(counts.values()) == 1
 
 
 async def test_sigterm_gives_the_task_to_the_other_worker(program: Program) -> None:
