@@ -26,6 +26,8 @@ from tapescope_telemetry import read_settings
 __all__ = ["run_drill"]
 
 _PAGE: Final = 1_000
+_FIRST_SCRAPE: Final = 60.0
+"""Seconds: the longest scrape interval that is usual."""
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -47,14 +49,9 @@ def run_drill(
     drill = find_drill(name)
     if hold is not None and not 0 <= hold < float("inf"):
         raise BadSetting("--hold", hold, "a number of seconds, 0 or more")
-    if hold is None:
-        watched = metrics_port is not None or read_settings().wanted
-        hold = drill.hold if watched else 0.0
-        if not watched:
-            say(
-                "nobody can see the counters of this process: name a --metrics-port that "
-                "Prometheus scrapes"
-            )
+    watched = metrics_port is not None or read_settings().wanted
+    if hold is None and watched:
+        hold = drill.hold
     with tempfile.TemporaryDirectory(prefix="tapescope-drill-") as scratch:
         url = store
         if url is None or drill.scratch:
@@ -75,15 +72,16 @@ class _Session:
         self._made = False
         self._signal: signal.Signals | None = None
 
-    async def run(self, hold: float, *, on_real_store: bool) -> int:
+    async def run(self, hold: float | None, *, on_real_store: bool) -> int:
         drill = self._drill
         async with find_store(self._url, telemetry=self._scrape.telemetry) as store:
             if not on_real_store:
                 await _refuse_real_tasks(store)
-            self._announce(store)
             scene = Scene(drill.op, self._url, store, self._scrape)
             with self._hearing_signals():
                 try:
+                    self._announce(store)
+                    await self._let_zeros_be_scraped(store, hold)
                     async with self._cleaning_up(store), drill.fault(scene) as happened:
                         self._made = True
                         print_line(f"happened  {happened}")
@@ -105,8 +103,18 @@ class _Session:
             print_line(f"alert     {alert}, {wait}; see dashboards/runbooks/{alert}.md")
         print_line(f"look      tapescope {drill.look} {option}{until}")
 
-    async def _hold(self, seconds: float) -> None:
+    async def _let_zeros_be_scraped(self, store: TaskStore, hold: float | None) -> None:
+        """A counter whose first sample is not 0 grows unseen by ``rate`` and ``increase``."""
+        store.telemetry.tasks.seen(self._drill.op)
+        if hold and self._scrape.telemetry is not None:
+            print_line(f"waiting   for a scrape first, at most {_FIRST_SCRAPE:g} s")
+            if not await self._scrape.wait_for_scrape(_FIRST_SCRAPE):
+                print_line("unseen    nobody has scraped this process: is it a target?")
+
+    async def _hold(self, seconds: float | None) -> None:
         """Go on, so that Prometheus sees it; a signal ends it sooner."""
+        if seconds is None:
+            print_line("unseen    nothing scrapes this process: name a --metrics-port to be seen")
         if not seconds:
             return
         print_line(f"holding   for {seconds:g} s, so that it is scraped; Ctrl-C ends it sooner")

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 from tapescope.cli.drill.scene import Scene
-from tapescope.errors import EventDropped, TaskCancelled, TapescopeError
+from tapescope.errors import EventDropped, TapescopeError, TaskCancelled
 from tapescope.manager import Submission
 from tapescope.reporter import Reporter
 from tapescope.tape import NewEvent
