@@ -4,6 +4,9 @@ It runs the program under load, ``tapescope drill`` and a Prometheus with time-s
 live run of the pack does, and draws what Prometheus then answers. It takes some minutes.
 """
 
+# matplotlib's **kwargs have no types:
+# pyright: reportUnknownMemberType=false
+
 from __future__ import annotations
 
 import tempfile

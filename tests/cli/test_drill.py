@@ -43,7 +43,7 @@ def holding(
     ("name", "metric", "labels", "value"),
     [
         ("late-event", "tape_event_dropped_total", {"drop_reason": "after_terminal"}, 200),
-        ("zombie-worker", "tape_event_dropped_total", {"drop_reason": "stale_attempt"}, 10),
+        ("zombie-worker", "tape_event_dropped_total", {"drop_reason": "stale_attempt"}, 20),
         ("duplicate-final", "tape_event_dropped_total", {"drop_reason": "duplicate_final"}, 3),
         ("cancel-storm", "task_duration_seconds_count", {"task_outcome": "cancelled"}, 30),
         ("failure-burst", "task_duration_seconds_count", {"task_outcome": "failed"}, 30),

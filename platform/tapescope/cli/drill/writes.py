@@ -17,8 +17,9 @@ from tapescope.tasks import Final as FinalEvent
 
 __all__ = ["end_twice", "report_late", "write_as_zombie"]
 
-_RUNNERS: Final = 20
-_LATE: Final = 10
+_RUNNERS: Final = 10
+"""Fewer cancels than make a spike, for that is another alert."""
+_LATE: Final = 20
 """Events that each of them reports too late."""
 _GRACE: Final = 0.1
 _LEASE: Final = 0.5
