@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager
 import pytest
 
 from tapescope.cli.drill.catalogue import DRILLS
+from tapescope.cli.scraping import Scrape
 from tests.cli.command import Tapescope
 from tests.cli.conftest import Here
 from tests.services import Postgres
@@ -68,6 +69,40 @@ def test_a_fault_is_on_the_scrape_and_nothing_of_it_stays(
         assert scraped.total("tapescope_task_oldest_active_age_seconds") > 2 * 3_600
     if name == "store-outage":
         assert scraped.total("tapescope_tape_event_failed_total", event_type="log") == 30
+
+
+def test_the_zeros_are_scraped_before_the_fault(tapescope: Tapescope) -> None:
+    """Until somebody has scraped its zeros nothing happens: a rate sees the counter grow."""
+    found: list[float] = []
+    with tapescope.started("drill", "late-event", "--metrics-port", "0", "--hold", "60") as process:
+        assert process.stderr is not None
+        assert process.stdout is not None
+        said = SAYS.fullmatch(process.stderr.readline().decode())
+        assert said is not None
+        for line in process.stdout:
+            if line.startswith((b"waiting", b"holding")):
+                found.append(
+                    scrape(said[1]).value(
+                        "tapescope_tape_event_dropped_total",
+                        task_op="drill.late-event",
+                        drop_reason="after_terminal",
+                        event_type="log",
+                        tape_outcome="cancelled",
+                    )
+                )
+            if line.startswith(b"holding"):
+                break
+        process.terminate()
+        process.communicate(timeout=60)
+
+    assert found == [0, 200]
+
+
+async def test_nobody_scrapes() -> None:
+    """The wait for a scrape has an end, and is none at all where nothing listens."""
+    with Scrape("127.0.0.1", 0) as listens, Scrape("127.0.0.1", None) as does_not:
+        assert not await listens.wait_for_scrape(0.01)
+        assert not await does_not.wait_for_scrape(60)
 
 
 @pytest.mark.parametrize("name", ["late-event", "zombie-worker", "store-outage"])
