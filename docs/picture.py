@@ -42,8 +42,8 @@ FINALS: Final = (
 )
 UNACCOUNTED: Final = "max(abs(tapescope_tape_event_unaccounted))"
 FIRING: Final = (
-    f'ALERTS{{alertstate="firing", job="{settings.DRILL_JOB}"}} * 0 + 1'
-    f' or ALERTS{{alertname="TapescopeUnaccountedEvents", alertstate="firing"}} * 0 + 1'
+    f'ALERTS{{alertstate="firing", severity="critical", job="{settings.DRILL_JOB}"}}'
+    f' or ALERTS{{alertstate="firing", alertname="TapescopeUnaccountedEvents"}}'
 )
 
 
@@ -84,8 +84,10 @@ def collect() -> Story:
                 wait_for(lambda: live.webhook.find(alert, "firing", since), 60)  # noqa: B023  # called before the next round
                 wait(QUIET / 3)
                 drills[name] = (fault, time.time() - began)
-            wait_for(lambda: live.webhook.find(alert, "resolved", since), 120)  # noqa: B023  # as above
             wait(QUIET / 2)
+        wait(QUIET / 2)  # a budget's longer windows fire later
+        wait_for(lambda: not live.ask("query", query=FIRING)["result"], 180)
+        wait(QUIET / 3)
         length = time.time() - began
         queries = (OFFERED, DROPPED, FINALS, UNACCOUNTED, FIRING)
         return Story(drills, {q: ask(live, q, began, length) for q in queries}, length)
@@ -136,12 +138,12 @@ def draw(story: Story) -> None:
             whole.plot(series.times, series.values, label=name)
     whole.set_ylim(-0.2, 1.4)
     whole.legend(loc="center right")
-    firing.set_title("Alerts that fired for the drills")
-    names = sorted({one.labels["alertname"] for one in story.series[FIRING]})
+    firing.set_title("Alerts of the drills that wake somebody (budgets: by their long window)")
+    names = sorted({name_alert(one) for one in story.series[FIRING]})
     for series in story.series[FIRING]:
-        rows = [names.index(series.labels["alertname"])] * len(series.times)
+        rows = [names.index(name_alert(series))] * len(series.times)
         firing.scatter(series.times, rows, marker="s", s=30, color="tab:red")
-    firing.set_yticks(range(len(names)), [name.removeprefix("Tapescope") for name in names])
+    firing.set_yticks(range(len(names)), names)
     firing.set_ylim(-0.6, len(names) - 0.4)
     firing.set_xlabel("seconds since the picture begins")
     firing.set_xlim(0, story.length)
@@ -150,10 +152,16 @@ def draw(story: Story) -> None:
             chart.axvspan(fault, end, color="tab:orange", alpha=0.15)
             if chart is offered:
                 chart.annotate(
-                    f"drill {name}", (fault, 0.02), xycoords=("data", "axes fraction"), fontsize=8
+                    f" {name}", (fault, 0.93), xycoords=("data", "axes fraction"), fontsize=8
                 )
         chart.grid(alpha=0.3)
     figure.savefig(PICTURE, dpi=110)
+
+
+def name_alert(series: Series) -> str:
+    """The alert's name, short, with the long window of a budget's."""
+    window = series.labels.get("window", "")
+    return f"{series.labels['alertname'].removeprefix('Tapescope')} {window}".strip()
 
 
 def draw_lines(chart: Axes, lines: Sequence[Series], by: Sequence[str], marker: str = "") -> None:
@@ -161,7 +169,7 @@ def draw_lines(chart: Axes, lines: Sequence[Series], by: Sequence[str], marker: 
     for one in sorted(lines, key=lambda one: [one.labels[name] for name in by]):
         name = ", ".join(one.labels[name] for name in by)
         chart.plot(one.times, one.values, marker=marker, markersize=3, label=name)
-    chart.set_ylim(bottom=0)
+    chart.set_ylim(0, 1.3 * max(value for one in lines for value in one.values))
     chart.legend(loc="upper right")
 
 

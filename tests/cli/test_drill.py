@@ -105,6 +105,16 @@ async def test_nobody_scrapes() -> None:
         assert not await does_not.wait_for_scrape(60)
 
 
+def test_what_a_killed_drill_left_is_cleaned_up(tapescope: Tapescope) -> None:
+    """A pending task of the drill's op neither comes in its way nor stays."""
+    assert tapescope("submit", "drill.zombie-worker").returncode == 0
+    done = tapescope("drill", "zombie-worker", "--hold", "0")
+
+    assert done.returncode == 0
+    assert b"all of them dropped, reason stale_attempt" in done.stdout
+    assert tapescope.json("list")["tasks"] == []
+
+
 @pytest.mark.parametrize("name", ["late-event", "zombie-worker", "store-outage"])
 def test_a_drill_runs_on_postgres_too(tapescope: Tapescope, postgres_url: str, name: str) -> None:
     """It names its alert and its runbook, says what happened, and the store is as it was."""

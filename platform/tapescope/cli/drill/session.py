@@ -81,6 +81,7 @@ class _Session:
             with self._hearing_signals():
                 try:
                     self._announce(store)
+                    await _clean_up(store, drill.op)  # what a killed drill has left
                     await self._let_zeros_be_scraped(store, hold)
                     async with self._cleaning_up(store), drill.fault(scene) as happened:
                         self._made = True
