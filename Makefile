@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-observability check lint stress dashboards bench docs coverage clean
+.PHONY: help demo test test-observability check lint stress dashboards bench docs picture coverage clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' Makefile
@@ -41,6 +41,9 @@ bench: $(VENV)/.installed ## Measure the stores and the manager (BENCH_ARGS=--he
 
 docs: $(VENV)/.installed ## Make the reference pages from the code
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python docs/build.py
+
+picture: $(VENV)/.installed ## Draw the picture of a drill anew, from a real Prometheus; some minutes
+	@PYTHONPATH="$(CURDIR)" $(BIN)/python docs/picture.py
 
 coverage: $(VENV)/.installed ## Run the tests and print which lines they leave out
 	@$(BIN)/coverage run -m pytest $(PYTEST_ARGS)

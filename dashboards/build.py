@@ -83,6 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             targets=tuple(given.target) or stack.Addresses().targets,
             alertmanager=given.alertmanager,
             prometheus=given.prometheus,
+            drills=tuple(given.drill),
         ),
     )
     for path, text in render_files(build).items():
@@ -106,6 +107,13 @@ def _read(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--webhook", help="where Alertmanager posts what fires and resolves")
     parser.add_argument(
         "--target", action="append", default=[], metavar="HOST:PORT", help="what is scraped"
+    )
+    parser.add_argument(
+        "--drill",
+        action="append",
+        default=[],
+        metavar="HOST:PORT",
+        help=f"where a drill is scraped, as the job {settings.DRILL_JOB}",
     )
     parser.add_argument("--alertmanager", default=addresses.alertmanager, metavar="HOST:PORT")
     parser.add_argument("--prometheus", default=addresses.prometheus, metavar="HOST:PORT")

@@ -11,7 +11,7 @@ import asyncio
 import random
 import signal
 import tempfile
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -21,7 +21,7 @@ from tapescope.health import DEFAULT_HOST, DEFAULT_PORT, serve_health
 from tapescope_telemetry import setup
 from tapescope_telemetry.prometheus import PrometheusReader
 
-__all__ = ["Load", "main", "serve_load"]
+__all__ = ["Load", "main"]
 
 LATE: Final = 5
 """Events that a runner which ignores its cancel still reports."""
@@ -109,16 +109,15 @@ class Load:
         await self._settle(task)
 
 
-async def serve_load(
+async def _serve(
     store: str,
     host: str,
     port: int,
     pace: float,
-    beside: Callable[[TaskManager], Awaitable[None]] | None = None,
 ) -> None:
     """Run the load until SIGTERM or Ctrl-C, scraped at this address; 0 takes a free port.
 
-    Says on standard output where it is scraped. ``beside`` goes on beside the load.
+    Says on standard output where it is scraped.
     """
     reader = PrometheusReader()
     async with setup(metric_readers=[reader]) as telemetry_setup:
@@ -133,16 +132,13 @@ async def serve_load(
         with serve_health(manager, metrics=reader, host=host, port=port) as listener:
             async with manager:
                 print(f"{listener.url}/metrics", flush=True)
-                work = [asyncio.ensure_future(Load(manager, pace).run())]
-                if beside is not None:
-                    work.append(asyncio.ensure_future(beside(manager)))
+                work = asyncio.ensure_future(Load(manager, pace).run())
                 over = asyncio.ensure_future(_await_signal())
-                await asyncio.wait([over, *work], return_when=asyncio.FIRST_COMPLETED)
-                for task in (over, *work):
-                    task.cancel()
-                for end in await asyncio.gather(*work, return_exceptions=True):
-                    if isinstance(end, Exception):
-                        raise end
+                await asyncio.wait([over, work], return_when=asyncio.FIRST_COMPLETED)
+                over.cancel()
+                work.cancel()
+                with suppress(asyncio.CancelledError):  # ours; what else ends the load is raised
+                    await work
 
 
 async def _await_signal() -> None:
@@ -162,7 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="tapescope-load-") as folder:
         store = given.store or f"sqlite:///{Path(folder) / 'tasks.db'}"
-        asyncio.run(serve_load(store, given.host, given.port, given.pace))
+        asyncio.run(_serve(store, given.host, given.port, given.pace))
 
 
 if __name__ == "__main__":

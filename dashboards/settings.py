@@ -15,6 +15,9 @@ DAY: Final = 24 * HOUR
 JOB: Final = "tapescope"
 """The scrape job of the programs that run tasks; ``TargetDown`` watches it by name."""
 
+DRILL_JOB: Final = "tapescope-drill"
+"""The scrape job of `tapescope drill`: its alerts say so, and nobody misses it when it is gone."""
+
 RUNBOOKS_URL: Final = "https://runbooks.example/tapescope"
 """Where your team reads ``dashboards/runbooks``; an alert links to ``<this>/<alert>.md``."""
 TASK_PAGES_URL: Final = "http://127.0.0.1:8080"

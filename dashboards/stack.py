@@ -36,6 +36,8 @@ class Addresses:
     targets: tuple[str, ...] = (f"127.0.0.1:{METRICS_PORT}",)
     alertmanager: str = "127.0.0.1:9093"
     prometheus: str = "127.0.0.1:9090"
+    drills: tuple[str, ...] = ()
+    """Where drills are scraped; none in what is committed."""
 
 
 IN_COMPOSE: Final = Addresses(
@@ -47,6 +49,10 @@ IN_COMPOSE: Final = Addresses(
 
 def describe_prometheus(addresses: Addresses, durations: Durations) -> Content:
     """Who is scraped how often, and where rules and alerts are."""
+    drills = {
+        "job_name": settings.DRILL_JOB,
+        "static_configs": [{"targets": list(addresses.drills)}],
+    }
     return {
         "global": {
             "scrape_interval": durations(settings.SCRAPE),
@@ -67,6 +73,7 @@ def describe_prometheus(addresses: Addresses, durations: Durations) -> Content:
                 "job_name": "prometheus",
                 "static_configs": [{"targets": [addresses.prometheus]}],
             },
+            *([drills] if addresses.drills else []),
         ],
     }
 

@@ -16,6 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import IO, Any, Final
 
+from dashboards import settings
 from dashboards.build import main as build
 from tests.dashboards.pack import FOLDER
 from tests.polling import until
@@ -24,8 +25,8 @@ from tests.telemetry.scrapes import fetch
 
 __all__ = ["SCALE", "SERVICE", "Live", "running_stack"]
 
-SCALE: Final = 20
-"""Every window, wait and interval is divided by this: five minutes are 15 seconds."""
+SCALE: Final = 30
+"""Every window, wait and interval is divided by this: five minutes are 10 seconds."""
 SERVICE: Final = "dashboards-live"
 ROOT: Final = FOLDER.parent
 
@@ -43,14 +44,14 @@ class Webhook:
             self._told += [(time.monotonic(), alert) for alert in alerts]
 
     def find(self, name: str, status: str, since: float) -> dict[str, Any] | None:
-        """The first alert of this name and status that was told of since then."""
+        """The first alert of a drill with this name and status that was told of since then."""
+        wanted = {"alertname": name, "job": settings.DRILL_JOB}
         with self._lock:
             for when, alert in self._told:
-                if when >= since and (alert["labels"]["alertname"], alert["status"]) == (
-                    name,
-                    status,
-                ):
-                    return alert
+                if when >= since and alert["status"] == status:
+                    labels: dict[str, str] = alert["labels"]
+                    if wanted.items() <= labels.items():
+                        return alert
         return None
 
 
@@ -58,18 +59,30 @@ class Live:
     """The running stack."""
 
     def __init__(
-        self, program: subprocess.Popen[str], log: Path, prometheus: str, webhook: Webhook
+        self, folder: Path, ports: Sequence[int], prometheus: str, webhook: Webhook
     ) -> None:
-        self._program, self._log = program, log
+        self._folder = folder
+        self._ports = list(ports)
         self._prometheus = prometheus
         self.webhook = webhook
 
-    def happen(self, name: str) -> float:
-        """Let a mishap happen; when it had, on the monotonic clock."""
-        write(self._program.stdin, f"{name}\n")
-        said = read_line(self._program.stdout)
-        assert said == f"happened: {name}", said or self._log.read_text()[-3000:]
-        return time.monotonic()
+    @contextmanager
+    def drill(self, name: str) -> Generator[float]:
+        """``tapescope drill`` meanwhile; when its fault had happened, on the monotonic clock."""
+        store = f"sqlite:///{self._folder / f'drill-{name}.db'}"
+        options = ("--store", store, "--metrics-port", str(self._ports.pop()), "--hold", "300")
+        command = [sys.executable, "-m", "tapescope.cli", "drill", name, *options]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            try:
+                said: list[str] = []
+                while not said or not said[-1].startswith("happened"):
+                    said.append(read_line(process.stdout))
+                    assert process.poll() is None, said
+                yield time.monotonic()
+            finally:
+                process.terminate()
+                process.communicate()
+        assert process.returncode == 0
 
     def ask(self, path: str, **query: str) -> Any:
         """The data of Prometheus's ``/api/v1/{path}``."""
@@ -79,9 +92,9 @@ class Live:
         return json.loads(answer.text)["data"]
 
     def measure(self, expr: str) -> list[float]:
-        """Every value that the query gave in the last two minutes; NaN is none."""
+        """Every value that the query gave in the last five minutes; NaN is none."""
         now = time.time()
-        data = self.ask("query_range", query=expr, start=str(now - 120), end=str(now), step="0.5")
+        data = self.ask("query_range", query=expr, start=str(now - 300), end=str(now), step="0.5")
         values = [float(v) for series in data["result"] for _, v in series["values"]]
         return [value for value in values if value == value]
 
@@ -101,13 +114,6 @@ def wait_for(fact: Callable[[], Any] | Callable[[], Awaitable[Any]], within: flo
     return asyncio.run(until(fact, within=within, pause=pause))
 
 
-def write(stream: IO[str] | None, text: str) -> None:
-    """Write a line to a process."""
-    assert stream is not None
-    stream.write(text)
-    stream.flush()
-
-
 def read_line(stream: IO[str] | None) -> str:
     """A line of a process, without its end."""
     assert stream is not None
@@ -115,27 +121,30 @@ def read_line(stream: IO[str] | None) -> str:
 
 
 @contextmanager
-def running_stack(folder: Path, collector: Collector) -> Generator[Live]:
-    """The program under load, and all that watches it, on free ports; stopped at the end."""
+def running_stack(folder: Path, collector: Collector, drills: int) -> Generator[Live]:
+    """The program under load, and all that watches it, on free ports; stopped at the end.
+
+    ``drills`` is how many drills there may be.
+    """
     webhook = Webhook()
     with ExitStack() as stack:
         url = stack.enter_context(listening(webhook))
-        (folder / "scratch").mkdir()
         program = stack.enter_context(running_program(folder, collector))
         target = read_line(program.stdout)
         assert target.startswith("http://127.0.0.1:"), target
-        prometheus, alertmanager = find_ports(2)
+        prometheus, alertmanager, *ports = find_ports(2 + drills)
         build(
             [
                 *("--output", str(folder), "--time-scale", str(SCALE), "--webhook", url),
                 *("--target", target.removeprefix("http://").removesuffix("/metrics")),
                 *("--alertmanager", f"127.0.0.1:{alertmanager}"),
                 *("--prometheus", f"127.0.0.1:{prometheus}"),
+                *(word for port in ports for word in ("--drill", f"127.0.0.1:{port}")),
             ]
         )
         stack.enter_context(running_service(folder, "prometheus-alertmanager", alertmanager))
         stack.enter_context(running_service(folder, "prometheus", prometheus))
-        live = Live(program, folder / "program.log", f"http://127.0.0.1:{prometheus}", webhook)
+        live = Live(folder, ports, f"http://127.0.0.1:{prometheus}", webhook)
         wait_for(lambda: live.ask("query", query='up{job="tapescope"} == 1')["result"], 30)
         yield live
 
@@ -148,18 +157,17 @@ def running_program(folder: Path, collector: Collector) -> Generator[subprocess.
         **collector.variables("grpc", SERVICE),
         "OTEL_METRICS_EXPORTER": "none",
         "OTEL_BSP_SCHEDULE_DELAY": "200",
-        "SCRATCH": str(folder / "scratch"),
         "PYTHONPATH": str(ROOT),
     }
     store = f"sqlite:///{folder / 'tasks.db'}"
-    command = [sys.executable, "-m", "tests.dashboards.program", store]
+    options = ("--store", store, "--port", "0", "--pace", "0.2")
+    command = [sys.executable, "-m", "dashboards.load", *options]
     with (
         (folder / "program.log").open("w") as said,
         subprocess.Popen(
             command,
             env=environment,
             cwd=ROOT,
-            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=said,
             text=True,

@@ -94,7 +94,7 @@ def test_addresses_and_webhook_are_options(tmp_path: Path) -> None:
         [
             *("--output", str(tmp_path), "--target", "127.0.0.1:1111"),
             *("--alertmanager", "127.0.0.1:2222", "--webhook", "http://127.0.0.1:3333/"),
-            *("--runbooks", "https://wiki.example/"),
+            *("--runbooks", "https://wiki.example/", "--drill", "127.0.0.1:4444"),
         ]
     )
     prometheus = (tmp_path / "prometheus/prometheus.yml").read_text()
@@ -103,6 +103,10 @@ def test_addresses_and_webhook_are_options(tmp_path: Path) -> None:
 
     assert "127.0.0.1:1111" in prometheus
     assert "127.0.0.1:2222" in prometheus
+    assert re.search(
+        r"job_name: tapescope-drill\s+static_configs:[\s-]+targets:[\s-]+127.0.0.1:4444",
+        prometheus,
+    )
     assert receivers.count("http://127.0.0.1:3333/") == 2
     assert "https://wiki.example/TapescopeTargetDown.md" in alerts
 

@@ -10,13 +10,15 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
+from dashboards import settings
+from dashboards.alerts import list_alerts
+from dashboards.promql import Durations
 from tapescope.cli.app import app
+from tapescope.cli.drill.catalogue import DRILLS, Drill
 from tests.dashboards.pack import FOLDER, list_rules
 
 RUNBOOKS = sorted((FOLDER / "runbooks").glob("*.md"))
 PARTS = ["Meaning", "Impact", "Diagnosis", "Mitigation", "Drill"]
-COMING = {"drill"}
-"""Commands that this version does not have yet; take one out when it comes."""
 INLINE = re.compile(r"`(tapescope [^`]+)`|^(tapescope [^\n#]+)", re.MULTILINE)
 LINK = re.compile(r"\]\(([^)]+)\)")
 
@@ -62,7 +64,7 @@ def test_a_runbook_names_commands_and_files_that_exist(file: Path) -> None:
     text, known = file.read_text(encoding="utf-8"), list_known()
 
     for _, name, *words in list_commands(text):
-        if name.startswith("--") or name in COMING - known.keys():
+        if name.startswith("--"):
             continue
         assert name in known, name
         for word in words[: words.index("--")] if "--" in words else words:
@@ -73,6 +75,26 @@ def test_a_runbook_names_commands_and_files_that_exist(file: Path) -> None:
         assert (FOLDER.parent / named).exists(), named
 
 
-def test_no_command_is_coming_that_is_here() -> None:
-    """What the program has by now is checked with its options, like the rest."""
-    assert not COMING & list_known().keys()
+def test_drills_and_runbooks_agree() -> None:
+    """A runbook's drill raises its alert, and the runbook of each alert of a drill has it."""
+    told: dict[str, list[str]] = {}
+    for file in RUNBOOKS:
+        part = file.read_text(encoding="utf-8").partition("\n## Drill\n")[2]
+        for command in list_commands(part):
+            if command[1] == "drill":
+                told.setdefault(command[2], []).append(file.stem)
+
+    assert {name: sorted(alerts) for name, alerts in told.items()} == {
+        drill.name: sorted(drill.alerts) for drill in DRILLS
+    }
+
+
+@pytest.mark.parametrize("drill", DRILLS, ids=lambda drill: drill.name)
+def test_a_drill_holds_on_until_its_alert_fires(drill: Drill) -> None:
+    """What it says of the shipped rules' waits is so, with two scrapes and two evaluations."""
+    for alert in drill.alerts:
+        rules = [rule for rule in list_alerts(Durations()) if rule.name == alert]
+        assert min(rule.wait for rule in rules) == drill.wait
+
+    assert drill.hold >= drill.wait + 2 * (settings.SCRAPE + settings.EVALUATION)
+    assert drill.op.startswith("drill.")

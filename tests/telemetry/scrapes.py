@@ -104,20 +104,23 @@ class Scraped:
             if sample.exemplar is not None
         }
 
-    def total(self, name: str) -> float:
-        """The sum of all samples of this name."""
-        return sum(sample.value for sample in self.samples if sample.name == name)
+    def total(self, name: str, **labels: str) -> float:
+        """The sum of all samples of this name with these labels, their prefix left out."""
+        return sum(self._pick(name, labels))
 
     def value(self, name: str, **labels: str) -> float:
         """The value of the only sample of this name with these labels, their prefix left out."""
-        (value,) = [
+        (value,) = self._pick(name, labels)
+        return value
+
+    def _pick(self, name: str, labels: dict[str, str]) -> list[float]:
+        return [
             sample.value
             for sample in self.samples
             if sample.name == name
             and labels.items()
             <= {k.removeprefix("tapescope_"): v for k, v in sample.labels.items()}.items()
         ]
-        return value
 
 
 def scrape(url: str) -> Scraped:

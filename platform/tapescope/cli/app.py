@@ -7,50 +7,21 @@ from typing import Annotated
 
 import typer
 
+from tapescope.cli.options import (
+    JsonOption,
+    MetricsHostOption,
+    MetricsPortOption,
+    StoreOption,
+    TaskArgument,
+    WaitOption,
+)
 from tapescope.cli.settings import LogFormat, LogLevel
 from tapescope.tape import Outcome
 from tapescope.tasks import TaskStatus
 
 __all__ = ["app"]
 
-StoreOption = Annotated[
-    str | None,
-    typer.Option(
-        "--store",
-        metavar="URL",
-        help="Where the tasks are: sqlite:///tasks.db, postgresql://user@host/db?schema=tapescope. "
-        "Default: TAPESCOPE_STORE, else a file in your data folder.",
-        show_default=False,
-    ),
-]
-MetricsPortOption = Annotated[
-    int | None,
-    typer.Option(
-        "--metrics-port",
-        metavar="PORT",
-        help="Serve /metrics, /livez and /readyz on this port meanwhile; 0 takes a free one.",
-        show_default=False,
-    ),
-]
-MetricsHostOption = Annotated[
-    str,
-    typer.Option(
-        "--metrics-host",
-        metavar="ADDRESS",
-        help="Where to serve them. Nobody is asked for a password: name another only where that "
-        "is well.",
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
-TaskArgument = Annotated[
-    str, typer.Argument(metavar="TASK_ID", help="A task id, or the beginning of only one.")
-]
-WaitOption = Annotated[
-    bool,
-    typer.Option("--wait", help="Wait for its end and print its result; status 1 if it fails."),
-]
-
-_SCRAPED = frozenset({"run", "worker"})
+_SCRAPED = frozenset({"drill", "run", "worker"})
 """Commands that set their telemetry up themselves, with what it is scraped by."""
 
 app = typer.Typer(
@@ -469,3 +440,53 @@ def demo(
     from tapescope.cli.demo import run_demo
 
     return run_demo(folder=folder, store=store or context.obj)
+
+
+@app.command()
+def drill(
+    context: typer.Context,
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME", help="Which fault; --list names them.", show_default=False),
+    ] = None,
+    list_them: Annotated[
+        bool, typer.Option("--list", help="Print the drills, and the alerts they raise.")
+    ] = False,
+    hold: Annotated[
+        float | None,
+        typer.Option(
+            "--hold",
+            metavar="SECONDS",
+            help="Go on for so long, to be scraped. Default: until the shipped alert fires.",
+            show_default=False,
+        ),
+    ] = None,
+    on_real_store: Annotated[
+        bool,
+        typer.Option("--on-real-store", help="Drill although the store holds tasks of others."),
+    ] = False,
+    metrics_port: MetricsPortOption = None,
+    metrics_host: MetricsHostOption = "127.0.0.1",
+    store: StoreOption = None,
+) -> int:
+    """Make a fault on purpose, to see that its alert reaches somebody; cleans up after itself.
+
+    Its tasks have the op drill.NAME. Without --store and TAPESCOPE_STORE it makes a scratch store,
+    and for integrity-violation always. Drops are counted in the process that runs the store: have
+    Prometheus scrape --metrics-port, under a job of its own.
+    """
+    from tapescope.cli.drill import print_drills, run_drill
+    from tapescope.cli.output import on_terminal
+    from tapescope.cli.settings import find_named_store
+
+    if list_them:
+        print_drills(terminal=on_terminal())
+        return 0
+    return run_drill(
+        name,
+        store=find_named_store(store or context.obj),
+        hold=hold,
+        metrics_host=metrics_host,
+        metrics_port=metrics_port,
+        on_real_store=on_real_store,
+    )

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 from tapescope.health import Check, HealthListener
 
 if TYPE_CHECKING:
     from types import TracebackType
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
     from tapescope.manager import TaskManager
     from tapescope_telemetry.prometheus import PrometheusReader
@@ -30,6 +34,7 @@ class Scrape:
         """What the metrics are to be read by."""
         self._manager: TaskManager | None = None
         self._listener: HealthListener | None = None
+        self._on_scrape: Callable[[], None] | None = None
         if port is None:
             return
         from tapescope_telemetry.prometheus import PrometheusReader
@@ -37,7 +42,7 @@ class Scrape:
         reader = PrometheusReader()
         self.readers = (reader,)
         self._listener = HealthListener(
-            self._check, metrics=reader, host=host, port=port, option=PORT_OPTION
+            self._check, metrics=self._note_scrape(reader), host=host, port=port, option=PORT_OPTION
         )
 
     @property
@@ -48,6 +53,34 @@ class Scrape:
     def watch(self, manager: TaskManager) -> None:
         """From now on this manager says whether the command is ready."""
         self._manager = manager
+
+    async def wait_for_scrape(self, within: float) -> bool:
+        """Wait until somebody has scraped it from now on; whether it was so within these seconds.
+
+        ``False`` at once where it listens on no port.
+        """
+        if self._listener is None:
+            return False
+        loop = asyncio.get_running_loop()
+        scraped = asyncio.Event()
+        self._on_scrape = lambda: _call(loop, scraped.set)
+        try:
+            async with asyncio.timeout(within):
+                await scraped.wait()
+        except TimeoutError:
+            return False
+        finally:
+            self._on_scrape = None
+        return True
+
+    def _note_scrape(self, reader: WSGIApplication) -> WSGIApplication:
+        def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+            answered = reader(environ, start_response)
+            if (told := self._on_scrape) is not None:
+                told()
+            return answered
+
+        return answer
 
     def __enter__(self) -> Self:
         """Raises ``CannotListen``."""
@@ -68,3 +101,9 @@ class Scrape:
         if self._manager is None:
             return (Check("manager", False, "the store is not open yet"),)
         return self._manager.check_health()
+
+
+def _call(loop: asyncio.AbstractEventLoop, act: Callable[[], None]) -> None:
+    """From the listener's thread."""
+    with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        loop.call_soon_threadsafe(act)

@@ -29,6 +29,7 @@ __all__ = [
     "choose_log",
     "choose_store",
     "file_url",
+    "find_named_store",
     "read_cancel_status",
     "read_trace_mode",
     "read_traceparent",
@@ -103,12 +104,17 @@ def read_cancel_status() -> CancelStatus:
     raise BadSetting("TAPESCOPE_CANCEL_STATUS", value, "'unset' or 'error'")
 
 
+def find_named_store(given: str | None) -> str | None:
+    """The URL of the option, else of ``TAPESCOPE_STORE``; ``None`` where neither names a store."""
+    return given or os.environ.get(STORE_VARIABLE) or None
+
+
 def choose_store(given: str | None) -> str:
     """The store's URL: the option, else ``TAPESCOPE_STORE``, else a file in the user's data folder.
 
     That folder is made. Raises ``StoreConfigError`` where it cannot be.
     """
-    url = given or os.environ.get(STORE_VARIABLE)
+    url = find_named_store(given)
     if url:
         return url
     import platformdirs
