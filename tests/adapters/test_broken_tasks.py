@@ -1,14 +1,25 @@
-"""Tasks that somebody broke round the guards do not keep the store from looking after the others."""
+"""What somebody broke by hand does not keep a store, or its managers, from the rest."""
 
 from __future__ import annotations
 
 import pytest
 
-from tapescope import AuditRule, NewTask, TaskStatus, TaskStore, find_store
+from tapescope import (
+    AuditRule,
+    NewTask,
+    Reporter,
+    StoreRefused,
+    TaskManager,
+    TaskStatus,
+    TaskStore,
+    find_store,
+)
 from tapescope.audit import audit_store
+from tapescope.ops import KnownOp
 from tapescope.store import RescueResult, new_task_id
 from tapescope.tasks import Attempt
-from tests.adapters.breaches import make_ended, run_round
+from tests.adapters.breaches import make_ended, run_round, run_statement
+from tests.polling import until
 
 LOST = "there:1:0:aa"
 
@@ -42,7 +53,7 @@ async def test_task_without_a_tape_is_rescued_with_the_others(store_url: str, re
 async def test_task_that_the_guards_keep_from_a_rescue_is_passed_over(
     store_url: str, limit: int
 ) -> None:
-    """A row that runs beside a closed tape is left to the audit; whoever comes behind is rescued."""
+    """A row that runs beside a closed tape is left to the audit; those behind it are rescued."""
     async with find_store(store_url) as store:
         ended, key = await make_ended(store)
         behind = [(await make_lost(store))[0] for _ in range(2)]
@@ -79,3 +90,37 @@ async def test_task_whose_tape_is_gone_is_found(store_url: str, pending: bool) -
             "the tape has 0 events, numbered from nothing to nothing",
         )
     ]
+
+
+async def test_refused_query_is_an_error_of_ours(store_url: str) -> None:
+    """What the database refuses for good has one error on every store, whichever verb met it."""
+    async with find_store(store_url) as store:
+        await run_statement(store_url, "ALTER TABLE ops RENAME TO elsewhere")
+        with pytest.raises(StoreRefused, match="tapescope audit"):
+            await store.read_ops()
+        with pytest.raises(StoreRefused):
+            await store.register_ops([KnownOp("x")])
+
+
+async def test_refused_query_ends_neither_heartbeat_nor_worker(store_url: str) -> None:
+    """A manager whose store refuses queries for a while is not ready, and goes on after that."""
+    async with TaskManager(store_url, heartbeat=0.02, poll=0.02) as manager:
+
+        def stands(ok: bool) -> bool:
+            return next(c.ok for c in manager.check_health() if c.name == "store") is ok
+
+        await until(lambda: stands(True))
+        await run_statement(store_url, "ALTER TABLE ops RENAME TO elsewhere")
+        manager.op("x")(answer)
+        await until(lambda: stands(False))
+        await run_statement(store_url, "ALTER TABLE elsewhere RENAME TO ops")
+        await until(lambda: stands(True))
+        task = await manager.submit("x")
+        result = await task.result()
+
+    assert result == 42
+
+
+async def answer(report: Reporter) -> int:
+    """The runner of these tests."""
+    return 42

@@ -41,6 +41,7 @@ from tapescope.flush import (
     EventRow,
     Flush,
     FlushAnswer,
+    FlushRefused,
     RefusedRow,
 )
 from tapescope.ops import KnownOp
