@@ -365,7 +365,9 @@ class SqliteStore(TaskStore):
             )
             try:
                 now_seen = await self._reading(look)
-            except StoreAway:
+                if now_seen.version != seen.version:
+                    await self._tell_owners()
+            except (StoreAway, FlushRefused):
                 seen = NOTHING_SEEN  # whatever was missed: look again
                 await backoff.wait(1.0)
                 continue
@@ -376,7 +378,6 @@ class SqliteStore(TaskStore):
                     changes.publish(Change(task_id, last_seq))
                 if now_seen.arrived:
                     changes.publish_arrival()
-                await self._tell_owners()
             seen, backoff = now_seen, Backoff()
             await asyncio.sleep(_POLL)
 
