@@ -30,10 +30,14 @@ class ForgetfulStore(SqliteStore):
 async def test_watch_survives_a_failed_look(sqlite_url: str, failure: Exception) -> None:
     """A cancel of another process is heard although the first look for it failed."""
     told = asyncio.Event()
+
+    def hear(task_id: str, request: CancelRequest) -> None:
+        told.set()
+
     async with ForgetfulStore(sqlite_url) as store, SqliteStore(sqlite_url) as other:
         store.failures = [failure]
         claim = await start_task(store)
-        store.enlist("me", lambda *_: told.set())
+        store.enlist("me", hear)
         await other.request_cancel(claim.task.task_id)
         async with asyncio.timeout(10):
             await told.wait()
