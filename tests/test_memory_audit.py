@@ -131,3 +131,27 @@ async def test_gap_is_left() -> None:
 
     assert report.repairs == []
     assert [found.rule for found in report.left] == [AuditRule.SEQUENCE_GAP]
+
+
+async def test_broken_task_is_passed_over_by_a_rescue() -> None:
+    """A row that runs beside a closed tape is left; the one behind it is rescued."""
+    async with OpenMemory() as store:
+        broken = await make_broken(store, AuditRule.MULTIPLE_FINAL)
+        record = store.record(broken)
+        record.task = replace(record.task, status=TaskStatus.RUNNING, owner="lost")
+        task, _ = await store.create(NewTask(new_task_id(), "x"))
+        await store.claim_if_pending(task, "lost", 60)
+        rescued = await store.rescue_expired(1, dead_owners=["lost"])
+
+    assert [one.task.task_id for one in rescued] == [task.task_id]
+
+
+async def test_task_whose_tape_is_gone_is_found() -> None:
+    """A task that was claimed and lives has a tape."""
+    async with OpenMemory() as store:
+        task, _ = await store.create(NewTask(new_task_id(), "x"))
+        await store.claim_if_pending(task, "me", 60)
+        store.record(task.task_id).tape.clear()
+        (found,) = (await audit_store(store)).violations
+
+    assert (found.rule, found.task_id) == (AuditRule.SEQUENCE_GAP, task.task_id)

@@ -20,6 +20,7 @@ from tapescope import (
     CommandFailed,
     Event,
     Outcome,
+    ShellCommand,
     TaskCancelled,
     TaskFailed,
     TaskHandle,
@@ -28,7 +29,6 @@ from tapescope import (
     find_store,
 )
 from tapescope._line_recorder import LineRecorder
-from tapescope.shell import ShellCommand
 from tapescope.store import StoreLimits
 from tapescope_adapters.sqlite import SqliteStore
 from tests.polling import until
@@ -256,7 +256,6 @@ async def test_nothing_runs_on_when_the_loop_ends(tmp_path: Path) -> None:
 import asyncio
 from pathlib import Path
 from tapescope import TaskManager
-from tapescope.shell import ShellCommand
 
 async def main():
     manager = await TaskManager("sqlite:///{tmp_path}/t.db").open()

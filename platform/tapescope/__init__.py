@@ -88,6 +88,9 @@ from tapescope.reporter import (
 from tapescope.retention import (
     Retention,
 )
+from tapescope.shell import (
+    ShellCommand,
+)
 from tapescope.store import (
     TaskStore,
 )
@@ -165,6 +168,7 @@ __all__ = [
     "Retention",
     "SchemaTooNew",
     "SchemaTooOld",
+    "ShellCommand",
     "StoreClosed",
     "StoreConfigError",
     "StoreFull",

@@ -42,7 +42,7 @@ class AuditRule(StrEnum):
     MULTIPLE_FINAL = "multiple_final"
     """The tape has more than one ``final`` (I1)."""
     SEQUENCE_GAP = "sequence_gap"
-    """The tape's ``seq`` is not 1, 2, 3 … (I3)."""
+    """The tape's ``seq`` is not 1, 2, 3 …, or a task that was claimed and lives has none (I3)."""
     OUTCOME_MISMATCH = "outcome_mismatch"
     """The row's status is not what the ``final`` says (I2)."""
     STUCK_RUNNING = "stuck_running"

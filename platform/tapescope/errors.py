@@ -326,7 +326,8 @@ class SchemaTooOld(StoreConfigError):
         self.found, self.needed = found, needed
         super().__init__(
             f"The database has schema version {found}; version {needed} is needed. "
-            "Open it once with auto_migrate=True, as a role that may create tables."
+            "Run 'tapescope migrate', or open it once with auto_migrate=True, as a role that may "
+            "create tables."
         )
 
 
@@ -377,13 +378,13 @@ class StoreFull(StoreUnavailable):
 
 
 class StoreRefused(TapescopeError):
-    """The database refused a write for good; nothing of this call was written."""
+    """The database refused a call for good; nothing of it was written."""
 
     def __init__(self, why: str) -> None:
         self.why = why
         super().__init__(
-            f"The database refused the write: {why}. Trying again will not help; if an invariant "
-            "is named, look at the tape: 'tapescope tape'."
+            f"The database refused it: {why}. Trying again will not help; if an invariant is "
+            "named, 'tapescope audit' tells which tapes break it."
         )
 
 

@@ -50,6 +50,7 @@ from tapescope.errors import (
     BadEventType,
     BadSetting,
     StoreClosed,
+    StoreRefused,
     TapeFull,
     TapescopeError,
     UnknownTask,
@@ -61,6 +62,7 @@ from tapescope.flush import (
     CancelRow,
     ClaimAnswer,
     ClaimRow,
+    FlushRefused,
     StoreAway,
     as_unavailable,
 )
@@ -444,12 +446,17 @@ class TaskStore(
     async def _retrying(
         self, primitive: Callable[[], Awaitable[T]], since: float | None = None
     ) -> T:
-        """Try while the store is away, as long as its patience lasts, then ``StoreUnavailable``."""
+        """Try while the store is away, as long as its patience lasts, then ``StoreUnavailable``.
+
+        Raises ``StoreRefused`` for what the database would refuse again.
+        """
         deadline = (self.clock.monotonic() if since is None else since) + self.patience
         backoff = Backoff()
         while True:
             try:
                 return await primitive()
+            except FlushRefused as error:
+                raise StoreRefused(str(error)) from error
             except StoreAway as error:
                 left = deadline - self.clock.monotonic()
                 if left <= 0:

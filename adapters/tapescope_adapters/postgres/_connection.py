@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 import asyncpg
 from asyncpg.prepared_stmt import PreparedStatement
 
-from tapescope.errors import BadStoreUrl, StoreAuthFailed, StoreRefused
+from tapescope.errors import BadStoreUrl, StoreAuthFailed
 from tapescope.flush import (
     FateUnknown,
     FlushBlocked,
@@ -275,7 +275,7 @@ class Reader:
         self._closed = False
 
     async def fetch(self, sql: str, *arguments: Any) -> list[asyncpg.Record]:
-        """The rows of a query. Raises ``StoreAway``, ``StoreRefused``.
+        """The rows of a query. Raises ``StoreAway``, ``FlushRefused``.
 
         With ``writes`` it raises what a flush may end with.
         """
@@ -292,11 +292,9 @@ class Reader:
             except DRIVER_ERRORS as error:
                 conn.terminate()
                 met = translate(error, sent=self._writes)
-                if self._writes:
+                if self._writes or isinstance(met, FlushRefused | StoreAway):
                     raise met from error
-                if isinstance(met, FlushRefused):
-                    raise StoreRefused(str(met)) from error
-                raise met if isinstance(met, StoreAway) else StoreAway(str(met)) from error
+                raise StoreAway(str(met)) from error
             except BaseException:  # cancelled in mid-query: its reply must not meet the next one
                 conn.terminate()
                 raise

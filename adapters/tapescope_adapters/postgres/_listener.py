@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tapescope._changes import LOOK_AGAIN, Change, Changes
 from tapescope._clock import Backoff
-from tapescope.errors import StoreRefused
-from tapescope.flush import StoreAway
+from tapescope.flush import FlushRefused, StoreAway
 from tapescope_adapters.postgres._connection import DRIVER_ERRORS, Connector
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ class Listener:
                 continue
             try:
                 await self._listen(conn)
-            except (StoreAway, StoreRefused, *DRIVER_ERRORS):
+            except (StoreAway, FlushRefused, *DRIVER_ERRORS):
                 await backoff.wait(1.0)  # as above
             else:
                 backoff = Backoff()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from tapescope._giving_up import HeldLease, RescuedRow, RescueOrder, RescueResult
 from tapescope._json import encode
 from tapescope.tape import ATTEMPT_FAILED, FINAL
-from tapescope.tasks import CancelReason, CancelRequest
+from tapescope.tasks import CancelReason, CancelRequest, Task
 from tapescope_adapters._sql import Queries
 from tapescope_adapters.sqlite._rows import find_lost
 
@@ -39,24 +39,43 @@ def read_owners(conn: sqlite3.Connection, sql: Queries) -> list[str]:
 def rescue(
     conn: sqlite3.Connection, sql: Queries, order: RescueOrder, now: int
 ) -> list[RescuedRow]:
-    """Take running tasks from lost owners, in one transaction."""
+    """Take running tasks from lost owners, in one transaction.
+
+    One that its tape's guards keep from it is passed over, for the audit to find.
+    """
     dead = encode(list(order.dead_owners), "owners")
-    if not find_lost(conn, sql, now, dead, 1):
+    if not find_lost(conn, sql, 0, now, dead, 1):
         return []  # the write lock is not taken for nothing
     rescued: list[RescuedRow] = []
+    after = 0
     conn.execute("BEGIN IMMEDIATE")
     try:
-        for task in find_lost(conn, sql, now, dead, order.limit):
-            result = order.judge(task)
-            type_ = ATTEMPT_FAILED if result is RescueResult.RETRIED else FINAL
-            body = order.body(task, result)
-            conn.execute(sql["append_by_another"], (type_, order.ts, body, task.key))
-            if result is RescueResult.RETRIED:
-                conn.execute(sql["give_up_task"], (now, 1, task.key, task.attempt, task.owner))
-            last_seq = conn.execute(sql["last_seq"], (task.key,)).fetchone()[0]
-            rescued.append(RescuedRow(task, result, last_seq))
+        while lost := find_lost(conn, sql, after, now, dead, order.limit - len(rescued)):
+            rescued += filter(None, (_rescue_one(conn, sql, order, task, now) for task in lost))
+            after = lost[-1].key
         conn.execute("COMMIT")
     finally:
         if conn.in_transaction:
             conn.execute("ROLLBACK")
     return rescued
+
+
+def _rescue_one(
+    conn: sqlite3.Connection, sql: Queries, order: RescueOrder, task: Task, now: int
+) -> RescuedRow | None:
+    result = order.judge(task)
+    type_ = ATTEMPT_FAILED if result is RescueResult.RETRIED else FINAL
+    conn.execute("SAVEPOINT one")
+    try:
+        body = order.body(task, result)
+        conn.execute(sql["append_by_another"], (type_, order.ts, body, task.key))
+        if result is RescueResult.RETRIED:
+            conn.execute(sql["give_up_task"], (now, 1, task.key, task.attempt, task.owner))
+    except sqlite3.IntegrityError:  # a guard's: one broken task must not keep the others
+        conn.execute("ROLLBACK TO one")
+        return None
+    finally:
+        if conn.in_transaction:
+            conn.execute("RELEASE one")
+    last_seq = conn.execute(sql["last_seq"], (task.key,)).fetchone()[0]
+    return RescuedRow(task, result, last_seq)

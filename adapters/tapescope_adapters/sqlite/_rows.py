@@ -79,11 +79,11 @@ def find_standing(cursor: sqlite3.Cursor, sql: Queries, new: Mapping[str, Any]) 
 
 
 def find_lost(
-    conn: sqlite3.Connection, sql: Queries, now: int, dead_owners: str, limit: int
+    conn: sqlite3.Connection, sql: Queries, after: int, now: int, dead_owners: str, limit: int
 ) -> list[Task]:
-    """Running tasks whose lease is over at ``now``, or whose owner is in the JSON list."""
+    """Running tasks whose lease is over at ``now``, or whose owner is in the JSON list, by key."""
     text = sql["find_lost"].replace("/*task*/", _TASK)
-    return [_task(row) for row in conn.execute(text, (now, dead_owners, limit)).fetchall()]
+    return [_task(row) for row in conn.execute(text, (after, now, dead_owners, limit)).fetchall()]
 
 
 def read_claimed(conn: sqlite3.Connection, sql: Queries, keys: str) -> list[tuple[Task, int]]:

@@ -17,7 +17,7 @@ from tapescope._due import DueOrder, DueRow
 from tapescope._giving_up import HeldLease, RescuedRow, RescueOrder
 from tapescope._turns import Chore, Turn
 from tapescope.audit import AuditPage
-from tapescope.errors import BadSetting, BadStoreUrl, StoreConfigError, StoreRefused
+from tapescope.errors import BadSetting, BadStoreUrl, StoreConfigError
 from tapescope.flush import (
     AttemptState,
     CreateRow,
@@ -170,10 +170,9 @@ class SqliteStore(TaskStore):
     # --- writing ----------------------------------------------------------------------------------
 
     async def _write(self, flush: Flush) -> FlushAnswer:
-        assert self._writer_conn is not None
         if self._unmoved >= _CHECKPOINT_BEHIND and self._checkpoint is not None:
             await asyncio.shield(self._checkpoint)
-        answer = await self._writer_conn.run(lambda conn: self._writing.write(conn, flush))
+        answer = await self._changing(lambda conn: self._writing.write(conn, flush))
         rows = len(flush.rows) + len(flush.creates) + len(flush.claims)
         self._wrote(rows, sum(len(row.body) for row in flush.rows))
         return answer
@@ -203,14 +202,17 @@ class SqliteStore(TaskStore):
         with suppress(StoreAway):  # a reader or another process holds it: the next flushes try
             await connection.run(move)
 
+    async def _changing(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        assert self._writer_conn is not None
+        return await self._writer_conn.run(work)
+
     async def _create_within(self, connection: object, row: CreateRow) -> Inserted | Task:
         return await create_within(connection, self._sql, self.path, row, self.clock.now())
 
     async def _extend_leases(
         self, owner: str, lease: int, task_ids: Sequence[str] | None
     ) -> Sequence[HeldLease]:
-        assert self._writer_conn is not None
-        return await self._writer_conn.run(  # after the flush under way, before those in the queue
+        return await self._changing(  # after the flush under way, before those in the queue
             lambda conn: _leases.extend_leases(
                 conn, self._sql, owner, self.clock.now() + lease, task_ids
             )
@@ -223,14 +225,12 @@ class SqliteStore(TaskStore):
         return await self._reading(lambda conn: _leases.read_owners(conn, self._sql))
 
     async def _rescue(self, order: RescueOrder) -> Sequence[RescuedRow]:
-        assert self._writer_conn is not None
-        return await self._writer_conn.run(
+        return await self._changing(
             lambda conn: _leases.rescue(conn, self._sql, order, self.clock.now())
         )
 
     async def _claim_due(self, order: DueOrder) -> Sequence[DueRow]:
-        assert self._writer_conn is not None
-        claimed = await self._writer_conn.run(
+        claimed = await self._changing(
             lambda conn: _due.claim_due(conn, self._sql, order, self.clock.now())
         )
         self._wrote(len(claimed), 0)
@@ -240,10 +240,7 @@ class SqliteStore(TaskStore):
         return await self._reading(lambda conn: _due.next_due(conn, self._sql, ops))
 
     async def _register_ops(self, ops: Sequence[KnownOp]) -> None:
-        assert self._writer_conn is not None
-        await self._writer_conn.run(
-            lambda conn: _due.register_ops(conn, self._sql, ops, self.clock.now())
-        )
+        await self._changing(lambda conn: _due.register_ops(conn, self._sql, ops, self.clock.now()))
 
     async def _read_ops(self, within: int) -> Sequence[KnownOp]:
         since = self.clock.now() - within
@@ -296,15 +293,13 @@ class SqliteStore(TaskStore):
 
     async def _audit(self, after: int, limit: int, grace: int) -> AuditPage:
         now = self.clock.now()
-        return await self._looking_after(
-            self._reader_conn,
+        return await self._reading(
             lambda conn: _upkeep.audit(conn, self._sql, after, limit, grace, now),
         )
 
     async def _repair(self, task_id: str, grace: int, by: str, dry_run: bool) -> Mended | None:
         now = self.clock.now()
-        return await self._looking_after(
-            self._writer_conn,
+        return await self._changing(
             lambda conn: _repair.repair(conn, self._sql, task_id, grace, now, by, dry_run),
         )
 
@@ -314,61 +309,39 @@ class SqliteStore(TaskStore):
     async def _due_tasks(
         self, cutoff: int, outcomes: Sequence[str], op: str | None, after: int, limit: int
     ) -> Sequence[DueTask]:
-        return await self._looking_after(
-            self._reader_conn,
+        return await self._reading(
             lambda conn: _upkeep.due_tasks(conn, self._sql, cutoff, outcomes, op, after, limit),
         )
 
     async def _delete_tasks(self, keys: Sequence[int], events: int) -> int:
-        deleted = await self._looking_after(
-            self._writer_conn, lambda conn: _upkeep.delete_tasks(conn, self._sql, keys)
-        )
+        deleted = await self._changing(lambda conn: _upkeep.delete_tasks(conn, self._sql, keys))
         self._wrote(len(keys) + events, 0)
         return deleted
 
     async def _due_drops(self, cutoff: int, after: int, limit: int) -> Sequence[DueDrop]:
-        return await self._looking_after(
-            self._reader_conn,
+        return await self._reading(
             lambda conn: _upkeep.due_drops(conn, self._sql, cutoff, after, limit),
         )
 
     async def _delete_drops(self, keys: Sequence[int]) -> int:
-        return await self._looking_after(
-            self._writer_conn, lambda conn: _upkeep.delete_drops(conn, self._sql, keys)
-        )
-
-    async def _looking_after(
-        self, connection: Connection | None, work: Callable[[sqlite3.Connection], T]
-    ) -> T:
-        connection = connection or self._writer_conn
-        assert connection is not None
-        try:
-            return await connection.run(work)
-        except FlushRefused as error:
-            raise StoreRefused(str(error)) from error
+        return await self._changing(lambda conn: _upkeep.delete_drops(conn, self._sql, keys))
 
     async def _take_turn(self, owner: str, lease: int) -> Turn | None:
         now = self.clock.now()
-        return await self._looking_after(
-            self._writer_conn, lambda conn: _turns.take(conn, self._sql, owner, now, lease)
-        )
+        return await self._changing(lambda conn: _turns.take(conn, self._sql, owner, now, lease))
 
     async def _note_chore(self, owner: str, chore: Chore) -> None:
         now = self.clock.now()
-        await self._looking_after(
-            self._writer_conn, lambda conn: _turns.note(conn, self._sql, owner, now, chore)
-        )
+        await self._changing(lambda conn: _turns.note(conn, self._sql, owner, now, chore))
 
     async def _leave_turn(self, owner: str) -> None:
-        await self._looking_after(
-            self._writer_conn, lambda conn: _turns.leave(conn, self._sql, owner)
-        )
+        await self._changing(lambda conn: _turns.leave(conn, self._sql, owner))
 
     async def _find_open(
         self, after: int, among: Sequence[int], limit: int
     ) -> tuple[int, Sequence[int]]:
-        return await self._looking_after(
-            self._reader_conn, lambda conn: _turns.find_open(conn, self._sql, after, among, limit)
+        return await self._reading(
+            lambda conn: _turns.find_open(conn, self._sql, after, among, limit)
         )
 
     async def _schema_versions(self) -> SchemaVersions:
@@ -395,7 +368,9 @@ class SqliteStore(TaskStore):
             )
             try:
                 now_seen = await self._reading(look)
-            except StoreAway:
+                if now_seen.version != seen.version:
+                    await self._tell_owners()
+            except (StoreAway, FlushRefused):
                 seen = NOTHING_SEEN  # whatever was missed: look again
                 await backoff.wait(1.0)
                 continue
@@ -406,7 +381,6 @@ class SqliteStore(TaskStore):
                     changes.publish(Change(task_id, last_seq))
                 if now_seen.arrived:
                     changes.publish_arrival()
-                await self._tell_owners()
             seen, backoff = now_seen, Backoff()
             await asyncio.sleep(_POLL)
 

@@ -43,6 +43,8 @@ def _audit_tape(task: Task, tape: Sequence[EventRow]) -> Iterator[tuple[Any, ...
         yield AuditRule.MULTIPLE_FINAL, len(finals), finals[0].seq, finals[-1].seq
     if seqs != list(range(1, len(seqs) + 1)):
         yield AuditRule.SEQUENCE_GAP, len(seqs), seqs[0], seqs[-1]
+    if not tape and task.attempt and not task.status.terminal:
+        yield AuditRule.SEQUENCE_GAP, 0, None, None
     if finals and (outcome := decode(finals[-1].body).get("outcome")) != task.status.value:
         yield AuditRule.OUTCOME_MISMATCH, task.status.value, finals[-1].seq, outcome
 

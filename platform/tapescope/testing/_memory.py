@@ -41,6 +41,7 @@ from tapescope.flush import (
     EventRow,
     Flush,
     FlushAnswer,
+    FlushRefused,
     RefusedRow,
 )
 from tapescope.ops import KnownOp
@@ -289,7 +290,10 @@ class MemoryStore(TaskStore):
                 continue
             result = order.judge(task)
             type_ = ATTEMPT_FAILED if result is RescueResult.RETRIED else FINAL
-            record.put(_by_another(record, type_, order.ts, order.body(task, result)), now)
+            try:
+                record.put(_by_another(record, type_, order.ts, order.body(task, result)), now)
+            except FlushRefused:
+                continue  # its tape was broken by hand: for the audit to find
             if result is RescueResult.RETRIED:
                 record.make_pending(now, 1)
             rescued.append(RescuedRow(task, result, record.last_seq))

@@ -39,11 +39,15 @@ SELECT t.task_id, f.n, f.first, f.last
 
 -- name: audit_sequence_gap
 -- I3: the numbers are unique, so that they have no gap when they are as many as the last one says. Read
--- from the index alone.
+-- from the index alone. A task that was claimed and lives has a tape; one that ended is a missing_final.
 SELECT t.task_id, g.n, g.first, g.last
   FROM (SELECT e.task, count(*) AS n, min(e.seq) AS first, max(e.seq) AS last FROM events e
          WHERE e.task > :after AND e.task <= :upto
-         GROUP BY e.task HAVING min(e.seq) <> 1 OR max(e.seq) <> count(*)) AS g
+         GROUP BY e.task HAVING min(e.seq) <> 1 OR max(e.seq) <> count(*)
+         UNION ALL
+        SELECT c.id, 0, NULL, NULL FROM tasks c
+         WHERE c.id > :after AND c.id <= :upto AND c.status IN ('pending', 'running') AND c.attempt > 0
+           AND NOT EXISTS (SELECT 1 FROM events e WHERE e.task = c.id)) AS g
   JOIN tasks t ON t.id = g.task
  ORDER BY t.id;
 

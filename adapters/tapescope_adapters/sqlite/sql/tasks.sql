@@ -87,10 +87,10 @@ RETURNING task_id, attempt, cancel_reason, cancel_message, cancel_by, cancel_req
 SELECT DISTINCT owner FROM tasks WHERE status = 'running';
 
 -- name: find_lost
--- Running tasks whose lease is over, or whose owner is known to be dead.
+-- Running tasks of higher keys whose lease is over, or whose owner is known to be dead.
 -- Differs from the Postgres version in that it names no lock: BEGIN IMMEDIATE holds the only one.
 SELECT /*task*/ FROM tasks
- WHERE status = 'running'
+ WHERE status = 'running' AND id > ?
    AND (lease_expires_at <= ? OR owner IN (SELECT value FROM json_each(?)))
  ORDER BY id LIMIT ?;
 

@@ -1,0 +1,61 @@
+-- A task that was broken round the guards does not keep the others from being rescued.
+-- compatible from 6
+
+-- As before, but that a tape which is gone begins anew, and that a task whose tape takes no event from
+-- its attempt is passed over.
+CREATE OR REPLACE FUNCTION rescue_expired(
+    x_limit integer, x_ops text[], x_dead text[], x_ts bigint, x_retry text, x_failed text,
+    x_instance text
+) RETURNS text
+LANGUAGE plpgsql
+SET search_path FROM CURRENT
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+AS $$
+DECLARE
+    now    bigint := now_us();
+    t      tasks%ROWTYPE;
+    last   record;
+    result text;
+    news   text := '';
+    signal text := '';
+    found  json[] := '{}';
+BEGIN
+    FOR t IN
+        SELECT * FROM tasks r
+         WHERE r.status = 'running' AND (r.lease_expires_at <= now OR r.owner = ANY (x_dead))
+         ORDER BY r.id FOR NO KEY UPDATE SKIP LOCKED
+    LOOP
+        EXIT WHEN cardinality(found) >= x_limit;  -- no LIMIT: what is passed over does not count
+        -- In a statement after the one that locks: in the same one the old end would show.
+        SELECT coalesce(max(e.seq), 0) AS seq, coalesce(max(e.offer), 0) AS offer INTO last
+          FROM (SELECT e.seq, e.offer FROM events e WHERE e.task = t.id ORDER BY e.seq DESC LIMIT 1) e;
+        result := CASE WHEN t.cancel_requested_at IS NOT NULL THEN 'cancelled'
+                       WHEN t.retries_spent < t.retries AND t.op = ANY (x_ops) THEN 'retried'
+                       ELSE 'failed' END;
+        BEGIN
+            INSERT INTO events (task, seq, attempt, offer, type, ts, body)
+            VALUES (t.id, last.seq + 1, t.attempt, greatest(last.offer, 1073741823) + 1,
+                    CASE result WHEN 'retried' THEN 'attempt_failed' ELSE 'final' END, x_ts,
+                    CASE result WHEN 'retried' THEN x_retry WHEN 'failed' THEN x_failed
+                    ELSE cancelled_final(t.cancel_reason, t.cancel_message, t.cancel_by,
+                                         t.cancel_requested_at, NULL) END);
+            IF result = 'retried' THEN
+                UPDATE tasks
+                   SET status = 'pending', owner = NULL, claimed_at = NULL, lease_expires_at = NULL,
+                       run_at = now, retries_spent = retries_spent + 1
+                 WHERE id = t.id;
+            END IF;
+        EXCEPTION WHEN SQLSTATE 'TS001' THEN
+            CONTINUE;  -- a guard refuses it: for the audit to find
+        END;
+        found := array_append(found, json_build_array(result, last.seq + 1, to_json(t)));
+        signal := CASE result WHEN 'retried' THEN 'w' ELSE signal END;
+        news := news || CASE news WHEN '' THEN '' ELSE ',' END || t.task_id || ':' || last.seq + 1;
+    END LOOP;
+    IF news <> '' THEN
+        PERFORM pg_notify(current_schema(), concat_ws('|', x_instance,
+            CASE WHEN length(news) > 7000 THEN '*' ELSE news END, signal));
+    END IF;
+    RETURN to_json(found);
+END $$;
