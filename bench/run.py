@@ -18,7 +18,7 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
-from bench import claims, collectors, processes, rates, telemetry, upkeep
+from bench import claims, collectors, losses, processes, rates, telemetry, upkeep
 from bench.drivers import drop_guards, measure
 from bench.telemetry import VARIANTS, Cost
 from tests.services import Postgres, running_postgres
@@ -29,6 +29,7 @@ PARTS: Final = [
     "latency",
     "follow",
     "cancel",
+    "losses",
     "tasks",
     "claims",
     "memory",
@@ -121,6 +122,20 @@ class Bench:
         heard, ended = asyncio.run(processes.cancel_times(self._url(store), tasks))
         self._tell_times(f"cancel to the runner in another process, {store}", heard)
         self._tell_times(f"cancel to the final's news in this one, {store}", ended)
+
+    def losses(self, store: str) -> None:
+        """How long until the tasks of a process that ends go on in another, or have failed."""
+        found = asyncio.run(losses.measure(self._url(store), max(2, int(10 * self._scale))))
+        for what, took in (
+            ("SIGKILL to the retry elsewhere", found.retried),
+            ("SIGKILL to worker_lost", found.failed),
+            ("SIGTERM to the start elsewhere", found.released),
+        ):
+            beats = [seconds / losses.HEARTBEAT for seconds in took]
+            self._console.print(
+                f"{what}, {store}, {len(beats)} times: median {statistics.median(beats):.2f}, "
+                f"at most {max(beats):.2f} heartbeats of {losses.HEARTBEAT:g} s"
+            )
 
     def _tell_times(self, what: str, took: list[float]) -> None:
         cuts = statistics.quantiles(took, n=100)

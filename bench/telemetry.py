@@ -17,7 +17,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Generator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +34,9 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 
 from tapescope import Reporter, TaskManager, Telemetry
 from tapescope.health import HealthListener
+from tapescope_telemetry import setup
 from tapescope_telemetry.prometheus import PrometheusReader
+from tests.services import running_collector
 
 _AT_ONCE = 100
 
@@ -91,9 +93,18 @@ def _scraped() -> Generator[Exposed]:
         yield Exposed(exposed.telemetry, f"{health.url}/metrics")
 
 
+@contextmanager
+def _sent() -> Generator[Exposed]:
+    """As a program has it: spans, metrics and logs to the collector that the variables name."""
+    with setup() as made:
+        assert made.active
+        yield Exposed(made.telemetry)
+
+
 VARIANTS: dict[str, Callable[[], AbstractContextManager[Exposed]]] = {
     "off": _off,
     "SDK": _sdk,
+    "SDK, OTLP": _sent,
     "SDK, a scrape a second": _scraped,
 }
 """By the name that the table shows; the first is what the others are compared with."""
@@ -112,7 +123,13 @@ def measure(variant: str, url: str, tasks: int, events: int) -> Cost:
     """Run so many tasks of so many events each in a new process, scraped if it wants to be."""
     command = [sys.executable, __file__, variant, url, str(tasks), str(events)]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as process:
+    with ExitStack() as stack:
+        if VARIANTS[variant] is _sent:
+            collector = stack.enter_context(running_collector())
+            environment |= collector.variables("grpc", "bench")
+        process = stack.enter_context(
+            subprocess.Popen(command, stdout=subprocess.PIPE, env=environment)
+        )
         assert process.stdout is not None
         address = process.stdout.readline().decode().strip()
         over = threading.Event()

@@ -45,6 +45,8 @@ class Subscription:
         self.told_seq = 0
         """The highest end of a tape that a change told of, taken or not."""
         self._leave = leave
+        self.told_seq = 0
+        """The highest end of a tape that a change told of, taken or not."""
         self._waiting: deque[Change] = deque()
         self._wake: asyncio.Future[None] | None = None
         self._closed = False
@@ -81,6 +83,8 @@ class Subscription:
 
     def offer(self, change: Change) -> None:
         """Queue a change; called by the store."""
+        end = change.events[-1].seq if change.events else change.last_seq
+        self.told_seq = max(self.told_seq, end)
         if change is LOOK_AGAIN and self._waiting and self._waiting[-1] is LOOK_AGAIN:
             return  # one look is as good as two
         end = change.events[-1].seq if change.events else change.last_seq

@@ -63,24 +63,30 @@ class Leases:
     """(task id, request) of each of them that somebody wants cancelled."""
     lost: tuple[Attempt, ...]
     """The attempts asked about that are no longer the owner's: what they write is refused."""
+    busy: tuple[Attempt, ...]
+    """The attempts asked about that are the owner's, but whose rows another session of the
+    database holds locked: they have the leases that they had."""
 
     @classmethod
     def sort(cls, held: Sequence[HeldLease], asked: Sequence[Attempt]) -> Leases:
         """What it means for the attempts asked about that these leases were extended."""
-        ours = {(one.task_id, one.attempt) for one in held}
+        ours = {(one.task_id, one.attempt): one.extended for one in held}
         return cls(
-            extended=len(held),
+            extended=sum(one.extended for one in held),
             cancels=tuple((one.task_id, one.cancel) for one in held if one.cancel is not None),
             lost=tuple(one for one in asked if (one.task_id, one.number) not in ours),
+            busy=tuple(one for one in asked if ours.get((one.task_id, one.number)) is False),
         )
 
 
 class HeldLease(NamedTuple):
-    """A running task whose lease was extended."""
+    """A running task that is its owner's."""
 
     task_id: str
     attempt: int
     cancel: CancelRequest | None
+    extended: bool = True
+    """Whether its lease was extended; not where another session of the database holds its row."""
 
 
 class RescueResult(StrEnum):

@@ -26,6 +26,9 @@ _log = logging.getLogger("tapescope")
 _BATCH: Constant = 100
 """Tasks that one transaction rescues."""
 
+_QUESTION: Constant = 1_000
+"""Waiting tasks that one query asks about."""
+
 
 class Heartbeat:
     """Beats every ``every`` seconds, from ``start`` to ``stop``.
@@ -65,11 +68,15 @@ class Heartbeat:
             await thread.stop()
 
     async def beat(self) -> None:
-        """Extend what runs here, then rescue what is lost. Raises nothing of the store's."""
+        """Extend what runs here, ask about what waits, and rescue what is lost.
+
+        Raises nothing of the store's.
+        """
         failure: str | None = None
         try:
             if self._thread is None:
                 await self._extend()
+            await self._hear_of_ends()
             await self._rescue()
         except TapescopeError as error:
             failure = str(error)
@@ -103,6 +110,13 @@ class Heartbeat:
             holder.lapse(holder.store.clock.monotonic())
             raise
         holder.renewed(attempts, leases, until)
+
+    async def _hear_of_ends(self) -> None:
+        """Ask about what waits here: a cancel by another process has ended it unheard."""
+        holder = self._holder
+        waiting = holder.waiting
+        for first in range(0, len(waiting), _QUESTION):
+            holder.note_ended(await holder.store.find_ended(waiting[first : first + _QUESTION]))
 
     async def _rescue(self) -> None:
         store = self._holder.store

@@ -24,7 +24,7 @@ from tapescope_telemetry import error_type_of
 if TYPE_CHECKING:
     from tapescope.primitives import LeaseKeeper
     from tapescope.store import TaskStore
-    from tapescope.tasks import Attempt
+    from tapescope.tasks import Attempt, Task
     from tapescope_telemetry import Telemetry
 
 __all__ = ["Holder", "LeaseThread"]
@@ -58,6 +58,15 @@ class Holder(Protocol):
     @property
     def claiming(self) -> Sequence[str]:
         """The tasks whose claim is under way, or was made and not yet heard of."""
+        ...
+
+    @property
+    def waiting(self) -> Sequence[str]:
+        """The tasks that wait for their time or for a slot."""
+        ...
+
+    def note_ended(self, tasks: Sequence[Task]) -> None:
+        """Tasks that waited have ended, by another's hand."""
         ...
 
     def find_ops(self, job: object = None) -> set[str]:

@@ -23,7 +23,7 @@ from tapescope._json import decode, encode
 from tapescope.errors import BadSetting
 from tapescope.primitives import LeaseKeeper, StorePrimitives
 from tapescope.tape import ATTEMPT_FAILED, FINAL, Event, Outcome
-from tapescope.tasks import Attempt, ErrorInfo, Final
+from tapescope.tasks import Attempt, ErrorInfo, Final, Task
 
 if TYPE_CHECKING:
     from tapescope_telemetry import StoreMeter, Telemetry
@@ -93,6 +93,10 @@ class LeaseVerbs(StorePrimitives):
         ``None`` where the store has no such thing: then ``extend_leases`` is all there is.
         """
         return self._make_lease_keeper()
+
+    async def find_ended(self, task_ids: Sequence[str]) -> Sequence[Task]:
+        """Those of these tasks that have ended, for who waits to run them."""
+        return await self._read("find_ended", lambda: self._find_ended(task_ids))
 
     async def read_owners(self) -> Sequence[str]:
         """The owners of the tasks that run, for a rescuer to see whether they live."""

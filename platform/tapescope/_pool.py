@@ -16,7 +16,7 @@ from tapescope._run_host import Phase
 from tapescope._runner import Runner
 from tapescope.errors import StoreUnavailable, TapescopeError
 from tapescope.flush import CancelAnswer, CancelState
-from tapescope.tasks import Attempt, CancelReason, CancelRequest, Claim, Task
+from tapescope.tasks import Attempt, CancelReason, CancelRequest, Claim, Task, TaskStatus
 
 if TYPE_CHECKING:
     from tapescope._giving_up import Leases
@@ -158,9 +158,14 @@ class RunPool:
     def read_ages(self) -> Iterator[tuple[str, float]]:
         """The op of each task here that is due and has not ended, and since when, in seconds."""
         now = self.store.clock.now()
-        for run in tuple(self._runs.values()):  # at once: the loop's thread goes on meanwhile
+        for run in tuple(self._runs.values()):
             if run.task.run_at <= now:
                 yield run.task.op, (now - run.task.run_at) / 1e6
+
+    @property
+    def holds_tasks(self) -> bool:
+        """Whether a task waits or runs here."""
+        return bool(self._runs)
 
     @property
     def attempts(self) -> list[Attempt]:
@@ -174,6 +179,20 @@ class RunPool:
         runs = tuple(self._runs.values())
         return [run.task.task_id for run in runs if run.phase is Phase.CLAIMING]
 
+    @property
+    def waiting(self) -> list[str]:
+        """The tasks that wait for their time or for a slot."""
+        return [task_id for task_id, run in self._runs.items() if run.waits]
+
+    def note_ended(self, tasks: Sequence[Task]) -> None:
+        """Tasks that waited have ended, by another's hand."""
+        for task in tasks:
+            run = self._runs.get(task.task_id)
+            if run is not None and task.status is TaskStatus.CANCELLED and task.cancel is not None:
+                run.cancelled_before_start(task.cancel)
+            elif run is not None:
+                run.give_up_waiting(None)  # whoever asks for its end reads it from the tape
+
     def find_ops(self, job: object = None) -> set[str]:
         """The ops of those that run now, or (``job``) of the run that is this asyncio task."""
         runs = [run for run in tuple(self._runs.values()) if run.attempt is not None]
@@ -181,13 +200,23 @@ class RunPool:
 
     def renewed(self, attempts: Sequence[Attempt], leases: Leases, until: float) -> None:
         """A heartbeat for these was answered: leases that were not lost hold until then."""
-        gone = set(leases.lost)
+        gone, busy = set(leases.lost), set(leases.busy)
+        if busy:
+            _log.warning(
+                "The leases of %d tasks could not be extended: another session holds them "
+                "locked (%s, …).",
+                len(busy),
+                leases.busy[0].task_id,
+            )
+        now = self.store.clock.monotonic()
         for attempt in attempts:
             run = self._runs.get(attempt.task_id)
             if run is None or run.attempt != attempt:
                 continue  # it ended meanwhile
             if attempt in gone:
                 run.lose_lease()
+            elif attempt in busy:
+                run.lapse(now)
             else:
                 run.renew(until)
         for task_id, request in leases.cancels:

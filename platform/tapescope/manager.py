@@ -469,7 +469,8 @@ class TaskManager(ManagerReads):
             async with asyncio.timeout(0 if self._hurry else self._drain) as self._drain_limit:
                 await self._pool.wait_idle()
         except TimeoutError:
-            _log.info("The drain is over; what still runs is ended.")
+            if self._pool.holds_tasks:
+                _log.info("The drain is over; what still runs is ended.")
         finally:
             self._drain_limit = None
         await self._pool.stop()

@@ -94,7 +94,8 @@ class StorePrimitives(abc.ABC):
     ) -> Sequence[HeldLease]:
         """Extend the owner's running tasks (``None``: all) to ``lease`` microseconds from now.
 
-        Waits behind no append that is only queued.
+        Waits behind no append that is only queued. A task that cannot be extended just now, and is
+        the owner's, is answered with ``extended=False``; it holds up no other.
         """
 
     def _make_lease_keeper(self) -> LeaseKeeper | None:
@@ -131,6 +132,10 @@ class StorePrimitives(abc.ABC):
 
     @abc.abstractmethod
     async def _get(self, task_id: str) -> Task | None: ...
+
+    @abc.abstractmethod
+    async def _find_ended(self, task_ids: Sequence[str]) -> Sequence[Task]:
+        """Those of these tasks that have ended."""
 
     @abc.abstractmethod
     async def _list(

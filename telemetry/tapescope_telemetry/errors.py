@@ -20,8 +20,11 @@ class TapescopeError(Exception):
     """The root of every error of this library."""
 
 
-class MissingTelemetryExtra(TapescopeError):
-    """A part of the telemetry that needs packages which are not installed."""
+class MissingTelemetryExtra(TapescopeError, ImportError):
+    """A part of the telemetry that needs packages which are not installed.
+
+    An ``ImportError``, too: a module of ours whose packages are missing raises it.
+    """
 
     def __init__(self, what: str, extra: str) -> None:
         self.what, self.extra = what, extra

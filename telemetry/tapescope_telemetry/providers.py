@@ -44,8 +44,9 @@ def setup(
 
     A signal leaves the process when its exporter or an endpoint is named (``read_settings``).
     Metrics may also be read where they are: ``metric_readers``, such as the scrape's. Choose one of
-    the two for a deployment, or each number is there twice. Where neither is asked for nothing is
-    made, and the SDK is not imported.
+    the two for a deployment, or each number is there twice. What is read here has exemplars: spans
+    are made for them even where none are sent. Where neither is asked for nothing is made, and the
+    SDK is not imported.
 
     ``service_name`` and ``resource`` stand back behind ``OTEL_SERVICE_NAME`` and
     ``OTEL_RESOURCE_ATTRIBUTES``. ``trace_mode`` and ``cancel_status`` are ``Telemetry``'s. With
@@ -139,7 +140,7 @@ def _make_providers(
         if meters is not None and exporters.self_metrics_wanted():
             for way in (way for ways in made.deliveries.values() for way in ways):
                 way.count_on(meters)
-        if spans:
+        if spans or readers:  # without a span there is no trace for an exemplar to point to
             tracers = TracerProvider(
                 resource=made_of, shutdown_on_exit=False, meter_provider=meters
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
+from weakref import WeakMethod
 
 from opentelemetry.metrics import Observation
 
@@ -36,7 +37,8 @@ if TYPE_CHECKING:
 __all__ = ["TaskAges", "TaskMeter"]
 
 TaskAges = Callable[[], Iterable[tuple[str, float]]]
-"""Gives the op and the age in seconds of each task that has not ended; from any thread."""
+"""A bound method that gives the op and the age in seconds of each task that has not ended; from any
+thread."""
 
 
 class TaskMeter:
@@ -65,7 +67,7 @@ class TaskMeter:
         self._active = Tally(meter, ACTIVE)
         self._zombies = Tally(meter, ZOMBIES)
         self._limit = Tally(meter, LIMIT)
-        self._ages: list[TaskAges] = []
+        self._ages: list[WeakMethod[TaskAges]] = []
         self._of_age = LabelSets(OLDEST_ACTIVE)
         observe(meter, OLDEST_ACTIVE, self._read_oldest)
         self._of_op = LabelSets(SUBMITTED)
@@ -112,13 +114,15 @@ class TaskMeter:
             self._active.add(1, label, entered)
 
     def watch_ages(self, ages: TaskAges) -> None:
-        """Ask these ages at each collection, until ``unwatch_ages``."""
-        self._ages.append(ages)
+        """Ask this method at each collection, until ``unwatch_ages``, or until its object is gone.
+
+        Telemetry outlives managers: one that was never closed is not to be kept by it.
+        """
+        self._ages.append(WeakMethod(ages))
 
     def unwatch_ages(self, ages: TaskAges) -> None:
         """Undo ``watch_ages``; what is not watched is no error."""
-        if ages in self._ages:
-            self._ages.remove(ages)
+        self._ages = [kept for kept in self._ages if kept() not in (None, ages)]
 
     def limit(self, n: int) -> None:
         """The number of tasks that may run at once rose or fell by ``n``."""
@@ -172,8 +176,9 @@ class TaskMeter:
 
     def _read_oldest(self) -> list[Observation]:
         oldest = dict.fromkeys(self.seen_ops(), 0.0)
-        for ages in tuple(self._ages):
-            for op, age in ages():
+        for kept in tuple(self._ages):
+            ages = kept()
+            for op, age in () if ages is None else ages():
                 label = self._caps.task_ops(op)
                 oldest[label] = max(age, oldest.get(label, 0.0))
         return [Observation(age, self._of_age(op)) for op, age in oldest.items()]

@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import pytest
 
+from tapescope.audit import AuditRule
 from tapescope.errors import (
     SchemaForbidden,
     SchemaTooNew,
@@ -16,6 +17,7 @@ from tapescope.errors import (
 )
 from tapescope_adapters.postgres import PostgresStore
 from tapescope_adapters.postgres._schema import read_migrations
+from tests.adapters.breaches import BREACHES, run_round
 from tests.adapters.postgres_sessions import run_task, schema_of, session, start_task
 from tests.polling import until
 
@@ -138,13 +140,19 @@ async def test_durability_is_the_sessions_own(
                 " seen VALUES (current_setting('synchronous_commit')); RETURN NULL; END $$"
             )
             await raw.execute("CREATE TRIGGER note AFTER INSERT ON events EXECUTE FUNCTION note()")
+            await raw.execute("CREATE TRIGGER note AFTER INSERT ON repairs EXECUTE FUNCTION note()")
         await store.release((await start_task(store)).attempt)
         claims = await store.claim_due("me", ["x"], 1, 60)
+        await store.rescue_expired(dead_owners=["me"])
+        task = claims[0].task
+        await run_round(postgres_url, BREACHES[AuditRule.MISSING_FINAL][0].format(key=task.key))
+        await store.repair(task.task_id, by="me")
         async with session(postgres_url) as raw:
             seen = await raw.fetchval("SELECT array_agg(setting) FROM seen")
 
     assert len(claims) == 1
-    assert seen == [setting] * 3
+    assert seen[:4] == [setting] * 4  # a start, a release, another start, a rescue's final
+    assert set(seen[4:]) == {setting}  # the repair's
 
 
 async def test_fresh_tables_are_read_by_index(postgres_url: str) -> None:

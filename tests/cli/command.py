@@ -95,6 +95,7 @@ class Tapescope:
                 stdin=theirs,
                 stdout=theirs,
                 stderr=theirs,
+                cwd=self.folder,
                 env=self.env | {"TERM": "xterm", "COLUMNS": "80", "LINES": "50"},
                 start_new_session=True,
             ) as process:

@@ -19,7 +19,7 @@ from tests.polling import until
 from tests.services import Collector
 
 PROTOCOLS = ("grpc", "http/protobuf")
-RUNS = int(os.environ.get("TAPESCOPE_TEST_RUNS", "3"))
+RUNS = int(os.environ.get("TAPESCOPE_TEST_RUNS", "2"))
 """Short commands of which each must be seen whole; 100 take some minutes."""
 
 
@@ -54,10 +54,12 @@ async def test_a_short_command_is_seen_whole(
         assert finished == [1]
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize(
-    ("number", "status", "reason"),
-    [(signal.SIGINT, 130, "user"), (signal.SIGTERM, 143, "shutdown")],
+    ("protocol", "number", "status", "reason"),
+    [
+        ("grpc", signal.SIGINT, 130, "user"),
+        ("http/protobuf", signal.SIGTERM, 143, "shutdown"),
+    ],
 )
 async def test_an_interrupted_command_is_seen_whole(
     tapescope: Tapescope,
@@ -154,8 +156,9 @@ def test_no_header_is_printed(tapescope: Tapescope, collector: Collector) -> Non
     assert b"hunter" not in done.stderr
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-@pytest.mark.parametrize("kind", ["away", "silent", "refusing"])
+@pytest.mark.parametrize(
+    ("kind", "protocol"), [("away", "grpc"), ("silent", "http/protobuf"), ("refusing", "grpc")]
+)  # each with both protocols: the tests of setup
 def test_a_bad_collector_does_not_hold_a_command_up(
     tapescope: Tapescope, collector: Collector, kind: str, protocol: str
 ) -> None:

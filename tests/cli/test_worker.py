@@ -5,90 +5,23 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tapescope import TaskHandle, TaskManager, TaskStatus
+from tapescope import TaskCancelled, TaskManager, TaskStatus
+from tapescope.flush import CancelState
+from tests.adapters.test_transactions import calling
 from tests.cli.command import Tapescope
+from tests.cli.program import Program, begun
 from tests.polling import until
-
-APP = """
-from __future__ import annotations
-
-import asyncio
-from pathlib import Path
-
-from tapescope import Reporter, TaskManager
-
-manager = TaskManager("sqlite:///not-this-one.db", heartbeat=0.2, drain=600, max_running=50)
-
-
-@manager.op("wait", max_running=2)
-async def wait(report: Reporter, file: str) -> int:
-    await report.log("info", "here")
-    while not Path(file).exists():
-        await asyncio.sleep(0.01)
-    return report.attempt
-
-
-@manager.op("double")
-async def double(report: Reporter, n: int) -> int:
-    return 2 * n
-
-
-@manager.op("fail", retries=0)
-async def fail(report: Reporter) -> None:
-    raise ValueError("no")
-
-
-nothing = TaskManager("sqlite:///not-this-one.db")
-"""
-
-
-class Program:
-    """A program with registered ops, and the workers that run it."""
-
-    def __init__(self, tapescope: Tapescope, folder: Path) -> None:
-        self.tapescope = tapescope
-        self.file = folder / "go on"
-        """What tasks of ``wait`` wait for."""
-        tapescope.folder = folder
-        (folder / "program.py").write_text(APP)
-
-    @contextmanager
-    def worker(self, *options: str) -> Generator[subprocess.Popen[bytes]]:
-        """A worker that has found its store."""
-        with self.tapescope.started(
-            *("worker", "--app", "program:manager", "--store", self.tapescope.store), *options
-        ) as process:
-            assert process.stderr is not None
-            line = process.stderr.readline().decode()
-            assert line.endswith(": wait, double, fail\n"), line
-            yield process
-
-    def submit(self, op: str, *options: str, **params: Any) -> str:
-        """Submit a task on the command line; its id."""
-        done = self.tapescope("submit", op, "--params", json.dumps(params), *options)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.decode().strip()
 
 
 @pytest.fixture
 def program(tapescope_on: Tapescope, tmp_path: Path) -> Program:
     """A program on a fresh store of each kind."""
     return Program(tapescope_on, tmp_path)
-
-
-async def begun(task: TaskHandle) -> None:
-    """Wait until its runner has reported."""
-    async for event in task.follow():
-        if event.type == "log":
-            return
 
 
 def pid_of(owner: str | None) -> int:
@@ -105,6 +38,7 @@ async def test_a_submitted_task_runs_in_the_worker(program: Program) -> None:
         failed = program.tapescope("submit", "fail", "--wait")
         worker.send_signal(signal.SIGTERM)
         _, stderr = worker.communicate(timeout=30)
+    told = [json.loads(line)["message"] for line in stderr.splitlines()]
 
     assert done.stdout.split()[1:] == [b"42"]
     assert done.stderr == b""
@@ -112,8 +46,8 @@ async def test_a_submitted_task_runs_in_the_worker(program: Program) -> None:
     assert (failed.returncode, failed.stderr.count(b"\n")) == (1, 1)
     assert b"failed with ValueError: no" in failed.stderr
     assert worker.returncode == 0
-    assert b"draining" in stderr
-    assert stderr.endswith(b"tapescope: stopped\n")
+    assert "Draining: no task is begun any more; a second signal skips the wait." in told
+    assert told[-1] == "The worker has stopped."
 
 
 async def test_kill_9_has_the_other_worker_run_it_again(program: Program) -> None:
@@ -136,6 +70,43 @@ async def test_kill_9_has_the_other_worker_run_it_again(program: Program) -> Non
     assert results[lost.task_id] == 2
     assert (row.attempt, row.retries_spent, pid_of(row.owner) != other.pid) == (2, 1, True)
     assert tape == ["task_started", "log", "attempt_failed", "task_started", "log", "final"]
+
+
+async def test_a_cancel_reaches_the_worker(program: Program) -> None:
+    """What runs in a worker is cancelled from another process, and its end is told there."""
+    with program.worker():
+        async with TaskManager(program.tapescope.store, work=False) as manager:
+            task = manager.handle(program.submit("wait", file=str(program.file)))
+            await begun(task)
+            answer = await task.cancel("no longer wanted")
+            with pytest.raises(TaskCancelled, match="no longer wanted"):
+                await task.result(timeout=60)
+            tape = [event.type for event in (await task.tape()).events]
+
+    assert answer.state is CancelState.RECORDED
+    assert tape == ["task_started", "log", "final"]
+
+
+async def test_a_task_of_the_callers_transaction_runs_in_a_worker(program: Program) -> None:
+    """Another process hears of it at the commit; what is rolled back never was."""
+    with program.worker():
+        async with (
+            TaskManager(program.tapescope.store, work=False) as manager,
+            calling(program.tapescope.store) as caller,
+        ):
+            async with caller.transaction():
+                kept = await manager.submit(
+                    "double", params={"n": 21}, connection=caller.connection
+                )
+            with suppress(LookupError):
+                async with caller.transaction():
+                    await manager.submit("double", params={"n": 1}, connection=caller.connection)
+                    raise LookupError
+            result = await kept.result(timeout=60)
+            counts = await manager.store.count()
+
+    assert result == 42
+    assert sum(counts.values()) == 1
 
 
 async def test_sigterm_gives_the_task_to_the_other_worker(program: Program) -> None:
@@ -174,7 +145,7 @@ async def test_a_second_signal_skips_the_drain(program: Program) -> None:
             worker.communicate(timeout=30)
             row = await task.status()
 
-    assert b"draining" in line
+    assert b"Draining" in line
     assert draining is TaskStatus.RUNNING
     assert worker.returncode == 0
     assert (row.status, row.retries_spent) == (TaskStatus.PENDING, 0)

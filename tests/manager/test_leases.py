@@ -374,16 +374,29 @@ async def test_a_killed_process_is_rescued_at_open(store_url: str) -> None:
 
 
 async def test_a_killed_process_is_rescued_by_a_manager_that_runs(store_url: str) -> None:
-    """A manager that is open notices with its next heartbeat."""
-    async with TaskManager(store_url, lease=3600, heartbeat=0.1) as manager:
+    """A manager that is open notices within two heartbeats."""
+    recording = Recording()
+    async with (
+        make_store(store_url, recording) as store,
+        TaskManager(store, lease=3600, heartbeat=0.5) as manager,
+    ):
+
+        def count_heartbeats() -> float:
+            name = "tapescope.store.operation.duration"
+            return sum(p.value for p in recording.points(name, store_operation="rescue_expired"))
+
         with worker(store_url, retries=3) as (process, task_id):
             task = manager.handle(task_id)
             before = await task.status()
             process.send_signal(signal.SIGKILL)
             process.wait()
+            heartbeats = count_heartbeats()
             code = await ended(task)
+            heartbeats = count_heartbeats() - heartbeats
+    recording.close()
 
     assert before.status.value == "running"
+    assert heartbeats <= 2
     assert code == "worker_lost"  # a callable of that process: nobody here can run it again
 
 

@@ -57,6 +57,8 @@ class Result:
     """By task, or by what else was wrong: the violations."""
     seconds: float = 0.0
     delays: list[str] = field(default_factory=list[str])
+    figures: list[str] = field(default_factory=list[str])
+    """What was measured by the way, a sentence each."""
 
     def blame(self, what: str, violation: str) -> None:
         """Note a violation."""

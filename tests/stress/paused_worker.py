@@ -1,8 +1,9 @@
 """A worker that will be paused: ``python -m tests.stress.paused_worker URL TASKS``.
 
-It runs async runners, threads and shell commands until they are stopped, and prints what the other
-side is to judge, a JSON object a line: ``ready`` (its tasks), ``late`` (what became of a report
-that a stopped runner still made), ``span`` (each run span that ended), ``ledger`` (at the end).
+It has registered the ops of its tasks, as whoever goes on with them has. It runs async runners,
+threads and shell commands until they are stopped, and prints what the other side is to judge, a
+JSON object a line: ``ready`` (its tasks), ``late`` (what became of a report that a stopped runner
+still made), ``span`` (each run span that ended), ``ledger`` (at the end).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from tapescope.shell import ShellCommand
 from tapescope_telemetry import Telemetry
 from tests.stress.delays import pause, pause_thread
 
-__all__ = ["HEARTBEAT", "LEASE", "PARTS"]
+__all__ = ["HEARTBEAT", "LEASE", "PARTS", "op_of"]
 
 LEASE: Final = 1.5
 HEARTBEAT: Final = 0.3
@@ -34,6 +35,11 @@ _BEAT: Final = 0.03
 """Seconds between the reports of a runner."""
 _SCRIPT: Final = "sleep 600 & echo pids $$ $!; while :; do echo tick; sleep 0.1; done"
 """A command with a child of its own, which is to end with it."""
+
+
+def op_of(part: str) -> str:
+    """The op of a part."""
+    return f"pause-{part}"
 
 
 def tell(**fact: Any) -> None:
@@ -113,8 +119,10 @@ async def main(url: str, tasks: int) -> None:
             store, lease=LEASE, heartbeat=HEARTBEAT, max_running=tasks, max_zombies=tasks
         ) as manager,
     ):
+        for part in PARTS:
+            manager.op(op_of(part), retries=1)(runners[part])
         made = [
-            (part, await manager.submit(f"pause-{part}", runners[part], retries=1))
+            (part, await manager.submit(op_of(part)))
             for part, _ in zip(cycle(PARTS), range(tasks), strict=False)
         ]
         await asyncio.gather(*(is_at_work(task) for _, task in made))

@@ -1,8 +1,9 @@
 """Processes that are paused past their leases and woken: nothing of them may reach the tapes.
 
-A worker is stopped with SIGSTOP, its tasks are taken by another owner when their leases are over,
-and the worker is woken while half of the next attempts still run. Then its reports must be refused,
-its spans be ``lost``, and its shell commands be ended, with all of their processes.
+A worker is stopped with SIGSTOP. Another one, which has registered the same ops, rescues its tasks
+when their leases are over and runs them again; the first is woken while half of the next attempts
+still run. Then its reports must be refused, its spans be ``lost``, and its shell commands be ended,
+with all of their processes, while each of the next attempts succeeds.
 """
 
 from __future__ import annotations
@@ -19,16 +20,13 @@ from typing import Any, Final
 
 import psutil
 
-from tapescope import find_store
+from tapescope import Reporter, TaskManager, find_store
 from tapescope.audit import audit_store
-from tapescope.store import Rescued, TaskStore
-from tapescope.tape import NewEvent
-from tapescope.tasks import Claim
-from tapescope.tasks import Final as FinalEvent
+from tapescope.store import TaskStore
 from tests.pausing import pause_process
 from tests.polling import until
 from tests.stress.harness import Result
-from tests.stress.paused_worker import PARTS
+from tests.stress.paused_worker import HEARTBEAT, LEASE, PARTS, op_of
 
 __all__ = ["PAUSE", "play_pauses"]
 
@@ -36,8 +34,9 @@ PAUSE: Final = "paused-worker"
 AT_ONCE: Final = 30
 """Tasks of a process that is paused."""
 _ROOT: Final = Path(__file__).parents[2]
-_OTHER: Final = "another owner"
-_OPS: Final = [f"pause-{part}" for part in PARTS]
+_DONE: Final = "done by another"
+_NEXT: Final = [("attempt_failed", 1), ("task_started", 2), ("log", 2), ("final", 2)]
+"""What a tape tells from the rescue on."""
 _LATE: Final = {"stale_attempt", "after_terminal"}
 
 
@@ -56,12 +55,15 @@ async def play_pauses(store_name: str, url: str, runs: int, at_once: int = AT_ON
 
 
 class _Round:
-    """One worker from its start to its end."""
+    """One worker from its start to its end, and the other one that takes its tasks."""
 
     def __init__(self, store: TaskStore, url: str, result: Result) -> None:
         self._store, self._url, self._result = store, url, result
         self._told: defaultdict[str, list[Any]] = defaultdict(list)
         """What the worker printed, by kind of fact."""
+        self._begun: list[str] = []
+        """The tasks that the other one runs or ran, in the order in which it began them."""
+        self._go_on = asyncio.Event()
 
     async def play(self, tasks: int) -> None:
         worker = await asyncio.create_subprocess_exec(
@@ -74,28 +76,41 @@ class _Round:
             await self._listen(worker, "ready")
             parts: dict[str, str] = {task: part for part, task in self._told["ready"][0]["ready"]}
             await pause_process(worker.send_signal, self._url)
-            rescued = await self._rescue(set(parts))
-            claims = [await self._claim(one) for one in rescued]
-            early, late = claims[::2], claims[1::2]
-            for claim in early:
-                await self._finish(claim)
-            worker.send_signal(signal.SIGCONT)
-            await self._listen(worker, "ledger")
-            await worker.wait()
+            async with TaskManager(self._store, lease=LEASE, heartbeat=HEARTBEAT) as other:
+                for part in PARTS:
+                    other.op(op_of(part))(self._run_again)
+                await until(lambda: set(self._begun) == set(parts), within=60)
+                early, late = self._begun[::2], self._begun[1::2]
+                await asyncio.gather(*(other.handle(task).result(timeout=60) for task in early))
+                worker.send_signal(signal.SIGCONT)
+                await self._listen(worker, "ledger")
+                await worker.wait()
+                stale = [await self._drop_reasons(task) for task in late]
+                self._go_on.set()
+                results = [await other.handle(task).result(timeout=60) for task in parts]
         finally:
+            self._go_on.set()
             if worker.returncode is None:
                 worker.kill()
                 await worker.wait()
-        stale = [await self._drop_reasons(claim) for claim in late]
-        for claim in late:
-            await self._finish(claim)
-        for claim, reasons in zip(late, stale, strict=True):
+        for task, reasons in zip(late, stale, strict=True):
             if reasons != {"stale_attempt"}:
-                self._result.blame(claim.task.task_id, f"drops on an open tape: {reasons}")
-        for one in rescued:
-            await self._judge(one, parts[one.task.task_id])
+                self._result.blame(task, f"drops on an open tape: {reasons}")
+        if results != [_DONE] * tasks or len(self._begun) != tasks:
+            self._result.blame("other", f"{len(self._begun)} runs of its own: {results}")
+        for task, part in parts.items():
+            await self._judge(task, part)
         if self._told["ledger"][0] != {"ledger": 0, "in_flight": 0}:
             self._result.blame("worker", f"I7: {self._told['ledger'][0]}")
+
+    async def _run_again(self, report: Reporter) -> str:
+        """The other one's runner: every second one runs until the first worker was woken."""
+        self._begun.append(report.task_id)
+        waits = len(self._begun) % 2 == 0
+        await report.log("info", "begun by another")
+        if waits:
+            await self._go_on.wait()
+        return _DONE
 
     async def _listen(self, worker: Process, kind: str) -> None:
         """Note what the worker prints, up to a fact of this kind."""
@@ -107,46 +122,24 @@ class _Round:
                 fact = json.loads(line)
                 self._told[next(iter(fact))].append(fact)
 
-    async def _rescue(self, tasks: set[str]) -> list[Rescued]:
-        """Take the tasks once their leases are over, as another process does."""
-        taken: dict[str, Rescued] = {}
-
-        async def all_taken() -> bool:
-            for one in await self._store.rescue_expired(ops=_OPS):
-                taken[one.task.task_id] = one
-            return tasks <= set(taken)
-
-        await until(all_taken, within=60)
-        return list(taken.values())
-
-    async def _claim(self, one: Rescued) -> Claim:
-        claim = await self._store.claim_if_pending(
-            await self._store.get(one.task.task_id), _OTHER, 600
-        )
-        assert claim is not None, "a task that was just rescued is anybody's"
-        return claim
-
-    async def _finish(self, claim: Claim) -> None:
-        _ = await self._store.append(claim.attempt, [NewEvent("log", {"line": "done by another"})])
-        finished = await self._store.finish_if_running(claim.attempt, FinalEvent.succeeded())
-        if not finished.won:
-            self._result.blame(claim.task.task_id, f"the next attempt lost: {finished}")
-
-    async def _drop_reasons(self, claim: Claim) -> set[str]:
-        page = await self._store.read_quarantine(claim.task.task_id)
+    async def _drop_reasons(self, task_id: str) -> set[str]:
+        page = await self._store.read_quarantine(task_id)
         return {reason.value for reason in page.counts}
 
-    async def _judge(self, one: Rescued, part: str) -> None:
-        task_id, result = one.task.task_id, self._result
+    async def _judge(self, task_id: str, part: str) -> None:
+        result = self._result
         result.runs += 1
         row = await self._store.get(task_id)
         result.outcomes[row.status.value] += 1
-        if (row.status.value, row.attempt) != ("succeeded", 2):
+        if (row.status.value, row.attempt, row.retries_spent) != ("succeeded", 2, 1):
             result.blame(task_id, f"it ended as {row.status.value}, attempt {row.attempt}")
-        after = await self._store.read_tape(task_id, after_seq=one.last_seq)
-        told = [(event.type, event.attempt) for event in after.events]
-        if told != [("task_started", 2), ("log", 2), ("final", 2)]:
-            result.blame(task_id, f"the next attempt's tape: {told}")
+        tape = (await self._store.read_tape(task_id)).events
+        told = [(event.type, event.attempt) for event in tape]
+        rescued = told.index(("attempt_failed", 1)) if ("attempt_failed", 1) in told else 0
+        if told[rescued:] != _NEXT:
+            result.blame(task_id, f"the tape from the rescue on: {told[rescued:]}")
+        if tape[rescued].body.get("error", {}).get("code") != "worker_lost":
+            result.blame(task_id, f"the first attempt ended with {tape[rescued].body}")
         drops = await self._store.read_quarantine(task_id)
         result.late += sum(drops.counts.values())
         reasons = {reason.value for reason in drops.counts}

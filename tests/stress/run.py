@@ -22,13 +22,14 @@ if __name__ == "__main__":  # started as a file: the root is not on the path yet
 from tests.services import running_postgres
 from tests.stress.benches import open_bench
 from tests.stress.claims import CLAIMS
+from tests.stress.fleet import FLEET, FLEET_KILLED, KILL_EVERY, play_fleet
 from tests.stress.harness import Result, play
 from tests.stress.kinds import KINDS
 from tests.stress.pauses import PAUSE, play_pauses
 from tests.stress.races import RESCUE, play_rescues
 
 REAL = ("memory", "sqlite", "postgresql")
-ALL_KINDS = (*KINDS, CLAIMS, RESCUE, PAUSE)
+ALL_KINDS = (*KINDS, CLAIMS, RESCUE, PAUSE, FLEET, FLEET_KILLED)
 PAUSE_SHARE = 10
 """Of so many runs of the others one is of a process that is paused: each takes seconds."""
 
@@ -60,6 +61,13 @@ async def stress(
                     if url is None:
                         continue  # no other process has this memory
                     results.append(await play_pauses(store, url, max(3, runs // PAUSE_SHARE)))
+                elif kind in (FLEET, FLEET_KILLED):
+                    if url is None:
+                        continue  # as above
+                    every = KILL_EVERY if kind == FLEET_KILLED else None
+                    with place(store) as empty:
+                        assert empty is not None, "as above"
+                        results.append(await play_fleet(store, empty, runs, kill_every=every))
                 else:
                     results.append(await play(bench, kind, runs, seed, patience=patience))
                 _tell(results[-1])
@@ -70,7 +78,10 @@ def _tell(result: Result) -> None:
     print(f"\n{result.kind} on {result.store}, seed {result.seed}")
     for line in result.delays:
         print(f"  {line}")
-    print("  cancels met:", ", ".join(f"{n} {met}" for met, n in result.cancels.most_common()))
+    for line in result.figures:
+        print(f"  {line}")
+    if result.cancels:
+        print("  cancels met:", ", ".join(f"{n} {met}" for met, n in result.cancels.most_common()))
     for what, violations in list(result.bad.items())[:10]:
         print(f"  BAD {what}: {'; '.join(violations)[:400]}")
     if len(result.bad) > 10:

@@ -6,6 +6,7 @@ import pytest
 
 from tests.stress.benches import open_bench
 from tests.stress.claims import CLAIMS
+from tests.stress.fleet import play_fleet
 from tests.stress.harness import play
 from tests.stress.kinds import KINDS
 from tests.stress.pauses import play_pauses
@@ -48,6 +49,15 @@ async def test_a_woken_worker_changes_nothing(store_url: str) -> None:
 
     assert result.outcomes == {"succeeded": 6}
     assert result.late >= 6
+    assert result.bad == {}
+
+
+@pytest.mark.parametrize("kill_every", [None, 0.5])
+async def test_a_fleet_runs_each_task(postgres_url: str, kill_every: float | None) -> None:
+    """Two workers run each task once; where they are killed, as often as attempts are counted."""
+    result = await play_fleet("store", postgres_url, 100, workers=2, kill_every=kill_every)
+
+    assert result.outcomes == {"succeeded": 100}
     assert result.bad == {}
 
 

@@ -314,6 +314,6 @@ def test_a_missing_extra_is_answered_with_the_line_that_installs_it(package: str
     )
 
     assert done.stdout == (
-        "MissingExtra The Prometheus scrape needs more packages: "
+        "MissingTelemetryExtra The Prometheus scrape needs more packages: "
         "pip install 'tapescope[prometheus]'\n"
     )

@@ -18,6 +18,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from tapescope.errors import TapescopeError
 from tapescope_telemetry import Telemetry, TelemetrySetup, Undelivered, setup
+from tapescope_telemetry.prometheus import PrometheusReader
 from tests.bad_collectors import BAD_COLLECTORS, bad_collector
 from tests.polling import until
 from tests.services import Collector
@@ -94,8 +95,20 @@ def test_a_reader_alone_reads_the_metrics(monkeypatch: pytest.MonkeyPatch) -> No
     with made(metric_readers=[reader]) as one:
         one.telemetry.tasks.submitted("work")
 
-        assert (one.tracer_provider, one.logger_provider) == (None, None)
+        assert one.logger_provider is None
         assert read(reader, "tapescope.task.submitted") == {None: 1}
+        assert not one.shutdown()
+
+
+def test_what_a_reader_reads_has_exemplars(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a reader and no endpoint there are spans all the same, for its exemplars to point to."""
+    reader = PrometheusReader()
+    with made(metric_readers=[reader]) as one:
+        with one.telemetry.submit_span("work", "0198c0de-0000-7000-8000-00000000cafe", "sqlite"):
+            one.telemetry.tasks.submitted("work")
+        samples = [sample for family in reader.make_families() for sample in family.samples]
+
+    assert [s.name for s in samples if s.exemplar is not None] == ["tapescope_task_submitted_total"]
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from weakref import ref
+
 from tapescope_telemetry import OTHER
 from tests.telemetry.recording import Recording
 
@@ -133,19 +135,40 @@ def test_ops_and_errors_are_capped(recording: Recording) -> None:
     assert [point.value for point in retries if point.has(error_type=OTHER)] == [200]
 
 
-def test_the_oldest_active_task_is_told(recording: Recording) -> None:
-    """The age is the oldest one's of each op, 0 where none is active, and 0 when nobody tells."""
-    tasks = recording.telemetry.tasks
-    name = "tapescope.task.oldest_active.age"
+class Pool:
+    """Something that has tasks."""
 
-    def ages() -> list[tuple[str, float]]:
+    def read_ages(self) -> list[tuple[str, float]]:
+        """Two of an op."""
         return [("resize", 2.0), ("resize", 5.0)]
 
+
+def read_oldest(recording: Recording) -> dict[object, float]:
+    """The age that each op has now."""
+    points = recording.points("tapescope.task.oldest_active.age")
+    return {point.labels["tapescope.task.op"]: point.value for point in points}
+
+
+def test_the_oldest_active_task_is_told(recording: Recording) -> None:
+    """The age is the oldest one's of each op, 0 where none is active, and 0 when nobody tells."""
+    tasks, pool = recording.telemetry.tasks, Pool()
+
     tasks.seen("shell")
-    tasks.watch_ages(ages)
-    watched = {p.labels["tapescope.task.op"]: p.value for p in recording.points(name)}
-    tasks.unwatch_ages(ages)
-    tasks.unwatch_ages(ages)
+    tasks.watch_ages(pool.read_ages)
+    watched = read_oldest(recording)
+    tasks.unwatch_ages(pool.read_ages)
+    tasks.unwatch_ages(pool.read_ages)
 
     assert watched == {"resize": 5.0, "shell": 0.0}
-    assert recording.value(name, task_op="shell") == 0
+    assert read_oldest(recording)["shell"] == 0
+
+
+def test_telemetry_keeps_no_manager_alive(recording: Recording) -> None:
+    """Who is asked for ages and goes away without a word is forgotten: it was never closed."""
+    tasks, pool = recording.telemetry.tasks, Pool()
+    tasks.watch_ages(pool.read_ages)
+    gone = ref(pool)
+    del pool
+
+    assert gone() is None
+    assert read_oldest(recording) == {}

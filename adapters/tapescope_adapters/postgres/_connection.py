@@ -50,7 +50,7 @@ _CARRIED: Final = {
         (False, "replace(current_setting('synchronous_commit'), 'off', 'on')"),
     )
 }
-"""The settings of a flush where the session keeps none, for its transaction, by ``relaxed``."""
+"""The settings of a write where the session keeps none, for its transaction, by ``relaxed``."""
 
 _BLOCKED: Final = ("55P03", "40P01", "40001", "57014")
 """Lock timeout, deadlock, serialization failure, cancelled statement: nothing was written."""
@@ -115,7 +115,11 @@ class Connector:
 
     def carry(self, sql: str) -> str:
         """A flush's SQL, with the settings that no session keeps; its answer comes last."""
-        return sql.replace("/*settings*/", "" if self.prepares else _CARRIED[self._relaxed])
+        return sql.replace("/*settings*/", "") if self.prepares else self.carry_along(sql)
+
+    def carry_along(self, sql: str) -> str:
+        """SQL that writes over a connection of the readers, which never keep the settings."""
+        return sql.replace("/*settings*/", _CARRIED[self._relaxed])
 
     async def log_in(self, *, writes: bool = False) -> Connection:
         """A new connection. Raises ``StoreAway``, ``StoreAuthFailed``, ``BadStoreUrl``."""

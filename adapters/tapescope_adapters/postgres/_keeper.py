@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tapescope._giving_up import HeldLease
 from tapescope.flush import StoreAway
 from tapescope.primitives import LeaseKeeper
+from tapescope_adapters._sql import Queries
 from tapescope_adapters.postgres._connection import DRIVER_ERRORS, Connector, close, translate
-from tapescope_adapters.postgres._rows import as_lease
+from tapescope_adapters.postgres._leases import extend_leases
 
 if TYPE_CHECKING:
     from tapescope_adapters.postgres._connection import Connection
@@ -20,7 +21,7 @@ __all__ = ["PostgresKeeper"]
 class PostgresKeeper(LeaseKeeper):
     """One connection, made in the loop that uses it."""
 
-    def __init__(self, connector: Connector, sql: Mapping[str, str]) -> None:
+    def __init__(self, connector: Connector, sql: Queries) -> None:
         self._connector, self._sql = connector, sql
         self._conn: Connection | None = None
 
@@ -30,20 +31,14 @@ class PostgresKeeper(LeaseKeeper):
         if self._conn is None or self._conn.is_closed():
             self._conn = await self._connector.connect()
         try:
-            rows = await self._conn.fetch(
-                self._sql["extend_leases"],
-                owner,
-                lease,
-                list(task_ids),
-                timeout=self._connector.patience,
-            )
+            patience = self._connector.patience
+            return await extend_leases(self._conn, self._sql, owner, lease, task_ids, patience)
         except DRIVER_ERRORS as error:
             self._hang_up()
             raise StoreAway(str(translate(error, sent=False))) from error
         except BaseException:
             self._hang_up()  # cancelled in mid-call: the reply must not meet the next one
             raise
-        return [as_lease(row) for row in rows]
 
     async def aclose(self) -> None:
         conn, self._conn = self._conn, None

@@ -58,7 +58,7 @@ def as_task(row: Row) -> Task:
 
 
 def as_lease(row: Row) -> HeldLease:
-    """A lease that was extended."""
+    """A lease that is its owner's."""
     return HeldLease(
         str(row["task_id"]),
         row["attempt"],

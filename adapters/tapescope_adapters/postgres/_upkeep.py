@@ -10,7 +10,7 @@ from tapescope_adapters._sql import Queries
 from tapescope_adapters.postgres._rows import as_repair
 
 if TYPE_CHECKING:
-    from tapescope_adapters.postgres._connection import Connection
+    from tapescope_adapters.postgres._connection import Connection, Connector
 
 __all__ = ["audit", "repair"]
 
@@ -46,16 +46,19 @@ async def repair(
     task_id: str,
     grace: int,
     by: str,
-    patience: float,
+    connector: Connector,
     *,
     dry_run: bool,
 ) -> Mended | None:
     """Mend one task, and look at it again, in one transaction; a dry run takes it back."""
+    patience = connector.patience
     try:
         async with conn.transaction():
-            key = await conn.fetchval(sql["find_key"], task_id, timeout=patience)
-            if key is None:
+            find_key = connector.carry_along(sql["find_key"])
+            row = await conn.fetchrow(find_key, task_id, timeout=patience)
+            if row is None:
                 return None
+            key = row["id"]
             rows = await conn.fetch(sql["repair_task"], task_id, grace, by, timeout=patience)
             repairs = tuple(as_repair(row) for row in rows)
             stuck = any(one.rule is AuditRule.STUCK_RUNNING for one in repairs)

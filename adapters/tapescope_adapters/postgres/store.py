@@ -42,12 +42,12 @@ from tapescope_adapters.postgres._connection import (
 )
 from tapescope_adapters.postgres._flush import VOID, arguments, read_answer
 from tapescope_adapters.postgres._keeper import PostgresKeeper
+from tapescope_adapters.postgres._leases import extend_leases
 from tapescope_adapters.postgres._listener import Listener
 from tapescope_adapters.postgres._pool import PoolConnector
 from tapescope_adapters.postgres._queries import load_queries
 from tapescope_adapters.postgres._rows import (
     as_cancel,
-    as_lease,
     as_quarantine,
     as_repair,
     as_tape,
@@ -211,10 +211,10 @@ class PostgresStore(TaskStore):
     async def _extend_leases(
         self, owner: str, lease: int, task_ids: Sequence[str] | None
     ) -> Sequence[HeldLease]:
-        rows = await self._reader.fetch(
-            self._sql["extend_leases"], owner, lease, None if task_ids is None else list(task_ids)
+        patience = self._connector.patience
+        return await self._reader.use(
+            lambda conn: extend_leases(conn, self._sql, owner, lease, task_ids, patience)
         )
-        return [as_lease(row) for row in rows]
 
     def _make_lease_keeper(self) -> LeaseKeeper | None:
         if isinstance(self._listening, PoolConnector):
@@ -226,7 +226,7 @@ class PostgresStore(TaskStore):
 
     async def _rescue(self, order: RescueOrder) -> Sequence[RescuedRow]:
         (row,) = await self._reader.fetch(
-            self._sql["rescue_expired"],
+            self._connector.carry_along(self._sql["rescue_expired"]),
             order.limit,
             list(order.ops),
             list(order.dead_owners),
@@ -266,6 +266,10 @@ class PostgresStore(TaskStore):
     async def _get(self, task_id: str) -> Task | None:
         rows = await self._reader.fetch(self._sql["get_task"], task_id)
         return as_task(rows[0]) if rows else None
+
+    async def _find_ended(self, task_ids: Sequence[str]) -> Sequence[Task]:
+        rows = await self._reader.fetch(self._sql["find_ended"], list(task_ids))
+        return [as_task(row) for row in rows]
 
     async def _list(
         self, status: TaskStatus | None, op: str | None, limit: int, before: str | None
@@ -325,9 +329,9 @@ class PostgresStore(TaskStore):
         )
 
     async def _repair(self, task_id: str, grace: int, by: str, dry_run: bool) -> Mended | None:
-        patience = self._connector.patience
+        connector = self._connector
         return await self._reader.use(
-            lambda conn: repair(conn, self._sql, task_id, grace, by, patience, dry_run=dry_run)
+            lambda conn: repair(conn, self._sql, task_id, grace, by, connector, dry_run=dry_run)
         )
 
     async def _read_repairs(self, after: int, limit: int) -> Sequence[Repair]:

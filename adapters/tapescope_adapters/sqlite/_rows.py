@@ -14,6 +14,7 @@ from tapescope_adapters._sql import Queries
 
 __all__ = [
     "count_tasks",
+    "find_ended",
     "find_idempotent",
     "find_lost",
     "find_standing",
@@ -95,6 +96,13 @@ def read_claimed(conn: sqlite3.Connection, sql: Queries, keys: str) -> list[tupl
         row[12] = None if row[12] is None else float(row[12])
         found.append((_task(row), last_seq))
     return found
+
+
+def find_ended(conn: sqlite3.Connection, sql: Queries, task_ids: Sequence[str]) -> list[Task]:
+    """Those of these tasks that have ended."""
+    asked = encode(list(task_ids), "task_ids")
+    query = sql["find_ended"].replace("/*task*/", _TASK)
+    return [_task(row) for row in conn.execute(query, (asked,))]
 
 
 def list_tasks(

@@ -264,6 +264,9 @@ class SqliteStore(TaskStore):
     async def _get(self, task_id: str) -> Task | None:
         return await self._reading(lambda conn: _rows.get_task(conn, self._sql, task_id))
 
+    async def _find_ended(self, task_ids: Sequence[str]) -> Sequence[Task]:
+        return await self._reading(lambda conn: _rows.find_ended(conn, self._sql, task_ids))
+
     async def _list(
         self, status: TaskStatus | None, op: str | None, limit: int, before: str | None
     ) -> Sequence[Task]:

@@ -21,6 +21,9 @@ from tapescope.tasks import TaskStatus
 
 __all__ = ["app"]
 
+_SCRAPED = frozenset({"run", "worker", "drill"})
+"""Commands that set their telemetry up themselves, with what it is scraped by."""
+
 app = typer.Typer(
     name="tapescope",
     help="Run tasks whose every step is on a durable tape, and read those tapes.",
@@ -70,7 +73,6 @@ def tapescope(
     Telemetry is sent where the OTEL_* variables say, such as OTEL_EXPORTER_OTLP_ENDPOINT.
     """
     context.obj = store
-    from tapescope.cli.exporting import start_exporting
     from tapescope.cli.settings import choose_log
 
     shown_format, level = choose_log(log_format, log_level)
@@ -78,9 +80,10 @@ def tapescope(
         from tapescope.cli.logs import start_logging
 
         start_logging(shown_format, level)
-    end_exporting = start_exporting()
-    if end_exporting is not None:
-        context.call_on_close(end_exporting)
+    if context.invoked_subcommand not in _SCRAPED:
+        from tapescope.cli.exporting import exporting
+
+        context.with_resource(exporting())
 
 
 def _choose(context: typer.Context, store: str | None) -> str:
@@ -145,6 +148,8 @@ def worker(
         int | None,
         typer.Option("--max-running", metavar="N", help="Tasks at once. Default: the manager's."),
     ] = None,
+    metrics_port: MetricsPortOption = None,
+    metrics_host: MetricsHostOption = "127.0.0.1",
     drain: Annotated[
         float | None,
         typer.Option(
@@ -167,10 +172,23 @@ def worker(
 
     It then begins no task any more, waits for those that run, gives the rest back for other
     workers, and ends with status 0. A second signal skips the wait, a third one ends it at once.
+
+    Its log goes to stderr, as text on a terminal and as JSON elsewhere, unless --log-format or the
+    program says otherwise.
     """
+    from tapescope.cli.scraping import Scrape
+    from tapescope.cli.settings import choose_log
     from tapescope.cli.working import run_worker
 
-    return run_worker(program, store=store or context.obj, max_running=max_running, drain=drain)
+    chosen = context.find_root().params
+    return run_worker(
+        program,
+        Scrape(metrics_host, metrics_port),
+        log=choose_log(chosen["log_format"], chosen["log_level"]),
+        store=store or context.obj,
+        max_running=max_running,
+        drain=drain,
+    )
 
 
 @app.command()

@@ -1,14 +1,15 @@
-"""Telemetry of the command line: sent where the ``OTEL_*`` variables say so, and only then.
+"""Telemetry of the command line: sent where the ``OTEL_*`` variables say so, scraped if asked for.
 
-Without them nothing of the SDK is imported. Whatever goes wrong is one line on stderr, and never
-the end of a command, its status, or more than five seconds of its time.
+Where neither is wanted nothing of the SDK is imported. Whatever goes wrong is one line on stderr,
+and never the end of a command, its status, or more than five seconds of its time.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from tapescope.cli.output import say
@@ -18,29 +19,44 @@ from tapescope_telemetry import read_settings
 
 if TYPE_CHECKING:
     from tapescope_telemetry import TelemetrySetup
+    from tapescope_telemetry.prometheus import PrometheusReader
 
-__all__ = ["start_exporting"]
+__all__ = ["exporting"]
 
 _SHOWN: Final = 200
 """Characters of an SDK's complaint."""
 
 
-def start_exporting() -> Callable[[], None] | None:
-    """Set telemetry up if it is asked for; gives what ends it, which is to be called once.
+@contextmanager
+def exporting(*readers: PrometheusReader) -> Generator[None]:
+    """Have telemetry set up meanwhile, if the variables ask for it or a reader reads its metrics.
 
-    The providers become the process's own, so that what a user's code traces goes the same way.
+    The providers become the process's own, so that what a user's code traces goes the same way, and
+    a manager that a user's module makes tells of itself without being told to.
     """
+    started = _start(readers)
     try:
-        if not read_settings().wanted:
+        yield
+    finally:
+        if started is not None:
+            _end(*started)
+
+
+def _start(readers: tuple[PrometheusReader, ...]) -> tuple[TelemetrySetup, _Complaints] | None:
+    try:
+        if not (readers or read_settings().wanted):
             return None
         complaints = _Complaints()
         from tapescope_telemetry import setup
 
         made = setup(
-            trace_mode=read_trace_mode(), cancel_status=read_cancel_status(), as_global=True
+            metric_readers=readers,
+            trace_mode=read_trace_mode(),
+            cancel_status=read_cancel_status(),
+            as_global=True,
         )
     except TapescopeError as error:
-        say(f"no telemetry is sent. {error}")
+        say(f"there is no telemetry. {error}")
         return None
     if complaints.first is not None:
         say(f"a telemetry setting is not as it should be: {complaints.first}")
@@ -48,7 +64,7 @@ def start_exporting() -> Callable[[], None] | None:
     logger = logging.getLogger("tapescope")
     if made.log_handler is not None and logger.level == logging.NOTSET:
         logger.setLevel(logging.INFO)  # a cancel is told at this level
-    return lambda: _end(made, complaints)
+    return made, complaints
 
 
 def _end(made: TelemetrySetup, complaints: _Complaints) -> None:

@@ -21,6 +21,7 @@ from opentelemetry.trace import NonRecordingSpan, set_span_in_context
 
 from tapescope._line_recorder import LineRecorder
 from tapescope._stores import find_store
+from tapescope.cli.exporting import exporting
 from tapescope.cli.foreground import Foreground
 from tapescope.cli.output import say
 from tapescope.cli.scraping import Scrape
@@ -82,7 +83,8 @@ def run_command(
             raise BadSetting("--timeout", timeout, "a number of seconds over 0")
         if not 0 <= grace < 1e6:
             raise BadSetting("--grace", grace, "a number of seconds, 0 or more")
-        with _serving(Scrape(metrics_host, metrics_port)) as scrape:
+        scrape = Scrape(metrics_host, metrics_port)
+        with exporting(*scrape.readers), _serving(scrape, metrics_port):
             return asyncio.run(_CommandTask(command, op, timeout, grace, scrape).run(store))
     except TapescopeError as error:
         say(str(error))
@@ -131,7 +133,7 @@ class _CommandTask:
 
     async def _run_recorded(self, url: str | None) -> None:
         """Run it as a task. Raises ``TapescopeError`` when it, or its end, is not on record."""
-        store = find_store(choose_store(url), telemetry=self._scrape.telemetry, patience=_PATIENCE)
+        store = find_store(choose_store(url), patience=_PATIENCE)
         grace = self._grace + _ROOM_TO_SETTLE
         async with (
             _opened(store),
@@ -261,14 +263,16 @@ async def _opened(store: TaskStore) -> AsyncGenerator[None]:
 
 
 @contextmanager
-def _serving(scrape: Scrape) -> Generator[Scrape]:
+def _serving(scrape: Scrape, port: int | None) -> Generator[None]:
     """Have it scraped meanwhile. A port that is taken is said, and is no reason not to run."""
     with ExitStack() as stack:
         try:
             stack.enter_context(scrape)
+            if port == 0:  # nobody can know it otherwise
+                say(f"metrics and health on {scrape.url}")
         except CannotListen as error:
             say(str(error))
-        yield scrape
+        yield
 
 
 @contextmanager

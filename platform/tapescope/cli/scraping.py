@@ -7,17 +7,14 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
-from tapescope.cli.output import say
-from tapescope.errors import MissingExtra
 from tapescope.health import Check, HealthListener
-from tapescope_telemetry.extras import MissingExtra as MissingPackages
 
 if TYPE_CHECKING:
     from types import TracebackType
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
     from tapescope.manager import TaskManager
-    from tapescope_telemetry import Telemetry
+    from tapescope_telemetry.prometheus import PrometheusReader
 
 __all__ = ["PORT_OPTION", "Scrape"]
 
@@ -25,30 +22,33 @@ PORT_OPTION = "--metrics-port"
 
 
 class Scrape:
-    """The listener of one command, and the telemetry that it tells of. Use it inside ``with``.
+    """The listener of one command. Use it inside ``with``, and inside ``exporting(*readers)``.
 
     It listens before there is a manager, so that a store which does not answer is seen, too; from
     ``watch`` on the manager says what is ready. Without a port it does nothing.
     """
 
     def __init__(self, host: str, port: int | None) -> None:
-        """Raises ``BadSetting``, and ``MissingExtra`` where the packages are not installed."""
-        self.telemetry: Telemetry | None = None
-        """What to hand to the store and the manager; ``None`` for the process's own."""
+        """Raises ``BadSetting``, and ``MissingTelemetryExtra``."""
+        self.readers: tuple[PrometheusReader, ...] = ()
+        """What the metrics are to be read by."""
         self._manager: TaskManager | None = None
         self._listener: HealthListener | None = None
         self._on_scrape: Callable[[], None] | None = None
         if port is None:
             return
-        try:
-            from tapescope_telemetry.prometheus import PrometheusReader, make_telemetry
-        except MissingPackages as error:
-            raise MissingExtra(PORT_OPTION, error.extra) from error
+        from tapescope_telemetry.prometheus import PrometheusReader
+
         reader = PrometheusReader()
-        self.telemetry = make_telemetry(reader)
+        self.readers = (reader,)
         self._listener = HealthListener(
             self._check, metrics=self._note_scrape(reader), host=host, port=port, option=PORT_OPTION
         )
+
+    @property
+    def url(self) -> str | None:
+        """Where it listens, once it does; ``None`` where it was given no port."""
+        return None if self._listener is None else self._listener.url
 
     def watch(self, manager: TaskManager) -> None:
         """From now on this manager says whether the command is ready."""
@@ -85,10 +85,7 @@ class Scrape:
     def __enter__(self) -> Self:
         """Raises ``CannotListen``."""
         if self._listener is not None:
-            chosen = self._listener.port
             self._listener.open()
-            if chosen == 0:  # nobody can know it otherwise
-                say(f"metrics and health on {self._listener.url}")
         return self
 
     def __exit__(

@@ -5,36 +5,54 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import sys
 from contextlib import suppress
 
 from tapescope.cli.apps import load_manager
-from tapescope.cli.output import say
+from tapescope.cli.exporting import exporting
+from tapescope.cli.logs import start_logging
+from tapescope.cli.scraping import Scrape
+from tapescope.cli.settings import LogFormat, LogLevel
 from tapescope.manager import TaskManager
+from tapescope_telemetry import Telemetry
 
 __all__ = ["run_worker"]
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
-
-class _Lines(logging.Handler):
-    """Log records as lines of ours."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        say(record.getMessage())
+_log = logging.getLogger("tapescope")
 
 
-def run_worker(app: str, *, store: str | None, max_running: int | None, drain: float | None) -> int:
+def run_worker(
+    app: str,
+    scrape: Scrape,
+    *,
+    log: tuple[LogFormat | None, LogLevel],
+    store: str | None,
+    max_running: int | None,
+    drain: float | None,
+) -> int:
     """Run the app's manager as a worker; gives 0 once all it had was finished or given back.
 
-    Raises ``BadApp``, ``BadSetting``, and what the store raises.
+    Telemetry is set up before the app is imported: its manager tells of itself through the global
+    providers, unless the app gave it others. It ends after the manager, so that what the last
+    tasks told is sent. ``log`` is the format and the level that were asked for.
+
+    Raises ``BadApp``, ``BadSetting``, ``CannotListen``, and what the store raises.
     """
-    manager = load_manager(app)
-    manager.reconfigure(store=store, max_running=max_running, drain=drain, work=True)
-    log = logging.getLogger("tapescope")
-    if not log.isEnabledFor(logging.INFO) and not logging.getLogger().handlers:
-        log.addHandler(_Lines())  # the program has said nothing of logs: people read ours here
-        log.setLevel(logging.INFO)
-    return asyncio.run(_Worker(manager).run())
+    with exporting(*scrape.readers):
+        manager = load_manager(app)
+        manager.reconfigure(store=store, max_running=max_running, drain=drain, work=True)
+        log_format, level = log
+        if log_format is None and not logging.getLogger().handlers:
+            # Neither the user nor the program has said anything of logs.
+            log_format = LogFormat.TEXT if sys.stderr.isatty() else LogFormat.JSON
+            start_logging(log_format, level)
+        if scrape.readers and manager.telemetry is not Telemetry.shared():
+            _log.warning("The app gave its manager a telemetry of its own, which is not scraped.")
+        scrape.watch(manager)
+        with scrape:
+            return asyncio.run(_Worker(manager).run())
 
 
 class _Worker:
@@ -59,15 +77,16 @@ class _Worker:
         with suppress(asyncio.CancelledError):
             await opening
             manager = self._manager
-            say(f"worker {manager.owner} on {manager.store.name}: {', '.join(manager.ops)}")
+            ops = ", ".join(manager.ops)
+            _log.info("Worker %s on %s: %s", manager.owner, manager.store.name, ops)
         await told
-        say("draining: no task is begun any more; a second signal skips the wait")
+        _log.info("Draining: no task is begun any more; a second signal skips the wait.")
         self._closing = asyncio.ensure_future(self._manager.aclose())
         if self._signals > 1:
             self._closing.cancel()
         with suppress(asyncio.CancelledError):  # ours, of the second signal: all is done by then
             await self._closing
-        say("stopped")
+        _log.info("The worker has stopped.")
         return 0
 
     def _hear(self) -> None:

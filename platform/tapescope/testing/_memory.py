@@ -313,6 +313,10 @@ class MemoryStore(TaskStore):
         record = self._find(task_id)
         return None if record is None else record.task
 
+    async def _find_ended(self, task_ids: Sequence[str]) -> Sequence[Task]:
+        found = (self._find(task_id) for task_id in task_ids)
+        return [one.task for one in found if one is not None and one.task.status.terminal]
+
     async def _list(
         self, status: TaskStatus | None, op: str | None, limit: int, before: str | None
     ) -> Sequence[Task]:

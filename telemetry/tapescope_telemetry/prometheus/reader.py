@@ -6,7 +6,6 @@ import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricReader
 from prometheus_client import (
     CollectorRegistry,
@@ -18,20 +17,18 @@ from prometheus_client import (
 
 from tapescope_telemetry._version import __version__
 from tapescope_telemetry.prometheus.families import FamilyMaker, describe_info
-from tapescope_telemetry.telemetry import Telemetry
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
     from opentelemetry.sdk.metrics.export import MetricsData
-    from opentelemetry.trace import TracerProvider
     from prometheus_client import Metric as Family
 
-__all__ = ["PrometheusReader", "make_telemetry"]
+__all__ = ["PrometheusReader"]
 
 
 class PrometheusReader(MetricReader):
-    """A reader for a ``MeterProvider``, which collects when it is scraped and only then.
+    """A reader for ``setup``, or a ``MeterProvider`` of yours: it collects when it is scraped.
 
     It is a WSGI application, which ``tapescope.health.serve_health`` takes as its ``metrics``; the
     format (text, OpenMetrics), compression and ``name[]`` are ``prometheus_client``'s to negotiate.
@@ -95,16 +92,3 @@ class _Collector:
     def collect(self) -> Iterable[Family]:
         """The families of one scrape."""
         return self._reader.make_families()
-
-
-def make_telemetry(
-    reader: PrometheusReader, *, tracer_provider: TracerProvider | None = None
-) -> Telemetry:
-    """A ``Telemetry`` whose metrics are scraped through this reader and go nowhere else.
-
-    Its resource is what ``OTEL_SERVICE_NAME`` and ``OTEL_RESOURCE_ATTRIBUTES`` say. Spans go to
-    ``tracer_provider``, ``None`` means the global one; without any there are no exemplars. For
-    another exporter beside the scrape make the ``MeterProvider`` yourself, with both readers.
-    """
-    meters = MeterProvider([reader], shutdown_on_exit=False)  # there is nothing to flush
-    return Telemetry(tracer_provider=tracer_provider, meter_provider=meters)

@@ -3,7 +3,8 @@
 SELECT rule, task_id, was, done, repaired_at, repaired_by, id FROM repair_task($1, $2, $3);
 
 -- name: find_key
-SELECT id FROM tasks WHERE task_id = $1;
+-- The first statement of a repair's transaction, which is to be as durable as a flush.
+SELECT /*settings*/ id FROM tasks WHERE task_id = $1;
 
 -- name: read_repairs
 SELECT rule, task_id, was, done, repaired_at, repaired_by, id FROM repairs

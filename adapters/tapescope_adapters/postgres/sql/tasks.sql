@@ -1,6 +1,11 @@
 -- name: get_task
 SELECT /*task*/ FROM tasks WHERE task_id = $1;
 
+-- name: find_ended
+-- Those of these tasks that have ended.
+SELECT /*task*/ FROM tasks
+ WHERE task_id = ANY ($1::uuid[]) AND status NOT IN ('pending', 'running');
+
 -- name: list_tasks
 -- One comparison over one index in one direction: flat at any depth.
 SELECT /*task*/ FROM tasks WHERE task_id < $1 /*and*/ ORDER BY task_id DESC LIMIT $2;
@@ -15,12 +20,34 @@ SELECT t.task_id, t.owner, t.cancel_reason, t.cancel_message, t.cancel_by, t.can
  WHERE t.owner = ANY ($1) AND t.status = 'running' AND t.cancel_requested_at IS NOT NULL;
 
 -- name: extend_leases
--- The heartbeat, of these tasks or of all, by the database's clock. Rows are locked in the order in which flushes lock them.
+-- The heartbeat, of these tasks or of all, by the database's clock. Rows that somebody holds are passed over.
+-- Differs from the SQLite version in that there no row is held: the file is.
 WITH mine AS MATERIALIZED (
     SELECT t.id FROM tasks t
      WHERE t.status = 'running' AND t.owner = $1
        AND ($3::uuid[] IS NULL OR t.task_id = ANY ($3::uuid[]))
-     ORDER BY t.id FOR NO KEY UPDATE
+     ORDER BY t.id FOR NO KEY UPDATE SKIP LOCKED
+)
+UPDATE tasks t SET lease_expires_at = now_us() + $2::bigint
+  FROM mine m WHERE t.id = m.id AND t.status = 'running' AND t.owner = $1
+RETURNING t.task_id, t.attempt, t.cancel_reason, t.cancel_message, t.cancel_by, t.cancel_requested_at;
+
+-- name: read_leases
+-- Those of these tasks, or of all, that are the owner's; nobody is waited for.
+SELECT t.task_id, t.attempt, t.cancel_reason, t.cancel_message, t.cancel_by, t.cancel_requested_at
+  FROM tasks t
+ WHERE t.status = 'running' AND t.owner = $1
+   AND ($2::uuid[] IS NULL OR t.task_id = ANY ($2::uuid[]))
+ ORDER BY t.id;
+
+-- name: await_lease
+-- The heartbeat of one task, after whoever holds its row; $4 milliseconds are waited for that.
+WITH patience AS MATERIALIZED (
+    SELECT set_config('lock_timeout', $4::text, true)
+), mine AS MATERIALIZED (
+    SELECT t.id FROM patience p CROSS JOIN tasks t
+     WHERE t.status = 'running' AND t.owner = $1 AND t.task_id = $3::uuid
+       FOR NO KEY UPDATE OF t
 )
 UPDATE tasks t SET lease_expires_at = now_us() + $2::bigint
   FROM mine m WHERE t.id = m.id AND t.status = 'running' AND t.owner = $1
@@ -31,8 +58,8 @@ RETURNING t.task_id, t.attempt, t.cancel_reason, t.cancel_message, t.cancel_by, 
 SELECT DISTINCT owner FROM tasks WHERE status = 'running';
 
 -- name: rescue_expired
--- See the function in the migrations.
-SELECT rescue_expired($1, $2, $3, $4, $5, $6, $7) AS rescued;
+-- See the function in the migrations. It writes finals: as durable as a flush.
+SELECT /*settings*/ rescue_expired($1, $2, $3, $4, $5, $6, $7) AS rescued;
 
 -- name: read_identity
 -- Which database and schema this is; no other store has the same.

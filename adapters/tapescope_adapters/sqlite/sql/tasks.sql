@@ -42,6 +42,11 @@ UPDATE tasks SET cancel_reason = ?, cancel_message = ?, cancel_by = ?, cancel_re
 -- name: get_task
 SELECT /*task*/ FROM tasks WHERE task_id = ?;
 
+-- name: find_ended
+-- Those of these tasks that have ended.
+SELECT /*task*/ FROM tasks
+ WHERE task_id IN (SELECT value FROM json_each(?)) AND status NOT IN ('pending', 'running');
+
 -- name: list_tasks
 -- One comparison over one index in one direction: flat at any depth.
 SELECT /*task*/ FROM tasks WHERE task_id < ? /*and*/ ORDER BY task_id DESC LIMIT ?;

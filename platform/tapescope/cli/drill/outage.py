@@ -31,7 +31,7 @@ async def lose_store(scene: Scene) -> AsyncGenerator[str]:
     way = _FileLock(scene.url) if is_sqlite(scene.url) else _Relay(find_upstream(scene.url))
     async with (
         way as opened,
-        find_store(opened.url, telemetry=scene.scrape.telemetry, patience=_PATIENCE) as store,
+        find_store(opened.url, patience=_PATIENCE) as store,
     ):
         there = replace(scene, store=store)
         attempts = [await there.claim() for _ in range(_TASKS)]

@@ -15,6 +15,7 @@ from tapescope._stores import find_store, hide_password
 from tapescope.cli.drill.catalogue import Drill, find_drill
 from tapescope.cli.drill.errors import StoreHasTasks
 from tapescope.cli.drill.scene import OP_PREFIX, Scene
+from tapescope.cli.exporting import exporting
 from tapescope.cli.output import make_printable, print_line, say
 from tapescope.cli.scraping import Scrape
 from tapescope.cli.settings import file_url
@@ -56,7 +57,10 @@ def run_drill(
         url = store
         if url is None or drill.scratch:
             url = file_url(Path(scratch) / "scratch.db")
-        with Scrape(metrics_host, metrics_port) as scrape:
+        scrape = Scrape(metrics_host, metrics_port)
+        with exporting(*scrape.readers), scrape:
+            if metrics_port == 0:  # nobody can know it otherwise
+                say(f"metrics and health on {scrape.url}")
             session = _Session(drill, url, scrape, is_scratch=url != store)
             return asyncio.run(session.run(hold, on_real_store=on_real_store))
 
@@ -74,7 +78,7 @@ class _Session:
 
     async def run(self, hold: float | None, *, on_real_store: bool) -> int:
         drill = self._drill
-        async with find_store(self._url, telemetry=self._scrape.telemetry) as store:
+        async with find_store(self._url) as store:
             if not on_real_store:
                 await _refuse_real_tasks(store)
             scene = Scene(drill.op, self._url, store, self._scrape)
@@ -107,7 +111,7 @@ class _Session:
     async def _let_zeros_be_scraped(self, store: TaskStore, hold: float | None) -> None:
         """A counter whose first sample is not 0 grows unseen by ``rate`` and ``increase``."""
         store.telemetry.tasks.seen(self._drill.op)
-        if hold and self._scrape.telemetry is not None:
+        if hold and self._scrape.readers:
             print_line(f"waiting   for a scrape first, at most {_FIRST_SCRAPE:g} s")
             if not await self._scrape.wait_for_scrape(_FIRST_SCRAPE):
                 print_line("unseen    nobody has scraped this process: is it a target?")

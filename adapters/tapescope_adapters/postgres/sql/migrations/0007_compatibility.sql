@@ -1,4 +1,4 @@
--- Which code may go on beside a newer schema: see docs/decisions/0015. Each migration from here on has a
+-- Which code may go on beside a newer schema: see docs/decisions/0018. Each migration from here on has a
 -- row; "compatible from N" in the first lines of its script says what the oldest code knows that may.
 -- compatible from 6
 CREATE TABLE schema_compatibility (

@@ -1,0 +1,232 @@
+"""A fleet: many tasks through a few real ``tapescope worker`` processes on one store.
+
+Every task is submitted by name before it is due, so that the workers begin at one moment. Where
+``kill_every`` is given, one worker after the other is killed with SIGKILL and replaced. Then every
+task must have ended, and row, tape and the runs' own witness must agree on how often each ran.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+import time
+from asyncio.subprocess import PIPE, Process
+from collections import Counter, deque
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from tapescope import Submission, TaskManager, find_store
+from tapescope.audit import audit_store
+from tapescope.store import TaskStore
+from tapescope.tape import Event
+from tapescope.tasks import Task, TaskStatus
+from tests.polling import until
+from tests.stress.delays import pause
+from tests.stress.fleet_program import OP
+from tests.stress.harness import Result
+
+__all__ = ["FLEET", "FLEET_KILLED", "KILL_EVERY", "WORKERS", "play_fleet"]
+
+FLEET: Final = "fleet"
+FLEET_KILLED: Final = "fleet-killed"
+"""The same with a worker killed every ``KILL_EVERY`` seconds."""
+WORKERS: Final = 4
+KILL_EVERY: Final = 2.0
+WORK: Final = 0.8
+"""Seconds that a task takes where workers are killed: there shall be something to lose."""
+RETRIES: Final = 100
+"""More than kills: a task ends as ``worker_lost`` only where something else is wrong."""
+_BATCH: Final = 500
+_ROOT: Final = Path(__file__).parents[2]
+
+
+async def play_fleet(
+    store_name: str,
+    url: str,
+    tasks: int,
+    *,
+    workers: int = WORKERS,
+    kill_every: float | None = None,
+) -> Result:
+    """So many tasks through so many workers, all judged; times are in seconds."""
+    work = 0.0 if kill_every is None else WORK
+    result = Result(FLEET if kill_every is None else FLEET_KILLED, store_name, seed=0)
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="tapes-fleet-") as folder:
+        async with find_store(url) as store:
+            async with _Fleet(url).running(workers) as fleet:
+                due = await _submit(store, tasks, folder, work)
+                killing = asyncio.ensure_future(fleet.keep_killing(kill_every))
+                try:
+                    await _wait_until_ended(store, within=60 + tasks / 20)
+                finally:
+                    killing.cancel()
+                    with suppress(asyncio.CancelledError):  # ours
+                        await killing
+            rows = [row async for row in _read_rows(store)]
+            _judge_number(rows, tasks, result)
+            runs = await asyncio.to_thread(_read_witness, Path(folder))
+            for row in rows:
+                await _judge_one(store, row, runs, result, killed=kill_every is not None)
+            audit = await audit_store(store, grace=0)
+            for violation in audit.violations:
+                result.blame(violation.task_id, f"{violation.rule.value}: {violation.detail}")
+    result.figures = [
+        *_describe_rates(rows, due),
+        f"{fleet.killed} workers killed, {sum(row.retries_spent for row in rows)} attempts lost",
+        f"at most {max(row.attempt for row in rows)} attempts a task, {sum(runs.values())} runs",
+        f"{audit.checked} tapes audited, {len(audit.violations)} violations",
+    ]
+    result.seconds = time.perf_counter() - began
+    return result
+
+
+class _Fleet:
+    """The worker processes; those that are killed are replaced."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._running: deque[tuple[Process, asyncio.Task[None]]] = deque()
+        self.killed = 0
+
+    @asynccontextmanager
+    async def running(self, workers: int) -> AsyncGenerator[_Fleet]:
+        """So many workers that are ready; all are ended with SIGTERM at the end."""
+        try:
+            await asyncio.gather(*(self._start() for _ in range(workers)))
+            yield self
+        finally:
+            for worker, _ in self._running:
+                with suppress(ProcessLookupError):  # it has ended already, as is seen below
+                    worker.terminate()
+            async with asyncio.timeout(60):
+                for worker, ear in self._running:
+                    await ear
+                    status = await worker.wait()
+                    assert status == 0, f"a worker ended with {status}"
+
+    async def keep_killing(self, every: float | None) -> None:
+        """Kill the oldest worker and start another, every so many seconds; ``None``: never."""
+        while every is not None:
+            await pause(every)
+            worker, ear = self._running.popleft()
+            worker.kill()
+            await worker.wait()
+            await ear
+            self.killed += 1
+            await self._start()
+
+    async def _start(self) -> None:
+        command = ("worker", "--app", "tests.stress.fleet_program:manager", "--store", self._url)
+        worker = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "tapescope.cli", *command), cwd=_ROOT, stderr=PIPE
+        )
+        ready = asyncio.Event()
+        ear = asyncio.ensure_future(_hear(worker, ready))
+        self._running.append((worker, ear))
+        async with asyncio.timeout(60):
+            await ready.wait()
+
+
+async def _hear(worker: Process, ready: asyncio.Event) -> None:
+    """Read what a worker says, so that it never waits for a reader."""
+    assert worker.stderr is not None
+    async for line in worker.stderr:
+        if line.decode().endswith(f": {OP}\n"):
+            ready.set()
+    ready.set()  # it has ended: whoever awaits it finds that out
+
+
+async def _submit(store: TaskStore, tasks: int, folder: str, work: float) -> int:
+    """Submit them all, due at one moment soon; gives that moment in microseconds."""
+    soon = datetime.now(UTC) + timedelta(seconds=1 + tasks / 1_000)
+    params = {"folder": folder, "seconds": work}
+    async with TaskManager(store, work=False) as manager:
+        for first in range(0, tasks, _BATCH):
+            await manager.submit_many(
+                [
+                    Submission(OP, params=params, run_at=soon, retries=RETRIES)
+                    for _ in range(min(_BATCH, tasks - first))
+                ]
+            )
+    return round(soon.timestamp() * 1_000_000)
+
+
+async def _wait_until_ended(store: TaskStore, within: float) -> None:
+    async def have_ended() -> bool:
+        counts = await store.count()
+        return not counts.get(TaskStatus.PENDING) and not counts.get(TaskStatus.RUNNING)
+
+    async def a_moment() -> None:
+        await pause(0.1)
+
+    await until(have_ended, within=within, pause=a_moment)
+
+
+async def _read_rows(store: TaskStore) -> AsyncGenerator[Task]:
+    before: str | None = None
+    while True:
+        page = await store.list(limit=_BATCH, before=before)
+        for task in page.tasks:
+            yield task
+        before = page.next
+        if before is None:
+            return
+
+
+def _read_witness(folder: Path) -> Counter[tuple[str, int]]:
+    """How often each (task id, attempt) ran, as the runs themselves noted it."""
+    noted = (
+        line.split() for file in folder.glob("*.runs") for line in file.read_text().splitlines()
+    )
+    return Counter((task_id, int(attempt)) for task_id, attempt in noted)
+
+
+def _judge_number(rows: list[Task], tasks: int, result: Result) -> None:
+    if len(rows) != tasks or len({row.task_id for row in rows}) != tasks:
+        result.blame("store", f"{len(rows)} of {tasks} tasks are there")
+
+
+async def _judge_one(
+    store: TaskStore,
+    row: Task,
+    runs: Counter[tuple[str, int]],
+    result: Result,
+    *,
+    killed: bool,
+) -> None:
+    """Row, tape and witness agree: each attempt ran at most once, the last one surely did."""
+    result.runs += 1
+    result.outcomes[row.status.value] += 1
+    tape = (await store.read_tape(row.task_id)).events
+    wanted = list[tuple[str, int]]()
+    for attempt in range(1, row.attempt + 1):
+        end = "final" if attempt == row.attempt else "attempt_failed"
+        wanted += [("task_started", attempt), (end, attempt)]
+    if [(event.type, event.attempt) for event in tape] != wanted:
+        result.blame(row.task_id, f"its tape: {[_tell(event) for event in tape]}")
+    ran = [runs[row.task_id, attempt] for attempt in range(1, row.attempt + 1)]
+    if max(ran) > 1 or ran[-1] != 1 or (row.task_id, row.attempt + 1) in runs:
+        result.blame(row.task_id, f"runs of its attempts: {ran}")
+    if row.status is not TaskStatus.SUCCEEDED:
+        result.blame(row.task_id, f"it ended as {row.status.value}")
+    if row.retries_spent != row.attempt - 1 or (row.attempt > 1 and not killed):
+        result.blame(row.task_id, f"attempt {row.attempt}, {row.retries_spent} retries spent")
+
+
+def _tell(event: Event) -> str:
+    return f"{event.attempt} {event.type}"
+
+
+def _describe_rates(rows: list[Task], due: int) -> list[str]:
+    claimed = max(row.claimed_at or 0 for row in rows)
+    ended = max(row.finished_at or 0 for row in rows)
+    return [
+        f"{len(rows)} tasks, from when they were due: "
+        f"{len(rows) / ((at - due) / 1e6):,.0f} {what}/s"
+        for at, what in ((claimed, "claims"), (ended, "ends"))
+    ]
