@@ -16,7 +16,7 @@ demo: $(VENV)/.installed ## Run real tasks on a fresh store and print what becam
 	@$(BIN)/tapescope demo
 
 test: $(VENV)/.installed ## Run the tests, on SQLite and on a real PostgreSQL 18
-	@$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n 3 $(PYTEST_ARGS)
 
 check: lint test ## Everything that CI runs: lint, then test
 

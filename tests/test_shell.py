@@ -255,7 +255,7 @@ async def test_nothing_runs_on_when_the_loop_ends(tmp_path: Path) -> None:
     program = f"""
 import asyncio
 from pathlib import Path
-from tapescope import TaskManager
+from tapescope import ShellCommand, TaskManager
 
 async def main():
     manager = await TaskManager("sqlite:///{tmp_path}/t.db").open()

@@ -177,6 +177,7 @@ def test_a_bad_collector_does_not_hold_a_command_up(
 
     assert (done.returncode, done.stdout) == (4, b"out\n")
     assert took < taken + 5
+    assert done.stderr.count(b"\n") == 1, done.stderr
     (line,) = done.stderr.decode().splitlines()
     assert line.startswith("tapescope: 2 spans, ")
     assert "did not reach the collector" in line

@@ -8,6 +8,7 @@ task must have ended, and row, tape and the runs' own witness must agree on how 
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 import tempfile
 import time
@@ -91,6 +92,7 @@ class _Fleet:
     def __init__(self, url: str) -> None:
         self._url = url
         self._running: deque[tuple[Process, asyncio.Task[None]]] = deque()
+        self._starting: set[asyncio.Event] = set()
         self.killed = 0
 
     @asynccontextmanager
@@ -100,6 +102,9 @@ class _Fleet:
             await asyncio.gather(*(self._start() for _ in range(workers)))
             yield self
         finally:
+            async with asyncio.timeout(60):
+                for ready in self._starting:  # before it hears a SIGTERM, that would just end it
+                    await ready.wait()
             for worker, _ in self._running:
                 with suppress(ProcessLookupError):  # it has ended already, as is seen below
                     worker.terminate()
@@ -128,15 +133,17 @@ class _Fleet:
         ready = asyncio.Event()
         ear = asyncio.ensure_future(_hear(worker, ready))
         self._running.append((worker, ear))
+        self._starting.add(ready)
         async with asyncio.timeout(60):
             await ready.wait()
+        self._starting.discard(ready)
 
 
 async def _hear(worker: Process, ready: asyncio.Event) -> None:
     """Read what a worker says, so that it never waits for a reader."""
     assert worker.stderr is not None
     async for line in worker.stderr:
-        if line.decode().endswith(f": {OP}\n"):
+        if json.loads(line)["message"].endswith(f": {OP}"):
             ready.set()
     ready.set()  # it has ended: whoever awaits it finds that out
 

@@ -69,14 +69,16 @@ def _start(readers: tuple[PrometheusReader, ...]) -> tuple[TelemetrySetup, _Comp
 
 def _end(made: TelemetrySetup, complaints: _Complaints) -> None:
     lost = made.shutdown()
-    complaints.remove()
     if lost:
         why = "" if complaints.first is None else f" ({complaints.first})"
         say(f"{lost} did not reach the collector{why}")
 
 
 class _Complaints(logging.Handler):
-    """Keeps the first warning of OpenTelemetry, which would else print all of them on stderr."""
+    """Keeps the first warning of OpenTelemetry, which would else print all of them on stderr.
+
+    It stays until the process ends: an exporter's thread may have a last word after the shutdown.
+    """
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -87,9 +89,9 @@ class _Complaints(logging.Handler):
             if name.startswith("OTEL_EXPORTER_OTLP") and name.endswith("HEADERS")
             for part in (*value.split(","), f"={value}")
         ]
-        self._logger = logging.getLogger("opentelemetry")
-        self._logger.addHandler(self)
-        self._logger.propagate = False
+        logger = logging.getLogger("opentelemetry")
+        logger.addHandler(self)
+        logger.propagate = False
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep it, if it is the first."""
@@ -98,8 +100,3 @@ class _Complaints(logging.Handler):
             for secret in filter(None, self._secrets):
                 told = told.replace(secret, "***")
             self.first = told if len(told) <= _SHOWN else f"{told[:_SHOWN]}…"
-
-    def remove(self) -> None:
-        """Leave logging as it was."""
-        self._logger.removeHandler(self)
-        self._logger.propagate = True
