@@ -72,7 +72,9 @@ async def test_an_op_has_a_limit_of_its_own(any_url: str) -> None:
     async with working(any_url, max_running=5, poll=600.0) as bench:
         bench.manager.op("narrow", max_running=2)(work)
         bench.manager.op("wide")(work)
-        tasks = [await bench.manager.submit(op, params={"op": op}) for op in ["narrow", "wide"] * 6]
+        tasks = [await bench.manager.submit("narrow", params={"op": "narrow"}) for _ in range(6)]
+        await until(lambda: running.get("narrow") == 2)
+        tasks += [await bench.manager.submit("wide", params={"op": "wide"}) for _ in range(6)]
         await until(lambda: sum(running.values()) == 5)
         at_once = dict(running)
         go_on.set()
