@@ -6,18 +6,13 @@ import asyncio
 import contextvars
 import logging
 from contextlib import suppress
-from typing import TYPE_CHECKING
 from typing import Final as Constant
 
-from tapescope._giving_up import WORKER_LOST, RescueResult
 from tapescope._lease_thread import Holder, LeaseThread
 from tapescope._loop_watch import BLOCKED
 from tapescope._owner import find_dead
 from tapescope._pulse import Beat
 from tapescope.errors import TapescopeError
-
-if TYPE_CHECKING:
-    from tapescope._giving_up import Rescued
 
 __all__ = ["Heartbeat"]
 
@@ -124,29 +119,5 @@ class Heartbeat:
         ops = await store.read_ops()  # whoever has registered them: a worker will run them again
         while True:
             rescued = await store.rescue_expired(_BATCH, ops=ops, dead_owners=dead)
-            for one in rescued:
-                self._tell(one)
             if len(rescued) < _BATCH:
                 return
-
-    def _tell(self, one: Rescued) -> None:
-        telemetry, task = self._holder.telemetry, one.task
-        span = telemetry.start_rescue_span(
-            task.op, task.task_id, task.attempt, task.owner or "", task.traceparent
-        )
-        cancel = None if one.result is not RescueResult.CANCELLED else task.cancel
-        span.end(
-            one.result.value,
-            error_type=WORKER_LOST,
-            message="its owner is dead, or did not renew its lease",
-            cancel_reason=None if cancel is None else cancel.reason.value,
-            tape_length=one.last_seq,
-        )
-        telemetry.tasks.rescued(task.op, one.result.value)
-        _log.warning(
-            "Task %s (%s) was taken from %s, which is dead or silent: %s.",
-            one.task.task_id,
-            one.task.op,
-            one.task.owner,
-            one.result.value,
-        )

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from tapescope.primitives import LeaseKeeper
     from tapescope.store import TaskStore
     from tapescope.tasks import Attempt, Task
-    from tapescope_telemetry import Telemetry
 
 __all__ = ["Holder", "LeaseThread"]
 
@@ -46,7 +45,6 @@ class Holder(Protocol):
     """Who holds leases. What is read here may be read from another thread."""
 
     store: TaskStore
-    telemetry: Telemetry
     owner: str
     lease: float
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import logging
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["LeaseVerbs"]
 
 T = TypeVar("T")
+
+_log = logging.getLogger("tapescope")
 
 _LOST = ErrorInfo(WORKER_LOST, "the process that ran it has ended, or did not renew its lease")
 
@@ -123,7 +126,10 @@ class LeaseVerbs(StorePrimitives):
         rows = await self._read("rescue_expired", lambda: self._rescue(order))
         if any(row.result is RescueResult.RETRIED for row in rows):
             self._changes.publish_arrival()
-        return [self._count_rescued(order, row) for row in rows]
+        rescued = [self._count_rescued(order, row) for row in rows]
+        for one in rescued:
+            self._tell_of_rescue(one)
+        return rescued
 
     async def _give_up(
         self, name: str, attempt: Attempt, error: ErrorInfo, run_at: int | None, spends: int
@@ -168,3 +174,25 @@ class LeaseVerbs(StorePrimitives):
                 tasks.cancel_finished(cancel.reason.value, max(0, order.ts - cancel.at) / 1e6)
             self.meter.tape_closed(last_seq)
         return Rescued(task, result, last_seq)
+
+    def _tell_of_rescue(self, one: Rescued) -> None:
+        task = one.task
+        span = self.telemetry.start_rescue_span(
+            task.op, task.task_id, task.attempt, task.owner or "", task.traceparent
+        )
+        cancel = None if one.result is not RescueResult.CANCELLED else task.cancel
+        span.end(
+            one.result.value,
+            error_type=WORKER_LOST,
+            message="its owner is dead, or did not renew its lease",
+            cancel_reason=None if cancel is None else cancel.reason.value,
+            tape_length=one.last_seq,
+        )
+        self.telemetry.tasks.rescued(task.op, one.result.value)
+        _log.warning(
+            "Task %s (%s) was taken from %s, which is dead or silent: %s.",
+            task.task_id,
+            task.op,
+            task.owner,
+            one.result.value,
+        )

@@ -195,8 +195,7 @@ class Run:
         except TapescopeError as error:
             self._lose(error)
         except Exception as error:  # noqa: BLE001  # a defect of ours must not end a task unseen
-            _log.exception("The run of task %s ended with a defect.", self.task.task_id)
-            self._lose(error)
+            self._break_down(error)
 
     async def _claim(self) -> Claim | None:
         host = self._host
@@ -327,6 +326,8 @@ class Run:
             await self._settle(self._judge_fenced())
         except TapescopeError as error:
             self._lose(error)
+        except Exception as error:  # noqa: BLE001  # a defect of ours must not end a task unseen
+            self._break_down(error)
 
     # --- the end ----------------------------------------------------------------------------------
 
@@ -349,6 +350,11 @@ class Run:
         else:
             self._leave()
             self._host.retry(self, end.again)
+
+    def _break_down(self, error: Exception) -> None:
+        """What came up is no fate of the task's that we know of."""
+        _log.error("The run of task %s ended with a defect.", self.task.task_id, exc_info=error)
+        self._lose(error)
 
     def _lose(self, error: Exception) -> None:
         """The tape stays open: the end of this run could not be written."""

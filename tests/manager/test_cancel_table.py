@@ -15,8 +15,10 @@ from tapescope import (
     TaskCancelled,
     TaskFailed,
     TaskHandle,
+    TaskManager,
     ThreadReporter,
 )
+from tapescope.testing import MemoryStore
 from tests.manager.workbench import (
     GRACE,
     Block,
@@ -268,6 +270,34 @@ async def test_a_swallowed_cancel_is_fenced(any_url: str) -> None:
         assert refused == [DropReason.AFTER_TERMINAL]
         assert await bench.drops(task) == {DropReason.AFTER_TERMINAL: 1}
         assert bench.recording.value("tapescope.cancel.overrun", task_op="work") == 1
+
+
+async def test_a_defect_in_a_fenced_end_holds_nobody_up(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever goes wrong while a fenced run is settled, it is said, and the manager closes."""
+    go_on = asyncio.Event()
+
+    async def swallow(report: Reporter) -> None:
+        try:
+            await wait_for_cancel(report)
+        except asyncio.CancelledError:
+            await go_on.wait()
+
+    async def break_down(*_: object) -> None:
+        raise RuntimeError("a defect")
+
+    async with MemoryStore() as store, TaskManager(store, cancel_grace=GRACE) as manager:
+        task = await manager.submit("work", swallow)
+        await started(task)
+        monkeypatch.setattr(store, "finish_if_running", break_down)
+        await task.cancel()
+        await until(lambda: "ended with a defect" in caplog.text)
+        go_on.set()
+        async with asyncio.timeout(10):
+            await manager.aclose()
+
+    assert "is lost: a defect" in caplog.text
 
 
 async def test_a_thread_that_goes_on_is_fenced(any_url: str) -> None:

@@ -18,8 +18,9 @@ import pytest
 
 from tapescope import Reporter, Submission, TaskFailed, TaskHandle, TaskManager
 from tapescope._owner import find_dead, name_owner
+from tapescope.store import new_task_id
 from tapescope.tape import DropReason
-from tapescope.tasks import Final
+from tapescope.tasks import Final, NewTask
 from tests.adapters.postgres_sessions import session
 from tests.manager.workbench import make_store, started, wait_for_cancel, working
 from tests.polling import until
@@ -97,6 +98,23 @@ async def test_heartbeats_keep_a_lease(any_url: str) -> None:
         task = await bench.manager.submit("work", work)
 
         assert await task.result() == "done"
+
+
+async def test_a_rescue_is_told_whoever_asks_for_it(any_url: str) -> None:
+    """The port tells of a rescue, as span and metric: no manager need have asked for it."""
+    recording = Recording()
+    async with make_store(any_url, recording) as store:
+        task, _ = await store.create(NewTask(new_task_id(), "work"))
+        claim = await store.claim_if_pending(task, "there:1:0:aa", 30.0)
+        await store.rescue_expired(dead_owners=["there:1:0:aa"])
+        rescued = recording.value("tapescope.task.rescued", task_op="work", rescue_result="failed")
+        span = recording.span()
+    recording.close()
+
+    assert claim is not None
+    assert rescued == 1
+    assert (span.name, span.status.status_code.name) == ("rescue work", "ERROR")
+    assert (span.attributes or {})["error.type"] == "worker_lost"
 
 
 async def test_a_cancel_comes_with_the_heartbeat(any_url: str) -> None:

@@ -36,8 +36,8 @@ class PostgresKeeper(LeaseKeeper):
         except DRIVER_ERRORS as error:
             self._hang_up()
             raise StoreAway(str(translate(error, sent=False))) from error
-        except BaseException:
-            self._hang_up()  # cancelled in mid-call: the reply must not meet the next one
+        except BaseException:  # cancelled in mid-call: the reply must not meet the next one
+            self._hang_up()
             raise
 
     async def aclose(self) -> None:

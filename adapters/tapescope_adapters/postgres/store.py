@@ -380,7 +380,7 @@ class PostgresStore(TaskStore):
         except DRIVER_ERRORS as error:
             conn.terminate()
             raise StoreAway(str(error) or type(error).__name__) from error
-        except BaseException:
+        except BaseException:  # cancelled, too: a connection of our own is not left open
             conn.terminate()
             raise
         await self._connector.let_go(conn)

@@ -56,7 +56,7 @@ class SqliteKeeper(LeaseKeeper):
         try:
             # A lease need not outlive a crash of the machine, for its owner does not: no fsync.
             set_up(conn, self._path, synchronous="NORMAL", writes=True)
-        except BaseException:
+        except BaseException:  # whatever it is, a file that is half set up is not left open
             conn.close()
             raise
         self._conn = conn
