@@ -18,7 +18,7 @@ demo: $(VENV)/.installed ## Run real tasks on a fresh store and print what becam
 test: $(VENV)/.installed ## Run the tests, on SQLite and on a real PostgreSQL 18
 	@$(BIN)/python -m pytest -n 3 $(PYTEST_ARGS)
 
-check: lint test ## Everything that CI runs: lint, then test
+check: lint test ## Lint, then test; CI runs test-observability besides
 
 lint: $(VENV)/.installed ## Style, types and import rules
 	$(BIN)/ruff check .
