@@ -16,7 +16,7 @@ demo: $(VENV)/.installed ## Run real tasks on a fresh store and print what becam
 	@$(BIN)/tapescope demo
 
 test: $(VENV)/.installed ## Run the tests, on SQLite and on a real PostgreSQL 18
-	@$(BIN)/python -m pytest -n 3 $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist worksteal $(PYTEST_ARGS)
 
 check: lint test ## Lint, then test; CI runs test-observability besides
 
@@ -27,8 +27,8 @@ lint: $(VENV)/.installed ## Style, types and import rules
 	PYRIGHT_PYTHON_GLOBAL_NODE=0 $(BIN)/pyright
 	$(BIN)/lint-imports
 
-test-observability: $(VENV)/.installed ## The live run: real Prometheus, Alertmanager, collector; some minutes
-	@$(BIN)/python -m pytest tests/dashboards/live.py $(PYTEST_ARGS)
+test-observability: $(VENV)/.installed ## Dashboards and alerts: promtool, Grafana's types, a live run; some minutes
+	@$(BIN)/python -m pytest tests/dashboards/judges.py tests/dashboards/live.py $(PYTEST_ARGS)
 
 stress: $(VENV)/.installed ## The long run of the stress harness (STRESS_ARGS=--help shows its settings)
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python tests/stress/run.py $(STRESS_ARGS)

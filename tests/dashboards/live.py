@@ -1,6 +1,6 @@
 """The live run: the real program under load, watched by a real Prometheus and Alertmanager.
 
-``make test-observability`` runs it; `make test` does not, for it takes some minutes.
+``make test-observability`` runs it; ``make test`` does not, for it takes some minutes.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ from promql_parser import (
 
 __all__ = [
     "BOARDS",
+    "CASES",
     "FOLDER",
     "Question",
     "Used",
@@ -36,6 +37,7 @@ __all__ = [
 
 FOLDER: Final = Path(__file__).parents[2] / "dashboards"
 BOARDS: Final = ("overview", "tape-integrity", "store", "process")
+CASES: Final = sorted(file.name for file in (FOLDER / "prometheus" / "tests").glob("*.yml"))
 
 _LABEL_VALUES: Final = re.compile(r"label_values\((?P<series>.+), (?P<label>\w+)\)")
 

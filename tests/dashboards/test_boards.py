@@ -7,13 +7,11 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dashboards import settings
-from tests.dashboards.grafana_types import check_types, install_types
 from tests.dashboards.pack import BOARDS, fill_in, read_board, read_use
 
 COLUMNS = 24
@@ -215,30 +213,3 @@ def test_the_boards_have_uids_of_their_own() -> None:
     uids = [read_board(name)["uid"] for name in BOARDS]
 
     assert len(set(uids)) == len(BOARDS)
-
-
-@pytest.mark.slow
-def test_the_boards_hold_to_grafanas_own_types(tmp_path: Path) -> None:
-    """A compiler with Grafana's published types accepts each board, and refuses spoilt ones."""
-    folder = install_types(tmp_path)
-    said = {name: check_types(folder, read_board(name)) for name in BOARDS}
-
-    assert said == dict.fromkeys(BOARDS, "")
-    for path, value in (
-        (("panels", 1, "gridPos", "w"), "wide"),
-        (("panels", 1, "options", "graphMode"), "areas"),
-        (("panels", 1, "options", "graphmode"), "area"),
-        (("panels", 1, "fieldConfig", "defaults", "unit"), 5),
-        (("panels", 1, "fieldConfig", "defaults", "thresholds", "mode"), "relative"),
-        (("templating", "list", 1, "type"), "question"),
-        (("annotations", "list", 0, "enable"), "yes"),
-        (("links", 0, "type"), "dashboard"),
-        (("graphTooltip",), 7),
-    ):
-        spoilt = copy.deepcopy(read_board("overview"))
-        inner: Any = spoilt
-        for step in path[:-1]:
-            inner = inner[step]
-        inner[path[-1]] = value
-
-        assert "error TS" in check_types(folder, spoilt), path

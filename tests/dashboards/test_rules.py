@@ -1,19 +1,13 @@
-"""The rules, checked and run by Prometheus's own tool, and the cases that they are tested with."""
+"""The rules, and what the cases that they are tested with cover; ``judges.py`` runs the cases."""
 
 from __future__ import annotations
 
 import re
-import subprocess
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
-import pytest
+from tests.dashboards.pack import CASES, list_rules, read_use, read_yaml
 
-from tests.dashboards.pack import FOLDER, list_rules, read_use, read_yaml
-from tests.services import require
-
-CASES = sorted(file.name for file in (FOLDER / "prometheus" / "tests").glob("*.yml"))
 CASE_NAME = re.compile(r"(?P<key>Tapescope\w+(?:/\w+)?) (?P<how>fires|stays quiet): .+")
 
 
@@ -50,40 +44,6 @@ def shows(case: dict[str, Any], key: str, *, fires: bool) -> bool:
         if about and whole and bool(asked["exp_samples"]) == fires:
             return True
     return False
-
-
-def run_promtool(*arguments: str | Path) -> str:
-    """What promtool says; the test fails with it when it is not content."""
-    done = subprocess.run(
-        [require("promtool"), *arguments], capture_output=True, text=True, timeout=110, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def test_promtool_accepts_the_configuration_and_the_rules() -> None:
-    """Both Prometheus configurations load, with the rule files that they name."""
-    for name in ("prometheus.yml", "prometheus.compose.yml"):
-        said = run_promtool("check", "config", FOLDER / "prometheus" / name)
-
-        assert "2 rule files found" in said
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("file", CASES)
-def test_promtool_runs_the_cases(file: str) -> None:
-    """Every case of the file has the answer that it expects."""
-    assert "SUCCESS" in run_promtool("test", "rules", FOLDER / "prometheus" / "tests" / file)
-
-
-def test_promtool_sees_a_wrong_case(tmp_path: Path) -> None:
-    """A case that expects silence where the alert fires is a failure: the tool does compare."""
-    text = (FOLDER / "prometheus" / "tests" / "integrity.yml").read_text()
-    wrong = text.replace("exp_samples: [{labels: '{}', value: 1}]", "exp_samples: []", 1)
-    (tmp_path / "wrong.yml").write_text(wrong.replace("../rules", str(FOLDER / "prometheus/rules")))
-
-    with pytest.raises(AssertionError, match="FAILED"):
-        run_promtool("test", "rules", tmp_path / "wrong.yml")
 
 
 def test_each_alert_is_shown_to_fire_and_to_stay_quiet() -> None:

@@ -45,7 +45,7 @@ def test_a_crash_with_a_blocked_thread_still_exits(sqlite_url: str) -> None:
             begun = threading.Event()
             def block(report):
                 begun.set()
-                time.sleep(600)
+                threading.Event().wait()
             manager = await TaskManager(sys.argv[1]).open()
             await manager.submit("block", block)
             while not begun.is_set():
@@ -145,7 +145,7 @@ def test_a_crash_in_the_midst_of_a_heartbeat_still_exits(store_url: str) -> None
             async def extend_leases(self, owner, lease, task_ids):
                 print("stuck", flush=True)
                 loop.call_soon_threadsafe(stuck.set)
-                time.sleep(600)
+                threading.Event().wait()
             async def aclose(self):
                 pass
         async def main():
@@ -202,8 +202,9 @@ def test_a_closed_loop_hears_nothing_of_a_thread() -> None:
     """A thread that outlives its loop ends without an error print, and its reports say so."""
     printed = run(
         """
-        go_on, ended = threading.Event(), threading.Event()
+        begun, go_on, ended = threading.Event(), threading.Event(), threading.Event()
         def work(report):
+            begun.set()
             go_on.wait()
             for call in (report.log, report.emit_nowait):
                 try:
@@ -215,11 +216,10 @@ def test_a_closed_loop_hears_nothing_of_a_thread() -> None:
             async with MemoryStore() as store:
                 async with TaskManager(store, drain=0, cancel_grace=0) as manager:
                     await manager.submit("work", work)
-                    await asyncio.sleep(0.05)
+                    await asyncio.to_thread(begun.wait)
         asyncio.run(main())
         go_on.set()
         ended.wait(10)
-        time.sleep(0.05)
         """
     )
 
@@ -230,10 +230,11 @@ def test_a_thread_that_waits_for_an_answer_learns_that_its_loop_ended() -> None:
     """A blocking report whose loop is closed before it could answer raises instead of hanging."""
     printed = run(
         """
-        ended = threading.Event()
+        stuck, ended = asyncio.Event(), threading.Event()
         class StuckStore(MemoryStore):
             async def _write(self, flush):
                 if any(row.type == "log" for row in flush.rows):
+                    stuck.set()
                     await asyncio.Event().wait()
                 return await super()._write(flush)
         def work(report):
@@ -246,7 +247,7 @@ def test_a_thread_that_waits_for_an_answer_learns_that_its_loop_ended() -> None:
         async def main():
             manager = await TaskManager(await StuckStore().open()).open()
             await manager.submit("work", work)
-            await asyncio.sleep(0.1)
+            await stuck.wait()
             for task in asyncio.all_tasks():
                 task._log_destroy_pending = False
         loop.run_until_complete(main())
@@ -269,13 +270,15 @@ def test_a_closed_loop_ends_the_span_as_lost() -> None:
         exporter, provider = InMemorySpanExporter(), TracerProvider()
         provider.add_span_processor(SimpleSpanProcessor(exporter))
         telemetry = Telemetry(tracer_provider=provider)
+        begun = asyncio.Event()
         async def work(report):
+            begun.set()
             await asyncio.Event().wait()
         async def main():
             store = await MemoryStore(telemetry=telemetry).open()
             manager = await TaskManager(store).open()
             await manager.submit("work", work)
-            await asyncio.sleep(0.05)
+            await begun.wait()
             for task in asyncio.all_tasks():
                 task._log_destroy_pending = False
         loop = asyncio.new_event_loop()
@@ -325,13 +328,15 @@ def test_the_exit_does_not_wait_for_a_zombie(fence_first: bool) -> None:
     """A program that closed its manager exits while a fenced thread still blocks."""
     printed = run(
         f"""
+        begun = threading.Event()
         def block(report):
-            time.sleep(600)
+            begun.set()
+            threading.Event().wait()
         async def main():
             async with MemoryStore() as store:
                 async with TaskManager(store, drain=0, cancel_grace=0.01) as manager:
                     task = await manager.submit("block", block)
-                    await asyncio.sleep(0.05)
+                    await asyncio.to_thread(begun.wait)
                     if {fence_first}:
                         await task.cancel()
                         try:

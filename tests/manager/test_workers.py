@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -178,40 +179,32 @@ async def test_the_drain_lets_a_task_by_name_finish(any_url: str) -> None:
         assert (row.status.value, row.attempt) == ("pending", 0)
 
 
-async def _swallow(report: Reporter) -> None:
-    """Ignore the cancel, and report on."""
-    await report.log("info", "here")
-    ended = False
-    while not ended:
-        try:
-            await asyncio.Event().wait()
-        except asyncio.CancelledError:
-            ended = True
-    for _ in range(500):  # longer than the grace, in steps that no clock measures
-        await asyncio.sleep(0.001)
-    with pytest.raises(EventDropped) as refused:
-        await report.log("info", "late")
-    REASONS.append(refused.value.reason)
-
-
-REASONS: list[DropReason] = []
-"""Why late events were refused."""
-
-
 async def test_a_runner_that_ignores_the_shutdown_is_fenced(any_url: str) -> None:
     """After the grace the task is given back all the same; what it still writes is stale."""
-    REASONS.clear()
+    fenced = asyncio.Event()
+    reasons: list[DropReason] = []
+
+    async def work(report: Reporter) -> None:
+        await report.log("info", "here")
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        await fenced.wait()
+        with pytest.raises(EventDropped) as refused:
+            await report.log("info", "late")
+        reasons.append(refused.value.reason)
+
     async with working(any_url, drain=0.0, cancel_grace=GRACE) as bench:
-        bench.manager.op("work")(_swallow)
+        bench.manager.op("work")(work)
         task = await bench.manager.submit("work")
         await started(task)
         await bench.manager.aclose()
+        fenced.set()
         row = await task.status()
         await bench.zombies_ended()
         drops = await bench.drops(task)
 
         assert (row.status.value, row.retries_spent) == ("pending", 0)
-        assert REASONS == [DropReason.STALE_ATTEMPT]
+        assert reasons == [DropReason.STALE_ATTEMPT]
         assert drops == {DropReason.STALE_ATTEMPT: 1}
 
 
