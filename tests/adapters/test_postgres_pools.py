@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterator
+from typing import Any, ClassVar
 
 import asyncpg
 import pytest
@@ -243,6 +244,105 @@ async def test_killed_session_of_a_pool_is_replaced(
         page = await store.read_tape(claim.task.task_id)
 
     assert [event.body for event in page.events[1:]] == list(range(20))
+
+
+class Dying(asyncpg.Connection):
+    """A connection that, once asked to, dies when the server has done a call and not answered."""
+
+    doomed: ClassVar[list[str]] = []
+    """The names of the methods that lose their reply, each once."""
+
+    async def fetchrow(self, *arguments: Any, **options: Any) -> Any:
+        return self._lose("fetchrow", await super().fetchrow(*arguments, **options))
+
+    async def fetchval(self, *arguments: Any, **options: Any) -> Any:
+        return self._lose("fetchval", await super().fetchval(*arguments, **options))
+
+    async def fetch(self, *arguments: Any, **options: Any) -> Any:
+        return self._lose("fetch", await super().fetch(*arguments, **options))
+
+    async def execute(self, *arguments: Any, **options: Any) -> Any:
+        return self._lose("execute", await super().execute(*arguments, **options))
+
+    def _lose(self, method: str, reply: object) -> object:
+        if method in self.doomed:
+            self.doomed.remove(method)
+            self.terminate()  # the pool takes it from whoever has borrowed it
+            raise asyncpg.ConnectionDoesNotExistError("connection was closed in mid-operation")
+        return reply
+
+
+@pytest.fixture
+async def dying_pool(postgres_url: str) -> AsyncGenerator[asyncpg.Pool[asyncpg.Record]]:
+    """A pool whose connections die in mid-call."""
+    dsn = postgres_url.partition("&schema=")[0]
+    async with asyncpg.create_pool(dsn, min_size=1, max_size=3, connection_class=Dying) as made:
+        yield made
+    assert not Dying.doomed
+
+
+async def test_session_of_a_pool_that_dies_in_a_call_is_replaced(
+    dying_pool: asyncpg.Pool[asyncpg.Record], postgres_url: str
+) -> None:
+    """Whichever call it dies in: no event is lost or doubled, and a query is asked again.
+
+    The pool takes a dead connection back by itself: who had borrowed it may not touch it any more.
+    """
+    async with PostgresStore(pool=dying_pool, schema=schema_of(postgres_url)) as store:
+        claim = await start_task(store)
+        for n, doomed in enumerate((["fetchrow"], ["fetchrow", "fetchval"], [])):
+            Dying.doomed[:] = doomed
+            await store.append(claim.attempt, [NewEvent("log", n)])
+        Dying.doomed[:] = ["fetch"]
+        counted = await store.count()
+        page = await store.read_tape(claim.task.task_id)
+        Dying.doomed[:] = ["execute"]
+
+    assert sum(counted.values()) == 1
+    assert [event.body for event in page.events[1:]] == [0, 1, 2]
+
+
+async def test_blocked_flush_keeps_no_connection_of_the_pool(
+    pool: asyncpg.Pool[asyncpg.Record], postgres_url: str
+) -> None:
+    """Between two tries it is the application's, which may be what is waited for."""
+    async with (
+        PostgresStore(pool=pool, schema=schema_of(postgres_url)) as store,
+        session(postgres_url) as raw,
+    ):
+        claim = await start_task(store)
+        async with raw.transaction():
+            await raw.execute(
+                "SELECT 1 FROM tasks WHERE task_id = $1 FOR UPDATE", claim.task.task_id
+            )
+            call = asyncio.ensure_future(store.append(claim.attempt, [NewEvent("log", 1)]))
+            await until(lambda: pool.get_size() > pool.get_idle_size())
+            await until(lambda: pool.get_size() == pool.get_idle_size())
+            waits = not call.done()
+        await call
+
+    assert waits
+
+
+async def test_listener_of_a_pool_outlives_its_session(
+    pool: asyncpg.Pool[asyncpg.Record], postgres_url: str
+) -> None:
+    """The session that listens is killed, each time: another listens, and followers look again."""
+    schema = schema_of(postgres_url)
+    async with PostgresStore(pool=pool, schema=schema) as ours:
+        claim = await start_task(ours)
+        with ours.changes(claim.task.task_id) as changes:
+            told = [await asyncio.wait_for(anext(changes), 10)]
+            async with session(postgres_url) as raw:
+                for _ in range(3):
+                    await raw.execute(
+                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                        " WHERE query LIKE 'LISTEN%' || $1 || '%'",
+                        schema,
+                    )
+                    told.append(await asyncio.wait_for(anext(changes), 10))
+
+    assert told == [LOOK_AGAIN] * 4
 
 
 async def test_tasks_run_behind_pgbouncer(pooled_url: str) -> None:

@@ -23,7 +23,7 @@ from tapescope_adapters.postgres._address import Address
 if TYPE_CHECKING:
     Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
 
-__all__ = ["DRIVER_ERRORS", "Connector", "Lane", "Reader", "close", "translate"]
+__all__ = ["DRIVER_ERRORS", "Connector", "Lane", "Reader", "close", "drop", "is_gone", "translate"]
 
 T = TypeVar("T")
 
@@ -89,7 +89,21 @@ async def close(conn: Connection) -> None:
     try:
         await conn.close(timeout=2)
     except DRIVER_ERRORS:
+        drop(conn)
+
+
+def drop(conn: Connection) -> None:
+    """Hang up without a word to the server."""
+    with suppress(asyncpg.InterfaceError):  # it died, and its pool has taken it from us
         conn.terminate()
+
+
+def is_gone(conn: Connection) -> bool:
+    """Whether the connection is closed, as far as can be known without asking the server."""
+    try:
+        return conn.is_closed()
+    except asyncpg.InterfaceError:  # as above
+        return True
 
 
 class Connector:
@@ -152,10 +166,10 @@ class Connector:
                     "off" if self._relaxed else "on",
                 )
             except DRIVER_ERRORS as error:
-                conn.terminate()
+                drop(conn)
                 raise StoreAway(str(error)) from error
             except BaseException:  # cancelled: nobody else knows of the connection
-                conn.terminate()
+                drop(conn)
                 raise
         return conn
 
@@ -196,7 +210,7 @@ class Lane:
                 assert row is not None, "a function call is one row"
                 answer = row[-1]
         except DRIVER_ERRORS as error:
-            raise self._drop_unless_sound(translate(error, sent=True)) from error
+            raise await self._part(translate(error, sent=True)) from error
         except BaseException:  # cancelled in mid-call: the reply must not meet the next one
             self.hang_up()
             raise
@@ -213,13 +227,13 @@ class Lane:
         except StoreAway as error:
             raise FateUnknown(str(error)) from error
         except DRIVER_ERRORS as error:
-            self._drop_unless_sound(translate(error, sent=True))
+            await self._part(translate(error, sent=True))
             raise FateUnknown(str(error)) from error
         await self._rest()
         return stored
 
     async def _connected(self) -> Connection:
-        if self._conn is None or self._conn.is_closed():
+        if self._conn is None or is_gone(self._conn):
             self.hang_up()
             self._conn = await self._connector.connect(writes=True)
             if not self._connector.prepares:
@@ -237,15 +251,18 @@ class Lane:
             conn, self._conn = self._conn, None
             await self._connector.let_go(conn)
 
-    def _drop_unless_sound(self, error: Exception) -> Exception:
+    async def _part(self, error: Exception) -> Exception:
+        """Drop a connection that may be lost, rest one that is sound; gives the error."""
         if isinstance(error, StoreAway | FateUnknown):
             self.hang_up()
+        else:
+            await self._rest()
         return error
 
     def hang_up(self) -> None:
         """Drop the connection without a word; the next flush makes another."""
         if self._conn is not None:
-            self._conn.terminate()
+            drop(self._conn)
         self._conn = self._flush = None
 
     async def aclose(self, forget: str, lane: str) -> None:
@@ -259,7 +276,7 @@ class Lane:
         try:
             await conn.execute(forget, lane, timeout=self._connector.patience)
         except DRIVER_ERRORS:
-            conn.terminate()  # a row that is left goes when a store is opened a day later
+            drop(conn)  # a row that is left goes when a store is opened a day later
         else:
             await self._connector.let_go(conn)
 
@@ -290,13 +307,13 @@ class Reader:
             try:
                 done = await work(conn)
             except DRIVER_ERRORS as error:
-                conn.terminate()
+                drop(conn)
                 met = translate(error, sent=self._writes)
                 if self._writes or isinstance(met, FlushRefused | StoreAway):
                     raise met from error
                 raise StoreAway(str(met)) from error
             except BaseException:  # cancelled in mid-query: its reply must not meet the next one
-                conn.terminate()
+                drop(conn)
                 raise
             await self.give(conn)
             return done
@@ -304,7 +321,7 @@ class Reader:
     async def _take(self) -> Connection:
         while self._idle:
             conn = self._idle.pop()
-            if not conn.is_closed():
+            if not is_gone(conn):
                 return conn
         return await self._connector.connect(writes=self._writes)
 
@@ -313,7 +330,7 @@ class Reader:
         if not self._connector.keeps:
             await self._connector.let_go(conn)
         elif self._closed:
-            conn.terminate()  # its query outlasted the store
+            drop(conn)  # its query outlasted the store
         else:
             self._idle.append(conn)
 

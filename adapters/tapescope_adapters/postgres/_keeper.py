@@ -9,7 +9,14 @@ from tapescope._giving_up import HeldLease
 from tapescope.flush import StoreAway
 from tapescope.primitives import LeaseKeeper
 from tapescope_adapters._sql import Queries
-from tapescope_adapters.postgres._connection import DRIVER_ERRORS, Connector, close, translate
+from tapescope_adapters.postgres._connection import (
+    DRIVER_ERRORS,
+    Connector,
+    close,
+    drop,
+    is_gone,
+    translate,
+)
 from tapescope_adapters.postgres._leases import extend_leases
 
 if TYPE_CHECKING:
@@ -28,7 +35,7 @@ class PostgresKeeper(LeaseKeeper):
     async def extend_leases(
         self, owner: str, lease: int, task_ids: Sequence[str]
     ) -> Sequence[HeldLease]:
-        if self._conn is None or self._conn.is_closed():
+        if self._conn is None or is_gone(self._conn):
             self._conn = await self._connector.connect()
         try:
             patience = self._connector.patience
@@ -47,5 +54,5 @@ class PostgresKeeper(LeaseKeeper):
 
     def _hang_up(self) -> None:
         if self._conn is not None:
-            self._conn.terminate()
+            drop(self._conn)
         self._conn = None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from tapescope._changes import LOOK_AGAIN, Change, Changes
 from tapescope._clock import Backoff
 from tapescope.flush import FlushRefused, StoreAway
-from tapescope_adapters.postgres._connection import DRIVER_ERRORS, Connector
+from tapescope_adapters.postgres._connection import DRIVER_ERRORS, Connector, drop, is_gone
 
 if TYPE_CHECKING:
     from tapescope_adapters.postgres._connection import Connection
@@ -56,7 +56,7 @@ class Listener:
             else:
                 backoff = Backoff()
             finally:
-                conn.terminate()  # at once, also when cancelled: there is nothing to take leave of
+                drop(conn)  # at once, also when cancelled: there is nothing to take leave of
 
     async def _listen(self, conn: Connection) -> None:
         """Pass on notifications until the connection is lost."""
@@ -64,7 +64,7 @@ class Listener:
         await conn.add_listener(self._connector.address.schema, self._hear)
         self._changes.publish(LOOK_AGAIN)
         self._cancels = True  # also those that were recorded before it listened
-        while not conn.is_closed():
+        while not is_gone(conn):
             self._stir.clear()
             if self._cancels:
                 self._cancels = False

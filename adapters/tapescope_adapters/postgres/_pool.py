@@ -8,7 +8,7 @@ import asyncpg
 
 from tapescope.flush import StoreAway
 from tapescope_adapters.postgres._address import Address
-from tapescope_adapters.postgres._connection import DRIVER_ERRORS, Connector
+from tapescope_adapters.postgres._connection import DRIVER_ERRORS, Connector, drop
 
 if TYPE_CHECKING:
     from tapescope_adapters.postgres._connection import Connection
@@ -43,4 +43,4 @@ class PoolConnector(Connector):
         try:
             await self._pool.release(conn, timeout=self.patience)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # as above
         except DRIVER_ERRORS:
-            conn.terminate()
+            drop(conn)

@@ -38,6 +38,7 @@ from tapescope_adapters.postgres._connection import (
     Connector,
     Lane,
     Reader,
+    drop,
     translate,
 )
 from tapescope_adapters.postgres._flush import VOID, arguments, read_answer
@@ -159,13 +160,13 @@ class PostgresStore(TaskStore):
             await conn.execute(self._sql["forget_stale_lanes"])
             self._identity = await conn.fetchval(self._sql["read_identity"])
         except DRIVER_ERRORS as error:
-            conn.terminate()
+            drop(conn)
             met = translate(error, sent=False)
             if isinstance(met, FlushRefused):
                 raise StoreConfigError(f"The store {self.name} cannot be set up: {met}") from error
             raise StoreAway(str(met)) from error
         except BaseException:  # cancelled, or may not migrate: nobody else closes it
-            conn.terminate()
+            drop(conn)
             raise
         await self._reader.give(conn)
 
@@ -378,10 +379,10 @@ class PostgresStore(TaskStore):
         try:
             versions = await read_versions(conn, self._connector.address.schema)
         except DRIVER_ERRORS as error:
-            conn.terminate()
+            drop(conn)
             raise StoreAway(str(error) or type(error).__name__) from error
         except BaseException:  # cancelled, too: a connection of our own is not left open
-            conn.terminate()
+            drop(conn)
             raise
         await self._connector.let_go(conn)
         return versions
