@@ -27,8 +27,11 @@ lint: $(VENV)/.installed ## Style, types and import rules
 	PYRIGHT_PYTHON_GLOBAL_NODE=0 $(BIN)/pyright
 	$(BIN)/lint-imports
 
-test-observability: $(VENV)/.installed ## Dashboards and alerts: promtool, Grafana's types, a live run; some minutes
-	@$(BIN)/python -m pytest tests/dashboards/judges.py tests/dashboards/live.py $(PYTEST_ARGS)
+# Heavier than `make test` may be: their names do not begin with test_, so it does not collect them.
+OBSERVABILITY := tests/telemetry/over_otlp.py tests/dashboards/judges.py tests/cli/drills.py tests/dashboards/live.py
+
+test-observability: $(VENV)/.installed ## Telemetry from end to end: OTLP, dashboards, alerts, drills; some minutes
+	@$(BIN)/python -m pytest $(OBSERVABILITY) $(PYTEST_ARGS)
 
 stress: $(VENV)/.installed ## The long run of the stress harness (STRESS_ARGS=--help shows its settings)
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python tests/stress/run.py $(STRESS_ARGS)

@@ -370,6 +370,16 @@ async def test_closed_connection_is_refused(store: TaskStore, caller: Caller) ->
         await store.create_within(caller.connection, new_task())
 
 
+async def test_postgres_connection_that_went_back_to_its_pool_is_refused(postgres_url: str) -> None:
+    """What was lent and given back is nobody's any more, and the error says so."""
+    dsn = postgres_url.partition("&schema=")[0]
+    async with find_store(postgres_url) as store, asyncpg.create_pool(dsn, min_size=1) as pool:
+        async with pool.acquire() as connection:
+            pass
+        with pytest.raises(ConnectionRefused, match="back in its pool"):
+            await store.create_within(connection, new_task())
+
+
 async def test_postgres_failed_transaction_is_refused(postgres_url: str) -> None:
     """After an error in the caller's own statements nothing can be added, which is told."""
     async with find_store(postgres_url) as store, calling(postgres_url) as caller:

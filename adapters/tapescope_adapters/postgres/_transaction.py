@@ -11,7 +11,7 @@ from tapescope.errors import ConnectionRefused
 from tapescope.flush import CreateRow, FlushBlocked, Inserted, StoreAway
 from tapescope.tasks import Task
 from tapescope_adapters._sql import Queries
-from tapescope_adapters.postgres._connection import DRIVER_ERRORS, translate
+from tapescope_adapters.postgres._connection import DRIVER_ERRORS, is_gone, translate
 from tapescope_adapters.postgres._rows import as_task
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ async def create_within(
         "Connect to the store's own database.",
     )
     try:
-        if caller.is_closed():
-            raise ConnectionRefused("it is closed", "Open another.")
+        if is_gone(caller):
+            raise ConnectionRefused("it is closed, or back in its pool", "Take another.")
         if not caller.is_in_transaction():
             raise ConnectionRefused(
                 "it is not in a transaction", "Submit inside 'async with connection.transaction()'."

@@ -1,4 +1,7 @@
-"""The contract over the wire: a real program, real OTLP, a real collector, name by name."""
+"""The contract over the wire: a real program, real OTLP, a real collector, name by name.
+
+``make test-observability`` runs it; ``make test`` does not, for it takes about a minute.
+"""
 
 from __future__ import annotations
 

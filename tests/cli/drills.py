@@ -1,4 +1,7 @@
-"""``tapescope drill``: a real fault, seen from outside, and nothing left of it."""
+"""``tapescope drill``: a real fault, seen from outside, and nothing left of it.
+
+``make test-observability`` runs it; ``make test`` does not, for it takes about a minute.
+"""
 
 from __future__ import annotations
 
