@@ -108,7 +108,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--store", choices=[*REAL, "two-transactions", "all"], default="all")
     parser.add_argument("--kind", choices=ALL_KINDS, action="append", help="repeat for several")
-    parser.add_argument("--runs", type=int, default=2560, help="of each kind on each store")
+    parser.add_argument(
+        "--runs",
+        type=int,
+        default=2560,
+        help=f"of each kind on each store (paused-worker: 1/{PAUSE_SHARE} of them)",
+    )
     parser.add_argument("--seed", type=int, default=None, help="a random one if not given")
     parser.add_argument("--patience", type=float, default=60.0, help="seconds for a task to end")
     options = parser.parse_args(arguments)
