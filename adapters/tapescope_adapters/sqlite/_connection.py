@@ -115,6 +115,8 @@ async def connect(path: str, *, synchronous: str, writes: bool) -> Connection:
 def set_up(conn: sqlite3.Connection, path: str, *, synchronous: str, writes: bool) -> None:
     """Give a new connection its settings."""
     if path != ":memory:":
+        # for a file that is made now: this comes before its first page, which WAL writes
+        conn.execute("PRAGMA auto_vacuum = INCREMENTAL")
         conn.execute("PRAGMA journal_mode = WAL").fetchone()
         conn.execute("PRAGMA wal_autocheckpoint = 0")  # a thread of its own does it
         conn.execute("PRAGMA journal_size_limit = 67108864")

@@ -18,10 +18,17 @@ __all__ = [
     "due_drops",
     "due_tasks",
     "find_violations",
+    "shrink",
 ]
 
 _PAGE_EVENTS: Final = 20_000
 """Events of the tapes of a page of the audit, unless one tape is longer."""
+_KEPT_FREE: Final = 4
+"""One page of so many stays free: the tasks that come would only take them again."""
+_GIVEN_BACK: Final = 32
+"""Pages at the most that are given back at once: the writers wait meanwhile."""
+_INCREMENTAL: Final = 2
+"""``PRAGMA auto_vacuum`` of a file that can shrink."""
 
 
 def audit(
@@ -77,6 +84,22 @@ def due_tasks(
 def delete_tasks(conn: sqlite3.Connection, sql: Queries, keys: Sequence[int]) -> int:
     """Delete tasks with their tapes: one statement, so one transaction."""
     return conn.execute(sql["delete_tasks"], (encode(list(keys), "keys"),)).rowcount
+
+
+def shrink(conn: sqlite3.Connection) -> int:
+    """Shrink the file by a few pages where much of it is free; gives their number.
+
+    None of a file that an older version made: there all is used again, and nothing given back.
+    """
+    (pages,) = conn.execute("PRAGMA page_count").fetchone()
+    (free,) = conn.execute("PRAGMA freelist_count").fetchone()
+    spare = min(free - pages // _KEPT_FREE, _GIVEN_BACK)
+    if spare <= 0 or conn.execute("PRAGMA auto_vacuum").fetchone() != (_INCREMENTAL,):
+        return 0
+    # a step a page, and no rows: of what is not a script the driver takes the first step alone
+    conn.executescript(f"PRAGMA incremental_vacuum({spare})")
+    (left,) = conn.execute("PRAGMA freelist_count").fetchone()
+    return max(0, int(free - left))
 
 
 def due_drops(

@@ -316,6 +316,7 @@ class SqliteStore(TaskStore):
     async def _delete_tasks(self, keys: Sequence[int], events: int) -> int:
         deleted = await self._changing(lambda conn: _upkeep.delete_tasks(conn, self._sql, keys))
         self._wrote(len(keys) + events, 0)
+        await self._shrink()
         return deleted
 
     async def _due_drops(self, cutoff: int, after: int, limit: int) -> Sequence[DueDrop]:
@@ -324,7 +325,16 @@ class SqliteStore(TaskStore):
         )
 
     async def _delete_drops(self, keys: Sequence[int]) -> int:
-        return await self._changing(lambda conn: _upkeep.delete_drops(conn, self._sql, keys))
+        deleted = await self._changing(lambda conn: _upkeep.delete_drops(conn, self._sql, keys))
+        await self._shrink()
+        return deleted
+
+    async def _shrink(self) -> None:
+        """Give the file system what is free beyond need, a few pages at a time between flushes."""
+        # another process writes, or the disk is full: what went is gone, and the next batch tries
+        with suppress(StoreAway):
+            while pages := await self._changing(_upkeep.shrink):
+                self._wrote(pages, 0)
 
     async def _take_turn(self, owner: str, lease: int) -> Turn | None:
         now = self.clock.now()
