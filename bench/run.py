@@ -222,6 +222,8 @@ class Bench:
                 f"{statistics.median(an_event) * 1e6:.1f}",
             )
         self._console.print(table)
+        bare_api = asyncio.run(telemetry.measure_off(int(300_000 * self._scale)))
+        self._console.print(f"recorded of an event where there is no SDK: {bare_api * 1e6:.2f} µs")
 
     def collectors(self, store: str) -> None:
         """The same work with a collector that takes all, and with bad ones, in turn."""
