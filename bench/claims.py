@@ -10,13 +10,13 @@ from contextlib import closing
 import asyncpg
 
 from tapescope import NewTask, TaskStore, find_store
-from tapescope.store import new_task_id
-from tapescope.tasks import Final
+from tapescope.model.tasks import FinalEvent
+from tapescope.store.validation import new_task_id
 
 BATCH = 100
 """Tasks a claim, and a driver's UPDATE, takes at most."""
 
-_DONE = Final.succeeded()
+_DONE = FinalEvent.succeeded()
 
 _ENDED_POSTGRES = """
     ALTER TABLE tasks DISABLE TRIGGER USER;

@@ -22,8 +22,8 @@ from tapescope import (
     TaskStore,
     find_store,
 )
-from tapescope.store import new_task_id
-from tapescope.tasks import Claim
+from tapescope.model.tasks import Claim
+from tapescope.store.validation import new_task_id
 
 _MESSAGE = {"message": BODY[len('{"message":"') : -len('"}')]}
 

@@ -33,7 +33,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
 from tapescope import Reporter, TaskManager, Telemetry
-from tapescope.health import HealthListener
+from tapescope.http.health import HealthListener
 from tapescope.testing import MemoryStore
 from tapescope_telemetry import setup
 from tapescope_telemetry.prometheus import PrometheusReader

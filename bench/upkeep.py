@@ -16,10 +16,10 @@ import psutil
 
 from bench.drivers import BODY
 from tapescope import NewEvent, NewTask, Retention, TaskStore, find_store
-from tapescope._caretaker import Caretaker
-from tapescope.audit import audit_pages
-from tapescope.store import new_task_id
-from tapescope.tasks import Claim, Final
+from tapescope.maintenance.audit import audit_pages
+from tapescope.maintenance.maintainer import Maintainer
+from tapescope.model.tasks import Claim, FinalEvent
+from tapescope.store.validation import new_task_id
 
 _EVENT = NewEvent("log", {"message": BODY[len('{"message":"') : -len('"}')]})
 _AT_ONCE = 100
@@ -79,7 +79,7 @@ async def fill(store: TaskStore, tasks: int, events: int, op: str) -> None:
             claim = await store.claim_if_pending(task, "bench", 3_600)
             assert claim is not None
             await store.append(claim.attempt, [_EVENT] * events)
-            await store.finish_if_running(claim.attempt, Final.succeeded())
+            await store.finish_if_running(claim.attempt, FinalEvent.succeeded())
 
     await asyncio.gather(*(make(tasks // _AT_ONCE) for _ in range(_AT_ONCE)))
 
@@ -115,7 +115,7 @@ async def measure_prune(url: str, tapes: int, rounds: int) -> PruneFigures:
     """Prune so many tapes by a policy, beside a writer."""
     async with find_store(url) as store:
         await fill(store, tapes, 3, "old")
-        caretaker = Caretaker(
+        maintainer = Maintainer(
             store,
             "bench",
             audit_every=None,
@@ -128,7 +128,7 @@ async def measure_prune(url: str, tapes: int, rounds: int) -> PruneFigures:
         async def prune() -> None:
             nonlocal seconds
             began = time.perf_counter()
-            await caretaker.look_after()
+            await maintainer.run_once()
             seconds = time.perf_counter() - began
 
         async def go_on() -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from tapescope import EventDropped, Reporter, TaskCancelled, TaskFailed, TaskHandle, TaskManager
-from tapescope.health import DEFAULT_HOST, DEFAULT_PORT, serve_health
+from tapescope.http.health import DEFAULT_HOST, DEFAULT_PORT, serve_health
 from tapescope_telemetry import setup
 from tapescope_telemetry.prometheus import PrometheusReader
 

@@ -59,7 +59,7 @@ def _make_metrics() -> str:
             "The scrape also has `target_info` (the resource), `tapescope_build_info`, and",
             "`prometheus_client`'s `process_…` and `python_…`.",
             "Metrics of other scopes on the same provider",
-            "carry `otel_scope_name` and `otel_scope_version`; ours do not.",
+            "with_session_settings `otel_scope_name` and `otel_scope_version`; ours do not.",
             "",
             "## Attributes and labels",
             "",

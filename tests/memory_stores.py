@@ -9,11 +9,12 @@ from typing import ClassVar
 
 from opentelemetry.metrics import NoOpMeterProvider
 
-from tapescope._clock import Clock
-from tapescope.flush import Flush, FlushAnswer
-from tapescope.store import StoreLimits, TaskStore, new_task_id
-from tapescope.tape import NewEvent
-from tapescope.tasks import Attempt, NewTask
+from tapescope.clock import Clock
+from tapescope.model.tape import NewEvent
+from tapescope.model.tasks import Attempt, NewTask
+from tapescope.store.flush import Flush, FlushAnswer
+from tapescope.store.port import TaskStore
+from tapescope.store.validation import StoreLimits, new_task_id
 from tapescope.testing import MemoryStore, Recording, check
 from tapescope_telemetry import Telemetry
 from tests.virtual_time import VirtualClock

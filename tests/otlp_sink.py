@@ -36,14 +36,14 @@ class Received:
     def __init__(self, url: str) -> None:
         self.url = url
         self._lock = threading.Lock()
-        self._requests: list[tuple[str, Any]] = []
+        self._pending: list[tuple[str, Any]] = []
 
     def add(self, path: str, body: bytes) -> None:
         """Keep one request."""
         message = _MESSAGES[path]()
         message.ParseFromString(body)
         with self._lock:
-            self._requests.append((path, message))
+            self._pending.append((path, message))
 
     def spans(self, service: str) -> list[dict[str, Any]]:
         """The spans of the processes of this service name, in the order they came."""
@@ -106,7 +106,7 @@ class Received:
 
     def _parts(self, path: str, field: str, service: str) -> Generator[tuple[dict[str, Any], Any]]:
         with self._lock:
-            requests = list(self._requests)
+            requests = list(self._pending)
         for at, message in requests:
             if at == path:
                 for part in getattr(message, field):

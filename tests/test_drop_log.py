@@ -9,9 +9,9 @@ import pytest
 from opentelemetry.trace import format_span_id, format_trace_id
 
 from tapescope import EventDropped, Reporter, TaskCancelled
-from tapescope._calls import Writer
-from tapescope._drop_log import DropLog
-from tapescope.tape import DropReason
+from tapescope.model.tape import DropReason
+from tapescope.store._drop_log import DropLog
+from tapescope.store._pending import TapeCursor
 from tests.manager.workbench import GRACE, started, working
 from tests.virtual_time import advance, in_virtual_time
 
@@ -66,15 +66,15 @@ async def test_a_late_event_is_warned_of_with_its_runs_span(
 @in_virtual_time
 async def test_a_task_is_told_once_and_then_summed_up(caplog: pytest.LogCaptureFixture) -> None:
     """Within a minute and after it, a task has one line of its own; the rest is in summaries."""
-    log, writer = DropLog(), Writer("t", 1, "owner")
-    log.note(writer, "work", LATE, 3)
-    log.note(writer, "work", DropReason.STALE_ATTEMPT, 1)
+    log, cursor = DropLog(), TapeCursor("t", 1, "owner")
+    log.note(cursor, "work", LATE, 3)
+    log.note(cursor, "work", DropReason.STALE_ATTEMPT, 1)
     at_once = read(caplog)
     advance(61)
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     summary = read(caplog)
-    log.note(writer, "work", LATE, 1)
+    log.note(cursor, "work", LATE, 1)
     later = read(caplog)
     log.summarise()
 
@@ -91,7 +91,7 @@ async def test_many_tasks_make_few_lines(caplog: pytest.LogCaptureFixture) -> No
     """However many tasks are late, a minute has few lines, and every event is in one of them."""
     log = DropLog()
     for number in range(5_000):
-        log.note(Writer(f"t{number}", 1, "owner"), "work", LATE, 2)
+        log.note(TapeCursor(f"t{number}", 1, "owner"), "work", LATE, 2)
     at_once = read(caplog)
     log.summarise()
     summary = read(caplog)

@@ -12,13 +12,10 @@ from typing import Any
 import pytest
 
 from tapescope.errors import StoreRefused, TapeFull
-from tapescope.flush import (
-    CancelState,
-    Flush,
-    FlushRefused,
-)
-from tapescope.store import StoreLimits, new_task_id
-from tapescope.tasks import CancelRequest, Final, NewTask
+from tapescope.model.tasks import CancelRequest, FinalEvent, NewTask
+from tapescope.store._pending import TapeCursor
+from tapescope.store.flush import CancelState, Flush, FlushRefused
+from tapescope.store.validation import StoreLimits, new_task_id
 from tests.memory_stores import (
     LEASE,
     OWNER,
@@ -64,7 +61,7 @@ async def test_creates_claims_events_and_cancels_share_a_flush() -> None:
                 store.create(NewTask(new_task_id(), "work")),
                 store.claim_if_pending(task, OWNER, LEASE),
                 store.append(attempt, [log("second")]),
-                store.finish_if_running(other, Final.succeeded()),
+                store.finish_if_running(other, FinalEvent.succeeded()),
                 store.request_cancel(attempt.task_id),
             )
         ]
@@ -146,8 +143,8 @@ async def test_tape_written_behind_our_back_is_read_again() -> None:
     """A seq that is taken already is no error at the caller: the tape's end is read again, once."""
     async with at_rest(FaultyStore()) as store:
         attempt = await start(store)
-        assert attempt.writer is not None
-        attempt.writer.tail += 3
+        assert isinstance(attempt.cursor, TapeCursor)
+        attempt.cursor.tail += 3
         answer = await store.append(attempt, [log("there")])
 
         assert answer.stored == range(2, 3)
@@ -183,10 +180,10 @@ async def test_listener_that_raises_does_not_stop_the_lane() -> None:
         asyncio.get_running_loop().set_exception_handler(
             lambda _, context: heard.append(str(context.get("exception")))
         )
-        store.enlist(OWNER, listen)
+        store.listen_for_cancels(OWNER, listen)
         answer = await store.request_cancel(attempt.task_id)
         stored = await store.append(attempt, [log()])
-        store.discharge(OWNER)
+        store.stop_listening(OWNER)
 
         assert answer.state is CancelState.RECORDED
         assert stored.stored == range(2, 3)
@@ -338,7 +335,7 @@ async def test_finishes_cancels_and_claims_do_not_wait_for_room() -> None:
         calls = [asyncio.ensure_future(store.append(a, [log()])) for a in attempts[2:]]
         await gate.reached.wait()
         urgent = [
-            asyncio.ensure_future(store.finish_if_running(attempts[0], Final.succeeded())),
+            asyncio.ensure_future(store.finish_if_running(attempts[0], FinalEvent.succeeded())),
             asyncio.ensure_future(store.request_cancel(attempts[1].task_id)),
             asyncio.ensure_future(store.claim_if_pending(task, OWNER, LEASE)),
         ]
@@ -361,7 +358,9 @@ async def test_finish_takes_the_attempts_earlier_events_along() -> None:
         calls = [store.append_nowait(a, [log()]) for a in attempts]
         await gate.reached.wait()
         calls += [store.append_nowait(attempts[-1], [log("last words")])]
-        finish = asyncio.ensure_future(store.finish_if_running(attempts[-1], Final.succeeded()))
+        finish = asyncio.ensure_future(
+            store.finish_if_running(attempts[-1], FinalEvent.succeeded())
+        )
         await settle_loop()
         gate.opened.set()
         answers = await asyncio.gather(*calls)

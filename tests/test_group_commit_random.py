@@ -10,9 +10,9 @@ from typing import Literal
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tapescope.flush import FateUnknown, Flush, FlushBlocked, FlushRefused, StoreAway
-from tapescope.store import StoreLimits, new_task_id
-from tapescope.tasks import Attempt, Final, NewTask
+from tapescope.model.tasks import Attempt, FinalEvent, NewTask
+from tapescope.store.flush import FateUnknown, Flush, FlushBlocked, FlushRefused, StoreAway
+from tapescope.store.validation import StoreLimits, new_task_id
 from tests.memory_stores import (
     LEASE,
     OWNER,
@@ -99,7 +99,7 @@ def begin(store: FaultyStore, attempt: Attempt, step: Step, number: int) -> Awai
     if step.verb == "nowait":
         return store.append_nowait(attempt, events)
     if step.verb == "finish":
-        return store.finish_if_running(attempt, Final.succeeded(number))
+        return store.finish_if_running(attempt, FinalEvent.succeeded(number))
     if step.verb == "cancel":
         return store.request_cancel(attempt.task_id)
     if step.verb == "stale":

@@ -11,15 +11,9 @@ from collections import Counter
 import pytest
 
 from tapescope.errors import EventFateUnknown, StoreClosed, StoreUnavailable
-from tapescope.flush import (
-    CancelState,
-    FateUnknown,
-    Flush,
-    FlushBlocked,
-    StoreAway,
-)
-from tapescope.store import StoreLimits
-from tapescope.tasks import CancelReason, Final
+from tapescope.model.tasks import CancelReason, FinalEvent
+from tapescope.store.flush import CancelState, FateUnknown, Flush, FlushBlocked, StoreAway
+from tapescope.store.validation import StoreLimits
 from tests.memory_stores import (
     FaultyStore,
     Gate,
@@ -337,7 +331,7 @@ async def test_closed_store_takes_no_call() -> None:
         with pytest.raises(StoreClosed):
             await store.append(attempt, [log()])
         with pytest.raises(StoreClosed):
-            await store.finish_if_running(attempt, Final.succeeded())
+            await store.finish_if_running(attempt, FinalEvent.succeeded())
         with pytest.raises(StoreClosed):
             await store.request_cancel(attempt.task_id)
         with pytest.raises(StoreClosed):

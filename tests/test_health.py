@@ -12,8 +12,8 @@ import asyncpg
 import pytest
 
 from tapescope import BadSetting, CannotListen, TaskManager
-from tapescope._pulse import Beat, Check, check_pulse
-from tapescope.health import HealthListener, serve_health
+from tapescope.http.health import HealthListener, serve_health
+from tapescope.manager.readiness import Beat, Check, check_readiness
 from tests.polling import until
 from tests.services import Postgres
 from tests.telemetry.scrapes import Answer, fetch
@@ -50,7 +50,7 @@ def test_readiness_follows_from_facts(
     last: Beat | None, opened: bool, closing: bool, failed: set[str]
 ) -> None:
     """A manager is ready when it takes tasks, its store answered, and that within a lease."""
-    checks = check_pulse(last, opened=opened, closing=closing, now=100.0, lease=LEASE)
+    checks = check_readiness(last, opened=opened, closing=closing, now=100.0, lease=LEASE)
 
     assert {check.name for check in checks if not check.ok} == failed
     assert all(check.detail for check in checks)

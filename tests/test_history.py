@@ -11,9 +11,9 @@ import pytest
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.trace import Status, StatusCode
 
-from tapescope.store import new_task_id
-from tapescope.tape import DropReason, Event
-from tapescope.tasks import Attempt, Final, NewTask, TaskStatus
+from tapescope.model.tape import DropReason, Event
+from tapescope.model.tasks import Attempt, FinalEvent, NewTask, TaskStatus
+from tapescope.store.validation import new_task_id
 from tapescope.testing import History, MemoryStore, Recording, Violation, check
 from tapescope.testing._tables import Record
 from tapescope_telemetry import Telemetry
@@ -65,7 +65,7 @@ async def story() -> AsyncIterator[Story]:
         attempt = await start(store)
         await store.append(attempt, [log("one"), log("two")])
         await store.append(attempt, [log("three")])
-        await store.finish_if_running(attempt, Final.succeeded(7))
+        await store.finish_if_running(attempt, FinalEvent.succeeded(7))
         await store.append(attempt, [log("late")])
         page = await store.read_tape(attempt.task_id)
 
@@ -285,7 +285,7 @@ async def test_cancelled_span_must_say_why(story: Story) -> None:
     attempt = await start(story.store)
     answer = await story.store.request_cancel(attempt.task_id)
     assert answer.request is not None
-    await story.store.finish_if_running(attempt, Final.cancelled(answer.request))
+    await story.store.finish_if_running(attempt, FinalEvent.cancelled(answer.request))
     told = {
         "tapescope.task.id": attempt.task_id,
         "tapescope.task.attempt": 1,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tapescope._json import encode
-from tapescope._lines import LINE_BYTES, LineSplitter
-from tapescope.store import StoreLimits
+from tapescope.codec import encode
+from tapescope.shell.lines import LINE_BYTES, LineSplitter
+from tapescope.store.validation import StoreLimits
 
 
 def test_lines_end_at_newlines_whatever_the_chunks() -> None:

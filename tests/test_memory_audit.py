@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 
 from tapescope import AuditRule, DropReason, NewEvent, NewTask, TaskStatus
-from tapescope._json import encode
-from tapescope.audit import audit_store
-from tapescope.repair import repair_store
-from tapescope.store import new_task_id
-from tapescope.tasks import Final
+from tapescope.codec import encode
+from tapescope.maintenance.audit import audit_store
+from tapescope.maintenance.repair import repair_store
+from tapescope.model.tasks import FinalEvent
+from tapescope.store.validation import new_task_id
 from tapescope.testing import MemoryStore
 from tapescope.testing._tables import Quarantine, Record
 
@@ -72,7 +72,7 @@ async def make_broken(store: OpenMemory, rule: AuditRule) -> str:
     claim = await store.claim_if_pending(task, "me", 60)
     assert claim is not None
     await store.append(claim.attempt, [NewEvent("log", "on it")])
-    await store.finish_if_running(claim.attempt, Final.succeeded())
+    await store.finish_if_running(claim.attempt, FinalEvent.succeeded())
     BREACHES[rule](store.record(task.task_id))
     return task.task_id
 

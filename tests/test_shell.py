@@ -28,8 +28,8 @@ from tapescope import (
     Telemetry,
     find_store,
 )
-from tapescope._line_recorder import LineRecorder
-from tapescope.store import StoreLimits
+from tapescope.shell.recorder import LineRecorder
+from tapescope.store.validation import StoreLimits
 from tapescope_adapters.sqlite import SqliteStore
 from tests.polling import until
 

@@ -12,7 +12,7 @@ import selectors
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, ParamSpec
 
-from tapescope._clock import Clock
+from tapescope.clock import Clock
 
 P = ParamSpec("P")
 

@@ -4,26 +4,6 @@ from __future__ import annotations
 
 import logging
 
-from tapescope._calls import (
-    Appended,
-    Finished,
-)
-from tapescope._changes import (
-    Change,
-    Subscription,
-)
-from tapescope._checks import (
-    StoreLimits,
-)
-from tapescope._stores import (
-    find_store,
-)
-from tapescope.audit import (
-    AuditPage,
-    AuditReport,
-    AuditRule,
-    Violation,
-)
 from tapescope.errors import (
     BadEvent,
     BadEventType,
@@ -65,36 +45,14 @@ from tapescope.errors import (
     UnknownTask,
     UsedAfterFork,
 )
-from tapescope.flush import (
-    CancelAnswer,
-    CancelState,
-)
-from tapescope.handle import (
-    TaskHandle,
-)
-from tapescope.manager import (
-    Submission,
-    TaskManager,
-)
-from tapescope.repair import (
-    Mended,
-    Repair,
-    RepairReport,
-)
-from tapescope.reporter import (
-    Reporter,
-    ThreadReporter,
-)
-from tapescope.retention import (
-    Retention,
-)
-from tapescope.shell import (
-    ShellCommand,
-)
-from tapescope.store import (
-    TaskStore,
-)
-from tapescope.tape import (
+from tapescope.maintenance.retention import Retention
+from tapescope.manager.handle import TaskHandle
+from tapescope.manager.manager import TaskManager
+from tapescope.manager.submission import Submission
+from tapescope.model.answers import Appended, Finished
+from tapescope.model.audit import AuditPage, AuditReport, AuditRule, Violation
+from tapescope.model.repairs import Mended, Repair, RepairReport
+from tapescope.model.tape import (
     DroppedEvent,
     DropReason,
     Event,
@@ -103,20 +61,30 @@ from tapescope.tape import (
     QuarantinePage,
     TapePage,
 )
-from tapescope.tasks import (
+from tapescope.model.tasks import (
     CancelReason,
     CancelRequest,
     ErrorInfo,
-    Final,
+    FinalEvent,
     NewTask,
     Task,
     TaskPage,
     TaskStatus,
 )
+from tapescope.run.reporter import Reporter, ThreadReporter
+from tapescope.shell.command import ShellCommand
+from tapescope.store.flush import CancelAnswer, CancelState
+from tapescope.store.lookup import find_store
+from tapescope.store.notifications import Change, Subscription
+from tapescope.store.port import TaskStore
+from tapescope.store.validation import StoreLimits
 from tapescope_telemetry import (
     Telemetry,
     __version__,
 )
+
+Final = FinalEvent
+"""The body of a ``final``; ``FinalEvent`` is its own name."""
 
 __all__ = [
     "Appended",
@@ -147,7 +115,7 @@ __all__ = [
     "EventDropped",
     "EventFateUnknown",
     "EventTooLarge",
-    "Final",
+    "FinalEvent",
     "Finished",
     "IdempotencyConflict",
     "ManagerClosed",

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 from tapescope_telemetry.errors import TapescopeError
 
 if TYPE_CHECKING:
-    from tapescope.tape import DropReason
-    from tapescope.tasks import CancelReason, ErrorInfo
+    from tapescope.model.tape import DropReason
+    from tapescope.model.tasks import CancelReason, ErrorInfo
 
 __all__ = [
     "BadEvent",

@@ -6,8 +6,8 @@ import sqlite3
 from contextlib import closing
 
 from tapescope import AuditRule, NewEvent, NewTask, TaskStore
-from tapescope.store import new_task_id
-from tapescope.tasks import Attempt, Final
+from tapescope.model.tasks import Attempt, FinalEvent
+from tapescope.store.validation import new_task_id
 from tests.adapters.postgres_sessions import session
 
 # rule → the statement that breaks it, on the task of key {key}; what the audit then says
@@ -73,12 +73,12 @@ async def run_statement(url: str, statement: str) -> None:
         conn.execute(statement)
 
 
-async def make_ended(store: TaskStore, final: Final | None = None) -> tuple[Attempt, int]:
+async def make_ended(store: TaskStore, final: FinalEvent | None = None) -> tuple[Attempt, int]:
     """A task of four events that ended, and two reports that came too late; with its key."""
     task, _ = await store.create(NewTask(new_task_id(), "x"))
     claim = await store.claim_if_pending(task, "me", 60)
     assert claim is not None
     await store.append(claim.attempt, [NewEvent("log", n) for n in range(2)])
-    await store.finish_if_running(claim.attempt, final or Final.succeeded())
+    await store.finish_if_running(claim.attempt, final or FinalEvent.succeeded())
     await store.append(claim.attempt, [NewEvent("log", n) for n in range(2)])
     return claim.attempt, task.key

@@ -12,9 +12,10 @@ from uuid import uuid4
 import asyncpg
 from opentelemetry.metrics import NoOpMeterProvider
 
-from tapescope.store import TaskStore, new_task_id
-from tapescope.tape import NewEvent
-from tapescope.tasks import Claim, Final, NewTask
+from tapescope.model.tape import NewEvent
+from tapescope.model.tasks import Claim, FinalEvent, NewTask
+from tapescope.store.port import TaskStore
+from tapescope.store.validation import new_task_id
 from tapescope.testing import History, Recording
 from tapescope_adapters.postgres import PostgresStore
 from tapescope_telemetry import Telemetry
@@ -89,6 +90,6 @@ async def run_task(store: TaskStore, events: int) -> str:
     for n in range(events):
         appended = await store.append(claim.attempt, [NewEvent("log", n)])
         assert appended.stored == range(n + 2, n + 3)
-    finished = await store.finish_if_running(claim.attempt, Final.succeeded())
+    finished = await store.finish_if_running(claim.attempt, FinalEvent.succeeded())
     assert finished.won
     return claim.task.task_id

@@ -8,8 +8,8 @@ from contextlib import closing
 import pytest
 
 from tapescope import AuditRule, NewTask, find_store
-from tapescope.audit import audit_store
-from tapescope.store import new_task_id
+from tapescope.maintenance.audit import audit_store
+from tapescope.store.validation import new_task_id
 from tests.adapters.breaches import BREACHES, make_ended, run_round
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tapescope._stores import find_store
-from tapescope.store import TaskStore
-from tapescope.tape import NewEvent
-from tapescope.tasks import Claim, TaskStatus
+from tapescope.model.tape import NewEvent
+from tapescope.model.tasks import Claim, TaskStatus
+from tapescope.store.lookup import find_store
+from tapescope.store.port import TaskStore
 from tests.adapters.postgres_sessions import run_task, schema_of, session, start_task
 from tests.services import Postgres, postgres_program
 

@@ -14,10 +14,11 @@ from tapescope import (
     TaskStore,
     find_store,
 )
-from tapescope.audit import audit_store
-from tapescope.ops import KnownOp
-from tapescope.store import RescueResult, new_task_id
-from tapescope.tasks import Attempt
+from tapescope.maintenance.audit import audit_store
+from tapescope.model.leases import RescueResult
+from tapescope.model.ops import KnownOp
+from tapescope.model.tasks import Attempt
+from tapescope.store.validation import new_task_id
 from tests.adapters.breaches import make_ended, run_round, run_statement
 from tests.polling import until
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tapescope_adapters.sqlite import SqliteStore, store
-from tapescope_adapters.sqlite._file_system import find_network_type
+from tapescope_adapters.sqlite._network_mounts import find_network_type
 
 MOUNTS = r"""
 22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw

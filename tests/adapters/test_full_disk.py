@@ -13,10 +13,10 @@ import asyncpg
 import pytest
 
 from tapescope.errors import StoreFull
-from tapescope.flush import StoreOutOfRoom, as_unavailable
-from tapescope.store import new_task_id
-from tapescope.tape import NewEvent
-from tapescope.tasks import Final, NewTask
+from tapescope.model.tape import NewEvent
+from tapescope.model.tasks import FinalEvent, NewTask
+from tapescope.store.flush import StoreOutOfRoom, as_unavailable
+from tapescope.store.validation import new_task_id
 from tapescope_adapters.postgres._connection import translate
 from tapescope_adapters.sqlite import SqliteStore
 from tests.cli.command import Tapescope
@@ -75,7 +75,7 @@ async def test_full_disk_is_told_and_survived(small_disk: Path) -> None:
         page = await store.read_tape(task.task_id)
         ballast.unlink()
         await asyncio.to_thread(enlarge, small_disk)
-        finished = await store.finish_if_running(claim.attempt, Final.succeeded())
+        finished = await store.finish_if_running(claim.attempt, FinalEvent.succeeded())
         audit = await store.audit()
 
     assert stored > 0

@@ -8,12 +8,12 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 
 from tapescope import Reporter, TaskManager, find_store
-from tapescope._giving_up import HeldLease
-from tapescope.flush import StoreAway
-from tapescope.primitives import LeaseKeeper
-from tapescope.store import TaskStore
-from tapescope.tape import NewEvent
-from tapescope.tasks import Claim
+from tapescope.model.leases import HeldLease
+from tapescope.model.tape import NewEvent
+from tapescope.model.tasks import Claim
+from tapescope.store.backend import LeaseRenewer
+from tapescope.store.flush import StoreAway
+from tapescope.store.port import TaskStore
 from tapescope.testing import MemoryStore
 from tests.adapters.postgres_sessions import session, start_task
 from tests.polling import until
@@ -22,39 +22,39 @@ LEASE = 60_000_000
 
 
 @asynccontextmanager
-async def keeping(url: str) -> AsyncGenerator[tuple[TaskStore, LeaseKeeper]]:
-    """A store and its keeper, here in one loop: it needs no other, it only allows for one."""
+async def keeping(url: str) -> AsyncGenerator[tuple[TaskStore, LeaseRenewer]]:
+    """A store and its renewer, here in one loop: it needs no other, it only allows for one."""
     async with find_store(url) as store:
-        keeper = store.make_lease_keeper()
-        assert keeper is not None
+        renewer = store.make_lease_renewer()
+        assert renewer is not None
         try:
-            yield store, keeper
+            yield store, renewer
         finally:
-            await keeper.aclose()
+            await renewer.aclose()
 
 
-async def extend(keeper: LeaseKeeper, *claims: Claim) -> list[tuple[str, int]]:
+async def extend(renewer: LeaseRenewer, *claims: Claim) -> list[tuple[str, int]]:
     """Have the leases extended; the task and the attempt of each that was."""
     ids = [claim.task.task_id for claim in claims]
-    held = await keeper.extend_leases("me", LEASE, ids)
+    held = await renewer.extend_leases("me", LEASE, ids)
     return [(one.task_id, one.attempt) for one in held if one.extended]
 
 
 async def test_a_store_of_one_process_has_no_keeper() -> None:
     """Memory has one connection or none: its heartbeats stay on the loop."""
     async with find_store("sqlite:///:memory:") as sqlite, MemoryStore() as memory:
-        assert sqlite.make_lease_keeper() is None
-        assert memory.make_lease_keeper() is None
+        assert sqlite.make_lease_renewer() is None
+        assert memory.make_lease_renewer() is None
 
 
 async def test_a_keeper_extends_what_it_is_asked_for(store_url: str) -> None:
     """A lease grows, and the answer names the attempt and carries the cancel on record."""
-    async with keeping(store_url) as (store, keeper):
+    async with keeping(store_url) as (store, renewer):
         claim, other = await start_task(store), await start_task(store, "you")
         before = claim.task.lease_expires_at or 0
-        first = await extend(keeper, claim, other)
+        first = await extend(renewer, claim, other)
         await store.request_cancel(claim.task.task_id, message="stop")
-        (held,) = await keeper.extend_leases("me", LEASE, [claim.task.task_id])
+        (held,) = await renewer.extend_leases("me", LEASE, [claim.task.task_id])
         after = (await store.get(claim.task.task_id)).lease_expires_at or 0
 
     assert first == [(claim.task.task_id, 1)]
@@ -65,7 +65,7 @@ async def test_a_keeper_extends_what_it_is_asked_for(store_url: str) -> None:
 
 async def test_a_keeper_is_not_starved_by_appends(store_url: str) -> None:
     """Among flushes without a pause each heartbeat has its turn, long before a lease is over."""
-    async with keeping(store_url) as (store, keeper):
+    async with keeping(store_url) as (store, renewer):
         claims = [await start_task(store) for _ in range(50)]
         stopped = False
 
@@ -77,7 +77,7 @@ async def test_a_keeper_is_not_starved_by_appends(store_url: str) -> None:
         slowest = 0.0
         for _ in range(20):
             began = store.clock.monotonic()
-            held = await extend(keeper, *claims)
+            held = await extend(renewer, *claims)
             slowest = max(slowest, store.clock.monotonic() - began)
 
             assert len(held) == len(claims)
@@ -89,9 +89,9 @@ async def test_a_keeper_is_not_starved_by_appends(store_url: str) -> None:
 
 async def test_a_keeper_connects_again(postgres_url: str) -> None:
     """A connection that the server has ended costs one heartbeat."""
-    async with keeping(postgres_url) as (store, keeper):
+    async with keeping(postgres_url) as (store, renewer):
         claim = await start_task(store)
-        _ = await extend(keeper, claim)
+        _ = await extend(renewer, claim)
         async with session(postgres_url) as other:
             _ = await other.fetch(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
@@ -100,7 +100,7 @@ async def test_a_keeper_connects_again(postgres_url: str) -> None:
 
             async def works_again() -> bool:
                 try:
-                    return bool(await extend(keeper, claim))
+                    return bool(await extend(renewer, claim))
                 except StoreAway:
                     return False
 
@@ -111,15 +111,15 @@ async def test_a_keeper_connects_again(postgres_url: str) -> None:
 
 async def test_a_cancelled_heartbeat_leaves_the_keeper_usable(store_url: str) -> None:
     """Given up in the midst of a call, it is there for the next one."""
-    async with keeping(store_url) as (store, keeper):
+    async with keeping(store_url) as (store, renewer):
         claim = await start_task(store)
         for turns in range(6):
-            beat = asyncio.ensure_future(extend(keeper, claim))
+            beat = asyncio.ensure_future(extend(renewer, claim))
             for _ in range(turns):
                 await asyncio.sleep(0)
             beat.cancel()
             _ = await asyncio.gather(beat, return_exceptions=True)
-        held = await extend(keeper, claim)
+        held = await extend(renewer, claim)
 
     assert held == [(claim.task.task_id, 1)]
 
@@ -129,8 +129,8 @@ def find_threads() -> list[threading.Thread]:
     return [one for one in threading.enumerate() if one.name == "tapescope-leases"]
 
 
-class CountingKeeper(LeaseKeeper):
-    """A keeper of somebody else's store: it extends nothing, and counts."""
+class CountingKeeper(LeaseRenewer):
+    """A renewer of somebody else's store: it extends nothing, and counts."""
 
     def __init__(self) -> None:
         self.beats = 0
@@ -149,30 +149,30 @@ class CountingKeeper(LeaseKeeper):
 
 
 class KeptStore(MemoryStore):
-    """Somebody else's store, with a keeper of its own."""
+    """Somebody else's store, with a renewer of its own."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.keeper = CountingKeeper()
+        self.renewer = CountingKeeper()
 
-    def _make_lease_keeper(self) -> LeaseKeeper:
-        return self.keeper
+    def _make_lease_renewer(self) -> LeaseRenewer:
+        return self.renewer
 
 
 def test_a_closed_loop_ends_its_heartbeats() -> None:
     """A program that closes its loop and not its manager renews no lease any more."""
     loop = asyncio.new_event_loop()
-    keeper: list[CountingKeeper] = []
+    renewer: list[CountingKeeper] = []
 
     async def work(report: Reporter) -> None:
         await asyncio.Event().wait()
 
     async def begin() -> TaskManager:
         store = KeptStore()
-        keeper.append(store.keeper)
+        renewer.append(store.renewer)
         manager = await TaskManager(await store.open(), lease=0.3, heartbeat=0.01).open()
         task = await manager.submit("work", work)
-        await until(lambda: store.keeper.beats)
+        await until(lambda: store.renewer.beats)
         for one in asyncio.all_tasks():
             one._log_destroy_pending = False  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]  # the program's neglect is the point
         assert task.task_id
@@ -185,7 +185,7 @@ def test_a_closed_loop_ends_its_heartbeats() -> None:
 
     assert manager.owner
     assert not thread.is_alive()
-    assert keeper[0].closed
+    assert renewer[0].closed
 
 
 async def test_a_closed_manager_leaves_no_thread(store_url: str) -> None:

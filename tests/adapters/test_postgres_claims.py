@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tapescope.errors import EventFateUnknown
-from tapescope.store import TaskStore, new_task_id
-from tapescope.tasks import Claim, Final, NewTask, TaskStatus
+from tapescope.model.tasks import Claim, FinalEvent, NewTask, TaskStatus
+from tapescope.store.port import TaskStore
+from tapescope.store.validation import new_task_id
 from tapescope.testing import History, check
 from tapescope_adapters.postgres import PostgresStore
 from tests.adapters.postgres_sessions import RecordedPostgres, schema_of, session
@@ -53,7 +54,7 @@ async def test_claims_whose_reply_was_lost_are_told_after_all(
             await asyncio.wait_for(proxy.delivered.wait(), 10)
         rest = await store.claim_due(ME, ["work"], 10, 60)
         for claim in [*first, *rest]:
-            finished = await store.finish_if_running(claim.attempt, Final.succeeded())
+            finished = await store.finish_if_running(claim.attempt, FinalEvent.succeeded())
             assert finished.won
         violations = await check(history, store)
 
@@ -209,7 +210,7 @@ async def test_a_claim_reads_no_more_than_it_takes(postgres_url: str) -> None:
         await read_by_a_claim(early, 1)  # its plans are made while the table is small, and kept
         await create(store, 3_000, "ended")
         while claims := await store.claim_due(ME, ["ended"], 1_000, 60):
-            finishes = (store.finish_if_running(c.attempt, Final.succeeded()) for c in claims)
+            finishes = (store.finish_if_running(c.attempt, FinalEvent.succeeded()) for c in claims)
             await asyncio.gather(*finishes)
         await early.execute(
             "INSERT INTO tasks (task_id, op, created_at, run_at) SELECT gen_random_uuid(),"
@@ -239,7 +240,7 @@ async def test_a_worker_elsewhere_hears_of_tasks_in_the_flushs_one_notification(
 
         await raw.add_listener(schema_of(postgres_url), hear)
         await asyncio.gather(
-            store.finish_if_running(claim.attempt, Final.succeeded()), create(store, 2)
+            store.finish_if_running(claim.attempt, FinalEvent.succeeded()), create(store, 2)
         )
         await until(lambda: heard)
         await raw.execute("SELECT 1")  # what was notified before is delivered by now

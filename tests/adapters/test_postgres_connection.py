@@ -8,7 +8,6 @@ import sys
 
 import pytest
 
-from tapescope._changes import LOOK_AGAIN, Change, Subscription
 from tapescope.errors import (
     BadSetting,
     BadStoreUrl,
@@ -17,9 +16,10 @@ from tapescope.errors import (
     StoreAuthFailed,
     StoreUnavailable,
 )
-from tapescope.store import TaskStore
-from tapescope.tape import NewEvent
-from tapescope.tasks import CancelRequest, Claim
+from tapescope.model.tape import NewEvent
+from tapescope.model.tasks import CancelRequest, Claim
+from tapescope.store.notifications import RESYNC, Change, Subscription
+from tapescope.store.port import TaskStore
 from tapescope_adapters.postgres import PostgresStore
 from tests.adapters.postgres_sessions import make_role, run_task, session, start_task
 from tests.services import Postgres
@@ -133,7 +133,7 @@ async def test_commits_of_another_instance_are_told(postgres_url: str) -> None:
             await theirs.append(claim.attempt, [NewEvent("log", 1), NewEvent("log", 2)])
             second = await _next(changes)
 
-    assert first is LOOK_AGAIN
+    assert first is RESYNC
     assert second == Change(claim.task.task_id, 3)
 
 
@@ -142,7 +142,7 @@ async def test_own_commits_are_told_once(postgres_url: str) -> None:
     async with PostgresStore(postgres_url) as ours, PostgresStore(postgres_url) as theirs:
         claim, other = await start_task(ours), await start_task(theirs)
         with ours.changes() as changes:
-            assert await _next(changes) is LOOK_AGAIN
+            assert await _next(changes) is RESYNC
             await ours.append(claim.attempt, [NewEvent("log", 1)])
             await theirs.append(other.attempt, [NewEvent("log", 1)])
             told = [await _next(changes), await _next(changes)]
@@ -159,13 +159,13 @@ async def test_flush_too_wide_for_a_notification_says_look_again(postgres_url: s
     async with PostgresStore(postgres_url) as ours, PostgresStore(postgres_url) as theirs:
         claims = await asyncio.gather(*(start_task(theirs) for _ in range(400)))
         with ours.changes(claims[7].task.task_id) as changes:
-            assert await _next(changes) is LOOK_AGAIN
+            assert await _next(changes) is RESYNC
             await asyncio.gather(
                 *(theirs.append(claim.attempt, [NewEvent("log", 1)]) for claim in claims)
             )
             told = await _next(changes)
 
-    assert told is LOOK_AGAIN
+    assert told is RESYNC
 
 
 async def test_lost_listener_comes_back_and_looks_again(postgres_url: str) -> None:
@@ -183,7 +183,7 @@ async def test_lost_listener_comes_back_and_looks_again(postgres_url: str) -> No
             await theirs.append(claim.attempt, [NewEvent("log", 1)])
             third = await _next(changes)
 
-    assert first is second is LOOK_AGAIN
+    assert first is second is RESYNC
     assert third == Change(claim.task.task_id, 2)
 
 
@@ -192,7 +192,9 @@ class _Owner:
 
     def __init__(self, store: TaskStore) -> None:
         self.told: asyncio.Queue[tuple[str, CancelRequest]] = asyncio.Queue()
-        store.enlist("me", lambda task_id, request: self.told.put_nowait((task_id, request)))
+        store.listen_for_cancels(
+            "me", lambda task_id, request: self.told.put_nowait((task_id, request))
+        )
 
 
 async def _cancel(store: TaskStore, claim: Claim, message: str) -> None:

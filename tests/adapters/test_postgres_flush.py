@@ -10,9 +10,9 @@ import signal
 import pytest
 
 from tapescope.errors import StoreRefused
-from tapescope.store import StoreLimits, new_task_id
-from tapescope.tape import DropReason, NewEvent
-from tapescope.tasks import Attempt, ErrorInfo, Final, NewTask, TaskStatus
+from tapescope.model.tape import DropReason, NewEvent
+from tapescope.model.tasks import Attempt, ErrorInfo, FinalEvent, NewTask, TaskStatus
+from tapescope.store.validation import StoreLimits, new_task_id
 from tapescope.testing import History, check
 from tapescope_adapters.postgres import PostgresStore
 from tests.adapters.postgres_sessions import (
@@ -101,7 +101,7 @@ async def test_lost_reply_is_answered_as_the_first_time(
         proxy.hit(lose, loss=loss)
         asked = await store.request_cancel(task.task_id)
         proxy.hit(lose, loss=loss)
-        finished = await store.finish_if_running(claim.attempt, Final.succeeded())
+        finished = await store.finish_if_running(claim.attempt, FinalEvent.succeeded())
         proxy.hit(lose, loss=loss)
         late = await store.append(claim.attempt, [NewEvent("log", 3)])
         page = await store.read_tape(task.task_id)
@@ -132,7 +132,7 @@ async def test_lost_reply_to_giving_up_is_answered_as_the_first_time(
         proxy.hit(lose, loss=loss)
         retried = await store.retry_later(first.attempt, error, 0)
         proxy.hit(lose, loss=loss)
-        overruled = await store.retry_later(second.attempt, error, 0)
+        ended = await store.retry_later(second.attempt, error, 0)
         proxy.hit(lose, loss=loss)
         stale = await store.retry_later(first.attempt, error, 0)
         row = await store.get(first.attempt.task_id)
@@ -141,8 +141,8 @@ async def test_lost_reply_to_giving_up_is_answered_as_the_first_time(
     assert proxy.hits == 3
     assert (retried.pending, retried.last_seq) == (True, 2)
     assert (row.status, row.retries_spent) == (TaskStatus.PENDING, 1)
-    assert overruled.final is not None
-    assert (overruled.final.error, overruled.last_seq) == (error, 2)
+    assert ended.final is not None
+    assert (ended.final.error, ended.last_seq) == (error, 2)
     assert stale.dropped is DropReason.STALE_ATTEMPT
     assert violations == []
 
@@ -297,7 +297,7 @@ async def test_quarantine_of_a_task_is_bounded_and_the_count_goes_on(postgres_ur
     limits = StoreLimits(quarantine_per_task=5)
     async with PostgresStore(postgres_url, limits=limits) as store:
         claim = await start_task(store)
-        await store.finish_if_running(claim.attempt, Final.succeeded())
+        await store.finish_if_running(claim.attempt, FinalEvent.succeeded())
         for _ in range(3):
             await store.append(claim.attempt, [NewEvent("log", n) for n in range(4)])
         page = await store.read_quarantine(claim.task.task_id)

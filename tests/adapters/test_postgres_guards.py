@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
-from tapescope.store import new_task_id
-from tapescope.tape import NewEvent
-from tapescope.tasks import Final, NewTask
+from tapescope.model.tape import NewEvent
+from tapescope.model.tasks import FinalEvent, NewTask
+from tapescope.store.validation import new_task_id
 from tapescope_adapters.postgres import PostgresStore
 from tests.adapters.postgres_sessions import session
 
@@ -167,7 +167,7 @@ async def tapes(postgres_url: str) -> AsyncGenerator[Tapes]:
             assert claim is not None
             await store.append(claim.attempt, [NewEvent("log", kind)])
             if kind == "closed":
-                await store.finish_if_running(claim.attempt, Final.succeeded())
+                await store.finish_if_running(claim.attempt, FinalEvent.succeeded())
         yield Tapes(postgres_url, *keys)
 
 

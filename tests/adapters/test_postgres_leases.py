@@ -11,8 +11,8 @@ import asyncpg
 import pytest
 
 from tapescope import Reporter, TaskManager
-from tapescope._giving_up import HeldLease, Leases
-from tapescope.tasks import Claim
+from tapescope.model.leases import HeldLease, Leases
+from tapescope.model.tasks import Claim
 from tapescope_adapters.postgres import PostgresStore
 from tests.adapters.postgres_sessions import schema_of, session, start_task
 from tests.polling import until
@@ -40,7 +40,7 @@ async def extending(
         way = {"pool": pool, "schema": schema_of(postgres_url)}
         own: dict[str, Any] = {"url": postgres_url} if request.param != "pool" else way
         async with PostgresStore(**own) as store:
-            keeper = store.make_lease_keeper() if request.param == "keeper" else None
+            keeper = store.make_lease_renewer() if request.param == "keeper" else None
 
             async def extend(claims: Sequence[Claim]) -> Leases:
                 attempts = [claim.attempt for claim in claims]
@@ -117,7 +117,7 @@ async def test_a_run_whose_row_is_held_goes_on(
     heard = asyncio.Event()
 
     class Listening(PostgresStore):
-        def make_lease_keeper(self) -> None:
+        def make_lease_renewer(self) -> None:
             return None
 
         async def _extend_leases(

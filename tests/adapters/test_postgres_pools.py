@@ -9,14 +9,14 @@ from typing import Any, ClassVar
 import asyncpg
 import pytest
 
-from tapescope._changes import LOOK_AGAIN, Change
-from tapescope._stores import find_store
 from tapescope.errors import BadSetting, BadStoreUrl, StoreUnavailable
-from tapescope.manager import TaskManager
-from tapescope.reporter import Reporter
-from tapescope.store import new_task_id
-from tapescope.tape import NewEvent
-from tapescope.tasks import CancelReason, CancelRequest, NewTask
+from tapescope.manager.manager import TaskManager
+from tapescope.model.tape import NewEvent
+from tapescope.model.tasks import CancelReason, CancelRequest, NewTask
+from tapescope.run.reporter import Reporter
+from tapescope.store.lookup import find_store
+from tapescope.store.notifications import RESYNC, Change
+from tapescope.store.validation import new_task_id
 from tapescope_adapters.postgres import PostgresStore
 from tests.adapters.postgres_sessions import run_task, schema_of, session, start_task
 from tests.polling import until
@@ -167,7 +167,7 @@ async def test_listening_takes_one_connection_of_the_pool(
             second = await asyncio.wait_for(anext(changes), 10)
         await until(lambda: pool.get_size() == pool.get_idle_size())
 
-    assert first is LOOK_AGAIN
+    assert first is RESYNC
     assert in_use == 1
     assert second == Change(claim.task.task_id, 2)
 
@@ -199,8 +199,8 @@ async def test_no_other_thread_borrows_from_the_pool(
     alone = PostgresStore(pool=pool, schema=schema)
     beside = PostgresStore(pool=pool, schema=schema, listen_url=postgres_url)
 
-    assert alone._make_lease_keeper() is None  # pyright: ignore[reportPrivateUsage]  # what is asked
-    assert beside._make_lease_keeper() is not None  # pyright: ignore[reportPrivateUsage]  # as above
+    assert alone._make_lease_renewer() is None  # pyright: ignore[reportPrivateUsage]  # what is asked
+    assert beside._make_lease_renewer() is not None  # pyright: ignore[reportPrivateUsage]  # as above
 
 
 async def test_pool_without_a_free_connection_is_a_store_that_is_away(
@@ -342,7 +342,7 @@ async def test_listener_of_a_pool_outlives_its_session(
                     )
                     told.append(await asyncio.wait_for(anext(changes), 10))
 
-    assert told == [LOOK_AGAIN] * 4
+    assert told == [RESYNC] * 4
 
 
 async def test_tasks_run_behind_pgbouncer(pooled_url: str) -> None:
@@ -385,14 +385,14 @@ async def test_news_come_by_the_pooler(pooled_url: str) -> None:
     told: list[tuple[str, CancelRequest]] = []
     async with find_store(pooled_url) as ours, find_store(pooled_url) as theirs:
         claim = await start_task(ours)
-        ours.enlist("me", lambda task_id, request: told.append((task_id, request)))
+        ours.listen_for_cancels("me", lambda task_id, request: told.append((task_id, request)))
         with theirs.changes(claim.task.task_id) as changes:
-            assert await asyncio.wait_for(anext(changes), 10) is LOOK_AGAIN
+            assert await asyncio.wait_for(anext(changes), 10) is RESYNC
             await ours.append(claim.attempt, [NewEvent("log", 1)])
             heard = await asyncio.wait_for(anext(changes), 10)
         await theirs.request_cancel(claim.task.task_id, CancelReason.USER, "enough")
         await until(lambda: told)
-        ours.discharge("me")
+        ours.stop_listening("me")
 
     assert heard == Change(claim.task.task_id, 2)
     assert told[0][0] == claim.task.task_id

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from tapescope.tape import NewEvent
-from tapescope.tasks import Claim
+from tapescope.model.tape import NewEvent
+from tapescope.model.tasks import Claim
 from tapescope_adapters.postgres import PostgresStore
 from tests.adapters.postgres_sessions import session, start_task
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from tapescope import DropReason, NewEvent, find_store
-from tapescope.store import new_task_id
-from tapescope.tasks import Attempt
+from tapescope.model.tasks import Attempt
+from tapescope.store.validation import new_task_id
 from tests.adapters.postgres_sessions import session
 from tests.polling import until
 

@@ -7,7 +7,6 @@ from uuid import uuid4
 
 import pytest
 
-from tapescope.audit import AuditRule
 from tapescope.errors import (
     SchemaForbidden,
     SchemaTooNew,
@@ -15,6 +14,7 @@ from tapescope.errors import (
     StoreClosed,
     StoreUnavailable,
 )
+from tapescope.model.audit import AuditRule
 from tapescope_adapters.postgres import PostgresStore
 from tapescope_adapters.postgres._schema import read_migrations
 from tests.adapters.breaches import BREACHES, run_round

@@ -22,10 +22,10 @@ from tapescope import (
     UnknownTask,
     find_store,
 )
-from tapescope.audit import audit_store
-from tapescope.repair import repair_store
-from tapescope.store import new_task_id
-from tapescope.tasks import ErrorInfo, Final
+from tapescope.maintenance.audit import audit_store
+from tapescope.maintenance.repair import repair_store
+from tapescope.model.tasks import ErrorInfo, FinalEvent
+from tapescope.store.validation import new_task_id
 from tests.adapters.breaches import BREACHES, make_ended, run_round, run_statement
 from tests.adapters.postgres_sessions import schema_of, session
 
@@ -148,13 +148,13 @@ async def test_first_final_decides_between_two(store_url: str) -> None:
 @pytest.mark.parametrize(
     ("final", "code"),
     [
-        (Final.succeeded({"n": 1}), None),
-        (Final.failed(ErrorInfo("boom", "it went boom")), "boom"),
+        (FinalEvent.succeeded({"n": 1}), None),
+        (FinalEvent.failed(ErrorInfo("boom", "it went boom")), "boom"),
     ],
     ids=["succeeded", "failed"],
 )
 async def test_lost_final_is_written_from_the_row(
-    store_url: str, final: Final, code: str | None
+    store_url: str, final: FinalEvent, code: str | None
 ) -> None:
     """It says what the row says, that it was repaired, and reads as any other final."""
     async with find_store(store_url) as store:
@@ -167,7 +167,7 @@ async def test_lost_final_is_written_from_the_row(
         report = await audit_store(store)
 
     event = tape.events[-1]
-    read = Final.from_event(event)
+    read = FinalEvent.from_event(event)
     assert (tape.final_seq, event.body["repaired"], report.violations) == (4, True, ())
     assert (read.outcome, read.result) == (final.outcome, None)
     assert (read.error and read.error.code) == code
@@ -184,7 +184,7 @@ async def test_lost_final_of_a_cancelled_task_names_the_cancel(store_url: str) -
         await store.repair(task.task_id, by="the tests")
         tape = await store.read_tape(task.task_id)
 
-    read = Final.from_event(tape.events[0])
+    read = FinalEvent.from_event(tape.events[0])
     assert read.outcome is Outcome.CANCELLED
     assert read.cancel is not None
     assert (read.cancel.message, read.cancel.by) == ("enough", "ann")

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from tapescope._stores import find_store
 from tapescope.errors import SchemaTooNew
-from tapescope.store import TaskStore, new_task_id
-from tapescope.tasks import Final, NewTask, TaskStatus
+from tapescope.model.tasks import FinalEvent, NewTask, TaskStatus
+from tapescope.store.lookup import find_store
+from tapescope.store.port import TaskStore
+from tapescope.store.validation import new_task_id
 from tapescope_adapters.postgres import PostgresStore, _queries
 from tapescope_adapters.postgres import _schema as postgres_schema
 from tapescope_adapters.sqlite import SqliteStore
@@ -59,7 +60,7 @@ async def test_store_of_the_version_before_is_migrated(
             running = await start_task(store)
     async with find_store(store_url) as store:
         versions = await store.schema_versions()
-        finished = await store.finish_if_running(running.attempt, Final.succeeded())
+        finished = await store.finish_if_running(running.attempt, FinalEvent.succeeded())
         tape = await store.read_tape(ended)
         audit = await store.audit()
 
@@ -79,7 +80,7 @@ async def test_old_code_goes_on_beside_a_schema_that_only_adds(
         with monkeypatch.context() as newer:
             pretend(newer, next_adds("-- compatible from {last}\n"))
             async with find_store(store_url) as new:
-                finished = await old.finish_if_running(before.attempt, Final.succeeded())
+                finished = await old.finish_if_running(before.attempt, FinalEvent.succeeded())
                 ids = await asyncio.gather(*(run_task(s, 2) for s in (old, new) * 5))
                 migrated = await new.schema_versions()
         beside = await old.schema_versions()

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tapescope.store import new_task_id
-from tapescope.tape import NewEvent
-from tapescope.tasks import Final, NewTask
+from tapescope.model.tape import NewEvent
+from tapescope.model.tasks import FinalEvent, NewTask
+from tapescope.store.validation import new_task_id
 from tapescope_adapters.sqlite import SqliteStore
 
 FINAL = json.dumps({"outcome": "succeeded", "result": None})
@@ -174,7 +174,7 @@ async def tapes(tmp_path: Path) -> AsyncIterator[Tapes]:
             assert claim is not None
             await store.append(claim.attempt, [NewEvent("log", kind)])
             if kind == "closed":
-                await store.finish_if_running(claim.attempt, Final.succeeded())
+                await store.finish_if_running(claim.attempt, FinalEvent.succeeded())
         yield Tapes(path, *keys)
 
 

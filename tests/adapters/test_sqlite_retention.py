@@ -8,8 +8,8 @@ from contextlib import aclosing, closing
 from pathlib import Path
 
 from tapescope import NewEvent, find_store
-from tapescope.store import TaskStore
-from tapescope.tasks import Final
+from tapescope.model.tasks import FinalEvent
+from tapescope.store.port import TaskStore
 from tests.adapters.postgres_sessions import start_task
 
 PAGE = 4_096
@@ -35,7 +35,7 @@ async def fill(store: TaskStore, tasks: int) -> None:
     async def run() -> None:
         claim = await start_task(store)
         await store.append(claim.attempt, [NewEvent("log", "x" * 1_000)] * 20)
-        await store.finish_if_running(claim.attempt, Final.succeeded())
+        await store.finish_if_running(claim.attempt, FinalEvent.succeeded())
 
     await asyncio.gather(*(run() for _ in range(tasks)))
 

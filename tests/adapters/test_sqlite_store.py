@@ -21,9 +21,9 @@ from tapescope.errors import (
     StoreConfigError,
     StoreUnavailable,
 )
-from tapescope.store import new_task_id
-from tapescope.tape import NewEvent
-from tapescope.tasks import NewTask
+from tapescope.model.tape import NewEvent
+from tapescope.model.tasks import NewTask
+from tapescope.store.validation import new_task_id
 from tapescope_adapters.sqlite import SqliteStore
 
 

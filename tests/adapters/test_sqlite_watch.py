@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from tapescope.flush import FlushRefused, StoreAway
-from tapescope.tasks import CancelRequest
+from tapescope.model.tasks import CancelRequest
+from tapescope.store.flush import FlushRefused, StoreAway
 from tapescope_adapters.sqlite import SqliteStore
 from tests.adapters.postgres_sessions import start_task
 
@@ -37,10 +37,10 @@ async def test_watch_survives_a_failed_look(sqlite_url: str, failure: Exception)
     async with ForgetfulStore(sqlite_url) as store, SqliteStore(sqlite_url) as other:
         store.failures = [failure]
         claim = await start_task(store)
-        store.enlist("me", hear)
+        store.listen_for_cancels("me", hear)
         await other.request_cancel(claim.task.task_id)
         async with asyncio.timeout(10):
             await told.wait()
-        store.discharge("me")
+        store.stop_listening("me")
 
     assert store.failures == []

@@ -14,8 +14,6 @@ import aiosqlite
 import asyncpg
 import pytest
 
-from tapescope._changes import Change
-from tapescope._stores import find_store
 from tapescope.errors import (
     BadOp,
     ConnectionRefused,
@@ -24,9 +22,12 @@ from tapescope.errors import (
     StoreUnavailable,
     UnknownTask,
 )
-from tapescope.store import TaskStore, new_task_id
-from tapescope.tape import NewEvent
-from tapescope.tasks import Final, NewTask, Task, TaskStatus
+from tapescope.model.tape import NewEvent
+from tapescope.model.tasks import FinalEvent, NewTask, Task, TaskStatus
+from tapescope.store.lookup import find_store
+from tapescope.store.notifications import Change
+from tapescope.store.port import TaskStore
+from tapescope.store.validation import new_task_id
 from tapescope_adapters.sqlite import SqliteStore
 from tests.adapters.postgres_sessions import session
 
@@ -126,7 +127,7 @@ async def test_committed_task_is_there_and_runs(store: TaskStore, caller: Caller
     seen = await store.get(task.task_id)
     claim = await store.claim_if_pending(task, "me", 30)
     assert claim is not None
-    finished = await store.finish_if_running(claim.attempt, Final.succeeded())
+    finished = await store.finish_if_running(claim.attempt, FinalEvent.succeeded())
 
     assert new
     assert seen == task

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import psutil
 
-from tapescope.health import HealthListener
+from tapescope.http.health import HealthListener
 from tests.cli.command import Tapescope
 from tests.cli.conftest import Here
 from tests.telemetry.scrapes import Answer, fetch, scrape

@@ -9,8 +9,8 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from tapescope import NewEvent, NewTask, Task, TaskStore, find_store
-from tapescope.store import new_task_id
-from tapescope.tasks import Attempt, Final
+from tapescope.model.tasks import Attempt, FinalEvent
+from tapescope.store.validation import new_task_id
 from tests.cli.command import Tapescope
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
@@ -42,7 +42,7 @@ async def make_ended(store: TaskStore, *, late: int = 0) -> Attempt:
     claim = await store.claim_if_pending(await make_task(store), "here:1:2:aa", _LEASE)
     assert claim is not None
     await store.append(claim.attempt, [NewEvent("log", {"level": "info", "message": "on it"})])
-    await store.finish_if_running(claim.attempt, Final.succeeded({"resized": 3}))
+    await store.finish_if_running(claim.attempt, FinalEvent.succeeded({"resized": 3}))
     await store.append(claim.attempt, [NewEvent("progress", {"n": n}) for n in range(late)])
     return claim.attempt
 
@@ -142,7 +142,7 @@ async def test_follow_prints_events_as_they_come(
         seen = [json.loads(process.stdout.readline())]
         await store_on.append(claim.attempt, [NewEvent("step", {"n": 1})])
         seen.append(json.loads(process.stdout.readline()))
-        await store_on.finish_if_running(claim.attempt, Final.succeeded())
+        await store_on.finish_if_running(claim.attempt, FinalEvent.succeeded())
         seen.append(json.loads(process.stdout.readline()))
         status = process.wait(30)
         rest = process.stdout.read()

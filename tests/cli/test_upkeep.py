@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tapescope import NewEvent, NewTask, TaskStore, find_store
-from tapescope.store import new_task_id
-from tapescope.tasks import Final
+from tapescope.model.tasks import FinalEvent
+from tapescope.store.validation import new_task_id
 from tests.adapters.breaches import run_round
 from tests.cli.command import Tapescope
 from tests.cli.conftest import Here
@@ -30,7 +30,7 @@ async def make_ended(store: TaskStore) -> str:
     task, _ = await store.create(NewTask(new_task_id(), "x"))
     claim = await store.claim_if_pending(task, "me", 60)
     assert claim is not None
-    await store.finish_if_running(claim.attempt, Final.succeeded())
+    await store.finish_if_running(claim.attempt, FinalEvent.succeeded())
     await store.append(claim.attempt, [NewEvent("log", "late")])
     return task.task_id
 

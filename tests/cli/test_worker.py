@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tapescope import TaskCancelled, TaskManager, TaskStatus
-from tapescope.flush import CancelState
+from tapescope.store.flush import CancelState
 from tests.adapters.test_transactions import calling
 from tests.cli.command import Tapescope
 from tests.cli.program import Program, begun

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tapescope import DroppedEvent, TaskCancelled, TaskManager
-from tapescope.health import HealthListener
+from tapescope.http.health import HealthListener
 from tests.cli.command import Tapescope, read_terminal
 from tests.cli.program import Program, begun, read_log
 from tests.polling import until

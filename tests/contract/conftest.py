@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import pytest
 from opentelemetry.metrics import NoOpMeterProvider
 
-from tapescope.store import TaskStore
+from tapescope.store.port import TaskStore
 from tapescope.testing import History, MemoryStore, Recording, check
 from tapescope_telemetry import Telemetry
 

@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from tapescope._changes import Subscription
-from tapescope.store import TaskStore
-from tapescope.tasks import ErrorInfo
+from tapescope.model.tasks import ErrorInfo
+from tapescope.store.notifications import Subscription
+from tapescope.store.port import TaskStore
 from tests.contract.work import OPS, create
 from tests.memory_stores import LEASE, OWNER, log, settle_loop
 from tests.polling import until

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import TypeVar
 
-from tapescope._changes import LOOK_AGAIN, Change, Subscription
-from tapescope.flush import Flush, FlushAnswer
-from tapescope.store import TaskStore, new_task_id
-from tapescope.tape import Event
-from tapescope.tasks import CancelRequest, Final, NewTask
+from tapescope.model.tape import Event
+from tapescope.model.tasks import CancelRequest, FinalEvent, NewTask
+from tapescope.store.flush import Flush, FlushAnswer
+from tapescope.store.notifications import RESYNC, Change, Subscription
+from tapescope.store.port import TaskStore
+from tapescope.store.validation import new_task_id
 from tapescope.testing import MemoryStore
 from tests.memory_stores import LEASE, OWNER, log, settle_loop, start
 from tests.polling import until
@@ -34,7 +35,7 @@ async def test_subscriber_is_handed_the_committed_events(store: TaskStore) -> No
         assert claim is not None
         await store.append(claim.attempt, [log(1), log(2)])
         await store.append(claim.attempt, [log(3)])
-        await store.finish_if_running(claim.attempt, Final.succeeded())
+        await store.finish_if_running(claim.attempt, FinalEvent.succeeded())
         events = await gather_events(subscription, 5)
     page = await store.read_tape(task.task_id)
 
@@ -70,7 +71,7 @@ async def test_dropped_events_are_told_to_nobody(store: TaskStore) -> None:
     """What is not on the tape is no news of it."""
     attempt = await start(store)
     with store.changes(attempt.task_id) as subscription:
-        await store.finish_if_running(attempt, Final.succeeded())
+        await store.finish_if_running(attempt, FinalEvent.succeeded())
         await store.append(attempt, [log("late")])
         events = await gather_events(subscription, 2)
         subscription.close()
@@ -107,7 +108,7 @@ async def test_slow_subscriber_is_told_to_look_again(store: TaskStore) -> None:
         subscription.close()
         backlog = await _drain(subscription)
 
-    assert LOOK_AGAIN in backlog
+    assert RESYNC in backlog
     assert len(backlog) < 1_100
 
 
@@ -135,11 +136,11 @@ async def test_cancel_from_another_instance_reaches_the_owner(
 ) -> None:
     """The owner of a running task is told of a cancel that another process recorded."""
     told: list[tuple[str, CancelRequest]] = []
-    store.enlist(OWNER, lambda task_id, request: told.append((task_id, request)))
+    store.listen_for_cancels(OWNER, lambda task_id, request: told.append((task_id, request)))
     attempt = await start(store)
     answer = await second_store.request_cancel(attempt.task_id, message="stop")
     await until(lambda: told)
-    store.discharge(OWNER)
+    store.stop_listening(OWNER)
 
     assert told[0] == (attempt.task_id, answer.request)
 
@@ -148,11 +149,11 @@ async def test_cancel_in_the_same_process_reaches_the_owner_at_once(store: TaskS
     """No round trip: the owner knows before the caller's ``request_cancel`` returns."""
     told: list[str] = []
     attempt = await start(store)
-    store.enlist(OWNER, lambda task_id, request: told.append(task_id))
+    store.listen_for_cancels(OWNER, lambda task_id, request: told.append(task_id))
     await store.request_cancel(attempt.task_id)
     heard = list(told)
-    store.discharge(OWNER)
-    store.discharge(OWNER)
+    store.stop_listening(OWNER)
+    store.stop_listening(OWNER)
     await store.request_cancel(attempt.task_id)
 
     assert set(heard) == {attempt.task_id}  # a poll of the file may tell it again

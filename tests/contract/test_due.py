@@ -6,11 +6,14 @@ import asyncio
 
 import pytest
 
-from tapescope._changes import Subscription
 from tapescope.errors import BadSetting, StoreClosed
-from tapescope.store import RescueResult, TaskStore, new_task_id
-from tapescope.tape import Event
-from tapescope.tasks import Claim, ErrorInfo, Final, NewTask, TaskStatus
+from tapescope.model.leases import RescueResult
+from tapescope.model.tape import Event
+from tapescope.model.tasks import Claim, ErrorInfo, FinalEvent, NewTask, TaskStatus
+from tapescope.store._pending import TapeCursor
+from tapescope.store.notifications import Subscription
+from tapescope.store.port import TaskStore
+from tapescope.store.validation import new_task_id
 from tests.contract.work import HOUR, OPS, create
 from tests.memory_stores import LEASE, OWNER, log, settle_loop
 from tests.polling import until
@@ -65,11 +68,12 @@ async def test_the_attempt_of_a_claim_is_live(store: TaskStore) -> None:
     await store.append(one.attempt, [log("a"), log("b")])
     await store.retry_later(one.attempt, ErrorInfo("x"), store.clock.now())
     (two,) = await store.claim_due(OTHER, OPS, 1, LEASE)
-    writer = two.attempt.writer
-    known = writer and (writer.key, writer.op, writer.tail, writer.offers)
+    cursor = two.attempt.cursor
+    assert isinstance(cursor, TapeCursor)
+    known = (cursor.key, cursor.op, cursor.tail, cursor.offers)
     appended = await store.append(two.attempt, [log("c")])
     late = await store.append(one.attempt, [log("late")])
-    finished = await store.finish_if_running(two.attempt, Final.succeeded())
+    finished = await store.finish_if_running(two.attempt, FinalEvent.succeeded())
     page = await store.read_tape(task_id)
 
     assert (two.task.attempt, two.task.retries_spent) == (2, 1)
@@ -121,7 +125,7 @@ async def test_next_due_is_the_earliest_of_the_ops(store: TaskStore) -> None:
     found.append(await store.next_due(OPS))
     (claim,) = await store.claim_due(OWNER, OPS, 5, LEASE)
     found.append(await store.next_due(OPS))
-    await store.finish_if_running(claim.attempt, Final.succeeded())
+    await store.finish_if_running(claim.attempt, FinalEvent.succeeded())
     found += [await store.next_due(OPS), await store.next_due(["other"])]
 
     assert found == [None, None, now - HOUR, now + HOUR, now + HOUR, now + 2 * HOUR]
@@ -183,7 +187,7 @@ async def test_a_rescued_task_is_claimed_by_another(store: TaskStore) -> None:
     pending = await store.get(task_id)
     (again,) = await store.claim_due(OTHER, OPS, 1, LEASE)
     await store.append(again.attempt, [log("b")])
-    await store.finish_if_running(again.attempt, Final.succeeded())
+    await store.finish_if_running(again.attempt, FinalEvent.succeeded())
     page = await store.read_tape(task_id)
 
     assert rescued.result is RescueResult.RETRIED

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from tapescope.flush import CancelState
-from tapescope.store import TaskStore
-from tapescope.tasks import Claim, Final, TaskStatus
+from tapescope.model.tasks import Claim, FinalEvent, TaskStatus
+from tapescope.store.flush import CancelState
+from tapescope.store.port import TaskStore
 from tests.contract.conftest import Stores
 from tests.contract.work import OPS, create, drain
 from tests.memory_stores import LEASE
@@ -46,7 +46,7 @@ async def test_cancel_against_claim_is_never_lost(store: TaskStore) -> None:
     for claim in claims.values():
         task = await store.get(claim.task.task_id)
         assert task.cancel is not None
-        finished = await store.finish_if_running(claim.attempt, Final.cancelled(task.cancel))
+        finished = await store.finish_if_running(claim.attempt, FinalEvent.cancelled(task.cancel))
         assert finished.won
     counts = await store.count()
     met = {state: sum(answer.state is state for answer in answers) for state in CancelState}

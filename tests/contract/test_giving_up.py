@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from tapescope.flush import CancelState
-from tapescope.store import TaskStore, new_task_id
-from tapescope.tape import DropReason, Outcome
-from tapescope.tasks import CancelReason, Claim, ErrorInfo, Final, NewTask, TaskStatus
+from tapescope.model.tape import DropReason, Outcome
+from tapescope.model.tasks import CancelReason, Claim, ErrorInfo, FinalEvent, NewTask, TaskStatus
+from tapescope.store.flush import CancelState
+from tapescope.store.port import TaskStore
+from tapescope.store.validation import new_task_id
 from tests.memory_stores import LEASE, OWNER, log, start
 
 ERROR = ErrorInfo("ValueError", "no luck", None, {"n": 1})
@@ -50,7 +51,7 @@ async def test_a_next_attempt_goes_on_with_the_same_tape(store: TaskStore) -> No
     await store.retry_later(attempt, ERROR, store.clock.now())
     again = await claim_again(store, attempt.task_id)
     await store.append(again.attempt, [log("b")])
-    finished = await store.finish_if_running(again.attempt, Final.succeeded(2))
+    finished = await store.finish_if_running(again.attempt, FinalEvent.succeeded(2))
     page = await store.read_tape(attempt.task_id)
 
     assert again.attempt.number == 2
@@ -77,7 +78,7 @@ async def test_what_an_attempt_writes_after_it_gave_up_is_stale(store: TaskStore
     await store.retry_later(attempt, ERROR, store.clock.now())
     late = await store.append(attempt, [log("late")])
     again = await store.retry_later(attempt, ERROR, store.clock.now())
-    finished = await store.finish_if_running(attempt, Final.succeeded())
+    finished = await store.finish_if_running(attempt, FinalEvent.succeeded())
     drops = await store.read_quarantine(attempt.task_id)
 
     assert late.dropped is again.dropped is finished.dropped is DropReason.STALE_ATTEMPT
@@ -107,7 +108,7 @@ async def test_a_cancel_on_record_beats_a_retry(store: TaskStore) -> None:
     given = await store.retry_later(attempt, ERROR, store.clock.now())
     task = await store.get(attempt.task_id)
     page = await store.read_tape(attempt.task_id)
-    final = Final.from_event(page.events[-1])
+    final = FinalEvent.from_event(page.events[-1])
 
     assert (given.pending, given.outcome) == (False, Outcome.CANCELLED)
     assert given.final == final

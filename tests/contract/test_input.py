@@ -20,9 +20,10 @@ from tapescope.errors import (
     TapeFull,
     TapescopeError,
 )
-from tapescope.store import StoreLimits, TaskStore, new_task_id
-from tapescope.tape import NewEvent
-from tapescope.tasks import Final, NewTask
+from tapescope.model.tape import NewEvent
+from tapescope.model.tasks import FinalEvent, NewTask
+from tapescope.store.port import TaskStore
+from tapescope.store.validation import StoreLimits, new_task_id
 from tests.contract.conftest import Stores
 from tests.memory_stores import LEASE, OWNER, log, start
 
@@ -88,7 +89,7 @@ async def test_event_too_large(stores: Stores) -> None:
     with pytest.raises(EventTooLarge):
         await store.append(attempt, [NewEvent("log", "é" * 50)])
     with pytest.raises(EventTooLarge):
-        await store.finish_if_running(attempt, Final.succeeded("x" * 99))
+        await store.finish_if_running(attempt, FinalEvent.succeeded("x" * 99))
 
     assert answer.stored == range(2, 3)
     assert (await store.read_tape(attempt.task_id)).last_seq == 2
@@ -98,7 +99,7 @@ async def test_result_that_is_not_json(untouched: TaskStore) -> None:
     """A result that a tape cannot hold leaves the task running, so that it can end as failed."""
     attempt = await start(untouched)
     with pytest.raises(NotJson):
-        await untouched.finish_if_running(attempt, Final.succeeded(math.nan))
+        await untouched.finish_if_running(attempt, FinalEvent.succeeded(math.nan))
 
     assert not (await untouched.get(attempt.task_id)).status.terminal
 
@@ -114,7 +115,7 @@ async def test_full_tape_still_takes_its_final(stores: Stores) -> None:
         await future
     with pytest.raises(TapeFull):
         await store.append(attempt, [log("one too many")])
-    answer = await store.finish_if_running(attempt, Final.succeeded())
+    answer = await store.finish_if_running(attempt, FinalEvent.succeeded())
 
     assert answer.won
     assert answer.last_seq == 6
@@ -186,7 +187,7 @@ async def test_closed_store_says_so(store: TaskStore) -> None:
     for call in (
         store.create(NewTask(new_task_id(), "work")),
         store.append(attempt, [log()]),
-        store.finish_if_running(attempt, Final.succeeded()),
+        store.finish_if_running(attempt, FinalEvent.succeeded()),
         store.request_cancel(attempt.task_id),
         store.get(attempt.task_id),
         store.list(),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from tapescope.store import TaskStore, new_task_id
-from tapescope.tape import NewEvent
-from tapescope.tasks import NewTask
+from tapescope.model.tape import NewEvent
+from tapescope.model.tasks import NewTask
+from tapescope.store.port import TaskStore
+from tapescope.store.validation import new_task_id
 
 
 async def test_append_of_many_thousand_events_is_one_call(store: TaskStore) -> None:

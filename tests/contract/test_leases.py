@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from tapescope.store import RescueResult, TaskStore, new_task_id
-from tapescope.tape import DropReason
-from tapescope.tasks import Attempt, CancelReason, ErrorInfo, Final, NewTask, TaskStatus
+from tapescope.model.leases import RescueResult
+from tapescope.model.tape import DropReason
+from tapescope.model.tasks import Attempt, CancelReason, ErrorInfo, FinalEvent, NewTask, TaskStatus
+from tapescope.store.port import TaskStore
+from tapescope.store.validation import new_task_id
 from tests.memory_stores import LEASE, OWNER, log, start
 from tests.polling import until
 
@@ -125,7 +127,7 @@ async def test_rescue_honours_a_cancel_on_record(store: TaskStore) -> None:
 
     assert rescued.result is RescueResult.CANCELLED
     assert task.status is TaskStatus.CANCELLED
-    assert Final.from_event(page.events[-1]) == Final.cancelled(task.cancel)  # type: ignore[arg-type]
+    assert FinalEvent.from_event(page.events[-1]) == FinalEvent.cancelled(task.cancel)  # type: ignore[arg-type]
 
 
 async def test_a_dead_owner_is_rescued_before_its_lease_is_over(store: TaskStore) -> None:
@@ -153,7 +155,9 @@ async def test_writes_of_a_rescued_attempt_are_refused(store: TaskStore) -> None
     await store.rescue_expired(ops={"work"})
     await store.append(closed, [log("n")])
     late = [await store.append(one, [log("late")]) for one in (open_, closed)]
-    finished = [await store.finish_if_running(one, Final.succeeded()) for one in (open_, closed)]
+    finished = [
+        await store.finish_if_running(one, FinalEvent.succeeded()) for one in (open_, closed)
+    ]
     again = await store.retry_later(open_, ErrorInfo("x"), store.clock.now())
     lost = (await store.extend_leases(OWNER, LEASE, [open_, closed])).lost
 
@@ -175,7 +179,7 @@ async def test_rescue_against_finish_has_one_winner(store: TaskStore) -> None:
     attempts = [await run(store) for _ in range(32)]
     rescuing = asyncio.ensure_future(store.rescue_expired())
     finishes = await asyncio.gather(
-        *(store.finish_if_running(attempt, Final.succeeded()) for attempt in attempts)
+        *(store.finish_if_running(attempt, FinalEvent.succeeded()) for attempt in attempts)
     )
     rescued = await rescuing
     taken = {one.task.task_id for one in rescued}

@@ -7,18 +7,19 @@ import asyncio
 import pytest
 
 from tapescope.errors import IdempotencyConflict, UnknownTask
-from tapescope.flush import CancelState
-from tapescope.store import TaskStore, new_task_id
-from tapescope.tape import DropReason, Outcome
-from tapescope.tasks import (
+from tapescope.model.tape import DropReason, Outcome
+from tapescope.model.tasks import (
     Attempt,
     CancelReason,
     CancelRequest,
     ErrorInfo,
-    Final,
+    FinalEvent,
     NewTask,
     TaskStatus,
 )
+from tapescope.store.flush import CancelState
+from tapescope.store.port import TaskStore
+from tapescope.store.validation import new_task_id
 from tests.memory_stores import LEASE, OWNER, log, start
 
 OTHER = "there:2:0:bb"
@@ -129,17 +130,19 @@ async def test_claim_takes_only_what_is_pending_and_due(store: TaskStore) -> Non
 @pytest.mark.parametrize(
     ("final", "status", "code"),
     [
-        (Final.succeeded({"n": 1}), TaskStatus.SUCCEEDED, None),
-        (Final.failed(ErrorInfo("timeout", "too slow", "…")), TaskStatus.FAILED, "timeout"),
+        (FinalEvent.succeeded({"n": 1}), TaskStatus.SUCCEEDED, None),
+        (FinalEvent.failed(ErrorInfo("timeout", "too slow", "…")), TaskStatus.FAILED, "timeout"),
         (
-            Final.cancelled(CancelRequest(CancelReason.USER, "enough", "me", 7), ErrorInfo("E")),
+            FinalEvent.cancelled(
+                CancelRequest(CancelReason.USER, "enough", "me", 7), ErrorInfo("E")
+            ),
             TaskStatus.CANCELLED,
             None,
         ),
     ],
 )
 async def test_finish_writes_status_and_final(
-    store: TaskStore, final: Final, status: TaskStatus, code: str | None
+    store: TaskStore, final: FinalEvent, status: TaskStatus, code: str | None
 ) -> None:
     """The row and the last event of the tape say the same outcome (invariant I2)."""
     attempt = await start(store)
@@ -151,14 +154,14 @@ async def test_finish_writes_status_and_final(
     assert (task.status, task.error_code) == (status, code)
     assert task.finished_at is not None
     assert page.final_seq == 2
-    assert Final.from_event(page.events[-1]) == final
+    assert FinalEvent.from_event(page.events[-1]) == final
 
 
 async def test_finish_again_is_answered_as_the_first_time(store: TaskStore) -> None:
     """The same ``final`` once more is no drop: the attempt is told again that it won."""
     attempt = await start(store)
-    first = await store.finish_if_running(attempt, Final.succeeded(1))
-    again = await store.finish_if_running(attempt, Final.succeeded(1))
+    first = await store.finish_if_running(attempt, FinalEvent.succeeded(1))
+    again = await store.finish_if_running(attempt, FinalEvent.succeeded(1))
     page = await store.read_tape(attempt.task_id)
 
     assert again == first
@@ -170,9 +173,9 @@ async def test_finish_again_through_another_store_is_the_same(
 ) -> None:
     """A process that lost its connection may repeat a ``final`` through a new one."""
     attempt = await start(store)
-    await store.finish_if_running(attempt, Final.succeeded(1))
+    await store.finish_if_running(attempt, FinalEvent.succeeded(1))
     bare = Attempt(attempt.task_id, attempt.number, attempt.owner)
-    again = await second_store.finish_if_running(bare, Final.succeeded(1))
+    again = await second_store.finish_if_running(bare, FinalEvent.succeeded(1))
 
     assert (again.won, again.outcome, again.last_seq) == (True, Outcome.SUCCEEDED, 2)
 
@@ -180,8 +183,8 @@ async def test_finish_again_through_another_store_is_the_same(
 async def test_other_final_loses(store: TaskStore) -> None:
     """A different ``final`` on a closed tape is a duplicate: dropped, and told who won."""
     attempt = await start(store)
-    await store.finish_if_running(attempt, Final.succeeded(1))
-    answer = await store.finish_if_running(attempt, Final.failed(ErrorInfo("late")))
+    await store.finish_if_running(attempt, FinalEvent.succeeded(1))
+    answer = await store.finish_if_running(attempt, FinalEvent.failed(ErrorInfo("late")))
     task = await store.get(attempt.task_id)
 
     assert (answer.won, answer.dropped) == (False, DropReason.DUPLICATE_FINAL)
@@ -192,8 +195,12 @@ async def test_other_final_loses(store: TaskStore) -> None:
 async def test_finish_without_the_task_loses(store: TaskStore) -> None:
     """An attempt that never claimed the task, or a task that is not there, changes nothing."""
     attempt = await start(store)
-    stranger = await store.finish_if_running(Attempt(attempt.task_id, 1, OTHER), Final.succeeded())
-    nowhere = await store.finish_if_running(Attempt(new_task_id(), 1, OWNER), Final.succeeded())
+    stranger = await store.finish_if_running(
+        Attempt(attempt.task_id, 1, OTHER), FinalEvent.succeeded()
+    )
+    nowhere = await store.finish_if_running(
+        Attempt(new_task_id(), 1, OWNER), FinalEvent.succeeded()
+    )
 
     assert (stranger.won, stranger.dropped) == (False, DropReason.STALE_ATTEMPT)
     assert stranger.outcome is None
@@ -207,7 +214,7 @@ async def test_cancel_before_the_start_ends_the_task(store: TaskStore) -> None:
     answer = await store.request_cancel(task.task_id, CancelReason.SHUTDOWN, "bye", "ops")
     stored = await store.get(task.task_id)
     page = await store.read_tape(task.task_id)
-    final = Final.from_event(page.events[0])
+    final = FinalEvent.from_event(page.events[0])
 
     assert (answer.state, answer.last_seq) == (CancelState.CANCELLED, 1)
     assert stored.status is TaskStatus.CANCELLED
@@ -245,7 +252,7 @@ async def test_cancel_may_lose_to_the_runner(store: TaskStore) -> None:
     """A recorded cancel does not hinder a runner that has its result."""
     attempt = await start(store)
     await store.request_cancel(attempt.task_id)
-    answer = await store.finish_if_running(attempt, Final.succeeded())
+    answer = await store.finish_if_running(attempt, FinalEvent.succeeded())
     task = await store.get(attempt.task_id)
 
     assert answer.won
@@ -256,7 +263,7 @@ async def test_cancel_may_lose_to_the_runner(store: TaskStore) -> None:
 async def test_cancel_of_an_ended_task_does_nothing(store: TaskStore) -> None:
     """The tape and the row stay as they are (invariant I4)."""
     attempt = await start(store)
-    await store.finish_if_running(attempt, Final.succeeded())
+    await store.finish_if_running(attempt, FinalEvent.succeeded())
     before = await store.get(attempt.task_id), await store.read_tape(attempt.task_id)
     answer = await store.request_cancel(attempt.task_id)
 
@@ -285,8 +292,8 @@ async def test_crossed_calls_agree_on_one_end(store: TaskStore) -> None:
             for call in (
                 store.append(attempt, [log("before")]),
                 store.request_cancel(attempt.task_id),
-                store.finish_if_running(attempt, Final.succeeded()),
-                store.finish_if_running(attempt, Final.failed(ErrorInfo("second"))),
+                store.finish_if_running(attempt, FinalEvent.succeeded()),
+                store.finish_if_running(attempt, FinalEvent.failed(ErrorInfo("second"))),
                 store.append(attempt, [log("after")]),
             )
         )

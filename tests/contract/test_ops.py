@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tapescope._clock import Clock
-from tapescope.ops import KnownOp
-from tapescope.store import TaskStore
+from tapescope.clock import Clock
+from tapescope.model.ops import KnownOp
+from tapescope.store.port import TaskStore
 from tapescope.testing import MemoryStore
 from tapescope_adapters.sqlite import SqliteStore
 from tests.contract.conftest import Stores

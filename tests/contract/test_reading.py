@@ -7,8 +7,9 @@ import asyncio
 import pytest
 
 from tapescope.errors import BadSetting
-from tapescope.store import TaskStore, new_task_id
-from tapescope.tasks import ErrorInfo, Final, NewTask, Task, TaskStatus
+from tapescope.model.tasks import ErrorInfo, FinalEvent, NewTask, Task, TaskStatus
+from tapescope.store.port import TaskStore
+from tapescope.store.validation import new_task_id
 from tests.memory_stores import start
 
 
@@ -48,9 +49,9 @@ async def test_list_and_count_by_status_and_op(store: TaskStore) -> None:
     pending = await create(store, "resize")
     running = await start(store, "resize")
     failed = await start(store, "resize")
-    await store.finish_if_running(failed, Final.failed(ErrorInfo("E")))
+    await store.finish_if_running(failed, FinalEvent.failed(ErrorInfo("E")))
     done = await start(store, "shell")
-    await store.finish_if_running(done, Final.succeeded())
+    await store.finish_if_running(done, FinalEvent.succeeded())
     listed = {
         (status, op): {task.task_id for task in (await store.list(status=status, op=op)).tasks}
         for status in (None, *TaskStatus)
@@ -94,7 +95,7 @@ async def test_reads_go_on_beside_writes(store: TaskStore) -> None:
 
     async def finish_all() -> None:
         for attempt in attempts:
-            await store.finish_if_running(attempt, Final.succeeded())
+            await store.finish_if_running(attempt, FinalEvent.succeeded())
 
     writing = asyncio.ensure_future(finish_all())
     torn = 0

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from tapescope.store import StoreLimits, TaskStore, new_task_id
-from tapescope.tape import DropReason, NewEvent, Outcome
-from tapescope.tasks import Attempt, ErrorInfo, Final, NewTask
+from tapescope.model.tape import DropReason, NewEvent, Outcome
+from tapescope.model.tasks import Attempt, ErrorInfo, FinalEvent, NewTask
+from tapescope.store.port import TaskStore
+from tapescope.store.validation import StoreLimits, new_task_id
 from tests.contract.conftest import Stores
 from tests.memory_stores import OWNER, log, start
 
@@ -56,7 +57,7 @@ async def test_tape_is_read_in_pages(store: TaskStore) -> None:
     """Pages join without overlap, and each says where the whole tape stands."""
     attempt = await start(store)
     await store.append(attempt, [log(n) for n in range(24)])
-    await store.finish_if_running(attempt, Final.succeeded())
+    await store.finish_if_running(attempt, FinalEvent.succeeded())
     pages = [
         await store.read_tape(attempt.task_id, after_seq=after, limit=10)
         for after in (0, 10, 20, 26, 99)
@@ -76,8 +77,8 @@ async def test_append_after_terminal_dropped_keeping_final_last(store: TaskStore
     """A late event is kept off the tape, told to its caller, counted and quarantined (I1, I4)."""
     attempt = await start(store)
     await store.append(attempt, [log("in time")])
-    store.trace(attempt, "f" * 32, None)
-    await store.finish_if_running(attempt, Final.succeeded())
+    store.attach_span(attempt, "f" * 32, None)
+    await store.finish_if_running(attempt, FinalEvent.succeeded())
     before = await store.get(attempt.task_id)
     answer = await store.append(attempt, [log("late"), NewEvent("partial", {"n": 1})])
     page = await store.read_tape(attempt.task_id)
@@ -106,7 +107,7 @@ async def test_drop_reasons_are_tried_in_order(store: TaskStore, ended: bool) ->
     """Unknown task, stale attempt, duplicate final, after terminal: the first that holds."""
     attempt = await start(store)
     if ended:
-        await store.finish_if_running(attempt, Final.succeeded())
+        await store.finish_if_running(attempt, FinalEvent.succeeded())
     task_id = attempt.task_id
     writers = {
         "nowhere": Attempt(new_task_id(), 1, OWNER),
@@ -118,7 +119,7 @@ async def test_drop_reasons_are_tried_in_order(store: TaskStore, ended: bool) ->
     if ended:
         writers["own"] = attempt
     logs = {name: (await store.append(of, [log()])).dropped for name, of in writers.items()}
-    late = Final.failed(ErrorInfo("late"))
+    late = FinalEvent.failed(ErrorInfo("late"))
     finals = {
         name: (await store.finish_if_running(of, late)).dropped for name, of in writers.items()
     }
@@ -173,10 +174,10 @@ async def test_quarantine_is_bounded_and_the_count_goes_on(stores: Stores) -> No
     """Past the cap events are counted and no longer kept; kept and overflow make the count."""
     store = await stores.open(limits=StoreLimits(quarantine_per_task=3))
     attempt = await start(store)
-    await store.finish_if_running(attempt, Final.succeeded())
+    await store.finish_if_running(attempt, FinalEvent.succeeded())
     for n in range(5):
         await store.append(attempt, [log(n)])
-    await store.finish_if_running(attempt, Final.failed(ErrorInfo("late")))
+    await store.finish_if_running(attempt, FinalEvent.failed(ErrorInfo("late")))
     page = await store.read_tape(attempt.task_id)
     drops = await store.read_quarantine(attempt.task_id)
 
@@ -207,7 +208,7 @@ async def test_quarantine_is_read_in_pages(store: TaskStore) -> None:
     """Oldest first, of one task or of all, each page naming the next."""
     attempts = [await start(store), await start(store)]
     for attempt in attempts:
-        await store.finish_if_running(attempt, Final.succeeded())
+        await store.finish_if_running(attempt, FinalEvent.succeeded())
     for n in range(7):
         await store.append(attempts[n % 2], [log(n)])
     seen: list[int] = []
@@ -226,8 +227,8 @@ async def test_quarantine_is_read_in_pages(store: TaskStore) -> None:
 async def test_dropped_final_is_in_the_quarantine(store: TaskStore) -> None:
     """A ``final`` that lost is kept with what it said."""
     attempt = await start(store)
-    await store.finish_if_running(attempt, Final.succeeded("first"))
-    await store.finish_if_running(attempt, Final.succeeded("second"))
+    await store.finish_if_running(attempt, FinalEvent.succeeded("first"))
+    await store.finish_if_running(attempt, FinalEvent.succeeded("second"))
     (drop,) = (await store.read_quarantine(attempt.task_id)).drops
 
     assert (drop.type, drop.reason) == ("final", DropReason.DUPLICATE_FINAL)

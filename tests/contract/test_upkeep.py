@@ -19,9 +19,9 @@ from tapescope import (
     UnknownTask,
     find_store,
 )
-from tapescope.audit import audit_pages, audit_store
-from tapescope.store import new_task_id
-from tapescope.tasks import Attempt, ErrorInfo, Final
+from tapescope.maintenance.audit import audit_pages, audit_store
+from tapescope.model.tasks import Attempt, ErrorInfo, FinalEvent
+from tapescope.store.validation import new_task_id
 from tapescope.testing import History, MemoryStore, Recording, check
 from tapescope_adapters.postgres import PostgresStore
 from tapescope_adapters.sqlite import SqliteStore
@@ -58,12 +58,12 @@ async def start(store: TaskStore, op: str = "x", key: str | None = None) -> Atte
 
 
 async def make_ended(
-    store: TaskStore, op: str = "x", final: Final | None = None, key: str | None = None
+    store: TaskStore, op: str = "x", final: FinalEvent | None = None, key: str | None = None
 ) -> Attempt:
     """A task of three events that ended."""
     attempt = await start(store, op, key)
     await store.append(attempt, [NewEvent("log", "on it")])
-    await store.finish_if_running(attempt, final or Final.succeeded())
+    await store.finish_if_running(attempt, final or FinalEvent.succeeded())
     return attempt
 
 
@@ -154,7 +154,7 @@ async def test_prune_takes_old_ended_tasks_whole(plain: TaskStore) -> None:
 async def test_prune_goes_by_outcome_and_op(plain: TaskStore) -> None:
     """Only tasks of the outcomes and the op that are named go."""
     good = await make_ended(plain, "scan")
-    bad = await make_ended(plain, "scan", Final.failed(ErrorInfo("boom")))
+    bad = await make_ended(plain, "scan", FinalEvent.failed(ErrorInfo("boom")))
     other = await make_ended(plain, "copy")
 
     assert await plain.prune(older_than=0, outcomes=[Outcome.FAILED]) == 1

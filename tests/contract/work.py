@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from tapescope.store import TaskStore, new_task_id
-from tapescope.tasks import Claim, Final, NewTask
+from tapescope.model.tasks import Claim, FinalEvent, NewTask
+from tapescope.store.port import TaskStore
+from tapescope.store.validation import new_task_id
 from tests.memory_stores import LEASE
 
 __all__ = ["HOUR", "OPS", "create", "drain"]
@@ -28,6 +29,6 @@ async def drain(store: TaskStore, owner: str, limit: int) -> list[Claim]:
     while await store.next_due(OPS) is not None:
         claims = await store.claim_due(owner, OPS, limit, LEASE)
         taken += claims
-        finishes = (store.finish_if_running(one.attempt, Final.succeeded()) for one in claims)
+        finishes = (store.finish_if_running(one.attempt, FinalEvent.succeeded()) for one in claims)
         assert all(finished.won for finished in await asyncio.gather(*finishes))
     return taken

@@ -21,12 +21,13 @@ from tapescope import (
     TaskStatus,
     find_store,
 )
-from tapescope._caretaker import Caretaker
-from tapescope._turns import Turn
-from tapescope.audit import AuditPage
-from tapescope.flush import StoreAway
-from tapescope.store import TaskStore, new_task_id
-from tapescope.tasks import Attempt, ErrorInfo, Final
+from tapescope.maintenance.maintainer import Maintainer
+from tapescope.model.audit import AuditPage
+from tapescope.model.leadership import LeaderTerm
+from tapescope.model.tasks import Attempt, ErrorInfo, FinalEvent
+from tapescope.store.flush import StoreAway
+from tapescope.store.port import TaskStore
+from tapescope.store.validation import new_task_id
 from tapescope.testing import MemoryStore
 from tests.polling import until
 from tests.telemetry.recording import Recording
@@ -84,14 +85,14 @@ async def looked_after(
     every: float | None = 3_600.0,
     rate: float = 1e9,
     retention: Retention | None = None,
-) -> AsyncGenerator[Caretaker]:
-    """A caretaker of the store, started and at the end stopped."""
-    caretaker = Caretaker(
+) -> AsyncGenerator[Maintainer]:
+    """A maintainer of the store, started and at the end stopped."""
+    maintainer = Maintainer(
         store, owner, audit_every=every, rows_per_second=rate, retention=retention
     )
-    caretaker.start()
-    yield caretaker
-    await caretaker.stop()
+    maintainer.start()
+    yield maintainer
+    await maintainer.stop()
 
 
 async def start(store: TaskStore, op: str = "x") -> Attempt:
@@ -102,10 +103,10 @@ async def start(store: TaskStore, op: str = "x") -> Attempt:
     return claim.attempt
 
 
-async def make_ended(store: TaskStore, op: str = "x", final: Final | None = None) -> str:
+async def make_ended(store: TaskStore, op: str = "x", final: FinalEvent | None = None) -> str:
     """A task of two events that ended."""
     attempt = await start(store, op)
-    await store.finish_if_running(attempt, final or Final.succeeded())
+    await store.finish_if_running(attempt, final or FinalEvent.succeeded())
     return attempt.task_id
 
 
@@ -143,7 +144,7 @@ async def test_tape_is_audited_soon_after_it_closed() -> None:
             await make_ended(store)
             await asyncio.sleep(MINUTE)
             new = store.audited()
-            await store.finish_if_running(long_one, Final.succeeded())
+            await store.finish_if_running(long_one, FinalEvent.succeeded())
             await asyncio.sleep(MINUTE)
             ended = store.audited()
             await asyncio.sleep(MINUTE)
@@ -161,7 +162,7 @@ async def test_closed_tapes_far_apart_are_each_audited() -> None:
             await asyncio.sleep(MINUTE)
             store.audited()
             for n in (4, 5, 290):
-                await store.finish_if_running(tasks[n], Final.succeeded())
+                await store.finish_if_running(tasks[n], FinalEvent.succeeded())
             await asyncio.sleep(MINUTE)
             audited = store.audited()
 
@@ -231,14 +232,14 @@ async def test_silent_one_loses_its_turn() -> None:
     """A process that was silent past its lease finds the turn taken, and does nothing."""
     async with WatchedStore() as store:
         await make_ended(store)
-        await store.take_turn("silent", 180)
+        await store.acquire_leadership("silent", 180)
         async with looked_after(store, "b"):
             await asyncio.sleep(2 * MINUTE)
             not_yet = store.audited()
             await asyncio.sleep(2 * MINUTE)
             then = store.audited()
 
-        assert await store.take_turn("silent", 180) is not None
+        assert await store.acquire_leadership("silent", 180) is not None
 
     assert (not_yet, then) == ([], [1])
 
@@ -284,7 +285,7 @@ def test_stop_ends_it_anywhere(turns: int) -> None:
                 for _ in range(turns):
                     await asyncio.sleep(0.001)
 
-            assert await store.take_turn("another", 60) is not None
+            assert await store.acquire_leadership("another", 60) is not None
 
     stop_after()
 
@@ -301,11 +302,11 @@ async def test_stop_does_not_wait_for_a_page() -> None:
             await asyncio.Event().wait()
 
         store.before_page = hang
-        async with looked_after(store) as caretaker:
+        async with looked_after(store) as maintainer:
             await reached.wait()
-            await caretaker.stop()
+            await maintainer.stop()
 
-        assert await store.take_turn("another", 60) is not None
+        assert await store.acquire_leadership("another", 60) is not None
 
 
 class SlowTurns(WatchedStore):
@@ -313,13 +314,13 @@ class SlowTurns(WatchedStore):
 
     asked = 0
 
-    async def _take_turn(self, owner: str, lease: int) -> Turn | None:
+    async def _acquire_leadership(self, owner: str, lease: int) -> LeaderTerm | None:
         self.asked += 1
         return await asyncio.shield(asyncio.ensure_future(self._give(owner, lease)))
 
-    async def _give(self, owner: str, lease: int) -> Turn | None:
+    async def _give(self, owner: str, lease: int) -> LeaderTerm | None:
         await asyncio.sleep(1)
-        return await super()._take_turn(owner, lease)
+        return await super()._acquire_leadership(owner, lease)
 
 
 @in_virtual_time
@@ -332,7 +333,7 @@ async def test_turn_that_comes_after_the_stop_is_left() -> None:
         await asyncio.sleep(5)
 
         assert asked == 1
-        assert await store.take_turn("another", 60) is not None
+        assert await store.acquire_leadership("another", 60) is not None
 
 
 @in_virtual_time
@@ -351,7 +352,7 @@ async def test_retention_goes_by_age_outcome_and_op() -> None:
     """A task goes when one of the ages that apply to it is over; late events by their own."""
     async with WatchedStore() as store:
         kept = await make_ended(store)
-        failed = await make_ended(store, final=Final.failed(ErrorInfo("boom")))
+        failed = await make_ended(store, final=FinalEvent.failed(ErrorInfo("boom")))
         await make_ended(store, "ping")
         running = await start(store, "ping")
         await store.append(Attempt(new_task_id(), 1, "me"), [NewEvent("log", "whose?")])
@@ -417,7 +418,7 @@ async def test_manager_looks_after_its_store(
 
     Also on a store that it was told of after it was made, as a worker is.
     """
-    monkeypatch.setattr("tapescope._caretaker._EVERY", 0.01)
+    monkeypatch.setattr("tapescope.maintenance.maintainer._EVERY", 0.01)
     async with find_store(store_url) as store:
         await make_ended(store)
         policy = Retention(tasks=0, every=0.001)
@@ -432,9 +433,9 @@ async def test_manager_looks_after_its_store(
             await make_ended(store)
             await until(lambda: is_empty(store))
 
-            assert await store.take_turn("another", 60) is None
+            assert await store.acquire_leadership("another", 60) is None
 
-        turn = await store.take_turn("another", 60)
+        turn = await store.acquire_leadership("another", 60)
 
     assert turn is not None
     assert turn.audited_at > 0
@@ -445,24 +446,24 @@ async def test_stop_leaves_the_turn_of_a_real_store(
     store_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped at forty points of its work, it never has the turn afterwards, and all goes on."""
-    monkeypatch.setattr("tapescope._caretaker._EVERY", 0.0)
+    monkeypatch.setattr("tapescope.maintenance.maintainer._EVERY", 0.0)
     async with find_store(store_url) as store, find_store(store_url) as other:
         free = 0
         for n in range(40):
             await make_ended(store)
-            caretaker = Caretaker(
+            maintainer = Maintainer(
                 store,
                 "me",
                 audit_every=1e-6,
                 rows_per_second=1e9,
                 retention=Retention(tasks=1e-6, every=1e-6),
             )
-            caretaker.start()
+            maintainer.start()
             for _ in range(n * 2):
                 await asyncio.sleep(0)
-            await caretaker.stop()
-            free += await other.take_turn("another", 60) is not None
-            await other.leave_turn("another")
+            await maintainer.stop()
+            free += await other.acquire_leadership("another", 60) is not None
+            await other.resign_leadership("another")
 
         assert (await store.audit()).violations == ()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tapescope import Reporter, TaskManager
-from tapescope._clock import Clock
+from tapescope.clock import Clock
 from tapescope_adapters.sqlite import SqliteStore
 
 

@@ -17,10 +17,10 @@ from contextlib import asynccontextmanager, closing, contextmanager
 import pytest
 
 from tapescope import Reporter, Submission, TaskFailed, TaskHandle, TaskManager
-from tapescope._owner import find_dead, name_owner
-from tapescope.store import new_task_id
-from tapescope.tape import DropReason
-from tapescope.tasks import Final, NewTask
+from tapescope.manager.identity import find_dead, name_owner
+from tapescope.model.tape import DropReason
+from tapescope.model.tasks import FinalEvent, NewTask
+from tapescope.store.validation import new_task_id
 from tests.adapters.postgres_sessions import session
 from tests.manager.workbench import make_store, started, wait_for_cancel, working
 from tests.polling import until
@@ -122,7 +122,7 @@ async def test_a_cancel_comes_with_the_heartbeat(any_url: str) -> None:
     async with working(any_url, lease=5, heartbeat=0.05) as bench:
         task = await bench.manager.submit("work", wait_for_cancel)
         await started(task)
-        bench.store.discharge(bench.manager.owner)  # nobody is told any more
+        bench.store.stop_listening(bench.manager.owner)  # nobody is told any more
         await bench.store.request_cancel(task.task_id)
 
         assert await ended(task) == "cancelled"
@@ -350,7 +350,11 @@ def test_an_owner_that_is_gone_is_known_on_its_host() -> None:
 def test_an_unreaped_process_is_dead() -> None:
     """A process that was killed, and that its parent has not waited for, runs nothing."""
     with subprocess.Popen(
-        [sys.executable, "-c", "from tapescope._owner import *; print(name_owner()); input()"],
+        [
+            sys.executable,
+            "-c",
+            "from tapescope.manager.identity import *; print(name_owner()); input()",
+        ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -453,7 +457,7 @@ async def test_a_paused_process_writes_nothing_on_the_next_attempts_tape(store_u
             process.send_signal(signal.SIGCONT)
             assert process.stdout is not None
             await asyncio.to_thread(process.stdout.readline)
-            finished = await store.finish_if_running(again.attempt, Final.succeeded())
+            finished = await store.finish_if_running(again.attempt, FinalEvent.succeeded())
             page = await store.read_tape(task_id, after_seq=rescued.last_seq)
             drops = await store.read_quarantine(task_id)
 

@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 
 from tapescope import Reporter, Submission, TaskHandle, TaskManager, ThreadReporter
-from tapescope._ending import Ending
-from tapescope._run import Run
-from tapescope._run_tape import RunTape
-from tapescope._runner import Runner
-from tapescope.tape import Event
-from tapescope.tasks import Attempt, Claim, Final, Task
+from tapescope.model.tape import Event
+from tapescope.model.tasks import Attempt, Claim, FinalEvent, Task
+from tapescope.run.completion import Completion
+from tapescope.run.run import Run
+from tapescope.run.runner import Runner
+from tapescope.run.tape_writer import RunTape
 from tapescope.testing import MemoryStore
 
 OURS = (
-    *(Run, RunTape, Runner, Ending, Task, Attempt, Claim, Final, Event),
+    *(Run, RunTape, Runner, Completion, Task, Attempt, Claim, FinalEvent, Event),
     *(Reporter, ThreadReporter, TaskHandle, asyncio.Task),
 )
 

@@ -139,9 +139,9 @@ def test_a_crash_in_the_midst_of_a_heartbeat_still_exits(store_url: str) -> None
     """The thread of the heartbeats, stuck in one, does not keep the interpreter from ending."""
     printed = run(
         """
-        from tapescope.primitives import LeaseKeeper
+        from tapescope.store.backend import LeaseRenewer
         from tapescope import find_store
-        class Stuck(LeaseKeeper):
+        class Stuck(LeaseRenewer):
             async def extend_leases(self, owner, lease, task_ids):
                 print("stuck", flush=True)
                 loop.call_soon_threadsafe(stuck.set)
@@ -154,7 +154,7 @@ def test_a_crash_in_the_midst_of_a_heartbeat_still_exits(store_url: str) -> None
             async def work(report):
                 await asyncio.Event().wait()
             store = await find_store(sys.argv[1]).open()
-            store._make_lease_keeper = Stuck
+            store._make_lease_renewer = Stuck
             manager = await TaskManager(store, lease=60, heartbeat=0.01).open()
             await manager.submit("work", work)
             await stuck.wait()

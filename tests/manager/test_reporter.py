@@ -22,7 +22,7 @@ from tapescope import (
     TaskHandle,
     ThreadReporter,
 )
-from tapescope._run_tape import NOWAIT_LIMIT
+from tapescope.run.tape_writer import NOWAIT_LIMIT
 from tests.manager.workbench import Workbench, working
 from tests.polling import until
 

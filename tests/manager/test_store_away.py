@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from tapescope import Reporter, StoreUnavailable, TaskHandle, TaskManager, Telemetry
-from tapescope._giving_up import HeldLease
-from tapescope.flush import FateUnknown, Flush, StoreAway
+from tapescope.model.leases import HeldLease
+from tapescope.store.flush import FateUnknown, Flush, StoreAway
 from tests.manager.workbench import wait_for_cancel
 from tests.memory_stores import FaultyStore, at_rest
 from tests.polling import until

@@ -31,8 +31,8 @@ from tapescope import (
     UnknownTask,
     find_store,
 )
-from tapescope._checks import new_task_id
-from tapescope.flush import Flush, FlushAnswer
+from tapescope.store.flush import Flush, FlushAnswer
+from tapescope.store.validation import new_task_id
 from tapescope.testing import MemoryStore
 from tests.manager.workbench import Block, working
 from tests.polling import until

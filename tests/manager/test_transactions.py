@@ -8,9 +8,9 @@ from contextlib import suppress
 import pytest
 
 from tapescope.errors import BadSetting, UnknownTask
-from tapescope.handle import TaskHandle
-from tapescope.manager import TaskManager
-from tapescope.reporter import Reporter
+from tapescope.manager.handle import TaskHandle
+from tapescope.manager.manager import TaskManager
+from tapescope.run.reporter import Reporter
 from tests.adapters.test_transactions import calling
 
 

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from tapescope import Reporter, TaskCancelled, TaskHandle
-from tapescope.tasks import Final
+from tapescope.model.tasks import FinalEvent
 from tests.manager.workbench import Workbench, started, wait_for_cancel, working
 from tests.polling import until
 
@@ -69,7 +69,7 @@ async def test_what_another_has_done_is_heard_before_a_slot_is_free(any_url: str
         claim = await bench.store.claim_if_pending(await task.status(), "other:1:1-1:1", 60)
         assert claim is not None
         span = bench.recording.telemetry.start_run_span("other", task.task_id, 1, "other", None)
-        await bench.store.finish_if_running(claim.attempt, Final.succeeded("theirs"))
+        await bench.store.finish_if_running(claim.attempt, FinalEvent.succeeded("theirs"))
         span.end("succeeded", tape_length=2)
         result = await task.result(timeout=30)
         await running.cancel()

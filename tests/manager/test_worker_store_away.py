@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import pytest
 
 from tapescope import Reporter, StoreUnavailable, TaskManager
-from tapescope._due import DueOrder, DueRow
-from tapescope.flush import StoreAway
+from tapescope.store.flush import StoreAway
+from tapescope.store.orders import DueOrder, DueRow
 from tests.manager.test_store_away import Outage, managing, outcomes
 from tests.memory_stores import FaultyStore, at_rest
 from tests.virtual_time import in_virtual_time

@@ -20,9 +20,9 @@ from tapescope import (
     TaskStatus,
     ThreadReporter,
 )
-from tapescope._due import DueOrder, DueRow
-from tapescope.ops import KnownOp
-from tapescope.tasks import NewTask
+from tapescope.model.ops import KnownOp
+from tapescope.model.tasks import NewTask
+from tapescope.store.orders import DueOrder, DueRow
 from tests.manager.workbench import GRACE, Block, started, wait_for_cancel, working
 from tests.memory_stores import FaultyStore, at_rest
 from tests.polling import until

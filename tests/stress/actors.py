@@ -8,7 +8,7 @@ from typing import Literal
 
 from tapescope import Reporter
 from tapescope.errors import CancelRequested, EventDropped
-from tapescope.reporter import ThreadReporter
+from tapescope.run.reporter import ThreadReporter
 from tests.stress.delays import Delays, pause
 
 __all__ = ["Actor", "Cleanup", "Plan"]

@@ -15,14 +15,13 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from tapescope._calls import Finished
-from tapescope._changes import Change
-from tapescope._json import encode
-from tapescope.flush import CancelAnswer, EventRow
-from tapescope.store import TaskStore
-from tapescope.tape import FINAL
-from tapescope.tasks import Attempt, CancelReason, TaskStatus
-from tapescope.tasks import Final as FinalEvent
+from tapescope.codec import encode
+from tapescope.model.answers import Finished
+from tapescope.model.tape import FINAL
+from tapescope.model.tasks import Attempt, CancelReason, FinalEvent, TaskStatus
+from tapescope.store.flush import CancelAnswer, EventRow
+from tapescope.store.notifications import Change
+from tapescope.store.port import TaskStore
 from tapescope.testing import History, MemoryStore, Recording
 from tapescope.testing._tables import Record
 from tapescope_adapters.postgres import PostgresStore

@@ -7,11 +7,11 @@ from collections.abc import Awaitable
 from contextlib import suppress
 from typing import Final
 
-from tapescope.flush import CancelState
-from tapescope.store import TaskStore, new_task_id
-from tapescope.tape import NewEvent
-from tapescope.tasks import Claim, ErrorInfo, NewTask
-from tapescope.tasks import Final as FinalEvent
+from tapescope.model.tape import NewEvent
+from tapescope.model.tasks import Claim, ErrorInfo, FinalEvent, NewTask
+from tapescope.store.flush import CancelState
+from tapescope.store.port import TaskStore
+from tapescope.store.validation import new_task_id
 from tests.stress.delays import Delays, pause
 
 __all__ = ["CLAIMS", "play_claims"]

@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Final
 
 from tapescope import Submission, TaskManager, find_store
-from tapescope.audit import audit_store
-from tapescope.store import TaskStore
-from tapescope.tape import Event
-from tapescope.tasks import Task, TaskStatus
+from tapescope.maintenance.audit import audit_store
+from tapescope.model.tape import Event
+from tapescope.model.tasks import Task, TaskStatus
+from tapescope.store.port import TaskStore
 from tests.polling import until
 from tests.stress.delays import pause
 from tests.stress.fleet_program import OP

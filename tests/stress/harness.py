@@ -12,10 +12,10 @@ from typing import Any, Final
 
 from tapescope import TaskHandle, TaskManager
 from tapescope.errors import ManagerClosed, TaskCancelled, TaskFailed
-from tapescope.flush import CancelAnswer, CancelState
-from tapescope.store import TaskStore
-from tapescope.tape import ATTEMPT_FAILED, Event
-from tapescope.tasks import TaskStatus
+from tapescope.model.tape import ATTEMPT_FAILED, Event
+from tapescope.model.tasks import TaskStatus
+from tapescope.store.flush import CancelAnswer, CancelState
+from tapescope.store.port import TaskStore
 from tapescope.testing import History, check
 from tests.polling import until
 from tests.stress.actors import Actor

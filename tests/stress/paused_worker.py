@@ -21,8 +21,8 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 
 from tapescope import EventDropped, Reporter, TaskHandle, TaskManager, find_store
-from tapescope.reporter import ThreadReporter
-from tapescope.shell import ShellCommand
+from tapescope.run.reporter import ThreadReporter
+from tapescope.shell.command import ShellCommand
 from tapescope_telemetry import Telemetry
 from tests.stress.delays import pause, pause_thread
 

@@ -21,8 +21,8 @@ from typing import Any, Final
 import psutil
 
 from tapescope import Reporter, TaskManager, find_store
-from tapescope.audit import audit_store
-from tapescope.store import TaskStore
+from tapescope.maintenance.audit import audit_store
+from tapescope.store.port import TaskStore
 from tests.pausing import pause_process
 from tests.polling import until
 from tests.stress.harness import Result

@@ -6,9 +6,11 @@ import asyncio
 import time
 from typing import Final
 
-from tapescope.flush import CancelAnswer, CancelState
-from tapescope.store import Rescued, RescueResult, TaskStore, new_task_id
-from tapescope.tasks import NewTask, TaskStatus
+from tapescope.model.leases import Rescued, RescueResult
+from tapescope.model.tasks import NewTask, TaskStatus
+from tapescope.store.flush import CancelAnswer, CancelState
+from tapescope.store.port import TaskStore
+from tapescope.store.validation import new_task_id
 from tapescope.testing import History
 from tests.stress.benches import Bench
 from tests.stress.delays import Delays, pause

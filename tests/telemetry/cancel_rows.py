@@ -14,7 +14,7 @@ import sys
 from typing import Any
 
 from tapescope import EventDropped, Reporter, TaskHandle, TaskManager, ThreadReporter
-from tapescope.flush import Flush, FlushAnswer, StoreAway
+from tapescope.store.flush import Flush, FlushAnswer, StoreAway
 from tapescope_adapters.sqlite import SqliteStore
 from tapescope_telemetry import Telemetry, setup
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tapescope import Reporter, TaskCancelled, TaskFailed, TaskHandle, ThreadReporter
-from tapescope.health import serve_health
+from tapescope.http.health import serve_health
 from tapescope_telemetry.prometheus import PrometheusReader
 from tests.manager.workbench import GRACE, Block, Workbench, started, wait_for_cancel, working
 from tests.polling import until

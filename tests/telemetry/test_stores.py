@@ -8,7 +8,7 @@ from enum import StrEnum
 from opentelemetry.context import Context
 from opentelemetry.trace import NonRecordingSpan, SpanContext, set_span_in_context
 
-from tapescope.audit import AuditRule
+from tapescope.model.audit import AuditRule
 from tapescope_telemetry import OTHER, TAPE_OPEN, TAPE_UNKNOWN
 from tapescope_telemetry.names import AUDIT_RULES
 from tests.telemetry.recording import Recording

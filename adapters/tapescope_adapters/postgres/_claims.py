@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from tapescope._due import DueOrder, DueRow
-from tapescope._json import decode
-from tapescope.flush import FateUnknown, FlushBlocked, FlushRefused, StoreAway
+from tapescope.codec import decode
+from tapescope.store.flush import FateUnknown, FlushBlocked, FlushRefused, StoreAway
+from tapescope.store.orders import DueOrder, DueRow
 from tapescope_adapters._sql import Queries
-from tapescope_adapters.postgres._connection import Connector, Reader
+from tapescope_adapters.postgres._connection import Connector, SharedConnections
 from tapescope_adapters.postgres._rows import as_task
 
 __all__ = ["Claims"]
@@ -24,8 +24,8 @@ class Claims:
     """
 
     def __init__(self, connector: Connector, sql: Queries) -> None:
-        self._calls = Reader(connector, writes=True)
-        self._claim_due = connector.carry(sql["claim_due"])
+        self._calls = SharedConnections(connector, writes=True)
+        self._claim_due = connector.with_session_settings(sql["claim_due"])
         self._sql = sql
         self._lanes: set[str] = set()
 

@@ -11,19 +11,22 @@ import asyncpg
 from asyncpg.prepared_stmt import PreparedStatement
 
 from tapescope.errors import BadStoreUrl, StoreAuthFailed
-from tapescope.flush import (
-    FateUnknown,
-    FlushBlocked,
-    FlushRefused,
-    StoreAway,
-    StoreOutOfRoom,
-)
-from tapescope_adapters.postgres._address import Address
+from tapescope.store.flush import FateUnknown, FlushBlocked, FlushRefused, StoreAway, StoreOutOfRoom
+from tapescope_adapters.postgres._url import Address
 
 if TYPE_CHECKING:
     Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
 
-__all__ = ["DRIVER_ERRORS", "Connector", "Lane", "Reader", "close", "drop", "is_gone", "translate"]
+__all__ = [
+    "DRIVER_ERRORS",
+    "Connector",
+    "Lane",
+    "SharedConnections",
+    "close",
+    "drop",
+    "is_gone",
+    "translate",
+]
 
 T = TypeVar("T")
 
@@ -127,11 +130,11 @@ class Connector:
         """Whether a session keeps its settings and a prepared statement from call to call."""
         return not self.address.pooled
 
-    def carry(self, sql: str) -> str:
+    def with_session_settings(self, sql: str) -> str:
         """A flush's SQL, with the settings that no session keeps; its answer comes last."""
-        return sql.replace("/*settings*/", "") if self.prepares else self.carry_along(sql)
+        return sql.replace("/*settings*/", "") if self.prepares else self.with_local_settings(sql)
 
-    def carry_along(self, sql: str) -> str:
+    def with_local_settings(self, sql: str) -> str:
         """SQL that writes over a connection of the readers, which never keep the settings."""
         return sql.replace("/*settings*/", _CARRIED[self._relaxed])
 
@@ -190,7 +193,7 @@ class Lane:
 
     def __init__(self, connector: Connector, call: str) -> None:
         self._connector = connector
-        self._call = connector.carry(call)
+        self._call = connector.with_session_settings(call)
         self._conn: Connection | None = None
         self._flush: PreparedStatement[asyncpg.Record] | None = None
 
@@ -205,7 +208,7 @@ class Lane:
             if other is None and self._flush is not None:
                 answer: str = await self._flush.fetchval(*arguments, timeout=patience)
             else:
-                call = self._call if other is None else self._connector.carry(other)
+                call = self._call if other is None else self._connector.with_session_settings(other)
                 row = await conn.fetchrow(call, *arguments, timeout=patience)
                 assert row is not None, "a function call is one row"
                 answer = row[-1]
@@ -281,7 +284,7 @@ class Lane:
             await self._connector.let_go(conn)
 
 
-class Reader:
+class SharedConnections:
     """A few connections that queries share; with ``writes``, calls that change something."""
 
     def __init__(self, connector: Connector, *, writes: bool = False) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from tapescope._json import decode
-from tapescope.flush import (
+from tapescope.codec import decode
+from tapescope.model.tape import DropReason, Outcome
+from tapescope.store.flush import (
     CancelAnswer,
     CancelState,
     ClaimAnswer,
@@ -14,8 +15,7 @@ from tapescope.flush import (
     FlushAnswer,
     RefusedRow,
 )
-from tapescope.store import StoreLimits
-from tapescope.tape import DropReason, Outcome
+from tapescope.store.validation import StoreLimits
 from tapescope_adapters.postgres._rows import Row, as_cancel, as_task
 
 __all__ = ["VOID", "arguments", "read_answer"]
@@ -34,7 +34,7 @@ def arguments(lane: str, flush: Flush, instance: str, limits: StoreLimits) -> li
     claims = _columns(flush.claims, 7)
     rows, news = _NO_ROWS, ""
     if flush.rows:
-        task_ids = [writer.task_id for writer in flush.writers]
+        task_ids = [source.task_id for source in flush.sources]
         keys, seqs, attempts, offers, types, times, bodies, owners = zip(*flush.rows, strict=True)
         # rows stand in seq order for each task, so the last one of a task is what stays
         ends = dict(zip(task_ids, seqs, strict=True))
@@ -49,7 +49,7 @@ def arguments(lane: str, flush: Flush, instance: str, limits: StoreLimits) -> li
             _SEPARATOR.join(types),
             _SEPARATOR.join(bodies),
             _SEPARATOR.join(task_ids),
-            _SEPARATOR.join([writer.trace_id or "" for writer in flush.writers]),
+            _SEPARATOR.join([source.trace_id or "" for source in flush.sources]),
         )
     return [
         lane,
@@ -97,7 +97,7 @@ def read_answer(flush: Flush, text: str) -> FlushAnswer:
         existing={int(place): as_task(row) for place, row in existing.items()},
         claims=claims,
         refused=[_refused(row) for row in found["refused"] or ()],
-        overruled={
+        cancelled_instead={
             place: request
             for place, *cancel in found.get("overruled", ())
             if (request := as_cancel(*cancel)) is not None

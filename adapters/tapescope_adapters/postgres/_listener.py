@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from tapescope._changes import LOOK_AGAIN, Change, Changes
-from tapescope._clock import Backoff
-from tapescope.flush import FlushRefused, StoreAway
+from tapescope.clock import Backoff
+from tapescope.store.flush import FlushRefused, StoreAway
+from tapescope.store.notifications import RESYNC, Change, Changes
 from tapescope_adapters.postgres._connection import DRIVER_ERRORS, Connector, drop, is_gone
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Listener:
         """Pass on notifications until the connection is lost."""
         conn.add_termination_listener(lambda _: self._stir.set())
         await conn.add_listener(self._connector.address.schema, self._hear)
-        self._changes.publish(LOOK_AGAIN)
+        self._changes.publish(RESYNC)
         self._cancels = True  # also those that were recorded before it listened
         while not is_gone(conn):
             self._stir.clear()
@@ -81,7 +81,7 @@ class Listener:
             return
         _, news, signal = payload.split("|")
         if news == "*":
-            self._changes.publish(LOOK_AGAIN)
+            self._changes.publish(RESYNC)
         elif news:
             for one in news.split(","):
                 task_id, _, last_seq = one.partition(":")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
-from tapescope._giving_up import HeldLease
-from tapescope._json import decode
-from tapescope.audit import AuditRule
-from tapescope.repair import Repair
-from tapescope.tape import DroppedEvent, DropReason, Event, QuarantinePage, TapePage
-from tapescope.tasks import CancelReason, CancelRequest, Task, TaskStatus
+from tapescope.codec import decode
+from tapescope.model.audit import AuditRule
+from tapescope.model.leases import HeldLease
+from tapescope.model.repairs import Repair
+from tapescope.model.tape import DroppedEvent, DropReason, Event, QuarantinePage, TapePage
+from tapescope.model.tasks import CancelReason, CancelRequest, Task, TaskStatus
 
 __all__ = ["TASK_COLUMNS", "Row", "as_cancel", "as_lease", "as_quarantine", "as_tape", "as_task"]
 

@@ -7,14 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
-from tapescope._clock import Clock
-from tapescope._due import DueOrder, DueRow
-from tapescope._giving_up import HeldLease, RescuedRow, RescueOrder, RescueResult
-from tapescope._json import decode
-from tapescope._turns import Chore, Turn
-from tapescope.audit import AuditPage
+from tapescope.clock import Clock
+from tapescope.codec import decode
 from tapescope.errors import BadSetting, StoreConfigError
-from tapescope.flush import (
+from tapescope.model.audit import AuditPage
+from tapescope.model.leadership import LeaderTerm, MaintenanceJob
+from tapescope.model.leases import HeldLease, RescueResult
+from tapescope.model.ops import KnownOp
+from tapescope.model.repairs import Mended, Repair
+from tapescope.model.tape import QuarantinePage, TapePage
+from tapescope.model.tasks import CancelRequest, Task, TaskStatus
+from tapescope.store.backend import LeaseRenewer
+from tapescope.store.flush import (
     AttemptState,
     CreateRow,
     FateUnknown,
@@ -24,28 +28,32 @@ from tapescope.flush import (
     Inserted,
     StoreAway,
 )
-from tapescope.ops import KnownOp
-from tapescope.primitives import LeaseKeeper
-from tapescope.repair import Mended, Repair
-from tapescope.store import StoreLimits, TaskStore
-from tapescope.tape import QuarantinePage, TapePage
-from tapescope.tasks import CancelRequest, Task, TaskStatus
-from tapescope.upkeep import DueDrop, DueTask, SchemaVersions
-from tapescope_adapters.postgres._address import Address, parse_url
+from tapescope.store.orders import (
+    DueDrop,
+    DueOrder,
+    DueRow,
+    DueTask,
+    RescuedRow,
+    RescueOrder,
+    SchemaVersions,
+)
+from tapescope.store.port import TaskStore
+from tapescope.store.validation import StoreLimits
+from tapescope_adapters.postgres._caller_pool import PoolConnector
 from tapescope_adapters.postgres._claims import Claims
 from tapescope_adapters.postgres._connection import (
     DRIVER_ERRORS,
     Connector,
     Lane,
-    Reader,
+    SharedConnections,
     drop,
     translate,
 )
 from tapescope_adapters.postgres._flush import VOID, arguments, read_answer
-from tapescope_adapters.postgres._keeper import PostgresKeeper
+from tapescope_adapters.postgres._lease_renewer import PostgresLeaseRenewer
 from tapescope_adapters.postgres._leases import extend_leases
 from tapescope_adapters.postgres._listener import Listener
-from tapescope_adapters.postgres._pool import PoolConnector
+from tapescope_adapters.postgres._maintenance import audit, repair
 from tapescope_adapters.postgres._queries import load_queries
 from tapescope_adapters.postgres._rows import (
     as_cancel,
@@ -56,7 +64,7 @@ from tapescope_adapters.postgres._rows import (
 )
 from tapescope_adapters.postgres._schema import migrate, read_versions
 from tapescope_adapters.postgres._transaction import create_within
-from tapescope_adapters.postgres._upkeep import audit, repair
+from tapescope_adapters.postgres._url import Address, parse_url
 from tapescope_telemetry import Telemetry
 
 if TYPE_CHECKING:
@@ -131,7 +139,7 @@ class PostgresStore(TaskStore):
         )
         self._auto_migrate = auto_migrate
         self._sql = load_queries(address.schema)
-        self._reader = Reader(self._connector)
+        self._shared = SharedConnections(self._connector)
         self._claims = Claims(self._connector, self._sql)
         self._lanes: dict[str, Lane] = {}
         self._doubtful: dict[str, int] = {}
@@ -152,7 +160,7 @@ class PostgresStore(TaskStore):
     async def _open(self) -> None:
         # Flush numbers begin anew when a store is opened again, so its lanes need new names.
         self._session = uuid.uuid4().hex
-        self._reader = Reader(self._connector)
+        self._shared = SharedConnections(self._connector)
         self._claims = Claims(self._connector, self._sql)
         conn = await self._connector.log_in()
         try:
@@ -168,7 +176,7 @@ class PostgresStore(TaskStore):
         except BaseException:  # cancelled, or may not migrate: nobody else closes it
             drop(conn)
             raise
-        await self._reader.give(conn)
+        await self._shared.give(conn)
 
     async def _close(self) -> None:
         lanes, self._lanes = self._lanes, {}
@@ -176,7 +184,7 @@ class PostgresStore(TaskStore):
         for name, lane in lanes.items():
             await lane.aclose(self._sql["forget_lane"], name)
         await self._claims.aclose()
-        await self._reader.aclose()
+        await self._shared.aclose()
 
     # --- writing ----------------------------------------------------------------------------------
 
@@ -213,21 +221,21 @@ class PostgresStore(TaskStore):
         self, owner: str, lease: int, task_ids: Sequence[str] | None
     ) -> Sequence[HeldLease]:
         patience = self._connector.patience
-        return await self._reader.use(
+        return await self._shared.use(
             lambda conn: extend_leases(conn, self._sql, owner, lease, task_ids, patience)
         )
 
-    def _make_lease_keeper(self) -> LeaseKeeper | None:
+    def _make_lease_renewer(self) -> LeaseRenewer | None:
         if isinstance(self._listening, PoolConnector):
-            return None  # a pool is its loop's, and the keeper has another
-        return PostgresKeeper(self._listening, self._sql)
+            return None  # a pool is its loop's, and the renewer has another
+        return PostgresLeaseRenewer(self._listening, self._sql)
 
     async def _read_owners(self) -> Sequence[str]:
-        return [row["owner"] for row in await self._reader.fetch(self._sql["read_owners"])]
+        return [row["owner"] for row in await self._shared.fetch(self._sql["read_owners"])]
 
     async def _rescue(self, order: RescueOrder) -> Sequence[RescuedRow]:
-        (row,) = await self._reader.fetch(
-            self._connector.carry_along(self._sql["rescue_expired"]),
+        (row,) = await self._shared.fetch(
+            self._connector.with_local_settings(self._sql["rescue_expired"]),
             order.limit,
             list(order.ops),
             list(order.dead_owners),
@@ -245,31 +253,31 @@ class PostgresStore(TaskStore):
         return await self._claims.claim(f"{self.instance}/claims/{self._session}", order)
 
     async def _next_due(self, ops: Sequence[str]) -> int | None:
-        (row,) = await self._reader.fetch(self._sql["next_due"], list(ops))
+        (row,) = await self._shared.fetch(self._sql["next_due"], list(ops))
         due: int | None = row["due"]
         return due
 
     async def _register_ops(self, ops: Sequence[KnownOp]) -> None:
         names, timeouts = [known.op for known in ops], [known.timeout for known in ops]
         retries = [known.retries for known in ops]
-        await self._reader.fetch(self._sql["register_ops"], names, timeouts, retries)
+        await self._shared.fetch(self._sql["register_ops"], names, timeouts, retries)
 
     async def _read_ops(self, within: int) -> Sequence[KnownOp]:
-        rows = await self._reader.fetch(self._sql["read_ops"], within)
+        rows = await self._shared.fetch(self._sql["read_ops"], within)
         return [KnownOp(*row) for row in rows]
 
     async def _load(self, task_id: str, attempt: int, owner: str) -> AttemptState | None:
-        rows = await self._reader.fetch(self._sql["load_attempt"], task_id, attempt)
+        rows = await self._shared.fetch(self._sql["load_attempt"], task_id, attempt)
         return AttemptState(*rows[0]) if rows else None
 
     # --- reading ----------------------------------------------------------------------------------
 
     async def _get(self, task_id: str) -> Task | None:
-        rows = await self._reader.fetch(self._sql["get_task"], task_id)
+        rows = await self._shared.fetch(self._sql["get_task"], task_id)
         return as_task(rows[0]) if rows else None
 
     async def _find_ended(self, task_ids: Sequence[str]) -> Sequence[Task]:
-        rows = await self._reader.fetch(self._sql["find_ended"], list(task_ids))
+        rows = await self._shared.fetch(self._sql["find_ended"], list(task_ids))
         return [as_task(row) for row in rows]
 
     async def _list(
@@ -284,7 +292,7 @@ class PostgresStore(TaskStore):
             last = _BEYOND_ANY_ID if before is None else uuid.UUID(before)
         except ValueError:
             raise BadSetting("before", before, "the 'next' of another page") from None
-        rows = await self._reader.fetch(
+        rows = await self._shared.fetch(
             self._sql["list_tasks"].replace("/*and*/", clause),
             last,
             limit,
@@ -294,13 +302,13 @@ class PostgresStore(TaskStore):
 
     async def _count(self, op: str | None) -> Mapping[TaskStatus, int]:
         clause, wanted = ("", ()) if op is None else ("WHERE op = $1", (op,))
-        rows = await self._reader.fetch(
+        rows = await self._shared.fetch(
             self._sql["count_tasks"].replace("/*where*/", clause), *wanted
         )
         return {TaskStatus(status): count for status, count in rows}
 
     async def _read_tape(self, task_id: str, after_seq: int, limit: int) -> TapePage | None:
-        rows = await self._reader.fetch(self._sql["read_tape"], task_id, after_seq, limit)
+        rows = await self._shared.fetch(self._sql["read_tape"], task_id, after_seq, limit)
         return as_tape(task_id, rows)
 
     async def _read_quarantine(self, task_id: str | None, after: int, limit: int) -> QuarantinePage:
@@ -309,12 +317,12 @@ class PostgresStore(TaskStore):
         if one:
             sql = sql.replace("/*where*/", "WHERE task_id = $3")
             sql = sql.replace("/*and*/", "AND task_id = $3")
-        return as_quarantine(await self._reader.fetch(sql, after, limit + 1, *one), limit)
+        return as_quarantine(await self._shared.fetch(sql, after, limit + 1, *one), limit)
 
     async def _read_cancels(
         self, owners: Sequence[str]
     ) -> Sequence[tuple[str, str, CancelRequest]]:
-        rows = await self._reader.fetch(self._sql["read_cancels"], list(owners))
+        rows = await self._shared.fetch(self._sql["read_cancels"], list(owners))
         return [
             (str(task_id), owner, request)
             for task_id, owner, *found in rows
@@ -325,53 +333,53 @@ class PostgresStore(TaskStore):
 
     async def _audit(self, after: int, limit: int, grace: int) -> AuditPage:
         patience = self._connector.patience
-        return await self._reader.use(
+        return await self._shared.use(
             lambda conn: audit(conn, self._sql, after, limit, grace, patience)
         )
 
     async def _repair(self, task_id: str, grace: int, by: str, dry_run: bool) -> Mended | None:
         connector = self._connector
-        return await self._reader.use(
+        return await self._shared.use(
             lambda conn: repair(conn, self._sql, task_id, grace, by, connector, dry_run=dry_run)
         )
 
     async def _read_repairs(self, after: int, limit: int) -> Sequence[Repair]:
-        rows = await self._reader.fetch(self._sql["read_repairs"], after, limit)
+        rows = await self._shared.fetch(self._sql["read_repairs"], after, limit)
         return [as_repair(row) for row in rows]
 
     async def _due_tasks(
         self, cutoff: int, outcomes: Sequence[str], op: str | None, after: int, limit: int
     ) -> Sequence[DueTask]:
         sql = self._sql["due_tasks"]
-        rows = await self._reader.fetch(sql, cutoff, list(outcomes), op, after, limit)
+        rows = await self._shared.fetch(sql, cutoff, list(outcomes), op, after, limit)
         return [DueTask(*row) for row in rows]
 
     async def _delete_tasks(self, keys: Sequence[int], events: int) -> int:
-        ((deleted,),) = await self._reader.fetch(self._sql["delete_tasks"], list(keys))
+        ((deleted,),) = await self._shared.fetch(self._sql["delete_tasks"], list(keys))
         return int(deleted)
 
     async def _due_drops(self, cutoff: int, after: int, limit: int) -> Sequence[DueDrop]:
-        rows = await self._reader.fetch(self._sql["due_drops"], cutoff, after, limit)
+        rows = await self._shared.fetch(self._sql["due_drops"], cutoff, after, limit)
         return [DueDrop(*row) for row in rows]
 
     async def _delete_drops(self, keys: Sequence[int]) -> int:
-        ((deleted,),) = await self._reader.fetch(self._sql["delete_drops"], list(keys))
+        ((deleted,),) = await self._shared.fetch(self._sql["delete_drops"], list(keys))
         return int(deleted)
 
-    async def _take_turn(self, owner: str, lease: int) -> Turn | None:
-        rows = await self._reader.fetch(self._sql["take_turn"], owner, lease)
-        return Turn(*rows[0]) if rows else None
+    async def _acquire_leadership(self, owner: str, lease: int) -> LeaderTerm | None:
+        rows = await self._shared.fetch(self._sql["acquire_leadership"], owner, lease)
+        return LeaderTerm(*rows[0]) if rows else None
 
-    async def _note_chore(self, owner: str, chore: Chore) -> None:
-        await self._reader.fetch(self._sql[f"note_{chore}"], owner)
+    async def _record_job(self, owner: str, job: MaintenanceJob) -> None:
+        await self._shared.fetch(self._sql[f"record_{job}"], owner)
 
-    async def _leave_turn(self, owner: str) -> None:
-        await self._reader.fetch(self._sql["leave_turn"], owner)
+    async def _resign_leadership(self, owner: str) -> None:
+        await self._shared.fetch(self._sql["resign_leadership"], owner)
 
     async def _find_open(
         self, after: int, among: Sequence[int], limit: int
     ) -> tuple[int, Sequence[int]]:
-        (row,) = await self._reader.fetch(self._sql["find_open"], after, list(among), limit)
+        (row,) = await self._shared.fetch(self._sql["find_open"], after, list(among), limit)
         return row["top"], row["keys"]
 
     async def _schema_versions(self) -> SchemaVersions:

@@ -12,7 +12,7 @@ from typing import TypeVar
 import aiosqlite
 
 from tapescope.errors import StoreConfigError
-from tapescope.flush import FlushRefused, StoreAway, StoreOutOfRoom
+from tapescope.store.flush import FlushRefused, StoreAway, StoreOutOfRoom
 
 __all__ = ["Connection", "check_folder", "connect", "set_up", "translate"]
 

@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, repeat
 from typing import Any, Final
 
-from tapescope._giving_up import overrule
-from tapescope._json import decode, encode
-from tapescope.flush import (
+from tapescope.codec import decode, encode
+from tapescope.model.tape import FINAL, DropReason, Outcome
+from tapescope.model.tasks import CancelReason, CancelRequest
+from tapescope.store.flush import (
     CancelAnswer,
     CancelRow,
     CancelState,
@@ -27,9 +28,8 @@ from tapescope.flush import (
     GiveUpRow,
     RefusedRow,
 )
-from tapescope.store import StoreLimits
-from tapescope.tape import FINAL, DropReason, Outcome
-from tapescope.tasks import CancelReason, CancelRequest
+from tapescope.store.orders import cancel_instead
+from tapescope.store.validation import StoreLimits
 from tapescope_adapters._sql import Queries
 from tapescope_adapters.sqlite._rows import find_idempotent
 from tapescope_telemetry import TAPE_OPEN, TAPE_UNKNOWN
@@ -182,12 +182,12 @@ class Writing:
             row = rows[given.row]
             request = on_record.get((row.key, row.attempt, row.owner))
             if request is not None:
-                rows[given.row] = overrule(row, request, keeps_error=given.spends > 0)
-                answer.overruled[given.row] = request
+                rows[given.row] = cancel_instead(row, request, keeps_error=given.spends > 0)
+                answer.cancelled_instead[given.row] = request
         return rows
 
     def _give_up(self, conn: sqlite3.Connection, row: EventRow, given: GiveUpRow, now: int) -> None:
-        """Make the task pending again; one that was overruled or refused is not this attempt's."""
+        """Make the task pending again; a cancelled or refused one is not this attempt's."""
         run_at = now if given.run_at is None else given.run_at
         conn.execute(
             self._sql["give_up_task"], (run_at, given.spends, row.key, row.attempt, row.owner)
@@ -198,22 +198,22 @@ class Writing:
     def _refuse(self, conn: sqlite3.Connection, flush: Flush) -> list[RefusedRow]:
         """Say why rows are missing from the tapes, and quarantine and count them."""
         firsts: dict[Any, int] = {}
-        for place, writer in enumerate(flush.writers):
-            firsts.setdefault(writer, place)
+        for place, source in enumerate(flush.sources):
+            firsts.setdefault(source, place)
         asked = [
-            (row.key, row.seq, row.attempt, row.offer, writer.task_id)
-            for writer, row in ((w, flush.rows[place]) for w, place in firsts.items())
+            (row.key, row.seq, row.attempt, row.offer, source.task_id)
+            for source, row in ((w, flush.rows[place]) for w, place in firsts.items())
         ]
         found = conn.execute(self._sql["examine_refused"], (encode(asked, "rows"),)).fetchone()[0]
         states: list[_State] = [_State(*state[1:]) for state in decode(found)]
-        of_writer = dict(zip(firsts, states, strict=True))
+        of_source = dict(zip(firsts, states, strict=True))
         refused: list[RefusedRow] = []
         kept: list[tuple[Any, ...]] = []
         counts: Counter[tuple[str, int, str, str, str]] = Counter()
         last_offers: dict[tuple[str, int, str, str, str], int] = {}
         unknown: int | None = None
-        for place, (row, writer) in enumerate(zip(flush.rows, flush.writers, strict=True)):
-            state = of_writer[writer]
+        for place, (row, source) in enumerate(zip(flush.rows, flush.sources, strict=True)):
+            state = of_source[source]
             if state.stored:
                 continue
             reason = state.reason(row.attempt, row.type, row.body)
@@ -221,13 +221,13 @@ class Writing:
             refused.append(RefusedRow(place, reason, state.op, outcome, state.last_seq or 0))
             if reason is None:
                 continue
-            key = (writer.task_id, row.attempt, reason.value, row.type, outcome or TAPE_OPEN)
+            key = (source.task_id, row.attempt, reason.value, row.type, outcome or TAPE_OPEN)
             if reason is DropReason.UNKNOWN_TASK:
                 if unknown is None:
                     unknown = int(conn.execute(self._sql["count_unknown"]).fetchone()[0])
                 room = unknown < self._limits.quarantine_unknown
                 unknown += 1
-                key = (writer.task_id, row.attempt, reason.value, row.type, TAPE_UNKNOWN)
+                key = (source.task_id, row.attempt, reason.value, row.type, TAPE_UNKNOWN)
                 if not room:  # the count goes on, the table does not grow
                     key = ("", 0, reason.value, "", TAPE_UNKNOWN)
             else:
@@ -237,7 +237,7 @@ class Writing:
                 late = row.ts - state.last_ts if outcome is not None else None
                 kept.append(
                     (
-                        writer.task_id,
+                        source.task_id,
                         row.attempt,
                         row.offer,
                         row.owner,
@@ -245,7 +245,7 @@ class Writing:
                         reason.value,
                         row.ts,
                         late,
-                        writer.trace_id,
+                        source.trace_id,
                         row.body,
                     )
                 )

@@ -5,10 +5,11 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-from tapescope._giving_up import HeldLease, RescuedRow, RescueOrder, RescueResult
-from tapescope._json import encode
-from tapescope.tape import ATTEMPT_FAILED, FINAL
-from tapescope.tasks import CancelReason, CancelRequest, Task
+from tapescope.codec import encode
+from tapescope.model.leases import HeldLease, RescueResult
+from tapescope.model.tape import ATTEMPT_FAILED, FINAL
+from tapescope.model.tasks import CancelReason, CancelRequest, Task
+from tapescope.store.orders import RescuedRow, RescueOrder
 from tapescope_adapters._sql import Queries
 from tapescope_adapters.sqlite._rows import find_lost
 

@@ -11,16 +11,16 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator
 
-from tapescope._json import decode, encode
-from tapescope._mending import Trace, is_stuck, mend_tape
-from tapescope.audit import AuditRule
-from tapescope.flush import EventRow
-from tapescope.repair import Mended, Repair
-from tapescope.tape import DropReason
-from tapescope.tasks import Task
+from tapescope.codec import decode, encode
+from tapescope.model.audit import AuditRule
+from tapescope.model.repairs import Mended, Repair
+from tapescope.model.tape import DropReason
+from tapescope.model.tasks import Task
+from tapescope.store.flush import EventRow
+from tapescope.store.repair_plan import RepairEntry, is_stuck, mend_tape
 from tapescope_adapters._sql import Queries
+from tapescope_adapters.sqlite._maintenance import find_violations
 from tapescope_adapters.sqlite._rows import get_task
-from tapescope_adapters.sqlite._upkeep import find_violations
 from tapescope_telemetry import TAPE_OPEN, TAPE_UNKNOWN
 
 __all__ = ["read_repairs", "repair"]
@@ -44,17 +44,17 @@ def repair(
         guards = conn.execute(sql["find_guards"]).fetchall()
         for name, _ in guards:
             conn.execute(f"DROP TRIGGER {name}")
-        traces = list(_mend(conn, sql, task, grace, now))
+        entries = list(_mend(conn, sql, task, grace, now))
         for _, text in guards:
             conn.execute(text)
         mended = tuple(
             Repair(
                 one.rule, task_id, one.was, one.done, now, by, _trace(conn, sql, now, by, task, one)
             )
-            for one in traces
+            for one in entries
         )
         page = {"after": task.key - 1, "upto": task.key, "now": now, "grace": grace}
-        stuck = any(one.rule is AuditRule.STUCK_RUNNING for one in traces)
+        stuck = any(one.rule is AuditRule.STUCK_RUNNING for one in entries)
         left = tuple(
             found
             for found in find_violations(conn, sql, page)
@@ -79,7 +79,7 @@ def read_repairs(conn: sqlite3.Connection, sql: Queries, after: int, limit: int)
 
 
 def _trace(
-    conn: sqlite3.Connection, sql: Queries, now: int, by: str, task: Task, one: Trace
+    conn: sqlite3.Connection, sql: Queries, now: int, by: str, task: Task, one: RepairEntry
 ) -> int:
     was, done = encode(one.was, "was"), encode(one.done, "done")
     row = (now, by, one.rule.value, task.task_id, was, done)
@@ -88,7 +88,7 @@ def _trace(
 
 def _mend(
     conn: sqlite3.Connection, sql: Queries, task: Task, grace: int, now: int
-) -> Iterator[Trace]:
+) -> Iterator[RepairEntry]:
     owner = task.owner or ""
     end = [
         EventRow._make((*row, owner)) for row in conn.execute(sql["read_end"], {"task": task.key})
@@ -112,17 +112,17 @@ def _mend(
         conn.execute(sql["correct_row"], (*mend.row, task.key))
     if mend.final is not None:
         conn.execute(sql["restore_final"], mend.final[:7])
-    yield from mend.traces
+    yield from mend.entries
     yield from _mend_counts(conn, sql, task.task_id, ended)
     if mend.row is None and is_stuck(task, now, grace):
         conn.execute(sql["end_lease"], (task.key,))
         was = {"owner": task.owner, "lease_expires_at": task.lease_expires_at}
-        yield Trace(AuditRule.STUCK_RUNNING, was, {"attempt": task.attempt})
+        yield RepairEntry(AuditRule.STUCK_RUNNING, was, {"attempt": task.attempt})
 
 
 def _mend_counts(
     conn: sqlite3.Connection, sql: Queries, task_id: str, ended: str
-) -> Iterator[Trace]:
+) -> Iterator[RepairEntry]:
     """Count at least what is kept, where a reason's count is less or cannot be."""
     counts = conn.execute(sql["read_counts"], (task_id,)).fetchall()
     kept: defaultdict[str, dict[tuple[int, str], tuple[int, int]]] = defaultdict(dict)
@@ -147,4 +147,4 @@ def _mend_counts(
         names = ("attempt", "reason", "type", "outcome", "n", "last_offer")
         was = [dict(zip(names, row, strict=True)) for row in mine]
         done = {"reason": reason, "counted": total}
-        yield Trace(AuditRule.DROPPED_COUNT_MISMATCH, was, done)
+        yield RepairEntry(AuditRule.DROPPED_COUNT_MISMATCH, was, done)

@@ -6,10 +6,10 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from tapescope._json import decode, encode
-from tapescope.flush import AttemptState
-from tapescope.tape import DroppedEvent, DropReason, Event, QuarantinePage, TapePage
-from tapescope.tasks import CancelReason, CancelRequest, Task, TaskStatus
+from tapescope.codec import decode, encode
+from tapescope.model.tape import DroppedEvent, DropReason, Event, QuarantinePage, TapePage
+from tapescope.model.tasks import CancelReason, CancelRequest, Task, TaskStatus
+from tapescope.store.flush import AttemptState
 from tapescope_adapters._sql import Queries
 
 __all__ = [

@@ -11,14 +11,17 @@ from pathlib import Path
 from typing import ClassVar, Literal, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from tapescope._changes import LOOK_AGAIN, Change
-from tapescope._clock import Backoff, Clock
-from tapescope._due import DueOrder, DueRow
-from tapescope._giving_up import HeldLease, RescuedRow, RescueOrder
-from tapescope._turns import Chore, Turn
-from tapescope.audit import AuditPage
+from tapescope.clock import Backoff, Clock
 from tapescope.errors import BadSetting, BadStoreUrl, StoreConfigError
-from tapescope.flush import (
+from tapescope.model.audit import AuditPage
+from tapescope.model.leadership import LeaderTerm, MaintenanceJob
+from tapescope.model.leases import HeldLease
+from tapescope.model.ops import KnownOp
+from tapescope.model.repairs import Mended, Repair
+from tapescope.model.tape import QuarantinePage, TapePage
+from tapescope.model.tasks import CancelRequest, Task, TaskStatus
+from tapescope.store.backend import LeaseRenewer
+from tapescope.store.flush import (
     AttemptState,
     CreateRow,
     Flush,
@@ -27,21 +30,26 @@ from tapescope.flush import (
     Inserted,
     StoreAway,
 )
-from tapescope.ops import KnownOp
-from tapescope.primitives import LeaseKeeper
-from tapescope.repair import Mended, Repair
-from tapescope.store import StoreLimits, TaskStore
-from tapescope.tape import QuarantinePage, TapePage
-from tapescope.tasks import CancelRequest, Task, TaskStatus
-from tapescope.upkeep import DueDrop, DueTask, SchemaVersions
+from tapescope.store.notifications import RESYNC, Change
+from tapescope.store.orders import (
+    DueDrop,
+    DueOrder,
+    DueRow,
+    DueTask,
+    RescuedRow,
+    RescueOrder,
+    SchemaVersions,
+)
+from tapescope.store.port import TaskStore
+from tapescope.store.validation import StoreLimits
 from tapescope_adapters._parameters import pop_patience
 from tapescope_adapters._sql import load
-from tapescope_adapters.sqlite import _due, _leases, _repair, _rows, _turns, _upkeep
+from tapescope_adapters.sqlite import _claims, _leadership, _leases, _maintenance, _repair, _rows
+from tapescope_adapters.sqlite._change_poll import NOTHING_SEEN, Look
 from tapescope_adapters.sqlite._connection import Connection, check_folder, connect, translate
-from tapescope_adapters.sqlite._file_system import find_network_type
 from tapescope_adapters.sqlite._flush import Writing
-from tapescope_adapters.sqlite._keeper import SqliteKeeper
-from tapescope_adapters.sqlite._look import NOTHING_SEEN, Look
+from tapescope_adapters.sqlite._lease_renewer import SqliteLeaseRenewer
+from tapescope_adapters.sqlite._network_mounts import find_network_type
 from tapescope_adapters.sqlite._schema import migrate, read_versions
 from tapescope_adapters.sqlite._transaction import create_within
 from tapescope_telemetry import Telemetry
@@ -218,8 +226,10 @@ class SqliteStore(TaskStore):
             )
         )
 
-    def _make_lease_keeper(self) -> LeaseKeeper | None:
-        return SqliteKeeper(self.path, self._sql, self.clock) if self.outlives_process else None
+    def _make_lease_renewer(self) -> LeaseRenewer | None:
+        return (
+            SqliteLeaseRenewer(self.path, self._sql, self.clock) if self.outlives_process else None
+        )
 
     async def _read_owners(self) -> Sequence[str]:
         return await self._reading(lambda conn: _leases.read_owners(conn, self._sql))
@@ -231,20 +241,22 @@ class SqliteStore(TaskStore):
 
     async def _claim_due(self, order: DueOrder) -> Sequence[DueRow]:
         claimed = await self._changing(
-            lambda conn: _due.claim_due(conn, self._sql, order, self.clock.now())
+            lambda conn: _claims.claim_due(conn, self._sql, order, self.clock.now())
         )
         self._wrote(len(claimed), 0)
         return claimed
 
     async def _next_due(self, ops: Sequence[str]) -> int | None:
-        return await self._reading(lambda conn: _due.next_due(conn, self._sql, ops))
+        return await self._reading(lambda conn: _claims.next_due(conn, self._sql, ops))
 
     async def _register_ops(self, ops: Sequence[KnownOp]) -> None:
-        await self._changing(lambda conn: _due.register_ops(conn, self._sql, ops, self.clock.now()))
+        await self._changing(
+            lambda conn: _claims.register_ops(conn, self._sql, ops, self.clock.now())
+        )
 
     async def _read_ops(self, within: int) -> Sequence[KnownOp]:
         since = self.clock.now() - within
-        return await self._reading(lambda conn: _due.read_ops(conn, self._sql, since))
+        return await self._reading(lambda conn: _claims.read_ops(conn, self._sql, since))
 
     async def _load(self, task_id: str, attempt: int, owner: str) -> AttemptState | None:
         return await self._reading(
@@ -294,7 +306,7 @@ class SqliteStore(TaskStore):
     async def _audit(self, after: int, limit: int, grace: int) -> AuditPage:
         now = self.clock.now()
         return await self._reading(
-            lambda conn: _upkeep.audit(conn, self._sql, after, limit, grace, now),
+            lambda conn: _maintenance.audit(conn, self._sql, after, limit, grace, now),
         )
 
     async def _repair(self, task_id: str, grace: int, by: str, dry_run: bool) -> Mended | None:
@@ -310,22 +322,28 @@ class SqliteStore(TaskStore):
         self, cutoff: int, outcomes: Sequence[str], op: str | None, after: int, limit: int
     ) -> Sequence[DueTask]:
         return await self._reading(
-            lambda conn: _upkeep.due_tasks(conn, self._sql, cutoff, outcomes, op, after, limit),
+            lambda conn: _maintenance.due_tasks(
+                conn, self._sql, cutoff, outcomes, op, after, limit
+            ),
         )
 
     async def _delete_tasks(self, keys: Sequence[int], events: int) -> int:
-        deleted = await self._changing(lambda conn: _upkeep.delete_tasks(conn, self._sql, keys))
+        deleted = await self._changing(
+            lambda conn: _maintenance.delete_tasks(conn, self._sql, keys)
+        )
         self._wrote(len(keys) + events, 0)
         await self._shrink()
         return deleted
 
     async def _due_drops(self, cutoff: int, after: int, limit: int) -> Sequence[DueDrop]:
         return await self._reading(
-            lambda conn: _upkeep.due_drops(conn, self._sql, cutoff, after, limit),
+            lambda conn: _maintenance.due_drops(conn, self._sql, cutoff, after, limit),
         )
 
     async def _delete_drops(self, keys: Sequence[int]) -> int:
-        deleted = await self._changing(lambda conn: _upkeep.delete_drops(conn, self._sql, keys))
+        deleted = await self._changing(
+            lambda conn: _maintenance.delete_drops(conn, self._sql, keys)
+        )
         await self._shrink()
         return deleted
 
@@ -333,25 +351,27 @@ class SqliteStore(TaskStore):
         """Give the file system what is free beyond need, a few pages at a time between flushes."""
         # another process writes, or the disk is full: what went is gone, and the next batch tries
         with suppress(StoreAway):
-            while pages := await self._changing(_upkeep.shrink):
+            while pages := await self._changing(_maintenance.shrink):
                 self._wrote(pages, 0)
 
-    async def _take_turn(self, owner: str, lease: int) -> Turn | None:
+    async def _acquire_leadership(self, owner: str, lease: int) -> LeaderTerm | None:
         now = self.clock.now()
-        return await self._changing(lambda conn: _turns.take(conn, self._sql, owner, now, lease))
+        return await self._changing(
+            lambda conn: _leadership.acquire(conn, self._sql, owner, now, lease)
+        )
 
-    async def _note_chore(self, owner: str, chore: Chore) -> None:
+    async def _record_job(self, owner: str, job: MaintenanceJob) -> None:
         now = self.clock.now()
-        await self._changing(lambda conn: _turns.note(conn, self._sql, owner, now, chore))
+        await self._changing(lambda conn: _leadership.record(conn, self._sql, owner, now, job))
 
-    async def _leave_turn(self, owner: str) -> None:
-        await self._changing(lambda conn: _turns.leave(conn, self._sql, owner))
+    async def _resign_leadership(self, owner: str) -> None:
+        await self._changing(lambda conn: _leadership.resign(conn, self._sql, owner))
 
     async def _find_open(
         self, after: int, among: Sequence[int], limit: int
     ) -> tuple[int, Sequence[int]]:
         return await self._reading(
-            lambda conn: _turns.find_open(conn, self._sql, after, among, limit)
+            lambda conn: _leadership.find_open(conn, self._sql, after, among, limit)
         )
 
     async def _schema_versions(self) -> SchemaVersions:
@@ -385,7 +405,7 @@ class SqliteStore(TaskStore):
                 await backoff.wait(1.0)
                 continue
             if seen is NOTHING_SEEN:
-                changes.publish(LOOK_AGAIN)
+                changes.publish(RESYNC)
             if now_seen.version != seen.version:
                 for task_id, last_seq in now_seen.news:
                     changes.publish(Change(task_id, last_seq))

@@ -16,8 +16,8 @@ from tapescope.cli.options import (
     WaitOption,
 )
 from tapescope.cli.settings import LogFormat, LogLevel
-from tapescope.tape import Outcome
-from tapescope.tasks import TaskStatus
+from tapescope.model.tape import Outcome
+from tapescope.model.tasks import TaskStatus
 
 __all__ = ["app"]
 
@@ -223,7 +223,7 @@ def submit(
 ) -> int:
     """Submit a task by the name of its op, for the workers of the store; prints its id."""
     from tapescope.cli.submitting import Waiting, parse_params, parse_time, submit_task
-    from tapescope.manager import Submission
+    from tapescope.manager.submission import Submission
 
     at = None if run_at is None else parse_time(run_at)
     submission = Submission(op, None, parse_params(params), timeout, key, retries, delay, at)

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 from tapescope.errors import TapescopeError
-from tapescope.manager import TaskManager
+from tapescope.manager.manager import TaskManager
 
 __all__ = ["BadApp", "load_manager"]
 

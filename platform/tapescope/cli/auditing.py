@@ -7,14 +7,16 @@ import getpass
 import socket
 from collections.abc import Sequence
 
-from tapescope.audit import AuditReport, Violation, audit_store
 from tapescope.cli.output import make_printable, print_json, print_line, say
 from tapescope.cli.rendering import print_table
 from tapescope.cli.settings import EXIT_NOT_CHECKED, EXIT_VIOLATION
 from tapescope.cli.tasks import open_store
 from tapescope.errors import TapescopeError
-from tapescope.repair import RepairReport, repair_store
-from tapescope.shapes import audit_shape, repair_shape
+from tapescope.maintenance.audit import audit_store
+from tapescope.maintenance.repair import repair_store
+from tapescope.model.audit import AuditReport, Violation
+from tapescope.model.json_shapes import audit_shape, repair_shape
+from tapescope.model.repairs import RepairReport
 
 __all__ = ["audit_tapes", "repair_tapes"]
 

@@ -8,9 +8,9 @@ import socket
 
 from tapescope.cli.output import make_printable, print_json, print_line
 from tapescope.cli.tasks import find_task_id, open_store
-from tapescope.flush import CancelAnswer, CancelState
-from tapescope.shapes import time_shape
-from tapescope.tasks import CancelReason
+from tapescope.model.json_shapes import time_shape
+from tapescope.model.tasks import CancelReason
+from tapescope.store.flush import CancelAnswer, CancelState
 
 __all__ = ["cancel_task"]
 

@@ -11,13 +11,13 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
-from tapescope._child import Child
-from tapescope._line_recorder import LineRecorder
 from tapescope.cli.output import say
 from tapescope.cli.passage import Passage
 from tapescope.cli.settings import EXIT_CANNOT_EXECUTE, EXIT_NOT_FOUND
 from tapescope.errors import CommandFailed
-from tapescope.shell import ShellCommand
+from tapescope.shell.command import ShellCommand
+from tapescope.shell.process import Child
+from tapescope.shell.recorder import LineRecorder
 
 __all__ = ["Foreground"]
 

@@ -10,15 +10,15 @@ from typing import Any, Final
 
 import orjson
 
-from tapescope import _follow
 from tapescope.cli import rendering
 from tapescope.cli.output import on_terminal, print_json, print_line, write_json
 from tapescope.cli.tasks import find_task_id, open_store
 from tapescope.errors import BadOp
-from tapescope.shapes import drop_shape, event_shape, list_shape, task_shape
-from tapescope.store import TaskStore
-from tapescope.tape import QuarantinePage, TapePage
-from tapescope.tasks import TaskStatus, is_op
+from tapescope.model.json_shapes import drop_shape, event_shape, list_shape, task_shape
+from tapescope.model.tape import QuarantinePage, TapePage
+from tapescope.model.tasks import TaskStatus, is_op
+from tapescope.store import follow
+from tapescope.store.port import TaskStore
 
 __all__ = ["follow_tape", "list_drops", "list_tasks", "print_tape", "show_task"]
 
@@ -93,7 +93,7 @@ def follow_tape(url: str, given: str, *, as_json: bool) -> None:
     async def read() -> None:
         lines = rendering.TapeLines(terminal=on_terminal())
         async with open_store(url) as store:
-            events = _follow.follow_tape(store, await find_task_id(store, given))
+            events = follow.follow_tape(store, await find_task_id(store, given))
             async with aclosing(events):
                 async for event in events:
                     if as_json:

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import orjson
 
 from tapescope.cli.output import make_printable, print_line
-from tapescope.shapes import time_shape
-from tapescope.tape import FINAL, LOG, PROGRESS, TASK_STARTED
+from tapescope.model.json_shapes import time_shape
+from tapescope.model.tape import FINAL, LOG, PROGRESS, TASK_STARTED
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from tapescope.tape import Event
-    from tapescope.tasks import Task, TaskPage
+    from tapescope.model.tape import Event
+    from tapescope.model.tasks import Task, TaskPage
 
 __all__ = [
     "STATUS_STYLES",

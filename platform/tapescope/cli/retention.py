@@ -9,11 +9,11 @@ from typing import Final
 
 import typer
 
-from tapescope._stores import find_store
 from tapescope.cli.output import print_line
 from tapescope.cli.tasks import open_store
 from tapescope.errors import SchemaTooNew
-from tapescope.tape import Outcome
+from tapescope.model.tape import Outcome
+from tapescope.store.lookup import find_store
 
 __all__ = ["migrate_store", "parse_age", "prune_store"]
 

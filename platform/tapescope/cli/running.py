@@ -19,8 +19,6 @@ from typing import Any, Final
 from opentelemetry import context as contexts
 from opentelemetry.trace import NonRecordingSpan, set_span_in_context
 
-from tapescope._line_recorder import LineRecorder
-from tapescope._stores import find_store
 from tapescope.cli.exporting import exporting
 from tapescope.cli.foreground import Foreground
 from tapescope.cli.output import say
@@ -39,11 +37,13 @@ from tapescope.errors import (
     TaskFailed,
     UnknownStoreScheme,
 )
-from tapescope.handle import TaskHandle
-from tapescope.manager import TaskManager
-from tapescope.reporter import Reporter
-from tapescope.store import TaskStore
-from tapescope.tasks import CancelReason, is_op
+from tapescope.manager.handle import TaskHandle
+from tapescope.manager.manager import TaskManager
+from tapescope.model.tasks import CancelReason, is_op
+from tapescope.run.reporter import Reporter
+from tapescope.shell.recorder import LineRecorder
+from tapescope.store.lookup import find_store
+from tapescope.store.port import TaskStore
 from tapescope_telemetry.spans import parse_traceparent
 
 __all__ = ["run_command"]

@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
-from tapescope.health import Check, HealthListener
+from tapescope.http.health import HealthListener
+from tapescope.manager.readiness import Check
 
 if TYPE_CHECKING:
     from types import TracebackType
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-    from tapescope.manager import TaskManager
+    from tapescope.manager.manager import TaskManager
     from tapescope_telemetry.prometheus import PrometheusReader
 
 __all__ = ["PORT_OPTION", "Scrape"]

@@ -11,13 +11,14 @@ from typing import Any, cast
 
 import typer
 
-from tapescope._json import decode
 from tapescope.cli.output import print_json, print_line, say
 from tapescope.cli.tasks import find_task_id, open_store
+from tapescope.codec import decode
 from tapescope.errors import BadParams, TaskCancelled, TaskFailed
-from tapescope.handle import TaskHandle
-from tapescope.manager import Submission, TaskManager
-from tapescope.store import TaskStore
+from tapescope.manager.handle import TaskHandle
+from tapescope.manager.manager import TaskManager
+from tapescope.manager.submission import Submission
+from tapescope.store.port import TaskStore
 
 __all__ = ["Waiting", "parse_params", "parse_time", "retry_task", "submit_task"]
 

@@ -9,9 +9,9 @@ from typing import Final
 
 import typer
 
-from tapescope._stores import find_store
 from tapescope.errors import UnknownTask
-from tapescope.store import TaskStore
+from tapescope.store.lookup import find_store
+from tapescope.store.port import TaskStore
 
 __all__ = ["find_task_id", "open_store"]
 

@@ -13,7 +13,7 @@ from tapescope.cli.exporting import exporting
 from tapescope.cli.logs import start_logging
 from tapescope.cli.scraping import Scrape
 from tapescope.cli.settings import LogFormat, LogLevel
-from tapescope.manager import TaskManager
+from tapescope.manager.manager import TaskManager
 from tapescope_telemetry import Telemetry
 
 __all__ = ["run_worker"]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from tapescope._json import decode
-from tapescope.audit import AuditRule, Violation
-from tapescope.flush import EventRow
-from tapescope.tape import FINAL, DropReason
-from tapescope.tasks import Task, TaskStatus
+from tapescope.codec import decode
+from tapescope.model.audit import AuditRule, Violation
+from tapescope.model.tape import FINAL, DropReason
+from tapescope.model.tasks import Task, TaskStatus
+from tapescope.store.flush import EventRow
 from tapescope.testing._tables import Quarantine, Record
 
 __all__ = ["audit_records"]

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tapescope._calls import Appended, Finished
-from tapescope._giving_up import GivenUp
 from tapescope.errors import UnknownTask
-from tapescope.store import TaskStore
-from tapescope.tape import FINAL, DropReason, Event
-from tapescope.tasks import Task
+from tapescope.model.answers import Appended, Finished
+from tapescope.model.leases import GivenUp
+from tapescope.model.tape import FINAL, DropReason, Event
+from tapescope.model.tasks import Task
+from tapescope.store.port import TaskStore
 from tapescope.testing._history import RecordedCall
 
 __all__ = ["Case", "Invariant", "Violation", "read_case"]

@@ -7,15 +7,15 @@ from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Collection,
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from tapescope._calls import Appended, Finished
-from tapescope._due import DueOrder, DueRow
-from tapescope._giving_up import GivenUp, Rescued
-from tapescope._json import encode
+from tapescope.codec import encode
 from tapescope.errors import EventFateUnknown, NotJson
-from tapescope.flush import CancelAnswer
-from tapescope.store import TaskStore
-from tapescope.tape import ATTEMPT_FAILED, FINAL, TASK_STARTED, Event, NewEvent
-from tapescope.tasks import Attempt, CancelReason, Claim, ErrorInfo, Final, NewTask, Task
+from tapescope.model.answers import Appended, Finished
+from tapescope.model.leases import GivenUp, Rescued
+from tapescope.model.tape import ATTEMPT_FAILED, FINAL, TASK_STARTED, Event, NewEvent
+from tapescope.model.tasks import Attempt, CancelReason, Claim, ErrorInfo, FinalEvent, NewTask, Task
+from tapescope.store.flush import CancelAnswer
+from tapescope.store.orders import DueOrder, DueRow
+from tapescope.store.port import TaskStore
 from tapescope_telemetry import LedgerReading
 
 __all__ = ["Follow", "History", "RecordedCall", "Recording"]
@@ -182,7 +182,7 @@ class Recording(TaskStore):
         future.add_done_callback(note)
         return future
 
-    async def finish_if_running(self, attempt: Attempt, final: Final) -> Finished:
+    async def finish_if_running(self, attempt: Attempt, final: FinalEvent) -> Finished:
         """``TaskStore.finish_if_running``, noted."""
         call = self.history.begin("finish", attempt.task_id, attempt)
         call.offers = _as_offers([NewEvent(FINAL, final.as_json())])

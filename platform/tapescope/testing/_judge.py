@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-from tapescope._calls import Appended, Finished
-from tapescope._giving_up import GivenUp, Rescued, RescueResult
-from tapescope._json import encode
-from tapescope.flush import CancelAnswer, CancelState
-from tapescope.store import TaskStore
-from tapescope.tape import ATTEMPT_FAILED, FINAL, TASK_STARTED, DropReason, Event
-from tapescope.tasks import Claim, Task, TaskStatus
+from tapescope.codec import encode
+from tapescope.model.answers import Appended, Finished
+from tapescope.model.leases import GivenUp, Rescued, RescueResult
+from tapescope.model.tape import ATTEMPT_FAILED, FINAL, TASK_STARTED, DropReason, Event
+from tapescope.model.tasks import Claim, Task, TaskStatus
+from tapescope.store.flush import CancelAnswer, CancelState
+from tapescope.store.port import TaskStore
 from tapescope.testing._case import Case, Violation, read_case
 from tapescope.testing._history import History, RecordedCall
 from tapescope.testing._spans import SpanRecord, judge_spans

@@ -15,22 +15,16 @@ from dataclasses import replace
 from itertools import islice
 from typing import ClassVar
 
-from tapescope._changes import LOOK_AGAIN
-from tapescope._checks import StoreLimits
-from tapescope._clock import Clock
-from tapescope._due import DueOrder, DueRow
-from tapescope._giving_up import (
-    FIRST_FOREIGN_OFFER,
-    HeldLease,
-    RescuedRow,
-    RescueOrder,
-    RescueResult,
-    overrule,
-)
-from tapescope._json import decode
-from tapescope._turns import Chore, Turn
-from tapescope.audit import AuditPage, AuditRule
-from tapescope.flush import (
+from tapescope.clock import Clock
+from tapescope.codec import decode
+from tapescope.model.audit import AuditPage, AuditRule
+from tapescope.model.leadership import LeaderTerm, MaintenanceJob
+from tapescope.model.leases import HeldLease, RescueResult
+from tapescope.model.ops import KnownOp
+from tapescope.model.repairs import Mended, Repair
+from tapescope.model.tape import ATTEMPT_FAILED, FINAL, DropReason, Event, QuarantinePage, TapePage
+from tapescope.model.tasks import CancelReason, CancelRequest, Task, TaskStatus
+from tapescope.store.flush import (
     AttemptState,
     CancelAnswer,
     CancelRow,
@@ -44,22 +38,23 @@ from tapescope.flush import (
     FlushRefused,
     RefusedRow,
 )
-from tapescope.ops import KnownOp
-from tapescope.repair import Mended, Repair
-from tapescope.store import TaskStore
-from tapescope.tape import (
-    ATTEMPT_FAILED,
-    FINAL,
-    DropReason,
-    Event,
-    QuarantinePage,
-    TapePage,
+from tapescope.store.notifications import RESYNC
+from tapescope.store.orders import (
+    FIRST_FOREIGN_OFFER,
+    DueDrop,
+    DueOrder,
+    DueRow,
+    DueTask,
+    RescuedRow,
+    RescueOrder,
+    SchemaVersions,
+    cancel_instead,
 )
-from tapescope.tasks import CancelReason, CancelRequest, Task, TaskStatus
+from tapescope.store.port import TaskStore
+from tapescope.store.validation import StoreLimits
 from tapescope.testing._audit import audit_records
 from tapescope.testing._repair import repair_record
 from tapescope.testing._tables import Quarantine, Record
-from tapescope.upkeep import DueDrop, DueTask, SchemaVersions
 from tapescope_telemetry import Telemetry
 
 __all__ = ["MemoryStore"]
@@ -93,7 +88,7 @@ class MemoryStore(TaskStore):
         self._quarantine = Quarantine(self.limits)
         self._repairs: list[Repair] = []
         self._turn: tuple[str | None, int] = None, 0
-        self._done_at: Counter[Chore] = Counter()
+        self._done_at: Counter[MaintenanceJob] = Counter()
         self._answered: dict[str, tuple[int, FlushAnswer]] = {}
 
     @property
@@ -166,8 +161,8 @@ class MemoryStore(TaskStore):
         for place, given in list(given_up.items()):
             cancel = self._records[rows[place].key].task.cancel
             if cancel is not None:
-                rows[place] = overrule(rows[place], cancel, keeps_error=given.spends > 0)
-                answer.overruled[place] = cancel
+                rows[place] = cancel_instead(rows[place], cancel, keeps_error=given.spends > 0)
+                answer.cancelled_instead[place] = cancel
                 del given_up[place]
         refused: list[RefusedRow] = []
         for place, (row, (is_late, reason)) in enumerate(zip(rows, late, strict=True)):
@@ -185,8 +180,8 @@ class MemoryStore(TaskStore):
             last_seq = 0 if record is None else record.last_seq
             refused.append(RefusedRow(place, reason, op, outcome, last_seq))
             if reason is not None:
-                writer = flush.writers[place]
-                self._quarantine.drop(writer.task_id, row, reason, record, writer.trace_id, undo)
+                source = flush.sources[place]
+                self._quarantine.drop(source.task_id, row, reason, record, source.trace_id, undo)
         return refused
 
     def _why_late(self, row: EventRow) -> tuple[bool, DropReason | None]:
@@ -429,19 +424,19 @@ class MemoryStore(TaskStore):
     async def _delete_drops(self, keys: Sequence[int]) -> int:
         return self._quarantine.delete(keys)
 
-    async def _take_turn(self, owner: str, lease: int) -> Turn | None:
+    async def _acquire_leadership(self, owner: str, lease: int) -> LeaderTerm | None:
         now = self.clock.now()
         holder, until = self._turn
         if holder not in (None, owner) and until >= now:
             return None
         self._turn = owner, now + lease
-        return Turn(now, self._done_at["audited"], self._done_at["pruned"])
+        return LeaderTerm(now, self._done_at["audited"], self._done_at["pruned"])
 
-    async def _note_chore(self, owner: str, chore: Chore) -> None:
+    async def _record_job(self, owner: str, job: MaintenanceJob) -> None:
         if self._turn[0] == owner:
-            self._done_at[chore] = self.clock.now()
+            self._done_at[job] = self.clock.now()
 
-    async def _leave_turn(self, owner: str) -> None:
+    async def _resign_leadership(self, owner: str) -> None:
         if self._turn[0] == owner:
             self._turn = None, 0
 
@@ -456,7 +451,7 @@ class MemoryStore(TaskStore):
         return SchemaVersions(0, 0)  # there is nothing to migrate
 
     async def _watch(self) -> None:
-        self._changes.publish(LOOK_AGAIN)
+        self._changes.publish(RESYNC)
         await asyncio.get_running_loop().create_future()  # no other process can write here
 
 

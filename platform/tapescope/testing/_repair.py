@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from tapescope._mending import Trace, is_stuck, mend_tape
-from tapescope.audit import AuditRule
-from tapescope.tape import FINAL, DropReason
-from tapescope.tasks import TaskStatus
+from tapescope.model.audit import AuditRule
+from tapescope.model.tape import FINAL, DropReason
+from tapescope.model.tasks import TaskStatus
+from tapescope.store.repair_plan import RepairEntry, is_stuck, mend_tape
 from tapescope.testing._tables import Quarantine, Record
 
 __all__ = ["repair_record"]
 
 
-def repair_record(record: Record, quarantine: Quarantine, now: int, grace: int) -> Iterator[Trace]:
+def repair_record(
+    record: Record, quarantine: Quarantine, now: int, grace: int
+) -> Iterator[RepairEntry]:
     """Mend what is wrong with a task, and say what was done."""
     task, tape = record.task, record.tape
     first = next((place for place, row in enumerate(tape) if row.type == FINAL), len(tape))
     mend = mend_tape(task, tape[first:], tape[-1] if tape else None, now)
-    yield from mend.traces
+    yield from mend.entries
     if mend.taken:
         del tape[first + 1 :]
     if mend.row is not None:
@@ -40,14 +42,14 @@ def repair_record(record: Record, quarantine: Quarantine, now: int, grace: int) 
         ends = task.lease_expires_at or task.claimed_at or task.created_at
         record.task = replace(task, lease_expires_at=ends)
         was = {"owner": task.owner, "lease_expires_at": task.lease_expires_at}
-        yield Trace(AuditRule.STUCK_RUNNING, was, {"attempt": task.attempt})
+        yield RepairEntry(AuditRule.STUCK_RUNNING, was, {"attempt": task.attempt})
 
 
-def _mend_counts(task_id: str, quarantine: Quarantine) -> Iterator[Trace]:
+def _mend_counts(task_id: str, quarantine: Quarantine) -> Iterator[RepairEntry]:
     kept, counted = quarantine.tally(task_id)
     for reason in sorted(kept.keys() | counted.keys()):
         if kept[reason] > counted[reason] or counted[reason] < 0:
             quarantine.correct(task_id, DropReason(reason), kept[reason])
             was = [{"reason": reason.value, "n": counted[reason]}]
             done = {"reason": reason.value, "counted": kept[reason]}
-            yield Trace(AuditRule.DROPPED_COUNT_MISMATCH, was, done)
+            yield RepairEntry(AuditRule.DROPPED_COUNT_MISMATCH, was, done)

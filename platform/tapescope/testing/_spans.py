@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 from opentelemetry.trace import StatusCode
 
-from tapescope._calls import Finished
-from tapescope.tape import TASK_STARTED
+from tapescope.model.answers import Finished
+from tapescope.model.tape import TASK_STARTED
 from tapescope.testing._case import Case
 
 __all__ = ["SpanRecord", "judge_spans"]

@@ -8,11 +8,18 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from tapescope._checks import StoreLimits
-from tapescope._json import decode
-from tapescope.flush import EventRow, FlushRefused
-from tapescope.tape import FINAL, TASK_STARTED, DroppedEvent, DropReason, Outcome, QuarantinePage
-from tapescope.tasks import Task, TaskStatus
+from tapescope.codec import decode
+from tapescope.model.tape import (
+    FINAL,
+    TASK_STARTED,
+    DroppedEvent,
+    DropReason,
+    Outcome,
+    QuarantinePage,
+)
+from tapescope.model.tasks import Task, TaskStatus
+from tapescope.store.flush import EventRow, FlushRefused
+from tapescope.store.validation import StoreLimits
 
 __all__ = ["Quarantine", "Record"]
 

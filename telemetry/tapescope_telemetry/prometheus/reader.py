@@ -30,7 +30,7 @@ __all__ = ["PrometheusReader"]
 class PrometheusReader(MetricReader):
     """A reader for ``setup``, or a ``MeterProvider`` of yours: it collects when it is scraped.
 
-    It is a WSGI application, which ``tapescope.health.serve_health`` takes as its ``metrics``; the
+    It is a WSGI application, which ``tapescope.http.serve_health`` takes as its ``metrics``; the
     format (text, OpenMetrics), compression and ``name[]`` are ``prometheus_client``'s to negotiate.
     Exemplars are on OpenMetrics only, and stay there until the next one of their bucket or counter,
     however often they are scraped.

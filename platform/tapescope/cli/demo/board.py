@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from tapescope.cli.output import make_printable, print_line
 from tapescope.cli.rendering import STATUS_STYLES, make_console
-from tapescope.tape import PROGRESS, Event
+from tapescope.model.tape import PROGRESS, Event
 
 if TYPE_CHECKING:
     from rich.progress import TaskID

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 from tapescope.cli.output import on_terminal, print_line
 from tapescope.cli.rendering import TapeLines, print_table
-from tapescope.store import TaskStore
-from tapescope.tape import DroppedEvent, TapePage
-from tapescope.tasks import Task, TaskStatus
+from tapescope.model.tape import DroppedEvent, TapePage
+from tapescope.model.tasks import Task, TaskStatus
+from tapescope.store.port import TaskStore
 
 __all__ = ["print_closing"]
 

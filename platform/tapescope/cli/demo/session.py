@@ -10,16 +10,16 @@ from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Final
 
-from tapescope._stores import find_store
 from tapescope.cli.demo.board import Board, make_board
 from tapescope.cli.demo.closing import print_closing
 from tapescope.cli.demo.workload import Job, find_files, plan_jobs
 from tapescope.cli.output import make_printable, on_terminal, print_line
 from tapescope.cli.settings import file_url
 from tapescope.errors import BadSetting
-from tapescope.handle import TaskHandle
-from tapescope.manager import TaskManager
-from tapescope.tape import FINAL
+from tapescope.manager.handle import TaskHandle
+from tapescope.manager.manager import TaskManager
+from tapescope.model.tape import FINAL
+from tapescope.store.lookup import find_store
 
 __all__ = ["run_demo"]
 

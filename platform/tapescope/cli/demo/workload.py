@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from tapescope.errors import EventDropped, StoreClosed
-from tapescope.reporter import Reporter, ThreadReporter
-from tapescope.shell import ShellCommand
+from tapescope.run.reporter import Reporter, ThreadReporter
+from tapescope.shell.command import ShellCommand
 
 __all__ = ["FileSet", "Job", "find_files", "plan_jobs"]
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
-from tapescope._stores import hide_password
 from tapescope.cli.drill.errors import CannotDrill
+from tapescope.store.lookup import hide_password
 
 __all__ = ["Upstream", "find_upstream", "is_sqlite", "read_sqlite_path"]
 

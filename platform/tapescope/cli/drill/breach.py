@@ -6,11 +6,11 @@ import sqlite3
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, closing
 
-from tapescope.audit import audit_store
 from tapescope.cli.drill.addresses import read_sqlite_path
 from tapescope.cli.drill.scene import Scene
-from tapescope.tape import NewEvent
-from tapescope.tasks import Final
+from tapescope.maintenance.audit import audit_store
+from tapescope.model.tape import NewEvent
+from tapescope.model.tasks import FinalEvent
 
 __all__ = ["break_tape"]
 
@@ -23,7 +23,7 @@ async def break_tape(scene: Scene) -> AsyncGenerator[str]:
     """
     attempt = await scene.claim()
     await scene.store.append(attempt, [NewEvent("log", n) for n in range(3)])
-    await scene.store.finish_if_running(attempt, Final.succeeded())
+    await scene.store.finish_if_running(attempt, FinalEvent.succeeded())
     with closing(sqlite3.connect(read_sqlite_path(scene.url), isolation_level=None)) as raw:
         for (name,) in raw.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'"):
             raw.execute(f'DROP TRIGGER "{name}"')

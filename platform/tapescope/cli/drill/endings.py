@@ -10,8 +10,8 @@ from typing import Final
 
 from tapescope.cli.drill.scene import Scene
 from tapescope.errors import TaskCancelled, TaskFailed
-from tapescope.manager import Submission
-from tapescope.reporter import Reporter
+from tapescope.manager.submission import Submission
+from tapescope.run.reporter import Reporter
 
 __all__ = ["cancel_many", "cancel_slowly", "fail_many", "stick"]
 

@@ -10,12 +10,12 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Final, Protocol, Self
 
-from tapescope._stores import find_store
 from tapescope.cli.drill.addresses import Upstream, find_upstream, is_sqlite, read_sqlite_path
 from tapescope.cli.drill.scene import Scene
 from tapescope.errors import StoreUnavailable, TapescopeError
-from tapescope.tape import NewEvent
-from tapescope.tasks import Final as FinalEvent
+from tapescope.model.tape import NewEvent
+from tapescope.model.tasks import FinalEvent
+from tapescope.store.lookup import find_store
 
 __all__ = ["lose_store"]
 
@@ -45,7 +45,7 @@ async def lose_store(scene: Scene) -> AsyncGenerator[str]:
             await opened.mend()
         for attempt in attempts:
             await scene.store.finish_if_running(
-                replace(attempt, writer=None), FinalEvent.succeeded()
+                replace(attempt, cursor=None), FinalEvent.succeeded()
             )
         failed = sum(isinstance(answer, TapescopeError) for answer in met)
         yield f"the store was away: {failed} of {_TASKS} appends failed; it is back"

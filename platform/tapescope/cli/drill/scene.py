@@ -7,11 +7,12 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tapescope._owner import name_owner
 from tapescope.cli.scraping import Scrape
-from tapescope.manager import TaskManager
-from tapescope.store import TaskStore, new_task_id
-from tapescope.tasks import Attempt, NewTask
+from tapescope.manager.identity import name_owner
+from tapescope.manager.manager import TaskManager
+from tapescope.model.tasks import Attempt, NewTask
+from tapescope.store.port import TaskStore
+from tapescope.store.validation import new_task_id
 
 __all__ = ["OP_PREFIX", "Fault", "Scene"]
 

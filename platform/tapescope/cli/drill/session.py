@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Final
 
-from tapescope._stores import find_store, hide_password
 from tapescope.cli.drill.catalogue import Drill, find_drill
 from tapescope.cli.drill.errors import StoreHasTasks
 from tapescope.cli.drill.scene import OP_PREFIX, Scene
@@ -20,8 +19,9 @@ from tapescope.cli.output import make_printable, print_line, say
 from tapescope.cli.scraping import Scrape
 from tapescope.cli.settings import file_url
 from tapescope.errors import BadSetting
-from tapescope.store import TaskStore
-from tapescope.tasks import TaskStatus
+from tapescope.model.tasks import TaskStatus
+from tapescope.store.lookup import find_store, hide_password
+from tapescope.store.port import TaskStore
 from tapescope_telemetry import read_settings
 
 __all__ = ["run_drill"]

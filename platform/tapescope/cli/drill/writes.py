@@ -9,11 +9,10 @@ from typing import Final
 
 from tapescope.cli.drill.scene import Scene
 from tapescope.errors import EventDropped, TapescopeError, TaskCancelled
-from tapescope.manager import Submission
-from tapescope.reporter import Reporter
-from tapescope.tape import NewEvent
-from tapescope.tasks import ErrorInfo
-from tapescope.tasks import Final as FinalEvent
+from tapescope.manager.submission import Submission
+from tapescope.model.tape import NewEvent
+from tapescope.model.tasks import ErrorInfo, FinalEvent
+from tapescope.run.reporter import Reporter
 
 __all__ = ["end_twice", "report_late", "write_as_zombie"]
 

@@ -1,0 +1,126 @@
+"""The audit and the retention of a SQLite store; used in a connection's thread."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from tapescope.codec import encode
+from tapescope.model.audit import AuditPage, AuditRule, Violation
+from tapescope.store.orders import DueDrop, DueTask
+from tapescope_adapters._sql import Queries
+
+__all__ = [
+    "audit",
+    "delete_drops",
+    "delete_tasks",
+    "due_drops",
+    "due_tasks",
+    "find_violations",
+    "shrink",
+]
+
+_PAGE_EVENTS: Final = 20_000
+"""Events of the tapes of a page of the audit, unless one tape is longer."""
+_KEPT_FREE: Final = 4
+"""One page of so many stays free: the tasks that come would only take them again."""
+_GIVEN_BACK: Final = 32
+"""Pages at the most that are given back at once: the writers wait meanwhile."""
+_INCREMENTAL: Final = 2
+"""``PRAGMA auto_vacuum`` of a file that can shrink."""
+
+
+def audit(
+    conn: sqlite3.Connection, sql: Queries, after: int, limit: int, grace: int, now: int
+) -> AuditPage:
+    """Every rule over one page of tasks, as of one moment."""
+    conn.execute("BEGIN")
+    try:
+        upto, checked, rows, more = conn.execute(
+            sql["audit_page"], {"after": after, "limit": limit, "events": _PAGE_EVENTS}
+        ).fetchone()
+        if not checked:
+            return AuditPage(0, 0, (), None)
+        page: dict[str, Any] = {"after": after, "upto": upto, "now": now, "grace": grace}
+        found = find_violations(conn, sql, page)
+    finally:
+        conn.execute("COMMIT")
+    return AuditPage(checked, rows, tuple(found), upto if more else None)
+
+
+def find_violations(
+    conn: sqlite3.Connection, sql: Queries, page: Mapping[str, Any]
+) -> list[Violation]:
+    """Every rule over the tasks of ``after`` to ``upto``, in the transaction that is open."""
+    return [
+        Violation.found(rule, *facts)
+        for rule in AuditRule
+        for facts in conn.execute(sql[f"audit_{rule.value}"], page)
+    ]
+
+
+def due_tasks(
+    conn: sqlite3.Connection,
+    sql: Queries,
+    cutoff: int,
+    outcomes: Sequence[str],
+    op: str | None,
+    after: int,
+    limit: int,
+) -> list[DueTask]:
+    """A page of tasks, and which of them are due."""
+    wanted = {
+        "cutoff": cutoff,
+        "outcomes": encode(list(outcomes), "outcomes"),
+        "op": op,
+        "after": after,
+        "limit": limit,
+    }
+    rows = conn.execute(sql["due_tasks"], wanted)
+    return [DueTask(key, bool(young), events) for key, young, events in rows]
+
+
+def delete_tasks(conn: sqlite3.Connection, sql: Queries, keys: Sequence[int]) -> int:
+    """Delete tasks with their tapes: one statement, so one transaction."""
+    return conn.execute(sql["delete_tasks"], (encode(list(keys), "keys"),)).rowcount
+
+
+def shrink(conn: sqlite3.Connection) -> int:
+    """Shrink the file by a few pages where much of it is free; gives their number.
+
+    None of a file that an older version made: there all is used again, and nothing given back.
+    """
+    (pages,) = conn.execute("PRAGMA page_count").fetchone()
+    (free,) = conn.execute("PRAGMA freelist_count").fetchone()
+    spare = min(free - pages // _KEPT_FREE, _GIVEN_BACK)
+    if spare <= 0 or conn.execute("PRAGMA auto_vacuum").fetchone() != (_INCREMENTAL,):
+        return 0
+    # a step a page, and no rows: of what is not a script the driver takes the first step alone
+    conn.executescript(f"PRAGMA incremental_vacuum({spare})")
+    (left,) = conn.execute("PRAGMA freelist_count").fetchone()
+    return max(0, int(free - left))
+
+
+def due_drops(
+    conn: sqlite3.Connection, sql: Queries, cutoff: int, after: int, limit: int
+) -> list[DueDrop]:
+    """A page of the quarantine, and which of it is due."""
+    wanted = {"cutoff": cutoff, "after": after, "limit": limit}
+    return [DueDrop(key, bool(due)) for key, due in conn.execute(sql["due_drops"], wanted)]
+
+
+def delete_drops(conn: sqlite3.Connection, sql: Queries, keys: Sequence[int]) -> int:
+    """Delete late events, and the counts that go with them."""
+    these = (encode(list(keys), "keys"),)
+    conn.execute("BEGIN IMMEDIATE")
+    try:
+        unknown = [task_id for (task_id,) in conn.execute(sql["unknown_drops"], these)]
+        deleted = conn.execute(sql["delete_drops"], these).rowcount
+        if unknown:
+            conn.execute(sql["forget_unknown"], (encode(unknown, "unknown"),))
+        conn.execute("COMMIT")
+    finally:
+        if conn.in_transaction:
+            conn.execute("ROLLBACK")
+    return deleted

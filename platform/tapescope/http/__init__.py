@@ -1,0 +1,7 @@
+"""What the process answers over HTTP: today its health and its metrics."""
+
+from __future__ import annotations
+
+from tapescope.http.health import DEFAULT_HOST, DEFAULT_PORT, Check, HealthListener, serve_health
+
+__all__ = ["DEFAULT_HOST", "DEFAULT_PORT", "Check", "HealthListener", "serve_health"]

@@ -1,0 +1,252 @@
+"""The health listener: ``/livez``, ``/readyz`` and ``/metrics``, from a thread of its own.
+
+An event loop that is blocked still gets its scrape, and nothing here waits for the database: what
+is told is what the manager remembers.
+
+    manager = TaskManager("sqlite:///tasks.db", telemetry=telemetry)
+    with serve_health(manager, metrics=reader):  # around the manager, so that its drain is seen
+        async with manager:
+            ...
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from selectors import EVENT_READ, DefaultSelector
+from socketserver import TCPServer, ThreadingMixIn
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
+from urllib.parse import parse_qs
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+
+from tapescope.errors import BadSetting, CannotListen
+from tapescope.manager.readiness import Check
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+    from tapescope.manager.manager import TaskManager
+
+__all__ = ["DEFAULT_HOST", "DEFAULT_PORT", "Check", "HealthListener", "serve_health"]
+
+DEFAULT_HOST: Final = "127.0.0.1"
+DEFAULT_PORT: Final = 9464
+"""The one that OpenTelemetry's Prometheus exporters have."""
+
+_PATIENCE: Final = 10.0
+"""Seconds that a request may take to be sent, and its answer to be read."""
+_AT_ONCE: Final = 32
+"""Requests that are answered at once; one more is turned away."""
+
+_log = logging.getLogger("tapescope")
+
+Checks = Callable[[], Sequence[Check]]
+
+
+def serve_health(
+    manager: TaskManager,
+    *,
+    metrics: WSGIApplication | None = None,
+    host: str = DEFAULT_HOST,
+    port: int = DEFAULT_PORT,
+) -> HealthListener:
+    """A listener that tells of this manager, and of ``metrics``, a ``PrometheusReader``.
+
+    Enter it with ``with``, around the manager's own ``async with``: so it tells of the drain, too.
+    Port 0 takes a free one, which ``port`` then says. Nobody is asked for a password, so another
+    ``host`` than this machine's own is up to you to name. Raises ``BadSetting``.
+    """
+    return HealthListener(manager.check_health, metrics=metrics, host=host, port=port)
+
+
+class HealthListener:
+    """Listens from ``open`` to ``close``, or inside ``with``. Belongs to one process.
+
+    * ``/livez``: 200 as long as the process can answer at all; it depends on nothing.
+    * ``/readyz``: 200 when every check is ``ok``, else 503 with the names of those that are not.
+      With ``?verbose`` a line for each check.
+    * ``/metrics``: whatever ``metrics`` answers; 404 where there is none.
+
+    ``checks`` and ``metrics`` are called from threads.
+    """
+
+    def __init__(
+        self,
+        checks: Checks,
+        *,
+        metrics: WSGIApplication | None = None,
+        host: str = DEFAULT_HOST,
+        port: int = DEFAULT_PORT,
+        option: str = "port",
+    ) -> None:
+        """Check the address; bind nothing. ``option`` is what an error tells to change."""
+        if not 0 <= port <= 65_535:
+            raise BadSetting(option, port, "a port from 0 to 65535")
+        self._app = _App(checks, metrics)
+        self.host = host
+        self.port = port
+        """The one that it listens on, once it is open."""
+        self._option = option
+        self._server: _Server | None = None
+        self._thread: threading.Thread | None = None
+        self._wake: socket.socket | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it listens, without a path."""
+        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+
+    def open(self) -> Self:
+        """Listen. A second call does nothing. Raises ``CannotListen``."""
+        if self._server is not None:
+            return self
+        try:
+            server = _Server(self.host, self.port, self._app)
+        except (OSError, UnicodeError) as error:  # the latter for a host that is no name at all
+            why = getattr(error, "strerror", None) or str(error)
+            raise CannotListen(self.host, self.port, why, option=self._option) from error
+        self._server = server
+        self.port = server.server_port
+        self._wake, woken = socket.socketpair()
+        self._thread = threading.Thread(
+            target=server.work, args=(woken,), name="tapescope-health", daemon=True
+        )
+        self._thread.start()
+        _log.info("Metrics and health are served on %s.", self.url)
+        return self
+
+    def close(self) -> None:
+        """Listen no more; requests that are being answered go on. May be called twice."""
+        server, self._server = self._server, None
+        if server is None:
+            return
+        assert self._wake is not None
+        assert self._thread is not None
+        self._wake.close()  # which the thread sees at once
+        self._thread.join()
+        server.server_close()
+
+    def __enter__(self) -> Self:
+        return self.open()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class _App:
+    """The three paths."""
+
+    def __init__(self, checks: Checks, metrics: WSGIApplication | None) -> None:
+        self._checks, self._metrics = checks, metrics
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        path = environ.get("PATH_INFO", "")
+        if path == "/metrics" and self._metrics is not None:
+            try:
+                return self._metrics(environ, start_response)
+            except Exception:  # noqa: BLE001  # whatever a user's instruments raise: Prometheus shows it
+                _log.exception("A scrape failed.")
+                status, text = "500 Internal Server Error", "The scrape failed; see the log.\n"
+        elif environ["REQUEST_METHOD"] not in {"GET", "HEAD"}:
+            status, text = "405 Method Not Allowed", "Ask with GET.\n"
+        elif path == "/livez":
+            status, text = "200 OK", "ok\n"
+        elif path == "/readyz":
+            query = parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True)
+            status, text = self._tell_readiness(verbose="verbose" in query)
+        elif path == "/metrics":
+            status = "404 Not Found"
+            text = "There are no metrics here: the listener was given no Prometheus reader.\n"
+        else:
+            status, text = "404 Not Found", "There are /livez, /readyz?verbose and /metrics.\n"
+        body = text.encode()
+        headers = [
+            ("Content-Type", "text/plain; charset=utf-8"),
+            ("Content-Length", str(len(body))),
+            ("Cache-Control", "no-store"),
+        ]
+        if status.startswith("405"):
+            headers.append(("Allow", "GET, HEAD"))
+        start_response(status, headers)
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
+
+    def _tell_readiness(self, *, verbose: bool) -> tuple[str, str]:
+        checks = self._checks()
+        failed = [check.name for check in checks if not check.ok]
+        told = f"not ready: {', '.join(failed)}" if failed else "ok"
+        lines = [f"[{'+' if c.ok else '-'}] {c.name}: {c.detail}" for c in checks]
+        text = "\n".join([*(lines if verbose else ()), told, ""])
+        return ("503 Service Unavailable" if failed else "200 OK"), text
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = _PATIENCE
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Scrapes and probes come every few seconds: they are not worth a line each."""
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    """A thread a request, so that a client that dawdles keeps nobody waiting."""
+
+    daemon_threads = True
+    timeout = 0  # a connection that is gone before it is accepted is not waited for
+    allow_reuse_port = False  # two processes on one port would answer each other's scrapes in turn
+
+    def __init__(self, host: str, port: int, app: WSGIApplication) -> None:
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._host = host
+        self._room = threading.Semaphore(_AT_ONCE)
+        super().__init__((host, port), _Handler)
+        self.set_app(app)
+
+    def server_bind(self) -> None:
+        """Bind; not as ``HTTPServer`` does it, which asks a name server for this machine's name."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = self._host, self.socket.getsockname()[1]
+        self.setup_environ()
+
+    def work(self, woken: socket.socket) -> None:
+        """Answer until the other end of ``woken`` is closed."""
+        with woken, DefaultSelector() as selector:
+            selector.register(self.socket, EVENT_READ)
+            selector.register(woken, EVENT_READ)
+            while not any(key.fileobj is woken for key, _ in selector.select()):
+                self.handle_request()
+
+    def get_request(self) -> tuple[Any, Any]:
+        """Accept a connection."""
+        try:
+            return super().get_request()
+        except OSError:
+            time.sleep(0.1)  # no descriptor is free: the connection stays, and the loop would spin
+            raise
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer in a thread, if there is room for one more."""
+        if self._room.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            _log.warning("%d requests at once: one more to %s was refused.", _AT_ONCE, self._host)
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Answer, and make room."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._room.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that went away, or sends no request: not worth more than a word."""
+        _log.debug("A request to %s:%s ended early: %r", *client_address[:2], sys.exception())

@@ -1,0 +1,63 @@
+"""The audit of a whole store, a page at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+from tapescope.errors import BadSetting
+from tapescope.model.audit import AUDIT_GRACE, AuditPage, AuditReport, Violation
+
+if TYPE_CHECKING:
+    from tapescope.store.port import TaskStore
+
+__all__ = ["audit_pages", "audit_store"]
+
+
+async def audit_pages(
+    store: TaskStore,
+    *,
+    grace: float = AUDIT_GRACE,
+    rows_per_second: float | None = None,
+    limit: int = 1_000,
+) -> AsyncGenerator[AuditPage, None]:
+    """Audit the whole store, ``limit`` tasks at a time, from the oldest to the newest.
+
+    ``rows_per_second`` bounds what is read: after each page it waits until the rows so far are no
+    more than that; ``None`` for no bound. What was created meanwhile is looked at, too. When the
+    last page was given, the meter is told that an audit succeeded. Raises ``BadSetting`` and what
+    ``TaskStore.audit`` raises.
+    """
+    if rows_per_second is not None and not rows_per_second > 0:
+        raise BadSetting("rows_per_second", rows_per_second, "a number over 0, or None")
+    began, rows, after = store.clock.monotonic(), 0, 0
+    while True:
+        page = await store.audit(after=after, limit=limit, grace=grace)
+        yield page
+        if page.next is None:
+            break
+        rows, after = rows + page.rows, page.next
+        if rows_per_second is not None:
+            ahead = rows / rows_per_second - (store.clock.monotonic() - began)
+            await asyncio.sleep(max(0.0, ahead))
+    store.meter.audit_succeeded(store.clock.now() / 1e6)
+
+
+async def audit_store(
+    store: TaskStore,
+    *,
+    grace: float = AUDIT_GRACE,
+    rows_per_second: float | None = None,
+    limit: int = 1_000,
+) -> AuditReport:
+    """``audit_pages`` to its end, as one report."""
+    checked = 0
+    violations: list[Violation] = []
+    pages = audit_pages(store, grace=grace, rows_per_second=rows_per_second, limit=limit)
+    async with aclosing(pages):
+        async for page in pages:
+            checked += page.checked
+            violations += page.violations
+    return AuditReport(checked, tuple(violations))

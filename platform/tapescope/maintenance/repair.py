@@ -1,0 +1,41 @@
+"""The repair of a whole store, a task at a time."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+from tapescope.maintenance.audit import audit_pages
+from tapescope.model.audit import AUDIT_GRACE
+from tapescope.model.repairs import RepairReport
+
+if TYPE_CHECKING:
+    from tapescope.store.port import TaskStore
+
+__all__ = ["repair_store"]
+
+
+async def repair_store(
+    store: TaskStore,
+    *,
+    by: str,
+    dry_run: bool = False,
+    grace: float = AUDIT_GRACE,
+    rows_per_second: float | None = None,
+) -> RepairReport:
+    """Audit the whole store, and repair each task on which something is found.
+
+    A task at a time, each in a transaction of its own: it may be stopped and started again at any
+    point. Raises what ``audit_pages`` and ``TaskStore.repair`` raise.
+    """
+    report = RepairReport(dry_run)
+    pages = audit_pages(store, grace=grace, rows_per_second=rows_per_second)
+    async with aclosing(pages):
+        async for page in pages:
+            report.checked += page.checked
+            report.violations += page.violations
+            for task_id in dict.fromkeys(found.task_id for found in page.violations):
+                mended = await store.repair(task_id, by=by, grace=grace, dry_run=dry_run)
+                report.repairs += mended.repairs
+                report.left += mended.left
+    return report

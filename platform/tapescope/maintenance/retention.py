@@ -1,0 +1,65 @@
+"""``Retention``: how long a manager keeps what has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from tapescope.errors import BadOp, BadSetting
+from tapescope.model.tape import Outcome
+from tapescope.model.tasks import is_op
+from tapescope.store.validation import check_age
+
+__all__ = ["Retention"]
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long tasks and late events are kept, in seconds; what has no age is kept for good.
+
+    A task is deleted, with its whole tape, as soon as one of the ages that apply to it is over: an
+    age for an outcome or an op can only shorten that of ``tasks``. Raises ``BadSetting``, and
+    ``BadOp`` for an op that can be none.
+    """
+
+    tasks: float | None = None
+    """Since the end of any task."""
+    outcomes: Mapping[Outcome, float] = field(default_factory=dict[Outcome, float])
+    """Since the end of those with this outcome."""
+    ops: Mapping[str, float] = field(default_factory=dict[str, float])
+    """Since the end of those of this op."""
+    quarantine: float | None = None
+    """Since a late event was offered."""
+    every: float = 3_600.0
+    """Seconds between two prunes."""
+
+    def __post_init__(self) -> None:
+        """Check the ages."""
+        ages = {
+            "retention.tasks": self.tasks,
+            "retention.quarantine": self.quarantine,
+            **{f"retention.outcomes[{outcome!s}]": age for outcome, age in self.outcomes.items()},
+            **{f"retention.ops[{op!r}]": age for op, age in self.ops.items()},
+        }
+        set_ages = {name: age for name, age in ages.items() if age is not None}
+        if not set_ages:
+            raise BadSetting("retention", "Retention()", "one with an age at least")
+        for name, age in set_ages.items():
+            check_age(name, age)
+        for outcome in self.outcomes:
+            if outcome not in list(Outcome):
+                raise BadSetting("retention.outcomes", outcome, "an Outcome each")
+        for op in self.ops:
+            if not is_op(op):
+                raise BadOp(op)
+        if not self.every > 0:
+            raise BadSetting("retention.every", self.every, "a number of seconds over 0")
+
+    def rules(self) -> Iterator[tuple[float, Outcome | None, str | None]]:
+        """(age, outcome, op) of what is pruned of the tasks; ``None`` for any."""
+        if self.tasks is not None:
+            yield self.tasks, None, None
+        for outcome, age in self.outcomes.items():
+            yield age, Outcome(outcome), None
+        for op, age in self.ops.items():
+            yield age, None, op

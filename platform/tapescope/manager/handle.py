@@ -1,0 +1,103 @@
+"""``TaskHandle``: one task, seen from outside its run, in this process or another."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING, Any
+
+from tapescope.errors import BadSetting, TaskCancelled, TaskFailed
+from tapescope.model.tape import Event, Outcome, QuarantinePage, TapePage
+from tapescope.model.tasks import CancelReason, FinalEvent, Task
+from tapescope.store.follow import await_final, follow_tape
+
+if TYPE_CHECKING:
+    from tapescope.manager.pool import RunPool
+    from tapescope.run.completion import Completion
+    from tapescope.store.flush import CancelAnswer
+
+__all__ = ["TaskHandle"]
+
+
+class TaskHandle:
+    """Reads, follows and cancels one task. Holding one keeps nothing running.
+
+    Made by ``TaskManager``. Its methods raise ``UnknownTask`` when the store has no such task, and
+    what a store raises when it cannot be reached.
+    """
+
+    __slots__ = ("_ending", "_pool", "task_id")
+
+    def __init__(self, pool: RunPool, task_id: str, ending: Completion | None) -> None:
+        self._pool = pool
+        self._ending = ending
+        self.task_id = task_id
+
+    def __repr__(self) -> str:
+        return f"TaskHandle({self.task_id!r})"
+
+    async def status(self) -> Task:
+        """The task as its row stands now."""
+        return await self._pool.store.get(self.task_id)
+
+    async def result(self, timeout: float | None = None) -> Any:  # noqa: ASYNC109  # a limit of this wait
+        """Wait for the ``final`` and give what the runner returned, as JSON carries it.
+
+        Raises ``TaskFailed``, ``TaskCancelled`` (ordinary exceptions), ``TimeoutError`` after
+        ``timeout`` seconds, and ``StoreUnavailable`` when the end of the run could not be written.
+        To stop waiting, or to be cancelled while waiting, does nothing to the task.
+        """
+        if timeout is None:
+            final = await self._await_final()
+        else:
+            async with asyncio.timeout(timeout):
+                final = await self._await_final()
+        if final.outcome is Outcome.SUCCEEDED:
+            return final.result
+        if final.outcome is Outcome.CANCELLED and final.cancel is not None:
+            raise TaskCancelled(self.task_id, final.cancel.reason, final.cancel.message)
+        assert final.error is not None, "a final that is no success has its error"
+        raise TaskFailed(self.task_id, final.error)
+
+    def follow(self, after_seq: int = 0) -> AsyncGenerator[Event, None]:
+        """The task's events after ``after_seq``, live, to its ``final``, for ``async for``.
+
+        Every ``seq`` comes once and in order (invariant I9), so a follower that was away goes on
+        with the last one it saw. Raises ``TapeGap``, and ``StoreClosed`` if the store closes first.
+        """
+        return follow_tape(self._pool.store, self.task_id, after_seq)
+
+    async def cancel(
+        self, message: str = "", *, reason: CancelReason | str = "user", by: str | None = None
+    ) -> CancelAnswer:
+        """Ask for the task to be cancelled; returns once that is on record, not once it has ended.
+
+        A pending task ends at once; a running one is told, by whichever process runs it; one that
+        has ended stays as it is. Asking again changes nothing: the first reason stays. ``message``
+        is for people; ``reason`` is one of ``user``, ``shutdown``, ``superseded``.
+        """
+        try:
+            reason = CancelReason(reason)
+        except ValueError:
+            raise BadSetting("reason", reason, "one of user, shutdown, superseded") from None
+        answer = await self._pool.store.request_cancel(self.task_id, reason, message, by)
+        self._pool.note_cancel(self.task_id, answer)
+        return answer
+
+    async def tape(self, *, after_seq: int = 0, limit: int = 1_000) -> TapePage:
+        """A page of the task's tape."""
+        return await self._pool.store.read_tape(self.task_id, after_seq=after_seq, limit=limit)
+
+    async def drops(self, *, after: int = 0, limit: int = 1_000) -> QuarantinePage:
+        """The task's late events, kept off its tape, and how many were counted but not kept."""
+        return await self._pool.store.read_quarantine(self.task_id, after=after, limit=limit)
+
+    async def _await_final(self) -> FinalEvent:
+        ending = self._ending
+        if ending is not None:
+            await ending.wait()
+            if ending.final is not None:
+                return ending.final
+            if ending.error is not None:
+                raise ending.error
+        return await await_final(self._pool.store, self.task_id)

@@ -1,0 +1,491 @@
+"""``TaskManager``: takes tasks, runs them, and leaves no tape of its own open when it is closed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from tapescope.errors import (
+    BadOp,
+    BadSetting,
+    ManagerClosed,
+    ManagerOpen,
+    OpNotRegistered,
+    OpTaken,
+    TapescopeError,
+    TaskNotEnded,
+    UsedAfterFork,
+)
+from tapescope.maintenance.maintainer import Maintainer
+from tapescope.maintenance.retention import Retention
+from tapescope.manager._reads import ManagerReads
+from tapescope.manager.handle import TaskHandle
+from tapescope.manager.heartbeat import Heartbeat
+from tapescope.manager.identity import name_owner
+from tapescope.manager.pool import RunPool
+from tapescope.manager.readiness import Check, check_readiness
+from tapescope.manager.registry import KnownOps, RegisteredOp, Registry
+from tapescope.manager.submission import Submission, check_count, check_seconds
+from tapescope.manager.worker import Worker
+from tapescope.model.ops import DEFAULT_RETRIES, KnownOp
+from tapescope.model.tasks import CancelReason, NewTask, TaskStatus, is_op
+from tapescope.run.runner import Runner, resolve_runner
+from tapescope.store.lookup import find_store
+from tapescope.store.port import TaskStore
+from tapescope.store.validation import new_task_id
+from tapescope_telemetry import Telemetry
+
+__all__ = ["Submission", "TaskManager"]
+
+R = TypeVar("R", bound=Callable[..., Any])
+
+_log = logging.getLogger("tapescope")
+
+
+class TaskManager(ManagerReads):
+    """Runs tasks in this process, each with a durable tape that ends in exactly one ``final``.
+
+    Use it inside ``async with``, or call ``open`` and ``aclose``; it belongs to one event loop.
+    A store given by its URL is opened and closed with the manager. A ``TaskStore`` that is handed
+    in must be open, and stays open: whoever made it closes it.
+
+    The settings, in seconds where they are times:
+
+    * ``max_running``: runs at once; the others wait in the order they came.
+    * ``lease``: how long a claim holds; also how long a ``final`` is tried while the store is away.
+    * ``heartbeat``: how often leases are extended; less than ``lease``.
+    * ``cancel_grace``: how long a cancelled runner may clean up before it is fenced: its task ends
+      without it, its slot is free, and what it still writes is dropped.
+    * ``drain``: how long ``aclose`` lets tasks run on before it cancels them.
+    * ``max_zombies``: fenced runners that may go on at once before no task is started any more;
+      as many as ``max_running`` by default, and at least 10.
+    * ``work``: whether a manager that has registered ops takes their tasks. ``False`` is for a
+      process that only submits: it imports the ops, and leaves the work to the workers.
+    * ``poll``: how often it looks for work although nobody told it of any.
+    * ``retry_delay``: how long a failed task waits for its first retry; doubled each time, up to
+      five minutes, less up to a half by chance.
+    * ``coalesce_progress``: within this time the newest ``progress`` of a phase replaces the one
+      before it; 0 stores every one.
+    * ``audit_every``: how often every tape of the store is audited; tapes that closed are audited
+      about a minute later. One manager of many does it. ``None`` for never.
+    * ``audit_rate``: rows a second that this audit reads at most.
+    * ``retention``: how long what has ended is kept; nothing is deleted unless it is set.
+
+    An op that is registered, with ``op``, makes it a **worker**: it takes the due tasks of that op
+    from the store, whoever submitted them. Tasks with a callable of their own are run here alone.
+
+    At every heartbeat, and at ``open``, it also takes the tasks of managers that are dead, or did
+    not renew their leases, whoever they were: where a worker of the store has registered the op and
+    a retry is left, they are made again, by any worker; else they fail as ``worker_lost``.
+
+    Attempts are at-least-once, the ``final`` is exactly-once.
+    """
+
+    def __init__(
+        self,
+        store: TaskStore | str,
+        *,
+        max_running: int = 100,
+        lease: float = 30.0,
+        heartbeat: float = 10.0,
+        cancel_grace: float = 10.0,
+        drain: float = 30.0,
+        telemetry: Telemetry | None = None,
+        max_zombies: int | None = None,
+        coalesce_progress: float = 0.0,
+        retry_delay: float = 1.0,
+        work: bool = True,
+        poll: float = 1.0,
+        audit_every: float | None = 3_600.0,
+        audit_rate: float = 20_000.0,
+        retention: Retention | None = None,
+    ) -> None:
+        """Check the settings; connect to nothing.
+
+        Raises ``BadSetting``; for a URL ``BadStoreUrl``, ``UnknownStoreScheme``, ``MissingExtra``.
+        """
+        max_zombies = max(max_running, 10) if max_zombies is None else max_zombies
+        check_count("max_running", max_running)
+        check_count("max_zombies", max_zombies)
+        check_seconds("lease", lease, over_zero=True)
+        check_seconds("heartbeat", heartbeat, over_zero=True)
+        check_seconds("cancel_grace", cancel_grace)
+        check_seconds("drain", drain)
+        check_seconds("coalesce_progress", coalesce_progress)
+        check_seconds("retry_delay", retry_delay)
+        check_seconds("poll", poll, over_zero=True)
+        if heartbeat >= lease:
+            raise BadSetting("heartbeat", heartbeat, f"less than the lease of {lease:g} s")
+        self._owns_store = isinstance(store, str)
+        self.store = find_store(store, telemetry=telemetry) if isinstance(store, str) else store
+        self.telemetry = telemetry or self.store.telemetry
+        self.owner = name_owner()
+        """This manager in this process, as the rows of its running tasks name it; never reused."""
+        self._max_running = max_running
+        self._lease = lease
+        self._drain = drain
+        self._pool = RunPool(
+            self.store,
+            self.telemetry,
+            self.owner,
+            max_running=max_running,
+            max_zombies=max_zombies,
+            lease=lease,
+            cancel_grace=cancel_grace,
+            coalesce_progress=coalesce_progress,
+            retry_delay=retry_delay,
+        )
+        self._heartbeat = Heartbeat(self._pool, heartbeat)
+        self._maintainer = Maintainer(
+            self.store,
+            self.owner,
+            audit_every=audit_every,
+            rows_per_second=audit_rate,
+            retention=retention,
+        )
+        self._registry = Registry()
+        self._known = KnownOps(self._registry)
+        self._works = work
+        self._worker = Worker(self._pool, self._registry, poll)
+        self._opened = False
+        self._closed = False
+        self._closer: asyncio.Task[None] | None = None
+        self._drain_limit: asyncio.Timeout | None = None
+        self._hurry = False
+        self._pid = os.getpid()
+
+    # --- life -------------------------------------------------------------------------------------
+
+    async def open(self) -> Self:
+        """Open the store, if it is the manager's own, and take tasks. A second call does nothing.
+
+        Raises what ``TaskStore.open`` raises, and ``ManagerClosed`` after ``aclose``.
+        """
+        self._check_process()
+        if self._closed:
+            raise ManagerClosed
+        if self._owns_store:
+            await self.store.open()
+        if not self._opened:
+            self._opened = True
+            self.telemetry.tasks.limit(self._max_running)
+            self.telemetry.tasks.watch_ages(self._pool.read_ages)
+            self._heartbeat.start()
+            self._maintainer.start()
+            if self._works:
+                self._worker.start()
+        return self
+
+    async def aclose(self) -> None:
+        """Take no more tasks, let those submitted run for ``drain`` seconds, end what is left.
+
+        Tasks of registered ops are released: another worker goes on with them, and no retry is
+        spent; what is pending of them stays so. The rest is cancelled with the reason ``shutdown``,
+        pending tasks too, for nobody else can run a callable. Runners get their grace, and one that
+        returns within it has done its task. When this returns, nothing runs here any more but
+        runners that ignore their cancel. May be called twice, or while one call waits.
+        Cancelled itself, it skips the drain, ends what it has begun, and then raises the
+        ``CancelledError``. Raises ``StoreUnavailable`` when a ``final`` could not be written.
+        """
+        self._check_process()
+        self._closed = self._pool.closing = True
+        if not self._opened:
+            return
+        first = self._closer is None
+        if self._closer is None:
+            self._closer = asyncio.get_running_loop().create_task(
+                self._close(), name="tapescope-close", context=contextvars.Context()
+            )
+        cancelled: asyncio.CancelledError | None = None
+        while not self._closer.done():
+            try:
+                await asyncio.wait([self._closer])
+            except asyncio.CancelledError as error:
+                cancelled = error
+                self._skip_drain()
+        self._closer.result()
+        if cancelled is not None:
+            raise cancelled
+        if first and self._pool.lost is not None:
+            raise self._pool.lost
+
+    def reconfigure(
+        self,
+        *,
+        store: str | None = None,
+        max_running: int | None = None,
+        drain: float | None = None,
+        work: bool | None = None,
+    ) -> None:
+        """Change settings before the manager is opened, as ``tapescope worker`` does.
+
+        ``None`` leaves one as it is. Raises ``ManagerOpen``, and what the constructor raises.
+        """
+        if self._opened or self._closed:
+            raise ManagerOpen
+        if max_running is not None:
+            check_count("max_running", max_running)
+            self._max_running = max_running
+            self._pool.resize(max_running)
+        if drain is not None:
+            check_seconds("drain", drain)
+            self._drain = drain
+        if work is not None:
+            self._works = work
+        if store is not None:
+            self.store = self._pool.store = find_store(store, telemetry=self.telemetry)
+            self._maintainer.move(self.store)
+            self._owns_store = True
+
+    async def __aenter__(self) -> Self:
+        return await self.open()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            await self.aclose()
+        except TapescopeError:
+            if error is None:
+                raise
+            # What the body raised goes first.
+            _log.exception("The manager could not close as it should.")
+
+    # --- ops --------------------------------------------------------------------------------------
+
+    def op(
+        self,
+        name: str,
+        *,
+        timeout: float | None = None,
+        retries: int = DEFAULT_RETRIES,
+        max_running: int | None = None,
+    ) -> Callable[[R], R]:
+        """Register the function below as the runner of an op; it stays callable as itself.
+
+        Its tasks can be submitted by name, from any process on the store, and be run, and run
+        again, by every worker that has registered the op. ``timeout`` (seconds of one attempt) and
+        ``retries`` are for submits that say nothing else; with no retry left, a killed worker is
+        the end of the task. ``max_running`` of them run at once in this manager.
+
+        Ops may be registered before the manager is open, and after. Raises ``BadOp``, ``BadRunner``
+        ``BadSetting``, and ``OpTaken`` for the second runner of an op.
+        """
+        if not is_op(name):
+            raise BadOp(name)
+        if timeout is not None:
+            check_seconds("timeout", timeout, over_zero=True)
+        if not isinstance(retries, int) or retries < 0:  # pyright: ignore[reportUnnecessaryIsInstance]  # untyped callers
+            raise BadSetting("retries", retries, "a whole number, 0 or more")
+        if max_running is not None:
+            check_count("max_running", max_running)
+
+        def register(runner: R) -> R:
+            known = KnownOp(name, timeout, retries)
+            self._registry.add(RegisteredOp(known, resolve_runner(runner), max_running))
+            if self._opened and self._works and not self._closed:
+                self._worker.start()
+            return runner
+
+        return register
+
+    @property
+    def ops(self) -> tuple[str, ...]:
+        """The names of the registered ops."""
+        return tuple(self._registry.all())
+
+    # --- tasks ------------------------------------------------------------------------------------
+
+    async def submit(
+        self,
+        op: str,
+        runner: Callable[..., Any] | None = None,
+        *,
+        params: Mapping[str, Any] | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109  # the attempt's, not this call's
+        idempotency_key: str | None = None,
+        retries: int | None = None,
+        delay: float | None = None,
+        run_at: datetime | None = None,
+        connection: object | None = None,
+    ) -> TaskHandle:
+        """Create a task and return once it is stored.
+
+        Without a ``runner`` it is submitted by the name of its op, for the workers of the store,
+        this manager among them where it has registered the op: whoever claims it first runs it. It
+        need not be registered here, or yet.
+
+        With a ``runner`` it is run here, as ``runner(report, **params)``: an ``async def``, which
+        gets a ``Reporter``, or a plain function, which runs in a thread with a ``ThreadReporter``;
+        what it returns must be JSON. The same op and ``idempotency_key`` again give the task that
+        exists, and do not run it twice.
+
+        ``timeout`` is in seconds of one attempt. ``retries`` is how often an attempt that raised,
+        timed out or lost its worker is made again, later each time (``retry_delay``). Where they
+        are ``None`` an op that is submitted by name has its own, as a worker of the store has
+        registered it, or no timeout and 3 retries where none has; with a ``runner``, no timeout
+        and no retry. The first attempt waits ``delay`` seconds, or until ``run_at``, an aware time.
+
+        With a ``connection`` of your own to the store's database, an ``asyncpg`` or ``aiosqlite``
+        one, the task is part of the transaction that it is in: see ``TaskStore.create_within``.
+        That is for ops that are run by name; the handle is given at once, and the task is there,
+        and may run, after your commit.
+
+        Raises ``BadOp``, ``BadRunner``, ``BadParams``, ``BadSetting``, ``IdempotencyConflict``,
+        ``ConnectionRefused``, ``OpTaken`` for a runner that is not the registered one,
+        ``ManagerClosed``, ``UsedAfterFork``. A submit that is cancelled in mid-commit may have made
+        the task: the idempotency key finds it; without one it ends as cancelled.
+        """
+        submission, run_here = self._check(
+            Submission(op, runner, params or {}, timeout, idempotency_key, retries, delay, run_at)
+        )
+        if connection is not None and run_here is not None:
+            raise BadSetting("connection", connection, "None unless the op is run by its name")
+        return await self._submit(submission, run_here, connection)
+
+    async def resubmit(self, task_id: str) -> TaskHandle:
+        """Submit by name what a task was that has ended: its op, params, timeout and retries.
+
+        Raises ``UnknownTask``, ``TaskNotEnded``, and ``OpNotRegistered`` for an op that neither
+        this manager nor a worker of the store has registered.
+        """
+        task = await self.handle(task_id).status()
+        if not task.status.terminal:
+            raise TaskNotEnded(task_id, task.status.value)
+        if await self._known.find(self.store, task.op) is None:
+            raise OpNotRegistered(task.op)
+        return await self.submit(
+            task.op, params=task.params, timeout=task.timeout, retries=task.retries
+        )
+
+    async def submit_many(self, submissions: Sequence[Submission]) -> list[TaskHandle]:
+        """``submit`` for many at once, in one flush of the store; the handles are in this order.
+
+        Raises before anything is created for what can be seen beforehand. When the store refuses
+        one (``BadParams``, ``IdempotencyConflict``), the others are submitted all the same.
+        """
+        checked = [self._check(submission) for submission in submissions]
+        made = await asyncio.gather(
+            *(self._submit(*one) for one in checked), return_exceptions=True
+        )
+        handles: list[TaskHandle] = []
+        for one in made:
+            if isinstance(one, BaseException):
+                raise one
+            handles.append(one)
+        return handles
+
+    def check_health(self) -> tuple[Check, ...]:
+        """Whether it can do its work, as far as it remembers: asks nobody, any thread may call.
+
+        Made for ``tapescope.http.serve_health``. It is ready when all of these are ``ok``.
+        """
+        return check_readiness(
+            self._heartbeat.last,
+            opened=self._opened,
+            closing=self._closed,
+            now=self.store.clock.monotonic(),
+            lease=self._lease,
+        )
+
+    # --- the steps of the above -------------------------------------------------------------------
+
+    def _check(self, submission: Submission) -> tuple[Submission, Runner | None]:
+        """Gives no runner where the task is for the workers."""
+        self._check_process()
+        if self._closed or not self._opened:
+            raise ManagerClosed
+        submission.check()
+        if submission.runner is None:
+            return submission, None
+        runner = resolve_runner(submission.runner)
+        registered = self._registry.get(submission.op)
+        if registered is None:
+            return submission, runner
+        if registered.runner.call != runner.call:
+            raise OpTaken(submission.op, registered.runner.call, runner.call)
+        return submission, None
+
+    async def _submit(
+        self, submission: Submission, runner: Runner | None, connection: object | None = None
+    ) -> TaskHandle:
+        task_id, op, pool = new_task_id(), submission.op, self._pool
+        key = submission.idempotency_key
+        pool.expect(1)
+        try:
+            timeout, retries = submission.timeout, submission.retries or 0
+            if runner is None:
+                timeout, retries = await self._known.fill_in(self.store, submission)
+            with self.telemetry.submit_span(op, task_id, self.store.adapter) as span:
+                new_task = NewTask(
+                    task_id,
+                    op,
+                    submission.params,
+                    timeout=timeout,
+                    retries=retries,
+                    run_at=submission.find_due(self.store.clock),
+                    idempotency_key=key,
+                    traceparent=span.traceparent,
+                )
+                if connection is None:
+                    task, created = await self.store.create(new_task)
+                else:
+                    task, created = await self.store.create_within(connection, new_task)
+            if runner is None:
+                return self.handle(task.task_id)
+            # A pending task that was submitted before may have lost its submitter in mid-commit. To
+            # run it is safe: only one claim can win.
+            if created or task.status is TaskStatus.PENDING:
+                return TaskHandle(pool, task.task_id, pool.admit(task, runner))
+            return TaskHandle(pool, task.task_id, pool.completion_of(task.task_id))
+        except asyncio.CancelledError:
+            if key is None and connection is None:  # else the caller's transaction decides
+                pool.spawn(self._cancel_orphan(task_id))
+            raise
+        finally:
+            pool.expect(-1)
+
+    async def _cancel_orphan(self, task_id: str) -> None:
+        """A submit was cancelled in mid-commit: if it made the task, nobody will ever run it."""
+        try:
+            await self.store.request_cancel(
+                task_id, CancelReason.USER, "its submit was cancelled", None
+            )
+        except TapescopeError as error:
+            _log.debug("The submit of %s left no task behind: %s", task_id, error)
+
+    async def _close(self) -> None:
+        self._pool.spawn(self._worker.stop())
+        try:
+            async with asyncio.timeout(0 if self._hurry else self._drain) as self._drain_limit:
+                await self._pool.wait_idle()
+        except TimeoutError:
+            if self._pool.holds_tasks:
+                _log.info("The drain is over; what still runs is ended.")
+        finally:
+            self._drain_limit = None
+        await self._pool.stop()
+        await self._heartbeat.stop()
+        await self._maintainer.stop()
+        self.telemetry.tasks.limit(-self._max_running)
+        self.telemetry.tasks.unwatch_ages(self._pool.read_ages)
+        if self._owns_store:
+            await self.store.aclose()
+
+    def _skip_drain(self) -> None:
+        self._hurry = True
+        if self._drain_limit is not None and not self._drain_limit.expired():
+            self._drain_limit.reschedule(asyncio.get_running_loop().time())
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._pid:
+            raise UsedAfterFork("manager")

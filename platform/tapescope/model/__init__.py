@@ -1,0 +1,91 @@
+"""The words and values of the platform: frozen, without I/O, from the standard library alone."""
+
+from __future__ import annotations
+
+from tapescope.model.answers import Appended, Finished
+from tapescope.model.audit import AUDIT_GRACE, AuditPage, AuditReport, AuditRule, Violation
+from tapescope.model.leadership import LeaderTerm, MaintenanceJob
+from tapescope.model.leases import WORKER_LOST, GivenUp, HeldLease, Leases, Rescued, RescueResult
+from tapescope.model.ops import DEFAULT_RETRIES, KnownOp
+from tapescope.model.repairs import Mended, Repair, RepairReport
+from tapescope.model.tape import (
+    ATTEMPT_FAILED,
+    FINAL,
+    LOG,
+    PARTIAL,
+    PROGRESS,
+    RESERVED_EVENT_TYPES,
+    TASK_STARTED,
+    DroppedEvent,
+    DropReason,
+    Event,
+    NewEvent,
+    Outcome,
+    QuarantinePage,
+    TapePage,
+    is_event_type,
+    moment,
+)
+from tapescope.model.tasks import (
+    Attempt,
+    CancelReason,
+    CancelRequest,
+    Claim,
+    ErrorInfo,
+    FinalEvent,
+    NewTask,
+    Task,
+    TaskPage,
+    TaskStatus,
+    is_op,
+)
+
+__all__ = [
+    "ATTEMPT_FAILED",
+    "AUDIT_GRACE",
+    "DEFAULT_RETRIES",
+    "FINAL",
+    "LOG",
+    "PARTIAL",
+    "PROGRESS",
+    "RESERVED_EVENT_TYPES",
+    "TASK_STARTED",
+    "WORKER_LOST",
+    "Appended",
+    "Attempt",
+    "AuditPage",
+    "AuditReport",
+    "AuditRule",
+    "CancelReason",
+    "CancelRequest",
+    "Claim",
+    "DropReason",
+    "DroppedEvent",
+    "ErrorInfo",
+    "Event",
+    "FinalEvent",
+    "Finished",
+    "GivenUp",
+    "HeldLease",
+    "KnownOp",
+    "LeaderTerm",
+    "Leases",
+    "MaintenanceJob",
+    "Mended",
+    "NewEvent",
+    "NewTask",
+    "Outcome",
+    "QuarantinePage",
+    "Repair",
+    "RepairReport",
+    "RescueResult",
+    "Rescued",
+    "TapePage",
+    "Task",
+    "TaskPage",
+    "TaskStatus",
+    "Violation",
+    "is_event_type",
+    "is_op",
+    "moment",
+]

@@ -1,0 +1,132 @@
+"""The JSON shapes in which tasks, tapes and drops leave the process.
+
+Times are RFC 3339, UTC, with microseconds. What a runner wrote (params, bodies) is left as it is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tapescope.model.audit import AuditReport, Violation
+from tapescope.model.repairs import RepairReport
+from tapescope.model.tape import DroppedEvent, Event, TapePage, moment
+from tapescope.model.tasks import CancelRequest, Task, TaskPage
+
+__all__ = [
+    "audit_shape",
+    "drop_shape",
+    "event_shape",
+    "list_shape",
+    "repair_shape",
+    "tape_shape",
+    "task_shape",
+    "time_shape",
+]
+
+
+def time_shape(microseconds: int) -> str:
+    """``2026-01-31T12:00:00.000000Z`` from microseconds since the Unix epoch."""
+    return f"{moment(microseconds):%Y-%m-%dT%H:%M:%S.%f}Z"
+
+
+def task_shape(task: Task) -> dict[str, Any]:
+    """A task as its row stands."""
+    return {
+        "task_id": task.task_id,
+        "op": task.op,
+        "status": task.status.value,
+        "attempt": task.attempt,
+        "params": task.params,
+        "owner": task.owner,
+        "created_at": time_shape(task.created_at),
+        "run_at": time_shape(task.run_at),
+        "claimed_at": _time_or_none(task.claimed_at),
+        "finished_at": _time_or_none(task.finished_at),
+        "lease_expires_at": _time_or_none(task.lease_expires_at),
+        "timeout": task.timeout,
+        "retries": task.retries,
+        "idempotency_key": task.idempotency_key,
+        "traceparent": task.traceparent,
+        "cancel": None if task.cancel is None else _cancel_shape(task.cancel),
+        "error_code": task.error_code,
+    }
+
+
+def list_shape(page: TaskPage) -> dict[str, Any]:
+    """A page of tasks, newest first; ``next`` is the next page's ``before``, or null."""
+    return {"tasks": [task_shape(task) for task in page.tasks], "next": page.next}
+
+
+def event_shape(event: Event) -> dict[str, Any]:
+    """One event of a tape."""
+    return {
+        "seq": event.seq,
+        "type": event.type,
+        "ts": time_shape(event.ts),
+        "attempt": event.attempt,
+        "body": event.body,
+    }
+
+
+def tape_shape(page: TapePage) -> dict[str, Any]:
+    """A page of a tape, and where the whole tape stands."""
+    return {
+        "task_id": page.task_id,
+        "events": [event_shape(event) for event in page.events],
+        "last_seq": page.last_seq,
+        "final_seq": page.final_seq,
+        "dropped": page.dropped,
+    }
+
+
+def drop_shape(drop: DroppedEvent) -> dict[str, Any]:
+    """A late event, as the quarantine keeps it."""
+    return {
+        "task_id": drop.task_id,
+        "attempt": drop.attempt,
+        "type": drop.type,
+        "reason": drop.reason.value,
+        "ts": time_shape(drop.ts),
+        "late_s": drop.late_s,
+        "trace_id": drop.trace_id,
+        "body": drop.body,
+    }
+
+
+def audit_shape(report: AuditReport) -> dict[str, Any]:
+    """What an audit found."""
+    return {
+        "checked": report.checked,
+        "violations": [_violation_shape(found) for found in report.violations],
+    }
+
+
+def repair_shape(report: RepairReport) -> dict[str, Any]:
+    """What an audit found, and what was done about it, or would be."""
+    return {
+        "checked": report.checked,
+        "violations": [_violation_shape(found) for found in report.violations],
+        "dry_run": report.dry_run,
+        "repairs": [
+            {"rule": one.rule.value, "task_id": one.task_id, "detail": one.text}
+            for one in report.repairs
+        ],
+        "left": [_violation_shape(found) for found in report.left],
+    }
+
+
+def _violation_shape(found: Violation) -> dict[str, Any]:
+    return {"rule": found.rule.value, "task_id": found.task_id, "detail": found.detail}
+
+
+def _cancel_shape(cancel: CancelRequest) -> dict[str, Any]:
+    return {
+        "reason": cancel.reason.value,
+        "message": cancel.message,
+        "by": cancel.by,
+        "requested_at": time_shape(cancel.at),
+    }
+
+
+def _time_or_none(microseconds: int | None) -> str | None:
+    return None if microseconds is None else time_shape(microseconds)

@@ -1,0 +1,69 @@
+"""Repairs: what is done about each violation that the audit finds, and the repair log.
+
+A repair takes the word of what was written first, and discards nothing: what is taken off a tape
+goes to the quarantine, and what stood there before is in the repair log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from tapescope.model.audit import AuditRule, Violation
+
+__all__ = ["Mended", "Repair", "RepairReport"]
+
+_TEXTS: Final = {
+    AuditRule.MISSING_FINAL: "event {seq} is its final now, and says {outcome} as the row does",
+    AuditRule.FINAL_NOT_LAST: "events after the final that went to the quarantine: {taken}",
+    AuditRule.MULTIPLE_FINAL: "later finals that went to the quarantine: {taken}",
+    AuditRule.OUTCOME_MISMATCH: "the row says {outcome} now, as event {seq} does",
+    AuditRule.STUCK_RUNNING: "attempt {attempt} is handed to the rescue",
+    AuditRule.DROPPED_COUNT_MISMATCH: "of reason {reason} {counted} late events are counted now",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """One thing that was mended on one task: its row in the repair log."""
+
+    rule: AuditRule
+    task_id: str
+    was: Any
+    """What stood there before, as JSON: events, a row's columns, counts."""
+    done: Mapping[str, Any]
+    """The facts of what was done, as JSON; ``text`` puts them in words."""
+    at: int
+    """When, in microseconds since the Unix epoch, by the store's clock."""
+    by: str
+    """Who asked for it."""
+    number: int = field(default=0, compare=False)
+    """Its place in the repair log."""
+
+    @property
+    def text(self) -> str:
+        """What was done, as a sentence without its capital."""
+        return _TEXTS[self.rule].format(**self.done)
+
+
+@dataclass(frozen=True, slots=True)
+class Mended:
+    """What a repair of one task did."""
+
+    repairs: tuple[Repair, ...]
+    left: tuple[Violation, ...]
+    """What the audit still finds on that task."""
+
+
+@dataclass(slots=True)
+class RepairReport:
+    """What a repair of the whole store found and did."""
+
+    dry_run: bool
+    checked: int = 0
+    violations: list[Violation] = field(default_factory=list[Violation])
+    repairs: list[Repair] = field(default_factory=list[Repair])
+    """With ``dry_run`` what would have been done."""
+    left: list[Violation] = field(default_factory=list[Violation])
+    """What nobody can mend: it is for a person, and a backup."""

@@ -1,0 +1,3 @@
+"""One run of a task: claim, await the runner, settle."""
+
+from __future__ import annotations

@@ -1,0 +1,184 @@
+"""How a run ended, judged: one branch for each line of the cancel table."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal, cast
+
+from tapescope.codec import decode, encode
+from tapescope.errors import BadEvent, CommandFailed
+from tapescope.model.tape import Outcome
+from tapescope.model.tasks import CancelRequest, ErrorInfo, FinalEvent
+from tapescope_telemetry import error_type_of
+from tapescope_telemetry.failures import find_cause
+
+__all__ = [
+    "LOST",
+    "RELEASED",
+    "TIMEOUT",
+    "StopReason",
+    "Verdict",
+    "explain",
+    "judge",
+    "judge_fenced",
+]
+
+TIMEOUT: Final = "timeout"
+
+LOST: Final = "lost"
+"""The lease was lost: somebody else may have the task, and this run has no say any more."""
+
+RELEASED: Final = "released"
+"""The manager is being closed and gives the task back: another worker goes on with it."""
+
+StopReason = CancelRequest | Literal["timeout", "lost", "released"] | None
+"""Why we cancelled the runner, if we did. The first reason stays."""
+
+_MESSAGE_LIMIT: Final = 4_096
+_TRACEBACK_LIMIT: Final = 16_384
+"""Characters of a traceback on the tape; its middle goes first."""
+_TRIMMED: Final = 500
+"""Characters of each text in a ``final`` that was too large with longer ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The ``final`` to write, and the exception that the span tells of."""
+
+    final: FinalEvent
+    error: BaseException | None = None
+    releases: bool = False
+    """Whether the task is given back instead: the ``final`` is then not written, but its error says
+    why."""
+
+    @property
+    def may_be_retried(self) -> bool:
+        """Whether another attempt might end better: the runner raised, or ran out of time."""
+        error = self.final.error
+        if self.final.outcome is not Outcome.FAILED or error is None:
+            return False
+        if error.code in ("bad_result", "unrequested_cancel"):
+            return False
+        return error.code == TIMEOUT or isinstance(self.error, Exception)
+
+    def reduce(self, refusal: BadEvent) -> Verdict:
+        """What to write where a tape cannot hold this ``final``: it is never lost for that."""
+        final = self.final
+        if final.outcome is Outcome.SUCCEEDED:
+            return Verdict(FinalEvent.failed(ErrorInfo("bad_result", str(refusal))), refusal)
+        error, cancel = final.error, final.cancel
+        if error is not None:
+            error = ErrorInfo(error.code[:_TRIMMED], error.message[:_TRIMMED])
+        if cancel is not None:
+            cancel = replace(cancel, message=cancel.message[:_TRIMMED])
+        return Verdict(replace(final, error=error, cancel=cancel), self.error)
+
+
+def judge(
+    blame: StopReason, result: Any, error: BaseException | None, timeout: float | None
+) -> Verdict:
+    """What a runner that returned ``result`` or raised ``error`` comes to."""
+    if blame == RELEASED and error is None:
+        return _judge_result(result)  # it ended in time: nobody has to do it again
+    if blame is not None and not isinstance(blame, CancelRequest):
+        return judge_fenced(blame, timeout, error)
+    if error is None:
+        return _judge_result(result)
+    if blame is None:
+        if _is_cancel(error):
+            unrequested = explain(error, code="unrequested_cancel")
+            message = "the runner was cancelled, and nobody asked for it"
+            return Verdict(FinalEvent.failed(replace(unrequested, message=message)), error)
+        return Verdict(FinalEvent.failed(explain(error)), error)
+    if _is_cancel(error):
+        return Verdict(FinalEvent.cancelled(blame))
+    return Verdict(FinalEvent.cancelled(blame, explain(error)), error)
+
+
+def judge_fenced(
+    blame: CancelRequest | Literal["timeout", "lost", "released"],
+    timeout: float | None,
+    error: BaseException | None = None,
+) -> Verdict:
+    """What a run comes to that was told to stop, whatever its runner makes of it."""
+    if isinstance(blame, CancelRequest):
+        return Verdict(FinalEvent.cancelled(blame))
+    if blame == LOST:
+        return Verdict(FinalEvent.failed(ErrorInfo(LOST, "the lease was lost")))  # never written
+    if blame == RELEASED:
+        why = "the manager was closed"
+        if error is not None and not _is_cancel(error):
+            why += f"; the runner's cleanup raised {explain(error).code}"
+        return Verdict(FinalEvent.failed(ErrorInfo(RELEASED, why)), releases=True)
+    message = f"the attempt ran longer than its timeout of {timeout:g} s"
+    if error is None or _is_cancel(error):
+        return Verdict(FinalEvent.failed(ErrorInfo("timeout", message)))
+    cleanup = explain(error)
+    return Verdict(
+        FinalEvent.failed(
+            ErrorInfo(
+                "timeout", message, cleanup.traceback, {"cleanup": cleanup.code, **_details(error)}
+            )
+        )
+    )
+
+
+def explain(error: BaseException, *, code: str | None = None) -> ErrorInfo:
+    """An exception as the tape keeps it: text that any store takes, of a limited size."""
+    cause = find_cause(error)
+    try:
+        message = str(cause)
+    except Exception as defect:  # noqa: BLE001  # a broken __str__ must not hide what happened
+        message = f"({type(cause).__name__} whose text raised {type(defect).__name__})"
+    try:
+        trace = "".join(traceback.format_exception(error))
+    except Exception as defect:  # noqa: BLE001  # as above
+        trace = f"(the traceback could not be formatted: {type(defect).__name__})"
+    return ErrorInfo(
+        _clean(code or error_type_of(error), 200),
+        _clean(message, _MESSAGE_LIMIT),
+        # where in our own code a command's exit status was noticed is no news
+        None if isinstance(cause, CommandFailed) else _clean(trace, _TRACEBACK_LIMIT),
+        _details(cause) or None,
+    )
+
+
+def _judge_result(result: Any) -> Verdict:
+    if inspect.isawaitable(result):
+        if inspect.iscoroutine(result):
+            result.close()  # it will never be awaited, and Python would warn of that
+        why = "the runner returned an awaitable; pass the async function itself as the runner"
+        return Verdict(FinalEvent.failed(ErrorInfo("bad_result", why)))
+    if result is None or type(result) in (str, int, float, bool):
+        return Verdict(FinalEvent.succeeded(result))
+    try:
+        copy = decode(encode(result, "result"))  # as every reader will see it, tuples as lists
+    except BadEvent as refusal:
+        return Verdict(FinalEvent.succeeded()).reduce(refusal)
+    return Verdict(FinalEvent.succeeded(copy))
+
+
+def _is_cancel(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        parts = cast("BaseExceptionGroup[BaseException]", error).exceptions
+        return all(_is_cancel(part) for part in parts)
+    return isinstance(error, asyncio.CancelledError)
+
+
+def _details(error: BaseException) -> Mapping[str, Any]:
+    if not isinstance(error, CommandFailed):
+        return {}
+    lost = error.lines_not_recorded
+    return {"exit_status": error.exit_status} | ({"lines_not_recorded": lost} if lost else {})
+
+
+def _clean(text: str, limit: int) -> str:
+    """``text`` without NUL and lone surrogates, and without its middle where it is too long."""
+    if len(text) > limit:
+        half = limit // 2
+        text = f"{text[:half]}\n… {len(text) - 2 * half:,} characters left out …\n{text[-half:]}"
+    return text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()

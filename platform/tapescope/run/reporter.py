@@ -1,0 +1,185 @@
+"""What a runner reports with: ``Reporter`` in the event loop, ``ThreadReporter`` in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import threading
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+from typing import Final as Constant
+
+from tapescope.codec import decode, encode
+from tapescope.errors import BlockingCallOnLoop, CancelRequested, StoreClosed
+from tapescope.model.tape import LOG, PARTIAL
+
+if TYPE_CHECKING:
+    from tapescope.model.answers import Appended
+    from tapescope.run.tape_writer import RunTape
+
+__all__ = ["Reporter", "ThreadReporter"]
+
+_LOOK_AT_LOOP: Constant = 1.0
+"""Seconds after which a waiting thread looks whether its loop is still there to answer."""
+
+
+class _Report:
+    """What both reporters know of their run."""
+
+    __slots__ = ("_tape",)
+
+    def __init__(self, tape: RunTape) -> None:
+        self._tape = tape
+
+    @property
+    def task_id(self) -> str:
+        """The task this run works on."""
+        return self._tape.attempt.task_id
+
+    @property
+    def attempt(self) -> int:
+        """Which run of the task this is, from 1."""
+        return self._tape.attempt.number
+
+    @property
+    def traceparent(self) -> str | None:
+        """The W3C trace context of the run's span, to hand to whatever the runner calls."""
+        return self._tape.span.traceparent
+
+    @property
+    def cancel_requested(self) -> bool:
+        """Whether the runner is to stop: somebody cancelled the task, or its time is up."""
+        return self._tape.stop is not None
+
+    @property
+    def coalesced(self) -> int:
+        """Progress reports of this run that a newer one replaced; they were never offered (I7)."""
+        return self._tape.coalesced
+
+    def raise_if_cancelled(self) -> None:
+        """Raise ``CancelRequested``, an ``asyncio.CancelledError``, if the runner is to stop."""
+        stop = self._tape.stop
+        if stop is not None:
+            raise CancelRequested(stop.reason, stop.message)
+
+
+class Reporter(_Report):
+    """Puts events on the task's tape, from a runner in the event loop.
+
+    Each awaited report returns when its event is stored (invariant I6). It raises ``EventDropped``
+    when the tape is no longer this run's, ``NotJson``, ``EventTooLarge``, ``BadEventType`` and
+    ``TapeFull`` for what no tape takes, ``StoreUnavailable`` and ``EventFateUnknown``; and, once,
+    the error of an earlier ``emit_nowait``.
+    """
+
+    __slots__ = ()
+
+    async def progress(
+        self, phase: str, current: float, total: float | None = None, detail: Any = None
+    ) -> None:
+        """How far the work is: ``current`` of ``total`` steps of ``phase``.
+
+        Where the manager coalesces progress, a fast one may return before it is stored, and a newer
+        one of the same phase may take its place; the last one before the end is always stored.
+        """
+        await self._tape.progress(_progress_body(phase, current, total, detail))
+
+    async def log(self, level: str, message: str) -> None:
+        """A line of the task's log."""
+        await self._tape.append(LOG, {"level": level, "message": message})
+
+    async def partial(self, kind: str, payload: Any) -> None:
+        """A part of the result that is ready before the rest; ``payload`` is any JSON value."""
+        await self._tape.append(PARTIAL, {"kind": kind, "payload": payload})
+
+    async def emit(self, type: str, body: Any = None) -> None:
+        """An event of a type of your own; ``body`` is any JSON value."""
+        await self._tape.append(type, body)
+
+    def emit_nowait(self, type: str, body: Any = None) -> asyncio.Future[Appended]:
+        """``emit`` without waiting: it keeps the order, and its error is raised later.
+
+        It is stored no later than the next awaited report, which raises what became of it, or the
+        ``final``. The future tells it of this one event; it need not be awaited. Raises
+        ``NowaitBacklogFull`` past 1,000 outstanding events, and for bad input at once.
+        """
+        return self._tape.append_nowait(type, body)
+
+
+class ThreadReporter(_Report):
+    """The same reports from a plain function, in its thread: each blocks until it is stored.
+
+    Raises what ``Reporter`` raises; ``BlockingCallOnLoop`` on the event loop's own thread, and
+    ``StoreClosed`` when that loop has ended.
+    """
+
+    __slots__ = ("_loop_thread",)
+
+    def __init__(self, tape: RunTape) -> None:
+        super().__init__(tape)
+        self._loop_thread = threading.get_ident()  # it is made in the loop
+
+    def progress(
+        self, phase: str, current: float, total: float | None = None, detail: Any = None
+    ) -> None:
+        """See ``Reporter.progress``."""
+        body = _progress_body(phase, current, total, detail)
+        self._wait("progress", lambda: self._tape.progress(body))
+
+    def log(self, level: str, message: str) -> None:
+        """See ``Reporter.log``."""
+        body = {"level": level, "message": message}
+        self._wait("log", lambda: self._tape.append(LOG, body))
+
+    def partial(self, kind: str, payload: Any) -> None:
+        """See ``Reporter.partial``."""
+        body = {"kind": kind, "payload": payload}
+        self._wait("partial", lambda: self._tape.append(PARTIAL, body))
+
+    def emit(self, type: str, body: Any = None) -> None:
+        """See ``Reporter.emit``."""
+        self._wait("emit", lambda: self._tape.append(type, body))
+
+    def emit_nowait(self, type: str, body: Any = None) -> None:
+        """See ``Reporter.emit_nowait``. Of bad input only what is not JSON is raised at once."""
+        copy = decode(encode(body, "event"))  # the caller may change its own before the loop looks
+        self._tape.reserve()
+        self._hand_over(lambda: self._tape.append_reserved(type, copy))
+
+    def _wait(self, method: str, report: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        if threading.get_ident() == self._loop_thread:
+            raise BlockingCallOnLoop(method)
+        answer: concurrent.futures.Future[None] = concurrent.futures.Future()
+        loop = self._tape.loop
+
+        def finish(task: asyncio.Task[None]) -> None:
+            if task.cancelled():
+                answer.set_exception(StoreClosed())  # only the loop's teardown cancels it
+            elif (error := task.exception()) is not None:
+                answer.set_exception(error)
+            else:
+                answer.set_result(None)
+
+        # The coroutine is made in the loop: a loop that ended would leave it behind un-awaited.
+        self._hand_over(lambda: loop.create_task(report()).add_done_callback(finish))
+        while True:
+            try:
+                return answer.result(_LOOK_AT_LOOP)
+            except concurrent.futures.TimeoutError:
+                if answer.done():
+                    return answer.result()  # the report's own TimeoutError, or just now
+                if loop.is_closed():
+                    raise StoreClosed from None
+
+    def _hand_over(self, call: Callable[[], object]) -> None:
+        try:
+            self._tape.loop.call_soon_threadsafe(call)
+        except RuntimeError as error:  # the loop is closed
+            raise StoreClosed from error
+
+
+def _progress_body(phase: str, current: float, total: float | None, detail: Any) -> dict[str, Any]:
+    body: dict[str, Any] = {"phase": phase, "current": current, "total": total}
+    if detail is not None:
+        body["detail"] = detail
+    return body

@@ -1,0 +1,183 @@
+"""A run's own end of its tape: what the reporters write through, and where a cancel shows."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING, Any
+from typing import Final as Constant
+
+from tapescope.clock import Clock
+from tapescope.errors import EventDropped, NowaitBacklogFull
+from tapescope.model.tape import PROGRESS, DropReason, NewEvent
+
+if TYPE_CHECKING:
+    from tapescope.model.answers import Appended
+    from tapescope.model.tasks import Attempt, CancelRequest
+    from tapescope.store.port import TaskStore
+    from tapescope_telemetry import RunSpan
+
+__all__ = ["NOWAIT_LIMIT", "RunTape"]
+
+NOWAIT_LIMIT: Constant = 1_000
+"""Events of one run that ``emit_nowait`` may have outstanding."""
+
+
+class RunTape:
+    """Appends one attempt's events, in order; keeps the fate of those that nobody awaits.
+
+    It goes on working after the run was fenced: the store then drops what comes, and this says so.
+    """
+
+    __slots__ = (
+        "_held",
+        "_lock",
+        "_loop",
+        "_lost",
+        "_outstanding",
+        "_progress_at",
+        "_store",
+        "_timer",
+        "_window",
+        "attempt",
+        "coalesced",
+        "dropped",
+        "span",
+        "stop",
+    )
+
+    def __init__(self, store: TaskStore, attempt: Attempt, span: RunSpan, window: float) -> None:
+        self._store = store
+        self._loop = asyncio.get_running_loop()
+        self._window = window
+        self._progress_at = -window
+        self._held: dict[str, Any] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._lost: Exception | None = None
+        self._outstanding = 0
+        self._lock = threading.Lock()
+        self.attempt = attempt
+        self.span = span
+        self.stop: CancelRequest | None = None
+        """Why the runner is to stop, once it is."""
+        self.coalesced = 0
+        """Progress reports that a newer one replaced before they were offered to the store."""
+        self.dropped = 0
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop that every append runs in."""
+        return self._loop
+
+    @property
+    def clock(self) -> Clock:
+        """The store's clock."""
+        return self._store.clock
+
+    async def append(self, type: str, body: Any) -> None:
+        """Put an event on the tape and return once it is stored (invariant I6).
+
+        Raises what the store raises, ``EventDropped``, and, once, what became of an earlier event
+        that nobody awaited. If that is known beforehand, nothing is offered.
+        """
+        self._raise_lost()
+        self._let_go()
+        answer = await self._store.append(self.attempt, (NewEvent(type, body),))
+        if answer.dropped is not None:
+            self._lost = None  # the same news
+            raise self._note_drop(answer.dropped)
+        self._raise_lost()
+
+    def append_nowait(self, type: str, body: Any) -> asyncio.Future[Appended]:
+        """Queue an event behind the earlier ones. Raises ``NowaitBacklogFull``, errors of input."""
+        self._let_go()
+        self.reserve()
+        return self._send(type, body)
+
+    def reserve(self) -> None:
+        """Take one of the places of events that nobody awaits; from any thread."""
+        with self._lock:
+            if self._outstanding >= NOWAIT_LIMIT:
+                raise NowaitBacklogFull(self.attempt.task_id, NOWAIT_LIMIT)
+            self._outstanding += 1
+
+    def append_reserved(self, type: str, body: Any) -> None:
+        """``append_nowait`` for a place that was reserved, where an error has no caller to meet."""
+        self._let_go()
+        try:
+            _ = self._send(type, body)
+        except Exception as error:  # noqa: BLE001  # it is raised at the next awaited report
+            self._lost = self._lost or error
+
+    async def progress(self, body: dict[str, Any]) -> None:
+        """Append a ``progress`` event, or hold it for a moment where a newer one may replace it.
+
+        One is replaced only by the next of its own phase, while no other event came between.
+        """
+        if self._window <= 0:
+            await self.append(PROGRESS, body)
+            return
+        now = self.clock.monotonic()
+        left = self._progress_at + self._window - now
+        if self._held is not None and self._held["phase"] != body["phase"]:
+            self._let_go()
+        if left <= 0 and self._held is None:
+            self._progress_at = now
+            await self.append(PROGRESS, body)
+            return
+        self._raise_lost()
+        if self._held is None:
+            self._timer = self._loop.call_later(max(0.0, left), self._let_go)
+        else:
+            self.coalesced += 1
+        self._held = body
+
+    def seal(self) -> None:
+        """Before the ``final``: the last progress report goes first, and none is held any more."""
+        self._let_go()
+        self._window = 0.0
+
+    def _let_go(self) -> None:
+        """Queue the progress report that is held, before what comes after it."""
+        held, self._held = self._held, None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if held is None:
+            return
+        self._progress_at = self.clock.monotonic()
+        with self._lock:
+            self._outstanding += 1  # one at most: no reason to refuse it
+        self.append_reserved(PROGRESS, held)
+
+    def _send(self, type: str, body: Any) -> asyncio.Future[Appended]:
+        try:
+            future = self._store.append_nowait(self.attempt, (NewEvent(type, body),))
+        except BaseException:  # whatever it is: nothing is outstanding now
+            self._free_place()
+            raise
+        future.add_done_callback(self._landed)
+        return future
+
+    def _landed(self, future: asyncio.Future[Appended]) -> None:
+        self._free_place()
+        if future.cancelled():
+            return  # the loop is being torn down
+        error = future.exception()
+        if error is None and (reason := future.result().dropped) is not None:
+            error = self._note_drop(reason)
+        if isinstance(error, Exception):
+            self._lost = self._lost or error
+
+    def _free_place(self) -> None:
+        with self._lock:
+            self._outstanding -= 1
+
+    def _raise_lost(self) -> None:
+        lost, self._lost = self._lost, None
+        if lost is not None:
+            raise lost
+
+    def _note_drop(self, reason: DropReason) -> EventDropped:
+        self.dropped += 1
+        return EventDropped(self.attempt.task_id, self.attempt.number, reason)

@@ -1,0 +1,7 @@
+"""Shell commands as runners."""
+
+from __future__ import annotations
+
+from tapescope.shell.command import ShellCommand
+
+__all__ = ["ShellCommand"]

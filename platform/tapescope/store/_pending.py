@@ -1,0 +1,179 @@
+"""The write calls that wait for a flush."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from tapescope.model.tape import ATTEMPT_FAILED, FINAL
+from tapescope.model.tasks import ErrorInfo, FinalEvent, Task
+from tapescope.store.flush import CancelAnswer, CancelRow, ClaimAnswer, ClaimRow, CreateRow
+
+__all__ = [
+    "PendingCancel",
+    "PendingClaim",
+    "PendingCreate",
+    "PendingEvents",
+    "PendingFinish",
+    "PendingGiveUp",
+    "PendingWrite",
+    "TapeCursor",
+]
+
+
+class TapeCursor:
+    """What one store remembers of one attempt's tape: the tape has no other cursor.
+
+    ``tail`` moves only after a commit, and ``seq`` is given out when a flush is built, so a call
+    that is withdrawn from the queue leaves no hole (invariant I3).
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "attempt",
+        "busy",
+        "claimed",
+        "context",
+        "flying",
+        "held",
+        "key",
+        "offers",
+        "op",
+        "owner",
+        "queue",
+        "ready",
+        "tail",
+        "task_id",
+        "trace_id",
+    )
+
+    def __init__(self, task_id: str, attempt: int, owner: str) -> None:
+        self.task_id, self.attempt, self.owner = task_id, attempt, owner
+        self.key: int | None = None
+        """The row's key; ``None``: where the tape stands must be read first; 0: no such task."""
+        self.op: str = ""
+        self.tail = 0
+        self.offers = 0
+        self.claimed: float | None = None
+        """Monotonic time of the claim, when it was made here."""
+        self.queue: list[PendingEvents] = []
+        self.held: list[PendingEvents] = []
+        """Calls put aside while somebody else holds the task's row."""
+        self.busy = False
+        """In a flush that is under way, or with calls held: a task is in one flush at a time."""
+        self.flying = 0
+        """Events taken into a flush and not decided yet; those put aside are among them."""
+        self.ready = False
+        """Listed for the next flush."""
+        self.trace_id: str | None = None
+        self.context: Any = None
+        """The run span's OpenTelemetry context, which metrics of late events point to."""
+
+
+class PendingWrite:
+    """A caller that waits for its flush."""
+
+    __slots__ = ("future", "in_flight", "since", "size", "withdrawn")
+
+    def __init__(self, since: float, size: int = 1) -> None:
+        self.since = since
+        self.size = size
+        """How many events it offers, or 1."""
+        self.future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.in_flight = False
+        """Part of the flush that is under way: too late to withdraw."""
+        self.withdrawn = False
+
+    def reject(self, error: BaseException) -> None:
+        """Answer with an error, unless the caller is gone."""
+        if not self.future.done():
+            self.future.set_exception(error)
+
+    def answer(self, answer: object) -> None:
+        """Answer, unless the caller is gone."""
+        if not self.future.done():
+            self.future.set_result(answer)
+
+
+class PendingCreate(PendingWrite):
+    """A task to create; answered with the ``Task`` that now holds its place."""
+
+    __slots__ = ("params", "row")
+
+    def __init__(self, since: float, row: CreateRow, params: Mapping[str, Any]) -> None:
+        super().__init__(since)
+        self.row, self.params = row, params
+        self.future: asyncio.Future[tuple[Task, bool]]
+
+
+class PendingClaim(PendingWrite):
+    """A claim; answered with a ``ClaimAnswer``, or ``None`` when somebody else has the task."""
+
+    __slots__ = ("cursor", "row", "task")
+
+    def __init__(self, since: float, row: ClaimRow, task: Task) -> None:
+        super().__init__(since)
+        self.row, self.task = row, task
+        self.cursor = TapeCursor(row.task_id, row.attempt + 1, row.owner)
+        self.future: asyncio.Future[ClaimAnswer | None]
+
+
+class PendingCancel(PendingWrite):
+    """A cancel request; answered with a ``CancelAnswer``, or ``None`` for an unknown task."""
+
+    __slots__ = ("row",)
+
+    def __init__(self, since: float, row: CancelRow) -> None:
+        super().__init__(since)
+        self.row = row
+        self.future: asyncio.Future[CancelAnswer | None]
+
+
+class PendingEvents(PendingWrite):
+    """Events of one attempt; answered with ``Appended``. Each is (type, JSON text, ts)."""
+
+    __slots__ = ("cursor", "events", "reloaded")
+    finishes = False
+    """Whether the attempt writes nothing after it; then it goes before others' appends."""
+
+    def __init__(
+        self, since: float, cursor: TapeCursor, events: list[tuple[str, str, int]]
+    ) -> None:
+        PendingWrite.__init__(self, since, len(events))
+        self.cursor, self.events = cursor, events
+        self.reloaded = False
+        """Whether the tape's end was read again after the database refused this call."""
+
+
+class PendingFinish(PendingEvents):
+    """A ``final``; answered with ``Finished``."""
+
+    __slots__ = ("final",)
+    finishes = True
+
+    def __init__(
+        self, since: float, cursor: TapeCursor, final: FinalEvent, body: str, ts: int
+    ) -> None:
+        super().__init__(since, cursor, [(FINAL, body, ts)])
+        self.final = final
+
+
+class PendingGiveUp(PendingEvents):
+    """An ``attempt_failed`` that gives the task up; answered with ``GivenUp``."""
+
+    __slots__ = ("error", "run_at", "spends")
+    finishes = True
+
+    def __init__(
+        self,
+        since: float,
+        cursor: TapeCursor,
+        body: str,
+        ts: int,
+        error: ErrorInfo,
+        run_at: int | None,
+        spends: int,
+    ) -> None:
+        super().__init__(since, cursor, [(ATTEMPT_FAILED, body, ts)])
+        self.error, self.run_at, self.spends = error, run_at, spends

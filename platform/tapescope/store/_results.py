@@ -1,0 +1,338 @@
+"""Answering the calls of a flush: each fact is counted here, once, where it was decided."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tapescope.codec import decode
+from tapescope.errors import IdempotencyConflict
+from tapescope.model.answers import Appended, Finished
+from tapescope.model.leases import GivenUp
+from tapescope.model.tape import ATTEMPT_FAILED, FINAL, TASK_STARTED, DropReason, Event, Outcome
+from tapescope.model.tasks import CancelRequest, FinalEvent, Task, TaskStatus
+from tapescope.store._drop_log import DropLog
+from tapescope.store._pending import (
+    PendingCancel,
+    PendingClaim,
+    PendingCreate,
+    PendingEvents,
+    PendingFinish,
+    PendingGiveUp,
+    PendingWrite,
+    TapeCursor,
+)
+from tapescope.store.flush import (
+    CancelAnswer,
+    CancelRow,
+    CancelState,
+    ClaimAnswer,
+    ClaimRow,
+    CreateRow,
+    Flush,
+    FlushAnswer,
+    RefusedRow,
+)
+from tapescope.store.notifications import Change, Changes
+from tapescope_telemetry import TAPE_OPEN, error_type_of
+
+if TYPE_CHECKING:
+    from tapescope.clock import Clock
+    from tapescope_telemetry import StoreMeter, TaskMeter
+
+__all__ = [
+    "Batch",
+    "RowRange",
+    "StoreContext",
+    "as_pending",
+    "as_running",
+    "deliver",
+    "fail",
+    "match_existing",
+]
+
+_type_of = itemgetter(4)
+
+
+@dataclass(frozen=True, slots=True)
+class StoreContext:
+    """What a store keeps its accounts with: clock, meters, and who is to be told."""
+
+    name: str
+    """The store as an error message may show it: no password."""
+    clock: Clock
+    patience: float
+    """Seconds a call waits for a store that is away."""
+    meter: StoreMeter
+    tasks: TaskMeter
+    changes: Changes
+    drops: DropLog = field(default_factory=DropLog)
+
+
+class RowRange(NamedTuple):
+    """A call of a flush and the event rows that are its own."""
+
+    call: PendingEvents
+    start: int
+    stop: int
+
+
+@dataclass(slots=True)
+class Batch:
+    """A flush and the calls it answers."""
+
+    flush: Flush
+    creates: list[PendingCreate] = field(default_factory=list[PendingCreate])
+    claims: list[PendingClaim] = field(default_factory=list[PendingClaim])
+    ranges: list[RowRange] = field(default_factory=list[RowRange])
+    cancels: list[PendingCancel] = field(default_factory=list[PendingCancel])
+
+
+def deliver(context: StoreContext, batch: Batch, answer: FlushAnswer) -> None:
+    """Answer every call of a flush that the database carried out."""
+    for place, created in enumerate(batch.creates):
+        _deliver_create(context, created, answer, place)
+    if context.changes.awaits_arrivals and _any_arrived(batch, answer):
+        context.changes.publish_arrival()
+    for claim, won in zip(batch.claims, answer.claims, strict=True):
+        _deliver_claim(context, claim, won)
+    if batch.ranges:
+        context.meter.flush(len(batch.flush.rows))
+        _deliver_rows(context, batch, answer)
+    for cancel, met in zip(batch.cancels, answer.cancels, strict=True):
+        _deliver_cancel(context, cancel, met)
+
+
+def _any_arrived(batch: Batch, answer: FlushAnswer) -> bool:
+    """Whether a task waits for a claim since this flush."""
+    if len(answer.existing) < len(batch.creates):
+        return True
+    kept_off = {*answer.cancelled_instead, *(row.row for row in answer.refused)}
+    return any(given.row not in kept_off for given in batch.flush.give_ups)
+
+
+def fail(context: StoreContext, call: PendingWrite, error: BaseException) -> None:
+    """Count the events of a call that ends with an error at its caller (invariant I7)."""
+    why = error_type_of(error)
+    if isinstance(call, PendingEvents):
+        for type_, _, _ in call.events:
+            context.meter.ledger.fail(type_, why, 1)
+    elif isinstance(call, PendingClaim):
+        context.meter.ledger.fail(TASK_STARTED, why, 1)
+    elif isinstance(call, PendingCancel):
+        context.meter.ledger.fail(FINAL, why, 1)
+
+
+def as_running(task: Task, owner: str, won: ClaimAnswer) -> Task:
+    """The task as its claim left it."""
+    # Not dataclasses.replace, which takes twice as long: there is one of these for every run.
+    return Task(
+        task_id=task.task_id,
+        op=task.op,
+        params=task.params,
+        status=TaskStatus.RUNNING,
+        attempt=won.attempt,
+        owner=owner,
+        created_at=task.created_at,
+        run_at=task.run_at,
+        claimed_at=won.claimed_at,
+        finished_at=None,
+        lease_expires_at=won.lease_expires_at,
+        timeout=task.timeout,
+        retries=task.retries,
+        retries_spent=task.retries_spent,
+        idempotency_key=task.idempotency_key,
+        traceparent=task.traceparent,
+        cancel=task.cancel,
+        error_code=task.error_code,
+        key=task.key,
+    )
+
+
+def _deliver_create(
+    context: StoreContext, call: PendingCreate, answer: FlushAnswer, place: int
+) -> None:
+    row: CreateRow = call.row
+    found = answer.existing.get(place)
+    if found is None:
+        context.tasks.submitted(row.op)
+        call.answer((as_pending(row, call.params, answer.now, answer.keys[place]), True))
+        return
+    try:
+        call.answer((match_existing(found, row), False))
+    except IdempotencyConflict as error:
+        call.reject(error)
+
+
+def match_existing(found: Task, row: CreateRow) -> Task:
+    """The task that stands where ``row`` was to go. Raises ``IdempotencyConflict``."""
+    if found.task_id == row.task_id or found.params == decode(row.params):
+        return found
+    raise IdempotencyConflict(found.op, found.idempotency_key or "", found.task_id)
+
+
+def as_pending(row: CreateRow, params: Mapping[str, Any], now: int, key: int) -> Task:
+    """The task as its creation at ``now`` left it."""
+    return Task(
+        task_id=row.task_id,
+        op=row.op,
+        params=params,
+        status=TaskStatus.PENDING,
+        attempt=0,
+        owner=None,
+        created_at=now,
+        run_at=now if row.run_at is None else row.run_at,
+        claimed_at=None,
+        finished_at=None,
+        lease_expires_at=None,
+        timeout=row.timeout,
+        retries=row.retries,
+        idempotency_key=row.idempotency_key,
+        traceparent=row.traceparent,
+        cancel=None,
+        error_code=None,
+        key=key,
+    )
+
+
+def _deliver_claim(context: StoreContext, call: PendingClaim, won: ClaimAnswer | None) -> None:
+    if won is None:
+        context.meter.ledger.replay(1)  # somebody else has the task: no task_started was offered
+        call.answer(None)
+        return
+    row: ClaimRow = call.row
+    cursor = call.cursor
+    context.meter.ledger.store(TASK_STARTED, 1)
+    cursor.key, cursor.op, cursor.tail, cursor.offers = row.key, call.task.op, won.started_seq, 1
+    cursor.claimed = context.clock.monotonic()
+    if context.changes.follows(row.task_id):
+        started = Event(won.started_seq, TASK_STARTED, row.ts, won.attempt, decode(row.body))
+        context.changes.publish(Change(row.task_id, won.started_seq, (started,)))
+    call.answer(won)
+
+
+def _deliver_rows(context: StoreContext, batch: Batch, answer: FlushAnswer) -> None:
+    rows = batch.flush.rows
+    refused = {row.row: row for row in answer.refused}
+    if not refused:
+        stored = Counter(map(_type_of, rows))
+    else:
+        stored = Counter(row.type for place, row in enumerate(rows) if place not in refused)
+    if answer.cancelled_instead:  # these became finals
+        stored[ATTEMPT_FAILED] -= len(answer.cancelled_instead)
+        stored[FINAL] += len(answer.cancelled_instead)
+    for type_, count in stored.items():
+        context.meter.ledger.store(type_, count)
+    followed = context.changes.any_follower
+    for of_call in batch.ranges:
+        met = refused.get(of_call.start) if refused else None
+        if met is None:
+            cancelled_instead = (
+                answer.cancelled_instead.get(of_call.start) if answer.cancelled_instead else None
+            )
+            _deliver_stored(context, batch.flush, of_call, followed, cancelled_instead)
+        else:
+            _deliver_refused(context, of_call, met)
+
+
+def _deliver_stored(
+    context: StoreContext,
+    flush: Flush,
+    of_call: RowRange,
+    followed: bool,
+    cancelled_instead: CancelRequest | None,
+) -> None:
+    call = of_call.call
+    cursor = call.cursor
+    first = cursor.tail + 1
+    cursor.tail += of_call.stop - of_call.start
+    if isinstance(call, PendingGiveUp) and cancelled_instead is not None:
+        _deliver_cancelled_instead(context, call, cancelled_instead)
+        return
+    if followed and context.changes.follows(cursor.task_id):
+        events = tuple(
+            Event(row.seq, row.type, row.ts, row.attempt, decode(row.body))
+            for row in flush.rows[of_call.start : of_call.stop]
+        )
+        context.changes.publish(Change(cursor.task_id, cursor.tail, events))
+    if isinstance(call, PendingFinish):
+        _count_final(context, cursor, call.final, call.events[0][2])
+        call.answer(Finished(True, None, call.final.outcome, cursor.tail))
+    elif isinstance(call, PendingGiveUp):
+        call.answer(GivenUp(None, None, None, cursor.tail))
+    else:
+        call.answer(Appended(range(first, cursor.tail + 1), None, cursor.tail))
+
+
+def _deliver_cancelled_instead(
+    context: StoreContext, call: PendingGiveUp, request: CancelRequest
+) -> None:
+    """A cancel on record made the ``attempt_failed`` the cancelled task's ``final``."""
+    cursor, ts = call.cursor, call.events[0][2]
+    final = FinalEvent.cancelled(request, call.error if call.spends else None)
+    if context.changes.follows(cursor.task_id):
+        event = Event(cursor.tail, FINAL, ts, cursor.attempt, final.as_json())
+        context.changes.publish(Change(cursor.task_id, cursor.tail, (event,)))
+    _count_final(context, cursor, final, ts)
+    call.answer(GivenUp(final, None, final.outcome, cursor.tail))
+
+
+def _count_final(context: StoreContext, cursor: TapeCursor, final: FinalEvent, ts: int) -> None:
+    seconds = 0.0 if cursor.claimed is None else context.clock.monotonic() - cursor.claimed
+    error_type = final.error.code if final.error and final.outcome is Outcome.FAILED else None
+    reason = final.cancel.reason.value if final.cancel else None
+    context.tasks.finished(
+        cursor.op,
+        final.outcome.value,
+        error_type,
+        seconds,
+        cancel_reason=reason,
+        context=cursor.context,
+    )
+    if final.outcome is Outcome.CANCELLED and final.cancel is not None:
+        waited = max(0, ts - final.cancel.at) / 1e6
+        context.tasks.cancel_finished(final.cancel.reason.value, waited, context=cursor.context)
+    context.meter.tape_closed(cursor.tail)
+
+
+def _deliver_refused(context: StoreContext, of_call: RowRange, met: RefusedRow) -> None:
+    call, cursor = of_call.call, of_call.call.cursor
+    if met.reason is None:
+        context.meter.ledger.replay(1)  # the tape's own final, sent again: no new offer
+    else:
+        outcome: str | None = TAPE_OPEN if met.outcome is None else met.outcome.value
+        if met.reason is DropReason.UNKNOWN_TASK:
+            outcome = None
+        for type_, _, _ in call.events:
+            context.meter.dropped(met.reason.value, type_, met.op, outcome, context=cursor.context)
+        context.drops.note(cursor, met.op, met.reason, len(call.events))
+    if isinstance(call, PendingFinish):
+        call.answer(Finished(met.reason is None, met.reason, met.outcome, met.last_seq))
+    elif isinstance(call, PendingGiveUp):
+        call.answer(GivenUp(None, met.reason, met.outcome, met.last_seq))
+    else:
+        call.answer(Appended(range(0), met.reason, met.last_seq))
+
+
+def _deliver_cancel(context: StoreContext, call: PendingCancel, met: CancelAnswer | None) -> None:
+    row: CancelRow = call.row
+    if met is not None and met.state is CancelState.CANCELLED:
+        context.meter.ledger.store(FINAL, 1)
+        context.tasks.cancel_requested(row.reason)
+        context.tasks.finished(met.op, Outcome.CANCELLED.value, None, 0.0, cancel_reason=row.reason)
+        context.tasks.cancel_finished(row.reason, 0.0)
+        context.meter.tape_closed(met.last_seq)
+        if context.changes.follows(row.task_id):
+            final = Event(met.last_seq, FINAL, row.ts, met.attempt, decode(row.body))
+            context.changes.publish(Change(row.task_id, met.last_seq, (final,)))
+    else:
+        context.meter.ledger.replay(1)  # it was not pending: no final was offered
+    if met is not None and met.request is not None:
+        if met.state is CancelState.RECORDED:
+            context.tasks.cancel_requested(row.reason)
+        if met.state in (CancelState.RECORDED, CancelState.ALREADY_RECORDED):
+            context.changes.tell_owner(met.owner, row.task_id, met.request)
+    call.answer(met)

@@ -1,0 +1,261 @@
+"""What a store adapter is given to write, and what it answers: the port's lower half.
+
+One *flush* is one transaction. The port folds many concurrent calls into it; the adapter carries it
+out in this order: creates, claims, event rows, cancels. It answers for each, or raises one of the
+four errors below, and then nothing of the flush is (known to be) written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from tapescope.errors import StoreFull, StoreUnavailable
+
+if TYPE_CHECKING:
+    from tapescope.model.tape import DropReason, Outcome
+    from tapescope.model.tasks import CancelRequest, Task
+
+__all__ = [
+    "AttemptState",
+    "CancelAnswer",
+    "CancelRow",
+    "CancelState",
+    "ClaimAnswer",
+    "ClaimRow",
+    "CreateRow",
+    "EventRow",
+    "FateUnknown",
+    "Flush",
+    "FlushAnswer",
+    "FlushBlocked",
+    "FlushRefused",
+    "GiveUpRow",
+    "Inserted",
+    "RefusedRow",
+    "RowSource",
+    "StoreAway",
+    "StoreOutOfRoom",
+    "as_unavailable",
+]
+
+
+class StoreAway(Exception):
+    """The database cannot be reached; nothing was applied. The port tries again for a while."""
+
+
+class StoreOutOfRoom(StoreAway):
+    """The disk is full, of the database or of its log. It may pass: somebody may make room."""
+
+
+def as_unavailable(store: str, error: Exception) -> StoreUnavailable:
+    """What a caller is told once its patience with a store that is away has come to its end."""
+    kind = StoreFull if isinstance(error, StoreOutOfRoom) else StoreUnavailable
+    return kind(store, str(error))
+
+
+class FateUnknown(Exception):
+    """The connection was lost while a flush was under way. The port resends the same flush."""
+
+
+class FlushRefused(Exception):
+    """The database refused the flush, and would again. The port splits it to find the guilty."""
+
+
+class FlushBlocked(Exception):
+    """A row lock could not be had in time. The port splits the flush; the blocked call waits."""
+
+
+class CreateRow(NamedTuple):
+    """A task to insert as pending."""
+
+    task_id: str
+    op: str
+    params: str
+    """JSON text."""
+    timeout: float | None
+    retries: int
+    idempotency_key: str | None
+    traceparent: str | None
+    run_at: int | None
+    """Microseconds since the epoch; ``None`` for now, by the database's clock."""
+
+
+class Inserted(NamedTuple):
+    """A task that is in the caller's transaction now."""
+
+    key: int
+    created_at: int
+    """Microseconds since the epoch, by the database's clock."""
+
+
+class ClaimRow(NamedTuple):
+    """pending, due and of this attempt → running, attempt + 1, and ``task_started`` on the tape."""
+
+    task_id: str
+    key: int
+    attempt: int
+    """The attempt the caller saw; a row that has moved on is not claimed."""
+    owner: str
+    lease: int
+    """Microseconds the claim holds without a heartbeat."""
+    ts: int
+    body: str
+    """JSON text of the ``task_started`` event, which is offer 1 of its attempt."""
+
+
+class EventRow(NamedTuple):
+    """An event for a running attempt's tape; the guard is running ∧ attempt ∧ owner."""
+
+    key: int
+    """The task row's key; 0 where the store has no such task."""
+    seq: int
+    attempt: int
+    offer: int
+    """The attempt's count of offers: with ``attempt``, the event's identity on its task."""
+    type: str
+    ts: int
+    body: str
+    owner: str
+
+
+class RowSource(Protocol):
+    """Where event rows come from: one attempt of one task."""
+
+    @property
+    def task_id(self) -> str:
+        """The task's id, also where the store has no such task."""
+        ...
+
+    @property
+    def trace_id(self) -> str | None:
+        """The trace of the attempt's run span, for the quarantine; ``None`` without one."""
+        ...
+
+
+class GiveUpRow(NamedTuple):
+    """An ``attempt_failed`` among the rows that gives its task up: running → pending.
+
+    Where a cancel is on record, the cancelled ``final`` is written in its place.
+    """
+
+    row: int
+    """Its place in ``Flush.rows``."""
+    run_at: int | None
+    """Not before this time, in microseconds since the epoch; ``None`` for at once."""
+    spends: int
+    """Retries it spends: 1, or 0 for a release. The error of a release is no news in a
+    ``final``."""
+
+
+class CancelRow(NamedTuple):
+    """A cancel request: a pending task ends with ``body`` as its ``final``; a running one, soon."""
+
+    task_id: str
+    reason: str
+    message: str
+    by: str | None
+    ts: int
+    body: str
+
+
+@dataclass(slots=True)
+class Flush:
+    """One transaction's worth of writes.
+
+    ``lane`` and ``number`` name it for ever: a flush that is sent again after its fate was unknown
+    carries the same name, and an adapter whose replies can be lost answers it as the first time.
+    """
+
+    lane: str
+    number: int
+    creates: list[CreateRow] = field(default_factory=list["CreateRow"])
+    claims: list[ClaimRow] = field(default_factory=list["ClaimRow"])
+    rows: list[EventRow] = field(default_factory=list["EventRow"])
+    """In ``seq`` order for each task."""
+    sources: list[RowSource] = field(default_factory=list["RowSource"])
+    """For each row where it comes from: the rows of one attempt share one source."""
+    give_ups: list[GiveUpRow] = field(default_factory=list["GiveUpRow"])
+    cancels: list[CancelRow] = field(default_factory=list["CancelRow"])
+
+
+class ClaimAnswer(NamedTuple):
+    """A claim that won."""
+
+    attempt: int
+    claimed_at: int
+    lease_expires_at: int
+    started_seq: int
+    """The ``seq`` of its ``task_started``."""
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedRow:
+    """An event row that is not on the tape, and why. The store has counted and quarantined it."""
+
+    row: int
+    """Its place in ``Flush.rows``."""
+    reason: DropReason | None
+    """``None`` for a ``final`` that is the tape's own, sent again: not a drop."""
+    op: str | None
+    """The task's op; ``None`` when there is no such task."""
+    outcome: Outcome | None
+    """How the task ended; ``None`` where its tape is open or unknown."""
+    last_seq: int
+
+
+class CancelState(StrEnum):
+    """What a cancel request met."""
+
+    CANCELLED = "cancelled"
+    """It was pending: it ended as cancelled in this transaction."""
+    RECORDED = "recorded"
+    """It runs: the request is on record, and its owner is told."""
+    ALREADY_RECORDED = "already_recorded"
+    """It runs, and an earlier request is on record, which stays."""
+    TERMINAL = "terminal"
+    """It has ended; nothing changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class CancelAnswer:
+    """What became of a cancel request."""
+
+    state: CancelState
+    op: str
+    owner: str | None
+    attempt: int
+    request: CancelRequest | None
+    """The request on record; ``None`` only for a task that ended without one."""
+    last_seq: int
+    """The tape's end; the cancelled task's ``final`` when the state is ``CANCELLED``."""
+
+
+@dataclass(slots=True)
+class FlushAnswer:
+    """What the database did with a flush, from the rows that it says it wrote."""
+
+    now: int
+    """The database's time, in microseconds since the epoch."""
+    keys: Sequence[int] = ()
+    """One per create; 0 where another task stands in its place (see ``existing``)."""
+    existing: dict[int, Task] = field(default_factory=dict[int, "Task"])
+    """By place in ``creates``: the task that holds the same op and idempotency key."""
+    claims: Sequence[ClaimAnswer | None] = ()
+    refused: Sequence[RefusedRow] = ()
+    cancelled_instead: dict[int, CancelRequest] = field(default_factory=dict[int, "CancelRequest"])
+    """By place in ``rows``: the cancel on record that made an ``attempt_failed`` a ``final``."""
+    cancels: Sequence[CancelAnswer | None] = ()
+    """One per cancel; ``None`` for an unknown task."""
+
+
+class AttemptState(NamedTuple):
+    """Where an attempt's tape stands, for a writer that does not know."""
+
+    key: int
+    op: str
+    last_seq: int
+    last_offer: int
+    """The highest offer of the attempt, on the tape or dropped."""

@@ -1,0 +1,114 @@
+"""Following a tape: what is stored, then what is committed, each ``seq`` once, in order (I9)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterable, Iterator
+from typing import TYPE_CHECKING, Final
+
+from tapescope.errors import BadSetting, StoreClosed, TapeGap
+from tapescope.model.tape import FINAL, Event
+from tapescope.model.tasks import FinalEvent
+
+if TYPE_CHECKING:
+    from tapescope.store.notifications import Change, Subscription
+    from tapescope.store.port import TaskStore
+
+__all__ = ["await_final", "follow_tape"]
+
+_PAGE: Final = 1_000
+_KIND: Final = "follow"
+
+
+async def follow_tape(
+    store: TaskStore, task_id: str, after_seq: int = 0
+) -> AsyncGenerator[Event, None]:
+    """Every event after ``after_seq``, live, to the ``final``; then it ends.
+
+    A tape that has its ``final`` at or before ``after_seq`` gives nothing. Raises ``UnknownTask``,
+    ``TapeGap`` when an event would be missing, and ``StoreClosed`` when the store is closed before
+    the ``final`` came: the end of the events is never silence.
+    """
+    if after_seq < 0:
+        raise BadSetting("after_seq", after_seq, "0 or the seq of an event")
+    # Subscribed before the first read: what is committed in between is told, not missed.
+    with store.changes(task_id) as changes:
+        place = _Place(changes, after_seq)
+        with store.meter.following(_KIND, place.read_lag):
+            while True:
+                page = await store.read_tape(task_id, after_seq=place.seq, limit=_PAGE)
+                place.end = page.last_seq
+                for event in _in_order(task_id, place.seq, page.events):
+                    place.seq = event.seq
+                    yield event
+                if page.final_seq is not None and place.seq >= page.final_seq:
+                    return
+                if place.seq < page.last_seq:
+                    continue
+                while True:
+                    change = await _next(changes)
+                    fresh = _usable(change, place.seq)
+                    if fresh is None:
+                        break  # the tape itself must be read
+                    for event in fresh:
+                        place.seq = event.seq
+                        yield event
+                        if event.type == FINAL:
+                            return
+
+
+class _Place:
+    """Where a follower stands on its tape."""
+
+    __slots__ = ("_changes", "end", "seq")
+
+    def __init__(self, changes: Subscription, seq: int) -> None:
+        self._changes = changes
+        self.seq = seq
+        self.end = 0
+
+    def read_lag(self) -> int:
+        """How many events the tape is known to have past this place."""
+        return max(0, self.end - self.seq, self._changes.told_seq - self.seq)
+
+
+async def await_final(store: TaskStore, task_id: str) -> FinalEvent:
+    """Wait for the task's ``final``, wherever the task runs.
+
+    Raises ``UnknownTask``, and ``StoreClosed`` when the store is closed first.
+    """
+    with store.changes(task_id) as changes:
+        while True:
+            page = await store.read_tape(task_id, limit=1)
+            if page.final_seq is not None:
+                last = await store.read_tape(task_id, after_seq=page.final_seq - 1, limit=1)
+                return FinalEvent.from_event(last.events[0])
+            while True:
+                change = await _next(changes)
+                if change.events and change.events[-1].type == FINAL:
+                    return FinalEvent.from_event(change.events[-1])
+                if not change.events:
+                    break
+
+
+async def _next(changes: Subscription) -> Change:
+    try:
+        return await anext(changes)
+    except StopAsyncIteration:
+        raise StoreClosed from None
+
+
+def _usable(change: Change, seq: int) -> Iterable[Event] | None:
+    """The events of a change that follow ``seq`` directly; ``None`` when the tape must be read."""
+    if not change.events or change.events[0].seq > seq + 1:
+        return None
+    if change.events[-1].type == FINAL and change.events[-1].seq <= seq:
+        return None  # resumed past the end: a last look at the tape says so
+    return (event for event in change.events if event.seq > seq)
+
+
+def _in_order(task_id: str, seq: int, events: Iterable[Event]) -> Iterator[Event]:
+    for event in events:
+        if event.seq != seq + 1:
+            raise TapeGap(task_id, seq + 1, event.seq)
+        seq = event.seq
+        yield event

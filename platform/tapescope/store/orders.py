@@ -1,0 +1,154 @@
+"""What a backend is told beside a flush, and the rows it gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from tapescope.codec import decode, encode
+from tapescope.model.leases import RescueResult
+from tapescope.model.tape import FINAL
+from tapescope.model.tasks import CancelRequest, ErrorInfo, FinalEvent, Task, TaskStatus
+from tapescope.store.flush import EventRow
+
+__all__ = [
+    "FIRST_FOREIGN_OFFER",
+    "DueDrop",
+    "DueOrder",
+    "DueRow",
+    "DueTask",
+    "RescueOrder",
+    "RescuedRow",
+    "SchemaVersions",
+    "body_of_started",
+    "cancel_instead",
+]
+
+FIRST_FOREIGN_OFFER: Final = 1 << 30
+"""Offers from here on are not the run's own: see docs/decisions/0006."""
+
+
+class RescueOrder(NamedTuple):
+    """What a store is told for a rescue."""
+
+    limit: int
+    ops: Sequence[str]
+    """The ops that can be run again by who rescues, or by a worker it knows of."""
+    dead_owners: Sequence[str]
+    ts: int
+    retry: str
+    """JSON text of the ``attempt_failed``."""
+    failed: str
+    """JSON text of the ``final`` where no retry is left."""
+
+    def judge(self, task: Task) -> RescueResult:
+        """What becomes of a running task whose owner is lost."""
+        if task.cancel is not None:
+            return RescueResult.CANCELLED
+        if task.retries_spent < task.retries and task.op in self.ops:
+            return RescueResult.RETRIED
+        return RescueResult.FAILED
+
+    def body(self, task: Task, result: RescueResult) -> str:
+        """JSON text of the event that says so."""
+        if result is RescueResult.RETRIED:
+            return self.retry
+        if result is RescueResult.FAILED or task.cancel is None:
+            return self.failed
+        return encode(FinalEvent.cancelled(task.cancel).as_json(), "message")
+
+
+class RescuedRow(NamedTuple):
+    """A task that a store rescued."""
+
+    task: Task
+    """As it ran: its attempt, its owner, its cancel."""
+    result: RescueResult
+    last_seq: int
+    """The tape's end: the event that says so."""
+
+
+def cancel_instead(row: EventRow, request: CancelRequest, *, keeps_error: bool) -> EventRow:
+    """The ``final`` in the place of an ``attempt_failed``: a cancel on record is never lost."""
+    error = ErrorInfo(**decode(row.body)["error"]) if keeps_error else None
+    final = FinalEvent.cancelled(request, error)
+    return row._replace(type=FINAL, body=encode(final.as_json(), "message"))
+
+
+class DueOrder(NamedTuple):
+    """A call of ``claim_due``, as a store adapter is given it.
+
+    A store whose replies can be lost answers the same owner's same ``number`` again with what the
+    first try claimed, however the other fields read by then: see docs/decisions/0008.
+    """
+
+    number: int
+    """Names the call among those of its owner on this store; it only grows."""
+    again: bool
+    """Whether it was sent before, and its reply perhaps lost."""
+    owner: str
+    ops: Sequence[str]
+    limit: int
+    lease: int
+    """Microseconds the claims hold without a heartbeat."""
+    ts: int
+    started: tuple[str, str]
+    """JSON text of a ``task_started``, before and behind the attempt's number."""
+
+    def body(self, attempt: int) -> str:
+        """JSON text of the ``task_started`` of this attempt."""
+        before, behind = self.started
+        return f"{before}{attempt}{behind}"
+
+
+class DueRow(NamedTuple):
+    """A task that a call has claimed."""
+
+    task: Task
+    """As its row is now: what was claimed by a call whose reply was lost may have moved on."""
+    attempt: int
+    started_seq: int
+    """The ``seq`` of its ``task_started``."""
+
+    def held_by(self, owner: str) -> bool:
+        """Whether the attempt that was claimed is still the task's, and ``owner``'s."""
+        task = self.task
+        now = (task.status, task.owner, task.attempt)
+        return now == (TaskStatus.RUNNING, owner, self.attempt)
+
+
+def body_of_started(owner: str) -> tuple[str, str]:
+    """The two parts of ``DueOrder.started``."""
+    before, _, behind = encode({"attempt": 0, "owner": owner}, "owner").partition("0")
+    return before, behind
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaVersions:
+    """The number of the last migration: the one in the database, and the one of this code."""
+
+    found: int
+    """0 where there is no schema yet."""
+    known: int
+    compatible: bool = True
+    """Whether this code may use the database; one that is newer says so itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class DueTask:
+    """A task that a prune looked at, in the order of ``key``."""
+
+    key: int
+    young: bool
+    """It was created after the cutoff, and so were those behind it."""
+    events: int | None
+    """The length of its tape when it is due; ``None``: it stays."""
+
+
+@dataclass(frozen=True, slots=True)
+class DueDrop:
+    """A quarantined event that a prune looked at, in the order of ``key``."""
+
+    key: int
+    due: bool

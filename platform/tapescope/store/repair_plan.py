@@ -1,0 +1,151 @@
+"""How a tape is mended: the rules in plain Python, for the stores that have no functions.
+
+PostgreSQL's ``repair_task`` says the same in SQL; one test judges them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple, cast
+
+from tapescope.codec import decode, encode
+from tapescope.model.audit import AuditRule
+from tapescope.model.tape import FINAL, DropReason, Outcome
+from tapescope.model.tasks import (
+    CancelReason,
+    CancelRequest,
+    ErrorInfo,
+    FinalEvent,
+    Task,
+    TaskStatus,
+)
+from tapescope.store.flush import EventRow
+from tapescope.store.orders import FIRST_FOREIGN_OFFER
+
+__all__ = ["RepairEntry", "RowMend", "TapeMend", "is_stuck", "mend_tape", "read_outcome"]
+
+_LOST: Final = "its final was lost; a repair wrote this one from the row"
+
+
+class RepairEntry(NamedTuple):
+    """What a repair leaves behind, but for when and by whom."""
+
+    rule: AuditRule
+    was: Any
+    done: Mapping[str, Any]
+
+
+class RowMend(NamedTuple):
+    """What the row of a task must say."""
+
+    status: str
+    finished_at: int
+    error_code: str | None
+
+
+class TapeMend(NamedTuple):
+    """What brings a row and its tape in line with I1 and I2 again."""
+
+    taken: Sequence[tuple[EventRow, DropReason]]
+    """Events that go to the quarantine."""
+    row: RowMend | None
+    final: EventRow | None
+    """To be put at the tape's end."""
+    entries: Sequence[RepairEntry]
+
+
+def mend_tape(task: Task, end: Sequence[EventRow], last: EventRow | None, now: int) -> TapeMend:
+    """What is to be done about a task whose tape runs, from its first ``final`` on, as ``end``.
+
+    ``last`` is the tape's last event. The first ``final`` is the one that the guards let in, so it
+    decides. One that cannot be read is left as it is, and so is all beside it.
+    """
+    entries: list[RepairEntry] = []
+    if not end:
+        if not task.status.terminal:
+            return TapeMend((), None, None, ())
+        final = _restore_final(task, last, now)
+        done = {"seq": final.seq, "outcome": task.status.value}
+        entries.append(RepairEntry(AuditRule.MISSING_FINAL, _row_of(task), done))
+        return TapeMend((), None, final, entries)
+    first, *after = end
+    outcome = read_outcome(first.body)
+    if outcome is None:
+        return TapeMend((), None, None, ())
+    rest = [row for row in after if row.type != FINAL]
+    finals = [row for row in after if row.type == FINAL]
+    for rule, rows in ((AuditRule.FINAL_NOT_LAST, rest), (AuditRule.MULTIPLE_FINAL, finals)):
+        if rows:
+            entries.append(
+                RepairEntry(rule, [_event_of(row) for row in rows], {"taken": len(rows)})
+            )
+    mend = None
+    if outcome != task.status.value:
+        mend = RowMend(outcome, first.ts, _read_code(first.body, outcome))
+        done = {"seq": first.seq, "outcome": outcome}
+        entries.append(RepairEntry(AuditRule.OUTCOME_MISMATCH, _row_of(task), done))
+    reasons = {True: DropReason.DUPLICATE_FINAL, False: DropReason.AFTER_TERMINAL}
+    return TapeMend([(row, reasons[row.type == FINAL]) for row in after], mend, None, entries)
+
+
+def is_stuck(task: Task, now: int, grace: int) -> bool:
+    """Whether the task runs though nobody has held its lease for ``grace`` microseconds."""
+    held_until = task.lease_expires_at or task.claimed_at or task.created_at
+    return task.status is TaskStatus.RUNNING and held_until < now - grace
+
+
+def read_outcome(body: str) -> str | None:
+    """The outcome that a ``final`` says; ``None`` where that cannot be read."""
+    said = _read(body).get("outcome")
+    return said if said in list(Outcome) else None
+
+
+def _read_code(body: str, outcome: str) -> str | None:
+    error = _read(body).get("error")
+    if outcome != Outcome.FAILED or not isinstance(error, dict):
+        return None
+    code = cast("dict[str, Any]", error).get("code")
+    return None if code is None else str(code)
+
+
+def _read(body: str) -> dict[str, Any]:
+    try:
+        said = decode(body)
+    except ValueError:  # no JSON: that is what is wrong with it
+        return {}
+    return cast("dict[str, Any]", said) if isinstance(said, dict) else {}
+
+
+def _restore_final(task: Task, last: EventRow | None, now: int) -> EventRow:
+    """A ``final`` of what the row says; a result that was on the lost one is lost."""
+    at = now if task.finished_at is None else task.finished_at
+    outcome = Outcome(task.status.value)
+    final = FinalEvent(outcome)
+    if outcome is Outcome.FAILED:
+        final = FinalEvent.failed(ErrorInfo(task.error_code or "unknown", _LOST))
+    elif outcome is Outcome.CANCELLED:
+        nobody = CancelRequest(CancelReason.USER, _LOST, None, at)
+        final = FinalEvent.cancelled(task.cancel or nobody)
+    body = encode({**final.as_json(), "repaired": True}, "final")
+    seq, offer = (0, 0) if last is None else (last.seq, last.offer)
+    offer = max(offer, FIRST_FOREIGN_OFFER - 1) + 1
+    return EventRow(task.key, seq + 1, task.attempt, offer, FINAL, at, body, task.owner or "")
+
+
+def _row_of(task: Task) -> dict[str, Any]:
+    return {
+        "status": task.status.value,
+        "finished_at": task.finished_at,
+        "error_code": task.error_code,
+    }
+
+
+def _event_of(row: EventRow) -> dict[str, Any]:
+    return {
+        "seq": row.seq,
+        "attempt": row.attempt,
+        "offer": row.offer,
+        "type": row.type,
+        "ts": row.ts,
+        "body": row.body,
+    }
