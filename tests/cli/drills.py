@@ -18,8 +18,8 @@ from tapescope.cli.drill.catalogue import DRILLS
 from tapescope.cli.scraping import Scrape
 from tests.cli.command import Tapescope
 from tests.cli.conftest import Here
-from tests.services import Postgres
-from tests.telemetry.scrapes import Scraped, scrape
+from tests.support.scrapes import Scraped, scrape
+from tests.support.services import Postgres
 
 SAYS = re.compile(r"tapescope: metrics and health on (http://127\.0\.0\.1:\d+)\n")
 

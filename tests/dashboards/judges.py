@@ -15,7 +15,7 @@ import pytest
 
 from tests.dashboards.grafana_types import check_types, install_types
 from tests.dashboards.pack import BOARDS, CASES, FOLDER, read_board
-from tests.services import require
+from tests.support.services import require
 
 
 def run_promtool(*arguments: str | Path) -> str:

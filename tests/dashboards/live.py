@@ -18,7 +18,7 @@ from tapescope.cli.drill.catalogue import find_drill
 from tapescope_adapters.sqlite import SqliteStore
 from tests.dashboards.observed import SCALE, SERVICE, Live, running_stack, wait_for
 from tests.dashboards.pack import Question, fill_in, list_questions, list_rules, read_board
-from tests.services import Collector
+from tests.support.services import Collector
 
 pytestmark = pytest.mark.timeout(600)
 

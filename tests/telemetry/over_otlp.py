@@ -17,8 +17,8 @@ import pytest
 
 from tapescope_telemetry import SCHEMA_URL, SPANS, __version__
 from tapescope_telemetry.names import RESCUE, RUN, SUBMIT, SpanRow
-from tests.polling import until
-from tests.services import Collector
+from tests.support.polling import until
+from tests.support.services import Collector
 from tests.telemetry.test_names import CONTRACT
 
 DRIVER = Path(__file__).with_name("cancel_rows.py")
