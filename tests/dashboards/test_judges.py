@@ -17,6 +17,8 @@ from tests.dashboards.grafana_types import check_types, install_types
 from tests.dashboards.pack import BOARDS, CASES, FOLDER, read_board
 from tests.support.services import require
 
+pytestmark = pytest.mark.observability
+
 
 def run_promtool(*arguments: str | Path) -> str:
     """What promtool says; the test fails with it when it is not content."""

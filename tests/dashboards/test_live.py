@@ -20,7 +20,7 @@ from tests.dashboards.observed import SCALE, SERVICE, Live, running_stack, wait_
 from tests.dashboards.pack import Question, fill_in, list_questions, list_rules, read_board
 from tests.support.services import Collector
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.observability, pytest.mark.timeout(600)]
 
 INTERVAL = "5s"
 """What Grafana would put for its rate interval: some scrapes."""

@@ -21,6 +21,8 @@ from tests.cli.conftest import Here
 from tests.support.scrapes import Scraped, scrape
 from tests.support.services import Postgres
 
+pytestmark = pytest.mark.observability
+
 SAYS = re.compile(r"tapescope: metrics and health on (http://127\.0\.0\.1:\d+)\n")
 
 

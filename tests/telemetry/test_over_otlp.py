@@ -21,6 +21,8 @@ from tests.support.polling import until
 from tests.support.services import Collector
 from tests.telemetry.test_names import CONTRACT
 
+pytestmark = pytest.mark.observability
+
 DRIVER = Path(__file__).with_name("cancel_rows.py")
 SCOPE = ("tapescope", __version__, SCHEMA_URL)
 
