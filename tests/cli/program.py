@@ -87,7 +87,7 @@ class Program:
 
     def submit(self, op: str, *options: str, **params: Any) -> str:
         """Submit a task on the command line; its id."""
-        done = self.tapescope("submit", op, "--params", json.dumps(params), *options)
+        done = self.tapescope.here("submit", op, "--params", json.dumps(params), *options)
         assert done.returncode == 0, done.stderr
         return done.stdout.decode().strip()
 

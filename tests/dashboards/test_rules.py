@@ -1,4 +1,4 @@
-"""The rules, and what the cases that they are tested with cover; ``test_judges.py`` runs the cases."""
+"""The rules, and what the cases that they are tested with cover; ``test_judges.py`` runs these."""
 
 from __future__ import annotations
 

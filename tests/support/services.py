@@ -6,11 +6,12 @@ import asyncio
 import atexit
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 from collections.abc import Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 from uuid import uuid4
 
+import psutil
 import pytest
 
 from tests.support.otlp_sink import Received, running_sink
@@ -121,11 +123,15 @@ def running_postgres() -> Generator[Postgres]:
     """
     with tempfile.TemporaryDirectory(prefix="tapes-pg-") as folder:
         server = _start(Path(folder))
+        info = server.get_postmaster_info()
         try:
-            socket_folder = server.get_postmaster_info().socket_dir
-            assert socket_folder is not None
-            yield Postgres(socket_folder)
+            assert info.socket_dir is not None
+            yield Postgres(info.socket_dir)
         finally:
+            assert info.process is not None
+            with suppress(psutil.NoSuchProcess):
+                info.process.send_signal(signal.SIGQUIT)  # its data goes: no checkpoint before
+            info.process.wait()
             server.cleanup()
 
 

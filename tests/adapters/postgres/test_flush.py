@@ -268,7 +268,6 @@ async def test_killed_backends_lose_no_acknowledged_event(postgres_url: str) -> 
     assert violations == []
 
 
-@pytest.mark.slow
 async def test_crashed_server_loses_no_acknowledged_event() -> None:
     """A server process is killed, PostgreSQL recovers from its log; every answer is true."""
     history = History()
