@@ -15,7 +15,7 @@ __all__ = ["acquire", "find_open", "record", "resign"]
 def acquire(
     conn: sqlite3.Connection, sql: Queries, owner: str, now: int, lease: int
 ) -> LeaderTerm | None:
-    """Acquire or renew leadership for ``lease`` microseconds; ``None`` while another owner leads."""
+    """Acquire or renew leadership; ``None`` while another owner leads."""
     asked = {"owner": owner, "now": now, "lease": lease}
     rows = conn.execute(sql["acquire_leadership"], asked).fetchall()
     return LeaderTerm(*rows[0]) if rows else None

@@ -42,8 +42,6 @@ class Subscription:
     """A bounded queue of changes. When it overflows, the backlog becomes one "look again"."""
 
     def __init__(self, leave: Callable[[Subscription], None]) -> None:
-        self.told_seq = 0
-        """The highest end of a tape that a change told of, taken or not."""
         self._leave = leave
         self.told_seq = 0
         """The highest end of a tape that a change told of, taken or not."""
@@ -87,8 +85,6 @@ class Subscription:
         self.told_seq = max(self.told_seq, end)
         if change is RESYNC and self._waiting and self._waiting[-1] is RESYNC:
             return  # one look is as good as two
-        end = change.events[-1].seq if change.events else change.last_seq
-        self.told_seq = max(self.told_seq, end)
         if len(self._waiting) >= _BACKLOG:
             self._waiting.clear()
             change = RESYNC

@@ -1,30 +1,28 @@
-"""The verbs of audit, retention and schema version on the port."""
+"""Maintenance on the port: a store's audit, repairs, retention, and the version of its schema."""
 
 from __future__ import annotations
 
-import abc
 import logging
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import Final, TypeVar
 
-from tapescope.errors import BadOp
+from tapescope.errors import BadOp, BadSetting, UnknownTask
 from tapescope.model.audit import AUDIT_GRACE, AuditPage, AuditRule, Violation
+from tapescope.model.repairs import Mended, Repair
 from tapescope.model.tape import Outcome
 from tapescope.model.tasks import is_op
-from tapescope.store.backend import StorePrimitives
-from tapescope.store.validation import check_age, check_page_size
+from tapescope.store.core import StoreCore
+from tapescope.store.leases import StoreLeases
+from tapescope.store.notifications import RESYNC
+from tapescope.store.ops import StoreOps
+from tapescope.store.orders import SchemaVersions
+from tapescope.store.validation import check_age, check_page_size, is_task_id
 
-if TYPE_CHECKING:
-    from tapescope.clock import Clock
-    from tapescope_telemetry import StoreMeter
-from tapescope.store.orders import DueDrop, DueTask, SchemaVersions
-
-__all__ = ["StoreUpkeep"]
+__all__ = ["StoreMaintenance"]
 
 T = TypeVar("T")
-
 
 _log = logging.getLogger("tapescope")
 
@@ -36,13 +34,16 @@ _EVENTS: Final = 5_000
 _TOLD: Final = 10_000
 """Violations that are remembered, so that an audit which finds them again does not log them."""
 
+_RESCUED: Final = 100
+"""Tasks that one transaction of a rescue takes."""
 
-class StoreUpkeep(StorePrimitives):
-    """The part of ``TaskStore`` that looks after what is stored."""
 
-    clock: Clock
-    meter: StoreMeter
-    _told: set[tuple[AuditRule, str]]
+class StoreMaintenance:
+    """Looks after what is stored. Every verb is for one page or one task: see ``maintenance``."""
+
+    def __init__(self, core: StoreCore, leases: StoreLeases, ops: StoreOps) -> None:
+        self._core, self._leases, self._ops = core, leases, ops
+        self._told: set[tuple[AuditRule, str]] = set()
 
     async def audit(
         self, *, after: int = 0, limit: int = 1_000, grace: float = AUDIT_GRACE
@@ -55,8 +56,11 @@ class StoreUpkeep(StorePrimitives):
         """
         check_page_size(limit)
         check_age("grace", grace)
-        page = await self._read("audit", lambda: self._audit(after, limit, round(grace * 1e6)))
-        self.meter.audited(page.checked, Counter(found.rule.value for found in page.violations))
+        core = self._core
+        page = await core.read(
+            "audit", lambda: core.backend.audit(after, limit, round(grace * 1e6))
+        )
+        core.meter.audited(page.checked, Counter(found.rule.value for found in page.violations))
         for found in page.violations:
             self._tell(found)
         return page
@@ -68,6 +72,55 @@ class StoreUpkeep(StorePrimitives):
             if len(self._told) < _TOLD:
                 self._told.add(name)
             _log.error("Audit: %s, task %s: %s", found.rule.value, found.task_id, found.detail)
+
+    async def repair(
+        self,
+        task_id: str,
+        *,
+        by: str,
+        grace: float = AUDIT_GRACE,
+        dry_run: bool = False,
+    ) -> Mended:
+        """Mend what the audit finds on one task, in one transaction with the trace of it.
+
+        The one way past the guards of I1 to I5. Nothing is discarded: what is taken off a tape goes
+        to the quarantine and is counted there; what stood in a row before is in the trace. A task
+        on which all is well is left alone. One that is stuck is handed to ``rescue_expired``, as by
+        any manager. ``by`` says who asked for it. With ``dry_run`` it is all done and taken back:
+        the answer says what would have been done. No counter of events moves, for each of them was
+        counted when it was written. Raises ``UnknownTask``, ``BadSetting``, and ``StoreRefused``
+        where the role may not do it.
+        """
+        check_age("grace", grace)
+        if not by.strip():
+            raise BadSetting("by", by, "who asks for the repair")
+        core, limit = self._core, round(grace * 1e6)
+        mended = None
+        if is_task_id(task_id):
+            mended = await core.read(
+                "repair", lambda: core.backend.repair(task_id, limit, by, dry_run)
+            )
+        if mended is None:
+            raise UnknownTask(task_id)
+        if dry_run or not mended.repairs:
+            return mended
+        for one in mended.repairs:
+            _log.warning("Repaired: %s, task %s: %s", one.rule.value, task_id, one.text)
+        core.changes.publish(RESYNC)
+        if any(one.rule is AuditRule.STUCK_RUNNING for one in mended.repairs):
+            ops = (
+                await self._ops.read()
+            )  # whoever has registered them: a worker will run them again
+            while len(await self._leases.rescue_expired(_RESCUED, ops=ops)) == _RESCUED:
+                pass
+        return mended
+
+    async def read_repairs(self, *, after: int = 0, limit: int = 1_000) -> Sequence[Repair]:
+        """The trace of repairs, oldest first; ``after`` is the last one's ``number``."""
+        check_page_size(limit)
+        return await self._core.read(
+            "read_repairs", lambda: self._core.backend.read_repairs(after, limit)
+        )
 
     async def prune(
         self,
@@ -108,11 +161,11 @@ class StoreUpkeep(StorePrimitives):
         check_age("older_than", older_than)
         if op is not None and not is_op(op):
             raise BadOp(op)
-        cutoff = self.clock.now() - round(older_than * 1e6)
+        cutoff = self._core.clock.now() - round(older_than * 1e6)
         wanted = sorted({Outcome(outcome).value for outcome in outcomes or Outcome})
         after = 0
         while True:
-            seen = await self._look(self._due_tasks, cutoff, wanted, op, after, limit)
+            seen = await self._look(self._core.backend.due_tasks, cutoff, wanted, op, after, limit)
             if not seen:
                 return
             keys: list[int] = []
@@ -125,7 +178,11 @@ class StoreUpkeep(StorePrimitives):
                     events += task.events
                 after = task.key
             if keys:
-                yield len(keys) if dry_run else await self._look(self._delete_tasks, keys, events)
+                yield (
+                    len(keys)
+                    if dry_run
+                    else await self._look(self._core.backend.delete_tasks, keys, events)
+                )
             if after == seen[-1].key and (len(seen) < limit or seen[-1].young):
                 return
 
@@ -148,62 +205,36 @@ class StoreUpkeep(StorePrimitives):
         """``prune_quarantine`` a transaction at a time: how many events each of them deleted."""
         check_page_size(limit)
         check_age("older_than", older_than)
-        cutoff = self.clock.now() - round(older_than * 1e6)
+        cutoff = self._core.clock.now() - round(older_than * 1e6)
         after = 0
         while True:
-            seen = await self._look(self._due_drops, cutoff, after, limit)
+            seen = await self._look(self._core.backend.due_drops, cutoff, after, limit)
             keys = [drop.key for drop in seen if drop.due]
             if not keys:
                 return
             after = seen[-1].key
-            yield len(keys) if dry_run else await self._look(self._delete_drops, keys)
+            yield len(keys) if dry_run else await self._look(self._core.backend.delete_drops, keys)
+
+    async def find_open(
+        self, *, after: int = 0, among: Collection[int] = (), limit: int = 10_000
+    ) -> tuple[int, frozenset[int]]:
+        """The highest key of any task, and the keys of those that have not ended.
+
+        Of the latter those ``among`` the ones given, and at most ``limit`` of those beyond
+        ``after``, from the oldest on.
+        """
+        core = self._core
+        top, keys = await core.read(
+            "find_open", lambda: core.backend.find_open(after, sorted(among), limit)
+        )
+        return top, frozenset(keys)
 
     async def schema_versions(self) -> SchemaVersions:
         """Ask the database for its schema's version; the store need not be open, and is not opened.
 
         Changes nothing. Raises what ``open`` raises when the database cannot be reached.
         """
-        return await self._retrying(self._schema_versions)
+        return await self._core.retrying(self._core.backend.schema_versions)
 
     async def _look(self, primitive: Callable[..., Awaitable[T]], *arguments: object) -> T:
-        return await self._read("prune", lambda: primitive(*arguments))
-
-    # --- what the port lends ----------------------------------------------------------------------
-
-    @abc.abstractmethod
-    async def _read(self, name: str, primitive: Callable[[], Awaitable[T]]) -> T:
-        """Call a primitive of an open store, timed under ``name``, with the store's patience."""
-
-    @abc.abstractmethod
-    async def _retrying(
-        self, primitive: Callable[[], Awaitable[T]], since: float | None = None
-    ) -> T:
-        """Call a primitive with the store's patience."""
-
-    # --- what an adapter gives --------------------------------------------------------------------
-
-    @abc.abstractmethod
-    async def _audit(self, after: int, limit: int, grace: int) -> AuditPage:
-        """A page of the audit; ``grace`` is in microseconds."""
-
-    @abc.abstractmethod
-    async def _due_tasks(
-        self, cutoff: int, outcomes: Sequence[str], op: str | None, after: int, limit: int
-    ) -> Sequence[DueTask]:
-        """The ``limit`` tasks after ``after``, whether due or not: flat, however many there are."""
-
-    @abc.abstractmethod
-    async def _delete_tasks(self, keys: Sequence[int], events: int) -> int:
-        """Delete these of the tasks that have ended, in one transaction; how many there were."""
-
-    @abc.abstractmethod
-    async def _due_drops(self, cutoff: int, after: int, limit: int) -> Sequence[DueDrop]:
-        """The ``limit`` kept late events after ``after``, whether due or not."""
-
-    @abc.abstractmethod
-    async def _delete_drops(self, keys: Sequence[int]) -> int:
-        """Delete these late events, in one transaction; how many there were."""
-
-    @abc.abstractmethod
-    async def _schema_versions(self) -> SchemaVersions:
-        """On a connection of its own, which is closed again."""
+        return await self._core.read("prune", lambda: primitive(*arguments))
