@@ -10,7 +10,7 @@ import pytest
 from tapescope import AuditRule, NewTask, find_store
 from tapescope.maintenance.audit import audit_store
 from tapescope.store.validation import new_task_id
-from tests.adapters.breaches import BREACHES, make_ended, run_round
+from tests.support.breaches import BREACHES, make_ended, run_round
 
 
 @pytest.mark.parametrize("rule", BREACHES)

@@ -13,8 +13,8 @@ from tapescope.model.tape import NewEvent
 from tapescope.model.tasks import Claim, TaskStatus
 from tapescope.store.lookup import find_store
 from tapescope.store.port import TaskStore
-from tests.adapters.postgres_sessions import run_task, schema_of, session, start_task
-from tests.services import Postgres, postgres_program
+from tests.support.postgres_sessions import run_task, schema_of, session, start_task
+from tests.support.services import Postgres, postgres_program
 
 
 class Writing:

@@ -26,8 +26,8 @@ from tapescope.maintenance.audit import audit_store
 from tapescope.maintenance.repair import repair_store
 from tapescope.model.tasks import ErrorInfo, FinalEvent
 from tapescope.store.validation import new_task_id
-from tests.adapters.breaches import BREACHES, make_ended, run_round, run_statement
-from tests.adapters.postgres_sessions import schema_of, session
+from tests.support.breaches import BREACHES, make_ended, run_round, run_statement
+from tests.support.postgres_sessions import schema_of, session
 
 TEXTS = {
     AuditRule.MISSING_FINAL: "event 4 is its final now, and says succeeded as the row does",

@@ -18,7 +18,7 @@ from tapescope_adapters.postgres import PostgresStore, _queries
 from tapescope_adapters.postgres import _schema as postgres_schema
 from tapescope_adapters.sqlite import SqliteStore
 from tapescope_adapters.sqlite import _schema as sqlite_schema
-from tests.adapters.postgres_sessions import run_task, session, start_task
+from tests.support.postgres_sessions import run_task, session, start_task
 
 POSTGRES = postgres_schema.read_migrations()
 SQLITE = sqlite_schema.read_migrations()

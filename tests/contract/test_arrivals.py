@@ -10,8 +10,8 @@ from tapescope.model.tasks import ErrorInfo
 from tapescope.store.notifications import Subscription
 from tapescope.store.port import TaskStore
 from tests.contract.work import OPS, create
-from tests.memory_stores import LEASE, OWNER, log, settle_loop
-from tests.polling import until
+from tests.support.memory_stores import LEASE, OWNER, log, settle_loop
+from tests.support.polling import until
 
 SHORT = 0.000_001
 

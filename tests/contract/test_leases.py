@@ -9,8 +9,8 @@ from tapescope.model.tape import DropReason
 from tapescope.model.tasks import Attempt, CancelReason, ErrorInfo, FinalEvent, NewTask, TaskStatus
 from tapescope.store.port import TaskStore
 from tapescope.store.validation import new_task_id
-from tests.memory_stores import LEASE, OWNER, log, start
-from tests.polling import until
+from tests.support.memory_stores import LEASE, OWNER, log, start
+from tests.support.polling import until
 
 OTHER = "there:2:0:bb"
 SHORT = 0.000_001

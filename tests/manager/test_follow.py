@@ -19,8 +19,8 @@ from tapescope import (
     TaskManager,
 )
 from tapescope.testing import MemoryBackend, MemoryStore
-from tests.manager.workbench import working
-from tests.polling import until
+from tests.support.polling import until
+from tests.support.workbench import working
 
 
 async def collect(events: AsyncGenerator[Event, None]) -> list[Event]:
@@ -159,7 +159,7 @@ async def test_a_follower_that_is_behind_has_a_lag() -> None:
     async with working("memory:") as bench:
 
         def lag() -> float:
-            return max(p.value for p in bench.recording.points("tapescope.subscriber.lag"))
+            return max(p.value for p in bench.captured.points("tapescope.subscriber.lag"))
 
         task = await bench.manager.submit("work", work)
         events = task.follow()
@@ -186,7 +186,7 @@ async def test_the_oldest_task_of_a_manager_is_told() -> None:
     async with working("memory:") as bench:
 
         def age(op: str) -> float:
-            points = bench.recording.points("tapescope.task.oldest_active.age")
+            points = bench.captured.points("tapescope.task.oldest_active.age")
             return {p.labels["tapescope.task.op"]: p.value for p in points}[op]
 
         task = await bench.manager.submit("work", work)
@@ -212,7 +212,7 @@ async def test_a_follower_that_leaves_is_gone() -> None:
     async with working("memory:") as bench:
 
         def followers() -> float:
-            return sum(p.value for p in bench.recording.points("tapescope.subscriber.active"))
+            return sum(p.value for p in bench.captured.points("tapescope.subscriber.active"))
 
         task = await bench.manager.submit("work", work)
         events = task.follow()

@@ -21,10 +21,10 @@ from tapescope.manager.identity import find_dead, name_owner
 from tapescope.model.tape import DropReason
 from tapescope.model.tasks import FinalEvent, NewTask
 from tapescope.store.validation import new_task_id
-from tests.adapters.postgres_sessions import session
-from tests.manager.workbench import make_store, started, wait_for_cancel, working
-from tests.polling import until
-from tests.telemetry.recording import Recording
+from tests.support.captured_telemetry import CapturedTelemetry
+from tests.support.polling import until
+from tests.support.postgres_sessions import session
+from tests.support.workbench import make_store, started, wait_for_cancel, working
 
 WORKER = """
 import asyncio, sys
@@ -105,14 +105,14 @@ async def test_heartbeats_keep_a_lease(any_url: str) -> None:
 
 async def test_a_rescue_is_told_whoever_asks_for_it(any_url: str) -> None:
     """The port tells of a rescue, as span and metric: no manager need have asked for it."""
-    recording = Recording()
-    async with make_store(any_url, recording) as store:
+    captured = CapturedTelemetry()
+    async with make_store(any_url, captured) as store:
         task, _ = await store.create(NewTask(new_task_id(), "work"))
         claim = await store.claim_if_pending(task, "there:1:0:aa", 30.0)
         await store.leases.rescue_expired(dead_owners=["there:1:0:aa"])
-        rescued = recording.value("tapescope.task.rescued", task_op="work", rescue_result="failed")
-        span = recording.span()
-    recording.close()
+        rescued = captured.value("tapescope.task.rescued", task_op="work", rescue_result="failed")
+        span = captured.span()
+    captured.close()
 
     assert claim is not None
     assert rescued == 1
@@ -229,7 +229,7 @@ def rescue_for(url: str, seconds: float) -> int:
     """Look for lost tasks as another process would, in a loop of one's own; how many were taken."""
 
     async def look() -> int:
-        async with make_store(url, recording) as store:
+        async with make_store(url, captured) as store:
             end = store.clock.now() + round(seconds * 1e6)
             taken = 0
 
@@ -241,11 +241,11 @@ def rescue_for(url: str, seconds: float) -> int:
             await until(is_over)
             return taken
 
-    recording = Recording()
+    captured = CapturedTelemetry()
     try:
         return asyncio.run(look())
     finally:
-        recording.close()
+        captured.close()
 
 
 async def test_a_blocked_loop_keeps_its_leases(store_url: str) -> None:
@@ -378,17 +378,17 @@ async def test_a_killed_process_is_rescued_at_open(store_url: str) -> None:
     with worker(store_url) as (process, task_id):
         process.send_signal(signal.SIGKILL)
         process.wait()
-        recording = Recording()
+        captured = CapturedTelemetry()
         async with (
-            make_store(store_url, recording) as store,
+            make_store(store_url, captured) as store,
             TaskManager(store, lease=3600, heartbeat=600) as manager,
         ):
             task = manager.handle(task_id)
             code = await ended(task)
             page = await task.tape(limit=10_000)
-            (span,) = await until(recording.spans)
-            (point,) = recording.points("tapescope.task.rescued", rescue_result="failed")
-        recording.close()
+            (span,) = await until(captured.spans)
+            (point,) = captured.points("tapescope.task.rescued", rescue_result="failed")
+        captured.close()
 
     assert code == "worker_lost"
     assert page.events[-1].type == "final"
@@ -400,15 +400,15 @@ async def test_a_killed_process_is_rescued_at_open(store_url: str) -> None:
 
 async def test_a_killed_process_is_rescued_by_a_manager_that_runs(store_url: str) -> None:
     """A manager that is open notices within two heartbeats."""
-    recording = Recording()
+    captured = CapturedTelemetry()
     async with (
-        make_store(store_url, recording) as store,
+        make_store(store_url, captured) as store,
         TaskManager(store, lease=3600, heartbeat=0.5) as manager,
     ):
 
         def count_heartbeats() -> float:
             name = "tapescope.store.operation.duration"
-            return sum(p.value for p in recording.points(name, store_operation="rescue_expired"))
+            return sum(p.value for p in captured.points(name, store_operation="rescue_expired"))
 
         with worker(store_url, retries=3) as (process, task_id):
             task = manager.handle(task_id)
@@ -418,7 +418,7 @@ async def test_a_killed_process_is_rescued_by_a_manager_that_runs(store_url: str
             heartbeats = count_heartbeats()
             code = await ended(task)
             heartbeats = count_heartbeats() - heartbeats
-    recording.close()
+    captured.close()
 
     assert before.status.value == "running"
     assert heartbeats <= 2
@@ -451,7 +451,7 @@ async def test_a_paused_process_is_fenced(store_url: str) -> None:
 
 async def test_a_paused_process_writes_nothing_on_the_next_attempts_tape(store_url: str) -> None:
     """While another attempt runs, what the woken one may still report is stale."""
-    async with make_store(store_url, Recording()) as store:
+    async with make_store(store_url, CapturedTelemetry()) as store:
         with worker(store_url, retries=1) as (process, task_id):
             process.send_signal(signal.SIGSTOP)
             (rescued,) = await until(lambda: store.leases.rescue_expired(ops=["work"]), within=30)

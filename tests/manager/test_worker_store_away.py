@@ -11,9 +11,9 @@ import pytest
 from tapescope import Reporter, StoreUnavailable, TaskManager
 from tapescope.store.flush import StoreAway
 from tapescope.store.orders import DueOrder, DueRow
-from tests.manager.test_store_away import Outage, managing, outcomes
-from tests.memory_stores import FaultyBackend, FaultyStore, at_rest
-from tests.virtual_time import in_virtual_time
+from tests.support.memory_stores import FaultyBackend, FaultyStore, at_rest
+from tests.support.outages import Outage, managing, outcomes
+from tests.support.virtual_time import in_virtual_time
 
 
 class AwayBackend(FaultyBackend):
@@ -78,7 +78,7 @@ async def test_a_shutdown_without_a_store_leaves_the_tape_open() -> None:
 
     async with at_rest(AwayStore()) as store:
         store.faults.before = outage
-        async with managing(store, lease=30, drain=0.0) as (manager, recording):
+        async with managing(store, lease=30, drain=0.0) as (manager, captured):
             manager.op("work", retries=1)(work)
             task = await manager.submit("work")
             await begun.wait()
@@ -87,12 +87,12 @@ async def test_a_shutdown_without_a_store_leaves_the_tape_open() -> None:
                 await manager.aclose()
             outage.on = False
             row = await task.status()
-            async with TaskManager(store, telemetry=recording.telemetry) as other:
+            async with TaskManager(store, telemetry=captured.telemetry) as other:
                 other.op("work")(work)
                 result = await other.handle(task.task_id).result()
 
             assert row.status.value == "running"
-            assert outcomes(recording)[0] == ("ERROR", "lost")
+            assert outcomes(captured)[0] == ("ERROR", "lost")
             assert result == "done"
 
 
@@ -108,7 +108,7 @@ async def test_a_release_waits_for_the_store() -> None:
 
     async with at_rest(AwayStore()) as store:
         store.faults.before = outage
-        async with managing(store, lease=60, drain=0.0) as (manager, recording):
+        async with managing(store, lease=60, drain=0.0) as (manager, captured):
             manager.op("work")(work)
             task = await manager.submit("work")
             await begun.wait()
@@ -118,7 +118,7 @@ async def test_a_release_waits_for_the_store() -> None:
             row = await task.status()
 
             assert (row.status.value, row.retries_spent) == ("pending", 0)
-            assert outcomes(recording) == [("UNSET", "released")]
+            assert outcomes(captured) == [("UNSET", "released")]
 
 
 @in_virtual_time
@@ -139,7 +139,7 @@ async def test_a_claim_under_way_at_the_shutdown_is_given_back() -> None:
             return rows
 
     async with at_rest(AwayStore(SlowBackend())) as store:
-        async with managing(store) as (manager, recording):
+        async with managing(store) as (manager, captured):
             manager.op("work")(work)
             task = await manager.submit("work")
             await reached.wait()
@@ -149,7 +149,7 @@ async def test_a_claim_under_way_at_the_shutdown_is_given_back() -> None:
             await closing
             row = await task.status()
 
-            assert outcomes(recording) == [("UNSET", "released")]
+            assert outcomes(captured) == [("UNSET", "released")]
         assert began == []
         assert (row.status.value, row.retries_spent) == ("pending", 0)
 

@@ -23,10 +23,10 @@ from tapescope import (
 from tapescope.model.ops import KnownOp
 from tapescope.model.tasks import NewTask
 from tapescope.store.orders import DueOrder, DueRow
-from tests.manager.workbench import GRACE, Block, started, wait_for_cancel, working
-from tests.memory_stores import FaultyBackend, FaultyStore, at_rest
-from tests.polling import until
-from tests.virtual_time import in_virtual_time
+from tests.support.memory_stores import FaultyBackend, FaultyStore, at_rest
+from tests.support.polling import until
+from tests.support.virtual_time import in_virtual_time
+from tests.support.workbench import GRACE, Block, started, wait_for_cancel, working
 
 
 async def finish(report: Reporter) -> str:
@@ -296,7 +296,7 @@ async def lose_a_run(bench: Any, op: str, retries: int) -> str:
     )
     (claim,) = await bench.store.claim_due("elsewhere:1:1-1:1", [op], 1, 0.000_001)
     assert claim.task.task_id == created.task_id
-    span = bench.recording.telemetry.start_run_span(op, created.task_id, 1, "elsewhere", None)
+    span = bench.captured.telemetry.start_run_span(op, created.task_id, 1, "elsewhere", None)
     span.end("lost", error_type="killed")  # so that the judge, who saw the claim, finds its end
     task_id: str = created.task_id
     return task_id
