@@ -6,36 +6,46 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from tapescope.codec import decode
 from tapescope.errors import BadSetting, StoreConfigError
-from tapescope.model.audit import AuditPage
-from tapescope.model.leadership import LeaderTerm, MaintenanceJob
-from tapescope.model.leases import HeldLease, RescueResult
-from tapescope.model.ops import KnownOp
-from tapescope.model.repairs import Mended, Repair
-from tapescope.model.tape import QuarantinePage, TapePage
-from tapescope.model.tasks import CancelRequest, Task, TaskStatus
-from tapescope.store.backend import BackendContext, LeaseRenewer, StoreBackend
-from tapescope.store.flush import (
+from tapescope.model import (
+    AuditPage,
+    CancelRequest,
+    HeldLease,
+    KnownOp,
+    LeaderTerm,
+    MaintenanceJob,
+    Mended,
+    QuarantinePage,
+    Repair,
+    RescueResult,
+    TapePage,
+    Task,
+    TaskStatus,
+)
+from tapescope.store import (
     AttemptState,
+    BackendContext,
     CreateRow,
+    DueDrop,
+    DueOrder,
+    DueRow,
+    DueTask,
     FateUnknown,
     Flush,
     FlushAnswer,
     FlushRefused,
     Inserted,
-    StoreAway,
-)
-from tapescope.store.orders import (
-    DueDrop,
-    DueOrder,
-    DueRow,
-    DueTask,
+    LeaseRenewer,
     RescuedRow,
     RescueOrder,
     SchemaVersions,
+    StoreAway,
+    StoreBackend,
+    decode,
 )
+from tapescope_adapters.postgres import _leadership
 from tapescope_adapters.postgres._caller_pool import PoolConnector
+from tapescope_adapters.postgres._caller_transaction import create_within
 from tapescope_adapters.postgres._claims import Claims
 from tapescope_adapters.postgres._connection import (
     DRIVER_ERRORS,
@@ -49,8 +59,9 @@ from tapescope_adapters.postgres._flush import VOID, arguments, read_answer
 from tapescope_adapters.postgres._lease_renewer import PostgresLeaseRenewer
 from tapescope_adapters.postgres._leases import extend_leases
 from tapescope_adapters.postgres._listener import Listener
-from tapescope_adapters.postgres._maintenance import audit, repair
+from tapescope_adapters.postgres._maintenance import audit
 from tapescope_adapters.postgres._queries import load_queries
+from tapescope_adapters.postgres._repair import repair
 from tapescope_adapters.postgres._rows import (
     as_cancel,
     as_quarantine,
@@ -59,7 +70,6 @@ from tapescope_adapters.postgres._rows import (
     as_task,
 )
 from tapescope_adapters.postgres._schema import migrate, read_versions
-from tapescope_adapters.postgres._transaction import create_within
 
 if TYPE_CHECKING:
     pass
@@ -316,14 +326,13 @@ class PostgresBackend(StoreBackend):
         return int(deleted)
 
     async def acquire_leadership(self, owner: str, lease: int) -> LeaderTerm | None:
-        rows = await self._shared.fetch(self._sql["acquire_leadership"], owner, lease)
-        return LeaderTerm(*rows[0]) if rows else None
+        return await _leadership.acquire(self._shared, self._sql, owner, lease)
 
     async def record_job(self, owner: str, job: MaintenanceJob) -> None:
-        await self._shared.fetch(self._sql[f"record_{job}"], owner)
+        await _leadership.record(self._shared, self._sql, owner, job)
 
     async def resign_leadership(self, owner: str) -> None:
-        await self._shared.fetch(self._sql["resign_leadership"], owner)
+        await _leadership.resign(self._shared, self._sql, owner)
 
     async def find_open(
         self, after: int, among: Sequence[int], limit: int

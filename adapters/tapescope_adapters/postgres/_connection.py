@@ -11,7 +11,7 @@ import asyncpg
 from asyncpg.prepared_stmt import PreparedStatement
 
 from tapescope.errors import BadStoreUrl, StoreAuthFailed
-from tapescope.store.flush import FateUnknown, FlushBlocked, FlushRefused, StoreAway, StoreOutOfRoom
+from tapescope.store import FateUnknown, FlushBlocked, FlushRefused, StoreAway, StoreOutOfRoom
 from tapescope_adapters.postgres._url import Address
 
 if TYPE_CHECKING:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tapescope.model.leases import HeldLease
-from tapescope.store.backend import LeaseRenewer
-from tapescope.store.flush import StoreAway
+from tapescope.model import HeldLease
+from tapescope.store import LeaseRenewer, StoreAway
 from tapescope_adapters._sql import Queries
 from tapescope_adapters.postgres._connection import (
     DRIVER_ERRORS,

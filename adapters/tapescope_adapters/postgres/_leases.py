@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import asyncpg
 
-from tapescope.model.leases import HeldLease
+from tapescope.model import HeldLease
 from tapescope_adapters._sql import Queries
 from tapescope_adapters.postgres._rows import as_lease
 

@@ -5,10 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
-from tapescope.clock import Backoff
-from tapescope.store.backend import BackendContext
-from tapescope.store.flush import FlushRefused, StoreAway
-from tapescope.store.notifications import RESYNC, Change
+from tapescope.store import RESYNC, BackendContext, Backoff, Change, FlushRefused, StoreAway
 from tapescope_adapters.postgres._connection import DRIVER_ERRORS, Connector, drop, is_gone
 
 if TYPE_CHECKING:

@@ -9,44 +9,52 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import ClassVar, Literal, TypeVar
 
-from tapescope.clock import Backoff
 from tapescope.errors import StoreConfigError
-from tapescope.model.audit import AuditPage
-from tapescope.model.leadership import LeaderTerm, MaintenanceJob
-from tapescope.model.leases import HeldLease
-from tapescope.model.ops import KnownOp
-from tapescope.model.repairs import Mended, Repair
-from tapescope.model.tape import QuarantinePage, TapePage
-from tapescope.model.tasks import CancelRequest, Task, TaskStatus
-from tapescope.store.backend import BackendContext, LeaseRenewer, StoreBackend
-from tapescope.store.flush import (
-    AttemptState,
-    CreateRow,
-    Flush,
-    FlushAnswer,
-    FlushRefused,
-    Inserted,
-    StoreAway,
+from tapescope.model import (
+    AuditPage,
+    CancelRequest,
+    HeldLease,
+    KnownOp,
+    LeaderTerm,
+    MaintenanceJob,
+    Mended,
+    QuarantinePage,
+    Repair,
+    TapePage,
+    Task,
+    TaskStatus,
 )
-from tapescope.store.notifications import RESYNC, Change
-from tapescope.store.orders import (
+from tapescope.store import (
+    RESYNC,
+    AttemptState,
+    BackendContext,
+    Backoff,
+    Change,
+    CreateRow,
     DueDrop,
     DueOrder,
     DueRow,
     DueTask,
+    Flush,
+    FlushAnswer,
+    FlushRefused,
+    Inserted,
+    LeaseRenewer,
     RescuedRow,
     RescueOrder,
     SchemaVersions,
+    StoreAway,
+    StoreBackend,
 )
 from tapescope_adapters._sql import load
 from tapescope_adapters.sqlite import _claims, _leadership, _leases, _maintenance, _repair, _rows
+from tapescope_adapters.sqlite._caller_transaction import create_within
 from tapescope_adapters.sqlite._change_poll import NOTHING_SEEN, Look
 from tapescope_adapters.sqlite._connection import Connection, check_folder, connect, translate
 from tapescope_adapters.sqlite._flush import Writing
 from tapescope_adapters.sqlite._lease_renewer import SqliteLeaseRenewer
 from tapescope_adapters.sqlite._network_mounts import find_network_type
 from tapescope_adapters.sqlite._schema import migrate, read_versions
-from tapescope_adapters.sqlite._transaction import create_within
 
 __all__ = ["Durability", "SqliteBackend"]
 
@@ -343,7 +351,7 @@ class SqliteBackend(StoreBackend):
         self, after: int, among: Sequence[int], limit: int
     ) -> tuple[int, Sequence[int]]:
         return await self._reading(
-            lambda conn: _leadership.find_open(conn, self._sql, after, among, limit)
+            lambda conn: _maintenance.find_open(conn, self._sql, after, among, limit)
         )
 
     async def schema_versions(self) -> SchemaVersions:

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from tapescope.codec import encode
+from tapescope.store import encode
 from tapescope_adapters._sql import Queries
 
 __all__ = ["NOTHING_SEEN", "Look", "Seen"]

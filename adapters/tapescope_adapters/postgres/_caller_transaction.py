@@ -8,8 +8,8 @@ import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from tapescope.errors import ConnectionRefused
-from tapescope.model.tasks import Task
-from tapescope.store.flush import CreateRow, FlushBlocked, Inserted, StoreAway
+from tapescope.model import Task
+from tapescope.store import CreateRow, FlushBlocked, Inserted, StoreAway
 from tapescope_adapters._sql import Queries
 from tapescope_adapters.postgres._connection import DRIVER_ERRORS, is_gone, translate
 from tapescope_adapters.postgres._rows import as_task
