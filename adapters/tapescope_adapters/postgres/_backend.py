@@ -132,7 +132,7 @@ class PostgresBackend(StoreBackend):
             if isinstance(met, FlushRefused):
                 raise StoreConfigError(f"The store {self.name} cannot be set up: {met}") from error
             raise StoreAway(str(met)) from error
-        except BaseException:  # cancelled, or may not migrate: nobody else closes it
+        except BaseException:  # cancelled, or may not migrate: it is closed only here
             drop(conn)
             raise
         await self._shared.give(conn)

@@ -1,4 +1,4 @@
-"""Extends leases in a PostgreSQL schema from the keeper's thread, over a connection of its own."""
+"""Extends leases in a PostgreSQL schema from the lease thread, over a connection of its own."""
 
 from __future__ import annotations
 

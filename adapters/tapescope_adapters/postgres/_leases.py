@@ -1,4 +1,4 @@
-"""The heartbeat in a PostgreSQL schema: no row that somebody holds keeps the others waiting."""
+"""The heartbeat in a PostgreSQL schema: a row that another session holds delays no other row."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ T = TypeVar("T")
 _log = logging.getLogger("tapescope")
 
 _POLL = 0.015
-"""Seconds between looks at ``data_version`` while somebody follows or runs something."""
+"""Seconds between looks at ``data_version`` while something here is followed or runs."""
 _CHECKPOINT_EVERY = 4 * 2**20
 """Bytes written, roughly, between checkpoints."""
 _CHECKPOINT_BEHIND = 32 * 2**20
@@ -363,9 +363,9 @@ class SqliteBackend(StoreBackend):
     # --- other processes --------------------------------------------------------------------------
 
     async def watch(self) -> None:
-        """Poll ``data_version``, which moves when anybody commits, where nothing is written."""
+        """Poll ``data_version``, which changes when another connection commits."""
         if not self.outlives_process:
-            return  # one connection in one process: nobody else can write
+            return  # one connection in one process: no other process can write
         backoff = Backoff()
         seen = NOTHING_SEEN
         while True:

@@ -1,4 +1,4 @@
-"""A task in the transaction of somebody else's connection to the same file."""
+"""A task in the transaction of the caller's own connection to the same file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Extends leases in a SQLite file from the keeper's thread, between the flushes of the others."""
+"""Extends leases in a SQLite file from the lease thread, between the flushes of others."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The repair of a task in a SQLite file; used in a connection's thread.
 
 This is the one place that goes past the guards. It takes those in its way off, and puts them back,
-inside one transaction: nobody else sees the file without them, a crash brings them back, and there
-is no switch that another session could set.
+inside one transaction: no other connection sees the file without them, a crash brings them back,
+and there is no switch that another session could set.
 """
 
 from __future__ import annotations

@@ -197,7 +197,7 @@ def read_quarantine(
 def read_cancels(
     conn: sqlite3.Connection, sql: Queries, owners: Sequence[str]
 ) -> list[tuple[str, str, CancelRequest]]:
-    """The running tasks of these owners that somebody wants cancelled."""
+    """The running tasks of these owners with a cancel on record."""
     return [
         (task_id, owner, CancelRequest(CancelReason(reason), message, by, at))
         for task_id, owner, reason, message, by, at in conn.execute(

@@ -30,7 +30,7 @@ class ClaimSlot:
 
 class DueClaims:
     """One store's claims of due tasks. ``deliver`` makes a live claim of a row that was claimed;
-    ``release`` gives back what nobody waits for any more."""
+    ``release`` gives back claims whose caller is gone."""
 
     def __init__(
         self,

@@ -71,7 +71,7 @@ class StoreLeases:
         Each is pending again when a retry is left and its op is among ``ops``, which can be run
         again; else it fails with ``worker_lost``; with a cancel on record it ends as cancelled. The
         old attempt is fenced: what it still writes is dropped (invariant I5). At most ``limit``
-        tasks, in one transaction; those that somebody else rescues just now are left out.
+        tasks, in one transaction; those that another manager rescues just now are left out.
         """
         core = self._core
         order = RescueOrder(

@@ -31,7 +31,7 @@ _EVENTS: Final = 5_000
 """Events that one transaction of a prune deletes, unless a single tape is longer."""
 
 
-_TOLD: Final = 10_000
+_REMEMBERED: Final = 10_000
 """Violations that are remembered, so that an audit which finds them again does not log them."""
 
 _RESCUED: Final = 100
@@ -43,7 +43,7 @@ class StoreMaintenance:
 
     def __init__(self, core: StoreCore, leases: StoreLeases, ops: StoreOps) -> None:
         self._core, self._leases, self._ops = core, leases, ops
-        self._told: set[tuple[AuditRule, str]] = set()
+        self._logged: set[tuple[AuditRule, str]] = set()
 
     async def audit(
         self, *, after: int = 0, limit: int = 1_000, grace: float = AUDIT_GRACE
@@ -60,18 +60,20 @@ class StoreMaintenance:
         page = await core.read(
             "audit", lambda: core.backend.audit(after, limit, round(grace * 1e6))
         )
-        core.meter.audited(page.checked, Counter(found.rule.value for found in page.violations))
-        for found in page.violations:
-            self._tell(found)
+        core.meter.audited(page.checked, Counter(one.rule.value for one in page.violations))
+        for violation in page.violations:
+            self._log_once(violation)
         return page
 
-    def _tell(self, found: Violation) -> None:
+    def _log_once(self, violation: Violation) -> None:
         """Log a violation as an error, once for each store that is open: every audit finds it."""
-        name = found.rule, found.task_id
-        if name not in self._told:
-            if len(self._told) < _TOLD:
-                self._told.add(name)
-            _log.error("Audit: %s, task %s: %s", found.rule.value, found.task_id, found.detail)
+        name = violation.rule, violation.task_id
+        if name not in self._logged:
+            if len(self._logged) < _REMEMBERED:
+                self._logged.add(name)
+            _log.error(
+                "Audit: %s, task %s: %s", violation.rule.value, violation.task_id, violation.detail
+            )
 
     async def repair(
         self,
@@ -108,9 +110,7 @@ class StoreMaintenance:
             _log.warning("Repaired: %s, task %s: %s", one.rule.value, task_id, one.text)
         core.changes.publish(RESYNC)
         if any(one.rule is AuditRule.STUCK_RUNNING for one in mended.repairs):
-            ops = (
-                await self._ops.read()
-            )  # whoever has registered them: a worker will run them again
+            ops = await self._ops.read()  # of every process: a worker will run them again
             while len(await self._leases.rescue_expired(_RESCUED, ops=ops)) == _RESCUED:
                 pass
         return mended
@@ -136,9 +136,9 @@ class StoreMaintenance:
 
         Only those of ``outcomes`` and ``op``, where given. What lives is never touched. Each
         transaction is short: at most ``limit`` tasks and 5,000 events, or one longer tape. A task
-        that somebody holds at that moment is left for the next time. With ``dry_run`` nothing is
-        deleted, only counted. An event that comes later still is dropped as ``unknown_task``. When
-        the store goes away in mid-commit, the number may be too low.
+        that another session holds at that moment is left for the next prune. With ``dry_run``
+        nothing is deleted, only counted. An event that comes later still is dropped as
+        ``unknown_task``. When the store goes away in mid-commit, the number may be too low.
         Raises ``BadSetting``, ``BadOp``.
         """
         pages = self.prune_pages(

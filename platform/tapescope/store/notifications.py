@@ -137,7 +137,7 @@ class Changes:
 
     @property
     def wanted(self) -> bool:
-        """Whether anybody listens."""
+        """Whether there is a subscriber or a listener."""
         return bool(self._by_task or self._of_all or self._of_arrivals or self._owners)
 
     def listen_for_cancels(self, owner: str, listener: CancelListener) -> None:
@@ -148,7 +148,7 @@ class Changes:
             self._on_interest(True)
 
     def stop_listening(self, owner: str) -> None:
-        """Undo ``listen_for_cancels``; an owner that is not enlisted is no error."""
+        """Undo ``listen_for_cancels``; an owner that does not listen is not an error."""
         if self._owners.pop(owner, None) is not None and not self.wanted:
             self._on_interest(False)
 
@@ -175,7 +175,7 @@ class Changes:
         return bool(self._of_all or self._by_task)
 
     def follows(self, task_id: str) -> bool:
-        """Whether somebody would be told of this task's commits."""
+        """Whether a subscriber would be told of this task's commits."""
         return bool(self._of_all) or task_id in self._by_task
 
     @property
@@ -185,12 +185,12 @@ class Changes:
 
     @property
     def follows_all(self) -> bool:
-        """Whether somebody follows every task."""
+        """Whether a subscriber follows every task."""
         return bool(self._of_all)
 
     @property
     def awaits_arrivals(self) -> bool:
-        """Whether ``publish_arrival`` would tell anybody."""
+        """Whether ``publish_arrival`` has a subscriber."""
         return bool(self._of_all or self._of_arrivals)
 
     def publish_arrival(self) -> None:

@@ -199,14 +199,14 @@ class TaskStore:
 
         ``connection`` is an ``asyncpg`` one for a PostgreSQL store and an ``aiosqlite`` one for a
         SQLite store, to the same database, with a transaction begun. Nothing else of the
-        transaction is touched, and nobody sees the task before its commit, this store neither; who
-        waits for tasks is told at the commit. While the transaction holds a key, another ``create``
+        transaction is touched, and no other session sees the task before its commit; who waits
+        for tasks is told at the commit. While the transaction holds a key, another ``create``
         with that key waits for it to end. On SQLite there is one cursor: from here to the commit
         all other writes of the store wait, so commit soon and ask nothing of the store before.
 
-        The metric ``tapescope.task.submitted`` counts the call, for nobody tells the store of the
-        commit: a task that is rolled back was counted. An offer of an event it is not, so invariant
-        I7 is untouched.
+        The metric ``tapescope.task.submitted`` counts the call, because the store never learns of
+        the commit: a task that is rolled back was counted. It is not an offer of an event, so
+        invariant I7 is untouched.
 
         Raises what ``create`` raises; ``ConnectionRefused`` for a connection that cannot take the
         task; ``StoreUnavailable`` when the connection is lost or waits too long for a lock, and
@@ -265,7 +265,7 @@ class TaskStore:
         """pending and due → running for ``owner``: attempt + 1 and ``task_started``, all at once.
 
         At most ``limit`` tasks of these ops, the longest due first, for ``lease`` seconds each, in
-        one transaction that waits behind no append. A task that somebody else holds just now is
+        one transaction that waits behind no append. A task that another session holds just now is
         left out, so fewer than there are may come while ``next_due`` says that one is due.
 
         No claim is lost on its way: when the caller is cancelled, what was claimed for it is given
@@ -351,7 +351,7 @@ class TaskStore:
         return await self._give_up("retry_later", attempt, error, run_at, spends=1)
 
     async def release(self, attempt: Attempt, reason: str = "shutdown") -> GivenUp:
-        """Give the task back, for somebody else to run at once; no retry is spent.
+        """Give the task back, for another worker to run at once; no retry is spent.
 
         ``reason`` goes into the ``attempt_failed``. When a cancel is on record the task ends as
         cancelled instead, in the same transaction.
@@ -365,7 +365,7 @@ class TaskStore:
         message: str = "",
         by: str | None = None,
     ) -> CancelAnswer:
-        """pending → cancelled with its ``final``; running → recorded, its owner told; ended →
+        """pending → cancelled with its ``final``; running → recorded, its owner notified; ended →
         nothing.
 
         Returns once the request is durable. Asking again is no error: the first reason stays.
@@ -419,8 +419,8 @@ class TaskStore:
 
     async def count(self, *, op: str | None = None) -> Mapping[TaskStatus, int]:
         """How many tasks there are of each status; every status is a key."""
-        found = await self._core.read("count", lambda: self.backend.count(op))
-        return {status: found.get(status, 0) for status in TaskStatus}
+        counts = await self._core.read("count", lambda: self.backend.count(op))
+        return {status: counts.get(status, 0) for status in TaskStatus}
 
     async def read_tape(self, task_id: str, *, after_seq: int = 0, limit: int = 1_000) -> TapePage:
         """A page of a tape, in ``seq`` order, after ``after_seq``. Raises ``UnknownTask``."""
@@ -443,7 +443,7 @@ class TaskStore:
             "read_quarantine", lambda: self.backend.read_quarantine(task_id, after, limit)
         )
 
-    # --- being told -------------------------------------------------------------------------------
+    # --- notifications ----------------------------------------------------------------------------
 
     def changes(self, task_id: str | None = None) -> Subscription:
         """Be told of commits, of one task's or of every one, from this moment on (invariant I9).
@@ -498,10 +498,10 @@ class TaskStore:
         self, name: str, attempt: Attempt, error: ErrorInfo, run_at: int | None, spends: int
     ) -> GivenUp:
         cursor = self._core.find_cursor(attempt)
-        told: dict[str, Any] = {"error": error.as_json()}
+        failure: dict[str, Any] = {"error": error.as_json()}
         if run_at is not None:
-            told["run_at"] = run_at
-        body = encode_event(ATTEMPT_FAILED, told, self.limits.event_bytes)
+            failure["run_at"] = run_at
+        body = encode_event(ATTEMPT_FAILED, failure, self.limits.event_bytes)
         call = PendingGiveUp(
             self.clock.monotonic(), cursor, body, self.clock.now(), error, run_at, spends
         )
