@@ -38,13 +38,13 @@ class Writing:
 async def judge_copy(url: str, ended: str, running: Claim, written: int) -> None:
     """The copy is in order, and a manager goes on with it: what ran there is rescued."""
     async with find_store(url) as copy:
-        audit = await copy.audit()
+        audit = await copy.maintenance.audit()
         whole = await copy.read_tape(ended)
         cut = await copy.read_tape(running.task.task_id)
-        rescued = await copy.rescue_expired(dead_owners=["me"])
+        rescued = await copy.leases.rescue_expired(dead_owners=["me"])
         await run_task(copy, 3)
         counts = await copy.count()
-        after = await copy.audit()
+        after = await copy.maintenance.audit()
 
     assert not audit.violations
     assert not after.violations

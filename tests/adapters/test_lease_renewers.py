@@ -14,7 +14,7 @@ from tapescope.model.tasks import Claim
 from tapescope.store.backend import LeaseRenewer
 from tapescope.store.flush import StoreAway
 from tapescope.store.port import TaskStore
-from tapescope.testing import MemoryStore
+from tapescope.testing import MemoryBackend, MemoryStore
 from tests.support.polling import until
 from tests.support.postgres_sessions import session, start_task
 
@@ -25,7 +25,7 @@ LEASE = 60_000_000
 async def keeping(url: str) -> AsyncGenerator[tuple[TaskStore, LeaseRenewer]]:
     """A store and its renewer, here in one loop: it needs no other, it only allows for one."""
     async with find_store(url) as store:
-        renewer = store.make_lease_renewer()
+        renewer = store.leases.make_renewer()
         assert renewer is not None
         try:
             yield store, renewer
@@ -43,8 +43,8 @@ async def extend(renewer: LeaseRenewer, *claims: Claim) -> list[tuple[str, int]]
 async def test_a_store_of_one_process_has_no_keeper() -> None:
     """Memory has one connection or none: its heartbeats stay on the loop."""
     async with find_store("sqlite:///:memory:") as sqlite, MemoryStore() as memory:
-        assert sqlite.make_lease_renewer() is None
-        assert memory.make_lease_renewer() is None
+        assert sqlite.leases.make_renewer() is None
+        assert memory.leases.make_renewer() is None
 
 
 async def test_a_keeper_extends_what_it_is_asked_for(store_url: str) -> None:
@@ -148,14 +148,14 @@ class CountingKeeper(LeaseRenewer):
         self.closed = True
 
 
-class KeptStore(MemoryStore):
-    """Somebody else's store, with a renewer of its own."""
+class RenewedBackend(MemoryBackend):
+    """A third party's backend, with a lease renewer of its own."""
 
     def __init__(self) -> None:
         super().__init__()
         self.renewer = CountingKeeper()
 
-    def _make_lease_renewer(self) -> LeaseRenewer:
+    def make_lease_renewer(self) -> LeaseRenewer:
         return self.renewer
 
 
@@ -168,11 +168,12 @@ def test_a_closed_loop_ends_its_heartbeats() -> None:
         await asyncio.Event().wait()
 
     async def begin() -> TaskManager:
-        store = KeptStore()
-        renewer.append(store.renewer)
+        backend = RenewedBackend()
+        store = MemoryStore(backend=backend)
+        renewer.append(backend.renewer)
         manager = await TaskManager(await store.open(), lease=0.3, heartbeat=0.01).open()
         task = await manager.submit("work", work)
-        await until(lambda: store.renewer.beats)
+        await until(lambda: backend.renewer.beats)
         for one in asyncio.all_tasks():
             one._log_destroy_pending = False  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]  # the program's neglect is the point
         assert task.task_id

@@ -68,7 +68,7 @@ async def test_audit_that_repairs(store_url: str, tapescope_on: Tapescope) -> No
     done = tapescope_on.here("audit", "--repair")
     again = tapescope_on.here("audit", "--repair", "--json")
     async with find_store(store_url) as store:
-        (trace,) = await store.read_repairs()
+        (trace,) = await store.maintenance.read_repairs()
 
     repair = {
         "rule": "missing_final",

@@ -29,7 +29,7 @@ async def make_work(store: TaskStore, how: str) -> None:
     else:
         expires = claim.task.lease_expires_at or 0
         await until(lambda: store.clock.now() > expires)
-        await store.rescue_expired(ops=OPS)
+        await store.leases.rescue_expired(ops=OPS)
 
 
 async def hear_of_work(store: TaskStore, subscription: Subscription) -> bool:

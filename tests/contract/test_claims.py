@@ -183,7 +183,7 @@ async def test_a_rescued_task_is_claimed_by_another(store: TaskStore) -> None:
     (lost,) = await store.claim_due(OWNER, OPS, 1, SHORT)
     await store.append(lost.attempt, [log("a")])
     await let_lapse(store, lost)
-    (rescued,) = await store.rescue_expired(ops=OPS)
+    (rescued,) = await store.leases.rescue_expired(ops=OPS)
     pending = await store.get(task_id)
     (again,) = await store.claim_due(OTHER, OPS, 1, LEASE)
     await store.append(again.attempt, [log("b")])
@@ -211,7 +211,7 @@ async def test_a_rescued_task_without_retries_is_claimed_by_nobody(store: TaskSt
     for _ in range(2):
         (lost,) = await store.claim_due(OWNER, OPS, 1, SHORT)
         await let_lapse(store, lost)
-        results += [rescued.result for rescued in await store.rescue_expired(ops=OPS)]
+        results += [rescued.result for rescued in await store.leases.rescue_expired(ops=OPS)]
     task = await store.get(task_id)
 
     assert results == [RescueResult.RETRIED, RescueResult.FAILED]

@@ -12,13 +12,13 @@ from tests.support.polling import until
 
 async def test_turn_is_one_owner_s(store: TaskStore) -> None:
     """Whoever has it goes on having it; others do not, until it is left."""
-    first = await store.acquire_leadership("a", 60)
-    again = await store.acquire_leadership("a", 60)
-    other = await store.acquire_leadership("b", 60)
-    await store.resign_leadership("b")
-    still = await store.acquire_leadership("b", 60)
-    await store.resign_leadership("a")
-    then = await store.acquire_leadership("b", 60)
+    first = await store.leadership.acquire("a", 60)
+    again = await store.leadership.acquire("a", 60)
+    other = await store.leadership.acquire("b", 60)
+    await store.leadership.resign("b")
+    still = await store.leadership.acquire("b", 60)
+    await store.leadership.resign("a")
+    then = await store.leadership.acquire("b", 60)
 
     assert first is not None
     assert again is not None
@@ -29,26 +29,26 @@ async def test_turn_is_one_owner_s(store: TaskStore) -> None:
 
 async def test_turn_of_many_at_once_is_one_s(store: TaskStore) -> None:
     """Of twenty that ask at the same time one gets it."""
-    turns = await asyncio.gather(*(store.acquire_leadership(f"owner {n}", 60) for n in range(20)))
+    turns = await asyncio.gather(*(store.leadership.acquire(f"owner {n}", 60) for n in range(20)))
 
     assert sum(turn is not None for turn in turns) == 1
 
 
 async def test_turn_of_a_silent_owner_ends(store: TaskStore) -> None:
     """It holds for its lease, and no longer."""
-    await store.acquire_leadership("a", 0.000_001)
+    await store.leadership.acquire("a", 0.000_001)
 
-    assert await until(lambda: store.acquire_leadership("b", 60)) is not None
-    assert await store.acquire_leadership("a", 60) is None
+    assert await until(lambda: store.leadership.acquire("b", 60)) is not None
+    assert await store.leadership.acquire("a", 60) is None
 
 
 async def test_chores_are_on_record(store: TaskStore) -> None:
     """What the holder did is known to the next one; who has no turn notes nothing."""
-    began = await store.acquire_leadership("a", 60)
-    await store.record_job("b", "pruned")
-    await store.record_job("a", "audited")
-    await store.resign_leadership("a")
-    turn = await store.acquire_leadership("b", 60)
+    began = await store.leadership.acquire("a", 60)
+    await store.leadership.record_job("b", "pruned")
+    await store.leadership.record_job("a", "audited")
+    await store.leadership.resign("a")
+    turn = await store.leadership.acquire("b", 60)
 
     assert began is not None
     assert turn is not None
@@ -66,7 +66,10 @@ async def test_open_tasks_are_found(store: TaskStore) -> None:
             await store.finish_if_running(claim.attempt, FinalEvent.succeeded())
     keys = [task.key for task in tasks]
 
-    assert await store.find_open() == (keys[4], frozenset(keys[2:]))
-    assert await store.find_open(limit=2) == (keys[4], frozenset(keys[2:4]))
-    assert await store.find_open(after=keys[4]) == (keys[4], frozenset())
-    assert await store.find_open(after=keys[4], among=keys) == (keys[4], frozenset(keys[2:]))
+    assert await store.maintenance.find_open() == (keys[4], frozenset(keys[2:]))
+    assert await store.maintenance.find_open(limit=2) == (keys[4], frozenset(keys[2:4]))
+    assert await store.maintenance.find_open(after=keys[4]) == (keys[4], frozenset())
+    assert await store.maintenance.find_open(after=keys[4], among=keys) == (
+        keys[4],
+        frozenset(keys[2:]),
+    )

@@ -110,11 +110,11 @@ async def test_audit_finds_nothing_while_tasks_run(store: TaskStore) -> None:
 async def test_bad_settings_are_refused(store: TaskStore) -> None:
     """Ages below zero, and a rate of nothing, are errors."""
     with pytest.raises(BadSetting, match="grace"):
-        await store.audit(grace=-1)
+        await store.maintenance.audit(grace=-1)
     with pytest.raises(BadSetting, match="older_than"):
-        await store.prune(older_than=-1)
+        await store.maintenance.prune(older_than=-1)
     with pytest.raises(BadSetting, match="older_than"):
-        await store.prune_quarantine(older_than=float("nan"))
+        await store.maintenance.prune_quarantine(older_than=float("nan"))
     with pytest.raises(BadSetting, match="rows_per_second"):
         await audit_store(store, rows_per_second=0)
 
@@ -139,10 +139,10 @@ async def test_prune_takes_old_ended_tasks_whole(plain: TaskStore) -> None:
     running = await start(plain)
     pending, _ = await plain.create(NewTask(new_task_id(), "x"))
 
-    assert await plain.prune(older_than=3_600) == 0
-    assert await plain.prune(older_than=0, dry_run=True) == 5
-    assert await plain.prune(older_than=0, limit=2) == 5
-    assert await plain.prune(older_than=0) == 0
+    assert await plain.maintenance.prune(older_than=3_600) == 0
+    assert await plain.maintenance.prune(older_than=0, dry_run=True) == 5
+    assert await plain.maintenance.prune(older_than=0, limit=2) == 5
+    assert await plain.maintenance.prune(older_than=0) == 0
     with pytest.raises(UnknownTask):
         await plain.read_tape(ended[0].task_id)
     assert (await plain.get(running.task_id)).status is TaskStatus.RUNNING
@@ -157,8 +157,8 @@ async def test_prune_goes_by_outcome_and_op(plain: TaskStore) -> None:
     bad = await make_ended(plain, "scan", FinalEvent.failed(ErrorInfo("boom")))
     other = await make_ended(plain, "copy")
 
-    assert await plain.prune(older_than=0, outcomes=[Outcome.FAILED]) == 1
-    assert await plain.prune(older_than=0, op="copy") == 1
+    assert await plain.maintenance.prune(older_than=0, outcomes=[Outcome.FAILED]) == 1
+    assert await plain.maintenance.prune(older_than=0, op="copy") == 1
     assert [task.task_id for task in (await plain.list()).tasks] == [good.task_id]
     for gone in (bad, other):
         with pytest.raises(UnknownTask):
@@ -168,7 +168,7 @@ async def test_prune_goes_by_outcome_and_op(plain: TaskStore) -> None:
 async def test_late_event_of_a_pruned_task_is_of_an_unknown_one(plain: TaskStore) -> None:
     """It reaches no other task's tape: it is dropped, counted, and kept, as ``unknown_task``."""
     old = await make_ended(plain)
-    await plain.prune(older_than=0)
+    await plain.maintenance.prune(older_than=0)
     new = await make_ended(plain)
     appended = await plain.append(old, [NewEvent("log", "late")])
     drops = await plain.read_quarantine(old.task_id)
@@ -183,7 +183,7 @@ async def test_late_event_of_a_pruned_task_is_of_an_unknown_one(plain: TaskStore
 async def test_idempotency_key_of_a_pruned_task_is_free(plain: TaskStore) -> None:
     """A key is remembered as long as its task."""
     await make_ended(plain, key="only once")
-    await plain.prune(older_than=0)
+    await plain.maintenance.prune(older_than=0)
     _, created = await plain.create(NewTask(new_task_id(), "x", idempotency_key="only once"))
 
     assert created
@@ -196,9 +196,9 @@ async def test_quarantine_has_its_own_age(plain: TaskStore) -> None:
     unknown = Attempt(new_task_id(), 1, "me")
     await plain.append(unknown, [NewEvent("log", "whose?")])
 
-    assert await plain.prune_quarantine(older_than=3_600) == 0
-    assert await plain.prune_quarantine(older_than=0, dry_run=True) == 6
-    assert await plain.prune_quarantine(older_than=0, limit=2) == 6
+    assert await plain.maintenance.prune_quarantine(older_than=3_600) == 0
+    assert await plain.maintenance.prune_quarantine(older_than=0, dry_run=True) == 6
+    assert await plain.maintenance.prune_quarantine(older_than=0, limit=2) == 6
     page = await plain.read_quarantine()
     assert (page.drops, page.overflow) == ((), 5)
     assert page.counts == {DropReason.AFTER_TERMINAL: 5}
@@ -231,7 +231,7 @@ async def test_invariants_hold_while_pruning_beside_a_writer(
         writing = asyncio.gather(*(work() for _ in range(8)))
         pruned = 0
         while pruned < 80:
-            pruned += await pruner.prune(older_than=0, op="old", limit=9)
+            pruned += await pruner.maintenance.prune(older_than=0, op="old", limit=9)
         await writing
         report = await audit_store(writer)
         violations = await check(history, writer)

@@ -11,7 +11,7 @@ from tapescope.store.flush import Flush, FlushAnswer
 from tapescope.store.notifications import RESYNC, Change, Subscription
 from tapescope.store.port import TaskStore
 from tapescope.store.validation import new_task_id
-from tapescope.testing import MemoryStore
+from tapescope.testing import MemoryBackend, MemoryStore
 from tests.support.memory_stores import LEASE, OWNER, log, settle_loop, start
 from tests.support.polling import until
 
@@ -159,31 +159,32 @@ async def test_cancel_in_the_same_process_reaches_the_owner_at_once(store: TaskS
     assert set(heard) == {attempt.task_id}  # a poll of the file may tell it again
 
 
-class _Slow(MemoryStore):
-    """A memory store that holds its flushes until it is let go."""
+class _Slow(MemoryBackend):
+    """A memory backend that holds its flushes until it is let go."""
 
     def __init__(self) -> None:
         super().__init__()
         self.go = asyncio.Event()
         self.go.set()
 
-    async def _write(self, flush: Flush) -> FlushAnswer:
+    async def write(self, flush: Flush) -> FlushAnswer:
         await self.go.wait()
-        return await super()._write(flush)
+        return await super().write(flush)
 
 
 async def test_nobody_is_told_before_the_commit() -> None:
     """A subscriber hears nothing while the flush is under way (invariant I9)."""
-    async with _Slow() as store:
+    slow = _Slow()
+    async with MemoryStore(backend=slow) as store:
         attempt = await start(store)
         with store.changes(attempt.task_id) as subscription:
             await anext(subscription)  # the first "look again"
-            store.go.clear()
+            slow.go.clear()
             append = asyncio.ensure_future(store.append(attempt, [log()]))
             hearing = asyncio.ensure_future(gather_events(subscription, 2))
             await settle_loop(20)
             early = hearing.done()
-            store.go.set()
+            slow.go.set()
             await append
             events = await hearing
 

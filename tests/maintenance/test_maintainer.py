@@ -28,7 +28,7 @@ from tapescope.model.tasks import Attempt, ErrorInfo, FinalEvent
 from tapescope.store.flush import StoreAway
 from tapescope.store.port import TaskStore
 from tapescope.store.validation import new_task_id
-from tapescope.testing import MemoryStore
+from tapescope.testing import MemoryBackend, MemoryStore
 from tests.support.captured_telemetry import CapturedTelemetry
 from tests.support.polling import until
 from tests.support.virtual_time import VirtualClock, in_virtual_time
@@ -43,12 +43,11 @@ async def _nothing() -> None:
     pass
 
 
-class WatchedStore(MemoryStore):
-    """A memory store that others could open, and that notes which tasks are audited when."""
+class WatchedBackend(MemoryBackend):
+    """A memory backend that others could open, and that notes which tasks are audited when."""
 
     def __init__(self) -> None:
-        self.captured = CapturedTelemetry()
-        super().__init__(clock=VirtualClock(), telemetry=self.captured.telemetry, patience=0.1)
+        super().__init__()
         self.pages: list[list[int]] = []
         """The keys of each page that was audited."""
         self.before_page: Callable[[], Awaitable[None]] = _nothing
@@ -58,10 +57,10 @@ class WatchedStore(MemoryStore):
         """So it is said."""
         return True
 
-    async def _audit(self, after: int, limit: int, grace: int) -> AuditPage:
+    async def audit(self, after: int, limit: int, grace: int) -> AuditPage:
         await self.before_page()
-        page = await super()._audit(after, limit, grace)
-        keys = sorted(key for key in self._records if key > after)
+        page = await super().audit(after, limit, grace)
+        keys = sorted(key for key in self.records if key > after)
         self.pages.append(keys[: page.checked])
         return page
 
@@ -73,8 +72,23 @@ class WatchedStore(MemoryStore):
 
     def break_row(self, task_id: str) -> None:
         """Make a task's row say what its tape does not."""
-        record = self._records[self._keys[task_id]]
+        record = self.find(task_id)
+        assert record is not None
         record.task = replace(record.task, status=TaskStatus.CANCELLED)
+
+
+class WatchedStore(MemoryStore):
+    """A store on such a backend, with telemetry of its own."""
+
+    def __init__(self, watched: WatchedBackend | None = None) -> None:
+        self.captured = CapturedTelemetry()
+        self.watched = watched or WatchedBackend()
+        super().__init__(
+            clock=VirtualClock(),
+            telemetry=self.captured.telemetry,
+            patience=0.1,
+            backend=self.watched,
+        )
 
 
 @asynccontextmanager
@@ -119,12 +133,12 @@ async def test_whole_store_is_audited_on_schedule() -> None:
         async with looked_after(store):
             assert store.captured.points(SUCCESS) == []
             await asyncio.sleep(MINUTE)
-            first = store.audited()
+            first = store.watched.audited()
             succeeded = store.captured.value(SUCCESS)
             await asyncio.sleep(3_500)
-            meanwhile = store.audited()
+            meanwhile = store.watched.audited()
             await asyncio.sleep(200)
-            second = store.audited()
+            second = store.watched.audited()
 
     assert first == second == [1, 2, 3]
     assert meanwhile == []
@@ -140,15 +154,15 @@ async def test_tape_is_audited_soon_after_it_closed() -> None:
         long_one = await start(store)
         async with looked_after(store):
             await asyncio.sleep(MINUTE)
-            store.audited()
+            store.watched.audited()
             await make_ended(store)
             await asyncio.sleep(MINUTE)
-            new = store.audited()
+            new = store.watched.audited()
             await store.finish_if_running(long_one, FinalEvent.succeeded())
             await asyncio.sleep(MINUTE)
-            ended = store.audited()
+            ended = store.watched.audited()
             await asyncio.sleep(MINUTE)
-            nothing = store.audited()
+            nothing = store.watched.audited()
 
     assert (new, ended, nothing) == ([3], [2], [])
 
@@ -160,11 +174,11 @@ async def test_closed_tapes_far_apart_are_each_audited() -> None:
         tasks = [await start(store) for _ in range(300)]
         async with looked_after(store):
             await asyncio.sleep(MINUTE)
-            store.audited()
+            store.watched.audited()
             for n in (4, 5, 290):
                 await store.finish_if_running(tasks[n], FinalEvent.succeeded())
             await asyncio.sleep(MINUTE)
-            audited = store.audited()
+            audited = store.watched.audited()
 
     assert audited == [5, 6, 291]
 
@@ -178,7 +192,7 @@ async def test_violation_is_logged_once_and_counted_each_time(
         task_id = await make_ended(store)
         async with looked_after(store, every=600):
             await asyncio.sleep(MINUTE)
-            store.break_row(task_id)
+            store.watched.break_row(task_id)
             await asyncio.sleep(3 * 660)
 
     errors = [record for record in caplog.records if record.levelno == logging.ERROR]
@@ -194,9 +208,9 @@ async def test_audit_keeps_to_its_rate() -> None:
             await make_ended(store)
         async with looked_after(store, rate=30):
             await asyncio.sleep(60 + 59)
-            under_way = len(store.audited())
+            under_way = len(store.watched.audited())
             await asyncio.sleep(140)
-            the_rest = len(store.audited())
+            the_rest = len(store.watched.audited())
 
         assert store.captured.points(SUCCESS) != []
 
@@ -212,15 +226,15 @@ async def test_one_of_many_does_it() -> None:
         async with looked_after(store, "b"):
             async with looked_after(store, "a"):
                 await asyncio.sleep(MINUTE)
-                by_one = store.audited()
+                by_one = store.watched.audited()
                 await make_ended(store)
                 await asyncio.sleep(MINUTE)
-                soon = store.audited()
+                soon = store.watched.audited()
             await asyncio.sleep(MINUTE)
-            taken_over = store.audited()
+            taken_over = store.watched.audited()
             await make_ended(store)
             await asyncio.sleep(MINUTE)
-            by_other = store.audited()
+            by_other = store.watched.audited()
 
     assert (by_one, soon) == ([1], [2])
     assert set(taken_over) <= {2}
@@ -232,14 +246,14 @@ async def test_silent_one_loses_its_turn() -> None:
     """A process that was silent past its lease finds the turn taken, and does nothing."""
     async with WatchedStore() as store:
         await make_ended(store)
-        await store.acquire_leadership("silent", 180)
+        await store.leadership.acquire("silent", 180)
         async with looked_after(store, "b"):
             await asyncio.sleep(2 * MINUTE)
-            not_yet = store.audited()
+            not_yet = store.watched.audited()
             await asyncio.sleep(2 * MINUTE)
-            then = store.audited()
+            then = store.watched.audited()
 
-        assert await store.acquire_leadership("silent", 180) is not None
+        assert await store.leadership.acquire("silent", 180) is not None
 
     assert (not_yet, then) == ([], [1])
 
@@ -254,11 +268,11 @@ async def test_store_away_is_warned_of_and_tried_again(caplog: pytest.LogCapture
     async with WatchedStore() as store:
         await make_ended(store)
         async with looked_after(store):
-            store.before_page = away
+            store.watched.before_page = away
             await asyncio.sleep(2 * MINUTE)
-            store.before_page = _nothing
+            store.watched.before_page = _nothing
             await asyncio.sleep(MINUTE)
-            audited = store.audited()
+            audited = store.watched.audited()
 
     assert audited == [1]
     assert "The upkeep is tried again in 60 s" in caplog.text
@@ -278,14 +292,14 @@ def test_stop_ends_it_anywhere(turns: int) -> None:
             async def note() -> None:
                 reached.set()
 
-            store.before_page = note
+            store.watched.before_page = note
             policy = Retention(tasks=0)
             async with looked_after(store, retention=policy, rate=100_000):
                 await reached.wait()
                 for _ in range(turns):
                     await asyncio.sleep(0.001)
 
-            assert await store.acquire_leadership("another", 60) is not None
+            assert await store.leadership.acquire("another", 60) is not None
 
     stop_after()
 
@@ -301,39 +315,39 @@ async def test_stop_does_not_wait_for_a_page() -> None:
             reached.set()
             await asyncio.Event().wait()
 
-        store.before_page = hang
+        store.watched.before_page = hang
         async with looked_after(store) as maintainer:
             await reached.wait()
             await maintainer.stop()
 
-        assert await store.acquire_leadership("another", 60) is not None
+        assert await store.leadership.acquire("another", 60) is not None
 
 
-class SlowTurns(WatchedStore):
-    """A store whose database gives a turn a second later, whether or not anybody still waits."""
+class SlowTurns(WatchedBackend):
+    """A backend whose database gives a turn a second later, whether or not anybody still waits."""
 
     asked = 0
 
-    async def _acquire_leadership(self, owner: str, lease: int) -> LeaderTerm | None:
+    async def acquire_leadership(self, owner: str, lease: int) -> LeaderTerm | None:
         self.asked += 1
         return await asyncio.shield(asyncio.ensure_future(self._give(owner, lease)))
 
     async def _give(self, owner: str, lease: int) -> LeaderTerm | None:
         await asyncio.sleep(1)
-        return await super()._acquire_leadership(owner, lease)
+        return await super().acquire_leadership(owner, lease)
 
 
 @in_virtual_time
 async def test_turn_that_comes_after_the_stop_is_left() -> None:
     """Stopped while its question is under way, it waits for the turn in order to leave it."""
-    async with SlowTurns() as store:
+    async with WatchedStore(slow := SlowTurns()) as store:
         async with looked_after(store):
             await asyncio.sleep(MINUTE)
-        asked = store.asked
+        asked = slow.asked
         await asyncio.sleep(5)
 
         assert asked == 1
-        assert await store.acquire_leadership("another", 60) is not None
+        assert await store.leadership.acquire("another", 60) is not None
 
 
 @in_virtual_time
@@ -381,7 +395,7 @@ async def test_retention_goes_by_age_outcome_and_op() -> None:
     assert by_outcome == ({kept, running.task_id}, 1)
     assert late == 0
     assert by_age == {running.task_id}
-    assert store.pages == []
+    assert store.watched.pages == []
 
 
 @pytest.mark.parametrize(
@@ -433,9 +447,9 @@ async def test_manager_looks_after_its_store(
             await make_ended(store)
             await until(lambda: is_empty(store))
 
-            assert await store.acquire_leadership("another", 60) is None
+            assert await store.leadership.acquire("another", 60) is None
 
-        turn = await store.acquire_leadership("another", 60)
+        turn = await store.leadership.acquire("another", 60)
 
     assert turn is not None
     assert turn.audited_at > 0
@@ -462,10 +476,10 @@ async def test_stop_leaves_the_turn_of_a_real_store(
             for _ in range(n * 2):
                 await asyncio.sleep(0)
             await maintainer.stop()
-            free += await other.acquire_leadership("another", 60) is not None
-            await other.resign_leadership("another")
+            free += await other.leadership.acquire("another", 60) is not None
+            await other.leadership.resign("another")
 
-        assert (await store.audit()).violations == ()
+        assert (await store.maintenance.audit()).violations == ()
 
     assert free == 40
 

@@ -18,7 +18,7 @@ from tapescope import (
     TapePage,
     TaskManager,
 )
-from tapescope.testing import MemoryStore
+from tapescope.testing import MemoryBackend, MemoryStore
 from tests.support.polling import until
 from tests.support.workbench import working
 
@@ -250,11 +250,11 @@ async def test_a_store_that_closes_ends_a_follow_with_an_error(store_url: str) -
                 await rest
 
 
-class GappedStore(MemoryStore):
-    """A store that has lost the second event of every tape."""
+class GappedBackend(MemoryBackend):
+    """A backend that has lost the second event of every tape."""
 
-    async def _read_tape(self, task_id: str, after_seq: int, limit: int) -> TapePage | None:
-        page = await super()._read_tape(task_id, after_seq, limit)
+    async def read_tape(self, task_id: str, after_seq: int, limit: int) -> TapePage | None:
+        page = await super().read_tape(task_id, after_seq, limit)
         if page is None:
             return None
         return replace(page, events=tuple(event for event in page.events if event.seq != 2))
@@ -262,7 +262,7 @@ class GappedStore(MemoryStore):
 
 async def test_a_gap_is_an_error() -> None:
     """A follower that would miss an event gets ``TapeGap``, with the seq that is missing."""
-    async with GappedStore() as store, TaskManager(store) as manager:
+    async with MemoryStore(backend=GappedBackend()) as store, TaskManager(store) as manager:
         task = await manager.submit("work", count, params={"to": 2})
         await task.result()
         with pytest.raises(TapeGap) as raised:

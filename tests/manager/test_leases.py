@@ -90,7 +90,10 @@ async def test_heartbeats_keep_a_lease(any_url: str) -> None:
             first = row.lease_expires_at or 0
 
             async def is_over() -> bool:
-                return bench.store.clock.now() > first and not await bench.store.rescue_expired()
+                return (
+                    bench.store.clock.now() > first
+                    and not await bench.store.leases.rescue_expired()
+                )
 
             await until(is_over)
             return "done"
@@ -106,7 +109,7 @@ async def test_a_rescue_is_told_whoever_asks_for_it(any_url: str) -> None:
     async with make_store(any_url, captured) as store:
         task, _ = await store.create(NewTask(new_task_id(), "work"))
         claim = await store.claim_if_pending(task, "there:1:0:aa", 30.0)
-        await store.rescue_expired(dead_owners=["there:1:0:aa"])
+        await store.leases.rescue_expired(dead_owners=["there:1:0:aa"])
         rescued = captured.value("tapescope.task.rescued", task_op="work", rescue_result="failed")
         span = captured.span()
     captured.close()
@@ -143,7 +146,7 @@ async def test_a_lost_lease_stops_the_run(any_url: str) -> None:
     async with working(any_url, lease=5, heartbeat=0.05) as bench:
         task = await bench.manager.submit("work", work)
         await started(task)
-        await bench.store.rescue_expired(dead_owners=[bench.manager.owner])
+        await bench.store.leases.rescue_expired(dead_owners=[bench.manager.owner])
         with pytest.raises(TaskFailed, match="did not renew"):
             await task.result()
         (span,) = await until(lambda: bench.run_spans(task.task_id))
@@ -232,7 +235,7 @@ def rescue_for(url: str, seconds: float) -> int:
 
             async def is_over() -> bool:
                 nonlocal taken
-                taken += len(await store.rescue_expired())
+                taken += len(await store.leases.rescue_expired())
                 return store.clock.now() > end
 
             await until(is_over)
@@ -451,7 +454,7 @@ async def test_a_paused_process_writes_nothing_on_the_next_attempts_tape(store_u
     async with make_store(store_url, CapturedTelemetry()) as store:
         with worker(store_url, retries=1) as (process, task_id):
             process.send_signal(signal.SIGSTOP)
-            (rescued,) = await until(lambda: store.rescue_expired(ops=["work"]), within=30)
+            (rescued,) = await until(lambda: store.leases.rescue_expired(ops=["work"]), within=30)
             again = await store.claim_if_pending(await store.get(task_id), "me", 60)
             assert again is not None
             process.send_signal(signal.SIGCONT)

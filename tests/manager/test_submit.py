@@ -33,7 +33,7 @@ from tapescope import (
 )
 from tapescope.store.flush import Flush, FlushAnswer
 from tapescope.store.validation import new_task_id
-from tapescope.testing import MemoryStore
+from tapescope.testing import MemoryBackend, MemoryStore
 from tests.support.captured_telemetry import CapturedTelemetry
 from tests.support.polling import until
 from tests.support.workbench import Block, working
@@ -397,30 +397,30 @@ async def test_a_run_has_a_fresh_context_and_a_span_of_its_own() -> None:
         context.detach(token)
 
 
-class WatchedStore(MemoryStore):
-    """A store that looks which span is current where it writes."""
+class WatchedBackend(MemoryBackend):
+    """A backend that looks which span is current where it writes."""
 
-    def __init__(self, captured: CapturedTelemetry) -> None:
-        super().__init__(telemetry=captured.telemetry)
+    def __init__(self) -> None:
+        super().__init__()
         self.spans: list[Span] = []
 
-    async def _write(self, flush: Flush) -> FlushAnswer:
+    async def write(self, flush: Flush) -> FlushAnswer:
         self.spans.append(get_current_span())
-        return await super()._write(flush)
+        return await super().write(flush)
 
 
 async def test_a_flush_belongs_to_none_of_its_callers() -> None:
     """A flush serves many callers, so none of their spans is current in it."""
-    captured = CapturedTelemetry()
+    captured, watched = CapturedTelemetry(), WatchedBackend()
     async with (
-        WatchedStore(captured) as store,
+        MemoryStore(telemetry=captured.telemetry, backend=watched) as store,
         TaskManager(store) as manager,
     ):
         await (await manager.submit("work", succeed)).result()
 
     captured.close()
-    assert len(store.spans) >= 2
-    assert {span.get_span_context().is_valid for span in store.spans} == {False}
+    assert len(watched.spans) >= 2
+    assert {span.get_span_context().is_valid for span in watched.spans} == {False}
 
 
 async def test_result_waits_no_longer_than_asked() -> None:

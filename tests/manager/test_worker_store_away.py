@@ -11,24 +11,32 @@ import pytest
 from tapescope import Reporter, StoreUnavailable, TaskManager
 from tapescope.store.flush import StoreAway
 from tapescope.store.orders import DueOrder, DueRow
-from tests.support.memory_stores import FaultyStore, at_rest
+from tests.support.memory_stores import FaultyBackend, FaultyStore, at_rest
 from tests.support.outages import Outage, managing, outcomes
 from tests.support.virtual_time import in_virtual_time
 
 
-class AwayStore(FaultyStore):
-    """A store whose claims of due tasks a test may have fail, too."""
+class AwayBackend(FaultyBackend):
+    """A backend whose claims of due tasks a test may have fail, too."""
 
     def __init__(self) -> None:
-        super().__init__(patience=5)
+        super().__init__()
         self.away = False
         self.asked = 0
 
-    async def _claim_due(self, order: DueOrder) -> Sequence[DueRow]:
+    async def claim_due(self, order: DueOrder) -> Sequence[DueRow]:
         self.asked += 1
         if self.away:
             raise StoreAway("the cable was pulled")
-        return await super()._claim_due(order)
+        return await super().claim_due(order)
+
+
+class AwayStore(FaultyStore):
+    """A store on such a backend."""
+
+    def __init__(self, away: AwayBackend | None = None) -> None:
+        self.claims = away or AwayBackend()
+        super().__init__(patience=5, faults=self.claims)
 
 
 @in_virtual_time
@@ -41,12 +49,12 @@ async def test_a_worker_waits_for_its_store(caplog: pytest.LogCaptureFixture) ->
     with caplog.at_level(logging.INFO, "tapescope"):
         store = AwayStore()
         async with at_rest(store), managing(store) as (manager, _):
-            store.away = True
+            store.claims.away = True
             manager.op("work")(work)
             task = await manager.submit("work")
-            asyncio.get_running_loop().call_later(60, setattr, store, "away", False)
+            asyncio.get_running_loop().call_later(60, setattr, store.claims, "away", False)
             result = await task.result()
-            tried = store.asked
+            tried = store.claims.asked
             row = await task.status()
 
     assert result == "done"
@@ -69,7 +77,7 @@ async def test_a_shutdown_without_a_store_leaves_the_tape_open() -> None:
         return "done"
 
     async with at_rest(AwayStore()) as store:
-        store.before = outage
+        store.faults.before = outage
         async with managing(store, lease=30, drain=0.0) as (manager, captured):
             manager.op("work", retries=1)(work)
             task = await manager.submit("work")
@@ -99,7 +107,7 @@ async def test_a_release_waits_for_the_store() -> None:
         await asyncio.Event().wait()
 
     async with at_rest(AwayStore()) as store:
-        store.before = outage
+        store.faults.before = outage
         async with managing(store, lease=60, drain=0.0) as (manager, captured):
             manager.op("work")(work)
             task = await manager.submit("work")
@@ -122,15 +130,15 @@ async def test_a_claim_under_way_at_the_shutdown_is_given_back() -> None:
     async def work(report: Reporter) -> None:
         began.append(report.attempt)
 
-    class SlowStore(AwayStore):
-        async def _claim_due(self, order: DueOrder) -> Sequence[DueRow]:
-            rows = await super()._claim_due(order)
+    class SlowBackend(AwayBackend):
+        async def claim_due(self, order: DueOrder) -> Sequence[DueRow]:
+            rows = await super().claim_due(order)
             if rows and not opened.is_set():
                 reached.set()
                 await opened.wait()
             return rows
 
-    async with at_rest(SlowStore()) as store:
+    async with at_rest(AwayStore(SlowBackend())) as store:
         async with managing(store) as (manager, captured):
             manager.op("work")(work)
             task = await manager.submit("work")

@@ -10,7 +10,7 @@ import pytest
 from tapescope import Reporter, StoreUnavailable, TaskHandle
 from tapescope.model.leases import HeldLease
 from tapescope.store.flush import FateUnknown, StoreAway
-from tests.support.memory_stores import FaultyStore, at_rest
+from tests.support.memory_stores import FaultyBackend, FaultyStore, at_rest
 from tests.support.outages import Outage, managing, outcomes
 from tests.support.polling import until
 from tests.support.virtual_time import in_virtual_time
@@ -33,7 +33,7 @@ async def test_a_final_waits_for_the_store() -> None:
         return "done"
 
     async with at_rest(FaultyStore(patience=5)) as store:
-        store.before = outage
+        store.faults.before = outage
         async with managing(store, lease=60) as (manager, captured):
             task = await manager.submit("work", work)
             result = await task.result()
@@ -54,7 +54,7 @@ async def test_a_final_whose_reply_is_lost_is_stored_once() -> None:
         return "done"
 
     async with at_rest(FaultyStore(patience=5)) as store:
-        store.after = outage
+        store.faults.after = outage
         async with managing(store, lease=60) as (manager, captured):
             task = await manager.submit("work", work)
             result = await task.result()
@@ -72,7 +72,7 @@ async def test_a_final_that_cannot_be_written_is_reported_as_lost() -> None:
     outage.kinds = {"final"}
     outage.on = True
     async with at_rest(FaultyStore(patience=5)) as store:
-        store.before = outage
+        store.faults.before = outage
         async with managing(store, lease=30) as (manager, captured):
             task = await manager.submit("work", succeed)
             waiting = asyncio.ensure_future(task.result())
@@ -95,7 +95,7 @@ async def test_a_claim_waits_for_the_store() -> None:
     outage.kinds = {"claims"}
     outage.on = True
     async with at_rest(FaultyStore(patience=5)) as store:
-        store.before = outage
+        store.faults.before = outage
         async with managing(store, lease=60) as (manager, captured):
             asyncio.get_running_loop().call_later(20, setattr, outage, "on", False)
             task = await manager.submit("work", succeed)
@@ -112,7 +112,7 @@ async def test_a_claim_whose_reply_is_lost_is_found() -> None:
     outage.kinds = {"claims"}
     outage.on = True
     async with at_rest(FaultyStore(patience=5)) as store:
-        store.after = outage
+        store.faults.after = outage
         async with managing(store, lease=60) as (manager, captured):
             asyncio.get_running_loop().call_later(7, setattr, outage, "on", False)
             task = await manager.submit("work", succeed)
@@ -131,7 +131,7 @@ async def test_a_claim_that_cannot_be_made_is_reported() -> None:
     outage.kinds = {"claims"}
     outage.on = True
     async with at_rest(FaultyStore(patience=5)) as store:
-        store.before = outage
+        store.faults.before = outage
         async with managing(store, lease=30) as (manager, captured):
             task = await manager.submit("work", succeed)
             with pytest.raises(StoreUnavailable):
@@ -158,7 +158,7 @@ async def test_a_shutdown_without_a_store_still_stops_the_runners() -> None:
             raise
 
     async with at_rest(FaultyStore(patience=5)) as store:
-        store.before = outage
+        store.faults.before = outage
         async with managing(store, lease=30, drain=0.0) as (manager, captured):
             task = await manager.submit("work", work)
             await begun.wait()
@@ -182,10 +182,10 @@ async def is_ended(task: TaskHandle) -> bool:
     return (await task.status()).status.terminal
 
 
-class NoHeartbeats(FaultyStore):
-    """A store whose heartbeats fail."""
+class NoHeartbeats(FaultyBackend):
+    """A backend whose heartbeats fail."""
 
-    async def _extend_leases(
+    async def extend_leases(
         self, owner: str, lease: int, task_ids: Sequence[str] | None
     ) -> Sequence[HeldLease]:
         raise StoreAway("the cable was pulled")
@@ -195,7 +195,7 @@ class NoHeartbeats(FaultyStore):
 async def test_a_lease_that_is_over_by_our_own_clock_is_lost() -> None:
     """Without a heartbeat for as long as a lease the runner is stopped, and its task is left."""
     async with (
-        at_rest(NoHeartbeats(patience=5)) as store,
+        at_rest(FaultyStore(faults=NoHeartbeats(), patience=5)) as store,
         managing(store, lease=30, heartbeat=10) as (manager, captured),
     ):
         begun = asyncio.get_running_loop().time()

@@ -21,7 +21,7 @@ from tests.support.memory_stores import (
     OWNER,
     FaultyStore,
     Gate,
-    TwoLaneStore,
+    TwoLaneBackend,
     at_rest,
     bodies,
     holds,
@@ -39,10 +39,10 @@ async def test_concurrent_calls_fold_into_few_flushes() -> None:
     """Two hundred appends at once are one or two transactions."""
     async with at_rest(FaultyStore()) as store:
         attempts = await asyncio.gather(*(start(store) for _ in range(200)))
-        before = len(store.flushes)
+        before = len(store.faults.flushes)
         answers = await asyncio.gather(*(store.append(a, [log()]) for a in attempts))
 
-        assert len(store.flushes) - before <= 2
+        assert len(store.faults.flushes) - before <= 2
         assert {answer.stored for answer in answers} == {range(2, 3)}
 
 
@@ -52,7 +52,7 @@ async def test_creates_claims_events_and_cancels_share_a_flush() -> None:
     async with at_rest(FaultyStore()) as store:
         attempt, other = await start(store), await start(store)
         task, _ = await store.create(NewTask(new_task_id(), "work"))
-        store.before = gate = Gate()
+        store.faults.before = gate = Gate()
         first = asyncio.ensure_future(store.append(attempt, [log("first")]))
         await gate.reached.wait()
         rest = [
@@ -66,12 +66,12 @@ async def test_creates_claims_events_and_cancels_share_a_flush() -> None:
             )
         ]
         await settle_loop()
-        seen = len(store.flushes)
+        seen = len(store.faults.flushes)
         gate.opened.set()
         await asyncio.gather(first, *rest)
 
-        assert len(store.flushes) == seen + 1
-        last = store.flushes[-1]
+        assert len(store.faults.flushes) == seen + 1
+        last = store.faults.flushes[-1]
         assert (len(last.creates), len(last.claims), len(last.rows), len(last.cancels)) == (
             1,
             1,
@@ -104,8 +104,8 @@ async def test_one_guilty_call_of_200_fails_alone() -> None:
             if holds(flush, "guilty"):
                 raise FlushRefused("no such thing")
 
-        store.before = refuse
-        before = len(store.flushes)
+        store.faults.before = refuse
+        before = len(store.faults.flushes)
         answers = await asyncio.gather(
             *(
                 store.append(attempt, [log("guilty" if n == 77 else "fine")])
@@ -116,7 +116,7 @@ async def test_one_guilty_call_of_200_fails_alone() -> None:
 
         assert [n for n, answer in enumerate(answers) if isinstance(answer, Exception)] == [77]
         assert isinstance(answers[77], StoreRefused)
-        assert len(store.flushes) - before < 25
+        assert len(store.faults.flushes) - before < 25
 
 
 @in_virtual_time
@@ -129,7 +129,7 @@ async def test_refused_call_leaves_no_hole() -> None:
             if holds(flush, "guilty"):
                 raise FlushRefused("no such thing")
 
-        store.before = refuse
+        store.faults.before = refuse
         words = ["one", "guilty", "two"]
         futures = [store.append_nowait(attempt, [log(word)]) for word in words]
         answers = await asyncio.gather(*futures, return_exceptions=True)
@@ -160,7 +160,7 @@ async def test_defect_of_an_adapter_reaches_the_callers() -> None:
             if holds(flush, "unlucky"):
                 raise RuntimeError("a defect")
 
-        store.before = break_
+        store.faults.before = break_
         with pytest.raises(RuntimeError, match="a defect"):
             await store.append(attempt, [log("unlucky")])
 
@@ -199,7 +199,7 @@ async def test_cancelled_caller_withdraws_without_a_hole() -> None:
     """A caller that is cancelled while queued takes its events back; the next ones close up."""
     async with at_rest(FaultyStore()) as store:
         attempt = await start(store)
-        store.before = gate = Gate()
+        store.faults.before = gate = Gate()
         calls = [asyncio.ensure_future(store.append(attempt, [log(0)]))]
         await gate.reached.wait()
         calls += [asyncio.ensure_future(store.append(attempt, [log(n)])) for n in (1, 2, 3)]
@@ -219,7 +219,7 @@ async def test_cancelled_caller_of_a_flush_under_way_changes_nothing() -> None:
     """Too late to withdraw: what is being written is stored, though nobody waits for it."""
     async with at_rest(FaultyStore()) as store:
         attempt = await start(store)
-        store.before = gate = Gate()
+        store.faults.before = gate = Gate()
         call = asyncio.ensure_future(store.append(attempt, [log("sent")]))
         await gate.reached.wait()
         call.cancel()
@@ -237,7 +237,7 @@ async def test_creates_claims_and_cancels_withdraw_too() -> None:
         attempt = await start(store)
         task, _ = await store.create(NewTask(new_task_id(), "work"))
         new_id = new_task_id()
-        store.before = gate = Gate()
+        store.faults.before = gate = Gate()
         first = asyncio.ensure_future(store.append(attempt, [log()]))
         await gate.reached.wait()
         calls: list[asyncio.Future[Any]] = [
@@ -263,16 +263,16 @@ async def test_creates_claims_and_cancels_withdraw_too() -> None:
 @in_virtual_time
 async def test_second_lane_opens_only_for_many() -> None:
     """Below 64 waiting events there is one flush at a time, above there may be two."""
-    async with at_rest(TwoLaneStore()) as store:
+    async with at_rest(FaultyStore(faults=TwoLaneBackend())) as store:
         attempts = await asyncio.gather(*(start(store) for _ in range(40)))
-        most_of_few = store.most_under_way
+        most_of_few = store.faults.most_under_way
 
-        store.before = gate = Gate()
+        store.faults.before = gate = Gate()
         calls = [asyncio.ensure_future(store.append(a, [log()])) for a in attempts[:1]]
         await gate.reached.wait()
         calls += [asyncio.ensure_future(store.append(a, [log(), log()])) for a in attempts[1:]]
         await settle_loop()
-        under_way = store.under_way
+        under_way = store.faults.under_way
         gate.opened.set()
         await asyncio.gather(*calls)
 
@@ -283,7 +283,9 @@ async def test_second_lane_opens_only_for_many() -> None:
 @in_virtual_time
 async def test_a_task_is_in_one_flush_at_a_time() -> None:
     """With two lanes at work, no two flushes under way hold events of the same task."""
-    async with at_rest(TwoLaneStore(limits=StoreLimits(batch=100))) as store:
+    async with at_rest(
+        FaultyStore(faults=TwoLaneBackend(), limits=StoreLimits(batch=100))
+    ) as store:
         attempts = await asyncio.gather(*(start(store) for _ in range(50)))
         flying: Counter[int] = Counter()
         most = 0
@@ -296,11 +298,11 @@ async def test_a_task_is_in_one_flush_at_a_time() -> None:
             await asyncio.sleep(0.01)
             flying.subtract(keys)
 
-        store.before = enter
+        store.faults.before = enter
         calls = [store.append_nowait(a, [log(n)]) for n in range(20) for a in attempts]
         await asyncio.gather(*calls)
 
-        assert store.most_under_way == 2
+        assert store.faults.most_under_way == 2
         assert most == 1
         for attempt in attempts:
             assert await bodies(store, attempt.task_id) == list(range(20))
@@ -314,7 +316,7 @@ async def test_full_queue_makes_append_wait_and_drops_nothing() -> None:
     """Ten times as many appends as the queue holds are all stored, in their order."""
     async with at_rest(FaultyStore(limits=StoreLimits(queue=8, batch=4))) as store:
         attempts = await asyncio.gather(*(start(store) for _ in range(20)))
-        store.before = gate = Gate()
+        store.faults.before = gate = Gate()
         calls = [asyncio.ensure_future(store.append(a, [log()])) for a in attempts for _ in "1234"]
         await settle_loop(50)
         waiting = store.waiting
@@ -331,7 +333,7 @@ async def test_finishes_cancels_and_claims_do_not_wait_for_room() -> None:
     async with at_rest(FaultyStore(limits=StoreLimits(queue=6, batch=3))) as store:
         attempts = await asyncio.gather(*(start(store) for _ in range(12)))
         task, _ = await store.create(NewTask(new_task_id(), "work"))
-        store.before = gate = Gate()
+        store.faults.before = gate = Gate()
         calls = [asyncio.ensure_future(store.append(a, [log()])) for a in attempts[2:]]
         await gate.reached.wait()
         urgent = [
@@ -340,11 +342,11 @@ async def test_finishes_cancels_and_claims_do_not_wait_for_room() -> None:
             asyncio.ensure_future(store.claim_if_pending(task, OWNER, LEASE)),
         ]
         await settle_loop()
-        seen = len(store.flushes)
+        seen = len(store.faults.flushes)
         gate.opened.set()
         await asyncio.gather(*calls, *urgent)
 
-        then = store.flushes[seen]
+        then = store.faults.flushes[seen]
         assert [row.type for row in then.rows] == ["final"]
         assert (len(then.claims), len(then.cancels)) == (1, 1)
 
@@ -354,7 +356,7 @@ async def test_finish_takes_the_attempts_earlier_events_along() -> None:
     """A ``final`` overtakes other tasks' events, never its own attempt's."""
     async with at_rest(FaultyStore(limits=StoreLimits(batch=4))) as store:
         attempts = await asyncio.gather(*(start(store) for _ in range(8)))
-        store.before = gate = Gate()
+        store.faults.before = gate = Gate()
         calls = [store.append_nowait(a, [log()]) for a in attempts]
         await gate.reached.wait()
         calls += [store.append_nowait(attempts[-1], [log("last words")])]
@@ -374,7 +376,7 @@ async def test_cancelled_waiter_for_room_hands_its_turn_on() -> None:
     """A caller that is cancelled at the moment it is let in does not leave the next one waiting."""
     async with at_rest(FaultyStore(limits=StoreLimits(queue=1))) as store:
         attempt = await start(store)
-        store.before = gate = Gate()
+        store.faults.before = gate = Gate()
         first = asyncio.ensure_future(store.append(attempt, [log(0)]))
         await gate.reached.wait()
         second = asyncio.ensure_future(store.append(attempt, [log(1)]))
@@ -386,7 +388,7 @@ async def test_cancelled_waiter_for_room_hands_its_turn_on() -> None:
                 second.cancel
             )  # lands once it is let in, before it wakes
 
-        store.after = cancel_the_second
+        store.faults.after = cancel_the_second
         gate.opened.set()
         answers = await asyncio.gather(first, second, third, return_exceptions=True)
 
@@ -414,7 +416,7 @@ async def test_caller_cancelled_while_it_waits_for_room_is_counted() -> None:
     """Its events were offered and are answered for as failed: the ledger balances (I7)."""
     async with at_rest(FaultyStore(limits=StoreLimits(queue=1))) as store:
         attempt = await start(store)
-        store.before = gate = Gate()
+        store.faults.before = gate = Gate()
         first = asyncio.ensure_future(store.append(attempt, [log(0)]))
         await gate.reached.wait()
         second = asyncio.ensure_future(store.append(attempt, [log(1), log(2)]))
@@ -432,7 +434,7 @@ async def test_tape_limit_counts_what_is_being_written() -> None:
     """Events in a flush under way have their place on the tape already, as queued ones do."""
     async with at_rest(FaultyStore(limits=StoreLimits(tape_events=5))) as store:
         attempt = await start(store)
-        store.before = gate = Gate()
+        store.faults.before = gate = Gate()
         flying = store.append_nowait(attempt, [log(1), log(2)])
         await gate.reached.wait()
         queued = store.append_nowait(attempt, [log(3), log(4)])

@@ -17,7 +17,7 @@ from tests.support.memory_stores import (
     LEASE,
     OWNER,
     FaultyStore,
-    TwoLaneStore,
+    TwoLaneBackend,
     at_rest,
     log,
     settle_loop,
@@ -114,7 +114,7 @@ async def play(store: FaultyStore, steps: list[Step], plan: list[tuple[Fault, fl
         pending, _ = await store.create(NewTask(new_task_id(), "work"))
         attempts.append(Attempt(pending.task_id, 1, OWNER))
         faults = Faults(plan)
-        store.before, store.after = faults.before, faults.after
+        store.faults.before, store.faults.after = faults.before, faults.after
         calls: list[asyncio.Future[object]] = []
         for number, step in enumerate(steps):
             if step.verb == "wait":
@@ -149,5 +149,5 @@ def test_any_interleaving_on_two_lanes_keeps_the_invariants(
 ) -> None:
     """The same where every burst of calls opens a second lane."""
     busy = [Step("append", n % 3, 3, None) for n in range(30)]
-    store = TwoLaneStore(limits=StoreLimits(queue=200, batch=40))
+    store = FaultyStore(faults=TwoLaneBackend(), limits=StoreLimits(queue=200, batch=40))
     run_in_virtual_time(play(store, [*busy, *steps], plan))

@@ -15,9 +15,10 @@ from tapescope.model.tasks import CancelReason, FinalEvent
 from tapescope.store.flush import CancelState, FateUnknown, Flush, FlushBlocked, StoreAway
 from tapescope.store.validation import StoreLimits
 from tests.support.memory_stores import (
+    FaultyBackend,
     FaultyStore,
     Gate,
-    TwoLaneStore,
+    TwoLaneBackend,
     at_rest,
     bodies,
     holds,
@@ -36,24 +37,24 @@ async def test_unknown_fate_is_resent_unchanged_and_first(applied: bool) -> None
     """A flush whose reply was lost is sent again as it was, before anything else of its tasks."""
     async with at_rest(FaultyStore()) as store:
         attempt = await start(store)
-        store.flushes.clear()
+        store.faults.flushes.clear()
 
         async def lose(_: Flush) -> None:
-            if len(store.flushes) <= 3:
+            if len(store.faults.flushes) <= 3:
                 raise FateUnknown("connection reset")
 
         if applied:
-            store.after = lose
+            store.faults.after = lose
         else:
-            store.before = lose
+            store.faults.before = lose
         first = store.append_nowait(attempt, [log("first")])
         await settle_loop()
         second = store.append_nowait(attempt, [log("second")])
         answers = await asyncio.gather(first, second)
 
-        assert [flush.number for flush in store.flushes] == [
-            *[store.flushes[0].number] * 4,
-            store.flushes[0].number + 1,
+        assert [flush.number for flush in store.faults.flushes] == [
+            *[store.faults.flushes[0].number] * 4,
+            store.faults.flushes[0].number + 1,
         ]
         assert [answer.stored for answer in answers] == [range(2, 3), range(3, 4)]
         assert await bodies(store, attempt.task_id) == ["first", "second"]
@@ -70,14 +71,14 @@ async def test_fate_never_learned_is_said_and_counted(applied: bool) -> None:
             raise FateUnknown("connection reset")
 
         if applied:
-            store.after = lose
+            store.faults.after = lose
         else:
-            store.before = lose
+            store.faults.before = lose
         with pytest.raises(EventFateUnknown, match="within 5 s"):
             await store.append(attempt, [log("lost?")])
         failed = store.meter.ledger.failed_by_type()
 
-        store.before = store.after = FaultyStore().before
+        store.faults.before = store.faults.after = FaultyBackend().before
         answer = await store.append(attempt, [log("later")])
 
         assert failed["log", "tapescope.errors.EventFateUnknown"] == 1
@@ -89,18 +90,18 @@ async def test_blocked_resend_does_not_settle_the_fate() -> None:
     """While the first try may still be at work, a blocked resend is sent again, never rebuilt."""
     async with at_rest(FaultyStore()) as store:
         attempt = await start(store)
-        store.flushes.clear()
+        store.faults.flushes.clear()
         troubles = [FateUnknown("connection reset"), FlushBlocked("the first try holds the row")]
 
         async def trouble(_: Flush) -> None:
             if troubles:
                 raise troubles.pop(0)
 
-        store.after = trouble
+        store.faults.after = trouble
         answer = await store.append(attempt, [log("once")])
 
         assert answer.stored == range(2, 3)
-        assert len({flush.number for flush in store.flushes}) == 1
+        assert len({flush.number for flush in store.faults.flushes}) == 1
         assert await bodies(store, attempt.task_id) == ["once"]
 
 
@@ -115,7 +116,7 @@ async def test_store_that_is_away_is_waited_for() -> None:
             if store.clock.monotonic() < back:
                 raise StoreAway("connection refused")
 
-        store.before = away
+        store.faults.before = away
 
         assert (await store.append(attempt, [log()])).stored == range(2, 3)
 
@@ -129,10 +130,10 @@ async def test_store_that_stays_away_is_unavailable() -> None:
         async def away(_: Flush) -> None:
             raise StoreAway("connection refused")
 
-        store.before = away
+        store.faults.before = away
         with pytest.raises(StoreUnavailable, match="connection refused"):
             await store.append(attempt, [log()])
-        store.before = FaultyStore().before
+        store.faults.before = FaultyBackend().before
 
         assert await bodies(store, attempt.task_id) == []
 
@@ -145,7 +146,7 @@ async def test_patience_of_an_old_call_does_not_fail_its_neighbours() -> None:
     """A call that has waited long shares a flush with a fresh one, which keeps its own patience."""
     async with at_rest(FaultyStore(patience=10)) as store:
         old, fresh = await start(store), await start(store)
-        store.before = gate = Gate()
+        store.faults.before = gate = Gate()
         first = store.append_nowait(old, [log("first")])
         await gate.reached.wait()
         second = store.append_nowait(old, [log("second")])
@@ -157,7 +158,7 @@ async def test_patience_of_an_old_call_does_not_fail_its_neighbours() -> None:
             if store.clock.monotonic() < back:
                 raise StoreAway("connection refused")
 
-        store.before = away
+        store.faults.before = away
         gate.opened.set()
         answers = await asyncio.gather(first, second, third, return_exceptions=True)
 
@@ -173,7 +174,7 @@ async def test_lost_reply_is_asked_for_again_however_old_the_call() -> None:
     """The wait for a lost reply begins when it was lost, not when the call was queued."""
     async with at_rest(FaultyStore(patience=10)) as store:
         attempt = await start(store)
-        store.before = gate = Gate()
+        store.faults.before = gate = Gate()
         call = store.append_nowait(attempt, [log("old")])
         await gate.reached.wait()
         advance(60)
@@ -183,7 +184,7 @@ async def test_lost_reply_is_asked_for_again_however_old_the_call() -> None:
             if troubles:
                 raise troubles.pop()
 
-        store.after = lose
+        store.faults.after = lose
         gate.opened.set()
 
         assert (await call).stored == range(2, 3)
@@ -203,7 +204,7 @@ async def test_blocked_task_holds_up_only_itself() -> None:
             if holds(flush, "blocked") and store.clock.monotonic() < until:
                 raise FlushBlocked("lock timeout")
 
-        store.before = block
+        store.faults.before = block
         calls = [store.append_nowait(blocked, [log(f"blocked {n}")]) for n in range(3)]
         free = [store.append_nowait(other, [log(n)]) for n in range(3)]
         await asyncio.gather(*free)
@@ -223,7 +224,7 @@ async def test_blocked_task_holds_up_only_itself() -> None:
 @in_virtual_time
 async def test_parked_task_stays_parked_while_its_flush_is_split_further() -> None:
     """A split that takes long does not let a parked task into the other lane's flush meanwhile."""
-    async with at_rest(TwoLaneStore()) as store:
+    async with at_rest(FaultyStore(faults=TwoLaneBackend())) as store:
         attempts = await asyncio.gather(*(start(store) for _ in range(80)))
         until = store.clock.monotonic() + 6
         flying: Counter[int] = Counter()
@@ -239,7 +240,7 @@ async def test_parked_task_stays_parked_while_its_flush_is_split_further() -> No
             if holds(flush, "blocked") and store.clock.monotonic() < until:
                 raise FlushBlocked("lock timeout")
 
-        store.before = block
+        store.faults.before = block
         calls = [
             store.append_nowait(attempt, [log(f"{'blocked' if n < 4 else 'free'} {m}")])
             for n, attempt in enumerate(attempts)
@@ -263,7 +264,7 @@ async def test_blocked_for_good_is_unavailable() -> None:
             if flush.rows:
                 raise FlushBlocked("lock timeout")
 
-        store.before = block
+        store.faults.before = block
         calls = [store.append_nowait(attempt, [log(n)]) for n in range(3)]
         answers = await asyncio.gather(*calls, return_exceptions=True)
 
@@ -281,7 +282,7 @@ async def test_blocked_cancel_is_tried_again() -> None:
             if flush.cancels and store.clock.monotonic() < until:
                 raise FlushBlocked("lock timeout")
 
-        store.before = block
+        store.faults.before = block
         gone = asyncio.ensure_future(store.request_cancel(attempt.task_id, CancelReason.SHUTDOWN))
         await asyncio.sleep(0.05)
         gone.cancel()
@@ -307,7 +308,7 @@ async def test_aclose_answers_everything_that_was_taken() -> None:
             if holds(flush, "blocked") and store.clock.monotonic() < until:
                 raise FlushBlocked("lock timeout")
 
-        store.before = block
+        store.faults.before = block
         calls = [asyncio.ensure_future(store.append(attempts[0], [log("blocked")]))]
         await asyncio.sleep(0.05)
         calls += [asyncio.ensure_future(store.append(a, [log()])) for a in attempts for _ in "123"]

@@ -15,7 +15,7 @@ from tapescope.model.tasks import Attempt, NewTask
 from tapescope.store.flush import Flush, FlushAnswer
 from tapescope.store.port import TaskStore
 from tapescope.store.validation import StoreLimits, new_task_id
-from tapescope.testing import MemoryStore, Recording, check
+from tapescope.testing import MemoryBackend, MemoryStore, Recording, check
 from tapescope_telemetry import Telemetry
 from tests.support.virtual_time import VirtualClock
 
@@ -29,20 +29,11 @@ async def _nothing(_: Flush) -> None:
     pass
 
 
-class FaultyStore(Recording, MemoryStore):
-    """A memory store whose flushes a test may hold up, refuse or lose."""
+class FaultyBackend(MemoryBackend):
+    """A memory backend whose flushes a test may hold up, refuse or lose."""
 
-    def __init__(
-        self,
-        *,
-        limits: StoreLimits | None = None,
-        patience: float = 10.0,
-        clock: Clock | None = None,
-    ) -> None:
-        own = Telemetry(meter_provider=NoOpMeterProvider())  # its ledger counts this store alone
-        super().__init__(
-            telemetry=own, clock=clock or VirtualClock(), limits=limits, patience=patience
-        )
+    def __init__(self) -> None:
+        super().__init__()
         self.before: Hook = _nothing
         self.after: Hook = _nothing
         self.flushes: list[Flush] = []
@@ -50,28 +41,45 @@ class FaultyStore(Recording, MemoryStore):
         self.under_way = 0
         self.most_under_way = 0
 
-    @property
-    def waiting(self) -> int:
-        """Calls and events that wait for a flush."""
-        return 0 if self._commits is None else self._commits.waiting
-
-    async def _write(self, flush: Flush) -> FlushAnswer:
+    async def write(self, flush: Flush) -> FlushAnswer:
         self.flushes.append(flush)
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)
         try:
             await self.before(flush)
-            answer = await super()._write(flush)
+            answer = await super().write(flush)
             await self.after(flush)
         finally:
             self.under_way -= 1
         return answer
 
 
-class TwoLaneStore(FaultyStore):
+class TwoLaneBackend(FaultyBackend):
     """The same with two lanes."""
 
     write_lanes: ClassVar[int] = 2
+
+
+class FaultyStore(Recording, MemoryStore):
+    """A recorded memory store; its faults are its backend's."""
+
+    def __init__(
+        self,
+        *,
+        limits: StoreLimits | None = None,
+        patience: float = 10.0,
+        clock: Clock | None = None,
+        faults: FaultyBackend | None = None,
+    ) -> None:
+        self.faults = faults or FaultyBackend()
+        own = Telemetry(meter_provider=NoOpMeterProvider())  # its ledger counts this store alone
+        super().__init__(
+            telemetry=own,
+            clock=clock or VirtualClock(),
+            limits=limits,
+            patience=patience,
+            backend=self.faults,
+        )
 
 
 class Gate:

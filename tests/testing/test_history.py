@@ -14,7 +14,7 @@ from opentelemetry.trace import Status, StatusCode
 from tapescope.model.tape import DropReason, Event
 from tapescope.model.tasks import Attempt, FinalEvent, NewTask, TaskStatus
 from tapescope.store.validation import new_task_id
-from tapescope.testing import History, MemoryStore, Recording, Violation, check
+from tapescope.testing import History, MemoryBackend, MemoryStore, Recording, Violation, check
 from tapescope.testing._tables import Record
 from tapescope_telemetry import Telemetry
 from tests.support.memory_stores import OWNER, log, start
@@ -28,7 +28,8 @@ class OpenStore(Recording, MemoryStore):
 
     def record(self, task_id: str) -> Record:
         """The row and the tape as they are kept."""
-        record = self._find(task_id)
+        assert isinstance(self.backend, MemoryBackend)
+        record = self.backend.find(task_id)
         assert record is not None
         return record
 

@@ -13,7 +13,7 @@ from tapescope.maintenance.audit import audit_store
 from tapescope.maintenance.repair import repair_store
 from tapescope.model.tasks import FinalEvent
 from tapescope.store.validation import new_task_id
-from tapescope.testing import MemoryStore
+from tapescope.testing import MemoryBackend, MemoryStore
 from tapescope.testing._tables import Quarantine, Record
 
 
@@ -56,14 +56,22 @@ BREACHES: dict[AuditRule, Callable[[Record], None]] = {
 class OpenMemory(MemoryStore):
     """A memory store whose records a test may reach."""
 
+    @property
+    def memory(self) -> MemoryBackend:
+        """Where they are."""
+        assert isinstance(self.backend, MemoryBackend)
+        return self.backend
+
     def record(self, task_id: str) -> Record:
         """What is held of a task."""
-        return self._records[self._keys[task_id]]
+        record = self.memory.find(task_id)
+        assert record is not None
+        return record
 
     @property
     def quarantine(self) -> Quarantine:
         """The quarantine."""
-        return self._quarantine
+        return self.memory.quarantine
 
 
 async def make_broken(store: OpenMemory, rule: AuditRule) -> str:
@@ -96,7 +104,7 @@ async def test_each_breach_is_mended(rule: AuditRule) -> None:
         (found,) = (await audit_store(store)).violations
         done = await repair_store(store, by="the tests")
         report = await audit_store(store)
-        traces = await store.read_repairs()
+        traces = await store.maintenance.read_repairs()
 
     assert found.rule is rule
     assert [(one.rule, one.text) for one in told.repairs] == [
@@ -110,10 +118,10 @@ async def test_count_below_what_is_kept_is_mended() -> None:
     """As many late events are counted as the quarantine holds; what was taken off is among them."""
     async with OpenMemory() as store:
         task_id = await make_broken(store, AuditRule.FINAL_NOT_LAST)
-        await store.repair(task_id, by="the tests")
+        await store.maintenance.repair(task_id, by="the tests")
         store.quarantine.correct(task_id, DropReason.AFTER_TERMINAL, 0)
         (found,) = (await audit_store(store)).violations
-        mended = await store.repair(task_id, by="the tests")
+        mended = await store.maintenance.repair(task_id, by="the tests")
         drops = await store.read_quarantine(task_id)
 
     assert found.rule is AuditRule.DROPPED_COUNT_MISMATCH
@@ -141,7 +149,7 @@ async def test_broken_task_is_passed_over_by_a_rescue() -> None:
         record.task = replace(record.task, status=TaskStatus.RUNNING, owner="lost")
         task, _ = await store.create(NewTask(new_task_id(), "x"))
         await store.claim_if_pending(task, "lost", 60)
-        rescued = await store.rescue_expired(1, dead_owners=["lost"])
+        rescued = await store.leases.rescue_expired(1, dead_owners=["lost"])
 
     assert [one.task.task_id for one in rescued] == [task.task_id]
 

@@ -138,7 +138,7 @@ async def test_claims_that_were_rescued_meanwhile_are_not_handed_out(
         with pytest.raises(EventFateUnknown):
             await store.claim_due(ME, ["work"], 2, 60)
         proxy.hit(CLAIM, times=0)
-        rescued = await store.rescue_expired(1, dead_owners=[ME])
+        rescued = await store.leases.rescue_expired(1, dead_owners=[ME])
         claims = await store.claim_due(ME, ["work"], 2, 60)
         violations = await check(history, store)
 

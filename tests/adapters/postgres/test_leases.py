@@ -11,8 +11,10 @@ import asyncpg
 import pytest
 
 from tapescope import Reporter, TaskManager
-from tapescope.model.leases import HeldLease, Leases
-from tapescope.model.tasks import Claim
+from tapescope.model.leases import Leases
+from tapescope.model.tasks import Attempt, Claim
+from tapescope.store.core import StoreCore
+from tapescope.store.leases import StoreLeases
 from tapescope_adapters.postgres import PostgresStore
 from tests.support.polling import until
 from tests.support.postgres_sessions import schema_of, session, start_task
@@ -40,12 +42,12 @@ async def extending(
         way = {"pool": pool, "schema": schema_of(postgres_url)}
         own: dict[str, Any] = {"url": postgres_url} if request.param != "pool" else way
         async with PostgresStore(**own) as store:
-            keeper = store.make_lease_renewer() if request.param == "keeper" else None
+            keeper = store.leases.make_renewer() if request.param == "keeper" else None
 
             async def extend(claims: Sequence[Claim]) -> Leases:
                 attempts = [claim.attempt for claim in claims]
                 if keeper is None:
-                    return await store.extend_leases("me", LEASE, attempts)
+                    return await store.leases.extend("me", LEASE, attempts)
                 ids = [attempt.task_id for attempt in attempts]
                 held = await keeper.extend_leases("me", round(LEASE * 1e6), ids)
                 return Leases.sort(held, attempts)
@@ -116,17 +118,21 @@ async def test_a_run_whose_row_is_held_goes_on(
     """Its lease is not lost for that, the others are extended, and it is said in the log."""
     heard = asyncio.Event()
 
-    class Listening(PostgresStore):
-        def make_lease_renewer(self) -> None:
+    class HeardLeases(StoreLeases):
+        def make_renewer(self) -> None:
             return None
 
-        async def _extend_leases(
-            self, owner: str, lease: int, task_ids: Sequence[str] | None
-        ) -> Sequence[HeldLease]:
-            held = await super()._extend_leases(owner, lease, task_ids)
-            if any(not one.extended for one in held):
+        async def extend(
+            self, owner: str, lease: float, attempts: Sequence[Attempt] | None = None
+        ) -> Leases:
+            leases = await super().extend(owner, lease, attempts)
+            if leases.busy:
                 heard.set()
-            return held
+            return leases
+
+    class Listening(PostgresStore):
+        def _make_leases(self, core: StoreCore) -> StoreLeases:
+            return HeardLeases(core)
 
     go_on = asyncio.Event()
 

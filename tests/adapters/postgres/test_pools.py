@@ -18,6 +18,7 @@ from tapescope.store.lookup import find_store
 from tapescope.store.notifications import RESYNC, Change
 from tapescope.store.validation import new_task_id
 from tapescope_adapters.postgres import PostgresStore
+from tapescope_adapters.postgres._backend import PostgresBackend
 from tests.support.polling import until
 from tests.support.postgres_sessions import run_task, schema_of, session, start_task
 from tests.support.services import Postgres, running_pgbouncer
@@ -74,7 +75,8 @@ def test_listening_goes_by_the_pooler(url: str, direct: str) -> None:
     """What the URL says of the server replaces the pooler's host and port, and nothing else."""
     store = PostgresStore(url)
 
-    assert store._listening.address.dsn == direct  # pyright: ignore[reportPrivateUsage]  # what is asked
+    assert isinstance(store.backend, PostgresBackend)
+    assert store.backend.listening.address.dsn == direct
 
 
 @pytest.mark.parametrize(
@@ -199,8 +201,8 @@ async def test_no_other_thread_borrows_from_the_pool(
     alone = PostgresStore(pool=pool, schema=schema)
     beside = PostgresStore(pool=pool, schema=schema, listen_url=postgres_url)
 
-    assert alone._make_lease_renewer() is None  # pyright: ignore[reportPrivateUsage]  # what is asked
-    assert beside._make_lease_renewer() is not None  # pyright: ignore[reportPrivateUsage]  # as above
+    assert alone.leases.make_renewer() is None
+    assert beside.leases.make_renewer() is not None
 
 
 async def test_pool_without_a_free_connection_is_a_store_that_is_away(

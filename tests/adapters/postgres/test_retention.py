@@ -28,7 +28,7 @@ async def test_late_event_beside_a_prune_keeps_its_count(postgres_url: str) -> N
         await store.append(unknown, [NewEvent("log", "first")])
         async with late.transaction():
             await late.fetchval(DROP, unknown.task_id)
-            pruning = asyncio.create_task(store.prune_quarantine(older_than=0))
+            pruning = asyncio.create_task(store.maintenance.prune_quarantine(older_than=0))
             async with session(postgres_url) as looker:
                 await until(lambda: looker.fetchval(WAITING, "delete_drops|quarantine"))
         pruned = await pruning

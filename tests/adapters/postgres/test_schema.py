@@ -143,10 +143,10 @@ async def test_durability_is_the_sessions_own(
             await raw.execute("CREATE TRIGGER note AFTER INSERT ON repairs EXECUTE FUNCTION note()")
         await store.release((await start_task(store)).attempt)
         claims = await store.claim_due("me", ["x"], 1, 60)
-        await store.rescue_expired(dead_owners=["me"])
+        await store.leases.rescue_expired(dead_owners=["me"])
         task = claims[0].task
         await run_round(postgres_url, BREACHES[AuditRule.MISSING_FINAL][0].format(key=task.key))
-        await store.repair(task.task_id, by="me")
+        await store.maintenance.repair(task.task_id, by="me")
         async with session(postgres_url) as raw:
             seen = await raw.fetchval("SELECT array_agg(setting) FROM seen")
 

@@ -8,22 +8,21 @@ from collections.abc import Sequence
 import pytest
 
 from tapescope.model.tasks import CancelRequest
-from tapescope.store.flush import FlushRefused, StoreAway
+from tapescope.store import FlushRefused, StoreAway, TaskStore
 from tapescope_adapters.sqlite import SqliteStore
+from tapescope_adapters.sqlite._backend import SqliteBackend
 from tests.support.postgres_sessions import start_task
 
 
-class ForgetfulStore(SqliteStore):
-    """A store whose look for cancels fails once in each way."""
+class ForgetfulBackend(SqliteBackend):
+    """A backend whose look for cancels fails once in each way."""
 
     failures: list[Exception]
 
-    async def _read_cancels(
-        self, owners: Sequence[str]
-    ) -> Sequence[tuple[str, str, CancelRequest]]:
+    async def read_cancels(self, owners: Sequence[str]) -> Sequence[tuple[str, str, CancelRequest]]:
         if self.failures:
             raise self.failures.pop()
-        return await super()._read_cancels(owners)
+        return await super().read_cancels(owners)
 
 
 @pytest.mark.parametrize("failure", [StoreAway("locked"), FlushRefused("no such table")])
@@ -34,8 +33,10 @@ async def test_watch_survives_a_failed_look(sqlite_url: str, failure: Exception)
     def hear(task_id: str, request: CancelRequest) -> None:
         told.set()
 
-    async with ForgetfulStore(sqlite_url) as store, SqliteStore(sqlite_url) as other:
-        store.failures = [failure]
+    path = sqlite_url.removeprefix("sqlite:///")
+    forgetful = ForgetfulBackend(path, durability="commit", auto_migrate=True)
+    forgetful.failures = [failure]
+    async with TaskStore(forgetful) as store, SqliteStore(sqlite_url) as other:
         claim = await start_task(store)
         store.listen_for_cancels("me", hear)
         await other.request_cancel(claim.task.task_id)
@@ -43,4 +44,4 @@ async def test_watch_survives_a_failed_look(sqlite_url: str, failure: Exception)
             await told.wait()
         store.stop_listening("me")
 
-    assert store.failures == []
+    assert forgetful.failures == []

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tapescope_adapters.sqlite import SqliteStore, store
+from tapescope_adapters.sqlite import SqliteStore, _backend
 from tapescope_adapters.sqlite._network_mounts import find_network_type
 
 MOUNTS = r"""
@@ -48,7 +48,7 @@ async def test_store_on_a_network_is_warned_about_once(
     def on_a_network(path: str) -> str:
         return "nfs4"
 
-    monkeypatch.setattr(store, "find_network_type", on_a_network)
+    monkeypatch.setattr(_backend, "find_network_type", on_a_network)
     opened = SqliteStore(f"sqlite:///{tmp_path / 'tasks.db'}")
     with caplog.at_level(logging.WARNING, "tapescope"):
         for _ in range(2):

@@ -45,7 +45,7 @@ async def test_pruned_space_is_given_back(sqlite_url: str) -> None:
     async with find_store(sqlite_url) as store:
         await fill(store, 300)
         full, _ = count_pages(sqlite_url)
-        await store.prune(older_than=0, limit=50)
+        await store.maintenance.prune(older_than=0, limit=50)
         pruned, free = count_pages(sqlite_url)
     size = measure_file(sqlite_url)
     async with find_store(sqlite_url) as store:
@@ -67,7 +67,7 @@ async def test_few_free_pages_stay_for_the_next_tasks(sqlite_url: str) -> None:
     async with find_store(sqlite_url) as store:
         await fill(store, 300)
         full, _ = count_pages(sqlite_url)
-        async with aclosing(store.prune_pages(older_than=0, limit=30)) as pages:
+        async with aclosing(store.maintenance.prune_pages(older_than=0, limit=30)) as pages:
             await anext(pages)
         pruned, free = count_pages(sqlite_url)
 
@@ -82,7 +82,7 @@ async def test_file_of_an_older_version_is_pruned_as_ever(sqlite_url: str) -> No
     async with find_store(sqlite_url) as store:
         await fill(store, 300)
         full, _ = count_pages(sqlite_url)
-        deleted = await store.prune(older_than=0)
+        deleted = await store.maintenance.prune(older_than=0)
         pruned, free = count_pages(sqlite_url)
 
     assert deleted == 300

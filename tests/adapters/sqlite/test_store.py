@@ -202,9 +202,9 @@ async def test_checkpoints_keep_the_log_short(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A writer that never pauses does not let the write-ahead log grow for ever."""
-    monkeypatch.setattr("tapescope_adapters.sqlite.store._WAL_CAP", 500)
-    monkeypatch.setattr("tapescope_adapters.sqlite.store._CHECKPOINT_EVERY", 2**20)
-    monkeypatch.setattr("tapescope_adapters.sqlite.store._CHECKPOINT_BEHIND", 2**21)
+    monkeypatch.setattr("tapescope_adapters.sqlite._backend._WAL_CAP", 500)
+    monkeypatch.setattr("tapescope_adapters.sqlite._backend._CHECKPOINT_EVERY", 2**20)
+    monkeypatch.setattr("tapescope_adapters.sqlite._backend._CHECKPOINT_BEHIND", 2**21)
     async with SqliteStore(sqlite_url, durability="relaxed") as store:
         task, _ = await store.create(NewTask(new_task_id(), "x"))
         claim = await store.claim_if_pending(task, "me", 30)

@@ -1,4 +1,4 @@
-"""A task in the transaction of somebody else's connection to the same file."""
+"""A task in the transaction of the caller's own connection to the same file."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 import aiosqlite
 
 from tapescope.errors import ConnectionRefused
-from tapescope.model.tasks import Task
-from tapescope.store.flush import CreateRow, Inserted
+from tapescope.model import Task
+from tapescope.store import CreateRow, Inserted
 from tapescope_adapters._sql import Queries
 from tapescope_adapters.sqlite._connection import translate
 from tapescope_adapters.sqlite._rows import find_standing

@@ -1,4 +1,4 @@
-"""A task in the transaction of somebody else's connection to the same database."""
+"""A task in the transaction of the caller's own connection to the same database."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from tapescope.errors import ConnectionRefused
-from tapescope.model.tasks import Task
-from tapescope.store.flush import CreateRow, FlushBlocked, Inserted, StoreAway
+from tapescope.model import Task
+from tapescope.store import CreateRow, FlushBlocked, Inserted, StoreAway
 from tapescope_adapters._sql import Queries
 from tapescope_adapters.postgres._connection import DRIVER_ERRORS, is_gone, translate
 from tapescope_adapters.postgres._rows import as_task
