@@ -13,7 +13,7 @@ from itertools import chain, repeat
 from typing import Any, Final
 
 from tapescope.codec import decode, encode
-from tapescope.model.tape import FINAL, DropReason, Outcome
+from tapescope.model.tape import FINAL, TAPE_OPEN, TAPE_UNKNOWN, DropReason, Outcome
 from tapescope.model.tasks import CancelReason, CancelRequest
 from tapescope.store.flush import (
     CancelAnswer,
@@ -32,7 +32,6 @@ from tapescope.store.orders import cancel_instead
 from tapescope.store.validation import StoreLimits
 from tapescope_adapters._sql import Queries
 from tapescope_adapters.sqlite._rows import find_idempotent
-from tapescope_telemetry import TAPE_OPEN, TAPE_UNKNOWN
 
 __all__ = ["Writing"]
 

@@ -14,14 +14,13 @@ from collections.abc import Iterator
 from tapescope.codec import decode, encode
 from tapescope.model.audit import AuditRule
 from tapescope.model.repairs import Mended, Repair
-from tapescope.model.tape import DropReason
+from tapescope.model.tape import TAPE_OPEN, TAPE_UNKNOWN, DropReason
 from tapescope.model.tasks import Task
 from tapescope.store.flush import EventRow
 from tapescope.store.repair_plan import RepairEntry, is_stuck, mend_tape
 from tapescope_adapters._sql import Queries
 from tapescope_adapters.sqlite._maintenance import find_violations
 from tapescope_adapters.sqlite._rows import get_task
-from tapescope_telemetry import TAPE_OPEN, TAPE_UNKNOWN
 
 __all__ = ["read_repairs", "repair"]
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from tapescope.clock import Clock
 from tapescope.codec import decode, encode
 from tapescope.errors import BadSetting
-from tapescope.model.leases import WORKER_LOST, GivenUp, Leases, Rescued, RescueResult
+from tapescope.model.error_codes import WORKER_LOST
+from tapescope.model.leases import GivenUp, Leases, Rescued, RescueResult
 from tapescope.model.tape import ATTEMPT_FAILED, FINAL, Event, Outcome
 from tapescope.model.tasks import Attempt, ErrorInfo, FinalEvent, Task
 from tapescope.store._pending import PendingGiveUp, PendingWrite, TapeCursor
