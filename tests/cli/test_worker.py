@@ -253,7 +253,7 @@ def test_an_app_that_cannot_be_used(
 @pytest.mark.parametrize(
     ("arguments", "says", "status"),
     [
-        (["submit", "Bad"], "is no op name", 1),
+        (["submit", "Bad"], "is not a valid op name", 1),
         (["submit", "work", "--params", "{"], "--params is no JSON", 1),
         (["submit", "work", "--params", "[1]"], "--params must be an object", 1),
         (["submit", "work", "--retries", "-1"], "retries is -1", 1),

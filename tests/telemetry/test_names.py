@@ -6,9 +6,7 @@ from typing import Any
 
 from opentelemetry.sdk.metrics.export import Gauge, Histogram, Sum
 
-from tapescope import errors
 from tapescope_telemetry import METRICS, SCHEMA_URL, SCOPE_NAME, Telemetry, __version__
-from tapescope_telemetry.names import KNOWN_STORE_FAILURES
 from tests.support.captured_telemetry import CapturedTelemetry
 
 COUNTER, UPDOWN, HISTOGRAM, GAUGE = "counter", "updowncounter", "histogram", "gauge"
@@ -192,13 +190,6 @@ def test_no_metric_carries_an_id(captured: CapturedTelemetry) -> None:
     assert not [key for key, _ in labels if key.endswith((".id", ".owner", ".attempt"))]
     for key, value in labels:
         assert not any(part in str(value) for part in (TASK_ID, OWNER, trace_id)), key
-
-
-def test_known_failures_are_errors_of_the_platform() -> None:
-    """The failures that are counted from zero are spelled as the platform's errors are."""
-    names = {f"{errors.__name__}.{name}" for name in errors.__all__}
-
-    assert set(KNOWN_STORE_FAILURES) <= names
 
 
 def test_every_attribute_has_the_prefix(captured: CapturedTelemetry) -> None:

@@ -12,7 +12,15 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, repeat
 from typing import Any, Final
 
-from tapescope.model import FINAL, CancelReason, CancelRequest, DropReason, Outcome
+from tapescope.model import (
+    FINAL,
+    TAPE_OPEN,
+    TAPE_UNKNOWN,
+    CancelReason,
+    CancelRequest,
+    DropReason,
+    Outcome,
+)
 from tapescope.store import (
     CancelAnswer,
     CancelRow,
@@ -33,7 +41,6 @@ from tapescope.store import (
 from tapescope_adapters._sql import Queries
 from tapescope_adapters.sqlite._connection import write_transaction
 from tapescope_adapters.sqlite._rows import find_idempotent
-from tapescope_telemetry import TAPE_OPEN, TAPE_UNKNOWN
 
 __all__ = ["Writing"]
 

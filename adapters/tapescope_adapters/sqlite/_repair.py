@@ -11,13 +11,12 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator
 
-from tapescope.model import AuditRule, DropReason, Mended, Repair, Task
+from tapescope.model import TAPE_OPEN, TAPE_UNKNOWN, AuditRule, DropReason, Mended, Repair, Task
 from tapescope.store import EventRow, RepairEntry, decode, encode, is_stuck, mend_tape
 from tapescope_adapters._sql import Queries
 from tapescope_adapters.sqlite._connection import write_transaction
 from tapescope_adapters.sqlite._maintenance import find_violations
 from tapescope_adapters.sqlite._rows import get_task
-from tapescope_telemetry import TAPE_OPEN, TAPE_UNKNOWN
 
 __all__ = ["read_repairs", "repair"]
 

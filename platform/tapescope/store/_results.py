@@ -12,7 +12,15 @@ from tapescope.codec import decode
 from tapescope.errors import IdempotencyConflict
 from tapescope.model.answers import Appended, Finished
 from tapescope.model.leases import GivenUp
-from tapescope.model.tape import ATTEMPT_FAILED, FINAL, TASK_STARTED, DropReason, Event, Outcome
+from tapescope.model.tape import (
+    ATTEMPT_FAILED,
+    FINAL,
+    TAPE_OPEN,
+    TASK_STARTED,
+    DropReason,
+    Event,
+    Outcome,
+)
 from tapescope.model.tasks import CancelRequest, FinalEvent, Task, TaskStatus
 from tapescope.store._drop_log import DropLog
 from tapescope.store._pending import (
@@ -37,7 +45,7 @@ from tapescope.store.flush import (
     RefusedRow,
 )
 from tapescope.store.notifications import Change, Changes
-from tapescope_telemetry import TAPE_OPEN, error_type_of
+from tapescope_telemetry import error_type_of
 
 if TYPE_CHECKING:
     from tapescope.clock import Clock

@@ -7,7 +7,8 @@ from collections.abc import Collection, Sequence
 
 from tapescope.codec import decode, encode
 from tapescope.errors import BadSetting
-from tapescope.model.leases import WORKER_LOST, Leases, Rescued, RescueResult
+from tapescope.model.error_codes import WORKER_LOST
+from tapescope.model.leases import Leases, Rescued, RescueResult
 from tapescope.model.tape import ATTEMPT_FAILED, FINAL, Event, Outcome
 from tapescope.model.tasks import Attempt, ErrorInfo, FinalEvent, Task
 from tapescope.store.backend import LeaseRenewer
