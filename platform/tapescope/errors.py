@@ -82,7 +82,7 @@ class BadOp(TapescopeError):
     def __init__(self, op: object) -> None:
         self.op = op
         super().__init__(
-            f"{op!r} is no op name. Use 1 to 64 of a-z, 0-9, '_', '.', '-', "
+            f"{op!r} is not a valid op name. Use 1 to 64 of a-z, 0-9, '_', '.', '-', "
             "a letter first: 'resize'."
         )
 
