@@ -1,4 +1,4 @@
-"""The upkeep: the online audit and the retention, by one manager of many, until it is stopped."""
+"""The maintenance: the online audit and the retention, by the leader among the managers."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def _nothing() -> None:
 
 
 class WatchedStore(MemoryStore):
-    """A memory store that others could open, and that notes which tasks are audited when."""
+    """A memory store that says it outlives its process, and notes which tasks are audited when."""
 
     def __init__(self) -> None:
         self.recording = Recording()
@@ -55,7 +55,7 @@ class WatchedStore(MemoryStore):
 
     @property
     def outlives_process(self) -> bool:
-        """So it is said."""
+        """A store that another process could open is audited on a schedule."""
         return True
 
     async def _audit(self, after: int, limit: int, grace: int) -> AuditPage:
@@ -78,7 +78,7 @@ class WatchedStore(MemoryStore):
 
 
 @asynccontextmanager
-async def looked_after(
+async def maintained(
     store: WatchedStore,
     owner: str = "me",
     *,
@@ -116,7 +116,7 @@ async def test_whole_store_is_audited_on_schedule() -> None:
     async with WatchedStore() as store:
         for _ in range(3):
             await make_ended(store)
-        async with looked_after(store):
+        async with maintained(store):
             assert store.recording.points(SUCCESS) == []
             await asyncio.sleep(MINUTE)
             first = store.audited()
@@ -138,7 +138,7 @@ async def test_tape_is_audited_soon_after_it_closed() -> None:
     async with WatchedStore() as store:
         await make_ended(store)
         long_one = await start(store)
-        async with looked_after(store):
+        async with maintained(store):
             await asyncio.sleep(MINUTE)
             store.audited()
             await make_ended(store)
@@ -158,7 +158,7 @@ async def test_closed_tapes_far_apart_are_each_audited() -> None:
     """Of many open tasks those that ended are audited, and only few beside them."""
     async with WatchedStore() as store:
         tasks = [await start(store) for _ in range(300)]
-        async with looked_after(store):
+        async with maintained(store):
             await asyncio.sleep(MINUTE)
             store.audited()
             for n in (4, 5, 290):
@@ -176,7 +176,7 @@ async def test_violation_is_logged_once_and_counted_each_time(
     """It is an error in the log when it is found first; the metric says that it is still there."""
     async with WatchedStore() as store:
         task_id = await make_ended(store)
-        async with looked_after(store, every=600):
+        async with maintained(store, every=600):
             await asyncio.sleep(MINUTE)
             store.break_row(task_id)
             await asyncio.sleep(3 * 660)
@@ -192,7 +192,7 @@ async def test_audit_keeps_to_its_rate() -> None:
     async with WatchedStore() as store:
         for _ in range(1_000):
             await make_ended(store)
-        async with looked_after(store, rate=30):
+        async with maintained(store, rate=30):
             await asyncio.sleep(60 + 59)
             under_way = len(store.audited())
             await asyncio.sleep(140)
@@ -205,12 +205,12 @@ async def test_audit_keeps_to_its_rate() -> None:
 
 
 @in_virtual_time
-async def test_one_of_many_does_it() -> None:
-    """The other one begins when the first has left, and goes by what the first has done."""
+async def test_one_of_many_is_the_leader() -> None:
+    """The second begins when the first has resigned, and goes by what the first has done."""
     async with WatchedStore() as store:
         await make_ended(store)
-        async with looked_after(store, "b"):
-            async with looked_after(store, "a"):
+        async with maintained(store, "b"):
+            async with maintained(store, "a"):
                 await asyncio.sleep(MINUTE)
                 by_one = store.audited()
                 await make_ended(store)
@@ -228,12 +228,12 @@ async def test_one_of_many_does_it() -> None:
 
 
 @in_virtual_time
-async def test_silent_one_loses_its_turn() -> None:
-    """A process that was silent past its lease finds the turn taken, and does nothing."""
+async def test_a_silent_leader_loses_its_leadership() -> None:
+    """Another process leads once the lease of a silent leader is over, and not before."""
     async with WatchedStore() as store:
         await make_ended(store)
         await store.acquire_leadership("silent", 180)
-        async with looked_after(store, "b"):
+        async with maintained(store, "b"):
             await asyncio.sleep(2 * MINUTE)
             not_yet = store.audited()
             await asyncio.sleep(2 * MINUTE)
@@ -253,7 +253,7 @@ async def test_store_away_is_warned_of_and_tried_again(caplog: pytest.LogCapture
 
     async with WatchedStore() as store:
         await make_ended(store)
-        async with looked_after(store):
+        async with maintained(store):
             store.before_page = away
             await asyncio.sleep(2 * MINUTE)
             store.before_page = _nothing
@@ -261,12 +261,12 @@ async def test_store_away_is_warned_of_and_tried_again(caplog: pytest.LogCapture
             audited = store.audited()
 
     assert audited == [1]
-    assert "The upkeep is tried again in 60 s" in caplog.text
+    assert "The maintenance is tried again in 60 s" in caplog.text
 
 
-@pytest.mark.parametrize("turns", range(0, 40, 3))
-def test_stop_ends_it_anywhere(turns: int) -> None:
-    """Stopped after any number of steps of the loop it ends, and the turn is free at once."""
+@pytest.mark.parametrize("steps", range(0, 40, 3))
+def test_stop_ends_it_anywhere(steps: int) -> None:
+    """Stopped after any number of steps of the loop it ends, and resigns at once."""
 
     @in_virtual_time
     async def stop_after() -> None:
@@ -280,9 +280,9 @@ def test_stop_ends_it_anywhere(turns: int) -> None:
 
             store.before_page = note
             policy = Retention(tasks=0)
-            async with looked_after(store, retention=policy, rate=100_000):
+            async with maintained(store, retention=policy, rate=100_000):
                 await reached.wait()
-                for _ in range(turns):
+                for _ in range(steps):
                     await asyncio.sleep(0.001)
 
             assert await store.acquire_leadership("another", 60) is not None
@@ -302,15 +302,15 @@ async def test_stop_does_not_wait_for_a_page() -> None:
             await asyncio.Event().wait()
 
         store.before_page = hang
-        async with looked_after(store) as maintainer:
+        async with maintained(store) as maintainer:
             await reached.wait()
             await maintainer.stop()
 
         assert await store.acquire_leadership("another", 60) is not None
 
 
-class SlowTurns(WatchedStore):
-    """A store whose database gives a turn a second later, whether or not anybody still waits."""
+class SlowLeadership(WatchedStore):
+    """A store whose database gives the leadership a second later, also after a cancel."""
 
     asked = 0
 
@@ -324,10 +324,10 @@ class SlowTurns(WatchedStore):
 
 
 @in_virtual_time
-async def test_turn_that_comes_after_the_stop_is_left() -> None:
-    """Stopped while its question is under way, it waits for the turn in order to leave it."""
-    async with SlowTurns() as store:
-        async with looked_after(store):
+async def test_a_leadership_that_comes_after_the_stop_is_resigned() -> None:
+    """Stopped while its request is under way, it waits for the answer in order to resign."""
+    async with SlowLeadership() as store:
+        async with maintained(store):
             await asyncio.sleep(MINUTE)
         asked = store.asked
         await asyncio.sleep(5)
@@ -341,7 +341,7 @@ async def test_nothing_is_deleted_unless_it_is_set() -> None:
     """Without a policy what is old stays."""
     async with WatchedStore() as store:
         await make_ended(store)
-        async with looked_after(store):
+        async with maintained(store):
             await asyncio.sleep(1e5)
 
         assert len((await store.list()).tasks) == 1
@@ -367,7 +367,7 @@ async def test_retention_goes_by_age_outcome_and_op() -> None:
         async def alive() -> set[str]:
             return {task.task_id for task in (await store.list()).tasks}
 
-        async with looked_after(store, every=None, retention=policy):
+        async with maintained(store, every=None, retention=policy):
             await asyncio.sleep(1_000)
             by_op = await alive()
             await asyncio.sleep(20_000)
@@ -411,12 +411,12 @@ def test_bad_audit_settings_are_refused(setting: str, value: float) -> None:
 
 
 @pytest.mark.parametrize("stores", ["one of its own", "one handed in", "another"])
-async def test_manager_looks_after_its_store(
+async def test_manager_maintains_its_store(
     store_url: str, stores: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It audits and prunes while it is open; closed, it has let the turn go.
+    """It audits and prunes while it is open; closed, it has resigned.
 
-    Also on a store that it was told of after it was made, as a worker is.
+    Also on a store that replaced its own before it was opened, as ``tapescope worker`` does.
     """
     monkeypatch.setattr("tapescope.maintenance.maintainer._EVERY", 0.01)
     async with find_store(store_url) as store:
@@ -435,17 +435,17 @@ async def test_manager_looks_after_its_store(
 
             assert await store.acquire_leadership("another", 60) is None
 
-        turn = await store.acquire_leadership("another", 60)
+        term = await store.acquire_leadership("another", 60)
 
-    assert turn is not None
-    assert turn.audited_at > 0
-    assert turn.pruned_at > 0
+    assert term is not None
+    assert term.audited_at > 0
+    assert term.pruned_at > 0
 
 
-async def test_stop_leaves_the_turn_of_a_real_store(
+async def test_stop_resigns_on_a_real_store(
     store_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Stopped at forty points of its work, it never has the turn afterwards, and all goes on."""
+    """Stopped at forty points of its work, it is never the leader afterwards."""
     monkeypatch.setattr("tapescope.maintenance.maintainer._EVERY", 0.0)
     async with find_store(store_url) as store, find_store(store_url) as other:
         free = 0

@@ -14,26 +14,22 @@ import pytest
 from tapescope import Reporter, Submission, TaskHandle, TaskManager, ThreadReporter
 from tapescope.model.tape import Event
 from tapescope.model.tasks import Attempt, Claim, FinalEvent, Task
-from tapescope.run.completion import Completion
-from tapescope.run.run import Run
-from tapescope.run.runner import Runner
-from tapescope.run.tape_writer import RunTape
+from tapescope.run import Completion, Run, Runner
+from tapescope.run.attempt import RunRecord
+from tapescope.run.tape_writer import TapeWriter
 from tapescope.testing import MemoryStore
 
 OURS = (
-    *(Run, RunTape, Runner, Completion, Task, Attempt, Claim, FinalEvent, Event),
+    *(Run, RunRecord, TapeWriter, Runner, Completion, Task, Attempt, Claim, FinalEvent, Event),
     *(Reporter, ThreadReporter, TaskHandle, asyncio.Task),
 )
 
 
-def count_ours() -> Counter[str]:
+def count_ours() -> Counter[type[object]]:
     """The objects of our own that are alive, by type."""
     gc.collect()
-    found = Counter[str]()
-    for kind in OURS:
-        alive = sum(type(thing) is kind for thing in gc.get_objects())
-        found[f"{kind.__module__}.{kind.__name__}"] = alive
-    return found
+    alive = gc.get_objects()
+    return Counter({kind: sum(type(thing) is kind for thing in alive) for kind in OURS})
 
 
 async def succeed(report: Reporter) -> str:
@@ -79,11 +75,11 @@ async def test_a_finished_task_leaves_nothing_behind(
         before = count_ours()
         await run_all(manager, 1_000)
         await asyncio.sleep(0)
-        more = {name: n - before[name] for name, n in count_ours().items() if n > before[name] + 2}
+        more = {kind: n - before[kind] for kind, n in count_ours().items() if n > before[kind] + 2}
         pool: object = vars(manager)["_pool"]
         kept = {name: len(value) for name, value in vars(pool).items() if isinstance(value, Sized)}
 
-    assert {name: n for name, n in kept.items() if n and name != "owner"} == {}
+    assert {name: n for name, n in kept.items() if n} == {}
     assert more == {}
 
 
@@ -92,9 +88,11 @@ async def test_a_handle_keeps_its_result_and_no_run(kind: Callable[..., Any]) ->
     """A handle that is kept keeps how its task ended, and neither run nor asyncio task."""
     async with MemoryStore() as store, TaskManager(store) as manager:
         tasks = [await manager.submit("work", kind) for _ in range(10)]
+        under_way = count_ours()
         await asyncio.gather(*(task.result() for task in tasks), return_exceptions=True)
         await asyncio.sleep(0)
-        counts = count_ours()
+        afterwards = count_ours()
 
-    assert counts["tapescope._run.Run"] == counts["tapescope._run_tape.RunTape"] == 0
-    assert len(tasks) == 10
+    assert under_way[Run] > 0
+    assert afterwards[Run] == afterwards[RunRecord] == afterwards[TapeWriter] == 0
+    assert afterwards[Completion] == len(tasks) == 10
