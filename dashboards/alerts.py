@@ -16,9 +16,11 @@ from dashboards.promql import (
     SUBSCRIBER_KIND,
     TAPE_OUTCOME,
     Durations,
+    match,
     pick,
 )
 from dashboards.recording import CANCELLED, DROPPED, FAILED, name_growth, name_ratio
+from tapescope.model import DropReason
 from tapescope_telemetry import names
 
 __all__ = ["Alert", "list_alerts", "render_alert"]
@@ -83,8 +85,8 @@ def _list_integrity(durations: Durations) -> list[Alert]:
     board = "tapescope-integrity"
     by_drop = f"job, {ADAPTER}, {OP}, {TAPE_OUTCOME}"
 
-    def drops(reason: str) -> str:
-        counter = pick(names.EVENT_DROPPED, f'{DROP_REASON}="{reason}"')
+    def drops(reason: DropReason) -> str:
+        counter = pick(names.EVENT_DROPPED, match(DROP_REASON, reason))
         grown = durations.grown(counter, settings.ZERO_TOLERANCE_WINDOW, sure=False)
         return f"sum by ({by_drop}) {grown} > 0"
 
@@ -115,7 +117,7 @@ def _list_integrity(durations: Durations) -> list[Alert]:
         ),
         Alert(
             "TapescopeDuplicateFinal",
-            drops("duplicate_final"),
+            drops(DropReason.DUPLICATE_FINAL),
             0,
             CRITICAL,
             board,
@@ -125,7 +127,7 @@ def _list_integrity(durations: Durations) -> list[Alert]:
         ),
         Alert(
             "TapescopeStaleAttemptWrites",
-            drops("stale_attempt"),
+            drops(DropReason.STALE_ATTEMPT),
             0,
             CRITICAL,
             board,

@@ -150,7 +150,9 @@ _Dumper.add_representer(str, _write_text)
 
 
 def _render(content: object) -> str:
-    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, width=100, allow_unicode=True)
+    return yaml.dump(  # pyright: ignore[reportUnknownMemberType]  # its stubs lack width's type
+        content, Dumper=_Dumper, sort_keys=False, width=100, allow_unicode=True
+    )
 
 
 if __name__ == "__main__":

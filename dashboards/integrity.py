@@ -26,9 +26,11 @@ from dashboards.promql import (
     SUBSCRIBER_KIND,
     TAPE_OUTCOME,
     Durations,
+    match,
     pick,
 )
 from dashboards.recording import DROPPED, FAILED, name_ratio
+from tapescope.model import FINAL
 from tapescope_telemetry import names
 
 __all__ = ["INTEGRITY"]
@@ -80,7 +82,7 @@ _NOW = Section(
                             names.EVENT_APPENDED,
                             'job=~"$job"',
                             'instance=~"$instance"',
-                            f'{EVENT_TYPE}="final"',
+                            match(EVENT_TYPE, FINAL),
                         ),
                     )
                     + " / "

@@ -22,16 +22,20 @@ from dashboards.promql import (
     OUTCOME,
     RESCUE_RESULT,
     STATE,
+    match,
     quantile,
 )
+from tapescope.model import ERROR_CODES, Outcome
 from tapescope_telemetry import names
 
 __all__ = ["OVERVIEW"]
 
 _ENDED = sum_growth("", names.DURATION, part="_count")
-_DECIDED = sum_growth("", names.DURATION, f'{OUTCOME}=~"failed|succeeded"', part="_count")
-_FAILED = sum_growth("", names.DURATION, f'{OUTCOME}="failed"', part="_count")
-_CANCELLED = sum_growth("", names.DURATION, f'{OUTCOME}="cancelled"', part="_count")
+_DECIDED = sum_growth(
+    "", names.DURATION, match(OUTCOME, Outcome.FAILED, Outcome.SUCCEEDED), part="_count"
+)
+_FAILED = sum_growth("", names.DURATION, match(OUTCOME, Outcome.FAILED), part="_count")
+_CANCELLED = sum_growth("", names.DURATION, match(OUTCOME, Outcome.CANCELLED), part="_count")
 
 _NOW = Section(
     "Now",
@@ -113,7 +117,7 @@ _FLOW = Section(
         Chart(
             "timeseries",
             "Finished by outcome",
-            "Succeeded, failed, cancelled.",
+            f"{', '.join(Outcome).capitalize()}.",
             "ops",
             (Query(sum_rate(OUTCOME, names.DURATION, part="_count"), f"{{{{{OUTCOME}}}}}"),),
             stacked=True,
@@ -121,12 +125,14 @@ _FLOW = Section(
         Chart(
             "timeseries",
             "Failures by error type",
-            "Failed tasks of the interval: the platform's codes (timeout, bad_result,"
-            " unrequested_cancel, worker_lost) or the exception's name.",
+            f"Failed tasks of the interval: the platform's codes ({', '.join(ERROR_CODES)}) or the"
+            " exception's name.",
             "short",
             (
                 Query(
-                    sum_growth(ERROR, names.DURATION, f'{OUTCOME}="failed"', part="_count"),
+                    sum_growth(
+                        ERROR, names.DURATION, match(OUTCOME, Outcome.FAILED), part="_count"
+                    ),
                     f"{{{{{ERROR}}}}}",
                 ),
             ),

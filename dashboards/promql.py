@@ -25,6 +25,7 @@ __all__ = [
     "SUBSCRIBER_KIND",
     "TAPE_OUTCOME",
     "Durations",
+    "match",
     "name_label",
     "name_metric",
     "or_zero",
@@ -80,6 +81,11 @@ def pick(name: str | MetricRow, *matchers: str, part: Part = "") -> str:
     return f"{text}{part}{{{inside}}}" if inside else f"{text}{part}"
 
 
+def match(label: str, *values: str) -> str:
+    """A matcher of a label with one of these values."""
+    return f'{label}="{values[0]}"' if len(values) == 1 else f'{label}=~"{"|".join(values)}"'
+
+
 def or_zero(rare: str, steady: str) -> str:
     """``rare``, or 0 where only ``steady`` is there: ``a / b`` is nothing at all without an ``a``.
 
@@ -103,7 +109,7 @@ class Durations:
     scale: float = 1.0
 
     def __call__(self, seconds: float) -> str:
-        """``5m`` for 300; ``2500ms`` for what is no whole number of seconds; ``0s`` for 0."""
+        """``5m`` for 300; ``2500ms`` for what is not a whole number of seconds; ``0s`` for 0."""
         left = self.milliseconds(seconds)
         for size, unit in ((86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")):
             if left and left % size == 0:

@@ -18,10 +18,13 @@ from dashboards.promql import (
     OPERATION,
     OUTCOME,
     Durations,
+    match,
     or_zero,
     pick,
     quantile,
 )
+from tapescope import errors
+from tapescope.model import Outcome
 from tapescope_telemetry import names
 
 __all__ = [
@@ -47,15 +50,16 @@ CANCELLED: Final = "tapescope_task_cancelled"
 FINISHED: Final = "tapescope_task_finished"
 
 _CALLERS_ERRORS: Final = (
-    *("BadEvent", "BadEventType", "BadParams", "BadSetting", "EventTooLarge", "NotJson"),
-    *("TapeFull", "NowaitBacklogFull", "IdempotencyConflict", "UnknownTask", "EventDropped"),
-    *("StoreClosed", "SchemaForbidden", "StoreConfigError"),
+    *(errors.BadEvent, errors.BadEventType, errors.BadParams, errors.BadSetting),
+    *(errors.EventTooLarge, errors.NotJson, errors.TapeFull, errors.NowaitBacklogFull),
+    *(errors.IdempotencyConflict, errors.UnknownTask, errors.EventDropped),
+    *(errors.StoreClosed, errors.SchemaForbidden, errors.StoreConfigError),
 )
 STORE_FAULTS: Final = (
     f'{ERROR}!=""',
-    f'{ERROR}!~"tapescope.errors.({"|".join(_CALLERS_ERRORS)})"',
+    f'{ERROR}!~"{errors.__name__}.({"|".join(kind.__name__ for kind in _CALLERS_ERRORS)})"',
 )
-"""Matchers of the store's failures: what a caller did wrong is no fault of the database."""
+"""Matchers of the store's failures: what a caller did wrong is not a fault of the database."""
 
 # Unscaled: a rule keeps its name, whatever the time scale makes of its window.
 _NAMES: Final = Durations()
@@ -101,9 +105,9 @@ def _list_sums() -> dict[str, str]:
         OFFERED: offered,
     }
     for metric, outcomes in (
-        (FAILED, f'{OUTCOME}="failed"'),
-        (DECIDED, f'{OUTCOME}=~"failed|succeeded"'),
-        (CANCELLED, f'{OUTCOME}="cancelled"'),
+        (FAILED, match(OUTCOME, Outcome.FAILED)),
+        (DECIDED, match(OUTCOME, Outcome.FAILED, Outcome.SUCCEEDED)),
+        (CANCELLED, match(OUTCOME, Outcome.CANCELLED)),
         (FINISHED, ""),
     ):
         ended = pick(names.DURATION, outcomes, part="_count")
@@ -146,7 +150,7 @@ def _list_quantiles(durations: Durations) -> list[Rule]:
             "job_adapter:tapescope_store_append_duration_seconds",
             names.OPERATION_DURATION,
             f"job, {ADAPTER}",
-            f'{OPERATION}="append"',
+            match(OPERATION, "append"),
             0.99,
             settings.STORE_WINDOW,
         ),

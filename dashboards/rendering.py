@@ -31,6 +31,7 @@ from grafana_foundation_sdk.models import prometheus as prometheus_models
 from dashboards import settings
 from dashboards.panels import Board, Chart, Limit, Query
 from dashboards.promql import ADAPTER, OP, name_metric
+from tapescope.model import Outcome
 from tapescope_telemetry import names
 
 __all__ = ["render_board"]
@@ -281,7 +282,10 @@ def _link_traces() -> str:
             {
                 "refId": "A",
                 "queryType": "traceql",
-                "query": '{ name =~ "run .*" && span.tapescope.task.outcome != "succeeded" }',
+                "query": (
+                    f'{{ name =~ "{names.RUN.of(".*")}"'
+                    f' && span.{names.Attribute.OUTCOME} != "{Outcome.SUCCEEDED}" }}'
+                ),
             }
         ],
     }

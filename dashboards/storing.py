@@ -14,14 +14,14 @@ from dashboards.panels import (
     sum_growth,
     sum_rate,
 )
-from dashboards.promql import ADAPTER, ERROR, OPERATION, quantile
+from dashboards.promql import ADAPTER, ERROR, OPERATION, match, quantile
 from dashboards.recording import STORE_FAULTS
 from tapescope_telemetry import names
 
 __all__ = ["STORE"]
 
 _ROW = names.OPERATION_DURATION
-_APPEND = f'{OPERATION}="append"'
+_APPEND = match(OPERATION, "append")
 
 _CALLS = Section(
     "Calls",

@@ -8,13 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from tapescope import Outcome
 from tapescope_telemetry import METRICS, SCHEMA_URL, SCOPE_NAME, SPANS, MetricRow, SpanRow
 from tapescope_telemetry.scrape_names import name_label, name_metric
 from tapescope_telemetry.vocabulary import ATTRIBUTES, CICD_RESULTS, RUN_OUTCOMES, AttributeRow
 
 REFERENCE = Path(__file__).parent / "reference"
 
-_MADE = "<!-- Made by `make docs` from telemetry/tapescope_telemetry: change it there. -->\n"
+_MADE = (
+    "<!-- Made by `make docs` from tapescope_telemetry and tapescope.model: change it there. -->\n"
+)
 
 _SCOPE = f"All have the scope `{SCOPE_NAME}`, the package's version and the schema `{SCHEMA_URL}`."
 
@@ -59,7 +62,7 @@ def _make_metrics() -> str:
             "The scrape also has `target_info` (the resource), `tapescope_build_info`, and",
             "`prometheus_client`'s `process_…` and `python_…`.",
             "Metrics of other scopes on the same provider",
-            "with_session_settings `otel_scope_name` and `otel_scope_version`; ours do not.",
+            "carry `otel_scope_name` and `otel_scope_version`; ours do not.",
             "",
             "## Attributes and labels",
             "",
@@ -116,8 +119,8 @@ def _make_spans() -> str:
                 (
                     [
                         f"`{one.outcome}`",
-                        one.status,
-                        "yes" if one.error_type else "–",
+                        "ERROR" if one.is_error else "UNSET",
+                        "yes" if one.is_error else "–",
                         one.meaning,
                     ]
                     for one in RUN_OUTCOMES
@@ -138,7 +141,7 @@ def _make_spans() -> str:
                 ["`tapescope.task.outcome`", "`error.type`", "`cicd.pipeline.task.run.result`"],
                 (
                     [f"`{outcome}`", f"`{error}`" if error else "any other", f"`{result}`"]
-                    if outcome == "failed"
+                    if outcome is Outcome.FAILED
                     else [f"`{outcome}`", "–", f"`{result}`"]
                     for outcome, error, result in CICD_RESULTS
                 ),

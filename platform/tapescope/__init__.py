@@ -1,90 +1,97 @@
-"""tapescope: tasks that each leave a durable tape, ended by exactly one ``final``."""
+"""tapescope: tasks that each leave a durable tape, ended by exactly one ``final``.
+
+Every public name is imported when it is first asked for, from the room that has it: a process pays
+for what it uses, and telemetry can take its words from ``tapescope.model`` below this door
+(docs/decisions/0023).
+"""
 
 from __future__ import annotations
 
 import logging
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from tapescope.errors import (
-    BadEvent,
-    BadEventType,
-    BadOp,
-    BadParams,
-    BadRunner,
-    BadSetting,
-    BadStoreUrl,
-    BlockingCallOnLoop,
-    CancelRequested,
-    CannotListen,
-    CommandFailed,
-    ConnectionRefused,
-    EventDropped,
-    EventFateUnknown,
-    EventTooLarge,
-    IdempotencyConflict,
-    ManagerClosed,
-    ManagerOpen,
-    MissingExtra,
-    NotJson,
-    NowaitBacklogFull,
-    OpNotRegistered,
-    OpTaken,
-    SchemaTooNew,
-    SchemaTooOld,
-    StoreClosed,
-    StoreConfigError,
-    StoreFull,
-    StoreRefused,
-    StoreUnavailable,
-    TapeFull,
-    TapeGap,
-    TapescopeError,
-    TaskCancelled,
-    TaskFailed,
-    TaskNotEnded,
-    UnknownStoreScheme,
-    UnknownTask,
-    UsedAfterFork,
-)
-from tapescope.maintenance.retention import Retention
-from tapescope.manager.handle import TaskHandle
-from tapescope.manager.manager import TaskManager
-from tapescope.manager.submission import Submission
-from tapescope.model.answers import Appended, Finished
-from tapescope.model.audit import AuditPage, AuditReport, AuditRule, Violation
-from tapescope.model.repairs import Mended, Repair, RepairReport
-from tapescope.model.tape import (
-    DroppedEvent,
-    DropReason,
-    Event,
-    NewEvent,
-    Outcome,
-    QuarantinePage,
-    TapePage,
-)
-from tapescope.model.tasks import (
-    CancelReason,
-    CancelRequest,
-    ErrorInfo,
-    FinalEvent,
-    NewTask,
-    Task,
-    TaskPage,
-    TaskStatus,
-)
-from tapescope.run.reporter import Reporter, ThreadReporter
-from tapescope.shell.command import ShellCommand
-from tapescope.store.flush import CancelAnswer, CancelState
-from tapescope.store.lookup import find_store
-from tapescope.store.notifications import Change, Subscription
-from tapescope.store.port import TaskStore
-from tapescope.store.validation import StoreLimits
-from tapescope_telemetry import (
-    Telemetry,
-    __version__,
-)
-
-Final = FinalEvent
-"""The body of a ``final``; ``FinalEvent`` is its own name."""
+if TYPE_CHECKING:
+    from tapescope import errors as errors
+    from tapescope.errors import (
+        BadEvent,
+        BadEventType,
+        BadOp,
+        BadParams,
+        BadRunner,
+        BadSetting,
+        BadStoreUrl,
+        BlockingCallOnLoop,
+        CancelRequested,
+        CannotListen,
+        CommandFailed,
+        ConnectionRefused,
+        EventDropped,
+        EventFateUnknown,
+        EventTooLarge,
+        IdempotencyConflict,
+        ManagerClosed,
+        ManagerOpen,
+        MissingExtra,
+        NotJson,
+        NowaitBacklogFull,
+        OpNotRegistered,
+        OpTaken,
+        SchemaForbidden,
+        SchemaTooNew,
+        SchemaTooOld,
+        StoreAuthFailed,
+        StoreClosed,
+        StoreConfigError,
+        StoreFull,
+        StoreRefused,
+        StoreUnavailable,
+        TapeFull,
+        TapeGap,
+        TapescopeError,
+        TaskCancelled,
+        TaskFailed,
+        TaskNotEnded,
+        UnknownStoreScheme,
+        UnknownTask,
+        UsedAfterFork,
+    )
+    from tapescope.maintenance import Retention, audit_store, repair_store
+    from tapescope.manager import Submission, TaskHandle, TaskManager
+    from tapescope.model import (
+        Appended,
+        AuditPage,
+        AuditReport,
+        AuditRule,
+        CancelReason,
+        CancelRequest,
+        DroppedEvent,
+        DropReason,
+        ErrorInfo,
+        Event,
+        FinalEvent,
+        Finished,
+        Mended,
+        NewEvent,
+        NewTask,
+        Outcome,
+        QuarantinePage,
+        Repair,
+        RepairReport,
+        TapePage,
+        Task,
+        TaskPage,
+        TaskStatus,
+        Violation,
+    )
+    from tapescope.model import FinalEvent as Final
+    from tapescope.run.reporter import Reporter, ThreadReporter
+    from tapescope.shell import ShellCommand
+    from tapescope.store import StoreLimits, TaskStore, find_store
+    from tapescope.store.flush import CancelAnswer, CancelState
+    from tapescope.store.notifications import Change, Subscription
+    from tapescope_telemetry import Telemetry, __version__
 
 __all__ = [
     "Appended",
@@ -115,6 +122,7 @@ __all__ = [
     "EventDropped",
     "EventFateUnknown",
     "EventTooLarge",
+    "Final",
     "FinalEvent",
     "Finished",
     "IdempotencyConflict",
@@ -134,9 +142,11 @@ __all__ = [
     "RepairReport",
     "Reporter",
     "Retention",
+    "SchemaForbidden",
     "SchemaTooNew",
     "SchemaTooOld",
     "ShellCommand",
+    "StoreAuthFailed",
     "StoreClosed",
     "StoreConfigError",
     "StoreFull",
@@ -165,8 +175,122 @@ __all__ = [
     "UsedAfterFork",
     "Violation",
     "__version__",
+    "audit_store",
     "find_store",
+    "repair_store",
 ]
+
+_HOMES = {
+    "Appended": "tapescope.model",
+    "AuditPage": "tapescope.model",
+    "AuditReport": "tapescope.model",
+    "AuditRule": "tapescope.model",
+    "BadEvent": "tapescope.errors",
+    "BadEventType": "tapescope.errors",
+    "BadOp": "tapescope.errors",
+    "BadParams": "tapescope.errors",
+    "BadRunner": "tapescope.errors",
+    "BadSetting": "tapescope.errors",
+    "BadStoreUrl": "tapescope.errors",
+    "BlockingCallOnLoop": "tapescope.errors",
+    "CancelAnswer": "tapescope.store.flush",
+    "CancelReason": "tapescope.model",
+    "CancelRequest": "tapescope.model",
+    "CancelRequested": "tapescope.errors",
+    "CancelState": "tapescope.store.flush",
+    "CannotListen": "tapescope.errors",
+    "Change": "tapescope.store.notifications",
+    "CommandFailed": "tapescope.errors",
+    "ConnectionRefused": "tapescope.errors",
+    "DropReason": "tapescope.model",
+    "DroppedEvent": "tapescope.model",
+    "ErrorInfo": "tapescope.model",
+    "Event": "tapescope.model",
+    "EventDropped": "tapescope.errors",
+    "EventFateUnknown": "tapescope.errors",
+    "EventTooLarge": "tapescope.errors",
+    "Final": "tapescope.model",
+    "FinalEvent": "tapescope.model",
+    "Finished": "tapescope.model",
+    "IdempotencyConflict": "tapescope.errors",
+    "ManagerClosed": "tapescope.errors",
+    "ManagerOpen": "tapescope.errors",
+    "Mended": "tapescope.model",
+    "MissingExtra": "tapescope.errors",
+    "NewEvent": "tapescope.model",
+    "NewTask": "tapescope.model",
+    "NotJson": "tapescope.errors",
+    "NowaitBacklogFull": "tapescope.errors",
+    "OpNotRegistered": "tapescope.errors",
+    "OpTaken": "tapescope.errors",
+    "Outcome": "tapescope.model",
+    "QuarantinePage": "tapescope.model",
+    "Repair": "tapescope.model",
+    "RepairReport": "tapescope.model",
+    "Reporter": "tapescope.run.reporter",
+    "Retention": "tapescope.maintenance",
+    "SchemaForbidden": "tapescope.errors",
+    "SchemaTooNew": "tapescope.errors",
+    "SchemaTooOld": "tapescope.errors",
+    "ShellCommand": "tapescope.shell",
+    "StoreAuthFailed": "tapescope.errors",
+    "StoreClosed": "tapescope.errors",
+    "StoreConfigError": "tapescope.errors",
+    "StoreFull": "tapescope.errors",
+    "StoreLimits": "tapescope.store",
+    "StoreRefused": "tapescope.errors",
+    "StoreUnavailable": "tapescope.errors",
+    "Submission": "tapescope.manager",
+    "Subscription": "tapescope.store.notifications",
+    "TapeFull": "tapescope.errors",
+    "TapeGap": "tapescope.errors",
+    "TapePage": "tapescope.model",
+    "TapescopeError": "tapescope.errors",
+    "Task": "tapescope.model",
+    "TaskCancelled": "tapescope.errors",
+    "TaskFailed": "tapescope.errors",
+    "TaskHandle": "tapescope.manager",
+    "TaskManager": "tapescope.manager",
+    "TaskNotEnded": "tapescope.errors",
+    "TaskPage": "tapescope.model",
+    "TaskStatus": "tapescope.model",
+    "TaskStore": "tapescope.store",
+    "Telemetry": "tapescope_telemetry",
+    "ThreadReporter": "tapescope.run.reporter",
+    "UnknownStoreScheme": "tapescope.errors",
+    "UnknownTask": "tapescope.errors",
+    "UsedAfterFork": "tapescope.errors",
+    "Violation": "tapescope.model",
+    "__version__": "tapescope_telemetry",
+    "audit_store": "tapescope.maintenance",
+    "find_store": "tapescope.store",
+    "repair_store": "tapescope.maintenance",
+}
+"""Public name → the module that has it."""
+
+_ALIASES = {"Final": "FinalEvent"}
+"""Public name → its own name in that module."""
+
+
+if not TYPE_CHECKING:  # with it in their sight, type checkers would take any name for a good one
+
+    def __getattr__(name: str) -> Any:
+        if name == "errors":  # ``except tapescope.errors.UnknownTask`` needs no second import
+            return import_module("tapescope.errors")
+        if name not in _HOMES:
+            raise AttributeError(
+                f"module {__name__!r} has no attribute {name!r}",
+                name=name,
+                obj=sys.modules[__name__],
+            )
+        value = getattr(import_module(_HOMES[name]), _ALIASES.get(name, name))
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "errors"})
+
 
 # A library does not decide where its log goes.
 logging.getLogger(__name__).addHandler(logging.NullHandler())

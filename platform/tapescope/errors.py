@@ -1,11 +1,56 @@
-"""The errors a caller can meet, each with what to do next.
+"""The errors that a caller can get, each with what to do next.
 
-Every one is a ``TapescopeError``; each builds its message from typed arguments, which stay readable
-as attributes. ``TaskCancelled`` is an ordinary exception: it says what became of a task, and has
-nothing to do with ``asyncio``'s own cancellation. ``CancelRequested`` is the one exception here
-that
-*is* an ``asyncio.CancelledError``, so that no library between a runner and the platform takes a
-cancel for an error.
+Each builds its message from typed arguments, which stay readable as attributes:
+
+* TapescopeError
+  x BadSetting
+  x BadOp
+  x BadRunner
+  x BadParams
+  x BadEvent
+    + BadEventType
+    + EventTooLarge
+    + NotJson
+    + TapeFull
+    + NowaitBacklogFull
+  x IdempotencyConflict
+  x ConnectionRefused
+  x UnknownTask
+  x TaskFailed
+  x TaskCancelled
+  x EventDropped
+  x EventFateUnknown
+  x CommandFailed
+  x TapeGap
+  x StoreConfigError
+    + BadStoreUrl
+    + UnknownStoreScheme
+    + MissingExtra
+    + SchemaTooNew
+    + SchemaTooOld
+    + SchemaForbidden
+    + StoreAuthFailed
+  x StoreUnavailable
+    + StoreFull
+  x StoreRefused
+  x StoreClosed
+  x ManagerClosed
+  x ManagerOpen
+  x OpTaken
+  x TaskNotEnded
+  x OpNotRegistered
+  x CannotListen
+  x BlockingCallOnLoop
+  x UsedAfterFork
+* asyncio.CancelledError
+  x CancelRequested
+
+``TaskCancelled`` is an ordinary exception: it says what became of a task, and has nothing to do
+with ``asyncio``'s own cancellation. ``CancelRequested`` is an ``asyncio.CancelledError``, so that
+no library between a runner and the platform takes a cancel for an error.
+
+The names are values of the attribute ``error.type``, so this module stays where it is. The errors
+of setting telemetry up are in ``tapescope_telemetry.errors``.
 """
 
 from __future__ import annotations
@@ -13,8 +58,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
-
-from tapescope_telemetry.errors import TapescopeError
 
 if TYPE_CHECKING:
     from tapescope.model.tape import DropReason
@@ -65,11 +108,15 @@ __all__ = [
 ]
 
 
+class TapescopeError(Exception):
+    """The root of every error of this library."""
+
+
 # --- what a caller hands in ---------------------------------------------------------------------
 
 
 class BadSetting(TapescopeError):
-    """A setting has a value it cannot have."""
+    """A setting with a value that it cannot have."""
 
     def __init__(self, name: str, value: object, expected: str) -> None:
         self.name, self.value, self.expected = name, value, expected
@@ -82,13 +129,13 @@ class BadOp(TapescopeError):
     def __init__(self, op: object) -> None:
         self.op = op
         super().__init__(
-            f"{op!r} is no op name. Use 1 to 64 of a-z, 0-9, '_', '.', '-', "
+            f"{op!r} is not a valid op name. Use 1 to 64 of a-z, 0-9, '_', '.', '-', "
             "a letter first: 'resize'."
         )
 
 
 class BadRunner(TapescopeError):
-    """A runner that cannot be called as one."""
+    """A runner that the platform cannot call."""
 
     def __init__(self, runner: object, why: str) -> None:
         self.runner, self.why = runner, why
@@ -103,11 +150,14 @@ class BadParams(TapescopeError):
 
     def __init__(self, why: str) -> None:
         self.why = why
-        super().__init__(f"The params are not a JSON object: {why}.")
+        super().__init__(
+            f"The params are not a JSON object: {why}. Pass the runner's keyword arguments by "
+            "name, with values that JSON can carry."
+        )
 
 
 class BadEvent(TapescopeError):
-    """An event that is refused as input: nothing was written, nothing counts as dropped."""
+    """An event that is refused as input: it was not written, and does not count as dropped."""
 
 
 class BadEventType(BadEvent):
@@ -118,7 +168,7 @@ class BadEventType(BadEvent):
         super().__init__(
             f"The event type {type!r} is reserved for the platform. Choose a name of your own."
             if reserved
-            else f"{type!r} is no event type. Use 1 to 64 of a-z, 0-9, '_', '.', '-', "
+            else f"{type!r} is not a valid event type. Use 1 to 64 of a-z, 0-9, '_', '.', '-', "
             "a letter first."
         )
 
@@ -139,11 +189,14 @@ class NotJson(BadEvent):
 
     def __init__(self, what: str, why: str) -> None:
         self.what, self.why = what, why
-        super().__init__(f"The {what} is not JSON: {why}.")
+        super().__init__(
+            f"The {what} is not JSON: {why}. Use objects with text keys, lists, text, finite "
+            "numbers, booleans and null."
+        )
 
 
 class TapeFull(BadEvent):
-    """The tape has as many events as it may have. Its ``final`` is never stopped by this."""
+    """The tape has as many events as it may have; only its ``final`` is still accepted."""
 
     def __init__(self, task_id: str, limit: int) -> None:
         self.task_id, self.limit = task_id, limit
@@ -176,7 +229,7 @@ class IdempotencyConflict(TapescopeError):
 
 
 class ConnectionRefused(TapescopeError):
-    """A connection that a task cannot be submitted on; nothing was written."""
+    """A connection on which a task cannot be submitted; nothing was written."""
 
     def __init__(self, why: str, advice: str) -> None:
         self.why, self.advice = why, advice
@@ -184,7 +237,7 @@ class ConnectionRefused(TapescopeError):
 
 
 class UnknownTask(TapescopeError):
-    """No task of this id."""
+    """A task id that the store does not hold."""
 
     def __init__(self, task_id: str) -> None:
         self.task_id = task_id
@@ -197,7 +250,7 @@ class UnknownTask(TapescopeError):
 
 
 class TaskFailed(TapescopeError):
-    """The task ended as ``failed``; ``error`` is what its ``final`` says."""
+    """The task ended as ``failed``; ``error`` is that of its ``final``."""
 
     def __init__(self, task_id: str, error: ErrorInfo) -> None:
         self.task_id, self.error = task_id, error
@@ -220,24 +273,25 @@ class EventDropped(TapescopeError):
     def __init__(self, task_id: str, attempt: int, reason: DropReason) -> None:
         self.task_id, self.attempt, self.reason = task_id, attempt, reason
         super().__init__(
-            f"The tape of task {task_id} is no longer attempt {attempt}'s ({reason.value}): the "
-            "event is in the quarantine ('tapescope drops'). Stop working on this task."
+            f"Attempt {attempt} may no longer write to the tape of task {task_id} "
+            f"({reason.value}): the event is in the quarantine ('tapescope drops'). "
+            "Stop working on this task."
         )
 
 
 class EventFateUnknown(TapescopeError):
-    """The store was lost while it wrote; whether the event is on the tape could not be learned."""
+    """The store was lost during a write, and did not say later whether the event is on the tape."""
 
     def __init__(self, waited: float) -> None:
         self.waited = waited
         super().__init__(
-            f"The store was lost in mid-commit and did not answer again within {waited:g} s: what "
-            "was being written may or may not be stored. Read the tape once the store is back."
+            f"The store was lost during a commit and did not answer again within {waited:g} s: the "
+            "events of that commit may or may not be stored. Read the tape once the store is back."
         )
 
 
 class CancelRequested(asyncio.CancelledError):
-    """Raised in a runner by ``raise_if_cancelled``: let it pass, it is no error."""
+    """Raised in a runner by ``raise_if_cancelled``. Let it pass: a cancel is not an error."""
 
     def __init__(self, reason: CancelReason, message: str = "") -> None:
         self.reason, self.message = reason, message
@@ -245,7 +299,7 @@ class CancelRequested(asyncio.CancelledError):
 
 
 class CommandFailed(TapescopeError):
-    """A shell command ended with a status other than 0; negative for the signal that ended it."""
+    """A shell command ended with a status other than 0: negative for the signal that ended it."""
 
     def __init__(
         self, command: Sequence[str], exit_status: int, lines_not_recorded: int = 0
@@ -260,13 +314,13 @@ class CommandFailed(TapescopeError):
 
 
 class TapeGap(TapescopeError):
-    """A follower was about to be told of an event out of sequence (invariant I9)."""
+    """A follower would have received an event out of sequence (invariant I9)."""
 
     def __init__(self, task_id: str, expected: int, found: int) -> None:
         self.task_id, self.expected, self.found = task_id, expected, found
         super().__init__(
             f"The tape of task {task_id} has event {found} where {expected} belongs. "
-            "Read the tape again from its start; if the task was deleted, there is no more."
+            "Read the tape again from its start; a tape that was deleted cannot be read again."
         )
 
 
@@ -289,14 +343,15 @@ class BadStoreUrl(StoreConfigError):
 
 
 class UnknownStoreScheme(StoreConfigError):
-    """No installed store answers to the URL's scheme."""
+    """A store URL whose scheme no installed store has."""
 
     def __init__(self, scheme: str, known: Sequence[str]) -> None:
         self.scheme, self.known = scheme, tuple(known)
         super().__init__(
             f"No installed store has the scheme {scheme!r}. Known here: "
             f"{', '.join(known) or 'none'}. "
-            "A package adds one through the entry-point group 'tapescope.stores'."
+            "Check the URL; a package adds a scheme through the entry-point group "
+            "'tapescope.stores'."
         )
 
 
@@ -320,30 +375,30 @@ class SchemaTooNew(StoreConfigError):
 
 
 class SchemaTooOld(StoreConfigError):
-    """The database lacks migrations, and this store was told not to run them."""
+    """The database lacks migrations, and this store may not run them."""
 
     def __init__(self, found: int, needed: int) -> None:
         self.found, self.needed = found, needed
         super().__init__(
             f"The database has schema version {found}; version {needed} is needed. "
-            "Run 'tapescope migrate', or open it once with auto_migrate=True, as a role that may "
-            "create tables."
+            "Run 'tapescope migrate', or open the store once with auto_migrate=True, as a role "
+            "that may create tables."
         )
 
 
 class SchemaForbidden(StoreConfigError):
-    """The role may not make the tables that the store needs."""
+    """The database role may not create the tables that the store needs."""
 
     def __init__(self, schema: str, why: str) -> None:
         self.schema, self.why = schema, why
         super().__init__(
-            f"The tables of schema {schema!r} cannot be made: {why}. Open the store once as a role "
-            "that may make them, or grant this role CREATE."
+            f"The tables of schema {schema!r} cannot be created: {why}. Open the store once as a "
+            "role that may create them, or grant this role CREATE."
         )
 
 
 class StoreAuthFailed(StoreConfigError):
-    """The database server turned the user away. The message never shows the password."""
+    """The database server refused the user. The message never shows the password."""
 
     def __init__(self, user: str, database: str, why: str) -> None:
         self.user, self.database, self.why = user, database, why
@@ -362,8 +417,8 @@ class StoreUnavailable(TapescopeError):
 
     def _explain(self) -> str:
         return (
-            f"The store {self.store} cannot be reached: {self.why}. Check that it runs and that "
-            "this process may use it, then try again."
+            f"The store {self.store} cannot be reached: {self.why}. Check that the store runs and "
+            "that this process may use it, then try again."
         )
 
 
@@ -373,18 +428,18 @@ class StoreFull(StoreUnavailable):
     def _explain(self) -> str:
         return (
             f"The store {self.store} has no room: {self.why}. Make room on its disk, then try "
-            "again; to delete tasks needs some room itself."
+            "again; deleting tasks needs some room, too."
         )
 
 
 class StoreRefused(TapescopeError):
-    """The database refused a call for good; nothing of it was written."""
+    """The database refused a call, and would again; nothing of the call was written."""
 
     def __init__(self, why: str) -> None:
         self.why = why
         super().__init__(
-            f"The database refused it: {why}. Trying again will not help; if an invariant is "
-            "named, 'tapescope audit' tells which tapes break it."
+            f"The database refused the call: {why}. Trying again will not help; if an invariant is "
+            "named, 'tapescope audit' shows which tapes break it."
         )
 
 
@@ -399,7 +454,7 @@ class StoreClosed(TapescopeError):
 
 
 class ManagerClosed(TapescopeError):
-    """The manager takes no more tasks."""
+    """A submit to a manager that takes no tasks, or no more."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -408,31 +463,33 @@ class ManagerClosed(TapescopeError):
 
 
 class ManagerOpen(TapescopeError):
-    """A setting of a manager that is open, or was."""
+    """A change to the settings of a manager that is open, or was."""
 
     def __init__(self) -> None:
-        super().__init__("The manager is open, or was: change its settings before that.")
+        super().__init__(
+            "The manager is open, or was: its settings stay. Change them before 'async with'."
+        )
 
 
 class OpTaken(TapescopeError):
-    """An op has a runner already."""
+    """A second runner for an op that has one."""
 
     def __init__(self, op: str, runner: object, other: object) -> None:
         self.op, self.runner, self.other = op, runner, other
         super().__init__(
             f"The op {op!r} is registered with {runner!r}; it cannot be run by {other!r} as well. "
-            "Submit it by its name alone, or give the other one an op of its own."
+            "Submit the op by its name alone, or give the second runner an op of its own."
         )
 
 
 class TaskNotEnded(TapescopeError):
-    """A task that lives cannot be submitted again."""
+    """A retry of a task that has not ended."""
 
     def __init__(self, task_id: str, status: str) -> None:
         self.task_id, self.status = task_id, status
         super().__init__(
-            f"Task {task_id} is {status}: it has not ended, and by itself it may go on. Wait for "
-            "it, or cancel it first."
+            f"Task {task_id} is {status}: it has not ended, and may still do its work. Wait for "
+            "its end, or cancel it first."
         )
 
 
@@ -443,12 +500,13 @@ class OpNotRegistered(TapescopeError):
         self.op = op
         super().__init__(
             f"No worker of this store has registered the op {op!r}: its tasks are run by the "
-            "program that submits them. Run that again, or start a worker that registers the op."
+            "program that submits them. Run that program again, or start a worker that registers "
+            "the op."
         )
 
 
 class CannotListen(TapescopeError):
-    """An address that the health listener cannot have."""
+    """An address on which the health listener cannot listen."""
 
     def __init__(self, host: str, port: int, why: str, *, option: str = "port") -> None:
         self.host, self.port, self.why, self.option = host, port, why, option
@@ -475,5 +533,5 @@ class UsedAfterFork(TapescopeError):
     def __init__(self, what: str) -> None:
         self.what = what
         super().__init__(
-            f"This {what} belongs to the process that was forked. Make a new one in the child."
+            f"This {what} belongs to the parent process. Make a new {what} in the child."
         )

@@ -7,6 +7,7 @@ made with the providers that the application chose; without an SDK it costs next
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,8 +27,6 @@ from tapescope_telemetry.names import (
     SCHEMA_URL,
     SCOPE_NAME,
     SPANS,
-    TAPE_OPEN,
-    TAPE_UNKNOWN,
     MetricRow,
     SpanRow,
 )
@@ -48,8 +47,6 @@ __all__ = [
     "SCHEMA_URL",
     "SCOPE_NAME",
     "SPANS",
-    "TAPE_OPEN",
-    "TAPE_UNKNOWN",
     "BadTelemetrySetting",
     "EventLedger",
     "JsonFormatter",
@@ -86,10 +83,13 @@ _LATER: Final = {
     "read_settings": "settings",
     "setup": "providers",
 }
-"""Loaded when they are first asked for: who embeds the library mostly needs none of them."""
+"""Name → module. Loaded when they are first asked for: who embeds the library mostly needs none."""
 
+if not TYPE_CHECKING:  # with it in their sight, type checkers would take any name for a good one
 
-def __getattr__(name: str) -> Any:
-    if name in _LATER:
-        return getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        if name in _LATER:
+            return getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
+        raise AttributeError(
+            f"module {__name__!r} has no attribute {name!r}", name=name, obj=sys.modules[__name__]
+        )

@@ -1,23 +1,16 @@
-"""The errors of setting telemetry up, and the root of every error of tapescope.
-
-The root is here because telemetry imports nothing of ours; users find it as ``tapescope.errors``
-has it.
-"""
+"""The errors of setting telemetry up: each is a ``TapescopeError`` and says what to do next."""
 
 from __future__ import annotations
+
+from tapescope.errors import TapescopeError
 
 __all__ = [
     "BadTelemetrySetting",
     "MissingTelemetryExtra",
     "ProvidersTaken",
     "SdkRefused",
-    "TapescopeError",
     "TelemetryUsedAfterFork",
 ]
-
-
-class TapescopeError(Exception):
-    """The root of every error of this library."""
 
 
 class MissingTelemetryExtra(TapescopeError, ImportError):

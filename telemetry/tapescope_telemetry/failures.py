@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from opentelemetry.trace import Status, StatusCode, set_span_in_context
 
+from tapescope.errors import EventFateUnknown, StoreUnavailable
 from tapescope_telemetry._version import __version__
 from tapescope_telemetry.names import OTHER, SCHEMA_URL, SCOPE_NAME, Attribute
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from opentelemetry._logs import LoggerProvider
     from opentelemetry.trace import Span
 
-__all__ = ["FailureMarker", "error_type_of", "find_cause"]
+__all__ = ["STORE_FAILURES", "FailureMarker", "error_type_of", "find_cause"]
 
 SIGNAL_OPT_IN: Final = "OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN"
 """Semantic conventions 1.44: ``logs`` moves exceptions to logs, ``logs/dup`` tells them on both."""
@@ -34,10 +35,17 @@ def error_type_of(error: BaseException) -> str:
     ``ValueError`` for a built-in, ``package.module.Name`` otherwise; a group of one goes by what is
     inside it.
     """
-    kind = type(find_cause(error))
+    return _name_kind(type(find_cause(error)))
+
+
+def _name_kind(kind: type[BaseException]) -> str:
     if kind.__module__ == "builtins":
         return kind.__qualname__
     return f"{kind.__module__}.{kind.__qualname__}"
+
+
+STORE_FAILURES: Final = (_name_kind(EventFateUnknown), _name_kind(StoreUnavailable))
+"""Why a well-formed event can fail; counted from zero, so that an alert can see the first."""
 
 
 class FailureMarker:

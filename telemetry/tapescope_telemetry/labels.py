@@ -7,13 +7,9 @@ import threading
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from tapescope_telemetry.names import (
-    KNOWN_ERROR_TYPES,
-    KNOWN_EVENT_TYPES,
-    KNOWN_STORE_FAILURES,
-    OTHER,
-    MetricRow,
-)
+from tapescope.model import ERROR_CODES, EVENT_TYPES
+from tapescope_telemetry.failures import STORE_FAILURES
+from tapescope_telemetry.names import OTHER, MetricRow
 
 __all__ = ["LabelCap", "LabelCaps", "LabelSets"]
 
@@ -63,8 +59,8 @@ class LabelCaps:
     """The caps that all the metrics of one meter share, so that a value reads alike on each."""
 
     def __init__(self) -> None:
-        self.event_types = LabelCap(USER_EVENT_TYPES, KNOWN_EVENT_TYPES, NAME)
-        self.error_types = LabelCap(ERROR_TYPES, (*KNOWN_ERROR_TYPES, *KNOWN_STORE_FAILURES))
+        self.event_types = LabelCap(USER_EVENT_TYPES, EVENT_TYPES, NAME)
+        self.error_types = LabelCap(ERROR_TYPES, (*ERROR_CODES, *STORE_FAILURES))
         self.task_ops = LabelCap(TASK_OPS, form=NAME)
         self.drop_ops = LabelCap(DROP_OPS, form=NAME)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
+from tapescope.model import EVENT_TYPES
+from tapescope_telemetry.failures import STORE_FAILURES
 from tapescope_telemetry.labels import LabelCaps
-from tapescope_telemetry.names import KNOWN_EVENT_TYPES, KNOWN_STORE_FAILURES
 
 __all__ = ["EventLedger", "LedgerReading"]
 
@@ -57,11 +58,9 @@ class EventLedger:
         self._in_flight = 0
         self._replayed = 0
         self._dropped = 0
-        self._stored: dict[str, int] = dict.fromkeys(KNOWN_EVENT_TYPES, 0)
+        self._stored: dict[str, int] = dict.fromkeys(EVENT_TYPES, 0)
         self._failed: dict[tuple[str, str], int] = {
-            (event_type, error): 0
-            for event_type in KNOWN_EVENT_TYPES
-            for error in KNOWN_STORE_FAILURES
+            (event_type, error): 0 for event_type in EVENT_TYPES for error in STORE_FAILURES
         }
 
     def offer(self, n: int = 1) -> None:

@@ -14,11 +14,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from tapescope.errors import TapescopeError
 from tapescope_telemetry.errors import (
     MissingTelemetryExtra,
     ProvidersTaken,
     SdkRefused,
-    TapescopeError,
 )
 from tapescope_telemetry.lifetime import Made, TelemetrySetup
 from tapescope_telemetry.names import SCOPE_NAME

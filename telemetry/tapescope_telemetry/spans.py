@@ -25,14 +25,24 @@ from opentelemetry.trace import (
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from tapescope.model import AttemptOutcome
 from tapescope_telemetry.failures import FailureMarker
 from tapescope_telemetry.instruments import NO_CONTEXT
 from tapescope_telemetry.names import OTHER, RESCUE, RUN, SUBMIT, Attribute
 
-__all__ = ["RunSpan", "SubmitSpan", "format_traceparent", "parse_traceparent", "start_run"]
+__all__ = [
+    "ERROR_OUTCOMES",
+    "RunSpan",
+    "SubmitSpan",
+    "format_traceparent",
+    "parse_traceparent",
+    "start_run",
+]
 
-_ERRORS: Final = frozenset({"failed", "retried", "lost"})
-"""Run outcomes with the status ERROR; all others, a cancel above all, stay UNSET."""
+ERROR_OUTCOMES: Final = frozenset(
+    {AttemptOutcome.FAILED, AttemptOutcome.RETRIED, AttemptOutcome.LOST}
+)
+"""Outcomes of a run with the status ERROR; all others, a cancel above all, stay UNSET."""
 
 _W3C: Final = TraceContextTextMapPropagator()
 
@@ -167,7 +177,7 @@ class RunSpan:
         span = self._span
         try:
             if span.is_recording():
-                cancelled = outcome == "cancelled"
+                cancelled = outcome == AttemptOutcome.CANCELLED
                 if cancelled and cancel_reason is None:
                     cancel_reason = OTHER
                 told: dict[str, str | int | bool | None] = {
@@ -180,7 +190,7 @@ class RunSpan:
                 span.set_attributes(
                     {key: value for key, value in told.items() if value is not None}
                 )
-                if outcome in _ERRORS:
+                if outcome in ERROR_OUTCOMES:
                     self._failures.mark(span, error, error_type, message)
                 elif cancelled:
                     self._failures.mark_cancelled(span, str(cancel_reason))

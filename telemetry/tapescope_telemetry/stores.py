@@ -4,72 +4,55 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from opentelemetry.metrics import Observation
 from opentelemetry.trace import get_current_span
 
+from tapescope.model import TAPE_UNKNOWN, AuditRule, DropReason
 from tapescope_telemetry.instruments import NO_CONTEXT, Tally, counter, histogram, observe
-from tapescope_telemetry.labels import LabelCaps, LabelSets
+from tapescope_telemetry.labels import DROP_OPS, LabelCaps, LabelSets
 from tapescope_telemetry.ledger import EventLedger
 from tapescope_telemetry.names import (
     AUDIT_CHECKED,
     AUDIT_LAST_SUCCESS,
-    AUDIT_RULES,
     AUDIT_VIOLATIONS,
     EVENT_DROPPED,
     FLUSH_SIZE,
     OPERATION_DURATION,
     OTHER,
-    OUTCOMES,
     SUBSCRIBER_LAG,
     SUBSCRIBERS,
     TAPE_LENGTH,
-    TAPE_OPEN,
-    TAPE_UNKNOWN,
 )
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.metrics import Meter
 
-__all__ = ["DROP_REASONS", "StoreInstruments", "StoreMeter"]
+__all__ = ["StoreInstruments", "StoreMeter"]
 
-DROP_REASONS: Final = ("unknown_task", "stale_attempt", "duplicate_final", "after_terminal")
-"""Why an event is too late, in the order in which it is looked at."""
 EXEMPLAR_EVERY: Final = 0.1
 """Seconds between two exemplars of one operation in one bucket.
 
 To offer one costs a third of a measurement, the SDK keeps the last, and no scrape is as frequent.
 """
-DROP_ZEROS: Final = 1400
+DROPS: Final = tuple(
+    (reason.value, event_type, str(outcome))
+    for reason in DropReason
+    for event_type in reason.event_types
+    for outcome in reason.tape_outcomes
+)
+"""Every (reason, event type, tape outcome) of a drop of one of the platform's own events."""
+DROP_ZEROS: Final = len(DROPS) * (DROP_OPS + 3)
 """Most drop series that are made before a drop needs them.
 
-The SDK folds what is past 2,000 series of a metric into one without labels, so the zeros must leave
-room for the real ones. One adapter with all its 33 ops needs 1,320.
+They are one adapter's with all its ops (``DROP_OPS`` and ``_OTHER``), and those of two more ops for
+a second adapter. The SDK folds what is past 2,000 series of a metric into one without labels, so
+the zeros must leave room for the real ones: a test holds them to three quarters of that.
 """
-
-
-def list_drops() -> Iterator[tuple[str, str, str]]:
-    """Every plausible (reason, event type, tape outcome) of a drop: 40 for each op and adapter.
-
-    ``task_started`` is written with its claim and cannot be late. A ``final`` that meets a closed
-    tape is either a duplicate or the same one again, which is no drop.
-    """
-    reports = ("progress", "log", "partial", "attempt_failed")
-    for event_type in (*reports, "final"):
-        yield "unknown_task", event_type, TAPE_UNKNOWN
-        for outcome in (TAPE_OPEN, *OUTCOMES):
-            yield "stale_attempt", event_type, outcome
-    for outcome in OUTCOMES:
-        yield "duplicate_final", "final", outcome
-        for event_type in reports:
-            yield "after_terminal", event_type, outcome
-
-
-_DROPS: Final = tuple(list_drops())
 
 
 class StoreInstruments:
@@ -134,8 +117,8 @@ class StoreMeter:
         if op in self._expected:
             return
         self._expected.add(op)
-        if self._on.drop_zeros_left >= len(_DROPS):
-            self._on.drop_zeros_left -= len(_DROPS)
+        if self._on.drop_zeros_left >= len(DROPS):
+            self._on.drop_zeros_left -= len(DROPS)
             self._zeroed.append(op)
             self._count_zeros(op)
 
@@ -234,7 +217,7 @@ class StoreMeter:
     def audited(self, checked: int, violations: Mapping[str, int]) -> None:
         """An audit looked at so many tapes and found these violations, by rule (a closed set)."""
         self._on.checked.add(checked, self.adapter)
-        for rule in AUDIT_RULES:
+        for rule in AuditRule:
             self._on.violations.add(violations.get(rule, 0), rule, self.adapter)
 
     def audit_succeeded(self, timestamp: float) -> None:
@@ -242,6 +225,6 @@ class StoreMeter:
         self._on.audited_at = max(timestamp, self._on.audited_at or 0.0)
 
     def _count_zeros(self, op: str) -> None:
-        for reason, event_type, outcome in _DROPS:
+        for reason, event_type, outcome in DROPS:
             labels = self._on.drop_labels(reason, event_type, op, self.adapter, outcome)
             self._on.dropped.add(0, labels, NO_CONTEXT)

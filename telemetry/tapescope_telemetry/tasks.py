@@ -8,6 +8,7 @@ from weakref import WeakMethod
 
 from opentelemetry.metrics import Observation
 
+from tapescope.model import ERROR_CODES, ActiveState, CancelReason, Outcome, RescueResult
 from tapescope_telemetry.instruments import NO_CONTEXT, Tally, counter, histogram, observe
 from tapescope_telemetry.labels import LabelCaps, LabelSets
 from tapescope_telemetry.names import (
@@ -16,16 +17,12 @@ from tapescope_telemetry.names import (
     CANCEL_OVERRUN,
     CANCEL_REQUESTS,
     DURATION,
-    KNOWN_CANCEL_REASONS,
-    KNOWN_ERROR_TYPES,
     LIMIT,
     OLDEST_ACTIVE,
     OTHER,
     QUEUE_WAIT,
-    RESCUE_RESULTS,
     RESCUED,
     RETRIES,
-    STATES,
     SUBMITTED,
     ZOMBIES,
 )
@@ -45,9 +42,9 @@ class TaskMeter:
     """What a manager counts. Made by ``Telemetry``; all times are in seconds.
 
     Counters start at zero for every label set that is known beforehand: for each op one of
-    ``submitted``, three of ``active``, one of ``zombies``, three of ``rescued`` and four of
-    ``retries`` (the platform's own error codes), and three of ``cancel.requests`` in all.
-    A histogram cannot have a zero.
+    ``submitted`` and ``zombies``, one of ``active`` for each state, one of ``rescued`` for each
+    result and one of ``retries`` for each error code of the platform's own; and in all one of
+    ``cancel.requests`` for each reason. A histogram cannot have a zero.
 
     ``context`` holds the span that an exemplar should point to; ``None`` means the caller's own.
     """
@@ -88,7 +85,7 @@ class TaskMeter:
 
     def repeat_zeros(self) -> None:
         """Count every zero again, for a provider that came after the first ones."""
-        for reason in KNOWN_CANCEL_REASONS:
+        for reason in CancelReason:
             self._cancel_requests.add(0, self._of_cancel(reason), NO_CONTEXT)
         for op in self.seen_ops():
             self._count_zeros(op)
@@ -102,7 +99,7 @@ class TaskMeter:
         self._queue_wait.record(max(0.0, seconds), self._of_op(self._label(op)), context)
 
     def active(self, op: str, state: str, n: int) -> None:
-        """A task entered (+1) or left (-1) a state: ``pending``, ``running``, ``cancelling``."""
+        """A task entered (+1) or left (-1) a state, one of ``ActiveState``."""
         self._active.add(n, self._label(op), state)
 
     def moved(self, op: str, left: str | None, entered: str | None) -> None:
@@ -142,7 +139,7 @@ class TaskMeter:
 
         A cancelled one has a reason and no error, whatever its cleanup raised.
         """
-        if outcome == "cancelled":
+        if outcome == Outcome.CANCELLED:
             error, reason = None, OTHER if cancel_reason is None else cancel_reason
         else:
             error, reason = None if error_type is None else self._caps.error_types(error_type), None
@@ -187,7 +184,7 @@ class TaskMeter:
         label = self._caps.task_ops(op)
         if label not in self._seen:
             self._seen.add(label)
-            for state in STATES:
+            for state in ActiveState:
                 self._active.add(0, label, state)
             self._zombies.add(0, label)
             self._count_zeros(label)
@@ -196,7 +193,7 @@ class TaskMeter:
 
     def _count_zeros(self, op: str) -> None:
         self._submitted.add(0, self._of_op(op), NO_CONTEXT)
-        for error_type in KNOWN_ERROR_TYPES:
+        for error_type in ERROR_CODES:
             self._retries.add(0, self._of_retry(op, error_type), NO_CONTEXT)
-        for result in RESCUE_RESULTS:
+        for result in RescueResult:
             self._rescued.add(0, self._of_rescue(op, result), NO_CONTEXT)

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.adapters.postgres_sessions import make_role
 from tests.cli.command import Tapescope
 from tests.cli.conftest import Here
-from tests.services import Postgres
+from tests.support.postgres_sessions import make_role
+from tests.support.services import Postgres
 
 _UNKNOWN = "01900000-0000-7000-8000-000000000000"
 
@@ -39,7 +39,7 @@ def check(run: Here, *arguments: str, says: str, status: int = 1) -> None:
         (["cancel", "not an id"], "has no task"),
         (["show", "' OR 1=1 --"], "has no task"),
         (["show", "evil\x1b[31m\nid"], "has no task"),
-        (["list", "--op", "Bad Op"], "is no op name"),
+        (["list", "--op", "Bad Op"], "is not a valid op name"),
         (["list", "--limit", "0"], "between 1 and 10,000"),
         (["list", "--store", "nothing://x"], "Known here: postgres, postgresql, sqlite"),
         (["list", "--store", "tasks.db"], "it has no scheme"),

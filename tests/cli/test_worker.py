@@ -12,10 +12,10 @@ import pytest
 
 from tapescope import TaskCancelled, TaskManager, TaskStatus
 from tapescope.store.flush import CancelState
-from tests.adapters.test_transactions import calling
 from tests.cli.command import Tapescope
 from tests.cli.program import Program, begun
-from tests.polling import until
+from tests.support.callers import calling
+from tests.support.polling import until
 
 
 @pytest.fixture
@@ -252,7 +252,7 @@ def test_an_app_that_cannot_be_used(
 @pytest.mark.parametrize(
     ("arguments", "says", "status"),
     [
-        (["submit", "Bad"], "is no op name", 1),
+        (["submit", "Bad"], "is not a valid op name", 1),
         (["submit", "work", "--params", "{"], "--params is no JSON", 1),
         (["submit", "work", "--params", "[1]"], "--params must be an object", 1),
         (["submit", "work", "--retries", "-1"], "retries is -1", 1),

@@ -25,7 +25,7 @@ from tapescope.model.tasks import FinalEvent, NewTask
 from tapescope.store.port import TaskStore
 from tapescope.store.validation import StoreLimits, new_task_id
 from tests.contract.conftest import Stores
-from tests.memory_stores import LEASE, OWNER, log, start
+from tests.support.memory_stores import LEASE, OWNER, log, start
 
 NO_JSON: list[Any] = [
     math.nan,
@@ -75,7 +75,7 @@ async def test_reserved_event_type(untouched: TaskStore, type_: str) -> None:
 async def test_malformed_event_type(untouched: TaskStore, type_: str) -> None:
     """A type must be fit for a metric label."""
     attempt = await start(untouched)
-    with pytest.raises(BadEventType, match="is no event type"):
+    with pytest.raises(BadEventType, match="is not a valid event type"):
         await untouched.append(attempt, [NewEvent(type_)])
 
 

@@ -25,11 +25,11 @@ OURS = (
 )
 
 
-def count_ours() -> Counter[type[object]]:
+def count_ours() -> Counter[type]:
     """The objects of our own that are alive, by type."""
     gc.collect()
-    alive = gc.get_objects()
-    return Counter({kind: sum(type(thing) is kind for thing in alive) for kind in OURS})
+    alive = Counter(map(type, gc.get_objects()))
+    return Counter({kind: alive[kind] for kind in OURS})
 
 
 async def succeed(report: Reporter) -> str:
@@ -86,13 +86,21 @@ async def test_a_finished_task_leaves_nothing_behind(
 @pytest.mark.parametrize("kind", [succeed, fail])
 async def test_a_handle_keeps_its_result_and_no_run(kind: Callable[..., Any]) -> None:
     """A handle that is kept keeps how its task ended, and neither run nor asyncio task."""
+    all_run = asyncio.Barrier(11)
+
+    async def work(report: Reporter) -> str:
+        await all_run.wait()
+        result: str = await kind(report)
+        return result
+
     async with MemoryStore() as store, TaskManager(store) as manager:
-        tasks = [await manager.submit("work", kind) for _ in range(10)]
-        under_way = count_ours()
+        tasks = [await manager.submit("work", work) for _ in range(10)]
+        await all_run.wait()
+        running = count_ours()
         await asyncio.gather(*(task.result() for task in tasks), return_exceptions=True)
         await asyncio.sleep(0)
-        afterwards = count_ours()
+        ended = count_ours()
 
-    assert under_way[Run] > 0
-    assert afterwards[Run] == afterwards[RunRecord] == afterwards[TapeWriter] == 0
-    assert afterwards[Completion] == len(tasks) == 10
+    assert (running[Run], running[TapeWriter]) == (10, 10)
+    assert (ended[Run], ended[TapeWriter]) == (0, 0)
+    assert len(tasks) == 10

@@ -28,13 +28,13 @@ async def audit_pages(
     ``rows_per_second`` bounds the rows that are read: after each page the audit waits until the
     rows so far keep to it; ``None`` for no bound. Tasks that are created meanwhile are audited,
     too. After the last page the meter notes that an audit succeeded. Raises ``BadSetting`` and what
-    ``TaskStore.audit`` raises.
+    ``StoreMaintenance.audit`` raises.
     """
     if rows_per_second is not None and not rows_per_second > 0:
         raise BadSetting("rows_per_second", rows_per_second, "a number over 0, or None")
     began, rows, after = store.clock.monotonic(), 0, 0
     while True:
-        page = await store.audit(after=after, limit=limit, grace=grace)
+        page = await store.maintenance.audit(after=after, limit=limit, grace=grace)
         yield page
         if page.next is None:
             break

@@ -24,8 +24,8 @@ class Auditor:
     """Audits a store in small pages, for as long as this process is the leader.
 
     ``pace`` is awaited after each page with the rows that the page took: it waits, and raises when
-    the leadership is lost. Raises what ``TaskStore.audit`` raises; the next round goes on from
-    there.
+    the leadership is lost. Raises what ``StoreMaintenance.audit`` raises; the next round goes on
+    from there.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Auditor:
         The first round only remembers where it stands. A tape that is still open is audited again
         once it is closed.
         """
-        top, still_open = await self._store.find_open(
+        top, still_open = await self._store.maintenance.find_open(
             after=self._audited_up_to or 0, among=self._open, limit=_REMEMBERED
         )
         if self._audited_up_to is not None:
@@ -74,7 +74,7 @@ class Auditor:
             if store.clock.monotonic() >= until:
                 return
         self._next_key = None
-        await store.record_job(owner, "audited")
+        await store.leadership.record_job(owner, "audited")
         store.meter.audit_succeeded(store.clock.now() / 1e6)
 
     async def _audit_range(self, after: int, upto: int) -> None:
@@ -84,7 +84,7 @@ class Auditor:
             at = (await self._read_page(at, min(_PAGE, upto - at))).next
 
     async def _read_page(self, after: int, limit: int) -> AuditPage:
-        page = await self._store.audit(after=after, limit=limit)
+        page = await self._store.maintenance.audit(after=after, limit=limit)
         await self._pace(page.rows)
         return page
 

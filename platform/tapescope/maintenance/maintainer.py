@@ -86,7 +86,7 @@ class Maintainer(LoopService):
         if self._candidate:  # also when it was stopped before the store's answer came
             try:
                 async with asyncio.timeout(_RESIGN_WITHIN):
-                    await self._store.resign_leadership(self._owner)
+                    await self._store.leadership.resign(self._owner)
             except (TapescopeError, TimeoutError) as error:
                 _log.info("The leadership of %s ends with its lease: %s", self._owner, error)
 
@@ -114,7 +114,7 @@ class Maintainer(LoopService):
     async def _lead(self) -> LeaderTerm:
         """Become the leader, or renew the leadership."""
         self._candidate = True
-        acquiring = asyncio.ensure_future(self._store.acquire_leadership(self._owner, _LEASE))
+        acquiring = asyncio.ensure_future(self._store.leadership.acquire(self._owner, _LEASE))
         try:
             term = await asyncio.shield(acquiring)
         except asyncio.CancelledError:  # a leadership acquired after it was resigned would hold
@@ -139,7 +139,7 @@ class Maintainer(LoopService):
     async def _prune(self, term: LeaderTerm, retention: Retention) -> None:
         if not term.is_due("pruned", retention.every):
             return
-        store = self._store
+        store = self._store.maintenance
         for age, outcome, op in retention.rules():
             outcomes = None if outcome is None else [outcome]
             pages = store.prune_pages(older_than=age, outcomes=outcomes, op=op, limit=_BATCH)
@@ -154,7 +154,7 @@ class Maintainer(LoopService):
             )
             if pruned:
                 _log.info("Retention: %d late events older than %g s deleted.", pruned, age)
-        await store.record_job(self._owner, "pruned")
+        await self._store.leadership.record_job(self._owner, "pruned")
 
     async def _prune_pages(self, pages: AsyncGenerator[int, None]) -> int:
         pruned = 0

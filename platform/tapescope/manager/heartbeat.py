@@ -57,7 +57,7 @@ class Heartbeat(LoopService):
         self.last = LastHeartbeat(self._holder.store.clock.monotonic(), failure)
 
     def _begin(self) -> None:
-        renewer = self._holder.store.make_lease_renewer()
+        renewer = self._holder.store.leases.make_renewer()
         if renewer is not None:
             self._thread = LeaseThread(self._holder, renewer, self._every)
             self._thread.start()
@@ -90,7 +90,7 @@ class Heartbeat(LoopService):
             return
         until = holder.store.clock.monotonic() + holder.lease
         try:
-            leases = await holder.store.extend_leases(holder.owner, holder.lease, attempts)
+            leases = await holder.store.leases.extend(holder.owner, holder.lease, attempts)
         except TapescopeError:
             holder.lapse(holder.store.clock.monotonic())
             raise
@@ -102,13 +102,13 @@ class Heartbeat(LoopService):
         waiting = holder.waiting
         for first in range(0, len(waiting), _QUERY_BATCH):
             batch = waiting[first : first + _QUERY_BATCH]
-            holder.note_ended(await holder.store.find_ended(batch))
+            holder.note_ended(await holder.store.leases.find_ended(batch))
 
     async def _rescue(self) -> None:
         store = self._holder.store
-        dead = find_dead_owners(await store.read_owners())
-        ops = await store.read_ops()  # of any worker: one that has registered the op runs it again
+        dead = find_dead_owners(await store.leases.read_owners())
+        ops = await store.ops.read()  # of any worker: one that has registered the op runs it again
         while True:
-            rescued = await store.rescue_expired(_RESCUE_BATCH, ops=ops, dead_owners=dead)
+            rescued = await store.leases.rescue_expired(_RESCUE_BATCH, ops=ops, dead_owners=dead)
             if len(rescued) < _RESCUE_BATCH:
                 return

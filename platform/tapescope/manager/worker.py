@@ -123,7 +123,7 @@ class Worker(LoopService):
         last = self._registered
         if last is None or last[0] < len(ops) or now - last[1] > _REGISTER_EVERY:
             count = len(ops)
-            await store.register_ops([op.known for op in ops.values()])
+            await store.ops.register([op.known for op in ops.values()])
             self._registered = (count, now)
 
     async def _claim_due(self) -> tuple[float, float]:

@@ -10,14 +10,14 @@ __all__ = ["Appended", "Finished"]
 
 
 class Appended(NamedTuple):  # one is made for every append: a dataclass takes thrice as long
-    """The answer to an append: its events share one fate, for they are one attempt's."""
+    """The answer to an append: its events are one attempt's, so all are stored or all dropped."""
 
     stored: range
     """The ``seq`` of each event, in order; empty when they were dropped."""
     dropped: DropReason | None
-    """Why they were kept off the tape: they are counted and in the quarantine."""
+    """Why the events were kept off the tape; they are counted and in the quarantine."""
     last_seq: int
-    """The tape's end."""
+    """The highest ``seq`` on the tape."""
 
 
 class Finished(NamedTuple):
@@ -26,8 +26,8 @@ class Finished(NamedTuple):
     won: bool
     """Whether this attempt's ``final`` is the tape's."""
     dropped: DropReason | None
-    """Why the ``final`` was kept off the tape, when it lost."""
+    """Why the ``final`` was kept off the tape; ``None`` when it won."""
     outcome: Outcome | None
-    """How the task ended; ``None`` when it lost and the task lives on."""
+    """How the task ended; ``None`` when this ``final`` lost and the task lives on."""
     last_seq: int
-    """The tape's end: its length, when it won."""
+    """The highest ``seq`` on the tape: its length, when this ``final`` won."""

@@ -1,7 +1,7 @@
 """The rules of the audit, and what it finds: whether the tapes in a store keep the invariants.
 
-The database's guards let no violation come about. The audit is for what goes round them: a
-restored backup, a hand in the tables, a bug of ours, a broken disk.
+The guards in the database prevent every violation. The audit is for what goes round the guards: a
+restored backup, an edit by hand, a bug of ours, a broken disk.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class AuditRule(StrEnum):
     OUTCOME_MISMATCH = "outcome_mismatch"
     """The row's status is not what the ``final`` says (I2)."""
     STUCK_RUNNING = "stuck_running"
-    """The task runs, and nobody has held its lease for a while."""
+    """The task runs, and its lease ended a while ago."""
     DROPPED_COUNT_MISMATCH = "dropped_count_mismatch"
     """More late events are kept than were counted, or a count is impossible (I7)."""
 
@@ -48,7 +48,7 @@ _DETAILS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A rule that a task breaks, and how it shows."""
+    """A rule that a task breaks, and the facts that show it."""
 
     rule: AuditRule
     task_id: str
@@ -68,7 +68,7 @@ class AuditPage:
     checked: int
     """Tasks looked at."""
     rows: int
-    """Tasks and events read for it: what a rate is kept by."""
+    """Tasks and events that were read for the page: the audit's rate limit counts these."""
     violations: tuple[Violation, ...]
     next: int | None
     """Pass it as ``after`` for the next page; ``None`` at the end."""

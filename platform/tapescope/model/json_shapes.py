@@ -1,6 +1,9 @@
 """The JSON shapes in which tasks, tapes and drops leave the process.
 
 Times are RFC 3339, UTC, with microseconds. What a runner wrote (params, bodies) is left as it is.
+
+A shape belongs to the model: the command line and HTTP must show one task alike, and neither of
+those rooms may import the other. ``model`` is below both, and a shape needs nothing but the values.
 """
 
 from __future__ import annotations
@@ -45,6 +48,7 @@ def task_shape(task: Task) -> dict[str, Any]:
         "lease_expires_at": _time_or_none(task.lease_expires_at),
         "timeout": task.timeout,
         "retries": task.retries,
+        "retries_spent": task.retries_spent,
         "idempotency_key": task.idempotency_key,
         "traceparent": task.traceparent,
         "cancel": None if task.cancel is None else _cancel_shape(task.cancel),
@@ -97,26 +101,30 @@ def audit_shape(report: AuditReport) -> dict[str, Any]:
     """What an audit found."""
     return {
         "checked": report.checked,
-        "violations": [_violation_shape(found) for found in report.violations],
+        "violations": [_violation_shape(violation) for violation in report.violations],
     }
 
 
 def repair_shape(report: RepairReport) -> dict[str, Any]:
-    """What an audit found, and what was done about it, or would be."""
+    """What an audit found, and what a repair did about it, or would do with ``dry_run``."""
     return {
         "checked": report.checked,
-        "violations": [_violation_shape(found) for found in report.violations],
+        "violations": [_violation_shape(violation) for violation in report.violations],
         "dry_run": report.dry_run,
         "repairs": [
-            {"rule": one.rule.value, "task_id": one.task_id, "detail": one.text}
-            for one in report.repairs
+            {"rule": repair.rule.value, "task_id": repair.task_id, "detail": repair.text}
+            for repair in report.repairs
         ],
-        "left": [_violation_shape(found) for found in report.left],
+        "left": [_violation_shape(violation) for violation in report.left],
     }
 
 
-def _violation_shape(found: Violation) -> dict[str, Any]:
-    return {"rule": found.rule.value, "task_id": found.task_id, "detail": found.detail}
+def _violation_shape(violation: Violation) -> dict[str, Any]:
+    return {
+        "rule": violation.rule.value,
+        "task_id": violation.task_id,
+        "detail": violation.detail,
+    }
 
 
 def _cancel_shape(cancel: CancelRequest) -> dict[str, Any]:

@@ -1,19 +1,16 @@
-"""Leases, and what became of attempts that lost or gave up theirs."""
+"""Leases, and what became of attempts that lost their lease or gave it up."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from tapescope.model.tape import DropReason, Outcome
 from tapescope.model.tasks import Attempt, CancelRequest, FinalEvent, Task
 
-__all__ = ["WORKER_LOST", "GivenUp", "HeldLease", "Leases", "RescueResult", "Rescued"]
-
-WORKER_LOST: Final = "worker_lost"
-"""The error code of an attempt whose owner is dead, or lost its lease."""
+__all__ = ["GivenUp", "HeldLease", "Leases", "RescueResult", "Rescued"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,14 +18,14 @@ class GivenUp:
     """The answer to a ``retry_later`` or a ``release``."""
 
     final: FinalEvent | None
-    """The ``final`` that was written instead, because a cancel was on record."""
+    """The ``final`` that was written instead, because a cancel request was recorded."""
     dropped: DropReason | None
     """Why the ``attempt_failed`` was kept off the tape, when the attempt was no longer the
     task's."""
     outcome: Outcome | None
     """How the task ended; ``None`` while it lives on."""
     last_seq: int
-    """The tape's end."""
+    """The highest ``seq`` on the tape."""
 
     @property
     def pending(self) -> bool:
@@ -43,16 +40,17 @@ class Leases:
     extended: int
     """How many running tasks of the owner have a new lease."""
     cancels: tuple[tuple[str, CancelRequest], ...]
-    """(task id, request) of each of them that somebody wants cancelled."""
+    """(task id, request) of each of the owner's running tasks with a recorded cancel request."""
     lost: tuple[Attempt, ...]
-    """The attempts asked about that are no longer the owner's: what they write is refused."""
+    """Of the attempts that the heartbeat named, those that are no longer the owner's: what they
+    write is refused."""
     busy: tuple[Attempt, ...]
-    """The attempts asked about that are the owner's, but whose rows another session of the
-    database holds locked: they have the leases that they had."""
+    """Of the attempts that the heartbeat named, those whose rows another session of the database
+    holds locked: they keep the leases that they had."""
 
     @classmethod
     def sort(cls, held: Sequence[HeldLease], asked: Sequence[Attempt]) -> Leases:
-        """What it means for the attempts asked about that these leases were extended."""
+        """Sort the attempts that a heartbeat named by what it found of their leases."""
         ours = {(one.task_id, one.attempt): one.extended for one in held}
         return cls(
             extended=sum(one.extended for one in held),
@@ -63,32 +61,33 @@ class Leases:
 
 
 class HeldLease(NamedTuple):
-    """A running task that is its owner's."""
+    """A running task of the owner that sent the heartbeat."""
 
     task_id: str
     attempt: int
     cancel: CancelRequest | None
     extended: bool = True
-    """Whether its lease was extended; not where another session of the database holds its row."""
+    """Whether its lease was extended; ``False`` when another session of the database holds its row
+    locked."""
 
 
 class RescueResult(StrEnum):
     """What became of a task whose owner was lost: a closed set, a metric label."""
 
     RETRIED = "retried"
-    """It is pending again, and a retry is spent."""
+    """The task is pending again, and a retry is spent."""
     FAILED = "failed"
-    """It ended with the code ``worker_lost``."""
+    """The task failed with the code ``worker_lost``."""
     CANCELLED = "cancelled"
-    """A cancel was on record: it ended as that."""
+    """A cancel request was recorded, so the task ended as cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rescued:
-    """A task that was taken from an owner that is dead or lost its lease."""
+    """A task that was taken from an owner that has ended or lost its lease."""
 
     task: Task
-    """As it ran: its attempt, its owner, its cancel."""
+    """The task as it ran: its attempt, its owner, its cancel request."""
     result: RescueResult
     last_seq: int
-    """The tape's end: the ``attempt_failed`` or ``final`` that says so."""
+    """The highest ``seq`` on the tape: the ``attempt_failed`` or ``final`` of the lost attempt."""

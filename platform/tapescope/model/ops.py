@@ -1,4 +1,4 @@
-"""Ops that can be submitted by name: what a worker tells the store of them."""
+"""Ops that can be submitted by name: what a worker writes to the store about each."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Final
 __all__ = ["DEFAULT_RETRIES", "KnownOp"]
 
 DEFAULT_RETRIES: Final = 3
-"""How often a task that was submitted by name is made again, unless somebody says otherwise: with
-none left, a killed worker would be the end of the task (docs/decisions/0010)."""
+"""The retries of a task that was submitted by name, where neither the submit nor the op has others.
+With none, a killed worker would be the end of the task (docs/decisions/0010)."""
 
 
 @dataclass(frozen=True, slots=True)
 class KnownOp:
-    """An op that a worker of a store has registered, with what a submit of it takes on."""
+    """An op that a worker of the store has registered, with the defaults for a submit of it."""
 
     op: str
     timeout: float | None = None

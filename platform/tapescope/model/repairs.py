@@ -1,7 +1,7 @@
 """Repairs: what is done about each violation that the audit finds, and the repair log.
 
-A repair takes the word of what was written first, and discards nothing: what is taken off a tape
-goes to the quarantine, and what stood there before is in the repair log.
+A repair trusts what was written first, and discards nothing: events that it takes off a tape go to
+the quarantine, and the repair log keeps what stood there before.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ _TEXTS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """One thing that was mended on one task: its row in the repair log."""
+    """One repair of one task, as its row in the repair log has it."""
 
     rule: AuditRule
     task_id: str
     was: Any
     """What stood there before, as JSON: events, a row's columns, counts."""
     done: Mapping[str, Any]
-    """The facts of what was done, as JSON; ``text`` puts them in words."""
+    """The facts of what was done, as JSON; ``text`` puts them into words."""
     at: int
-    """When, in microseconds since the Unix epoch, by the store's clock."""
+    """When it was done, in microseconds since the Unix epoch, by the store's clock."""
     by: str
-    """Who asked for it."""
+    """Who asked for the repair."""
     number: int = field(default=0, compare=False)
-    """Its place in the repair log."""
+    """The number of the row in the repair log."""
 
     @property
     def text(self) -> str:
@@ -64,6 +64,6 @@ class RepairReport:
     checked: int = 0
     violations: list[Violation] = field(default_factory=list[Violation])
     repairs: list[Repair] = field(default_factory=list[Repair])
-    """With ``dry_run`` what would have been done."""
+    """What was done; with ``dry_run``, what would have been done."""
     left: list[Violation] = field(default_factory=list[Violation])
-    """What nobody can mend: it is for a person, and a backup."""
+    """What a repair cannot mend: a person has to look at it, with a backup at hand."""

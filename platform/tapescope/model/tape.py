@@ -1,6 +1,7 @@
 """The tape: a task's append-only event log, ended by exactly one ``final``.
 
 This module holds the words of a tape (event types, outcomes, drop reasons) and its frozen values.
+A closed set of words is an enum. A set that users extend is a tuple of the platform's own words.
 The invariants I1 to I9 that docstrings cite are listed in ``docs/reference/invariants.md``.
 """
 
@@ -12,15 +13,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
 __all__ = [
     "ATTEMPT_FAILED",
+    "EVENT_TYPES",
     "FINAL",
     "LOG",
     "PARTIAL",
     "PROGRESS",
     "RESERVED_EVENT_TYPES",
+    "TAPE_OPEN",
+    "TAPE_UNKNOWN",
     "TASK_STARTED",
     "DropReason",
     "DroppedEvent",
@@ -43,8 +47,10 @@ ATTEMPT_FAILED: Final = "attempt_failed"
 FINAL: Final = "final"
 """The one event that closes a tape (invariant I1)."""
 
+EVENT_TYPES: Final = (TASK_STARTED, PROGRESS, LOG, PARTIAL, ATTEMPT_FAILED, FINAL)
+"""The event types of the platform's own. Users add types of their own to their tapes."""
 RESERVED_EVENT_TYPES: Final = frozenset({TASK_STARTED, ATTEMPT_FAILED, FINAL, "heartbeat", "error"})
-"""Types that only the platform writes, on a tape or on a stream."""
+"""Types that only the platform may write, on a tape or on a stream."""
 
 _EVENT_TYPE = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -69,6 +75,13 @@ class Outcome(StrEnum):
     CANCELLED = "cancelled"
 
 
+TAPE_OPEN: Final = "open"
+"""In the place of an ``Outcome``: the tape had no ``final`` when an event for it was dropped.
+Stores keep the word in their counts of drops."""
+TAPE_UNKNOWN: Final = "unknown"
+"""In the place of an ``Outcome``: there is no tape, since the store holds no such task."""
+
+
 class DropReason(StrEnum):
     """Why an event was kept off a tape: a closed set, tried in this order."""
 
@@ -80,6 +93,38 @@ class DropReason(StrEnum):
     """The tape has a ``final`` already, and this is a different one (invariant I1)."""
     AFTER_TERMINAL = "after_terminal"
     """The tape is closed (invariant I4)."""
+
+    @property
+    def event_types(self) -> tuple[str, ...]:
+        """The types of ``EVENT_TYPES`` that can be dropped for this reason.
+
+        A ``task_started`` cannot be late, since it is written with its claim. A ``final`` that
+        arrives at a closed tape is a duplicate, or it is the stored ``final`` again, which is not a
+        drop.
+        """
+        late = tuple(type for type in EVENT_TYPES if type != TASK_STARTED)
+        match self:
+            case DropReason.UNKNOWN_TASK | DropReason.STALE_ATTEMPT:
+                return late
+            case DropReason.DUPLICATE_FINAL:
+                return (FINAL,)
+            case DropReason.AFTER_TERMINAL:
+                return tuple(type for type in late if type != FINAL)
+            case _:
+                assert_never(self)
+
+    @property
+    def tape_outcomes(self) -> tuple[str, ...]:
+        """What can have become of the tape when an event is dropped for this reason."""
+        match self:
+            case DropReason.UNKNOWN_TASK:
+                return (TAPE_UNKNOWN,)
+            case DropReason.STALE_ATTEMPT:
+                return (TAPE_OPEN, *Outcome)
+            case DropReason.DUPLICATE_FINAL | DropReason.AFTER_TERMINAL:
+                return tuple(Outcome)
+            case _:
+                assert_never(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +166,7 @@ class TapePage:
     final_seq: int | None
     """The ``seq`` of the ``final``; ``None`` while the tape is open."""
     dropped: int
-    """Events that were kept off this tape, whether the quarantine still holds them or not."""
+    """How many events were kept off this tape, whether the quarantine still holds them or not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +178,7 @@ class DroppedEvent:
     type: str
     reason: DropReason
     ts: int
-    """When it was offered, in microseconds since the Unix epoch."""
+    """When the event was offered, in microseconds since the Unix epoch."""
     late_s: float | None
     """Seconds from the ``final`` to the offer; ``None`` where the tape was open or unknown."""
     trace_id: str | None
@@ -147,11 +192,12 @@ class DroppedEvent:
 
 @dataclass(frozen=True, slots=True)
 class QuarantinePage:
-    """Dropped events, oldest first, and how many more were counted but not kept."""
+    """A page of dropped events, oldest first."""
 
     drops: tuple[DroppedEvent, ...]
     overflow: int
+    """How many more were counted, but not kept."""
     next: int | None
     """Pass it as ``after`` to read on; ``None`` at the end."""
     counts: Mapping[DropReason, int]
-    """All the drops that were counted, kept or not, by reason."""
+    """All drops that were counted, kept or not, by reason."""

@@ -1,4 +1,4 @@
-"""Tasks and attempts: the frozen values that go in and out of a store."""
+"""Tasks and attempts: their words, and the frozen values that go in and out of a store."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from typing import Any
 from tapescope.model.tape import FINAL, Event, Outcome, moment
 
 __all__ = [
+    "ActiveState",
     "Attempt",
+    "AttemptOutcome",
     "CancelReason",
     "CancelRequest",
     "Claim",
@@ -38,14 +40,40 @@ class TaskStatus(StrEnum):
 
     PENDING = "pending"
     RUNNING = "running"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
+    SUCCEEDED = Outcome.SUCCEEDED.value
+    FAILED = Outcome.FAILED.value
+    CANCELLED = Outcome.CANCELLED.value
 
     @property
     def terminal(self) -> bool:
         """Whether the task has ended (invariants I2, I4)."""
         return self not in (TaskStatus.PENDING, TaskStatus.RUNNING)
+
+
+class ActiveState(StrEnum):
+    """Where a task that has not ended stands in its manager: a closed set, a metric label."""
+
+    PENDING = TaskStatus.PENDING.value
+    RUNNING = TaskStatus.RUNNING.value
+    CANCELLING = "cancelling"
+    """The task runs, and its runner was asked to stop."""
+
+
+class AttemptOutcome(StrEnum):
+    """How an attempt ended, as its run span says it: a closed set.
+
+    An attempt ends as its task does, or in one of the last three ways, and the task lives on.
+    """
+
+    SUCCEEDED = Outcome.SUCCEEDED.value
+    FAILED = Outcome.FAILED.value
+    CANCELLED = Outcome.CANCELLED.value
+    RETRIED = "retried"
+    """The attempt failed, and another one follows."""
+    LOST = "lost"
+    """The lease or the store was lost, so another attempt may run the task."""
+    RELEASED = "released"
+    """The manager was closed and gave the task back, for another manager to run."""
 
 
 class CancelReason(StrEnum):
@@ -58,59 +86,66 @@ class CancelReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class NewTask:
-    """A task to create. ``params`` is a JSON object; times are in microseconds since the epoch."""
+    """A task to create. Times are integer microseconds since the Unix epoch."""
 
     task_id: str
     op: str
     params: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """A JSON object: the keyword arguments of the runner."""
     timeout: float | None = None
     """Seconds an attempt may run; ``None`` for no limit."""
     retries: int = 0
+    """How many failed or lost attempts are followed by another one."""
     idempotency_key: str | None = None
+    """A second task of the same op with this key is not created: the first one is its answer."""
     traceparent: str | None = None
     """W3C trace context of the submit span, which the run span links to."""
     run_at: int | None = None
-    """Not before this time; ``None`` for at once."""
+    """The task starts at this time or later; ``None`` for at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class CancelRequest:
-    """A cancel as it is on record: the first one stays, later ones change nothing."""
+    """A recorded cancel request. A task keeps its first request; later ones change nothing."""
 
     reason: CancelReason
     message: str
     by: str | None
     at: int
-    """When it was recorded, in microseconds since the epoch, by the store's clock."""
+    """When it was recorded, in microseconds since the Unix epoch, by the store's clock."""
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One unit of work as its row stands. Times are integer microseconds since the epoch (UTC)."""
+    """One unit of work as its row stands. Times are integer microseconds since the Unix epoch."""
 
     task_id: str
     op: str
     params: Mapping[str, Any]
     status: TaskStatus
     attempt: int
-    """How often it was claimed; also the fencing token of every write (invariant I5)."""
+    """How often the task was claimed; also the fencing token of every write (invariant I5)."""
     owner: str | None
+    """The manager that runs the task, or ran it to its end; ``None`` while it is pending."""
     created_at: int
     run_at: int
+    """The task is due from this time on."""
     claimed_at: int | None
     finished_at: int | None
     lease_expires_at: int | None
     timeout: float | None
+    """Seconds an attempt may run; ``None`` for no limit."""
     retries: int
+    """How many failed or lost attempts are followed by another one."""
     idempotency_key: str | None
     traceparent: str | None
     cancel: CancelRequest | None
     error_code: str | None
-    """The ``final``'s error code when the task failed."""
+    """The error code of the ``final`` when the task failed."""
     retries_spent: int = 0
     """Retries that failed or lost attempts have used up; a release uses none."""
     key: int = field(default=0, repr=False, compare=False)
-    """The store's own short key of the row; means nothing outside that store."""
+    """The store's own short key of the row; it means nothing outside that store."""
 
     @property
     def created(self) -> datetime:
@@ -119,7 +154,7 @@ class Task:
 
     @property
     def finished(self) -> datetime | None:
-        """``finished_at`` as an aware UTC time, ``None`` while the task lives."""
+        """``finished_at`` as an aware UTC time; ``None`` while the task lives."""
         return None if self.finished_at is None else moment(self.finished_at)
 
 
@@ -143,13 +178,14 @@ class Attempt:
     task_id: str
     number: int
     owner: str
-    cursor: object | None = field(default=None, repr=False, compare=False)
-    """What the store that claimed it remembers of the attempt's tape; opaque to everyone else."""
+    cursor: object = field(default=None, repr=False, compare=False)
+    """What the store that made the claim remembers of the attempt's tape. Only that store reads
+    it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A task that was claimed, and the attempt that may write to its tape."""
+    """A task that was claimed, and the attempt that may write to the task's tape."""
 
     task: Task
     attempt: Attempt
@@ -160,24 +196,25 @@ class ErrorInfo:
     """What went wrong, as a ``final`` or an ``attempt_failed`` keeps it."""
 
     code: str
-    """The exception's qualified name, or a code of ours: ``timeout``, ``bad_result`` …"""
+    """One of ``ERROR_CODES``, or the qualified name of the exception that the runner raised."""
     message: str = ""
     traceback: str | None = None
     details: Mapping[str, Any] | None = None
+    """What else is known, as a JSON object: the exit status of a command, for one."""
 
     def as_json(self) -> dict[str, Any]:
         """The JSON object that goes on the tape; absent parts are left out."""
-        found: dict[str, Any] = {"code": self.code, "message": self.message}
+        shape: dict[str, Any] = {"code": self.code, "message": self.message}
         if self.traceback is not None:
-            found["traceback"] = self.traceback
+            shape["traceback"] = self.traceback
         if self.details is not None:
-            found["details"] = dict(self.details)
-        return found
+            shape["details"] = dict(self.details)
+        return shape
 
 
 @dataclass(frozen=True, slots=True)
 class FinalEvent:
-    """What a ``final`` event says: the outcome, and the result or what stood in its way."""
+    """What a ``final`` event says: the outcome, with the result, the error or the cancel."""
 
     outcome: Outcome
     result: Any = None
@@ -191,12 +228,12 @@ class FinalEvent:
 
     @classmethod
     def failed(cls, error: ErrorInfo) -> FinalEvent:
-        """The task failed for good."""
+        """The task failed, and no attempt follows."""
         return cls(Outcome.FAILED, error=error)
 
     @classmethod
     def cancelled(cls, cancel: CancelRequest, error: ErrorInfo | None = None) -> FinalEvent:
-        """Somebody cancelled it; ``error`` is what its cleanup raised, kept for the record."""
+        """The task was cancelled; ``error`` is what the runner's cleanup raised, if it did."""
         return cls(Outcome.CANCELLED, cancel=cancel, error=error)
 
     def as_json(self) -> dict[str, Any]:
@@ -218,7 +255,7 @@ class FinalEvent:
     @classmethod
     def from_event(cls, event: Event) -> FinalEvent:
         """Read a stored ``final`` back."""
-        assert event.type == FINAL, f"a {event.type!r} event is no final"
+        assert event.type == FINAL, f"a {event.type!r} event is not a final"
         body = event.body
         error, cancel = body.get("error"), body.get("cancel")
         return cls(

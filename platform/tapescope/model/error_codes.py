@@ -1,0 +1,24 @@
+"""The error codes of the platform's own.
+
+A code stands in the ``error`` of a ``final`` or an ``attempt_failed``, and as ``error.type`` on
+spans and metrics. The set is open: where a runner raised, the code is the exception's qualified
+name.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["BAD_RESULT", "ERROR_CODES", "TIMEOUT", "UNREQUESTED_CANCEL", "WORKER_LOST"]
+
+TIMEOUT: Final = "timeout"
+"""The attempt ran longer than the task's timeout."""
+BAD_RESULT: Final = "bad_result"
+"""The runner returned a value that cannot be a result: JSON cannot carry it, or it is too large."""
+UNREQUESTED_CANCEL: Final = "unrequested_cancel"
+"""The runner ended with a ``CancelledError`` that no cancel request had caused."""
+WORKER_LOST: Final = "worker_lost"
+"""The process that ran the attempt has ended, or did not renew its lease."""
+
+ERROR_CODES: Final = (TIMEOUT, BAD_RESULT, UNREQUESTED_CANCEL, WORKER_LOST)
+"""The codes with which the platform itself may fail an attempt."""

@@ -1,0 +1,1 @@
+"""Tests of the floor plan: source roots, rooms, and what an import costs."""

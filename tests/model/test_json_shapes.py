@@ -1,0 +1,76 @@
+"""The JSON shapes: no field of a value is forgotten on its way out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+import pytest
+
+from tapescope.model import (
+    CancelReason,
+    CancelRequest,
+    DroppedEvent,
+    DropReason,
+    Event,
+    TapePage,
+    Task,
+    TaskPage,
+    TaskStatus,
+)
+from tapescope.model.json_shapes import drop_shape, event_shape, list_shape, tape_shape, task_shape
+
+TASK = Task(
+    task_id="id",
+    op="resize",
+    params={"folder": "a"},
+    status=TaskStatus.RUNNING,
+    attempt=2,
+    owner="me",
+    created_at=1_000_000,
+    run_at=2_000_000,
+    claimed_at=3_000_000,
+    finished_at=None,
+    lease_expires_at=4_000_000,
+    timeout=1.5,
+    retries=3,
+    idempotency_key="key",
+    traceparent=None,
+    cancel=CancelRequest(CancelReason.USER, "why", "me", 5),
+    error_code=None,
+    retries_spent=1,
+)
+EVENT = Event(1, "log", 0, 1, {"message": "a"})
+DROP = DroppedEvent("id", 1, "log", DropReason.STALE_ATTEMPT, 0, None, None, None)
+
+NOT_SHOWN: Mapping[str, Mapping[str, str]] = {
+    "Task": {"key": "the store's own number of the row; it means nothing outside that store"},
+}
+"""Fields that are left out on purpose, by class, with the reason."""
+
+
+@pytest.mark.parametrize(
+    ("value", "shape"),
+    [
+        (TASK, task_shape(TASK)),
+        (EVENT, event_shape(EVENT)),
+        (DROP, drop_shape(DROP)),
+        (page := TapePage("id", (EVENT,), 1, None, 0), tape_shape(page)),
+        (tasks := TaskPage((TASK,), None), list_shape(tasks)),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_every_field_is_in_the_json(value: Any, shape: dict[str, Any]) -> None:
+    """A field that is added to a value must be shown, or be named here with the reason why not."""
+    hidden = NOT_SHOWN.get(value.__class__.__name__, {})
+
+    assert shape.keys() == {field.name for field in fields(value)} - hidden.keys()
+
+
+def test_a_task_says_how_many_retries_are_spent() -> None:
+    """Both numbers are needed to see whether another attempt follows."""
+    assert {key: task_shape(TASK)[key] for key in ("retries", "retries_spent")} == {
+        "retries": 3,
+        "retries_spent": 1,
+    }
