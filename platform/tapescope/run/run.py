@@ -21,13 +21,21 @@ from typing import Any, Protocol
 from opentelemetry import context as contexts
 
 from tapescope.errors import TapescopeError
-from tapescope.model.tasks import Attempt, CancelReason, CancelRequest, Claim, FinalEvent, Task
+from tapescope.model.error_codes import TIMEOUT
+from tapescope.model.tasks import (
+    ActiveState,
+    Attempt,
+    CancelReason,
+    CancelRequest,
+    Claim,
+    FinalEvent,
+    Task,
+)
 from tapescope.run.attempt import RunRecord, RunSettings, log_run
 from tapescope.run.durable_writes import claim_task, forget_cancels
 from tapescope.run.outcome import (
     LOST,
     RELEASED,
-    TIMEOUT,
     StopReason,
     Verdict,
     describe_stop,
@@ -166,7 +174,7 @@ class Run:
         self.stop_reason: StopReason | None = None
         """Why the runner is stopped, or not begun; the first reason stays."""
         if claim is None:
-            self._count_as("pending")
+            self._count_as(ActiveState.PENDING.value)
 
     @property
     def claimed(self) -> bool:
@@ -292,7 +300,7 @@ class Run:
         self.task = claim.task
         self._record = record = RunRecord(self._settings, claim)
         record.requested = self._requested
-        self._count_as("running")
+        self._count_as(ActiveState.RUNNING.value)
         return record
 
     async def _await_runner(self, record: RunRecord) -> Verdict | None:
@@ -389,7 +397,7 @@ class Run:
         assert self._record is not None
         assert self._loop_task is not None
         self._record.tape.stop = stop
-        self._count_as("cancelling")
+        self._count_as(ActiveState.CANCELLING.value)
         self._set_timer(self._settings.cancel_grace, self._end_grace)
         if not self.runner.in_thread:
             self._loop_task.cancel()
