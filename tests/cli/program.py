@@ -12,7 +12,7 @@ from typing import Any
 from tapescope import TaskHandle
 from tests.cli.command import Tapescope
 
-__all__ = ["Program", "begun", "read_log"]
+__all__ = ["APP", "Program", "begun", "read_log"]
 
 APP = """
 from __future__ import annotations

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
+import sys
 from contextlib import suppress
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
 from tapescope import TaskCancelled, TaskManager, TaskStatus
+from tapescope.cli._load_app import BadApp, load_manager
 from tapescope.store.flush import CancelState
 from tests.cli.command import Tapescope
 from tests.cli.conftest import Here
-from tests.cli.program import Program, begun
+from tests.cli.program import APP, Program, begun
 from tests.support.callers import calling
 from tests.support.polling import until
 
@@ -234,20 +238,38 @@ async def test_a_task_that_no_worker_can_run_is_not_retried(tapescope: Tapescope
     ],
 )
 def test_an_app_that_cannot_be_used(
-    tapescope: Tapescope, tmp_path: Path, app: str, says: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, app: str, says: str
 ) -> None:
-    """A mistake in ``--app``, or in the program, is one line that names it, and status 1."""
-    Program(tapescope, tmp_path)
-    (tmp_path / "broken.py").write_text("\n1 / 0\n")
-    (tmp_path / "needy.py").write_text("import nothing_of_the_kind\n")
-    (tmp_path / "leaving.py").write_text("import sys; sys.exit(3)\n")
-    (tmp_path / "wrong.py").write_text("def (:\n")
+    """A mistake in ``--app``, or in the program, is an error that names it."""
+    write_apps(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    with patch.dict(sys.modules), pytest.raises(BadApp, match=re.escape(says)) as raised:
+        load_manager(app)
+
+    assert f"The app {app!r} cannot be used: " in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("app", ["nowhere:manager", "broken:manager", "program:boss"])
+def test_a_worker_without_its_app_ends(tapescope: Tapescope, tmp_path: Path, app: str) -> None:
+    """What is wrong with ``--app`` is one line, and status 1."""
+    write_apps(tmp_path)
+    tapescope.folder = tmp_path
     done = tapescope("worker", "--app", app)
 
-    assert done.returncode == 1
-    assert done.stdout == b""
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert done.stderr.startswith(f"tapescope: The app '{app}' cannot be used: ".encode())
     assert done.stderr.count(b"\n") == 1
-    assert says in done.stderr.decode()
+
+
+def write_apps(folder: Path) -> None:
+    """A program with a manager, and some that cannot be imported."""
+    (folder / "program.py").write_text(APP)
+    (folder / "broken.py").write_text("\n1 / 0\n")
+    (folder / "needy.py").write_text("import nothing_of_the_kind\n")
+    (folder / "leaving.py").write_text("import sys; sys.exit(3)\n")
+    (folder / "wrong.py").write_text("def (:\n")
 
 
 @pytest.mark.parametrize(
