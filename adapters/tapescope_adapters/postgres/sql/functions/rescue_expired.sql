@@ -1,8 +1,6 @@
--- A task that was broken round the guards does not keep the others from being rescued.
--- compatible from 6
-
--- As before, but that a tape which is gone begins anew, and that a task whose tape takes no event from
--- its attempt is passed over.
+-- Takes running tasks from owners whose lease is over or who are known to be dead. What another
+-- rescuer, or a flush, holds just now is left for the next time. A tape which is gone begins anew; a task
+-- whose tape takes no event from its attempt is passed over.
 CREATE OR REPLACE FUNCTION rescue_expired(
     x_limit integer, x_ops text[], x_dead text[], x_ts bigint, x_retry text, x_failed text,
     x_instance text
