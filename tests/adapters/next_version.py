@@ -28,7 +28,7 @@ END;
 
 
 class NextVersion:
-    """The adapters as they will be, copied to a folder; this process or another one may use them."""
+    """The adapters as they will be, in a folder: for this process, or for another one."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -50,7 +50,8 @@ class NextVersion:
         said = f"-- compatible from {self.last}"
         self.last += 1
         function = self._sql("postgres") / "functions" / "flush.sql"
-        function.write_text(function.read_text().replace("\nBEGIN\n", f"\nBEGIN  -- {EDITION}\n", 1))
+        text = function.read_text()
+        function.write_text(text.replace("\nBEGIN\n", f"\nBEGIN  -- {EDITION}\n", 1))
         self._write("postgres", f"{said}\n-- functions: flush\n")
         self._write("sqlite", f"{said}\n{_TRIGGER}")
 

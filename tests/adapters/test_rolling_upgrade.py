@@ -66,7 +66,7 @@ async def running(url: str, version: NextVersion | None = None) -> AsyncGenerato
 
 
 async def next_run(process: Process) -> tuple[int, int]:
-    """The version of the schema that the process found before its next run, and the one it knows."""
+    """The schema version that the process found before its next run, and the one it knows."""
     assert process.stdout is not None
     found, known, _ = (await process.stdout.readline()).split()
     return int(found), int(known)
@@ -104,6 +104,7 @@ async def test_newer_function_stands_whichever_process_starts_when(
     """
     next_version.change_function()
     runs = 0
+    seen: list[tuple[str, tuple[int, int]]] = []
     async with AsyncExitStack() as stack:
         processes: list[tuple[str, Process]] = []
         for turn in turns:

@@ -186,8 +186,7 @@ class PostgresStore(TaskStore):
         if lane is None:
             lane = self._lanes[name] = Lane(self._connector, self._sql["flush"])
         try:
-            giving_up = self._sql["flush_giving_up"] if flush.give_ups else None
-            text = await lane.flush(arguments(name, flush, self.instance, self.limits), giving_up)
+            text = await lane.flush(arguments(name, flush, self.instance, self.limits))
         except FateUnknown:
             self._doubtful[name] = flush.number
             raise

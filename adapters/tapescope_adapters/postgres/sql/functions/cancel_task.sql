@@ -1,6 +1,4 @@
 -- One cancel request: a pending task ends, a running one keeps it, the first one stays.
--- The offer is beyond those of any run: a late event of a run that gave the task up could be taken for
--- this one.
 CREATE OR REPLACE FUNCTION cancel_task(
     x_task_id uuid, x_reason text, x_message text, x_by text, x_ts bigint, x_body text
 ) RETURNS json
@@ -35,8 +33,7 @@ BEGIN
             state := 'cancelled';
             last.seq := last.seq + 1;
             INSERT INTO events (task, seq, attempt, offer, type, ts, body)
-            VALUES (t.id, last.seq, t.attempt, greatest(last.offer, 1073741823) + 1, 'final', x_ts,
-                    x_body);
+            VALUES (t.id, last.seq, t.attempt, foreign_offer(last.offer), 'final', x_ts, x_body);
         END IF;
     END IF;
     RETURN json_build_array(state, t.op, t.owner, t.attempt, t.cancel_reason, t.cancel_message,

@@ -1,5 +1,4 @@
--- Rows of a flush that the guard left out: why, kept and counted. Reasons in their order: unknown_task,
--- stale_attempt, duplicate_final, after_terminal; none for the tape's own final, sent again.
+-- Rows of a flush that the guard left out: why, kept and counted.
 CREATE OR REPLACE FUNCTION drop_rows(
     places integer[],
     r_key bigint[], r_attempt integer[], r_offer integer[], r_type text[], r_ts bigint[],
@@ -24,12 +23,7 @@ BEGIN
         SELECT r.*, t.op, e.seq AS last_seq,
                CASE WHEN t.status NOT IN ('pending', 'running') THEN t.status END AS outcome,
                CASE WHEN t.status NOT IN ('pending', 'running') THEN r.ts - e.ts END AS late_us,
-               CASE WHEN t.status IS NULL THEN 'unknown_task'
-                    WHEN r.attempt <> t.attempt OR t.status IN ('pending', 'running')
-                    THEN 'stale_attempt'
-                    WHEN r.type <> 'final' THEN 'after_terminal'
-                    WHEN e.attempt = r.attempt AND e.body = r.body THEN NULL
-                    ELSE 'duplicate_final' END AS reason
+               drop_reason(t.status, t.attempt, e.attempt, e.body, r.attempt, r.type, r.body) AS reason
           FROM unnest(r_key, r_attempt, r_offer, r_type, r_ts, r_body, r_owner, r_task_id, r_trace_id)
                WITH ORDINALITY
                AS r(key, attempt, offer, type, ts, body, owner, task_id, trace_id, place)

@@ -102,8 +102,7 @@ BEGIN
                 'requested_at', coalesce(t.cancel_requested_at, t.finished_at, now)),
                 'repaired', true) END;
         INSERT INTO events (task, seq, attempt, offer, type, ts, body)
-        VALUES (t.id, coalesce(last.seq, 0) + 1, t.attempt,
-                greatest(coalesce(last.offer, 0), 1073741823) + 1, 'final',
+        VALUES (t.id, coalesce(last.seq, 0) + 1, t.attempt, foreign_offer(last.offer), 'final',
                 coalesce(t.finished_at, now), body);
         INSERT INTO repairs (repaired_at, repaired_by, rule, task_id, was, done)
         VALUES (now, x_by, 'missing_final', t.task_id, row_was,

@@ -33,7 +33,7 @@ BEGIN
                        ELSE 'failed' END;
         BEGIN
             INSERT INTO events (task, seq, attempt, offer, type, ts, body)
-            VALUES (t.id, last.seq + 1, t.attempt, greatest(last.offer, 1073741823) + 1,
+            VALUES (t.id, last.seq + 1, t.attempt, foreign_offer(last.offer),
                     CASE result WHEN 'retried' THEN 'attempt_failed' ELSE 'final' END, x_ts,
                     CASE result WHEN 'retried' THEN x_retry WHEN 'failed' THEN x_failed
                     ELSE cancelled_final(t.cancel_reason, t.cancel_message, t.cancel_by,

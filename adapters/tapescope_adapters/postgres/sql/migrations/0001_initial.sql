@@ -146,7 +146,7 @@ CREATE TABLE upkeep (
 INSERT INTO upkeep (id) VALUES (1);
 
 -- The clock, and what several of the functions below call.
--- functions: now_us, refuse, cancelled_final, read_final
+-- functions: now_us, refuse, cancelled_final, read_final, drop_reason, foreign_offer
 
 -- The database itself holds the invariants I1 to I5, against any session, not only tapescope's own.
 -- Look-ups are LATERAL with a LIMIT and seqscan is off, so that they stay index look-ups whatever a
@@ -210,7 +210,7 @@ CREATE TRIGGER repairs_never_change BEFORE UPDATE OR DELETE OR TRUNCATE ON repai
 -- each on a fresh snapshot, so what is read after the lock is what the last holder of it left.
 -- A LATERAL look-up names the key and nothing else, or the planner may prefer a partial index that is
 -- small today; what else is asked of the row is asked outside, where the LIMIT keeps it.
--- functions: flush, flush_giving_up, drop_rows, cancel_task, fence
+-- functions: flush, drop_rows, cancel_task, fence
 
 -- What workers and the upkeep call.
 -- functions: claim_due, rescue_expired, repair_task, delete_drops
