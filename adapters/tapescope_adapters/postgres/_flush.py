@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from tapescope._json import decode
+from tapescope._json import decode, encode
+from tapescope.errors import NotJson
 from tapescope.flush import (
     CancelAnswer,
     CancelRow,
@@ -15,6 +16,7 @@ from tapescope.flush import (
     CreateRow,
     Flush,
     FlushAnswer,
+    FlushRefused,
     GiveUpRow,
     RefusedRow,
 )
@@ -32,7 +34,10 @@ _SEPARATOR: Final = "\x1e"
 
 
 def arguments(lane: str, flush: Flush, instance: str, limits: StoreLimits) -> list[Any]:
-    """What the schema's ``flush`` function takes, in the order of the query of that name."""
+    """What the schema's ``flush`` function takes, in the order of the query of that name.
+
+    Raises ``FlushRefused`` for a number that no column has room for.
+    """
     keys = {row.key for row in flush.claims}
     rows: Sequence[str] | None = None
     news = ""
@@ -54,20 +59,23 @@ def arguments(lane: str, flush: Flush, instance: str, limits: StoreLimits) -> li
             _SEPARATOR.join(task_ids),
             _SEPARATOR.join([writer.trace_id or "" for writer in flush.writers]),
         )
-    return [
-        lane,
-        flush.number,
-        instance,
-        news,
-        list(keys),
-        limits.quarantine_per_task,
-        limits.quarantine_unknown,
-        _creates(flush.creates),
-        _claims(flush.claims),
-        rows,
-        _give_ups(flush.give_ups),
-        _cancels(flush.cancels),
-    ]
+    try:
+        return [
+            lane,
+            flush.number,
+            instance,
+            news,
+            list(keys),
+            limits.quarantine_per_task,
+            limits.quarantine_unknown,
+            _creates(flush.creates),
+            _claims(flush.claims),
+            rows,
+            _give_ups(flush.give_ups),
+            _cancels(flush.cancels),
+        ]
+    except NotJson as error:
+        raise FlushRefused(str(error)) from error
 
 
 def _creates(rows: Sequence[CreateRow]) -> Sequence[str] | None:
@@ -77,10 +85,10 @@ def _creates(rows: Sequence[CreateRow]) -> Sequence[str] | None:
         *rows, strict=True
     )
     return (
-        _as_ids(task_ids),
+        _as_array(task_ids),
         _SEPARATOR.join(ops),
         _SEPARATOR.join(params),
-        _as_array([None if one is None else float(one) for one in timeouts]),
+        _as_array([None if one is None else str(one) for one in timeouts]),  # some are infinite
         _as_array([+one for one in retries]),  # True is an integer, too
         _quote(idempotency_keys),
         _quote(traceparents),
@@ -93,8 +101,7 @@ def _claims(rows: Sequence[ClaimRow]) -> Sequence[str] | None:
         return None
     task_ids, keys, attempts, owners, leases, times, bodies = zip(*rows, strict=True)
     return (
-        _as_ids(task_ids),
-        *map(_as_array, (keys, attempts)),
+        *map(_as_array, (task_ids, keys, attempts)),
         _quote(owners),
         *map(_as_array, (leases, times)),
         _SEPARATOR.join(bodies),
@@ -110,7 +117,7 @@ def _cancels(rows: Sequence[CancelRow]) -> Sequence[str] | None:
         return None
     task_ids, reasons, messages, whose, times, bodies = zip(*rows, strict=True)
     return (
-        _as_ids(task_ids),
+        _as_array(task_ids),
         _SEPARATOR.join(reasons),
         _quote(messages),
         _quote(whose),
@@ -119,15 +126,9 @@ def _cancels(rows: Sequence[CancelRow]) -> Sequence[str] | None:
     )
 
 
-def _as_array(numbers: Sequence[float | None]) -> str:
-    """The literal of an array of numbers."""
-    text = str([*numbers])[1:-1]  # four times as fast as a number at a time
-    return f"{{{text.replace('None', 'NULL')}}}"
-
-
-def _as_ids(task_ids: Sequence[str]) -> str:
-    """The literal of an array of UUIDs, which need no quotes."""
-    return f"{{{','.join(task_ids)}}}"
+def _as_array(values: Sequence[float | str | None]) -> str:
+    """The literal of an array of numbers or ids: as JSON has them, but for the brackets."""
+    return f"{{{encode(values, 'flush')[1:-1]}}}"
 
 
 def _quote(texts: Sequence[str | None]) -> str:
