@@ -43,8 +43,9 @@ dashboards: $(VENV)/.installed ## Write the dashboards, rules and configuration 
 bench: $(VENV)/.installed ## Measure the stores and the manager (BENCH_ARGS=--help shows its settings)
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python bench/run.py $(BENCH_ARGS)
 
-docs: $(VENV)/.installed ## Make the reference pages from the code
+docs: $(VENV)/.installed ## Make the reference pages from the code, and the schemas from the migrations
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python docs/build.py
+	@PYTHONPATH="$(CURDIR)" $(BIN)/python docs/schema.py
 
 picture: $(VENV)/.installed ## Draw the picture of a drill anew, from a real Prometheus; some minutes
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python docs/picture.py
