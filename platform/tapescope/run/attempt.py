@@ -110,12 +110,12 @@ class RunRecord:
 
     def end_lost(self, error: Exception) -> None:
         """End the span: the attempt's last write could not be made, and the tape stays open."""
-        self.span.end(AttemptOutcome.LOST.value, error=error)
+        self.span.end(AttemptOutcome.LOST, error=error)
 
     def end_with_loop(self) -> None:
         """End the span (I8) of a run whose event loop is closed: nothing can be awaited there."""
         self.span.end(
-            AttemptOutcome.LOST.value, error_type="loop_closed", message="the event loop was closed"
+            AttemptOutcome.LOST, error_type="loop_closed", message="the event loop was closed"
         )
 
     # --- one way to end each ----------------------------------------------------------------------
@@ -142,7 +142,7 @@ class RunRecord:
         error = verdict.final.error
         assert error is not None
         self.span.end(
-            AttemptOutcome.RETRIED.value,
+            AttemptOutcome.RETRIED,
             error=verdict.error,
             error_type=error.code,
             message=error.message,
@@ -174,7 +174,7 @@ class RunRecord:
         if (end := self._end_unless_handed_back(handed_back)) is not None:
             return end
         self.span.end(
-            AttemptOutcome.RELEASED.value,
+            AttemptOutcome.RELEASED,
             cancel_reason=CancelReason.SHUTDOWN.value,
             cancel_requested=self.requested is not None,
             tape_length=handed_back.last_seq,
@@ -187,7 +187,7 @@ class RunRecord:
     def _end_superseded(self) -> RunEnd:
         """End the span of a run whose lease was lost: another attempt ends the task (I8)."""
         self.span.end(
-            AttemptOutcome.LOST.value,
+            AttemptOutcome.LOST,
             error_type="lease_lost",
             message="the lease was lost, and another attempt may have the task",
             cancel_reason=CancelReason.SUPERSEDED.value,
@@ -216,7 +216,7 @@ class RunRecord:
         cancel = final.cancel or self.requested
         failed = final.error if final.outcome is Outcome.FAILED else None
         self.span.end(
-            final.outcome.value,
+            final.outcome,
             error=verdict.error,
             error_type=None if failed is None else failed.code,
             message="" if failed is None else failed.message,
@@ -237,7 +237,7 @@ class RunRecord:
         """End the span of a run whose ``final`` the store dropped: the tape is another's by now."""
         reason = None if finished.dropped is None else finished.dropped.value
         self.span.end(
-            AttemptOutcome.LOST.value,
+            AttemptOutcome.LOST,
             error_type=reason,
             message="the task was taken over, and the end of this run was refused",
             cancel_requested=self.requested is not None,

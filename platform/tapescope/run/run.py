@@ -161,7 +161,7 @@ class Run:
         self._requested: CancelRequest | None = None
         """The cancel request that reached this run before its attempt began."""
         self._phase = _Phase.WAITING
-        self._state: str | None = None
+        self._state: ActiveState | None = None
         """The state in which the task is counted among the active ones."""
         self._loop_task: asyncio.Task[None] | None = None
         self._thread: asyncio.Future[Ended] | None = None
@@ -174,7 +174,7 @@ class Run:
         self.stop_reason: StopReason | None = None
         """Why the runner is stopped, or not begun; the first reason stays."""
         if claim is None:
-            self._count_as(ActiveState.PENDING.value)
+            self._count_as(ActiveState.PENDING)
 
     @property
     def claimed(self) -> bool:
@@ -300,7 +300,7 @@ class Run:
         self.task = claim.task
         self._record = record = RunRecord(self._settings, claim)
         record.requested = self._requested
-        self._count_as(ActiveState.RUNNING.value)
+        self._count_as(ActiveState.RUNNING)
         return record
 
     async def _await_runner(self, record: RunRecord) -> Verdict | None:
@@ -397,7 +397,7 @@ class Run:
         assert self._record is not None
         assert self._loop_task is not None
         self._record.tape.stop = stop
-        self._count_as(ActiveState.CANCELLING.value)
+        self._count_as(ActiveState.CANCELLING)
         self._set_timer(self._settings.cancel_grace, self._end_grace)
         if not self.runner.in_thread:
             self._loop_task.cancel()
@@ -462,7 +462,7 @@ class Run:
 
     # --- its state and its timer ------------------------------------------------------------------
 
-    def _count_as(self, state: str | None) -> None:
+    def _count_as(self, state: ActiveState | None) -> None:
         """Count the task in its new state and no longer in the old one."""
         self._settings.telemetry.tasks.moved(self.task.op, self._state, state)
         self._state = state
