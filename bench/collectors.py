@@ -19,8 +19,8 @@ from typing import Final
 
 from tapescope import Reporter, TaskManager, Telemetry
 from tapescope_telemetry import setup
-from tests.bad_collectors import BAD_COLLECTORS, bad_collector
-from tests.services import running_collector
+from tests.support.bad_collectors import BAD_COLLECTORS, bad_collector
+from tests.support.services import running_collector
 
 __all__ = ["COLLECTORS", "Course", "measure"]
 

@@ -21,7 +21,7 @@ from rich.table import Table
 from bench import claims, collectors, losses, processes, rates, telemetry, upkeep
 from bench.drivers import drop_guards, measure
 from bench.telemetry import VARIANTS, Cost
-from tests.services import Postgres, running_postgres
+from tests.support.services import Postgres, running_postgres
 
 PARTS: Final = [
     "events",

@@ -37,7 +37,7 @@ from tapescope.http.health import HealthListener
 from tapescope.testing import MemoryStore
 from tapescope_telemetry import setup
 from tapescope_telemetry.prometheus import PrometheusReader
-from tests.services import running_collector
+from tests.support.services import running_collector
 
 _AT_ONCE = 100
 

@@ -160,7 +160,7 @@ async def measure_space(url: str, dsn: str | None, tapes: int) -> dict[str, int]
     async with find_store(url) as store:
         await fill(store, tapes, 3, "old")
         sizes["full"] = await _measure_size(url, dsn)
-        await store.prune(older_than=0)
+        await store.maintenance.prune(older_than=0)
         await _give_back(url, dsn)
         sizes["pruned"] = await _measure_size(url, dsn)
         await fill(store, tapes, 3, "old")

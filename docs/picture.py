@@ -23,7 +23,7 @@ from matplotlib.axes import Axes
 from dashboards import settings
 from tapescope.cli.drill.catalogue import find_drill
 from tests.dashboards.observed import SCALE, Live, running_stack, wait_for
-from tests.services import running_collector
+from tests.support.services import running_collector
 
 PICTURE: Final = Path(__file__).parent / "explanation" / "integrity-drill.png"
 DRILLS: Final = ("late-event", "zombie-worker")

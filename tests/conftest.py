@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.services import Collector, Postgres, running_collector, running_postgres
+from tests.support.services import Collector, Postgres, running_collector, running_postgres
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -50,6 +50,16 @@ def sqlite_url(tmp_path: Path) -> str:
 @pytest.fixture(params=["sqlite", "postgresql"])
 def store_url(request: pytest.FixtureRequest) -> str:
     """The URL of a fresh store: the test runs once on SQLite and once on PostgreSQL."""
+    fixture = {"sqlite": "sqlite_url", "postgresql": "postgres_url"}[request.param]
+    url: str = request.getfixturevalue(fixture)
+    return url
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgresql"])
+def any_url(request: pytest.FixtureRequest) -> str:
+    """The URL of a fresh store of every kind, the model in memory included."""
+    if request.param == "memory":
+        return "memory:"
     fixture = {"sqlite": "sqlite_url", "postgresql": "postgres_url"}[request.param]
     url: str = request.getfixturevalue(fixture)
     return url

@@ -10,7 +10,7 @@ import pytest
 from tapescope import AuditRule, NewTask, find_store
 from tapescope.maintenance.audit import audit_store
 from tapescope.store.validation import new_task_id
-from tests.adapters.breaches import BREACHES, make_ended, run_round
+from tests.support.breaches import BREACHES, make_ended, run_round
 
 
 @pytest.mark.parametrize("rule", BREACHES)
@@ -74,8 +74,8 @@ async def test_stuck_task_is_found_after_the_grace(store_url: str) -> None:
         await run_round(
             store_url, f"UPDATE tasks SET lease_expires_at = claimed_at WHERE id = {task.key}"
         )
-        within = await store.audit(grace=3_600)
-        (found,) = (await store.audit(grace=0)).violations
+        within = await store.maintenance.audit(grace=3_600)
+        (found,) = (await store.maintenance.audit(grace=0)).violations
 
     assert within.violations == ()
     assert (found.rule, found.task_id) == (AuditRule.STUCK_RUNNING, task.task_id)
@@ -91,7 +91,7 @@ async def test_space_is_used_again(sqlite_url: str) -> None:
                 await make_ended(store)
             with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))) as conn:
                 sizes.append(conn.execute("PRAGMA page_count").fetchone()[0])
-            await store.prune(older_than=0)
-            await store.prune_quarantine(older_than=0)
+            await store.maintenance.prune(older_than=0)
+            await store.maintenance.prune_quarantine(older_than=0)
 
     assert sizes[3] <= sizes[0] + 2

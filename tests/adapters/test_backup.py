@@ -13,8 +13,8 @@ from tapescope.model.tape import NewEvent
 from tapescope.model.tasks import Claim, TaskStatus
 from tapescope.store.lookup import find_store
 from tapescope.store.port import TaskStore
-from tests.adapters.postgres_sessions import run_task, schema_of, session, start_task
-from tests.services import Postgres, postgres_program
+from tests.support.postgres_sessions import run_task, schema_of, session, start_task
+from tests.support.services import Postgres, postgres_program
 
 
 class Writing:
@@ -38,13 +38,13 @@ class Writing:
 async def judge_copy(url: str, ended: str, running: Claim, written: int) -> None:
     """The copy is in order, and a manager goes on with it: what ran there is rescued."""
     async with find_store(url) as copy:
-        audit = await copy.audit()
+        audit = await copy.maintenance.audit()
         whole = await copy.read_tape(ended)
         cut = await copy.read_tape(running.task.task_id)
-        rescued = await copy.rescue_expired(dead_owners=["me"])
+        rescued = await copy.leases.rescue_expired(dead_owners=["me"])
         await run_task(copy, 3)
         counts = await copy.count()
-        after = await copy.audit()
+        after = await copy.maintenance.audit()
 
     assert not audit.violations
     assert not after.violations

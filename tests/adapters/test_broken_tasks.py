@@ -19,8 +19,8 @@ from tapescope.model.leases import RescueResult
 from tapescope.model.ops import KnownOp
 from tapescope.model.tasks import Attempt
 from tapescope.store.validation import new_task_id
-from tests.adapters.breaches import make_ended, run_round, run_statement
-from tests.polling import until
+from tests.support.breaches import make_ended, run_round, run_statement
+from tests.support.polling import until
 
 LOST = "there:1:0:aa"
 
@@ -40,7 +40,7 @@ async def test_task_without_a_tape_is_rescued_with_the_others(store_url: str, re
         lost = [await make_lost(store, retries) for _ in range(3)]
         attempt, key = lost[1]
         await run_round(store_url, f"DELETE FROM events WHERE task = {key}")
-        rescued = await store.rescue_expired(ops={"x"}, dead_owners=[LOST])
+        rescued = await store.leases.rescue_expired(ops={"x"}, dead_owners=[LOST])
         tape = await store.read_tape(attempt.task_id)
 
     assert [one.task.task_id for one in rescued] == [one.task_id for one, _ in lost]
@@ -63,7 +63,7 @@ async def test_task_that_the_guards_keep_from_a_rescue_is_passed_over(
             f"UPDATE tasks SET status = 'running', owner = '{LOST}', lease_expires_at = {2**52} "
             f"WHERE id = {key}",
         )
-        rescued = await store.rescue_expired(limit, dead_owners=[LOST])
+        rescued = await store.leases.rescue_expired(limit, dead_owners=[LOST])
         broken = await store.get(ended.task_id)
         found = {one.task_id for one in (await audit_store(store)).violations}
 
@@ -98,9 +98,9 @@ async def test_refused_query_is_an_error_of_ours(store_url: str) -> None:
     async with find_store(store_url) as store:
         await run_statement(store_url, "ALTER TABLE ops RENAME TO elsewhere")
         with pytest.raises(StoreRefused, match="tapescope audit"):
-            await store.read_ops()
+            await store.ops.read()
         with pytest.raises(StoreRefused):
-            await store.register_ops([KnownOp("x")])
+            await store.ops.register([KnownOp("x")])
 
 
 async def test_refused_query_ends_neither_heartbeat_nor_worker(store_url: str) -> None:

@@ -19,6 +19,7 @@ from tapescope.store.flush import StoreOutOfRoom, as_unavailable
 from tapescope.store.validation import new_task_id
 from tapescope_adapters.postgres._connection import translate
 from tapescope_adapters.sqlite import SqliteStore
+from tapescope_adapters.sqlite._backend import SqliteBackend
 from tests.cli.command import Tapescope
 
 
@@ -76,7 +77,7 @@ async def test_full_disk_is_told_and_survived(small_disk: Path) -> None:
         ballast.unlink()
         await asyncio.to_thread(enlarge, small_disk)
         finished = await store.finish_if_running(claim.attempt, FinalEvent.succeeded())
-        audit = await store.audit()
+        audit = await store.maintenance.audit()
 
     assert stored > 0
     assert page.last_seq == stored + 1
@@ -91,7 +92,8 @@ async def test_file_that_may_not_grow_is_full(sqlite_url: str) -> None:
         task, _ = await store.create(NewTask(new_task_id(), "x"))
         claim = await store.claim_if_pending(task, "me", 60)
         assert claim is not None
-        writer = store._writer_conn  # pyright: ignore[reportPrivateUsage]  # the limit is a connection's
+        assert isinstance(store.backend, SqliteBackend)
+        writer = store.backend.writer_conn  # the limit is a connection's
         assert writer is not None
         await writer.run(lambda conn: conn.execute("PRAGMA max_page_count = 60").fetchone())
         events = [NewEvent("log", "x" * 4_000)] * 100

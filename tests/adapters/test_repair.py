@@ -26,8 +26,8 @@ from tapescope.maintenance.audit import audit_store
 from tapescope.maintenance.repair import repair_store
 from tapescope.model.tasks import ErrorInfo, FinalEvent
 from tapescope.store.validation import new_task_id
-from tests.adapters.breaches import BREACHES, make_ended, run_round, run_statement
-from tests.adapters.postgres_sessions import schema_of, session
+from tests.support.breaches import BREACHES, make_ended, run_round, run_statement
+from tests.support.postgres_sessions import schema_of, session
 
 TEXTS = {
     AuditRule.MISSING_FINAL: "event 4 is its final now, and says succeeded as the row does",
@@ -52,7 +52,7 @@ async def test_each_breach_is_mended(store_url: str, rule: AuditRule) -> None:
         await run_round(store_url, statement.format(key=key, task_id=attempt.task_id))
         report = await repair_store(store, by="the tests")
         again = await audit_store(store)
-        traces = await store.read_repairs()
+        traces = await store.maintenance.read_repairs()
 
     assert [(found.rule, found.detail) for found in report.violations] == [(rule, detail)]
     assert [(one.rule, one.task_id, one.text) for one in report.repairs] == [
@@ -89,7 +89,7 @@ async def test_dry_run_changes_nothing(store_url: str) -> None:
         tape = await store.read_tape(attempt.task_id)
         again = await audit_store(store)
 
-        assert await store.read_repairs() == []
+        assert await store.maintenance.read_repairs() == []
 
     assert [one.rule for one in report.repairs] == [AuditRule.FINAL_NOT_LAST]
     assert [found.rule for found in report.left] == [AuditRule.SEQUENCE_GAP]
@@ -104,7 +104,7 @@ async def test_what_is_taken_off_a_tape_is_kept(store_url: str) -> None:
         await run_round(store_url, LOG_AFTER.format(key=key))
         final = BREACHES[AuditRule.MULTIPLE_FINAL][0].format(key=key)
         await run_round(store_url, final.replace(f"({key}, 5, 1, 9", f"({key}, 6, 1, 10"))
-        mended = await store.repair(attempt.task_id, by="the tests")
+        mended = await store.maintenance.repair(attempt.task_id, by="the tests")
         tape = await store.read_tape(attempt.task_id)
         drops = await store.read_quarantine(attempt.task_id)
         report = await audit_store(store)
@@ -134,7 +134,7 @@ async def test_first_final_decides_between_two(store_url: str) -> None:
         final = BREACHES[AuditRule.MULTIPLE_FINAL][0].replace('"succeeded"', '"cancelled"')
         await run_round(store_url, final.format(key=key))
         await run_round(store_url, f"UPDATE tasks SET status = 'cancelled' WHERE id = {key}")
-        mended = await store.repair(attempt.task_id, by="the tests")
+        mended = await store.maintenance.repair(attempt.task_id, by="the tests")
         task = await store.get(attempt.task_id)
         report = await audit_store(store)
 
@@ -161,7 +161,7 @@ async def test_lost_final_is_written_from_the_row(
         attempt, key = await make_ended(store, final)
         before = await store.get(attempt.task_id)
         await run_round(store_url, f"DELETE FROM events WHERE task = {key} AND seq = 4")
-        await store.repair(attempt.task_id, by="the tests")
+        await store.maintenance.repair(attempt.task_id, by="the tests")
         tape = await store.read_tape(attempt.task_id)
         task = await store.get(attempt.task_id)
         report = await audit_store(store)
@@ -181,7 +181,7 @@ async def test_lost_final_of_a_cancelled_task_names_the_cancel(store_url: str) -
         task, _ = await store.create(NewTask(new_task_id(), "x"))
         await store.request_cancel(task.task_id, message="enough", by="ann")
         await run_round(store_url, f"DELETE FROM events WHERE task = {task.key}")
-        await store.repair(task.task_id, by="the tests")
+        await store.maintenance.repair(task.task_id, by="the tests")
         tape = await store.read_tape(task.task_id)
 
     read = FinalEvent.from_event(tape.events[0])
@@ -199,7 +199,7 @@ async def test_closed_tape_ends_a_row_that_runs(store_url: str) -> None:
             f"UPDATE tasks SET status = 'running', finished_at = NULL, lease_expires_at = 1 "
             f"WHERE id = {key}",
         )
-        mended = await store.repair(attempt.task_id, by="the tests")
+        mended = await store.maintenance.repair(attempt.task_id, by="the tests")
         task = await store.get(attempt.task_id)
         report = await audit_store(store)
 
@@ -217,7 +217,7 @@ async def test_final_that_cannot_be_read_is_left(store_url: str) -> None:
         await run_round(
             store_url, f"UPDATE events SET body = 'no json' WHERE task = {key} AND seq = 4"
         )
-        mended = await store.repair(attempt.task_id, by="the tests")
+        mended = await store.maintenance.repair(attempt.task_id, by="the tests")
 
     assert mended.repairs == ()
     assert [found.rule for found in mended.left] == [AuditRule.OUTCOME_MISMATCH]
@@ -234,7 +234,7 @@ async def test_stuck_task_is_handed_to_the_rescue(store_url: str, lease: str) ->
             f"UPDATE tasks SET lease_expires_at = {lease}, claimed_at = 1 WHERE id = {task.key}",
         )
         (found,) = (await audit_store(store)).violations
-        mended = await store.repair(task.task_id, by="the tests")
+        mended = await store.maintenance.repair(task.task_id, by="the tests")
         after = await store.get(task.task_id)
         report = await audit_store(store)
 
@@ -251,7 +251,7 @@ async def test_count_that_cannot_be_is_forgotten(store_url: str) -> None:
         await run_statement(
             store_url, f"UPDATE drop_counts SET n = -3 WHERE task_id = '{attempt.task_id}'"
         )
-        mended = await store.repair(attempt.task_id, by="the tests")
+        mended = await store.maintenance.repair(attempt.task_id, by="the tests")
         drops = await store.read_quarantine(attempt.task_id)
 
     assert [one.was[0]["n"] for one in mended.repairs] == [-3]
@@ -264,9 +264,9 @@ async def test_sound_task_is_left_alone(store_url: str) -> None:
     async with find_store(store_url) as store:
         attempt, _ = await make_ended(store)
         before = await store.read_tape(attempt.task_id)
-        mended = await store.repair(attempt.task_id, by="the tests")
+        mended = await store.maintenance.repair(attempt.task_id, by="the tests")
 
-        assert await store.read_repairs() == []
+        assert await store.maintenance.read_repairs() == []
         assert await store.read_tape(attempt.task_id) == before
 
     assert (mended.repairs, mended.left) == ((), ())
@@ -276,11 +276,11 @@ async def test_bad_input_is_refused(store_url: str) -> None:
     """An unknown task, and a repair by nobody, are errors."""
     async with find_store(store_url) as store:
         with pytest.raises(UnknownTask):
-            await store.repair(new_task_id(), by="the tests")
+            await store.maintenance.repair(new_task_id(), by="the tests")
         with pytest.raises(UnknownTask):
-            await store.repair("what", by="the tests")
+            await store.maintenance.repair("what", by="the tests")
         with pytest.raises(BadSetting, match="by"):
-            await store.repair(new_task_id(), by=" ")
+            await store.maintenance.repair(new_task_id(), by=" ")
 
 
 async def _attack(url: str, statement: str) -> None:
@@ -296,7 +296,7 @@ async def test_guards_hold_after_a_repair(store_url: str, dry_run: bool) -> None
     async with find_store(store_url) as store:
         attempt, key = await make_ended(store)
         await run_round(store_url, LOG_AFTER.format(key=key))
-        mended = await store.repair(attempt.task_id, by="the tests", dry_run=dry_run)
+        mended = await store.maintenance.repair(attempt.task_id, by="the tests", dry_run=dry_run)
         if not dry_run:
             await _attack(store_url, "UPDATE repairs SET repaired_by = 'nobody'")
             await _attack(store_url, "DELETE FROM repairs")
@@ -319,7 +319,9 @@ async def test_repair_beside_writers(store_url: str) -> None:
                 await make_ended(on)
 
         working = asyncio.gather(*(work(on) for on in (store, other) for _ in range(5)))
-        mended = [await store.repair(attempt.task_id, by="the tests") for attempt, _ in broken]
+        mended = [
+            await store.maintenance.repair(attempt.task_id, by="the tests") for attempt, _ in broken
+        ]
         await working
         report = await audit_store(store)
 
@@ -341,7 +343,7 @@ async def test_role_that_does_not_own_the_tables_may_not_repair(postgres_url: st
         url = postgres_url.replace("postgres@", f"{role}@")
         async with find_store(url) as store:
             with pytest.raises(StoreRefused, match=r"owner|permission"):
-                await store.repair(attempt.task_id, by="the tests")
+                await store.maintenance.repair(attempt.task_id, by="the tests")
             tape = await store.read_tape(attempt.task_id)
             await _attack(postgres_url, f"DELETE FROM events WHERE task = {key}")
 

@@ -18,7 +18,7 @@ from tapescope_adapters.postgres import PostgresStore, _queries
 from tapescope_adapters.postgres import _schema as postgres_schema
 from tapescope_adapters.sqlite import SqliteStore
 from tapescope_adapters.sqlite import _schema as sqlite_schema
-from tests.adapters.postgres_sessions import run_task, session, start_task
+from tests.support.postgres_sessions import run_task, session, start_task
 
 POSTGRES = postgres_schema.read_migrations()
 SQLITE = sqlite_schema.read_migrations()
@@ -55,14 +55,16 @@ async def test_store_of_the_version_before_is_migrated(
     with monkeypatch.context() as older:
         pretend(older, without_last)
         async with find_store(store_url) as store:
-            assert (await store.schema_versions()).found == (await store.schema_versions()).known
+            assert (await store.maintenance.schema_versions()).found == (
+                await store.maintenance.schema_versions()
+            ).known
             ended = await run_task(store, 3)
             running = await start_task(store)
     async with find_store(store_url) as store:
-        versions = await store.schema_versions()
+        versions = await store.maintenance.schema_versions()
         finished = await store.finish_if_running(running.attempt, FinalEvent.succeeded())
         tape = await store.read_tape(ended)
-        audit = await store.audit()
+        audit = await store.maintenance.audit()
 
     assert versions.found == versions.known
     assert finished.won
@@ -82,12 +84,12 @@ async def test_old_code_goes_on_beside_a_schema_that_only_adds(
             async with find_store(store_url) as new:
                 finished = await old.finish_if_running(before.attempt, FinalEvent.succeeded())
                 ids = await asyncio.gather(*(run_task(s, 2) for s in (old, new) * 5))
-                migrated = await new.schema_versions()
-        beside = await old.schema_versions()
+                migrated = await new.maintenance.schema_versions()
+        beside = await old.maintenance.schema_versions()
     async with find_store(store_url) as again:
         await run_task(again, 2)
         counts = await again.count()
-        audit = await again.audit()
+        audit = await again.maintenance.audit()
 
     assert finished.won
     assert counts[TaskStatus.SUCCEEDED] == len(ids) + 2
@@ -108,7 +110,7 @@ async def test_old_code_is_refused_where_a_migration_takes_away(
     with pytest.raises(SchemaTooNew, match="Upgrade tapescope"):
         await find_store(store_url).open()
 
-    assert not (await find_store(store_url).schema_versions()).compatible
+    assert not (await find_store(store_url).maintenance.schema_versions()).compatible
 
 
 async def test_one_that_takes_away_is_not_hidden_by_one_that_adds(

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.adapters.postgres_sessions import make_role
 from tests.cli.command import Tapescope
 from tests.cli.conftest import Here
-from tests.services import Postgres
+from tests.support.postgres_sessions import make_role
+from tests.support.services import Postgres
 
 _UNKNOWN = "01900000-0000-7000-8000-000000000000"
 

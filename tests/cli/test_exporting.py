@@ -13,10 +13,10 @@ from functools import partial
 
 import pytest
 
-from tests.bad_collectors import bad_collector
 from tests.cli.command import Tapescope
-from tests.polling import until
-from tests.services import Collector
+from tests.support.bad_collectors import bad_collector
+from tests.support.polling import until
+from tests.support.services import Collector
 
 PROTOCOLS = ("grpc", "http/protobuf")
 RUNS = int(os.environ.get("TAPESCOPE_TEST_RUNS", "2"))

@@ -12,7 +12,7 @@ import psutil
 from tapescope.http.health import HealthListener
 from tests.cli.command import Tapescope
 from tests.cli.conftest import Here
-from tests.telemetry.scrapes import Answer, fetch, scrape
+from tests.support.scrapes import Answer, fetch, scrape
 
 SAYS = re.compile(rb"tapescope: metrics and health on (http://127\.0\.0\.1:\d+)\n")
 

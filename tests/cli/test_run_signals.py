@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from tests.cli.command import Tapescope, read_terminal
-from tests.polling import until
+from tests.support.polling import until
 
 _COLOUR = re.compile(rb"\x1b\[[0-9;]*m")
 

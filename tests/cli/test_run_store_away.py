@@ -12,8 +12,8 @@ import psutil
 import pytest
 
 from tests.cli.command import Tapescope
-from tests.polling import until
-from tests.services import Postgres
+from tests.support.polling import until
+from tests.support.services import Postgres
 
 
 @contextmanager

@@ -16,9 +16,9 @@ from tapescope import DroppedEvent, TaskCancelled, TaskManager
 from tapescope.http.health import HealthListener
 from tests.cli.command import Tapescope, read_terminal
 from tests.cli.program import Program, begun, read_log
-from tests.polling import until
-from tests.services import Collector
-from tests.telemetry.scrapes import fetch, scrape
+from tests.support.polling import until
+from tests.support.scrapes import fetch, scrape
+from tests.support.services import Collector
 
 SERVED = re.compile(r"Metrics and health are served on (http://127\.0\.0\.1:\d+)\.")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from functools import partial
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
 import pytest
 from opentelemetry.metrics import NoOpMeterProvider
@@ -85,9 +85,9 @@ def make_pooled(request: pytest.FixtureRequest) -> Callable[..., TaskStore]:
             self.pool = asyncpg.create_pool(dsn, min_size=0, max_size=5, statement_cache_size=0)
             super().__init__(pool=self.pool, schema=schema, **settings)
 
-        async def _open(self) -> None:
+        async def open(self) -> Self:
             _ = await self.pool  # it connects; the second time it has done so
-            await super()._open()
+            return await super().open()
 
         async def dispose(self) -> None:
             await self.pool.close()

@@ -10,8 +10,8 @@ from tapescope.model.tasks import ErrorInfo
 from tapescope.store.notifications import Subscription
 from tapescope.store.port import TaskStore
 from tests.contract.work import OPS, create
-from tests.memory_stores import LEASE, OWNER, log, settle_loop
-from tests.polling import until
+from tests.support.memory_stores import LEASE, OWNER, log, settle_loop
+from tests.support.polling import until
 
 SHORT = 0.000_001
 
@@ -29,7 +29,7 @@ async def make_work(store: TaskStore, how: str) -> None:
     else:
         expires = claim.task.lease_expires_at or 0
         await until(lambda: store.clock.now() > expires)
-        await store.rescue_expired(ops=OPS)
+        await store.leases.rescue_expired(ops=OPS)
 
 
 async def hear_of_work(store: TaskStore, subscription: Subscription) -> bool:

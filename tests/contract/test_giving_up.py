@@ -9,7 +9,7 @@ from tapescope.model.tasks import CancelReason, Claim, ErrorInfo, FinalEvent, Ne
 from tapescope.store.flush import CancelState
 from tapescope.store.port import TaskStore
 from tapescope.store.validation import new_task_id
-from tests.memory_stores import LEASE, OWNER, log, start
+from tests.support.memory_stores import LEASE, OWNER, log, start
 
 ERROR = ErrorInfo("ValueError", "no luck", None, {"n": 1})
 HOUR = 3_600_000_000

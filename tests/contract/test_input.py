@@ -25,7 +25,7 @@ from tapescope.model.tasks import FinalEvent, NewTask
 from tapescope.store.port import TaskStore
 from tapescope.store.validation import StoreLimits, new_task_id
 from tests.contract.conftest import Stores
-from tests.memory_stores import LEASE, OWNER, log, start
+from tests.support.memory_stores import LEASE, OWNER, log, start
 
 NO_JSON: list[Any] = [
     math.nan,

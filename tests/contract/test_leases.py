@@ -9,8 +9,8 @@ from tapescope.model.tape import DropReason
 from tapescope.model.tasks import Attempt, CancelReason, ErrorInfo, FinalEvent, NewTask, TaskStatus
 from tapescope.store.port import TaskStore
 from tapescope.store.validation import new_task_id
-from tests.memory_stores import LEASE, OWNER, log, start
-from tests.polling import until
+from tests.support.memory_stores import LEASE, OWNER, log, start
+from tests.support.polling import until
 
 OTHER = "there:2:0:bb"
 SHORT = 0.000_001
@@ -34,7 +34,7 @@ async def test_heartbeat_extends_every_lease_of_the_owner(store: TaskStore) -> N
     attempts = [await run(store, LEASE) for _ in range(3)]
     pending, _ = await store.create(NewTask(new_task_id(), "work"))
     other = await store.claim_if_pending(pending, OTHER, LEASE)
-    leases = await store.extend_leases(OWNER, LEASE * 10)
+    leases = await store.leases.extend(OWNER, LEASE * 10)
     rows = [await store.get(attempt.task_id) for attempt in attempts]
     soonest = store.clock.now() + LEASE * 9_000_000
 
@@ -49,7 +49,7 @@ async def test_heartbeat_carries_cancels_and_lost_leases(store: TaskStore) -> No
     wanted, lost = await run(store, LEASE), await run(store, LEASE, retries=1)
     await store.request_cancel(wanted.task_id, CancelReason.USER, "stop", "me")
     await store.retry_later(lost, ErrorInfo("x"), store.clock.now())
-    leases = await store.extend_leases(OWNER, LEASE, [wanted, lost])
+    leases = await store.leases.extend(OWNER, LEASE, [wanted, lost])
 
     assert leases.extended == 1
     assert [(task_id, cancel.message) for task_id, cancel in leases.cancels] == [
@@ -61,8 +61,8 @@ async def test_heartbeat_carries_cancels_and_lost_leases(store: TaskStore) -> No
 async def test_heartbeat_leaves_out_what_it_is_not_asked_for(store: TaskStore) -> None:
     """A task that its owner has lost sight of keeps the lease it had, and can be rescued."""
     kept, forgotten = await run(store, LEASE), await run(store)
-    leases = await store.extend_leases(OWNER, LEASE, [kept])
-    rescued = await store.rescue_expired()
+    leases = await store.leases.extend(OWNER, LEASE, [kept])
+    rescued = await store.leases.rescue_expired()
 
     assert (leases.extended, leases.lost) == (1, ())
     assert [one.task.task_id for one in rescued] == [forgotten.task_id]
@@ -72,7 +72,7 @@ async def test_heartbeat_is_not_behind_appends(store: TaskStore) -> None:
     """A heartbeat that is called behind a thousand appends is answered, and so are they."""
     attempt = await run(store, LEASE)
     appends = [store.append_nowait(attempt, [log("a")]) for _ in range(1_000)]
-    leases = await store.extend_leases(OWNER, LEASE, [attempt])
+    leases = await store.leases.extend(OWNER, LEASE, [attempt])
     stored = await asyncio.gather(*appends)
 
     assert leases.extended == 1
@@ -82,7 +82,7 @@ async def test_heartbeat_is_not_behind_appends(store: TaskStore) -> None:
 async def test_rescue_leaves_living_tasks_alone(store: TaskStore) -> None:
     """A lease that holds is not touched."""
     attempt = await run(store, LEASE)
-    rescued = await store.rescue_expired(ops={"work"})
+    rescued = await store.leases.rescue_expired(ops={"work"})
 
     assert rescued == []
     assert (await store.get(attempt.task_id)).status is TaskStatus.RUNNING
@@ -91,13 +91,13 @@ async def test_rescue_leaves_living_tasks_alone(store: TaskStore) -> None:
 async def test_rescue_retries_what_can_run_again(store: TaskStore) -> None:
     """With a retry left and a known op the task is pending again, and the retry is spent."""
     attempt = await run(store, retries=1)
-    (rescued,) = await store.rescue_expired(ops={"work"})
+    (rescued,) = await store.leases.rescue_expired(ops={"work"})
     task = await store.get(attempt.task_id)
     page = await store.read_tape(attempt.task_id)
     again = await store.claim_if_pending(task, OTHER, SHORT)
     expires = 0 if again is None else again.task.lease_expires_at or 0
     await until(lambda: store.clock.now() > expires)
-    (last,) = await store.rescue_expired(ops={"work"})
+    (last,) = await store.leases.rescue_expired(ops={"work"})
 
     assert rescued.result is RescueResult.RETRIED
     assert (rescued.task.owner, rescued.task.attempt, rescued.last_seq) == (OWNER, 1, 2)
@@ -110,7 +110,7 @@ async def test_rescue_retries_what_can_run_again(store: TaskStore) -> None:
 async def test_rescue_fails_what_nobody_can_run(store: TaskStore) -> None:
     """Without a known op the task fails with ``worker_lost``, whatever retries it has."""
     attempt = await run(store, retries=5)
-    (rescued,) = await store.rescue_expired(ops={"other"})
+    (rescued,) = await store.leases.rescue_expired(ops={"other"})
     task = await store.get(attempt.task_id)
 
     assert rescued.result is RescueResult.FAILED
@@ -121,7 +121,7 @@ async def test_rescue_honours_a_cancel_on_record(store: TaskStore) -> None:
     """A task whose owner died before it heard of the cancel ends as cancelled."""
     attempt = await run(store, retries=5)
     await store.request_cancel(attempt.task_id, CancelReason.USER, "stop", "me")
-    (rescued,) = await store.rescue_expired(ops={"work"})
+    (rescued,) = await store.leases.rescue_expired(ops={"work"})
     task = await store.get(attempt.task_id)
     page = await store.read_tape(attempt.task_id)
 
@@ -133,12 +133,12 @@ async def test_rescue_honours_a_cancel_on_record(store: TaskStore) -> None:
 async def test_a_dead_owner_is_rescued_before_its_lease_is_over(store: TaskStore) -> None:
     """The owners that run something can be asked for, and those known dead need no patience."""
     attempt = await run(store, LEASE)
-    owners = await store.read_owners()
-    rescued = await store.rescue_expired(dead_owners=owners)
+    owners = await store.leases.read_owners()
+    rescued = await store.leases.rescue_expired(dead_owners=owners)
 
     assert list(owners) == [OWNER]
     assert [one.task.task_id for one in rescued] == [attempt.task_id]
-    assert list(await store.read_owners()) == []
+    assert list(await store.leases.read_owners()) == []
 
 
 async def test_rescue_takes_no_more_than_its_limit(store: TaskStore) -> None:
@@ -146,20 +146,20 @@ async def test_rescue_takes_no_more_than_its_limit(store: TaskStore) -> None:
     for _ in range(5):
         await run(store)
 
-    assert [len(await store.rescue_expired(2)) for _ in range(4)] == [2, 2, 1, 0]
+    assert [len(await store.leases.rescue_expired(2)) for _ in range(4)] == [2, 2, 1, 0]
 
 
 async def test_writes_of_a_rescued_attempt_are_refused(store: TaskStore) -> None:
     """The one that woke up too late writes nothing on the tape, and every event of it is kept."""
     open_, closed = await run(store, retries=1), await run(store)
-    await store.rescue_expired(ops={"work"})
+    await store.leases.rescue_expired(ops={"work"})
     await store.append(closed, [log("n")])
     late = [await store.append(one, [log("late")]) for one in (open_, closed)]
     finished = [
         await store.finish_if_running(one, FinalEvent.succeeded()) for one in (open_, closed)
     ]
     again = await store.retry_later(open_, ErrorInfo("x"), store.clock.now())
-    lost = (await store.extend_leases(OWNER, LEASE, [open_, closed])).lost
+    lost = (await store.leases.extend(OWNER, LEASE, [open_, closed])).lost
 
     assert [answer.dropped for answer in late] == [
         DropReason.STALE_ATTEMPT,
@@ -177,7 +177,7 @@ async def test_writes_of_a_rescued_attempt_are_refused(store: TaskStore) -> None
 async def test_rescue_against_finish_has_one_winner(store: TaskStore) -> None:
     """Of a finish and a rescue in the same moment one ends the task, and the other is told so."""
     attempts = [await run(store) for _ in range(32)]
-    rescuing = asyncio.ensure_future(store.rescue_expired())
+    rescuing = asyncio.ensure_future(store.leases.rescue_expired())
     finishes = await asyncio.gather(
         *(store.finish_if_running(attempt, FinalEvent.succeeded()) for attempt in attempts)
     )
@@ -193,10 +193,10 @@ async def test_two_rescuers_share_the_work(store: TaskStore, second_store: TaskS
     """Every lost task is rescued once, by either."""
     attempts = [await run(store) for _ in range(16)]
     found = await asyncio.gather(
-        *(one.rescue_expired(5) for one in (store, second_store) for _ in range(4))
+        *(one.leases.rescue_expired(5) for one in (store, second_store) for _ in range(4))
     )
     rescued = sorted(one.task.task_id for batch in found for one in batch)
-    rest = await store.rescue_expired()
+    rest = await store.leases.rescue_expired()
 
     assert len(set(rescued)) == len(rescued)
     assert len(rescued) + len(rest) == len(attempts)
@@ -206,7 +206,7 @@ async def test_a_rescue_shows_to_followers(store: TaskStore) -> None:
     """Who follows the task is told of the event that the rescue wrote."""
     attempt = await run(store)
     changes = store.changes(attempt.task_id)
-    await store.rescue_expired()
+    await store.leases.rescue_expired()
     change = await anext(aiter(changes))
     while change.last_seq < 2:
         change = await anext(aiter(changes))

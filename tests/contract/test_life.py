@@ -20,7 +20,7 @@ from tapescope.model.tasks import (
 from tapescope.store.flush import CancelState
 from tapescope.store.port import TaskStore
 from tapescope.store.validation import new_task_id
-from tests.memory_stores import LEASE, OWNER, log, start
+from tests.support.memory_stores import LEASE, OWNER, log, start
 
 OTHER = "there:2:0:bb"
 HOUR = 3_600_000_000

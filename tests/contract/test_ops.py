@@ -12,9 +12,9 @@ from tests.contract.conftest import Stores
 
 async def test_what_a_worker_registers_is_known(store: TaskStore) -> None:
     """Nothing is known at first; then each op with its timeout and its retries."""
-    nothing = await store.read_ops()
-    await store.register_ops([KnownOp("resize", 60.0, 5), KnownOp("count", None, 0)])
-    known = await store.read_ops()
+    nothing = await store.ops.read()
+    await store.ops.register([KnownOp("resize", 60.0, 5), KnownOp("count", None, 0)])
+    known = await store.ops.read()
 
     assert nothing == {}
     assert known == {
@@ -25,11 +25,11 @@ async def test_what_a_worker_registers_is_known(store: TaskStore) -> None:
 
 async def test_the_newest_word_on_an_op_stays(store: TaskStore) -> None:
     """An op that is registered again has the new settings, and the others keep theirs."""
-    await store.register_ops([KnownOp("resize", 60.0, 5), KnownOp("count")])
-    await store.register_ops([KnownOp("resize", None, 1)])
-    await store.register_ops([])
+    await store.ops.register([KnownOp("resize", 60.0, 5), KnownOp("count")])
+    await store.ops.register([KnownOp("resize", None, 1)])
+    await store.ops.register([])
 
-    assert await store.read_ops() == {
+    assert await store.ops.read() == {
         "resize": KnownOp("resize", None, 1),
         "count": KnownOp("count"),
     }
@@ -37,9 +37,9 @@ async def test_the_newest_word_on_an_op_stays(store: TaskStore) -> None:
 
 async def test_other_processes_know_the_ops(store: TaskStore, second_store: TaskStore) -> None:
     """What is registered through one store is known to another on the same database."""
-    await store.register_ops([KnownOp("resize")])
+    await store.ops.register([KnownOp("resize")])
 
-    assert await second_store.read_ops() == {"resize": KnownOp("resize")}
+    assert await second_store.ops.read() == {"resize": KnownOp("resize")}
 
 
 class _Clock(Clock):
@@ -56,10 +56,10 @@ async def test_an_op_is_forgotten_after_a_week(stores: Stores) -> None:
     if not isinstance(store, MemoryStore | SqliteStore):
         return  # a server's clock is its own
     day = 24 * 3_600 * 1_000_000
-    await store.register_ops([KnownOp("resize")])
+    await store.ops.register([KnownOp("resize")])
     clock.ahead = 7 * day - 60_000_000
-    still = await store.read_ops()
+    still = await store.ops.read()
     clock.ahead = 7 * day + 60_000_000
 
     assert list(still) == ["resize"]
-    assert await store.read_ops() == {}
+    assert await store.ops.read() == {}

@@ -10,7 +10,7 @@ from tapescope.errors import BadSetting
 from tapescope.model.tasks import ErrorInfo, FinalEvent, NewTask, Task, TaskStatus
 from tapescope.store.port import TaskStore
 from tapescope.store.validation import new_task_id
-from tests.memory_stores import start
+from tests.support.memory_stores import start
 
 
 async def create(store: TaskStore, op: str = "work") -> Task:

@@ -12,7 +12,7 @@ from tapescope.model.tasks import Attempt, ErrorInfo, FinalEvent, NewTask
 from tapescope.store.port import TaskStore
 from tapescope.store.validation import StoreLimits, new_task_id
 from tests.contract.conftest import Stores
-from tests.memory_stores import OWNER, log, start
+from tests.support.memory_stores import OWNER, log, start
 
 OTHER = "there:2:0:bb"
 

@@ -7,7 +7,7 @@ import asyncio
 from tapescope.model.tasks import Claim, FinalEvent, NewTask
 from tapescope.store.port import TaskStore
 from tapescope.store.validation import new_task_id
-from tests.memory_stores import LEASE
+from tests.support.memory_stores import LEASE
 
 __all__ = ["HOUR", "OPS", "create", "drain"]
 

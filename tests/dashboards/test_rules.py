@@ -1,4 +1,4 @@
-"""The rules, and what the cases that they are tested with cover; ``judges.py`` runs the cases."""
+"""The rules, and what their test cases cover; ``test_judges.py`` runs those cases."""
 
 from __future__ import annotations
 

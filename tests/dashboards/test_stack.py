@@ -14,7 +14,7 @@ import pytest
 
 from dashboards import settings
 from tests.dashboards.pack import FOLDER, read_yaml
-from tests.services import require
+from tests.support.services import require
 
 COMPOSE_SCHEMA = files("check_jsonschema.builtin_schemas") / "vendor" / "compose-spec.json"
 IMAGE = re.compile(r"(?:[a-z0-9-]+/)?[a-z0-9-]+:v?\d+[\w.-]*")

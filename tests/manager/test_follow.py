@@ -18,9 +18,9 @@ from tapescope import (
     TapePage,
     TaskManager,
 )
-from tapescope.testing import MemoryStore
-from tests.manager.workbench import working
-from tests.polling import until
+from tapescope.testing import MemoryBackend, MemoryStore
+from tests.support.polling import until
+from tests.support.workbench import working
 
 
 async def collect(events: AsyncGenerator[Event, None]) -> list[Event]:
@@ -159,7 +159,7 @@ async def test_a_follower_that_is_behind_has_a_lag() -> None:
     async with working("memory:") as bench:
 
         def lag() -> float:
-            return max(p.value for p in bench.recording.points("tapescope.subscriber.lag"))
+            return max(p.value for p in bench.captured.points("tapescope.subscriber.lag"))
 
         task = await bench.manager.submit("work", work)
         events = task.follow()
@@ -186,7 +186,7 @@ async def test_the_oldest_task_of_a_manager_is_told() -> None:
     async with working("memory:") as bench:
 
         def age(op: str) -> float:
-            points = bench.recording.points("tapescope.task.oldest_active.age")
+            points = bench.captured.points("tapescope.task.oldest_active.age")
             return {p.labels["tapescope.task.op"]: p.value for p in points}[op]
 
         task = await bench.manager.submit("work", work)
@@ -212,7 +212,7 @@ async def test_a_follower_that_leaves_is_gone() -> None:
     async with working("memory:") as bench:
 
         def followers() -> float:
-            return sum(p.value for p in bench.recording.points("tapescope.subscriber.active"))
+            return sum(p.value for p in bench.captured.points("tapescope.subscriber.active"))
 
         task = await bench.manager.submit("work", work)
         events = task.follow()
@@ -250,11 +250,11 @@ async def test_a_store_that_closes_ends_a_follow_with_an_error(store_url: str) -
                 await rest
 
 
-class GappedStore(MemoryStore):
-    """A store that has lost the second event of every tape."""
+class GappedBackend(MemoryBackend):
+    """A backend that has lost the second event of every tape."""
 
-    async def _read_tape(self, task_id: str, after_seq: int, limit: int) -> TapePage | None:
-        page = await super()._read_tape(task_id, after_seq, limit)
+    async def read_tape(self, task_id: str, after_seq: int, limit: int) -> TapePage | None:
+        page = await super().read_tape(task_id, after_seq, limit)
         if page is None:
             return None
         return replace(page, events=tuple(event for event in page.events if event.seq != 2))
@@ -262,7 +262,7 @@ class GappedStore(MemoryStore):
 
 async def test_a_gap_is_an_error() -> None:
     """A follower that would miss an event gets ``TapeGap``, with the seq that is missing."""
-    async with GappedStore() as store, TaskManager(store) as manager:
+    async with MemoryStore(backend=GappedBackend()) as store, TaskManager(store) as manager:
         task = await manager.submit("work", count, params={"to": 2})
         await task.result()
         with pytest.raises(TapeGap) as raised:

@@ -21,10 +21,10 @@ from tapescope.manager.identity import find_dead, name_owner
 from tapescope.model.tape import DropReason
 from tapescope.model.tasks import FinalEvent, NewTask
 from tapescope.store.validation import new_task_id
-from tests.adapters.postgres_sessions import session
-from tests.manager.workbench import make_store, started, wait_for_cancel, working
-from tests.polling import until
-from tests.telemetry.recording import Recording
+from tests.support.captured_telemetry import CapturedTelemetry
+from tests.support.polling import until
+from tests.support.postgres_sessions import session
+from tests.support.workbench import make_store, started, wait_for_cancel, working
 
 WORKER = """
 import asyncio, sys
@@ -90,7 +90,10 @@ async def test_heartbeats_keep_a_lease(any_url: str) -> None:
             first = row.lease_expires_at or 0
 
             async def is_over() -> bool:
-                return bench.store.clock.now() > first and not await bench.store.rescue_expired()
+                return (
+                    bench.store.clock.now() > first
+                    and not await bench.store.leases.rescue_expired()
+                )
 
             await until(is_over)
             return "done"
@@ -102,14 +105,14 @@ async def test_heartbeats_keep_a_lease(any_url: str) -> None:
 
 async def test_a_rescue_is_told_whoever_asks_for_it(any_url: str) -> None:
     """The port tells of a rescue, as span and metric: no manager need have asked for it."""
-    recording = Recording()
-    async with make_store(any_url, recording) as store:
+    captured = CapturedTelemetry()
+    async with make_store(any_url, captured) as store:
         task, _ = await store.create(NewTask(new_task_id(), "work"))
         claim = await store.claim_if_pending(task, "there:1:0:aa", 30.0)
-        await store.rescue_expired(dead_owners=["there:1:0:aa"])
-        rescued = recording.value("tapescope.task.rescued", task_op="work", rescue_result="failed")
-        span = recording.span()
-    recording.close()
+        await store.leases.rescue_expired(dead_owners=["there:1:0:aa"])
+        rescued = captured.value("tapescope.task.rescued", task_op="work", rescue_result="failed")
+        span = captured.span()
+    captured.close()
 
     assert claim is not None
     assert rescued == 1
@@ -143,7 +146,7 @@ async def test_a_lost_lease_stops_the_run(any_url: str) -> None:
     async with working(any_url, lease=5, heartbeat=0.05) as bench:
         task = await bench.manager.submit("work", work)
         await started(task)
-        await bench.store.rescue_expired(dead_owners=[bench.manager.owner])
+        await bench.store.leases.rescue_expired(dead_owners=[bench.manager.owner])
         with pytest.raises(TaskFailed, match="did not renew"):
             await task.result()
         (span,) = await until(lambda: bench.run_spans(task.task_id))
@@ -226,23 +229,23 @@ def rescue_for(url: str, seconds: float) -> int:
     """Look for lost tasks as another process would, in a loop of one's own; how many were taken."""
 
     async def look() -> int:
-        async with make_store(url, recording) as store:
+        async with make_store(url, captured) as store:
             end = store.clock.now() + round(seconds * 1e6)
             taken = 0
 
             async def is_over() -> bool:
                 nonlocal taken
-                taken += len(await store.rescue_expired())
+                taken += len(await store.leases.rescue_expired())
                 return store.clock.now() > end
 
             await until(is_over)
             return taken
 
-    recording = Recording()
+    captured = CapturedTelemetry()
     try:
         return asyncio.run(look())
     finally:
-        recording.close()
+        captured.close()
 
 
 async def test_a_blocked_loop_keeps_its_leases(store_url: str) -> None:
@@ -375,17 +378,17 @@ async def test_a_killed_process_is_rescued_at_open(store_url: str) -> None:
     with worker(store_url) as (process, task_id):
         process.send_signal(signal.SIGKILL)
         process.wait()
-        recording = Recording()
+        captured = CapturedTelemetry()
         async with (
-            make_store(store_url, recording) as store,
+            make_store(store_url, captured) as store,
             TaskManager(store, lease=3600, heartbeat=600) as manager,
         ):
             task = manager.handle(task_id)
             code = await ended(task)
             page = await task.tape(limit=10_000)
-            (span,) = await until(recording.spans)
-            (point,) = recording.points("tapescope.task.rescued", rescue_result="failed")
-        recording.close()
+            (span,) = await until(captured.spans)
+            (point,) = captured.points("tapescope.task.rescued", rescue_result="failed")
+        captured.close()
 
     assert code == "worker_lost"
     assert page.events[-1].type == "final"
@@ -397,15 +400,15 @@ async def test_a_killed_process_is_rescued_at_open(store_url: str) -> None:
 
 async def test_a_killed_process_is_rescued_by_a_manager_that_runs(store_url: str) -> None:
     """A manager that is open notices within two heartbeats."""
-    recording = Recording()
+    captured = CapturedTelemetry()
     async with (
-        make_store(store_url, recording) as store,
+        make_store(store_url, captured) as store,
         TaskManager(store, lease=3600, heartbeat=0.5) as manager,
     ):
 
         def count_heartbeats() -> float:
             name = "tapescope.store.operation.duration"
-            return sum(p.value for p in recording.points(name, store_operation="rescue_expired"))
+            return sum(p.value for p in captured.points(name, store_operation="rescue_expired"))
 
         with worker(store_url, retries=3) as (process, task_id):
             task = manager.handle(task_id)
@@ -415,7 +418,7 @@ async def test_a_killed_process_is_rescued_by_a_manager_that_runs(store_url: str
             heartbeats = count_heartbeats()
             code = await ended(task)
             heartbeats = count_heartbeats() - heartbeats
-    recording.close()
+    captured.close()
 
     assert before.status.value == "running"
     assert heartbeats <= 2
@@ -448,10 +451,10 @@ async def test_a_paused_process_is_fenced(store_url: str) -> None:
 
 async def test_a_paused_process_writes_nothing_on_the_next_attempts_tape(store_url: str) -> None:
     """While another attempt runs, what the woken one may still report is stale."""
-    async with make_store(store_url, Recording()) as store:
+    async with make_store(store_url, CapturedTelemetry()) as store:
         with worker(store_url, retries=1) as (process, task_id):
             process.send_signal(signal.SIGSTOP)
-            (rescued,) = await until(lambda: store.rescue_expired(ops=["work"]), within=30)
+            (rescued,) = await until(lambda: store.leases.rescue_expired(ops=["work"]), within=30)
             again = await store.claim_if_pending(await store.get(task_id), "me", 60)
             assert again is not None
             process.send_signal(signal.SIGCONT)

@@ -26,14 +26,11 @@ OURS = (
 )
 
 
-def count_ours() -> Counter[str]:
+def count_ours() -> Counter[type]:
     """The objects of our own that are alive, by type."""
     gc.collect()
-    found = Counter[str]()
-    for kind in OURS:
-        alive = sum(type(thing) is kind for thing in gc.get_objects())
-        found[f"{kind.__module__}.{kind.__name__}"] = alive
-    return found
+    alive = Counter(map(type, gc.get_objects()))
+    return Counter({kind: alive[kind] for kind in OURS})
 
 
 async def succeed(report: Reporter) -> str:
@@ -79,7 +76,7 @@ async def test_a_finished_task_leaves_nothing_behind(
         before = count_ours()
         await run_all(manager, 1_000)
         await asyncio.sleep(0)
-        more = {name: n - before[name] for name, n in count_ours().items() if n > before[name] + 2}
+        more = {kind: n - before[kind] for kind, n in count_ours().items() if n > before[kind] + 2}
         pool: object = vars(manager)["_pool"]
         kept = {name: len(value) for name, value in vars(pool).items() if isinstance(value, Sized)}
 
@@ -90,11 +87,21 @@ async def test_a_finished_task_leaves_nothing_behind(
 @pytest.mark.parametrize("kind", [succeed, fail])
 async def test_a_handle_keeps_its_result_and_no_run(kind: Callable[..., Any]) -> None:
     """A handle that is kept keeps how its task ended, and neither run nor asyncio task."""
+    all_run = asyncio.Barrier(11)
+
+    async def work(report: Reporter) -> str:
+        await all_run.wait()
+        result: str = await kind(report)
+        return result
+
     async with MemoryStore() as store, TaskManager(store) as manager:
-        tasks = [await manager.submit("work", kind) for _ in range(10)]
+        tasks = [await manager.submit("work", work) for _ in range(10)]
+        await all_run.wait()
+        running = count_ours()
         await asyncio.gather(*(task.result() for task in tasks), return_exceptions=True)
         await asyncio.sleep(0)
-        counts = count_ours()
+        ended = count_ours()
 
-    assert counts["tapescope._run.Run"] == counts["tapescope._run_tape.RunTape"] == 0
+    assert (running[Run], running[RunTape]) == (10, 10)
+    assert (ended[Run], ended[RunTape]) == (0, 0)
     assert len(tasks) == 10

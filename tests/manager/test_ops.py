@@ -24,8 +24,8 @@ from tapescope import (
     ThreadReporter,
 )
 from tapescope.testing import MemoryStore
-from tests.manager.workbench import ended, started, wait_for_cancel, working
-from tests.polling import until
+from tests.support.polling import until
+from tests.support.workbench import ended, started, wait_for_cancel, working
 
 
 async def double(report: Reporter, n: int) -> int:

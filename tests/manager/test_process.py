@@ -19,7 +19,7 @@ def run(script: str, *arguments: str, exit_status: int = 0) -> str:
     import asyncio, logging, os, signal, sys, threading, time
     logging.getLogger("asyncio").setLevel(logging.ERROR)
     from tapescope import *
-    from tapescope.testing import MemoryStore
+    from tapescope.testing import MemoryBackend, MemoryStore
     """
     done = subprocess.run(
         [
@@ -88,18 +88,18 @@ def test_a_crash_in_the_midst_of_a_write_still_exits(kind: str) -> None:
     """A program that fails while a claim or a ``final`` is being written does not wait for it."""
     printed = run(
         """
-        class StuckStore(MemoryStore):
-            async def _write(self, flush):
+        class StuckBackend(MemoryBackend):
+            async def write(self, flush):
                 if getattr(flush, sys.argv[1]):
                     stuck.set()
                     await asyncio.Event().wait()
-                return await super()._write(flush)
+                return await super().write(flush)
         async def work(report):
             return "done"
         async def main():
             global stuck
             stuck = asyncio.Event()
-            manager = await TaskManager(await StuckStore().open()).open()
+            manager = await TaskManager(await MemoryStore(backend=StuckBackend()).open()).open()
             await manager.submit("work", work)
             await stuck.wait()
             raise SystemExit("crashed")
@@ -154,7 +154,7 @@ def test_a_crash_in_the_midst_of_a_heartbeat_still_exits(store_url: str) -> None
             async def work(report):
                 await asyncio.Event().wait()
             store = await find_store(sys.argv[1]).open()
-            store._make_lease_renewer = Stuck
+            store.backend.make_lease_renewer = Stuck
             manager = await TaskManager(store, lease=60, heartbeat=0.01).open()
             await manager.submit("work", work)
             await stuck.wait()
@@ -231,12 +231,12 @@ def test_a_thread_that_waits_for_an_answer_learns_that_its_loop_ended() -> None:
     printed = run(
         """
         stuck, ended = asyncio.Event(), threading.Event()
-        class StuckStore(MemoryStore):
-            async def _write(self, flush):
+        class StuckBackend(MemoryBackend):
+            async def write(self, flush):
                 if any(row.type == "log" for row in flush.rows):
                     stuck.set()
                     await asyncio.Event().wait()
-                return await super()._write(flush)
+                return await super().write(flush)
         def work(report):
             try:
                 report.log("info", "x")
@@ -245,7 +245,7 @@ def test_a_thread_that_waits_for_an_answer_learns_that_its_loop_ended() -> None:
             ended.set()
         loop = asyncio.new_event_loop()
         async def main():
-            manager = await TaskManager(await StuckStore().open()).open()
+            manager = await TaskManager(await MemoryStore(backend=StuckBackend()).open()).open()
             await manager.submit("work", work)
             await stuck.wait()
             for task in asyncio.all_tasks():

@@ -17,8 +17,8 @@ from tapescope import (
     ThreadReporter,
 )
 from tapescope.testing import MemoryStore
-from tests.manager.workbench import Block, working
-from tests.polling import until
+from tests.support.polling import until
+from tests.support.workbench import Block, working
 
 
 async def test_the_drain_lets_tasks_finish(any_url: str) -> None:

@@ -33,10 +33,10 @@ from tapescope import (
 )
 from tapescope.store.flush import Flush, FlushAnswer
 from tapescope.store.validation import new_task_id
-from tapescope.testing import MemoryStore
-from tests.manager.workbench import Block, working
-from tests.polling import until
-from tests.telemetry.recording import Recording
+from tapescope.testing import MemoryBackend, MemoryStore
+from tests.support.captured_telemetry import CapturedTelemetry
+from tests.support.polling import until
+from tests.support.workbench import Block, working
 
 
 async def succeed(report: Reporter, **params: Any) -> Any:
@@ -158,7 +158,7 @@ async def test_a_bad_op_is_refused(op: str) -> None:
         with pytest.raises(BadOp):
             await bench.manager.submit(op, succeed)
 
-        assert bench.recording.spans() == ()
+        assert bench.captured.spans() == ()
 
 
 @pytest.mark.parametrize("params", [{"x": float("nan")}, {"x": b""}, {1: 2}, {"x": "\0"}])
@@ -263,7 +263,7 @@ async def test_an_idempotent_resubmit_runs_once(any_url: str) -> None:
         assert results == [1] * 10
         assert await later.result() == 1
         assert runs == [1]
-        assert bench.recording.value("tapescope.task.submitted", task_op="work") == 1
+        assert bench.captured.value("tapescope.task.submitted", task_op="work") == 1
 
 
 async def test_the_key_finds_a_task_whose_submit_was_lost(any_url: str) -> None:
@@ -329,8 +329,8 @@ async def test_no_more_than_max_running_run_at_once(any_url: str) -> None:
 
         assert most == 3
         assert order == list(range(20))
-        assert bench.recording.value("tapescope.task.limit") == 3
-        assert bench.recording.value("tapescope.task.queue.wait_time", task_op="work") == 20
+        assert bench.captured.value("tapescope.task.limit") == 3
+        assert bench.captured.value("tapescope.task.queue.wait_time", task_op="work") == 20
 
 
 async def test_states_are_counted() -> None:
@@ -339,7 +339,7 @@ async def test_states_are_counted() -> None:
     async with working("memory:", max_running=1) as bench:
 
         def states() -> dict[str, float]:
-            points = bench.recording.points("tapescope.task.active", task_op="work")
+            points = bench.captured.points("tapescope.task.active", task_op="work")
             return {str(p.labels["tapescope.task.state"]): p.value for p in points}
 
         tasks = await bench.manager.submit_many([Submission("work", block)] * 2)
@@ -383,7 +383,7 @@ async def test_a_run_has_a_fresh_context_and_a_span_of_its_own() -> None:
             (run,) = bench.run_spans(task.task_id)
             (submit,) = [
                 span
-                for span in bench.recording.spans()
+                for span in bench.captured.spans()
                 if span.name == "submit work"
                 and (span.attributes or {})["tapescope.task.id"] == task.task_id
             ]
@@ -397,30 +397,30 @@ async def test_a_run_has_a_fresh_context_and_a_span_of_its_own() -> None:
         context.detach(token)
 
 
-class WatchedStore(MemoryStore):
-    """A store that looks which span is current where it writes."""
+class WatchedBackend(MemoryBackend):
+    """A backend that looks which span is current where it writes."""
 
-    def __init__(self, recording: Recording) -> None:
-        super().__init__(telemetry=recording.telemetry)
+    def __init__(self) -> None:
+        super().__init__()
         self.spans: list[Span] = []
 
-    async def _write(self, flush: Flush) -> FlushAnswer:
+    async def write(self, flush: Flush) -> FlushAnswer:
         self.spans.append(get_current_span())
-        return await super()._write(flush)
+        return await super().write(flush)
 
 
 async def test_a_flush_belongs_to_none_of_its_callers() -> None:
     """A flush serves many callers, so none of their spans is current in it."""
-    recording = Recording()
+    captured, watched = CapturedTelemetry(), WatchedBackend()
     async with (
-        WatchedStore(recording) as store,
+        MemoryStore(telemetry=captured.telemetry, backend=watched) as store,
         TaskManager(store) as manager,
     ):
         await (await manager.submit("work", succeed)).result()
 
-    recording.close()
-    assert len(store.spans) >= 2
-    assert {span.get_span_context().is_valid for span in store.spans} == {False}
+    captured.close()
+    assert len(watched.spans) >= 2
+    assert {span.get_span_context().is_valid for span in watched.spans} == {False}
 
 
 async def test_result_waits_no_longer_than_asked() -> None:
@@ -486,7 +486,7 @@ async def collect(events: AsyncGenerator[Any, None]) -> list[str]:
 
 def test_an_owners_name_is_its_process_and_never_reused() -> None:
     """An owner's name holds host, pid and start time, and no two managers share one."""
-    managers = [TaskManager(MemoryStore(telemetry=Recording().telemetry)) for _ in range(2)]
+    managers = [TaskManager(MemoryStore(telemetry=CapturedTelemetry().telemetry)) for _ in range(2)]
     host, pid, start, _ = managers[0].owner.split(":")
 
     assert host

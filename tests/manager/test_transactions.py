@@ -11,7 +11,7 @@ from tapescope.errors import BadSetting, UnknownTask
 from tapescope.manager.handle import TaskHandle
 from tapescope.manager.manager import TaskManager
 from tapescope.run.reporter import Reporter
-from tests.adapters.test_transactions import calling
+from tests.support.callers import calling
 
 
 async def bill(report: Reporter, order: int) -> int:

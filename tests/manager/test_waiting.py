@@ -8,8 +8,8 @@ import pytest
 
 from tapescope import Reporter, TaskCancelled, TaskHandle
 from tapescope.model.tasks import FinalEvent
-from tests.manager.workbench import Workbench, started, wait_for_cancel, working
-from tests.polling import until
+from tests.support.polling import until
+from tests.support.workbench import Workbench, started, wait_for_cancel, working
 
 
 async def fail(report: Reporter) -> None:
@@ -68,7 +68,7 @@ async def test_what_another_has_done_is_heard_before_a_slot_is_free(any_url: str
         task = await bench.manager.submit("other", fail)
         claim = await bench.store.claim_if_pending(await task.status(), "other:1:1-1:1", 60)
         assert claim is not None
-        span = bench.recording.telemetry.start_run_span("other", task.task_id, 1, "other", None)
+        span = bench.captured.telemetry.start_run_span("other", task.task_id, 1, "other", None)
         await bench.store.finish_if_running(claim.attempt, FinalEvent.succeeded("theirs"))
         span.end("succeeded", tape_length=2)
         result = await task.result(timeout=30)
@@ -85,7 +85,7 @@ async def test_nobody_is_asked_where_nothing_waits(any_url: str) -> None:
         name = "tapescope.store.operation.duration"
 
         def count(operation: str) -> float:
-            return sum(p.value for p in bench.recording.points(name, store_operation=operation))
+            return sum(p.value for p in bench.captured.points(name, store_operation=operation))
 
         beaten = count("rescue_expired")
         await until(lambda: count("rescue_expired") > beaten + 3)

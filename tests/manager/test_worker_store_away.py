@@ -11,24 +11,32 @@ import pytest
 from tapescope import Reporter, StoreUnavailable, TaskManager
 from tapescope.store.flush import StoreAway
 from tapescope.store.orders import DueOrder, DueRow
-from tests.manager.test_store_away import Outage, managing, outcomes
-from tests.memory_stores import FaultyStore, at_rest
-from tests.virtual_time import in_virtual_time
+from tests.support.memory_stores import FaultyBackend, FaultyStore, at_rest
+from tests.support.outages import Outage, managing, outcomes
+from tests.support.virtual_time import in_virtual_time
 
 
-class AwayStore(FaultyStore):
-    """A store whose claims of due tasks a test may have fail, too."""
+class AwayBackend(FaultyBackend):
+    """A backend whose claims of due tasks a test may have fail, too."""
 
     def __init__(self) -> None:
-        super().__init__(patience=5)
+        super().__init__()
         self.away = False
         self.asked = 0
 
-    async def _claim_due(self, order: DueOrder) -> Sequence[DueRow]:
+    async def claim_due(self, order: DueOrder) -> Sequence[DueRow]:
         self.asked += 1
         if self.away:
             raise StoreAway("the cable was pulled")
-        return await super()._claim_due(order)
+        return await super().claim_due(order)
+
+
+class AwayStore(FaultyStore):
+    """A store on such a backend."""
+
+    def __init__(self, away: AwayBackend | None = None) -> None:
+        self.claims = away or AwayBackend()
+        super().__init__(patience=5, faults=self.claims)
 
 
 @in_virtual_time
@@ -41,12 +49,12 @@ async def test_a_worker_waits_for_its_store(caplog: pytest.LogCaptureFixture) ->
     with caplog.at_level(logging.INFO, "tapescope"):
         store = AwayStore()
         async with at_rest(store), managing(store) as (manager, _):
-            store.away = True
+            store.claims.away = True
             manager.op("work")(work)
             task = await manager.submit("work")
-            asyncio.get_running_loop().call_later(60, setattr, store, "away", False)
+            asyncio.get_running_loop().call_later(60, setattr, store.claims, "away", False)
             result = await task.result()
-            tried = store.asked
+            tried = store.claims.asked
             row = await task.status()
 
     assert result == "done"
@@ -69,8 +77,8 @@ async def test_a_shutdown_without_a_store_leaves_the_tape_open() -> None:
         return "done"
 
     async with at_rest(AwayStore()) as store:
-        store.before = outage
-        async with managing(store, lease=30, drain=0.0) as (manager, recording):
+        store.faults.before = outage
+        async with managing(store, lease=30, drain=0.0) as (manager, captured):
             manager.op("work", retries=1)(work)
             task = await manager.submit("work")
             await begun.wait()
@@ -79,12 +87,12 @@ async def test_a_shutdown_without_a_store_leaves_the_tape_open() -> None:
                 await manager.aclose()
             outage.on = False
             row = await task.status()
-            async with TaskManager(store, telemetry=recording.telemetry) as other:
+            async with TaskManager(store, telemetry=captured.telemetry) as other:
                 other.op("work")(work)
                 result = await other.handle(task.task_id).result()
 
             assert row.status.value == "running"
-            assert outcomes(recording)[0] == ("ERROR", "lost")
+            assert outcomes(captured)[0] == ("ERROR", "lost")
             assert result == "done"
 
 
@@ -99,8 +107,8 @@ async def test_a_release_waits_for_the_store() -> None:
         await asyncio.Event().wait()
 
     async with at_rest(AwayStore()) as store:
-        store.before = outage
-        async with managing(store, lease=60, drain=0.0) as (manager, recording):
+        store.faults.before = outage
+        async with managing(store, lease=60, drain=0.0) as (manager, captured):
             manager.op("work")(work)
             task = await manager.submit("work")
             await begun.wait()
@@ -110,7 +118,7 @@ async def test_a_release_waits_for_the_store() -> None:
             row = await task.status()
 
             assert (row.status.value, row.retries_spent) == ("pending", 0)
-            assert outcomes(recording) == [("UNSET", "released")]
+            assert outcomes(captured) == [("UNSET", "released")]
 
 
 @in_virtual_time
@@ -122,16 +130,16 @@ async def test_a_claim_under_way_at_the_shutdown_is_given_back() -> None:
     async def work(report: Reporter) -> None:
         began.append(report.attempt)
 
-    class SlowStore(AwayStore):
-        async def _claim_due(self, order: DueOrder) -> Sequence[DueRow]:
-            rows = await super()._claim_due(order)
+    class SlowBackend(AwayBackend):
+        async def claim_due(self, order: DueOrder) -> Sequence[DueRow]:
+            rows = await super().claim_due(order)
             if rows and not opened.is_set():
                 reached.set()
                 await opened.wait()
             return rows
 
-    async with at_rest(SlowStore()) as store:
-        async with managing(store) as (manager, recording):
+    async with at_rest(AwayStore(SlowBackend())) as store:
+        async with managing(store) as (manager, captured):
             manager.op("work")(work)
             task = await manager.submit("work")
             await reached.wait()
@@ -141,7 +149,7 @@ async def test_a_claim_under_way_at_the_shutdown_is_given_back() -> None:
             await closing
             row = await task.status()
 
-            assert outcomes(recording) == [("UNSET", "released")]
+            assert outcomes(captured) == [("UNSET", "released")]
         assert began == []
         assert (row.status.value, row.retries_spent) == ("pending", 0)
 

@@ -23,10 +23,10 @@ from tapescope import (
 from tapescope.model.ops import KnownOp
 from tapescope.model.tasks import NewTask
 from tapescope.store.orders import DueOrder, DueRow
-from tests.manager.workbench import GRACE, Block, started, wait_for_cancel, working
-from tests.memory_stores import FaultyStore, at_rest
-from tests.polling import until
-from tests.virtual_time import in_virtual_time
+from tests.support.memory_stores import FaultyBackend, FaultyStore, at_rest
+from tests.support.polling import until
+from tests.support.virtual_time import in_virtual_time
+from tests.support.workbench import GRACE, Block, started, wait_for_cancel, working
 
 
 async def finish(report: Reporter) -> str:
@@ -296,7 +296,7 @@ async def lose_a_run(bench: Any, op: str, retries: int) -> str:
     )
     (claim,) = await bench.store.claim_due("elsewhere:1:1-1:1", [op], 1, 0.000_001)
     assert claim.task.task_id == created.task_id
-    span = bench.recording.telemetry.start_run_span(op, created.task_id, 1, "elsewhere", None)
+    span = bench.captured.telemetry.start_run_span(op, created.task_id, 1, "elsewhere", None)
     span.end("lost", error_type="killed")  # so that the judge, who saw the claim, finds its end
     task_id: str = created.task_id
     return task_id
@@ -305,7 +305,7 @@ async def lose_a_run(bench: Any, op: str, retries: int) -> str:
 async def test_a_lost_run_of_a_known_op_is_made_again(any_url: str) -> None:
     """Whoever rescues it need not have the op: it waits for a worker, which finishes it."""
     async with working(any_url, heartbeat=0.02) as bench:
-        await bench.store.register_ops([KnownOp("work")])
+        await bench.store.ops.register([KnownOp("work")])
         task = bench.manager.handle(await lose_a_run(bench, "work", retries=1))
 
         async def is_pending() -> bool:
@@ -329,7 +329,7 @@ async def test_a_lost_run_that_cannot_be_made_again_fails(
     """Where no worker has the op, or no retry is left, the task fails as ``worker_lost``."""
     async with working(any_url, heartbeat=0.02) as bench:
         if known:
-            await bench.store.register_ops([KnownOp("work")])
+            await bench.store.ops.register([KnownOp("work")])
         task = bench.manager.handle(await lose_a_run(bench, "work", retries=retries))
 
         with pytest.raises(TaskFailed) as failed:
@@ -363,35 +363,36 @@ async def test_zombies_keep_a_worker_from_claiming(caplog: pytest.LogCaptureFixt
     assert caplog.text.count("max_zombies") == 1
 
 
-class StirredStore(FaultyStore):
-    """A store that can say of itself that there is work, and notes who asks for it."""
+class StirredBackend(FaultyBackend):
+    """A backend that can say of itself that there is work, and counts who asks for it."""
 
     asked = 0
 
     def stir(self) -> None:
         """Say that tasks have come to wait."""
-        self._changes.publish_arrival()
+        self._context.changes.publish_arrival()
 
-    async def _claim_due(self, order: DueOrder) -> Sequence[DueRow]:
+    async def claim_due(self, order: DueOrder) -> Sequence[DueRow]:
         self.asked += 1
-        return await super()._claim_due(order)
+        return await super().claim_due(order)
 
 
 @in_virtual_time
 async def test_an_idle_worker_asks_seldom() -> None:
     """Without work a worker asks once a poll, and in vain no more than 200 times a second."""
-    store = StirredStore()
+    stirred = StirredBackend()
+    store = FaultyStore(faults=stirred)
     async with at_rest(store), TaskManager(store, poll=10.0) as manager:
         manager.op("work")(finish)
         await (await manager.submit("work")).result()
         await asyncio.sleep(1)
-        before = store.asked
+        before = stirred.asked
         await asyncio.sleep(100)
-        idle = store.asked - before
+        idle = stirred.asked - before
         for _ in range(1_000):
-            store.stir()
+            stirred.stir()
             await asyncio.sleep(0.001)
-        stirred = store.asked - before - idle
+        busy = stirred.asked - before - idle
 
         assert 9 <= idle <= 11
-        assert 100 <= stirred <= 210
+        assert 100 <= busy <= 210

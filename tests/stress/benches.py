@@ -22,7 +22,7 @@ from tapescope.model.tasks import Attempt, CancelReason, FinalEvent, TaskStatus
 from tapescope.store.flush import CancelAnswer, EventRow
 from tapescope.store.notifications import Change
 from tapescope.store.port import TaskStore
-from tapescope.testing import History, MemoryStore, Recording
+from tapescope.testing import History, MemoryBackend, MemoryStore, Recording
 from tapescope.testing._tables import Record
 from tapescope_adapters.postgres import PostgresStore
 from tapescope_adapters.sqlite import SqliteStore
@@ -60,7 +60,8 @@ class TwoTransactionStore(MemoryStore):
 
     async def finish_if_running(self, attempt: Attempt, final: FinalEvent) -> Finished:
         """End the task in two transactions."""
-        record = self._find(attempt.task_id)
+        assert isinstance(self.backend, MemoryBackend)
+        record = self.backend.find(attempt.task_id)
         assert record is not None
         status = TaskStatus(final.outcome.value)
         record.task = replace(record.task, status=status, finished_at=self.clock.now())
@@ -85,7 +86,7 @@ class TwoTransactionStore(MemoryStore):
             EventRow(record.task.key, seq, attempt.number, offer, FINAL, now, body, attempt.owner)
         )
         self.meter.ledger.store(FINAL)
-        self._changes.publish(Change(attempt.task_id, seq))
+        self._core.changes.publish(Change(attempt.task_id, seq))
         return Finished(True, None, final.outcome, seq)
 
     async def request_cancel(

@@ -110,5 +110,5 @@ async def _finish(store: TaskStore, claim: Claim) -> None:
 
 async def _rescue(store: TaskStore, done: asyncio.Event) -> None:
     while not done.is_set():
-        await store.rescue_expired(ops=_OPS)
+        await store.leases.rescue_expired(ops=_OPS)
         await pause(0.01)

@@ -68,7 +68,9 @@ async def _rescue(store: TaskStore, tasks: int, delays: Delays) -> None:
     for _ in range(tasks):
         await pause(delays.draw("between two rescues", 0, 1))
         ops = [_OP] if delays.random.random() < 0.8 else []
-        await store.rescue_expired(delays.random.randrange(1, 4), ops=ops, dead_owners=[_DEAD])
+        await store.leases.rescue_expired(
+            delays.random.randrange(1, 4), ops=ops, dead_owners=[_DEAD]
+        )
 
 
 async def _cancel(store: TaskStore, task_id: str, delays: Delays) -> None:

@@ -19,7 +19,6 @@ from pathlib import Path
 if __name__ == "__main__":  # started as a file: the root is not on the path yet
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.services import running_postgres
 from tests.stress.benches import open_bench
 from tests.stress.claims import CLAIMS
 from tests.stress.fleet import FLEET, FLEET_KILLED, KILL_EVERY, play_fleet
@@ -27,6 +26,7 @@ from tests.stress.harness import Result, play
 from tests.stress.kinds import KINDS
 from tests.stress.pauses import PAUSE, play_pauses
 from tests.stress.races import RESCUE, play_rescues
+from tests.support.services import running_postgres
 
 REAL = ("memory", "sqlite", "postgresql")
 ALL_KINDS = (*KINDS, CLAIMS, RESCUE, PAUSE, FLEET, FLEET_KILLED)

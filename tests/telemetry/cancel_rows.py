@@ -14,23 +14,30 @@ import sys
 from typing import Any
 
 from tapescope import EventDropped, Reporter, TaskHandle, TaskManager, ThreadReporter
-from tapescope.store.flush import Flush, FlushAnswer, StoreAway
-from tapescope_adapters.sqlite import SqliteStore
+from tapescope.store import Flush, FlushAnswer, StoreAway, TaskStore
+from tapescope_adapters.sqlite._backend import SqliteBackend
 from tapescope_telemetry import Telemetry, setup
 
 GRACE = 0.05
 forever = asyncio.Event
 
 
-class Store(SqliteStore):
-    """A store that is away for as long as it is told to be."""
+class Backend(SqliteBackend):
+    """A backend that is away for as long as it is told to be."""
 
     away = False
 
-    async def _write(self, flush: Flush) -> FlushAnswer:
+    async def write(self, flush: Flush) -> FlushAnswer:
         if self.away:
             raise StoreAway("the cable was pulled")
-        return await super()._write(flush)
+        return await super().write(flush)
+
+
+def make_store(url: str, telemetry: Telemetry) -> TaskStore:
+    """A SQLite store of that backend."""
+    path = url.removeprefix("sqlite:///")
+    backend = Backend(path, durability="commit", auto_migrate=True)
+    return TaskStore(backend, telemetry=telemetry)
 
 
 async def give(report: Reporter) -> str:
@@ -109,7 +116,7 @@ async def end(task: TaskHandle) -> None:
 
 async def main(url: str, telemetry: Telemetry) -> None:
     """Row by row."""
-    async with Store(url, telemetry=telemetry) as store:
+    async with make_store(url, telemetry) as store:
         async with TaskManager(
             store, cancel_grace=GRACE, retry_delay=0.01, lease=30, heartbeat=0.1
         ) as manager:
@@ -117,12 +124,12 @@ async def main(url: str, telemetry: Telemetry) -> None:
             await cancel_each(manager)
             lost = await manager.submit("lease_lost", wait)
             await begun(lost)
-            await store.rescue_expired(dead_owners=[manager.owner])
+            await store.leases.rescue_expired(dead_owners=[manager.owner])
             await end(lost)
         await shut_down(store)
         await lose_store(store)
     await rescue_other(url, telemetry)
-    async with Store(url, telemetry=telemetry) as store, TaskManager(store) as manager:
+    async with make_store(url, telemetry) as store, TaskManager(store) as manager:
         await manager.audit()
 
 
@@ -160,23 +167,25 @@ async def cancel_each(manager: TaskManager) -> None:
         await end(task)
 
 
-async def shut_down(store: Store) -> None:
+async def shut_down(store: TaskStore) -> None:
     """A manager that closes while its task runs."""
     async with TaskManager(store, cancel_grace=GRACE, drain=0.0) as manager:
         await begun(await manager.submit("shutdown", wait))
 
 
-async def lose_store(store: Store) -> None:
+async def lose_store(store: TaskStore) -> None:
     """A store that goes away before the ``final``, for longer than the lease."""
+    backend = store.backend
+    assert isinstance(backend, Backend)
 
     async def work(report: Reporter) -> None:
-        store.away = True
+        backend.away = True
 
     store.patience = 0.5
     manager = await TaskManager(store, lease=0.3, heartbeat=0.1, drain=5.0).open()
     task = await manager.submit("store_gone", work)
     await end(task)
-    store.away = False
+    backend.away = False
     with contextlib.suppress(Exception):  # what it could not write is raised here, too
         await manager.aclose()
 
@@ -185,7 +194,7 @@ async def rescue_other(url: str, telemetry: Telemetry) -> None:
     """The task of a process that was killed."""
     task_id = await asyncio.to_thread(kill_worker, url)
     async with (
-        Store(url, telemetry=telemetry) as store,
+        make_store(url, telemetry) as store,
         TaskManager(store, lease=3600, heartbeat=600) as manager,
     ):
         await end(manager.handle(task_id))

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.telemetry.recording import Recording
+from tests.support.captured_telemetry import CapturedTelemetry
 
 
 @pytest.fixture
-def recording() -> Iterator[Recording]:
+def captured() -> Iterator[CapturedTelemetry]:
     """A telemetry on providers of its own, and what they received."""
-    recording = Recording()
-    yield recording
-    recording.close()
+    captured = CapturedTelemetry()
+    yield captured
+    captured.close()

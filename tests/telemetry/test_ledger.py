@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from tapescope_telemetry import EventLedger
-from tests.telemetry.recording import Recording
+from tests.support.captured_telemetry import CapturedTelemetry
 
 
 def test_answers_take_events_out_of_flight() -> None:
@@ -85,10 +85,10 @@ def test_event_stored_after_its_answer_is_unaccounted() -> None:
     assert (ledger.in_flight, ledger.unaccounted) == (0, -1)
 
 
-def test_ledger_is_exported_for_its_adapter(recording: Recording) -> None:
+def test_ledger_is_exported_for_its_adapter(captured: CapturedTelemetry) -> None:
     """The tallies come out as offered, appended, failed and unaccounted, an adapter each."""
-    sqlite = recording.telemetry.store("sqlite").ledger
-    postgres = recording.telemetry.store("postgresql").ledger
+    sqlite = captured.telemetry.store("sqlite").ledger
+    postgres = captured.telemetry.store("postgresql").ledger
     sqlite.offer(6)
     sqlite.store("log", 3)
     sqlite.fail("log", "tapescope.errors.StoreUnavailable", 1)
@@ -97,16 +97,16 @@ def test_ledger_is_exported_for_its_adapter(recording: Recording) -> None:
     postgres.store("final", 1)
     postgres.fail("log", "tapescope.errors.StoreUnavailable", 1)
 
-    assert recording.value("tapescope.tape.event.offered", store_adapter="sqlite") == 6
-    assert recording.value("tapescope.tape.event.offered", store_adapter="postgresql") == 2
+    assert captured.value("tapescope.tape.event.offered", store_adapter="sqlite") == 6
+    assert captured.value("tapescope.tape.event.offered", store_adapter="postgresql") == 2
     appended = "tapescope.tape.event.appended"
-    assert recording.value(appended, store_adapter="sqlite", event_type="log") == 3
-    assert recording.value(appended, store_adapter="postgresql", event_type="final") == 1
-    failed = recording.points("tapescope.tape.event.failed", event_type="log")
+    assert captured.value(appended, store_adapter="sqlite", event_type="log") == 3
+    assert captured.value(appended, store_adapter="postgresql", event_type="final") == 1
+    failed = captured.points("tapescope.tape.event.failed", event_type="log")
     assert sum(point.value for point in failed) == 2
     unaccounted = "tapescope.tape.event.unaccounted"
-    assert recording.value(unaccounted, store_adapter="sqlite") == 2
-    assert recording.value(unaccounted, store_adapter="postgresql") == 0
+    assert captured.value(unaccounted, store_adapter="sqlite") == 2
+    assert captured.value(unaccounted, store_adapter="postgresql") == 0
 
 
 def test_threads_count_every_event() -> None:

@@ -13,7 +13,7 @@ from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogR
 from opentelemetry.trace import format_span_id, format_trace_id
 
 from tapescope_telemetry import JsonFormatter, OtelHandler, TraceFilter
-from tests.telemetry.recording import Recording
+from tests.support.captured_telemetry import CapturedTelemetry
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
@@ -25,10 +25,10 @@ def make_record(message: str = "told", level: int = logging.WARNING, **extra: An
     return record
 
 
-def test_the_filter_adds_the_current_span(recording: Recording) -> None:
+def test_the_filter_adds_the_current_span(captured: CapturedTelemetry) -> None:
     """Each record gets the ids of the span that is current, and none is held back."""
     record = make_record()
-    with recording.tracer_provider.get_tracer("test").start_as_current_span("here") as span:
+    with captured.tracer_provider.get_tracer("test").start_as_current_span("here") as span:
         passed = TraceFilter().filter(record)
     own = span.get_span_context()
 
@@ -37,10 +37,10 @@ def test_the_filter_adds_the_current_span(recording: Recording) -> None:
     assert record.span_id == format_span_id(own.span_id)
 
 
-def test_a_records_own_span_goes_first(recording: Recording) -> None:
+def test_a_records_own_span_goes_first(captured: CapturedTelemetry) -> None:
     """The ids that a record was logged with are kept: a late event's run has ended."""
     record = make_record(trace_id=TRACE, span_id=SPAN)
-    with recording.tracer_provider.get_tracer("test").start_as_current_span("elsewhere"):
+    with captured.tracer_provider.get_tracer("test").start_as_current_span("elsewhere"):
         TraceFilter().filter(record)
 
     assert (record.trace_id, record.span_id) == (TRACE, SPAN)

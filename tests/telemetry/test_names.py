@@ -7,7 +7,7 @@ from typing import Any
 from opentelemetry.sdk.metrics.export import Gauge, Histogram, Sum
 
 from tapescope_telemetry import METRICS, SCHEMA_URL, SCOPE_NAME, Telemetry, __version__
-from tests.telemetry.recording import Recording
+from tests.support.captured_telemetry import CapturedTelemetry
 
 COUNTER, UPDOWN, HISTOGRAM, GAUGE = "counter", "updowncounter", "histogram", "gauge"
 OP = "tapescope.task.op"
@@ -118,10 +118,10 @@ def describe_kind(data: Any) -> str:
     return {Histogram: HISTOGRAM, Gauge: GAUGE}[type(data)]
 
 
-def test_metrics_match_the_contract(recording: Recording) -> None:
+def test_metrics_match_the_contract(captured: CapturedTelemetry) -> None:
     """What the SDK receives has the contract's names, kinds, units and attributes, and no more."""
-    tell_everything(recording.telemetry)
-    emitted = recording.metrics()
+    tell_everything(captured.telemetry)
+    emitted = captured.metrics()
 
     assert emitted.keys() == CONTRACT.keys()
     for name, (kind, unit, required, optional) in CONTRACT.items():
@@ -149,10 +149,10 @@ def test_table_matches_the_contract() -> None:
         assert list(row.boundaries) == sorted(set(row.boundaries)), row.name
 
 
-def test_histograms_use_the_advised_boundaries(recording: Recording) -> None:
+def test_histograms_use_the_advised_boundaries(captured: CapturedTelemetry) -> None:
     """Each histogram's buckets are the table's."""
-    tell_everything(recording.telemetry)
-    emitted = recording.metrics()
+    tell_everything(captured.telemetry)
+    emitted = captured.metrics()
 
     for row in METRICS:
         if row.kind == HISTOGRAM:
@@ -160,14 +160,14 @@ def test_histograms_use_the_advised_boundaries(recording: Recording) -> None:
             assert tuple(point.explicit_bounds) == row.boundaries, row.name
 
 
-def test_scope_has_name_version_and_schema(recording: Recording) -> None:
+def test_scope_has_name_version_and_schema(captured: CapturedTelemetry) -> None:
     """Spans and metrics carry the scope ``tapescope``, its version and the schema URL."""
-    tell_everything(recording.telemetry)
-    data = recording.reader.get_metrics_data()
+    tell_everything(captured.telemetry)
+    data = captured.reader.get_metrics_data()
     assert data is not None
     scopes = [
         *(s.scope for r in data.resource_metrics for s in r.scope_metrics),
-        *(span.instrumentation_scope for span in recording.spans()),
+        *(span.instrumentation_scope for span in captured.spans()),
     ]
 
     told = {(s.name, s.version, s.schema_url) for s in scopes if s is not None}
@@ -176,12 +176,12 @@ def test_scope_has_name_version_and_schema(recording: Recording) -> None:
     assert (SCOPE_NAME, SCHEMA_URL) == ("tapescope", "https://opentelemetry.io/schemas/1.44.0")
 
 
-def test_no_metric_carries_an_id(recording: Recording) -> None:
+def test_no_metric_carries_an_id(captured: CapturedTelemetry) -> None:
     """No label of any metric is, or contains, a task's, an owner's or a trace's id."""
-    trace_id = tell_everything(recording.telemetry)
+    trace_id = tell_everything(captured.telemetry)
     labels = [
         (key, value)
-        for metric in recording.metrics().values()
+        for metric in captured.metrics().values()
         for point in metric.data.data_points
         for key, value in (point.attributes or {}).items()
     ]
@@ -192,10 +192,10 @@ def test_no_metric_carries_an_id(recording: Recording) -> None:
         assert not any(part in str(value) for part in (TASK_ID, OWNER, trace_id)), key
 
 
-def test_every_attribute_has_the_prefix(recording: Recording) -> None:
+def test_every_attribute_has_the_prefix(captured: CapturedTelemetry) -> None:
     """Only ``error.type`` is borrowed; every other attribute begins with ``tapescope.``."""
-    tell_everything(recording.telemetry)
-    keys = {key for span in recording.spans() for key in (span.attributes or {})}
+    tell_everything(captured.telemetry)
+    keys = {key for span in captured.spans() for key in (span.attributes or {})}
     keys |= {key for row in METRICS for key in (*row.attributes, *row.optional)}
 
     assert {key for key in keys if not key.startswith("tapescope.")} == {"error.type"}

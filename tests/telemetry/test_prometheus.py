@@ -23,9 +23,9 @@ from prometheus_client import generate_latest
 from tapescope_telemetry import METRICS, SCOPE_NAME, __version__
 from tapescope_telemetry.prometheus import PrometheusReader
 from tapescope_telemetry.scrape_names import name_label
-from tests.services import require
-from tests.telemetry.recording import Recording
-from tests.telemetry.scrapes import OPENMETRICS, SCRAPE_NAMES, Scraped
+from tests.support.captured_telemetry import CapturedTelemetry
+from tests.support.scrapes import OPENMETRICS, SCRAPE_NAMES, Scraped
+from tests.support.services import require
 from tests.telemetry.test_names import tell_everything
 
 
@@ -36,11 +36,11 @@ def reader() -> PrometheusReader:
 
 
 @pytest.fixture
-def recording(reader: PrometheusReader) -> Iterator[Recording]:
+def captured(reader: PrometheusReader) -> Iterator[CapturedTelemetry]:
     """A telemetry that is scraped through the reader."""
-    recording = Recording(reader)
-    yield recording
-    recording.close()
+    captured = CapturedTelemetry(reader)
+    yield captured
+    captured.close()
 
 
 def _start(*_: object) -> Callable[[bytes], object]:
@@ -56,18 +56,18 @@ def collect(reader: PrometheusReader) -> Scraped:
 
 
 def test_every_metric_has_its_scrape_name_and_type(
-    reader: PrometheusReader, recording: Recording
+    reader: PrometheusReader, captured: CapturedTelemetry
 ) -> None:
     """What is told appears under the contract's scrape names with their types, and no more."""
-    tell_everything(recording.telemetry)
+    tell_everything(captured.telemetry)
     scraped = collect(reader)
 
     assert scraped.ours == {name: kind for kind, name in SCRAPE_NAMES.values()}
 
 
-def test_labels_are_the_contracts(reader: PrometheusReader, recording: Recording) -> None:
+def test_labels_are_the_contracts(reader: PrometheusReader, captured: CapturedTelemetry) -> None:
     """Each series has the contract's attributes as labels, and neither scope nor anything else."""
-    tell_everything(recording.telemetry)
+    tell_everything(captured.telemetry)
     scraped = collect(reader)
 
     for row in METRICS:
@@ -81,9 +81,9 @@ def test_labels_are_the_contracts(reader: PrometheusReader, recording: Recording
         assert family.unit == ("seconds" if row.unit == "s" else "")
 
 
-def test_values_are_those_of_the_sdk(reader: PrometheusReader, recording: Recording) -> None:
+def test_values_are_those_of_the_sdk(reader: PrometheusReader, captured: CapturedTelemetry) -> None:
     """Buckets are cumulative over the advised boundaries; counters and gauges have their values."""
-    tell_everything(recording.telemetry)
+    tell_everything(captured.telemetry)
     scraped = collect(reader)
     name = "tapescope_task_duration_seconds"
     buckets = {
@@ -103,11 +103,11 @@ def test_values_are_those_of_the_sdk(reader: PrometheusReader, recording: Record
 
 
 def test_known_counters_are_zero_before_anything_happens(
-    reader: PrometheusReader, recording: Recording
+    reader: PrometheusReader, captured: CapturedTelemetry
 ) -> None:
     """The first scrape has each counter whose labels are known, at zero and without an exemplar."""
-    recording.telemetry.store("sqlite")
-    recording.telemetry.tasks.seen("resize")
+    captured.telemetry.store("sqlite")
+    captured.telemetry.tasks.seen("resize")
     scraped = collect(reader)
     counters = {
         name: {sample.value for sample in family.samples}
@@ -123,9 +123,11 @@ def test_known_counters_are_zero_before_anything_happens(
     assert scraped.exemplars == {}
 
 
-def test_ten_scrapes_lose_no_exemplar(reader: PrometheusReader, recording: Recording) -> None:
+def test_ten_scrapes_lose_no_exemplar(
+    reader: PrometheusReader, captured: CapturedTelemetry
+) -> None:
     """The SDK forgets its exemplars at each collection; every later scrape shows them all again."""
-    trace_id = tell_everything(recording.telemetry)
+    trace_id = tell_everything(captured.telemetry)
     first = collect(reader).exemplars
     later = [collect(reader).exemplars for _ in range(10)]
 
@@ -135,14 +137,14 @@ def test_ten_scrapes_lose_no_exemplar(reader: PrometheusReader, recording: Recor
 
 
 def test_a_newer_exemplar_takes_the_place_of_its_bucket_alone(
-    reader: PrometheusReader, recording: Recording
+    reader: PrometheusReader, captured: CapturedTelemetry
 ) -> None:
     """A bucket shows its last exemplar, with value and time; the other buckets keep theirs."""
-    tracer = recording.tracer_provider.get_tracer("test")
+    tracer = captured.tracer_provider.get_tracer("test")
     traces: list[str] = []
     for seconds in (0.2, 40.0, 0.21):
         with tracer.start_as_current_span("run") as span:
-            recording.telemetry.tasks.queue_wait("resize", seconds)
+            captured.telemetry.tasks.queue_wait("resize", seconds)
         traces.append(format_trace_id(span.get_span_context().trace_id))
         scraped = collect(reader)
     samples = [s for s in scraped.samples if s.exemplar is not None]
@@ -157,11 +159,11 @@ def test_a_newer_exemplar_takes_the_place_of_its_bucket_alone(
 
 
 def test_text_has_no_exemplars_and_passes_promtool(
-    reader: PrometheusReader, recording: Recording
+    reader: PrometheusReader, captured: CapturedTelemetry
 ) -> None:
     """The text format has no exemplars, and Prometheus's own linter has no complaint."""
     promtool = require("promtool")
-    tell_everything(recording.telemetry)
+    tell_everything(captured.telemetry)
     text = generate_latest(reader.registry)
     linted = subprocess.run(
         [promtool, "check", "metrics"], input=text, capture_output=True, timeout=60, check=False
@@ -192,10 +194,10 @@ def test_process_build_and_resource_are_told(reader: PrometheusReader) -> None:
     assert {"python_info", "python_gc_collections"} <= set(scraped.families)
 
 
-def test_other_scopes_are_told_apart(reader: PrometheusReader, recording: Recording) -> None:
+def test_other_scopes_are_told_apart(reader: PrometheusReader, captured: CapturedTelemetry) -> None:
     """Two libraries' metrics of one name are one family, their series apart by their scope."""
     for scope, version in (("one", "1.0"), ("two", None)):
-        meter = recording.meter_provider.get_meter(scope, version)
+        meter = captured.meter_provider.get_meter(scope, version)
         meter.create_counter("jobs", "{job}", "Jobs.").add(3, {"a.b": "x", "a_b": True})
     scraped = collect(reader)
 
@@ -262,15 +264,15 @@ def test_scrapes_from_many_threads_are_whole(reader: PrometheusReader) -> None:
 
 
 def test_a_failing_callback_stops_no_scrape(
-    reader: PrometheusReader, recording: Recording, caplog: pytest.LogCaptureFixture
+    reader: PrometheusReader, captured: CapturedTelemetry, caplog: pytest.LogCaptureFixture
 ) -> None:
     """An instrument of the application's that raises is logged, and the others are told."""
 
     def fail(_: object) -> list[Observation]:
         raise RuntimeError("the sensor is gone")
 
-    recording.meter_provider.get_meter("app").create_observable_gauge("heat", [fail])
-    tell_everything(recording.telemetry)
+    captured.meter_provider.get_meter("app").create_observable_gauge("heat", [fail])
+    tell_everything(captured.telemetry)
     scraped = collect(reader)
 
     assert len(scraped.ours) == len(SCRAPE_NAMES)
@@ -278,10 +280,10 @@ def test_a_failing_callback_stops_no_scrape(
 
 
 def test_after_a_shutdown_the_process_is_still_told(
-    reader: PrometheusReader, recording: Recording
+    reader: PrometheusReader, captured: CapturedTelemetry
 ) -> None:
     """The last scrapes of a program that is closing down are no errors."""
-    recording.meter_provider.shutdown()
+    captured.meter_provider.shutdown()
     scraped = collect(reader)
 
     assert scraped.ours == {}

@@ -12,10 +12,10 @@ import pytest
 from tapescope import Reporter, TaskCancelled, TaskFailed, TaskHandle, ThreadReporter
 from tapescope.http.health import serve_health
 from tapescope_telemetry.prometheus import PrometheusReader
-from tests.manager.workbench import GRACE, Block, Workbench, started, wait_for_cancel, working
-from tests.polling import until
-from tests.prometheus_server import running_prometheus
-from tests.telemetry.scrapes import OPENMETRICS, SCRAPE_NAMES, Scraped, fetch, scrape
+from tests.support.polling import until
+from tests.support.prometheus_server import running_prometheus
+from tests.support.scrapes import OPENMETRICS, SCRAPE_NAMES, Scraped, fetch, scrape
+from tests.support.workbench import GRACE, Block, Workbench, started, wait_for_cancel, working
 
 EXEMPLARS = {
     "tapescope_task_duration": 3,
@@ -80,7 +80,7 @@ def trace_ids(bench: Workbench) -> set[str]:
     """The trace ids of the run spans that have ended."""
     return {
         f"{span.context.trace_id:032x}"
-        for span in bench.recording.spans()
+        for span in bench.captured.spans()
         if span.context is not None and span.name.startswith("run ")
     }
 

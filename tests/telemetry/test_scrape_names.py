@@ -6,7 +6,7 @@ import pytest
 
 from tapescope_telemetry import METRICS
 from tapescope_telemetry.scrape_names import Kind, name_label, name_metric
-from tests.telemetry.scrapes import SCRAPE_NAMES
+from tests.support.scrapes import SCRAPE_NAMES
 
 
 def test_scrape_names_are_the_contracts() -> None:

@@ -19,9 +19,9 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from tapescope.errors import TapescopeError
 from tapescope_telemetry import Telemetry, TelemetrySetup, Undelivered, setup
 from tapescope_telemetry.prometheus import PrometheusReader
-from tests.bad_collectors import BAD_COLLECTORS, bad_collector
-from tests.polling import until
-from tests.services import Collector
+from tests.support.bad_collectors import BAD_COLLECTORS, bad_collector
+from tests.support.polling import until
+from tests.support.services import Collector
 
 PROTOCOLS = ("grpc", "http/protobuf")
 SPANS = 25

@@ -14,7 +14,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from tapescope.errors import TapescopeError
 from tapescope_telemetry import OTHER, Telemetry, error_type_of
-from tests.telemetry.recording import Recording
+from tests.support.captured_telemetry import CapturedTelemetry
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
@@ -23,16 +23,16 @@ class CleanupError(Exception):
     """An error that is not a built-in."""
 
 
-def test_submit_span_is_a_producer_under_the_caller(recording: Recording) -> None:
+def test_submit_span_is_a_producer_under_the_caller(captured: CapturedTelemetry) -> None:
     """The submit is a child of the caller's span, current while it lasts, and then gone."""
-    tracer = recording.tracer_provider.get_tracer("caller")
+    tracer = captured.tracer_provider.get_tracer("caller")
     with (
         tracer.start_as_current_span("request") as caller,
-        recording.telemetry.submit_span("resize", "task-1", "sqlite") as submit,
+        captured.telemetry.submit_span("resize", "task-1", "sqlite") as submit,
     ):
         inside = trace.get_current_span().get_span_context()
     after = trace.get_current_span().get_span_context()
-    span, _ = recording.spans()
+    span, _ = captured.spans()
 
     assert (span.name, span.kind) == ("submit resize", SpanKind.PRODUCER)
     assert span.parent is not None
@@ -49,14 +49,14 @@ def test_submit_span_is_a_producer_under_the_caller(recording: Recording) -> Non
     assert not after.is_valid
 
 
-def test_failed_submit_is_an_error(recording: Recording) -> None:
+def test_failed_submit_is_an_error(captured: CapturedTelemetry) -> None:
     """A submit that raised says so: ERROR, the error's type, one recorded exception."""
     with (
         pytest.raises(CleanupError),
-        recording.telemetry.submit_span("resize", "task", "sqlite"),
+        captured.telemetry.submit_span("resize", "task", "sqlite"),
     ):
         raise CleanupError("no")
-    span = recording.span()
+    span = captured.span()
 
     assert span.status.status_code is StatusCode.ERROR
     assert span.attributes is not None
@@ -64,26 +64,26 @@ def test_failed_submit_is_an_error(recording: Recording) -> None:
     assert [event.name for event in span.events] == ["exception"]
 
 
-def test_cancelled_submit_is_not_an_error(recording: Recording) -> None:
+def test_cancelled_submit_is_not_an_error(captured: CapturedTelemetry) -> None:
     """Somebody stopped waiting for a submit: UNSET, no error type, no exception."""
     with (
         pytest.raises(asyncio.CancelledError),
-        recording.telemetry.submit_span("resize", "task", "sqlite"),
+        captured.telemetry.submit_span("resize", "task", "sqlite"),
     ):
         raise asyncio.CancelledError
-    span = recording.span()
+    span = captured.span()
 
     assert span.status.status_code is StatusCode.UNSET
     assert "error.type" not in (span.attributes or {})
     assert not span.events
 
 
-def test_run_span_is_a_new_root_linked_to_the_submit(recording: Recording) -> None:
+def test_run_span_is_a_new_root_linked_to_the_submit(captured: CapturedTelemetry) -> None:
     """The run begins a trace of its own, even inside the submit, and links back to it."""
-    with recording.telemetry.submit_span("resize", "task-1", "sqlite") as submit:
-        run = recording.telemetry.start_run_span("resize", "task-1", 2, "me", submit.traceparent)
+    with captured.telemetry.submit_span("resize", "task-1", "sqlite") as submit:
+        run = captured.telemetry.start_run_span("resize", "task-1", 2, "me", submit.traceparent)
     run.end("succeeded", tape_length=5, tape_dropped=1)
-    submitted, ran = recording.spans()
+    submitted, ran = captured.spans()
 
     assert (ran.name, ran.kind, ran.parent) == ("run resize", SpanKind.CONSUMER, None)
     assert submitted.context is not None
@@ -101,10 +101,10 @@ def test_run_span_is_a_new_root_linked_to_the_submit(recording: Recording) -> No
     }
 
 
-def test_run_span_has_its_ids_and_a_clean_context(recording: Recording) -> None:
+def test_run_span_has_its_ids_and_a_clean_context(captured: CapturedTelemetry) -> None:
     """A run gives its ids, a ``traceparent`` for a child, and a context with nothing else in it."""
     token = context.attach(set_baggage("user", "somebody"))
-    run = recording.telemetry.start_run_span("resize", "task", 1, "me", None)
+    run = captured.telemetry.start_run_span("resize", "task", 1, "me", None)
     context.detach(token)
     own = trace.get_current_span(run.context).get_span_context()
     run.end("released")
@@ -113,7 +113,7 @@ def test_run_span_has_its_ids_and_a_clean_context(recording: Recording) -> None:
     assert own.trace_flags.sampled
     assert run.traceparent == f"00-{run.trace_id}-{run.span_id}-{own.trace_flags:02x}"
     assert len(run.context) == 1
-    assert not recording.span().links
+    assert not captured.span().links
 
 
 @pytest.mark.parametrize(
@@ -129,43 +129,43 @@ def test_run_span_has_its_ids_and_a_clean_context(recording: Recording) -> None:
         "x" * 100_000,
     ],
 )
-def test_malformed_traceparent_gives_no_link(recording: Recording, traceparent: str) -> None:
+def test_malformed_traceparent_gives_no_link(captured: CapturedTelemetry, traceparent: str) -> None:
     """A trace context that cannot be read costs the link and nothing else."""
-    run = recording.telemetry.start_run_span("resize", "task", 1, "me", traceparent)
+    run = captured.telemetry.start_run_span("resize", "task", 1, "me", traceparent)
     run.end("succeeded")
 
-    assert not recording.span().links
+    assert not captured.span().links
 
 
-def test_child_mode_parents_the_first_attempt_only(recording: Recording) -> None:
+def test_child_mode_parents_the_first_attempt_only(captured: CapturedTelemetry) -> None:
     """With ``trace_mode="child"`` a first run continues the submit's trace; a retry links to it."""
     telemetry = Telemetry(
-        tracer_provider=recording.tracer_provider,
-        meter_provider=recording.meter_provider,
+        tracer_provider=captured.tracer_provider,
+        meter_provider=captured.meter_provider,
         trace_mode="child",
     )
     for attempt in (1, 2):
         telemetry.start_run_span("resize", "task", attempt, "me", f"00-{TRACE}-{SPAN}-01").end(
             "retried", error_type="timeout"
         )
-    first, second = recording.spans()
+    first, second = captured.spans()
 
     assert first.parent is not None
     assert (f"{first.parent.span_id:016x}", len(first.links)) == (SPAN, 0)
     assert (second.parent, len(second.links)) == (None, 1)
 
 
-def test_a_cancel_may_be_given_the_status_error(recording: Recording) -> None:
+def test_a_cancel_may_be_given_the_status_error(captured: CapturedTelemetry) -> None:
     """With ``cancel_status="error"`` a cancel is ERROR, without type or exception; no other is."""
     telemetry = Telemetry(
-        tracer_provider=recording.tracer_provider,
-        meter_provider=recording.meter_provider,
+        tracer_provider=captured.tracer_provider,
+        meter_provider=captured.meter_provider,
         cancel_status="error",
     )
     for outcome in ("cancelled", "succeeded", "released"):
         run = telemetry.start_run_span("resize", "task", 1, "me", None)
         run.end(outcome, error=ValueError("cleanup"), cancel_reason="user", cancel_requested=True)
-    cancelled, succeeded, released = recording.spans()
+    cancelled, succeeded, released = captured.spans()
 
     assert cancelled.status.status_code is StatusCode.ERROR
     assert cancelled.status.description == "cancelled: user"
@@ -184,11 +184,11 @@ def test_a_choice_that_is_none_is_refused(name: str, value: str) -> None:
 
 
 @pytest.mark.parametrize("outcome", ["failed", "retried", "lost"])
-def test_failure_is_an_error_with_its_type(recording: Recording, outcome: str) -> None:
+def test_failure_is_an_error_with_its_type(captured: CapturedTelemetry, outcome: str) -> None:
     """Failed, retried and lost attempts are ERROR, with the type and the exception, once."""
-    run = recording.telemetry.start_run_span("resize", "task", 1, "me", None)
+    run = captured.telemetry.start_run_span("resize", "task", 1, "me", None)
     run.end(outcome, error=ValueError("too small"))
-    span = recording.span()
+    span = captured.span()
 
     assert (span.status.status_code, span.status.description) == (StatusCode.ERROR, "too small")
     assert span.attributes is not None
@@ -197,12 +197,12 @@ def test_failure_is_an_error_with_its_type(recording: Recording, outcome: str) -
     assert [event.name for event in span.events] == ["exception"]
 
 
-def test_failure_without_an_exception_has_a_code(recording: Recording) -> None:
+def test_failure_without_an_exception_has_a_code(captured: CapturedTelemetry) -> None:
     """A timeout or a lost lease has the platform's code and message and records no exception."""
-    start = recording.telemetry.start_run_span
+    start = captured.telemetry.start_run_span
     start("resize", "task", 1, "me", None).end("failed", error_type="timeout", message="60 s")
     start("resize", "task", 1, "me", None).end("lost")
-    timed_out, lost = recording.spans()
+    timed_out, lost = captured.spans()
 
     assert timed_out.attributes is not None
     assert timed_out.attributes["error.type"] == "timeout"
@@ -212,11 +212,11 @@ def test_failure_without_an_exception_has_a_code(recording: Recording) -> None:
     assert lost.status.status_code is StatusCode.ERROR
 
 
-def test_cancelled_run_is_neither_error_nor_success(recording: Recording) -> None:
+def test_cancelled_run_is_neither_error_nor_success(captured: CapturedTelemetry) -> None:
     """A cancel is UNSET with outcome and reason, and no error, even when its cleanup raised."""
-    run = recording.telemetry.start_run_span("resize", "task", 1, "me", None)
+    run = captured.telemetry.start_run_span("resize", "task", 1, "me", None)
     run.end("cancelled", error=CleanupError("no"), error_type="timeout", cancel_reason="user")
-    span = recording.span()
+    span = captured.span()
 
     assert span.status.status_code is StatusCode.UNSET
     assert not span.events
@@ -227,20 +227,20 @@ def test_cancelled_run_is_neither_error_nor_success(recording: Recording) -> Non
     assert span.attributes["tapescope.cancel.requested"] is True
 
 
-def test_cancelled_run_always_has_a_reason(recording: Recording) -> None:
+def test_cancelled_run_always_has_a_reason(captured: CapturedTelemetry) -> None:
     """A cancel whose reason nobody gave says ``_OTHER``; the attribute is never missing."""
-    recording.telemetry.start_run_span("resize", "task", 1, "me", None).end("cancelled")
-    attributes = recording.span().attributes
+    captured.telemetry.start_run_span("resize", "task", 1, "me", None).end("cancelled")
+    attributes = captured.span().attributes
 
     assert attributes is not None
     assert attributes["tapescope.cancel.reason"] == OTHER
 
 
-def test_success_against_a_cancel_says_it_was_requested(recording: Recording) -> None:
+def test_success_against_a_cancel_says_it_was_requested(captured: CapturedTelemetry) -> None:
     """A runner that returned although it was cancelled succeeded, and the span shows both."""
-    run = recording.telemetry.start_run_span("resize", "task", 1, "me", None)
+    run = captured.telemetry.start_run_span("resize", "task", 1, "me", None)
     run.end("succeeded", cancel_requested=True)
-    span = recording.span()
+    span = captured.span()
 
     assert span.status.status_code is StatusCode.UNSET
     assert span.attributes is not None
@@ -248,13 +248,13 @@ def test_success_against_a_cancel_says_it_was_requested(recording: Recording) ->
     assert "tapescope.cancel.reason" not in span.attributes
 
 
-def test_run_ends_once(recording: Recording) -> None:
+def test_run_ends_once(captured: CapturedTelemetry) -> None:
     """The first end is told; a second one changes nothing and says so (invariant I8)."""
-    run = recording.telemetry.start_run_span("resize", "task", 1, "me", None)
+    run = captured.telemetry.start_run_span("resize", "task", 1, "me", None)
     open_before = run.ended
     first = run.end("cancelled", cancel_reason="user")
     second = run.end("failed", error=ValueError("late"))
-    span = recording.span()
+    span = captured.span()
 
     assert (open_before, first, second, run.ended) == (False, True, False, True)
     assert span.attributes is not None
@@ -287,11 +287,11 @@ def test_error_type_is_the_qualified_name() -> None:
     assert error_type_of(two) == "ExceptionGroup"
 
 
-def test_group_of_one_is_reported_as_the_one_inside(recording: Recording) -> None:
+def test_group_of_one_is_reported_as_the_one_inside(captured: CapturedTelemetry) -> None:
     """A ``TaskGroup``'s wrapper does not hide what went wrong."""
-    run = recording.telemetry.start_run_span("resize", "task", 1, "me", None)
+    run = captured.telemetry.start_run_span("resize", "task", 1, "me", None)
     run.end("failed", error=ExceptionGroup("unhandled errors", [ValueError("too small")]))
-    span = recording.span()
+    span = captured.span()
 
     assert span.status.description == "too small"
     assert span.attributes is not None
@@ -303,15 +303,15 @@ def test_group_of_one_is_reported_as_the_one_inside(recording: Recording) -> Non
 
 @pytest.mark.parametrize(("signal", "events"), [("logs", 0), ("logs/dup", 1), ("other", 1)])
 def test_exception_signal_opt_in_is_honoured(
-    monkeypatch: pytest.MonkeyPatch, recording: Recording, signal: str, events: int
+    monkeypatch: pytest.MonkeyPatch, captured: CapturedTelemetry, signal: str, events: int
 ) -> None:
     """Who opted in to exceptions as logs finds none on the span, unless both were asked for."""
     monkeypatch.setenv("OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN", signal)
     telemetry = Telemetry(
-        tracer_provider=recording.tracer_provider, meter_provider=recording.meter_provider
+        tracer_provider=captured.tracer_provider, meter_provider=captured.meter_provider
     )
     telemetry.start_run_span("resize", "task", 1, "me", None).end("failed", error=ValueError("no"))
-    span = recording.span()
+    span = captured.span()
 
     assert len(span.events) == events
     assert span.status.status_code is StatusCode.ERROR

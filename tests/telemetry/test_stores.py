@@ -10,7 +10,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, set_span_in_conte
 
 from tapescope.model import TAPE_OPEN, TAPE_UNKNOWN, AuditRule
 from tapescope_telemetry import OTHER
-from tests.telemetry.recording import Recording
+from tests.support.captured_telemetry import CapturedTelemetry
 
 OPERATION = "tapescope.store.operation.duration"
 DROPPED = "tapescope.tape.event.dropped"
@@ -23,17 +23,17 @@ class Word(StrEnum):
     CANCELLED = "cancelled"
 
 
-def test_same_adapter_gives_the_same_meter(recording: Recording) -> None:
+def test_same_adapter_gives_the_same_meter(captured: CapturedTelemetry) -> None:
     """Two stores of one adapter count into one meter and one ledger."""
-    store = recording.telemetry.store("sqlite")
+    store = captured.telemetry.store("sqlite")
 
-    assert recording.telemetry.store("sqlite") is store
-    assert recording.telemetry.store("postgresql") is not store
+    assert captured.telemetry.store("sqlite") is store
+    assert captured.telemetry.store("postgresql") is not store
 
 
-def test_drop_is_counted_once_with_all_its_labels(recording: Recording) -> None:
+def test_drop_is_counted_once_with_all_its_labels(captured: CapturedTelemetry) -> None:
     """A drop shows its reason, type, op, adapter and outcome, and leaves the ledger's flight."""
-    store = recording.telemetry.store("sqlite")
+    store = captured.telemetry.store("sqlite")
     store.ledger.offer(2)
     store.dropped("after_terminal", "log", "resize", Word.CANCELLED, 2)
     labels = {
@@ -44,50 +44,50 @@ def test_drop_is_counted_once_with_all_its_labels(recording: Recording) -> None:
         "tapescope.tape.outcome": "cancelled",
     }
 
-    counted = [point for point in recording.points(DROPPED) if point.value]
+    counted = [point for point in captured.points(DROPPED) if point.value]
     assert [(dict(point.labels), point.value) for point in counted] == [(labels, 2)]
     assert type(counted[0].labels["tapescope.tape.outcome"]) is str
     assert (store.ledger.dropped, store.ledger.in_flight, store.ledger.unaccounted) == (2, 0, 0)
 
 
-def test_drop_of_an_unknown_task_has_no_outcome_of_a_tape(recording: Recording) -> None:
+def test_drop_of_an_unknown_task_has_no_outcome_of_a_tape(captured: CapturedTelemetry) -> None:
     """A drop without a task says ``unknown`` and ``_OTHER``, where an open tape says ``open``."""
-    store = recording.telemetry.store("sqlite")
+    store = captured.telemetry.store("sqlite")
     store.dropped("unknown_task", "log", None, None)
     store.dropped("stale_attempt", "log", "resize", TAPE_OPEN)
 
-    assert (
-        recording.value(DROPPED, drop_reason="unknown_task", task_op=OTHER, event_type="log") == 1
-    )
-    (unknown,) = (p for p in recording.points(DROPPED, drop_reason="unknown_task") if p.value)
+    assert captured.value(DROPPED, drop_reason="unknown_task", task_op=OTHER, event_type="log") == 1
+    (unknown,) = (p for p in captured.points(DROPPED, drop_reason="unknown_task") if p.value)
     assert unknown.has(tape_outcome=TAPE_UNKNOWN)
-    (stale,) = (p for p in recording.points(DROPPED, drop_reason="stale_attempt") if p.value)
+    (stale,) = (p for p in captured.points(DROPPED, drop_reason="stale_attempt") if p.value)
     assert stale.has(tape_outcome="open", task_op="resize")
 
 
-def test_drop_points_at_a_run_that_has_ended(recording: Recording) -> None:
+def test_drop_points_at_a_run_that_has_ended(captured: CapturedTelemetry) -> None:
     """The exemplar of a late event is the run's span, though that one is over."""
-    run = recording.telemetry.start_run_span("resize", "task", 1, "owner", None)
+    run = captured.telemetry.start_run_span("resize", "task", 1, "owner", None)
     run.end("succeeded")
-    recording.telemetry.store("sqlite").dropped(
+    captured.telemetry.store("sqlite").dropped(
         "after_terminal", "log", "resize", "succeeded", context=run.context
     )
 
-    (counted,) = (point for point in recording.points(DROPPED) if point.value)
+    (counted,) = (point for point in captured.points(DROPPED) if point.value)
     (exemplar,) = counted.point.exemplars
     assert f"{exemplar.trace_id:032x}" == run.trace_id
     assert f"{exemplar.span_id:016x}" == run.span_id
 
 
-def test_exemplars_of_an_operation_are_spread_over_buckets_and_time(recording: Recording) -> None:
+def test_exemplars_of_an_operation_are_spread_over_buckets_and_time(
+    captured: CapturedTelemetry,
+) -> None:
     """A bucket is offered its next exemplar after a while; every call is counted all the same."""
-    store = recording.telemetry.store("sqlite")
+    store = captured.telemetry.store("sqlite")
     now = 100.0
     store.now = lambda: now
-    runs = [recording.telemetry.start_run_span("a", f"task-{n}", 1, "me", None) for n in range(4)]
+    runs = [captured.telemetry.start_run_span("a", f"task-{n}", 1, "me", None) for n in range(4)]
 
     def told() -> set[str | None]:
-        (point,) = recording.points(OPERATION, store_operation="append")
+        (point,) = captured.points(OPERATION, store_operation="append")
         return {f"{exemplar.trace_id:032x}" for exemplar in point.point.exemplars}
 
     store.operation("append", 0.001, context=runs[0].context)
@@ -102,53 +102,53 @@ def test_exemplars_of_an_operation_are_spread_over_buckets_and_time(recording: R
 
     assert first == {runs[0].trace_id, runs[2].trace_id}
     assert (second, third) == (set(), {runs[3].trace_id})
-    assert recording.value(OPERATION, store_operation="append") == 5
+    assert captured.value(OPERATION, store_operation="append") == 5
 
 
-def test_calls_of_no_sampled_trace_take_nobodys_turn(recording: Recording) -> None:
+def test_calls_of_no_sampled_trace_take_nobodys_turn(captured: CapturedTelemetry) -> None:
     """With one trace in a hundred sampled, the sampled one is the exemplar, whoever came before."""
-    store = recording.telemetry.store("sqlite")
+    store = captured.telemetry.store("sqlite")
     store.now = lambda: 100.0
     unsampled = SpanContext(1, 1, is_remote=False)
-    run = recording.telemetry.start_run_span("a", "task", 1, "me", None)
+    run = captured.telemetry.start_run_span("a", "task", 1, "me", None)
     for context in (set_span_in_context(NonRecordingSpan(unsampled), Context()), run.context):
         store.operation("append", 0.001, context=context)
-    (point,) = recording.points(OPERATION)
+    (point,) = captured.points(OPERATION)
 
     assert [f"{one.trace_id:032x}" for one in point.point.exemplars] == [run.trace_id]
 
 
-def test_failures_always_offer_an_exemplar(recording: Recording) -> None:
+def test_failures_always_offer_an_exemplar(captured: CapturedTelemetry) -> None:
     """The last of two failures in one moment is the exemplar."""
-    store = recording.telemetry.store("sqlite")
+    store = captured.telemetry.store("sqlite")
     store.now = lambda: 100.0
-    runs = [recording.telemetry.start_run_span("a", f"task-{n}", 1, "me", None) for n in range(2)]
+    runs = [captured.telemetry.start_run_span("a", f"task-{n}", 1, "me", None) for n in range(2)]
     for run in runs:
         store.operation("append", 0.001, "TimeoutError", run.context)
-    (point,) = recording.points(OPERATION)
+    (point,) = captured.points(OPERATION)
 
     assert [f"{one.trace_id:032x}" for one in point.point.exemplars] == [runs[1].trace_id]
 
 
-def test_zeros_leave_no_exemplar(recording: Recording) -> None:
+def test_zeros_leave_no_exemplar(captured: CapturedTelemetry) -> None:
     """Making a series at zero inside a span does not make that span its exemplar."""
-    with recording.telemetry.submit_span("resize", "task", "sqlite"):
-        recording.telemetry.store("sqlite")
-        recording.telemetry.tasks.seen("resize")
+    with captured.telemetry.submit_span("resize", "task", "sqlite"):
+        captured.telemetry.store("sqlite")
+        captured.telemetry.tasks.seen("resize")
 
-    points = recording.points(DROPPED)
+    points = captured.points(DROPPED)
     assert points
     assert not [point for point in points if point.point.exemplars]
 
 
-def test_plausible_drops_of_an_op_start_at_zero(recording: Recording) -> None:
+def test_plausible_drops_of_an_op_start_at_zero(captured: CapturedTelemetry) -> None:
     """An op that was seen has its 40 drop series at zero, whichever came first, op or store."""
-    early = recording.telemetry.store("sqlite")
-    recording.telemetry.tasks.seen("resize")
-    recording.telemetry.store("postgresql")
+    early = captured.telemetry.store("sqlite")
+    captured.telemetry.tasks.seen("resize")
+    captured.telemetry.store("postgresql")
 
     for adapter in ("sqlite", "postgresql"):
-        points = recording.points(DROPPED, store_adapter=adapter, task_op="resize")
+        points = captured.points(DROPPED, store_adapter=adapter, task_op="resize")
         reasons = Counter(point.labels["tapescope.drop.reason"] for point in points)
         assert reasons == {
             "unknown_task": 5,
@@ -160,124 +160,124 @@ def test_plausible_drops_of_an_op_start_at_zero(recording: Recording) -> None:
     assert early.ledger.dropped == 0
 
 
-def test_drop_ops_are_capped(recording: Recording) -> None:
+def test_drop_ops_are_capped(captured: CapturedTelemetry) -> None:
     """The 33rd op of a process shares the label ``_OTHER``, and stays there."""
-    store = recording.telemetry.store("sqlite")
+    store = captured.telemetry.store("sqlite")
     for number in range(40):
         store.dropped("after_terminal", "log", f"op{number}", "succeeded")
     store.dropped("after_terminal", "log", "op0", "succeeded")
 
-    ops = {p.labels["tapescope.task.op"]: p.value for p in recording.points(DROPPED) if p.value}
+    ops = {p.labels["tapescope.task.op"]: p.value for p in captured.points(DROPPED) if p.value}
     assert len(ops) == 33
     assert (ops["op0"], ops["op31"], ops[OTHER]) == (2, 1, 8)
 
 
-def test_zeros_leave_room_for_real_drops(recording: Recording) -> None:
+def test_zeros_leave_room_for_real_drops(captured: CapturedTelemetry) -> None:
     """With many ops on two adapters the SDK's series limit is not reached by zeros alone."""
     for adapter in ("sqlite", "postgresql"):
-        recording.telemetry.store(adapter)
+        captured.telemetry.store(adapter)
     for number in range(40):
-        recording.telemetry.tasks.seen(f"op{number}")
-    recording.telemetry.store("postgresql").dropped("after_terminal", "log", "op31", "succeeded")
+        captured.telemetry.tasks.seen(f"op{number}")
+    captured.telemetry.store("postgresql").dropped("after_terminal", "log", "op31", "succeeded")
 
-    assert len(recording.points(DROPPED)) < SDK_SERIES_LIMIT * 3 / 4
-    assert recording.value(DROPPED, store_adapter="postgresql", task_op="op31") == 1
+    assert len(captured.points(DROPPED)) < SDK_SERIES_LIMIT * 3 / 4
+    assert captured.value(DROPPED, store_adapter="postgresql", task_op="op31") == 1
 
 
-def test_event_types_are_capped(recording: Recording) -> None:
+def test_event_types_are_capped(captured: CapturedTelemetry) -> None:
     """Known types keep their names for ever; of a user's, the first twenty do."""
-    ledger = recording.telemetry.store("sqlite").ledger
+    ledger = captured.telemetry.store("sqlite").ledger
     ledger.offer(31)
     for number in range(30):
         ledger.store(f"user{number}")
     ledger.store("partial")
 
     name = "tapescope.tape.event.appended"
-    stored = {p.labels["tapescope.event.type"]: p.value for p in recording.points(name) if p.value}
+    stored = {p.labels["tapescope.event.type"]: p.value for p in captured.points(name) if p.value}
     assert len(stored) == 22
     assert (stored["user0"], stored["user19"], stored[OTHER], stored["partial"]) == (1, 1, 10, 1)
     assert ledger.unaccounted == 0
 
 
-def test_text_that_is_no_event_type_is_no_label(recording: Recording) -> None:
+def test_text_that_is_no_event_type_is_no_label(captured: CapturedTelemetry) -> None:
     """What was refused as an event type is counted as failed, its text kept off the label."""
-    ledger = recording.telemetry.store("sqlite").ledger
+    ledger = captured.telemetry.store("sqlite").ledger
     ledger.offer(2)
     ledger.fail("Secret of user 4711", "tapescope.errors.BadEventType")
     ledger.fail("x" * 65, "tapescope.errors.BadEventType")
 
-    (failed,) = (p for p in recording.points("tapescope.tape.event.failed") if p.value)
+    (failed,) = (p for p in captured.points("tapescope.tape.event.failed") if p.value)
     assert (failed.labels["tapescope.event.type"], failed.value) == (OTHER, 2)
 
 
-def test_known_event_types_start_at_zero(recording: Recording) -> None:
+def test_known_event_types_start_at_zero(captured: CapturedTelemetry) -> None:
     """A store that has done nothing reports each known type, each known failure and the balance."""
-    recording.telemetry.store("sqlite")
+    captured.telemetry.store("sqlite")
 
-    assert len(recording.points("tapescope.tape.event.appended")) == 6
-    assert len(recording.points("tapescope.tape.event.failed")) == 12
-    assert recording.value("tapescope.tape.event.offered") == 0
-    assert recording.value("tapescope.tape.event.unaccounted") == 0
+    assert len(captured.points("tapescope.tape.event.appended")) == 6
+    assert len(captured.points("tapescope.tape.event.failed")) == 12
+    assert captured.value("tapescope.tape.event.offered") == 0
+    assert captured.value("tapescope.tape.event.unaccounted") == 0
 
 
-def test_failed_operation_is_a_series_of_its_own(recording: Recording) -> None:
+def test_failed_operation_is_a_series_of_its_own(captured: CapturedTelemetry) -> None:
     """A call that failed is timed too, under its error."""
-    store = recording.telemetry.store("sqlite")
+    store = captured.telemetry.store("sqlite")
     store.operation("append", 0.001)
     store.operation("append", 0.002)
     store.operation("append", 0.5, "tapescope.errors.StoreUnavailable")
 
     name = "tapescope.store.operation.duration"
-    failed = recording.points(name, error_type="tapescope.errors.StoreUnavailable")
+    failed = captured.points(name, error_type="tapescope.errors.StoreUnavailable")
     assert [point.value for point in failed] == [1]
-    assert [p.value for p in recording.points(name) if "error.type" not in p.labels] == [2]
+    assert [p.value for p in captured.points(name) if "error.type" not in p.labels] == [2]
 
 
-def test_sizes_and_followers_are_told(recording: Recording) -> None:
+def test_sizes_and_followers_are_told(captured: CapturedTelemetry) -> None:
     """Flush sizes and tape lengths are distributions; followers go up and down."""
-    store = recording.telemetry.store("sqlite")
+    store = captured.telemetry.store("sqlite")
     store.flush(12)
     store.tape_closed(4)
     with store.following("live", lambda: 0), store.following("live", lambda: 0):
         pass
     with store.following("live", lambda: 0):
-        followers = recording.value("tapescope.subscriber.active", subscriber_kind="live")
+        followers = captured.value("tapescope.subscriber.active", subscriber_kind="live")
 
-    assert recording.points("tapescope.store.flush.size")[0].point.sum == 12
-    assert recording.points("tapescope.tape.length")[0].point.sum == 4
+    assert captured.points("tapescope.store.flush.size")[0].point.sum == 12
+    assert captured.points("tapescope.tape.length")[0].point.sum == 4
     assert followers == 1
 
 
-def test_the_slowest_follower_is_told(recording: Recording) -> None:
+def test_the_slowest_follower_is_told(captured: CapturedTelemetry) -> None:
     """The lag is the largest of the kind's followers, and 0 when they have gone."""
-    store = recording.telemetry.store("sqlite")
+    store = captured.telemetry.store("sqlite")
     with store.following("live", lambda: 3), store.following("live", lambda: 7):
-        slowest = recording.value("tapescope.subscriber.lag", subscriber_kind="live")
+        slowest = captured.value("tapescope.subscriber.lag", subscriber_kind="live")
 
     assert slowest == 7
-    assert recording.value("tapescope.subscriber.lag", subscriber_kind="live") == 0
+    assert captured.value("tapescope.subscriber.lag", subscriber_kind="live") == 0
 
 
-def test_audit_is_counted_by_rule_from_zero(recording: Recording) -> None:
+def test_audit_is_counted_by_rule_from_zero(captured: CapturedTelemetry) -> None:
     """Every rule has its series before anything was found; what is found adds up."""
-    store = recording.telemetry.store("sqlite")
+    store = captured.telemetry.store("sqlite")
     name = "tapescope.tape.audit.violations"
-    before = {p.labels["tapescope.audit.rule"]: p.value for p in recording.points(name)}
+    before = {p.labels["tapescope.audit.rule"]: p.value for p in captured.points(name)}
     store.audited(5, {"sequence_gap": 2})
     store.audited(3, {})
 
     assert before == dict.fromkeys(AuditRule, 0)
-    assert recording.value(name, audit_rule="sequence_gap", store_adapter="sqlite") == 2
-    assert recording.value("tapescope.tape.audit.checked", store_adapter="sqlite") == 8
+    assert captured.value(name, audit_rule="sequence_gap", store_adapter="sqlite") == 2
+    assert captured.value("tapescope.tape.audit.checked", store_adapter="sqlite") == 8
 
 
-def test_time_of_the_last_audit_is_absent_before_the_first(recording: Recording) -> None:
+def test_time_of_the_last_audit_is_absent_before_the_first(captured: CapturedTelemetry) -> None:
     """No audit shows as no series, not as one of 1970; later ones move it forward only."""
-    store = recording.telemetry.store("sqlite")
+    store = captured.telemetry.store("sqlite")
     name = "tapescope.tape.audit.last_success.timestamp"
-    before = recording.metrics().get(name)
+    before = captured.metrics().get(name)
     store.audit_succeeded(1_800_000_002.5)
     store.audit_succeeded(1_800_000_001.0)
 
     assert before is None
-    assert recording.value(name) == 1_800_000_002.5
+    assert captured.value(name) == 1_800_000_002.5

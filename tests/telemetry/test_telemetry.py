@@ -11,7 +11,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from tapescope_telemetry import Telemetry
-from tests.telemetry.recording import Recording
+from tests.support.captured_telemetry import CapturedTelemetry
 
 
 def run_python(code: str) -> str:
@@ -125,21 +125,21 @@ def test_opted_in_exceptions_become_logs() -> None:
     assert told == "True ERROR ValueError too small"
 
 
-def test_two_telemetries_on_one_provider_share_their_metrics(recording: Recording) -> None:
+def test_two_telemetries_on_one_provider_share_their_metrics(captured: CapturedTelemetry) -> None:
     """A second object on a provider counts into the first one's tallies; none goes unread."""
-    other = Telemetry(meter_provider=recording.meter_provider)
+    other = Telemetry(meter_provider=captured.meter_provider)
     other.store("sqlite").ledger.offer(1)
     other.store("sqlite").ledger.store("log", 1)
-    recording.telemetry.tasks.limit(10)
+    captured.telemetry.tasks.limit(10)
     other.tasks.limit(5)
 
-    assert recording.value("tapescope.tape.event.offered") == 1
-    assert recording.value("tapescope.task.limit") == 15
+    assert captured.value("tapescope.tape.event.offered") == 1
+    assert captured.value("tapescope.task.limit") == 15
 
 
 def test_providers_are_apart() -> None:
     """What one provider's telemetry counts is not heard by another provider."""
-    first, second = Recording(), Recording()
+    first, second = CapturedTelemetry(), CapturedTelemetry()
     first.telemetry.store("sqlite").ledger.offer(1)
     first.telemetry.store("sqlite").ledger.store("log", 1)
     second.telemetry.store("sqlite")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 
 import asyncpg
 
-from tapescope.store.flush import StoreAway
+from tapescope.store import StoreAway
 from tapescope_adapters.postgres._connection import DRIVER_ERRORS, Connector, drop
 from tapescope_adapters.postgres._url import Address
 

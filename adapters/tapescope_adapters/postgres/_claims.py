@@ -6,9 +6,15 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from tapescope.codec import decode
-from tapescope.store.flush import FateUnknown, FlushBlocked, FlushRefused, StoreAway
-from tapescope.store.orders import DueOrder, DueRow
+from tapescope.store import (
+    DueOrder,
+    DueRow,
+    FateUnknown,
+    FlushBlocked,
+    FlushRefused,
+    StoreAway,
+    decode,
+)
 from tapescope_adapters._sql import Queries
 from tapescope_adapters.postgres._connection import Connector, SharedConnections
 from tapescope_adapters.postgres._rows import as_task

@@ -11,7 +11,7 @@ import asyncpg
 from asyncpg.prepared_stmt import PreparedStatement
 
 from tapescope.errors import BadStoreUrl, StoreAuthFailed
-from tapescope.store.flush import FateUnknown, FlushBlocked, FlushRefused, StoreAway, StoreOutOfRoom
+from tapescope.store import FateUnknown, FlushBlocked, FlushRefused, StoreAway, StoreOutOfRoom
 from tapescope_adapters.postgres._url import Address
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ DRIVER_ERRORS: Final = (
 """All that the driver raises."""
 
 _LOCK_TIMEOUT: Final = 500
-"""Milliseconds a flush waits for a row that somebody else holds before it is split."""
+"""Milliseconds a flush waits for a row that another session holds before it is split."""
 _READERS: Final = 4
 
 _CARRIED: Final = {
@@ -171,7 +171,7 @@ class Connector:
             except DRIVER_ERRORS as error:
                 drop(conn)
                 raise StoreAway(str(error)) from error
-            except BaseException:  # cancelled: nobody else knows of the connection
+            except BaseException:  # cancelled: the connection is known only here
                 drop(conn)
                 raise
         return conn

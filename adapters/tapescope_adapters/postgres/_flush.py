@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from tapescope.codec import decode
-from tapescope.model.tape import DropReason, Outcome
-from tapescope.store.flush import (
+from tapescope.model import DropReason, Outcome
+from tapescope.store import (
     CancelAnswer,
     CancelState,
     ClaimAnswer,
     Flush,
     FlushAnswer,
     RefusedRow,
+    StoreLimits,
+    decode,
 )
-from tapescope.store.validation import StoreLimits
 from tapescope_adapters.postgres._rows import Row, as_cancel, as_task
 
 __all__ = ["VOID", "arguments", "read_answer"]

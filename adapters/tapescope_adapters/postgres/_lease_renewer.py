@@ -1,13 +1,12 @@
-"""Extends leases in a PostgreSQL schema from the keeper's thread, over a connection of its own."""
+"""Extends leases in a PostgreSQL schema from the lease thread, over a connection of its own."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tapescope.model.leases import HeldLease
-from tapescope.store.backend import LeaseRenewer
-from tapescope.store.flush import StoreAway
+from tapescope.model import HeldLease
+from tapescope.store import LeaseRenewer, StoreAway
 from tapescope_adapters._sql import Queries
 from tapescope_adapters.postgres._connection import (
     DRIVER_ERRORS,

@@ -1,4 +1,4 @@
-"""The heartbeat in a PostgreSQL schema: no row that somebody holds keeps the others waiting."""
+"""The heartbeat in a PostgreSQL schema: a row that another session holds delays no other row."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import asyncpg
 
-from tapescope.model.leases import HeldLease
+from tapescope.model import HeldLease
 from tapescope_adapters._sql import Queries
 from tapescope_adapters.postgres._rows import as_lease
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from tapescope.clock import Backoff
-from tapescope.store.flush import FlushRefused, StoreAway
-from tapescope.store.notifications import RESYNC, Change, Changes
+from tapescope.store import RESYNC, BackendContext, Backoff, Change, FlushRefused, StoreAway
 from tapescope_adapters.postgres._connection import DRIVER_ERRORS, Connector, drop, is_gone
 
 if TYPE_CHECKING:
@@ -26,17 +23,11 @@ class Listener:
     ``c`` where a running task is to be cancelled, ``w`` where tasks have come to wait for a claim.
     """
 
-    def __init__(
-        self,
-        connector: Connector,
-        changes: Changes,
-        instance: str,
-        tell_owners: Callable[[], Awaitable[None]],
-    ) -> None:
+    def __init__(self, connector: Connector, context: BackendContext) -> None:
         self._connector = connector
-        self._changes = changes
-        self._own = f"{instance}|"
-        self._tell_owners = tell_owners
+        self._changes = context.changes
+        self._own = f"{context.instance}|"
+        self._tell_owners = context.tell_owners
         self._stir = asyncio.Event()
         self._cancels = False
 

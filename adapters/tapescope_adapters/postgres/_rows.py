@@ -5,12 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
-from tapescope.codec import decode
-from tapescope.model.audit import AuditRule
-from tapescope.model.leases import HeldLease
-from tapescope.model.repairs import Repair
-from tapescope.model.tape import DroppedEvent, DropReason, Event, QuarantinePage, TapePage
-from tapescope.model.tasks import CancelReason, CancelRequest, Task, TaskStatus
+from tapescope.model import (
+    AuditRule,
+    CancelReason,
+    CancelRequest,
+    DroppedEvent,
+    DropReason,
+    Event,
+    HeldLease,
+    QuarantinePage,
+    Repair,
+    TapePage,
+    Task,
+    TaskStatus,
+)
+from tapescope.store import decode
 
 __all__ = ["TASK_COLUMNS", "Row", "as_cancel", "as_lease", "as_quarantine", "as_tape", "as_task"]
 

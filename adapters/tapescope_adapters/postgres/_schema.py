@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import asyncpg
 
 from tapescope.errors import SchemaForbidden, SchemaTooNew, SchemaTooOld
-from tapescope.store.orders import SchemaVersions
+from tapescope.store import SchemaVersions
 from tapescope_adapters._sql import find_compatible
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ class Address:
     pooled: bool = False
     """A pooler stands before the server and gives its sessions away after each transaction."""
     listens_at: Address | None = None
-    """Where to listen instead, for what a pooler is told to LISTEN to is heard by nobody."""
+    """Where to listen instead, for a LISTEN behind a pooler hears nothing."""
     patience: float | None = None
     """Seconds, where the URL says so."""
 

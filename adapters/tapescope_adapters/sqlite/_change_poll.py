@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from tapescope.codec import encode
+from tapescope.store import encode
 from tapescope_adapters._sql import Queries
 
 __all__ = ["NOTHING_SEEN", "Look", "Seen"]
@@ -16,9 +16,9 @@ class Seen(NamedTuple):
     """What a look saw, and how far."""
 
     version: int
-    """``PRAGMA data_version``: another one when anybody else has committed."""
+    """``PRAGMA data_version``: it changes when another connection has committed."""
     last_n: int = -1
-    """The newest event, -1 where nobody asked."""
+    """The newest event, -1 where it was not asked for."""
     last_id: int = -1
     """The newest task's key, likewise."""
     news: Sequence[tuple[str, int]] = ()
@@ -48,7 +48,7 @@ class Look:
         if self._followed:
             ends = conn.execute(self._sql["read_ends"], (encode(self._followed, "followed"),))
             news = [(task_id, last_seq or 0) for task_id, last_seq in ends]
-        if not self._arrivals:  # so nobody follows every task either
+        if not self._arrivals:  # nor does a subscriber follow every task
             return Seen(version, news=news)
         # One statement, for it must be as of one moment: what comes later is for the next look.
         asked = (last.last_n if last.last_n >= 0 else 2**62,)

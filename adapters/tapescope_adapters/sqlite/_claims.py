@@ -6,10 +6,10 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Final
 
-from tapescope.codec import encode
-from tapescope.model.ops import KnownOp
-from tapescope.store.orders import DueOrder, DueRow
+from tapescope.model import KnownOp
+from tapescope.store import DueOrder, DueRow, encode
 from tapescope_adapters._sql import Queries
+from tapescope_adapters.sqlite._connection import write_transaction
 from tapescope_adapters.sqlite._rows import read_claimed
 
 __all__ = ["claim_due", "next_due", "read_ops", "register_ops"]
@@ -21,8 +21,7 @@ def claim_due(conn: sqlite3.Connection, sql: Queries, order: DueOrder, now: int)
     """Claim what is due, in one transaction. No reply is lost here: the number means nothing."""
     if _find(conn, sql, order, now, 1) == _NONE:
         return []  # the write lock is not taken for nothing
-    conn.execute("BEGIN IMMEDIATE")
-    try:
+    with write_transaction(conn):
         keys = _find(conn, sql, order, now, order.limit)
         before, behind = order.started
         conn.execute(
@@ -33,10 +32,6 @@ def claim_due(conn: sqlite3.Connection, sql: Queries, order: DueOrder, now: int)
             sql["start_due"], {"keys": keys, "ts": order.ts, "before": before, "behind": behind}
         )
         claimed = read_claimed(conn, sql, keys)
-        conn.execute("COMMIT")
-    finally:
-        if conn.in_transaction:
-            conn.execute("ROLLBACK")
     return [DueRow(task, task.attempt, seq) for task, seq in claimed]
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -12,9 +13,17 @@ from typing import TypeVar
 import aiosqlite
 
 from tapescope.errors import StoreConfigError
-from tapescope.store.flush import FlushRefused, StoreAway, StoreOutOfRoom
+from tapescope.store import FlushRefused, StoreAway, StoreOutOfRoom
 
-__all__ = ["Connection", "check_folder", "connect", "set_up", "translate"]
+__all__ = [
+    "Connection",
+    "check_folder",
+    "connect",
+    "read_transaction",
+    "set_up",
+    "translate",
+    "write_transaction",
+]
 
 T = TypeVar("T")
 
@@ -124,6 +133,30 @@ def set_up(conn: sqlite3.Connection, path: str, *, synchronous: str, writes: boo
     conn.execute("PRAGMA temp_store = MEMORY")
     if not writes:
         conn.execute("PRAGMA query_only = ON")
+
+
+@contextmanager
+def write_transaction(conn: sqlite3.Connection) -> Generator[None]:
+    """One transaction that has the write lock from its start; it is committed at the end, unless
+    the block raised or has rolled it back."""
+    conn.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        if conn.in_transaction:
+            conn.execute("COMMIT")
+    finally:
+        if conn.in_transaction:
+            conn.execute("ROLLBACK")
+
+
+@contextmanager
+def read_transaction(conn: sqlite3.Connection) -> Generator[None]:
+    """One transaction that only reads: all its queries see the same moment."""
+    conn.execute("BEGIN")
+    try:
+        yield
+    finally:
+        conn.execute("COMMIT")
 
 
 def check_folder(path: str) -> None:

@@ -12,10 +12,16 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, repeat
 from typing import Any, Final
 
-from tapescope.codec import decode, encode
-from tapescope.model.tape import FINAL, TAPE_OPEN, TAPE_UNKNOWN, DropReason, Outcome
-from tapescope.model.tasks import CancelReason, CancelRequest
-from tapescope.store.flush import (
+from tapescope.model import (
+    FINAL,
+    TAPE_OPEN,
+    TAPE_UNKNOWN,
+    CancelReason,
+    CancelRequest,
+    DropReason,
+    Outcome,
+)
+from tapescope.store import (
     CancelAnswer,
     CancelRow,
     CancelState,
@@ -27,10 +33,13 @@ from tapescope.store.flush import (
     FlushAnswer,
     GiveUpRow,
     RefusedRow,
+    StoreLimits,
+    cancel_instead,
+    decode,
+    encode,
 )
-from tapescope.store.orders import cancel_instead
-from tapescope.store.validation import StoreLimits
 from tapescope_adapters._sql import Queries
+from tapescope_adapters.sqlite._connection import write_transaction
 from tapescope_adapters.sqlite._rows import find_idempotent
 
 __all__ = ["Writing"]
@@ -52,8 +61,7 @@ class Writing:
     def write(self, conn: sqlite3.Connection, flush: Flush) -> FlushAnswer:
         """Carry out a flush in one transaction."""
         answer = FlushAnswer(self._now())
-        conn.execute("BEGIN IMMEDIATE")
-        try:
+        with write_transaction(conn):
             if flush.creates:
                 self._create(conn, flush.creates, answer)
             if flush.claims:
@@ -67,10 +75,6 @@ class Writing:
                     self._give_up(conn, flush.rows[given.row], given, answer.now)
             if flush.cancels:
                 answer.cancels = [self._cancel(conn, row) for row in flush.cancels]
-            conn.execute("COMMIT")
-        finally:
-            if conn.in_transaction:
-                conn.execute("ROLLBACK")
         return answer
 
     def _execute(

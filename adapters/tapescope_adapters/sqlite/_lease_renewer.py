@@ -1,4 +1,4 @@
-"""Extends leases in a SQLite file from the keeper's thread, between the flushes of the others."""
+"""Extends leases in a SQLite file from the lease thread, between the flushes of others."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Final
 
-from tapescope.clock import Clock
-from tapescope.model.leases import HeldLease
-from tapescope.store.backend import LeaseRenewer
-from tapescope.store.flush import StoreAway
+from tapescope.model import HeldLease
+from tapescope.store import Clock, LeaseRenewer, StoreAway
 from tapescope_adapters._sql import Queries
 from tapescope_adapters.sqlite import _leases
 from tapescope_adapters.sqlite._connection import set_up, translate

@@ -5,12 +5,18 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-from tapescope.codec import encode
-from tapescope.model.leases import HeldLease, RescueResult
-from tapescope.model.tape import ATTEMPT_FAILED, FINAL
-from tapescope.model.tasks import CancelReason, CancelRequest, Task
-from tapescope.store.orders import RescuedRow, RescueOrder
+from tapescope.model import (
+    ATTEMPT_FAILED,
+    FINAL,
+    CancelReason,
+    CancelRequest,
+    HeldLease,
+    RescueResult,
+    Task,
+)
+from tapescope.store import RescuedRow, RescueOrder, encode
 from tapescope_adapters._sql import Queries
+from tapescope_adapters.sqlite._connection import write_transaction
 from tapescope_adapters.sqlite._rows import find_lost
 
 __all__ = ["extend_leases", "read_owners", "rescue"]
@@ -49,15 +55,10 @@ def rescue(
         return []  # the write lock is not taken for nothing
     rescued: list[RescuedRow] = []
     after = 0
-    conn.execute("BEGIN IMMEDIATE")
-    try:
+    with write_transaction(conn):
         while lost := find_lost(conn, sql, after, now, dead, order.limit - len(rescued)):
             rescued += filter(None, (_rescue_one(conn, sql, order, task, now) for task in lost))
             after = lost[-1].key
-        conn.execute("COMMIT")
-    finally:
-        if conn.in_transaction:
-            conn.execute("ROLLBACK")
     return rescued
 
 

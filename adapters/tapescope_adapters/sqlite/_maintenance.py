@@ -6,10 +6,10 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from tapescope.codec import encode
-from tapescope.model.audit import AuditPage, AuditRule, Violation
-from tapescope.store.orders import DueDrop, DueTask
+from tapescope.model import AuditPage, AuditRule, Violation
+from tapescope.store import DueDrop, DueTask, encode
 from tapescope_adapters._sql import Queries
+from tapescope_adapters.sqlite._connection import read_transaction, write_transaction
 
 __all__ = [
     "audit",
@@ -17,6 +17,7 @@ __all__ = [
     "delete_tasks",
     "due_drops",
     "due_tasks",
+    "find_open",
     "find_violations",
     "shrink",
 ]
@@ -35,8 +36,7 @@ def audit(
     conn: sqlite3.Connection, sql: Queries, after: int, limit: int, grace: int, now: int
 ) -> AuditPage:
     """Every rule over one page of tasks, as of one moment."""
-    conn.execute("BEGIN")
-    try:
+    with read_transaction(conn):
         upto, checked, rows, more = conn.execute(
             sql["audit_page"], {"after": after, "limit": limit, "events": _PAGE_EVENTS}
         ).fetchone()
@@ -44,8 +44,6 @@ def audit(
             return AuditPage(0, 0, (), None)
         page: dict[str, Any] = {"after": after, "upto": upto, "now": now, "grace": grace}
         found = find_violations(conn, sql, page)
-    finally:
-        conn.execute("COMMIT")
     return AuditPage(checked, rows, tuple(found), upto if more else None)
 
 
@@ -113,14 +111,19 @@ def due_drops(
 def delete_drops(conn: sqlite3.Connection, sql: Queries, keys: Sequence[int]) -> int:
     """Delete late events, and the counts that go with them."""
     these = (encode(list(keys), "keys"),)
-    conn.execute("BEGIN IMMEDIATE")
-    try:
+    with write_transaction(conn):
         unknown = [task_id for (task_id,) in conn.execute(sql["unknown_drops"], these)]
         deleted = conn.execute(sql["delete_drops"], these).rowcount
         if unknown:
             conn.execute(sql["forget_unknown"], (encode(unknown, "unknown"),))
-        conn.execute("COMMIT")
-    finally:
-        if conn.in_transaction:
-            conn.execute("ROLLBACK")
     return deleted
+
+
+def find_open(
+    conn: sqlite3.Connection, sql: Queries, after: int, among: Sequence[int], limit: int
+) -> tuple[int, list[int]]:
+    """The highest key, and the keys of tasks that have not ended, as of one moment."""
+    asked = {"after": after, "among": encode(list(among), "among"), "limit": limit}
+    with read_transaction(conn):
+        top: int = conn.execute(sql["find_top"]).fetchone()[0]
+        return top, [key for (key,) in conn.execute(sql["find_open"], asked)]

@@ -1,8 +1,8 @@
 """The repair of a task in a SQLite file; used in a connection's thread.
 
 This is the one place that goes past the guards. It takes those in its way off, and puts them back,
-inside one transaction: nobody else sees the file without them, a crash brings them back, and there
-is no switch that another session could set.
+inside one transaction: no other connection sees the file without them, a crash brings them back,
+and there is no switch that another session could set.
 """
 
 from __future__ import annotations
@@ -11,14 +11,10 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator
 
-from tapescope.codec import decode, encode
-from tapescope.model.audit import AuditRule
-from tapescope.model.repairs import Mended, Repair
-from tapescope.model.tape import TAPE_OPEN, TAPE_UNKNOWN, DropReason
-from tapescope.model.tasks import Task
-from tapescope.store.flush import EventRow
-from tapescope.store.repair_plan import RepairEntry, is_stuck, mend_tape
+from tapescope.model import TAPE_OPEN, TAPE_UNKNOWN, AuditRule, DropReason, Mended, Repair, Task
+from tapescope.store import EventRow, RepairEntry, decode, encode, is_stuck, mend_tape
 from tapescope_adapters._sql import Queries
+from tapescope_adapters.sqlite._connection import write_transaction
 from tapescope_adapters.sqlite._maintenance import find_violations
 from tapescope_adapters.sqlite._rows import get_task
 
@@ -35,8 +31,7 @@ def repair(
     dry_run: bool,
 ) -> Mended | None:
     """Mend one task; see the port's ``repair``."""
-    conn.execute("BEGIN IMMEDIATE")
-    try:
+    with write_transaction(conn):
         task = get_task(conn, sql, task_id)
         if task is None:
             return None
@@ -59,12 +54,9 @@ def repair(
             for found in find_violations(conn, sql, page)
             if not (stuck and found.rule is AuditRule.STUCK_RUNNING)
         )
-        if not dry_run and mended:
-            conn.execute("COMMIT")
+        if dry_run or not mended:
+            conn.execute("ROLLBACK")  # the guards were taken off for it
         return Mended(mended, left)
-    finally:
-        if conn.in_transaction:
-            conn.execute("ROLLBACK")
 
 
 def read_repairs(conn: sqlite3.Connection, sql: Queries, after: int, limit: int) -> list[Repair]:

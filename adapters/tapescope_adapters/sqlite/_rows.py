@@ -6,11 +6,20 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from tapescope.codec import decode, encode
-from tapescope.model.tape import DroppedEvent, DropReason, Event, QuarantinePage, TapePage
-from tapescope.model.tasks import CancelReason, CancelRequest, Task, TaskStatus
-from tapescope.store.flush import AttemptState
+from tapescope.model import (
+    CancelReason,
+    CancelRequest,
+    DroppedEvent,
+    DropReason,
+    Event,
+    QuarantinePage,
+    TapePage,
+    Task,
+    TaskStatus,
+)
+from tapescope.store import AttemptState, decode, encode
 from tapescope_adapters._sql import Queries
+from tapescope_adapters.sqlite._connection import read_transaction
 
 __all__ = [
     "count_tasks",
@@ -137,15 +146,12 @@ def read_tape(
     conn: sqlite3.Connection, sql: Queries, task_id: str, after_seq: int, limit: int
 ) -> TapePage | None:
     """A page of a tape and where its end is, as of one moment."""
-    conn.execute("BEGIN")
-    try:
+    with read_transaction(conn):
         end = conn.execute(sql["read_tape_end"], (task_id,)).fetchone()
         if end is None:
             return None
         key, last_seq, final_seq, dropped = end
         rows = conn.execute(sql["read_tape"], (key, after_seq, limit)).fetchall()
-    finally:
-        conn.execute("COMMIT")
     events = tuple(
         Event(seq, type_, ts, attempt, decode(body)) for seq, type_, ts, attempt, body in rows
     )
@@ -156,8 +162,7 @@ def read_quarantine(
     conn: sqlite3.Connection, sql: Queries, task_id: str | None, after: int, limit: int
 ) -> QuarantinePage:
     """A page of dropped events, and how many more were counted than are kept."""
-    conn.execute("BEGIN")
-    try:
+    with read_transaction(conn):
         one = () if task_id is None else (task_id,)
         rows = conn.execute(
             sql["read_quarantine"].replace("/*and*/", "AND task_id = ?" if one else ""),
@@ -168,8 +173,6 @@ def read_quarantine(
         counts: Mapping[str, int] = dict(
             conn.execute(sql["count_dropped"].replace("/*where*/", where), one).fetchall()
         )
-    finally:
-        conn.execute("COMMIT")
     drops = tuple(
         DroppedEvent(
             task_id=name,
@@ -194,7 +197,7 @@ def read_quarantine(
 def read_cancels(
     conn: sqlite3.Connection, sql: Queries, owners: Sequence[str]
 ) -> list[tuple[str, str, CancelRequest]]:
-    """The running tasks of these owners that somebody wants cancelled."""
+    """The running tasks of these owners with a cancel on record."""
     return [
         (task_id, owner, CancelRequest(CancelReason(reason), message, by, at))
         for task_id, owner, reason, message, by, at in conn.execute(

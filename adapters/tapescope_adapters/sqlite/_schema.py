@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from tapescope.errors import SchemaTooNew, SchemaTooOld, StoreConfigError
-from tapescope.store.orders import SchemaVersions
+from tapescope.store import SchemaVersions
 from tapescope_adapters._sql import find_compatible
 
 __all__ = ["migrate", "read_migrations", "read_versions"]

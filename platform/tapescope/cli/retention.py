@@ -45,8 +45,10 @@ def prune_store(
     async def prune() -> int:
         async with open_store(url) as store:
             if quarantine:
-                return await store.prune_quarantine(older_than=older_than, dry_run=dry_run)
-            return await store.prune(
+                return await store.maintenance.prune_quarantine(
+                    older_than=older_than, dry_run=dry_run
+                )
+            return await store.maintenance.prune(
                 older_than=older_than, outcomes=outcomes or None, op=op, dry_run=dry_run
             )
 
@@ -63,7 +65,7 @@ def migrate_store(url: str, *, check: bool) -> int:
 
     async def migrate() -> int:
         store = find_store(url)
-        before = await store.schema_versions()
+        before = await store.maintenance.schema_versions()
         if not before.compatible:
             raise SchemaTooNew(before.found, before.known)
         if check:
@@ -72,7 +74,7 @@ def migrate_store(url: str, *, check: bool) -> int:
             print_line(f"schema version {before.found} of {before.known}: {ahead}")
             return 1 if missing else 0
         async with store:
-            after = await store.schema_versions()
+            after = await store.maintenance.schema_versions()
         done = "nothing to do" if after == before else f"was {before.found}"
         print_line(f"schema version {after.found}: {done}")
         return 0

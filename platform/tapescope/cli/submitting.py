@@ -64,7 +64,7 @@ def submit_task(url: str, submission: Submission, waiting: Waiting) -> int:
     async def submit() -> int:
         async with _opened(url) as (store, manager):
             (handle,) = await manager.submit_many([submission])
-            if submission.op not in await store.read_ops():
+            if submission.op not in await store.ops.read():
                 say(f"no worker of this store has registered {submission.op!r} yet; it waits")
             return await _tell(handle, waiting)
 

@@ -28,13 +28,13 @@ async def audit_pages(
     ``rows_per_second`` bounds what is read: after each page it waits until the rows so far are no
     more than that; ``None`` for no bound. What was created meanwhile is looked at, too. When the
     last page was given, the meter is told that an audit succeeded. Raises ``BadSetting`` and what
-    ``TaskStore.audit`` raises.
+    ``StoreMaintenance.audit`` raises.
     """
     if rows_per_second is not None and not rows_per_second > 0:
         raise BadSetting("rows_per_second", rows_per_second, "a number over 0, or None")
     began, rows, after = store.clock.monotonic(), 0, 0
     while True:
-        page = await store.audit(after=after, limit=limit, grace=grace)
+        page = await store.maintenance.audit(after=after, limit=limit, grace=grace)
         yield page
         if page.next is None:
             break

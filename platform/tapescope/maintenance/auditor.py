@@ -24,7 +24,8 @@ class Auditor:
     """Audits a store in small pages, for as long as it is this process's turn.
 
     ``pace`` is awaited after each page with the rows that it took: it waits, and raises when the
-    turn is lost. Raises what ``TaskStore.audit`` raises, and goes on from there the next time.
+    leadership is lost. Raises what ``StoreMaintenance.audit`` raises; the next call goes on from
+    there.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class Auditor:
 
         What is open is looked at again once it has ended.
         """
-        top, still_open = await self._store.find_open(
+        top, still_open = await self._store.maintenance.find_open(
             after=self._seen or 0, among=self._open, limit=_REMEMBERED
         )
         if self._seen is not None:
@@ -72,7 +73,7 @@ class Auditor:
             if store.clock.monotonic() >= until:
                 return
         self._at = None
-        await store.record_job(owner, "audited")
+        await store.leadership.record_job(owner, "audited")
         store.meter.audit_succeeded(store.clock.now() / 1e6)
 
     async def _check(self, after: int, upto: int) -> None:
@@ -82,7 +83,7 @@ class Auditor:
             at = (await self._read_page(at, min(_PAGE, upto - at))).next
 
     async def _read_page(self, after: int, limit: int) -> AuditPage:
-        page = await self._store.audit(after=after, limit=limit)
+        page = await self._store.maintenance.audit(after=after, limit=limit)
         await self._pace(page.rows)
         return page
 

@@ -91,7 +91,7 @@ class Maintainer:
         if self._tried:  # perhaps it has the turn, and was stopped before it heard of it
             try:
                 async with asyncio.timeout(_LEAVE):
-                    await self._store.resign_leadership(self._owner)
+                    await self._store.leadership.resign(self._owner)
             except (TapescopeError, TimeoutError) as error:
                 _log.info("The turn of %s ends with its lease: %s", self._owner, error)
 
@@ -118,7 +118,7 @@ class Maintainer:
 
     async def _take(self) -> LeaderTerm:
         self._tried = True
-        taking = asyncio.ensure_future(self._store.acquire_leadership(self._owner, _LEASE))
+        taking = asyncio.ensure_future(self._store.leadership.acquire(self._owner, _LEASE))
         try:
             turn = await asyncio.shield(taking)
         except asyncio.CancelledError:  # a turn that is had after it was left would hold
@@ -146,7 +146,9 @@ class Maintainer:
         store = self._store
         for age, outcome, op in retention.rules():
             outcomes = None if outcome is None else [outcome]
-            pages = store.prune_pages(older_than=age, outcomes=outcomes, op=op, limit=_BATCH)
+            pages = store.maintenance.prune_pages(
+                older_than=age, outcomes=outcomes, op=op, limit=_BATCH
+            )
             pruned = await self._take_pages(pages)
             if pruned:
                 what = " ".join(filter(None, (outcome, op))) or "any"
@@ -154,11 +156,11 @@ class Maintainer:
         if retention.quarantine is not None:
             age = retention.quarantine
             pruned = await self._take_pages(
-                store.prune_quarantine_pages(older_than=age, limit=_BATCH)
+                store.maintenance.prune_quarantine_pages(older_than=age, limit=_BATCH)
             )
             if pruned:
                 _log.info("Retention: %d late events older than %g s deleted.", pruned, age)
-        await store.record_job(self._owner, "pruned")
+        await store.leadership.record_job(self._owner, "pruned")
 
     async def _take_pages(self, pages: AsyncGenerator[int, None]) -> int:
         pruned = 0

@@ -26,7 +26,7 @@ async def repair_store(
     """Audit the whole store, and repair each task on which something is found.
 
     A task at a time, each in a transaction of its own: it may be stopped and started again at any
-    point. Raises what ``audit_pages`` and ``TaskStore.repair`` raise.
+    point. Raises what ``audit_pages`` and ``StoreMaintenance.repair`` raise.
     """
     report = RepairReport(dry_run)
     pages = audit_pages(store, grace=grace, rows_per_second=rows_per_second)
@@ -35,7 +35,9 @@ async def repair_store(
             report.checked += page.checked
             report.violations += page.violations
             for task_id in dict.fromkeys(found.task_id for found in page.violations):
-                mended = await store.repair(task_id, by=by, grace=grace, dry_run=dry_run)
+                mended = await store.maintenance.repair(
+                    task_id, by=by, grace=grace, dry_run=dry_run
+                )
                 report.repairs += mended.repairs
                 report.left += mended.left
     return report

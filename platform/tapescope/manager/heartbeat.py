@@ -43,7 +43,7 @@ class Heartbeat:
     def start(self) -> None:
         """Begin to beat; a second call does nothing."""
         if self._beating is None:
-            renewer = self._holder.store.make_lease_renewer()
+            renewer = self._holder.store.leases.make_renewer()
             if renewer is not None:
                 self._thread = LeaseThread(self._holder, renewer, self._every)
                 self._thread.start()
@@ -100,7 +100,7 @@ class Heartbeat:
             return
         until = holder.store.clock.monotonic() + holder.lease
         try:
-            leases = await holder.store.extend_leases(holder.owner, holder.lease, attempts)
+            leases = await holder.store.leases.extend(holder.owner, holder.lease, attempts)
         except TapescopeError:
             holder.lapse(holder.store.clock.monotonic())
             raise
@@ -111,13 +111,15 @@ class Heartbeat:
         holder = self._holder
         waiting = holder.waiting
         for first in range(0, len(waiting), _QUESTION):
-            holder.note_ended(await holder.store.find_ended(waiting[first : first + _QUESTION]))
+            holder.note_ended(
+                await holder.store.leases.find_ended(waiting[first : first + _QUESTION])
+            )
 
     async def _rescue(self) -> None:
         store = self._holder.store
-        dead = find_dead(await store.read_owners())
-        ops = await store.read_ops()  # whoever has registered them: a worker will run them again
+        dead = find_dead(await store.leases.read_owners())
+        ops = await store.ops.read()  # whoever has registered them: a worker will run them again
         while True:
-            rescued = await store.rescue_expired(_BATCH, ops=ops, dead_owners=dead)
+            rescued = await store.leases.rescue_expired(_BATCH, ops=ops, dead_owners=dead)
             if len(rescued) < _BATCH:
                 return

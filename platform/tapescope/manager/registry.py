@@ -76,7 +76,7 @@ class KnownOps:
         async with self._lock:  # many submits at once ask once
             now = store.clock.monotonic()
             if self._read_at is None or now - self._read_at > _FRESH:
-                self._ops, self._read_at = await store.read_ops(), now
+                self._ops, self._read_at = await store.ops.read(), now
             return self._ops.get(name)
 
     async def fill_in(self, store: TaskStore, submission: Submission) -> tuple[float | None, int]:

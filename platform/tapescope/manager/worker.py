@@ -125,7 +125,7 @@ class Worker:
         now = store.clock.monotonic()
         if self._told is None or self._told[0] < len(ops) or now - self._told[1] > _TELL_AGAIN:
             count = len(ops)
-            await store.register_ops([op.known for op in ops.values()])
+            await store.ops.register([op.known for op in ops.values()])
             self._told = (count, now)
 
     async def _look(self) -> tuple[float, float]:

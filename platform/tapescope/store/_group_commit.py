@@ -52,7 +52,7 @@ _SECOND_LANE_FROM: Final = 64
 """Waiting events from which a second lane pays: +32 to 76 % on appends, a loss below."""
 
 _PARKED: Final = 0.1
-"""Seconds after which a call whose row somebody else holds is tried again."""
+"""Seconds after which a call whose row another session holds is tried again."""
 
 _TOGETHER: Final = 0.1
 """Seconds within which calls that run out of patience are given up together."""
@@ -109,7 +109,7 @@ class GroupCommit:
                 await turn
             except asyncio.CancelledError:
                 if not turn.cancelled():
-                    self._let_in()  # it was our turn: somebody else's now
+                    self._let_in()  # its place goes to the next caller
                 raise
 
     def enqueue(self, call: PendingWrite) -> None:
@@ -417,7 +417,7 @@ class GroupCommit:
             self._reject(calls, refused)
 
     def _park(self, call: PendingWrite, error: FlushBlocked) -> None:
-        """Somebody else holds the row: the call is tried again soon, and holds up only its task."""
+        """Another session holds the row: the call is tried again soon, and delays only its task."""
         left = call.since + self._context.patience - self._context.clock.monotonic()
         if left <= 0:
             unavailable = as_unavailable(self._context.name, error)

@@ -59,7 +59,7 @@ class TapeCursor:
         """Monotonic time of the claim, when it was made here."""
         self.queue: list[PendingEvents] = []
         self.held: list[PendingEvents] = []
-        """Calls put aside while somebody else holds the task's row."""
+        """Calls put aside while another session holds the task's row."""
         self.busy = False
         """In a flush that is under way, or with calls held: a task is in one flush at a time."""
         self.flying = 0
@@ -108,7 +108,7 @@ class PendingCreate(PendingWrite):
 
 
 class PendingClaim(PendingWrite):
-    """A claim; answered with a ``ClaimAnswer``, or ``None`` when somebody else has the task."""
+    """A claim; answered with a ``ClaimAnswer``, or ``None`` when another owner has the task."""
 
     __slots__ = ("cursor", "row", "task")
 

@@ -67,7 +67,7 @@ _type_of = itemgetter(4)
 
 @dataclass(frozen=True, slots=True)
 class StoreContext:
-    """What a store keeps its accounts with: clock, meters, and who is to be told."""
+    """What a store counts and notifies with: its clock, meters and subscriptions."""
 
     name: str
     """The store as an error message may show it: no password."""
@@ -110,8 +110,8 @@ def deliver(context: StoreContext, batch: Batch, answer: FlushAnswer) -> None:
     if batch.ranges:
         context.meter.flush(len(batch.flush.rows))
         _deliver_rows(context, batch, answer)
-    for cancel, met in zip(batch.cancels, answer.cancels, strict=True):
-        _deliver_cancel(context, cancel, met)
+    for cancel, answered in zip(batch.cancels, answer.cancels, strict=True):
+        _deliver_cancel(context, cancel, answered)
 
 
 def _any_arrived(batch: Batch, answer: FlushAnswer) -> bool:
@@ -164,22 +164,22 @@ def _deliver_create(
     context: StoreContext, call: PendingCreate, answer: FlushAnswer, place: int
 ) -> None:
     row: CreateRow = call.row
-    found = answer.existing.get(place)
-    if found is None:
+    standing = answer.existing.get(place)
+    if standing is None:
         context.tasks.submitted(row.op)
         call.answer((as_pending(row, call.params, answer.now, answer.keys[place]), True))
         return
     try:
-        call.answer((match_existing(found, row), False))
+        call.answer((match_existing(standing, row), False))
     except IdempotencyConflict as error:
         call.reject(error)
 
 
-def match_existing(found: Task, row: CreateRow) -> Task:
+def match_existing(standing: Task, row: CreateRow) -> Task:
     """The task that stands where ``row`` was to go. Raises ``IdempotencyConflict``."""
-    if found.task_id == row.task_id or found.params == decode(row.params):
-        return found
-    raise IdempotencyConflict(found.op, found.idempotency_key or "", found.task_id)
+    if standing.task_id == row.task_id or standing.params == decode(row.params):
+        return standing
+    raise IdempotencyConflict(standing.op, standing.idempotency_key or "", standing.task_id)
 
 
 def as_pending(row: CreateRow, params: Mapping[str, Any], now: int, key: int) -> Task:
@@ -208,7 +208,7 @@ def as_pending(row: CreateRow, params: Mapping[str, Any], now: int, key: int) ->
 
 def _deliver_claim(context: StoreContext, call: PendingClaim, won: ClaimAnswer | None) -> None:
     if won is None:
-        context.meter.ledger.replay(1)  # somebody else has the task: no task_started was offered
+        context.meter.ledger.replay(1)  # another owner has the task: no task_started was offered
         call.answer(None)
         return
     row: ClaimRow = call.row
@@ -235,35 +235,35 @@ def _deliver_rows(context: StoreContext, batch: Batch, answer: FlushAnswer) -> N
     for type_, count in stored.items():
         context.meter.ledger.store(type_, count)
     followed = context.changes.any_follower
-    for of_call in batch.ranges:
-        met = refused.get(of_call.start) if refused else None
-        if met is None:
+    for row_range in batch.ranges:
+        refusal = refused.get(row_range.start) if refused else None
+        if refusal is None:
             cancelled_instead = (
-                answer.cancelled_instead.get(of_call.start) if answer.cancelled_instead else None
+                answer.cancelled_instead.get(row_range.start) if answer.cancelled_instead else None
             )
-            _deliver_stored(context, batch.flush, of_call, followed, cancelled_instead)
+            _deliver_stored(context, batch.flush, row_range, followed, cancelled_instead)
         else:
-            _deliver_refused(context, of_call, met)
+            _deliver_refused(context, row_range, refusal)
 
 
 def _deliver_stored(
     context: StoreContext,
     flush: Flush,
-    of_call: RowRange,
+    row_range: RowRange,
     followed: bool,
     cancelled_instead: CancelRequest | None,
 ) -> None:
-    call = of_call.call
+    call = row_range.call
     cursor = call.cursor
     first = cursor.tail + 1
-    cursor.tail += of_call.stop - of_call.start
+    cursor.tail += row_range.stop - row_range.start
     if isinstance(call, PendingGiveUp) and cancelled_instead is not None:
         _deliver_cancelled_instead(context, call, cancelled_instead)
         return
     if followed and context.changes.follows(cursor.task_id):
         events = tuple(
             Event(row.seq, row.type, row.ts, row.attempt, decode(row.body))
-            for row in flush.rows[of_call.start : of_call.stop]
+            for row in flush.rows[row_range.start : row_range.stop]
         )
         context.changes.publish(Change(cursor.task_id, cursor.tail, events))
     if isinstance(call, PendingFinish):
@@ -306,41 +306,49 @@ def _count_final(context: StoreContext, cursor: TapeCursor, final: FinalEvent, t
     context.meter.tape_closed(cursor.tail)
 
 
-def _deliver_refused(context: StoreContext, of_call: RowRange, met: RefusedRow) -> None:
-    call, cursor = of_call.call, of_call.call.cursor
-    if met.reason is None:
+def _deliver_refused(context: StoreContext, row_range: RowRange, refusal: RefusedRow) -> None:
+    call, cursor = row_range.call, row_range.call.cursor
+    if refusal.reason is None:
         context.meter.ledger.replay(1)  # the tape's own final, sent again: no new offer
     else:
-        outcome: str | None = TAPE_OPEN if met.outcome is None else met.outcome.value
-        if met.reason is DropReason.UNKNOWN_TASK:
+        outcome: str | None = TAPE_OPEN if refusal.outcome is None else refusal.outcome.value
+        if refusal.reason is DropReason.UNKNOWN_TASK:
             outcome = None
         for type_, _, _ in call.events:
-            context.meter.dropped(met.reason.value, type_, met.op, outcome, context=cursor.context)
-        context.drops.note(cursor, met.op, met.reason, len(call.events))
+            context.meter.dropped(
+                refusal.reason.value, type_, refusal.op, outcome, context=cursor.context
+            )
+        context.drops.note(cursor, refusal.op, refusal.reason, len(call.events))
     if isinstance(call, PendingFinish):
-        call.answer(Finished(met.reason is None, met.reason, met.outcome, met.last_seq))
+        call.answer(
+            Finished(refusal.reason is None, refusal.reason, refusal.outcome, refusal.last_seq)
+        )
     elif isinstance(call, PendingGiveUp):
-        call.answer(GivenUp(None, met.reason, met.outcome, met.last_seq))
+        call.answer(GivenUp(None, refusal.reason, refusal.outcome, refusal.last_seq))
     else:
-        call.answer(Appended(range(0), met.reason, met.last_seq))
+        call.answer(Appended(range(0), refusal.reason, refusal.last_seq))
 
 
-def _deliver_cancel(context: StoreContext, call: PendingCancel, met: CancelAnswer | None) -> None:
+def _deliver_cancel(
+    context: StoreContext, call: PendingCancel, answer: CancelAnswer | None
+) -> None:
     row: CancelRow = call.row
-    if met is not None and met.state is CancelState.CANCELLED:
+    if answer is not None and answer.state is CancelState.CANCELLED:
         context.meter.ledger.store(FINAL, 1)
         context.tasks.cancel_requested(row.reason)
-        context.tasks.finished(met.op, Outcome.CANCELLED.value, None, 0.0, cancel_reason=row.reason)
+        context.tasks.finished(
+            answer.op, Outcome.CANCELLED.value, None, 0.0, cancel_reason=row.reason
+        )
         context.tasks.cancel_finished(row.reason, 0.0)
-        context.meter.tape_closed(met.last_seq)
+        context.meter.tape_closed(answer.last_seq)
         if context.changes.follows(row.task_id):
-            final = Event(met.last_seq, FINAL, row.ts, met.attempt, decode(row.body))
-            context.changes.publish(Change(row.task_id, met.last_seq, (final,)))
+            final = Event(answer.last_seq, FINAL, row.ts, answer.attempt, decode(row.body))
+            context.changes.publish(Change(row.task_id, answer.last_seq, (final,)))
     else:
         context.meter.ledger.replay(1)  # it was not pending: no final was offered
-    if met is not None and met.request is not None:
-        if met.state is CancelState.RECORDED:
+    if answer is not None and answer.request is not None:
+        if answer.state is CancelState.RECORDED:
             context.tasks.cancel_requested(row.reason)
-        if met.state in (CancelState.RECORDED, CancelState.ALREADY_RECORDED):
-            context.changes.tell_owner(met.owner, row.task_id, met.request)
-    call.answer(met)
+        if answer.state in (CancelState.RECORDED, CancelState.ALREADY_RECORDED):
+            context.changes.tell_owner(answer.owner, row.task_id, answer.request)
+    call.answer(answer)

@@ -1,53 +1,92 @@
-"""What a store adapter implements: the port's primitives, and what it can do.
+"""What a store's backend implements: all its primitives, and what it can do.
 
-What an adapter can do is a question on the port, so that nobody asks which database it is. Each
-primitive raises ``StoreAway`` when the database cannot be reached; ``_write`` raises the errors of
-``tapescope.store.flush``; nothing else of a driver's leaves an adapter.
+``TaskStore`` validates, times, counts and retries once, for every backend; a backend reaches one
+database. What it can do is a question on it, so that no caller asks which database it is. Each
+primitive raises ``StoreAway`` when the database cannot be reached; ``write`` and ``claim_due``
+raise the four errors of ``tapescope.store.flush``; no error of a driver's leaves a backend.
+``tapescope.testing.conformance`` is the suite that every backend passes.
 """
 
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
+from tapescope.clock import Clock
+from tapescope.errors import ConnectionRefused
+from tapescope.model.audit import AuditPage
+from tapescope.model.leadership import LeaderTerm, MaintenanceJob
 from tapescope.model.leases import HeldLease
 from tapescope.model.ops import KnownOp
+from tapescope.model.repairs import Mended, Repair
 from tapescope.model.tape import QuarantinePage, TapePage
 from tapescope.model.tasks import CancelRequest, Task, TaskStatus
 from tapescope.store.flush import AttemptState, CreateRow, Flush, FlushAnswer, Inserted
-from tapescope.store.orders import DueOrder, DueRow, RescuedRow, RescueOrder
+from tapescope.store.notifications import Changes
+from tapescope.store.orders import (
+    DueDrop,
+    DueOrder,
+    DueRow,
+    DueTask,
+    RescuedRow,
+    RescueOrder,
+    SchemaVersions,
+)
+from tapescope.store.validation import StoreLimits
 
-__all__ = ["LeaseRenewer", "StorePrimitives"]
+__all__ = ["BackendContext", "LeaseRenewer", "StoreBackend"]
+
+
+@dataclass(frozen=True, slots=True)
+class BackendContext:
+    """What a store lends its backend while it is open."""
+
+    clock: Clock
+    limits: StoreLimits
+    instance: str
+    """Names this store among those of all processes: its own notifications are no news to it."""
+    changes: Changes
+    """Where the backend publishes other processes' commits, and sees what is followed here."""
+    tell_owners: Callable[[], Awaitable[None]]
+    """Pass on the cancel requests that other processes recorded for tasks that run here."""
 
 
 class LeaseRenewer(abc.ABC):
     """Extends leases beside the store: in another thread's event loop, over its own connection.
 
-    It is made in the store's loop, and used and closed in the other one; so it has nothing in
-    common with the store that belongs to a loop. It connects when it is first used, and again when
-    its connection was lost.
+    A renewer is made in the store's loop, and used and closed in the thread's: it shares nothing
+    with the store that belongs to a loop. It connects when it is first used, and again when its
+    connection was lost.
     """
 
     @abc.abstractmethod
     async def extend_leases(
         self, owner: str, lease: int, task_ids: Sequence[str]
     ) -> Sequence[HeldLease]:
-        """As ``StorePrimitives._extend_leases``. It may be cancelled, and then be called again."""
+        """As ``StoreBackend.extend_leases``. It may be cancelled, and then be called again."""
 
     @abc.abstractmethod
     async def aclose(self) -> None:
         """Disconnect; raises nothing for a store that is away."""
 
 
-class StorePrimitives(abc.ABC):
-    """The lower half of ``TaskStore``: domain steps, with no validation, retry or count."""
+class StoreBackend(abc.ABC):
+    """One database's half of a store: domain steps, with no validation, retry or count.
+
+    A backend is used by one ``TaskStore``, in one event loop. Times are in microseconds since the
+    epoch, lengths of time in microseconds.
+    """
 
     adapter: ClassVar[str]
     """The metric label of this kind of store: ``sqlite``, ``postgresql``."""
 
     write_lanes: ClassVar[int] = 1
     """Flushes that may be under way at once."""
+
+    name: str
+    """The store as a person may see it: without a password."""
 
     @property
     @abc.abstractmethod
@@ -59,16 +98,24 @@ class StorePrimitives(abc.ABC):
         """Whether a task can be created in a transaction of the caller's: ``create_within``."""
         return False
 
-    @abc.abstractmethod
-    async def _open(self) -> None:
-        """Connect and migrate."""
+    # --- life -------------------------------------------------------------------------------------
 
     @abc.abstractmethod
-    async def _close(self) -> None:
-        """Disconnect; also after a failed ``_open``."""
+    async def open(self, context: BackendContext) -> None:
+        """Connect and migrate. May be called again after a ``close``, or when it failed."""
 
     @abc.abstractmethod
-    async def _write(self, flush: Flush) -> FlushAnswer:
+    async def close(self) -> None:
+        """Disconnect; also after a failed ``open``."""
+
+    @abc.abstractmethod
+    async def schema_versions(self) -> SchemaVersions:
+        """Asked on a connection of its own, which is closed again; ``open`` need not have been."""
+
+    # --- writing ----------------------------------------------------------------------------------
+
+    @abc.abstractmethod
+    async def write(self, flush: Flush) -> FlushAnswer:
         """Carry out a flush in one transaction: creates, claims, rows, cancels, in this order.
 
         The rows of ``give_ups`` make their tasks pending again, or end them (``GiveUpRow``).
@@ -76,20 +123,35 @@ class StorePrimitives(abc.ABC):
         Raises ``StoreAway``, ``FateUnknown``, ``FlushRefused``, ``FlushBlocked``.
         """
 
-    async def _create_within(self, connection: object, row: CreateRow) -> Inserted | Task:
+    async def create_within(self, connection: object, row: CreateRow) -> Inserted | Task:
         """Insert a task in the transaction of ``connection``, or say which stands in its place.
 
-        Asked only of a store that ``joins_transactions``. Raises ``ConnectionRefused``,
-        ``StoreAway``, ``FlushRefused``.
+        Raises ``ConnectionRefused``, ``StoreAway``, ``FlushRefused``.
         """
-        raise NotImplementedError
+        raise ConnectionRefused(
+            f"the store {self.name} has no connection but its own", "Submit without one."
+        )
 
     @abc.abstractmethod
-    async def _load(self, task_id: str, attempt: int, owner: str) -> AttemptState | None:
+    async def load(self, task_id: str, attempt: int, owner: str) -> AttemptState | None:
         """Where the task's tape ends and what the attempt offered last; ``None``: no such task."""
 
+    # --- claims and leases ------------------------------------------------------------------------
+
     @abc.abstractmethod
-    async def _extend_leases(
+    async def claim_due(self, order: DueOrder) -> Sequence[DueRow]:
+        """Claim due tasks in one transaction; a task that is locked is passed over.
+
+        The owner's same number again is answered with what its first try claimed, and claims no
+        more. Raises as ``write`` does. Waits behind no append that is only queued.
+        """
+
+    @abc.abstractmethod
+    async def next_due(self, ops: Sequence[str]) -> int | None:
+        """The earliest ``run_at`` of the pending tasks of these ops."""
+
+    @abc.abstractmethod
+    async def extend_leases(
         self, owner: str, lease: int, task_ids: Sequence[str] | None
     ) -> Sequence[HeldLease]:
         """Extend the owner's running tasks (``None``: all) to ``lease`` microseconds from now.
@@ -98,70 +160,118 @@ class StorePrimitives(abc.ABC):
         the owner's, is answered with ``extended=False``; it holds up no other.
         """
 
-    def _make_lease_renewer(self) -> LeaseRenewer | None:
+    def make_lease_renewer(self) -> LeaseRenewer | None:
         """What extends leases while the store's loop is blocked; ``None``: this store has none."""
         return None
 
     @abc.abstractmethod
-    async def _read_owners(self) -> Sequence[str]:
+    async def read_owners(self) -> Sequence[str]:
         """The owners of the tasks that run."""
 
     @abc.abstractmethod
-    async def _rescue(self, order: RescueOrder) -> Sequence[RescuedRow]:
-        """Take running tasks from lost owners, in one transaction: see ``rescue_expired``."""
+    async def rescue(self, order: RescueOrder) -> Sequence[RescuedRow]:
+        """Take running tasks from lost owners, in one transaction (``StoreLeases``)."""
 
     @abc.abstractmethod
-    async def _claim_due(self, order: DueOrder) -> Sequence[DueRow]:
-        """Claim due tasks in one transaction (``claim_due``); what is locked is passed over.
-
-        The owner's same number again is answered with what its first try claimed, and claims no
-        more. Raises as ``_write`` does. Waits behind no append that is only queued.
-        """
-
-    @abc.abstractmethod
-    async def _next_due(self, ops: Sequence[str]) -> int | None:
-        """The earliest ``run_at`` of the pending tasks of these ops."""
-
-    @abc.abstractmethod
-    async def _register_ops(self, ops: Sequence[KnownOp]) -> None:
-        """Note what a worker can run, as of now, in place of what was said of these ops before."""
-
-    @abc.abstractmethod
-    async def _read_ops(self, within: int) -> Sequence[KnownOp]:
-        """The ops that were noted in the last ``within`` microseconds."""
-
-    @abc.abstractmethod
-    async def _get(self, task_id: str) -> Task | None: ...
-
-    @abc.abstractmethod
-    async def _find_ended(self, task_ids: Sequence[str]) -> Sequence[Task]:
-        """Those of these tasks that have ended."""
-
-    @abc.abstractmethod
-    async def _list(
-        self, status: TaskStatus | None, op: str | None, limit: int, before: str | None
-    ) -> Sequence[Task]: ...
-
-    @abc.abstractmethod
-    async def _count(self, op: str | None) -> Mapping[TaskStatus, int]: ...
-
-    @abc.abstractmethod
-    async def _read_tape(self, task_id: str, after_seq: int, limit: int) -> TapePage | None: ...
-
-    @abc.abstractmethod
-    async def _read_quarantine(
-        self, task_id: str | None, after: int, limit: int
-    ) -> QuarantinePage: ...
-
-    @abc.abstractmethod
-    async def _read_cancels(
-        self, owners: Sequence[str]
-    ) -> Sequence[tuple[str, str, CancelRequest]]:
+    async def read_cancels(self, owners: Sequence[str]) -> Sequence[tuple[str, str, CancelRequest]]:
         """(task id, owner, request) of these owners' running tasks that are to be cancelled."""
 
     @abc.abstractmethod
-    async def _watch(self) -> None:
+    async def register_ops(self, ops: Sequence[KnownOp]) -> None:
+        """Record what a worker can run, as of now, in place of what was recorded of these ops."""
+
+    @abc.abstractmethod
+    async def read_ops(self, within: int) -> Sequence[KnownOp]:
+        """The ops that were registered in the last ``within`` microseconds."""
+
+    @abc.abstractmethod
+    async def watch(self) -> None:
         """Publish other processes' commits until cancelled; survive the store being away.
 
         Publishes ``RESYNC`` once it listens and whenever a notification may have been lost.
         """
+
+    # --- reading ----------------------------------------------------------------------------------
+
+    @abc.abstractmethod
+    async def get(self, task_id: str) -> Task | None:
+        """The task as its row stands."""
+
+    @abc.abstractmethod
+    async def find_ended(self, task_ids: Sequence[str]) -> Sequence[Task]:
+        """Those of these tasks that have ended."""
+
+    @abc.abstractmethod
+    async def list(
+        self, status: TaskStatus | None, op: str | None, limit: int, before: str | None
+    ) -> Sequence[Task]:
+        """At most ``limit`` tasks, newest first, by keyset: ids below ``before``."""
+
+    @abc.abstractmethod
+    async def count(self, op: str | None) -> Mapping[TaskStatus, int]:
+        """How many tasks there are of each status; a status without any may be left out."""
+
+    @abc.abstractmethod
+    async def read_tape(self, task_id: str, after_seq: int, limit: int) -> TapePage | None:
+        """At most ``limit`` events after ``after_seq``, in order; ``None``: no such task."""
+
+    @abc.abstractmethod
+    async def read_quarantine(self, task_id: str | None, after: int, limit: int) -> QuarantinePage:
+        """Dropped events, oldest first: one task's, or (``None``) the whole store's."""
+
+    # --- maintenance ------------------------------------------------------------------------------
+
+    @abc.abstractmethod
+    async def audit(self, after: int, limit: int, grace: int) -> AuditPage:
+        """A page of the audit, as of one moment, of the tasks whose keys are over ``after``."""
+
+    @abc.abstractmethod
+    async def repair(self, task_id: str, grace: int, by: str, dry_run: bool) -> Mended | None:
+        """Mend a task, with the guards in the way taken off for this transaction alone.
+
+        ``left`` is what the audit finds afterwards, as of the same transaction, but for a task that
+        is handed to the rescue. ``None``: there is no such task.
+        """
+
+    @abc.abstractmethod
+    async def read_repairs(self, after: int, limit: int) -> Sequence[Repair]:
+        """The repair log after its entry ``after``, oldest first."""
+
+    @abc.abstractmethod
+    async def due_tasks(
+        self, cutoff: int, outcomes: Sequence[str], op: str | None, after: int, limit: int
+    ) -> Sequence[DueTask]:
+        """The ``limit`` tasks after ``after``, whether due or not: flat, however many there are."""
+
+    @abc.abstractmethod
+    async def delete_tasks(self, keys: Sequence[int], events: int) -> int:
+        """Delete these of the tasks that have ended, in one transaction; how many there were."""
+
+    @abc.abstractmethod
+    async def due_drops(self, cutoff: int, after: int, limit: int) -> Sequence[DueDrop]:
+        """The ``limit`` kept late events after ``after``, whether due or not."""
+
+    @abc.abstractmethod
+    async def delete_drops(self, keys: Sequence[int]) -> int:
+        """Delete these late events, in one transaction; how many there were."""
+
+    @abc.abstractmethod
+    async def find_open(
+        self, after: int, among: Sequence[int], limit: int
+    ) -> tuple[int, Sequence[int]]:
+        """The highest key of any task, and keys of tasks that have not ended: those ``among``
+        these, and at most ``limit`` of those over ``after``, from the oldest on."""
+
+    # --- leadership -------------------------------------------------------------------------------
+
+    @abc.abstractmethod
+    async def acquire_leadership(self, owner: str, lease: int) -> LeaderTerm | None:
+        """Acquire or renew leadership; ``None`` while another owner leads."""
+
+    @abc.abstractmethod
+    async def record_job(self, owner: str, job: MaintenanceJob) -> None:
+        """Record that ``job`` was done now; records nothing when ``owner`` does not lead."""
+
+    @abc.abstractmethod
+    async def resign_leadership(self, owner: str) -> None:
+        """Give up leadership, if ``owner`` has it."""

@@ -1,6 +1,6 @@
-"""What a store adapter is given to write, and what it answers: the port's lower half.
+"""What a backend is given to write, and what it answers.
 
-One *flush* is one transaction. The port folds many concurrent calls into it; the adapter carries it
+One *flush* is one transaction. The port folds many concurrent calls into it; the backend carries it
 out in this order: creates, claims, event rows, cancels. It answers for each, or raises one of the
 four errors below, and then nothing of the flush is (known to be) written.
 """
@@ -47,11 +47,11 @@ class StoreAway(Exception):
 
 
 class StoreOutOfRoom(StoreAway):
-    """The disk is full, of the database or of its log. It may pass: somebody may make room."""
+    """The disk is full, of the database or of its log. It may pass: an operator may make room."""
 
 
 def as_unavailable(store: str, error: Exception) -> StoreUnavailable:
-    """What a caller is told once its patience with a store that is away has come to its end."""
+    """The error for a caller whose patience with a store that is away has come to its end."""
     kind = StoreFull if isinstance(error, StoreOutOfRoom) else StoreUnavailable
     return kind(store, str(error))
 
@@ -207,12 +207,12 @@ class RefusedRow:
 
 
 class CancelState(StrEnum):
-    """What a cancel request met."""
+    """What a cancel request found the task to be."""
 
     CANCELLED = "cancelled"
     """It was pending: it ended as cancelled in this transaction."""
     RECORDED = "recorded"
-    """It runs: the request is on record, and its owner is told."""
+    """It runs: the request is on record, and its owner is notified."""
     ALREADY_RECORDED = "already_recorded"
     """It runs, and an earlier request is on record, which stays."""
     TERMINAL = "terminal"

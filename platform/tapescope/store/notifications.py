@@ -42,8 +42,6 @@ class Subscription:
     """A bounded queue of changes. When it overflows, the backlog becomes one "look again"."""
 
     def __init__(self, leave: Callable[[Subscription], None]) -> None:
-        self.told_seq = 0
-        """The highest end of a tape that a change told of, taken or not."""
         self._leave = leave
         self.told_seq = 0
         """The highest end of a tape that a change told of, taken or not."""
@@ -87,8 +85,6 @@ class Subscription:
         self.told_seq = max(self.told_seq, end)
         if change is RESYNC and self._waiting and self._waiting[-1] is RESYNC:
             return  # one look is as good as two
-        end = change.events[-1].seq if change.events else change.last_seq
-        self.told_seq = max(self.told_seq, end)
         if len(self._waiting) >= _BACKLOG:
             self._waiting.clear()
             change = RESYNC
@@ -141,7 +137,7 @@ class Changes:
 
     @property
     def wanted(self) -> bool:
-        """Whether anybody listens."""
+        """Whether there is a subscriber or a listener."""
         return bool(self._by_task or self._of_all or self._of_arrivals or self._owners)
 
     def listen_for_cancels(self, owner: str, listener: CancelListener) -> None:
@@ -152,7 +148,7 @@ class Changes:
             self._on_interest(True)
 
     def stop_listening(self, owner: str) -> None:
-        """Undo ``listen_for_cancels``; an owner that is not enlisted is no error."""
+        """Undo ``listen_for_cancels``; an owner that does not listen is not an error."""
         if self._owners.pop(owner, None) is not None and not self.wanted:
             self._on_interest(False)
 
@@ -179,7 +175,7 @@ class Changes:
         return bool(self._of_all or self._by_task)
 
     def follows(self, task_id: str) -> bool:
-        """Whether somebody would be told of this task's commits."""
+        """Whether a subscriber would be told of this task's commits."""
         return bool(self._of_all) or task_id in self._by_task
 
     @property
@@ -189,12 +185,12 @@ class Changes:
 
     @property
     def follows_all(self) -> bool:
-        """Whether somebody follows every task."""
+        """Whether a subscriber follows every task."""
         return bool(self._of_all)
 
     @property
     def awaits_arrivals(self) -> bool:
-        """Whether ``publish_arrival`` would tell anybody."""
+        """Whether ``publish_arrival`` has a subscriber."""
         return bool(self._of_all or self._of_arrivals)
 
     def publish_arrival(self) -> None:

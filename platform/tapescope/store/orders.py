@@ -1,4 +1,4 @@
-"""What a backend is told beside a flush, and the rows it gives back."""
+"""The orders that a backend is given beside a flush, and the rows that it gives back."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FIRST_FOREIGN_OFFER: Final = 1 << 30
 
 
 class RescueOrder(NamedTuple):
-    """What a store is told for a rescue."""
+    """A call of ``rescue_expired``, as a backend is given it."""
 
     limit: int
     ops: Sequence[str]
@@ -77,7 +77,7 @@ def cancel_instead(row: EventRow, request: CancelRequest, *, keeps_error: bool) 
 
 
 class DueOrder(NamedTuple):
-    """A call of ``claim_due``, as a store adapter is given it.
+    """A call of ``claim_due``, as a backend is given it.
 
     A store whose replies can be lost answers the same owner's same ``number`` again with what the
     first try claimed, however the other fields read by then: see docs/decisions/0008.

@@ -1,37 +1,35 @@
 """The store port: what a task's life may ask of a database, in the words of that life.
 
-``TaskStore`` is one abstract class. Its public verbs validate, time, count and translate errors
-once, for every adapter; an adapter implements the primitives underneath (``StorePrimitives``). The
-port never speaks SQL.
+``TaskStore`` validates, times, counts and translates errors once, for every database; the
+``StoreBackend`` that it holds reaches one. The port never speaks SQL. What is not a verb of one
+task's life is in a part: ``leases``, ``ops``, ``leadership``, ``maintenance``.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
-from weakref import WeakValueDictionary
+from typing import Any, Self
 
-from tapescope.clock import Backoff, Clock
-from tapescope.codec import encode
+from tapescope.clock import Clock
+from tapescope.codec import decode, encode
 from tapescope.errors import (
     BadEventType,
     BadSetting,
-    StoreClosed,
     StoreRefused,
     TapeFull,
     TapescopeError,
     UnknownTask,
-    UsedAfterFork,
 )
 from tapescope.model.answers import Appended, Finished
-from tapescope.model.audit import AuditRule
-from tapescope.model.leases import GivenUp, Leases, Rescued, RescueResult
+from tapescope.model.leases import GivenUp
 from tapescope.model.tape import (
+    ATTEMPT_FAILED,
     FINAL,
     RESERVED_EVENT_TYPES,
+    TASK_STARTED,
+    Event,
     NewEvent,
     QuarantinePage,
     TapePage,
@@ -42,32 +40,27 @@ from tapescope.model.tasks import (
     CancelReason,
     CancelRequest,
     Claim,
+    ErrorInfo,
     FinalEvent,
     NewTask,
     Task,
     TaskPage,
     TaskStatus,
 )
-from tapescope.store._claims import ClaimSlot, DueVerbs
-from tapescope.store._group_commit import GroupCommit
-from tapescope.store._leadership import LeadershipVerbs
-from tapescope.store._leases import LeaseVerbs
-from tapescope.store._maintenance import StoreUpkeep
+from tapescope.store._claims import DueClaims
 from tapescope.store._pending import (
     PendingCancel,
     PendingClaim,
     PendingCreate,
     PendingEvents,
     PendingFinish,
-    PendingWrite,
+    PendingGiveUp,
     TapeCursor,
 )
-from tapescope.store._repairs import RepairVerbs
-from tapescope.store._results import StoreContext, as_running, fail
-from tapescope.store._transactions import TransactionVerbs
-from tapescope.store._watch import WatchVerbs
+from tapescope.store._results import as_pending, as_running, fail, match_existing
+from tapescope.store.backend import StoreBackend
+from tapescope.store.core import StoreCore
 from tapescope.store.flush import (
-    AttemptState,
     CancelAnswer,
     CancelRow,
     ClaimAnswer,
@@ -76,39 +69,25 @@ from tapescope.store.flush import (
     StoreAway,
     as_unavailable,
 )
-from tapescope.store.notifications import Changes
+from tapescope.store.leadership import StoreLeadership
+from tapescope.store.leases import StoreLeases
+from tapescope.store.maintenance import StoreMaintenance
+from tapescope.store.notifications import CancelListener, Change, Subscription
+from tapescope.store.ops import StoreOps
+from tapescope.store.orders import DueOrder, DueRow
 from tapescope.store.validation import (
     StoreLimits,
     check_new_task,
     check_page_size,
     encode_event,
     is_task_id,
-    new_task_id,
 )
-from tapescope_telemetry import StoreMeter, Telemetry, error_type_of
+from tapescope_telemetry import Telemetry, error_type_of
 
-__all__ = [
-    "GivenUp",
-    "Leases",
-    "RescueResult",
-    "Rescued",
-    "StoreLimits",
-    "TaskStore",
-    "new_task_id",
-]
-
-T = TypeVar("T")
+__all__ = ["TaskStore"]
 
 
-class TaskStore(
-    LeaseVerbs,
-    DueVerbs,
-    TransactionVerbs,
-    WatchVerbs,
-    RepairVerbs,
-    LeadershipVerbs,
-    StoreUpkeep,
-):
+class TaskStore:
     """Where tasks and their tapes are kept. Use it inside ``async with``, or ``open`` and
     ``aclose``.
 
@@ -119,8 +98,8 @@ class TaskStore(
 
     def __init__(
         self,
+        backend: StoreBackend,
         *,
-        name: str,
         telemetry: Telemetry | None = None,
         clock: Clock | None = None,
         limits: StoreLimits | None = None,
@@ -128,26 +107,54 @@ class TaskStore(
     ) -> None:
         if patience <= 0:
             raise BadSetting("patience", patience, "a number of seconds over 0")
-        self.name = name
+        self.backend = backend
+        self.name = backend.name
         """The store as a person may see it: without a password."""
         self.telemetry = telemetry or Telemetry.shared()
         self.clock = clock or Clock()
         self.limits = limits or StoreLimits()
         self.patience = patience
-        self.instance = os.urandom(16).hex()
-        self.meter: StoreMeter = self.telemetry.store(self.adapter)
-        self._changes = Changes(self._interest)
-        self._context = StoreContext(
-            name, self.clock, patience, self.meter, self.telemetry.tasks, self._changes
-        )
-        self._commits: GroupCommit | None = None
-        self._cursors: WeakValueDictionary[tuple[str, int, str], TapeCursor] = WeakValueDictionary()
-        self._claim_slots: dict[str, ClaimSlot] = {}
-        self._due_calls = 0
-        self._watcher: asyncio.Task[None] | None = None
-        self._leaving: set[asyncio.Task[None]] = set()
-        self._told: set[tuple[AuditRule, str]] = set()
-        self._pid = os.getpid()
+        core = StoreCore(backend, self.telemetry, self.clock, self.limits, patience)
+        self._core = core
+        self.meter = core.meter
+        self.leases = self._make_leases(core)
+        """The heartbeat, and the rescue of lost runs."""
+        self.ops = StoreOps(core)
+        """What the workers of the store can run by name."""
+        self.leadership = StoreLeadership(core)
+        """Which manager of many does the store's maintenance."""
+        self.maintenance = StoreMaintenance(core, self.leases, self.ops)
+        """The audit, repairs, retention, and the schema's version."""
+        self._claims = DueClaims(core, self._deliver_claim, self.release)
+
+    def _make_leases(self, core: StoreCore) -> StoreLeases:
+        """Overridden by a store that records what is rescued."""
+        return StoreLeases(core)
+
+    @property
+    def adapter(self) -> str:
+        """The metric label of this kind of store: ``sqlite``, ``postgresql``."""
+        return self.backend.adapter
+
+    @property
+    def outlives_process(self) -> bool:
+        """Whether another process can open the same store, now or later."""
+        return self.backend.outlives_process
+
+    @property
+    def joins_transactions(self) -> bool:
+        """Whether a task can be created in a transaction of the caller's: ``create_within``."""
+        return self.backend.joins_transactions
+
+    @property
+    def instance(self) -> str:
+        """Names this store among those of all processes, for as long as the object lives."""
+        return self._core.instance
+
+    @property
+    def waiting(self) -> int:
+        """Calls and events that wait for a flush."""
+        return self._core.waiting
 
     # --- life -------------------------------------------------------------------------------------
 
@@ -156,32 +163,12 @@ class TaskStore(
 
         Raises ``StoreUnavailable``, ``SchemaTooNew``, ``SchemaTooOld``, ``StoreConfigError``.
         """
-        if self._commits is None:
-            await self._retrying(self._open)
-            self._commits = GroupCommit(
-                self._context,
-                self._write,
-                self._load_state,
-                lanes=[f"{self.instance}/{n}" for n in range(self.write_lanes)],
-                batch=self.limits.batch,
-                queue=self.limits.queue,
-            )
+        await self._core.open()
         return self
 
     async def aclose(self) -> None:
         """Answer every call taken, end every subscription, disconnect. May be called twice."""
-        commits, self._commits = self._commits, None
-        if commits is None:
-            return
-        try:
-            await commits.aclose()
-        finally:
-            self._context.drops.summarise()
-            self._changes.close()
-            self._interest(False)
-            if self._leaving:
-                await asyncio.wait(self._leaving)
-            await self._close()
+        await self._core.aclose()
 
     async def __aenter__(self) -> Self:
         return await self.open()
@@ -204,8 +191,48 @@ class TaskStore(
         """
         row, params = check_new_task(new_task, self.limits)
         call = PendingCreate(self.clock.monotonic(), row, params)
-        created: tuple[Task, bool] = await self._written("create", call)
+        created: tuple[Task, bool] = await self._core.submit("create", call)
         return created
+
+    async def create_within(self, connection: object, new_task: NewTask) -> tuple[Task, bool]:
+        """``create`` in the caller's own transaction: committed with it, or never there.
+
+        ``connection`` is an ``asyncpg`` one for a PostgreSQL store and an ``aiosqlite`` one for a
+        SQLite store, to the same database, with a transaction begun. Nothing else of the
+        transaction is touched, and no other session sees the task before its commit; who waits
+        for tasks is told at the commit. While the transaction holds a key, another ``create``
+        with that key waits for it to end. On SQLite there is one cursor: from here to the commit
+        all other writes of the store wait, so commit soon and ask nothing of the store before.
+
+        The metric ``tapescope.task.submitted`` counts the call, because the store never learns of
+        the commit: a task that is rolled back was counted. It is not an offer of an event, so
+        invariant I7 is untouched.
+
+        Raises what ``create`` raises; ``ConnectionRefused`` for a connection that cannot take the
+        task; ``StoreUnavailable`` when the connection is lost or waits too long for a lock, and
+        ``StoreRefused`` when the database refuses the task: roll back then, and begin anew.
+        """
+        self._core.require_open()
+        row, params = check_new_task(new_task, self.limits)
+        start = self.clock.monotonic()
+        try:
+            try:
+                placed = await self.backend.create_within(connection, row)
+            except StoreAway as error:
+                raise as_unavailable(self.name, error) from error
+            except FlushRefused as error:
+                raise StoreRefused(str(error)) from error
+            if isinstance(placed, Task):
+                answer = match_existing(placed, row), False
+            else:
+                self.telemetry.tasks.submitted(row.op)
+                answer = as_pending(row, params, placed.created_at, placed.key), True
+        except TapescopeError as error:
+            waited = self.clock.monotonic() - start
+            self.meter.operation("create_within", waited, error_type_of(error))
+            raise
+        self.meter.operation("create_within", self.clock.monotonic() - start)
+        return answer
 
     async def claim_if_pending(self, task: Task, owner: str, lease: float) -> Claim | None:
         """pending → running for ``owner``: attempt + 1 and ``task_started``, in one transaction.
@@ -227,13 +254,41 @@ class TaskStore(
         )
         call = PendingClaim(self.clock.monotonic(), row, task)
         self.meter.ledger.offer(1)
-        won: ClaimAnswer | None = await self._written("claim", call)
+        won: ClaimAnswer | None = await self._core.submit("claim", call)
         if won is None:
             return None
-        cursor = call.cursor
-        self._cursors[task.task_id, cursor.attempt, owner] = cursor
-        running = as_running(task, owner, won)
-        return Claim(running, Attempt(task.task_id, cursor.attempt, owner, cursor))
+        return Claim(as_running(task, owner, won), self._core.hold_cursor(call.cursor))
+
+    async def claim_due(
+        self, owner: str, ops: Collection[str], limit: int, lease: float
+    ) -> list[Claim]:
+        """pending and due → running for ``owner``: attempt + 1 and ``task_started``, all at once.
+
+        At most ``limit`` tasks of these ops, the longest due first, for ``lease`` seconds each, in
+        one transaction that waits behind no append. A task that another session holds just now is
+        left out, so fewer than there are may come while ``next_due`` says that one is due.
+
+        No claim is lost on its way: when the caller is cancelled, what was claimed for it is given
+        back before this returns; after an ``EventFateUnknown`` the next call of this owner hands
+        out what that one claimed, while its lease lasts (docs/decisions/0008).
+        """
+        if lease <= 0:
+            raise BadSetting("lease", lease, "a number of seconds over 0")
+        if limit < 0:
+            raise BadSetting("limit", limit, "a number of tasks, 0 or more")
+        self._core.require_open()
+        if not ops or not limit:
+            return []
+        return await self._claims.claim(owner, sorted(ops), limit, round(lease * 1_000_000))
+
+    async def next_due(self, ops: Collection[str]) -> int | None:
+        """When the next pending task of these ops is due; ``None``: none is pending.
+
+        In microseconds since the epoch, by the store's clock; it may be past.
+        """
+        if not ops:
+            return None
+        return await self._core.read("next_due", lambda: self.backend.next_due(sorted(ops)))
 
     async def append(self, attempt: Attempt, events: Sequence[NewEvent]) -> Appended:
         """Put events on the attempt's tape, in order; return after the commit (invariant I6).
@@ -242,17 +297,17 @@ class TaskStore(
         counted, quarantined, and answered for. Raises ``BadEventType``, ``NotJson``,
         ``EventTooLarge`` and ``TapeFull``, and then nothing was written.
         """
-        commits = self._require_open()
+        commits = self._core.require_open()
         call = self._check_events(attempt, events)
         if call is None:
-            return Appended(range(0), None, self._cursor(attempt).tail)
+            return Appended(range(0), None, self._core.find_cursor(attempt).tail)
         if commits.full:
             try:
                 await commits.make_room()
             except asyncio.CancelledError as error:
-                fail(self._context, call, error)
+                fail(self._core.context, call, error)
                 raise
-        appended: Appended = await self._written("append", call, commits)
+        appended: Appended = await self._core.submit("append", call, commits)
         return appended
 
     def append_nowait(
@@ -263,13 +318,13 @@ class TaskStore(
         There is no back-pressure here: the caller bounds what it has outstanding. Raises what
         ``append`` raises for bad input.
         """
-        commits = self._require_open()
+        commits = self._core.require_open()
         call = self._check_events(attempt, events)
         if call is None:
             done: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
-            done.set_result(Appended(range(0), None, self._cursor(attempt).tail))
+            done.set_result(Appended(range(0), None, self._core.find_cursor(attempt).tail))
             return done
-        self._enqueue(call, commits)
+        self._core.enqueue(call, commits)
         appended: asyncio.Future[Appended] = call.future
         return appended
 
@@ -279,12 +334,29 @@ class TaskStore(
         Says who won; the same call again gets the same answer. Raises ``NotJson`` or
         ``EventTooLarge`` for a result that a tape cannot hold, and then nothing was written.
         """
-        cursor = self._cursor(attempt)
+        cursor = self._core.find_cursor(attempt)
         body = encode_event(FINAL, final.as_json(), self.limits.event_bytes)
         call = PendingFinish(self.clock.monotonic(), cursor, final, body, self.clock.now())
         self.meter.ledger.offer(1)
-        finished: Finished = await self._written("finish", call)
+        finished: Finished = await self._core.submit("finish", call)
         return finished
+
+    async def retry_later(self, attempt: Attempt, error: ErrorInfo, run_at: int) -> GivenUp:
+        """The attempt failed: ``attempt_failed`` on the tape, running → pending until ``run_at``.
+
+        ``run_at`` is in microseconds since the epoch; one retry is spent. When a cancel is on
+        record the task ends as cancelled instead, in the same transaction. Raises ``NotJson`` and
+        ``EventTooLarge`` for an error that a tape cannot hold, and then nothing was written.
+        """
+        return await self._give_up("retry_later", attempt, error, run_at, spends=1)
+
+    async def release(self, attempt: Attempt, reason: str = "shutdown") -> GivenUp:
+        """Give the task back, for another worker to run at once; no retry is spent.
+
+        ``reason`` goes into the ``attempt_failed``. When a cancel is on record the task ends as
+        cancelled instead, in the same transaction.
+        """
+        return await self._give_up("release", attempt, ErrorInfo("released", reason), None, 0)
 
     async def request_cancel(
         self,
@@ -293,7 +365,7 @@ class TaskStore(
         message: str = "",
         by: str | None = None,
     ) -> CancelAnswer:
-        """pending → cancelled with its ``final``; running → recorded, its owner told; ended →
+        """pending → cancelled with its ``final``; running → recorded, its owner notified; ended →
         nothing.
 
         Returns once the request is durable. Asking again is no error: the first reason stays.
@@ -307,14 +379,14 @@ class TaskStore(
             raise UnknownTask(task_id)
         call = PendingCancel(self.clock.monotonic(), row)
         self.meter.ledger.offer(1)
-        answer: CancelAnswer | None = await self._written("cancel", call)
+        answer: CancelAnswer | None = await self._core.submit("cancel", call)
         if answer is None:
             raise UnknownTask(task_id)
         return answer
 
     def attach_span(self, attempt: Attempt, trace_id: str | None, context: object) -> None:
         """Say which run span the attempt's late events point to, on metrics and in quarantine."""
-        cursor = self._cursor(attempt)
+        cursor = self._core.find_cursor(attempt)
         cursor.trace_id, cursor.context = trace_id, context
 
     # --- reading ----------------------------------------------------------------------------------
@@ -323,7 +395,7 @@ class TaskStore(
         """The task as its row stands. Raises ``UnknownTask``."""
         task = None
         if is_task_id(task_id):
-            task = await self._read("get", lambda: self._get(task_id))
+            task = await self._core.read("get", lambda: self.backend.get(task_id))
         if task is None:
             raise UnknownTask(task_id)
         return task
@@ -338,22 +410,26 @@ class TaskStore(
     ) -> TaskPage:
         """A page of tasks, newest first, by keyset: ``before`` is the page before's ``next``."""
         check_page_size(limit)
-        tasks = await self._read("list", lambda: self._list(status, op, limit + 1, before))
+        tasks = await self._core.read(
+            "list", lambda: self.backend.list(status, op, limit + 1, before)
+        )
         return TaskPage(
             tuple(tasks[:limit]), tasks[limit - 1].task_id if len(tasks) > limit else None
         )
 
     async def count(self, *, op: str | None = None) -> Mapping[TaskStatus, int]:
         """How many tasks there are of each status; every status is a key."""
-        found = await self._read("count", lambda: self._count(op))
-        return {status: found.get(status, 0) for status in TaskStatus}
+        counts = await self._core.read("count", lambda: self.backend.count(op))
+        return {status: counts.get(status, 0) for status in TaskStatus}
 
     async def read_tape(self, task_id: str, *, after_seq: int = 0, limit: int = 1_000) -> TapePage:
         """A page of a tape, in ``seq`` order, after ``after_seq``. Raises ``UnknownTask``."""
         check_page_size(limit)
         page = None
         if is_task_id(task_id):
-            page = await self._read("read_tape", lambda: self._read_tape(task_id, after_seq, limit))
+            page = await self._core.read(
+                "read_tape", lambda: self.backend.read_tape(task_id, after_seq, limit)
+            )
         if page is None:
             raise UnknownTask(task_id)
         return page
@@ -363,27 +439,39 @@ class TaskStore(
     ) -> QuarantinePage:
         """Dropped events, oldest first: one task's, or (``None``) the whole store's."""
         check_page_size(limit)
-        return await self._read(
-            "read_quarantine", lambda: self._read_quarantine(task_id, after, limit)
+        return await self._core.read(
+            "read_quarantine", lambda: self.backend.read_quarantine(task_id, after, limit)
         )
 
+    # --- notifications ----------------------------------------------------------------------------
+
+    def changes(self, task_id: str | None = None) -> Subscription:
+        """Be told of commits, of one task's or of every one, from this moment on (invariant I9).
+
+        Of every one there is also a ``RESYNC`` where tasks were created.
+        """
+        self._core.require_open()
+        return self._core.changes.subscribe(task_id)
+
+    def arrivals(self) -> Subscription:
+        """Be told, with a ``RESYNC``, when tasks come to wait for a claim, here or elsewhere.
+
+        They were created, or given back by a retry, a release or a rescue; when they are due is
+        what ``next_due`` says. Costs a worker less than to hear of every commit.
+        """
+        self._core.require_open()
+        return self._core.changes.await_arrivals()
+
+    def listen_for_cancels(self, owner: str, listener: CancelListener) -> None:
+        """Have ``listener`` told of cancels of ``owner``'s running tasks, perhaps repeatedly."""
+        self._core.require_open()
+        self._core.changes.listen_for_cancels(owner, listener)
+
+    def stop_listening(self, owner: str) -> None:
+        """Undo ``listen_for_cancels``."""
+        self._core.changes.stop_listening(owner)
+
     # --- shared by the verbs ----------------------------------------------------------------------
-
-    def _require_open(self) -> GroupCommit:
-        if self._commits is None:
-            raise StoreClosed
-        if os.getpid() != self._pid:
-            raise UsedAfterFork("store")
-        return self._commits
-
-    def _cursor(self, attempt: Attempt) -> TapeCursor:
-        if isinstance(attempt.cursor, TapeCursor):
-            return attempt.cursor
-        name = (attempt.task_id, attempt.number, attempt.owner)
-        cursor = self._cursors.get(name)
-        if cursor is None:
-            cursor = self._cursors[name] = TapeCursor(*name)
-        return cursor
 
     def _check_events(self, attempt: Attempt, events: Sequence[NewEvent]) -> PendingEvents | None:
         ledger, limit = self.meter.ledger, self.limits.event_bytes
@@ -391,7 +479,7 @@ class TaskStore(
         checked: list[tuple[str, str, int]] = []
         ledger.offer(len(events))
         try:
-            cursor = self._cursor(attempt)
+            cursor = self._core.find_cursor(attempt)
             for event in events:
                 if event.type in RESERVED_EVENT_TYPES or not is_event_type(event.type):
                     raise BadEventType(event.type, reserved=event.type in RESERVED_EVENT_TYPES)
@@ -406,67 +494,31 @@ class TaskStore(
             raise
         return PendingEvents(self.clock.monotonic(), cursor, checked) if checked else None
 
-    def _enqueue(self, call: PendingWrite, commits: GroupCommit | None) -> GroupCommit:
-        try:
-            commits = commits or self._require_open()
-            commits.enqueue(call)
-        except TapescopeError as error:
-            fail(self._context, call, error)
-            raise
-        return commits
-
-    async def _written(
-        self, name: str, call: PendingWrite, commits: GroupCommit | None = None
-    ) -> Any:
-        """Queue a call and wait for its flush; a caller that is cancelled before it withdraws."""
-        try:
-            commits = self._enqueue(call, commits)
-            try:
-                answer = await call.future
-            except asyncio.CancelledError:
-                commits.withdraw(call)
-                raise
-        except TapescopeError as error:
-            waited = self.clock.monotonic() - call.since
-            self.meter.operation(name, waited, error_type_of(error))
-            raise
-        self.meter.operation(name, self.clock.monotonic() - call.since)
-        return answer
-
-    async def _read(self, name: str, primitive: Callable[[], Awaitable[T]]) -> T:
-        self._require_open()
-        start = self.clock.monotonic()
-        try:
-            answer = await self._retrying(primitive)
-        except TapescopeError as error:
-            self.meter.operation(name, self.clock.monotonic() - start, error_type_of(error))
-            raise
-        self.meter.operation(name, self.clock.monotonic() - start)
-        return answer
-
-    async def _retrying(
-        self, primitive: Callable[[], Awaitable[T]], since: float | None = None
-    ) -> T:
-        """Try while the store is away, as long as its patience lasts, then ``StoreUnavailable``.
-
-        Raises ``StoreRefused`` for what the database would refuse again.
-        """
-        deadline = (self.clock.monotonic() if since is None else since) + self.patience
-        backoff = Backoff()
-        while True:
-            try:
-                return await primitive()
-            except FlushRefused as error:
-                raise StoreRefused(str(error)) from error
-            except StoreAway as error:
-                left = deadline - self.clock.monotonic()
-                if left <= 0:
-                    raise as_unavailable(self.name, error) from error
-                await backoff.wait(left)
-
-    async def _load_state(self, cursor: TapeCursor, since: float) -> AttemptState | None:
-        if not is_task_id(cursor.task_id):
-            return None
-        return await self._retrying(
-            lambda: self._load(cursor.task_id, cursor.attempt, cursor.owner), since
+    async def _give_up(
+        self, name: str, attempt: Attempt, error: ErrorInfo, run_at: int | None, spends: int
+    ) -> GivenUp:
+        cursor = self._core.find_cursor(attempt)
+        failure: dict[str, Any] = {"error": error.as_json()}
+        if run_at is not None:
+            failure["run_at"] = run_at
+        body = encode_event(ATTEMPT_FAILED, failure, self.limits.event_bytes)
+        call = PendingGiveUp(
+            self.clock.monotonic(), cursor, body, self.clock.now(), error, run_at, spends
         )
+        self.meter.ledger.offer(1)
+        given_up: GivenUp = await self._core.submit(name, call)
+        return given_up
+
+    def _deliver_claim(self, order: DueOrder, row: DueRow) -> Claim:
+        """Count what the database says it wrote, tell who follows here, and give a live attempt."""
+        task, seq = row.task, row.started_seq
+        self.meter.ledger.offer(1)
+        self.meter.ledger.store(TASK_STARTED, 1)
+        cursor = TapeCursor(task.task_id, row.attempt, order.owner)
+        cursor.key, cursor.op, cursor.tail, cursor.offers = task.key, task.op, seq, 1
+        cursor.claimed = self.clock.monotonic()
+        if self._core.changes.follows(task.task_id):
+            body = decode(order.body(row.attempt))
+            started = Event(seq, TASK_STARTED, order.ts, row.attempt, body)
+            self._core.changes.publish(Change(task.task_id, seq, (started,)))
+        return Claim(task, self._core.hold_cursor(cursor))

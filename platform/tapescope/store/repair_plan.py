@@ -89,7 +89,7 @@ def mend_tape(task: Task, end: Sequence[EventRow], last: EventRow | None, now: i
 
 
 def is_stuck(task: Task, now: int, grace: int) -> bool:
-    """Whether the task runs though nobody has held its lease for ``grace`` microseconds."""
+    """Whether the task runs though its lease ended more than ``grace`` microseconds."""
     held_until = task.lease_expires_at or task.claimed_at or task.created_at
     return task.status is TaskStatus.RUNNING and held_until < now - grace
 
@@ -124,8 +124,8 @@ def _restore_final(task: Task, last: EventRow | None, now: int) -> EventRow:
     if outcome is Outcome.FAILED:
         final = FinalEvent.failed(ErrorInfo(task.error_code or "unknown", _LOST))
     elif outcome is Outcome.CANCELLED:
-        nobody = CancelRequest(CancelReason.USER, _LOST, None, at)
-        final = FinalEvent.cancelled(task.cancel or nobody)
+        unknown = CancelRequest(CancelReason.USER, _LOST, None, at)
+        final = FinalEvent.cancelled(task.cancel or unknown)
     body = encode({**final.as_json(), "repaired": True}, "final")
     seq, offer = (0, 0) if last is None else (last.seq, last.offer)
     offer = max(offer, FIRST_FOREIGN_OFFER - 1) + 1

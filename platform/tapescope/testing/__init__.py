@@ -9,12 +9,13 @@ from __future__ import annotations
 from tapescope.testing._case import Violation
 from tapescope.testing._history import Follow, History, RecordedCall, Recording
 from tapescope.testing._judge import check
-from tapescope.testing._memory import MemoryStore
+from tapescope.testing._memory import MemoryBackend, MemoryStore
 from tapescope.testing._spans import SpanRecord
 
 __all__ = [
     "Follow",
     "History",
+    "MemoryBackend",
     "MemoryStore",
     "RecordedCall",
     "Recording",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Collection, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -13,7 +13,9 @@ from tapescope.model.answers import Appended, Finished
 from tapescope.model.leases import GivenUp, Rescued
 from tapescope.model.tape import ATTEMPT_FAILED, FINAL, TASK_STARTED, Event, NewEvent
 from tapescope.model.tasks import Attempt, CancelReason, Claim, ErrorInfo, FinalEvent, NewTask, Task
+from tapescope.store.core import StoreCore
 from tapescope.store.flush import CancelAnswer
+from tapescope.store.leases import StoreLeases
 from tapescope.store.orders import DueOrder, DueRow
 from tapescope.store.port import TaskStore
 from tapescope_telemetry import LedgerReading
@@ -125,8 +127,8 @@ class Recording(TaskStore):
     """
 
     def __init__(self, *args: Any, history: History | None = None, **settings: Any) -> None:
-        super().__init__(*args, **settings)
         self.history = history or History()
+        super().__init__(*args, **settings)
         if self.history.began_with is None:
             self.history.began_with = self.meter.ledger.read()
 
@@ -145,9 +147,12 @@ class Recording(TaskStore):
         call.offers = ((TASK_STARTED, ""),)
         return await self.history.noted(call, super().claim_if_pending(task, owner, lease))
 
-    def _settle_due(self, order: DueOrder, row: DueRow) -> Claim:
+    def _make_leases(self, core: StoreCore) -> StoreLeases:
+        return RecordedLeases(core, lambda: self.history)
+
+    def _deliver_claim(self, order: DueOrder, row: DueRow) -> Claim:
         # Here, and not where ``claim_due`` returns: some of what it claims may be given back.
-        claim = super()._settle_due(order, row)
+        claim = super()._deliver_claim(order, row)
         call = self.history.begin("claim", claim.attempt.task_id, claim.attempt)
         call.offers = ((TASK_STARTED, ""),)
         self.history.answered(call, claim)
@@ -200,17 +205,6 @@ class Recording(TaskStore):
         call.offers = ((ATTEMPT_FAILED, ""),)
         return await self.history.noted(call, super().release(attempt, reason))
 
-    async def rescue_expired(
-        self, limit: int = 100, *, ops: Collection[str] = (), dead_owners: Collection[str] = ()
-    ) -> list[Rescued]:
-        """``TaskStore.rescue_expired``, noted once for each task that was rescued."""
-        rescued = await super().rescue_expired(limit, ops=ops, dead_owners=dead_owners)
-        for one in rescued:
-            lost = Attempt(one.task.task_id, one.task.attempt, one.task.owner or "")
-            call = self.history.begin("rescue", lost.task_id, lost)
-            self.history.answered(call, one)
-        return rescued
-
     async def request_cancel(
         self,
         task_id: str,
@@ -222,6 +216,26 @@ class Recording(TaskStore):
         call = self.history.begin("cancel", task_id)
         call.offers = ((FINAL, ""),)
         return await self.history.noted(call, super().request_cancel(task_id, reason, message, by))
+
+
+class RecordedLeases(StoreLeases):
+    """The leases of a store that records."""
+
+    def __init__(self, core: StoreCore, history: Callable[[], History]) -> None:
+        super().__init__(core)
+        self._history = history
+
+    async def rescue_expired(
+        self, limit: int = 100, *, ops: Collection[str] = (), dead_owners: Collection[str] = ()
+    ) -> list[Rescued]:
+        """``StoreLeases.rescue_expired``, noted once for each task that was rescued."""
+        rescued = await super().rescue_expired(limit, ops=ops, dead_owners=dead_owners)
+        history = self._history()
+        for one in rescued:
+            lost = Attempt(one.task.task_id, one.task.attempt, one.task.owner or "")
+            call = history.begin("rescue", lost.task_id, lost)
+            history.answered(call, one)
+        return rescued
 
 
 def _as_offers(events: Sequence[NewEvent]) -> tuple[tuple[str, str], ...]:

@@ -24,6 +24,7 @@ from tapescope.model.ops import KnownOp
 from tapescope.model.repairs import Mended, Repair
 from tapescope.model.tape import ATTEMPT_FAILED, FINAL, DropReason, Event, QuarantinePage, TapePage
 from tapescope.model.tasks import CancelReason, CancelRequest, Task, TaskStatus
+from tapescope.store.backend import BackendContext, StoreBackend
 from tapescope.store.flush import (
     AttemptState,
     CancelAnswer,
@@ -57,17 +58,14 @@ from tapescope.testing._repair import repair_record
 from tapescope.testing._tables import Quarantine, Record
 from tapescope_telemetry import Telemetry
 
-__all__ = ["MemoryStore"]
+__all__ = ["MemoryBackend", "MemoryStore"]
 
 
 class MemoryStore(TaskStore):
     """A ``TaskStore`` in this process's memory: for tests, and to read the port's rules in Python.
 
-    A flush is carried out whole or not at all, and one that is sent again is answered as it was the
-    first time. What it holds outlives ``aclose`` and is there when the same object is opened again.
+    What it holds outlives ``aclose`` and is there when the same object is opened again.
     """
-
-    adapter: ClassVar[str] = "memory"
 
     def __init__(
         self,
@@ -76,18 +74,39 @@ class MemoryStore(TaskStore):
         clock: Clock | None = None,
         limits: StoreLimits | None = None,
         patience: float = 10.0,
+        backend: MemoryBackend | None = None,
     ) -> None:
+        """``backend`` is one of a test's own, with faults in it."""
         super().__init__(
-            name="memory", telemetry=telemetry, clock=clock, limits=limits, patience=patience
+            backend or MemoryBackend(),
+            telemetry=telemetry,
+            clock=clock,
+            limits=limits,
+            patience=patience,
         )
+
+
+class MemoryBackend(StoreBackend):
+    """Tasks in dictionaries; a flush is carried out whole or not at all, and one that is sent
+    again is answered as it was the first time."""
+
+    adapter: ClassVar[str] = "memory"
+    name = "memory"
+
+    _context: BackendContext
+    """From ``open`` on."""
+
+    def __init__(self) -> None:
         self._last_key = 0
         self._keys: dict[str, int] = {}
         self._ops: dict[str, tuple[KnownOp, int]] = {}
-        self._records: dict[int, Record] = {}
+        self.records: dict[int, Record] = {}
+        """The tasks by key, each with its tape."""
         self._by_idempotency: dict[tuple[str, str], int] = {}
-        self._quarantine = Quarantine(self.limits)
+        self.quarantine = Quarantine()
+        """The dropped events, for a test to look at, or to break."""
         self._repairs: list[Repair] = []
-        self._turn: tuple[str | None, int] = None, 0
+        self._leader: tuple[str | None, int] = None, 0
         self._done_at: Counter[MaintenanceJob] = Counter()
         self._answered: dict[str, tuple[int, FlushAnswer]] = {}
 
@@ -96,15 +115,16 @@ class MemoryStore(TaskStore):
         """No: another process has another memory."""
         return False
 
-    async def _open(self) -> None:
-        pass
+    async def open(self, context: BackendContext) -> None:
+        self._context = context
+        self.quarantine.limits = context.limits
 
-    async def _close(self) -> None:
+    async def close(self) -> None:
         pass
 
     # --- writing ----------------------------------------------------------------------------------
 
-    async def _write(self, flush: Flush) -> FlushAnswer:
+    async def write(self, flush: Flush) -> FlushAnswer:
         number, answered = self._answered.get(flush.lane, (0, None))
         if answered is not None and number == flush.number:
             return answered
@@ -115,7 +135,7 @@ class MemoryStore(TaskStore):
         return answer
 
     def _carry_out(self, flush: Flush, undo: ExitStack) -> FlushAnswer:
-        answer = FlushAnswer(self.clock.now())
+        answer = FlushAnswer(self._context.clock.now())
         answer.keys = [
             self._create(row, place, answer, undo) for place, row in enumerate(flush.creates)
         ]
@@ -130,12 +150,12 @@ class MemoryStore(TaskStore):
         if standing is None and name is not None:
             standing = self._by_idempotency.get(name)
         if standing is not None:
-            answer.existing[place] = self._records[standing].task
+            answer.existing[place] = self.records[standing].task
             return 0
         key = self._last_key = self._last_key + 1
-        self._records[key] = Record(_as_pending(row, key, answer.now))
+        self.records[key] = Record(_as_pending(row, key, answer.now))
         self._keys[row.task_id] = key
-        undo.callback(self._records.pop, key)
+        undo.callback(self.records.pop, key)
         undo.callback(self._keys.pop, row.task_id)
         if name is not None:
             self._by_idempotency[name] = key
@@ -143,7 +163,7 @@ class MemoryStore(TaskStore):
         return key
 
     def _claim(self, row: ClaimRow, now: int, undo: ExitStack) -> ClaimAnswer | None:
-        record = self._find(row.task_id)
+        record = self.find(row.task_id)
         if record is None:
             return None
         task = record.task
@@ -159,14 +179,14 @@ class MemoryStore(TaskStore):
         late = [self._why_late(row) for row in rows]
         given_up = {row.row: row for row in flush.give_ups if not late[row.row][0]}
         for place, given in list(given_up.items()):
-            cancel = self._records[rows[place].key].task.cancel
+            cancel = self.records[rows[place].key].task.cancel
             if cancel is not None:
                 rows[place] = cancel_instead(rows[place], cancel, keeps_error=given.spends > 0)
                 answer.cancelled_instead[place] = cancel
                 del given_up[place]
         refused: list[RefusedRow] = []
         for place, (row, (is_late, reason)) in enumerate(zip(rows, late, strict=True)):
-            record = self._records.get(row.key)
+            record = self.records.get(row.key)
             if not is_late:
                 assert record is not None
                 record.remember(undo)
@@ -181,12 +201,12 @@ class MemoryStore(TaskStore):
             refused.append(RefusedRow(place, reason, op, outcome, last_seq))
             if reason is not None:
                 source = flush.sources[place]
-                self._quarantine.drop(source.task_id, row, reason, record, source.trace_id, undo)
+                self.quarantine.drop(source.task_id, row, reason, record, source.trace_id, undo)
         return refused
 
     def _why_late(self, row: EventRow) -> tuple[bool, DropReason | None]:
         """Whether the guard refuses a row, and its drop reason: the first that holds."""
-        record = self._records.get(row.key)
+        record = self.records.get(row.key)
         if record is None:
             return True, DropReason.UNKNOWN_TASK
         task, final = record.task, record.final
@@ -204,7 +224,7 @@ class MemoryStore(TaskStore):
         return True, DropReason.DUPLICATE_FINAL
 
     def _cancel(self, row: CancelRow, now: int, undo: ExitStack) -> CancelAnswer | None:
-        record = self._find(row.task_id)
+        record = self.find(row.task_id)
         if record is None:
             return None
         if record.task.status.terminal:
@@ -227,8 +247,8 @@ class MemoryStore(TaskStore):
 
     # --- what a worker asks -----------------------------------------------------------------------
 
-    async def _claim_due(self, order: DueOrder) -> Sequence[DueRow]:
-        now = self.clock.now()
+    async def claim_due(self, order: DueOrder) -> Sequence[DueRow]:
+        now = self._context.clock.now()
         due = [record for record in self._pending_of(order.ops) if record.task.run_at <= now]
         due.sort(key=lambda record: (record.task.run_at, record.task.key))
         claimed: list[DueRow] = []
@@ -239,29 +259,29 @@ class MemoryStore(TaskStore):
             claimed.append(DueRow(record.task, attempt, seq))
         return claimed
 
-    async def _register_ops(self, ops: Sequence[KnownOp]) -> None:
-        self._ops |= {one.op: (one, self.clock.now()) for one in ops}
+    async def register_ops(self, ops: Sequence[KnownOp]) -> None:
+        self._ops |= {one.op: (one, self._context.clock.now()) for one in ops}
 
-    async def _read_ops(self, within: int) -> Sequence[KnownOp]:
-        since = self.clock.now() - within
+    async def read_ops(self, within: int) -> Sequence[KnownOp]:
+        since = self._context.clock.now() - within
         return [one for one, at in self._ops.values() if at > since]
 
-    async def _next_due(self, ops: Sequence[str]) -> int | None:
+    async def next_due(self, ops: Sequence[str]) -> int | None:
         return min((record.task.run_at for record in self._pending_of(ops)), default=None)
 
     def _pending_of(self, ops: Sequence[str]) -> Iterator[Record]:
-        for record in self._records.values():
+        for record in self.records.values():
             if record.task.status is TaskStatus.PENDING and record.task.op in ops:
                 yield record
 
     # --- leases -----------------------------------------------------------------------------------
 
-    async def _extend_leases(
+    async def extend_leases(
         self, owner: str, lease: int, task_ids: Sequence[str] | None
     ) -> Sequence[HeldLease]:
-        until = self.clock.now() + lease
+        until = self._context.clock.now() + lease
         held: list[HeldLease] = []
-        for record in self._records.values():
+        for record in self.records.values():
             task = record.task
             asked = task_ids is None or task.task_id in task_ids
             if asked and (task.status, task.owner) == (TaskStatus.RUNNING, owner):
@@ -269,14 +289,14 @@ class MemoryStore(TaskStore):
                 held.append(HeldLease(task.task_id, task.attempt, task.cancel))
         return held
 
-    async def _read_owners(self) -> Sequence[str]:
-        tasks = (record.task for record in self._records.values())
+    async def read_owners(self) -> Sequence[str]:
+        tasks = (record.task for record in self.records.values())
         return sorted({t.owner for t in tasks if t.status is TaskStatus.RUNNING and t.owner})
 
-    async def _rescue(self, order: RescueOrder) -> Sequence[RescuedRow]:
-        now = self.clock.now()
+    async def rescue(self, order: RescueOrder) -> Sequence[RescuedRow]:
+        now = self._context.clock.now()
         rescued: list[RescuedRow] = []
-        for record in self._records.values():
+        for record in self.records.values():
             task = record.task
             over = task.lease_expires_at is not None and task.lease_expires_at <= now
             if task.status is not TaskStatus.RUNNING or len(rescued) >= order.limit:
@@ -294,36 +314,37 @@ class MemoryStore(TaskStore):
             rescued.append(RescuedRow(task, result, record.last_seq))
         return rescued
 
-    def _find(self, task_id: str) -> Record | None:
-        return self._records.get(self._keys.get(task_id, 0))
+    def find(self, task_id: str) -> Record | None:
+        """What is held of a task, for a test to look at, or to break."""
+        return self.records.get(self._keys.get(task_id, 0))
 
     # --- reading ----------------------------------------------------------------------------------
 
-    async def _load(self, task_id: str, attempt: int, owner: str) -> AttemptState | None:
-        record = self._find(task_id)
+    async def load(self, task_id: str, attempt: int, owner: str) -> AttemptState | None:
+        record = self.find(task_id)
         if record is None:
             return None
         on_tape = max((row.offer for row in record.tape if row.attempt == attempt), default=0)
-        dropped = self._quarantine.last_offer(task_id, attempt, owner)
+        dropped = self.quarantine.last_offer(task_id, attempt, owner)
         task = record.task
         return AttemptState(task.key, task.op, record.last_seq, max(on_tape, dropped))
 
-    async def _get(self, task_id: str) -> Task | None:
-        record = self._find(task_id)
+    async def get(self, task_id: str) -> Task | None:
+        record = self.find(task_id)
         return None if record is None else record.task
 
-    async def _find_ended(self, task_ids: Sequence[str]) -> Sequence[Task]:
-        found = (self._find(task_id) for task_id in task_ids)
+    async def find_ended(self, task_ids: Sequence[str]) -> Sequence[Task]:
+        found = (self.find(task_id) for task_id in task_ids)
         return [one.task for one in found if one is not None and one.task.status.terminal]
 
-    async def _list(
+    async def list(
         self, status: TaskStatus | None, op: str | None, limit: int, before: str | None
     ) -> Sequence[Task]:
         newest_first = (
             record.task
             for task_id in sorted(self._keys, reverse=True)
             if before is None or task_id < before
-            if (record := self._find(task_id)) is not None
+            if (record := self.find(task_id)) is not None
         )
         wanted = (
             task
@@ -332,12 +353,12 @@ class MemoryStore(TaskStore):
         )
         return list(islice(wanted, limit))
 
-    async def _count(self, op: str | None) -> Mapping[TaskStatus, int]:
-        tasks = (record.task for record in self._records.values())
+    async def count(self, op: str | None) -> Mapping[TaskStatus, int]:
+        tasks = (record.task for record in self.records.values())
         return Counter(task.status for task in tasks if op is None or task.op == op)
 
-    async def _read_tape(self, task_id: str, after_seq: int, limit: int) -> TapePage | None:
-        record = self._find(task_id)
+    async def read_tape(self, task_id: str, after_seq: int, limit: int) -> TapePage | None:
+        record = self.find(task_id)
         if record is None:
             return None
         page = record.tape[after_seq : after_seq + limit]
@@ -345,16 +366,14 @@ class MemoryStore(TaskStore):
             Event(row.seq, row.type, row.ts, row.attempt, decode(row.body)) for row in page
         )
         final = record.final
-        dropped = self._quarantine.count(task_id)
+        dropped = self.quarantine.count(task_id)
         return TapePage(task_id, events, record.last_seq, final and final.seq, dropped)
 
-    async def _read_quarantine(self, task_id: str | None, after: int, limit: int) -> QuarantinePage:
-        return self._quarantine.read(task_id, after, limit)
+    async def read_quarantine(self, task_id: str | None, after: int, limit: int) -> QuarantinePage:
+        return self.quarantine.read(task_id, after, limit)
 
-    async def _read_cancels(
-        self, owners: Sequence[str]
-    ) -> Sequence[tuple[str, str, CancelRequest]]:
-        tasks = (record.task for record in self._records.values())
+    async def read_cancels(self, owners: Sequence[str]) -> Sequence[tuple[str, str, CancelRequest]]:
+        tasks = (record.task for record in self.records.values())
         return [
             (task.task_id, task.owner, task.cancel)
             for task in tasks
@@ -364,19 +383,19 @@ class MemoryStore(TaskStore):
 
     # --- upkeep -----------------------------------------------------------------------------------
 
-    async def _audit(self, after: int, limit: int, grace: int) -> AuditPage:
-        ahead = sorted(key for key in self._records if key > after)
-        page = [self._records[key] for key in ahead[:limit]]
-        violations = audit_records(page, self._quarantine, self.clock.now(), grace)
+    async def audit(self, after: int, limit: int, grace: int) -> AuditPage:
+        ahead = sorted(key for key in self.records if key > after)
+        page = [self.records[key] for key in ahead[:limit]]
+        violations = audit_records(page, self.quarantine, self._context.clock.now(), grace)
         rows = len(page) + sum(len(record.tape) for record in page)
         next_ = ahead[limit - 1] if len(ahead) > limit else None
         return AuditPage(len(page), rows, tuple(violations), next_)
 
-    async def _repair(self, task_id: str, grace: int, by: str, dry_run: bool) -> Mended | None:
-        record, now = self._find(task_id), self.clock.now()
+    async def repair(self, task_id: str, grace: int, by: str, dry_run: bool) -> Mended | None:
+        record, now = self.find(task_id), self._context.clock.now()
         if record is None:
             return None
-        quarantine = self._quarantine
+        quarantine = self.quarantine
         if dry_run:  # on copies
             record, quarantine = deepcopy(record), deepcopy(quarantine)
         repairs: list[Repair] = []
@@ -393,65 +412,65 @@ class MemoryStore(TaskStore):
             self._repairs += repairs
         return Mended(tuple(repairs), left)
 
-    async def _read_repairs(self, after: int, limit: int) -> Sequence[Repair]:
+    async def read_repairs(self, after: int, limit: int) -> Sequence[Repair]:
         return self._repairs[after : after + limit]
 
-    async def _due_tasks(
+    async def due_tasks(
         self, cutoff: int, outcomes: Sequence[str], op: str | None, after: int, limit: int
     ) -> Sequence[DueTask]:
         found: list[DueTask] = []
-        for key in sorted(key for key in self._records if key > after)[:limit]:
-            record = self._records[key]
+        for key in sorted(key for key in self.records if key > after)[:limit]:
+            record = self.records[key]
             task = record.task
             ended = task.finished_at is not None and task.finished_at < cutoff
             due = ended and task.status.value in outcomes and op in (None, task.op)
             found.append(DueTask(key, task.created_at >= cutoff, len(record.tape) if due else None))
         return found
 
-    async def _delete_tasks(self, keys: Sequence[int], events: int) -> int:
-        gone = [key for key in keys if key in self._records and self._records[key].outcome]
+    async def delete_tasks(self, keys: Sequence[int], events: int) -> int:
+        gone = [key for key in keys if key in self.records and self.records[key].outcome]
         for key in gone:
-            task = self._records.pop(key).task
+            task = self.records.pop(key).task
             del self._keys[task.task_id]
             if task.idempotency_key is not None:
                 del self._by_idempotency[task.op, task.idempotency_key]
-            self._quarantine.forget_counts(task.task_id)
+            self.quarantine.forget_counts(task.task_id)
         return len(gone)
 
-    async def _due_drops(self, cutoff: int, after: int, limit: int) -> Sequence[DueDrop]:
-        return [DueDrop(n, ts < cutoff) for n, ts in self._quarantine.oldest(after, limit)]
+    async def due_drops(self, cutoff: int, after: int, limit: int) -> Sequence[DueDrop]:
+        return [DueDrop(n, ts < cutoff) for n, ts in self.quarantine.oldest(after, limit)]
 
-    async def _delete_drops(self, keys: Sequence[int]) -> int:
-        return self._quarantine.delete(keys)
+    async def delete_drops(self, keys: Sequence[int]) -> int:
+        return self.quarantine.delete(keys)
 
-    async def _acquire_leadership(self, owner: str, lease: int) -> LeaderTerm | None:
-        now = self.clock.now()
-        holder, until = self._turn
+    async def acquire_leadership(self, owner: str, lease: int) -> LeaderTerm | None:
+        now = self._context.clock.now()
+        holder, until = self._leader
         if holder not in (None, owner) and until >= now:
             return None
-        self._turn = owner, now + lease
+        self._leader = owner, now + lease
         return LeaderTerm(now, self._done_at["audited"], self._done_at["pruned"])
 
-    async def _record_job(self, owner: str, job: MaintenanceJob) -> None:
-        if self._turn[0] == owner:
-            self._done_at[job] = self.clock.now()
+    async def record_job(self, owner: str, job: MaintenanceJob) -> None:
+        if self._leader[0] == owner:
+            self._done_at[job] = self._context.clock.now()
 
-    async def _resign_leadership(self, owner: str) -> None:
-        if self._turn[0] == owner:
-            self._turn = None, 0
+    async def resign_leadership(self, owner: str) -> None:
+        if self._leader[0] == owner:
+            self._leader = None, 0
 
-    async def _find_open(
+    async def find_open(
         self, after: int, among: Sequence[int], limit: int
     ) -> tuple[int, Sequence[int]]:
-        is_open = [key for key, record in sorted(self._records.items()) if not record.outcome]
+        is_open = [key for key, record in sorted(self.records.items()) if not record.outcome]
         known = [key for key in is_open if key in among]
         return self._last_key, known + [key for key in is_open if key > after][:limit]
 
-    async def _schema_versions(self) -> SchemaVersions:
+    async def schema_versions(self) -> SchemaVersions:
         return SchemaVersions(0, 0)  # there is nothing to migrate
 
-    async def _watch(self) -> None:
-        self._changes.publish(RESYNC)
+    async def watch(self) -> None:
+        self._context.changes.publish(RESYNC)
         await asyncio.get_running_loop().create_future()  # no other process can write here
 
 

@@ -112,8 +112,8 @@ class Record:
 class Quarantine:
     """The dropped events: bounded in number, while their count goes on."""
 
-    def __init__(self, limits: StoreLimits) -> None:
-        self._limits = limits
+    def __init__(self) -> None:
+        self.limits = StoreLimits()
         self._kept: defaultdict[str, list[tuple[int, DroppedEvent]]] = defaultdict(list)
         self._counts: defaultdict[str, Counter[DropReason]] = defaultdict(Counter)
         self._last_offers: dict[tuple[str, int, str], int] = {}
@@ -146,11 +146,11 @@ class Quarantine:
         self._last_offers[identity] = row.offer
         kept = self._kept[task_id]
         if record is None:
-            if self._unknown >= self._limits.quarantine_unknown:
+            if self._unknown >= self.limits.quarantine_unknown:
                 return
             self._count_unknown(1)
             undo.callback(self._count_unknown, -1)
-        elif len(kept) >= self._limits.quarantine_per_task:
+        elif len(kept) >= self.limits.quarantine_per_task:
             return
         self._keep(task_id, row, reason, record, trace_id)
         undo.callback(kept.pop)

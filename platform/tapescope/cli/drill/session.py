@@ -194,6 +194,6 @@ async def _clean_up(store: TaskStore, op: str) -> tuple[int, int]:
         for task in page.tasks:
             await store.request_cancel(task.task_id, message=f"{op}: the drill is over")
     if (await store.list(status=TaskStatus.RUNNING, op=op, limit=1)).tasks:
-        await store.rescue_expired(ops=await store.read_ops())  # as every manager does
-    pruned = await store.prune(older_than=0.0, op=op)
+        await store.leases.rescue_expired(ops=await store.ops.read())  # as every manager does
+    pruned = await store.maintenance.prune(older_than=0.0, op=op)
     return pruned, len((await store.list(op=op, limit=_PAGE)).tasks)

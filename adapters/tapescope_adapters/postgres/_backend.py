@@ -1,0 +1,359 @@
+"""One schema of a PostgreSQL database as the backend of a store."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar, Final
+
+from tapescope.errors import BadSetting, StoreConfigError
+from tapescope.model import (
+    AuditPage,
+    CancelRequest,
+    HeldLease,
+    KnownOp,
+    LeaderTerm,
+    MaintenanceJob,
+    Mended,
+    QuarantinePage,
+    Repair,
+    RescueResult,
+    TapePage,
+    Task,
+    TaskStatus,
+)
+from tapescope.store import (
+    AttemptState,
+    BackendContext,
+    CreateRow,
+    DueDrop,
+    DueOrder,
+    DueRow,
+    DueTask,
+    FateUnknown,
+    Flush,
+    FlushAnswer,
+    FlushRefused,
+    Inserted,
+    LeaseRenewer,
+    RescuedRow,
+    RescueOrder,
+    SchemaVersions,
+    StoreAway,
+    StoreBackend,
+    decode,
+)
+from tapescope_adapters.postgres import _leadership
+from tapescope_adapters.postgres._caller_pool import PoolConnector
+from tapescope_adapters.postgres._caller_transaction import create_within
+from tapescope_adapters.postgres._claims import Claims
+from tapescope_adapters.postgres._connection import (
+    DRIVER_ERRORS,
+    Connector,
+    Lane,
+    SharedConnections,
+    drop,
+    translate,
+)
+from tapescope_adapters.postgres._flush import VOID, arguments, read_answer
+from tapescope_adapters.postgres._lease_renewer import PostgresLeaseRenewer
+from tapescope_adapters.postgres._leases import extend_leases
+from tapescope_adapters.postgres._listener import Listener
+from tapescope_adapters.postgres._maintenance import audit
+from tapescope_adapters.postgres._queries import load_queries
+from tapescope_adapters.postgres._repair import repair
+from tapescope_adapters.postgres._rows import (
+    as_cancel,
+    as_quarantine,
+    as_repair,
+    as_tape,
+    as_task,
+)
+from tapescope_adapters.postgres._schema import migrate, read_versions
+
+if TYPE_CHECKING:
+    pass
+
+__all__ = ["PostgresBackend"]
+
+_BEYOND_ANY_ID: Final = uuid.UUID(int=2**128 - 1)
+
+
+class PostgresBackend(StoreBackend):
+    """The tables in one schema of a PostgreSQL database."""
+
+    adapter: ClassVar[str] = "postgresql"
+    write_lanes: ClassVar[int] = 2
+
+    _context: BackendContext
+    """From ``open`` on."""
+
+    def __init__(
+        self, connector: Connector, listening: Connector, *, name: str, auto_migrate: bool
+    ) -> None:
+        """``listening`` makes the connection that listens: the server itself, behind a pooler."""
+        self.name = name
+        self._connector = connector
+        self.listening = listening
+        self._auto_migrate = auto_migrate
+        self._sql = load_queries(connector.address.schema)
+        self._shared = SharedConnections(connector)
+        self._claims = Claims(connector, self._sql)
+        self._lanes: dict[str, Lane] = {}
+        self._doubtful: dict[str, int] = {}
+        """By lane the flush whose reply was lost."""
+        self._session = ""
+        self._identity = ""
+
+    @property
+    def outlives_process(self) -> bool:
+        return True
+
+    @property
+    def joins_transactions(self) -> bool:
+        return True
+
+    # --- life -------------------------------------------------------------------------------------
+
+    async def open(self, context: BackendContext) -> None:
+        self._context = context
+        # Flush numbers begin anew when a store is opened again, so its lanes need new names.
+        self._session = uuid.uuid4().hex
+        self._shared = SharedConnections(self._connector)
+        self._claims = Claims(self._connector, self._sql)
+        conn = await self._connector.log_in()
+        try:
+            await migrate(conn, self._connector.address.schema, auto=self._auto_migrate)
+            await conn.execute(self._sql["forget_stale_lanes"])
+            self._identity = await conn.fetchval(self._sql["read_identity"])
+        except DRIVER_ERRORS as error:
+            drop(conn)
+            met = translate(error, sent=False)
+            if isinstance(met, FlushRefused):
+                raise StoreConfigError(f"The store {self.name} cannot be set up: {met}") from error
+            raise StoreAway(str(met)) from error
+        except BaseException:  # cancelled, or may not migrate: it is closed only here
+            drop(conn)
+            raise
+        await self._shared.give(conn)
+
+    async def close(self) -> None:
+        lanes, self._lanes = self._lanes, {}
+        self._doubtful.clear()
+        for name, lane in lanes.items():
+            await lane.aclose(self._sql["forget_lane"], name)
+        await self._claims.aclose()
+        await self._shared.aclose()
+
+    # --- writing ----------------------------------------------------------------------------------
+
+    async def write(self, flush: Flush) -> FlushAnswer:
+        name = f"{flush.lane}/{self._session}"
+        lane = self._lanes.get(name)
+        if lane is None:
+            lane = self._lanes[name] = Lane(self._connector, self._sql["flush"])
+        try:
+            giving_up = self._sql["flush_giving_up"] if flush.give_ups else None
+            text = await lane.flush(
+                arguments(name, flush, self._context.instance, self._context.limits), giving_up
+            )
+        except FateUnknown:
+            self._doubtful[name] = flush.number
+            raise
+        except FlushRefused:
+            # The port will split it, which must not happen while its first try may yet be carried
+            # out. (One that is blocked it sends again as it is.)
+            if self._doubtful.get(name) != flush.number:
+                raise
+            stored = await lane.fence(self._sql["fence"], name, flush.number)
+            del self._doubtful[name]
+            if stored is None:
+                raise
+            text = stored
+        if text == VOID:
+            raise FlushRefused("it was refused before, and its number is spent")
+        return read_answer(flush, text)
+
+    async def create_within(self, connection: object, row: CreateRow) -> Inserted | Task:
+        schema = self._connector.address.schema
+        return await create_within(connection, self._sql, schema, self._identity, row)
+
+    async def extend_leases(
+        self, owner: str, lease: int, task_ids: Sequence[str] | None
+    ) -> Sequence[HeldLease]:
+        patience = self._connector.patience
+        return await self._shared.use(
+            lambda conn: extend_leases(conn, self._sql, owner, lease, task_ids, patience)
+        )
+
+    def make_lease_renewer(self) -> LeaseRenewer | None:
+        if isinstance(self.listening, PoolConnector):
+            return None  # a pool is its loop's, and the renewer has another
+        return PostgresLeaseRenewer(self.listening, self._sql)
+
+    async def read_owners(self) -> Sequence[str]:
+        return [row["owner"] for row in await self._shared.fetch(self._sql["read_owners"])]
+
+    async def rescue(self, order: RescueOrder) -> Sequence[RescuedRow]:
+        (row,) = await self._shared.fetch(
+            self._connector.with_local_settings(self._sql["rescue_expired"]),
+            order.limit,
+            list(order.ops),
+            list(order.dead_owners),
+            order.ts,
+            order.retry,
+            order.failed,
+            self._context.instance,
+        )
+        return [
+            RescuedRow(as_task(task), RescueResult(result), last_seq)
+            for result, last_seq, task in decode(row["rescued"])
+        ]
+
+    async def claim_due(self, order: DueOrder) -> Sequence[DueRow]:
+        return await self._claims.claim(f"{self._context.instance}/claims/{self._session}", order)
+
+    async def next_due(self, ops: Sequence[str]) -> int | None:
+        (row,) = await self._shared.fetch(self._sql["next_due"], list(ops))
+        due: int | None = row["due"]
+        return due
+
+    async def register_ops(self, ops: Sequence[KnownOp]) -> None:
+        names, timeouts = [known.op for known in ops], [known.timeout for known in ops]
+        retries = [known.retries for known in ops]
+        await self._shared.fetch(self._sql["register_ops"], names, timeouts, retries)
+
+    async def read_ops(self, within: int) -> Sequence[KnownOp]:
+        rows = await self._shared.fetch(self._sql["read_ops"], within)
+        return [KnownOp(*row) for row in rows]
+
+    async def load(self, task_id: str, attempt: int, owner: str) -> AttemptState | None:
+        rows = await self._shared.fetch(self._sql["load_attempt"], task_id, attempt)
+        return AttemptState(*rows[0]) if rows else None
+
+    # --- reading ----------------------------------------------------------------------------------
+
+    async def get(self, task_id: str) -> Task | None:
+        rows = await self._shared.fetch(self._sql["get_task"], task_id)
+        return as_task(rows[0]) if rows else None
+
+    async def find_ended(self, task_ids: Sequence[str]) -> Sequence[Task]:
+        rows = await self._shared.fetch(self._sql["find_ended"], list(task_ids))
+        return [as_task(row) for row in rows]
+
+    async def list(
+        self, status: TaskStatus | None, op: str | None, limit: int, before: str | None
+    ) -> Sequence[Task]:
+        clause, wanted = "", list[str]()
+        for column, value in (("status", status), ("op", op)):
+            if value is not None:
+                wanted.append(value)
+                clause += f"AND {column} = ${2 + len(wanted)} "
+        try:
+            last = _BEYOND_ANY_ID if before is None else uuid.UUID(before)
+        except ValueError:
+            raise BadSetting("before", before, "the 'next' of another page") from None
+        rows = await self._shared.fetch(
+            self._sql["list_tasks"].replace("/*and*/", clause),
+            last,
+            limit,
+            *wanted,
+        )
+        return [as_task(row) for row in rows]
+
+    async def count(self, op: str | None) -> Mapping[TaskStatus, int]:
+        clause, wanted = ("", ()) if op is None else ("WHERE op = $1", (op,))
+        rows = await self._shared.fetch(
+            self._sql["count_tasks"].replace("/*where*/", clause), *wanted
+        )
+        return {TaskStatus(status): count for status, count in rows}
+
+    async def read_tape(self, task_id: str, after_seq: int, limit: int) -> TapePage | None:
+        rows = await self._shared.fetch(self._sql["read_tape"], task_id, after_seq, limit)
+        return as_tape(task_id, rows)
+
+    async def read_quarantine(self, task_id: str | None, after: int, limit: int) -> QuarantinePage:
+        one = () if task_id is None else (task_id,)
+        sql = self._sql["read_quarantine"]
+        if one:
+            sql = sql.replace("/*where*/", "WHERE task_id = $3")
+            sql = sql.replace("/*and*/", "AND task_id = $3")
+        return as_quarantine(await self._shared.fetch(sql, after, limit + 1, *one), limit)
+
+    async def read_cancels(self, owners: Sequence[str]) -> Sequence[tuple[str, str, CancelRequest]]:
+        rows = await self._shared.fetch(self._sql["read_cancels"], list(owners))
+        return [
+            (str(task_id), owner, request)
+            for task_id, owner, *found in rows
+            if (request := as_cancel(*found)) is not None
+        ]
+
+    # --- upkeep -----------------------------------------------------------------------------------
+
+    async def audit(self, after: int, limit: int, grace: int) -> AuditPage:
+        patience = self._connector.patience
+        return await self._shared.use(
+            lambda conn: audit(conn, self._sql, after, limit, grace, patience)
+        )
+
+    async def repair(self, task_id: str, grace: int, by: str, dry_run: bool) -> Mended | None:
+        connector = self._connector
+        return await self._shared.use(
+            lambda conn: repair(conn, self._sql, task_id, grace, by, connector, dry_run=dry_run)
+        )
+
+    async def read_repairs(self, after: int, limit: int) -> Sequence[Repair]:
+        rows = await self._shared.fetch(self._sql["read_repairs"], after, limit)
+        return [as_repair(row) for row in rows]
+
+    async def due_tasks(
+        self, cutoff: int, outcomes: Sequence[str], op: str | None, after: int, limit: int
+    ) -> Sequence[DueTask]:
+        sql = self._sql["due_tasks"]
+        rows = await self._shared.fetch(sql, cutoff, list(outcomes), op, after, limit)
+        return [DueTask(*row) for row in rows]
+
+    async def delete_tasks(self, keys: Sequence[int], events: int) -> int:
+        ((deleted,),) = await self._shared.fetch(self._sql["delete_tasks"], list(keys))
+        return int(deleted)
+
+    async def due_drops(self, cutoff: int, after: int, limit: int) -> Sequence[DueDrop]:
+        rows = await self._shared.fetch(self._sql["due_drops"], cutoff, after, limit)
+        return [DueDrop(*row) for row in rows]
+
+    async def delete_drops(self, keys: Sequence[int]) -> int:
+        ((deleted,),) = await self._shared.fetch(self._sql["delete_drops"], list(keys))
+        return int(deleted)
+
+    async def acquire_leadership(self, owner: str, lease: int) -> LeaderTerm | None:
+        return await _leadership.acquire(self._shared, self._sql, owner, lease)
+
+    async def record_job(self, owner: str, job: MaintenanceJob) -> None:
+        await _leadership.record(self._shared, self._sql, owner, job)
+
+    async def resign_leadership(self, owner: str) -> None:
+        await _leadership.resign(self._shared, self._sql, owner)
+
+    async def find_open(
+        self, after: int, among: Sequence[int], limit: int
+    ) -> tuple[int, Sequence[int]]:
+        (row,) = await self._shared.fetch(self._sql["find_open"], after, list(among), limit)
+        return row["top"], row["keys"]
+
+    async def schema_versions(self) -> SchemaVersions:
+        conn = await self._connector.log_in()
+        try:
+            versions = await read_versions(conn, self._connector.address.schema)
+        except DRIVER_ERRORS as error:
+            drop(conn)
+            raise StoreAway(str(error) or type(error).__name__) from error
+        except BaseException:  # cancelled, too: a connection of our own is not left open
+            drop(conn)
+            raise
+        await self._connector.let_go(conn)
+        return versions
+
+    # --- other processes --------------------------------------------------------------------------
+
+    async def watch(self) -> None:
+        await Listener(self.listening, self._context).run()

@@ -1,0 +1,395 @@
+"""One SQLite file as the backend of a store, for the processes of one host."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import ClassVar, Literal, TypeVar
+
+from tapescope.errors import StoreConfigError
+from tapescope.model import (
+    AuditPage,
+    CancelRequest,
+    HeldLease,
+    KnownOp,
+    LeaderTerm,
+    MaintenanceJob,
+    Mended,
+    QuarantinePage,
+    Repair,
+    TapePage,
+    Task,
+    TaskStatus,
+)
+from tapescope.store import (
+    RESYNC,
+    AttemptState,
+    BackendContext,
+    Backoff,
+    Change,
+    CreateRow,
+    DueDrop,
+    DueOrder,
+    DueRow,
+    DueTask,
+    Flush,
+    FlushAnswer,
+    FlushRefused,
+    Inserted,
+    LeaseRenewer,
+    RescuedRow,
+    RescueOrder,
+    SchemaVersions,
+    StoreAway,
+    StoreBackend,
+)
+from tapescope_adapters._sql import load
+from tapescope_adapters.sqlite import _claims, _leadership, _leases, _maintenance, _repair, _rows
+from tapescope_adapters.sqlite._caller_transaction import create_within
+from tapescope_adapters.sqlite._change_poll import NOTHING_SEEN, Look
+from tapescope_adapters.sqlite._connection import Connection, check_folder, connect, translate
+from tapescope_adapters.sqlite._flush import Writing
+from tapescope_adapters.sqlite._lease_renewer import SqliteLeaseRenewer
+from tapescope_adapters.sqlite._network_mounts import find_network_type
+from tapescope_adapters.sqlite._schema import migrate, read_versions
+
+__all__ = ["Durability", "SqliteBackend"]
+
+Durability = Literal["commit", "relaxed"]
+
+T = TypeVar("T")
+
+_log = logging.getLogger("tapescope")
+
+_POLL = 0.015
+"""Seconds between looks at ``data_version`` while something here is followed or runs."""
+_CHECKPOINT_EVERY = 4 * 2**20
+"""Bytes written, roughly, between checkpoints."""
+_CHECKPOINT_BEHIND = 32 * 2**20
+"""Bytes written, roughly, since a checkpoint began, from which a flush waits for its end."""
+_FLUSH_BYTES = 16_384
+_ROW_BYTES = 300
+"""What a commit and a row put into the log besides an event's body, roughly."""
+_WAL_CAP = 8_192
+"""Pages in the write-ahead log (32 MiB) from which it is made to start anew."""
+
+
+class SqliteBackend(StoreBackend):
+    """A SQLite file: WAL, one connection that writes, one that reads, one for checkpoints."""
+
+    adapter: ClassVar[str] = "sqlite"
+
+    _context: BackendContext
+    _writing: Writing
+    """Both from ``open`` on."""
+
+    def __init__(self, path: str, *, durability: Durability, auto_migrate: bool) -> None:
+        self.path = path
+        self.name = f"sqlite:///{path}"
+        self._auto_migrate = auto_migrate
+        self._synchronous = "FULL" if durability == "commit" else "NORMAL"
+        self._sql = load("tapescope_adapters.sqlite")
+        self.writer_conn: Connection | None = None
+        self._reader_conn: Connection | None = None
+        self._checkpointer: Connection | None = None
+        self._checkpoint: asyncio.Task[None] | None = None
+        self._unmoved = 0
+        self._warned = False
+
+    @property
+    def outlives_process(self) -> bool:
+        return self.path != ":memory:"
+
+    @property
+    def joins_transactions(self) -> bool:
+        return self.outlives_process
+
+    # --- life -------------------------------------------------------------------------------------
+
+    async def open(self, context: BackendContext) -> None:
+        self._context = context
+        self._writing = Writing(self._sql, context.limits, context.clock.now)
+        if self.outlives_process:
+            check_folder(self.path)
+            await self._warn_of_network()
+        try:
+            self.writer_conn = await self._connect(writes=True)
+            await self.writer_conn.run(lambda conn: migrate(conn, auto=self._auto_migrate))
+            if self.outlives_process:
+                self._reader_conn = await self._connect(writes=False)
+                self._checkpointer = await self._connect(writes=True)
+        except FlushRefused as error:
+            await self.close()
+            raise StoreConfigError(
+                f"The SQLite file {self.path} cannot be migrated ({error})."
+            ) from error
+        except BaseException:  # cancelled, or refused: what was opened so far would be left
+            await self.close()
+            raise
+
+    async def _warn_of_network(self) -> None:
+        if self._warned:
+            return
+        self._warned = True
+        if kind := await asyncio.to_thread(find_network_type, self.path):
+            _log.warning(
+                "The SQLite file %s is on a network file system (%s): used from two hosts it will "
+                "be damaged. Keep it on a local disk, or use PostgreSQL.",
+                self.path,
+                kind,
+            )
+
+    async def _connect(self, *, writes: bool) -> Connection:
+        return await connect(self.path, synchronous=self._synchronous, writes=writes)
+
+    async def close(self) -> None:
+        if self._checkpoint is not None:
+            await self._checkpoint
+        for connection in (self._reader_conn, self._checkpointer, self.writer_conn):
+            if connection is not None:
+                await connection.close()
+        self._reader_conn = self._checkpointer = self.writer_conn = None
+
+    # --- writing ----------------------------------------------------------------------------------
+
+    async def write(self, flush: Flush) -> FlushAnswer:
+        if self._unmoved >= _CHECKPOINT_BEHIND and self._checkpoint is not None:
+            await asyncio.shield(self._checkpoint)
+        answer = await self._changing(lambda conn: self._writing.write(conn, flush))
+        rows = len(flush.rows) + len(flush.creates) + len(flush.claims)
+        self._wrote(rows, sum(len(row.body) for row in flush.rows))
+        return answer
+
+    def _wrote(self, rows: int, body_bytes: int) -> None:
+        """Count what a commit put into the log, and begin a checkpoint when it is time."""
+        self._unmoved += _FLUSH_BYTES + _ROW_BYTES * rows + body_bytes
+        if self._unmoved >= _CHECKPOINT_EVERY:
+            self._begin_checkpoint()
+
+    def _begin_checkpoint(self) -> None:
+        under_way = self._checkpoint is not None and not self._checkpoint.done()
+        if self._checkpointer is not None and not under_way:
+            self._unmoved = 0
+            self._checkpoint = asyncio.get_running_loop().create_task(
+                self._move_wal(self._checkpointer), name="tapescope-checkpoint"
+            )
+
+    async def _move_wal(self, connection: Connection) -> None:
+        """Move the log into the file; past the cap, hold writers a moment so it starts anew."""
+
+        def move(conn: sqlite3.Connection) -> None:
+            _, pages, _ = conn.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            if pages > _WAL_CAP:  # writers never paused long enough for it to be moved whole
+                conn.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+
+        with suppress(StoreAway):  # a reader or another process holds it: the next flushes try
+            await connection.run(move)
+
+    async def _changing(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        assert self.writer_conn is not None
+        return await self.writer_conn.run(work)
+
+    async def create_within(self, connection: object, row: CreateRow) -> Inserted | Task:
+        if not self.joins_transactions:
+            return await super().create_within(connection, row)
+        return await create_within(connection, self._sql, self.path, row, self._context.clock.now())
+
+    async def extend_leases(
+        self, owner: str, lease: int, task_ids: Sequence[str] | None
+    ) -> Sequence[HeldLease]:
+        return await self._changing(  # after the flush under way, before those in the queue
+            lambda conn: _leases.extend_leases(
+                conn, self._sql, owner, self._context.clock.now() + lease, task_ids
+            )
+        )
+
+    def make_lease_renewer(self) -> LeaseRenewer | None:
+        return (
+            SqliteLeaseRenewer(self.path, self._sql, self._context.clock)
+            if self.outlives_process
+            else None
+        )
+
+    async def read_owners(self) -> Sequence[str]:
+        return await self._reading(lambda conn: _leases.read_owners(conn, self._sql))
+
+    async def rescue(self, order: RescueOrder) -> Sequence[RescuedRow]:
+        return await self._changing(
+            lambda conn: _leases.rescue(conn, self._sql, order, self._context.clock.now())
+        )
+
+    async def claim_due(self, order: DueOrder) -> Sequence[DueRow]:
+        claimed = await self._changing(
+            lambda conn: _claims.claim_due(conn, self._sql, order, self._context.clock.now())
+        )
+        self._wrote(len(claimed), 0)
+        return claimed
+
+    async def next_due(self, ops: Sequence[str]) -> int | None:
+        return await self._reading(lambda conn: _claims.next_due(conn, self._sql, ops))
+
+    async def register_ops(self, ops: Sequence[KnownOp]) -> None:
+        await self._changing(
+            lambda conn: _claims.register_ops(conn, self._sql, ops, self._context.clock.now())
+        )
+
+    async def read_ops(self, within: int) -> Sequence[KnownOp]:
+        since = self._context.clock.now() - within
+        return await self._reading(lambda conn: _claims.read_ops(conn, self._sql, since))
+
+    async def load(self, task_id: str, attempt: int, owner: str) -> AttemptState | None:
+        return await self._reading(
+            lambda conn: _rows.load_attempt(conn, self._sql, task_id, attempt)
+        )
+
+    # --- reading ----------------------------------------------------------------------------------
+
+    async def _reading(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        connection = self._reader_conn or self.writer_conn
+        assert connection is not None
+        return await connection.run(work)
+
+    async def get(self, task_id: str) -> Task | None:
+        return await self._reading(lambda conn: _rows.get_task(conn, self._sql, task_id))
+
+    async def find_ended(self, task_ids: Sequence[str]) -> Sequence[Task]:
+        return await self._reading(lambda conn: _rows.find_ended(conn, self._sql, task_ids))
+
+    async def list(
+        self, status: TaskStatus | None, op: str | None, limit: int, before: str | None
+    ) -> Sequence[Task]:
+        return await self._reading(
+            lambda conn: _rows.list_tasks(conn, self._sql, status, op, limit, before)
+        )
+
+    async def count(self, op: str | None) -> Mapping[TaskStatus, int]:
+        return await self._reading(lambda conn: _rows.count_tasks(conn, self._sql, op))
+
+    async def read_tape(self, task_id: str, after_seq: int, limit: int) -> TapePage | None:
+        return await self._reading(
+            lambda conn: _rows.read_tape(conn, self._sql, task_id, after_seq, limit)
+        )
+
+    async def read_quarantine(self, task_id: str | None, after: int, limit: int) -> QuarantinePage:
+        return await self._reading(
+            lambda conn: _rows.read_quarantine(conn, self._sql, task_id, after, limit)
+        )
+
+    async def read_cancels(self, owners: Sequence[str]) -> Sequence[tuple[str, str, CancelRequest]]:
+        return await self._reading(lambda conn: _rows.read_cancels(conn, self._sql, owners))
+
+    # --- upkeep -----------------------------------------------------------------------------------
+
+    async def audit(self, after: int, limit: int, grace: int) -> AuditPage:
+        now = self._context.clock.now()
+        return await self._reading(
+            lambda conn: _maintenance.audit(conn, self._sql, after, limit, grace, now),
+        )
+
+    async def repair(self, task_id: str, grace: int, by: str, dry_run: bool) -> Mended | None:
+        now = self._context.clock.now()
+        return await self._changing(
+            lambda conn: _repair.repair(conn, self._sql, task_id, grace, now, by, dry_run),
+        )
+
+    async def read_repairs(self, after: int, limit: int) -> Sequence[Repair]:
+        return await self._reading(lambda conn: _repair.read_repairs(conn, self._sql, after, limit))
+
+    async def due_tasks(
+        self, cutoff: int, outcomes: Sequence[str], op: str | None, after: int, limit: int
+    ) -> Sequence[DueTask]:
+        return await self._reading(
+            lambda conn: _maintenance.due_tasks(
+                conn, self._sql, cutoff, outcomes, op, after, limit
+            ),
+        )
+
+    async def delete_tasks(self, keys: Sequence[int], events: int) -> int:
+        deleted = await self._changing(
+            lambda conn: _maintenance.delete_tasks(conn, self._sql, keys)
+        )
+        self._wrote(len(keys) + events, 0)
+        await self._shrink()
+        return deleted
+
+    async def due_drops(self, cutoff: int, after: int, limit: int) -> Sequence[DueDrop]:
+        return await self._reading(
+            lambda conn: _maintenance.due_drops(conn, self._sql, cutoff, after, limit),
+        )
+
+    async def delete_drops(self, keys: Sequence[int]) -> int:
+        deleted = await self._changing(
+            lambda conn: _maintenance.delete_drops(conn, self._sql, keys)
+        )
+        await self._shrink()
+        return deleted
+
+    async def _shrink(self) -> None:
+        """Give the file system what is free beyond need, a few pages at a time between flushes."""
+        # another process writes, or the disk is full: what went is gone, and the next batch tries
+        with suppress(StoreAway):
+            while pages := await self._changing(_maintenance.shrink):
+                self._wrote(pages, 0)
+
+    async def acquire_leadership(self, owner: str, lease: int) -> LeaderTerm | None:
+        now = self._context.clock.now()
+        return await self._changing(
+            lambda conn: _leadership.acquire(conn, self._sql, owner, now, lease)
+        )
+
+    async def record_job(self, owner: str, job: MaintenanceJob) -> None:
+        now = self._context.clock.now()
+        await self._changing(lambda conn: _leadership.record(conn, self._sql, owner, now, job))
+
+    async def resign_leadership(self, owner: str) -> None:
+        await self._changing(lambda conn: _leadership.resign(conn, self._sql, owner))
+
+    async def find_open(
+        self, after: int, among: Sequence[int], limit: int
+    ) -> tuple[int, Sequence[int]]:
+        return await self._reading(
+            lambda conn: _maintenance.find_open(conn, self._sql, after, among, limit)
+        )
+
+    async def schema_versions(self) -> SchemaVersions:
+        try:
+            return await asyncio.to_thread(read_versions, self.path)
+        except sqlite3.Error as error:
+            raise translate(error) from error
+
+    # --- other processes --------------------------------------------------------------------------
+
+    async def watch(self) -> None:
+        """Poll ``data_version``, which changes when another connection commits."""
+        if not self.outlives_process:
+            return  # one connection in one process: no other process can write
+        backoff = Backoff()
+        seen = NOTHING_SEEN
+        while True:
+            changes = self._context.changes
+            look = Look(
+                self._sql,
+                seen,
+                None if changes.follows_all else changes.followed,
+                arrivals=changes.awaits_arrivals,
+            )
+            try:
+                now_seen = await self._reading(look)
+                if now_seen.version != seen.version:
+                    await self._context.tell_owners()
+            except (StoreAway, FlushRefused):
+                seen = NOTHING_SEEN  # whatever was missed: look again
+                await backoff.wait(1.0)
+                continue
+            if seen is NOTHING_SEEN:
+                changes.publish(RESYNC)
+            if now_seen.version != seen.version:
+                for task_id, last_seq in now_seen.news:
+                    changes.publish(Change(task_id, last_seq))
+                if now_seen.arrived:
+                    changes.publish_arrival()
+            seen, backoff = now_seen, Backoff()
+            await asyncio.sleep(_POLL)

@@ -1,0 +1,190 @@
+"""What the verbs of one store share: its backend, its accounts, its write queue, its patience."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakValueDictionary
+
+from tapescope.clock import Backoff, Clock
+from tapescope.errors import StoreClosed, StoreRefused, TapescopeError, UsedAfterFork
+from tapescope.model.tasks import Attempt
+from tapescope.store._group_commit import GroupCommit
+from tapescope.store._pending import PendingWrite, TapeCursor
+from tapescope.store._results import StoreContext, fail
+from tapescope.store._watch import CommitWatch
+from tapescope.store.backend import BackendContext, StoreBackend
+from tapescope.store.flush import AttemptState, FlushRefused, StoreAway, as_unavailable
+from tapescope.store.validation import StoreLimits, is_task_id
+from tapescope_telemetry import error_type_of
+
+if TYPE_CHECKING:
+    from tapescope_telemetry import StoreMeter, Telemetry
+
+__all__ = ["StoreCore"]
+
+T = TypeVar("T")
+
+
+class StoreCore:
+    """One store's inside, given to every part of ``TaskStore``; users never see it.
+
+    A part reads through ``read`` and writes through ``submit``: there a call is timed, counted, and
+    tried again while the database is away.
+    """
+
+    def __init__(
+        self,
+        backend: StoreBackend,
+        telemetry: Telemetry,
+        clock: Clock,
+        limits: StoreLimits,
+        patience: float,
+    ) -> None:
+        self.backend = backend
+        self.name = backend.name
+        self.telemetry = telemetry
+        self.clock = clock
+        self.limits = limits
+        self.patience = patience
+        self.instance = os.urandom(16).hex()
+        self.meter: StoreMeter = telemetry.store(backend.adapter)
+        self.watch = CommitWatch(backend)
+        self.changes = self.watch.changes
+        self.context = StoreContext(
+            self.name, clock, patience, self.meter, telemetry.tasks, self.changes
+        )
+        self._commits: GroupCommit | None = None
+        self._cursors: WeakValueDictionary[tuple[str, int, str], TapeCursor] = WeakValueDictionary()
+        self._pid = os.getpid()
+
+    # --- life -------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Open the backend and make the write queue; an open core stays as it is."""
+        if self._commits is None:
+            lent = BackendContext(
+                self.clock, self.limits, self.instance, self.changes, self.watch.tell_owners
+            )
+            await self.retrying(lambda: self.backend.open(lent))
+            self._commits = GroupCommit(
+                self.context,
+                self.backend.write,
+                self._load_state,
+                lanes=[f"{self.instance}/{n}" for n in range(self.backend.write_lanes)],
+                batch=self.limits.batch,
+                queue=self.limits.queue,
+            )
+
+    async def aclose(self) -> None:
+        """Answer every call taken, end every subscription, close the backend."""
+        commits, self._commits = self._commits, None
+        if commits is None:
+            return
+        try:
+            await commits.aclose()
+        finally:
+            self.context.drops.summarise()
+            await self.watch.aclose()
+            await self.backend.close()
+
+    def require_open(self) -> GroupCommit:
+        """The write queue. Raises ``StoreClosed`` and ``UsedAfterFork``."""
+        if self._commits is None:
+            raise StoreClosed
+        if os.getpid() != self._pid:
+            raise UsedAfterFork("store")
+        return self._commits
+
+    @property
+    def waiting(self) -> int:
+        """Calls and events that wait for a flush."""
+        return 0 if self._commits is None else self._commits.waiting
+
+    # --- writing ----------------------------------------------------------------------------------
+
+    def find_cursor(self, attempt: Attempt) -> TapeCursor:
+        """Where the attempt stands on its tape, as far as this store knows."""
+        if isinstance(attempt.cursor, TapeCursor):
+            return attempt.cursor
+        name = (attempt.task_id, attempt.number, attempt.owner)
+        cursor = self._cursors.get(name)
+        if cursor is None:
+            cursor = self._cursors[name] = TapeCursor(*name)
+        return cursor
+
+    def hold_cursor(self, cursor: TapeCursor) -> Attempt:
+        """The attempt of a claim, which keeps its cursor for as long as it lives."""
+        self._cursors[cursor.task_id, cursor.attempt, cursor.owner] = cursor
+        return Attempt(cursor.task_id, cursor.attempt, cursor.owner, cursor)
+
+    def enqueue(self, call: PendingWrite, commits: GroupCommit | None = None) -> GroupCommit:
+        """Queue a call for the next flush; one that cannot be queued is counted as failed."""
+        try:
+            commits = commits or self.require_open()
+            commits.enqueue(call)
+        except TapescopeError as error:
+            fail(self.context, call, error)
+            raise
+        return commits
+
+    async def submit(
+        self, name: str, call: PendingWrite, commits: GroupCommit | None = None
+    ) -> Any:
+        """Queue a call and wait for its flush; a caller that is cancelled before it withdraws."""
+        try:
+            commits = self.enqueue(call, commits)
+            try:
+                answer = await call.future
+            except asyncio.CancelledError:
+                commits.withdraw(call)
+                raise
+        except TapescopeError as error:
+            waited = self.clock.monotonic() - call.since
+            self.meter.operation(name, waited, error_type_of(error))
+            raise
+        self.meter.operation(name, self.clock.monotonic() - call.since)
+        return answer
+
+    async def _load_state(self, cursor: TapeCursor, since: float) -> AttemptState | None:
+        if not is_task_id(cursor.task_id):
+            return None
+        return await self.retrying(
+            lambda: self.backend.load(cursor.task_id, cursor.attempt, cursor.owner), since
+        )
+
+    # --- reading ----------------------------------------------------------------------------------
+
+    async def read(self, name: str, primitive: Callable[[], Awaitable[T]]) -> T:
+        """Call a primitive of an open store, timed under ``name``, with the store's patience."""
+        self.require_open()
+        start = self.clock.monotonic()
+        try:
+            answer = await self.retrying(primitive)
+        except TapescopeError as error:
+            self.meter.operation(name, self.clock.monotonic() - start, error_type_of(error))
+            raise
+        self.meter.operation(name, self.clock.monotonic() - start)
+        return answer
+
+    async def retrying(
+        self, primitive: Callable[[], Awaitable[T]], since: float | None = None
+    ) -> T:
+        """Try while the store is away, as long as its patience lasts, then ``StoreUnavailable``.
+
+        Raises ``StoreRefused`` for what the database would refuse again.
+        """
+        deadline = (self.clock.monotonic() if since is None else since) + self.patience
+        backoff = Backoff()
+        while True:
+            try:
+                return await primitive()
+            except FlushRefused as error:
+                raise StoreRefused(str(error)) from error
+            except StoreAway as error:
+                left = deadline - self.clock.monotonic()
+                if left <= 0:
+                    raise as_unavailable(self.name, error) from error
+                await backoff.wait(left)

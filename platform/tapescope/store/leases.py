@@ -1,0 +1,144 @@
+"""Leases on the port: the heartbeat, and the rescue of runs whose owner was lost."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Sequence
+
+from tapescope.codec import decode, encode
+from tapescope.errors import BadSetting
+from tapescope.model.error_codes import WORKER_LOST
+from tapescope.model.leases import Leases, Rescued, RescueResult
+from tapescope.model.tape import ATTEMPT_FAILED, FINAL, Event, Outcome
+from tapescope.model.tasks import Attempt, ErrorInfo, FinalEvent, Task
+from tapescope.store.backend import LeaseRenewer
+from tapescope.store.core import StoreCore
+from tapescope.store.notifications import Change
+from tapescope.store.orders import RescuedRow, RescueOrder
+
+__all__ = ["StoreLeases"]
+
+_log = logging.getLogger("tapescope")
+
+_LOST = ErrorInfo(WORKER_LOST, "the process that ran it has ended, or did not renew its lease")
+
+
+class StoreLeases:
+    """Keeps a task from depending on one process."""
+
+    def __init__(self, core: StoreCore) -> None:
+        self._core = core
+
+    async def extend(
+        self, owner: str, lease: float, attempts: Sequence[Attempt] | None = None
+    ) -> Leases:
+        """The heartbeat: ``owner`` has its running tasks for ``lease`` seconds more.
+
+        With ``attempts``, only those: a task that the owner has lost sight of, because the end of
+        its run could not be written, is left for a rescue. The answer carries the cancels on
+        record, so that a lost notification costs one heartbeat at most, and those of ``attempts``
+        that are no longer the owner's. Never waits behind appends.
+        """
+        if lease <= 0:
+            raise BadSetting("lease", lease, "a number of seconds over 0")
+        length = round(lease * 1_000_000)
+        of = None if attempts is None else [attempt.task_id for attempt in attempts]
+        backend = self._core.backend
+        held = await self._core.read(
+            "extend_leases", lambda: backend.extend_leases(owner, length, of)
+        )
+        return Leases.sort(held, attempts or ())
+
+    def make_renewer(self) -> LeaseRenewer | None:
+        """What goes on extending leases from another thread while this store's loop is blocked.
+
+        ``None`` where the store has no such thing: then ``extend`` is all there is.
+        """
+        return self._core.backend.make_lease_renewer()
+
+    async def find_ended(self, task_ids: Sequence[str]) -> Sequence[Task]:
+        """Those of these tasks that have ended, for who waits to run them."""
+        return await self._core.read("find_ended", lambda: self._core.backend.find_ended(task_ids))
+
+    async def read_owners(self) -> Sequence[str]:
+        """The owners of the tasks that run, for a rescuer to see whether they live."""
+        return await self._core.read("read_owners", self._core.backend.read_owners)
+
+    async def rescue_expired(
+        self, limit: int = 100, *, ops: Collection[str] = (), dead_owners: Collection[str] = ()
+    ) -> list[Rescued]:
+        """Take running tasks from owners whose lease is over, or who are known to be dead.
+
+        Each is pending again when a retry is left and its op is among ``ops``, which can be run
+        again; else it fails with ``worker_lost``; with a cancel on record it ends as cancelled. The
+        old attempt is fenced: what it still writes is dropped (invariant I5). At most ``limit``
+        tasks, in one transaction; those that another manager rescues just now are left out.
+        """
+        core = self._core
+        order = RescueOrder(
+            limit,
+            sorted(ops),
+            sorted(dead_owners),
+            core.clock.now(),
+            encode({"error": _LOST.as_json()}, "error"),
+            encode(FinalEvent.failed(_LOST).as_json(), "error"),
+        )
+        rows = await core.read("rescue_expired", lambda: core.backend.rescue(order))
+        if any(row.result is RescueResult.RETRIED for row in rows):
+            core.changes.publish_arrival()
+        rescued = [self._count_rescued(order, row) for row in rows]
+        for one in rescued:
+            self._tell_of_rescue(one)
+        return rescued
+
+    def _count_rescued(self, order: RescueOrder, row: RescuedRow) -> Rescued:
+        """Count what the database says it wrote, and tell who follows here."""
+        core = self._core
+        task, result, last_seq = row
+        type_ = ATTEMPT_FAILED if result is RescueResult.RETRIED else FINAL
+        core.meter.ledger.offer(1)
+        core.meter.ledger.store(type_, 1)
+        if core.changes.follows(task.task_id):
+            body = decode(order.body(task, result))
+            event = Event(last_seq, type_, order.ts, task.attempt, body)
+            core.changes.publish(Change(task.task_id, last_seq, (event,)))
+        tasks = core.telemetry.tasks
+        if result is RescueResult.RETRIED:
+            tasks.retried(task.op, WORKER_LOST)
+        else:
+            ran = 0.0 if task.claimed_at is None else (order.ts - task.claimed_at) / 1e6
+            cancel = None if result is RescueResult.FAILED else task.cancel
+            outcome = Outcome.FAILED if cancel is None else Outcome.CANCELLED
+            tasks.finished(
+                task.op,
+                outcome.value,
+                WORKER_LOST if cancel is None else None,
+                max(0.0, ran),
+                cancel_reason=None if cancel is None else cancel.reason.value,
+            )
+            if cancel is not None:
+                tasks.cancel_finished(cancel.reason.value, max(0, order.ts - cancel.at) / 1e6)
+            core.meter.tape_closed(last_seq)
+        return Rescued(task, result, last_seq)
+
+    def _tell_of_rescue(self, one: Rescued) -> None:
+        core, task = self._core, one.task
+        span = core.telemetry.start_rescue_span(
+            task.op, task.task_id, task.attempt, task.owner or "", task.traceparent
+        )
+        cancel = None if one.result is not RescueResult.CANCELLED else task.cancel
+        span.end(
+            one.result.value,
+            error_type=WORKER_LOST,
+            message="its owner is dead, or did not renew its lease",
+            cancel_reason=None if cancel is None else cancel.reason.value,
+            tape_length=one.last_seq,
+        )
+        core.telemetry.tasks.rescued(task.op, one.result.value)
+        _log.warning(
+            "Task %s (%s) was taken from %s, which is dead or silent: %s.",
+            task.task_id,
+            task.op,
+            task.owner,
+            one.result.value,
+        )

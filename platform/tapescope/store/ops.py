@@ -1,0 +1,39 @@
+"""Registered ops on the port: what the workers of a store can run."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Final
+
+from tapescope.model.ops import KnownOp
+from tapescope.store.core import StoreCore
+
+__all__ = ["StoreOps"]
+
+_REMEMBERED: Final = 7 * 24 * 3_600 * 1_000_000
+"""Microseconds that an op is known after its last registration. A running worker registers its ops
+again every hour: a week is longer than any outage, and forgets an op that no code has any more."""
+
+
+class StoreOps:
+    """What can be run by name (docs/decisions/0009)."""
+
+    def __init__(self, core: StoreCore) -> None:
+        self._core = core
+
+    async def register(self, ops: Collection[KnownOp]) -> None:
+        """Tell every process on the store that a worker can run these ops; the last call counts.
+
+        From now on a lost run of such an op is made again while a retry is left, whichever process
+        rescues it, and a submit takes on the op's timeout and retries.
+        """
+        core = self._core
+        in_order = sorted(ops, key=lambda known: known.op)  # as every worker locks them
+        if in_order:
+            await core.read("register_ops", lambda: core.backend.register_ops(in_order))
+
+    async def read(self) -> Mapping[str, KnownOp]:
+        """By name, the ops that a worker of this store has registered within the last week."""
+        core = self._core
+        known = await core.read("read_ops", lambda: core.backend.read_ops(_REMEMBERED))
+        return {one.op: one for one in known}

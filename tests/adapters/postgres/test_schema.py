@@ -1,0 +1,190 @@
+"""The PostgreSQL schema: migrations, who may run them, and plans that stay index look-ups."""
+
+from __future__ import annotations
+
+import asyncio
+from uuid import uuid4
+
+import pytest
+
+from tapescope.errors import (
+    SchemaForbidden,
+    SchemaTooNew,
+    SchemaTooOld,
+    StoreClosed,
+    StoreUnavailable,
+)
+from tapescope.model.audit import AuditRule
+from tapescope_adapters.postgres import PostgresStore
+from tapescope_adapters.postgres._schema import read_migrations
+from tests.support.breaches import BREACHES, run_round
+from tests.support.polling import until
+from tests.support.postgres_sessions import run_task, schema_of, session, start_task
+
+
+async def test_fresh_database_is_migrated(postgres_url: str) -> None:
+    """Opening makes the schema and notes each step."""
+    async with PostgresStore(postgres_url), session(postgres_url) as raw:
+        versions = await raw.fetch("SELECT version FROM schema_version ORDER BY version")
+
+    assert [version for (version,) in versions] == list(read_migrations())
+
+
+async def test_second_opening_changes_nothing(postgres_url: str) -> None:
+    """A schema that is up to date is left as it is, with what it holds."""
+    async with PostgresStore(postgres_url) as store:
+        task_id = await run_task(store, 1)
+    async with PostgresStore(postgres_url, auto_migrate=False) as store:
+        page = await store.read_tape(task_id)
+
+    assert page.final_seq == 3
+
+
+async def test_stores_that_open_at_once_share_one_migration(postgres_url: str) -> None:
+    """One migrates, the others wait and find it done."""
+    stores = [PostgresStore(postgres_url) for _ in range(5)]
+    await asyncio.gather(*(store.open() for store in stores))
+    ids = await asyncio.gather(*(run_task(store, 1) for store in stores))
+    count = await stores[0].count()
+    for store in stores:
+        await store.aclose()
+
+    assert sum(count.values()) == len(ids)
+
+
+async def test_newer_schema_is_refused(postgres_url: str) -> None:
+    """A database that a newer tapescope migrated is not written to."""
+    async with PostgresStore(postgres_url), session(postgres_url) as raw:
+        await raw.execute("INSERT INTO schema_version (version) VALUES (99)")
+
+    with pytest.raises(SchemaTooNew, match="version 99"):
+        await PostgresStore(postgres_url).open()
+
+
+async def test_missing_schema_is_refused_without_auto_migrate(postgres_url: str) -> None:
+    """A store that may not migrate says so, makes nothing, and stays closed."""
+    store = PostgresStore(postgres_url, auto_migrate=False)
+
+    with pytest.raises(SchemaTooOld, match="auto_migrate=True"):
+        await store.open()
+    with pytest.raises(StoreClosed):
+        await store.count()
+
+    async with session(postgres_url) as raw:
+        name = schema_of(postgres_url)
+        assert await raw.fetchval("SELECT to_regnamespace($1) IS NULL", name) is True
+
+
+async def test_older_schema_is_refused_without_auto_migrate(postgres_url: str) -> None:
+    """The error names the version found and the one that is needed."""
+    last = max(read_migrations())
+    async with PostgresStore(postgres_url), session(postgres_url) as raw:
+        await raw.execute("DELETE FROM schema_version WHERE version = $1", last)
+
+    with pytest.raises(SchemaTooOld, match=f"version {last - 1}; version {last}"):
+        await PostgresStore(postgres_url, auto_migrate=False).open()
+
+
+async def test_role_without_create_is_told_to_migrate_as_another(postgres_url: str) -> None:
+    """A role that may not make tables gets one clear error, once, not a retry."""
+    role = f"r_{uuid4().hex[:8]}"
+    async with session(postgres_url) as raw:
+        await raw.execute(f"CREATE ROLE {role} LOGIN")
+
+    with pytest.raises(SchemaForbidden, match="permission denied"):
+        await PostgresStore(postgres_url.replace("postgres@", f"{role}@")).open()
+
+
+async def test_role_needs_no_more_than_the_tables(postgres_url: str) -> None:
+    """After a migration by its owner, a role with rights on the tables runs tasks."""
+    role = f"r_{uuid4().hex[:8]}"
+    async with PostgresStore(postgres_url), session(postgres_url) as raw:
+        name = schema_of(postgres_url)
+        await raw.execute(f"CREATE ROLE {role} LOGIN")
+        await raw.execute(f"GRANT USAGE ON SCHEMA {name} TO {role}")
+        await raw.execute(
+            f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {name} TO {role}"
+        )
+    url = postgres_url.replace("postgres@", f"{role}@")
+    async with PostgresStore(url, auto_migrate=False) as store:
+        page = await store.read_tape(await run_task(store, 2))
+
+    assert page.final_seq == 4
+
+
+async def test_role_without_connections_left_makes_calls_wait_then_fail(postgres_url: str) -> None:
+    """Too many connections is a server that is away: tried again, then ``StoreUnavailable``."""
+    role = f"r_{uuid4().hex[:8]}"
+    async with session(postgres_url) as raw:
+        await raw.execute(f"CREATE ROLE {role} LOGIN CONNECTION LIMIT 0")
+
+    with pytest.raises(StoreUnavailable, match="too many connections"):
+        await PostgresStore(postgres_url.replace("postgres@", f"{role}@"), patience=0.2).open()
+
+
+@pytest.mark.parametrize(("durability", "setting"), [("commit", "on"), ("relaxed", "off")])
+async def test_durability_is_the_sessions_own(
+    postgres_url: str, durability: str, setting: str
+) -> None:
+    """``commit`` waits for the disk even where the role's default is not to; ``relaxed`` never."""
+    role = f"r_{uuid4().hex[:8]}"
+    async with session(postgres_url) as raw:
+        await raw.execute(f"CREATE ROLE {role} LOGIN SUPERUSER")
+        await raw.execute(f"ALTER ROLE {role} SET synchronous_commit = off")
+    url = postgres_url.replace("postgres@", f"{role}@")
+    async with PostgresStore(url, durability=durability) as store:  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # parametrised
+        async with session(postgres_url) as raw:
+            await raw.execute("CREATE TABLE seen (setting text)")
+            await raw.execute(
+                "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO"
+                " seen VALUES (current_setting('synchronous_commit')); RETURN NULL; END $$"
+            )
+            await raw.execute("CREATE TRIGGER note AFTER INSERT ON events EXECUTE FUNCTION note()")
+            await raw.execute("CREATE TRIGGER note AFTER INSERT ON repairs EXECUTE FUNCTION note()")
+        await store.release((await start_task(store)).attempt)
+        claims = await store.claim_due("me", ["x"], 1, 60)
+        await store.leases.rescue_expired(dead_owners=["me"])
+        task = claims[0].task
+        await run_round(postgres_url, BREACHES[AuditRule.MISSING_FINAL][0].format(key=task.key))
+        await store.maintenance.repair(task.task_id, by="me")
+        async with session(postgres_url) as raw:
+            seen = await raw.fetchval("SELECT array_agg(setting) FROM seen")
+
+    assert len(claims) == 1
+    assert seen[:4] == [setting] * 4  # a start, a release, another start, a rescue's final
+    assert set(seen[4:]) == {setting}  # the repair's
+
+
+async def test_fresh_tables_are_read_by_index(postgres_url: str) -> None:
+    """Without statistics, a flush still looks up what it needs and scans nothing."""
+    async with PostgresStore(postgres_url) as store:
+        await asyncio.gather(*(run_task(store, 20) for _ in range(150)))
+    name = schema_of(postgres_url)
+    async with session(postgres_url) as raw:
+
+        async def counted() -> int:
+            return int(
+                await raw.fetchval(
+                    "SELECT n_tup_ins FROM pg_stat_user_tables"
+                    " WHERE schemaname = $1 AND relname = 'events'",
+                    name,
+                )
+            )
+
+        async def all_counted() -> bool:
+            return await counted() == 150 * 22
+
+        await until(all_counted)
+        entries = await raw.fetchval(
+            "SELECT sum(idx_tup_read) FROM pg_stat_user_indexes"
+            " WHERE schemaname = $1 AND relname IN ('tasks', 'events')",
+            name,
+        )
+        scanned = await raw.fetchval(
+            "SELECT sum(seq_tup_read) FROM pg_stat_user_tables"
+            " WHERE schemaname = $1 AND relname IN ('tasks', 'events')",
+            name,
+        )
+
+    assert entries / (150 * 22) < 10
+    assert scanned / (150 * 22) < 1

@@ -1,0 +1,237 @@
+"""What is SQLite's own: files, migrations, other sessions, checkpoints."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import subprocess
+import sys
+import threading
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tapescope.errors import (
+    BadSetting,
+    BadStoreUrl,
+    SchemaTooNew,
+    SchemaTooOld,
+    StoreClosed,
+    StoreConfigError,
+    StoreUnavailable,
+)
+from tapescope.model.tape import NewEvent
+from tapescope.model.tasks import NewTask
+from tapescope.store.validation import new_task_id
+from tapescope_adapters.sqlite import SqliteStore
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("sqlite:///tasks.db", "tasks.db"),
+        ("sqlite:////var/lib/tasks.db", "/var/lib/tasks.db"),
+        ("sqlite:///my%20tasks.db", "my tasks.db"),
+        ("sqlite:///:memory:", ":memory:"),
+        ("sqlite://", ":memory:"),
+    ],
+)
+def test_url_names_the_file(url: str, path: str) -> None:
+    """Three slashes are relative, four absolute, as everywhere in Python."""
+    assert SqliteStore(url).path == path
+
+
+@pytest.mark.parametrize("url", ["sqlite:tasks.db/x?y", "sqlite://tasks.db", "sqlite:///a?b=c"])
+def test_url_that_cannot_be_read_is_refused(url: str) -> None:
+    """A URL with a host or parameters is answered with how one looks."""
+    with pytest.raises(BadStoreUrl, match=r"sqlite:///tasks\.db"):
+        SqliteStore(url)
+
+
+def test_unknown_durability_is_refused() -> None:
+    """Only the two honest names are taken."""
+    with pytest.raises(BadSetting, match="durability"):
+        SqliteStore("sqlite:///x.db", durability="maybe")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def test_missing_folder_is_named(tmp_path: Path) -> None:
+    """The error says which folder to make."""
+    store = SqliteStore(f"sqlite:///{tmp_path}/no/such/tasks.db")
+
+    with pytest.raises(StoreConfigError, match="no/such"):
+        await store.open()
+
+
+async def test_folder_as_file_is_refused(tmp_path: Path) -> None:
+    """A path that is a folder is no database."""
+    with pytest.raises(StoreConfigError, match="cannot be opened"):
+        await SqliteStore(f"sqlite:///{tmp_path}").open()
+
+
+def test_failed_open_leaves_no_thread_that_speaks_to_a_closed_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection that could not be made has ended by the time the caller is told."""
+    spoken: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", spoken.append)
+
+    async def open_a_folder() -> None:
+        with pytest.raises(StoreConfigError):
+            await SqliteStore(f"sqlite:///{tmp_path}").open()
+
+    for _ in range(50):
+        asyncio.run(open_a_folder())
+
+    assert spoken == []
+
+
+async def test_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    """A file of something else is left alone."""
+    path = tmp_path / "notes.txt"
+    path.write_text("these are notes, and no database at all\n" * 100)
+
+    with pytest.raises(StoreConfigError, match="no usable SQLite database"):
+        await SqliteStore(f"sqlite:///{path}").open()
+
+    assert path.read_text().startswith("these are notes")
+
+
+async def test_newer_schema_is_refused(sqlite_url: str) -> None:
+    """A file that a newer tapescope migrated is not touched."""
+    store = SqliteStore(sqlite_url)
+    async with store:
+        pass
+    with closing(sqlite3.connect(store.path)) as conn:
+        conn.execute("PRAGMA user_version = 99")
+
+    with pytest.raises(SchemaTooNew, match="99"):
+        await SqliteStore(sqlite_url).open()
+
+
+async def test_migration_can_be_left_to_another_role(sqlite_url: str) -> None:
+    """auto_migrate=False says what to run, and creates no table."""
+    store = SqliteStore(sqlite_url, auto_migrate=False)
+
+    with pytest.raises(SchemaTooOld, match="auto_migrate=True"):
+        await store.open()
+
+    with closing(sqlite3.connect(store.path)) as conn:
+        assert conn.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,)
+
+
+async def test_stores_that_open_at_once_migrate_once(sqlite_url: str) -> None:
+    """The write lock orders the migrations of several processes."""
+    stores = [SqliteStore(sqlite_url) for _ in range(5)]
+
+    await asyncio.gather(*(store.open() for store in stores))
+    try:
+        task, _ = await stores[0].create(NewTask(new_task_id(), "x"))
+        seen = [(await store.get(task.task_id)).task_id for store in stores]
+    finally:
+        await asyncio.gather(*(store.aclose() for store in stores))
+
+    assert seen == [task.task_id] * 5
+
+
+async def test_tables_hold_hash_and_lifecycle_columns(sqlite_url: str) -> None:
+    """The schema has room for what comes: chained events, leases, retries, due times."""
+    store = SqliteStore(sqlite_url)
+    async with store:
+        with closing(sqlite3.connect(store.path)) as conn:
+            columns = {
+                table: {row[1] for row in conn.execute(f"PRAGMA table_info({table})")}
+                for table in ("tasks", "events")
+            }
+
+    assert columns["events"] >= {"offer", "hash", "prev_hash"}
+    assert columns["tasks"] >= {"run_at", "lease_expires_at", "retries", "retries_spent", "owner"}
+
+
+async def test_file_locked_by_another_session_makes_calls_wait(sqlite_url: str) -> None:
+    """A write waits while somebody else writes, and goes through when they are done."""
+    async with SqliteStore(sqlite_url) as store:
+        with closing(sqlite3.connect(store.path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            waiting = asyncio.create_task(store.create(NewTask(new_task_id(), "x")))
+            await asyncio.sleep(0)
+            assert not waiting.done()
+            other.execute("COMMIT")
+
+        task, new = await waiting
+
+        assert new
+        assert (await store.get(task.task_id)) == task
+
+
+async def test_file_locked_for_good_is_store_unavailable(sqlite_url: str) -> None:
+    """Past its patience a call fails with an error that says so, and nothing was written."""
+    async with SqliteStore(sqlite_url, patience=0.05) as store:
+        with closing(sqlite3.connect(store.path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+
+            with pytest.raises(StoreUnavailable, match="locked"):
+                await store.create(NewTask(new_task_id(), "x"))
+
+            other.execute("ROLLBACK")
+        counts = await store.count()
+
+        assert sum(counts.values()) == 0
+
+
+async def test_closed_store_says_so() -> None:
+    """Every verb of a store that is not open raises StoreClosed."""
+    store = SqliteStore("sqlite:///:memory:")
+
+    with pytest.raises(StoreClosed):
+        await store.create(NewTask(new_task_id(), "x"))
+
+
+async def test_close_is_idempotent_and_reopening_finds_everything(sqlite_url: str) -> None:
+    """What was stored is there after a close, a second close, and a new open."""
+    store = SqliteStore(sqlite_url)
+    async with store:
+        task, _ = await store.create(NewTask(new_task_id(), "x"))
+    await store.aclose()
+
+    async with store:
+        assert await store.get(task.task_id) == task
+
+
+async def test_checkpoints_keep_the_log_short(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A writer that never pauses does not let the write-ahead log grow for ever."""
+    monkeypatch.setattr("tapescope_adapters.sqlite._backend._WAL_CAP", 500)
+    monkeypatch.setattr("tapescope_adapters.sqlite._backend._CHECKPOINT_EVERY", 2**20)
+    monkeypatch.setattr("tapescope_adapters.sqlite._backend._CHECKPOINT_BEHIND", 2**21)
+    async with SqliteStore(sqlite_url, durability="relaxed") as store:
+        task, _ = await store.create(NewTask(new_task_id(), "x"))
+        claim = await store.claim_if_pending(task, "me", 30)
+        assert claim is not None
+        body = "x" * 4_000
+        for _ in range(40):
+            await store.append(claim.attempt, [NewEvent("log", body)] * 200)
+        written = 40 * 200 * 4_000
+
+        assert Path(f"{store.path}-wal").stat().st_size < written / 2  # noqa: ASYNC240  # one stat
+
+
+def test_a_crash_without_close_still_exits(tmp_path: Path) -> None:
+    """The database threads never keep the interpreter from ending."""
+    program = f"""
+import asyncio
+from tapescope_adapters.sqlite import SqliteStore
+async def main():
+    await SqliteStore("sqlite:///{tmp_path}/tasks.db").open()
+    raise SystemExit(3)
+asyncio.run(main())
+"""
+    ended = subprocess.run(
+        [sys.executable, "-W", "ignore::ResourceWarning", "-c", program],
+        timeout=30,
+        capture_output=True,
+        check=False,
+    )
+
+    assert ended.returncode == 3, ended.stderr

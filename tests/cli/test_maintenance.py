@@ -1,0 +1,159 @@
+"""``tapescope audit``, ``prune`` and ``migrate``."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import AsyncGenerator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tapescope import NewEvent, NewTask, TaskStore, find_store
+from tapescope.model.tasks import FinalEvent
+from tapescope.store.validation import new_task_id
+from tests.cli.command import Tapescope
+from tests.cli.conftest import Here
+from tests.support.breaches import run_round
+
+
+@pytest.fixture
+async def store_on(store_url: str) -> AsyncGenerator[TaskStore]:
+    """The store of each kind that ``tapescope_on`` reads, open here, too."""
+    async with find_store(store_url) as store:
+        yield store
+
+
+async def make_ended(store: TaskStore) -> str:
+    """A task that succeeded, and then reported once more."""
+    task, _ = await store.create(NewTask(new_task_id(), "x"))
+    claim = await store.claim_if_pending(task, "me", 60)
+    assert claim is not None
+    await store.finish_if_running(claim.attempt, FinalEvent.succeeded())
+    await store.append(claim.attempt, [NewEvent("log", "late")])
+    return task.task_id
+
+
+async def test_audit_of_a_sound_store(store_on: TaskStore, tapescope_on: Tapescope) -> None:
+    """All is well: status 0, the JSON shape, and a line for people."""
+    await make_ended(store_on)
+
+    assert tapescope_on.json("audit") == {"checked": 1, "violations": []}
+    assert tapescope_on("audit").stdout == b"tapes checked: 1; violations: 0\n"
+
+
+async def test_audit_that_finds_something(tapescope: Tapescope, sqlite_url: str) -> None:
+    """A violation is named with its rule and its task, and the status is 1."""
+    async with find_store(sqlite_url) as store:
+        task_id = await make_ended(store)
+    with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))) as conn:
+        conn.execute("DROP TRIGGER events_live_with_task")
+        conn.execute("DELETE FROM events WHERE type = 'final'")
+        conn.commit()
+    done = tapescope("audit", "--json")
+
+    assert done.returncode == 1
+    assert b'"rule":"missing_final"' in done.stdout
+    assert task_id.encode() in done.stdout
+
+
+async def test_audit_that_repairs(store_url: str, tapescope_on: Tapescope) -> None:
+    """A dry run tells and changes nothing; a repair mends with status 1; then all is well."""
+    async with find_store(store_url) as store:
+        task_id = await make_ended(store)
+        key = (await store.get(task_id)).key
+    await run_round(store_url, f"DELETE FROM events WHERE task = {key} AND type = 'final'")
+    told = tapescope_on("audit", "--dry-run", "--json")
+    done = tapescope_on("audit", "--repair")
+    again = tapescope_on("audit", "--repair", "--json")
+    async with find_store(store_url) as store:
+        (trace,) = await store.maintenance.read_repairs()
+
+    repair = {
+        "rule": "missing_final",
+        "task_id": task_id,
+        "detail": "event 2 is its final now, and says succeeded as the row does",
+    }
+    shape = json.loads(told.stdout)
+    assert (told.returncode, done.returncode, again.returncode) == (1, 1, 0)
+    assert (shape["dry_run"], shape["repairs"], shape["left"]) == (True, [repair], [])
+    assert b"tapes checked: 1; violations: 1; repairs: 1; left as they are: 0\n" in done.stdout
+    assert json.loads(again.stdout)["violations"] == []
+    assert "@" in trace.by
+
+
+def test_audit_that_cannot_be_made(tapescope: Tapescope, tmp_path: Path) -> None:
+    """A store that is not there is neither sound nor broken: status 2, nothing on stdout."""
+    done = tapescope("audit", "--store", f"sqlite:///{tmp_path}/nowhere/tasks.db")
+
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"does not exist" in done.stderr
+
+
+async def test_prune_says_what_it_did(store_on: TaskStore, tapescope_on: Tapescope) -> None:
+    """A dry run deletes nothing; then the tasks go; the quarantine goes by itself."""
+    for _ in range(2):
+        await make_ended(store_on)
+    first = tapescope_on("prune", "--older-than", "0s", "--dry-run")
+    wrong = tapescope_on("prune", "--older-than", "0s", "--outcome", "failed")
+    young = tapescope_on("prune", "--older-than", "30d")
+    done = tapescope_on("prune", "--older-than", "0s", "--outcome", "succeeded", "--op", "x")
+    drops = tapescope_on("prune", "--older-than", "0s", "--quarantine")
+
+    assert first.stdout == b"tasks with their tapes that would be deleted: 2\n"
+    assert wrong.stdout == young.stdout == b"tasks with their tapes deleted: 0\n"
+    assert done.stdout == b"tasks with their tapes deleted: 2\n"
+    assert drops.stdout == b"late events deleted: 2\n"
+    assert (await store_on.list()).tasks == ()
+
+
+@pytest.mark.parametrize("age", ["30", "d", "-1d", "1y", "1d2h"])
+def test_age_that_is_none_is_refused(here: Here, age: str) -> None:
+    """An age without its unit, or of an unknown one, deletes nothing."""
+    done = here("prune", f"--older-than={age}")
+
+    assert done.returncode == 2
+    assert b"is no age" in done.stderr
+
+
+def test_quarantine_goes_by_age_alone(here: Here) -> None:
+    """``--quarantine`` with an op or an outcome is a mistake, and is told so."""
+    done = here("prune", "--older-than=1d", "--quarantine", "--op=x")
+
+    assert done.returncode == 2
+    assert b"age alone" in done.stderr
+
+
+def test_migrate_brings_a_store_up_to_date(store_url: str, tmp_path: Path) -> None:
+    """``--check`` changes nothing and says by its status that something is missing."""
+    tapescope = Tapescope(store_url, tmp_path)
+    missing = tapescope("migrate", "--check")
+    still = tapescope("migrate", "--check")
+    done = tapescope("migrate")
+    again = tapescope("migrate")
+    sound = tapescope("migrate", "--check")
+
+    assert (missing.returncode, still.returncode, sound.returncode) == (1, 1, 0)
+    assert missing.stdout == still.stdout
+    assert b"migrations missing: " in missing.stdout
+    assert (done.returncode, again.returncode) == (0, 0)
+    assert b": was 0" in done.stdout
+    assert b"nothing to do" in again.stdout
+    assert b"up to date" in sound.stdout
+
+
+def test_check_makes_no_file(here: Here, sqlite_url: str) -> None:
+    """A SQLite file that is not there is not made by a look."""
+    here("migrate", "--check")
+
+    assert not Path(sqlite_url.removeprefix("sqlite:///")).exists()
+
+
+def test_store_of_a_newer_version_is_left_alone(here: Here, sqlite_url: str) -> None:
+    """A database from the future is refused by both forms."""
+    with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))) as conn:
+        conn.execute("PRAGMA user_version = 999")
+
+    assert here("migrate").returncode == 1
+    assert here("migrate", "--check").returncode == 1

@@ -1,0 +1,1 @@
+"""Tests of what a process answers over HTTP."""

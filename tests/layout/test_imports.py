@@ -1,0 +1,110 @@
+"""What an import costs a user, and that the tests are found however pytest is started."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+NOT_AT_IMPORT = (
+    "aiosqlite",
+    "asyncpg",
+    "fastapi",
+    "httpx",
+    "opentelemetry.exporter",
+    "opentelemetry.sdk",
+    "prometheus_client",
+    "rich",
+    "starlette",
+    "tapescope_adapters",
+    "typer",
+    "uvicorn",
+)
+
+MAY_CONFIGURE_THE_SDK = frozenset(
+    f"telemetry/tapescope_telemetry/{name}.py"
+    for name in (
+        "delivery",
+        "exporters",
+        "identity",
+        "lifetime",
+        "prometheus/exemplars",
+        "prometheus/families",
+        "prometheus/reader",
+        "providers",
+    )
+)
+"""Modules that may import the OpenTelemetry SDK: those of ``setup`` and the Prometheus reader.
+
+A library uses the API; its user imports these.
+"""
+
+
+def run(*command: str) -> str:
+    """What ``command`` prints; the test fails with all it said when it fails."""
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_import_loads_no_sdk_driver_server_or_terminal() -> None:
+    """``import tapescope`` loads neither an SDK nor an exporter, driver, server or terminal UI."""
+    loaded = run(sys.executable, "-c", "import sys, tapescope; print(*sys.modules, sep='\\n')")
+    modules = loaded.split()
+
+    assert "tapescope" in modules
+    assert [
+        name
+        for name in modules
+        if any(name == heavy or name.startswith(f"{heavy}.") for heavy in NOT_AT_IMPORT)
+    ] == []
+
+
+def test_no_other_module_imports_the_sdk() -> None:
+    """But for these the packages import the OpenTelemetry API only, in no function either."""
+    using = {
+        str(path.relative_to(ROOT))
+        for root in ("platform", "adapters", "telemetry")
+        for path in (ROOT / root).rglob("*.py")
+        for name in imported_names(path)
+        if name.startswith(("opentelemetry.sdk", "opentelemetry.exporter"))
+    }
+
+    assert using == MAY_CONFIGURE_THE_SDK
+
+
+def imported_names(path: Path) -> list[str]:
+    """Every dotted name that the module at ``path`` imports, at its top or inside a function."""
+    names: list[str] = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return names
+
+
+@pytest.mark.parametrize("scheme", ["sqlite", "postgresql", "postgres"])
+def test_stores_are_found_by_scheme(scheme: str) -> None:
+    """Each URL scheme of ours leads to a store class through the entry-point group."""
+    (found,) = entry_points(group="tapescope.stores", name=scheme)
+
+    assert isinstance(found.load(), type)
+
+
+@pytest.mark.parametrize(
+    "start",
+    [(sys.executable, "-m", "pytest"), (str(Path(sys.executable).with_name("pytest")),)],
+    ids=["python -m pytest", "pytest"],
+)
+def test_pytest_collects_from_the_root(start: tuple[str, ...]) -> None:
+    """``python -m pytest``, which puts the root first on the path, and ``pytest`` both collect."""
+    printed = run(*start, "--collect-only", "-q", "tests/layout/test_source_roots.py")
+
+    assert "tests/layout/test_source_roots.py::test_platform_is_the_standard_librarys" in printed

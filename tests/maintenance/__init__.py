@@ -1,0 +1,1 @@
+"""Tests of a store's maintenance by one manager of many."""

@@ -1,0 +1,210 @@
+"""A store that is away: a claim and a ``final`` are insisted on, and a loss is never silent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from tapescope import Reporter, StoreUnavailable, TaskHandle
+from tapescope.model.leases import HeldLease
+from tapescope.store.flush import FateUnknown, StoreAway
+from tests.support.memory_stores import FaultyBackend, FaultyStore, at_rest
+from tests.support.outages import Outage, managing, outcomes
+from tests.support.polling import until
+from tests.support.virtual_time import in_virtual_time
+from tests.support.workbench import wait_for_cancel
+
+
+async def succeed(report: Reporter) -> str:
+    """A runner with nothing to do."""
+    return "done"
+
+
+@in_virtual_time
+async def test_a_final_waits_for_the_store() -> None:
+    """While the store is away a ``final`` is tried again, past the store's patience, and stored."""
+    outage = Outage(StoreAway)
+
+    async def work(report: Reporter) -> str:
+        outage.on = True
+        asyncio.get_running_loop().call_later(20, setattr, outage, "on", False)
+        return "done"
+
+    async with at_rest(FaultyStore(patience=5)) as store:
+        store.faults.before = outage
+        async with managing(store, lease=60) as (manager, captured):
+            task = await manager.submit("work", work)
+            result = await task.result()
+
+            assert result == "done"
+            assert outcomes(captured) == [("UNSET", "succeeded")]
+            assert (await task.status()).status.value == "succeeded"
+
+
+@in_virtual_time
+async def test_a_final_whose_reply_is_lost_is_stored_once() -> None:
+    """A ``final`` whose fate stays unknown is sent again later, and the tape has it once."""
+    outage = Outage(FateUnknown)
+
+    async def work(report: Reporter) -> str:
+        outage.on = True
+        asyncio.get_running_loop().call_later(20, setattr, outage, "on", False)
+        return "done"
+
+    async with at_rest(FaultyStore(patience=5)) as store:
+        store.faults.after = outage
+        async with managing(store, lease=60) as (manager, captured):
+            task = await manager.submit("work", work)
+            result = await task.result()
+            events = (await task.tape()).events
+
+            assert result == "done"
+            assert [event.type for event in events] == ["task_started", "final"]
+            assert outcomes(captured) == [("UNSET", "succeeded")]
+
+
+@in_virtual_time
+async def test_a_final_that_cannot_be_written_is_reported_as_lost() -> None:
+    """When the lease has run out the span is ``lost``, and ``result`` and ``aclose`` say why."""
+    outage = Outage(StoreAway)
+    outage.kinds = {"final"}
+    outage.on = True
+    async with at_rest(FaultyStore(patience=5)) as store:
+        store.faults.before = outage
+        async with managing(store, lease=30) as (manager, captured):
+            task = await manager.submit("work", succeed)
+            waiting = asyncio.ensure_future(task.result())
+            await asyncio.sleep(0)
+            with pytest.raises(StoreUnavailable):
+                await manager.aclose()
+            with pytest.raises(StoreUnavailable):
+                await waiting
+            outage.on = False
+            row = await task.status()
+
+            assert outcomes(captured) == [("ERROR", "lost")]
+            assert row.status.value == "running"  # its tape is open, for a rescue
+
+
+@in_virtual_time
+async def test_a_claim_waits_for_the_store() -> None:
+    """A task whose claim met an outage starts when the store is back."""
+    outage = Outage(StoreAway)
+    outage.kinds = {"claims"}
+    outage.on = True
+    async with at_rest(FaultyStore(patience=5)) as store:
+        store.faults.before = outage
+        async with managing(store, lease=60) as (manager, captured):
+            asyncio.get_running_loop().call_later(20, setattr, outage, "on", False)
+            task = await manager.submit("work", succeed)
+            result = await task.result()
+
+            assert result == "done"
+            assert outcomes(captured) == [("UNSET", "succeeded")]
+
+
+@in_virtual_time
+async def test_a_claim_whose_reply_is_lost_is_found() -> None:
+    """A claim that won, and whose answer was lost for good, is known by the owner in the row."""
+    outage = Outage(FateUnknown)
+    outage.kinds = {"claims"}
+    outage.on = True
+    async with at_rest(FaultyStore(patience=5)) as store:
+        store.faults.after = outage
+        async with managing(store, lease=60) as (manager, captured):
+            asyncio.get_running_loop().call_later(7, setattr, outage, "on", False)
+            task = await manager.submit("work", succeed)
+            result = await task.result()
+            row = await task.status()
+
+            assert result == "done"
+            assert (row.status.value, row.attempt) == ("succeeded", 1)
+            assert outcomes(captured) == [("UNSET", "succeeded")]
+
+
+@in_virtual_time
+async def test_a_claim_that_cannot_be_made_is_reported() -> None:
+    """When the store stays away the task is not begun: ``result`` says why, no span is made."""
+    outage = Outage(StoreAway)
+    outage.kinds = {"claims"}
+    outage.on = True
+    async with at_rest(FaultyStore(patience=5)) as store:
+        store.faults.before = outage
+        async with managing(store, lease=30) as (manager, captured):
+            task = await manager.submit("work", succeed)
+            with pytest.raises(StoreUnavailable):
+                await task.result()
+
+            assert outcomes(captured) == []
+            assert (await task.status()).status.value == "pending"
+
+
+@in_virtual_time
+async def test_a_shutdown_without_a_store_still_stops_the_runners() -> None:
+    """Where the shutdown cannot be put on record, runners are cancelled all the same."""
+    outage = Outage(StoreAway)
+    begun = asyncio.Event()
+    cancelled: list[float] = []
+
+    async def work(report: Reporter) -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.append(asyncio.get_running_loop().time())
+            outage.on = False
+            raise
+
+    async with at_rest(FaultyStore(patience=5)) as store:
+        store.faults.before = outage
+        async with managing(store, lease=30, drain=0.0) as (manager, captured):
+            task = await manager.submit("work", work)
+            await begun.wait()
+            outage.on = True
+            start = asyncio.get_running_loop().time()
+            await manager.aclose()
+            row = await task.status()
+
+            assert cancelled[0] - start < 2
+            assert row.status.value == "cancelled"
+            assert outcomes(captured) == [("UNSET", "cancelled")]
+
+
+async def second() -> None:
+    """Let a second of virtual time pass."""
+    await asyncio.sleep(1)
+
+
+async def is_ended(task: TaskHandle) -> bool:
+    """Whether the task has ended."""
+    return (await task.status()).status.terminal
+
+
+class NoHeartbeats(FaultyBackend):
+    """A backend whose heartbeats fail."""
+
+    async def extend_leases(
+        self, owner: str, lease: int, task_ids: Sequence[str] | None
+    ) -> Sequence[HeldLease]:
+        raise StoreAway("the cable was pulled")
+
+
+@in_virtual_time
+async def test_a_lease_that_is_over_by_our_own_clock_is_lost() -> None:
+    """Without a heartbeat for as long as a lease the runner is stopped, and its task is left."""
+    async with (
+        at_rest(FaultyStore(faults=NoHeartbeats(), patience=5)) as store,
+        managing(store, lease=30, heartbeat=10) as (manager, captured),
+    ):
+        begun = asyncio.get_running_loop().time()
+        task = await manager.submit("work", wait_for_cancel)
+        await until(lambda: outcomes(captured), pause=second)
+        lasted = asyncio.get_running_loop().time() - begun
+        await until(lambda: is_ended(task), pause=second)
+        row = await task.status()
+
+        assert outcomes(captured) == [("ERROR", "lost")]
+        assert 30 <= lasted <= 50
+        assert row.error_code == "worker_lost"

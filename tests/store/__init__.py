@@ -1,0 +1,1 @@
+"""Tests of the store port: group commit, and what is logged of late events."""

@@ -1,0 +1,342 @@
+"""Group commit in trouble: lost replies, a store that is away, rows that others hold, closing.
+
+Every test ends with the judge: the tapes are whole, every answer is true, the ledger balances.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+import pytest
+
+from tapescope.errors import EventFateUnknown, StoreClosed, StoreUnavailable
+from tapescope.model.tasks import CancelReason, FinalEvent
+from tapescope.store.flush import CancelState, FateUnknown, Flush, FlushBlocked, StoreAway
+from tapescope.store.validation import StoreLimits
+from tests.support.memory_stores import (
+    FaultyBackend,
+    FaultyStore,
+    Gate,
+    TwoLaneBackend,
+    at_rest,
+    bodies,
+    holds,
+    log,
+    settle_loop,
+    start,
+)
+from tests.support.virtual_time import advance, in_virtual_time
+
+# --- resending ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("applied", [True, False])
+@in_virtual_time
+async def test_unknown_fate_is_resent_unchanged_and_first(applied: bool) -> None:
+    """A flush whose reply was lost is sent again as it was, before anything else of its tasks."""
+    async with at_rest(FaultyStore()) as store:
+        attempt = await start(store)
+        store.faults.flushes.clear()
+
+        async def lose(_: Flush) -> None:
+            if len(store.faults.flushes) <= 3:
+                raise FateUnknown("connection reset")
+
+        if applied:
+            store.faults.after = lose
+        else:
+            store.faults.before = lose
+        first = store.append_nowait(attempt, [log("first")])
+        await settle_loop()
+        second = store.append_nowait(attempt, [log("second")])
+        answers = await asyncio.gather(first, second)
+
+        assert [flush.number for flush in store.faults.flushes] == [
+            *[store.faults.flushes[0].number] * 4,
+            store.faults.flushes[0].number + 1,
+        ]
+        assert [answer.stored for answer in answers] == [range(2, 3), range(3, 4)]
+        assert await bodies(store, attempt.task_id) == ["first", "second"]
+
+
+@pytest.mark.parametrize("applied", [True, False])
+@in_virtual_time
+async def test_fate_never_learned_is_said_and_counted(applied: bool) -> None:
+    """Past the patience the caller gets ``EventFateUnknown``, and the tape's end is read again."""
+    async with at_rest(FaultyStore(patience=5)) as store:
+        attempt = await start(store)
+
+        async def lose(_: Flush) -> None:
+            raise FateUnknown("connection reset")
+
+        if applied:
+            store.faults.after = lose
+        else:
+            store.faults.before = lose
+        with pytest.raises(EventFateUnknown, match="within 5 s"):
+            await store.append(attempt, [log("lost?")])
+        failed = store.meter.ledger.failed_by_type()
+
+        store.faults.before = store.faults.after = FaultyBackend().before
+        answer = await store.append(attempt, [log("later")])
+
+        assert failed["log", "tapescope.errors.EventFateUnknown"] == 1
+        assert answer.stored == (range(3, 4) if applied else range(2, 3))
+
+
+@in_virtual_time
+async def test_blocked_resend_does_not_settle_the_fate() -> None:
+    """While the first try may still be at work, a blocked resend is sent again, never rebuilt."""
+    async with at_rest(FaultyStore()) as store:
+        attempt = await start(store)
+        store.faults.flushes.clear()
+        troubles = [FateUnknown("connection reset"), FlushBlocked("the first try holds the row")]
+
+        async def trouble(_: Flush) -> None:
+            if troubles:
+                raise troubles.pop(0)
+
+        store.faults.after = trouble
+        answer = await store.append(attempt, [log("once")])
+
+        assert answer.stored == range(2, 3)
+        assert len({flush.number for flush in store.faults.flushes}) == 1
+        assert await bodies(store, attempt.task_id) == ["once"]
+
+
+@in_virtual_time
+async def test_store_that_is_away_is_waited_for() -> None:
+    """Calls wait for a store that comes back within their patience."""
+    async with at_rest(FaultyStore(patience=10)) as store:
+        attempt = await start(store)
+        back = store.clock.monotonic() + 8
+
+        async def away(_: Flush) -> None:
+            if store.clock.monotonic() < back:
+                raise StoreAway("connection refused")
+
+        store.faults.before = away
+
+        assert (await store.append(attempt, [log()])).stored == range(2, 3)
+
+
+@in_virtual_time
+async def test_store_that_stays_away_is_unavailable() -> None:
+    """Past the patience the error says that nothing was written, and it is true."""
+    async with at_rest(FaultyStore(patience=10)) as store:
+        attempt = await start(store)
+
+        async def away(_: Flush) -> None:
+            raise StoreAway("connection refused")
+
+        store.faults.before = away
+        with pytest.raises(StoreUnavailable, match="connection refused"):
+            await store.append(attempt, [log()])
+        store.faults.before = FaultyBackend().before
+
+        assert await bodies(store, attempt.task_id) == []
+
+
+# --- patience -------------------------------------------------------------------------------------
+
+
+@in_virtual_time
+async def test_patience_of_an_old_call_does_not_fail_its_neighbours() -> None:
+    """A call that has waited long shares a flush with a fresh one, which keeps its own patience."""
+    async with at_rest(FaultyStore(patience=10)) as store:
+        old, fresh = await start(store), await start(store)
+        store.faults.before = gate = Gate()
+        first = store.append_nowait(old, [log("first")])
+        await gate.reached.wait()
+        second = store.append_nowait(old, [log("second")])
+        advance(9)
+        third = store.append_nowait(fresh, [log("third")])
+        back = store.clock.monotonic() + 5
+
+        async def away(_: Flush) -> None:
+            if store.clock.monotonic() < back:
+                raise StoreAway("connection refused")
+
+        store.faults.before = away
+        gate.opened.set()
+        answers = await asyncio.gather(first, second, third, return_exceptions=True)
+
+        assert [type(answer).__name__ for answer in answers] == [
+            "Appended",
+            "StoreUnavailable",
+            "Appended",
+        ]
+
+
+@in_virtual_time
+async def test_lost_reply_is_asked_for_again_however_old_the_call() -> None:
+    """The wait for a lost reply begins when it was lost, not when the call was queued."""
+    async with at_rest(FaultyStore(patience=10)) as store:
+        attempt = await start(store)
+        store.faults.before = gate = Gate()
+        call = store.append_nowait(attempt, [log("old")])
+        await gate.reached.wait()
+        advance(60)
+        troubles = [FateUnknown("connection reset")]
+
+        async def lose(_: Flush) -> None:
+            if troubles:
+                raise troubles.pop()
+
+        store.faults.after = lose
+        gate.opened.set()
+
+        assert (await call).stored == range(2, 3)
+
+
+# --- parking --------------------------------------------------------------------------------------
+
+
+@in_virtual_time
+async def test_blocked_task_holds_up_only_itself() -> None:
+    """While somebody else holds a row, other tasks are stored; the task's own order is kept."""
+    async with at_rest(FaultyStore()) as store:
+        blocked, other = await start(store), await start(store)
+        until = store.clock.monotonic() + 1
+
+        async def block(flush: Flush) -> None:
+            if holds(flush, "blocked") and store.clock.monotonic() < until:
+                raise FlushBlocked("lock timeout")
+
+        store.faults.before = block
+        calls = [store.append_nowait(blocked, [log(f"blocked {n}")]) for n in range(3)]
+        free = [store.append_nowait(other, [log(n)]) for n in range(3)]
+        await asyncio.gather(*free)
+        early = store.clock.monotonic() < until and not any(call.done() for call in calls)
+        calls.append(store.append_nowait(blocked, [log("after")]))
+        await asyncio.gather(*calls)
+
+        assert early
+        assert await bodies(store, blocked.task_id) == [
+            "blocked 0",
+            "blocked 1",
+            "blocked 2",
+            "after",
+        ]
+
+
+@in_virtual_time
+async def test_parked_task_stays_parked_while_its_flush_is_split_further() -> None:
+    """A split that takes long does not let a parked task into the other lane's flush meanwhile."""
+    async with at_rest(FaultyStore(faults=TwoLaneBackend())) as store:
+        attempts = await asyncio.gather(*(start(store) for _ in range(80)))
+        until = store.clock.monotonic() + 6
+        flying: Counter[int] = Counter()
+        most = 0
+
+        async def block(flush: Flush) -> None:
+            nonlocal most
+            keys = {row.key for row in flush.rows}
+            flying.update(keys)
+            most = max(most, *flying.values(), 0)
+            await asyncio.sleep(0.3)  # a lock timeout: longer than a call is parked
+            flying.subtract(keys)
+            if holds(flush, "blocked") and store.clock.monotonic() < until:
+                raise FlushBlocked("lock timeout")
+
+        store.faults.before = block
+        calls = [
+            store.append_nowait(attempt, [log(f"{'blocked' if n < 4 else 'free'} {m}")])
+            for n, attempt in enumerate(attempts)
+            for m in range(3)
+        ]
+        await settle_loop()
+        calls += [store.append_nowait(attempt, [log("then")]) for attempt in attempts]
+        await asyncio.gather(*calls)
+
+        assert most == 1
+        assert store.waiting == 0
+
+
+@in_virtual_time
+async def test_blocked_for_good_is_unavailable() -> None:
+    """A row that is never let go fails its callers when their patience ends."""
+    async with at_rest(FaultyStore(patience=2)) as store:
+        attempt = await start(store)
+
+        async def block(flush: Flush) -> None:
+            if flush.rows:
+                raise FlushBlocked("lock timeout")
+
+        store.faults.before = block
+        calls = [store.append_nowait(attempt, [log(n)]) for n in range(3)]
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+
+        assert {type(answer) for answer in answers} == {StoreUnavailable}
+
+
+@in_virtual_time
+async def test_blocked_cancel_is_tried_again() -> None:
+    """Cancels and claims are parked like events, and withdrawn like them."""
+    async with at_rest(FaultyStore()) as store:
+        attempt = await start(store)
+        until = store.clock.monotonic() + 1
+
+        async def block(flush: Flush) -> None:
+            if flush.cancels and store.clock.monotonic() < until:
+                raise FlushBlocked("lock timeout")
+
+        store.faults.before = block
+        gone = asyncio.ensure_future(store.request_cancel(attempt.task_id, CancelReason.SHUTDOWN))
+        await asyncio.sleep(0.05)
+        gone.cancel()
+        answer = await store.request_cancel(attempt.task_id)
+
+        assert gone.cancelled()
+        assert answer.state is CancelState.RECORDED
+        assert answer.request is not None
+        assert answer.request.reason is CancelReason.USER
+
+
+# --- closing --------------------------------------------------------------------------------------
+
+
+@in_virtual_time
+async def test_aclose_answers_everything_that_was_taken() -> None:
+    """Queued, waiting for room, parked: each caller is answered before ``aclose`` returns."""
+    async with at_rest(FaultyStore(limits=StoreLimits(queue=4, batch=2))) as store:
+        attempts = await asyncio.gather(*(start(store) for _ in range(4)))
+        until = store.clock.monotonic() + 1
+
+        async def block(flush: Flush) -> None:
+            if holds(flush, "blocked") and store.clock.monotonic() < until:
+                raise FlushBlocked("lock timeout")
+
+        store.faults.before = block
+        calls = [asyncio.ensure_future(store.append(attempts[0], [log("blocked")]))]
+        await asyncio.sleep(0.05)
+        calls += [asyncio.ensure_future(store.append(a, [log()])) for a in attempts for _ in "123"]
+        await asyncio.sleep(0)
+        await store.aclose()
+        done = [call.done() for call in calls]
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        await store.open()
+
+        assert done[0]
+        assert {type(answer).__name__ for answer in answers} <= {"Appended", "StoreClosed"}
+        assert type(answers[0]).__name__ == "Appended"
+
+
+@in_virtual_time
+async def test_closed_store_takes_no_call() -> None:
+    """After ``aclose`` every verb says so, and the ledger still balances."""
+    async with at_rest(FaultyStore()) as store:
+        attempt = await start(store)
+        await store.aclose()
+        with pytest.raises(StoreClosed):
+            await store.append(attempt, [log()])
+        with pytest.raises(StoreClosed):
+            await store.finish_if_running(attempt, FinalEvent.succeeded())
+        with pytest.raises(StoreClosed):
+            await store.request_cancel(attempt.task_id)
+        with pytest.raises(StoreClosed):
+            await store.get(attempt.task_id)
+        await store.open()
+
+        assert store.meter.ledger.unaccounted == 0

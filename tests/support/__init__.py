@@ -1,0 +1,1 @@
+"""What the tests share: real services, virtual time, stores with faults, and witnesses."""

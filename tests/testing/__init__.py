@@ -1,0 +1,1 @@
+"""Tests of ``tapescope.testing``: the history checker and the memory store."""
