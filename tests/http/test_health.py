@@ -13,7 +13,7 @@ import pytest
 
 from tapescope import BadSetting, CannotListen, TaskManager
 from tapescope.http.health import HealthListener, serve_health
-from tapescope.manager.readiness import Beat, Check, check_readiness
+from tapescope.manager.readiness import Check, LastHeartbeat, check_readiness
 from tests.support.polling import until
 from tests.support.scrapes import Answer, fetch
 from tests.support.services import Postgres
@@ -39,15 +39,15 @@ async def ask(health: HealthListener, path: str, method: str = "GET") -> Answer:
     [
         (None, False, False, {"manager", "heartbeat", "store", "migrations"}),
         (None, True, False, {"heartbeat", "store"}),
-        (Beat(70.0, None), True, False, set[str]()),
-        (Beat(69.9, None), True, False, {"heartbeat"}),
-        (Beat(99.0, "the store is away"), True, False, {"store"}),
-        (Beat(99.0, None), True, True, {"manager"}),
+        (LastHeartbeat(70.0, None), True, False, set[str]()),
+        (LastHeartbeat(69.9, None), True, False, {"heartbeat"}),
+        (LastHeartbeat(99.0, "the store is away"), True, False, {"store"}),
+        (LastHeartbeat(99.0, None), True, True, {"manager"}),
     ],
     ids=["not opened", "no beat yet", "ready", "silent for a lease", "store away", "draining"],
 )
 def test_readiness_follows_from_facts(
-    last: Beat | None, opened: bool, closing: bool, failed: set[str]
+    last: LastHeartbeat | None, opened: bool, closing: bool, failed: set[str]
 ) -> None:
     """A manager is ready when it takes tasks, its store answered, and that within a lease."""
     checks = check_readiness(last, opened=opened, closing=closing, now=100.0, lease=LEASE)

@@ -1,4 +1,4 @@
-"""The upkeep: the online audit and the retention, by one manager of many, until it is stopped."""
+"""The maintenance: the online audit and the retention, by the leader among the managers."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def _nothing() -> None:
 
 
 class WatchedBackend(MemoryBackend):
-    """A memory backend that others could open, and that notes which tasks are audited when."""
+    """A memory backend that says it outlives its process, and notes the audited tasks."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ class WatchedStore(MemoryStore):
 
 
 @asynccontextmanager
-async def looked_after(
+async def maintained(
     store: WatchedStore,
     owner: str = "me",
     *,
@@ -130,7 +130,7 @@ async def test_whole_store_is_audited_on_schedule() -> None:
     async with WatchedStore() as store:
         for _ in range(3):
             await make_ended(store)
-        async with looked_after(store):
+        async with maintained(store):
             assert store.captured.points(SUCCESS) == []
             await asyncio.sleep(MINUTE)
             first = store.watched.audited()
@@ -152,7 +152,7 @@ async def test_tape_is_audited_soon_after_it_closed() -> None:
     async with WatchedStore() as store:
         await make_ended(store)
         long_one = await start(store)
-        async with looked_after(store):
+        async with maintained(store):
             await asyncio.sleep(MINUTE)
             store.watched.audited()
             await make_ended(store)
@@ -172,7 +172,7 @@ async def test_closed_tapes_far_apart_are_each_audited() -> None:
     """Of many open tasks those that ended are audited, and only few beside them."""
     async with WatchedStore() as store:
         tasks = [await start(store) for _ in range(300)]
-        async with looked_after(store):
+        async with maintained(store):
             await asyncio.sleep(MINUTE)
             store.watched.audited()
             for n in (4, 5, 290):
@@ -190,7 +190,7 @@ async def test_violation_is_logged_once_and_counted_each_time(
     """It is an error in the log when it is found first; the metric says that it is still there."""
     async with WatchedStore() as store:
         task_id = await make_ended(store)
-        async with looked_after(store, every=600):
+        async with maintained(store, every=600):
             await asyncio.sleep(MINUTE)
             store.watched.break_row(task_id)
             await asyncio.sleep(3 * 660)
@@ -206,7 +206,7 @@ async def test_audit_keeps_to_its_rate() -> None:
     async with WatchedStore() as store:
         for _ in range(1_000):
             await make_ended(store)
-        async with looked_after(store, rate=30):
+        async with maintained(store, rate=30):
             await asyncio.sleep(60 + 59)
             under_way = len(store.watched.audited())
             await asyncio.sleep(140)
@@ -219,12 +219,12 @@ async def test_audit_keeps_to_its_rate() -> None:
 
 
 @in_virtual_time
-async def test_one_of_many_does_it() -> None:
-    """The other one begins when the first has left, and goes by what the first has done."""
+async def test_one_of_many_is_the_leader() -> None:
+    """The second begins when the first has resigned, and goes by what the first has done."""
     async with WatchedStore() as store:
         await make_ended(store)
-        async with looked_after(store, "b"):
-            async with looked_after(store, "a"):
+        async with maintained(store, "b"):
+            async with maintained(store, "a"):
                 await asyncio.sleep(MINUTE)
                 by_one = store.watched.audited()
                 await make_ended(store)
@@ -242,12 +242,12 @@ async def test_one_of_many_does_it() -> None:
 
 
 @in_virtual_time
-async def test_silent_one_loses_its_turn() -> None:
-    """A process that was silent past its lease finds the turn taken, and does nothing."""
+async def test_a_silent_leader_loses_its_leadership() -> None:
+    """Another process leads once the lease of a silent leader is over, and not before."""
     async with WatchedStore() as store:
         await make_ended(store)
         await store.leadership.acquire("silent", 180)
-        async with looked_after(store, "b"):
+        async with maintained(store, "b"):
             await asyncio.sleep(2 * MINUTE)
             not_yet = store.watched.audited()
             await asyncio.sleep(2 * MINUTE)
@@ -267,7 +267,7 @@ async def test_store_away_is_warned_of_and_tried_again(caplog: pytest.LogCapture
 
     async with WatchedStore() as store:
         await make_ended(store)
-        async with looked_after(store):
+        async with maintained(store):
             store.watched.before_page = away
             await asyncio.sleep(2 * MINUTE)
             store.watched.before_page = _nothing
@@ -275,12 +275,12 @@ async def test_store_away_is_warned_of_and_tried_again(caplog: pytest.LogCapture
             audited = store.watched.audited()
 
     assert audited == [1]
-    assert "The upkeep is tried again in 60 s" in caplog.text
+    assert "The maintenance is tried again in 60 s" in caplog.text
 
 
-@pytest.mark.parametrize("turns", range(0, 40, 3))
-def test_stop_ends_it_anywhere(turns: int) -> None:
-    """Stopped after any number of steps of the loop it ends, and the turn is free at once."""
+@pytest.mark.parametrize("steps", range(0, 40, 3))
+def test_stop_ends_it_anywhere(steps: int) -> None:
+    """Stopped after any number of steps of the loop it ends, and resigns at once."""
 
     @in_virtual_time
     async def stop_after() -> None:
@@ -294,9 +294,9 @@ def test_stop_ends_it_anywhere(turns: int) -> None:
 
             store.watched.before_page = note
             policy = Retention(tasks=0)
-            async with looked_after(store, retention=policy, rate=100_000):
+            async with maintained(store, retention=policy, rate=100_000):
                 await reached.wait()
-                for _ in range(turns):
+                for _ in range(steps):
                     await asyncio.sleep(0.001)
 
             assert await store.leadership.acquire("another", 60) is not None
@@ -316,15 +316,15 @@ async def test_stop_does_not_wait_for_a_page() -> None:
             await asyncio.Event().wait()
 
         store.watched.before_page = hang
-        async with looked_after(store) as maintainer:
+        async with maintained(store) as maintainer:
             await reached.wait()
             await maintainer.stop()
 
         assert await store.leadership.acquire("another", 60) is not None
 
 
-class SlowTurns(WatchedBackend):
-    """A backend whose database gives a turn a second later, whether or not anybody still waits."""
+class SlowLeadership(WatchedBackend):
+    """A backend whose database gives the leadership a second later, also after a cancel."""
 
     asked = 0
 
@@ -338,10 +338,10 @@ class SlowTurns(WatchedBackend):
 
 
 @in_virtual_time
-async def test_turn_that_comes_after_the_stop_is_left() -> None:
-    """Stopped while its question is under way, it waits for the turn in order to leave it."""
-    async with WatchedStore(slow := SlowTurns()) as store:
-        async with looked_after(store):
+async def test_a_leadership_that_comes_after_the_stop_is_resigned() -> None:
+    """Stopped while its request is under way, it waits for the answer in order to resign."""
+    async with WatchedStore(slow := SlowLeadership()) as store:
+        async with maintained(store):
             await asyncio.sleep(MINUTE)
         asked = slow.asked
         await asyncio.sleep(5)
@@ -355,7 +355,7 @@ async def test_nothing_is_deleted_unless_it_is_set() -> None:
     """Without a policy what is old stays."""
     async with WatchedStore() as store:
         await make_ended(store)
-        async with looked_after(store):
+        async with maintained(store):
             await asyncio.sleep(1e5)
 
         assert len((await store.list()).tasks) == 1
@@ -381,7 +381,7 @@ async def test_retention_goes_by_age_outcome_and_op() -> None:
         async def alive() -> set[str]:
             return {task.task_id for task in (await store.list()).tasks}
 
-        async with looked_after(store, every=None, retention=policy):
+        async with maintained(store, every=None, retention=policy):
             await asyncio.sleep(1_000)
             by_op = await alive()
             await asyncio.sleep(20_000)
@@ -425,12 +425,12 @@ def test_bad_audit_settings_are_refused(setting: str, value: float) -> None:
 
 
 @pytest.mark.parametrize("stores", ["one of its own", "one handed in", "another"])
-async def test_manager_looks_after_its_store(
+async def test_manager_maintains_its_store(
     store_url: str, stores: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It audits and prunes while it is open; closed, it has let the turn go.
+    """It audits and prunes while it is open; closed, it has resigned.
 
-    Also on a store that it was told of after it was made, as a worker is.
+    Also on a store that replaced its own before it was opened, as ``tapescope worker`` does.
     """
     monkeypatch.setattr("tapescope.maintenance.maintainer._EVERY", 0.01)
     async with find_store(store_url) as store:
@@ -449,17 +449,17 @@ async def test_manager_looks_after_its_store(
 
             assert await store.leadership.acquire("another", 60) is None
 
-        turn = await store.leadership.acquire("another", 60)
+        term = await store.leadership.acquire("another", 60)
 
-    assert turn is not None
-    assert turn.audited_at > 0
-    assert turn.pruned_at > 0
+    assert term is not None
+    assert term.audited_at > 0
+    assert term.pruned_at > 0
 
 
-async def test_stop_leaves_the_turn_of_a_real_store(
+async def test_stop_resigns_on_a_real_store(
     store_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Stopped at forty points of its work, it never has the turn afterwards, and all goes on."""
+    """Stopped at forty points of its work, it is never the leader afterwards."""
     monkeypatch.setattr("tapescope.maintenance.maintainer._EVERY", 0.0)
     async with find_store(store_url) as store, find_store(store_url) as other:
         free = 0

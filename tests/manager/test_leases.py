@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager, closing, contextmanager
 import pytest
 
 from tapescope import Reporter, Submission, TaskFailed, TaskHandle, TaskManager
-from tapescope.manager.identity import find_dead, name_owner
+from tapescope.manager.identity import find_dead_owners, name_owner
 from tapescope.model.tape import DropReason
 from tapescope.model.tasks import FinalEvent, NewTask
 from tapescope.store.validation import new_task_id
@@ -347,7 +347,7 @@ def test_an_owner_that_is_gone_is_known_on_its_host() -> None:
     free = f"{host}:{2**22 + 1}:{start}:{name}"
     others = [f"other:1:{start}:{name}", f"{host}:1:5-1:{name}", f"{host}:1:5:{name}", "odd"]
 
-    assert find_dead([own, later, free, *others]) == [later, free]
+    assert find_dead_owners([own, later, free, *others]) == [later, free]
 
 
 def test_an_unreaped_process_is_dead() -> None:
@@ -364,10 +364,10 @@ def test_an_unreaped_process_is_dead() -> None:
     ) as process:
         assert process.stdout is not None
         owner = process.stdout.readline().strip()
-        alive = find_dead([owner])
+        alive = find_dead_owners([owner])
         process.kill()
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-        gone = find_dead([owner])
+        gone = find_dead_owners([owner])
 
     assert alive == []
     assert gone == [owner]

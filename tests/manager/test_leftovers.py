@@ -14,14 +14,13 @@ import pytest
 from tapescope import Reporter, Submission, TaskHandle, TaskManager, ThreadReporter
 from tapescope.model.tape import Event
 from tapescope.model.tasks import Attempt, Claim, FinalEvent, Task
-from tapescope.run.completion import Completion
-from tapescope.run.run import Run
-from tapescope.run.runner import Runner
-from tapescope.run.tape_writer import RunTape
+from tapescope.run import Completion, Run, Runner
+from tapescope.run.attempt import RunRecord
+from tapescope.run.tape_writer import TapeWriter
 from tapescope.testing import MemoryStore
 
 OURS = (
-    *(Run, RunTape, Runner, Completion, Task, Attempt, Claim, FinalEvent, Event),
+    *(Run, RunRecord, TapeWriter, Runner, Completion, Task, Attempt, Claim, FinalEvent, Event),
     *(Reporter, ThreadReporter, TaskHandle, asyncio.Task),
 )
 
@@ -80,7 +79,7 @@ async def test_a_finished_task_leaves_nothing_behind(
         pool: object = vars(manager)["_pool"]
         kept = {name: len(value) for name, value in vars(pool).items() if isinstance(value, Sized)}
 
-    assert {name: n for name, n in kept.items() if n and name != "owner"} == {}
+    assert {name: n for name, n in kept.items() if n} == {}
     assert more == {}
 
 
@@ -102,6 +101,6 @@ async def test_a_handle_keeps_its_result_and_no_run(kind: Callable[..., Any]) ->
         await asyncio.sleep(0)
         ended = count_ours()
 
-    assert (running[Run], running[RunTape]) == (10, 10)
-    assert (ended[Run], ended[RunTape]) == (0, 0)
+    assert (running[Run], running[TapeWriter]) == (10, 10)
+    assert (ended[Run], ended[TapeWriter]) == (0, 0)
     assert len(tasks) == 10

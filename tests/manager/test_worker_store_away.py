@@ -60,8 +60,8 @@ async def test_a_worker_waits_for_its_store(caplog: pytest.LogCaptureFixture) ->
     assert result == "done"
     assert row.attempt == 1
     assert tried < 60 * 5  # it backs off: no more than a few times a second
-    assert caplog.text.count("finds no work now") == 1
-    assert caplog.text.count("can look for work again") == 1
+    assert caplog.text.count("cannot claim tasks now") == 1
+    assert caplog.text.count("can claim tasks again") == 1
 
 
 @in_virtual_time

@@ -1,4 +1,4 @@
-"""What the process answers over HTTP: today its health and its metrics."""
+"""The HTTP listeners of a process: its health and its metrics."""
 
 from __future__ import annotations
 

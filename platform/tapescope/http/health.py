@@ -1,7 +1,7 @@
 """The health listener: ``/livez``, ``/readyz`` and ``/metrics``, from a thread of its own.
 
-An event loop that is blocked still gets its scrape, and nothing here waits for the database: what
-is told is what the manager remembers.
+A process whose event loop is blocked still answers, and no answer waits for the database: the
+readiness goes by what the manager remembers.
 
     manager = TaskManager("sqlite:///tasks.db", telemetry=telemetry)
     with serve_health(manager, metrics=reader):  # around the manager, so that its drain is seen
@@ -25,23 +25,23 @@ from urllib.parse import parse_qs
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from tapescope.errors import BadSetting, CannotListen
-from tapescope.manager.readiness import Check
+from tapescope.manager import Check
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-    from tapescope.manager.manager import TaskManager
+    from tapescope.manager import TaskManager
 
 __all__ = ["DEFAULT_HOST", "DEFAULT_PORT", "Check", "HealthListener", "serve_health"]
 
 DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_PORT: Final = 9464
-"""The one that OpenTelemetry's Prometheus exporters have."""
+"""The port that OpenTelemetry's Prometheus exporters listen on."""
 
-_PATIENCE: Final = 10.0
+_REQUEST_TIMEOUT: Final = 10.0
 """Seconds that a request may take to be sent, and its answer to be read."""
-_AT_ONCE: Final = 32
-"""Requests that are answered at once; one more is turned away."""
+_MAX_REQUESTS: Final = 32
+"""Requests that are answered at once; one more is refused."""
 
 _log = logging.getLogger("tapescope")
 
@@ -55,11 +55,11 @@ def serve_health(
     host: str = DEFAULT_HOST,
     port: int = DEFAULT_PORT,
 ) -> HealthListener:
-    """A listener that tells of this manager, and of ``metrics``, a ``PrometheusReader``.
+    """A listener for this manager's health, and for ``metrics``, a ``PrometheusReader``.
 
-    Enter it with ``with``, around the manager's own ``async with``: so it tells of the drain, too.
-    Port 0 takes a free one, which ``port`` then says. Nobody is asked for a password, so another
-    ``host`` than this machine's own is up to you to name. Raises ``BadSetting``.
+    Enter it with ``with``, around the manager's own ``async with``: so it answers during the drain,
+    too. Port 0 takes a free port, which is then in ``port``. Requests need no password: name
+    another ``host`` than this machine's own only where that is safe. Raises ``BadSetting``.
     """
     return HealthListener(manager.check_health, metrics=metrics, host=host, port=port)
 
@@ -68,9 +68,9 @@ class HealthListener:
     """Listens from ``open`` to ``close``, or inside ``with``. Belongs to one process.
 
     * ``/livez``: 200 as long as the process can answer at all; it depends on nothing.
-    * ``/readyz``: 200 when every check is ``ok``, else 503 with the names of those that are not.
-      With ``?verbose`` a line for each check.
-    * ``/metrics``: whatever ``metrics`` answers; 404 where there is none.
+    * ``/readyz``: 200 when every check is ``ok``, else 503 with the names of the others. With
+      ``?verbose`` a line for each check.
+    * ``/metrics``: the answer of ``metrics``; 404 without one.
 
     ``checks`` and ``metrics`` are called from threads.
     """
@@ -84,13 +84,13 @@ class HealthListener:
         port: int = DEFAULT_PORT,
         option: str = "port",
     ) -> None:
-        """Check the address; bind nothing. ``option`` is what an error tells to change."""
+        """Check the address; bind nothing. ``option`` is the setting that an error names."""
         if not 0 <= port <= 65_535:
             raise BadSetting(option, port, "a port from 0 to 65535")
         self._app = _App(checks, metrics)
         self.host = host
         self.port = port
-        """The one that it listens on, once it is open."""
+        """The port that it listens on, once it is open."""
         self._option = option
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
@@ -98,7 +98,7 @@ class HealthListener:
 
     @property
     def url(self) -> str:
-        """Where it listens, without a path."""
+        """The URL that it listens on, without a path."""
         return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
 
     def open(self) -> Self:
@@ -107,9 +107,9 @@ class HealthListener:
             return self
         try:
             server = _Server(self.host, self.port, self._app)
-        except (OSError, UnicodeError) as error:  # the latter for a host that is no name at all
-            why = getattr(error, "strerror", None) or str(error)
-            raise CannotListen(self.host, self.port, why, option=self._option) from error
+        except (OSError, UnicodeError) as error:  # the latter for a host that is not a valid name
+            cause = getattr(error, "strerror", None) or str(error)
+            raise CannotListen(self.host, self.port, cause, option=self._option) from error
         self._server = server
         self.port = server.server_port
         self._wake, woken = socket.socketpair()
@@ -127,7 +127,7 @@ class HealthListener:
             return
         assert self._wake is not None
         assert self._thread is not None
-        self._wake.close()  # which the thread sees at once
+        self._wake.close()  # the thread sees that at once
         self._thread.join()
         server.server_close()
 
@@ -144,7 +144,7 @@ class HealthListener:
 
 
 class _App:
-    """The three paths."""
+    """The WSGI application with the three paths."""
 
     def __init__(self, checks: Checks, metrics: WSGIApplication | None) -> None:
         self._checks, self._metrics = checks, metrics
@@ -154,7 +154,7 @@ class _App:
         if path == "/metrics" and self._metrics is not None:
             try:
                 return self._metrics(environ, start_response)
-            except Exception:  # noqa: BLE001  # whatever a user's instruments raise: Prometheus shows it
+            except Exception:  # noqa: BLE001  # a user's instruments may raise anything: Prometheus shows the failed scrape
                 _log.exception("A scrape failed.")
                 status, text = "500 Internal Server Error", "The scrape failed; see the log.\n"
         elif environ["REQUEST_METHOD"] not in {"GET", "HEAD"}:
@@ -163,10 +163,10 @@ class _App:
             status, text = "200 OK", "ok\n"
         elif path == "/readyz":
             query = parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True)
-            status, text = self._tell_readiness(verbose="verbose" in query)
+            status, text = self._answer_readiness(verbose="verbose" in query)
         elif path == "/metrics":
             status = "404 Not Found"
-            text = "There are no metrics here: the listener was given no Prometheus reader.\n"
+            text = "There are no metrics here: the listener was made without a Prometheus reader.\n"
         else:
             status, text = "404 Not Found", "There are /livez, /readyz?verbose and /metrics.\n"
         body = text.encode()
@@ -180,38 +180,38 @@ class _App:
         start_response(status, headers)
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
-    def _tell_readiness(self, *, verbose: bool) -> tuple[str, str]:
+    def _answer_readiness(self, *, verbose: bool) -> tuple[str, str]:
         checks = self._checks()
         failed = [check.name for check in checks if not check.ok]
-        told = f"not ready: {', '.join(failed)}" if failed else "ok"
+        summary = f"not ready: {', '.join(failed)}" if failed else "ok"
         lines = [f"[{'+' if c.ok else '-'}] {c.name}: {c.detail}" for c in checks]
-        text = "\n".join([*(lines if verbose else ()), told, ""])
+        text = "\n".join([*(lines if verbose else ()), summary, ""])
         return ("503 Service Unavailable" if failed else "200 OK"), text
 
 
 class _Handler(WSGIRequestHandler):
-    timeout = _PATIENCE
+    timeout = _REQUEST_TIMEOUT
 
     def log_message(self, format: str, *args: Any) -> None:
         """Scrapes and probes come every few seconds: they are not worth a line each."""
 
 
 class _Server(ThreadingMixIn, WSGIServer):
-    """A thread a request, so that a client that dawdles keeps nobody waiting."""
+    """One thread for each request, so that a slow client delays no other."""
 
     daemon_threads = True
-    timeout = 0  # a connection that is gone before it is accepted is not waited for
+    timeout = 0  # do not wait for a connection that is closed before it is accepted
     allow_reuse_port = False  # two processes on one port would answer each other's scrapes in turn
 
     def __init__(self, host: str, port: int, app: WSGIApplication) -> None:
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._host = host
-        self._room = threading.Semaphore(_AT_ONCE)
+        self._free = threading.Semaphore(_MAX_REQUESTS)
         super().__init__((host, port), _Handler)
         self.set_app(app)
 
     def server_bind(self) -> None:
-        """Bind; not as ``HTTPServer`` does it, which asks a name server for this machine's name."""
+        """Bind without ``HTTPServer``'s question to a name server for this machine's name."""
         TCPServer.server_bind(self)
         self.server_name, self.server_port = self._host, self.socket.getsockname()[1]
         self.setup_environ()
@@ -233,20 +233,22 @@ class _Server(ThreadingMixIn, WSGIServer):
             raise
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Answer in a thread, if there is room for one more."""
-        if self._room.acquire(blocking=False):
+        """Answer in a thread, unless too many requests are being answered."""
+        if self._free.acquire(blocking=False):
             super().process_request(request, client_address)
         else:
-            _log.warning("%d requests at once: one more to %s was refused.", _AT_ONCE, self._host)
+            _log.warning(
+                "%d requests at once: one more to %s was refused.", _MAX_REQUESTS, self._host
+            )
             self.shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Answer, and make room."""
+        """Answer, and let one more request in."""
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._room.release()
+            self._free.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away, or sends no request: not worth more than a word."""
+        """Note a client that went away, or sent no request: a debug line is enough."""
         _log.debug("A request to %s:%s ended early: %r", *client_address[:2], sys.exception())

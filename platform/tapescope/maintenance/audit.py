@@ -25,9 +25,9 @@ async def audit_pages(
 ) -> AsyncGenerator[AuditPage, None]:
     """Audit the whole store, ``limit`` tasks at a time, from the oldest to the newest.
 
-    ``rows_per_second`` bounds what is read: after each page it waits until the rows so far are no
-    more than that; ``None`` for no bound. What was created meanwhile is looked at, too. When the
-    last page was given, the meter is told that an audit succeeded. Raises ``BadSetting`` and what
+    ``rows_per_second`` bounds the rows that are read: after each page the audit waits until the
+    rows so far keep to it; ``None`` for no bound. Tasks that are created meanwhile are audited,
+    too. After the last page the meter notes that an audit succeeded. Raises ``BadSetting`` and what
     ``StoreMaintenance.audit`` raises.
     """
     if rows_per_second is not None and not rows_per_second > 0:

@@ -13,19 +13,19 @@ if TYPE_CHECKING:
 __all__ = ["Auditor"]
 
 _PAGE: Final = 200
-"""Tasks of one page: short enough that nobody waits behind it."""
+"""Tasks of one page: short enough that no write waits behind it for long."""
 _REMEMBERED: Final = 10_000
-"""Open tasks that are remembered from look to look; the others are left to the next whole audit."""
+"""Open tasks remembered from round to round; the others are left to the next whole audit."""
 _NEAR: Final = 50
 """Keys that lie no further apart are audited as one range."""
 
 
 class Auditor:
-    """Audits a store in small pages, for as long as it is this process's turn.
+    """Audits a store in small pages, for as long as this process is the leader.
 
-    ``pace`` is awaited after each page with the rows that it took: it waits, and raises when the
-    leadership is lost. Raises what ``StoreMaintenance.audit`` raises; the next call goes on from
-    there.
+    ``pace`` is awaited after each page with the rows that the page took: it waits, and raises when
+    the leadership is lost. Raises what ``StoreMaintenance.audit`` raises; the next round goes on
+    from there.
     """
 
     def __init__(
@@ -37,47 +37,48 @@ class Auditor:
         self.forget()
 
     def forget(self) -> None:
-        """Somebody else has had the turn meanwhile: begin anew."""
-        self._seen: int | None = None
+        """Begin anew: another process has been the leader meanwhile."""
+        self._audited_up_to: int | None = None
         self._open: frozenset[int] = frozenset()
-        self._at: int | None = None
+        self._next_key: int | None = None
 
-    async def look(self) -> None:
-        """Audit what was closed, and what is new, since the last look; the first only remembers.
+    async def audit_closed(self) -> None:
+        """Audit the tapes that are new, or were closed, since the last round.
 
-        What is open is looked at again once it has ended.
+        The first round only remembers where it stands. A tape that is still open is audited again
+        once it is closed.
         """
         top, still_open = await self._store.maintenance.find_open(
-            after=self._seen or 0, among=self._open, limit=_REMEMBERED
+            after=self._audited_up_to or 0, among=self._open, limit=_REMEMBERED
         )
-        if self._seen is not None:
+        if self._audited_up_to is not None:
             for first, last in _ranges(self._open - still_open):
-                await self._check(first - 1, last)
-            await self._check(self._seen, top)
-        self._seen = top
+                await self._audit_range(first - 1, last)
+            await self._audit_range(self._audited_up_to, top)
+        self._audited_up_to = top
         self._open = frozenset(sorted(still_open)[-_REMEMBERED:])
 
-    async def go_on(self, turn: LeaderTerm, owner: str, seconds: float) -> None:
-        """Go on with the audit of the whole store, or begin it when it is due, for so long."""
+    async def audit_whole(self, term: LeaderTerm, owner: str, seconds: float) -> None:
+        """Go on with the audit of the whole store, or begin it when it is due, for ``seconds``."""
         store = self._store
-        if self._at is None:
-            if not turn.is_due("audited", self._every):
+        if self._next_key is None:
+            if not term.is_due("audited", self._every):
                 return
-            self._at = 0
+            self._next_key = 0
         until = store.clock.monotonic() + seconds
         while True:
-            page = await self._read_page(self._at, _PAGE)
+            page = await self._read_page(self._next_key, _PAGE)
             if page.next is None:
                 break
-            self._at = page.next
+            self._next_key = page.next
             if store.clock.monotonic() >= until:
                 return
-        self._at = None
+        self._next_key = None
         await store.leadership.record_job(owner, "audited")
         store.meter.audit_succeeded(store.clock.now() / 1e6)
 
-    async def _check(self, after: int, upto: int) -> None:
-        """Audit the tasks of a range of keys, and perhaps a few behind it."""
+    async def _audit_range(self, after: int, upto: int) -> None:
+        """Audit the tasks with keys over ``after`` up to ``upto``, and perhaps a few more."""
         at: int | None = after
         while at is not None and at < upto:
             at = (await self._read_page(at, min(_PAGE, upto - at))).next
@@ -89,7 +90,7 @@ class Auditor:
 
 
 def _ranges(keys: Iterable[int]) -> Iterator[tuple[int, int]]:
-    """(first, last) of runs of keys that are near each other."""
+    """(first, last) of each group of keys that are near each other."""
     first = last = None
     for key in sorted(keys):
         if first is None or last is None or key - last > _NEAR:

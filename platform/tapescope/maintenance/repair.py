@@ -23,10 +23,10 @@ async def repair_store(
     grace: float = AUDIT_GRACE,
     rows_per_second: float | None = None,
 ) -> RepairReport:
-    """Audit the whole store, and repair each task on which something is found.
+    """Audit the whole store, and repair each task that has a violation.
 
-    A task at a time, each in a transaction of its own: it may be stopped and started again at any
-    point. Raises what ``audit_pages`` and ``StoreMaintenance.repair`` raise.
+    Each task is repaired in a transaction of its own: the repair may be stopped, and started again,
+    at any point. Raises what ``audit_pages`` and ``StoreMaintenance.repair`` raise.
     """
     report = RepairReport(dry_run)
     pages = audit_pages(store, grace=grace, rows_per_second=rows_per_second)
@@ -34,7 +34,7 @@ async def repair_store(
         async for page in pages:
             report.checked += page.checked
             report.violations += page.violations
-            for task_id in dict.fromkeys(found.task_id for found in page.violations):
+            for task_id in dict.fromkeys(violation.task_id for violation in page.violations):
                 mended = await store.maintenance.repair(
                     task_id, by=by, grace=grace, dry_run=dry_run
                 )

@@ -1,4 +1,4 @@
-"""``Retention``: how long a manager keeps what has ended."""
+"""``Retention``: how long a manager keeps ended tasks and late events."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ __all__ = ["Retention"]
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How long tasks and late events are kept, in seconds; what has no age is kept for good.
+    """How long ended tasks and late events are kept, in seconds; without an age, for good.
 
     A task is deleted, with its whole tape, as soon as one of the ages that apply to it is over: an
     age for an outcome or an op can only shorten that of ``tasks``. Raises ``BadSetting``, and
-    ``BadOp`` for an op that can be none.
+    ``BadOp`` for an op that is not a valid name.
     """
 
     tasks: float | None = None
     """Since the end of any task."""
     outcomes: Mapping[Outcome, float] = field(default_factory=dict[Outcome, float])
-    """Since the end of those with this outcome."""
+    """Since the end of a task with this outcome."""
     ops: Mapping[str, float] = field(default_factory=dict[str, float])
-    """Since the end of those of this op."""
+    """Since the end of a task of this op."""
     quarantine: float | None = None
     """Since a late event was offered."""
     every: float = 3_600.0
@@ -56,7 +56,7 @@ class Retention:
             raise BadSetting("retention.every", self.every, "a number of seconds over 0")
 
     def rules(self) -> Iterator[tuple[float, Outcome | None, str | None]]:
-        """(age, outcome, op) of what is pruned of the tasks; ``None`` for any."""
+        """(age, outcome, op) of the tasks to prune; ``None`` for any outcome or op."""
         if self.tasks is not None:
             yield self.tasks, None, None
         for outcome, age in self.outcomes.items():

@@ -1,9 +1,10 @@
-"""Many runs: ``TaskManager`` and its workers."""
+"""Many runs: ``TaskManager``, its worker and its heartbeat, and the handles on its tasks."""
 
 from __future__ import annotations
 
 from tapescope.manager.handle import TaskHandle
 from tapescope.manager.manager import TaskManager
+from tapescope.manager.readiness import Check
 from tapescope.manager.submission import Submission
 
-__all__ = ["Submission", "TaskHandle", "TaskManager"]
+__all__ = ["Check", "Submission", "TaskHandle", "TaskManager"]

@@ -1,4 +1,4 @@
-"""``TaskHandle``: one task, seen from outside its run, in this process or another."""
+"""``TaskHandle``: one task, followed and cancelled from outside its run, in any process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tapescope.store.follow import await_final, follow_tape
 
 if TYPE_CHECKING:
     from tapescope.manager.pool import RunPool
-    from tapescope.run.completion import Completion
+    from tapescope.run import Completion
     from tapescope.store.flush import CancelAnswer
 
 __all__ = ["TaskHandle"]
@@ -26,11 +26,11 @@ class TaskHandle:
     what a store raises when it cannot be reached.
     """
 
-    __slots__ = ("_ending", "_pool", "task_id")
+    __slots__ = ("_completion", "_pool", "task_id")
 
-    def __init__(self, pool: RunPool, task_id: str, ending: Completion | None) -> None:
+    def __init__(self, pool: RunPool, task_id: str, completion: Completion | None) -> None:
         self._pool = pool
-        self._ending = ending
+        self._completion = completion
         self.task_id = task_id
 
     def __repr__(self) -> str:
@@ -63,17 +63,18 @@ class TaskHandle:
         """The task's events after ``after_seq``, live, to its ``final``, for ``async for``.
 
         Every ``seq`` comes once and in order (invariant I9), so a follower that was away goes on
-        with the last one it saw. Raises ``TapeGap``, and ``StoreClosed`` if the store closes first.
+        after the last one it saw. Raises ``TapeGap``, and ``StoreClosed`` if the store is closed
+        first.
         """
         return follow_tape(self._pool.store, self.task_id, after_seq)
 
     async def cancel(
         self, message: str = "", *, reason: CancelReason | str = "user", by: str | None = None
     ) -> CancelAnswer:
-        """Ask for the task to be cancelled; returns once that is on record, not once it has ended.
+        """Request a cancel; returns once the request is recorded, not once the task has ended.
 
-        A pending task ends at once; a running one is told, by whichever process runs it; one that
-        has ended stays as it is. Asking again changes nothing: the first reason stays. ``message``
+        A pending task ends at once. A running task is stopped by the process that runs it. An ended
+        task stays as it is. A second request changes nothing: the first reason stays. ``message``
         is for people; ``reason`` is one of ``user``, ``shutdown``, ``superseded``.
         """
         try:
@@ -89,15 +90,15 @@ class TaskHandle:
         return await self._pool.store.read_tape(self.task_id, after_seq=after_seq, limit=limit)
 
     async def drops(self, *, after: int = 0, limit: int = 1_000) -> QuarantinePage:
-        """The task's late events, kept off its tape, and how many were counted but not kept."""
+        """A page of the task's late events, kept off its tape, with the counts of all of them."""
         return await self._pool.store.read_quarantine(self.task_id, after=after, limit=limit)
 
     async def _await_final(self) -> FinalEvent:
-        ending = self._ending
-        if ending is not None:
-            await ending.wait()
-            if ending.final is not None:
-                return ending.final
-            if ending.error is not None:
-                raise ending.error
+        completion = self._completion
+        if completion is not None:
+            await completion.wait()
+            if completion.final is not None:
+                return completion.final
+            if completion.error is not None:
+                raise completion.error
         return await await_final(self._pool.store, self.task_id)

@@ -1,4 +1,4 @@
-"""Who owns a run: one manager in one process, under a name that is never used again."""
+"""The owner of a run: one manager in one process, under a name that is never used again."""
 
 from __future__ import annotations
 
@@ -7,32 +7,32 @@ import socket
 import time
 from collections.abc import Iterable
 
-__all__ = ["find_dead", "name_owner"]
+__all__ = ["find_dead_owners", "name_owner"]
 
 
 def name_owner() -> str:
     """``host:pid:start:random``: tells a living process from a later one with the same pid.
 
-    Where Linux tells, the start is in clock ticks since boot, with the number of the pid namespace
-    behind it: containers may share a host's name, and see other processes under the same pids.
+    On Linux the start is in clock ticks since boot, with the number of the pid namespace behind it:
+    containers may share a host's name, and see other processes under the same pids.
     """
     pid = os.getpid()
     start = _read_start(pid) or str(int(time.time()))
     return f"{socket.gethostname()}:{pid}:{start}:{os.urandom(8).hex()}"
 
 
-def find_dead(owners: Iterable[str]) -> list[str]:
-    """Those of the owners that are surely dead: processes of this host that are gone.
+def find_dead_owners(owners: Iterable[str]) -> list[str]:
+    """The owners that are surely dead: processes of this host that have ended.
 
-    Nothing is said of other hosts, or of other pid namespaces: their leases decide.
+    An owner on another host, or in another pid namespace, is never among them: its lease decides.
     """
     host, namespace = socket.gethostname(), _read_namespace()
     dead: list[str] = []
     for owner in owners:
-        there, _, rest = owner.partition(":")
+        its_host, _, rest = owner.partition(":")
         pid, _, rest = rest.partition(":")
         start = rest.partition(":")[0]
-        if namespace is None or there != host or not start.endswith(f"-{namespace}"):
+        if namespace is None or its_host != host or not start.endswith(f"-{namespace}"):
             continue
         if pid.isdecimal() and _read_start(int(pid)) != start:
             dead.append(owner)
@@ -40,7 +40,7 @@ def find_dead(owners: Iterable[str]) -> list[str]:
 
 
 def _read_start(pid: int) -> str | None:
-    """When a process began and in which namespace it is seen; ``None`` for one that has ended."""
+    """When a process began, and in which pid namespace; ``None`` for one that has ended."""
     namespace = _read_namespace()
     try:
         # Not pathlib, which is slow to import.
@@ -49,13 +49,13 @@ def _read_start(pid: int) -> str | None:
     except OSError:
         return None
     fields = stat.rpartition(")")[2].split()  # the name before it may hold spaces
-    if fields[0] in "ZX" or namespace is None:  # dead, and not yet waited for by its parent
+    if fields[0] in "ZX" or namespace is None:  # ended, and not yet reaped by its parent
         return None
     return f"{fields[19]}-{namespace}"  # field 22
 
 
 def _read_namespace() -> str | None:
-    """The number of this process's pid namespace; ``None`` where there is no such thing."""
+    """The number of this process's pid namespace; ``None`` where the system has none."""
     try:
         name = os.readlink("/proc/self/ns/pid")
     except OSError:

@@ -1,7 +1,7 @@
 """The thread beside a manager's loop: it extends the leases, also while a runner blocks the loop.
 
-It needs nothing of that loop: it has an event loop and a connection of its own. What it learns it
-hands over, to be dealt with as soon as the loop goes on.
+The thread has an event loop and a connection of its own. The answers of its heartbeats are handed
+to the manager's loop, which handles them as soon as it goes on.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import threading
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Protocol
-from typing import Final as Constant
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from tapescope.errors import StoreUnavailable, TapescopeError
-from tapescope.manager.loop_watchdog import LoopWatch
+from tapescope.manager.loop_watchdog import LoopWatchdog
 from tapescope.model.leases import Leases
+from tapescope.service import Service
 from tapescope.store.flush import StoreAway
 from tapescope_telemetry import error_type_of
 
@@ -30,32 +30,43 @@ __all__ = ["LeaseHolder", "LeaseThread"]
 
 _log = logging.getLogger("tapescope")
 
-_STEP: Constant = 1 / 9
-"""The part of a lease between two looks at the loop: a block of a third is seen by a half."""
-_ANSWER_WITHIN: Constant = 1 / 3
-"""The part of a lease that one heartbeat may take: there shall be time for another."""
-_FIRST_RETRY: Constant = 0.05
-_LAST_RETRY: Constant = 1.0
+_CHECK_EVERY: Final = 1 / 9
+"""The part of a lease between two checks of the loop: a block of a third is seen by a half."""
+_ANSWER_WITHIN: Final = 1 / 3
+"""The part of a lease that one heartbeat may take, so that there is time for another."""
+_FIRST_RETRY: Final = 0.05
+_LAST_RETRY: Final = 1.0
 """Seconds between heartbeats that fail, doubled from the first to the last."""
-_WARN_EVERY: Constant = 30.0
+_WARN_EVERY: Final = 30.0
 """Seconds between warnings of a store that is away."""
 
 
 class LeaseHolder(Protocol):
-    """Who holds leases. What is read here may be read from another thread."""
+    """The holder of the leases of one owner. Its properties may be read from another thread."""
 
-    store: TaskStore
-    owner: str
-    lease: float
+    @property
+    def store(self) -> TaskStore:
+        """The store that keeps the leases."""
+        ...
+
+    @property
+    def owner(self) -> str:
+        """The owner, as the rows of its running tasks name it."""
+        ...
+
+    @property
+    def lease(self) -> float:
+        """Seconds that a lease holds."""
+        ...
 
     @property
     def attempts(self) -> Sequence[Attempt]:
-        """Those that run now."""
+        """The attempts that run now."""
         ...
 
     @property
     def claiming(self) -> Sequence[str]:
-        """The tasks whose claim is under way, or was made and not yet heard of."""
+        """The tasks whose claim is under way, or was made and whose attempt has not begun."""
         ...
 
     @property
@@ -64,91 +75,95 @@ class LeaseHolder(Protocol):
         ...
 
     def note_ended(self, tasks: Sequence[Task]) -> None:
-        """Tasks that waited have ended, by another's hand."""
+        """These tasks waited here and were ended by another process."""
         ...
 
-    def find_ops(self, job: object = None) -> set[str]:
-        """The ops of those that run now, or (``job``) of the run that is this asyncio task."""
+    def find_ops(self, loop_task: object = None) -> set[str]:
+        """The ops of the tasks that run now, or of the run in this asyncio task."""
         ...
 
     def renewed(self, attempts: Sequence[Attempt], leases: Leases, until: float) -> None:
-        """A heartbeat for these was answered: leases that were not lost hold until then."""
+        """A heartbeat for these was answered: the leases that were not lost hold until then."""
         ...
 
     def lapse(self, at: float) -> None:
-        """No heartbeat could be sent: leases that were over by then are taken for lost."""
+        """No heartbeat was answered: leases that were over by then are taken for lost."""
         ...
 
 
-class LeaseThread:
-    """Beats every ``every`` seconds from ``start`` to ``stop``, or until its loop is closed.
+class LeaseThread(Service):
+    """Extends the leases every ``every`` seconds, or until the manager's loop is closed.
 
-    A daemon thread: neither a crash nor the interpreter's exit waits for it. Between two beats it
-    keeps neither the manager nor the loop alive, so one that is given up can be collected.
+    A daemon thread: neither a crash nor the interpreter's exit waits for it. Between two heartbeats
+    it keeps neither the manager nor the manager's loop alive, so an abandoned one can be collected.
     """
 
     def __init__(self, holder: LeaseHolder, renewer: LeaseRenewer, every: float) -> None:
-        host = asyncio.get_running_loop()
-        self._holder, self._host = weakref.ref(holder), weakref.ref(host)
+        """Made in the manager's loop. The renewer is closed at the end."""
+        super().__init__("tapescope-leases")
+        managers_loop = asyncio.get_running_loop()
+        self._holder, self._managers_loop = weakref.ref(holder), weakref.ref(managers_loop)
         self._renewer = renewer
         self._every = every
-        self._step = min(every, holder.lease * _STEP)
-        self._watch = LoopWatch(threading.get_ident(), holder.lease)
+        self._check_every = min(every, holder.lease * _CHECK_EVERY)
+        self._watchdog = LoopWatchdog(threading.get_ident(), holder.lease)
         self._loop = asyncio.new_event_loop()
-        self._loop.set_debug(False)  # what takes long here holds nobody up
-        self._stopping = asyncio.Event()
-        self._thread = threading.Thread(target=self._run, name="tapescope-leases", daemon=True)
+        self._loop.set_debug(False)  # a slow step in this loop delays no runner
+        self._stop_asked = asyncio.Event()
+        self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
         self._away_since: float | None = None
         self._warned_at = 0.0
         self._retry_in = _FIRST_RETRY
 
-    def start(self) -> None:
-        """Begin to beat."""
+    def _begin(self) -> None:
         self._thread.start()
 
-    async def stop(self) -> None:
-        """Beat no more, disconnect, and wait until the thread has ended."""
-        with suppress(RuntimeError):  # it has ended already, and its loop is closed
-            self._loop.call_soon_threadsafe(self._stopping.set)
+    async def _end(self) -> None:
+        """Disconnect, and wait until the thread has ended."""
+        with suppress(RuntimeError):  # the thread has ended already, and its loop is closed
+            self._loop.call_soon_threadsafe(self._stop_asked.set)
         await asyncio.to_thread(self._thread.join)
 
     # --- in the thread ----------------------------------------------------------------------------
 
     def _run(self) -> None:
         try:
-            self._loop.run_until_complete(self._live())
+            self._loop.run_until_complete(self._renew_until_stopped())
         finally:
             self._loop.close()
 
-    async def _live(self) -> None:
-        keeping = asyncio.ensure_future(self._keep())
-        stopping = asyncio.ensure_future(self._stopping.wait())
-        await asyncio.wait([keeping, stopping], return_when=asyncio.FIRST_COMPLETED)
-        for task in (keeping, stopping):
-            task.cancel()
-        await asyncio.wait([keeping, stopping])
+    async def _renew_until_stopped(self) -> None:
+        renewing = asyncio.ensure_future(self._renew())
+        stopping = asyncio.ensure_future(self._stop_asked.wait())
+        await asyncio.wait([renewing, stopping], return_when=asyncio.FIRST_COMPLETED)
+        for loop_task in (renewing, stopping):
+            loop_task.cancel()
+        await asyncio.wait([renewing, stopping])
         await self._renewer.aclose()
-        if not keeping.cancelled():
-            keeping.result()  # it never raises; if it did, the thread's handler must hear of it
+        if not renewing.cancelled():
+            renewing.result()  # never raises; an error here goes to the thread's handler
 
-    async def _keep(self) -> None:
+    async def _renew(self) -> None:
         now = self._loop.time
         due = now() + self._every  # what is claimed until then has a whole lease
         while True:
             began = now()
-            pause = min(self._step, max(0.0, due - began))
+            pause = min(self._check_every, max(0.0, due - began))
             await asyncio.sleep(pause)
-            holder, host = self._holder(), self._host()
-            if holder is None or host is None or host.is_closed():
+            holder, managers_loop = self._holder(), self._managers_loop()
+            if holder is None or managers_loop is None or managers_loop.is_closed():
                 return
-            self._watch.look(host, holder.find_ops, pause, now() - began - pause)
-            # A loop that is not even running works for nobody: its leases shall run out.
-            if now() >= due and host.is_running():
-                due = now() + await self._beat(holder, host)
-            del holder, host
+            late = now() - began - pause
+            self._watchdog.check(managers_loop, holder.find_ops, pause, late)
+            # A loop that does not run works on no task: its leases must run out.
+            if now() >= due and managers_loop.is_running():
+                due = now() + await self._renew_once(holder, managers_loop)
+            del holder, managers_loop
 
-    async def _beat(self, holder: LeaseHolder, host: asyncio.AbstractEventLoop) -> float:
-        """One heartbeat; gives the seconds until the next. Raises nothing."""
+    async def _renew_once(
+        self, holder: LeaseHolder, managers_loop: asyncio.AbstractEventLoop
+    ) -> float:
+        """Send one heartbeat; gives the seconds until the next. Raises nothing."""
         attempts, claiming = holder.attempts, holder.claiming
         if not attempts and not claiming:
             return self._every
@@ -171,11 +186,11 @@ class LeaseThread:
         except TapescopeError as error:
             failure = error
         except Exception as error:  # noqa: BLE001  # a defect of ours must not end every lease
-            _log.exception("A heartbeat of %s met a defect.", holder.owner)
+            _log.exception("A heartbeat of %s failed with a defect.", holder.owner)
             failure = error
         seconds = clock.monotonic() - sent
 
-        def tell() -> None:
+        def deliver() -> None:
             error_type = None if failure is None else error_type_of(failure)
             holder.store.meter.operation("extend_leases", seconds, error_type)
             if leases is None:
@@ -183,7 +198,7 @@ class LeaseThread:
             else:
                 holder.renewed(attempts, leases, sent + lease)
 
-        _hand_over(host, tell)
+        _hand_over(managers_loop, deliver)
         if failure is None:
             self._away_since, self._retry_in = None, _FIRST_RETRY
             return self._every
@@ -199,13 +214,13 @@ class LeaseThread:
             return
         self._warned_at = now
         _log.warning(
-            "The leases of %s could not be extended for %.1f s (it goes on trying): %s",
+            "The leases of %s could not be extended for %.1f s; this is tried again: %s",
             owner,
             now - self._away_since,
             str(error) or type(error).__name__,
         )
 
 
-def _hand_over(host: asyncio.AbstractEventLoop, call: Callable[[], Any]) -> None:
-    with suppress(RuntimeError):  # it was closed just now: nobody is left to be told
-        host.call_soon_threadsafe(call)
+def _hand_over(managers_loop: asyncio.AbstractEventLoop, call: Callable[[], Any]) -> None:
+    with suppress(RuntimeError):  # the loop was closed just now, and its runs with it
+        managers_loop.call_soon_threadsafe(call)

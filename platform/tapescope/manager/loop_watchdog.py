@@ -1,4 +1,4 @@
-"""Seen from another thread: whether an event loop goes round, and who blocks it if not."""
+"""The watchdog of an event loop, in another thread: says what blocks the loop, and how long."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from contextlib import suppress
 from pathlib import PurePath
 from typing import Final
 
-__all__ = ["BLOCKED", "LoopWatch"]
+__all__ = ["BLOCKED", "LoopWatchdog"]
 
 _log = logging.getLogger("tapescope")
 
 BLOCKED: Final = 1 / 3
-"""The part of a lease that a loop may be blocked before it is said."""
+"""The part of a lease that a loop may be blocked before it is warned of."""
 
 FindOps = Callable[[object], set[str]]
-"""The ops that run now (``None``), or that of the run which is this asyncio task."""
+"""The ops that run now (``None``), or the op of the run whose asyncio task is given."""
 
 
-class LoopWatch:
+class LoopWatchdog:
     """Asks a loop for a sign of life, and warns once of each block, while it lasts."""
 
     def __init__(self, thread: int, lease: float) -> None:
@@ -29,15 +29,15 @@ class LoopWatch:
         self._lease = lease
         self._answered = True
         self._silent = 0.0
-        """Seconds that the loop owes us an answer; only those in which we could run, too."""
-        self._told = False
+        """Seconds without an answer of the loop, in which the watchdog could run."""
+        self._warned = False
 
-    def look(
+    def check(
         self, loop: asyncio.AbstractEventLoop, find_ops: FindOps, pause: float, late: float
     ) -> None:
-        """Look once; the last look was ``pause`` seconds ago, and this one comes so much ``late``.
+        """Check once: ``pause`` seconds after the last check, and ``late`` seconds after its time.
 
-        When we could not run ourselves, nothing can be said of the loop.
+        A watchdog that could not run itself says nothing of the loop.
         """
         if late > self._lease * BLOCKED:
             _log.warning(
@@ -48,25 +48,25 @@ class LoopWatch:
                 _join(find_ops(None)),
             )
         if self._answered:
-            if self._told:
+            if self._warned:
                 _log.warning("The event loop goes on, after %.3f s.", self._silent)
-            self._silent, self._told = 0.0, False
+            self._silent, self._warned = 0.0, False
             if find_ops(None):
                 self._answered = False
-                with suppress(RuntimeError):  # it was closed just now
+                with suppress(RuntimeError):  # the loop was closed just now
                     loop.call_soon_threadsafe(self._answer)
             return
         self._silent += pause
-        if self._silent >= self._lease * BLOCKED and not self._told and loop.is_running():
-            self._told = True
+        if self._silent >= self._lease * BLOCKED and not self._warned and loop.is_running():
+            self._warned = True
             self._warn(loop, find_ops)
 
     def _answer(self) -> None:
         self._answered = True
 
     def _warn(self, loop: asyncio.AbstractEventLoop, find_ops: FindOps) -> None:
-        job = asyncio.current_task(loop)
-        culprit = find_ops(job) if job is not None else set[str]()
+        loop_task = asyncio.current_task(loop)
+        culprit = find_ops(loop_task) if loop_task is not None else set[str]()
         _log.warning(
             "The event loop is blocked by %s, for %.3f s by now, %.0f %% of a lease%s; "
             "running here: %s.",

@@ -1,4 +1,4 @@
-"""``TaskManager``: takes tasks, runs them, and leaves no tape of its own open when it is closed."""
+"""``TaskManager``: takes tasks, runs them, and leaves no tape of theirs open when it is closed."""
 
 from __future__ import annotations
 
@@ -22,9 +22,7 @@ from tapescope.errors import (
     TaskNotEnded,
     UsedAfterFork,
 )
-from tapescope.maintenance.maintainer import Maintainer
-from tapescope.maintenance.retention import Retention
-from tapescope.manager._reads import ManagerReads
+from tapescope.maintenance import Maintainer, Retention, audit_store
 from tapescope.manager.handle import TaskHandle
 from tapescope.manager.heartbeat import Heartbeat
 from tapescope.manager.identity import name_owner
@@ -33,27 +31,29 @@ from tapescope.manager.readiness import Check, check_readiness
 from tapescope.manager.registry import KnownOps, RegisteredOp, Registry
 from tapescope.manager.submission import Submission, check_count, check_seconds
 from tapescope.manager.worker import Worker
+from tapescope.model.audit import AUDIT_GRACE, AuditReport
 from tapescope.model.ops import DEFAULT_RETRIES, KnownOp
+from tapescope.model.tape import QuarantinePage, TapePage
 from tapescope.model.tasks import CancelReason, NewTask, TaskStatus, is_op
-from tapescope.run.runner import Runner, resolve_runner
+from tapescope.run import Runner, RunSettings, resolve_runner
 from tapescope.store.lookup import find_store
 from tapescope.store.port import TaskStore
 from tapescope.store.validation import new_task_id
 from tapescope_telemetry import Telemetry
 
-__all__ = ["Submission", "TaskManager"]
+__all__ = ["TaskManager"]
 
 R = TypeVar("R", bound=Callable[..., Any])
 
 _log = logging.getLogger("tapescope")
 
 
-class TaskManager(ManagerReads):
+class TaskManager:
     """Runs tasks in this process, each with a durable tape that ends in exactly one ``final``.
 
     Use it inside ``async with``, or call ``open`` and ``aclose``; it belongs to one event loop.
     A store given by its URL is opened and closed with the manager. A ``TaskStore`` that is handed
-    in must be open, and stays open: whoever made it closes it.
+    in must be open, and stays open: the caller that opened it closes it.
 
     The settings, in seconds where they are times:
 
@@ -67,7 +67,7 @@ class TaskManager(ManagerReads):
       as many as ``max_running`` by default, and at least 10.
     * ``work``: whether a manager that has registered ops takes their tasks. ``False`` is for a
       process that only submits: it imports the ops, and leaves the work to the workers.
-    * ``poll``: how often it looks for work although nobody told it of any.
+    * ``poll``: how often it looks for due tasks although no notification came.
     * ``retry_delay``: how long a failed task waits for its first retry; doubled each time, up to
       five minutes, less up to a half by chance.
     * ``coalesce_progress``: within this time the newest ``progress`` of a phase replaces the one
@@ -75,14 +75,15 @@ class TaskManager(ManagerReads):
     * ``audit_every``: how often every tape of the store is audited; tapes that closed are audited
       about a minute later. One manager of many does it. ``None`` for never.
     * ``audit_rate``: rows a second that this audit reads at most.
-    * ``retention``: how long what has ended is kept; nothing is deleted unless it is set.
+    * ``retention``: how long ended tasks and late events are kept; nothing is deleted unless it is
+      set.
 
-    An op that is registered, with ``op``, makes it a **worker**: it takes the due tasks of that op
-    from the store, whoever submitted them. Tasks with a callable of their own are run here alone.
+    An op that is registered, with ``op``, makes the manager a **worker**: it takes the due tasks of
+    that op from the store, of any submitter. Tasks with a callable of their own are run here alone.
 
-    At every heartbeat, and at ``open``, it also takes the tasks of managers that are dead, or did
-    not renew their leases, whoever they were: where a worker of the store has registered the op and
-    a retry is left, they are made again, by any worker; else they fail as ``worker_lost``.
+    At every heartbeat, and at ``open``, the manager also rescues the tasks of managers that are
+    dead, or did not renew their leases. Where a worker of the store has registered the op and a
+    retry is left, another attempt is made, by any worker; else the task fails as ``worker_lost``.
 
     Attempts are at-least-once, the ``final`` is exactly-once.
     """
@@ -130,17 +131,16 @@ class TaskManager(ManagerReads):
         self._max_running = max_running
         self._lease = lease
         self._drain = drain
-        self._pool = RunPool(
+        settings = RunSettings(
             self.store,
             self.telemetry,
             self.owner,
-            max_running=max_running,
-            max_zombies=max_zombies,
             lease=lease,
             cancel_grace=cancel_grace,
             coalesce_progress=coalesce_progress,
             retry_delay=retry_delay,
         )
+        self._pool = RunPool(settings, max_running=max_running, max_zombies=max_zombies)
         self._heartbeat = Heartbeat(self._pool, heartbeat)
         self._maintainer = Maintainer(
             self.store,
@@ -183,15 +183,17 @@ class TaskManager(ManagerReads):
         return self
 
     async def aclose(self) -> None:
-        """Take no more tasks, let those submitted run for ``drain`` seconds, end what is left.
+        """Take no more tasks, let those submitted run for ``drain`` seconds, end the others.
 
         Tasks of registered ops are released: another worker goes on with them, and no retry is
-        spent; what is pending of them stays so. The rest is cancelled with the reason ``shutdown``,
-        pending tasks too, for nobody else can run a callable. Runners get their grace, and one that
-        returns within it has done its task. When this returns, nothing runs here any more but
-        runners that ignore their cancel. May be called twice, or while one call waits.
-        Cancelled itself, it skips the drain, ends what it has begun, and then raises the
-        ``CancelledError``. Raises ``StoreUnavailable`` when a ``final`` could not be written.
+        spent; their pending tasks stay pending. All other tasks are cancelled with the reason
+        ``shutdown``, pending ones too, for no other process can run a callable. Runners get their
+        grace, and one that returns within it has done its task. When this returns, nothing runs
+        here any more but runners that ignore their cancel.
+
+        May be called twice, or while one call waits. Cancelled itself, it skips the drain, ends
+        what it has begun, and then raises the ``CancelledError``. Raises ``StoreUnavailable`` when
+        a ``final`` could not be written.
         """
         self._check_process()
         self._closed = self._pool.closing = True
@@ -239,8 +241,9 @@ class TaskManager(ManagerReads):
         if work is not None:
             self._works = work
         if store is not None:
-            self.store = self._pool.store = find_store(store, telemetry=self.telemetry)
-            self._maintainer.move(self.store)
+            self.store = find_store(store, telemetry=self.telemetry)
+            self._pool.use_store(self.store)
+            self._maintainer.use_store(self.store)
             self._owns_store = True
 
     async def __aenter__(self) -> Self:
@@ -257,8 +260,8 @@ class TaskManager(ManagerReads):
         except TapescopeError:
             if error is None:
                 raise
-            # What the body raised goes first.
-            _log.exception("The manager could not close as it should.")
+            # The error of the body goes first.
+            _log.exception("The manager could not be closed without an error.")
 
     # --- ops --------------------------------------------------------------------------------------
 
@@ -270,12 +273,12 @@ class TaskManager(ManagerReads):
         retries: int = DEFAULT_RETRIES,
         max_running: int | None = None,
     ) -> Callable[[R], R]:
-        """Register the function below as the runner of an op; it stays callable as itself.
+        """Register the function below as the runner of an op; the function stays as it is.
 
-        Its tasks can be submitted by name, from any process on the store, and be run, and run
+        Tasks of the op can be submitted by name, from any process on the store, and be run, and run
         again, by every worker that has registered the op. ``timeout`` (seconds of one attempt) and
-        ``retries`` are for submits that say nothing else; with no retry left, a killed worker is
-        the end of the task. ``max_running`` of them run at once in this manager.
+        ``retries`` are for submits that leave theirs out; with no retry left, a killed worker is
+        the end of the task. ``max_running`` of the tasks run at once in this manager.
 
         Ops may be registered before the manager is open, and after. Raises ``BadOp``, ``BadRunner``
         ``BadSetting``, and ``OpTaken`` for the second runner of an op.
@@ -320,25 +323,26 @@ class TaskManager(ManagerReads):
     ) -> TaskHandle:
         """Create a task and return once it is stored.
 
-        Without a ``runner`` it is submitted by the name of its op, for the workers of the store,
-        this manager among them where it has registered the op: whoever claims it first runs it. It
-        need not be registered here, or yet.
+        Without a ``runner`` the task is submitted by the name of its op, for the workers of the
+        store, this manager among them where it has registered the op: the worker that claims the
+        task first runs it. The op need not be registered here, or yet.
 
-        With a ``runner`` it is run here, as ``runner(report, **params)``: an ``async def``, which
-        gets a ``Reporter``, or a plain function, which runs in a thread with a ``ThreadReporter``;
-        what it returns must be JSON. The same op and ``idempotency_key`` again give the task that
-        exists, and do not run it twice.
+        With a ``runner`` the task is run here, as ``runner(report, **params)``: an ``async def``,
+        which gets a ``Reporter``, or a plain function, which runs in a thread with a
+        ``ThreadReporter``; its result must be JSON. The same op and ``idempotency_key`` again give
+        the task that exists, and do not run it twice.
 
-        ``timeout`` is in seconds of one attempt. ``retries`` is how often an attempt that raised,
-        timed out or lost its worker is made again, later each time (``retry_delay``). Where they
-        are ``None`` an op that is submitted by name has its own, as a worker of the store has
-        registered it, or no timeout and 3 retries where none has; with a ``runner``, no timeout
-        and no retry. The first attempt waits ``delay`` seconds, or until ``run_at``, an aware time.
+        ``timeout`` is in seconds of one attempt. ``retries`` is how often another attempt is made
+        after one that raised, timed out or lost its worker, later each time (``retry_delay``). For
+        an op that is submitted by name, ``None`` means the op's own, as a worker of the store has
+        registered it, or no timeout and 3 retries where no worker has; with a ``runner``, no
+        timeout and no retry. The first attempt waits ``delay`` seconds, or until ``run_at``, an
+        aware time.
 
-        With a ``connection`` of your own to the store's database, an ``asyncpg`` or ``aiosqlite``
-        one, the task is part of the transaction that it is in: see ``TaskStore.create_within``.
-        That is for ops that are run by name; the handle is given at once, and the task is there,
-        and may run, after your commit.
+        With a ``connection`` of your own to the store's database, from ``asyncpg`` or
+        ``aiosqlite``, the task is part of that connection's transaction: see
+        ``TaskStore.create_within``. That is for ops that are run by name; the handle is given at
+        once, and the task exists, and may run, after your commit.
 
         Raises ``BadOp``, ``BadRunner``, ``BadParams``, ``BadSetting``, ``IdempotencyConflict``,
         ``ConnectionRefused``, ``OpTaken`` for a runner that is not the registered one,
@@ -353,7 +357,7 @@ class TaskManager(ManagerReads):
         return await self._submit(submission, run_here, connection)
 
     async def resubmit(self, task_id: str) -> TaskHandle:
-        """Submit by name what a task was that has ended: its op, params, timeout and retries.
+        """Submit an ended task again by name, with its op, params, timeout and retries.
 
         Raises ``UnknownTask``, ``TaskNotEnded``, and ``OpNotRegistered`` for an op that neither
         this manager nor a worker of the store has registered.
@@ -370,24 +374,51 @@ class TaskManager(ManagerReads):
     async def submit_many(self, submissions: Sequence[Submission]) -> list[TaskHandle]:
         """``submit`` for many at once, in one flush of the store; the handles are in this order.
 
-        Raises before anything is created for what can be seen beforehand. When the store refuses
-        one (``BadParams``, ``IdempotencyConflict``), the others are submitted all the same.
+        Raises, before any task is created, for errors that can be seen without the store. When the
+        store refuses one (``BadParams``, ``IdempotencyConflict``), the others are submitted all the
+        same.
         """
         checked = [self._check(submission) for submission in submissions]
-        made = await asyncio.gather(
+        answers = await asyncio.gather(
             *(self._submit(*one) for one in checked), return_exceptions=True
         )
         handles: list[TaskHandle] = []
-        for one in made:
-            if isinstance(one, BaseException):
-                raise one
-            handles.append(one)
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+            handles.append(answer)
         return handles
 
-    def check_health(self) -> tuple[Check, ...]:
-        """Whether it can do its work, as far as it remembers: asks nobody, any thread may call.
+    # --- any task of the store --------------------------------------------------------------------
 
-        Made for ``tapescope.http.serve_health``. It is ready when all of these are ``ok``.
+    def handle(self, task_id: str) -> TaskHandle:
+        """A handle on any task of the store, wherever it runs; its methods see if it exists."""
+        self._check_process()
+        return TaskHandle(self._pool, task_id, self._pool.completion_of(task_id))
+
+    async def tape(self, task_id: str, *, after_seq: int = 0, limit: int = 1_000) -> TapePage:
+        """A page of a task's tape. Raises ``UnknownTask``."""
+        return await self.handle(task_id).tape(after_seq=after_seq, limit=limit)
+
+    async def drops(
+        self, task_id: str | None = None, *, after: int = 0, limit: int = 1_000
+    ) -> QuarantinePage:
+        """A page of the late events of one task, or of all."""
+        self._check_process()
+        return await self.store.read_quarantine(task_id, after=after, limit=limit)
+
+    async def audit(
+        self, *, grace: float = AUDIT_GRACE, rows_per_second: float | None = None
+    ) -> AuditReport:
+        """Check every tape of the store; see ``tapescope.maintenance.audit_store``."""
+        self._check_process()
+        return await audit_store(self.store, grace=grace, rows_per_second=rows_per_second)
+
+    def check_health(self) -> tuple[Check, ...]:
+        """The checks of whether it can do its work: it is ready when all of them are ``ok``.
+
+        They go by what the manager remembers and ask no store, so any thread may call this. Made
+        for ``tapescope.http.serve_health``.
         """
         return check_readiness(
             self._heartbeat.last,
@@ -400,7 +431,7 @@ class TaskManager(ManagerReads):
     # --- the steps of the above -------------------------------------------------------------------
 
     def _check(self, submission: Submission) -> tuple[Submission, Runner | None]:
-        """Gives no runner where the task is for the workers."""
+        """Check a submission; the answer has no runner where the task is for the workers."""
         self._check_process()
         if self._closed or not self._opened:
             raise ManagerClosed
@@ -420,7 +451,7 @@ class TaskManager(ManagerReads):
     ) -> TaskHandle:
         task_id, op, pool = new_task_id(), submission.op, self._pool
         key = submission.idempotency_key
-        pool.expect(1)
+        pool.expect_submits(1)
         try:
             timeout, retries = submission.timeout, submission.retries or 0
             if runner is None:
@@ -452,16 +483,16 @@ class TaskManager(ManagerReads):
                 pool.spawn(self._cancel_orphan(task_id))
             raise
         finally:
-            pool.expect(-1)
+            pool.expect_submits(-1)
 
     async def _cancel_orphan(self, task_id: str) -> None:
-        """A submit was cancelled in mid-commit: if it made the task, nobody will ever run it."""
+        """Cancel the task of a submit that was cancelled in mid-commit: it has no runner."""
         try:
             await self.store.request_cancel(
                 task_id, CancelReason.USER, "its submit was cancelled", None
             )
         except TapescopeError as error:
-            _log.debug("The submit of %s left no task behind: %s", task_id, error)
+            _log.debug("The cancelled submit of %s left no task behind: %s", task_id, error)
 
     async def _close(self) -> None:
         self._pool.spawn(self._worker.stop())
@@ -470,7 +501,7 @@ class TaskManager(ManagerReads):
                 await self._pool.wait_idle()
         except TimeoutError:
             if self._pool.holds_tasks:
-                _log.info("The drain is over; what still runs is ended.")
+                _log.info("The drain is over; the tasks that still run are ended.")
         finally:
             self._drain_limit = None
         await self._pool.stop()

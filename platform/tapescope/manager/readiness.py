@@ -1,25 +1,25 @@
-"""What a manager remembers of its own health, for whoever asks from another thread."""
+"""The readiness of a manager: checks over what it remembers, for any thread."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Beat", "Check", "check_readiness"]
+__all__ = ["Check", "LastHeartbeat", "check_readiness"]
 
 
 @dataclass(frozen=True, slots=True)
-class Beat:
-    """A heartbeat that has ended; each one asks the store something."""
+class LastHeartbeat:
+    """The heartbeat that ended last; each one asks the store."""
 
     at: float
     """When, in seconds of the store's monotonic clock."""
     failure: str | None
-    """What the store had to say, where it did not answer."""
+    """The store's error; ``None`` when the store answered."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that must be well for a process to be ready."""
+    """One condition for a process to be ready."""
 
     name: str
     ok: bool
@@ -28,7 +28,7 @@ class Check:
 
 
 def check_readiness(
-    last: Beat | None, *, opened: bool, closing: bool, now: float, lease: float
+    last: LastHeartbeat | None, *, opened: bool, closing: bool, now: float, lease: float
 ) -> tuple[Check, ...]:
     """The checks of a manager, from facts alone: ``now`` and ``lease`` are in seconds."""
     taking = opened and not closing
@@ -40,8 +40,8 @@ def check_readiness(
         store = last.failure or "it answered the last heartbeat"
     return (
         Check("manager", taking, state),
-        # Silent for a lease, its running tasks are another's to take: the loop is blocked, or the
-        # store does not even refuse.
+        # After a lease without a heartbeat another owner may take the running tasks: the loop is
+        # blocked, or the store neither answers nor refuses.
         Check("heartbeat", last is not None and now - last.at <= lease, heartbeat),
         Check("store", last is not None and last.failure is None, store),
         Check(

@@ -1,16 +1,15 @@
-"""The ops that a manager has registered, and what it knows of those that others have."""
+"""The ops that a manager has registered, and those that other managers have."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-from typing import Final as Constant
+from typing import TYPE_CHECKING, Final
 
 from tapescope.errors import OpTaken
 from tapescope.model.ops import KnownOp
-from tapescope.run.runner import Runner
+from tapescope.run import Runner
 
 if TYPE_CHECKING:
     from tapescope.manager.submission import Submission
@@ -18,22 +17,22 @@ if TYPE_CHECKING:
 
 __all__ = ["KnownOps", "RegisteredOp", "Registry"]
 
-_FRESH: Constant = 10.0
-"""Seconds that what the store said of others' ops is good for."""
+_FRESH: Final = 10.0
+"""Seconds for which the store's list of registered ops is used before it is read again."""
 
 
 @dataclass(frozen=True, slots=True)
 class RegisteredOp:
-    """An op with the runner that does it here."""
+    """An op with its runner in this process."""
 
     known: KnownOp
     runner: Runner
     max_running: int | None
-    """Of this op at once in this manager; ``None``: as many as the manager's own."""
+    """How many tasks of the op this manager runs at once; ``None`` for the manager's own limit."""
 
 
 class Registry:
-    """Ops by name; what is registered stays."""
+    """The ops of this manager by name; a registered op stays."""
 
     def __init__(self) -> None:
         self._ops: dict[str, RegisteredOp] = {}
@@ -42,7 +41,7 @@ class Registry:
         return bool(self._ops)
 
     def add(self, op: RegisteredOp) -> None:
-        """Raises ``OpTaken`` for a name that is registered."""
+        """Register an op. Raises ``OpTaken`` for a name that is registered."""
         name = op.known.op
         if (taken := self._ops.get(name)) is not None:
             raise OpTaken(name, taken.runner.call, op.runner.call)
@@ -58,9 +57,9 @@ class Registry:
 
 
 class KnownOps:
-    """What a task by name takes on: as registered here, else as a worker has told the store.
+    """The ops as registered here, or else on the store by a worker.
 
-    The store is asked every few seconds at most.
+    The store's list is read every few seconds at most.
     """
 
     def __init__(self, registry: Registry) -> None:
@@ -70,7 +69,7 @@ class KnownOps:
         self._read_at: float | None = None
 
     async def find(self, store: TaskStore, name: str) -> KnownOp | None:
-        """What was said of an op; ``None``: nobody has registered it. Raises what a store does."""
+        """The op of this name, if one is registered. Raises what ``read_ops`` raises."""
         if (registered := self._registry.get(name)) is not None:
             return registered.known
         async with self._lock:  # many submits at once ask once

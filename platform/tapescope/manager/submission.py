@@ -1,4 +1,4 @@
-"""What a submit asks for, and the checks of what a manager is told."""
+"""``Submission``: one task to submit, and the checks of a manager's settings."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Submission:
     run_at: datetime | None = None
 
     def check(self) -> None:
-        """Raises ``BadOp`` and ``BadSetting`` for what can be seen without the store."""
+        """Raise ``BadOp`` or ``BadSetting`` for an error that can be seen without the store."""
         if not is_op(self.op):
             raise BadOp(self.op)
         if self.delay is not None:
@@ -44,7 +44,7 @@ class Submission:
             raise BadSetting("run_at", self.run_at, "an aware time, with its zone")
 
     def find_due(self, clock: Clock) -> int | None:
-        """When it may run first, in microseconds since the epoch; ``None`` for at once."""
+        """When it may begin first, in microseconds since the epoch; ``None`` for at once."""
         if self.delay is not None:
             return clock.now() + round(self.delay * 1_000_000)
         if self.run_at is not None:
@@ -53,12 +53,12 @@ class Submission:
 
 
 def check_count(name: str, value: int) -> None:
-    """Raises ``BadSetting`` for what is no whole number over 0."""
+    """Raise ``BadSetting`` for a value that is not a whole number over 0."""
     if not isinstance(value, int) or value < 1:  # pyright: ignore[reportUnnecessaryIsInstance]  # untyped callers
         raise BadSetting(name, value, "a whole number over 0")
 
 
 def check_seconds(name: str, value: float, *, over_zero: bool = False) -> None:
-    """Raises ``BadSetting`` for what is no time to wait."""
+    """Raise ``BadSetting`` for a value that is not a finite number of seconds, 0 or more."""
     if not math.isfinite(value) or value < 0 or (over_zero and value == 0):
         raise BadSetting(name, value, f"a number of seconds{' over 0' if over_zero else ''}")

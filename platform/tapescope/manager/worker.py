@@ -1,17 +1,16 @@
-"""The worker of one manager: takes due tasks of its registered ops, as slots get free."""
+"""The worker of one manager: claims due tasks of its registered ops, as slots get free."""
 
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
-from typing import Final as Constant
+from typing import TYPE_CHECKING, Final
 
 from tapescope.clock import Backoff
 from tapescope.errors import TapescopeError
+from tapescope.service import LoopService
 
 if TYPE_CHECKING:
     from tapescope.manager.pool import RunPool
@@ -22,171 +21,170 @@ __all__ = ["Worker"]
 
 _log = logging.getLogger("tapescope")
 
-_TELL_AGAIN: Constant = 3_600.0
-"""Seconds after which the store is told again what this worker can run."""
-_LEAST_REST: Constant = 0.005
-"""Seconds between two looks when the first found nothing, however many notifications come: not all
-that is new on a store is for this worker, and others may have been faster."""
-_CLAIMED_WITHIN: Constant = 1.0
+_REGISTER_EVERY: Final = 3_600.0
+"""Seconds after which the ops of this worker are registered on the store again."""
+_SHORTEST_PAUSE: Final = 0.005
+"""Seconds between two rounds when the first found no task, however many notifications come: not
+every new task on a store is for this worker, and another worker may have claimed it."""
+_STOP_WITHIN: Final = 1.0
 """Seconds that a stop waits for the answer to a claim under way."""
-_LEAST_WAIT: Constant = 0.02
-"""Seconds to wait for a task that is due and could not be had: somebody holds its row just now."""
+_SHORTEST_WAIT: Final = 0.02
+"""Seconds to wait for a task that is due and could not be claimed: its row is locked just now."""
 
 
-class Worker:
-    """Looks for due tasks from ``start`` to ``stop``; what it claims, it starts.
+class Worker(LoopService):
+    """Claims due tasks and starts their runs.
 
-    It looks when tasks have come to wait for a claim, when a slot is free again, when the next task
-    falls due, and every ``poll`` seconds, for a notification may be lost.
+    A round of claims begins when tasks have come to wait for a claim, when a slot is free again,
+    when the next task falls due, and every ``poll`` seconds, for a notification may be lost.
     """
 
     def __init__(self, pool: RunPool, registry: Registry, poll: float) -> None:
+        super().__init__("tapescope-worker")
         self._pool = pool
         self._registry = registry
         self._poll = poll
-        self._working: asyncio.Task[None] | None = None
-        self._stir = asyncio.Event()
+        self._wake = asyncio.Event()
         self._claiming = False
-        self._stopping = False
+        self._draining = False
         self._short = True
-        """Whether the last look left an op out because it had no slot."""
-        self._told: tuple[int, float] | None = None
-        """How many ops the store was told of last, and when, in monotonic seconds."""
+        """Whether the last round left an op out because no slot was free for it."""
+        self._registered: tuple[int, float] | None = None
+        """How many ops were registered on the store, and when, in monotonic seconds."""
 
     def start(self) -> None:
-        """Begin, if anything is registered; a second call has it look at what was added."""
-        if self._working is None and self._registry:
-            self._pool.on_room = self._hear_of_room
-            self._working = asyncio.get_running_loop().create_task(
-                self._work(), name="tapescope-worker", context=contextvars.Context()
-            )
-        self._stir.set()
+        """Begin, if an op is registered; a second call begins a round with the ops added since."""
+        if self._registry:
+            super().start()
+        self._wake.set()
 
-    async def stop(self) -> None:
-        """Claim nothing more. What a claim under way still brings is released, with its spans."""
-        working, self._working = self._working, None
-        if working is None:
-            return
-        self._stopping = True
-        self._stir.set()
+    def _begin(self) -> None:
+        self._pool.on_free_slot = self._note_free_slot
+        super()._begin()
+
+    async def _end(self) -> None:
+        """Claim no more. The tasks of a claim under way are released, with their spans."""
+        self._draining = True
+        self._wake.set()
         if self._claiming:
-            await asyncio.wait([working], timeout=_CLAIMED_WITHIN)
-        working.cancel()  # the store is away: should it have claimed all the same, it gives back
-        with suppress(asyncio.CancelledError):  # ours
-            await working
+            await asyncio.wait([self._loop_task], timeout=_STOP_WITHIN)
+        await super()._end()  # a claim cancelled here gives back the tasks that it still wins
 
-    async def _work(self) -> None:
+    async def _run(self) -> None:
         try:
             arrivals = self._pool.store.arrivals()
         except TapescopeError as error:
-            _log.error("The worker %s finds no work: %s", self._pool.owner, error)
-            return  # its store was handed in and is not open, as every submit here will say
+            _log.error("The worker %s cannot claim tasks: %s", self._pool.owner, error)
+            return  # the store was handed in and is not open: every submit raises the same
         with arrivals:
             listening = asyncio.get_running_loop().create_task(
-                self._hear(arrivals), name="tapescope-worker-ear"
+                self._listen(arrivals), name="tapescope-worker-arrivals"
             )
             try:
-                await self._go_on()
+                await self._work()
             finally:
                 listening.cancel()
 
-    async def _hear(self, arrivals: Subscription) -> None:
+    async def _listen(self, arrivals: Subscription) -> None:
         async for _ in arrivals:
-            self._stir.set()
+            self._wake.set()
 
-    def _hear_of_room(self) -> None:
+    def _note_free_slot(self) -> None:
         if self._short:
-            self._stir.set()
+            self._wake.set()
 
-    async def _go_on(self) -> None:
+    async def _work(self) -> None:
         backoff: Backoff | None = None
-        while not self._stopping:
-            self._stir.clear()
+        while not self._draining:
+            self._wake.clear()
             try:
-                await self._tell_ops()
-                rest, wait = await self._look()
+                await self._register_ops()
+                pause, wait = await self._claim_due()
             except TapescopeError as error:
                 if backoff is None:
                     backoff = Backoff()
-                    _log.warning("The worker %s finds no work now: %s", self._pool.owner, error)
+                    _log.warning(
+                        "The worker %s cannot claim tasks now: %s", self._pool.owner, error
+                    )
                 await backoff.wait(self._poll)
                 continue
             if backoff is not None:
                 backoff = None
-                _log.info("The worker %s can look for work again.", self._pool.owner)
-            await asyncio.sleep(rest)
+                _log.info("The worker %s can claim tasks again.", self._pool.owner)
+            await asyncio.sleep(pause)
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait):
-                    await self._stir.wait()
+                    await self._wake.wait()
 
-    async def _tell_ops(self) -> None:
-        """Say on the store what can be run here: at first, after an addition, and now and then."""
+    async def _register_ops(self) -> None:
+        """Register the ops on the store: at first, after an addition, and once an hour."""
         store, ops = self._pool.store, self._registry.all()
         now = store.clock.monotonic()
-        if self._told is None or self._told[0] < len(ops) or now - self._told[1] > _TELL_AGAIN:
+        last = self._registered
+        if last is None or last[0] < len(ops) or now - last[1] > _REGISTER_EVERY:
             count = len(ops)
             await store.ops.register([op.known for op in ops.values()])
-            self._told = (count, now)
+            self._registered = (count, now)
 
-    async def _look(self) -> tuple[float, float]:
-        """Claim what is due and start it.
+    async def _claim_due(self) -> tuple[float, float]:
+        """Claim the due tasks that there are free slots for, and start them.
 
-        Gives the seconds to rest now, whatever happens, and those to wait then for something new.
+        Gives the seconds to pause in any case, and those to wait after that for a wake-up.
         """
         pool, ops = self._pool, self._registry.all()
         start = pool.store.clock.monotonic()
         asked: list[str] = []
-        found, more = 0, False
+        claimed, more = 0, False
         plan = list(self._plan())
         self._short = sum(len(names) for names, _ in plan) < len(ops)
         for names, limit in plan:
-            room = pool.reserve(limit)
-            if not room:
-                self._short = True  # those that were asked for before have taken it
+            slots = pool.reserve(limit)
+            if not slots:
+                self._short = True  # the ops before this one have taken them
                 break
             taken = 0
             self._claiming = True
             try:
-                claims = await pool.store.claim_due(pool.owner, names, room, pool.lease)
+                claims = await pool.store.claim_due(pool.owner, names, slots, pool.lease)
                 for claim in claims:
                     pool.adopt(claim, ops[claim.task.op].runner)
                 taken = len(claims)
             finally:
                 self._claiming = False
-                pool.give_back(room - taken)
-            if self._stopping:
+                pool.give_back(slots - taken)
+            if self._draining:
                 break
             asked += names
-            found += taken
-            more = more or taken == room
+            claimed += taken
+            more = more or taken == slots
         if more:
-            self._stir.set()  # there may be more of them
+            self._wake.set()  # as many as there were slots: more may be due
         if more or not asked:
-            return 0.0, self._poll  # a slot that gets free tells
+            return 0.0, self._poll  # a slot that gets free wakes the worker
         due = await pool.store.next_due(asked)
         wait = self._poll if due is None else (due - pool.store.clock.now()) / 1e6
         took = pool.store.clock.monotonic() - start
-        rest = 0.0 if found else max(_LEAST_REST, took)
-        return rest, max(_LEAST_WAIT, min(wait, self._poll))
+        pause = 0.0 if claimed else max(_SHORTEST_PAUSE, took)
+        return pause, max(_SHORTEST_WAIT, min(wait, self._poll))
 
     def _plan(self) -> Iterator[tuple[Sequence[str], int]]:
-        """What to ask for: ops and how many tasks of them, one question for all that have room.
+        """The claims of a round: (ops, how many tasks), one claim for all ops with enough slots.
 
-        An op whose own limit is nearer than the manager's is asked for by itself, so that no more
-        is claimed than can be started. In step with the others it stands where one slot is free,
-        as it is under load: then the longest due goes first, whichever op it is of.
+        An op whose own limit is nearer than the manager's is claimed for by itself, so that no more
+        tasks are claimed than can be started. It is claimed together with the others where one slot
+        is free, as under load: then the longest due task goes first, whichever op it is of.
         """
         free = self._pool.free
         together: list[str] = []
         alone: list[tuple[list[str], int]] = []
         for name, op in self._registry.all().items():
-            room = free
+            slots = free
             if op.max_running is not None:
-                room = min(free, op.max_running - self._pool.running_of(name))
-            if room >= free > 0:
+                slots = min(free, op.max_running - self._pool.running_of(name))
+            if slots >= free > 0:
                 together.append(name)
-            elif room > 0:
-                alone.append(([name], room))
+            elif slots > 0:
+                alone.append(([name], slots))
         if together:
             yield together, free
         yield from alone

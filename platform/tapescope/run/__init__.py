@@ -1,3 +1,22 @@
-"""One run of a task: claim, await the runner, settle."""
+"""One run of a task: claim, begin the span, await the runner, settle.
+
+Knows a store and a host that starts runs, never the pool or the manager.
+"""
 
 from __future__ import annotations
+
+from tapescope.run.attempt import RunSettings
+from tapescope.run.reporter import Reporter, ThreadReporter
+from tapescope.run.run import Completion, Run, RunHost
+from tapescope.run.runner import Runner, resolve_runner
+
+__all__ = [
+    "Completion",
+    "Reporter",
+    "Run",
+    "RunHost",
+    "RunSettings",
+    "Runner",
+    "ThreadReporter",
+    "resolve_runner",
+]

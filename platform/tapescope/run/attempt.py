@@ -1,32 +1,54 @@
-"""What a run that began has to keep in order: its tape, its span, and the write that ends both.
+"""An attempt that has begun: its tape, its span, and the write that ends both.
 
-Each way to end an attempt is a method here: the write comes first, then the span, then the log. Who
-waits for the task is told by the run, after that.
+``RunRecord.settle`` has one branch for each way to end: the write comes first, then the end of the
+span, then the log. The run tells the waiting handles after that.
 """
 
 from __future__ import annotations
 
 import logging
+import random
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from opentelemetry import context as contexts
 
 from tapescope.model.answers import Finished
 from tapescope.model.tape import Outcome
 from tapescope.model.tasks import CancelReason, CancelRequest, Claim, FinalEvent, Task, TaskStatus
-from tapescope.run.backoff import wait_before_retry
 from tapescope.run.durable_writes import write_final, write_release, write_retry
-from tapescope.run.outcome import Verdict
-from tapescope.run.tape_writer import RunTape
+from tapescope.run.outcome import Settlement, Verdict
+from tapescope.run.tape_writer import TapeWriter
 
 if TYPE_CHECKING:
     from tapescope.model.leases import GivenUp
-    from tapescope.run.host import RunHost
+    from tapescope.store.port import TaskStore
+    from tapescope_telemetry import Telemetry
 
-__all__ = ["RunEnd", "RunRecord", "log_run"]
+__all__ = ["RunEnd", "RunRecord", "RunSettings", "log_run"]
 
 _log = logging.getLogger("tapescope")
+
+_LONGEST_RETRY_WAIT: Final = 300.0
+"""Seconds between two attempts, however many failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """What all runs of one manager have in common. Times are in seconds."""
+
+    store: TaskStore
+    telemetry: Telemetry
+    owner: str
+    """The manager, as the rows of its running tasks name it."""
+    lease: float
+    """How long a claim holds, and how long the store is tried for an attempt's last write."""
+    cancel_grace: float
+    """How long a cancelled runner may clean up before it is fenced."""
+    coalesce_progress: float
+    """Within this time a newer progress report replaces the one before it; 0 keeps every one."""
+    retry_delay: float
+    """How long a failed task waits for its first retry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,56 +57,78 @@ class RunEnd:
 
     final: FinalEvent | None = None
     """The tape's ``final``; ``None`` when only the store knows it, or when there is none yet."""
-    again: Task | None = None
-    """The task as it is pending again, for a retry."""
+    retry: Task | None = None
+    """The task as it is pending again, where another attempt follows."""
 
 
 class RunRecord:
     """One attempt's tape and span, from its claim to its end."""
 
-    __slots__ = ("_host", "attempt", "deadline", "requested", "span", "tape", "task")
+    __slots__ = ("_settings", "attempt", "deadline", "requested", "span", "tape", "task")
 
-    def __init__(self, host: RunHost, claim: Claim) -> None:
+    def __init__(self, settings: RunSettings, claim: Claim) -> None:
         """Open the run span, a root linked to the submit's, and make it current for the run."""
         task, attempt = claim.task, claim.attempt
-        self._host = host
+        store = settings.store
+        self._settings = settings
         self.task, self.attempt = task, attempt
-        self.deadline = host.store.clock.monotonic() + host.lease
+        self.deadline = store.clock.monotonic() + settings.lease
         """Until when, in monotonic seconds, the attempt's last write is tried: its lease's end."""
         self.requested: CancelRequest | None = None
-        """The cancel we were told of, whether it came in time or not."""
-        self.span = host.telemetry.start_run_span(
+        """The cancel request that reached this run, in time or too late."""
+        self.span = settings.telemetry.start_run_span(
             task.op, task.task_id, attempt.number, attempt.owner, task.traceparent
         )
         contexts.attach(self.span.context)  # never detached: the context is this run's alone
-        host.store.attach_span(attempt, self.span.trace_id, self.span.context)
-        self.tape = RunTape(host.store, attempt, self.span, host.coalesce_progress)
+        store.attach_span(attempt, self.span.trace_id, self.span.context)
+        self.tape = TapeWriter(store, attempt, self.span, settings.coalesce_progress)
         if task.claimed_at is not None:
             waited = (task.claimed_at - task.run_at) / 1e6
-            host.telemetry.tasks.queue_wait(task.op, waited, self.span.context)
+            settings.telemetry.tasks.queue_wait(task.op, waited, self.span.context)
 
-    # --- the ends ---------------------------------------------------------------------------------
+    async def settle(self, verdict: Verdict) -> RunEnd:
+        """Write how the attempt ended, then end its span.
 
-    async def finish(self, verdict: Verdict) -> RunEnd:
-        """Write the ``final``. Raises the store's error when that cannot be done in time."""
+        Raises the store's error when the write cannot be made before the lease is over.
+        """
+        self.tape.seal()
+        if verdict.settlement is Settlement.NOTHING:
+            return self._end_superseded()
+        if verdict.settlement is Settlement.RELEASE:
+            return await self._release(verdict)
+        if verdict.may_be_retried and self.task.retries_spent < self.task.retries:
+            return await self._retry(verdict)
+        return await self._finish(verdict)
+
+    def end_lost(self, error: Exception) -> None:
+        """End the span: the attempt's last write could not be made, and the tape stays open."""
+        self.span.end("lost", error=error)
+
+    def end_with_loop(self) -> None:
+        """End the span (I8) of a run whose event loop is closed: nothing can be awaited there."""
+        self.span.end("lost", error_type="loop_closed", message="the event loop was closed")
+
+    # --- one way to end each ----------------------------------------------------------------------
+
+    async def _finish(self, verdict: Verdict) -> RunEnd:
+        """Write the ``final``."""
         finished, verdict = await write_final(
-            self._host.store, self.attempt, verdict, lambda: self.deadline
+            self._settings.store, self.attempt, verdict, lambda: self.deadline
         )
         if not finished.won:
-            return self._give_way(finished)
-        self._tell(verdict, finished)
-        return RunEnd(verdict.final)
+            return self._end_refused(finished)
+        return self._end_finished(verdict, finished)
 
-    async def retry(self, verdict: Verdict) -> RunEnd:
+    async def _retry(self, verdict: Verdict) -> RunEnd:
         """Put the failed attempt on the tape and hand the task back, unless a cancel came first."""
-        host, task = self._host, self.task
-        wait = wait_before_retry(host.retry_delay, task.retries_spent)
-        run_at = host.store.clock.now() + round(wait * 1_000_000)
-        given, verdict = await write_retry(
-            host.store, self.attempt, verdict, run_at, lambda: self.deadline
+        settings, task = self._settings, self.task
+        wait = _wait_before_retry(settings.retry_delay, task.retries_spent)
+        run_at = settings.store.clock.now() + round(wait * 1_000_000)
+        handed_back, verdict = await write_retry(
+            settings.store, self.attempt, verdict, run_at, lambda: self.deadline
         )
-        if (other := self._ended_otherwise(given)) is not None:
-            return other
+        if (end := self._end_unless_handed_back(handed_back)) is not None:
+            return end
         error = verdict.final.error
         assert error is not None
         self.span.end(
@@ -93,11 +137,12 @@ class RunRecord:
             error_type=error.code,
             message=error.message,
             cancel_requested=self.requested is not None,
-            tape_length=given.last_seq,
+            tape_length=handed_back.last_seq,
             tape_dropped=self.tape.dropped,
         )
-        host.telemetry.tasks.retried(task.op, error.code, self.span.context)
-        self._log(logging.WARNING, "Task %s (%s) will be tried again after: %s", error.code)
+        settings.telemetry.tasks.retried(task.op, error.code, self.span.context)
+        text = "Task %s (%s) will be tried again after: %s"
+        log_run(logging.WARNING, text, task, error.code, self)
         pending = replace(
             task,
             status=TaskStatus.PENDING,
@@ -107,28 +152,30 @@ class RunRecord:
             run_at=run_at,
             retries_spent=task.retries_spent + 1,
         )
-        return RunEnd(again=pending)
+        return RunEnd(retry=pending)
 
-    async def release(self, why: str) -> RunEnd:
-        """Give the task back for another worker, unless a cancel is on record; no retry is spent.
-
-        ``why`` is for people: it goes on the tape with the ``attempt_failed``.
-        """
-        given = await write_release(self._host.store, self.attempt, why, lambda: self.deadline)
-        if (other := self._ended_otherwise(given)) is not None:
-            return other
+    async def _release(self, verdict: Verdict) -> RunEnd:
+        """Give the task back for another worker, unless a cancel is recorded; spend no retry."""
+        error = verdict.final.error
+        assert error is not None
+        handed_back = await write_release(
+            self._settings.store, self.attempt, error.message, lambda: self.deadline
+        )
+        if (end := self._end_unless_handed_back(handed_back)) is not None:
+            return end
         self.span.end(
             "released",
             cancel_reason=CancelReason.SHUTDOWN.value,
             cancel_requested=self.requested is not None,
-            tape_length=given.last_seq,
+            tape_length=handed_back.last_seq,
             tape_dropped=self.tape.dropped,
         )
-        self._log(logging.INFO, "Task %s (%s) was released for another worker: %s", why)
+        text = "Task %s (%s) was released for another worker: %s"
+        log_run(logging.INFO, text, self.task, error.message, self)
         return RunEnd()
 
-    def give_up_lease(self) -> RunEnd:
-        """Whoever took the task over ends it; of this run only its span is left to end (I8)."""
+    def _end_superseded(self) -> RunEnd:
+        """End the span of a run whose lease was lost: another attempt ends the task (I8)."""
         self.span.end(
             "lost",
             error_type="lease_lost",
@@ -137,30 +184,24 @@ class RunRecord:
             cancel_requested=True,
             tape_dropped=self.tape.dropped,
         )
-        self._log(logging.ERROR, "Task %s (%s) %s", "was taken over: its lease was lost here")
+        detail = "was taken over: its lease was lost here"
+        log_run(logging.ERROR, "Task %s (%s) %s", self.task, detail, self)
         return RunEnd()
 
-    def lose(self, error: Exception) -> None:
-        """The tape stays open: the attempt's last write could not be made."""
-        self.span.end("lost", error=error)
+    # --- after the write --------------------------------------------------------------------------
 
-    def abandon(self) -> None:
-        """The loop is gone: nothing can be awaited any more, but the span shall be ended (I8)."""
-        self.span.end("lost", error_type="loop_closed", message="the event loop was closed")
-
-    # --- the steps of the above -------------------------------------------------------------------
-
-    def _ended_otherwise(self, given: GivenUp) -> RunEnd | None:
-        """How the attempt ended, when to give its task up was not what happened."""
-        if given.final is not None:
-            self._tell(Verdict(given.final), Finished(True, None, given.outcome, given.last_seq))
-            return RunEnd(given.final)
-        if given.dropped is not None:
-            dropped = Finished(False, given.dropped, given.outcome, given.last_seq)
-            return self._give_way(dropped)
+    def _end_unless_handed_back(self, answer: GivenUp) -> RunEnd | None:
+        """The attempt's end where the store did not hand the task back; ``None`` where it did."""
+        if answer.final is not None:  # a cancel was recorded first: it took the retry's place
+            finished = Finished(True, None, answer.outcome, answer.last_seq)
+            return self._end_finished(Verdict(answer.final), finished)
+        if answer.dropped is not None:
+            return self._end_refused(
+                Finished(False, answer.dropped, answer.outcome, answer.last_seq)
+            )
         return None
 
-    def _tell(self, verdict: Verdict, finished: Finished) -> None:
+    def _end_finished(self, verdict: Verdict, finished: Finished) -> RunEnd:
         final, task = verdict.final, self.task
         cancel = final.cancel or self.requested
         failed = final.error if final.outcome is Outcome.FAILED else None
@@ -175,37 +216,49 @@ class RunRecord:
             tape_dropped=self.tape.dropped,
         )
         if failed is not None:
-            self._log(logging.WARNING, "Task %s (%s) failed: %s", failed.code)
+            log_run(logging.WARNING, "Task %s (%s) failed: %s", task, failed.code, self)
         elif final.outcome is Outcome.CANCELLED and cancel is not None:
-            self._log(logging.INFO, "Task %s (%s) was cancelled: %s", cancel.reason.value)
+            log_run(logging.INFO, "Task %s (%s) was cancelled: %s", task, cancel.reason.value, self)
         else:
             _log.debug("Task %s (%s) succeeded.", task.task_id, task.op)
+        return RunEnd(final)
 
-    def _give_way(self, finished: Finished) -> RunEnd:
-        """The tape is not ours any more: however it ends, or has ended, this run is lost."""
+    def _end_refused(self, finished: Finished) -> RunEnd:
+        """End the span of a run whose ``final`` the store dropped: the tape is another's by now."""
         reason = None if finished.dropped is None else finished.dropped.value
         self.span.end(
             "lost",
             error_type=reason,
-            message="the task was taken over, and what this run came to was refused",
+            message="the task was taken over, and the end of this run was refused",
             cancel_requested=self.requested is not None,
             tape_length=finished.last_seq,
         )
-        self._log(logging.WARNING, "Task %s (%s): its final was dropped: %s", reason)
+        text = "Task %s (%s): its final was dropped: %s"
+        log_run(logging.WARNING, text, self.task, reason, self)
         return RunEnd()
 
-    def _log(self, level: int, text: str, about: object) -> None:
-        log_run(level, text, self.task, about, self)
 
+def log_run(level: int, text: str, task: Task, detail: object, record: RunRecord | None) -> None:
+    """Log a line about a run, with the ids of its span.
 
-def log_run(level: int, text: str, task: Task, about: object, record: RunRecord | None) -> None:
-    """Log a line on a run, with the ids of its span; ``text`` has three places."""
+    ``text`` has three places: for the task's id, its op and ``detail``.
+    """
     if _log.isEnabledFor(level):
         span = record and record.span
-        told = {
+        ids = {
             "trace_id": span and span.trace_id,
             "span_id": span and span.span_id,
             "task_id": task.task_id,
             "op": task.op,
         }
-        _log.log(level, text, task.task_id, task.op, about, extra=told, stacklevel=3)
+        _log.log(level, text, task.task_id, task.op, detail, extra=ids, stacklevel=2)
+
+
+def _wait_before_retry(first: float, spent: int) -> float:
+    """Seconds to wait after an attempt when ``spent`` retries were used before.
+
+    ``first`` seconds, doubled each time up to five minutes, less up to a half by chance, so that
+    tasks that failed together do not come back together.
+    """
+    longest = min(_LONGEST_RETRY_WAIT, first * 2.0 ** min(spent, 60))
+    return longest * random.uniform(0.5, 1)

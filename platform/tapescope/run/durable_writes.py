@@ -1,7 +1,7 @@
-"""A run's two transactions, insisted on: its claim and its ``final``.
+"""The writes that a run insists on: its claim, and the one that ends its attempt.
 
-Both go on through a cancel from outside, which only our own flag may turn into an outcome, and
-through a store that is away for a while.
+They go on through a cancel from outside, for only the run's own stop reason may become an outcome,
+and through a store that is away for a while.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ V = TypeVar("V", "Verdict", None)
 async def claim_task(
     store: TaskStore, task: Task, owner: str, lease: float, unwanted: Callable[[], bool]
 ) -> tuple[Claim | None, bool]:
-    """Claim a pending task; says, too, whether a cancel from outside came meanwhile.
+    """Claim a pending task; the answer says, too, whether a cancel from outside came meanwhile.
 
-    A task that is pending and not due yet is tried again until it is. While the store is away this
-    tries again for as long as a lease (in seconds) would last, or until the claim is ``unwanted``,
-    and then raises the store's error.
+    A task that is pending and not due yet is tried again until it is due. While the store is away,
+    the claim is tried again for as long as a lease (in seconds) would last, or until it is
+    ``unwanted``; then the store's error is raised.
     """
     clock = store.clock
     deadline = clock.monotonic() + lease
     backoff: Backoff | None = None
-    disturbed = False
+    cancelled = False
     while True:
         try:
             if backoff is not None:
@@ -54,17 +54,17 @@ async def claim_task(
                     continue
         except asyncio.CancelledError:
             forget_cancels()
-            disturbed = True
+            cancelled = True
         except (StoreUnavailable, EventFateUnknown):
             if unwanted() or clock.monotonic() >= deadline:
                 raise
             backoff = backoff or Backoff()
         else:
-            return claim, disturbed
+            return claim, cancelled
 
 
 def _find_claim(row: Task, task: Task, owner: str) -> Claim | None:
-    """The claim whose answer was lost, if it won: the row says so, as no owner's name is reused."""
+    """The claim that won though its answer was lost: an owner's name in the row is never reused."""
     ours = (TaskStatus.RUNNING, owner, task.attempt + 1)
     if (row.status, row.owner, row.attempt) != ours:
         return None
@@ -76,8 +76,9 @@ async def write_final(
 ) -> tuple[Finished, Verdict]:
     """Write the ``final`` (invariant I2); gives the verdict that was written in the end.
 
-    It is the same call each time, which the store answers as the first time. One that a tape cannot
-    hold is reduced. Raises the store's error once ``deadline`` (monotonic seconds) has passed.
+    Each try is the same call, which the store answers as it answered the first. A ``final`` that a
+    tape cannot hold is reduced. Raises the store's error once ``deadline`` (monotonic seconds) has
+    passed.
     """
 
     def write(verdict: Verdict) -> Awaitable[Finished]:
@@ -94,39 +95,39 @@ async def write_retry(
     run_at: int,
     deadline: Callable[[], float],
 ) -> tuple[GivenUp, Verdict]:
-    """Give the task up until ``run_at`` (microseconds since the epoch), as insistently.
+    """Hand the task back until ``run_at`` (microseconds since the epoch), as ``write_final`` tries.
 
-    One whose answer was lost is looked for: the row is pending then, as this attempt left it.
+    A write whose answer was lost is recognised by the row: it is pending, as this attempt left it.
     """
 
     def write(verdict: Verdict) -> Awaitable[GivenUp]:
         assert verdict.final.error is not None
         return store.retry_later(attempt, verdict.final.error, run_at)
 
-    given, verdict, doubtful = await _insist(store, write, verdict, deadline)
-    return (await _find_given_up(store, attempt, given) if doubtful else given), verdict
+    answer, verdict, in_doubt = await _insist(store, write, verdict, deadline)
+    return (await _resolve_doubt(store, attempt, answer) if in_doubt else answer), verdict
 
 
 async def write_release(
-    store: TaskStore, attempt: Attempt, why: str, deadline: Callable[[], float]
+    store: TaskStore, attempt: Attempt, message: str, deadline: Callable[[], float]
 ) -> GivenUp:
-    """Give the task back for another worker, as insistently; ``why`` is for people."""
+    """Hand the task back for another worker, as ``write_retry`` does; ``message`` is for people."""
 
     def write(_: None) -> Awaitable[GivenUp]:
-        return store.release(attempt, why)
+        return store.release(attempt, message)
 
-    given, _, doubtful = await _insist(store, write, None, deadline)
-    return await _find_given_up(store, attempt, given) if doubtful else given
+    answer, _, in_doubt = await _insist(store, write, None, deadline)
+    return await _resolve_doubt(store, attempt, answer) if in_doubt else answer
 
 
-async def _find_given_up(store: TaskStore, attempt: Attempt, given: GivenUp) -> GivenUp:
-    """Whether an earlier try, whose answer was lost, was what made the attempt an old one."""
-    if given.dropped is not DropReason.STALE_ATTEMPT:
-        return given
+async def _resolve_doubt(store: TaskStore, attempt: Attempt, answer: GivenUp) -> GivenUp:
+    """What an earlier try did, whose answer was lost: it may have made the attempt an old one."""
+    if answer.dropped is not DropReason.STALE_ATTEMPT:
+        return answer
     row = await store.get(attempt.task_id)
     if (row.status, row.attempt) == (TaskStatus.PENDING, attempt.number):
-        return GivenUp(None, None, None, given.last_seq)
-    return given
+        return GivenUp(None, None, None, answer.last_seq)
+    return answer
 
 
 async def _insist(
@@ -135,18 +136,18 @@ async def _insist(
     verdict: V,
     deadline: Callable[[], float],
 ) -> tuple[T, V, bool]:
-    """The answer, the verdict that was written, and whether an earlier try may have been it."""
+    """The answer, the verdict that was written, and whether an earlier try may have written it."""
     clock = store.clock
     backoff: Backoff | None = None
-    reduced = doubtful = False
+    reduced = in_doubt = False
     while True:
         try:
             if backoff is not None:
                 await backoff.wait(max(0.0, deadline() - clock.monotonic()))
-            return await write(verdict), verdict, doubtful
+            return await write(verdict), verdict, in_doubt
         except asyncio.CancelledError:
             forget_cancels()
-            doubtful = True
+            in_doubt = True
         except (NotJson, EventTooLarge) as refusal:
             if reduced or verdict is None:
                 raise
@@ -155,11 +156,11 @@ async def _insist(
             if clock.monotonic() >= deadline():
                 raise
             backoff = backoff or Backoff()
-            doubtful = doubtful or isinstance(error, EventFateUnknown)
+            in_doubt = in_doubt or isinstance(error, EventFateUnknown)
 
 
 def forget_cancels() -> None:
-    """Take back the cancels that the current task was sent: what it awaits from now on is ours."""
+    """Take back the cancels of the current asyncio task: what it awaits from now on must go on."""
     task = asyncio.current_task()
     while task is not None and task.cancelling():
         task.uncancel()

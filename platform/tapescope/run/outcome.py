@@ -1,4 +1,4 @@
-"""How a run ended, judged: one branch for each line of the cancel table."""
+"""How a run ended: the verdict on its runner, one branch for each line of the cancel table."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import inspect
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from enum import Enum, auto
 from typing import Any, Final, Literal, cast
 
 from tapescope.codec import decode, encode
 from tapescope.errors import BadEvent, CommandFailed
 from tapescope.model.tape import Outcome
-from tapescope.model.tasks import CancelRequest, ErrorInfo, FinalEvent
+from tapescope.model.tasks import CancelReason, CancelRequest, ErrorInfo, FinalEvent
 from tapescope_telemetry import error_type_of
 from tapescope_telemetry.failures import find_cause
 
@@ -20,8 +21,10 @@ __all__ = [
     "LOST",
     "RELEASED",
     "TIMEOUT",
+    "Settlement",
     "StopReason",
     "Verdict",
+    "describe_stop",
     "explain",
     "judge",
     "judge_fenced",
@@ -30,13 +33,13 @@ __all__ = [
 TIMEOUT: Final = "timeout"
 
 LOST: Final = "lost"
-"""The lease was lost: somebody else may have the task, and this run has no say any more."""
+"""The lease was lost: another owner may have the task, and this run writes no end of it."""
 
 RELEASED: Final = "released"
 """The manager is being closed and gives the task back: another worker goes on with it."""
 
-StopReason = CancelRequest | Literal["timeout", "lost", "released"] | None
-"""Why we cancelled the runner, if we did. The first reason stays."""
+StopReason = CancelRequest | Literal["timeout", "lost", "released"]
+"""Why the run cancelled its runner. The first reason stays."""
 
 _MESSAGE_LIMIT: Final = 4_096
 _TRACEBACK_LIMIT: Final = 16_384
@@ -45,15 +48,36 @@ _TRIMMED: Final = 500
 """Characters of each text in a ``final`` that was too large with longer ones."""
 
 
+def describe_stop(reason: StopReason, timeout: float | None, now: int) -> CancelRequest:
+    """The stop as the runner sees it; ``now`` is in microseconds since the epoch."""
+    if isinstance(reason, CancelRequest):
+        return reason
+    if reason == RELEASED:
+        return CancelRequest(CancelReason.SHUTDOWN, "the manager was closed", None, now)
+    if reason == LOST:
+        return CancelRequest(CancelReason.SUPERSEDED, "the lease was lost", None, now)
+    message = f"the timeout of {timeout:g} s has passed"
+    return CancelRequest(CancelReason.SUPERSEDED, message, None, now)
+
+
+class Settlement(Enum):
+    """What is written when an attempt ends."""
+
+    FINAL = auto()
+    """The ``final``, or the failed attempt where it may be retried and a retry is left."""
+    RELEASE = auto()
+    """The task is given back for another worker; the error of the ``final`` says why."""
+    NOTHING = auto()
+    """The lease was lost: the attempt that took the task over writes its end."""
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The ``final`` to write, and the exception that the span tells of."""
+    """The ``final`` to write, the exception for the span, and how the attempt is settled."""
 
     final: FinalEvent
     error: BaseException | None = None
-    releases: bool = False
-    """Whether the task is given back instead: the ``final`` is then not written, but its error says
-    why."""
+    settlement: Settlement = Settlement.FINAL
 
     @property
     def may_be_retried(self) -> bool:
@@ -66,7 +90,7 @@ class Verdict:
         return error.code == TIMEOUT or isinstance(self.error, Exception)
 
     def reduce(self, refusal: BadEvent) -> Verdict:
-        """What to write where a tape cannot hold this ``final``: it is never lost for that."""
+        """What to write where a tape cannot hold this ``final``: an end is never lost for that."""
         final = self.final
         if final.outcome is Outcome.SUCCEEDED:
             return Verdict(FinalEvent.failed(ErrorInfo("bad_result", str(refusal))), refusal)
@@ -79,56 +103,54 @@ class Verdict:
 
 
 def judge(
-    blame: StopReason, result: Any, error: BaseException | None, timeout: float | None
+    stop_reason: StopReason | None,
+    result: Any,
+    error: BaseException | None,
+    timeout: float | None,
 ) -> Verdict:
-    """What a runner that returned ``result`` or raised ``error`` comes to."""
-    if blame == RELEASED and error is None:
-        return _judge_result(result)  # it ended in time: nobody has to do it again
-    if blame is not None and not isinstance(blame, CancelRequest):
-        return judge_fenced(blame, timeout, error)
+    """The verdict on a runner that returned ``result`` or raised ``error``."""
+    if stop_reason == RELEASED and error is None:
+        return _judge_result(result)  # the runner ended in time: its work need not be done again
+    if stop_reason is not None and not isinstance(stop_reason, CancelRequest):
+        return judge_fenced(stop_reason, timeout, error)
     if error is None:
         return _judge_result(result)
-    if blame is None:
+    if stop_reason is None:
         if _is_cancel(error):
             unrequested = explain(error, code="unrequested_cancel")
-            message = "the runner was cancelled, and nobody asked for it"
+            message = "the runner was cancelled, but no cancel was requested"
             return Verdict(FinalEvent.failed(replace(unrequested, message=message)), error)
         return Verdict(FinalEvent.failed(explain(error)), error)
     if _is_cancel(error):
-        return Verdict(FinalEvent.cancelled(blame))
-    return Verdict(FinalEvent.cancelled(blame, explain(error)), error)
+        return Verdict(FinalEvent.cancelled(stop_reason))
+    return Verdict(FinalEvent.cancelled(stop_reason, explain(error)), error)
 
 
 def judge_fenced(
-    blame: CancelRequest | Literal["timeout", "lost", "released"],
-    timeout: float | None,
-    error: BaseException | None = None,
+    stop_reason: StopReason, timeout: float | None, error: BaseException | None = None
 ) -> Verdict:
-    """What a run comes to that was told to stop, whatever its runner makes of it."""
-    if isinstance(blame, CancelRequest):
-        return Verdict(FinalEvent.cancelled(blame))
-    if blame == LOST:
-        return Verdict(FinalEvent.failed(ErrorInfo(LOST, "the lease was lost")))  # never written
-    if blame == RELEASED:
-        why = "the manager was closed"
+    """The verdict on a run that was told to stop, whatever its runner makes of that."""
+    if isinstance(stop_reason, CancelRequest):
+        return Verdict(FinalEvent.cancelled(stop_reason))
+    if stop_reason == LOST:
+        lost = FinalEvent.failed(ErrorInfo(LOST, "the lease was lost"))
+        return Verdict(lost, settlement=Settlement.NOTHING)
+    if stop_reason == RELEASED:
+        message = "the manager was closed"
         if error is not None and not _is_cancel(error):
-            why += f"; the runner's cleanup raised {explain(error).code}"
-        return Verdict(FinalEvent.failed(ErrorInfo(RELEASED, why)), releases=True)
+            message += f"; the runner's cleanup raised {explain(error).code}"
+        released = FinalEvent.failed(ErrorInfo(RELEASED, message))
+        return Verdict(released, settlement=Settlement.RELEASE)
     message = f"the attempt ran longer than its timeout of {timeout:g} s"
     if error is None or _is_cancel(error):
-        return Verdict(FinalEvent.failed(ErrorInfo("timeout", message)))
+        return Verdict(FinalEvent.failed(ErrorInfo(TIMEOUT, message)))
     cleanup = explain(error)
-    return Verdict(
-        FinalEvent.failed(
-            ErrorInfo(
-                "timeout", message, cleanup.traceback, {"cleanup": cleanup.code, **_details(error)}
-            )
-        )
-    )
+    details = {"cleanup": cleanup.code, **_details(error)}
+    return Verdict(FinalEvent.failed(ErrorInfo(TIMEOUT, message, cleanup.traceback, details)))
 
 
 def explain(error: BaseException, *, code: str | None = None) -> ErrorInfo:
-    """An exception as the tape keeps it: text that any store takes, of a limited size."""
+    """The exception as the tape keeps it: text of a limited size that any store takes."""
     cause = find_cause(error)
     try:
         message = str(cause)
@@ -141,7 +163,7 @@ def explain(error: BaseException, *, code: str | None = None) -> ErrorInfo:
     return ErrorInfo(
         _clean(code or error_type_of(error), 200),
         _clean(message, _MESSAGE_LIMIT),
-        # where in our own code a command's exit status was noticed is no news
+        # a traceback would only show where this library noticed the command's exit status
         None if isinstance(cause, CommandFailed) else _clean(trace, _TRACEBACK_LIMIT),
         _details(cause) or None,
     )
@@ -150,9 +172,9 @@ def explain(error: BaseException, *, code: str | None = None) -> ErrorInfo:
 def _judge_result(result: Any) -> Verdict:
     if inspect.isawaitable(result):
         if inspect.iscoroutine(result):
-            result.close()  # it will never be awaited, and Python would warn of that
-        why = "the runner returned an awaitable; pass the async function itself as the runner"
-        return Verdict(FinalEvent.failed(ErrorInfo("bad_result", why)))
+            result.close()  # the coroutine is never awaited, and Python would warn of that
+        message = "the runner returned an awaitable; pass the async function itself as the runner"
+        return Verdict(FinalEvent.failed(ErrorInfo("bad_result", message)))
     if result is None or type(result) in (str, int, float, bool):
         return Verdict(FinalEvent.succeeded(result))
     try:

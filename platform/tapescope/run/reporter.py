@@ -1,4 +1,4 @@
-"""What a runner reports with: ``Reporter`` in the event loop, ``ThreadReporter`` in a thread."""
+"""The reporters of a runner: ``Reporter`` in the event loop, ``ThreadReporter`` in a thread."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import asyncio
 import concurrent.futures
 import threading
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any
-from typing import Final as Constant
+from typing import TYPE_CHECKING, Any, Final
 
 from tapescope.codec import decode, encode
 from tapescope.errors import BlockingCallOnLoop, CancelRequested, StoreClosed
@@ -15,20 +14,20 @@ from tapescope.model.tape import LOG, PARTIAL
 
 if TYPE_CHECKING:
     from tapescope.model.answers import Appended
-    from tapescope.run.tape_writer import RunTape
+    from tapescope.run.tape_writer import TapeWriter
 
 __all__ = ["Reporter", "ThreadReporter"]
 
-_LOOK_AT_LOOP: Constant = 1.0
-"""Seconds after which a waiting thread looks whether its loop is still there to answer."""
+_CHECK_LOOP_EVERY: Final = 1.0
+"""Seconds after which a waiting thread checks that its loop is not closed."""
 
 
 class _Report:
-    """What both reporters know of their run."""
+    """The facts about the run, the same in both reporters."""
 
     __slots__ = ("_tape",)
 
-    def __init__(self, tape: RunTape) -> None:
+    def __init__(self, tape: TapeWriter) -> None:
         self._tape = tape
 
     @property
@@ -43,12 +42,12 @@ class _Report:
 
     @property
     def traceparent(self) -> str | None:
-        """The W3C trace context of the run's span, to hand to whatever the runner calls."""
+        """The W3C trace context of the run's span, to hand to a service that the runner calls."""
         return self._tape.span.traceparent
 
     @property
     def cancel_requested(self) -> bool:
-        """Whether the runner is to stop: somebody cancelled the task, or its time is up."""
+        """Whether the runner is to stop: the task was cancelled, timed out or lost its lease."""
         return self._tape.stop is not None
 
     @property
@@ -67,9 +66,9 @@ class Reporter(_Report):
     """Puts events on the task's tape, from a runner in the event loop.
 
     Each awaited report returns when its event is stored (invariant I6). It raises ``EventDropped``
-    when the tape is no longer this run's, ``NotJson``, ``EventTooLarge``, ``BadEventType`` and
-    ``TapeFull`` for what no tape takes, ``StoreUnavailable`` and ``EventFateUnknown``; and, once,
-    the error of an earlier ``emit_nowait``.
+    when the tape is no longer this run's; ``NotJson``, ``EventTooLarge``, ``BadEventType`` and
+    ``TapeFull`` for an event that no tape takes; ``StoreUnavailable`` and ``EventFateUnknown``;
+    and, once, the error of an earlier ``emit_nowait``.
     """
 
     __slots__ = ()
@@ -79,8 +78,8 @@ class Reporter(_Report):
     ) -> None:
         """How far the work is: ``current`` of ``total`` steps of ``phase``.
 
-        Where the manager coalesces progress, a fast one may return before it is stored, and a newer
-        one of the same phase may take its place; the last one before the end is always stored.
+        Where the manager coalesces progress, a report may return before it is stored, and a newer
+        report of the same phase may take its place; the last one before the end is always stored.
         """
         await self._tape.progress(_progress_body(phase, current, total, detail))
 
@@ -89,7 +88,7 @@ class Reporter(_Report):
         await self._tape.append(LOG, {"level": level, "message": message})
 
     async def partial(self, kind: str, payload: Any) -> None:
-        """A part of the result that is ready before the rest; ``payload`` is any JSON value."""
+        """A part of the result that is ready before the whole; ``payload`` is any JSON value."""
         await self._tape.append(PARTIAL, {"kind": kind, "payload": payload})
 
     async def emit(self, type: str, body: Any = None) -> None:
@@ -97,11 +96,11 @@ class Reporter(_Report):
         await self._tape.append(type, body)
 
     def emit_nowait(self, type: str, body: Any = None) -> asyncio.Future[Appended]:
-        """``emit`` without waiting: it keeps the order, and its error is raised later.
+        """``emit`` without waiting: the order is kept, and an error is raised later.
 
-        It is stored no later than the next awaited report, which raises what became of it, or the
-        ``final``. The future tells it of this one event; it need not be awaited. Raises
-        ``NowaitBacklogFull`` past 1,000 outstanding events, and for bad input at once.
+        The event is stored no later than the next awaited report, which raises the event's error,
+        or the ``final``. The future has the answer for this one event; it need not be awaited.
+        Raises ``NowaitBacklogFull`` past 1,000 outstanding events, and for bad input at once.
         """
         return self._tape.append_nowait(type, body)
 
@@ -115,9 +114,9 @@ class ThreadReporter(_Report):
 
     __slots__ = ("_loop_thread",)
 
-    def __init__(self, tape: RunTape) -> None:
+    def __init__(self, tape: TapeWriter) -> None:
         super().__init__(tape)
-        self._loop_thread = threading.get_ident()  # it is made in the loop
+        self._loop_thread = threading.get_ident()  # a reporter is made in the loop
 
     def progress(
         self, phase: str, current: float, total: float | None = None, detail: Any = None
@@ -141,8 +140,8 @@ class ThreadReporter(_Report):
         self._wait("emit", lambda: self._tape.append(type, body))
 
     def emit_nowait(self, type: str, body: Any = None) -> None:
-        """See ``Reporter.emit_nowait``. Of bad input only what is not JSON is raised at once."""
-        copy = decode(encode(body, "event"))  # the caller may change its own before the loop looks
+        """See ``Reporter.emit_nowait``. Of bad input only ``NotJson`` is raised at once."""
+        copy = decode(encode(body, "event"))  # the caller may change the body before it is read
         self._tape.reserve()
         self._hand_over(lambda: self._tape.append_reserved(type, copy))
 
@@ -160,11 +159,11 @@ class ThreadReporter(_Report):
             else:
                 answer.set_result(None)
 
-        # The coroutine is made in the loop: a loop that ended would leave it behind un-awaited.
+        # The coroutine is made in the loop: a loop that ended would leave it un-awaited.
         self._hand_over(lambda: loop.create_task(report()).add_done_callback(finish))
         while True:
             try:
-                return answer.result(_LOOK_AT_LOOP)
+                return answer.result(_CHECK_LOOP_EVERY)
             except concurrent.futures.TimeoutError:
                 if answer.done():
                     return answer.result()  # the report's own TimeoutError, or just now

@@ -1,8 +1,11 @@
-"""One run of a task: claim → span → runner → settle, with one way out for each outcome.
+"""One run of a task: claim → begin its span → await the runner → settle.
 
-A run is one asyncio task. Our cancel reaches it exactly once, and only while the runner is awaited,
-so it always lands in the runner. Who is to blame for it is a flag of ours, not ``cancelling()``: a
-runner's own ``asyncio.timeout()`` and ``TaskGroup`` keep working.
+A run is one asyncio task. The run's cancel reaches it exactly once, and only while the runner is
+awaited, so it always lands in the runner. Why the runner was stopped is kept in ``stop_reason``,
+not read from ``cancelling()``: a runner's own ``asyncio.timeout()`` and ``TaskGroup`` keep working.
+
+A runner that goes on past its grace is fenced: the run is settled without it, and the runner is a
+zombie until it ends.
 """
 
 from __future__ import annotations
@@ -11,24 +14,30 @@ import asyncio
 import contextvars
 import inspect
 import logging
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Coroutine
+from enum import Enum, auto
+from typing import Any, Protocol
 
 from opentelemetry import context as contexts
 
 from tapescope.errors import TapescopeError
 from tapescope.model.tasks import Attempt, CancelReason, CancelRequest, Claim, FinalEvent, Task
-from tapescope.run.attempt import RunRecord, log_run
+from tapescope.run.attempt import RunRecord, RunSettings, log_run
 from tapescope.run.durable_writes import claim_task, forget_cancels
-from tapescope.run.host import Phase, RunHost
-from tapescope.run.outcome import LOST, RELEASED, TIMEOUT, StopReason, Verdict, judge, judge_fenced
+from tapescope.run.outcome import (
+    LOST,
+    RELEASED,
+    TIMEOUT,
+    StopReason,
+    Verdict,
+    describe_stop,
+    judge,
+    judge_fenced,
+)
 from tapescope.run.reporter import Reporter, ThreadReporter
 from tapescope.run.runner import Runner, start_thread
 
-if TYPE_CHECKING:
-    from tapescope.run.completion import Completion
-
-__all__ = ["Run"]
+__all__ = ["Completion", "Run", "RunHost"]
 
 _log = logging.getLogger("tapescope")
 
@@ -36,372 +45,432 @@ Ended = tuple[Any, BaseException | None]
 """What a runner returned, or what it raised."""
 
 
+class RunHost(Protocol):
+    """What a run needs of the pool that started it."""
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run this in a task of its own, with an empty context, and wait for it when closing."""
+
+    def fence(self, run: Run) -> None:
+        """The runner goes on without its task: its slot is free, and it is a zombie from now on."""
+
+    def zombie_ended(self, run: Run) -> None:
+        """The runner of a fenced run has ended."""
+
+    def end(self, run: Run) -> None:
+        """The run is over: its ``final`` is written or lost."""
+
+    def retry(self, run: Run, task: Task) -> None:
+        """The run is over, and its task is pending again: to be run when it is due."""
+
+
+class Completion:
+    """How a task of this process ended, resolved once, after the write that makes it true.
+
+    The handles on the task keep it, not the manager.
+    """
+
+    __slots__ = ("_waiters", "done", "error", "final")
+
+    def __init__(self) -> None:
+        self.done = False
+        self.final: FinalEvent | None = None
+        """What the tape says; ``None`` when only the store knows."""
+        self.error: Exception | None = None
+        """Why the ``final`` could not be written."""
+        self._waiters: set[asyncio.Future[None]] = set()
+
+    def resolve(self, final: FinalEvent | None, error: Exception | None) -> None:
+        """Set how the task ended, and wake all that wait."""
+        self.done, self.final, self.error = True, final, error
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._waiters.clear()
+
+    async def wait(self) -> None:
+        """Wait until it is resolved."""
+        if not self.done:
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiters.add(waiter)
+            try:
+                await waiter
+            finally:
+                self._waiters.discard(waiter)
+
+
+class _Phase(Enum):
+    """Where a run stands."""
+
+    WAITING = auto()
+    """For a slot; the run has no asyncio task yet."""
+    CLAIMING = auto()
+    RUNNING = auto()
+    """The runner is awaited: the only phase in which the run is cancelled."""
+    SETTLING = auto()
+    ENDED = auto()
+
+
 class Run:
     """A task that is run here, from its place in the queue, or from its claim, to its end."""
 
     __slots__ = (
-        "_claimed",
+        "_claim",
+        "_claim_cancelled",
         "_fenced_at",
         "_host",
-        "_job",
-        "_outside_cancel",
+        "_loop_task",
+        "_phase",
         "_record",
+        "_requested",
+        "_settings",
         "_state",
         "_thread",
         "_thread_ended",
         "_timer",
-        "blame",
-        "ending",
-        "phase",
-        "requested",
+        "completion",
         "runner",
+        "stop_reason",
         "task",
     )
 
     def __init__(
         self,
         host: RunHost,
+        settings: RunSettings,
         task: Task,
         runner: Runner,
-        ending: Completion,
+        completion: Completion,
         claim: Claim | None = None,
     ) -> None:
-        """``claim`` is of a task that was claimed already: nobody else has to be asked."""
+        """``claim`` is given for a task that was claimed already; without one, the run claims."""
         self._host = host
-        self.runner = runner
-        self._claimed = claim
-        self._job: asyncio.Task[None] | None = None
+        self._settings = settings
+        self._claim = claim
+        self._claim_cancelled = False
+        """Whether a cancel from outside came while the task was being claimed."""
         self._record: RunRecord | None = None
+        self._requested: CancelRequest | None = None
+        """The cancel request that reached this run before its attempt began."""
+        self._phase = _Phase.WAITING
+        self._state: str | None = None
+        """The state in which the task is counted among the active ones."""
+        self._loop_task: asyncio.Task[None] | None = None
         self._thread: asyncio.Future[Ended] | None = None
+        self._thread_ended = False
         self._timer: asyncio.TimerHandle | None = None
         self._fenced_at: float | None = None
-        self._outside_cancel = False
-        self._thread_ended = False
-        self._state: str | None = None
         self.task = task
-        self.ending = ending
-        self.phase = Phase.WAITING
-        self.blame: StopReason = None
-        self.requested: CancelRequest | None = None
-        """The cancel we were told of, whether it came in time or not."""
+        self.runner = runner
+        self.completion = completion
+        self.stop_reason: StopReason | None = None
+        """Why the runner is stopped, or not begun; the first reason stays."""
         if claim is None:
-            self._enter("pending")
+            self._count_as("pending")
 
     @property
     def claimed(self) -> bool:
-        """Whether it began with a claim: another worker can run the task as well."""
-        return self._claimed is not None
+        """Whether the run began with a claim: another worker can run the task as well."""
+        return self._claim is not None
 
     @property
     def attempt(self) -> Attempt | None:
-        """The attempt that may write to the task's tape; ``None`` until it is claimed."""
+        """The attempt that may write to the task's tape; ``None`` until the task is claimed."""
         return None if self._record is None else self._record.attempt
 
     @property
-    def waits(self) -> bool:
-        """Whether it waits for a slot."""
-        return self.phase is Phase.WAITING
+    def waiting(self) -> bool:
+        """Whether the run waits for a slot."""
+        return self._phase is _Phase.WAITING
+
+    @property
+    def claiming(self) -> bool:
+        """Whether the claim is under way, or was made and the attempt has not begun."""
+        return self._phase is _Phase.CLAIMING
 
     @property
     def started(self) -> bool:
-        """Whether it was given a slot."""
-        return self._job is not None
+        """Whether the run was given a slot."""
+        return self._loop_task is not None
 
     @property
     def fenced(self) -> bool:
         """Whether the runner went on past its grace: the run ends without it."""
         return self._fenced_at is not None
 
-    def is_job(self, job: object) -> bool:
-        """Whether it runs as this asyncio task."""
-        return self._job is job
+    def runs_in(self, loop_task: object) -> bool:
+        """Whether this asyncio task is the run's."""
+        return self._loop_task is loop_task
 
-    # --- what others ask of it --------------------------------------------------------------------
+    # --- what the pool asks of a run --------------------------------------------------------------
 
     def start(self) -> None:
         """Begin, in an asyncio task of its own with an empty context."""
-        self.phase = Phase.CLAIMING
-        self._job = asyncio.get_running_loop().create_task(
-            self._live(), name=f"tapescope-run-{self.task.task_id}", context=contextvars.Context()
+        self._phase = _Phase.CLAIMING
+        self._loop_task = asyncio.get_running_loop().create_task(
+            self._run(), name=f"tapescope-run-{self.task.task_id}", context=contextvars.Context()
         )
 
     def cancel(self, request: CancelRequest) -> None:
-        """Stop the runner because of a request on record; any number of times, the first counts.
+        """Stop the runner because of a recorded request; any number of times, the first counts.
 
-        While it is being claimed the request is remembered, and the runner is not begun.
+        While the task is being claimed the request is remembered, and the runner is not begun.
         """
-        if self.requested is None and self.phase is not Phase.ENDED:
-            self.requested = request
-            if self._record is not None:
-                self._record.requested = request
-        if self.blame is None and self.phase in (Phase.CLAIMING, Phase.RUNNING):
-            self.blame = request
-            if self.phase is Phase.RUNNING:
-                self._stop_runner(request)
+        if self._record is None:
+            self._requested = self._requested or request
+        elif self._record.requested is None and self._phase is not _Phase.ENDED:
+            self._record.requested = request
+        self._stop(request)
 
     def release(self) -> None:
         """Stop the runner and give the task back: another worker can run it.
 
         A runner that returns all the same, within its grace, has done the task.
         """
-        if self.blame is None and self.phase in (Phase.CLAIMING, Phase.RUNNING):
-            self.blame = RELEASED
-            if self.phase is Phase.RUNNING:
-                why, at = "the manager was closed", self._host.store.clock.now()
-                self._stop_runner(CancelRequest(CancelReason.SHUTDOWN, why, None, at))
+        self._stop(RELEASED)
 
     def renew(self, until: float) -> None:
         """The lease holds until then (monotonic seconds): so long a ``final`` may be tried."""
-        if self.phase is Phase.RUNNING and self._record is not None:
+        if self._phase is _Phase.RUNNING and self._record is not None:
             self._record.deadline = max(self._record.deadline, until)
 
     def lapse(self, at: float) -> None:
-        """The store could not be asked: a lease that was over by then may be another's."""
+        """The store could not be asked: a lease that was over by then may be another owner's."""
         if self._record is not None and self._record.deadline <= at:
             self.lose_lease()
 
     def lose_lease(self) -> None:
-        """The task is no longer ours: stop the runner; it settles nothing (invariant I5)."""
-        if self.phase is Phase.RUNNING and self.blame is None:
-            self.blame = LOST
-            why, at = "the lease was lost", self._host.store.clock.now()
-            self._stop_runner(CancelRequest(CancelReason.SUPERSEDED, why, None, at))
+        """Another owner may have the task: stop the runner, and write no end (invariant I5)."""
+        if self._phase is _Phase.RUNNING:
+            self._stop(LOST)
 
     def cancelled_before_start(self, request: CancelRequest) -> None:
         """The store ended the pending task as cancelled: there is nothing to run."""
-        if self.phase is Phase.WAITING:
+        if self._phase is _Phase.WAITING:
             text = "Task %s (%s) was cancelled before it started: %s"
-            self._log(logging.INFO, text, request.reason.value)
+            log_run(logging.INFO, text, self.task, request.reason.value, None)
             self._end(FinalEvent.cancelled(request))
 
     def give_up_waiting(self, error: Exception | None) -> None:
-        """End without having begun; ``error`` says why that could not be put on record."""
-        if self.phase is Phase.WAITING:
+        """End without having begun; ``error`` says why that could not be recorded."""
+        if self._phase is _Phase.WAITING:
             self._end(None, error)
 
     # --- the pipeline -----------------------------------------------------------------------------
 
-    async def _live(self) -> None:
+    async def _run(self) -> None:
         try:
-            claim = self._claimed or await self._claim()
+            claim = self._claim or await self._claim_task()
             if claim is None:
-                self._end(None)  # cancelled while it waited, or somebody else has it
+                self._end(None)  # cancelled while it waited, or claimed by another owner
                 return
-            self._begin(claim)
-            verdict = await self._work()
+            record = self._begin(claim)
+            verdict = await self._await_runner(record)
             if verdict is None:
-                self._overrun_ended()  # fenced: it was settled without its runner
+                self._zombie_ended(record)  # the run was settled when the runner was fenced
             else:
-                await self._settle(verdict)
+                await self._settle(record, verdict)
         except GeneratorExit:
             if self._record is not None:
-                self._record.abandon()
+                self._record.end_with_loop()
             raise
-        except TapescopeError as error:
-            self._lose(error)
         except Exception as error:  # noqa: BLE001  # a defect of ours must not end a task unseen
-            self._break_down(error)
+            self._lose(error)
 
-    async def _claim(self) -> Claim | None:
-        host = self._host
-        claim, self._outside_cancel = await claim_task(
-            host.store, self.task, host.owner, host.lease, lambda: self.blame is not None
+    async def _claim_task(self) -> Claim | None:
+        settings = self._settings
+        claim, self._claim_cancelled = await claim_task(
+            settings.store,
+            self.task,
+            settings.owner,
+            settings.lease,
+            lambda: self.stop_reason is not None,
         )
         return claim
 
-    def _begin(self, claim: Claim) -> None:
+    def _begin(self, claim: Claim) -> RunRecord:
         self.task = claim.task
-        self._record = RunRecord(self._host, claim)
-        self._record.requested = self.requested
-        self._enter("running")
+        self._record = record = RunRecord(self._settings, claim)
+        record.requested = self._requested
+        self._count_as("running")
+        return record
 
-    async def _work(self) -> Verdict | None:
-        """Await the runner and judge how it ended; ``None`` when somebody else settles the run."""
+    async def _await_runner(self, record: RunRecord) -> Verdict | None:
+        """Call the runner and judge how it ended; ``None`` when the run was settled meanwhile."""
         result: Any = None
         error: BaseException | None = None
         try:
-            if self._outside_cancel or self.blame is not None:
+            if self._claim_cancelled or self.stop_reason is not None:
                 error = asyncio.CancelledError()  # it came before the runner was begun
             else:
-                self._arm(self.task.timeout, self._time_out)
-                self.phase = Phase.RUNNING
+                self._set_timer(self.task.timeout, self._time_out)
+                self._phase = _Phase.RUNNING
                 try:
-                    result, error = await self._call_runner()
+                    result, error = await self._call_runner(record)
                 except BaseException as raised:  # SystemExit is an outcome, too
                     if isinstance(raised, GeneratorExit) and not self._is_current():
                         raise  # the coroutine is being closed, its loop is gone
                     error = raised
-            if self._job is not None and self._job.cancelling():
+            if self._loop_task is not None and self._loop_task.cancelling():
                 forget_cancels()
-            if self._fenced_at is not None:
+            if self.fenced:
+                # A thread is left behind by its run; a coroutine has just ended, as a zombie.
                 return self._judge_fenced() if self.runner.in_thread else None
-            self.phase = Phase.SETTLING
-            self._disarm()
-            verdict = judge(self.blame, result, error, self.task.timeout)
+            self._phase = _Phase.SETTLING
+            self._clear_timer()
+            verdict = judge(self.stop_reason, result, error, self.task.timeout)
             if self._thread is not None and not self._thread_ended:
-                self._fence()  # cancelled from outside: the thread goes on, nobody waits for it
+                self._fence(record)  # cancelled from outside: the thread goes on by itself
             return verdict
         finally:
             del error, result  # an exception that its own frame holds would outlive the run
 
-    async def _call_runner(self) -> Ended:
-        assert self._record is not None
-        tape = self._record.tape
+    async def _call_runner(self, record: RunRecord) -> Ended:
         if not self.runner.in_thread:
-            found = self.runner.call(Reporter(tape), **self.task.params)
-            return (await found if inspect.isawaitable(found) else found), None
+            result = self.runner.call(Reporter(record.tape), **self.task.params)
+            return (await result if inspect.isawaitable(result) else result), None
         self._thread = asyncio.get_running_loop().create_future()
-        reporter = ThreadReporter(tape)
+        reporter = ThreadReporter(record.tape)
         name = f"tapescope-{self.task.op}"
-        start_thread(self.runner, reporter, self.task.params, name, self._hear_thread)
+        start_thread(self.runner, reporter, self.task.params, name, self._note_thread_end)
         return await self._thread
 
-    def _hear_thread(self, result: Any, error: BaseException | None) -> None:
-        self._thread_ended = True
-        if self._fenced_at is not None:
-            self._overrun_ended()
-        elif self._thread is not None and not self._thread.done():
-            # Not as the future's exception: asyncio takes some of them for its own affair.
-            self._thread.set_result((result, error))
+    async def _settle(self, record: RunRecord, verdict: Verdict) -> None:
+        """Write how the attempt ended, end the span, tell the waiting handles, in this order."""
+        end = await record.settle(verdict)
+        if end.retry is None:
+            self._end(end.final)
+        else:
+            self._close()
+            self._host.retry(self, end.retry)
+
+    def _lose(self, error: Exception) -> None:
+        """Give the run up: its end could not be written, so the tape stays open."""
+        if not isinstance(error, TapescopeError):
+            _log.error("The run of task %s ended with a defect.", self.task.task_id, exc_info=error)
+        if self._record is not None:
+            self._record.end_lost(error)
+        text = "The end of task %s (%s) is lost: %s"
+        log_run(logging.ERROR, text, self.task, error, self._record)
+        self._end(None, error)
+
+    def _end(self, final: FinalEvent | None, error: Exception | None = None) -> None:
+        if self._phase is not _Phase.ENDED:
+            self._close()
+            self.completion.resolve(final, error)
+            self._host.end(self)
+
+    def _close(self) -> None:
+        self._phase = _Phase.ENDED
+        self._clear_timer()
+        self._count_as(None)
 
     # --- stopping the runner ----------------------------------------------------------------------
 
     def _time_out(self) -> None:
         self._timer = None
-        if self.phase is Phase.RUNNING and self.blame is None:
-            self.blame = TIMEOUT
-            message = f"the timeout of {self.task.timeout:g} s has passed"
-            at = self._host.store.clock.now()
-            self._stop_runner(CancelRequest(CancelReason.SUPERSEDED, message, None, at))
+        if self._phase is _Phase.RUNNING:
+            self._stop(TIMEOUT)
 
-    def _stop_runner(self, request: CancelRequest) -> None:
-        """The one cancel of this attempt; a thread cannot be interrupted and sees the request."""
+    def _stop(self, reason: StopReason) -> None:
+        """Stop the runner, or do not begin it. The first reason stays."""
+        if self.stop_reason is not None:
+            return
+        if self._phase is _Phase.CLAIMING:
+            self.stop_reason = reason
+        elif self._phase is _Phase.RUNNING:
+            self.stop_reason = reason
+            self._cancel_runner(
+                describe_stop(reason, self.task.timeout, self._settings.store.clock.now())
+            )
+
+    def _cancel_runner(self, stop: CancelRequest) -> None:
+        """The one cancel of this attempt; a thread cannot be interrupted and reads the stop."""
         assert self._record is not None
-        assert self._job is not None
-        self._record.tape.stop = request
-        self._enter("cancelling")
-        self._arm(self._host.cancel_grace, self._grace_over)
+        assert self._loop_task is not None
+        self._record.tape.stop = stop
+        self._count_as("cancelling")
+        self._set_timer(self._settings.cancel_grace, self._end_grace)
         if not self.runner.in_thread:
-            self._job.cancel()
+            self._loop_task.cancel()
 
-    def _grace_over(self) -> None:
+    def _end_grace(self) -> None:
+        assert self._record is not None
         self._timer = None
         ended = self._thread is not None and self._thread.done()
-        if self.phase is Phase.RUNNING and not ended:
-            self._fence()
+        if self._phase is _Phase.RUNNING and not ended:
+            self._fence(self._record)
             if self._thread is not None:
                 self._thread.set_result((None, None))  # the run goes on without its thread
             else:
-                self._host.spawn(self._settle_fenced())
+                self._host.spawn(self._settle_fenced(self._record))
 
-    def _fence(self) -> None:
-        """From here on the runner works for nobody: what it still writes will be dropped."""
-        assert self._record is not None
-        host, task, tape = self._host, self.task, self._record.tape
-        self.phase = Phase.SETTLING
-        self._fenced_at = host.store.clock.monotonic()
+    # --- a runner that does not stop --------------------------------------------------------------
+
+    def _fence(self, record: RunRecord) -> None:
+        """From here on the runner is a zombie: what it still writes is dropped."""
+        settings, task, tape = self._settings, self.task, record.tape
+        self._phase = _Phase.SETTLING
+        self._fenced_at = settings.store.clock.monotonic()
         if tape.stop is None:
-            message, at = "the run was cancelled from outside", host.store.clock.now()
+            message, at = "the run was cancelled from outside", settings.store.clock.now()
             tape.stop = CancelRequest(CancelReason.SUPERSEDED, message, None, at)
-        host.telemetry.tasks.zombie(task.op, 1)
+        settings.telemetry.tasks.zombie(task.op, 1)
         _log.warning(
             "The runner of task %s (%s) does not stop and is fenced.", task.task_id, task.op
         )
-        host.fence(self)
-
-    def _overrun_ended(self) -> None:
-        """The runner of a fenced run has ended at last."""
-        assert self._fenced_at is not None
-        assert self._record is not None
-        host, op = self._host, self.task.op
-        seconds = host.store.clock.monotonic() - self._fenced_at
-        host.telemetry.tasks.overrun(op, seconds, self._record.span.context)
-        host.telemetry.tasks.zombie(op, -1)
-        _log.info("The runner of task %s (%s) ran on for %.3f s.", self.task.task_id, op, seconds)
-        host.zombie_ended(self)
+        self._host.fence(self)
 
     def _judge_fenced(self) -> Verdict:
-        assert self.blame is not None
-        return judge_fenced(self.blame, self.task.timeout)
+        assert self.stop_reason is not None
+        return judge_fenced(self.stop_reason, self.task.timeout)
 
-    async def _settle_fenced(self) -> None:
-        assert self._record is not None
-        contexts.attach(self._record.span.context)  # a task of its own, with a context of its own
+    async def _settle_fenced(self, record: RunRecord) -> None:
+        """Settle a run whose coroutine goes on: in an asyncio task with a context of its own."""
+        contexts.attach(record.span.context)
         try:
-            await self._settle(self._judge_fenced())
-        except TapescopeError as error:
-            self._lose(error)
+            await self._settle(record, self._judge_fenced())
         except Exception as error:  # noqa: BLE001  # a defect of ours must not end a task unseen
-            self._break_down(error)
+            self._lose(error)
 
-    # --- the end ----------------------------------------------------------------------------------
+    def _note_thread_end(self, result: Any, error: BaseException | None) -> None:
+        self._thread_ended = True
+        if self.fenced:
+            assert self._record is not None
+            self._zombie_ended(self._record)
+        elif self._thread is not None and not self._thread.done():
+            # Not as the future's exception: asyncio handles some exceptions in its own way.
+            self._thread.set_result((result, error))
 
-    async def _settle(self, verdict: Verdict) -> None:
-        """Write how the attempt ended, end the span, tell who waits, in this order."""
-        record, task = self._record, self.task
-        assert record is not None
-        record.tape.seal()
-        if self.blame == LOST:
-            end = record.give_up_lease()
-        elif verdict.releases:
-            assert verdict.final.error is not None
-            end = await record.release(verdict.final.error.message)
-        elif verdict.may_be_retried and task.retries_spent < task.retries:
-            end = await record.retry(verdict)
-        else:
-            end = await record.finish(verdict)
-        if end.again is None:
-            self._end(end.final)
-        else:
-            self._leave()
-            self._host.retry(self, end.again)
+    def _zombie_ended(self, record: RunRecord) -> None:
+        """The runner of a fenced run has ended at last."""
+        assert self._fenced_at is not None
+        settings, op = self._settings, self.task.op
+        seconds = settings.store.clock.monotonic() - self._fenced_at
+        settings.telemetry.tasks.overrun(op, seconds, record.span.context)
+        settings.telemetry.tasks.zombie(op, -1)
+        _log.info("The runner of task %s (%s) ran on for %.3f s.", self.task.task_id, op, seconds)
+        self._host.zombie_ended(self)
 
-    def _break_down(self, error: Exception) -> None:
-        """What came up is no fate of the task's that we know of."""
-        _log.error("The run of task %s ended with a defect.", self.task.task_id, exc_info=error)
-        self._lose(error)
+    # --- its state and its timer ------------------------------------------------------------------
 
-    def _lose(self, error: Exception) -> None:
-        """The tape stays open: the end of this run could not be written."""
-        if self._record is not None:
-            self._record.lose(error)
-        self._log(logging.ERROR, "The end of task %s (%s) is lost: %s", error)
-        self._end(None, error)
-
-    def _end(self, final: FinalEvent | None, error: Exception | None = None) -> None:
-        if self.phase is Phase.ENDED:
-            return
-        self._leave()
-        self.ending.resolve(final, error)
-        self._host.end(self)
-
-    def _leave(self) -> None:
-        self.phase = Phase.ENDED
-        self._disarm()
-        self._enter(None)
-
-    # --- small things -----------------------------------------------------------------------------
-
-    def _enter(self, state: str | None) -> None:
+    def _count_as(self, state: str | None) -> None:
         """Count the task in its new state and no longer in the old one."""
-        self._host.telemetry.tasks.moved(self.task.op, self._state, state)
+        self._settings.telemetry.tasks.moved(self.task.op, self._state, state)
         self._state = state
 
-    def _arm(self, seconds: float | None, then: Callable[[], None]) -> None:
-        self._disarm()
+    def _set_timer(self, seconds: float | None, then: Callable[[], None]) -> None:
+        self._clear_timer()
         if seconds is not None:
             self._timer = asyncio.get_running_loop().call_later(seconds, then)
 
-    def _disarm(self) -> None:
+    def _clear_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _is_current(self) -> bool:
         try:
-            return asyncio.current_task() is self._job
+            return asyncio.current_task() is self._loop_task
         except RuntimeError:  # no loop is running
             return False
-
-    def _log(self, level: int, text: str, about: object) -> None:
-        log_run(level, text, self.task, about, self._record)

@@ -1,4 +1,4 @@
-"""What a runner is, and calling one: in the event loop, or in a daemon thread of its own."""
+"""A runner: the user's callable, called in the event loop or in a daemon thread of its own."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ __all__ = ["Runner", "resolve_runner", "start_thread"]
 
 @dataclass(frozen=True, slots=True)
 class Runner:
-    """The user's callable and where it runs; it is called as ``call(report, **params)``."""
+    """The user's callable and where it runs; the run calls ``call(report, **params)``."""
 
     call: Callable[..., Any]
     in_thread: bool
-    """A plain function would block the loop, so it gets a thread."""
+    """Whether it gets a thread: a plain function would block the loop."""
 
 
 def resolve_runner(runner: object) -> Runner:
@@ -32,10 +32,10 @@ def resolve_runner(runner: object) -> Runner:
 
     An ``async def``, a partial or a method of one, an object whose ``__call__`` is one, and a
     wrapper that names one as its ``__wrapped__``, run in the loop; other functions in a thread.
-    Raises ``BadRunner`` for what is no function: a class, a generator, what cannot be called.
+    Raises ``BadRunner`` for a class, a generator function, and an object that cannot be called.
     """
     if type(runner) is FunctionType and runner.__code__.co_flags & inspect.CO_COROUTINE:
-        return Runner(runner, in_thread=False)  # the usual case, told without a dozen questions
+        return Runner(runner, in_thread=False)  # the usual case, decided at once
     if not callable(runner):
         raise BadRunner(runner, "it is not callable")
     if inspect.isclass(runner):
@@ -64,13 +64,13 @@ def start_thread(
     reporter: object,
     params: Mapping[str, Any],
     name: str,
-    tell: Callable[[Any, BaseException | None], None],
+    on_end: Callable[[Any, BaseException | None], None],
 ) -> None:
-    """Run it in a daemon thread, in a copy of the caller's context.
+    """Call the runner in a daemon thread, in a copy of the caller's context.
 
-    ``tell`` is called in the loop with what it returned or raised, ``SystemExit`` included. The
-    interpreter's exit does not wait for the thread, and a loop that is closed by the time it ends
-    hears nothing of it.
+    ``on_end`` is called in the loop with what the runner returned or raised, ``SystemExit``
+    included; not when the loop is closed by then. The interpreter's exit does not wait for the
+    thread.
     """
     loop = asyncio.get_running_loop()
 
@@ -79,10 +79,10 @@ def start_thread(
         error: BaseException | None = None
         try:
             result = runner.call(reporter, **params)
-        except BaseException as raised:  # noqa: BLE001  # it is the run's outcome, whatever it is
+        except BaseException as raised:  # noqa: BLE001  # any exception is the run's outcome
             error = raised
-        with suppress(RuntimeError):  # the loop is closed: there is nobody to tell
-            loop.call_soon_threadsafe(tell, result, error)
+        with suppress(RuntimeError):  # the loop is closed, and the run with it
+            loop.call_soon_threadsafe(on_end, result, error)
 
     context = contextvars.copy_context()
     threading.Thread(target=context.run, args=(run,), name=name, daemon=True).start()

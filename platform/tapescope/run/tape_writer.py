@@ -1,11 +1,10 @@
-"""A run's own end of its tape: what the reporters write through, and where a cancel shows."""
+"""The writing end of a run's tape: the reporters write through it and read a cancel from it."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from typing import TYPE_CHECKING, Any
-from typing import Final as Constant
+from typing import TYPE_CHECKING, Any, Final
 
 from tapescope.clock import Clock
 from tapescope.errors import EventDropped, NowaitBacklogFull
@@ -17,27 +16,28 @@ if TYPE_CHECKING:
     from tapescope.store.port import TaskStore
     from tapescope_telemetry import RunSpan
 
-__all__ = ["NOWAIT_LIMIT", "RunTape"]
+__all__ = ["NOWAIT_LIMIT", "TapeWriter"]
 
-NOWAIT_LIMIT: Constant = 1_000
+NOWAIT_LIMIT: Final = 1_000
 """Events of one run that ``emit_nowait`` may have outstanding."""
 
 
-class RunTape:
-    """Appends one attempt's events, in order; keeps the fate of those that nobody awaits.
+class TapeWriter:
+    """Appends one attempt's events, in order; keeps the first error of those not awaited.
 
-    It goes on working after the run was fenced: the store then drops what comes, and this says so.
+    It goes on working after the run was fenced: the store then drops the events, and the runner is
+    told so by ``EventDropped``.
     """
 
     __slots__ = (
         "_held",
         "_lock",
         "_loop",
-        "_lost",
         "_outstanding",
         "_progress_at",
         "_store",
         "_timer",
+        "_unraised",
         "_window",
         "attempt",
         "coalesced",
@@ -53,13 +53,13 @@ class RunTape:
         self._progress_at = -window
         self._held: dict[str, Any] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._lost: Exception | None = None
+        self._unraised: Exception | None = None
         self._outstanding = 0
         self._lock = threading.Lock()
         self.attempt = attempt
         self.span = span
         self.stop: CancelRequest | None = None
-        """Why the runner is to stop, once it is."""
+        """Why the runner is to stop; ``None`` while it is not."""
         self.coalesced = 0
         """Progress reports that a newer one replaced before they were offered to the store."""
         self.dropped = 0
@@ -77,42 +77,43 @@ class RunTape:
     async def append(self, type: str, body: Any) -> None:
         """Put an event on the tape and return once it is stored (invariant I6).
 
-        Raises what the store raises, ``EventDropped``, and, once, what became of an earlier event
-        that nobody awaited. If that is known beforehand, nothing is offered.
+        Raises what the store raises, ``EventDropped``, and, once, the error of an earlier event
+        that was not awaited. Where that error is known beforehand, the event is not offered.
         """
-        self._raise_lost()
-        self._let_go()
+        self._raise_earlier_error()
+        self._flush_held()
         answer = await self._store.append(self.attempt, (NewEvent(type, body),))
         if answer.dropped is not None:
-            self._lost = None  # the same news
+            self._unraised = None  # this event's error says the same
             raise self._note_drop(answer.dropped)
-        self._raise_lost()
+        self._raise_earlier_error()
 
     def append_nowait(self, type: str, body: Any) -> asyncio.Future[Appended]:
-        """Queue an event behind the earlier ones. Raises ``NowaitBacklogFull``, errors of input."""
-        self._let_go()
+        """Queue an event after the earlier ones. Raises ``NowaitBacklogFull``, or for bad input."""
+        self._flush_held()
         self.reserve()
         return self._send(type, body)
 
     def reserve(self) -> None:
-        """Take one of the places of events that nobody awaits; from any thread."""
+        """Take one of the places of events that are not awaited; from any thread."""
         with self._lock:
             if self._outstanding >= NOWAIT_LIMIT:
                 raise NowaitBacklogFull(self.attempt.task_id, NOWAIT_LIMIT)
             self._outstanding += 1
 
     def append_reserved(self, type: str, body: Any) -> None:
-        """``append_nowait`` for a place that was reserved, where an error has no caller to meet."""
-        self._let_go()
+        """``append_nowait`` for a reserved place; the next awaited report raises its error."""
+        self._flush_held()
         try:
             _ = self._send(type, body)
         except Exception as error:  # noqa: BLE001  # it is raised at the next awaited report
-            self._lost = self._lost or error
+            self._unraised = self._unraised or error
 
     async def progress(self, body: dict[str, Any]) -> None:
         """Append a ``progress`` event, or hold it for a moment where a newer one may replace it.
 
-        One is replaced only by the next of its own phase, while no other event came between.
+        A report is replaced only by the next one of its own phase, while no other event comes
+        between.
         """
         if self._window <= 0:
             await self.append(PROGRESS, body)
@@ -120,25 +121,25 @@ class RunTape:
         now = self.clock.monotonic()
         left = self._progress_at + self._window - now
         if self._held is not None and self._held["phase"] != body["phase"]:
-            self._let_go()
+            self._flush_held()
         if left <= 0 and self._held is None:
             self._progress_at = now
             await self.append(PROGRESS, body)
             return
-        self._raise_lost()
+        self._raise_earlier_error()
         if self._held is None:
-            self._timer = self._loop.call_later(max(0.0, left), self._let_go)
+            self._timer = self._loop.call_later(max(0.0, left), self._flush_held)
         else:
             self.coalesced += 1
         self._held = body
 
     def seal(self) -> None:
-        """Before the ``final``: the last progress report goes first, and none is held any more."""
-        self._let_go()
+        """Queue the last progress report before the ``final``, and hold none any more."""
+        self._flush_held()
         self._window = 0.0
 
-    def _let_go(self) -> None:
-        """Queue the progress report that is held, before what comes after it."""
+    def _flush_held(self) -> None:
+        """Queue the held progress report, before the event that comes after it."""
         held, self._held = self._held, None
         if self._timer is not None:
             self._timer.cancel()
@@ -147,19 +148,19 @@ class RunTape:
             return
         self._progress_at = self.clock.monotonic()
         with self._lock:
-            self._outstanding += 1  # one at most: no reason to refuse it
+            self._outstanding += 1  # one report at most: no reason to refuse it
         self.append_reserved(PROGRESS, held)
 
     def _send(self, type: str, body: Any) -> asyncio.Future[Appended]:
         try:
             future = self._store.append_nowait(self.attempt, (NewEvent(type, body),))
-        except BaseException:  # whatever it is: nothing is outstanding now
+        except BaseException:  # nothing is outstanding after any error
             self._free_place()
             raise
-        future.add_done_callback(self._landed)
+        future.add_done_callback(self._note_answer)
         return future
 
-    def _landed(self, future: asyncio.Future[Appended]) -> None:
+    def _note_answer(self, future: asyncio.Future[Appended]) -> None:
         self._free_place()
         if future.cancelled():
             return  # the loop is being torn down
@@ -167,16 +168,16 @@ class RunTape:
         if error is None and (reason := future.result().dropped) is not None:
             error = self._note_drop(reason)
         if isinstance(error, Exception):
-            self._lost = self._lost or error
+            self._unraised = self._unraised or error
 
     def _free_place(self) -> None:
         with self._lock:
             self._outstanding -= 1
 
-    def _raise_lost(self) -> None:
-        lost, self._lost = self._lost, None
-        if lost is not None:
-            raise lost
+    def _raise_earlier_error(self) -> None:
+        error, self._unraised = self._unraised, None
+        if error is not None:
+            raise error
 
     def _note_drop(self, reason: DropReason) -> EventDropped:
         self.dropped += 1

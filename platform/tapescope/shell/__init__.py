@@ -1,4 +1,4 @@
-"""Shell commands as runners."""
+"""Shell commands as runners: ``ShellCommand``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shell commands as runners: their output becomes ``log`` events, a cancel ends their processes."""
+"""``ShellCommand``: its output becomes ``log`` events, and a cancel ends its processes."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from tapescope.shell.process import Child, PipeReader
 from tapescope.shell.recorder import LineRecorder
 
 if TYPE_CHECKING:
-    from tapescope.run.reporter import Reporter
+    from tapescope.run import Reporter
 
 __all__ = ["ShellCommand"]
 
-_LAST_WORDS: Final = 1.0
-"""Seconds that output which nobody takes off our hands may hold up the end of a killed command."""
+_LAST_OUTPUT: Final = 1.0
+"""Seconds that the last output of a killed command may hold up its end, while the store or the sink
+takes none."""
 
 OutputSink = Callable[[str, bytes], Awaitable[None]]
-"""Given each piece of output, as it came, with its stream's name, while it is recorded."""
+"""Called with the stream's name and each piece of output, as it came, while it is recorded."""
 
 
 class ShellCommand:
@@ -36,11 +37,11 @@ class ShellCommand:
     says how many lines were not recorded.
 
     A cancel sends SIGTERM to the command's process group, and SIGKILL ``grace`` seconds later: keep
-    that below the manager's ``cancel_grace``. A process that the command leaves behind does not
-    hold up its end: its output is read for ``drain`` seconds more.
+    the grace below the manager's ``cancel_grace``. A process that the command leaves behind does
+    not hold up the command's end: its output is read for ``drain`` seconds more.
 
     ``env`` and ``cwd`` are as for ``subprocess``. ``TRACEPARENT`` names the run span, where there
-    is one. ``stdin`` is ``subprocess.DEVNULL``, or ``None`` to hand ours on.
+    is one. ``stdin`` is ``subprocess.DEVNULL``, or ``None`` to hand on this process's own.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class ShellCommand:
         return f"ShellCommand({list(self.command)!r})"
 
     async def __call__(self, report: Reporter) -> dict[str, Any]:
-        """Run it as a task's runner."""
+        """Run the command as a task's runner."""
         return await self.run(LineRecorder(report), report.traceparent)
 
     async def run(
@@ -81,9 +82,9 @@ class ShellCommand:
         *,
         started: Callable[[Child], None] | None = None,
     ) -> dict[str, Any]:
-        """Run it, its lines going to ``recorder``; ``started`` is given the child process.
+        """Run the command with ``recorder`` for its lines; ``started`` is called with the child.
 
-        Raises ``OSError`` when it cannot be started, and ``CommandFailed``.
+        Raises ``OSError`` when the command cannot be started, and ``CommandFailed``.
         """
         env = self._environment(traceparent)
         child = Child(self.command, cwd=self._cwd, env=env, stdin=self._stdin)
@@ -111,7 +112,7 @@ class ShellCommand:
             return self._env
         env = dict(os.environ if self._env is None else self._env)
         if env.get("TRACEPARENT") != traceparent:
-            env.pop("TRACESTATE", None)  # it belongs to the trace that is replaced
+            env.pop("TRACESTATE", None)  # it belongs to the replaced TRACEPARENT
         return env | {"TRACEPARENT": traceparent}
 
     async def _pump(self, name: str, pipe: PipeReader, recorder: LineRecorder) -> None:
@@ -119,13 +120,13 @@ class ShellCommand:
         try:
             while chunk := await pipe.read():
                 passed_on = asyncio.ensure_future(self._pass_on(name, chunk))
-                try:  # it is recorded meanwhile, so that two streams' lines keep their order, too
+                try:  # recorded meanwhile, so that the lines of two streams keep their order, too
                     await recorder.record(lines.feed(chunk))
                 finally:
                     await passed_on
             await recorder.record(lines.end())
         finally:
-            pipe.close()  # when nobody takes the output, the command hears of it by its SIGPIPE
+            pipe.close()  # a command that writes on is told by a SIGPIPE
 
     async def _pass_on(self, name: str, chunk: bytes) -> None:
         if self._sink is not None:
@@ -134,35 +135,37 @@ class ShellCommand:
     async def _drain(
         self, child: Child, pumps: Sequence[asyncio.Task[None]], recorder: LineRecorder
     ) -> None:
-        """Read what the ended command has written; its exit status stands, so a cancel is late."""
+        """Read the last output of an ended command; its exit status stands: a cancel is late."""
         timer = asyncio.get_running_loop().call_later(self.drain, _stop_waiting, child)
         try:
             await asyncio.wait(pumps)
             await recorder.settle()
-        except asyncio.CancelledError:  # it only shortens the wait: the command has ended by itself
+        except (
+            asyncio.CancelledError
+        ):  # only the wait is shortened: the command has ended by itself
             child.terminate()
             _stop_waiting(child)
-            await asyncio.wait(pumps, timeout=_LAST_WORDS)
+            await asyncio.wait(pumps, timeout=_LAST_OUTPUT)
             child.kill()
         finally:
             timer.cancel()
 
     async def _stop(self, child: Child, pumps: Sequence[asyncio.Task[None]]) -> None:
-        """End the whole group: first politely, and whatever is left of it after the grace."""
+        """End the whole process group: with SIGTERM, and with SIGKILL after the grace."""
         child.terminate()
         ends: list[asyncio.Future[Any]] = [child.ended, *pumps]
         await asyncio.wait(ends, timeout=self.grace)
         child.kill()
         await asyncio.wait([child.ended])
         _stop_waiting(child)
-        await asyncio.wait(pumps, timeout=_LAST_WORDS)
+        await asyncio.wait(pumps, timeout=_LAST_OUTPUT)
 
     def _result(
         self, child: Child, pumps: Sequence[asyncio.Task[None]], recorder: LineRecorder
     ) -> dict[str, Any]:
         for pump in pumps:
             if pump.done() and not pump.cancelled():
-                with suppress(OSError):  # the sink is closed: it says so itself
+                with suppress(OSError):  # the sink is closed, and reports that itself
                     pump.result()
         status = child.ended.result()
         if status:

@@ -1,4 +1,4 @@
-"""Output of a command, cut into lines that a tape can hold."""
+"""The output of a command, cut into lines that a tape can hold."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Final
 __all__ = ["LINE_BYTES", "LineSplitter"]
 
 LINE_BYTES: Final = 8_192
-"""A longer line becomes several events: escaped to the last byte, one still fits on a tape."""
+"""A longer line becomes several events; with every byte escaped, one still fits on a tape."""
 
 
 class LineSplitter:
@@ -20,20 +20,20 @@ class LineSplitter:
     def __init__(self, stream: str, line_bytes: int = LINE_BYTES) -> None:
         self._stream = stream
         self._limit = line_bytes
-        self._rest = b""
+        self._unfinished = b""
 
     def feed(self, chunk: bytes) -> list[dict[str, Any]]:
-        """The lines that ``chunk`` ends, and the parts of one that has become too long."""
-        *ended, self._rest = (self._rest + chunk).split(b"\n")
+        """The lines that ``chunk`` ends, and the parts of a line that has grown too long."""
+        *ended, self._unfinished = (self._unfinished + chunk).split(b"\n")
         bodies: list[dict[str, Any]] = []
         for line in ended:
             bodies.append(self._body(self._cut(line, bodies), continued=False))
-        self._rest = self._cut(self._rest, bodies)
+        self._unfinished = self._cut(self._unfinished, bodies)
         return bodies
 
     def end(self) -> list[dict[str, Any]]:
         """The last line, when no newline ends it."""
-        rest, self._rest = self._rest, b""
+        rest, self._unfinished = self._unfinished, b""
         return [self._body(rest, continued=False)] if rest else []
 
     def _cut(self, line: bytes, bodies: list[dict[str, Any]]) -> bytes:

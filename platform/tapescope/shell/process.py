@@ -1,4 +1,4 @@
-"""A child process in a process group of its own: its pipes, its end, and ending it."""
+"""A child process in a process group of its own: its pipes, its signals, its exit status."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Child", "PipeReader"]
 
 _CHUNK: Final = 65_536
 _LAST_READ: Final = 1_048_576
-"""Most that is read once nobody waits: the largest pipe that Linux gives without asking."""
+"""Bytes that are read at most after ``stop_waiting``: Linux lets no pipe grow larger unasked."""
 
 
 class PipeReader:
@@ -33,7 +33,7 @@ class PipeReader:
         os.set_blocking(pipe.fileno(), False)
 
     async def read(self) -> bytes:
-        """What is there, as soon as there is something; empty at the end, or once nobody waits."""
+        """The next bytes, as soon as there are any; none at the end or after ``stop_waiting``."""
         while not self._pipe.closed:
             if self._left is not None and self._left <= 0:
                 break
@@ -52,13 +52,13 @@ class PipeReader:
         return b""
 
     def stop_waiting(self) -> None:
-        """Read what is in the pipe and then end, though somebody holds its other end open."""
+        """Read the rest of the pipe and then end, though a process holds its other end open."""
         if self._left is None:
             self._left = _LAST_READ
         self._wake()
 
     def close(self) -> None:
-        """Close our end: who still writes to it gets a SIGPIPE. May be called twice."""
+        """Close this end: a process that still writes gets a SIGPIPE. May be called twice."""
         if not self._pipe.closed:
             if self._readable is not None and not self._loop.is_closed():
                 self._loop.remove_reader(self._pipe.fileno())
@@ -82,7 +82,7 @@ class PipeReader:
 
 
 class Child:
-    """A running command. Its session is its own: a signal reaches all its processes, and only them.
+    """A running command in a session of its own: a signal reaches its processes, and no other.
 
     Starting it raises ``OSError`` when there is no such program, or it cannot be executed.
     """
@@ -110,9 +110,9 @@ class Child:
         except PermissionError as error:
             if _is_in_path(argv[0], env):
                 raise
-            # a folder of PATH that may not be searched is no program that may not be run
-            why = os.strerror(errno.ENOENT)
-            raise FileNotFoundError(errno.ENOENT, why, argv[0]) from error
+            # A folder of PATH that may not be searched: the program itself was not found.
+            text = os.strerror(errno.ENOENT)
+            raise FileNotFoundError(errno.ENOENT, text, argv[0]) from error
         assert self._process.stdout is not None
         assert self._process.stderr is not None
         self.stdout = PipeReader(self._process.stdout)
@@ -134,7 +134,7 @@ class Child:
         return self.ended.result() if self.ended.done() else None
 
     def terminate(self) -> None:
-        """SIGTERM to the whole group, and SIGCONT, for a stopped process hears nothing else."""
+        """SIGTERM to the whole group, and SIGCONT, for a stopped process handles no SIGTERM."""
         self._signal(signal.SIGTERM)
         self._signal(signal.SIGCONT)
 
@@ -151,7 +151,7 @@ class Child:
         self._signal(signal.SIGCONT)
 
     def close(self) -> None:
-        """Leave nothing behind: kill it if it still runs, close the pipes. May be called twice."""
+        """Kill the group if the command still runs, and close the pipes. May be called twice."""
         if not self.ended.done():
             self.kill()
         self.stdout.close()
@@ -159,20 +159,20 @@ class Child:
         self._may_be_reaped.set()
 
     def _signal(self, number: signal.Signals) -> None:
-        # Until it is reaped its id, and so its group's, cannot be given to anybody else.
+        # Until the process is reaped, its id, which is its group's, is given to no other process.
         if not self._may_be_reaped.is_set():
-            # gone already, or it runs as another user by now (sudo) and we may not
+            # The group has ended, or runs as another user by now (sudo).
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, number)
 
     def _watch(self) -> None:
-        if sys.platform == "darwin":  # no waitid before Python 3.13: there it is reaped at its end
+        if sys.platform == "darwin":  # without waitid before Python 3.13: reaped at its end
             status = self._process.wait()
         else:
-            found = os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
-            assert found is not None, "only WNOHANG has nothing to say"
-            status = found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            end = os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
+            assert end is not None, "only a call with WNOHANG returns None"
+            status = end.si_status if end.si_code == os.CLD_EXITED else -end.si_status
+        with suppress(RuntimeError):  # the loop is closed, and the future with it
             self._loop.call_soon_threadsafe(self._end, status)
         self._may_be_reaped.wait()
         self._process.wait()
@@ -183,7 +183,7 @@ class Child:
 
 
 def _is_in_path(program: str, env: Mapping[str, str] | None) -> bool:
-    """Whether there is a file of this name to run, as a shell would look for it."""
+    """Whether PATH leads to a file of this name, as a shell would look for it."""
     if os.sep in program:
         return True
     folders = os.get_exec_path(env)

@@ -1,4 +1,4 @@
-"""Putting a command's lines on its tape, without ever letting the tape stop the command."""
+"""The recorder of a command's lines: puts them on the tape, and never lets it stop the command."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from tapescope.model.tape import LOG
 
 if TYPE_CHECKING:
     from tapescope.model.answers import Appended
-    from tapescope.run.reporter import Reporter
+    from tapescope.run import Reporter
 
 __all__ = ["LineRecorder"]
 
 _OUTSTANDING: Final = 512
-"""Lines that may wait for the store; below what ``emit_nowait`` takes, which holds for a run."""
+"""Lines that may wait for the store: fewer than ``emit_nowait`` takes from one run."""
 
 
 class LineRecorder:
     """Sends lines to a run's tape in order, and counts those that could not be recorded.
 
-    While the store keeps up, at most ``_OUTSTANDING`` lines wait for it, and then the command does.
-    Once the store has failed, the command waits for it no more: lines that find no room are lost,
-    until one is stored again. A full tape, or one that is no longer the run's, takes no more lines.
+    While the store keeps up, at most ``_OUTSTANDING`` lines wait for it, and then the command
+    waits. Once the store has failed, the command does not wait: lines over that limit are lost,
+    until a line is stored again. A full tape, or one that is no longer the run's, takes no more
+    lines.
     """
 
     def __init__(self, report: Reporter | None) -> None:
@@ -36,25 +37,25 @@ class LineRecorder:
         self.lost = 0
         """Lines, or parts of long ones, that are not on the tape."""
         self.cause: TapescopeError | None = None
-        """Why the first of them is not."""
+        """The error of the first of them."""
 
     async def record(self, bodies: Iterable[dict[str, Any]]) -> None:
-        """Record these lines; returns while they are still on their way."""
+        """Record these lines; may return before they are stored."""
         for body in bodies:
             while len(self._waiting) >= _OUTSTANDING and not self._store_failed:
                 await asyncio.wait([self._waiting[0]])
-                self._note_landed()
+                self._note_answers()
             self._send(body)
-        self._note_landed()
+        self._note_answers()
 
     async def settle(self) -> None:
-        """Wait until the fate of every line is known."""
+        """Wait until every line is stored or lost."""
         while self._waiting:
             await asyncio.wait(self._waiting)
-            self._note_landed()
+            self._note_answers()
 
     def _send(self, body: dict[str, Any]) -> None:
-        self._note_landed()
+        self._note_answers()
         if self._report is None or not self._open or len(self._waiting) >= _OUTSTANDING:
             self.lost += 1
             return
@@ -63,15 +64,15 @@ class LineRecorder:
         except TapescopeError as error:
             self._lose(error)
 
-    def _note_landed(self) -> None:
+    def _note_answers(self) -> None:
         while self._waiting and self._waiting[0].done():
-            landed = self._waiting.popleft()
-            if landed.cancelled():  # the loop is being torn down
+            answer = self._waiting.popleft()
+            if answer.cancelled():  # the loop is being torn down
                 self.lost += 1
                 continue
-            error = landed.exception()
-            if error is None and (reason := landed.result().dropped) is not None:
-                assert self._report is not None, "only a reporter's events land"
+            error = answer.exception()
+            if error is None and (reason := answer.result().dropped) is not None:
+                assert self._report is not None, "only events of a reporter are answered"
                 error = EventDropped(self._report.task_id, self._report.attempt, reason)
             if error is None:
                 self._store_failed = False
