@@ -14,8 +14,17 @@ from typing import TYPE_CHECKING, Final
 from opentelemetry import context as contexts
 
 from tapescope.model.answers import Finished
+from tapescope.model.error_codes import LEASE_LOST, LOOP_CLOSED
 from tapescope.model.tape import Outcome
-from tapescope.model.tasks import CancelReason, CancelRequest, Claim, FinalEvent, Task, TaskStatus
+from tapescope.model.tasks import (
+    AttemptOutcome,
+    CancelReason,
+    CancelRequest,
+    Claim,
+    FinalEvent,
+    Task,
+    TaskStatus,
+)
 from tapescope.run.durable_writes import write_final, write_release, write_retry
 from tapescope.run.outcome import Settlement, Verdict
 from tapescope.run.tape_writer import TapeWriter
@@ -102,11 +111,12 @@ class RunRecord:
 
     def end_lost(self, error: Exception) -> None:
         """End the span: the attempt's last write could not be made, and the tape stays open."""
-        self.span.end("lost", error=error)
+        self.span.end(AttemptOutcome.LOST, error=error)
 
     def end_with_loop(self) -> None:
         """End the span (I8) of a run whose event loop is closed: nothing can be awaited there."""
-        self.span.end("lost", error_type="loop_closed", message="the event loop was closed")
+        message = "the event loop was closed"
+        self.span.end(AttemptOutcome.LOST, error_type=LOOP_CLOSED, message=message)
 
     # --- one way to end each ----------------------------------------------------------------------
 
@@ -132,7 +142,7 @@ class RunRecord:
         error = verdict.final.error
         assert error is not None
         self.span.end(
-            "retried",
+            AttemptOutcome.RETRIED,
             error=verdict.error,
             error_type=error.code,
             message=error.message,
@@ -164,7 +174,7 @@ class RunRecord:
         if (end := self._end_unless_handed_back(handed_back)) is not None:
             return end
         self.span.end(
-            "released",
+            AttemptOutcome.RELEASED,
             cancel_reason=CancelReason.SHUTDOWN.value,
             cancel_requested=self.requested is not None,
             tape_length=handed_back.last_seq,
@@ -177,8 +187,8 @@ class RunRecord:
     def _end_superseded(self) -> RunEnd:
         """End the span of a run whose lease was lost: another attempt ends the task (I8)."""
         self.span.end(
-            "lost",
-            error_type="lease_lost",
+            AttemptOutcome.LOST,
+            error_type=LEASE_LOST,
             message="the lease was lost, and another attempt may have the task",
             cancel_reason=CancelReason.SUPERSEDED.value,
             cancel_requested=True,
@@ -227,7 +237,7 @@ class RunRecord:
         """End the span of a run whose ``final`` the store dropped: the tape is another's by now."""
         reason = None if finished.dropped is None else finished.dropped.value
         self.span.end(
-            "lost",
+            AttemptOutcome.LOST,
             error_type=reason,
             message="the task was taken over, and the end of this run was refused",
             cancel_requested=self.requested is not None,

@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, cast
 
 from tapescope.codec import decode, encode
 from tapescope.errors import BadEvent, CommandFailed
+from tapescope.model.error_codes import BAD_RESULT, RELEASED, TIMEOUT, UNREQUESTED_CANCEL
 from tapescope.model.tape import Outcome
 from tapescope.model.tasks import CancelReason, CancelRequest, ErrorInfo, FinalEvent
 from tapescope_telemetry import error_type_of
@@ -19,8 +20,6 @@ from tapescope_telemetry.failures import find_cause
 
 __all__ = [
     "LOST",
-    "RELEASED",
-    "TIMEOUT",
     "Settlement",
     "StopReason",
     "Verdict",
@@ -30,16 +29,12 @@ __all__ = [
     "judge_fenced",
 ]
 
-TIMEOUT: Final = "timeout"
-
 LOST: Final = "lost"
 """The lease was lost: another owner may have the task, and this run writes no end of it."""
 
-RELEASED: Final = "released"
-"""The manager is being closed and gives the task back: another worker goes on with it."""
-
 StopReason = CancelRequest | Literal["timeout", "lost", "released"]
-"""Why the run cancelled its runner. The first reason stays."""
+"""Why the run cancelled its runner; ``released``: the manager is being closed, and another worker
+goes on with the task. The first reason stays."""
 
 _MESSAGE_LIMIT: Final = 4_096
 _TRACEBACK_LIMIT: Final = 16_384
@@ -85,7 +80,7 @@ class Verdict:
         error = self.final.error
         if self.final.outcome is not Outcome.FAILED or error is None:
             return False
-        if error.code in ("bad_result", "unrequested_cancel"):
+        if error.code in (BAD_RESULT, UNREQUESTED_CANCEL):
             return False
         return error.code == TIMEOUT or isinstance(self.error, Exception)
 
@@ -93,7 +88,7 @@ class Verdict:
         """What to write where a tape cannot hold this ``final``: an end is never lost for that."""
         final = self.final
         if final.outcome is Outcome.SUCCEEDED:
-            return Verdict(FinalEvent.failed(ErrorInfo("bad_result", str(refusal))), refusal)
+            return Verdict(FinalEvent.failed(ErrorInfo(BAD_RESULT, str(refusal))), refusal)
         error, cancel = final.error, final.cancel
         if error is not None:
             error = ErrorInfo(error.code[:_TRIMMED], error.message[:_TRIMMED])
@@ -117,7 +112,7 @@ def judge(
         return _judge_result(result)
     if stop_reason is None:
         if _is_cancel(error):
-            unrequested = explain(error, code="unrequested_cancel")
+            unrequested = explain(error, code=UNREQUESTED_CANCEL)
             message = "the runner was cancelled, but no cancel was requested"
             return Verdict(FinalEvent.failed(replace(unrequested, message=message)), error)
         return Verdict(FinalEvent.failed(explain(error)), error)
@@ -174,7 +169,7 @@ def _judge_result(result: Any) -> Verdict:
         if inspect.iscoroutine(result):
             result.close()  # the coroutine is never awaited, and Python would warn of that
         message = "the runner returned an awaitable; pass the async function itself as the runner"
-        return Verdict(FinalEvent.failed(ErrorInfo("bad_result", message)))
+        return Verdict(FinalEvent.failed(ErrorInfo(BAD_RESULT, message)))
     if result is None or type(result) in (str, int, float, bool):
         return Verdict(FinalEvent.succeeded(result))
     try:

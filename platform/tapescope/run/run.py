@@ -21,19 +21,19 @@ from typing import Any, Protocol
 from opentelemetry import context as contexts
 
 from tapescope.errors import TapescopeError
-from tapescope.model.tasks import Attempt, CancelReason, CancelRequest, Claim, FinalEvent, Task
+from tapescope.model.error_codes import RELEASED, TIMEOUT
+from tapescope.model.tasks import (
+    ActiveState,
+    Attempt,
+    CancelReason,
+    CancelRequest,
+    Claim,
+    FinalEvent,
+    Task,
+)
 from tapescope.run.attempt import RunRecord, RunSettings, log_run
 from tapescope.run.durable_writes import claim_task, forget_cancels
-from tapescope.run.outcome import (
-    LOST,
-    RELEASED,
-    TIMEOUT,
-    StopReason,
-    Verdict,
-    describe_stop,
-    judge,
-    judge_fenced,
-)
+from tapescope.run.outcome import LOST, StopReason, Verdict, describe_stop, judge, judge_fenced
 from tapescope.run.reporter import Reporter, ThreadReporter
 from tapescope.run.runner import Runner, start_thread
 
@@ -153,7 +153,7 @@ class Run:
         self._requested: CancelRequest | None = None
         """The cancel request that reached this run before its attempt began."""
         self._phase = _Phase.WAITING
-        self._state: str | None = None
+        self._state: ActiveState | None = None
         """The state in which the task is counted among the active ones."""
         self._loop_task: asyncio.Task[None] | None = None
         self._thread: asyncio.Future[Ended] | None = None
@@ -166,7 +166,7 @@ class Run:
         self.stop_reason: StopReason | None = None
         """Why the runner is stopped, or not begun; the first reason stays."""
         if claim is None:
-            self._count_as("pending")
+            self._count_as(ActiveState.PENDING)
 
     @property
     def claimed(self) -> bool:
@@ -292,7 +292,7 @@ class Run:
         self.task = claim.task
         self._record = record = RunRecord(self._settings, claim)
         record.requested = self._requested
-        self._count_as("running")
+        self._count_as(ActiveState.RUNNING)
         return record
 
     async def _await_runner(self, record: RunRecord) -> Verdict | None:
@@ -389,7 +389,7 @@ class Run:
         assert self._record is not None
         assert self._loop_task is not None
         self._record.tape.stop = stop
-        self._count_as("cancelling")
+        self._count_as(ActiveState.CANCELLING)
         self._set_timer(self._settings.cancel_grace, self._end_grace)
         if not self.runner.in_thread:
             self._loop_task.cancel()
@@ -454,7 +454,7 @@ class Run:
 
     # --- its state and its timer ------------------------------------------------------------------
 
-    def _count_as(self, state: str | None) -> None:
+    def _count_as(self, state: ActiveState | None) -> None:
         """Count the task in its new state and no longer in the old one."""
         self._settings.telemetry.tasks.moved(self.task.op, self._state, state)
         self._state = state
