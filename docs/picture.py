@@ -21,7 +21,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
 from dashboards import settings
-from tapescope.cli.drill.catalogue import find_drill
+from tapescope.drills.catalogue import find_drill
 from tests.dashboards.observed import SCALE, Live, running_stack, wait_for
 from tests.support.services import running_collector
 

@@ -14,8 +14,7 @@ from contextlib import closing, contextmanager
 
 import pytest
 
-from tapescope.cli.drill.catalogue import DRILLS
-from tapescope.cli.scraping import Scrape
+from tapescope.drills.catalogue import DRILLS
 from tests.cli.command import Tapescope
 from tests.cli.conftest import Here
 from tests.support.scrapes import Scraped, scrape
@@ -101,13 +100,6 @@ def test_the_zeros_are_scraped_before_the_fault(tapescope: Tapescope) -> None:
         process.communicate(timeout=60)
 
     assert found == [0, 200]
-
-
-async def test_nobody_scrapes() -> None:
-    """The wait for a scrape has an end, and is none at all where nothing listens."""
-    with Scrape("127.0.0.1", 0) as listens, Scrape("127.0.0.1", None) as does_not:
-        assert not await listens.wait_for_scrape(0.01)
-        assert not await does_not.wait_for_scrape(60)
 
 
 def test_what_a_killed_drill_left_is_cleaned_up(tapescope: Tapescope) -> None:

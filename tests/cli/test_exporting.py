@@ -225,10 +225,18 @@ def test_the_log_may_be_text(tapescope: Tapescope) -> None:
     assert quiet.stderr == b""
 
 
-def test_a_bad_log_format_is_refused(tapescope: Tapescope) -> None:
-    """A format that is not known is one line that says which are."""
-    done = tapescope("list", env={"TAPESCOPE_LOG_FORMAT": "xml"})
+@pytest.mark.parametrize(
+    ("variable", "value", "expected"),
+    [
+        ("TAPESCOPE_LOG_FORMAT", "xml", "'text' or 'json'"),
+        ("TAPESCOPE_LOG_LEVEL", "loud", "'debug', 'info', 'warning' or 'error'"),
+    ],
+)
+def test_a_bad_log_setting_is_refused(
+    tapescope: Tapescope, variable: str, value: str, expected: str
+) -> None:
+    """A format or level that is not known is one line that says which are."""
+    done = tapescope("list", env={variable: value})
 
     assert done.returncode == 1
-    assert b"TAPESCOPE_LOG_FORMAT" in done.stderr
-    assert b"'text' or 'json'" in done.stderr
+    assert done.stderr.decode() == f"tapescope: {variable} is {value!r}; it must be {expected}.\n"

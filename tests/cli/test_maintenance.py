@@ -114,7 +114,7 @@ def test_age_that_is_none_is_refused(here: Here, age: str) -> None:
     done = here("prune", f"--older-than={age}")
 
     assert done.returncode == 2
-    assert b"is no age" in done.stderr
+    assert b"is not an age" in done.stderr
 
 
 def test_quarantine_goes_by_age_alone(here: Here) -> None:

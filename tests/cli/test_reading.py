@@ -214,7 +214,7 @@ async def test_cancel_of_a_pending_task_ends_it(
 ) -> None:
     """A pending task is cancelled at once; the words are in its ``final``, as is who said them."""
     task = await make_task(store_on)
-    answer = tapescope_on.json("cancel", "--reason", "wrong folder", task.task_id)
+    answer = tapescope_on.json("cancel", "--message", "wrong folder", task.task_id)
     (final,) = tapescope_on.tape(task.task_id)
 
     assert answer == {"task_id": task.task_id, "state": "cancelled", "status": "cancelled"}
@@ -230,8 +230,8 @@ async def test_cancel_again_and_too_late_is_no_error(
     running = await make_task(store)
     await store.claim_if_pending(running, "here:1:2:aa", _LEASE)
     ended = await make_ended(store)
-    tapescope("cancel", "--reason", "first", running.task_id)
-    again = tapescope("cancel", "--reason", "second", running.task_id)
+    tapescope("cancel", "--message", "first", running.task_id)
+    again = tapescope("cancel", "--message", "second", running.task_id)
     late = tapescope("cancel", ended.task_id)
 
     assert again.returncode == 0

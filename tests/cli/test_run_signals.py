@@ -143,7 +143,7 @@ def test_cancel_from_another_process_ends_the_command(tapescope_on: Tapescope) -
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
         task_id = tapescope_on.newest()
-        answer = tapescope_on.json("cancel", task_id, "--reason", "not today")
+        answer = tapescope_on.json("cancel", task_id, "--message", "not today")
         status = process.wait(30)
     final = tapescope_on.tape(task_id)[-1]["body"]
 

@@ -46,7 +46,7 @@ async def test_a_submitted_task_runs_in_the_worker(program: Program) -> None:
     assert (failed.returncode, failed.stderr.count(b"\n")) == (1, 1)
     assert b"failed with ValueError: no" in failed.stderr
     assert worker.returncode == 0
-    assert "Draining: no task is begun any more; a second signal skips the wait." in told
+    assert "Draining: no more tasks are started; a second signal skips the wait." in told
     assert told[-1] == "The worker has stopped."
 
 
@@ -223,7 +223,7 @@ async def test_a_task_that_no_worker_can_run_is_not_retried(tapescope: Tapescope
         ("nowhere:manager", "there is no module 'nowhere'"),
         ("nowhere.at.all:manager", "there is no module 'nowhere'"),
         ("program:boss", "'program' has no 'boss'; its managers: manager, nothing"),
-        ("program:double", "'double' is a function and no TaskManager"),
+        ("program:double", "'double' is a function, not a TaskManager"),
         ("program:nothing", "'nothing' has no op: register one"),
         ("broken:manager", "importing its module raised ZeroDivisionError: "),
         ("broken:manager", "(broken.py, line 2)"),
@@ -253,13 +253,13 @@ def test_an_app_that_cannot_be_used(
     ("arguments", "says", "status"),
     [
         (["submit", "Bad"], "is not a valid op name", 1),
-        (["submit", "work", "--params", "{"], "--params is no JSON", 1),
+        (["submit", "work", "--params", "{"], "--params is not valid JSON", 1),
         (["submit", "work", "--params", "[1]"], "--params must be an object", 1),
         (["submit", "work", "--retries", "-1"], "retries is -1", 1),
         (["submit", "work", "--timeout", "0"], "timeout is 0", 1),
         (["submit", "work", "--delay", "-1"], "delay is -1", 1),
         (["submit", "work", "--run-at", "tomorrow"], "write 2026-01-31T12:00:00Z", 2),
-        (["submit", "work", "--run-at", "2026-01-31T12:00:00"], "with its zone", 2),
+        (["submit", "work", "--run-at", "2026-01-31T12:00:00"], "with a time zone", 2),
         (["retry", "01900000-0000-7000-8000-000000000000"], "has no task", 1),
         (["worker", "--app", "program:manager", "--max-running", "0"], "max_running is 0", 1),
         (["worker", "--app", "program:manager", "--drain", "-1"], "drain is -1", 1),

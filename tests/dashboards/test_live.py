@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from dashboards import settings
-from tapescope.cli.drill.catalogue import find_drill
+from tapescope.drills.catalogue import find_drill
 from tapescope_adapters.sqlite import SqliteStore
 from tests.dashboards.observed import SCALE, SERVICE, Live, running_stack, wait_for
 from tests.dashboards.pack import Question, fill_in, list_questions, list_rules, read_board

@@ -14,7 +14,7 @@ from dashboards import settings
 from dashboards.alerts import list_alerts
 from dashboards.promql import Durations
 from tapescope.cli.app import app
-from tapescope.cli.drill.catalogue import DRILLS, Drill
+from tapescope.drills.catalogue import DRILLS, Drill
 from tests.dashboards.pack import FOLDER, list_rules
 
 RUNBOOKS = sorted((FOLDER / "runbooks").glob("*.md"))

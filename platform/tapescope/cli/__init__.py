@@ -1,8 +1,8 @@
 """The command line: ``tapescope``.
 
 Every ``TapescopeError`` is one line on stderr and an exit status: 1, or 2 for a command line that
-cannot be read; 130 after Ctrl-C. ``tapescope run`` has its own, so that they do not mix with the
-command's: see ``tapescope.cli.running``.
+cannot be read; 130 after Ctrl-C. ``tapescope run`` has statuses of its own, so that they do not mix
+with those of its command: see ``tapescope.cli.commands.run``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit; ``arguments`` are the process's own where none are given."""
-    from tapescope.cli.entry import run_arguments
+    """Run the command line and exit. Without ``arguments`` it reads those of the process."""
+    from tapescope.cli._main import run_arguments
 
     sys.exit(run_arguments(sys.argv[1:] if arguments is None else list(arguments)))

@@ -3,5 +3,13 @@
 from __future__ import annotations
 
 from tapescope.http.health import DEFAULT_HOST, DEFAULT_PORT, Check, HealthListener, serve_health
+from tapescope.http.metrics import MetricsListener
 
-__all__ = ["DEFAULT_HOST", "DEFAULT_PORT", "Check", "HealthListener", "serve_health"]
+__all__ = [
+    "DEFAULT_HOST",
+    "DEFAULT_PORT",
+    "Check",
+    "HealthListener",
+    "MetricsListener",
+    "serve_health",
+]

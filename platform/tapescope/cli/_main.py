@@ -1,0 +1,70 @@
+"""From arguments to an exit status: the one place where errors become lines on stderr."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Sequence
+
+from typer import Abort
+from typer.exceptions import TyperException
+
+from tapescope.cli._output import say
+from tapescope.cli._settings import EXIT_INTERRUPTED, EXIT_OURS, EXIT_PIPE_CLOSED
+from tapescope.cli.app import app
+from tapescope.errors import TapescopeError
+
+__all__ = ["run_arguments"]
+
+
+def run_arguments(arguments: Sequence[str]) -> int:
+    """Run one command; gives its exit status and raises nothing that a user can bring about."""
+    _fill_standard_streams()
+    try:
+        status = app(list(arguments), prog_name="tapescope", standalone_mode=False)
+        sys.stdout.flush()
+    except TapescopeError as error:
+        say(str(error))
+        return 1
+    except TyperException as error:
+        return _report_usage(error)
+    except (KeyboardInterrupt, Abort):
+        return EXIT_INTERRUPTED
+    except (BrokenPipeError, SystemExit) as error:  # typer makes the second of the first
+        if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
+            raise
+        _discard_output()  # the reader of our output has seen enough
+        return EXIT_PIPE_CLOSED
+    return int(status or 0)
+
+
+def _report_usage(error: TyperException) -> int:
+    context = getattr(error, "ctx", None)
+    command = "tapescope" if context is None else str(context.command_path)
+    message = error.format_message().rstrip(".")
+    say(f"{message}. See '{command} --help'.")
+    return EXIT_OURS if command == "tapescope run" else error.exit_code
+
+
+def _fill_standard_streams() -> None:
+    """Put /dev/null in the place of a closed one: else the store's file would take its number."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number: this one
+    if sys.stdout is None:  # pyright: ignore[reportUnnecessaryComparison]  # closed at the start
+        sys.stdout = os.fdopen(1, "w", closefd=False)
+    if sys.stderr is None:  # pyright: ignore[reportUnnecessaryComparison]  # closed at the start
+        sys.stderr = os.fdopen(2, "w", closefd=False)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a test may have put another kind there
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _discard_output() -> None:
+    """What is still buffered would fail again, with a traceback, when the interpreter ends."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.close(null)

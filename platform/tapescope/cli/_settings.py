@@ -1,0 +1,125 @@
+"""What the command line reads of its environment, and its exit statuses."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final
+
+from tapescope.errors import BadSetting
+
+if TYPE_CHECKING:
+    from tapescope_telemetry.telemetry import CancelStatus, TraceMode
+
+__all__ = [
+    "EXIT_CANNOT_EXECUTE",
+    "EXIT_INTERRUPTED",
+    "EXIT_NOT_CHECKED",
+    "EXIT_NOT_FOUND",
+    "EXIT_OURS",
+    "EXIT_PIPE_CLOSED",
+    "EXIT_TIMED_OUT",
+    "EXIT_VIOLATION",
+    "STORE_VARIABLE",
+    "LogFormat",
+    "LogLevel",
+    "choose_log",
+    "find_named_store",
+    "name_caller",
+    "read_cancel_status",
+    "read_trace_mode",
+    "read_traceparent",
+]
+
+STORE_VARIABLE: Final = "TAPESCOPE_STORE"
+_TRACE_MODES: Final[Mapping[str, TraceMode]] = {"link": "link", "child": "child"}
+_CANCEL_STATUSES: Final[Mapping[str, CancelStatus]] = {"unset": "unset", "error": "error"}
+
+EXIT_VIOLATION: Final = 1
+"""``audit``: a tape breaks an invariant."""
+EXIT_NOT_CHECKED: Final = 2
+"""``audit``: the tapes could not be checked."""
+EXIT_TIMED_OUT: Final = 124
+"""``run``: the command reached its ``--timeout``; as timeout(1)."""
+EXIT_OURS: Final = 125
+"""``run``: tapescope itself failed, and the command was not run."""
+EXIT_CANNOT_EXECUTE: Final = 126
+EXIT_NOT_FOUND: Final = 127
+EXIT_INTERRUPTED: Final = 130
+"""Ctrl-C: 128 + SIGINT."""
+EXIT_PIPE_CLOSED: Final = 141
+"""128 + SIGPIPE, as a program that the signal ends."""
+
+
+class LogFormat(StrEnum):
+    """How a command's log is written."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class LogLevel(StrEnum):
+    """The lowest level that a command's log has."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+def choose_log(
+    log_format: LogFormat | None, level: LogLevel | None
+) -> tuple[LogFormat | None, LogLevel]:
+    """The options, else ``TAPESCOPE_LOG_FORMAT`` and ``TAPESCOPE_LOG_LEVEL``.
+
+    Without a format there is no log.
+
+    Raises ``BadSetting``.
+    """
+    named_format = log_format or os.environ.get("TAPESCOPE_LOG_FORMAT") or None
+    named_level = level or os.environ.get("TAPESCOPE_LOG_LEVEL") or LogLevel.INFO
+    if named_format is not None and named_format not in list(LogFormat):
+        raise BadSetting("TAPESCOPE_LOG_FORMAT", named_format, "'text' or 'json'")
+    if named_level not in list(LogLevel):
+        expected = "'debug', 'info', 'warning' or 'error'"
+        raise BadSetting("TAPESCOPE_LOG_LEVEL", named_level, expected)
+    shown = None if named_format is None else LogFormat(named_format)
+    return shown, LogLevel(named_level)
+
+
+def read_trace_mode() -> TraceMode:
+    """``TAPESCOPE_TRACE_MODE``. Raises ``BadSetting``."""
+    value = os.environ.get("TAPESCOPE_TRACE_MODE") or "link"
+    if value in _TRACE_MODES:
+        return _TRACE_MODES[value]
+    raise BadSetting("TAPESCOPE_TRACE_MODE", value, "'link' or 'child'")
+
+
+def read_cancel_status() -> CancelStatus:
+    """``TAPESCOPE_CANCEL_STATUS``: the status of a cancelled run's span. Raises ``BadSetting``."""
+    value = os.environ.get("TAPESCOPE_CANCEL_STATUS") or "unset"
+    if value in _CANCEL_STATUSES:
+        return _CANCEL_STATUSES[value]
+    raise BadSetting("TAPESCOPE_CANCEL_STATUS", value, "'unset' or 'error'")
+
+
+def find_named_store(option: str | None) -> str | None:
+    """The URL of the option, else of ``TAPESCOPE_STORE``; ``None`` where neither names a store."""
+    return option or os.environ.get(STORE_VARIABLE) or None
+
+
+def read_traceparent() -> str | None:
+    """The W3C trace context that the caller of this process put in its environment."""
+    return os.environ.get("TRACEPARENT") or None
+
+
+def name_caller() -> str:
+    """The user and the host of this process, for cancels and repairs: ``user@host``."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name, as in some containers
+        user = "unknown"
+    return f"{user}@{socket.gethostname()}"

@@ -1,0 +1,51 @@
+"""What is printed of a task that was submitted: its id, and with ``--wait`` its result."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from tapescope.cli._output import print_json, print_line, say
+from tapescope.cli._store import open_store
+from tapescope.errors import TaskCancelled, TaskFailed
+from tapescope.manager.handle import TaskHandle
+from tapescope.manager.manager import TaskManager
+from tapescope.store.port import TaskStore
+
+__all__ = ["open_manager", "print_submitted"]
+
+_EXIT_NOT_SUCCEEDED: Final = 1
+"""With ``--wait``: the task failed or was cancelled."""
+
+
+@asynccontextmanager
+async def open_manager(url: str) -> AsyncGenerator[tuple[TaskStore, TaskManager]]:
+    """The store of this URL, and a manager on it that runs no task itself."""
+    async with open_store(url) as store, TaskManager(store, work=False) as manager:
+        yield store, manager
+
+
+async def print_submitted(handle: TaskHandle, *, wait: bool, as_json: bool) -> int:
+    """Print the task's id, with ``wait`` its result as well; gives the exit status."""
+    if not as_json:
+        print_line(handle.task_id)
+    shape: dict[str, Any] = {"task_id": handle.task_id}
+    status = 0
+    if wait:
+        try:
+            result = await handle.result()
+            shape["result"] = result
+            if not as_json:
+                print_json(result)
+        except (TaskFailed, TaskCancelled) as end:
+            say(str(end))
+            status = _EXIT_NOT_SUCCEEDED
+    if as_json:
+        row = await handle.status()
+        print_json(
+            {"task_id": row.task_id, "op": row.op, "status": row.status.value}
+            | shape
+            | ({"error_code": row.error_code} if wait else {})
+        )
+    return status

@@ -1,0 +1,117 @@
+"""``tapescope audit``."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from tapescope.cli._options import JsonOption, StoreOption
+from tapescope.cli._output import make_printable, on_terminal, print_json, print_line, say
+from tapescope.cli._rendering import print_table
+from tapescope.cli._settings import EXIT_NOT_CHECKED, EXIT_VIOLATION, name_caller
+from tapescope.cli._store import choose_store, open_store
+from tapescope.errors import TapescopeError
+from tapescope.maintenance.audit import audit_store
+from tapescope.maintenance.repair import repair_store
+from tapescope.model.audit import AuditReport, Violation
+from tapescope.model.json_shapes import audit_shape, repair_shape
+from tapescope.model.repairs import RepairReport
+
+__all__ = ["audit"]
+
+
+def audit(
+    grace: Annotated[
+        float,
+        typer.Option(
+            "--grace",
+            metavar="SECONDS",
+            help="How long after the end of its lease a running task counts as stuck.",
+        ),
+    ] = 60.0,
+    rate: Annotated[
+        float | None,
+        typer.Option(
+            "--rows-per-second", metavar="N", help="Read no faster than this. Default: no limit."
+        ),
+    ] = None,
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair", help="Repair what can be repaired, and note each repair in the repair log."
+        ),
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only print what --repair would do.")
+    ] = False,
+    as_json: JsonOption = False,
+    store: StoreOption = None,
+) -> int:
+    """Check every tape against the invariants.
+
+    Nothing is changed without --repair. The exit status is 0 when all is well, 1 when something is
+    wrong, even if it could be repaired, and 2 when the tapes could not be checked.
+    """
+    url = choose_store(store)
+    try:
+        if repair or dry_run:
+            repaired = asyncio.run(_repair(url, dry_run=dry_run, grace=grace, rows_per_second=rate))
+            _print_repairs(repaired, dry_run=dry_run, as_json=as_json)
+            return EXIT_VIOLATION if repaired.violations else 0
+        report = asyncio.run(_audit(url, grace=grace, rows_per_second=rate))
+    except TapescopeError as error:
+        say(str(error))
+        return EXIT_NOT_CHECKED
+    _print_audit(report, as_json=as_json)
+    return EXIT_VIOLATION if report.violations else 0
+
+
+async def _audit(url: str, *, grace: float, rows_per_second: float | None) -> AuditReport:
+    async with open_store(url) as store:
+        return await audit_store(store, grace=grace, rows_per_second=rows_per_second)
+
+
+async def _repair(
+    url: str, *, dry_run: bool, grace: float, rows_per_second: float | None
+) -> RepairReport:
+    async with open_store(url) as store:
+        return await repair_store(
+            store,
+            by=name_caller(),
+            dry_run=dry_run,
+            grace=grace,
+            rows_per_second=rows_per_second,
+        )
+
+
+def _print_audit(report: AuditReport, *, as_json: bool) -> None:
+    if as_json:
+        print_json(audit_shape(report))
+        return
+    _print_violations(report.violations)
+    print_line(f"tapes checked: {report.checked:,}; violations: {len(report.violations):,}")
+
+
+def _print_repairs(report: RepairReport, *, dry_run: bool, as_json: bool) -> None:
+    if as_json:
+        print_json(repair_shape(report))
+        return
+    _print_violations(report.violations)
+    if report.repairs:
+        rows = [(one.rule.value, one.task_id, make_printable(one.text)) for one in report.repairs]
+        done = "would be done" if dry_run else "done"
+        print_table(("repair", "task_id", done), rows, terminal=on_terminal())
+    print_line(
+        f"tapes checked: {report.checked:,}; violations: {len(report.violations):,}; "
+        f"{'repairs that would be made' if dry_run else 'repairs'}: {len(report.repairs):,}; "
+        f"left as they are: {len(report.left):,}"
+    )
+
+
+def _print_violations(violations: Sequence[Violation]) -> None:
+    if violations:
+        rows = [(v.rule.value, v.task_id, make_printable(v.detail)) for v in violations]
+        print_table(("rule", "task_id", "detail"), rows, terminal=on_terminal())

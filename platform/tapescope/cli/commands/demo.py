@@ -1,0 +1,144 @@
+"""``tapescope demo``."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import sysconfig
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from tapescope.cli._options import inherit_store
+from tapescope.cli._output import make_printable, on_terminal, print_line
+from tapescope.cli._progress import make_board
+from tapescope.cli._rendering import TapeLines, print_table
+from tapescope.cli._store import file_url
+from tapescope.errors import BadSetting
+from tapescope.model.tasks import TaskStatus
+from tapescope.store.lookup import find_store
+
+if TYPE_CHECKING:
+    from tapescope.demo import DemoSummary
+
+__all__ = ["demo"]
+
+_OUTCOMES: Final = (TaskStatus.SUCCEEDED, TaskStatus.FAILED, TaskStatus.CANCELLED)
+
+
+def demo(
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--folder",
+            metavar="PATH",
+            help="The folder whose files are hashed. Default: Python's standard library.",
+        ),
+    ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            "--store",
+            metavar="URL",
+            callback=inherit_store,
+            help="Run on this store. Default: a new SQLite file in a temporary folder, whatever "
+            "TAPESCOPE_STORE says.",
+            show_default=False,
+        ),
+    ] = None,
+) -> int:
+    """Run a real workload, and print what became of each task.
+
+    The tasks hash files and run shell commands. Some succeed, some fail, some are cancelled or
+    report too late. The exit status is 0 when every event is accounted for.
+    """
+    hashed = Path(sysconfig.get_path("stdlib")) if folder is None else folder
+    if not hashed.is_dir():
+        raise BadSetting("--folder", str(hashed), "a folder that this user may read")
+    url = store or file_url(Path(tempfile.mkdtemp(prefix="tapescope-demo-")) / "tasks.db")
+    summary = asyncio.run(_run(hashed, url))
+    _print_summary(summary, url)
+    return 0 if summary.adds_up else 1
+
+
+async def _run(folder: Path, url: str) -> DemoSummary:
+    from tapescope.demo import find_files, read_summary, run_jobs
+
+    async with find_store(url) as store:
+        file_set = find_files(folder)
+        limited = "" if file_set.complete else " (as many as a demo takes)"
+        print_line(
+            f"Hashing {len(file_set.files):,} files of {make_printable(str(folder))}{limited}, "
+            f"running commands, failing and cancelling, on {make_printable(store.name)}"
+        )
+        with make_board(terminal=on_terminal()) as board:
+            task_ids = await run_jobs(store, file_set, board)
+        return await read_summary(store, task_ids)
+
+
+def _print_summary(summary: DemoSummary, url: str) -> None:
+    terminal = on_terminal()
+    print_line("")
+    _print_outcomes(summary, terminal=terminal)
+    print_line("")
+    _print_drops(summary, terminal=terminal)
+    print_line("")
+    _print_counts(summary)
+    if summary.failed_tape is not None:
+        print_line("")
+        print_line(f"The tape of {summary.failed_tape.task_id}:")
+        lines = TapeLines(terminal=terminal)
+        for event in summary.failed_tape.events:
+            lines.print_event(event)
+    print_line("")
+    _print_commands(summary, url)
+
+
+def _print_outcomes(summary: DemoSummary, *, terminal: bool) -> None:
+    counts = Counter((task.op, task.status) for task in summary.tasks)
+    rows = [
+        (op, *(str(counts[op, status]) for status in _OUTCOMES))
+        for op in sorted({task.op for task in summary.tasks})
+    ]
+    totals = Counter(task.status for task in summary.tasks)
+    rows.append(("all", *(str(totals[status]) for status in _OUTCOMES)))
+    print_table(("op", *(status.value for status in _OUTCOMES)), rows, terminal=terminal)
+
+
+def _print_drops(summary: DemoSummary, *, terminal: bool) -> None:
+    ops = {task.task_id: task.op for task in summary.tasks}
+    counts: Counter[tuple[str, str, str]] = Counter()
+    latest: dict[tuple[str, str, str], float] = {}
+    for drop in summary.drops:
+        kind = (ops[drop.task_id], drop.type, drop.reason.value)
+        counts[kind] += 1
+        latest[kind] = max(latest.get(kind, 0.0), drop.late_s or 0.0)
+    rows = [(*kind, str(count), f"{latest[kind]:.3f} s") for kind, count in sorted(counts.items())]
+    print_line("Dropped events: too late for their tape, so refused, counted and kept")
+    print_table(("op", "event", "reason", "count", "latest"), rows, terminal=terminal)
+
+
+def _print_counts(summary: DemoSummary) -> None:
+    counted = summary.counted
+    print_line("offered = stored + dropped + failed")
+    print_line(
+        f"{counted.offered:,} = {counted.stored:,} + {counted.dropped:,} + {counted.failed:,}   "
+        f"(unaccounted: {counted.unaccounted})"
+    )
+    print_line(
+        f"read back from the store: {summary.stored:,} events on tapes, {summary.dropped:,} dropped"
+    )
+    if not summary.adds_up:
+        print_line("THIS DOES NOT ADD UP: please report it")
+
+
+def _print_commands(summary: DemoSummary, url: str) -> None:
+    option = f"--store {shlex.quote(url)}"
+    print_line("Look at more of it:")
+    print_line(f"  tapescope list {option}")
+    print_line(f"  tapescope tape {summary.tasks[-1].task_id} {option}")
+    if summary.drops:
+        print_line(f"  tapescope drops {summary.drops[0].task_id} {option}")

@@ -1,0 +1,90 @@
+"""``tapescope list``."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from tapescope.cli._options import JsonOption, OpOption, StoreOption
+from tapescope.cli._output import on_terminal, print_json, print_line
+from tapescope.cli._rendering import print_table
+from tapescope.cli._store import choose_store, find_task_id, open_store
+from tapescope.errors import BadOp
+from tapescope.model.json_shapes import list_shape, time_shape
+from tapescope.model.tasks import Task, TaskPage, TaskStatus, is_op
+
+__all__ = ["list_tasks"]
+
+
+def list_tasks(
+    status: Annotated[
+        TaskStatus | None,
+        typer.Option(
+            "--status",
+            metavar="STATUS",
+            help="Only tasks with this status: pending, running, succeeded, failed or cancelled.",
+        ),
+    ] = None,
+    op: OpOption = None,
+    limit: Annotated[
+        int, typer.Option("--limit", metavar="N", help="The most tasks to list.")
+    ] = 50,
+    before: Annotated[
+        str | None,
+        typer.Option(
+            "--before", metavar="TASK_ID", help="Only tasks older than this one: the next page."
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+    store: StoreOption = None,
+) -> None:
+    """List tasks, newest first."""
+    url = choose_store(store)
+    if op is not None and not is_op(op):
+        raise BadOp(op)
+    page = asyncio.run(_read(url, status, op, limit, before))
+    if as_json:
+        print_json(list_shape(page))
+    else:
+        _print_tasks(page, terminal=on_terminal())
+
+
+async def _read(
+    url: str, status: TaskStatus | None, op: str | None, limit: int, before: str | None
+) -> TaskPage:
+    async with open_store(url) as store:
+        older_than = None if before is None else await find_task_id(store, before)
+        return await store.list(status=status, op=op, limit=limit, before=older_than)
+
+
+def _print_tasks(page: TaskPage, *, terminal: bool) -> None:
+    """A page of tasks, and how to get the next."""
+    if not page.tasks and terminal:
+        print_line("No tasks. Make one: tapescope run -- echo hello")
+        return
+    print_table(
+        ("task_id", "op", "status", "attempt", "created", "took", "error"),
+        [_task_row(task) for task in page.tasks],
+        terminal=terminal,
+        styled=2,
+    )
+    if page.next is not None and terminal:
+        print_line(f"More: --before {page.next}")
+
+
+def _task_row(task: Task) -> tuple[str, ...]:
+    took = ""
+    if task.finished_at is not None:
+        began = task.claimed_at if task.claimed_at is not None else task.created_at
+        took = f"{(task.finished_at - began) / 1e6:.3f} s"
+    return (
+        task.task_id,
+        task.op,
+        task.status.value,
+        str(task.attempt),
+        time_shape(task.created_at),
+        took,
+        task.error_code or "",
+    )

@@ -1,0 +1,107 @@
+"""``tapescope submit``."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+from typing import Annotated, Any, cast
+
+import typer
+
+from tapescope.cli._options import JsonOption, StoreOption, WaitOption
+from tapescope.cli._output import say
+from tapescope.cli._store import choose_store
+from tapescope.cli._submitted import open_manager, print_submitted
+from tapescope.codec import decode
+from tapescope.errors import BadParams
+from tapescope.manager.submission import Submission
+
+__all__ = ["submit"]
+
+
+def submit(
+    op: Annotated[
+        str, typer.Argument(metavar="OP", help="The name of an op that workers register.")
+    ],
+    params: Annotated[
+        str, typer.Option("--params", metavar="JSON", help="The params of the task: a JSON object.")
+    ] = "{}",
+    retries: Annotated[
+        int | None,
+        typer.Option(
+            "--retries",
+            metavar="N",
+            help="How many attempts may follow the first. Default: as the op has it.",
+        ),
+    ] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            "--timeout",
+            metavar="SECONDS",
+            help="How long one attempt may take. Default: as the op has it.",
+        ),
+    ] = None,
+    delay: Annotated[
+        float | None,
+        typer.Option(
+            "--delay", metavar="SECONDS", help="Start the task no sooner than this long from now."
+        ),
+    ] = None,
+    run_at: Annotated[
+        str | None,
+        typer.Option(
+            "--run-at",
+            metavar="TIME",
+            help="Start the task no sooner than this time: 2026-01-31T12:00:00Z.",
+        ),
+    ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            "--key",
+            metavar="KEY",
+            help="An idempotency key: to submit the same op and key again gives the same task.",
+        ),
+    ] = None,
+    wait: WaitOption = False,
+    as_json: JsonOption = False,
+    store: StoreOption = None,
+) -> int:
+    """Submit a task to the workers of the store, and print its id."""
+    at = None if run_at is None else _parse_time(run_at)
+    submission = Submission(op, None, _parse_params(params), timeout, key, retries, delay, at)
+    return asyncio.run(_submit(choose_store(store), submission, wait=wait, as_json=as_json))
+
+
+async def _submit(url: str, submission: Submission, *, wait: bool, as_json: bool) -> int:
+    async with open_manager(url) as (store, manager):
+        (handle,) = await manager.submit_many([submission])
+        if submission.op not in await store.ops.read():
+            say(f"no worker of this store has registered {submission.op!r} yet; the task waits")
+        return await print_submitted(handle, wait=wait, as_json=as_json)
+
+
+def _parse_params(text: str) -> dict[str, Any]:
+    """The params of a task from their JSON text. Raises ``BadParams``."""
+    try:
+        params: object = decode(text)
+    except ValueError as error:
+        raise BadParams(f"--params is not valid JSON ({error})") from error
+    if not isinstance(params, dict):
+        raise BadParams('--params must be an object, as in \'{"folder": "photos"}\'')
+    return cast("dict[str, Any]", params)
+
+
+def _parse_time(text: str) -> datetime:
+    """An aware time from its RFC 3339 text. Raises a usage error."""
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        at = None
+    if at is None or at.tzinfo is None:
+        raise typer.BadParameter(
+            f"{text!r} is not a time with a time zone: write 2026-01-31T12:00:00Z",
+            param_hint="--run-at",
+        )
+    return at

@@ -1,0 +1,99 @@
+"""``tapescope tape``."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Annotated, Final
+
+import orjson
+import typer
+
+from tapescope.cli._options import JsonOption, StoreOption, TaskArgument
+from tapescope.cli._output import on_terminal, print_json, write_json
+from tapescope.cli._rendering import TapeLines
+from tapescope.cli._store import choose_store, find_task_id, open_store
+from tapescope.model.json_shapes import event_shape
+from tapescope.model.tape import TapePage
+from tapescope.store.follow import follow_tape
+from tapescope.store.port import TaskStore
+
+__all__ = ["tape"]
+
+_PAGE: Final = 1_000
+
+
+def tape(
+    task_id: TaskArgument,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Print each event as it comes, until the final.")
+    ] = False,
+    as_json: JsonOption = False,
+    store: StoreOption = None,
+) -> None:
+    """Print the tape of a task.
+
+    With --follow and --json each event is one line of JSON.
+    """
+    url = choose_store(store)
+    asyncio.run((_follow if follow else _print)(url, task_id, as_json=as_json))
+
+
+async def _print(url: str, named: str, *, as_json: bool) -> None:
+    """Print the whole tape as it stands, a page at a time. Raises ``UnknownTask``."""
+    async with open_store(url) as store:
+        pages = _read_pages(store, await find_task_id(store, named))
+        async with aclosing(pages):
+            await (_print_json(pages) if as_json else _print_lines(pages))
+
+
+async def _follow(url: str, named: str, *, as_json: bool) -> None:
+    """Print events as they are committed, to the ``final``. Raises ``UnknownTask``."""
+    lines = TapeLines(terminal=on_terminal())
+    async with open_store(url) as store:
+        events = follow_tape(store, await find_task_id(store, named))
+        async with aclosing(events):
+            async for event in events:
+                if as_json:
+                    print_json(event_shape(event))
+                else:
+                    lines.print_event(event)
+
+
+async def _read_pages(store: TaskStore, task_id: str) -> AsyncGenerator[TapePage, None]:
+    """The tape as it stands at the first page: what is appended from then on is for --follow."""
+    first = page = await store.read_tape(task_id, limit=_PAGE)
+    while True:
+        yield replace(first, events=tuple(e for e in page.events if e.seq <= first.last_seq))
+        if not page.events or page.events[-1].seq >= first.last_seq:
+            return
+        page = await store.read_tape(task_id, after_seq=page.events[-1].seq, limit=_PAGE)
+
+
+async def _print_json(pages: AsyncGenerator[TapePage, None]) -> None:
+    """The tape's shape, written while it is read: a long tape is never whole in memory."""
+    separator = b""
+    page = None
+    async for page in pages:
+        if not separator:
+            write_json(b'{"task_id":' + orjson.dumps(page.task_id) + b',"events":[')
+        for event in page.events:
+            write_json(separator + orjson.dumps(event_shape(event)))
+            separator = b","
+    assert page is not None, "there is a first page, or UnknownTask"
+    end = {"last_seq": page.last_seq, "final_seq": page.final_seq, "dropped": page.dropped}
+    write_json(b"]," + orjson.dumps(end)[1:] + b"\n")
+
+
+async def _print_lines(pages: AsyncGenerator[TapePage, None]) -> None:
+    lines = TapeLines(terminal=on_terminal())
+    page = None
+    async for page in pages:
+        for event in page.events:
+            lines.print_event(event)
+    assert page is not None, "there is a first page, or UnknownTask"
+    state = "open" if page.final_seq is None else f"closed by event {page.final_seq}"
+    dropped = f"; {page.dropped:,} dropped: tapescope drops {page.task_id}" if page.dropped else ""
+    lines.print_note(f"{state}{dropped}")

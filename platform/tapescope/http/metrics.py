@@ -1,0 +1,113 @@
+"""What one process is scraped by while a command runs: its metrics and its health on a port."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Self
+
+from tapescope.http.health import HealthListener
+from tapescope.manager.readiness import Check
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+    from tapescope.manager.manager import TaskManager
+    from tapescope_telemetry.prometheus import PrometheusReader
+
+__all__ = ["MetricsListener"]
+
+
+class MetricsListener:
+    """A health listener with a Prometheus reader of its own. Use it inside ``with``.
+
+    Hand ``readers`` to what sets telemetry up. The listener is open before there is a manager, so
+    that a store which does not answer is seen, too; from ``watch`` on the manager says what is
+    ready. Without a port the listener does nothing.
+    """
+
+    def __init__(self, host: str, port: int | None, *, option: str = "port") -> None:
+        """Check the address; bind nothing. ``option`` is what an error tells the user to change.
+
+        Raises ``BadSetting``, and ``MissingTelemetryExtra`` where the extra ``prometheus`` is not
+        installed.
+        """
+        self.readers: tuple[PrometheusReader, ...] = ()
+        """What reads the metrics of the process."""
+        self._manager: TaskManager | None = None
+        self._listener: HealthListener | None = None
+        self._on_scrape: Callable[[], None] | None = None
+        if port is None:
+            return
+        from tapescope_telemetry.prometheus import PrometheusReader
+
+        reader = PrometheusReader()
+        self.readers = (reader,)
+        self._listener = HealthListener(
+            self._check, metrics=self._note_scrape(reader), host=host, port=port, option=option
+        )
+
+    @property
+    def url(self) -> str | None:
+        """Where it listens, once it is open; ``None`` without a port."""
+        return None if self._listener is None else self._listener.url
+
+    def watch(self, manager: TaskManager) -> None:
+        """From now on this manager says whether the process is ready."""
+        self._manager = manager
+
+    async def wait_for_scrape(self, within: float) -> bool:
+        """Wait for the next scrape; whether it came within these seconds.
+
+        ``False`` at once without a port.
+        """
+        if self._listener is None:
+            return False
+        loop = asyncio.get_running_loop()
+        scraped = asyncio.Event()
+        self._on_scrape = lambda: _call_from_thread(loop, scraped.set)
+        try:
+            async with asyncio.timeout(within):
+                await scraped.wait()
+        except TimeoutError:
+            return False
+        finally:
+            self._on_scrape = None
+        return True
+
+    def _note_scrape(self, reader: WSGIApplication) -> WSGIApplication:
+        def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+            answered = reader(environ, start_response)
+            if (note := self._on_scrape) is not None:
+                note()
+            return answered
+
+        return answer
+
+    def __enter__(self) -> Self:
+        """Listen. Raises ``CannotListen``."""
+        if self._listener is not None:
+            self._listener.open()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._listener is not None:
+            self._listener.close()
+
+    def _check(self) -> tuple[Check, ...]:
+        if self._manager is None:
+            return (Check("manager", False, "the store is not open yet"),)
+        return self._manager.check_health()
+
+
+def _call_from_thread(loop: asyncio.AbstractEventLoop, act: Callable[[], None]) -> None:
+    """Have the loop call ``act``; for the listener's thread."""
+    with suppress(RuntimeError):  # the loop is closed: nothing waits for the scrape any more
+        loop.call_soon_threadsafe(act)

@@ -1,0 +1,79 @@
+"""``--help``: it fits a terminal of 80 columns, and costs no import that a command may need."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from typer.main import get_command
+
+from tapescope.cli.app import app
+from tests.cli.command import Tapescope
+from tests.cli.conftest import Here
+
+_NOT_FOR_HELP = (
+    "aiosqlite",
+    "asyncpg",
+    "grpc",
+    "opentelemetry.exporter",
+    "opentelemetry.sdk",
+    "platformdirs",
+    "prometheus_client",
+    "rich",
+    "tapescope.demo",
+    "tapescope.drills",
+    "tapescope.http",
+    "tapescope_adapters",
+    "wsgiref",
+)
+
+
+def list_commands() -> list[str]:
+    """The name of every command."""
+    group: Any = get_command(app)
+    return list(group.commands)
+
+
+def test_help_loads_nothing_that_a_command_needs() -> None:
+    """``tapescope --help`` imports no driver, SDK, HTTP server or terminal UI, drill or demo."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "tapescope.cli", "--help"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+
+    assert "tapescope.cli.commands.drill" in loaded
+    assert [
+        name
+        for name in loaded
+        if any(name == heavy or name.startswith(f"{heavy}.") for heavy in _NOT_FOR_HELP)
+    ] == []
+
+
+def test_each_command_has_a_line_that_is_whole(tapescope: Tapescope) -> None:
+    """On 80 columns the list of commands has all of them, and cuts no summary short."""
+    done = tapescope("--help", env={"COLUMNS": "80"})
+    _, _, listed = done.stdout.decode().partition("Commands:\n")
+
+    assert [line.split()[0] for line in listed.splitlines()] == list_commands()
+    assert "..." not in listed
+    assert "OTEL_EXPORTER_OTLP_ENDPOINT" in done.stdout.decode()
+
+
+@pytest.mark.parametrize("name", list_commands())
+def test_help_fits_80_columns(here: Here, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """No line is longer, and every option has its help."""
+    monkeypatch.setenv("COLUMNS", "80")
+    done = here(name, "--help")
+    lines = done.stdout.decode().splitlines()
+
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert max(map(len, lines)) <= 80
+    group: Any = get_command(app)
+    for parameter in group.commands[name].params:
+        assert parameter.help, parameter.name

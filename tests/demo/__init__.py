@@ -1,0 +1,1 @@
+"""Tests of the demo, without the command line."""
