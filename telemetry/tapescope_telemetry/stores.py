@@ -13,7 +13,7 @@ from opentelemetry.trace import get_current_span
 
 from tapescope.model import TAPE_UNKNOWN, AuditRule, DropReason
 from tapescope_telemetry.instruments import NO_CONTEXT, Tally, counter, histogram, observe
-from tapescope_telemetry.labels import DROP_OPS, LabelCaps, LabelSets
+from tapescope_telemetry.labels import LabelCaps, LabelSets
 from tapescope_telemetry.ledger import EventLedger
 from tapescope_telemetry.names import (
     AUDIT_CHECKED,
@@ -46,12 +46,13 @@ DROPS: Final = tuple(
     for outcome in reason.tape_outcomes
 )
 """Every (reason, event type, tape outcome) of a drop of one of the platform's own events."""
-DROP_ZEROS: Final = len(DROPS) * (DROP_OPS + 3)
-"""Most drop series that are made before a drop needs them.
+SDK_SERIES: Final = 2_000
+"""Series of one metric that the SDK keeps apart; it folds the others into one without labels."""
+DROP_ZEROS: Final = SDK_SERIES * 7 // 10
+"""Most drop series that are made before a drop needs them: the rest is room for the real ones.
 
-They are one adapter's with all its ops (``DROP_OPS`` and ``_OTHER``), and those of two more ops for
-a second adapter. The SDK folds what is past 2,000 series of a metric into one without labels, so
-the zeros must leave room for the real ones: a test holds them to three quarters of that.
+The ops of a process have their zeros made in the order in which they are seen, ``DROPS`` for each
+op and adapter, as long as these are enough.
 """
 
 
