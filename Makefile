@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-observability check lint stress dashboards bench docs picture coverage clean
+.PHONY: help demo test test-observability test-slow check lint stress dashboards bench docs picture coverage clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' Makefile
@@ -18,7 +18,7 @@ demo: $(VENV)/.installed ## Run real tasks on a fresh store and print what becam
 test: $(VENV)/.installed ## Run the tests, on SQLite and on a real PostgreSQL 18
 	@$(BIN)/python -m pytest -n 3 --dist worksteal $(PYTEST_ARGS)
 
-check: lint test ## Lint, then test; CI runs test-observability besides
+check: lint test ## Lint, then test; CI runs test-slow and test-observability besides
 
 lint: $(VENV)/.installed ## Style, types and import rules
 	$(BIN)/ruff check .
@@ -27,11 +27,12 @@ lint: $(VENV)/.installed ## Style, types and import rules
 	PYRIGHT_PYTHON_GLOBAL_NODE=0 $(BIN)/pyright
 	$(BIN)/lint-imports
 
-# Heavier than `make test` may be: their names do not begin with test_, so it does not collect them.
-OBSERVABILITY := tests/telemetry/over_otlp.py tests/dashboards/judges.py tests/cli/drills.py tests/dashboards/live.py
-
+# What these two run is marked, and pytest leaves it out unless it is asked for (see pyproject.toml).
 test-observability: $(VENV)/.installed ## Telemetry from end to end: OTLP, dashboards, alerts, drills; some minutes
-	@$(BIN)/python -m pytest $(OBSERVABILITY) $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -m observability $(PYTEST_ARGS)
+
+test-slow: $(VENV)/.installed ## The few tests that are heavy by their nature: floods of output
+	@$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
 stress: $(VENV)/.installed ## The long run of the stress harness (STRESS_ARGS=--help shows its settings)
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python tests/stress/run.py $(STRESS_ARGS)
@@ -42,8 +43,9 @@ dashboards: $(VENV)/.installed ## Write the dashboards, rules and configuration 
 bench: $(VENV)/.installed ## Measure the stores and the manager (BENCH_ARGS=--help shows its settings)
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python bench/run.py $(BENCH_ARGS)
 
-docs: $(VENV)/.installed ## Make the reference pages from the code
+docs: $(VENV)/.installed ## Make the reference pages from the code, and the schemas from the migrations
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python docs/build.py
+	@PYTHONPATH="$(CURDIR)" $(BIN)/python docs/schema.py
 
 picture: $(VENV)/.installed ## Draw the picture of a drill anew, from a real Prometheus; some minutes
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python docs/picture.py

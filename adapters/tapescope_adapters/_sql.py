@@ -1,19 +1,19 @@
-"""Named queries from the ``.sql`` files beside an adapter: a file a table, the names as in both."""
+"""The ``.sql`` files beside an adapter: named queries, numbered migrations, and their functions."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 
-__all__ = ["Queries", "find_compatible", "load"]
+__all__ = ["Queries", "find_compatible", "load", "load_migrations"]
 
 Queries = Mapping[str, str]
 """Query text by name."""
 
 _NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
-
-
+_FUNCTIONS = re.compile(r"^-- functions: (\w+(?:, \w+)*)\n", re.MULTILINE)
 _COMPATIBLE = re.compile(r"^-- compatible from (\d+)$", re.MULTILINE)
 
 
@@ -26,12 +26,32 @@ def find_compatible(number: int, script: str) -> int:
     return number if found is None else int(found[1])
 
 
+def load_migrations(folder: Traversable) -> dict[int, str]:
+    """The scripts in ``folder/migrations``, by number.
+
+    In place of each line ``-- functions: a, b`` stand the files of these names in
+    ``folder/functions``: nothing else applies them (docs/decisions/0004).
+    """
+
+    def read(named: re.Match[str]) -> str:
+        names = named[1].split(", ")
+        return "".join(
+            (folder / "functions" / f"{name}.sql").read_text(encoding="utf-8") for name in names
+        )
+
+    return {
+        int(entry.name[:4]): _FUNCTIONS.sub(read, entry.read_text(encoding="utf-8"))
+        for entry in sorted((folder / "migrations").iterdir(), key=lambda entry: entry.name)
+        if entry.name.endswith(".sql")
+    }
+
+
 def load(package: str) -> Queries:
     """Every ``-- name: …`` block of the package's ``sql/*.sql`` files."""
     found: dict[str, str] = {}
     for entry in sorted((files(package) / "sql").iterdir(), key=lambda entry: entry.name):
         if entry.name.endswith(".sql"):
-            _, *blocks = _NAME.split(entry.read_text())
+            _, *blocks = _NAME.split(entry.read_text(encoding="utf-8"))
             for name, text in zip(blocks[::2], blocks[1::2], strict=True):
                 assert name not in found, f"query {name!r} stands twice in {package}"
                 found[name] = text.strip().removesuffix(";")

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
 import json
 import os
 import pty
 import subprocess
 import sys
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
+
+import pytest
+
+from tapescope.cli import main
 
 __all__ = ["Tapescope", "read_terminal"]
 
@@ -50,9 +58,38 @@ class Tapescope:
             check=False,
         )
 
+    def here(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+        """Run it to its end in this process: to start one of its own costs half a second.
+
+        For what has no process to show: mistakes, and what is read of a store. Where a loop runs
+        it has a thread of its own, in which a command hears no signals.
+        """
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return self._run_here(arguments)
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(self._run_here, arguments).result()
+
+    def _run_here(self, arguments: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
+        shown, said = io.BytesIO(), io.BytesIO()
+        stdout = io.TextIOWrapper(shown, "utf-8", write_through=True)
+        stderr = io.TextIOWrapper(said, "utf-8", write_through=True)
+        with (
+            patch.dict(os.environ, self.env, clear=True),
+            redirect_stdout(stdout),
+            redirect_stderr(stderr),
+            pytest.raises(SystemExit) as ended,
+        ):
+            main(arguments)
+        assert isinstance(ended.value.code, int)
+        return subprocess.CompletedProcess(
+            arguments, ended.value.code, shown.getvalue(), said.getvalue()
+        )
+
     def json(self, *arguments: str) -> Any:
-        """The JSON that it prints."""
-        done = self(*arguments, "--json")
+        """The JSON that it prints, run here."""
+        done = self.here(*arguments, "--json")
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from tapescope.cli import main
 from tests.cli.command import Tapescope
 
 Here = Callable[..., "subprocess.CompletedProcess[bytes]"]
@@ -27,18 +26,6 @@ def tapescope_on(store_url: str, tmp_path: Path) -> Tapescope:
 
 
 @pytest.fixture
-def here(
-    tapescope: Tapescope, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
-) -> Here:
+def here(tapescope: Tapescope) -> Here:
     """The command line in this process: for the many mistakes that need none of their own."""
-    for name in ("TAPESCOPE_STORE", "HOME"):
-        monkeypatch.setenv(name, tapescope.env[name])
-
-    def run(*arguments: str) -> subprocess.CompletedProcess[bytes]:
-        with pytest.raises(SystemExit) as ended:
-            main(arguments)
-        stdout, stderr = capfdbinary.readouterr()
-        assert isinstance(ended.value.code, int)
-        return subprocess.CompletedProcess(arguments, ended.value.code, stdout, stderr)
-
-    return run
+    return tapescope.here

@@ -12,7 +12,7 @@ from typing import Any
 from tapescope import TaskHandle
 from tests.cli.command import Tapescope
 
-__all__ = ["Program", "begun", "read_log"]
+__all__ = ["APP", "Program", "begun", "read_log"]
 
 APP = """
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Program:
 
     def submit(self, op: str, *options: str, **params: Any) -> str:
         """Submit a task on the command line; its id."""
-        done = self.tapescope("submit", op, "--params", json.dumps(params), *options)
+        done = self.tapescope.here("submit", op, "--params", json.dumps(params), *options)
         assert done.returncode == 0, done.stderr
         return done.stdout.decode().strip()
 

@@ -74,11 +74,11 @@ def test_command_line_that_cannot_be_read_is_status_2(
 
 def test_store_of_a_newer_version_is_refused(tapescope: Tapescope) -> None:
     """A database that a newer tapescope has migrated is left alone."""
-    tapescope("list")
+    tapescope.here("list")
     with closing(sqlite3.connect(tapescope.store.removeprefix("sqlite:///"))) as connection:
         connection.execute("PRAGMA user_version = 999")
 
-    check(tapescope, "list", says="schema version 999")
+    check(tapescope.here, "list", says="schema version 999")
 
 
 def test_file_that_is_no_database_is_refused(tapescope: Tapescope, tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_file_that_is_no_database_is_refused(tapescope: Tapescope, tmp_path: Pat
     file.write_text("not a database, but longer than its header would be " * 40)
     before = file.read_bytes()
 
-    check(tapescope, "list", "--store", f"sqlite:///{file}", says="no usable SQLite database")
+    check(tapescope.here, "list", "--store", f"sqlite:///{file}", says="no usable SQLite database")
     assert file.read_bytes() == before
 
 
@@ -105,7 +105,7 @@ def test_missing_database_is_one_line(tapescope: Tapescope, postgres_server: Pos
     """A PostgreSQL that has no such database is an error like any other."""
     url = postgres_server.url().replace("/postgres?", "/no_such_database?")
 
-    check(tapescope, "list", "--store", url, says="no_such_database")
+    check(tapescope.here, "list", "--store", url, says="no_such_database")
 
 
 def test_default_store_is_a_file_in_the_data_folder(tapescope: Tapescope, tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_version_and_help_need_no_store(tapescope: Tapescope) -> None:
     """``--version`` and ``--help`` answer wherever the store is."""
     nowhere = {"TAPESCOPE_STORE": "nothing://x"}
     version = tapescope("--version", env=nowhere)
-    helped = tapescope("run", "--help", env=nowhere)
+    helped = tapescope.here("--store", "nothing://x", "run", "--help")
 
     assert re.fullmatch(rb"tapescope \d+\.\d+\.\d+\S*\n", version.stdout)
     assert helped.returncode == 0

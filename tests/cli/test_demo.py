@@ -45,7 +45,7 @@ async def test_demo_adds_up_and_says_where_to_look(tapescope_on: Tapescope, fold
     assert {task.status.value for task in tasks} == {"succeeded", "failed", "cancelled"}
     assert all(tape.final_seq == tape.last_seq for tape in tapes)
     assert len(commands) == 3
-    assert all(tapescope_on(*shlex.split(command)).returncode == 0 for command in commands)
+    assert all(tapescope_on.here(*shlex.split(command)).returncode == 0 for command in commands)
 
 
 async def test_demo_really_hashes_the_files(tapescope: Tapescope, folder: Path) -> None:

@@ -140,7 +140,6 @@ def test_a_violation_is_found_by_an_audit_and_counted(tapescope: Tapescope) -> N
     assert b"quarantine" not in said
 
 
-@pytest.mark.slow
 def test_slow_cancels_leave_zombies_until_the_drill_ends(tapescope: Tapescope) -> None:
     """The cancels take longer than the alert's ten seconds, and the runners go on meanwhile."""
     with holding(tapescope, "slow-cancel") as (scraped, process):

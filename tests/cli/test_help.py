@@ -11,7 +11,6 @@ from typer.main import get_command
 
 from tapescope.cli.app import app
 from tests.cli.command import Tapescope
-from tests.cli.conftest import Here
 
 _NOT_FOR_HELP = (
     "aiosqlite",
@@ -66,10 +65,10 @@ def test_each_command_has_a_line_that_is_whole(tapescope: Tapescope) -> None:
 
 
 @pytest.mark.parametrize("name", list_commands())
-def test_help_fits_80_columns(here: Here, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_help_fits_80_columns(tapescope: Tapescope, name: str) -> None:
     """No line is longer, and every option has its help."""
-    monkeypatch.setenv("COLUMNS", "80")
-    done = here(name, "--help")
+    tapescope.env["COLUMNS"] = "80"
+    done = tapescope.here(name, "--help")
     lines = done.stdout.decode().splitlines()
 
     assert (done.returncode, done.stderr) == (0, b"")

@@ -64,9 +64,9 @@ async def test_audit_that_repairs(store_url: str, tapescope_on: Tapescope) -> No
         task_id = await make_ended(store)
         key = (await store.get(task_id)).key
     await run_round(store_url, f"DELETE FROM events WHERE task = {key} AND type = 'final'")
-    told = tapescope_on("audit", "--dry-run", "--json")
-    done = tapescope_on("audit", "--repair")
-    again = tapescope_on("audit", "--repair", "--json")
+    told = tapescope_on.here("audit", "--dry-run", "--json")
+    done = tapescope_on.here("audit", "--repair")
+    again = tapescope_on.here("audit", "--repair", "--json")
     async with find_store(store_url) as store:
         (trace,) = await store.maintenance.read_repairs()
 
@@ -95,11 +95,11 @@ async def test_prune_says_what_it_did(store_on: TaskStore, tapescope_on: Tapesco
     """A dry run deletes nothing; then the tasks go; the quarantine goes by itself."""
     for _ in range(2):
         await make_ended(store_on)
-    first = tapescope_on("prune", "--older-than", "0s", "--dry-run")
-    wrong = tapescope_on("prune", "--older-than", "0s", "--outcome", "failed")
-    young = tapescope_on("prune", "--older-than", "30d")
+    first = tapescope_on.here("prune", "--older-than", "0s", "--dry-run")
+    wrong = tapescope_on.here("prune", "--older-than", "0s", "--outcome", "failed")
+    young = tapescope_on.here("prune", "--older-than", "30d")
     done = tapescope_on("prune", "--older-than", "0s", "--outcome", "succeeded", "--op", "x")
-    drops = tapescope_on("prune", "--older-than", "0s", "--quarantine")
+    drops = tapescope_on.here("prune", "--older-than", "0s", "--quarantine")
 
     assert first.stdout == b"tasks with their tapes that would be deleted: 2\n"
     assert wrong.stdout == young.stdout == b"tasks with their tapes deleted: 0\n"
@@ -128,11 +128,11 @@ def test_quarantine_goes_by_age_alone(here: Here) -> None:
 def test_migrate_brings_a_store_up_to_date(store_url: str, tmp_path: Path) -> None:
     """``--check`` changes nothing and says by its status that something is missing."""
     tapescope = Tapescope(store_url, tmp_path)
-    missing = tapescope("migrate", "--check")
-    still = tapescope("migrate", "--check")
+    missing = tapescope.here("migrate", "--check")
+    still = tapescope.here("migrate", "--check")
     done = tapescope("migrate")
-    again = tapescope("migrate")
-    sound = tapescope("migrate", "--check")
+    again = tapescope.here("migrate")
+    sound = tapescope.here("migrate", "--check")
 
     assert (missing.returncode, still.returncode, sound.returncode) == (1, 1, 0)
     assert missing.stdout == still.stdout

@@ -230,9 +230,9 @@ async def test_cancel_again_and_too_late_is_no_error(
     running = await make_task(store)
     await store.claim_if_pending(running, "here:1:2:aa", _LEASE)
     ended = await make_ended(store)
-    tapescope("cancel", "--message", "first", running.task_id)
-    again = tapescope("cancel", "--message", "second", running.task_id)
-    late = tapescope("cancel", ended.task_id)
+    tapescope.here("cancel", "--message", "first", running.task_id)
+    again = tapescope.here("cancel", "--message", "second", running.task_id)
+    late = tapescope.here("cancel", ended.task_id)
 
     assert again.returncode == 0
     assert b"'first'" in again.stdout
@@ -249,8 +249,8 @@ async def test_beginning_of_an_id_names_the_task(
         await make_task(store_on)
     common = first.task_id[:6]
     one = tapescope_on.json("show", first.task_id[:34])
-    several = tapescope_on("show", common)
-    none = tapescope_on("show", "ffffffff-ffff")
+    several = tapescope_on.here("show", common)
+    none = tapescope_on.here("show", "ffffffff-ffff")
 
     assert one["task_id"] == first.task_id
     assert several.returncode == 2

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
+import sys
 from contextlib import suppress
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
 from tapescope import TaskCancelled, TaskManager, TaskStatus
+from tapescope.cli._load_app import BadApp, load_manager
 from tapescope.store.flush import CancelState
 from tests.cli.command import Tapescope
-from tests.cli.program import Program, begun
+from tests.cli.conftest import Here
+from tests.cli.program import APP, Program, begun
 from tests.support.callers import calling
 from tests.support.polling import until
 
@@ -197,7 +202,7 @@ async def test_what_has_ended_is_retried(program: Program) -> None:
         first = program.tapescope.json("submit", "double", "--params", '{"n": 3}', "--wait")
         again = program.tapescope.json("retry", first["task_id"], "--wait")
         lives = program.submit("double", "--delay", "600", n=1)
-        refused = program.tapescope("retry", lives)
+        refused = program.tapescope.here("retry", lives)
 
     assert (again["result"], again["task_id"] != first["task_id"]) == (6, True)
     assert refused.returncode == 1
@@ -207,7 +212,7 @@ async def test_what_has_ended_is_retried(program: Program) -> None:
 async def test_a_task_that_no_worker_can_run_is_not_retried(tapescope: Tapescope) -> None:
     """A command is run by the ``tapescope run`` that was told to: no worker could."""
     tapescope("run", "--", "true")
-    refused = tapescope("retry", tapescope.newest())
+    refused = tapescope.here("retry", tapescope.newest())
 
     assert refused.returncode == 1
     assert b"No worker of this store has registered the op 'shell'" in refused.stderr
@@ -233,20 +238,38 @@ async def test_a_task_that_no_worker_can_run_is_not_retried(tapescope: Tapescope
     ],
 )
 def test_an_app_that_cannot_be_used(
-    tapescope: Tapescope, tmp_path: Path, app: str, says: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, app: str, says: str
 ) -> None:
-    """A mistake in ``--app``, or in the program, is one line that names it, and status 1."""
-    Program(tapescope, tmp_path)
-    (tmp_path / "broken.py").write_text("\n1 / 0\n")
-    (tmp_path / "needy.py").write_text("import nothing_of_the_kind\n")
-    (tmp_path / "leaving.py").write_text("import sys; sys.exit(3)\n")
-    (tmp_path / "wrong.py").write_text("def (:\n")
+    """A mistake in ``--app``, or in the program, is an error that names it."""
+    write_apps(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    with patch.dict(sys.modules), pytest.raises(BadApp, match=re.escape(says)) as raised:
+        load_manager(app)
+
+    assert f"The app {app!r} cannot be used: " in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("app", ["nowhere:manager", "broken:manager", "program:boss"])
+def test_a_worker_without_its_app_ends(tapescope: Tapescope, tmp_path: Path, app: str) -> None:
+    """What is wrong with ``--app`` is one line, and status 1."""
+    write_apps(tmp_path)
+    tapescope.folder = tmp_path
     done = tapescope("worker", "--app", app)
 
-    assert done.returncode == 1
-    assert done.stdout == b""
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert done.stderr.startswith(f"tapescope: The app '{app}' cannot be used: ".encode())
     assert done.stderr.count(b"\n") == 1
-    assert says in done.stderr.decode()
+
+
+def write_apps(folder: Path) -> None:
+    """A program with a manager, and some that cannot be imported."""
+    (folder / "program.py").write_text(APP)
+    (folder / "broken.py").write_text("\n1 / 0\n")
+    (folder / "needy.py").write_text("import nothing_of_the_kind\n")
+    (folder / "leaving.py").write_text("import sys; sys.exit(3)\n")
+    (folder / "wrong.py").write_text("def (:\n")
 
 
 @pytest.mark.parametrize(
@@ -261,18 +284,12 @@ def test_an_app_that_cannot_be_used(
         (["submit", "work", "--run-at", "tomorrow"], "write 2026-01-31T12:00:00Z", 2),
         (["submit", "work", "--run-at", "2026-01-31T12:00:00"], "with a time zone", 2),
         (["retry", "01900000-0000-7000-8000-000000000000"], "has no task", 1),
-        (["worker", "--app", "program:manager", "--max-running", "0"], "max_running is 0", 1),
-        (["worker", "--app", "program:manager", "--drain", "-1"], "drain is -1", 1),
-        (["worker", "--app", "program:manager", "--store", "tasks.db"], "no scheme", 1),
         (["worker"], "--app", 2),
     ],
 )
-def test_a_mistake_is_one_line(
-    tapescope: Tapescope, tmp_path: Path, arguments: list[str], says: str, status: int
-) -> None:
+def test_a_mistake_is_one_line(here: Here, arguments: list[str], says: str, status: int) -> None:
     """What a user may get wrong is told in one line, and nothing is submitted or run."""
-    Program(tapescope, tmp_path)
-    done = tapescope(*arguments)
+    done = here(*arguments)
 
     assert done.returncode == status
     assert done.stdout == b""
@@ -280,10 +297,30 @@ def test_a_mistake_is_one_line(
     assert says in done.stderr.decode()
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "says"),
+    [
+        ("--max-running", "0", "max_running is 0"),
+        ("--drain", "-1", "drain is -1"),
+        ("--store", "tasks.db", "no scheme"),
+    ],
+)
+def test_a_worker_with_a_wrong_setting_takes_no_task(
+    tapescope: Tapescope, tmp_path: Path, option: str, value: str, says: str
+) -> None:
+    """A setting that cannot be is one line, once the app is there, and status 1."""
+    Program(tapescope, tmp_path)
+    done = tapescope("worker", "--app", "program:manager", option, value)
+
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert done.stderr.count(b"\n") == 1
+    assert says in done.stderr.decode()
+
+
 def test_a_submit_of_an_unknown_op_waits_and_says_so(tapescope: Tapescope) -> None:
     """An op that no worker has registered may come yet; a misspelt one is seen at once."""
-    first = tapescope("submit", "reszie", "--key", "a", "--run-at", "2126-01-31T12:00:00Z")
-    again = tapescope("submit", "reszie", "--key", "a")
+    first = tapescope.here("submit", "reszie", "--key", "a", "--run-at", "2126-01-31T12:00:00Z")
+    again = tapescope.here("submit", "reszie", "--key", "a")
     (task,) = tapescope.json("list")["tasks"]
 
     assert first.stdout == again.stdout == f"{task['task_id']}\n".encode()

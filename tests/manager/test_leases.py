@@ -22,6 +22,7 @@ from tapescope.model.tape import DropReason
 from tapescope.model.tasks import FinalEvent, NewTask
 from tapescope.store.validation import new_task_id
 from tests.support.captured_telemetry import CapturedTelemetry
+from tests.support.pausing import pause_process
 from tests.support.polling import until
 from tests.support.postgres_sessions import session
 from tests.support.workbench import make_store, started, wait_for_cancel, working
@@ -430,7 +431,7 @@ async def test_a_paused_process_is_fenced(store_url: str) -> None:
     async with TaskManager(store_url, lease=3600, heartbeat=0.1) as manager:
         with worker(store_url) as (process, task_id):
             task = manager.handle(task_id)
-            process.send_signal(signal.SIGSTOP)
+            await pause_process(process.send_signal, store_url)
             code = await ended(task)
             closed = await task.tape(limit=10_000)
             process.send_signal(signal.SIGCONT)
@@ -453,7 +454,7 @@ async def test_a_paused_process_writes_nothing_on_the_next_attempts_tape(store_u
     """While another attempt runs, what the woken one may still report is stale."""
     async with make_store(store_url, CapturedTelemetry()) as store:
         with worker(store_url, retries=1) as (process, task_id):
-            process.send_signal(signal.SIGSTOP)
+            await pause_process(process.send_signal, store_url)
             (rescued,) = await until(lambda: store.leases.rescue_expired(ops=["work"]), within=30)
             again = await store.claim_if_pending(await store.get(task_id), "me", 60)
             assert again is not None

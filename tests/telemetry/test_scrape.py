@@ -179,7 +179,7 @@ async def test_format_is_negotiated(sqlite_url: str) -> None:
     assert one.text.splitlines()[2:] == ["tapescope_task_limit 100.0"]
 
 
-@pytest.mark.slow
+@pytest.mark.observability
 async def test_a_real_prometheus_keeps_the_exemplars(sqlite_url: str, tmp_path: Path) -> None:
     """Prometheus scrapes it, and an exemplar that it stored is the trace of a run."""
     reader = PrometheusReader()

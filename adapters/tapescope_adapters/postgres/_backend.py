@@ -153,9 +153,8 @@ class PostgresBackend(StoreBackend):
         if lane is None:
             lane = self._lanes[name] = Lane(self._connector, self._sql["flush"])
         try:
-            giving_up = self._sql["flush_giving_up"] if flush.give_ups else None
             text = await lane.flush(
-                arguments(name, flush, self._context.instance, self._context.limits), giving_up
+                arguments(name, flush, self._context.instance, self._context.limits)
             )
         except FateUnknown:
             self._doubtful[name] = flush.number

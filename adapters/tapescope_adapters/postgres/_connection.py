@@ -197,19 +197,18 @@ class Lane:
         self._conn: Connection | None = None
         self._flush: PreparedStatement[asyncpg.Record] | None = None
 
-    async def flush(self, arguments: Sequence[Any], other: str | None = None) -> str:
-        """Call the flush function, or an ``other`` one by its SQL.
+    async def flush(self, arguments: Sequence[Any]) -> str:
+        """Call the flush function.
 
         Raises ``StoreAway``, ``FateUnknown``, ``FlushRefused`` or ``FlushBlocked``.
         """
         conn = await self._connected()
         try:
             patience = self._connector.patience
-            if other is None and self._flush is not None:
+            if self._flush is not None:
                 answer: str = await self._flush.fetchval(*arguments, timeout=patience)
             else:
-                call = self._call if other is None else self._connector.with_session_settings(other)
-                row = await conn.fetchrow(call, *arguments, timeout=patience)
+                row = await conn.fetchrow(self._call, *arguments, timeout=patience)
                 assert row is not None, "a function call is one row"
                 answer = row[-1]
         except DRIVER_ERRORS as error:

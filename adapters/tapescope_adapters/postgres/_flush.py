@@ -1,20 +1,27 @@
-"""A flush as the arguments of one call, a column an array, and its answer read back."""
+"""A flush as the arguments of one call, column by column, and its answer read back."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
+from tapescope.errors import NotJson
 from tapescope.model import DropReason, Outcome
 from tapescope.store import (
     CancelAnswer,
+    CancelRow,
     CancelState,
     ClaimAnswer,
+    ClaimRow,
+    CreateRow,
     Flush,
     FlushAnswer,
+    FlushRefused,
+    GiveUpRow,
     RefusedRow,
     StoreLimits,
     decode,
+    encode,
 )
 from tapescope_adapters.postgres._rows import Row, as_cancel, as_task
 
@@ -23,60 +30,115 @@ __all__ = ["VOID", "arguments", "read_answer"]
 VOID: Final = "void"
 """The stored answer of a flush that was given up before it was carried out."""
 
-_EMPTY: Final[Mapping[int, Sequence[Sequence[Any]]]] = {n: ((),) * n for n in (6, 7, 8)}
-_NO_ROWS: Final[Sequence[Any]] = ((), (), (), (), (), (), "", "", "", "")
 _SEPARATOR: Final = "\x1e"
 """Joins texts that cannot hold it: in JSON a control character is always escaped."""
 
 
 def arguments(lane: str, flush: Flush, instance: str, limits: StoreLimits) -> list[Any]:
-    """What the schema's ``flush`` function takes, or ``flush_giving_up`` where any gives up."""
-    claims = _columns(flush.claims, 7)
-    rows, news = _NO_ROWS, ""
+    """What the schema's ``flush`` function takes, in the order of the query of that name.
+
+    Raises ``FlushRefused`` for a number that no column has room for.
+    """
+    keys = {row.key for row in flush.claims}
+    rows: Sequence[str] | None = None
+    news = ""
     if flush.rows:
         task_ids = [source.task_id for source in flush.sources]
-        keys, seqs, attempts, offers, types, times, bodies, owners = zip(*flush.rows, strict=True)
+        row_keys, seqs, attempts, offers, types, times, bodies, owners = zip(
+            *flush.rows, strict=True
+        )
         # rows stand in seq order for each task, so the last one of a task is what stays
         ends = dict(zip(task_ids, seqs, strict=True))
         news = ",".join([f"{task_id}:{seq}" for task_id, seq in ends.items()])
+        keys.update(row_keys)
         rows = (
-            keys,
-            seqs,
-            attempts,
-            offers,
-            times,
-            owners if len(set(owners)) > 1 else owners[:1],
+            *map(_as_array, (row_keys, seqs, attempts, offers)),
             _SEPARATOR.join(types),
+            _as_array(times),
             _SEPARATOR.join(bodies),
+            _quote(owners if len(set(owners)) > 1 else owners[:1]),
             _SEPARATOR.join(task_ids),
             _SEPARATOR.join([source.trace_id or "" for source in flush.sources]),
         )
-    return [
-        lane,
-        flush.number,
-        instance,
-        news,
-        list({*rows[0], *claims[1]}),
-        limits.quarantine_per_task,
-        limits.quarantine_unknown,
-        *_columns(flush.creates, 8),
-        *claims,
-        *rows,
-        *_columns(flush.cancels, 6),
-        *_give_ups(flush),
+    try:
+        return [
+            lane,
+            flush.number,
+            instance,
+            news,
+            list(keys),
+            limits.quarantine_per_task,
+            limits.quarantine_unknown,
+            _creates(flush.creates),
+            _claims(flush.claims),
+            rows,
+            _give_ups(flush.give_ups),
+            _cancels(flush.cancels),
+        ]
+    except NotJson as error:
+        raise FlushRefused(str(error)) from error
+
+
+def _creates(rows: Sequence[CreateRow]) -> Sequence[str] | None:
+    if not rows:
+        return None
+    task_ids, ops, params, timeouts, retries, idempotency_keys, traceparents, run_ats = zip(
+        *rows, strict=True
+    )
+    return (
+        _as_array(task_ids),
+        _SEPARATOR.join(ops),
+        _SEPARATOR.join(params),
+        _as_array([None if one is None else str(one) for one in timeouts]),  # some are infinite
+        _as_array([+one for one in retries]),  # True is an integer, too
+        _quote(idempotency_keys),
+        _quote(traceparents),
+        _as_array(run_ats),
+    )
+
+
+def _claims(rows: Sequence[ClaimRow]) -> Sequence[str] | None:
+    if not rows:
+        return None
+    task_ids, keys, attempts, owners, leases, times, bodies = zip(*rows, strict=True)
+    return (
+        *map(_as_array, (task_ids, keys, attempts)),
+        _quote(owners),
+        *map(_as_array, (leases, times)),
+        _SEPARATOR.join(bodies),
+    )
+
+
+def _give_ups(rows: Sequence[GiveUpRow]) -> Sequence[str] | None:
+    return [*map(_as_array, zip(*rows, strict=True))] if rows else None
+
+
+def _cancels(rows: Sequence[CancelRow]) -> Sequence[str] | None:
+    if not rows:
+        return None
+    task_ids, reasons, messages, whose, times, bodies = zip(*rows, strict=True)
+    return (
+        _as_array(task_ids),
+        _SEPARATOR.join(reasons),
+        _quote(messages),
+        _quote(whose),
+        _as_array(times),
+        _SEPARATOR.join(bodies),
+    )
+
+
+def _as_array(values: Sequence[float | str | None]) -> str:
+    """The literal of an array of numbers or ids: as JSON has them, but for the brackets."""
+    return f"{{{encode(values, 'flush')[1:-1]}}}"
+
+
+def _quote(texts: Sequence[str | None]) -> str:
+    """The literal of an array of texts that may hold anything: a user wrote them."""
+    quoted = [
+        "NULL" if text is None else '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        for text in texts
     ]
-
-
-def _give_ups(flush: Flush) -> Sequence[Sequence[Any]]:
-    """What only ``flush_giving_up`` takes; places are counted from 1 there."""
-    if not flush.give_ups:
-        return ()
-    places, run_ats, spends = zip(*flush.give_ups, strict=True)
-    return [place + 1 for place in places], run_ats, spends
-
-
-def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> Sequence[Sequence[Any]]:
-    return [*zip(*rows, strict=True)] if rows else _EMPTY[width]
+    return f"{{{','.join(quoted)}}}"
 
 
 def read_answer(flush: Flush, text: str) -> FlushAnswer:
@@ -99,7 +161,7 @@ def read_answer(flush: Flush, text: str) -> FlushAnswer:
         refused=[_refused(row) for row in found["refused"] or ()],
         cancelled_instead={
             place: request
-            for place, *cancel in found.get("overruled", ())
+            for place, *cancel in found["overruled"] or ()
             if (request := as_cancel(*cancel)) is not None
         },
         cancels=[_cancel(met) for met in found["cancels"] or ()],

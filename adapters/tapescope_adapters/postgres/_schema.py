@@ -9,24 +9,20 @@ import asyncpg
 
 from tapescope.errors import SchemaForbidden, SchemaTooNew, SchemaTooOld
 from tapescope.store import SchemaVersions
-from tapescope_adapters._sql import find_compatible
+from tapescope_adapters._sql import find_compatible, load_migrations
 
 if TYPE_CHECKING:
     from tapescope_adapters.postgres._connection import Connection
 
 __all__ = ["migrate", "read_migrations", "read_versions"]
 
+_SQL: Final = files("tapescope_adapters.postgres") / "sql"
 _LOCK: Final = 0x7461706573  # "tapes": one advisory lock for every schema of the database
 
 
 def read_migrations() -> dict[int, str]:
     """The scripts, by number."""
-    folder = files("tapescope_adapters.postgres") / "sql" / "migrations"
-    return {
-        int(entry.name[:4]): entry.read_text(encoding="utf-8")
-        for entry in sorted(folder.iterdir(), key=lambda entry: entry.name)
-        if entry.name.endswith(".sql")
-    }
+    return load_migrations(_SQL)
 
 
 async def migrate(conn: Connection, schema: str, *, auto: bool) -> None:
@@ -57,12 +53,11 @@ async def migrate(conn: Connection, schema: str, *, auto: bool) -> None:
             for number in range(await _version(conn, schema) + 1, known + 1):
                 await conn.execute(steps[number])
                 await conn.execute("INSERT INTO schema_version (version) VALUES ($1)", number)
-                if await _notes_compatibility(conn, schema):
-                    await conn.execute(
-                        "INSERT INTO schema_compatibility VALUES ($1, $2)",
-                        number,
-                        find_compatible(number, steps[number]),
-                    )
+                await conn.execute(
+                    "INSERT INTO schema_compatibility VALUES ($1, $2)",
+                    number,
+                    find_compatible(number, steps[number]),
+                )
     except asyncpg.InsufficientPrivilegeError as error:
         raise SchemaForbidden(schema, str(error)) from error
 
@@ -74,14 +69,9 @@ async def read_versions(conn: Connection, schema: str) -> SchemaVersions:
     return SchemaVersions(found, known, compatible)
 
 
-async def _notes_compatibility(conn: Connection, schema: str) -> bool:
-    name = f"{schema}.schema_compatibility"
-    there: bool = await conn.fetchval("SELECT to_regclass($1) IS NOT NULL", name)
-    return there
-
-
 async def _is_compatible(conn: Connection, schema: str, found: int, known: int) -> bool:
-    if not await _notes_compatibility(conn, schema):
+    name = f"{schema}.schema_compatibility"
+    if await conn.fetchval("SELECT to_regclass($1) IS NULL", name):
         return False
     row = await conn.fetchrow(
         f'SELECT max(version), max(compatible_from) FROM "{schema}".schema_compatibility'

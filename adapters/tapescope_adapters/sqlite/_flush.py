@@ -20,6 +20,7 @@ from tapescope.model import (
     CancelRequest,
     DropReason,
     Outcome,
+    find_drop_reason,
 )
 from tapescope.store import (
     CancelAnswer,
@@ -310,13 +311,11 @@ class _State:
         )
 
     def reason(self, attempt: int, type: str, body: str) -> DropReason | None:
-        """The first reason that fits, in their order; ``None``: the tape's own final, again."""
-        if self.attempt is None:
-            return DropReason.UNKNOWN_TASK
-        if attempt != self.attempt or self.outcome is None:
-            return DropReason.STALE_ATTEMPT
-        if type != FINAL:
-            return DropReason.AFTER_TERMINAL
-        if self.last_attempt == attempt and self.final == body:
-            return None
-        return DropReason.DUPLICATE_FINAL
+        """Why a row is kept off the tape; ``None``: the tape's own final, again."""
+        return find_drop_reason(
+            attempt,
+            type,
+            body,
+            task_attempt=self.attempt,
+            final=None if self.outcome is None else (self.last_attempt, self.final),
+        )

@@ -6,22 +6,20 @@ import sqlite3
 from contextlib import closing
 from importlib.resources import files
 from pathlib import Path
+from typing import Final
 
 from tapescope.errors import SchemaTooNew, SchemaTooOld, StoreConfigError
 from tapescope.store import SchemaVersions
-from tapescope_adapters._sql import find_compatible
+from tapescope_adapters._sql import find_compatible, load_migrations
 
 __all__ = ["migrate", "read_migrations", "read_versions"]
+
+_SQL: Final = files("tapescope_adapters.sqlite") / "sql"
 
 
 def read_migrations() -> dict[int, str]:
     """The scripts, by number."""
-    folder = files("tapescope_adapters.sqlite") / "sql" / "migrations"
-    return {
-        int(entry.name[:4]): entry.read_text()
-        for entry in sorted(folder.iterdir(), key=lambda entry: entry.name)
-        if entry.name.endswith(".sql")
-    }
+    return load_migrations(_SQL)
 
 
 def migrate(conn: sqlite3.Connection, *, auto: bool) -> None:
@@ -51,9 +49,8 @@ def migrate(conn: sqlite3.Connection, *, auto: bool) -> None:
             for statement in _statements(steps[number]):
                 conn.execute(statement)
             conn.execute(f"PRAGMA user_version = {number}")
-            if _notes_compatibility(conn):
-                row = (number, find_compatible(number, steps[number]))
-                conn.execute("INSERT INTO schema_compatibility VALUES (?, ?)", row)
+            row = (number, find_compatible(number, steps[number]))
+            conn.execute("INSERT INTO schema_compatibility VALUES (?, ?)", row)
         conn.execute("COMMIT")
     finally:
         if conn.in_transaction:
@@ -71,13 +68,9 @@ def read_versions(path: str) -> SchemaVersions:
         return SchemaVersions(found, known, found <= known or _is_compatible(conn, found, known))
 
 
-def _notes_compatibility(conn: sqlite3.Connection) -> bool:
-    query = "SELECT count(*) FROM sqlite_schema WHERE name = 'schema_compatibility'"
-    return bool(conn.execute(query).fetchone()[0])
-
-
 def _is_compatible(conn: sqlite3.Connection, found: int, known: int) -> bool:
-    if not _notes_compatibility(conn):
+    query = "SELECT count(*) FROM sqlite_schema WHERE name = 'schema_compatibility'"
+    if not conn.execute(query).fetchone()[0]:
         return False
     query = "SELECT max(version), max(compatible_from) FROM schema_compatibility"
     last, oldest = conn.execute(query).fetchone()

@@ -40,6 +40,7 @@ from tapescope.model.tape import (
     Outcome,
     QuarantinePage,
     TapePage,
+    find_drop_reason,
     is_event_type,
     moment,
 )
@@ -116,6 +117,7 @@ __all__ = [
     "TaskPage",
     "TaskStatus",
     "Violation",
+    "find_drop_reason",
     "is_event_type",
     "is_op",
     "moment",

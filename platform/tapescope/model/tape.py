@@ -33,6 +33,7 @@ __all__ = [
     "Outcome",
     "QuarantinePage",
     "TapePage",
+    "find_drop_reason",
     "is_event_type",
     "moment",
 ]
@@ -125,6 +126,30 @@ class DropReason(StrEnum):
                 return tuple(Outcome)
             case _:
                 assert_never(self)
+
+
+def find_drop_reason(
+    attempt: int,
+    type: str,
+    body: str,
+    *,
+    task_attempt: int | None,
+    final: tuple[int | None, str | None] | None,
+) -> DropReason | None:
+    """Why an event that the guard refused is kept off its task's tape: the first reason that holds.
+
+    ``body`` is JSON text. ``task_attempt`` is the attempt of the task's row, ``None`` where the
+    store has no such task; ``final`` the attempt and the body of the tape's end, ``None`` while the
+    task lives. The tape's own ``final``, sent again, has no reason: it is not a drop (invariant
+    I1). PostgreSQL has the same rules in its function ``drop_reason``.
+    """
+    if task_attempt is None:
+        return DropReason.UNKNOWN_TASK
+    if attempt != task_attempt or final is None:
+        return DropReason.STALE_ATTEMPT
+    if type != FINAL:
+        return DropReason.AFTER_TERMINAL
+    return None if final == (attempt, body) else DropReason.DUPLICATE_FINAL
 
 
 @dataclass(frozen=True, slots=True)

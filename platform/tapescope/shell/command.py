@@ -126,7 +126,7 @@ class ShellCommand:
                     await passed_on
             await recorder.record(lines.end())
         finally:
-            pipe.close()  # a command that writes on is told by a SIGPIPE
+            pipe.close()  # a command that writes on gets a SIGPIPE
 
     async def _pass_on(self, name: str, chunk: bytes) -> None:
         if self._sink is not None:
@@ -140,9 +140,7 @@ class ShellCommand:
         try:
             await asyncio.wait(pumps)
             await recorder.settle()
-        except (
-            asyncio.CancelledError
-        ):  # only the wait is shortened: the command has ended by itself
+        except asyncio.CancelledError:  # it shortens the wait: the command has ended by itself
             child.terminate()
             _stop_waiting(child)
             await asyncio.wait(pumps, timeout=_LAST_OUTPUT)

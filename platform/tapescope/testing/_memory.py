@@ -22,7 +22,15 @@ from tapescope.model.leadership import LeaderTerm, MaintenanceJob
 from tapescope.model.leases import HeldLease, RescueResult
 from tapescope.model.ops import KnownOp
 from tapescope.model.repairs import Mended, Repair
-from tapescope.model.tape import ATTEMPT_FAILED, FINAL, DropReason, Event, QuarantinePage, TapePage
+from tapescope.model.tape import (
+    ATTEMPT_FAILED,
+    FINAL,
+    DropReason,
+    Event,
+    QuarantinePage,
+    TapePage,
+    find_drop_reason,
+)
 from tapescope.model.tasks import CancelReason, CancelRequest, Task, TaskStatus
 from tapescope.store.backend import BackendContext, StoreBackend
 from tapescope.store.flush import (
@@ -207,21 +215,19 @@ class MemoryBackend(StoreBackend):
     def _why_late(self, row: EventRow) -> tuple[bool, DropReason | None]:
         """Whether the guard refuses a row, and its drop reason: the first that holds."""
         record = self.records.get(row.key)
-        if record is None:
-            return True, DropReason.UNKNOWN_TASK
-        task, final = record.task, record.final
-        if row.attempt != task.attempt:
-            return True, DropReason.STALE_ATTEMPT
-        if final is None:
+        task = None if record is None else record.task
+        final = None if record is None else record.final
+        if task is not None and final is None:
             owned = (TaskStatus.RUNNING, row.attempt, row.owner)
-            if (task.status, task.attempt, task.owner) != owned:
-                return True, DropReason.STALE_ATTEMPT
-            return False, None
-        if row.type != FINAL:
-            return True, DropReason.AFTER_TERMINAL
-        if (row.attempt, row.body) == (final.attempt, final.body):
-            return True, None  # the tape's own final, sent again
-        return True, DropReason.DUPLICATE_FINAL
+            if (task.status, task.attempt, task.owner) == owned:
+                return False, None
+        return True, find_drop_reason(
+            row.attempt,
+            row.type,
+            row.body,
+            task_attempt=None if task is None else task.attempt,
+            final=None if final is None else (final.attempt, final.body),
+        )
 
     def _cancel(self, row: CancelRow, now: int, undo: ExitStack) -> CancelAnswer | None:
         record = self.find(row.task_id)

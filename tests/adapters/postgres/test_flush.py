@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import os
 import signal
 
@@ -48,6 +49,53 @@ async def test_one_guilty_call_in_a_flush_of_200_fails_alone(postgres_url: str) 
     assert "no_poison" in str(guilty)
     assert [getattr(answer, "stored", answer) for answer in answers] == [range(2, 3)] * 199
     assert after.stored == range(2, 3)
+
+
+async def test_whatever_a_user_wrote_comes_back(postgres_url: str) -> None:
+    """Quotes, separators, "NULL" and the like are text; an infinite timeout is a number."""
+    odd = ['"', "\\", "\x1e", "{a,b}", "NULL", "None", "", " \n", "é\U0001f600", '\\",NULL,"']
+
+    async def write(store: PostgresStore, text: str) -> str:
+        new = NewTask(
+            new_task_id(),
+            "null",
+            {text: text},
+            timeout=math.inf,
+            idempotency_key=text,
+            traceparent=text,
+        )
+        task, _ = await store.create(new)
+        claim = await store.claim_if_pending(task, f"me{text}", 60)
+        assert claim is not None
+        await store.append(claim.attempt, [NewEvent("log", text)])
+        await store.request_cancel(task.task_id, message=text, by=text)
+        return task.task_id
+
+    async with PostgresStore(postgres_url) as store:
+        ids = await asyncio.gather(*(write(store, text) for text in odd))
+        tasks = [await store.get(task_id) for task_id in ids]
+        tapes = [await store.read_tape(task_id) for task_id in ids]
+
+    for task, tape, text in zip(tasks, tapes, odd, strict=True):
+        assert task.cancel is not None
+        assert (task.op, task.params, task.timeout) == ("null", {text: text}, math.inf)
+        assert (task.idempotency_key, task.traceparent, task.owner) == (text, text, f"me{text}")
+        assert (task.cancel.message, task.cancel.by) == (text, text)
+        assert tape.events[1].body == text
+
+
+async def test_number_that_no_column_holds_is_refused(postgres_url: str) -> None:
+    """The caller hears of it; the store and its other callers go on."""
+    async with PostgresStore(postgres_url) as store:
+        answers = await asyncio.gather(
+            *(
+                store.create(NewTask(new_task_id(), "x", retries=retries))
+                for retries in (2**70, 3, 2**40)
+            ),
+            return_exceptions=True,
+        )
+
+    assert [type(answer) for answer in answers] == [StoreRefused, tuple, StoreRefused]
 
 
 async def test_error_does_not_quote_the_row(postgres_url: str) -> None:
@@ -268,7 +316,6 @@ async def test_killed_backends_lose_no_acknowledged_event(postgres_url: str) -> 
     assert violations == []
 
 
-@pytest.mark.slow
 async def test_crashed_server_loses_no_acknowledged_event() -> None:
     """A server process is killed, PostgreSQL recovers from its log; every answer is true."""
     history = History()

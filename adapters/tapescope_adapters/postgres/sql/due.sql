@@ -1,5 +1,5 @@
 -- name: claim_due
--- See the function in the migrations.
+-- See the function.
 -- Differs from the SQLite version in that it is one call: each statement more would be a round trip.
 SELECT /*settings*/ claim_due($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11);
 

@@ -1,8 +1,10 @@
 -- name: flush
--- The whole of a flush: see the function in the migrations. The settings are those that a session cannot
--- keep for us: they hold for this one transaction.
-SELECT /*settings*/ flush($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
-             $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38);
+-- The whole of a flush: see the function. The settings are those that a session cannot keep for us: they hold
+-- for this one transaction.
+SELECT /*settings*/ flush(
+    lane => $1, number => $2, instance => $3, news => $4, keys => $5,
+    keep_per_task => $6, keep_unknown => $7,
+    creates => $8, claims => $9, rows => $10, give_ups => $11, cancels => $12);
 
 -- name: fence
 -- Spend the number of a flush whose fate is unknown, or learn what it was answered.
@@ -15,9 +17,3 @@ DELETE FROM lanes WHERE lane = $1;
 -- name: forget_stale_lanes
 -- The lanes of stores that were never closed: a day is longer than any flush is sent again.
 DELETE FROM lanes WHERE touched < now_us() - 86400000000;
-
--- name: flush_giving_up
--- The whole of a flush in which attempts give their tasks up: see the function in the migrations.
-SELECT /*settings*/ flush_giving_up($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
-                       $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34,
-                       $35, $36, $37, $38, $39, $40, $41);

@@ -1,5 +1,5 @@
 -- name: repair_task
--- See the function in the migrations.
+-- See the function.
 SELECT rule, task_id, was, done, repaired_at, repaired_by, id FROM repair_task($1, $2, $3);
 
 -- name: find_key

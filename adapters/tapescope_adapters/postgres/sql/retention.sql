@@ -22,6 +22,6 @@ SELECT count(*) FROM gone;
 SELECT q.id, q.ts < $1 FROM quarantine q WHERE q.id > $2 ORDER BY q.id LIMIT $3;
 
 -- name: delete_drops
--- See the function in the migrations.
+-- See the function.
 -- Differs from the SQLite version in that it is one call: each statement would be a round trip.
 SELECT delete_drops($1);

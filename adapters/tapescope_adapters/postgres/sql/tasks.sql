@@ -58,7 +58,7 @@ RETURNING t.task_id, t.attempt, t.cancel_reason, t.cancel_message, t.cancel_by, 
 SELECT DISTINCT owner FROM tasks WHERE status = 'running';
 
 -- name: rescue_expired
--- See the function in the migrations. It writes finals: as durable as a flush.
+-- See the function. It writes finals: as durable as a flush.
 SELECT /*settings*/ rescue_expired($1, $2, $3, $4, $5, $6, $7) AS rescued;
 
 -- name: read_identity

@@ -24,9 +24,10 @@ SELECT e.task, max(e.seq) FROM json_each(?) AS k JOIN events e ON e.task = k.val
 
 -- name: append_by_another
 -- What is not of the run itself: the final of a task that is cancelled while pending, the event of a
--- rescue. Its offer is beyond those of any run, or a late event of the run could be taken for it.
+-- rescue. Its offer is beyond those of any run, or a late event of the run could be taken for it: see
+-- docs/decisions/0006.
 INSERT INTO events (task, seq, attempt, offer, type, ts, body)
-SELECT t.id, coalesce(last.seq, 0) + 1, t.attempt, max(coalesce(last.offer, 0), 1073741823) + 1,
+SELECT t.id, coalesce(last.seq, 0) + 1, t.attempt, max(coalesce(last.offer, 0), (1 << 30) - 1) + 1,
        ?, ?, ?
   FROM tasks t
   LEFT JOIN events last

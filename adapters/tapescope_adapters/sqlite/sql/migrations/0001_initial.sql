@@ -1,6 +1,14 @@
 -- Tasks, tapes, and what was kept off them. Times are integer microseconds since the Unix epoch.
 -- The triggers hold the invariants I1 to I5 against any session, not only against tapescope's own.
 
+-- Which code may go on beside a newer schema: see docs/decisions/0018. Each migration has a row; a line
+-- "compatible from N" in its script says what the oldest code knows that may.
+CREATE TABLE schema_compatibility (
+    version         INTEGER NOT NULL,
+    compatible_from INTEGER NOT NULL,
+    CONSTRAINT schema_compatibility_pkey PRIMARY KEY (version)
+);
+
 -- AUTOINCREMENT: a key is never given to another task, so a late event cannot reach the wrong tape.
 CREATE TABLE tasks (
     id                  INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -33,7 +41,9 @@ CREATE TABLE tasks (
 CREATE UNIQUE INDEX tasks_idempotency_key_unique
     ON tasks (op, idempotency_key) WHERE idempotency_key IS NOT NULL;
 CREATE INDEX tasks_status_task_id ON tasks (status, task_id);
-CREATE INDEX tasks_due ON tasks (run_at) WHERE status = 'pending';
+-- Claims of due tasks by op: the oldest of an op stands first, however many others wait or have ended.
+-- The row's key follows by itself.
+CREATE INDEX tasks_due_op ON tasks (op, run_at) WHERE status = 'pending';
 CREATE INDEX tasks_lease ON tasks (lease_expires_at) WHERE status = 'running';
 CREATE INDEX tasks_to_cancel ON tasks (owner)
     WHERE status = 'running' AND cancel_requested_at IS NOT NULL;
@@ -82,6 +92,38 @@ CREATE TABLE drop_counts (
 ) WITHOUT ROWID;
 
 CREATE INDEX drop_counts_unknown ON drop_counts (n) WHERE reason = 'unknown_task';
+
+-- What the workers of this store can run: see docs/decisions/0009.
+CREATE TABLE ops (
+    op        TEXT    NOT NULL,
+    timeout_s REAL,
+    retries   INTEGER NOT NULL,
+    told_at   INTEGER NOT NULL,
+    CONSTRAINT ops_pkey PRIMARY KEY (op)
+) WITHOUT ROWID;
+
+-- `was` and `done` are JSON. Kept for good, also when the task is pruned.
+CREATE TABLE repairs (
+    id          INTEGER PRIMARY KEY AUTOINCREMENT,
+    repaired_at INTEGER NOT NULL,
+    repaired_by TEXT    NOT NULL,
+    rule        TEXT    NOT NULL,
+    task_id     TEXT    NOT NULL,
+    was         TEXT    NOT NULL,
+    done        TEXT    NOT NULL
+);
+
+-- One row: who of the managers on this store does its upkeep, until when, and what was done last.
+CREATE TABLE upkeep (
+    id         INTEGER PRIMARY KEY,
+    holder     TEXT,
+    held_until INTEGER NOT NULL DEFAULT 0,
+    audited_at INTEGER NOT NULL DEFAULT 0,
+    pruned_at  INTEGER NOT NULL DEFAULT 0,
+    CONSTRAINT upkeep_one_row CHECK (id = 1)
+);
+
+INSERT INTO upkeep (id) VALUES (1);
 
 -- An event follows its predecessor, which is no final, and comes from the task's own attempt.
 -- The end of the tape answers it all: no gap, no second final, no existing key (INSERT OR REPLACE
@@ -171,4 +213,20 @@ CREATE TRIGGER tasks_take_their_tape AFTER DELETE ON tasks
 BEGIN
     DELETE FROM events WHERE task = OLD.id;
     DELETE FROM drop_counts WHERE task_id = OLD.task_id;
+END;
+
+CREATE TRIGGER repairs_never_change BEFORE UPDATE ON repairs
+BEGIN
+    SELECT RAISE(ABORT, 'tapescope I4: the trace of a repair never changes');
+END;
+
+CREATE TRIGGER repairs_stay BEFORE DELETE ON repairs
+BEGIN
+    SELECT RAISE(ABORT, 'tapescope I4: the trace of a repair is never deleted');
+END;
+
+CREATE TRIGGER repairs_are_new BEFORE INSERT ON repairs
+WHEN EXISTS (SELECT 1 FROM repairs r WHERE r.id = NEW.id)
+BEGIN
+    SELECT RAISE(ABORT, 'tapescope I4: the trace of a repair never changes');
 END;

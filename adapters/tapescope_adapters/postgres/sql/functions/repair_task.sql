@@ -1,61 +1,9 @@
--- What the upkeep of a store leaves behind: the trace of repairs, and whose turn the upkeep is.
--- compatible from 6
-
--- `was` and `done` are JSON. Kept for good, also when the task is pruned.
-CREATE TABLE repairs (
-    id          bigint GENERATED ALWAYS AS IDENTITY,
-    repaired_at bigint NOT NULL,
-    repaired_by text   NOT NULL,
-    rule        text   NOT NULL,
-    task_id     text   NOT NULL,
-    was         text   NOT NULL,
-    done        text   NOT NULL,
-    CONSTRAINT repairs_pkey PRIMARY KEY (id)
-);
-
-CREATE FUNCTION guard_repairs() RETURNS trigger
-LANGUAGE plpgsql
-SET search_path FROM CURRENT
-AS $$
-BEGIN
-    PERFORM refuse('I4: the trace of a repair never changes');
-    RETURN NULL;
-END $$;
-
-CREATE TRIGGER repairs_never_change BEFORE UPDATE OR DELETE OR TRUNCATE ON repairs
-    FOR EACH STATEMENT EXECUTE FUNCTION guard_repairs();
-
--- One row: who of the managers on this store does its upkeep, until when, and what was done last.
-CREATE TABLE upkeep (
-    id         integer NOT NULL,
-    holder     text,
-    held_until bigint  NOT NULL DEFAULT 0,
-    audited_at bigint  NOT NULL DEFAULT 0,
-    pruned_at  bigint  NOT NULL DEFAULT 0,
-    CONSTRAINT upkeep_pkey PRIMARY KEY (id),
-    CONSTRAINT upkeep_one_row CHECK (id = 1)
-);
-
-INSERT INTO upkeep (id) VALUES (1);
-
--- What a final says; NULL where that is no outcome, or no JSON.
-CREATE FUNCTION read_final(body text) RETURNS json
-LANGUAGE plpgsql IMMUTABLE AS $$
-BEGIN
-    IF body::json ->> 'outcome' IN ('succeeded', 'failed', 'cancelled') THEN
-        RETURN body::json;
-    END IF;
-    RETURN NULL;
-EXCEPTION WHEN data_exception THEN
-    RETURN NULL;
-END $$;
-
 -- Mends one task and leaves a trace of it; all is as it was where nothing is wrong. The rules are
 -- those of tapescope's _mending.py.
 -- The one way past the guards. Those in its way are off for this transaction alone, and under a lock
 -- that keeps every other writer of both tables out, so that nobody else ever writes without them; an
 -- error puts them back. There is no switch for a session to set. Only the owner of the tables may.
-CREATE FUNCTION repair_task(x_task_id uuid, x_grace bigint, x_by text) RETURNS SETOF repairs
+CREATE OR REPLACE FUNCTION repair_task(x_task_id uuid, x_grace bigint, x_by text) RETURNS SETOF repairs
 LANGUAGE plpgsql
 SET search_path FROM CURRENT
 SET lock_timeout = '500ms'
@@ -154,8 +102,7 @@ BEGIN
                 'requested_at', coalesce(t.cancel_requested_at, t.finished_at, now)),
                 'repaired', true) END;
         INSERT INTO events (task, seq, attempt, offer, type, ts, body)
-        VALUES (t.id, coalesce(last.seq, 0) + 1, t.attempt,
-                greatest(coalesce(last.offer, 0), 1073741823) + 1, 'final',
+        VALUES (t.id, coalesce(last.seq, 0) + 1, t.attempt, foreign_offer(last.offer), 'final',
                 coalesce(t.finished_at, now), body);
         INSERT INTO repairs (repaired_at, repaired_by, rule, task_id, was, done)
         VALUES (now, x_by, 'missing_final', t.task_id, row_was,
@@ -217,32 +164,4 @@ BEGIN
         PERFORM pg_notify(current_schema(), '|*|');  -- whoever follows looks again
     END IF;
     RETURN QUERY SELECT * FROM repairs r WHERE r.id > mark AND r.task_id = x_task_id::text ORDER BY r.id;
-END $$;
-
--- Deletes late events, and the counts of unknown tasks of which none is kept any more; with them the
--- common count of those past the cap: else the cap would stay reached for ever.
--- The lock is that of drop_rows. Who drops an event of such a task has committed when it is had, and
--- the statement behind it sees that event, so its count stays.
-CREATE FUNCTION delete_drops(keys bigint[]) RETURNS bigint
-LANGUAGE plpgsql
-SET search_path FROM CURRENT
-AS $$
-DECLARE
-    unknown text[] := ARRAY(SELECT DISTINCT q.task_id FROM quarantine q
-                             WHERE q.id = ANY (keys) AND q.reason = 'unknown_task');
-    deleted bigint;
-BEGIN
-    IF cardinality(unknown) > 0 THEN
-        PERFORM pg_advisory_xact_lock(hashtextextended('tapescope unknown ' || current_schema(), 0));
-    END IF;
-    DELETE FROM quarantine q WHERE q.id = ANY (keys);
-    GET DIAGNOSTICS deleted = ROW_COUNT;
-    IF cardinality(unknown) > 0 THEN
-        DELETE FROM drop_counts d
-         WHERE d.reason = 'unknown_task'
-           AND (d.task_id = ''
-                OR (d.task_id = ANY (unknown)
-                    AND NOT EXISTS (SELECT 1 FROM quarantine q WHERE q.task_id = d.task_id)));
-    END IF;
-    RETURN deleted;
 END $$;

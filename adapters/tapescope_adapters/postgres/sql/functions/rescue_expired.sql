@@ -1,8 +1,6 @@
--- A task that was broken round the guards does not keep the others from being rescued.
--- compatible from 6
-
--- As before, but that a tape which is gone begins anew, and that a task whose tape takes no event from
--- its attempt is passed over.
+-- Takes running tasks from owners whose lease is over or who are known to be dead. What another
+-- rescuer, or a flush, holds just now is left for the next time. A tape which is gone begins anew; a task
+-- whose tape takes no event from its attempt is passed over.
 CREATE OR REPLACE FUNCTION rescue_expired(
     x_limit integer, x_ops text[], x_dead text[], x_ts bigint, x_retry text, x_failed text,
     x_instance text
@@ -35,7 +33,7 @@ BEGIN
                        ELSE 'failed' END;
         BEGIN
             INSERT INTO events (task, seq, attempt, offer, type, ts, body)
-            VALUES (t.id, last.seq + 1, t.attempt, greatest(last.offer, 1073741823) + 1,
+            VALUES (t.id, last.seq + 1, t.attempt, foreign_offer(last.offer),
                     CASE result WHEN 'retried' THEN 'attempt_failed' ELSE 'final' END, x_ts,
                     CASE result WHEN 'retried' THEN x_retry WHEN 'failed' THEN x_failed
                     ELSE cancelled_final(t.cancel_reason, t.cancel_message, t.cancel_by,

@@ -1,0 +1,101 @@
+-- Claims up to x_limit tasks for an owner, the longest due first. A task that somebody else holds just
+-- now is passed over. The same lane and number again claims nothing: it is answered with what the first
+-- try claimed, as those rows are by now. The lane keeps the keys, attempts and places on the tapes only.
+CREATE OR REPLACE FUNCTION claim_due(
+    x_lane text, x_number bigint, x_instance text, x_owner text, x_ops text[], x_limit integer,
+    x_lease bigint, x_ts bigint, x_before text, x_behind text, x_again boolean
+) RETURNS text
+LANGUAGE plpgsql
+SET search_path FROM CURRENT
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+AS $$
+DECLARE
+    now      bigint;
+    stored   json;
+    share    record;
+    picked   bigint[] := '{}';
+    these    bigint[];
+    won      bigint[];
+    attempts integer[];
+    starts   integer[];
+    news     text;
+BEGIN
+    now := now_us();
+    PERFORM 1 FROM unnest(x_ops) AS o(op)
+      CROSS JOIN LATERAL (SELECT 1 FROM tasks t
+                           WHERE t.status = 'pending' AND t.op = o.op AND t.run_at <= now
+                           ORDER BY t.run_at, t.id LIMIT 1) d
+      LIMIT 1;
+    IF NOT FOUND AND NOT x_again THEN
+        RETURN NULL;  -- an idle worker's looks write nothing
+    END IF;
+    -- Sent again the number is always spent here, so that a first try that comes later finds it so.
+    INSERT INTO lanes AS l (lane, number, touched) VALUES (x_lane, x_number, now_us())
+        ON CONFLICT (lane)
+        DO UPDATE SET number = excluded.number, touched = excluded.touched, answer = NULL
+        WHERE l.number < excluded.number;
+    IF NOT FOUND THEN
+        SELECT l.answer::json INTO STRICT stored
+          FROM lanes l WHERE l.lane = x_lane AND l.number = x_number;
+        RETURN (SELECT json_agg(json_build_array(c.one -> 1, c.one -> 2, to_json(t)) ORDER BY c.nth)
+                  FROM json_array_elements(stored) WITH ORDINALITY AS c(one, nth)
+                 CROSS JOIN LATERAL (SELECT * FROM tasks t WHERE t.id = (c.one ->> 0)::bigint LIMIT 1) t);
+    END IF;
+
+    -- Each op its share of those that are due first: picked without a lock, and with it, as the next of
+    -- that op where somebody else has them. Then what is left to whichever op has more.
+    FOR share IN
+        (SELECT f.op, count(*)::integer AS n
+           FROM (SELECT o.op, d.run_at FROM unnest(x_ops) AS o(op)
+                  CROSS JOIN LATERAL (SELECT t.run_at FROM tasks t
+                                       WHERE t.status = 'pending' AND t.op = o.op AND t.run_at <= now
+                                       ORDER BY t.run_at, t.id LIMIT x_limit) d
+                  WHERE cardinality(x_ops) > 1
+                  ORDER BY d.run_at LIMIT x_limit) f
+          GROUP BY f.op)
+        UNION ALL
+        (SELECT o.op, x_limit FROM unnest(x_ops) AS o(op))
+    LOOP
+        EXIT WHEN cardinality(picked) >= x_limit;
+        SELECT array_agg(d.id) INTO these
+          FROM (SELECT t.id FROM tasks t
+                 WHERE t.status = 'pending' AND t.op = share.op AND t.run_at <= now AND t.id <> ALL (picked)
+                 ORDER BY t.run_at, t.id
+                 LIMIT least(share.n, x_limit - cardinality(picked))
+                   FOR NO KEY UPDATE SKIP LOCKED) d;
+        picked := picked || coalesce(these, '{}');
+    END LOOP;
+    IF cardinality(picked) = 0 THEN
+        UPDATE lanes SET answer = '[]' WHERE lane = x_lane;
+        RETURN NULL;
+    END IF;
+    -- Where each tape ends is read here, after the locks: in one statement the old end would show.
+    SELECT array_agg(p.id ORDER BY t.run_at, p.id), array_agg(t.attempt + 1 ORDER BY t.run_at, p.id),
+           array_agg(coalesce(e.seq, 0) + 1 ORDER BY t.run_at, p.id)
+      INTO won, attempts, starts
+      FROM unnest(picked) AS p(id)
+     CROSS JOIN LATERAL (SELECT t.attempt, t.run_at FROM tasks t WHERE t.id = p.id LIMIT 1) t
+      LEFT JOIN LATERAL (SELECT e.seq FROM events e WHERE e.task = p.id
+                          ORDER BY e.seq DESC LIMIT 1) e ON true;
+    UPDATE tasks t
+       SET status = 'running', attempt = t.attempt + 1, owner = x_owner, claimed_at = now,
+           lease_expires_at = now + x_lease
+     WHERE t.id = ANY (won);
+    INSERT INTO events (task, seq, attempt, offer, type, ts, body)
+    SELECT w.id, w.seq, w.attempt, 1, 'task_started', x_ts, x_before || w.attempt || x_behind
+      FROM unnest(won, starts, attempts) AS w(id, seq, attempt);
+    SELECT string_agg(t.task_id || ':' || w.seq, ',') INTO news
+      FROM unnest(won, starts) AS w(id, seq)
+     CROSS JOIN LATERAL (SELECT t.task_id FROM tasks t WHERE t.id = w.id LIMIT 1) t;
+    PERFORM pg_notify(current_schema(), concat_ws('|', x_instance,
+        CASE WHEN length(news) > 7000 THEN '*' ELSE news END, ''));
+    UPDATE lanes
+       SET answer = (SELECT json_agg(json_build_array(w.id, w.attempt, w.seq) ORDER BY w.nth)
+                       FROM unnest(won, attempts, starts) WITH ORDINALITY AS w(id, attempt, seq, nth))
+     WHERE lane = x_lane;
+    RETURN (
+        SELECT json_agg(json_build_array(w.attempt, w.seq, to_json(t)) ORDER BY w.nth)
+          FROM unnest(won, attempts, starts) WITH ORDINALITY AS w(id, attempt, seq, nth)
+         CROSS JOIN LATERAL (SELECT * FROM tasks t WHERE t.id = w.id LIMIT 1) t);
+END $$;

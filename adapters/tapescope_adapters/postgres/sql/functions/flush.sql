@@ -1,0 +1,239 @@
+-- Carries a flush out, once: the same lane and number again is answered as the first time, and waits
+-- while the first is still under way. The answer is the time alone when all went as asked; else JSON.
+--
+-- creates, claims, rows, give_ups and cancels are the port's rows of these names, column by column in the
+-- order of their fields; NULL where the flush has none. A column is one text, for the driver takes its time
+-- over each element of an array: the literal of an array; or, where the texts are JSON, ids or names, which
+-- never hold the record separator as such, the texts joined by it. The rows have two columns more, the
+-- task's id and the run's trace, and a single owner is that of all rows. keys are all keys in them.
+--
+-- An attempt that gives its task up is one of the rows. Where a cancel is on record, its attempt_failed is
+-- written as the cancelled final; the others' tasks are pending again before the cancels of this very flush
+-- come, so that these end them.
+--
+-- Who listens is told with a 'w' that tasks were created, or that an attempt gave its task up. (One that
+-- is overruled by a cancel comes here as a final.) A create that met a task that stood there costs a
+-- worker one look.
+CREATE OR REPLACE FUNCTION flush(
+    lane text, number bigint, instance text, news text, keys bigint[],
+    keep_per_task integer, keep_unknown integer,
+    creates text[], claims text[], rows text[], give_ups text[], cancels text[]
+) RETURNS text
+LANGUAGE plpgsql
+SET search_path FROM CURRENT
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+AS $$
+DECLARE
+    now         bigint := now_us();
+    r_key       bigint[] := rows[1];
+    r_seq       integer[] := rows[2];
+    r_attempt   integer[] := rows[3];
+    r_offer     integer[] := rows[4];
+    r_type      text[] := string_to_array(rows[5], E'\x1e');
+    r_ts        bigint[] := rows[6];
+    r_body      text[] := string_to_array(rows[7], E'\x1e');
+    r_owner     text[] := rows[8];
+    r_task_id   text[];
+    reply       text;
+    signal      text := '';
+    made        bigint[];
+    existing    json;
+    won_place   bigint[];
+    won_id      bigint[];
+    won_attempt integer[];
+    won_task_id uuid[];
+    won_ts      bigint[];
+    won_body    text[];
+    starts      integer[];
+    failed      integer[];
+    refused     json;
+    overruled   json[];
+    answers     json[];
+    met         json;
+    one         record;
+BEGIN
+    INSERT INTO lanes AS l (lane, number, touched) VALUES (flush.lane, flush.number, now)
+        ON CONFLICT ON CONSTRAINT lanes_pkey
+        DO UPDATE SET number = excluded.number, touched = excluded.touched, answer = NULL
+        WHERE l.number < excluded.number;
+    IF NOT FOUND THEN
+        SELECT coalesce(l.answer, l.touched::text) INTO STRICT reply
+          FROM lanes l WHERE l.lane = flush.lane AND l.number = flush.number;
+        RETURN reply;
+    END IF;
+
+    IF cancels IS NOT NULL THEN
+        keys := keys || ARRAY(
+            SELECT t.id FROM unnest(cancels[1]::uuid[]) AS x(task_id)
+             CROSS JOIN LATERAL (SELECT t.id FROM tasks t WHERE t.task_id = x.task_id LIMIT 1) t);
+    END IF;
+    -- Lock the tasks, in one order, so that two flushes never wait for each other; and see which rows
+    -- are not of a running attempt, by what the lock shows. A FULL JOIN reads both sides to the end.
+    SELECT array_agg(r.place::integer) FILTER (WHERE r.place IS NOT NULL) INTO failed
+      FROM unnest(r_key, r_attempt, r_owner) WITH ORDINALITY AS r(key, attempt, owner, place)
+      FULL JOIN (SELECT t.id, t.status, t.attempt, t.owner FROM tasks t
+                  WHERE t.id = ANY (keys) ORDER BY t.id FOR NO KEY UPDATE) t ON t.id = r.key
+     WHERE NOT coalesce(
+           t.status = 'running' AND t.attempt = r.attempt
+           AND t.owner = coalesce(r.owner, r_owner[1]), false);
+
+    IF give_ups IS NOT NULL THEN
+        FOR one IN
+            SELECT g.row_at + 1 AS place, g.spends, t.cancel_reason, t.cancel_message, t.cancel_by,
+                   t.cancel_requested_at
+              FROM unnest(give_ups[1]::integer[], give_ups[3]::integer[]) AS g(row_at, spends)
+             CROSS JOIN LATERAL (SELECT * FROM tasks t WHERE t.id = r_key[g.row_at + 1] LIMIT 1) t
+             WHERE t.cancel_requested_at IS NOT NULL AND (g.row_at + 1 = ANY (failed)) IS NOT TRUE
+        LOOP
+            r_type[one.place] := 'final';
+            r_body[one.place] := cancelled_final(
+                one.cancel_reason, one.cancel_message, one.cancel_by, one.cancel_requested_at,
+                CASE WHEN one.spends > 0 THEN r_body[one.place]::json -> 'error' END);
+            overruled := array_append(overruled, json_build_array(
+                one.place - 1, one.cancel_reason, one.cancel_message, one.cancel_by,
+                one.cancel_requested_at));
+        END LOOP;
+    END IF;
+
+    IF creates IS NOT NULL THEN
+        WITH made AS (
+            INSERT INTO tasks (task_id, op, params, timeout_s, retries, idempotency_key, traceparent,
+                               run_at, created_at)
+            SELECT c.task_id, c.op, c.params, c.timeout, c.retries, c.idempotency_key, c.traceparent,
+                   coalesce(c.run_at, now), now
+              FROM unnest(creates[1]::uuid[], string_to_array(creates[2], E'\x1e'),
+                          string_to_array(creates[3], E'\x1e'), creates[4]::double precision[],
+                          creates[5]::integer[], creates[6]::text[], creates[7]::text[],
+                          creates[8]::bigint[])
+                   AS c(task_id, op, params, timeout, retries, idempotency_key, traceparent, run_at)
+                ON CONFLICT DO NOTHING
+            RETURNING id
+        )
+        SELECT coalesce(array_agg(m.id), '{}') INTO made FROM made m;
+        IF cardinality(made) < cardinality(string_to_array(creates[2], E'\x1e')) THEN
+            -- Some stood there already: which are new, and who holds the place of the others.
+            WITH found AS MATERIALIZED (
+                SELECT c.place, CASE WHEN t.id = ANY (made) AND t.first = c.place THEN t.id END AS key,
+                       coalesce(k.task, t.task) AS task
+                  FROM unnest(creates[1]::uuid[], string_to_array(creates[2], E'\x1e'),
+                              creates[6]::text[]) WITH ORDINALITY
+                       AS c(task_id, op, idempotency_key, place)
+                  LEFT JOIN LATERAL (SELECT t.id, to_json(t) AS task,
+                                            array_position(creates[1]::uuid[], t.task_id) AS first
+                                       FROM tasks t WHERE t.task_id = c.task_id LIMIT 1) t ON true
+                  LEFT JOIN LATERAL (SELECT to_json(t) AS task FROM tasks t
+                                      WHERE t.op = c.op AND t.idempotency_key = c.idempotency_key
+                                      LIMIT 1) k ON true
+            )
+            SELECT array_agg(coalesce(f.key, 0) ORDER BY f.place),
+                   json_object_agg(f.place - 1, f.task) FILTER (WHERE f.key IS NULL)
+              INTO made, existing FROM found f;
+            IF existing::jsonb @? '$.* ? (@ == null)' THEN
+                RAISE EXCEPTION 'a task in the way was deleted meanwhile' USING ERRCODE = '40001';
+            END IF;
+        END IF;
+    END IF;
+
+    IF claims IS NOT NULL THEN
+        WITH won AS (
+            UPDATE tasks t
+               SET status = 'running', attempt = w.attempt + 1, owner = w.owner, claimed_at = now,
+                   lease_expires_at = now + w.lease
+              FROM (SELECT k.*, p.at
+                      FROM unnest(claims[1]::uuid[], claims[2]::bigint[], claims[3]::integer[],
+                                  claims[4]::text[], claims[5]::bigint[], claims[6]::bigint[],
+                                  string_to_array(claims[7], E'\x1e')) WITH ORDINALITY
+                           AS k(task_id, key, attempt, owner, lease, ts, body, place)
+                     CROSS JOIN LATERAL (SELECT t.ctid AS at, t.task_id, t.status, t.attempt, t.run_at
+                                           FROM tasks t WHERE t.id = k.key LIMIT 1) p
+                     WHERE p.status = 'pending' AND p.attempt = k.attempt AND p.run_at <= now
+                       AND p.task_id = k.task_id) w
+             WHERE t.ctid = w.at
+            RETURNING w.place, t.id, t.attempt, t.task_id, w.ts, w.body
+        )
+        SELECT array_agg(w.place - 1), array_agg(w.id), array_agg(w.attempt), array_agg(w.task_id),
+               array_agg(w.ts), array_agg(w.body)
+          INTO won_place, won_id, won_attempt, won_task_id, won_ts, won_body FROM won w;
+        -- Where each tape ends is read here, after the lock: in one statement the old end would show.
+        SELECT array_agg(coalesce(e.seq, 0) + 1 ORDER BY w.nth) INTO starts
+          FROM unnest(won_id) WITH ORDINALITY AS w(id, nth)
+          LEFT JOIN LATERAL (SELECT e.seq FROM events e WHERE e.task = w.id
+                              ORDER BY e.seq DESC LIMIT 1) e ON true;
+        INSERT INTO events (task, seq, attempt, offer, type, ts, body)
+        SELECT w.id, w.seq, w.attempt, 1, 'task_started', w.ts, w.body
+          FROM unnest(won_id, starts, won_attempt, won_ts, won_body) AS w(id, seq, attempt, ts, body);
+    END IF;
+
+    IF cardinality(r_key) > 0 THEN
+        IF failed IS NULL THEN
+            INSERT INTO events (task, seq, attempt, offer, type, ts, body)
+            SELECT * FROM unnest(r_key, r_seq, r_attempt, r_offer, r_type, r_ts, r_body);
+        ELSE
+            r_task_id := string_to_array(rows[9], E'\x1e');
+            refused := drop_rows(failed, r_key, r_attempt, r_offer, r_type, r_ts, r_body, r_owner,
+                                 r_task_id, string_to_array(rows[10], E'\x1e', ''),
+                                 keep_per_task, keep_unknown);
+            INSERT INTO events (task, seq, attempt, offer, type, ts, body)
+            SELECT r.key, r.seq, r.attempt, r.offer, r.type, r.ts, r.body
+              FROM unnest(r_key, r_seq, r_attempt, r_offer, r_type, r_ts, r_body) WITH ORDINALITY
+                   AS r(key, seq, attempt, offer, type, ts, body, place)
+             WHERE r.place <> ALL (failed);
+        END IF;
+    END IF;
+    IF failed IS NOT NULL THEN  -- the caller, who put the news together, took it that none would
+        news := (SELECT string_agg(s.task_id || ':' || s.seq, ',')
+                   FROM (SELECT r.task_id, max(r.seq) AS seq
+                           FROM unnest(r_task_id, r_seq) WITH ORDINALITY AS r(task_id, seq, place)
+                          WHERE r.place <> ALL (failed) GROUP BY r.task_id) s);
+    END IF;
+    IF won_id IS NOT NULL THEN
+        news := concat_ws(',', news, (
+            SELECT string_agg(w.task_id || ':' || w.seq, ',')
+              FROM unnest(won_task_id, starts) AS w(task_id, seq)));
+    END IF;
+
+    IF give_ups IS NOT NULL THEN
+        UPDATE tasks t
+           SET status = 'pending', owner = NULL, claimed_at = NULL, lease_expires_at = NULL,
+               run_at = coalesce(g.run_at, now), retries_spent = t.retries_spent + g.spends
+          FROM unnest(give_ups[1]::integer[], give_ups[2]::bigint[], give_ups[3]::integer[])
+               AS g(row_at, run_at, spends)
+         WHERE t.id = r_key[g.row_at + 1] AND t.status = 'running'
+           AND t.attempt = r_attempt[g.row_at + 1]
+           AND t.owner = coalesce(r_owner[g.row_at + 1], r_owner[1]);
+    END IF;
+
+    IF cancels IS NOT NULL THEN
+        FOR one IN
+            SELECT * FROM unnest(cancels[1]::uuid[], string_to_array(cancels[2], E'\x1e'),
+                                 cancels[3]::text[], cancels[4]::text[], cancels[5]::bigint[],
+                                 string_to_array(cancels[6], E'\x1e'))
+                          AS x(task_id, reason, message, who, ts, body)
+        LOOP
+            met := cancel_task(one.task_id, one.reason, one.message, one.who, one.ts, one.body);
+            answers := array_append(answers, met);
+            IF met ->> 0 = 'cancelled' THEN
+                news := concat_ws(',', news, one.task_id || ':' || (met ->> 8));
+            ELSIF met ->> 0 = 'recorded' THEN
+                signal := 'c';
+            END IF;
+        END LOOP;
+    END IF;
+
+    IF cardinality(made) > 0 OR 'attempt_failed' = ANY (r_type) THEN
+        signal := signal || 'w';
+    END IF;
+    IF news <> '' OR signal <> '' THEN  -- a notification is at most 8,000 bytes
+        PERFORM pg_notify(current_schema(), concat_ws('|', instance,
+            CASE WHEN length(news) > 7000 THEN '*' ELSE coalesce(news, '') END, signal));
+    END IF;
+    IF made IS NULL AND claims IS NULL AND refused IS NULL AND overruled IS NULL AND answers IS NULL THEN
+        RETURN now;
+    END IF;
+    reply := json_build_object('now', now, 'keys', made, 'existing', existing,
+                               'claims', json_build_array(won_place, starts),
+                               'refused', refused, 'overruled', overruled, 'cancels', answers);
+    UPDATE lanes l SET answer = reply WHERE l.lane = flush.lane;
+    RETURN reply;
+END $$;

@@ -1,0 +1,11 @@
+-- What a final says; NULL where that is no outcome, or no JSON.
+CREATE OR REPLACE FUNCTION read_final(body text) RETURNS json
+LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    IF body::json ->> 'outcome' IN ('succeeded', 'failed', 'cancelled') THEN
+        RETURN body::json;
+    END IF;
+    RETURN NULL;
+EXCEPTION WHEN data_exception THEN
+    RETURN NULL;
+END $$;

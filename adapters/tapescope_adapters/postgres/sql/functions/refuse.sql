@@ -1,0 +1,6 @@
+-- Every refusal, with the invariant's number in front.
+CREATE OR REPLACE FUNCTION refuse(why text) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'tapescope %', why USING ERRCODE = 'TS001';
+END $$;

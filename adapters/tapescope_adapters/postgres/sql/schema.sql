@@ -1,0 +1,209 @@
+-- The schema as it stands, to read; nothing applies it. `make docs` makes it from a database that
+-- the migrations made: change it there. Why it is as it is stands there, too, and in functions/.
+
+CREATE TABLE drop_counts (
+    task_id    text    NOT NULL,
+    attempt    integer NOT NULL,
+    reason     text    NOT NULL,
+    type       text    NOT NULL,
+    outcome    text    NOT NULL,
+    n          bigint  NOT NULL,
+    last_offer integer NOT NULL,
+    CONSTRAINT drop_counts_pkey PRIMARY KEY (task_id, attempt, reason, type, outcome)
+);
+CREATE INDEX drop_counts_unknown ON drop_counts (n) WHERE reason = 'unknown_task';
+CREATE TRIGGER drop_counts_no_truncate BEFORE TRUNCATE ON drop_counts
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION guard_truncated();
+
+CREATE TABLE events (
+    task      bigint  NOT NULL,
+    seq       integer NOT NULL,
+    attempt   integer NOT NULL,
+    offer     integer NOT NULL,
+    type      text    NOT NULL,
+    ts        bigint  NOT NULL,
+    body      text    NOT NULL,
+    hash      bytea,
+    prev_hash bytea,
+    CONSTRAINT events_task_seq_unique PRIMARY KEY (task, seq)
+);
+CREATE TRIGGER events_follow_predecessor AFTER INSERT ON events
+    REFERENCING NEW TABLE AS appended
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION guard_appended();
+CREATE TRIGGER events_live_with_task AFTER DELETE ON events
+    REFERENCING OLD TABLE AS deleted
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION guard_deleted_events();
+CREATE TRIGGER events_never_change BEFORE UPDATE ON events
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION guard_changed_event();
+CREATE TRIGGER events_no_truncate BEFORE TRUNCATE ON events
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION guard_truncated();
+
+CREATE TABLE lanes (
+    lane    text   NOT NULL,
+    number  bigint NOT NULL,
+    answer  text,
+    touched bigint NOT NULL,
+    CONSTRAINT lanes_pkey PRIMARY KEY (lane)
+);
+CREATE TRIGGER lanes_no_truncate BEFORE TRUNCATE ON lanes
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION guard_truncated();
+
+CREATE TABLE ops (
+    op        text             NOT NULL,
+    timeout_s double precision,
+    retries   integer          NOT NULL,
+    told_at   bigint           NOT NULL,
+    CONSTRAINT ops_pkey PRIMARY KEY (op)
+);
+
+CREATE TABLE quarantine (
+    id       bigint  GENERATED ALWAYS AS IDENTITY,
+    task_id  text    NOT NULL,
+    attempt  integer NOT NULL,
+    offer    integer NOT NULL,
+    owner    text    NOT NULL,
+    type     text    NOT NULL,
+    reason   text    NOT NULL,
+    ts       bigint  NOT NULL,
+    late_us  bigint,
+    trace_id text,
+    body     text    NOT NULL,
+    CONSTRAINT quarantine_pkey PRIMARY KEY (id),
+    CONSTRAINT quarantine_event_unique UNIQUE (task_id, attempt, owner, offer)
+);
+CREATE INDEX quarantine_task_id_id ON quarantine (task_id, id);
+CREATE TRIGGER quarantine_no_truncate BEFORE TRUNCATE ON quarantine
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION guard_truncated();
+
+CREATE TABLE repairs (
+    id          bigint GENERATED ALWAYS AS IDENTITY,
+    repaired_at bigint NOT NULL,
+    repaired_by text   NOT NULL,
+    rule        text   NOT NULL,
+    task_id     text   NOT NULL,
+    was         text   NOT NULL,
+    done        text   NOT NULL,
+    CONSTRAINT repairs_pkey PRIMARY KEY (id)
+);
+CREATE TRIGGER repairs_never_change BEFORE DELETE OR UPDATE OR TRUNCATE ON repairs
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION guard_repairs();
+
+CREATE TABLE schema_compatibility (
+    version         integer NOT NULL,
+    compatible_from integer NOT NULL,
+    CONSTRAINT schema_compatibility_pkey PRIMARY KEY (version)
+);
+
+CREATE TABLE schema_version (
+    version    integer                  NOT NULL,
+    applied_at timestamp with time zone NOT NULL DEFAULT clock_timestamp(),
+    CONSTRAINT schema_version_pkey PRIMARY KEY (version)
+);
+
+CREATE TABLE tasks (
+    id                  bigint           GENERATED ALWAYS AS IDENTITY,
+    task_id             uuid             NOT NULL,
+    op                  text             NOT NULL,
+    status              text             NOT NULL DEFAULT 'pending',
+    attempt             integer          NOT NULL DEFAULT 0,
+    owner               text,
+    params              text             NOT NULL DEFAULT '{}',
+    timeout_s           double precision,
+    retries             integer          NOT NULL DEFAULT 0,
+    retries_spent       integer          NOT NULL DEFAULT 0,
+    idempotency_key     text,
+    traceparent         text,
+    created_at          bigint           NOT NULL,
+    run_at              bigint           NOT NULL,
+    claimed_at          bigint,
+    finished_at         bigint,
+    lease_expires_at    bigint,
+    cancel_reason       text,
+    cancel_message      text,
+    cancel_by           text,
+    cancel_requested_at bigint,
+    error_code          text,
+    CONSTRAINT tasks_pkey PRIMARY KEY (id),
+    CONSTRAINT tasks_status_known CHECK (status = ANY (ARRAY['pending', 'running', 'succeeded', 'failed', 'cancelled'])),
+    CONSTRAINT tasks_task_id_unique UNIQUE (task_id)
+);
+CREATE INDEX tasks_due_op ON tasks (op, run_at, id) WHERE status = 'pending';
+CREATE UNIQUE INDEX tasks_idempotency_key_unique ON tasks (op, idempotency_key) WHERE idempotency_key IS NOT NULL;
+CREATE INDEX tasks_lease ON tasks (lease_expires_at) WHERE status = 'running';
+CREATE INDEX tasks_status_task_id ON tasks (status, task_id);
+CREATE INDEX tasks_to_cancel ON tasks (owner) WHERE status = 'running' AND cancel_requested_at IS NOT NULL;
+CREATE TRIGGER tasks_begin_pending BEFORE INSERT ON tasks
+    FOR EACH ROW
+    WHEN (new.status <> 'pending' OR new.attempt <> 0 OR new.finished_at IS NOT NULL)
+    EXECUTE FUNCTION guard_new_task();
+CREATE TRIGGER tasks_change_by_rule AFTER UPDATE ON tasks
+    FOR EACH ROW
+    WHEN ((old.status <> ALL (ARRAY['pending', 'running'])) OR new.attempt <> (old.attempt + (old.status = 'pending' AND new.status = 'running')::integer))
+    EXECUTE FUNCTION guard_changed_task();
+CREATE TRIGGER tasks_end_with_final AFTER UPDATE ON tasks
+    REFERENCING NEW TABLE AS changed
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION guard_ended_tasks();
+CREATE TRIGGER tasks_keep_identity BEFORE UPDATE OF id, task_id, op, params, idempotency_key, created_at ON tasks
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION guard_identity();
+CREATE TRIGGER tasks_no_truncate BEFORE TRUNCATE ON tasks
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION guard_truncated();
+CREATE TRIGGER tasks_take_their_tape AFTER DELETE ON tasks
+    REFERENCING OLD TABLE AS gone
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION take_tapes();
+
+CREATE TABLE upkeep (
+    id         integer NOT NULL,
+    holder     text,
+    held_until bigint  NOT NULL DEFAULT 0,
+    audited_at bigint  NOT NULL DEFAULT 0,
+    pruned_at  bigint  NOT NULL DEFAULT 0,
+    CONSTRAINT upkeep_pkey PRIMARY KEY (id),
+    CONSTRAINT upkeep_one_row CHECK (id = 1)
+);
+
+-- Functions, each in functions/ in a file of its name:
+--   cancel_task(x_task_id uuid, x_reason text, x_message text, x_by text, x_ts bigint, x_body text)
+--       RETURNS json
+--   cancelled_final(reason text, message text, who text, at bigint, error json) RETURNS text
+--   claim_due(x_lane text, x_number bigint, x_instance text, x_owner text, x_ops text[], x_limit
+--       integer, x_lease bigint, x_ts bigint, x_before text, x_behind text, x_again boolean)
+--       RETURNS text
+--   delete_drops(keys bigint[]) RETURNS bigint
+--   drop_reason(task_status text, task_attempt integer, final_attempt integer, final_body text,
+--       attempt integer, type text, body text) RETURNS text
+--   drop_rows(places integer[], r_key bigint[], r_attempt integer[], r_offer integer[], r_type
+--       text[], r_ts bigint[], r_body text[], r_owner text[], r_task_id text[], r_trace_id text[],
+--       keep_per_task integer, keep_unknown integer) RETURNS json
+--   fence(f_lane text, f_number bigint) RETURNS text
+--   flush(lane text, number bigint, instance text, news text, keys bigint[], keep_per_task integer,
+--       keep_unknown integer, creates text[], claims text[], rows text[], give_ups text[], cancels
+--       text[]) RETURNS text
+--   foreign_offer(last_offer integer) RETURNS integer
+--   guard_appended() RETURNS trigger
+--   guard_changed_event() RETURNS trigger
+--   guard_changed_task() RETURNS trigger
+--   guard_deleted_events() RETURNS trigger
+--   guard_ended_tasks() RETURNS trigger
+--   guard_identity() RETURNS trigger
+--   guard_new_task() RETURNS trigger
+--   guard_repairs() RETURNS trigger
+--   guard_truncated() RETURNS trigger
+--   now_us() RETURNS bigint
+--   read_final(body text) RETURNS json
+--   refuse(why text) RETURNS void
+--   repair_task(x_task_id uuid, x_grace bigint, x_by text) RETURNS SETOF repairs
+--   rescue_expired(x_limit integer, x_ops text[], x_dead text[], x_ts bigint, x_retry text,
+--       x_failed text, x_instance text) RETURNS text
+--   take_tapes() RETURNS trigger

@@ -1,0 +1,199 @@
+-- The schema as it stands, to read; nothing applies it. `make docs` makes it from a database that
+-- the migrations made: change it there. Why it is as it is stands there, too.
+
+CREATE TABLE drop_counts (
+    task_id    TEXT    NOT NULL,
+    attempt    INTEGER NOT NULL,
+    reason     TEXT    NOT NULL,
+    type       TEXT    NOT NULL,
+    outcome    TEXT    NOT NULL,
+    n          INTEGER NOT NULL,
+    last_offer INTEGER NOT NULL,
+    CONSTRAINT drop_counts_pkey PRIMARY KEY (task_id, attempt, reason, type, outcome)
+) WITHOUT ROWID;
+CREATE INDEX drop_counts_unknown ON drop_counts (n) WHERE reason = 'unknown_task';
+
+CREATE TABLE events (
+    n         INTEGER PRIMARY KEY,
+    task      INTEGER NOT NULL,
+    seq       INTEGER NOT NULL,
+    attempt   INTEGER NOT NULL,
+    offer     INTEGER NOT NULL,
+    type      TEXT    NOT NULL,
+    ts        INTEGER NOT NULL,
+    body      TEXT    NOT NULL,
+    hash      BLOB,
+    prev_hash BLOB,
+    CONSTRAINT events_task_seq_unique UNIQUE (task, seq)
+);
+CREATE TRIGGER events_final_ends_task AFTER INSERT ON events
+WHEN NEW.type = 'final'
+BEGIN
+    UPDATE tasks
+       SET status = json_extract(NEW.body, '$.outcome'), finished_at = NEW.ts, lease_expires_at = NULL,
+           error_code = CASE json_extract(NEW.body, '$.outcome') WHEN 'failed'
+                        THEN json_extract(NEW.body, '$.error.code') END
+     WHERE id = NEW.task;
+END;
+CREATE TRIGGER events_final_has_outcome BEFORE INSERT ON events
+WHEN NEW.type = 'final'
+    AND coalesce(json_extract(NEW.body, '$.outcome'), '') NOT IN ('succeeded', 'failed', 'cancelled')
+BEGIN
+    SELECT RAISE(ABORT, 'tapescope I2: a final says succeeded, failed or cancelled');
+END;
+CREATE TRIGGER events_follow_predecessor BEFORE INSERT ON events
+WHEN NOT coalesce(
+        (SELECT e.seq = NEW.seq - 1 AND e.type <> 'final'
+                AND (e.attempt < NEW.attempt OR (e.attempt = NEW.attempt AND e.offer < NEW.offer))
+           FROM events e WHERE e.task = NEW.task ORDER BY e.seq DESC LIMIT 1),
+        NEW.seq = 1)
+    OR NOT EXISTS (SELECT 1 FROM tasks t
+                    WHERE t.id = NEW.task AND t.attempt = NEW.attempt
+                      AND (t.status = 'running' OR (t.status = 'pending' AND NEW.type = 'final')))
+    OR EXISTS (SELECT 1 FROM events e WHERE e.n = NEW.n)
+BEGIN
+    SELECT RAISE(ABORT, 'tapescope I1 I3 I4 I5: an event follows the last one of an open tape, from its own attempt');
+END;
+CREATE TRIGGER events_live_with_task BEFORE DELETE ON events
+WHEN EXISTS (SELECT 1 FROM tasks t WHERE t.id = OLD.task)
+BEGIN
+    SELECT RAISE(ABORT, 'tapescope I4: an event lives as long as its task');
+END;
+CREATE TRIGGER events_never_change BEFORE UPDATE ON events
+BEGIN
+    SELECT RAISE(ABORT, 'tapescope I4: an event never changes');
+END;
+
+CREATE TABLE ops (
+    op        TEXT    NOT NULL,
+    timeout_s REAL,
+    retries   INTEGER NOT NULL,
+    told_at   INTEGER NOT NULL,
+    CONSTRAINT ops_pkey PRIMARY KEY (op)
+) WITHOUT ROWID;
+
+CREATE TABLE quarantine (
+    id       INTEGER PRIMARY KEY AUTOINCREMENT,
+    task_id  TEXT    NOT NULL,
+    attempt  INTEGER NOT NULL,
+    offer    INTEGER NOT NULL,
+    owner    TEXT    NOT NULL,
+    type     TEXT    NOT NULL,
+    reason   TEXT    NOT NULL,
+    ts       INTEGER NOT NULL,
+    late_us  INTEGER,
+    trace_id TEXT,
+    body     TEXT    NOT NULL,
+    CONSTRAINT quarantine_event_unique UNIQUE (task_id, attempt, owner, offer)
+);
+
+CREATE TABLE repairs (
+    id          INTEGER PRIMARY KEY AUTOINCREMENT,
+    repaired_at INTEGER NOT NULL,
+    repaired_by TEXT    NOT NULL,
+    rule        TEXT    NOT NULL,
+    task_id     TEXT    NOT NULL,
+    was         TEXT    NOT NULL,
+    done        TEXT    NOT NULL
+);
+CREATE TRIGGER repairs_are_new BEFORE INSERT ON repairs
+WHEN EXISTS (SELECT 1 FROM repairs r WHERE r.id = NEW.id)
+BEGIN
+    SELECT RAISE(ABORT, 'tapescope I4: the trace of a repair never changes');
+END;
+CREATE TRIGGER repairs_never_change BEFORE UPDATE ON repairs
+BEGIN
+    SELECT RAISE(ABORT, 'tapescope I4: the trace of a repair never changes');
+END;
+CREATE TRIGGER repairs_stay BEFORE DELETE ON repairs
+BEGIN
+    SELECT RAISE(ABORT, 'tapescope I4: the trace of a repair is never deleted');
+END;
+
+CREATE TABLE schema_compatibility (
+    version         INTEGER NOT NULL,
+    compatible_from INTEGER NOT NULL,
+    CONSTRAINT schema_compatibility_pkey PRIMARY KEY (version)
+);
+
+CREATE TABLE tasks (
+    id                  INTEGER PRIMARY KEY AUTOINCREMENT,
+    task_id             TEXT    NOT NULL,
+    op                  TEXT    NOT NULL,
+    status              TEXT    NOT NULL DEFAULT 'pending',
+    attempt             INTEGER NOT NULL DEFAULT 0,
+    owner               TEXT,
+    params              TEXT    NOT NULL DEFAULT '{}',
+    timeout_s           REAL,
+    retries             INTEGER NOT NULL DEFAULT 0,
+    retries_spent       INTEGER NOT NULL DEFAULT 0,
+    idempotency_key     TEXT,
+    traceparent         TEXT,
+    created_at          INTEGER NOT NULL,
+    run_at              INTEGER NOT NULL,
+    claimed_at          INTEGER,
+    finished_at         INTEGER,
+    lease_expires_at    INTEGER,
+    cancel_reason       TEXT,
+    cancel_message      TEXT,
+    cancel_by           TEXT,
+    cancel_requested_at INTEGER,
+    error_code          TEXT,
+    CONSTRAINT tasks_task_id_unique UNIQUE (task_id),
+    CONSTRAINT tasks_status_known
+        CHECK (status IN ('pending', 'running', 'succeeded', 'failed', 'cancelled'))
+);
+CREATE INDEX tasks_due_op ON tasks (op, run_at) WHERE status = 'pending';
+CREATE UNIQUE INDEX tasks_idempotency_key_unique
+    ON tasks (op, idempotency_key) WHERE idempotency_key IS NOT NULL;
+CREATE INDEX tasks_lease ON tasks (lease_expires_at) WHERE status = 'running';
+CREATE INDEX tasks_status_task_id ON tasks (status, task_id);
+CREATE INDEX tasks_to_cancel ON tasks (owner)
+    WHERE status = 'running' AND cancel_requested_at IS NOT NULL;
+CREATE TRIGGER tasks_begin_pending BEFORE INSERT ON tasks
+WHEN NEW.status <> 'pending' OR NEW.attempt <> 0
+    OR EXISTS (SELECT 1 FROM tasks t WHERE t.id = NEW.id)
+    OR EXISTS (SELECT 1 FROM tasks t WHERE t.task_id = NEW.task_id)
+    OR EXISTS (SELECT 1 FROM tasks t
+                WHERE t.op = NEW.op AND t.idempotency_key = NEW.idempotency_key)
+BEGIN
+    SELECT RAISE(ABORT, 'tapescope I2 I4: a task is inserted once, as pending');
+END;
+CREATE TRIGGER tasks_count_attempts BEFORE UPDATE OF status, attempt ON tasks
+WHEN NEW.attempt <> OLD.attempt + (OLD.status = 'pending' AND NEW.status = 'running')
+BEGIN
+    SELECT RAISE(ABORT, 'tapescope I5: the attempt counts up by one when a task is claimed, and only then');
+END;
+CREATE TRIGGER tasks_end_with_final BEFORE UPDATE OF status ON tasks
+WHEN NEW.status NOT IN ('pending', 'running')
+    AND NOT EXISTS (SELECT 1 FROM (SELECT e.type, e.body FROM events e WHERE e.task = NEW.id
+                                    ORDER BY e.seq DESC LIMIT 1) AS last
+                     WHERE last.type = 'final'
+                       AND json_extract(last.body, '$.outcome') = NEW.status)
+BEGIN
+    SELECT RAISE(ABORT, 'tapescope I2: a task ends with a final of the same outcome');
+END;
+CREATE TRIGGER tasks_keep_identity
+BEFORE UPDATE OF id, task_id, op, params, idempotency_key, created_at ON tasks
+BEGIN
+    SELECT RAISE(ABORT, 'tapescope I4: a task keeps its id, op, params and key');
+END;
+CREATE TRIGGER tasks_take_their_tape AFTER DELETE ON tasks
+BEGIN
+    DELETE FROM events WHERE task = OLD.id;
+    DELETE FROM drop_counts WHERE task_id = OLD.task_id;
+END;
+CREATE TRIGGER tasks_terminal_never_change BEFORE UPDATE ON tasks
+WHEN OLD.status NOT IN ('pending', 'running')
+BEGIN
+    SELECT RAISE(ABORT, 'tapescope I4: a task that has ended never changes');
+END;
+
+CREATE TABLE upkeep (
+    id         INTEGER PRIMARY KEY,
+    holder     TEXT,
+    held_until INTEGER NOT NULL DEFAULT 0,
+    audited_at INTEGER NOT NULL DEFAULT 0,
+    pruned_at  INTEGER NOT NULL DEFAULT 0,
+    CONSTRAINT upkeep_one_row CHECK (id = 1)
+);
