@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from opentelemetry.metrics import Observation
 from opentelemetry.trace import get_current_span
 
-from tapescope.model import TAPE_UNKNOWN, AuditRule, DropReason
+from tapescope.model import TAPE_UNKNOWN, AuditRule, list_drops
 from tapescope_telemetry.instruments import NO_CONTEXT, Tally, counter, histogram, observe
 from tapescope_telemetry.labels import LabelCaps, LabelSets
 from tapescope_telemetry.ledger import EventLedger
@@ -39,12 +39,7 @@ EXEMPLAR_EVERY: Final = 0.1
 
 To offer one costs a third of a measurement, the SDK keeps the last, and no scrape is as frequent.
 """
-DROPS: Final = tuple(
-    (reason.value, event_type, str(outcome))
-    for reason in DropReason
-    for event_type in reason.event_types
-    for outcome in reason.tape_outcomes
-)
+DROPS: Final = tuple(list_drops())
 """Every (reason, event type, tape outcome) of a drop of one of the platform's own events."""
 SDK_SERIES: Final = 2_000
 """Series of one metric that the SDK keeps apart; it folds the others into one without labels."""

@@ -42,6 +42,7 @@ from tapescope.model.tape import (
     TapePage,
     find_drop_reason,
     is_event_type,
+    list_drops,
     moment,
 )
 from tapescope.model.tasks import (
@@ -120,5 +121,6 @@ __all__ = [
     "find_drop_reason",
     "is_event_type",
     "is_op",
+    "list_drops",
     "moment",
 ]
