@@ -26,7 +26,7 @@ from tapescope_telemetry import names
 __all__ = ["Alert", "list_alerts", "render_alert"]
 
 CRITICAL: Final = "critical"
-"""Wakes somebody."""
+"""Wakes a person."""
 WARNING: Final = "warning"
 """For the working day."""
 

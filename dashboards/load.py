@@ -27,7 +27,7 @@ LATE: Final = 5
 """Events that a runner which ignores its cancel still reports."""
 
 FOLLOWED: Final = 0.3
-"""The share of the good tasks that somebody watches."""
+"""The share of the good tasks that are followed."""
 
 
 class Load:
@@ -142,10 +142,10 @@ async def _serve(
 
 
 async def _await_signal() -> None:
-    told = asyncio.Event()
+    stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, told.set)
-    await told.wait()
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    await stopping.wait()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

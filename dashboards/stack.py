@@ -31,7 +31,7 @@ _OTLP: Final = 4317
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Who is where, as ``host:port``. The defaults are a bare machine's."""
+    """Where each program listens, as ``host:port``. The defaults are a bare machine's."""
 
     targets: tuple[str, ...] = (f"127.0.0.1:{METRICS_PORT}",)
     alertmanager: str = "127.0.0.1:9093"
@@ -48,7 +48,7 @@ IN_COMPOSE: Final = Addresses(
 
 
 def describe_prometheus(addresses: Addresses, durations: Durations) -> Content:
-    """Who is scraped how often, and where rules and alerts are."""
+    """What is scraped and how often, and where rules and alerts are."""
     drills = {
         "job_name": settings.DRILL_JOB,
         "static_configs": [{"targets": list(addresses.drills)}],
@@ -79,7 +79,7 @@ def describe_prometheus(addresses: Addresses, durations: Durations) -> Content:
 
 
 def describe_alertmanager(durations: Durations, webhook: str | None) -> Content:
-    """Who is told: ``critical`` goes to ``page``, the rest to ``ticket``.
+    """Who is notified: ``critical`` goes to ``page``, the rest to ``ticket``.
 
     Without ``webhook`` the receivers only show what they would send; fill in yours.
     """

@@ -45,7 +45,7 @@ def _make_metrics() -> str:
             "",
             _MADE,
             _SCOPE,
-            "Every name is public: to change one is a breaking change, and told in the changelog.",
+            "Every name is public: to change one is a breaking change, and is in the changelog.",
             "An attribute in brackets is on some of the series only.",
             "",
             *_table(
@@ -210,8 +210,10 @@ def _describe_attributes(rows: Mapping[str, AttributeRow], *, labels: bool) -> l
     lines: list[list[str]] = []
     for key, row in rows.items():
         values = ", ".join(f"`{value}`" for value in row.values)
-        told = "; ".join(part for part in (values, row.open) if part)
-        lines.append([f"`{key}`", *([f"`{name_label(key)}`"] if labels else []), told, row.meaning])
+        described = "; ".join(part for part in (values, row.open) if part)
+        lines.append(
+            [f"`{key}`", *([f"`{name_label(key)}`"] if labels else []), described, row.meaning]
+        )
     return _table(header, lines)
 
 

@@ -57,7 +57,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tapescope.model.tape import DropReason
@@ -110,6 +110,14 @@ __all__ = [
 
 class TapescopeError(Exception):
     """The root of every error of this library."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (type(self), self.args), vars(self)
+
+
+def _restore(kind: type[BaseException], args: tuple[Any, ...]) -> BaseException:
+    """A copied or unpickled error, without ``__init__``: that would make a message of a message."""
+    return kind.__new__(kind, *args)
 
 
 # --- what a caller hands in ---------------------------------------------------------------------
@@ -296,6 +304,9 @@ class CancelRequested(asyncio.CancelledError):
     def __init__(self, reason: CancelReason, message: str = "") -> None:
         self.reason, self.message = reason, message
         super().__init__(f"cancel requested ({reason.value})" + (f": {message}" if message else ""))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (type(self), self.args), vars(self)
 
 
 class CommandFailed(TapescopeError):

@@ -1,4 +1,4 @@
-"""What tapescope tells of itself: spans and metrics, through the OpenTelemetry API alone.
+"""The telemetry of tapescope: spans and metrics, through the OpenTelemetry API alone.
 
 Nothing is configured, read or registered at import. Everything hangs from one ``Telemetry`` object,
 made with the providers that the application chose; without an SDK it costs next to nothing.
@@ -83,7 +83,7 @@ _LATER: Final = {
     "read_settings": "settings",
     "setup": "providers",
 }
-"""Name → module. Loaded when they are first asked for: who embeds the library mostly needs none."""
+"""Name → module. Loaded when first asked for: a program that embeds the library needs few."""
 
 if not TYPE_CHECKING:  # with it in their sight, type checkers would take any name for a good one
 

@@ -1,4 +1,4 @@
-"""How a failure is told on a span: the one place that sets a status or records an exception."""
+"""How a failure shows on a span: the one place that sets a status or records an exception."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class FailureMarker:
             span.set_status(Status(StatusCode.ERROR, f"cancelled: {reason}"))
 
     def _log(self, span: Span, error: BaseException) -> None:
-        # The API calls its log signal _logs while it is in beta; imported only by who opted in.
+        # The API calls its log signal _logs while it is in beta; imported only after an opt-in.
         from opentelemetry._logs import SeverityNumber, get_logger
 
         get_logger(

@@ -1,4 +1,4 @@
-"""Who sends: the resource of this process. Imported by ``setup`` alone."""
+"""The resource of this process, as every signal carries it. Imported by ``setup`` alone."""
 
 from __future__ import annotations
 

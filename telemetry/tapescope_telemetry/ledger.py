@@ -87,7 +87,7 @@ class EventLedger:
             self._dropped += n
 
     def fail(self, event_type: str, error_type: str, n: int = 1) -> None:
-        """The caller of ``n`` events of this type met an error, or withdrew them."""
+        """The caller of ``n`` events of this type got an error, or withdrew them."""
         key = (self._caps.event_types(event_type), self._caps.error_types(error_type))
         with self._lock:
             self._land(n)

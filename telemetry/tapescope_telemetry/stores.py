@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Final
 from opentelemetry.metrics import Observation
 from opentelemetry.trace import get_current_span
 
-from tapescope.model import TAPE_UNKNOWN, AuditRule, DropReason
+from tapescope.model import TAPE_UNKNOWN, AuditRule, list_drops
 from tapescope_telemetry.instruments import NO_CONTEXT, Tally, counter, histogram, observe
-from tapescope_telemetry.labels import DROP_OPS, LabelCaps, LabelSets
+from tapescope_telemetry.labels import LabelCaps, LabelSets
 from tapescope_telemetry.ledger import EventLedger
 from tapescope_telemetry.names import (
     AUDIT_CHECKED,
@@ -39,19 +39,15 @@ EXEMPLAR_EVERY: Final = 0.1
 
 To offer one costs a third of a measurement, the SDK keeps the last, and no scrape is as frequent.
 """
-DROPS: Final = tuple(
-    (reason.value, event_type, str(outcome))
-    for reason in DropReason
-    for event_type in reason.event_types
-    for outcome in reason.tape_outcomes
-)
+DROPS: Final = tuple(list_drops())
 """Every (reason, event type, tape outcome) of a drop of one of the platform's own events."""
-DROP_ZEROS: Final = len(DROPS) * (DROP_OPS + 3)
-"""Most drop series that are made before a drop needs them.
+SDK_SERIES: Final = 2_000
+"""Series of one metric that the SDK keeps apart; it folds the others into one without labels."""
+DROP_ZEROS: Final = SDK_SERIES * 7 // 10
+"""Most drop series that are made before a drop needs them: the rest is room for the real ones.
 
-They are one adapter's with all its ops (``DROP_OPS`` and ``_OTHER``), and those of two more ops for
-a second adapter. The SDK folds what is past 2,000 series of a metric into one without labels, so
-the zeros must leave room for the real ones: a test holds them to three quarters of that.
+The ops of a process have their zeros made in the order in which they are seen, ``DROPS`` for each
+op and adapter, as long as these are enough.
 """
 
 
@@ -139,7 +135,7 @@ class StoreMeter:
         """Count ``n`` late events, in the ledger and by reason (a closed set), with an exemplar.
 
         ``outcome`` is the tape's, ``TAPE_OPEN`` for a stale attempt on an open tape and ``None``
-        where there is no such tape; ``op`` is ``None`` where nobody knows it. ``context`` holds the
+        where there is no such tape; ``op`` is ``None`` where it is not known. ``context`` holds the
         run's span, ended or not; ``None`` means the caller's own context.
         """
         on = self._on
@@ -177,7 +173,7 @@ class StoreMeter:
         on.operation.record(seconds if seconds > 0 else 0.0, labels, context)
 
     def _take_exemplar(self, name: str, seconds: float, context: Context | None) -> bool:
-        """Whether to offer one; what is not sampled takes nobody's turn."""
+        """Whether to offer an exemplar; a call that is not sampled does not use up the interval."""
         due = self._exemplar_due.get(name)
         if due is None:
             due = self._exemplar_due[name] = [0.0] * (len(OPERATION_DURATION.boundaries) + 1)

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 
 from docs.build import REFERENCE, make_pages
-from tapescope.model import AttemptOutcome, Outcome
+from tapescope.model import (
+    ERROR_CODES,
+    EVENT_TYPES,
+    AttemptOutcome,
+    AuditRule,
+    CancelReason,
+    DropReason,
+    Outcome,
+)
 from tapescope_telemetry import METRICS, SPANS
 from tapescope_telemetry.vocabulary import ATTRIBUTES, CICD_RESULTS, RUN_OUTCOMES
 from tests.support.scrapes import SCRAPE_NAMES
@@ -35,3 +45,22 @@ def test_every_way_a_run_ends_has_its_sentence() -> None:
     """The page of spans has each outcome of an attempt once, and a result for each of a task."""
     assert [one.outcome for one in RUN_OUTCOMES] == list(AttemptOutcome)
     assert {outcome for outcome, _, _ in CICD_RESULTS} == set(Outcome)
+
+
+@pytest.mark.parametrize(
+    ("page", "words"),
+    [
+        ("explanation/tape.md", EVENT_TYPES),
+        ("explanation/tape.md", DropReason),
+        ("explanation/tape.md", AttemptOutcome),
+        ("explanation/tape.md", CancelReason),
+        ("explanation/tape.md", ERROR_CODES),
+        ("howto/audit.md", AuditRule),
+    ],
+    ids=["event types", "drop reasons", "outcomes", "cancel reasons", "error codes", "audit rules"],
+)
+def test_every_word_is_explained(page: str, words: Iterable[str]) -> None:
+    """A word of the model that a user meets stands on the page that explains its kind."""
+    text = (REFERENCE.parent / page).read_text(encoding="utf-8")
+
+    assert [str(word) for word in words if f"`{word}`" not in text] == []

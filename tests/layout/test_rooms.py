@@ -17,6 +17,8 @@ SOURCE_ROOTS = ("platform", "adapters", "telemetry")
 ROOMS = "The rooms of the platform"
 CIRCLES = "No circle of imports"
 PRIVATE = "A private module stays in its room"
+TELEMETRY = "Telemetry knows no other room"
+GROUND = "Telemetry stands on the words and the errors, below every other room"
 
 
 @pytest.fixture
@@ -111,6 +113,21 @@ def test_every_contract_is_kept(scratch: Path) -> None:
             {PRIVATE},
             "tapescope_adapters.sqlite.nosy -> tapescope.store._pending",
             id="a private module of the platform in an adapter",
+        ),
+        pytest.param(
+            {
+                "platform/tapescope/lobby/__init__.py": "",
+                "telemetry/tapescope_telemetry/nosy.py": "import tapescope.lobby\n",
+            },
+            {ROOMS, TELEMETRY},
+            "tapescope_telemetry.nosy -> tapescope.lobby",
+            id="a room that telemetry may not know, be it new",
+        ),
+        pytest.param(
+            {"platform/tapescope/model/nosy.py": "import tapescope_telemetry.names\n"},
+            {GROUND},
+            "tapescope.model.nosy -> tapescope_telemetry.names",
+            id="telemetry in the model",
         ),
     ],
 )

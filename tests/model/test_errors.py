@@ -3,12 +3,42 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import inspect
+import pickle
 import re
+from collections.abc import Mapping
+from typing import Any
 
-from tapescope import errors
+import pytest
+
+from tapescope import CancelReason, DropReason, ErrorInfo, errors
 from tapescope.errors import TapescopeError
 
+EXAMPLES: Mapping[str, Any] = {
+    "CancelReason": CancelReason.USER,
+    "DropReason": DropReason.STALE_ATTEMPT,
+    "ErrorInfo": ErrorInfo("timeout", "too long"),
+    "Sequence[str]": ("a", "b"),
+    "bool": True,
+    "float": 1.5,
+    "int": 3,
+    "object": "an object",
+    "str": "a text",
+}
+"""An argument of each type that an error is built from."""
+
 ROW = re.compile(r"^( *)[*x+] ([\w.]+)$", re.MULTILINE)
+
+
+def make_example(name: str) -> BaseException:
+    """An error of this name, built from an example of each of its arguments."""
+    kind: type[BaseException] = getattr(errors, name)
+    ours = [base for base in kind.__mro__ if base.__module__ == errors.__name__]
+    if not any("__init__" in vars(base) for base in ours):
+        return kind("a message")  # a class that only groups others
+    parameters = inspect.signature(kind).parameters.values()
+    return kind(**{one.name: EXAMPLES[one.annotation] for one in parameters})
 
 
 def draw_tree() -> list[str]:
@@ -37,3 +67,13 @@ def test_the_drawn_tree_is_that_of_the_classes() -> None:
         *errors.__all__,
         "asyncio.CancelledError",
     }
+
+
+@pytest.mark.parametrize("name", errors.__all__)
+def test_an_error_goes_from_process_to_process(name: str) -> None:
+    """A copied or unpickled error has its message and its arguments as they were."""
+    error = make_example(name)
+    for other in (copy.copy(error), pickle.loads(pickle.dumps(error))):
+        assert type(other) is type(error)
+        assert (str(other), other.args) == (str(error), error.args)
+        assert vars(other) == vars(error)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 from tapescope.cli._output import make_printable, print_line
 from tapescope.cli._rendering import STATUS_STYLES, make_console
 from tapescope.model.tape import PROGRESS, Event
+from tapescope.model.tasks import TaskStatus
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -82,13 +83,13 @@ class TerminalBoard:
         """A task was submitted."""
         shown = title if len(title) <= 34 else f"{title[:33]}…"
         self._rows[task_id] = self._progress.add_task(
-            shown, total=None, start=False, events=0, state="pending", style="dim"
+            shown, total=None, start=False, events=0, state=TaskStatus.PENDING, style="dim"
         )
 
     def note(self, task_id: str, event: Event) -> None:
         """An event is on the task's tape."""
         row = self._rows[task_id]
-        fields: dict[str, Any] = {"events": event.seq, "state": "running", "style": "cyan"}
+        fields: dict[str, Any] = {"events": event.seq, "state": TaskStatus.RUNNING, "style": "cyan"}
         if event.seq == 1:
             self._progress.start_task(row)
         if event.type == PROGRESS:

@@ -12,7 +12,8 @@ import orjson
 
 from tapescope.cli._output import make_printable, print_line
 from tapescope.model.json_shapes import time_shape
-from tapescope.model.tape import FINAL, LOG, PROGRESS, TASK_STARTED
+from tapescope.model.tape import ATTEMPT_FAILED, FINAL, LOG, PROGRESS, TASK_STARTED
+from tapescope.model.tasks import TaskStatus
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,14 +31,14 @@ _WRAPPING: Final = "body"
 """The one column whose text may wrap."""
 _WRAPPING_WIDTH: Final = 24
 _GAP: Final = 3
-STATUS_STYLES: Final = {
-    "succeeded": "green",
-    "failed": "red",
-    "cancelled": "yellow",
-    "running": "cyan",
-    "pending": "dim",
+STATUS_STYLES: Final[Mapping[str, str]] = {
+    TaskStatus.SUCCEEDED: "green",
+    TaskStatus.FAILED: "red",
+    TaskStatus.CANCELLED: "yellow",
+    TaskStatus.RUNNING: "cyan",
+    TaskStatus.PENDING: "dim",
 }
-_TYPE_STYLES: Final = {TASK_STARTED: "cyan", FINAL: "bold", "attempt_failed": "red", LOG: "dim"}
+_TYPE_STYLES: Final = {TASK_STARTED: "cyan", FINAL: "bold", ATTEMPT_FAILED: "red", LOG: "dim"}
 
 
 def make_console() -> Console:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tapescope.errors import EventDropped, StoreClosed
+from tapescope.model.tape import LOG, TASK_STARTED
 from tapescope.run.reporter import Reporter, ThreadReporter
 from tapescope.shell.command import ShellCommand
 
@@ -85,8 +86,8 @@ def plan_jobs(file_set: FileSet, on_thread_end: Callable[[], None]) -> list[Job]
         _shell("for n in 1 2 3; do echo line $n; done"),
         _shell("echo looking for trouble; echo 'found it' >&2; exit 3"),
         _shell("kill -9 $$"),
-        _shell("sleep 600", cancel_at="task_started", cancel_message="nobody waits for it"),
-        _shell("trap '' TERM; echo deaf; while :; do sleep 1; done", cancel_at="log",
+        _shell("sleep 600", cancel_at=TASK_STARTED, cancel_message="nobody waits for it"),
+        _shell("trap '' TERM; echo deaf; while :; do sleep 1; done", cancel_at=LOG,
                cancel_message="SIGTERM is ignored, SIGKILL follows"),
         _shell("sleep 600", timeout=0.5),
         Job("hash a file that is missing", "hash", partial(hash_in_loop, [missing]),

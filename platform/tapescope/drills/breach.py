@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, closing
 from tapescope.drills.addresses import read_sqlite_path
 from tapescope.drills.scene import Scene
 from tapescope.maintenance.audit import audit_store
-from tapescope.model.tape import NewEvent
+from tapescope.model.tape import LOG, NewEvent
 from tapescope.model.tasks import FinalEvent
 
 __all__ = ["break_tape"]
@@ -22,7 +22,7 @@ async def break_tape(scene: Scene) -> AsyncGenerator[str]:
     Only for a scratch store: its guards are gone for good.
     """
     attempt = await scene.claim()
-    await scene.store.append(attempt, [NewEvent("log", n) for n in range(3)])
+    await scene.store.append(attempt, [NewEvent(LOG, n) for n in range(3)])
     await scene.store.finish_if_running(attempt, FinalEvent.succeeded())
     with closing(sqlite3.connect(read_sqlite_path(scene.url), isolation_level=None)) as raw:
         for (name,) in raw.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'"):

@@ -13,7 +13,7 @@ from typing import Final, Protocol, Self
 from tapescope.drills.addresses import Upstream, find_upstream, is_sqlite, read_sqlite_path
 from tapescope.drills.scene import Scene
 from tapescope.errors import StoreUnavailable, TapescopeError
-from tapescope.model.tape import NewEvent
+from tapescope.model.tape import LOG, NewEvent
 from tapescope.model.tasks import FinalEvent
 from tapescope.store.lookup import find_store
 
@@ -38,7 +38,7 @@ async def lose_store(scene: Scene) -> AsyncGenerator[str]:
         await opened.cut()
         try:
             answers = await asyncio.gather(
-                *(store.append(one, [NewEvent("log", "the store is away")]) for one in attempts),
+                *(store.append(one, [NewEvent(LOG, "the store is away")]) for one in attempts),
                 return_exceptions=True,
             )
         finally:

@@ -10,7 +10,7 @@ from typing import Final
 from tapescope.drills.scene import Scene
 from tapescope.errors import EventDropped, TapescopeError, TaskCancelled
 from tapescope.manager.submission import Submission
-from tapescope.model.tape import NewEvent
+from tapescope.model.tape import LOG, NewEvent
 from tapescope.model.tasks import ErrorInfo, FinalEvent
 from tapescope.run.reporter import Reporter
 
@@ -91,7 +91,7 @@ async def write_as_zombie(scene: Scene) -> AsyncGenerator[str]:
     async with manager:
         try:
             await taken.wait()
-            late = [NewEvent("log", {"message": "the zombie goes on"})] * _LATE
+            late = [NewEvent(LOG, {"message": "the zombie goes on"})] * _LATE
             appended = await scene.store.append(zombie, late)
         finally:
             over.set()

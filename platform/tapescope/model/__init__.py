@@ -11,6 +11,9 @@ from tapescope.model.audit import AUDIT_GRACE, AuditPage, AuditReport, AuditRule
 from tapescope.model.error_codes import (
     BAD_RESULT,
     ERROR_CODES,
+    LEASE_LOST,
+    LOOP_CLOSED,
+    RELEASED,
     TIMEOUT,
     UNREQUESTED_CANCEL,
     WORKER_LOST,
@@ -39,6 +42,7 @@ from tapescope.model.tape import (
     TapePage,
     find_drop_reason,
     is_event_type,
+    list_drops,
     moment,
 )
 from tapescope.model.tasks import (
@@ -65,9 +69,12 @@ __all__ = [
     "ERROR_CODES",
     "EVENT_TYPES",
     "FINAL",
+    "LEASE_LOST",
     "LOG",
+    "LOOP_CLOSED",
     "PARTIAL",
     "PROGRESS",
+    "RELEASED",
     "RESERVED_EVENT_TYPES",
     "TAPE_OPEN",
     "TAPE_UNKNOWN",
@@ -114,5 +121,6 @@ __all__ = [
     "find_drop_reason",
     "is_event_type",
     "is_op",
+    "list_drops",
     "moment",
 ]

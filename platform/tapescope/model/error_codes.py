@@ -9,7 +9,16 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["BAD_RESULT", "ERROR_CODES", "TIMEOUT", "UNREQUESTED_CANCEL", "WORKER_LOST"]
+__all__ = [
+    "BAD_RESULT",
+    "ERROR_CODES",
+    "LEASE_LOST",
+    "LOOP_CLOSED",
+    "RELEASED",
+    "TIMEOUT",
+    "UNREQUESTED_CANCEL",
+    "WORKER_LOST",
+]
 
 TIMEOUT: Final = "timeout"
 """The attempt ran longer than the task's timeout."""
@@ -22,3 +31,10 @@ WORKER_LOST: Final = "worker_lost"
 
 ERROR_CODES: Final = (TIMEOUT, BAD_RESULT, UNREQUESTED_CANCEL, WORKER_LOST)
 """The codes with which the platform itself may fail an attempt."""
+
+RELEASED: Final = "released"
+"""Not a failure: the attempt gave its task back when its manager was closed."""
+LEASE_LOST: Final = "lease_lost"
+"""On a run span alone: the attempt's lease was lost while its runner went on."""
+LOOP_CLOSED: Final = "loop_closed"
+"""On a run span alone: the event loop was closed under the run."""

@@ -8,12 +8,12 @@ The invariants I1 to I9 that docstrings cite are listed in ``docs/reference/inva
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
-from typing import Any, Final, assert_never
+from typing import Any, Final
 
 __all__ = [
     "ATTEMPT_FAILED",
@@ -35,6 +35,7 @@ __all__ = [
     "TapePage",
     "find_drop_reason",
     "is_event_type",
+    "list_drops",
     "moment",
 ]
 
@@ -95,38 +96,6 @@ class DropReason(StrEnum):
     AFTER_TERMINAL = "after_terminal"
     """The tape is closed (invariant I4)."""
 
-    @property
-    def event_types(self) -> tuple[str, ...]:
-        """The types of ``EVENT_TYPES`` that can be dropped for this reason.
-
-        A ``task_started`` cannot be late, since it is written with its claim. A ``final`` that
-        arrives at a closed tape is a duplicate, or it is the stored ``final`` again, which is not a
-        drop.
-        """
-        late = tuple(type for type in EVENT_TYPES if type != TASK_STARTED)
-        match self:
-            case DropReason.UNKNOWN_TASK | DropReason.STALE_ATTEMPT:
-                return late
-            case DropReason.DUPLICATE_FINAL:
-                return (FINAL,)
-            case DropReason.AFTER_TERMINAL:
-                return tuple(type for type in late if type != FINAL)
-            case _:
-                assert_never(self)
-
-    @property
-    def tape_outcomes(self) -> tuple[str, ...]:
-        """What can have become of the tape when an event is dropped for this reason."""
-        match self:
-            case DropReason.UNKNOWN_TASK:
-                return (TAPE_UNKNOWN,)
-            case DropReason.STALE_ATTEMPT:
-                return (TAPE_OPEN, *Outcome)
-            case DropReason.DUPLICATE_FINAL | DropReason.AFTER_TERMINAL:
-                return tuple(Outcome)
-            case _:
-                assert_never(self)
-
 
 def find_drop_reason(
     attempt: int,
@@ -150,6 +119,29 @@ def find_drop_reason(
     if type != FINAL:
         return DropReason.AFTER_TERMINAL
     return None if final == (attempt, body) else DropReason.DUPLICATE_FINAL
+
+
+def list_drops() -> Iterator[tuple[DropReason, str, str]]:
+    """Each (reason, event type, tape outcome) that a drop of one of ``EVENT_TYPES`` can have, once.
+
+    They are what ``find_drop_reason`` says of each type on each kind of tape, written by the task's
+    own attempt and by an older one. A ``task_started`` cannot be late, since it is written with its
+    claim.
+    """
+    drops: dict[tuple[DropReason, str, str], None] = {}
+    for type in EVENT_TYPES:
+        if type == TASK_STARTED:
+            continue
+        for outcome in (TAPE_UNKNOWN, TAPE_OPEN, *Outcome):
+            task_attempt = None if outcome == TAPE_UNKNOWN else 2
+            final = (2, "the stored final") if outcome in tuple(Outcome) else None
+            for attempt in (1, 2):
+                reason = find_drop_reason(
+                    attempt, type, "another body", task_attempt=task_attempt, final=final
+                )
+                if reason is not None:
+                    drops[reason, type, outcome] = None
+    yield from drops
 
 
 @dataclass(frozen=True, slots=True)

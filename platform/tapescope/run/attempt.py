@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from opentelemetry import context as contexts
 
 from tapescope.model.answers import Finished
+from tapescope.model.error_codes import LEASE_LOST, LOOP_CLOSED
 from tapescope.model.tape import Outcome
 from tapescope.model.tasks import (
     AttemptOutcome,
@@ -114,9 +115,8 @@ class RunRecord:
 
     def end_with_loop(self) -> None:
         """End the span (I8) of a run whose event loop is closed: nothing can be awaited there."""
-        self.span.end(
-            AttemptOutcome.LOST, error_type="loop_closed", message="the event loop was closed"
-        )
+        message = "the event loop was closed"
+        self.span.end(AttemptOutcome.LOST, error_type=LOOP_CLOSED, message=message)
 
     # --- one way to end each ----------------------------------------------------------------------
 
@@ -188,7 +188,7 @@ class RunRecord:
         """End the span of a run whose lease was lost: another attempt ends the task (I8)."""
         self.span.end(
             AttemptOutcome.LOST,
-            error_type="lease_lost",
+            error_type=LEASE_LOST,
             message="the lease was lost, and another attempt may have the task",
             cancel_reason=CancelReason.SUPERSEDED.value,
             cancel_requested=True,

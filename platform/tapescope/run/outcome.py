@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, cast
 
 from tapescope.codec import decode, encode
 from tapescope.errors import BadEvent, CommandFailed
-from tapescope.model.error_codes import BAD_RESULT, TIMEOUT, UNREQUESTED_CANCEL
+from tapescope.model.error_codes import BAD_RESULT, RELEASED, TIMEOUT, UNREQUESTED_CANCEL
 from tapescope.model.tape import Outcome
 from tapescope.model.tasks import CancelReason, CancelRequest, ErrorInfo, FinalEvent
 from tapescope_telemetry import error_type_of
@@ -20,7 +20,6 @@ from tapescope_telemetry.failures import find_cause
 
 __all__ = [
     "LOST",
-    "RELEASED",
     "Settlement",
     "StopReason",
     "Verdict",
@@ -33,11 +32,9 @@ __all__ = [
 LOST: Final = "lost"
 """The lease was lost: another owner may have the task, and this run writes no end of it."""
 
-RELEASED: Final = "released"
-"""The manager is being closed and gives the task back: another worker goes on with it."""
-
 StopReason = CancelRequest | Literal["timeout", "lost", "released"]
-"""Why the run cancelled its runner. The first reason stays."""
+"""Why the run cancelled its runner; ``released``: the manager is being closed, and another worker
+goes on with the task. The first reason stays."""
 
 _MESSAGE_LIMIT: Final = 4_096
 _TRACEBACK_LIMIT: Final = 16_384

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from opentelemetry import context as contexts
 
 from tapescope.errors import TapescopeError
-from tapescope.model.error_codes import TIMEOUT
+from tapescope.model.error_codes import RELEASED, TIMEOUT
 from tapescope.model.tasks import (
     ActiveState,
     Attempt,
@@ -33,15 +33,7 @@ from tapescope.model.tasks import (
 )
 from tapescope.run.attempt import RunRecord, RunSettings, log_run
 from tapescope.run.durable_writes import claim_task, forget_cancels
-from tapescope.run.outcome import (
-    LOST,
-    RELEASED,
-    StopReason,
-    Verdict,
-    describe_stop,
-    judge,
-    judge_fenced,
-)
+from tapescope.run.outcome import LOST, StopReason, Verdict, describe_stop, judge, judge_fenced
 from tapescope.run.reporter import Reporter, ThreadReporter
 from tapescope.run.runner import Runner, start_thread
 

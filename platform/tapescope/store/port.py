@@ -23,6 +23,7 @@ from tapescope.errors import (
     UnknownTask,
 )
 from tapescope.model.answers import Appended, Finished
+from tapescope.model.error_codes import RELEASED
 from tapescope.model.leases import GivenUp
 from tapescope.model.tape import (
     ATTEMPT_FAILED,
@@ -356,7 +357,7 @@ class TaskStore:
         ``reason`` goes into the ``attempt_failed``. When a cancel is on record the task ends as
         cancelled instead, in the same transaction.
         """
-        return await self._give_up("release", attempt, ErrorInfo("released", reason), None, 0)
+        return await self._give_up("release", attempt, ErrorInfo(RELEASED, reason), None, 0)
 
     async def request_cancel(
         self,

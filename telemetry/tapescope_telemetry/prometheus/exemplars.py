@@ -31,7 +31,7 @@ class ExemplarMemory:
             return known and known[1]
         if not measured.trace_id or not measured.span_id:
             return known and known[1]  # it leads nowhere
-        told = Exemplar(
+        exemplar = Exemplar(
             {
                 "trace_id": format_trace_id(measured.trace_id),
                 "span_id": format_span_id(measured.span_id),
@@ -39,8 +39,8 @@ class ExemplarMemory:
             measured.value,
             measured.time_unix_nano / 1e9,
         )
-        self._newest[place] = (measured.time_unix_nano, told)
-        return told
+        self._newest[place] = (measured.time_unix_nano, exemplar)
+        return exemplar
 
 
 def pick_newest(measured: Iterable[Measured]) -> Measured | None:

@@ -74,7 +74,7 @@ class PrometheusReader(MetricReader):
             return [build] if data is None else [build, *self._families.make(data)]
 
     def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
-        """Called by the provider. A later scrape still tells of the process."""
+        """Called by the provider. A later scrape still shows the metrics of the process."""
         self._over = True
 
     def _receive_metrics(

@@ -41,6 +41,8 @@ from tapescope.errors import (
 )
 from tapescope.manager.handle import TaskHandle
 from tapescope.manager.manager import TaskManager
+from tapescope.model.error_codes import TIMEOUT
+from tapescope.model.tape import Outcome
 from tapescope.model.tasks import CancelReason, is_op
 from tapescope.run.reporter import Reporter
 from tapescope.shell.recorder import LineRecorder
@@ -259,7 +261,7 @@ class _CommandTask:
             self._end is None and self._task_id is not None and foreground.status == 0
         )
         if self._timed_out or (
-            isinstance(self._end, TaskFailed) and self._end.error.code == "timeout"
+            isinstance(self._end, TaskFailed) and self._end.error.code == TIMEOUT
         ):
             return EXIT_TIMED_OUT
         if foreground.signal is not None and not is_stored:
@@ -281,10 +283,10 @@ class _CommandTask:
         else:
             say(f"{loss} The end of task {self._task_id} is not on its tape; {lines} not recorded.")
 
-    def _describe(self) -> str:
+    def _describe(self) -> Outcome:
         if isinstance(self._end, TaskCancelled):
-            return "cancelled"
-        return "failed" if isinstance(self._end, TaskFailed) else "succeeded"
+            return Outcome.CANCELLED
+        return Outcome.FAILED if isinstance(self._end, TaskFailed) else Outcome.SUCCEEDED
 
 
 @asynccontextmanager
