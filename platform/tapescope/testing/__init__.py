@@ -6,13 +6,14 @@ answer in a ``History``; ``check`` then says where an invariant does not hold.
 
 from __future__ import annotations
 
-from tapescope.testing._case import Violation
+from tapescope.testing._case import Breach
+from tapescope.testing._checker import check
 from tapescope.testing._history import Follow, History, RecordedCall, Recording
-from tapescope.testing._judge import check
 from tapescope.testing._memory import MemoryBackend, MemoryStore
 from tapescope.testing._spans import SpanRecord
 
 __all__ = [
+    "Breach",
     "Follow",
     "History",
     "MemoryBackend",
@@ -20,6 +21,5 @@ __all__ = [
     "RecordedCall",
     "Recording",
     "SpanRecord",
-    "Violation",
     "check",
 ]

@@ -1,0 +1,110 @@
+"""What a tape takes: the rules in plain Python, for stores without constraints and triggers.
+
+A database that has them refuses by itself what ``check_next_event`` refuses, and its SQL decides
+what ``plan_rows`` decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tapescope.model.tape import FINAL, TASK_STARTED, DropReason
+from tapescope.model.tasks import CancelRequest, Task, TaskStatus
+from tapescope.store.flush import EventRow, Flush, FlushRefused, GiveUpRow
+from tapescope.store.orders import FIRST_FOREIGN_OFFER, cancel_instead
+
+__all__ = ["RowPlan", "add_event", "check_next_event", "plan_rows", "start_tape"]
+
+
+@dataclass(frozen=True, slots=True)
+class RowPlan:
+    """What becomes of one row of a flush."""
+
+    row: EventRow
+    """As it is to be written: the cancelled ``final``, where a cancel is on record."""
+    late: bool = False
+    """It does not go on the tape."""
+    reason: DropReason | None = None
+    """Why it is dropped; ``None`` beside ``late`` for the tape's own ``final``, sent again."""
+    give_up: GiveUpRow | None = None
+    """Its task is pending again once the row is on the tape."""
+    cancel: CancelRequest | None = None
+    """The cancel on record that made an ``attempt_failed`` a ``final``."""
+
+
+def plan_rows(
+    flush: Flush, find: Callable[[int], tuple[Task, EventRow | None] | None]
+) -> list[RowPlan]:
+    """What becomes of each row of a flush, as its creates and claims have left the tasks.
+
+    ``find`` gives the task of a key and the ``final`` of its tape; ``None``: there is no such task.
+    """
+    give_ups = {one.row: one for one in flush.give_ups}
+    plans: list[RowPlan] = []
+    for place, row in enumerate(flush.rows):
+        found = find(row.key)
+        if found is None:
+            plans.append(RowPlan(row, late=True, reason=DropReason.UNKNOWN_TASK))
+            continue
+        task, final = found
+        late, reason = _find_drop_reason(row, task, final)
+        give_up = give_ups.get(place)
+        if late:
+            plans.append(RowPlan(row, late=True, reason=reason))
+        elif give_up is not None and task.cancel is not None:
+            ended = cancel_instead(row, task.cancel, keeps_error=give_up.spends > 0)
+            plans.append(RowPlan(ended, cancel=task.cancel))
+        else:
+            plans.append(RowPlan(row, give_up=give_up))
+    return plans
+
+
+def _find_drop_reason(
+    row: EventRow, task: Task, final: EventRow | None
+) -> tuple[bool, DropReason | None]:
+    """Whether the row is late, and the first reason that holds, in the order of ``DropReason``."""
+    if row.attempt != task.attempt:
+        return True, DropReason.STALE_ATTEMPT
+    if final is None:
+        owned = (task.status, task.owner) == (TaskStatus.RUNNING, row.owner)
+        return (False, None) if owned else (True, DropReason.STALE_ATTEMPT)
+    if row.type != FINAL:
+        return True, DropReason.AFTER_TERMINAL
+    if (row.attempt, row.body) == (final.attempt, final.body):
+        return True, None
+    return True, DropReason.DUPLICATE_FINAL
+
+
+def check_next_event(task: Task, last: EventRow | None, row: EventRow) -> None:
+    """Whether ``row`` may follow ``last`` on the task's tape (invariants I1, I3, I5, I7).
+
+    Raises ``FlushRefused``.
+    """
+    if last is not None and last.type == FINAL:
+        raise FlushRefused(f"I1: the tape of task {task.task_id} is closed")
+    seq = 1 if last is None else last.seq + 1
+    if row.seq != seq:
+        raise FlushRefused(f"I3: seq {row.seq} where {seq} belongs")
+    if row.attempt != task.attempt:
+        raise FlushRefused(f"I5: attempt {row.attempt} is not attempt {task.attempt}")
+    if last is not None and (row.attempt, row.offer) <= (last.attempt, last.offer):
+        raise FlushRefused(f"I7: offer {row.offer} of attempt {row.attempt} is on the tape")
+    if row.type != FINAL and task.status is not TaskStatus.RUNNING:
+        raise FlushRefused(f"I5: task {task.task_id} is not running")
+
+
+def start_tape(task: Task, last: EventRow | None, ts: int, body: str) -> EventRow:
+    """The ``task_started`` of a task that was just claimed: offer 1 of its attempt."""
+    seq = 1 if last is None else last.seq + 1
+    return EventRow(task.key, seq, task.attempt, 1, TASK_STARTED, ts, body, task.owner or "")
+
+
+def add_event(task: Task, last: EventRow | None, type: str, ts: int, body: str) -> EventRow:
+    """An event at the tape's end that is not of the run itself: a cancel's, a rescue's, a repair's.
+
+    It takes an offer that no run takes (docs/decisions/0006).
+    """
+    seq, offer = (0, 0) if last is None else (last.seq, last.offer)
+    offer = max(offer, FIRST_FOREIGN_OFFER - 1) + 1
+    return EventRow(task.key, seq + 1, task.attempt, offer, type, ts, body, task.owner or "")
