@@ -12,10 +12,10 @@ import pytest
 
 from tapescope import TaskCancelled, TaskManager, TaskStatus
 from tapescope.store.flush import CancelState
+from tapescope.testing import until
 from tests.cli.command import Tapescope
 from tests.cli.program import Program, begun
 from tests.support.callers import calling
-from tests.support.polling import until
 
 
 @pytest.fixture
