@@ -118,6 +118,7 @@ class MemoryBackend(StoreBackend):
     async def open(self, context: BackendContext) -> None:
         self._context = context
         self.quarantine.limits = context.limits
+        self._answered.clear()  # the numbers of a store that is opened again begin anew
 
     async def close(self) -> None:
         pass

@@ -21,7 +21,7 @@ from tapescope.store.flush import CancelState
 from tapescope.store.port import TaskStore
 from tapescope.store.validation import new_task_id
 from tapescope.testing.conformance.suite import StoreSuite
-from tapescope.testing.tasks import HOUR, LEASE, OTHER, OWNER, log, start
+from tapescope.testing.tasks import HOUR, LEASE, OTHER, OWNER, create, log, start
 
 
 class LifeConformance(StoreSuite):
@@ -298,3 +298,14 @@ class LifeConformance(StoreSuite):
             page = await store.read_tape(attempt.task_id)
             assert [event.type for event in page.events] == ["task_started", "log", "final"]
             assert page.dropped == 2
+
+    async def test_a_store_that_is_opened_again_goes_on(self, store: TaskStore) -> None:
+        """It writes on where it stood, and answers no call with what it answered before."""
+        made = [await create(store)]
+        for _ in range(2):  # so that it sends a flush of the same number as before it was closed
+            await store.aclose()
+            await store.open()
+            made.append(await create(store))
+        listed = [task.task_id for task in (await store.list()).tasks]
+
+        assert listed == sorted(made, reverse=True)
