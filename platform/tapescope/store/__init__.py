@@ -58,9 +58,24 @@ from tapescope.store.repair_plan import (
     plan_repair,
     read_outcome,
 )
-from tapescope.store.tape_rules import RowPlan, add_event, check_next_event, plan_rows, start_tape
-from tapescope.store.task_rows import StoredTask, as_ended, as_given_up, as_pending, as_running
+from tapescope.store.tape_rules import (
+    RowPlan,
+    add_event,
+    check_next_event,
+    drop_event,
+    plan_rows,
+    start_tape,
+)
+from tapescope.store.task_rows import (
+    StoredTask,
+    as_ended,
+    as_given_up,
+    as_pending,
+    as_running,
+    plan_cancel,
+)
 from tapescope.store.validation import StoreLimits, new_task_id
+from tapescope_telemetry import Telemetry
 
 __all__ = [
     "FIRST_FOREIGN_OFFER",
@@ -108,6 +123,7 @@ __all__ = [
     "Subscription",
     "TapeMend",
     "TaskStore",
+    "Telemetry",
     "add_event",
     "as_ended",
     "as_given_up",
@@ -119,6 +135,7 @@ __all__ = [
     "cancel_instead",
     "check_next_event",
     "decode",
+    "drop_event",
     "encode",
     "find_store",
     "follow_tape",
@@ -127,6 +144,7 @@ __all__ = [
     "lease_end",
     "mend_tape",
     "new_task_id",
+    "plan_cancel",
     "plan_repair",
     "plan_rows",
     "read_outcome",

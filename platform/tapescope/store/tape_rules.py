@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tapescope.model.tape import FINAL, TASK_STARTED, DropReason
+from tapescope.codec import decode
+from tapescope.model.tape import FINAL, TASK_STARTED, DroppedEvent, DropReason, Outcome
 from tapescope.model.tasks import CancelRequest, Task, TaskStatus
-from tapescope.store.flush import EventRow, Flush, FlushRefused, GiveUpRow
+from tapescope.store.flush import EventRow, Flush, FlushRefused, GiveUpRow, RefusedRow
 from tapescope.store.orders import FIRST_FOREIGN_OFFER, cancel_instead
 
-__all__ = ["RowPlan", "add_event", "check_next_event", "plan_rows", "start_tape"]
+__all__ = ["RowPlan", "add_event", "check_next_event", "drop_event", "plan_rows", "start_tape"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,13 @@ class RowPlan:
     """Its task is pending again once the row is on the tape."""
     cancel: CancelRequest | None = None
     """The cancel on record that made an ``attempt_failed`` a ``final``."""
+
+    def refuse(self, place: int, task: Task | None, last_seq: int) -> RefusedRow:
+        """The answer to a late row of this place, whose task's tape ends at ``last_seq``."""
+        if task is None:
+            return RefusedRow(place, self.reason, None, None, last_seq)
+        outcome = Outcome(task.status.value) if task.status.terminal else None
+        return RefusedRow(place, self.reason, task.op, outcome, last_seq)
 
 
 def plan_rows(
@@ -108,3 +116,12 @@ def add_event(task: Task, last: EventRow | None, type: str, ts: int, body: str) 
     seq, offer = (0, 0) if last is None else (last.seq, last.offer)
     offer = max(offer, FIRST_FOREIGN_OFFER - 1) + 1
     return EventRow(task.key, seq + 1, task.attempt, offer, type, ts, body, task.owner or "")
+
+
+def drop_event(
+    task_id: str, row: EventRow, reason: DropReason, final: EventRow | None, trace_id: str | None
+) -> DroppedEvent:
+    """A late event as the quarantine keeps it; ``final`` is that of the task's tape."""
+    late_s = None if final is None else (row.ts - final.ts) / 1e6
+    body = decode(row.body)
+    return DroppedEvent(task_id, row.attempt, row.type, reason, row.ts, late_s, trace_id, body)

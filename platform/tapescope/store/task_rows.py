@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 from tapescope.codec import decode
 from tapescope.model.tape import DropReason, Outcome
-from tapescope.model.tasks import Task, TaskStatus
-from tapescope.store.flush import ClaimAnswer, CreateRow, EventRow
+from tapescope.model.tasks import CancelReason, CancelRequest, Task, TaskStatus
+from tapescope.store.flush import CancelRow, CancelState, ClaimAnswer, CreateRow, EventRow
 
-__all__ = ["StoredTask", "as_ended", "as_given_up", "as_pending", "as_running"]
+__all__ = ["StoredTask", "as_ended", "as_given_up", "as_pending", "as_running", "plan_cancel"]
 
 
 class StoredTask(NamedTuple):
@@ -89,6 +89,21 @@ def as_given_up(task: Task, run_at: int, spends: int) -> Task:
         run_at=run_at,
         retries_spent=task.retries_spent + spends,
     )
+
+
+def plan_cancel(task: Task, row: CancelRow) -> tuple[CancelState, Task]:
+    """What a cancel request meets, and the task with the request on record.
+
+    ``CANCELLED``: the row's body is now to go on the tape, as the ``final`` that ends the task.
+    """
+    if task.status.terminal:
+        return CancelState.TERMINAL, task
+    pending = task.status is TaskStatus.PENDING
+    if task.cancel is not None and not pending:
+        return CancelState.ALREADY_RECORDED, task
+    request = CancelRequest(CancelReason(row.reason), row.message, row.by, row.ts)
+    state = CancelState.CANCELLED if pending else CancelState.RECORDED
+    return state, replace(task, cancel=request)
 
 
 def as_ended(task: Task, final: EventRow, now: int) -> Task:

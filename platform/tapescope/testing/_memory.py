@@ -23,7 +23,7 @@ from tapescope.model.leases import HeldLease, RescueResult
 from tapescope.model.ops import KnownOp
 from tapescope.model.repairs import Mended, Repair
 from tapescope.model.tape import ATTEMPT_FAILED, FINAL, Event, QuarantinePage, TapePage
-from tapescope.model.tasks import CancelReason, CancelRequest, Task, TaskStatus
+from tapescope.model.tasks import CancelRequest, Task, TaskStatus
 from tapescope.store.audit_rules import audit_tasks
 from tapescope.store.backend import BackendContext, StoreBackend
 from tapescope.store.flush import (
@@ -53,7 +53,7 @@ from tapescope.store.orders import (
 from tapescope.store.port import TaskStore
 from tapescope.store.repair_plan import RepairPlan, plan_repair
 from tapescope.store.tape_rules import add_event, plan_rows
-from tapescope.store.task_rows import as_pending
+from tapescope.store.task_rows import as_pending, plan_cancel
 from tapescope.store.validation import StoreLimits
 from tapescope.testing._tables import Quarantine, Record
 from tapescope_telemetry import Telemetry
@@ -190,10 +190,8 @@ class MemoryBackend(StoreBackend):
                         answer.now if run_at is None else run_at, plan.give_up.spends
                     )
                 continue
-            op = None if record is None else record.task.op
-            outcome = None if record is None else record.outcome
-            last_seq = 0 if record is None else record.last_seq
-            refused.append(RefusedRow(place, plan.reason, op, outcome, last_seq))
+            task, last_seq = (None, 0) if record is None else (record.task, record.last_seq)
+            refused.append(plan.refuse(place, task, last_seq))
             if plan.reason is not None:
                 source = flush.sources[place]
                 self.quarantine.drop(
@@ -209,18 +207,12 @@ class MemoryBackend(StoreBackend):
         record = self.find(row.task_id)
         if record is None:
             return None
-        if record.task.status.terminal:
-            state = CancelState.TERMINAL
-        elif record.task.status is TaskStatus.RUNNING and record.task.cancel is not None:
-            state = CancelState.ALREADY_RECORDED
-        else:
+        state, task = plan_cancel(record.task, row)
+        if task is not record.task:
             record.remember(undo)
-            request = CancelRequest(CancelReason(row.reason), row.message, row.by, row.ts)
-            record.task = replace(record.task, cancel=request)
-            state = CancelState.RECORDED
-            if record.task.status is TaskStatus.PENDING:
-                state = CancelState.CANCELLED
-                record.put(add_event(record.task, record.last, FINAL, row.ts, row.body), now)
+            record.task = task
+        if state is CancelState.CANCELLED:
+            record.put(add_event(task, record.last, FINAL, row.ts, row.body), now)
         task = record.task
         return CancelAnswer(state, task.op, task.owner, task.attempt, task.cancel, record.last_seq)
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from tapescope.codec import decode
 from tapescope.model.tape import (
     FINAL,
     DroppedEvent,
@@ -17,7 +16,7 @@ from tapescope.model.tape import (
 )
 from tapescope.model.tasks import Task
 from tapescope.store.flush import ClaimAnswer, EventRow
-from tapescope.store.tape_rules import check_next_event, start_tape
+from tapescope.store.tape_rules import check_next_event, drop_event, start_tape
 from tapescope.store.task_rows import StoredTask, as_ended, as_given_up, as_running
 from tapescope.store.validation import StoreLimits
 
@@ -148,10 +147,8 @@ class Quarantine:
         trace_id: str | None,
     ) -> None:
         final = None if record is None else record.final
-        late_s = None if final is None else (row.ts - final.ts) / 1e6
-        body = decode(row.body)
         self._number += 1
-        drop = DroppedEvent(task_id, row.attempt, row.type, reason, row.ts, late_s, trace_id, body)
+        drop = drop_event(task_id, row, reason, final, trace_id)
         self._kept[task_id].append((self._number, drop))
 
     def read(self, task_id: str | None, after: int, limit: int) -> QuarantinePage:
