@@ -14,7 +14,7 @@ from opentelemetry.trace import Status, StatusCode
 from tapescope.model.tape import DropReason, Event
 from tapescope.model.tasks import Attempt, FinalEvent, NewTask, TaskStatus
 from tapescope.store.validation import new_task_id
-from tapescope.testing import History, MemoryBackend, MemoryStore, Recording, Breach, check
+from tapescope.testing import Breach, History, MemoryBackend, MemoryStore, Recording, check
 from tapescope.testing._tables import Record
 from tapescope.testing.tasks import OWNER, log, start
 from tapescope_telemetry import Telemetry
