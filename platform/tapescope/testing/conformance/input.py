@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from tapescope.errors import (
     BadEventType,
@@ -40,10 +41,16 @@ NO_JSON: list[Any] = [
 ]
 
 
+def shorten(value: object) -> str:
+    """A value as the name of a test may show it."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:59]}…"
+
+
 class InputConformance(StoreSuite):
     """Bad input: an error at the caller, and nothing written; it never counts as dropped."""
 
-    @pytest.fixture
+    @pytest_asyncio.fixture(loop_scope="function")
     async def untouched(self, store: TaskStore) -> AsyncGenerator[TaskStore]:
         """A store that must hold nothing at the end but what ``start`` puts there."""
         yield store
@@ -55,7 +62,7 @@ class InputConformance(StoreSuite):
         assert drops.drops == ()
         assert store.meter.ledger.dropped == 0
 
-    @pytest.mark.parametrize("body", NO_JSON, ids=repr)
+    @pytest.mark.parametrize("body", NO_JSON, ids=shorten)
     async def test_event_that_is_not_json(self, untouched: TaskStore, body: object) -> None:
         """What JSON cannot carry, or a store cannot keep, is refused before anything is written."""
         attempt = await start(untouched)
@@ -138,7 +145,7 @@ class InputConformance(StoreSuite):
             ({"idempotency_key": "nul \0 in it"}, BadSetting),
             ({"idempotency_key": "lone surrogate \ud800"}, BadSetting),
         ],
-        ids=repr,
+        ids=shorten,
     )
     async def test_task_that_cannot_be(
         self, untouched: TaskStore, change: dict[str, Any], error: type[TapescopeError]
