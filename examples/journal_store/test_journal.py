@@ -54,7 +54,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (metadata / "entry_points.txt").write_text(
         "[tapescope.stores]\n" + "".join(f"{name} = {value}\n" for name, value in entries.items())
     )
-    monkeypatch.syspath_prepend(metadata.parent)
+    monkeypatch.setattr(sys, "path", [str(metadata.parent), *sys.path])
     return metadata.parent
 
 
