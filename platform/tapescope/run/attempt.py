@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from opentelemetry import context as contexts
 
 from tapescope.model.answers import Finished
-from tapescope.model.error_codes import LEASE_LOST, LOOP_CLOSED
+from tapescope.model.error_codes import LEASE_LOST, LOOP_CLOSED, RELEASED
 from tapescope.model.tape import Outcome
 from tapescope.model.tasks import (
     AttemptOutcome,
@@ -26,7 +26,7 @@ from tapescope.model.tasks import (
     TaskStatus,
 )
 from tapescope.run.durable_writes import write_final, write_release, write_retry
-from tapescope.run.outcome import Settlement, Verdict
+from tapescope.run.outcome import LOST, Verdict
 from tapescope.run.tape_writer import TapeWriter
 
 if TYPE_CHECKING:
@@ -101,13 +101,18 @@ class RunRecord:
         Raises the store's error when the write cannot be made before the lease is over.
         """
         self.tape.seal()
-        if verdict.settlement is Settlement.NOTHING:
+        if verdict.instead == LOST:
             return self._end_superseded()
-        if verdict.settlement is Settlement.RELEASE:
+        if verdict.instead == RELEASED:
             return await self._release(verdict)
         if verdict.may_be_retried and self.task.retries_spent < self.task.retries:
             return await self._retry(verdict)
-        return await self._finish(verdict)
+        finished, verdict = await write_final(
+            self._settings.store, self.attempt, verdict, lambda: self.deadline
+        )
+        if not finished.won:
+            return self._end_refused(finished)
+        return self._end_finished(verdict, finished)
 
     def end_lost(self, error: Exception) -> None:
         """End the span: the attempt's last write could not be made, and the tape stays open."""
@@ -118,16 +123,7 @@ class RunRecord:
         message = "the event loop was closed"
         self.span.end(AttemptOutcome.LOST, error_type=LOOP_CLOSED, message=message)
 
-    # --- one way to end each ----------------------------------------------------------------------
-
-    async def _finish(self, verdict: Verdict) -> RunEnd:
-        """Write the ``final``."""
-        finished, verdict = await write_final(
-            self._settings.store, self.attempt, verdict, lambda: self.deadline
-        )
-        if not finished.won:
-            return self._end_refused(finished)
-        return self._end_finished(verdict, finished)
+    # --- other ends than a ``final`` --------------------------------------------------------------
 
     async def _retry(self, verdict: Verdict) -> RunEnd:
         """Put the failed attempt on the tape and hand the task back, unless a cancel came first."""

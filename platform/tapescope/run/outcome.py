@@ -7,7 +7,6 @@ import inspect
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from enum import Enum, auto
 from typing import Any, Final, Literal, cast
 
 from tapescope.codec import decode, encode
@@ -20,7 +19,6 @@ from tapescope_telemetry.failures import find_cause
 
 __all__ = [
     "LOST",
-    "Settlement",
     "StopReason",
     "Verdict",
     "describe_stop",
@@ -55,24 +53,15 @@ def describe_stop(reason: StopReason, timeout: float | None, now: int) -> Cancel
     return CancelRequest(CancelReason.SUPERSEDED, message, None, now)
 
 
-class Settlement(Enum):
-    """What is written when an attempt ends."""
-
-    FINAL = auto()
-    """The ``final``, or the failed attempt where it may be retried and a retry is left."""
-    RELEASE = auto()
-    """The task is given back for another worker; the error of the ``final`` says why."""
-    NOTHING = auto()
-    """The lease was lost: the attempt that took the task over writes its end."""
-
-
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The ``final`` to write, the exception for the span, and how the attempt is settled."""
+    """The ``final`` to write, and the exception for the span."""
 
     final: FinalEvent
     error: BaseException | None = None
-    settlement: Settlement = Settlement.FINAL
+    instead: Literal["lost", "released"] | None = None
+    """Why no ``final`` is written: the task is given back (``RELEASED``), with the error of
+    ``final`` as the reason, or another attempt writes its end (``LOST``)."""
 
     @property
     def may_be_retried(self) -> bool:
@@ -129,13 +118,13 @@ def judge_fenced(
         return Verdict(FinalEvent.cancelled(stop_reason))
     if stop_reason == LOST:
         lost = FinalEvent.failed(ErrorInfo(LOST, "the lease was lost"))
-        return Verdict(lost, settlement=Settlement.NOTHING)
+        return Verdict(lost, instead=LOST)
     if stop_reason == RELEASED:
         message = "the manager was closed"
         if error is not None and not _is_cancel(error):
             message += f"; the runner's cleanup raised {explain(error).code}"
         released = FinalEvent.failed(ErrorInfo(RELEASED, message))
-        return Verdict(released, settlement=Settlement.RELEASE)
+        return Verdict(released, instead=RELEASED)
     message = f"the attempt ran longer than its timeout of {timeout:g} s"
     if error is None or _is_cancel(error):
         return Verdict(FinalEvent.failed(ErrorInfo(TIMEOUT, message)))
