@@ -5,15 +5,20 @@ It prints what it wrote. What it writes is committed; a test makes it again and 
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from tapescope import Outcome
+from tapescope import Outcome, errors
 from tapescope_telemetry import METRICS, SCHEMA_URL, SCOPE_NAME, SPANS, MetricRow, SpanRow
 from tapescope_telemetry.scrape_names import name_label, name_metric
 from tapescope_telemetry.vocabulary import ATTRIBUTES, CICD_RESULTS, RUN_OUTCOMES, AttributeRow
 
 REFERENCE = Path(__file__).parent / "reference"
+
+_ROW = re.compile(r" *[*x+] [\w.]+$")
+"""A row of the tree of errors."""
 
 _MADE = (
     "<!-- Made by `make docs` from tapescope_telemetry and tapescope.model: change it there. -->\n"
@@ -24,7 +29,11 @@ _SCOPE = f"All have the scope `{SCOPE_NAME}`, the package's version and the sche
 
 def make_pages() -> dict[str, str]:
     """The text of each page, by its file's name."""
-    return {"metrics.md": _make_metrics(), "spans.md": _make_spans()}
+    return {
+        "errors.md": _make_errors(),
+        "metrics.md": _make_metrics(),
+        "spans.md": _make_spans(),
+    }
 
 
 def _make_metrics() -> str:
@@ -152,6 +161,37 @@ def _make_spans() -> str:
             "",
         ]
     )
+
+
+def _make_errors() -> str:
+    drawn = [
+        line for line in inspect.cleandoc(errors.__doc__ or "").splitlines() if _ROW.match(line)
+    ]
+    kinds = [getattr(errors, name) for name in errors.__all__]
+    kinds.sort(key=lambda kind: list(vars(errors)).index(kind.__name__))
+    return "\n".join(
+        [
+            "# Errors",
+            "",
+            "<!-- Made by `make docs` from platform/tapescope/errors.py: change it there. -->\n",
+            "Each is exported by `tapescope`; its message says what to do next.",
+            "",
+            "```text",
+            *drawn,
+            "```",
+            "",
+            *_table(
+                ["error", "when"],
+                ([f"`{kind.__name__}`", _first_paragraph(kind)] for kind in kinds),
+            ),
+            "",
+        ]
+    )
+
+
+def _first_paragraph(kind: type[BaseException]) -> str:
+    paragraph, _, _ = inspect.cleandoc(kind.__doc__ or "").partition("\n\n")
+    return " ".join(paragraph.replace("``", "`").split())
 
 
 def _order(rows: Iterable[MetricRow]) -> list[str]:

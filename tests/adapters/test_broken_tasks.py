@@ -19,8 +19,8 @@ from tapescope.model.leases import RescueResult
 from tapescope.model.ops import KnownOp
 from tapescope.model.tasks import Attempt
 from tapescope.store.validation import new_task_id
+from tapescope.testing import until
 from tests.support.breaches import make_ended, run_round, run_statement
-from tests.support.polling import until
 
 LOST = "there:1:0:aa"
 

@@ -14,8 +14,7 @@ from tapescope.model.tasks import Claim
 from tapescope.store.backend import LeaseRenewer
 from tapescope.store.flush import StoreAway
 from tapescope.store.port import TaskStore
-from tapescope.testing import MemoryBackend, MemoryStore
-from tests.support.polling import until
+from tapescope.testing import MemoryBackend, MemoryStore, until
 from tests.support.postgres_sessions import session, start_task
 
 LEASE = 60_000_000

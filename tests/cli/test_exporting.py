@@ -13,9 +13,9 @@ from functools import partial
 
 import pytest
 
+from tapescope.testing import until
 from tests.cli.command import Tapescope
 from tests.support.bad_collectors import bad_collector
-from tests.support.polling import until
 from tests.support.services import Collector
 
 PROTOCOLS = ("grpc", "http/protobuf")

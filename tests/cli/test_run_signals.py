@@ -9,8 +9,8 @@ import signal
 import psutil
 import pytest
 
+from tapescope.testing import until
 from tests.cli.command import Tapescope, read_terminal
-from tests.support.polling import until
 
 _COLOUR = re.compile(rb"\x1b\[[0-9;]*m")
 

@@ -11,8 +11,8 @@ from contextlib import closing, contextmanager
 import psutil
 import pytest
 
+from tapescope.testing import until
 from tests.cli.command import Tapescope
-from tests.support.polling import until
 from tests.support.services import Postgres
 
 

@@ -16,11 +16,11 @@ import pytest
 from tapescope import TaskCancelled, TaskManager, TaskStatus
 from tapescope.cli._load_app import BadApp, load_manager
 from tapescope.store.flush import CancelState
+from tapescope.testing import until
 from tests.cli.command import Tapescope
 from tests.cli.conftest import Here
 from tests.cli.program import APP, Program, begun
 from tests.support.callers import calling
-from tests.support.polling import until
 
 
 @pytest.fixture

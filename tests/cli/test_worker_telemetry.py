@@ -14,9 +14,9 @@ import pytest
 
 from tapescope import DroppedEvent, TaskCancelled, TaskManager
 from tapescope.http.health import HealthListener
+from tapescope.testing import until
 from tests.cli.command import Tapescope, read_terminal
 from tests.cli.program import Program, begun, read_log
-from tests.support.polling import until
 from tests.support.scrapes import fetch, scrape
 from tests.support.services import Collector
 

@@ -18,8 +18,8 @@ from typing import IO, Any, Final
 
 from dashboards import settings
 from dashboards.build import main as build
+from tapescope.testing import until
 from tests.dashboards.pack import FOLDER
-from tests.support.polling import until
 from tests.support.scrapes import fetch
 from tests.support.services import Collector, find_ports, require
 
@@ -106,7 +106,7 @@ class Live:
 
 
 def wait_for(fact: Callable[[], Any] | Callable[[], Awaitable[Any]], within: float) -> Any:
-    """``tests.support.polling.until``, where no loop runs; looks a few times a second."""
+    """``tapescope.testing.until``, where no loop runs; looks a few times a second."""
 
     async def pause() -> None:
         await asyncio.sleep(0.1)

@@ -14,7 +14,7 @@ import pytest
 from tapescope import BadSetting, CannotListen, TaskManager
 from tapescope.http.health import HealthListener, serve_health
 from tapescope.manager.readiness import Check, LastHeartbeat, check_readiness
-from tests.support.polling import until
+from tapescope.testing import until
 from tests.support.scrapes import Answer, fetch
 from tests.support.services import Postgres
 

@@ -28,9 +28,8 @@ from tapescope.model.tasks import Attempt, ErrorInfo, FinalEvent
 from tapescope.store.flush import StoreAway
 from tapescope.store.port import TaskStore
 from tapescope.store.validation import new_task_id
-from tapescope.testing import MemoryBackend, MemoryStore
+from tapescope.testing import MemoryBackend, MemoryStore, until
 from tests.support.captured_telemetry import CapturedTelemetry
-from tests.support.polling import until
 from tests.support.virtual_time import VirtualClock, in_virtual_time
 
 MINUTE = 60.5

@@ -18,8 +18,7 @@ from tapescope import (
     TapePage,
     TaskManager,
 )
-from tapescope.testing import MemoryBackend, MemoryStore
-from tests.support.polling import until
+from tapescope.testing import MemoryBackend, MemoryStore, until
 from tests.support.workbench import working
 
 

@@ -21,9 +21,9 @@ from tapescope.manager.identity import find_dead_owners, name_owner
 from tapescope.model.tape import DropReason
 from tapescope.model.tasks import FinalEvent, NewTask
 from tapescope.store.validation import new_task_id
+from tapescope.testing import until
 from tests.support.captured_telemetry import CapturedTelemetry
 from tests.support.pausing import pause_process
-from tests.support.polling import until
 from tests.support.postgres_sessions import session
 from tests.support.workbench import make_store, started, wait_for_cancel, working
 

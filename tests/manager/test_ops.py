@@ -23,8 +23,7 @@ from tapescope import (
     TaskNotEnded,
     ThreadReporter,
 )
-from tapescope.testing import MemoryStore
-from tests.support.polling import until
+from tapescope.testing import MemoryStore, until
 from tests.support.workbench import ended, started, wait_for_cancel, working
 
 

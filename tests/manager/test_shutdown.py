@@ -16,8 +16,7 @@ from tapescope import (
     TaskManager,
     ThreadReporter,
 )
-from tapescope.testing import MemoryStore
-from tests.support.polling import until
+from tapescope.testing import MemoryStore, until
 from tests.support.workbench import Block, working
 
 

@@ -33,9 +33,8 @@ from tapescope import (
 )
 from tapescope.store.flush import Flush, FlushAnswer
 from tapescope.store.validation import new_task_id
-from tapescope.testing import MemoryBackend, MemoryStore
+from tapescope.testing import MemoryBackend, MemoryStore, until
 from tests.support.captured_telemetry import CapturedTelemetry
-from tests.support.polling import until
 from tests.support.workbench import Block, working
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tapescope import Reporter, TaskCancelled, TaskHandle
 from tapescope.model.tasks import FinalEvent
-from tests.support.polling import until
+from tapescope.testing import until
 from tests.support.workbench import Workbench, started, wait_for_cancel, working
 
 

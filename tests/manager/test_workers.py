@@ -23,8 +23,8 @@ from tapescope import (
 from tapescope.model.ops import KnownOp
 from tapescope.model.tasks import NewTask
 from tapescope.store.orders import DueOrder, DueRow
+from tapescope.testing import until
 from tests.support.memory_stores import FaultyBackend, FaultyStore, at_rest
-from tests.support.polling import until
 from tests.support.virtual_time import in_virtual_time
 from tests.support.workbench import GRACE, Block, started, wait_for_cancel, working
 

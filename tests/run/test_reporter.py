@@ -23,7 +23,7 @@ from tapescope import (
     ThreadReporter,
 )
 from tapescope.run.tape_writer import NOWAIT_LIMIT
-from tests.support.polling import until
+from tapescope.testing import until
 from tests.support.workbench import Workbench, working
 
 

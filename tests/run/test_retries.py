@@ -11,8 +11,7 @@ import pytest
 
 from tapescope import Reporter, TaskCancelled, TaskFailed, TaskHandle, TaskManager
 from tapescope.errors import BadSetting
-from tapescope.testing import MemoryStore
-from tests.support.polling import until
+from tapescope.testing import MemoryStore, until
 from tests.support.workbench import GRACE, Workbench, started, wait_for_cancel, working
 
 

@@ -10,9 +10,9 @@ import pytest
 from tapescope import Reporter, StoreUnavailable, TaskHandle
 from tapescope.model.leases import HeldLease
 from tapescope.store.flush import FateUnknown, StoreAway
+from tapescope.testing import until
 from tests.support.memory_stores import FaultyBackend, FaultyStore, at_rest
 from tests.support.outages import Outage, managing, outcomes
-from tests.support.polling import until
 from tests.support.virtual_time import in_virtual_time
 from tests.support.workbench import wait_for_cancel
 

@@ -30,8 +30,8 @@ from tapescope import (
 )
 from tapescope.shell.recorder import LineRecorder
 from tapescope.store.validation import StoreLimits
+from tapescope.testing import until
 from tapescope_adapters.sqlite import SqliteStore
-from tests.support.polling import until
 
 
 @pytest.fixture

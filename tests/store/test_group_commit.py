@@ -16,19 +16,9 @@ from tapescope.model.tasks import CancelRequest, FinalEvent, NewTask
 from tapescope.store._pending import TapeCursor
 from tapescope.store.flush import CancelState, Flush, FlushRefused
 from tapescope.store.validation import StoreLimits, new_task_id
-from tests.support.memory_stores import (
-    LEASE,
-    OWNER,
-    FaultyStore,
-    Gate,
-    TwoLaneBackend,
-    at_rest,
-    bodies,
-    holds,
-    log,
-    settle_loop,
-    start,
-)
+from tapescope.testing import settle_loop
+from tapescope.testing.tasks import LEASE, OWNER, log, start
+from tests.support.memory_stores import FaultyStore, Gate, TwoLaneBackend, at_rest, bodies, holds
 from tests.support.virtual_time import in_virtual_time
 
 # --- folding --------------------------------------------------------------------------------------

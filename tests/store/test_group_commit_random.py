@@ -13,16 +13,9 @@ from hypothesis import strategies as st
 from tapescope.model.tasks import Attempt, FinalEvent, NewTask
 from tapescope.store.flush import FateUnknown, Flush, FlushBlocked, FlushRefused, StoreAway
 from tapescope.store.validation import StoreLimits, new_task_id
-from tests.support.memory_stores import (
-    LEASE,
-    OWNER,
-    FaultyStore,
-    TwoLaneBackend,
-    at_rest,
-    log,
-    settle_loop,
-    start,
-)
+from tapescope.testing import settle_loop
+from tapescope.testing.tasks import LEASE, OWNER, log, start
+from tests.support.memory_stores import FaultyStore, TwoLaneBackend, at_rest
 from tests.support.virtual_time import run_in_virtual_time
 
 Verb = Literal["append", "nowait", "finish", "cancel", "stale", "create", "wait"]

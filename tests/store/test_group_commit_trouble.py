@@ -14,6 +14,8 @@ from tapescope.errors import EventFateUnknown, StoreClosed, StoreUnavailable
 from tapescope.model.tasks import CancelReason, FinalEvent
 from tapescope.store.flush import CancelState, FateUnknown, Flush, FlushBlocked, StoreAway
 from tapescope.store.validation import StoreLimits
+from tapescope.testing import settle_loop
+from tapescope.testing.tasks import log, start
 from tests.support.memory_stores import (
     FaultyBackend,
     FaultyStore,
@@ -22,9 +24,6 @@ from tests.support.memory_stores import (
     at_rest,
     bodies,
     holds,
-    log,
-    settle_loop,
-    start,
 )
 from tests.support.virtual_time import advance, in_virtual_time
 

@@ -25,10 +25,10 @@ from tapescope.maintenance.audit import audit_store
 from tapescope.model.tape import Event
 from tapescope.model.tasks import Task, TaskStatus
 from tapescope.store.port import TaskStore
+from tapescope.testing import until
 from tests.stress.delays import pause
 from tests.stress.fleet_program import OP
 from tests.stress.harness import Result
-from tests.support.polling import until
 
 __all__ = ["FLEET", "FLEET_KILLED", "KILL_EVERY", "WORKERS", "play_fleet"]
 

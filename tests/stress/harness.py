@@ -16,13 +16,12 @@ from tapescope.model.tape import ATTEMPT_FAILED, Event
 from tapescope.model.tasks import TaskStatus
 from tapescope.store.flush import CancelAnswer, CancelState
 from tapescope.store.port import TaskStore
-from tapescope.testing import History, check
+from tapescope.testing import History, check, until
 from tests.stress.actors import Actor
 from tests.stress.benches import Bench
 from tests.stress.claims import CLAIMS, play_claims
 from tests.stress.delays import Delays, pause
 from tests.stress.kinds import KINDS, RETRY, SHUTDOWN
-from tests.support.polling import until
 
 __all__ = ["AT_ONCE", "Result", "judge", "judge_recorded", "play"]
 

@@ -23,10 +23,10 @@ import psutil
 from tapescope import Reporter, TaskManager, find_store
 from tapescope.maintenance.audit import audit_store
 from tapescope.store.port import TaskStore
+from tapescope.testing import until
 from tests.stress.harness import Result
 from tests.stress.paused_worker import HEARTBEAT, LEASE, PARTS, op_of
 from tests.support.pausing import pause_process
-from tests.support.polling import until
 
 __all__ = ["PAUSE", "play_pauses"]
 

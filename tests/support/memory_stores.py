@@ -10,17 +10,11 @@ from typing import ClassVar
 from opentelemetry.metrics import NoOpMeterProvider
 
 from tapescope.clock import Clock
-from tapescope.model.tape import NewEvent
-from tapescope.model.tasks import Attempt, NewTask
 from tapescope.store.flush import Flush, FlushAnswer
-from tapescope.store.port import TaskStore
-from tapescope.store.validation import StoreLimits, new_task_id
+from tapescope.store.validation import StoreLimits
 from tapescope.testing import MemoryBackend, MemoryStore, Recording, check
 from tapescope_telemetry import Telemetry
 from tests.support.virtual_time import VirtualClock
-
-OWNER = "here:1:0:aa"
-LEASE = 30.0
 
 Hook = Callable[[Flush], Awaitable[None]]
 
@@ -105,25 +99,6 @@ async def at_rest(store: FaultyStore) -> AsyncGenerator[FaultyStore]:
     await store.aclose()
 
     assert violations == []
-
-
-async def start(store: TaskStore, op: str = "work", owner: str = OWNER) -> Attempt:
-    """A new task of ``op``, claimed by ``owner``."""
-    task, _ = await store.create(NewTask(new_task_id(), op))
-    claim = await store.claim_if_pending(task, owner, LEASE)
-    assert claim is not None
-    return claim.attempt
-
-
-def log(text: object = "") -> NewEvent:
-    """A ``log`` event."""
-    return NewEvent("log", {"message": text})
-
-
-async def settle_loop(turns: int = 5) -> None:
-    """Let everything that can go on go on, without letting time pass."""
-    for _ in range(turns):
-        await asyncio.sleep(0)
 
 
 def holds(flush: Flush, word: str) -> bool:

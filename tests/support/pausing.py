@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 
-from tests.support.polling import until
+from tapescope.testing import until
 
 __all__ = ["pause_process"]
 

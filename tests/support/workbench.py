@@ -13,11 +13,10 @@ from opentelemetry.sdk.metrics.export import MetricReader
 from opentelemetry.sdk.trace import ReadableSpan
 
 from tapescope import DropReason, Reporter, TaskHandle, TaskManager
-from tapescope.testing import History, MemoryStore, Recording, check
+from tapescope.testing import History, MemoryStore, Recording, check, until
 from tapescope_adapters.postgres import PostgresStore
 from tapescope_adapters.sqlite import SqliteStore
 from tests.support.captured_telemetry import CapturedTelemetry
-from tests.support.polling import until
 
 
 class RecordedMemory(Recording, MemoryStore):

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
+from tapescope.testing import until
 from tapescope_telemetry import SCHEMA_URL, SPANS, __version__
 from tapescope_telemetry.names import RESCUE, RUN, SUBMIT, SpanRow
-from tests.support.polling import until
 from tests.support.services import Collector
 from tests.telemetry.test_names import CONTRACT
 

@@ -11,8 +11,8 @@ import pytest
 
 from tapescope import Reporter, TaskCancelled, TaskFailed, TaskHandle, ThreadReporter
 from tapescope.http.health import serve_health
+from tapescope.testing import until
 from tapescope_telemetry.prometheus import PrometheusReader
-from tests.support.polling import until
 from tests.support.prometheus_server import running_prometheus
 from tests.support.scrapes import OPENMETRICS, SCRAPE_NAMES, Scraped, fetch, scrape
 from tests.support.workbench import GRACE, Block, Workbench, started, wait_for_cancel, working

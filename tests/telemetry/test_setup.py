@@ -17,10 +17,10 @@ from opentelemetry import metrics, trace
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from tapescope.errors import TapescopeError
+from tapescope.testing import until
 from tapescope_telemetry import Telemetry, TelemetrySetup, Undelivered, setup
 from tapescope_telemetry.prometheus import PrometheusReader
 from tests.support.bad_collectors import BAD_COLLECTORS, bad_collector
-from tests.support.polling import until
 from tests.support.services import Collector
 
 PROTOCOLS = ("grpc", "http/protobuf")

@@ -305,7 +305,7 @@ class RunPool:
     def _queue(self, run: Run) -> None:
         task = run.task
         self._runs[task.task_id] = run
-        wait = (task.run_at - self.store.clock.now()) / 1e6
+        wait = (task.run_at - self._settings.store.clock.now()) / 1e6
         if wait > 0:
             self._not_due[task.task_id] = asyncio.get_running_loop().call_later(
                 wait, self._fall_due, run

@@ -216,7 +216,7 @@ class RunRecord:
         cancel = final.cancel or self.requested
         failed = final.error if final.outcome is Outcome.FAILED else None
         self.span.end(
-            final.outcome.value,
+            final.outcome,
             error=verdict.error,
             error_type=None if failed is None else failed.code,
             message="" if failed is None else failed.message,

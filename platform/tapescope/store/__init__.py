@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from tapescope.clock import Backoff, Clock
 from tapescope.codec import decode, encode
+from tapescope.store.audit_rules import audit_tasks
 from tapescope.store.backend import BackendContext, LeaseRenewer, StoreBackend
 from tapescope.store.flush import (
     AttemptState,
@@ -48,13 +49,33 @@ from tapescope.store.orders import (
 from tapescope.store.port import TaskStore
 from tapescope.store.repair_plan import (
     RepairEntry,
+    RepairPlan,
     RowMend,
     TapeMend,
     is_stuck,
+    lease_end,
     mend_tape,
+    plan_repair,
     read_outcome,
 )
+from tapescope.store.tape_rules import (
+    RowPlan,
+    add_event,
+    check_next_event,
+    drop_event,
+    plan_rows,
+    start_tape,
+)
+from tapescope.store.task_rows import (
+    StoredTask,
+    as_ended,
+    as_given_up,
+    as_pending,
+    as_running,
+    plan_cancel,
+)
 from tapescope.store.validation import StoreLimits, new_task_id
+from tapescope_telemetry import Telemetry
 
 __all__ = [
     "FIRST_FOREIGN_OFFER",
@@ -87,28 +108,45 @@ __all__ = [
     "LeaseRenewer",
     "RefusedRow",
     "RepairEntry",
+    "RepairPlan",
     "RescueOrder",
     "RescuedRow",
     "RowMend",
+    "RowPlan",
     "RowSource",
     "SchemaVersions",
     "StoreAway",
     "StoreBackend",
     "StoreLimits",
     "StoreOutOfRoom",
+    "StoredTask",
     "Subscription",
     "TapeMend",
     "TaskStore",
+    "Telemetry",
+    "add_event",
+    "as_ended",
+    "as_given_up",
+    "as_pending",
+    "as_running",
+    "audit_tasks",
     "await_final",
     "body_of_started",
     "cancel_instead",
+    "check_next_event",
     "decode",
+    "drop_event",
     "encode",
     "find_store",
     "follow_tape",
     "hide_password",
     "is_stuck",
+    "lease_end",
     "mend_tape",
     "new_task_id",
+    "plan_cancel",
+    "plan_repair",
+    "plan_rows",
     "read_outcome",
+    "start_tape",
 ]

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from tapescope.codec import decode
 from tapescope.errors import IdempotencyConflict
@@ -21,7 +20,7 @@ from tapescope.model.tape import (
     Event,
     Outcome,
 )
-from tapescope.model.tasks import CancelRequest, FinalEvent, Task, TaskStatus
+from tapescope.model.tasks import CancelRequest, FinalEvent, Task
 from tapescope.store._drop_log import DropLog
 from tapescope.store._pending import (
     PendingCancel,
@@ -45,6 +44,7 @@ from tapescope.store.flush import (
     RefusedRow,
 )
 from tapescope.store.notifications import Change, Changes
+from tapescope.store.task_rows import as_pending
 from tapescope_telemetry import error_type_of
 
 if TYPE_CHECKING:
@@ -55,8 +55,6 @@ __all__ = [
     "Batch",
     "RowRange",
     "StoreContext",
-    "as_pending",
-    "as_running",
     "deliver",
     "fail",
     "match_existing",
@@ -134,32 +132,6 @@ def fail(context: StoreContext, call: PendingWrite, error: BaseException) -> Non
         context.meter.ledger.fail(FINAL, why, 1)
 
 
-def as_running(task: Task, owner: str, won: ClaimAnswer) -> Task:
-    """The task as its claim left it."""
-    # Not dataclasses.replace, which takes twice as long: there is one of these for every run.
-    return Task(
-        task_id=task.task_id,
-        op=task.op,
-        params=task.params,
-        status=TaskStatus.RUNNING,
-        attempt=won.attempt,
-        owner=owner,
-        created_at=task.created_at,
-        run_at=task.run_at,
-        claimed_at=won.claimed_at,
-        finished_at=None,
-        lease_expires_at=won.lease_expires_at,
-        timeout=task.timeout,
-        retries=task.retries,
-        retries_spent=task.retries_spent,
-        idempotency_key=task.idempotency_key,
-        traceparent=task.traceparent,
-        cancel=task.cancel,
-        error_code=task.error_code,
-        key=task.key,
-    )
-
-
 def _deliver_create(
     context: StoreContext, call: PendingCreate, answer: FlushAnswer, place: int
 ) -> None:
@@ -180,30 +152,6 @@ def match_existing(standing: Task, row: CreateRow) -> Task:
     if standing.task_id == row.task_id or standing.params == decode(row.params):
         return standing
     raise IdempotencyConflict(standing.op, standing.idempotency_key or "", standing.task_id)
-
-
-def as_pending(row: CreateRow, params: Mapping[str, Any], now: int, key: int) -> Task:
-    """The task as its creation at ``now`` left it."""
-    return Task(
-        task_id=row.task_id,
-        op=row.op,
-        params=params,
-        status=TaskStatus.PENDING,
-        attempt=0,
-        owner=None,
-        created_at=now,
-        run_at=now if row.run_at is None else row.run_at,
-        claimed_at=None,
-        finished_at=None,
-        lease_expires_at=None,
-        timeout=row.timeout,
-        retries=row.retries,
-        idempotency_key=row.idempotency_key,
-        traceparent=row.traceparent,
-        cancel=None,
-        error_code=None,
-        key=key,
-    )
 
 
 def _deliver_claim(context: StoreContext, call: PendingClaim, won: ClaimAnswer | None) -> None:

@@ -58,7 +58,7 @@ from tapescope.store._pending import (
     PendingGiveUp,
     TapeCursor,
 )
-from tapescope.store._results import as_pending, as_running, fail, match_existing
+from tapescope.store._results import fail, match_existing
 from tapescope.store.backend import StoreBackend
 from tapescope.store.core import StoreCore
 from tapescope.store.flush import (
@@ -76,6 +76,7 @@ from tapescope.store.maintenance import StoreMaintenance
 from tapescope.store.notifications import CancelListener, Change, Subscription
 from tapescope.store.ops import StoreOps
 from tapescope.store.orders import DueOrder, DueRow
+from tapescope.store.task_rows import as_pending, as_running
 from tapescope.store.validation import (
     StoreLimits,
     check_new_task,

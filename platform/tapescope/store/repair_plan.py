@@ -1,11 +1,12 @@
-"""How a tape is mended: the rules in plain Python, for the stores that have no functions.
+"""How a task is mended: the rules in plain Python, for the stores that have no functions.
 
-PostgreSQL's ``repair_task`` says the same in SQL; one test judges them all.
+PostgreSQL's ``repair_task`` says the same in SQL; one test compares them all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, NamedTuple, cast
 
 from tapescope.codec import decode, encode
@@ -20,9 +21,20 @@ from tapescope.model.tasks import (
     TaskStatus,
 )
 from tapescope.store.flush import EventRow
-from tapescope.store.orders import FIRST_FOREIGN_OFFER
+from tapescope.store.tape_rules import add_event
+from tapescope.store.task_rows import StoredTask
 
-__all__ = ["RepairEntry", "RowMend", "TapeMend", "is_stuck", "mend_tape", "read_outcome"]
+__all__ = [
+    "RepairEntry",
+    "RepairPlan",
+    "RowMend",
+    "TapeMend",
+    "is_stuck",
+    "lease_end",
+    "mend_tape",
+    "plan_repair",
+    "read_outcome",
+]
 
 _LOST: Final = "its final was lost; a repair wrote this one from the row"
 
@@ -52,6 +64,59 @@ class TapeMend(NamedTuple):
     final: EventRow | None
     """To be put at the tape's end."""
     entries: Sequence[RepairEntry]
+
+
+class RepairPlan(NamedTuple):
+    """What a store does to mend one task, all in one transaction."""
+
+    task: Task
+    """The row as it must be; the same one where nothing is wrong with it."""
+    taken: Sequence[tuple[EventRow, DropReason]]
+    """Events that go from the tape to the quarantine, whatever its bounds, and are counted."""
+    final: EventRow | None
+    """To be put at the tape's end."""
+    counts: Mapping[DropReason, int]
+    """What the counts of dropped events must be, ``taken`` included, where they are wrong."""
+    entries: Sequence[RepairEntry]
+    """For the repair log."""
+
+    @property
+    def hands_over(self) -> bool:
+        """Whether the task is left to the rescue, so that the audit still finds it stuck."""
+        return any(one.rule is AuditRule.STUCK_RUNNING for one in self.entries)
+
+
+def plan_repair(stored: StoredTask, now: int, grace: int) -> RepairPlan:
+    """What is to be done about what the audit finds on a task; times in microseconds."""
+    task, tape = stored.task, stored.tape
+    first = next((place for place, row in enumerate(tape) if row.type == FINAL), len(tape))
+    mend = mend_tape(task, tape[first:], tape[-1] if tape else None, now)
+    entries = list(mend.entries)
+    counts: dict[DropReason, int] = {}
+    moved = [reason for _, reason in mend.taken]
+    for reason in sorted({*stored.kept, *stored.counted, *moved}):
+        kept = stored.kept.get(reason, 0) + moved.count(reason)
+        counted = stored.counted.get(reason, 0) + moved.count(reason)
+        if kept > counted or counted < 0:
+            counts[reason] = kept
+            was = [{"reason": reason.value, "n": counted}]
+            done = {"reason": reason.value, "counted": kept}
+            entries.append(RepairEntry(AuditRule.DROPPED_COUNT_MISMATCH, was, done))
+    row = task
+    if mend.row is not None:
+        status, finished_at, code = mend.row
+        row = replace(
+            task,
+            status=TaskStatus(status),
+            finished_at=finished_at,
+            error_code=code,
+            lease_expires_at=None,
+        )
+    elif is_stuck(task, now, grace):
+        row = replace(task, lease_expires_at=lease_end(task))
+        held = {"owner": task.owner, "lease_expires_at": task.lease_expires_at}
+        entries.append(RepairEntry(AuditRule.STUCK_RUNNING, held, {"attempt": task.attempt}))
+    return RepairPlan(row, mend.taken, mend.final, counts, entries)
 
 
 def mend_tape(task: Task, end: Sequence[EventRow], last: EventRow | None, now: int) -> TapeMend:
@@ -89,9 +154,13 @@ def mend_tape(task: Task, end: Sequence[EventRow], last: EventRow | None, now: i
 
 
 def is_stuck(task: Task, now: int, grace: int) -> bool:
-    """Whether the task runs though its lease ended more than ``grace`` microseconds."""
-    held_until = task.lease_expires_at or task.claimed_at or task.created_at
-    return task.status is TaskStatus.RUNNING and held_until < now - grace
+    """Whether the task runs though its lease ended more than ``grace`` microseconds ago."""
+    return task.status is TaskStatus.RUNNING and lease_end(task) < now - grace
+
+
+def lease_end(task: Task) -> int:
+    """Until when an owner had the task, in microseconds since the epoch."""
+    return task.lease_expires_at or task.claimed_at or task.created_at
 
 
 def read_outcome(body: str) -> str | None:
@@ -127,9 +196,7 @@ def _restore_final(task: Task, last: EventRow | None, now: int) -> EventRow:
         unknown = CancelRequest(CancelReason.USER, _LOST, None, at)
         final = FinalEvent.cancelled(task.cancel or unknown)
     body = encode({**final.as_json(), "repaired": True}, "final")
-    seq, offer = (0, 0) if last is None else (last.seq, last.offer)
-    offer = max(offer, FIRST_FOREIGN_OFFER - 1) + 1
-    return EventRow(task.key, seq + 1, task.attempt, offer, FINAL, at, body, task.owner or "")
+    return add_event(task, last, FINAL, at, body)
 
 
 def _row_of(task: Task) -> dict[str, Any]:

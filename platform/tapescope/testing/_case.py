@@ -15,13 +15,13 @@ from tapescope.model.tasks import Task
 from tapescope.store.port import TaskStore
 from tapescope.testing._history import RecordedCall
 
-__all__ = ["Case", "Invariant", "Violation", "read_case"]
+__all__ = ["Breach", "Case", "Invariant", "read_case"]
 
 Invariant = Literal["I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "I9"]
 
 
 @dataclass(frozen=True, slots=True)
-class Violation:
+class Breach:
     """An invariant that does not hold, where, and how it shows."""
 
     invariant: Invariant
@@ -46,11 +46,11 @@ class Case:
     kept: Counter[DropReason]
     counts: Mapping[DropReason, int]
     overflow: int
-    found: list[Violation] = field(default_factory=list[Violation])
+    found: list[Breach] = field(default_factory=list[Breach])
 
     def broken(self, invariant: Invariant, detail: str) -> None:
         """Note a violation."""
-        self.found.append(Violation(invariant, self.task_id, detail))
+        self.found.append(Breach(invariant, self.task_id, detail))
 
     @property
     def final(self) -> Event | None:

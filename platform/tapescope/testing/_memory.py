@@ -22,16 +22,9 @@ from tapescope.model.leadership import LeaderTerm, MaintenanceJob
 from tapescope.model.leases import HeldLease, RescueResult
 from tapescope.model.ops import KnownOp
 from tapescope.model.repairs import Mended, Repair
-from tapescope.model.tape import (
-    ATTEMPT_FAILED,
-    FINAL,
-    DropReason,
-    Event,
-    QuarantinePage,
-    TapePage,
-    find_drop_reason,
-)
-from tapescope.model.tasks import CancelReason, CancelRequest, Task, TaskStatus
+from tapescope.model.tape import ATTEMPT_FAILED, FINAL, Event, QuarantinePage, TapePage
+from tapescope.model.tasks import CancelRequest, Task, TaskStatus
+from tapescope.store.audit_rules import audit_tasks
 from tapescope.store.backend import BackendContext, StoreBackend
 from tapescope.store.flush import (
     AttemptState,
@@ -49,7 +42,6 @@ from tapescope.store.flush import (
 )
 from tapescope.store.notifications import RESYNC
 from tapescope.store.orders import (
-    FIRST_FOREIGN_OFFER,
     DueDrop,
     DueOrder,
     DueRow,
@@ -57,12 +49,12 @@ from tapescope.store.orders import (
     RescuedRow,
     RescueOrder,
     SchemaVersions,
-    cancel_instead,
 )
 from tapescope.store.port import TaskStore
+from tapescope.store.repair_plan import RepairPlan, plan_repair
+from tapescope.store.tape_rules import add_event, plan_rows
+from tapescope.store.task_rows import as_pending, plan_cancel
 from tapescope.store.validation import StoreLimits
-from tapescope.testing._audit import audit_records
-from tapescope.testing._repair import repair_record
 from tapescope.testing._tables import Quarantine, Record
 from tapescope_telemetry import Telemetry
 
@@ -126,6 +118,7 @@ class MemoryBackend(StoreBackend):
     async def open(self, context: BackendContext) -> None:
         self._context = context
         self.quarantine.limits = context.limits
+        self._answered.clear()  # the numbers of a store that is opened again begin anew
 
     async def close(self) -> None:
         pass
@@ -161,7 +154,7 @@ class MemoryBackend(StoreBackend):
             answer.existing[place] = self.records[standing].task
             return 0
         key = self._last_key = self._last_key + 1
-        self.records[key] = Record(_as_pending(row, key, answer.now))
+        self.records[key] = Record(as_pending(row, decode(row.params), answer.now, key))
         self._keys[row.task_id] = key
         undo.callback(self.records.pop, key)
         undo.callback(self._keys.pop, row.task_id)
@@ -183,73 +176,45 @@ class MemoryBackend(StoreBackend):
 
     def _put_rows(self, flush: Flush, answer: FlushAnswer, undo: ExitStack) -> list[RefusedRow]:
         """The rows whose attempt owns the task when the flush begins; the others are dropped."""
-        rows, now = list(flush.rows), answer.now
-        late = [self._why_late(row) for row in rows]
-        given_up = {row.row: row for row in flush.give_ups if not late[row.row][0]}
-        for place, given in list(given_up.items()):
-            cancel = self.records[rows[place].key].task.cancel
-            if cancel is not None:
-                rows[place] = cancel_instead(rows[place], cancel, keeps_error=given.spends > 0)
-                answer.cancelled_instead[place] = cancel
-                del given_up[place]
         refused: list[RefusedRow] = []
-        for place, (row, (is_late, reason)) in enumerate(zip(rows, late, strict=True)):
-            record = self.records.get(row.key)
-            if not is_late:
-                assert record is not None
+        for place, plan in enumerate(plan_rows(flush, self._find_tape)):
+            row, record = plan.row, self.records.get(plan.row.key)
+            if record is not None and not plan.late:
                 record.remember(undo)
-                record.put(row, now)
-                if place in given_up:
-                    given = given_up[place]
-                    record.make_pending(now if given.run_at is None else given.run_at, given.spends)
+                record.put(row, answer.now)
+                if plan.cancel is not None:
+                    answer.cancelled_instead[place] = plan.cancel
+                if plan.give_up is not None:
+                    run_at = plan.give_up.run_at
+                    record.make_pending(
+                        answer.now if run_at is None else run_at, plan.give_up.spends
+                    )
                 continue
-            op = None if record is None else record.task.op
-            outcome = None if record is None else record.outcome
-            last_seq = 0 if record is None else record.last_seq
-            refused.append(RefusedRow(place, reason, op, outcome, last_seq))
-            if reason is not None:
+            task, last_seq = (None, 0) if record is None else (record.task, record.last_seq)
+            refused.append(plan.refuse(place, task, last_seq))
+            if plan.reason is not None:
                 source = flush.sources[place]
-                self.quarantine.drop(source.task_id, row, reason, record, source.trace_id, undo)
+                self.quarantine.drop(
+                    source.task_id, row, plan.reason, record, source.trace_id, undo
+                )
         return refused
 
-    def _why_late(self, row: EventRow) -> tuple[bool, DropReason | None]:
-        """Whether the guard refuses a row, and its drop reason: the first that holds."""
-        record = self.records.get(row.key)
-        task = None if record is None else record.task
-        final = None if record is None else record.final
-        if task is not None and final is None:
-            owned = (TaskStatus.RUNNING, row.attempt, row.owner)
-            if (task.status, task.attempt, task.owner) == owned:
-                return False, None
-        return True, find_drop_reason(
-            row.attempt,
-            row.type,
-            row.body,
-            task_attempt=None if task is None else task.attempt,
-            final=None if final is None else (final.attempt, final.body),
-        )
+    def _find_tape(self, key: int) -> tuple[Task, EventRow | None] | None:
+        record = self.records.get(key)
+        return None if record is None else (record.task, record.final)
 
     def _cancel(self, row: CancelRow, now: int, undo: ExitStack) -> CancelAnswer | None:
         record = self.find(row.task_id)
         if record is None:
             return None
-        if record.task.status.terminal:
-            state = CancelState.TERMINAL
-        elif record.task.status is TaskStatus.RUNNING and record.task.cancel is not None:
-            state = CancelState.ALREADY_RECORDED
-        else:
+        state, task = plan_cancel(record.task, row)
+        if task is not record.task:
             record.remember(undo)
-            request = CancelRequest(CancelReason(row.reason), row.message, row.by, row.ts)
-            record.task = replace(record.task, cancel=request)
-            state = CancelState.RECORDED
-            if record.task.status is TaskStatus.PENDING:
-                state = CancelState.CANCELLED
-                self._close_pending(record, row, now)
+            record.task = task
+        if state is CancelState.CANCELLED:
+            record.put(add_event(task, record.last, FINAL, row.ts, row.body), now)
         task = record.task
         return CancelAnswer(state, task.op, task.owner, task.attempt, task.cancel, record.last_seq)
-
-    def _close_pending(self, record: Record, row: CancelRow, now: int) -> None:
-        record.put(_by_another(record, FINAL, row.ts, row.body), now)
 
     # --- what a worker asks -----------------------------------------------------------------------
 
@@ -312,7 +277,8 @@ class MemoryBackend(StoreBackend):
             result = order.judge(task)
             type_ = ATTEMPT_FAILED if result is RescueResult.RETRIED else FINAL
             try:
-                record.put(_by_another(record, type_, order.ts, order.body(task, result)), now)
+                body = order.body(task, result)
+                record.put(add_event(task, record.last, type_, order.ts, body), now)
             except FlushRefused:
                 continue  # its tape was broken by hand: for the audit to find
             if result is RescueResult.RETRIED:
@@ -392,7 +358,8 @@ class MemoryBackend(StoreBackend):
     async def audit(self, after: int, limit: int, grace: int) -> AuditPage:
         ahead = sorted(key for key in self.records if key > after)
         page = [self.records[key] for key in ahead[:limit]]
-        violations = audit_records(page, self.quarantine, self._context.clock.now(), grace)
+        stored = [record.with_drops(self.quarantine) for record in page]
+        violations = audit_tasks(stored, self._context.clock.now(), grace)
         rows = len(page) + sum(len(record.tape) for record in page)
         next_ = ahead[limit - 1] if len(ahead) > limit else None
         return AuditPage(len(page), rows, tuple(violations), next_)
@@ -404,15 +371,17 @@ class MemoryBackend(StoreBackend):
         quarantine = self.quarantine
         if dry_run:  # on copies
             record, quarantine = deepcopy(record), deepcopy(quarantine)
-        repairs: list[Repair] = []
-        for rule, was, done in repair_record(record, quarantine, now, grace):
-            number = len(self._repairs) + len(repairs) + 1
-            repairs.append(Repair(rule, task_id, was, done, now, by, number))
-        stuck = any(one.rule is AuditRule.STUCK_RUNNING for one in repairs)
+        plan = plan_repair(record.with_drops(quarantine), now, grace)
+        _carry_out(plan, record, quarantine)
+        first = len(self._repairs) + 1
+        repairs = [
+            Repair(one.rule, task_id, one.was, one.done, now, by, first + n)
+            for n, one in enumerate(plan.entries)
+        ]
         left = tuple(
-            found
-            for found in audit_records([record], quarantine, now, grace)
-            if not (stuck and found.rule is AuditRule.STUCK_RUNNING)
+            violation
+            for violation in audit_tasks([record.with_drops(quarantine)], now, grace)
+            if not (plan.hands_over and violation.rule is AuditRule.STUCK_RUNNING)
         )
         if not dry_run:
             self._repairs += repairs
@@ -480,32 +449,13 @@ class MemoryBackend(StoreBackend):
         await asyncio.get_running_loop().create_future()  # no other process can write here
 
 
-def _by_another(record: Record, type: str, ts: int, body: str) -> EventRow:
-    """An event at the tape's end that is not of the run itself."""
-    task = record.task
-    offer = max(record.tape[-1].offer if record.tape else 0, FIRST_FOREIGN_OFFER - 1) + 1
-    owner = task.owner or ""
-    return EventRow(task.key, record.last_seq + 1, task.attempt, offer, type, ts, body, owner)
-
-
-def _as_pending(row: CreateRow, key: int, now: int) -> Task:
-    return Task(
-        task_id=row.task_id,
-        op=row.op,
-        params=decode(row.params),
-        status=TaskStatus.PENDING,
-        attempt=0,
-        owner=None,
-        created_at=now,
-        run_at=now if row.run_at is None else row.run_at,
-        claimed_at=None,
-        finished_at=None,
-        lease_expires_at=None,
-        timeout=row.timeout,
-        retries=row.retries,
-        idempotency_key=row.idempotency_key,
-        traceparent=row.traceparent,
-        cancel=None,
-        error_code=None,
-        key=key,
-    )
+def _carry_out(plan: RepairPlan, record: Record, quarantine: Quarantine) -> None:
+    """Do what a repair plans."""
+    record.task = plan.task
+    del record.tape[len(record.tape) - len(plan.taken) :]
+    if plan.final is not None:
+        record.tape.append(plan.final)
+    for row, reason in plan.taken:
+        quarantine.keep(plan.task.task_id, row, reason, record)
+    for reason, n in plan.counts.items():
+        quarantine.correct(plan.task.task_id, reason, n)

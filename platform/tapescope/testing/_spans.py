@@ -12,7 +12,7 @@ from tapescope.model.answers import Finished
 from tapescope.model.tape import TASK_STARTED
 from tapescope.testing._case import Case
 
-__all__ = ["SpanRecord", "judge_spans"]
+__all__ = ["SpanRecord", "check_spans"]
 
 
 class SpanStatus(Protocol):
@@ -48,7 +48,7 @@ class SpanRecord(Protocol):
         ...
 
 
-def judge_spans(case: Case, spans: Iterable[SpanRecord]) -> None:
+def check_spans(case: Case, spans: Iterable[SpanRecord]) -> None:
     """I8: one ended span for each attempt, telling what the row tells."""
     by_attempt: defaultdict[int, list[SpanRecord]] = defaultdict(list)
     for span in spans:
@@ -59,12 +59,12 @@ def judge_spans(case: Case, spans: Iterable[SpanRecord]) -> None:
         if len(of_attempt) != 1 or of_attempt[0].end_time is None:
             case.broken("I8", f"attempt {attempt} has {len(of_attempt)} ended run spans")
             continue
-        _judge_span(case, attempt, of_attempt[0])
+        _check_span(case, attempt, of_attempt[0])
     for attempt in by_attempt:
         case.broken("I8", f"a run span for attempt {attempt}, which was never claimed")
 
 
-def _judge_span(case: Case, attempt: int, span: SpanRecord) -> None:
+def _check_span(case: Case, attempt: int, span: SpanRecord) -> None:
     attributes = span.attributes or {}
     outcome = attributes.get("tapescope.task.outcome")
     final = case.final

@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
-from typing import Final
+from dataclasses import dataclass, field
 
-from tapescope.codec import decode
 from tapescope.model.tape import (
     FINAL,
-    TASK_STARTED,
     DroppedEvent,
     DropReason,
     Outcome,
     QuarantinePage,
 )
-from tapescope.model.tasks import Task, TaskStatus
-from tapescope.store.flush import EventRow, FlushRefused
+from tapescope.model.tasks import Task
+from tapescope.store.flush import ClaimAnswer, EventRow
+from tapescope.store.tape_rules import check_next_event, drop_event, start_tape
+from tapescope.store.task_rows import StoredTask, as_ended, as_given_up, as_running
 from tapescope.store.validation import StoreLimits
 
 __all__ = ["Quarantine", "Record"]
-
-_START_OFFER: Final = 1
-"""A ``task_started`` is the first offer of its attempt."""
 
 
 @dataclass(slots=True)
@@ -49,54 +45,32 @@ class Record:
         """How the task ended; ``None`` while it lives."""
         return Outcome(self.task.status.value) if self.task.status.terminal else None
 
+    @property
+    def last(self) -> EventRow | None:
+        """The tape's last event; ``None`` when it is empty."""
+        return self.tape[-1] if self.tape else None
+
     def put(self, row: EventRow, now: int) -> None:
         """Append an event, and let a ``final`` end the task. Raises ``FlushRefused``."""
-        last = self.tape[-1] if self.tape else None
-        if last is not None and last.type == FINAL:
-            raise FlushRefused(f"I1: the tape of task {self.task.task_id} is closed")
-        if row.seq != self.last_seq + 1:
-            raise FlushRefused(f"I3: seq {row.seq} where {self.last_seq + 1} belongs")
-        if row.attempt != self.task.attempt:
-            raise FlushRefused(f"I5: attempt {row.attempt} is not attempt {self.task.attempt}")
-        if last is not None and (row.attempt, row.offer) <= (last.attempt, last.offer):
-            raise FlushRefused(f"I7: offer {row.offer} of attempt {row.attempt} is on the tape")
+        check_next_event(self.task, self.last, row)
         if row.type == FINAL:
-            self._end(decode(row.body), now)
-        elif self.task.status is not TaskStatus.RUNNING:
-            raise FlushRefused(f"I5: task {self.task.task_id} is not running")
+            self.task = as_ended(self.task, row, now)
         self.tape.append(row)
-
-    def _end(self, final: Mapping[str, Mapping[str, str]], now: int) -> None:
-        status = TaskStatus(str(final["outcome"]))
-        code = final["error"]["code"] if status is TaskStatus.FAILED else None
-        self.task = replace(self.task, status=status, finished_at=now, error_code=code)
 
     def make_running(self, owner: str, lease: int, now: int, ts: int, body: str) -> int:
         """Claim the pending task; gives the ``seq`` of the ``task_started``."""
-        attempt, seq = self.task.attempt + 1, self.last_seq + 1
-        self.task = replace(
-            self.task,
-            status=TaskStatus.RUNNING,
-            attempt=attempt,
-            owner=owner,
-            claimed_at=now,
-            lease_expires_at=now + lease,
-        )
-        started = (self.task.key, seq, attempt, _START_OFFER, TASK_STARTED, ts, body, owner)
-        self.put(EventRow._make(started), now)
-        return seq
+        won = ClaimAnswer(self.task.attempt + 1, now, now + lease, self.last_seq + 1)
+        self.task = as_running(self.task, owner, won)
+        self.put(start_tape(self.task, self.last, ts, body), now)
+        return won.started_seq
 
     def make_pending(self, run_at: int, spends: int) -> None:
         """The attempt gave the task up, or was taken from it."""
-        self.task = replace(
-            self.task,
-            status=TaskStatus.PENDING,
-            owner=None,
-            claimed_at=None,
-            lease_expires_at=None,
-            run_at=run_at,
-            retries_spent=self.task.retries_spent + spends,
-        )
+        self.task = as_given_up(self.task, run_at, spends)
+
+    def with_drops(self, quarantine: Quarantine) -> StoredTask:
+        """All that is held of the task, for the audit and for a repair."""
+        return StoredTask(self.task, self.tape, *quarantine.tally(self.task.task_id))
 
     def remember(self, undo: ExitStack) -> None:
         """Have ``undo`` bring back the row and the tape as they are now."""
@@ -173,10 +147,8 @@ class Quarantine:
         trace_id: str | None,
     ) -> None:
         final = None if record is None else record.final
-        late_s = None if final is None else (row.ts - final.ts) / 1e6
-        body = decode(row.body)
         self._number += 1
-        drop = DroppedEvent(task_id, row.attempt, row.type, reason, row.ts, late_s, trace_id, body)
+        drop = drop_event(task_id, row, reason, final, trace_id)
         self._kept[task_id].append((self._number, drop))
 
     def read(self, task_id: str | None, after: int, limit: int) -> QuarantinePage:

@@ -11,9 +11,8 @@ from tapescope.errors import EventFateUnknown
 from tapescope.model.tasks import Claim, FinalEvent, NewTask, TaskStatus
 from tapescope.store.port import TaskStore
 from tapescope.store.validation import new_task_id
-from tapescope.testing import History, check
+from tapescope.testing import History, check, until
 from tapescope_adapters.postgres import PostgresStore
-from tests.support.polling import until
 from tests.support.postgres_sessions import RecordedPostgres, schema_of, session
 from tests.support.tcp_proxy import Loss, TcpProxy
 

@@ -14,9 +14,8 @@ from tapescope.errors import StoreRefused
 from tapescope.model.tape import DropReason, NewEvent
 from tapescope.model.tasks import Attempt, ErrorInfo, FinalEvent, NewTask, TaskStatus
 from tapescope.store.validation import StoreLimits, new_task_id
-from tapescope.testing import History, check
+from tapescope.testing import History, check, until
 from tapescope_adapters.postgres import PostgresStore
-from tests.support.polling import until
 from tests.support.postgres_sessions import (
     RecordedPostgres,
     run_task,

@@ -15,8 +15,8 @@ from tapescope.model.leases import Leases
 from tapescope.model.tasks import Attempt, Claim
 from tapescope.store.core import StoreCore
 from tapescope.store.leases import StoreLeases
+from tapescope.testing import until
 from tapescope_adapters.postgres import PostgresStore
-from tests.support.polling import until
 from tests.support.postgres_sessions import schema_of, session, start_task
 
 LEASE = 60.0

@@ -17,9 +17,9 @@ from tapescope.run.reporter import Reporter
 from tapescope.store.lookup import find_store
 from tapescope.store.notifications import RESYNC, Change
 from tapescope.store.validation import new_task_id
+from tapescope.testing import until
 from tapescope_adapters.postgres import PostgresStore
 from tapescope_adapters.postgres._backend import PostgresBackend
-from tests.support.polling import until
 from tests.support.postgres_sessions import run_task, schema_of, session, start_task
 from tests.support.services import Postgres, running_pgbouncer
 

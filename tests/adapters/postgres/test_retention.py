@@ -7,7 +7,7 @@ import asyncio
 from tapescope import DropReason, NewEvent, find_store
 from tapescope.model.tasks import Attempt
 from tapescope.store.validation import new_task_id
-from tests.support.polling import until
+from tapescope.testing import until
 from tests.support.postgres_sessions import session
 
 DROP = """

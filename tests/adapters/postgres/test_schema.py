@@ -15,10 +15,10 @@ from tapescope.errors import (
     StoreUnavailable,
 )
 from tapescope.model.audit import AuditRule
+from tapescope.testing import until
 from tapescope_adapters.postgres import PostgresStore
 from tapescope_adapters.postgres._schema import read_migrations
 from tests.support.breaches import BREACHES, run_round
-from tests.support.polling import until
 from tests.support.postgres_sessions import run_task, schema_of, session, start_task
 
 

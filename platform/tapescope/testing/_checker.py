@@ -16,9 +16,9 @@ from tapescope.model.tape import ATTEMPT_FAILED, FINAL, TASK_STARTED, DropReason
 from tapescope.model.tasks import Claim, Task, TaskStatus
 from tapescope.store.flush import CancelAnswer, CancelState
 from tapescope.store.port import TaskStore
-from tapescope.testing._case import Case, Violation, read_case
+from tapescope.testing._case import Breach, Case, read_case
 from tapescope.testing._history import History, RecordedCall
-from tapescope.testing._spans import SpanRecord, judge_spans
+from tapescope.testing._spans import SpanRecord, check_spans
 
 __all__ = ["check"]
 
@@ -32,7 +32,7 @@ async def check(
     *,
     spans: Sequence[SpanRecord] | None = None,
     dropped_metric: int | None = None,
-) -> list[Violation]:
+) -> list[Breach]:
     """All that is wrong with what ``history`` recorded, judged at rest; empty when all is well.
 
     ``spans``, when given, are all that were exported (I8). ``dropped_metric`` is the sum of the
@@ -47,7 +47,7 @@ async def check(
     for span in spans or ():
         if span.name.startswith("run "):
             runs[str((span.attributes or {}).get("tapescope.task.id"))].append(span)
-    found: list[Violation] = []
+    found: list[Breach] = []
     tape_events = persisted = unknown = 0
     for task_id, calls in by_task.items():
         case = await read_case(store, task_id, calls)
@@ -56,26 +56,26 @@ async def check(
             unknown += _refusals(case)[0].total()
         else:
             persisted += case.dropped
-            _judge_drops(case)
-        _judge_tape(case)
-        _judge_answers(case)
-        _judge_order(case)
-        _judge_explained(case)
+            _check_drops(case)
+        _check_tape(case)
+        _check_answers(case)
+        _check_order(case)
+        _check_explained(case)
         if spans is not None:
-            judge_spans(case, runs[task_id])
+            check_spans(case, runs[task_id])
         found += case.found
-    found += _judge_follows(history, {v.task_id for v in found if v.invariant == "I3"})
+    found += _check_follows(history, {v.task_id for v in found if v.invariant == "I3"})
     if unknown:
         counted = (await store.read_quarantine(limit=1)).counts.get(DropReason.UNKNOWN_TASK, 0)
         persisted += counted
         if counted < unknown:
             detail = f"{unknown} events of unknown tasks were refused, {counted} counted"
-            found.append(Violation("I7", None, detail))
-    found += _judge_ledger(history, store, tape_events, persisted, dropped_metric)
+            found.append(Breach("I7", None, detail))
+    found += _check_ledger(history, store, tape_events, persisted, dropped_metric)
     return found
 
 
-def _judge_tape(case: Case) -> None:
+def _check_tape(case: Case) -> None:
     """I1, I2, I3, I5 of the tape as it stands."""
     finals = [event.seq for event in case.tape if event.type == FINAL]
     if len(finals) > 1:
@@ -88,13 +88,13 @@ def _judge_tape(case: Case) -> None:
     if seqs != list(range(1, len(seqs) + 1)) or case.last_seq != len(seqs):
         case.broken("I3", f"seq runs {_shortened(seqs)}, and last_seq is {case.last_seq}")
     if case.task is not None:
-        _judge_outcome(case, case.task)
+        _check_outcome(case, case.task)
     attempts = [event.attempt for event in case.tape]
     if attempts != sorted(attempts):
         case.broken("I5", f"attempts took turns on the tape: {_shortened(attempts)}")
 
 
-def _judge_outcome(case: Case, task: Task) -> None:
+def _check_outcome(case: Case, task: Task) -> None:
     final = case.final
     if task.status.terminal and final is None:
         case.broken("I2", f"the row is {task.status.value} and the tape has no final")
@@ -102,7 +102,7 @@ def _judge_outcome(case: Case, task: Task) -> None:
         case.broken("I2", f"row {task.status.value}, final {final.body['outcome']}")
 
 
-def _judge_answers(case: Case) -> None:
+def _check_answers(case: Case) -> None:
     """I6: what was acknowledged is on the tape, under the seq and with the text that was told."""
     tape = {event.seq: event for event in case.tape}
     taken: Counter[int] = Counter()
@@ -123,11 +123,11 @@ def _judge_answers(case: Case) -> None:
                 ):
                     case.broken("I6", f"event {seq} is not what was acknowledged: {stored}")
         elif isinstance(answer, Finished):
-            _judge_finished(case, call, answer)
+            _check_finished(case, call, answer)
         elif isinstance(answer, CancelAnswer):
-            _judge_cancel(case, answer)
+            _check_cancel(case, answer)
         elif isinstance(answer, GivenUp | Rescued):
-            _judge_given_up(case, call, answer)
+            _check_given_up(case, call, answer)
         elif isinstance(answer, Claim) and not any(
             _starts(event, call.attempt) for event in case.tape
         ):
@@ -141,7 +141,7 @@ def _judge_answers(case: Case) -> None:
         case.broken("I3", f"seq {_shortened(sorted(twice))} was given to two calls")
 
 
-def _judge_finished(case: Case, call: RecordedCall, answer: Finished) -> None:
+def _check_finished(case: Case, call: RecordedCall, answer: Finished) -> None:
     final, status = case.final, case.task.status if case.task else None
     if answer.won and (final is None or final.attempt != call.attempt):
         case.broken("I6", f"the final of attempt {call.attempt} won and is not on the tape")
@@ -151,7 +151,7 @@ def _judge_finished(case: Case, call: RecordedCall, answer: Finished) -> None:
         case.broken("I4", f"a finish was told {answer.outcome.value}, the row now says {status}")
 
 
-def _judge_given_up(case: Case, call: RecordedCall, answer: GivenUp | Rescued) -> None:
+def _check_given_up(case: Case, call: RecordedCall, answer: GivenUp | Rescued) -> None:
     """I6, I5: the event that ended the attempt is where it was told, and the attempt's last."""
     if isinstance(answer, GivenUp):
         if answer.dropped is not None:
@@ -168,7 +168,7 @@ def _judge_given_up(case: Case, call: RecordedCall, answer: GivenUp | Rescued) -
         case.broken("I5", f"attempt {call.attempt} wrote on after it gave up at {at.seq}")
 
 
-def _judge_cancel(case: Case, answer: CancelAnswer) -> None:
+def _check_cancel(case: Case, answer: CancelAnswer) -> None:
     status = case.task.status if case.task else None
     if answer.state is CancelState.CANCELLED and status is not TaskStatus.CANCELLED:
         case.broken("I4", f"a cancel ended the task, the row now says {status}")
@@ -176,7 +176,7 @@ def _judge_cancel(case: Case, answer: CancelAnswer) -> None:
         case.broken("I4", f"a cancel found the task ended, the row now says {status}")
 
 
-def _judge_order(case: Case) -> None:
+def _check_order(case: Case) -> None:
     """I6: of two calls of an attempt, one that ended before the other began comes first."""
     appended = [
         (call, call.answer)
@@ -202,7 +202,7 @@ def _judge_order(case: Case) -> None:
             case.broken("I6", f"event {answer.stored.start} comes before the earlier {before}")
 
 
-def _judge_explained(case: Case) -> None:
+def _check_explained(case: Case) -> None:
     """I7: every event on the tape was offered, and no caller of it was told otherwise."""
     told: set[int] = set()
     unknown: Counter[tuple[str, int, str]] = Counter()
@@ -251,7 +251,7 @@ def _refusals(case: Case) -> tuple[Counter[DropReason], int]:
     return refused, perhaps
 
 
-def _judge_drops(case: Case) -> None:
+def _check_drops(case: Case) -> None:
     """I7: refused answers, quarantine and persisted count agree."""
     refused, perhaps = _refusals(case)
     if not refused.total() <= case.dropped <= refused.total() + perhaps:
@@ -264,9 +264,9 @@ def _judge_drops(case: Case) -> None:
             case.broken("I7", f"{refused[reason]} were refused as {reason.value}: {case.counts}")
 
 
-def _judge_follows(history: History, gapped: set[str | None]) -> list[Violation]:
+def _check_follows(history: History, gapped: set[str | None]) -> list[Breach]:
     """I9: a follower saw every seq after its start once and in order, up to the ``final``."""
-    found: list[Violation] = []
+    found: list[Breach] = []
     for follow in history.follows:
         if follow.task_id in gapped:
             continue  # the tape itself is at fault, and is reported as that
@@ -274,24 +274,24 @@ def _judge_follows(history: History, gapped: set[str | None]) -> list[Violation]
         first = follow.after_seq + 1
         if seqs != list(range(first, first + len(seqs))):
             detail = f"a follower after seq {follow.after_seq} saw {_shortened(seqs)}"
-            found.append(Violation("I9", follow.task_id, detail))
+            found.append(Breach("I9", follow.task_id, detail))
         elif follow.ended and follow.events and follow.events[-1].type != FINAL:
-            found.append(Violation("I9", follow.task_id, "a follower ended before the final"))
+            found.append(Breach("I9", follow.task_id, "a follower ended before the final"))
     return found
 
 
-def _judge_ledger(
+def _check_ledger(
     history: History,
     store: TaskStore,
     tape_events: int,
     persisted: int,
     dropped_metric: int | None,
-) -> list[Violation]:
+) -> list[Breach]:
     """I7: the process's ledger balances, and agrees with what the store holds."""
-    found: list[Violation] = []
+    found: list[Breach] = []
     now, before = store.meter.ledger.read(), history.began_with
     if now.in_flight or now.unaccounted:
-        found.append(Violation("I7", None, f"the ledger does not balance at rest: {now}"))
+        found.append(Breach("I7", None, f"the ledger does not balance at rest: {now}"))
     if before is None:
         return found
     unknown = sum(len(call.offers) for call in history.calls if not call.fate_known)
@@ -301,10 +301,10 @@ def _judge_ledger(
     ):
         if not counted <= held <= counted + unknown:
             detail = f"{counted} events counted as {name}, the store holds {held}"
-            found.append(Violation("I7", None, detail))
+            found.append(Breach("I7", None, detail))
     if dropped_metric is not None and dropped_metric != now.dropped:
         detail = f"the metric says {dropped_metric} dropped, the ledger {now.dropped}"
-        found.append(Violation("I7", None, detail))
+        found.append(Breach("I7", None, detail))
     return found
 
 

@@ -1,4 +1,4 @@
-"""The judge is judged: each way to break an invariant, made by hand, is found and named."""
+"""The checker is checked: each way to break an invariant, made by hand, is found and named."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from opentelemetry.trace import Status, StatusCode
 from tapescope.model.tape import DropReason, Event
 from tapescope.model.tasks import Attempt, FinalEvent, NewTask, TaskStatus
 from tapescope.store.validation import new_task_id
-from tapescope.testing import History, MemoryBackend, MemoryStore, Recording, Violation, check
+from tapescope.testing import Breach, History, MemoryBackend, MemoryStore, Recording, check
 from tapescope.testing._tables import Record
+from tapescope.testing.tasks import OWNER, log, start
 from tapescope_telemetry import Telemetry
-from tests.support.memory_stores import OWNER, log, start
 
 
 class OpenStore(Recording, MemoryStore):
@@ -54,8 +54,8 @@ class Story:
     history: History
     span: Span
 
-    async def judge(self, spans: list[Span] | None = None) -> list[Violation]:
-        """What the judge finds."""
+    async def check(self, spans: list[Span] | None = None) -> list[Breach]:
+        """What the checker finds."""
         return await check(self.history, self.store, spans=[self.span] if spans is None else spans)
 
 
@@ -87,7 +87,7 @@ async def story() -> AsyncIterator[Story]:
 
 async def test_true_story_has_no_violations(story: Story) -> None:
     """A whole tape, true answers, a balanced ledger: nothing to find."""
-    assert await story.judge() == []
+    assert await story.check() == []
 
 
 def move_final(story: Story) -> None:
@@ -248,9 +248,9 @@ async def test_broken_story_is_found_out(
 ) -> None:
     """Each breach is reported under the number of the invariant that it breaks."""
     break_(story)
-    found = await story.judge()
+    found = await story.check()
 
-    assert invariant in {violation.invariant for violation in found}
+    assert invariant in {breach.invariant for breach in found}
 
 
 SPANS: list[tuple[str, dict[str, Any], Status]] = [
@@ -270,15 +270,15 @@ async def test_false_span_is_found_out(
 ) -> None:
     """A run span that tells something else than the tape breaks I8."""
     span = replace(story.span, attributes={**story.span.attributes, **change}, status=status)
-    found = await story.judge([span])
+    found = await story.check([span])
 
-    assert {violation.invariant for violation in found} == {"I8"}
+    assert {breach.invariant for breach in found} == {"I8"}
 
 
 async def test_span_that_is_missing_twice_there_or_open_is_found_out(story: Story) -> None:
     """Each attempt has one run span, and it has ended."""
     for spans in ([], [story.span, story.span], [replace(story.span, end_time=None)]):
-        assert {violation.invariant for violation in await story.judge(spans)} == {"I8"}
+        assert {breach.invariant for breach in await story.check(spans)} == {"I8"}
 
 
 async def test_cancelled_span_must_say_why(story: Story) -> None:
@@ -295,8 +295,8 @@ async def test_cancelled_span_must_say_why(story: Story) -> None:
     bare = Span(attributes=told)
     whole = Span(attributes={**told, "tapescope.cancel.reason": "user"})
 
-    assert await story.judge([story.span, whole]) == []
-    assert [v.invariant for v in await story.judge([story.span, bare])] == ["I8"]
+    assert await story.check([story.span, whole]) == []
+    assert [v.invariant for v in await story.check([story.span, bare])] == ["I8"]
 
 
 async def test_metric_must_agree_with_the_ledger(story: Story) -> None:
@@ -305,11 +305,11 @@ async def test_metric_must_agree_with_the_ledger(story: Story) -> None:
     bad = await check(story.history, story.store, dropped_metric=2)
 
     assert good == []
-    assert [violation.invariant for violation in bad] == ["I7"]
+    assert [breach.invariant for breach in bad] == ["I7"]
 
 
 async def test_cancelled_caller_may_have_been_stored_or_not(story: Story) -> None:
-    """Of a call whose caller was cancelled, either fate is right: the judge asks for neither."""
+    """Of a call whose caller was cancelled, either fate is right: the checker asks for neither."""
     attempt = await start(story.store)
     stored = asyncio.ensure_future(story.store.append(attempt, [log("perhaps")]))
     await asyncio.sleep(0)
@@ -331,7 +331,7 @@ async def test_unknown_tasks_are_judged_together(story: Story) -> None:
 
     assert answer.dropped is DropReason.UNKNOWN_TASK
     assert good == []
-    assert [violation.invariant for violation in bad] == ["I7"]
+    assert [breach.invariant for breach in bad] == ["I7"]
 
 
 async def test_pending_and_idempotent_creates_are_no_violations(story: Story) -> None:
@@ -340,4 +340,4 @@ async def test_pending_and_idempotent_creates_are_no_violations(story: Story) ->
     await story.store.create(new)
     await story.store.create(replace(new, task_id=new_task_id()))
 
-    assert await story.judge() == []
+    assert await story.check() == []

@@ -1,8 +1,4 @@
-"""The one place where a test waits for time to pass: polling a fact, with a deadline.
-
-For what no event announces to the test: another process, the database, a thread that is on its way
-out. Inside one loop, wait for an ``asyncio.Event`` instead.
-"""
+"""Waiting in a test: for a fact, with a deadline, and for the loop to have nothing left to do."""
 
 from __future__ import annotations
 
@@ -11,6 +7,8 @@ import inspect
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, overload
+
+__all__ = ["settle_loop", "until"]
 
 T = TypeVar("T")
 
@@ -35,6 +33,9 @@ async def until(fact: Callable[[], T], *, within: float = 10.0, pause: Pause = _
 async def until(fact: Callable[[], Any], *, within: float = 10.0, pause: Pause = _moment) -> Any:
     """Wait until ``fact()``, or what it returns awaited, is true; give that value.
 
+    For what no event announces to the test: another process, the database, a thread that is on its
+    way out. Inside one loop, wait for an ``asyncio.Event`` instead.
+
     ``within`` is the deadline in seconds of real time, generous because a busy machine is no
     failure; past it the test fails with an ``AssertionError`` that shows the last value. ``pause``
     is what lets time pass between two looks.
@@ -42,9 +43,15 @@ async def until(fact: Callable[[], Any], *, within: float = 10.0, pause: Pause =
     deadline = time.monotonic() + within
     while True:
         answer = fact()
-        found = await answer if inspect.isawaitable(answer) else answer
-        if found:
-            return found
+        value = await answer if inspect.isawaitable(answer) else answer
+        if value:
+            return value
         if time.monotonic() >= deadline:
-            raise AssertionError(f"{fact!r} was still {found!r} after {within:g} s")
+            raise AssertionError(f"{fact!r} was still {value!r} after {within:g} s")
         await pause()
+
+
+async def settle_loop(turns: int = 5) -> None:
+    """Let everything that can go on go on, without letting time pass."""
+    for _ in range(turns):
+        await asyncio.sleep(0)

@@ -1,0 +1,367 @@
+"""The backend: each primitive of the port as one transaction, in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar, Final, TypeVar
+
+from journal_store import flushes, maintenance
+from journal_store.flushes import find_task, last_seq, list_tasks
+from journal_store.journal import Journal
+from journal_store.tables import Tables, Transaction, from_line, to_line
+from tapescope.model import (
+    FINAL,
+    AuditPage,
+    CancelRequest,
+    Event,
+    HeldLease,
+    KnownOp,
+    LeaderTerm,
+    MaintenanceJob,
+    Mended,
+    QuarantinePage,
+    Repair,
+    TapePage,
+    Task,
+    TaskStatus,
+)
+from tapescope.store import (
+    RESYNC,
+    AttemptState,
+    BackendContext,
+    Change,
+    DueDrop,
+    DueOrder,
+    DueRow,
+    DueTask,
+    Flush,
+    FlushAnswer,
+    RescuedRow,
+    RescueOrder,
+    SchemaVersions,
+    StoreAway,
+    StoreBackend,
+    decode,
+)
+
+__all__ = ["JournalBackend"]
+
+T = TypeVar("T")
+
+_LOOK_EVERY: Final = 0.02
+"""Seconds between two looks for the commits of other processes, while somebody wants to know."""
+
+
+class News:
+    """What other processes have committed since the last look."""
+
+    def __init__(self) -> None:
+        self.ends: dict[int, int] = {}
+        """By key the tasks that changed, and where the tape ends as far as the change says."""
+        self.arrivals = False
+        """Whether a task has come to wait for a claim."""
+
+
+class JournalBackend(StoreBackend):
+    """The journal at ``path``, which is made when the store is opened."""
+
+    adapter: ClassVar[str] = "journal"
+
+    _context: BackendContext
+    """From ``open`` on."""
+
+    def __init__(self, path: Path) -> None:
+        self.name = f"journal:///{path}"
+        self._journal = Journal(path)
+        self._tables = Tables()
+        self._thread = ThreadPoolExecutor(1, "journal")
+        self._news = News()
+
+    @property
+    def outlives_process(self) -> bool:
+        """Yes: the file is there for other processes, now and later."""
+        return True
+
+    # --- life -------------------------------------------------------------------------------------
+
+    async def open(self, context: BackendContext) -> None:
+        self._context = context
+        await self._in_thread(self._open)
+
+    def _open(self) -> None:
+        self._tables, self._news = Tables(), News()
+        self._journal.open()
+        self._read_on()
+
+    async def close(self) -> None:
+        await self._in_thread(self._journal.close)
+
+    async def schema_versions(self) -> SchemaVersions:
+        return SchemaVersions(int(self._journal.path.exists()), 1)
+
+    # --- transactions -----------------------------------------------------------------------------
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        """Do something with the journal: in one thread, so that one thing is done at a time."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    async def _read(self, step: Callable[[Transaction], T]) -> T:
+        """A step that changes nothing, on what is committed now."""
+
+        def work() -> T:
+            self._read_on()
+            return step(Transaction(self._tables))
+
+        return await self._in_thread(work)
+
+    async def _write(self, step: Callable[[Transaction], T], *, commit: bool = True) -> T:
+        """A step and its commit, with every other process kept from writing."""
+
+        def work() -> T:
+            with self._journal.lock():
+                self._read_on()
+                tx = Transaction(self._tables)
+                answer = step(tx)
+                if commit and (changes := tx.changes):
+                    self._journal.write(to_line(changes))
+                    self._tables.apply(changes)
+            return answer
+
+        return await self._in_thread(work)
+
+    def _read_on(self) -> None:
+        """Take over what other processes have committed."""
+        for line in self._journal.read():
+            changes = from_line(line)
+            self._tables.apply(changes)
+            for table, key, value in changes:
+                if table == "ends" and value is not None:
+                    self._news.ends[int(key)] = value.seq
+                elif table == "tasks" and value is not None:
+                    self._news.ends.setdefault(int(key), 0)
+                    self._news.arrivals |= value.status is TaskStatus.PENDING
+
+    # --- writing ----------------------------------------------------------------------------------
+
+    async def write(self, flush: Flush) -> FlushAnswer:
+        return await self._write(
+            lambda tx: flushes.write(tx, flush, self._now(), self._context.limits)
+        )
+
+    async def load(self, task_id: str, attempt: int, owner: str) -> AttemptState | None:
+        def step(tx: Transaction) -> AttemptState | None:
+            task = find_task(tx, task_id)
+            if task is None:
+                return None
+            tape = maintenance.read_tape(tx, task.key)
+            offers = [row.offer for row in tape if row.attempt == attempt]
+            offers.append(tx.get("offers", f"{task_id} {attempt} {owner}") or 0)
+            return AttemptState(task.key, task.op, len(tape), max(offers))
+
+        return await self._read(step)
+
+    # --- claims and leases ------------------------------------------------------------------------
+
+    async def claim_due(self, order: DueOrder) -> Sequence[DueRow]:
+        # No reply is ever lost on the way from a file, so no call is sent again.
+        return await self._write(lambda tx: flushes.claim_due(tx, order, self._now()))
+
+    async def next_due(self, ops: Sequence[str]) -> int | None:
+        def step(tx: Transaction) -> int | None:
+            pending = list_tasks(tx, TaskStatus.PENDING)
+            return min((task.run_at for task in pending if task.op in ops), default=None)
+
+        return await self._read(step)
+
+    async def extend_leases(
+        self, owner: str, lease: int, task_ids: Sequence[str] | None
+    ) -> Sequence[HeldLease]:
+        until = self._now() + lease
+
+        def step(tx: Transaction) -> Sequence[HeldLease]:
+            held = [
+                task
+                for task in list_tasks(tx, TaskStatus.RUNNING)
+                if task.owner == owner and (task_ids is None or task.task_id in task_ids)
+            ]
+            for task in held:
+                tx.put("tasks", task.key, replace(task, lease_expires_at=until))
+            return [HeldLease(task.task_id, task.attempt, task.cancel) for task in held]
+
+        return await self._write(step)
+
+    async def read_owners(self) -> Sequence[str]:
+        running = await self._read(lambda tx: list_tasks(tx, TaskStatus.RUNNING))
+        return sorted({task.owner for task in running if task.owner is not None})
+
+    async def rescue(self, order: RescueOrder) -> Sequence[RescuedRow]:
+        return await self._write(lambda tx: flushes.rescue(tx, order, self._now()))
+
+    async def read_cancels(self, owners: Sequence[str]) -> Sequence[tuple[str, str, CancelRequest]]:
+        running = await self._read(lambda tx: list_tasks(tx, TaskStatus.RUNNING))
+        return [
+            (task.task_id, task.owner, task.cancel)
+            for task in running
+            if task.owner is not None and task.owner in owners and task.cancel is not None
+        ]
+
+    async def register_ops(self, ops: Sequence[KnownOp]) -> None:
+        def step(tx: Transaction) -> None:
+            for one in ops:
+                tx.put("ops", one.op, [one.op, one.timeout, one.retries, self._now()])
+
+        await self._write(step)
+
+    async def read_ops(self, within: int) -> Sequence[KnownOp]:
+        since = self._now() - within
+        rows = await self._read(lambda tx: list(tx.scan("ops").values()))
+        return [KnownOp(op, timeout, retries) for op, timeout, retries, at in rows if at > since]
+
+    async def watch(self) -> None:
+        changes = self._context.changes
+        await self._take_news()
+        changes.publish(RESYNC)
+        while True:
+            for change in await self._take_news():
+                changes.publish(change)
+            await asyncio.sleep(_LOOK_EVERY)
+
+    async def _take_news(self) -> Sequence[Change]:
+        """The changes of other processes since the last call; their cancels are passed on."""
+
+        def step(tx: Transaction) -> tuple[News, list[Change]]:
+            news, self._news = self._news, News()
+            tasks = [(tx.get("tasks", key), seq) for key, seq in news.ends.items()]
+            return news, [Change(task.task_id, seq) for task, seq in tasks if task is not None]
+
+        try:
+            news, published = await self._read(step)
+            if published:
+                await self._context.tell_owners()
+        except StoreAway:
+            return [RESYNC]
+        if news.arrivals:
+            self._context.changes.publish_arrival()
+        return published
+
+    # --- reading ----------------------------------------------------------------------------------
+
+    async def get(self, task_id: str) -> Task | None:
+        return await self._read(lambda tx: find_task(tx, task_id))
+
+    async def find_ended(self, task_ids: Sequence[str]) -> Sequence[Task]:
+        def step(tx: Transaction) -> Sequence[Task]:
+            tasks = [find_task(tx, task_id) for task_id in task_ids]
+            return [task for task in tasks if task is not None and task.status.terminal]
+
+        return await self._read(step)
+
+    async def list(
+        self, status: TaskStatus | None, op: str | None, limit: int, before: str | None
+    ) -> Sequence[Task]:
+        tasks = await self._read(lambda tx: list_tasks(tx, status))
+        wanted = [
+            task
+            for task in sorted(tasks, key=lambda one: one.task_id, reverse=True)
+            if op in (None, task.op) and (before is None or task.task_id < before)
+        ]
+        return wanted[:limit]
+
+    async def count(self, op: str | None) -> Mapping[TaskStatus, int]:
+        tasks = await self._read(list_tasks)
+        return Counter(task.status for task in tasks if op in (None, task.op))
+
+    async def read_tape(self, task_id: str, after_seq: int, limit: int) -> TapePage | None:
+        def step(tx: Transaction) -> TapePage | None:
+            task = find_task(tx, task_id)
+            if task is None:
+                return None
+            rows = [tx.get(f"events/{task.key}", after_seq + n) for n in range(1, limit + 1)]
+            events = tuple(
+                Event(row.seq, row.type, row.ts, row.attempt, decode(row.body))
+                for row in rows
+                if row is not None
+            )
+            last = tx.get("ends", task.key)
+            final = last.seq if last is not None and last.type == FINAL else None
+            dropped = maintenance.read_counts(tx, task_id).total()
+            return TapePage(task_id, events, last_seq(tx, task), final, dropped)
+
+        return await self._read(step)
+
+    async def read_quarantine(self, task_id: str | None, after: int, limit: int) -> QuarantinePage:
+        return await self._read(lambda tx: maintenance.read_quarantine(tx, task_id, after, limit))
+
+    # --- maintenance ------------------------------------------------------------------------------
+
+    async def audit(self, after: int, limit: int, grace: int) -> AuditPage:
+        return await self._read(lambda tx: maintenance.audit(tx, after, limit, grace, self._now()))
+
+    async def repair(self, task_id: str, grace: int, by: str, dry_run: bool) -> Mended | None:
+        return await self._write(
+            lambda tx: maintenance.repair(tx, task_id, grace, by, self._now()), commit=not dry_run
+        )
+
+    async def read_repairs(self, after: int, limit: int) -> Sequence[Repair]:
+        return await self._read(lambda tx: maintenance.read_repairs(tx, after, limit))
+
+    async def due_tasks(
+        self, cutoff: int, outcomes: Sequence[str], op: str | None, after: int, limit: int
+    ) -> Sequence[DueTask]:
+        return await self._read(
+            lambda tx: maintenance.due_tasks(tx, cutoff, outcomes, op, after, limit)
+        )
+
+    async def delete_tasks(self, keys: Sequence[int], events: int) -> int:
+        return await self._write(lambda tx: maintenance.delete_tasks(tx, keys))
+
+    async def due_drops(self, cutoff: int, after: int, limit: int) -> Sequence[DueDrop]:
+        return await self._read(lambda tx: maintenance.due_drops(tx, cutoff, after, limit))
+
+    async def delete_drops(self, keys: Sequence[int]) -> int:
+        return await self._write(lambda tx: maintenance.delete_drops(tx, keys))
+
+    async def find_open(
+        self, after: int, among: Sequence[int], limit: int
+    ) -> tuple[int, Sequence[int]]:
+        def step(tx: Transaction) -> tuple[int, Sequence[int]]:
+            keys = [task.key for task in list_tasks(tx) if not task.status.terminal]
+            ahead = [key for key in keys if key > after][:limit]
+            return tx.get("counters", "task") or 0, [*(k for k in keys if k in among), *ahead]
+
+        return await self._read(step)
+
+    # --- leadership -------------------------------------------------------------------------------
+
+    async def acquire_leadership(self, owner: str, lease: int) -> LeaderTerm | None:
+        now = self._now()
+
+        def step(tx: Transaction) -> LeaderTerm | None:
+            leader, until = tx.get("leadership", "leader") or (owner, 0)
+            if leader != owner and until >= now:
+                return None
+            tx.put("leadership", "leader", [owner, now + lease])
+            audited, pruned = (tx.get("leadership", job) or 0 for job in ("audited", "pruned"))
+            return LeaderTerm(now, audited, pruned)
+
+        return await self._write(step)
+
+    async def record_job(self, owner: str, job: MaintenanceJob) -> None:
+        await self._write(lambda tx: _set_if_leader(tx, owner, job, self._now()))
+
+    async def resign_leadership(self, owner: str) -> None:
+        await self._write(lambda tx: _set_if_leader(tx, owner, "leader", None))
+
+    def _now(self) -> int:
+        return self._context.clock.now()
+
+
+def _set_if_leader(tx: Transaction, owner: str, key: str, value: Any) -> None:
+    leader = tx.get("leadership", "leader")
+    if leader is not None and leader[0] == owner:
+        tx.put("leadership", key, value)

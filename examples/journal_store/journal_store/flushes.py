@@ -1,0 +1,224 @@
+"""A flush on the tables: creates, claims, rows, cancels. And what else writes to a tape."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from journal_store.tables import Transaction
+from tapescope.model import ATTEMPT_FAILED, FINAL, DropReason, RescueResult, Task, TaskStatus
+from tapescope.store import (
+    CancelAnswer,
+    CancelRow,
+    CancelState,
+    ClaimAnswer,
+    ClaimRow,
+    CreateRow,
+    DueOrder,
+    DueRow,
+    EventRow,
+    Flush,
+    FlushAnswer,
+    FlushRefused,
+    RefusedRow,
+    RescuedRow,
+    RescueOrder,
+    RowPlan,
+    StoreLimits,
+    add_event,
+    as_ended,
+    as_given_up,
+    as_pending,
+    as_running,
+    check_next_event,
+    decode,
+    drop_event,
+    plan_cancel,
+    plan_rows,
+    start_tape,
+)
+
+__all__ = ["claim_due", "find_task", "kept_counter", "last_seq", "list_tasks", "rescue", "write"]
+
+
+def write(tx: Transaction, flush: Flush, now: int, limits: StoreLimits) -> FlushAnswer:
+    """Carry out a flush. Raises ``FlushRefused``; the transaction is then not committed."""
+    answer = FlushAnswer(now)
+    answer.keys = [_create(tx, row, place, answer) for place, row in enumerate(flush.creates)]
+    answer.claims = [_claim(tx, row, now) for row in flush.claims]
+    answer.refused = _put_rows(tx, flush, answer, limits)
+    answer.cancels = [_cancel(tx, row, now) for row in flush.cancels]
+    return answer
+
+
+def find_task(tx: Transaction, task_id: str) -> Task | None:
+    """The task as its row stands."""
+    task: Task | None = tx.get("tasks", tx.get("ids", task_id) or 0)
+    return task
+
+
+def list_tasks(tx: Transaction, status: TaskStatus | None = None) -> Sequence[Task]:
+    """Every task, or every one of a status, the oldest first."""
+    tasks: list[Task] = [task for _, task in sorted(tx.scan("tasks").items())]
+    return tasks if status is None else [task for task in tasks if task.status is status]
+
+
+def last_seq(tx: Transaction, task: Task) -> int:
+    """Where the task's tape ends; 0 when it is empty."""
+    last = _last_event(tx, task)
+    return 0 if last is None else last.seq
+
+
+def _last_event(tx: Transaction, task: Task) -> EventRow | None:
+    last: EventRow | None = tx.get("ends", task.key)
+    return last
+
+
+def _final_of(tx: Transaction, task: Task) -> EventRow | None:
+    last = _last_event(tx, task)
+    return last if last is not None and last.type == FINAL else None
+
+
+def _put_event(tx: Transaction, task: Task, row: EventRow, now: int) -> None:
+    check_next_event(task, _last_event(tx, task), row)
+    tx.put(f"events/{task.key}", row.seq, row)
+    tx.put("ends", task.key, row)
+    if row.type == FINAL:
+        tx.put("tasks", task.key, as_ended(task, row, now))
+
+
+def _create(tx: Transaction, row: CreateRow, place: int, answer: FlushAnswer) -> int:
+    name = None if row.idempotency_key is None else f"{row.op} {row.idempotency_key}"
+    taken = tx.get("ids", row.task_id) or (name and tx.get("idempotency", name))
+    if taken:
+        answer.existing[place] = tx.get("tasks", taken)
+        return 0
+    key = tx.next_number("task")
+    tx.put("tasks", key, as_pending(row, decode(row.params), answer.now, key))
+    tx.put("ids", row.task_id, key)
+    if name is not None:
+        tx.put("idempotency", name, key)
+    return key
+
+
+def _start(
+    tx: Transaction, task: Task, owner: str, lease: int, now: int, ts: int, body: str
+) -> ClaimAnswer:
+    won = ClaimAnswer(task.attempt + 1, now, now + lease, last_seq(tx, task) + 1)
+    running = as_running(task, owner, won)
+    tx.put("tasks", task.key, running)
+    _put_event(tx, running, start_tape(running, _last_event(tx, task), ts, body), now)
+    return won
+
+
+def _claim(tx: Transaction, row: ClaimRow, now: int) -> ClaimAnswer | None:
+    task = find_task(tx, row.task_id)
+    free = task is not None and task.status is TaskStatus.PENDING and task.run_at <= now
+    if task is None or not free or task.attempt != row.attempt:
+        return None
+    return _start(tx, task, row.owner, row.lease, now, row.ts, row.body)
+
+
+def _put_rows(
+    tx: Transaction, flush: Flush, answer: FlushAnswer, limits: StoreLimits
+) -> Sequence[RefusedRow]:
+    def find(key: int) -> tuple[Task, EventRow | None] | None:
+        task: Task | None = tx.get("tasks", key)
+        return None if task is None else (task, _final_of(tx, task))
+
+    refused: list[RefusedRow] = []
+    for place, plan in enumerate(plan_rows(flush, find)):
+        task: Task | None = tx.get("tasks", plan.row.key)
+        if task is None or plan.late:
+            refused.append(plan.refuse(place, task, 0 if task is None else last_seq(tx, task)))
+            source = flush.sources[place]
+            if plan.reason is not None:
+                _drop(tx, source.task_id, task, plan, plan.reason, source.trace_id, limits)
+            continue
+        _put_event(tx, task, plan.row, answer.now)
+        if plan.give_up is not None:
+            run_at, spends = plan.give_up.run_at, plan.give_up.spends
+            again = as_given_up(task, answer.now if run_at is None else run_at, spends)
+            tx.put("tasks", task.key, again)
+        if plan.cancel is not None:
+            answer.cancelled_instead[place] = plan.cancel
+    return refused
+
+
+def kept_counter(task_id: str, reason: DropReason) -> str:
+    """The counter of the kept late events: of one task, or of all that the store does not know."""
+    return "kept" if reason is DropReason.UNKNOWN_TASK else f"kept {task_id}"
+
+
+def _drop(
+    tx: Transaction,
+    task_id: str,
+    task: Task | None,
+    plan: RowPlan,
+    reason: DropReason,
+    trace_id: str | None,
+    limits: StoreLimits,
+) -> None:
+    """Count a late event, and keep it while there is room."""
+    row = plan.row
+    attempt = f"{task_id} {row.attempt} {row.owner}"
+    tx.put("offers", attempt, max(row.offer, tx.get("offers", attempt) or 0))
+    counted: dict[str, int] = tx.get("counted", task_id) or {}
+    tx.put("counted", task_id, {**counted, reason.value: counted.get(reason.value, 0) + 1})
+    counter, room = kept_counter(task_id, reason), limits.quarantine_per_task
+    if task is None:
+        room = limits.quarantine_unknown
+    kept: int = tx.get("counters", counter) or 0
+    if kept < room:
+        tx.put("counters", counter, kept + 1)
+        final = None if task is None else _final_of(tx, task)
+        number = tx.next_number("drop")
+        tx.put("drops", number, drop_event(task_id, row, reason, final, trace_id))
+
+
+def _cancel(tx: Transaction, row: CancelRow, now: int) -> CancelAnswer | None:
+    task = find_task(tx, row.task_id)
+    if task is None:
+        return None
+    before = task
+    state, task = plan_cancel(before, row)
+    if task is not before:
+        tx.put("tasks", task.key, task)
+    if state is CancelState.CANCELLED:
+        _put_event(tx, task, add_event(task, _last_event(tx, task), FINAL, row.ts, row.body), now)
+    end = last_seq(tx, task)
+    return CancelAnswer(state, task.op, task.owner, task.attempt, task.cancel, end)
+
+
+def claim_due(tx: Transaction, order: DueOrder, now: int) -> Sequence[DueRow]:
+    """Claim the tasks that are longest due."""
+    pending = list_tasks(tx, TaskStatus.PENDING)
+    due = [task for task in pending if task.op in order.ops and task.run_at <= now]
+    rows: list[DueRow] = []
+    for task in sorted(due, key=lambda one: (one.run_at, one.key))[: order.limit]:
+        body = order.body(task.attempt + 1)
+        won = _start(tx, task, order.owner, order.lease, now, order.ts, body)
+        rows.append(DueRow(tx.get("tasks", task.key), won.attempt, won.started_seq))
+    return rows
+
+
+def rescue(tx: Transaction, order: RescueOrder, now: int) -> Sequence[RescuedRow]:
+    """Take running tasks from owners that are dead, or whose lease is over."""
+    rescued: list[RescuedRow] = []
+    for task in list_tasks(tx, TaskStatus.RUNNING):
+        if task.owner not in order.dead_owners and (task.lease_expires_at or 0) > now:
+            continue
+        if len(rescued) == order.limit:
+            break
+        result = order.judge(task)
+        retried = result is RescueResult.RETRIED
+        type_ = ATTEMPT_FAILED if retried else FINAL
+        body = order.body(task, result)
+        try:
+            event = add_event(task, _last_event(tx, task), type_, order.ts, body)
+            _put_event(tx, task, event, now)
+        except FlushRefused:
+            continue  # its tape is broken: for the audit to find, and for a repair
+        if retried:
+            tx.put("tasks", task.key, as_given_up(task, now, 1))
+        rescued.append(RescuedRow(task, result, event.seq))
+    return rescued

@@ -1,0 +1,208 @@
+"""Leases on a store, and the rescue of tasks from owners that are dead or silent."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tapescope.model.leases import RescueResult
+from tapescope.model.tape import DropReason
+from tapescope.model.tasks import Attempt, CancelReason, ErrorInfo, FinalEvent, NewTask, TaskStatus
+from tapescope.store.port import TaskStore
+from tapescope.store.validation import new_task_id
+from tapescope.testing.conformance.suite import StoreSuite
+from tapescope.testing.tasks import LEASE, OTHER, OWNER, SHORT, log, outlast_lease, start
+
+
+async def run(store: TaskStore, lease: float = SHORT, retries: int = 0) -> Attempt:
+    """A task that runs under a lease, which is over when this returns if it is short."""
+    task, _ = await store.create(NewTask(new_task_id(), "work", retries=retries))
+    claim = await store.claim_if_pending(task, OWNER, lease)
+    assert claim is not None
+    if lease == SHORT:
+        await outlast_lease(store, claim)
+    return claim.attempt
+
+
+class LeasesConformance(StoreSuite):
+    """Leases on a store, and the rescue of tasks from owners that are dead or silent."""
+
+    async def test_heartbeat_extends_every_lease_of_the_owner(self, store: TaskStore) -> None:
+        """The leases of all running tasks of the owner are extended, and no others."""
+        attempts = [await run(store, LEASE) for _ in range(3)]
+        pending, _ = await store.create(NewTask(new_task_id(), "work"))
+        other = await store.claim_if_pending(pending, OTHER, LEASE)
+        leases = await store.leases.extend(OWNER, LEASE * 10)
+        rows = [await store.get(attempt.task_id) for attempt in attempts]
+        soonest = store.clock.now() + LEASE * 9_000_000
+
+        assert other is not None
+        assert (leases.extended, leases.cancels, leases.lost) == (3, (), ())
+        assert all((row.lease_expires_at or 0) > soonest for row in rows)
+        assert (await store.get(pending.task_id)).lease_expires_at == other.task.lease_expires_at
+
+    async def test_heartbeat_carries_cancels_and_lost_leases(self, store: TaskStore) -> None:
+        """A cancel on record comes with the answer, and so do attempts that are somebody else's."""
+        wanted, lost = await run(store, LEASE), await run(store, LEASE, retries=1)
+        await store.request_cancel(wanted.task_id, CancelReason.USER, "stop", "me")
+        await store.retry_later(lost, ErrorInfo("x"), store.clock.now())
+        leases = await store.leases.extend(OWNER, LEASE, [wanted, lost])
+
+        assert leases.extended == 1
+        assert [(task_id, cancel.message) for task_id, cancel in leases.cancels] == [
+            (wanted.task_id, "stop")
+        ]
+        assert leases.lost == (lost,)
+
+    async def test_heartbeat_leaves_out_what_it_is_not_asked_for(self, store: TaskStore) -> None:
+        """A task that its owner has lost sight of keeps the lease it had, and can be rescued."""
+        kept, forgotten = await run(store, LEASE), await run(store)
+        leases = await store.leases.extend(OWNER, LEASE, [kept])
+        rescued = await store.leases.rescue_expired()
+
+        assert (leases.extended, leases.lost) == (1, ())
+        assert [one.task.task_id for one in rescued] == [forgotten.task_id]
+
+    async def test_heartbeat_is_not_behind_appends(self, store: TaskStore) -> None:
+        """A heartbeat that is called behind a thousand appends is answered, and so are they."""
+        attempt = await run(store, LEASE)
+        appends = [store.append_nowait(attempt, [log("a")]) for _ in range(1_000)]
+        leases = await store.leases.extend(OWNER, LEASE, [attempt])
+        stored = await asyncio.gather(*appends)
+
+        assert leases.extended == 1
+        assert all(answer.dropped is None for answer in stored)
+
+    async def test_rescue_leaves_living_tasks_alone(self, store: TaskStore) -> None:
+        """A lease that holds is not touched."""
+        attempt = await run(store, LEASE)
+        rescued = await store.leases.rescue_expired(ops={"work"})
+
+        assert rescued == []
+        assert (await store.get(attempt.task_id)).status is TaskStatus.RUNNING
+
+    async def test_rescue_retries_what_can_run_again(self, store: TaskStore) -> None:
+        """With a retry left and a known op the task is pending again, and the retry is spent."""
+        attempt = await run(store, retries=1)
+        (rescued,) = await store.leases.rescue_expired(ops={"work"})
+        task = await store.get(attempt.task_id)
+        page = await store.read_tape(attempt.task_id)
+        again = await store.claim_if_pending(task, OTHER, SHORT)
+        assert again is not None
+        await outlast_lease(store, again)
+        (last,) = await store.leases.rescue_expired(ops={"work"})
+
+        assert rescued.result is RescueResult.RETRIED
+        assert (rescued.task.owner, rescued.task.attempt, rescued.last_seq) == (OWNER, 1, 2)
+        assert (task.status, task.retries_spent, task.owner) == (TaskStatus.PENDING, 1, None)
+        assert page.events[-1].type == "attempt_failed"
+        assert page.events[-1].body["error"]["code"] == "worker_lost"
+        assert last.result is RescueResult.FAILED
+
+    async def test_rescue_fails_what_nobody_can_run(self, store: TaskStore) -> None:
+        """Without a known op the task fails with ``worker_lost``, whatever retries it has."""
+        attempt = await run(store, retries=5)
+        (rescued,) = await store.leases.rescue_expired(ops={"other"})
+        task = await store.get(attempt.task_id)
+
+        assert rescued.result is RescueResult.FAILED
+        assert (task.status, task.error_code) == (TaskStatus.FAILED, "worker_lost")
+
+    async def test_rescue_honours_a_cancel_on_record(self, store: TaskStore) -> None:
+        """A task whose owner died before it heard of the cancel ends as cancelled."""
+        attempt = await run(store, retries=5)
+        await store.request_cancel(attempt.task_id, CancelReason.USER, "stop", "me")
+        (rescued,) = await store.leases.rescue_expired(ops={"work"})
+        task = await store.get(attempt.task_id)
+        page = await store.read_tape(attempt.task_id)
+
+        assert rescued.result is RescueResult.CANCELLED
+        assert task.status is TaskStatus.CANCELLED
+        assert FinalEvent.from_event(page.events[-1]) == FinalEvent.cancelled(task.cancel)  # type: ignore[arg-type]
+
+    async def test_a_dead_owner_is_rescued_before_its_lease_is_over(self, store: TaskStore) -> None:
+        """The owners that run something can be asked for, and those known dead need no patience."""
+        attempt = await run(store, LEASE)
+        owners = await store.leases.read_owners()
+        rescued = await store.leases.rescue_expired(dead_owners=owners)
+
+        assert list(owners) == [OWNER]
+        assert [one.task.task_id for one in rescued] == [attempt.task_id]
+        assert list(await store.leases.read_owners()) == []
+
+    async def test_rescue_takes_no_more_than_its_limit(self, store: TaskStore) -> None:
+        """A batch is bounded; the rest is for the next one."""
+        for _ in range(5):
+            await run(store)
+
+        assert [len(await store.leases.rescue_expired(2)) for _ in range(4)] == [2, 2, 1, 0]
+
+    async def test_writes_of_a_rescued_attempt_are_refused(self, store: TaskStore) -> None:
+        """An attempt that wakes up too late writes nothing on the tape; its events are kept."""
+        open_, closed = await run(store, retries=1), await run(store)
+        await store.leases.rescue_expired(ops={"work"})
+        await store.append(closed, [log("n")])
+        late = [await store.append(one, [log("late")]) for one in (open_, closed)]
+        finished = [
+            await store.finish_if_running(one, FinalEvent.succeeded()) for one in (open_, closed)
+        ]
+        again = await store.retry_later(open_, ErrorInfo("x"), store.clock.now())
+        lost = (await store.leases.extend(OWNER, LEASE, [open_, closed])).lost
+
+        assert [answer.dropped for answer in late] == [
+            DropReason.STALE_ATTEMPT,
+            DropReason.AFTER_TERMINAL,
+        ]
+        assert [answer.dropped for answer in finished] == [
+            DropReason.STALE_ATTEMPT,
+            DropReason.DUPLICATE_FINAL,
+        ]
+        assert again.dropped is DropReason.STALE_ATTEMPT
+        assert lost == (open_, closed)
+        assert (await store.read_tape(open_.task_id)).last_seq == 2
+
+    async def test_rescue_against_finish_has_one_winner(self, store: TaskStore) -> None:
+        """Of a finish and a rescue in the same moment one ends the task; both answers say so."""
+        attempts = [await run(store) for _ in range(32)]
+        rescuing = asyncio.ensure_future(store.leases.rescue_expired())
+        finishes = await asyncio.gather(
+            *(store.finish_if_running(attempt, FinalEvent.succeeded()) for attempt in attempts)
+        )
+        rescued = await rescuing
+        taken = {one.task.task_id for one in rescued}
+        won = {a.task_id for a, f in zip(attempts, finishes, strict=True) if f.won}
+
+        assert taken | won == {attempt.task_id for attempt in attempts}
+        assert not taken & won
+
+    async def test_two_rescuers_share_the_work(
+        self, store: TaskStore, second_store: TaskStore
+    ) -> None:
+        """Every lost task is rescued once, by either."""
+        attempts = [await run(store) for _ in range(16)]
+        found = await asyncio.gather(
+            *(one.leases.rescue_expired(5) for one in (store, second_store) for _ in range(4))
+        )
+        rescued = sorted(one.task.task_id for batch in found for one in batch)
+        rest = await store.leases.rescue_expired()
+
+        assert len(set(rescued)) == len(rescued)
+        assert len(rescued) + len(rest) == len(attempts)
+
+    async def test_a_rescue_shows_to_followers(self, store: TaskStore) -> None:
+        """Who follows the task is told of the event that the rescue wrote."""
+        attempt = await run(store)
+        changes = store.changes(attempt.task_id)
+        await store.leases.rescue_expired()
+        change = await anext(aiter(changes))
+        while change.last_seq < 2:
+            change = await anext(aiter(changes))
+
+        assert change.last_seq == 2
+
+    async def test_started_tasks_have_the_lease_they_claimed(self, store: TaskStore) -> None:
+        """A claim holds from its own moment on."""
+        attempt = await start(store)
+        task = await store.get(attempt.task_id)
+
+        assert task.claimed_at is not None
+        assert task.lease_expires_at == task.claimed_at + round(LEASE * 1_000_000)
