@@ -20,6 +20,7 @@ from tapescope.model import (
     CancelRequest,
     DropReason,
     Outcome,
+    TaskStatus,
     find_drop_reason,
 )
 from tapescope.store import (
@@ -150,7 +151,7 @@ class Writing:
             tried = [
                 row
                 for row in tried
-                if holders.get(row.key) == (row.attempt + 1, row.owner, "running")
+                if holders.get(row.key) == (row.attempt + 1, row.owner, TaskStatus.RUNNING)
             ]
         answers: dict[int, ClaimAnswer] = {}
         if tried:
@@ -270,13 +271,13 @@ class Writing:
             return None
         key, op, status, attempt, owner, reason, message, by, at, last_seq = met
         request = None if at is None else CancelRequest(CancelReason(reason), message, by, at)
-        if status not in ("pending", "running"):
+        if TaskStatus(status).terminal:
             return CancelAnswer(CancelState.TERMINAL, op, owner, attempt, request, last_seq)
         if request is not None:
             return CancelAnswer(CancelState.ALREADY_RECORDED, op, owner, attempt, request, last_seq)
         request = CancelRequest(CancelReason(row.reason), row.message, row.by, row.ts)
         conn.execute(self._sql["record_cancel"], (row.reason, row.message, row.by, row.ts, key))
-        if status == "running":
+        if status == TaskStatus.RUNNING:
             return CancelAnswer(CancelState.RECORDED, op, owner, attempt, request, last_seq)
         conn.execute(self._sql["append_by_another"], (FINAL, row.ts, row.body, key))
         return CancelAnswer(CancelState.CANCELLED, op, owner, attempt, request, last_seq + 1)
@@ -307,7 +308,7 @@ class _State:
         self.final = final
         self.dropped = dropped or 0
         self.outcome = (
-            Outcome(status) if status is not None and status not in ("pending", "running") else None
+            Outcome(status) if status is not None and TaskStatus(status).terminal else None
         )
 
     def reason(self, attempt: int, type: str, body: str) -> DropReason | None:

@@ -11,7 +11,16 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator
 
-from tapescope.model import TAPE_OPEN, TAPE_UNKNOWN, AuditRule, DropReason, Mended, Repair, Task
+from tapescope.model import (
+    TAPE_OPEN,
+    TAPE_UNKNOWN,
+    AuditRule,
+    DropReason,
+    Mended,
+    Repair,
+    Task,
+    TaskStatus,
+)
 from tapescope.store import EventRow, RepairEntry, decode, encode, is_stuck, mend_tape
 from tapescope_adapters._sql import Queries
 from tapescope_adapters.sqlite._connection import write_transaction
@@ -89,7 +98,7 @@ def _mend(
     status = task.status.value
     if mend.row is not None:
         status = mend.row.status
-    ended = status if status not in ("pending", "running") else TAPE_OPEN
+    ended = status if TaskStatus(status).terminal else TAPE_OPEN
     for row, reason in mend.taken:
         late = row.ts - end[0].ts
         conn.execute(
