@@ -1,4 +1,4 @@
-"""Whose turn a store's upkeep is: one owner's at a time, on every store."""
+"""Leadership: one owner of many does the store's maintenance at a time."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tapescope.testing.polling import until
 
 
 class LeadershipConformance(StoreSuite):
-    """Whose turn a store's upkeep is: one owner's at a time, on every store."""
+    """Leadership: one owner of many does the store's maintenance at a time."""
 
-    async def test_turn_is_one_owner_s(self, store: TaskStore) -> None:
-        """Whoever has it goes on having it; others do not, until it is left."""
+    async def test_one_owner_leads(self, store: TaskStore) -> None:
+        """The leader renews its term; no other owner leads until it resigns."""
         first = await store.leadership.acquire("a", 60)
         again = await store.leadership.acquire("a", 60)
         other = await store.leadership.acquire("b", 60)
@@ -30,36 +30,36 @@ class LeadershipConformance(StoreSuite):
         assert then is not None
         assert (first.audited_at, first.pruned_at) == (0, 0)
 
-    async def test_turn_of_many_at_once_is_one_s(self, store: TaskStore) -> None:
-        """Of twenty that ask at the same time one gets it."""
-        turns = await asyncio.gather(
+    async def test_one_of_many_at_once_leads(self, store: TaskStore) -> None:
+        """Of twenty owners that ask at the same time one leads."""
+        terms = await asyncio.gather(
             *(store.leadership.acquire(f"owner {n}", 60) for n in range(20))
         )
 
-        assert sum(turn is not None for turn in turns) == 1
+        assert sum(term is not None for term in terms) == 1
 
-    async def test_turn_of_a_silent_owner_ends(self, store: TaskStore) -> None:
-        """It holds for its lease, and no longer."""
+    async def test_leadership_of_a_silent_owner_ends(self, store: TaskStore) -> None:
+        """A term lasts for its lease, and no longer."""
         await store.leadership.acquire("a", 0.000_001)
 
         assert await until(lambda: store.leadership.acquire("b", 60)) is not None
         assert await store.leadership.acquire("a", 60) is None
 
-    async def test_chores_are_on_record(self, store: TaskStore) -> None:
-        """What the holder did is known to the next one; who has no turn notes nothing."""
+    async def test_jobs_are_on_record(self, store: TaskStore) -> None:
+        """The next leader knows what the last one did; no other owner records a job."""
         began = await store.leadership.acquire("a", 60)
         await store.leadership.record_job("b", "pruned")
         await store.leadership.record_job("a", "audited")
         await store.leadership.resign("a")
-        turn = await store.leadership.acquire("b", 60)
+        term = await store.leadership.acquire("b", 60)
 
         assert began is not None
-        assert turn is not None
-        assert began.now <= turn.audited_at <= turn.now
-        assert turn.pruned_at == 0
+        assert term is not None
+        assert began.now <= term.audited_at <= term.now
+        assert term.pruned_at == 0
 
     async def test_open_tasks_are_found(self, store: TaskStore) -> None:
-        """Those beyond a key, as many as asked for, and of some keys those that have not ended."""
+        """Open tasks over a key, as many as asked for, and those among the keys asked about."""
         tasks = [(await store.create(NewTask(new_task_id(), "x")))[0] for _ in range(5)]
         for task in tasks[:3]:
             claim = await store.claim_if_pending(task, "me", 60)
