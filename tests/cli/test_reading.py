@@ -130,6 +130,18 @@ async def test_plain_tape_is_a_line_an_event(store: TaskStore, tapescope: Tapesc
     assert lines[2].endswith('succeeded {"resized":3}')
 
 
+async def test_plain_tape_shows_why_an_attempt_was_released(
+    store: TaskStore, tapescope: Tapescope
+) -> None:
+    """The line of an ``attempt_released`` ends with the message alone."""
+    claim = await store.claim_if_pending(await make_task(store), "here:1:2:aa", _LEASE)
+    assert claim is not None
+    await store.release(claim.attempt, "the manager was closed")
+    lines = tapescope("tape", claim.task.task_id).stdout.decode().splitlines()
+
+    assert re.search(r" attempt_released {2}the manager was closed$", lines[1])
+
+
 async def test_follow_prints_events_as_they_come(
     store_on: TaskStore, tapescope_on: Tapescope
 ) -> None:

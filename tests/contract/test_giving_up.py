@@ -60,15 +60,16 @@ async def test_a_next_attempt_goes_on_with_the_same_tape(store: TaskStore) -> No
 
 
 async def test_release_spends_no_retry(store: TaskStore) -> None:
-    """A task that is given back is due at once, with its retries untouched and the reason told."""
+    """A task that is given back is due at once, its retries untouched; the message is kept."""
     attempt = await start(store)
-    given = await store.release(attempt, "shutdown")
+    given = await store.release(attempt, 'the host is "drained"')
     task = await store.get(attempt.task_id)
     page = await store.read_tape(attempt.task_id)
 
     assert given.pending
     assert (task.status, task.retries_spent) == (TaskStatus.PENDING, 0)
-    assert page.events[-1].body == {"error": {"code": "released", "message": "shutdown"}}
+    assert page.events[-1].type == "attempt_released"
+    assert page.events[-1].body == {"message": 'the host is "drained"'}
     assert (await claim_again(store, attempt.task_id)).attempt.number == 2
 
 
@@ -123,9 +124,12 @@ async def test_a_cancel_on_record_beats_a_release(store: TaskStore) -> None:
     attempt = await start(store)
     await store.request_cancel(attempt.task_id)
     given = await store.release(attempt)
+    page = await store.read_tape(attempt.task_id)
 
     assert given.final is not None
     assert given.final.error is None
+    assert given.final == FinalEvent.from_event(page.events[-1])
+    assert [event.type for event in page.events] == ["task_started", "final"]
     assert (await store.get(attempt.task_id)).status is TaskStatus.CANCELLED
 
 

@@ -63,7 +63,9 @@ async def test_event_that_is_not_json(untouched: TaskStore, body: object) -> Non
         _ = untouched.append_nowait(attempt, [NewEvent("log", body)])
 
 
-@pytest.mark.parametrize("type_", ["task_started", "attempt_failed", "final", "heartbeat", "error"])
+@pytest.mark.parametrize(
+    "type_", ["task_started", "attempt_failed", "attempt_released", "final", "heartbeat", "error"]
+)
 async def test_reserved_event_type(untouched: TaskStore, type_: str) -> None:
     """Types of the platform are not a user's to write."""
     attempt = await start(untouched)

@@ -12,7 +12,14 @@ import orjson
 
 from tapescope.cli._output import make_printable, print_line
 from tapescope.model.json_shapes import time_shape
-from tapescope.model.tape import FINAL, LOG, PROGRESS, TASK_STARTED
+from tapescope.model.tape import (
+    ATTEMPT_FAILED,
+    ATTEMPT_RELEASED,
+    FINAL,
+    LOG,
+    PROGRESS,
+    TASK_STARTED,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,7 +44,7 @@ STATUS_STYLES: Final = {
     "running": "cyan",
     "pending": "dim",
 }
-_TYPE_STYLES: Final = {TASK_STARTED: "cyan", FINAL: "bold", "attempt_failed": "red", LOG: "dim"}
+_TYPE_STYLES: Final = {TASK_STARTED: "cyan", FINAL: "bold", ATTEMPT_FAILED: "red", LOG: "dim"}
 
 
 def make_console() -> Console:
@@ -93,7 +100,7 @@ class TapeLines:
         since = 0.0 if self._before is None else (event.ts - self._before) / 1e6
         self._before = event.ts
         line = (
-            f"{event.seq:>5}  {time_shape(event.ts)}  {since:>+10.3f}  {event.type:<14}  "
+            f"{event.seq:>5}  {time_shape(event.ts)}  {since:>+10.3f}  {event.type:<16}  "
             f"{make_printable(_describe_event(event))}"
         ).rstrip()
         if self._console is None:
@@ -131,6 +138,8 @@ def _describe_body(type: str, body: Mapping[str, Any]) -> str:
     if type == PROGRESS:
         total = "" if body["total"] is None else f"/{body['total']:g}"
         return f"{body['phase']} {body['current']:g}{total}"
+    if type == ATTEMPT_RELEASED:
+        return str(body["message"])
     if type == FINAL:
         return _describe_final(body)
     raise KeyError(type)

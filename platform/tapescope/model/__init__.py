@@ -21,6 +21,7 @@ from tapescope.model.ops import DEFAULT_RETRIES, KnownOp
 from tapescope.model.repairs import Mended, Repair, RepairReport
 from tapescope.model.tape import (
     ATTEMPT_FAILED,
+    ATTEMPT_RELEASED,
     EVENT_TYPES,
     FINAL,
     LOG,
@@ -59,6 +60,7 @@ from tapescope.model.tasks import (
 
 __all__ = [
     "ATTEMPT_FAILED",
+    "ATTEMPT_RELEASED",
     "AUDIT_GRACE",
     "BAD_RESULT",
     "DEFAULT_RETRIES",

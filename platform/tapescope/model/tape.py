@@ -17,6 +17,7 @@ from typing import Any, Final, assert_never
 
 __all__ = [
     "ATTEMPT_FAILED",
+    "ATTEMPT_RELEASED",
     "EVENT_TYPES",
     "FINAL",
     "LOG",
@@ -44,13 +45,25 @@ PROGRESS: Final = "progress"
 LOG: Final = "log"
 PARTIAL: Final = "partial"
 ATTEMPT_FAILED: Final = "attempt_failed"
-"""An attempt ended without ending the task; another will follow."""
+"""An attempt failed without ending the task; another will follow."""
+ATTEMPT_RELEASED: Final = "attempt_released"
+"""An attempt gave its task back, for another worker to run; no retry is spent."""
 FINAL: Final = "final"
 """The one event that closes a tape (invariant I1)."""
 
-EVENT_TYPES: Final = (TASK_STARTED, PROGRESS, LOG, PARTIAL, ATTEMPT_FAILED, FINAL)
+EVENT_TYPES: Final = (
+    TASK_STARTED,
+    PROGRESS,
+    LOG,
+    PARTIAL,
+    ATTEMPT_FAILED,
+    ATTEMPT_RELEASED,
+    FINAL,
+)
 """The event types of the platform's own. Users add types of their own to their tapes."""
-RESERVED_EVENT_TYPES: Final = frozenset({TASK_STARTED, ATTEMPT_FAILED, FINAL, "heartbeat", "error"})
+RESERVED_EVENT_TYPES: Final = frozenset(
+    {TASK_STARTED, ATTEMPT_FAILED, ATTEMPT_RELEASED, FINAL, "heartbeat", "error"}
+)
 """Types that only the platform may write, on a tape or on a stream."""
 
 _EVENT_TYPE = re.compile(r"[a-z][a-z0-9_.-]{0,63}")

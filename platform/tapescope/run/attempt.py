@@ -139,7 +139,7 @@ class RunRecord:
         )
         if (end := self._end_unless_handed_back(handed_back)) is not None:
             return end
-        error = verdict.final.error
+        error = None if verdict.final is None else verdict.final.error
         assert error is not None
         self.span.end(
             AttemptOutcome.RETRIED.value,
@@ -166,10 +166,8 @@ class RunRecord:
 
     async def _release(self, verdict: Verdict) -> RunEnd:
         """Give the task back for another worker, unless a cancel is recorded; spend no retry."""
-        error = verdict.final.error
-        assert error is not None
         handed_back = await write_release(
-            self._settings.store, self.attempt, error.message, lambda: self.deadline
+            self._settings.store, self.attempt, verdict.message, lambda: self.deadline
         )
         if (end := self._end_unless_handed_back(handed_back)) is not None:
             return end
@@ -181,7 +179,7 @@ class RunRecord:
             tape_dropped=self.tape.dropped,
         )
         text = "Task %s (%s) was released for another worker: %s"
-        log_run(logging.INFO, text, self.task, error.message, self)
+        log_run(logging.INFO, text, self.task, verdict.message, self)
         return RunEnd()
 
     def _end_superseded(self) -> RunEnd:
@@ -213,6 +211,7 @@ class RunRecord:
 
     def _end_finished(self, verdict: Verdict, finished: Finished) -> RunEnd:
         final, task = verdict.final, self.task
+        assert final is not None
         cancel = final.cancel or self.requested
         failed = final.error if final.outcome is Outcome.FAILED else None
         self.span.end(

@@ -64,7 +64,7 @@ class Settlement(Enum):
     FINAL = auto()
     """The ``final``, or the failed attempt where it may be retried and a retry is left."""
     RELEASE = auto()
-    """The task is given back for another worker; the error of the ``final`` says why."""
+    """The task is given back for another worker, with the message of the verdict."""
     NOTHING = auto()
     """The lease was lost: the attempt that took the task over writes its end."""
 
@@ -73,15 +73,20 @@ class Settlement(Enum):
 class Verdict:
     """The ``final`` to write, the exception for the span, and how the attempt is settled."""
 
-    final: FinalEvent
+    final: FinalEvent | None
+    """``None`` where the settlement writes none."""
     error: BaseException | None = None
     settlement: Settlement = Settlement.FINAL
+    message: str = ""
+    """Why the task is given back."""
 
     @property
     def may_be_retried(self) -> bool:
         """Whether another attempt might end better: the runner raised, or ran out of time."""
+        if self.final is None or self.final.outcome is not Outcome.FAILED:
+            return False
         error = self.final.error
-        if self.final.outcome is not Outcome.FAILED or error is None:
+        if error is None:
             return False
         if error.code in (BAD_RESULT, UNREQUESTED_CANCEL):
             return False
@@ -90,6 +95,7 @@ class Verdict:
     def reduce(self, refusal: BadEvent) -> Verdict:
         """What to write where a tape cannot hold this ``final``: an end is never lost for that."""
         final = self.final
+        assert final is not None
         if final.outcome is Outcome.SUCCEEDED:
             return Verdict(FinalEvent.failed(ErrorInfo(BAD_RESULT, str(refusal))), refusal)
         error, cancel = final.error, final.cancel
@@ -131,14 +137,12 @@ def judge_fenced(
     if isinstance(stop_reason, CancelRequest):
         return Verdict(FinalEvent.cancelled(stop_reason))
     if stop_reason == LOST:
-        lost = FinalEvent.failed(ErrorInfo(LOST, "the lease was lost"))
-        return Verdict(lost, settlement=Settlement.NOTHING)
+        return Verdict(None, settlement=Settlement.NOTHING)
     if stop_reason == RELEASED:
         message = "the manager was closed"
         if error is not None and not _is_cancel(error):
             message += f"; the runner's cleanup raised {explain(error).code}"
-        released = FinalEvent.failed(ErrorInfo(RELEASED, message))
-        return Verdict(released, settlement=Settlement.RELEASE)
+        return Verdict(None, settlement=Settlement.RELEASE, message=message)
     message = f"the attempt ran longer than its timeout of {timeout:g} s"
     if error is None or _is_cancel(error):
         return Verdict(FinalEvent.failed(ErrorInfo(TIMEOUT, message)))

@@ -13,7 +13,6 @@ from tapescope.errors import IdempotencyConflict
 from tapescope.model.answers import Appended, Finished
 from tapescope.model.leases import GivenUp
 from tapescope.model.tape import (
-    ATTEMPT_FAILED,
     FINAL,
     TAPE_OPEN,
     TASK_STARTED,
@@ -229,9 +228,9 @@ def _deliver_rows(context: StoreContext, batch: Batch, answer: FlushAnswer) -> N
         stored = Counter(map(_type_of, rows))
     else:
         stored = Counter(row.type for place, row in enumerate(rows) if place not in refused)
-    if answer.cancelled_instead:  # these became finals
-        stored[ATTEMPT_FAILED] -= len(answer.cancelled_instead)
-        stored[FINAL] += len(answer.cancelled_instead)
+    for place in answer.cancelled_instead:  # these became finals
+        stored[rows[place].type] -= 1
+        stored[FINAL] += 1
     for type_, count in stored.items():
         context.meter.ledger.store(type_, count)
     followed = context.changes.any_follower
@@ -278,9 +277,9 @@ def _deliver_stored(
 def _deliver_cancelled_instead(
     context: StoreContext, call: PendingGiveUp, request: CancelRequest
 ) -> None:
-    """A cancel on record made the ``attempt_failed`` the cancelled task's ``final``."""
+    """A cancel on record made the event that gave the task up the cancelled task's ``final``."""
     cursor, ts = call.cursor, call.events[0][2]
-    final = FinalEvent.cancelled(request, call.error if call.spends else None)
+    final = FinalEvent.cancelled(request, call.error)
     if context.changes.follows(cursor.task_id):
         event = Event(cursor.tail, FINAL, ts, cursor.attempt, final.as_json())
         context.changes.publish(Change(cursor.task_id, cursor.tail, (event,)))

@@ -186,10 +186,10 @@ class MemoryBackend(StoreBackend):
         rows, now = list(flush.rows), answer.now
         late = [self._why_late(row) for row in rows]
         given_up = {row.row: row for row in flush.give_ups if not late[row.row][0]}
-        for place, given in list(given_up.items()):
+        for place in list(given_up):
             cancel = self.records[rows[place].key].task.cancel
             if cancel is not None:
-                rows[place] = cancel_instead(rows[place], cancel, keeps_error=given.spends > 0)
+                rows[place] = cancel_instead(rows[place], cancel)
                 answer.cancelled_instead[place] = cancel
                 del given_up[place]
         refused: list[RefusedRow] = []
