@@ -6,6 +6,7 @@ import asyncio
 
 from tapescope.model.tape import DropReason, Outcome
 from tapescope.model.tasks import CancelReason, Claim, ErrorInfo, FinalEvent, NewTask, TaskStatus
+from tapescope.model.times import format_time
 from tapescope.store.flush import CancelState
 from tapescope.store.port import TaskStore
 from tapescope.store.validation import new_task_id
@@ -41,7 +42,10 @@ async def test_retry_later_makes_the_task_pending_again(store: TaskStore) -> Non
     assert (task.status, task.attempt, task.retries_spent) == (TaskStatus.PENDING, 1, 1)
     assert (task.owner, task.lease_expires_at, task.run_at) == (None, None, run_at)
     assert page.events[-1].type == "attempt_failed"
-    assert page.events[-1].body == {"error": ERROR.as_json(), "run_at": run_at}
+    assert page.events[-1].body == {
+        "error": ERROR.as_json(),
+        "run_at": format_time(run_at),
+    }
     assert await store.claim_if_pending(task, OWNER, LEASE) is None
 
 
@@ -115,6 +119,8 @@ async def test_a_cancel_on_record_beats_a_retry(store: TaskStore) -> None:
     assert given.final == final
     assert final.cancel == task.cancel
     assert final.error == ERROR
+    assert task.cancel is not None
+    assert page.events[-1].body["cancel"]["requested_at"] == format_time(task.cancel.at)
     assert (task.status, task.retries_spent) == (TaskStatus.CANCELLED, 0)
     assert [event.type for event in page.events] == ["task_started", "final"]
 

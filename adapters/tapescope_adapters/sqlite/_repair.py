@@ -12,7 +12,15 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from tapescope.model import TAPE_OPEN, TAPE_UNKNOWN, AuditRule, DropReason, Mended, Repair, Task
-from tapescope.store import EventRow, RepairEntry, decode, encode, is_stuck, mend_tape
+from tapescope.store import (
+    EventRow,
+    RepairEntry,
+    decode,
+    describe_lease,
+    encode,
+    is_stuck,
+    mend_tape,
+)
 from tapescope_adapters._sql import Queries
 from tapescope_adapters.sqlite._connection import write_transaction
 from tapescope_adapters.sqlite._maintenance import find_violations
@@ -107,8 +115,8 @@ def _mend(
     yield from _mend_counts(conn, sql, task.task_id, ended)
     if mend.row is None and is_stuck(task, now, grace):
         conn.execute(sql["end_lease"], (task.key,))
-        was = {"owner": task.owner, "lease_expires_at": task.lease_expires_at}
-        yield RepairEntry(AuditRule.STUCK_RUNNING, was, {"attempt": task.attempt})
+        done = {"attempt": task.attempt}
+        yield RepairEntry(AuditRule.STUCK_RUNNING, describe_lease(task), done)
 
 
 def _mend_counts(

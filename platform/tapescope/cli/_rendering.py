@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import orjson
 
 from tapescope.cli._output import make_printable, print_line
-from tapescope.model.json_shapes import time_shape
 from tapescope.model.tape import (
     ATTEMPT_FAILED,
     ATTEMPT_RELEASED,
@@ -20,6 +19,7 @@ from tapescope.model.tape import (
     PROGRESS,
     TASK_STARTED,
 )
+from tapescope.model.times import format_time
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -100,7 +100,7 @@ class TapeLines:
         since = 0.0 if self._before is None else (event.ts - self._before) / 1e6
         self._before = event.ts
         line = (
-            f"{event.seq:>5}  {time_shape(event.ts)}  {since:>+10.3f}  {event.type:<16}  "
+            f"{event.seq:>5}  {format_time(event.ts)}  {since:>+10.3f}  {event.type:<16}  "
             f"{make_printable(_describe_event(event))}"
         ).rstrip()
         if self._console is None:

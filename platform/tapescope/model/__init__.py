@@ -40,7 +40,6 @@ from tapescope.model.tape import (
     TapePage,
     find_drop_reason,
     is_event_type,
-    moment,
 )
 from tapescope.model.tasks import (
     ActiveState,
@@ -57,6 +56,7 @@ from tapescope.model.tasks import (
     TaskStatus,
     is_op,
 )
+from tapescope.model.times import as_microseconds, format_time, moment, parse_time
 
 __all__ = [
     "ATTEMPT_FAILED",
@@ -113,8 +113,11 @@ __all__ = [
     "TaskPage",
     "TaskStatus",
     "Violation",
+    "as_microseconds",
     "find_drop_reason",
+    "format_time",
     "is_event_type",
     "is_op",
     "moment",
+    "parse_time",
 ]

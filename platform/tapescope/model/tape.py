@@ -10,10 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any, Final, assert_never
+
+from tapescope.model.times import moment
 
 __all__ = [
     "ATTEMPT_FAILED",
@@ -36,7 +38,6 @@ __all__ = [
     "TapePage",
     "find_drop_reason",
     "is_event_type",
-    "moment",
 ]
 
 TASK_STARTED: Final = "task_started"
@@ -67,18 +68,12 @@ RESERVED_EVENT_TYPES: Final = frozenset(
 """Types that only the platform may write, on a tape or on a stream."""
 
 _EVENT_TYPE = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @lru_cache(maxsize=1024)
 def is_event_type(text: str) -> bool:
     """Whether ``text`` is well-formed as an event type: ``[a-z][a-z0-9_.-]{0,63}``."""
     return _EVENT_TYPE.fullmatch(text) is not None
-
-
-def moment(microseconds: int) -> datetime:
-    """The aware UTC time of a store's integer microseconds since the Unix epoch."""
-    return _EPOCH + timedelta(microseconds=microseconds)
 
 
 class Outcome(StrEnum):

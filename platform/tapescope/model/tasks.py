@@ -9,7 +9,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from tapescope.model.tape import FINAL, Event, Outcome, moment
+from tapescope.model.tape import FINAL, Event, Outcome
+from tapescope.model.times import format_time, moment, parse_time
 
 __all__ = [
     "ActiveState",
@@ -248,7 +249,7 @@ class FinalEvent:
                 "reason": self.cancel.reason.value,
                 "message": self.cancel.message,
                 "by": self.cancel.by,
-                "requested_at": self.cancel.at,
+                "requested_at": format_time(self.cancel.at),
             }
         return body
 
@@ -270,6 +271,6 @@ class FinalEvent:
                 CancelReason(cancel["reason"]),
                 cancel["message"],
                 cancel["by"],
-                cancel["requested_at"],
+                parse_time(cancel["requested_at"]),
             ),
         )

@@ -48,6 +48,7 @@ from tapescope.model.tasks import (
     TaskPage,
     TaskStatus,
 )
+from tapescope.model.times import format_time
 from tapescope.store._claims import DueClaims
 from tapescope.store._pending import (
     PendingCancel,
@@ -349,7 +350,7 @@ class TaskStore:
         record the task ends as cancelled instead, in the same transaction. Raises ``NotJson`` and
         ``EventTooLarge`` for an error that a tape cannot hold, and then nothing was written.
         """
-        failure = {"error": error.as_json(), "run_at": run_at}
+        failure = {"error": error.as_json(), "run_at": format_time(run_at)}
         event = NewEvent(ATTEMPT_FAILED, failure)
         return await self._give_up("retry_later", attempt, event, error, run_at)
 

@@ -19,10 +19,19 @@ from tapescope.model.tasks import (
     Task,
     TaskStatus,
 )
+from tapescope.model.times import format_optional_time, format_time
 from tapescope.store.flush import EventRow
 from tapescope.store.orders import FIRST_FOREIGN_OFFER
 
-__all__ = ["RepairEntry", "RowMend", "TapeMend", "is_stuck", "mend_tape", "read_outcome"]
+__all__ = [
+    "RepairEntry",
+    "RowMend",
+    "TapeMend",
+    "describe_lease",
+    "is_stuck",
+    "mend_tape",
+    "read_outcome",
+]
 
 _LOST: Final = "its final was lost; a repair wrote this one from the row"
 
@@ -94,6 +103,11 @@ def is_stuck(task: Task, now: int, grace: int) -> bool:
     return task.status is TaskStatus.RUNNING and held_until < now - grace
 
 
+def describe_lease(task: Task) -> dict[str, Any]:
+    """What the repair log keeps of a lease before the repair ends it."""
+    return {"owner": task.owner, "lease_expires_at": format_optional_time(task.lease_expires_at)}
+
+
 def read_outcome(body: str) -> str | None:
     """The outcome that a ``final`` says; ``None`` where that cannot be read."""
     said = _read(body).get("outcome")
@@ -135,7 +149,7 @@ def _restore_final(task: Task, last: EventRow | None, now: int) -> EventRow:
 def _row_of(task: Task) -> dict[str, Any]:
     return {
         "status": task.status.value,
-        "finished_at": task.finished_at,
+        "finished_at": format_optional_time(task.finished_at),
         "error_code": task.error_code,
     }
 
@@ -146,6 +160,6 @@ def _event_of(row: EventRow) -> dict[str, Any]:
         "attempt": row.attempt,
         "offer": row.offer,
         "type": row.type,
-        "ts": row.ts,
+        "ts": format_time(row.ts),
         "body": row.body,
     }

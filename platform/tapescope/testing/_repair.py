@@ -8,7 +8,7 @@ from dataclasses import replace
 from tapescope.model.audit import AuditRule
 from tapescope.model.tape import FINAL, DropReason
 from tapescope.model.tasks import TaskStatus
-from tapescope.store.repair_plan import RepairEntry, is_stuck, mend_tape
+from tapescope.store.repair_plan import RepairEntry, describe_lease, is_stuck, mend_tape
 from tapescope.testing._tables import Quarantine, Record
 
 __all__ = ["repair_record"]
@@ -41,8 +41,8 @@ def repair_record(
     if mend.row is None and is_stuck(task, now, grace):
         ends = task.lease_expires_at or task.claimed_at or task.created_at
         record.task = replace(task, lease_expires_at=ends)
-        was = {"owner": task.owner, "lease_expires_at": task.lease_expires_at}
-        yield RepairEntry(AuditRule.STUCK_RUNNING, was, {"attempt": task.attempt})
+        done = {"attempt": task.attempt}
+        yield RepairEntry(AuditRule.STUCK_RUNNING, describe_lease(task), done)
 
 
 def _mend_counts(task_id: str, quarantine: Quarantine) -> Iterator[RepairEntry]:

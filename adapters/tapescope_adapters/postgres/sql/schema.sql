@@ -207,3 +207,4 @@ CREATE TABLE upkeep (
 --   rescue_expired(x_limit integer, x_ops text[], x_dead text[], x_ts bigint, x_retry text,
 --       x_failed text, x_instance text) RETURNS text
 --   take_tapes() RETURNS trigger
+--   time_text(at bigint) RETURNS text

@@ -12,8 +12,9 @@ from tapescope.cli._output import on_terminal, print_json, print_line
 from tapescope.cli._rendering import print_table
 from tapescope.cli._store import choose_store, find_task_id, open_store
 from tapescope.errors import BadOp
-from tapescope.model.json_shapes import list_shape, time_shape
+from tapescope.model.json_shapes import list_shape
 from tapescope.model.tasks import Task, TaskPage, TaskStatus, is_op
+from tapescope.model.times import format_time
 
 __all__ = ["list_tasks"]
 
@@ -84,7 +85,7 @@ def _task_row(task: Task) -> tuple[str, ...]:
         task.op,
         task.status.value,
         str(task.attempt),
-        time_shape(task.created_at),
+        format_time(task.created_at),
         took,
         task.error_code or "",
     )

@@ -146,7 +146,7 @@ CREATE TABLE upkeep (
 INSERT INTO upkeep (id) VALUES (1);
 
 -- The clock, and what several of the functions below call.
--- functions: now_us, refuse, cancelled_final, read_final, drop_reason, foreign_offer
+-- functions: now_us, refuse, time_text, cancelled_final, read_final, drop_reason, foreign_offer
 
 -- The database itself holds the invariants I1 to I5, against any session, not only tapescope's own.
 -- Look-ups are LATERAL with a LIMIT and seqscan is off, so that they stay index look-ups whatever a
