@@ -46,11 +46,13 @@ DROPS: Final = tuple(
     for outcome in reason.tape_outcomes
 )
 """Every (reason, event type, tape outcome) of a drop of one of the platform's own events."""
-DROP_ZEROS: Final = len(DROPS) * (DROP_OPS + 3)
+DROPS_OF_OP: Final = tuple(drop for drop in DROPS if drop[0] != DropReason.UNKNOWN_TASK)
+"""Those that can carry an op: of a task that the store does not hold, the op is unknown, too."""
+DROP_ZEROS: Final = 2 * len(DROPS) + (DROP_OPS + 1) * len(DROPS_OF_OP)
 """Most drop series that are made before a drop needs them.
 
-They are one adapter's with all its ops (``DROP_OPS`` and ``_OTHER``), and those of two more ops for
-a second adapter. The SDK folds what is past 2,000 series of a metric into one without labels, so
+They are one adapter's with all its ops (``DROP_OPS`` and ``_OTHER``), and those of ``_OTHER`` and
+one more op for a second adapter. The SDK folds what is past 2,000 series of a metric into one without labels, so
 the zeros must leave room for the real ones: a test holds them to three quarters of that.
 """
 
@@ -117,8 +119,9 @@ class StoreMeter:
         if op in self._expected:
             return
         self._expected.add(op)
-        if self._on.drop_zeros_left >= len(DROPS):
-            self._on.drop_zeros_left -= len(DROPS)
+        series = len(_possible_drops(op))
+        if self._on.drop_zeros_left >= series:
+            self._on.drop_zeros_left -= series
             self._zeroed.append(op)
             self._count_zeros(op)
 
@@ -225,6 +228,10 @@ class StoreMeter:
         self._on.audited_at = max(timestamp, self._on.audited_at or 0.0)
 
     def _count_zeros(self, op: str) -> None:
-        for reason, event_type, outcome in DROPS:
+        for reason, event_type, outcome in _possible_drops(op):
             labels = self._on.drop_labels(reason, event_type, op, self.adapter, outcome)
             self._on.dropped.add(0, labels, NO_CONTEXT)
+
+
+def _possible_drops(op: str) -> tuple[tuple[str, str, str], ...]:
+    return DROPS if op == OTHER else DROPS_OF_OP
