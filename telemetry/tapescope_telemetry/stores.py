@@ -52,8 +52,9 @@ DROP_ZEROS: Final = 2 * len(DROPS) + (DROP_OPS + 1) * len(DROPS_OF_OP)
 """Most drop series that are made before a drop needs them.
 
 They are one adapter's with all its ops (``DROP_OPS`` and ``_OTHER``), and those of ``_OTHER`` and
-one more op for a second adapter. The SDK folds what is past 2,000 series of a metric into one without labels, so
-the zeros must leave room for the real ones: a test holds them to three quarters of that.
+one more op for a second adapter. The SDK folds what is past 2,000 series of a metric into one
+without labels, so the zeros must leave room for the real ones: a test holds them to three quarters
+of that.
 """
 
 

@@ -27,7 +27,7 @@ async def make_work(store: TaskStore, how: str) -> None:
     elif how == "released":
         await store.release(claim.attempt)
     else:
-        expires = claim.task.lease_expires_at or 0
+        expires = claim.task.lease_expires_us or 0
         await until(lambda: store.clock.now() > expires)
         await store.leases.rescue_expired(ops=OPS)
 

@@ -25,7 +25,7 @@ SHORT = 0.000_001
 
 async def let_lapse(store: TaskStore, claim: Claim) -> None:
     """Wait until the claim's lease is over."""
-    expires = claim.task.lease_expires_at or 0
+    expires = claim.task.lease_expires_us or 0
     await until(lambda: store.clock.now() > expires)
 
 
@@ -51,11 +51,11 @@ async def test_a_claim_is_as_the_row_stands(store: TaskStore) -> None:
     (claim,) = await store.claim_due(OWNER, ["work"], 1, LEASE)
     task = await store.get(new.task_id)
     page = await store.read_tape(new.task_id)
-    claimed_at = task.claimed_at or 0
+    claimed_at = task.claimed_us or 0
 
     assert claim.task == task
     assert (task.status, task.attempt, task.owner) == (TaskStatus.RUNNING, 1, OWNER)
-    assert task.lease_expires_at == claimed_at + round(LEASE * 1_000_000)
+    assert task.lease_expires_us == claimed_at + round(LEASE * 1_000_000)
     assert (task.params, task.timeout, task.retries) == ({"n": [1, None]}, 0.1 + 0.2, 3)
     assert [event.type for event in page.events] == ["task_started"]
     assert page.events[0].body == {"attempt": 1, "owner": OWNER}

@@ -40,7 +40,7 @@ async def test_retry_later_makes_the_task_pending_again(store: TaskStore) -> Non
     assert given.pending
     assert (given.last_seq, given.outcome) == (3, None)
     assert (task.status, task.attempt, task.retries_spent) == (TaskStatus.PENDING, 1, 1)
-    assert (task.owner, task.lease_expires_at, task.run_at) == (None, None, run_at)
+    assert (task.owner, task.lease_expires_us, task.run_us) == (None, None, run_at)
     assert page.events[-1].type == "attempt_failed"
     assert page.events[-1].body == {
         "error": ERROR.as_json(),
@@ -120,7 +120,7 @@ async def test_a_cancel_on_record_beats_a_retry(store: TaskStore) -> None:
     assert final.cancel == task.cancel
     assert final.error == ERROR
     assert task.cancel is not None
-    assert page.events[-1].body["cancel"]["requested_at"] == format_time(task.cancel.at)
+    assert page.events[-1].body["cancel"]["requested_at"] == format_time(task.cancel.at_us)
     assert (task.status, task.retries_spent) == (TaskStatus.CANCELLED, 0)
     assert [event.type for event in page.events] == ["task_started", "final"]
 

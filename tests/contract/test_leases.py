@@ -22,7 +22,7 @@ async def run(store: TaskStore, lease: float = SHORT, retries: int = 0) -> Attem
     task, _ = await store.create(NewTask(new_task_id(), "work", retries=retries))
     claim = await store.claim_if_pending(task, OWNER, lease)
     assert claim is not None
-    expires = claim.task.lease_expires_at
+    expires = claim.task.lease_expires_us
     assert expires is not None
     if lease == SHORT:
         await until(lambda: store.clock.now() > expires)
@@ -40,7 +40,7 @@ async def test_heartbeat_extends_every_lease_of_the_owner(store: TaskStore) -> N
 
     assert other is not None
     assert (leases.extended, leases.cancels, leases.lost) == (3, (), ())
-    assert all((row.lease_expires_at or 0) > soonest for row in rows)
+    assert all((row.lease_expires_us or 0) > soonest for row in rows)
     assert (await store.get(pending.task_id)).lease_expires_at == other.task.lease_expires_at
 
 
@@ -95,7 +95,7 @@ async def test_rescue_retries_what_can_run_again(store: TaskStore) -> None:
     task = await store.get(attempt.task_id)
     page = await store.read_tape(attempt.task_id)
     again = await store.claim_if_pending(task, OTHER, SHORT)
-    expires = 0 if again is None else again.task.lease_expires_at or 0
+    expires = 0 if again is None else again.task.lease_expires_us or 0
     await until(lambda: store.clock.now() > expires)
     (last,) = await store.leases.rescue_expired(ops={"work"})
 
@@ -219,5 +219,5 @@ async def test_started_tasks_have_the_lease_they_claimed(store: TaskStore) -> No
     attempt = await start(store)
     task = await store.get(attempt.task_id)
 
-    assert task.claimed_at is not None
-    assert task.lease_expires_at == task.claimed_at + round(LEASE * 1_000_000)
+    assert task.claimed_us is not None
+    assert task.lease_expires_us == task.claimed_us + round(LEASE * 1_000_000)

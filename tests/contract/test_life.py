@@ -42,7 +42,7 @@ async def test_create_makes_a_pending_task(store: TaskStore) -> None:
     assert (task.status, task.attempt, task.owner) == (TaskStatus.PENDING, 0, None)
     assert (task.params, task.timeout, task.retries) == ({"folder": "é", "n": [1, None]}, 2.5, 3)
     assert (task.idempotency_key, task.traceparent) == ("k", new.traceparent)
-    assert abs(task.created_at - before) < 60_000_000
+    assert abs(task.created_us - before) < 60_000_000
     assert task.run_at == task.created_at
     assert (page.events, page.last_seq, page.final_seq, page.dropped) == ((), 0, None, 0)
 
@@ -90,8 +90,8 @@ async def test_claim_starts_an_attempt(store: TaskStore) -> None:
     assert claim is not None
     assert claim.task == stored
     assert (stored.status, stored.attempt, stored.owner) == (TaskStatus.RUNNING, 1, OWNER)
-    assert stored.claimed_at is not None
-    assert stored.lease_expires_at == stored.claimed_at + 30_000_000
+    assert stored.claimed_us is not None
+    assert stored.lease_expires_us == stored.claimed_us + 30_000_000
     assert [(e.seq, e.type, e.attempt, e.body) for e in page.events] == [
         (1, "task_started", 1, {"attempt": 1, "owner": OWNER})
     ]

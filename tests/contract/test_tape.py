@@ -30,7 +30,7 @@ async def test_append_stores_events_in_order(store: TaskStore) -> None:
     assert [event.seq for event in page.events] == list(range(1, 9))
     assert [event.body for event in page.events[1:7]] == bodies
     assert page.events[7].type == "mine.own-type_2"
-    assert all(abs(event.ts - store.clock.now()) < 60_000_000 for event in page.events)
+    assert all(abs(event.ts_us - store.clock.now()) < 60_000_000 for event in page.events)
 
 
 async def test_append_of_nothing_writes_nothing(store: TaskStore) -> None:

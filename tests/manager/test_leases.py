@@ -88,7 +88,7 @@ async def test_heartbeats_keep_a_lease(any_url: str) -> None:
 
         async def work(report: Reporter) -> str:
             row = await bench.store.get(report.task_id)
-            first = row.lease_expires_at or 0
+            first = row.lease_expires_us or 0
 
             async def is_over() -> bool:
                 return (

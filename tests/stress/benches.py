@@ -64,7 +64,7 @@ class TwoTransactionStore(MemoryStore):
         record = self.backend.find(attempt.task_id)
         assert record is not None
         status = TaskStatus(final.outcome.value)
-        record.task = replace(record.task, status=status, finished_at=self.clock.now())
+        record.task = replace(record.task, status=status, finished_us=self.clock.now())
         work = self._finishing[attempt.task_id] = asyncio.ensure_future(
             self._write_final(record, attempt, final)
         )

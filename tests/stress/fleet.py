@@ -230,8 +230,8 @@ def _tell(event: Event) -> str:
 
 
 def _describe_rates(rows: list[Task], due: int) -> list[str]:
-    claimed = max(row.claimed_at or 0 for row in rows)
-    ended = max(row.finished_at or 0 for row in rows)
+    claimed = max(row.claimed_us or 0 for row in rows)
+    ended = max(row.finished_us or 0 for row in rows)
     return [
         f"{len(rows)} tasks, from when they were due: "
         f"{len(rows) / ((at - due) / 1e6):,.0f} {what}/s"

@@ -97,10 +97,10 @@ class TapeLines:
 
     def print_event(self, event: Event) -> None:
         """One event."""
-        since = 0.0 if self._before is None else (event.ts - self._before) / 1e6
-        self._before = event.ts
+        since = 0.0 if self._before is None else (event.ts_us - self._before) / 1e6
+        self._before = event.ts_us
         line = (
-            f"{event.seq:>5}  {format_time(event.ts)}  {since:>+10.3f}  {event.type:<16}  "
+            f"{event.seq:>5}  {format_time(event.ts_us)}  {since:>+10.3f}  {event.type:<16}  "
             f"{make_printable(_describe_event(event))}"
         ).rstrip()
         if self._console is None:

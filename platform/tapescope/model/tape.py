@@ -170,22 +170,19 @@ class NewEvent:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event of a tape, as stored.
-
-    ``seq`` counts 1, 2, 3 … on its tape (invariant I3); ``ts`` is when it was offered, in integer
-    microseconds since the Unix epoch, by the clock of the process that offered it.
-    """
+    """One event of a tape, as stored. ``seq`` counts 1, 2, 3 … on its tape (invariant I3)."""
 
     seq: int
     type: str
-    ts: int
+    ts_us: int
+    """``ts`` in microseconds since the Unix epoch."""
     attempt: int
     body: Any
 
     @property
-    def at(self) -> datetime:
-        """``ts`` as an aware UTC time."""
-        return moment(self.ts)
+    def ts(self) -> datetime:
+        """When the event was offered, by the clock of the process that offered it: aware, UTC."""
+        return moment(self.ts_us)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,17 +207,17 @@ class DroppedEvent:
     attempt: int
     type: str
     reason: DropReason
-    ts: int
-    """When the event was offered, in microseconds since the Unix epoch."""
+    ts_us: int
+    """``ts`` in microseconds since the Unix epoch."""
     late_s: float | None
     """Seconds from the ``final`` to the offer; ``None`` where the tape was open or unknown."""
     trace_id: str | None
     body: Any
 
     @property
-    def at(self) -> datetime:
-        """``ts`` as an aware UTC time."""
-        return moment(self.ts)
+    def ts(self) -> datetime:
+        """When the event was offered: an aware time in UTC."""
+        return moment(self.ts_us)
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,8 +90,8 @@ class RunRecord:
         contexts.attach(self.span.context)  # never detached: the context is this run's alone
         store.attach_span(attempt, self.span.trace_id, self.span.context)
         self.tape = TapeWriter(store, attempt, self.span, settings.coalesce_progress)
-        if task.claimed_at is not None:
-            waited = (task.claimed_at - task.run_at) / 1e6
+        if task.claimed_us is not None:
+            waited = (task.claimed_us - task.run_us) / 1e6
             settings.telemetry.tasks.queue_wait(task.op, waited, self.span.context)
 
     async def settle(self, verdict: Verdict) -> RunEnd:
@@ -157,9 +157,9 @@ class RunRecord:
             task,
             status=TaskStatus.PENDING,
             owner=None,
-            claimed_at=None,
-            lease_expires_at=None,
-            run_at=run_at,
+            claimed_us=None,
+            lease_expires_us=None,
+            run_us=run_at,
             retries_spent=task.retries_spent + 1,
         )
         return RunEnd(retry=pending)

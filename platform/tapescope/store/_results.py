@@ -143,11 +143,11 @@ def as_running(task: Task, owner: str, won: ClaimAnswer) -> Task:
         status=TaskStatus.RUNNING,
         attempt=won.attempt,
         owner=owner,
-        created_at=task.created_at,
-        run_at=task.run_at,
-        claimed_at=won.claimed_at,
-        finished_at=None,
-        lease_expires_at=won.lease_expires_at,
+        created_us=task.created_us,
+        run_us=task.run_us,
+        claimed_us=won.claimed_us,
+        finished_us=None,
+        lease_expires_us=won.lease_expires_us,
         timeout=task.timeout,
         retries=task.retries,
         retries_spent=task.retries_spent,
@@ -190,11 +190,11 @@ def as_pending(row: CreateRow, params: Mapping[str, Any], now: int, key: int) ->
         status=TaskStatus.PENDING,
         attempt=0,
         owner=None,
-        created_at=now,
-        run_at=now if row.run_at is None else row.run_at,
-        claimed_at=None,
-        finished_at=None,
-        lease_expires_at=None,
+        created_us=now,
+        run_us=now if row.run_at is None else row.run_at,
+        claimed_us=None,
+        finished_us=None,
+        lease_expires_us=None,
         timeout=row.timeout,
         retries=row.retries,
         idempotency_key=row.idempotency_key,
@@ -300,7 +300,7 @@ def _count_final(context: StoreContext, cursor: TapeCursor, final: FinalEvent, t
         context=cursor.context,
     )
     if final.outcome is Outcome.CANCELLED and final.cancel is not None:
-        waited = max(0, ts - final.cancel.at) / 1e6
+        waited = max(0, ts - final.cancel.at_us) / 1e6
         context.tasks.cancel_finished(final.cancel.reason.value, waited, context=cursor.context)
     context.meter.tape_closed(cursor.tail)
 

@@ -87,7 +87,7 @@ class Inserted(NamedTuple):
     """A task that is in the caller's transaction now."""
 
     key: int
-    created_at: int
+    created_us: int
     """Microseconds since the epoch, by the database's clock."""
 
 
@@ -185,8 +185,8 @@ class ClaimAnswer(NamedTuple):
     """A claim that won."""
 
     attempt: int
-    claimed_at: int
-    lease_expires_at: int
+    claimed_us: int
+    lease_expires_us: int
     started_seq: int
     """The ``seq`` of its ``task_started``."""
 

@@ -228,7 +228,7 @@ class TaskStore:
                 answer = match_existing(placed, row), False
             else:
                 self.telemetry.tasks.submitted(row.op)
-                answer = as_pending(row, params, placed.created_at, placed.key), True
+                answer = as_pending(row, params, placed.created_us, placed.key), True
         except TapescopeError as error:
             waited = self.clock.monotonic() - start
             self.meter.operation("create_within", waited, error_type_of(error))

@@ -99,13 +99,13 @@ def mend_tape(task: Task, end: Sequence[EventRow], last: EventRow | None, now: i
 
 def is_stuck(task: Task, now: int, grace: int) -> bool:
     """Whether the task runs though its lease ended more than ``grace`` microseconds."""
-    held_until = task.lease_expires_at or task.claimed_at or task.created_at
+    held_until = task.lease_expires_us or task.claimed_us or task.created_us
     return task.status is TaskStatus.RUNNING and held_until < now - grace
 
 
 def describe_lease(task: Task) -> dict[str, Any]:
     """What the repair log keeps of a lease before the repair ends it."""
-    return {"owner": task.owner, "lease_expires_at": format_optional_time(task.lease_expires_at)}
+    return {"owner": task.owner, "lease_expires_at": format_optional_time(task.lease_expires_us)}
 
 
 def read_outcome(body: str) -> str | None:
@@ -132,7 +132,7 @@ def _read(body: str) -> dict[str, Any]:
 
 def _restore_final(task: Task, last: EventRow | None, now: int) -> EventRow:
     """A ``final`` of what the row says; a result that was on the lost one is lost."""
-    at = now if task.finished_at is None else task.finished_at
+    at = now if task.finished_us is None else task.finished_us
     outcome = Outcome(task.status.value)
     final = FinalEvent(outcome)
     if outcome is Outcome.FAILED:
@@ -149,7 +149,7 @@ def _restore_final(task: Task, last: EventRow | None, now: int) -> EventRow:
 def _row_of(task: Task) -> dict[str, Any]:
     return {
         "status": task.status.value,
-        "finished_at": format_optional_time(task.finished_at),
+        "finished_at": format_optional_time(task.finished_us),
         "error_code": task.error_code,
     }
 

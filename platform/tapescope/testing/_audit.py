@@ -50,7 +50,7 @@ def _audit_tape(task: Task, tape: Sequence[EventRow]) -> Iterator[tuple[Any, ...
 
 
 def _audit_lease(task: Task, now: int, grace: int) -> Iterator[tuple[Any, ...]]:
-    held_until = task.lease_expires_at or task.claimed_at or task.created_at
+    held_until = task.lease_expires_us or task.claimed_us or task.created_us
     if task.status is TaskStatus.RUNNING and held_until < now - grace:
         late = (now - held_until) / 1e6
         yield AuditRule.STUCK_RUNNING, task.attempt, task.owner, late

@@ -25,13 +25,13 @@ def repair_record(
     if mend.taken:
         del tape[first + 1 :]
     if mend.row is not None:
-        status, finished_at, code = mend.row
+        status, finished_us, code = mend.row
         record.task = replace(
             task,
             status=TaskStatus(status),
-            finished_at=finished_at,
+            finished_us=finished_us,
             error_code=code,
-            lease_expires_at=None,
+            lease_expires_us=None,
         )
     if mend.final is not None:
         tape.append(mend.final)
@@ -39,8 +39,8 @@ def repair_record(
         quarantine.keep(task.task_id, row, reason, record)
     yield from _mend_counts(task.task_id, quarantine)
     if mend.row is None and is_stuck(task, now, grace):
-        ends = task.lease_expires_at or task.claimed_at or task.created_at
-        record.task = replace(task, lease_expires_at=ends)
+        ends = task.lease_expires_us or task.claimed_us or task.created_us
+        record.task = replace(task, lease_expires_us=ends)
         done = {"attempt": task.attempt}
         yield RepairEntry(AuditRule.STUCK_RUNNING, describe_lease(task), done)
 

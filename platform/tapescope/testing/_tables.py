@@ -69,7 +69,7 @@ class Record:
     def _end(self, final: Mapping[str, Mapping[str, str]], now: int) -> None:
         status = TaskStatus(str(final["outcome"]))
         code = final["error"]["code"] if status is TaskStatus.FAILED else None
-        self.task = replace(self.task, status=status, finished_at=now, error_code=code)
+        self.task = replace(self.task, status=status, finished_us=now, error_code=code)
 
     def make_running(self, owner: str, lease: int, now: int, ts: int, body: str) -> int:
         """Claim the pending task; gives the ``seq`` of the ``task_started``."""
@@ -79,8 +79,8 @@ class Record:
             status=TaskStatus.RUNNING,
             attempt=attempt,
             owner=owner,
-            claimed_at=now,
-            lease_expires_at=now + lease,
+            claimed_us=now,
+            lease_expires_us=now + lease,
         )
         started = (self.task.key, seq, attempt, _START_OFFER, TASK_STARTED, ts, body, owner)
         self.put(EventRow._make(started), now)
@@ -92,9 +92,9 @@ class Record:
             self.task,
             status=TaskStatus.PENDING,
             owner=None,
-            claimed_at=None,
-            lease_expires_at=None,
-            run_at=run_at,
+            claimed_us=None,
+            lease_expires_us=None,
+            run_us=run_at,
             retries_spent=self.task.retries_spent + spends,
         )
 
@@ -207,7 +207,7 @@ class Quarantine:
     def oldest(self, after: int, limit: int) -> list[tuple[int, int]]:
         """(number, time) of the next events that are kept, in the order in which they came."""
         kept = [pair for of_one in self._kept.values() for pair in of_one if pair[0] > after]
-        return [(number, drop.ts) for number, drop in sorted(kept, key=lambda p: p[0])[:limit]]
+        return [(number, drop.ts_us) for number, drop in sorted(kept, key=lambda p: p[0])[:limit]]
 
     def delete(self, numbers: Sequence[int]) -> int:
         """Delete events; the counts of an unknown task go with its last one."""

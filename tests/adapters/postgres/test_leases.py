@@ -59,7 +59,7 @@ async def extending(
 
 async def lease_of(store: PostgresStore, claim: Claim) -> int:
     """When its lease is over."""
-    return (await store.get(claim.task.task_id)).lease_expires_at or 0
+    return (await store.get(claim.task.task_id)).lease_expires_us or 0
 
 
 async def test_a_held_row_keeps_no_other_from_its_lease(

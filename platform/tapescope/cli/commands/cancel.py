@@ -61,6 +61,6 @@ def _describe(answer: CancelAnswer, status: str) -> str:
     assert first is not None, "a request was stored before"
     message = f", {make_printable(first.message)!r}" if first.message else ""
     return (
-        f"is running: an earlier request of {format_time(first.at)} stays "
+        f"is running: an earlier request of {format_time(first.at_us)} stays "
         f"(by {make_printable(first.by or 'an unknown caller')}{message})."
     )
