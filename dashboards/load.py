@@ -27,7 +27,7 @@ LATE: Final = 5
 """Events that a runner which ignores its cancel still reports."""
 
 FOLLOWED: Final = 0.3
-"""The share of the good tasks that somebody watches."""
+"""The share of the good tasks that a follower watches."""
 
 
 class Load:

@@ -16,7 +16,7 @@ JOB: Final = "tapescope"
 """The scrape job of the programs that run tasks; ``TargetDown`` watches it by name."""
 
 DRILL_JOB: Final = "tapescope-drill"
-"""The scrape job of `tapescope drill`: its alerts say so, and nobody misses it when it is gone."""
+"""The scrape job of `tapescope drill`: its alerts say so, and no alert fires when it is gone."""
 
 RUNBOOKS_URL: Final = "https://runbooks.example/tapescope"
 """Where your team reads ``dashboards/runbooks``; an alert links to ``<this>/<alert>.md``."""

@@ -42,7 +42,7 @@ _numbers: Counter[str] = Counter()
 
 
 class _Sending:
-    """One batch under way; whoever settles it first counts it."""
+    """One batch under way; the first that settles it counts it."""
 
     __slots__ = ("delivered", "settled")
 

@@ -16,7 +16,7 @@ from tapescope_telemetry.names import MetricRow
 __all__ = ["NO_CONTEXT", "Tally", "counter", "histogram", "observe"]
 
 NO_CONTEXT: Final = set_span_in_context(INVALID_SPAN, Context())
-"""No span at all: a zero must not become the exemplar that points at whoever came first.
+"""No span at all: a zero must not become the exemplar that points at the span that came first.
 
 Not an empty context: the SDK takes that one for none given, and looks at the caller's.
 """

@@ -58,7 +58,7 @@ class Undelivered:
 
 
 class Made:
-    """What ``setup`` has made; ``None`` is what nobody asked for."""
+    """What ``setup`` has made; ``None`` is what was not asked for."""
 
     def __init__(self) -> None:
         self.tracer_provider: TracerProvider | None = None

@@ -139,7 +139,7 @@ def _make_context(trace_id: str | None, span_id: str | None) -> Context:
             is_remote=False,
             trace_flags=TraceFlags(TraceFlags.SAMPLED),
         )
-    except ValueError:  # somebody else's extra of that name: no span of ours
+    except ValueError:  # an extra of that name of the user's own: no span of ours
         return Context()
     return set_span_in_context(NonRecordingSpan(named), Context())
 

@@ -25,7 +25,7 @@ SIGNALS: Final[tuple[Signal, ...]] = ("traces", "metrics", "logs")
 _EXPORTERS: Final[Mapping[str, Exporter]] = {"otlp": "otlp", "console": "console"}
 _PROTOCOLS: Final[Mapping[str, Protocol]] = {"grpc": "grpc", "http/protobuf": "http/protobuf"}
 _HTTP_PORT: Final = 4318
-"""The port of OTLP over HTTP: an endpoint with this one is no gRPC endpoint."""
+"""The port of OTLP over HTTP: an endpoint with this one is not for gRPC."""
 
 
 @dataclass(frozen=True, slots=True)

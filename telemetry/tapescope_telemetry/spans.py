@@ -66,8 +66,8 @@ def parse_traceparent(text: str | None) -> SpanContext | None:
 class SubmitSpan:
     """The span around the creation of a task, current while its ``with`` block runs.
 
-    An exception marks it as an error, but for a ``CancelledError``: somebody stopped waiting, and
-    whether the task was made nobody knows, so the status stays UNSET.
+    An exception marks it as an error, but for a ``CancelledError``: the caller stopped waiting, and
+    whether the task was made is not known, so the status stays UNSET.
     """
 
     __slots__ = ("_attributes", "_failures", "_name", "_span", "_token", "_tracer", "traceparent")
@@ -86,7 +86,7 @@ class SubmitSpan:
         self._span: Span = INVALID_SPAN
         self._token: Token[Context] | None = None
         self.traceparent: str | None = None
-        """What to store with the task, for the run to link to; ``None`` when nobody traces."""
+        """What to store with the task, for the run to link to; ``None`` without a tracer."""
 
     def __enter__(self) -> Self:
         self._span = self._tracer.start_span(
@@ -115,7 +115,7 @@ class SubmitSpan:
 
 
 class RunSpan:
-    """The span of one attempt. Whoever began it must ``end`` it, on every path (invariant I8).
+    """The span of one attempt. What begins it must ``end`` it, on every path (invariant I8).
 
     It is never attached here: a runner gets it through ``context``, and so does a drop that comes
     after the end and still has this span to point to.
@@ -145,7 +145,7 @@ class RunSpan:
         self.traceparent: Final = format_traceparent(
             own if own.is_valid or passed_on is None else passed_on
         )
-        """What to give to a child process; where nobody traces here, the submit's, passed on."""
+        """What to give to a child process; without a tracer here, the submit's, passed on."""
 
     @property
     def ended(self) -> bool:
@@ -214,7 +214,7 @@ def start_run(
     """Start the span of an attempt: a new root linked to the submit that ``traceparent`` names.
 
     With ``as_child`` a first attempt is the submit's child instead; a retry is a root all the same.
-    A ``rescue`` is the span of whoever takes the attempt from an owner that was lost.
+    A ``rescue`` is the span of the manager that takes the attempt from an owner that was lost.
     """
     submit = parse_traceparent(traceparent)
     start_in, links = Context(), None

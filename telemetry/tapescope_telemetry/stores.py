@@ -143,7 +143,7 @@ class StoreMeter:
         """Count ``n`` late events, in the ledger and by reason (a closed set), with an exemplar.
 
         ``outcome`` is the tape's, ``TAPE_OPEN`` for a stale attempt on an open tape and ``None``
-        where there is no such tape; ``op`` is ``None`` where nobody knows it. ``context`` holds the
+        where there is no such tape; ``op`` is ``None`` where it is unknown. ``context`` holds the
         run's span, ended or not; ``None`` means the caller's own context.
         """
         on = self._on
@@ -181,7 +181,7 @@ class StoreMeter:
         on.operation.record(seconds if seconds > 0 else 0.0, labels, context)
 
     def _take_exemplar(self, name: str, seconds: float, context: Context | None) -> bool:
-        """Whether to offer one; what is not sampled takes nobody's turn."""
+        """Whether to offer one; what is not sampled takes no turn."""
         due = self._exemplar_due.get(name)
         if due is None:
             due = self._exemplar_due[name] = [0.0] * (len(OPERATION_DURATION.boundaries) + 1)

@@ -118,7 +118,7 @@ class TaskMeter:
         self._ages.append(WeakMethod(ages))
 
     def unwatch_ages(self, ages: TaskAges) -> None:
-        """Undo ``watch_ages``; what is not watched is no error."""
+        """Undo ``watch_ages``; an object that is not watched is not an error."""
         self._ages = [kept for kept in self._ages if kept() not in (None, ages)]
 
     def limit(self, n: int) -> None:
@@ -135,7 +135,7 @@ class TaskMeter:
         cancel_reason: str | None = None,
         context: Context | None = None,
     ) -> None:
-        """A task got its ``final``; to be called once, by whoever committed it.
+        """A task got its ``final``; to be called once, by the process that committed it.
 
         A cancelled one has a reason and no error, whatever its cleanup raised.
         """

@@ -104,7 +104,7 @@ ATTRIBUTES: Final[Mapping[str, AttributeRow]] = {
 RUN_OUTCOMES: Final = (
     RunOutcome(AttemptOutcome.SUCCEEDED, "The runner returned."),
     RunOutcome(AttemptOutcome.FAILED, "It raised, timed out, or returned what is not JSON."),
-    RunOutcome(AttemptOutcome.CANCELLED, "Somebody asked for it, and it ended so."),
+    RunOutcome(AttemptOutcome.CANCELLED, "A cancel was requested, and it ended so."),
     RunOutcome(AttemptOutcome.RETRIED, "The attempt failed; another one follows."),
     RunOutcome(AttemptOutcome.LOST, "The lease or the store was lost; another may run it again."),
     RunOutcome(AttemptOutcome.RELEASED, "Given back at a shutdown, for another to run."),

@@ -130,7 +130,7 @@ def find_threads() -> list[threading.Thread]:
 
 
 class CountingKeeper(LeaseRenewer):
-    """A renewer of somebody else's store: it extends nothing, and counts."""
+    """A renewer of a third party's store: it extends nothing, and counts."""
 
     def __init__(self) -> None:
         self.beats = 0

@@ -254,7 +254,7 @@ async def test_stuck_task_is_handed_to_the_rescue(store_url: str, lease: str) ->
 
 
 async def test_count_that_cannot_be_is_forgotten(store_url: str) -> None:
-    """A count below one goes, with the trace of it; at least what is kept stays counted."""
+    """A count below one goes, and the repair log keeps it; at least what is kept stays counted."""
     async with find_store(store_url) as store:
         attempt, _ = await make_ended(store)
         await run_statement(
@@ -282,7 +282,7 @@ async def test_sound_task_is_left_alone(store_url: str) -> None:
 
 
 async def test_bad_input_is_refused(store_url: str) -> None:
-    """An unknown task, and a repair by nobody, are errors."""
+    """An unknown task, and a repair without a name, are errors."""
     async with find_store(store_url) as store:
         with pytest.raises(UnknownTask):
             await store.maintenance.repair(new_task_id(), by="the tests")
@@ -301,7 +301,7 @@ async def _attack(url: str, statement: str) -> None:
 
 @pytest.mark.parametrize("dry_run", [False, True], ids=["repair", "dry run"])
 async def test_guards_hold_after_a_repair(store_url: str, dry_run: bool) -> None:
-    """Each guard that a repair passes refuses a raw session as before; so does the trace's own."""
+    """Each guard that a repair passes refuses a raw session as before; so does the log's own."""
     async with find_store(store_url) as store:
         attempt, key = await make_ended(store)
         await run_round(store_url, LOG_AFTER.format(key=key))

@@ -202,7 +202,7 @@ async def test_drops_of_many_pages_and_past_the_cap(store: TaskStore, tapescope:
 
 
 async def test_no_drops_is_an_empty_list(store: TaskStore, tapescope: Tapescope) -> None:
-    """A task without drops, and a store without any, are no errors."""
+    """A task without drops, and a store without any, are not errors."""
     task = await make_task(store)
 
     assert tapescope.json("drops", task.task_id) == {"drops": [], "overflow": 0}

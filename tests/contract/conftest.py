@@ -127,5 +127,5 @@ async def store(stores: Stores) -> TaskStore:
 async def second_store(store: TaskStore, stores: Stores) -> TaskStore:
     """Another instance on the database of ``store``, as another process would open it."""
     if not store.outlives_process:
-        pytest.skip("nobody else can open this store")
+        pytest.skip("no other process can open this store")
     return await stores.open()

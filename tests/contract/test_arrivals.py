@@ -78,7 +78,7 @@ async def test_work_is_told_of_elsewhere(
 
 
 async def test_arrivals_are_not_every_commit(store: TaskStore, second_store: TaskStore) -> None:
-    """Events, claims and finishes wake nobody who waits for work: only what can be claimed does."""
+    """Events, claims and finishes wake no worker that waits: only what can be claimed does."""
     await create(store)
     (claim,) = await store.claim_due(OWNER, OPS, 1, LEASE)
     with (

@@ -89,7 +89,7 @@ async def test_the_attempt_of_a_claim_is_live(store: TaskStore) -> None:
 
 
 async def test_nothing_asked_for_is_nothing_claimed(store: TaskStore) -> None:
-    """No op, or no room, is no error; a lease that is none, and less than no room, is one."""
+    """No op, or no room, is not an error; a lease of 0, and less than no room, is one."""
     await create(store)
     nothing = [
         await store.claim_due(OWNER, [], 1, LEASE),
@@ -222,7 +222,7 @@ async def test_a_rescued_task_without_retries_is_claimed_by_nobody(store: TaskSt
 
 @pytest.mark.parametrize("turns", [1, 2])
 async def test_claims_of_a_cancelled_caller_are_given_back(store: TaskStore, turns: int) -> None:
-    """Nobody is left running for a worker that stopped while it claimed; no retry is spent."""
+    """No task is left running for a worker that stopped while it claimed; no retry is spent."""
     task_ids = [await create(store) for _ in range(3)]
     claiming = asyncio.ensure_future(store.claim_due(OWNER, OPS, 3, LEASE))
     await settle_loop(turns)

@@ -29,7 +29,7 @@ async def types(store: TaskStore, task_id: str) -> list[str]:
 
 
 async def test_retry_later_makes_the_task_pending_again(store: TaskStore) -> None:
-    """The error is on the tape, a retry is spent, and nobody owns the task."""
+    """The error is on the tape, a retry is spent, and the task has no owner."""
     attempt = await start(store)
     await store.append(attempt, [log("a")])
     run_at = store.clock.now() + HOUR
@@ -126,7 +126,7 @@ async def test_a_cancel_on_record_beats_a_retry(store: TaskStore) -> None:
 
 
 async def test_a_cancel_on_record_beats_a_release(store: TaskStore) -> None:
-    """The task ends as cancelled; that it was released is no error of its own."""
+    """The task ends as cancelled; the release is not an error in its final."""
     attempt = await start(store)
     await store.request_cancel(attempt.task_id)
     given = await store.release(attempt)

@@ -33,7 +33,7 @@ NO_JSON: list[Any] = [
     b"bytes",
     {"a": "nul \0 in it"},
     {"nul \0 key": 1},
-    {1: "a key that is no string"},
+    {1: "a key that is not a string"},
     2**70,
     "lone surrogate \ud800",
     {"a set"},
@@ -182,7 +182,7 @@ async def test_hostile_text_is_only_text(store: TaskStore) -> None:
 
 
 async def test_closed_store_says_so(store: TaskStore) -> None:
-    """Every verb of a store that is not open raises ``StoreClosed``; closing twice is no error."""
+    """Every verb of a store that is not open raises ``StoreClosed``; closing twice is allowed."""
     attempt = await start(store)
     await store.aclose()
     await store.aclose()

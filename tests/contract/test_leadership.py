@@ -1,4 +1,4 @@
-"""Whose turn a store's upkeep is: one owner's at a time, on every store."""
+"""Leadership: one owner at a time does a store's maintenance, on every store."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from tapescope.store.validation import new_task_id
 from tests.support.polling import until
 
 
-async def test_turn_is_one_owner_s(store: TaskStore) -> None:
-    """Whoever has it goes on having it; others do not, until it is left."""
+async def test_leadership_is_one_owner_s(store: TaskStore) -> None:
+    """The leader renews its leadership; no other owner acquires it before the leader resigns."""
     first = await store.leadership.acquire("a", 60)
     again = await store.leadership.acquire("a", 60)
     other = await store.leadership.acquire("b", 60)
@@ -27,14 +27,14 @@ async def test_turn_is_one_owner_s(store: TaskStore) -> None:
     assert (first.audited_at, first.pruned_at) == (0, 0)
 
 
-async def test_turn_of_many_at_once_is_one_s(store: TaskStore) -> None:
+async def test_one_of_many_owners_at_once_leads(store: TaskStore) -> None:
     """Of twenty that ask at the same time one gets it."""
-    turns = await asyncio.gather(*(store.leadership.acquire(f"owner {n}", 60) for n in range(20)))
+    terms = await asyncio.gather(*(store.leadership.acquire(f"owner {n}", 60) for n in range(20)))
 
-    assert sum(turn is not None for turn in turns) == 1
+    assert sum(term is not None for term in terms) == 1
 
 
-async def test_turn_of_a_silent_owner_ends(store: TaskStore) -> None:
+async def test_leadership_of_a_silent_owner_ends(store: TaskStore) -> None:
     """It holds for its lease, and no longer."""
     await store.leadership.acquire("a", 0.000_001)
 
@@ -42,18 +42,18 @@ async def test_turn_of_a_silent_owner_ends(store: TaskStore) -> None:
     assert await store.leadership.acquire("a", 60) is None
 
 
-async def test_chores_are_on_record(store: TaskStore) -> None:
-    """What the holder did is known to the next one; who has no turn notes nothing."""
+async def test_jobs_are_on_record(store: TaskStore) -> None:
+    """The next leader learns what the last one did; an owner that does not lead records nothing."""
     began = await store.leadership.acquire("a", 60)
     await store.leadership.record_job("b", "pruned")
     await store.leadership.record_job("a", "audited")
     await store.leadership.resign("a")
-    turn = await store.leadership.acquire("b", 60)
+    term = await store.leadership.acquire("b", 60)
 
     assert began is not None
-    assert turn is not None
-    assert began.now <= turn.audited_at <= turn.now
-    assert turn.pruned_at == 0
+    assert term is not None
+    assert began.now <= term.audited_at <= term.now
+    assert term.pruned_at == 0
 
 
 async def test_open_tasks_are_found(store: TaskStore) -> None:

@@ -45,7 +45,7 @@ async def test_heartbeat_extends_every_lease_of_the_owner(store: TaskStore) -> N
 
 
 async def test_heartbeat_carries_cancels_and_lost_leases(store: TaskStore) -> None:
-    """A cancel on record comes with the answer, and so do attempts that are somebody else's."""
+    """A cancel on record comes with the answer, and so do attempts that are another owner's."""
     wanted, lost = await run(store, LEASE), await run(store, LEASE, retries=1)
     await store.request_cancel(wanted.task_id, CancelReason.USER, "stop", "me")
     await store.retry_later(lost, ErrorInfo("x"), store.clock.now())

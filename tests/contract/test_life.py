@@ -158,7 +158,7 @@ async def test_finish_writes_status_and_final(
 
 
 async def test_finish_again_is_answered_as_the_first_time(store: TaskStore) -> None:
-    """The same ``final`` once more is no drop: the attempt is told again that it won."""
+    """The same ``final`` once more is not a drop: the attempt is told again that it won."""
     attempt = await start(store)
     first = await store.finish_if_running(attempt, FinalEvent.succeeded(1))
     again = await store.finish_if_running(attempt, FinalEvent.succeeded(1))

@@ -39,7 +39,7 @@ class RecordedPostgres(Recording, PostgresStore):
 
 @pytest.fixture(params=["memory", "sqlite_url", "postgres_url"])
 async def plain(request: pytest.FixtureRequest) -> AsyncGenerator[TaskStore]:
-    """An open store of each kind that nobody judges: a judge would miss what was pruned."""
+    """An open store of each kind that is not judged: a judge would miss what was pruned."""
     own = Telemetry(meter_provider=NoOpMeterProvider())
     if request.param == "memory":
         store: TaskStore = MemoryStore(telemetry=own)
@@ -129,7 +129,9 @@ async def test_audit_keeps_to_its_rate() -> None:
         report = await audit_store(store, rows_per_second=4, limit=1)
 
     assert report.checked == 4
-    assert store.clock.monotonic() - began == pytest.approx(3)  # nobody waits after the last page
+    assert store.clock.monotonic() - began == pytest.approx(
+        3
+    )  # there is no wait after the last page
 
 
 async def test_prune_takes_old_ended_tasks_whole(plain: TaskStore) -> None:

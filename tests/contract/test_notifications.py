@@ -1,4 +1,4 @@
-"""Commit notifications: after the commit, to whoever asked, in this process and from another."""
+"""Commit notifications: after the commit, to all subscribers, in this process and another."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ async def test_subscriber_hears_of_its_task_only(store: TaskStore) -> None:
 
 
 async def test_dropped_events_are_told_to_nobody(store: TaskStore) -> None:
-    """What is not on the tape is no news of it."""
+    """Followers are not told of an event that is not on the tape."""
     attempt = await start(store)
     with store.changes(attempt.task_id) as subscription:
         await store.finish_if_running(attempt, FinalEvent.succeeded())

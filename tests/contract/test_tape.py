@@ -42,7 +42,7 @@ async def test_append_of_nothing_writes_nothing(store: TaskStore) -> None:
 
 
 async def test_nowait_keeps_the_order(store: TaskStore) -> None:
-    """Events that nobody awaits stay in the order of their calls, also between awaited ones."""
+    """Events that are not awaited stay in the order of their calls, also between awaited ones."""
     attempt = await start(store)
     futures = [store.append_nowait(attempt, [log(n)]) for n in range(30)]
     await store.append(attempt, [log(30)])
@@ -191,7 +191,7 @@ async def test_quarantine_is_bounded_and_the_count_goes_on(stores: Stores) -> No
 
 
 async def test_quarantine_of_unknown_tasks_has_one_cap(stores: Stores) -> None:
-    """Tasks that the store does not know share a cap: nobody can fill it by guessing ids."""
+    """Tasks that the store does not know share a cap: guessed ids cannot fill the table."""
     store = await stores.open(limits=StoreLimits(quarantine_unknown=2))
     for _ in range(3):
         stranger = Attempt(new_task_id(), 1, OWNER)

@@ -303,7 +303,7 @@ async def lose_a_run(bench: Any, op: str, retries: int) -> str:
 
 
 async def test_a_lost_run_of_a_known_op_is_made_again(any_url: str) -> None:
-    """Whoever rescues it need not have the op: it waits for a worker, which finishes it."""
+    """The rescuer need not have the op: the task waits for a worker, which finishes it."""
     async with working(any_url, heartbeat=0.02) as bench:
         await bench.store.ops.register([KnownOp("work")])
         task = bench.manager.handle(await lose_a_run(bench, "work", retries=1))

@@ -177,7 +177,7 @@ async def test_a_cancelled_attempt_is_not_retried(any_url: str) -> None:
 
 
 async def test_closing_cancels_what_waits_for_a_retry(any_url: str) -> None:
-    """After the drain a task that waits for its retry ends as cancelled, for nobody can run it."""
+    """After the drain a task that waits for its retry ends as cancelled: no process can run it."""
     async with working(any_url, retry_delay=600, drain=0) as bench:
         task = await bench.manager.submit("work", Flaky(9), retries=3)
         await pending_again(task)

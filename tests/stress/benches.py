@@ -96,7 +96,7 @@ class TwoTransactionStore(MemoryStore):
         message: str = "",
         by: str | None = None,
     ) -> CancelAnswer:
-        """Cancel whoever is at work on the task, and record the cancel."""
+        """Cancel the actor that works on the task, and record the cancel."""
         if (work := self._finishing.get(task_id)) is not None:
             work.cancel()
         return await super().request_cancel(task_id, reason, message, by)

@@ -145,7 +145,7 @@ async def _hear(worker: Process, ready: asyncio.Event) -> None:
     async for line in worker.stderr:
         if json.loads(line)["message"].endswith(f": {OP}"):
             ready.set()
-    ready.set()  # it has ended: whoever awaits it finds that out
+    ready.set()  # it has ended: the caller that awaits it finds that out
 
 
 async def _submit(store: TaskStore, tasks: int, folder: str, work: float) -> int:

@@ -106,7 +106,7 @@ def test_exemplars_of_an_operation_are_spread_over_buckets_and_time(
 
 
 def test_calls_of_no_sampled_trace_take_nobodys_turn(captured: CapturedTelemetry) -> None:
-    """With one trace in a hundred sampled, the sampled one is the exemplar, whoever came before."""
+    """With one trace in a hundred sampled, the sampled one is the exemplar, not the one before."""
     store = captured.telemetry.store("sqlite")
     store.now = lambda: 100.0
     unsampled = SpanContext(1, 1, is_remote=False)

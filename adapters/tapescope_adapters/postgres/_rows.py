@@ -129,7 +129,7 @@ def as_quarantine(rows: Sequence[Row], limit: int) -> QuarantinePage:
 
 
 def as_repair(row: Row) -> Repair:
-    """A row of the trace of repairs."""
+    """A row of the repair log."""
     return Repair(
         AuditRule(row["rule"]),
         row["task_id"],

@@ -51,7 +51,13 @@ def repair(
             conn.execute(text)
         mended = tuple(
             Repair(
-                one.rule, task_id, one.was, one.done, now, by, _trace(conn, sql, now, by, task, one)
+                one.rule,
+                task_id,
+                one.was,
+                one.done,
+                now,
+                by,
+                _log_repair(conn, sql, now, by, task, one),
             )
             for one in entries
         )
@@ -68,7 +74,7 @@ def repair(
 
 
 def read_repairs(conn: sqlite3.Connection, sql: Queries, after: int, limit: int) -> list[Repair]:
-    """A page of the trace."""
+    """A page of the repair log."""
     return [
         Repair(AuditRule(rule), task_id, decode(was), decode(done), at, by, number)
         for rule, task_id, was, done, at, by, number in conn.execute(
@@ -77,12 +83,12 @@ def read_repairs(conn: sqlite3.Connection, sql: Queries, after: int, limit: int)
     ]
 
 
-def _trace(
+def _log_repair(
     conn: sqlite3.Connection, sql: Queries, now: int, by: str, task: Task, one: RepairEntry
 ) -> int:
     was, done = encode(one.was, "was"), encode(one.done, "done")
     row = (now, by, one.rule.value, task.task_id, was, done)
-    return conn.execute(sql["trace_repair"], row).lastrowid or 0
+    return conn.execute(sql["log_repair"], row).lastrowid or 0
 
 
 def _mend(

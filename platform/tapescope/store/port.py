@@ -374,7 +374,7 @@ class TaskStore:
         """pending → cancelled with its ``final``; running → recorded, its owner notified; ended →
         nothing.
 
-        Returns once the request is durable. Asking again is no error: the first reason stays.
+        Returns once the request is durable. Asking again is not an error: the first reason stays.
         Raises ``UnknownTask``.
         """
         at = self.clock.now()

@@ -239,7 +239,7 @@ def _judge_explained(case: Case) -> None:
         ]
         name = next((name for name in offered if unknown[name] > 0), None)
         if name is None:
-            case.broken("I7", f"nobody was told that event {event.seq} ({event.type}) is stored")
+            case.broken("I7", f"no caller was told that event {event.seq} ({event.type}) is stored")
         else:
             unknown[name] -= 1
 

@@ -1,7 +1,7 @@
 """``MemoryStore``: the port's rules in plain Python, the reference for every adapter.
 
 It holds its tasks for as long as the object lives, and refuses by itself what the databases
-refuse by constraint and trigger (invariants I1 to I5). It is no place to keep tasks that matter.
+refuse by constraint and trigger (invariants I1 to I5). Tasks that matter belong in a database.
 """
 
 from __future__ import annotations
@@ -387,7 +387,7 @@ class MemoryBackend(StoreBackend):
             if task.owner is not None and task.cancel is not None
         ]
 
-    # --- upkeep -----------------------------------------------------------------------------------
+    # --- maintenance ------------------------------------------------------------------------------
 
     async def audit(self, after: int, limit: int, grace: int) -> AuditPage:
         ahead = sorted(key for key in self.records if key > after)

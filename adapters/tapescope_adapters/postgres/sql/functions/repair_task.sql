@@ -1,7 +1,7 @@
--- Mends one task and leaves a trace of it; all is as it was where nothing is wrong. The rules are
--- those of tapescope's _mending.py.
+-- Mends one task and writes each repair to the repair log; all is as it was where nothing is wrong. The rules are
+-- those of tapescope's repair_plan.py.
 -- The one way past the guards. Those in its way are off for this transaction alone, and under a lock
--- that keeps every other writer of both tables out, so that nobody else ever writes without them; an
+-- that keeps every other writer of both tables out, so that no other session ever writes without them; an
 -- error puts them back. There is no switch for a session to set. Only the owner of the tables may.
 CREATE OR REPLACE FUNCTION repair_task(x_task_id uuid, x_grace bigint, x_by text) RETURNS SETOF repairs
 LANGUAGE plpgsql
@@ -160,7 +160,7 @@ BEGIN
     ALTER TABLE events ENABLE TRIGGER events_live_with_task;
     ALTER TABLE tasks ENABLE TRIGGER tasks_change_by_rule;
     IF EXISTS (SELECT 1 FROM repairs r WHERE r.id > mark AND r.task_id = x_task_id::text) THEN
-        PERFORM pg_notify(current_schema(), '|*|');  -- whoever follows looks again
+        PERFORM pg_notify(current_schema(), '|*|');  -- followers look again
     END IF;
     RETURN QUERY SELECT * FROM repairs r WHERE r.id > mark AND r.task_id = x_task_id::text ORDER BY r.id;
 END $$;
