@@ -64,7 +64,7 @@ NOT_SHOWN: Mapping[str, Mapping[str, str]] = {
 def test_every_field_is_in_the_json(value: Any, shape: dict[str, Any]) -> None:
     """A field that is added to a value must be shown, or be named here with the reason why not."""
     hidden = NOT_SHOWN.get(value.__class__.__name__, {})
-    shown = {find_name(type(value), field.name) for field in fields(value)}
+    shown = {find_name(value.__class__, field.name) for field in fields(value)}
 
     assert shape.keys() == shown - hidden.keys()
 
