@@ -85,7 +85,7 @@ def test_listening_goes_by_the_pooler(url: str, direct: str) -> None:
         ("pooler=transaction", "listen_host or listen_port"),
         ("pooler=session&listen_port=1", "not 'session'"),
         ("listen_port=5432", "go with pooler"),
-        ("pooler=transaction&listen_port=x", "no number"),
+        ("pooler=transaction&listen_port=x", "not a number"),
         ("patience=0", "over 0"),
         ("patience=soon", "'soon'"),
     ],
