@@ -80,7 +80,7 @@ async def _emit(url: str, total: int) -> None:
             await report.emit("tick", time.monotonic())
 
     async with TaskManager(url) as manager:
-        task = await manager.submit("bench", work, delay=0.3)  # until somebody follows
+        task = await manager.submit("bench", work, delay=0.3)  # until a follower listens
         print(task.task_id, flush=True)
         await task.result()
 

@@ -18,7 +18,7 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
-from bench import claims, collectors, losses, processes, rates, telemetry, upkeep
+from bench import claims, collectors, losses, maintenance, processes, rates, telemetry
 from bench.drivers import drop_guards, measure
 from bench.telemetry import VARIANTS, Cost
 from tests.support.services import Postgres, running_postgres
@@ -249,25 +249,25 @@ class Bench:
     def audit(self, store: str) -> None:
         """The audit of a million events, and what an append waits for it."""
         tasks = max(100, int(20_000 * self._scale))
-        found = asyncio.run(upkeep.measure_audit(self._url(store), tasks, 48, self._rounds))
+        found = asyncio.run(maintenance.measure_audit(self._url(store), tasks, 48, self._rounds))
         self._console.print(
             f"audit, {store}: {found.tapes:,} tapes, {found.rows:,} rows in {found.seconds:.1f} s, "
             f"{found.violations} violations, {found.grown:.0f} MiB more memory"
         )
         self._console.print(
-            f"audit at {upkeep.RATE:,.0f} rows/s, {store}, 100 writers: {found.writer}"
+            f"audit at {maintenance.RATE:,.0f} rows/s, {store}, 100 writers: {found.writer}"
         )
 
     def prune(self, store: str) -> None:
         """The prune of 100,000 tapes by a policy, what an append waits for it, and the space."""
         dsn = self._server.dsn if self._server is not None and store == "postgresql" else None
         tapes = max(100, int(100_000 * self._scale))
-        found = asyncio.run(upkeep.measure_prune(self._url(store), tapes, self._rounds))
+        found = asyncio.run(maintenance.measure_prune(self._url(store), tapes, self._rounds))
         self._console.print(
             f"prune, {store}: {found.tapes:,} tapes in {found.seconds:.1f} s beside 100 writers, "
             f"{found.violations} violations then; {found.writer}"
         )
-        space = asyncio.run(upkeep.measure_space(self._url(store), dsn, max(100, tapes // 4)))
+        space = asyncio.run(maintenance.measure_space(self._url(store), dsn, max(100, tapes // 4)))
         sizes = ", ".join(f"{size / 2**20:,.1f} MiB {name}" for name, size in space.items())
         self._console.print(f"space, {store}: {sizes}")
 

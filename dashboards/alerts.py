@@ -102,8 +102,8 @@ def _list_integrity(durations: Durations) -> list[Alert]:
             board,
             f"The audit found {{{{ $labels.{AUDIT_RULE} }}}} in the {{{{ $labels.{ADAPTER} }}}}"
             " store of {{ $labels.job }}.",
-            "A tape breaks an invariant that the database itself holds. Somebody went round the"
-            " guards, or the database is damaged.",
+            "A tape breaks an invariant that the database itself holds. Its guards were switched"
+            " off, or the database is damaged.",
         ),
         Alert(
             "TapescopeUnaccountedEvents",
@@ -123,7 +123,7 @@ def _list_integrity(durations: Durations) -> list[Alert]:
             board,
             f"A second, different final was refused for op {{{{ $labels.{OP} }}}} of"
             " {{ $labels.job }}.",
-            "The tape is right; somebody tried to end a task twice, with two different ends.",
+            "The tape is right; a process tried to end a task twice, with two different ends.",
         ),
         Alert(
             "TapescopeStaleAttemptWrites",
@@ -190,7 +190,7 @@ def _list_audit() -> list[Alert]:
             WARNING,
             "tapescope-integrity",
             "No audit of {{ $labels.job }} came to its end for {{ $value | humanizeDuration }}.",
-            "Until one does, nobody looks for tapes that break an invariant.",
+            "Until one does, no audit looks for tapes that break an invariant.",
         ),
         Alert(
             "TapescopeTapeAuditMissing",

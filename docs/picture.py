@@ -138,7 +138,7 @@ def draw(story: Story) -> None:
             whole.plot(series.times, series.values, label=name)
     whole.set_ylim(-0.2, 1.4)
     whole.legend(loc="center right")
-    firing.set_title("Alerts of the drills that wake somebody (budgets: by their long window)")
+    firing.set_title("Alerts of the drills that page an engineer (budgets: by their long window)")
     names = sorted({name_alert(one) for one in story.series[FIRING]})
     for series in story.series[FIRING]:
         rows = [names.index(name_alert(series))] * len(series.times)

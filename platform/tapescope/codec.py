@@ -25,7 +25,7 @@ def encode(value: Any, what: str) -> str:
     """The JSON text of ``value``; ``what`` names it in an error.
 
     Raises ``NotJson`` for anything that would not come back as it was: NaN and infinities, NUL
-    characters, bytes, keys that are no strings, integers over 64 bits, lone surrogates.
+    characters, bytes, keys that are not strings, integers over 64 bits, lone surrogates.
     """
     try:
         text = orjson.dumps(value, option=_STRICT).decode()

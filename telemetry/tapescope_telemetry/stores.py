@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from opentelemetry.metrics import Observation
 from opentelemetry.trace import get_current_span
 
-from tapescope.model import TAPE_UNKNOWN, AuditRule, list_drops
+from tapescope.model import TAPE_UNKNOWN, AuditRule, DropReason, list_drops
 from tapescope_telemetry.instruments import NO_CONTEXT, Tally, counter, histogram, observe
 from tapescope_telemetry.labels import LabelCaps, LabelSets
 from tapescope_telemetry.ledger import EventLedger
@@ -41,13 +41,15 @@ To offer one costs a third of a measurement, the SDK keeps the last, and no scra
 """
 DROPS: Final = tuple(list_drops())
 """Every (reason, event type, tape outcome) of a drop of one of the platform's own events."""
+DROPS_OF_OP: Final = tuple(drop for drop in DROPS if drop[0] != DropReason.UNKNOWN_TASK)
+"""Those that can carry an op: of a task that the store does not hold, the op is unknown, too."""
 SDK_SERIES: Final = 2_000
 """Series of one metric that the SDK keeps apart; it folds the others into one without labels."""
 DROP_ZEROS: Final = SDK_SERIES * 7 // 10
 """Most drop series that are made before a drop needs them: the rest is room for the real ones.
 
-The ops of a process have their zeros made in the order in which they are seen, ``DROPS`` for each
-op and adapter, as long as these are enough.
+The ops of a process have their zeros made in the order in which they are seen, those of the drops
+that each can have, for each adapter, as long as these are enough.
 """
 
 
@@ -113,8 +115,9 @@ class StoreMeter:
         if op in self._expected:
             return
         self._expected.add(op)
-        if self._on.drop_zeros_left >= len(DROPS):
-            self._on.drop_zeros_left -= len(DROPS)
+        series = len(_possible_drops(op))
+        if self._on.drop_zeros_left >= series:
+            self._on.drop_zeros_left -= series
             self._zeroed.append(op)
             self._count_zeros(op)
 
@@ -221,6 +224,10 @@ class StoreMeter:
         self._on.audited_at = max(timestamp, self._on.audited_at or 0.0)
 
     def _count_zeros(self, op: str) -> None:
-        for reason, event_type, outcome in DROPS:
+        for reason, event_type, outcome in _possible_drops(op):
             labels = self._on.drop_labels(reason, event_type, op, self.adapter, outcome)
             self._on.dropped.add(0, labels, NO_CONTEXT)
+
+
+def _possible_drops(op: str) -> tuple[tuple[str, str, str], ...]:
+    return DROPS if op == OTHER else DROPS_OF_OP

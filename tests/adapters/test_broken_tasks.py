@@ -1,4 +1,4 @@
-"""What somebody broke by hand does not keep a store, or its managers, from the rest."""
+"""What was broken by hand does not keep a store, or its managers, from the rest."""
 
 from __future__ import annotations
 

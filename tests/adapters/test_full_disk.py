@@ -106,7 +106,7 @@ async def test_file_that_may_not_grow_is_full(sqlite_url: str) -> None:
 
 
 def test_postgres_says_it_alike() -> None:
-    """A server whose disk is full is no server that cannot be reached."""
+    """A server whose disk is full can be reached, and the error says so."""
     met = translate(asyncpg.DiskFullError('could not extend file "base/1"'), sent=True)
 
     assert isinstance(met, StoreOutOfRoom)

@@ -50,11 +50,11 @@ async def test_a_keeper_extends_what_it_is_asked_for(store_url: str) -> None:
     """A lease grows, and the answer names the attempt and carries the cancel on record."""
     async with keeping(store_url) as (store, renewer):
         claim, other = await start_task(store), await start_task(store, "you")
-        before = claim.task.lease_expires_at or 0
+        before = claim.task.lease_expires_us or 0
         first = await extend(renewer, claim, other)
         await store.request_cancel(claim.task.task_id, message="stop")
         (held,) = await renewer.extend_leases("me", LEASE, [claim.task.task_id])
-        after = (await store.get(claim.task.task_id)).lease_expires_at or 0
+        after = (await store.get(claim.task.task_id)).lease_expires_us or 0
 
     assert first == [(claim.task.task_id, 1)]
     assert after > before
@@ -129,7 +129,7 @@ def find_threads() -> list[threading.Thread]:
 
 
 class CountingKeeper(LeaseRenewer):
-    """A renewer of somebody else's store: it extends nothing, and counts."""
+    """A renewer of a third party's store: it extends nothing, and counts."""
 
     def __init__(self) -> None:
         self.beats = 0

@@ -34,7 +34,7 @@ STEPS = {
         "read_kept",
         "forget_impossible",
         "end_lease",
-        "trace_repair",
+        "log_repair",
     },
     "delete_drops": {"unknown_drops", "forget_unknown"},
 }

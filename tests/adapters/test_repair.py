@@ -122,7 +122,14 @@ async def test_what_is_taken_off_a_tape_is_kept(store_url: str) -> None:
     ]
     was = {one.rule: one.was for one in mended.repairs}[AuditRule.FINAL_NOT_LAST]
     assert was == [
-        {"seq": 5, "attempt": 1, "offer": 9, "type": "log", "ts": 1, "body": '"too late"'}
+        {
+            "seq": 5,
+            "attempt": 1,
+            "offer": 9,
+            "type": "log",
+            "ts": "1970-01-01T00:00:00.000001Z",
+            "body": '"too late"',
+        }
     ]
     assert report.violations == ()
 
@@ -204,7 +211,7 @@ async def test_closed_tape_ends_a_row_that_runs(store_url: str) -> None:
         report = await audit_store(store)
 
     assert [one.rule for one in mended.repairs] == [AuditRule.OUTCOME_MISMATCH]
-    assert mended.repairs[0].was["status"] == "running"
+    assert mended.repairs[0].was == {"status": "running", "finished_at": None, "error_code": None}
     assert task.status is TaskStatus.SUCCEEDED
     assert task.finished_at is not None
     assert (mended.left, report.violations) == ((), ())
@@ -240,12 +247,14 @@ async def test_stuck_task_is_handed_to_the_rescue(store_url: str, lease: str) ->
 
     assert found.rule is AuditRule.STUCK_RUNNING
     assert [one.text for one in mended.repairs] == ["attempt 1 is handed to the rescue"]
+    ended = None if lease == "NULL" else "1970-01-01T00:00:00.000001Z"
+    assert mended.repairs[0].was == {"owner": "me", "lease_expires_at": ended}
     assert (after.status, after.error_code) == (TaskStatus.FAILED, "worker_lost")
     assert (mended.left, report.violations) == ((), ())
 
 
 async def test_count_that_cannot_be_is_forgotten(store_url: str) -> None:
-    """A count below one goes, with the trace of it; at least what is kept stays counted."""
+    """A count below one goes, and the repair log keeps it; at least what is kept stays counted."""
     async with find_store(store_url) as store:
         attempt, _ = await make_ended(store)
         await run_statement(
@@ -273,7 +282,7 @@ async def test_sound_task_is_left_alone(store_url: str) -> None:
 
 
 async def test_bad_input_is_refused(store_url: str) -> None:
-    """An unknown task, and a repair by nobody, are errors."""
+    """An unknown task, and a repair without a name, are errors."""
     async with find_store(store_url) as store:
         with pytest.raises(UnknownTask):
             await store.maintenance.repair(new_task_id(), by="the tests")
@@ -292,7 +301,7 @@ async def _attack(url: str, statement: str) -> None:
 
 @pytest.mark.parametrize("dry_run", [False, True], ids=["repair", "dry run"])
 async def test_guards_hold_after_a_repair(store_url: str, dry_run: bool) -> None:
-    """Each guard that a repair passes refuses a raw session as before; so does the trace's own."""
+    """Each guard that a repair passes refuses a raw session as before; so does the log's own."""
     async with find_store(store_url) as store:
         attempt, key = await make_ended(store)
         await run_round(store_url, LOG_AFTER.format(key=key))

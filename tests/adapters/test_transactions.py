@@ -51,7 +51,7 @@ def new_task(**settings: Any) -> NewTask:
 
 
 async def test_committed_task_is_there_and_runs(store: TaskStore, caller: Caller) -> None:
-    """Nobody sees the task before the commit; after it, it runs as any other."""
+    """No other session sees the task before the commit; after it, it runs as any other."""
     async with caller.transaction():
         await caller.execute("INSERT INTO orders VALUES (1)")
         task, new = await store.create_within(caller.connection, new_task(params={"order": 1}))
@@ -247,7 +247,7 @@ async def test_sqlite_store_waits_for_the_callers_commit(sqlite_url: str) -> Non
 
 
 async def test_sqlite_caller_who_waits_too_long_is_told(sqlite_url: str) -> None:
-    """Where somebody else holds the write lock, the caller's own patience decides."""
+    """Where another process holds the write lock, the caller's own patience decides."""
     async with (
         SqliteStore(sqlite_url) as store,
         calling(sqlite_url) as first,
@@ -289,7 +289,7 @@ async def test_sqlite_row_factory_of_the_caller_is_left_alone(sqlite_url: str) -
 
 
 async def test_store_in_memory_joins_no_transaction() -> None:
-    """It is one connection: nobody else has one to it."""
+    """It is one connection: no other leads to it."""
     async with SqliteStore("sqlite:///:memory:") as store:
         assert not store.joins_transactions
         with pytest.raises(ConnectionRefused, match="no connection but its own"):
@@ -305,7 +305,7 @@ async def test_closed_connection_is_refused(store: TaskStore, caller: Caller) ->
 
 
 async def test_postgres_connection_that_went_back_to_its_pool_is_refused(postgres_url: str) -> None:
-    """What was lent and given back is nobody's any more, and the error says so."""
+    """What was lent and given back is no longer the caller's, and the error says so."""
     dsn = postgres_url.partition("&schema=")[0]
     async with find_store(postgres_url) as store, asyncpg.create_pool(dsn, min_size=1) as pool:
         async with pool.acquire() as connection:

@@ -87,12 +87,14 @@ def test_file_that_is_no_database_is_refused(tapescope: Tapescope, tmp_path: Pat
     file.write_text("not a database, but longer than its header would be " * 40)
     before = file.read_bytes()
 
-    check(tapescope.here, "list", "--store", f"sqlite:///{file}", says="no usable SQLite database")
+    check(
+        tapescope.here, "list", "--store", f"sqlite:///{file}", says="not a usable SQLite database"
+    )
     assert file.read_bytes() == before
 
 
 def test_unreachable_host_is_told_without_the_password(tapescope: Tapescope) -> None:
-    """An address where nobody listens is an error within seconds, and keeps the secret."""
+    """An address where no server listens is an error within seconds, and keeps the secret."""
     done = tapescope("list", "--store", "postgresql://me:hunter2@127.0.0.1:1/db")
 
     assert done.returncode == 1

@@ -76,7 +76,7 @@ def test_a_fault_is_on_the_scrape_and_nothing_of_it_stays(
 
 
 def test_the_zeros_are_scraped_before_the_fault(tapescope: Tapescope) -> None:
-    """Until somebody has scraped its zeros nothing happens: a rate sees the counter grow."""
+    """Until a scrape has read its zeros nothing happens: a rate sees the counter grow."""
     found: list[float] = []
     with tapescope.started("drill", "late-event", "--metrics-port", "0", "--hold", "60") as process:
         assert process.stderr is not None

@@ -130,6 +130,18 @@ async def test_plain_tape_is_a_line_an_event(store: TaskStore, tapescope: Tapesc
     assert lines[2].endswith('succeeded {"resized":3}')
 
 
+async def test_plain_tape_shows_why_an_attempt_was_released(
+    store: TaskStore, tapescope: Tapescope
+) -> None:
+    """The line of an ``attempt_released`` ends with the message alone."""
+    claim = await store.claim_if_pending(await make_task(store), "here:1:2:aa", _LEASE)
+    assert claim is not None
+    await store.release(claim.attempt, "the manager was closed")
+    lines = tapescope("tape", claim.task.task_id).stdout.decode().splitlines()
+
+    assert re.search(r" attempt_released {2}the manager was closed$", lines[1])
+
+
 async def test_follow_prints_events_as_they_come(
     store_on: TaskStore, tapescope_on: Tapescope
 ) -> None:
@@ -190,7 +202,7 @@ async def test_drops_of_many_pages_and_past_the_cap(store: TaskStore, tapescope:
 
 
 async def test_no_drops_is_an_empty_list(store: TaskStore, tapescope: Tapescope) -> None:
-    """A task without drops, and a store without any, are no errors."""
+    """A task without drops, and a store without any, are not errors."""
     task = await make_task(store)
 
     assert tapescope.json("drops", task.task_id) == {"drops": [], "overflow": 0}

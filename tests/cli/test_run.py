@@ -129,7 +129,7 @@ def test_run_needs_no_dashes_before_a_plain_command(tapescope: Tapescope) -> Non
 
 
 def test_run_keeps_the_command_with_its_task(tapescope: Tapescope) -> None:
-    """The task's params are the command, bytes that are no text escaped, too long a one cut."""
+    """The task's params are the command, bytes that are not text escaped, too long a one cut."""
     tapescope("run", "--", "true", b"caf\xe9")
     odd = tapescope.json("list")["tasks"][0]["params"]
     tapescope("run", "--", "true", "x" * 100_000, "y" * 30_000, "z")

@@ -59,7 +59,7 @@ def test_deaf_command_is_killed_after_the_grace(tapescope: Tapescope) -> None:
 
 
 def test_second_signal_kills_at_once(tapescope: Tapescope) -> None:
-    """Somebody who presses Ctrl-C again does not wait for the grace."""
+    """A user who presses Ctrl-C again does not wait for the grace."""
     script = "trap 'echo told' TERM; echo ready; while :; do sleep 0.05; done"
     with tapescope.started("run", "--grace", "600", "--", "sh", "-c", script) as process:
         assert process.stdout is not None

@@ -168,7 +168,7 @@ def test_an_app_with_a_telemetry_of_its_own_is_told(program: Program, tmp_path: 
 
 
 def test_the_log_on_a_terminal_is_text(program: Program) -> None:
-    """A person reads lines of text, a program JSON, where nobody says otherwise."""
+    """A person reads lines of text, a program JSON, where no setting says otherwise."""
     options = ("--app", "program:manager", "--store", program.tapescope.store)
     with program.tapescope.on_terminal("worker", *options) as (process, end):
         shown = read_terminal(end, until=[b"deaf, fail"])

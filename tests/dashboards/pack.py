@@ -1,4 +1,4 @@
-"""The committed pack as tests read it: every query that somebody will run, and where it stands."""
+"""The committed pack as tests read it: every query that a user will run, and where it stands."""
 
 from __future__ import annotations
 

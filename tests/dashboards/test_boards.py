@@ -81,7 +81,7 @@ def find_panel_faults(panel: Board) -> Iterator[str]:
         if "histogram_quantile" in expr and "_bucket" not in expr:
             yield f"{title} has a quantile of no buckets"
         if target["exemplar"] and title not in STARRED:
-            yield f"{title} asks for exemplars that nobody promised"
+            yield f"{title} asks for exemplars that no metric has"
         try:
             read_use(fill_in(expr))
         except ValueError as error:

@@ -47,7 +47,7 @@ def find_mounted(service: str, path: str) -> Path:
 
 
 def validate_compose(content: Any) -> None:
-    """Raise where the content is no compose file."""
+    """Raise where the content is not a compose file."""
     jsonschema.validate(content, json.loads(COMPOSE_SCHEMA.read_text(encoding="utf-8")))
 
 
@@ -126,7 +126,7 @@ def test_alertmanager_accepts_its_configuration() -> None:
 
 @pytest.mark.parametrize(("severity", "receiver"), [("critical", "page"), ("warning", "ticket")])
 def test_each_severity_has_its_receiver(severity: str, receiver: str) -> None:
-    """``critical`` wakes somebody, ``warning`` waits for the morning."""
+    """``critical`` wakes an engineer, ``warning`` waits for the morning."""
     path = FOLDER / "alertmanager" / "alertmanager.yml"
     asked = ["config", "routes", "test", f"--config.file={path}", f"severity={severity}"]
     done = subprocess.run([require("amtool"), *asked], capture_output=True, text=True, check=False)

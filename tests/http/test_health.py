@@ -1,4 +1,4 @@
-"""The health listener: what it tells, of whom, and that it waits for nobody."""
+"""The health listener: what it tells, of whom, and that no request waits for another."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_what_is_not_ready_is_named() -> None:
 
 
 def test_other_requests_are_answered_in_words() -> None:
-    """Unknown paths, other methods, and metrics that nobody configured are said to be so."""
+    """Unknown paths, other methods, and metrics that were not configured are said to be so."""
     with HealthListener(well, port=0) as health:
         nothing = fetch(f"{health.url}/")
         post = fetch(f"{health.url}/readyz", method="POST")

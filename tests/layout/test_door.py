@@ -137,7 +137,7 @@ def test_values_are_pickled_from_process_to_process() -> None:
         "import pickle, sys\n"
         f"values = pickle.loads({pickle.dumps(values)!r})\n"
         "import tapescope\n"
-        "print(values[0].at.year, values[1].reason is tapescope.DropReason.STALE_ATTEMPT,"
+        "print(values[0].ts.year, values[1].reason is tapescope.DropReason.STALE_ATTEMPT,"
         " values[2] == tapescope.Final.succeeded(1), values[3].value,"
         " values[4] is tapescope.TaskManager)"
     )

@@ -1,4 +1,4 @@
-"""Following a tape: live, resumed, from another process; a gap or a closed store is no silence."""
+"""Following a tape: live, resumed, from another process; a gap or a closed store is an error."""
 
 from __future__ import annotations
 

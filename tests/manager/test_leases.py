@@ -88,7 +88,7 @@ async def test_heartbeats_keep_a_lease(any_url: str) -> None:
 
         async def work(report: Reporter) -> str:
             row = await bench.store.get(report.task_id)
-            first = row.lease_expires_at or 0
+            first = row.lease_expires_us or 0
 
             async def is_over() -> bool:
                 return (
@@ -126,7 +126,7 @@ async def test_a_cancel_comes_with_the_heartbeat(any_url: str) -> None:
     async with working(any_url, lease=5, heartbeat=0.05) as bench:
         task = await bench.manager.submit("work", wait_for_cancel)
         await started(task)
-        bench.store.stop_listening(bench.manager.owner)  # nobody is told any more
+        bench.store.stop_listening(bench.manager.owner)  # no listener is told any more
         await bench.store.request_cancel(task.task_id)
 
         assert await ended(task) == "cancelled"
@@ -300,7 +300,7 @@ async def test_a_blocked_loop_keeps_what_it_has_just_claimed(store_url: str) -> 
 
 @asynccontextmanager
 async def locking(url: str, task_id: str) -> AsyncGenerator[None]:
-    """Hold the task's row as somebody at a prompt may; where there is no such lock, the file."""
+    """Hold the task's row as a user at a prompt may; where there is no such lock, the file."""
     if url.startswith("sqlite"):
         with closing(sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)) as file:
             await until(lambda: begin(file))
@@ -325,7 +325,7 @@ async def test_a_lease_that_cannot_be_extended_is_lost(
     store_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """When no heartbeat came through until the lease was over by our own clock, the runner is
-    stopped: somebody else may have the task."""
+    stopped: another owner may have the task."""
     async with working(store_url, lease=0.6, heartbeat=0.1) as bench:
         task = await bench.manager.submit("work", wait_for_cancel)
         await started(task)
@@ -423,7 +423,7 @@ async def test_a_killed_process_is_rescued_by_a_manager_that_runs(store_url: str
 
     assert before.status.value == "running"
     assert heartbeats <= 2
-    assert code == "worker_lost"  # a callable of that process: nobody here can run it again
+    assert code == "worker_lost"  # a callable of that process: this one cannot run it again
 
 
 async def test_a_paused_process_is_fenced(store_url: str) -> None:

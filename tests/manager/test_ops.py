@@ -81,7 +81,7 @@ async def test_many_are_submitted_by_name(any_url: str) -> None:
 
 
 async def test_the_runner_of_an_op_is_its_only_one() -> None:
-    """A second runner is refused, at a registration and at a submit; the same one is no other."""
+    """A second runner is refused, at a registration and at a submit; the same one is accepted."""
     async with working("memory:") as bench:
         bench.manager.op("double")(double)
         with pytest.raises(OpTaken, match="'double' is registered with"):
@@ -269,7 +269,7 @@ async def test_settings_change_only_before_open() -> None:
 
 
 async def test_a_wait_for_a_task_elsewhere_ends_with_the_store() -> None:
-    """A result that nobody here can give is no hang: it ends when the store is closed."""
+    """Waiting for a result that no worker here can give ends when the store is closed."""
     async with working("memory:") as bench:
         task = await bench.manager.submit("nobody")
         waiting = asyncio.ensure_future(task.result())

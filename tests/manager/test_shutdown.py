@@ -122,7 +122,7 @@ async def test_a_close_that_is_cancelled_again_and_again(any_url: str) -> None:
 
 
 async def test_shutdown_leaves_only_a_blocked_thread(any_url: str) -> None:
-    """A thread that ignores the shutdown is fenced, its late event dropped, and nobody waits."""
+    """A thread that ignores the shutdown is fenced, its late event dropped; all else goes on."""
     block = Block()
     refused: list[DropReason] = []
 

@@ -224,7 +224,7 @@ async def test_a_manager_with_a_url_owns_its_store(sqlite_url: str) -> None:
 
 
 async def test_a_manager_takes_nothing_before_open_and_after_close() -> None:
-    """Outside its ``async with`` a manager takes nothing; to close it twice is no error."""
+    """Outside its ``async with`` a manager takes nothing; to close it twice is allowed."""
     async with MemoryStore() as store:
         manager = TaskManager(store)
         with pytest.raises(ManagerClosed):
@@ -266,7 +266,7 @@ async def test_an_idempotent_resubmit_runs_once(any_url: str) -> None:
 
 
 async def test_the_key_finds_a_task_whose_submit_was_lost(any_url: str) -> None:
-    """A pending task that nobody runs, left by a submit that died, is run by the resubmit."""
+    """A pending task that no process runs, left by a submit that died, is run by the resubmit."""
     async with working(any_url) as bench:
         left, _ = await bench.store.create(
             NewTask(new_task_id(), "work", {"n": 1}, idempotency_key="k")
@@ -278,7 +278,7 @@ async def test_the_key_finds_a_task_whose_submit_was_lost(any_url: str) -> None:
 
 
 async def test_a_cancelled_submit_leaves_nothing_pending(any_url: str) -> None:
-    """A submit that is cancelled at any moment leaves no task behind that nobody will run."""
+    """A submit that is cancelled at any moment leaves no task behind that no process will run."""
     async with working(any_url) as bench:
         submits = [asyncio.ensure_future(bench.manager.submit("work", succeed)) for _ in range(40)]
         for turn, submit in enumerate(submits):

@@ -44,7 +44,7 @@ async def test_committed_task_runs_and_a_rolled_back_one_never_was(store_url: st
 
 
 async def test_worker_of_another_manager_runs_it(store_url: str) -> None:
-    """A process that only submits hands its tasks to whoever has the op."""
+    """A process that only submits hands its tasks to a worker that has the op."""
     async with (
         TaskManager(store_url) as submits,
         TaskManager(store_url) as works,
@@ -62,7 +62,7 @@ async def test_worker_of_another_manager_runs_it(store_url: str) -> None:
 
 
 async def test_callable_of_this_process_is_refused(store_url: str) -> None:
-    """Nobody could tell this process when to run it, so nothing is inserted."""
+    """This process would not learn when to run it, so nothing is inserted."""
     async with TaskManager(store_url) as manager, calling(store_url) as caller:
         async with caller.transaction():
             with pytest.raises(BadSetting, match="run by its name"):

@@ -24,7 +24,7 @@ async def waits_for_its_retry(task: TaskHandle) -> bool:
 
 
 async def cancel_elsewhere(bench: Workbench, task: TaskHandle) -> None:
-    """Cancel it as another process does: nobody here is told."""
+    """Cancel it as another process does: this one is not told."""
     await bench.store.request_cancel(task.task_id, message="from elsewhere")
 
 
@@ -61,7 +61,7 @@ async def test_a_cancel_of_what_waits_for_a_slot_is_heard_before_one_is_free(any
 
 
 async def test_what_another_has_done_is_heard_before_a_slot_is_free(any_url: str) -> None:
-    """A task that somebody else ran to its end is not waited for; its result is that one's."""
+    """A task that another process ran to its end is not waited for; its result is that one's."""
     async with working(any_url, heartbeat=0.05, max_running=1) as bench:
         running = await bench.manager.submit("work", wait_for_cancel)
         await started(running)

@@ -1,4 +1,4 @@
-"""Workers and a store that is away: they wait for it, and a shutdown is no worse than a kill."""
+"""Workers and a store that is away: they wait for it, and a shutdown loses no more than a kill."""
 
 from __future__ import annotations
 

@@ -387,7 +387,7 @@ async def test_cancel_again_changes_nothing(any_url: str) -> None:
 
 
 async def test_a_cancel_nobody_asked_for_fails(any_url: str) -> None:
-    """A ``CancelledError`` that nobody asked for is a failure, not a cancel."""
+    """A ``CancelledError`` without a cancel request is a failure, not a cancel."""
 
     async def cancel_itself(report: Reporter) -> None:
         raise asyncio.CancelledError

@@ -8,7 +8,7 @@ from tapescope_adapters.sqlite import SqliteStore
 
 
 class _SteppedBack(Clock):
-    """A wall clock that somebody sets back by half a second once the first task is created."""
+    """A wall clock that is set back by half a second once the first task is created."""
 
     def __init__(self) -> None:
         self.behind = 0

@@ -77,7 +77,7 @@ async def test_a_thread_past_its_timeout_is_fenced(any_url: str) -> None:
 
 
 async def test_a_cancel_after_a_timeout_comes_too_late(any_url: str) -> None:
-    """The first to blame stays: a task that timed out fails, whoever cancels it afterwards."""
+    """The first reason stays: a task that timed out fails, also when it is cancelled afterwards."""
     timed_out = asyncio.Event()
 
     async def work(report: Reporter) -> None:

@@ -235,7 +235,7 @@ async def test_child_is_given_the_run_span(sqlite_url: str) -> None:
 async def test_inherited_traceparent_stays_without_telemetry(
     manager: TaskManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where nobody traces, the variable that the child would inherit anyway is left alone."""
+    """Without a tracer, the variable that the child would inherit anyway is left alone."""
     monkeypatch.setenv("TRACEPARENT", "inherited")
     task = await manager.submit("shell", ShellCommand("echo $TRACEPARENT"))
 
@@ -309,7 +309,7 @@ async def test_sink_that_takes_no_more_ends_the_output() -> None:
 
 @pytest.mark.parametrize("settings", [{"grace": -1.0}, {"drain": float("nan")}])
 def test_bad_times_are_refused(settings: dict[str, float]) -> None:
-    """A time that is no number of seconds is a ``BadSetting``, when the command is made."""
+    """A time that is not a number of seconds is a ``BadSetting``, when the command is made."""
     with pytest.raises(BadSetting):
         ShellCommand("true", **settings)  # type: ignore[arg-type]  # one of its times
 

@@ -130,7 +130,7 @@ async def test_refused_call_leaves_no_hole() -> None:
 
 @in_virtual_time
 async def test_tape_written_behind_our_back_is_read_again() -> None:
-    """A seq that is taken already is no error at the caller: the tape's end is read again, once."""
+    """Where a seq is taken the tape's end is read again, once; the caller sees no error."""
     async with at_rest(FaultyStore()) as store:
         attempt = await start(store)
         assert isinstance(attempt.cursor, TapeCursor)
@@ -206,7 +206,7 @@ async def test_cancelled_caller_withdraws_without_a_hole() -> None:
 
 @in_virtual_time
 async def test_cancelled_caller_of_a_flush_under_way_changes_nothing() -> None:
-    """Too late to withdraw: what is being written is stored, though nobody waits for it."""
+    """Too late to withdraw: what is being written is stored, though its caller is gone."""
     async with at_rest(FaultyStore()) as store:
         attempt = await start(store)
         store.faults.before = gate = Gate()

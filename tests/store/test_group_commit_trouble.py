@@ -194,7 +194,7 @@ async def test_lost_reply_is_asked_for_again_however_old_the_call() -> None:
 
 @in_virtual_time
 async def test_blocked_task_holds_up_only_itself() -> None:
-    """While somebody else holds a row, other tasks are stored; the task's own order is kept."""
+    """While another session holds a row, other tasks are stored; the task's own order is kept."""
     async with at_rest(FaultyStore()) as store:
         blocked, other = await start(store), await start(store)
         until = store.clock.monotonic() + 1

@@ -39,7 +39,7 @@ class Plan:
     again_after: float | None = None
     """A second cancel, this long after the first."""
     follow: bool = False
-    """Whether somebody follows the tape."""
+    """Whether a follower reads the tape."""
     retries: int = 0
     """How often work that fails is done again."""
     from_outside: bool = False

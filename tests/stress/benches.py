@@ -64,7 +64,7 @@ class TwoTransactionStore(MemoryStore):
         record = self.backend.find(attempt.task_id)
         assert record is not None
         status = TaskStatus(final.outcome.value)
-        record.task = replace(record.task, status=status, finished_at=self.clock.now())
+        record.task = replace(record.task, status=status, finished_us=self.clock.now())
         work = self._finishing[attempt.task_id] = asyncio.ensure_future(
             self._write_final(record, attempt, final)
         )
@@ -96,7 +96,7 @@ class TwoTransactionStore(MemoryStore):
         message: str = "",
         by: str | None = None,
     ) -> CancelAnswer:
-        """Cancel whoever is at work on the task, and record the cancel."""
+        """Cancel the actor that works on the task, and record the cancel."""
         if (work := self._finishing.get(task_id)) is not None:
             work.cancel()
         return await super().request_cancel(task_id, reason, message, by)

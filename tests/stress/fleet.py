@@ -145,7 +145,7 @@ async def _hear(worker: Process, ready: asyncio.Event) -> None:
     async for line in worker.stderr:
         if json.loads(line)["message"].endswith(f": {OP}"):
             ready.set()
-    ready.set()  # it has ended: whoever awaits it finds that out
+    ready.set()  # it has ended: the caller that awaits it finds that out
 
 
 async def _submit(store: TaskStore, tasks: int, folder: str, work: float) -> int:
@@ -230,8 +230,8 @@ def _tell(event: Event) -> str:
 
 
 def _describe_rates(rows: list[Task], due: int) -> list[str]:
-    claimed = max(row.claimed_at or 0 for row in rows)
-    ended = max(row.finished_at or 0 for row in rows)
+    claimed = max(row.claimed_us or 0 for row in rows)
+    ended = max(row.finished_us or 0 for row in rows)
     return [
         f"{len(rows)} tasks, from when they were due: "
         f"{len(rows) / ((at - due) / 1e6):,.0f} {what}/s"

@@ -67,7 +67,7 @@ class Result:
 async def play(bench: Bench, kind: str, runs: int, seed: int, *, patience: float = 30.0) -> Result:
     """At least ``runs`` scenarios of a kind, all judged.
 
-    ``patience`` is how many seconds a task may take to end before nobody waits for it any more.
+    ``patience`` is how many seconds a task may take to end before the harness gives it up.
     """
     result = Result(kind, bench.name, seed)
     delays = Delays(seed)

@@ -70,7 +70,7 @@ def cancel_emitting_thread(delays: Delays) -> Plan:
 
 
 def any_of_them(delays: Delays) -> Plan:
-    """One of the above, or one that nobody but the shutdown cancels."""
+    """One of the above, or one that only the shutdown cancels."""
     plan = delays.random.choice([*KINDS.values()][:6])(delays)
     return replace(plan, cancel_after=None) if delays.random.random() < 0.4 else plan
 

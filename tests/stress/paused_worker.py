@@ -1,6 +1,6 @@
 """A worker that will be paused: ``python -m tests.stress.paused_worker URL TASKS``.
 
-It has registered the ops of its tasks, as whoever goes on with them has. It runs async runners,
+It has registered the ops of its tasks, as the worker that goes on with them. It runs async runners,
 threads and shell commands until they are stopped, and prints what the other side is to judge, a
 JSON object a line: ``ready`` (its tasks), ``late`` (what became of a report that a stopped runner
 still made), ``span`` (each run span that ended), ``ledger`` (at the end).
@@ -128,7 +128,7 @@ async def main(url: str, tasks: int) -> None:
         await asyncio.gather(*(is_at_work(task) for _, task in made))
         tell(ready=[(part, task.task_id) for part, task in made])
         await teller.ended.wait()
-    reading = store.meter.ledger.read()  # what nobody waited for is decided by now
+    reading = store.meter.ledger.read()  # what was not waited for is decided by now
     tell(ledger=reading.unaccounted, in_flight=reading.in_flight)
 
 

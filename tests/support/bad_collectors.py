@@ -21,9 +21,9 @@ BAD_COLLECTORS = ("away", "silent", "reset", "refusing")
 
 @contextmanager
 def bad_collector(kind: str, protocol: str) -> Generator[str]:
-    """The endpoint of one: nobody listens; nobody answers; the connection is reset; 503."""
+    """The endpoint of one: nothing listens; nothing answers; the connection is reset; 503."""
     if kind == "away":
-        with socket.socket() as taken:  # bound and not listening: nobody else gets the port
+        with socket.socket() as taken:  # bound and not listening: no other process gets the port
             taken.bind(("127.0.0.1", 0))
             yield f"http://127.0.0.1:{taken.getsockname()[1]}"
     elif kind == "refusing":

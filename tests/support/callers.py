@@ -15,7 +15,7 @@ __all__ = ["Caller", "calling"]
 
 
 class Caller(Protocol):
-    """Somebody who works in the store's database, with statements of his own."""
+    """A user who works in the store's database, with statements of his own."""
 
     connection: Any
 

@@ -17,7 +17,7 @@ async def pause_process(send: Callable[[int], None], url: str) -> None:
     """SIGSTOP a process that uses the store of ``url``; ``send`` sends it a signal.
 
     One that holds the write lock of a SQLite file is let go on and stopped again: while it sleeps
-    nobody else could write there, which is the file's way and not what is looked at.
+    no other process could write there, which is the file's way and not what is looked at.
     """
 
     async def is_stopped() -> bool:

@@ -1,4 +1,4 @@
-"""Beside a PostgreSQL store: a session of somebody else's, and runs that write to it."""
+"""Beside a PostgreSQL store: a session of another client, and runs that write to it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = ["RecordedPostgres", "make_role", "run_task", "schema_of", "session", 
 
 
 class RecordedPostgres(Recording, PostgresStore):
-    """A PostgreSQL store whose calls are noted, with a ledger that nobody else writes to."""
+    """A PostgreSQL store whose calls are noted, with a ledger that no other store writes to."""
 
     def __init__(self, url: str, history: History, **settings: Any) -> None:
         telemetry = Telemetry(meter_provider=NoOpMeterProvider())

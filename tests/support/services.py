@@ -82,7 +82,7 @@ def running_collector() -> Generator[Collector]:
 
 
 def find_ports(number: int) -> list[int]:
-    """Ports that nobody has at this moment."""
+    """Ports that no process has at this moment."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
         for one in sockets:
@@ -103,7 +103,7 @@ class Postgres:
         self.socket_folder = socket_folder
 
     def url(self, schema: str | None = None) -> str:
-        """A store URL; without ``schema`` one in a schema that nobody has used. Makes nothing."""
+        """A store URL; without ``schema`` one in a schema that was never used. Makes nothing."""
         name = schema or f"t_{uuid4().hex[:12]}"
         folder = quote(str(self.socket_folder))
         return f"postgresql://postgres@/postgres?host={folder}&schema={name}"

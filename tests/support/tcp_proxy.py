@@ -18,7 +18,7 @@ class Loss(Enum):
     REPLY = auto()
     """The server has carried it out and replied; the reply is thrown away."""
     BEFORE_REPLY = auto()
-    """The server has it; whether it is carried out yet, nobody waits to see."""
+    """The server has it; the proxy does not wait to see whether it is carried out."""
     LATE = auto()
     """It is held back, and given to the server when the test says so."""
 

@@ -98,7 +98,7 @@ def go_on(report: ThreadReporter) -> None:
 
 
 async def cancel_itself(report: Reporter) -> None:
-    """A cancel that nobody asked for."""
+    """A cancel that was not requested."""
     raise asyncio.CancelledError
 
 
@@ -201,7 +201,7 @@ async def rescue_other(url: str, telemetry: Telemetry) -> None:
 
 
 def kill_worker(url: str) -> str:
-    """A process that began a task and was killed; the task's id. It tells nobody of it."""
+    """A process that began a task and was killed; the task's id. It reports nothing of it."""
     quiet = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
     with subprocess.Popen(
         [sys.executable, __file__, url, "worker"], stdout=subprocess.PIPE, text=True, env=quiet

@@ -47,7 +47,7 @@ def test_a_records_own_span_goes_first(captured: CapturedTelemetry) -> None:
 
 
 def test_without_a_span_the_ids_are_empty() -> None:
-    """A format with the two fields works where nobody traces."""
+    """A format with the two fields works without a tracer."""
     record = make_record(trace_id=None, span_id=None)
     TraceFilter().filter(record)
 

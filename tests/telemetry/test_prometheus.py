@@ -44,7 +44,7 @@ def captured(reader: PrometheusReader) -> Iterator[CapturedTelemetry]:
 
 
 def _start(*_: object) -> Callable[[bytes], object]:
-    """A WSGI server's part, for an answer whose headers nobody reads."""
+    """A WSGI server's part, for an answer whose headers are not read."""
     return bytes
 
 
@@ -282,7 +282,7 @@ def test_a_failing_callback_stops_no_scrape(
 def test_after_a_shutdown_the_process_is_still_told(
     reader: PrometheusReader, captured: CapturedTelemetry
 ) -> None:
-    """The last scrapes of a program that is closing down are no errors."""
+    """The last scrapes of a program that is closing down are not errors."""
     captured.meter_provider.shutdown()
     scraped = collect(reader)
 
@@ -291,7 +291,7 @@ def test_after_a_shutdown_the_process_is_still_told(
 
 
 def test_runs_without_a_trace_have_no_exemplar(reader: PrometheusReader) -> None:
-    """A span that is not sampled leads nowhere, so that it is nobody's exemplar."""
+    """A span that is not sampled leads nowhere, so that it is never an exemplar."""
     provider = MeterProvider([reader], shutdown_on_exit=False)
     counter = provider.get_meter(SCOPE_NAME).create_counter("jobs")
     tracer = TracerProvider(sampler=ALWAYS_OFF, shutdown_on_exit=False).get_tracer("t")

@@ -65,7 +65,7 @@ def test_failed_submit_is_an_error(captured: CapturedTelemetry) -> None:
 
 
 def test_cancelled_submit_is_not_an_error(captured: CapturedTelemetry) -> None:
-    """Somebody stopped waiting for a submit: UNSET, no error type, no exception."""
+    """The caller stopped waiting for a submit: UNSET, no error type, no exception."""
     with (
         pytest.raises(asyncio.CancelledError),
         captured.telemetry.submit_span("resize", "task", "sqlite"),
@@ -228,7 +228,7 @@ def test_cancelled_run_is_neither_error_nor_success(captured: CapturedTelemetry)
 
 
 def test_cancelled_run_always_has_a_reason(captured: CapturedTelemetry) -> None:
-    """A cancel whose reason nobody gave says ``_OTHER``; the attribute is never missing."""
+    """A cancel without a reason says ``_OTHER``; the attribute is never missing."""
     captured.telemetry.start_run_span("resize", "task", 1, "me", None).end("cancelled")
     attributes = captured.span().attributes
 

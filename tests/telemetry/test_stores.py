@@ -106,7 +106,7 @@ def test_exemplars_of_an_operation_are_spread_over_buckets_and_time(
 
 
 def test_calls_of_no_sampled_trace_take_nobodys_turn(captured: CapturedTelemetry) -> None:
-    """With one trace in a hundred sampled, the sampled one is the exemplar, whoever came before."""
+    """With one trace in a hundred sampled, the sampled one is the exemplar, not the one before."""
     store = captured.telemetry.store("sqlite")
     store.now = lambda: 100.0
     unsampled = SpanContext(1, 1, is_remote=False)
@@ -142,7 +142,7 @@ def test_zeros_leave_no_exemplar(captured: CapturedTelemetry) -> None:
 
 
 def test_plausible_drops_of_an_op_start_at_zero(captured: CapturedTelemetry) -> None:
-    """An op that was seen has its 40 drop series at zero, whichever came first, op or store."""
+    """An op that was seen has its 42 drop series at zero, whichever came first, op or store."""
     early = captured.telemetry.store("sqlite")
     captured.telemetry.tasks.seen("resize")
     captured.telemetry.store("postgresql")
@@ -151,12 +151,14 @@ def test_plausible_drops_of_an_op_start_at_zero(captured: CapturedTelemetry) -> 
         points = captured.points(DROPPED, store_adapter=adapter, task_op="resize")
         reasons = Counter(point.labels["tapescope.drop.reason"] for point in points)
         assert reasons == {
-            "unknown_task": 5,
-            "stale_attempt": 20,
-            "after_terminal": 12,
+            "stale_attempt": 24,
+            "after_terminal": 15,
             "duplicate_final": 3,
         }
         assert {point.value for point in points} == {0}
+        unknown = captured.points(DROPPED, store_adapter=adapter, drop_reason="unknown_task")
+        assert {point.labels["tapescope.task.op"] for point in unknown} == {OTHER}
+        assert len(unknown) == 6
     assert early.ledger.dropped == 0
 
 
@@ -214,8 +216,8 @@ def test_known_event_types_start_at_zero(captured: CapturedTelemetry) -> None:
     """A store that has done nothing reports each known type, each known failure and the balance."""
     captured.telemetry.store("sqlite")
 
-    assert len(captured.points("tapescope.tape.event.appended")) == 6
-    assert len(captured.points("tapescope.tape.event.failed")) == 12
+    assert len(captured.points("tapescope.tape.event.appended")) == 7
+    assert len(captured.points("tapescope.tape.event.failed")) == 14
     assert captured.value("tapescope.tape.event.offered") == 0
     assert captured.value("tapescope.tape.event.unaccounted") == 0
 

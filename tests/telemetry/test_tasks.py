@@ -31,7 +31,7 @@ def test_series_of_an_op_start_at_zero(captured: CapturedTelemetry) -> None:
 
 
 def test_cancel_reasons_start_at_zero(captured: CapturedTelemetry) -> None:
-    """The three reasons of a cancel are there before anybody cancels, as is the limit."""
+    """The three reasons of a cancel are there before any cancel, as is the limit."""
     reasons = captured.points("tapescope.cancel.requests")
 
     assert {(p.labels["tapescope.cancel.reason"], p.value) for p in reasons} == {
@@ -84,7 +84,7 @@ def test_duration_tells_outcome_and_error(captured: CapturedTelemetry) -> None:
 def test_duration_of_a_cancelled_task_has_a_reason_and_no_error(
     captured: CapturedTelemetry,
 ) -> None:
-    """A cancel is no error, even when the cleanup raised; its reason is always there."""
+    """A cancel is not an error, even when the cleanup raised; its reason is always there."""
     tasks = captured.telemetry.tasks
     tasks.finished("resize", "cancelled", "ValueError", 1.0, cancel_reason="shutdown")
     tasks.finished("resize", "cancelled", None, 1.0)
@@ -121,7 +121,7 @@ def test_times_never_go_below_zero(captured: CapturedTelemetry) -> None:
 
 
 def test_ops_and_errors_are_capped(captured: CapturedTelemetry) -> None:
-    """Ops and error types that somebody makes up by the hundred end in ``_OTHER``, and balance."""
+    """Ops and error types that users make up by the hundred end in ``_OTHER``, and balance."""
     tasks = captured.telemetry.tasks
     for number in range(250):
         tasks.active(f"op{number}", "running", 1)
@@ -152,7 +152,7 @@ def read_oldest(captured: CapturedTelemetry) -> dict[object, float]:
 
 
 def test_the_oldest_active_task_is_told(captured: CapturedTelemetry) -> None:
-    """The age is the oldest one's of each op, 0 where none is active, and 0 when nobody tells."""
+    """The age is the oldest one's of each op, 0 where none is active, and without a manager."""
     tasks, pool = captured.telemetry.tasks, Pool()
 
     tasks.seen("shell")

@@ -165,7 +165,7 @@ def never_answer(story: Story) -> None:
 
 
 def forget_offer(story: Story) -> None:
-    """An event on the tape that nobody offered."""
+    """An event on the tape that was never offered."""
     call = next(call for call in story.history.calls if call.verb == "append")
     story.history.calls.remove(call)
 

@@ -40,7 +40,7 @@ def _say_otherwise(record: Record) -> None:
 
 def _let_lease_run_out(record: Record) -> None:
     record.tape.pop()
-    record.task = replace(record.task, status=TaskStatus.RUNNING, lease_expires_at=1)
+    record.task = replace(record.task, status=TaskStatus.RUNNING, lease_expires_us=1)
 
 
 BREACHES: dict[AuditRule, Callable[[Record], None]] = {

@@ -287,7 +287,7 @@ class PostgresBackend(StoreBackend):
             if (request := as_cancel(*found)) is not None
         ]
 
-    # --- upkeep -----------------------------------------------------------------------------------
+    # --- maintenance ------------------------------------------------------------------------------
 
     async def audit(self, after: int, limit: int, grace: int) -> AuditPage:
         patience = self._connector.patience

@@ -46,11 +46,11 @@ def as_task(row: Row) -> Task:
         status=TaskStatus(row["status"]),
         attempt=row["attempt"],
         owner=row["owner"],
-        created_at=row["created_at"],
-        run_at=row["run_at"],
-        claimed_at=row["claimed_at"],
-        finished_at=row["finished_at"],
-        lease_expires_at=row["lease_expires_at"],
+        created_us=row["created_at"],
+        run_us=row["run_at"],
+        claimed_us=row["claimed_at"],
+        finished_us=row["finished_at"],
+        lease_expires_us=row["lease_expires_at"],
         timeout=row["timeout_s"],
         retries=row["retries"],
         idempotency_key=row["idempotency_key"],
@@ -112,7 +112,7 @@ def as_quarantine(rows: Sequence[Row], limit: int) -> QuarantinePage:
             attempt=row["attempt"],
             type=row["type"],
             reason=DropReason(row["reason"]),
-            ts=row["ts"],
+            ts_us=row["ts"],
             late_s=None if row["late_us"] is None else row["late_us"] / 1e6,
             trace_id=row["trace_id"],
             body=decode(row["body"]),
@@ -129,7 +129,7 @@ def as_quarantine(rows: Sequence[Row], limit: int) -> QuarantinePage:
 
 
 def as_repair(row: Row) -> Repair:
-    """A row of the trace of repairs."""
+    """A row of the repair log."""
     return Repair(
         AuditRule(row["rule"]),
         row["task_id"],

@@ -64,11 +64,11 @@ def parse_url(url: str) -> Address:
     login, _, hosts = parts.netloc.rpartition("@")
     user, _, _ = login.partition(":")
     if any(not _is_port(host) for host in hosts.split(",")):
-        raise BadStoreUrl(shown, "the port is no number")
+        raise BadStoreUrl(shown, "the port is not a number")
     given = dict(query)
     schema = given.pop("schema", "tapescope")
     if not _SCHEMA.fullmatch(schema):
-        raise BadStoreUrl(shown, f"{schema!r} is no schema name of a-z, 0-9 and '_'")
+        raise BadStoreUrl(shown, f"{schema!r} is not a schema name of a-z, 0-9 and '_'")
     patience = pop_patience(given, shown)
     pooler = given.pop("pooler", None)
     server = {k: given.pop(f"listen_{k}") for k in ("host", "port") if f"listen_{k}" in given}
@@ -82,7 +82,7 @@ def parse_url(url: str) -> Address:
             else "listen_host and listen_port go with pooler=transaction",
         )
     if not server.get("port", "5432").isdecimal():
-        raise BadStoreUrl(shown, "the listen_port is no number")
+        raise BadStoreUrl(shown, "the listen_port is not a number")
     database = unquote(parts.path.removeprefix("/"))
     dsn = f"{parts.scheme}://{parts.netloc}{parts.path}"
     show = {name: value for name, value in given.items() if name in _SHOWN_PARAMETERS}

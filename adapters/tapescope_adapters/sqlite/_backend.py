@@ -281,7 +281,7 @@ class SqliteBackend(StoreBackend):
     async def read_cancels(self, owners: Sequence[str]) -> Sequence[tuple[str, str, CancelRequest]]:
         return await self._reading(lambda conn: _rows.read_cancels(conn, self._sql, owners))
 
-    # --- upkeep -----------------------------------------------------------------------------------
+    # --- maintenance ------------------------------------------------------------------------------
 
     async def audit(self, after: int, limit: int, grace: int) -> AuditPage:
         now = self._context.clock.now()

@@ -76,7 +76,7 @@ def translate(error: sqlite3.Error) -> Exception:
         return FlushRefused(str(error))
     if code in _UNUSABLE:
         return StoreConfigError(
-            f"The file is no usable SQLite database ({error}). Name another file, or restore a "
+            f"The file is not a usable SQLite database ({error}). Name another file, or restore a "
             "backup."
         )
     if extended in _NO_ROOM:

@@ -187,7 +187,7 @@ class Writing:
             row = rows[given.row]
             request = on_record.get((row.key, row.attempt, row.owner))
             if request is not None:
-                rows[given.row] = cancel_instead(row, request, keeps_error=given.spends > 0)
+                rows[given.row] = cancel_instead(row, request)
                 answer.cancelled_instead[given.row] = request
         return rows
 

@@ -21,7 +21,15 @@ from tapescope.model import (
     Task,
     TaskStatus,
 )
-from tapescope.store import EventRow, RepairEntry, decode, encode, is_stuck, mend_tape
+from tapescope.store import (
+    EventRow,
+    RepairEntry,
+    decode,
+    describe_lease,
+    encode,
+    is_stuck,
+    mend_tape,
+)
 from tapescope_adapters._sql import Queries
 from tapescope_adapters.sqlite._connection import write_transaction
 from tapescope_adapters.sqlite._maintenance import find_violations
@@ -52,7 +60,13 @@ def repair(
             conn.execute(text)
         mended = tuple(
             Repair(
-                one.rule, task_id, one.was, one.done, now, by, _trace(conn, sql, now, by, task, one)
+                one.rule,
+                task_id,
+                one.was,
+                one.done,
+                now,
+                by,
+                _log_repair(conn, sql, now, by, task, one),
             )
             for one in entries
         )
@@ -69,7 +83,7 @@ def repair(
 
 
 def read_repairs(conn: sqlite3.Connection, sql: Queries, after: int, limit: int) -> list[Repair]:
-    """A page of the trace."""
+    """A page of the repair log."""
     return [
         Repair(AuditRule(rule), task_id, decode(was), decode(done), at, by, number)
         for rule, task_id, was, done, at, by, number in conn.execute(
@@ -78,12 +92,12 @@ def read_repairs(conn: sqlite3.Connection, sql: Queries, after: int, limit: int)
     ]
 
 
-def _trace(
+def _log_repair(
     conn: sqlite3.Connection, sql: Queries, now: int, by: str, task: Task, one: RepairEntry
 ) -> int:
     was, done = encode(one.was, "was"), encode(one.done, "done")
     row = (now, by, one.rule.value, task.task_id, was, done)
-    return conn.execute(sql["trace_repair"], row).lastrowid or 0
+    return conn.execute(sql["log_repair"], row).lastrowid or 0
 
 
 def _mend(
@@ -116,8 +130,8 @@ def _mend(
     yield from _mend_counts(conn, sql, task.task_id, ended)
     if mend.row is None and is_stuck(task, now, grace):
         conn.execute(sql["end_lease"], (task.key,))
-        was = {"owner": task.owner, "lease_expires_at": task.lease_expires_at}
-        yield RepairEntry(AuditRule.STUCK_RUNNING, was, {"attempt": task.attempt})
+        done = {"attempt": task.attempt}
+        yield RepairEntry(AuditRule.STUCK_RUNNING, describe_lease(task), done)
 
 
 def _mend_counts(

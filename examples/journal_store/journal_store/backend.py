@@ -174,7 +174,7 @@ class JournalBackend(StoreBackend):
     async def next_due(self, ops: Sequence[str]) -> int | None:
         def step(tx: Transaction) -> int | None:
             pending = list_tasks(tx, TaskStatus.PENDING)
-            return min((task.run_at for task in pending if task.op in ops), default=None)
+            return min((task.run_us for task in pending if task.op in ops), default=None)
 
         return await self._read(step)
 
@@ -190,7 +190,7 @@ class JournalBackend(StoreBackend):
                 if task.owner == owner and (task_ids is None or task.task_id in task_ids)
             ]
             for task in held:
-                tx.put("tasks", task.key, replace(task, lease_expires_at=until))
+                tx.put("tasks", task.key, replace(task, lease_expires_us=until))
             return [HeldLease(task.task_id, task.attempt, task.cancel) for task in held]
 
         return await self._write(step)

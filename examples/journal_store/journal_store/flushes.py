@@ -112,7 +112,7 @@ def _start(
 
 def _claim(tx: Transaction, row: ClaimRow, now: int) -> ClaimAnswer | None:
     task = find_task(tx, row.task_id)
-    free = task is not None and task.status is TaskStatus.PENDING and task.run_at <= now
+    free = task is not None and task.status is TaskStatus.PENDING and task.run_us <= now
     if task is None or not free or task.attempt != row.attempt:
         return None
     return _start(tx, task, row.owner, row.lease, now, row.ts, row.body)
@@ -192,9 +192,9 @@ def _cancel(tx: Transaction, row: CancelRow, now: int) -> CancelAnswer | None:
 def claim_due(tx: Transaction, order: DueOrder, now: int) -> Sequence[DueRow]:
     """Claim the tasks that are longest due."""
     pending = list_tasks(tx, TaskStatus.PENDING)
-    due = [task for task in pending if task.op in order.ops and task.run_at <= now]
+    due = [task for task in pending if task.op in order.ops and task.run_us <= now]
     rows: list[DueRow] = []
-    for task in sorted(due, key=lambda one: (one.run_at, one.key))[: order.limit]:
+    for task in sorted(due, key=lambda one: (one.run_us, one.key))[: order.limit]:
         body = order.body(task.attempt + 1)
         won = _start(tx, task, order.owner, order.lease, now, order.ts, body)
         rows.append(DueRow(tx.get("tasks", task.key), won.attempt, won.started_seq))
@@ -205,7 +205,7 @@ def rescue(tx: Transaction, order: RescueOrder, now: int) -> Sequence[RescuedRow
     """Take running tasks from owners that are dead, or whose lease is over."""
     rescued: list[RescuedRow] = []
     for task in list_tasks(tx, TaskStatus.RUNNING):
-        if task.owner not in order.dead_owners and (task.lease_expires_at or 0) > now:
+        if task.owner not in order.dead_owners and (task.lease_expires_us or 0) > now:
             continue
         if len(rescued) == order.limit:
             break

@@ -152,11 +152,11 @@ def due_tasks(
     return [
         DueTask(
             task.key,
-            task.created_at >= cutoff,
+            task.created_us >= cutoff,
             len(tx.scan(f"events/{task.key}"))
             if task.status.value in outcomes
             and op in (None, task.op)
-            and (task.finished_at or cutoff) < cutoff
+            and (task.finished_us or cutoff) < cutoff
             else None,
         )
         for task in page
@@ -185,7 +185,7 @@ def delete_tasks(tx: Transaction, keys: Sequence[int]) -> int:
 def due_drops(tx: Transaction, cutoff: int, after: int, limit: int) -> Sequence[DueDrop]:
     """The next late events that are kept."""
     ahead = [pair for pair in _read_drops(tx, None) if pair[0] > after]
-    return [DueDrop(number, drop.ts < cutoff) for number, drop in ahead[:limit]]
+    return [DueDrop(number, drop.ts_us < cutoff) for number, drop in ahead[:limit]]
 
 
 def delete_drops(tx: Transaction, numbers: Sequence[int]) -> int:

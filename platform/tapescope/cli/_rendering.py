@@ -11,9 +11,16 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import orjson
 
 from tapescope.cli._output import make_printable, print_line
-from tapescope.model.json_shapes import time_shape
-from tapescope.model.tape import ATTEMPT_FAILED, FINAL, LOG, PROGRESS, TASK_STARTED
+from tapescope.model.tape import (
+    ATTEMPT_FAILED,
+    ATTEMPT_RELEASED,
+    FINAL,
+    LOG,
+    PROGRESS,
+    TASK_STARTED,
+)
 from tapescope.model.tasks import TaskStatus
+from tapescope.model.times import format_time
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -91,10 +98,10 @@ class TapeLines:
 
     def print_event(self, event: Event) -> None:
         """One event."""
-        since = 0.0 if self._before is None else (event.ts - self._before) / 1e6
-        self._before = event.ts
+        since = 0.0 if self._before is None else (event.ts_us - self._before) / 1e6
+        self._before = event.ts_us
         line = (
-            f"{event.seq:>5}  {time_shape(event.ts)}  {since:>+10.3f}  {event.type:<14}  "
+            f"{event.seq:>5}  {format_time(event.ts_us)}  {since:>+10.3f}  {event.type:<16}  "
             f"{make_printable(_describe_event(event))}"
         ).rstrip()
         if self._console is None:
@@ -132,6 +139,8 @@ def _describe_body(type: str, body: Mapping[str, Any]) -> str:
     if type == PROGRESS:
         total = "" if body["total"] is None else f"/{body['total']:g}"
         return f"{body['phase']} {body['current']:g}{total}"
+    if type == ATTEMPT_RELEASED:
+        return str(body["message"])
     if type == FINAL:
         return _describe_final(body)
     raise KeyError(type)

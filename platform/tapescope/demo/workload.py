@@ -86,7 +86,7 @@ def plan_jobs(file_set: FileSet, on_thread_end: Callable[[], None]) -> list[Job]
         _shell("for n in 1 2 3; do echo line $n; done"),
         _shell("echo looking for trouble; echo 'found it' >&2; exit 3"),
         _shell("kill -9 $$"),
-        _shell("sleep 600", cancel_at=TASK_STARTED, cancel_message="nobody waits for it"),
+        _shell("sleep 600", cancel_at=TASK_STARTED, cancel_message="it takes too long"),
         _shell("trap '' TERM; echo deaf; while :; do sleep 1; done", cancel_at=LOG,
                cancel_message="SIGTERM is ignored, SIGKILL follows"),
         _shell("sleep 600", timeout=0.5),

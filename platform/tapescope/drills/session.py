@@ -102,7 +102,7 @@ class DrillSession:
         if hold and self._listener.readers:
             self._say("waiting", f"for a scrape first, at most {_FIRST_SCRAPE:g} s")
             if not await self._listener.wait_for_scrape(_FIRST_SCRAPE):
-                self._say("unseen", "nobody has scraped this process: is it a target?")
+                self._say("unseen", "no scrape has come to this process: is it a target?")
 
     async def _hold(self, seconds: float | None) -> None:
         """Go on, so that Prometheus sees the fault; a signal ends it sooner."""

@@ -56,7 +56,7 @@ class TaskHandle:
             return final.result
         if final.outcome is Outcome.CANCELLED and final.cancel is not None:
             raise TaskCancelled(self.task_id, final.cancel.reason, final.cancel.message)
-        assert final.error is not None, "a final that is no success has its error"
+        assert final.error is not None, "a final that does not say succeeded has an error"
         raise TaskFailed(self.task_id, final.error)
 
     def follow(self, after_seq: int = 0) -> AsyncGenerator[Event, None]:

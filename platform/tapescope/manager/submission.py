@@ -5,18 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from tapescope.errors import BadOp, BadSetting
 from tapescope.model.tasks import is_op
+from tapescope.model.times import as_microseconds
 
 if TYPE_CHECKING:
     from tapescope.clock import Clock
 
 __all__ = ["Submission", "check_count", "check_seconds"]
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +47,7 @@ class Submission:
         if self.delay is not None:
             return clock.now() + round(self.delay * 1_000_000)
         if self.run_at is not None:
-            return (self.run_at - _EPOCH) // timedelta(microseconds=1)
+            return as_microseconds(self.run_at)
         return None
 
 

@@ -24,6 +24,7 @@ from tapescope.model.ops import DEFAULT_RETRIES, KnownOp
 from tapescope.model.repairs import Mended, Repair, RepairReport
 from tapescope.model.tape import (
     ATTEMPT_FAILED,
+    ATTEMPT_RELEASED,
     EVENT_TYPES,
     FINAL,
     LOG,
@@ -43,7 +44,6 @@ from tapescope.model.tape import (
     find_drop_reason,
     is_event_type,
     list_drops,
-    moment,
 )
 from tapescope.model.tasks import (
     ActiveState,
@@ -60,9 +60,11 @@ from tapescope.model.tasks import (
     TaskStatus,
     is_op,
 )
+from tapescope.model.times import as_microseconds, format_time, moment, parse_time
 
 __all__ = [
     "ATTEMPT_FAILED",
+    "ATTEMPT_RELEASED",
     "AUDIT_GRACE",
     "BAD_RESULT",
     "DEFAULT_RETRIES",
@@ -118,9 +120,12 @@ __all__ = [
     "TaskPage",
     "TaskStatus",
     "Violation",
+    "as_microseconds",
     "find_drop_reason",
+    "format_time",
     "is_event_type",
     "is_op",
     "list_drops",
     "moment",
+    "parse_time",
 ]

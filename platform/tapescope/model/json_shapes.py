@@ -12,8 +12,9 @@ from typing import Any
 
 from tapescope.model.audit import AuditReport, Violation
 from tapescope.model.repairs import RepairReport
-from tapescope.model.tape import DroppedEvent, Event, TapePage, moment
+from tapescope.model.tape import DroppedEvent, Event, TapePage
 from tapescope.model.tasks import CancelRequest, Task, TaskPage
+from tapescope.model.times import format_optional_time, format_time
 
 __all__ = [
     "audit_shape",
@@ -23,13 +24,7 @@ __all__ = [
     "repair_shape",
     "tape_shape",
     "task_shape",
-    "time_shape",
 ]
-
-
-def time_shape(microseconds: int) -> str:
-    """``2026-01-31T12:00:00.000000Z`` from microseconds since the Unix epoch."""
-    return f"{moment(microseconds):%Y-%m-%dT%H:%M:%S.%f}Z"
 
 
 def task_shape(task: Task) -> dict[str, Any]:
@@ -41,11 +36,11 @@ def task_shape(task: Task) -> dict[str, Any]:
         "attempt": task.attempt,
         "params": task.params,
         "owner": task.owner,
-        "created_at": time_shape(task.created_at),
-        "run_at": time_shape(task.run_at),
-        "claimed_at": _time_or_none(task.claimed_at),
-        "finished_at": _time_or_none(task.finished_at),
-        "lease_expires_at": _time_or_none(task.lease_expires_at),
+        "created_at": format_time(task.created_us),
+        "run_at": format_time(task.run_us),
+        "claimed_at": format_optional_time(task.claimed_us),
+        "finished_at": format_optional_time(task.finished_us),
+        "lease_expires_at": format_optional_time(task.lease_expires_us),
         "timeout": task.timeout,
         "retries": task.retries,
         "retries_spent": task.retries_spent,
@@ -66,7 +61,7 @@ def event_shape(event: Event) -> dict[str, Any]:
     return {
         "seq": event.seq,
         "type": event.type,
-        "ts": time_shape(event.ts),
+        "ts": format_time(event.ts_us),
         "attempt": event.attempt,
         "body": event.body,
     }
@@ -90,7 +85,7 @@ def drop_shape(drop: DroppedEvent) -> dict[str, Any]:
         "attempt": drop.attempt,
         "type": drop.type,
         "reason": drop.reason.value,
-        "ts": time_shape(drop.ts),
+        "ts": format_time(drop.ts_us),
         "late_s": drop.late_s,
         "trace_id": drop.trace_id,
         "body": drop.body,
@@ -132,9 +127,5 @@ def _cancel_shape(cancel: CancelRequest) -> dict[str, Any]:
         "reason": cancel.reason.value,
         "message": cancel.message,
         "by": cancel.by,
-        "requested_at": time_shape(cancel.at),
+        "requested_at": format_time(cancel.at_us),
     }
-
-
-def _time_or_none(microseconds: int | None) -> str | None:
-    return None if microseconds is None else time_shape(microseconds)

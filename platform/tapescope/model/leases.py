@@ -20,8 +20,8 @@ class GivenUp:
     final: FinalEvent | None
     """The ``final`` that was written instead, because a cancel request was recorded."""
     dropped: DropReason | None
-    """Why the ``attempt_failed`` was kept off the tape, when the attempt was no longer the
-    task's."""
+    """Why the ``attempt_failed`` or ``attempt_released`` was kept off the tape, when the attempt
+    was no longer the task's."""
     outcome: Outcome | None
     """How the task ended; ``None`` while it lives on."""
     last_seq: int

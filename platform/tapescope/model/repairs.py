@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final
 
 from tapescope.model.audit import AuditRule, Violation
+from tapescope.model.times import moment
 
 __all__ = ["Mended", "Repair", "RepairReport"]
 
@@ -34,12 +36,17 @@ class Repair:
     """What stood there before, as JSON: events, a row's columns, counts."""
     done: Mapping[str, Any]
     """The facts of what was done, as JSON; ``text`` puts them into words."""
-    at: int
-    """When it was done, in microseconds since the Unix epoch, by the store's clock."""
+    at_us: int
+    """``at`` in microseconds since the Unix epoch."""
     by: str
     """Who asked for the repair."""
     number: int = field(default=0, compare=False)
     """The number of the row in the repair log."""
+
+    @property
+    def at(self) -> datetime:
+        """When it was done, by the clock of the store: an aware time in UTC."""
+        return moment(self.at_us)
 
     @property
     def text(self) -> str:

@@ -10,13 +10,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any, Final
 
+from tapescope.model.times import moment
+
 __all__ = [
     "ATTEMPT_FAILED",
+    "ATTEMPT_RELEASED",
     "EVENT_TYPES",
     "FINAL",
     "LOG",
@@ -36,7 +39,6 @@ __all__ = [
     "find_drop_reason",
     "is_event_type",
     "list_drops",
-    "moment",
 ]
 
 TASK_STARTED: Final = "task_started"
@@ -45,28 +47,34 @@ PROGRESS: Final = "progress"
 LOG: Final = "log"
 PARTIAL: Final = "partial"
 ATTEMPT_FAILED: Final = "attempt_failed"
-"""An attempt ended without ending the task; another will follow."""
+"""An attempt failed without ending the task; another will follow."""
+ATTEMPT_RELEASED: Final = "attempt_released"
+"""An attempt gave its task back, for another worker to run; no retry is spent."""
 FINAL: Final = "final"
 """The one event that closes a tape (invariant I1)."""
 
-EVENT_TYPES: Final = (TASK_STARTED, PROGRESS, LOG, PARTIAL, ATTEMPT_FAILED, FINAL)
+EVENT_TYPES: Final = (
+    TASK_STARTED,
+    PROGRESS,
+    LOG,
+    PARTIAL,
+    ATTEMPT_FAILED,
+    ATTEMPT_RELEASED,
+    FINAL,
+)
 """The event types of the platform's own. Users add types of their own to their tapes."""
-RESERVED_EVENT_TYPES: Final = frozenset({TASK_STARTED, ATTEMPT_FAILED, FINAL, "heartbeat", "error"})
+RESERVED_EVENT_TYPES: Final = frozenset(
+    {TASK_STARTED, ATTEMPT_FAILED, ATTEMPT_RELEASED, FINAL, "heartbeat", "error"}
+)
 """Types that only the platform may write, on a tape or on a stream."""
 
 _EVENT_TYPE = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @lru_cache(maxsize=1024)
 def is_event_type(text: str) -> bool:
     """Whether ``text`` is well-formed as an event type: ``[a-z][a-z0-9_.-]{0,63}``."""
     return _EVENT_TYPE.fullmatch(text) is not None
-
-
-def moment(microseconds: int) -> datetime:
-    """The aware UTC time of a store's integer microseconds since the Unix epoch."""
-    return _EPOCH + timedelta(microseconds=microseconds)
 
 
 class Outcome(StrEnum):
@@ -154,22 +162,19 @@ class NewEvent:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event of a tape, as stored.
-
-    ``seq`` counts 1, 2, 3 … on its tape (invariant I3); ``ts`` is when it was offered, in integer
-    microseconds since the Unix epoch, by the clock of the process that offered it.
-    """
+    """One event of a tape, as stored. ``seq`` counts 1, 2, 3 … on its tape (invariant I3)."""
 
     seq: int
     type: str
-    ts: int
+    ts_us: int
+    """``ts`` in microseconds since the Unix epoch."""
     attempt: int
     body: Any
 
     @property
-    def at(self) -> datetime:
-        """``ts`` as an aware UTC time."""
-        return moment(self.ts)
+    def ts(self) -> datetime:
+        """When the event was offered, by the clock of the process that offered it: aware, UTC."""
+        return moment(self.ts_us)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,17 +199,17 @@ class DroppedEvent:
     attempt: int
     type: str
     reason: DropReason
-    ts: int
-    """When the event was offered, in microseconds since the Unix epoch."""
+    ts_us: int
+    """``ts`` in microseconds since the Unix epoch."""
     late_s: float | None
     """Seconds from the ``final`` to the offer; ``None`` where the tape was open or unknown."""
     trace_id: str | None
     body: Any
 
     @property
-    def at(self) -> datetime:
-        """``ts`` as an aware UTC time."""
-        return moment(self.ts)
+    def ts(self) -> datetime:
+        """When the event was offered: an aware time in UTC."""
+        return moment(self.ts_us)
 
 
 @dataclass(frozen=True, slots=True)

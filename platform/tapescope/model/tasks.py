@@ -9,7 +9,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from tapescope.model.tape import FINAL, Event, Outcome, moment
+from tapescope.model.tape import FINAL, Event, Outcome
+from tapescope.model.times import format_time, moment, parse_time
 
 __all__ = [
     "ActiveState",
@@ -111,13 +112,22 @@ class CancelRequest:
     reason: CancelReason
     message: str
     by: str | None
-    at: int
-    """When it was recorded, in microseconds since the Unix epoch, by the store's clock."""
+    at_us: int
+    """``at`` in microseconds since the Unix epoch."""
+
+    @property
+    def at(self) -> datetime:
+        """When it was recorded, by the clock of the store: an aware time in UTC."""
+        return moment(self.at_us)
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One unit of work as its row stands. Times are integer microseconds since the Unix epoch."""
+    """One unit of work as its row stands.
+
+    Times are aware and in UTC, by the database's clock. Each is made when it is read, of the field
+    that holds it in integer microseconds since the Unix epoch and ends in ``_us``.
+    """
 
     task_id: str
     op: str
@@ -127,12 +137,11 @@ class Task:
     """How often the task was claimed; also the fencing token of every write (invariant I5)."""
     owner: str | None
     """The manager that runs the task, or ran it to its end; ``None`` while it is pending."""
-    created_at: int
-    run_at: int
-    """The task is due from this time on."""
-    claimed_at: int | None
-    finished_at: int | None
-    lease_expires_at: int | None
+    created_us: int
+    run_us: int
+    claimed_us: int | None
+    finished_us: int | None
+    lease_expires_us: int | None
     timeout: float | None
     """Seconds an attempt may run; ``None`` for no limit."""
     retries: int
@@ -148,14 +157,29 @@ class Task:
     """The store's own short key of the row; it means nothing outside that store."""
 
     @property
-    def created(self) -> datetime:
-        """``created_at`` as an aware UTC time."""
-        return moment(self.created_at)
+    def created_at(self) -> datetime:
+        """When the task was submitted."""
+        return moment(self.created_us)
 
     @property
-    def finished(self) -> datetime | None:
-        """``finished_at`` as an aware UTC time; ``None`` while the task lives."""
-        return None if self.finished_at is None else moment(self.finished_at)
+    def run_at(self) -> datetime:
+        """The task is due from this time on."""
+        return moment(self.run_us)
+
+    @property
+    def claimed_at(self) -> datetime | None:
+        """When its attempt began; ``None`` while it is pending."""
+        return None if self.claimed_us is None else moment(self.claimed_us)
+
+    @property
+    def finished_at(self) -> datetime | None:
+        """When it ended, by the clock of the process that ended it; ``None`` while it lives."""
+        return None if self.finished_us is None else moment(self.finished_us)
+
+    @property
+    def lease_expires_at(self) -> datetime | None:
+        """When its lease is over if it is not renewed; ``None`` where it does not run."""
+        return None if self.lease_expires_us is None else moment(self.lease_expires_us)
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +272,7 @@ class FinalEvent:
                 "reason": self.cancel.reason.value,
                 "message": self.cancel.message,
                 "by": self.cancel.by,
-                "requested_at": self.cancel.at,
+                "requested_at": format_time(self.cancel.at_us),
             }
         return body
 
@@ -270,6 +294,6 @@ class FinalEvent:
                 CancelReason(cancel["reason"]),
                 cancel["message"],
                 cancel["by"],
-                cancel["requested_at"],
+                parse_time(cancel["requested_at"]),
             ),
         )

@@ -91,8 +91,8 @@ class RunRecord:
         contexts.attach(self.span.context)  # never detached: the context is this run's alone
         store.attach_span(attempt, self.span.trace_id, self.span.context)
         self.tape = TapeWriter(store, attempt, self.span, settings.coalesce_progress)
-        if task.claimed_at is not None:
-            waited = (task.claimed_at - task.run_at) / 1e6
+        if task.claimed_us is not None:
+            waited = (task.claimed_us - task.run_us) / 1e6
             settings.telemetry.tasks.queue_wait(task.op, waited, self.span.context)
 
     async def settle(self, verdict: Verdict) -> RunEnd:
@@ -135,7 +135,7 @@ class RunRecord:
         )
         if (end := self._end_unless_handed_back(handed_back)) is not None:
             return end
-        error = verdict.final.error
+        error = None if verdict.final is None else verdict.final.error
         assert error is not None
         self.span.end(
             AttemptOutcome.RETRIED,
@@ -153,19 +153,17 @@ class RunRecord:
             task,
             status=TaskStatus.PENDING,
             owner=None,
-            claimed_at=None,
-            lease_expires_at=None,
-            run_at=run_at,
+            claimed_us=None,
+            lease_expires_us=None,
+            run_us=run_at,
             retries_spent=task.retries_spent + 1,
         )
         return RunEnd(retry=pending)
 
     async def _release(self, verdict: Verdict) -> RunEnd:
         """Give the task back for another worker, unless a cancel is recorded; spend no retry."""
-        error = verdict.final.error
-        assert error is not None
         handed_back = await write_release(
-            self._settings.store, self.attempt, error.message, lambda: self.deadline
+            self._settings.store, self.attempt, verdict.message, lambda: self.deadline
         )
         if (end := self._end_unless_handed_back(handed_back)) is not None:
             return end
@@ -177,7 +175,7 @@ class RunRecord:
             tape_dropped=self.tape.dropped,
         )
         text = "Task %s (%s) was released for another worker: %s"
-        log_run(logging.INFO, text, self.task, error.message, self)
+        log_run(logging.INFO, text, self.task, verdict.message, self)
         return RunEnd()
 
     def _end_superseded(self) -> RunEnd:
@@ -209,6 +207,7 @@ class RunRecord:
 
     def _end_finished(self, verdict: Verdict, finished: Finished) -> RunEnd:
         final, task = verdict.final, self.task
+        assert final is not None
         cancel = final.cancel or self.requested
         failed = final.error if final.outcome is Outcome.FAILED else None
         self.span.end(

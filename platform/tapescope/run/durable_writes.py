@@ -82,6 +82,7 @@ async def write_final(
     """
 
     def write(verdict: Verdict) -> Awaitable[Finished]:
+        assert verdict.final is not None
         return store.finish_if_running(attempt, verdict.final)
 
     finished, verdict, _ = await _insist(store, write, verdict, deadline)
@@ -101,8 +102,9 @@ async def write_retry(
     """
 
     def write(verdict: Verdict) -> Awaitable[GivenUp]:
-        assert verdict.final.error is not None
-        return store.retry_later(attempt, verdict.final.error, run_at)
+        error = None if verdict.final is None else verdict.final.error
+        assert error is not None
+        return store.retry_later(attempt, error, run_at)
 
     answer, verdict, in_doubt = await _insist(store, write, verdict, deadline)
     return (await _resolve_doubt(store, attempt, answer) if in_doubt else answer), verdict

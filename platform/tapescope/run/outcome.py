@@ -57,17 +57,22 @@ def describe_stop(reason: StopReason, timeout: float | None, now: int) -> Cancel
 class Verdict:
     """The ``final`` to write, and the exception for the span."""
 
-    final: FinalEvent
+    final: FinalEvent | None
+    """``None`` where the settlement writes none."""
     error: BaseException | None = None
     instead: Literal["lost", "released"] | None = None
-    """Why no ``final`` is written: the task is given back (``RELEASED``), with the error of
-    ``final`` as the reason, or another attempt writes its end (``LOST``)."""
+    """Why no ``final`` is written: the task is given back (``RELEASED``), with the ``message``, or
+    another attempt writes its end (``LOST``)."""
+    message: str = ""
+    """Why the task is given back."""
 
     @property
     def may_be_retried(self) -> bool:
         """Whether another attempt might end better: the runner raised, or ran out of time."""
+        if self.final is None or self.final.outcome is not Outcome.FAILED:
+            return False
         error = self.final.error
-        if self.final.outcome is not Outcome.FAILED or error is None:
+        if error is None:
             return False
         if error.code in (BAD_RESULT, UNREQUESTED_CANCEL):
             return False
@@ -76,6 +81,7 @@ class Verdict:
     def reduce(self, refusal: BadEvent) -> Verdict:
         """What to write where a tape cannot hold this ``final``: an end is never lost for that."""
         final = self.final
+        assert final is not None
         if final.outcome is Outcome.SUCCEEDED:
             return Verdict(FinalEvent.failed(ErrorInfo(BAD_RESULT, str(refusal))), refusal)
         error, cancel = final.error, final.cancel
@@ -117,14 +123,12 @@ def judge_fenced(
     if isinstance(stop_reason, CancelRequest):
         return Verdict(FinalEvent.cancelled(stop_reason))
     if stop_reason == LOST:
-        lost = FinalEvent.failed(ErrorInfo(LOST, "the lease was lost"))
-        return Verdict(lost, instead=LOST)
+        return Verdict(None, instead=LOST)
     if stop_reason == RELEASED:
         message = "the manager was closed"
         if error is not None and not _is_cancel(error):
             message += f"; the runner's cleanup raised {explain(error).code}"
-        released = FinalEvent.failed(ErrorInfo(RELEASED, message))
-        return Verdict(released, instead=RELEASED)
+        return Verdict(None, instead=RELEASED, message=message)
     message = f"the attempt ran longer than its timeout of {timeout:g} s"
     if error is None or _is_cancel(error):
         return Verdict(FinalEvent.failed(ErrorInfo(TIMEOUT, message)))

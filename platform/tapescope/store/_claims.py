@@ -120,7 +120,10 @@ class DueClaims:
             await self._release_all(await claiming)
 
     async def _release_all(self, claims: Sequence[Claim]) -> None:
-        releasing = [self._release(claim.attempt, "nobody waits for it") for claim in claims]
+        releasing = [
+            self._release(claim.attempt, "the caller that claimed it was cancelled")
+            for claim in claims
+        ]
         for released in await asyncio.gather(*releasing, return_exceptions=True):
             # A store that is away has the leases end, and the tasks rescued.
             if isinstance(released, BaseException) and not isinstance(released, TapescopeError):

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from tapescope.model.tape import ATTEMPT_FAILED, FINAL
+from tapescope.model.tape import FINAL
 from tapescope.model.tasks import ErrorInfo, FinalEvent, Task
 from tapescope.store.flush import CancelAnswer, CancelRow, ClaimAnswer, ClaimRow, CreateRow
 
@@ -160,7 +160,8 @@ class PendingFinish(PendingEvents):
 
 
 class PendingGiveUp(PendingEvents):
-    """An ``attempt_failed`` that gives the task up; answered with ``GivenUp``."""
+    """An ``attempt_failed`` or ``attempt_released`` that gives the task up; answered with
+    ``GivenUp``."""
 
     __slots__ = ("error", "run_at", "spends")
     finishes = True
@@ -169,11 +170,11 @@ class PendingGiveUp(PendingEvents):
         self,
         since: float,
         cursor: TapeCursor,
-        body: str,
-        ts: int,
-        error: ErrorInfo,
+        event: tuple[str, str, int],
+        error: ErrorInfo | None,
         run_at: int | None,
-        spends: int,
     ) -> None:
-        super().__init__(since, cursor, [(ATTEMPT_FAILED, body, ts)])
-        self.error, self.run_at, self.spends = error, run_at, spends
+        """``error`` is why the attempt failed; ``None`` for a release, which spends no retry."""
+        super().__init__(since, cursor, [event])
+        self.error, self.run_at = error, run_at
+        self.spends = 0 if error is None else 1

@@ -12,7 +12,6 @@ from tapescope.errors import IdempotencyConflict
 from tapescope.model.answers import Appended, Finished
 from tapescope.model.leases import GivenUp
 from tapescope.model.tape import (
-    ATTEMPT_FAILED,
     FINAL,
     TAPE_OPEN,
     TASK_STARTED,
@@ -177,9 +176,9 @@ def _deliver_rows(context: StoreContext, batch: Batch, answer: FlushAnswer) -> N
         stored = Counter(map(_type_of, rows))
     else:
         stored = Counter(row.type for place, row in enumerate(rows) if place not in refused)
-    if answer.cancelled_instead:  # these became finals
-        stored[ATTEMPT_FAILED] -= len(answer.cancelled_instead)
-        stored[FINAL] += len(answer.cancelled_instead)
+    for place in answer.cancelled_instead:  # these became finals
+        stored[rows[place].type] -= 1
+        stored[FINAL] += 1
     for type_, count in stored.items():
         context.meter.ledger.store(type_, count)
     followed = context.changes.any_follower
@@ -226,9 +225,9 @@ def _deliver_stored(
 def _deliver_cancelled_instead(
     context: StoreContext, call: PendingGiveUp, request: CancelRequest
 ) -> None:
-    """A cancel on record made the ``attempt_failed`` the cancelled task's ``final``."""
+    """A cancel on record made the event that gave the task up the cancelled task's ``final``."""
     cursor, ts = call.cursor, call.events[0][2]
-    final = FinalEvent.cancelled(request, call.error if call.spends else None)
+    final = FinalEvent.cancelled(request, call.error)
     if context.changes.follows(cursor.task_id):
         event = Event(cursor.tail, FINAL, ts, cursor.attempt, final.as_json())
         context.changes.publish(Change(cursor.task_id, cursor.tail, (event,)))
@@ -249,7 +248,7 @@ def _count_final(context: StoreContext, cursor: TapeCursor, final: FinalEvent, t
         context=cursor.context,
     )
     if final.outcome is Outcome.CANCELLED and final.cancel is not None:
-        waited = max(0, ts - final.cancel.at) / 1e6
+        waited = max(0, ts - final.cancel.at_us) / 1e6
         context.tasks.cancel_finished(final.cancel.reason.value, waited, context=cursor.context)
     context.meter.tape_closed(cursor.tail)
 

@@ -46,7 +46,7 @@ class BackendContext:
     clock: Clock
     limits: StoreLimits
     instance: str
-    """Names this store among those of all processes: its own notifications are no news to it."""
+    """Names this store among those of all processes: it passes over notifications of its own."""
     changes: Changes
     """Where the backend publishes other processes' commits, and sees what is followed here."""
     tell_owners: Callable[[], Awaitable[None]]

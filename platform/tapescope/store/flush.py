@@ -87,7 +87,7 @@ class Inserted(NamedTuple):
     """A task that is in the caller's transaction now."""
 
     key: int
-    created_at: int
+    created_us: int
     """Microseconds since the epoch, by the database's clock."""
 
 
@@ -136,7 +136,8 @@ class RowSource(Protocol):
 
 
 class GiveUpRow(NamedTuple):
-    """An ``attempt_failed`` among the rows that gives its task up: running → pending.
+    """An event among the rows that gives its task up: running → pending. It is an
+    ``attempt_failed``, or an ``attempt_released`` that spends no retry.
 
     Where a cancel is on record, the cancelled ``final`` is written in its place.
     """
@@ -146,8 +147,7 @@ class GiveUpRow(NamedTuple):
     run_at: int | None
     """Not before this time, in microseconds since the epoch; ``None`` for at once."""
     spends: int
-    """Retries it spends: 1, or 0 for a release. The error of a release is no news in a
-    ``final``."""
+    """Retries it spends: 1, or 0 for a release."""
 
 
 class CancelRow(NamedTuple):
@@ -185,8 +185,8 @@ class ClaimAnswer(NamedTuple):
     """A claim that won."""
 
     attempt: int
-    claimed_at: int
-    lease_expires_at: int
+    claimed_us: int
+    lease_expires_us: int
     started_seq: int
     """The ``seq`` of its ``task_started``."""
 
@@ -246,7 +246,7 @@ class FlushAnswer:
     claims: Sequence[ClaimAnswer | None] = ()
     refused: Sequence[RefusedRow] = ()
     cancelled_instead: dict[int, CancelRequest] = field(default_factory=dict[int, "CancelRequest"])
-    """By place in ``rows``: the cancel on record that made an ``attempt_failed`` a ``final``."""
+    """By place in ``rows``: the cancel on record that made the row of a give-up a ``final``."""
     cancels: Sequence[CancelAnswer | None] = ()
     """One per cancel; ``None`` for an unknown task."""
 

@@ -106,7 +106,7 @@ class StoreLeases:
         if result is RescueResult.RETRIED:
             tasks.retried(task.op, WORKER_LOST)
         else:
-            ran = 0.0 if task.claimed_at is None else (order.ts - task.claimed_at) / 1e6
+            ran = 0.0 if task.claimed_us is None else (order.ts - task.claimed_us) / 1e6
             cancel = None if result is RescueResult.FAILED else task.cancel
             outcome = Outcome.FAILED if cancel is None else Outcome.CANCELLED
             tasks.finished(
@@ -117,7 +117,7 @@ class StoreLeases:
                 cancel_reason=None if cancel is None else cancel.reason.value,
             )
             if cancel is not None:
-                tasks.cancel_finished(cancel.reason.value, max(0, order.ts - cancel.at) / 1e6)
+                tasks.cancel_finished(cancel.reason.value, max(0, order.ts - cancel.at_us) / 1e6)
             core.meter.tape_closed(last_seq)
         return Rescued(task, result, last_seq)
 

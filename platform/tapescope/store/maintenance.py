@@ -83,10 +83,10 @@ class StoreMaintenance:
         grace: float = AUDIT_GRACE,
         dry_run: bool = False,
     ) -> Mended:
-        """Mend what the audit finds on one task, in one transaction with the trace of it.
+        """Mend what the audit finds on one task, in one transaction with its log entry.
 
         The one way past the guards of I1 to I5. Nothing is discarded: what is taken off a tape goes
-        to the quarantine and is counted there; what stood in a row before is in the trace. A task
+        to the quarantine and is counted there; what a row said is in the repair log. A task
         on which all is well is left alone. One that is stuck is handed to ``rescue_expired``, as by
         any manager. ``by`` says who asked for it. With ``dry_run`` it is all done and taken back:
         the answer says what would have been done. No counter of events moves, for each of them was
@@ -116,7 +116,7 @@ class StoreMaintenance:
         return mended
 
     async def read_repairs(self, *, after: int = 0, limit: int = 1_000) -> Sequence[Repair]:
-        """The trace of repairs, oldest first; ``after`` is the last one's ``number``."""
+        """The repair log, oldest first; ``after`` is the last one's ``number``."""
         check_page_size(limit)
         return await self._core.read(
             "read_repairs", lambda: self._core.backend.read_repairs(after, limit)

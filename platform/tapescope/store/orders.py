@@ -69,10 +69,13 @@ class RescuedRow(NamedTuple):
     """The tape's end: the event that says so."""
 
 
-def cancel_instead(row: EventRow, request: CancelRequest, *, keeps_error: bool) -> EventRow:
-    """The ``final`` in the place of an ``attempt_failed``: a cancel on record is never lost."""
-    error = ErrorInfo(**decode(row.body)["error"]) if keeps_error else None
-    final = FinalEvent.cancelled(request, error)
+def cancel_instead(row: EventRow, request: CancelRequest) -> EventRow:
+    """The ``final`` in the place of the row that gives the task up: no cancel on record is lost.
+
+    The error of an ``attempt_failed`` is kept in it; an ``attempt_released`` has none.
+    """
+    error = decode(row.body).get("error")
+    final = FinalEvent.cancelled(request, error and ErrorInfo(**error))
     return row._replace(type=FINAL, body=encode(final.as_json(), "message"))
 
 

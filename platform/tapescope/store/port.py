@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from tapescope.clock import Clock
 from tapescope.codec import decode, encode
@@ -23,10 +23,10 @@ from tapescope.errors import (
     UnknownTask,
 )
 from tapescope.model.answers import Appended, Finished
-from tapescope.model.error_codes import RELEASED
 from tapescope.model.leases import GivenUp
 from tapescope.model.tape import (
     ATTEMPT_FAILED,
+    ATTEMPT_RELEASED,
     FINAL,
     RESERVED_EVENT_TYPES,
     TASK_STARTED,
@@ -48,6 +48,7 @@ from tapescope.model.tasks import (
     TaskPage,
     TaskStatus,
 )
+from tapescope.model.times import format_time
 from tapescope.store._claims import DueClaims
 from tapescope.store._pending import (
     PendingCancel,
@@ -228,7 +229,7 @@ class TaskStore:
                 answer = match_existing(placed, row), False
             else:
                 self.telemetry.tasks.submitted(row.op)
-                answer = as_pending(row, params, placed.created_at, placed.key), True
+                answer = as_pending(row, params, placed.created_us, placed.key), True
         except TapescopeError as error:
             waited = self.clock.monotonic() - start
             self.meter.operation("create_within", waited, error_type_of(error))
@@ -350,15 +351,19 @@ class TaskStore:
         record the task ends as cancelled instead, in the same transaction. Raises ``NotJson`` and
         ``EventTooLarge`` for an error that a tape cannot hold, and then nothing was written.
         """
-        return await self._give_up("retry_later", attempt, error, run_at, spends=1)
+        failure = {"error": error.as_json(), "run_at": format_time(run_at)}
+        event = NewEvent(ATTEMPT_FAILED, failure)
+        return await self._give_up("retry_later", attempt, event, error, run_at)
 
-    async def release(self, attempt: Attempt, reason: str = "shutdown") -> GivenUp:
+    async def release(self, attempt: Attempt, message: str = "") -> GivenUp:
         """Give the task back, for another worker to run at once; no retry is spent.
 
-        ``reason`` goes into the ``attempt_failed``. When a cancel is on record the task ends as
-        cancelled instead, in the same transaction.
+        ``message`` goes into the ``attempt_released``. When a cancel is on record the task ends as
+        cancelled instead, in the same transaction. Raises ``NotJson`` and ``EventTooLarge`` for a
+        message that a tape cannot hold, and then nothing was written.
         """
-        return await self._give_up("release", attempt, ErrorInfo(RELEASED, reason), None, 0)
+        event = NewEvent(ATTEMPT_RELEASED, {"message": message})
+        return await self._give_up("release", attempt, event, None, None)
 
     async def request_cancel(
         self,
@@ -370,7 +375,7 @@ class TaskStore:
         """pending → cancelled with its ``final``; running → recorded, its owner notified; ended →
         nothing.
 
-        Returns once the request is durable. Asking again is no error: the first reason stays.
+        Returns once the request is durable. Asking again is not an error: the first reason stays.
         Raises ``UnknownTask``.
         """
         at = self.clock.now()
@@ -497,16 +502,17 @@ class TaskStore:
         return PendingEvents(self.clock.monotonic(), cursor, checked) if checked else None
 
     async def _give_up(
-        self, name: str, attempt: Attempt, error: ErrorInfo, run_at: int | None, spends: int
+        self,
+        name: str,
+        attempt: Attempt,
+        event: NewEvent,
+        error: ErrorInfo | None,
+        run_at: int | None,
     ) -> GivenUp:
         cursor = self._core.find_cursor(attempt)
-        failure: dict[str, Any] = {"error": error.as_json()}
-        if run_at is not None:
-            failure["run_at"] = run_at
-        body = encode_event(ATTEMPT_FAILED, failure, self.limits.event_bytes)
-        call = PendingGiveUp(
-            self.clock.monotonic(), cursor, body, self.clock.now(), error, run_at, spends
-        )
+        body = encode_event(event.type, event.body, self.limits.event_bytes)
+        offer = event.type, body, self.clock.now()
+        call = PendingGiveUp(self.clock.monotonic(), cursor, offer, error, run_at)
         self.meter.ledger.offer(1)
         given_up: GivenUp = await self._core.submit(name, call)
         return given_up

@@ -20,6 +20,7 @@ from tapescope.model.tasks import (
     Task,
     TaskStatus,
 )
+from tapescope.model.times import format_optional_time, format_time
 from tapescope.store.flush import EventRow
 from tapescope.store.tape_rules import add_event
 from tapescope.store.task_rows import StoredTask
@@ -29,6 +30,7 @@ __all__ = [
     "RepairPlan",
     "RowMend",
     "TapeMend",
+    "describe_lease",
     "is_stuck",
     "lease_end",
     "mend_tape",
@@ -108,14 +110,16 @@ def plan_repair(stored: StoredTask, now: int, grace: int) -> RepairPlan:
         row = replace(
             task,
             status=TaskStatus(status),
-            finished_at=finished_at,
+            finished_us=finished_at,
             error_code=code,
-            lease_expires_at=None,
+            lease_expires_us=None,
         )
     elif is_stuck(task, now, grace):
-        row = replace(task, lease_expires_at=lease_end(task))
-        held = {"owner": task.owner, "lease_expires_at": task.lease_expires_at}
-        entries.append(RepairEntry(AuditRule.STUCK_RUNNING, held, {"attempt": task.attempt}))
+        row = replace(task, lease_expires_us=lease_end(task))
+        stuck = RepairEntry(
+            AuditRule.STUCK_RUNNING, describe_lease(task), {"attempt": task.attempt}
+        )
+        entries.append(stuck)
     return RepairPlan(row, mend.taken, mend.final, counts, entries)
 
 
@@ -160,7 +164,12 @@ def is_stuck(task: Task, now: int, grace: int) -> bool:
 
 def lease_end(task: Task) -> int:
     """Until when an owner had the task, in microseconds since the epoch."""
-    return task.lease_expires_at or task.claimed_at or task.created_at
+    return task.lease_expires_us or task.claimed_us or task.created_us
+
+
+def describe_lease(task: Task) -> dict[str, Any]:
+    """What the repair log keeps of a lease before the repair ends it."""
+    return {"owner": task.owner, "lease_expires_at": format_optional_time(task.lease_expires_us)}
 
 
 def read_outcome(body: str) -> str | None:
@@ -187,7 +196,7 @@ def _read(body: str) -> dict[str, Any]:
 
 def _restore_final(task: Task, last: EventRow | None, now: int) -> EventRow:
     """A ``final`` of what the row says; a result that was on the lost one is lost."""
-    at = now if task.finished_at is None else task.finished_at
+    at = now if task.finished_us is None else task.finished_us
     outcome = Outcome(task.status.value)
     final = FinalEvent(outcome)
     if outcome is Outcome.FAILED:
@@ -202,7 +211,7 @@ def _restore_final(task: Task, last: EventRow | None, now: int) -> EventRow:
 def _row_of(task: Task) -> dict[str, Any]:
     return {
         "status": task.status.value,
-        "finished_at": task.finished_at,
+        "finished_at": format_optional_time(task.finished_us),
         "error_code": task.error_code,
     }
 
@@ -213,6 +222,6 @@ def _event_of(row: EventRow) -> dict[str, Any]:
         "attempt": row.attempt,
         "offer": row.offer,
         "type": row.type,
-        "ts": row.ts,
+        "ts": format_time(row.ts),
         "body": row.body,
     }

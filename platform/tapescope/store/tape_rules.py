@@ -64,7 +64,7 @@ def plan_rows(
             continue
         give_up = give_ups.get(place)
         if give_up is not None and task.cancel is not None:
-            ended = cancel_instead(row, task.cancel, keeps_error=give_up.spends > 0)
+            ended = cancel_instead(row, task.cancel)
             plans.append(RowPlan(ended, cancel=task.cancel))
         else:
             plans.append(RowPlan(row, give_up=give_up))

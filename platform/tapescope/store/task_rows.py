@@ -34,11 +34,11 @@ def as_pending(row: CreateRow, params: Mapping[str, Any], now: int, key: int) ->
         status=TaskStatus.PENDING,
         attempt=0,
         owner=None,
-        created_at=now,
-        run_at=now if row.run_at is None else row.run_at,
-        claimed_at=None,
-        finished_at=None,
-        lease_expires_at=None,
+        created_us=now,
+        run_us=now if row.run_at is None else row.run_at,
+        claimed_us=None,
+        finished_us=None,
+        lease_expires_us=None,
         timeout=row.timeout,
         retries=row.retries,
         idempotency_key=row.idempotency_key,
@@ -59,11 +59,11 @@ def as_running(task: Task, owner: str, won: ClaimAnswer) -> Task:
         status=TaskStatus.RUNNING,
         attempt=won.attempt,
         owner=owner,
-        created_at=task.created_at,
-        run_at=task.run_at,
-        claimed_at=won.claimed_at,
-        finished_at=None,
-        lease_expires_at=won.lease_expires_at,
+        created_us=task.created_us,
+        run_us=task.run_us,
+        claimed_us=won.claimed_us,
+        finished_us=None,
+        lease_expires_us=won.lease_expires_us,
         timeout=task.timeout,
         retries=task.retries,
         retries_spent=task.retries_spent,
@@ -84,9 +84,9 @@ def as_given_up(task: Task, run_at: int, spends: int) -> Task:
         task,
         status=TaskStatus.PENDING,
         owner=None,
-        claimed_at=None,
-        lease_expires_at=None,
-        run_at=run_at,
+        claimed_us=None,
+        lease_expires_us=None,
+        run_us=run_at,
         retries_spent=task.retries_spent + spends,
     )
 
@@ -111,4 +111,4 @@ def as_ended(task: Task, final: EventRow, now: int) -> Task:
     said = decode(final.body)
     outcome = Outcome(said["outcome"])
     code = str(said["error"]["code"]) if outcome is Outcome.FAILED else None
-    return replace(task, status=TaskStatus(outcome.value), finished_at=now, error_code=code)
+    return replace(task, status=TaskStatus(outcome.value), finished_us=now, error_code=code)

@@ -1,6 +1,6 @@
 """What a store takes: its limits, and the checks of everything a caller hands in.
 
-Refused input is no drop: the caller gets an error, and nothing is written.
+Refused input is not a drop: the caller gets an error, and nothing is written.
 """
 
 from __future__ import annotations

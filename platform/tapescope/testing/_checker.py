@@ -12,7 +12,14 @@ from collections.abc import Sequence
 from tapescope.codec import encode
 from tapescope.model.answers import Appended, Finished
 from tapescope.model.leases import GivenUp, Rescued, RescueResult
-from tapescope.model.tape import ATTEMPT_FAILED, FINAL, TASK_STARTED, DropReason, Event
+from tapescope.model.tape import (
+    ATTEMPT_FAILED,
+    ATTEMPT_RELEASED,
+    FINAL,
+    TASK_STARTED,
+    DropReason,
+    Event,
+)
 from tapescope.model.tasks import Claim, Task, TaskStatus
 from tapescope.store.flush import CancelAnswer, CancelState
 from tapescope.store.port import TaskStore
@@ -159,7 +166,7 @@ def _check_given_up(case: Case, call: RecordedCall, answer: GivenUp | Rescued) -
         ended = answer.final is not None
     else:
         ended = answer.result is not RescueResult.RETRIED
-    type_ = FINAL if ended else ATTEMPT_FAILED
+    type_ = FINAL if ended else ATTEMPT_RELEASED if call.verb == "release" else ATTEMPT_FAILED
     own = [event for event in case.tape if event.attempt == call.attempt]
     at = next((event for event in own if event.seq == answer.last_seq), None)
     if at is None or at.type != type_:
@@ -232,7 +239,7 @@ def _check_explained(case: Case) -> None:
         ]
         name = next((name for name in offered if unknown[name] > 0), None)
         if name is None:
-            case.broken("I7", f"nobody was told that event {event.seq} ({event.type}) is stored")
+            case.broken("I7", f"no caller was told that event {event.seq} ({event.type}) is stored")
         else:
             unknown[name] -= 1
 

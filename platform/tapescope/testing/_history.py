@@ -11,7 +11,14 @@ from tapescope.codec import encode
 from tapescope.errors import EventFateUnknown, NotJson
 from tapescope.model.answers import Appended, Finished
 from tapescope.model.leases import GivenUp, Rescued
-from tapescope.model.tape import ATTEMPT_FAILED, FINAL, TASK_STARTED, Event, NewEvent
+from tapescope.model.tape import (
+    ATTEMPT_FAILED,
+    ATTEMPT_RELEASED,
+    FINAL,
+    TASK_STARTED,
+    Event,
+    NewEvent,
+)
 from tapescope.model.tasks import Attempt, CancelReason, Claim, ErrorInfo, FinalEvent, NewTask, Task
 from tapescope.store.core import StoreCore
 from tapescope.store.flush import CancelAnswer
@@ -199,11 +206,11 @@ class Recording(TaskStore):
         call.offers = ((ATTEMPT_FAILED, ""),)
         return await self.history.noted(call, super().retry_later(attempt, error, run_at))
 
-    async def release(self, attempt: Attempt, reason: str = "shutdown") -> GivenUp:
+    async def release(self, attempt: Attempt, message: str = "") -> GivenUp:
         """``TaskStore.release``, noted."""
         call = self.history.begin("release", attempt.task_id, attempt)
-        call.offers = ((ATTEMPT_FAILED, ""),)
-        return await self.history.noted(call, super().release(attempt, reason))
+        call.offers = ((ATTEMPT_RELEASED, ""),)
+        return await self.history.noted(call, super().release(attempt, message))
 
     async def request_cancel(
         self,

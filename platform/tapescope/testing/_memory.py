@@ -1,7 +1,7 @@
 """``MemoryStore``: the port's rules in plain Python, the reference for every adapter.
 
 It holds its tasks for as long as the object lives, and refuses by itself what the databases
-refuse by constraint and trigger (invariants I1 to I5). It is no place to keep tasks that matter.
+refuse by constraint and trigger (invariants I1 to I5). Tasks that matter belong in a database.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ class MemoryBackend(StoreBackend):
         if record is None:
             return None
         task = record.task
-        if (task.status, task.attempt) != (TaskStatus.PENDING, row.attempt) or task.run_at > now:
+        if (task.status, task.attempt) != (TaskStatus.PENDING, row.attempt) or task.run_us > now:
             return None
         record.remember(undo)
         seq = record.make_running(row.owner, row.lease, now, row.ts, row.body)
@@ -220,8 +220,8 @@ class MemoryBackend(StoreBackend):
 
     async def claim_due(self, order: DueOrder) -> Sequence[DueRow]:
         now = self._context.clock.now()
-        due = [record for record in self._pending_of(order.ops) if record.task.run_at <= now]
-        due.sort(key=lambda record: (record.task.run_at, record.task.key))
+        due = [record for record in self._pending_of(order.ops) if record.task.run_us <= now]
+        due.sort(key=lambda record: (record.task.run_us, record.task.key))
         claimed: list[DueRow] = []
         for record in due[: order.limit]:
             attempt = record.task.attempt + 1
@@ -238,7 +238,7 @@ class MemoryBackend(StoreBackend):
         return [one for one, at in self._ops.values() if at > since]
 
     async def next_due(self, ops: Sequence[str]) -> int | None:
-        return min((record.task.run_at for record in self._pending_of(ops)), default=None)
+        return min((record.task.run_us for record in self._pending_of(ops)), default=None)
 
     def _pending_of(self, ops: Sequence[str]) -> Iterator[Record]:
         for record in self.records.values():
@@ -256,7 +256,7 @@ class MemoryBackend(StoreBackend):
             task = record.task
             asked = task_ids is None or task.task_id in task_ids
             if asked and (task.status, task.owner) == (TaskStatus.RUNNING, owner):
-                record.task = replace(task, lease_expires_at=until)
+                record.task = replace(task, lease_expires_us=until)
                 held.append(HeldLease(task.task_id, task.attempt, task.cancel))
         return held
 
@@ -269,7 +269,7 @@ class MemoryBackend(StoreBackend):
         rescued: list[RescuedRow] = []
         for record in self.records.values():
             task = record.task
-            over = task.lease_expires_at is not None and task.lease_expires_at <= now
+            over = task.lease_expires_us is not None and task.lease_expires_us <= now
             if task.status is not TaskStatus.RUNNING or len(rescued) >= order.limit:
                 continue
             if not over and task.owner not in order.dead_owners:
@@ -353,7 +353,7 @@ class MemoryBackend(StoreBackend):
             if task.owner is not None and task.cancel is not None
         ]
 
-    # --- upkeep -----------------------------------------------------------------------------------
+    # --- maintenance ------------------------------------------------------------------------------
 
     async def audit(self, after: int, limit: int, grace: int) -> AuditPage:
         ahead = sorted(key for key in self.records if key > after)
@@ -397,9 +397,9 @@ class MemoryBackend(StoreBackend):
         for key in sorted(key for key in self.records if key > after)[:limit]:
             record = self.records[key]
             task = record.task
-            ended = task.finished_at is not None and task.finished_at < cutoff
+            ended = task.finished_us is not None and task.finished_us < cutoff
             due = ended and task.status.value in outcomes and op in (None, task.op)
-            found.append(DueTask(key, task.created_at >= cutoff, len(record.tape) if due else None))
+            found.append(DueTask(key, task.created_us >= cutoff, len(record.tape) if due else None))
         return found
 
     async def delete_tasks(self, keys: Sequence[int], events: int) -> int:

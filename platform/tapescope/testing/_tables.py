@@ -179,7 +179,7 @@ class Quarantine:
     def oldest(self, after: int, limit: int) -> list[tuple[int, int]]:
         """(number, time) of the next events that are kept, in the order in which they came."""
         kept = [pair for of_one in self._kept.values() for pair in of_one if pair[0] > after]
-        return [(number, drop.ts) for number, drop in sorted(kept, key=lambda p: p[0])[:limit]]
+        return [(number, drop.ts_us) for number, drop in sorted(kept, key=lambda p: p[0])[:limit]]
 
     def delete(self, numbers: Sequence[int]) -> int:
         """Delete events; the counts of an unknown task go with its last one."""

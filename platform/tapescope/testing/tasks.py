@@ -53,7 +53,7 @@ async def start(store: TaskStore, op: str = "work", owner: str = OWNER) -> Attem
 
 async def outlast_lease(store: TaskStore, claim: Claim) -> None:
     """Wait until the lease of a claim is over."""
-    expires = claim.task.lease_expires_at or 0
+    expires = claim.task.lease_expires_us or 0
     await until(lambda: store.clock.now() > expires)
 
 

@@ -147,7 +147,7 @@ async def test_claims_that_were_rescued_meanwhile_are_not_handed_out(
 
 
 async def test_a_row_that_is_held_is_passed_over(postgres_url: str) -> None:
-    """The oldest is in somebody's hands: the next ones are claimed at once, and it stays due."""
+    """Another session holds the oldest: the next ones are claimed at once, and it stays due."""
     async with PostgresStore(postgres_url) as store, session(postgres_url) as raw:
         work, other = await create(store, 3, "work"), await create(store, 3, "other")
         async with raw.transaction():

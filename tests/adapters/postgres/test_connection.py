@@ -86,7 +86,7 @@ def test_missing_driver_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 async def test_unreachable_host_is_named_after_the_patience() -> None:
-    """Nobody listens there: the error says which store, and shows no password."""
+    """No server listens there: the error says which store, and shows no password."""
     store = PostgresStore("postgresql://u:s3cret@127.0.0.1:1/db", patience=0.2)
 
     with pytest.raises(StoreUnavailable, match=r"postgresql://u@127\.0\.0\.1:1/db") as away:
@@ -169,7 +169,7 @@ async def test_flush_too_wide_for_a_notification_says_look_again(postgres_url: s
 
 
 async def test_lost_listener_comes_back_and_looks_again(postgres_url: str) -> None:
-    """What was committed while nobody listened is found, for every follower is woken."""
+    """What was committed while no store listened is found, for every follower is woken."""
     async with PostgresStore(postgres_url) as ours, PostgresStore(postgres_url) as theirs:
         claim = await start_task(theirs)
         with ours.changes(claim.task.task_id) as changes:
@@ -247,7 +247,7 @@ async def test_cancelled_read_spoils_nothing(postgres_url: str) -> None:
 
 
 async def test_bad_page_mark_is_refused(postgres_url: str) -> None:
-    """A ``before`` that is no task id is the caller's mistake, not the database's."""
+    """A ``before`` that is not a task id is the caller's mistake, not the database's."""
     async with PostgresStore(postgres_url) as store:
         with pytest.raises(BadSetting, match="before"):
             await store.list(before="yesterday")
@@ -263,4 +263,4 @@ async def test_reads_that_outlast_the_store_leave_no_connection(postgres_url: st
     await asyncio.gather(*reads, return_exceptions=True)
     reads.clear()
 
-    gc.collect()  # a connection that nobody closed warns here, and a warning is an error
+    gc.collect()  # a connection that was not closed warns here, and a warning is an error

@@ -1,4 +1,4 @@
-"""Heartbeats on PostgreSQL beside rows that somebody else's session holds locked."""
+"""Heartbeats on PostgreSQL beside rows that another session holds locked."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Extend: TypeAlias = Callable[[Sequence[Claim]], Awaitable[Leases]]
 
 @asynccontextmanager
 async def holding(url: str, *task_ids: str) -> AsyncGenerator[None]:
-    """Somebody's transaction, begun and left open, that has locked the rows of these tasks."""
+    """Another session's transaction, left open, that has locked the rows of these tasks."""
     async with session(url) as other, other.transaction():
         await other.fetch("SELECT 1 FROM tasks WHERE task_id = ANY ($1) FOR UPDATE", task_ids)
         yield
@@ -59,7 +59,7 @@ async def extending(
 
 async def lease_of(store: PostgresStore, claim: Claim) -> int:
     """When its lease is over."""
-    return (await store.get(claim.task.task_id)).lease_expires_at or 0
+    return (await store.get(claim.task.task_id)).lease_expires_us or 0
 
 
 async def test_a_held_row_keeps_no_other_from_its_lease(
@@ -103,7 +103,7 @@ async def test_a_row_that_is_let_go_in_time_is_waited_for(
 async def test_a_held_row_of_another_is_lost(
     extending: tuple[PostgresStore, Extend], postgres_url: str
 ) -> None:
-    """What is another's by now is not said to be its owner's because somebody holds it."""
+    """What is another's by now is not said to be its owner's because a session holds it."""
     store, extend = extending
     claim, other = await start_task(store), await start_task(store, "you")
     async with holding(postgres_url, other.task.task_id):

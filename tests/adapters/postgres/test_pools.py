@@ -85,13 +85,13 @@ def test_listening_goes_by_the_pooler(url: str, direct: str) -> None:
         ("pooler=transaction", "listen_host or listen_port"),
         ("pooler=session&listen_port=1", "not 'session'"),
         ("listen_port=5432", "go with pooler"),
-        ("pooler=transaction&listen_port=x", "no number"),
+        ("pooler=transaction&listen_port=x", "not a number"),
         ("patience=0", "over 0"),
         ("patience=soon", "'soon'"),
     ],
 )
 def test_parameters_that_say_too_little_are_refused(parameters: str, why: str) -> None:
-    """Behind a pooler nobody would hear of commits, so where to listen has to be said."""
+    """Behind a pooler no store would hear of commits, so where to listen has to be said."""
     with pytest.raises(BadStoreUrl, match=why):
         PostgresStore(f"postgresql://u@h/db?{parameters}")
 
@@ -156,7 +156,7 @@ async def test_durability_holds_on_a_pool(
 async def test_listening_takes_one_connection_of_the_pool(
     pool: asyncpg.Pool[asyncpg.Record], postgres_url: str
 ) -> None:
-    """Without another place to listen a connection is kept while somebody follows, no longer."""
+    """Without another place to listen a connection is kept while there is a follower, no longer."""
     async with (
         PostgresStore(pool=pool, schema=schema_of(postgres_url)) as ours,
         PostgresStore(postgres_url) as theirs,
@@ -223,7 +223,7 @@ async def test_pool_without_a_free_connection_is_a_store_that_is_away(
 async def test_closed_pool_is_a_store_that_is_away(
     pool: asyncpg.Pool[asyncpg.Record], postgres_url: str
 ) -> None:
-    """Whoever closes the pool first makes calls fail; the store can still be closed."""
+    """A caller who closes the pool first makes calls fail; the store can still be closed."""
     async with PostgresStore(pool=pool, schema=schema_of(postgres_url), patience=0.1) as store:
         await pool.close()
 
@@ -269,7 +269,7 @@ class Dying(asyncpg.Connection):
     def _lose(self, method: str, reply: object) -> object:
         if method in self.doomed:
             self.doomed.remove(method)
-            self.terminate()  # the pool takes it from whoever has borrowed it
+            self.terminate()  # the pool takes it from its borrower
             raise asyncpg.ConnectionDoesNotExistError("connection was closed in mid-operation")
         return reply
 
@@ -416,7 +416,7 @@ async def test_transactional_submit_behind_pgbouncer(pooled_url: str, pgbouncer:
 
 
 async def test_settings_hold_behind_pgbouncer(pooled_url: str, postgres_url: str) -> None:
-    """A row that somebody else holds blocks a flush for half a second, as without a pooler."""
+    """A row that another session holds blocks a flush for half a second, as without a pooler."""
     async with find_store(pooled_url) as store:
         held, free = await start_task(store), await start_task(store)
         async with session(postgres_url) as raw, raw.transaction():

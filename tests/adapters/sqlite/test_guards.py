@@ -187,7 +187,7 @@ def _everything(conn: sqlite3.Connection) -> list[list[object]]:
 
 @pytest.fixture
 def raw(tapes: Tapes) -> Iterator[sqlite3.Connection]:
-    """A session of somebody else's, with none of tapescope's code between it and the file."""
+    """A session of a stranger, with none of tapescope's code between it and the file."""
     with closing(sqlite3.connect(tapes.path, isolation_level=None)) as conn:
         yield conn
 

@@ -25,7 +25,7 @@ def count_pages(url: str) -> tuple[int, int]:
 
 
 def measure_file(url: str) -> int:
-    """The bytes of the store's file, which nobody has open."""
+    """The bytes of the store's file, which no process has open."""
     return Path(url.removeprefix("sqlite:///")).stat().st_size
 
 

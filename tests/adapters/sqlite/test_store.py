@@ -64,7 +64,7 @@ async def test_missing_folder_is_named(tmp_path: Path) -> None:
 
 
 async def test_folder_as_file_is_refused(tmp_path: Path) -> None:
-    """A path that is a folder is no database."""
+    """A path that is a folder is not a database."""
     with pytest.raises(StoreConfigError, match="cannot be opened"):
         await SqliteStore(f"sqlite:///{tmp_path}").open()
 
@@ -91,7 +91,7 @@ async def test_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("these are notes, and no database at all\n" * 100)
 
-    with pytest.raises(StoreConfigError, match="no usable SQLite database"):
+    with pytest.raises(StoreConfigError, match="not a usable SQLite database"):
         await SqliteStore(f"sqlite:///{path}").open()
 
     assert path.read_text().startswith("these are notes")
@@ -149,7 +149,7 @@ async def test_tables_hold_hash_and_lifecycle_columns(sqlite_url: str) -> None:
 
 
 async def test_file_locked_by_another_session_makes_calls_wait(sqlite_url: str) -> None:
-    """A write waits while somebody else writes, and goes through when they are done."""
+    """A write waits while another process writes, and goes through when that is done."""
     async with SqliteStore(sqlite_url) as store:
         with closing(sqlite3.connect(store.path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")

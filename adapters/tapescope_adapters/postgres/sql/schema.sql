@@ -54,6 +54,16 @@ CREATE TRIGGER lanes_no_truncate BEFORE TRUNCATE ON lanes
     FOR EACH STATEMENT
     EXECUTE FUNCTION guard_truncated();
 
+CREATE TABLE maintenance (
+    id         integer NOT NULL,
+    holder     text,
+    held_until bigint  NOT NULL DEFAULT 0,
+    audited_at bigint  NOT NULL DEFAULT 0,
+    pruned_at  bigint  NOT NULL DEFAULT 0,
+    CONSTRAINT maintenance_pkey PRIMARY KEY (id),
+    CONSTRAINT maintenance_one_row CHECK (id = 1)
+);
+
 CREATE TABLE ops (
     op        text             NOT NULL,
     timeout_s double precision,
@@ -163,16 +173,6 @@ CREATE TRIGGER tasks_take_their_tape AFTER DELETE ON tasks
     FOR EACH STATEMENT
     EXECUTE FUNCTION take_tapes();
 
-CREATE TABLE upkeep (
-    id         integer NOT NULL,
-    holder     text,
-    held_until bigint  NOT NULL DEFAULT 0,
-    audited_at bigint  NOT NULL DEFAULT 0,
-    pruned_at  bigint  NOT NULL DEFAULT 0,
-    CONSTRAINT upkeep_pkey PRIMARY KEY (id),
-    CONSTRAINT upkeep_one_row CHECK (id = 1)
-);
-
 -- Functions, each in functions/ in a file of its name:
 --   cancel_task(x_task_id uuid, x_reason text, x_message text, x_by text, x_ts bigint, x_body text)
 --       RETURNS json
@@ -207,3 +207,4 @@ CREATE TABLE upkeep (
 --   rescue_expired(x_limit integer, x_ops text[], x_dead text[], x_ts bigint, x_retry text,
 --       x_failed text, x_instance text) RETURNS text
 --   take_tapes() RETURNS trigger
+--   time_text(at bigint) RETURNS text

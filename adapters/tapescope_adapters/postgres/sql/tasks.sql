@@ -14,13 +14,13 @@ SELECT /*task*/ FROM tasks WHERE task_id < $1 /*and*/ ORDER BY task_id DESC LIMI
 SELECT status, count(*) FROM tasks /*where*/ GROUP BY status;
 
 -- name: read_cancels
--- Running tasks of these owners that somebody wants cancelled.
+-- Running tasks of these owners with a cancel on record.
 SELECT t.task_id, t.owner, t.cancel_reason, t.cancel_message, t.cancel_by, t.cancel_requested_at
   FROM tasks t
  WHERE t.owner = ANY ($1) AND t.status = 'running' AND t.cancel_requested_at IS NOT NULL;
 
 -- name: extend_leases
--- The heartbeat, of these tasks or of all, by the database's clock. Rows that somebody holds are passed over.
+-- The heartbeat, of these tasks or of all, by the database's clock. Rows that a session holds are passed over.
 -- Differs from the SQLite version in that there no row is held: the file is.
 WITH mine AS MATERIALIZED (
     SELECT t.id FROM tasks t
@@ -33,7 +33,7 @@ UPDATE tasks t SET lease_expires_at = now_us() + $2::bigint
 RETURNING t.task_id, t.attempt, t.cancel_reason, t.cancel_message, t.cancel_by, t.cancel_requested_at;
 
 -- name: read_leases
--- Those of these tasks, or of all, that are the owner's; nobody is waited for.
+-- Those of these tasks, or of all, that are the owner's; no lock is waited for.
 SELECT t.task_id, t.attempt, t.cancel_reason, t.cancel_message, t.cancel_by, t.cancel_requested_at
   FROM tasks t
  WHERE t.status = 'running' AND t.owner = $1
@@ -41,7 +41,7 @@ SELECT t.task_id, t.attempt, t.cancel_reason, t.cancel_message, t.cancel_by, t.c
  ORDER BY t.id;
 
 -- name: await_lease
--- The heartbeat of one task, after whoever holds its row; $4 milliseconds are waited for that.
+-- The heartbeat of one task, after the session that holds its row; $4 milliseconds are waited for that.
 WITH patience AS MATERIALIZED (
     SELECT set_config('lock_timeout', $4::text, true)
 ), mine AS MATERIALIZED (
@@ -68,7 +68,7 @@ SELECT format('%s/%s/%s', d.oid, v.tableoid, extract(epoch FROM v.applied_at)) A
  ORDER BY v.version LIMIT 1;
 
 -- name: create_within
--- A new task in somebody else's transaction, unless its id or key is taken, or the transaction is one of
+-- A new task in a caller's transaction, unless its id or key is taken, or the transaction is one of
 -- another store. Who listens is told at the commit; no instance is named, for this one must hear, too.
 -- Differs from the SQLite version in that the clock is the database's.
 WITH clock AS MATERIALIZED (

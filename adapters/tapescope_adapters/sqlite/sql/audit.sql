@@ -76,7 +76,7 @@ SELECT t.task_id, t.attempt, t.owner,
 
 -- name: audit_dropped_count_mismatch
 -- I7: what is kept was counted; a count is at least 1; only a tape that has ended has after_terminal and
--- duplicate_final. Fewer kept than counted is no breach: the quarantine is bounded, and has its own age.
+-- duplicate_final. Fewer kept than counted is not a breach: the quarantine is bounded, and has its own age.
 SELECT t.task_id, d.reason, d.kept, d.counted
   FROM (SELECT r.task_id, r.reason, sum(r.kept) AS kept, sum(r.counted) AS counted, min(r.counted) AS least
           FROM (SELECT q.task_id, q.reason, 1 AS kept, NULL AS counted

@@ -83,7 +83,7 @@ SELECT max(seq) FROM events WHERE task = ?;
 -- name: read_arrivals
 -- The newest event and the newest task, and whether an attempt gave its task up since event n.
 SELECT coalesce((SELECT max(n) FROM events), 0), coalesce((SELECT max(id) FROM tasks), 0),
-       EXISTS (SELECT 1 FROM events WHERE n > ? AND type = 'attempt_failed');
+       EXISTS (SELECT 1 FROM events WHERE n > ? AND type IN ('attempt_failed', 'attempt_released'));
 
 -- name: read_news
 -- Every tape that grew since one event, up to another.

@@ -44,7 +44,7 @@ DELETE FROM drop_counts WHERE task_id = ? AND reason = ? AND n < 1;
 -- A task without a lease is beyond the reach of a rescue.
 UPDATE tasks SET lease_expires_at = coalesce(lease_expires_at, claimed_at, created_at) WHERE id = ?;
 
--- name: trace_repair
+-- name: log_repair
 INSERT INTO repairs (repaired_at, repaired_by, rule, task_id, was, done) VALUES (?, ?, ?, ?, ?, ?);
 
 -- name: read_repairs

@@ -10,7 +10,7 @@ SELECT t.id, t.created_at >= :cutoff,
 
 -- name: delete_tasks
 -- Tasks that have ended; the trigger takes their tapes and their counts of drops (I4).
--- Differs from the Postgres version in that it skips nothing: whoever writes is alone.
+-- Differs from the Postgres version in that it skips nothing: one writer at a time.
 DELETE FROM tasks
  WHERE id IN (SELECT k.value FROM json_each(?) AS k) AND status NOT IN ('pending', 'running');
 

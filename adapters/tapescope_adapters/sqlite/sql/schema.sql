@@ -64,6 +64,15 @@ BEGIN
     SELECT RAISE(ABORT, 'tapescope I4: an event never changes');
 END;
 
+CREATE TABLE maintenance (
+    id         INTEGER PRIMARY KEY,
+    holder     TEXT,
+    held_until INTEGER NOT NULL DEFAULT 0,
+    audited_at INTEGER NOT NULL DEFAULT 0,
+    pruned_at  INTEGER NOT NULL DEFAULT 0,
+    CONSTRAINT maintenance_one_row CHECK (id = 1)
+);
+
 CREATE TABLE ops (
     op        TEXT    NOT NULL,
     timeout_s REAL,
@@ -99,15 +108,15 @@ CREATE TABLE repairs (
 CREATE TRIGGER repairs_are_new BEFORE INSERT ON repairs
 WHEN EXISTS (SELECT 1 FROM repairs r WHERE r.id = NEW.id)
 BEGIN
-    SELECT RAISE(ABORT, 'tapescope I4: the trace of a repair never changes');
+    SELECT RAISE(ABORT, 'tapescope I4: the repair log never changes');
 END;
 CREATE TRIGGER repairs_never_change BEFORE UPDATE ON repairs
 BEGIN
-    SELECT RAISE(ABORT, 'tapescope I4: the trace of a repair never changes');
+    SELECT RAISE(ABORT, 'tapescope I4: the repair log never changes');
 END;
 CREATE TRIGGER repairs_stay BEFORE DELETE ON repairs
 BEGIN
-    SELECT RAISE(ABORT, 'tapescope I4: the trace of a repair is never deleted');
+    SELECT RAISE(ABORT, 'tapescope I4: the repair log is never deleted from');
 END;
 
 CREATE TABLE schema_compatibility (
@@ -188,12 +197,3 @@ WHEN OLD.status NOT IN ('pending', 'running')
 BEGIN
     SELECT RAISE(ABORT, 'tapescope I4: a task that has ended never changes');
 END;
-
-CREATE TABLE upkeep (
-    id         INTEGER PRIMARY KEY,
-    holder     TEXT,
-    held_until INTEGER NOT NULL DEFAULT 0,
-    audited_at INTEGER NOT NULL DEFAULT 0,
-    pruned_at  INTEGER NOT NULL DEFAULT 0,
-    CONSTRAINT upkeep_one_row CHECK (id = 1)
-);

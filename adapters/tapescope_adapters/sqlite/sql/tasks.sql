@@ -55,7 +55,7 @@ SELECT /*task*/ FROM tasks WHERE task_id < ? /*and*/ ORDER BY task_id DESC LIMIT
 SELECT status, count(*) FROM tasks /*where*/ GROUP BY status;
 
 -- name: read_cancels
--- Running tasks of these owners that somebody wants cancelled.
+-- Running tasks of these owners with a cancel on record.
 SELECT t.task_id, t.owner, t.cancel_reason, t.cancel_message, t.cancel_by, t.cancel_requested_at
   FROM json_each(?) AS o
   JOIN tasks t ON t.owner = o.value
@@ -95,9 +95,9 @@ SELECT /*task*/ FROM tasks
  ORDER BY id LIMIT ?;
 
 -- name: create_within
--- A new task in somebody else's transaction, unless its id or key is taken. A write first of all, so
+-- A new task in a caller's transaction, unless its id or key is taken. A write first of all, so
 -- that a transaction which has read nothing yet waits for the lock instead of meeting a newer file.
--- Differs from the Postgres version in that the time is a parameter and that nobody is notified: who
+-- Differs from the Postgres version in that the time is a parameter and that no session is notified: who
 -- follows the file sees that it has changed.
 INSERT INTO tasks (task_id, op, params, timeout_s, retries, idempotency_key, traceparent, run_at,
                    created_at)

@@ -11,8 +11,8 @@ from tapescope.cli._options import JsonOption, StoreOption, TaskArgument
 from tapescope.cli._output import make_printable, print_json, print_line
 from tapescope.cli._settings import name_caller
 from tapescope.cli._store import choose_store, find_task_id, open_store
-from tapescope.model.json_shapes import time_shape
 from tapescope.model.tasks import CancelReason
+from tapescope.model.times import format_time
 from tapescope.store.flush import CancelAnswer, CancelState
 
 __all__ = ["cancel"]
@@ -61,6 +61,6 @@ def _describe(answer: CancelAnswer, status: str) -> str:
     assert first is not None, "a request was stored before"
     message = f", {make_printable(first.message)!r}" if first.message else ""
     return (
-        f"is running: an earlier request of {time_shape(first.at)} stays "
+        f"is running: an earlier request of {format_time(first.at_us)} stays "
         f"(by {make_printable(first.by or 'an unknown caller')}{message})."
     )

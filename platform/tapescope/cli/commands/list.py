@@ -12,8 +12,9 @@ from tapescope.cli._output import on_terminal, print_json, print_line
 from tapescope.cli._rendering import print_table
 from tapescope.cli._store import choose_store, find_task_id, open_store
 from tapescope.errors import BadOp
-from tapescope.model.json_shapes import list_shape, time_shape
+from tapescope.model.json_shapes import list_shape
 from tapescope.model.tasks import Task, TaskPage, TaskStatus, is_op
+from tapescope.model.times import format_time
 
 __all__ = ["list_tasks"]
 
@@ -76,15 +77,15 @@ def _print_tasks(page: TaskPage, *, terminal: bool) -> None:
 
 def _task_row(task: Task) -> tuple[str, ...]:
     took = ""
-    if task.finished_at is not None:
-        began = task.claimed_at if task.claimed_at is not None else task.created_at
-        took = f"{(task.finished_at - began) / 1e6:.3f} s"
+    if task.finished_us is not None:
+        began = task.claimed_us if task.claimed_us is not None else task.created_us
+        took = f"{(task.finished_us - began) / 1e6:.3f} s"
     return (
         task.task_id,
         task.op,
         task.status.value,
         str(task.attempt),
-        time_shape(task.created_at),
+        format_time(task.created_us),
         took,
         task.error_code or "",
     )

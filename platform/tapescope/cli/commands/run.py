@@ -241,7 +241,7 @@ class _CommandTask:
             self._foreground.terminate()  # the cancel is not stored, but the command ends
 
     async def _run_bare(self, loss: TapescopeError) -> None:
-        """Run the command without a task: the store is no reason not to run it."""
+        """Run the command without a task: a store that fails does not keep it from running."""
         if self._terminal:
             say(f"running without a tape: {loss}")
         self._foreground.on_signal(None)
@@ -306,7 +306,7 @@ async def _opened(store: TaskStore) -> AsyncGenerator[None]:
 
 @contextmanager
 def _serving(listener: MetricsListener, port: int | None) -> Generator[None]:
-    """Listen inside. A taken port is one line on stderr, and no reason not to run the command."""
+    """Listen inside. A taken port is one line on stderr; the command runs all the same."""
     with ExitStack() as stack:
         try:
             stack.enter_context(listener)

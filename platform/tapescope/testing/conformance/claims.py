@@ -63,11 +63,11 @@ class ClaimsConformance(StoreSuite):
         (claim,) = await store.claim_due(OWNER, ["work"], 1, LEASE)
         task = await store.get(new.task_id)
         page = await store.read_tape(new.task_id)
-        claimed_at = task.claimed_at or 0
+        claimed_at = task.claimed_us or 0
 
         assert claim.task == task
         assert (task.status, task.attempt, task.owner) == (TaskStatus.RUNNING, 1, OWNER)
-        assert task.lease_expires_at == claimed_at + round(LEASE * 1_000_000)
+        assert task.lease_expires_us == claimed_at + round(LEASE * 1_000_000)
         assert (task.params, task.timeout, task.retries) == ({"n": [1, None]}, 0.1 + 0.2, 3)
         assert [event.type for event in page.events] == ["task_started"]
         assert page.events[0].body == {"attempt": 1, "owner": OWNER}
@@ -106,7 +106,7 @@ class ClaimsConformance(StoreSuite):
         assert page.events[4].body == {"attempt": 2, "owner": OTHER}
 
     async def test_nothing_asked_for_is_nothing_claimed(self, store: TaskStore) -> None:
-        """No op, or no room, is no error; a lease that is none, and less than no room, is one."""
+        """No op, or no room, is not an error; a lease of 0, and less than no room, is one."""
         await create(store)
         nothing = [
             await store.claim_due(OWNER, [], 1, LEASE),
@@ -227,7 +227,7 @@ class ClaimsConformance(StoreSuite):
     async def test_claims_of_a_cancelled_caller_are_given_back(
         self, store: TaskStore, turns: int
     ) -> None:
-        """Nobody is left running for a worker that stopped while it claimed; no retry is spent."""
+        """No task is left running for a worker that stopped while it claimed; no retry is spent."""
         task_ids = [await create(store) for _ in range(3)]
         claiming = asyncio.ensure_future(store.claim_due(OWNER, OPS, 3, LEASE))
         await settle_loop(turns)

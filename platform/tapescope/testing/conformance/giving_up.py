@@ -6,6 +6,7 @@ import asyncio
 
 from tapescope.model.tape import DropReason, Outcome
 from tapescope.model.tasks import CancelReason, Claim, ErrorInfo, FinalEvent, NewTask, TaskStatus
+from tapescope.model.times import format_time
 from tapescope.store.flush import CancelState
 from tapescope.store.port import TaskStore
 from tapescope.store.validation import new_task_id
@@ -31,7 +32,7 @@ class GivingUpConformance(StoreSuite):
     """Attempts that give their task up: retries, releases, and cancels that come between."""
 
     async def test_retry_later_makes_the_task_pending_again(self, store: TaskStore) -> None:
-        """The error is on the tape, a retry is spent, and nobody owns the task."""
+        """The error is on the tape, a retry is spent, and the task has no owner."""
         attempt = await start(store)
         await store.append(attempt, [log("a")])
         run_at = store.clock.now() + HOUR
@@ -42,9 +43,12 @@ class GivingUpConformance(StoreSuite):
         assert given.pending
         assert (given.last_seq, given.outcome) == (3, None)
         assert (task.status, task.attempt, task.retries_spent) == (TaskStatus.PENDING, 1, 1)
-        assert (task.owner, task.lease_expires_at, task.run_at) == (None, None, run_at)
+        assert (task.owner, task.lease_expires_us, task.run_us) == (None, None, run_at)
         assert page.events[-1].type == "attempt_failed"
-        assert page.events[-1].body == {"error": ERROR.as_json(), "run_at": run_at}
+        assert page.events[-1].body == {
+            "error": ERROR.as_json(),
+            "run_at": format_time(run_at),
+        }
         assert await store.claim_if_pending(task, OWNER, LEASE) is None
 
     async def test_a_next_attempt_goes_on_with_the_same_tape(self, store: TaskStore) -> None:
@@ -63,13 +67,14 @@ class GivingUpConformance(StoreSuite):
     async def test_release_spends_no_retry(self, store: TaskStore) -> None:
         """A task that is released is due at once, with its retries untouched and the reason."""
         attempt = await start(store)
-        given = await store.release(attempt, "shutdown")
+        given = await store.release(attempt, 'the host is "drained"')
         task = await store.get(attempt.task_id)
         page = await store.read_tape(attempt.task_id)
 
         assert given.pending
         assert (task.status, task.retries_spent) == (TaskStatus.PENDING, 0)
-        assert page.events[-1].body == {"error": {"code": "released", "message": "shutdown"}}
+        assert page.events[-1].type == "attempt_released"
+        assert page.events[-1].body == {"message": 'the host is "drained"'}
         assert (await claim_again(store, attempt.task_id)).attempt.number == 2
 
     async def test_what_an_attempt_writes_after_it_gave_up_is_stale(self, store: TaskStore) -> None:
@@ -112,17 +117,22 @@ class GivingUpConformance(StoreSuite):
         assert given.final == final
         assert final.cancel == task.cancel
         assert final.error == ERROR
+        assert task.cancel is not None
+        assert page.events[-1].body["cancel"]["requested_at"] == format_time(task.cancel.at_us)
         assert (task.status, task.retries_spent) == (TaskStatus.CANCELLED, 0)
         assert [event.type for event in page.events] == ["task_started", "final"]
 
     async def test_a_cancel_on_record_beats_a_release(self, store: TaskStore) -> None:
-        """The task ends as cancelled; that it was released is no error of its own."""
+        """The task ends as cancelled; the release is not an error in its final."""
         attempt = await start(store)
         await store.request_cancel(attempt.task_id)
         given = await store.release(attempt)
+        page = await store.read_tape(attempt.task_id)
 
         assert given.final is not None
         assert given.final.error is None
+        assert given.final == FinalEvent.from_event(page.events[-1])
+        assert [event.type for event in page.events] == ["task_started", "final"]
         assert (await store.get(attempt.task_id)).status is TaskStatus.CANCELLED
 
     async def test_a_cancel_between_attempts_ends_the_task(self, store: TaskStore) -> None:

@@ -34,7 +34,7 @@ NO_JSON: list[Any] = [
     b"bytes",
     {"a": "nul \0 in it"},
     {"nul \0 key": 1},
-    {1: "a key that is no string"},
+    {1: "a key that is not a string"},
     2**70,
     "lone surrogate \ud800",
     {"a set"},
@@ -72,7 +72,8 @@ class InputConformance(StoreSuite):
             _ = untouched.append_nowait(attempt, [NewEvent("log", body)])
 
     @pytest.mark.parametrize(
-        "type_", ["task_started", "attempt_failed", "final", "heartbeat", "error"]
+        "type_",
+        ["task_started", "attempt_failed", "attempt_released", "final", "heartbeat", "error"],
     )
     async def test_reserved_event_type(self, untouched: TaskStore, type_: str) -> None:
         """Types of the platform are not a user's to write."""

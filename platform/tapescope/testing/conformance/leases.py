@@ -37,11 +37,11 @@ class LeasesConformance(StoreSuite):
 
         assert other is not None
         assert (leases.extended, leases.cancels, leases.lost) == (3, (), ())
-        assert all((row.lease_expires_at or 0) > soonest for row in rows)
-        assert (await store.get(pending.task_id)).lease_expires_at == other.task.lease_expires_at
+        assert all((row.lease_expires_us or 0) > soonest for row in rows)
+        assert (await store.get(pending.task_id)).lease_expires_us == other.task.lease_expires_us
 
     async def test_heartbeat_carries_cancels_and_lost_leases(self, store: TaskStore) -> None:
-        """A cancel on record comes with the answer, and so do attempts that are somebody else's."""
+        """A cancel on record comes with the answer, and so do attempts that are another owner's."""
         wanted, lost = await run(store, LEASE), await run(store, LEASE, retries=1)
         await store.request_cancel(wanted.task_id, CancelReason.USER, "stop", "me")
         await store.retry_later(lost, ErrorInfo("x"), store.clock.now())
@@ -204,5 +204,5 @@ class LeasesConformance(StoreSuite):
         attempt = await start(store)
         task = await store.get(attempt.task_id)
 
-        assert task.claimed_at is not None
-        assert task.lease_expires_at == task.claimed_at + round(LEASE * 1_000_000)
+        assert task.claimed_us is not None
+        assert task.lease_expires_us == task.claimed_us + round(LEASE * 1_000_000)

@@ -47,8 +47,8 @@ class LifeConformance(StoreSuite):
             3,
         )
         assert (task.idempotency_key, task.traceparent) == ("k", new.traceparent)
-        assert abs(task.created_at - before) < 60_000_000
-        assert task.run_at == task.created_at
+        assert abs(task.created_us - before) < 60_000_000
+        assert task.run_us == task.created_us
         assert (page.events, page.last_seq, page.final_seq, page.dropped) == ((), 0, None, 0)
 
     async def test_same_idempotency_key_gives_the_same_task(self, store: TaskStore) -> None:
@@ -93,8 +93,8 @@ class LifeConformance(StoreSuite):
         assert claim is not None
         assert claim.task == stored
         assert (stored.status, stored.attempt, stored.owner) == (TaskStatus.RUNNING, 1, OWNER)
-        assert stored.claimed_at is not None
-        assert stored.lease_expires_at == stored.claimed_at + 30_000_000
+        assert stored.claimed_us is not None
+        assert stored.lease_expires_us == stored.claimed_us + 30_000_000
         assert [(e.seq, e.type, e.attempt, e.body) for e in page.events] == [
             (1, "task_started", 1, {"attempt": 1, "owner": OWNER})
         ]
@@ -156,12 +156,12 @@ class LifeConformance(StoreSuite):
 
         assert (answer.won, answer.outcome, answer.last_seq) == (True, final.outcome, 2)
         assert (task.status, task.error_code) == (status, code)
-        assert task.finished_at is not None
+        assert task.finished_us is not None
         assert page.final_seq == 2
         assert FinalEvent.from_event(page.events[-1]) == final
 
     async def test_finish_again_is_answered_as_the_first_time(self, store: TaskStore) -> None:
-        """The same ``final`` once more is no drop: the attempt is told again that it won."""
+        """The same ``final`` once more is not a drop: the attempt is told again that it won."""
         attempt = await start(store)
         first = await store.finish_if_running(attempt, FinalEvent.succeeded(1))
         again = await store.finish_if_running(attempt, FinalEvent.succeeded(1))
@@ -217,7 +217,7 @@ class LifeConformance(StoreSuite):
 
         assert (answer.state, answer.last_seq) == (CancelState.CANCELLED, 1)
         assert stored.status is TaskStatus.CANCELLED
-        assert stored.finished_at is not None
+        assert stored.finished_us is not None
         assert (page.final_seq, len(page.events)) == (1, 1)
         assert final.cancel is not None
         assert (final.cancel.reason, final.cancel.message, final.cancel.by) == (

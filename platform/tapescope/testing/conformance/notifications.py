@@ -71,7 +71,7 @@ class NotificationsConformance(StoreSuite):
         assert [event.seq for event in own_events] == [2]
 
     async def test_dropped_events_are_told_to_nobody(self, store: TaskStore) -> None:
-        """What is not on the tape is no news of it."""
+        """Followers are not told of an event that is not on the tape."""
         attempt = await start(store)
         with store.changes(attempt.task_id) as subscription:
             await store.finish_if_running(attempt, FinalEvent.succeeded())

@@ -38,7 +38,7 @@ class TapeConformance(StoreSuite):
         assert [event.seq for event in page.events] == list(range(1, 9))
         assert [event.body for event in page.events[1:7]] == bodies
         assert page.events[7].type == "mine.own-type_2"
-        assert all(abs(event.ts - store.clock.now()) < 60_000_000 for event in page.events)
+        assert all(abs(event.ts_us - store.clock.now()) < 60_000_000 for event in page.events)
 
     async def test_append_of_nothing_writes_nothing(self, store: TaskStore) -> None:
         """An empty list is answered with where the tape stands."""
@@ -48,7 +48,7 @@ class TapeConformance(StoreSuite):
         assert (list(answer.stored), answer.dropped, answer.last_seq) == ([], None, 1)
 
     async def test_nowait_keeps_the_order(self, store: TaskStore) -> None:
-        """Events that nobody awaits stay in the order of their calls, also between awaited ones."""
+        """Events that are not awaited stay in the order of their calls, also between awaited."""
         attempt = await start(store)
         futures = [store.append_nowait(attempt, [log(n)]) for n in range(30)]
         await store.append(attempt, [log(30)])
@@ -189,7 +189,7 @@ class TapeConformance(StoreSuite):
         }
 
     async def test_quarantine_of_unknown_tasks_has_one_cap(self, stores: Stores) -> None:
-        """Tasks that the store does not know share a cap: nobody can fill it by guessing ids."""
+        """Tasks that the store does not know share a cap: guessed ids cannot fill the table."""
         store = await stores.open(limits=StoreLimits(quarantine_unknown=2))
         for _ in range(3):
             stranger = Attempt(new_task_id(), 1, OWNER)

@@ -1,12 +1,8 @@
--- What the final of a cancelled task says; the error of an attempt that failed is kept.
+-- What the final of a cancelled task says; the error of an attempt that failed is kept. It is the very
+-- text that the platform's codec would write, so it is put together here: json_build_object puts blanks in.
 CREATE OR REPLACE FUNCTION cancelled_final(reason text, message text, who text, at bigint, error json) RETURNS text
 LANGUAGE sql STABLE
-RETURN CASE WHEN error IS NULL
-       THEN json_build_object(
-           'outcome', 'cancelled',
-           'cancel', json_build_object('reason', reason, 'message', message, 'by', who,
-                                       'requested_at', at))
-       ELSE json_build_object(
-           'outcome', 'cancelled', 'error', error,
-           'cancel', json_build_object('reason', reason, 'message', message, 'by', who,
-                                       'requested_at', at)) END::text;
+RETURN concat(
+    '{"outcome":"cancelled"', ',"error":' || error::text,
+    ',"cancel":{"reason":', to_json(reason), ',"message":', to_json(message),
+    ',"by":', coalesce(to_json(who)::text, 'null'), ',"requested_at":"', time_text(at), '"}}');

@@ -1,4 +1,4 @@
--- Claims up to x_limit tasks for an owner, the longest due first. A task that somebody else holds just
+-- Claims up to x_limit tasks for an owner, the longest due first. A task that another session holds just
 -- now is passed over. The same lane and number again claims nothing: it is answered with what the first
 -- try claimed, as those rows are by now. The lane keeps the keys, attempts and places on the tapes only.
 CREATE OR REPLACE FUNCTION claim_due(
@@ -44,7 +44,7 @@ BEGIN
     END IF;
 
     -- Each op its share of those that are due first: picked without a lock, and with it, as the next of
-    -- that op where somebody else has them. Then what is left to whichever op has more.
+    -- that op where another session holds them. Then what is left to whichever op has more.
     FOR share IN
         (SELECT f.op, count(*)::integer AS n
            FROM (SELECT o.op, d.run_at FROM unnest(x_ops) AS o(op)

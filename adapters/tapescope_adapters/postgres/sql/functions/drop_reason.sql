@@ -1,5 +1,5 @@
 -- Why a row that the guard left out is kept off its task's tape: the first reason that holds. NULL for
--- the tape's own final, sent again, which is no drop. The ladder of tapescope's find_drop_reason.
+-- the tape's own final, sent again, which is not a drop. The ladder of tapescope's find_drop_reason.
 CREATE OR REPLACE FUNCTION drop_reason(
     task_status text, task_attempt integer, final_attempt integer, final_body text,
     attempt integer, type text, body text

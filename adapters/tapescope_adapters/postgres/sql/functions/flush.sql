@@ -7,9 +7,9 @@
 -- never hold the record separator as such, the texts joined by it. The rows have two columns more, the
 -- task's id and the run's trace, and a single owner is that of all rows. keys are all keys in them.
 --
--- An attempt that gives its task up is one of the rows. Where a cancel is on record, its attempt_failed is
--- written as the cancelled final; the others' tasks are pending again before the cancels of this very flush
--- come, so that these end them.
+-- An attempt that gives its task up is one of the rows. Where a cancel is on record, its attempt_failed or
+-- attempt_released is written as the cancelled final; the others' tasks are pending again before the cancels
+-- of this very flush come, so that these end them.
 --
 -- Who listens is told with a 'w' that tasks were created, or that an attempt gave its task up. (One that
 -- is overruled by a cancel comes here as a final.) A create that met a task that stood there costs a
@@ -80,16 +80,16 @@ BEGIN
 
     IF give_ups IS NOT NULL THEN
         FOR one IN
-            SELECT g.row_at + 1 AS place, g.spends, t.cancel_reason, t.cancel_message, t.cancel_by,
+            SELECT g.row_at + 1 AS place, t.cancel_reason, t.cancel_message, t.cancel_by,
                    t.cancel_requested_at
-              FROM unnest(give_ups[1]::integer[], give_ups[3]::integer[]) AS g(row_at, spends)
+              FROM unnest(give_ups[1]::integer[]) AS g(row_at)
              CROSS JOIN LATERAL (SELECT * FROM tasks t WHERE t.id = r_key[g.row_at + 1] LIMIT 1) t
              WHERE t.cancel_requested_at IS NOT NULL AND (g.row_at + 1 = ANY (failed)) IS NOT TRUE
         LOOP
             r_type[one.place] := 'final';
             r_body[one.place] := cancelled_final(
                 one.cancel_reason, one.cancel_message, one.cancel_by, one.cancel_requested_at,
-                CASE WHEN one.spends > 0 THEN r_body[one.place]::json -> 'error' END);
+                r_body[one.place]::json -> 'error');
             overruled := array_append(overruled, json_build_array(
                 one.place - 1, one.cancel_reason, one.cancel_message, one.cancel_by,
                 one.cancel_requested_at));
@@ -221,7 +221,7 @@ BEGIN
         END LOOP;
     END IF;
 
-    IF cardinality(made) > 0 OR 'attempt_failed' = ANY (r_type) THEN
+    IF cardinality(made) > 0 OR r_type && '{attempt_failed,attempt_released}' THEN
         signal := signal || 'w';
     END IF;
     IF news <> '' OR signal <> '' THEN  -- a notification is at most 8,000 bytes

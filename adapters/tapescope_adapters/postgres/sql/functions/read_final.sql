@@ -1,4 +1,4 @@
--- What a final says; NULL where that is no outcome, or no JSON.
+-- What a final says; NULL where that is not an outcome, or not JSON.
 CREATE OR REPLACE FUNCTION read_final(body text) RETURNS json
 LANGUAGE plpgsql IMMUTABLE AS $$
 BEGIN

@@ -1,7 +1,7 @@
--- Mends one task and leaves a trace of it; all is as it was where nothing is wrong. The rules are
--- those of tapescope's _mending.py.
+-- Mends one task and writes each repair to the repair log; all is as it was where nothing is wrong. The rules are
+-- those of tapescope's repair_plan.py.
 -- The one way past the guards. Those in its way are off for this transaction alone, and under a lock
--- that keeps every other writer of both tables out, so that nobody else ever writes without them; an
+-- that keeps every other writer of both tables out, so that no other session ever writes without them; an
 -- error puts them back. There is no switch for a session to set. Only the owner of the tables may.
 CREATE OR REPLACE FUNCTION repair_task(x_task_id uuid, x_grace bigint, x_by text) RETURNS SETOF repairs
 LANGUAGE plpgsql
@@ -19,7 +19,8 @@ DECLARE
     row_was json;
     one     record;
     total   bigint;
-    body    json;
+    body    text;
+    lost    text := 'its final was lost; a repair wrote this one from the row';
 BEGIN
     LOCK TABLE tasks, events IN SHARE ROW EXCLUSIVE MODE;
     SELECT * INTO t FROM tasks WHERE task_id = x_task_id FOR UPDATE;
@@ -33,7 +34,7 @@ BEGIN
 
     SELECT * INTO first FROM events e WHERE e.task = t.id AND e.type = 'final' ORDER BY e.seq LIMIT 1;
     SELECT * INTO last FROM events e WHERE e.task = t.id ORDER BY e.seq DESC LIMIT 1;
-    row_was := json_build_object('status', t.status, 'finished_at', t.finished_at,
+    row_was := json_build_object('status', t.status, 'finished_at', time_text(t.finished_at),
                                  'error_code', t.error_code);
     said := read_final(first.body);
     ending := coalesce(said ->> 'outcome',
@@ -68,7 +69,8 @@ BEGIN
                CASE n.reason WHEN 'duplicate_final' THEN 'multiple_final' ELSE 'final_not_last' END,
                t.task_id::text,
                json_agg(json_build_object('seq', n.seq, 'attempt', n.attempt, 'offer', n.offer,
-                                          'type', n.type, 'ts', n.ts, 'body', n.body) ORDER BY n.seq),
+                                          'type', n.type, 'ts', time_text(n.ts), 'body', n.body)
+                        ORDER BY n.seq),
                json_build_object('taken', count(*))
           FROM named n GROUP BY n.reason ORDER BY n.reason;
     END IF;
@@ -88,19 +90,15 @@ BEGIN
     -- A row that has ended gets its final back; a result that was on the lost one is lost.
     IF first.seq IS NULL AND t.status NOT IN ('pending', 'running') THEN
         body := CASE t.status
-            WHEN 'succeeded' THEN json_build_object('outcome', t.status, 'result', NULL, 'repaired', true)
-            WHEN 'failed' THEN json_build_object('outcome', t.status, 'error', json_build_object(
-                'code', coalesce(t.error_code, 'unknown'),
-                'message', 'its final was lost; a repair wrote this one from the row'),
-                'repaired', true)
-            WHEN 'cancelled' THEN json_build_object('outcome', t.status, 'cancel', json_build_object(
-                'reason', coalesce(t.cancel_reason, 'user'),
-                'message', CASE WHEN t.cancel_requested_at IS NULL
-                           THEN 'its final was lost; a repair wrote this one from the row'
-                           ELSE t.cancel_message END,
-                'by', t.cancel_by,
-                'requested_at', coalesce(t.cancel_requested_at, t.finished_at, now)),
-                'repaired', true) END;
+            WHEN 'succeeded' THEN '{"outcome":"succeeded","result":null}'
+            WHEN 'failed' THEN concat('{"outcome":"failed","error":{"code":',
+                                      to_json(coalesce(t.error_code, 'unknown')),
+                                      ',"message":', to_json(lost), '}}')
+            WHEN 'cancelled' THEN cancelled_final(
+                coalesce(t.cancel_reason, 'user'),
+                CASE WHEN t.cancel_requested_at IS NULL THEN lost ELSE t.cancel_message END,
+                t.cancel_by, coalesce(t.cancel_requested_at, t.finished_at, now), NULL) END;
+        body := left(body, -1) || ',"repaired":true}';
         INSERT INTO events (task, seq, attempt, offer, type, ts, body)
         VALUES (t.id, coalesce(last.seq, 0) + 1, t.attempt, foreign_offer(last.offer), 'final',
                 coalesce(t.finished_at, now), body);
@@ -153,7 +151,8 @@ BEGIN
          WHERE id = t.id;
         INSERT INTO repairs (repaired_at, repaired_by, rule, task_id, was, done)
         VALUES (now, x_by, 'stuck_running', t.task_id,
-                json_build_object('owner', t.owner, 'lease_expires_at', t.lease_expires_at),
+                json_build_object('owner', t.owner,
+                                  'lease_expires_at', time_text(t.lease_expires_at)),
                 json_build_object('attempt', t.attempt));
     END IF;
 
@@ -161,7 +160,7 @@ BEGIN
     ALTER TABLE events ENABLE TRIGGER events_live_with_task;
     ALTER TABLE tasks ENABLE TRIGGER tasks_change_by_rule;
     IF EXISTS (SELECT 1 FROM repairs r WHERE r.id > mark AND r.task_id = x_task_id::text) THEN
-        PERFORM pg_notify(current_schema(), '|*|');  -- whoever follows looks again
+        PERFORM pg_notify(current_schema(), '|*|');  -- followers look again
     END IF;
     RETURN QUERY SELECT * FROM repairs r WHERE r.id > mark AND r.task_id = x_task_id::text ORDER BY r.id;
 END $$;

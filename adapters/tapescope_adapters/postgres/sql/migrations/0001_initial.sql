@@ -132,21 +132,21 @@ CREATE TABLE repairs (
     CONSTRAINT repairs_pkey PRIMARY KEY (id)
 );
 
--- One row: who of the managers on this store does its upkeep, until when, and what was done last.
-CREATE TABLE upkeep (
+-- One row: which manager does the store's maintenance, until when, and when each job was done last.
+CREATE TABLE maintenance (
     id         integer NOT NULL,
     holder     text,
     held_until bigint  NOT NULL DEFAULT 0,
     audited_at bigint  NOT NULL DEFAULT 0,
     pruned_at  bigint  NOT NULL DEFAULT 0,
-    CONSTRAINT upkeep_pkey PRIMARY KEY (id),
-    CONSTRAINT upkeep_one_row CHECK (id = 1)
+    CONSTRAINT maintenance_pkey PRIMARY KEY (id),
+    CONSTRAINT maintenance_one_row CHECK (id = 1)
 );
 
-INSERT INTO upkeep (id) VALUES (1);
+INSERT INTO maintenance (id) VALUES (1);
 
 -- The clock, and what several of the functions below call.
--- functions: now_us, refuse, cancelled_final, read_final, drop_reason, foreign_offer
+-- functions: now_us, refuse, time_text, cancelled_final, read_final, drop_reason, foreign_offer
 
 -- The database itself holds the invariants I1 to I5, against any session, not only tapescope's own.
 -- Look-ups are LATERAL with a LIMIT and seqscan is off, so that they stay index look-ups whatever a
@@ -212,5 +212,5 @@ CREATE TRIGGER repairs_never_change BEFORE UPDATE OR DELETE OR TRUNCATE ON repai
 -- small today; what else is asked of the row is asked outside, where the LIMIT keeps it.
 -- functions: flush, drop_rows, cancel_task, fence
 
--- What workers and the upkeep call.
+-- What workers and the maintenance call.
 -- functions: claim_due, rescue_expired, repair_task, delete_drops

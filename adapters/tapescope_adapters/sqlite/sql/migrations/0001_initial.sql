@@ -113,19 +113,19 @@ CREATE TABLE repairs (
     done        TEXT    NOT NULL
 );
 
--- One row: who of the managers on this store does its upkeep, until when, and what was done last.
-CREATE TABLE upkeep (
+-- One row: which manager does the store's maintenance, until when, and when each job was done last.
+CREATE TABLE maintenance (
     id         INTEGER PRIMARY KEY,
     holder     TEXT,
     held_until INTEGER NOT NULL DEFAULT 0,
     audited_at INTEGER NOT NULL DEFAULT 0,
     pruned_at  INTEGER NOT NULL DEFAULT 0,
-    CONSTRAINT upkeep_one_row CHECK (id = 1)
+    CONSTRAINT maintenance_one_row CHECK (id = 1)
 );
 
-INSERT INTO upkeep (id) VALUES (1);
+INSERT INTO maintenance (id) VALUES (1);
 
--- An event follows its predecessor, which is no final, and comes from the task's own attempt.
+-- An event follows its predecessor, which is not a final, and comes from the task's own attempt.
 -- The end of the tape answers it all: no gap, no second final, no existing key (INSERT OR REPLACE
 -- would slip past update and delete triggers), no offer twice.
 CREATE TRIGGER events_follow_predecessor BEFORE INSERT ON events
@@ -217,16 +217,16 @@ END;
 
 CREATE TRIGGER repairs_never_change BEFORE UPDATE ON repairs
 BEGIN
-    SELECT RAISE(ABORT, 'tapescope I4: the trace of a repair never changes');
+    SELECT RAISE(ABORT, 'tapescope I4: the repair log never changes');
 END;
 
 CREATE TRIGGER repairs_stay BEFORE DELETE ON repairs
 BEGIN
-    SELECT RAISE(ABORT, 'tapescope I4: the trace of a repair is never deleted');
+    SELECT RAISE(ABORT, 'tapescope I4: the repair log is never deleted from');
 END;
 
 CREATE TRIGGER repairs_are_new BEFORE INSERT ON repairs
 WHEN EXISTS (SELECT 1 FROM repairs r WHERE r.id = NEW.id)
 BEGIN
-    SELECT RAISE(ABORT, 'tapescope I4: the trace of a repair never changes');
+    SELECT RAISE(ABORT, 'tapescope I4: the repair log never changes');
 END;

@@ -1,4 +1,4 @@
-"""The upkeep beside a writer: what an audit and a prune take, and what an append waits for them."""
+"""Maintenance beside a writer: what an audit and a prune take, and how long an append waits."""
 
 from __future__ import annotations
 

@@ -1,18 +1,18 @@
 -- name: acquire_leadership
--- Whose turn the upkeep is: the holder's, until it leaves or its lease is over.
+-- Who leads: the holder of the one row, until it resigns or its lease is over.
 -- Differs from the Postgres version in that the clock is a parameter: the file is on this host.
-UPDATE upkeep SET holder = :owner, held_until = :now + :lease
+UPDATE maintenance SET holder = :owner, held_until = :now + :lease
  WHERE holder IS NULL OR holder = :owner OR held_until < :now
 RETURNING :now, audited_at, pruned_at;
 
 -- name: record_audited
-UPDATE upkeep SET audited_at = :now WHERE holder = :owner;
+UPDATE maintenance SET audited_at = :now WHERE holder = :owner;
 
 -- name: record_pruned
-UPDATE upkeep SET pruned_at = :now WHERE holder = :owner;
+UPDATE maintenance SET pruned_at = :now WHERE holder = :owner;
 
 -- name: resign_leadership
-UPDATE upkeep SET holder = NULL, held_until = 0 WHERE holder = :owner;
+UPDATE maintenance SET holder = NULL, held_until = 0 WHERE holder = :owner;
 
 -- name: find_top
 SELECT coalesce(max(id), 0) FROM tasks;

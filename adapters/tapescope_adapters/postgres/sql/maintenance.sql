@@ -1,18 +1,18 @@
 -- name: acquire_leadership
--- Whose turn the upkeep is: the holder's, until it leaves or its lease is over.
+-- Who leads: the holder of the one row, until it resigns or its lease is over.
 -- Differs from the SQLite version in that the clock is the database's.
-UPDATE upkeep SET holder = $1, held_until = now_us() + $2
+UPDATE maintenance SET holder = $1, held_until = now_us() + $2
  WHERE holder IS NULL OR holder = $1 OR held_until < now_us()
 RETURNING now_us(), audited_at, pruned_at;
 
 -- name: record_audited
-UPDATE upkeep SET audited_at = now_us() WHERE holder = $1;
+UPDATE maintenance SET audited_at = now_us() WHERE holder = $1;
 
 -- name: record_pruned
-UPDATE upkeep SET pruned_at = now_us() WHERE holder = $1;
+UPDATE maintenance SET pruned_at = now_us() WHERE holder = $1;
 
 -- name: resign_leadership
-UPDATE upkeep SET holder = NULL, held_until = 0 WHERE holder = $1;
+UPDATE maintenance SET holder = NULL, held_until = 0 WHERE holder = $1;
 
 -- name: find_open
 -- Tasks that have not ended: of those known, and the first ones beyond a key; with the highest key.
