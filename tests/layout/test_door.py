@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -66,7 +67,7 @@ def list_documented_imports() -> Iterator[tuple[str, str, str]]:
     """(page, module, name) of each import of ours in the Python programs of the README and docs."""
     for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
         for block in PYTHON_BLOCK.findall(page.read_text(encoding="utf-8")):
-            for node in ast.walk(ast.parse(block)):
+            for node in ast.walk(ast.parse(dedent(block))):
                 if isinstance(node, ast.ImportFrom) and str(node.module).startswith("tapescope"):
                     for alias in node.names:
                         yield page.name, str(node.module), alias.name
