@@ -165,8 +165,9 @@ class CancelRow(NamedTuple):
 class Flush:
     """One transaction's worth of writes.
 
-    ``lane`` and ``number`` name it for ever: a flush that is sent again after its fate was unknown
-    carries the same name, and an adapter whose replies can be lost answers it as the first time.
+    ``lane`` and ``number`` name it for as long as the store is open: a flush that is sent again
+    after its fate was unknown carries the same name, and a backend whose replies can be lost
+    answers it as the first time. A store that is opened again begins its numbers anew.
     """
 
     lane: str
