@@ -21,6 +21,7 @@ Each builds its message from typed arguments, which stay readable as attributes:
   x EventDropped
   x EventFateUnknown
   x CommandFailed
+  x BadSpool
   x TapeGap
   x StoreConfigError
     + BadStoreUrl
@@ -70,6 +71,7 @@ __all__ = [
     "BadParams",
     "BadRunner",
     "BadSetting",
+    "BadSpool",
     "BadStoreUrl",
     "BlockingCallOnLoop",
     "CancelRequested",
@@ -321,6 +323,16 @@ class CommandFailed(TapescopeError):
             f"The command ended with exit status {exit_status}."
             if exit_status >= 0
             else f"The command was ended by signal {-exit_status}."
+        )
+
+
+class BadSpool(TapescopeError):
+    """A spool file that cannot be read back."""
+
+    def __init__(self, path: object, why: str) -> None:
+        self.path, self.why = path, why
+        super().__init__(
+            f"The spool file {str(path)!r} cannot be replayed: {why}. It was left as it is."
         )
 
 

@@ -89,6 +89,7 @@ async def made(make: Make) -> AsyncGenerator[Service]:
             store.telemetry,
             "me",
             lease=30,
+            settle_within=None,
             cancel_grace=1,
             coalesce_progress=0,
             retry_delay=1,

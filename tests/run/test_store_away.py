@@ -89,6 +89,24 @@ async def test_a_final_that_cannot_be_written_is_reported_as_lost() -> None:
 
 
 @in_virtual_time
+async def test_a_final_is_tried_no_longer_than_is_said() -> None:
+    """However long the lease, the end of a run is given up after ``settle_within``."""
+    outage = Outage(StoreAway)
+    outage.kinds = {"final"}
+    outage.on = True
+    async with at_rest(FaultyStore(patience=1)) as store:
+        store.faults.before = outage
+        async with managing(store, lease=86_400, settle_within=10) as (manager, captured):
+            task = await manager.submit("work", succeed)
+            began = store.clock.monotonic()
+            with pytest.raises(StoreUnavailable):
+                await task.result()
+
+            assert 10 <= store.clock.monotonic() - began < 13  # virtual seconds
+            assert outcomes(captured) == [("ERROR", "lost")]
+
+
+@in_virtual_time
 async def test_a_claim_waits_for_the_store() -> None:
     """A task whose claim met an outage starts when the store is back."""
     outage = Outage(StoreAway)

@@ -7,6 +7,8 @@ import socket
 import time
 from collections.abc import Iterable
 
+from tapescope.spool import spool_folder, spooled_by
+
 __all__ = ["find_dead_owners", "name_owner"]
 
 
@@ -25,6 +27,7 @@ def find_dead_owners(owners: Iterable[str]) -> list[str]:
     """The owners that are surely dead: processes of this host that have ended.
 
     An owner on another host, or in another pid namespace, is never among them: its lease decides.
+    Nor is one that left a spool file for this user: a replay ends its task with what really was.
     """
     host, namespace = socket.gethostname(), _read_namespace()
     dead: list[str] = []
@@ -36,7 +39,8 @@ def find_dead_owners(owners: Iterable[str]) -> list[str]:
             continue
         if pid.isdecimal() and _read_start(int(pid)) != start:
             dead.append(owner)
-    return dead
+    spared = spooled_by(dead, spool_folder()) if dead else set[str]()
+    return [owner for owner in dead if owner not in spared]
 
 
 def _read_start(pid: int) -> str | None:

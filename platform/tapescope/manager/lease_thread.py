@@ -34,6 +34,8 @@ _CHECK_EVERY: Final = 1 / 9
 """The part of a lease between two checks of the loop: a block of a third is seen by a half."""
 _ANSWER_WITHIN: Final = 1 / 3
 """The part of a lease that one heartbeat may take, so that there is time for another."""
+_LONGEST_ANSWER: Final = 60.0
+"""Seconds that one may take, however long the lease: a heartbeat also brings cancels."""
 _FIRST_RETRY: Final = 0.05
 _LAST_RETRY: Final = 1.0
 """Seconds between heartbeats that fail, doubled from the first to the last."""
@@ -172,7 +174,7 @@ class LeaseThread(Service):
         failure: Exception | None = None
         leases: Leases | None = None
         try:
-            async with asyncio.timeout(lease * _ANSWER_WITHIN):
+            async with asyncio.timeout(min(lease * _ANSWER_WITHIN, _LONGEST_ANSWER)):
                 held = await self._renewer.extend_leases(
                     holder.owner,
                     round(lease * 1_000_000),

@@ -58,7 +58,9 @@ class TaskManager:
     The settings, in seconds where they are times:
 
     * ``max_running``: runs at once; the others wait in the order they came.
-    * ``lease``: how long a claim holds; also how long a ``final`` is tried while the store is away.
+    * ``lease``: how long a claim holds.
+    * ``settle_within``: how long an attempt's last write, such as its ``final``, is tried while the
+      store is away; as long as its lease holds by default.
     * ``heartbeat``: how often leases are extended; less than ``lease``.
     * ``cancel_grace``: how long a cancelled runner may clean up before it is fenced: its task ends
       without it, its slot is free, and what it still writes is dropped.
@@ -95,6 +97,7 @@ class TaskManager:
         max_running: int = 100,
         lease: float = 30.0,
         heartbeat: float = 10.0,
+        settle_within: float | None = None,
         cancel_grace: float = 10.0,
         drain: float = 30.0,
         telemetry: Telemetry | None = None,
@@ -116,6 +119,8 @@ class TaskManager:
         check_count("max_zombies", max_zombies)
         check_seconds("lease", lease, over_zero=True)
         check_seconds("heartbeat", heartbeat, over_zero=True)
+        if settle_within is not None:
+            check_seconds("settle_within", settle_within)
         check_seconds("cancel_grace", cancel_grace)
         check_seconds("drain", drain)
         check_seconds("coalesce_progress", coalesce_progress)
@@ -136,6 +141,7 @@ class TaskManager:
             self.telemetry,
             self.owner,
             lease=lease,
+            settle_within=settle_within,
             cancel_grace=cancel_grace,
             coalesce_progress=coalesce_progress,
             retry_delay=retry_delay,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -51,7 +52,9 @@ class RunSettings:
     owner: str
     """The manager, as the rows of its running tasks name it."""
     lease: float
-    """How long a claim holds, and how long the store is tried for an attempt's last write."""
+    """How long a claim holds."""
+    settle_within: float | None
+    """How long the store is tried for an attempt's last write; ``None``: while the lease holds."""
     cancel_grace: float
     """How long a cancelled runner may clean up before it is fenced."""
     coalesce_progress: float
@@ -82,7 +85,7 @@ class RunRecord:
         self._settings = settings
         self.task, self.attempt = task, attempt
         self.deadline = store.clock.monotonic() + settings.lease
-        """Until when, in monotonic seconds, the attempt's last write is tried: its lease's end."""
+        """The end of the lease, in monotonic seconds."""
         self.requested: CancelRequest | None = None
         """The cancel request that reached this run, in time or too late."""
         self.span = settings.telemetry.start_run_span(
@@ -108,11 +111,19 @@ class RunRecord:
         if verdict.may_be_retried and self.task.retries_spent < self.task.retries:
             return await self._retry(verdict)
         finished, verdict = await write_final(
-            self._settings.store, self.attempt, verdict, lambda: self.deadline
+            self._settings.store, self.attempt, verdict, self._limit_writing()
         )
         if not finished.won:
             return self._end_refused(finished)
         return self._end_finished(verdict, finished)
+
+    def _limit_writing(self) -> Callable[[], float]:
+        """Until when, in monotonic seconds, the last write is tried; the lease may be extended."""
+        within = self._settings.settle_within
+        if within is None:
+            return lambda: self.deadline
+        limit = self._settings.store.clock.monotonic() + within
+        return lambda: min(self.deadline, limit)
 
     def end_lost(self, error: Exception) -> None:
         """End the span: the attempt's last write could not be made, and the tape stays open."""
@@ -131,7 +142,7 @@ class RunRecord:
         wait = _wait_before_retry(settings.retry_delay, task.retries_spent)
         run_at = settings.store.clock.now() + round(wait * 1_000_000)
         handed_back, verdict = await write_retry(
-            settings.store, self.attempt, verdict, run_at, lambda: self.deadline
+            settings.store, self.attempt, verdict, run_at, self._limit_writing()
         )
         if (end := self._end_unless_handed_back(handed_back)) is not None:
             return end
@@ -154,7 +165,7 @@ class RunRecord:
     async def _release(self, verdict: Verdict) -> RunEnd:
         """Give the task back for another worker, unless a cancel is recorded; spend no retry."""
         handed_back = await write_release(
-            self._settings.store, self.attempt, verdict.message, lambda: self.deadline
+            self._settings.store, self.attempt, verdict.message, self._limit_writing()
         )
         if (end := self._end_unless_handed_back(handed_back)) is not None:
             return end

@@ -1,0 +1,178 @@
+"""What a command's task is told: every event once and in order, whatever becomes of the store."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tapescope import Reporter, TapescopeError
+from tapescope.errors import BadSpool
+from tapescope.model.tape import NewEvent
+from tapescope.model.tasks import ErrorInfo, FinalEvent, NewTask
+from tapescope.shell.backlog import Backlog
+from tapescope.shell.replay import Replayed, replay
+from tapescope.spool import SpooledEvent, SpooledTask, find_spools, read_spool, spooled_by
+from tapescope.store import TaskStore
+from tapescope.store.flush import FateUnknown, StoreAway
+from tapescope.store.lookup import find_store
+from tapescope.store.validation import StoreLimits, new_task_id
+from tests.support.memory_stores import FaultyStore, at_rest
+from tests.support.outages import Outage, managing
+from tests.support.virtual_time import in_virtual_time
+
+OWNER = "here:1:0:aa"
+
+
+def event(n: int) -> SpooledEvent:
+    """The n-th line; every third says the same as the one before it."""
+    return SpooledEvent("log", 1_000_000 * n, {"line": str(n - (n % 3 == 2))})
+
+
+def fail(_: SpooledEvent, error: TapescopeError) -> None:
+    """No event of these tests is refused."""
+    raise error
+
+
+async def lines_of(store: TaskStore, task_id: str) -> list[str]:
+    """The lines on a tape."""
+    page = await store.read_tape(task_id, limit=10_000)
+    return [one.body["line"] for one in page.events if one.type == "log"]
+
+
+@in_virtual_time
+@pytest.mark.parametrize("error", [StoreAway, FateUnknown])
+@pytest.mark.parametrize("in_memory", [100, 1_000_000])
+async def test_an_outage_costs_no_event_and_no_order(
+    error: type[Exception], in_memory: int
+) -> None:
+    """A store away for a minute, or whose answers are lost: each event is there once, in order."""
+    outage = Outage(error)
+
+    async def work(report: Reporter) -> None:
+        backlog = Backlog(fail, in_memory=in_memory)
+        for n in range(300):
+            backlog.put(event(n))
+        backlog.attach(store, report)
+        outage.on = True
+        asyncio.get_running_loop().call_later(60, setattr, outage, "on", False)
+        for n in range(300, 1_500):
+            await backlog.make_room()
+            backlog.put(event(n))
+        assert not await backlog.settle(20)
+        assert await backlog.settle(600)
+        await backlog.detach()
+        assert list(backlog.remaining()) == []
+        backlog.close()
+
+    async with at_rest(FaultyStore(patience=5)) as store:
+        if error is StoreAway:
+            store.faults.before = outage
+        else:
+            store.faults.after = outage
+        async with managing(store, lease=86_400, heartbeat=3_600) as (manager, _):
+            task = await manager.submit("work", work)
+            await task.result()
+
+        assert await lines_of(store, task.task_id) == [event(n).body["line"] for n in range(1_500)]
+
+
+@in_virtual_time
+async def test_a_full_tape_is_told_for_each_event() -> None:
+    """What no tape takes is handed back, with the reason."""
+    refused: list[SpooledEvent] = []
+
+    async def work(report: Reporter) -> None:
+        backlog = Backlog(lambda one, _: refused.append(one))
+        backlog.attach(store, report)
+        for n in range(50):
+            backlog.put(event(n))
+        assert await backlog.settle(60)
+        backlog.put(event(50))
+        await backlog.detach()
+
+    async with at_rest(FaultyStore(limits=StoreLimits(tape_events=21))) as store:
+        async with managing(store) as (manager, _):
+            task = await manager.submit("work", work)
+            await task.result()
+        there = await lines_of(store, task.task_id)
+
+    assert len(there) + len(refused) == 51
+    assert refused == [event(n) for n in range(len(there), 51)]
+
+
+def spooled(task_id: str, attempt: int | None, confirmed: int = 0) -> SpooledTask:
+    """A command that said three lines and failed."""
+    return SpooledTask(
+        store="here",
+        task_id=task_id,
+        op="shell",
+        params={"command": ["sh"]},
+        timeout=None,
+        traceparent=None,
+        owner=OWNER,
+        attempt=attempt,
+        confirmed=confirmed,
+        events=tuple(event(n) for n in (1, 2, 3)),
+        final=FinalEvent.failed(ErrorInfo("tapescope.errors.CommandFailed", "exit status 3")),
+        ended_us=4_000_000,
+    )
+
+
+async def open_task(store: TaskStore) -> str:
+    """A task whose wrapper had one line stored, and the answer to the second one lost."""
+    task, _ = await store.create(NewTask(new_task_id(), "shell"))
+    claim = await store.claim_if_pending(task, OWNER, 60)
+    assert claim is not None
+    await store.append(claim.attempt, [NewEvent("log", {"line": "0"})])
+    await store.append(claim.attempt, [NewEvent("log", event(1).body)])
+    return task.task_id
+
+
+@pytest.mark.parametrize("begun", [True, False])
+async def test_a_replay_completes_the_tape(store_url: str, begun: bool, tmp_path: Path) -> None:
+    """Through the file and back: what is missing is added once, with its time, and the end."""
+    async with find_store(store_url) as store:
+        task_id = await open_task(store) if begun else new_task_id()
+        path = spooled(task_id, 1 if begun else None, 2 if begun else 0).write(tmp_path / "spool")
+        first = await replay(store, read_spool(path))
+        again = await replay(store, read_spool(path))
+        page = await store.read_tape(task_id)
+        lines = await lines_of(store, task_id)
+        row = await store.get(task_id)
+
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    assert (first, again) == (Replayed(2 if begun else 3, 0, True), Replayed(0, 0, True))
+    assert lines == (["0", "1", "1", "3"] if begun else ["1", "1", "3"])
+    assert page.events[-2].body["at"] == "1970-01-01T00:00:03.000000Z"
+    assert row.error_code == "tapescope.errors.CommandFailed"
+    assert page.dropped == 0
+
+
+async def test_a_replay_after_another_end_is_counted(store_url: str) -> None:
+    """A task that was ended meanwhile keeps its end: what comes late is dropped and kept."""
+    async with find_store(store_url) as store:
+        task_id = await open_task(store)
+        await store.leases.rescue_expired(dead_owners=[OWNER])
+        told = await replay(store, spooled(task_id, 1, 2))
+        page = await store.read_tape(task_id)
+        kept = (await store.read_quarantine(task_id)).drops
+
+    assert told == Replayed(0, 3, False)
+    assert page.dropped == 3
+    assert [one.type for one in kept] == ["log", "log", "final"]
+
+
+def test_a_torn_file_is_left_as_it_is(tmp_path: Path) -> None:
+    """A file that is not whole is an error that names it; the others are found."""
+    whole = spooled(new_task_id(), 1).write(tmp_path)
+    torn = tmp_path / "torn.bb.spool"
+    torn.write_bytes(whole.read_bytes()[:-20])
+    with pytest.raises(BadSpool, match="torn"):
+        read_spool(torn)
+
+    assert sorted(find_spools(tmp_path)) == sorted([whole, torn])
+    assert spooled_by([OWNER, "here:2:0:cc"], tmp_path) == {OWNER}
+    assert find_spools(tmp_path / "none") == []
