@@ -312,18 +312,26 @@ class CancelRequested(asyncio.CancelledError):
 
 
 class CommandFailed(TapescopeError):
-    """A shell command ended with a status other than 0: negative for the signal that ended it."""
+    """A shell command ended with a status other than 0, negative for the signal that ended it; or
+    some of its output could not be written where it belongs."""
 
     def __init__(
-        self, command: Sequence[str], exit_status: int, lines_not_recorded: int = 0
+        self,
+        command: Sequence[str],
+        exit_status: int,
+        lines_not_recorded: int = 0,
+        bytes_not_written: int = 0,
     ) -> None:
         self.command, self.exit_status = tuple(command), exit_status
-        self.lines_not_recorded = lines_not_recorded
-        super().__init__(
-            f"The command ended with exit status {exit_status}."
+        self.lines_not_recorded, self.bytes_not_written = lines_not_recorded, bytes_not_written
+        text = (
+            f"The command ended with exit status {exit_status}"
             if exit_status >= 0
-            else f"The command was ended by signal {-exit_status}."
+            else f"The command was ended by signal {-exit_status}"
         )
+        if bytes_not_written:
+            text += f", and {bytes_not_written:,} bytes of its output could not be written"
+        super().__init__(f"{text}.")
 
 
 class BadSpool(TapescopeError):

@@ -122,10 +122,15 @@ class Tapescope:
                 process.kill()
 
     @contextmanager
-    def on_terminal(self, *arguments: str) -> Generator[tuple[subprocess.Popen[bytes], int]]:
-        """Run it on a terminal of its own; gives the terminal's other end."""
+    def on_terminal(
+        self, *arguments: str, program: Sequence[str] = _PROGRAM
+    ) -> Generator[tuple[subprocess.Popen[bytes], int]]:
+        """Run it on a terminal of its own; gives the terminal's other end.
+
+        Another ``program``, such as a shell, finds the command line as ``$T``.
+        """
         ours, theirs = pty.openpty()
-        command = (sys.executable, str(_ON_TERMINAL), *_PROGRAM, *arguments)
+        command = (sys.executable, str(_ON_TERMINAL), *program, *arguments)
         try:
             with subprocess.Popen(
                 command,
@@ -133,7 +138,8 @@ class Tapescope:
                 stdout=theirs,
                 stderr=theirs,
                 cwd=self.folder,
-                env=self.env | {"TERM": "xterm", "COLUMNS": "80", "LINES": "50"},
+                env=self.env
+                | {"TERM": "xterm", "COLUMNS": "80", "LINES": "50", "T": " ".join(_PROGRAM)},
                 start_new_session=True,
             ) as process:
                 os.close(theirs)

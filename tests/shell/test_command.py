@@ -70,7 +70,14 @@ async def test_command_leaves_its_lines_and_its_status(manager: TaskManager) -> 
     events = await tape_of(task)
 
     assert await task.result() == {"exit_status": 0}
-    assert [event.type for event in events] == ["task_started", "log", "log", "log", "final"]
+    assert [event.type for event in events] == [
+        "task_started",
+        "command_started",
+        "log",
+        "log",
+        "log",
+        "final",
+    ]
     assert lines_of(events, "stdout") == ["a", "b"]
     assert lines_of(events, "stderr") == ["c"]
 
@@ -197,22 +204,29 @@ async def test_two_tasks_of_one_command_do_not_mix(manager: TaskManager) -> None
     assert len({line for (line,) in said}) == 5
 
 
-async def test_full_tape_does_not_stop_the_command(tmp_path: Path) -> None:
-    """Past the tape's limit the command runs on, and the final says how many lines are missing."""
-    limits = StoreLimits(tape_events=50, queue=10)
+async def test_full_tape_keeps_the_first_and_the_last_lines(tmp_path: Path) -> None:
+    """Past the tape's limit the command runs on; the tape has both ends and counts the middle."""
+    limits = StoreLimits(tape_events=100, queue=10)
     async with (
         SqliteStore(f"sqlite:///{tmp_path / 'small.db'}", limits=limits) as store,
         TaskManager(store) as manager,
     ):
-        task = await manager.submit("shell", ShellCommand("seq 1 20000; exit 4"))
+        script = "seq 1 20000; echo FATAL >&2; exit 4"
+        task = await manager.submit("shell", ShellCommand(script))
         events = await tape_of(task)
 
-    recorded = lines_of(events, "stdout")
-    assert events[-1].body["error"]["details"] == {
-        "exit_status": 4,
-        "lines_not_recorded": 20_000 - len(recorded),
-    }
-    assert recorded == [str(n) for n in range(1, len(recorded) + 1)]
+    recorded = [int(line) for line in lines_of(events, "stdout")]
+    gap = next(event for event in events if event.type == "lines_left_out")
+    head = [event.body["line"] for event in events[2 : gap.seq - 1] if event.type == "log"]
+    head = [line for line in head if line != "FATAL"]
+    missing = 20_000 - len(recorded)
+    assert recorded == [*range(1, len(head) + 1), *range(len(head) + missing + 1, 20_001)]
+    assert len(head) > 40
+    assert len(recorded) - len(head) >= 5
+    assert lines_of(events, "stderr") == ["FATAL"]
+    left_out = range(len(head) + 1, len(head) + missing + 1)
+    assert gap.body == {"lines": missing, "bytes": sum(len(str(n)) + 1 for n in left_out)}
+    assert events[-1].body["error"]["details"] == {"exit_status": 4, "lines_not_recorded": missing}
 
 
 async def test_child_is_given_the_run_span(sqlite_url: str) -> None:

@@ -19,6 +19,7 @@ __all__ = [
     "EXIT_INTERRUPTED",
     "EXIT_NOT_CHECKED",
     "EXIT_NOT_FOUND",
+    "EXIT_NOT_WRITTEN",
     "EXIT_OURS",
     "EXIT_PIPE_CLOSED",
     "EXIT_TIMED_OUT",
@@ -38,6 +39,8 @@ STORE_VARIABLE: Final = "TAPESCOPE_STORE"
 _TRACE_MODES: Final[Mapping[str, TraceMode]] = {"link": "link", "child": "child"}
 _CANCEL_STATUSES: Final[Mapping[str, CancelStatus]] = {"unset": "unset", "error": "error"}
 
+EXIT_NOT_WRITTEN: Final = 1
+"""``run``: the command said 0, and some of its output could not be written; as cat(1)."""
 EXIT_VIOLATION: Final = 1
 """``audit``: a tape breaks an invariant."""
 EXIT_NOT_CHECKED: Final = 2

@@ -182,8 +182,11 @@ def _is_cancel(error: BaseException) -> bool:
 def _details(error: BaseException) -> Mapping[str, Any]:
     if not isinstance(error, CommandFailed):
         return {}
-    lost = error.lines_not_recorded
-    return {"exit_status": error.exit_status} | ({"lines_not_recorded": lost} if lost else {})
+    losses = {
+        "lines_not_recorded": error.lines_not_recorded,
+        "bytes_not_written": error.bytes_not_written,
+    }
+    return {"exit_status": error.exit_status} | {name: n for name, n in losses.items() if n}
 
 
 def _clean(text: str, limit: int) -> str:

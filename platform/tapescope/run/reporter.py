@@ -55,6 +55,11 @@ class _Report:
         """Progress reports of this run that a newer one replaced; they were never offered (I7)."""
         return self._tape.coalesced
 
+    @property
+    def tape_room(self) -> int:
+        """Events that the tape still takes from this run, as far as its store knows now."""
+        return self._tape.room
+
     def raise_if_cancelled(self) -> None:
         """Raise ``CancelRequested``, an ``asyncio.CancelledError``, if the runner is to stop."""
         stop = self._tape.stop

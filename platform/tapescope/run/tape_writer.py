@@ -74,6 +74,11 @@ class TapeWriter:
         """The store's clock."""
         return self._store.clock
 
+    @property
+    def room(self) -> int:
+        """Events that the tape still takes, beside those that are on their way."""
+        return self._store.tape_room(self.attempt)
+
     async def append(self, type: str, body: Any) -> None:
         """Put an event on the tape and return once it is stored (invariant I6).
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+import signal
 import subprocess
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from tapescope.errors import BadSetting, CommandFailed
-from tapescope.shell.lines import LineSplitter
-from tapescope.shell.process import Child, PipeReader
-from tapescope.shell.recorder import LineRecorder
+from tapescope.shell.process import Child, PipeReader, start_in_session
+from tapescope.shell.recorder import COMMAND_STARTED, OUTPUT_HELD, LineRecorder
 
 if TYPE_CHECKING:
     from tapescope.run import Reporter
@@ -23,22 +24,29 @@ _LAST_OUTPUT: Final = 1.0
 """Seconds that the last output of a killed command may hold up its end, while the store or the sink
 takes none."""
 
+_log = logging.getLogger(__name__)
+
 OutputSink = Callable[[str, bytes], Awaitable[None]]
 """Called with the stream's name and each piece of output, as it came, while it is recorded."""
+
+Starter = Callable[[Sequence[str], Mapping[str, str] | None], Child]
+"""Starts a command in an environment, ``None`` for this process's own. Raises ``OSError``."""
 
 
 class ShellCommand:
     """A runner that runs a command: ``await manager.submit("shell", ShellCommand(["ls", "-l"]))``.
 
-    A string is given to ``/bin/sh``; a sequence is a program and its arguments. Each line of output
-    is a ``log`` event, ``{"stream": "stdout", "line": …}``, in order within its stream; a line over
-    8 KiB is several events. Exit status 0 is success, with the result ``{"exit_status": 0}``; any
-    other raises ``CommandFailed``. When the tape takes no more, the command runs on, and the result
-    says how many lines were not recorded.
+    A string is given to ``/bin/sh``; a sequence is a program and its arguments. The tape says
+    ``command_started``, with the process id. Each line of output is a ``log`` event,
+    ``{"stream": "stdout", "line": …}``, in order within its stream; a line over 8 KiB is several
+    events. Exit status 0 is success, with the result ``{"exit_status": 0}``; any other raises
+    ``CommandFailed``. Of output that is too much for the tape its first and its last lines are
+    kept; the result and ``lines_left_out`` say how many lines were not recorded.
 
     A cancel sends SIGTERM to the command's process group, and SIGKILL ``grace`` seconds later: keep
     the grace below the manager's ``cancel_grace``. A process that the command leaves behind does
-    not hold up the command's end: its output is read for ``drain`` seconds more.
+    not hold up the command's end: its output is read for ``drain`` seconds more, and then
+    ``output_held`` says that the process gets a SIGPIPE when it writes on.
 
     ``env`` and ``cwd`` are as for ``subprocess``. ``TRACEPARENT`` names the run span, where there
     is one. ``stdin`` is ``subprocess.DEVNULL``, or ``None`` to hand on this process's own.
@@ -76,36 +84,43 @@ class ShellCommand:
         return await self.run(LineRecorder(report), report.traceparent)
 
     async def run(
-        self,
-        recorder: LineRecorder,
-        traceparent: str | None,
-        *,
-        started: Callable[[Child], None] | None = None,
+        self, recorder: LineRecorder, traceparent: str | None, *, start: Starter | None = None
     ) -> dict[str, Any]:
-        """Run the command with ``recorder`` for its lines; ``started`` is called with the child.
+        """Run the command with ``recorder`` for its lines; ``start`` starts it in another way.
 
+        What ``start`` has started is never killed but by a cancel.
         Raises ``OSError`` when the command cannot be started, and ``CommandFailed``.
         """
-        env = self._environment(traceparent)
-        child = Child(self.command, cwd=self._cwd, env=env, stdin=self._stdin)
+        child = (start or self._start)(self.command, self._environment(traceparent))
+        recorder.note(COMMAND_STARTED, {"pid": child.pid})
         pumps = [
-            asyncio.create_task(self._pump("stdout", child.stdout, recorder)),
-            asyncio.create_task(self._pump("stderr", child.stderr, recorder)),
+            asyncio.create_task(self._pump(name, pipe, recorder))
+            for name, pipe in child.streams.items()
         ]
         try:
-            if started is not None:
-                started(child)
             try:
                 await asyncio.wait([child.ended])
+                if child.told is not None:
+                    await self._stop(child, pumps)  # it did as it was told; what it left is to, too
             except asyncio.CancelledError:
                 await self._stop(child, pumps)
+                await _record_last(recorder)
                 raise
+            if start is not None:
+                child.release()  # what it left is no affair of a cancel's from now on
             await self._drain(child, pumps, recorder)
         finally:
             for pump in pumps:
                 pump.cancel()
+            if start is None and not child.ended.done():
+                child.kill()  # the loop ends, and with it all that would look after the command
             child.close()
         return self._result(child, pumps, recorder)
+
+    def _start(self, command: Sequence[str], env: Mapping[str, str] | None) -> Child:
+        return start_in_session(
+            command, cwd=self._cwd, env=env, stdin=self._stdin, refused=_log_refusal
+        )
 
     def _environment(self, traceparent: str | None) -> dict[str, str] | None:
         if traceparent is None:
@@ -116,15 +131,14 @@ class ShellCommand:
         return env | {"TRACEPARENT": traceparent}
 
     async def _pump(self, name: str, pipe: PipeReader, recorder: LineRecorder) -> None:
-        lines = LineSplitter(name)
         try:
             while chunk := await pipe.read():
                 passed_on = asyncio.ensure_future(self._pass_on(name, chunk))
                 try:  # recorded meanwhile, so that the lines of two streams keep their order, too
-                    await recorder.record(lines.feed(chunk))
+                    await recorder.record(name, chunk)
                 finally:
                     await passed_on
-            await recorder.record(lines.end())
+            await recorder.end(name)
         finally:
             pipe.close()  # a command that writes on gets a SIGPIPE
 
@@ -139,20 +153,32 @@ class ShellCommand:
         timer = asyncio.get_running_loop().call_later(self.drain, _stop_waiting, child)
         try:
             await asyncio.wait(pumps)
-            await recorder.settle()
+            held = [name for name, pipe in child.streams.items() if pipe.held]
+            if held:
+                recorder.held = held
+                recorder.note(OUTPUT_HELD, {"streams": held})
+            await recorder.finish()
         except asyncio.CancelledError:  # it shortens the wait: the command has ended by itself
             child.terminate()
             _stop_waiting(child)
             await asyncio.wait(pumps, timeout=_LAST_OUTPUT)
             child.kill()
+            await _record_last(recorder)
         finally:
             timer.cancel()
 
     async def _stop(self, child: Child, pumps: Sequence[asyncio.Task[None]]) -> None:
-        """End the whole process group: with SIGTERM, and with SIGKILL after the grace."""
-        child.terminate()
+        """End all of the command: with SIGTERM, and with SIGKILL after the grace.
+
+        A command that was told to end by a signal of its caller's has the grace for that first.
+        Once it has ended, what it leaves is told by SIGTERM.
+        """
         ends: list[asyncio.Future[Any]] = [child.ended, *pumps]
-        await asyncio.wait(ends, timeout=self.grace)
+        if child.told is not None:
+            await asyncio.wait([child.ended], timeout=self.grace)
+        if child.ended.done() or child.told is not signal.SIGTERM:
+            child.terminate()
+            await asyncio.wait(ends, timeout=self.grace)
         child.kill()
         await asyncio.wait([child.ended])
         _stop_waiting(child)
@@ -174,6 +200,16 @@ class ShellCommand:
         return result
 
 
+async def _record_last(recorder: LineRecorder) -> None:
+    with suppress(TimeoutError):  # a store that takes no more is not waited for; the end says so
+        async with asyncio.timeout(_LAST_OUTPUT):
+            await recorder.finish()
+
+
 def _stop_waiting(child: Child) -> None:
-    child.stdout.stop_waiting()
-    child.stderr.stop_waiting()
+    for pipe in child.streams.values():
+        pipe.stop_waiting()
+
+
+def _log_refusal(number: int, pid: int) -> None:
+    _log.warning("Signal %d to process %d is not permitted: it runs as another user.", number, pid)

@@ -36,6 +36,11 @@ class LineSplitter:
         rest, self._unfinished = self._unfinished, b""
         return [self._body(rest, continued=False)] if rest else []
 
+    def forget(self) -> int:
+        """Drop the unfinished line; how many bytes of it there were."""
+        size, self._unfinished = len(self._unfinished), b""
+        return size
+
     def _cut(self, line: bytes, bodies: list[dict[str, Any]]) -> bytes:
         start = 0
         while len(line) - start > self._limit:

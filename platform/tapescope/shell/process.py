@@ -1,4 +1,4 @@
-"""A child process in a process group of its own: its pipes, its signals, its exit status."""
+"""A child process: its pipes, its signals, its exit status."""
 
 from __future__ import annotations
 
@@ -9,40 +9,50 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import IO, Final
+from functools import partial
+from typing import Any, Final
 
-__all__ = ["Child", "PipeReader"]
+__all__ = ["Child", "PipeReader", "Refused", "start_in_place", "start_in_session"]
 
 _CHUNK: Final = 65_536
 _LAST_READ: Final = 1_048_576
 """Bytes that are read at most after ``stop_waiting``: Linux lets no pipe grow larger unasked."""
+_FIRST_LINE: Final = 80
+"""Bytes that bash looks at, too, to tell a script from a program."""
+
+Refused = Callable[[int, int], None]
+"""Called with a signal that may not be sent, and the process id that it was for."""
 
 
 class PipeReader:
     """The reading end of a pipe, without a thread."""
 
-    def __init__(self, pipe: IO[bytes]) -> None:
-        self._pipe = pipe
+    def __init__(self, fd: int) -> None:
+        self._fd: int | None = fd
         self._loop = asyncio.get_running_loop()
         self._readable: asyncio.Future[None] | None = None
         self._left: int | None = None
         self.ended = False
         """Whether every writer has closed the other end."""
-        os.set_blocking(pipe.fileno(), False)
+        self.held = False
+        """Whether it was read to what is there now, while a process still held the other end."""
+        os.set_blocking(fd, False)
 
     async def read(self) -> bytes:
         """The next bytes, as soon as there are any; none at the end or after ``stop_waiting``."""
-        while not self._pipe.closed:
+        while self._fd is not None:
             if self._left is not None and self._left <= 0:
+                self.held = True
                 break
             try:
-                chunk = os.read(self._pipe.fileno(), _CHUNK)
+                chunk = os.read(self._fd, _CHUNK)
             except BlockingIOError:
                 if self._left is not None:
+                    self.held = True
                     break
-                await self._wait()
+                await self._wait(self._fd)
                 continue
             if not chunk:
                 self.ended = True
@@ -50,6 +60,20 @@ class PipeReader:
                 self._left -= len(chunk)
             return chunk
         return b""
+
+    def skip(self) -> int:
+        """Throw away what is in the pipe now; how many bytes that was."""
+        skipped = 0
+        while self._fd is not None:
+            try:
+                chunk = os.read(self._fd, _CHUNK)
+            except BlockingIOError:
+                break
+            if not chunk:
+                self.ended = True
+                break
+            skipped += len(chunk)
+        return skipped
 
     def stop_waiting(self) -> None:
         """Read the rest of the pipe and then end, though a process holds its other end open."""
@@ -59,20 +83,20 @@ class PipeReader:
 
     def close(self) -> None:
         """Close this end: a process that still writes gets a SIGPIPE. May be called twice."""
-        if not self._pipe.closed:
+        if self._fd is not None:
             if self._readable is not None and not self._loop.is_closed():
-                self._loop.remove_reader(self._pipe.fileno())
+                self._loop.remove_reader(self._fd)
             self._wake()
-            self._pipe.close()
+            os.close(self._fd)
+            self._fd = None
 
-    async def _wait(self) -> None:
-        fd = self._pipe.fileno()
+    async def _wait(self, fd: int) -> None:
         self._readable = self._loop.create_future()
         self._loop.add_reader(fd, self._wake)
         try:
             await self._readable
         finally:
-            if not self._pipe.closed and not self._loop.is_closed():
+            if self._fd is not None and not self._loop.is_closed():
                 self._loop.remove_reader(fd)
             self._readable = None
 
@@ -82,109 +106,284 @@ class PipeReader:
 
 
 class Child:
-    """A running command in a session of its own: a signal reaches its processes, and no other.
+    """A running command: its output, its end, and the signals for it and what it has started.
 
-    Starting it raises ``OSError`` when there is no such program, or it cannot be executed.
+    ``owns_group`` says that it leads a process group of its own: a signal for all of it goes to the
+    group. Else it shares ours, as on a terminal, and a signal goes to the command and to each of
+    its descendants that can be found (on Linux; elsewhere to the command alone).
+
+    ``refused`` is called for each signal that the system does not permit: the command has become
+    another user's, as under sudo.
     """
 
     def __init__(
         self,
-        argv: Sequence[str],
+        pid: int,
+        streams: Mapping[str, int],
+        reap: Callable[[], object],
         *,
-        cwd: str | os.PathLike[str] | None,
-        env: Mapping[str, str] | None,
-        stdin: int | None,
+        owns_group: bool,
+        refused: Refused,
+        stopped: Callable[[int], None] | None = None,
     ) -> None:
+        self.pid: Final = pid
+        """Its process id."""
+        self.owns_group: Final = owns_group
+        self.streams: Final = {name: PipeReader(fd) for name, fd in streams.items()}
+        """Its output, by the names of its streams."""
+        self.told: int | None = None
+        """The signal, sent by ``forward``, that asked it to end; an end begins with it."""
+        self._reap, self._refused, self._stopped = reap, refused, stopped
         self._loop = asyncio.get_running_loop()
-        try:
-            self._process = subprocess.Popen(
-                argv,
-                bufsize=0,
-                stdin=stdin,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                cwd=cwd,
-                env=env,
-                start_new_session=True,
-            )
-        except PermissionError as error:
-            if _is_in_path(argv[0], env):
-                raise
-            # A folder of PATH that may not be searched: the program itself was not found.
-            text = os.strerror(errno.ENOENT)
-            raise FileNotFoundError(errno.ENOENT, text, argv[0]) from error
-        assert self._process.stdout is not None
-        assert self._process.stderr is not None
-        self.stdout = PipeReader(self._process.stdout)
-        self.stderr = PipeReader(self._process.stderr)
         self.ended: asyncio.Future[int] = self._loop.create_future()
         """Its exit status, negative for the signal that ended it. Never cancel this future."""
+        self._handles: dict[int, int] = {}
         self._may_be_reaped = threading.Event()
         # A daemon: a process that cannot be killed must not hold up the interpreter's exit.
         threading.Thread(target=self._watch, name="tapescope-child", daemon=True).start()
-
-    @property
-    def pid(self) -> int:
-        """Its process id, which is also the id of its group and session."""
-        return self._process.pid
 
     @property
     def exit_status(self) -> int | None:
         """As ``ended``; ``None`` while it runs."""
         return self.ended.result() if self.ended.done() else None
 
+    def forward(self, number: int) -> None:
+        """A signal for the command alone, as a caller sent it."""
+        if not self.ended.done():
+            self._send(os.kill, self.pid, number)
+
+    def is_stopped(self) -> bool:
+        """Whether the command is stopped; where the system does not say: that it may be."""
+        try:
+            with open(f"/proc/{self.pid}/stat", "rb") as facts:
+                return facts.read().rpartition(b") ")[2][:1] == b"T"
+        except OSError:
+            return True
+
+    def remember(self) -> None:
+        """Note what the command has started: once it has ended, its descendants are not found."""
+        if not self.owns_group and not self._may_be_reaped.is_set():
+            for pid in _list_descendants(self.pid):
+                if pid not in self._handles:
+                    with suppress(OSError):  # it has just ended
+                        self._handles[pid] = os.pidfd_open(pid)
+
     def terminate(self) -> None:
-        """SIGTERM to the whole group, and SIGCONT, for a stopped process handles no SIGTERM."""
+        """SIGTERM to all of it, and SIGCONT, for a stopped process handles no SIGTERM."""
         self._signal(signal.SIGTERM)
         self._signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """SIGKILL to the whole group."""
+        """SIGKILL to all of it."""
         self._signal(signal.SIGKILL)
 
-    def suspend(self) -> None:
-        """Stop the whole group, until ``resume``."""
-        self._signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """Let a stopped group go on."""
-        self._signal(signal.SIGCONT)
-
-    def close(self) -> None:
-        """Kill the group if the command still runs, and close the pipes. May be called twice."""
-        if not self.ended.done():
-            self.kill()
-        self.stdout.close()
-        self.stderr.close()
+    def release(self) -> None:
+        """Let an ended command be reaped: who waits for its end by its id sees that. May be called
+        twice; from now on nothing is signalled."""
         self._may_be_reaped.set()
 
-    def _signal(self, number: signal.Signals) -> None:
-        # Until the process is reaped, its id, which is its group's, is given to no other process.
-        if not self._may_be_reaped.is_set():
-            # The group has ended, or runs as another user by now (sudo).
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, number)
+    def close(self) -> None:
+        """Close the pipes, and let the process be reaped. May be called twice."""
+        for stream in self.streams.values():
+            stream.close()
+        for handle in self._handles.values():
+            os.close(handle)
+        self._handles.clear()
+        self.release()
+
+    def _signal(self, number: int) -> None:
+        if self._may_be_reaped.is_set():
+            return  # from now on its id may be another process's
+        if self.owns_group:
+            self._send(os.killpg, self.pid, number)
+            return
+        self.remember()
+        self.forward(number)
+        for pid, handle in self._handles.items():
+            self._send(partial(_send_by_handle, handle), pid, number)
+
+    def _send(self, send: Callable[[int, int], None], pid: int, number: int) -> None:
+        try:
+            send(pid, number)
+        except ProcessLookupError:
+            pass  # it has ended
+        except PermissionError:
+            self._refused(number, pid)
 
     def _watch(self) -> None:
         if sys.platform == "darwin":  # without waitid before Python 3.13: reaped at its end
-            status = self._process.wait()
-        else:
-            end = os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
+            status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+            self._tell(self._end, status)
+            return
+        while True:
+            wanted = os.WEXITED | (0 if self._stopped is None else os.WSTOPPED)
+            end = os.waitid(os.P_PID, self.pid, wanted | os.WNOWAIT)
             assert end is not None, "only a call with WNOHANG returns None"
-            status = end.si_status if end.si_code == os.CLD_EXITED else -end.si_status
-        with suppress(RuntimeError):  # the loop is closed, and the future with it
-            self._loop.call_soon_threadsafe(self._end, status)
+            if end.si_code != os.CLD_STOPPED:
+                break
+            os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WNOHANG)
+            if self._stopped is not None:
+                self._tell(self._stopped, end.si_status)
+        status = end.si_status if end.si_code == os.CLD_EXITED else -end.si_status
+        self._tell(self._end, status)
         self._may_be_reaped.wait()
-        self._process.wait()
+        self._reap()
+
+    def _tell(self, told: Callable[..., None], *facts: object) -> None:
+        with suppress(RuntimeError):  # the loop is closed, and nothing waits for it any more
+            self._loop.call_soon_threadsafe(told, *facts)
 
     def _end(self, status: int) -> None:
         if not self.ended.done():
             self.ended.set_result(status)
 
 
-def _is_in_path(program: str, env: Mapping[str, str] | None) -> bool:
-    """Whether PATH leads to a file of this name, as a shell would look for it."""
+def start_in_session(
+    argv: Sequence[str],
+    *,
+    cwd: str | os.PathLike[str] | None,
+    env: Mapping[str, str] | None,
+    stdin: int | None,
+    refused: Refused,
+) -> Child:
+    """Start a command in a session of its own: a signal reaches its processes, and no other.
+
+    Raises ``OSError`` when there is no such program, or it cannot be executed.
+    """
+    settings: dict[str, Any] = {
+        "bufsize": 0,
+        "stdin": stdin,
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+        "cwd": cwd,
+        "env": env,
+        "start_new_session": True,
+    }
+    try:
+        process = subprocess.Popen[bytes](argv, **settings)
+    except PermissionError:
+        _find_program(argv[0], env)  # raises where a folder of PATH only may not be searched
+        raise
+    except OSError as error:
+        if error.errno != errno.ENOEXEC:
+            raise
+        script = _as_script(_find_program(argv[0], env)[0], argv, error)
+        process = subprocess.Popen[bytes](script, **settings)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    streams = {"stdout": os.dup(process.stdout.fileno()), "stderr": os.dup(process.stderr.fileno())}
+    process.stdout.close()
+    process.stderr.close()
+    return Child(process.pid, streams, process.wait, owns_group=True, refused=refused)
+
+
+def _find_program(program: str, env: Mapping[str, str] | None) -> list[str]:
+    """The files that the name may mean, in the order of PATH, as a shell looks for it.
+
+    Raises ``FileNotFoundError`` when there is none: a folder of PATH that may not be searched holds
+    none for us.
+    """
     if os.sep in program:
-        return True
-    folders = os.get_exec_path(env)
-    return any(os.path.exists(os.path.join(folder, program)) for folder in folders)
+        return [program]
+    found = [
+        path
+        for folder in os.get_exec_path(env)
+        if program and os.path.exists(path := os.path.join(folder or os.curdir, program))
+    ]
+    if not found:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), program)
+    return found
+
+
+def start_in_place(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] | None,
+    mask: Iterable[int],
+    owns_group: bool,
+    merged: bool,
+    refused: Refused,
+    stopped: Callable[[int], None],
+) -> Child:
+    """Start a command where this process is: in its session, with its stdin and descriptors.
+
+    It joins our process group too, unless it ``owns_group``. ``mask`` is its signal mask; signals
+    that we ignore it ignores. Its stdout and stderr are two pipes, or one that is called "stdout"
+    where they are ``merged``. ``stopped`` is called with each signal that has stopped it.
+
+    Raises ``OSError`` when there is no such program, or it cannot be executed.
+    """
+    env = os.environ if env is None else env
+    read, write = os.pipe()
+    streams, ends = {"stdout": read}, {1: write}
+    if not merged:
+        streams["stderr"], ends[2] = os.pipe()
+    actions = [(os.POSIX_SPAWN_DUP2, ends.get(fd, write), fd) for fd in (1, 2)]
+    settings: dict[str, Any] = {
+        "file_actions": actions,
+        "setsigmask": mask,
+        "setsigdef": (signal.SIGPIPE, signal.SIGXFSZ),  # Python ignores them
+    }
+    if owns_group:
+        settings["setpgroup"] = 0
+    try:
+        pid = _spawn(argv, env, settings)
+    except BaseException:
+        for fd in streams.values():
+            os.close(fd)
+        raise
+    finally:
+        for fd in ends.values():
+            os.close(fd)
+    return Child(
+        pid,
+        streams,
+        lambda: os.waitpid(pid, 0),
+        owns_group=owns_group,
+        refused=refused,
+        stopped=stopped,
+    )
+
+
+def _spawn(argv: Sequence[str], env: Mapping[str, str], settings: dict[str, Any]) -> int:
+    refusal: OSError | None = None
+    for path in _find_program(argv[0], env):
+        try:
+            return os.posix_spawn(path, tuple(argv), env, **settings)
+        except PermissionError as error:  # another folder of PATH may have one that we may run
+            refusal = refusal or error
+        except OSError as error:
+            if error.errno != errno.ENOEXEC:
+                raise
+            return os.posix_spawn("/bin/sh", _as_script(path, argv, error), env, **settings)
+    assert refusal is not None, "there is a program, and it was tried"
+    raise refusal
+
+
+def _as_script(path: str, argv: Sequence[str], error: OSError) -> tuple[str, ...]:
+    """What runs a file that the system cannot execute: ``/bin/sh``, as any shell does.
+
+    Raises the ``error`` for what is no text in its first line, such as another machine's program.
+    """
+    with open(path, "rb") as file:
+        if b"\0" in file.read(_FIRST_LINE).partition(b"\n")[0]:
+            raise error
+    return ("/bin/sh", path, *argv[1:])
+
+
+def _send_by_handle(handle: int, _: int, number: int) -> None:
+    signal.pidfd_send_signal(handle, number)
+
+
+def _list_descendants(pid: int) -> list[int]:
+    """What a process has started, and what that has started; none where the system is silent."""
+    found: list[int] = []
+    waiting = [pid]
+    while waiting:
+        folder = f"/proc/{waiting.pop()}/task"
+        with suppress(OSError):  # it has ended, or this is no Linux
+            for thread in os.listdir(folder):
+                with open(f"{folder}/{thread}/children", encoding="ascii") as children:
+                    waiting += (more := [int(child) for child in children.read().split()])
+                    found += more
+    return found

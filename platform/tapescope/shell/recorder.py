@@ -3,25 +3,80 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Iterable
+from collections import Counter, deque
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from tapescope.errors import EventDropped, TapeFull, TapescopeError
 from tapescope.model.tape import LOG
+from tapescope.shell.lines import LineSplitter
 
 if TYPE_CHECKING:
     from tapescope.model.answers import Appended
     from tapescope.run import Reporter
 
-__all__ = ["LineRecorder"]
+__all__ = ["COMMAND_STARTED", "LINES_LEFT_OUT", "OUTPUT_HELD", "LineRecorder"]
+
+COMMAND_STARTED: Final = "command_started"
+"""``{"pid": …}``: the command runs, as this process of the host."""
+LINES_LEFT_OUT: Final = "lines_left_out"
+"""``{"lines": …, "bytes": …}``: so much output is not on the tape, between its neighbours here."""
+OUTPUT_HELD: Final = "output_held"
+"""``{"streams": […]}``: the command has ended, and a process that it left holds its output."""
 
 _OUTSTANDING: Final = 512
 """Lines that may wait for the store: fewer than ``emit_nowait`` takes from one run."""
+_OTHERS: Final = 24
+"""Events of a tape that are kept for what is not a line: our own, and the last parts of a long
+line that began within the limit."""
+_TAIL: Final = 1_000
+"""Last lines of each stream that are kept when there are too many for the tape."""
+_TAIL_BYTES: Final = 524_288
+"""Bytes of output of each stream that are held in memory for the last lines."""
+
+
+class _Stream:
+    """One stream of a command: what of it waits for the end, because the tape's head is full."""
+
+    def __init__(self, name: str) -> None:
+        self.splitter = LineSplitter(name)
+        self.held: deque[tuple[int, bytes]] = deque()
+        """Pieces of output, as they came, with their places in the order of both streams."""
+        self.held_bytes = 0
+        self.torn = False
+        """Whether the next piece begins inside a line whose start is not kept."""
+        self.left_lines = self.left_bytes = 0
+        """What is kept neither on the tape nor here."""
+
+    def hold(self, place: int, chunk: bytes) -> None:
+        """Keep a piece for the end, and throw away what is too old."""
+        self.held.append((place, chunk))
+        self.held_bytes += len(chunk)
+        while self.held_bytes - len(self.held[0][1]) >= _TAIL_BYTES:
+            _, old = self.held.popleft()
+            self.held_bytes -= len(old)
+            self.left_lines += old.count(b"\n")
+            self.left_bytes += len(old) + self.splitter.forget()
+            self.torn = not old.endswith(b"\n")
+
+    def begin_line(self, chunk: bytes) -> bytes:
+        """The piece from where its first whole line begins."""
+        if not self.torn:
+            return chunk
+        start = chunk.find(b"\n") + 1
+        self.left_lines += start > 0
+        self.left_bytes += start or len(chunk)
+        self.torn = not start
+        return chunk[start:] if start else b""
 
 
 class LineRecorder:
     """Sends lines to a run's tape in order, and counts those that could not be recorded.
+
+    A tape has a limit, and what a flood ends with is what tells why it ended. So the first lines go
+    on the tape as they come; of the rest the last ones of each stream are held in memory, and put
+    there at the end, after a ``lines_left_out``. One place in ten of the head is stderr's alone.
+    ``lines`` is how many lines the tape is to have, at most what it takes.
 
     While the store keeps up, at most ``_OUTSTANDING`` lines wait for it, and then the command
     waits. Once the store has failed, the command does not wait: lines over that limit are lost,
@@ -29,46 +84,134 @@ class LineRecorder:
     lines.
     """
 
-    def __init__(self, report: Reporter | None) -> None:
+    def __init__(self, report: Reporter | None, lines: int | None = None) -> None:
         self._report = report
-        self._waiting: deque[asyncio.Future[Appended]] = deque()
+        self._waiting: deque[tuple[asyncio.Future[Appended], bool]] = deque()
+        """The answers that are still to come, and whether they are those of lines."""
         self._open = report is not None
         self._store_failed = False
+        room = 0 if report is None else max(report.tape_room - _OTHERS, 0)
+        self.limit: Final = room if lines is None else min(lines, room)
+        """Lines that the tape is to have."""
+        self._tail = min(_TAIL, self.limit // 10)
+        self._head = self.limit - 2 * self._tail
+        self._for_stderr = self._head // 10
+        self._streams: dict[str, _Stream] = {}
+        self._pieces = self._sent = 0
         self.lost = 0
         """Lines, or parts of long ones, that are not on the tape."""
+        self.left_out = 0
+        """Those of them that were too many for the tape: their number is on it."""
         self.cause: TapescopeError | None = None
-        """The error of the first of them."""
+        """The error of the first of the others."""
+        self.held: Sequence[str] = ()
+        """The streams that a process held open after the command's end and the drain."""
 
-    async def record(self, bodies: Iterable[dict[str, Any]]) -> None:
-        """Record these lines; may return before they are stored."""
+    async def record(self, stream: str, chunk: bytes) -> None:
+        """Record a piece of output; may return before it is stored."""
+        found = self._find(stream)
+        if self._report is None or not self._open:
+            self.lost += chunk.count(b"\n")
+            found.torn = not chunk.endswith(b"\n")
+            return
+        room = self._head - self._sent - (0 if stream == "stderr" else self._for_stderr)
+        if room > 0 and not found.held:
+            taken = _find_end(chunk, room)
+            await self._send_all(found.splitter.feed(chunk[:taken]))
+            chunk = chunk[taken:]
+        if chunk:
+            found.hold(self._pieces, chunk)
+            self._pieces += 1
+        self._note_answers()
+
+    async def end(self, stream: str) -> None:
+        """Record a last line that no newline ends."""
+        found = self._find(stream)
+        if self._report is None or not self._open:
+            self.lost += found.torn
+        elif not found.held:
+            await self._send_all(found.splitter.end())
+
+    async def finish(self) -> None:
+        """Put the last lines on the tape, and wait until every line is stored or lost."""
+        last, lines, size = self._choose_last()
+        if size:
+            self.left_out = max(lines, 1)  # a part of a line is no less
+            self.lost += self.left_out
+            self.note(LINES_LEFT_OUT, {"lines": self.left_out, "bytes": size})
+        await self._send_all(last)
+        while self._waiting:
+            await asyncio.wait([answer for answer, _ in self._waiting])
+            self._note_answers()
+
+    def note(self, type: str, body: dict[str, Any]) -> None:
+        """Record a fact about the command, which is not counted as a line when it is lost."""
+        if self._report is not None and self._open:
+            try:
+                self._waiting.append((self._report.emit_nowait(type, body), False))
+            except TapescopeError as error:
+                self._lose(error, 0)
+
+    def _find(self, stream: str) -> _Stream:
+        if stream not in self._streams:
+            self._streams[stream] = _Stream(stream)
+        return self._streams[stream]
+
+    def _choose_last(self) -> tuple[list[dict[str, Any]], int, int]:
+        """The lines held that there is room for, in order; lines and bytes that are left out."""
+        streams = [stream for stream in self._streams.values() if stream.held]
+        if not streams:
+            return [], 0, 0
+        pieces = sorted((place, at) for at, s in enumerate(streams) for place, _ in s.held)
+        bodies: list[tuple[int, dict[str, Any]]] = []
+        for _, at in pieces:
+            stream = streams[at]
+            chunk = stream.begin_line(stream.held.popleft()[1])
+            bodies += [(at, body) for body in stream.splitter.feed(chunk)]
+        for at, stream in enumerate(streams):
+            bodies += [(at, body) for body in stream.splitter.end()]
+            stream.held_bytes = 0
+        excess = Counter(at for at, _ in bodies)
+        if len(bodies) > (room := self.limit - self._sent):
+            excess.subtract(dict.fromkeys(excess, max(room, 0) // len(excess)))
+        else:
+            excess.clear()
+        last: list[dict[str, Any]] = []
+        lines = sum(stream.left_lines for stream in streams)
+        size = sum(stream.left_bytes for stream in streams)
+        for at, body in bodies:
+            if excess[at] > 0:
+                excess[at] -= 1
+                lines += 1
+                size += len(body["line"].encode()) + 1
+            else:
+                last.append(body)
+        return last, lines, size
+
+    async def _send_all(self, bodies: Iterable[dict[str, Any]]) -> None:
         for body in bodies:
             while len(self._waiting) >= _OUTSTANDING and not self._store_failed:
-                await asyncio.wait([self._waiting[0]])
+                await asyncio.wait([self._waiting[0][0]])
                 self._note_answers()
             self._send(body)
         self._note_answers()
-
-    async def settle(self) -> None:
-        """Wait until every line is stored or lost."""
-        while self._waiting:
-            await asyncio.wait(self._waiting)
-            self._note_answers()
 
     def _send(self, body: dict[str, Any]) -> None:
         self._note_answers()
         if self._report is None or not self._open or len(self._waiting) >= _OUTSTANDING:
             self.lost += 1
             return
+        self._sent += 1
         try:
-            self._waiting.append(self._report.emit_nowait(LOG, body))
+            self._waiting.append((self._report.emit_nowait(LOG, body), True))
         except TapescopeError as error:
-            self._lose(error)
+            self._lose(error, 1)
 
     def _note_answers(self) -> None:
-        while self._waiting and self._waiting[0].done():
-            answer = self._waiting.popleft()
+        while self._waiting and self._waiting[0][0].done():
+            answer, is_line = self._waiting.popleft()
             if answer.cancelled():  # the loop is being torn down
-                self.lost += 1
+                self.lost += is_line
                 continue
             error = answer.exception()
             if error is None and (reason := answer.result().dropped) is not None:
@@ -77,14 +220,24 @@ class LineRecorder:
             if error is None:
                 self._store_failed = False
             elif isinstance(error, TapescopeError):
-                self._lose(error)
+                self._lose(error, is_line)
             else:
                 raise error
 
-    def _lose(self, error: TapescopeError) -> None:
-        self.lost += 1
+    def _lose(self, error: TapescopeError, lines: int) -> None:
+        self.lost += lines
         self.cause = self.cause or error
         if isinstance(error, TapeFull | EventDropped):
             self._open = False
         else:
             self._store_failed = True
+
+
+def _find_end(chunk: bytes, lines: int) -> int:
+    """Where the first ``lines`` lines of the piece end: its length, if it has no more than that."""
+    if len(chunk) <= lines or chunk.count(b"\n") <= lines:
+        return len(chunk)
+    end = 0
+    for _ in range(lines):
+        end = chunk.index(b"\n", end) + 1
+    return end

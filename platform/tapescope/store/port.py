@@ -509,6 +509,12 @@ class TaskStore:
         """Undo ``listen_for_cancels``."""
         self._core.changes.stop_listening(owner)
 
+    def tape_room(self, attempt: Attempt) -> int:
+        """Events that the attempt's tape still takes before ``TapeFull``, as far as is known."""
+        cursor = self._core.find_cursor(attempt)
+        queued = cursor.flying + sum(call.size for call in cursor.queue)
+        return max(self.limits.tape_events - cursor.tail - queued, 0)
+
     # --- shared by the verbs ----------------------------------------------------------------------
 
     def _check_events(self, attempt: Attempt, events: Sequence[NewEvent]) -> PendingEvents | None:
@@ -522,10 +528,9 @@ class TaskStore:
                 if event.type in RESERVED_EVENT_TYPES or not is_event_type(event.type):
                     raise BadEventType(event.type, reserved=event.type in RESERVED_EVENT_TYPES)
                 checked.append((event.type, encode_event(event.type, event.body, limit), now))
-            if cursor.tail + len(checked) + self.limits.queue > self.limits.tape_events:
-                queued = cursor.flying + sum(call.size for call in cursor.queue)
-                if cursor.tail + queued + len(checked) > self.limits.tape_events:
-                    raise TapeFull(attempt.task_id, self.limits.tape_events)
+            may_be_full = cursor.tail + len(checked) + self.limits.queue > self.limits.tape_events
+            if may_be_full and len(checked) > self.tape_room(attempt):
+                raise TapeFull(attempt.task_id, self.limits.tape_events)
         except Exception as error:
             for event in events:
                 ledger.fail(str(event.type), error_type_of(error), 1)

@@ -20,10 +20,11 @@ import typer
 from opentelemetry import context as contexts
 from opentelemetry.trace import NonRecordingSpan, set_span_in_context
 
-from tapescope.cli._foreground import Foreground
+from tapescope.cli._foreground import Foreground, describe_signal
 from tapescope.cli._options import MetricsHostOption, MetricsPortOption, StoreOption
 from tapescope.cli._output import say
 from tapescope.cli._settings import EXIT_OURS, EXIT_TIMED_OUT, read_traceparent
+from tapescope.cli._signals import Signals, end_as
 from tapescope.cli._store import choose_store
 from tapescope.cli._telemetry import exporting, make_listener
 from tapescope.errors import (
@@ -95,20 +96,42 @@ def run(
         typer.Option(
             "--grace",
             metavar="SECONDS",
-            help="The time from SIGTERM to SIGKILL when the command is ended.",
+            help="The time from one step to the next when the command is ended: the signal that "
+            "tapescope was sent, SIGTERM, SIGKILL.",
         ),
     ] = 5.0,
+    drain: Annotated[
+        float,
+        typer.Option(
+            "--drain",
+            metavar="SECONDS",
+            help="How long to read on when the command has ended and a process that it left still "
+            "has its output open.",
+        ),
+    ] = 1.0,
+    lines: Annotated[
+        int | None,
+        typer.Option(
+            "--lines",
+            metavar="N",
+            help="Lines of output that the tape keeps: the first, and the last of each stream. "
+            "Default: as many as the store takes.",
+            show_default=False,
+        ),
+    ] = None,
     metrics_port: MetricsPortOption = None,
     metrics_host: MetricsHostOption = "127.0.0.1",
     store: StoreOption = None,
 ) -> int:
     """Run a command as a task, and record its output.
 
-    The output passes through, and each line of it goes on the task's tape.
+    The output passes through, and each line of it goes on the task's tape. Signals that tapescope
+    gets are passed on to the command as they are.
 
-    The exit status is the command's own: 128 + n when signal n ended it, 127 when it is not found,
-    126 when it is not executable. It is 124 after --timeout, 125 when tapescope was called wrongly,
-    and 130 after Ctrl-C.
+    tapescope ends as the command does: with its exit status, or by the signal that ended it, which
+    a shell shows as 128 + n. The status is 127 when the command is not found, 126 when it is not
+    executable, 124 after --timeout, 125 when tapescope was called wrongly, and 1 when the command
+    said 0 and some of its output could not be written.
 
     When the store cannot be used the command runs all the same, and a line on stderr says what is
     lost.
@@ -118,11 +141,25 @@ def run(
             raise BadOp(op)
         if timeout is not None and not timeout > 0:
             raise BadSetting("--timeout", timeout, "a number of seconds over 0")
-        if not 0 <= grace < 1e6:
-            raise BadSetting("--grace", grace, "a number of seconds, 0 or more")
-        listener = make_listener(metrics_host, metrics_port)
-        with exporting(*listener.readers), _serving(listener, metrics_port):
-            return asyncio.run(_CommandTask(command, op, timeout, grace, listener).run(store))
+        for option, seconds in (("--grace", grace), ("--drain", drain)):
+            if not 0 <= seconds < 1e6:
+                raise BadSetting(option, seconds, "a number of seconds, 0 or more")
+        if lines is not None and not lines >= 0:
+            raise BadSetting("--lines", lines, "a number of lines, 0 or more")
+        status = EXIT_OURS
+        with Signals() as signals:  # before there is any thread
+            listener = make_listener(metrics_host, metrics_port)
+            with exporting(*listener.readers), _serving(listener, metrics_port):
+
+                async def main() -> int:
+                    foreground = Foreground(command, grace, drain, signals)
+                    task = _CommandTask(foreground, command, op, timeout, grace, lines, listener)
+                    return await task.run(store)
+
+                status = asyncio.run(main())
+            if status < 0:
+                end_as(status)
+        return status
     except TapescopeError as error:
         say(str(error))
         return EXIT_OURS
@@ -133,39 +170,42 @@ class _CommandTask:
 
     def __init__(
         self,
+        foreground: Foreground,
         argv: Sequence[str],
         op: str,
         timeout: float | None,
         grace: float,
+        lines: int | None,
         listener: MetricsListener,
     ) -> None:
         self._argv, self._op, self._timeout, self._grace = tuple(argv), op, timeout, grace
+        self._foreground, self._lines = foreground, lines
         self._listener = listener
+        self._handle: TaskHandle | None = None
         self._end: TapescopeError | None = None
         self._timed_out = False
         self._task_id: str | None = None
         self._given_up = False
-        self._background: set[asyncio.Task[None]] = set()
+        self._background: set[asyncio.Task[bool]] = set()
         self._terminal = sys.stderr.isatty()
 
     async def run(self, url: str | None) -> int:
-        """From the store to the exit status."""
-        self._foreground = foreground = Foreground(self._argv, self._grace)
+        """From the store to the exit status: -n where signal n is to end us, too."""
+        foreground = self._foreground
         began = time.monotonic()
         loss: TapescopeError | None = None
-        with foreground.signals():
+        try:
             try:
-                try:
-                    await self._run_recorded(url)
-                except (BadStoreUrl, UnknownStoreScheme, MissingExtra):
-                    raise
-                except TapescopeError as error:
-                    loss = error
-                if loss is not None and not foreground.begun.is_set():
-                    await self._run_bare(loss)
-            except asyncio.CancelledError:
-                if foreground.signal is None:
-                    raise
+                await self._run_recorded(url)
+            except (BadStoreUrl, UnknownStoreScheme, MissingExtra):
+                raise
+            except TapescopeError as error:
+                loss = error
+            if loss is not None and not foreground.begun.is_set():
+                await self._run_bare(loss)
+        except asyncio.CancelledError:
+            if foreground.signal is None:
+                raise
         self._say_loss(loss)
         status = self._choose_status()
         if self._terminal and loss is None:
@@ -176,7 +216,7 @@ class _CommandTask:
     async def _run_recorded(self, url: str | None) -> None:
         """Run the command as a task. Raises ``TapescopeError`` if it, or its end, is not stored."""
         store = find_store(choose_store(url), patience=_PATIENCE)
-        grace = self._grace + _ROOM_TO_SETTLE
+        grace = 2 * self._grace + _ROOM_TO_SETTLE
         async with (
             _opened(store),
             TaskManager(
@@ -197,7 +237,8 @@ class _CommandTask:
                     timeout=self._timeout,
                 )
             self._task_id = handle.task_id
-            self._foreground.on_signal(lambda number: self._cancel(handle, number))
+            self._handle = handle
+            self._foreground.on_end(lambda number: self._cancel(handle, number))
             if self._terminal:
                 say(f"task {handle.task_id}")
             await self._await_end(handle, store.name)
@@ -206,7 +247,24 @@ class _CommandTask:
         """The runner. ``command`` is text for readers of the task; what is run may be any bytes."""
         if self._given_up or self._foreground.signal is not None:
             raise CommandFailed(self._argv, EXIT_OURS)  # too late: the command is run no more
-        return await self._foreground.execute(LineRecorder(report), report.traceparent)
+        foreground = self._foreground
+        result: dict[str, Any] = {}
+        failure: CommandFailed | None = None
+        try:
+            recorder = LineRecorder(report, self._lines)
+            result = await foreground.execute(recorder, report.traceparent)
+        except CommandFailed as error:
+            failure = error
+        number = await foreground.find_cause()
+        if (
+            number is not None
+            and self._handle is not None
+            and await self._request_cancel(self._handle, number)
+        ):
+            await asyncio.sleep(_CANCEL_WITHIN)  # the cancel comes meanwhile
+        if failure is not None:
+            raise failure
+        return result
 
     async def _await_end(self, handle: TaskHandle, store: str) -> None:
         foreground = self._foreground
@@ -226,25 +284,28 @@ class _CommandTask:
             begun.cancel()
             result.cancel()
 
-    def _cancel(self, handle: TaskHandle, number: signal.Signals) -> None:
+    def _cancel(self, handle: TaskHandle, number: int) -> None:
         task = asyncio.get_running_loop().create_task(self._request_cancel(handle, number))
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
-    async def _request_cancel(self, handle: TaskHandle, number: signal.Signals) -> None:
-        """Ctrl-C is a user's cancel, the other signals are a shutdown's."""
-        reason = CancelReason.USER if number is signal.SIGINT else CancelReason.SHUTDOWN
+    async def _request_cancel(self, handle: TaskHandle, number: int) -> bool:
+        """Ctrl-C is a user's cancel, the other signals are a shutdown's; whether it is stored."""
+        reason = CancelReason.USER if number == signal.SIGINT else CancelReason.SHUTDOWN
         try:
             async with asyncio.timeout(_CANCEL_WITHIN):
-                await handle.cancel(signal.strsignal(number) or number.name, reason=reason)
+                message = signal.strsignal(number) or describe_signal(number)
+                await handle.cancel(message, reason=reason)
         except (TapescopeError, TimeoutError):
-            self._foreground.terminate()  # the cancel is not stored, but the command ends
+            self._foreground.end()  # the cancel is not stored, but the command ends
+            return False
+        return True
 
     async def _run_bare(self, loss: TapescopeError) -> None:
         """Run the command without a task: a store that fails does not keep it from running."""
         if self._terminal:
             say(f"running without a tape: {loss}")
-        self._foreground.on_signal(None)
+        self._foreground.on_end(None)
         try:
             async with asyncio.timeout(self._timeout):
                 await self._foreground.execute(LineRecorder(None), read_traceparent())
@@ -256,28 +317,37 @@ class _CommandTask:
     # --- what the user is told --------------------------------------------------------------------
 
     def _choose_status(self) -> int:
+        """The command's own, -n where signal n ended it; 124 after ``--timeout``."""
         foreground = self._foreground
-        is_stored = isinstance(self._end, TaskFailed) or (
-            self._end is None and self._task_id is not None and foreground.status == 0
-        )
         if self._timed_out or (
             isinstance(self._end, TaskFailed) and self._end.error.code == TIMEOUT
         ):
             return EXIT_TIMED_OUT
-        if foreground.signal is not None and not is_stored:
-            return 128 + foreground.signal
-        if isinstance(self._end, TaskCancelled) and not foreground.status:
-            if foreground.status is None:
+        status, asked = foreground.status, foreground.signal
+        if asked is not None and status in (None, -signal.SIGTERM, -signal.SIGKILL):
+            return -asked  # not begun, or ended by us for that signal
+        if isinstance(self._end, TaskCancelled) and asked is None:
+            if status is None:
                 say(str(self._end))
-            return 128 + signal.SIGTERM  # a user's cancel: no success, whatever the command said
-        return EXIT_OURS if foreground.status is None else foreground.status
+            if not status:
+                return 128 + signal.SIGTERM  # a cancel: no success, whatever the command said
+        return EXIT_OURS if status is None else status
 
     def _say_loss(self, loss: TapescopeError | None) -> None:
         recorder = self._foreground.recorder
         lines = f"{recorder.lost:,} {'line' if recorder.lost == 1 else 'lines'} of output"
+        if recorder.held:
+            say(
+                f"a process that the command left still has its {' and '.join(recorder.held)} "
+                "open; what it writes from now on is lost. --drain waits longer for it"
+            )
         if loss is None:
             if recorder.lost:
-                say(f"{lines} not recorded on task {self._task_id}: {recorder.cause}")
+                why = recorder.cause or (
+                    f"the tape keeps {recorder.limit:,}, the first and the last. --lines and "
+                    "?tape_events= of the store's URL change that"
+                )
+                say(f"{lines} not recorded on task {self._task_id}: {why}")
         elif self._task_id is None or self._given_up:
             say(f"{loss} The command has no tape; {lines} not recorded.")
         else:
