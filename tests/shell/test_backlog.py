@@ -54,14 +54,16 @@ async def test_an_outage_costs_no_event_and_no_order(
         backlog = Backlog(fail, in_memory=in_memory)
         for n in range(300):
             backlog.put(event(n))
-        backlog.attach(store, report)
+        backlog.attach(report)
         outage.on = True
         asyncio.get_running_loop().call_later(60, setattr, outage, "on", False)
         for n in range(300, 1_500):
             await backlog.make_room()
             backlog.put(event(n))
-        assert not await backlog.settle(20)
-        assert await backlog.settle(600)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(20):
+                await backlog.settle()
+        await backlog.settle()
         await backlog.detach()
         assert list(backlog.remaining()) == []
         backlog.close()
@@ -85,10 +87,10 @@ async def test_a_full_tape_is_told_for_each_event() -> None:
 
     async def work(report: Reporter) -> None:
         backlog = Backlog(lambda one, _: refused.append(one))
-        backlog.attach(store, report)
+        backlog.attach(report)
         for n in range(50):
             backlog.put(event(n))
-        assert await backlog.settle(60)
+        await backlog.settle()
         backlog.put(event(50))
         await backlog.detach()
 

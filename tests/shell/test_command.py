@@ -289,11 +289,13 @@ asyncio.run(main())
 
 
 async def test_runs_without_a_reporter() -> None:
-    """A command runs without any task, too; its lines are counted as not recorded."""
+    """A command runs without any task, too; its lines wait for one."""
     recorder = LineRecorder(None)
     result = await ShellCommand("echo one; echo two").run(recorder, None)
 
-    assert result == {"exit_status": 0, "lines_not_recorded": 2}
+    lines = [event.body["line"] for event in recorder.backlog.remaining() if event.type == "log"]
+
+    assert (result, lines) == ({"exit_status": 0}, ["one", "two"])
 
 
 async def test_output_is_handed_to_the_sink_as_it_came() -> None:

@@ -14,6 +14,7 @@ from tapescope.model.tape import LOG, PARTIAL
 
 if TYPE_CHECKING:
     from tapescope.model.answers import Appended
+    from tapescope.model.tape import TapePage
     from tapescope.run.tape_writer import TapeWriter
 
 __all__ = ["Reporter", "ThreadReporter"]
@@ -108,6 +109,13 @@ class Reporter(_Report):
         Raises ``NowaitBacklogFull`` past 1,000 outstanding events, and for bad input at once.
         """
         return self._tape.append_nowait(type, body)
+
+    async def read_tape(self, *, after_seq: int = 0) -> TapePage:
+        """A page of the task's tape, in ``seq`` order, after ``after_seq``.
+
+        Raises ``StoreUnavailable``.
+        """
+        return await self._tape.read(after_seq)
 
 
 class ThreadReporter(_Report):

@@ -12,6 +12,7 @@ from tapescope.model.tape import PROGRESS, DropReason, NewEvent
 
 if TYPE_CHECKING:
     from tapescope.model.answers import Appended
+    from tapescope.model.tape import TapePage
     from tapescope.model.tasks import Attempt, CancelRequest
     from tapescope.store.port import TaskStore
     from tapescope_telemetry import RunSpan
@@ -92,6 +93,10 @@ class TapeWriter:
             self._unraised = None  # this event's error says the same
             raise self._note_drop(answer.dropped)
         self._raise_earlier_error()
+
+    async def read(self, after_seq: int) -> TapePage:
+        """A page of the tape. Raises what the store raises."""
+        return await self._store.read_tape(self.attempt.task_id, after_seq=after_seq)
 
     def append_nowait(self, type: str, body: Any) -> asyncio.Future[Appended]:
         """Queue an event after the earlier ones. Raises ``NowaitBacklogFull``, or for bad input."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from tapescope.clock import Backoff
@@ -22,16 +22,15 @@ from tapescope.spool import SpooledEvent
 
 if TYPE_CHECKING:
     from tapescope.model.answers import Appended
-    from tapescope.model.tape import Event
+    from tapescope.model.tape import Event, TapePage
     from tapescope.run import Reporter
-    from tapescope.store.port import TaskStore
 
 __all__ = ["AT", "Backlog", "match", "read_since"]
 
 _OUTSTANDING: Final = 512
 """Events that are with the store at once: fewer than ``emit_nowait`` takes from one run."""
 _IN_MEMORY: Final = 8_388_608
-"""Bytes of JSON text that wait in memory; what comes after them waits in a file."""
+"""Bytes that wait in memory, about; what comes after them waits in a file."""
 _STALLED: Final = 1.0
 """Seconds without an answer after which the store is not keeping up, and nobody waits for it."""
 
@@ -56,7 +55,6 @@ class Backlog:
         self._sent: deque[tuple[asyncio.Future[Appended], SpooledEvent]] = deque()
         self._unsure: list[SpooledEvent] = []
         """Events whose fate is not known, older than all of the queue."""
-        self._store: TaskStore | None = None
         self._report: Reporter | None = None
         self._pump: asyncio.Task[None] | None = None
         self._moved = asyncio.Event()
@@ -77,27 +75,30 @@ class Backlog:
         self._settled.clear()
         self._moved.set()
 
-    def attach(self, store: TaskStore, report: Reporter) -> None:
+    def attach(self, report: Reporter) -> None:
         """Send the events for this run from now on."""
-        self._store, self._report = store, report
-        self._answered_at = store.clock.monotonic()
-        self._pump = asyncio.get_running_loop().create_task(self._send(), name="tapescope-backlog")
+        self._report = report
+        loop = asyncio.get_running_loop()
+        self._answered_at = loop.time()
+        self._pump = loop.create_task(self._send(), name="tapescope-backlog")
+
+    @property
+    def full(self) -> bool:
+        """Whether the store keeps up and has enough to do."""
+        return len(self._queue) >= _OUTSTANDING and self._keeps_up()
 
     async def make_room(self) -> None:
-        """Wait while the store keeps up and has enough to do: so the command is held back by it."""
-        while len(self._queue) >= _OUTSTANDING and self._keeps_up():
+        """Wait while it is full: so the store holds the command back."""
+        while self.full:
             await asyncio.wait([self._sent[0][0]], timeout=_STALLED)
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # the sender notes the answer, and sends the next
 
-    async def settle(self, within: float) -> bool:
-        """Wait until the tape has every event, or refuses it; at most so many seconds."""
+    async def settle(self) -> None:
+        """Wait until the tape has every event, or refuses it."""
         if self._pump is not None:
-            try:
-                async with asyncio.timeout(within):
-                    await self._settled.wait()
-            except TimeoutError:
-                return False
-        return not self.waits
+            settled = asyncio.ensure_future(self._settled.wait())
+            await asyncio.wait([settled, self._pump], return_when=asyncio.FIRST_COMPLETED)
+            settled.cancel()
 
     async def detach(self) -> None:
         """Send no more."""
@@ -124,9 +125,9 @@ class Backlog:
         self._queue.close()
 
     def _keeps_up(self) -> bool:
-        if self._store is None or not self._sent or self._unsure:
+        if not self._sent or self._unsure:
             return False
-        return self._store.clock.monotonic() - self._answered_at < _STALLED
+        return asyncio.get_running_loop().time() - self._answered_at < _STALLED
 
     # --- sending ----------------------------------------------------------------------------------
 
@@ -155,7 +156,6 @@ class Backlog:
             self._refuse(event, error)
 
     def _note_answers(self) -> None:
-        assert self._store is not None, "attached"
         assert self._report is not None, "attached"
         while self._sent and self._sent[0][0].done():
             answer, event = self._sent.popleft()
@@ -168,7 +168,7 @@ class Backlog:
                     raise error
                 self._refuse(event, error)
                 continue
-            self._answered_at = self._store.clock.monotonic()
+            self._answered_at = asyncio.get_running_loop().time()
             if (reason := answer.result().dropped) is not None:
                 report = self._report
                 self._refuse(event, EventDropped(report.task_id, report.attempt, reason))
@@ -184,7 +184,6 @@ class Backlog:
         """Wait for the store, and see which events of unknown fate the tape has."""
         if not self._unsure:
             return
-        assert self._store is not None, "attached"
         assert self._report is not None, "attached"
         while self._sent:  # what was sent after them may be on the tape, too
             await asyncio.wait([self._sent[0][0]])
@@ -196,15 +195,19 @@ class Backlog:
         backoff = Backoff()
         while True:
             try:
-                found = await read_since(self._store, self._report.task_id, self.confirmed)
+                found = await read_since(self._read, self.confirmed)
                 break
             except TapescopeError:  # the store is still away: the events wait
                 await backoff.wait(_STALLED)
         missing, self.confirmed = match(self._unsure, found, self.confirmed)
         self._unsure = []
-        self._answered_at = self._store.clock.monotonic()
+        self._answered_at = asyncio.get_running_loop().time()
         for event in missing:
             self._offer(event)
+
+    def _read(self, after: int) -> Awaitable[TapePage]:
+        assert self._report is not None, "attached"
+        return self._report.read_tape(after_seq=after)
 
     def _note_drop(self, answer: Appended, event: SpooledEvent) -> None:
         assert self._report is not None, "attached"
@@ -213,10 +216,10 @@ class Backlog:
         self._refuse(event, EventDropped(report.task_id, report.attempt, answer.dropped))
 
 
-async def read_since(store: TaskStore, task_id: str, after: int) -> list[Event]:
-    """The events of a tape after that ``seq``. Raises what ``read_tape`` raises."""
+async def read_since(read: Callable[[int], Awaitable[TapePage]], after: int) -> list[Event]:
+    """The events of a tape after that ``seq``. Raises what ``read`` raises."""
     found: list[Event] = []
-    while page := (await store.read_tape(task_id, after_seq=after)).events:
+    while page := (await read(after)).events:
         found += page
         after = page[-1].seq
     return found
@@ -246,12 +249,17 @@ def _name(type: str, body: Any) -> tuple[str, str]:
     return type, encode({key: part for key, part in said.items() if key != AT}, "body")
 
 
+def _size(event: SpooledEvent) -> int:
+    """About the bytes that it takes in memory."""
+    return 256 + sum(len(part) for part in event.body.values() if isinstance(part, str))
+
+
 class _Queue:
     """Events in order: in memory up to a number of bytes, and behind those in a file."""
 
     def __init__(self, in_memory: int) -> None:
         self._room = in_memory
-        self._memory: deque[tuple[int, SpooledEvent]] = deque()
+        self._memory: deque[SpooledEvent] = deque()
         self._file: IO[bytes] | None = None
         self._in_file = self._read_to = 0
 
@@ -259,15 +267,16 @@ class _Queue:
         return len(self._memory) + self._in_file
 
     def put(self, event: SpooledEvent) -> None:
-        text = encode([event.type, event.ts_us, event.body], "event").encode()
+        """Add an event at the end."""
         if self._room > 0 and not self._in_file:
-            self._memory.append((len(text), event))
-            self._room -= len(text)
+            self._memory.append(event)
+            self._room -= _size(event)
             return
         if self._file is None:
             self._file = tempfile.TemporaryFile()  # noqa: SIM115  # nameless: it goes with us
         self._file.seek(0, 2)
-        self._file.write(text + b"\n")
+        text = encode([event.type, event.ts_us, event.body], "event")
+        self._file.write(text.encode() + b"\n")
         self._in_file += 1
 
     def close(self) -> None:
@@ -277,8 +286,8 @@ class _Queue:
     def take(self) -> SpooledEvent | None:
         """The first event; ``None`` when there is none."""
         if self._memory:
-            size, event = self._memory.popleft()
-            self._room += size
+            event = self._memory.popleft()
+            self._room += _size(event)
             return event
         if self._file is None or not self._in_file:
             return None

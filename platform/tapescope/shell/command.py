@@ -81,7 +81,12 @@ class ShellCommand:
 
     async def __call__(self, report: Reporter) -> dict[str, Any]:
         """Run the command as a task's runner."""
-        return await self.run(LineRecorder(report), report.traceparent)
+        recorder = LineRecorder(report)
+        try:
+            return await self.run(recorder, report.traceparent)
+        finally:
+            await recorder.aclose()
+            recorder.backlog.close()
 
     async def run(
         self, recorder: LineRecorder, traceparent: str | None, *, start: Starter | None = None
@@ -109,6 +114,8 @@ class ShellCommand:
             if start is not None:
                 child.release()  # what it left is no affair of a cancel's from now on
             await self._drain(child, pumps, recorder)
+            if start is None:
+                await recorder.settle()  # who starts it in another way waits for that, or does not
         finally:
             for pump in pumps:
                 pump.cancel()
@@ -157,7 +164,7 @@ class ShellCommand:
             if held:
                 recorder.held = held
                 recorder.note(OUTPUT_HELD, {"streams": held})
-            await recorder.finish()
+            recorder.finish()
         except asyncio.CancelledError:  # it shortens the wait: the command has ended by itself
             child.terminate()
             _stop_waiting(child)
@@ -201,9 +208,10 @@ class ShellCommand:
 
 
 async def _record_last(recorder: LineRecorder) -> None:
+    recorder.finish()
     with suppress(TimeoutError):  # a store that takes no more is not waited for; the end says so
         async with asyncio.timeout(_LAST_OUTPUT):
-            await recorder.finish()
+            await recorder.settle()
 
 
 def _stop_waiting(child: Child) -> None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
+import time
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from tapescope.errors import EventDropped, TapeFull, TapescopeError
 from tapescope.model.tape import LOG
+from tapescope.shell.backlog import Backlog
 from tapescope.shell.lines import LineSplitter
+from tapescope.spool import SpooledEvent
+from tapescope.store.validation import StoreLimits
 
 if TYPE_CHECKING:
-    from tapescope.model.answers import Appended
+    from tapescope.errors import TapescopeError
     from tapescope.run import Reporter
 
 __all__ = ["COMMAND_STARTED", "LINES_LEFT_OUT", "OUTPUT_HELD", "LineRecorder"]
@@ -24,8 +26,6 @@ LINES_LEFT_OUT: Final = "lines_left_out"
 OUTPUT_HELD: Final = "output_held"
 """``{"streams": […]}``: the command has ended, and a process that it left holds its output."""
 
-_OUTSTANDING: Final = 512
-"""Lines that may wait for the store: fewer than ``emit_nowait`` takes from one run."""
 _OTHERS: Final = 24
 """Events of a tape that are kept for what is not a line: our own, and the last parts of a long
 line that began within the limit."""
@@ -78,19 +78,18 @@ class LineRecorder:
     there at the end, after a ``lines_left_out``. One place in ten of the head is stderr's alone.
     ``lines`` is how many lines the tape is to have, at most what it takes.
 
-    While the store keeps up, at most ``_OUTSTANDING`` lines wait for it, and then the command
-    waits. Once the store has failed, the command does not wait: lines over that limit are lost,
-    until a line is stored again. A full tape, or one that is no longer the run's, takes no more
-    lines.
+    While the store keeps up, the command waits when many lines are with it. While the store is
+    away it does not: lines wait here, in order, and are sent when the store is back (``Backlog``).
+    A full tape, or one that is no longer the run's, takes no more lines.
+
+    Without a ``report`` the lines wait for one: see ``attach``.
     """
 
     def __init__(self, report: Reporter | None, lines: int | None = None) -> None:
-        self._report = report
-        self._waiting: deque[tuple[asyncio.Future[Appended], bool]] = deque()
-        """The answers that are still to come, and whether they are those of lines."""
-        self._open = report is not None
-        self._store_failed = False
-        room = 0 if report is None else max(report.tape_room - _OTHERS, 0)
+        self.backlog: Final = Backlog(self._lose)
+        """The events that the tape is to have."""
+        events = StoreLimits().tape_events if report is None else report.tape_room
+        room = max(events - _OTHERS, 0)
         self.limit: Final = room if lines is None else min(lines, room)
         """Lines that the tape is to have."""
         self._tail = min(_TAIL, self.limit // 10)
@@ -106,11 +105,17 @@ class LineRecorder:
         """The error of the first of the others."""
         self.held: Sequence[str] = ()
         """The streams that a process held open after the command's end and the drain."""
+        if report is not None:
+            self.attach(report)
+
+    def attach(self, report: Reporter) -> None:
+        """Send the lines for this run from now on."""
+        self.backlog.attach(report)
 
     async def record(self, stream: str, chunk: bytes) -> None:
         """Record a piece of output; may return before it is stored."""
         found = self._find(stream)
-        if self._report is None or not self._open:
+        if self.backlog.closed is not None:
             self.lost += chunk.count(b"\n")
             found.torn = not chunk.endswith(b"\n")
             return
@@ -122,35 +127,36 @@ class LineRecorder:
         if chunk:
             found.hold(self._pieces, chunk)
             self._pieces += 1
-        self._note_answers()
 
     async def end(self, stream: str) -> None:
         """Record a last line that no newline ends."""
         found = self._find(stream)
-        if self._report is None or not self._open:
+        if self.backlog.closed is not None:
             self.lost += found.torn
         elif not found.held:
             await self._send_all(found.splitter.end())
 
-    async def finish(self) -> None:
-        """Put the last lines on the tape, and wait until every line is stored or lost."""
+    def finish(self) -> None:
+        """Give the last lines to the backlog."""
         last, lines, size = self._choose_last()
         if size:
             self.left_out = max(lines, 1)  # a part of a line is no less
             self.lost += self.left_out
             self.note(LINES_LEFT_OUT, {"lines": self.left_out, "bytes": size})
-        await self._send_all(last)
-        while self._waiting:
-            await asyncio.wait([answer for answer, _ in self._waiting])
-            self._note_answers()
+        for body in last:
+            self._send(body)
+
+    async def settle(self) -> None:
+        """Wait until every line is stored or refused."""
+        await self.backlog.settle()
+
+    async def aclose(self) -> None:
+        """Send no more. What is left is the backlog's ``remaining`` until its ``close``."""
+        await self.backlog.detach()
 
     def note(self, type: str, body: dict[str, Any]) -> None:
         """Record a fact about the command, which is not counted as a line when it is lost."""
-        if self._report is not None and self._open:
-            try:
-                self._waiting.append((self._report.emit_nowait(type, body), False))
-            except TapescopeError as error:
-                self._lose(error, 0)
+        self.backlog.put(SpooledEvent(type, time.time_ns() // 1_000, body))
 
     def _find(self, stream: str) -> _Stream:
         if stream not in self._streams:
@@ -190,47 +196,17 @@ class LineRecorder:
 
     async def _send_all(self, bodies: Iterable[dict[str, Any]]) -> None:
         for body in bodies:
-            while len(self._waiting) >= _OUTSTANDING and not self._store_failed:
-                await asyncio.wait([self._waiting[0][0]])
-                self._note_answers()
+            if self.backlog.full:
+                await self.backlog.make_room()
             self._send(body)
-        self._note_answers()
 
     def _send(self, body: dict[str, Any]) -> None:
-        self._note_answers()
-        if self._report is None or not self._open or len(self._waiting) >= _OUTSTANDING:
-            self.lost += 1
-            return
         self._sent += 1
-        try:
-            self._waiting.append((self._report.emit_nowait(LOG, body), True))
-        except TapescopeError as error:
-            self._lose(error, 1)
+        self.note(LOG, body)
 
-    def _note_answers(self) -> None:
-        while self._waiting and self._waiting[0][0].done():
-            answer, is_line = self._waiting.popleft()
-            if answer.cancelled():  # the loop is being torn down
-                self.lost += is_line
-                continue
-            error = answer.exception()
-            if error is None and (reason := answer.result().dropped) is not None:
-                assert self._report is not None, "only events of a reporter are answered"
-                error = EventDropped(self._report.task_id, self._report.attempt, reason)
-            if error is None:
-                self._store_failed = False
-            elif isinstance(error, TapescopeError):
-                self._lose(error, is_line)
-            else:
-                raise error
-
-    def _lose(self, error: TapescopeError, lines: int) -> None:
-        self.lost += lines
+    def _lose(self, event: SpooledEvent, error: TapescopeError) -> None:
+        self.lost += event.type == LOG
         self.cause = self.cause or error
-        if isinstance(error, TapeFull | EventDropped):
-            self._open = False
-        else:
-            self._store_failed = True
 
 
 def _find_end(chunk: bytes, lines: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from tapescope.errors import UnknownTask
@@ -11,6 +12,7 @@ from tapescope.model.times import format_time
 from tapescope.shell.backlog import AT, match, read_since
 
 if TYPE_CHECKING:
+    from tapescope.model.tape import TapePage
     from tapescope.spool import SpooledTask
     from tapescope.store.port import TaskStore
 
@@ -41,7 +43,11 @@ async def replay(store: TaskStore, spooled: SpooledTask) -> Replayed:
     raises; then nothing is lost, and the replay may be made again.
     """
     attempt = await _find_attempt(store, spooled)
-    found = await read_since(store, spooled.task_id, spooled.confirmed)
+
+    def read(after: int) -> Awaitable[TapePage]:
+        return store.read_tape(spooled.task_id, after_seq=after)
+
+    found = await read_since(read, spooled.confirmed)
     missing, _ = match(spooled.events, found, spooled.confirmed)
     stored = dropped = 0
     for first in range(0, len(missing), _BATCH):
