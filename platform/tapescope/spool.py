@@ -47,6 +47,8 @@ class SpooledTask:
     params: Mapping[str, Any]
     timeout: float | None
     """Seconds that the attempt might run; ``None`` for no limit."""
+    idempotency_key: str | None
+    """Finds the task where the answer to its submit was lost."""
     traceparent: str | None
     owner: str
     """The wrapper, as the task's row names it where it was claimed."""
@@ -70,6 +72,7 @@ class SpooledTask:
             "op": self.op,
             "params": self.params,
             "timeout": self.timeout,
+            "idempotency_key": self.idempotency_key,
             "traceparent": self.traceparent,
             "owner": self.owner,
             "attempt": self.attempt,
@@ -106,6 +109,7 @@ def read_spool(path: Path) -> SpooledTask:
             op=head["op"],
             params=head["params"],
             timeout=head["timeout"],
+            idempotency_key=head["idempotency_key"],
             traceparent=head["traceparent"],
             owner=head["owner"],
             attempt=head["attempt"],

@@ -112,6 +112,7 @@ def spooled(task_id: str, attempt: int | None, confirmed: int = 0) -> SpooledTas
         op="shell",
         params={"command": ["sh"]},
         timeout=None,
+        idempotency_key=f"run-{task_id}",
         traceparent=None,
         owner=OWNER,
         attempt=attempt,

@@ -86,7 +86,7 @@ class ShellCommand:
             return await self.run(recorder, report.traceparent)
         finally:
             await recorder.aclose()
-            recorder.backlog.close()
+            recorder.give_up()
 
     async def run(
         self, recorder: LineRecorder, traceparent: str | None, *, start: Starter | None = None

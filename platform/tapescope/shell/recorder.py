@@ -154,6 +154,11 @@ class LineRecorder:
         """Send no more. What is left is the backlog's ``remaining`` until its ``close``."""
         await self.backlog.detach()
 
+    def give_up(self) -> None:
+        """Count what is left as lost: nobody will be told. After ``aclose``."""
+        self.lost += sum(event.type == LOG for event in self.backlog.remaining())
+        self.backlog.close()
+
     def note(self, type: str, body: dict[str, Any]) -> None:
         """Record a fact about the command, which is not counted as a line when it is lost."""
         self.backlog.put(SpooledEvent(type, time.time_ns() // 1_000, body))

@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncGenerator, Generator, Sequence
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -27,48 +27,72 @@ from tapescope.cli._settings import EXIT_OURS, EXIT_TIMED_OUT, read_traceparent
 from tapescope.cli._signals import Signals, end_as
 from tapescope.cli._store import choose_store
 from tapescope.cli._telemetry import exporting, make_listener
+from tapescope.clock import Backoff
 from tapescope.errors import (
     BadOp,
     BadSetting,
-    BadStoreUrl,
+    CancelRequested,
     CannotListen,
     CommandFailed,
-    MissingExtra,
+    EventFateUnknown,
     StoreUnavailable,
     TapescopeError,
     TaskCancelled,
     TaskFailed,
-    UnknownStoreScheme,
 )
 from tapescope.manager.handle import TaskHandle
+from tapescope.manager.identity import name_owner
 from tapescope.manager.manager import TaskManager
 from tapescope.model.error_codes import TIMEOUT
 from tapescope.model.tape import Outcome
-from tapescope.model.tasks import CancelReason, is_op
+from tapescope.model.tasks import (
+    Attempt,
+    CancelReason,
+    CancelRequest,
+    ErrorInfo,
+    FinalEvent,
+    is_op,
+)
+from tapescope.run.outcome import explain
 from tapescope.run.reporter import Reporter
 from tapescope.shell.recorder import LineRecorder
+from tapescope.shell.replay import replay_spools
+from tapescope.spool import SpooledTask, spool_folder
 from tapescope.store.lookup import find_store
 from tapescope.store.port import TaskStore
+from tapescope.store.validation import new_task_id
 from tapescope_telemetry.spans import parse_traceparent
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tapescope.http.metrics import MetricsListener
 
 __all__ = ["run"]
 
 _PATIENCE: Final = 3.0
-"""Seconds that a call waits for a store that is away, unless the store's URL says how long. After
-that the command runs without a tape, and a line of output is not recorded."""
+"""Seconds that a call waits for a store that is away, unless the store's URL says how long."""
 _OPEN_WITHIN: Final = 5.0
-"""Seconds to wait for a store that does not answer at all."""
+"""Seconds of one try to open a store that does not answer at all."""
+_LONGEST_WAIT: Final = 2.0
+"""Seconds between two tries."""
 _BEGIN_WITHIN: Final = 5.0
-"""Seconds to wait after that until the task is claimed."""
-_LEASE: Final = 10.0
-"""Seconds; also how long tapescope tries to write the end of a command."""
+"""Seconds that the command waits for its task, whose trace it has then; it runs all the same."""
+_LOST_AFTER: Final = 86_400.0
+"""Seconds of the lease. A command has no second runner: where its wrapper cannot be proven dead,
+on its own host, only this long a silence ends its task."""
+_HEARTBEAT: Final = 10.0
 _CANCEL_WITHIN: Final = 1.0
 """Seconds that a signal waits until its cancel is stored; then it ends the command anyway."""
 _ROOM_TO_SETTLE: Final = 5.0
 """Seconds from a SIGKILL to the end of a run's grace, when a run that still lives is fenced."""
+_AWAY_WITHIN: Final = 10.0
+"""Seconds after the command's end that a store which does not answer is waited for."""
+_BUSY_WITHIN: Final = 120.0
+"""The same for a store that answers, and is slow or busy."""
+_LOOK_EVERY: Final = 1.0
+_LAST_LINES: Final = 1.0
+"""Seconds that the last lines of a cancelled command may hold up its end."""
 _SHOWN_COMMAND: Final = 32_768
 """Characters of the command that its task keeps."""
 
@@ -166,7 +190,11 @@ def run(
 
 
 class _CommandTask:
-    """A command, its task, and what could not be recorded of it; times are in seconds."""
+    """A command, its task, and what could not be recorded of it; times are in seconds.
+
+    The command runs for itself. The task is made beside it: its run waits for the command's end and
+    sends what the backlog has. So the command waits for no store, and is not ended for one.
+    """
 
     def __init__(
         self,
@@ -179,140 +207,303 @@ class _CommandTask:
         listener: MetricsListener,
     ) -> None:
         self._argv, self._op, self._timeout, self._grace = tuple(argv), op, timeout, grace
-        self._foreground, self._lines = foreground, lines
-        self._listener = listener
-        self._handle: TaskHandle | None = None
-        self._end: TapescopeError | None = None
-        self._timed_out = False
-        self._task_id: str | None = None
-        self._given_up = False
+        self._foreground, self._listener = foreground, listener
+        self._recorder = LineRecorder(None, lines)
+        self._command: asyncio.Task[dict[str, Any]] | None = None
+        self._may_begin = asyncio.Event()
+        self._began_at = time.monotonic()
+        self._ended_at: float | None = None
         self._background: set[asyncio.Task[bool]] = set()
+        self._store: TaskStore | None = None
+        self._handle: TaskHandle | None = None
+        self._attempt: Attempt | None = None
+        self._owner = name_owner()
+        self._key = f"run-{os.urandom(16).hex()}"
+        self._end: TapescopeError | None = None
+        self._away: TapescopeError | None = None
+        self._left_for_replay = False
+        self._spool: Path | None = None
+        self._timed_out = False
         self._terminal = sys.stderr.isatty()
 
     async def run(self, url: str | None) -> int:
         """From the store to the exit status: -n where signal n is to end us, too."""
         foreground = self._foreground
-        began = time.monotonic()
-        loss: TapescopeError | None = None
-        try:
-            try:
-                await self._run_recorded(url)
-            except (BadStoreUrl, UnknownStoreScheme, MissingExtra):
-                raise
-            except TapescopeError as error:
-                loss = error
-            if loss is not None and not foreground.begun.is_set():
-                await self._run_bare(loss)
-        except asyncio.CancelledError:
-            if foreground.signal is None:
-                raise
-        self._say_loss(loss)
-        status = self._choose_status()
-        if self._terminal and loss is None:
-            took = time.monotonic() - began
-            say(f"{self._describe()} in {took:.1f} s: tapescope tape {self._task_id}")
-        return status
-
-    async def _run_recorded(self, url: str | None) -> None:
-        """Run the command as a task. Raises ``TapescopeError`` if it, or its end, is not stored."""
-        store = find_store(choose_store(url), patience=_PATIENCE)
-        grace = 2 * self._grace + _ROOM_TO_SETTLE
-        async with (
-            _opened(store),
-            TaskManager(
-                store,
-                max_running=1,
-                lease=_LEASE,
-                heartbeat=_LEASE / 3,
-                cancel_grace=grace,
-                drain=0.0,
-            ) as manager,
-        ):
-            self._listener.watch(manager)
-            with _inherited_trace():
-                handle = await manager.submit(
-                    self._op,
-                    self._execute,
-                    params={"command": _show_command(self._argv)},
-                    timeout=self._timeout,
-                )
-            self._task_id = handle.task_id
-            self._handle = handle
-            self._foreground.on_end(lambda number: self._cancel(handle, number))
-            if self._terminal:
-                say(f"task {handle.task_id}")
-            await self._await_end(handle, store.name)
-
-    async def _execute(self, report: Reporter, command: Sequence[str]) -> dict[str, Any]:
-        """The runner. ``command`` is text for readers of the task; what is run may be any bytes."""
-        if self._given_up or self._foreground.signal is not None:
-            raise CommandFailed(self._argv, EXIT_OURS)  # too late: the command is run no more
-        foreground = self._foreground
-        result: dict[str, Any] = {}
-        failure: CommandFailed | None = None
-        try:
-            recorder = LineRecorder(report, self._lines)
-            result = await foreground.execute(recorder, report.traceparent)
-        except CommandFailed as error:
-            failure = error
-        number = await foreground.find_cause()
-        if (
-            number is not None
-            and self._handle is not None
-            and await self._request_cancel(self._handle, number)
-        ):
-            await asyncio.sleep(_CANCEL_WITHIN)  # the cancel comes meanwhile
-        if failure is not None:
-            raise failure
-        return result
-
-    async def _await_end(self, handle: TaskHandle, store: str) -> None:
-        foreground = self._foreground
-        result = asyncio.create_task(handle.result())
-        begun = asyncio.create_task(foreground.begun.wait())
+        foreground.on_end(self._cancel)
+        recording = asyncio.create_task(self._record(url), name="tapescope-record")
+        may_begin = asyncio.create_task(self._may_begin.wait())
         try:
             await asyncio.wait(
-                [result, begun], timeout=_BEGIN_WITHIN, return_when=asyncio.FIRST_COMPLETED
+                [recording, may_begin], timeout=_BEGIN_WITHIN, return_when=asyncio.FIRST_COMPLETED
             )
-            if not foreground.begun.is_set() and not result.done():
-                self._given_up = True
-                raise StoreUnavailable(store, "the task could not be claimed in time")
-            await result
-        except (TaskFailed, TaskCancelled) as end:
-            self._end = end
+            if self._command is None and not isinstance(self._end, TaskCancelled):
+                _ = self._begin(read_traceparent())
+            if self._command is not None:
+                await self._await_command()
+        except asyncio.CancelledError:
+            if foreground.signal is None:
+                raise  # else it was told to end before it began
         finally:
-            begun.cancel()
-            result.cancel()
+            may_begin.cancel()
+        self._ended_at = time.monotonic()
+        loss = await self._settle(recording)
+        self._say_loss(loss)
+        status = self._choose_status()
+        if self._terminal and loss is None and self._handle is not None:
+            took = self._ended_at - self._began_at
+            say(f"{self._describe()} in {took:.1f} s: tapescope tape {self._handle.task_id}")
+        return status
 
-    def _cancel(self, handle: TaskHandle, number: int) -> None:
-        task = asyncio.get_running_loop().create_task(self._request_cancel(handle, number))
+    # --- the command ------------------------------------------------------------------------------
+
+    def _begin(self, traceparent: str | None) -> asyncio.Task[dict[str, Any]]:
+        """Start the command, once."""
+        execute = self._foreground.execute(self._recorder, traceparent)
+        self._command = asyncio.create_task(execute, name="tapescope-command")
+        self._may_begin.set()
+        return self._command
+
+    async def _await_command(self) -> None:
+        """Wait for the command's end; ``--timeout`` is kept here where no run keeps it."""
+        assert self._command is not None, "begun"
+        await asyncio.wait([self._command], timeout=self._timeout)
+        if not self._command.done() and self._attempt is None:
+            self._timed_out = True
+            self._foreground.end()
+        await asyncio.wait([self._command])
+
+    def _cancel(self, number: int) -> None:
+        """A process asked for the command's end: so does the tape, where it can be told."""
+        task = asyncio.get_running_loop().create_task(self._request_cancel(number))
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
-    async def _request_cancel(self, handle: TaskHandle, number: int) -> bool:
+    async def _request_cancel(self, number: int) -> bool:
         """Ctrl-C is a user's cancel, the other signals are a shutdown's; whether it is stored."""
+        if self._handle is not None:
+            request = self._describe_cancel(number)
+            try:
+                async with asyncio.timeout(_CANCEL_WITHIN):
+                    await self._handle.cancel(request.message, reason=request.reason)
+            except (TapescopeError, TimeoutError):
+                pass  # the command ends all the same, and what ended it is known here
+            else:
+                if self._attempt is not None:
+                    return True  # the run is told, and ends the command
+        self._foreground.end()
+        return False
+
+    def _describe_cancel(self, number: int) -> CancelRequest:
         reason = CancelReason.USER if number == signal.SIGINT else CancelReason.SHUTDOWN
+        message = signal.strsignal(number) or describe_signal(number)
+        return CancelRequest(reason, message, None, time.time_ns() // 1_000)
+
+    # --- its task ---------------------------------------------------------------------------------
+
+    async def _record(self, url: str | None) -> None:
+        """Make the command's task, and wait for its end; a store that is away is tried again.
+
+        Raises ``TapescopeError`` where the store cannot be used, or the end not be written.
+        """
+        backoff = Backoff()
+        self._store = store = find_store(choose_store(url), patience=_PATIENCE)
+        while True:
+            try:
+                await self._open(store)
+                break
+            except StoreUnavailable as error:
+                self._note_away(error)
+                await backoff.wait(_LONGEST_WAIT)
+        async with (
+            _closing(store),
+            TaskManager(
+                store,
+                max_running=1,
+                lease=_LOST_AFTER,
+                heartbeat=_HEARTBEAT,
+                settle_within=_BUSY_WITHIN,
+                cancel_grace=2 * self._grace + _ROOM_TO_SETTLE,
+                drain=0.0,
+            ) as manager,
+        ):
+            self._owner = manager.owner
+            self._listener.watch(manager)
+            self._handle = handle = await self._submit(manager)
+            if self._terminal:
+                say(f"task {handle.task_id}")
+            replaying = asyncio.create_task(replay_spools(store, spool_folder()))
+            try:
+                await handle.result()
+            except (TaskFailed, TaskCancelled) as end:
+                self._end = end
+            finally:
+                replaying.cancel()
+                await asyncio.wait([replaying])
+
+    async def _open(self, store: TaskStore) -> None:
         try:
-            async with asyncio.timeout(_CANCEL_WITHIN):
-                message = signal.strsignal(number) or describe_signal(number)
-                await handle.cancel(message, reason=reason)
+            async with asyncio.timeout(_OPEN_WITHIN):
+                await store.open()
+        except TimeoutError as error:
+            why = f"it does not answer within {_OPEN_WITHIN:g} s"
+            raise StoreUnavailable(store.name, why) from error
+
+    async def _submit(self, manager: TaskManager) -> TaskHandle:
+        """Once, however often it is tried: the key is this command's alone."""
+        backoff = Backoff()
+        with _inherited_trace():
+            while True:
+                try:
+                    return await manager.submit(
+                        self._op,
+                        self._accompany,
+                        params={"command": _show_command(self._argv)},
+                        timeout=self._timeout,
+                        idempotency_key=self._key,
+                    )
+                except (StoreUnavailable, EventFateUnknown) as error:
+                    self._note_away(error)
+                    await backoff.wait(_LONGEST_WAIT)
+
+    def _note_away(self, error: TapescopeError) -> None:
+        self._away = error
+        if self._terminal and not self._may_begin.is_set():
+            say(f"the command begins without its tape, which may follow: {error}")
+        self._may_begin.set()
+
+    async def _accompany(self, report: Reporter, command: Sequence[str]) -> dict[str, Any]:
+        """The runner. ``command`` is text for readers of the task; what is run may be any bytes."""
+        running = self._command
+        if running is None:
+            if self._ended_at is not None or self._foreground.signal is not None:
+                raise CommandFailed(self._argv, EXIT_OURS)  # it was told to end before it began
+            running = self._begin(report.traceparent)
+        attached_at = time.monotonic()
+        self._attempt = Attempt(report.task_id, report.attempt, self._owner)
+        self._recorder.attach(report)
+        try:
+            await asyncio.wait([running])
+            number = await self._foreground.find_cause()
+            if number is not None and await self._request_cancel(number):
+                await asyncio.sleep(_CANCEL_WITHIN)  # the cancel comes meanwhile
+            await self._recorder.settle()
+            if self._left_for_replay:
+                await asyncio.Event().wait()  # the end is in the spool file, with what is before it
+        except asyncio.CancelledError:
+            due = self._timeout is not None and time.monotonic() - attached_at >= self._timeout
+            if _is_taken(report) and not due:
+                raise  # the command is nobody else's: it goes on
+            self._foreground.end()
+            await asyncio.wait([running])
+            await self._settle_last()
+            raise
+        if self._timed_out:
+            raise TimeoutError(f"the command ran longer than its timeout of {self._timeout:g} s")
+        return self._read_result(running)
+
+    def _read_result(self, command: asyncio.Task[dict[str, Any]]) -> dict[str, Any]:
+        """What the command gave, or raised, with the lines that its tape lacks."""
+        lost = self._recorder.lost
+        try:
+            result = command.result()
+        except CommandFailed as error:
+            error.lines_not_recorded = lost
+            raise
+        return result | ({"lines_not_recorded": lost} if lost else {})
+
+    async def _settle_last(self) -> None:
+        with suppress(TimeoutError):  # the end must not wait for long: it says what is missing
+            async with asyncio.timeout(_LAST_LINES):
+                await self._recorder.settle()
+
+    # --- its end ----------------------------------------------------------------------------------
+
+    async def _settle(self, recording: asyncio.Task[None]) -> TapescopeError | None:
+        """Wait until the task has its end. Gives the error where it has not: then it is spooled."""
+        assert self._ended_at is not None, "the command is over"
+        while not recording.done():
+            await asyncio.wait([recording], timeout=_LOOK_EVERY)
+            waited = time.monotonic() - self._ended_at
+            if waited >= _BUSY_WITHIN or (waited >= _AWAY_WITHIN and not await self._answers()):
+                break
+        if recording.done():
+            try:
+                recording.result()
+            except TapescopeError as error:
+                loss = error
+            else:
+                await self._recorder.aclose()
+                self._recorder.give_up()
+                return None
+        else:
+            loss = self._away or StoreUnavailable(
+                "" if self._store is None else self._store.name, "it does not answer"
+            )
+        await self._leave_for_replay(recording)
+        return loss
+
+    async def _answers(self) -> bool:
+        """Whether the store is there, be it slow or busy."""
+        if self._store is None or self._handle is None:
+            return False
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await self._handle.status()
         except (TapescopeError, TimeoutError):
-            self._foreground.end()  # the cancel is not stored, but the command ends
             return False
         return True
 
-    async def _run_bare(self, loss: TapescopeError) -> None:
-        """Run the command without a task: a store that fails does not keep it from running."""
-        if self._terminal:
-            say(f"running without a tape: {loss}")
-        self._foreground.on_end(None)
+    async def _leave_for_replay(self, recording: asyncio.Task[None]) -> None:
+        """Put what the store was not told into a spool file. The store is told no more."""
+        self._left_for_replay = True
+        await self._recorder.aclose()
+        store = self._store
+        if store is None:
+            recording.cancel()
+            await asyncio.wait([recording])
+            return
+        with suppress(TimeoutError, TapescopeError):  # what it still took is found by the replay
+            async with asyncio.timeout(_PATIENCE):
+                await store.aclose()
+        if self._foreground.begun.is_set():
+            rest = self._describe_rest(store, await self._foreground.find_cause())
+            try:
+                self._spool = await asyncio.to_thread(rest.write, spool_folder())
+            except OSError as error:
+                self._recorder.give_up()
+                say(f"the rest of the tape cannot be kept in {spool_folder()}: {error.strerror}")
+        recording.cancel()
+        await asyncio.wait([recording], timeout=_PATIENCE)
+
+    def _describe_rest(self, store: TaskStore, cause: int | None) -> SpooledTask:
+        """What the store was not told, or was perhaps not told."""
+        return SpooledTask(
+            store=store.name,
+            task_id=new_task_id() if self._handle is None else self._handle.task_id,
+            op=self._op,
+            params={"command": _show_command(self._argv)},
+            timeout=self._timeout,
+            idempotency_key=self._key,
+            traceparent=read_traceparent(),
+            owner=self._owner,
+            attempt=None if self._attempt is None else self._attempt.number,
+            confirmed=self._recorder.backlog.confirmed,
+            events=tuple(self._recorder.backlog.remaining()),
+            final=self._describe_final(cause),
+            ended_us=time.time_ns() // 1_000,
+        )
+
+    def _describe_final(self, cause: int | None) -> FinalEvent:
+        assert self._command is not None, "begun"
+        if self._timed_out:
+            message = f"the command ran longer than its timeout of {self._timeout:g} s"
+            return FinalEvent.failed(ErrorInfo(TIMEOUT, message))
+        if cause is not None:
+            return FinalEvent.cancelled(self._describe_cancel(cause))
         try:
-            async with asyncio.timeout(self._timeout):
-                await self._foreground.execute(LineRecorder(None), read_traceparent())
-        except TimeoutError:
-            self._timed_out = True
-        except (CommandFailed, OSError):
-            pass  # the foreground has its status
+            return FinalEvent.succeeded(self._read_result(self._command))
+        except (CommandFailed, OSError) as error:
+            return FinalEvent.failed(explain(error))
 
     # --- what the user is told --------------------------------------------------------------------
 
@@ -347,11 +538,15 @@ class _CommandTask:
                     f"the tape keeps {recorder.limit:,}, the first and the last. --lines and "
                     "?tape_events= of the store's URL change that"
                 )
-                say(f"{lines} not recorded on task {self._task_id}: {why}")
-        elif self._task_id is None or self._given_up:
-            say(f"{loss} The command has no tape; {lines} not recorded.")
+                task = "" if self._handle is None else f" on task {self._handle.task_id}"
+                say(f"{lines} not recorded{task}: {why}")
+        elif self._spool is not None:
+            say(
+                f"{loss} What its tape lacks is kept in {self._spool}: 'tapescope spool replay' "
+                "adds it, and so does the next 'tapescope run' on this store"
+            )
         else:
-            say(f"{loss} The end of task {self._task_id} is not on its tape; {lines} not recorded.")
+            say(f"{loss} The command has no tape; {lines} not recorded.")
 
     def _describe(self) -> Outcome:
         if isinstance(self._end, TaskCancelled):
@@ -360,18 +555,20 @@ class _CommandTask:
 
 
 @asynccontextmanager
-async def _opened(store: TaskStore) -> AsyncGenerator[None]:
-    within = max(_OPEN_WITHIN, store.patience)
-    try:
-        async with asyncio.timeout(within):
-            await store.open()
-    except TimeoutError as error:
-        why = f"it does not answer within {within:g} s"
-        raise StoreUnavailable(store.name, why) from error
+async def _closing(store: TaskStore) -> AsyncGenerator[None]:
     try:
         yield
     finally:
         await store.aclose()
+
+
+def _is_taken(report: Reporter) -> bool:
+    """Whether the run was told to stop because its task is another's: it has lost its lease."""
+    try:
+        report.raise_if_cancelled()
+    except CancelRequested as stop:
+        return stop.reason is CancelReason.SUPERSEDED
+    return False
 
 
 @contextmanager
