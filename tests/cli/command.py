@@ -7,25 +7,46 @@ import io
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 from unittest.mock import patch
 
 import pytest
 
 from tapescope.cli import main
 
-__all__ = ["Tapescope", "read_terminal"]
+__all__ = ["Screen", "Tapescope", "read_terminal"]
 
 _PROGRAM = (sys.executable, "-m", "tapescope.cli")
 _ON_TERMINAL = Path(__file__).with_name("terminal.py")
 _LONGEST = 60.0
 """Seconds after which a process that hangs is killed, and its test fails."""
+
+
+@dataclass(frozen=True)
+class Screen:
+    """What a terminal showed, and the exit status of the command that wrote it."""
+
+    status: int
+    drawn: str
+    """With the codes of colours."""
+
+    @property
+    def text(self) -> str:
+        """Without them."""
+        return re.sub(r"\x1b\[[0-9;]*m", "", self.drawn)
+
+    @property
+    def lines(self) -> list[str]:
+        """The lines of its text."""
+        return self.text.splitlines()
 
 
 class Tapescope:
@@ -75,17 +96,62 @@ class Tapescope:
         shown, said = io.BytesIO(), io.BytesIO()
         stdout = io.TextIOWrapper(shown, "utf-8", write_through=True)
         stderr = io.TextIOWrapper(said, "utf-8", write_through=True)
+        status = self._call_main(arguments, stdout, stderr, {})
+        return subprocess.CompletedProcess(arguments, status, shown.getvalue(), said.getvalue())
+
+    def screen(
+        self,
+        *arguments: str,
+        columns: int = 80,
+        typed: str = "",
+        encoding: str = "utf-8",
+        env: Mapping[str, str] | None = None,
+    ) -> Screen:
+        """Run it to its end in this process, on a terminal of its own on which ``typed`` was typed.
+
+        It has a thread of its own, as in ``here``.
+        """
+        ours, theirs = pty.openpty()
+        terminal = {"TERM": "xterm", "COLUMNS": str(columns)} | dict(env or {})
         with (
-            patch.dict(os.environ, self.env, clear=True),
+            ThreadPoolExecutor(2) as threads,
+            open(theirs, encoding=encoding, closefd=False) as stdin,
+            open(theirs, "w", encoding=encoding, closefd=False) as stream,
+        ):
+            os.write(ours, typed.encode())
+            reading = threads.submit(read_terminal, ours)
+            try:
+                running = threads.submit(
+                    self._call_main, arguments, stream, stream, terminal, stdin=stdin
+                )
+                status = running.result()
+            finally:
+                stream.close()
+                os.close(theirs)
+            shown = reading.result()
+        os.close(ours)
+        return Screen(status, shown.decode(encoding).replace("\r\n", "\n"))
+
+    def _call_main(
+        self,
+        arguments: Sequence[str],
+        stdout: TextIO,
+        stderr: TextIO,
+        env: Mapping[str, str],
+        *,
+        stdin: TextIO | None = None,
+    ) -> int:
+        """The exit status of the command line, which is run in this thread."""
+        with (
+            patch.dict(os.environ, {**self.env, **env}, clear=True),
+            patch("sys.stdin", sys.stdin if stdin is None else stdin),
             redirect_stdout(stdout),
             redirect_stderr(stderr),
             pytest.raises(SystemExit) as ended,
         ):
             main(arguments)
         assert isinstance(ended.value.code, int)
-        return subprocess.CompletedProcess(
-            arguments, ended.value.code, shown.getvalue(), said.getvalue()
-        )
+        return ended.value.code
 
     def json(self, *arguments: str) -> Any:
         """The JSON that it prints, run here."""

@@ -98,8 +98,10 @@ async def test_prune_says_what_it_did(store_on: TaskStore, tapescope_on: Tapesco
     first = tapescope_on.here("prune", "--older-than", "0s", "--dry-run")
     wrong = tapescope_on.here("prune", "--older-than", "0s", "--outcome", "failed")
     young = tapescope_on.here("prune", "--older-than", "30d")
-    done = tapescope_on("prune", "--older-than", "0s", "--outcome", "succeeded", "--op", "x")
-    drops = tapescope_on.here("prune", "--older-than", "0s", "--quarantine")
+    done = tapescope_on(
+        "prune", "--older-than", "0s", "--outcome", "succeeded", "--op", "x", "--yes"
+    )
+    drops = tapescope_on.here("prune", "--older-than", "0s", "--quarantine", "--yes")
 
     assert first.stdout == b"tasks with their tapes that would be deleted: 2\n"
     assert wrong.stdout == young.stdout == b"tasks with their tapes deleted: 0\n"

@@ -229,7 +229,12 @@ async def test_cancel_of_a_pending_task_ends_it(
     answer = tapescope_on.json("cancel", "--message", "wrong folder", task.task_id)
     (final,) = tapescope_on.tape(task.task_id)
 
-    assert answer == {"task_id": task.task_id, "state": "cancelled", "status": "cancelled"}
+    assert answer == {
+        "task_id": task.task_id,
+        "state": "cancelled",
+        "status": "cancelled",
+        "lost": None,
+    }
     assert final["body"]["cancel"]["reason"] == "user"
     assert final["body"]["cancel"]["message"] == "wrong folder"
     assert "@" in final["body"]["cancel"]["by"]
@@ -266,7 +271,7 @@ async def test_beginning_of_an_id_names_the_task(
 
     assert one["task_id"] == first.task_id
     assert several.returncode == 2
-    assert b"is the beginning of" in several.stderr
+    assert b"stands for" in several.stderr
     assert none.returncode == 1
 
 

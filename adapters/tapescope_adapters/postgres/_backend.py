@@ -20,6 +20,7 @@ from tapescope.model import (
     RescueResult,
     TapePage,
     Task,
+    TaskFilter,
     TaskStatus,
 )
 from tapescope.store import (
@@ -36,6 +37,7 @@ from tapescope.store import (
     FlushRefused,
     Inserted,
     LeaseRenewer,
+    ListedTasks,
     RescuedRow,
     RescueOrder,
     SchemaVersions,
@@ -43,6 +45,7 @@ from tapescope.store import (
     StoreBackend,
     decode,
 )
+from tapescope_adapters._sql import conditions, leads
 from tapescope_adapters.postgres import _leadership
 from tapescope_adapters.postgres._caller_pool import PoolConnector
 from tapescope_adapters.postgres._caller_transaction import create_within
@@ -241,24 +244,29 @@ class PostgresBackend(StoreBackend):
         return [as_task(row) for row in rows]
 
     async def list(
-        self, status: TaskStatus | None, op: str | None, limit: int, before: str | None
-    ) -> Sequence[Task]:
-        clause, wanted = "", list[str]()
-        for column, value in (("status", status), ("op", op)):
-            if value is not None:
-                wanted.append(value)
-                clause += f"AND {column} = ${2 + len(wanted)} "
+        self, wanted: TaskFilter, limit: int, before: str | None, look_at: int
+    ) -> ListedTasks:
         try:
             last = _BEYOND_ANY_ID if before is None else uuid.UUID(before)
         except ValueError:
             raise BadSetting("before", before, "the 'next' of another page") from None
+        of_index, of_row = conditions(wanted)
+        if leads(wanted):
+            given = of_index | of_row
+            text = self._sql["list_tasks"].replace("/*and*/", _number(given, 3))
+            rows = await self._shared.fetch(text, last, limit, *given.values())
+            return ListedTasks([as_task(row) for row in rows])
+        text = self._sql["search_tasks"].replace("/*range*/", _number(of_index, 4))
+        text = text.replace("/*and*/", _number(of_row, 4 + len(of_index)))
         rows = await self._shared.fetch(
-            self._sql["list_tasks"].replace("/*and*/", clause),
-            last,
-            limit,
-            *wanted,
+            text, last, limit, look_at, *of_index.values(), *of_row.values()
         )
-        return [as_task(row) for row in rows]
+        found = [as_task(row) for row in rows]
+        if len(found) == limit:
+            return ListedTasks(found)
+        text = self._sql["find_searched"].replace("/*range*/", _number(of_index, 3))
+        end = await self._shared.fetch(text, last, look_at - 1, *of_index.values())
+        return ListedTasks(found, str(end[0][0]) if end else None)
 
     async def count(self, op: str | None) -> Mapping[TaskStatus, int]:
         clause, wanted = ("", ()) if op is None else ("WHERE op = $1", (op,))
@@ -356,3 +364,8 @@ class PostgresBackend(StoreBackend):
 
     async def watch(self) -> None:
         await Listener(self.listening, self._context).run()
+
+
+def _number(given: Mapping[str, object], first: int) -> str:
+    """The conditions as they stand behind a WHERE, their parameters numbered from ``first`` on."""
+    return "".join(f" AND {on} ${first + place}" for place, on in enumerate(given))

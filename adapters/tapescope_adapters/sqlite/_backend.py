@@ -22,6 +22,7 @@ from tapescope.model import (
     Repair,
     TapePage,
     Task,
+    TaskFilter,
     TaskStatus,
 )
 from tapescope.store import (
@@ -40,6 +41,7 @@ from tapescope.store import (
     FlushRefused,
     Inserted,
     LeaseRenewer,
+    ListedTasks,
     RescuedRow,
     RescueOrder,
     SchemaVersions,
@@ -259,10 +261,10 @@ class SqliteBackend(StoreBackend):
         return await self._reading(lambda conn: _rows.find_ended(conn, self._sql, task_ids))
 
     async def list(
-        self, status: TaskStatus | None, op: str | None, limit: int, before: str | None
-    ) -> Sequence[Task]:
+        self, wanted: TaskFilter, limit: int, before: str | None, look_at: int
+    ) -> ListedTasks:
         return await self._reading(
-            lambda conn: _rows.list_tasks(conn, self._sql, status, op, limit, before)
+            lambda conn: _rows.list_tasks(conn, self._sql, wanted, limit, before, look_at)
         )
 
     async def count(self, op: str | None) -> Mapping[TaskStatus, int]:

@@ -28,6 +28,7 @@ from tapescope.model import (
     Repair,
     TapePage,
     Task,
+    TaskFilter,
     TaskStatus,
 )
 from tapescope.store import (
@@ -41,6 +42,7 @@ from tapescope.store import (
     DueTask,
     Flush,
     FlushAnswer,
+    ListedTasks,
     RescuedRow,
     RescueOrder,
     SchemaVersions,
@@ -262,15 +264,14 @@ class JournalBackend(StoreBackend):
         return await self._read(step)
 
     async def list(
-        self, status: TaskStatus | None, op: str | None, limit: int, before: str | None
-    ) -> Sequence[Task]:
-        tasks = await self._read(lambda tx: list_tasks(tx, status))
-        wanted = [
-            task
-            for task in sorted(tasks, key=lambda one: one.task_id, reverse=True)
-            if op in (None, task.op) and (before is None or task.task_id < before)
-        ]
-        return wanted[:limit]
+        self, wanted: TaskFilter, limit: int, before: str | None, look_at: int
+    ) -> ListedTasks:
+        tasks = await self._read(lambda tx: list_tasks(tx, wanted.status))
+        newest_first = sorted(tasks, key=lambda one: one.task_id, reverse=True)
+        seen = [task for task in newest_first if before is None or task.task_id < before][:look_at]
+        found = [task for task in seen if wanted.admits(task)][:limit]
+        stopped = len(seen) == look_at and len(found) < limit
+        return ListedTasks(found, seen[-1].task_id if stopped else None)
 
     async def count(self, op: str | None) -> Mapping[TaskStatus, int]:
         tasks = await self._read(list_tasks)

@@ -6,7 +6,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from tapescope.cli._output import make_printable, print_line
-from tapescope.cli._rendering import STATUS_STYLES, make_console
+from tapescope.cli._rendering import STATUS_STYLES
+from tapescope.cli._table import make_console
 from tapescope.model.tape import PROGRESS, Event
 from tapescope.model.tasks import TaskStatus
 

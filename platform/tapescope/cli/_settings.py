@@ -19,9 +19,11 @@ __all__ = [
     "EXIT_INTERRUPTED",
     "EXIT_NOT_CHECKED",
     "EXIT_NOT_FOUND",
+    "EXIT_NOT_WRITTEN",
     "EXIT_OURS",
     "EXIT_PIPE_CLOSED",
     "EXIT_TIMED_OUT",
+    "EXIT_USAGE",
     "EXIT_VIOLATION",
     "STORE_VARIABLE",
     "LogFormat",
@@ -42,6 +44,10 @@ EXIT_VIOLATION: Final = 1
 """``audit``: a tape breaks an invariant."""
 EXIT_NOT_CHECKED: Final = 2
 """``audit``: the tapes could not be checked."""
+EXIT_USAGE: Final = 2
+"""The command line names no command."""
+EXIT_NOT_WRITTEN: Final = 74
+"""stdout is full or closed: a part of the answer was not written. sysexits.h's ``EX_IOERR``."""
 EXIT_TIMED_OUT: Final = 124
 """``run``: the command reached its ``--timeout``; as timeout(1)."""
 EXIT_OURS: Final = 125

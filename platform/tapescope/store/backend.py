@@ -22,7 +22,7 @@ from tapescope.model.leases import HeldLease
 from tapescope.model.ops import KnownOp
 from tapescope.model.repairs import Mended, Repair
 from tapescope.model.tape import QuarantinePage, TapePage
-from tapescope.model.tasks import CancelRequest, Task, TaskStatus
+from tapescope.model.tasks import CancelRequest, Task, TaskFilter, TaskStatus
 from tapescope.store.flush import AttemptState, CreateRow, Flush, FlushAnswer, Inserted
 from tapescope.store.notifications import Changes
 from tapescope.store.orders import (
@@ -30,6 +30,7 @@ from tapescope.store.orders import (
     DueOrder,
     DueRow,
     DueTask,
+    ListedTasks,
     RescuedRow,
     RescueOrder,
     SchemaVersions,
@@ -203,9 +204,13 @@ class StoreBackend(abc.ABC):
 
     @abc.abstractmethod
     async def list(
-        self, status: TaskStatus | None, op: str | None, limit: int, before: str | None
-    ) -> Sequence[Task]:
-        """At most ``limit`` tasks, newest first, by keyset: ids below ``before``."""
+        self, wanted: TaskFilter, limit: int, before: str | None, look_at: int
+    ) -> ListedTasks:
+        """At most ``limit`` tasks, newest first, by keyset: ids below ``before``.
+
+        It looks at ``look_at`` tasks at most, so that what is rare costs no scan of the store;
+        where it could not look at all, it says how far it has come.
+        """
 
     @abc.abstractmethod
     async def count(self, op: str | None) -> Mapping[TaskStatus, int]:

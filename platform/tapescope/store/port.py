@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from tapescope.clock import Clock
 from tapescope.codec import decode, encode
@@ -45,10 +46,11 @@ from tapescope.model.tasks import (
     FinalEvent,
     NewTask,
     Task,
+    TaskFilter,
     TaskPage,
     TaskStatus,
 )
-from tapescope.model.times import format_time
+from tapescope.model.times import as_microseconds, format_time
 from tapescope.store._claims import DueClaims
 from tapescope.store._pending import (
     PendingCancel,
@@ -83,11 +85,15 @@ from tapescope.store.validation import (
     check_new_task,
     check_page_size,
     encode_event,
+    first_id_of,
     is_task_id,
 )
 from tapescope_telemetry import Telemetry, error_type_of
 
 __all__ = ["TaskStore"]
+
+_CLOCKS_DIFFER: Final = 3_600_000_000
+"""Microseconds by which the clock that made an id may differ from the store's."""
 
 
 class TaskStore:
@@ -412,17 +418,33 @@ class TaskStore:
         *,
         status: TaskStatus | None = None,
         op: str | None = None,
+        owner: str | None = None,
+        idempotency_key: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
         limit: int = 50,
         before: str | None = None,
     ) -> TaskPage:
-        """A page of tasks, newest first, by keyset: ``before`` is the page before's ``next``."""
+        """A page of tasks, newest first, by keyset: ``before`` is the page before's ``next``.
+
+        ``since`` and ``until`` are aware times, between which a task was created. No page looks at
+        more than ``limits.looked_at`` tasks: one of what is rare may have none, and yet a ``next``.
+        """
         check_page_size(limit)
-        tasks = await self._core.read(
-            "list", lambda: self.backend.list(status, op, limit + 1, before)
+        since_us, until_us = _as_bound("since", since), _as_bound("until", until)
+        # By its id a task is an hour older or newer than by its row, if clocks differ that much.
+        from_id = None if since_us is None else first_id_of(since_us - _CLOCKS_DIFFER)
+        if until_us is not None:
+            end = first_id_of(until_us + _CLOCKS_DIFFER)
+            before = end if before is None else min(before, end)
+        wanted = TaskFilter(status, op, owner, idempotency_key, since_us, until_us, from_id)
+        found = await self._core.read(
+            "list",
+            lambda: self.backend.list(wanted, limit + 1, before, self.limits.looked_at),
         )
-        return TaskPage(
-            tuple(tasks[:limit]), tasks[limit - 1].task_id if len(tasks) > limit else None
-        )
+        tasks = found.tasks
+        goes_on = tasks[limit - 1].task_id if len(tasks) > limit else found.looked_to
+        return TaskPage(tuple(tasks[:limit]), goes_on)
 
     async def count(self, *, op: str | None = None) -> Mapping[TaskStatus, int]:
         """How many tasks there are of each status; every status is a key."""
@@ -530,3 +552,12 @@ class TaskStore:
             started = Event(seq, TASK_STARTED, order.ts, row.attempt, body)
             self._core.changes.publish(Change(task.task_id, seq, (started,)))
         return Claim(task, self._core.hold_cursor(cursor))
+
+
+def _as_bound(name: str, time: datetime | None) -> int | None:
+    """Microseconds of an end of a list's time. Raises ``BadSetting`` for a time of no zone."""
+    if time is None:
+        return None
+    if time.tzinfo is None:
+        raise BadSetting(name, time.isoformat(), "a time with a time zone")
+    return as_microseconds(time)

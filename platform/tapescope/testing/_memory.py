@@ -23,7 +23,7 @@ from tapescope.model.leases import HeldLease, RescueResult
 from tapescope.model.ops import KnownOp
 from tapescope.model.repairs import Mended, Repair
 from tapescope.model.tape import ATTEMPT_FAILED, FINAL, Event, QuarantinePage, TapePage
-from tapescope.model.tasks import CancelRequest, Task, TaskStatus
+from tapescope.model.tasks import CancelRequest, Task, TaskFilter, TaskStatus
 from tapescope.store.audit_rules import audit_tasks
 from tapescope.store.backend import BackendContext, StoreBackend
 from tapescope.store.flush import (
@@ -46,6 +46,7 @@ from tapescope.store.orders import (
     DueOrder,
     DueRow,
     DueTask,
+    ListedTasks,
     RescuedRow,
     RescueOrder,
     SchemaVersions,
@@ -310,20 +311,18 @@ class MemoryBackend(StoreBackend):
         return [one.task for one in found if one is not None and one.task.status.terminal]
 
     async def list(
-        self, status: TaskStatus | None, op: str | None, limit: int, before: str | None
-    ) -> Sequence[Task]:
+        self, wanted: TaskFilter, limit: int, before: str | None, look_at: int
+    ) -> ListedTasks:
         newest_first = (
             record.task
             for task_id in sorted(self._keys, reverse=True)
             if before is None or task_id < before
             if (record := self.find(task_id)) is not None
         )
-        wanted = (
-            task
-            for task in newest_first
-            if (status is None or task.status is status) and (op is None or task.op == op)
-        )
-        return list(islice(wanted, limit))
+        seen = list(islice(newest_first, look_at))
+        found = list(islice(filter(wanted.admits, seen), limit))
+        stopped = len(seen) == look_at and len(found) < limit
+        return ListedTasks(found, seen[-1].task_id if stopped else None)
 
     async def count(self, op: str | None) -> Mapping[TaskStatus, int]:
         tasks = (record.task for record in self.records.values())

@@ -9,10 +9,11 @@ from typing import Annotated
 import typer
 
 from tapescope.cli._options import JsonOption, StoreOption
-from tapescope.cli._output import make_printable, on_terminal, print_json, print_line, say
-from tapescope.cli._rendering import print_table
+from tapescope.cli._output import on_terminal, print_json, print_line, say
 from tapescope.cli._settings import EXIT_NOT_CHECKED, EXIT_VIOLATION, name_caller
 from tapescope.cli._store import choose_store, open_store
+from tapescope.cli._table import Column, print_table
+from tapescope.cli._wording import shorten_id
 from tapescope.errors import TapescopeError
 from tapescope.maintenance.audit import audit_store
 from tapescope.maintenance.repair import repair_store
@@ -101,9 +102,8 @@ def _print_repairs(report: RepairReport, *, dry_run: bool, as_json: bool) -> Non
         return
     _print_violations(report.violations)
     if report.repairs:
-        rows = [(one.rule.value, one.task_id, make_printable(one.text)) for one in report.repairs]
-        done = "would be done" if dry_run else "done"
-        print_table(("repair", "task_id", done), rows, terminal=on_terminal())
+        rows = [(one.rule.value, one.task_id, one.text) for one in report.repairs]
+        _print_found("repair", "would be done" if dry_run else "done", rows)
     print_line(
         f"tapes checked: {report.checked:,}; violations: {len(report.violations):,}; "
         f"{'repairs that would be made' if dry_run else 'repairs'}: {len(report.repairs):,}; "
@@ -113,5 +113,14 @@ def _print_repairs(report: RepairReport, *, dry_run: bool, as_json: bool) -> Non
 
 def _print_violations(violations: Sequence[Violation]) -> None:
     if violations:
-        rows = [(v.rule.value, v.task_id, make_printable(v.detail)) for v in violations]
-        print_table(("rule", "task_id", "detail"), rows, terminal=on_terminal())
+        rows = [(v.rule.value, v.task_id, v.detail) for v in violations]
+        _print_found("rule", "detail", rows)
+
+
+def _print_found(rule: str, detail: str, rows: Sequence[tuple[str, str, str]]) -> None:
+    terminal = on_terminal()
+    shown = (
+        [(rule, shorten_id(task_id), text) for rule, task_id, text in rows] if terminal else rows
+    )
+    columns = (Column(rule), Column("task_id"), Column(detail, wraps=True))
+    print_table(columns, shown, terminal=terminal)

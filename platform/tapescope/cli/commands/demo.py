@@ -15,8 +15,9 @@ import typer
 from tapescope.cli._options import inherit_store
 from tapescope.cli._output import make_printable, on_terminal, print_line
 from tapescope.cli._progress import make_board
-from tapescope.cli._rendering import TapeLines, print_table
+from tapescope.cli._rendering import TapeLines
 from tapescope.cli._store import file_url
+from tapescope.cli._table import Column, print_table
 from tapescope.errors import BadSetting
 from tapescope.model.tasks import TaskStatus
 from tapescope.store.lookup import find_store
@@ -105,7 +106,8 @@ def _print_outcomes(summary: DemoSummary, *, terminal: bool) -> None:
     ]
     totals = Counter(task.status for task in summary.tasks)
     rows.append(("all", *(str(totals[status]) for status in _OUTCOMES)))
-    print_table(("op", *(status.value for status in _OUTCOMES)), rows, terminal=terminal)
+    columns = [Column(name) for name in ("op", *_OUTCOMES)]
+    print_table(columns, rows, terminal=terminal)
 
 
 def _print_drops(summary: DemoSummary, *, terminal: bool) -> None:
@@ -118,7 +120,8 @@ def _print_drops(summary: DemoSummary, *, terminal: bool) -> None:
         latest[kind] = max(latest.get(kind, 0.0), drop.late_s or 0.0)
     rows = [(*kind, str(count), f"{latest[kind]:.3f} s") for kind, count in sorted(counts.items())]
     print_line("Dropped events: too late for their tape, so refused, counted and kept")
-    print_table(("op", "event", "reason", "count", "latest"), rows, terminal=terminal)
+    columns = [Column(name) for name in ("op", "event", "reason", "count", "latest")]
+    print_table(columns, rows, terminal=terminal)
 
 
 def _print_counts(summary: DemoSummary) -> None:
