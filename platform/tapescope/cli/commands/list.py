@@ -114,9 +114,7 @@ def _print_tasks(page: TaskPage, lost: Mapping[str, str], *, filtered: bool, wid
 
 def _print_notes(page: TaskPage, lost: Mapping[str, str]) -> None:
     if lost:
-        print_line(
-            "lost: its owner is gone. 'tapescope cancel TASK' ends it, and so does a worker."
-        )
+        print_line("lost: its owner is gone. 'tapescope cancel TASK' ends it.")
     if any(format_took(task) == UNKNOWN for task in page.tasks):
         print_line(f"took {UNKNOWN}: the clock was set back while the task ran.")
     if page.next is not None:
