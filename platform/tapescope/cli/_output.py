@@ -11,6 +11,7 @@ import orjson
 
 __all__ = [
     "can_show",
+    "escape_json",
     "make_printable",
     "on_terminal",
     "print_json",
@@ -50,8 +51,13 @@ def write_json(text: bytes) -> None:
     What could steer a terminal is escaped: the value that a program reads of it is the same.
     """
     if not text.isascii() or b"\x7f" in text:
-        text = _STEERING.sub(_escape_in_json, text.decode()).encode()
+        text = escape_json(text.decode()).encode()
     sys.stdout.buffer.write(text)
+
+
+def escape_json(text: str) -> str:
+    """JSON text that says the same, without characters that could steer a terminal."""
+    return _STEERING.sub(_escape_in_json, text)
 
 
 def on_terminal() -> bool:
