@@ -60,7 +60,13 @@ def test_mistake_is_one_line_and_status_1(here: Here, arguments: list[str], says
         (["no-such-command"], "no-such-command"),
         (["list", "--no-such-option"], "--no-such-option"),
         (["list", "--status", "done"], "'done'"),
-        (["list", "--limit", "many"], "--limit"),
+        (["list", "--limit", "many"], "--limit: 'many' is not a whole number."),
+        (["list", "--limit", "1.5"], "--limit: '1.5' is not a whole number."),
+        (["list", "--status", "fail"], "--status: 'fail' is not one of 'pending', "),
+        (["lst"], "No such command 'lst'. Did you mean 'list'? See"),
+        (["submit", "x", "--timeout", "y"], "--timeout: 'y' is not a number."),
+        (["prune", "--older-than", "5"], "--older-than: '5' is not an age"),
+        (["submit", "x", "--run-at", "5"], "--run-at: '5' is not a time"),
         (["show"], "TASK_ID"),
         (["show", "a", "b"], "b"),
     ],
@@ -68,8 +74,11 @@ def test_mistake_is_one_line_and_status_1(here: Here, arguments: list[str], says
 def test_command_line_that_cannot_be_read_is_status_2(
     here: Here, arguments: list[str], says: str
 ) -> None:
-    """A usage error is one line, too, with the status that usage errors have."""
+    """A usage error is one line, too, in no words of a library's, with its own status."""
     check(here, *arguments, says=says, status=2)
+    done = here(*arguments)
+
+    assert not re.search(rb"\.\.|\?\.|Value error|parse|Input should|typer|pydantic", done.stderr)
 
 
 def test_store_of_a_newer_version_is_refused(tapescope: Tapescope) -> None:
