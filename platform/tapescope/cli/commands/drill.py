@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tapescope.cli._completion import complete_drill
 from tapescope.cli._options import MetricsHostOption, MetricsPortOption, inherit_store
 from tapescope.cli._output import make_printable, on_terminal, print_line, say
 from tapescope.cli._settings import find_named_store
@@ -29,7 +30,10 @@ def drill(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="NAME", help="The fault to make; --list prints all names.", show_default=False
+            metavar="NAME",
+            help="The fault to make; --list prints all names.",
+            show_default=False,
+            autocompletion=complete_drill,
         ),
     ] = None,
     list_them: Annotated[

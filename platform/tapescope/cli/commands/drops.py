@@ -11,6 +11,7 @@ from typing import Annotated, Final
 import orjson
 import typer
 
+from tapescope.cli._completion import complete_task
 from tapescope.cli._filters import SinceOption, UntilOption
 from tapescope.cli._options import JsonOption, StoreOption, WideOption
 from tapescope.cli._output import on_terminal, print_line, write_json
@@ -44,7 +45,10 @@ def drops(
     task_id: Annotated[
         str | None,
         typer.Argument(
-            metavar="TASK_ID", help="Only the late events of this task.", show_default=False
+            metavar="TASK_ID",
+            help="Only the late events of this task.",
+            show_default=False,
+            autocompletion=complete_task,
         ),
     ] = None,
     since: SinceOption = None,

@@ -8,6 +8,7 @@ from typing import Annotated, Final
 
 import typer
 
+from tapescope.cli._completion import complete_task
 from tapescope.cli._filters import (
     FailedOption,
     KeyOption,
@@ -66,7 +67,10 @@ def list_tasks(
     before: Annotated[
         str | None,
         typer.Option(
-            "--before", metavar="TASK_ID", help="Only tasks older than this one: the next page."
+            "--before",
+            metavar="TASK_ID",
+            help="Only tasks older than this one: the next page.",
+            autocompletion=complete_task,
         ),
     ] = None,
     wide: WideOption = False,

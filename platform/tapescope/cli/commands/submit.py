@@ -8,6 +8,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
+from tapescope.cli._completion import complete_op
 from tapescope.cli._options import JsonOption, StoreOption, WaitOption
 from tapescope.cli._output import say
 from tapescope.cli._store import choose_store
@@ -21,7 +22,12 @@ __all__ = ["submit"]
 
 def submit(
     op: Annotated[
-        str, typer.Argument(metavar="OP", help="The name of an op that workers register.")
+        str,
+        typer.Argument(
+            metavar="OP",
+            help="The name of an op that workers register.",
+            autocompletion=complete_op,
+        ),
     ],
     params: Annotated[
         str, typer.Option("--params", metavar="JSON", help="The params of the task: a JSON object.")
