@@ -60,7 +60,8 @@ async def test_failed_attempt_is_a_sentence(store: TaskStore, tapescope: Tapesco
     told = r"attempt 1 failed: NoRoute: no route\. Next try in 1m[23]\ds, at \d\d:\d\d:\d\d\.\d{3}"
 
     for command in ("show", "tape"):
-        assert re.search(told, tapescope.screen(command, attempt.task_id).text), command
+        screen = tapescope.screen(command, attempt.task_id, columns=160)
+        assert re.search(told, screen.text), command
         assert re.search(told, tapescope.here(command, attempt.task_id).stdout.decode()), command
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import orjson
 
 from tapescope.cli._output import make_printable, print_line
-from tapescope.cli._table import Cell, make_console
+from tapescope.cli._table import Cell, make_console, measure_terminal
 from tapescope.cli._wording import LOST, format_duration, format_local, name_error, put_sign
 from tapescope.model.tape import (
     ATTEMPT_FAILED,
@@ -79,7 +79,8 @@ class TapeLines:
         style = _TYPE_STYLES.get(event.type, "")
         if event.type == FINAL:
             style = f"bold {STATUS_STYLES.get(event.body['outcome'], '')}"
-        self._console.print(line, style=style, soft_wrap=True)
+        for part in [line] if event.type == LOG else _wrap(line):
+            self._console.print(part, style=style, soft_wrap=True)
         for line in trace:
             self._console.print(line, style="dim", soft_wrap=True)
 
@@ -94,6 +95,17 @@ class TapeLines:
         if day != self._day:
             self._day = day
             self.print_note(day)
+
+
+def _wrap(line: str) -> list[str]:
+    """The line of an event, broken between words and indented from its second line on."""
+    return textwrap.wrap(
+        line,
+        measure_terminal(),
+        subsequent_indent=_INDENT,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def describe_event(event: Event) -> str:
@@ -113,8 +125,9 @@ def explain_event(event: Event) -> list[str]:
     if event.type not in (ATTEMPT_FAILED, FINAL) or not isinstance(error, dict):
         return []
     parts = cast("dict[str, Any]", error)
-    _, _, more = str(parts.get("message", "")).partition("\n")
-    text = f"{textwrap.dedent(more).strip()}\n{parts.get('traceback') or ''}"
+    _, _, more = str(parts.get("message", "")).strip().partition("\n")
+    trace = str(parts.get("traceback") or "")
+    text = trace if more in trace else f"{textwrap.dedent(more)}\n{trace}"
     return [make_printable(line) for line in text.splitlines() if line.strip()]
 
 

@@ -109,11 +109,13 @@ def format_duration(seconds: float) -> str:
 
 
 def format_took(task: Task) -> str:
-    """How long a task ran to its end: ``?`` where the clock was set back meanwhile, "" before."""
-    if task.finished_us is None:
+    """How long a task ran to its end: ``?`` where the clock was set back meanwhile.
+
+    "" for one that has not ended, or never ran.
+    """
+    if task.finished_us is None or task.claimed_us is None:
         return ""
-    began = task.created_us if task.claimed_us is None else task.claimed_us
-    took = (task.finished_us - began) / 1e6
+    took = (task.finished_us - task.claimed_us) / 1e6
     return UNKNOWN if took < 0 else format_duration(took)
 
 
