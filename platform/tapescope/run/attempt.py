@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
@@ -26,12 +26,12 @@ from tapescope.model.tasks import (
     ErrorInfo,
     FinalEvent,
     Task,
-    TaskStatus,
 )
 from tapescope.model.times import format_time
 from tapescope.run.durable_writes import write_final, write_release, write_retry
 from tapescope.run.outcome import LOST, Verdict
 from tapescope.run.tape_writer import TapeWriter
+from tapescope.store.task_rows import as_given_up
 
 if TYPE_CHECKING:
     from tapescope.model.leases import GivenUp
@@ -157,16 +157,7 @@ class RunRecord:
             f"{_describe(error)} (attempt {task.attempt}, next try in {wait:.1f} s at {next_try})"
         )
         log_run(logging.WARNING, text, task, detail, self, verdict.error, next_try_at=next_try)
-        pending = replace(
-            task,
-            status=TaskStatus.PENDING,
-            owner=None,
-            claimed_us=None,
-            lease_expires_us=None,
-            run_us=run_at,
-            retries_spent=task.retries_spent + 1,
-        )
-        return RunEnd(retry=pending)
+        return RunEnd(retry=as_given_up(task, run_at, spends=1))
 
     async def _release(self, verdict: Verdict) -> RunEnd:
         """Give the task back for another worker, unless a cancel is recorded; spend no retry."""
