@@ -73,7 +73,7 @@ async def test_audit_that_repairs(store_url: str, tapescope_on: Tapescope) -> No
     repair = {
         "rule": "missing_final",
         "task_id": task_id,
-        "detail": "event 2 is its final now, and says succeeded as the row does",
+        "detail": "event 2 is now its final, and says succeeded as the row does",
     }
     shape = json.loads(told.stdout)
     assert (told.returncode, done.returncode, again.returncode) == (1, 1, 0)

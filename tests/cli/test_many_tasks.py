@@ -10,6 +10,8 @@ import pytest
 from tapescope import TaskStatus, TaskStore, find_store
 from tapescope.cli._filters import choose_tasks
 from tapescope.model.ops import KnownOp
+from tapescope.store.validation import StoreLimits
+from tapescope_adapters.sqlite import SqliteStore
 from tests.cli.command import Tapescope
 from tests.cli.tasks import claim, make_ended, make_every_kind, make_failed, make_task
 
@@ -57,15 +59,15 @@ async def test_list_filters_combine(store: TaskStore, tapescope: Tapescope) -> N
     assert listed("--key", "none") == set()
 
 
-async def test_filtered_list_reads_on_past_empty_pages(store: TaskStore) -> None:
+async def test_filtered_list_reads_on_past_empty_pages(sqlite_url: str, store: TaskStore) -> None:
     """The few that are wanted are found behind many that are not, up to the limit."""
     rare = [(await make_task(store, "scan")).task_id for _ in range(3)]
     for _ in range(9):
         await make_task(store)
-    store.limits = type(store.limits)(looked_at=2)
     wanted = choose_tasks(None, "scan", None, None, None, None, failed=False)
-    two = await wanted.read_page(store, 2, None)
-    rest = await wanted.read_page(store, 2, two.next)
+    async with SqliteStore(sqlite_url, limits=StoreLimits(looked_at=2)) as other:
+        two = await wanted.read_page(other, 2, None)
+        rest = await wanted.read_page(other, 2, two.next)
 
     assert [task.task_id for task in two.tasks] == rare[:0:-1]
     assert [task.task_id for task in rest.tasks] == rare[:1]

@@ -55,12 +55,17 @@ SinceOption = Annotated[
     typer.Option(
         "--since",
         metavar="TIME",
-        help="Only what is not older: 2h for two hours ago, 2026-01-31 or 2026-01-31T12:00:00Z.",
+        help="Only what came at this time or later: 2h for two hours ago, 2026-01-31 or "
+        "2026-01-31T12:00:00Z.",
     ),
 ]
 UntilOption = Annotated[
     str | None,
-    typer.Option("--until", metavar="TIME", help="Only what is older; written as for --since."),
+    typer.Option(
+        "--until",
+        metavar="TIME",
+        help="Only what came before this time; it is written as for --since.",
+    ),
 ]
 
 

@@ -12,7 +12,7 @@ from tapescope.errors import TapescopeError
 __all__ = ["NotConfirmed", "YesOption", "confirm"]
 
 YesOption = Annotated[
-    bool, typer.Option("--yes", "-y", help="Do not ask before many tasks are changed.")
+    bool, typer.Option("--yes", "-y", help="Do not ask first; needed where nobody can be asked.")
 ]
 
 

@@ -82,7 +82,7 @@ async def _choose(url: str, wanted: Wanted, *, yes: bool) -> list[str]:
         for status in [wanted.status] if wanted.status else open_ones:
             found += [task async for task in wanted.among(status).read_all(store)]
     if not found:
-        say("no task that has not ended is like that")
+        say("no pending or running task matches")
         return []
     counts = Counter(task.status.value for task in found)
     states = ", ".join(f"{count:,} {status}" for status, count in counts.items())

@@ -103,7 +103,9 @@ def _print_tasks(page: TaskPage, lost: Mapping[str, str], *, filtered: bool, wid
     """A page of tasks, and how to get the next."""
     terminal = on_terminal()
     if not page.tasks and terminal:
-        print_line("No such tasks." if filtered else "No tasks. Make one: tapescope run -- echo hi")
+        print_line(
+            "No task matches." if filtered else "No tasks. Make one: tapescope run -- echo hi"
+        )
         return
     if wide or not terminal:
         rows = [_wide_row(task, lost) for task in page.tasks]

@@ -47,7 +47,7 @@ def prune(
 ) -> None:
     """Delete tasks that ended long ago, each with its whole tape.
 
-    You are asked first how many that may be. A task that has not ended is never deleted.
+    You are told how many there are, and asked. A task that has not ended is never deleted.
     """
     age, url = parse_age(older_than, "--older-than"), choose_store(store)
     if quarantine and (outcome or op is not None):

@@ -68,7 +68,7 @@ async def _choose(url: str, wanted: Wanted, *, yes: bool) -> list[str]:
     async with open_store(url) as store:
         found = [task.task_id async for task in wanted.read_all(store)]
     if not found:
-        say("no task is like that")
+        say("no task matches")
         return []
     confirm(
         f"Submit {len(found):,} {wanted.status} {'task' if len(found) == 1 else 'tasks'} again",
