@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 from collections.abc import AsyncGenerator
 
 import pytest
@@ -12,7 +14,7 @@ from tapescope.cli._filters import choose_tasks
 from tapescope.model.ops import KnownOp
 from tapescope.store.validation import StoreLimits
 from tapescope_adapters.sqlite import SqliteStore
-from tests.cli.command import Tapescope
+from tests.cli.command import Tapescope, read_terminal
 from tests.cli.tasks import claim, make_ended, make_every_kind, make_failed, make_task
 
 _COMMANDS = {
@@ -109,6 +111,23 @@ async def test_yes_asks_nobody(store: TaskStore, tapescope: Tapescope, command: 
 
     assert first.returncode == 0, first.stderr
     assert after != before
+
+
+async def test_ctrl_c_at_the_question_changes_nothing(
+    store: TaskStore, tapescope: Tapescope
+) -> None:
+    """The first one ends the command, with 130 and without a traceback."""
+    await make_every_kind(store)
+    before = await find_changed(store)
+    with tapescope.on_terminal("cancel", "--op", "resize") as (process, end):
+        await asyncio.to_thread(read_terminal, end, until=[b"[y/N]"])
+        os.write(end, b"\x03")
+        shown = await asyncio.to_thread(read_terminal, end)
+        status = process.wait(30)
+
+    assert status == 130
+    assert b"Traceback" not in shown
+    assert await find_changed(store) == before
 
 
 async def test_question_counts_what_is_meant(store: TaskStore, tapescope: Tapescope) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Final
 
@@ -26,7 +25,7 @@ from tapescope.cli._settings import name_caller
 from tapescope.cli._store import choose_store, open_store
 from tapescope.cli._task_ids import check_named, find_task_id
 from tapescope.cli._wording import find_lost, format_local, now_us
-from tapescope.errors import TapescopeError
+from tapescope.errors import UnknownTask
 from tapescope.manager.identity import find_dead_owners
 from tapescope.model.tasks import CancelReason, Task, TaskStatus
 from tapescope.store.flush import CancelAnswer, CancelState
@@ -70,24 +69,25 @@ def cancel(
     url = choose_store(store)
     named: Sequence[str] = task_ids or ()
     if wanted.given:
-        named = asyncio.run(_choose(url, wanted, yes=yes))
+        found = asyncio.run(_choose(url, wanted))
+        named = [task_id for ids in found.values() for task_id in ids]
+        if not named:
+            say("no pending or running task matches")
+            return 0
+        states = ", ".join(f"{len(ids):,} {state}" for state, ids in found.items() if ids)
+        tasks = "task" if len(named) == 1 else "tasks"
+        confirm(f"Cancel {len(named):,} {tasks} ({states})", yes=yes)
     return asyncio.run(_cancel(url, named, message, as_json=as_json))
 
 
-async def _choose(url: str, wanted: Wanted, *, yes: bool) -> list[str]:
-    """The ids of the tasks that are wanted and have not ended. Raises ``NotConfirmed``."""
-    open_ones = [status for status in TaskStatus if not status.terminal]
-    found: list[Task] = []
+async def _choose(url: str, wanted: Wanted) -> dict[TaskStatus, list[str]]:
+    """The ids of the tasks that are wanted and have not ended, by their status."""
+    states = [wanted.status] if wanted.status else [s for s in TaskStatus if not s.terminal]
     async with open_store(url) as store:
-        for status in [wanted.status] if wanted.status else open_ones:
-            found += [task async for task in wanted.among(status).read_all(store)]
-    if not found:
-        say("no pending or running task matches")
-        return []
-    counts = Counter(task.status.value for task in found)
-    states = ", ".join(f"{count:,} {status}" for status, count in counts.items())
-    confirm(f"Cancel {len(found):,} {'task' if len(found) == 1 else 'tasks'} ({states})", yes=yes)
-    return [task.task_id for task in found]
+        return {
+            state: [task.task_id async for task in wanted.among(state).read_all(store)]
+            for state in states
+        }
 
 
 async def _cancel(url: str, named: Sequence[str], message: str, *, as_json: bool) -> int:
@@ -100,7 +100,7 @@ async def _cancel(url: str, named: Sequence[str], message: str, *, as_json: bool
         for one in named:
             try:
                 await _cancel_one(store, one, message, as_json=as_json)
-            except (TapescopeError, typer.BadParameter) as error:
+            except (UnknownTask, typer.BadParameter) as error:
                 if len(named) == 1:
                     raise
                 say(str(error))
@@ -153,4 +153,4 @@ def _describe(answer: CancelAnswer, task: Task, lost: str | None) -> str:
 
 
 def _name_end(lost: str | None) -> str:
-    return "the owner of the task" if lost is None else "a worker of the store"
+    return "the owner of the task" if lost is None else "its owner or a worker of the store"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Final
 
 import typer
 
@@ -24,10 +25,13 @@ from tapescope.cli._question import YesOption, confirm
 from tapescope.cli._store import choose_store, open_store
 from tapescope.cli._submitted import open_manager, print_submitted
 from tapescope.cli._task_ids import check_named, find_task_id
-from tapescope.errors import TapescopeError
+from tapescope.errors import OpNotRegistered, TaskNotEnded, UnknownTask
 from tapescope.manager.handle import TaskHandle
 
 __all__ = ["retry"]
+
+_REFUSED: Final = (UnknownTask, TaskNotEnded, OpNotRegistered)
+"""Why one of many tasks is not submitted again, and the others are."""
 
 
 def retry(
@@ -59,22 +63,19 @@ def retry(
     url = choose_store(store)
     named: Sequence[str] = task_ids or ()
     if wanted.given:
-        named = asyncio.run(_choose(url, wanted, yes=yes))
+        named = asyncio.run(_choose(url, wanted))
+        if not named:
+            say("no task matches")
+            return 0
+        tasks = "task" if len(named) == 1 else "tasks"
+        confirm(f"Submit {len(named):,} {wanted.status} {tasks} again", yes=yes)
     return asyncio.run(_retry(url, named, wait=wait, as_json=as_json))
 
 
-async def _choose(url: str, wanted: Wanted, *, yes: bool) -> list[str]:
-    """The ids of the tasks that are wanted, oldest first. Raises ``NotConfirmed``."""
+async def _choose(url: str, wanted: Wanted) -> list[str]:
+    """The ids of the tasks that are wanted, oldest first."""
     async with open_store(url) as store:
-        found = [task.task_id async for task in wanted.read_all(store)]
-    if not found:
-        say("no task matches")
-        return []
-    confirm(
-        f"Submit {len(found):,} {wanted.status} {'task' if len(found) == 1 else 'tasks'} again",
-        yes=yes,
-    )
-    return found[::-1]
+        return [task.task_id async for task in wanted.read_all(store)][::-1]
 
 
 async def _retry(url: str, named: Sequence[str], *, wait: bool, as_json: bool) -> int:
@@ -89,7 +90,7 @@ async def _retry(url: str, named: Sequence[str], *, wait: bool, as_json: bool) -
         for one in named:
             try:
                 handles.append(await manager.resubmit(await find_task_id(store, one)))
-            except (TapescopeError, typer.BadParameter) as error:
+            except (*_REFUSED, typer.BadParameter) as error:
                 if len(named) == 1:
                     raise
                 say(str(error))
