@@ -17,7 +17,7 @@ from tapescope.store.validation import new_task_id
 from tests.cli.command import Tapescope
 from tests.cli.tasks import make_ended, make_every_kind, make_task
 
-_TABLES = (("list",), ("drops",), ("drill", "--list"), ("audit",))
+_TABLES = (("list",), ("drops",), ("drill", "--list"))
 _HIGHEST = "ffffffff"
 
 
@@ -42,24 +42,18 @@ async def fill(store: TaskStore) -> dict[str, str]:
     return ids
 
 
-@pytest.mark.parametrize("columns", [80, 120])
 @pytest.mark.parametrize("term", ["xterm", "dumb"])
-@pytest.mark.parametrize("command", _TABLES, ids=lambda command: command[0])
-async def test_table_fits_the_terminal(
-    store: TaskStore,
-    tapescope: Tapescope,
-    command: tuple[str, ...],
-    term: str,
-    columns: int,
-) -> None:
+async def test_tables_fit_the_terminal(store: TaskStore, tapescope: Tapescope, term: str) -> None:
     """No line is longer than the terminal is wide, and every id is in its short form."""
     ids = await fill(store)
-    screen = tapescope.screen(*command, columns=columns, env={"TERM": term})
+    for command in _TABLES:
+        for columns in (80, 120):
+            screen = tapescope.screen(*command, columns=columns, env={"TERM": term})
 
-    assert max(map(cell_len, screen.lines)) <= columns, screen.text
-    if command == ("list",):
-        assert all(shorten_id(task_id) in screen.text for task_id in ids.values())
-        assert ("\x1b" in screen.drawn) == (term == "xterm")
+            assert max(map(cell_len, screen.lines)) <= columns, screen.text
+            if command == ("list",):
+                assert all(shorten_id(task_id) in screen.text for task_id in ids.values())
+                assert ("\x1b" in screen.drawn) == (term == "xterm")
 
 
 async def test_audit_table_fits_the_terminal(store: TaskStore, tapescope: Tapescope) -> None:
@@ -120,12 +114,11 @@ async def test_wide_list_is_the_piped_one(store: TaskStore, tapescope: Tapescope
     ids=" ".join,
 )
 async def test_short_id_names_the_task(
-    store_on: TaskStore, tapescope_on: Tapescope, command: list[str]
+    store: TaskStore, tapescope: Tapescope, command: list[str]
 ) -> None:
     """What ``list`` shows is taken wherever an id is asked for, however alike the others are."""
-    await store_on.ops.register([])
-    made = [(await make_ended(store_on, late=1)).task_id for _ in range(3)]
-    done = tapescope_on.here(*command, shorten_id(made[1]), "--json")
+    made = [(await make_ended(store, late=1)).task_id for _ in range(3)]
+    done = tapescope.here(*command, shorten_id(made[1]), "--json")
 
     if command == ["retry"]:  # found, but no worker can run it
         assert b"'resize'" in done.stderr
