@@ -9,6 +9,8 @@ from typing import Any, Final
 
 import orjson
 
+from tapescope.cli._secrets import hide_secrets
+
 __all__ = [
     "can_show",
     "escape_json",
@@ -29,7 +31,7 @@ bidirectional algorithm (UAX 9), line separators, and characters that show nothi
 
 def say(message: str) -> None:
     """One line of tapescope's own on stderr, whatever the message holds."""
-    line = make_printable(" ".join(message.split()))
+    line = make_printable(hide_secrets(" ".join(message.split())))
     with suppress(OSError):  # stderr is gone: there is nowhere left to say it
         print(f"tapescope: {line}", file=sys.stderr, flush=True)
 

@@ -121,7 +121,8 @@ def describe_event(event: Event) -> str:
 
 def explain_event(event: Event) -> list[str]:
     """The rest of a failure's message and its traceback, a printable line each."""
-    error: Any = event.body.get("error") if isinstance(event.body, dict) else None
+    body: Any = event.body
+    error: Any = cast("dict[str, Any]", body).get("error") if isinstance(body, dict) else None
     if event.type not in (ATTEMPT_FAILED, FINAL) or not isinstance(error, dict):
         return []
     parts = cast("dict[str, Any]", error)

@@ -23,7 +23,7 @@ from tapescope.cli._table import Column, print_table
 from tapescope.cli._wording import shorten_id
 from tapescope.errors import BadSetting
 from tapescope.model.tasks import TaskStatus
-from tapescope.store.lookup import find_store
+from tapescope.store.lookup import find_store, hide_password
 
 if TYPE_CHECKING:
     from tapescope.demo import DemoSummary
@@ -143,7 +143,7 @@ def _print_counts(summary: DemoSummary) -> None:
 
 
 def _print_commands(summary: DemoSummary, url: str) -> None:
-    command, option = _name_program(), f"--store {shlex.quote(url)}"
+    command, option = _name_program(), f"--store {shlex.quote(hide_password(url))}"
     print_line("Look at more of it:")
     print_line(f"  {command} list {option}")
     print_line(f"  {command} tape {shorten_id(summary.tasks[-1].task_id)} {option}")
