@@ -117,7 +117,7 @@ def test_run_on_a_full_disk_runs_the_command(small_disk: Path, tmp_path: Path) -
     """The command is never the one to suffer: its output and status are its own."""
     store = f"sqlite:///{small_disk / 'tasks.db'}"
     tapescope = Tapescope(store, tmp_path)
-    assert tapescope("list").returncode == 0
+    assert tapescope("migrate").returncode == 0
     fill(small_disk)
     done = tapescope("run", "--", "sh", "-c", "echo a; exit 7")
 

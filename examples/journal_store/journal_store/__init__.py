@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from journal_store.backend import JournalBackend
 from tapescope.errors import BadStoreUrl
-from tapescope.store import Clock, StoreLimits, TaskStore, Telemetry
+from tapescope.store import Clock, OpenMode, StoreLimits, TaskStore, Telemetry
 
 __all__ = ["JournalBackend", "JournalStore"]
 
@@ -27,6 +27,7 @@ class JournalStore(TaskStore):
         clock: Clock | None = None,
         limits: StoreLimits | None = None,
         patience: float = 10.0,
+        open_mode: OpenMode = OpenMode.CREATE,
     ) -> None:
         super().__init__(
             JournalBackend(read_path(url)),
@@ -34,6 +35,7 @@ class JournalStore(TaskStore):
             clock=clock,
             limits=limits,
             patience=patience,
+            open_mode=open_mode,
         )
 
 

@@ -11,9 +11,9 @@ from typer import Abort
 from typer.exceptions import TyperException
 
 from tapescope.cli._output import say
-from tapescope.cli._settings import EXIT_INTERRUPTED, EXIT_OURS, EXIT_PIPE_CLOSED
+from tapescope.cli._settings import EXIT_INTERRUPTED, EXIT_NO_STORE, EXIT_OURS, EXIT_PIPE_CLOSED
 from tapescope.cli.app import app
-from tapescope.errors import TapescopeError
+from tapescope.errors import StoreNotFound, TapescopeError
 
 __all__ = ["run_arguments"]
 
@@ -24,6 +24,9 @@ def run_arguments(arguments: Sequence[str]) -> int:
     try:
         status = app(list(arguments), prog_name="tapescope", standalone_mode=False)
         sys.stdout.flush()
+    except StoreNotFound as error:
+        say(str(error))
+        return EXIT_NO_STORE
     except TapescopeError as error:
         say(str(error))
         return 1

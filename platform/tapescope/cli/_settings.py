@@ -19,6 +19,7 @@ __all__ = [
     "EXIT_INTERRUPTED",
     "EXIT_NOT_CHECKED",
     "EXIT_NOT_FOUND",
+    "EXIT_NO_STORE",
     "EXIT_OURS",
     "EXIT_PIPE_CLOSED",
     "EXIT_TIMED_OUT",
@@ -42,6 +43,8 @@ EXIT_VIOLATION: Final = 1
 """``audit``: a tape breaks an invariant."""
 EXIT_NOT_CHECKED: Final = 2
 """``audit``: the tapes could not be checked."""
+EXIT_NO_STORE: Final = 2
+"""There is no store at the URL: the same status as of a command line that cannot be read."""
 EXIT_TIMED_OUT: Final = 124
 """``run``: the command reached its ``--timeout``; as timeout(1)."""
 EXIT_OURS: Final = 125

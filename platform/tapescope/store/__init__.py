@@ -34,6 +34,7 @@ from tapescope.store.flush import (
 from tapescope.store.follow import await_final, follow_tape
 from tapescope.store.lookup import find_store, hide_password
 from tapescope.store.notifications import RESYNC, CancelListener, Change, Changes, Subscription
+from tapescope.store.opening import OpenMode, must_migrate
 from tapescope.store.orders import (
     FIRST_FOREIGN_OFFER,
     DueDrop,
@@ -107,6 +108,7 @@ __all__ = [
     "GiveUpRow",
     "Inserted",
     "LeaseRenewer",
+    "OpenMode",
     "RefusedRow",
     "RepairEntry",
     "RepairPlan",
@@ -145,6 +147,7 @@ __all__ = [
     "is_stuck",
     "lease_end",
     "mend_tape",
+    "must_migrate",
     "new_task_id",
     "plan_cancel",
     "plan_repair",

@@ -14,6 +14,7 @@ from tapescope.cli._store import choose_store, find_task_id, open_store
 from tapescope.model.tasks import CancelReason
 from tapescope.model.times import format_time
 from tapescope.store.flush import CancelAnswer, CancelState
+from tapescope.store.opening import OpenMode
 
 __all__ = ["cancel"]
 
@@ -40,7 +41,7 @@ def cancel(
 
 async def _cancel(url: str, named: str, message: str, *, as_json: bool) -> None:
     """Request the cancel, and print what became of the request. Raises ``UnknownTask``."""
-    async with open_store(url) as store:
+    async with open_store(url, OpenMode.EXISTING) as store:
         task_id = await find_task_id(store, named)
         answer = await store.request_cancel(task_id, CancelReason.USER, message, by=name_caller())
         status = (await store.get(task_id)).status.value

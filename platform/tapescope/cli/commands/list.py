@@ -45,19 +45,21 @@ def list_tasks(
     url = choose_store(store)
     if op is not None and not is_op(op):
         raise BadOp(op)
-    page = asyncio.run(_read(url, status, op, limit, before))
+    page, name = asyncio.run(_read(url, status, op, limit, before))
     if as_json:
-        print_json(list_shape(page))
+        print_json(list_shape(page) | {"store": name})
     else:
         _print_tasks(page, terminal=on_terminal())
 
 
 async def _read(
     url: str, status: TaskStatus | None, op: str | None, limit: int, before: str | None
-) -> TaskPage:
+) -> tuple[TaskPage, str]:
+    """A page of tasks, and the name of the store that it was read from."""
     async with open_store(url) as store:
         older_than = None if before is None else await find_task_id(store, before)
-        return await store.list(status=status, op=op, limit=limit, before=older_than)
+        page = await store.list(status=status, op=op, limit=limit, before=older_than)
+        return page, store.name
 
 
 def _print_tasks(page: TaskPage, *, terminal: bool) -> None:

@@ -7,6 +7,7 @@ import asyncio
 from tapescope.cli._options import JsonOption, StoreOption, TaskArgument, WaitOption
 from tapescope.cli._store import choose_store, find_task_id
 from tapescope.cli._submitted import open_manager, print_submitted
+from tapescope.store.opening import OpenMode
 
 __all__ = ["retry"]
 
@@ -27,6 +28,6 @@ def retry(
 
 async def _retry(url: str, named: str, *, wait: bool, as_json: bool) -> int:
     """Gives the exit status. Raises ``UnknownTask``, ``TaskNotEnded``, ``OpNotRegistered``."""
-    async with open_manager(url) as (store, manager):
+    async with open_manager(url, OpenMode.EXISTING) as (store, manager):
         handle = await manager.resubmit(await find_task_id(store, named))
         return await print_submitted(handle, wait=wait, as_json=as_json)

@@ -19,15 +19,15 @@ __all__ = ["show"]
 
 def show(task_id: TaskArgument, as_json: JsonOption = False, store: StoreOption = None) -> None:
     """Show one task: its fields, and how its tape ends."""
-    shape = asyncio.run(_read(choose_store(store), task_id))
+    shape, name = asyncio.run(_read(choose_store(store), task_id))
     if as_json:
-        print_json(shape)
+        print_json(shape | {"store": name})
     else:
         _print_fields(shape, terminal=on_terminal())
 
 
-async def _read(url: str, named: str) -> dict[str, Any]:
-    """The task's row and how its tape ends. Raises ``UnknownTask``."""
+async def _read(url: str, named: str) -> tuple[dict[str, Any], str]:
+    """The task's row and how its tape ends, and the name of the store. Raises ``UnknownTask``."""
     async with open_store(url) as store:
         task = await store.get(await find_task_id(store, named))
         page = await store.read_tape(task.task_id, limit=1)
@@ -35,12 +35,13 @@ async def _read(url: str, named: str) -> dict[str, Any]:
         if page.final_seq is not None:
             end = await store.read_tape(task.task_id, after_seq=page.final_seq - 1, limit=1)
             final = end.events[0].body
-    return task_shape(task) | {
+    shape = task_shape(task) | {
         "last_seq": page.last_seq,
         "final_seq": page.final_seq,
         "dropped": page.dropped,
         "final": final,
     }
+    return shape, store.name
 
 
 def _print_fields(fields: Mapping[str, Any], *, terminal: bool) -> None:
