@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from functools import partial
 
@@ -160,23 +159,21 @@ def test_no_header_is_printed(tapescope: Tapescope, collector: Collector) -> Non
     ("kind", "protocol"), [("away", "grpc"), ("silent", "http/protobuf"), ("refusing", "grpc")]
 )  # each with both protocols: the tests of setup
 def test_a_bad_collector_does_not_hold_a_command_up(
-    tapescope: Tapescope, collector: Collector, kind: str, protocol: str
+    tapescope: Tapescope, kind: str, protocol: str
 ) -> None:
-    """Wherever the collector is, the status is the command's, the exit near, and a line says it."""
-    began = time.monotonic()
-    run_with(tapescope, collector.variables(protocol, "held-up"), "run", "--", "true")
-    taken = time.monotonic() - began
+    """Wherever the collector is, the status is the command's, and a line says what is lost.
+
+    The exporters may take an hour by the variables; the program ends without waiting for them.
+    """
     with bad_collector(kind, protocol) as endpoint:
         variables = {
             "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
             "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
+            "OTEL_EXPORTER_OTLP_TIMEOUT": "3600000",
         }
-        began = time.monotonic()
         done = run_with(tapescope, variables, "run", "--", "sh", "-c", "echo out; exit 4")
-        took = time.monotonic() - began
 
     assert (done.returncode, done.stdout) == (4, b"out\n")
-    assert took < taken + 5
     assert done.stderr.count(b"\n") == 1, done.stderr
     (line,) = done.stderr.decode().splitlines()
     assert line.startswith("tapescope: 2 spans, ")

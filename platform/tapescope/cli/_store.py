@@ -31,8 +31,7 @@ __all__ = [
 _TEMPLATE: Final = "ffffffff-ffff-ffff-ffff-ffffffffffff"
 _SHORTEST: Final = 4
 _PATIENCE: Final = 3.0
-"""Seconds that a command waits for its store, unless the store's URL says how long: a person waits,
-too."""
+"""Seconds that a command waits for its store, unless the URL says how long: a person waits, too."""
 
 
 def choose_store(option: str | None) -> str:

@@ -97,9 +97,10 @@ class TaskStore:
 
     One store belongs to one event loop of one process. ``open_mode`` says what opening may do to
     the database: by itself it makes a store where there is none, and migrates nothing. Every verb
-    raises ``StoreClosed`` when it is
-    not open, ``StoreUnavailable`` when the database cannot be reached within ``patience`` seconds
-    (nothing was written), and a write ``EventFateUnknown`` when it was lost in mid-commit.
+    raises ``StoreClosed`` when it is not open, ``StoreUnavailable`` when the database cannot be
+    reached within ``patience`` seconds (nothing was written); a verb that writes also
+    ``StoreReadOnly`` when it was opened to be read, and ``EventFateUnknown`` when it was lost in
+    mid-commit.
     """
 
     def __init__(
@@ -114,16 +115,15 @@ class TaskStore:
     ) -> None:
         if patience <= 0:
             raise BadSetting("patience", patience, "a number of seconds over 0")
-        self.backend = backend
-        self.name = backend.name
-        """The store as a person may see it: without a password."""
-        self.telemetry = telemetry or Telemetry.shared()
-        self.clock = clock or Clock()
-        self.limits = limits or StoreLimits()
-        self.patience = patience
         self.open_mode = OpenMode.checked(open_mode)
-        """What the next ``open`` may do to the database."""
-        core = StoreCore(backend, self.telemetry, self.clock, self.limits, patience)
+        """What the next ``open`` may do to the database. It may be set until then."""
+        core = StoreCore(
+            backend,
+            telemetry or Telemetry.shared(),
+            clock or Clock(),
+            limits or StoreLimits(),
+            patience,
+        )
         self._core = core
         self.meter = core.meter
         self.leases = self._make_leases(core)
@@ -139,6 +139,38 @@ class TaskStore:
     def _make_leases(self, core: StoreCore) -> StoreLeases:
         """Overridden by a store that records what is rescued."""
         return StoreLeases(core)
+
+    # The settings are given once: the parts of the store have them, too.
+
+    @property
+    def backend(self) -> StoreBackend:
+        """The database."""
+        return self._core.backend
+
+    @property
+    def name(self) -> str:
+        """The store as a person may see it: without a password."""
+        return self._core.name
+
+    @property
+    def telemetry(self) -> Telemetry:
+        """Where spans and metrics go."""
+        return self._core.telemetry
+
+    @property
+    def clock(self) -> Clock:
+        """The time that the store goes by."""
+        return self._core.clock
+
+    @property
+    def limits(self) -> StoreLimits:
+        """How much a tape, an event and a queue may hold."""
+        return self._core.limits
+
+    @property
+    def patience(self) -> float:
+        """Seconds that a call waits for a database that cannot be reached."""
+        return self._core.patience
 
     @property
     def adapter(self) -> str:
