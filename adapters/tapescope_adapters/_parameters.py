@@ -1,15 +1,14 @@
-"""Parameters that a store URL may have, whatever its scheme, and what no URL may hold."""
+"""Parameters that a store URL may have, whatever its scheme."""
 
 from __future__ import annotations
 
 import math
-import unicodedata
 from typing import Final, NamedTuple
 
 from tapescope.errors import BadSetting, BadStoreUrl
 from tapescope.store import OpenMode
 
-__all__ = ["COMMON_PARAMETERS", "CommonParameters", "check_characters", "pop_common"]
+__all__ = ["COMMON_PARAMETERS", "CommonParameters", "pop_common"]
 
 COMMON_PARAMETERS: Final = ("open_mode", "patience")
 
@@ -48,10 +47,3 @@ def _pop_open_mode(given: dict[str, str], shown: str) -> OpenMode | None:
         return OpenMode.checked(text)
     except BadSetting as error:
         raise BadStoreUrl(shown, f"open_mode is {error.expected}, not {text!r}") from None
-
-
-def check_characters(text: str, shown: str) -> None:
-    """Raises ``BadStoreUrl`` where a part of a URL has a newline or another control character."""
-    for char in text:
-        if unicodedata.category(char) in ("Cc", "Zl", "Zp"):
-            raise BadStoreUrl(shown, f"it has the control character {char!r} in it")

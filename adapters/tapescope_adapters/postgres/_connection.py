@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
@@ -163,11 +162,6 @@ class Connector:
             raise StoreNotFound(address.name, str(error)) from error
         except asyncpg.ClientConfigurationError as error:
             raise BadStoreUrl(address.name, str(error)) from error
-        except ssl.SSLCertVerificationError as error:
-            raise StoreConfigError(
-                f"The certificate of the server of {address.name} is not trusted: "
-                f"{error.verify_message}. Name its authority with sslrootcert=, or check the host."
-            ) from error
         except DRIVER_ERRORS as error:
             translated = translate(error, sent=False)
             if isinstance(translated, FlushRefused):

@@ -10,8 +10,8 @@ from typing import Final
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from tapescope.errors import BadSetting, BadStoreUrl
-from tapescope.store import OpenMode
-from tapescope_adapters._parameters import COMMON_PARAMETERS, check_characters, pop_common
+from tapescope.store import OpenMode, refuse_control_characters
+from tapescope_adapters._parameters import COMMON_PARAMETERS, pop_common
 
 __all__ = ["Address", "parse_url"]
 
@@ -112,7 +112,7 @@ def parse_url(url: str) -> Address:
     ``BadStoreUrl``, whose message and attributes hold no password.
     """
     shown = _without_password(url)
-    check_characters(url, shown)  # before urlsplit, which leaves some of them out
+    refuse_control_characters(url, shown)  # before urlsplit, which leaves some of them out
     try:
         parts = urlsplit(url)
         query = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))

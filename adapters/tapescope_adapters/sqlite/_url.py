@@ -7,19 +7,15 @@ from pathlib import Path
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from tapescope.errors import BadStoreUrl
-from tapescope_adapters._parameters import (
-    COMMON_PARAMETERS,
-    CommonParameters,
-    check_characters,
-    pop_common,
-)
+from tapescope.store import refuse_control_characters
+from tapescope_adapters._parameters import COMMON_PARAMETERS, CommonParameters, pop_common
 
 __all__ = ["read_url", "write_url"]
 
 
 def read_url(url: str) -> tuple[str, CommonParameters]:
     """The file's path, and what the URL says besides. Raises ``BadStoreUrl``."""
-    check_characters(url, url)  # before urlsplit, which leaves some of them out
+    refuse_control_characters(url, url)  # before urlsplit, which leaves some of them out
     parts = urlsplit(url)
     if parts.scheme != "sqlite" or parts.netloc:
         raise BadStoreUrl(url, "a SQLite URL has three slashes, or four before an absolute path")
@@ -31,7 +27,7 @@ def read_url(url: str) -> tuple[str, CommonParameters]:
     if parts.fragment:
         raise BadStoreUrl(url, "write a '#' in the path as %23")
     path = unquote(parts.path.removeprefix("/"))
-    check_characters(path, url)
+    refuse_control_characters(path, url)
     if path in ("", ":memory:"):
         return ":memory:", common
     return str(Path(path).expanduser()), common

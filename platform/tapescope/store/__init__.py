@@ -32,7 +32,7 @@ from tapescope.store.flush import (
     StoreOutOfRoom,
 )
 from tapescope.store.follow import await_final, follow_tape
-from tapescope.store.lookup import find_store, hide_password
+from tapescope.store.lookup import find_store, hide_password, refuse_control_characters
 from tapescope.store.notifications import RESYNC, CancelListener, Change, Changes, Subscription
 from tapescope.store.opening import OpenMode, must_migrate
 from tapescope.store.orders import (
@@ -153,5 +153,6 @@ __all__ = [
     "plan_repair",
     "plan_rows",
     "read_outcome",
+    "refuse_control_characters",
     "start_tape",
 ]
