@@ -432,9 +432,9 @@ class StoreNotFound(StoreConfigError):
     def __init__(self, store: str, why: str = "") -> None:
         self.store, self.why = store, why
         super().__init__(
-            f"There is no store at {store}{f' ({why})' if why else ''}. Check the URL. A store is "
-            "made by the first 'tapescope run', 'submit' or 'worker' on it, or by 'tapescope "
-            "migrate'."
+            f"There is no store at {store}{f' ({why})' if why else ''}. Check --store or "
+            "TAPESCOPE_STORE. A store is made by the first 'tapescope run', 'submit' or 'worker' "
+            "on it, or by 'tapescope migrate'."
         )
 
 

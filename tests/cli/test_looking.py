@@ -14,7 +14,7 @@ import pytest
 from tapescope import NewTask, find_store
 from tapescope.store.validation import new_task_id
 from tapescope_adapters.sqlite import SqliteStore
-from tests.adapters.next_version import NextVersion
+from tests.adapters.next_version import NextVersion, migrating
 from tests.cli.command import Tapescope, read_terminal
 from tests.cli.test_help import list_commands
 from tests.support.postgres_sessions import run_task, schema_of, session
@@ -163,15 +163,15 @@ async def test_look_changes_no_file(tmp_path: Path, state: str) -> None:
 
 
 async def test_older_schema_is_migrated_by_migrate_alone(store_url: str, tmp_path: Path) -> None:
-    """Every other command says what to type, with the URL in it, and changes nothing."""
-    tapescope = Tapescope(f"{store_url}{'&' if '?' in store_url else '?'}patience=9", tmp_path)
+    """Every other command says what to type, and changes nothing, whatever its URL allows."""
+    tapescope = Tapescope(migrating(store_url), tmp_path)
     async with find_store(store_url) as store:
         task_id = await run_task(store, 1)
         name = store.name
     version = NextVersion(tmp_path / "next")
     version.change_function()
     with version.running_here():
-        for command in (*LOOKS, *ACTS, ("submit", "x")):
+        for command in (*LOOKS, *ACTS, ("--store", store_url, "submit", "x")):
             done = tapescope.here(*fill_in(command, task_id))
             if command == ("migrate", "--check"):
                 assert (done.returncode, done.stdout.count(b"missing: 1")) == (1, 1)
