@@ -130,6 +130,8 @@ def test_without_variables_no_sdk_is_loaded(tapescope: Tapescope) -> None:
         ("OTEL_BSP_MAX_QUEUE_SIZE", "many", "OTEL_BSP_MAX_QUEUE_SIZE"),
         ("TAPESCOPE_CANCEL_STATUS", "ok", "'unset' or 'error'"),
         ("TAPESCOPE_TRACE_MODE", "none", "'link' or 'child'"),
+        ("OTEL_PYTHON_METER_PROVIDER", "nonsense", "sdk_meter_provider"),
+        ("OTEL_PYTHON_CONTEXT", "nonsense", "Failed to load context: nonsense"),
     ],
 )
 def test_a_bad_setting_is_one_line(
@@ -144,6 +146,29 @@ def test_a_bad_setting_is_one_line(
     assert told in done.stderr.decode()
 
 
+def test_a_setting_of_nothing_that_is_sent_is_one_line(tapescope: Tapescope) -> None:
+    """With no collector at all, what the environment chooses is told as well."""
+    variables = {"OTEL_PYTHON_TRACER_PROVIDER": "nonsense"}
+    done = run_with(tapescope, variables, "run", "--", "sh", "-c", "echo out; exit 4")
+
+    assert (done.returncode, done.stdout) == (4, b"out\n")
+    assert done.stderr.decode().count("\n") == 1
+    assert "'nonsense'" in done.stderr.decode()
+
+
+async def test_the_sdks_own_provider_is_used(tapescope: Tapescope, collector: Collector) -> None:
+    """Chosen by its name in the environment, it sends what it would send without that."""
+    service = "chosen"
+    variables = collector.variables("grpc", service)
+    for kind in ("tracer", "meter", "logger"):
+        variables[f"OTEL_PYTHON_{kind.upper()}_PROVIDER"] = f"sdk_{kind}_provider"
+    done = run_with(tapescope, variables, "run", "--", "true")
+    await until(lambda: collector.received.metrics(service))
+
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert [s["name"] for s in collector.received.spans(service)] == ["submit shell", "run shell"]
+
+
 def test_no_header_is_printed(tapescope: Tapescope, collector: Collector) -> None:
     """A header that is malformed is complained of without its value, which may be a token."""
     variables = collector.variables("grpc", "headers")
@@ -151,7 +176,7 @@ def test_no_header_is_printed(tapescope: Tapescope, collector: Collector) -> Non
     done = run_with(tapescope, variables, "run", "--", "true")
 
     assert done.returncode == 0
-    assert b"x y=***" in done.stderr
+    assert b"***" in done.stderr
     assert b"hunter" not in done.stderr
 
 
