@@ -170,10 +170,19 @@ class SqliteBackend(StoreBackend):
 
     async def _open_to_read(self, mode: OpenMode) -> None:
         """Open the one connection that reads."""
-        query, self._read_state = choose_read_access(self.path)
-        reader = self._reader_conn = await connect(self.path, query)
-        await reader.run(set_up_reader)
-        must_migrate(mode, await reader.run(read_versions), self.name)
+        self._reader_conn, self._read_state, versions = await self._connect_to_read()
+        must_migrate(mode, versions, self.name)
+
+    async def _connect_to_read(self) -> tuple[Connection, FileState | None, SchemaVersions]:
+        """A connection that changes nothing; the state in which it may be used; the versions."""
+        query, state = choose_read_access(self.path)
+        connection = await connect(self.path, query)
+        try:
+            await connection.run(set_up_reader)
+            return connection, state, await connection.run(read_versions)
+        except BaseException:  # cancelled, too: it is known only here
+            await connection.close()
+            raise
 
     async def _warn_of_network(self) -> None:
         if self._warned:
@@ -414,12 +423,9 @@ class SqliteBackend(StoreBackend):
     async def schema_versions(self) -> SchemaVersions:
         if not self.outlives_process or holds_nothing(self.path):
             return SchemaVersions(0, max(read_migrations()))
-        query, _ = choose_read_access(self.path)
-        connection = await connect(self.path, query)
-        try:
-            return await connection.run(read_versions)
-        finally:
-            await connection.close()
+        connection, _, versions = await self._connect_to_read()
+        await connection.close()
+        return versions
 
     # --- other processes --------------------------------------------------------------------------
 

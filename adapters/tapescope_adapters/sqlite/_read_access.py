@@ -15,6 +15,8 @@ from tapescope.errors import StoreConfigError
 
 __all__ = ["FileState", "choose_read_access", "file_uri", "holds_nothing", "may_write"]
 
+_INDEX_BYTES = 65_536
+"""The smallest index, and the log's header, with room to spare."""
 _WAL_MODE = 2
 """The read version in the file's header, byte 19, of a file in WAL mode."""
 
@@ -58,20 +60,31 @@ def choose_read_access(path: str) -> tuple[str, FileState | None]:
     A state comes with it where the file is read without SQLite's locks: it holds while the file has
     this state. Raises ``StoreConfigError`` where the log cannot be read.
     """
-    log, index = _size(_beside(path, "wal")), _size(_beside(path, "shm"))
-    if may_write(path):
+    log = _size(_beside(path, "wal"))
+    if may_write(path) and _has_room(path):
         # With a log that is whole it stays as it is; without one, what is made goes at the end.
         return ("mode=ro" if log else "mode=rw"), None
-    if not _is_in_wal_mode(path) or (log is not None and index is not None):
+    if not _is_in_wal_mode(path):
         return "mode=ro", None
-    if log:
+    if not log:
+        return "mode=ro&immutable=1", FileState.of(path)
+    if _size(_beside(path, "shm")) is None:
         raise StoreConfigError(
             f"The SQLite file {path} cannot be read: a part of it is in its log, {path}-wal, and "
-            "to read that takes an index in the same folder, where this user may not write. Have "
-            "a user who may write there run 'tapescope migrate' on the store, which moves the log "
-            "into the file; or copy both files to a folder of your own."
+            "to read that takes an index in the same folder, where this user may not write, or "
+            "whose disk is full. Have a user who may write there run 'tapescope migrate' on the "
+            "store, which moves the log into the file; or copy both files to a folder of your own."
         )
-    return "mode=ro&immutable=1", FileState.of(path)
+    return "mode=ro", None
+
+
+def _has_room(path: str) -> bool:
+    """Whether the index of a log would find room on the disk: where it does not, a part stays."""
+    try:
+        found = os.statvfs(os.path.dirname(os.path.realpath(path)))
+    except OSError:
+        return True  # the driver says what is wrong
+    return found.f_bavail * found.f_frsize >= _INDEX_BYTES
 
 
 def _beside(path: str, kind: str) -> str:
