@@ -38,12 +38,14 @@ from tapescope.store import (
     Inserted,
     LeaseRenewer,
     ListedTasks,
+    OpenMode,
     RescuedRow,
     RescueOrder,
     SchemaVersions,
     StoreAway,
     StoreBackend,
     decode,
+    must_migrate,
 )
 from tapescope_adapters._sql import conditions, leads
 from tapescope_adapters.postgres import _leadership
@@ -75,7 +77,7 @@ from tapescope_adapters.postgres._rows import (
 from tapescope_adapters.postgres._schema import migrate, read_versions
 
 if TYPE_CHECKING:
-    pass
+    from tapescope_adapters.postgres._connection import Connection
 
 __all__ = ["PostgresBackend"]
 
@@ -91,14 +93,11 @@ class PostgresBackend(StoreBackend):
     _context: BackendContext
     """From ``open`` on."""
 
-    def __init__(
-        self, connector: Connector, listening: Connector, *, name: str, auto_migrate: bool
-    ) -> None:
+    def __init__(self, connector: Connector, listening: Connector, *, name: str) -> None:
         """``listening`` makes the connection that listens: the server itself, behind a pooler."""
         self.name = name
         self._connector = connector
         self.listening = listening
-        self._auto_migrate = auto_migrate
         self._sql = load_queries(connector.address.schema)
         self._shared = SharedConnections(connector)
         self._claims = Claims(connector, self._sql)
@@ -126,19 +125,28 @@ class PostgresBackend(StoreBackend):
         self._claims = Claims(self._connector, self._sql)
         conn = await self._connector.log_in()
         try:
-            await migrate(conn, self._connector.address.schema, auto=self._auto_migrate)
-            await conn.execute(self._sql["forget_stale_lanes"])
-            self._identity = await conn.fetchval(self._sql["read_identity"])
+            await self._set_up(conn, context.open_mode)
         except DRIVER_ERRORS as error:
             drop(conn)
             met = translate(error, sent=False)
             if isinstance(met, FlushRefused):
-                raise StoreConfigError(f"The store {self.name} cannot be set up: {met}") from error
+                raise StoreConfigError(f"The store {self.name} cannot be used: {met}") from error
             raise StoreAway(str(met)) from error
         except BaseException:  # cancelled, or may not migrate: it is closed only here
             drop(conn)
             raise
         await self._shared.give(conn)
+
+    async def _set_up(self, conn: Connection, mode: OpenMode) -> None:
+        """Look at the schema, and do with it what ``mode`` allows."""
+        schema = self._connector.address.schema
+        if mode is OpenMode.MIGRATE_ALONE:
+            mode = OpenMode.CREATE  # a server cannot be kept from letting other processes in
+        if must_migrate(mode, await read_versions(conn, schema), self.name):
+            await migrate(conn, schema, mode, self.name)
+        if mode.may_write:
+            await conn.execute(self._sql["forget_stale_lanes"])
+            self._identity = await conn.fetchval(self._sql["read_identity"])
 
     async def close(self) -> None:
         lanes, self._lanes = self._lanes, {}
@@ -353,7 +361,10 @@ class PostgresBackend(StoreBackend):
             versions = await read_versions(conn, self._connector.address.schema)
         except DRIVER_ERRORS as error:
             drop(conn)
-            raise StoreAway(str(error) or type(error).__name__) from error
+            met = translate(error, sent=False)
+            if isinstance(met, FlushRefused):
+                raise StoreConfigError(f"The store {self.name} cannot be used: {met}") from error
+            raise StoreAway(str(met)) from error
         except BaseException:  # cancelled, too: a connection of our own is not left open
             drop(conn)
             raise

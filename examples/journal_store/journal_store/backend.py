@@ -43,12 +43,14 @@ from tapescope.store import (
     Flush,
     FlushAnswer,
     ListedTasks,
+    OpenMode,
     RescuedRow,
     RescueOrder,
     SchemaVersions,
     StoreAway,
     StoreBackend,
     decode,
+    must_migrate,
 )
 
 __all__ = ["JournalBackend"]
@@ -70,7 +72,7 @@ class News:
 
 
 class JournalBackend(StoreBackend):
-    """The journal at ``path``, which is made when the store is opened."""
+    """The journal at ``path``, which is made when a store is opened that may make it."""
 
     adapter: ClassVar[str] = "journal"
 
@@ -93,11 +95,12 @@ class JournalBackend(StoreBackend):
 
     async def open(self, context: BackendContext) -> None:
         self._context = context
-        await self._in_thread(self._open)
+        must_migrate(context.open_mode, await self.schema_versions(), self.name)
+        await self._in_thread(lambda: self._open(context.open_mode))
 
-    def _open(self) -> None:
+    def _open(self, mode: OpenMode) -> None:
         self._tables, self._news = Tables(), News()
-        self._journal.open()
+        self._journal.open(mode)
         self._read_on()
 
     async def close(self) -> None:

@@ -15,12 +15,13 @@ from tapescope.cli._help import describe_usage_error
 from tapescope.cli._output import say
 from tapescope.cli._settings import (
     EXIT_INTERRUPTED,
+    EXIT_NO_STORE,
     EXIT_NOT_WRITTEN,
     EXIT_OURS,
     EXIT_PIPE_CLOSED,
 )
 from tapescope.cli.app import app
-from tapescope.errors import TapescopeError
+from tapescope.errors import StoreNotFound, TapescopeError
 
 __all__ = ["run_arguments"]
 
@@ -32,6 +33,9 @@ def run_arguments(arguments: Sequence[str]) -> int:
     try:
         status = app(list(arguments), prog_name="tapescope", standalone_mode=False)
         sys.stdout.flush()
+    except StoreNotFound as error:
+        say(str(error))
+        return EXIT_NO_STORE
     except TapescopeError as error:
         say(str(error))
         return 1

@@ -15,6 +15,7 @@ from tapescope.drills.scene import OP_PREFIX, Scene
 from tapescope.http.metrics import MetricsListener
 from tapescope.model.tasks import Task, TaskStatus
 from tapescope.store.lookup import find_store, hide_password
+from tapescope.store.opening import OpenMode
 from tapescope.store.port import TaskStore
 
 __all__ = ["DrillSession", "Say", "Warn"]
@@ -66,7 +67,10 @@ class DrillSession:
         what the store raises.
         """
         drill = self._drill
-        async with find_store(self._url) as store:
+        store = find_store(self._url)
+        if not self._is_scratch:
+            store.open_mode = OpenMode.EXISTING
+        async with store:
             if not on_real_store:
                 await _refuse_real_tasks(store)
             scene = Scene(drill.op, self._url, store, self._listener)

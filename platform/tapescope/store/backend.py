@@ -25,6 +25,7 @@ from tapescope.model.tape import QuarantinePage, TapePage
 from tapescope.model.tasks import CancelRequest, Task, TaskFilter, TaskStatus
 from tapescope.store.flush import AttemptState, CreateRow, Flush, FlushAnswer, Inserted
 from tapescope.store.notifications import Changes
+from tapescope.store.opening import OpenMode
 from tapescope.store.orders import (
     DueDrop,
     DueOrder,
@@ -46,6 +47,8 @@ class BackendContext:
 
     clock: Clock
     limits: StoreLimits
+    open_mode: OpenMode
+    """What this opening may do to the database; ``must_migrate`` says what follows from it."""
     instance: str
     """Names this store among those of all processes: it passes over notifications of its own."""
     changes: Changes
@@ -103,7 +106,12 @@ class StoreBackend(abc.ABC):
 
     @abc.abstractmethod
     async def open(self, context: BackendContext) -> None:
-        """Connect and migrate. May be called again after a ``close``, or when it failed."""
+        """Connect, and make or migrate the schema as far as ``context.open_mode`` allows.
+
+        Nothing is made, and no file changed, before ``must_migrate`` has been asked. In the mode
+        ``READ`` nothing is written at all, and the primitives that write are not called. May be
+        called again after a ``close``, or when it failed.
+        """
 
     @abc.abstractmethod
     async def close(self) -> None:
@@ -111,7 +119,10 @@ class StoreBackend(abc.ABC):
 
     @abc.abstractmethod
     async def schema_versions(self) -> SchemaVersions:
-        """Asked on a connection of its own, which is closed again; ``open`` need not have been."""
+        """Asked on a connection of its own, which is closed again; ``open`` need not have been.
+
+        Nothing is made or changed; 0 is found where there is no store.
+        """
 
     # --- writing ----------------------------------------------------------------------------------
 

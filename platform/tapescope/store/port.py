@@ -77,6 +77,7 @@ from tapescope.store.leadership import StoreLeadership
 from tapescope.store.leases import StoreLeases
 from tapescope.store.maintenance import StoreMaintenance
 from tapescope.store.notifications import CancelListener, Change, Subscription
+from tapescope.store.opening import OpenMode
 from tapescope.store.ops import StoreOps
 from tapescope.store.orders import DueOrder, DueRow
 from tapescope.store.task_rows import as_pending, as_running
@@ -100,9 +101,12 @@ class TaskStore:
     """Where tasks and their tapes are kept. Use it inside ``async with``, or ``open`` and
     ``aclose``.
 
-    One store belongs to one event loop of one process. Every verb raises ``StoreClosed`` when it is
-    not open, ``StoreUnavailable`` when the database cannot be reached within ``patience`` seconds
-    (nothing was written), and a write ``EventFateUnknown`` when it was lost in mid-commit.
+    One store belongs to one event loop of one process. ``open_mode`` says what opening may do to
+    the database: by itself it makes a store where there is none, and migrates nothing. Every verb
+    raises ``StoreClosed`` when it is not open, ``StoreUnavailable`` when the database cannot be
+    reached within ``patience`` seconds (nothing was written); a verb that writes also
+    ``StoreReadOnly`` when it was opened to be read, and ``EventFateUnknown`` when it was lost in
+    mid-commit.
     """
 
     def __init__(
@@ -113,9 +117,12 @@ class TaskStore:
         clock: Clock | None = None,
         limits: StoreLimits | None = None,
         patience: float = 10.0,
+        open_mode: OpenMode = OpenMode.CREATE,
     ) -> None:
         if patience <= 0:
             raise BadSetting("patience", patience, "a number of seconds over 0")
+        self.open_mode = OpenMode.checked(open_mode)
+        """What the next ``open`` may do to the database. It may be set until then."""
         core = StoreCore(
             backend,
             telemetry or Telemetry.shared(),
@@ -199,11 +206,12 @@ class TaskStore:
     # --- life -------------------------------------------------------------------------------------
 
     async def open(self) -> Self:
-        """Connect, and bring the schema up to date. Opening an open store does nothing.
+        """Connect, and do with the schema what ``open_mode`` allows.
 
-        Raises ``StoreUnavailable``, ``SchemaTooNew``, ``SchemaTooOld``, ``StoreConfigError``.
+        Opening an open store does nothing. Raises ``StoreUnavailable``, ``StoreNotFound``,
+        ``SchemaTooNew``, ``SchemaTooOld``, ``StoreConfigError``.
         """
-        await self._core.open()
+        await self._core.open(self.open_mode)
         return self
 
     async def aclose(self) -> None:
@@ -252,7 +260,7 @@ class TaskStore:
         task; ``StoreUnavailable`` when the connection is lost or waits too long for a lock, and
         ``StoreRefused`` when the database refuses the task: roll back then, and begin anew.
         """
-        self._core.require_open()
+        self._core.require_writable()
         row, params = check_new_task(new_task, self.limits)
         start = self.clock.monotonic()
         try:
@@ -316,7 +324,7 @@ class TaskStore:
             raise BadSetting("lease", lease, "a number of seconds over 0")
         if limit < 0:
             raise BadSetting("limit", limit, "a number of tasks, 0 or more")
-        self._core.require_open()
+        self._core.require_writable()
         if not ops or not limit:
             return []
         return await self._claims.claim(owner, sorted(ops), limit, round(lease * 1_000_000))
@@ -337,7 +345,7 @@ class TaskStore:
         counted, quarantined, and answered for. Raises ``BadEventType``, ``NotJson``,
         ``EventTooLarge`` and ``TapeFull``, and then nothing was written.
         """
-        commits = self._core.require_open()
+        commits = self._core.require_writable()
         call = self._check_events(attempt, events)
         if call is None:
             return Appended(range(0), None, self._core.find_cursor(attempt).tail)
@@ -358,7 +366,7 @@ class TaskStore:
         There is no back-pressure here: the caller bounds what it has outstanding. Raises what
         ``append`` raises for bad input.
         """
-        commits = self._core.require_open()
+        commits = self._core.require_writable()
         call = self._check_events(attempt, events)
         if call is None:
             done: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import replace
 from itertools import islice
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from tapescope.clock import Clock
 from tapescope.codec import decode
@@ -41,6 +41,7 @@ from tapescope.store.flush import (
     RefusedRow,
 )
 from tapescope.store.notifications import RESYNC
+from tapescope.store.opening import OpenMode, must_migrate
 from tapescope.store.orders import (
     DueDrop,
     DueOrder,
@@ -61,6 +62,8 @@ from tapescope_telemetry import Telemetry
 
 __all__ = ["MemoryBackend", "MemoryStore"]
 
+_VERSION: Final = 1
+
 
 class MemoryStore(TaskStore):
     """A ``TaskStore`` in this process's memory: for tests, and to read the port's rules in Python.
@@ -75,6 +78,7 @@ class MemoryStore(TaskStore):
         clock: Clock | None = None,
         limits: StoreLimits | None = None,
         patience: float = 10.0,
+        open_mode: OpenMode = OpenMode.CREATE,
         backend: MemoryBackend | None = None,
     ) -> None:
         """``backend`` is one of a test's own, with faults in it."""
@@ -84,6 +88,7 @@ class MemoryStore(TaskStore):
             clock=clock,
             limits=limits,
             patience=patience,
+            open_mode=open_mode,
         )
 
 
@@ -98,6 +103,8 @@ class MemoryBackend(StoreBackend):
     """From ``open`` on."""
 
     def __init__(self) -> None:
+        self._version = 0
+        """Of the schema, as a database has one: 1 once the store was made."""
         self._last_key = 0
         self._keys: dict[str, int] = {}
         self._ops: dict[str, tuple[KnownOp, int]] = {}
@@ -117,6 +124,8 @@ class MemoryBackend(StoreBackend):
         return False
 
     async def open(self, context: BackendContext) -> None:
+        if must_migrate(context.open_mode, await self.schema_versions(), self.name):
+            self._version = _VERSION
         self._context = context
         self.quarantine.limits = context.limits
         self._answered.clear()  # the numbers of a store that is opened again begin anew
@@ -441,7 +450,7 @@ class MemoryBackend(StoreBackend):
         return self._last_key, known + [key for key in is_open if key > after][:limit]
 
     async def schema_versions(self) -> SchemaVersions:
-        return SchemaVersions(0, 0)  # there is nothing to migrate
+        return SchemaVersions(self._version, _VERSION)
 
     async def watch(self) -> None:
         self._context.changes.publish(RESYNC)

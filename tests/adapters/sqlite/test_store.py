@@ -16,7 +16,6 @@ from tapescope.errors import (
     BadSetting,
     BadStoreUrl,
     SchemaTooNew,
-    SchemaTooOld,
     StoreClosed,
     StoreConfigError,
     StoreUnavailable,
@@ -107,17 +106,6 @@ async def test_newer_schema_is_refused(sqlite_url: str) -> None:
 
     with pytest.raises(SchemaTooNew, match="99"):
         await SqliteStore(sqlite_url).open()
-
-
-async def test_migration_can_be_left_to_another_role(sqlite_url: str) -> None:
-    """auto_migrate=False says what to run, and creates no table."""
-    store = SqliteStore(sqlite_url, auto_migrate=False)
-
-    with pytest.raises(SchemaTooOld, match="auto_migrate=True"):
-        await store.open()
-
-    with closing(sqlite3.connect(store.path)) as conn:
-        assert conn.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,)
 
 
 async def test_stores_that_open_at_once_migrate_once(sqlite_url: str) -> None:

@@ -29,6 +29,7 @@ from tapescope.errors import UnknownTask
 from tapescope.manager.identity import find_dead_owners
 from tapescope.model.tasks import CancelReason, Task, TaskStatus
 from tapescope.store.flush import CancelAnswer, CancelState
+from tapescope.store.opening import OpenMode
 from tapescope.store.port import TaskStore
 
 __all__ = ["cancel"]
@@ -96,7 +97,7 @@ async def _cancel(url: str, named: Sequence[str], message: str, *, as_json: bool
     Raises ``UnknownTask`` where one task is named; of many, each that is unknown is told.
     """
     unknown = 0
-    async with open_store(url) as store:
+    async with open_store(url, OpenMode.EXISTING) as store:
         for one in named:
             try:
                 await _cancel_one(store, one, message, as_json=as_json)

@@ -76,7 +76,7 @@ async def _list(
             await store.get(task_id)  # raises where the store has no such task
         pages = _read_pages(store, task_id, between, first)
         async with aclosing(pages):
-            await (_print_json(pages) if as_json else _print_table(pages, wide=wide))
+            await (_print_json(pages, store.name) if as_json else _print_table(pages, wide=wide))
 
 
 async def _read_pages(
@@ -95,7 +95,7 @@ async def _read_pages(
         page = await store.read_quarantine(task_id, after=page.next, limit=_PAGE)
 
 
-async def _print_json(pages: AsyncGenerator[QuarantinePage, None]) -> None:
+async def _print_json(pages: AsyncGenerator[QuarantinePage, None], store: str) -> None:
     """The shape of the drops, written while they are read."""
     separator, overflow = b"", 0
     write_json(b'{"drops":[')
@@ -104,7 +104,7 @@ async def _print_json(pages: AsyncGenerator[QuarantinePage, None]) -> None:
             write_json(separator + orjson.dumps(drop_shape(drop)))
             separator = b","
         overflow = page.overflow
-    write_json(b'],"overflow":' + orjson.dumps(overflow) + b"}\n")
+    write_json(b"]," + orjson.dumps({"overflow": overflow, "store": store})[1:] + b"\n")
 
 
 async def _print_table(pages: AsyncGenerator[QuarantinePage, None], *, wide: bool) -> None:

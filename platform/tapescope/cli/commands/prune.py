@@ -14,6 +14,7 @@ from tapescope.cli._question import YesOption, confirm
 from tapescope.cli._store import choose_store, open_store
 from tapescope.cli._times import parse_age
 from tapescope.model.tape import Outcome
+from tapescope.store.opening import OpenMode
 
 __all__ = ["prune"]
 
@@ -69,8 +70,12 @@ def prune(
     print_line(f"{what} {'that would be deleted' if dry_run else 'deleted'}: {pruned:,}")
 
 
+def _choose_mode(*, dry_run: bool) -> OpenMode:
+    return OpenMode.READ if dry_run else OpenMode.EXISTING
+
+
 async def _prune_quarantine(url: str, older_than: float, *, dry_run: bool) -> int:
-    async with open_store(url) as store:
+    async with open_store(url, _choose_mode(dry_run=dry_run)) as store:
         return await store.maintenance.prune_quarantine(older_than=older_than, dry_run=dry_run)
 
 
@@ -78,7 +83,7 @@ async def _prune_tasks(
     url: str, older_than: float, outcomes: Sequence[Outcome], op: str | None, *, dry_run: bool
 ) -> int:
     """Delete old tapes; gives how many. Raises ``BadOp``."""
-    async with open_store(url) as store:
+    async with open_store(url, _choose_mode(dry_run=dry_run)) as store:
         return await store.maintenance.prune(
             older_than=older_than, outcomes=outcomes or None, op=op, dry_run=dry_run
         )

@@ -27,6 +27,7 @@ from tapescope.cli._submitted import open_manager, print_submitted
 from tapescope.cli._task_ids import check_named, find_task_id
 from tapescope.errors import OpNotRegistered, TaskNotEnded, UnknownTask
 from tapescope.manager.handle import TaskHandle
+from tapescope.store.opening import OpenMode
 
 __all__ = ["retry"]
 
@@ -85,7 +86,7 @@ async def _retry(url: str, named: Sequence[str], *, wait: bool, as_json: bool) -
     each that cannot be submitted again is told.
     """
     status = 0
-    async with open_manager(url) as (store, manager):
+    async with open_manager(url, OpenMode.EXISTING) as (store, manager):
         handles: list[TaskHandle] = []
         for one in named:
             try:

@@ -33,16 +33,16 @@ _TIMES: Final = ("created_at", "run_at", "claimed_at", "finished_at", "lease_exp
 
 def show(task_id: TaskArgument, as_json: JsonOption = False, store: StoreOption = None) -> None:
     """Show one task: its fields, how its tape ends, and why it failed."""
-    shape, end = asyncio.run(_read(choose_store(store), task_id))
+    shape, end, name = asyncio.run(_read(choose_store(store), task_id))
     if as_json:
-        print_json(shape)
+        print_json(shape | {"store": name})
     else:
         _print_fields(shape, terminal=on_terminal())
         _print_end(end)
 
 
-async def _read(url: str, named: str) -> tuple[dict[str, Any], Event | None]:
-    """The task's row, and the last event of its tape. Raises ``UnknownTask``."""
+async def _read(url: str, named: str) -> tuple[dict[str, Any], Event | None, str]:
+    """The row, the last event of its tape, and the name of the store. Raises ``UnknownTask``."""
     async with open_store(url) as store:
         task = await store.get(await find_task_id(store, named))
         page = await store.read_tape(task.task_id, limit=1)
@@ -57,7 +57,7 @@ async def _read(url: str, named: str) -> tuple[dict[str, Any], Event | None]:
         "dropped": page.dropped,
         "final": end.body if end is not None and end.type == FINAL else None,
     }
-    return shape, end
+    return shape, end, store.name
 
 
 def _print_fields(fields: Mapping[str, Any], *, terminal: bool) -> None:

@@ -51,7 +51,7 @@ async def _print(url: str, named: str, *, as_json: bool) -> None:
     async with open_store(url) as store:
         pages = _read_pages(store, await find_task_id(store, named))
         async with aclosing(pages):
-            await (_print_json(pages) if as_json else _print_lines(pages))
+            await (_print_json(pages, store.name) if as_json else _print_lines(pages))
 
 
 async def _follow(url: str, named: str, *, as_json: bool) -> None:
@@ -98,7 +98,7 @@ async def _read_pages(store: TaskStore, task_id: str) -> AsyncGenerator[TapePage
         page = await store.read_tape(task_id, after_seq=page.events[-1].seq, limit=_PAGE)
 
 
-async def _print_json(pages: AsyncGenerator[TapePage, None]) -> None:
+async def _print_json(pages: AsyncGenerator[TapePage, None], store: str) -> None:
     """The tape's shape, written while it is read: a long tape is never whole in memory."""
     separator = b""
     page = None
@@ -109,7 +109,12 @@ async def _print_json(pages: AsyncGenerator[TapePage, None]) -> None:
             write_json(separator + orjson.dumps(event_shape(event)))
             separator = b","
     assert page is not None, "there is a first page, or UnknownTask"
-    end = {"last_seq": page.last_seq, "final_seq": page.final_seq, "dropped": page.dropped}
+    end = {
+        "last_seq": page.last_seq,
+        "final_seq": page.final_seq,
+        "dropped": page.dropped,
+        "store": store,
+    }
     write_json(b"]," + orjson.dumps(end)[1:] + b"\n")
 
 
