@@ -36,7 +36,9 @@ class Screen:
 
     status: int
     drawn: str
-    """With the codes of colours."""
+    """What stdout wrote, with the codes of colours."""
+    said: str
+    """What stderr wrote."""
 
     @property
     def text(self) -> str:
@@ -109,28 +111,20 @@ class Tapescope:
     ) -> Screen:
         """Run it to its end in this process, on a terminal of its own on which ``typed`` was typed.
 
-        It has a thread of its own, as in ``here``.
+        stderr has another one, to be read by itself. The command has a thread, as in ``here``.
         """
-        ours, theirs = pty.openpty()
         terminal = {"TERM": "xterm", "COLUMNS": str(columns)} | dict(env or {})
         with (
-            ThreadPoolExecutor(2) as threads,
-            open(theirs, encoding=encoding, closefd=False) as stdin,
-            open(theirs, "w", encoding=encoding, closefd=False) as stream,
+            _opened_terminal(encoding) as (shown, stdin, stdout),
+            _opened_terminal(encoding) as (said, _, stderr),
+            ThreadPoolExecutor(1) as thread,
         ):
-            os.write(ours, typed.encode())
-            reading = threads.submit(read_terminal, ours)
-            try:
-                running = threads.submit(
-                    self._call_main, arguments, stream, stream, terminal, stdin=stdin
-                )
-                status = running.result()
-            finally:
-                stream.close()
-                os.close(theirs)
-            shown = reading.result()
-        os.close(ours)
-        return Screen(status, shown.decode(encoding).replace("\r\n", "\n"))
+            os.write(shown.end, typed.encode())
+            running = thread.submit(
+                self._call_main, arguments, stdout, stderr, terminal, stdin=stdin
+            )
+            status = running.result()
+        return Screen(status, shown.read(), said.read())
 
     def _call_main(
         self,
@@ -209,6 +203,36 @@ class Tapescope:
                     process.kill()
         finally:
             os.close(ours)
+
+
+class _Screenful:
+    """Reads what is written on a terminal, from its other end, while it is written."""
+
+    def __init__(self, end: int, encoding: str, thread: ThreadPoolExecutor) -> None:
+        self.end = end
+        self._encoding = encoding
+        self._reading = thread.submit(read_terminal, end)
+
+    def read(self) -> str:
+        """All of it, once nobody has the terminal open any more."""
+        return self._reading.result().decode(self._encoding).replace("\r\n", "\n")
+
+
+@contextmanager
+def _opened_terminal(encoding: str) -> Generator[tuple[_Screenful, TextIO, TextIO]]:
+    """What is shown on a terminal, and the terminal itself, to read from and to write to."""
+    ours, theirs = pty.openpty()
+    with ThreadPoolExecutor(1) as thread:
+        screenful = _Screenful(ours, encoding, thread)
+        try:
+            with (
+                open(theirs, encoding=encoding, closefd=False) as stdin,
+                open(theirs, "w", encoding=encoding, closefd=False) as stdout,
+            ):
+                yield screenful, stdin, stdout
+        finally:
+            os.close(theirs)
+    os.close(ours)
 
 
 def read_terminal(end: int, *, until: Sequence[bytes] = ()) -> bytes:

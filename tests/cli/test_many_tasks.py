@@ -86,8 +86,8 @@ async def test_many_are_changed_only_after_a_yes(
     for typed in ("n\n", "\n"):
         refused = tapescope.screen(*_COMMANDS[command], typed=typed)
         assert refused.status == 1
-        assert "? [y/N]" in refused.text
-        assert "Nothing was changed." in refused.text
+        assert "? [y/N]" in refused.said
+        assert "Nothing was changed." in refused.said
     unasked = tapescope.here(*_COMMANDS[command])
     unchanged = await find_changed(store)
     done = tapescope.screen(*_COMMANDS[command], typed="y\n")
@@ -97,7 +97,7 @@ async def test_many_are_changed_only_after_a_yes(
     assert b"add --yes" in unasked.stderr
     assert unasked.stderr.count(b"\n") == 1
     assert unchanged == before
-    assert done.status == 0, done.text
+    assert done.status == 0, done.said
     assert changed != before
 
 
@@ -139,7 +139,7 @@ async def test_question_counts_what_is_meant(store: TaskStore, tapescope: Tapesc
     screen = tapescope.screen("cancel", "--op", "resize", typed="y\n")
     tasks = [await store.get(task_id) for task_id in ids]
 
-    assert "Cancel 4 tasks (3 pending, 1 running)? [y/N]" in screen.text
+    assert "Cancel 4 tasks (3 pending, 1 running)? [y/N]" in screen.said
     assert {task.status for task in tasks} == {TaskStatus.CANCELLED}
     assert (await store.get(running.task_id)).cancel is not None
     assert (await store.get(other.task_id)).status is TaskStatus.PENDING
