@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from tapescope.cli._store import file_url
 from tapescope.errors import (
     BadSetting,
     BadStoreUrl,
@@ -18,6 +20,7 @@ from tapescope.store.lookup import find_store
 from tapescope.store.opening import OpenMode
 from tapescope_adapters.postgres import PostgresStore
 from tapescope_adapters.postgres._url import parse_url
+from tapescope_adapters.sqlite import SqliteStore
 from tests.support.postgres_sessions import make_role, session
 from tests.support.services import Postgres
 
@@ -144,6 +147,16 @@ def test_name_of_a_file_is_a_url_that_leads_to_it(path: str) -> None:
     store = find_store(f"sqlite:///{escaped}")
 
     assert store.name == f"sqlite:///{escaped}"
+
+
+def test_file_name_of_other_bytes_has_a_url(tmp_path: Path) -> None:
+    """A name that is not UTF-8, as a file system may have it, is shown as text that leads to it."""
+    path = tmp_path / os.fsdecode(b"a\xff.db")
+    typed, made = find_store(f"sqlite:///{path}"), find_store(file_url(path))
+
+    assert typed.name == made.name == f"sqlite:///{tmp_path}/a%FF.db"
+    assert find_store(typed.name).name.encode() == typed.name.encode()
+    assert [SqliteStore(url).path for url in (typed.name, f"sqlite:///{path}")] == [str(path)] * 2
 
 
 @pytest.mark.parametrize("option", ["-c no_such_setting=1", "-c statement_timeout=soon"])

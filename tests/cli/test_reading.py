@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import AsyncGenerator
+from typing import Any
 
 import pytest
 
@@ -211,7 +212,7 @@ async def test_no_drops_is_an_empty_list(store: TaskStore, tapescope: Tapescope)
     """A task without drops, and a store without any, are not errors."""
     task = await make_task(store)
 
-    nothing = {"drops": [], "overflow": 0, "store": store.name}
+    nothing: dict[str, Any] = {"drops": [], "overflow": 0, "store": store.name}
     assert tapescope.json("drops", task.task_id) == nothing
     assert tapescope.json("drops") == nothing
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
@@ -26,7 +27,7 @@ def read_url(url: str) -> tuple[str, CommonParameters]:
         raise BadStoreUrl(url, f"{min(given)!r} is not a parameter of a SQLite URL; {known} are")
     if parts.fragment:
         raise BadStoreUrl(url, "write a '#' in the path as %23")
-    path = unquote(parts.path.removeprefix("/"))
+    path = unquote(parts.path.removeprefix("/"), errors="surrogateescape")  # as os.fsdecode
     refuse_control_characters(path, url)
     if path in ("", ":memory:"):
         return ":memory:", common
@@ -35,4 +36,5 @@ def read_url(url: str) -> tuple[str, CommonParameters]:
 
 def write_url(path: str) -> str:
     """The URL of the file, to be shown and to be typed; only what would be misread is escaped."""
-    return "sqlite:///" + re.sub("[%?#]", lambda found: quote(found[0]), path)
+    misread = "[%?#\udc80-\udcff]"  # the last ones stand for bytes that are not UTF-8
+    return "sqlite:///" + re.sub(misread, lambda found: quote(os.fsencode(found[0])), path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -57,7 +58,7 @@ def _default_file() -> Path:
 
 def file_url(path: Path) -> str:
     """The URL of a SQLite store in this file."""
-    return f"sqlite:///{quote(str(path.absolute()))}"
+    return f"sqlite:///{quote(os.fsencode(path.absolute()))}"
 
 
 @asynccontextmanager
