@@ -72,7 +72,7 @@ from tapescope_adapters.sqlite._read_access import (
     choose_read_access,
     holds_nothing,
 )
-from tapescope_adapters.sqlite._schema import migrate, read_migrations, read_versions
+from tapescope_adapters.sqlite._schema import check_owner, migrate, read_migrations, read_versions
 from tapescope_adapters.sqlite._url import write_url
 
 __all__ = ["Durability", "SqliteBackend"]
@@ -158,6 +158,7 @@ class SqliteBackend(StoreBackend):
             self.path, "mode=rwc" if mode.may_create else "mode=rw"
         )
         migrates = must_migrate(mode, await writer.run(read_versions), self.name)
+        await writer.run(check_owner)
         await writer.run(partial(self._set_up, writes=True))
         if migrates:
             await writer.run(lambda conn: migrate(conn, mode, self.name))
@@ -315,9 +316,11 @@ class SqliteBackend(StoreBackend):
     async def _check_unchanged(self) -> None:
         """Raises ``StoreAway`` where what was just read, without locks, may be half of a write."""
         if self._read_state is not None and self._read_state != FileState.of(self.path):
-            assert self._reader_conn is not None
-            await self._reader_conn.close()
-            await self._open_to_read(OpenMode.READ)
+            new, self._read_state, versions = await self._connect_to_read()
+            old, self._reader_conn = self._reader_conn, new
+            if old is not None:
+                await old.close()
+            must_migrate(OpenMode.READ, versions, self.name)
             raise StoreAway("another process wrote to the file while it was read")
 
     async def get(self, task_id: str) -> Task | None:

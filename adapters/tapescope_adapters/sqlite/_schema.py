@@ -11,7 +11,7 @@ from tapescope.store import OpenMode, SchemaVersions, must_migrate
 from tapescope_adapters._sql import find_compatible, load_migrations
 from tapescope_adapters.sqlite._connection import write_transaction
 
-__all__ = ["migrate", "read_migrations", "read_versions"]
+__all__ = ["check_owner", "migrate", "read_migrations", "read_versions"]
 
 _SQL: Final = files("tapescope_adapters.sqlite") / "sql"
 
@@ -30,13 +30,22 @@ def read_versions(conn: sqlite3.Connection) -> SchemaVersions:
     return SchemaVersions(found, known, found <= known or _is_compatible(conn, found, known))
 
 
+def check_owner(conn: sqlite3.Connection) -> None:
+    """Raises ``StoreConfigError`` for a file whose ``user_version`` another program keeps."""
+    if (version := _version(conn)) and not _has_tables(conn):
+        raise StoreConfigError(
+            f"The SQLite file has the user_version {version} of another program, and tapescope "
+            "keeps its own there. Name another file."
+        )
+
+
 def migrate(conn: sqlite3.Connection, mode: OpenMode, name: str) -> None:
     """Make the schema, or bring it up to date. The version is the file's own ``user_version``.
 
     To be called where ``must_migrate`` says so; it is asked again under the lock, for another
-    process may have migrated. Raises what ``must_migrate`` raises, ``SchemaTooOld`` also where
-    ``mode`` wants no other process to have the file open and one has, and ``StoreConfigError`` for
-    a file whose version is another program's. After an error the connection is to be closed.
+    process may have migrated. Raises what ``must_migrate`` raises, and ``SchemaTooOld`` also where
+    ``mode`` wants no other process to have the file open and one has. After an error the connection
+    is to be closed.
     """
     steps = read_migrations()
     versions = read_versions(conn)
@@ -45,11 +54,6 @@ def migrate(conn: sqlite3.Connection, mode: OpenMode, name: str) -> None:
     with write_transaction(conn):
         versions = read_versions(conn)
         if must_migrate(mode, versions, name):
-            if not versions.found and (other := _version(conn)):
-                raise StoreConfigError(
-                    f"The SQLite file has the user_version {other} of another program, and "
-                    "tapescope keeps its own there. Name another file."
-                )
             for number in range(versions.found + 1, versions.known + 1):
                 for statement in _statements(steps[number]):
                     conn.execute(statement)
