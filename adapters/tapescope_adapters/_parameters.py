@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import math
+from typing import Final, NamedTuple
 
-from tapescope.errors import BadStoreUrl
+from tapescope.errors import BadSetting, BadStoreUrl
+from tapescope.store import OpenMode
 
-__all__ = ["pop_patience"]
+__all__ = ["COMMON_PARAMETERS", "CommonParameters", "pop_common"]
+
+COMMON_PARAMETERS: Final = ("open_mode", "patience")
 
 
-def pop_patience(given: dict[str, str], shown: str) -> float | None:
-    """Take ``patience`` out: how many seconds a call waits for a store that is away.
+class CommonParameters(NamedTuple):
+    """What the URL says of these; ``None`` where it says nothing."""
 
-    ``None`` where the URL does not say. Raises ``BadStoreUrl`` for the URL as it may be ``shown``.
-    """
+    patience: float | None
+    """Seconds that a call waits for a store that is away."""
+    open_mode: OpenMode | None
+
+
+def pop_common(given: dict[str, str], shown: str) -> CommonParameters:
+    """Take the common parameters out. Raises ``BadStoreUrl`` for the URL as it may be ``shown``."""
+    return CommonParameters(_pop_patience(given, shown), _pop_open_mode(given, shown))
+
+
+def _pop_patience(given: dict[str, str], shown: str) -> float | None:
     text = given.pop("patience", None)
     if text is None:
         return None
@@ -24,3 +37,13 @@ def pop_patience(given: dict[str, str], shown: str) -> float | None:
     if not 0 < seconds < math.inf:
         raise BadStoreUrl(shown, f"patience is a number of seconds over 0, not {text!r}")
     return seconds
+
+
+def _pop_open_mode(given: dict[str, str], shown: str) -> OpenMode | None:
+    text = given.pop("open_mode", None)
+    if text is None:
+        return None
+    try:
+        return OpenMode.checked(text)
+    except BadSetting as error:
+        raise BadStoreUrl(shown, f"open_mode is {error.expected}, not {text!r}") from None

@@ -25,7 +25,7 @@ from tapescope.cli._options import MetricsHostOption, MetricsPortOption, StoreOp
 from tapescope.cli._output import say
 from tapescope.cli._settings import EXIT_OURS, EXIT_TIMED_OUT, read_traceparent
 from tapescope.cli._signals import Signals, end_as
-from tapescope.cli._store import choose_store
+from tapescope.cli._store import choose_store, prepare_store
 from tapescope.cli._telemetry import exporting, make_listener
 from tapescope.clock import Backoff
 from tapescope.errors import (
@@ -306,7 +306,9 @@ class _CommandTask:
         Raises ``TapescopeError`` where the store cannot be used, or the end not be written.
         """
         backoff = Backoff()
-        self._store = store = find_store(choose_store(url), patience=_PATIENCE)
+        chosen = choose_store(url)
+        self._store = store = find_store(chosen, patience=_PATIENCE)
+        store.open_mode = prepare_store(chosen) or store.open_mode
         while True:
             try:
                 await self._open(store)
