@@ -65,41 +65,37 @@ def self_metrics(switch: bool) -> Generator[None]:
 
 def make_span_deliveries(wanted: SignalSettings) -> list[SpanDelivery]:
     """One for each exporter. Raises ``MissingTelemetryExtra``, and what the SDK raises."""
-    made: list[SpanDelivery] = []
-    for exporter in wanted.exporters:
-        if exporter == "console":
-            inner: SpanExporter = ConsoleSpanExporter(out=sys.stderr)
-            made.append(SpanDelivery("console_span_exporter", inner))
-        else:
-            kind = f"{_KINDS[wanted.protocol]}_span_exporter"
-            made.append(SpanDelivery(kind, _load(_make_span_exporter, wanted.protocol)))
-    return made
+    return [
+        SpanDelivery(f"{kind}_span_exporter", exporter)
+        for kind, exporter in _make_each(wanted, ConsoleSpanExporter, _make_span_exporter)
+    ]
 
 
 def make_metric_deliveries(wanted: SignalSettings) -> list[MetricDelivery]:
     """One for each exporter. Raises ``MissingTelemetryExtra``, and what the SDK raises."""
-    made: list[MetricDelivery] = []
-    for exporter in wanted.exporters:
-        if exporter == "console":
-            inner: MetricExporter = ConsoleMetricExporter(out=sys.stderr)
-            made.append(MetricDelivery("console_metric_exporter", inner))
-        else:
-            kind = f"{_KINDS[wanted.protocol]}_metric_exporter"
-            made.append(MetricDelivery(kind, _load(_make_metric_exporter, wanted.protocol)))
-    return made
+    return [
+        MetricDelivery(f"{kind}_metric_exporter", exporter)
+        for kind, exporter in _make_each(wanted, ConsoleMetricExporter, _make_metric_exporter)
+    ]
 
 
 def make_log_deliveries(wanted: SignalSettings) -> list[LogDelivery]:
     """One for each exporter. Raises ``MissingTelemetryExtra``, and what the SDK raises."""
-    made: list[LogDelivery] = []
-    for exporter in wanted.exporters:
-        if exporter == "console":
-            inner: LogRecordExporter = ConsoleLogRecordExporter(out=sys.stderr)
-            made.append(LogDelivery("console_log_exporter", inner))
+    return [
+        LogDelivery(f"{kind}_log_exporter", exporter)
+        for kind, exporter in _make_each(wanted, ConsoleLogRecordExporter, _make_log_exporter)
+    ]
+
+
+def _make_each(
+    wanted: SignalSettings, console: Callable[..., T], otlp: Callable[[Protocol], T]
+) -> Generator[tuple[str, T]]:
+    """The kind and the exporter of each that is wanted; the console's writes on stderr."""
+    for name in wanted.exporters:
+        if name == "console":
+            yield "console", console(out=sys.stderr)
         else:
-            kind = f"{_KINDS[wanted.protocol]}_log_exporter"
-            made.append(LogDelivery(kind, _load(_make_log_exporter, wanted.protocol)))
-    return made
+            yield _KINDS[wanted.protocol], _load(otlp, wanted.protocol)
 
 
 def _load(make: Callable[[Protocol], T], protocol: Protocol) -> T:

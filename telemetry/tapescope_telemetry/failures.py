@@ -9,6 +9,7 @@ from opentelemetry.trace import Status, StatusCode, set_span_in_context
 
 from tapescope.errors import EventFateUnknown, StoreUnavailable
 from tapescope_telemetry._version import __version__
+from tapescope_telemetry.chosen import or_silent
 from tapescope_telemetry.names import OTHER, SCHEMA_URL, SCOPE_NAME, Attribute
 
 if TYPE_CHECKING:
@@ -90,11 +91,18 @@ class FailureMarker:
 
     def _log(self, span: Span, error: BaseException) -> None:
         # The API calls its log signal _logs while it is in beta; imported only after an opt-in.
-        from opentelemetry._logs import SeverityNumber, get_logger
+        from opentelemetry._logs import NoOpLogger, SeverityNumber, get_logger
 
-        get_logger(
-            SCOPE_NAME, __version__, logger_provider=self._logger_provider, schema_url=SCHEMA_URL
-        ).emit(
+        logger = or_silent(
+            lambda: get_logger(
+                SCOPE_NAME,
+                __version__,
+                logger_provider=self._logger_provider,
+                schema_url=SCHEMA_URL,
+            ),
+            lambda: NoOpLogger(SCOPE_NAME),
+        )
+        logger.emit(
             context=set_span_in_context(span),
             severity_number=SeverityNumber.ERROR,
             severity_text="ERROR",

@@ -8,14 +8,27 @@ nothing.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, NoReturn
 from urllib.parse import urlsplit
 
+from tapescope.errors import TapescopeError
 from tapescope_telemetry.errors import BadTelemetrySetting
 
-__all__ = ["SIGNALS", "OtelSettings", "Protocol", "Signal", "SignalSettings", "read_settings"]
+__all__ = [
+    "SIGNALS",
+    "OnProblem",
+    "OtelSettings",
+    "Protocol",
+    "Signal",
+    "SignalSettings",
+    "raise_problem",
+    "read_settings",
+]
+
+OnProblem = Callable[[TapescopeError], object]
+"""Called with what is wrong with one setting; the rest is set up as if it were not there."""
 
 Signal = Literal["traces", "metrics", "logs"]
 Exporter = Literal["otlp", "console"]
@@ -54,20 +67,40 @@ class OtelSettings:
         return any(signal.exporters for signal in (self.traces, self.metrics, self.logs))
 
 
-def read_settings(environ: Mapping[str, str] = os.environ) -> OtelSettings:
+def raise_problem(problem: TapescopeError) -> NoReturn:
+    """What is wrong with a setting is an error."""
+    raise problem
+
+
+def read_settings(
+    environ: Mapping[str, str] = os.environ, on_problem: OnProblem = raise_problem
+) -> OtelSettings:
     """What ``OTEL_SDK_DISABLED``, the exporters' names and the protocols say.
 
     A signal is on when ``OTEL_{SIGNAL}_EXPORTER`` names an exporter or, where that is not set, when
-    an endpoint is: the general one or its own. An empty variable counts as not set, as the
-    specification has it. Raises ``BadTelemetrySetting``.
+    an endpoint is: the general one or its own. An empty variable counts as not set, and the case of
+    a name does not matter, as the specification has it.
+
+    A value that means nothing is told to ``on_problem``, once. The signals that it is for stay in
+    the process, or lose that one exporter; the others are as they are. By default it is raised, as
+    ``BadTelemetrySetting``.
     """
     if _get(environ, "OTEL_SDK_DISABLED").lower() == "true":
         return OtelSettings(disabled=True)
-    traces, metrics, logs = (_read_signal(environ, signal) for signal in SIGNALS)
+    told: set[str] = set()
+
+    def tell(problem: TapescopeError) -> None:
+        if str(problem) not in told:  # a general variable is read for each signal
+            told.add(str(problem))
+            on_problem(problem)
+
+    traces, metrics, logs = (_read_signal(environ, signal, tell) for signal in SIGNALS)
     return OtelSettings(traces, metrics, logs)
 
 
-def _read_signal(environ: Mapping[str, str], signal: Signal) -> SignalSettings:
+def _read_signal(
+    environ: Mapping[str, str], signal: Signal, on_problem: OnProblem
+) -> SignalSettings:
     own = f"OTEL_EXPORTER_OTLP_{signal.upper()}"
     endpoint = _get(environ, f"{own}_ENDPOINT") or _get(environ, "OTEL_EXPORTER_OTLP_ENDPOINT")
     variable = f"OTEL_{signal.upper()}_EXPORTER"
@@ -79,22 +112,35 @@ def _read_signal(environ: Mapping[str, str], signal: Signal) -> SignalSettings:
         if name in _EXPORTERS:
             exporters.append(_EXPORTERS[name])
         elif name != "none" or len(named) > 1:
-            raise BadTelemetrySetting(variable, name, "'otlp', 'console', both, or 'none'")
-    return SignalSettings(tuple(dict.fromkeys(exporters)), _read_protocol(environ, own, endpoint))
+            wanted = "'otlp', 'console', both, or 'none'"
+            if name == "prometheus":
+                wanted += "; a scrape is served by --metrics-port, or by a reader"
+            on_problem(BadTelemetrySetting(variable, name, wanted))
+    protocol = _read_protocol(environ, own, endpoint, on_problem)
+    return SignalSettings() if protocol is None else SignalSettings(_once(exporters), protocol)
 
 
-def _read_protocol(environ: Mapping[str, str], own: str, endpoint: str) -> Protocol:
-    for variable in (f"{own}_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
-        value = _get(environ, variable)
-        if value:
-            if value in _PROTOCOLS:
-                return _PROTOCOLS[value]
-            raise BadTelemetrySetting(variable, value, "'grpc' or 'http/protobuf'")
+def _once(names: list[Exporter]) -> tuple[Exporter, ...]:
+    return tuple(dict.fromkeys(names))
+
+
+def _read_protocol(
+    environ: Mapping[str, str], own: str, endpoint: str, on_problem: OnProblem
+) -> Protocol | None:
+    """``None`` where it cannot be told how, or where to, anything could be sent."""
     try:
         port = urlsplit(endpoint if "://" in endpoint else f"//{endpoint}").port
-    except ValueError as error:
+    except ValueError:
         # Its value may hold a password.
-        raise BadTelemetrySetting(f"{own}_ENDPOINT", None, "a URL with a valid port") from error
+        on_problem(BadTelemetrySetting(f"{own}_ENDPOINT", None, "a URL with a valid port"))
+        return None
+    for variable in (f"{own}_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
+        value = _get(environ, variable)
+        if value.lower() in _PROTOCOLS:
+            return _PROTOCOLS[value.lower()]
+        if value:
+            on_problem(BadTelemetrySetting(variable, value, "'grpc' or 'http/protobuf'"))
+            return None
     return "http/protobuf" if port == _HTTP_PORT else "grpc"
 
 

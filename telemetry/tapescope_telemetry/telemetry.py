@@ -7,11 +7,12 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar, Final, Literal, get_args
 from weakref import WeakKeyDictionary
 
-from opentelemetry import metrics, trace
+from opentelemetry import trace
 from opentelemetry.metrics import MeterProvider, Observation
 from opentelemetry.trace import TracerProvider
 
 from tapescope_telemetry._version import __version__
+from tapescope_telemetry.chosen import global_meter_provider, or_silent
 from tapescope_telemetry.errors import BadTelemetrySetting
 from tapescope_telemetry.failures import FailureMarker
 from tapescope_telemetry.instruments import observe
@@ -67,8 +68,11 @@ class Telemetry:
     ) -> None:
         _check("trace_mode", trace_mode, TraceMode)
         _check("cancel_status", cancel_status, CancelStatus)
-        self._tracer = trace.get_tracer(
-            SCOPE_NAME, __version__, tracer_provider, schema_url=SCHEMA_URL
+        self._tracer = or_silent(
+            lambda: trace.get_tracer(
+                SCOPE_NAME, __version__, tracer_provider, schema_url=SCHEMA_URL
+            ),
+            trace.NoOpTracer,
         )
         self._metrics = _Metrics.of(meter_provider)
         self._failures = FailureMarker(logger_provider, cancel_is_error=cancel_status == "error")
@@ -142,7 +146,8 @@ class _Metrics:
     _lock: ClassVar[threading.Lock] = threading.Lock()
 
     def __init__(self, provider: MeterProvider | None) -> None:
-        meter = metrics.get_meter(SCOPE_NAME, __version__, provider, SCHEMA_URL)
+        provider_used = global_meter_provider() if provider is None else provider
+        meter = provider_used.get_meter(SCOPE_NAME, __version__, SCHEMA_URL)
         caps = LabelCaps()
         self._zeros_due = provider is None
         self._stores: dict[str, StoreMeter] = {}
@@ -164,14 +169,14 @@ class _Metrics:
         with cls._lock:
             if provider is None:
                 # The global provider may be one that is known already: its metrics are these.
-                known = cls._by_provider.get(metrics.get_meter_provider())
+                known = cls._by_provider.get(global_meter_provider())
                 if known is not None:
                     return known
                 if cls._of_globals is None:
                     cls._of_globals = cls(None)
                 return cls._of_globals
             found = cls._by_provider.get(provider)
-            if found is None and provider is metrics.get_meter_provider():
+            if found is None and provider is global_meter_provider():
                 found = cls._of_globals
             if found is None:
                 found = cls._by_provider[provider] = cls(provider)

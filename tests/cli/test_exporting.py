@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from functools import partial
 
@@ -130,6 +129,8 @@ def test_without_variables_no_sdk_is_loaded(tapescope: Tapescope) -> None:
         ("OTEL_BSP_MAX_QUEUE_SIZE", "many", "OTEL_BSP_MAX_QUEUE_SIZE"),
         ("TAPESCOPE_CANCEL_STATUS", "ok", "'unset' or 'error'"),
         ("TAPESCOPE_TRACE_MODE", "none", "'link' or 'child'"),
+        ("OTEL_PYTHON_METER_PROVIDER", "nonsense", "sdk_meter_provider"),
+        ("OTEL_PYTHON_CONTEXT", "nonsense", "Failed to load context: nonsense"),
     ],
 )
 def test_a_bad_setting_is_one_line(
@@ -144,6 +145,29 @@ def test_a_bad_setting_is_one_line(
     assert told in done.stderr.decode()
 
 
+def test_a_setting_of_nothing_that_is_sent_is_one_line(tapescope: Tapescope) -> None:
+    """With no collector at all, what the environment chooses is told as well."""
+    variables = {"OTEL_PYTHON_TRACER_PROVIDER": "nonsense"}
+    done = run_with(tapescope, variables, "run", "--", "sh", "-c", "echo out; exit 4")
+
+    assert (done.returncode, done.stdout) == (4, b"out\n")
+    assert done.stderr.decode().count("\n") == 1
+    assert "'nonsense'" in done.stderr.decode()
+
+
+async def test_the_sdks_own_provider_is_used(tapescope: Tapescope, collector: Collector) -> None:
+    """Chosen by its name in the environment, it sends what it would send without that."""
+    service = "chosen"
+    variables = collector.variables("grpc", service)
+    for kind in ("tracer", "meter", "logger"):
+        variables[f"OTEL_PYTHON_{kind.upper()}_PROVIDER"] = f"sdk_{kind}_provider"
+    done = run_with(tapescope, variables, "run", "--", "true")
+    await until(lambda: collector.received.metrics(service))
+
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert [s["name"] for s in collector.received.spans(service)] == ["submit shell", "run shell"]
+
+
 def test_no_header_is_printed(tapescope: Tapescope, collector: Collector) -> None:
     """A header that is malformed is complained of without its value, which may be a token."""
     variables = collector.variables("grpc", "headers")
@@ -151,7 +175,7 @@ def test_no_header_is_printed(tapescope: Tapescope, collector: Collector) -> Non
     done = run_with(tapescope, variables, "run", "--", "true")
 
     assert done.returncode == 0
-    assert b"x y=***" in done.stderr
+    assert b"***" in done.stderr
     assert b"hunter" not in done.stderr
 
 
@@ -159,23 +183,21 @@ def test_no_header_is_printed(tapescope: Tapescope, collector: Collector) -> Non
     ("kind", "protocol"), [("away", "grpc"), ("silent", "http/protobuf"), ("refusing", "grpc")]
 )  # each with both protocols: the tests of setup
 def test_a_bad_collector_does_not_hold_a_command_up(
-    tapescope: Tapescope, collector: Collector, kind: str, protocol: str
+    tapescope: Tapescope, kind: str, protocol: str
 ) -> None:
-    """Wherever the collector is, the status is the command's, the exit near, and a line says it."""
-    began = time.monotonic()
-    run_with(tapescope, collector.variables(protocol, "held-up"), "run", "--", "true")
-    taken = time.monotonic() - began
+    """Wherever the collector is, the status is the command's, and a line says what is lost.
+
+    The exporters may take an hour by the variables; the program ends without waiting for them.
+    """
     with bad_collector(kind, protocol) as endpoint:
         variables = {
             "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
             "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
+            "OTEL_EXPORTER_OTLP_TIMEOUT": "3600000",
         }
-        began = time.monotonic()
         done = run_with(tapescope, variables, "run", "--", "sh", "-c", "echo out; exit 4")
-        took = time.monotonic() - began
 
     assert (done.returncode, done.stdout) == (4, b"out\n")
-    assert took < taken + 5
     assert done.stderr.count(b"\n") == 1, done.stderr
     (line,) = done.stderr.decode().splitlines()
     assert line.startswith("tapescope: 2 spans, ")

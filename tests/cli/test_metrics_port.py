@@ -48,6 +48,24 @@ def test_it_is_scraped_while_it_runs(tapescope_on: Tapescope) -> None:
     )
 
 
+def test_an_exporter_that_is_unknown_leaves_the_scrape_alone(tapescope: Tapescope) -> None:
+    """One odd signal is told, and takes neither the others nor the scrape along."""
+    tapescope.env["OTEL_METRICS_EXPORTER"] = "prometheus"
+    arguments = ("run", "--metrics-port", "0", "--", "sh", "-c", "echo ready; read x")
+    with tapescope.started(*arguments, stdin=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        assert process.stdout is not None
+        told = process.stderr.readline()
+        said = SAYS.fullmatch(process.stderr.readline())
+        assert said is not None
+        process.stdout.readline()
+        scraped = scrape(said[1].decode())
+        process.communicate(b"go\n", timeout=60)
+
+    assert b"OTEL_METRICS_EXPORTER is 'prometheus'" in told
+    assert scraped.value("tapescope_task_submitted_total", task_op="shell") == 1
+
+
 def test_it_listens_on_this_machine_only(tapescope: Tapescope) -> None:
     """Every address that the program listens on is 127.0.0.1, unless another is named."""
     with serving(tapescope) as (_, process):

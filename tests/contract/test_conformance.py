@@ -41,6 +41,7 @@ class TestPostgres(StoreConformance):
         return lambda: PostgresStore(postgres_url).backend
 
 
+@pytest.mark.slow
 class TestCallersPool(StoreConformance):
     """A schema of a PostgreSQL database, on pools of the caller's whose sessions keep nothing."""
 

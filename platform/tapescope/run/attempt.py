@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from opentelemetry import context as contexts
@@ -23,11 +23,11 @@ from tapescope.model.tasks import (
     Claim,
     FinalEvent,
     Task,
-    TaskStatus,
 )
 from tapescope.run.durable_writes import write_final, write_release, write_retry
 from tapescope.run.outcome import LOST, Verdict
 from tapescope.run.tape_writer import TapeWriter
+from tapescope.store.task_rows import as_given_up
 
 if TYPE_CHECKING:
     from tapescope.model.leases import GivenUp
@@ -149,16 +149,7 @@ class RunRecord:
         settings.telemetry.tasks.retried(task.op, error.code, self.span.context)
         text = "Task %s (%s) will be tried again after: %s"
         log_run(logging.WARNING, text, task, error.code, self)
-        pending = replace(
-            task,
-            status=TaskStatus.PENDING,
-            owner=None,
-            claimed_us=None,
-            lease_expires_us=None,
-            run_us=run_at,
-            retries_spent=task.retries_spent + 1,
-        )
-        return RunEnd(retry=pending)
+        return RunEnd(retry=as_given_up(task, run_at, spends=1))
 
     async def _release(self, verdict: Verdict) -> RunEnd:
         """Give the task back for another worker, unless a cancel is recorded; spend no retry."""

@@ -110,14 +110,13 @@ class TaskStore:
     ) -> None:
         if patience <= 0:
             raise BadSetting("patience", patience, "a number of seconds over 0")
-        self.backend = backend
-        self.name = backend.name
-        """The store as a person may see it: without a password."""
-        self.telemetry = telemetry or Telemetry.shared()
-        self.clock = clock or Clock()
-        self.limits = limits or StoreLimits()
-        self.patience = patience
-        core = StoreCore(backend, self.telemetry, self.clock, self.limits, patience)
+        core = StoreCore(
+            backend,
+            telemetry or Telemetry.shared(),
+            clock or Clock(),
+            limits or StoreLimits(),
+            patience,
+        )
         self._core = core
         self.meter = core.meter
         self.leases = self._make_leases(core)
@@ -133,6 +132,38 @@ class TaskStore:
     def _make_leases(self, core: StoreCore) -> StoreLeases:
         """Overridden by a store that records what is rescued."""
         return StoreLeases(core)
+
+    # The settings are given once: the parts of the store have them, too.
+
+    @property
+    def backend(self) -> StoreBackend:
+        """The database."""
+        return self._core.backend
+
+    @property
+    def name(self) -> str:
+        """The store as a person may see it: without a password."""
+        return self._core.name
+
+    @property
+    def telemetry(self) -> Telemetry:
+        """Where spans and metrics go."""
+        return self._core.telemetry
+
+    @property
+    def clock(self) -> Clock:
+        """The time that the store goes by."""
+        return self._core.clock
+
+    @property
+    def limits(self) -> StoreLimits:
+        """How much a tape, an event and a queue may hold."""
+        return self._core.limits
+
+    @property
+    def patience(self) -> float:
+        """Seconds that a call waits for a database that cannot be reached."""
+        return self._core.patience
 
     @property
     def adapter(self) -> str:

@@ -11,10 +11,8 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
-from tapescope.model.tape import NewEvent
-from tapescope.model.tasks import FinalEvent, NewTask
-from tapescope.store.validation import new_task_id
 from tapescope_adapters.postgres import PostgresStore
+from tests.adapters.tapes import make_tapes
 from tests.support.postgres_sessions import session
 
 if TYPE_CHECKING:
@@ -157,18 +155,7 @@ class Tapes:
 async def tapes(postgres_url: str) -> AsyncGenerator[Tapes]:
     """One open tape, one closed tape, and a task that waits, in a store that is in use."""
     async with PostgresStore(postgres_url) as store:
-        keys: list[int] = []
-        for kind in ("open", "closed", "pending"):
-            task, _ = await store.create(NewTask(new_task_id(), "x", idempotency_key=kind))
-            keys.append(task.key)
-            if kind == "pending":
-                continue
-            claim = await store.claim_if_pending(task, "me", 30)
-            assert claim is not None
-            await store.append(claim.attempt, [NewEvent("log", kind)])
-            if kind == "closed":
-                await store.finish_if_running(claim.attempt, FinalEvent.succeeded())
-        yield Tapes(postgres_url, *keys)
+        yield Tapes(postgres_url, *await make_tapes(store))
 
 
 @pytest.fixture

@@ -11,10 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tapescope.model.tape import NewEvent
-from tapescope.model.tasks import FinalEvent, NewTask
-from tapescope.store.validation import new_task_id
 from tapescope_adapters.sqlite import SqliteStore
+from tests.adapters.tapes import make_tapes
 
 FINAL = json.dumps({"outcome": "succeeded", "result": None})
 ATTACKS = {
@@ -164,18 +162,7 @@ async def tapes(tmp_path: Path) -> AsyncIterator[Tapes]:
     """One open tape, one closed tape, and a task that waits, in a store that is in use."""
     path = tmp_path / "tasks.db"
     async with SqliteStore(f"sqlite:///{path}") as store:
-        keys: list[int] = []
-        for kind in ("open", "closed", "pending"):
-            task, _ = await store.create(NewTask(new_task_id(), "x", idempotency_key=kind))
-            keys.append(task.key)
-            if kind == "pending":
-                continue
-            claim = await store.claim_if_pending(task, "me", 30)
-            assert claim is not None
-            await store.append(claim.attempt, [NewEvent("log", kind)])
-            if kind == "closed":
-                await store.finish_if_running(claim.attempt, FinalEvent.succeeded())
-        yield Tapes(path, *keys)
+        yield Tapes(path, *await make_tapes(store))
 
 
 def _everything(conn: sqlite3.Connection) -> list[list[object]]:
