@@ -64,6 +64,7 @@ class Foreground:
         self._heard: dict[int, float] = {}
         self._heard_one = asyncio.Event()
         self._ended_at: float | None = None
+        self._continues = False  # whether a SIGCONT has come that the loop has not seen yet
         self.recorder = LineRecorder(None)
         self.begun = asyncio.Event()
         """Set when the command is about to be started, whether that succeeds or not."""
@@ -130,6 +131,8 @@ class Foreground:
     # --- signals ----------------------------------------------------------------------------------
 
     def _hear_in_thread(self, heard: Heard) -> None:
+        if heard.number == signal.SIGCONT:
+            self._continues = True
         try:
             self._loop.call_soon_threadsafe(self._hear, heard)
         except RuntimeError:  # the loop is closed: the store is done with, telemetry may not be
@@ -137,6 +140,8 @@ class Foreground:
 
     def _hear(self, heard: Heard) -> None:
         number, child = heard.number, self._child
+        if number == signal.SIGCONT:
+            self._continues = False
         if self._ended_at is not None:
             self._hear_late(number)
         elif child is None:
@@ -186,7 +191,8 @@ class Foreground:
             end_as(self.status)
 
     def _follow_stop(self, number: int) -> None:
-        if number in _STOP_US:
+        child = self._child
+        if number in _STOP_US and child is not None and child.is_stopped() and not self._continues:
             self._signals.stop(number)
 
     def _say_refusal(self, number: int, pid: int) -> None:
