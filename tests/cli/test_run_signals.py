@@ -14,6 +14,7 @@ import pytest
 from tapescope.testing import until
 from tests.cli.command import Tapescope, read_terminal
 
+RUN = (sys.executable, "-m", "tapescope.cli", "run")
 _COLOUR = re.compile(rb"\x1b\[[0-9;]*m")
 
 
@@ -243,3 +244,34 @@ def test_tape_on_a_terminal_cannot_be_used_to_write_on_it(tapescope: Tapescope) 
 
     assert rb"\x1b[31mred\x1b]0;title\x07" in shown
     assert b"\x07" not in shown
+
+
+BECOMES_ANOTHER_USER = """
+import os, signal
+os.setresuid(65534, 65534, 65534)
+print(os.getpid(), flush=True)
+signal.pause()
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start what becomes another user's")
+def test_signal_that_is_not_permitted_is_said(tapescope: Tapescope) -> None:
+    """As with sudo: the command has become another user's, and goes on; one line says so."""
+    without_kill = ("setpriv", "--bounding-set", "-kill", *RUN, "--grace", "0.1")
+    with subprocess.Popen(
+        (*without_kill, "--", sys.executable, "-c", BECOMES_ANOTHER_USER),
+        env=tapescope.env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stderr is not None
+        command = started_command(process)
+        process.send_signal(signal.SIGTERM)
+        said = process.stderr.readline()
+        command.kill()
+        process.communicate(timeout=30)
+
+    assert said.decode() == (
+        f"tapescope: SIGTERM to process {command.pid} is not permitted: "
+        "it runs as another user, and goes on\n"
+    )

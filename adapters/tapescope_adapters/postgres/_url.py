@@ -8,7 +8,7 @@ from typing import Final
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from tapescope.errors import BadSetting, BadStoreUrl
-from tapescope_adapters._parameters import pop_patience
+from tapescope_adapters._parameters import pop_patience, pop_tape_events
 
 __all__ = ["Address", "parse_url"]
 
@@ -33,6 +33,8 @@ class Address:
     """Where to listen instead, for a LISTEN behind a pooler hears nothing."""
     patience: float | None = None
     """Seconds, where the URL says so."""
+    tape_events: int | None = None
+    """The limit of a tape, where the URL says so."""
 
     @classmethod
     def of_pool(cls, schema: str) -> Address:
@@ -48,8 +50,8 @@ def parse_url(url: str) -> Address:
 
     ``?host=/folder`` names a Unix socket. ``pooler=transaction`` says that a pooler in transaction
     mode answers there; then ``listen_host`` and ``listen_port`` name the server itself.
-    ``patience`` is in seconds. Other parameters are the driver's. Raises ``BadStoreUrl``, whose
-    message and attributes hold no password.
+    ``patience`` is in seconds, ``tape_events`` the limit of a tape. Other parameters are the
+    driver's. Raises ``BadStoreUrl``, whose message and attributes hold no password.
     """
     shown = _without_password(url)
     try:
@@ -69,7 +71,7 @@ def parse_url(url: str) -> Address:
     schema = given.pop("schema", "tapescope")
     if not _SCHEMA.fullmatch(schema):
         raise BadStoreUrl(shown, f"{schema!r} is not a schema name of a-z, 0-9 and '_'")
-    patience = pop_patience(given, shown)
+    patience, tape_events = pop_patience(given, shown), pop_tape_events(given, shown)
     pooler = given.pop("pooler", None)
     server = {k: given.pop(f"listen_{k}") for k in ("host", "port") if f"listen_{k}" in given}
     if pooler not in (None, "transaction"):
@@ -94,6 +96,7 @@ def parse_url(url: str) -> Address:
         user=given.get("user") or unquote(user) or "(the default)",
         database=given.get("database") or given.get("dbname") or database or "(the default)",
         patience=patience,
+        tape_events=tape_events,
     )
     if not server:
         return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tapescope.errors import BadSetting
 from tapescope.store import Clock, StoreLimits, TaskStore
 from tapescope_adapters.sqlite._backend import Durability, SqliteBackend
@@ -23,7 +25,8 @@ class SqliteStore(TaskStore):
     """A store in a SQLite file: WAL, one writer connection, one reader, checkpoints on their own.
 
     ``url`` is ``sqlite:///relative.db``, ``sqlite:////absolute.db``, or ``sqlite:///:memory:``,
-    which is one connection in one process; a ``?patience=3`` goes before the setting.
+    which is one connection in one process; a ``?patience=3`` goes before the setting,
+    and ``?tape_events=1000`` before that of ``limits``.
     ``durability="commit"`` survives a crash of the operating system; ``"relaxed"`` may lose the
     last commits to one, and none to a crash of the process.
     """
@@ -41,11 +44,12 @@ class SqliteStore(TaskStore):
     ) -> None:
         if durability not in ("commit", "relaxed"):
             raise BadSetting("durability", durability, "'commit' or 'relaxed'")
-        self.path, given_patience = read_url(url)
+        self.path, given_patience, tape_events = read_url(url)
+        limits = limits or StoreLimits(batch=_BATCH)
         super().__init__(
             SqliteBackend(self.path, durability=durability, auto_migrate=auto_migrate),
             telemetry=telemetry,
             clock=clock,
-            limits=limits or StoreLimits(batch=_BATCH),
+            limits=limits if tape_events is None else replace(limits, tape_events=tape_events),
             patience=given_patience or patience,
         )
