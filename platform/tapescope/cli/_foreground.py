@@ -48,8 +48,17 @@ class Foreground:
     terminal treats it as its own; without one it leads a group. Times are in seconds.
     """
 
-    def __init__(self, argv: Sequence[str], grace: float, drain: float, signals: Signals) -> None:
+    def __init__(
+        self,
+        argv: Sequence[str],
+        grace: float,
+        drain: float,
+        signals: Signals,
+        *,
+        die_together: bool = False,
+    ) -> None:
         self._argv, self._grace, self._drain = tuple(argv), grace, drain
+        self._die_together = die_together
         self._signals = signals
         self._loop = asyncio.get_running_loop()
         self._owns_group = not _has_terminal()
@@ -210,6 +219,7 @@ class Foreground:
             merged=_is_same() and not os.isatty(1),
             refused=self._say_refusal,
             stopped=self._follow_stop,
+            dies_with_us=self._die_together,
         )
         child.ended.add_done_callback(self._note_end)
         early, self._early = self._early, []
