@@ -34,9 +34,6 @@ _END: Final = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGQUIT})
 live on: Ctrl-C in psql ends a query. So may a hangup: it makes many a server read its settings."""
 _MAY_END: Final = _END | {signal.SIGHUP}
 """Signals by whose end, or soon after which, a command counts as cancelled."""
-_STOP_US: Final = frozenset({signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU})
-"""Job control's stops, which a shell is to see of us, too. SIGSTOP is none: who stops the command
-with it also continues the command, and not us."""
 _SAME_MOMENT: Final = 0.5
 """Seconds after the command's end in which a first signal counts as the one that ended both."""
 
@@ -200,8 +197,14 @@ class Foreground:
             end_as(self.status)
 
     def _follow_stop(self, number: int) -> None:
+        """Stop as the command has, for a shell with job control to see.
+
+        SIGTTIN and SIGTTOU have come to us, too. SIGSTOP is not followed: who stops the command
+        with it also continues the command, and not us.
+        """
         child = self._child
-        if number in _STOP_US and child is not None and child.is_stopped() and not self._continues:
+        stays = child is not None and child.is_stopped() and not self._continues
+        if number == signal.SIGTSTP and stays:
             self._signals.stop(number)
 
     def _say_refusal(self, number: int, pid: int) -> None:
