@@ -10,7 +10,7 @@ from tapescope.store import OpenMode
 
 __all__ = ["COMMON_PARAMETERS", "CommonParameters", "pop_common"]
 
-COMMON_PARAMETERS: Final = ("open_mode", "patience")
+COMMON_PARAMETERS: Final = ("open_mode", "patience", "tape_events")
 
 
 class CommonParameters(NamedTuple):
@@ -19,11 +19,15 @@ class CommonParameters(NamedTuple):
     patience: float | None
     """Seconds that a call waits for a store that is away."""
     open_mode: OpenMode | None
+    tape_events: int | None
+    """Events that a tape takes before ``TapeFull``."""
 
 
 def pop_common(given: dict[str, str], shown: str) -> CommonParameters:
     """Take the common parameters out. Raises ``BadStoreUrl`` for the URL as it may be ``shown``."""
-    return CommonParameters(_pop_patience(given, shown), _pop_open_mode(given, shown))
+    return CommonParameters(
+        _pop_patience(given, shown), _pop_open_mode(given, shown), _pop_tape_events(given, shown)
+    )
 
 
 def _pop_patience(given: dict[str, str], shown: str) -> float | None:
@@ -47,3 +51,12 @@ def _pop_open_mode(given: dict[str, str], shown: str) -> OpenMode | None:
         return OpenMode.checked(text)
     except BadSetting as error:
         raise BadStoreUrl(shown, f"open_mode is {error.expected}, not {text!r}") from None
+
+
+def _pop_tape_events(given: dict[str, str], shown: str) -> int | None:
+    text = given.pop("tape_events", None)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdecimal() and int(text) > 0):
+        raise BadStoreUrl(shown, f"tape_events is a number of events over 0, not {text!r}")
+    return int(text)

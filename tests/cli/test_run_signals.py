@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import psutil
 import pytest
@@ -15,6 +16,7 @@ from tapescope.cli._wording import shorten_id
 from tapescope.testing import until
 from tests.cli.command import Tapescope, read_terminal
 
+RUN = (sys.executable, "-m", "tapescope.cli", "run")
 _COLOUR = re.compile(rb"\x1b\[[0-9;]*m")
 
 
@@ -244,3 +246,70 @@ def test_tape_on_a_terminal_cannot_be_used_to_write_on_it(tapescope: Tapescope) 
 
     assert rb"\x1b[31mred\x1b]0;title\x07" in shown
     assert b"\x07" not in shown
+
+
+@pytest.mark.parametrize("together", [False, True])
+async def test_killed_wrapper_leaves_its_command_unless_told(
+    tapescope: Tapescope, together: bool
+) -> None:
+    """By default the command runs on, and the tape has its process id."""
+    options = ["--die-together"] if together else []
+    with tapescope.started("run", *options, "--", "sh", "-c", "echo $$; exec sleep 600") as process:
+        command = started_command(process)
+        process.kill()
+        process.wait(30)
+        if together:
+            await until(lambda: has_ended(command))
+        lives = not has_ended(command)
+        if lives:
+            command.kill()
+    events = tapescope.tape()
+
+    assert lives is not together
+    assert {"pid": command.pid} in [e["body"] for e in events if e["type"] == "command_started"]
+
+
+@pytest.mark.parametrize(
+    ("script", "status"), [("#!/bin/sh\nexit 5\n", 5), ("exit 6\n", 6), (None, 127)]
+)
+def test_command_that_dies_with_us_is_started_alike(
+    tapescope: Tapescope, tmp_path: Path, script: str | None, status: int
+) -> None:
+    """The same statuses as without the option."""
+    program = tmp_path / "program"
+    if script is not None:
+        program.write_text(script)
+        program.chmod(0o755)
+
+    assert tapescope("run", "--die-together", "--", str(program)).returncode == status
+
+
+BECOMES_ANOTHER_USER = """
+import os, signal
+os.setresuid(65534, 65534, 65534)
+print(os.getpid(), flush=True)
+signal.pause()
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start what becomes another user's")
+def test_signal_that_is_not_permitted_is_said(tapescope: Tapescope) -> None:
+    """As with sudo: the command has become another user's, and goes on; one line says so."""
+    without_kill = ("setpriv", "--bounding-set", "-kill", *RUN, "--grace", "0.1")
+    with subprocess.Popen(
+        (*without_kill, "--", sys.executable, "-c", BECOMES_ANOTHER_USER),
+        env=tapescope.env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stderr is not None
+        command = started_command(process)
+        process.send_signal(signal.SIGTERM)
+        said = process.stderr.readline()
+        command.kill()
+        process.communicate(timeout=30)
+
+    assert said.decode() == (
+        f"tapescope: SIGTERM to process {command.pid} is not permitted: "
+        "it runs as another user, and goes on\n"
+    )

@@ -25,6 +25,13 @@ except KeyboardInterrupt:
 finally:
     print("temp files removed", flush=True)
 """
+COUNTS_SIZES = """
+import signal, sys
+signal.signal(signal.SIGWINCH, lambda *_: print("resized", flush=True))
+print("ready", flush=True)
+for line in sys.stdin:
+    print("got", line, flush=True)
+"""
 INTERACTIVE = ("bash", "--norc", "--noprofile", "-i")
 
 
@@ -142,8 +149,7 @@ def test_terminal_is_the_commands_own(tapescope: Tapescope) -> None:
 
 def test_new_size_is_told_once(tapescope: Tapescope) -> None:
     """SIGWINCH comes from the terminal, and not from us as well."""
-    script = "trap 'echo resized' WINCH; echo ready; while read a; do echo got $a; done"
-    with tapescope.on_terminal("run", "--", "bash", "-c", script) as (process, end):
+    with tapescope.on_terminal("run", "--", "python3", "-c", COUNTS_SIZES) as (process, end):
         answered(end, b"ready")
         fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 77, 0, 0))
         os.write(end, b"line\n")

@@ -57,6 +57,8 @@ class PostgresStore(TaskStore):
             raise BadSetting("schema", schema, "in the URL: ?schema=…")
         address = Address.of_pool(schema or "tapescope") if url is None else parse_url(url)
         patience = address.patience or patience
+        if address.tape_events is not None:
+            limits = replace(limits or StoreLimits(), tape_events=address.tape_events)
         relaxed = durability == "relaxed"
         connector = (
             Connector(address, patience=patience, relaxed=relaxed)

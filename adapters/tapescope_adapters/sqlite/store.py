@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tapescope.errors import BadSetting
 from tapescope.store import Clock, OpenMode, StoreLimits, TaskStore
 from tapescope_adapters.sqlite._backend import Durability, SqliteBackend
@@ -24,7 +26,7 @@ class SqliteStore(TaskStore):
 
     ``url`` is ``sqlite:///relative.db``, ``sqlite:////absolute.db``, or ``sqlite:///:memory:``,
     which is one connection in one process; a ``?patience=3`` or ``?open_mode=migrate`` goes before
-    the setting.
+    the setting, and ``?tape_events=1000`` before that of ``limits``.
     ``durability="commit"`` survives a crash of the operating system; ``"relaxed"`` may lose the
     last commits to one, and none to a crash of the process.
     """
@@ -43,11 +45,14 @@ class SqliteStore(TaskStore):
         if durability not in ("commit", "relaxed"):
             raise BadSetting("durability", durability, "'commit' or 'relaxed'")
         self.path, given = read_url(url)
+        limits = limits or StoreLimits(batch=_BATCH)
+        if given.tape_events is not None:
+            limits = replace(limits, tape_events=given.tape_events)
         super().__init__(
             SqliteBackend(self.path, durability=durability),
             telemetry=telemetry,
             clock=clock,
-            limits=limits or StoreLimits(batch=_BATCH),
+            limits=limits,
             patience=given.patience or patience,
             open_mode=given.open_mode or open_mode,
         )

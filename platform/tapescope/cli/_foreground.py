@@ -20,7 +20,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from tapescope.cli._output import say
-from tapescope.cli._settings import EXIT_CANNOT_EXECUTE, EXIT_NOT_FOUND, EXIT_NOT_WRITTEN
+from tapescope.cli._settings import EXIT_CANNOT_EXECUTE, EXIT_NOT_FOUND, EXIT_OUTPUT_LOST
 from tapescope.cli._signals import Heard, Signals, end_as
 from tapescope.errors import CommandFailed
 from tapescope.shell.command import ShellCommand
@@ -34,9 +34,6 @@ _END: Final = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGQUIT})
 live on: Ctrl-C in psql ends a query. So may a hangup: it makes many a server read its settings."""
 _MAY_END: Final = _END | {signal.SIGHUP}
 """Signals by whose end, or soon after which, a command counts as cancelled."""
-_STOP_US: Final = frozenset({signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU})
-"""Job control's stops, which a shell is to see of us, too. SIGSTOP is none: who stops the command
-with it also continues the command, and not us."""
 _SAME_MOMENT: Final = 0.5
 """Seconds after the command's end in which a first signal counts as the one that ended both."""
 
@@ -48,8 +45,17 @@ class Foreground:
     terminal treats it as its own; without one it leads a group. Times are in seconds.
     """
 
-    def __init__(self, argv: Sequence[str], grace: float, drain: float, signals: Signals) -> None:
+    def __init__(
+        self,
+        argv: Sequence[str],
+        grace: float,
+        drain: float,
+        signals: Signals,
+        *,
+        die_together: bool = False,
+    ) -> None:
         self._argv, self._grace, self._drain = tuple(argv), grace, drain
+        self._die_together = die_together
         self._signals = signals
         self._loop = asyncio.get_running_loop()
         self._owns_group = not _has_terminal()
@@ -64,6 +70,7 @@ class Foreground:
         self._heard: dict[int, float] = {}
         self._heard_one = asyncio.Event()
         self._ended_at: float | None = None
+        self._continues = False  # whether a SIGCONT has come that the loop has not seen yet
         self.recorder = LineRecorder(None)
         self.begun = asyncio.Event()
         """Set when the command is about to be started, whether that succeeds or not."""
@@ -130,6 +137,8 @@ class Foreground:
     # --- signals ----------------------------------------------------------------------------------
 
     def _hear_in_thread(self, heard: Heard) -> None:
+        if heard.number == signal.SIGCONT:
+            self._continues = True
         try:
             self._loop.call_soon_threadsafe(self._hear, heard)
         except RuntimeError:  # the loop is closed: the store is done with, telemetry may not be
@@ -137,6 +146,8 @@ class Foreground:
 
     def _hear(self, heard: Heard) -> None:
         number, child = heard.number, self._child
+        if number == signal.SIGCONT:
+            self._continues = False
         if self._ended_at is not None:
             self._hear_late(number)
         elif child is None:
@@ -186,7 +197,14 @@ class Foreground:
             end_as(self.status)
 
     def _follow_stop(self, number: int) -> None:
-        if number in _STOP_US:
+        """Stop as the command has, for a shell with job control to see.
+
+        SIGTTIN and SIGTTOU have come to us, too. SIGSTOP is not followed: who stops the command
+        with it also continues the command, and not us.
+        """
+        child = self._child
+        stays = child is not None and child.is_stopped() and not self._continues
+        if number == signal.SIGTSTP and stays:
             self._signals.stop(number)
 
     def _say_refusal(self, number: int, pid: int) -> None:
@@ -204,6 +222,7 @@ class Foreground:
             merged=_is_same() and not os.isatty(1),
             refused=self._say_refusal,
             stopped=self._follow_stop,
+            dies_with_us=self._die_together,
         )
         child.ended.add_done_callback(self._note_end)
         early, self._early = self._early, []
@@ -221,7 +240,7 @@ class Foreground:
         assert self.status is not None, "it has ended"
         failure = CommandFailed(self._argv, self.status, self.recorder.lost, self.bytes_lost)
         if self.bytes_lost and self.status in (0, -signal.SIGPIPE):
-            self.status = EXIT_NOT_WRITTEN
+            self.status = EXIT_OUTPUT_LOST
         return failure
 
     async def _hand_on(self, stream: str, chunk: bytes) -> None:

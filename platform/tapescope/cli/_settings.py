@@ -22,6 +22,7 @@ __all__ = [
     "EXIT_NOT_WRITTEN",
     "EXIT_NO_STORE",
     "EXIT_OURS",
+    "EXIT_OUTPUT_LOST",
     "EXIT_PIPE_CLOSED",
     "EXIT_TIMED_OUT",
     "EXIT_USAGE",
@@ -41,7 +42,7 @@ STORE_VARIABLE: Final = "TAPESCOPE_STORE"
 _TRACE_MODES: Final[Mapping[str, TraceMode]] = {"link": "link", "child": "child"}
 _CANCEL_STATUSES: Final[Mapping[str, CancelStatus]] = {"unset": "unset", "error": "error"}
 
-EXIT_NOT_WRITTEN: Final = 1
+EXIT_OUTPUT_LOST: Final = 1
 """``run``: the command said 0, and some of its output could not be written; as cat(1)."""
 EXIT_VIOLATION: Final = 1
 """``audit``: a tape breaks an invariant."""

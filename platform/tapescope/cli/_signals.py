@@ -97,9 +97,13 @@ class Signals:
                 act(heard)
 
     def stop(self, number: int) -> None:
-        """Stop this process as ``number`` stops one, until it is continued."""
-        before = signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
+        """Stop this process as ``number`` stops one, until it is continued.
+
+        It is raised while it is blocked: where the terminal has sent one, too, which is not taken
+        yet, both are pending, and a SIGCONT takes back what has not stopped us by then.
+        """
         signal.raise_signal(number)
+        before = signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def _work(self) -> None:

@@ -21,6 +21,23 @@ _LAST_READ: Final = 1_048_576
 """Bytes that are read at most after ``stop_waiting``: Linux lets no pipe grow larger unasked."""
 _FIRST_LINE: Final = 80
 """Bytes that bash looks at, too, to tell a script from a program."""
+_SHIM: Final = """
+import ctypes, errno, os, signal, sys
+ours, path, *argv = sys.argv[1:]
+ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+if os.getppid() != int(ours):
+    os.kill(os.getpid(), signal.SIGKILL)
+for number in (signal.SIGPIPE, signal.SIGXFSZ):
+    signal.signal(number, signal.SIG_DFL)
+try:
+    os.execv(path, argv)
+except OSError as error:
+    if error.errno == errno.ENOEXEC:
+        os.execv("/bin/sh", ["/bin/sh", path, *argv[1:]])
+    sys.exit(f"tapescope: {argv[0]}: {error.strerror}")
+"""
+"""Asks for a SIGKILL at its parent's end (``PR_SET_PDEATHSIG``), sees that its parent has not ended
+meanwhile, and becomes the command."""
 
 Refused = Callable[[int, int], None]
 """Called with a signal that may not be sent, and the process id that it was for."""
@@ -304,12 +321,14 @@ def start_in_place(
     merged: bool,
     refused: Refused,
     stopped: Callable[[int], None],
+    dies_with_us: bool = False,
 ) -> Child:
     """Start a command where this process is: in its session, with its stdin and descriptors.
 
     It joins our process group too, unless it ``owns_group``. ``mask`` is its signal mask; signals
     that we ignore it ignores. Its stdout and stderr are two pipes, or one that is called "stdout"
-    where they are ``merged``. ``stopped`` is called with each signal that has stopped it.
+    where they are ``merged``. ``stopped`` is called with each signal that has stopped it. With
+    ``dies_with_us``, on Linux, it gets a SIGKILL when the thread that calls this has ended.
 
     Raises ``OSError`` when there is no such program, or it cannot be executed.
     """
@@ -327,7 +346,7 @@ def start_in_place(
     if owns_group:
         settings["setpgroup"] = 0
     try:
-        pid = _spawn(argv, env, settings)
+        pid = _spawn(argv, env, settings, dies_with_us=dies_with_us)
     except BaseException:
         for fd in streams.values():
             os.close(fd)
@@ -345,9 +364,14 @@ def start_in_place(
     )
 
 
-def _spawn(argv: Sequence[str], env: Mapping[str, str], settings: dict[str, Any]) -> int:
+def _spawn(
+    argv: Sequence[str], env: Mapping[str, str], settings: dict[str, Any], *, dies_with_us: bool
+) -> int:
     refusal: OSError | None = None
     for path in _find_program(argv[0], env):
+        if dies_with_us and os.access(path, os.X_OK):
+            shim = (sys.executable, "-I", "-S", "-c", _SHIM, str(os.getpid()), path, *argv)
+            return os.posix_spawn(sys.executable, shim, env, **settings)
         try:
             return os.posix_spawn(path, tuple(argv), env, **settings)
         except PermissionError as error:  # another folder of PATH may have one that we may run

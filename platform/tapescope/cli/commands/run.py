@@ -143,6 +143,13 @@ def run(
             show_default=False,
         ),
     ] = None,
+    die_together: Annotated[
+        bool,
+        typer.Option(
+            "--die-together",
+            help="Have the command killed when tapescope is killed (Linux). It would run on.",
+        ),
+    ] = False,
     metrics_port: MetricsPortOption = None,
     metrics_host: MetricsHostOption = "127.0.0.1",
     store: StoreOption = None,
@@ -170,13 +177,17 @@ def run(
                 raise BadSetting(option, seconds, "a number of seconds, 0 or more")
         if lines is not None and not lines >= 0:
             raise BadSetting("--lines", lines, "a number of lines, 0 or more")
+        if die_together and sys.platform != "linux":
+            raise BadSetting("--die-together", "on", "off: only Linux can do it")
         status = EXIT_OURS
         with Signals() as signals:  # before there is any thread
             listener = make_listener(metrics_host, metrics_port)
             with exporting(*listener.readers), _serving(listener, metrics_port):
 
                 async def main() -> int:
-                    foreground = Foreground(command, grace, drain, signals)
+                    foreground = Foreground(
+                        command, grace, drain, signals, die_together=die_together
+                    )
                     task = _CommandTask(foreground, command, op, timeout, grace, lines, listener)
                     return await task.run(store)
 
