@@ -33,6 +33,7 @@ Each builds its message from typed arguments, which stay readable as attributes:
     + StoreAuthFailed
     + StoreNotFound
   x StoreUnavailable
+    + StoreBusy
     + StoreFull
   x StoreRefused
   x StoreClosed
@@ -96,6 +97,7 @@ __all__ = [
     "SchemaTooNew",
     "SchemaTooOld",
     "StoreAuthFailed",
+    "StoreBusy",
     "StoreClosed",
     "StoreConfigError",
     "StoreFull",
@@ -469,6 +471,16 @@ class StoreUnavailable(TapescopeError):
         return (
             f"The store {self.store} cannot be reached: {self.why}. Check that the store runs and "
             "that this process may use it, then try again."
+        )
+
+
+class StoreBusy(StoreUnavailable):
+    """The store is there, and others have it for now; nothing of this call was written."""
+
+    def _explain(self) -> str:
+        return (
+            f"The store {self.store} is busy: {self.why}. Try again, or wait longer for it with "
+            "?patience=SECONDS in its URL."
         )
 
 

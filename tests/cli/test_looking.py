@@ -40,6 +40,7 @@ ACTS: tuple[tuple[str, ...], ...] = (
     ("prune", "--older-than", "30d"),
     ("audit", "--dry-run"),
     ("audit", "--repair"),
+    ("spool", "replay"),
     ("drill", "failure-burst"),
 )
 """What changes a store that is there, and makes none."""

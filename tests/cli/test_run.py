@@ -92,8 +92,6 @@ def test_run_exits_as_a_shell_would(tapescope: Tapescope, command: list[str], st
     "arguments",
     [
         ["--op", "Bad Op", "--", "true"],
-        ["--store", "nothing://x", "--", "true"],
-        ["--store", "no-url", "--", "true"],
         ["--timeout", "0", "--", "true"],
         ["--grace", "-1", "--", "true"],
         ["--timeout", "soon", "--", "true"],
@@ -108,6 +106,15 @@ def test_run_with_a_wrong_command_line_runs_nothing(here: Here, arguments: list[
     assert done.returncode == 125
     assert done.stdout == b""
     assert re.fullmatch(rb"tapescope: [^\n]+\n", done.stderr)
+
+
+@pytest.mark.parametrize("url", ["nothing://x", "no-url", "sqlite:///x.db?wrong=1"])
+def test_a_store_that_cannot_be_used_is_no_reason_not_to_run(here: Here, url: str) -> None:
+    """The command runs with its own status; one line says what is wrong, and what is lost."""
+    done = here("run", "--store", url, "--", "sh", "-c", "echo a; exit 7")
+
+    assert done.returncode == 7
+    assert re.fullmatch(rb"tapescope: [^\n]+ 1 line of output not recorded\.\n", done.stderr)
 
 
 def test_run_needs_no_dashes_before_a_plain_command(tapescope: Tapescope) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sqlite3
 import subprocess
+import time
+from collections import Counter
 from collections.abc import Generator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
 
 import psutil
 import pytest
@@ -40,7 +44,7 @@ def test_run_without_a_store_runs_the_command(tapescope: Tapescope, store: str) 
     assert done.returncode == 7
     assert done.stdout == b"a\nb\n"
     assert done.stderr.startswith(b"tapescope: ")
-    assert done.stderr.endswith(b"The command has no tape; 2 lines of output not recorded.\n")
+    assert b"'tapescope spool replay' adds it" in done.stderr
     assert done.stderr.count(b"\n") == 1
     assert b"secret" not in done.stderr
 
@@ -168,3 +172,139 @@ def has_ended(process: psutil.Process) -> bool:
         return process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
+
+
+def test_what_a_store_was_not_told_is_replayed(tapescope: Tapescope, tmp_path: Path) -> None:
+    """The whole tape of a command that had no store is there after the next run on that store."""
+    folder = tmp_path / "later"
+    tapescope.store = f"sqlite:///{folder / 'tasks.db'}"
+    tapescope.env["TAPESCOPE_STORE"] = tapescope.store
+    done = tapescope("run", "--op", "early", "--", "sh", "-c", "echo a; echo b >&2; exit 7")
+    kept = json.loads(tapescope.here("spool", "--json").stdout)["spools"]
+    folder.mkdir()
+    after = tapescope("run", "--op", "late", "--", "sleep", "0.5")
+    (early,) = tapescope.json("list", "--op", "early")["tasks"]
+    events = tapescope.tape(early["task_id"])
+
+    assert (done.returncode, after.returncode) == (7, 0)
+    assert done.stderr.count(b"\n") == 1
+    assert [(one["op"], one["outcome"], one["events"]) for one in kept] == [("early", "failed", 3)]
+    assert (early["status"], early["attempt"]) == ("failed", 1)
+    assert [event["type"] for event in events] == [
+        "task_started",
+        "command_started",
+        "log",
+        "log",
+        "final",
+    ]
+    assert {event["body"]["line"] for event in events[2:4]} == {"a", "b"}
+    assert all("at" in event["body"] for event in events[1:4])
+    assert events[-1]["body"]["error"]["details"] == {"exit_status": 7}
+    assert json.loads(tapescope.here("spool", "--json").stdout)["spools"] == []
+
+
+def test_spool_replay_says_what_it_did(tapescope: Tapescope, tmp_path: Path) -> None:
+    """By hand: only what is of this store, once, and a torn file is named and left."""
+    folder = tmp_path / "later"
+    tapescope.env["TAPESCOPE_STORE"] = f"sqlite:///{folder / 'tasks.db'}"
+    tapescope("run", "--", "true")
+    (kept,) = json.loads(tapescope.here("spool", "--json").stdout)["spools"]
+    torn = Path(kept["path"]).with_name("torn.aa.spool")
+    torn.write_text("{}")
+    listed = tapescope.here("spool")
+    folder.mkdir()
+    tapescope.here("migrate")
+    first = tapescope.here("spool", "replay")
+    torn.unlink()
+    again = tapescope.here("spool", "replay")
+
+    assert kept["task_id"].encode() in listed.stdout
+    assert (first.returncode, again.returncode) == (1, 0)
+    assert b"1 events added; its end is on the tape" in first.stdout
+    assert b"torn.aa.spool" in first.stderr
+    assert again.stdout == b"Nothing is kept for this store.\n"
+
+
+@pytest.mark.parametrize("runs", [12, pytest.param(200, marks=pytest.mark.slow)])
+def test_many_at_once_have_each_their_tape(tapescope: Tapescope, runs: int) -> None:
+    """A store that is busy with others is waited for: each tape is whole, each end is true."""
+    tapescope.here("migrate")
+    script = "echo out; echo err >&2; exit "
+    with ExitStack() as stack:
+        started = [
+            stack.enter_context(
+                tapescope.started("run", "--op", "many", "--", "sh", "-c", f"{script}{n % 3}")
+            )
+            for n in range(runs)
+        ]
+        said = [process.communicate(timeout=400) for process in started]
+        statuses = [process.returncode for process in started]
+    tasks = tapescope.json("list", "--op", "many", "--limit", "1000")["tasks"]
+    counts = Counter((task["status"], task["error_code"]) for task in tasks)
+    tapes = [tapescope.tape(task["task_id"]) for task in tasks[:12]]
+
+    assert statuses == [n % 3 for n in range(runs)]
+    assert [stderr for _, stderr in said] == [b"err\n"] * runs
+    assert counts[("succeeded", None)] == len(range(0, runs, 3))
+    assert counts[("failed", "tapescope.errors.CommandFailed")] == runs - len(range(0, runs, 3))
+    assert {tuple(sorted(event["type"] for event in tape)) for tape in tapes} == {
+        ("command_started", "final", "log", "log", "task_started")
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("seconds", [60])
+async def test_a_store_away_in_mid_command_costs_nothing(
+    tapescope: Tapescope, seconds: float
+) -> None:
+    """Locked for a minute: the command is not signalled, its status is its own, the tape whole."""
+    tapescope.here("migrate")
+    script = "trap 'echo signalled; exit 9' TERM INT HUP; echo before; read _; echo after; exit 5"
+    with tapescope.started("run", "--", "sh", "-c", script, stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdout.readline()
+        with locked(tapescope.store):
+            until_then = time.monotonic() + seconds
+            await until(lambda: time.monotonic() > until_then, within=seconds + 10)
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        stdout, _ = process.communicate(timeout=60)
+    (row,) = tapescope.json("list")["tasks"]
+    lines = [e["body"]["line"] for e in tapescope.tape() if e["type"] == "log"]
+
+    assert (process.returncode, stdout) == (5, b"after\n")
+    assert (row["status"], lines) == ("failed", ["before", "after"])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_a_suspended_wrapper_goes_on(tapescope: Tapescope) -> None:
+    """Six of them, stopped for 20 seconds beside another: none of the commands is signalled."""
+    tapescope.here("migrate")
+    script = "trap 'exit 9' TERM INT HUP; echo here; read _; exit 4"
+    with ExitStack() as stack:
+        wrappers = [
+            stack.enter_context(
+                tapescope.started(
+                    "run", "--op", "six", "--", "sh", "-c", script, stdin=subprocess.PIPE
+                )
+            )
+            for _ in range(6)
+        ]
+        for process in wrappers:
+            assert process.stdout is not None
+            process.stdout.readline()
+            process.send_signal(signal.SIGSTOP)
+        until_then = time.monotonic() + 20
+        await until(lambda: time.monotonic() > until_then, within=30)
+        tapescope("run", "--", "true")
+        for process in wrappers:
+            process.send_signal(signal.SIGCONT)
+        for process in wrappers:
+            process.communicate(b"\n", timeout=60)
+    rows = tapescope.json("list", "--op", "six")["tasks"]
+
+    assert [process.returncode for process in wrappers] == [4] * 6
+    assert {row["error_code"] for row in rows} == {"tapescope.errors.CommandFailed"}

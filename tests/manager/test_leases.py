@@ -13,6 +13,7 @@ import textwrap
 import threading
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, closing, contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +21,7 @@ from tapescope import Reporter, Submission, TaskFailed, TaskHandle, TaskManager
 from tapescope.manager.identity import find_dead_owners, name_owner
 from tapescope.model.tape import DropReason
 from tapescope.model.tasks import FinalEvent, NewTask
+from tapescope.spool import SpooledTask, spool_folder
 from tapescope.store.validation import new_task_id
 from tapescope.testing import until
 from tests.support.captured_telemetry import CapturedTelemetry
@@ -349,6 +351,35 @@ def test_an_owner_that_is_gone_is_known_on_its_host() -> None:
     others = [f"other:1:{start}:{name}", f"{host}:1:5-1:{name}", f"{host}:1:5:{name}", "odd"]
 
     assert find_dead_owners([own, later, free, *others]) == [later, free]
+
+
+def test_an_owner_that_left_a_spool_file_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a dead wrapper knew is in its user's file: a replay ends its task, and no rescue."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    host, _, start, _ = name_owner().split(":")
+    left, other = (f"{host}:{2**22 + 1}:{start}:{name}" for name in ("aa", "bb"))
+    kept = SpooledTask(
+        store="here",
+        task_id=new_task_id(),
+        op="shell",
+        params={},
+        timeout=None,
+        idempotency_key=None,
+        traceparent=None,
+        owner=left,
+        attempt=1,
+        confirmed=0,
+        events=(),
+        final=FinalEvent.succeeded(),
+        ended_us=0,
+    )
+    before = find_dead_owners([left, other])
+    kept.write(spool_folder())
+
+    assert before == [left, other]
+    assert find_dead_owners([left, other]) == [other]
 
 
 def test_an_unreaped_process_is_dead() -> None:

@@ -11,7 +11,14 @@ import asyncpg
 from asyncpg.prepared_stmt import PreparedStatement
 
 from tapescope.errors import BadStoreUrl, StoreAuthFailed, StoreConfigError, StoreNotFound
-from tapescope.store import FateUnknown, FlushBlocked, FlushRefused, StoreAway, StoreOutOfRoom
+from tapescope.store import (
+    FateUnknown,
+    FlushBlocked,
+    FlushRefused,
+    StoreAway,
+    StoreLocked,
+    StoreOutOfRoom,
+)
 from tapescope_adapters.postgres._url import Address
 
 if TYPE_CHECKING:
@@ -58,6 +65,8 @@ _CARRIED: Final = {
 _BLOCKED: Final = ("55P03", "40P01", "40001", "57014")
 """Lock timeout, deadlock, serialization failure, cancelled statement: nothing was written."""
 _DISK_FULL: Final = "53100"
+_TOO_MANY: Final = "53300"
+"""Connections: the server is there, and has no place for one more."""
 _LOST: Final = ("08", "57P")
 """The connection, or the server behind it, is going: what was sent may have been done."""
 _AWAY: Final = ("53", "58", "25006")
@@ -76,6 +85,8 @@ def translate(error: BaseException, *, sent: bool) -> Exception:
             return FlushBlocked(why)
         if code == _DISK_FULL:
             return StoreOutOfRoom(why)
+        if code == _TOO_MANY:
+            return StoreLocked(why)
         if code.startswith(_AWAY):
             return StoreAway(why)
         if code.startswith(_LOST):
@@ -164,12 +175,14 @@ class Connector:
             raise BadStoreUrl(address.name, str(error)) from error
         except DRIVER_ERRORS as error:
             translated = translate(error, sent=False)
+            if isinstance(translated, FlushBlocked):
+                translated = StoreLocked(str(translated))
             if isinstance(translated, FlushRefused):
                 raise StoreConfigError(
                     f"The server refuses the connection of {address.name}: {translated}. Check the "
                     "settings in the URL, and the rights of its user."
                 ) from error
-            raise StoreAway(str(translated)) from error
+            raise translated from error
         if writes and self.prepares:
             try:
                 await conn.execute(

@@ -13,7 +13,7 @@ from typing import TypeVar
 import aiosqlite
 
 from tapescope.errors import StoreConfigError
-from tapescope.store import FlushRefused, StoreAway, StoreOutOfRoom
+from tapescope.store import FlushRefused, StoreAway, StoreLocked, StoreOutOfRoom
 from tapescope_adapters.sqlite._read_access import file_uri, may_write
 
 __all__ = [
@@ -85,7 +85,9 @@ def translate(error: sqlite3.Error) -> Exception:
         )
     if extended in _NO_ROOM:
         return StoreOutOfRoom(str(error))
-    return StoreAway(str(error))  # locked, input/output: it may pass
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return StoreLocked(str(error))
+    return StoreAway(str(error))  # input/output: it may pass
 
 
 async def connect(path: str, query: str) -> Connection:

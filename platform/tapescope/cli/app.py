@@ -21,6 +21,7 @@ from tapescope.cli.commands.prune import prune
 from tapescope.cli.commands.retry import retry
 from tapescope.cli.commands.run import run
 from tapescope.cli.commands.show import show
+from tapescope.cli.commands.spool import spool
 from tapescope.cli.commands.submit import submit
 from tapescope.cli.commands.tape import tape
 from tapescope.cli.commands.worker import worker
@@ -111,5 +112,6 @@ app.command(cls=Command)(drops)
 app.command(cls=Command)(audit)
 app.command(cls=Command)(prune)
 app.command(cls=Command)(migrate)
+app.command(cls=Command)(spool)
 app.command(cls=Command)(demo)
 app.command(cls=Command)(drill)

@@ -29,6 +29,7 @@ from tapescope.store.flush import (
     RefusedRow,
     RowSource,
     StoreAway,
+    StoreLocked,
     StoreOutOfRoom,
 )
 from tapescope.store.follow import await_final, follow_tape
@@ -123,6 +124,7 @@ __all__ = [
     "StoreAway",
     "StoreBackend",
     "StoreLimits",
+    "StoreLocked",
     "StoreOutOfRoom",
     "StoredTask",
     "Subscription",

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from tapescope.errors import StoreFull, StoreUnavailable
+from tapescope.errors import StoreBusy, StoreFull, StoreUnavailable
 
 if TYPE_CHECKING:
     from tapescope.model.tape import DropReason, Outcome
@@ -37,6 +37,7 @@ __all__ = [
     "RefusedRow",
     "RowSource",
     "StoreAway",
+    "StoreLocked",
     "StoreOutOfRoom",
     "as_unavailable",
 ]
@@ -46,12 +47,18 @@ class StoreAway(Exception):
     """The database cannot be reached; nothing was applied. The port tries again for a while."""
 
 
+class StoreLocked(StoreAway):
+    """Others have the database, or every place in it, for now: it is there, and busy."""
+
+
 class StoreOutOfRoom(StoreAway):
     """The disk is full, of the database or of its log. It may pass: an operator may make room."""
 
 
 def as_unavailable(store: str, error: Exception) -> StoreUnavailable:
     """The error for a caller whose patience with a store that is away has come to its end."""
+    if isinstance(error, StoreLocked):
+        return StoreBusy(store, str(error))
     kind = StoreFull if isinstance(error, StoreOutOfRoom) else StoreUnavailable
     return kind(store, str(error))
 

@@ -35,6 +35,7 @@ from tapescope.errors import (
     CannotListen,
     CommandFailed,
     EventFateUnknown,
+    StoreBusy,
     StoreUnavailable,
     TapescopeError,
     TaskCancelled,
@@ -379,7 +380,7 @@ class _CommandTask:
                     await backoff.wait(_LONGEST_WAIT)
 
     def _note_away(self, error: TapescopeError) -> None:
-        self._away = error
+        self._away = None if isinstance(error, StoreBusy) else error
         if self._terminal and not self._may_begin.is_set():
             say(f"the command begins without its tape, which may follow: {error}")
         self._may_begin.set()
@@ -434,10 +435,12 @@ class _CommandTask:
     async def _settle(self, recording: asyncio.Task[None]) -> TapescopeError | None:
         """Wait until the task has its end. Gives the error where it has not: then it is spooled."""
         assert self._ended_at is not None, "the command is over"
+        # A store that was away all along is waited for no longer than that.
+        away_within = 0.0 if self._away is not None and self._handle is None else _AWAY_WITHIN
         while not recording.done():
-            await asyncio.wait([recording], timeout=_LOOK_EVERY)
+            await asyncio.wait([recording], timeout=min(_LOOK_EVERY, away_within))
             waited = time.monotonic() - self._ended_at
-            if waited >= _BUSY_WITHIN or (waited >= _AWAY_WITHIN and not await self._answers()):
+            if waited >= _BUSY_WITHIN or (waited >= away_within and not await self._answers()):
                 break
         if recording.done():
             try:
@@ -458,10 +461,12 @@ class _CommandTask:
     async def _answers(self) -> bool:
         """Whether the store is there, be it slow or busy."""
         if self._store is None or self._handle is None:
-            return False
+            return self._away is None
         try:
             async with asyncio.timeout(_PATIENCE):
                 await self._handle.status()
+        except StoreBusy:
+            return True
         except (TapescopeError, TimeoutError):
             return False
         return True
@@ -471,9 +476,8 @@ class _CommandTask:
         self._left_for_replay = True
         await self._recorder.aclose()
         store = self._store
-        if store is None:
-            recording.cancel()
-            await asyncio.wait([recording])
+        if store is None:  # its URL cannot be used: there is nothing to replay to
+            self._recorder.give_up()
             return
         with suppress(TimeoutError, TapescopeError):  # what it still took is found by the replay
             async with asyncio.timeout(_PATIENCE):
@@ -485,6 +489,7 @@ class _CommandTask:
             except OSError as error:
                 self._recorder.give_up()
                 say(f"the rest of the tape cannot be kept in {spool_folder()}: {error.strerror}")
+        self._recorder.backlog.close()
         recording.cancel()
         await asyncio.wait([recording], timeout=_PATIENCE)
 
