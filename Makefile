@@ -45,6 +45,7 @@ bench: $(VENV)/.installed ## Measure the stores and the manager (BENCH_ARGS=--he
 
 docs: $(VENV)/.installed ## Make the reference pages from the code, and the schemas from the migrations
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python docs/build.py
+	@PYTHONPATH="$(CURDIR)" $(BIN)/python docs/screens.py
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python docs/schema.py
 
 picture: $(VENV)/.installed ## Draw the picture of a drill anew, from a real Prometheus; some minutes

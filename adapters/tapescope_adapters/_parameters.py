@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 import math
+from typing import Final, NamedTuple
 
-from tapescope.errors import BadStoreUrl
+from tapescope.errors import BadSetting, BadStoreUrl
+from tapescope.store import OpenMode
 
-__all__ = ["pop_patience", "pop_tape_events"]
+__all__ = ["COMMON_PARAMETERS", "CommonParameters", "pop_common"]
+
+COMMON_PARAMETERS: Final = ("open_mode", "patience", "tape_events")
 
 
-def pop_patience(given: dict[str, str], shown: str) -> float | None:
-    """Take ``patience`` out: how many seconds a call waits for a store that is away.
+class CommonParameters(NamedTuple):
+    """What the URL says of these; ``None`` where it says nothing."""
 
-    ``None`` where the URL does not say. Raises ``BadStoreUrl`` for the URL as it may be ``shown``.
-    """
+    patience: float | None
+    """Seconds that a call waits for a store that is away."""
+    open_mode: OpenMode | None
+    tape_events: int | None
+    """How many events a tape takes before ``TapeFull``."""
+
+
+def pop_common(given: dict[str, str], shown: str) -> CommonParameters:
+    """Take the common parameters out. Raises ``BadStoreUrl`` for the URL as it may be ``shown``."""
+    return CommonParameters(
+        _pop_patience(given, shown), _pop_open_mode(given, shown), _pop_tape_events(given, shown)
+    )
+
+
+def _pop_patience(given: dict[str, str], shown: str) -> float | None:
     text = given.pop("patience", None)
     if text is None:
         return None
@@ -26,11 +43,17 @@ def pop_patience(given: dict[str, str], shown: str) -> float | None:
     return seconds
 
 
-def pop_tape_events(given: dict[str, str], shown: str) -> int | None:
-    """Take ``tape_events`` out: how many events a tape takes before ``TapeFull``.
+def _pop_open_mode(given: dict[str, str], shown: str) -> OpenMode | None:
+    text = given.pop("open_mode", None)
+    if text is None:
+        return None
+    try:
+        return OpenMode.checked(text)
+    except BadSetting as error:
+        raise BadStoreUrl(shown, f"open_mode is {error.expected}, not {text!r}") from None
 
-    ``None`` where the URL does not say. Raises ``BadStoreUrl`` for the URL as it may be ``shown``.
-    """
+
+def _pop_tape_events(given: dict[str, str], shown: str) -> int | None:
     text = given.pop("tape_events", None)
     if text is None:
         return None

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from typing import Any
 
-__all__ = ["Queries", "find_compatible", "load", "load_migrations"]
+from tapescope.model import TaskFilter
+
+__all__ = ["Queries", "conditions", "find_compatible", "leads", "load", "load_migrations"]
 
 Queries = Mapping[str, str]
 """Query text by name."""
@@ -15,6 +19,29 @@ Queries = Mapping[str, str]
 _NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 _FUNCTIONS = re.compile(r"^-- functions: (\w+(?:, \w+)*)\n", re.MULTILINE)
 _COMPATIBLE = re.compile(r"^-- compatible from (\d+)$", re.MULTILINE)
+
+
+def leads(wanted: TaskFilter) -> bool:
+    """Whether an index leads to the tasks of a list: by status, or by an op's idempotency key."""
+    by_key = wanted.op is not None and wanted.idempotency_key is not None
+    return by_key or replace(wanted, status=None) == TaskFilter()
+
+
+def conditions(wanted: TaskFilter) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a list asks for, by column and comparison: of the index that it walks, of the rows."""
+    of_index = {"status =": wanted.status and wanted.status.value, "task_id >=": wanted.from_id}
+    of_row = {
+        "op =": wanted.op,
+        "owner =": wanted.owner,
+        "idempotency_key =": wanted.idempotency_key,
+        "created_at >=": wanted.since_us,
+        "created_at <": wanted.until_us,
+    }
+    return _leave_out_none(of_index), _leave_out_none(of_row)
+
+
+def _leave_out_none(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {on: value for on, value in given.items() if value is not None}
 
 
 def find_compatible(number: int, script: str) -> int:

@@ -44,15 +44,17 @@ def url(tmp_path: Path) -> str:
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder on the path with the metadata that an install of the example has."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     entries = project["entry-points"]["tapescope.stores"]
     metadata = tmp_path / "site" / f"tapescope_journal-{project['version']}.dist-info"
     metadata.mkdir(parents=True)
     (metadata / "METADATA").write_text(
-        f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+        f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n",
+        encoding="utf-8",
     )
     (metadata / "entry_points.txt").write_text(
-        "[tapescope.stores]\n" + "".join(f"{name} = {value}\n" for name, value in entries.items())
+        "[tapescope.stores]\n" + "".join(f"{name} = {value}\n" for name, value in entries.items()),
+        encoding="utf-8",
     )
     monkeypatch.setattr(sys, "path", [str(metadata.parent), *sys.path])
     return metadata.parent
@@ -97,7 +99,7 @@ async def test_another_process_shares_the_journal(installed: Path, url: str) -> 
             [sys.executable, "-c", OTHER_PROCESS, url],
             env={**os.environ, "PYTHONPATH": path},
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             timeout=60,
             check=True,
         )
@@ -110,7 +112,7 @@ async def test_line_of_a_killed_writer_is_not_there(url: str, tmp_path: Path) ->
     """A line without its end was never committed: readers pass it over, a writer replaces it."""
     async with JournalStore(url) as store:
         task_id = await create(store)
-        with (tmp_path / "tasks.journal").open("a") as file:
+        with (tmp_path / "tasks.journal").open("a", encoding="utf-8") as file:
             file.write('[["tasks", 1, null], ["ids"')
         torn = await store.count()
         second = await create(store)

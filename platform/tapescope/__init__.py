@@ -45,6 +45,8 @@ if TYPE_CHECKING:
         StoreClosed,
         StoreConfigError,
         StoreFull,
+        StoreNotFound,
+        StoreReadOnly,
         StoreRefused,
         StoreUnavailable,
         TapeFull,
@@ -88,7 +90,7 @@ if TYPE_CHECKING:
     from tapescope.model import FinalEvent as Final
     from tapescope.run.reporter import Reporter, ThreadReporter
     from tapescope.shell import ShellCommand
-    from tapescope.store import StoreLimits, TaskStore, find_store
+    from tapescope.store import OpenMode, StoreLimits, TaskStore, find_store
     from tapescope.store.flush import CancelAnswer, CancelState
     from tapescope.store.notifications import Change, Subscription
     from tapescope_telemetry import Telemetry, __version__
@@ -136,6 +138,7 @@ __all__ = [
     "NowaitBacklogFull",
     "OpNotRegistered",
     "OpTaken",
+    "OpenMode",
     "Outcome",
     "QuarantinePage",
     "Repair",
@@ -151,6 +154,8 @@ __all__ = [
     "StoreConfigError",
     "StoreFull",
     "StoreLimits",
+    "StoreNotFound",
+    "StoreReadOnly",
     "StoreRefused",
     "StoreUnavailable",
     "Submission",
@@ -223,6 +228,7 @@ _HOMES = {
     "NowaitBacklogFull": "tapescope.errors",
     "OpNotRegistered": "tapescope.errors",
     "OpTaken": "tapescope.errors",
+    "OpenMode": "tapescope.store",
     "Outcome": "tapescope.model",
     "QuarantinePage": "tapescope.model",
     "Repair": "tapescope.model",
@@ -237,6 +243,8 @@ _HOMES = {
     "StoreClosed": "tapescope.errors",
     "StoreConfigError": "tapescope.errors",
     "StoreFull": "tapescope.errors",
+    "StoreNotFound": "tapescope.errors",
+    "StoreReadOnly": "tapescope.errors",
     "StoreLimits": "tapescope.store",
     "StoreRefused": "tapescope.errors",
     "StoreUnavailable": "tapescope.errors",

@@ -30,10 +30,12 @@ Each builds its message from typed arguments, which stay readable as attributes:
     + SchemaTooOld
     + SchemaForbidden
     + StoreAuthFailed
+    + StoreNotFound
   x StoreUnavailable
     + StoreFull
   x StoreRefused
   x StoreClosed
+  x StoreReadOnly
   x ManagerClosed
   x ManagerOpen
   x OpTaken
@@ -56,6 +58,7 @@ of setting telemetry up are in ``tapescope_telemetry.errors``.
 from __future__ import annotations
 
 import asyncio
+import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -94,6 +97,8 @@ __all__ = [
     "StoreClosed",
     "StoreConfigError",
     "StoreFull",
+    "StoreNotFound",
+    "StoreReadOnly",
     "StoreRefused",
     "StoreUnavailable",
     "TapeFull",
@@ -394,14 +399,16 @@ class SchemaTooNew(StoreConfigError):
 
 
 class SchemaTooOld(StoreConfigError):
-    """The database lacks migrations, and this store may not run them."""
+    """The database lacks migrations, and this opening may not run them.
 
-    def __init__(self, found: int, needed: int) -> None:
-        self.found, self.needed = found, needed
+    ``store`` is the store's URL as a person may see it.
+    """
+
+    def __init__(self, found: int, needed: int, store: str) -> None:
+        self.found, self.needed, self.store = found, needed, store
         super().__init__(
-            f"The database has schema version {found}; version {needed} is needed. "
-            "Run 'tapescope migrate', or open the store once with auto_migrate=True, as a role "
-            "that may create tables."
+            f"The store has schema version {found}; this tapescope needs version {needed}. "
+            f"Migrate it: tapescope migrate --store {shlex.quote(store)}"
         )
 
 
@@ -424,6 +431,18 @@ class StoreAuthFailed(StoreConfigError):
         super().__init__(
             f"The server did not let user {user!r} into database {database!r}: {why}. "
             "Check the user, the password and the database in the store URL."
+        )
+
+
+class StoreNotFound(StoreConfigError):
+    """There is no store at the URL, and this opening may not make one; nothing was made."""
+
+    def __init__(self, store: str, why: str = "") -> None:
+        self.store, self.why = store, why
+        super().__init__(
+            f"There is no store at {store}{f' ({why})' if why else ''}. Check --store or "
+            "TAPESCOPE_STORE. A store is made by the first 'tapescope run', 'submit' or 'worker' "
+            "on it, or by 'tapescope migrate'."
         )
 
 
@@ -467,6 +486,17 @@ class StoreClosed(TapescopeError):
 
     def __init__(self) -> None:
         super().__init__("The store is not open. Use it inside 'async with', or call open() first.")
+
+
+class StoreReadOnly(TapescopeError):
+    """A verb that writes, on a store that was opened to be read."""
+
+    def __init__(self, store: str) -> None:
+        self.store = store
+        super().__init__(
+            f"The store {store} was opened to be read, and nothing was written. Open it with "
+            "OpenMode.EXISTING to write to it."
+        )
 
 
 # --- the manager ----------------------------------------------------------------------------------

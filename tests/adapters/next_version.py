@@ -13,7 +13,7 @@ import pytest
 from tapescope_adapters.postgres import _schema as postgres_schema
 from tapescope_adapters.sqlite import _schema as sqlite_schema
 
-__all__ = ["EDITION", "NextVersion"]
+__all__ = ["EDITION", "NextVersion", "migrating"]
 
 EDITION = "second edition"
 """What the next version's text of a function or a trigger has, and this one's has not."""
@@ -25,6 +25,11 @@ BEGIN
     SELECT RAISE(ABORT, 'tapescope I4: an event never changes ({EDITION})');
 END;
 """
+
+
+def migrating(url: str) -> str:
+    """The URL of the same store, opened by who may migrate it."""
+    return f"{url}{'&' if '?' in url else '?'}open_mode=migrate"
 
 
 class NextVersion:

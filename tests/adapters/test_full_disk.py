@@ -117,10 +117,24 @@ def test_run_on_a_full_disk_runs_the_command(small_disk: Path, tmp_path: Path) -
     """The command is never the one to suffer: its output and status are its own."""
     store = f"sqlite:///{small_disk / 'tasks.db'}"
     tapescope = Tapescope(store, tmp_path)
-    assert tapescope("list").returncode == 0
+    assert tapescope("migrate").returncode == 0
     fill(small_disk)
     done = tapescope("run", "--", "sh", "-c", "echo a; exit 7")
 
     assert (done.returncode, done.stdout) == (7, b"a\n")
     assert done.stderr.count(b"\n") == 1
     assert b"no room" in done.stderr
+
+
+def test_store_on_a_full_disk_can_be_read(small_disk: Path, tmp_path: Path) -> None:
+    """There is no room for the log that SQLite makes beside a file, and none is needed to look."""
+    tapescope = Tapescope(f"sqlite:///{small_disk / 'tasks.db'}", tmp_path)
+    tapescope.here("submit", "x")
+    fill(small_disk)
+    before = sorted(path.name for path in small_disk.iterdir())
+    listed = tapescope.here("list", "--json")
+    checked = tapescope.here("migrate", "--check")
+
+    assert (listed.returncode, checked.returncode) == (0, 0), listed.stderr
+    assert b'"op":"x"' in listed.stdout
+    assert sorted(path.name for path in small_disk.iterdir()) == before

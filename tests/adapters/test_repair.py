@@ -30,7 +30,7 @@ from tests.support.breaches import BREACHES, make_ended, run_round, run_statemen
 from tests.support.postgres_sessions import schema_of, session
 
 TEXTS = {
-    AuditRule.MISSING_FINAL: "event 4 is its final now, and says succeeded as the row does",
+    AuditRule.MISSING_FINAL: "event 4 is now its final, and says succeeded as the row does",
     AuditRule.FINAL_NOT_LAST: "events after the final that went to the quarantine: 1",
     AuditRule.MULTIPLE_FINAL: "later finals that went to the quarantine: 1",
     AuditRule.OUTCOME_MISMATCH: "the row says succeeded now, as event 4 does",

@@ -17,9 +17,7 @@ from tapescope.errors import SchemaTooNew, SchemaTooOld
 from tapescope.model.tasks import FinalEvent, NewTask, TaskStatus
 from tapescope.store.lookup import find_store
 from tapescope.store.validation import new_task_id
-from tapescope_adapters.postgres import PostgresStore
-from tapescope_adapters.sqlite import SqliteStore
-from tests.adapters.next_version import EDITION, NextVersion
+from tests.adapters.next_version import EDITION, NextVersion, migrating
 from tests.support.postgres_sessions import run_task, session, start_task
 
 ADDS = "ALTER TABLE tasks ADD COLUMN mood text;"
@@ -56,7 +54,10 @@ async def running(url: str, version: NextVersion | None = None) -> AsyncGenerato
     paths = [*here, str(Path(__file__).parents[2])]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", PROGRAM, url, env=env, stdin=PIPE, stdout=PIPE
+        *(sys.executable, "-c", PROGRAM, url if version is None else migrating(url)),
+        env=env,
+        stdin=PIPE,
+        stdout=PIPE,
     )
     try:
         yield process
@@ -136,11 +137,10 @@ async def test_only_a_migration_changes_a_function(
     before = await read_text(store_url)
     next_version.change_function()
     with next_version.running_here():
-        kind = SqliteStore if store_url.startswith("sqlite") else PostgresStore
         with pytest.raises(SchemaTooOld, match=f"version {next_version.last}"):
-            await kind(store_url, auto_migrate=False).open()
+            await find_store(store_url).open()
         refused = await read_text(store_url)
-        async with find_store(store_url) as store:
+        async with find_store(migrating(store_url)) as store:
             await run_task(store, 1)
 
     assert EDITION not in before
@@ -158,7 +158,7 @@ async def test_store_of_the_version_before_is_migrated(
         ended = await run_task(store, 3)
         running = await start_task(store)
     with next_version.running_here():
-        async with find_store(store_url) as store:
+        async with find_store(migrating(store_url)) as store:
             after = await store.maintenance.schema_versions()
             finished = await store.finish_if_running(running.attempt, FinalEvent.succeeded())
             tape = await store.read_tape(ended)
@@ -180,7 +180,7 @@ async def test_old_code_goes_on_beside_a_schema_that_only_adds(
     async with find_store(store_url) as old:
         before = await start_task(old)
         with next_version.running_here():
-            async with find_store(store_url) as new:
+            async with find_store(migrating(store_url)) as new:
                 finished = await old.finish_if_running(before.attempt, FinalEvent.succeeded())
                 ids = await asyncio.gather(*(run_task(s, 2) for s in (old, new) * 5))
                 migrated = await new.maintenance.schema_versions()
@@ -205,7 +205,7 @@ async def test_old_code_is_refused_where_a_migration_takes_away(
     said = [f"-- compatible from {next_version.last + 1}"] if says else []
     next_version.add_migration(*said, script=ADDS)
     with next_version.running_here():
-        async with find_store(store_url) as new:
+        async with find_store(migrating(store_url)) as new:
             await run_task(new, 1)
     with pytest.raises(SchemaTooNew, match="Upgrade tapescope"):
         await find_store(store_url).open()
@@ -222,7 +222,7 @@ async def test_one_that_takes_away_is_not_hidden_by_one_that_adds(
     adds = "CREATE TABLE moods (mood text);"
     next_version.add_migration(f"-- compatible from {last}", script=adds)
     with next_version.running_here():
-        async with find_store(store_url) as new:
+        async with find_store(migrating(store_url)) as new:
             await new.create(NewTask(new_task_id(), "x"))
 
     with pytest.raises(SchemaTooNew):
@@ -237,7 +237,7 @@ async def test_every_migration_is_known_by_its_compatibility(
     next_version.add_migration(f"-- compatible from {last}", script=ADDS)
     next_version.add_migration(script="CREATE TABLE moods (mood text);")
     with next_version.running_here():
-        async with find_store(store_url):
+        async with find_store(migrating(store_url)):
             pass
     query = "SELECT version, compatible_from FROM schema_compatibility ORDER BY version"
     if store_url.startswith("sqlite"):

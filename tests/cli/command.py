@@ -7,25 +7,48 @@ import io
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 from unittest.mock import patch
 
 import pytest
 
 from tapescope.cli import main
 
-__all__ = ["Tapescope", "read_terminal"]
+__all__ = ["Screen", "Tapescope", "read_terminal"]
 
 _PROGRAM = (sys.executable, "-m", "tapescope.cli")
 _ON_TERMINAL = Path(__file__).with_name("terminal.py")
 _LONGEST = 60.0
 """Seconds after which a process that hangs is killed, and its test fails."""
+
+
+@dataclass(frozen=True)
+class Screen:
+    """What a terminal showed, and the exit status of the command that wrote it."""
+
+    status: int
+    drawn: str
+    """What stdout wrote, with the codes of colours."""
+    said: str
+    """What stderr wrote."""
+
+    @property
+    def text(self) -> str:
+        """Without them."""
+        return re.sub(r"\x1b\[[0-9;]*m", "", self.drawn)
+
+    @property
+    def lines(self) -> list[str]:
+        """The lines of its text."""
+        return self.text.splitlines()
 
 
 class Tapescope:
@@ -75,17 +98,54 @@ class Tapescope:
         shown, said = io.BytesIO(), io.BytesIO()
         stdout = io.TextIOWrapper(shown, "utf-8", write_through=True)
         stderr = io.TextIOWrapper(said, "utf-8", write_through=True)
+        status = self._call_main(arguments, stdout, stderr, {})
+        return subprocess.CompletedProcess(arguments, status, shown.getvalue(), said.getvalue())
+
+    def screen(
+        self,
+        *arguments: str,
+        columns: int = 80,
+        typed: str = "",
+        encoding: str = "utf-8",
+        env: Mapping[str, str] | None = None,
+    ) -> Screen:
+        """Run it to its end in this process, on a terminal of its own on which ``typed`` was typed.
+
+        stderr has another one, to be read by itself. The command has a thread, as in ``here``.
+        """
+        terminal = {"TERM": "xterm", "COLUMNS": str(columns)} | dict(env or {})
         with (
-            patch.dict(os.environ, self.env, clear=True),
+            _opened_terminal(encoding) as (shown, stdin, stdout),
+            _opened_terminal(encoding) as (said, _, stderr),
+            ThreadPoolExecutor(1) as thread,
+        ):
+            os.write(shown.end, typed.encode())
+            running = thread.submit(
+                self._call_main, arguments, stdout, stderr, terminal, stdin=stdin
+            )
+            status = running.result()
+        return Screen(status, shown.read(), said.read())
+
+    def _call_main(
+        self,
+        arguments: Sequence[str],
+        stdout: TextIO,
+        stderr: TextIO,
+        env: Mapping[str, str],
+        *,
+        stdin: TextIO | None = None,
+    ) -> int:
+        """The exit status of the command line, which is run in this thread."""
+        with (
+            patch.dict(os.environ, {**self.env, **env}, clear=True),
+            patch("sys.stdin", sys.stdin if stdin is None else stdin),
             redirect_stdout(stdout),
             redirect_stderr(stderr),
             pytest.raises(SystemExit) as ended,
         ):
             main(arguments)
         assert isinstance(ended.value.code, int)
-        return subprocess.CompletedProcess(
-            arguments, ended.value.code, shown.getvalue(), said.getvalue()
-        )
+        return ended.value.code
 
     def json(self, *arguments: str) -> Any:
         """The JSON that it prints, run here."""
@@ -149,6 +209,36 @@ class Tapescope:
                     process.kill()
         finally:
             os.close(ours)
+
+
+class _Screenful:
+    """Reads what is written on a terminal, from its other end, while it is written."""
+
+    def __init__(self, end: int, encoding: str, thread: ThreadPoolExecutor) -> None:
+        self.end = end
+        self._encoding = encoding
+        self._reading = thread.submit(read_terminal, end)
+
+    def read(self) -> str:
+        """All of it, once nobody has the terminal open any more."""
+        return self._reading.result().decode(self._encoding).replace("\r\n", "\n")
+
+
+@contextmanager
+def _opened_terminal(encoding: str) -> Generator[tuple[_Screenful, TextIO, TextIO]]:
+    """What is shown on a terminal, and the terminal itself, to read from and to write to."""
+    ours, theirs = pty.openpty()
+    with ThreadPoolExecutor(1) as thread:
+        screenful = _Screenful(ours, encoding, thread)
+        try:
+            with (
+                open(theirs, encoding=encoding, closefd=False) as stdin,
+                open(theirs, "w", encoding=encoding, closefd=False) as stdout,
+            ):
+                yield screenful, stdin, stdout
+        finally:
+            os.close(theirs)
+    os.close(ours)
 
 
 def read_terminal(end: int, *, until: Sequence[bytes] = ()) -> bytes:

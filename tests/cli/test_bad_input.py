@@ -44,13 +44,12 @@ def check(run: Here, *arguments: str, says: str, status: int = 1) -> None:
         (["list", "--store", "nothing://x"], "Known here: postgres, postgresql, sqlite"),
         (["list", "--store", "tasks.db"], "it has no scheme"),
         (["list", "--store", "sqlite://host/tasks.db"], "three slashes"),
-        (["list", "--store", "sqlite:////nowhere/at/all/tasks.db"], "does not exist"),
-        (["list", "--store", "sqlite:////dev/null/tasks.db"], "/dev/null"),
         (["demo", "--folder", "/nowhere/at/all"], "--folder"),
     ],
 )
 def test_mistake_is_one_line_and_status_1(here: Here, arguments: list[str], says: str) -> None:
     """A mistake that the command meets is told in one line that says what to do."""
+    here("migrate")
     check(here, *arguments, says=says)
 
 
@@ -60,7 +59,13 @@ def test_mistake_is_one_line_and_status_1(here: Here, arguments: list[str], says
         (["no-such-command"], "no-such-command"),
         (["list", "--no-such-option"], "--no-such-option"),
         (["list", "--status", "done"], "'done'"),
-        (["list", "--limit", "many"], "--limit"),
+        (["list", "--limit", "many"], "--limit: 'many' is not a whole number."),
+        (["list", "--limit", "1.5"], "--limit: '1.5' is not a whole number."),
+        (["list", "--status", "fail"], "--status: 'fail' is not one of 'pending', "),
+        (["lst"], "No such command 'lst'. Did you mean 'list'? See"),
+        (["submit", "x", "--timeout", "y"], "--timeout: 'y' is not a number."),
+        (["prune", "--older-than", "5"], "--older-than: '5' is not an age"),
+        (["submit", "x", "--run-at", "5"], "--run-at: '5' is not a time"),
         (["show"], "TASK_ID"),
         (["show", "a", "b"], "b"),
     ],
@@ -68,13 +73,16 @@ def test_mistake_is_one_line_and_status_1(here: Here, arguments: list[str], says
 def test_command_line_that_cannot_be_read_is_status_2(
     here: Here, arguments: list[str], says: str
 ) -> None:
-    """A usage error is one line, too, with the status that usage errors have."""
+    """A usage error is one line, too, in no words of a library's, with its own status."""
     check(here, *arguments, says=says, status=2)
+    done = here(*arguments)
+
+    assert not re.search(rb"\.\.|\?\.|Value error|parse|Input should|typer|pydantic", done.stderr)
 
 
 def test_store_of_a_newer_version_is_refused(tapescope: Tapescope) -> None:
     """A database that a newer tapescope has migrated is left alone."""
-    tapescope.here("list")
+    tapescope.here("migrate")
     with closing(sqlite3.connect(tapescope.store.removeprefix("sqlite:///"))) as connection:
         connection.execute("PRAGMA user_version = 999")
 
@@ -104,15 +112,15 @@ def test_unreachable_host_is_told_without_the_password(tapescope: Tapescope) -> 
 
 
 def test_missing_database_is_one_line(tapescope: Tapescope, postgres_server: Postgres) -> None:
-    """A PostgreSQL that has no such database is an error like any other."""
+    """A PostgreSQL that has no such database has no store there."""
     url = postgres_server.url().replace("/postgres?", "/no_such_database?")
 
-    check(tapescope.here, "list", "--store", url, says="no_such_database")
+    check(tapescope.here, "list", "--store", url, says="no_such_database", status=2)
 
 
 def test_default_store_is_a_file_in_the_data_folder(tapescope: Tapescope, tmp_path: Path) -> None:
-    """With neither option nor variable the store is a file below the user's home, made for it."""
-    done = tapescope("list", env={"TAPESCOPE_STORE": ""})
+    """With neither option nor variable the store is a file below the user's home, made by a run."""
+    done = tapescope("run", "--", "true", env={"TAPESCOPE_STORE": ""})
 
     assert done.returncode == 0
     assert [path.name for path in tmp_path.rglob("tasks.db")] == ["tasks.db"]
@@ -123,6 +131,7 @@ def test_store_option_beats_the_variable(tapescope: Tapescope, tmp_path: Path) -
     other = f"sqlite:///{tmp_path / 'other.db'}"
     tapescope("--store", other, "run", "--", "true")
     tapescope("run", "--store", other, "--", "true")
+    tapescope.here("migrate")
 
     assert tapescope.json("list")["tasks"] == []
     assert len(tapescope.json("list", "--store", other)["tasks"]) == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ async def test_demo_adds_up_and_says_where_to_look(tapescope_on: Tapescope, fold
     done = tapescope_on("demo", "--folder", str(folder), "--store", tapescope_on.store)
     text = done.stdout.decode()
     sums = re.search(r"^([\d,]+) = ([\d,]+) \+ ([\d,]+) \+ ([\d,]+) ", text, re.MULTILINE)
-    commands = re.findall(r"^  tapescope (.+)$", text, re.MULTILINE)
+    commands = re.findall(r"^  (\S*tapescope) (.+)$", text, re.MULTILINE)
     async with find_store(tapescope_on.store) as store:
         tasks = (await store.list(limit=1_000)).tasks
         tapes = [await store.read_tape(task.task_id) for task in tasks]
@@ -45,7 +46,9 @@ async def test_demo_adds_up_and_says_where_to_look(tapescope_on: Tapescope, fold
     assert {task.status.value for task in tasks} == {"succeeded", "failed", "cancelled"}
     assert all(tape.final_seq == tape.last_seq for tape in tapes)
     assert len(commands) == 3
-    assert all(tapescope_on.here(*shlex.split(command)).returncode == 0 for command in commands)
+    assert {shutil.which(program) is not None for program, _ in commands} == {True}
+    for _, arguments in commands:
+        assert tapescope_on.here(*shlex.split(arguments)).returncode == 0
 
 
 async def test_demo_really_hashes_the_files(tapescope: Tapescope, folder: Path) -> None:
@@ -78,9 +81,19 @@ def test_demo_on_a_terminal_has_bars(tapescope: Tapescope, folder: Path) -> None
         shown = read_terminal(end)
         status = process.wait(60)
 
+    drawn = re.sub(rb"\x1b\[[0-9;?]*[A-Zac-ln-z]", b"", shown).decode()
+    last: dict[str, str] = {}
+    for line in drawn.splitlines():
+        if "━" in line:
+            last[re.sub(r"\x1b\[[0-9;]*m", "", line)[:28].strip()] = line
+
     assert status == 0
-    assert "━".encode() in shown
-    assert b"a thread that will not stop" in shown
+    assert "a thread that will not stop" in last
+    for line in last.values():
+        text = re.sub(r"\x1b\[[0-9;]*m", "", line)
+        assert len(text) <= 80
+        assert not re.search(r"\b1 events", text)
+        assert ("\x1b[32m━" in line) == text.rstrip().endswith("succeeded"), line
 
 
 def test_interrupted_demo_ends_at_once(tapescope: Tapescope, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from typing import Any
@@ -64,6 +65,15 @@ def test_each_command_has_a_line_that_is_whole(tapescope: Tapescope) -> None:
     assert "OTEL_EXPORTER_OTLP_ENDPOINT" in done.stdout.decode()
 
 
+def test_no_command_is_the_help_and_status_2(tapescope: Tapescope) -> None:
+    """``tapescope`` alone prints its help on stderr, and no empty message after it."""
+    done = tapescope.here()
+    helped = tapescope.here("--help")
+
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr == helped.stdout
+
+
 @pytest.mark.parametrize("name", list_commands())
 def test_help_fits_80_columns(tapescope: Tapescope, name: str) -> None:
     """No line is longer, and every option has its help."""
@@ -73,6 +83,8 @@ def test_help_fits_80_columns(tapescope: Tapescope, name: str) -> None:
 
     assert (done.returncode, done.stderr) == (0, b"")
     assert max(map(len, lines)) <= 80
+    assert not re.search(r"<\w|\{[A-Z-]|\[\[|\.\.\.\.", done.stdout.decode()), "typer's own signs"
+    assert lines == tapescope.here(name, "-h").stdout.decode().splitlines()
     group: Any = get_command(app)
     for parameter in group.commands[name].params:
         assert parameter.help, parameter.name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import AsyncGenerator
+from typing import Any
 
 import pytest
 
@@ -53,7 +54,8 @@ async def test_list_json_has_its_shape(store_on: TaskStore, tapescope_on: Tapesc
     first = tapescope_on.json("list", "--limit", "2")
     second = tapescope_on.json("list", "--limit", "2", "--before", first["next"])
 
-    assert list(first) == ["tasks", "next"]
+    assert list(first) == ["tasks", "next", "store"]
+    assert first["store"] == store_on.name
     assert [task["task_id"] for task in first["tasks"] + second["tasks"]] == ids[::-1]
     assert second["next"] is None
     assert _TIME.fullmatch(first["tasks"][0]["created_at"])
@@ -70,7 +72,11 @@ async def test_list_filters(store: TaskStore, tapescope: Tapescope) -> None:
         other.task_id
     ]
     assert [t["op"] for t in tapescope.json("list", "--status", "succeeded")["tasks"]] == ["resize"]
-    assert tapescope.json("list", "--status", "failed") == {"tasks": [], "next": None}
+    assert tapescope.json("list", "--status", "failed") == {
+        "tasks": [],
+        "next": None,
+        "store": store.name,
+    }
 
 
 async def test_plain_list_is_for_programs_too(store: TaskStore, tapescope: Tapescope) -> None:
@@ -88,7 +94,7 @@ async def test_tape_json_has_its_shape(store_on: TaskStore, tapescope_on: Tapesc
     attempt = await make_ended(store_on, late=2)
     tape = tapescope_on.json("tape", attempt.task_id)
 
-    assert list(tape) == ["task_id", "events", "last_seq", "final_seq", "dropped"]
+    assert list(tape) == ["task_id", "events", "last_seq", "final_seq", "dropped", "store"]
     assert (tape["task_id"], tape["last_seq"], tape["final_seq"]) == (attempt.task_id, 3, 3)
     assert tape["dropped"] == 2
     assert list(tape["events"][1]) == ["seq", "type", "ts", "attempt", "body"]
@@ -106,6 +112,7 @@ async def test_tape_json_of_a_task_without_events(store: TaskStore, tapescope: T
         "last_seq": 0,
         "final_seq": None,
         "dropped": 0,
+        "store": store.name,
     }
 
 
@@ -173,7 +180,7 @@ async def test_drops_json_has_its_shape(store_on: TaskStore, tapescope_on: Tapes
     every = tapescope_on.json("drops")
     drop = one["drops"][0]
 
-    assert list(one) == ["drops", "overflow"]
+    assert list(one) == ["drops", "overflow", "store"]
     assert list(drop) == [
         "task_id",
         "attempt",
@@ -205,8 +212,9 @@ async def test_no_drops_is_an_empty_list(store: TaskStore, tapescope: Tapescope)
     """A task without drops, and a store without any, are not errors."""
     task = await make_task(store)
 
-    assert tapescope.json("drops", task.task_id) == {"drops": [], "overflow": 0}
-    assert tapescope.json("drops") == {"drops": [], "overflow": 0}
+    nothing: dict[str, Any] = {"drops": [], "overflow": 0, "store": store.name}
+    assert tapescope.json("drops", task.task_id) == nothing
+    assert tapescope.json("drops") == nothing
 
 
 async def test_show_tells_the_row_and_the_end(store: TaskStore, tapescope: Tapescope) -> None:
@@ -229,7 +237,12 @@ async def test_cancel_of_a_pending_task_ends_it(
     answer = tapescope_on.json("cancel", "--message", "wrong folder", task.task_id)
     (final,) = tapescope_on.tape(task.task_id)
 
-    assert answer == {"task_id": task.task_id, "state": "cancelled", "status": "cancelled"}
+    assert answer == {
+        "task_id": task.task_id,
+        "state": "cancelled",
+        "status": "cancelled",
+        "lost": None,
+    }
     assert final["body"]["cancel"]["reason"] == "user"
     assert final["body"]["cancel"]["message"] == "wrong folder"
     assert "@" in final["body"]["cancel"]["by"]
@@ -266,7 +279,7 @@ async def test_beginning_of_an_id_names_the_task(
 
     assert one["task_id"] == first.task_id
     assert several.returncode == 2
-    assert b"is the beginning of" in several.stderr
+    assert b"stands for" in several.stderr
     assert none.returncode == 1
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tapescope.cli._wording import shorten_id
 from tapescope.testing import until
 from tests.cli.command import Tapescope, read_terminal
 
@@ -226,14 +227,14 @@ def test_cancel_from_another_process_ends_the_command(tapescope_on: Tapescope) -
 
 
 def test_tables_on_a_terminal_keep_ids_whole(tapescope: Tapescope) -> None:
-    """On a terminal of 80 columns there are colours, and every id is there in full."""
+    """On a terminal of 80 columns there are colours, and every id in its short form."""
     tapescope("run", "--", "true")
     with tapescope.on_terminal("list") as (process, end):
         shown = read_terminal(end)
         process.wait(30)
 
     assert _COLOUR.search(shown)
-    assert tapescope.newest().encode() in _COLOUR.sub(b"", shown)
+    assert shorten_id(tapescope.newest()).encode() in _COLOUR.sub(b"", shown)
 
 
 def test_tape_on_a_terminal_cannot_be_used_to_write_on_it(tapescope: Tapescope) -> None:

@@ -294,6 +294,7 @@ def write_apps(folder: Path) -> None:
 )
 def test_a_mistake_is_one_line(here: Here, arguments: list[str], says: str, status: int) -> None:
     """What a user may get wrong is told in one line, and nothing is submitted or run."""
+    here("migrate")
     done = here(*arguments)
 
     assert done.returncode == status

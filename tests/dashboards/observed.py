@@ -70,8 +70,12 @@ class Live:
     def drill(self, name: str) -> Generator[float]:
         """``tapescope drill`` meanwhile; when its fault had happened, on the monotonic clock."""
         store = f"sqlite:///{self._folder / f'drill-{name}.db'}"
+        program = [sys.executable, "-m", "tapescope.cli"]
+        subprocess.run(
+            [*program, "migrate", "--store", store], check=True, stdout=subprocess.DEVNULL
+        )
         options = ("--store", store, "--metrics-port", str(self._ports.pop()), "--hold", "300")
-        command = [sys.executable, "-m", "tapescope.cli", "drill", name, *options]
+        command = [*program, "drill", name, *options]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             try:
                 said: list[str] = []

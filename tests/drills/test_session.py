@@ -7,6 +7,7 @@ import pytest
 from tapescope import NewTask, find_store
 from tapescope.drills import DrillSession, find_drill
 from tapescope.drills.errors import StoreHasTasks
+from tapescope.errors import StoreNotFound
 from tapescope.http.metrics import MetricsListener
 from tapescope.store.validation import new_task_id
 
@@ -27,6 +28,12 @@ class Record:
         return [heading for heading, _ in self.steps]
 
 
+async def make_store(url: str) -> None:
+    """Make the store, as a run on it would: a drill makes none."""
+    async with find_store(url):
+        pass
+
+
 def make_session(name: str, url: str, record: Record) -> DrillSession:
     """A drill that nothing scrapes, on a store that is not its own."""
     return DrillSession(
@@ -42,6 +49,7 @@ def make_session(name: str, url: str, record: Record) -> DrillSession:
 async def test_a_drill_says_what_it_does_and_leaves_no_task(store_url: str) -> None:
     """It announces the fault, makes it, and deletes its tasks; no signal has ended it."""
     record = Record()
+    await make_store(store_url)
     ended_by = await make_session("duplicate-final", store_url, record).run(
         0.0, on_real_store=False
     )
@@ -57,6 +65,7 @@ async def test_a_drill_says_what_it_does_and_leaves_no_task(store_url: str) -> N
 async def test_a_drill_that_nothing_scrapes_says_so(sqlite_url: str) -> None:
     """Without a time to hold on for, the drill says that its fault is unseen."""
     record = Record()
+    await make_store(sqlite_url)
     await make_session("failure-burst", sqlite_url, record).run(None, on_real_store=False)
 
     assert record.headings()[4:7] == ["happened", "unseen", "cleaned"]
@@ -74,3 +83,13 @@ async def test_a_store_with_real_tasks_is_refused(sqlite_url: str) -> None:
 
     assert record.steps == []
     assert [task.op for task in left.tasks] == ["backup"]
+
+
+async def test_a_drill_makes_no_store(sqlite_url: str) -> None:
+    """A store that was named and is not there is the error, and nothing is said before."""
+    record = Record()
+    with pytest.raises(StoreNotFound):
+        await make_session("failure-burst", sqlite_url, record).run(0.0, on_real_store=False)
+
+    assert record.steps == []
+    assert (await find_store(sqlite_url).maintenance.schema_versions()).found == 0

@@ -36,7 +36,7 @@ class Backend(SqliteBackend):
 def make_store(url: str, telemetry: Telemetry, patience: float = 10.0) -> TaskStore:
     """A SQLite store of that backend."""
     path = url.removeprefix("sqlite:///")
-    backend = Backend(path, durability="commit", auto_migrate=True)
+    backend = Backend(path, durability="commit")
     return TaskStore(backend, telemetry=telemetry, patience=patience)
 
 

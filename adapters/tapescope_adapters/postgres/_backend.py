@@ -20,6 +20,7 @@ from tapescope.model import (
     RescueResult,
     TapePage,
     Task,
+    TaskFilter,
     TaskStatus,
 )
 from tapescope.store import (
@@ -36,13 +37,17 @@ from tapescope.store import (
     FlushRefused,
     Inserted,
     LeaseRenewer,
+    ListedTasks,
+    OpenMode,
     RescuedRow,
     RescueOrder,
     SchemaVersions,
     StoreAway,
     StoreBackend,
     decode,
+    must_migrate,
 )
+from tapescope_adapters._sql import conditions, leads
 from tapescope_adapters.postgres import _leadership
 from tapescope_adapters.postgres._caller_pool import PoolConnector
 from tapescope_adapters.postgres._caller_transaction import create_within
@@ -72,7 +77,7 @@ from tapescope_adapters.postgres._rows import (
 from tapescope_adapters.postgres._schema import migrate, read_versions
 
 if TYPE_CHECKING:
-    pass
+    from tapescope_adapters.postgres._connection import Connection
 
 __all__ = ["PostgresBackend"]
 
@@ -88,14 +93,11 @@ class PostgresBackend(StoreBackend):
     _context: BackendContext
     """From ``open`` on."""
 
-    def __init__(
-        self, connector: Connector, listening: Connector, *, name: str, auto_migrate: bool
-    ) -> None:
+    def __init__(self, connector: Connector, listening: Connector, *, name: str) -> None:
         """``listening`` makes the connection that listens: the server itself, behind a pooler."""
         self.name = name
         self._connector = connector
         self.listening = listening
-        self._auto_migrate = auto_migrate
         self._sql = load_queries(connector.address.schema)
         self._shared = SharedConnections(connector)
         self._claims = Claims(connector, self._sql)
@@ -123,19 +125,28 @@ class PostgresBackend(StoreBackend):
         self._claims = Claims(self._connector, self._sql)
         conn = await self._connector.log_in()
         try:
-            await migrate(conn, self._connector.address.schema, auto=self._auto_migrate)
-            await conn.execute(self._sql["forget_stale_lanes"])
-            self._identity = await conn.fetchval(self._sql["read_identity"])
+            await self._set_up(conn, context.open_mode)
         except DRIVER_ERRORS as error:
             drop(conn)
             met = translate(error, sent=False)
             if isinstance(met, FlushRefused):
-                raise StoreConfigError(f"The store {self.name} cannot be set up: {met}") from error
+                raise StoreConfigError(f"The store {self.name} cannot be used: {met}") from error
             raise StoreAway(str(met)) from error
         except BaseException:  # cancelled, or may not migrate: it is closed only here
             drop(conn)
             raise
         await self._shared.give(conn)
+
+    async def _set_up(self, conn: Connection, mode: OpenMode) -> None:
+        """Look at the schema, and do with it what ``mode`` allows."""
+        schema = self._connector.address.schema
+        if mode is OpenMode.MIGRATE_ALONE:
+            mode = OpenMode.CREATE  # a server cannot be kept from letting other processes in
+        if must_migrate(mode, await read_versions(conn, schema), self.name):
+            await migrate(conn, schema, mode, self.name)
+        if mode.may_write:
+            await conn.execute(self._sql["forget_stale_lanes"])
+            self._identity = await conn.fetchval(self._sql["read_identity"])
 
     async def close(self) -> None:
         lanes, self._lanes = self._lanes, {}
@@ -241,24 +252,29 @@ class PostgresBackend(StoreBackend):
         return [as_task(row) for row in rows]
 
     async def list(
-        self, status: TaskStatus | None, op: str | None, limit: int, before: str | None
-    ) -> Sequence[Task]:
-        clause, wanted = "", list[str]()
-        for column, value in (("status", status), ("op", op)):
-            if value is not None:
-                wanted.append(value)
-                clause += f"AND {column} = ${2 + len(wanted)} "
+        self, wanted: TaskFilter, limit: int, before: str | None, look_at: int
+    ) -> ListedTasks:
         try:
             last = _BEYOND_ANY_ID if before is None else uuid.UUID(before)
         except ValueError:
             raise BadSetting("before", before, "the 'next' of another page") from None
+        of_index, of_row = conditions(wanted)
+        if leads(wanted):
+            given = of_index | of_row
+            text = self._sql["list_tasks"].replace("/*and*/", _number(given, 3))
+            rows = await self._shared.fetch(text, last, limit, *given.values())
+            return ListedTasks([as_task(row) for row in rows])
+        text = self._sql["search_tasks"].replace("/*range*/", _number(of_index, 4))
+        text = text.replace("/*and*/", _number(of_row, 4 + len(of_index)))
         rows = await self._shared.fetch(
-            self._sql["list_tasks"].replace("/*and*/", clause),
-            last,
-            limit,
-            *wanted,
+            text, last, limit, look_at, *of_index.values(), *of_row.values()
         )
-        return [as_task(row) for row in rows]
+        found = [as_task(row) for row in rows]
+        if len(found) == limit:
+            return ListedTasks(found)
+        text = self._sql["find_searched"].replace("/*range*/", _number(of_index, 3))
+        end = await self._shared.fetch(text, last, look_at - 1, *of_index.values())
+        return ListedTasks(found, str(end[0][0]) if end else None)
 
     async def count(self, op: str | None) -> Mapping[TaskStatus, int]:
         clause, wanted = ("", ()) if op is None else ("WHERE op = $1", (op,))
@@ -345,7 +361,10 @@ class PostgresBackend(StoreBackend):
             versions = await read_versions(conn, self._connector.address.schema)
         except DRIVER_ERRORS as error:
             drop(conn)
-            raise StoreAway(str(error) or type(error).__name__) from error
+            met = translate(error, sent=False)
+            if isinstance(met, FlushRefused):
+                raise StoreConfigError(f"The store {self.name} cannot be used: {met}") from error
+            raise StoreAway(str(met)) from error
         except BaseException:  # cancelled, too: a connection of our own is not left open
             drop(conn)
             raise
@@ -356,3 +375,8 @@ class PostgresBackend(StoreBackend):
 
     async def watch(self) -> None:
         await Listener(self.listening, self._context).run()
+
+
+def _number(given: Mapping[str, object], first: int) -> str:
+    """The conditions as they stand behind a WHERE, their parameters numbered from ``first`` on."""
+    return "".join(f" AND {on} ${first + place}" for place, on in enumerate(given))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 import asyncpg
 from asyncpg.prepared_stmt import PreparedStatement
 
-from tapescope.errors import BadStoreUrl, StoreAuthFailed
+from tapescope.errors import BadStoreUrl, StoreAuthFailed, StoreConfigError, StoreNotFound
 from tapescope.store import FateUnknown, FlushBlocked, FlushRefused, StoreAway, StoreOutOfRoom
 from tapescope_adapters.postgres._url import Address
 
@@ -139,27 +139,37 @@ class Connector:
         return sql.replace("/*settings*/", _CARRIED[self._relaxed])
 
     async def log_in(self, *, writes: bool = False) -> Connection:
-        """A new connection. Raises ``StoreAway``, ``StoreAuthFailed``, ``BadStoreUrl``."""
+        """A new connection.
+
+        Raises ``StoreAway`` where it may be had later, else ``StoreAuthFailed``, ``StoreNotFound``,
+        ``BadStoreUrl`` or ``StoreConfigError``.
+        """
         address = self.address
-        settings = {"application_name": "tapescope"}
+        address.check_files()
+        settings = {"application_name": address.application_name}
         if self.prepares:  # a pooler refuses what it does not know, or leaves it out
             settings |= {"lock_timeout": str(_LOCK_TIMEOUT), "jit": "off"}
         try:
             conn = await asyncpg.connect(
                 address.dsn,
-                timeout=self.patience,
+                timeout=min(self.patience, address.connect_timeout or self.patience),
                 server_settings=settings,
                 statement_cache_size=100 if self.prepares else 0,
             )
-        except (
-            asyncpg.InvalidAuthorizationSpecificationError,
-            asyncpg.InvalidCatalogNameError,
-        ) as error:
+        except asyncpg.InvalidAuthorizationSpecificationError as error:
             raise StoreAuthFailed(address.user, address.database, str(error)) from error
+        except asyncpg.InvalidCatalogNameError as error:
+            raise StoreNotFound(address.name, str(error)) from error
         except asyncpg.ClientConfigurationError as error:
             raise BadStoreUrl(address.name, str(error)) from error
         except DRIVER_ERRORS as error:
-            raise StoreAway(str(error) or type(error).__name__) from error
+            translated = translate(error, sent=False)
+            if isinstance(translated, FlushRefused):
+                raise StoreConfigError(
+                    f"The server refuses the connection of {address.name}: {translated}. Check the "
+                    "settings in the URL, and the rights of its user."
+                ) from error
+            raise StoreAway(str(translated)) from error
         if writes and self.prepares:
             try:
                 await conn.execute(
@@ -180,7 +190,7 @@ class Connector:
         """A new connection of an open store. Raises ``StoreAway``, whatever is the matter."""
         try:
             return await self.log_in(writes=writes)
-        except (StoreAuthFailed, BadStoreUrl) as error:
+        except StoreConfigError as error:
             raise StoreAway(str(error)) from error  # it let us in before
 
     async def let_go(self, conn: Connection) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from tapescope.errors import BadSetting
-from tapescope.store import Clock, StoreLimits, TaskStore
+from tapescope.store import Clock, OpenMode, StoreLimits, TaskStore
 from tapescope_adapters.postgres._backend import PostgresBackend
 from tapescope_adapters.postgres._caller_pool import PoolConnector
 from tapescope_adapters.postgres._connection import Connector
@@ -20,13 +20,13 @@ __all__ = ["PostgresStore"]
 
 
 class PostgresStore(TaskStore):
-    """A store in one schema of a PostgreSQL database; it makes the schema when it opens.
+    """A store in one schema of a PostgreSQL database, which opening makes where it is missing.
 
     ``url`` is ``postgresql://user:password@host/database?schema=tapescope``; a Unix socket is named
     by ``?host=/folder``. ``durability="commit"`` waits until the server has a commit on disk;
     ``"relaxed"`` may lose the last commits to a crash of the server, none to one of the process.
-    With ``auto_migrate=False`` the schema is left as it is, for roles that may not change it.
     Behind a pooler in transaction mode the URL says so: ``pooler=transaction&listen_port=5432``.
+    A ``patience`` or an ``open_mode`` in the URL goes before the setting.
 
     Instead of a URL an asyncpg ``pool`` of the caller's own will do, with the name of the
     ``schema``. Each call borrows a connection and leaves nothing in it; the pool is never closed.
@@ -47,7 +47,7 @@ class PostgresStore(TaskStore):
         limits: StoreLimits | None = None,
         patience: float = 10.0,
         durability: Literal["commit", "relaxed"] = "commit",
-        auto_migrate: bool = True,
+        open_mode: OpenMode = OpenMode.CREATE,
     ) -> None:
         if durability not in ("commit", "relaxed"):
             raise BadSetting("durability", durability, "'commit' or 'relaxed'")
@@ -57,6 +57,8 @@ class PostgresStore(TaskStore):
             raise BadSetting("schema", schema, "in the URL: ?schema=…")
         address = Address.of_pool(schema or "tapescope") if url is None else parse_url(url)
         patience = address.patience or patience
+        if address.tape_events is not None:
+            limits = replace(limits or StoreLimits(), tape_events=address.tape_events)
         if address.tape_events is not None:
             limits = replace(limits or StoreLimits(), tape_events=address.tape_events)
         relaxed = durability == "relaxed"
@@ -74,9 +76,10 @@ class PostgresStore(TaskStore):
             else Connector(listens_at, patience=patience, relaxed=relaxed)
         )
         super().__init__(
-            PostgresBackend(connector, listening, name=address.name, auto_migrate=auto_migrate),
+            PostgresBackend(connector, listening, name=address.name),
             telemetry=telemetry,
             clock=clock,
             limits=limits,
             patience=patience,
+            open_mode=address.open_mode or open_mode,
         )

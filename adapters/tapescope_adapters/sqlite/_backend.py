@@ -7,9 +7,10 @@ import logging
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import ClassVar, Literal, TypeVar
 
-from tapescope.errors import StoreConfigError
+from tapescope.errors import StoreConfigError, StoreNotFound
 from tapescope.model import (
     AuditPage,
     CancelRequest,
@@ -22,6 +23,7 @@ from tapescope.model import (
     Repair,
     TapePage,
     Task,
+    TaskFilter,
     TaskStatus,
 )
 from tapescope.store import (
@@ -40,21 +42,38 @@ from tapescope.store import (
     FlushRefused,
     Inserted,
     LeaseRenewer,
+    ListedTasks,
+    OpenMode,
     RescuedRow,
     RescueOrder,
     SchemaVersions,
     StoreAway,
     StoreBackend,
+    must_migrate,
 )
 from tapescope_adapters._sql import load
 from tapescope_adapters.sqlite import _claims, _leadership, _leases, _maintenance, _repair, _rows
 from tapescope_adapters.sqlite._caller_transaction import create_within
 from tapescope_adapters.sqlite._change_poll import NOTHING_SEEN, Look
-from tapescope_adapters.sqlite._connection import Connection, check_folder, connect, translate
+from tapescope_adapters.sqlite._connection import (
+    Connection,
+    check_folder,
+    check_version,
+    check_writable,
+    connect,
+    set_up,
+    set_up_reader,
+)
 from tapescope_adapters.sqlite._flush import Writing
 from tapescope_adapters.sqlite._lease_renewer import SqliteLeaseRenewer
 from tapescope_adapters.sqlite._network_mounts import find_network_type
-from tapescope_adapters.sqlite._schema import migrate, read_versions
+from tapescope_adapters.sqlite._read_access import (
+    FileState,
+    choose_read_access,
+    holds_nothing,
+)
+from tapescope_adapters.sqlite._schema import check_owner, migrate, read_migrations, read_versions
+from tapescope_adapters.sqlite._url import write_url
 
 __all__ = ["Durability", "SqliteBackend"]
 
@@ -86,16 +105,17 @@ class SqliteBackend(StoreBackend):
     _writing: Writing
     """Both from ``open`` on."""
 
-    def __init__(self, path: str, *, durability: Durability, auto_migrate: bool) -> None:
+    def __init__(self, path: str, *, durability: Durability) -> None:
         self.path = path
-        self.name = f"sqlite:///{path}"
-        self._auto_migrate = auto_migrate
+        self.name = write_url(path)
         self._synchronous = "FULL" if durability == "commit" else "NORMAL"
         self._sql = load("tapescope_adapters.sqlite")
         self.writer_conn: Connection | None = None
         self._reader_conn: Connection | None = None
         self._checkpointer: Connection | None = None
         self._checkpoint: asyncio.Task[None] | None = None
+        self._read_state: FileState | None = None
+        """The file as it was opened to be read without locks; ``None`` where SQLite locks."""
         self._unmoved = 0
         self._warned = False
 
@@ -112,22 +132,59 @@ class SqliteBackend(StoreBackend):
     async def open(self, context: BackendContext) -> None:
         self._context = context
         self._writing = Writing(self._sql, context.limits, context.clock.now)
+        mode = context.open_mode
+        check_version()
+        if not mode.may_create and (not self.outlives_process or holds_nothing(self.path)):
+            raise StoreNotFound(self.name)
         if self.outlives_process:
             check_folder(self.path)
             await self._warn_of_network()
         try:
-            self.writer_conn = await self._connect(writes=True)
-            await self.writer_conn.run(lambda conn: migrate(conn, auto=self._auto_migrate))
-            if self.outlives_process:
-                self._reader_conn = await self._connect(writes=False)
-                self._checkpointer = await self._connect(writes=True)
+            await (self._open_to_write(mode) if mode.may_write else self._open_to_read(mode))
         except FlushRefused as error:
             await self.close()
             raise StoreConfigError(
-                f"The SQLite file {self.path} cannot be migrated ({error})."
+                f"The SQLite file {self.path} cannot be set up ({error})."
             ) from error
         except BaseException:  # cancelled, or refused: what was opened so far would be left
             await self.close()
+            raise
+
+    async def _open_to_write(self, mode: OpenMode) -> None:
+        """Open the three connections; nothing is set or made before the schema was looked at."""
+        if self.outlives_process:
+            check_writable(self.path)
+        writer = self.writer_conn = await connect(
+            self.path, "mode=rwc" if mode.may_create else "mode=rw"
+        )
+        migrates = must_migrate(mode, await writer.run(read_versions), self.name)
+        await writer.run(check_owner)
+        await writer.run(partial(self._set_up, writes=True))
+        if migrates:
+            await writer.run(lambda conn: migrate(conn, mode, self.name))
+        if self.outlives_process:
+            self._reader_conn = await connect(self.path, "mode=rw")
+            await self._reader_conn.run(partial(self._set_up, writes=False))
+            self._checkpointer = await connect(self.path, "mode=rw")
+            await self._checkpointer.run(partial(self._set_up, writes=True))
+
+    def _set_up(self, conn: sqlite3.Connection, *, writes: bool) -> None:
+        set_up(conn, self.path, synchronous=self._synchronous, writes=writes)
+
+    async def _open_to_read(self, mode: OpenMode) -> None:
+        """Open the one connection that reads."""
+        self._reader_conn, self._read_state, versions = await self._connect_to_read()
+        must_migrate(mode, versions, self.name)
+
+    async def _connect_to_read(self) -> tuple[Connection, FileState | None, SchemaVersions]:
+        """A connection that changes nothing; the state in which it may be used; the versions."""
+        query, state = choose_read_access(self.path)
+        connection = await connect(self.path, query)
+        try:
+            await connection.run(set_up_reader)
+            return connection, state, await connection.run(read_versions)
+        except BaseException:  # cancelled, too: it is known only here
+            await connection.close()
             raise
 
     async def _warn_of_network(self) -> None:
@@ -142,9 +199,6 @@ class SqliteBackend(StoreBackend):
                 kind,
             )
 
-    async def _connect(self, *, writes: bool) -> Connection:
-        return await connect(self.path, synchronous=self._synchronous, writes=writes)
-
     async def close(self) -> None:
         if self._checkpoint is not None:
             await self._checkpoint
@@ -152,6 +206,7 @@ class SqliteBackend(StoreBackend):
             if connection is not None:
                 await connection.close()
         self._reader_conn = self._checkpointer = self.writer_conn = None
+        self._read_state = None
 
     # --- writing ----------------------------------------------------------------------------------
 
@@ -250,7 +305,23 @@ class SqliteBackend(StoreBackend):
     async def _reading(self, work: Callable[[sqlite3.Connection], T]) -> T:
         connection = self._reader_conn or self.writer_conn
         assert connection is not None
-        return await connection.run(work)
+        try:
+            done = await connection.run(work)
+        except (FlushRefused, StoreAway, StoreConfigError):
+            await self._check_unchanged()
+            raise
+        await self._check_unchanged()
+        return done
+
+    async def _check_unchanged(self) -> None:
+        """Raises ``StoreAway`` where what was just read, without locks, may be half of a write."""
+        if self._read_state is not None and self._read_state != FileState.of(self.path):
+            new, self._read_state, versions = await self._connect_to_read()
+            old, self._reader_conn = self._reader_conn, new
+            if old is not None:
+                await old.close()
+            must_migrate(OpenMode.READ, versions, self.name)
+            raise StoreAway("another process wrote to the file while it was read")
 
     async def get(self, task_id: str) -> Task | None:
         return await self._reading(lambda conn: _rows.get_task(conn, self._sql, task_id))
@@ -259,10 +330,10 @@ class SqliteBackend(StoreBackend):
         return await self._reading(lambda conn: _rows.find_ended(conn, self._sql, task_ids))
 
     async def list(
-        self, status: TaskStatus | None, op: str | None, limit: int, before: str | None
-    ) -> Sequence[Task]:
+        self, wanted: TaskFilter, limit: int, before: str | None, look_at: int
+    ) -> ListedTasks:
         return await self._reading(
-            lambda conn: _rows.list_tasks(conn, self._sql, status, op, limit, before)
+            lambda conn: _rows.list_tasks(conn, self._sql, wanted, limit, before, look_at)
         )
 
     async def count(self, op: str | None) -> Mapping[TaskStatus, int]:
@@ -355,10 +426,11 @@ class SqliteBackend(StoreBackend):
         )
 
     async def schema_versions(self) -> SchemaVersions:
-        try:
-            return await asyncio.to_thread(read_versions, self.path)
-        except sqlite3.Error as error:
-            raise translate(error) from error
+        if not self.outlives_process or holds_nothing(self.path):
+            return SchemaVersions(0, max(read_migrations()))
+        connection, _, versions = await self._connect_to_read()
+        await connection.close()
+        return versions
 
     # --- other processes --------------------------------------------------------------------------
 

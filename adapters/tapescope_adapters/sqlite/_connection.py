@@ -14,13 +14,17 @@ import aiosqlite
 
 from tapescope.errors import StoreConfigError
 from tapescope.store import FlushRefused, StoreAway, StoreOutOfRoom
+from tapescope_adapters.sqlite._read_access import file_uri, may_write
 
 __all__ = [
     "Connection",
     "check_folder",
+    "check_version",
+    "check_writable",
     "connect",
     "read_transaction",
     "set_up",
+    "set_up_reader",
     "translate",
     "write_transaction",
 ]
@@ -84,15 +88,17 @@ def translate(error: sqlite3.Error) -> Exception:
     return StoreAway(str(error))  # locked, input/output: it may pass
 
 
-async def connect(path: str, *, synchronous: str, writes: bool) -> Connection:
-    """Open a connection and set it up. ``path`` may be ``:memory:``.
+async def connect(path: str, query: str) -> Connection:
+    """Open a connection; ``query`` is that of the SQLite URI. ``path`` may be ``:memory:``.
 
-    Raises ``StoreConfigError`` for a path that cannot be used.
+    Nothing is set on it yet. Raises ``StoreConfigError`` for a path that cannot be used.
     """
+    in_memory = path == ":memory:"
     connection = Connection(
         partial(
             sqlite3.connect,
-            path,
+            path if in_memory else file_uri(path, query),
+            uri=not in_memory,
             timeout=2.0,
             isolation_level=None,  # transactions are begun by hand: BEGIN IMMEDIATE
             cached_statements=256,
@@ -104,25 +110,23 @@ async def connect(path: str, *, synchronous: str, writes: bool) -> Connection:
     except sqlite3.Error as error:
         await connection.ended()
         raise StoreConfigError(
-            f"The SQLite file {path} cannot be opened ({error}). Check that its folder exists and "
-            "that this user may write there."
+            f"The SQLite file {path} cannot be opened ({error}). Check that this user may read it, "
+            "and may write in its folder."
         ) from error
-
-    try:
-        await connection.run(
-            lambda conn: set_up(conn, path, synchronous=synchronous, writes=writes)
-        )
-    except FlushRefused as error:
-        await connection.close()
-        raise StoreConfigError(f"The SQLite file {path} cannot be set up ({error}).") from error
-    except BaseException:  # cancelled, or away: its thread would be left behind
-        await connection.close()
-        raise
     return connection
 
 
+def check_version() -> None:
+    """Raises ``StoreConfigError`` where the SQLite of this Python is too old."""
+    if sqlite3.sqlite_version_info < (3, 38):
+        raise StoreConfigError(
+            f"SQLite {sqlite3.sqlite_version} is too old: 3.38 or newer is needed. "
+            "Use a newer Python build, or the PostgreSQL store."
+        )
+
+
 def set_up(conn: sqlite3.Connection, path: str, *, synchronous: str, writes: bool) -> None:
-    """Give a new connection its settings."""
+    """Give a new connection to a store that may be written its settings."""
     if path != ":memory:":
         # for a file that is made now: this comes before its first page, which WAL writes
         conn.execute("PRAGMA auto_vacuum = INCREMENTAL")
@@ -130,6 +134,11 @@ def set_up(conn: sqlite3.Connection, path: str, *, synchronous: str, writes: boo
         conn.execute("PRAGMA wal_autocheckpoint = 0")  # a thread of its own does it
         conn.execute("PRAGMA journal_size_limit = 67108864")
     conn.execute(f"PRAGMA synchronous = {synchronous}")
+    set_up_reader(conn, writes=writes)
+
+
+def set_up_reader(conn: sqlite3.Connection, *, writes: bool = False) -> None:
+    """Give a new connection the settings that change nothing in the file."""
     conn.execute("PRAGMA temp_store = MEMORY")
     if not writes:
         conn.execute("PRAGMA query_only = ON")
@@ -166,4 +175,13 @@ def check_folder(path: str) -> None:
         raise StoreConfigError(
             f"The folder {str(folder)!r} of the SQLite file does not exist. Make it, or name "
             "another."
+        )
+
+
+def check_writable(path: str) -> None:
+    """Raises ``StoreConfigError`` for a file that is there and may not be written by this user."""
+    if Path(path).exists() and not may_write(path):
+        raise StoreConfigError(
+            f"This user may not write to the SQLite file {path}, or not in its folder, where the "
+            "file's log is. Commands that only read can use it."
         )

@@ -12,6 +12,7 @@ from tapescope.store import Clock, LeaseRenewer, StoreAway
 from tapescope_adapters._sql import Queries
 from tapescope_adapters.sqlite import _leases
 from tapescope_adapters.sqlite._connection import set_up, translate
+from tapescope_adapters.sqlite._read_access import file_uri
 
 __all__ = ["SqliteLeaseRenewer"]
 
@@ -50,7 +51,8 @@ class SqliteLeaseRenewer(LeaseRenewer):
         self._hang_up()
 
     def _connect(self) -> sqlite3.Connection:
-        conn = sqlite3.connect(self._path, timeout=0, isolation_level=None)
+        uri = file_uri(self._path, "mode=rw")
+        conn = sqlite3.connect(uri, uri=True, timeout=0, isolation_level=None)
         try:
             # A lease need not outlive a crash of the machine, for its owner does not: no fsync.
             set_up(conn, self._path, synchronous="NORMAL", writes=True)

@@ -21,7 +21,8 @@ def find_network_type(path: str, mounts: str | None = None) -> str | None:
     """
     if mounts is None:
         try:
-            mounts = Path("/proc/self/mountinfo").read_text()
+            # A folder may have any bytes in its name, and a path has them in the same form.
+            mounts = Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape")
         except OSError:
             return None  # not Linux: nothing is known, so nothing is said
     folder = Path(path).absolute().parent.resolve()

@@ -15,10 +15,11 @@ from tapescope.model import (
     QuarantinePage,
     TapePage,
     Task,
+    TaskFilter,
     TaskStatus,
 )
-from tapescope.store import AttemptState, decode, encode
-from tapescope_adapters._sql import Queries
+from tapescope.store import AttemptState, ListedTasks, decode, encode
+from tapescope_adapters._sql import Queries, conditions, leads
 from tapescope_adapters.sqlite._connection import read_transaction
 
 __all__ = [
@@ -117,22 +118,28 @@ def find_ended(conn: sqlite3.Connection, sql: Queries, task_ids: Sequence[str]) 
 def list_tasks(
     conn: sqlite3.Connection,
     sql: Queries,
-    status: TaskStatus | None,
-    op: str | None,
+    wanted: TaskFilter,
     limit: int,
     before: str | None,
-) -> list[Task]:
-    """Tasks older than ``before``, newest first."""
-    wanted: list[Any] = [_BEYOND_ANY_ID if before is None else before]
-    clause = ""
-    if status is not None:
-        clause += " AND status = ?"
-        wanted.append(status.value)
-    if op is not None:
-        clause += " AND op = ?"
-        wanted.append(op)
-    text = sql["list_tasks"].replace("/*task*/", _TASK).replace("/*and*/", clause)
-    return [_task(row) for row in conn.execute(text, (*wanted, limit))]
+    look_at: int,
+) -> ListedTasks:
+    """Tasks older than ``before``, newest first, among ``look_at`` at most."""
+    last = _BEYOND_ANY_ID if before is None else before
+    of_index, of_row = conditions(wanted)
+    in_range, on_row = ("".join(f" AND {on} ?" for on in given) for given in (of_index, of_row))
+    if leads(wanted):
+        text = sql["list_tasks"].replace("/*task*/", _TASK).replace("/*and*/", in_range + on_row)
+        rows = conn.execute(text, (last, *of_index.values(), *of_row.values(), limit))
+        return ListedTasks([_task(row) for row in rows])
+    text = sql["search_tasks"].replace("/*task*/", _TASK)
+    text = text.replace("/*range*/", in_range).replace("/*and*/", on_row)
+    rows = conn.execute(text, (last, *of_index.values(), look_at, *of_row.values(), limit))
+    found = [_task(row) for row in rows]
+    if len(found) == limit:
+        return ListedTasks(found)
+    text = sql["find_searched"].replace("/*range*/", in_range)
+    end = conn.execute(text, (last, *of_index.values(), look_at - 1)).fetchone()
+    return ListedTasks(found, None if end is None else end[0])
 
 
 def count_tasks(conn: sqlite3.Connection, sql: Queries, op: str | None) -> dict[TaskStatus, int]:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
 from importlib.resources import files
-from pathlib import Path
 from typing import Final
 
-from tapescope.errors import SchemaTooNew, SchemaTooOld, StoreConfigError
-from tapescope.store import SchemaVersions
+from tapescope.errors import SchemaTooOld, StoreConfigError
+from tapescope.store import OpenMode, SchemaVersions, must_migrate
 from tapescope_adapters._sql import find_compatible, load_migrations
+from tapescope_adapters.sqlite._connection import write_transaction
 
-__all__ = ["migrate", "read_migrations", "read_versions"]
+__all__ = ["check_owner", "migrate", "read_migrations", "read_versions"]
 
 _SQL: Final = files("tapescope_adapters.sqlite") / "sql"
 
@@ -22,56 +21,74 @@ def read_migrations() -> dict[int, str]:
     return load_migrations(_SQL)
 
 
-def migrate(conn: sqlite3.Connection, *, auto: bool) -> None:
-    """Bring the schema up to date. The version is the file's own ``user_version``.
-
-    A newer one is left as it is, where its migrations say that this code may go on.
-
-    Raises ``SchemaTooNew``, and with ``auto`` off ``SchemaTooOld``.
-    """
-    if sqlite3.sqlite_version_info < (3, 38):
-        raise StoreConfigError(
-            f"SQLite {sqlite3.sqlite_version} is too old: 3.38 or newer is needed. "
-            "Use a newer Python build, or the PostgreSQL store."
-        )
-    steps = read_migrations()
-    known = max(steps)
-    found = _version(conn)
-    if found > known and not _is_compatible(conn, found, known):
-        raise SchemaTooNew(found, known)
-    if found >= known:
-        return
-    if not auto:
-        raise SchemaTooOld(found, known)
-    conn.execute("BEGIN IMMEDIATE")
-    try:
-        for number in range(_version(conn) + 1, known + 1):  # read again: another may have migrated
-            for statement in _statements(steps[number]):
-                conn.execute(statement)
-            conn.execute(f"PRAGMA user_version = {number}")
-            row = (number, find_compatible(number, steps[number]))
-            conn.execute("INSERT INTO schema_compatibility VALUES (?, ?)", row)
-        conn.execute("COMMIT")
-    finally:
-        if conn.in_transaction:
-            conn.execute("ROLLBACK")
-
-
-def read_versions(path: str) -> SchemaVersions:
-    """The version of the file, which is neither made nor changed. Raises ``sqlite3.Error``."""
+def read_versions(conn: sqlite3.Connection) -> SchemaVersions:
+    """The version of the schema; 0 where the file has none of our tables. Changes nothing."""
     known = max(read_migrations())
-    if path == ":memory:" or not Path(path).exists():
+    if not _has_tables(conn):
         return SchemaVersions(0, known)
-    url = f"{Path(path).absolute().as_uri()}?mode=ro"
-    with closing(sqlite3.connect(url, uri=True)) as conn:
-        found = _version(conn)
-        return SchemaVersions(found, known, found <= known or _is_compatible(conn, found, known))
+    found = _version(conn)
+    return SchemaVersions(found, known, found <= known or _is_compatible(conn, found, known))
+
+
+def check_owner(conn: sqlite3.Connection) -> None:
+    """Raises ``StoreConfigError`` for a file whose ``user_version`` another program keeps."""
+    if (version := _version(conn)) and not _has_tables(conn):
+        raise StoreConfigError(
+            f"The SQLite file has the user_version {version} of another program, and tapescope "
+            "keeps its own there. Name another file."
+        )
+
+
+def migrate(conn: sqlite3.Connection, mode: OpenMode, name: str) -> None:
+    """Make the schema, or bring it up to date. The version is the file's own ``user_version``.
+
+    To be called where ``must_migrate`` says so; it is asked again under the lock, for another
+    process may have migrated. Raises what ``must_migrate`` raises, and ``SchemaTooOld`` also where
+    ``mode`` wants no other process to have the file open and one has. After an error the connection
+    is to be closed.
+    """
+    steps = read_migrations()
+    versions = read_versions(conn)
+    if alone := mode is OpenMode.MIGRATE_ALONE and versions.found > 0:
+        _keep_others_out(conn, versions, name)
+    with write_transaction(conn):
+        versions = read_versions(conn)
+        if must_migrate(mode, versions, name):
+            for number in range(versions.found + 1, versions.known + 1):
+                for statement in _statements(steps[number]):
+                    conn.execute(statement)
+                conn.execute(f"PRAGMA user_version = {number}")
+                row = (number, find_compatible(number, steps[number]))
+                conn.execute("INSERT INTO schema_compatibility VALUES (?, ?)", row)
+    if alone:
+        conn.execute("PRAGMA locking_mode = NORMAL").fetchone()
+        conn.execute("SELECT count(*) FROM sqlite_schema").fetchone()  # lets go of the lock
+
+
+def _keep_others_out(conn: sqlite3.Connection, versions: SchemaVersions, name: str) -> None:
+    """Have the next transaction take the lock that every open connection shares.
+
+    Raises ``SchemaTooOld`` where another connection is open.
+    """
+    conn.execute("PRAGMA locking_mode = EXCLUSIVE").fetchone()
+    (patience,) = conn.execute("PRAGMA busy_timeout").fetchone()
+    conn.execute("PRAGMA busy_timeout = 0")
+    try:
+        with write_transaction(conn):
+            pass
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+            raise
+        raise SchemaTooOld(versions.found, versions.known, name) from error
+    conn.execute(f"PRAGMA busy_timeout = {patience}")
+
+
+def _has_tables(conn: sqlite3.Connection) -> bool:
+    query = "SELECT count(*) FROM sqlite_schema WHERE name = 'schema_compatibility'"
+    return bool(conn.execute(query).fetchone()[0])
 
 
 def _is_compatible(conn: sqlite3.Connection, found: int, known: int) -> bool:
-    query = "SELECT count(*) FROM sqlite_schema WHERE name = 'schema_compatibility'"
-    if not conn.execute(query).fetchone()[0]:
-        return False
     query = "SELECT max(version), max(compatible_from) FROM schema_compatibility"
     last, oldest = conn.execute(query).fetchone()
     return bool(last == found and oldest <= known)

@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from tapescope.errors import BadStoreUrl
-from tapescope_adapters._parameters import pop_patience, pop_tape_events
+from tapescope.store import refuse_control_characters
+from tapescope_adapters._parameters import COMMON_PARAMETERS, CommonParameters, pop_common
 
-__all__ = ["read_url"]
+__all__ = ["read_url", "write_url"]
 
 
-def read_url(url: str) -> tuple[str, float | None, int | None]:
-    """The file's path; the patience in seconds and the tape's limit where the URL says so."""
+def read_url(url: str) -> tuple[str, CommonParameters]:
+    """The file's path, and what the URL says besides. Raises ``BadStoreUrl``."""
+    refuse_control_characters(url, url)  # before urlsplit, which leaves some of them out
     parts = urlsplit(url)
     if parts.scheme != "sqlite" or parts.netloc:
         raise BadStoreUrl(url, "a SQLite URL has three slashes, or four before an absolute path")
     given = dict(parse_qsl(parts.query, keep_blank_values=True))
-    patience, tape_events = pop_patience(given, url), pop_tape_events(given, url)
-    if given or parts.fragment:
-        raise BadStoreUrl(url, "a SQLite URL has the parameters 'patience' and 'tape_events' only")
-    path = unquote(parts.path.removeprefix("/"))
+    common = pop_common(given, url)
+    if given:
+        known = ", ".join(COMMON_PARAMETERS)
+        raise BadStoreUrl(url, f"{min(given)!r} is not a parameter of a SQLite URL; {known} are")
+    if parts.fragment:
+        raise BadStoreUrl(url, "write a '#' in the path as %23")
+    path = unquote(parts.path.removeprefix("/"), errors="surrogateescape")  # as os.fsdecode
+    refuse_control_characters(path, url)
     if path in ("", ":memory:"):
-        return ":memory:", patience, tape_events
-    return str(Path(path).expanduser()), patience, tape_events
+        return ":memory:", common
+    return str(Path(path).expanduser()), common
+
+
+def write_url(path: str) -> str:
+    """The URL of the file, to be shown and to be typed; only what would be misread is escaped."""
+    misread = "[%?#\udc80-\udcff]"  # the last ones stand for bytes that are not UTF-8
+    return "sqlite:///" + re.sub(misread, lambda found: quote(os.fsencode(found[0])), path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tapescope.errors import BadSetting
-from tapescope.store import Clock, StoreLimits, TaskStore
+from tapescope.store import Clock, OpenMode, StoreLimits, TaskStore
 from tapescope_adapters.sqlite._backend import Durability, SqliteBackend
 from tapescope_adapters.sqlite._url import read_url
 from tapescope_telemetry import Telemetry
@@ -25,8 +25,8 @@ class SqliteStore(TaskStore):
     """A store in a SQLite file: WAL, one writer connection, one reader, checkpoints on their own.
 
     ``url`` is ``sqlite:///relative.db``, ``sqlite:////absolute.db``, or ``sqlite:///:memory:``,
-    which is one connection in one process; a ``?patience=3`` goes before the setting,
-    and ``?tape_events=1000`` before that of ``limits``.
+    which is one connection in one process; a ``?patience=3``, ``?open_mode=migrate`` or
+    ``?tape_events=1000`` goes before the setting.
     ``durability="commit"`` survives a crash of the operating system; ``"relaxed"`` may lose the
     last commits to one, and none to a crash of the process.
     """
@@ -40,16 +40,19 @@ class SqliteStore(TaskStore):
         limits: StoreLimits | None = None,
         patience: float = 10.0,
         durability: Durability = "commit",
-        auto_migrate: bool = True,
+        open_mode: OpenMode = OpenMode.CREATE,
     ) -> None:
         if durability not in ("commit", "relaxed"):
             raise BadSetting("durability", durability, "'commit' or 'relaxed'")
-        self.path, given_patience, tape_events = read_url(url)
+        self.path, given = read_url(url)
         limits = limits or StoreLimits(batch=_BATCH)
+        if given.tape_events is not None:
+            limits = replace(limits, tape_events=given.tape_events)
         super().__init__(
-            SqliteBackend(self.path, durability=durability, auto_migrate=auto_migrate),
+            SqliteBackend(self.path, durability=durability),
             telemetry=telemetry,
             clock=clock,
-            limits=limits if tape_events is None else replace(limits, tape_events=tape_events),
-            patience=given_patience or patience,
+            limits=limits,
+            patience=given.patience or patience,
+            open_mode=given.open_mode or open_mode,
         )

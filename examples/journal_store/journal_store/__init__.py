@@ -11,7 +11,14 @@ from urllib.parse import unquote, urlsplit
 
 from journal_store.backend import JournalBackend
 from tapescope.errors import BadStoreUrl
-from tapescope.store import Clock, StoreLimits, TaskStore, Telemetry
+from tapescope.store import (
+    Clock,
+    OpenMode,
+    StoreLimits,
+    TaskStore,
+    Telemetry,
+    refuse_control_characters,
+)
 
 __all__ = ["JournalBackend", "JournalStore"]
 
@@ -27,6 +34,7 @@ class JournalStore(TaskStore):
         clock: Clock | None = None,
         limits: StoreLimits | None = None,
         patience: float = 10.0,
+        open_mode: OpenMode = OpenMode.CREATE,
     ) -> None:
         super().__init__(
             JournalBackend(read_path(url)),
@@ -34,6 +42,7 @@ class JournalStore(TaskStore):
             clock=clock,
             limits=limits,
             patience=patience,
+            open_mode=open_mode,
         )
 
 
@@ -43,4 +52,5 @@ def read_path(url: str) -> Path:
     path = unquote(parts.path.removeprefix("/"))
     if parts.scheme != "journal" or parts.netloc or parts.query or not path:
         raise BadStoreUrl(url, "a journal is journal:///file, with a fourth slash if absolute")
+    refuse_control_characters(path, url)
     return Path(path)

@@ -28,6 +28,7 @@ from tapescope.model import (
     Repair,
     TapePage,
     Task,
+    TaskFilter,
     TaskStatus,
 )
 from tapescope.store import (
@@ -41,12 +42,15 @@ from tapescope.store import (
     DueTask,
     Flush,
     FlushAnswer,
+    ListedTasks,
+    OpenMode,
     RescuedRow,
     RescueOrder,
     SchemaVersions,
     StoreAway,
     StoreBackend,
     decode,
+    must_migrate,
 )
 
 __all__ = ["JournalBackend"]
@@ -68,7 +72,7 @@ class News:
 
 
 class JournalBackend(StoreBackend):
-    """The journal at ``path``, which is made when the store is opened."""
+    """The journal at ``path``, which is made when a store is opened that may make it."""
 
     adapter: ClassVar[str] = "journal"
 
@@ -91,11 +95,12 @@ class JournalBackend(StoreBackend):
 
     async def open(self, context: BackendContext) -> None:
         self._context = context
-        await self._in_thread(self._open)
+        must_migrate(context.open_mode, await self.schema_versions(), self.name)
+        await self._in_thread(lambda: self._open(context.open_mode))
 
-    def _open(self) -> None:
+    def _open(self, mode: OpenMode) -> None:
         self._tables, self._news = Tables(), News()
-        self._journal.open()
+        self._journal.open(mode)
         self._read_on()
 
     async def close(self) -> None:
@@ -262,15 +267,14 @@ class JournalBackend(StoreBackend):
         return await self._read(step)
 
     async def list(
-        self, status: TaskStatus | None, op: str | None, limit: int, before: str | None
-    ) -> Sequence[Task]:
-        tasks = await self._read(lambda tx: list_tasks(tx, status))
-        wanted = [
-            task
-            for task in sorted(tasks, key=lambda one: one.task_id, reverse=True)
-            if op in (None, task.op) and (before is None or task.task_id < before)
-        ]
-        return wanted[:limit]
+        self, wanted: TaskFilter, limit: int, before: str | None, look_at: int
+    ) -> ListedTasks:
+        tasks = await self._read(lambda tx: list_tasks(tx, wanted.status))
+        newest_first = sorted(tasks, key=lambda one: one.task_id, reverse=True)
+        seen = [task for task in newest_first if before is None or task.task_id < before][:look_at]
+        found = [task for task in seen if wanted.admits(task)][:limit]
+        stopped = len(seen) == look_at and len(found) < limit
+        return ListedTasks(found, seen[-1].task_id if stopped else None)
 
     async def count(self, op: str | None) -> Mapping[TaskStatus, int]:
         tasks = await self._read(list_tasks)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tapescope.store import StoreAway, StoreOutOfRoom, decode, encode
+from tapescope.store import OpenMode, StoreAway, StoreOutOfRoom, decode, encode
 
 __all__ = ["Journal"]
 
@@ -25,11 +25,12 @@ class Journal:
         self._place = 0
         """Behind the last line that was read or written here."""
 
-    def open(self) -> None:
-        """Open the file, or make it; the next ``read`` begins at its first line."""
+    def open(self, mode: OpenMode) -> None:
+        """Open the file, and make it only where ``mode`` allows; ``read`` begins at its start."""
         self.close()
+        access = os.O_RDWR | os.O_APPEND if mode.may_write else os.O_RDONLY
         with _as_store_errors():
-            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+            self._file = os.open(self.path, access | (os.O_CREAT if mode.may_create else 0), 0o600)
         self._place = 0
 
     def close(self) -> None:

@@ -1,8 +1,8 @@
 """The command line: ``tapescope``.
 
 Every ``TapescopeError`` is one line on stderr and an exit status: 1, or 2 for a command line that
-cannot be read; 130 after Ctrl-C. ``tapescope run`` has statuses of its own, so that they do not mix
-with those of its command: see ``tapescope.cli.commands.run``.
+cannot be read and for a store that is not there; 130 after Ctrl-C. ``tapescope run`` has statuses
+of its own, so that they do not mix with those of its command: see ``tapescope.cli.commands.run``.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from tapescope.cli._output import say
-from tapescope.cli._settings import EXIT_CANNOT_EXECUTE, EXIT_NOT_FOUND, EXIT_NOT_WRITTEN
+from tapescope.cli._settings import EXIT_CANNOT_EXECUTE, EXIT_NOT_FOUND, EXIT_OUTPUT_LOST
 from tapescope.cli._signals import Heard, Signals, end_as
 from tapescope.errors import CommandFailed
 from tapescope.shell.command import ShellCommand
@@ -247,7 +247,7 @@ class Foreground:
         assert self.status is not None, "it has ended"
         failure = CommandFailed(self._argv, self.status, self.recorder.lost, self.bytes_lost)
         if self.bytes_lost and self.status in (0, -signal.SIGPIPE):
-            self.status = EXIT_NOT_WRITTEN
+            self.status = EXIT_OUTPUT_LOST
         return failure
 
     async def _hand_on(self, stream: str, chunk: bytes) -> None:

@@ -6,14 +6,22 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from typer import Abort
 from typer.exceptions import TyperException
 
+from tapescope.cli._help import describe_usage_error
 from tapescope.cli._output import say
-from tapescope.cli._settings import EXIT_INTERRUPTED, EXIT_OURS, EXIT_PIPE_CLOSED
+from tapescope.cli._settings import (
+    EXIT_INTERRUPTED,
+    EXIT_NO_STORE,
+    EXIT_NOT_WRITTEN,
+    EXIT_OURS,
+    EXIT_PIPE_CLOSED,
+)
 from tapescope.cli.app import app
-from tapescope.errors import TapescopeError
+from tapescope.errors import StoreNotFound, TapescopeError
 
 __all__ = ["run_arguments"]
 
@@ -21,9 +29,13 @@ __all__ = ["run_arguments"]
 def run_arguments(arguments: Sequence[str]) -> int:
     """Run one command; gives its exit status and raises nothing that a user can bring about."""
     _fill_standard_streams()
+    stdout = _watch_stdout()
     try:
         status = app(list(arguments), prog_name="tapescope", standalone_mode=False)
         sys.stdout.flush()
+    except StoreNotFound as error:
+        say(str(error))
+        return EXIT_NO_STORE
     except TapescopeError as error:
         say(str(error))
         return 1
@@ -36,24 +48,33 @@ def run_arguments(arguments: Sequence[str]) -> int:
             raise
         _discard_output()  # the reader of our output has seen enough
         return EXIT_PIPE_CLOSED
+    except OSError as error:
+        if stdout is None or stdout.error is not error:
+            raise
+        say(f"stdout cannot be written ({error.strerror}): the output is not whole")
+        _discard_output()
+        return EXIT_NOT_WRITTEN
     return int(status or 0)
 
 
 def _report_usage(error: TyperException) -> int:
     context = getattr(error, "ctx", None)
     command = "tapescope" if context is None else str(context.command_path)
-    message = error.format_message().rstrip(".")
-    say(f"{message}. See '{command} --help'.")
+    say(f"{describe_usage_error(error)} See '{command} --help'.")
     return EXIT_OURS if command == "tapescope run" else error.exit_code
 
 
 def _fill_standard_streams() -> None:
-    """Put /dev/null in the place of a closed one: else the store's file would take its number."""
+    """Put /dev/null in the place of a closed one: else the store's file would take its number.
+
+    Stdout's is only to be read: what is written to it fails, as on a closed one.
+    """
     for number in (0, 1, 2):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number: this one
+            # takes the lowest free number: this one
+            os.open(os.devnull, os.O_RDONLY if number == 1 else os.O_RDWR)
     if sys.stdout is None:  # pyright: ignore[reportUnnecessaryComparison]  # closed at the start
         sys.stdout = os.fdopen(1, "w", closefd=False)
     if sys.stderr is None:  # pyright: ignore[reportUnnecessaryComparison]  # closed at the start
@@ -61,6 +82,42 @@ def _fill_standard_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a test may have put another kind there
             stream.reconfigure(errors="backslashreplace")
+
+
+class _Stdout(io.FileIO):
+    """Descriptor 1; remembers the error of a write that failed."""
+
+    error: OSError | None = None
+
+    def write(self, data: Any, /) -> int:
+        """As of any file."""
+        try:
+            return super().write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+
+def _watch_stdout() -> _Stdout | None:
+    """Have every writer's errors on stdout known as such; ``None`` where it is not descriptor 1."""
+    shown = sys.stdout
+    if not isinstance(shown, io.TextIOWrapper):
+        return None
+    try:
+        if shown.fileno() != 1:
+            return None
+    except OSError:  # a test's: it is in memory
+        return None
+    shown.flush()
+    watched = _Stdout(1, "w", closefd=False)
+    sys.stdout = io.TextIOWrapper(
+        io.BufferedWriter(watched),
+        encoding=shown.encoding,
+        errors=shown.errors,
+        line_buffering=shown.line_buffering,
+        write_through=shown.write_through,
+    )
+    return watched
 
 
 def _discard_output() -> None:

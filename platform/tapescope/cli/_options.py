@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from tapescope.cli._completion import complete_op, complete_task
+
 __all__ = [
     "METRICS_PORT",
     "JsonOption",
@@ -14,7 +16,9 @@ __all__ = [
     "OpOption",
     "StoreOption",
     "TaskArgument",
+    "TasksArgument",
     "WaitOption",
+    "WideOption",
     "inherit_store",
 ]
 
@@ -58,12 +62,31 @@ MetricsHostOption = Annotated[
         "network that you trust.",
     ),
 ]
+WideOption = Annotated[
+    bool, typer.Option("--wide", help="Print whole ids and values, however wide the terminal is.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
-OpOption = Annotated[str | None, typer.Option("--op", metavar="OP", help="Only tasks of this op.")]
+OpOption = Annotated[
+    str | None,
+    typer.Option("--op", metavar="OP", help="Only tasks of this op.", autocompletion=complete_op),
+]
 TaskArgument = Annotated[
     str,
     typer.Argument(
-        metavar="TASK_ID", help="The id of a task, or a beginning that no other id shares."
+        metavar="TASK_ID",
+        autocompletion=complete_task,
+        help="The id of a task: whole, as 'tapescope list' shows it, or a beginning that no other "
+        "id has.",
+    ),
+]
+TasksArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="TASK_ID",
+        autocompletion=complete_task,
+        help="Ids of tasks: whole, as 'tapescope list' shows them, or beginnings that no other ids "
+        "have.",
+        show_default=False,
     ),
 ]
 WaitOption = Annotated[

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from tapescope.cli._output import make_printable, print_line
-from tapescope.cli._rendering import STATUS_STYLES, make_console
+from tapescope.cli._rendering import STATUS_STYLES
+from tapescope.cli._table import make_console
 from tapescope.model.tape import PROGRESS, Event
 from tapescope.model.tasks import TaskStatus
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
 __all__ = ["LineBoard", "TerminalBoard", "make_board"]
+
+_TITLE: Final = 28
+"""Characters of a task's title: with them the board fits a terminal of 80 columns."""
 
 
 def make_board(*, terminal: bool) -> LineBoard | TerminalBoard:
@@ -59,8 +63,8 @@ class TerminalBoard:
 
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
-            TextColumn("{task.fields[events]:>4} events", markup=False),
+            BarColumn(bar_width=16, complete_style="cyan", finished_style="green"),
+            TextColumn("{task.fields[events]:>10}", markup=False),
             TimeElapsedColumn(),
             TextColumn("[{task.fields[style]}]{task.fields[state]}[/]"),
             console=make_console(),
@@ -81,15 +85,16 @@ class TerminalBoard:
 
     def add(self, task_id: str, title: str) -> None:
         """A task was submitted."""
-        shown = title if len(title) <= 34 else f"{title[:33]}…"
+        shown = title if len(title) <= _TITLE else f"{title[: _TITLE - 1]}…"
         self._rows[task_id] = self._progress.add_task(
-            shown, total=None, start=False, events=0, state=TaskStatus.PENDING, style="dim"
+            shown, total=None, start=False, events="", state=TaskStatus.PENDING, style="dim"
         )
 
     def note(self, task_id: str, event: Event) -> None:
         """An event is on the task's tape."""
         row = self._rows[task_id]
-        fields: dict[str, Any] = {"events": event.seq, "state": TaskStatus.RUNNING, "style": "cyan"}
+        events = "1 event" if event.seq == 1 else f"{event.seq:,} events"
+        fields: dict[str, Any] = {"events": events, "state": TaskStatus.RUNNING, "style": "cyan"}
         if event.seq == 1:
             self._progress.start_task(row)
         if event.type == PROGRESS:
@@ -97,9 +102,12 @@ class TerminalBoard:
         self._progress.update(row, **fields)
 
     def finish(self, task_id: str, outcome: str, message: str) -> None:
-        """The task has ended."""
+        """The task has ended: its bar is full if it succeeded, else as far as it came."""
         row = self._rows[task_id]
-        self._progress.update(
-            row, total=1, completed=1, state=outcome, style=STATUS_STYLES[outcome]
-        )
+        bar: dict[str, Any] = {}
+        if outcome == TaskStatus.SUCCEEDED:
+            bar = {"total": 1, "completed": 1}
+        elif self._progress.tasks[row].total is None:  # it never said how much there is to do
+            bar = {"total": 1, "completed": 0}
+        self._progress.update(row, state=outcome, style=STATUS_STYLES[outcome], **bar)
         self._progress.stop_task(row)

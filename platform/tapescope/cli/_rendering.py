@@ -1,16 +1,16 @@
-"""Tables and tapes for people: drawn in colours on a terminal, plain lines elsewhere.
-
-Plain lines have columns of their full width and no colour codes: ids can be cut out of them.
-"""
+"""Statuses and tapes for people: in colours on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
 
 from tapescope.cli._output import make_printable, print_line
+from tapescope.cli._table import Cell, make_console, measure_terminal
+from tapescope.cli._wording import LOST, format_duration, format_local, name_error, put_sign
 from tapescope.model.tape import (
     ATTEMPT_FAILED,
     ATTEMPT_RELEASED,
@@ -20,138 +20,159 @@ from tapescope.model.tape import (
     TASK_STARTED,
 )
 from tapescope.model.tasks import TaskStatus
-from tapescope.model.times import format_time
+from tapescope.model.times import moment, parse_time
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from tapescope.model.tape import Event
 
 __all__ = [
     "STATUS_STYLES",
     "TapeLines",
-    "make_console",
-    "print_table",
+    "describe_event",
+    "explain_event",
+    "show_status",
 ]
 
-_WRAPPING: Final = "body"
-"""The one column whose text may wrap."""
-_WRAPPING_WIDTH: Final = 24
-_GAP: Final = 3
 STATUS_STYLES: Final[Mapping[str, str]] = {
     TaskStatus.SUCCEEDED: "green",
     TaskStatus.FAILED: "red",
     TaskStatus.CANCELLED: "yellow",
     TaskStatus.RUNNING: "cyan",
     TaskStatus.PENDING: "dim",
+    LOST: "magenta",
 }
 _TYPE_STYLES: Final = {TASK_STARTED: "cyan", FINAL: "bold", ATTEMPT_FAILED: "red", LOG: "dim"}
+_INDENT: Final = "        "
 
 
-def make_console() -> Console:
-    """The terminal, for what rich draws there."""
-    from rich.console import Console
-
-    return Console(highlight=False, markup=False, emoji=False)
-
-
-def print_table(
-    columns: Sequence[str], rows: Sequence[Sequence[str]], *, terminal: bool, styled: int = -1
-) -> None:
-    """A table; on a terminal it is drawn, with the statuses in the column ``styled`` coloured."""
-    cells = [[make_printable(cell) for cell in row] for row in rows]
-    if not terminal:
-        widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
-        for row in (columns, *cells):
-            print_line("  ".join(map(str.ljust, row, widths)).rstrip())
-        return
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    console = make_console()
-    fixed = 0
-    for name, *column in zip(columns, *cells, strict=True):
-        wraps = name == _WRAPPING
-        width = max(len(name), *map(len, column), 0)
-        fixed += (min(width, _WRAPPING_WIDTH) if wraps else width) + _GAP
-        table.add_column(name, no_wrap=not wraps, overflow="fold")
-    # An id that is cut short is of no use: a table that is wider than the terminal is.
-    console.width = max(console.width, fixed)
-    for row in cells:
-        table.add_row(
-            *(
-                Text(cell, style=STATUS_STYLES.get(cell, "") if place == styled else "")
-                for place, cell in enumerate(row)
-            )
-        )
-    console.print(table, crop=False)
+def show_status(status: str) -> Cell:
+    """A status with its sign and colour, for a table on a terminal."""
+    return Cell(put_sign(status), STATUS_STYLES[status])
 
 
 class TapeLines:
-    """Prints events, a line each: seq, time, seconds since the one before, type, what it says."""
+    """Prints events, a line each: seq, time, seconds since the one before, type, what it says.
+
+    Times are local. On a terminal the day stands over the first event of it; elsewhere each line
+    has its whole time. The traceback of a failure follows its line, indented.
+    """
 
     def __init__(self, *, terminal: bool) -> None:
         self._console = make_console() if terminal else None
         self._before: int | None = None
+        self._day = ""
 
     def print_event(self, event: Event) -> None:
         """One event."""
         since = 0.0 if self._before is None else (event.ts_us - self._before) / 1e6
         self._before = event.ts_us
-        line = (
-            f"{event.seq:>5}  {format_time(event.ts_us)}  {since:>+10.3f}  {event.type:<16}  "
-            f"{make_printable(_describe_event(event))}"
-        ).rstrip()
+        told = make_printable(describe_event(event))
+        trace = [_INDENT + line for line in explain_event(event)]
         if self._console is None:
-            print_line(line)
+            head = f"{event.seq:>5}  {format_local(event.ts_us)}  {since:>+10.3f}"
+            for line in (f"{head}  {event.type:<16}  {told}".rstrip(), *trace):
+                print_line(line)
             return
+        self._print_day(event.ts_us)
+        time = format_local(event.ts_us)[11:23]
+        line = f"{event.seq:>4}  {time}  {since:>+8.3f}  {event.type:<8}  {told}".rstrip()
         style = _TYPE_STYLES.get(event.type, "")
         if event.type == FINAL:
             style = f"bold {STATUS_STYLES.get(event.body['outcome'], '')}"
-        self._console.print(line, style=style, soft_wrap=True)
+        for part in [line] if event.type == LOG else _wrap(line):
+            self._console.print(part, style=style, soft_wrap=True)
+        for line in trace:
+            self._console.print(line, style="dim", soft_wrap=True)
 
     def print_note(self, text: str) -> None:
         """A closing remark; only for a person, since a program counts lines."""
         if self._console is not None:
             self._console.print(text, style="dim", soft_wrap=True)
 
+    def _print_day(self, ts_us: int) -> None:
+        local = moment(ts_us).astimezone()
+        day = f"{local:%Y-%m-%d}, times at UTC{local.isoformat()[-6:]}"
+        if day != self._day:
+            self._day = day
+            self.print_note(day)
 
-def _describe_event(event: Event) -> str:
+
+def _wrap(line: str) -> list[str]:
+    """The line of an event, broken between words and indented from its second line on."""
+    return textwrap.wrap(
+        line,
+        measure_terminal(),
+        subsequent_indent=_INDENT,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def describe_event(event: Event) -> str:
     """What an event says, in one line; JSON where it is a user's own."""
     body = event.body
     if isinstance(body, dict):
         try:
-            return _describe_body(event.type, cast("dict[str, Any]", body))
-        except (KeyError, TypeError):
+            return _describe_body(event, cast("dict[str, Any]", body))
+        except (KeyError, TypeError, ValueError):
             pass  # a body of a user's own under a name of the platform: shown as it is
     return "" if body is None else orjson.dumps(body).decode()
 
 
-def _describe_body(type: str, body: Mapping[str, Any]) -> str:
-    if type == TASK_STARTED:
+def explain_event(event: Event) -> list[str]:
+    """The rest of a failure's message and its traceback, a printable line each."""
+    body: Any = event.body
+    error: Any = cast("dict[str, Any]", body).get("error") if isinstance(body, dict) else None
+    if event.type not in (ATTEMPT_FAILED, FINAL) or not isinstance(error, dict):
+        return []
+    parts = cast("dict[str, Any]", error)
+    _, _, more = str(parts.get("message", "")).strip().partition("\n")
+    trace = str(parts.get("traceback") or "")
+    text = trace if more in trace else f"{textwrap.dedent(more)}\n{trace}"
+    return [make_printable(line) for line in text.splitlines() if line.strip()]
+
+
+def _describe_body(event: Event, body: Mapping[str, Any]) -> str:
+    if event.type == TASK_STARTED:
         return f"attempt {body['attempt']} by {body['owner']}"
-    if type == LOG and "line" in body:
+    if event.type == LOG and "line" in body:
         return f"{body['stream']}: {body['line']}" + (" …" if body.get("continued") else "")
-    if type == LOG:
+    if event.type == LOG:
         return f"{body['level']}: {body['message']}"
-    if type == PROGRESS:
+    if event.type == PROGRESS:
         total = "" if body["total"] is None else f"/{body['total']:g}"
         return f"{body['phase']} {body['current']:g}{total}"
-    if type == ATTEMPT_RELEASED:
+    if event.type == ATTEMPT_RELEASED:
         return str(body["message"])
-    if type == FINAL:
+    if event.type == ATTEMPT_FAILED:
+        return _describe_failed_attempt(event, body)
+    if event.type == FINAL:
         return _describe_final(body)
-    raise KeyError(type)
+    raise KeyError(event.type)
+
+
+def _describe_failed_attempt(event: Event, body: Mapping[str, Any]) -> str:
+    """Which attempt failed, with what, and when the next one is due."""
+    told = f"attempt {event.attempt} failed: {_describe_error(body['error'])}"
+    if "run_at" not in body:  # the run was lost: another may begin at once
+        return f"{told}. The task is due again"
+    due = parse_time(body["run_at"])
+    wait = format_duration(max(0, due - event.ts_us) / 1e6)
+    return f"{told}. Next try in {wait}, at {format_local(due)[11:]}"
 
 
 def _describe_final(body: Mapping[str, Any]) -> str:
-    words = [body["outcome"]]
+    words = [str(body["outcome"])]
     if (cancel := body.get("cancel")) is not None:
         words.append(f"({cancel['reason']}{', ' if cancel['message'] else ''}{cancel['message']})")
     if (error := body.get("error")) is not None:
-        words.append(f"{error['code']}: {error['message']}")
+        words[-1] += ":"
+        words.append(_describe_error(error))
     if body.get("result") is not None:
         words.append(orjson.dumps(body["result"]).decode())
     return " ".join(words)
+
+
+def _describe_error(error: Mapping[str, Any]) -> str:
+    first, _, _ = str(error["message"]).strip().partition("\n")
+    return f"{name_error(error['code'])}: {first}".rstrip(": ")

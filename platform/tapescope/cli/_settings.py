@@ -20,9 +20,12 @@ __all__ = [
     "EXIT_NOT_CHECKED",
     "EXIT_NOT_FOUND",
     "EXIT_NOT_WRITTEN",
+    "EXIT_NO_STORE",
     "EXIT_OURS",
+    "EXIT_OUTPUT_LOST",
     "EXIT_PIPE_CLOSED",
     "EXIT_TIMED_OUT",
+    "EXIT_USAGE",
     "EXIT_VIOLATION",
     "STORE_VARIABLE",
     "LogFormat",
@@ -39,12 +42,18 @@ STORE_VARIABLE: Final = "TAPESCOPE_STORE"
 _TRACE_MODES: Final[Mapping[str, TraceMode]] = {"link": "link", "child": "child"}
 _CANCEL_STATUSES: Final[Mapping[str, CancelStatus]] = {"unset": "unset", "error": "error"}
 
-EXIT_NOT_WRITTEN: Final = 1
+EXIT_OUTPUT_LOST: Final = 1
 """``run``: the command said 0, and some of its output could not be written; as cat(1)."""
 EXIT_VIOLATION: Final = 1
 """``audit``: a tape breaks an invariant."""
 EXIT_NOT_CHECKED: Final = 2
 """``audit``: the tapes could not be checked."""
+EXIT_USAGE: Final = 2
+"""The command line names no command."""
+EXIT_NOT_WRITTEN: Final = 74
+"""stdout is full or closed: a part of the answer was not written. sysexits.h's ``EX_IOERR``."""
+EXIT_NO_STORE: Final = 2
+"""There is no store at the URL: the same status as of a command line that cannot be read."""
 EXIT_TIMED_OUT: Final = 124
 """``run``: the command reached its ``--timeout``; as timeout(1)."""
 EXIT_OURS: Final = 125

@@ -11,6 +11,7 @@ from tapescope.cli._store import open_store
 from tapescope.errors import TaskCancelled, TaskFailed
 from tapescope.manager.handle import TaskHandle
 from tapescope.manager.manager import TaskManager
+from tapescope.store.opening import OpenMode
 from tapescope.store.port import TaskStore
 
 __all__ = ["open_manager", "print_submitted"]
@@ -20,9 +21,11 @@ _EXIT_NOT_SUCCEEDED: Final = 1
 
 
 @asynccontextmanager
-async def open_manager(url: str) -> AsyncGenerator[tuple[TaskStore, TaskManager]]:
+async def open_manager(
+    url: str, mode: OpenMode | None
+) -> AsyncGenerator[tuple[TaskStore, TaskManager]]:
     """The store of this URL, and a manager on it that runs no task itself."""
-    async with open_store(url) as store, TaskManager(store, work=False) as manager:
+    async with open_store(url, mode) as store, TaskManager(store, work=False) as manager:
         yield store, manager
 
 

@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
+from tapescope.cli._help import Command
 from tapescope.cli._options import StoreOption
-from tapescope.cli._settings import LogFormat, LogLevel, choose_log
+from tapescope.cli._settings import EXIT_USAGE, LogFormat, LogLevel, choose_log
 from tapescope.cli._telemetry import exporting
 from tapescope.cli.commands.audit import audit
 from tapescope.cli.commands.cancel import cancel
@@ -31,7 +32,8 @@ _SCRAPED = frozenset({"drill", "run", "worker"})
 
 app = typer.Typer(
     name="tapescope",
-    no_args_is_help=True,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # rich's boxes leave 80 columns too little room for the text
 )
@@ -80,6 +82,9 @@ def tapescope(
 
     Telemetry is sent where the OTEL_* variables say, such as OTEL_EXPORTER_OTLP_ENDPOINT.
     """
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help(), err=True)
+        raise typer.Exit(EXIT_USAGE)
     context.obj = store
     shown_format, level = choose_log(log_format, log_level)
     if shown_format is not None:
@@ -90,19 +95,21 @@ def tapescope(
         context.with_resource(exporting())
 
 
-app.command(context_settings={"allow_interspersed_args": False}, options_metavar="[OPTIONS] --")(
-    run
-)
-app.command()(worker)
-app.command()(submit)
-app.command()(retry)
-app.command("list")(list_tasks)
-app.command()(show)
-app.command()(tape)
-app.command()(cancel)
-app.command()(drops)
-app.command()(audit)
-app.command()(prune)
-app.command()(migrate)
-app.command()(demo)
-app.command()(drill)
+app.command(
+    cls=Command,
+    context_settings={"allow_interspersed_args": False},
+    options_metavar="[OPTIONS] --",
+)(run)
+app.command(cls=Command)(worker)
+app.command(cls=Command)(submit)
+app.command(cls=Command)(retry)
+app.command("list", cls=Command)(list_tasks)
+app.command(cls=Command)(show)
+app.command(cls=Command)(tape)
+app.command(cls=Command)(cancel)
+app.command(cls=Command)(drops)
+app.command(cls=Command)(audit)
+app.command(cls=Command)(prune)
+app.command(cls=Command)(migrate)
+app.command(cls=Command)(demo)
+app.command(cls=Command)(drill)

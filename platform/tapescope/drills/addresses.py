@@ -38,11 +38,8 @@ def is_sqlite(url: str) -> bool:
 
 
 def read_sqlite_path(url: str) -> str:
-    """The file of a SQLite store. Raises ``CannotDrill`` where it is in memory only."""
-    path = unquote(urlsplit(url).path.removeprefix("/"))
-    if path == ":memory:":
-        raise CannotDrill(url, "it is in the memory of one process")
-    return path
+    """The file of a SQLite store."""
+    return unquote(urlsplit(url).path.removeprefix("/"))
 
 
 def find_upstream(url: str) -> Upstream:

@@ -13,8 +13,9 @@ from tapescope.drills.catalogue import Drill
 from tapescope.drills.errors import StoreHasTasks
 from tapescope.drills.scene import OP_PREFIX, Scene
 from tapescope.http.metrics import MetricsListener
-from tapescope.model.tasks import TaskStatus
+from tapescope.model.tasks import Task, TaskStatus
 from tapescope.store.lookup import find_store, hide_password
+from tapescope.store.opening import OpenMode
 from tapescope.store.port import TaskStore
 
 __all__ = ["DrillSession", "Say", "Warn"]
@@ -66,7 +67,10 @@ class DrillSession:
         what the store raises.
         """
         drill = self._drill
-        async with find_store(self._url) as store:
+        store = find_store(self._url)
+        if not self._is_scratch:
+            store.open_mode = OpenMode.EXISTING
+        async with store:
             if not on_real_store:
                 await _refuse_real_tasks(store)
             scene = Scene(drill.op, self._url, store, self._listener)
@@ -181,10 +185,19 @@ async def _refuse_real_tasks(store: TaskStore) -> None:
 async def _clean_up(store: TaskStore, op: str) -> tuple[int, int]:
     """End what still runs of an op, and delete all of it; how many there were, and are left."""
     for status in (TaskStatus.PENDING, TaskStatus.RUNNING):
-        page = await store.list(status=status, op=op, limit=_PAGE)
-        for task in page.tasks:
+        for task in await _list_all(store, op, status):
             await store.request_cancel(task.task_id, message=f"{op}: the drill is over")
-    if (await store.list(status=TaskStatus.RUNNING, op=op, limit=1)).tasks:
+    if await _list_all(store, op, TaskStatus.RUNNING):
         await store.leases.rescue_expired(ops=await store.ops.read())  # as every manager does
     pruned = await store.maintenance.prune(older_than=0.0, op=op)
-    return pruned, len((await store.list(op=op, limit=_PAGE)).tasks)
+    return pruned, len(await _list_all(store, op))
+
+
+async def _list_all(store: TaskStore, op: str, status: TaskStatus | None = None) -> list[Task]:
+    found: list[Task] = []
+    before: str | None = None
+    while True:
+        page = await store.list(status=status, op=op, limit=_PAGE, before=before)
+        found += page.tasks
+        if (before := page.next) is None:
+            return found

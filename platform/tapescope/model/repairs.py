@@ -17,7 +17,7 @@ from tapescope.model.times import moment
 __all__ = ["Mended", "Repair", "RepairReport"]
 
 _TEXTS: Final = {
-    AuditRule.MISSING_FINAL: "event {seq} is its final now, and says {outcome} as the row does",
+    AuditRule.MISSING_FINAL: "event {seq} is now its final, and says {outcome} as the row does",
     AuditRule.FINAL_NOT_LAST: "events after the final that went to the quarantine: {taken}",
     AuditRule.MULTIPLE_FINAL: "later finals that went to the quarantine: {taken}",
     AuditRule.OUTCOME_MISMATCH: "the row says {outcome} now, as event {seq} does",

@@ -23,6 +23,7 @@ __all__ = [
     "FinalEvent",
     "NewTask",
     "Task",
+    "TaskFilter",
     "TaskPage",
     "TaskStatus",
     "is_op",
@@ -184,11 +185,40 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class TaskPage:
-    """A page of tasks, newest first."""
+    """A page of tasks, newest first. A page of a filtered list may have none, and yet a next."""
 
     tasks: tuple[Task, ...]
     next: str | None
     """Pass it as ``before`` for the next page; ``None`` at the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFilter:
+    """Which tasks a list is to have: those that meet every condition that is given."""
+
+    status: TaskStatus | None = None
+    op: str | None = None
+    owner: str | None = None
+    """The manager that runs the task, or ran it to its end."""
+    idempotency_key: str | None = None
+    since_us: int | None = None
+    """Created at this time or later, in microseconds since the Unix epoch."""
+    until_us: int | None = None
+    """Created before this time."""
+    from_id: str | None = None
+    """The lowest id that a task created ``since_us`` can have: an id begins with its time."""
+
+    def admits(self, task: Task) -> bool:
+        """Whether the task meets every condition."""
+        return (
+            self.status in (None, task.status)
+            and self.op in (None, task.op)
+            and self.owner in (None, task.owner)
+            and self.idempotency_key in (None, task.idempotency_key)
+            and (self.since_us is None or task.created_us >= self.since_us)
+            and (self.until_us is None or task.created_us < self.until_us)
+            and (self.from_id is None or task.task_id >= self.from_id)
+        )
 
 
 @dataclass(frozen=True, slots=True)

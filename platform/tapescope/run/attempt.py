@@ -9,10 +9,12 @@ from __future__ import annotations
 import logging
 import random
 from dataclasses import dataclass
+from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
 from opentelemetry import context as contexts
 
+from tapescope.errors import CommandFailed
 from tapescope.model.answers import Finished
 from tapescope.model.error_codes import LEASE_LOST, LOOP_CLOSED, RELEASED
 from tapescope.model.tape import Outcome
@@ -21,9 +23,11 @@ from tapescope.model.tasks import (
     CancelReason,
     CancelRequest,
     Claim,
+    ErrorInfo,
     FinalEvent,
     Task,
 )
+from tapescope.model.times import format_time
 from tapescope.run.durable_writes import write_final, write_release, write_retry
 from tapescope.run.outcome import LOST, Verdict
 from tapescope.run.tape_writer import TapeWriter
@@ -147,8 +151,12 @@ class RunRecord:
             tape_dropped=self.tape.dropped,
         )
         settings.telemetry.tasks.retried(task.op, error.code, self.span.context)
-        text = "Task %s (%s) will be tried again after: %s"
-        log_run(logging.WARNING, text, task, error.code, self)
+        text = "Task %s (%s) failed and will be tried again: %s"
+        next_try = format_time(run_at)
+        detail = (
+            f"{_describe(error)} (attempt {task.attempt}, next try in {wait:.1f} s at {next_try})"
+        )
+        log_run(logging.WARNING, text, task, detail, self, verdict.error, next_try_at=next_try)
         return RunEnd(retry=as_given_up(task, run_at, spends=1))
 
     async def _release(self, verdict: Verdict) -> RunEnd:
@@ -212,7 +220,8 @@ class RunRecord:
             tape_dropped=self.tape.dropped,
         )
         if failed is not None:
-            log_run(logging.WARNING, "Task %s (%s) failed: %s", task, failed.code, self)
+            detail = f"{_describe(failed)} (attempt {task.attempt})"
+            log_run(logging.WARNING, "Task %s (%s) failed: %s", task, detail, self, verdict.error)
         elif final.outcome is Outcome.CANCELLED and cancel is not None:
             log_run(logging.INFO, "Task %s (%s) was cancelled: %s", task, cancel.reason.value, self)
         else:
@@ -234,8 +243,16 @@ class RunRecord:
         return RunEnd()
 
 
-def log_run(level: int, text: str, task: Task, detail: object, record: RunRecord | None) -> None:
-    """Log a line about a run, with the ids of its span.
+def log_run(
+    level: int,
+    text: str,
+    task: Task,
+    detail: object,
+    record: RunRecord | None,
+    error: BaseException | None = None,
+    **extra: object,
+) -> None:
+    """Log a line about a run, with the ids of its span and what its runner raised.
 
     ``text`` has three places: for the task's id, its op and ``detail``.
     """
@@ -246,8 +263,28 @@ def log_run(level: int, text: str, task: Task, detail: object, record: RunRecord
             "span_id": span and span.span_id,
             "task_id": task.task_id,
             "op": task.op,
+            "attempt": task.attempt or None,
         }
-        _log.log(level, text, task.task_id, task.op, detail, extra=ids, stacklevel=2)
+        _log.log(
+            level,
+            text,
+            task.task_id,
+            task.op,
+            detail,
+            extra=ids | extra,
+            exc_info=error and (type(error), error, _find_traceback(error)),
+            stacklevel=2,
+        )
+
+
+def _find_traceback(error: BaseException) -> TracebackType | None:
+    """``None`` for a command's exit status: it would only show where this library noticed it."""
+    return None if isinstance(error, CommandFailed) else error.__traceback__
+
+
+def _describe(error: ErrorInfo) -> str:
+    """An error in one line: its code and the first line of its message."""
+    return f"{error.code}: {error.message.strip().partition(chr(10))[0]}".rstrip(": ")
 
 
 def _wait_before_retry(first: float, spent: int) -> float:

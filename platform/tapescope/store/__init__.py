@@ -32,14 +32,16 @@ from tapescope.store.flush import (
     StoreOutOfRoom,
 )
 from tapescope.store.follow import await_final, follow_tape
-from tapescope.store.lookup import find_store, hide_password
+from tapescope.store.lookup import find_store, hide_password, refuse_control_characters
 from tapescope.store.notifications import RESYNC, CancelListener, Change, Changes, Subscription
+from tapescope.store.opening import OpenMode, must_migrate
 from tapescope.store.orders import (
     FIRST_FOREIGN_OFFER,
     DueDrop,
     DueOrder,
     DueRow,
     DueTask,
+    ListedTasks,
     RescuedRow,
     RescueOrder,
     SchemaVersions,
@@ -107,6 +109,8 @@ __all__ = [
     "GiveUpRow",
     "Inserted",
     "LeaseRenewer",
+    "ListedTasks",
+    "OpenMode",
     "RefusedRow",
     "RepairEntry",
     "RepairPlan",
@@ -145,10 +149,12 @@ __all__ = [
     "is_stuck",
     "lease_end",
     "mend_tape",
+    "must_migrate",
     "new_task_id",
     "plan_cancel",
     "plan_repair",
     "plan_rows",
     "read_outcome",
+    "refuse_control_characters",
     "start_tape",
 ]

@@ -22,14 +22,16 @@ from tapescope.model.leases import HeldLease
 from tapescope.model.ops import KnownOp
 from tapescope.model.repairs import Mended, Repair
 from tapescope.model.tape import QuarantinePage, TapePage
-from tapescope.model.tasks import CancelRequest, Task, TaskStatus
+from tapescope.model.tasks import CancelRequest, Task, TaskFilter, TaskStatus
 from tapescope.store.flush import AttemptState, CreateRow, Flush, FlushAnswer, Inserted
 from tapescope.store.notifications import Changes
+from tapescope.store.opening import OpenMode
 from tapescope.store.orders import (
     DueDrop,
     DueOrder,
     DueRow,
     DueTask,
+    ListedTasks,
     RescuedRow,
     RescueOrder,
     SchemaVersions,
@@ -45,6 +47,8 @@ class BackendContext:
 
     clock: Clock
     limits: StoreLimits
+    open_mode: OpenMode
+    """What this opening may do to the database; ``must_migrate`` says what follows from it."""
     instance: str
     """Names this store among those of all processes: it passes over notifications of its own."""
     changes: Changes
@@ -102,7 +106,12 @@ class StoreBackend(abc.ABC):
 
     @abc.abstractmethod
     async def open(self, context: BackendContext) -> None:
-        """Connect and migrate. May be called again after a ``close``, or when it failed."""
+        """Connect, and make or migrate the schema as far as ``context.open_mode`` allows.
+
+        Nothing is made, and no file changed, before ``must_migrate`` has been asked. In the mode
+        ``READ`` nothing is written at all, and the primitives that write are not called. May be
+        called again after a ``close``, or when it failed.
+        """
 
     @abc.abstractmethod
     async def close(self) -> None:
@@ -110,7 +119,10 @@ class StoreBackend(abc.ABC):
 
     @abc.abstractmethod
     async def schema_versions(self) -> SchemaVersions:
-        """Asked on a connection of its own, which is closed again; ``open`` need not have been."""
+        """Asked on a connection of its own, which is closed again; ``open`` need not have been.
+
+        Nothing is made or changed; 0 is found where there is no store.
+        """
 
     # --- writing ----------------------------------------------------------------------------------
 
@@ -203,9 +215,13 @@ class StoreBackend(abc.ABC):
 
     @abc.abstractmethod
     async def list(
-        self, status: TaskStatus | None, op: str | None, limit: int, before: str | None
-    ) -> Sequence[Task]:
-        """At most ``limit`` tasks, newest first, by keyset: ids below ``before``."""
+        self, wanted: TaskFilter, limit: int, before: str | None, look_at: int
+    ) -> ListedTasks:
+        """At most ``limit`` tasks, newest first, by keyset: ids below ``before``.
+
+        It looks at ``look_at`` tasks at most, so that what is rare costs no scan of the store;
+        where it could not look at all, it says how far it has come.
+        """
 
     @abc.abstractmethod
     async def count(self, op: str | None) -> Mapping[TaskStatus, int]:

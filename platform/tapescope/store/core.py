@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakValueDictionary
 
 from tapescope.clock import Backoff, Clock
-from tapescope.errors import StoreClosed, StoreRefused, TapescopeError, UsedAfterFork
+from tapescope.errors import StoreClosed, StoreReadOnly, StoreRefused, TapescopeError, UsedAfterFork
 from tapescope.model.tasks import Attempt
 from tapescope.store._group_commit import GroupCommit
 from tapescope.store._pending import PendingWrite, TapeCursor
@@ -17,6 +17,7 @@ from tapescope.store._results import StoreContext, fail
 from tapescope.store._watch import CommitWatch
 from tapescope.store.backend import BackendContext, StoreBackend
 from tapescope.store.flush import AttemptState, FlushRefused, StoreAway, as_unavailable
+from tapescope.store.opening import OpenMode
 from tapescope.store.validation import StoreLimits, is_task_id
 from tapescope_telemetry import error_type_of
 
@@ -31,8 +32,8 @@ T = TypeVar("T")
 class StoreCore:
     """One store's inside, given to every part of ``TaskStore``; users never see it.
 
-    A part reads through ``read`` and writes through ``submit``: there a call is timed, counted, and
-    tried again while the database is away.
+    A part reads through ``read`` and writes through ``submit`` or ``change``: there a call is
+    timed, counted, and tried again while the database is away.
     """
 
     def __init__(
@@ -57,16 +58,17 @@ class StoreCore:
             self.name, clock, patience, self.meter, telemetry.tasks, self.changes
         )
         self._commits: GroupCommit | None = None
+        self._may_write = False
         self._cursors: WeakValueDictionary[tuple[str, int, str], TapeCursor] = WeakValueDictionary()
         self._pid = os.getpid()
 
     # --- life -------------------------------------------------------------------------------------
 
-    async def open(self) -> None:
+    async def open(self, mode: OpenMode) -> None:
         """Open the backend and make the write queue; an open core stays as it is."""
         if self._commits is None:
             lent = BackendContext(
-                self.clock, self.limits, self.instance, self.changes, self.watch.tell_owners
+                self.clock, self.limits, mode, self.instance, self.changes, self.watch.tell_owners
             )
             await self.retrying(lambda: self.backend.open(lent))
             self._commits = GroupCommit(
@@ -77,6 +79,7 @@ class StoreCore:
                 batch=self.limits.batch,
                 queue=self.limits.queue,
             )
+            self._may_write = mode.may_write
 
     async def aclose(self) -> None:
         """Answer every call taken, end every subscription, close the backend."""
@@ -97,6 +100,13 @@ class StoreCore:
         if os.getpid() != self._pid:
             raise UsedAfterFork("store")
         return self._commits
+
+    def require_writable(self) -> GroupCommit:
+        """The write queue of a store that may be written to. Raises ``StoreReadOnly``, too."""
+        commits = self.require_open()
+        if not self._may_write:
+            raise StoreReadOnly(self.name)
+        return commits
 
     @property
     def waiting(self) -> int:
@@ -123,7 +133,7 @@ class StoreCore:
     def enqueue(self, call: PendingWrite, commits: GroupCommit | None = None) -> GroupCommit:
         """Queue a call for the next flush; one that cannot be queued is counted as failed."""
         try:
-            commits = commits or self.require_open()
+            commits = commits or self.require_writable()
             commits.enqueue(call)
         except TapescopeError as error:
             fail(self.context, call, error)
@@ -154,6 +164,11 @@ class StoreCore:
         return await self.retrying(
             lambda: self.backend.load(cursor.task_id, cursor.attempt, cursor.owner), since
         )
+
+    async def change(self, name: str, primitive: Callable[[], Awaitable[T]]) -> T:
+        """Call a primitive that writes, at once and not in a flush; else as ``read``."""
+        self.require_writable()
+        return await self.read(name, primitive)
 
     # --- reading ----------------------------------------------------------------------------------
 

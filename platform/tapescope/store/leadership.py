@@ -23,7 +23,7 @@ class StoreLeadership:
         if lease <= 0:
             raise BadSetting("lease", lease, "a number of seconds over 0")
         core, length = self._core, round(lease * 1e6)
-        return await core.read(
+        return await core.change(
             "acquire_leadership", lambda: core.backend.acquire_leadership(owner, length)
         )
 
@@ -33,9 +33,9 @@ class StoreLeadership:
         Records nothing when ``owner`` does not lead any more.
         """
         core = self._core
-        await core.read("record_job", lambda: core.backend.record_job(owner, job))
+        await core.change("record_job", lambda: core.backend.record_job(owner, job))
 
     async def resign(self, owner: str) -> None:
         """Give up leadership, so that another owner can acquire it at once."""
         core = self._core
-        await core.read("resign_leadership", lambda: core.backend.resign_leadership(owner))
+        await core.change("resign_leadership", lambda: core.backend.resign_leadership(owner))

@@ -44,7 +44,7 @@ class StoreLeases:
         length = round(lease * 1_000_000)
         of = None if attempts is None else [attempt.task_id for attempt in attempts]
         backend = self._core.backend
-        held = await self._core.read(
+        held = await self._core.change(
             "extend_leases", lambda: backend.extend_leases(owner, length, of)
         )
         return Leases.sort(held, attempts or ())
@@ -83,7 +83,7 @@ class StoreLeases:
             encode({"error": _LOST.as_json()}, "error"),
             encode(FinalEvent.failed(_LOST).as_json(), "error"),
         )
-        rows = await core.read("rescue_expired", lambda: core.backend.rescue(order))
+        rows = await core.change("rescue_expired", lambda: core.backend.rescue(order))
         if any(row.result is RescueResult.RETRIED for row in rows):
             core.changes.publish_arrival()
         rescued = [self._count_rescued(order, row) for row in rows]

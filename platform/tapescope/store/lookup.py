@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import TYPE_CHECKING, Final
 
 from tapescope.errors import BadStoreUrl, UnknownStoreScheme
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
     from tapescope.store.port import TaskStore
     from tapescope_telemetry import Telemetry
 
-__all__ = ["find_store", "hide_password"]
+__all__ = ["find_store", "hide_password", "refuse_control_characters"]
 
 _GROUP: Final = "tapescope.stores"
 _SCHEME: Final = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
@@ -29,6 +30,16 @@ def hide_password(url: str) -> str:
     return url
 
 
+def refuse_control_characters(text: str, shown: str) -> None:
+    """Raises ``BadStoreUrl`` where a URL, or a path of one, has a newline or the like in it.
+
+    ``shown`` is the URL as the error may show it.
+    """
+    for char in text:
+        if unicodedata.category(char) in ("Cc", "Zl", "Zp"):
+            raise BadStoreUrl(shown, f"it has the control character {char!r} in it")
+
+
 def find_store(
     url: str, *, telemetry: Telemetry | None = None, patience: float | None = None
 ) -> TaskStore:
@@ -42,6 +53,7 @@ def find_store(
     """
     from importlib.metadata import entry_points  # takes a tenth of the import of tapescope
 
+    refuse_control_characters(url, hide_password(url))
     match = _SCHEME.match(url)
     if match is None:
         raise BadStoreUrl(hide_password(url), "it has no scheme")

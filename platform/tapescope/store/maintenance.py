@@ -99,7 +99,7 @@ class StoreMaintenance:
         core, limit = self._core, round(grace * 1e6)
         mended = None
         if is_task_id(task_id):
-            mended = await core.read(
+            mended = await core.change(
                 "repair", lambda: core.backend.repair(task_id, limit, by, dry_run)
             )
         if mended is None:
@@ -181,7 +181,7 @@ class StoreMaintenance:
                 yield (
                     len(keys)
                     if dry_run
-                    else await self._look(self._core.backend.delete_tasks, keys, events)
+                    else await self._delete(self._core.backend.delete_tasks, keys, events)
                 )
             if after == seen[-1].key and (len(seen) < limit or seen[-1].young):
                 return
@@ -213,7 +213,9 @@ class StoreMaintenance:
             if not keys:
                 return
             after = seen[-1].key
-            yield len(keys) if dry_run else await self._look(self._core.backend.delete_drops, keys)
+            yield (
+                len(keys) if dry_run else await self._delete(self._core.backend.delete_drops, keys)
+            )
 
     async def find_open(
         self, *, after: int = 0, among: Collection[int] = (), limit: int = 10_000
@@ -238,3 +240,6 @@ class StoreMaintenance:
 
     async def _look(self, primitive: Callable[..., Awaitable[T]], *arguments: object) -> T:
         return await self._core.read("prune", lambda: primitive(*arguments))
+
+    async def _delete(self, primitive: Callable[..., Awaitable[int]], *arguments: object) -> int:
+        return await self._core.change("prune", lambda: primitive(*arguments))

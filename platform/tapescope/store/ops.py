@@ -30,7 +30,7 @@ class StoreOps:
         core = self._core
         in_order = sorted(ops, key=lambda known: known.op)  # as every worker locks them
         if in_order:
-            await core.read("register_ops", lambda: core.backend.register_ops(in_order))
+            await core.change("register_ops", lambda: core.backend.register_ops(in_order))
 
     async def read(self) -> Mapping[str, KnownOp]:
         """By name, the ops that a worker of this store has registered within the last week."""

@@ -18,6 +18,7 @@ __all__ = [
     "DueOrder",
     "DueRow",
     "DueTask",
+    "ListedTasks",
     "RescueOrder",
     "RescuedRow",
     "SchemaVersions",
@@ -27,6 +28,14 @@ __all__ = [
 
 FIRST_FOREIGN_OFFER: Final = 1 << 30
 """Offers from here on are not the run's own: see docs/decisions/0006."""
+
+
+class ListedTasks(NamedTuple):
+    """What ``StoreBackend.list`` found."""
+
+    tasks: Sequence[Task]
+    looked_to: str | None = None
+    """The last id that was looked at, where it stopped before the end and before its limit."""
 
 
 class RescueOrder(NamedTuple):

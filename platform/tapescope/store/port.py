@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from tapescope.clock import Clock
 from tapescope.codec import decode, encode
@@ -45,10 +46,11 @@ from tapescope.model.tasks import (
     FinalEvent,
     NewTask,
     Task,
+    TaskFilter,
     TaskPage,
     TaskStatus,
 )
-from tapescope.model.times import format_time
+from tapescope.model.times import as_microseconds, format_time
 from tapescope.store._claims import DueClaims
 from tapescope.store._pending import (
     PendingCancel,
@@ -75,6 +77,7 @@ from tapescope.store.leadership import StoreLeadership
 from tapescope.store.leases import StoreLeases
 from tapescope.store.maintenance import StoreMaintenance
 from tapescope.store.notifications import CancelListener, Change, Subscription
+from tapescope.store.opening import OpenMode
 from tapescope.store.ops import StoreOps
 from tapescope.store.orders import DueOrder, DueRow
 from tapescope.store.task_rows import as_pending, as_running
@@ -83,20 +86,27 @@ from tapescope.store.validation import (
     check_new_task,
     check_page_size,
     encode_event,
+    first_id_of,
     is_task_id,
 )
 from tapescope_telemetry import Telemetry, error_type_of
 
 __all__ = ["TaskStore"]
 
+_CLOCKS_DIFFER: Final = 3_600_000_000
+"""Microseconds by which the clock that made an id may differ from the store's."""
+
 
 class TaskStore:
     """Where tasks and their tapes are kept. Use it inside ``async with``, or ``open`` and
     ``aclose``.
 
-    One store belongs to one event loop of one process. Every verb raises ``StoreClosed`` when it is
-    not open, ``StoreUnavailable`` when the database cannot be reached within ``patience`` seconds
-    (nothing was written), and a write ``EventFateUnknown`` when it was lost in mid-commit.
+    One store belongs to one event loop of one process. ``open_mode`` says what opening may do to
+    the database: by itself it makes a store where there is none, and migrates nothing. Every verb
+    raises ``StoreClosed`` when it is not open, ``StoreUnavailable`` when the database cannot be
+    reached within ``patience`` seconds (nothing was written); a verb that writes also
+    ``StoreReadOnly`` when it was opened to be read, and ``EventFateUnknown`` when it was lost in
+    mid-commit.
     """
 
     def __init__(
@@ -107,9 +117,12 @@ class TaskStore:
         clock: Clock | None = None,
         limits: StoreLimits | None = None,
         patience: float = 10.0,
+        open_mode: OpenMode = OpenMode.CREATE,
     ) -> None:
         if patience <= 0:
             raise BadSetting("patience", patience, "a number of seconds over 0")
+        self.open_mode = OpenMode.checked(open_mode)
+        """What the next ``open`` may do to the database. It may be set until then."""
         core = StoreCore(
             backend,
             telemetry or Telemetry.shared(),
@@ -193,11 +206,12 @@ class TaskStore:
     # --- life -------------------------------------------------------------------------------------
 
     async def open(self) -> Self:
-        """Connect, and bring the schema up to date. Opening an open store does nothing.
+        """Connect, and do with the schema what ``open_mode`` allows.
 
-        Raises ``StoreUnavailable``, ``SchemaTooNew``, ``SchemaTooOld``, ``StoreConfigError``.
+        Opening an open store does nothing. Raises ``StoreUnavailable``, ``StoreNotFound``,
+        ``SchemaTooNew``, ``SchemaTooOld``, ``StoreConfigError``.
         """
-        await self._core.open()
+        await self._core.open(self.open_mode)
         return self
 
     async def aclose(self) -> None:
@@ -246,7 +260,7 @@ class TaskStore:
         task; ``StoreUnavailable`` when the connection is lost or waits too long for a lock, and
         ``StoreRefused`` when the database refuses the task: roll back then, and begin anew.
         """
-        self._core.require_open()
+        self._core.require_writable()
         row, params = check_new_task(new_task, self.limits)
         start = self.clock.monotonic()
         try:
@@ -310,7 +324,7 @@ class TaskStore:
             raise BadSetting("lease", lease, "a number of seconds over 0")
         if limit < 0:
             raise BadSetting("limit", limit, "a number of tasks, 0 or more")
-        self._core.require_open()
+        self._core.require_writable()
         if not ops or not limit:
             return []
         return await self._claims.claim(owner, sorted(ops), limit, round(lease * 1_000_000))
@@ -331,7 +345,7 @@ class TaskStore:
         counted, quarantined, and answered for. Raises ``BadEventType``, ``NotJson``,
         ``EventTooLarge`` and ``TapeFull``, and then nothing was written.
         """
-        commits = self._core.require_open()
+        commits = self._core.require_writable()
         call = self._check_events(attempt, events)
         if call is None:
             return Appended(range(0), None, self._core.find_cursor(attempt).tail)
@@ -352,7 +366,7 @@ class TaskStore:
         There is no back-pressure here: the caller bounds what it has outstanding. Raises what
         ``append`` raises for bad input.
         """
-        commits = self._core.require_open()
+        commits = self._core.require_writable()
         call = self._check_events(attempt, events)
         if call is None:
             done: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
@@ -443,17 +457,33 @@ class TaskStore:
         *,
         status: TaskStatus | None = None,
         op: str | None = None,
+        owner: str | None = None,
+        idempotency_key: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
         limit: int = 50,
         before: str | None = None,
     ) -> TaskPage:
-        """A page of tasks, newest first, by keyset: ``before`` is the page before's ``next``."""
+        """A page of tasks, newest first, by keyset: ``before`` is the page before's ``next``.
+
+        ``since`` and ``until`` are aware times, between which a task was created. No page looks at
+        more than ``limits.looked_at`` tasks: one of what is rare may have none, and yet a ``next``.
+        """
         check_page_size(limit)
-        tasks = await self._core.read(
-            "list", lambda: self.backend.list(status, op, limit + 1, before)
+        since_us, until_us = _as_bound("since", since), _as_bound("until", until)
+        # By its id a task is an hour older or newer than by its row, if clocks differ that much.
+        from_id = None if since_us is None else first_id_of(since_us - _CLOCKS_DIFFER)
+        if until_us is not None:
+            end = first_id_of(until_us + _CLOCKS_DIFFER)
+            before = end if before is None else min(before, end)
+        wanted = TaskFilter(status, op, owner, idempotency_key, since_us, until_us, from_id)
+        found = await self._core.read(
+            "list",
+            lambda: self.backend.list(wanted, limit + 1, before, self.limits.looked_at),
         )
-        return TaskPage(
-            tuple(tasks[:limit]), tasks[limit - 1].task_id if len(tasks) > limit else None
-        )
+        tasks = found.tasks
+        goes_on = tasks[limit - 1].task_id if len(tasks) > limit else found.looked_to
+        return TaskPage(tuple(tasks[:limit]), goes_on)
 
     async def count(self, *, op: str | None = None) -> Mapping[TaskStatus, int]:
         """How many tasks there are of each status; every status is a key."""
@@ -566,3 +596,12 @@ class TaskStore:
             started = Event(seq, TASK_STARTED, order.ts, row.attempt, body)
             self._core.changes.publish(Change(task.task_id, seq, (started,)))
         return Claim(task, self._core.hold_cursor(cursor))
+
+
+def _as_bound(name: str, time: datetime | None) -> int | None:
+    """Microseconds of an end of a list's time. Raises ``BadSetting`` for a time of no zone."""
+    if time is None:
+        return None
+    if time.tzinfo is None:
+        raise BadSetting(name, time.isoformat(), "a time with a time zone")
+    return as_microseconds(time)

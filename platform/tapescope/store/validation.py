@@ -30,6 +30,7 @@ __all__ = [
     "check_new_task",
     "check_page_size",
     "encode_event",
+    "first_id_of",
     "is_task_id",
     "new_task_id",
 ]
@@ -41,6 +42,12 @@ _TASK_ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 def new_task_id() -> str:
     """A fresh task id: a UUIDv7, so ids sort by the time they were made."""
     return str(uuid_utils.uuid7())
+
+
+def first_id_of(us: int) -> str:
+    """The lowest id that a task of this time can have: a UUIDv7 begins with its milliseconds."""
+    head = f"{min(max(0, us // 1_000), (1 << 48) - 1):012x}"
+    return f"{head[:8]}-{head[8:]}-0000-0000-000000000000"
 
 
 def is_task_id(text: str) -> bool:
@@ -66,6 +73,8 @@ class StoreLimits:
     """Calls and events waiting for a flush before ``append`` waits for room."""
     batch: int = 256
     """Calls and events in one flush."""
+    looked_at: int = 10_000
+    """Tasks that one page of a list looks at, however few of them it is to have."""
 
 
 def encode_event(type: str, body: Any, limit: int) -> str:

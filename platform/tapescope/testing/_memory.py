@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import replace
 from itertools import islice
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from tapescope.clock import Clock
 from tapescope.codec import decode
@@ -23,7 +23,7 @@ from tapescope.model.leases import HeldLease, RescueResult
 from tapescope.model.ops import KnownOp
 from tapescope.model.repairs import Mended, Repair
 from tapescope.model.tape import ATTEMPT_FAILED, FINAL, Event, QuarantinePage, TapePage
-from tapescope.model.tasks import CancelRequest, Task, TaskStatus
+from tapescope.model.tasks import CancelRequest, Task, TaskFilter, TaskStatus
 from tapescope.store.audit_rules import audit_tasks
 from tapescope.store.backend import BackendContext, StoreBackend
 from tapescope.store.flush import (
@@ -41,11 +41,13 @@ from tapescope.store.flush import (
     RefusedRow,
 )
 from tapescope.store.notifications import RESYNC
+from tapescope.store.opening import OpenMode, must_migrate
 from tapescope.store.orders import (
     DueDrop,
     DueOrder,
     DueRow,
     DueTask,
+    ListedTasks,
     RescuedRow,
     RescueOrder,
     SchemaVersions,
@@ -59,6 +61,8 @@ from tapescope.testing._tables import Quarantine, Record
 from tapescope_telemetry import Telemetry
 
 __all__ = ["MemoryBackend", "MemoryStore"]
+
+_VERSION: Final = 1
 
 
 class MemoryStore(TaskStore):
@@ -74,6 +78,7 @@ class MemoryStore(TaskStore):
         clock: Clock | None = None,
         limits: StoreLimits | None = None,
         patience: float = 10.0,
+        open_mode: OpenMode = OpenMode.CREATE,
         backend: MemoryBackend | None = None,
     ) -> None:
         """``backend`` is one of a test's own, with faults in it."""
@@ -83,6 +88,7 @@ class MemoryStore(TaskStore):
             clock=clock,
             limits=limits,
             patience=patience,
+            open_mode=open_mode,
         )
 
 
@@ -97,6 +103,8 @@ class MemoryBackend(StoreBackend):
     """From ``open`` on."""
 
     def __init__(self) -> None:
+        self._version = 0
+        """Of the schema, as a database has one: 1 once the store was made."""
         self._last_key = 0
         self._keys: dict[str, int] = {}
         self._ops: dict[str, tuple[KnownOp, int]] = {}
@@ -116,6 +124,8 @@ class MemoryBackend(StoreBackend):
         return False
 
     async def open(self, context: BackendContext) -> None:
+        if must_migrate(context.open_mode, await self.schema_versions(), self.name):
+            self._version = _VERSION
         self._context = context
         self.quarantine.limits = context.limits
         self._answered.clear()  # the numbers of a store that is opened again begin anew
@@ -310,20 +320,18 @@ class MemoryBackend(StoreBackend):
         return [one.task for one in found if one is not None and one.task.status.terminal]
 
     async def list(
-        self, status: TaskStatus | None, op: str | None, limit: int, before: str | None
-    ) -> Sequence[Task]:
+        self, wanted: TaskFilter, limit: int, before: str | None, look_at: int
+    ) -> ListedTasks:
         newest_first = (
             record.task
             for task_id in sorted(self._keys, reverse=True)
             if before is None or task_id < before
             if (record := self.find(task_id)) is not None
         )
-        wanted = (
-            task
-            for task in newest_first
-            if (status is None or task.status is status) and (op is None or task.op == op)
-        )
-        return list(islice(wanted, limit))
+        seen = list(islice(newest_first, look_at))
+        found = list(islice(filter(wanted.admits, seen), limit))
+        stopped = len(seen) == look_at and len(found) < limit
+        return ListedTasks(found, seen[-1].task_id if stopped else None)
 
     async def count(self, op: str | None) -> Mapping[TaskStatus, int]:
         tasks = (record.task for record in self.records.values())
@@ -442,7 +450,7 @@ class MemoryBackend(StoreBackend):
         return self._last_key, known + [key for key in is_open if key > after][:limit]
 
     async def schema_versions(self) -> SchemaVersions:
-        return SchemaVersions(0, 0)  # there is nothing to migrate
+        return SchemaVersions(self._version, _VERSION)
 
     async def watch(self) -> None:
         self._context.changes.publish(RESYNC)

@@ -12,13 +12,14 @@ from tapescope.errors import (
     BadSetting,
     BadStoreUrl,
     MissingExtra,
-    SchemaTooOld,
     StoreAuthFailed,
+    StoreNotFound,
     StoreUnavailable,
 )
 from tapescope.model.tape import NewEvent
 from tapescope.model.tasks import CancelRequest, Claim
 from tapescope.store.notifications import RESYNC, Change, Subscription
+from tapescope.store.opening import OpenMode
 from tapescope.store.port import TaskStore
 from tapescope_adapters.postgres import PostgresStore
 from tests.support.postgres_sessions import make_role, run_task, session, start_task
@@ -105,18 +106,25 @@ async def test_wrong_password_is_told_at_once(postgres_server: Postgres) -> None
         await store.open()
 
     assert "s3cret" not in f"{refused.value} {refused.value.__cause__}"
-    with pytest.raises(SchemaTooOld):  # the right one is let in
-        await PostgresStore(url.replace("postgres@", f"{role}:right@"), auto_migrate=False).open()
+    right = PostgresStore(url.replace("postgres@", f"{role}:right@"), open_mode=OpenMode.READ)
+    with pytest.raises(StoreNotFound):  # the right one is let in
+        await right.open()
 
 
-@pytest.mark.parametrize(("part", "other"), [("postgres@", "nobody@"), ("/postgres?", "/nowhere?")])
+@pytest.mark.parametrize(
+    ("part", "other", "kind"),
+    [
+        ("postgres@", "nobody@", StoreAuthFailed),
+        ("/postgres?", "/nowhere?", StoreNotFound),
+    ],
+)
 async def test_unknown_user_or_database_is_told_at_once(
-    postgres_url: str, part: str, other: str
+    postgres_url: str, part: str, other: str, kind: type[Exception]
 ) -> None:
     """What the server does not know is a mistake in the URL, not an outage."""
     store = PostgresStore(postgres_url.replace(part, other), patience=3600.0)
 
-    with pytest.raises(StoreAuthFailed, match="does not exist"):
+    with pytest.raises(kind, match="does not exist"):
         await store.open()
 
 

@@ -7,14 +7,9 @@ from uuid import uuid4
 
 import pytest
 
-from tapescope.errors import (
-    SchemaForbidden,
-    SchemaTooNew,
-    SchemaTooOld,
-    StoreClosed,
-    StoreUnavailable,
-)
+from tapescope.errors import SchemaForbidden, SchemaTooNew, StoreUnavailable
 from tapescope.model.audit import AuditRule
+from tapescope.store.opening import OpenMode
 from tapescope.testing import until
 from tapescope_adapters.postgres import PostgresStore
 from tapescope_adapters.postgres._schema import read_migrations
@@ -34,7 +29,7 @@ async def test_second_opening_changes_nothing(postgres_url: str) -> None:
     """A schema that is up to date is left as it is, with what it holds."""
     async with PostgresStore(postgres_url) as store:
         task_id = await run_task(store, 1)
-    async with PostgresStore(postgres_url, auto_migrate=False) as store:
+    async with PostgresStore(postgres_url, open_mode=OpenMode.MIGRATE) as store:
         page = await store.read_tape(task_id)
 
     assert page.final_seq == 3
@@ -61,30 +56,6 @@ async def test_newer_schema_is_refused(postgres_url: str) -> None:
         await PostgresStore(postgres_url).open()
 
 
-async def test_missing_schema_is_refused_without_auto_migrate(postgres_url: str) -> None:
-    """A store that may not migrate says so, makes nothing, and stays closed."""
-    store = PostgresStore(postgres_url, auto_migrate=False)
-
-    with pytest.raises(SchemaTooOld, match="auto_migrate=True"):
-        await store.open()
-    with pytest.raises(StoreClosed):
-        await store.count()
-
-    async with session(postgres_url) as raw:
-        name = schema_of(postgres_url)
-        assert await raw.fetchval("SELECT to_regnamespace($1) IS NULL", name) is True
-
-
-async def test_older_schema_is_refused_without_auto_migrate(postgres_url: str) -> None:
-    """The error names the version found and the one that is needed."""
-    last = max(read_migrations())
-    async with PostgresStore(postgres_url), session(postgres_url) as raw:
-        await raw.execute("DELETE FROM schema_version WHERE version = $1", last)
-
-    with pytest.raises(SchemaTooOld, match=f"version {last - 1}; version {last}"):
-        await PostgresStore(postgres_url, auto_migrate=False).open()
-
-
 async def test_role_without_create_is_told_to_migrate_as_another(postgres_url: str) -> None:
     """A role that may not make tables gets one clear error, once, not a retry."""
     role = f"r_{uuid4().hex[:8]}"
@@ -106,7 +77,7 @@ async def test_role_needs_no_more_than_the_tables(postgres_url: str) -> None:
             f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {name} TO {role}"
         )
     url = postgres_url.replace("postgres@", f"{role}@")
-    async with PostgresStore(url, auto_migrate=False) as store:
+    async with PostgresStore(url) as store:
         page = await store.read_tape(await run_task(store, 2))
 
     assert page.final_seq == 4

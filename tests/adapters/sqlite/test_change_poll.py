@@ -34,7 +34,7 @@ async def test_watch_survives_a_failed_look(sqlite_url: str, failure: Exception)
         told.set()
 
     path = sqlite_url.removeprefix("sqlite:///")
-    forgetful = ForgetfulBackend(path, durability="commit", auto_migrate=True)
+    forgetful = ForgetfulBackend(path, durability="commit")
     forgetful.failures = [failure]
     async with TaskStore(forgetful) as store, SqliteStore(sqlite_url) as other:
         claim = await start_task(store)

@@ -16,7 +16,6 @@ from tapescope.errors import (
     BadSetting,
     BadStoreUrl,
     SchemaTooNew,
-    SchemaTooOld,
     StoreClosed,
     StoreConfigError,
     StoreUnavailable,
@@ -97,6 +96,20 @@ async def test_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     assert path.read_text().startswith("these are notes")
 
 
+async def test_file_of_another_program_is_left_alone(tmp_path: Path) -> None:
+    """A file with a version that is not ours is not turned into a store, nor into WAL mode."""
+    path = tmp_path / "notes.db"
+    with closing(sqlite3.connect(path)) as conn:
+        conn.execute("PRAGMA user_version = 7")
+        conn.execute("CREATE TABLE notes (text)")
+    before = path.read_bytes()
+
+    with pytest.raises(StoreConfigError, match="user_version 7 of another program"):
+        await SqliteStore(f"sqlite:///{path}").open()
+
+    assert path.read_bytes() == before
+
+
 async def test_newer_schema_is_refused(sqlite_url: str) -> None:
     """A file that a newer tapescope migrated is not touched."""
     store = SqliteStore(sqlite_url)
@@ -107,17 +120,6 @@ async def test_newer_schema_is_refused(sqlite_url: str) -> None:
 
     with pytest.raises(SchemaTooNew, match="99"):
         await SqliteStore(sqlite_url).open()
-
-
-async def test_migration_can_be_left_to_another_role(sqlite_url: str) -> None:
-    """auto_migrate=False says what to run, and creates no table."""
-    store = SqliteStore(sqlite_url, auto_migrate=False)
-
-    with pytest.raises(SchemaTooOld, match="auto_migrate=True"):
-        await store.open()
-
-    with closing(sqlite3.connect(store.path)) as conn:
-        assert conn.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,)
 
 
 async def test_stores_that_open_at_once_migrate_once(sqlite_url: str) -> None:

@@ -7,8 +7,18 @@ SELECT /*task*/ FROM tasks
  WHERE task_id = ANY ($1::uuid[]) AND status NOT IN ('pending', 'running');
 
 -- name: list_tasks
--- One comparison over one index in one direction: flat at any depth.
+-- One comparison over one index in one direction: flat at any depth. For what an index leads to.
 SELECT /*task*/ FROM tasks WHERE task_id < $1 /*and*/ ORDER BY task_id DESC LIMIT $2;
+
+-- name: search_tasks
+-- For what no index leads to: so many rows of one index, and of these the tasks that are wanted.
+SELECT /*task*/
+  FROM (SELECT * FROM tasks WHERE task_id < $1 /*range*/ ORDER BY task_id DESC LIMIT $3) AS looked_at
+ WHERE TRUE /*and*/ ORDER BY task_id DESC LIMIT $2;
+
+-- name: find_searched
+-- The last id that search_tasks looks at, if it stops there.
+SELECT task_id FROM tasks WHERE task_id < $1 /*range*/ ORDER BY task_id DESC LIMIT 1 OFFSET $2;
 
 -- name: count_tasks
 SELECT status, count(*) FROM tasks /*where*/ GROUP BY status;

@@ -48,8 +48,21 @@ SELECT /*task*/ FROM tasks
  WHERE task_id IN (SELECT value FROM json_each(?)) AND status NOT IN ('pending', 'running');
 
 -- name: list_tasks
--- One comparison over one index in one direction: flat at any depth.
+-- One comparison over one index in one direction: flat at any depth. For what an index leads to.
 SELECT /*task*/ FROM tasks WHERE task_id < ? /*and*/ ORDER BY task_id DESC LIMIT ?;
+
+-- name: search_tasks
+-- For what no index leads to: so many keys of one index, and of these the tasks that are wanted.
+-- Differs from the Postgres version in that the keys come first and CROSS JOIN keeps their order: a row is
+-- read only as far as its params, which may be long, unless it is wanted.
+SELECT /*task*/
+  FROM (SELECT id AS looked_at FROM tasks WHERE task_id < ? /*range*/ ORDER BY task_id DESC LIMIT ?)
+ CROSS JOIN tasks ON tasks.id = looked_at
+ WHERE TRUE /*and*/ LIMIT ?;
+
+-- name: find_searched
+-- The last id that search_tasks looks at, if it stops there.
+SELECT task_id FROM tasks WHERE task_id < ? /*range*/ ORDER BY task_id DESC LIMIT 1 OFFSET ?;
 
 -- name: count_tasks
 SELECT status, count(*) FROM tasks /*where*/ GROUP BY status;

@@ -9,16 +9,18 @@ from typing import Annotated
 import typer
 
 from tapescope.cli._options import JsonOption, StoreOption
-from tapescope.cli._output import make_printable, on_terminal, print_json, print_line, say
-from tapescope.cli._rendering import print_table
+from tapescope.cli._output import on_terminal, print_json, print_line, say
 from tapescope.cli._settings import EXIT_NOT_CHECKED, EXIT_VIOLATION, name_caller
 from tapescope.cli._store import choose_store, open_store
+from tapescope.cli._table import Column, print_table
+from tapescope.cli._wording import shorten_id
 from tapescope.errors import TapescopeError
 from tapescope.maintenance.audit import audit_store
 from tapescope.maintenance.repair import repair_store
 from tapescope.model.audit import AuditReport, Violation
 from tapescope.model.json_shapes import audit_shape, repair_shape
 from tapescope.model.repairs import RepairReport
+from tapescope.store.opening import OpenMode
 
 __all__ = ["audit"]
 
@@ -58,52 +60,58 @@ def audit(
     url = choose_store(store)
     try:
         if repair or dry_run:
-            repaired = asyncio.run(_repair(url, dry_run=dry_run, grace=grace, rows_per_second=rate))
-            _print_repairs(repaired, dry_run=dry_run, as_json=as_json)
+            repaired, name = asyncio.run(
+                _repair(url, dry_run=dry_run, grace=grace, rows_per_second=rate)
+            )
+            _print_repairs(repaired, name, dry_run=dry_run, as_json=as_json)
             return EXIT_VIOLATION if repaired.violations else 0
-        report = asyncio.run(_audit(url, grace=grace, rows_per_second=rate))
+        report, name = asyncio.run(_audit(url, grace=grace, rows_per_second=rate))
     except TapescopeError as error:
         say(str(error))
         return EXIT_NOT_CHECKED
-    _print_audit(report, as_json=as_json)
+    _print_audit(report, name, as_json=as_json)
     return EXIT_VIOLATION if report.violations else 0
 
 
-async def _audit(url: str, *, grace: float, rows_per_second: float | None) -> AuditReport:
+async def _audit(
+    url: str, *, grace: float, rows_per_second: float | None
+) -> tuple[AuditReport, str]:
+    """What the audit found, and the name of the store that it read."""
     async with open_store(url) as store:
-        return await audit_store(store, grace=grace, rows_per_second=rows_per_second)
+        report = await audit_store(store, grace=grace, rows_per_second=rows_per_second)
+        return report, store.name
 
 
 async def _repair(
     url: str, *, dry_run: bool, grace: float, rows_per_second: float | None
-) -> RepairReport:
-    async with open_store(url) as store:
-        return await repair_store(
+) -> tuple[RepairReport, str]:
+    async with open_store(url, OpenMode.EXISTING) as store:
+        report = await repair_store(
             store,
             by=name_caller(),
             dry_run=dry_run,
             grace=grace,
             rows_per_second=rows_per_second,
         )
+        return report, store.name
 
 
-def _print_audit(report: AuditReport, *, as_json: bool) -> None:
+def _print_audit(report: AuditReport, store: str, *, as_json: bool) -> None:
     if as_json:
-        print_json(audit_shape(report))
+        print_json(audit_shape(report) | {"store": store})
         return
     _print_violations(report.violations)
     print_line(f"tapes checked: {report.checked:,}; violations: {len(report.violations):,}")
 
 
-def _print_repairs(report: RepairReport, *, dry_run: bool, as_json: bool) -> None:
+def _print_repairs(report: RepairReport, store: str, *, dry_run: bool, as_json: bool) -> None:
     if as_json:
-        print_json(repair_shape(report))
+        print_json(repair_shape(report) | {"store": store})
         return
     _print_violations(report.violations)
     if report.repairs:
-        rows = [(one.rule.value, one.task_id, make_printable(one.text)) for one in report.repairs]
-        done = "would be done" if dry_run else "done"
-        print_table(("repair", "task_id", done), rows, terminal=on_terminal())
+        rows = [(one.rule.value, one.task_id, one.text) for one in report.repairs]
+        _print_found("repair", "would be done" if dry_run else "done", rows)
     print_line(
         f"tapes checked: {report.checked:,}; violations: {len(report.violations):,}; "
         f"{'repairs that would be made' if dry_run else 'repairs'}: {len(report.repairs):,}; "
@@ -113,5 +121,14 @@ def _print_repairs(report: RepairReport, *, dry_run: bool, as_json: bool) -> Non
 
 def _print_violations(violations: Sequence[Violation]) -> None:
     if violations:
-        rows = [(v.rule.value, v.task_id, make_printable(v.detail)) for v in violations]
-        print_table(("rule", "task_id", "detail"), rows, terminal=on_terminal())
+        rows = [(v.rule.value, v.task_id, v.detail) for v in violations]
+        _print_found("rule", "detail", rows)
+
+
+def _print_found(rule: str, detail: str, rows: Sequence[tuple[str, str, str]]) -> None:
+    terminal = on_terminal()
+    shown = (
+        [(rule, shorten_id(task_id), text) for rule, task_id, text in rows] if terminal else rows
+    )
+    columns = (Column(rule), Column("task_id"), Column(detail, wraps=True))
+    print_table(columns, shown, terminal=terminal)

@@ -3,64 +3,155 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Final
 
 import typer
 
-from tapescope.cli._options import JsonOption, StoreOption, TaskArgument
-from tapescope.cli._output import make_printable, print_json, print_line
+from tapescope.cli._filters import (
+    KeyOption,
+    OpOption,
+    OwnerOption,
+    SinceOption,
+    StatusOption,
+    UntilOption,
+    Wanted,
+    choose_tasks,
+)
+from tapescope.cli._options import JsonOption, StoreOption, TasksArgument
+from tapescope.cli._output import make_printable, print_json, print_line, say
+from tapescope.cli._question import YesOption, confirm
 from tapescope.cli._settings import name_caller
-from tapescope.cli._store import choose_store, find_task_id, open_store
-from tapescope.model.tasks import CancelReason
-from tapescope.model.times import format_time
+from tapescope.cli._store import choose_store, open_store
+from tapescope.cli._task_ids import check_named, find_task_id
+from tapescope.cli._wording import find_lost, format_local, now_us
+from tapescope.errors import UnknownTask
+from tapescope.manager.identity import find_dead_owners
+from tapescope.model.tasks import CancelReason, Task, TaskStatus
 from tapescope.store.flush import CancelAnswer, CancelState
+from tapescope.store.opening import OpenMode
+from tapescope.store.port import TaskStore
 
 __all__ = ["cancel"]
 
+_RESCUE_BATCH: Final = 100
+
 
 def cancel(
-    task_id: TaskArgument,
+    task_ids: TasksArgument = None,
+    status: StatusOption = None,
+    op: OpOption = None,
+    owner: OwnerOption = None,
+    key: KeyOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
     message: Annotated[
         str,
         typer.Option(
             "--message",
             metavar="TEXT",
-            help="Why the task is cancelled, in your own words; kept on its tape.",
+            help="Why the tasks are cancelled, in your own words; kept on their tapes.",
         ),
     ] = "",
+    yes: YesOption = False,
     as_json: JsonOption = False,
     store: StoreOption = None,
-) -> None:
-    """Cancel a task, in whichever process it runs.
+) -> int:
+    """Cancel tasks, in whichever process they run.
 
-    The command returns as soon as the request is stored; it does not wait for the task to end.
+    Name them, or choose them with options such as --op; then you are asked first. The command
+    returns as soon as the requests are stored; it does not wait for the tasks to end. A task whose
+    owner is lost ends at once.
     """
-    asyncio.run(_cancel(choose_store(store), task_id, message, as_json=as_json))
+    wanted = choose_tasks(status, op, owner, key, since, until, failed=False)
+    check_named(task_ids, given=wanted.given)
+    if status is not None and status.terminal:
+        raise typer.BadParameter("such tasks have ended", param_hint="--status")
+    url = choose_store(store)
+    named: Sequence[str] = task_ids or ()
+    if wanted.given:
+        found = asyncio.run(_choose(url, wanted))
+        named = [task_id for ids in found.values() for task_id in ids]
+        if not named:
+            say("no pending or running task matches")
+            return 0
+        states = ", ".join(f"{len(ids):,} {state}" for state, ids in found.items() if ids)
+        tasks = "task" if len(named) == 1 else "tasks"
+        confirm(f"Cancel {len(named):,} {tasks} ({states})", yes=yes)
+    return asyncio.run(_cancel(url, named, message, as_json=as_json))
 
 
-async def _cancel(url: str, named: str, message: str, *, as_json: bool) -> None:
-    """Request the cancel, and print what became of the request. Raises ``UnknownTask``."""
+async def _choose(url: str, wanted: Wanted) -> dict[TaskStatus, list[str]]:
+    """The ids of the tasks that are wanted and have not ended, by their status."""
+    states = [wanted.status] if wanted.status else [s for s in TaskStatus if not s.terminal]
     async with open_store(url) as store:
-        task_id = await find_task_id(store, named)
-        answer = await store.request_cancel(task_id, CancelReason.USER, message, by=name_caller())
-        status = (await store.get(task_id)).status.value
+        return {
+            state: [task.task_id async for task in wanted.among(state).read_all(store)]
+            for state in states
+        }
+
+
+async def _cancel(url: str, named: Sequence[str], message: str, *, as_json: bool) -> int:
+    """Request the cancels, and print what became of each; gives the exit status.
+
+    Raises ``UnknownTask`` where one task is named; of many, each that is unknown is told.
+    """
+    unknown = 0
+    async with open_store(url, OpenMode.EXISTING) as store:
+        for one in named:
+            try:
+                await _cancel_one(store, one, message, as_json=as_json)
+            except (UnknownTask, typer.BadParameter) as error:
+                if len(named) == 1:
+                    raise
+                say(str(error))
+                unknown += 1
+    return 1 if unknown else 0
+
+
+async def _cancel_one(store: TaskStore, named: str, message: str, *, as_json: bool) -> None:
+    task_id = await find_task_id(store, named)
+    answer = await store.request_cancel(task_id, CancelReason.USER, message, by=name_caller())
+    task = await store.get(task_id)
+    lost = find_lost([task], now_us()).get(task_id)
+    if lost is not None:
+        await _rescue(store)
+        task = await store.get(task_id)
     if as_json:
-        print_json({"task_id": task_id, "state": answer.state.value, "status": status})
+        state = answer.state.value
+        print_json({"task_id": task_id, "state": state, "status": task.status.value, "lost": lost})
     else:
-        print_line(f"{task_id} {_describe(answer, status)}")
+        print_line(f"{task_id} {_describe(answer, task, lost)}")
 
 
-def _describe(answer: CancelAnswer, status: str) -> str:
+async def _rescue(store: TaskStore) -> None:
+    """Take the tasks of lost owners from them, as a worker would: this one ends as cancelled."""
+    dead = find_dead_owners(await store.leases.read_owners())
+    ops = await store.ops.read()
+    while True:
+        rescued = await store.leases.rescue_expired(_RESCUE_BATCH, ops=ops, dead_owners=dead)
+        if len(rescued) < _RESCUE_BATCH:
+            return
+
+
+def _describe(answer: CancelAnswer, task: Task, lost: str | None) -> str:
     if answer.state is CancelState.CANCELLED:
         return "was pending and is cancelled."
-    if answer.state is CancelState.RECORDED:
-        return "is running: the request is stored, and the owner of the task ends it."
     if answer.state is CancelState.TERMINAL:
-        return f"had ended as {status}: nothing has changed."
+        return f"had ended as {task.status}: nothing has changed."
+    if lost is not None and task.status.terminal:
+        return f"was lost ({lost}) and is {task.status}."
+    where = "is running" if lost is None else f"is lost ({lost})"
+    if answer.state is CancelState.RECORDED:
+        return f"{where}: the request is stored, and {_name_end(lost)} ends it."
     first = answer.request
     assert first is not None, "a request was stored before"
     message = f", {make_printable(first.message)!r}" if first.message else ""
     return (
-        f"is running: an earlier request of {format_time(first.at_us)} stays "
+        f"{where}: an earlier request of {format_local(first.at_us)} stays "
         f"(by {make_printable(first.by or 'an unknown caller')}{message})."
     )
+
+
+def _name_end(lost: str | None) -> str:
+    return "the owner of the task" if lost is None else "its owner or a worker of the store"

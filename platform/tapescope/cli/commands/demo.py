@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import shlex
+import shutil
+import sys
 import sysconfig
 import tempfile
 from collections import Counter
@@ -15,11 +17,13 @@ import typer
 from tapescope.cli._options import inherit_store
 from tapescope.cli._output import make_printable, on_terminal, print_line
 from tapescope.cli._progress import make_board
-from tapescope.cli._rendering import TapeLines, print_table
+from tapescope.cli._rendering import TapeLines
 from tapescope.cli._store import file_url
+from tapescope.cli._table import Column, print_table
+from tapescope.cli._wording import shorten_id
 from tapescope.errors import BadSetting
 from tapescope.model.tasks import TaskStatus
-from tapescope.store.lookup import find_store
+from tapescope.store.lookup import find_store, hide_password
 
 if TYPE_CHECKING:
     from tapescope.demo import DemoSummary
@@ -71,9 +75,10 @@ async def _run(folder: Path, url: str) -> DemoSummary:
         file_set = find_files(folder)
         limited = "" if file_set.complete else " (as many as a demo takes)"
         print_line(
-            f"Hashing {len(file_set.files):,} files of {make_printable(str(folder))}{limited}, "
-            f"running commands, failing and cancelling, on {make_printable(store.name)}"
+            f"Hashing {len(file_set.files):,} files of {make_printable(str(folder))}{limited},"
         )
+        print_line("running commands, failing and cancelling, on the store")
+        print_line(make_printable(store.name))
         with make_board(terminal=on_terminal()) as board:
             task_ids = await run_jobs(store, file_set, board)
         return await read_summary(store, task_ids)
@@ -105,7 +110,8 @@ def _print_outcomes(summary: DemoSummary, *, terminal: bool) -> None:
     ]
     totals = Counter(task.status for task in summary.tasks)
     rows.append(("all", *(str(totals[status]) for status in _OUTCOMES)))
-    print_table(("op", *(status.value for status in _OUTCOMES)), rows, terminal=terminal)
+    columns = [Column(name) for name in ("op", *_OUTCOMES)]
+    print_table(columns, rows, terminal=terminal)
 
 
 def _print_drops(summary: DemoSummary, *, terminal: bool) -> None:
@@ -118,7 +124,8 @@ def _print_drops(summary: DemoSummary, *, terminal: bool) -> None:
         latest[kind] = max(latest.get(kind, 0.0), drop.late_s or 0.0)
     rows = [(*kind, str(count), f"{latest[kind]:.3f} s") for kind, count in sorted(counts.items())]
     print_line("Dropped events: too late for their tape, so refused, counted and kept")
-    print_table(("op", "event", "reason", "count", "latest"), rows, terminal=terminal)
+    columns = [Column(name) for name in ("op", "event", "reason", "count", "latest")]
+    print_table(columns, rows, terminal=terminal)
 
 
 def _print_counts(summary: DemoSummary) -> None:
@@ -136,9 +143,20 @@ def _print_counts(summary: DemoSummary) -> None:
 
 
 def _print_commands(summary: DemoSummary, url: str) -> None:
-    option = f"--store {shlex.quote(url)}"
+    command, option = _name_program(), f"--store {shlex.quote(hide_password(url))}"
     print_line("Look at more of it:")
-    print_line(f"  tapescope list {option}")
-    print_line(f"  tapescope tape {summary.tasks[-1].task_id} {option}")
+    print_line(f"  {command} list {option}")
+    print_line(f"  {command} tape {shorten_id(summary.tasks[-1].task_id)} {option}")
     if summary.drops:
-        print_line(f"  tapescope drops {summary.drops[0].task_id} {option}")
+        print_line(f"  {command} drops {shorten_id(summary.drops[0].task_id)} {option}")
+
+
+def _name_program() -> str:
+    """What a shell in this folder takes for this program: its name, if it is on the PATH."""
+    if shutil.which("tapescope") is not None:
+        return "tapescope"
+    beside = Path(sys.executable).with_name("tapescope")
+    if not beside.exists():
+        return f"{shlex.quote(sys.executable)} -m tapescope.cli"
+    here = Path.cwd()
+    return shlex.quote(str(beside.relative_to(here) if beside.is_relative_to(here) else beside))

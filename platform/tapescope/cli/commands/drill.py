@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tapescope.cli._completion import complete_drill
 from tapescope.cli._options import MetricsHostOption, MetricsPortOption, inherit_store
 from tapescope.cli._output import make_printable, on_terminal, print_line, say
-from tapescope.cli._rendering import print_table
 from tapescope.cli._settings import find_named_store
 from tapescope.cli._store import file_url
+from tapescope.cli._table import Column, print_table
 from tapescope.cli._telemetry import exporting, make_listener
 from tapescope.errors import BadSetting
 from tapescope_telemetry import read_settings
@@ -29,7 +30,10 @@ def drill(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="NAME", help="The fault to make; --list prints all names.", show_default=False
+            metavar="NAME",
+            help="The fault to make; --list prints all names.",
+            show_default=False,
+            autocompletion=complete_drill,
         ),
     ] = None,
     list_them: Annotated[
@@ -104,4 +108,5 @@ def _print_step(heading: str, text: str) -> None:
 def _print_drills(drills: Sequence[Drill]) -> None:
     """Every drill, the alerts that it must raise, and what it does."""
     rows = [(drill.name, ", ".join(drill.alerts), drill.does) for drill in drills]
-    print_table(("drill", "alert", "does"), rows, terminal=on_terminal())
+    columns = (Column("drill"), Column("alert", wraps=True), Column("does", wraps=True))
+    print_table(columns, rows, terminal=on_terminal())

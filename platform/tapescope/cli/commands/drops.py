@@ -5,61 +5,97 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Annotated, Final
 
 import orjson
 import typer
 
-from tapescope.cli._options import JsonOption, StoreOption
+from tapescope.cli._completion import complete_task
+from tapescope.cli._filters import SinceOption, UntilOption
+from tapescope.cli._options import JsonOption, StoreOption, WideOption
 from tapescope.cli._output import on_terminal, print_line, write_json
-from tapescope.cli._rendering import print_table
-from tapescope.cli._store import choose_store, find_task_id, open_store
+from tapescope.cli._store import choose_store, open_store
+from tapescope.cli._table import Column, print_table
+from tapescope.cli._task_ids import find_task_id
+from tapescope.cli._times import parse_time
+from tapescope.cli._wording import format_age, format_duration, now_us, shorten_id
 from tapescope.model.json_shapes import drop_shape
 from tapescope.model.tape import DroppedEvent, QuarantinePage
+from tapescope.model.times import as_microseconds
 from tapescope.store.port import TaskStore
 
 __all__ = ["drops"]
 
 _PAGE: Final = 1_000
+_COLUMNS: Final = (
+    Column("task"),
+    Column("event", shrinks_to=8),
+    Column("reason"),
+    Column("age"),
+    Column("late"),
+    Column("body", shrinks_to=8),
+)
+_WIDE: Final = tuple(map(Column, ("task_id", "attempt", "type", "reason", "ts", "late_s", "body")))
+_Between = tuple[int | None, int | None]
+"""From when on and before when an event is listed, in microseconds since the Unix epoch."""
 
 
 def drops(
     task_id: Annotated[
         str | None,
         typer.Argument(
-            metavar="TASK_ID", help="Only the late events of this task.", show_default=False
+            metavar="TASK_ID",
+            help="Only the late events of this task.",
+            show_default=False,
+            autocompletion=complete_task,
         ),
     ] = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    wide: WideOption = False,
     as_json: JsonOption = False,
     store: StoreOption = None,
 ) -> None:
     """List the events that came too late, each with its reason."""
-    asyncio.run(_list(choose_store(store), task_id, as_json=as_json))
+    between = (
+        None if since is None else as_microseconds(parse_time(since, "--since")),
+        None if until is None else as_microseconds(parse_time(until, "--until")),
+    )
+    asyncio.run(_list(choose_store(store), task_id, between, wide=wide, as_json=as_json))
 
 
-async def _list(url: str, named: str | None, *, as_json: bool) -> None:
+async def _list(
+    url: str, named: str | None, between: _Between, *, wide: bool, as_json: bool
+) -> None:
     """Print dropped events, oldest first: one task's, or the store's. Raises ``UnknownTask``."""
     async with open_store(url) as store:
         task_id = None if named is None else await find_task_id(store, named)
         first = await store.read_quarantine(task_id, limit=_PAGE)
         if task_id is not None and not first.counts:
             await store.get(task_id)  # raises where the store has no such task
-        pages = _read_pages(store, task_id, first)
+        pages = _read_pages(store, task_id, between, first)
         async with aclosing(pages):
-            await (_print_json(pages) if as_json else _print_table(pages))
+            await (_print_json(pages, store.name) if as_json else _print_table(pages, wide=wide))
 
 
 async def _read_pages(
-    store: TaskStore, task_id: str | None, page: QuarantinePage
+    store: TaskStore, task_id: str | None, between: _Between, page: QuarantinePage
 ) -> AsyncGenerator[QuarantinePage, None]:
+    since, until = between
     while True:
-        yield page
+        drops = tuple(
+            drop
+            for drop in page.drops
+            if (since is None or drop.ts_us >= since) and (until is None or drop.ts_us < until)
+        )
+        yield replace(page, drops=drops)
         if page.next is None:
             return
         page = await store.read_quarantine(task_id, after=page.next, limit=_PAGE)
 
 
-async def _print_json(pages: AsyncGenerator[QuarantinePage, None]) -> None:
+async def _print_json(pages: AsyncGenerator[QuarantinePage, None], store: str) -> None:
     """The shape of the drops, written while they are read."""
     separator, overflow = b"", 0
     write_json(b'{"drops":[')
@@ -68,29 +104,37 @@ async def _print_json(pages: AsyncGenerator[QuarantinePage, None]) -> None:
             write_json(separator + orjson.dumps(drop_shape(drop)))
             separator = b","
         overflow = page.overflow
-    write_json(b'],"overflow":' + orjson.dumps(overflow) + b"}\n")
+    write_json(b"]," + orjson.dumps({"overflow": overflow, "store": store})[1:] + b"\n")
 
 
-async def _print_table(pages: AsyncGenerator[QuarantinePage, None]) -> None:
-    rows: list[tuple[str, ...]] = []
-    overflow = 0
-    async for page in pages:
-        rows += map(_drop_row, page.drops)
-        overflow = page.overflow
+async def _print_table(pages: AsyncGenerator[QuarantinePage, None], *, wide: bool) -> None:
     terminal = on_terminal()
+    wide = wide or not terminal
+    rows: list[tuple[str, ...]] = []
+    overflow, now = 0, now_us()
+    async for page in pages:
+        rows += [_wide_row(drop) if wide else _row(drop, now) for drop in page.drops]
+        overflow = page.overflow
     if not rows and terminal:
         print_line("No dropped events.")
     else:
-        print_table(
-            ("task_id", "attempt", "type", "reason", "ts", "late_s", "body"),
-            rows,
-            terminal=terminal,
-        )
+        print_table(_WIDE if wide else _COLUMNS, rows, terminal=terminal, wide=wide)
     if overflow:
         print_line(f"and {overflow:,} more that were counted but not kept")
 
 
-def _drop_row(drop: DroppedEvent) -> tuple[str, ...]:
+def _row(drop: DroppedEvent, now: int) -> tuple[str, ...]:
+    return (
+        shorten_id(drop.task_id),
+        drop.type,
+        drop.reason.value,
+        format_age(drop.ts_us, now),
+        "-" if drop.late_s is None else format_duration(drop.late_s),
+        orjson.dumps(drop.body).decode(),
+    )
+
+
+def _wide_row(drop: DroppedEvent) -> tuple[str, ...]:
     shape = drop_shape(drop)
     return (
         shape["task_id"],

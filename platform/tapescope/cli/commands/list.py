@@ -3,89 +3,149 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Final
 
 import typer
 
-from tapescope.cli._options import JsonOption, OpOption, StoreOption
+from tapescope.cli._completion import complete_task
+from tapescope.cli._filters import (
+    FailedOption,
+    KeyOption,
+    OpOption,
+    OwnerOption,
+    SinceOption,
+    StatusOption,
+    UntilOption,
+    Wanted,
+    choose_tasks,
+)
+from tapescope.cli._options import JsonOption, StoreOption, WideOption
 from tapescope.cli._output import on_terminal, print_json, print_line
-from tapescope.cli._rendering import print_table
-from tapescope.cli._store import choose_store, find_task_id, open_store
-from tapescope.errors import BadOp
+from tapescope.cli._rendering import show_status
+from tapescope.cli._store import choose_store, open_store
+from tapescope.cli._table import Cell, Column, print_table
+from tapescope.cli._task_ids import find_task_id
+from tapescope.cli._wording import (
+    UNKNOWN,
+    find_lost,
+    format_age,
+    format_took,
+    name_error,
+    now_us,
+    shorten_id,
+    status_of,
+)
 from tapescope.model.json_shapes import list_shape
-from tapescope.model.tasks import Task, TaskPage, TaskStatus, is_op
+from tapescope.model.tasks import Task, TaskPage
 from tapescope.model.times import format_time
 
 __all__ = ["list_tasks"]
 
+_COLUMNS: Final = (
+    Column("task"),
+    Column("op", shrinks_to=8),
+    Column("outcome"),
+    Column("age"),
+    Column("took"),
+    Column("error", shrinks_to=8),
+)
+_WIDE: Final = ("task_id", "op", "status", "attempt", "created", "took", "error")
+
 
 def list_tasks(
-    status: Annotated[
-        TaskStatus | None,
-        typer.Option(
-            "--status",
-            metavar="STATUS",
-            help="Only tasks with this status: pending, running, succeeded, failed or cancelled.",
-        ),
-    ] = None,
+    status: StatusOption = None,
+    failed: FailedOption = False,
     op: OpOption = None,
+    owner: OwnerOption = None,
+    key: KeyOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
     limit: Annotated[
         int, typer.Option("--limit", metavar="N", help="The most tasks to list.")
     ] = 50,
     before: Annotated[
         str | None,
         typer.Option(
-            "--before", metavar="TASK_ID", help="Only tasks older than this one: the next page."
+            "--before",
+            metavar="TASK_ID",
+            help="Only tasks older than this one: the next page.",
+            autocompletion=complete_task,
         ),
     ] = None,
+    wide: WideOption = False,
     as_json: JsonOption = False,
     store: StoreOption = None,
 ) -> None:
-    """List tasks, newest first."""
-    url = choose_store(store)
-    if op is not None and not is_op(op):
-        raise BadOp(op)
-    page = asyncio.run(_read(url, status, op, limit, before))
+    """List tasks, newest first.
+
+    A running task whose process has ended, or whose lease is over, is shown as lost.
+    """
+    wanted = choose_tasks(status, op, owner, key, since, until, failed=failed)
+    page, name = asyncio.run(_read(choose_store(store), wanted, limit, before))
+    lost = find_lost(page.tasks, now_us())
     if as_json:
-        print_json(list_shape(page))
+        shape = list_shape(page) | {"store": name}
+        for task in shape["tasks"]:
+            task["lost"] = lost.get(task["task_id"])
+        print_json(shape)
     else:
-        _print_tasks(page, terminal=on_terminal())
+        _print_tasks(page, lost, filtered=wanted.given, wide=wide)
 
 
-async def _read(
-    url: str, status: TaskStatus | None, op: str | None, limit: int, before: str | None
-) -> TaskPage:
+async def _read(url: str, wanted: Wanted, limit: int, before: str | None) -> tuple[TaskPage, str]:
+    """A page of tasks, and the name of the store that it was read from."""
     async with open_store(url) as store:
         older_than = None if before is None else await find_task_id(store, before)
-        return await store.list(status=status, op=op, limit=limit, before=older_than)
+        return await wanted.read_page(store, limit, older_than), store.name
 
 
-def _print_tasks(page: TaskPage, *, terminal: bool) -> None:
+def _print_tasks(page: TaskPage, lost: Mapping[str, str], *, filtered: bool, wide: bool) -> None:
     """A page of tasks, and how to get the next."""
+    terminal = on_terminal()
     if not page.tasks and terminal:
-        print_line("No tasks. Make one: tapescope run -- echo hello")
+        print_line(
+            "No task matches." if filtered else "No tasks. Make one: tapescope run -- echo hi"
+        )
         return
-    print_table(
-        ("task_id", "op", "status", "attempt", "created", "took", "error"),
-        [_task_row(task) for task in page.tasks],
-        terminal=terminal,
-        styled=2,
+    if wide or not terminal:
+        rows = [_wide_row(task, lost) for task in page.tasks]
+        columns = tuple(map(Column, _WIDE))
+        print_table(columns, rows, terminal=terminal, wide=True)
+    else:
+        now = now_us()
+        print_table(_COLUMNS, [_row(task, lost, now) for task in page.tasks], terminal=True)
+    if terminal:
+        _print_notes(page, lost)
+
+
+def _print_notes(page: TaskPage, lost: Mapping[str, str]) -> None:
+    if lost:
+        print_line("lost: its owner is gone. 'tapescope cancel TASK' ends it.")
+    if any(format_took(task) == UNKNOWN for task in page.tasks):
+        print_line(f"took {UNKNOWN}: the clock was set back while the task ran.")
+    if page.next is not None:
+        print_line(f"More: --before {shorten_id(page.next)}")
+
+
+def _row(task: Task, lost: Mapping[str, str], now: int) -> tuple[str | Cell, ...]:
+    return (
+        shorten_id(task.task_id),
+        task.op,
+        show_status(status_of(task, lost)),
+        format_age(task.created_us, now),
+        format_took(task),
+        name_error(task.error_code),
     )
-    if page.next is not None and terminal:
-        print_line(f"More: --before {page.next}")
 
 
-def _task_row(task: Task) -> tuple[str, ...]:
-    took = ""
-    if task.finished_us is not None:
-        began = task.claimed_us if task.claimed_us is not None else task.created_us
-        took = f"{(task.finished_us - began) / 1e6:.3f} s"
+def _wide_row(task: Task, lost: Mapping[str, str]) -> tuple[str, ...]:
     return (
         task.task_id,
         task.op,
-        task.status.value,
+        status_of(task, lost),
         str(task.attempt),
         format_time(task.created_us),
-        took,
+        format_took(task),
         task.error_code or "",
     )

@@ -9,9 +9,10 @@ import typer
 
 from tapescope.cli._options import StoreOption
 from tapescope.cli._output import print_line
-from tapescope.cli._store import choose_store
-from tapescope.errors import SchemaTooNew
+from tapescope.cli._store import choose_store, prepare_store, say_store
+from tapescope.errors import SchemaTooNew, StoreNotFound
 from tapescope.store.lookup import find_store
+from tapescope.store.opening import OpenMode
 
 __all__ = ["migrate"]
 
@@ -25,21 +26,33 @@ def migrate(
     ] = False,
     store: StoreOption = None,
 ) -> int:
-    """Bring the store's schema up to this version of tapescope."""
+    """Make the store, or bring its schema up to date.
+
+    The exit status is 2 when --check finds no store.
+    """
     return asyncio.run(_migrate(choose_store(store), check=check))
 
 
 async def _migrate(url: str, *, check: bool) -> int:
-    """Migrate, or only print what is missing; gives the exit status. Raises ``SchemaTooNew``."""
+    """Migrate, or only print what is missing; gives the exit status.
+
+    Raises ``SchemaTooNew``, and with ``check`` ``StoreNotFound``.
+    """
     store = find_store(url)
+    if not check:
+        prepare_store(url)
     before = await store.maintenance.schema_versions()
+    say_store(store)
     if not before.compatible:
         raise SchemaTooNew(before.found, before.known)
     if check:
+        if not before.found:
+            raise StoreNotFound(store.name)
         missing = max(0, before.known - before.found)
         state = f"migrations missing: {missing}" if missing else "up to date"
         print_line(f"schema version {before.found} of {before.known}: {state}")
         return 1 if missing else 0
+    store.open_mode = OpenMode.MIGRATE
     async with store:
         after = await store.maintenance.schema_versions()
     done = "nothing to do" if after == before else f"was {before.found}"

@@ -3,30 +3,99 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from typing import Final
 
-from tapescope.cli._options import JsonOption, StoreOption, TaskArgument, WaitOption
-from tapescope.cli._store import choose_store, find_task_id
+import typer
+
+from tapescope.cli._filters import (
+    FailedOption,
+    KeyOption,
+    OpOption,
+    OwnerOption,
+    SinceOption,
+    StatusOption,
+    UntilOption,
+    Wanted,
+    choose_tasks,
+)
+from tapescope.cli._options import JsonOption, StoreOption, TasksArgument, WaitOption
+from tapescope.cli._output import say
+from tapescope.cli._question import YesOption, confirm
+from tapescope.cli._store import choose_store, open_store
 from tapescope.cli._submitted import open_manager, print_submitted
+from tapescope.cli._task_ids import check_named, find_task_id
+from tapescope.errors import OpNotRegistered, TaskNotEnded, UnknownTask
+from tapescope.manager.handle import TaskHandle
+from tapescope.store.opening import OpenMode
 
 __all__ = ["retry"]
 
+_REFUSED: Final = (UnknownTask, TaskNotEnded, OpNotRegistered)
+"""Why one of many tasks is not submitted again, and the others are."""
+
 
 def retry(
-    task_id: TaskArgument,
+    task_ids: TasksArgument = None,
+    status: StatusOption = None,
+    failed: FailedOption = False,
+    op: OpOption = None,
+    owner: OwnerOption = None,
+    key: KeyOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    yes: YesOption = False,
     wait: WaitOption = False,
     as_json: JsonOption = False,
     store: StoreOption = None,
 ) -> int:
-    """Submit an ended task again, and print the id of the new task.
+    """Submit ended tasks again, and print the ids of the new tasks.
 
-    The new task has the op, params, timeout and retries of the old one. A worker of the store must
+    Name them, or choose them with --failed or --status and other options; then you are asked first.
+    A new task has the op, params, timeout and retries of the old one. A worker of the store must
     have registered the op.
     """
-    return asyncio.run(_retry(choose_store(store), task_id, wait=wait, as_json=as_json))
+    wanted = choose_tasks(status, op, owner, key, since, until, failed=failed)
+    check_named(task_ids, given=wanted.given)
+    if wanted.given and wanted.status is None:
+        raise typer.BadParameter("say which tasks: with --failed or --status", param_hint="retry")
+    if wanted.status is not None and not wanted.status.terminal:
+        raise typer.BadParameter("such tasks have not ended", param_hint="--status")
+    url = choose_store(store)
+    named: Sequence[str] = task_ids or ()
+    if wanted.given:
+        named = asyncio.run(_choose(url, wanted))
+        if not named:
+            say("no task matches")
+            return 0
+        tasks = "task" if len(named) == 1 else "tasks"
+        confirm(f"Submit {len(named):,} {wanted.status} {tasks} again", yes=yes)
+    return asyncio.run(_retry(url, named, wait=wait, as_json=as_json))
 
 
-async def _retry(url: str, named: str, *, wait: bool, as_json: bool) -> int:
-    """Gives the exit status. Raises ``UnknownTask``, ``TaskNotEnded``, ``OpNotRegistered``."""
-    async with open_manager(url) as (store, manager):
-        handle = await manager.resubmit(await find_task_id(store, named))
-        return await print_submitted(handle, wait=wait, as_json=as_json)
+async def _choose(url: str, wanted: Wanted) -> list[str]:
+    """The ids of the tasks that are wanted, oldest first."""
+    async with open_store(url) as store:
+        return [task.task_id async for task in wanted.read_all(store)][::-1]
+
+
+async def _retry(url: str, named: Sequence[str], *, wait: bool, as_json: bool) -> int:
+    """Gives the exit status.
+
+    Raises ``UnknownTask``, ``TaskNotEnded``, ``OpNotRegistered`` where one task is named; of many,
+    each that cannot be submitted again is told.
+    """
+    status = 0
+    async with open_manager(url, OpenMode.EXISTING) as (store, manager):
+        handles: list[TaskHandle] = []
+        for one in named:
+            try:
+                handles.append(await manager.resubmit(await find_task_id(store, one)))
+            except (*_REFUSED, typer.BadParameter) as error:
+                if len(named) == 1:
+                    raise
+                say(str(error))
+                status = 1
+        for handle in handles:
+            status |= await print_submitted(handle, wait=wait, as_json=as_json)
+    return status

@@ -25,7 +25,7 @@ from tapescope.cli._options import MetricsHostOption, MetricsPortOption, StoreOp
 from tapescope.cli._output import say
 from tapescope.cli._settings import EXIT_OURS, EXIT_TIMED_OUT, read_traceparent
 from tapescope.cli._signals import Signals, end_as
-from tapescope.cli._store import choose_store
+from tapescope.cli._store import choose_store, prepare_store
 from tapescope.cli._telemetry import exporting, make_listener
 from tapescope.errors import (
     BadOp,
@@ -227,7 +227,9 @@ class _CommandTask:
 
     async def _run_recorded(self, url: str | None) -> None:
         """Run the command as a task. Raises ``TapescopeError`` if it, or its end, is not stored."""
-        store = find_store(choose_store(url), patience=_PATIENCE)
+        url = choose_store(url)
+        store = find_store(url, patience=_PATIENCE)
+        store.open_mode = prepare_store(url) or store.open_mode
         grace = 2 * self._grace + _ROOM_TO_SETTLE
         async with (
             _opened(store),

@@ -4,54 +4,96 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
 from tapescope.cli._options import JsonOption, StoreOption, TaskArgument
 from tapescope.cli._output import make_printable, on_terminal, print_json, print_line
-from tapescope.cli._rendering import STATUS_STYLES, make_console
-from tapescope.cli._store import choose_store, find_task_id, open_store
+from tapescope.cli._rendering import STATUS_STYLES, describe_event, explain_event
+from tapescope.cli._store import choose_store, open_store
+from tapescope.cli._table import make_console
+from tapescope.cli._task_ids import find_task_id
+from tapescope.cli._wording import (
+    LOST,
+    find_lost,
+    format_local,
+    format_relative,
+    now_us,
+    put_sign,
+)
 from tapescope.model.json_shapes import task_shape
+from tapescope.model.tape import ATTEMPT_FAILED, FINAL, Event
+from tapescope.model.times import parse_time
 
 __all__ = ["show"]
 
+_TIMES: Final = ("created_at", "run_at", "claimed_at", "finished_at", "lease_expires_at")
+
 
 def show(task_id: TaskArgument, as_json: JsonOption = False, store: StoreOption = None) -> None:
-    """Show one task: its fields, and how its tape ends."""
-    shape = asyncio.run(_read(choose_store(store), task_id))
+    """Show one task: its fields, how its tape ends, and why it failed."""
+    shape, end, name = asyncio.run(_read(choose_store(store), task_id))
     if as_json:
-        print_json(shape)
+        print_json(shape | {"store": name})
     else:
         _print_fields(shape, terminal=on_terminal())
+        _print_end(end)
 
 
-async def _read(url: str, named: str) -> dict[str, Any]:
-    """The task's row and how its tape ends. Raises ``UnknownTask``."""
+async def _read(url: str, named: str) -> tuple[dict[str, Any], Event | None, str]:
+    """The row, the last event of its tape, and the name of the store. Raises ``UnknownTask``."""
     async with open_store(url) as store:
         task = await store.get(await find_task_id(store, named))
         page = await store.read_tape(task.task_id, limit=1)
-        final = None
-        if page.final_seq is not None:
-            end = await store.read_tape(task.task_id, after_seq=page.final_seq - 1, limit=1)
-            final = end.events[0].body
-    return task_shape(task) | {
+        end = None
+        if page.last_seq:
+            last = page.final_seq or page.last_seq
+            (end,) = (await store.read_tape(task.task_id, after_seq=last - 1, limit=1)).events
+    shape = task_shape(task) | {
+        "lost": find_lost([task], now_us()).get(task.task_id),
         "last_seq": page.last_seq,
         "final_seq": page.final_seq,
         "dropped": page.dropped,
-        "final": final,
+        "final": end.body if end is not None and end.type == FINAL else None,
     }
+    return shape, end, store.name
 
 
 def _print_fields(fields: Mapping[str, Any], *, terminal: bool) -> None:
-    """A field a line; those without a value are left out."""
+    """A field a line; those without a value are left out, and the end has lines of its own."""
     width = max(map(len, fields))
     for name, value in fields.items():
-        if value is None:
+        if value is None or name == "final":
             continue
-        text = value if isinstance(value, str) else orjson.dumps(value).decode()
-        line = f"{name.ljust(width)}  {make_printable(text)}"
+        line = f"{name.ljust(width)}  {make_printable(_describe(name, value))}"
         if terminal and name == "status":
-            make_console().print(line, style=STATUS_STYLES.get(text, ""), soft_wrap=True)
+            status = LOST if fields["lost"] else value
+            line = f"{name.ljust(width)}  {put_sign(status)}"
+            make_console().print(line, style=STATUS_STYLES[status], soft_wrap=True)
         else:
             print_line(line)
+
+
+def _print_end(end: Event | None) -> None:
+    """What the ``final`` says, or why the last attempt failed, with its traceback."""
+    if end is None or end.type not in (FINAL, ATTEMPT_FAILED):
+        return
+    print_line("")
+    print_line(make_printable(describe_event(end)))
+    for line in explain_event(end):
+        print_line(f"  {line}")
+
+
+def _describe(name: str, value: Any) -> str:
+    if name in _TIMES:
+        at = parse_time(value)
+        return f"{format_local(at)} ({format_relative(at, now_us())})"
+    if name == "cancel":
+        words = [
+            f"{value['reason']}, requested at {format_local(parse_time(value['requested_at']))}"
+        ]
+        words += [f"by {value['by']}"] if value["by"] else []
+        words += [repr(value["message"])] if value["message"] else []
+        return ", ".join(words)
+    return value if isinstance(value, str) else orjson.dumps(value).decode()

@@ -8,9 +8,10 @@ from typing import Annotated, Any, cast
 
 import typer
 
+from tapescope.cli._completion import complete_op
 from tapescope.cli._options import JsonOption, StoreOption, WaitOption
 from tapescope.cli._output import say
-from tapescope.cli._store import choose_store
+from tapescope.cli._store import choose_store, prepare_store
 from tapescope.cli._submitted import open_manager, print_submitted
 from tapescope.codec import decode
 from tapescope.errors import BadParams
@@ -21,7 +22,12 @@ __all__ = ["submit"]
 
 def submit(
     op: Annotated[
-        str, typer.Argument(metavar="OP", help="The name of an op that workers register.")
+        str,
+        typer.Argument(
+            metavar="OP",
+            help="The name of an op that workers register.",
+            autocompletion=complete_op,
+        ),
     ],
     params: Annotated[
         str, typer.Option("--params", metavar="JSON", help="The params of the task: a JSON object.")
@@ -75,7 +81,7 @@ def submit(
 
 
 async def _submit(url: str, submission: Submission, *, wait: bool, as_json: bool) -> int:
-    async with open_manager(url) as (store, manager):
+    async with open_manager(url, prepare_store(url)) as (store, manager):
         (handle,) = await manager.submit_many([submission])
         if submission.op not in await store.ops.read():
             say(f"no worker of this store has registered {submission.op!r} yet; the task waits")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Annotated, Final
 
@@ -12,9 +12,12 @@ import orjson
 import typer
 
 from tapescope.cli._options import JsonOption, StoreOption, TaskArgument
-from tapescope.cli._output import on_terminal, print_json, write_json
+from tapescope.cli._output import on_terminal, print_json, say, write_json
 from tapescope.cli._rendering import TapeLines
-from tapescope.cli._store import choose_store, find_task_id, open_store
+from tapescope.cli._store import choose_store, open_store
+from tapescope.cli._task_ids import find_task_id
+from tapescope.cli._wording import find_lost, now_us
+from tapescope.errors import TapescopeError
 from tapescope.model.json_shapes import event_shape
 from tapescope.model.tape import TapePage
 from tapescope.store.follow import follow_tape
@@ -23,6 +26,8 @@ from tapescope.store.port import TaskStore
 __all__ = ["tape"]
 
 _PAGE: Final = 1_000
+_LOOK_EVERY: Final = 2.0
+"""Seconds between two looks at the owner of a task that is followed."""
 
 
 def tape(
@@ -46,20 +51,41 @@ async def _print(url: str, named: str, *, as_json: bool) -> None:
     async with open_store(url) as store:
         pages = _read_pages(store, await find_task_id(store, named))
         async with aclosing(pages):
-            await (_print_json(pages) if as_json else _print_lines(pages))
+            await (_print_json(pages, store.name) if as_json else _print_lines(pages))
 
 
 async def _follow(url: str, named: str, *, as_json: bool) -> None:
     """Print events as they are committed, to the ``final``. Raises ``UnknownTask``."""
     lines = TapeLines(terminal=on_terminal())
     async with open_store(url) as store:
-        events = follow_tape(store, await find_task_id(store, named))
-        async with aclosing(events):
+        task_id = await find_task_id(store, named)
+        events = follow_tape(store, task_id)
+        async with aclosing(events), _watch_owner(store, task_id):
             async for event in events:
                 if as_json:
                     print_json(event_shape(event))
                 else:
                     lines.print_event(event)
+
+
+@asynccontextmanager
+async def _watch_owner(store: TaskStore, task_id: str) -> AsyncGenerator[None]:
+    """Say once on stderr when the task turns out to be lost: its tape may grow no more."""
+
+    async def watch() -> None:
+        while True:
+            with suppress(TapescopeError):  # the follower meets it, too, and tells it
+                task = await store.get(task_id)
+                if (lost := find_lost([task], now_us()).get(task_id)) is not None:
+                    say(f"the task is lost: {lost}. 'tapescope cancel {task_id}' ends it.")
+                    return
+            await asyncio.sleep(_LOOK_EVERY)
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield
+    finally:
+        watching.cancel()
 
 
 async def _read_pages(store: TaskStore, task_id: str) -> AsyncGenerator[TapePage, None]:
@@ -72,7 +98,7 @@ async def _read_pages(store: TaskStore, task_id: str) -> AsyncGenerator[TapePage
         page = await store.read_tape(task_id, after_seq=page.events[-1].seq, limit=_PAGE)
 
 
-async def _print_json(pages: AsyncGenerator[TapePage, None]) -> None:
+async def _print_json(pages: AsyncGenerator[TapePage, None], store: str) -> None:
     """The tape's shape, written while it is read: a long tape is never whole in memory."""
     separator = b""
     page = None
@@ -83,7 +109,12 @@ async def _print_json(pages: AsyncGenerator[TapePage, None]) -> None:
             write_json(separator + orjson.dumps(event_shape(event)))
             separator = b","
     assert page is not None, "there is a first page, or UnknownTask"
-    end = {"last_seq": page.last_seq, "final_seq": page.final_seq, "dropped": page.dropped}
+    end = {
+        "last_seq": page.last_seq,
+        "final_seq": page.final_seq,
+        "dropped": page.dropped,
+        "store": store,
+    }
     write_json(b"]," + orjson.dumps(end)[1:] + b"\n")
 
 

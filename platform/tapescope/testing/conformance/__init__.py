@@ -36,6 +36,7 @@ try:
                 "life",
                 "maintenance",
                 "notifications",
+                "opening",
                 "ops",
                 "races",
                 "reading",
@@ -54,6 +55,7 @@ try:
     from tapescope.testing.conformance.life import LifeConformance
     from tapescope.testing.conformance.maintenance import MaintenanceConformance
     from tapescope.testing.conformance.notifications import NotificationsConformance
+    from tapescope.testing.conformance.opening import OpeningConformance
     from tapescope.testing.conformance.ops import OpsConformance
     from tapescope.testing.conformance.races import RacesConformance
     from tapescope.testing.conformance.reading import ReadingConformance
@@ -76,6 +78,7 @@ __all__ = [
     "MaintenanceConformance",
     "MakeBackend",
     "NotificationsConformance",
+    "OpeningConformance",
     "OpsConformance",
     "RacesConformance",
     "ReadingConformance",
@@ -87,6 +90,7 @@ __all__ = [
 
 
 class StoreConformance(
+    OpeningConformance,
     LifeConformance,
     TapeConformance,
     InputConformance,

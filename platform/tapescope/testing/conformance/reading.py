@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from tapescope.errors import BadSetting
-from tapescope.model.tasks import ErrorInfo, FinalEvent, TaskStatus
+from tapescope.model.tasks import ErrorInfo, FinalEvent, NewTask, TaskStatus
 from tapescope.store.port import TaskStore
-from tapescope.testing.conformance.suite import StoreSuite
+from tapescope.store.validation import StoreLimits, new_task_id
+from tapescope.testing.conformance.suite import Stores, StoreSuite
 from tapescope.testing.tasks import create, start
 
 
@@ -61,6 +64,61 @@ class ReadingConformance(StoreSuite):
             assert set(by_status) == set(TaskStatus)
             assert all(n == len(listed[status, op]) for status, n in by_status.items())
 
+    async def test_list_by_owner_key_and_time(self, store: TaskStore) -> None:
+        """Each condition leaves out what does not meet it, alone and with the others."""
+        running = await start(store, "resize")
+        keyed, _ = await store.create(NewTask(new_task_id(), "resize", idempotency_key="k1"))
+        other, _ = await store.create(NewTask(new_task_id(), "scan", idempotency_key="k1"))
+        times = {task.task_id: task.created_at for task in (await store.list()).tasks}
+        tick = timedelta(microseconds=1)
+        second, last = times[keyed.task_id], times[other.task_id]
+        asked: list[tuple[dict[str, Any], set[str]]] = [
+            ({"owner": running.owner}, {running.task_id}),
+            ({"owner": "nobody"}, set()),
+            ({"idempotency_key": "k1"}, {keyed.task_id, other.task_id}),
+            ({"idempotency_key": "k1", "op": "scan"}, {other.task_id}),
+            ({"idempotency_key": "k2", "op": "scan"}, set()),
+            ({"since": second}, {task_id for task_id, at in times.items() if at >= second}),
+            ({"until": second}, {task_id for task_id, at in times.items() if at < second}),
+            ({"since": last + tick}, set()),
+            ({"since": second, "until": last + tick, "status": TaskStatus.RUNNING}, set()),
+            ({"since": second, "op": "scan"}, {other.task_id}),
+            ({"since": last + timedelta(days=2)}, set()),
+            ({"until": second - timedelta(days=2)}, set()),
+        ]
+
+        for conditions, expected in asked:
+            found = {task.task_id for task in (await store.list(**conditions)).tasks}
+            assert found == expected, conditions
+
+    @pytest.mark.parametrize(
+        "conditions",
+        [
+            {"op": "rare"},
+            {"owner": "me"},
+            {"idempotency_key": "rare"},
+            {"since": datetime.now(UTC) - timedelta(days=1), "op": "rare"},
+            {"status": TaskStatus.PENDING, "op": "rare"},
+        ],
+        ids=lambda conditions: "+".join(conditions),
+    )
+    async def test_page_looks_at_so_many_tasks_and_no_more(
+        self, stores: Stores, conditions: dict[str, Any]
+    ) -> None:
+        """What is rare is found in the end; a page on the way may have none, and yet a next."""
+        store = await stores.open(limits=StoreLimits(looked_at=4))
+        rare, _ = await store.create(NewTask(new_task_id(), "rare", idempotency_key="rare"))
+        for _ in range(9):
+            await create(store, "common")
+        pages = [await store.list(**conditions)]
+        while (before := pages[-1].next) is not None:
+            pages.append(await store.list(**conditions, before=before))
+
+        assert [len(page.tasks) for page in pages[:2]] == [0, 0]
+        found = [task.task_id for page in pages for task in page.tasks]
+        assert found == ([] if "owner" in conditions else [rare.task_id])
+        assert len(pages) == 3
+
     async def test_list_shows_tasks_as_get_does(self, store: TaskStore) -> None:
         """A listed task is the whole row."""
         attempt = await start(store)
@@ -68,6 +126,12 @@ class ReadingConformance(StoreSuite):
         (listed,) = (await store.list()).tasks
 
         assert listed == await store.get(attempt.task_id)
+
+    async def test_times_of_a_list_have_a_zone(self, store: TaskStore) -> None:
+        """A time without one is refused: nobody knows when it is."""
+        for name in ("since", "until"):
+            with pytest.raises(BadSetting, match=f"{name}.*time zone"):
+                await store.list(**{name: datetime(2026, 1, 31)})  # type: ignore[arg-type]  # noqa: DTZ001  # what is refused
 
     @pytest.mark.parametrize("limit", [0, -1, 10_001])
     async def test_pages_have_a_sane_size(self, store: TaskStore, limit: int) -> None:

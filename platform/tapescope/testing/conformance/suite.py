@@ -39,16 +39,19 @@ class Stores:
             self._make_backend(), history=self.history, telemetry=self._telemetry, **settings
         )
         self.opened.append(store)
-        return await self._open(store)
+        self._all.append(store)
+        return await store.open()
 
     async def open_unrecorded(self) -> TaskStore:
         """A store whose calls nobody notes: the checker would miss the tasks that it prunes."""
-        own = Telemetry(meter_provider=NoOpMeterProvider())
-        return await self._open(TaskStore(self._make_backend(), telemetry=own))
+        return await self.make().open()
 
-    async def _open(self, store: TaskStore) -> TaskStore:
+    def make(self, **settings: Any) -> TaskStore:
+        """A store whose calls nobody notes, and which is not opened: perhaps it cannot be."""
+        own = Telemetry(meter_provider=NoOpMeterProvider())
+        store = TaskStore(self._make_backend(), telemetry=own, **settings)
         self._all.append(store)
-        return await store.open()
+        return store
 
     async def aclose(self) -> None:
         """Close them all, the last one first."""

@@ -1,0 +1,74 @@
+"""What a shell offers behind TAB: task ids and ops of the store, and the names of the drills.
+
+Nothing is said on stderr and nothing waited for long: whoever types sees his own line meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+import typer
+
+from tapescope.errors import TapescopeError
+from tapescope.store.port import TaskStore
+
+__all__ = ["complete_drill", "complete_op", "complete_task"]
+
+_NEWEST: Final = 100
+"""Tasks whose ids and ops are offered."""
+_WITHIN: Final = 1.5
+"""Seconds for the store to answer."""
+
+Found = TypeVar("Found")
+
+
+def complete_task(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """The newest tasks whose ids begin so: in the short form, or whole once that says more."""
+    from tapescope.cli._wording import format_age, now_us, shorten_id
+
+    async def read(store: TaskStore) -> list[tuple[str, str]]:
+        now = now_us()
+        offered: list[tuple[str, str]] = []
+        for task in (await store.list(limit=_NEWEST)).tasks:
+            short = shorten_id(task.task_id)
+            shown = short if short.startswith(incomplete) else task.task_id
+            about = f"{task.op} {task.status}, {format_age(task.created_us, now)}"
+            offered.append((shown, about))
+        return [one for one in offered if one[0].startswith(incomplete)]
+
+    return _ask(ctx, read) or []
+
+
+def complete_op(ctx: typer.Context, incomplete: str) -> list[str]:
+    """The ops that workers have registered, and those of the newest tasks."""
+
+    async def read(store: TaskStore) -> list[str]:
+        newest = (await store.list(limit=_NEWEST)).tasks
+        ops = {*await store.ops.read(), *(task.op for task in newest)}
+        return sorted(op for op in ops if op.startswith(incomplete))
+
+    return _ask(ctx, read) or []
+
+
+def complete_drill(incomplete: str) -> list[tuple[str, str]]:
+    """The drills, each with what it does."""
+    from tapescope.drills import DRILLS
+
+    return [(drill.name, drill.does) for drill in DRILLS if drill.name.startswith(incomplete)]
+
+
+def _ask(ctx: typer.Context, read: Callable[[TaskStore], Awaitable[Found]]) -> Found | None:
+    """What the store of the command answers; ``None`` where it cannot be asked."""
+    from tapescope.cli._store import choose_store, open_store
+
+    async def ask() -> Found:
+        named = ctx.params.get("store") or ctx.find_root().params.get("store")
+        async with asyncio.timeout(_WITHIN), open_store(choose_store(named)) as store:
+            return await read(store)
+
+    try:
+        return asyncio.run(ask())
+    except (TapescopeError, TimeoutError):
+        return None  # a shell's line is no place for an error

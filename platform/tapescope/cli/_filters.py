@@ -1,0 +1,143 @@
+"""Which tasks a command is about: the options of ``list``, ``cancel`` and ``retry``."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from dataclasses import astuple, dataclass, replace
+from datetime import datetime
+from typing import Annotated, Final
+
+import typer
+
+from tapescope.cli._options import OpOption
+from tapescope.cli._times import parse_time
+from tapescope.errors import BadOp
+from tapescope.model.tasks import Task, TaskPage, TaskStatus, is_op
+from tapescope.store.port import TaskStore
+
+__all__ = [
+    "FailedOption",
+    "KeyOption",
+    "OpOption",
+    "OwnerOption",
+    "SinceOption",
+    "StatusOption",
+    "UntilOption",
+    "Wanted",
+    "choose_tasks",
+]
+
+_PAGE: Final = 1_000
+
+StatusOption = Annotated[
+    TaskStatus | None,
+    typer.Option(
+        "--status",
+        metavar="STATUS",
+        help="Only tasks with this status: pending, running, succeeded, failed or cancelled.",
+    ),
+]
+FailedOption = Annotated[
+    bool, typer.Option("--failed", help="Only tasks that failed: the same as --status failed.")
+]
+OwnerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--owner", metavar="OWNER", help="Only tasks of this owner, as 'tapescope show' names it."
+    ),
+]
+KeyOption = Annotated[
+    str | None,
+    typer.Option("--key", metavar="KEY", help="Only tasks with this idempotency key."),
+]
+SinceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--since",
+        metavar="TIME",
+        help="Only what came at this time or later: 2h for two hours ago, 2026-01-31 or "
+        "2026-01-31T12:00:00Z.",
+    ),
+]
+UntilOption = Annotated[
+    str | None,
+    typer.Option(
+        "--until",
+        metavar="TIME",
+        help="Only what came before this time; it is written as for --since.",
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The tasks that a command is about: those that meet every condition that is given."""
+
+    status: TaskStatus | None = None
+    op: str | None = None
+    owner: str | None = None
+    key: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    @property
+    def given(self) -> bool:
+        """Whether there is any condition."""
+        return any(value is not None for value in astuple(self))
+
+    def among(self, status: TaskStatus) -> Wanted:
+        """The same, of this status alone."""
+        return replace(self, status=status)
+
+    async def read_page(self, store: TaskStore, limit: int, before: str | None) -> TaskPage:
+        """A page with as many tasks as it may have, of as many pages of the store as that takes."""
+        tasks: tuple[Task, ...] = ()
+        while True:
+            page = await store.list(
+                status=self.status,
+                op=self.op,
+                owner=self.owner,
+                idempotency_key=self.key,
+                since=self.since,
+                until=self.until,
+                limit=limit - len(tasks),
+                before=before,
+            )
+            tasks, before = tasks + page.tasks, page.next
+            if before is None or len(tasks) == limit:
+                return TaskPage(tasks, before)
+
+    async def read_all(self, store: TaskStore) -> AsyncGenerator[Task, None]:
+        """All of them, newest first."""
+        before: str | None = None
+        while True:
+            page = await self.read_page(store, _PAGE, before)
+            for task in page.tasks:
+                yield task
+            if (before := page.next) is None:
+                return
+
+
+def choose_tasks(
+    status: TaskStatus | None,
+    op: str | None,
+    owner: str | None,
+    key: str | None,
+    since: str | None,
+    until: str | None,
+    *,
+    failed: bool,
+) -> Wanted:
+    """What the options ask for. Raises ``BadOp``, and a usage error."""
+    if op is not None and not is_op(op):
+        raise BadOp(op)
+    if failed and status not in (None, TaskStatus.FAILED):
+        raise typer.BadParameter(f"it contradicts --status {status}", param_hint="--failed")
+    return Wanted(
+        TaskStatus.FAILED if failed else status,
+        op,
+        owner,
+        key,
+        None if since is None else parse_time(since, "--since"),
+        None if until is None else parse_time(until, "--until"),
+    )

@@ -1,0 +1,39 @@
+"""The question before a command changes many tasks at once."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from tapescope.errors import TapescopeError
+
+__all__ = ["NotConfirmed", "YesOption", "confirm"]
+
+YesOption = Annotated[
+    bool, typer.Option("--yes", "-y", help="Do not ask first; needed where nobody can be asked.")
+]
+
+
+class NotConfirmed(TapescopeError):
+    """Nobody said yes to a change of many tasks."""
+
+    def __init__(self, what: str, *, asked: bool) -> None:
+        self.what = what
+        super().__init__(
+            "Nothing was changed."
+            if asked
+            else f"{what}? Nobody can be asked here: add --yes to do it. Nothing was changed."
+        )
+
+
+def confirm(what: str, *, yes: bool) -> None:
+    """Ask on the terminal, unless ``yes`` was said beforehand. Raises ``NotConfirmed``."""
+    if yes:
+        return
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise NotConfirmed(what, asked=False)
+    print(f"{what}? [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise NotConfirmed(what, asked=True)
