@@ -20,7 +20,7 @@ class CommonParameters(NamedTuple):
     """Seconds that a call waits for a store that is away."""
     open_mode: OpenMode | None
     tape_events: int | None
-    """Events that a tape takes before ``TapeFull``."""
+    """How many events a tape takes before ``TapeFull``."""
 
 
 def pop_common(given: dict[str, str], shown: str) -> CommonParameters:

@@ -256,6 +256,9 @@ async def test_killed_wrapper_leaves_its_command_unless_told(
     options = ["--die-together"] if together else []
     with tapescope.started("run", *options, "--", "sh", "-c", "echo $$; exec sleep 600") as process:
         command = started_command(process)
+        facts = await until(
+            lambda: [e["body"] for e in tapescope.tape() if e["type"] == "command_started"]
+        )
         process.kill()
         process.wait(30)
         if together:
@@ -263,10 +266,9 @@ async def test_killed_wrapper_leaves_its_command_unless_told(
         lives = not has_ended(command)
         if lives:
             command.kill()
-    events = tapescope.tape()
 
     assert lives is not together
-    assert {"pid": command.pid} in [e["body"] for e in events if e["type"] == "command_started"]
+    assert facts == [{"pid": command.pid}]
 
 
 @pytest.mark.parametrize(

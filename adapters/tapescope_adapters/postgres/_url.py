@@ -80,10 +80,10 @@ class Address:
     """Where to listen instead, for a LISTEN behind a pooler hears nothing."""
     patience: float | None = None
     """Seconds, where the URL says so."""
-    open_mode: OpenMode | None = None
-    """Where the URL says so."""
     tape_events: int | None = None
     """The limit of a tape, where the URL says so."""
+    open_mode: OpenMode | None = None
+    """Where the URL says so."""
     application_name: str = "tapescope"
     connect_timeout: float | None = None
     """Seconds that one try to connect may take, where the URL sets a limit."""
@@ -110,9 +110,8 @@ def parse_url(url: str) -> Address:
 
     ``?host=/folder`` names a Unix socket. ``pooler=transaction`` says that a pooler in transaction
     mode answers there; then ``listen_host`` and ``listen_port`` name the server itself.
-    ``patience`` is in seconds, ``tape_events`` the limit of a tape. Other parameters are those of
-    libpq that the driver has. Raises ``BadStoreUrl``, whose message and attributes hold no
-    password.
+    ``patience`` is in seconds. Other parameters are those of libpq that the driver has. Raises
+    ``BadStoreUrl``, whose message and attributes hold no password.
     """
     shown = _without_password(url)
     refuse_control_characters(url, shown)  # before urlsplit, which leaves some of them out
@@ -161,8 +160,8 @@ def parse_url(url: str) -> Address:
         user=given.get("user") or unquote(user) or "(the default)",
         database=given.get("database") or given.get("dbname") or database or "(the default)",
         patience=common.patience,
-        open_mode=common.open_mode,
         tape_events=common.tape_events,
+        open_mode=common.open_mode,
         application_name=application_name,
         connect_timeout=connect_timeout,
         files=tuple((name, given[name]) for name in _FILES if given.get(name)),

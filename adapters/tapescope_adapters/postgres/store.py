@@ -59,6 +59,8 @@ class PostgresStore(TaskStore):
         patience = address.patience or patience
         if address.tape_events is not None:
             limits = replace(limits or StoreLimits(), tape_events=address.tape_events)
+        if address.tape_events is not None:
+            limits = replace(limits or StoreLimits(), tape_events=address.tape_events)
         relaxed = durability == "relaxed"
         connector = (
             Connector(address, patience=patience, relaxed=relaxed)

@@ -25,8 +25,8 @@ class SqliteStore(TaskStore):
     """A store in a SQLite file: WAL, one writer connection, one reader, checkpoints on their own.
 
     ``url`` is ``sqlite:///relative.db``, ``sqlite:////absolute.db``, or ``sqlite:///:memory:``,
-    which is one connection in one process; a ``?patience=3`` or ``?open_mode=migrate`` goes before
-    the setting, and ``?tape_events=1000`` before that of ``limits``.
+    which is one connection in one process; a ``?patience=3``, ``?open_mode=migrate`` or
+    ``?tape_events=1000`` goes before the setting.
     ``durability="commit"`` survives a crash of the operating system; ``"relaxed"`` may lose the
     last commits to one, and none to a crash of the process.
     """

@@ -107,6 +107,13 @@ class Foreground:
             raise self._describe_failure()
         return result
 
+    @property
+    def ended_by_us(self) -> bool:
+        """Whether a signal ended the command that we sent of our own accord, after the grace."""
+        return (
+            self._child is not None and self.status is not None and -self.status in self._child.sent
+        )
+
     def end(self) -> None:
         """End the command without its task: it is told to end, and killed after the grace."""
         if self._command is not None and not self._command.done():

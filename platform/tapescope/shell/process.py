@@ -150,6 +150,8 @@ class Child:
         """Its output, by the names of its streams."""
         self.told: int | None = None
         """The signal, sent by ``forward``, that asked it to end; an end begins with it."""
+        self.sent: set[int] = set()
+        """Signals that we have sent to end it, of our own accord."""
         self._reap, self._refused, self._stopped = reap, refused, stopped
         self._loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[int] = self._loop.create_future()
@@ -211,6 +213,8 @@ class Child:
     def _signal(self, number: int) -> None:
         if self._may_be_reaped.is_set():
             return  # from now on its id may be another process's
+        if not self.ended.done():
+            self.sent.add(number)
         if self.owns_group:
             self._send(os.killpg, self.pid, number)
             return

@@ -148,7 +148,8 @@ def run(
         bool,
         typer.Option(
             "--die-together",
-            help="Have the command killed when tapescope is killed (Linux). It would run on.",
+            help="Have the command killed, too, when tapescope is killed; else it runs on. "
+            "Linux only.",
         ),
     ] = False,
     metrics_port: MetricsPortOption = None,
@@ -533,7 +534,7 @@ class _CommandTask:
         ):
             return EXIT_TIMED_OUT
         status, asked = foreground.status, foreground.signal
-        if asked is not None and status in (None, -signal.SIGTERM, -signal.SIGKILL):
+        if asked is not None and (status is None or foreground.ended_by_us):
             return -asked  # not begun, or ended by us for that signal
         if isinstance(self._end, TaskCancelled) and asked is None:
             if status is None:
