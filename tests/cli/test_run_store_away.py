@@ -69,7 +69,7 @@ def test_run_with_a_folder_that_cannot_be_made_runs_the_command(tapescope: Tapes
 
 def test_store_that_comes_back_has_every_line(tapescope: Tapescope) -> None:
     """While the store is away output passes through; once it is back, the tape is whole."""
-    tapescope.here("list")
+    tapescope.here("migrate")
     script = "echo before; read _; seq 1 300; read _; exit 5"
     with tapescope.started("run", "--", "sh", "-c", script, stdin=subprocess.PIPE) as process:
         assert process.stdin is not None
@@ -92,7 +92,7 @@ def test_store_that_comes_back_has_every_line(tapescope: Tapescope) -> None:
 @pytest.mark.slow
 def test_store_away_for_long_costs_lines_and_no_more(tapescope: Tapescope) -> None:
     """A flood passes through whole beside a store that is gone; the lost lines are counted."""
-    tapescope.here("list")
+    tapescope.here("migrate")
     script = "echo before; read _; seq 1 200000; read _; exit 6"
     with tapescope.started("run", "--", "sh", "-c", script, stdin=subprocess.PIPE) as process:
         assert process.stdin is not None
@@ -123,7 +123,7 @@ def test_store_away_for_long_costs_lines_and_no_more(tapescope: Tapescope) -> No
 
 async def test_next_ctrl_c_does_not_wait_for_the_store(tapescope: Tapescope) -> None:
     """The first signal ends the command; when only the store is waited for, a next one ends us."""
-    tapescope.here("list")
+    tapescope.here("migrate")
     with tapescope.started("run", "--", "sh", "-c", "echo $$; exec sleep 600") as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -156,7 +156,7 @@ def test_wrong_database_is_no_reason_not_to_run(
 
 def test_url_says_how_long_to_wait_for_a_store(tapescope: Tapescope) -> None:
     """A store that is gone for good costs the command its tape, and no more time than was given."""
-    tapescope.here("list")
+    tapescope.here("migrate")
     url = f"{tapescope.store}?patience=0.2"
     with tapescope.started("run", "--store", url, "--", "sh", "-c", "echo a; exit 7") as process:
         assert process.stdout is not None
@@ -187,7 +187,8 @@ def test_what_a_store_was_not_told_is_replayed(tapescope: Tapescope, tmp_path: P
     events = tapescope.tape(early["task_id"])
 
     assert (done.returncode, after.returncode) == (7, 0)
-    assert done.stderr.count(b"\n") == 1
+    assert done.stderr.startswith(b"b\ntapescope: ")
+    assert done.stderr.count(b"\n") == 2
     assert [(one["op"], one["outcome"], one["events"]) for one in kept] == [("early", "failed", 3)]
     assert (early["status"], early["attempt"]) == ("failed", 1)
     assert [event["type"] for event in events] == [

@@ -436,12 +436,11 @@ class _CommandTask:
     async def _settle(self, recording: asyncio.Task[None]) -> TapescopeError | None:
         """Wait until the task has its end. Gives the error where it has not: then it is spooled."""
         assert self._ended_at is not None, "the command is over"
-        # A store that was away all along is waited for no longer than that.
-        away_within = 0.0 if self._away is not None and self._handle is None else _AWAY_WITHIN
+        away_within, busy_within = self._choose_patience()
         while not recording.done():
             await asyncio.wait([recording], timeout=min(_LOOK_EVERY, away_within))
             waited = time.monotonic() - self._ended_at
-            if waited >= _BUSY_WITHIN or (waited >= away_within and not await self._answers()):
+            if waited >= busy_within or (waited >= away_within and not await self._answers()):
                 break
         if recording.done():
             try:
@@ -458,6 +457,17 @@ class _CommandTask:
             )
         await self._leave_for_replay(recording)
         return loss
+
+    def _choose_patience(self) -> tuple[float, float]:
+        """Seconds to wait after the command's end: for a store that is away, and for a busy one.
+
+        Where the URL says how long, as long. A store that was away all along is waited for no more.
+        """
+        if self._store is not None and self._store.patience != _PATIENCE:
+            return self._store.patience, self._store.patience
+        return (
+            0.0 if self._away is not None and self._handle is None else _AWAY_WITHIN
+        ), _BUSY_WITHIN
 
     async def _answers(self) -> bool:
         """Whether the store is there, be it slow or busy."""

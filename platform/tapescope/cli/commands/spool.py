@@ -35,7 +35,7 @@ def spool(
     as_json: JsonOption = False,
     store: StoreOption = None,
 ) -> int:
-    """List what 'tapescope run' could not tell its stores, or replay it.
+    """List or replay what a run could not tell its store.
 
     A command runs also while its store is away. What its tape lacks then is kept in a file of its
     user. A replay puts it on the tape, each event once, and removes the file; the next 'tapescope
