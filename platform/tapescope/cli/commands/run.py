@@ -474,7 +474,7 @@ class _CommandTask:
         if self._store is None or self._handle is None:
             return self._away is None
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(_AWAY_WITHIN):
                 await self._handle.status()
         except StoreBusy:
             return True
