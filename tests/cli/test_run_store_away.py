@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Generator
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -280,6 +281,11 @@ async def test_a_store_away_in_mid_command_costs_nothing(
     assert (row["status"], lines) == ("failed", ["before", "after"])
 
 
+def has_three(tapescope: Tapescope, task_id: str) -> bool:
+    """Whether a tape has its first three events."""
+    return len(tapescope.tape(task_id)) == 3
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 async def test_a_suspended_wrapper_goes_on(tapescope: Tapescope) -> None:
@@ -300,7 +306,7 @@ async def test_a_suspended_wrapper_goes_on(tapescope: Tapescope) -> None:
             process.stdout.readline()
         ids = [task["task_id"] for task in tapescope.json("list", "--op", "six")["tasks"]]
         for task_id in ids:  # none holds the store's lock when it is stopped
-            await until(lambda task_id=task_id: len(tapescope.tape(task_id)) == 3, within=60)
+            await until(partial(has_three, tapescope, task_id), within=60)
         for process in wrappers:
             process.send_signal(signal.SIGSTOP)
         until_then = time.monotonic() + 20
