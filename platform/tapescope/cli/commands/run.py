@@ -74,7 +74,7 @@ __all__ = ["run"]
 _PATIENCE: Final = 3.0
 """Seconds that a call waits for a store that is away, unless the store's URL says how long."""
 _OPEN_WITHIN: Final = 20.0
-"""Seconds of one try to open a store that does not answer at all; the command does not wait for it."""
+"""Seconds of one try to open a store that does not answer; the command does not wait for it."""
 _LONGEST_WAIT: Final = 2.0
 """Seconds between two tries."""
 _BEGIN_WITHIN: Final = 5.0
