@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-observability test-slow check lint stress dashboards bench docs picture coverage clean
+.PHONY: help demo test test-observability test-slow test-matrix check lint stress dashboards bench docs picture coverage clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' Makefile
@@ -33,6 +33,9 @@ test-observability: $(VENV)/.installed ## Telemetry from end to end: OTLP, dashb
 
 test-slow: $(VENV)/.installed ## The few tests that are heavy by their nature: floods of output
 	@$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+
+test-matrix: $(VENV)/.installed ## Signals x commands x shells, with tapescope run and without; some minutes
+	@$(BIN)/python -m pytest -m matrix $(PYTEST_ARGS)
 
 stress: $(VENV)/.installed ## The long run of the stress harness (STRESS_ARGS=--help shows its settings)
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python tests/stress/run.py $(STRESS_ARGS)

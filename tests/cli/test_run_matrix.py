@@ -18,7 +18,7 @@ import pytest
 from tapescope.testing import until
 from tests.cli.command import Tapescope
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.matrix
 
 SIGNALS = ("INT", "TERM", "HUP", "QUIT", "USR1", "USR2", "ALRM", "WINCH")
 KEYS = {"INT": b"\x03", "QUIT": b"\x1c"}

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -53,12 +54,13 @@ def test_signal_ends_us_as_it_ends_the_command(
         command = started_command(process)
         process.send_signal(number)
         status = process.wait(30)
-    final = tapescope.tape()[-1]["body"]
+    final: dict[str, Any] = tapescope.tape()[-1]["body"]
+    cancel: dict[str, Any] = final.get("cancel") or {}
 
     assert status == -number
     assert not command.is_running()
     assert final["outcome"] == outcome
-    assert (final.get("cancel") or {}).get("reason") == reason
+    assert cancel.get("reason") == reason
 
 
 def test_every_signal_that_can_be_caught_reaches_the_command_as_itself(

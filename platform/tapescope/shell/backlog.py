@@ -6,7 +6,7 @@ import asyncio
 import tempfile
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final, cast
 
 from tapescope.clock import Backoff
 from tapescope.codec import decode, encode
@@ -245,8 +245,10 @@ def match(
 
 
 def _name(type: str, body: Any) -> tuple[str, str]:
-    said: Mapping[str, Any] = body if isinstance(body, Mapping) else {"body": body}
-    return type, encode({key: part for key, part in said.items() if key != AT}, "body")
+    if isinstance(body, Mapping):
+        said = cast("Mapping[str, Any]", body)
+        body = {key: part for key, part in said.items() if key != AT}
+    return type, encode(body, "body")
 
 
 def _size(event: SpooledEvent) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -85,7 +85,7 @@ def list_tasks(
     page, name = asyncio.run(_read(choose_store(store), wanted, limit, before))
     lost = find_lost(page.tasks, now_us())
     if as_json:
-        shape = list_shape(page) | {"store": name}
+        shape: dict[str, Any] = {**list_shape(page), "store": name}
         for task in shape["tasks"]:
             task["lost"] = lost.get(task["task_id"])
         print_json(shape)
