@@ -16,4 +16,9 @@ def test_run_in_a_locale_that_is_not_utf_8(tapescope_on: Tapescope) -> None:
     events = tapescope_on.tape()
 
     assert (done.returncode, done.stdout, done.stderr) == (0, b"hi\n", b"")
-    assert [event["type"] for event in events] == ["task_started", "log", "final"]
+    assert [event["type"] for event in events] == [
+        "task_started",
+        "command_started",
+        "log",
+        "final",
+    ]

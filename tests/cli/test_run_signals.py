@@ -16,6 +16,7 @@ import pytest
 from tapescope.cli._wording import shorten_id
 from tapescope.testing import until
 from tests.cli.command import Tapescope, read_terminal
+from tests.cli.conftest import Here
 
 RUN = (sys.executable, "-m", "tapescope.cli", "run")
 _COLOUR = re.compile(rb"\x1b\[[0-9;]*m")
@@ -317,3 +318,12 @@ def test_signal_that_is_not_permitted_is_said(tapescope: Tapescope) -> None:
         f"tapescope: SIGTERM to process {command.pid} is not permitted: "
         "it runs as another user, and goes on\n"
     )
+
+
+def test_a_program_that_calls_the_command_line_has_its_signals_back(here: Here) -> None:
+    """Its mask, which its children inherit, and its handlers are as they were before."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ()), signal.getsignal(signal.SIGINT)
+    done = here("run", "--store", "no-url", "--", "true")
+
+    assert done.returncode == 0
+    assert (signal.pthread_sigmask(signal.SIG_BLOCK, ()), signal.getsignal(signal.SIGINT)) == before

@@ -38,7 +38,7 @@ def test_guard_sees_what_it_is_there_for() -> None:
         "subprocess.run(command, text=True)\n"
         "entry.read_text('utf-8'); entry.read_text(encoding='utf-8')\n"
         "path.write_text(text, 'utf-8'); open(path, 'rb'); path.open('wb'); await store.open()\n"
-        "subprocess.run(command, text=True, encoding='utf-8'); os.open(path, os.O_RDONLY)\n"
+        "subprocess.run(command, text=True, encoding='utf-8'); os.open('/dev/tty', os.O_RDONLY)\n"
     )
 
     assert find_calls(program) == [1, 2, 3, 4, 5]
@@ -63,7 +63,9 @@ def opens_text(call: ast.Call) -> bool:
         return call.func.id == "open" and not is_binary(mode)
     if not isinstance(call.func, ast.Attribute):
         return False
-    if call.func.attr == "open":  # of a path with a mode; of a store, a socket, a descriptor else
+    if ast.unparse(call.func) == "os.open":
+        return False  # a descriptor
+    if call.func.attr == "open":  # of a path with a mode; of a store, a socket else
         modes = [one for one in call.args[:1] if isinstance(one, ast.Constant)]
         return bool(modes) and not is_binary(modes)
     return call.func.attr in PLACES

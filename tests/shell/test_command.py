@@ -306,7 +306,9 @@ async def test_output_is_handed_to_the_sink_as_it_came() -> None:
         handed[stream] += chunk
 
     command = ShellCommand(r"printf 'a\0\377'; printf 'b\n' >&2", sink=keep)
-    await command.run(LineRecorder(None), None)
+    recorder = LineRecorder(None)
+    await command.run(recorder, None)
+    recorder.give_up()
 
     assert handed == {"stdout": b"a\0\xff", "stderr": b"b\n"}
 
@@ -317,8 +319,10 @@ async def test_sink_that_takes_no_more_ends_the_output() -> None:
     async def refuse(stream: str, chunk: bytes) -> None:
         raise BrokenPipeError
 
+    recorder = LineRecorder(None)
     with pytest.raises(CommandFailed) as failed:
-        await ShellCommand(["yes"], sink=refuse).run(LineRecorder(None), None)
+        await ShellCommand(["yes"], sink=refuse).run(recorder, None)
+    recorder.give_up()
 
     assert failed.value.exit_status == -signal.SIGPIPE
 

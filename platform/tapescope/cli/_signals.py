@@ -14,7 +14,7 @@ import sys
 import threading
 from collections.abc import Callable
 from types import TracebackType
-from typing import Final, NamedTuple, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 __all__ = ["Heard", "Signals", "end_as"]
 
@@ -62,6 +62,7 @@ class Signals:
         self._lock = threading.Lock()
         self._closing = False
         self._thread: threading.Thread | None = None
+        self._handlers: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Signals:
         self.mask = frozenset(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
@@ -69,9 +70,9 @@ class Signals:
         self._taken = frozenset(signal.valid_signals() - _LEFT_ALONE - ignored - self.mask)
         if threading.current_thread() is threading.main_thread():
             if signal.SIGINT in self._taken:
-                signal.signal(signal.SIGINT, signal.SIG_DFL)  # to die of it from any thread
+                self._reset(signal.SIGINT)  # to die of it from any thread
             if signal.SIGCHLD in ignored:
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # else no exit status is to be had
+                self._reset(signal.SIGCHLD)  # else no exit status is to be had
         signal.pthread_sigmask(signal.SIG_BLOCK, self._taken)
         self._thread = threading.Thread(target=self._work, name="tapescope-signals", daemon=True)
         self._thread.start()
@@ -87,6 +88,12 @@ class Signals:
         if self._thread is not None and self._thread.ident is not None and self._taken:
             signal.pthread_kill(self._thread.ident, min(self._taken))
             self._thread.join()
+        signal.pthread_sigmask(signal.SIG_SETMASK, self.mask)  # children inherit it
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def _reset(self, number: signal.Signals) -> None:
+        self._handlers[number] = signal.signal(number, signal.SIG_DFL)
 
     def listen(self, act: Act) -> None:
         """Have ``act`` called, in a thread, with each signal: also with those heard before."""
