@@ -284,6 +284,8 @@ class _CommandTask:
             self._timed_out = True
             self._foreground.end()
         await asyncio.wait([self._command])
+        if not self._command.cancelled():
+            self._command.exception()  # looked at, also where no run does: its status is known
 
     def _cancel(self, number: int) -> None:
         """A process asked for the command's end: so does the tape, where it can be told."""
