@@ -577,7 +577,8 @@ class _CommandTask:
                 "adds it, and so does the next 'tapescope run' on this store"
             )
         else:
-            say(f"{loss} The command has no tape; {lines} not recorded.")
+            missing = f"; {lines} not recorded" if recorder.lost else ""
+            say(f"{loss} The command has no tape{missing}.")
 
     def _describe(self) -> Outcome:
         if isinstance(self._end, TaskCancelled):
