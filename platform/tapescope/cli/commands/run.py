@@ -440,7 +440,7 @@ class _CommandTask:
         assert self._ended_at is not None, "the command is over"
         away_within, busy_within = self._choose_patience()
         while not recording.done():
-            await asyncio.wait([recording], timeout=min(_LOOK_EVERY, away_within))
+            await asyncio.wait([recording], timeout=min(_LOOK_EVERY, away_within + 0.1))
             waited = time.monotonic() - self._ended_at
             if waited >= busy_within or (waited >= away_within and not await self._answers()):
                 break
