@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from opentelemetry.trace import Status, StatusCode, set_span_in_context
 
-from tapescope.errors import EventFateUnknown, StoreUnavailable
+from tapescope.errors import EventFateUnknown, StoreBusy, StoreFull, StoreUnavailable
 from tapescope_telemetry._version import __version__
 from tapescope_telemetry.chosen import or_silent
 from tapescope_telemetry.names import OTHER, SCHEMA_URL, SCOPE_NAME, Attribute
@@ -45,7 +45,9 @@ def _name_kind(kind: type[BaseException]) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-STORE_FAILURES: Final = (_name_kind(EventFateUnknown), _name_kind(StoreUnavailable))
+STORE_FAILURES: Final = tuple(
+    _name_kind(kind) for kind in (EventFateUnknown, StoreBusy, StoreFull, StoreUnavailable)
+)
 """Why a well-formed event can fail; counted from zero, so that an alert can see the first."""
 
 

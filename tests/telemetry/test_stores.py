@@ -217,7 +217,7 @@ def test_known_event_types_start_at_zero(captured: CapturedTelemetry) -> None:
     captured.telemetry.store("sqlite")
 
     assert len(captured.points("tapescope.tape.event.appended")) == 7
-    assert len(captured.points("tapescope.tape.event.failed")) == 14
+    assert len(captured.points("tapescope.tape.event.failed")) == 7 * 4
     assert captured.value("tapescope.tape.event.offered") == 0
     assert captured.value("tapescope.tape.event.unaccounted") == 0
 
