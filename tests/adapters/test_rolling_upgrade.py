@@ -28,6 +28,8 @@ import asyncio, sys
 from tapescope import find_store
 from tests.support.postgres_sessions import run_task
 
+pytestmark = pytest.mark.slow
+
 async def main():
     async with find_store(sys.argv[1]) as store:
         while True:

@@ -17,6 +17,8 @@ from tests.cli.command import Tapescope
 from tests.support.bad_collectors import bad_collector
 from tests.support.services import Collector
 
+pytestmark = pytest.mark.observability
+
 PROTOCOLS = ("grpc", "http/protobuf")
 RUNS = int(os.environ.get("TAPESCOPE_TEST_RUNS", "2"))
 """Short commands of which each must be seen whole; 100 take some minutes."""

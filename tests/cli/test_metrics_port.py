@@ -8,11 +8,14 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 import psutil
+import pytest
 
 from tapescope.http.health import HealthListener
 from tests.cli.command import Tapescope
 from tests.cli.conftest import Here
 from tests.support.scrapes import Answer, fetch, scrape
+
+pytestmark = pytest.mark.observability
 
 SAYS = re.compile(rb"tapescope: metrics and health on (http://127\.0\.0\.1:\d+)\n")
 

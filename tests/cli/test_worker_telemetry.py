@@ -20,6 +20,8 @@ from tests.cli.program import Program, begun, read_log
 from tests.support.scrapes import fetch, scrape
 from tests.support.services import Collector
 
+pytestmark = pytest.mark.observability
+
 SERVED = re.compile(r"Metrics and health are served on (http://127\.0\.0\.1:\d+)\.")
 
 

@@ -13,7 +13,7 @@ from tests.stress.pauses import play_pauses
 from tests.stress.races import play_rescues
 from tests.stress.run import REAL
 
-pytestmark = pytest.mark.stress
+pytestmark = [pytest.mark.stress, pytest.mark.slow]
 
 RUNS = 40
 
@@ -52,7 +52,6 @@ async def test_a_woken_worker_changes_nothing(store_url: str) -> None:
     assert result.bad == {}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kill_every", [None, 1.5])  # a worker must live for a beat and a run
 async def test_a_fleet_runs_each_task(postgres_url: str, kill_every: float | None) -> None:
     """Two workers run each task once; where they are killed, as often as attempts are counted."""
