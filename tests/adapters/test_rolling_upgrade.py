@@ -20,6 +20,8 @@ from tapescope.store.validation import new_task_id
 from tests.adapters.next_version import EDITION, NextVersion, migrating
 from tests.support.postgres_sessions import run_task, session, start_task
 
+pytestmark = pytest.mark.slow
+
 ADDS = "ALTER TABLE tasks ADD COLUMN mood text;"
 """What the tables of either store may get beside old code: it names the columns that it means."""
 
@@ -27,8 +29,6 @@ PROGRAM = """
 import asyncio, sys
 from tapescope import find_store
 from tests.support.postgres_sessions import run_task
-
-pytestmark = pytest.mark.slow
 
 async def main():
     async with find_store(sys.argv[1]) as store:
