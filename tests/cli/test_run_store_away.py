@@ -206,6 +206,16 @@ def test_what_a_store_was_not_told_is_replayed(tapescope: Tapescope, tmp_path: P
     assert json.loads(tapescope.here("spool", "--json").stdout)["spools"] == []
 
 
+def test_a_file_that_cannot_be_kept_is_said(tapescope: Tapescope) -> None:
+    """Where neither the store nor the file takes the lines, their number is told."""
+    env = {"TAPESCOPE_STORE": "sqlite:////dev/null/t.db", "XDG_STATE_HOME": "/dev/null"}
+    done = tapescope("run", "--", "sh", "-c", "echo a; echo b; exit 7", env=env)
+
+    assert (done.returncode, done.stdout) == (7, b"a\nb\n")
+    assert b"cannot be kept in /dev/null/tapescope/spool" in done.stderr
+    assert b"2 lines of output not recorded" in done.stderr
+
+
 def test_spool_replay_says_what_it_did(tapescope: Tapescope, tmp_path: Path) -> None:
     """By hand: only what is of this store, once, and a torn file is named and left."""
     folder = tmp_path / "later"

@@ -156,8 +156,12 @@ class LineRecorder:
 
     def give_up(self) -> None:
         """Count what is left as lost: nobody will be told. After ``aclose``."""
-        self.lost += sum(event.type == LOG for event in self.backlog.remaining())
+        self.count_lost(self.backlog.remaining())
         self.backlog.close()
+
+    def count_lost(self, events: Iterable[SpooledEvent]) -> None:
+        """Count the lines among these events, which are kept nowhere, as lost."""
+        self.lost += sum(event.type == LOG for event in events)
 
     def note(self, type: str, body: dict[str, Any]) -> None:
         """Record a fact about the command, which is not counted as a line when it is lost."""

@@ -2,7 +2,7 @@
 
 The exit status is the command's own. A store that cannot be used never keeps the command from
 running: what is lost is counted, and one line on stderr says so at the end. Only a command line
-that is wrong in itself (the URL, the op) ends with 125 before anything is run.
+that is wrong in itself (an option, the op) ends with 125 before anything is run.
 """
 
 from __future__ import annotations
@@ -500,7 +500,7 @@ class _CommandTask:
             try:
                 self._spool = await asyncio.to_thread(rest.write, spool_folder())
             except OSError as error:
-                self._recorder.give_up()
+                self._recorder.count_lost(rest.events)
                 say(f"the rest of the tape cannot be kept in {spool_folder()}: {error.strerror}")
         self._recorder.backlog.close()
         recording.cancel()
