@@ -7,6 +7,7 @@ import contextvars
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -34,7 +35,7 @@ from tapescope.manager.worker import Worker
 from tapescope.model.audit import AUDIT_GRACE, AuditReport
 from tapescope.model.ops import DEFAULT_RETRIES, KnownOp
 from tapescope.model.tape import QuarantinePage, TapePage
-from tapescope.model.tasks import CancelReason, NewTask, TaskStatus, is_op
+from tapescope.model.tasks import NewTask, TaskStatus, is_op
 from tapescope.run import Runner, RunSettings, resolve_runner
 from tapescope.store.lookup import find_store
 from tapescope.store.port import TaskStore
@@ -352,8 +353,9 @@ class TaskManager:
 
         Raises ``BadOp``, ``BadRunner``, ``BadParams``, ``BadSetting``, ``IdempotencyConflict``,
         ``ConnectionRefused``, ``OpTaken`` for a runner that is not the registered one,
-        ``ManagerClosed``, ``UsedAfterFork``. A submit that is cancelled in mid-commit may have made
-        the task: the idempotency key finds it; without one it ends as cancelled.
+        ``ManagerClosed``, ``UsedAfterFork``. A submit that is cancelled, or raises
+        ``EventFateUnknown``, may have made the task: the idempotency key finds it; without one it
+        ends as cancelled, as soon as the store has it.
         """
         submission, run_here = self._check(
             Submission(op, runner, params or {}, timeout, idempotency_key, retries, delay, run_at)
@@ -382,12 +384,17 @@ class TaskManager:
 
         Raises, before any task is created, for errors that can be seen without the store. When the
         store refuses one (``BadParams``, ``IdempotencyConflict``), the others are submitted all the
-        same.
+        same. Cancelled, it leaves what a ``submit`` does: tasks with keys, the others cancelled.
         """
         checked = [self._check(submission) for submission in submissions]
-        answers = await asyncio.gather(
-            *(self._submit(*one) for one in checked), return_exceptions=True
-        )
+        submits = [asyncio.ensure_future(self._submit(*one)) for one in checked]
+        try:
+            answers = await asyncio.gather(*submits, return_exceptions=True)
+        except asyncio.CancelledError:
+            for (submission, _), submit in zip(checked, submits, strict=True):
+                if submission.idempotency_key is None and not submit.cancelled():
+                    self._pool.spawn(self._cancel_unseen(submit))
+            raise
         handles: list[TaskHandle] = []
         for answer in answers:
             if isinstance(answer, BaseException):
@@ -456,7 +463,6 @@ class TaskManager:
         self, submission: Submission, runner: Runner | None, connection: object | None = None
     ) -> TaskHandle:
         task_id, op, pool = new_task_id(), submission.op, self._pool
-        key = submission.idempotency_key
         pool.expect_submits(1)
         try:
             timeout, retries = submission.timeout, submission.retries or 0
@@ -470,7 +476,7 @@ class TaskManager:
                     timeout=timeout,
                     retries=retries,
                     run_at=submission.find_due(self.store.clock),
-                    idempotency_key=key,
+                    idempotency_key=submission.idempotency_key,
                     traceparent=span.traceparent,
                 )
                 if connection is None:
@@ -485,20 +491,15 @@ class TaskManager:
                 return TaskHandle(pool, task.task_id, pool.admit(task, runner))
             return TaskHandle(pool, task.task_id, pool.completion_of(task.task_id))
         except asyncio.CancelledError:
-            if key is None and connection is None:  # else the caller's transaction decides
-                pool.spawn(self._cancel_orphan(task_id))
+            pool.spawn(self.store.orphans_ended())  # the manager is closed after that
             raise
         finally:
             pool.expect_submits(-1)
 
-    async def _cancel_orphan(self, task_id: str) -> None:
-        """Cancel the task of a submit that was cancelled in mid-commit: it has no runner."""
-        try:
-            await self.store.request_cancel(
-                task_id, CancelReason.USER, "its submit was cancelled", None
-            )
-        except TapescopeError as error:
-            _log.debug("The cancelled submit of %s left no task behind: %s", task_id, error)
+    async def _cancel_unseen(self, submit: asyncio.Future[TaskHandle]) -> None:
+        """Cancel the task of a submit that has ended, whose caller was cancelled beside it."""
+        with suppress(TapescopeError):  # it was refused, or the store is away: its owner's rescue
+            await (await submit).cancel("its submit was cancelled")
 
     async def _close(self) -> None:
         self._pool.spawn(self._worker.stop())

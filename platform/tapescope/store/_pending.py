@@ -99,12 +99,34 @@ class PendingWrite:
 class PendingCreate(PendingWrite):
     """A task to create; answered with the ``Task`` that now holds its place."""
 
-    __slots__ = ("params", "row")
+    __slots__ = ("_fate", "params", "row")
 
     def __init__(self, since: float, row: CreateRow, params: Mapping[str, Any]) -> None:
         super().__init__(since)
         self.row, self.params = row, params
         self.future: asyncio.Future[tuple[Task, bool]]
+        self._fate: object = None
+        """What it was answered, also when its caller was gone by then."""
+
+    def reject(self, error: BaseException) -> None:
+        """Answer with an error."""
+        self._fate = error
+        super().reject(error)
+
+    def answer(self, answer: object) -> None:
+        """Answer with the task, and whether it is new."""
+        self._fate = answer
+        super().answer(answer)
+
+    def find_fate(self) -> asyncio.Future[tuple[Task, bool]]:
+        """What becomes of the task, for who takes the place of a caller that is gone."""
+        if self.future.cancelled():
+            self.future = asyncio.get_running_loop().create_future()
+            if isinstance(self._fate, BaseException):
+                super().reject(self._fate)
+            elif self._fate is not None:
+                super().answer(self._fate)
+        return self.future
 
 
 class PendingClaim(PendingWrite):

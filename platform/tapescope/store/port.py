@@ -18,6 +18,7 @@ from tapescope.codec import decode, encode
 from tapescope.errors import (
     BadEventType,
     BadSetting,
+    EventFateUnknown,
     StoreRefused,
     TapeFull,
     TapescopeError,
@@ -52,6 +53,7 @@ from tapescope.model.tasks import (
 )
 from tapescope.model.times import as_microseconds, format_time
 from tapescope.store._claims import DueClaims
+from tapescope.store._orphans import Orphans
 from tapescope.store._pending import (
     PendingCancel,
     PendingClaim,
@@ -141,6 +143,10 @@ class TaskStore:
         self.maintenance = StoreMaintenance(core, self.leases, self.ops)
         """The audit, repairs, retention, and the schema's version."""
         self._claims = DueClaims(core, self._deliver_claim, self.release)
+        # By name at each call: a store that records overrides the verb.
+        self._orphans = Orphans(
+            core, lambda task_id, reason, message: self.request_cancel(task_id, reason, message)
+        )
 
     def _make_leases(self, core: StoreCore) -> StoreLeases:
         """Overridden by a store that records what is rescued."""
@@ -216,6 +222,7 @@ class TaskStore:
 
     async def aclose(self) -> None:
         """Answer every call taken, end every subscription, disconnect. May be called twice."""
+        await self.orphans_ended()
         await self._core.aclose()
 
     async def __aenter__(self) -> Self:
@@ -236,11 +243,26 @@ class TaskStore:
 
         The same op and idempotency key again answer with the task that exists. Raises ``BadOp``,
         ``BadParams``, ``BadSetting``, and ``IdempotencyConflict`` when that task has other params.
+
+        A create that is cancelled, or raises ``EventFateUnknown``, leaves no task behind that
+        nobody knows of: one with a key is found by the key, one without is cancelled by the store
+        as soon as it is there.
         """
         row, params = check_new_task(new_task, self.limits)
         call = PendingCreate(self.clock.monotonic(), row, params)
-        created: tuple[Task, bool] = await self._core.submit("create", call)
+        try:
+            created: tuple[Task, bool] = await self._core.submit("create", call)
+        except (asyncio.CancelledError, EventFateUnknown):
+            self._orphans.adopt(call)
+            raise
         return created
+
+    async def orphans_ended(self) -> None:
+        """Wait for the tasks of creates that were cancelled: each has ended, or was never there.
+
+        One that could not be ended within the store's patience is warned of.
+        """
+        await self._orphans.ended()
 
     async def create_within(self, connection: object, new_task: NewTask) -> tuple[Task, bool]:
         """``create`` in the caller's own transaction: committed with it, or never there.
