@@ -23,8 +23,12 @@ UPDATE tasks
    AND tasks.run_at <= v.column5;
 
 -- name: find_claimed
--- Who holds these tasks now, when not every claim won.
-SELECT t.id, t.attempt, t.owner, t.status FROM json_each(?) AS k JOIN tasks t ON t.id = k.value;
+-- When not every claim won: who holds those of these tasks whose attempt has no event yet. An attempt
+-- with one was claimed in an earlier flush.
+SELECT t.id, t.attempt, t.owner, t.status
+  FROM json_each(?) AS k JOIN tasks t ON t.id = k.value
+ WHERE coalesce((SELECT e.attempt FROM events e WHERE e.task = t.id ORDER BY e.seq DESC LIMIT 1), 0)
+       < t.attempt;
 
 -- name: lock_for_cancel
 -- What a cancel request meets. BEGIN IMMEDIATE holds the only write lock there is.
