@@ -20,7 +20,7 @@ import pytest
 from tapescope import Reporter, Submission, TaskFailed, TaskHandle, TaskManager
 from tapescope.manager.identity import find_dead_owners, name_owner
 from tapescope.model.tape import DropReason
-from tapescope.model.tasks import FinalEvent, NewTask
+from tapescope.model.tasks import FinalEvent, NewTask, TaskStatus
 from tapescope.spool import SpooledTask, spool_folder
 from tapescope.store.orders import RescuedRow, RescueOrder
 from tapescope.store.validation import new_task_id
@@ -51,6 +51,38 @@ async def main() -> None:
                 break
         print(task.task_id, flush=True)
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
+
+asyncio.run(main())
+"""
+
+
+KILLED = """
+import asyncio, os, signal, sys
+from tapescope import TaskManager
+
+async def work(report):
+    await asyncio.Event().wait()
+
+async def fail(report):
+    raise RuntimeError("planned")
+
+async def main() -> None:
+    manager = await TaskManager(sys.argv[1], max_running=2, retry_delay=600, drain=600).open()
+    running = await manager.submit("work", work)
+    retried = await manager.submit("work", fail, retries=1)
+    async for event in retried.follow():
+        if event.type == "attempt_failed":
+            break
+    held = await manager.submit("work", work)
+    async for event in held.follow():
+        break
+    tasks = [running, retried, held]
+    tasks.append(await manager.submit("work", work))
+    tasks.append(await manager.submit("work", work, delay=600))
+    tasks.append(await manager.submit("work"))
+    tasks.append(await manager.submit("work", work, idempotency_key="k"))
+    print(*(task.task_id for task in tasks), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 asyncio.run(main())
 """
@@ -105,6 +137,22 @@ async def test_heartbeats_keep_a_lease(any_url: str) -> None:
         task = await bench.manager.submit("work", work)
 
         assert await task.result() == "done"
+
+
+async def test_what_waited_for_a_killed_process_is_ended(store_url: str) -> None:
+    """Its callables: for a slot, for their time, for a retry. Not what others can go on with."""
+    done = await asyncio.to_thread(
+        subprocess.run, [sys.executable, "-c", KILLED, store_url], capture_output=True, text=True
+    )
+    *lost, by_name, keyed = done.stdout.split()
+    async with TaskManager(store_url) as manager:
+        codes = [await ended(manager.handle(task_id)) for task_id in lost]
+        left = [await manager.handle(task_id).status() for task_id in (by_name, keyed)]
+        violations = (await manager.audit()).violations
+
+    assert codes == ["worker_lost"] * 5
+    assert [task.status for task in left] == [TaskStatus.PENDING] * 2
+    assert violations == ()
 
 
 async def test_a_rescue_is_told_whoever_asks_for_it(any_url: str) -> None:

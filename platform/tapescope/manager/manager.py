@@ -87,6 +87,9 @@ class TaskManager:
     At every heartbeat, and at ``open``, the manager also rescues the tasks of managers that are
     dead, or did not renew their leases. Where a worker of the store has registered the op and a
     retry is left, another attempt is made, by any worker; else the task fails as ``worker_lost``.
+    So does a callable that waited in a process that died, for a slot or for its time: at once where
+    that can be seen, else a day after it was due. One with an idempotency key waits that long for
+    who submits it again.
 
     Attempts are at-least-once, the ``final`` is exactly-once.
     """
@@ -478,6 +481,7 @@ class TaskManager:
                     run_at=submission.find_due(self.store.clock),
                     idempotency_key=submission.idempotency_key,
                     traceparent=span.traceparent,
+                    only_by=None if runner is None else self.owner,
                 )
                 if connection is None:
                     task, created = await self.store.create(new_task)

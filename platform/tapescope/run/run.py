@@ -290,7 +290,7 @@ class Run:
 
     def _begin(self, claim: Claim) -> RunRecord:
         self.task = claim.task
-        self._record = record = RunRecord(self._settings, claim)
+        self._record = record = RunRecord(self._settings, claim, shared=self.claimed)
         record.requested = self._requested
         self._count_as(ActiveState.RUNNING)
         return record

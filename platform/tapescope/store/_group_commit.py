@@ -342,7 +342,7 @@ class GroupCommit:
                 seq = tails.get(cursor, cursor.tail)
                 start = len(rows)
                 if isinstance(call, PendingGiveUp):
-                    flush.give_ups.append(GiveUpRow(start, call.run_at, call.spends))
+                    flush.give_ups.append(GiveUpRow(start, call.run_at, call.spends, *call.bound))
                 key, attempt, owner = cursor.key or 0, cursor.attempt, cursor.owner
                 offer = cursor.offers
                 for type_, body, ts in call.events:

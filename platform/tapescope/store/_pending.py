@@ -185,7 +185,7 @@ class PendingGiveUp(PendingEvents):
     """An ``attempt_failed`` or ``attempt_released`` that gives the task up; answered with
     ``GivenUp``."""
 
-    __slots__ = ("error", "run_at", "spends")
+    __slots__ = ("bound", "error", "run_at", "spends")
     finishes = True
 
     def __init__(
@@ -195,8 +195,11 @@ class PendingGiveUp(PendingEvents):
         event: tuple[str, str, int],
         error: ErrorInfo | None,
         run_at: int | None,
+        bound: tuple[str | None, int | None] = (None, None),
     ) -> None:
         """``error`` is why the attempt failed; ``None`` for a release, which spends no retry."""
         super().__init__(since, cursor, [event])
         self.error, self.run_at = error, run_at
+        self.bound = bound
+        """The owner and the lease of the pending task, as in ``GiveUpRow``."""
         self.spends = 0 if error is None else 1

@@ -178,11 +178,11 @@ class StoreBackend(abc.ABC):
 
     @abc.abstractmethod
     async def read_owners(self) -> Sequence[str]:
-        """The owners of the tasks that run."""
+        """The owners of the tasks that run, and those on pending tasks."""
 
     @abc.abstractmethod
     async def rescue(self, order: RescueOrder) -> Sequence[RescuedRow]:
-        """Take running tasks from lost owners, in one transaction (``StoreLeases``)."""
+        """Take tasks from lost owners, in one transaction (``RescueOrder.takes``)."""
 
     @abc.abstractmethod
     async def read_cancels(self, owners: Sequence[str]) -> Sequence[tuple[str, str, CancelRequest]]:

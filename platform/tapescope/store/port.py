@@ -85,6 +85,7 @@ from tapescope.store.orders import DueOrder, DueRow
 from tapescope.store.task_rows import as_pending, as_running
 from tapescope.store.validation import (
     StoreLimits,
+    bind,
     check_new_task,
     check_page_size,
     encode_event,
@@ -283,6 +284,8 @@ class TaskStore:
         ``StoreRefused`` when the database refuses the task: roll back then, and begin anew.
         """
         self._core.require_writable()
+        if new_task.only_by is not None:
+            raise BadSetting("only_by", new_task.only_by, "None in a transaction of the caller's")
         row, params = check_new_task(new_task, self.limits)
         start = self.clock.monotonic()
         try:
@@ -411,16 +414,22 @@ class TaskStore:
         finished: Finished = await self._core.submit("finish", call)
         return finished
 
-    async def retry_later(self, attempt: Attempt, error: ErrorInfo, run_at: int) -> GivenUp:
+    async def retry_later(
+        self, attempt: Attempt, error: ErrorInfo, run_at: int, *, only_here: Task | None = None
+    ) -> GivenUp:
         """The attempt failed: ``attempt_failed`` on the tape, running → pending until ``run_at``.
 
+        ``only_here`` is the task where its owner alone can run it again: see ``NewTask.only_by``.
         ``run_at`` is in microseconds since the epoch; one retry is spent. When a cancel is on
         record the task ends as cancelled instead, in the same transaction. Raises ``NotJson`` and
         ``EventTooLarge`` for an error that a tape cannot hold, and then nothing was written.
         """
         failure = {"error": error.as_json(), "run_at": format_time(run_at)}
         event = NewEvent(ATTEMPT_FAILED, failure)
-        return await self._give_up("retry_later", attempt, event, error, run_at)
+        bound: tuple[str | None, int | None] = (None, None)
+        if only_here is not None:
+            bound = bind(attempt.owner, only_here.idempotency_key)
+        return await self._give_up("retry_later", attempt, event, error, run_at, bound)
 
     async def release(self, attempt: Attempt, message: str = "") -> GivenUp:
         """Give the task back, for another worker to run at once; no retry is spent.
@@ -596,11 +605,12 @@ class TaskStore:
         event: NewEvent,
         error: ErrorInfo | None,
         run_at: int | None,
+        bound: tuple[str | None, int | None] = (None, None),
     ) -> GivenUp:
         cursor = self._core.find_cursor(attempt)
         body = encode_event(event.type, event.body, self.limits.event_bytes)
         offer = event.type, body, self.clock.now()
-        call = PendingGiveUp(self.clock.monotonic(), cursor, offer, error, run_at)
+        call = PendingGiveUp(self.clock.monotonic(), cursor, offer, error, run_at, bound)
         self.meter.ledger.offer(1)
         given_up: GivenUp = await self._core.submit(name, call)
         return given_up

@@ -27,18 +27,19 @@ class StoredTask(NamedTuple):
 
 def as_pending(row: CreateRow, params: Mapping[str, Any], now: int, key: int) -> Task:
     """The task as its creation at ``now`` left it; ``params`` are the row's, decoded."""
+    run_us = now if row.run_at is None else row.run_at
     return Task(
         task_id=row.task_id,
         op=row.op,
         params=params,
         status=TaskStatus.PENDING,
         attempt=0,
-        owner=None,
+        owner=row.owner,
         created_us=now,
-        run_us=now if row.run_at is None else row.run_at,
+        run_us=run_us,
         claimed_us=None,
         finished_us=None,
-        lease_expires_us=None,
+        lease_expires_us=None if row.lease is None else run_us + row.lease,
         timeout=row.timeout,
         retries=row.retries,
         idempotency_key=row.idempotency_key,
@@ -75,17 +76,20 @@ def as_running(task: Task, owner: str, won: ClaimAnswer) -> Task:
     )
 
 
-def as_given_up(task: Task, run_at: int, spends: int) -> Task:
+def as_given_up(
+    task: Task, run_at: int, spends: int, owner: str | None = None, lease: int | None = None
+) -> Task:
     """The task as its attempt left it that was given up, or lost: pending until ``run_at``.
 
-    ``spends`` is the number of retries that it costs.
+    ``spends`` is the number of retries that it costs; ``owner`` and ``lease`` are those of a
+    ``GiveUpRow``.
     """
     return replace(
         task,
         status=TaskStatus.PENDING,
-        owner=None,
+        owner=owner,
         claimed_us=None,
-        lease_expires_us=None,
+        lease_expires_us=None if lease is None else run_at + lease,
         run_us=run_at,
         retries_spent=task.retries_spent + spends,
     )

@@ -26,6 +26,7 @@ from tapescope.store.flush import CreateRow
 
 __all__ = [
     "StoreLimits",
+    "bind",
     "check_age",
     "check_new_task",
     "check_page_size",
@@ -35,6 +36,10 @@ __all__ = [
     "new_task_id",
 ]
 
+
+LOST_AFTER: Final = 86_400_000_000
+"""Microseconds, a day, after which a task that fell due is lost, if its owner alone can run it and
+is not known to be dead before: it may be on another host."""
 
 _TASK_ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -126,8 +131,20 @@ def check_new_task(new: NewTask, limits: StoreLimits) -> tuple[CreateRow, Mappin
         new.idempotency_key,
         new.traceparent,
         new.run_at,
+        *bind(new.only_by, new.idempotency_key),
     )
     return row, decode(params)
+
+
+def bind(only_by: str | None, idempotency_key: str | None) -> tuple[str | None, int | None]:
+    """The owner and the lease of a pending task that one owner alone can run; else no owner and
+    no lease.
+
+    One with an idempotency key has no owner: who submits it again goes on with it.
+    """
+    if only_by is None:
+        return None, None
+    return only_by if idempotency_key is None else None, LOST_AFTER
 
 
 def check_age(name: str, seconds: float) -> None:

@@ -145,6 +145,7 @@ CREATE TABLE tasks (
     CONSTRAINT tasks_status_known CHECK (status = ANY (ARRAY['pending', 'running', 'succeeded', 'failed', 'cancelled'])),
     CONSTRAINT tasks_task_id_unique UNIQUE (task_id)
 );
+CREATE INDEX tasks_bound ON tasks (lease_expires_at) WHERE status = 'pending' AND lease_expires_at IS NOT NULL;
 CREATE INDEX tasks_due_op ON tasks (op, run_at, id) WHERE status = 'pending';
 CREATE UNIQUE INDEX tasks_idempotency_key_unique ON tasks (op, idempotency_key) WHERE idempotency_key IS NOT NULL;
 CREATE INDEX tasks_lease ON tasks (lease_expires_at) WHERE status = 'running';

@@ -152,6 +152,8 @@ CREATE TABLE tasks (
     CONSTRAINT tasks_status_known
         CHECK (status IN ('pending', 'running', 'succeeded', 'failed', 'cancelled'))
 );
+CREATE INDEX tasks_bound ON tasks (lease_expires_at)
+    WHERE status = 'pending' AND lease_expires_at IS NOT NULL;
 CREATE INDEX tasks_due_op ON tasks (op, run_at) WHERE status = 'pending';
 CREATE UNIQUE INDEX tasks_idempotency_key_unique
     ON tasks (op, idempotency_key) WHERE idempotency_key IS NOT NULL;
