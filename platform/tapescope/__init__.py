@@ -60,6 +60,7 @@ if TYPE_CHECKING:
         UnknownStoreScheme,
         UnknownTask,
         UsedAfterFork,
+        UsedInAnotherLoop,
     )
     from tapescope.maintenance import Retention, audit_store, repair_store
     from tapescope.manager import Submission, TaskHandle, TaskManager
@@ -182,6 +183,7 @@ __all__ = [
     "UnknownStoreScheme",
     "UnknownTask",
     "UsedAfterFork",
+    "UsedInAnotherLoop",
     "Violation",
     "__version__",
     "audit_store",
@@ -274,6 +276,7 @@ _HOMES = {
     "UnknownStoreScheme": "tapescope.errors",
     "UnknownTask": "tapescope.errors",
     "UsedAfterFork": "tapescope.errors",
+    "UsedInAnotherLoop": "tapescope.errors",
     "Violation": "tapescope.model",
     "__version__": "tapescope_telemetry",
     "audit_store": "tapescope.maintenance",

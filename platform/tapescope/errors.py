@@ -46,6 +46,7 @@ Each builds its message from typed arguments, which stay readable as attributes:
   x CannotListen
   x BlockingCallOnLoop
   x UsedAfterFork
+  x UsedInAnotherLoop
 * asyncio.CancelledError
   x CancelRequested
 
@@ -114,6 +115,7 @@ __all__ = [
     "UnknownStoreScheme",
     "UnknownTask",
     "UsedAfterFork",
+    "UsedInAnotherLoop",
 ]
 
 
@@ -536,11 +538,11 @@ class ManagerClosed(TapescopeError):
 
 
 class ManagerOpen(TapescopeError):
-    """A change to the settings of a manager that is open, or was."""
+    """A change to the settings of a manager that is open."""
 
     def __init__(self) -> None:
         super().__init__(
-            "The manager is open, or was: its settings stay. Change them before 'async with'."
+            "The manager is open: its settings stay. Change them before 'async with', or after it."
         )
 
 
@@ -607,4 +609,16 @@ class UsedAfterFork(TapescopeError):
         self.what = what
         super().__init__(
             f"This {what} belongs to the parent process. Make a new {what} in the child."
+        )
+
+
+class UsedInAnotherLoop(TapescopeError):
+    """A manager or store was used in another event loop than the one that it was opened in."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        super().__init__(
+            f"This {what} was opened in another event loop. Use it there: "
+            "asyncio.run_coroutine_threadsafe() reaches that loop from another thread. Or close it "
+            "there, and open it again in this loop."
         )

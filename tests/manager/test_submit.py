@@ -234,8 +234,6 @@ async def test_a_manager_takes_nothing_before_open_and_after_close() -> None:
         await manager.aclose()
         with pytest.raises(ManagerClosed):
             await manager.submit("work", succeed)
-        with pytest.raises(ManagerClosed):
-            await manager.open()
         unopened = TaskManager(store)
         await unopened.aclose()
 

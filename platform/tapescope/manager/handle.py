@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tapescope.manager.pool import RunPool
     from tapescope.run import Completion
     from tapescope.store.flush import CancelAnswer
+    from tapescope.store.port import TaskStore
 
 __all__ = ["TaskHandle"]
 
@@ -36,9 +37,14 @@ class TaskHandle:
     def __repr__(self) -> str:
         return f"TaskHandle({self.task_id!r})"
 
+    @property
+    def _store(self) -> TaskStore:
+        self._pool.check_home()
+        return self._pool.store
+
     async def status(self) -> Task:
         """The task as its row stands now."""
-        return await self._pool.store.get(self.task_id)
+        return await self._store.get(self.task_id)
 
     async def result(self, timeout: float | None = None) -> Any:  # noqa: ASYNC109  # a limit of this wait
         """Wait for the ``final`` and give what the runner returned, as JSON carries it.
@@ -66,7 +72,7 @@ class TaskHandle:
         after the last one it saw. Raises ``TapeGap``, and ``StoreClosed`` if the store is closed
         first.
         """
-        return follow_tape(self._pool.store, self.task_id, after_seq)
+        return follow_tape(self._store, self.task_id, after_seq)
 
     async def cancel(
         self, message: str = "", *, reason: CancelReason | str = "user", by: str | None = None
@@ -81,24 +87,24 @@ class TaskHandle:
             reason = CancelReason(reason)
         except ValueError:
             raise BadSetting("reason", reason, "one of user, shutdown, superseded") from None
-        answer = await self._pool.store.request_cancel(self.task_id, reason, message, by)
+        answer = await self._store.request_cancel(self.task_id, reason, message, by)
         self._pool.note_cancel(self.task_id, answer)
         return answer
 
     async def tape(self, *, after_seq: int = 0, limit: int = 1_000) -> TapePage:
         """A page of the task's tape."""
-        return await self._pool.store.read_tape(self.task_id, after_seq=after_seq, limit=limit)
+        return await self._store.read_tape(self.task_id, after_seq=after_seq, limit=limit)
 
     async def drops(self, *, after: int = 0, limit: int = 1_000) -> QuarantinePage:
         """A page of the task's late events, kept off its tape, with the counts of all of them."""
-        return await self._pool.store.read_quarantine(self.task_id, after=after, limit=limit)
+        return await self._store.read_quarantine(self.task_id, after=after, limit=limit)
 
     async def _await_final(self) -> FinalEvent:
-        completion = self._completion
+        store, completion = self._store, self._completion
         if completion is not None:
             await completion.wait()
             if completion.final is not None:
                 return completion.final
             if completion.error is not None:
                 raise completion.error
-        return await await_final(self._pool.store, self.task_id)
+        return await await_final(store, self.task_id)

@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -21,7 +22,6 @@ from tapescope.errors import (
     OpTaken,
     TapescopeError,
     TaskNotEnded,
-    UsedAfterFork,
 )
 from tapescope.maintenance import Maintainer, Retention, audit_store
 from tapescope.manager.handle import TaskHandle
@@ -37,6 +37,7 @@ from tapescope.model.ops import DEFAULT_RETRIES, KnownOp
 from tapescope.model.tape import QuarantinePage, TapePage
 from tapescope.model.tasks import NewTask, TaskStatus, is_op
 from tapescope.run import Runner, RunSettings, resolve_runner
+from tapescope.store.home import Home
 from tapescope.store.lookup import find_store
 from tapescope.store.port import TaskStore
 from tapescope.store.validation import new_task_id
@@ -52,7 +53,10 @@ _log = logging.getLogger("tapescope")
 class TaskManager:
     """Runs tasks in this process, each with a durable tape that ends in exactly one ``final``.
 
-    Use it inside ``async with``, or call ``open`` and ``aclose``; it belongs to one event loop.
+    Use it inside ``async with``, or call ``open`` and ``aclose``. While it is open, it belongs to
+    one event loop of one process; another one that uses it is told so, with ``UsedInAnotherLoop``
+    or ``UsedAfterFork``. Once it is closed it may be opened again, in any loop and process.
+
     A store given by its URL is opened and closed with the manager. A ``TaskStore`` that is handed
     in must be open, and stays open: the caller that opened it closes it.
 
@@ -135,55 +139,80 @@ class TaskManager:
         self._owns_store = isinstance(store, str)
         self.store = find_store(store, telemetry=telemetry) if isinstance(store, str) else store
         self.telemetry = telemetry or self.store.telemetry
-        self.owner = name_owner()
-        """This manager in this process, as the rows of its running tasks name it; never reused."""
         self._max_running = max_running
+        self._max_zombies = max_zombies
         self._lease = lease
+        self._heartbeat_every = heartbeat
+        self._poll = poll
         self._drain = drain
-        settings = RunSettings(
+        self._audit_every = audit_every
+        self._audit_rate = audit_rate
+        self._retention = retention
+        self._settings = RunSettings(
             self.store,
             self.telemetry,
-            self.owner,
+            name_owner(),
             lease=lease,
             settle_within=settle_within,
             cancel_grace=cancel_grace,
             coalesce_progress=coalesce_progress,
             retry_delay=retry_delay,
         )
-        self._pool = RunPool(settings, max_running=max_running, max_zombies=max_zombies)
-        self._heartbeat = Heartbeat(self._pool, heartbeat)
-        self._maintainer = Maintainer(
-            self.store,
-            self.owner,
-            audit_every=audit_every,
-            rows_per_second=audit_rate,
-            retention=retention,
-        )
         self._registry = Registry()
         self._known = KnownOps(self._registry)
         self._works = work
-        self._worker = Worker(self._pool, self._registry, poll)
         self._opened = False
         self._closed = False
+        self._lived = False
+        """Whether it was opened before."""
+        self._home: Home | None = None
         self._closer: asyncio.Task[None] | None = None
         self._drain_limit: asyncio.Timeout | None = None
         self._hurry = False
         self._pid = os.getpid()
+        self._assemble()
+
+    @property
+    def owner(self) -> str:
+        """This manager, from its opening to its end, as the rows of its tasks name it: of this
+        process, and never used again."""
+        return self._settings.owner
+
+    def _assemble(self) -> None:
+        """Make what has one life."""
+        settings = self._settings
+        self._pool = RunPool(settings, max_running=self._max_running, max_zombies=self._max_zombies)
+        self._heartbeat = Heartbeat(self._pool, self._heartbeat_every)
+        self._maintainer = Maintainer(
+            settings.store,
+            settings.owner,
+            audit_every=self._audit_every,
+            rows_per_second=self._audit_rate,
+            retention=self._retention,
+        )
+        self._worker = Worker(self._pool, self._registry, self._poll)
 
     # --- life -------------------------------------------------------------------------------------
 
     async def open(self) -> Self:
         """Open the store, if it is the manager's own, and take tasks. A second call does nothing.
 
-        Raises what ``TaskStore.open`` raises, and ``ManagerClosed`` after ``aclose``.
+        After ``aclose`` it begins a new life, with another ``owner``. Raises what
+        ``TaskStore.open`` raises, and ``ManagerClosed`` while it is being closed.
         """
-        self._check_process()
-        if self._closed:
+        self._check_home()
+        if self._opened and self._closed:
             raise ManagerClosed
         if self._owns_store:
             await self.store.open()
         if not self._opened:
-            self._opened = True
+            if self._lived or os.getpid() != self._pid:
+                self._pid = os.getpid()
+                self._settings = replace(self._settings, owner=name_owner())
+                self._assemble()
+            self._closed, self._closer, self._hurry = False, None, False
+            self._opened = self._lived = True
+            self._home = self._pool.home = Home("manager")
             self.telemetry.tasks.limit(self._max_running)
             self.telemetry.tasks.watch_ages(self._pool.read_ages)
             self._heartbeat.start()
@@ -205,56 +234,59 @@ class TaskManager:
         what it has begun, and then raises the ``CancelledError``. Raises ``StoreUnavailable`` when
         a ``final`` could not be written.
         """
-        self._check_process()
-        self._closed = self._pool.closing = True
+        self._check_home()
         if not self._opened:
             return
-        first = self._closer is None
+        self._closed = self._pool.closing = True
+        pool, first = self._pool, self._closer is None
         if self._closer is None:
             self._closer = asyncio.get_running_loop().create_task(
                 self._close(), name="tapescope-close", context=contextvars.Context()
             )
+        closer = self._closer
         cancelled: asyncio.CancelledError | None = None
-        while not self._closer.done():
+        while not closer.done():
             try:
-                await asyncio.wait([self._closer])
+                await asyncio.wait([closer])
             except asyncio.CancelledError as error:
                 cancelled = error
                 self._skip_drain()
-        self._closer.result()
+        closer.result()
         if cancelled is not None:
             raise cancelled
-        if first and self._pool.lost is not None:
-            raise self._pool.lost
+        if first and pool.lost is not None:
+            raise pool.lost
 
     def reconfigure(
         self,
         *,
-        store: str | None = None,
+        store: TaskStore | str | None = None,
         max_running: int | None = None,
         drain: float | None = None,
         work: bool | None = None,
     ) -> None:
-        """Change settings before the manager is opened, as ``tapescope worker`` does.
+        """Change settings while the manager is not open, as ``tapescope worker`` and tests do.
 
-        ``None`` leaves one as it is. Raises ``ManagerOpen``, and what the constructor raises.
+        ``None`` leaves one as it is; a ``store`` is given as to the constructor. Raises
+        ``ManagerOpen``, and what the constructor raises.
         """
-        if self._opened or self._closed:
+        if self._opened:
             raise ManagerOpen
         if max_running is not None:
             check_count("max_running", max_running)
             self._max_running = max_running
-            self._pool.resize(max_running)
         if drain is not None:
             check_seconds("drain", drain)
             self._drain = drain
         if work is not None:
             self._works = work
         if store is not None:
-            self.store = find_store(store, telemetry=self.telemetry)
-            self._pool.use_store(self.store)
-            self._maintainer.use_store(self.store)
-            self._owns_store = True
+            self._owns_store = isinstance(store, str)
+            if isinstance(store, str):
+                store = find_store(store, telemetry=self.telemetry)
+            self.store = store
+            self._settings = replace(self._settings, store=store)
+        self._assemble()
 
     async def __aenter__(self) -> Self:
         return await self.open()
@@ -306,6 +338,7 @@ class TaskManager:
             known = KnownOp(name, timeout, retries)
             self._registry.add(RegisteredOp(known, resolve_runner(runner), max_running))
             if self._opened and self._works and not self._closed:
+                self._check_home()
                 self._worker.start()
             return runner
 
@@ -409,7 +442,7 @@ class TaskManager:
 
     def handle(self, task_id: str) -> TaskHandle:
         """A handle on any task of the store, wherever it runs; its methods see if it exists."""
-        self._check_process()
+        self._check_home()
         return TaskHandle(self._pool, task_id, self._pool.completion_of(task_id))
 
     async def tape(self, task_id: str, *, after_seq: int = 0, limit: int = 1_000) -> TapePage:
@@ -420,14 +453,14 @@ class TaskManager:
         self, task_id: str | None = None, *, after: int = 0, limit: int = 1_000
     ) -> QuarantinePage:
         """A page of the late events of one task, or of all."""
-        self._check_process()
+        self._check_home()
         return await self.store.read_quarantine(task_id, after=after, limit=limit)
 
     async def audit(
         self, *, grace: float = AUDIT_GRACE, rows_per_second: float | None = None
     ) -> AuditReport:
         """Check every tape of the store; see ``tapescope.maintenance.audit_store``."""
-        self._check_process()
+        self._check_home()
         return await audit_store(self.store, grace=grace, rows_per_second=rows_per_second)
 
     def check_health(self) -> tuple[Check, ...]:
@@ -438,7 +471,7 @@ class TaskManager:
         """
         return check_readiness(
             self._heartbeat.last,
-            opened=self._opened,
+            opened=self._lived,
             closing=self._closed,
             now=self.store.clock.monotonic(),
             lease=self._lease,
@@ -448,7 +481,7 @@ class TaskManager:
 
     def _check(self, submission: Submission) -> tuple[Submission, Runner | None]:
         """Check a submission; the answer has no runner where the task is for the workers."""
-        self._check_process()
+        self._check_home()
         if self._closed or not self._opened:
             raise ManagerClosed
         submission.check()
@@ -506,6 +539,13 @@ class TaskManager:
             await (await submit).cancel("its submit was cancelled")
 
     async def _close(self) -> None:
+        try:
+            await self._end_life()
+        finally:
+            self._opened = False
+            self._home = self._pool.home = None
+
+    async def _end_life(self) -> None:
         self._pool.spawn(self._worker.stop())
         try:
             async with asyncio.timeout(0 if self._hurry else self._drain) as self._drain_limit:
@@ -528,6 +568,6 @@ class TaskManager:
         if self._drain_limit is not None and not self._drain_limit.expired():
             self._drain_limit.reschedule(asyncio.get_running_loop().time())
 
-    def _check_process(self) -> None:
-        if os.getpid() != self._pid:
-            raise UsedAfterFork("manager")
+    def _check_home(self) -> None:
+        if self._home is not None:
+            self._home.check()

@@ -7,7 +7,6 @@ import contextvars
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from tapescope.errors import StoreUnavailable, TapescopeError
@@ -17,6 +16,7 @@ from tapescope.store.flush import CancelAnswer, CancelState
 
 if TYPE_CHECKING:
     from tapescope.model.leases import Leases
+    from tapescope.store.home import Home
     from tapescope.store.port import TaskStore
 
 __all__ = ["RunPool"]
@@ -54,6 +54,8 @@ class RunPool:
         self._expected = 0
         self._stopping = False
         self._idle: asyncio.Future[None] | None = None
+        self.home: Home | None = None
+        """Where the manager was opened, while it is open."""
         self.on_free_slot: Callable[[], object] = bool
         """Called when a slot is free, or may be."""
         self.closing = False
@@ -68,6 +70,11 @@ class RunPool:
         """The store of the tasks."""
         return self._settings.store
 
+    def check_home(self) -> None:
+        """Raise ``UsedAfterFork`` or ``UsedInAnotherLoop`` to who is not where the manager is."""
+        if self.home is not None:
+            self.home.check()
+
     @property
     def owner(self) -> str:
         """The manager, as the rows of its running tasks name it."""
@@ -77,14 +84,6 @@ class RunPool:
     def lease(self) -> float:
         """Seconds that a claim holds."""
         return self._settings.lease
-
-    def use_store(self, store: TaskStore) -> None:
-        """Take the tasks of this store instead; only before anything runs."""
-        self._settings = replace(self._settings, store=store)
-
-    def resize(self, max_running: int) -> None:
-        """Change how many may run at once; only before anything runs."""
-        self._free = max_running
 
     # --- for the manager --------------------------------------------------------------------------
 

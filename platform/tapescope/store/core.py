@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakValueDictionary
 
 from tapescope.clock import Backoff, Clock
-from tapescope.errors import StoreClosed, StoreReadOnly, StoreRefused, TapescopeError, UsedAfterFork
+from tapescope.errors import StoreClosed, StoreReadOnly, StoreRefused, TapescopeError
 from tapescope.model.tasks import Attempt
 from tapescope.store._group_commit import GroupCommit
 from tapescope.store._pending import PendingWrite, TapeCursor
@@ -18,6 +18,7 @@ from tapescope.store._results import StoreContext, fail
 from tapescope.store._watch import CommitWatch
 from tapescope.store.backend import BackendContext, StoreBackend
 from tapescope.store.flush import AttemptState, FlushRefused, StoreAway, as_unavailable
+from tapescope.store.home import Home
 from tapescope.store.opening import OpenMode
 from tapescope.store.validation import StoreLimits, is_task_id
 from tapescope_telemetry import error_type_of
@@ -61,12 +62,14 @@ class StoreCore:
         self._commits: GroupCommit | None = None
         self._may_write = False
         self._cursors: WeakValueDictionary[tuple[str, int, str], TapeCursor] = WeakValueDictionary()
-        self._pid = os.getpid()
+        self._home: Home | None = None
+        """Set while the store is open."""
 
     # --- life -------------------------------------------------------------------------------------
 
     async def open(self, mode: OpenMode) -> None:
         """Open the backend and make the write queue; an open core stays as it is."""
+        self.check_home()
         if self._commits is None:
             lent = BackendContext(
                 self.clock, self.limits, mode, self.instance, self.changes, self.watch.tell_owners
@@ -81,10 +84,12 @@ class StoreCore:
                 queue=self.limits.queue,
             )
             self._may_write = mode.may_write
+            self._home = Home("store")
 
     async def aclose(self) -> None:
         """Answer every call taken, end every subscription, close the backend."""
-        commits, self._commits = self._commits, None
+        self.check_home()
+        commits, self._commits, self._home = self._commits, None, None
         if commits is None:
             return
         try:
@@ -95,12 +100,16 @@ class StoreCore:
             await self.backend.close()
 
     def require_open(self) -> GroupCommit:
-        """The write queue. Raises ``StoreClosed`` and ``UsedAfterFork``."""
-        if self._commits is None:
+        """The write queue. Raises ``StoreClosed``, ``UsedAfterFork`` and ``UsedInAnotherLoop``."""
+        if self._commits is None or self._home is None:
             raise StoreClosed
-        if os.getpid() != self._pid:
-            raise UsedAfterFork("store")
+        self._home.check()
         return self._commits
+
+    def check_home(self) -> None:
+        """Raise ``UsedAfterFork`` or ``UsedInAnotherLoop`` where an open store is not at home."""
+        if self._home is not None:
+            self._home.check()
 
     def require_writable(self) -> GroupCommit:
         """The write queue of a store that may be written to. Raises ``StoreReadOnly``, too."""

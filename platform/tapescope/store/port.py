@@ -104,7 +104,9 @@ class TaskStore:
     """Where tasks and their tapes are kept. Use it inside ``async with``, or ``open`` and
     ``aclose``.
 
-    One store belongs to one event loop of one process. ``open_mode`` says what opening may do to
+    While it is open, a store belongs to one event loop of one process: another one that uses it
+    is told so, with ``UsedInAnotherLoop`` or ``UsedAfterFork``. Once it is closed it may be opened
+    again, anywhere. ``open_mode`` says what opening may do to
     the database: by itself it makes a store where there is none, and migrates nothing. Every verb
     raises ``StoreClosed`` when it is not open, ``StoreUnavailable`` when the database cannot be
     reached within ``patience`` seconds (nothing was written); a verb that writes also
@@ -223,6 +225,7 @@ class TaskStore:
 
     async def aclose(self) -> None:
         """Answer every call taken, end every subscription, disconnect. May be called twice."""
+        self._core.check_home()
         await self.orphans_ended()
         await self._core.aclose()
 
