@@ -529,12 +529,19 @@ class StoreReadOnly(TapescopeError):
 
 
 class ManagerClosed(TapescopeError):
-    """A submit to a manager that takes no tasks, or no more."""
+    """A submit to a manager that takes no tasks, or no more; or a wait for a task that has not
+    ended when the manager is closed."""
 
-    def __init__(self) -> None:
-        super().__init__(
-            "The manager is shutting down or not open. Submit inside its 'async with'."
-        )
+    def __init__(self, task_id: str | None = None) -> None:
+        self.task_id = task_id
+        if task_id is None:
+            text = "The manager is shutting down or not open. Submit inside its 'async with'."
+        else:
+            text = (
+                f"The manager was closed before task {task_id!r} ended, which goes on without it. "
+                "Follow the task again from another manager, after the last seq that was seen."
+            )
+        super().__init__(text)
 
 
 class ManagerOpen(TapescopeError):

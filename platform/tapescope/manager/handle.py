@@ -50,7 +50,8 @@ class TaskHandle:
         """Wait for the ``final`` and give what the runner returned, as JSON carries it.
 
         Raises ``TaskFailed``, ``TaskCancelled`` (ordinary exceptions), ``TimeoutError`` after
-        ``timeout`` seconds, and ``StoreUnavailable`` when the end of the run could not be written.
+        ``timeout`` seconds, ``StoreUnavailable`` when the end of the run could not be written, and
+        ``ManagerClosed`` as ``follow`` does.
         To stop waiting, or to be cancelled while waiting, does nothing to the task.
         """
         if timeout is None:
@@ -70,9 +71,10 @@ class TaskHandle:
 
         Every ``seq`` comes once and in order (invariant I9), so a follower that was away goes on
         after the last one it saw. Raises ``TapeGap``, and ``StoreClosed`` if the store is closed
-        first.
+        first. When the manager closes, a follower of a task that waits or runs there goes on to the
+        task's end, within the drain; every other one raises ``ManagerClosed`` at once.
         """
-        return follow_tape(self._store, self.task_id, after_seq)
+        return follow_tape(self._store, self.task_id, after_seq, self._pool.follow)
 
     async def cancel(
         self, message: str = "", *, reason: CancelReason | str = "user", by: str | None = None
@@ -107,4 +109,4 @@ class TaskHandle:
                 return completion.final
             if completion.error is not None:
                 raise completion.error
-        return await await_final(store, self.task_id)
+        return await await_final(store, self.task_id, self._pool.follow)

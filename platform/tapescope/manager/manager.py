@@ -226,7 +226,8 @@ class TaskManager:
 
         Tasks of registered ops are released: another worker goes on with them, and no retry is
         spent; their pending tasks stay pending. All other tasks are cancelled with the reason
-        ``shutdown``, pending ones too, for no other process can run a callable. Runners get their
+        ``shutdown``, pending ones too, for no other process can run a callable; one that is due
+        only after the drain is not waited for. Runners get their
         grace, and one that returns within it has done its task. When this returns, nothing runs
         here any more but runners that ignore their cancel.
 
@@ -238,6 +239,7 @@ class TaskManager:
         if not self._opened:
             return
         self._closed = self._pool.closing = True
+        self._pool.end_following()
         pool, first = self._pool, self._closer is None
         if self._closer is None:
             self._closer = asyncio.get_running_loop().create_task(
@@ -547,6 +549,7 @@ class TaskManager:
 
     async def _end_life(self) -> None:
         self._pool.spawn(self._worker.stop())
+        self._pool.begin_drain(0 if self._hurry else self._drain)
         try:
             async with asyncio.timeout(0 if self._hurry else self._drain) as self._drain_limit:
                 await self._pool.wait_idle()
@@ -556,6 +559,7 @@ class TaskManager:
         finally:
             self._drain_limit = None
         await self._pool.stop()
+        self._pool.end_following()
         await self._heartbeat.stop()
         await self._maintainer.stop()
         self.telemetry.tasks.limit(-self._max_running)

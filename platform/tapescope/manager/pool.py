@@ -8,8 +8,9 @@ import logging
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary
 
-from tapescope.errors import StoreUnavailable, TapescopeError
+from tapescope.errors import ManagerClosed, StoreUnavailable, TapescopeError
 from tapescope.model.tasks import Attempt, CancelReason, CancelRequest, Claim, Task, TaskStatus
 from tapescope.run import Completion, Run, Runner, RunSettings
 from tapescope.store.flush import CancelAnswer, CancelState
@@ -17,6 +18,7 @@ from tapescope.store.flush import CancelAnswer, CancelState
 if TYPE_CHECKING:
     from tapescope.model.leases import Leases
     from tapescope.store.home import Home
+    from tapescope.store.notifications import Subscription
     from tapescope.store.port import TaskStore
 
 __all__ = ["RunPool"]
@@ -48,6 +50,8 @@ class RunPool:
         self._waiting: deque[Run] = deque()
         self._not_due: dict[str, asyncio.TimerHandle] = {}
         self._zombies: set[Run] = set()
+        self._followers = WeakKeyDictionary["Subscription", str]()
+        self._drain_until: int | None = None
         self._spawned: set[asyncio.Task[None]] = set()
         self._listening = False
         self._linger: asyncio.TimerHandle | None = None
@@ -143,6 +147,22 @@ class RunPool:
         run = self._runs.get(task_id)
         return None if run is None else run.completion
 
+    def follow(self, task_id: str) -> Subscription:
+        """Be told of a task's commits, for no longer than the manager takes part in the task."""
+        changes = self.store.changes(task_id)
+        self._followers[changes] = task_id
+        if self.closing:
+            self.end_following()
+        return changes
+
+    def end_following(self) -> None:
+        """The manager closes: end the followers of tasks that do not end here."""
+        if self.home is None:
+            return  # it is closed, and a handle reads the store for itself
+        for changes, task_id in list(self._followers.items()):
+            if task_id not in self._runs:
+                changes.close(ManagerClosed(task_id))
+
     def note_cancel(self, task_id: str, answer: CancelAnswer) -> None:
         """The store answered a cancel: end the run of a task that it ended while it waited here."""
         run = self._runs.get(task_id)
@@ -232,6 +252,16 @@ class RunPool:
         self._expected += n
         self._check_idle()
 
+    def begin_drain(self, seconds: float) -> None:
+        """Go on with what is due within so long; cancel at once what is due only later."""
+        self._drain_until = self.store.clock.now() + round(seconds * 1_000_000)
+        for task_id in list(self._not_due):
+            self._cancel_if_too_late(self._runs[task_id])
+
+    def _cancel_if_too_late(self, run: Run) -> None:
+        if self._drain_until is not None and run.task.run_us > self._drain_until:
+            self.spawn(self._cancel_for_shutdown(run))
+
     async def wait_idle(self) -> None:
         """Wait until no task waits, runs or is being settled; zombies do not count."""
         while self._busy:
@@ -309,6 +339,7 @@ class RunPool:
             self._not_due[task.task_id] = asyncio.get_running_loop().call_later(
                 wait, self._fall_due, run
             )
+            self._cancel_if_too_late(run)
         else:
             self._waiting.append(run)
             self._start_waiting()
