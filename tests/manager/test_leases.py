@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -19,12 +20,13 @@ import pytest
 
 from tapescope import Reporter, Submission, TaskFailed, TaskHandle, TaskManager
 from tapescope.manager.identity import find_dead_owners, name_owner
+from tapescope.manager.loop_watchdog import LoopWatchdog
 from tapescope.model.tape import DropReason
 from tapescope.model.tasks import FinalEvent, NewTask, TaskStatus
 from tapescope.spool import SpooledTask, spool_folder
 from tapescope.store.orders import RescuedRow, RescueOrder
 from tapescope.store.validation import new_task_id
-from tapescope.testing import check, until
+from tapescope.testing import check, settle_loop, until
 from tests.support.captured_telemetry import CapturedTelemetry
 from tests.support.pausing import pause_process
 from tests.support.postgres_sessions import session
@@ -290,7 +292,53 @@ async def test_a_blocked_loop_is_warned_about(
 
     assert warned
     assert "in wait (threading.py:" in caplog.text
+    assert ", called by hog (test_leases.py:" in caplog.text
     assert "running here: hog, idler." in caplog.text
+
+
+async def test_a_blocked_loop_is_told_of_long_before_its_leases_end(
+    sqlite_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With the default lease, while it blocks; the next block soon after is only counted."""
+    async with working(sqlite_url) as bench:
+        with alarm("is blocked by hog") as rung:
+
+            async def hog(report: Reporter) -> bool:
+                return rung.wait(20)
+
+            first = await (await bench.manager.submit("hog", hog)).result()
+    share = re.search(r"for ([0-9.]+) s by now, (\d+) % of a lease", caplog.text)
+
+    assert first
+    assert share is not None
+    assert float(share[1]) < 5  # of 10 s, when a third of the lease is over
+    assert share[2] != "33"
+
+
+async def test_blocks_that_come_often_are_warned_of_now_and_then(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """One warning in half a minute, which says how many there were; a block that is dangerous to
+    a lease is warned of at once."""
+    watchdog, loop = LoopWatchdog(threading.get_ident(), 30.0), asyncio.get_running_loop()
+
+    async def block(seconds: float) -> None:
+        for _ in range(round(seconds * 4) + 1):  # the loop does not run meanwhile
+            watchdog.check(loop, lambda _: {"hog"}, 0.25, 0.0)
+        await settle_loop()  # its sign of life
+        watchdog.check(loop, lambda _: set[str](), 0.25, 0.0)
+
+    for _ in range(5):
+        await block(1)
+    often = caplog.text.count("is blocked by")
+    await block(12)
+    dangerous = caplog.text.count("is blocked by")
+    for _ in range(200):
+        watchdog.check(loop, lambda _: set[str](), 0.25, 0.0)
+    await block(1)
+
+    assert (often, dangerous, caplog.text.count("is blocked by")) == (1, 2, 3)
+    assert "blocked 4 times more" in caplog.text
 
 
 async def test_a_loop_that_was_blocked_is_told_of_where_no_thread_is(
