@@ -313,3 +313,28 @@ async def test_a_follower_ends_when_its_manager_closes(any_url: str) -> None:
         assert left == (False, False)
         assert seen == ["task_started", "log", "final"]
         assert after == ["final"]
+
+
+async def test_a_runner_may_wait_for_another_task_in_the_drain(any_url: str) -> None:
+    """Its manager closes, and what it waits for ends elsewhere: the runner is told the result."""
+    async with working(any_url, drain=60) as bench:
+        child = await bench.manager.submit("elsewhere")
+
+        async def parent(report: Reporter) -> object:
+            await report.log("info", "here")
+            return await child.result()
+
+        task = await bench.manager.submit("parent", parent)
+        await started(task)
+        closing = asyncio.ensure_future(bench.manager.aclose())
+        await settle_loop()
+        other = TaskManager(bench.store)
+
+        @other.op("elsewhere")
+        async def work(report: Reporter) -> str:
+            return "done"
+
+        async with other:
+            await closing
+
+        assert await task.result() == "done"

@@ -72,7 +72,8 @@ class TaskHandle:
         Every ``seq`` comes once and in order (invariant I9), so a follower that was away goes on
         after the last one it saw. Raises ``TapeGap``, and ``StoreClosed`` if the store is closed
         first. When the manager closes, a follower of a task that waits or runs there goes on to the
-        task's end, within the drain; every other one raises ``ManagerClosed`` at once.
+        task's end, within the drain; every other one raises ``ManagerClosed`` at once, unless
+        a runner is the follower.
         """
         return follow_tape(self._store, self.task_id, after_seq, self._pool.follow)
 
@@ -102,6 +103,10 @@ class TaskHandle:
         return await self._store.read_quarantine(self.task_id, after=after, limit=limit)
 
     async def _await_final(self) -> FinalEvent:
+        with self._pool.waits.watching(self.task_id):
+            return await self._find_final()
+
+    async def _find_final(self) -> FinalEvent:
         store, completion = self._store, self._completion
         if completion is not None:
             await completion.wait()

@@ -182,6 +182,7 @@ class TaskManager:
         """Make what has one life."""
         settings = self._settings
         self._pool = RunPool(settings, max_running=self._max_running, max_zombies=self._max_zombies)
+        self._pool.limit_of = self._limit_of
         self._heartbeat = Heartbeat(self._pool, self._heartbeat_every)
         self._maintainer = Maintainer(
             settings.store,
@@ -191,6 +192,12 @@ class TaskManager:
             retention=self._retention,
         )
         self._worker = Worker(self._pool, self._registry, self._poll)
+
+    def _limit_of(self, op: str) -> int | None:
+        registered = self._registry.get(op) if self._works else None
+        if registered is None:
+            return -1
+        return registered.max_running
 
     # --- life -------------------------------------------------------------------------------------
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
 from tapescope.errors import ManagerClosed, StoreUnavailable, TapescopeError
+from tapescope.manager.nested_waits import NestedWaits
 from tapescope.model.tasks import Attempt, CancelReason, CancelRequest, Claim, Task, TaskStatus
-from tapescope.run import Completion, Run, Runner, RunSettings
+from tapescope.run import Completion, Run, Runner, RunSettings, find_current_run
 from tapescope.store.flush import CancelAnswer, CancelState
 
 if TYPE_CHECKING:
@@ -60,6 +61,11 @@ class RunPool:
         self._idle: asyncio.Future[None] | None = None
         self.home: Home | None = None
         """Where the manager was opened, while it is open."""
+        self.waits = NestedWaits(self._find_waiting, self._read, self.spawn)
+        """The waits of its runners for tasks."""
+        self.limit_of: Callable[[str], int | None] = lambda _: None
+        """How many claimed tasks of a registered op may run at once; ``None``: as many as of all,
+        and -1 for an op that is not registered here."""
         self.on_free_slot: Callable[[], object] = bool
         """Called when a slot is free, or may be."""
         self.closing = False
@@ -148,8 +154,13 @@ class RunPool:
         return None if run is None else run.completion
 
     def follow(self, task_id: str) -> Subscription:
-        """Be told of a task's commits, for no longer than the manager takes part in the task."""
+        """Be told of a task's commits, for no longer than the manager takes part in the task.
+
+        A runner that follows a task has the drain, and its own cancel, to come to an end.
+        """
         changes = self.store.changes(task_id)
+        if find_current_run() is not None:
+            return changes
         self._followers[changes] = task_id
         if self.closing:
             self.end_following()
@@ -162,6 +173,23 @@ class RunPool:
         for changes, task_id in list(self._followers.items()):
             if task_id not in self._runs:
                 changes.close(ManagerClosed(task_id))
+
+    def _find_waiting(self, task_id: str, row: Task | None) -> Task | None:
+        """The task, if it waits here, or by ``row`` in the store, for a slot that is not free."""
+        run = self._runs.get(task_id)
+        if run is not None:
+            waits = run.waiting and task_id not in self._not_due and self._free <= 0
+            return run.task if waits else None
+        if row is None or row.run_us > self.store.clock.now():
+            return None
+        limit = self.limit_of(row.op)
+        if limit == -1:
+            return None
+        full = self._free <= 0 or (limit is not None and limit <= self._claimed[row.op])
+        return row if full else None
+
+    async def _read(self, task_id: str) -> Task:
+        return await self.store.get(task_id)
 
     def note_cancel(self, task_id: str, answer: CancelAnswer) -> None:
         """The store answered a cancel: end the run of a task that it ended while it waited here."""

@@ -37,9 +37,17 @@ from tapescope.run.outcome import LOST, StopReason, Verdict, describe_stop, judg
 from tapescope.run.reporter import Reporter, ThreadReporter
 from tapescope.run.runner import Runner, start_thread
 
-__all__ = ["Completion", "Run", "RunHost"]
+__all__ = ["Completion", "Run", "RunHost", "find_current_run"]
 
 _log = logging.getLogger("tapescope")
+
+_current: contextvars.ContextVar[Run | None] = contextvars.ContextVar("tapescope_run", default=None)
+
+
+def find_current_run() -> Run | None:
+    """The run whose runner this is called in, or in a task or thread that the runner has begun."""
+    return _current.get()
+
 
 Ended = tuple[Any, BaseException | None]
 """What a runner returned, or what it raised."""
@@ -292,6 +300,7 @@ class Run:
         self.task = claim.task
         self._record = record = RunRecord(self._settings, claim, shared=self.claimed)
         record.requested = self._requested
+        _current.set(self)  # never reset: the context is this run's alone
         self._count_as(ActiveState.RUNNING)
         return record
 
