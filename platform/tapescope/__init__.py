@@ -91,6 +91,7 @@ if TYPE_CHECKING:
         Violation,
     )
     from tapescope.model import FinalEvent as Final
+    from tapescope.program import run_main
     from tapescope.run.reporter import Reporter, ThreadReporter
     from tapescope.shell import ShellCommand
     from tapescope.store import OpenMode, StoreLimits, TaskStore, find_store
@@ -189,6 +190,7 @@ __all__ = [
     "audit_store",
     "find_store",
     "repair_store",
+    "run_main",
 ]
 
 _HOMES = {
@@ -282,6 +284,7 @@ _HOMES = {
     "audit_store": "tapescope.maintenance",
     "find_store": "tapescope.store",
     "repair_store": "tapescope.maintenance",
+    "run_main": "tapescope.program",
 }
 """Public name → the module that has it."""
 
