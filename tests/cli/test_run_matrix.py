@@ -126,6 +126,11 @@ async def see(
     )
     with started(tapescope, way, folder, prefix) as (shell, end):
         command = psutil.Process(int((await until(lambda: read(folder, "pid")))[0]))
+        # Until it is a sleep, bash may lose a signal, or a child not yet ignore what it will.
+        if kind == "plain":
+            await until(lambda: command.name() == "sleep")
+        elif kind == "children":
+            await until(lambda: [one.name() for one in command.children()] == ["sleep", "sleep"])
         if by_key:
             assert end is not None
             os.write(end, KEYS[name])
