@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Final
@@ -112,6 +113,10 @@ class PostgresBackend(StoreBackend):
         return True
 
     @property
+    def may_hang(self) -> bool:
+        return self._connector.keeps  # a caller's pool has limits of its own
+
+    @property
     def joins_transactions(self) -> bool:
         return True
 
@@ -164,11 +169,14 @@ class PostgresBackend(StoreBackend):
         if lane is None:
             lane = self._lanes[name] = Lane(self._connector, self._sql["flush"])
         try:
+            await lane.connect()
+            flush.sent = True
             text = await lane.flush(
                 arguments(name, flush, self._context.instance, self._context.limits)
             )
-        except FateUnknown:
-            self._doubtful[name] = flush.number
+        except (FateUnknown, asyncio.CancelledError):  # the second where it answers too late
+            if flush.sent:
+                self._doubtful[name] = flush.number
             raise
         except FlushRefused:
             # The port will split it, which must not happen while its first try may yet be carried

@@ -98,6 +98,15 @@ class StoreBackend(abc.ABC):
         """Whether another process can open the same store, now or later."""
 
     @property
+    def may_hang(self) -> bool:
+        """Whether a call may wait for an answer that never comes, as on a half-open network.
+
+        The port then cancels it when its caller's patience is over, which the backend takes for a
+        lost connection; ``write`` sets ``Flush.sent`` before it sends.
+        """
+        return False
+
+    @property
     def joins_transactions(self) -> bool:
         """Whether a task can be created in a transaction of the caller's: ``create_within``."""
         return False

@@ -12,7 +12,7 @@ from weakref import WeakValueDictionary
 from tapescope.clock import Backoff, Clock
 from tapescope.errors import StoreClosed, StoreReadOnly, StoreRefused, TapescopeError
 from tapescope.model.tasks import Attempt
-from tapescope.store._group_commit import GroupCommit
+from tapescope.store._group_commit import LEAST_TRY, GroupCommit
 from tapescope.store._pending import PendingWrite, TapeCursor
 from tapescope.store._results import StoreContext, fail
 from tapescope.store._watch import CommitWatch
@@ -82,6 +82,7 @@ class StoreCore:
                 lanes=[f"{self.instance}/{n}" for n in range(self.backend.write_lanes)],
                 batch=self.limits.batch,
                 queue=self.limits.queue,
+                may_hang=self.backend.may_hang,
             )
             self._may_write = mode.may_write
             self._home = Home("store")
@@ -172,7 +173,11 @@ class StoreCore:
         if not is_task_id(cursor.task_id):
             return None
         return await self.retrying(
-            lambda: self.backend.load(cursor.task_id, cursor.attempt, cursor.owner), since
+            lambda: self.within(
+                self.backend.load(cursor.task_id, cursor.attempt, cursor.owner),
+                since + self.patience - self.clock.monotonic(),
+            ),
+            since,
         )
 
     async def change(
@@ -188,23 +193,47 @@ class StoreCore:
         I7).
         """
         self.require_writable()
+        deadline = self.clock.monotonic() + self.patience
 
         async def write() -> T:
-            answer = await primitive()
+            answer = await self.within(primitive(), deadline - self.clock.monotonic())
             if settle is not None:
                 settle(answer)
             return answer
 
-        return await self.read(name, lambda: _to_its_end(write()))
+        return await self._timed(name, lambda: self.retrying(lambda: _to_its_end(write())))
 
     # --- reading ----------------------------------------------------------------------------------
 
     async def read(self, name: str, primitive: Callable[[], Awaitable[T]]) -> T:
         """Call a primitive of an open store, timed under ``name``, with the store's patience."""
         self.require_open()
+        deadline = self.clock.monotonic() + self.patience
+
+        def attempt() -> Awaitable[T]:
+            return self.within(primitive(), deadline - self.clock.monotonic())
+
+        return await self._timed(name, lambda: self.retrying(attempt))
+
+    async def within(
+        self,
+        work: Awaitable[T],
+        left: float,
+        error: Callable[[str], Exception] = StoreAway,
+    ) -> T:
+        """A backend's call, for at most ``left`` seconds where one may hang; then ``error``."""
+        if not self.backend.may_hang:
+            return await work
+        try:
+            async with asyncio.timeout(max(left, self.patience * LEAST_TRY)):
+                return await work
+        except TimeoutError as late:
+            raise error("it does not answer") from late
+
+    async def _timed(self, name: str, work: Callable[[], Awaitable[T]]) -> T:
         start = self.clock.monotonic()
         try:
-            answer = await self.retrying(primitive)
+            answer = await work()
         except TapescopeError as error:
             self.meter.operation(name, self.clock.monotonic() - start, error_type_of(error))
             raise

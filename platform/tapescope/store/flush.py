@@ -196,6 +196,8 @@ class Flush:
     """For each row where it comes from: the rows of one attempt share one source."""
     give_ups: list[GiveUpRow] = field(default_factory=list["GiveUpRow"])
     cancels: list[CancelRow] = field(default_factory=list["CancelRow"])
+    sent: bool = False
+    """The database may have it: set by a backend that may hang."""
 
 
 class ClaimAnswer(NamedTuple):
