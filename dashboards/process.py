@@ -13,7 +13,8 @@ from dashboards.panels import (
     sum_growth,
     sum_rate,
 )
-from dashboards.promql import ERROR
+from dashboards.promql import ERROR, SOURCE
+from tapescope_telemetry import names
 
 __all__ = ["PROCESS"]
 
@@ -91,6 +92,19 @@ _TELEMETRY = Section(
                 ),
             ),
             limits=(Limit(0.8, "red"),),
+        ),
+        Chart(
+            "timeseries",
+            "Telemetry that raised",
+            "Spans, metrics and logs that raised in a process. Tasks went on without them; the log"
+            " has a line for the first of each kind.",
+            "short",
+            (
+                Query(
+                    sum_growth(SOURCE, names.TELEMETRY_ERRORS),
+                    f"{{{{{SOURCE}}}}}",
+                ),
+            ),
         ),
         Chart(
             "timeseries",

@@ -22,6 +22,7 @@ __all__ = [
     "OUTCOME",
     "RESCUE_RESULT",
     "STATE",
+    "SOURCE",
     "SUBSCRIBER_KIND",
     "TAPE_OUTCOME",
     "Durations",
@@ -53,6 +54,7 @@ AUDIT_RULE: Final = name_label(Attribute.AUDIT_RULE)
 ADAPTER: Final = name_label(Attribute.ADAPTER)
 OPERATION: Final = name_label(Attribute.OPERATION)
 SUBSCRIBER_KIND: Final = name_label(Attribute.SUBSCRIBER_KIND)
+SOURCE: Final = name_label(Attribute.TELEMETRY_SOURCE)
 ERROR: Final = name_label(Attribute.ERROR_TYPE)
 
 FOREIGN: Final[dict[str, frozenset[str]]] = {

@@ -12,6 +12,7 @@ from opentelemetry.metrics import Observation
 from opentelemetry.trace import get_current_span
 
 from tapescope.model import TAPE_UNKNOWN, AuditRule, DropReason, list_drops
+from tapescope_telemetry.guard import METRICS_OF_OTHERS
 from tapescope_telemetry.instruments import NO_CONTEXT, Tally, counter, histogram, observe
 from tapescope_telemetry.labels import LabelCaps, LabelSets
 from tapescope_telemetry.ledger import EventLedger
@@ -183,10 +184,12 @@ class StoreMeter:
         bucket, now = bisect_left(OPERATION_DURATION.boundaries, seconds), self.now()
         if now < due[bucket]:
             return False
-        own = get_current_span(context).get_span_context()
-        if own.trace_flags.sampled or not own.is_valid:
-            due[bucket] = now + EXEMPLAR_EVERY
-        return True
+        with METRICS_OF_OTHERS:
+            own = get_current_span(context).get_span_context()
+            if own.trace_flags.sampled or not own.is_valid:
+                due[bucket] = now + EXEMPLAR_EVERY
+            return True
+        return False
 
     def flush(self, size: int) -> None:
         """Record the number of events that one transaction wrote."""

@@ -209,9 +209,10 @@ async def _read_all(bench: Bench, task_id: str) -> AsyncIterator[Event]:
 
 async def judge(bench: Bench, history: History, result: Result, *, runs: bool = True) -> None:
     """Have the history judged; ``runs``: by the run spans, too, for a manager ran the tasks."""
-    spans = bench.exporter.get_finished_spans() if runs else None
+    told = bench.faulty is None  # of spans that could not start, and of counts that raised, is none
+    spans = bench.exporter.get_finished_spans() if runs and told else None
     bench.exporter.clear()
-    dropped = bench.dropped_metric()
+    dropped = bench.dropped_metric() if told else None
     found = await check(history, bench.store, spans=spans, dropped_metric=dropped)
     for violation in found:
         result.blame(violation.task_id or "store", f"{violation.invariant}: {violation.detail}")

@@ -72,6 +72,7 @@ CONTRACT: dict[str, tuple[str, str, set[str], set[str]]] = {
         set(),
     ),
     "tapescope.subscriber.lag": (GAUGE, "{event}", {"tapescope.subscriber.kind"}, set()),
+    "tapescope.telemetry.errors": (COUNTER, "{error}", {"tapescope.telemetry.source"}, set()),
 }
 
 TASK_ID = "0198c0de-0000-7000-8000-00000000cafe"

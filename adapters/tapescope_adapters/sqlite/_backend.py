@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -74,6 +73,7 @@ from tapescope_adapters.sqlite._read_access import (
 )
 from tapescope_adapters.sqlite._schema import check_owner, migrate, read_migrations, read_versions
 from tapescope_adapters.sqlite._url import write_url
+from tapescope_telemetry.logger import Logger
 
 __all__ = ["Durability", "SqliteBackend"]
 
@@ -81,7 +81,7 @@ Durability = Literal["commit", "relaxed"]
 
 T = TypeVar("T")
 
-_log = logging.getLogger("tapescope")
+_log = Logger("tapescope")
 
 _POLL = 0.015
 """Seconds between looks at ``data_version`` while something here is followed or runs."""

@@ -11,7 +11,6 @@ readiness goes by what the manager remembers.
 
 from __future__ import annotations
 
-import logging
 import socket
 import sys
 import threading
@@ -26,6 +25,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from tapescope.errors import BadSetting, CannotListen
 from tapescope.manager import Check
+from tapescope_telemetry.logger import Logger
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -43,7 +43,7 @@ _REQUEST_TIMEOUT: Final = 10.0
 _MAX_REQUESTS: Final = 32
 """Requests that are answered at once; one more is refused."""
 
-_log = logging.getLogger("tapescope")
+_log = Logger("tapescope")
 
 Checks = Callable[[], Sequence[Check]]
 

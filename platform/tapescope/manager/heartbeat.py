@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import Final
 
 from tapescope.errors import TapescopeError
@@ -12,10 +11,11 @@ from tapescope.manager.lease_thread import LeaseHolder, LeaseThread
 from tapescope.manager.loop_watchdog import BLOCKED
 from tapescope.manager.readiness import LastHeartbeat
 from tapescope.service import LoopService
+from tapescope_telemetry.logger import Logger
 
 __all__ = ["Heartbeat"]
 
-_log = logging.getLogger("tapescope")
+_log = Logger("tapescope")
 
 _RESCUE_BATCH: Final = 100
 """Tasks that one transaction rescues."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -40,12 +39,13 @@ from tapescope.store.lookup import find_store
 from tapescope.store.port import TaskStore
 from tapescope.store.validation import new_task_id
 from tapescope_telemetry import Telemetry
+from tapescope_telemetry.logger import Logger
 
 __all__ = ["TaskManager"]
 
 R = TypeVar("R", bound=Callable[..., Any])
 
-_log = logging.getLogger("tapescope")
+_log = Logger("tapescope")
 
 
 class TaskManager:

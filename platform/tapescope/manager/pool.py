@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import logging
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import replace
@@ -14,6 +13,7 @@ from tapescope.errors import StoreUnavailable, TapescopeError
 from tapescope.model.tasks import Attempt, CancelReason, CancelRequest, Claim, Task, TaskStatus
 from tapescope.run import Completion, Run, Runner, RunSettings
 from tapescope.store.flush import CancelAnswer, CancelState
+from tapescope_telemetry.logger import Logger
 
 if TYPE_CHECKING:
     from tapescope.model.leases import Leases
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RunPool"]
 
-_log = logging.getLogger("tapescope")
+_log = Logger("tapescope")
 
 _LINGER: Final = 1.0
 """Seconds that the store goes on listening for cancels after the last run: another may follow."""

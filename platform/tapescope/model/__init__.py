@@ -61,6 +61,7 @@ from tapescope.model.tasks import (
     TaskStatus,
     is_op,
 )
+from tapescope.model.telemetry import TelemetrySource
 from tapescope.model.times import as_microseconds, format_time, moment, parse_time
 
 __all__ = [
@@ -121,6 +122,7 @@ __all__ = [
     "TaskFilter",
     "TaskPage",
     "TaskStatus",
+    "TelemetrySource",
     "Violation",
     "as_microseconds",
     "find_drop_reason",
