@@ -49,6 +49,14 @@ _COST = Section(
             8,
             limits=(Limit(0.8, "red"),),
         ),
+        Chart(
+            "timeseries",
+            "Clock of the store",
+            "How far the database's clock is ahead of a process's. Due times go by the database's.",
+            "s",
+            (Query(scope(names.CLOCK_SKEW), "{{instance}}"),),
+            8,
+        ),
     ),
 )
 

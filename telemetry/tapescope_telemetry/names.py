@@ -18,6 +18,7 @@ __all__ = [
     "CANCEL_DURATION",
     "CANCEL_OVERRUN",
     "CANCEL_REQUESTS",
+    "CLOCK_SKEW",
     "DURATION",
     "EVENT_APPENDED",
     "EVENT_DROPPED",
@@ -341,6 +342,15 @@ SUBSCRIBER_LAG: Final = MetricRow(
     (_A.SUBSCRIBER_KIND,),
     tallied=True,
 )
+CLOCK_SKEW: Final = MetricRow(
+    "tapescope.store.clock.skew",
+    "gauge",
+    "s",
+    "How far the database's clock is ahead of this process's, at least; below 0: behind. Absent "
+    "where the store goes by the process's clock.",
+    (_A.ADAPTER,),
+    tallied=True,
+)
 TELEMETRY_ERRORS: Final = MetricRow(
     "tapescope.telemetry.errors",
     "counter",
@@ -357,5 +367,5 @@ METRICS: Final = (
     *(EVENT_OFFERED, EVENT_APPENDED, EVENT_DROPPED, EVENT_FAILED, EVENT_UNACCOUNTED),
     *(TAPE_LENGTH, AUDIT_CHECKED, AUDIT_VIOLATIONS, AUDIT_LAST_SUCCESS),
     *(OPERATION_DURATION, FLUSH_SIZE, SUBSCRIBERS, SUBSCRIBER_LAG),
-    *(TELEMETRY_ERRORS,),
+    *(CLOCK_SKEW, TELEMETRY_ERRORS),
 )

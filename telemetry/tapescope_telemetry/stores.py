@@ -20,6 +20,7 @@ from tapescope_telemetry.names import (
     AUDIT_CHECKED,
     AUDIT_LAST_SUCCESS,
     AUDIT_VIOLATIONS,
+    CLOCK_SKEW,
     EVENT_DROPPED,
     FLUSH_SIZE,
     OPERATION_DURATION,
@@ -72,6 +73,9 @@ class StoreInstruments:
         observe(meter, SUBSCRIBER_LAG, self._read_lags)
         self.audited_at: float | None = None
         observe(meter, AUDIT_LAST_SUCCESS, self._read_audited_at)
+        self.skews: dict[str, float] = {}
+        self._skew_labels = LabelSets(CLOCK_SKEW)
+        observe(meter, CLOCK_SKEW, self._read_skews)
         self.drop_labels = LabelSets(EVENT_DROPPED)
         self.operation_labels = LabelSets(OPERATION_DURATION)
         self.flush_labels = LabelSets(FLUSH_SIZE)
@@ -88,6 +92,12 @@ class StoreInstruments:
 
     def _read_audited_at(self) -> list[Observation]:
         return [] if self.audited_at is None else [Observation(self.audited_at)]
+
+    def _read_skews(self) -> list[Observation]:
+        return [
+            Observation(seconds, self._skew_labels(adapter))
+            for adapter, seconds in list(self.skews.items())
+        ]
 
 
 class StoreMeter:
@@ -215,6 +225,10 @@ class StoreMeter:
         finally:
             del self._on.lags[token]
             self._on.subscribers.add(-1, kind)
+
+    def skewed(self, seconds: float) -> None:
+        """The database's clock was found so far ahead of this process's; below 0: behind."""
+        self._on.skews[self.adapter] = seconds
 
     def audited(self, checked: int, violations: Mapping[str, int]) -> None:
         """An audit looked at so many tapes and found these violations, by rule (a closed set)."""

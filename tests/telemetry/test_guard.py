@@ -99,6 +99,7 @@ ENTRIES: dict[str, Callable[[Telemetry], object]] = {
     "StoreMeter.tape_closed": lambda t: t.store("sqlite").tape_closed(1),
     "StoreMeter.following": _follow,
     "StoreMeter.audited": lambda t: t.store("sqlite").audited(1, {}),
+    "StoreMeter.skewed": lambda t: t.store("sqlite").skewed(1.0),
     "StoreMeter.audit_succeeded": lambda t: t.store("sqlite").audit_succeeded(1.0),
     "spans.format_traceparent": lambda t: None,  # of a span that a guard has made
     "spans.parse_traceparent": lambda t: span_functions.parse_traceparent(PARENT),

@@ -66,6 +66,7 @@ from tapescope_adapters.sqlite._connection import (
 from tapescope_adapters.sqlite._flush import Writing
 from tapescope_adapters.sqlite._lease_renewer import SqliteLeaseRenewer
 from tapescope_adapters.sqlite._network_mounts import find_network_type
+from tapescope_adapters.sqlite._opened_file import OpenedFile
 from tapescope_adapters.sqlite._read_access import (
     FileState,
     choose_read_access,
@@ -116,6 +117,8 @@ class SqliteBackend(StoreBackend):
         self._checkpoint: asyncio.Task[None] | None = None
         self._read_state: FileState | None = None
         """The file as it was opened to be read without locks; ``None`` where SQLite locks."""
+        self._opened: OpenedFile | None = None
+        """``None`` in memory, and where the store is only read."""
         self._unmoved = 0
         self._warned = False
 
@@ -167,6 +170,7 @@ class SqliteBackend(StoreBackend):
             await self._reader_conn.run(partial(self._set_up, writes=False))
             self._checkpointer = await connect(self.path, "mode=rw")
             await self._checkpointer.run(partial(self._set_up, writes=True))
+            self._opened = await writer.run(partial(OpenedFile, self.path))
 
     def _set_up(self, conn: sqlite3.Connection, *, writes: bool) -> None:
         set_up(conn, self.path, synchronous=self._synchronous, writes=writes)
@@ -206,7 +210,7 @@ class SqliteBackend(StoreBackend):
             if connection is not None:
                 await connection.close()
         self._reader_conn = self._checkpointer = self.writer_conn = None
-        self._read_state = None
+        self._read_state = self._opened = None
 
     # --- writing ----------------------------------------------------------------------------------
 
@@ -245,7 +249,23 @@ class SqliteBackend(StoreBackend):
 
     async def _changing(self, work: Callable[[sqlite3.Connection], T]) -> T:
         assert self.writer_conn is not None
-        return await self.writer_conn.run(work)
+        opened = self._opened
+        if opened is None:
+            return await self.writer_conn.run(work)
+
+        def change(conn: sqlite3.Connection) -> T:
+            opened.require_before()
+            done = work(conn)
+            opened.require_after()
+            return done
+
+        return await self.writer_conn.run(change)
+
+    async def probe(self) -> int | None:
+        assert self.writer_conn is not None
+        if self._opened is not None:
+            await self.writer_conn.run(self._opened.probe)
+        return None  # the store goes by the process's clock
 
     async def create_within(self, connection: object, row: CreateRow) -> Inserted | Task:
         if not self.joins_transactions:
@@ -263,8 +283,8 @@ class SqliteBackend(StoreBackend):
 
     def make_lease_renewer(self) -> LeaseRenewer | None:
         return (
-            SqliteLeaseRenewer(self.path, self._sql, self._context.clock)
-            if self.outlives_process
+            SqliteLeaseRenewer(self.path, self._sql, self._context.clock, self._opened)
+            if self._opened is not None
             else None
         )
 

@@ -29,8 +29,12 @@ def read_url(url: str) -> tuple[str, CommonParameters]:
         raise BadStoreUrl(url, "write a '#' in the path as %23")
     path = unquote(parts.path.removeprefix("/"), errors="surrogateescape")  # as os.fsdecode
     refuse_control_characters(path, url)
-    if path in ("", ":memory:"):
-        return ":memory:", common
+    if not path:
+        raise BadStoreUrl(
+            url, "it names no file; a store that lives in memory alone is sqlite:///:memory:"
+        )
+    if path == ":memory:":
+        return path, common
     return str(Path(path).expanduser()), common
 
 

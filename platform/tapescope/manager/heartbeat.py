@@ -23,6 +23,9 @@ _RESCUE_BATCH: Final = 100
 _QUERY_BATCH: Final = 1_000
 """Waiting tasks that one query asks about."""
 
+_SKEW_TOLD: Final = 1.0
+"""Seconds between the clocks of the store and of this process from which they are warned of."""
+
 
 class Heartbeat(LoopService):
     """Beats every ``every`` seconds.
@@ -37,11 +40,13 @@ class Heartbeat(LoopService):
         self._holder = holder
         self._every = every
         self._thread: LeaseThread | None = None
+        self._skew_told = False
         self.last: LastHeartbeat | None = None
         """The beat that ended last; any thread may read it."""
 
     async def run_once(self) -> None:
-        """Extend the leases of running tasks, ask about waiting ones, and rescue lost ones.
+        """Extend the leases of running tasks, probe the store, ask about waiting tasks, and rescue
+        lost ones.
 
         An error of the store is warned of and kept in ``last``; it is not raised.
         """
@@ -49,6 +54,7 @@ class Heartbeat(LoopService):
         try:
             if self._thread is None:
                 await self._extend_leases()
+            await self._probe()
             await self._find_ended()
             await self._rescue()
         except TapescopeError as error:
@@ -95,6 +101,23 @@ class Heartbeat(LoopService):
             holder.lapse(holder.store.clock.monotonic())
             raise
         holder.renewed(attempts, leases, until)
+
+    async def _probe(self) -> None:
+        """See whether a submit or a final would be written: nothing else may have been, lately."""
+        store = self._holder.store
+        skew = await store.probe()
+        if skew is None:
+            return
+        store.meter.skewed(skew)
+        told, self._skew_told = self._skew_told, abs(skew) >= _SKEW_TOLD
+        if self._skew_told and not told:
+            _log.warning(
+                "The clock of the store %s is %.1f s %s this process's. Due times go by the "
+                "store's; times that this process writes do not. Set the clock of this host.",
+                store.name,
+                abs(skew),
+                "ahead of" if skew > 0 else "behind",
+            )
 
     async def _find_ended(self) -> None:
         """Ask about the tasks that wait here: a cancel by another process may have ended one."""

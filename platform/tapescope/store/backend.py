@@ -124,6 +124,15 @@ class StoreBackend(abc.ABC):
         Nothing is made or changed; 0 is found where there is no store.
         """
 
+    async def probe(self) -> int | None:
+        """Whether a write would be carried out now; writes nothing.
+
+        Gives the database's time, in microseconds since the epoch, and ``None`` where the store
+        goes by the process's own clock. Raises what a write would end with (``StoreAway``,
+        ``FlushRefused``), and ``StoreConfigError`` for what does not pass by itself.
+        """
+        return None
+
     # --- writing ----------------------------------------------------------------------------------
 
     @abc.abstractmethod

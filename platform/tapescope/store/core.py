@@ -202,6 +202,21 @@ class StoreCore:
         self.meter.operation(name, self.clock.monotonic() - start)
         return answer
 
+    async def probe(self) -> float | None:
+        """The skew in seconds (``TaskStore.probe``)."""
+        asked = 0
+
+        async def ask() -> int | None:
+            nonlocal asked
+            asked = self.clock.now()
+            return await self.backend.probe()
+
+        theirs = await self.read("probe", ask)
+        if theirs is None:
+            return None
+        # No time between question and answer is known: what lies between them is no skew.
+        return (theirs - min(max(theirs, asked), max(asked, self.clock.now()))) / 1e6
+
     async def retrying(
         self, primitive: Callable[[], Awaitable[T]], since: float | None = None
     ) -> T:

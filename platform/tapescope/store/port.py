@@ -229,6 +229,15 @@ class TaskStore:
     ) -> None:
         await self.aclose()
 
+    async def probe(self) -> float | None:
+        """Ask whether a write would be carried out now, for who says whether a process is ready.
+
+        Gives how many seconds the database's clock is ahead of this process's, ``None`` where the
+        store goes by this process's. Raises ``StoreUnavailable``, ``StoreRefused`` and
+        ``StoreConfigError``, as a submit or the end of a run would find the store.
+        """
+        return await self._core.probe()
+
     # --- writing ----------------------------------------------------------------------------------
 
     async def create(self, new_task: NewTask) -> tuple[Task, bool]:
