@@ -115,14 +115,21 @@ class Postgres:
 
 
 @contextmanager
-def running_postgres() -> Generator[Postgres]:
+def running_postgres(settings: str = "") -> Generator[Postgres]:
     """A PostgreSQL 18 in a folder of its own, gone with all its data at the end.
+
+    ``settings`` are lines of its configuration, for what is set only at a start.
 
     Listens on a Unix socket only, fsync on. Started by root it runs as another user, which
     PostgreSQL demands. A server that does not start is an error, never a skip: it comes from PyPI.
     """
     with tempfile.TemporaryDirectory(prefix="tapes-pg-") as folder:
         server = _start(Path(folder))
+        if settings:
+            with (Path(server.pgdata) / "postgresql.conf").open("a") as configuration:
+                configuration.write(settings)
+            server.stop()
+            server.ensure_postgres_running()
         info = server.get_postmaster_info()
         try:
             assert info.socket_dir is not None

@@ -170,10 +170,15 @@ class PostgresBackend(StoreBackend):
         assert row is not None, "it begins with one row"
         return dict(row)
 
-    async def probe(self) -> int | None:
+    async def probe(self) -> None:
         state = await self._shared.use(self._read_state)
+        self._guard.look(state)
         self._guard.require_writable(state)
-        return self._guard.look(state)
+
+    async def read_clock(self) -> int | None:
+        (row,) = await self._shared.fetch(self._sql["read_clock"])
+        now: int = row["now"]
+        return now
 
     async def close(self) -> None:
         lanes, self._lanes = self._lanes, {}

@@ -64,6 +64,9 @@ _CARRIED: Final = {
 
 _BLOCKED: Final = ("55P03", "40P01", "40001", "57014")
 """Lock timeout, deadlock, serialization failure, cancelled statement: nothing was written."""
+_LIMIT: Final = "54000"
+"""A limit of the server; of the queue of notifications, which a session of anybody's can fill: the
+commit that met it was rolled back, and the queue is emptied as soon as that session reads on."""
 _DISK_FULL: Final = "53100"
 _TOO_MANY: Final = "53300"
 """Connections: the server is there, and has no place for one more."""
@@ -83,6 +86,8 @@ def translate(error: BaseException, *, sent: bool) -> Exception:
         why = str(error).partition("\n")[0]  # what follows may quote the row
         if code in _BLOCKED:
             return FlushBlocked(why)
+        if code == _LIMIT and "NOTIFY" in why:  # a keyword, in each language of a server's messages
+            return StoreAway(why)
         if code == _DISK_FULL:
             return StoreOutOfRoom(why)
         if code == _TOO_MANY:

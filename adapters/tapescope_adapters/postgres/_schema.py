@@ -25,8 +25,8 @@ _HAS_TABLES: Final = (
     " ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = 'schema_compatibility'"
 )
 SOUND: Final = """
-SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now,
-       current_setting('server_encoding') AS encoding,
+SELECT current_setting('server_encoding') AS encoding,
+       pg_catalog.pg_notification_queue_usage() AS notify_queue,
        current_setting('transaction_read_only') = 'on' AS read_only,
        ARRAY(SELECT p.proname::text FROM pg_catalog.pg_proc p
               WHERE p.pronamespace = n.oid AND p.proname = ANY ($2)) AS functions,
@@ -45,6 +45,8 @@ SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now,
 """What ``SchemaGuard`` judges: of the schema $1, and of those of the names $2 that it has."""
 _ENCODINGS: Final = frozenset({"UTF8", "SQL_ASCII"})
 """What takes any text: in another one a result that it has no letter for could not be stored."""
+_QUEUE_FULL: Final = 0.95
+"""The part of the queue from which a page may be all that is left."""
 _MADE: Final = re.compile(
     r"^CREATE (?:OR REPLACE )?(?P<kind>TABLE|FUNCTION) (?P<name>\w+)", re.MULTILINE
 )
@@ -107,11 +109,8 @@ class SchemaGuard:
         self._schema, self._name = schema, name
         self._seen: frozenset[str] = frozenset()
 
-    def look(self, row: Mapping[str, Any]) -> int:
-        """Judge the answer to ``SOUND``; gives the server's time in microseconds.
-
-        Raises ``StoreConfigError``.
-        """
+    def look(self, row: Mapping[str, Any]) -> None:
+        """Judge the answer to ``SOUND``. Raises ``StoreConfigError``."""
         if row["encoding"] not in _ENCODINGS:
             raise StoreConfigError(
                 f"The database of the store {self._name} has the encoding {row['encoding']}, in "
@@ -131,13 +130,16 @@ class SchemaGuard:
                 f"another one ({strange[0]}): the schema was renamed. Rename it back, or have its "
                 "functions follow it: see 'A renamed schema' in docs/howto/postgres.md."
             )
-        now: int = row["now"]
-        return now
 
     def require_writable(self, row: Mapping[str, Any]) -> None:
         """Judge whether writes are taken. Raises ``StoreAway``, ``StoreConfigError``."""
         if row["read_only"]:
             raise StoreAway("the server takes no writes: it is a standby, or set to read-only")
+        if row["notify_queue"] >= _QUEUE_FULL:
+            raise StoreAway(
+                "the server's queue of notifications is full: a session that listens is in a long "
+                "transaction, which the server's log names; nothing is committed until it ends"
+            )
         if row["barred"]:
             raise StoreConfigError(
                 f"The user of the store {self._name} may not write to {', '.join(row['barred'])} "

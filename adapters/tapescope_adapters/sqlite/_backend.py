@@ -261,11 +261,10 @@ class SqliteBackend(StoreBackend):
 
         return await self.writer_conn.run(change)
 
-    async def probe(self) -> int | None:
+    async def probe(self) -> None:
         assert self.writer_conn is not None
         if self._opened is not None:
             await self.writer_conn.run(self._opened.probe)
-        return None  # the store goes by the process's clock
 
     async def create_within(self, connection: object, row: CreateRow) -> Inserted | Task:
         if not self.joins_transactions:

@@ -105,7 +105,8 @@ class Heartbeat(LoopService):
     async def _probe(self) -> None:
         """See whether a submit or a final would be written: nothing else may have been, lately."""
         store = self._holder.store
-        skew = await store.probe()
+        await store.probe()
+        skew = await store.measure_skew()
         if skew is None:
             return
         store.meter.skewed(skew)

@@ -158,7 +158,7 @@ class RunPool:
 
     def read_ages(self) -> Iterator[tuple[str, float]]:
         """(op, seconds since it fell due) of each task here that is due and has not ended."""
-        now = self.store.clock.now()
+        now = self.store.due_clock.now()
         for run in tuple(self._runs.values()):
             if run.task.run_us <= now:
                 yield run.task.op, (now - run.task.run_us) / 1e6
@@ -305,7 +305,7 @@ class RunPool:
     def _queue(self, run: Run) -> None:
         task = run.task
         self._runs[task.task_id] = run
-        wait = (task.run_us - self._settings.store.clock.now()) / 1e6
+        wait = (task.run_us - self._settings.store.due_clock.now()) / 1e6
         if wait > 0:
             self._not_due[task.task_id] = asyncio.get_running_loop().call_later(
                 wait, self._fall_due, run

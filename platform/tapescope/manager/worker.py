@@ -162,7 +162,7 @@ class Worker(LoopService):
         if more or not asked:
             return 0.0, self._poll  # a slot that gets free wakes the worker
         due = await pool.store.next_due(asked)
-        wait = self._poll if due is None else (due - pool.store.clock.now()) / 1e6
+        wait = self._poll if due is None else (due - pool.store.due_clock.now()) / 1e6
         took = pool.store.clock.monotonic() - start
         pause = 0.0 if claimed else max(_SHORTEST_PAUSE, took)
         return pause, max(_SHORTEST_WAIT, min(wait, self._poll))

@@ -143,7 +143,7 @@ class RunRecord:
         """Put the failed attempt on the tape and hand the task back, unless a cancel came first."""
         settings, task = self._settings, self.task
         wait = _wait_before_retry(settings.retry_delay, task.retries_spent)
-        run_at = settings.store.clock.now() + round(wait * 1_000_000)
+        run_at = settings.store.due_clock.now() + round(wait * 1_000_000)
         handed_back, verdict = await write_retry(
             settings.store, self.attempt, verdict, run_at, self._limit_writing()
         )
