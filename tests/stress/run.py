@@ -22,7 +22,7 @@ if __name__ == "__main__":  # started as a file: the root is not on the path yet
 from tests.stress.benches import open_bench
 from tests.stress.claims import CLAIMS
 from tests.stress.fleet import FLEET, FLEET_KILLED, KILL_EVERY, play_fleet
-from tests.stress.harness import Result, play
+from tests.stress.harness import AT_ONCE, Result, play
 from tests.stress.kinds import KINDS, RETRY
 from tests.stress.pauses import PAUSE, play_pauses
 from tests.stress.races import RESCUE, play_rescues
@@ -37,6 +37,9 @@ FAULTS: dict[str, Callable[[int], Fault]] = {
     "raise": lambda seed: Fault(chance=0.5, seed=seed),
     "slow": lambda seed: Fault(seconds=0.1),
 }
+SLOW_AT_ONCE = 4
+"""Scenarios at once where each hook holds up the loop for 0.1 s: with more of them, a call of the
+store would not come back within its patience, whatever the store does."""
 PAUSE_SHARE = 10
 """Of so many runs of the others one is of a process that is paused: each takes seconds."""
 
@@ -81,7 +84,11 @@ async def stress(
                         assert empty is not None, "as above"
                         results.append(await play_fleet(store, empty, runs, kill_every=every))
                 else:
-                    results.append(await play(bench, kind, runs, seed, patience=patience))
+                    slow = fault is not None and fault.slow
+                    at_once = SLOW_AT_ONCE if slow else AT_ONCE
+                    results.append(
+                        await play(bench, kind, runs, seed, patience=patience, at_once=at_once)
+                    )
                 _tell(results[-1])
     return results
 

@@ -43,6 +43,8 @@ class Fault:
         self._lock: Final = threading.Lock()
         self.hooks: Final[Counter[str]] = Counter()
         """How often each hook had its fault."""
+        self.slow: Final = seconds is not None
+        """Whether it takes time, and raises nothing."""
         self.armed = True
         """Whether there are faults now."""
 
