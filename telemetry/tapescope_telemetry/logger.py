@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Mapping
+from typing import cast
 
-from tapescope_telemetry.failures import printable, text_of
+from tapescope.model import make_printable
+from tapescope_telemetry.failures import is_a, printable, text_of
 from tapescope_telemetry.guard import LOGS
 
 __all__ = ["Logger"]
@@ -70,10 +72,7 @@ class Logger:
         """Log ``text % values``, with ``error``; ``stacklevel`` 1 names the caller as its place."""
         if not self.is_enabled_for(level):
             return
-        shown = tuple(
-            text_of(value) if issubclass(type(value), BaseException) else value  # type: ignore[arg-type]  # just looked at, without asking the object
-            for value in values
-        )
+        shown = tuple(map(_show, values))
         told = None if error is None else printable(error)
         trace = told.__traceback__ if told is not None and with_traceback else None
         with LOGS:
@@ -85,3 +84,10 @@ class Logger:
                 exc_info=None if told is None else (type(told), told, trace),
                 stacklevel=stacklevel + 1,
             )
+
+
+def _show(value: object) -> object:
+    """A value for a line: texts of others end no line and steer no terminal."""
+    if is_a(value, BaseException):
+        return make_printable(text_of(cast("BaseException", value)))
+    return make_printable(value) if type(value) is str else value

@@ -185,7 +185,9 @@ async def test_a_lost_lease_stops_the_run(any_url: str) -> None:
     async with working(any_url, lease=5, heartbeat=0.05) as bench:
         task = await bench.manager.submit("work", work)
         await started(task)
-        await bench.store.leases.rescue_expired(dead_owners=[bench.manager.owner])
+        await until(  # a heartbeat may hold the row just then
+            lambda: bench.store.leases.rescue_expired(dead_owners=[bench.manager.owner])
+        )
         with pytest.raises(TaskFailed, match="did not renew"):
             await task.result()
         (span,) = await until(lambda: bench.run_spans(task.task_id))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
@@ -53,6 +54,7 @@ _MADE: Final = re.compile(
 _LOCK: Final = 0x7461706573  # "tapes": one advisory lock for every schema of the database
 
 
+@cache
 def list_made() -> Mapping[str, Literal["TABLE", "FUNCTION"]]:
     """The tables and functions of the schema, as its migrations name them."""
     return {
@@ -62,8 +64,9 @@ def list_made() -> Mapping[str, Literal["TABLE", "FUNCTION"]]:
     }
 
 
-def read_migrations() -> dict[int, str]:
-    """The scripts, by number."""
+@cache
+def read_migrations() -> Mapping[int, str]:
+    """The scripts, by number; those of the version that this process began with."""
     return load_migrations(_SQL)
 
 

@@ -60,6 +60,7 @@ from tapescope_adapters.sqlite._connection import (
     check_version,
     check_writable,
     connect,
+    make_file,
     set_up,
     set_up_reader,
 )
@@ -106,8 +107,9 @@ class SqliteBackend(StoreBackend):
     _writing: Writing
     """Both from ``open`` on."""
 
-    def __init__(self, path: str, *, durability: Durability) -> None:
+    def __init__(self, path: str, *, durability: Durability, file_mode: int = 0o600) -> None:
         self.path = path
+        self._file_mode = file_mode
         self.name = write_url(path)
         self._synchronous = "FULL" if durability == "commit" else "NORMAL"
         self._sql = load("tapescope_adapters.sqlite")
@@ -157,6 +159,8 @@ class SqliteBackend(StoreBackend):
         """Open the three connections; nothing is set or made before the schema was looked at."""
         if self.outlives_process:
             check_writable(self.path)
+            if mode.may_create:
+                make_file(self.path, self._file_mode)
         writer = self.writer_conn = await connect(
             self.path, "mode=rwc" if mode.may_create else "mode=rw"
         )

@@ -22,6 +22,7 @@ from tapescope.model.leadership import LeaderTerm, MaintenanceJob
 from tapescope.model.leases import GivenUp, HeldLease, Leases, Rescued, RescueResult
 from tapescope.model.ops import DEFAULT_RETRIES, KnownOp
 from tapescope.model.repairs import Mended, Repair, RepairReport
+from tapescope.model.showing import hide_password, make_printable
 from tapescope.model.tape import (
     ATTEMPT_FAILED,
     ATTEMPT_RELEASED,
@@ -127,9 +128,11 @@ __all__ = [
     "as_microseconds",
     "find_drop_reason",
     "format_time",
+    "hide_password",
     "is_event_type",
     "is_op",
     "list_drops",
+    "make_printable",
     "moment",
     "parse_time",
 ]
