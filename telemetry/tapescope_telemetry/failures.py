@@ -40,6 +40,11 @@ def _name_kept(error: BaseException) -> dict[str, str] | None:
     return {"exception.type": error_type_of(error)} if type(error) is Unprintable else None
 
 
+_PARTS: Final[Any] = BaseExceptionGroup.__dict__["exceptions"]
+_TRACEBACK: Final[Any] = BaseException.__dict__["__traceback__"]
+"""The descriptors, which no class of an exception can overrule."""
+
+
 def is_a(error: object, kinds: type[BaseException] | tuple[type[BaseException], ...]) -> bool:
     """``isinstance``, without asking the object: its ``__class__`` may be anybody's code."""
     return issubclass(_kind(error), kinds)
@@ -47,9 +52,7 @@ def is_a(error: object, kinds: type[BaseException] | tuple[type[BaseException], 
 
 def list_parts(group: BaseException) -> tuple[BaseException, ...]:
     """The exceptions of a group, whatever a class of its own makes of ``exceptions``."""
-    parts: tuple[BaseException, ...] = cast(
-        "Any", BaseExceptionGroup.__dict__["exceptions"]
-    ).__get__(group)
+    parts: tuple[BaseException, ...] = _PARTS.__get__(group)
     return parts
 
 
@@ -99,7 +102,7 @@ class Unprintable(Exception):  # it is told instead of an error, and never raise
         self.text: Final = text
         self.kind: Final = _kind(error)
         super().__init__(text)
-        self.__traceback__ = cast("Any", BaseException.__dict__["__traceback__"]).__get__(error)
+        self.__traceback__ = _TRACEBACK.__get__(error)
 
 
 def _kind(error: object) -> type[BaseException]:

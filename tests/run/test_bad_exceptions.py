@@ -115,7 +115,8 @@ def nest(depth: int) -> Exception:
     """A group in a group, so deep."""
     error: Exception = ValueError("x")
     for _ in range(depth):
-        error = ExceptionGroup("g", [error])
+        parts: list[Exception] = [error]
+        error = ExceptionGroup("g", parts)
     return error
 
 

@@ -91,7 +91,9 @@ class _Exporter(SpanExporter):
 
 class _View(View):
     def __init__(self, fault: Fault) -> None:
-        super().__init__(instrument_name="tapescope.cancel.*", aggregation=_Aggregation(fault))
+        super().__init__(  # pyright: ignore[reportUnknownMemberType]  # the SDK's
+            instrument_name="tapescope.cancel.*", aggregation=_Aggregation(fault)
+        )
 
 
 class _Aggregation(Aggregation):
@@ -99,7 +101,7 @@ class _Aggregation(Aggregation):
 
     def __init__(self, fault: Fault) -> None:
         self._fault = fault
-        self._inner = DefaultAggregation()
+        self._inner: Any = DefaultAggregation()
 
     def _create_aggregation(self, *args: Any, **kwargs: Any) -> Any:
         self._fault.at("view.aggregation")
