@@ -92,7 +92,10 @@ def has_room(path: str) -> bool:
         found = os.statvfs(os.path.dirname(os.path.realpath(path)))
     except OSError:
         return True  # the driver says what is wrong
-    return found.f_bavail * found.f_frsize >= _INDEX_BYTES
+    if not found.f_blocks:
+        return True  # a file system that does not tell
+    free = found.f_bfree if os.geteuid() == 0 else found.f_bavail
+    return free * found.f_frsize >= _INDEX_BYTES
 
 
 def beside(path: str, kind: str) -> str:

@@ -45,8 +45,8 @@ class Heartbeat(LoopService):
         """The beat that ended last; any thread may read it."""
 
     async def run_once(self) -> None:
-        """Extend the leases of running tasks, probe the store, ask about waiting tasks, and rescue
-        lost ones.
+        """Extend the leases of running tasks, ask about waiting ones, rescue lost ones, and probe
+        the store.
 
         An error of the store is warned of and kept in ``last``; it is not raised.
         """
@@ -54,9 +54,9 @@ class Heartbeat(LoopService):
         try:
             if self._thread is None:
                 await self._extend_leases()
-            await self._probe()
             await self._find_ended()
             await self._rescue()
+            await self._probe()  # last: what it finds holds up no rescue
         except TapescopeError as error:
             failure = str(error)
             _log.warning("A heartbeat of %s failed: %s", self._holder.owner, error)
