@@ -45,7 +45,7 @@ async def test_no_run_is_bad_while_telemetry_raises(
 
     assert result.runs >= RUNS
     assert result.bad == {}
-    assert len(fault.hooks) >= 10
+    assert len(fault.hooks) >= 6  # which ones is chance; which there are, tests/telemetry shows
 
 
 @pytest.mark.parametrize("store", REAL)
