@@ -15,7 +15,7 @@ from tapescope.cli._complaints import Complaints
 from tapescope.cli._options import METRICS_PORT
 from tapescope.cli._output import say
 from tapescope.cli._settings import read_cancel_status, read_trace_mode
-from tapescope.errors import BadSetting, TapescopeError
+from tapescope.errors import BadSetting
 from tapescope_telemetry import read_settings
 from tapescope_telemetry.chosen import find_chosen
 
@@ -63,7 +63,7 @@ def _start(readers: tuple[PrometheusReader, ...]) -> tuple[TelemetrySetup, Compl
         else:
             read_settings(on_problem=complaints.note)
             find_chosen(complaints.note)  # the global ones are used: the environment may name some
-    except TapescopeError as error:
+    except Exception as error:  # noqa: BLE001  # whatever OpenTelemetry makes of its settings
         say(f"telemetry is off. {error}")
         return None
     if (wrong := complaints.take()) is not None:

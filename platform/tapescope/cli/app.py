@@ -13,8 +13,10 @@ from typer.main import get_command
 
 from tapescope.cli._help import Command
 from tapescope.cli._options import StoreOption
+from tapescope.cli._output import say
 from tapescope.cli._settings import EXIT_USAGE, LogFormat, LogLevel, choose_log
 from tapescope.cli._telemetry import exporting
+from tapescope.errors import BadSetting
 
 __all__ = ["app"]
 
@@ -130,7 +132,13 @@ def tapescope(
         typer.echo(context.get_help(), err=True)
         raise typer.Exit(EXIT_USAGE)
     context.obj = store
-    shown_format, level = choose_log(log_format, log_level)
+    try:
+        shown_format, level = choose_log(log_format, log_level)
+    except BadSetting as error:
+        if context.invoked_subcommand != "run":
+            raise
+        say(f"{error} There is no log.")  # a variable is no reason not to run a command
+        shown_format, level = None, LogLevel.INFO
     if shown_format is not None:
         from tapescope.cli._logging import start_logging
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import logging
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -15,6 +14,7 @@ from tapescope.manager.nested_waits import NestedWaits
 from tapescope.model.tasks import Attempt, CancelReason, CancelRequest, Claim, Task, TaskStatus
 from tapescope.run import Completion, Run, Runner, RunSettings, find_current_run
 from tapescope.store.flush import CancelAnswer, CancelState
+from tapescope_telemetry.logger import Logger
 
 if TYPE_CHECKING:
     from tapescope.model.leases import Leases
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RunPool"]
 
-_log = logging.getLogger("tapescope")
+_log = Logger("tapescope")
 
 _LINGER: Final = 1.0
 """Seconds that the store goes on listening for cancels after the last run: another may follow."""
@@ -180,7 +180,7 @@ class RunPool:
         if run is not None:
             waits = run.waiting and task_id not in self._not_due and self._free <= 0
             return run.task if waits else None
-        if row is None or row.run_us > self.store.clock.now():
+        if row is None or row.run_us > self.store.due_clock.now():
             return None
         limit = self.limit_of(row.op)
         if limit == -1:
@@ -205,7 +205,7 @@ class RunPool:
 
     def read_ages(self) -> Iterator[tuple[str, float]]:
         """(op, seconds since it fell due) of each task here that is due and has not ended."""
-        now = self.store.clock.now()
+        now = self.store.due_clock.now()
         for run in tuple(self._runs.values()):
             if run.task.run_us <= now:
                 yield run.task.op, (now - run.task.run_us) / 1e6
@@ -282,7 +282,7 @@ class RunPool:
 
     def begin_drain(self, seconds: float) -> None:
         """Go on with what is due within so long; cancel at once what is due only later."""
-        self._drain_until = self.store.clock.now() + round(seconds * 1_000_000)
+        self._drain_until = self.store.due_clock.now() + round(seconds * 1_000_000)
         for task_id in list(self._not_due):
             self._cancel_if_too_late(self._runs[task_id])
 
@@ -362,7 +362,7 @@ class RunPool:
     def _queue(self, run: Run) -> None:
         task = run.task
         self._runs[task.task_id] = run
-        wait = (task.run_us - self._settings.store.clock.now()) / 1e6
+        wait = (task.run_us - self._settings.store.due_clock.now()) / 1e6
         if wait > 0:
             self._not_due[task.task_id] = asyncio.get_running_loop().call_later(
                 wait, self._fall_due, run

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import signal
 import subprocess
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from tapescope.errors import BadSetting, CommandFailed
 from tapescope.shell.process import Child, PipeReader, start_in_session
 from tapescope.shell.recorder import COMMAND_STARTED, OUTPUT_HELD, LineRecorder
+from tapescope_telemetry.logger import Logger
 
 if TYPE_CHECKING:
     from tapescope.run import Reporter
@@ -24,7 +24,7 @@ _LAST_OUTPUT: Final = 1.0
 """Seconds that the last output of a killed command may hold up its end, while the store or the sink
 takes none."""
 
-_log = logging.getLogger(__name__)
+_log = Logger(__name__)
 
 OutputSink = Callable[[str, bytes], Awaitable[None]]
 """Called with the stream's name and each piece of output, as it came, while it is recorded."""
@@ -146,6 +146,12 @@ class ShellCommand:
                 finally:
                     await passed_on
             await recorder.end(name)
+        except OSError:  # the sink takes no more; the tape has what the command has written by now
+            pipe.take_rest()
+            for chunk in pipe.rest:
+                await recorder.record(name, chunk)
+            await recorder.end(name)
+            raise
         finally:
             pipe.close()  # a command that writes on gets a SIGPIPE
 

@@ -382,15 +382,21 @@ class GroupCommit:
         least = context.patience * LEAST_TRY
         unknown = False
         backoff = Backoff()
+        tries = 0
         while True:
             limit: float | None = None
             if self._may_hang:
                 left = deadline - context.clock.monotonic()
                 limit = max(min(left, context.patience / 2), least)
+            tries += 1
+            asked = context.clock.monotonic()
             cause: Exception
             try:
                 async with asyncio.timeout(limit):
-                    return await self._write_once(flush)
+                    answer = await self._write_once(flush)
+                if tries == 1 and context.due_clock.told:  # a later answer may be the first try's
+                    context.due_clock.note(answer.now, asked)
+                return answer
             except TimeoutError:
                 cause = (FateUnknown if flush.sent else StoreAway)("it does not answer")
             except (FateUnknown, FlushBlocked, StoreAway) as error:

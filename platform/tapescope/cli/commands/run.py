@@ -17,8 +17,6 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
-from opentelemetry import context as contexts
-from opentelemetry.trace import NonRecordingSpan, set_span_in_context
 
 from tapescope.cli._foreground import Foreground, describe_signal
 from tapescope.cli._options import MetricsHostOption, MetricsPortOption, StoreOption
@@ -62,7 +60,8 @@ from tapescope.spool import SpooledTask, spool_folder
 from tapescope.store.lookup import find_store
 from tapescope.store.port import TaskStore
 from tapescope.store.validation import new_task_id
-from tapescope_telemetry.spans import parse_traceparent
+from tapescope_telemetry.errors import MissingTelemetryExtra
+from tapescope_telemetry.spans import continue_trace
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -152,6 +151,22 @@ def run(
             "Linux only.",
         ),
     ] = False,
+    pty: Annotated[
+        bool,
+        typer.Option(
+            "--pty",
+            help="Give the command terminals to write on, whatever our output is: it keeps its "
+            "colours, and writes each line at once. The tape has the codes of the colours, too.",
+        ),
+    ] = False,
+    hide_arguments: Annotated[
+        bool,
+        typer.Option(
+            "--hide-arguments",
+            help="Keep the command's arguments out of the store: the task has its first word "
+            "alone.",
+        ),
+    ] = False,
     metrics_port: MetricsPortOption = None,
     metrics_host: MetricsHostOption = "127.0.0.1",
     store: StoreOption = None,
@@ -183,14 +198,20 @@ def run(
             raise BadSetting("--die-together", "on", "off: only Linux can do it")
         status = EXIT_OURS
         with Signals() as signals:  # before there is any thread
-            listener = make_listener(metrics_host, metrics_port)
+            try:
+                listener = make_listener(metrics_host, metrics_port)
+            except MissingTelemetryExtra as error:  # no reason not to run a command
+                say(f"nothing can be scraped. {error}")
+                metrics_port = None
+                listener = make_listener(metrics_host, metrics_port)
             with exporting(*listener.readers), _serving(listener, metrics_port):
 
                 async def main() -> int:
                     foreground = Foreground(
-                        command, grace, drain, signals, die_together=die_together
+                        command, grace, drain, signals, die_together=die_together, pty=pty
                     )
-                    task = _CommandTask(foreground, command, op, timeout, grace, lines, listener)
+                    shown = _show_command(command, 1 if hide_arguments else len(command))
+                    task = _CommandTask(foreground, shown, op, timeout, grace, lines, listener)
                     return await task.run(store)
 
                 status = asyncio.run(main())
@@ -212,14 +233,14 @@ class _CommandTask:
     def __init__(
         self,
         foreground: Foreground,
-        argv: Sequence[str],
+        shown: Sequence[str],
         op: str,
         timeout: float | None,
         grace: float,
         lines: int | None,
         listener: MetricsListener,
     ) -> None:
-        self._argv, self._op, self._timeout, self._grace = tuple(argv), op, timeout, grace
+        self._shown, self._op, self._timeout, self._grace = list(shown), op, timeout, grace
         self._foreground, self._listener = foreground, listener
         self._recorder = LineRecorder(None, lines)
         self._command: asyncio.Task[dict[str, Any]] | None = None
@@ -368,13 +389,13 @@ class _CommandTask:
     async def _submit(self, manager: TaskManager) -> TaskHandle:
         """Once, however often it is tried: the key is this command's alone."""
         backoff = Backoff()
-        with _inherited_trace():
+        with continue_trace(read_traceparent()):
             while True:
                 try:
                     return await manager.submit(
                         self._op,
                         self._accompany,
-                        params={"command": _show_command(self._argv)},
+                        params={"command": self._shown},
                         timeout=self._timeout,
                         idempotency_key=self._key,
                     )
@@ -393,7 +414,7 @@ class _CommandTask:
         running = self._command
         if running is None:
             if self._ended_at is not None or self._foreground.signal is not None:
-                raise CommandFailed(self._argv, EXIT_OURS)  # it was told to end before it began
+                raise CommandFailed(self._shown, EXIT_OURS)  # it was told to end before it began
             running = self._begin(report.traceparent)
         attached_at = time.monotonic()
         self._attempt = Attempt(report.task_id, report.attempt, self._owner)
@@ -512,7 +533,7 @@ class _CommandTask:
             store=store.name,
             task_id=new_task_id() if self._handle is None else self._handle.task_id,
             op=self._op,
-            params={"command": _show_command(self._argv)},
+            params={"command": self._shown},
             timeout=self._timeout,
             idempotency_key=self._key,
             traceparent=read_traceparent(),
@@ -616,29 +637,19 @@ def _serving(listener: MetricsListener, port: int | None) -> Generator[None]:
         yield
 
 
-@contextmanager
-def _inherited_trace() -> Generator[None]:
-    """Make the trace of the calling process current, so that the task is linked to it."""
-    caller = parse_traceparent(read_traceparent())
-    if caller is None:
-        yield
-        return
-    token = contexts.attach(set_span_in_context(NonRecordingSpan(caller)))
-    try:
-        yield
-    finally:
-        contexts.detach(token)
+def _show_command(argv: Sequence[str], words: int) -> list[str]:
+    """So many words of the command as JSON can keep it: bytes that are not UTF-8 are escaped.
 
-
-def _show_command(argv: Sequence[str]) -> list[str]:
-    """The command as JSON can keep it: bytes that are not UTF-8 are escaped, a long one is cut."""
+    A long one is cut.
+    """
     shown: list[str] = []
     room = _SHOWN_COMMAND
-    for argument in argv:
+    for argument in argv[:words]:
         text = os.fsencode(argument).decode(errors="backslashreplace")
         shown.append(text if len(text) <= room else f"{text[:room]}…")
         room -= len(text)
-        if room <= 0 and len(shown) < len(argv):
-            shown.append(f"… {len(argv) - len(shown)} more")
+        if room <= 0:
             break
+    if len(shown) < len(argv):
+        shown.append(f"… {len(argv) - len(shown)} more")
     return shown
