@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager, closing, nullcontext, suppress
 from typing import Final
 
@@ -32,6 +32,7 @@ async def play_cancelled_submits(bench: Bench, runs: int, seed: int) -> Result:
     delays = Delays(seed)
     began = time.perf_counter()
     batch = 0
+    counts: Mapping[TaskStatus, int] = {}
     while result.runs < runs:
         history = bench.store.history = History()
         history.began_with = bench.store.meter.ledger.read()

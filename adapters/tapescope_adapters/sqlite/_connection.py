@@ -14,7 +14,9 @@ from queue import SimpleQueue
 from typing import Any, TypeVar
 
 import aiosqlite
-from aiosqlite.core import _STOP_RUNNING_SENTINEL, set_exception, set_result
+from aiosqlite.core import (
+    _STOP_RUNNING_SENTINEL,  # pyright: ignore[reportPrivateUsage]  # what ends its threads
+)
 
 from tapescope.errors import StoreConfigError
 from tapescope.store import FlushRefused, StoreAway, StoreLocked, StoreOutOfRoom
@@ -57,8 +59,9 @@ class Connection(aiosqlite.Connection):
 
     def __init__(self, connector: Callable[[], sqlite3.Connection]) -> None:
         super().__init__(connector, iter_chunk_size=64)
+        calls: Any = self._tx  # pyright: ignore[reportUnknownMemberType]  # aiosqlite's own
         self._thread = threading.Thread(
-            target=_serve, args=(self._tx,), name="tapescope-sqlite", daemon=True
+            target=_serve, args=(calls,), name="tapescope-sqlite", daemon=True
         )
 
     async def ended(self) -> None:
@@ -98,16 +101,26 @@ def _serve(calls: SimpleQueue[tuple[asyncio.Future[Any] | None, Callable[[], Any
     """The work of a connection's thread, as aiosqlite has it in ``_connection_worker_thread``."""
     while True:
         future, function = calls.get()
-        tell: Callable[[asyncio.Future[Any], Any], None] = set_result
+        tell: Callable[[asyncio.Future[Any], Any], None] = _answer
         try:
             said: Any = function()
         except BaseException as error:  # noqa: BLE001  # it is the caller's
-            tell, said = set_exception, error
+            tell, said = _reject, error
         if future is not None:
             with suppress(RuntimeError):  # the caller's loop is closed: nobody waits
                 future.get_loop().call_soon_threadsafe(tell, future, said)
         if said is _STOP_RUNNING_SENTINEL:
             return
+
+
+def _answer(future: asyncio.Future[Any], answer: Any) -> None:
+    if not future.done():
+        future.set_result(answer)
+
+
+def _reject(future: asyncio.Future[Any], error: BaseException) -> None:
+    if not future.done():
+        future.set_exception(error)
 
 
 def translate(error: sqlite3.Error) -> Exception:

@@ -9,9 +9,12 @@ import sys
 import threading
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
-from aiosqlite.core import _STOP_RUNNING_SENTINEL
+from aiosqlite.core import (
+    _STOP_RUNNING_SENTINEL,  # pyright: ignore[reportPrivateUsage]  # what ends its threads
+)
 
 from tapescope.errors import (
     BadSetting,
@@ -244,10 +247,9 @@ async def test_a_callers_loop_that_is_closed_does_not_end_the_thread(sqlite_url:
     """An answer that nobody waits for is let go; the next call is answered."""
     async with SqliteStore(sqlite_url) as store:
         assert isinstance(store.backend, SqliteBackend)
-        conn = store.backend.writer_conn
-        assert conn is not None
+        conn: Any = store.backend.writer_conn  # its queue is aiosqlite's own
         closed = asyncio.new_event_loop()
-        orphan = closed.create_future()
+        orphan: asyncio.Future[Any] = closed.create_future()
         closed.close()
         conn._tx.put_nowait((orphan, lambda: None))
         conn._tx.put_nowait((orphan, lambda: 1 / 0))
@@ -260,8 +262,7 @@ async def test_a_store_whose_thread_has_ended_is_unavailable(sqlite_url: str) ->
     """A call says so within the patience; it does not wait for an answer that cannot come."""
     async with SqliteStore(f"{sqlite_url}?patience=0.1") as store:
         assert isinstance(store.backend, SqliteBackend)
-        conn = store.backend.writer_conn
-        assert conn is not None
+        conn: Any = store.backend.writer_conn  # its queue is aiosqlite's own
         conn._tx.put_nowait((None, lambda: _STOP_RUNNING_SENTINEL))
         await asyncio.to_thread(conn._thread.join)
         with pytest.raises(StoreUnavailable, match="its connection has ended"):
