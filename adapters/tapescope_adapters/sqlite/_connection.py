@@ -59,7 +59,7 @@ class Connection(aiosqlite.Connection):
 
     def __init__(self, connector: Callable[[], sqlite3.Connection]) -> None:
         super().__init__(connector, iter_chunk_size=64)
-        calls: Any = self._tx  # pyright: ignore[reportUnknownMemberType]  # aiosqlite's own
+        calls: Any = self._tx  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]  # aiosqlite's own
         self._thread = threading.Thread(
             target=_serve, args=(calls,), name="tapescope-sqlite", daemon=True
         )
