@@ -62,7 +62,7 @@ from __future__ import annotations
 import asyncio
 import shlex
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from tapescope.model.tape import DropReason
@@ -129,6 +129,19 @@ def _restore(kind: type[BaseException], args: tuple[Any, ...]) -> BaseException:
     return kind.__new__(kind, *args)
 
 
+_SHOWN: Final = 200
+"""Characters of a caller's value in a message."""
+
+
+def _show(value: object) -> str:
+    """``repr(value)``, not too long, also of a value that cannot be printed."""
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001  # whatever a class of somebody's raises; and ints over 4,300 digits
+        text = f"a {type(value).__name__} that cannot be printed"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
+
 # --- what a caller hands in ---------------------------------------------------------------------
 
 
@@ -137,7 +150,7 @@ class BadSetting(TapescopeError):
 
     def __init__(self, name: str, value: object, expected: str) -> None:
         self.name, self.value, self.expected = name, value, expected
-        super().__init__(f"{name} is {value!r}; it must be {expected}.")
+        super().__init__(f"{name} is {_show(value)}; it must be {expected}.")
 
 
 class BadOp(TapescopeError):
@@ -146,7 +159,7 @@ class BadOp(TapescopeError):
     def __init__(self, op: object) -> None:
         self.op = op
         super().__init__(
-            f"{op!r} is not a valid op name. Use 1 to 64 of a-z, 0-9, '_', '.', '-', "
+            f"{_show(op)} is not a valid op name. Use 1 to 64 of a-z, 0-9, '_', '.', '-', "
             "a letter first: 'resize'."
         )
 
@@ -157,8 +170,8 @@ class BadRunner(TapescopeError):
     def __init__(self, runner: object, why: str) -> None:
         self.runner, self.why = runner, why
         super().__init__(
-            f"{runner!r} cannot run a task: {why}. Pass an 'async def', a plain function, or a "
-            "callable object that returns its result; report steps with the reporter."
+            f"{_show(runner)} cannot run a task: {why}. Pass an 'async def', a plain function, or "
+            "a callable object that returns its result; report steps with the reporter."
         )
 
 
@@ -183,10 +196,10 @@ class BadEventType(BadEvent):
     def __init__(self, type: object, *, reserved: bool) -> None:
         self.type, self.reserved = type, reserved
         super().__init__(
-            f"The event type {type!r} is reserved for the platform. Choose a name of your own."
+            f"The event type {_show(type)} is reserved for the platform. Choose a name of your own."
             if reserved
-            else f"{type!r} is not a valid event type. Use 1 to 64 of a-z, 0-9, '_', '.', '-', "
-            "a letter first."
+            else f"{_show(type)} is not a valid event type. Use 1 to 64 of a-z, 0-9, '_', '.', "
+            "'-', a letter first."
         )
 
 
@@ -259,7 +272,8 @@ class UnknownTask(TapescopeError):
     def __init__(self, task_id: str) -> None:
         self.task_id = task_id
         super().__init__(
-            f"The store has no task {task_id!r}. Check the id ('tapescope list') and the store."
+            f"The store has no task {_show(task_id)}. Check the id ('tapescope list') and the "
+            "store."
         )
 
 
@@ -550,7 +564,8 @@ class OpTaken(TapescopeError):
     def __init__(self, op: str, runner: object, other: object) -> None:
         self.op, self.runner, self.other = op, runner, other
         super().__init__(
-            f"The op {op!r} is registered with {runner!r}; it cannot be run by {other!r} as well. "
+            f"The op {op!r} is registered with {_show(runner)}; it cannot be run by {_show(other)} "
+            "as well. "
             "Submit the op by its name alone, or give the second runner an op of its own."
         )
 

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from tapescope.errors import BadSetting, StoreConfigError
+from tapescope.errors import StoreConfigError
 from tapescope.model import (
     AuditPage,
     CancelRequest,
@@ -182,7 +182,11 @@ class PostgresBackend(StoreBackend):
             text = stored
         if text == VOID:
             raise FlushRefused("it was refused before, and its number is spent")
-        return read_answer(flush, text)
+        try:
+            return read_answer(flush, text)
+        except Exception as error:  # it was carried out: to write its rows anew would double them
+            self._doubtful[name] = flush.number
+            raise FateUnknown(f"its answer cannot be read ({type(error).__name__})") from error
 
     async def create_within(self, connection: object, row: CreateRow) -> Inserted | Task:
         schema = self._connector.address.schema
@@ -254,10 +258,7 @@ class PostgresBackend(StoreBackend):
     async def list(
         self, wanted: TaskFilter, limit: int, before: str | None, look_at: int
     ) -> ListedTasks:
-        try:
-            last = _BEYOND_ANY_ID if before is None else uuid.UUID(before)
-        except ValueError:
-            raise BadSetting("before", before, "the 'next' of another page") from None
+        last = _BEYOND_ANY_ID if before is None else uuid.UUID(before)
         of_index, of_row = conditions(wanted)
         if leads(wanted):
             given = of_index | of_row

@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any
 
-from tapescope.errors import BadSetting, TaskCancelled, TaskFailed
+from tapescope.errors import TaskCancelled, TaskFailed
 from tapescope.model.tape import Event, Outcome, QuarantinePage, TapePage
 from tapescope.model.tasks import CancelReason, FinalEvent, Task
 from tapescope.store.follow import await_final, follow_tape
+from tapescope.store.validation import check_seconds
 
 if TYPE_CHECKING:
     from tapescope.manager.pool import RunPool
@@ -50,7 +51,7 @@ class TaskHandle:
         if timeout is None:
             final = await self._await_final()
         else:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(check_seconds("timeout", timeout)):
                 final = await self._await_final()
         if final.outcome is Outcome.SUCCEEDED:
             return final.result
@@ -77,10 +78,6 @@ class TaskHandle:
         task stays as it is. A second request changes nothing: the first reason stays. ``message``
         is for people; ``reason`` is one of ``user``, ``shutdown``, ``superseded``.
         """
-        try:
-            reason = CancelReason(reason)
-        except ValueError:
-            raise BadSetting("reason", reason, "one of user, shutdown, superseded") from None
         answer = await self._pool.store.request_cancel(self.task_id, reason, message, by)
         self._pool.note_cancel(self.task_id, answer)
         return answer

@@ -32,9 +32,9 @@ __all__ = [
 _OP = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 
 
-def is_op(text: str) -> bool:
+def is_op(text: object) -> bool:
     """Whether ``text`` is well-formed as an op: ``[a-z][a-z0-9_.-]{0,63}``."""
-    return _OP.fullmatch(text) is not None
+    return isinstance(text, str) and _OP.fullmatch(text) is not None
 
 
 class TaskStatus(StrEnum):

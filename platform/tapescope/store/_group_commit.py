@@ -22,7 +22,13 @@ from contextlib import suppress
 from typing import Final
 
 from tapescope.clock import Backoff
-from tapescope.errors import EventFateUnknown, StoreClosed, StoreRefused, StoreUnavailable
+from tapescope.errors import (
+    EventFateUnknown,
+    StoreClosed,
+    StoreRefused,
+    StoreUnavailable,
+    TapescopeError,
+)
 from tapescope.store._pending import (
     PendingCancel,
     PendingClaim,
@@ -309,9 +315,10 @@ class GroupCommit:
             except EventFateUnknown as error:
                 self._reject(calls, error)
             except Exception as error:  # noqa: BLE001  # a defect must reach the callers, not hang them
-                self._reject(
-                    [call for call in calls if answer is None or not call.future.done()], error
-                )
+                if answer is None:  # nothing was written: one call's fault is not the others'
+                    await self._split(lane, calls, FlushRefused(_describe(error)), error)
+                else:
+                    self._reject([call for call in calls if not call.future.done()], error)
             return
 
     async def _learn_tails(self, calls: Iterable[PendingWrite]) -> None:
@@ -383,7 +390,13 @@ class GroupCommit:
                     raise
                 if isinstance(error, FateUnknown) and not unknown:
                     unknown, deadline = True, context.clock.monotonic() + context.patience
-                cause = error
+                cause: Exception = error
+            except FlushRefused:
+                raise
+            except Exception as error:
+                if not unknown:
+                    raise
+                cause = error  # of the resend: it tells nothing of the first try
             if deadline is None:
                 deadline = min(call.since for call in calls) + context.patience
             left = deadline - context.clock.monotonic()
@@ -397,7 +410,11 @@ class GroupCommit:
             await backoff.wait(left)
 
     async def _split(
-        self, lane: str, calls: Sequence[PendingWrite], error: FlushRefused | FlushBlocked
+        self,
+        lane: str,
+        calls: Sequence[PendingWrite],
+        error: FlushRefused | FlushBlocked,
+        cause: Exception | None = None,
     ) -> None:
         if len(calls) > 1:
             middle = len(calls) // 2
@@ -411,9 +428,11 @@ class GroupCommit:
             call.reloaded = True  # perhaps the tape was written to behind our back: look once
             call.cursor.key = None
             await self._commit(lane, calls)
+        elif isinstance(cause, TapescopeError):
+            self._reject(calls, cause)
         else:
             refused = StoreRefused(str(error))
-            refused.__cause__ = error
+            refused.__cause__ = cause or error
             self._reject(calls, refused)
 
     def _park(self, call: PendingWrite, error: FlushBlocked) -> None:
@@ -482,3 +501,10 @@ class GroupCommit:
         for call in calls:
             fail(self._context, call, error)
             call.reject(error)
+
+
+def _describe(error: Exception) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001  # whatever its text raises
+        return type(error).__name__

@@ -132,7 +132,8 @@ class StoreBackend(abc.ABC):
 
         The rows of ``give_ups`` make their tasks pending again, or end them (``GiveUpRow``).
 
-        Raises ``StoreAway``, ``FateUnknown``, ``FlushRefused``, ``FlushBlocked``.
+        Raises ``StoreAway``, ``FateUnknown``, ``FlushRefused``, ``FlushBlocked``. Any other error
+        is taken for a ``FlushRefused``, so none may be raised after the commit.
         """
 
     async def create_within(self, connection: object, row: CreateRow) -> Inserted | Task:

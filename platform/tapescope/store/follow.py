@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
-from tapescope.errors import BadSetting, StoreClosed, TapeGap
+from tapescope.errors import StoreClosed, TapeGap, UnknownTask
 from tapescope.model.tape import FINAL, Event
 from tapescope.model.tasks import FinalEvent
+from tapescope.store.validation import check_place, is_task_id
 
 if TYPE_CHECKING:
     from tapescope.store.notifications import Change, Subscription
@@ -28,8 +29,9 @@ async def follow_tape(
     ``TapeGap`` when an event would be missing, and ``StoreClosed`` when the store is closed before
     the ``final`` came: the end of the events is never silence.
     """
-    if after_seq < 0:
-        raise BadSetting("after_seq", after_seq, "0 or the seq of an event")
+    after_seq = check_place("after_seq", after_seq, of_tape=True)
+    if not is_task_id(task_id):
+        raise UnknownTask(task_id)
     # Subscribed before the first read: what is committed in between is told, not missed.
     with store.changes(task_id) as changes:
         place = _Place(changes, after_seq)
@@ -76,6 +78,8 @@ async def await_final(store: TaskStore, task_id: str) -> FinalEvent:
 
     Raises ``UnknownTask``, and ``StoreClosed`` when the store is closed first.
     """
+    if not is_task_id(task_id):
+        raise UnknownTask(task_id)
     with store.changes(task_id) as changes:
         while True:
             page = await store.read_tape(task_id, limit=1)
