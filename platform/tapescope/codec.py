@@ -18,7 +18,7 @@ import orjson
 
 from tapescope.errors import NotJson
 
-__all__ = ["decode", "encode"]
+__all__ = ["canonical", "decode", "encode"]
 
 _STRICT: Final = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
 _NO_REFERENCES: Final = 2
@@ -47,6 +47,11 @@ def encode(value: Any, what: str) -> str:
     if "null" in text or "\\u0000" in text:
         _refuse_what_json_lacks(value, what)
     return text
+
+
+def canonical(value: Any) -> bytes:
+    """The one JSON text of a value that was decoded: keys sorted; 1, 1.0 and true are three."""
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
 
 
 def _as_plain(part: Any, what: str, depth: int) -> Any:

@@ -18,6 +18,7 @@ Each builds its message from typed arguments, which stay readable as attributes:
   x UnknownTask
   x TaskFailed
   x TaskCancelled
+  x ResultTimeout
   x EventDropped
   x EventFateUnknown
   x CommandFailed
@@ -93,6 +94,7 @@ __all__ = [
     "NowaitBacklogFull",
     "OpNotRegistered",
     "OpTaken",
+    "ResultTimeout",
     "SchemaForbidden",
     "SchemaTooNew",
     "SchemaTooOld",
@@ -126,7 +128,9 @@ class TapescopeError(Exception):
 
 def _restore(kind: type[BaseException], args: tuple[Any, ...]) -> BaseException:
     """A copied or unpickled error, without ``__init__``: that would make a message of a message."""
-    return kind.__new__(kind, *args)
+    error = kind.__new__(kind, *args)
+    error.args = args  # those of a TimeoutError are not set by __new__
+    return error
 
 
 _SHOWN: Final = 200
@@ -176,13 +180,13 @@ class BadRunner(TapescopeError):
 
 
 class BadParams(TapescopeError):
-    """Params that are not a JSON object."""
+    """Params that are not a JSON object, or not the keyword arguments of the op's runner."""
 
     def __init__(self, why: str) -> None:
         self.why = why
         super().__init__(
-            f"The params are not a JSON object: {why}. Pass the runner's keyword arguments by "
-            "name, with values that JSON can carry."
+            f"The params cannot be used: {why}. Pass the runner's keyword arguments by name, with "
+            "values that JSON can carry."
         )
 
 
@@ -295,6 +299,17 @@ class TaskCancelled(TapescopeError):
         self.task_id, self.reason, self.message = task_id, reason, message
         super().__init__(
             f"Task {task_id} was cancelled ({reason.value})" + (f": {message}" if message else ".")
+        )
+
+
+class ResultTimeout(TapescopeError, TimeoutError):
+    """The task did not end within the time that was waited for it; it goes on as it was."""
+
+    def __init__(self, task_id: str, waited: float, state: str) -> None:
+        self.task_id, self.waited, self.state = task_id, waited, state
+        super().__init__(
+            f"Task {task_id} did not end within {waited:g} s. It is {state}. Wait longer for it, "
+            "or cancel it."
         )
 
 

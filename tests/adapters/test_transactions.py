@@ -196,6 +196,31 @@ async def test_connection_without_a_transaction_is_refused(
     assert sum((await store.count()).values()) == 0
 
 
+async def test_postgres_read_only_transaction_is_refused(postgres_url: str) -> None:
+    """The error says so, and that another transaction will do; the store is not away."""
+    async with find_store(postgres_url) as store, calling(postgres_url) as caller:
+        async with caller.connection.transaction(readonly=True):
+            with pytest.raises(ConnectionRefused, match="read-only"):
+                await store.create_within(caller.connection, new_task())
+
+        assert sum((await store.count()).values()) == 0
+
+
+@pytest.mark.parametrize("how", ["mode=ro", "query_only"])
+async def test_sqlite_connection_that_only_reads_is_refused(sqlite_url: str, how: str) -> None:
+    """Whether it was opened so or was told so since."""
+    async with SqliteStore(sqlite_url) as store:
+        path = f"file:{store.path}{'?mode=ro' if how == 'mode=ro' else ''}"
+        async with aiosqlite.connect(path, uri=True, isolation_level=None) as connection:
+            if how == "query_only":
+                await connection.execute("PRAGMA query_only = ON")
+            await connection.execute("BEGIN")
+            with pytest.raises(ConnectionRefused, match="may only read"):
+                await store.create_within(connection, new_task())
+
+        assert sum((await store.count()).values()) == 0
+
+
 async def test_connection_of_another_kind_is_refused(store: TaskStore) -> None:
     """The error names the kind that the store needs."""
     with pytest.raises(ConnectionRefused, match=r"needs an \w+ connection, not 'object'"):

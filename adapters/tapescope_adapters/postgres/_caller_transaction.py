@@ -67,6 +67,11 @@ async def create_within(
         raise ConnectionRefused(
             "an earlier statement of its transaction has failed", "Roll back, and begin anew."
         ) from error
+    except asyncpg.ReadOnlySQLTransactionError as error:
+        raise ConnectionRefused(
+            "its transaction is read-only, or its server is a standby",
+            "Begin one that may write, on the primary server.",
+        ) from error
     except asyncpg.InsufficientPrivilegeError as error:
         raise ConnectionRefused(
             f"its user may not write to schema {schema!r}",

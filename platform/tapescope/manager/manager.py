@@ -340,7 +340,11 @@ class TaskManager:
         With a ``runner`` the task is run here, as ``runner(report, **params)``: an ``async def``,
         which gets a ``Reporter``, or a plain function, which runs in a thread with a
         ``ThreadReporter``; its result must be JSON. The same op and ``idempotency_key`` again give
-        the task that exists, and do not run it twice.
+        the task that exists, and do not run it twice; ``created`` of the handle says which it is.
+
+        Where the runner is known here, by this call or because its op is registered, params that
+        are not its keyword arguments are refused as ``BadParams``. Elsewhere the worker that
+        claims the task meets them: its attempt fails, as if the runner had raised.
 
         ``timeout`` is in seconds of one attempt. ``retries`` is how often another attempt is made
         after one that raised, timed out or lost its worker, later each time (``retry_delay``). For
@@ -456,10 +460,13 @@ class TaskManager:
         if self._closed or not self._opened:
             raise ManagerClosed
         submission = submission.checked()
+        registered = self._registry.get(submission.op)
         if submission.runner is None:
+            if registered is not None:
+                registered.runner.check(submission.params)
             return submission, None
         runner = resolve_runner(submission.runner)
-        registered = self._registry.get(submission.op)
+        runner.check(submission.params)
         if registered is None:
             return submission, runner
         if registered.runner.call != runner.call:
@@ -492,12 +499,15 @@ class TaskManager:
                 else:
                     task, created = await self.store.create_within(connection, new_task)
             if runner is None:
-                return self.handle(task.task_id)
+                completion = pool.completion_of(task.task_id)
+                return TaskHandle(pool, task.task_id, completion, created=created)
             # A pending task that was submitted before may have lost its submitter in mid-commit. To
             # run it is safe: only one claim can win.
             if created or task.status is TaskStatus.PENDING:
-                return TaskHandle(pool, task.task_id, pool.admit(task, runner))
-            return TaskHandle(pool, task.task_id, pool.completion_of(task.task_id))
+                completion = pool.admit(task, runner)
+            else:
+                completion = pool.completion_of(task.task_id)
+            return TaskHandle(pool, task.task_id, completion, created=created)
         except asyncio.CancelledError:
             if key is None and connection is None:  # else the caller's transaction decides
                 pool.spawn(self._cancel_orphan(task_id))

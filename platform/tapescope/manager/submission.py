@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from tapescope.errors import BadSetting
 from tapescope.store.validation import (
     check_key,
     check_op,
+    check_params,
     check_retries,
     check_seconds,
     check_time,
@@ -38,25 +39,23 @@ class Submission:
     def checked(self) -> Submission:
         """The same with plain numbers and texts.
 
-        Raises ``BadOp`` or ``BadSetting`` for an error that can be seen without the store.
+        Raises ``BadOp``, ``BadParams`` or ``BadSetting`` for an error that can be seen without the
+        store.
         """
         if self.delay is not None and self.run_at is not None:
             raise BadSetting("delay", self.delay, "None beside run_at")
         if self.run_at is not None:
             check_time("run_at", self.run_at)
-        return replace(
-            self,
-            op=check_op(self.op),
-            delay=None if self.delay is None else check_seconds("delay", self.delay),
-            timeout=(
-                None
-                if self.timeout is None
-                else check_seconds("timeout", self.timeout, over_zero=True)
-            ),
-            retries=None if self.retries is None else check_retries(self.retries),
-            idempotency_key=(
-                None if self.idempotency_key is None else check_key(self.idempotency_key)
-            ),
+        timeout, retries, key = self.timeout, self.retries, self.idempotency_key
+        return Submission(
+            check_op(self.op),
+            self.runner,
+            check_params(self.params),
+            None if timeout is None else check_seconds("timeout", timeout, over_zero=True),
+            None if key is None else check_key(key),
+            None if retries is None else check_retries(retries),
+            None if self.delay is None else check_seconds("delay", self.delay),
+            self.run_at,
         )
 
     def find_due(self, clock: Clock) -> int | None:

@@ -41,6 +41,7 @@ __all__ = [
     "check_new_task",
     "check_op",
     "check_page_size",
+    "check_params",
     "check_place",
     "check_retries",
     "check_seconds",
@@ -124,6 +125,8 @@ def check_seconds(name: str, value: object, *, over_zero: bool = False) -> float
 
     Of any type of number but ``bool``. Raises ``BadSetting``.
     """
+    if type(value) is float and 0 < value <= _MOST_SECONDS:  # nearly always
+        return value
     expected = f"a number of seconds{' over 0' if over_zero else ', 0 or more'}"
     if isinstance(value, bool | str | bytes | bytearray):  # float("5") would take the text
         raise BadSetting(name, value, expected)
@@ -140,6 +143,8 @@ def check_seconds(name: str, value: object, *, over_zero: bool = False) -> float
 
 def check_whole(name: str, value: object, expected: str, least: int, most: int) -> int:
     """A whole number of any type of whole numbers but ``bool``. Raises ``BadSetting``."""
+    if type(value) is int and least <= value <= most:  # nearly always
+        return value
     if isinstance(value, bool):
         raise BadSetting(name, value, expected)
     try:
@@ -267,15 +272,25 @@ def check_new_task(new: NewTask, limits: StoreLimits) -> tuple[CreateRow, Mappin
     return row, decode(params)
 
 
-def _encode_params(given: object, limits: StoreLimits) -> str:
+def check_params(given: object) -> dict[str, Any]:
+    """The members of any ``Mapping`` whose keys are text. Raises ``BadParams``."""
     if not isinstance(given, Mapping):
-        raise BadParams(f"it is a {type(given).__name__}")
+        raise BadParams(f"a {type(given).__name__} is not a JSON object")
     try:
-        params = encode(given if isinstance(given, dict) else dict(given), "params")
+        params: dict[Any, Any] = given if type(given) is dict else dict(given)
+    except Exception as error:  # whatever a class of somebody's raises
+        raise BadParams(f"reading them raised {type(error).__name__}") from error
+    for key in params:
+        if not isinstance(key, str):
+            raise BadParams(f"a key of the type {type(key).__name__!r} is not text")
+    return params
+
+
+def _encode_params(given: object, limits: StoreLimits) -> str:
+    try:
+        params = encode(check_params(given), "params")
     except NotJson as error:
         raise BadParams(error.why) from error
-    except Exception as error:  # whatever a class of somebody's raises
-        raise BadParams(f"reading it raised {type(error).__name__}") from error
     if len(params) * 4 > limits.params_bytes and len(params.encode()) > limits.params_bytes:
-        raise BadParams(f"over {limits.params_bytes:,} bytes")
+        raise BadParams(f"they are over {limits.params_bytes:,} bytes of JSON")
     return params
