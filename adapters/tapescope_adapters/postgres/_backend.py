@@ -162,7 +162,8 @@ class PostgresBackend(StoreBackend):
         name = f"{flush.lane}/{self._session}"
         lane = self._lanes.get(name)
         if lane is None:
-            lane = self._lanes[name] = Lane(self._connector, self._sql["flush"])
+            lane = Lane(self._connector, self._sql["flush"], was_blocked=flush.was_blocked)
+            self._lanes[name] = lane
         try:
             text = await lane.flush(
                 arguments(name, flush, self._context.instance, self._context.limits)

@@ -47,8 +47,11 @@ DRIVER_ERRORS: Final = (
 )
 """All that the driver raises."""
 
-_LOCK_TIMEOUT: Final = 500
-"""Milliseconds a flush waits for a row that another session holds before it is split."""
+_LOCK_TIMEOUT: Final = 100
+"""Milliseconds a flush waits for a row that another session holds before it is blocked. Another
+store's session holds one for the length of a flush; whoever else is in this flush waits, too."""
+_SHORT_WAIT: Final = "set_config('lock_timeout', '10', true), "
+"""The setting of a flush that was blocked before, for its transaction: many may stand in line."""
 _READERS: Final = 4
 
 _CARRIED: Final = {
@@ -214,8 +217,11 @@ class Connector:
 class Lane:
     """The connection of one write lane: one flush at a time."""
 
-    def __init__(self, connector: Connector, call: str) -> None:
+    def __init__(self, connector: Connector, call: str, *, was_blocked: bool) -> None:
+        """``was_blocked``: the lane of flushes that waited for a lock before."""
         self._connector = connector
+        if was_blocked:
+            call = call.replace("/*settings*/", f"/*settings*/{_SHORT_WAIT}")
         self._call = connector.with_session_settings(call)
         self._conn: Connection | None = None
         self._flush: PreparedStatement[asyncpg.Record] | None = None
@@ -229,11 +235,11 @@ class Lane:
         try:
             patience = self._connector.patience
             if self._flush is not None:
-                answer: str = await self._flush.fetchval(*arguments, timeout=patience)
+                row = await self._flush.fetchrow(*arguments, timeout=patience)
             else:
                 row = await conn.fetchrow(self._call, *arguments, timeout=patience)
-                assert row is not None, "a function call is one row"
-                answer = row[-1]
+            assert row is not None, "a function call is one row"
+            answer: str = row[-1]  # before it stand the settings
         except DRIVER_ERRORS as error:
             raise await self._part(translate(error, sent=True)) from error
         except BaseException:  # cancelled in mid-call: the reply must not meet the next one

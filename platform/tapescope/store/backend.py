@@ -87,7 +87,7 @@ class StoreBackend(abc.ABC):
     """The metric label of this kind of store: ``sqlite``, ``postgresql``."""
 
     write_lanes: ClassVar[int] = 1
-    """Flushes that may be under way at once."""
+    """Flushes that may be under way at once; one more where it raises ``FlushBlocked``."""
 
     name: str
     """The store as a person may see it: without a password."""

@@ -9,9 +9,10 @@ import signal
 
 import pytest
 
-from tapescope.errors import StoreRefused
+from tapescope.errors import StoreBusy, StoreRefused
 from tapescope.model.tape import DropReason, NewEvent
-from tapescope.model.tasks import Attempt, ErrorInfo, FinalEvent, NewTask, TaskStatus
+from tapescope.model.tasks import Attempt, ErrorInfo, FinalEvent, NewTask, Task, TaskStatus
+from tapescope.store.flush import Flush, FlushAnswer, FlushBlocked
 from tapescope.store.validation import StoreLimits, new_task_id
 from tapescope.testing import History, check, until
 from tapescope_adapters.postgres import PostgresStore
@@ -47,6 +48,40 @@ async def test_one_guilty_call_in_a_flush_of_200_fails_alone(postgres_url: str) 
     assert "no_poison" in str(guilty)
     assert [getattr(answer, "stored", answer) for answer in answers] == [range(2, 3)] * 199
     assert after.stored == range(2, 3)
+
+
+async def test_submit_that_waits_for_a_key_is_found_and_waits_alone(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An open transaction that holds the key delays one flush of others; the error names it."""
+    met: list[tuple[bool, int]] = []
+    store = PostgresStore(postgres_url, patience=1.5)
+    write = store.backend.write
+
+    async def watch(flush: Flush) -> FlushAnswer:
+        """Note which flushes were blocked: whether by themselves, and of how many calls."""
+        try:
+            return await write(flush)
+        except FlushBlocked:
+            met.append((flush.was_blocked, len(flush.creates)))
+            raise
+
+    def submit(key: str | None = None) -> asyncio.Future[tuple[Task, bool]]:
+        new_task = NewTask(new_task_id(), "x", idempotency_key=key)
+        return asyncio.ensure_future(store.create(new_task))
+
+    monkeypatch.setattr(store.backend, "write", watch)
+    async with store, session(postgres_url) as holder, holder.transaction():
+        await store.create_within(holder, NewTask(new_task_id(), "x", idempotency_key="held"))
+        held, *beside = [submit("held"), *(submit() for _ in range(15))]
+        await asyncio.gather(*beside)
+        while not held.done():
+            await submit()
+        with pytest.raises(StoreBusy, match="holds the idempotency key 'held' of op 'x'"):
+            await held
+
+    assert [calls for alone, calls in met if not alone] == [16]
+    assert [calls for alone, calls in met if alone][:4] == [8, 4, 2, 1]
 
 
 async def test_whatever_a_user_wrote_comes_back(postgres_url: str) -> None:
