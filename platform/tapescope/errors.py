@@ -24,6 +24,7 @@ Each builds its message from typed arguments, which stay readable as attributes:
   x CommandFailed
   x BadSpool
   x TapeGap
+  x DamagedTape
   x StoreConfigError
     + BadStoreUrl
     + UnknownStoreScheme
@@ -83,6 +84,7 @@ __all__ = [
     "CannotListen",
     "CommandFailed",
     "ConnectionRefused",
+    "DamagedTape",
     "EventDropped",
     "EventFateUnknown",
     "EventTooLarge",
@@ -388,6 +390,17 @@ class TapeGap(TapescopeError):
         super().__init__(
             f"The tape of task {task_id} has event {found} where {expected} belongs. "
             "Read the tape again from its start; a tape that was deleted cannot be read again."
+        )
+
+
+class DamagedTape(TapescopeError):
+    """A ``final`` that cannot be read: a session wrote it past tapescope."""
+
+    def __init__(self, task_id: str, why: str) -> None:
+        self.task_id, self.why = task_id, why
+        super().__init__(
+            f"The final of task {task_id} cannot be read: {why}. It was written past tapescope: "
+            f"'tapescope tape {task_id}' shows the tape."
         )
 
 

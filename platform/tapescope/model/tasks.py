@@ -156,6 +156,8 @@ class Task:
     """Retries that failed or lost attempts have used up; a release uses none."""
     key: int = field(default=0, repr=False, compare=False)
     """The store's own short key of the row; it means nothing outside that store."""
+    damage: str = ""
+    """What of a row cannot be read that was written past tapescope; such a task is not run."""
 
     @property
     def created_at(self) -> datetime:

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 from opentelemetry import context as contexts
 
-from tapescope.errors import TapescopeError
+from tapescope.errors import BadParams, TapescopeError
 from tapescope.model.error_codes import RELEASED, TIMEOUT
 from tapescope.model.tasks import (
     ActiveState,
@@ -314,6 +314,8 @@ class Run:
                 self._set_timer(self.task.timeout, self._time_out)
                 self._phase = _Phase.RUNNING
                 try:
+                    if self.task.damage:
+                        raise BadParams(self.task.damage)
                     result, error = await self._call_runner(record)
                 except BaseException as raised:  # SystemExit is an outcome, too
                     if isinstance(raised, GeneratorExit) and not self._is_current():

@@ -10,6 +10,7 @@ from tapescope.clock import Backoff, Clock
 from tapescope.codec import decode, encode
 from tapescope.store.audit_rules import audit_tasks
 from tapescope.store.backend import BackendContext, LeaseRenewer, StoreBackend
+from tapescope.store.damage import are_times, as_damaged_task, read_drop, read_event
 from tapescope.store.flush import (
     AttemptState,
     CancelAnswer,
@@ -132,6 +133,8 @@ __all__ = [
     "TaskStore",
     "Telemetry",
     "add_event",
+    "are_times",
+    "as_damaged_task",
     "as_ended",
     "as_given_up",
     "as_pending",
@@ -156,6 +159,8 @@ __all__ = [
     "plan_cancel",
     "plan_repair",
     "plan_rows",
+    "read_drop",
+    "read_event",
     "read_outcome",
     "refuse_control_characters",
     "start_tape",

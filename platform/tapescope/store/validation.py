@@ -27,7 +27,7 @@ from tapescope.errors import (
     NotJson,
 )
 from tapescope.model.tasks import NewTask, is_op
-from tapescope.model.times import as_microseconds
+from tapescope.model.times import FIRST_TIME, LAST_TIME, as_microseconds
 from tapescope.store.flush import CreateRow
 
 Choice = TypeVar("Choice", bound=StrEnum)
@@ -63,8 +63,6 @@ _MOST_WHOLE: Final = 2**31 - 1
 """What a column of four bytes holds."""
 _MOST_PLACES: Final = 2**63 - 1
 """What a key of a row is at most, in both stores."""
-_FIRST_TIME: Final = as_microseconds(datetime.min.replace(tzinfo=UTC))
-_LAST_TIME: Final = as_microseconds(datetime.max.replace(tzinfo=UTC))
 _KEY_BYTES: Final = 1_024
 """An index of PostgreSQL takes 2,704 bytes a row, the op among them; a longer key than this is a
 payload, which belongs in the params."""
@@ -243,7 +241,7 @@ def check_moment(name: str, value: object, microseconds: object) -> int:
     """
     expected = "a time between the years 1 and 9999, in UTC"
     try:
-        return check_whole(name, microseconds, expected, _FIRST_TIME, _LAST_TIME)
+        return check_whole(name, microseconds, expected, FIRST_TIME, LAST_TIME)
     except BadSetting:
         raise BadSetting(name, value, expected) from None
 
