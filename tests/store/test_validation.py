@@ -212,6 +212,18 @@ async def test_submit_refuses_before_the_store(parameter: str) -> None:
         assert not (await store.list()).tasks
 
 
+@pytest.mark.parametrize(
+    "setting",
+    ["lease", "drain", "poll", "settle_within", "audit_every", "audit_rate", "max_running"],
+)
+def test_settings_of_a_manager_are_checked(setting: str) -> None:
+    """Each is refused by its name, of whatever type it is."""
+    no_numbers: list[Any] = [-1, float("nan"), True, "5", timedelta(1), Broken(), [], 10**5_000]
+    for value in no_numbers:
+        with pytest.raises(BadSetting, match=setting):
+            TaskManager(MemoryStore(), **{setting: value})
+
+
 async def test_every_other_verb_refuses() -> None:
     """A typed error answers whatever is no op, no task, no reason, no place and no time."""
     async with MemoryStore() as store, TaskManager(store) as manager:

@@ -79,7 +79,7 @@ from tapescope.store.task_rows import (
     as_running,
     plan_cancel,
 )
-from tapescope.store.validation import StoreLimits, new_task_id
+from tapescope.store.validation import StoreLimits, check_seconds, new_task_id
 from tapescope_telemetry import Telemetry
 
 __all__ = [
@@ -144,6 +144,7 @@ __all__ = [
     "body_of_started",
     "cancel_instead",
     "check_next_event",
+    "check_seconds",
     "decode",
     "describe_lease",
     "drop_event",

@@ -43,6 +43,7 @@ __all__ = [
     "check_page_size",
     "check_params",
     "check_place",
+    "check_rate",
     "check_retries",
     "check_seconds",
     "check_text",
@@ -126,17 +127,33 @@ def check_seconds(name: str, value: object, *, over_zero: bool = False) -> float
     if type(value) is float and 0 < value <= _MOST_SECONDS:  # nearly always
         return value
     expected = f"a number of seconds{' over 0' if over_zero else ', 0 or more'}"
-    if isinstance(value, bool | str | bytes | bytearray):  # float("5") would take the text
-        raise BadSetting(name, value, expected)
-    try:
-        seconds = float(value)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # what cannot be raises
-    except Exception as error:  # whatever a class of somebody's raises
-        raise BadSetting(name, value, expected) from error
-    if not math.isfinite(seconds) or seconds < 0 or (over_zero and seconds == 0):
+    seconds = _as_float(name, value, expected)
+    if seconds < 0 or (over_zero and seconds == 0):
         raise BadSetting(name, value, expected)
     if seconds > _MOST_SECONDS:
         raise BadSetting(name, value, f"at most {_MOST_SECONDS:,} seconds, a hundred years")
     return seconds
+
+
+def check_rate(name: str, value: object) -> float:
+    """How many a second: a number over 0 of any type but ``bool``. Raises ``BadSetting``."""
+    rate = _as_float(name, value, "a number over 0")
+    if rate <= 0:
+        raise BadSetting(name, value, "a number over 0")
+    return rate
+
+
+def _as_float(name: str, value: object, expected: str) -> float:
+    """A finite number. Raises ``BadSetting``."""
+    if isinstance(value, bool | str | bytes | bytearray):  # float("5") would take the text
+        raise BadSetting(name, value, expected)
+    try:
+        number = float(value)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # what cannot be raises
+    except Exception as error:  # whatever a class of somebody's raises
+        raise BadSetting(name, value, expected) from error
+    if not math.isfinite(number):
+        raise BadSetting(name, value, expected)
+    return number
 
 
 def check_whole(name: str, value: object, expected: str, least: int, most: int) -> int:
