@@ -72,8 +72,8 @@ def _as_plain(part: Any, what: str, depth: int) -> Any:
         return float.__float__(part)
     if isinstance(part, dict):
         members = cast("dict[object, object]", part)
-        copy: dict[object, object] = {}
-        for key, member in dict.items(members):
+        copy: dict[str, Any] = {}
+        for key, member in dict[object, object].items(members):
             if not isinstance(key, str):
                 raise NotJson(what, f"a key of it is of the type {type(key).__name__!r}")
             copy[str.__str__(key)] = _as_plain(member, what, depth + 1)
@@ -81,9 +81,11 @@ def _as_plain(part: Any, what: str, depth: int) -> Any:
             raise NotJson(what, "two keys of it are the same text")
         return copy
     if isinstance(part, list):
-        return [_as_plain(one, what, depth + 1) for one in list.__iter__(part)]
+        many = cast("list[object]", part)
+        return [_as_plain(one, what, depth + 1) for one in list[object].__iter__(many)]
     if type(part) is tuple:
-        return [_as_plain(one, what, depth + 1) for one in part]
+        these = cast("tuple[object, ...]", part)
+        return [_as_plain(one, what, depth + 1) for one in these]
     raise NotJson(what, f"it holds a value of the type {type(part).__name__!r}")
 
 

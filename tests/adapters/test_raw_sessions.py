@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import pytest
 
@@ -47,8 +47,7 @@ def task(
 
 def raw_task(url: str, given: dict[str, object]) -> str:
     """The text of the statement in the dialect of a store."""
-    others = given["others"]
-    assert isinstance(others, dict)
+    others = cast("dict[str, object]", given["others"])
     return TASK.format(
         id=new_task_id(),
         created=given["created"],

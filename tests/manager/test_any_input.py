@@ -368,7 +368,7 @@ def run_examples(url: str, examples: int) -> Scene:
         @settings(
             max_examples=examples,
             deadline=None,
-            suppress_health_check=list(HealthCheck),
+            suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
             print_blob=True,
         )
         @given(calls=st.lists(CALL, min_size=1, max_size=6))

@@ -7,7 +7,7 @@ import datetime
 import decimal
 import uuid
 from enum import Enum, IntEnum, StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 import pytest
@@ -53,8 +53,10 @@ class Trap(StrEnum):
         raise RuntimeError("no value")
 
 
-class Named(collections.namedtuple("Named", "x")):  # any will do
+class Named(NamedTuple):
     """A tuple with names, which a list does not have."""
+
+    x: int
 
 
 def nest(depth: int) -> list[Any]:
@@ -71,22 +73,21 @@ RING: dict[str, Any] = {}
 RING["ring"] = RING
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        Word.ONE,
-        Size.BIG,
-        Share.HALF,
-        Trap.ONE,
-        [Word.ONE, {"a": [Size.BIG]}],
-        {Word.ONE: 1},
-        collections.OrderedDict(a=1, b=[None]),
-        collections.defaultdict(int, a=1),
-        {"deep": nest(200)},
-        {"null": None, "text": "null"},
-    ],
-    ids=lambda value: type(value).__name__,
-)
+EQUAL: list[Any] = [
+    Word.ONE,
+    Size.BIG,
+    Share.HALF,
+    Trap.ONE,
+    [Word.ONE, {"a": [Size.BIG]}],
+    {Word.ONE: 1},
+    collections.OrderedDict(a=1, b=[None]),
+    collections.defaultdict(int, a=1),
+    {"deep": nest(200)},
+    {"null": None, "text": "null"},
+]
+
+
+@pytest.mark.parametrize("value", EQUAL, ids=lambda value: type(value).__name__)
 def test_what_is_written_comes_back_equal(value: Any) -> None:
     """A class derived from text, a number, a list or an object is what it equals."""
     assert decode(encode(value, "event")) == value

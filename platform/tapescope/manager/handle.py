@@ -66,8 +66,9 @@ class TaskHandle:
             final = await self._await_final()
         else:
             timeout = check_seconds("timeout", timeout)
+            limit = asyncio.timeout(timeout)
             try:
-                async with asyncio.timeout(timeout) as limit:
+                async with limit:
                     final = await self._await_final()
             except TimeoutError as error:
                 if not limit.expired():

@@ -7,7 +7,7 @@ them, it costs neither the page that it is on nor the calls of others.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from tapescope.codec import decode
 from tapescope.model.tape import DroppedEvent, DropReason, Event
@@ -48,13 +48,15 @@ def as_damaged_task(row: Mapping[str, Any]) -> Task:
     def take_time(name: str, otherwise: int | None) -> Any:
         return take(name, int, otherwise, sound=are_times(row[name]))
 
+    params: dict[str, Any] = {}
     try:
-        params = decode(row["params"])
+        found = decode(row["params"])
     except (TypeError, ValueError):  # no text, or a text that is not JSON
-        params = None
-    if not isinstance(params, dict):
+        found = None
+    if isinstance(found, dict):
+        params = cast("dict[str, Any]", found)
+    else:
         wrong.append("params")
-        params = {}
     status = take("status", str, "", sound=row["status"] in list(TaskStatus))
     at, reason = row["cancel_requested_at"], row["cancel_reason"]
     cancel = None

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import uuid_utils
 
@@ -291,14 +291,15 @@ def check_params(given: object) -> dict[str, Any]:
     """The members of any ``Mapping`` whose keys are text. Raises ``BadParams``."""
     if not isinstance(given, Mapping):
         raise BadParams(f"a {type(given).__name__} is not a JSON object")
+    members = cast("Mapping[object, object]", given)
     try:
-        params: dict[Any, Any] = given if type(given) is dict else dict(given)
+        params = dict(members)
     except Exception as error:  # whatever a class of somebody's raises
         raise BadParams(f"reading them raised {type(error).__name__}") from error
     for key in params:
         if not isinstance(key, str):
             raise BadParams(f"a key of the type {type(key).__name__!r} is not text")
-    return params
+    return cast("dict[str, Any]", params)
 
 
 def _encode_params(given: object, limits: StoreLimits) -> str:
