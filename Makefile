@@ -6,8 +6,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
+# Hundreds of processes start in a test run, and none of them should compile every module anew.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-observability test-slow test-matrix check lint stress dashboards bench docs picture coverage clean
+.PHONY: help demo test test-observability test-slow test-matrix test-environments check lint stress dashboards bench docs picture coverage clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' Makefile
@@ -36,6 +39,9 @@ test-slow: $(VENV)/.installed ## The few tests that are heavy by their nature: f
 
 test-matrix: $(VENV)/.installed ## Signals x commands x shells, with tapescope run and without; some minutes
 	@$(BIN)/python -m pytest -m matrix $(PYTEST_ARGS)
+
+test-environments: $(VENV)/.installed ## tapescope run in 2,000 random environments; some minutes
+	@$(BIN)/python -m pytest -m environments -s $(PYTEST_ARGS)
 
 stress: $(VENV)/.installed ## The long run of the stress harness (STRESS_ARGS=--help shows its settings)
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python tests/stress/run.py $(STRESS_ARGS)

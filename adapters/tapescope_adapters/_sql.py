@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from types import MappingProxyType
 from typing import Any
 
 from tapescope.model import TaskFilter
@@ -73,8 +75,9 @@ def load_migrations(folder: Traversable) -> dict[int, str]:
     }
 
 
+@cache
 def load(package: str) -> Queries:
-    """Every ``-- name: …`` block of the package's ``sql/*.sql`` files."""
+    """Every ``-- name: …`` block of the package's ``sql/*.sql`` files; read once a process."""
     found: dict[str, str] = {}
     for entry in sorted((files(package) / "sql").iterdir(), key=lambda entry: entry.name):
         if entry.name.endswith(".sql"):
@@ -82,4 +85,4 @@ def load(package: str) -> Queries:
             for name, text in zip(blocks[::2], blocks[1::2], strict=True):
                 assert name not in found, f"query {name!r} stands twice in {package}"
                 found[name] = text.strip().removesuffix(";")
-    return found
+    return MappingProxyType(found)

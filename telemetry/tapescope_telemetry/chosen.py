@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 from opentelemetry import metrics
 
 from tapescope_telemetry.errors import BadTelemetrySetting
-from tapescope_telemetry.settings import OnProblem, Signal
+from tapescope_telemetry.settings import OnProblem, Signal, hidden
 
 __all__ = ["find_chosen", "global_meter_provider", "or_silent", "set_aside"]
 
@@ -63,16 +63,9 @@ def find_chosen(on_problem: OnProblem) -> frozenset[Signal]:
 
 @contextmanager
 def set_aside(chosen: Collection[Signal]) -> Generator[None]:
-    """Have the API find no provider in the environment but those of ``chosen``, inside.
-
-    The variables are put back: they are not ours to take from the children of this process.
-    """
-    variables = [_variable(kind) for signal, kind in _KINDS.items() if signal not in chosen]
-    before = {name: os.environ.pop(name) for name in variables if name in os.environ}
-    try:
+    """Have the API find no provider in the environment but those of ``chosen``, inside."""
+    with hidden(_variable(kind) for signal, kind in _KINDS.items() if signal not in chosen):
         yield
-    finally:
-        os.environ.update(before)
 
 
 def _variable(kind: str) -> str:

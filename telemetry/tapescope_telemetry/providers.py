@@ -31,6 +31,8 @@ from tapescope_telemetry.settings import (
     OtelSettings,
     Signal,
     SignalSettings,
+    find_bad_limits,
+    hidden,
     raise_problem,
     read_settings,
 )
@@ -81,14 +83,17 @@ def setup(
     if not (settings.wanted or metric_readers):
         telemetry = Telemetry(trace_mode=trace_mode, cancel_status=cancel_status)
         return TelemetrySetup(made, telemetry)
-    try:
-        from tapescope_telemetry.exporters import self_metrics
-    except ModuleNotFoundError as error:
-        extra = "otlp" if settings.wanted else "prometheus"
-        raise MissingTelemetryExtra("Sending telemetry", extra) from error
-
     chosen = find_chosen(on_problem) if as_global else frozenset[Signal]()
-    with set_aside(chosen) if as_global else nullcontext(), ExitStack() as undo:
+    with (
+        hidden(find_bad_limits(on_problem)),
+        set_aside(chosen) if as_global else nullcontext(),
+        ExitStack() as undo,
+    ):
+        try:
+            from tapescope_telemetry.exporters import self_metrics
+        except ModuleNotFoundError as error:
+            extra = "otlp" if settings.wanted else "prometheus"
+            raise MissingTelemetryExtra("Sending telemetry", extra) from error
         if as_global and "traces" not in chosen:
             _check_free()
         _Maker(made, undo, service_name, dict(resource or {}), on_problem).make(

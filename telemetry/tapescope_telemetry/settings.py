@@ -8,7 +8,8 @@ nothing.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Literal, NoReturn
 from urllib.parse import urlsplit
@@ -23,6 +24,8 @@ __all__ = [
     "Protocol",
     "Signal",
     "SignalSettings",
+    "find_bad_limits",
+    "hidden",
     "raise_problem",
     "read_settings",
 ]
@@ -96,6 +99,39 @@ def read_settings(
 
     traces, metrics, logs = (_read_signal(environ, signal, tell) for signal in SIGNALS)
     return OtelSettings(traces, metrics, logs)
+
+
+def find_bad_limits(on_problem: OnProblem) -> list[str]:
+    """The variables ``OTEL_*_LIMIT`` whose value is no limit, each told to ``on_problem``.
+
+    While one of them is set, the SDK cannot even be imported.
+    """
+    bad: list[str] = []
+    for name, value in os.environ.items():
+        if name.startswith("OTEL_") and name.endswith("_LIMIT") and not _is_limit(value.strip()):
+            bad.append(name)
+            on_problem(BadTelemetrySetting(name, value, "a whole number, 0 or more"))
+    return bad
+
+
+def _is_limit(value: str) -> bool:
+    try:
+        return not value or int(value) >= 0
+    except ValueError:
+        return False
+
+
+@contextmanager
+def hidden(variables: Iterable[str]) -> Generator[None]:
+    """Take these out of the environment, inside.
+
+    They are put back: they are not ours to take from the children of this process.
+    """
+    before = {name: os.environ.pop(name) for name in variables if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(before)
 
 
 def _read_signal(

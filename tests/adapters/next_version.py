@@ -66,10 +66,20 @@ class NextVersion:
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(postgres_schema, "_SQL", self._sql("postgres"))
             patched.setattr(sqlite_schema, "_SQL", self._sql("sqlite"))
-            yield
+            _forget_migrations()
+            try:
+                yield
+            finally:
+                patched.undo()
+                _forget_migrations()
 
     def _sql(self, dialect: str) -> Path:
         return self._package / dialect / "sql"
 
     def _write(self, dialect: str, text: str) -> None:
         (self._sql(dialect) / "migrations" / f"{self.last:04}_next.sql").write_text(text)
+
+
+def _forget_migrations() -> None:
+    for schema in (postgres_schema, sqlite_schema):
+        schema.read_migrations.cache_clear()

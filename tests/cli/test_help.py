@@ -36,16 +36,38 @@ def list_commands() -> list[str]:
     return list(group.commands)
 
 
-def test_help_loads_nothing_that_a_command_needs() -> None:
-    """``tapescope --help`` imports no driver, SDK, HTTP server or terminal UI, drill or demo."""
+PROGRAM = """
+import atexit, sys
+atexit.register(lambda: print(*sys.modules, file=sys.stderr))
+from tapescope.cli import main
+main()
+"""
+
+
+def list_loaded(*arguments: str) -> set[str]:
+    """The modules that are loaded when a command line has ended."""
     done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "tapescope.cli", "--help"],
+        [sys.executable, "-c", PROGRAM, *arguments],
         capture_output=True,
         text=True,
         timeout=60,
         check=True,
     )
-    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    return set(done.stderr.split())
+
+
+def test_a_command_loads_no_other() -> None:
+    """A process has one command, and builds no other: a start is short."""
+    loaded = list_loaded("spool")
+
+    assert {name for name in loaded if name.startswith("tapescope.cli.commands.")} == {
+        "tapescope.cli.commands.spool"
+    }
+
+
+def test_help_loads_nothing_that_a_command_needs() -> None:
+    """``tapescope --help`` imports no driver, SDK, HTTP server or terminal UI, drill or demo."""
+    loaded = list_loaded("--help")
 
     assert "tapescope.cli.commands.drill" in loaded
     assert [

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 
@@ -22,8 +22,9 @@ from tapescope.manager.identity import find_dead_owners, name_owner
 from tapescope.model.tape import DropReason
 from tapescope.model.tasks import FinalEvent, NewTask
 from tapescope.spool import SpooledTask, spool_folder
+from tapescope.store.orders import RescuedRow, RescueOrder
 from tapescope.store.validation import new_task_id
-from tapescope.testing import until
+from tapescope.testing import check, until
 from tests.support.captured_telemetry import CapturedTelemetry
 from tests.support.pausing import pause_process
 from tests.support.postgres_sessions import session
@@ -123,6 +124,41 @@ async def test_a_rescue_is_told_whoever_asks_for_it(any_url: str) -> None:
     assert (span.attributes or {})["error.type"] == "worker_lost"
 
 
+async def test_a_rescue_is_told_though_its_caller_is_gone(
+    any_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A manager that closes cancels its heartbeat: what that rescued at that moment is counted."""
+    captured, written, answered = CapturedTelemetry(), asyncio.Event(), asyncio.Event()
+    async with make_store(any_url, captured) as store:
+        task, _ = await store.create(NewTask(new_task_id(), "work"))
+        claim = await store.claim_if_pending(task, "there:1:0:aa", 30.0)
+        rescue = store.backend.rescue
+
+        async def rescue_slowly(order: RescueOrder) -> Sequence[RescuedRow]:
+            rows = await rescue(order)
+            written.set()
+            await answered.wait()
+            return rows
+
+        monkeypatch.setattr(store.backend, "rescue", rescue_slowly)
+        rescuing = asyncio.ensure_future(store.leases.rescue_expired(dead_owners=["there:1:0:aa"]))
+        await written.wait()
+        for _ in range(3):
+            rescuing.cancel()
+            await asyncio.sleep(0)
+        waited = not rescuing.done()
+        answered.set()
+        with pytest.raises(asyncio.CancelledError):
+            await rescuing
+        violations = await check(store.history, store, dropped_metric=0)
+        rescued = captured.value("tapescope.task.rescued", task_op="work", rescue_result="failed")
+    captured.close()
+
+    assert claim is not None
+    assert waited
+    assert (rescued, violations) == (1, [])
+
+
 async def test_a_cancel_comes_with_the_heartbeat(any_url: str) -> None:
     """Where the notification of a cancel is lost, the next heartbeat carries it."""
     async with working(any_url, lease=5, heartbeat=0.05) as bench:
@@ -149,7 +185,9 @@ async def test_a_lost_lease_stops_the_run(any_url: str) -> None:
     async with working(any_url, lease=5, heartbeat=0.05) as bench:
         task = await bench.manager.submit("work", work)
         await started(task)
-        await bench.store.leases.rescue_expired(dead_owners=[bench.manager.owner])
+        await until(  # a heartbeat may hold the row just then
+            lambda: bench.store.leases.rescue_expired(dead_owners=[bench.manager.owner])
+        )
         with pytest.raises(TaskFailed, match="did not renew"):
             await task.result()
         (span,) = await until(lambda: bench.run_spans(task.task_id))

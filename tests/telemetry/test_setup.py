@@ -273,6 +273,8 @@ def test_a_setting_that_the_sdk_refuses_is_one_error(
         ("OTEL_METRICS_EXEMPLAR_FILTER", "sometimes", {"traces", "metrics", "logs"}),
         ("OTEL_BLRP_MAX_QUEUE_SIZE", "-1", {"traces", "metrics"}),
         ("OTEL_TRACES_EXPORTER", "zipkin", {"metrics", "logs"}),
+        ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "x", {"traces", "metrics", "logs"}),
+        ("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "-1", {"traces", "metrics", "logs"}),
     ],
 )
 def test_a_setting_of_one_signal_leaves_the_others_alone(

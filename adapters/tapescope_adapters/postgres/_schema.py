@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Final
 
@@ -25,8 +27,9 @@ _HAS_TABLES: Final = (
 _LOCK: Final = 0x7461706573  # "tapes": one advisory lock for every schema of the database
 
 
-def read_migrations() -> dict[int, str]:
-    """The scripts, by number."""
+@cache
+def read_migrations() -> Mapping[int, str]:
+    """The scripts, by number; those of the version that this process began with."""
     return load_migrations(_SQL)
 
 

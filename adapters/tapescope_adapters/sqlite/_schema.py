@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
+from functools import cache
 from importlib.resources import files
 from typing import Final
 
@@ -16,8 +18,9 @@ __all__ = ["check_owner", "migrate", "read_migrations", "read_versions"]
 _SQL: Final = files("tapescope_adapters.sqlite") / "sql"
 
 
-def read_migrations() -> dict[int, str]:
-    """The scripts, by number."""
+@cache
+def read_migrations() -> Mapping[int, str]:
+    """The scripts, by number; those of the version that this process began with."""
     return load_migrations(_SQL)
 
 

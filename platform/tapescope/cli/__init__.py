@@ -20,4 +20,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Complaints.shared()  # before OpenTelemetry is imported, with the rest
     from tapescope.cli._main import run_arguments
 
+    if arguments is None:
+        from tapescope.cli._environment import forget_coerced_locale
+
+        forget_coerced_locale()
     sys.exit(run_arguments(sys.argv[1:] if arguments is None else list(arguments)))

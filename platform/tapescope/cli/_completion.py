@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import typer
 
 from tapescope.errors import TapescopeError
-from tapescope.store.port import TaskStore
+
+if TYPE_CHECKING:
+    from tapescope.store.port import TaskStore
 
 __all__ = ["complete_drill", "complete_op", "complete_task"]
 

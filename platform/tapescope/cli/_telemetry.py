@@ -63,7 +63,7 @@ def _start(readers: tuple[PrometheusReader, ...]) -> tuple[TelemetrySetup, Compl
         else:
             read_settings(on_problem=complaints.note)
             find_chosen(complaints.note)  # the global ones are used: the environment may name some
-    except TapescopeError as error:
+    except Exception as error:  # noqa: BLE001  # whatever OpenTelemetry makes of its settings
         say(f"telemetry is off. {error}")
         return None
     if (wrong := complaints.take()) is not None:

@@ -2,37 +2,82 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections import UserDict
+from functools import cache
+from importlib import import_module
+from typing import Annotated, Any, Final
 
 import typer
+from typer.core import TyperGroup
+from typer.main import get_command
 
 from tapescope.cli._help import Command
 from tapescope.cli._options import StoreOption
+from tapescope.cli._output import say
 from tapescope.cli._settings import EXIT_USAGE, LogFormat, LogLevel, choose_log
 from tapescope.cli._telemetry import exporting
-from tapescope.cli.commands.audit import audit
-from tapescope.cli.commands.cancel import cancel
-from tapescope.cli.commands.demo import demo
-from tapescope.cli.commands.drill import drill
-from tapescope.cli.commands.drops import drops
-from tapescope.cli.commands.list import list_tasks
-from tapescope.cli.commands.migrate import migrate
-from tapescope.cli.commands.prune import prune
-from tapescope.cli.commands.retry import retry
-from tapescope.cli.commands.run import run
-from tapescope.cli.commands.show import show
-from tapescope.cli.commands.spool import spool
-from tapescope.cli.commands.submit import submit
-from tapescope.cli.commands.tape import tape
-from tapescope.cli.commands.worker import worker
+from tapescope.errors import BadSetting
 
 __all__ = ["app"]
 
 _SCRAPED = frozenset({"drill", "run", "worker"})
 """Commands that set their telemetry up themselves, with the listener that they are scraped on."""
 
+_COMMANDS: Final = {
+    "run": "run",
+    "worker": "worker",
+    "submit": "submit",
+    "retry": "retry",
+    "list": "list_tasks",
+    "show": "show",
+    "tape": "tape",
+    "cancel": "cancel",
+    "drops": "drops",
+    "audit": "audit",
+    "prune": "prune",
+    "migrate": "migrate",
+    "spool": "spool",
+    "demo": "demo",
+    "drill": "drill",
+}
+"""Each command, in the order of the help, with its function in the module of its name."""
+
+_SETTINGS: Final[dict[str, dict[str, Any]]] = {
+    "run": {
+        "context_settings": {"allow_interspersed_args": False},
+        "options_metavar": "[OPTIONS] --",
+    }
+}
+
+
+@cache
+def _build(name: str) -> Any:
+    module = import_module(f"tapescope.cli.commands.{name}")
+    alone = typer.Typer(add_completion=False, rich_markup_mode=None)
+    alone.command(name, cls=Command, **_SETTINGS.get(name, {}))(getattr(module, _COMMANDS[name]))
+    return get_command(alone)
+
+
+class _Commands(UserDict[str, Any]):
+    """The commands by name, each imported and built when it is asked for: a process wants one."""
+
+    def __init__(self) -> None:
+        super().__init__(dict.fromkeys(_COMMANDS))
+
+    def __getitem__(self, name: str) -> Any:
+        super().__getitem__(name)  # raises for a name that is no command
+        return _build(name)
+
+
+class _Group(TyperGroup):
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands = _Commands()
+
+
 app = typer.Typer(
     name="tapescope",
+    cls=_Group,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
@@ -87,31 +132,16 @@ def tapescope(
         typer.echo(context.get_help(), err=True)
         raise typer.Exit(EXIT_USAGE)
     context.obj = store
-    shown_format, level = choose_log(log_format, log_level)
+    try:
+        shown_format, level = choose_log(log_format, log_level)
+    except BadSetting as error:
+        if context.invoked_subcommand != "run":
+            raise
+        say(f"{error} There is no log.")  # a variable is no reason not to run a command
+        shown_format, level = None, LogLevel.INFO
     if shown_format is not None:
         from tapescope.cli._logging import start_logging
 
         start_logging(shown_format, level)
     if context.invoked_subcommand not in _SCRAPED:
         context.with_resource(exporting())
-
-
-app.command(
-    cls=Command,
-    context_settings={"allow_interspersed_args": False},
-    options_metavar="[OPTIONS] --",
-)(run)
-app.command(cls=Command)(worker)
-app.command(cls=Command)(submit)
-app.command(cls=Command)(retry)
-app.command("list", cls=Command)(list_tasks)
-app.command(cls=Command)(show)
-app.command(cls=Command)(tape)
-app.command(cls=Command)(cancel)
-app.command(cls=Command)(drops)
-app.command(cls=Command)(audit)
-app.command(cls=Command)(prune)
-app.command(cls=Command)(migrate)
-app.command(cls=Command)(spool)
-app.command(cls=Command)(demo)
-app.command(cls=Command)(drill)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakValueDictionary
 
@@ -165,10 +166,27 @@ class StoreCore:
             lambda: self.backend.load(cursor.task_id, cursor.attempt, cursor.owner), since
         )
 
-    async def change(self, name: str, primitive: Callable[[], Awaitable[T]]) -> T:
-        """Call a primitive that writes, at once and not in a flush; else as ``read``."""
+    async def change(
+        self,
+        name: str,
+        primitive: Callable[[], Awaitable[T]],
+        settle: Callable[[T], object] | None = None,
+    ) -> T:
+        """Call a primitive that writes, at once and not in a flush; else as ``read``.
+
+        A caller that is cancelled waits for the try that is under way: what it wrote is given to
+        ``settle``, which counts it and tells of it, so that nothing is stored unseen (invariant
+        I7).
+        """
         self.require_writable()
-        return await self.read(name, primitive)
+
+        async def write() -> T:
+            answer = await primitive()
+            if settle is not None:
+                settle(answer)
+            return answer
+
+        return await self.read(name, lambda: _to_its_end(write()))
 
     # --- reading ----------------------------------------------------------------------------------
 
@@ -203,3 +221,17 @@ class StoreCore:
                 if left <= 0:
                     raise as_unavailable(self.name, error) from error
                 await backoff.wait(left)
+
+
+async def _to_its_end(work: Coroutine[Any, Any, T]) -> T:
+    """Await this; who is cancelled meanwhile is so after its end."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        while not task.done():
+            with suppress(asyncio.CancelledError):  # cancelled again: the first is raised below
+                await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # the caller, who would have it raised, has been cancelled
+        raise

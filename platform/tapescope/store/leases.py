@@ -82,9 +82,17 @@ class StoreLeases:
             encode({"error": _LOST.as_json()}, "error"),
             encode(FinalEvent.failed(_LOST).as_json(), "error"),
         )
-        rows = await core.change("rescue_expired", lambda: core.backend.rescue(order))
+        rescued: list[Rescued] = []
+        await core.change(
+            "rescue_expired",
+            lambda: core.backend.rescue(order),
+            lambda rows: rescued.extend(self._settle_rescued(order, rows)),
+        )
+        return rescued
+
+    def _settle_rescued(self, order: RescueOrder, rows: Sequence[RescuedRow]) -> list[Rescued]:
         if any(row.result is RescueResult.RETRIED for row in rows):
-            core.changes.publish_arrival()
+            self._core.changes.publish_arrival()
         rescued = [self._count_rescued(order, row) for row in rows]
         for one in rescued:
             self._tell_of_rescue(one)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -23,7 +23,7 @@ from tapescope.model.tasks import Attempt, CancelReason, Claim, ErrorInfo, Final
 from tapescope.store.core import StoreCore
 from tapescope.store.flush import CancelAnswer
 from tapescope.store.leases import StoreLeases
-from tapescope.store.orders import DueOrder, DueRow
+from tapescope.store.orders import DueOrder, DueRow, RescuedRow, RescueOrder
 from tapescope.store.port import TaskStore
 from tapescope_telemetry import LedgerReading
 
@@ -232,11 +232,9 @@ class RecordedLeases(StoreLeases):
         super().__init__(core)
         self._history = history
 
-    async def rescue_expired(
-        self, limit: int = 100, *, ops: Collection[str] = (), dead_owners: Collection[str] = ()
-    ) -> list[Rescued]:
-        """``StoreLeases.rescue_expired``, noted once for each task that was rescued."""
-        rescued = await super().rescue_expired(limit, ops=ops, dead_owners=dead_owners)
+    def _settle_rescued(self, order: RescueOrder, rows: Sequence[RescuedRow]) -> list[Rescued]:
+        # Here, and not where ``rescue_expired`` returns: its caller may have been cancelled.
+        rescued = super()._settle_rescued(order, rows)
         history = self._history()
         for one in rescued:
             lost = Attempt(one.task.task_id, one.task.attempt, one.task.owner or "")
