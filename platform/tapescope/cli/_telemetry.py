@@ -15,7 +15,7 @@ from tapescope.cli._complaints import Complaints
 from tapescope.cli._options import METRICS_PORT
 from tapescope.cli._output import say
 from tapescope.cli._settings import read_cancel_status, read_trace_mode
-from tapescope.errors import BadSetting, TapescopeError
+from tapescope.errors import BadSetting
 from tapescope_telemetry import read_settings
 from tapescope_telemetry.chosen import find_chosen
 
