@@ -22,6 +22,9 @@ from tapescope import (
 )
 from tapescope.model.tasks import FinalEvent
 from tapescope.store.validation import new_task_id
+from tapescope_adapters.postgres import _schema as postgres_schema
+from tapescope_adapters.sqlite import _schema as sqlite_schema
+from tests.adapters.next_version import migrating
 from tests.cli.command import Tapescope
 from tests.support.breaches import make_ended, run_round, run_statement
 from tests.support.postgres_sessions import schema_of, session
@@ -295,3 +298,35 @@ GARBAGE: Final = (
     f"a|id:{'9' * 5_000}|",
     "a|id:1,|",
 )
+
+
+async def test_store_of_before_the_guards_is_migrated_with_its_damage(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Damage does not keep the guards out, nor those who submit, run and cancel beside it."""
+    with monkeypatch.context() as before:
+        for schema in (postgres_schema, sqlite_schema):
+            first = {1: schema.read_migrations()[1]}
+            before.setattr(schema, "read_migrations", lambda first=first: first)
+        async with find_store(store_url) as store:
+            ended, key = await make_ended(store)
+            new, _ = await store.create(NewTask(new_task_id(), "x"))
+            await run_statement(store_url, raw_task(store_url, task(run=FAR)))
+            await run_statement(store_url, raw_task(store_url, task(params="no json")))
+            await run_statement(store_url, f"UPDATE tasks SET run_at = {-FAR} WHERE id = {new.key}")
+    async with find_store(migrating(store_url)) as store:
+        versions = await store.maintenance.schema_versions()
+        with pytest.raises(Exception, match="tapescope"):
+            await run_statement(store_url, raw_task(store_url, task(run=FAR)))
+        due = await store.claim_due("me", ["x"], 10, 60)
+        await store.request_cancel(new.task_id)
+        await is_well(store)
+        page = await store.list()
+
+    assert versions.found == versions.known >= 2
+    assert {claim.task.task_id for claim in due} == {
+        one.task_id for one in page.tasks if one.damage and one.run_us < FAR and one.attempt
+    }
+    assert len(due) == 2
+    assert sum(bool(one.damage) for one in page.tasks) == 3
+    assert (ended.number, key) == (1, 1)

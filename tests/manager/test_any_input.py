@@ -383,7 +383,7 @@ def run_examples(url: str, examples: int) -> Scene:
 
 def test_any_input_is_its_callers_own(store_url: str) -> None:
     """Each call ends with an answer or a typed error; a hundred tasks beside it do not notice."""
-    scene = run_examples(store_url, 15)
+    scene = run_examples(store_url, 10)
 
     assert scene.heard["BadSetting"] > 0
 
