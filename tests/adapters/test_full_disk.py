@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -124,6 +125,30 @@ def test_run_on_a_full_disk_runs_the_command(small_disk: Path, tmp_path: Path) -
     assert (done.returncode, done.stdout) == (7, b"a\n")
     assert done.stderr.count(b"\n") == 1
     assert b"no room" in done.stderr
+
+
+@pytest.mark.parametrize("script", ["seq 20000", "seq 20000; exit 7"])
+def test_run_with_everything_on_a_full_disk_is_told(small_disk: Path, script: str) -> None:
+    """Output, store and spool have no room: the status is not 0, and stderr says what is lost."""
+    tapescope = Tapescope(f"sqlite:///{small_disk / 'tasks.db'}", small_disk)
+    assert tapescope("migrate").returncode == 0
+    with (small_disk / "output").open("wb") as output:
+        fill(small_disk)
+        done = subprocess.run(
+            [sys.executable, "-m", "tapescope.cli", "run", "--", "sh", "-c", script],
+            stdout=output,
+            stderr=subprocess.PIPE,
+            env=tapescope.env,
+            timeout=60,
+            check=False,
+        )
+
+    assert done.returncode == (7 if "exit" in script else 1)
+    assert b"stdout cannot be written (No space left on device)" in done.stderr
+    assert b"no room" in done.stderr
+    assert b"Traceback" not in done.stderr
+    assert b"the rest of the tape cannot be kept" in done.stderr
+    assert b" lines of output not recorded" in done.stderr
 
 
 def test_store_on_a_full_disk_can_be_read(small_disk: Path, tmp_path: Path) -> None:

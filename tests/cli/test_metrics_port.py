@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 
@@ -106,6 +107,22 @@ def test_a_store_that_is_away_is_seen(tapescope: Tapescope) -> None:
     assert ready.status == 503
     assert "[-] manager: the store is not open yet\n" in ready.text
     assert "process_cpu_seconds" in scraped.families
+
+
+def test_a_missing_extra_is_no_reason_not_to_run(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody can scrape it, which one line says; the command runs and has its own status."""
+    room = "tapescope_telemetry.prometheus"
+    for name in [name for name in sys.modules if name.startswith((room, "prometheus_client"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+
+    done = here("run", "--metrics-port", "0", "--", "sh", "-c", "exit 3")
+
+    assert done.returncode == 3
+    assert done.stderr.startswith(b"tapescope: nothing can be scraped. ")
+    assert done.stderr.endswith(b"pip install 'tapescope[prometheus]'\n")
 
 
 def test_a_port_out_of_range_is_a_wrong_command_line(here: Here) -> None:

@@ -49,6 +49,19 @@ def test_lost_output_leaves_a_failed_commands_own_status(tapescope: Tapescope) -
     }
 
 
+def test_output_that_nobody_has_is_on_the_tape(tapescope: Tapescope) -> None:
+    """What could not be written, and what the command had written behind it, was recorded."""
+    line = f"{' '.join(RUN)} -- seq 20000 > /dev/full"
+    subprocess.run(["sh", "-c", line], env=tapescope.env, check=False, timeout=60)
+    events = tapescope.tape()
+    lines = [event["body"]["line"] for event in events if event["type"] == "log"]
+    lost = events[-1]["body"]["error"]["details"]["bytes_not_written"]
+    recorded = "\n".join(lines)
+
+    assert lost - len(recorded) in (0, 1), "but for the last newline"
+    assert lines[:-1] == [str(number) for number in range(1, len(lines))]
+
+
 def test_reader_that_has_seen_enough_loses_nothing(tapescope: Tapescope) -> None:
     """A closed pipe is its reader's decision: a command that was done by then has succeeded."""
     line = f"{' '.join(RUN)} -- echo a | true; exit ${{PIPESTATUS[0]}}"

@@ -99,8 +99,23 @@ def _listens(process: subprocess.Popen[bytes], port: int) -> bool:
 class Postgres:
     """A PostgreSQL server of our own: one database, as many schemas as there are tests."""
 
-    def __init__(self, socket_folder: Path) -> None:
-        self.socket_folder = socket_folder
+    def __init__(self, server: PostgresServer) -> None:
+        self._server = server
+        info = server.get_postmaster_info()
+        assert info.socket_dir is not None
+        self.socket_folder = Path(info.socket_dir)
+
+    def stop(self) -> None:
+        """End it as a crash would, without a checkpoint; every session ends with it."""
+        process = self._server.get_postmaster_info().process
+        assert process is not None
+        with suppress(psutil.NoSuchProcess):
+            process.send_signal(signal.SIGQUIT)
+        process.wait()
+
+    def start(self) -> None:
+        """Start it again on its data."""
+        self._server.ensure_postgres_running()
 
     def url(self, schema: str | None = None) -> str:
         """A store URL; without ``schema`` one in a schema that was never used. Makes nothing."""
@@ -123,15 +138,11 @@ def running_postgres() -> Generator[Postgres]:
     """
     with tempfile.TemporaryDirectory(prefix="tapes-pg-") as folder:
         server = _start(Path(folder))
-        info = server.get_postmaster_info()
+        postgres = Postgres(server)
         try:
-            assert info.socket_dir is not None
-            yield Postgres(info.socket_dir)
+            yield postgres
         finally:
-            assert info.process is not None
-            with suppress(psutil.NoSuchProcess):
-                info.process.send_signal(signal.SIGQUIT)  # its data goes: no checkpoint before
-            info.process.wait()
+            postgres.stop()  # its data goes: no checkpoint before
             server.cleanup()
 
 

@@ -256,7 +256,7 @@ class Foreground:
             return
         if error.errno != errno.EPIPE:  # that is its reader's own decision
             assert self._child is not None, "it has said something"
-            left += self._child.streams[stream].skip()
+            left += self._child.streams[stream].take_rest()
             self.bytes_lost += left
             say(f"{stream} cannot be written ({error.strerror}): {left:,} bytes are lost")
         raise error

@@ -143,6 +143,12 @@ class ShellCommand:
                 finally:
                     await passed_on
             await recorder.end(name)
+        except OSError:  # the sink takes no more; the tape has what the command has written by now
+            pipe.take_rest()
+            for chunk in pipe.rest:
+                await recorder.record(name, chunk)
+            await recorder.end(name)
+            raise
         finally:
             pipe.close()  # a command that writes on gets a SIGPIPE
 

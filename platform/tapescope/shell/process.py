@@ -55,6 +55,8 @@ class PipeReader:
         """Whether every writer has closed the other end."""
         self.held = False
         """Whether it was read to what is there now, while a process still held the other end."""
+        self.rest: list[bytes] = []
+        """What ``take_rest`` has read."""
         os.set_blocking(fd, False)
 
     async def read(self) -> bytes:
@@ -78,9 +80,9 @@ class PipeReader:
             return chunk
         return b""
 
-    def skip(self) -> int:
-        """Throw away what is in the pipe now; how many bytes that was."""
-        skipped = 0
+    def take_rest(self) -> int:
+        """Read what is in the pipe now into ``rest``; how many bytes that was."""
+        taken = 0
         while self._fd is not None:
             try:
                 chunk = os.read(self._fd, _CHUNK)
@@ -89,8 +91,9 @@ class PipeReader:
             if not chunk:
                 self.ended = True
                 break
-            skipped += len(chunk)
-        return skipped
+            self.rest.append(chunk)
+            taken += len(chunk)
+        return taken
 
     def stop_waiting(self) -> None:
         """Read the rest of the pipe and then end, though a process holds its other end open."""

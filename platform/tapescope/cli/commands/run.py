@@ -62,6 +62,7 @@ from tapescope.spool import SpooledTask, spool_folder
 from tapescope.store.lookup import find_store
 from tapescope.store.port import TaskStore
 from tapescope.store.validation import check_seconds, new_task_id
+from tapescope_telemetry.errors import MissingTelemetryExtra
 from tapescope_telemetry.spans import parse_traceparent
 
 if TYPE_CHECKING:
@@ -182,7 +183,12 @@ def run(
             raise BadSetting("--die-together", "on", "off: only Linux can do it")
         status = EXIT_OURS
         with Signals() as signals:  # before there is any thread
-            listener = make_listener(metrics_host, metrics_port)
+            try:
+                listener = make_listener(metrics_host, metrics_port)
+            except MissingTelemetryExtra as error:  # no reason not to run a command
+                say(f"nothing can be scraped. {error}")
+                metrics_port = None
+                listener = make_listener(metrics_host, metrics_port)
             with exporting(*listener.readers), _serving(listener, metrics_port):
 
                 async def main() -> int:
