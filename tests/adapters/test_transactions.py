@@ -17,6 +17,7 @@ from tapescope.errors import (
     BadOp,
     ConnectionRefused,
     IdempotencyConflict,
+    StoreBusy,
     StoreClosed,
     StoreUnavailable,
     UnknownTask,
@@ -403,6 +404,22 @@ async def test_postgres_pooled_connection_will_do(postgres_url: str) -> None:
         assert (await store.get(task.task_id)).status is TaskStatus.PENDING
 
 
+async def test_postgres_caller_who_waits_too_long_for_a_key_is_told(postgres_url: str) -> None:
+    """Another open transaction holds it: the store is busy, and can be reached."""
+    async with (
+        find_store(postgres_url) as store,
+        session(postgres_url) as holder,
+        holder.transaction(),
+        session(postgres_url) as caller,
+        caller.transaction(),
+    ):
+        await store.create_within(holder, new_task(idempotency_key="a"))
+        await caller.execute("SET LOCAL lock_timeout = '20ms'")
+
+        with pytest.raises(StoreBusy, match="lock timeout"):
+            await store.create_within(caller, new_task(idempotency_key="a"))
+
+
 async def test_postgres_serializable_conflict_is_an_error(postgres_url: str) -> None:
     """A key that was taken after the transaction's snapshot dooms it, which is told."""
     async with (
@@ -413,5 +430,5 @@ async def test_postgres_serializable_conflict_is_an_error(postgres_url: str) -> 
         await connection.execute("SELECT 1")
         await store.create(new_task(idempotency_key="a"))
 
-        with pytest.raises(StoreUnavailable, match="serialize"):
+        with pytest.raises(StoreBusy, match="serialize"):
             await store.create_within(connection, new_task(idempotency_key="a"))

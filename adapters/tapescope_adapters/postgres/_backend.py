@@ -42,7 +42,6 @@ from tapescope.store import (
     RescuedRow,
     RescueOrder,
     SchemaVersions,
-    StoreAway,
     StoreBackend,
     decode,
     must_migrate,
@@ -57,6 +56,7 @@ from tapescope_adapters.postgres._connection import (
     Connector,
     Lane,
     SharedConnections,
+    as_away,
     drop,
     translate,
 )
@@ -131,7 +131,7 @@ class PostgresBackend(StoreBackend):
             met = translate(error, sent=False)
             if isinstance(met, FlushRefused):
                 raise StoreConfigError(f"The store {self.name} cannot be used: {met}") from error
-            raise StoreAway(str(met)) from error
+            raise as_away(met) from error
         except BaseException:  # cancelled, or may not migrate: it is closed only here
             drop(conn)
             raise
@@ -366,7 +366,7 @@ class PostgresBackend(StoreBackend):
             met = translate(error, sent=False)
             if isinstance(met, FlushRefused):
                 raise StoreConfigError(f"The store {self.name} cannot be used: {met}") from error
-            raise StoreAway(str(met)) from error
+            raise as_away(met) from error
         except BaseException:  # cancelled, too: a connection of our own is not left open
             drop(conn)
             raise

@@ -9,9 +9,9 @@ from asyncpg.pool import PoolConnectionProxy
 
 from tapescope.errors import ConnectionRefused
 from tapescope.model import Task
-from tapescope.store import CreateRow, FlushBlocked, Inserted, StoreAway
+from tapescope.store import CreateRow, FlushBlocked, Inserted
 from tapescope_adapters._sql import Queries
-from tapescope_adapters.postgres._connection import DRIVER_ERRORS, is_gone, translate
+from tapescope_adapters.postgres._connection import DRIVER_ERRORS, as_away, is_gone, translate
 from tapescope_adapters.postgres._rows import as_task
 
 if TYPE_CHECKING:
@@ -80,4 +80,4 @@ async def create_within(
     except DRIVER_ERRORS as error:
         met = translate(error, sent=False)
         # A lock that could not be had dooms this transaction, and perhaps not the next one.
-        raise StoreAway(str(met)) if isinstance(met, FlushBlocked) else met from error
+        raise as_away(met) if isinstance(met, FlushBlocked) else met from error

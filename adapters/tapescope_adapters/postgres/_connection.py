@@ -29,6 +29,7 @@ __all__ = [
     "Connector",
     "Lane",
     "SharedConnections",
+    "as_away",
     "close",
     "drop",
     "is_gone",
@@ -99,6 +100,11 @@ def translate(error: BaseException, *, sent: bool) -> Exception:
         return FlushRefused(str(error))  # a value that has no place in its column
     why = str(error) or type(error).__name__
     return FateUnknown(why) if sent else StoreAway(why)
+
+
+def as_away(error: Exception) -> StoreAway:
+    """A flush's error for what is no flush, and may be tried again: the server is there, or not."""
+    return StoreLocked(str(error)) if isinstance(error, FlushBlocked) else StoreAway(str(error))
 
 
 async def close(conn: Connection) -> None:
@@ -342,7 +348,7 @@ class SharedConnections:
                 met = translate(error, sent=self._writes)
                 if self._writes or isinstance(met, FlushRefused | StoreAway):
                     raise met from error
-                raise StoreAway(str(met)) from error
+                raise as_away(met) from error
             except BaseException:  # cancelled in mid-query: its reply must not meet the next one
                 drop(conn)
                 raise
