@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tapescope.cli._secrets import hide_secrets
+from tests.cli.command import Tapescope
 
 TOKEN = "tok3n-SECRET"
 
@@ -37,3 +40,22 @@ def test_other_words_stay() -> None:
     text = "The store postgresql://me@h/db is away: x marks it"
 
     assert hide_secrets(text, environ) == text
+
+
+@pytest.mark.parametrize("store", ["", "sqlite:////proc/none.db"])
+def test_hidden_arguments_are_kept_nowhere(
+    tapescope: Tapescope, tmp_path: Path, store: str
+) -> None:
+    """Neither the store nor a spool file has them; the task has the program's name."""
+    tapescope.env |= {"XDG_STATE_HOME": str(tmp_path / "state"), "OTEL_TRACES_EXPORTER": "console"}
+    options = ["--store", store] if store else []
+    done = tapescope("run", *options, "--hide-arguments", "--", "sh", "-c", ": t0k3n; exit 3")
+    kept = [file for file in tmp_path.rglob("*") if file.is_file()]
+
+    assert done.returncode == 3
+    assert b"t0k3n" not in done.stdout + done.stderr
+    assert kept
+    assert [file for file in kept if b"t0k3n" in file.read_bytes()] == []
+    if not store:
+        (task,) = tapescope.json("list")["tasks"]
+        assert task["params"] == {"command": ["sh", "… 2 more"]}

@@ -53,9 +53,10 @@ class Foreground:
         signals: Signals,
         *,
         die_together: bool = False,
+        pty: bool = False,
     ) -> None:
         self._argv, self._grace, self._drain = tuple(argv), grace, drain
-        self._die_together = die_together
+        self._die_together, self._pty = die_together, pty
         self._signals = signals
         self._loop = asyncio.get_running_loop()
         self._owns_group = not _has_terminal()
@@ -167,6 +168,9 @@ class Foreground:
 
     def _pass_on(self, heard: Heard, child: Child) -> None:
         number = heard.number
+        if number == signal.SIGWINCH and self._pty:
+            child.resize()  # told by the terminal it may have looked before
+            return
         reached = heard.by_terminal and not child.owns_group
         if number in _END and not reached:
             child.told = number
@@ -230,6 +234,7 @@ class Foreground:
             refused=self._say_refusal,
             stopped=self._follow_stop,
             dies_with_us=self._die_together,
+            terminals=self._pty,
         )
         child.ended.add_done_callback(self._note_end)
         early, self._early = self._early, []

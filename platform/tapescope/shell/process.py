@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import termios
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -21,6 +22,7 @@ _LAST_READ: Final = 1_048_576
 """Bytes that are read at most after ``stop_waiting``: Linux lets no pipe grow larger unasked."""
 _FIRST_LINE: Final = 80
 """Bytes that bash looks at, too, to tell a script from a program."""
+_USUAL_SIZE: Final = (24, 80)
 _SHIM: Final = """
 import ctypes, errno, os, signal, sys
 ours, path, *argv = sys.argv[1:]
@@ -44,7 +46,7 @@ Refused = Callable[[int, int], None]
 
 
 class PipeReader:
-    """The reading end of a pipe, without a thread."""
+    """The reading end of a pipe, or of a terminal that a command writes on; without a thread."""
 
     def __init__(self, fd: int) -> None:
         self._fd: int | None = fd
@@ -66,7 +68,7 @@ class PipeReader:
                 self.held = True
                 break
             try:
-                chunk = os.read(self._fd, _CHUNK)
+                chunk = _read(self._fd)
             except BlockingIOError:
                 if self._left is not None:
                     self.held = True
@@ -85,7 +87,7 @@ class PipeReader:
         taken = 0
         while self._fd is not None:
             try:
-                chunk = os.read(self._fd, _CHUNK)
+                chunk = _read(self._fd)
             except BlockingIOError:
                 break
             if not chunk:
@@ -94,6 +96,11 @@ class PipeReader:
             self.rest.append(chunk)
             taken += len(chunk)
         return taken
+
+    def resize(self, size: tuple[int, int]) -> None:
+        """Give a terminal so many lines and columns."""
+        if self._fd is not None:
+            termios.tcsetwinsize(self._fd, size)
 
     def stop_waiting(self) -> None:
         """Read the rest of the pipe and then end, though a process holds its other end open."""
@@ -123,6 +130,16 @@ class PipeReader:
     def _wake(self) -> None:
         if self._readable is not None and not self._readable.done():
             self._readable.set_result(None)
+
+
+def _read(fd: int) -> bytes:
+    """The next bytes; none at the end. Raises ``BlockingIOError`` where there are none yet."""
+    try:
+        return os.read(fd, _CHUNK)
+    except OSError as error:
+        if error.errno == errno.EIO:  # Linux's way to say that nobody has the terminal open
+            return b""
+        raise
 
 
 class Child:
@@ -173,6 +190,12 @@ class Child:
         """A signal for the command alone, as a caller sent it."""
         if not self.ended.done():
             self._send(os.kill, self.pid, number)
+
+    def resize(self) -> None:
+        """Give the terminals of its output the size that ours has now, and tell it."""
+        for stream in self.streams.values():
+            stream.resize(_find_size())
+        self.forward(signal.SIGWINCH)
 
     def is_stopped(self) -> bool:
         """Whether the command is stopped; where the system does not say: that it may be."""
@@ -329,21 +352,24 @@ def start_in_place(
     refused: Refused,
     stopped: Callable[[int], None],
     dies_with_us: bool = False,
+    terminals: bool = False,
 ) -> Child:
     """Start a command where this process is: in its session, with its stdin and descriptors.
 
     It joins our process group too, unless it ``owns_group``. ``mask`` is its signal mask; signals
-    that we ignore it ignores. Its stdout and stderr are two pipes, or one that is called "stdout"
-    where they are ``merged``. ``stopped`` is called with each signal that has stopped it. With
-    ``dies_with_us``, on Linux, it gets a SIGKILL when the thread that calls this has ended.
+    that we ignore it ignores. Its stdout and stderr are two pipes, or ``terminals``; or one, which
+    is called "stdout", where they are ``merged``. ``stopped`` is called with each signal that has
+    stopped it. With ``dies_with_us``, on Linux, it gets a SIGKILL when the thread that calls this
+    has ended.
 
     Raises ``OSError`` when there is no such program, or it cannot be executed.
     """
     env = os.environ if env is None else env
-    read, write = os.pipe()
+    open_ends = _open_terminal if terminals else os.pipe
+    read, write = open_ends()
     streams, ends = {"stdout": read}, {1: write}
     if not merged:
-        streams["stderr"], ends[2] = os.pipe()
+        streams["stderr"], ends[2] = open_ends()
     actions = [(os.POSIX_SPAWN_DUP2, ends.get(fd, write), fd) for fd in (1, 2)]
     settings: dict[str, Any] = {
         "file_actions": actions,
@@ -369,6 +395,24 @@ def start_in_place(
         refused=refused,
         stopped=stopped,
     )
+
+
+def _open_terminal() -> tuple[int, int]:
+    """A terminal that changes no byte, and has the size of ours: where to read, where to write."""
+    read, write = os.openpty()
+    attributes = termios.tcgetattr(write)
+    attributes[1] &= ~termios.OPOST
+    termios.tcsetattr(write, termios.TCSANOW, attributes)
+    termios.tcsetwinsize(write, _find_size())
+    return read, write
+
+
+def _find_size() -> tuple[int, int]:
+    """The lines and columns of our terminal; the usual ones where we have none."""
+    for fd in (2, 1, 0):
+        with suppress(termios.error):  # it is no terminal
+            return termios.tcgetwinsize(fd)
+    return _USUAL_SIZE
 
 
 def _spawn(

@@ -153,6 +153,22 @@ def run(
             "Linux only.",
         ),
     ] = False,
+    pty: Annotated[
+        bool,
+        typer.Option(
+            "--pty",
+            help="Give the command terminals to write on, whatever our output is: it keeps its "
+            "colours, and writes each line at once. The tape has the codes of the colours, too.",
+        ),
+    ] = False,
+    hide_arguments: Annotated[
+        bool,
+        typer.Option(
+            "--hide-arguments",
+            help="Keep the command's arguments out of the store: the task has its first word "
+            "alone.",
+        ),
+    ] = False,
     metrics_port: MetricsPortOption = None,
     metrics_host: MetricsHostOption = "127.0.0.1",
     store: StoreOption = None,
@@ -193,9 +209,10 @@ def run(
 
                 async def main() -> int:
                     foreground = Foreground(
-                        command, grace, drain, signals, die_together=die_together
+                        command, grace, drain, signals, die_together=die_together, pty=pty
                     )
-                    task = _CommandTask(foreground, command, op, timeout, grace, lines, listener)
+                    shown = _show_command(command, 1 if hide_arguments else len(command))
+                    task = _CommandTask(foreground, shown, op, timeout, grace, lines, listener)
                     return await task.run(store)
 
                 status = asyncio.run(main())
@@ -217,14 +234,14 @@ class _CommandTask:
     def __init__(
         self,
         foreground: Foreground,
-        argv: Sequence[str],
+        shown: Sequence[str],
         op: str,
         timeout: float | None,
         grace: float,
         lines: int | None,
         listener: MetricsListener,
     ) -> None:
-        self._argv, self._op, self._timeout, self._grace = tuple(argv), op, timeout, grace
+        self._shown, self._op, self._timeout, self._grace = list(shown), op, timeout, grace
         self._foreground, self._listener = foreground, listener
         self._recorder = LineRecorder(None, lines)
         self._command: asyncio.Task[dict[str, Any]] | None = None
@@ -379,7 +396,7 @@ class _CommandTask:
                     return await manager.submit(
                         self._op,
                         self._accompany,
-                        params={"command": _show_command(self._argv)},
+                        params={"command": self._shown},
                         timeout=self._timeout,
                         idempotency_key=self._key,
                     )
@@ -398,7 +415,7 @@ class _CommandTask:
         running = self._command
         if running is None:
             if self._ended_at is not None or self._foreground.signal is not None:
-                raise CommandFailed(self._argv, EXIT_OURS)  # it was told to end before it began
+                raise CommandFailed(self._shown, EXIT_OURS)  # it was told to end before it began
             running = self._begin(report.traceparent)
         attached_at = time.monotonic()
         self._attempt = Attempt(report.task_id, report.attempt, self._owner)
@@ -517,7 +534,7 @@ class _CommandTask:
             store=store.name,
             task_id=new_task_id() if self._handle is None else self._handle.task_id,
             op=self._op,
-            params={"command": _show_command(self._argv)},
+            params={"command": self._shown},
             timeout=self._timeout,
             idempotency_key=self._key,
             traceparent=read_traceparent(),
@@ -635,15 +652,19 @@ def _inherited_trace() -> Generator[None]:
         contexts.detach(token)
 
 
-def _show_command(argv: Sequence[str]) -> list[str]:
-    """The command as JSON can keep it: bytes that are not UTF-8 are escaped, a long one is cut."""
+def _show_command(argv: Sequence[str], words: int) -> list[str]:
+    """So many words of the command as JSON can keep it: bytes that are not UTF-8 are escaped.
+
+    A long one is cut.
+    """
     shown: list[str] = []
     room = _SHOWN_COMMAND
-    for argument in argv:
+    for argument in argv[:words]:
         text = os.fsencode(argument).decode(errors="backslashreplace")
         shown.append(text if len(text) <= room else f"{text[:room]}…")
         room -= len(text)
-        if room <= 0 and len(shown) < len(argv):
-            shown.append(f"… {len(argv) - len(shown)} more")
+        if room <= 0:
             break
+    if len(shown) < len(argv):
+        shown.append(f"… {len(argv) - len(shown)} more")
     return shown
