@@ -307,7 +307,7 @@ async def test_store_of_before_the_guards_is_migrated_with_its_damage(
     with monkeypatch.context() as before:
         for schema in (postgres_schema, sqlite_schema):
             first = {1: schema.read_migrations()[1]}
-            before.setattr(schema, "read_migrations", lambda first=first: first)
+            before.setattr(schema, "read_migrations", first.copy)
         async with find_store(store_url) as store:
             ended, key = await make_ended(store)
             new, _ = await store.create(NewTask(new_task_id(), "x"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 from tapescope.model import (
     AuditRule,
@@ -46,7 +46,7 @@ def as_task(row: Row) -> Task:
                 key=row["id"],
                 task_id=str(row["task_id"]),
                 op=row["op"],
-                params=params,
+                params=cast("dict[str, Any]", params),
                 status=TaskStatus(row["status"]),
                 attempt=row["attempt"],
                 owner=row["owner"],

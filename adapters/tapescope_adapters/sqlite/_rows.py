@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from tapescope.model import (
     CancelReason,
@@ -61,7 +61,7 @@ def _task(row: Sequence[Any]) -> Task:
                 key=row[0],
                 task_id=row[1],
                 op=row[2],
-                params=params,
+                params=cast("dict[str, Any]", params),
                 status=TaskStatus(row[4]),
                 attempt=row[5],
                 owner=row[6],
