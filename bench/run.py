@@ -18,7 +18,7 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
-from bench import claims, collectors, losses, maintenance, processes, rates, telemetry
+from bench import claims, collectors, losses, maintenance, processes, rates, telemetry, wrapper
 from bench.drivers import drop_guards, measure
 from bench.telemetry import VARIANTS, Cost
 from tests.support.services import Postgres, running_postgres
@@ -37,6 +37,7 @@ PARTS: Final = [
     "collectors",
     "audit",
     "prune",
+    "wrapper",
 ]
 EVENTS: Final = 10
 """Events of a task where the price of telemetry is asked for."""
@@ -136,6 +137,19 @@ class Bench:
                 f"{what}, {store}, {len(beats)} times: median {statistics.median(beats):.2f}, "
                 f"at most {max(beats):.2f} heartbeats of {losses.HEARTBEAT:g} s"
             )
+
+    def wrapper(self, store: str) -> None:
+        """What ``tapescope run`` takes of a short command, and of a flood of output."""
+        took = [wrapper.start(self._url(store)) for _ in range(3 * self._rounds)]
+        alone, wrapped = (statistics.median(times) for times in zip(*took, strict=True))
+        self._console.print(
+            f"tapescope run -- true, {store}, new store: {wrapped:.3f} s, alone {alone:.3f} s"
+        )
+        size = int(100e6 * self._scale)
+        for line in (100, 50_000):
+            for _ in range(self._rounds):
+                found = wrapper.flood(self._url(store), self._folder, line, size)
+                self._console.print(f"{size / 1e6:,.0f} MB, lines of {line:,}, {store}: {found}")
 
     def _tell_times(self, what: str, took: list[float]) -> None:
         cuts = statistics.quantiles(took, n=100)

@@ -13,7 +13,8 @@ from dashboards.panels import (
     sum_growth,
     sum_rate,
 )
-from dashboards.promql import ERROR
+from dashboards.promql import ERROR, SOURCE
+from tapescope_telemetry import names
 
 __all__ = ["PROCESS"]
 
@@ -47,6 +48,14 @@ _COST = Section(
             (Query(f"{scope('process_open_fds')} / {scope('process_max_fds')}", "{{instance}}"),),
             8,
             limits=(Limit(0.8, "red"),),
+        ),
+        Chart(
+            "timeseries",
+            "Clock of the store",
+            "How far the database's clock is ahead of a process's. Due times go by the database's.",
+            "s",
+            (Query(scope(names.CLOCK_SKEW), "{{instance}}"),),
+            8,
         ),
     ),
 )
@@ -91,6 +100,19 @@ _TELEMETRY = Section(
                 ),
             ),
             limits=(Limit(0.8, "red"),),
+        ),
+        Chart(
+            "timeseries",
+            "Telemetry that raised",
+            "Spans, metrics and logs that raised in a process. Tasks went on without them; the log"
+            " has a line for the first of each kind.",
+            "short",
+            (
+                Query(
+                    sum_growth(SOURCE, names.TELEMETRY_ERRORS),
+                    f"{{{{{SOURCE}}}}}",
+                ),
+            ),
         ),
         Chart(
             "timeseries",

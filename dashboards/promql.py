@@ -21,6 +21,7 @@ __all__ = [
     "OPERATION",
     "OUTCOME",
     "RESCUE_RESULT",
+    "SOURCE",
     "STATE",
     "SUBSCRIBER_KIND",
     "TAPE_OUTCOME",
@@ -53,6 +54,7 @@ AUDIT_RULE: Final = name_label(Attribute.AUDIT_RULE)
 ADAPTER: Final = name_label(Attribute.ADAPTER)
 OPERATION: Final = name_label(Attribute.OPERATION)
 SUBSCRIBER_KIND: Final = name_label(Attribute.SUBSCRIBER_KIND)
+SOURCE: Final = name_label(Attribute.TELEMETRY_SOURCE)
 ERROR: Final = name_label(Attribute.ERROR_TYPE)
 
 FOREIGN: Final[dict[str, frozenset[str]]] = {

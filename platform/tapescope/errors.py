@@ -66,6 +66,8 @@ import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from tapescope.model.showing import hide_password
+
 if TYPE_CHECKING:
     from tapescope.model.tape import DropReason
     from tapescope.model.tasks import CancelReason, ErrorInfo
@@ -412,9 +414,10 @@ class StoreConfigError(TapescopeError):
 
 
 class BadStoreUrl(StoreConfigError):
-    """A store URL that cannot be read. The message never shows the URL's password."""
+    """A store URL that cannot be read. Neither the message nor ``url`` shows the password."""
 
     def __init__(self, url: str, why: str) -> None:
+        url = hide_password(url)
         self.url, self.why = url, why
         super().__init__(
             f"The store URL {url!r} cannot be used: {why}. "

@@ -9,7 +9,6 @@ thread that may be left behind, and ``otel.sdk.exporter.*`` is counted here, by 
 from __future__ import annotations
 
 import contextvars
-import logging
 import os
 import threading
 from collections import Counter
@@ -21,6 +20,8 @@ from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportRes
 from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult, MetricsData
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
+from tapescope_telemetry.logger import Logger
+
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.sdk._logs import ReadableLogRecord
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Delivery", "LogDelivery", "MetricDelivery", "SpanDelivery"]
 
-_log = logging.getLogger(__name__)
+_log = Logger(__name__)
 
 _FAILED: Final = "export_failed"
 """The exporter gave up: it logs why."""

@@ -3,31 +3,67 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Final, cast
+import traceback
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from opentelemetry.trace import Status, StatusCode, set_span_in_context
 
 from tapescope.errors import EventFateUnknown, StoreBusy, StoreFull, StoreUnavailable
 from tapescope_telemetry._version import __version__
 from tapescope_telemetry.chosen import or_silent
+from tapescope_telemetry.guard import EXCEPTIONS, LOGS, SPANS_OF_OTHERS, name_class
 from tapescope_telemetry.names import OTHER, SCHEMA_URL, SCOPE_NAME, Attribute
 
 if TYPE_CHECKING:
     from opentelemetry._logs import LoggerProvider
     from opentelemetry.trace import Span
 
-__all__ = ["STORE_FAILURES", "FailureMarker", "error_type_of", "find_cause"]
+__all__ = [
+    "STORE_FAILURES",
+    "FailureMarker",
+    "Unprintable",
+    "error_type_of",
+    "find_cause",
+    "is_a",
+    "list_parts",
+    "printable",
+    "text_of",
+    "trace_of",
+]
 
 SIGNAL_OPT_IN: Final = "OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN"
 """Semantic conventions 1.44: ``logs`` moves exceptions to logs, ``logs/dup`` tells them on both."""
 
 
+def _name_kept(error: BaseException) -> dict[str, str] | None:
+    """The attribute by which a stand-in goes by its exception's type on a span."""
+    return {"exception.type": error_type_of(error)} if type(error) is Unprintable else None
+
+
+_PARTS: Final[Any] = BaseExceptionGroup.__dict__["exceptions"]
+_TRACEBACK: Final[Any] = BaseException.__dict__["__traceback__"]
+"""The descriptors, which no class of an exception can overrule."""
+
+
+def is_a(error: object, kinds: type[BaseException] | tuple[type[BaseException], ...]) -> bool:
+    """``isinstance``, without asking the object: its ``__class__`` may be anybody's code."""
+    return issubclass(_kind(error), kinds)
+
+
+def list_parts(group: BaseException) -> tuple[BaseException, ...]:
+    """The exceptions of a group, whatever a class of its own makes of ``exceptions``."""
+    parts: tuple[BaseException, ...] = _PARTS.__get__(group)
+    return parts
+
+
 def find_cause(error: BaseException) -> BaseException:
     """The exception to report: the one inside, for a group of one (however deep)."""
-    if not isinstance(error, BaseExceptionGroup):
-        return error
-    group = cast("BaseExceptionGroup[BaseException]", error)
-    return find_cause(group.exceptions[0]) if len(group.exceptions) == 1 else group
+    while is_a(error, BaseExceptionGroup):
+        parts = list_parts(error)
+        if len(parts) != 1:
+            break
+        error = parts[0]
+    return error
 
 
 def error_type_of(error: BaseException) -> str:
@@ -36,13 +72,69 @@ def error_type_of(error: BaseException) -> str:
     ``ValueError`` for a built-in, ``package.module.Name`` otherwise; a group of one goes by what is
     inside it.
     """
-    return _name_kind(type(find_cause(error)))
+    return _name_kind(_kind(find_cause(error)))
+
+
+def text_of(error: BaseException) -> str:
+    """``str(error)``, or what can be said of an exception whose ``__str__`` raises."""
+    return _read(error)[0]
+
+
+def trace_of(error: BaseException) -> str:
+    """The traceback as text, or why it cannot be had."""
+    return _format(error)[0]
+
+
+def printable(error: BaseException) -> BaseException:
+    """The exception itself, or, where it cannot be printed or walked, one that stands in for it.
+
+    For all that print: the SDK's ``record_exception``, and the formatters of log handlers.
+    """
+    text, readable = _read(error)
+    _, formattable = _format(error)
+    return error if readable and formattable else Unprintable(error, text)
+
+
+class Unprintable(Exception):  # it is told instead of an error, and never raised
+    """Stands in for an exception that cannot be printed: its text, its traceback, its kind."""
+
+    def __init__(self, error: BaseException, text: str) -> None:
+        self.text: Final = text
+        self.kind: Final = _kind(error)
+        super().__init__(text)
+        self.__traceback__ = _TRACEBACK.__get__(error)
+
+
+def _kind(error: object) -> type[BaseException]:
+    """The class of an exception; of one that something stands in for, the real one's."""
+    kind = type(error)
+    return cast("Unprintable", error).kind if kind is Unprintable else cast("Any", kind)
+
+
+def _read(error: BaseException) -> tuple[str, bool]:
+    try:
+        return "".join((str(error), "")), True  # a copy: a subclass of str may be anybody's code
+    except BaseException as defect:  # noqa: BLE001  # as EXCEPTIONS says: also an exit is kept
+        EXCEPTIONS.note(type(defect))
+        kind, raised = name_class(type(error)), name_class(type(defect))
+        return f"({kind} whose text raised {raised})", False
+
+
+def _format(error: BaseException) -> tuple[str, bool]:
+    try:
+        return "".join(traceback.format_exception(error)), True
+    except BaseException as defect:  # noqa: BLE001  # as EXCEPTIONS says: also an exit is kept
+        EXCEPTIONS.note(type(defect))
+        return f"(the traceback could not be formatted: {name_class(type(defect))})", False
 
 
 def _name_kind(kind: type[BaseException]) -> str:
-    if kind.__module__ == "builtins":
-        return kind.__qualname__
-    return f"{kind.__module__}.{kind.__qualname__}"
+    try:
+        module, name = "".join((kind.__module__, "")), "".join((kind.__qualname__, ""))
+    except BaseException as defect:  # noqa: BLE001  # as EXCEPTIONS says: a metaclass may raise
+        EXCEPTIONS.note(type(defect))
+        return name_class(kind)
+    return name if module == "builtins" else f"{module}.{name}"
 
 
 STORE_FAILURES: Final = tuple(
@@ -75,21 +167,27 @@ class FailureMarker:
 
         ``error_type`` and ``message`` overrule what the exception says of itself.
         """
+        told: BaseException | None = None
         if error is not None:
             error = find_cause(error)
             error_type = error_type or error_type_of(error)
-            message = message or str(error)
-        span.set_attribute(Attribute.ERROR_TYPE, error_type or OTHER)
-        span.set_status(Status(StatusCode.ERROR, message or None))
-        if error is not None and self._on_spans:
-            span.record_exception(error)
-        if error is not None and self._on_logs:
-            self._log(span, error)
+            message = message or text_of(error)
+            told = printable(error)
+        with SPANS_OF_OTHERS:
+            span.set_attribute(Attribute.ERROR_TYPE, error_type or OTHER)
+            span.set_status(Status(StatusCode.ERROR, message or None))
+        if told is not None and self._on_spans:
+            with SPANS_OF_OTHERS:
+                span.record_exception(told, _name_kept(told))
+        if told is not None and self._on_logs:
+            with LOGS:
+                self._log(span, told)
 
     def mark_cancelled(self, span: Span, reason: str) -> None:
         """Leave the status UNSET, or set ERROR where the application has chosen that."""
         if self._cancel_is_error:
-            span.set_status(Status(StatusCode.ERROR, f"cancelled: {reason}"))
+            with SPANS_OF_OTHERS:
+                span.set_status(Status(StatusCode.ERROR, f"cancelled: {reason}"))
 
     def _log(self, span: Span, error: BaseException) -> None:
         # The API calls its log signal _logs while it is in beta; imported only after an opt-in.

@@ -3,17 +3,38 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from opentelemetry.context import Context
-from opentelemetry.metrics import CallbackOptions, Counter, Histogram, Meter, Observation
+from opentelemetry.metrics import (
+    CallbackOptions,
+    Counter,
+    Histogram,
+    Meter,
+    MeterProvider,
+    NoOpMeter,
+    Observation,
+)
 from opentelemetry.trace import INVALID_SPAN, set_span_in_context
 
+from tapescope_telemetry._version import __version__
+from tapescope_telemetry.guard import METRICS_OF_OTHERS
 from tapescope_telemetry.labels import LabelSets
-from tapescope_telemetry.names import MetricRow
+from tapescope_telemetry.names import SCHEMA_URL, SCOPE_NAME, MetricRow
 
-__all__ = ["NO_CONTEXT", "Tally", "counter", "histogram", "observe"]
+__all__ = [
+    "NO_CONTEXT",
+    "GuardedCounter",
+    "GuardedHistogram",
+    "Tally",
+    "counter",
+    "histogram",
+    "make_meter",
+    "observe",
+]
+
+_SILENT: Final = NoOpMeter(SCOPE_NAME)
 
 NO_CONTEXT: Final = set_span_in_context(INVALID_SPAN, Context())
 """No span at all: a zero must not become an exemplar, which would point at the first caller.
@@ -22,19 +43,66 @@ Not an empty context: the SDK takes that one for none given, and looks at the ca
 """
 
 
-def counter(meter: Meter, row: MetricRow) -> Counter:
+class GuardedCounter:
+    """A counter that raises nothing, whatever its provider, its views or an exemplar do."""
+
+    __slots__ = ("_inner",)
+
+    def __init__(self, inner: Counter) -> None:
+        self._inner = inner
+
+    def add(self, n: int, labels: Mapping[str, str], context: Context | None = None) -> None:
+        """Count ``n`` under these labels."""
+        try:
+            self._inner.add(n, labels, context)
+        except Exception as error:  # noqa: BLE001  # guarded; a with block would cost twice as much here
+            METRICS_OF_OTHERS.note(type(error))
+
+
+class GuardedHistogram:
+    """A histogram that raises nothing, as ``GuardedCounter``."""
+
+    __slots__ = ("_inner",)
+
+    def __init__(self, inner: Histogram) -> None:
+        self._inner = inner
+
+    def record(
+        self, value: float, labels: Mapping[str, str], context: Context | None = None
+    ) -> None:
+        """Record a value under these labels."""
+        try:
+            self._inner.record(value, labels, context)
+        except Exception as error:  # noqa: BLE001  # guarded; a with block would cost twice as much here
+            METRICS_OF_OTHERS.note(type(error))
+
+
+def make_meter(provider: MeterProvider) -> Meter:
+    """The platform's meter of this provider; a silent one where it raises."""
+    with METRICS_OF_OTHERS:
+        return provider.get_meter(SCOPE_NAME, __version__, SCHEMA_URL)
+    return _SILENT
+
+
+def counter(meter: Meter, row: MetricRow) -> GuardedCounter:
     """A synchronous counter: for facts that deserve an exemplar."""
-    return meter.create_counter(row.name, row.unit, row.description)
+    inner = _SILENT.create_counter(row.name)
+    with METRICS_OF_OTHERS:
+        inner = meter.create_counter(row.name, row.unit, row.description)
+    return GuardedCounter(inner)
 
 
-def histogram(meter: Meter, row: MetricRow) -> Histogram:
+def histogram(meter: Meter, row: MetricRow) -> GuardedHistogram:
     """A histogram with the row's bucket boundaries as advice, which a view may overrule."""
-    return meter.create_histogram(
-        row.name,
-        row.unit,
-        row.description,
-        explicit_bucket_boundaries_advisory=row.boundaries,
-    )
+    inner = _SILENT.create_histogram(row.name)
+    with METRICS_OF_OTHERS:
+        inner = meter.create_histogram(
+            row.name,
+            row.unit,
+            row.description,
+            explicit_bucket_boundaries_advisory=row.boundaries,
+        )
+    return GuardedHistogram(inner)
 
 
 def observe(meter: Meter, row: MetricRow, read: Callable[[], Iterable[Observation]]) -> None:
@@ -43,12 +111,13 @@ def observe(meter: Meter, row: MetricRow, read: Callable[[], Iterable[Observatio
     def callback(_: CallbackOptions) -> Iterable[Observation]:
         return read()
 
-    create = {
-        "counter": meter.create_observable_counter,
-        "updowncounter": meter.create_observable_up_down_counter,
-        "gauge": meter.create_observable_gauge,
-    }[row.kind]
-    create(row.name, [callback], row.unit, row.description)
+    with METRICS_OF_OTHERS:
+        create = {
+            "counter": meter.create_observable_counter,
+            "updowncounter": meter.create_observable_up_down_counter,
+            "gauge": meter.create_observable_gauge,
+        }[row.kind]
+        create(row.name, [callback], row.unit, row.description)
 
 
 class Tally:

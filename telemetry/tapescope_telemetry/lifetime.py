@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from tapescope_telemetry.errors import TelemetryUsedAfterFork
+from tapescope_telemetry.logger import Logger
 from tapescope_telemetry.names import SCOPE_NAME
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Made", "TelemetrySetup", "Undelivered"]
 
-_log = logging.getLogger(__name__)
+_log = Logger(__name__)
 
 SHUTDOWN_TIMEOUT: Final = 4.0
 """Seconds; with what an interpreter's end takes, an exit is not held up over 5."""

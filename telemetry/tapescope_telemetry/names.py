@@ -18,6 +18,7 @@ __all__ = [
     "CANCEL_DURATION",
     "CANCEL_OVERRUN",
     "CANCEL_REQUESTS",
+    "CLOCK_SKEW",
     "DURATION",
     "EVENT_APPENDED",
     "EVENT_DROPPED",
@@ -43,6 +44,7 @@ __all__ = [
     "SUBSCRIBERS",
     "SUBSCRIBER_LAG",
     "TAPE_LENGTH",
+    "TELEMETRY_ERRORS",
     "ZOMBIES",
     "Attribute",
     "MetricRow",
@@ -77,6 +79,7 @@ class Attribute:
     ADAPTER: Final = "tapescope.store.adapter"
     OPERATION: Final = "tapescope.store.operation"
     SUBSCRIBER_KIND: Final = "tapescope.subscriber.kind"
+    TELEMETRY_SOURCE: Final = "tapescope.telemetry.source"
     ERROR_TYPE: Final = "error.type"
 
 
@@ -339,6 +342,23 @@ SUBSCRIBER_LAG: Final = MetricRow(
     (_A.SUBSCRIBER_KIND,),
     tallied=True,
 )
+CLOCK_SKEW: Final = MetricRow(
+    "tapescope.store.clock.skew",
+    "gauge",
+    "s",
+    "How far the database's clock is ahead of this process's, at least; below 0: behind. Absent "
+    "where the store goes by the process's clock.",
+    (_A.ADAPTER,),
+    tallied=True,
+)
+TELEMETRY_ERRORS: Final = MetricRow(
+    "tapescope.telemetry.errors",
+    "counter",
+    "{error}",
+    "What telemetry raised in this process; it was kept from the tasks, which went on.",
+    (_A.TELEMETRY_SOURCE,),
+    tallied=True,
+)
 
 METRICS: Final = (
     *(SUBMITTED, DURATION, ACTIVE, LIMIT, QUEUE_WAIT, OLDEST_ACTIVE),
@@ -347,4 +367,5 @@ METRICS: Final = (
     *(EVENT_OFFERED, EVENT_APPENDED, EVENT_DROPPED, EVENT_FAILED, EVENT_UNACCOUNTED),
     *(TAPE_LENGTH, AUDIT_CHECKED, AUDIT_VIOLATIONS, AUDIT_LAST_SUCCESS),
     *(OPERATION_DURATION, FLUSH_SIZE, SUBSCRIBERS, SUBSCRIBER_LAG),
+    *(CLOCK_SKEW, TELEMETRY_ERRORS),
 )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Generator
+from contextlib import contextmanager
 from contextvars import Token
 from types import TracebackType
 from typing import Final, Self
@@ -26,7 +28,8 @@ from opentelemetry.trace import (
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from tapescope.model import AttemptOutcome
-from tapescope_telemetry.failures import FailureMarker
+from tapescope_telemetry.failures import FailureMarker, is_a
+from tapescope_telemetry.guard import SPANS_OF_OTHERS
 from tapescope_telemetry.instruments import NO_CONTEXT
 from tapescope_telemetry.names import OTHER, RESCUE, RUN, SUBMIT, Attribute
 
@@ -34,8 +37,10 @@ __all__ = [
     "ERROR_OUTCOMES",
     "RunSpan",
     "SubmitSpan",
+    "continue_trace",
     "format_traceparent",
     "parse_traceparent",
+    "read_span_ids",
     "start_run",
 ]
 
@@ -59,8 +64,39 @@ def parse_traceparent(text: str | None) -> SpanContext | None:
     """The span that a W3C ``traceparent`` names; ``None`` when it names none or is malformed."""
     if not text:
         return None
-    found = get_current_span(_W3C.extract({"traceparent": text}, Context())).get_span_context()
-    return found if found.is_valid else None
+    with SPANS_OF_OTHERS:
+        found = get_current_span(_W3C.extract({"traceparent": text}, Context())).get_span_context()
+        return found if found.is_valid else None
+    return None
+
+
+def read_span_ids(context: Context) -> tuple[str, str] | None:
+    """The trace and span id of the span in this context, as text; ``None`` where there is none."""
+    with SPANS_OF_OTHERS:
+        found = get_current_span(context).get_span_context()
+        if found.is_valid:
+            return format_trace_id(found.trace_id), format_span_id(found.span_id)
+    return None
+
+
+@contextmanager
+def continue_trace(traceparent: str | None) -> Generator[None]:
+    """Make the span that ``traceparent`` names current, if it names one, inside."""
+    named = parse_traceparent(traceparent)
+    token: Token[Context] | None = None
+    if named is not None:
+        with SPANS_OF_OTHERS:
+            token = contexts.attach(set_span_in_context(NonRecordingSpan(named)))
+    try:
+        yield
+    finally:
+        _detach(token)
+
+
+def _detach(token: Token[Context] | None) -> None:
+    if token is not None:
+        with SPANS_OF_OTHERS:
+            contexts.detach(token)
 
 
 class SubmitSpan:
@@ -89,16 +125,17 @@ class SubmitSpan:
         """What to store with the task, for the run to link to; ``None`` without a tracer."""
 
     def __enter__(self) -> Self:
-        self._span = self._tracer.start_span(
-            self._name,
-            kind=SpanKind.PRODUCER,
-            attributes=self._attributes,
-            record_exception=False,
-            set_status_on_exception=False,
-        )
-        self.traceparent = format_traceparent(self._span.get_span_context())
-        if self.traceparent is not None:
-            self._token = contexts.attach(set_span_in_context(self._span))
+        with SPANS_OF_OTHERS:
+            self._span = self._tracer.start_span(
+                self._name,
+                kind=SpanKind.PRODUCER,
+                attributes=self._attributes,
+                record_exception=False,
+                set_status_on_exception=False,
+            )
+            self.traceparent = format_traceparent(self._span.get_span_context())
+            if self.traceparent is not None:
+                self._token = contexts.attach(set_span_in_context(self._span))
         return self
 
     def __exit__(
@@ -107,18 +144,20 @@ class SubmitSpan:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._token is not None:
-            contexts.detach(self._token)
-        if error is not None and not isinstance(error, (asyncio.CancelledError, GeneratorExit)):
-            self._failures.mark(self._span, error, None, "")
-        self._span.end()
+        _detach(self._token)
+        if error is not None and not is_a(error, (asyncio.CancelledError, GeneratorExit)):
+            with SPANS_OF_OTHERS:
+                if self._span.is_recording():
+                    self._failures.mark(self._span, error, None, "")
+        with SPANS_OF_OTHERS:
+            self._span.end()
 
 
 class RunSpan:
     """The span of one attempt. Each that was started must be ended, on every path (invariant I8).
 
-    It is never attached here: a runner gets it through ``context``, and so does a drop that comes
-    after the end and still has this span to point to.
+    A runner gets it through ``context``, and so does a drop that comes after the end and still has
+    this span to point to.
     """
 
     __slots__ = (
@@ -152,6 +191,11 @@ class RunSpan:
         """Whether the span has its outcome."""
         return self._ended
 
+    def attach(self) -> None:
+        """Make it current for the rest of the caller's asyncio task, whose context is its own."""
+        with SPANS_OF_OTHERS:
+            contexts.attach(self.context)  # never detached: the context ends with its task
+
     def end(
         self,
         outcome: str,
@@ -175,7 +219,7 @@ class RunSpan:
                 return False
             self._ended = True
         span = self._span
-        try:
+        with SPANS_OF_OTHERS:
             if span.is_recording():
                 cancelled = outcome == AttemptOutcome.CANCELLED
                 if cancelled and cancel_reason is None:
@@ -194,7 +238,7 @@ class RunSpan:
                     self._failures.mark(span, error, error_type, message)
                 elif cancelled:
                     self._failures.mark_cancelled(span, str(cancel_reason))
-        finally:
+        with SPANS_OF_OTHERS:
             span.end()
         return True
 
@@ -218,23 +262,25 @@ def start_run(
     """
     submit = parse_traceparent(traceparent)
     start_in, links = Context(), None
-    if submit is not None and as_child and attempt == 1 and not rescue:
-        start_in = set_span_in_context(NonRecordingSpan(submit), start_in)
-    elif submit is not None:
-        links = [Link(submit)]
-    attributes: dict[str, str | int] = {
-        Attribute.OP: op,
-        Attribute.TASK_ID: task_id,
-        Attribute.ATTEMPT: attempt,
-        Attribute.OWNER: owner,
-    }
-    span = tracer.start_span(
-        (RESCUE if rescue else RUN).of(op),
-        context=start_in,
-        kind=SpanKind.INTERNAL if rescue else SpanKind.CONSUMER,
-        attributes=attributes,
-        links=links,
-        record_exception=False,
-        set_status_on_exception=False,
-    )
-    return RunSpan(span, failures, submit)
+    with SPANS_OF_OTHERS:
+        if submit is not None and as_child and attempt == 1 and not rescue:
+            start_in = set_span_in_context(NonRecordingSpan(submit), start_in)
+        elif submit is not None:
+            links = [Link(submit)]
+        attributes: dict[str, str | int] = {
+            Attribute.OP: op,
+            Attribute.TASK_ID: task_id,
+            Attribute.ATTEMPT: attempt,
+            Attribute.OWNER: owner,
+        }
+        span = tracer.start_span(
+            (RESCUE if rescue else RUN).of(op),
+            context=start_in,
+            kind=SpanKind.INTERNAL if rescue else SpanKind.CONSUMER,
+            attributes=attributes,
+            links=links,
+            record_exception=False,
+            set_status_on_exception=False,
+        )
+        return RunSpan(span, failures, submit)
+    return RunSpan(INVALID_SPAN, failures, submit)

@@ -12,6 +12,7 @@ from opentelemetry.metrics import Observation
 from opentelemetry.trace import get_current_span
 
 from tapescope.model import TAPE_UNKNOWN, AuditRule, DropReason, list_drops
+from tapescope_telemetry.guard import METRICS_OF_OTHERS
 from tapescope_telemetry.instruments import NO_CONTEXT, Tally, counter, histogram, observe
 from tapescope_telemetry.labels import LabelCaps, LabelSets
 from tapescope_telemetry.ledger import EventLedger
@@ -19,6 +20,7 @@ from tapescope_telemetry.names import (
     AUDIT_CHECKED,
     AUDIT_LAST_SUCCESS,
     AUDIT_VIOLATIONS,
+    CLOCK_SKEW,
     EVENT_DROPPED,
     FLUSH_SIZE,
     OPERATION_DURATION,
@@ -71,6 +73,9 @@ class StoreInstruments:
         observe(meter, SUBSCRIBER_LAG, self._read_lags)
         self.audited_at: float | None = None
         observe(meter, AUDIT_LAST_SUCCESS, self._read_audited_at)
+        self.skews: dict[str, float] = {}
+        self._skew_labels = LabelSets(CLOCK_SKEW)
+        observe(meter, CLOCK_SKEW, self._read_skews)
         self.drop_labels = LabelSets(EVENT_DROPPED)
         self.operation_labels = LabelSets(OPERATION_DURATION)
         self.flush_labels = LabelSets(FLUSH_SIZE)
@@ -87,6 +92,12 @@ class StoreInstruments:
 
     def _read_audited_at(self) -> list[Observation]:
         return [] if self.audited_at is None else [Observation(self.audited_at)]
+
+    def _read_skews(self) -> list[Observation]:
+        return [
+            Observation(seconds, self._skew_labels(adapter))
+            for adapter, seconds in list(self.skews.items())
+        ]
 
 
 class StoreMeter:
@@ -183,10 +194,12 @@ class StoreMeter:
         bucket, now = bisect_left(OPERATION_DURATION.boundaries, seconds), self.now()
         if now < due[bucket]:
             return False
-        own = get_current_span(context).get_span_context()
-        if own.trace_flags.sampled or not own.is_valid:
-            due[bucket] = now + EXEMPLAR_EVERY
-        return True
+        with METRICS_OF_OTHERS:
+            own = get_current_span(context).get_span_context()
+            if own.trace_flags.sampled or not own.is_valid:
+                due[bucket] = now + EXEMPLAR_EVERY
+            return True
+        return False
 
     def flush(self, size: int) -> None:
         """Record the number of events that one transaction wrote."""
@@ -212,6 +225,10 @@ class StoreMeter:
         finally:
             del self._on.lags[token]
             self._on.subscribers.add(-1, kind)
+
+    def skewed(self, seconds: float) -> None:
+        """The database's clock was found so far ahead of this process's; below 0: behind."""
+        self._on.skews[self.adapter] = seconds
 
     def audited(self, checked: int, violations: Mapping[str, int]) -> None:
         """An audit looked at so many tapes and found these violations, by rule (a closed set)."""

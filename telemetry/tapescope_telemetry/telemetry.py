@@ -15,7 +15,8 @@ from tapescope_telemetry._version import __version__
 from tapescope_telemetry.chosen import global_meter_provider, or_silent
 from tapescope_telemetry.errors import BadTelemetrySetting
 from tapescope_telemetry.failures import FailureMarker
-from tapescope_telemetry.instruments import observe
+from tapescope_telemetry.guard import read_errors
+from tapescope_telemetry.instruments import NO_CONTEXT, make_meter, observe
 from tapescope_telemetry.labels import LabelCaps, LabelSets
 from tapescope_telemetry.names import (
     EVENT_APPENDED,
@@ -24,6 +25,7 @@ from tapescope_telemetry.names import (
     EVENT_UNACCOUNTED,
     SCHEMA_URL,
     SCOPE_NAME,
+    TELEMETRY_ERRORS,
 )
 from tapescope_telemetry.spans import RunSpan, SubmitSpan, start_run
 from tapescope_telemetry.stores import StoreInstruments, StoreMeter
@@ -147,7 +149,7 @@ class _Metrics:
 
     def __init__(self, provider: MeterProvider | None) -> None:
         provider_used = global_meter_provider() if provider is None else provider
-        meter = provider_used.get_meter(SCOPE_NAME, __version__, SCHEMA_URL)
+        meter = make_meter(provider_used)
         caps = LabelCaps()
         self._zeros_due = provider is None
         self._stores: dict[str, StoreMeter] = {}
@@ -160,6 +162,8 @@ class _Metrics:
         observe(meter, EVENT_APPENDED, self._read_appended)
         observe(meter, EVENT_FAILED, self._read_failed)
         observe(meter, EVENT_UNACCOUNTED, self._read_unaccounted)
+        self._error_labels = LabelSets(TELEMETRY_ERRORS)
+        observe(meter, TELEMETRY_ERRORS, self._read_telemetry_errors)
         self._on = StoreInstruments(meter, caps)
         self.tasks: Final = TaskMeter(meter, caps, self._expect_drops)
 
@@ -232,6 +236,12 @@ class _Metrics:
         return [
             Observation(store.ledger.unaccounted, self._offered_labels(store.adapter))
             for store in self._all_stores()
+        ]
+
+    def _read_telemetry_errors(self) -> Iterable[Observation]:
+        return [
+            Observation(count, self._error_labels(source), NO_CONTEXT)
+            for source, count in read_errors().items()
         ]
 
 

@@ -20,6 +20,7 @@ from tapescope.model import (
     DropReason,
     Outcome,
     RescueResult,
+    TelemetrySource,
 )
 from tapescope_telemetry.labels import DROP_OPS, ERROR_TYPES, TASK_OPS, USER_EVENT_TYPES
 from tapescope_telemetry.names import OTHER, Attribute
@@ -93,6 +94,7 @@ ATTRIBUTES: Final[Mapping[str, AttributeRow]] = {
     _A.ADAPTER: AttributeRow("The kind of store.", ("sqlite", "postgresql"), open="others' stores"),
     _A.OPERATION: AttributeRow("The verb of the store's port.", open="a closed set"),
     _A.SUBSCRIBER_KIND: AttributeRow("Who follows a tape.", ("follow",)),
+    _A.TELEMETRY_SOURCE: AttributeRow("What raised.", tuple(TelemetrySource)),
     _A.ERROR_TYPE: AttributeRow(
         "What failed: a code of the platform's, or an exception's qualified name. Absent where "
         "nothing did, and on every cancel.",

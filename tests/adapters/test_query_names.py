@@ -59,6 +59,7 @@ ONLY_POSTGRES = {
     "flush": "calls the function",
     "repair_task": "calls the function",
     "rescue_expired": "calls the function",
+    "read_clock": "due times go by the server's clock; SQLite's go by the process's",
     "fence": "a reply can be lost, and with it what became of a flush; SQLite is in the process",
     "forget_lane": "SQLite has no lanes: they remember what was replied",
     "forget_lanes": "SQLite has no lanes, as above",

@@ -48,7 +48,6 @@ LIBPQ = [
         ("postgresql://h/db?statement_timeout=5000", "options=-c%20statement_timeout%3D5000"),
         ("postgresql://h/db?patience=3600&search_path=x", "patience"),
         ("sqlite:///tasks.db?shcema=x", "patience"),
-        ("sqlite:///tasks.db?mode=ro", "open_mode"),
     ],
 )
 def test_unknown_parameter_is_refused_with_the_known_names(url: str, known: str) -> None:

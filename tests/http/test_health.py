@@ -7,6 +7,7 @@ import logging
 import socket
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack, suppress
 
 import asyncpg
 import pytest
@@ -184,28 +185,54 @@ def test_clients_that_dawdle_or_leave_hold_nobody_up(caplog: pytest.LogCaptureFi
     assert caplog.records == []
 
 
+def test_200_slow_clients_keep_no_probe_from_its_answer() -> None:
+    """Who never ends a request gives way to who sends one, however many there are."""
+    with HealthListener(well, port=0) as health, ExitStack() as held:
+        for number in range(200):
+            slow = held.enter_context(socket.create_connection(("127.0.0.1", health.port)))
+            with suppress(OSError):  # it gave way already
+                slow.sendall(b"GET /livez HTTP/1.0\r\nX-Slow: " + str(number).encode())
+        answers = [fetch(f"{health.url}{path}").status for path in ("/livez", "/readyz") * 5]
+
+    assert answers == [200] * 10
+
+
 def test_more_than_it_can_answer_at_once_is_turned_away() -> None:
-    """Connections past the bound are closed at once, and there is room again when others end."""
-    with HealthListener(well, port=0) as health:
-        silent = [socket.create_connection(("127.0.0.1", health.port)) for _ in range(32)]
+    """Where all places are taken by requests that are answered, one more is closed at once."""
+    inside, go = threading.Semaphore(0), threading.Event()
+
+    def answer_late() -> tuple[Check, ...]:
+        inside.release()
+        go.wait(60)
+        return well()
+
+    with HealthListener(answer_late, port=0) as health, ExitStack() as held:
+        asking = [
+            held.enter_context(socket.create_connection(("127.0.0.1", health.port), timeout=60))
+            for _ in range(32)
+        ]
+        for one in asking:
+            one.sendall(b"GET /readyz HTTP/1.0\r\n\r\n")
+        assert all(inside.acquire(timeout=60) for _ in asking)
         with socket.create_connection(("127.0.0.1", health.port), timeout=30) as refused:
             refused.sendall(b"GET /livez HTTP/1.0\r\n\r\n")
             try:
                 answer = refused.recv(100)
             except ConnectionResetError:
                 answer = b""
-        for one in silent:
-            one.close()
+        go.set()
+        answers = [one.recv(12) for one in asking]
 
-        def answers() -> bool:
+        def answers_again() -> bool:
             try:
                 return fetch(f"{health.url}/livez").status == 200
             except OSError:
                 return False
 
-        asyncio.run(until(answers))
+        asyncio.run(until(answers_again))
 
     assert answer == b""
+    assert set(answers) == {b"HTTP/1.0 200"}
 
 
 # --- a manager ------------------------------------------------------------------------------------

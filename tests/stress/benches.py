@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
@@ -28,6 +28,7 @@ from tapescope_adapters.postgres import PostgresStore
 from tapescope_adapters.sqlite import SqliteStore
 from tapescope_telemetry import Telemetry
 from tests.stress.delays import pause
+from tests.support.faulty_telemetry import Fault, FaultyTelemetry
 
 __all__ = ["STORES", "Bench", "TwoTransactionStore", "open_bench"]
 
@@ -117,13 +118,17 @@ STORES: Final[dict[str, Callable[..., Recording]]] = {
 class Bench:
     """An open store, and the spans and metrics that its runs leave."""
 
-    def __init__(self, name: str, url: str | None) -> None:
+    def __init__(self, name: str, url: str | None, fault: Fault | None = None) -> None:
+        """``fault``: the telemetry raises or is slow, and what it tells cannot be judged."""
+        self.faulty = None if fault is None else FaultyTelemetry(fault, made=True)
         self.exporter = InMemorySpanExporter()
         self._reader = InMemoryMetricReader()
         self._tracers = TracerProvider()
         self._tracers.add_span_processor(SimpleSpanProcessor(self.exporter))
         self._meters = MeterProvider([self._reader])
         telemetry = Telemetry(tracer_provider=self._tracers, meter_provider=self._meters)
+        if self.faulty is not None:
+            telemetry = self.faulty.telemetry
         place = () if url is None else (url,)
         self._make = partial(STORES[name], *place, telemetry=telemetry)
         self.store = self._make()
@@ -153,16 +158,21 @@ class Bench:
 
     def close(self) -> None:
         """Shut the providers down."""
+        if self.faulty is not None:
+            self.faulty.close()
         self._tracers.shutdown()
         self._meters.shutdown()
 
 
 @asynccontextmanager
-async def open_bench(name: str, url: str | None = None) -> AsyncGenerator[Bench]:
-    """A bench with its store open."""
-    bench = Bench(name, url)
+async def open_bench(
+    name: str, url: str | None = None, fault: Fault | None = None
+) -> AsyncGenerator[Bench]:
+    """A bench with its store open, with telemetry that has this fault at each of its hooks."""
+    bench = Bench(name, url, fault)
     try:
-        async with bench.store:
-            yield bench
+        with nullcontext() if bench.faulty is None else bench.faulty.installed():
+            async with bench.store:
+                yield bench
     finally:
         bench.close()

@@ -64,8 +64,16 @@ class Result:
         self.bad.setdefault(what, []).append(violation)
 
 
-async def play(bench: Bench, kind: str, runs: int, seed: int, *, patience: float = 30.0) -> Result:
-    """At least ``runs`` scenarios of a kind, all judged.
+async def play(
+    bench: Bench,
+    kind: str,
+    runs: int,
+    seed: int,
+    *,
+    patience: float = 30.0,
+    at_once: int = AT_ONCE,
+) -> Result:
+    """At least ``runs`` scenarios of a kind, ``at_once`` at the same time, all judged.
 
     ``patience`` is how many seconds a task may take to end before the harness gives it up.
     """
@@ -78,10 +86,10 @@ async def play(bench: Bench, kind: str, runs: int, seed: int, *, patience: float
         history = bench.store.history = History()
         history.began_with = bench.store.meter.ledger.read()
         if kind == CLAIMS:
-            await play_claims(bench.store, min(AT_ONCE, runs - result.runs), delays, patience)
+            await play_claims(bench.store, min(at_once, runs - result.runs), delays, patience)
             await judge(bench, history, result, runs=False)
             continue
-        actors = [Actor(KINDS[kind](delays)) for _ in range(min(AT_ONCE, runs - result.runs))]
+        actors = [Actor(KINDS[kind](delays)) for _ in range(min(at_once, runs - result.runs))]
         crews = [actors[n::SHUTDOWNS] for n in range(SHUTDOWNS)] if kind == SHUTDOWN else [actors]
         async with bench.beside(history) as outside:
             await asyncio.gather(
@@ -209,9 +217,10 @@ async def _read_all(bench: Bench, task_id: str) -> AsyncIterator[Event]:
 
 async def judge(bench: Bench, history: History, result: Result, *, runs: bool = True) -> None:
     """Have the history judged; ``runs``: by the run spans, too, for a manager ran the tasks."""
-    spans = bench.exporter.get_finished_spans() if runs else None
+    told = bench.faulty is None  # of spans that could not start, and of counts that raised, is none
+    spans = bench.exporter.get_finished_spans() if runs and told else None
     bench.exporter.clear()
-    dropped = bench.dropped_metric()
+    dropped = bench.dropped_metric() if told else None
     found = await check(history, bench.store, spans=spans, dropped_metric=dropped)
     for violation in found:
         result.blame(violation.task_id or "store", f"{violation.invariant}: {violation.detail}")

@@ -12,7 +12,7 @@ import os
 import random
 import sys
 import tempfile
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,14 +22,24 @@ if __name__ == "__main__":  # started as a file: the root is not on the path yet
 from tests.stress.benches import open_bench
 from tests.stress.claims import CLAIMS
 from tests.stress.fleet import FLEET, FLEET_KILLED, KILL_EVERY, play_fleet
-from tests.stress.harness import Result, play
-from tests.stress.kinds import KINDS
+from tests.stress.harness import AT_ONCE, Result, play
+from tests.stress.kinds import KINDS, RETRY
 from tests.stress.pauses import PAUSE, play_pauses
 from tests.stress.races import RESCUE, play_rescues
+from tests.support.faulty_telemetry import Fault
 from tests.support.services import running_postgres
 
 REAL = ("memory", "sqlite", "postgresql")
 ALL_KINDS = (*KINDS, CLAIMS, RESCUE, PAUSE, FLEET, FLEET_KILLED)
+CORE_KINDS = tuple(kind for kind in KINDS if kind != RETRY)
+"""What is played with telemetry that fails."""
+FAULTS: dict[str, Callable[[int], Fault]] = {
+    "raise": lambda seed: Fault(chance=0.5, seed=seed),
+    "slow": lambda seed: Fault(seconds=0.1),
+}
+SLOW_AT_ONCE = 4
+"""Scenarios at once where each hook holds up the loop for 0.1 s: with more of them, a call of the
+store would not come back within its patience, whatever the store does."""
 PAUSE_SHARE = 10
 """Of so many runs of the others one is of a process that is paused: each takes seconds."""
 
@@ -48,12 +58,17 @@ def place(store: str) -> Generator[str | None]:
 
 
 async def stress(
-    store: str, kinds: list[str], runs: int, seed: int, patience: float
+    store: str,
+    kinds: list[str],
+    runs: int,
+    seed: int,
+    patience: float,
+    fault: Fault | None = None,
 ) -> list[Result]:
-    """Every kind on one store, one after the other."""
+    """Every kind on one store, one after the other; ``fault``: at the hooks of its telemetry."""
     results: list[Result] = []
     with place(store) as url:
-        async with open_bench(store, url) as bench:
+        async with open_bench(store, url, fault) as bench:
             for kind in kinds:
                 if kind == RESCUE:
                     results.append(await play_rescues(bench, runs, seed))
@@ -69,7 +84,11 @@ async def stress(
                         assert empty is not None, "as above"
                         results.append(await play_fleet(store, empty, runs, kill_every=every))
                 else:
-                    results.append(await play(bench, kind, runs, seed, patience=patience))
+                    slow = fault is not None and fault.slow
+                    at_once = SLOW_AT_ONCE if slow else AT_ONCE
+                    results.append(
+                        await play(bench, kind, runs, seed, patience=patience, at_once=at_once)
+                    )
                 _tell(results[-1])
     return results
 
@@ -116,14 +135,23 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--seed", type=int, default=None, help="a random one if not given")
     parser.add_argument("--patience", type=float, default=60.0, help="seconds for a task to end")
+    parser.add_argument(
+        "--faulty-telemetry",
+        choices=FAULTS,
+        help="each hook of spans, metrics and logs raises every other time, or takes 0.1 s; "
+        f"of the kinds, these: {', '.join(CORE_KINDS)}",
+    )
     options = parser.parse_args(arguments)
     seed = random.SystemRandom().randrange(100_000) if options.seed is None else options.seed
     stores = list(REAL) if options.store == "all" else [options.store]
     print(f"seed {seed}, {options.runs} runs of each kind, {os.cpu_count()} CPUs")
     results: list[Result] = []
     for store in stores:
-        kinds = options.kind or [*ALL_KINDS]
-        results += asyncio.run(stress(store, kinds, options.runs, seed, options.patience))
+        fault = None if options.faulty_telemetry is None else FAULTS[options.faulty_telemetry](seed)
+        kinds = options.kind or [*(ALL_KINDS if fault is None else CORE_KINDS)]
+        results += asyncio.run(stress(store, kinds, options.runs, seed, options.patience, fault))
+        if fault is not None:
+            print(f"\nfaults on {store}:", ", ".join(f"{n} {h}" for h, n in fault.hooks.items()))
     print()
     print("\n".join(tabulate(results)))
     bad = sum(len(result.bad) for result in results)

@@ -11,7 +11,8 @@ from tests.stress.harness import play
 from tests.stress.kinds import KINDS
 from tests.stress.pauses import play_pauses
 from tests.stress.races import play_rescues
-from tests.stress.run import REAL
+from tests.stress.run import CORE_KINDS, REAL
+from tests.support.faulty_telemetry import Fault
 
 pytestmark = [pytest.mark.stress, pytest.mark.slow]
 
@@ -29,6 +30,22 @@ async def test_no_run_is_bad(store: str, kind: str, request: pytest.FixtureReque
 
     assert result.runs >= RUNS
     assert result.bad == {}
+
+
+@pytest.mark.parametrize("store", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("kind", CORE_KINDS)
+async def test_no_run_is_bad_while_telemetry_raises(
+    store: str, kind: str, request: pytest.FixtureRequest
+) -> None:
+    """Spans, metrics and logs that raise every other time spoil no tape and no outcome."""
+    url = request.getfixturevalue({"sqlite": "sqlite_url", "postgresql": "postgres_url"}[store])
+    fault = Fault(chance=0.5)
+    async with open_bench(store, url, fault) as bench:
+        result = await play(bench, kind, RUNS, seed=7)
+
+    assert result.runs >= RUNS
+    assert result.bad == {}
+    assert len(fault.hooks) >= 6  # which ones is chance; which there are, tests/telemetry shows
 
 
 @pytest.mark.parametrize("store", REAL)

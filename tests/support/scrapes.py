@@ -51,6 +51,8 @@ SCRAPE_NAMES: dict[str, tuple[str, str]] = {
     "tapescope.store.flush.size": ("histogram", "tapescope_store_flush_size"),
     "tapescope.subscriber.active": ("gauge", "tapescope_subscriber_active"),
     "tapescope.subscriber.lag": ("gauge", "tapescope_subscriber_lag"),
+    "tapescope.store.clock.skew": ("gauge", "tapescope_store_clock_skew_seconds"),
+    "tapescope.telemetry.errors": ("counter", "tapescope_telemetry_errors_total"),
 }
 
 

@@ -130,8 +130,10 @@ class Postgres:
 
 
 @contextmanager
-def running_postgres() -> Generator[Postgres]:
+def running_postgres(settings: str = "") -> Generator[Postgres]:
     """A PostgreSQL 18 in a folder of its own, gone with all its data at the end.
+
+    ``settings`` are lines of its configuration, for what is set only at a start.
 
     Listens on a Unix socket only, fsync on. Started by root it runs as another user, which
     PostgreSQL demands. A server that does not start is an error, never a skip: it comes from PyPI.
@@ -139,6 +141,11 @@ def running_postgres() -> Generator[Postgres]:
     with tempfile.TemporaryDirectory(prefix="tapes-pg-") as folder:
         server = _start(Path(folder))
         postgres = Postgres(server)
+        if settings:
+            with (Path(server.pgdata) / "postgresql.conf").open("a") as configuration:
+                configuration.write(settings)
+            postgres.stop()
+            postgres.start()
         try:
             yield postgres
         finally:

@@ -72,6 +72,8 @@ CONTRACT: dict[str, tuple[str, str, set[str], set[str]]] = {
         set(),
     ),
     "tapescope.subscriber.lag": (GAUGE, "{event}", {"tapescope.subscriber.kind"}, set()),
+    "tapescope.store.clock.skew": (GAUGE, "s", {STORE}, set()),
+    "tapescope.telemetry.errors": (COUNTER, "{error}", {"tapescope.telemetry.source"}, set()),
 }
 
 TASK_ID = "0198c0de-0000-7000-8000-00000000cafe"
@@ -107,6 +109,7 @@ def tell_everything(telemetry: Telemetry) -> str | None:
         pass
     store.audited(2, {"sequence_gap": 1})
     store.audit_succeeded(1.8e9)
+    store.skewed(-0.5)
     run.end("failed", error=ValueError("no"), tape_length=7, tape_dropped=1)
     return run.trace_id
 

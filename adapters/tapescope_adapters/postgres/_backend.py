@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from tapescope.errors import StoreConfigError
 from tapescope.model import (
@@ -74,7 +74,13 @@ from tapescope_adapters.postgres._rows import (
     as_tape,
     as_task,
 )
-from tapescope_adapters.postgres._schema import migrate, read_versions
+from tapescope_adapters.postgres._schema import (
+    SOUND,
+    SchemaGuard,
+    list_made,
+    migrate,
+    read_versions,
+)
 
 if TYPE_CHECKING:
     from tapescope_adapters.postgres._connection import Connection
@@ -91,7 +97,8 @@ class PostgresBackend(StoreBackend):
     write_lanes: ClassVar[int] = 2
 
     _context: BackendContext
-    """From ``open`` on."""
+    _guard: SchemaGuard
+    """Both from ``open`` on."""
 
     def __init__(self, connector: Connector, listening: Connector, *, name: str) -> None:
         """``listening`` makes the connection that listens: the server itself, behind a pooler."""
@@ -142,11 +149,36 @@ class PostgresBackend(StoreBackend):
         schema = self._connector.address.schema
         if mode is OpenMode.MIGRATE_ALONE:
             mode = OpenMode.CREATE  # a server cannot be kept from letting other processes in
-        if must_migrate(mode, await read_versions(conn, schema), self.name):
+        self._guard = SchemaGuard(schema, self.name)
+        versions = await read_versions(conn, schema)
+        # Before it is made or migrated, too: in a database that could not hold it nothing is made.
+        self._guard.look(await self._read_state(conn))
+        if must_migrate(mode, versions, self.name):
             await migrate(conn, schema, mode, self.name)
+            self._guard.look(await self._read_state(conn))
         if mode.may_write:
             await conn.execute(self._sql["forget_stale_lanes"])
             self._identity = await conn.fetchval(self._sql["read_identity"])
+
+    async def _read_state(self, conn: Connection) -> Mapping[str, Any]:
+        row = await conn.fetchrow(
+            SOUND,
+            self._connector.address.schema,
+            list(list_made()),
+            timeout=self._connector.patience,
+        )
+        assert row is not None, "it begins with one row"
+        return dict(row)
+
+    async def probe(self) -> None:
+        state = await self._shared.use(self._read_state)
+        self._guard.look(state)
+        self._guard.require_writable(state)
+
+    async def read_clock(self) -> int | None:
+        (row,) = await self._shared.fetch(self._sql["read_clock"])
+        now: int = row["now"]
+        return now
 
     async def close(self) -> None:
         lanes, self._lanes = self._lanes, {}

@@ -68,6 +68,9 @@ _CARRIED: Final = {
 
 _BLOCKED: Final = ("55P03", "40P01", "40001", "57014")
 """Lock timeout, deadlock, serialization failure, cancelled statement: nothing was written."""
+_EMPTY_QUEUE: Final = "SELECT pg_catalog.pg_notification_queue_usage()"
+"""The server looks who has read what, and takes that out of the queue: a commit that finds the
+queue full does not."""
 _DISK_FULL: Final = "53100"
 _TOO_MANY: Final = "53300"
 """Connections: the server is there, and has no place for one more."""
@@ -87,6 +90,8 @@ def translate(error: BaseException, *, sent: bool) -> Exception:
         why = str(error).partition("\n")[0]  # what follows may quote the row
         if code in _BLOCKED:
             return FlushBlocked(why)
+        if is_queue_full(error):
+            return StoreAway(why)
         if code == _DISK_FULL:
             return StoreOutOfRoom(why)
         if code == _TOO_MANY:
@@ -105,6 +110,17 @@ def translate(error: BaseException, *, sent: bool) -> Exception:
 def as_away(error: Exception) -> StoreAway:
     """A flush's error for what is no flush, and may be tried again: the server is there, or not."""
     return StoreLocked(str(error)) if isinstance(error, FlushBlocked) else StoreAway(str(error))
+
+
+def is_queue_full(error: BaseException) -> bool:
+    """Whether a commit was rolled back for the server's queue of notifications.
+
+    Any session of the cluster that listens in a long transaction fills it.
+    """
+    return (
+        isinstance(error, asyncpg.ProgramLimitExceededError)
+        and "NOTIFY" in str(error)  # a keyword, in each language of a server's messages
+    )
 
 
 async def close(conn: Connection) -> None:
@@ -247,6 +263,9 @@ class Lane:
             assert row is not None, "a function call is one row"
             answer: str = row[-1]  # before it stand the settings
         except DRIVER_ERRORS as error:
+            if is_queue_full(error):
+                with suppress(*DRIVER_ERRORS):  # the next try says what is the matter
+                    await conn.execute(_EMPTY_QUEUE, timeout=self._connector.patience)
             raise await self._part(translate(error, sent=True)) from error
         except BaseException:  # cancelled in mid-call: the reply must not meet the next one
             self.hang_up()

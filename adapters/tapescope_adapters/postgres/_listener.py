@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
 from typing import TYPE_CHECKING, Any, Final
 
 from tapescope.store import RESYNC, BackendContext, Backoff, Change, FlushRefused, StoreAway
 from tapescope_adapters.postgres._connection import DRIVER_ERRORS, Connector, drop, is_gone
+from tapescope_telemetry.logger import Logger
 
 if TYPE_CHECKING:
     from tapescope_adapters.postgres._connection import Connection
 
 __all__ = ["Listener"]
 
-_log = logging.getLogger("tapescope")
+_log = Logger("tapescope")
 
 _PAYLOAD: Final = re.compile(r"[^|]*\|(?:\*|[^|:,]+:\d{1,10}(?:,[^|:,]+:\d{1,10})*)?\|[cw]*")
 """What a flush notifies, see ``Listener``."""

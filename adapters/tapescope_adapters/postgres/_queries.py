@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Final
 
 from tapescope_adapters._sql import Queries, load
 from tapescope_adapters.postgres._rows import TASK_COLUMNS
-from tapescope_adapters.postgres._schema import read_migrations
+from tapescope_adapters.postgres._schema import list_made
 
 __all__ = ["load_queries"]
-
-_MADE: Final = re.compile(r"^CREATE (?:OR REPLACE )?(TABLE|FUNCTION) (\w+)", re.MULTILINE)
 
 
 def load_queries(schema: str) -> Queries:
@@ -20,9 +17,9 @@ def load_queries(schema: str) -> Queries:
     The migrations say which tables and functions are the schema's. Settings of a session are not
     relied on, for behind a pooler the next statement may meet another session.
     """
-    made = [found for script in read_migrations().values() for found in _MADE.findall(script)]
-    tables = "|".join({name for kind, name in made if kind == "TABLE"})
-    functions = "|".join({name for kind, name in made if kind == "FUNCTION"})
+    made = list_made()
+    tables = "|".join(name for name, kind in made.items() if kind == "TABLE")
+    functions = "|".join(name for name, kind in made.items() if kind == "FUNCTION")
     table = re.compile(rf"\b(FROM|JOIN|INTO|UPDATE)(\s+)({tables})\b")
     function = re.compile(rf"(?<![\w.])({functions})\(")
     return {

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 import asyncpg
 
-from tapescope.errors import SchemaForbidden
-from tapescope.store import OpenMode, SchemaVersions, must_migrate
+from tapescope.errors import SchemaForbidden, StoreConfigError
+from tapescope.store import OpenMode, SchemaVersions, StoreAway, must_migrate
 from tapescope_adapters._sql import find_compatible, load_migrations
 
 if TYPE_CHECKING:
     from tapescope_adapters.postgres._connection import Connection
 
-__all__ = ["migrate", "read_migrations", "read_versions"]
+__all__ = ["SOUND", "SchemaGuard", "list_made", "migrate", "read_migrations", "read_versions"]
 
 _SQL: Final = files("tapescope_adapters.postgres") / "sql"
 _HAS_TABLES: Final = (
@@ -24,7 +25,43 @@ _HAS_TABLES: Final = (
     "SELECT count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n"
     " ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = 'schema_compatibility'"
 )
+SOUND: Final = """
+SELECT current_setting('server_encoding') AS encoding,
+       pg_catalog.pg_notification_queue_usage() AS notify_queue,
+       current_setting('transaction_read_only') = 'on' AS read_only,
+       ARRAY(SELECT p.proname::text FROM pg_catalog.pg_proc p
+              WHERE p.pronamespace = n.oid AND p.proname = ANY ($2)) AS functions,
+       ARRAY(SELECT DISTINCT c.setting FROM pg_catalog.pg_proc p
+              CROSS JOIN unnest(p.proconfig) AS c(setting)
+              WHERE p.pronamespace = n.oid AND p.proname = ANY ($2)
+                AND c.setting LIKE 'search_path=%') AS paths,
+       ARRAY(SELECT c.relname::text FROM pg_catalog.pg_class c
+              WHERE c.relnamespace = n.oid AND c.relkind = 'r' AND c.relname = ANY ($2)) AS tables,
+       ARRAY(SELECT c.relname::text FROM pg_catalog.pg_class c
+              WHERE c.relnamespace = n.oid AND c.relname = ANY ('{tasks,events,lanes}')
+                AND NOT has_table_privilege(c.oid, 'INSERT')) AS barred
+  FROM (SELECT $1::name AS name) wanted
+  LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = wanted.name
+"""
+"""What ``SchemaGuard`` judges: of the schema $1, and of those of the names $2 that it has."""
+_ENCODINGS: Final = frozenset({"UTF8", "SQL_ASCII"})
+"""What takes any text: in another one a result that it has no letter for could not be stored."""
+_QUEUE_FULL: Final = 0.95
+"""The part of the queue from which a page may be all that is left."""
+_MADE: Final = re.compile(
+    r"^CREATE (?:OR REPLACE )?(?P<kind>TABLE|FUNCTION) (?P<name>\w+)", re.MULTILINE
+)
 _LOCK: Final = 0x7461706573  # "tapes": one advisory lock for every schema of the database
+
+
+@cache
+def list_made() -> Mapping[str, Literal["TABLE", "FUNCTION"]]:
+    """The tables and functions of the schema, as its migrations name them."""
+    return {
+        found["name"]: cast("Literal['TABLE', 'FUNCTION']", found["kind"])
+        for script in read_migrations().values()
+        for found in _MADE.finditer(script)
+    }
 
 
 @cache
@@ -62,6 +99,55 @@ async def migrate(conn: Connection, schema: str, mode: OpenMode, name: str) -> N
                 )
     except asyncpg.InsufficientPrivilegeError as error:
         raise SchemaForbidden(schema, str(error)) from error
+
+
+class SchemaGuard:
+    """Says whether the schema of a store is what its functions and its writes need.
+
+    ``look`` is asked when the store is opened, and at each heartbeat. What it finds missing later
+    is measured by what was there at first.
+    """
+
+    def __init__(self, schema: str, name: str) -> None:
+        self._schema, self._name = schema, name
+        self._seen: frozenset[str] = frozenset()
+
+    def look(self, row: Mapping[str, Any]) -> None:
+        """Judge the answer to ``SOUND``. Raises ``StoreConfigError``."""
+        if row["encoding"] not in _ENCODINGS:
+            raise StoreConfigError(
+                f"The database of the store {self._name} has the encoding {row['encoding']}, in "
+                "which not every text can be stored. Use one that was made with ENCODING 'UTF8'."
+            )
+        found = frozenset({*row["functions"], *row["tables"]})
+        if missing := sorted(self._seen - found):
+            raise StoreConfigError(
+                f"Parts of the schema {self._schema!r} of the store {self._name} are gone since "
+                f"it was opened: {', '.join(missing[:5])}. Was it renamed? Else restore a backup."
+            )
+        self._seen = found
+        own = f"search_path={self._schema},"
+        if strange := [path for path in row["paths"] if not path.replace('"', "").startswith(own)]:
+            raise StoreConfigError(
+                f"The functions of schema {self._schema!r} of the store {self._name} work on "
+                f"another one ({strange[0]}): the schema was renamed. Rename it back, or have its "
+                "functions follow it: see 'A renamed schema' in docs/howto/postgres.md."
+            )
+
+    def require_writable(self, row: Mapping[str, Any]) -> None:
+        """Judge whether writes are taken. Raises ``StoreAway``, ``StoreConfigError``."""
+        if row["read_only"]:
+            raise StoreAway("the server takes no writes: it is a standby, or set to read-only")
+        if row["notify_queue"] >= _QUEUE_FULL:
+            raise StoreAway(
+                "the server's queue of notifications is full: a session that listens is in a long "
+                "transaction, which the server's log names; nothing is committed until it ends"
+            )
+        if row["barred"]:
+            raise StoreConfigError(
+                f"The user of the store {self._name} may not write to {', '.join(row['barred'])} "
+                f"in schema {self._schema!r}. Grant INSERT, or use another role."
+            )
 
 
 async def read_versions(conn: Connection, schema: str) -> SchemaVersions:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -61,12 +60,14 @@ from tapescope_adapters.sqlite._connection import (
     check_version,
     check_writable,
     connect,
+    make_file,
     set_up,
     set_up_reader,
 )
 from tapescope_adapters.sqlite._flush import Writing
 from tapescope_adapters.sqlite._lease_renewer import SqliteLeaseRenewer
 from tapescope_adapters.sqlite._network_mounts import find_network_type
+from tapescope_adapters.sqlite._opened_file import OpenedFile
 from tapescope_adapters.sqlite._read_access import (
     FileState,
     choose_read_access,
@@ -74,6 +75,7 @@ from tapescope_adapters.sqlite._read_access import (
 )
 from tapescope_adapters.sqlite._schema import check_owner, migrate, read_migrations, read_versions
 from tapescope_adapters.sqlite._url import write_url
+from tapescope_telemetry.logger import Logger
 
 __all__ = ["Durability", "SqliteBackend"]
 
@@ -81,7 +83,7 @@ Durability = Literal["commit", "relaxed"]
 
 T = TypeVar("T")
 
-_log = logging.getLogger("tapescope")
+_log = Logger("tapescope")
 
 _POLL = 0.015
 """Seconds between looks at ``data_version`` while something here is followed or runs."""
@@ -105,8 +107,9 @@ class SqliteBackend(StoreBackend):
     _writing: Writing
     """Both from ``open`` on."""
 
-    def __init__(self, path: str, *, durability: Durability) -> None:
+    def __init__(self, path: str, *, durability: Durability, file_mode: int = 0o600) -> None:
         self.path = path
+        self._file_mode = file_mode
         self.name = write_url(path)
         self._synchronous = "FULL" if durability == "commit" else "NORMAL"
         self._sql = load("tapescope_adapters.sqlite")
@@ -116,6 +119,8 @@ class SqliteBackend(StoreBackend):
         self._checkpoint: asyncio.Task[None] | None = None
         self._read_state: FileState | None = None
         """The file as it was opened to be read without locks; ``None`` where SQLite locks."""
+        self._opened: OpenedFile | None = None
+        """``None`` in memory, and where the store is only read."""
         self._unmoved = 0
         self._warned = False
 
@@ -154,6 +159,8 @@ class SqliteBackend(StoreBackend):
         """Open the three connections; nothing is set or made before the schema was looked at."""
         if self.outlives_process:
             check_writable(self.path)
+            if mode.may_create:
+                make_file(self.path, self._file_mode)
         writer = self.writer_conn = await connect(
             self.path, "mode=rwc" if mode.may_create else "mode=rw"
         )
@@ -167,6 +174,7 @@ class SqliteBackend(StoreBackend):
             await self._reader_conn.run(partial(self._set_up, writes=False))
             self._checkpointer = await connect(self.path, "mode=rw")
             await self._checkpointer.run(partial(self._set_up, writes=True))
+            self._opened = await writer.run(partial(OpenedFile, self.path))
 
     def _set_up(self, conn: sqlite3.Connection, *, writes: bool) -> None:
         set_up(conn, self.path, synchronous=self._synchronous, writes=writes)
@@ -206,7 +214,7 @@ class SqliteBackend(StoreBackend):
             if connection is not None:
                 await connection.close()
         self._reader_conn = self._checkpointer = self.writer_conn = None
-        self._read_state = None
+        self._read_state = self._opened = None
 
     # --- writing ----------------------------------------------------------------------------------
 
@@ -245,7 +253,22 @@ class SqliteBackend(StoreBackend):
 
     async def _changing(self, work: Callable[[sqlite3.Connection], T]) -> T:
         assert self.writer_conn is not None
-        return await self.writer_conn.run(work)
+        opened = self._opened
+        if opened is None:
+            return await self.writer_conn.run(work)
+
+        def change(conn: sqlite3.Connection) -> T:
+            opened.require_before()
+            done = work(conn)
+            opened.require_after()
+            return done
+
+        return await self.writer_conn.run(change)
+
+    async def probe(self) -> None:
+        assert self.writer_conn is not None
+        if self._opened is not None:
+            await self.writer_conn.run(self._opened.probe)
 
     async def create_within(self, connection: object, row: CreateRow) -> Inserted | Task:
         if not self.joins_transactions:
@@ -263,8 +286,8 @@ class SqliteBackend(StoreBackend):
 
     def make_lease_renewer(self) -> LeaseRenewer | None:
         return (
-            SqliteLeaseRenewer(self.path, self._sql, self._context.clock)
-            if self.outlives_process
+            SqliteLeaseRenewer(self.path, self._sql, self._context.clock, self._opened)
+            if self._opened is not None
             else None
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ __all__ = [
     "check_version",
     "check_writable",
     "connect",
+    "make_file",
     "read_transaction",
     "set_up",
     "set_up_reader",
@@ -119,6 +121,21 @@ async def connect(path: str, query: str) -> Connection:
             "and may write in its folder."
         ) from error
     return connection
+
+
+def make_file(path: str, mode: int) -> None:
+    """Make an empty file, where there is none, with these permissions whatever the umask.
+
+    SQLite would make it readable for everybody, and gives its log and index the file's own.
+    """
+    try:
+        made = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except OSError:  # it is there, or cannot be made: the driver says why
+        return
+    try:
+        os.fchmod(made, mode)
+    finally:
+        os.close(made)
 
 
 def check_version() -> None:

@@ -12,6 +12,7 @@ from tapescope.store import Clock, LeaseRenewer, StoreAway
 from tapescope_adapters._sql import Queries
 from tapescope_adapters.sqlite import _leases
 from tapescope_adapters.sqlite._connection import set_up, translate
+from tapescope_adapters.sqlite._opened_file import OpenedFile
 from tapescope_adapters.sqlite._read_access import file_uri
 
 __all__ = ["SqliteLeaseRenewer"]
@@ -27,8 +28,8 @@ process lets the lock go for less than one: it would be starved for seconds.
 class SqliteLeaseRenewer(LeaseRenewer):
     """One connection, used by the one thread that made it."""
 
-    def __init__(self, path: str, sql: Queries, clock: Clock) -> None:
-        self._path, self._sql, self._clock = path, sql, clock
+    def __init__(self, path: str, sql: Queries, clock: Clock, opened: OpenedFile) -> None:
+        self._path, self._sql, self._clock, self._opened = path, sql, clock, opened
         self._conn: sqlite3.Connection | None = None
 
     async def extend_leases(
@@ -36,6 +37,7 @@ class SqliteLeaseRenewer(LeaseRenewer):
     ) -> Sequence[HeldLease]:
         while True:
             try:
+                self._opened.require_before()  # else it would ask another store, or make one
                 conn = self._conn or self._connect()
                 # One statement is one transaction: the lock is held over nothing else.
                 return _leases.extend_leases(

@@ -13,7 +13,15 @@ from typing import NamedTuple
 
 from tapescope.errors import StoreConfigError
 
-__all__ = ["FileState", "choose_read_access", "file_uri", "holds_nothing", "may_write"]
+__all__ = [
+    "FileState",
+    "beside",
+    "choose_read_access",
+    "file_uri",
+    "has_room",
+    "holds_nothing",
+    "may_write",
+]
 
 _INDEX_BYTES = 65_536
 """The smallest index, and the log's header, with room to spare."""
@@ -35,7 +43,7 @@ class FileState(NamedTuple):
             found = os.stat(path)
         except OSError:
             return cls(0, 0, 0)
-        return cls(found.st_size, found.st_mtime_ns, _size(_beside(path, "wal")) or 0)
+        return cls(found.st_size, found.st_mtime_ns, _size(beside(path, "wal")) or 0)
 
 
 def file_uri(path: str, query: str) -> str:
@@ -45,7 +53,7 @@ def file_uri(path: str, query: str) -> str:
 
 def holds_nothing(path: str) -> bool:
     """Whether there is no file, or an empty one. One that cannot be looked at is not nothing."""
-    return _size(path) in (None, 0) and not _size(_beside(path, "wal"))
+    return _size(path) in (None, 0) and not _size(beside(path, "wal"))
 
 
 def may_write(path: str) -> bool:
@@ -60,15 +68,15 @@ def choose_read_access(path: str) -> tuple[str, FileState | None]:
     A state comes with it where the file is read without SQLite's locks: it holds while the file has
     this state. Raises ``StoreConfigError`` where the log cannot be read.
     """
-    log = _size(_beside(path, "wal"))
-    if may_write(path) and _has_room(path):
+    log = _size(beside(path, "wal"))
+    if may_write(path) and has_room(path):
         # With a log that is whole it stays as it is; without one, what is made goes at the end.
         return ("mode=ro" if log else "mode=rw"), None
     if not _is_in_wal_mode(path):
         return "mode=ro", None
     if not log:
         return "mode=ro&immutable=1", FileState.of(path)
-    if _size(_beside(path, "shm")) is None:
+    if _size(beside(path, "shm")) is None:
         raise StoreConfigError(
             f"The SQLite file {path} cannot be read: a part of it is in its log, {path}-wal, and "
             "to read that takes an index in the same folder, where this user may not write, or "
@@ -78,16 +86,20 @@ def choose_read_access(path: str) -> tuple[str, FileState | None]:
     return "mode=ro", None
 
 
-def _has_room(path: str) -> bool:
+def has_room(path: str) -> bool:
     """Whether the index of a log would find room on the disk: where it does not, a part stays."""
     try:
         found = os.statvfs(os.path.dirname(os.path.realpath(path)))
     except OSError:
         return True  # the driver says what is wrong
-    return found.f_bavail * found.f_frsize >= _INDEX_BYTES
+    if not found.f_blocks:
+        return True  # a file system that does not tell
+    free = found.f_bfree if os.geteuid() == 0 else found.f_bavail
+    return free * found.f_frsize >= _INDEX_BYTES
 
 
-def _beside(path: str, kind: str) -> str:
+def beside(path: str, kind: str) -> str:
+    """The file that SQLite keeps beside the file: ``wal`` or ``shm``."""
     return f"{os.path.realpath(path)}-{kind}"
 
 

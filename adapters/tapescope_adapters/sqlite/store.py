@@ -26,7 +26,8 @@ class SqliteStore(TaskStore):
 
     ``url`` is ``sqlite:///relative.db``, ``sqlite:////absolute.db``, or ``sqlite:///:memory:``,
     which is one connection in one process; a ``?patience=3``, ``?open_mode=migrate`` or
-    ``?tape_events=1000`` goes before the setting.
+    ``?tape_events=1000`` goes before the setting. A file that is made is its owner's alone (0600);
+    ``?mode=660`` opens it to the owner's group, too.
     ``durability="commit"`` survives a crash of the operating system; ``"relaxed"`` may lose the
     last commits to one, and none to a crash of the process.
     """
@@ -44,12 +45,12 @@ class SqliteStore(TaskStore):
     ) -> None:
         if durability not in ("commit", "relaxed"):
             raise BadSetting("durability", durability, "'commit' or 'relaxed'")
-        self.path, given = read_url(url)
+        self.path, mode, given = read_url(url)
         limits = limits or StoreLimits(batch=_BATCH)
         if given.tape_events is not None:
             limits = replace(limits, tape_events=given.tape_events)
         super().__init__(
-            SqliteBackend(self.path, durability=durability),
+            SqliteBackend(self.path, durability=durability, file_mode=mode),
             telemetry=telemetry,
             clock=clock,
             limits=limits,

@@ -10,6 +10,7 @@ from typing import Any, Final
 import orjson
 
 from tapescope.cli._secrets import hide_secrets
+from tapescope.model.showing import make_printable
 
 __all__ = [
     "can_show",
@@ -74,15 +75,6 @@ def can_show(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def make_printable(text: str) -> str:
-    """Text that cannot move a terminal's cursor, change its colours or end the line."""
-    if text.isprintable():
-        return text
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
-    )
 
 
 def _escape_in_json(found: re.Match[str]) -> str:

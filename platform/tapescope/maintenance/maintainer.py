@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Final
@@ -12,6 +11,7 @@ from tapescope.errors import TapescopeError
 from tapescope.maintenance.auditor import Auditor
 from tapescope.service import LoopService
 from tapescope.store.validation import check_rate, check_seconds
+from tapescope_telemetry.logger import Logger
 
 if TYPE_CHECKING:
     from tapescope.maintenance.retention import Retention
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Maintainer"]
 
-_log = logging.getLogger("tapescope")
+_log = Logger("tapescope")
 
 _EVERY: Final = 60.0
 """Seconds between two rounds, and so between two tries to become the leader."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import Final
 
 from tapescope.errors import TapescopeError
@@ -12,16 +11,20 @@ from tapescope.manager.lease_thread import LeaseHolder, LeaseThread
 from tapescope.manager.loop_watchdog import BLOCKED
 from tapescope.manager.readiness import LastHeartbeat
 from tapescope.service import LoopService
+from tapescope_telemetry.logger import Logger
 
 __all__ = ["Heartbeat"]
 
-_log = logging.getLogger("tapescope")
+_log = Logger("tapescope")
 
 _RESCUE_BATCH: Final = 100
 """Tasks that one transaction rescues."""
 
 _QUERY_BATCH: Final = 1_000
 """Waiting tasks that one query asks about."""
+
+_SKEW_TOLD: Final = 1.0
+"""Seconds between the clocks of the store and of this process from which they are warned of."""
 
 
 class Heartbeat(LoopService):
@@ -37,11 +40,13 @@ class Heartbeat(LoopService):
         self._holder = holder
         self._every = every
         self._thread: LeaseThread | None = None
+        self._skew_told = False
         self.last: LastHeartbeat | None = None
         """The beat that ended last; any thread may read it."""
 
     async def run_once(self) -> None:
-        """Extend the leases of running tasks, ask about waiting ones, and rescue lost ones.
+        """Extend the leases of running tasks, ask about waiting ones, rescue lost ones, and probe
+        the store.
 
         An error of the store is warned of and kept in ``last``; it is not raised.
         """
@@ -51,6 +56,7 @@ class Heartbeat(LoopService):
                 await self._extend_leases()
             await self._find_ended()
             await self._rescue()
+            await self._probe()  # last: what it finds holds up no rescue
         except TapescopeError as error:
             failure = str(error)
             _log.warning("A heartbeat of %s failed: %s", self._holder.owner, error)
@@ -95,6 +101,24 @@ class Heartbeat(LoopService):
             holder.lapse(holder.store.clock.monotonic())
             raise
         holder.renewed(attempts, leases, until)
+
+    async def _probe(self) -> None:
+        """See whether a submit or a final would be written: nothing else may have been, lately."""
+        store = self._holder.store
+        await store.probe()
+        skew = await store.measure_skew()
+        if skew is None:
+            return
+        store.meter.skewed(skew)
+        told, self._skew_told = self._skew_told, abs(skew) >= _SKEW_TOLD
+        if self._skew_told and not told:
+            _log.warning(
+                "The clock of the store %s is %.1f s %s this process's. Due times go by the "
+                "store's; times that this process writes do not. Set the clock of this host.",
+                store.name,
+                abs(skew),
+                "ahead of" if skew > 0 else "behind",
+            )
 
     async def _find_ended(self) -> None:
         """Ask about the tasks that wait here: a cancel by another process may have ended one."""

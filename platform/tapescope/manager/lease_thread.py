@@ -7,7 +7,6 @@ to the manager's loop, which handles them as soon as it goes on.
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 import weakref
 from collections.abc import Callable, Sequence
@@ -20,6 +19,7 @@ from tapescope.model.leases import Leases
 from tapescope.service import Service
 from tapescope.store.flush import StoreAway
 from tapescope_telemetry import error_type_of
+from tapescope_telemetry.logger import Logger
 
 if TYPE_CHECKING:
     from tapescope.model.tasks import Attempt, Task
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LeaseHolder", "LeaseThread"]
 
-_log = logging.getLogger("tapescope")
+_log = Logger("tapescope")
 
 _CHECK_EVERY: Final = 1 / 9
 """The part of a lease between two checks of the loop: a block of a third is seen by a half."""

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import PurePath
 from typing import Final
 
+from tapescope_telemetry.logger import Logger
+
 __all__ = ["BLOCKED", "LoopWatchdog"]
 
-_log = logging.getLogger("tapescope")
+_log = Logger("tapescope")
 
 BLOCKED: Final = 1 / 3
 """The part of a lease that a loop may be blocked before it is warned of."""

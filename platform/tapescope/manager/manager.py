@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -46,12 +45,13 @@ from tapescope.store.validation import (
     new_task_id,
 )
 from tapescope_telemetry import Telemetry
+from tapescope_telemetry.logger import Logger
 
 __all__ = ["TaskManager"]
 
 R = TypeVar("R", bound=Callable[..., Any])
 
-_log = logging.getLogger("tapescope")
+_log = Logger("tapescope")
 
 
 class TaskManager:
@@ -483,6 +483,8 @@ class TaskManager:
             timeout, retries = submission.timeout, submission.retries or 0
             if runner is None:
                 timeout, retries = await self._known.fill_in(self.store, submission)
+            if submission.delay is not None and self.store.due_clock.doubtful:
+                await self.store.measure_skew()
             with self.telemetry.submit_span(op, task_id, self.store.adapter) as span:
                 new_task = NewTask(
                     task_id,
@@ -490,7 +492,7 @@ class TaskManager:
                     submission.params,
                     timeout=timeout,
                     retries=retries,
-                    run_at=submission.find_due(self.store.clock),
+                    run_at=submission.find_due(self.store.due_clock),
                     idempotency_key=key,
                     traceparent=span.traceparent,
                 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import logging
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import replace
@@ -14,6 +13,7 @@ from tapescope.errors import StoreUnavailable, TapescopeError
 from tapescope.model.tasks import Attempt, CancelReason, CancelRequest, Claim, Task, TaskStatus
 from tapescope.run import Completion, Run, Runner, RunSettings
 from tapescope.store.flush import CancelAnswer, CancelState
+from tapescope_telemetry.logger import Logger
 
 if TYPE_CHECKING:
     from tapescope.model.leases import Leases
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RunPool"]
 
-_log = logging.getLogger("tapescope")
+_log = Logger("tapescope")
 
 _LINGER: Final = 1.0
 """Seconds that the store goes on listening for cancels after the last run: another may follow."""
@@ -158,7 +158,7 @@ class RunPool:
 
     def read_ages(self) -> Iterator[tuple[str, float]]:
         """(op, seconds since it fell due) of each task here that is due and has not ended."""
-        now = self.store.clock.now()
+        now = self.store.due_clock.now()
         for run in tuple(self._runs.values()):
             if run.task.run_us <= now:
                 yield run.task.op, (now - run.task.run_us) / 1e6
@@ -305,7 +305,7 @@ class RunPool:
     def _queue(self, run: Run) -> None:
         task = run.task
         self._runs[task.task_id] = run
-        wait = (task.run_us - self._settings.store.clock.now()) / 1e6
+        wait = (task.run_us - self._settings.store.due_clock.now()) / 1e6
         if wait > 0:
             self._not_due[task.task_id] = asyncio.get_running_loop().call_later(
                 wait, self._fall_due, run

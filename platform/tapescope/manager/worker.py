@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from tapescope.clock import Backoff
 from tapescope.errors import TapescopeError
 from tapescope.service import LoopService
+from tapescope_telemetry.logger import Logger
 
 if TYPE_CHECKING:
     from tapescope.manager.pool import RunPool
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Worker"]
 
-_log = logging.getLogger("tapescope")
+_log = Logger("tapescope")
 
 _REGISTER_EVERY: Final = 3_600.0
 """Seconds after which the ops of this worker are registered on the store again."""
@@ -162,7 +162,7 @@ class Worker(LoopService):
         if more or not asked:
             return 0.0, self._poll  # a slot that gets free wakes the worker
         due = await pool.store.next_due(asked)
-        wait = self._poll if due is None else (due - pool.store.clock.now()) / 1e6
+        wait = self._poll if due is None else (due - pool.store.due_clock.now()) / 1e6
         took = pool.store.clock.monotonic() - start
         pause = 0.0 if claimed else max(_SHORTEST_PAUSE, took)
         return pause, max(_SHORTEST_WAIT, min(wait, self._poll))

@@ -22,6 +22,7 @@ from tapescope.model.leadership import LeaderTerm, MaintenanceJob
 from tapescope.model.leases import GivenUp, HeldLease, Leases, Rescued, RescueResult
 from tapescope.model.ops import DEFAULT_RETRIES, KnownOp
 from tapescope.model.repairs import Mended, Repair, RepairReport
+from tapescope.model.showing import hide_password, make_printable
 from tapescope.model.tape import (
     ATTEMPT_FAILED,
     ATTEMPT_RELEASED,
@@ -61,6 +62,7 @@ from tapescope.model.tasks import (
     TaskStatus,
     is_op,
 )
+from tapescope.model.telemetry import TelemetrySource
 from tapescope.model.times import as_microseconds, format_time, moment, parse_time
 
 __all__ = [
@@ -121,13 +123,16 @@ __all__ = [
     "TaskFilter",
     "TaskPage",
     "TaskStatus",
+    "TelemetrySource",
     "Violation",
     "as_microseconds",
     "find_drop_reason",
     "format_time",
+    "hide_password",
     "is_event_type",
     "is_op",
     "list_drops",
+    "make_printable",
     "moment",
     "parse_time",
 ]

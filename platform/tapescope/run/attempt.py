@@ -10,10 +10,7 @@ import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
 from typing import TYPE_CHECKING, Final
-
-from opentelemetry import context as contexts
 
 from tapescope.errors import CommandFailed
 from tapescope.model.answers import Finished
@@ -33,6 +30,8 @@ from tapescope.run.durable_writes import write_final, write_release, write_retry
 from tapescope.run.outcome import LOST, Verdict
 from tapescope.run.tape_writer import TapeWriter
 from tapescope.store.task_rows import as_given_up
+from tapescope_telemetry.failures import is_a
+from tapescope_telemetry.logger import Logger
 
 if TYPE_CHECKING:
     from tapescope.model.leases import GivenUp
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RunEnd", "RunRecord", "RunSettings", "log_run"]
 
-_log = logging.getLogger("tapescope")
+_log = Logger("tapescope")
 
 _LONGEST_RETRY_WAIT: Final = 300.0
 """Seconds between two attempts, however many failed."""
@@ -95,7 +94,7 @@ class RunRecord:
         self.span = settings.telemetry.start_run_span(
             task.op, task.task_id, attempt.number, attempt.owner, task.traceparent
         )
-        contexts.attach(self.span.context)  # never detached: the context is this run's alone
+        self.span.attach()
         store.attach_span(attempt, self.span.trace_id, self.span.context)
         self.tape = TapeWriter(store, attempt, self.span, settings.coalesce_progress)
         if task.claimed_us is not None:
@@ -144,7 +143,7 @@ class RunRecord:
         """Put the failed attempt on the tape and hand the task back, unless a cancel came first."""
         settings, task = self._settings, self.task
         wait = _wait_before_retry(settings.retry_delay, task.retries_spent)
-        run_at = settings.store.clock.now() + round(wait * 1_000_000)
+        run_at = settings.store.due_clock.now() + round(wait * 1_000_000)
         handed_back, verdict = await write_retry(
             settings.store, self.attempt, verdict, run_at, self._limit_writing()
         )
@@ -267,7 +266,7 @@ def log_run(
 
     ``text`` has three places: for the task's id, its op and ``detail``.
     """
-    if _log.isEnabledFor(level):
+    if _log.is_enabled_for(level):
         span = record and record.span
         ids = {
             "trace_id": span and span.trace_id,
@@ -283,14 +282,11 @@ def log_run(
             task.op,
             detail,
             extra=ids | extra,
-            exc_info=error and (type(error), error, _find_traceback(error)),
+            error=error,
+            # of a command's exit status, it would only show where this library noticed it
+            with_traceback=not is_a(error, CommandFailed),
             stacklevel=2,
         )
-
-
-def _find_traceback(error: BaseException) -> TracebackType | None:
-    """``None`` for a command's exit status: it would only show where this library noticed it."""
-    return None if isinstance(error, CommandFailed) else error.__traceback__
 
 
 def _describe(error: ErrorInfo) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, cast
@@ -15,7 +14,7 @@ from tapescope.model.error_codes import BAD_RESULT, RELEASED, TIMEOUT, UNREQUEST
 from tapescope.model.tape import Outcome
 from tapescope.model.tasks import CancelReason, CancelRequest, ErrorInfo, FinalEvent
 from tapescope_telemetry import error_type_of
-from tapescope_telemetry.failures import find_cause
+from tapescope_telemetry.failures import find_cause, is_a, list_parts, text_of, trace_of
 
 __all__ = [
     "LOST",
@@ -77,7 +76,7 @@ class Verdict:
             return False
         if error.code in (BAD_RESULT, UNREQUESTED_CANCEL):
             return False
-        return error.code == TIMEOUT or isinstance(self.error, Exception)
+        return error.code == TIMEOUT or (self.error is not None and is_a(self.error, Exception))
 
     def reduce(self, refusal: BadEvent) -> Verdict:
         """What to write where a tape cannot hold this ``final``: an end is never lost for that."""
@@ -141,19 +140,11 @@ def judge_fenced(
 def explain(error: BaseException, *, code: str | None = None) -> ErrorInfo:
     """The exception as the tape keeps it: text of a limited size that any store takes."""
     cause = find_cause(error)
-    try:
-        message = str(cause)
-    except Exception as defect:  # noqa: BLE001  # a broken __str__ must not hide what happened
-        message = f"({type(cause).__name__} whose text raised {type(defect).__name__})"
-    try:
-        trace = "".join(traceback.format_exception(error))
-    except Exception as defect:  # noqa: BLE001  # as above
-        trace = f"(the traceback could not be formatted: {type(defect).__name__})"
     return ErrorInfo(
         _clean(code or error_type_of(error), 200),
-        _clean(message, _MESSAGE_LIMIT),
+        _clean(text_of(cause), _MESSAGE_LIMIT),
         # a traceback would only show where this library noticed the command's exit status
-        None if isinstance(cause, CommandFailed) else _clean(trace, _TRACEBACK_LIMIT),
+        None if is_a(cause, CommandFailed) else _clean(trace_of(error), _TRACEBACK_LIMIT),
         _details(cause) or None,
     )
 
@@ -179,20 +170,25 @@ def close_unawaited(result: object) -> None:
 
 
 def _is_cancel(error: BaseException) -> bool:
-    if isinstance(error, BaseExceptionGroup):
-        parts = cast("BaseExceptionGroup[BaseException]", error).exceptions
-        return all(_is_cancel(part) for part in parts)
-    return isinstance(error, asyncio.CancelledError)
+    """Whether it is a cancel, or a group of nothing else (however deep)."""
+    parts = [error]
+    for part in parts:
+        if is_a(part, BaseExceptionGroup):
+            parts += list_parts(part)
+        elif not is_a(part, asyncio.CancelledError):
+            return False
+    return True
 
 
 def _details(error: BaseException) -> Mapping[str, Any]:
-    if not isinstance(error, CommandFailed):
+    if not is_a(error, CommandFailed):
         return {}
+    failed = cast("CommandFailed", error)
     losses = {
-        "lines_not_recorded": error.lines_not_recorded,
-        "bytes_not_written": error.bytes_not_written,
+        "lines_not_recorded": failed.lines_not_recorded,
+        "bytes_not_written": failed.bytes_not_written,
     }
-    return {"exit_status": error.exit_status} | {name: n for name, n in losses.items() if n}
+    return {"exit_status": failed.exit_status} | {name: n for name, n in losses.items() if n}
 
 
 def _clean(text: str, limit: int) -> str:

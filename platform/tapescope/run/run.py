@@ -18,8 +18,6 @@ from collections.abc import Callable, Coroutine
 from enum import Enum, auto
 from typing import Any, Protocol
 
-from opentelemetry import context as contexts
-
 from tapescope.errors import BadParams, TapescopeError
 from tapescope.model.error_codes import RELEASED, TIMEOUT
 from tapescope.model.tasks import (
@@ -44,10 +42,12 @@ from tapescope.run.outcome import (
 )
 from tapescope.run.reporter import Reporter, ThreadReporter
 from tapescope.run.runner import Runner, start_thread
+from tapescope_telemetry.failures import is_a
+from tapescope_telemetry.logger import Logger
 
 __all__ = ["Completion", "Run", "RunHost"]
 
-_log = logging.getLogger("tapescope")
+_log = Logger("tapescope")
 
 Ended = tuple[Any, BaseException | None]
 """What a runner returned, or what it raised."""
@@ -318,7 +318,7 @@ class Run:
                         raise BadParams(self.task.damage)
                     result, error = await self._call_runner(record)
                 except BaseException as raised:  # SystemExit is an outcome, too
-                    if isinstance(raised, GeneratorExit) and not self._is_current():
+                    if is_a(raised, GeneratorExit) and not self._is_current():
                         raise  # the coroutine is being closed, its loop is gone
                     error = raised
             if self._loop_task is not None and self._loop_task.cancelling():
@@ -364,7 +364,7 @@ class Run:
     def _lose(self, error: Exception) -> None:
         """Give the run up: its end could not be written, so the tape stays open."""
         if not isinstance(error, TapescopeError):
-            _log.error("The run of task %s ended with a defect.", self.task.task_id, exc_info=error)
+            _log.error("The run of task %s ended with a defect.", self.task.task_id, error=error)
         if self._record is not None:
             self._record.end_lost(error)
         text = "The end of task %s (%s) is lost: %s"
@@ -444,7 +444,7 @@ class Run:
 
     async def _settle_fenced(self, record: RunRecord) -> None:
         """Settle a run whose coroutine goes on: in an asyncio task with a context of its own."""
-        contexts.attach(record.span.context)
+        record.span.attach()
         try:
             await self._settle(record, self._judge_fenced())
         except Exception as error:  # noqa: BLE001  # a defect of ours must not end a task unseen

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import signal
 import subprocess
@@ -15,6 +14,7 @@ from tapescope.errors import BadSetting, CommandFailed
 from tapescope.shell.process import Child, PipeReader, start_in_session
 from tapescope.shell.recorder import COMMAND_STARTED, OUTPUT_HELD, LineRecorder
 from tapescope.store.validation import check_seconds
+from tapescope_telemetry.logger import Logger
 
 if TYPE_CHECKING:
     from tapescope.run import Reporter
@@ -25,7 +25,7 @@ _LAST_OUTPUT: Final = 1.0
 """Seconds that the last output of a killed command may hold up its end, while the store or the sink
 takes none."""
 
-_log = logging.getLogger(__name__)
+_log = Logger(__name__)
 
 OutputSink = Callable[[str, bytes], Awaitable[None]]
 """Called with the stream's name and each piece of output, as it came, while it is recorded."""

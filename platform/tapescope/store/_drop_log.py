@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from typing import Final as Constant
 
-from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
+from tapescope_telemetry.logger import Logger
+from tapescope_telemetry.spans import read_span_ids
 
 if TYPE_CHECKING:
     from tapescope.model.tape import DropReason
@@ -26,7 +26,7 @@ _SUMMARY_LINES: Constant = 10
 _REMEMBERED: Constant = 1_000
 """Tasks that are known to have been told, and tasks that a summary tells apart."""
 
-_log = logging.getLogger("tapescope")
+_log = Logger("tapescope")
 
 
 @dataclass(slots=True)
@@ -108,10 +108,8 @@ def _find_span(cursor: TapeCursor) -> dict[str, str]:
     """The run's span, which may have ended; none where the attempt is not of this process."""
     if cursor.context is None:
         return {}
-    span = get_current_span(cursor.context).get_span_context()
-    if not span.is_valid:
-        return {}
-    return {"trace_id": format_trace_id(span.trace_id), "span_id": format_span_id(span.span_id)}
+    ids = read_span_ids(cursor.context)
+    return {} if ids is None else {"trace_id": ids[0], "span_id": ids[1]}
 
 
 def _describe(reasons: Counter[str]) -> str:

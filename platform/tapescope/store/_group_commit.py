@@ -437,9 +437,15 @@ class GroupCommit:
         deadline: float | None = None
         unknown = False
         backoff = Backoff()
+        tries = 0
         while True:
+            tries += 1
+            asked = context.clock.monotonic()
             try:
-                return await self._write_once(flush)
+                answer = await self._write_once(flush)
+                if tries == 1 and context.due_clock.told:  # a later answer may be the first try's
+                    context.due_clock.note(answer.now, asked)
+                return answer
             except (FateUnknown, FlushBlocked, StoreAway) as error:
                 if isinstance(error, FlushBlocked) and not unknown:
                     raise

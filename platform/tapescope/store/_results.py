@@ -48,6 +48,7 @@ from tapescope_telemetry import error_type_of
 
 if TYPE_CHECKING:
     from tapescope.clock import Clock
+    from tapescope.store.database_clock import DatabaseClock
     from tapescope_telemetry import StoreMeter, TaskMeter
 
 __all__ = [
@@ -74,6 +75,7 @@ class StoreContext:
     meter: StoreMeter
     tasks: TaskMeter
     changes: Changes
+    due_clock: DatabaseClock
     drops: DropLog = field(default_factory=DropLog)
 
 

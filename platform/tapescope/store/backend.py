@@ -124,6 +124,16 @@ class StoreBackend(abc.ABC):
         Nothing is made or changed; 0 is found where there is no store.
         """
 
+    async def probe(self) -> None:  # noqa: B027  # a store that cannot tell says nothing
+        """Raise what a write would end with now, and write nothing.
+
+        ``StoreAway``, ``FlushRefused``, and ``StoreConfigError`` for what does not pass by itself.
+        """
+
+    async def read_clock(self) -> int | None:
+        """The database's time, in microseconds since the epoch; ``None``: it is the process's."""
+        return None
+
     # --- writing ----------------------------------------------------------------------------------
 
     @abc.abstractmethod

@@ -17,6 +17,7 @@ from tapescope.store._pending import PendingWrite, TapeCursor
 from tapescope.store._results import StoreContext, fail
 from tapescope.store._watch import CommitWatch
 from tapescope.store.backend import BackendContext, StoreBackend
+from tapescope.store.database_clock import DatabaseClock
 from tapescope.store.flush import AttemptState, FlushRefused, StoreAway, as_unavailable
 from tapescope.store.opening import OpenMode
 from tapescope.store.validation import StoreLimits, is_task_id
@@ -49,6 +50,7 @@ class StoreCore:
         self.name = backend.name
         self.telemetry = telemetry
         self.clock = clock
+        self.due_clock = DatabaseClock(clock)
         self.limits = limits
         self.patience = patience
         self.instance = os.urandom(16).hex()
@@ -56,7 +58,7 @@ class StoreCore:
         self.watch = CommitWatch(backend)
         self.changes = self.watch.changes
         self.context = StoreContext(
-            self.name, clock, patience, self.meter, telemetry.tasks, self.changes
+            self.name, clock, patience, self.meter, telemetry.tasks, self.changes, self.due_clock
         )
         self._commits: GroupCommit | None = None
         self._may_write = False
@@ -71,7 +73,7 @@ class StoreCore:
             lent = BackendContext(
                 self.clock, self.limits, mode, self.instance, self.changes, self.watch.tell_owners
             )
-            await self.retrying(lambda: self.backend.open(lent))
+            await self.retrying(lambda: self._open_backend(lent))
             self._commits = GroupCommit(
                 self.context,
                 self.backend.write,
@@ -81,6 +83,15 @@ class StoreCore:
                 queue=self.limits.queue,
             )
             self._may_write = mode.may_write
+
+    async def _open_backend(self, lent: BackendContext) -> None:
+        await self.backend.open(lent)
+        if lent.open_mode.may_write:
+            try:
+                await self._ask_time()  # no due time is reckoned before the database has told its
+            except BaseException:
+                await self.backend.close()
+                raise
 
     async def aclose(self) -> None:
         """Answer every call taken, end every subscription, close the backend."""
@@ -201,6 +212,24 @@ class StoreCore:
             raise
         self.meter.operation(name, self.clock.monotonic() - start)
         return answer
+
+    async def probe(self) -> None:
+        """``TaskStore.probe``."""
+        await self.read("probe", self.backend.probe)
+
+    async def measure_skew(self) -> float | None:
+        """``TaskStore.measure_skew``."""
+        self.require_open()
+        return await self.retrying(self._ask_time)
+
+    async def _ask_time(self) -> float | None:
+        asked, own = self.clock.monotonic(), self.clock.now()
+        theirs = await self.backend.read_clock()
+        if theirs is None:
+            return None
+        self.due_clock.note(theirs, asked)
+        # When in between the answer was made is not known: what lies in there is no skew.
+        return (theirs - min(max(theirs, own), max(own, self.clock.now()))) / 1e6
 
     async def retrying(
         self, primitive: Callable[[], Awaitable[T]], since: float | None = None

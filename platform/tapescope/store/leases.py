@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Sequence
 
 from tapescope.codec import decode, encode
@@ -15,10 +14,11 @@ from tapescope.store.core import StoreCore
 from tapescope.store.notifications import Change
 from tapescope.store.orders import RescuedRow, RescueOrder
 from tapescope.store.validation import check_seconds
+from tapescope_telemetry.logger import Logger
 
 __all__ = ["StoreLeases"]
 
-_log = logging.getLogger("tapescope")
+_log = Logger("tapescope")
 
 _LOST = ErrorInfo(WORKER_LOST, "the process that ran it has ended, or did not renew its lease")
 

@@ -7,6 +7,7 @@ import unicodedata
 from typing import TYPE_CHECKING, Final
 
 from tapescope.errors import BadStoreUrl, UnknownStoreScheme
+from tapescope.model.showing import hide_password
 
 if TYPE_CHECKING:
     from tapescope.store.port import TaskStore
@@ -16,18 +17,6 @@ __all__ = ["find_store", "hide_password", "refuse_control_characters"]
 
 _GROUP: Final = "tapescope.stores"
 _SCHEME: Final = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
-_SECRETS: Final = (
-    (re.compile(r"(://[^/?#]*?):[^/?#]*@"), r"\1@"),
-    (re.compile(r"^([^:/?#]*):[^/?#]*@"), r"\1@"),
-    (re.compile(r"([?&](?:password|passfile|sslpassword)=)[^&#]*", re.IGNORECASE), r"\1***"),
-)
-
-
-def hide_password(url: str) -> str:
-    """The URL as an error or a log may show it."""
-    for secret, shown in _SECRETS:
-        url = secret.sub(shown, url)
-    return url
 
 
 def refuse_control_characters(text: str, shown: str) -> None:

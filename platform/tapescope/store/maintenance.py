@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
 from contextlib import aclosing
@@ -25,12 +24,13 @@ from tapescope.store.validation import (
     check_text,
     is_task_id,
 )
+from tapescope_telemetry.logger import Logger
 
 __all__ = ["StoreMaintenance"]
 
 T = TypeVar("T")
 
-_log = logging.getLogger("tapescope")
+_log = Logger("tapescope")
 
 
 _EVENTS: Final = 5_000

@@ -64,6 +64,7 @@ from tapescope.store._pending import (
 from tapescope.store._results import fail, match_existing
 from tapescope.store.backend import StoreBackend
 from tapescope.store.core import StoreCore
+from tapescope.store.database_clock import DatabaseClock
 from tapescope.store.flush import (
     CancelAnswer,
     CancelRow,
@@ -178,6 +179,11 @@ class TaskStore:
         return self._core.clock
 
     @property
+    def due_clock(self) -> DatabaseClock:
+        """The time that due times go by: the database's, where it has a clock of its own."""
+        return self._core.due_clock
+
+    @property
     def limits(self) -> StoreLimits:
         """How much a tape, an event and a queue may hold."""
         return self._core.limits
@@ -237,6 +243,21 @@ class TaskStore:
         trace: TracebackType | None,
     ) -> None:
         await self.aclose()
+
+    async def probe(self) -> None:
+        """Ask whether a write would be carried out now, for who says whether a process is ready.
+
+        Raises ``StoreUnavailable``, ``StoreRefused`` and ``StoreConfigError``, as a submit or the
+        end of a run would find the store.
+        """
+        await self._core.probe()
+
+    async def measure_skew(self) -> float | None:
+        """Seconds by which the database's clock is ahead of this process's, at least; asks it.
+
+        ``None`` where the store goes by this process's. ``due_clock`` is set by the answer.
+        """
+        return await self._core.measure_skew()
 
     # --- writing ----------------------------------------------------------------------------------
 

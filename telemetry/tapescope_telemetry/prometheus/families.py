@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from math import isinf
@@ -13,6 +12,7 @@ from opentelemetry.sdk.metrics.export import Gauge, Histogram, Sum
 from prometheus_client import Metric as Family
 from prometheus_client.samples import Exemplar, Sample
 
+from tapescope_telemetry.logger import Logger
 from tapescope_telemetry.names import SCOPE_NAME
 from tapescope_telemetry.prometheus.exemplars import ExemplarMemory, pick_newest
 from tapescope_telemetry.scrape_names import Kind, name_label, name_metric
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FamilyMaker", "describe_info"]
 
-_log = logging.getLogger("tapescope")
+_log = Logger("tapescope")
 
 _TYPES: Final[Mapping[Kind, str]] = {
     "counter": "counter",

@@ -33,7 +33,6 @@ from tapescope_adapters.sqlite import SqliteStore
         ("sqlite:////var/lib/tasks.db", "/var/lib/tasks.db"),
         ("sqlite:///my%20tasks.db", "my tasks.db"),
         ("sqlite:///:memory:", ":memory:"),
-        ("sqlite://", ":memory:"),
     ],
 )
 def test_url_names_the_file(url: str, path: str) -> None:

@@ -6,6 +6,10 @@ SELECT /*settings*/ flush(
     keep_per_task => $6, keep_unknown => $7,
     creates => $8, claims => $9, rows => $10, give_ups => $11, cancels => $12);
 
+-- name: read_clock
+-- The time that due times and leases go by.
+SELECT now_us() AS now;
+
 -- name: fence
 -- Spend the number of a flush whose fate is unknown, or learn what it was answered.
 SELECT fence($1, $2);

@@ -17,8 +17,6 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
-from opentelemetry import context as contexts
-from opentelemetry.trace import NonRecordingSpan, set_span_in_context
 
 from tapescope.cli._foreground import Foreground, describe_signal
 from tapescope.cli._options import MetricsHostOption, MetricsPortOption, StoreOption
@@ -63,7 +61,7 @@ from tapescope.store.lookup import find_store
 from tapescope.store.port import TaskStore
 from tapescope.store.validation import check_seconds, new_task_id
 from tapescope_telemetry.errors import MissingTelemetryExtra
-from tapescope_telemetry.spans import parse_traceparent
+from tapescope_telemetry.spans import continue_trace
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -390,7 +388,7 @@ class _CommandTask:
     async def _submit(self, manager: TaskManager) -> TaskHandle:
         """Once, however often it is tried: the key is this command's alone."""
         backoff = Backoff()
-        with _inherited_trace():
+        with continue_trace(read_traceparent()):
             while True:
                 try:
                     return await manager.submit(
@@ -636,20 +634,6 @@ def _serving(listener: MetricsListener, port: int | None) -> Generator[None]:
         except CannotListen as error:
             say(str(error))
         yield
-
-
-@contextmanager
-def _inherited_trace() -> Generator[None]:
-    """Make the trace of the calling process current, so that the task is linked to it."""
-    caller = parse_traceparent(read_traceparent())
-    if caller is None:
-        yield
-        return
-    token = contexts.attach(set_span_in_context(NonRecordingSpan(caller)))
-    try:
-        yield
-    finally:
-        contexts.detach(token)
 
 
 def _show_command(argv: Sequence[str], words: int) -> list[str]:

@@ -17,12 +17,13 @@ from tapescope.cli._settings import LogFormat, choose_log
 from tapescope.cli._telemetry import exporting, make_listener
 from tapescope.manager.manager import TaskManager
 from tapescope_telemetry import Telemetry
+from tapescope_telemetry.logger import Logger
 
 __all__ = ["worker"]
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
-_log = logging.getLogger("tapescope")
+_log = Logger("tapescope")
 
 
 def worker(

@@ -56,6 +56,17 @@ _WRITES: Final[dict[str, _Verb]] = {
 class OpeningConformance(StoreSuite):
     """What opening may do: who only looks, or acts on what is there, never makes a store."""
 
+    async def test_a_store_that_works_says_so(self, store: TaskStore) -> None:
+        """A probe of a sound store raises nothing and writes nothing; its clock is near ours."""
+        await create(store)
+        before = await store.list()
+        await store.probe()
+        skew = await store.measure_skew()
+
+        assert await store.list() == before
+        assert skew is None or abs(skew) < 60
+        assert abs(store.due_clock.now() - store.clock.now()) < 60_000_000
+
     @pytest.mark.parametrize("mode", _SERVANTS)
     async def test_missing_store_is_not_made(self, stores: Stores, mode: OpenMode) -> None:
         """The error says so, however often it is tried, and the store stays closed."""
