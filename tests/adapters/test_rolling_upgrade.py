@@ -249,4 +249,5 @@ async def test_every_migration_is_known_by_its_compatibility(
         async with session(store_url) as raw:
             rows = [tuple(row) for row in await raw.fetch(query)]
 
-    assert rows == [*((n, n) for n in range(1, last + 1)), (last + 1, last), (last + 2, last + 2)]
+    assert rows[:last] == [(1, 1), (2, 1)]  # the second only refuses what older code never writes
+    assert rows[last:] == [(last + 1, last), (last + 2, last + 2)]

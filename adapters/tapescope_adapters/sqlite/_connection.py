@@ -62,7 +62,8 @@ class Connection(aiosqlite.Connection):
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run ``work`` in the connection's thread: one hop, however many statements it takes.
 
-        Raises ``StoreAway`` and ``FlushRefused`` for the driver's errors.
+        Raises ``StoreAway`` and ``FlushRefused`` for the driver's errors, and ``FlushRefused`` for
+        a number or a text that SQLite has no place for.
         """
         try:
             done: T = await self._execute(  # type: ignore[no-untyped-call]  # aiosqlite's own
@@ -71,6 +72,8 @@ class Connection(aiosqlite.Connection):
             )
         except sqlite3.Error as error:
             raise translate(error) from error
+        except (OverflowError, UnicodeError) as error:
+            raise FlushRefused(f"{type(error).__name__}: {error}") from error
         return done
 
 

@@ -72,7 +72,11 @@ class FlushRefused(Exception):
 
 
 class FlushBlocked(Exception):
-    """A row lock could not be had in time. The port splits the flush; the blocked call waits."""
+    """A row lock could not be had in time; nothing was applied.
+
+    The port splits the flush, and tries the blocked call again, on a lane of its own: a backend
+    that raises this is given one flush more at a time than it has ``write_lanes``.
+    """
 
 
 class CreateRow(NamedTuple):
@@ -187,6 +191,8 @@ class Flush:
     """For each row where it comes from: the rows of one attempt share one source."""
     give_ups: list[GiveUpRow] = field(default_factory=list["GiveUpRow"])
     cancels: list[CancelRow] = field(default_factory=list["CancelRow"])
+    was_blocked: bool = False
+    """Its calls waited for a lock in vain before: others wait behind it, so it waits shortly."""
 
 
 class ClaimAnswer(NamedTuple):
