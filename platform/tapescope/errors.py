@@ -18,11 +18,13 @@ Each builds its message from typed arguments, which stay readable as attributes:
   x UnknownTask
   x TaskFailed
   x TaskCancelled
+  x ResultTimeout
   x EventDropped
   x EventFateUnknown
   x CommandFailed
   x BadSpool
   x TapeGap
+  x DamagedTape
   x StoreConfigError
     + BadStoreUrl
     + UnknownStoreScheme
@@ -63,7 +65,7 @@ from __future__ import annotations
 import asyncio
 import shlex
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from tapescope.model.showing import hide_password
 
@@ -85,6 +87,7 @@ __all__ = [
     "CannotListen",
     "CommandFailed",
     "ConnectionRefused",
+    "DamagedTape",
     "EventDropped",
     "EventFateUnknown",
     "EventTooLarge",
@@ -96,6 +99,7 @@ __all__ = [
     "NowaitBacklogFull",
     "OpNotRegistered",
     "OpTaken",
+    "ResultTimeout",
     "SchemaForbidden",
     "SchemaTooNew",
     "SchemaTooOld",
@@ -130,7 +134,22 @@ class TapescopeError(Exception):
 
 def _restore(kind: type[BaseException], args: tuple[Any, ...]) -> BaseException:
     """A copied or unpickled error, without ``__init__``: that would make a message of a message."""
-    return kind.__new__(kind, *args)
+    error = kind.__new__(kind, *args)
+    error.args = args  # those of a TimeoutError are not set by __new__
+    return error
+
+
+_SHOWN: Final = 200
+"""Characters of a caller's value in a message."""
+
+
+def _show(value: object) -> str:
+    """``repr(value)``, not too long, also of a value that cannot be printed."""
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001  # whatever a class of somebody's raises; and ints over 4,300 digits
+        text = f"a {type(value).__name__} that cannot be printed"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 # --- what a caller hands in ---------------------------------------------------------------------
@@ -141,7 +160,7 @@ class BadSetting(TapescopeError):
 
     def __init__(self, name: str, value: object, expected: str) -> None:
         self.name, self.value, self.expected = name, value, expected
-        super().__init__(f"{name} is {value!r}; it must be {expected}.")
+        super().__init__(f"{name} is {_show(value)}; it must be {expected}.")
 
 
 class BadOp(TapescopeError):
@@ -150,7 +169,7 @@ class BadOp(TapescopeError):
     def __init__(self, op: object) -> None:
         self.op = op
         super().__init__(
-            f"{op!r} is not a valid op name. Use 1 to 64 of a-z, 0-9, '_', '.', '-', "
+            f"{_show(op)} is not a valid op name. Use 1 to 64 of a-z, 0-9, '_', '.', '-', "
             "a letter first: 'resize'."
         )
 
@@ -161,19 +180,19 @@ class BadRunner(TapescopeError):
     def __init__(self, runner: object, why: str) -> None:
         self.runner, self.why = runner, why
         super().__init__(
-            f"{runner!r} cannot run a task: {why}. Pass an 'async def', a plain function, or a "
-            "callable object that returns its result; report steps with the reporter."
+            f"{_show(runner)} cannot run a task: {why}. Pass an 'async def', a plain function, or "
+            "a callable object that returns its result; report steps with the reporter."
         )
 
 
 class BadParams(TapescopeError):
-    """Params that are not a JSON object."""
+    """Params that are not a JSON object, or not the keyword arguments of the op's runner."""
 
     def __init__(self, why: str) -> None:
         self.why = why
         super().__init__(
-            f"The params are not a JSON object: {why}. Pass the runner's keyword arguments by "
-            "name, with values that JSON can carry."
+            f"The params cannot be used: {why}. Pass the runner's keyword arguments by name, with "
+            "values that JSON can carry."
         )
 
 
@@ -187,10 +206,10 @@ class BadEventType(BadEvent):
     def __init__(self, type: object, *, reserved: bool) -> None:
         self.type, self.reserved = type, reserved
         super().__init__(
-            f"The event type {type!r} is reserved for the platform. Choose a name of your own."
+            f"The event type {_show(type)} is reserved for the platform. Choose a name of your own."
             if reserved
-            else f"{type!r} is not a valid event type. Use 1 to 64 of a-z, 0-9, '_', '.', '-', "
-            "a letter first."
+            else f"{_show(type)} is not a valid event type. Use 1 to 64 of a-z, 0-9, '_', '.', "
+            "'-', a letter first."
         )
 
 
@@ -263,7 +282,8 @@ class UnknownTask(TapescopeError):
     def __init__(self, task_id: str) -> None:
         self.task_id = task_id
         super().__init__(
-            f"The store has no task {task_id!r}. Check the id ('tapescope list') and the store."
+            f"The store has no task {_show(task_id)}. Check the id ('tapescope list') and the "
+            "store."
         )
 
 
@@ -285,6 +305,17 @@ class TaskCancelled(TapescopeError):
         self.task_id, self.reason, self.message = task_id, reason, message
         super().__init__(
             f"Task {task_id} was cancelled ({reason.value})" + (f": {message}" if message else ".")
+        )
+
+
+class ResultTimeout(TapescopeError, TimeoutError):
+    """The task did not end within the time that was waited for it; it goes on as it was."""
+
+    def __init__(self, task_id: str, waited: float, state: str) -> None:
+        self.task_id, self.waited, self.state = task_id, waited, state
+        super().__init__(
+            f"Task {task_id} did not end within {waited:g} s. It is {state}. Wait longer for it, "
+            "or cancel it."
         )
 
 
@@ -363,6 +394,17 @@ class TapeGap(TapescopeError):
         super().__init__(
             f"The tape of task {task_id} has event {found} where {expected} belongs. "
             "Read the tape again from its start; a tape that was deleted cannot be read again."
+        )
+
+
+class DamagedTape(TapescopeError):
+    """A ``final`` that cannot be read: a session wrote it past tapescope."""
+
+    def __init__(self, task_id: str, why: str) -> None:
+        self.task_id, self.why = task_id, why
+        super().__init__(
+            f"The final of task {task_id} cannot be read: {why}. It was written past tapescope: "
+            f"'tapescope tape {task_id}' shows the tape."
         )
 
 
@@ -562,7 +604,8 @@ class OpTaken(TapescopeError):
     def __init__(self, op: str, runner: object, other: object) -> None:
         self.op, self.runner, self.other = op, runner, other
         super().__init__(
-            f"The op {op!r} is registered with {runner!r}; it cannot be run by {other!r} as well. "
+            f"The op {op!r} is registered with {_show(runner)}; it cannot be run by {_show(other)} "
+            "as well. "
             "Submit the op by its name alone, or give the second runner an op of its own."
         )
 

@@ -17,6 +17,7 @@ from tapescope.errors import (
     BadOp,
     ConnectionRefused,
     IdempotencyConflict,
+    StoreBusy,
     StoreClosed,
     StoreUnavailable,
     UnknownTask,
@@ -194,6 +195,31 @@ async def test_connection_without_a_transaction_is_refused(
         await store.create_within(caller.connection, new_task())
 
     assert sum((await store.count()).values()) == 0
+
+
+async def test_postgres_read_only_transaction_is_refused(postgres_url: str) -> None:
+    """The error says so, and that another transaction will do; the store is not away."""
+    async with find_store(postgres_url) as store, calling(postgres_url) as caller:
+        async with caller.connection.transaction(readonly=True):
+            with pytest.raises(ConnectionRefused, match="read-only"):
+                await store.create_within(caller.connection, new_task())
+
+        assert sum((await store.count()).values()) == 0
+
+
+@pytest.mark.parametrize("how", ["mode=ro", "query_only"])
+async def test_sqlite_connection_that_only_reads_is_refused(sqlite_url: str, how: str) -> None:
+    """Whether it was opened so or was told so since."""
+    async with SqliteStore(sqlite_url) as store:
+        path = f"file:{store.path}{'?mode=ro' if how == 'mode=ro' else ''}"
+        async with aiosqlite.connect(path, uri=True, isolation_level=None) as connection:
+            if how == "query_only":
+                await connection.execute("PRAGMA query_only = ON")
+            await connection.execute("BEGIN")
+            with pytest.raises(ConnectionRefused, match="may only read"):
+                await store.create_within(connection, new_task())
+
+        assert sum((await store.count()).values()) == 0
 
 
 async def test_connection_of_another_kind_is_refused(store: TaskStore) -> None:
@@ -378,6 +404,22 @@ async def test_postgres_pooled_connection_will_do(postgres_url: str) -> None:
         assert (await store.get(task.task_id)).status is TaskStatus.PENDING
 
 
+async def test_postgres_caller_who_waits_too_long_for_a_key_is_told(postgres_url: str) -> None:
+    """Another open transaction holds it: the store is busy, and can be reached."""
+    async with (
+        find_store(postgres_url) as store,
+        session(postgres_url) as holder,
+        holder.transaction(),
+        session(postgres_url) as caller,
+        caller.transaction(),
+    ):
+        await store.create_within(holder, new_task(idempotency_key="a"))
+        await caller.execute("SET LOCAL lock_timeout = '20ms'")
+
+        with pytest.raises(StoreBusy, match="lock timeout"):
+            await store.create_within(caller, new_task(idempotency_key="a"))
+
+
 async def test_postgres_serializable_conflict_is_an_error(postgres_url: str) -> None:
     """A key that was taken after the transaction's snapshot dooms it, which is told."""
     async with (
@@ -388,5 +430,5 @@ async def test_postgres_serializable_conflict_is_an_error(postgres_url: str) -> 
         await connection.execute("SELECT 1")
         await store.create(new_task(idempotency_key="a"))
 
-        with pytest.raises(StoreUnavailable, match="serialize"):
+        with pytest.raises(StoreBusy, match="serialize"):
             await store.create_within(connection, new_task(idempotency_key="a"))

@@ -266,9 +266,13 @@ def test_a_new_process_runs_its_command_in_any_environment(tmp_path: Path) -> No
     """The same from the interpreter's first instruction on, locale and all; many times."""
     chance = random.Random(SEED)
     cases = [(draw(chance, tmp_path / str(n)), tmp_path / str(n)) for n in range(RUNS)]
+    found: list[str] = []
     with ThreadPoolExecutor(2) as threads:
-        ended = threads.map(lambda one: differences(one[0], one[1], start_process), cases)
-        found = [one for some in ended for one in some]
+        running = [
+            threads.submit(differences, case, folder, start_process) for case, folder in cases
+        ]
+        for one in running:
+            found += one.result()
     print(f"{RUNS} environments, seed {SEED}: {len(found)} differences")
 
     assert not found, "\n".join(found)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextvars
 import functools
 import os
+import threading
+import types
 from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 from opentelemetry import baggage, context
@@ -23,7 +27,9 @@ from tapescope import (
     ManagerClosed,
     NewTask,
     Reporter,
+    ResultTimeout,
     Submission,
+    TaskCancelled,
     TaskFailed,
     TaskManager,
     ThreadReporter,
@@ -128,26 +134,227 @@ async def test_no_runner_is_refused(runner: Any) -> None:
         assert sum((await bench.store.count()).values()) == 0
 
 
-async def test_a_plain_function_that_returns_an_awaitable_fails() -> None:
-    """A plain function around an ``async def`` is told what to pass instead."""
+def own_loop(runner: Callable[..., Any]) -> Callable[..., Any]:
+    """A decorator as command lines have it: it runs what it gets in a loop of its own."""
 
-    def forward(report: Reporter) -> object:
-        return name_reporter(report)
+    @functools.wraps(runner)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return asyncio.run(runner(*args, **kwargs))
 
+    return wrapper
+
+
+async def report_all(report: Reporter, *, word: str = "") -> str:
+    """Use each of the reporter's methods."""
+    await report.log("info", "a line")
+    await report.progress("work", 1, 2)
+    await report.partial("part", 1)
+    await report.emit("mine", {"a": 1})
+    answer = await report.emit_nowait("mine", {"a": 2})
+    page = await report.read_tape()
+    return f"{word}{page.last_seq} {answer.last_seq}"
+
+
+@pytest.mark.parametrize("decorate", [wrapped, own_loop])
+async def test_a_wrapper_is_judged_by_what_it_returns(
+    any_url: str, decorate: Callable[..., Any]
+) -> None:
+    """Around an ``async def`` it may return the coroutine or run it: each report is stored."""
+    async with working(any_url) as bench:
+        bench.manager.op("wrapped")(decorate(report_all))
+        task = await bench.manager.submit("work", decorate(report_all), params={"word": "seq "})
+        by_name = await bench.manager.submit("wrapped")
+
+        assert await task.result() == "seq 6 6"
+        assert await by_name.result() == "6 6"
+
+
+async def test_a_mock_of_an_async_function_is_a_runner() -> None:
+    """So is any plain callable that returns an awaitable: tests of users have them."""
+
+    def plain(report: ThreadReporter) -> object:
+        return asyncio.sleep(0, report.task_id and "slept")
+
+    mock = AsyncMock(return_value={"done": True})
     async with working("memory:") as bench:
-        task = await bench.manager.submit("work", forward)
-        with pytest.raises(TaskFailed, match="pass the async function itself"):
+        task = await bench.manager.submit("work", mock, params={"folder": "photos"})
+        other = await bench.manager.submit("work", plain)
+
+        assert await task.result() == {"done": True}
+        assert await other.result() == "slept"
+    mock.assert_awaited_once()
+
+
+async def test_a_wrapper_that_was_cancelled_begins_nothing(any_url: str) -> None:
+    """A cancel that comes before the coroutine is begun is the task's end, and no warning."""
+    go_on, called = threading.Event(), threading.Event()
+    begun: list[str] = []
+
+    async def work(report: Reporter) -> None:
+        begun.append(report.task_id)
+
+    @functools.wraps(work)
+    def hold(report: Reporter) -> Any:
+        called.set()
+        go_on.wait(30)
+        return work(report)
+
+    async with working(any_url) as bench:
+        task = await bench.manager.submit("work", hold)
+        await until(called.is_set)
+        await task.cancel()
+        go_on.set()
+        with pytest.raises(TaskCancelled):
             await task.result()
 
+    assert begun == []
 
-async def test_wrong_params_for_the_runner_are_a_failure() -> None:
-    """A runner that does not take its params fails with the ``TypeError`` that Python gives."""
+
+def no_reporter() -> None:
+    """No runner: it takes nothing."""
+
+
+def only_named(*, folder: str) -> None:
+    """No runner: nothing can be given to it but by name."""
+
+
+def not_by_name(report: ThreadReporter, folder: str, /) -> None:
+    """No runner: its params cannot be given by name."""
+
+
+def wrong_reporter(report: Reporter) -> None:
+    """No runner: what it would report is never awaited."""
+
+
+async def wrong_thread_reporter(report: ThreadReporter) -> None:
+    """No runner: it would block the loop."""
+
+
+@pytest.mark.parametrize(
+    "runner", [no_reporter, only_named, not_by_name, wrong_reporter, wrong_thread_reporter]
+)
+async def test_a_signature_that_cannot_work_is_refused(runner: Any) -> None:
+    """When it is registered, and when it is submitted."""
     async with working("memory:") as bench:
-        task = await bench.manager.submit("work", name_reporter, params={"folder": "photos"})
-        with pytest.raises(TaskFailed, match="folder") as raised:
-            await task.result()
+        with pytest.raises(BadRunner, match=r"reporter|Reporter|by name"):
+            bench.manager.op("op")(runner)
+        with pytest.raises(BadRunner):
+            await bench.manager.submit("work", runner)
+
+        assert bench.manager.ops == ()
+
+
+async def name_folder(report: Reporter, folder: str, *, deep: bool = False) -> str:
+    """A runner with params of its own."""
+    return folder
+
+
+def add_folder(report: ThreadReporter, **params: Any) -> Any:
+    """A wrapper that gives an argument which no params have."""
+    return params | {"folder": "here"}
+
+
+@pytest.mark.parametrize(
+    "params", [{}, {"x": 1}, {"folder": 1, "x": 2}, {"folder": 1, "report": 2}]
+)
+async def test_wrong_params_are_refused_at_the_submit(params: dict[str, Any]) -> None:
+    """Where the runner is known; elsewhere they are a failure of the attempt."""
+    async with working("memory:") as bench:
+        bench.manager.op("known")(name_folder)
+        for submit in (
+            bench.manager.submit("work", name_folder, params=params),
+            bench.manager.submit("known", params=params),
+        ):
+            with pytest.raises(BadParams, match="the runner takes \\(report, folder, deep\\)"):
+                await submit
+        with pytest.raises(BadParams):
+            await bench.manager.submit_many(
+                [Submission("known", params={"folder": "a"}), Submission("known", params=params)]
+            )
+
+        assert sum((await bench.store.count()).values()) == 0
+        # one that another process submitted, whose code is newer
+        task, _ = await bench.store.create(NewTask(new_task_id(), "known", params))
+        with pytest.raises(TaskFailed) as raised:
+            await bench.manager.handle(task.task_id).result()
 
         assert raised.value.error.code == "TypeError"
+
+
+async def test_a_wrapper_may_add_arguments() -> None:
+    """It is asked for its own signature, not for that of what it wraps."""
+    runner = functools.wraps(name_folder_in_thread)(add_folder)
+    async with working("memory:") as bench:
+        task = await bench.manager.submit("work", runner, params={"deep": True})
+
+        assert await task.result() == {"deep": True, "folder": "here"}
+
+
+def name_folder_in_thread(report: ThreadReporter, folder: str, deep: bool = False) -> str:
+    """A plain runner with params of its own."""
+    return folder
+
+
+async def test_a_submit_says_whether_it_is_new(any_url: str) -> None:
+    """A handler can answer 201 for a task that was made, and 200 for one that was there."""
+    async with working(any_url) as bench:
+        first = await bench.manager.submit("work", succeed, idempotency_key="key")
+        again = await bench.manager.submit("work", succeed, idempotency_key="key")
+        by_name = await bench.manager.submit("other")
+
+        assert (first.created, again.created, by_name.created) == (True, False, True)
+        assert again.task_id == first.task_id
+        assert bench.manager.handle(first.task_id).created is None
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [(1, True), (1, 1.0), (True, 1.0), (0, False), ([1], [True]), ("1", 1)]
+)
+async def test_params_of_a_key_are_compared_as_json(any_url: str, one: Any, other: Any) -> None:
+    """1, 1.0 and true are three values to every reader; the order of keys is no difference."""
+    async with working(any_url) as bench:
+        params = {"a": one, "b": {"x": 1, "y": [None, 0.5]}}
+        first = await bench.manager.submit("work", succeed, params=params, idempotency_key="key")
+        same = {"b": {"y": [None, 0.5], "x": 1}, "a": one}
+        again = await bench.manager.submit("work", succeed, params=same, idempotency_key="key")
+        with pytest.raises(IdempotencyConflict):
+            await bench.manager.submit(
+                "work", succeed, params={**params, "a": other}, idempotency_key="key"
+            )
+
+        assert again.task_id == first.task_id
+
+
+@pytest.mark.parametrize(
+    "kind", [types.MappingProxyType, collections.UserDict, collections.ChainMap]
+)
+async def test_any_mapping_is_taken_as_params(kind: Callable[..., Any]) -> None:
+    """The declared type is ``Mapping``."""
+    async with working("memory:") as bench:
+        task = await bench.manager.submit("work", succeed, params=kind({"a": 1}))
+
+        assert await task.result() == {"a": 1}
+
+
+async def test_a_result_that_does_not_come_says_of_what(any_url: str) -> None:
+    """The error names the task and its state; also that no worker knows the op."""
+    block = Block()
+    async with working(any_url, max_running=1) as bench:
+        running = await bench.manager.submit("work", block)
+        await until(block.begun.is_set)
+        waiting = await bench.manager.submit("work", block)
+        unknown = await bench.manager.submit("resise")
+        for task, why in (
+            (running, "running, attempt 1"),
+            (waiting, "waits here for its time or for a free slot"),
+            (unknown, "no worker of this store has registered the op 'resise'"),
+        ):
+            with pytest.raises(TimeoutError, match=why) as raised:
+                await task.result(0.01)
+
+            assert isinstance(raised.value, ResultTimeout)
+            assert task.task_id in str(raised.value)
+        block.released.set()
 
 
 @pytest.mark.parametrize("op", ["", "Resize", "1st", "a b", "a" * 65, "../x"])

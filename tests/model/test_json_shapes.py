@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -53,9 +53,9 @@ NOT_SHOWN: Mapping[str, Mapping[str, str]] = {
 @pytest.mark.parametrize(
     ("value", "shape"),
     [
-        (TASK, task_shape(TASK)),
-        (EVENT, event_shape(EVENT)),
-        (DROP, drop_shape(DROP)),
+        (task := replace(TASK, damage="params"), task_shape(task)),
+        (event := replace(EVENT, damage="its body"), event_shape(event)),
+        (drop := replace(DROP, damage="its body"), drop_shape(drop)),
         (page := TapePage("id", (EVENT,), 1, None, 0), tape_shape(page)),
         (tasks := TaskPage((TASK,), None), list_shape(tasks)),
     ],
@@ -67,6 +67,12 @@ def test_every_field_is_in_the_json(value: Any, shape: dict[str, Any]) -> None:
     shown = {find_name(value.__class__, field.name) for field in fields(value)}
 
     assert shape.keys() == shown - hidden.keys()
+
+
+def test_what_can_be_read_has_no_damage() -> None:
+    """The key is there only where it says something."""
+    for shape in (task_shape(TASK), event_shape(EVENT), drop_shape(DROP)):
+        assert "damage" not in shape
 
 
 def find_name(kind: type[Any], field: str) -> str:

@@ -142,19 +142,29 @@ async def test_tape_written_behind_our_back_is_read_again() -> None:
 
 @in_virtual_time
 async def test_defect_of_an_adapter_reaches_the_callers() -> None:
-    """An exception that no adapter should raise reaches the callers, and the lane lives on."""
+    """What no adapter should raise is its call's refusal; its neighbours and the lane live on."""
     async with at_rest(FaultyStore()) as store:
-        attempt = await start(store)
+        attempts = [await start(store) for _ in range(8)]
 
         async def break_(flush: Flush) -> None:
             if holds(flush, "unlucky"):
                 raise RuntimeError("a defect")
 
         store.faults.before = break_
-        with pytest.raises(RuntimeError, match="a defect"):
-            await store.append(attempt, [log("unlucky")])
+        words = ["lucky", "unlucky", *["lucky"] * 6]
+        answers = await asyncio.gather(
+            *(
+                store.append(attempt, [log(word)])
+                for attempt, word in zip(attempts, words, strict=True)
+            ),
+            return_exceptions=True,
+        )
+        unlucky = answers.pop(1)
 
-        assert (await store.append(attempt, [log("lucky")])).stored == range(2, 3)
+        assert isinstance(unlucky, StoreRefused)
+        assert "a defect" in str(unlucky)
+        assert isinstance(unlucky.__cause__, RuntimeError)
+        assert [getattr(answer, "stored", answer) for answer in answers] == [range(2, 3)] * 7
 
 
 @in_virtual_time

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from typing import Any
 
 import pytest
 
-from tapescope.errors import EventFateUnknown, StoreClosed, StoreUnavailable
-from tapescope.model.tasks import CancelReason, FinalEvent
+from tapescope.errors import EventFateUnknown, StoreBusy, StoreClosed, StoreUnavailable
+from tapescope.model.tasks import CancelReason, FinalEvent, NewTask
 from tapescope.store.flush import CancelState, FateUnknown, Flush, FlushBlocked, StoreAway
-from tapescope.store.validation import StoreLimits
+from tapescope.store.validation import StoreLimits, new_task_id
 from tapescope.testing import settle_loop
 from tapescope.testing.tasks import log, start
 from tests.support.memory_stores import (
@@ -221,6 +222,64 @@ async def test_blocked_task_holds_up_only_itself() -> None:
 
 
 @in_virtual_time
+async def test_whoever_waits_for_a_lock_delays_nobody_else() -> None:
+    """The blocked call meets others in the one flush that finds it; then it is tried by itself."""
+    async with at_rest(FaultyStore(faults=TwoLaneBackend())) as store:
+        until = store.clock.monotonic() + 6
+        met: list[list[str | None]] = []
+
+        async def block(flush: Flush) -> None:
+            keys = [row.idempotency_key for row in flush.creates]
+            if "held" in keys:
+                met.append(keys)
+                await asyncio.sleep(0.5)  # the wait for the lock
+                if store.clock.monotonic() < until:
+                    raise FlushBlocked("lock timeout")
+
+        def submit(key: str | None = None) -> asyncio.Future[Any]:
+            return asyncio.ensure_future(
+                store.create(NewTask(new_task_id(), "work", idempotency_key=key))
+            )
+
+        store.faults.before = block
+        held = [submit("held"), *(submit() for _ in range(31))]
+        await asyncio.gather(*held[1:])
+        for _ in range(200):
+            await submit()
+        early = not held[0].done() and store.clock.monotonic() < until
+        await held[0]
+
+        assert early
+        assert [len(keys) for keys in met[:6]] == [32, 16, 8, 4, 2, 1]
+        assert {len(keys) for keys in met[6:]} == {1}
+
+
+@in_virtual_time
+async def test_many_that_wait_for_locks_wait_by_themselves() -> None:
+    """However many calls wait for a lock, in events, claims and cancels: the others go on."""
+    async with at_rest(FaultyStore(faults=TwoLaneBackend())) as store:
+        blocked = [await start(store) for _ in range(20)]
+        free = await start(store)
+        until = store.clock.monotonic() + 5
+
+        async def block(flush: Flush) -> None:
+            if holds(flush, "blocked") and store.clock.monotonic() < until:
+                await asyncio.sleep(0.5)
+                raise FlushBlocked("lock timeout")
+
+        store.faults.before = block
+        calls = [store.append_nowait(attempt, [log("blocked")]) for attempt in blocked]
+        await settle_loop()
+        for n in range(100):
+            await store.append(free, [log(n)])
+        early = store.clock.monotonic() < until and not any(call.done() for call in calls)
+        await asyncio.gather(*calls)
+
+        assert early
+        assert await bodies(store, free.task_id) == list(range(100))
+
+
+@in_virtual_time
 async def test_parked_task_stays_parked_while_its_flush_is_split_further() -> None:
     """A split that takes long does not let a parked task into the other lane's flush meanwhile."""
     async with at_rest(FaultyStore(faults=TwoLaneBackend())) as store:
@@ -267,7 +326,8 @@ async def test_blocked_for_good_is_unavailable() -> None:
         calls = [store.append_nowait(attempt, [log(n)]) for n in range(3)]
         answers = await asyncio.gather(*calls, return_exceptions=True)
 
-        assert {type(answer) for answer in answers} == {StoreUnavailable}
+        assert {type(answer) for answer in answers} == {StoreBusy}
+        assert f"holds the row of task {attempt.task_id} (lock timeout)" in str(answers[0])
 
 
 @in_virtual_time

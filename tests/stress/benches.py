@@ -93,7 +93,7 @@ class TwoTransactionStore(MemoryStore):
     async def request_cancel(
         self,
         task_id: str,
-        reason: CancelReason = CancelReason.USER,
+        reason: CancelReason | str = CancelReason.USER,
         message: str = "",
         by: str | None = None,
     ) -> CancelAnswer:

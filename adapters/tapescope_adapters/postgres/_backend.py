@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from tapescope.errors import BadSetting, StoreConfigError
+from tapescope.errors import StoreConfigError
 from tapescope.model import (
     AuditPage,
     CancelRequest,
@@ -43,7 +43,6 @@ from tapescope.store import (
     RescuedRow,
     RescueOrder,
     SchemaVersions,
-    StoreAway,
     StoreBackend,
     decode,
     must_migrate,
@@ -58,6 +57,7 @@ from tapescope_adapters.postgres._connection import (
     Connector,
     Lane,
     SharedConnections,
+    as_away,
     drop,
     translate,
 )
@@ -143,7 +143,7 @@ class PostgresBackend(StoreBackend):
             met = translate(error, sent=False)
             if isinstance(met, FlushRefused):
                 raise StoreConfigError(f"The store {self.name} cannot be used: {met}") from error
-            raise StoreAway(str(met)) from error
+            raise as_away(met) from error
         except BaseException:  # cancelled, or may not migrate: it is closed only here
             drop(conn)
             raise
@@ -199,7 +199,8 @@ class PostgresBackend(StoreBackend):
         name = f"{flush.lane}/{self._session}"
         lane = self._lanes.get(name)
         if lane is None:
-            lane = self._lanes[name] = Lane(self._connector, self._sql["flush"])
+            lane = Lane(self._connector, self._sql["flush"], was_blocked=flush.was_blocked)
+            self._lanes[name] = lane
         try:
             await lane.connect()
             flush.sent = True
@@ -222,7 +223,11 @@ class PostgresBackend(StoreBackend):
             text = stored
         if text == VOID:
             raise FlushRefused("it was refused before, and its number is spent")
-        return read_answer(flush, text)
+        try:
+            return read_answer(flush, text)
+        except Exception as error:  # it was carried out: to write its rows anew would double them
+            self._doubtful[name] = flush.number
+            raise FateUnknown(f"its answer cannot be read ({type(error).__name__})") from error
 
     async def create_within(self, connection: object, row: CreateRow) -> Inserted | Task:
         schema = self._connector.address.schema
@@ -294,10 +299,7 @@ class PostgresBackend(StoreBackend):
     async def list(
         self, wanted: TaskFilter, limit: int, before: str | None, look_at: int
     ) -> ListedTasks:
-        try:
-            last = _BEYOND_ANY_ID if before is None else uuid.UUID(before)
-        except ValueError:
-            raise BadSetting("before", before, "the 'next' of another page") from None
+        last = _BEYOND_ANY_ID if before is None else uuid.UUID(before)
         of_index, of_row = conditions(wanted)
         if leads(wanted):
             given = of_index | of_row
@@ -404,7 +406,7 @@ class PostgresBackend(StoreBackend):
             met = translate(error, sent=False)
             if isinstance(met, FlushRefused):
                 raise StoreConfigError(f"The store {self.name} cannot be used: {met}") from error
-            raise StoreAway(str(met)) from error
+            raise as_away(met) from error
         except BaseException:  # cancelled, too: a connection of our own is not left open
             drop(conn)
             raise

@@ -9,9 +9,9 @@ from asyncpg.pool import PoolConnectionProxy
 
 from tapescope.errors import ConnectionRefused
 from tapescope.model import Task
-from tapescope.store import CreateRow, FlushBlocked, Inserted, StoreAway
+from tapescope.store import CreateRow, FlushBlocked, Inserted
 from tapescope_adapters._sql import Queries
-from tapescope_adapters.postgres._connection import DRIVER_ERRORS, is_gone, translate
+from tapescope_adapters.postgres._connection import DRIVER_ERRORS, as_away, is_gone, translate
 from tapescope_adapters.postgres._rows import as_task
 
 if TYPE_CHECKING:
@@ -67,6 +67,11 @@ async def create_within(
         raise ConnectionRefused(
             "an earlier statement of its transaction has failed", "Roll back, and begin anew."
         ) from error
+    except asyncpg.ReadOnlySQLTransactionError as error:
+        raise ConnectionRefused(
+            "its transaction is read-only, or its server is a standby",
+            "Begin one that may write, on the primary server.",
+        ) from error
     except asyncpg.InsufficientPrivilegeError as error:
         raise ConnectionRefused(
             f"its user may not write to schema {schema!r}",
@@ -75,4 +80,4 @@ async def create_within(
     except DRIVER_ERRORS as error:
         met = translate(error, sent=False)
         # A lock that could not be had dooms this transaction, and perhaps not the next one.
-        raise StoreAway(str(met)) if isinstance(met, FlushBlocked) else met from error
+        raise as_away(met) if isinstance(met, FlushBlocked) else met from error

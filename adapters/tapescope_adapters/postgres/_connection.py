@@ -29,6 +29,7 @@ __all__ = [
     "Connector",
     "Lane",
     "SharedConnections",
+    "as_away",
     "close",
     "drop",
     "is_gone",
@@ -47,8 +48,11 @@ DRIVER_ERRORS: Final = (
 )
 """All that the driver raises."""
 
-_LOCK_TIMEOUT: Final = 500
-"""Milliseconds a flush waits for a row that another session holds before it is split."""
+_LOCK_TIMEOUT: Final = 100
+"""Milliseconds a flush waits for a row that another session holds before it is blocked. Another
+store's session holds one for the length of a flush; whoever else is in this flush waits, too."""
+_SHORT_WAIT: Final = "set_config('lock_timeout', '10', true), "
+"""The setting of a flush that was blocked before, for its transaction: many may stand in line."""
 _READERS: Final = 4
 
 _CARRIED: Final = {
@@ -101,6 +105,11 @@ def translate(error: BaseException, *, sent: bool) -> Exception:
         return FlushRefused(str(error))  # a value that has no place in its column
     why = str(error) or type(error).__name__
     return FateUnknown(why) if sent else StoreAway(why)
+
+
+def as_away(error: Exception) -> StoreAway:
+    """A flush's error for what is no flush, and may be tried again: the server is there, or not."""
+    return StoreLocked(str(error)) if isinstance(error, FlushBlocked) else StoreAway(str(error))
 
 
 def is_queue_full(error: BaseException) -> bool:
@@ -230,8 +239,11 @@ class Connector:
 class Lane:
     """The connection of one write lane: one flush at a time."""
 
-    def __init__(self, connector: Connector, call: str) -> None:
+    def __init__(self, connector: Connector, call: str, *, was_blocked: bool) -> None:
+        """``was_blocked``: the lane of flushes that waited for a lock before."""
         self._connector = connector
+        if was_blocked:
+            call = call.replace("/*settings*/", f"/*settings*/{_SHORT_WAIT}")
         self._call = connector.with_session_settings(call)
         self._conn: Connection | None = None
         self._flush: PreparedStatement[asyncpg.Record] | None = None
@@ -245,11 +257,11 @@ class Lane:
         try:
             patience = self._connector.patience
             if self._flush is not None:
-                answer: str = await self._flush.fetchval(*arguments, timeout=patience)
+                row = await self._flush.fetchrow(*arguments, timeout=patience)
             else:
                 row = await conn.fetchrow(self._call, *arguments, timeout=patience)
-                assert row is not None, "a function call is one row"
-                answer = row[-1]
+            assert row is not None, "a function call is one row"
+            answer: str = row[-1]  # before it stand the settings
         except DRIVER_ERRORS as error:
             if is_queue_full(error):
                 with suppress(*DRIVER_ERRORS):  # the next try says what is the matter
@@ -356,7 +368,7 @@ class SharedConnections:
                 met = translate(error, sent=self._writes)
                 if self._writes or isinstance(met, FlushRefused | StoreAway):
                     raise met from error
-                raise StoreAway(str(met)) from error
+                raise as_away(met) from error
             except BaseException:  # cancelled in mid-query: its reply must not meet the next one
                 drop(conn)
                 raise

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from tapescope.errors import NotJson
 from tapescope.model import DropReason, Outcome
 from tapescope.store import (
     CancelAnswer,
@@ -37,8 +36,16 @@ _SEPARATOR: Final = "\x1e"
 def arguments(lane: str, flush: Flush, instance: str, limits: StoreLimits) -> list[Any]:
     """What the schema's ``flush`` function takes, in the order of the query of that name.
 
-    Raises ``FlushRefused`` for a number that no column has room for.
+    Raises ``FlushRefused`` for a value that cannot be written as its column wants it, whatever the
+    reason: one row's fault is not the others'.
     """
+    try:
+        return _arguments(lane, flush, instance, limits)
+    except Exception as error:
+        raise FlushRefused(f"{type(error).__name__}: {error}") from error
+
+
+def _arguments(lane: str, flush: Flush, instance: str, limits: StoreLimits) -> list[Any]:
     keys = {row.key for row in flush.claims}
     rows: Sequence[str] | None = None
     news = ""
@@ -60,23 +67,20 @@ def arguments(lane: str, flush: Flush, instance: str, limits: StoreLimits) -> li
             _SEPARATOR.join(task_ids),
             _SEPARATOR.join([source.trace_id or "" for source in flush.sources]),
         )
-    try:
-        return [
-            lane,
-            flush.number,
-            instance,
-            news,
-            list(keys),
-            limits.quarantine_per_task,
-            limits.quarantine_unknown,
-            _creates(flush.creates),
-            _claims(flush.claims),
-            rows,
-            _give_ups(flush.give_ups),
-            _cancels(flush.cancels),
-        ]
-    except NotJson as error:
-        raise FlushRefused(str(error)) from error
+    return [
+        lane,
+        flush.number,
+        instance,
+        news,
+        list(keys),
+        limits.quarantine_per_task,
+        limits.quarantine_unknown,
+        _creates(flush.creates),
+        _claims(flush.claims),
+        rows,
+        _give_ups(flush.give_ups),
+        _cancels(flush.cancels),
+    ]
 
 
 def _creates(rows: Sequence[CreateRow]) -> Sequence[str] | None:
@@ -98,8 +102,8 @@ def _creates(rows: Sequence[CreateRow]) -> Sequence[str] | None:
         _as_array(task_ids),
         _SEPARATOR.join(ops),
         _SEPARATOR.join(params),
-        _as_array([None if one is None else str(one) for one in timeouts]),  # some are infinite
-        _as_array([+one for one in retries]),  # True is an integer, too
+        _as_array(timeouts),
+        _as_array(retries),
         _quote(idempotency_keys),
         _quote(traceparents),
         _as_array(run_ats),

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 from tapescope.store import RESYNC, BackendContext, Backoff, Change, FlushRefused, StoreAway
 from tapescope_adapters.postgres._connection import DRIVER_ERRORS, Connector, drop, is_gone
+from tapescope_telemetry.logger import Logger
 
 if TYPE_CHECKING:
     from tapescope_adapters.postgres._connection import Connection
 
 __all__ = ["Listener"]
+
+_log = Logger("tapescope")
+
+_PAYLOAD: Final = re.compile(r"[^|]*\|(?:\*|[^|:,]+:\d{1,10}(?:,[^|:,]+:\d{1,10})*)?\|[cw]*")
+"""What a flush notifies, see ``Listener``."""
 
 _PING: Final = 3.0
 """Seconds without a notification after which the server is asked whether it is still there, and
@@ -31,6 +38,8 @@ class Listener:
         self._tell_owners = context.tell_owners
         self._stir = asyncio.Event()
         self._cancels = False
+        self.foreign = 0
+        """Notifications that no store has sent: any role may notify any channel."""
 
     async def run(self) -> None:
         """Listen until cancelled."""
@@ -71,6 +80,9 @@ class Listener:
     def _hear(self, conn: object, pid: int, channel: str, payload: Any) -> None:
         if payload.startswith(self._own):
             return
+        if _PAYLOAD.fullmatch(payload) is None:
+            self._count_foreign(channel)
+            return
         _, news, signal = payload.split("|")
         if news == "*":
             self._changes.publish(RESYNC)
@@ -84,3 +96,13 @@ class Listener:
         if "c" in signal:
             self._cancels = True
             self._stir.set()
+
+    def _count_foreign(self, channel: str) -> None:
+        self.foreign += 1
+        if self.foreign in (1, 10, 100, 1_000, 10_000, 100_000):
+            _log.warning(
+                "Notifications on channel %r that no store has sent are ignored: %d so far. "
+                "Another program uses the channel; give the store a schema of its own.",
+                channel,
+                self.foreign,
+            )

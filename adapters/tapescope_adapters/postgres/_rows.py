@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 from tapescope.model import (
     AuditRule,
     CancelReason,
     CancelRequest,
-    DroppedEvent,
     DropReason,
-    Event,
     HeldLease,
     QuarantinePage,
     Repair,
@@ -19,7 +17,7 @@ from tapescope.model import (
     Task,
     TaskStatus,
 )
-from tapescope.store import decode
+from tapescope.store import are_times, as_damaged_task, decode, read_drop, read_event
 
 __all__ = ["TASK_COLUMNS", "Row", "as_cancel", "as_lease", "as_quarantine", "as_tape", "as_task"]
 
@@ -38,32 +36,38 @@ class Row(Protocol):
 
 def as_task(row: Row) -> Task:
     """A task's row."""
-    return Task(
-        key=row["id"],
-        task_id=str(row["task_id"]),
-        op=row["op"],
-        params=decode(row["params"]),
-        status=TaskStatus(row["status"]),
-        attempt=row["attempt"],
-        owner=row["owner"],
-        created_us=row["created_at"],
-        run_us=row["run_at"],
-        claimed_us=row["claimed_at"],
-        finished_us=row["finished_at"],
-        lease_expires_us=row["lease_expires_at"],
-        timeout=row["timeout_s"],
-        retries=row["retries"],
-        idempotency_key=row["idempotency_key"],
-        traceparent=row["traceparent"],
-        cancel=as_cancel(
-            row["cancel_reason"],
-            row["cancel_message"],
-            row["cancel_by"],
-            row["cancel_requested_at"],
-        ),
-        error_code=row["error_code"],
-        retries_spent=row["retries_spent"],
-    )
+    try:
+        params, requested_at = decode(row["params"]), row["cancel_requested_at"]
+        created_us, run_us, claimed_us = row["created_at"], row["run_at"], row["claimed_at"]
+        finished_us, lease_us = row["finished_at"], row["lease_expires_at"]
+        times = (created_us, run_us, claimed_us, finished_us, lease_us, requested_at)
+        if type(params) is dict and are_times(*times):
+            return Task(
+                key=row["id"],
+                task_id=str(row["task_id"]),
+                op=row["op"],
+                params=cast("dict[str, Any]", params),
+                status=TaskStatus(row["status"]),
+                attempt=row["attempt"],
+                owner=row["owner"],
+                created_us=created_us,
+                run_us=run_us,
+                claimed_us=claimed_us,
+                finished_us=finished_us,
+                lease_expires_us=lease_us,
+                timeout=row["timeout_s"],
+                retries=row["retries"],
+                idempotency_key=row["idempotency_key"],
+                traceparent=row["traceparent"],
+                cancel=as_cancel(
+                    row["cancel_reason"], row["cancel_message"], row["cancel_by"], requested_at
+                ),
+                error_code=row["error_code"],
+                retries_spent=row["retries_spent"],
+            )
+    except (TypeError, ValueError):
+        pass  # it was written past tapescope
+    return as_damaged_task({name: row[name] for name in TASK_COLUMNS.split(", ")})
 
 
 def as_lease(row: Row) -> HeldLease:
@@ -95,7 +99,7 @@ def as_tape(task_id: str, rows: Sequence[Row]) -> TapePage | None:
         return None
     first = rows[0]
     events = tuple(
-        Event(row["seq"], row["type"], row["ts"], row["attempt"], decode(row["body"]))
+        read_event(row["seq"], row["type"], row["ts"], row["attempt"], row["body"])
         for row in rows
         if row["seq"] is not None
     )
@@ -107,15 +111,15 @@ def as_quarantine(rows: Sequence[Row], limit: int) -> QuarantinePage:
     first = rows[0]
     counts: dict[str, int] = decode(first["counts"]) if first["counts"] else {}
     drops = tuple(
-        DroppedEvent(
-            task_id=row["task_id"],
-            attempt=row["attempt"],
-            type=row["type"],
-            reason=DropReason(row["reason"]),
-            ts_us=row["ts"],
-            late_s=None if row["late_us"] is None else row["late_us"] / 1e6,
-            trace_id=row["trace_id"],
-            body=decode(row["body"]),
+        read_drop(
+            row["task_id"],
+            row["attempt"],
+            row["type"],
+            row["reason"],
+            row["ts"],
+            row["late_us"],
+            row["trace_id"],
+            row["body"],
         )
         for row in rows[:limit]
         if row["id"] is not None
@@ -124,7 +128,9 @@ def as_quarantine(rows: Sequence[Row], limit: int) -> QuarantinePage:
         drops,
         overflow=max(0, sum(counts.values()) - first["kept"]),
         next=rows[limit - 1]["id"] if len(rows) > limit else None,
-        counts={DropReason(reason): n for reason, n in counts.items()},
+        counts={
+            DropReason(reason): n for reason, n in counts.items() if reason in list(DropReason)
+        },
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from tapescope.errors import BadSetting
-from tapescope.store import Clock, OpenMode, StoreLimits, TaskStore
+from tapescope.store import Clock, OpenMode, StoreLimits, TaskStore, check_seconds
 from tapescope_adapters.postgres._backend import PostgresBackend
 from tapescope_adapters.postgres._caller_pool import PoolConnector
 from tapescope_adapters.postgres._connection import Connector
@@ -56,7 +56,7 @@ class PostgresStore(TaskStore):
         if url is not None and schema is not None:
             raise BadSetting("schema", schema, "in the URL: ?schema=…")
         address = Address.of_pool(schema or "tapescope") if url is None else parse_url(url)
-        patience = address.patience or patience
+        patience = check_seconds("patience", address.patience or patience, over_zero=True)
         if address.tape_events is not None:
             limits = replace(limits or StoreLimits(), tape_events=address.tape_events)
         if address.tape_events is not None:

@@ -50,6 +50,11 @@ async def create_within(
             raw,
         )
     except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_READONLY:
+            raise ConnectionRefused(
+                "it may only read, by 'mode=ro' or 'PRAGMA query_only'",
+                "Open one that may write.",
+            ) from error
         raise translate(error) from error
     return done
 

@@ -83,7 +83,8 @@ class Connection(aiosqlite.Connection):
         """Run ``work`` in the connection's thread: one hop, however many statements it takes.
 
         Raises ``StoreAway`` and ``FlushRefused`` for the driver's errors, ``StoreAway`` also where
-        the thread has ended.
+        the thread has ended, and ``FlushRefused`` for a number or a text that SQLite has no place
+        for.
         """
         if not self._thread.is_alive():
             raise StoreAway("the thread of its connection has ended: open the store again")
@@ -94,6 +95,8 @@ class Connection(aiosqlite.Connection):
             )
         except sqlite3.Error as error:
             raise translate(error) from error
+        except (OverflowError, UnicodeError) as error:
+            raise FlushRefused(f"{type(error).__name__}: {error}") from error
         return done
 
 

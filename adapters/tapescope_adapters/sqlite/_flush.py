@@ -33,6 +33,7 @@ from tapescope.store import (
     EventRow,
     Flush,
     FlushAnswer,
+    FlushRefused,
     GiveUpRow,
     RefusedRow,
     StoreLimits,
@@ -61,7 +62,21 @@ class Writing:
         self._padded: dict[tuple[str, int, int], str] = {}
 
     def write(self, conn: sqlite3.Connection, flush: Flush) -> FlushAnswer:
-        """Carry out a flush in one transaction."""
+        """Carry out a flush in one transaction.
+
+        Raises ``FlushRefused`` for a row that cannot be bound or read back, whatever the reason: a
+        number or a text that SQLite has no place for raises Python's own errors.
+        """
+        try:
+            return self._write(conn, flush)
+        except sqlite3.Error:
+            raise  # translated where the thread is left
+        except (
+            Exception
+        ) as error:  # the transaction was rolled back: one row's fault is not others'
+            raise FlushRefused(f"{type(error).__name__}: {error}") from error
+
+    def _write(self, conn: sqlite3.Connection, flush: Flush) -> FlushAnswer:
         answer = FlushAnswer(self._now())
         with write_transaction(conn):
             if flush.creates:

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from tapescope.model import (
     CancelReason,
     CancelRequest,
-    DroppedEvent,
     DropReason,
-    Event,
     QuarantinePage,
     TapePage,
     Task,
     TaskFilter,
     TaskStatus,
 )
-from tapescope.store import AttemptState, ListedTasks, RescueOrder, decode, encode
+from tapescope.store import (
+    AttemptState,
+    ListedTasks,
+    RescueOrder,
+    are_times,
+    as_damaged_task,
+    decode,
+    encode,
+    read_drop,
+    read_event,
+)
 from tapescope_adapters._sql import Queries, conditions, leads
 from tapescope_adapters.sqlite._connection import read_transaction
 
@@ -46,28 +54,34 @@ _BEYOND_ANY_ID: Final = "g"  # ids are hexadecimal
 
 
 def _task(row: Sequence[Any]) -> Task:
-    reason, message, by, at, error_code, retries_spent = row[16:]
-    return Task(
-        key=row[0],
-        task_id=row[1],
-        op=row[2],
-        params=decode(row[3]),
-        status=TaskStatus(row[4]),
-        attempt=row[5],
-        owner=row[6],
-        created_us=row[7],
-        run_us=row[8],
-        claimed_us=row[9],
-        finished_us=row[10],
-        lease_expires_us=row[11],
-        timeout=row[12],
-        retries=row[13],
-        idempotency_key=row[14],
-        traceparent=row[15],
-        cancel=None if at is None else CancelRequest(CancelReason(reason), message, by, at),
-        error_code=error_code,
-        retries_spent=retries_spent,
-    )
+    try:
+        reason, message, by, at, error_code, retries_spent = row[16:]
+        params = decode(row[3])
+        if type(params) is dict and are_times(*row[7:12], at):
+            return Task(
+                key=row[0],
+                task_id=row[1],
+                op=row[2],
+                params=cast("dict[str, Any]", params),
+                status=TaskStatus(row[4]),
+                attempt=row[5],
+                owner=row[6],
+                created_us=row[7],
+                run_us=row[8],
+                claimed_us=row[9],
+                finished_us=row[10],
+                lease_expires_us=row[11],
+                timeout=row[12],
+                retries=row[13],
+                idempotency_key=row[14],
+                traceparent=row[15],
+                cancel=None if at is None else CancelRequest(CancelReason(reason), message, by, at),
+                error_code=error_code,
+                retries_spent=retries_spent,
+            )
+    except (TypeError, ValueError):
+        pass  # it was written past tapescope
+    return as_damaged_task(dict(zip(_TASK.split(", "), row, strict=True)))
 
 
 def get_task(conn: sqlite3.Connection, sql: Queries, task_id: str) -> Task | None:
@@ -166,9 +180,7 @@ def read_tape(
             return None
         key, last_seq, final_seq, dropped = end
         rows = conn.execute(sql["read_tape"], (key, after_seq, limit)).fetchall()
-    events = tuple(
-        Event(seq, type_, ts, attempt, decode(body)) for seq, type_, ts, attempt, body in rows
-    )
+    events = tuple(read_event(*row) for row in rows)
     return TapePage(task_id, events, last_seq or 0, final_seq, dropped)
 
 
@@ -187,24 +199,14 @@ def read_quarantine(
         counts: Mapping[str, int] = dict(
             conn.execute(sql["count_dropped"].replace("/*where*/", where), one).fetchall()
         )
-    drops = tuple(
-        DroppedEvent(
-            task_id=name,
-            attempt=attempt,
-            type=type_,
-            reason=DropReason(reason),
-            ts_us=ts,
-            late_s=None if late is None else late / 1e6,
-            trace_id=trace_id,
-            body=decode(body),
-        )
-        for _, name, attempt, type_, reason, ts, late, trace_id, body in rows[:limit]
-    )
+    drops = tuple(read_drop(*row[1:]) for row in rows[:limit])
     return QuarantinePage(
         drops,
         overflow=max(0, sum(counts.values()) - kept),
         next=rows[limit - 1][0] if len(rows) > limit else None,
-        counts={DropReason(reason): n for reason, n in counts.items()},
+        counts={
+            DropReason(reason): n for reason, n in counts.items() if reason in list(DropReason)
+        },
     )
 
 

@@ -20,8 +20,8 @@ def forget_coerced_locale() -> None:
         began = Path("/proc/self/environ").read_bytes()
     except OSError:
         return
-    given = dict(entry.partition(b"=")[::2] for entry in began.split(b"\0"))
-    if _NAME in given:
-        os.environb[_NAME] = given[_NAME]
-    else:
-        os.environb.pop(_NAME, None)
+    os.environb.pop(_NAME, None)
+    for entry in began.split(b"\0"):
+        name, _, value = entry.partition(b"=")
+        if name == _NAME:
+            os.environb[name] = value

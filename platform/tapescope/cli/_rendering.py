@@ -110,6 +110,8 @@ def _wrap(line: str) -> list[str]:
 
 def describe_event(event: Event) -> str:
     """What an event says, in one line; JSON where it is a user's own."""
+    if event.damage:
+        return f"damaged: {make_printable(event.damage)}"
     body = event.body
     if isinstance(body, dict):
         try:

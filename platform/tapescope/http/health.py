@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING, Any, Final, Self, cast
 from urllib.parse import parse_qs
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-from tapescope.errors import BadSetting, CannotListen
+from tapescope.errors import CannotListen
 from tapescope.manager import Check
+from tapescope.store.validation import check_whole
 from tapescope_telemetry.logger import Logger
 
 if TYPE_CHECKING:
@@ -89,8 +90,7 @@ class HealthListener:
         option: str = "port",
     ) -> None:
         """Check the address; bind nothing. ``option`` is the setting that an error names."""
-        if not 0 <= port <= 65_535:
-            raise BadSetting(option, port, "a port from 0 to 65535")
+        port = check_whole(option, port, "a port from 0 to 65535", 0, 65_535)
         self._app = _App(checks, metrics)
         self.host = host
         self.port = port

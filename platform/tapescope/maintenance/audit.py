@@ -7,8 +7,8 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-from tapescope.errors import BadSetting
 from tapescope.model.audit import AUDIT_GRACE, AuditPage, AuditReport, Violation
+from tapescope.store.validation import check_rate
 
 if TYPE_CHECKING:
     from tapescope.store.port import TaskStore
@@ -30,8 +30,8 @@ async def audit_pages(
     too. After the last page the meter notes that an audit succeeded. Raises ``BadSetting`` and what
     ``StoreMaintenance.audit`` raises.
     """
-    if rows_per_second is not None and not rows_per_second > 0:
-        raise BadSetting("rows_per_second", rows_per_second, "a number over 0, or None")
+    if rows_per_second is not None:
+        rows_per_second = check_rate("rows_per_second", rows_per_second)
     began, rows, after = store.clock.monotonic(), 0, 0
     while True:
         page = await store.maintenance.audit(after=after, limit=limit, grace=grace)

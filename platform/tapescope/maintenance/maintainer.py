@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Final
 
-from tapescope.errors import BadSetting, TapescopeError
+from tapescope.errors import TapescopeError
 from tapescope.maintenance.auditor import Auditor
 from tapescope.service import LoopService
+from tapescope.store.validation import check_rate, check_seconds
 from tapescope_telemetry.logger import Logger
 
 if TYPE_CHECKING:
@@ -55,12 +55,13 @@ class Maintainer(LoopService):
         retention: Retention | None,
     ) -> None:
         super().__init__("tapescope-maintainer")
-        for name, value in (("audit_every", audit_every), ("audit_rate", rows_per_second)):
-            if value is not None and not (math.isfinite(value) and value > 0):
-                raise BadSetting(name, value, "a number over 0")
         self._owner = owner
-        self._audit_every = audit_every
-        self._rate = rows_per_second
+        self._audit_every = (
+            None
+            if audit_every is None
+            else check_seconds("audit_every", audit_every, over_zero=True)
+        )
+        self._rate = check_rate("audit_rate", rows_per_second)
         self._retention = retention
         self._store = store
         # A store that no other process can open needs no audit on a schedule: only this process

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from tapescope.errors import BadOp, BadSetting
 from tapescope.model.tape import Outcome
 from tapescope.model.tasks import is_op
-from tapescope.store.validation import check_age
+from tapescope.store.validation import check_seconds
 
 __all__ = ["Retention"]
 
@@ -45,15 +45,14 @@ class Retention:
         if not set_ages:
             raise BadSetting("retention", "Retention()", "one with an age at least")
         for name, age in set_ages.items():
-            check_age(name, age)
+            check_seconds(name, age)
         for outcome in self.outcomes:
             if outcome not in list(Outcome):
                 raise BadSetting("retention.outcomes", outcome, "an Outcome each")
         for op in self.ops:
             if not is_op(op):
                 raise BadOp(op)
-        if not self.every > 0:
-            raise BadSetting("retention.every", self.every, "a number of seconds over 0")
+        check_seconds("retention.every", self.every, over_zero=True)
 
     def rules(self) -> Iterator[tuple[float, Outcome | None, str | None]]:
         """(age, outcome, op) of the tasks to prune; ``None`` for any outcome or op."""

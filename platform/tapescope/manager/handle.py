@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from tapescope.errors import BadSetting, TaskCancelled, TaskFailed
+from tapescope.errors import ResultTimeout, TapescopeError, TaskCancelled, TaskFailed
 from tapescope.model.tape import Event, Outcome, QuarantinePage, TapePage
-from tapescope.model.tasks import CancelReason, FinalEvent, Task
+from tapescope.model.tasks import CancelReason, FinalEvent, Task, TaskStatus
 from tapescope.store.follow import await_final, follow_tape
+from tapescope.store.validation import check_seconds
 
 if TYPE_CHECKING:
     from tapescope.manager.pool import RunPool
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["TaskHandle"]
 
+_ASK_FOR: Final = 0.5
+"""Seconds that a store has to say why a task has not ended, when that is asked for too late."""
+
 
 class TaskHandle:
     """Reads, follows and cancels one task. Holding one keeps nothing running.
@@ -27,12 +31,22 @@ class TaskHandle:
     what a store raises when it cannot be reached.
     """
 
-    __slots__ = ("_completion", "_pool", "task_id")
+    __slots__ = ("_completion", "_pool", "created", "task_id")
 
-    def __init__(self, pool: RunPool, task_id: str, completion: Completion | None) -> None:
+    def __init__(
+        self,
+        pool: RunPool,
+        task_id: str,
+        completion: Completion | None,
+        *,
+        created: bool | None = None,
+    ) -> None:
         self._pool = pool
         self._completion = completion
         self.task_id = task_id
+        self.created = created
+        """Whether the submit that gave this handle made the task; ``False`` where its idempotency
+        key led to one that was there, ``None`` for the handle of ``TaskManager.handle``."""
 
     def __repr__(self) -> str:
         return f"TaskHandle({self.task_id!r})"
@@ -49,16 +63,23 @@ class TaskHandle:
     async def result(self, timeout: float | None = None) -> Any:  # noqa: ASYNC109  # a limit of this wait
         """Wait for the ``final`` and give what the runner returned, as JSON carries it.
 
-        Raises ``TaskFailed``, ``TaskCancelled`` (ordinary exceptions), ``TimeoutError`` after
-        ``timeout`` seconds, ``StoreUnavailable`` when the end of the run could not be written, and
-        ``ManagerClosed`` as ``follow`` does.
-        To stop waiting, or to be cancelled while waiting, does nothing to the task.
+        Raises ``TaskFailed``, ``TaskCancelled`` (ordinary exceptions), ``ResultTimeout``, which is
+        a ``TimeoutError``, after ``timeout`` seconds, ``StoreUnavailable`` when the end of the run
+        could not be written, and ``ManagerClosed`` as ``follow`` does. To stop waiting, or to be
+        cancelled while waiting, does nothing to the task.
         """
         if timeout is None:
             final = await self._await_final()
         else:
-            async with asyncio.timeout(timeout):
-                final = await self._await_final()
+            timeout = check_seconds("timeout", timeout)
+            limit = asyncio.timeout(timeout)
+            try:
+                async with limit:
+                    final = await self._await_final()
+            except TimeoutError as error:
+                if not limit.expired():
+                    raise
+                raise ResultTimeout(self.task_id, timeout, await self._say_why()) from error
         if final.outcome is Outcome.SUCCEEDED:
             return final.result
         if final.outcome is Outcome.CANCELLED and final.cancel is not None:
@@ -86,10 +107,6 @@ class TaskHandle:
         task stays as it is. A second request changes nothing: the first reason stays. ``message``
         is for people; ``reason`` is one of ``user``, ``shutdown``, ``superseded``.
         """
-        try:
-            reason = CancelReason(reason)
-        except ValueError:
-            raise BadSetting("reason", reason, "one of user, shutdown, superseded") from None
         answer = await self._store.request_cancel(self.task_id, reason, message, by)
         self._pool.note_cancel(self.task_id, answer)
         return answer
@@ -101,6 +118,24 @@ class TaskHandle:
     async def drops(self, *, after: int = 0, limit: int = 1_000) -> QuarantinePage:
         """A page of the task's late events, kept off its tape, with the counts of all of them."""
         return await self._store.read_quarantine(self.task_id, after=after, limit=limit)
+
+    async def _say_why(self) -> str:
+        """What the task waits for, as far as its store says so at once."""
+        try:
+            async with asyncio.timeout(_ASK_FOR):
+                task = await self.status()
+                if task.status is not TaskStatus.PENDING:
+                    return f"{task.status.value}, attempt {task.attempt}"
+                if self._completion is not None:
+                    return "pending, and waits here for its time or for a free slot"
+                if task.op in await self._pool.store.ops.read():
+                    return "pending, and waits for its time or for a worker that is free"
+                return (
+                    f"pending, and no worker of this store has registered the op {task.op!r}. "
+                    "Check its name, or start a worker that registers it"
+                )
+        except (TimeoutError, TapescopeError):
+            return "not known: the store did not answer"
 
     async def _await_final(self) -> FinalEvent:
         with self._pool.waits.watching(self.task_id):

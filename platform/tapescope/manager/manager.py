@@ -13,7 +13,6 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from tapescope.errors import (
-    BadOp,
     BadSetting,
     ManagerClosed,
     ManagerOpen,
@@ -29,17 +28,24 @@ from tapescope.manager.identity import name_owner
 from tapescope.manager.pool import RunPool
 from tapescope.manager.readiness import Check, check_readiness
 from tapescope.manager.registry import KnownOps, RegisteredOp, Registry
-from tapescope.manager.submission import Submission, check_count, check_seconds
+from tapescope.manager.submission import Submission
 from tapescope.manager.worker import Worker
 from tapescope.model.audit import AUDIT_GRACE, AuditReport
 from tapescope.model.ops import DEFAULT_RETRIES, KnownOp
 from tapescope.model.tape import QuarantinePage, TapePage
-from tapescope.model.tasks import NewTask, TaskStatus, is_op
+from tapescope.model.tasks import NewTask, TaskStatus
 from tapescope.run import Runner, RunSettings, resolve_runner
 from tapescope.store.home import Home
 from tapescope.store.lookup import find_store
 from tapescope.store.port import TaskStore
-from tapescope.store.validation import new_task_id
+from tapescope.store.validation import (
+    check_count,
+    check_op,
+    check_retries,
+    check_seconds,
+    is_task_id,
+    new_task_id,
+)
 from tapescope_telemetry import Telemetry
 from tapescope_telemetry.logger import Logger
 
@@ -122,18 +128,19 @@ class TaskManager:
 
         Raises ``BadSetting``; for a URL ``BadStoreUrl``, ``UnknownStoreScheme``, ``MissingExtra``.
         """
-        max_zombies = max(max_running, 10) if max_zombies is None else max_zombies
-        check_count("max_running", max_running)
-        check_count("max_zombies", max_zombies)
-        check_seconds("lease", lease, over_zero=True)
-        check_seconds("heartbeat", heartbeat, over_zero=True)
+        max_running = check_count("max_running", max_running)
+        max_zombies = check_count(
+            "max_zombies", max(max_running, 10) if max_zombies is None else max_zombies
+        )
+        lease = check_seconds("lease", lease, over_zero=True)
+        heartbeat = check_seconds("heartbeat", heartbeat, over_zero=True)
         if settle_within is not None:
-            check_seconds("settle_within", settle_within)
-        check_seconds("cancel_grace", cancel_grace)
-        check_seconds("drain", drain)
-        check_seconds("coalesce_progress", coalesce_progress)
-        check_seconds("retry_delay", retry_delay)
-        check_seconds("poll", poll, over_zero=True)
+            settle_within = check_seconds("settle_within", settle_within)
+        cancel_grace = check_seconds("cancel_grace", cancel_grace)
+        drain = check_seconds("drain", drain)
+        coalesce_progress = check_seconds("coalesce_progress", coalesce_progress)
+        retry_delay = check_seconds("retry_delay", retry_delay)
+        poll = check_seconds("poll", poll, over_zero=True)
         if heartbeat >= lease:
             raise BadSetting("heartbeat", heartbeat, f"less than the lease of {lease:g} s")
         self._owns_store = isinstance(store, str)
@@ -282,11 +289,10 @@ class TaskManager:
         if self._opened:
             raise ManagerOpen
         if max_running is not None:
-            check_count("max_running", max_running)
+            max_running = check_count("max_running", max_running)
             self._max_running = max_running
         if drain is not None:
-            check_seconds("drain", drain)
-            self._drain = drain
+            self._drain = check_seconds("drain", drain)
         if work is not None:
             self._works = work
         if store is not None:
@@ -334,14 +340,12 @@ class TaskManager:
         Ops may be registered before the manager is open, and after. Raises ``BadOp``, ``BadRunner``
         ``BadSetting``, and ``OpTaken`` for the second runner of an op.
         """
-        if not is_op(name):
-            raise BadOp(name)
+        name = check_op(name)
         if timeout is not None:
-            check_seconds("timeout", timeout, over_zero=True)
-        if not isinstance(retries, int) or retries < 0:  # pyright: ignore[reportUnnecessaryIsInstance]  # untyped callers
-            raise BadSetting("retries", retries, "a whole number, 0 or more")
+            timeout = check_seconds("timeout", timeout, over_zero=True)
+        retries = check_retries(retries)
         if max_running is not None:
-            check_count("max_running", max_running)
+            max_running = check_count("max_running", max_running)
 
         def register(runner: R) -> R:
             known = KnownOp(name, timeout, retries)
@@ -382,7 +386,11 @@ class TaskManager:
         With a ``runner`` the task is run here, as ``runner(report, **params)``: an ``async def``,
         which gets a ``Reporter``, or a plain function, which runs in a thread with a
         ``ThreadReporter``; its result must be JSON. The same op and ``idempotency_key`` again give
-        the task that exists, and do not run it twice.
+        the task that exists, and do not run it twice; ``created`` of the handle says which it is.
+
+        Where the runner is known here, by this call or because its op is registered, params that
+        are not its keyword arguments are refused as ``BadParams``. Elsewhere the worker that
+        claims the task meets them: its attempt fails, as if the runner had raised.
 
         ``timeout`` is in seconds of one attempt. ``retries`` is how often another attempt is made
         after one that raised, timed out or lost its worker, later each time (``retry_delay``). For
@@ -403,7 +411,16 @@ class TaskManager:
         ends as cancelled, as soon as the store has it.
         """
         submission, run_here = self._check(
-            Submission(op, runner, params or {}, timeout, idempotency_key, retries, delay, run_at)
+            Submission(
+                op,
+                runner,
+                {} if params is None else params,
+                timeout,
+                idempotency_key,
+                retries,
+                delay,
+                run_at,
+            )
         )
         if connection is not None and run_here is not None:
             raise BadSetting("connection", connection, "None unless the op is run by its name")
@@ -452,7 +469,8 @@ class TaskManager:
     def handle(self, task_id: str) -> TaskHandle:
         """A handle on any task of the store, wherever it runs; its methods see if it exists."""
         self._check_home()
-        return TaskHandle(self._pool, task_id, self._pool.completion_of(task_id))
+        completion = self._pool.completion_of(task_id) if is_task_id(task_id) else None
+        return TaskHandle(self._pool, task_id, completion)
 
     async def tape(self, task_id: str, *, after_seq: int = 0, limit: int = 1_000) -> TapePage:
         """A page of a task's tape. Raises ``UnknownTask``."""
@@ -493,11 +511,14 @@ class TaskManager:
         self._check_home()
         if self._closed or not self._opened:
             raise ManagerClosed
-        submission.check()
+        submission = submission.checked()
+        registered = self._registry.get(submission.op)
         if submission.runner is None:
+            if registered is not None:
+                registered.runner.check(submission.params)
             return submission, None
         runner = resolve_runner(submission.runner)
-        registered = self._registry.get(submission.op)
+        runner.check(submission.params)
         if registered is None:
             return submission, runner
         if registered.runner.call != runner.call:
@@ -532,12 +553,15 @@ class TaskManager:
                 else:
                     task, created = await self.store.create_within(connection, new_task)
             if runner is None:
-                return self.handle(task.task_id)
+                completion = pool.completion_of(task.task_id)
+                return TaskHandle(pool, task.task_id, completion, created=created)
             # A pending task that was submitted before may have lost its submitter in mid-commit. To
             # run it is safe: only one claim can win.
             if created or task.status is TaskStatus.PENDING:
-                return TaskHandle(pool, task.task_id, pool.admit(task, runner))
-            return TaskHandle(pool, task.task_id, pool.completion_of(task.task_id))
+                completion = pool.admit(task, runner)
+            else:
+                completion = pool.completion_of(task.task_id)
+            return TaskHandle(pool, task.task_id, completion, created=created)
         except asyncio.CancelledError:
             pool.spawn(self.store.orphans_ended())  # the manager is closed after that
             raise

@@ -1,21 +1,26 @@
-"""``Submission``: one task to submit, and the checks of a manager's settings."""
+"""``Submission``: one task to submit."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from tapescope.errors import BadOp, BadSetting
-from tapescope.model.tasks import is_op
-from tapescope.model.times import as_microseconds
+from tapescope.errors import BadSetting
+from tapescope.store.validation import (
+    check_key,
+    check_op,
+    check_params,
+    check_retries,
+    check_seconds,
+    check_time,
+)
 
 if TYPE_CHECKING:
     from tapescope.clock import Clock
 
-__all__ = ["Submission", "check_count", "check_seconds"]
+__all__ = ["Submission"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,33 +36,32 @@ class Submission:
     delay: float | None = None
     run_at: datetime | None = None
 
-    def check(self) -> None:
-        """Raise ``BadOp`` or ``BadSetting`` for an error that can be seen without the store."""
-        if not is_op(self.op):
-            raise BadOp(self.op)
-        if self.delay is not None:
-            check_seconds("delay", self.delay)
-            if self.run_at is not None:
-                raise BadSetting("delay", self.delay, "None beside run_at")
-        if self.run_at is not None and self.run_at.tzinfo is None:
-            raise BadSetting("run_at", self.run_at, "an aware time, with its zone")
+    def checked(self) -> Submission:
+        """The same with plain numbers and texts.
+
+        Raises ``BadOp``, ``BadParams`` or ``BadSetting`` for an error that can be seen without the
+        store.
+        """
+        if self.delay is not None and self.run_at is not None:
+            raise BadSetting("delay", self.delay, "None beside run_at")
+        if self.run_at is not None:
+            check_time("run_at", self.run_at)
+        timeout, retries, key = self.timeout, self.retries, self.idempotency_key
+        return Submission(
+            check_op(self.op),
+            self.runner,
+            check_params(self.params),
+            None if timeout is None else check_seconds("timeout", timeout, over_zero=True),
+            None if key is None else check_key(key),
+            None if retries is None else check_retries(retries),
+            None if self.delay is None else check_seconds("delay", self.delay),
+            self.run_at,
+        )
 
     def find_due(self, clock: Clock) -> int | None:
         """When it may begin first, in microseconds since the epoch; ``None`` for at once."""
         if self.delay is not None:
             return clock.now() + round(self.delay * 1_000_000)
         if self.run_at is not None:
-            return as_microseconds(self.run_at)
+            return check_time("run_at", self.run_at)
         return None
-
-
-def check_count(name: str, value: int) -> None:
-    """Raise ``BadSetting`` for a value that is not a whole number over 0."""
-    if not isinstance(value, int) or value < 1:  # pyright: ignore[reportUnnecessaryIsInstance]  # untyped callers
-        raise BadSetting(name, value, "a whole number over 0")
-
-
-def check_seconds(name: str, value: float, *, over_zero: bool = False) -> None:
-    """Raise ``BadSetting`` for a value that is not a finite number of seconds, 0 or more."""
-    if not math.isfinite(value) or value < 0 or (over_zero and value == 0):
-        raise BadSetting(name, value, f"a number of seconds{' over 0' if over_zero else ''}")

@@ -28,8 +28,8 @@ __all__ = [
 
 
 def task_shape(task: Task) -> dict[str, Any]:
-    """A task as its row stands."""
-    return {
+    """A task as its row stands; with ``damage`` where some of it cannot be read."""
+    shape = {
         "task_id": task.task_id,
         "op": task.op,
         "status": task.status.value,
@@ -49,6 +49,7 @@ def task_shape(task: Task) -> dict[str, Any]:
         "cancel": None if task.cancel is None else _cancel_shape(task.cancel),
         "error_code": task.error_code,
     }
+    return shape | {"damage": task.damage} if task.damage else shape
 
 
 def list_shape(page: TaskPage) -> dict[str, Any]:
@@ -57,14 +58,15 @@ def list_shape(page: TaskPage) -> dict[str, Any]:
 
 
 def event_shape(event: Event) -> dict[str, Any]:
-    """One event of a tape."""
-    return {
+    """One event of a tape; with ``damage`` where some of it cannot be read."""
+    shape = {
         "seq": event.seq,
         "type": event.type,
         "ts": format_time(event.ts_us),
         "attempt": event.attempt,
         "body": event.body,
     }
+    return shape | {"damage": event.damage} if event.damage else shape
 
 
 def tape_shape(page: TapePage) -> dict[str, Any]:
@@ -79,8 +81,8 @@ def tape_shape(page: TapePage) -> dict[str, Any]:
 
 
 def drop_shape(drop: DroppedEvent) -> dict[str, Any]:
-    """A late event, as the quarantine keeps it."""
-    return {
+    """A late event, as the quarantine keeps it; with ``damage`` where it cannot all be read."""
+    shape = {
         "task_id": drop.task_id,
         "attempt": drop.attempt,
         "type": drop.type,
@@ -90,6 +92,7 @@ def drop_shape(drop: DroppedEvent) -> dict[str, Any]:
         "trace_id": drop.trace_id,
         "body": drop.body,
     }
+    return shape | {"damage": drop.damage} if drop.damage else shape
 
 
 def audit_shape(report: AuditReport) -> dict[str, Any]:

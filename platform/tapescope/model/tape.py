@@ -170,6 +170,8 @@ class Event:
     """``ts`` in microseconds since the Unix epoch."""
     attempt: int
     body: Any
+    damage: str = ""
+    """What of a row cannot be read that was written past tapescope."""
 
     @property
     def ts(self) -> datetime:
@@ -205,6 +207,8 @@ class DroppedEvent:
     """Seconds from the ``final`` to the offer; ``None`` where the tape was open or unknown."""
     trace_id: str | None
     body: Any
+    damage: str = ""
+    """What of a row cannot be read that was written past tapescope."""
 
     @property
     def ts(self) -> datetime:

@@ -32,9 +32,9 @@ __all__ = [
 _OP = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 
 
-def is_op(text: str) -> bool:
+def is_op(text: object) -> bool:
     """Whether ``text`` is well-formed as an op: ``[a-z][a-z0-9_.-]{0,63}``."""
-    return _OP.fullmatch(text) is not None
+    return isinstance(text, str) and _OP.fullmatch(text) is not None
 
 
 class TaskStatus(StrEnum):
@@ -158,6 +158,8 @@ class Task:
     """Retries that failed or lost attempts have used up; a release uses none."""
     key: int = field(default=0, repr=False, compare=False)
     """The store's own short key of the row; it means nothing outside that store."""
+    damage: str = ""
+    """What of a row cannot be read that was written past tapescope; such a task is not run."""
 
     @property
     def created_at(self) -> datetime:

@@ -10,10 +10,22 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-__all__ = ["as_microseconds", "format_optional_time", "format_time", "moment", "parse_time"]
+__all__ = [
+    "FIRST_TIME",
+    "LAST_TIME",
+    "as_microseconds",
+    "format_optional_time",
+    "format_time",
+    "moment",
+    "parse_time",
+]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
+FIRST_TIME: Final = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
+"""Of the year 1: what is before it is no time."""
+LAST_TIME: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
+"""Of the year 9999."""
 
 
 def moment(microseconds: int) -> datetime:

@@ -20,6 +20,7 @@ __all__ = [
     "LOST",
     "StopReason",
     "Verdict",
+    "close_unawaited",
     "describe_stop",
     "explain",
     "judge",
@@ -150,8 +151,7 @@ def explain(error: BaseException, *, code: str | None = None) -> ErrorInfo:
 
 def _judge_result(result: Any) -> Verdict:
     if inspect.isawaitable(result):
-        if inspect.iscoroutine(result):
-            result.close()  # the coroutine is never awaited, and Python would warn of that
+        close_unawaited(result)
         message = "the runner returned an awaitable; pass the async function itself as the runner"
         return Verdict(FinalEvent.failed(ErrorInfo(BAD_RESULT, message)))
     if result is None or type(result) in (str, int, float, bool):
@@ -161,6 +161,12 @@ def _judge_result(result: Any) -> Verdict:
     except BadEvent as refusal:
         return Verdict(FinalEvent.succeeded()).reduce(refusal)
     return Verdict(FinalEvent.succeeded(copy))
+
+
+def close_unawaited(result: object) -> None:
+    """Close a coroutine that nobody awaits; Python would warn of that."""
+    if inspect.iscoroutine(result):
+        result.close()
 
 
 def _is_cancel(error: BaseException) -> bool:

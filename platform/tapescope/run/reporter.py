@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import threading
-from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from tapescope.codec import decode, encode
 from tapescope.errors import BlockingCallOnLoop, CancelRequested, StoreClosed
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from tapescope.run.tape_writer import TapeWriter
 
 __all__ = ["Reporter", "ThreadReporter"]
+
+T = TypeVar("T")
 
 _CHECK_LOOP_EVERY: Final = 1.0
 """Seconds after which a waiting thread checks that its loop is not closed."""
@@ -87,19 +89,19 @@ class Reporter(_Report):
         Where the manager coalesces progress, a report may return before it is stored, and a newer
         report of the same phase may take its place; the last one before the end is always stored.
         """
-        await self._tape.progress(_progress_body(phase, current, total, detail))
+        await self._in_loop(self._tape.progress(_progress_body(phase, current, total, detail)))
 
     async def log(self, level: str, message: str) -> None:
         """A line of the task's log."""
-        await self._tape.append(LOG, {"level": level, "message": message})
+        await self._in_loop(self._tape.append(LOG, {"level": level, "message": message}))
 
     async def partial(self, kind: str, payload: Any) -> None:
         """A part of the result that is ready before the whole; ``payload`` is any JSON value."""
-        await self._tape.append(PARTIAL, {"kind": kind, "payload": payload})
+        await self._in_loop(self._tape.append(PARTIAL, {"kind": kind, "payload": payload}))
 
     async def emit(self, type: str, body: Any = None) -> None:
         """An event of a type of your own; ``body`` is any JSON value."""
-        await self._tape.append(type, body)
+        await self._in_loop(self._tape.append(type, body))
 
     def emit_nowait(self, type: str, body: Any = None) -> asyncio.Future[Appended]:
         """``emit`` without waiting: the order is kept, and an error is raised later.
@@ -108,14 +110,26 @@ class Reporter(_Report):
         or the ``final``. The future has the answer for this one event; it need not be awaited.
         Raises ``NowaitBacklogFull`` past 1,000 outstanding events, and for bad input at once.
         """
-        return self._tape.append_nowait(type, body)
+        if asyncio.get_running_loop() is self._tape.loop:
+            return self._tape.append_nowait(type, body)
+
+        async def send() -> Appended:
+            return await self._tape.append_nowait(type, body)
+
+        return asyncio.wrap_future(asyncio.run_coroutine_threadsafe(send(), self._tape.loop))
 
     async def read_tape(self, *, after_seq: int = 0) -> TapePage:
         """A page of the task's tape, in ``seq`` order, after ``after_seq``.
 
         Raises ``StoreUnavailable``.
         """
-        return await self._tape.read(after_seq)
+        return await self._in_loop(self._tape.read(after_seq))
+
+    def _in_loop(self, report: Coroutine[Any, Any, T]) -> Awaitable[T]:
+        """The report, or its answer where the runner has a loop of its own, in a thread."""
+        if asyncio.get_running_loop() is self._tape.loop:
+            return report
+        return asyncio.wrap_future(asyncio.run_coroutine_threadsafe(report, self._tape.loop))
 
 
 class ThreadReporter(_Report):

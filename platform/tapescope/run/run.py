@@ -18,7 +18,7 @@ from collections.abc import Callable, Coroutine
 from enum import Enum, auto
 from typing import Any, Protocol
 
-from tapescope.errors import TapescopeError
+from tapescope.errors import BadParams, TapescopeError
 from tapescope.model.error_codes import RELEASED, TIMEOUT
 from tapescope.model.tasks import (
     ActiveState,
@@ -31,7 +31,15 @@ from tapescope.model.tasks import (
 )
 from tapescope.run.attempt import RunRecord, RunSettings, log_run
 from tapescope.run.durable_writes import claim_task, forget_cancels
-from tapescope.run.outcome import LOST, StopReason, Verdict, describe_stop, judge, judge_fenced
+from tapescope.run.outcome import (
+    LOST,
+    StopReason,
+    Verdict,
+    close_unawaited,
+    describe_stop,
+    judge,
+    judge_fenced,
+)
 from tapescope.run.reporter import Reporter, ThreadReporter
 from tapescope.run.runner import Runner, start_thread
 from tapescope_telemetry.failures import is_a
@@ -315,6 +323,8 @@ class Run:
                 self._set_timer(self.task.timeout, self._time_out)
                 self._phase = _Phase.RUNNING
                 try:
+                    if self.task.damage:
+                        raise BadParams(self.task.damage)
                     result, error = await self._call_runner(record)
                 except BaseException as raised:  # SystemExit is an outcome, too
                     if is_a(raised, GeneratorExit) and not self._is_current():
@@ -324,7 +334,7 @@ class Run:
                 forget_cancels()
             if self.fenced:
                 # A thread is left behind by its run; a coroutine has just ended, as a zombie.
-                return self._judge_fenced() if self.runner.in_thread else None
+                return self._judge_fenced() if self._thread is not None else None
             self._phase = _Phase.SETTLING
             self._clear_timer()
             verdict = judge(self.stop_reason, result, error, self.task.timeout)
@@ -339,10 +349,17 @@ class Run:
             result = self.runner.call(Reporter(record.tape), **self.task.params)
             return (await result if inspect.isawaitable(result) else result), None
         self._thread = asyncio.get_running_loop().create_future()
-        reporter = ThreadReporter(record.tape)
+        kind = Reporter if self.runner.wraps_async else ThreadReporter
         name = f"tapescope-{self.task.op}"
-        start_thread(self.runner, reporter, self.task.params, name, self._note_thread_end)
-        return await self._thread
+        start_thread(self.runner, kind(record.tape), self.task.params, name, self._note_thread_end)
+        result, error = await self._thread
+        if not inspect.isawaitable(result):
+            return result, error
+        if self.stop_reason is not None:  # it came before what was returned was begun
+            close_unawaited(result)
+            return None, asyncio.CancelledError()
+        self._thread = None  # from here on it is a runner in the loop
+        return await result, None
 
     async def _settle(self, record: RunRecord, verdict: Verdict) -> None:
         """Write how the attempt ended, end the span, tell the waiting handles, in this order."""
@@ -400,7 +417,7 @@ class Run:
         self._record.tape.stop = stop
         self._count_as(ActiveState.CANCELLING)
         self._set_timer(self._settings.cancel_grace, self._end_grace)
-        if not self.runner.in_thread:
+        if self._thread is None:
             self._loop_task.cancel()
 
     def _end_grace(self) -> None:
@@ -445,6 +462,7 @@ class Run:
     def _note_thread_end(self, result: Any, error: BaseException | None) -> None:
         self._thread_ended = True
         if self.fenced:
+            close_unawaited(result)
             assert self._record is not None
             self._zombie_ended(self._record)
         elif self._thread is not None and not self._thread.done():

@@ -7,15 +7,46 @@ import contextvars
 import functools
 import inspect
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from contextlib import suppress
-from dataclasses import dataclass
-from types import FunctionType
-from typing import Any
+from dataclasses import dataclass, field
+from types import CodeType, FunctionType
+from typing import Any, Final
+from weakref import WeakKeyDictionary
 
-from tapescope.errors import BadRunner
+from tapescope.errors import BadParams, BadRunner
 
 __all__ = ["Runner", "resolve_runner", "start_thread"]
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """What a runner takes."""
+
+    signature: inspect.Signature
+    reporter: str
+    """The last name of the first parameter's annotation; empty without one."""
+    wrong: str
+    """Why no call can work; empty where one can."""
+    required: Set[str]
+    """The keyword arguments that it must be given."""
+    known: Set[str] | None
+    """Those that it takes; ``None`` for any."""
+
+    def check(self, params: Mapping[str, Any]) -> None:
+        """Raises ``BadParams`` for params that are not the runner's keyword arguments."""
+        given = params.keys()
+        if self.required <= given and (self.known is None or given <= self.known):
+            return
+        try:
+            self.signature.bind(None, **params)
+        except TypeError as error:
+            taken = ", ".join(self.signature.parameters)
+            raise BadParams(f"{error}; the runner takes ({taken})") from error
+
+
+_OF_CODE: Final[WeakKeyDictionary[CodeType, Parameters]] = WeakKeyDictionary()
+"""What plain functions take: to read it takes longer than the rest of a submit's checks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,18 +55,30 @@ class Runner:
 
     call: Callable[..., Any]
     in_thread: bool
-    """Whether it gets a thread: a plain function would block the loop."""
+    """Whether it is called in a thread: a plain function would block the loop. Where it returns an
+    awaitable, that is awaited in the loop."""
+    wraps_async: bool = False
+    """Whether it is a plain function around an ``async def``, which takes a ``Reporter``."""
+    parameters: Parameters | None = field(default=None, compare=False)
+    """What it takes; ``None`` where Python cannot tell."""
+
+    def check(self, params: Mapping[str, Any]) -> None:
+        """Raises ``BadParams`` for params that are not its keyword arguments."""
+        if self.parameters is not None:
+            self.parameters.check(params)
 
 
 def resolve_runner(runner: object) -> Runner:
-    """Decide where a callable runs.
+    """Decide where a callable runs, and read what it takes.
 
-    An ``async def``, a partial or a method of one, an object whose ``__call__`` is one, and a
-    wrapper that names one as its ``__wrapped__``, run in the loop; other functions in a thread.
-    Raises ``BadRunner`` for a class, a generator function, and an object that cannot be called.
+    An ``async def``, a partial or a method of one, and an object whose ``__call__`` is one, run in
+    the loop; other functions are called in a thread. A plain wrapper that names an ``async def`` as
+    its ``__wrapped__`` may return the coroutine or run it itself: it is called in a thread, and
+    judged by what it returns. Raises ``BadRunner`` for a class, a generator function, an object
+    that cannot be called, and a signature with which no call can work.
     """
     if type(runner) is FunctionType and runner.__code__.co_flags & inspect.CO_COROUTINE:
-        return Runner(runner, in_thread=False)  # the usual case, decided at once
+        return _checked(runner, in_thread=False)  # the usual case, decided at once
     if not callable(runner):
         raise BadRunner(runner, "it is not callable")
     if inspect.isclass(runner):
@@ -43,10 +86,57 @@ def resolve_runner(runner: object) -> Runner:
     function = _find_function(runner)
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise BadRunner(runner, "it is a generator")
-    in_loop = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        _find_function(inspect.unwrap(function))
+    in_thread = not inspect.iscoroutinefunction(function)
+    wrapped = _find_function(inspect.unwrap(function)) if in_thread else None
+    return _checked(runner, in_thread=in_thread, wraps_async=inspect.iscoroutinefunction(wrapped))
+
+
+def _checked(runner: Callable[..., Any], *, in_thread: bool, wraps_async: bool = False) -> Runner:
+    """The runner with what it takes. Raises ``BadRunner``."""
+    code = runner.__code__ if type(runner) is FunctionType and not runner.__dict__ else None
+    parameters = None if code is None else _OF_CODE.get(code)
+    if parameters is None:
+        parameters = _read_parameters(runner)
+        if parameters is None:
+            return Runner(runner, in_thread, wraps_async)
+        if code is not None:
+            _OF_CODE[code] = parameters
+    if parameters.wrong:
+        raise BadRunner(runner, parameters.wrong)
+    if in_thread and not wraps_async and parameters.reporter == "Reporter":
+        raise BadRunner(runner, "a plain function is given a ThreadReporter, not a Reporter")
+    if not in_thread and parameters.reporter == "ThreadReporter":
+        raise BadRunner(runner, "an async def is given a Reporter, not a ThreadReporter")
+    return Runner(runner, in_thread, wraps_async, parameters)
+
+
+def _read_parameters(runner: Callable[..., Any]) -> Parameters | None:
+    try:
+        # A wrapper is asked for its own: it may add arguments to those that it passes on.
+        signature = inspect.signature(runner, follow_wrapped=False)
+    except Exception:  # noqa: BLE001  # a builtin has none, and an object may raise anything
+        return None
+    first, *others = signature.parameters.values() or (None,)
+    wrong = ""
+    if first is None or first.kind in (first.KEYWORD_ONLY, first.VAR_KEYWORD):
+        wrong = "it has no first parameter for the reporter"
+    named = [one for one in others if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
+    for one in others:
+        if one.kind is one.POSITIONAL_ONLY and one.default is one.empty:
+            wrong = f"its parameter {one.name!r} cannot be given by name"
+    return Parameters(
+        signature,
+        "" if first is None else _name_of(first.annotation),
+        wrong,
+        {one.name for one in named if one.default is one.empty},
+        None if any(one.kind is one.VAR_KEYWORD for one in others) else {one.name for one in named},
     )
-    return Runner(runner, in_thread=not in_loop)
+
+
+def _name_of(annotation: object) -> str:
+    """The last name of an annotation: a class, or its text."""
+    name = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
+    return str(name).rpartition(".")[2].strip("'\"")
 
 
 def _find_function(runner: Callable[..., Any]) -> Callable[..., Any]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from tapescope.errors import BadSetting, CommandFailed
 from tapescope.shell.process import Child, PipeReader, start_in_session
 from tapescope.shell.recorder import COMMAND_STARTED, OUTPUT_HELD, LineRecorder
+from tapescope.store.validation import check_seconds
 from tapescope_telemetry.logger import Logger
 
 if TYPE_CHECKING:
@@ -65,14 +66,10 @@ class ShellCommand:
     ) -> None:
         if not command:
             raise BadSetting("command", command, "a command line, or a program and its arguments")
-        if not grace >= 0:
-            raise BadSetting("grace", grace, "a number of seconds, 0 or more")
-        if not drain >= 0:
-            raise BadSetting("drain", drain, "a number of seconds, 0 or more")
         self.command = (
             ("/bin/sh", "-c", command) if isinstance(command, str) else tuple(map(str, command))
         )
-        self.grace, self.drain = grace, drain
+        self.grace, self.drain = check_seconds("grace", grace), check_seconds("drain", drain)
         self._cwd, self._stdin, self._sink = cwd, stdin, sink
         self._env = None if env is None else dict(env)
 

@@ -10,6 +10,7 @@ from tapescope.clock import Backoff, Clock
 from tapescope.codec import decode, encode
 from tapescope.store.audit_rules import audit_tasks
 from tapescope.store.backend import BackendContext, LeaseRenewer, StoreBackend
+from tapescope.store.damage import are_times, as_damaged_task, read_drop, read_event
 from tapescope.store.flush import (
     AttemptState,
     CancelAnswer,
@@ -78,7 +79,7 @@ from tapescope.store.task_rows import (
     as_running,
     plan_cancel,
 )
-from tapescope.store.validation import StoreLimits, new_task_id
+from tapescope.store.validation import StoreLimits, check_seconds, new_task_id
 from tapescope_telemetry import Telemetry
 
 __all__ = [
@@ -132,6 +133,8 @@ __all__ = [
     "TaskStore",
     "Telemetry",
     "add_event",
+    "are_times",
+    "as_damaged_task",
     "as_ended",
     "as_given_up",
     "as_pending",
@@ -141,6 +144,7 @@ __all__ = [
     "body_of_started",
     "cancel_instead",
     "check_next_event",
+    "check_seconds",
     "decode",
     "describe_lease",
     "drop_event",
@@ -156,6 +160,8 @@ __all__ = [
     "plan_cancel",
     "plan_repair",
     "plan_rows",
+    "read_drop",
+    "read_event",
     "read_outcome",
     "refuse_control_characters",
     "start_tape",

@@ -8,7 +8,9 @@ test:
   refused call leaves no hole (invariant I3).
 * A flush whose fate is unknown is resent unchanged before anything else of its tasks (invariant
   I6).
-* A refused or blocked flush is split until only the guilty call is left; its neighbours are stored.
+* A refused flush is split until only the guilty call is left; its neighbours are stored.
+* A blocked flush, in which a call waits for a lock of another session's, goes to a lane of its own,
+  is split there, and the blocked call tried again there: nobody else waits for the lock.
 * Finishes, claims and cancels are taken before appends.
 """
 
@@ -19,10 +21,17 @@ import contextvars
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Final, NamedTuple
 
 from tapescope.clock import Backoff
-from tapescope.errors import EventFateUnknown, StoreClosed, StoreRefused, StoreUnavailable
+from tapescope.errors import (
+    EventFateUnknown,
+    StoreBusy,
+    StoreClosed,
+    StoreRefused,
+    StoreUnavailable,
+    TapescopeError,
+)
 from tapescope.store._pending import (
     PendingCancel,
     PendingClaim,
@@ -83,11 +92,14 @@ class GroupCommit:
         self._limit = queue
         self._free_lanes = list(reversed(lanes))
         self._lanes = len(lanes)
-        self._numbers = dict.fromkeys(self._free_lanes, 0)
+        self._blocked_lane = f"{lanes[0]}/blocked"
+        self._numbers = dict.fromkeys([*lanes, self._blocked_lane], 0)
         self._running: set[asyncio.Task[None]] = set()
         self._urgent: deque[TapeCursor | PendingClaim | PendingCancel] = deque()
         self._creates: deque[PendingCreate] = deque()
         self._ready: deque[TapeCursor] = deque()
+        self._blocked: deque[_Blocked] = deque()
+        self._blocked_lane_runs = False
         self._parked: set[asyncio.TimerHandle] = set()
         self._room: deque[asyncio.Future[None]] = deque()
         self._waiting = 0
@@ -187,10 +199,22 @@ class GroupCommit:
         self._running.add(lane)
         lane.add_done_callback(self._lane_ended)
 
+    def _wake_blocked(self) -> None:
+        if self._blocked_lane_runs:
+            return
+        self._blocked_lane_runs = True
+        lane = asyncio.get_running_loop().create_task(
+            self._drain_blocked(), name="tapescope-blocked-lane", context=contextvars.Context()
+        )
+        self._running.add(lane)
+        lane.add_done_callback(self._lane_ended)
+
     def _lane_ended(self, lane: asyncio.Task[None]) -> None:
         self._running.discard(lane)
         if lane.cancelled():  # perhaps before it had begun
             self._closed = True
+            while self._blocked:
+                self._give_up(self._blocked.popleft().calls, StoreClosed())
             while calls := self._take():
                 self._give_up(calls, StoreClosed())
         else:
@@ -210,13 +234,37 @@ class GroupCommit:
                 calls = self._take()
                 if not calls:
                     break
-                await self._commit(lane, calls)
+                if blocked := await self._commit(lane, calls, hand_over=True):
+                    self._blocked.append(blocked)
+                    self._wake_blocked()
+                    handed = set(blocked.calls)
+                    calls = [call for call in calls if call not in handed]
                 self._release(calls)
+                calls = ()
         except asyncio.CancelledError:
             self._give_up(calls, EventFateUnknown(0.0))
             raise
         finally:
             self._free_lanes.append(lane)
+
+    async def _drain_blocked(self) -> None:
+        """Split what was blocked, and try the blocked calls again, while the others go on."""
+        calls: Sequence[PendingWrite] = ()
+        try:
+            while self._blocked:
+                calls, error = self._blocked.popleft()
+                if error is None:
+                    await self._commit(self._blocked_lane, calls)
+                else:
+                    await self._split(self._blocked_lane, calls, error)
+                self._release(calls)
+                calls = ()
+                self._wake()
+        except asyncio.CancelledError:
+            self._give_up(calls, EventFateUnknown(0.0))
+            raise
+        finally:
+            self._blocked_lane_runs = False
 
     def _give_up(self, calls: Sequence[PendingWrite], error: Exception) -> None:
         """Only a loop that ends cancels a lane: those who wait must not wait on for ever."""
@@ -239,10 +287,13 @@ class GroupCommit:
             room -= 1
         while self._ready and room > 0:
             room -= self._take_cursor(self._ready.popleft(), taken)
-        for call in taken:
+        self._fly(taken)
+        return taken
+
+    def _fly(self, calls: Iterable[PendingWrite]) -> None:
+        for call in calls:
             call.in_flight = True
             self._flying += call.size
-        return taken
 
     def _take_cursor(self, cursor: TapeCursor, taken: list[PendingWrite]) -> int:
         """Take a cursor's calls up to its ``final``: what comes after that is for a later flush."""
@@ -297,8 +348,13 @@ class GroupCommit:
 
     # --- one flush --------------------------------------------------------------------------------
 
-    async def _commit(self, lane: str, calls: Sequence[PendingWrite]) -> None:
-        """Write these calls; every one of them is answered, or parked, when this returns."""
+    async def _commit(
+        self, lane: str, calls: Sequence[PendingWrite], *, hand_over: bool = False
+    ) -> _Blocked | None:
+        """Write these calls; every one of them is answered, or parked, when this returns.
+
+        With ``hand_over`` a blocked flush is not split here: it is what this returns.
+        """
         while calls:
             answer: FlushAnswer | None = None
             try:
@@ -306,7 +362,11 @@ class GroupCommit:
                 batch = self._build(lane, calls)
                 answer = await self._write(batch.flush, calls)
                 deliver(self._context, batch, answer)
-            except (FlushRefused, FlushBlocked) as error:
+            except FlushBlocked as error:
+                if hand_over:
+                    return _Blocked(calls, error)
+                await self._split(lane, calls, error)
+            except FlushRefused as error:
                 await self._split(lane, calls, error)
             except StoreUnavailable as error:
                 calls = self._reject_impatient(calls, error)
@@ -314,10 +374,12 @@ class GroupCommit:
             except EventFateUnknown as error:
                 self._reject(calls, error)
             except Exception as error:  # noqa: BLE001  # a defect must reach the callers, not hang them
-                self._reject(
-                    [call for call in calls if answer is None or not call.future.done()], error
-                )
-            return
+                if answer is None:  # nothing was written: one call's fault is not the others'
+                    await self._split(lane, calls, FlushRefused(_describe(error)), error)
+                else:
+                    self._reject([call for call in calls if not call.future.done()], error)
+            break
+        return None
 
     async def _learn_tails(self, calls: Iterable[PendingWrite]) -> None:
         for call in calls:
@@ -333,7 +395,7 @@ class GroupCommit:
 
     def _build(self, lane: str, calls: Iterable[PendingWrite]) -> Batch:
         self._numbers[lane] += 1
-        flush = Flush(lane, self._numbers[lane])
+        flush = Flush(lane, self._numbers[lane], was_blocked=lane == self._blocked_lane)
         batch = Batch(flush)
         rows, sources, ranges = flush.rows, flush.sources, batch.ranges
         make_row, make_range = (
@@ -403,6 +465,12 @@ class GroupCommit:
                 if isinstance(error, FlushBlocked) and not unknown:
                     raise
                 cause = error
+            except FlushRefused:
+                raise
+            except Exception as error:
+                if not unknown:
+                    raise
+                cause = error  # of the resend: it tells nothing of the first try
             if isinstance(cause, FateUnknown) and not unknown:
                 unknown = True
                 deadline = max(deadline, context.clock.monotonic() + least)
@@ -417,7 +485,11 @@ class GroupCommit:
             await backoff.wait(left)
 
     async def _split(
-        self, lane: str, calls: Sequence[PendingWrite], error: FlushRefused | FlushBlocked
+        self,
+        lane: str,
+        calls: Sequence[PendingWrite],
+        error: FlushRefused | FlushBlocked,
+        cause: Exception | None = None,
     ) -> None:
         if len(calls) > 1:
             middle = len(calls) // 2
@@ -431,25 +503,27 @@ class GroupCommit:
             call.reloaded = True  # perhaps the tape was written to behind our back: look once
             call.cursor.key = None
             await self._commit(lane, calls)
+        elif isinstance(cause, TapescopeError):
+            self._reject(calls, cause)
         else:
             refused = StoreRefused(str(error))
-            refused.__cause__ = error
+            refused.__cause__ = cause or error
             self._reject(calls, refused)
 
     def _park(self, call: PendingWrite, error: FlushBlocked) -> None:
         """Another session holds the row: the call is tried again soon, and delays only its task."""
         left = call.since + self._context.patience - self._context.clock.monotonic()
         if left <= 0:
-            unavailable = as_unavailable(self._context.name, error)
-            unavailable.__cause__ = error
-            self._reject([call], unavailable)
+            busy = StoreBusy(self._context.name, f"{_name_lock(call)} ({error})")
+            busy.__cause__ = error
+            self._reject([call], busy)
             return
         call.in_flight = False
         if isinstance(call, PendingEvents):
             call.cursor.held.append(call)
 
     def _unpark_later(self, call: PendingWrite) -> None:
-        """Queue a parked call again soon, its task's other ones behind it.
+        """Try a parked call again soon, its task's other ones behind it, on the blocked lane.
 
         Only once its flush has ended: until then the task is in that flush.
         """
@@ -463,13 +537,18 @@ class GroupCommit:
 
         def unpark() -> None:
             self._parked.discard(handle)
+            again: list[PendingWrite] = []
             if cursor is not None:
                 cursor.queue[:0] = cursor.held
                 cursor.held = []
-                self._free(cursor)
+                cursor.busy = False
+                self._take_cursor(cursor, again)
             elif not call.withdrawn:
-                self._requeue(call)
-            self._wake()
+                again.append(call)
+            self._fly(again)
+            if again:
+                self._blocked.append(_Blocked(again, None))
+                self._wake_blocked()
 
         left = call.since + self._context.patience - self._context.clock.monotonic()
         handle = asyncio.get_running_loop().call_later(min(max(left, 0.0), _PARKED), unpark)
@@ -502,3 +581,36 @@ class GroupCommit:
         for call in calls:
             fail(self._context, call, error)
             call.reject(error)
+
+
+class _Blocked(NamedTuple):
+    """Calls for the blocked lane."""
+
+    calls: Sequence[PendingWrite]
+    error: FlushBlocked | None
+    """Why their flush was not carried out; ``None`` where they are tried again."""
+
+
+def _name_lock(call: PendingWrite) -> str:
+    """What a call waits for."""
+    if isinstance(call, PendingCreate):
+        key = call.row.idempotency_key
+        if key is None:
+            return "another session has locked its table of tasks"
+        return (
+            f"another session's open transaction holds the idempotency key {key!r} of op "
+            f"{call.row.op!r}"
+        )
+    if isinstance(call, PendingEvents):
+        task_id = call.cursor.task_id
+    else:
+        assert isinstance(call, PendingClaim | PendingCancel)
+        task_id = call.row.task_id
+    return f"another session's open transaction holds the row of task {task_id}"
+
+
+def _describe(error: Exception) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001  # whatever its text raises
+        return type(error).__name__

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
-from tapescope.codec import decode
+from tapescope.codec import canonical, decode
 from tapescope.errors import IdempotencyConflict
 from tapescope.model.answers import Appended, Finished
 from tapescope.model.leases import GivenUp
@@ -143,14 +143,19 @@ def _deliver_create(
         call.answer((as_pending(row, call.params, answer.now, answer.keys[place]), True))
         return
     try:
-        call.answer((match_existing(standing, row), False))
+        # its own id: an earlier try of this very call, whose answer was lost, made it
+        call.answer((match_existing(standing, row), standing.task_id == row.task_id))
     except IdempotencyConflict as error:
         call.reject(error)
 
 
 def match_existing(standing: Task, row: CreateRow) -> Task:
-    """The task that stands where ``row`` was to go. Raises ``IdempotencyConflict``."""
-    if standing.task_id == row.task_id or standing.params == decode(row.params):
+    """The task that stands where ``row`` was to go. Raises ``IdempotencyConflict``.
+
+    Its params are the same when their canonical JSON is: 1, 1.0 and true differ.
+    """
+    same = standing.task_id == row.task_id
+    if same or canonical(standing.params) == canonical(decode(row.params)):
         return standing
     raise IdempotencyConflict(standing.op, standing.idempotency_key or "", standing.task_id)
 

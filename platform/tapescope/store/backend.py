@@ -87,7 +87,7 @@ class StoreBackend(abc.ABC):
     """The metric label of this kind of store: ``sqlite``, ``postgresql``."""
 
     write_lanes: ClassVar[int] = 1
-    """Flushes that may be under way at once."""
+    """Flushes that may be under way at once; one more where it raises ``FlushBlocked``."""
 
     name: str
     """The store as a person may see it: without a password."""
@@ -151,7 +151,8 @@ class StoreBackend(abc.ABC):
 
         The rows of ``give_ups`` make their tasks pending again, or end them (``GiveUpRow``).
 
-        Raises ``StoreAway``, ``FateUnknown``, ``FlushRefused``, ``FlushBlocked``.
+        Raises ``StoreAway``, ``FateUnknown``, ``FlushRefused``, ``FlushBlocked``. Any other error
+        is taken for a ``FlushRefused``, so none may be raised after the commit.
         """
 
     async def create_within(self, connection: object, row: CreateRow) -> Inserted | Task:

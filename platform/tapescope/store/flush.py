@@ -72,7 +72,11 @@ class FlushRefused(Exception):
 
 
 class FlushBlocked(Exception):
-    """A row lock could not be had in time. The port splits the flush; the blocked call waits."""
+    """A row lock could not be had in time; nothing was applied.
+
+    The port splits the flush, and tries the blocked call again, on a lane of its own: a backend
+    that raises this is given one flush more at a time than it has ``write_lanes``.
+    """
 
 
 class CreateRow(NamedTuple):
@@ -198,6 +202,8 @@ class Flush:
     cancels: list[CancelRow] = field(default_factory=list["CancelRow"])
     sent: bool = False
     """The database may have it: set by a backend that may hang."""
+    was_blocked: bool = False
+    """Its calls waited for a lock in vain before: others wait behind it, so it waits shortly."""
 
 
 class ClaimAnswer(NamedTuple):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
-from tapescope.errors import BadSetting, StoreClosed, TapeGap
+from tapescope.errors import DamagedTape, StoreClosed, TapeGap, UnknownTask
 from tapescope.model.tape import FINAL, Event
 from tapescope.model.tasks import FinalEvent
+from tapescope.store.validation import check_place, is_task_id
 
 if TYPE_CHECKING:
     from tapescope.store.notifications import Change, Subscription
@@ -31,8 +32,9 @@ async def follow_tape(
     the ``final`` came: the end of the events is never silence. ``subscribe`` is the store's
     ``changes`` where nothing else is given; who gives it may end the follower with an error.
     """
-    if after_seq < 0:
-        raise BadSetting("after_seq", after_seq, "0 or the seq of an event")
+    after_seq = check_place("after_seq", after_seq, of_tape=True)
+    if not is_task_id(task_id):
+        raise UnknownTask(task_id)
     # Subscribed before the first read: what is committed in between is told, not missed.
     with (subscribe or store.changes)(task_id) as changes:
         place = _Place(changes, after_seq)
@@ -79,20 +81,32 @@ async def await_final(
 ) -> FinalEvent:
     """Wait for the task's ``final``, wherever the task runs; ``subscribe`` as in ``follow_tape``.
 
-    Raises ``UnknownTask``, and ``StoreClosed`` when the store is closed first.
+    Raises ``UnknownTask``, ``DamagedTape`` for a ``final`` that cannot be read, and
+    ``StoreClosed`` when the store is closed first.
     """
+    if not is_task_id(task_id):
+        raise UnknownTask(task_id)
     with (subscribe or store.changes)(task_id) as changes:
         while True:
             page = await store.read_tape(task_id, limit=1)
             if page.final_seq is not None:
                 last = await store.read_tape(task_id, after_seq=page.final_seq - 1, limit=1)
-                return FinalEvent.from_event(last.events[0])
+                return _read_final(task_id, last.events[0])
             while True:
                 change = await _next(changes)
                 if change.events and change.events[-1].type == FINAL:
-                    return FinalEvent.from_event(change.events[-1])
+                    return _read_final(task_id, change.events[-1])
                 if not change.events:
                     break
+
+
+def _read_final(task_id: str, event: Event) -> FinalEvent:
+    try:
+        return FinalEvent.from_event(event)
+    except Exception as error:  # whatever a session wrote past tapescope
+        lacks = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+        why = event.damage or lacks
+        raise DamagedTape(task_id, why) from error
 
 
 async def _next(changes: Subscription) -> Change:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tapescope.errors import BadSetting
 from tapescope.model.leadership import LeaderTerm, MaintenanceJob
 from tapescope.store.core import StoreCore
+from tapescope.store.validation import check_seconds
 
 __all__ = ["StoreLeadership"]
 
@@ -20,8 +20,7 @@ class StoreLeadership:
 
         Raises ``BadSetting``.
         """
-        if lease <= 0:
-            raise BadSetting("lease", lease, "a number of seconds over 0")
+        lease = check_seconds("lease", lease, over_zero=True)
         core, length = self._core, round(lease * 1e6)
         return await core.change(
             "acquire_leadership", lambda: core.backend.acquire_leadership(owner, length)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from tapescope.codec import decode, encode
-from tapescope.errors import BadSetting
 from tapescope.model.error_codes import WORKER_LOST
 from tapescope.model.leases import Leases, Rescued, RescueResult
 from tapescope.model.tape import ATTEMPT_FAILED, FINAL, Event, Outcome
@@ -14,6 +13,7 @@ from tapescope.store.backend import LeaseRenewer
 from tapescope.store.core import StoreCore
 from tapescope.store.notifications import Change
 from tapescope.store.orders import RescuedRow, RescueOrder
+from tapescope.store.validation import check_seconds
 from tapescope_telemetry.logger import Logger
 
 __all__ = ["StoreLeases"]
@@ -39,8 +39,7 @@ class StoreLeases:
         record, so that a lost notification costs one heartbeat at most, and those of ``attempts``
         that are no longer the owner's. Never waits behind appends.
         """
-        if lease <= 0:
-            raise BadSetting("lease", lease, "a number of seconds over 0")
+        lease = check_seconds("lease", lease, over_zero=True)
         length = round(lease * 1_000_000)
         of = None if attempts is None else [attempt.task_id for attempt in attempts]
         backend = self._core.backend

@@ -17,7 +17,13 @@ from tapescope.store.leases import StoreLeases
 from tapescope.store.notifications import RESYNC
 from tapescope.store.ops import StoreOps
 from tapescope.store.orders import SchemaVersions
-from tapescope.store.validation import check_age, check_page_size, is_task_id
+from tapescope.store.validation import (
+    check_page_size,
+    check_place,
+    check_seconds,
+    check_text,
+    is_task_id,
+)
 from tapescope_telemetry.logger import Logger
 
 __all__ = ["StoreMaintenance"]
@@ -54,8 +60,8 @@ class StoreMaintenance:
         stuck when it runs ``grace`` seconds after its lease ended. Violations are counted, and
         logged as errors, each the first time it is found. Changes nothing. Raises ``BadSetting``.
         """
-        check_page_size(limit)
-        check_age("grace", grace)
+        limit, after = check_page_size(limit), check_place("after", after)
+        grace = check_seconds("grace", grace)
         core = self._core
         page = await core.read(
             "audit", lambda: core.backend.audit(after, limit, round(grace * 1e6))
@@ -93,7 +99,8 @@ class StoreMaintenance:
         counted when it was written. Raises ``UnknownTask``, ``BadSetting``, and ``StoreRefused``
         where the role may not do it.
         """
-        check_age("grace", grace)
+        grace = check_seconds("grace", grace)
+        by = check_text("by", by)
         if not by.strip():
             raise BadSetting("by", by, "who asks for the repair")
         core, limit = self._core, round(grace * 1e6)
@@ -117,7 +124,7 @@ class StoreMaintenance:
 
     async def read_repairs(self, *, after: int = 0, limit: int = 1_000) -> Sequence[Repair]:
         """The repair log, oldest first; ``after`` is the last one's ``number``."""
-        check_page_size(limit)
+        limit = check_page_size(limit)
         return await self._core.read(
             "read_repairs", lambda: self._core.backend.read_repairs(after, limit)
         )
@@ -157,8 +164,8 @@ class StoreMaintenance:
         dry_run: bool = False,
     ) -> AsyncGenerator[int, None]:
         """``prune`` a transaction at a time: how many tasks each of them deleted."""
-        check_page_size(limit)
-        check_age("older_than", older_than)
+        limit = check_page_size(limit)
+        older_than = check_seconds("older_than", older_than)
         if op is not None and not is_op(op):
             raise BadOp(op)
         cutoff = self._core.clock.now() - round(older_than * 1e6)
@@ -203,8 +210,8 @@ class StoreMaintenance:
         self, *, older_than: float, limit: int = 1_000, dry_run: bool = False
     ) -> AsyncGenerator[int, None]:
         """``prune_quarantine`` a transaction at a time: how many events each of them deleted."""
-        check_page_size(limit)
-        check_age("older_than", older_than)
+        limit = check_page_size(limit)
+        older_than = check_seconds("older_than", older_than)
         cutoff = self._core.clock.now() - round(older_than * 1e6)
         after = 0
         while True:

@@ -51,7 +51,7 @@ from tapescope.model.tasks import (
     TaskPage,
     TaskStatus,
 )
-from tapescope.model.times import as_microseconds, format_time
+from tapescope.model.times import format_time
 from tapescope.store._claims import DueClaims
 from tapescope.store._orphans import Orphans
 from tapescope.store._pending import (
@@ -87,8 +87,15 @@ from tapescope.store.task_rows import as_pending, as_running
 from tapescope.store.validation import (
     StoreLimits,
     bind,
+    check_choice,
+    check_moment,
     check_new_task,
     check_page_size,
+    check_place,
+    check_seconds,
+    check_text,
+    check_time,
+    check_whole,
     encode_event,
     first_id_of,
     is_task_id,
@@ -96,6 +103,9 @@ from tapescope.store.validation import (
 from tapescope_telemetry import Telemetry, error_type_of
 
 __all__ = ["TaskStore"]
+
+_MESSAGE_BYTES: Final = 16_384
+"""Bytes of a cancel's message: with the error of a runner's cleanup it fits into a ``final``."""
 
 _CLOCKS_DIFFER: Final = 3_600_000_000
 """Microseconds by which the clock that made an id may differ from the store's."""
@@ -125,8 +135,7 @@ class TaskStore:
         patience: float = 10.0,
         open_mode: OpenMode = OpenMode.CREATE,
     ) -> None:
-        if patience <= 0:
-            raise BadSetting("patience", patience, "a number of seconds over 0")
+        patience = check_seconds("patience", patience, over_zero=True)
         self.open_mode = OpenMode.checked(open_mode)
         """What the next ``open`` may do to the database. It may be set until then."""
         core = StoreCore(
@@ -337,8 +346,8 @@ class TaskStore:
         ``lease`` is in seconds. ``None`` when the task is no longer pending, not yet due, or was
         run since ``task`` was read.
         """
-        if lease <= 0:
-            raise BadSetting("lease", lease, "a number of seconds over 0")
+        lease = check_seconds("lease", lease, over_zero=True)
+        owner = check_text("owner", owner)
         started = encode({"attempt": task.attempt + 1, "owner": owner}, "owner")
         row = ClaimRow(
             task.task_id,
@@ -369,10 +378,9 @@ class TaskStore:
         back before this returns; after an ``EventFateUnknown`` the next call of this owner hands
         out what that one claimed, while its lease lasts (docs/decisions/0008).
         """
-        if lease <= 0:
-            raise BadSetting("lease", lease, "a number of seconds over 0")
-        if limit < 0:
-            raise BadSetting("limit", limit, "a number of tasks, 0 or more")
+        lease = check_seconds("lease", lease, over_zero=True)
+        limit = check_whole("limit", limit, "a number of tasks, 0 or more", 0, 2**31 - 1)
+        owner = check_text("owner", owner)
         self._core.require_writable()
         if not ops or not limit:
             return []
@@ -448,6 +456,7 @@ class TaskStore:
         record the task ends as cancelled instead, in the same transaction. Raises ``NotJson`` and
         ``EventTooLarge`` for an error that a tape cannot hold, and then nothing was written.
         """
+        run_at = check_moment("run_at", run_at, run_at)
         failure = {"error": error.as_json(), "run_at": format_time(run_at)}
         event = NewEvent(ATTEMPT_FAILED, failure)
         bound: tuple[str | None, int | None] = (None, None)
@@ -468,7 +477,7 @@ class TaskStore:
     async def request_cancel(
         self,
         task_id: str,
-        reason: CancelReason = CancelReason.USER,
+        reason: CancelReason | str = CancelReason.USER,
         message: str = "",
         by: str | None = None,
     ) -> CancelAnswer:
@@ -476,14 +485,17 @@ class TaskStore:
         nothing.
 
         Returns once the request is durable. Asking again is not an error: the first reason stays.
-        Raises ``UnknownTask``.
+        Raises ``UnknownTask``; ``BadSetting`` for a reason that is not a ``CancelReason``, and for
+        a ``message`` or ``by`` that is not text, or is longer than 16,384 and 1,024 bytes.
         """
+        reason = check_choice("reason", CancelReason, reason)
+        message = check_text("message", message, most=_MESSAGE_BYTES)
+        by = None if by is None else check_text("by", by)
         at = self.clock.now()
         final = FinalEvent.cancelled(CancelRequest(reason, message, by, at))
-        body = encode(final.as_json(), "message")
-        row = CancelRow(task_id, reason.value, message, by, at, body)
         if not is_task_id(task_id):
             raise UnknownTask(task_id)
+        row = CancelRow(task_id, reason.value, message, by, at, encode(final.as_json(), "message"))
         call = PendingCancel(self.clock.monotonic(), row)
         self.meter.ledger.offer(1)
         answer: CancelAnswer | None = await self._core.submit("cancel", call)
@@ -524,8 +536,17 @@ class TaskStore:
         ``since`` and ``until`` are aware times, between which a task was created. No page looks at
         more than ``limits.looked_at`` tasks: one of what is rare may have none, and yet a ``next``.
         """
-        check_page_size(limit)
-        since_us, until_us = _as_bound("since", since), _as_bound("until", until)
+        limit = check_page_size(limit)
+        if status is not None:
+            status = check_choice("status", TaskStatus, status)
+        op, owner, idempotency_key = (
+            None if text is None else check_text(name, text)
+            for name, text in (("op", op), ("owner", owner), ("idempotency_key", idempotency_key))
+        )
+        if before is not None and not is_task_id(before):
+            raise BadSetting("before", before, "the 'next' of another page")
+        since_us = None if since is None else check_time("since", since)
+        until_us = None if until is None else check_time("until", until)
         # By its id a task is an hour older or newer than by its row, if clocks differ that much.
         from_id = None if since_us is None else first_id_of(since_us - _CLOCKS_DIFFER)
         if until_us is not None:
@@ -541,13 +562,18 @@ class TaskStore:
         return TaskPage(tuple(tasks[:limit]), goes_on)
 
     async def count(self, *, op: str | None = None) -> Mapping[TaskStatus, int]:
-        """How many tasks there are of each status; every status is a key."""
+        """How many tasks there are of each status; every status is a key. Raises ``BadSetting``."""
+        op = None if op is None else check_text("op", op)
         counts = await self._core.read("count", lambda: self.backend.count(op))
         return {status: counts.get(status, 0) for status in TaskStatus}
 
     async def read_tape(self, task_id: str, *, after_seq: int = 0, limit: int = 1_000) -> TapePage:
-        """A page of a tape, in ``seq`` order, after ``after_seq``. Raises ``UnknownTask``."""
-        check_page_size(limit)
+        """A page of a tape, in ``seq`` order, after ``after_seq``.
+
+        Raises ``UnknownTask``, ``BadSetting``.
+        """
+        limit = check_page_size(limit)
+        after_seq = check_place("after_seq", after_seq, of_tape=True)
         page = None
         if is_task_id(task_id):
             page = await self._core.read(
@@ -560,8 +586,12 @@ class TaskStore:
     async def read_quarantine(
         self, task_id: str | None = None, *, after: int = 0, limit: int = 1_000
     ) -> QuarantinePage:
-        """Dropped events, oldest first: one task's, or (``None``) the whole store's."""
-        check_page_size(limit)
+        """Dropped events, oldest first: one task's, or (``None``) the whole store's.
+
+        Raises ``BadSetting``.
+        """
+        limit, after = check_page_size(limit), check_place("after", after)
+        task_id = None if task_id is None else check_text("task_id", task_id)
         return await self._core.read(
             "read_quarantine", lambda: self.backend.read_quarantine(task_id, after, limit)
         )
@@ -610,15 +640,19 @@ class TaskStore:
         try:
             cursor = self._core.find_cursor(attempt)
             for event in events:
-                if event.type in RESERVED_EVENT_TYPES or not is_event_type(event.type):
-                    raise BadEventType(event.type, reserved=event.type in RESERVED_EVENT_TYPES)
-                checked.append((event.type, encode_event(event.type, event.body, limit), now))
+                type_ = event.type
+                if type(type_) is not str:
+                    type_ = _as_plain_type(type_)
+                if type_ in RESERVED_EVENT_TYPES or not is_event_type(type_):
+                    raise BadEventType(type_, reserved=type_ in RESERVED_EVENT_TYPES)
+                checked.append((type_, encode_event(type_, event.body, limit), now))
             may_be_full = cursor.tail + len(checked) + self.limits.queue > self.limits.tape_events
             if may_be_full and len(checked) > self.tape_room(attempt):
                 raise TapeFull(attempt.task_id, self.limits.tape_events)
         except Exception as error:
             for event in events:
-                ledger.fail(str(event.type), error_type_of(error), 1)
+                named = event.type if type(event.type) is str else type(event.type).__name__
+                ledger.fail(named, error_type_of(error), 1)
             raise
         return PendingEvents(self.clock.monotonic(), cursor, checked) if checked else None
 
@@ -654,10 +688,8 @@ class TaskStore:
         return Claim(task, self._core.hold_cursor(cursor))
 
 
-def _as_bound(name: str, time: datetime | None) -> int | None:
-    """Microseconds of an end of a list's time. Raises ``BadSetting`` for a time of no zone."""
-    if time is None:
-        return None
-    if time.tzinfo is None:
-        raise BadSetting(name, time.isoformat(), "a time with a time zone")
-    return as_microseconds(time)
+def _as_plain_type(type: object) -> str:
+    """An event type as plain text: what is compared must be what is written."""
+    if not isinstance(type, str):
+        raise BadEventType(type, reserved=False)
+    return str.__str__(type)

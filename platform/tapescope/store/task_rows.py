@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from tapescope.codec import decode
 from tapescope.model.tape import DropReason, Outcome
 from tapescope.model.tasks import CancelReason, CancelRequest, Task, TaskStatus
 from tapescope.store.flush import CancelRow, CancelState, ClaimAnswer, CreateRow, EventRow
+
+LAST_TIME: Final = 253_402_300_799_999_999
+"""Microseconds since the epoch: the end of the year 9999."""
 
 __all__ = ["StoredTask", "as_ended", "as_given_up", "as_pending", "as_running", "plan_cancel"]
 
@@ -39,7 +42,7 @@ def as_pending(row: CreateRow, params: Mapping[str, Any], now: int, key: int) ->
         run_us=run_us,
         claimed_us=None,
         finished_us=None,
-        lease_expires_us=None if row.lease is None else run_us + row.lease,
+        lease_expires_us=None if row.lease is None else min(run_us + row.lease, LAST_TIME),
         timeout=row.timeout,
         retries=row.retries,
         idempotency_key=row.idempotency_key,

@@ -1,15 +1,20 @@
 """What a store takes: its limits, and the checks of everything a caller hands in.
 
-Refused input is not a drop: the caller gets an error, and nothing is written.
+Every number, text and time that a caller gives is checked here, before it meets the calls of
+others in the write queue, and goes on as a plain ``int``, ``float`` or ``str`` that each store can
+keep. Refused input is not a drop: the caller gets an error, and nothing is written.
 """
 
 from __future__ import annotations
 
 import math
+import operator
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any, Final, TypeVar, cast
 
 import uuid_utils
 
@@ -22,14 +27,29 @@ from tapescope.errors import (
     NotJson,
 )
 from tapescope.model.tasks import NewTask, is_op
+from tapescope.model.times import FIRST_TIME, LAST_TIME, as_microseconds
 from tapescope.store.flush import CreateRow
+
+Choice = TypeVar("Choice", bound=StrEnum)
 
 __all__ = [
     "StoreLimits",
     "bind",
-    "check_age",
+    "check_choice",
+    "check_count",
+    "check_key",
+    "check_moment",
     "check_new_task",
+    "check_op",
     "check_page_size",
+    "check_params",
+    "check_place",
+    "check_rate",
+    "check_retries",
+    "check_seconds",
+    "check_text",
+    "check_time",
+    "check_whole",
     "encode_event",
     "first_id_of",
     "is_task_id",
@@ -43,6 +63,17 @@ is not known to be dead before: it may be on another host."""
 
 _TASK_ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
+_MOST_SECONDS: Final = 36_525 * 86_400
+"""A hundred years: no clock, timer or column that a span of time meets is too small for it."""
+_MOST_WHOLE: Final = 2**31 - 1
+"""What a column of four bytes holds."""
+_MOST_PLACES: Final = 2**63 - 1
+"""What a key of a row is at most, in both stores."""
+_KEY_BYTES: Final = 1_024
+"""An index of PostgreSQL takes 2,704 bytes a row, the op among them; a longer key than this is a
+payload, which belongs in the params."""
+_TEXT_BYTES: Final = 1_024
+
 
 def new_task_id() -> str:
     """A fresh task id: a UUIDv7, so ids sort by the time they were made."""
@@ -55,9 +86,9 @@ def first_id_of(us: int) -> str:
     return f"{head[:8]}-{head[8:]}-0000-0000-000000000000"
 
 
-def is_task_id(text: str) -> bool:
+def is_task_id(text: object) -> bool:
     """Whether ``text`` is a UUID in its usual lower-case form."""
-    return _TASK_ID.fullmatch(text) is not None
+    return isinstance(text, str) and _TASK_ID.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +121,154 @@ def encode_event(type: str, body: Any, limit: int) -> str:
     return text
 
 
-def check_page_size(limit: int) -> None:
-    """Raises ``BadSetting`` for a page of no or too many rows."""
-    if not 1 <= limit <= 10_000:
-        raise BadSetting("limit", limit, "between 1 and 10,000")
+# --- numbers, texts and times ---------------------------------------------------------------------
+
+
+def check_seconds(name: str, value: object, *, over_zero: bool = False) -> float:
+    """A span of time in seconds, 0 or more, or over 0; at most a hundred years.
+
+    Of any type of number but ``bool``. Raises ``BadSetting``.
+    """
+    if type(value) is float and 0 < value <= _MOST_SECONDS:  # nearly always
+        return value
+    expected = f"a number of seconds{' over 0' if over_zero else ', 0 or more'}"
+    seconds = _as_float(name, value, expected)
+    if seconds < 0 or (over_zero and seconds == 0):
+        raise BadSetting(name, value, expected)
+    if seconds > _MOST_SECONDS:
+        raise BadSetting(name, value, f"at most {_MOST_SECONDS:,} seconds, a hundred years")
+    return seconds
+
+
+def check_rate(name: str, value: object) -> float:
+    """How many a second: a number over 0 of any type but ``bool``. Raises ``BadSetting``."""
+    rate = _as_float(name, value, "a number over 0")
+    if rate <= 0:
+        raise BadSetting(name, value, "a number over 0")
+    return rate
+
+
+def _as_float(name: str, value: object, expected: str) -> float:
+    """A finite number. Raises ``BadSetting``."""
+    if isinstance(value, bool | str | bytes | bytearray):  # float("5") would take the text
+        raise BadSetting(name, value, expected)
+    try:
+        number = float(value)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # what cannot be raises
+    except Exception as error:  # whatever a class of somebody's raises
+        raise BadSetting(name, value, expected) from error
+    if not math.isfinite(number):
+        raise BadSetting(name, value, expected)
+    return number
+
+
+def check_whole(name: str, value: object, expected: str, least: int, most: int) -> int:
+    """A whole number of any type of whole numbers but ``bool``. Raises ``BadSetting``."""
+    if type(value) is int and least <= value <= most:  # nearly always
+        return value
+    if isinstance(value, bool):
+        raise BadSetting(name, value, expected)
+    try:
+        whole = operator.index(value)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # what is none raises
+    except Exception as error:  # as above
+        raise BadSetting(name, value, expected) from error
+    whole = int.__int__(whole)  # also of a class derived from int
+    if not least <= whole <= most:
+        raise BadSetting(name, value, expected)
+    return whole
+
+
+def check_count(name: str, value: object) -> int:
+    """A whole number over 0. Raises ``BadSetting``."""
+    return check_whole(name, value, "a whole number over 0", 1, _MOST_WHOLE)
+
+
+def check_retries(value: object) -> int:
+    """How often another attempt is made. Raises ``BadSetting``."""
+    expected = f"a whole number from 0 to {_MOST_WHOLE:,}"
+    return check_whole("retries", value, expected, 0, _MOST_WHOLE)
+
+
+def check_place(name: str, value: object, *, of_tape: bool = False) -> int:
+    """The place after which a page begins: a ``seq`` of a tape, or a key. Raises ``BadSetting``."""
+    most = _MOST_WHOLE if of_tape else _MOST_PLACES
+    return check_whole(name, value, "a whole number, 0 for the start", 0, most)
+
+
+def check_page_size(limit: object) -> int:
+    """The rows of a page. Raises ``BadSetting`` for none or too many."""
+    return check_whole("limit", limit, "between 1 and 10,000", 1, 10_000)
+
+
+def check_text(name: str, value: object, *, most: int = _TEXT_BYTES) -> str:
+    """A text of at most ``most`` bytes of UTF-8 that every store can keep. Raises ``BadSetting``.
+
+    No store keeps a NUL character or a lone surrogate.
+    """
+    if not isinstance(value, str):
+        raise BadSetting(name, value, "text")
+    text = str.__str__(value)  # plain, also where a derived class says otherwise
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError as error:
+        raise BadSetting(name, value, "text without lone surrogates") from error
+    if "\0" in text:
+        raise BadSetting(name, value, "text without NUL")
+    if size > most:
+        raise BadSetting(name, value, f"text of at most {most:,} bytes")
+    return text
+
+
+def check_choice(name: str, kind: type[Choice], value: object) -> Choice:
+    """The member of an ``Enum`` of texts, given as itself or as its text. Raises ``BadSetting``."""
+    if isinstance(value, str):
+        for choice in kind:
+            if str.__eq__(choice, value):
+                return choice
+    raise BadSetting(name, value, f"one of {', '.join(kind)}")
+
+
+def check_key(value: object) -> str:
+    """An idempotency key: a text of at most 1,024 bytes of UTF-8. Raises ``BadSetting``."""
+    return check_text("idempotency_key", value, most=_KEY_BYTES)
+
+
+def check_op(op: object) -> str:
+    """An op as plain text. Raises ``BadOp``."""
+    if not is_op(op):
+        raise BadOp(op)
+    return str.__str__(op)  # pyright: ignore[reportArgumentType]  # is_op takes text alone
+
+
+def check_time(name: str, value: object) -> int:
+    """An aware time as microseconds since the Unix epoch. Raises ``BadSetting``."""
+    if not isinstance(value, datetime):
+        raise BadSetting(name, value, "a datetime with a time zone")
+    try:
+        offset = value.utcoffset()
+    except Exception as error:  # whatever a zone of somebody's raises
+        raise BadSetting(name, value, "a datetime with a time zone that can be used") from error
+    if not isinstance(offset, timedelta):
+        raise BadSetting(name, value, "a datetime with a time zone")
+    time = datetime(  # plain: a derived class may have a difference of its own
+        value.year, value.month, value.day, value.hour, value.minute, value.second,
+        value.microsecond, UTC,
+    )  # fmt: skip
+    return check_moment(name, value, as_microseconds(time) - offset // timedelta(microseconds=1))
+
+
+def check_moment(name: str, value: object, microseconds: object) -> int:
+    """Microseconds since the Unix epoch that a ``datetime`` can show; ``value`` is what was given.
+
+    Raises ``BadSetting``.
+    """
+    expected = "a time between the years 1 and 9999, in UTC"
+    try:
+        return check_whole(name, microseconds, expected, FIRST_TIME, LAST_TIME)
+    except BadSetting:
+        raise BadSetting(name, value, expected) from None
+
+
+# --- a task ---------------------------------------------------------------------------------------
 
 
 def check_new_task(new: NewTask, limits: StoreLimits) -> tuple[CreateRow, Mapping[str, Any]]:
@@ -101,37 +276,22 @@ def check_new_task(new: NewTask, limits: StoreLimits) -> tuple[CreateRow, Mappin
 
     Raises ``BadOp``, ``BadParams``, ``BadSetting``.
     """
-    if not is_op(new.op):
-        raise BadOp(new.op)
     if not is_task_id(new.task_id):
         raise BadSetting("task_id", new.task_id, "a UUID in its usual lower-case form")
-    if new.timeout is not None and not new.timeout > 0:
-        raise BadSetting("timeout", new.timeout, "a number of seconds over 0, or None")
-    if new.retries < 0:
-        raise BadSetting("retries", new.retries, "0 or more")
-    if new.idempotency_key is not None:
-        try:
-            encode(new.idempotency_key, "idempotency_key")
-        except NotJson as error:
-            raise BadSetting("idempotency_key", new.idempotency_key, "text without NUL") from error
-    if not isinstance(new.params, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]  # untyped callers
-        raise BadParams(f"it is a {type(new.params).__name__}")
-    try:
-        params = encode(new.params, "params")
-    except NotJson as error:
-        raise BadParams(error.why) from error
-    if len(params) * 4 > limits.params_bytes and len(params.encode()) > limits.params_bytes:
-        raise BadParams(f"over {limits.params_bytes:,} bytes")
+    params = _encode_params(new.params, limits)
     row = CreateRow(
-        new.task_id,
-        new.op,
+        str.__str__(new.task_id),
+        check_op(new.op),
         params,
-        new.timeout,
-        new.retries,
-        new.idempotency_key,
-        new.traceparent,
-        new.run_at,
-        *bind(new.only_by, new.idempotency_key),
+        None if new.timeout is None else check_seconds("timeout", new.timeout, over_zero=True),
+        check_retries(new.retries),
+        None if new.idempotency_key is None else check_key(new.idempotency_key),
+        None if new.traceparent is None else check_text("traceparent", new.traceparent),
+        None if new.run_at is None else check_moment("run_at", new.run_at, new.run_at),
+        *bind(
+            None if new.only_by is None else check_text("only_by", new.only_by),
+            new.idempotency_key,
+        ),
     )
     return row, decode(params)
 
@@ -147,7 +307,26 @@ def bind(only_by: str | None, idempotency_key: str | None) -> tuple[str | None, 
     return only_by if idempotency_key is None else None, LOST_AFTER
 
 
-def check_age(name: str, seconds: float) -> None:
-    """Raises ``BadSetting`` for an age that is none."""
-    if not math.isfinite(seconds) or seconds < 0:
-        raise BadSetting(name, seconds, "a number of seconds, 0 or more")
+def check_params(given: object) -> dict[str, Any]:
+    """The members of any ``Mapping`` whose keys are text. Raises ``BadParams``."""
+    if not isinstance(given, Mapping):
+        raise BadParams(f"a {type(given).__name__} is not a JSON object")
+    members = cast("Mapping[object, object]", given)
+    try:
+        params = dict(members)
+    except Exception as error:  # whatever a class of somebody's raises
+        raise BadParams(f"reading them raised {type(error).__name__}") from error
+    for key in params:
+        if not isinstance(key, str):
+            raise BadParams(f"a key of the type {type(key).__name__!r} is not text")
+    return cast("dict[str, Any]", params)
+
+
+def _encode_params(given: object, limits: StoreLimits) -> str:
+    try:
+        params = encode(check_params(given), "params")
+    except NotJson as error:
+        raise BadParams(error.why) from error
+    if len(params) * 4 > limits.params_bytes and len(params.encode()) > limits.params_bytes:
+        raise BadParams(f"they are over {limits.params_bytes:,} bytes of JSON")
+    return params

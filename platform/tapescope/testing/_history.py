@@ -218,7 +218,7 @@ class Recording(TaskStore):
     async def request_cancel(
         self,
         task_id: str,
-        reason: CancelReason = CancelReason.USER,
+        reason: CancelReason | str = CancelReason.USER,
         message: str = "",
         by: str | None = None,
     ) -> CancelAnswer:

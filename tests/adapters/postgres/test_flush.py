@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import math
 import os
 import signal
 
 import pytest
 
-from tapescope.errors import StoreRefused
+from tapescope.errors import StoreBusy, StoreRefused
 from tapescope.model.tape import DropReason, NewEvent
-from tapescope.model.tasks import Attempt, ErrorInfo, FinalEvent, NewTask, TaskStatus
+from tapescope.model.tasks import Attempt, ErrorInfo, FinalEvent, NewTask, Task, TaskStatus
+from tapescope.store.flush import Flush, FlushAnswer, FlushBlocked
 from tapescope.store.validation import StoreLimits, new_task_id
 from tapescope.testing import History, check, until
 from tapescope_adapters.postgres import PostgresStore
@@ -50,8 +50,42 @@ async def test_one_guilty_call_in_a_flush_of_200_fails_alone(postgres_url: str) 
     assert after.stored == range(2, 3)
 
 
+async def test_submit_that_waits_for_a_key_is_found_and_waits_alone(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An open transaction that holds the key delays one flush of others; the error names it."""
+    met: list[tuple[bool, int]] = []
+    store = PostgresStore(postgres_url, patience=1.5)
+    write = store.backend.write
+
+    async def watch(flush: Flush) -> FlushAnswer:
+        """Note which flushes were blocked: whether by themselves, and of how many calls."""
+        try:
+            return await write(flush)
+        except FlushBlocked:
+            met.append((flush.was_blocked, len(flush.creates)))
+            raise
+
+    def submit(key: str | None = None) -> asyncio.Future[tuple[Task, bool]]:
+        new_task = NewTask(new_task_id(), "x", idempotency_key=key)
+        return asyncio.ensure_future(store.create(new_task))
+
+    monkeypatch.setattr(store.backend, "write", watch)
+    async with store, session(postgres_url) as holder, holder.transaction():
+        await store.create_within(holder, NewTask(new_task_id(), "x", idempotency_key="held"))
+        held, *beside = [submit("held"), *(submit() for _ in range(15))]
+        await asyncio.gather(*beside)
+        while not held.done():
+            await submit()
+        with pytest.raises(StoreBusy, match="holds the idempotency key 'held' of op 'x'"):
+            await held
+
+    assert [calls for alone, calls in met if not alone] == [16]
+    assert [calls for alone, calls in met if alone][:4] == [8, 4, 2, 1]
+
+
 async def test_whatever_a_user_wrote_comes_back(postgres_url: str) -> None:
-    """Quotes, separators, "NULL" and the like are text; an infinite timeout is a number."""
+    """Quotes, separators, "NULL" and the like are text; a timeout is a number."""
     odd = ['"', "\\", "\x1e", "{a,b}", "NULL", "None", "", " \n", "é\U0001f600", '\\",NULL,"']
 
     async def write(store: PostgresStore, text: str) -> str:
@@ -59,7 +93,7 @@ async def test_whatever_a_user_wrote_comes_back(postgres_url: str) -> None:
             new_task_id(),
             "null",
             {text: text},
-            timeout=math.inf,
+            timeout=1e-7,
             idempotency_key=text,
             traceparent=text,
         )
@@ -77,24 +111,10 @@ async def test_whatever_a_user_wrote_comes_back(postgres_url: str) -> None:
 
     for task, tape, text in zip(tasks, tapes, odd, strict=True):
         assert task.cancel is not None
-        assert (task.op, task.params, task.timeout) == ("null", {text: text}, math.inf)
+        assert (task.op, task.params, task.timeout) == ("null", {text: text}, 1e-7)
         assert (task.idempotency_key, task.traceparent, task.owner) == (text, text, f"me{text}")
         assert (task.cancel.message, task.cancel.by) == (text, text)
         assert tape.events[1].body == text
-
-
-async def test_number_that_no_column_holds_is_refused(postgres_url: str) -> None:
-    """The caller hears of it; the store and its other callers go on."""
-    async with PostgresStore(postgres_url) as store:
-        answers = await asyncio.gather(
-            *(
-                store.create(NewTask(new_task_id(), "x", retries=retries))
-                for retries in (2**70, 3, 2**40)
-            ),
-            return_exceptions=True,
-        )
-
-    assert [type(answer) for answer in answers] == [StoreRefused, tuple, StoreRefused]
 
 
 async def test_error_does_not_quote_the_row(postgres_url: str) -> None:

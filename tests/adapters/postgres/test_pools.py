@@ -150,7 +150,7 @@ async def test_durability_holds_on_a_pool(
             seen = await raw.fetchrow("SELECT * FROM seen")
 
     assert seen is not None
-    assert tuple(seen) == (setting, "500ms")
+    assert tuple(seen) == (setting, "100ms")
 
 
 async def test_listening_takes_one_connection_of_the_pool(

@@ -26,7 +26,13 @@ CREATE TABLE events (
     body      text    NOT NULL,
     hash      bytea,
     prev_hash bytea,
-    CONSTRAINT events_task_seq_unique PRIMARY KEY (task, seq)
+    CONSTRAINT events_task_seq_unique PRIMARY KEY (task, seq),
+    CONSTRAINT events_body_is_json CHECK (
+CASE type
+    WHEN 'final' THEN body IS JSON OBJECT WITH UNIQUE KEYS
+    ELSE body IS JSON
+END) NOT VALID,
+    CONSTRAINT events_ts_is_a_time CHECK (ts >= '-62135596800000000'::bigint AND ts <= '253402300799999999'::bigint) NOT VALID
 );
 CREATE TRIGGER events_follow_predecessor AFTER INSERT ON events
     REFERENCING NEW TABLE AS appended
@@ -85,7 +91,10 @@ CREATE TABLE quarantine (
     trace_id text,
     body     text    NOT NULL,
     CONSTRAINT quarantine_pkey PRIMARY KEY (id),
-    CONSTRAINT quarantine_event_unique UNIQUE (task_id, attempt, owner, offer)
+    CONSTRAINT quarantine_body_is_json CHECK (body IS JSON) NOT VALID,
+    CONSTRAINT quarantine_event_unique UNIQUE (task_id, attempt, owner, offer),
+    CONSTRAINT quarantine_reason_known CHECK (reason = ANY (ARRAY['unknown_task', 'stale_attempt', 'duplicate_final', 'after_terminal'])) NOT VALID,
+    CONSTRAINT quarantine_ts_is_a_time CHECK (ts >= '-62135596800000000'::bigint AND ts <= '253402300799999999'::bigint) NOT VALID
 );
 CREATE INDEX quarantine_task_id_id ON quarantine (task_id, id);
 CREATE TRIGGER quarantine_no_truncate BEFORE TRUNCATE ON quarantine
@@ -155,6 +164,10 @@ CREATE TRIGGER tasks_begin_pending BEFORE INSERT ON tasks
     FOR EACH ROW
     WHEN (new.status <> 'pending' OR new.attempt <> 0 OR new.finished_at IS NOT NULL)
     EXECUTE FUNCTION guard_new_task();
+CREATE TRIGGER tasks_can_be_read BEFORE INSERT ON tasks
+    FOR EACH ROW
+    WHEN (new.id <= 0 OR new.created_at < '-62135596800000000'::bigint OR new.created_at > '253402300799999999'::bigint OR new.run_at < '-62135596800000000'::bigint OR new.run_at > '253402300799999999'::bigint OR new.lease_expires_at < '-62135596800000000'::bigint OR new.lease_expires_at > '253402300799999999'::bigint OR COALESCE(new.claimed_at, new.cancel_requested_at) IS NOT NULL OR new.cancel_reason IS NOT NULL OR NOT new.params IS JSON OBJECT)
+    EXECUTE FUNCTION guard_unreadable();
 CREATE TRIGGER tasks_change_by_rule AFTER UPDATE ON tasks
     FOR EACH ROW
     WHEN ((old.status <> ALL (ARRAY['pending', 'running'])) OR new.attempt <> (old.attempt + (old.status = 'pending' AND new.status = 'running')::integer))
@@ -169,6 +182,10 @@ CREATE TRIGGER tasks_keep_identity BEFORE UPDATE OF id, task_id, op, params, ide
 CREATE TRIGGER tasks_no_truncate BEFORE TRUNCATE ON tasks
     FOR EACH STATEMENT
     EXECUTE FUNCTION guard_truncated();
+CREATE TRIGGER tasks_stay_readable AFTER UPDATE OF run_at, claimed_at, finished_at, lease_expires_at, cancel_reason, cancel_requested_at ON tasks
+    FOR EACH ROW
+    WHEN ((new.run_at < '-62135596800000000'::bigint OR new.run_at > '253402300799999999'::bigint) AND new.run_at <> old.run_at OR (new.claimed_at < '-62135596800000000'::bigint OR new.claimed_at > '253402300799999999'::bigint) AND new.claimed_at IS DISTINCT FROM old.claimed_at OR (new.finished_at < '-62135596800000000'::bigint OR new.finished_at > '253402300799999999'::bigint) AND new.finished_at IS DISTINCT FROM old.finished_at OR (new.lease_expires_at < '-62135596800000000'::bigint OR new.lease_expires_at > '253402300799999999'::bigint) AND new.lease_expires_at IS DISTINCT FROM old.lease_expires_at OR (new.cancel_requested_at < '-62135596800000000'::bigint OR new.cancel_requested_at > '253402300799999999'::bigint OR (new.cancel_reason <> ALL (ARRAY['user', 'shutdown', 'superseded'])) OR (new.cancel_reason IS NULL) <> (new.cancel_requested_at IS NULL)) AND (new.cancel_requested_at IS DISTINCT FROM old.cancel_requested_at OR new.cancel_reason IS DISTINCT FROM old.cancel_reason))
+    EXECUTE FUNCTION guard_unreadable();
 CREATE TRIGGER tasks_take_their_tape AFTER DELETE ON tasks
     REFERENCING OLD TABLE AS gone
     FOR EACH STATEMENT
@@ -201,6 +218,7 @@ CREATE TRIGGER tasks_take_their_tape AFTER DELETE ON tasks
 --   guard_new_task() RETURNS trigger
 --   guard_repairs() RETURNS trigger
 --   guard_truncated() RETURNS trigger
+--   guard_unreadable() RETURNS trigger
 --   now_us() RETURNS bigint
 --   read_final(body text) RETURNS json
 --   refuse(why text) RETURNS void

@@ -26,6 +26,13 @@ CREATE TABLE events (
     prev_hash BLOB,
     CONSTRAINT events_task_seq_unique UNIQUE (task, seq)
 );
+CREATE TRIGGER events_can_be_read BEFORE INSERT ON events
+WHEN NEW.ts NOT BETWEEN -62135596800000000 AND 253402300799999999
+    OR typeof(NEW.offer) <> 'integer'
+    OR NOT json_valid(NEW.body)
+BEGIN
+    SELECT RAISE(ABORT, 'tapescope: an event has a time, a number of its offer, and a body that is JSON');
+END;
 CREATE TRIGGER events_final_ends_task AFTER INSERT ON events
 WHEN NEW.type = 'final'
 BEGIN
@@ -41,6 +48,17 @@ WHEN NEW.type = 'final'
 BEGIN
     SELECT RAISE(ABORT, 'tapescope I2: a final says succeeded, failed or cancelled');
 END;
+CREATE TRIGGER events_final_is_unambiguous BEFORE INSERT ON events
+WHEN NEW.type = 'final'
+    AND (json_type(NEW.body) <> 'object'
+         OR (SELECT count(*) <> count(DISTINCT m.key) FROM json_each(NEW.body) m)
+         OR (json_type(NEW.body, '$.error') = 'object'
+             AND (SELECT count(*) <> count(DISTINCT m.key) FROM json_each(NEW.body, '$.error') m))
+         OR (json_type(NEW.body, '$.cancel') = 'object'
+             AND (SELECT count(*) <> count(DISTINCT m.key) FROM json_each(NEW.body, '$.cancel') m)))
+BEGIN
+    SELECT RAISE(ABORT, 'tapescope I2: a final is a JSON object, no two members of which have one name');
+END;
 CREATE TRIGGER events_follow_predecessor BEFORE INSERT ON events
 WHEN NOT coalesce(
         (SELECT e.seq = NEW.seq - 1 AND e.type <> 'final'
@@ -50,9 +68,14 @@ WHEN NOT coalesce(
     OR NOT EXISTS (SELECT 1 FROM tasks t
                     WHERE t.id = NEW.task AND t.attempt = NEW.attempt
                       AND (t.status = 'running' OR (t.status = 'pending' AND NEW.type = 'final')))
-    OR EXISTS (SELECT 1 FROM events e WHERE e.n = NEW.n)
+    OR (NEW.n > 0 AND EXISTS (SELECT 1 FROM events e WHERE e.n = NEW.n))
 BEGIN
     SELECT RAISE(ABORT, 'tapescope I1 I3 I4 I5: an event follows the last one of an open tape, from its own attempt');
+END;
+CREATE TRIGGER events_have_a_key AFTER INSERT ON events
+WHEN NEW.n NOT BETWEEN 1 AND 9007199254740991
+BEGIN
+    SELECT RAISE(ABORT, 'tapescope: the key n of an event is over 0, and given by SQLite');
 END;
 CREATE TRIGGER events_live_with_task BEFORE DELETE ON events
 WHEN EXISTS (SELECT 1 FROM tasks t WHERE t.id = OLD.task)
@@ -95,6 +118,14 @@ CREATE TABLE quarantine (
     body     TEXT    NOT NULL,
     CONSTRAINT quarantine_event_unique UNIQUE (task_id, attempt, owner, offer)
 );
+CREATE TRIGGER quarantine_can_be_read BEFORE INSERT ON quarantine
+WHEN NEW.ts NOT BETWEEN -62135596800000000 AND 253402300799999999
+    OR typeof(NEW.late_us) NOT IN ('integer', 'null')
+    OR NEW.reason NOT IN ('unknown_task', 'stale_attempt', 'duplicate_final', 'after_terminal')
+    OR NOT json_valid(NEW.body)
+BEGIN
+    SELECT RAISE(ABORT, 'tapescope: a late event has a time, a known reason, and a body that is JSON');
+END;
 
 CREATE TABLE repairs (
     id          INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -106,9 +137,14 @@ CREATE TABLE repairs (
     done        TEXT    NOT NULL
 );
 CREATE TRIGGER repairs_are_new BEFORE INSERT ON repairs
-WHEN EXISTS (SELECT 1 FROM repairs r WHERE r.id = NEW.id)
+WHEN NEW.id > 0 AND EXISTS (SELECT 1 FROM repairs r WHERE r.id = NEW.id)
 BEGIN
     SELECT RAISE(ABORT, 'tapescope I4: the repair log never changes');
+END;
+CREATE TRIGGER repairs_have_a_key AFTER INSERT ON repairs
+WHEN NEW.id NOT BETWEEN 1 AND 9007199254740991
+BEGIN
+    SELECT RAISE(ABORT, 'tapescope: the id of a repair is over 0, and given by SQLite');
 END;
 CREATE TRIGGER repairs_never_change BEFORE UPDATE ON repairs
 BEGIN
@@ -163,12 +199,37 @@ CREATE INDEX tasks_to_cancel ON tasks (owner)
     WHERE status = 'running' AND cancel_requested_at IS NOT NULL;
 CREATE TRIGGER tasks_begin_pending BEFORE INSERT ON tasks
 WHEN NEW.status <> 'pending' OR NEW.attempt <> 0
-    OR EXISTS (SELECT 1 FROM tasks t WHERE t.id = NEW.id)
+    OR (NEW.id > 0 AND EXISTS (SELECT 1 FROM tasks t WHERE t.id = NEW.id))
     OR EXISTS (SELECT 1 FROM tasks t WHERE t.task_id = NEW.task_id)
     OR EXISTS (SELECT 1 FROM tasks t
                 WHERE t.op = NEW.op AND t.idempotency_key = NEW.idempotency_key)
 BEGIN
     SELECT RAISE(ABORT, 'tapescope I2 I4: a task is inserted once, as pending');
+END;
+CREATE TRIGGER tasks_can_be_read BEFORE INSERT ON tasks
+WHEN NEW.created_at NOT BETWEEN -62135596800000000 AND 253402300799999999
+    OR NEW.run_at NOT BETWEEN -62135596800000000 AND 253402300799999999
+    OR NEW.lease_expires_at NOT BETWEEN -62135596800000000 AND 253402300799999999
+    OR coalesce(NEW.claimed_at, NEW.finished_at, NEW.cancel_requested_at, NEW.cancel_reason) IS NOT NULL
+    OR typeof(NEW.lease_expires_at) NOT IN ('integer', 'null')
+    OR typeof(NEW.retries) <> 'integer'
+    OR coalesce(typeof(NEW.timeout_s) NOT IN ('real', 'null'), true)
+    OR NOT json_valid(NEW.params)
+    OR json_type(NEW.params) <> 'object'
+BEGIN
+    SELECT RAISE(ABORT, 'tapescope: a new task has its times, numbers, and params that are a JSON object');
+END;
+CREATE TRIGGER tasks_cancel_can_be_read BEFORE UPDATE OF cancel_reason, cancel_requested_at ON tasks
+WHEN NEW.cancel_requested_at NOT BETWEEN -62135596800000000 AND 253402300799999999
+    OR NEW.cancel_reason NOT IN ('user', 'shutdown', 'superseded')
+    OR (NEW.cancel_reason IS NULL) <> (NEW.cancel_requested_at IS NULL)
+BEGIN
+    SELECT RAISE(ABORT, 'tapescope: a cancel has a time and one of the three reasons');
+END;
+CREATE TRIGGER tasks_claimed_at_is_a_time BEFORE UPDATE OF claimed_at ON tasks
+WHEN NEW.claimed_at NOT BETWEEN -62135596800000000 AND 253402300799999999
+BEGIN
+    SELECT RAISE(ABORT, 'tapescope: claimed_at is a time in microseconds');
 END;
 CREATE TRIGGER tasks_count_attempts BEFORE UPDATE OF status, attempt ON tasks
 WHEN NEW.attempt <> OLD.attempt + (OLD.status = 'pending' AND NEW.status = 'running')
@@ -184,10 +245,30 @@ WHEN NEW.status NOT IN ('pending', 'running')
 BEGIN
     SELECT RAISE(ABORT, 'tapescope I2: a task ends with a final of the same outcome');
 END;
+CREATE TRIGGER tasks_finished_at_is_a_time BEFORE UPDATE OF finished_at ON tasks
+WHEN NEW.finished_at NOT BETWEEN -62135596800000000 AND 253402300799999999
+BEGIN
+    SELECT RAISE(ABORT, 'tapescope: finished_at is a time in microseconds');
+END;
+CREATE TRIGGER tasks_have_a_key AFTER INSERT ON tasks
+WHEN NEW.id NOT BETWEEN 1 AND 9007199254740991
+BEGIN
+    SELECT RAISE(ABORT, 'tapescope: the id of a task is over 0, and given by SQLite');
+END;
 CREATE TRIGGER tasks_keep_identity
 BEFORE UPDATE OF id, task_id, op, params, idempotency_key, created_at ON tasks
 BEGIN
     SELECT RAISE(ABORT, 'tapescope I4: a task keeps its id, op, params and key');
+END;
+CREATE TRIGGER tasks_lease_expires_at_is_a_time BEFORE UPDATE OF lease_expires_at ON tasks
+WHEN NEW.lease_expires_at NOT BETWEEN -62135596800000000 AND 253402300799999999
+BEGIN
+    SELECT RAISE(ABORT, 'tapescope: lease_expires_at is a time in microseconds');
+END;
+CREATE TRIGGER tasks_run_at_is_a_time BEFORE UPDATE OF run_at ON tasks
+WHEN NEW.run_at NOT BETWEEN -62135596800000000 AND 253402300799999999
+BEGIN
+    SELECT RAISE(ABORT, 'tapescope: run_at is a time in microseconds');
 END;
 CREATE TRIGGER tasks_take_their_tape AFTER DELETE ON tasks
 BEGIN

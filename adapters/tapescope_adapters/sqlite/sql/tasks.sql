@@ -3,7 +3,7 @@
 INSERT INTO tasks (task_id, op, params, timeout_s, retries, idempotency_key, traceparent, run_at,
                    owner, lease_expires_at, created_at)
 SELECT v.column1, v.column2, v.column3, v.column4, v.column5, v.column6, v.column7,
-       coalesce(v.column8, v.column11), v.column9, coalesce(v.column8, v.column11) + v.column10,
+       coalesce(v.column8, v.column11), v.column9, min(coalesce(v.column8, v.column11) + v.column10, 253402300799999999),
        v.column11
   FROM (VALUES /*rows*/) AS v
  WHERE v.column1 IS NOT NULL;

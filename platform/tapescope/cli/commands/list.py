@@ -122,6 +122,8 @@ def _print_tasks(page: TaskPage, lost: Mapping[str, str], *, filtered: bool, wid
 def _print_notes(page: TaskPage, lost: Mapping[str, str]) -> None:
     if lost:
         print_line("lost: its owner is gone. 'tapescope cancel TASK' ends it.")
+    if any(task.damage for task in page.tasks):
+        print_line("damaged: some of its row cannot be read. 'tapescope show TASK' says what.")
     if any(format_took(task) == UNKNOWN for task in page.tasks):
         print_line(f"took {UNKNOWN}: the clock was set back while the task ran.")
     if page.next is not None:
@@ -135,7 +137,7 @@ def _row(task: Task, lost: Mapping[str, str], now: int) -> tuple[str | Cell, ...
         show_status(status_of(task, lost)),
         format_age(task.created_us, now),
         format_took(task),
-        name_error(task.error_code),
+        "damaged" if task.damage else name_error(task.error_code),
     )
 
 
@@ -147,5 +149,5 @@ def _wide_row(task: Task, lost: Mapping[str, str]) -> tuple[str, ...]:
         str(task.attempt),
         format_time(task.created_us),
         format_took(task),
-        task.error_code or "",
+        "damaged" if task.damage else task.error_code or "",
     )

@@ -59,7 +59,7 @@ from tapescope.shell.replay import replay_spools
 from tapescope.spool import SpooledTask, spool_folder
 from tapescope.store.lookup import find_store
 from tapescope.store.port import TaskStore
-from tapescope.store.validation import new_task_id
+from tapescope.store.validation import check_seconds, new_task_id
 from tapescope_telemetry.errors import MissingTelemetryExtra
 from tapescope_telemetry.spans import continue_trace
 
@@ -187,11 +187,10 @@ def run(
     try:
         if not is_op(op):
             raise BadOp(op)
-        if timeout is not None and not timeout > 0:
-            raise BadSetting("--timeout", timeout, "a number of seconds over 0")
-        for option, seconds in (("--grace", grace), ("--drain", drain)):
-            if not 0 <= seconds < 1e6:
-                raise BadSetting(option, seconds, "a number of seconds, 0 or more")
+        if timeout is not None:
+            check_seconds("--timeout", timeout, over_zero=True)
+        check_seconds("--grace", grace)
+        check_seconds("--drain", drain)
         if lines is not None and not lines >= 0:
             raise BadSetting("--lines", lines, "a number of lines, 0 or more")
         if die_together and sys.platform != "linux":

@@ -162,10 +162,11 @@ class InputConformance(StoreSuite):
         task, _ = await untouched.create(NewTask(new_task_id(), "work"))
         with pytest.raises(BadSetting, match="lease"):
             await untouched.claim_if_pending(task, OWNER, 0)
-        with pytest.raises(NotJson):
+        with pytest.raises(BadSetting, match="owner"):
             await untouched.claim_if_pending(task, "nul \0", LEASE)
-        with pytest.raises(NotJson):
-            await untouched.request_cancel(task.task_id, message="nul \0")
+        for message in ("nul \0", "lone surrogate \ud800", "too long " * 10_000):
+            with pytest.raises(BadSetting, match="message"):
+                await untouched.request_cancel(task.task_id, message=message)
 
         assert await untouched.get(task.task_id) == task
 

@@ -102,7 +102,9 @@ BEGIN
             INSERT INTO tasks (task_id, op, params, timeout_s, retries, idempotency_key, traceparent,
                                run_at, owner, lease_expires_at, created_at)
             SELECT c.task_id, c.op, c.params, c.timeout, c.retries, c.idempotency_key, c.traceparent,
-                   coalesce(c.run_at, now), c.owner, coalesce(c.run_at, now) + c.lease, now
+                   coalesce(c.run_at, now), c.owner,
+                   CASE WHEN c.lease IS NOT NULL
+                        THEN least(coalesce(c.run_at, now) + c.lease, 253402300799999999) END, now
               FROM unnest(creates[1]::uuid[], string_to_array(creates[2], E'\x1e'),
                           string_to_array(creates[3], E'\x1e'), creates[4]::double precision[],
                           creates[5]::integer[], creates[6]::text[], creates[7]::text[],

@@ -1,0 +1,332 @@
+"""What a raw session writes can neither stop a store nor make it lie, nor cost anybody a page."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Final, cast
+
+import pytest
+
+from tapescope import (
+    DamagedTape,
+    NewEvent,
+    NewTask,
+    Reporter,
+    TaskFailed,
+    TaskManager,
+    TaskStatus,
+    TaskStore,
+    find_store,
+)
+from tapescope.model.tasks import FinalEvent
+from tapescope.store.validation import new_task_id
+from tapescope_adapters.postgres import _schema as postgres_schema
+from tapescope_adapters.sqlite import _schema as sqlite_schema
+from tests.adapters.next_version import migrating
+from tests.cli.command import Tapescope
+from tests.support.breaches import make_ended, run_round, run_statement
+from tests.support.postgres_sessions import schema_of, session
+
+TASK: Final = (
+    "INSERT INTO tasks (task_id, op, created_at, run_at, params{columns}) "
+    "{overriding} VALUES ('{id}', 'x', {created}, {run}, '{params}'{values})"
+)
+EVENT: Final = (
+    "INSERT INTO events ({columns}task, seq, attempt, offer, type, ts, body) "
+    "VALUES ({values}{key}, 2, 1, 2, '{type}', {ts}, '{body}')"
+)
+FAR: Final = 2**62
+"""Microseconds of a year that no calendar has."""
+
+
+def task(
+    created: object = 1, run: object = 1, params: str = "{}", **others: object
+) -> dict[str, object]:
+    """A statement that makes a task, with what is wrong about it."""
+    return {"created": created, "run": run, "params": params, "others": others}
+
+
+def raw_task(url: str, given: dict[str, object]) -> str:
+    """The text of the statement in the dialect of a store."""
+    others = cast("dict[str, object]", given["others"])
+    return TASK.format(
+        id=new_task_id(),
+        created=given["created"],
+        run=given["run"],
+        params=given["params"],
+        columns="".join(f", {name}" for name in others),
+        values="".join(f", {value}" for value in others.values()),
+        overriding="OVERRIDING SYSTEM VALUE" if "id" in others and "postgres" in url else "",
+    )
+
+
+BAD_TASKS: dict[str, dict[str, object]] = {
+    "a key of 0": task(id=0),
+    "a key below 0": task(id=-1),
+    "params that are not JSON": task(params="no json"),
+    "params that are a list": task(params="[1]"),
+    "a time of no year": task(run=FAR),
+    "a time of no year, made": task(created=-FAR),
+    "a time of a text": task(run="'soon'"),
+    "a time of a text, made": task(created="'then'"),
+    "a claim": task(claimed_at=1),
+    "a lease": task(lease_expires_at=1),
+    "a cancel": task(cancel_reason="'because'", cancel_requested_at=1),
+    "retries of a text": task(retries="'many'"),
+}
+
+
+async def is_well(store: TaskStore) -> None:
+    """Check that tasks are made, run and ended as ever."""
+    for _ in range(2):
+        attempt, _ = await make_ended(store)
+
+        assert (await store.get(attempt.task_id)).status is TaskStatus.SUCCEEDED
+
+
+async def test_task_that_cannot_be_read_is_refused(store_url: str) -> None:
+    """Whatever is wrong about it, and whatever comes after is taken as before."""
+    async with find_store(store_url) as store:
+        for given in BAD_TASKS.values():
+            with pytest.raises(Exception, match=r"tapescope|invalid input syntax"):
+                await run_statement(store_url, raw_task(store_url, given))
+        await is_well(store)
+
+        assert len((await store.list()).tasks) == 2
+
+
+TWICE: Final = (
+    '{"outcome": "failed", "error": {"code": "x", "message": ""}, "outcome": "succeeded"}'
+)
+CODES: Final = '{"outcome": "failed", "error": {"code": "x", "message": "", "code": "y"}}'
+REASONS: Final = (
+    '{"outcome": "cancelled", "cancel": {"reason": "user", "message": "", "by": null, '
+    '"requested_at": "2026-01-31T12:00:00.000000Z", "reason": "shutdown"}}'
+)
+BAD_EVENTS: dict[str, tuple[str, object, str]] = {
+    "a body that is not JSON": ("log", 1, "no json"),
+    "an empty body": ("log", 1, ""),
+    "a body that ends too early": ("log", 1, "[1"),
+    "a time of a text": ("log", "'now'", "1"),
+    "a time of no year": ("log", FAR, "1"),
+    "a final with two outcomes": ("final", 1, TWICE),
+    "a final with two codes": ("final", 1, CODES),
+    "a final with two reasons": ("final", 1, REASONS),
+    "a final that is a list": ("final", 1, '["succeeded"]'),
+    "a final that is not JSON": ("final", 1, "succeeded"),
+}
+
+
+async def test_event_that_cannot_be_read_is_refused(store_url: str) -> None:
+    """The tape goes on, and ends as it should."""
+    async with find_store(store_url) as store:
+        new, _ = await store.create(NewTask(new_task_id(), "x"))
+        claim = await store.claim_if_pending(new, "me", 60)
+        assert claim is not None
+        for type_, ts, body in BAD_EVENTS.values():
+            statement = EVENT.format(
+                columns="", values="", key=new.key, type=type_, ts=ts, body=body
+            )
+            with pytest.raises(Exception, match=r"tapescope|malformed|check constraint|syntax"):
+                await run_statement(store_url, statement)
+        await store.append(claim.attempt, [NewEvent("log", 1)])
+        finished = await store.finish_if_running(claim.attempt, FinalEvent.succeeded())
+
+        assert (finished.won, finished.last_seq) == (True, 3)
+        await is_well(store)
+
+
+async def test_sqlite_row_of_a_key_of_its_own_is_refused(sqlite_url: str) -> None:
+    """A row of the key −1 stood in the way of every insert, one of the last key of the next."""
+    async with find_store(sqlite_url) as store:
+        new, _ = await store.create(NewTask(new_task_id(), "x"))
+        claim = await store.claim_if_pending(new, "me", 60)
+        assert claim is not None
+        for key in (0, -1, -5, 2**63 - 1):
+            statement = EVENT.format(
+                columns="n, ", values=f"{key}, ", key=new.key, type="log", ts=1, body="1"
+            )
+            with pytest.raises(Exception, match="tapescope"):
+                await run_statement(sqlite_url, statement)
+            with pytest.raises(Exception, match="tapescope"):
+                await run_statement(sqlite_url, raw_task(sqlite_url, task(id=key)))
+        await store.append(claim.attempt, [NewEvent("log", 1)])
+        await is_well(store)
+
+
+async def test_sqlite_row_of_the_key_below_0_blocks_nobody(sqlite_url: str) -> None:
+    """Damage of before the guards, a task and an event of the key −1: the store goes on."""
+    async with find_store(sqlite_url) as store:
+        _, key = await make_ended(store)
+        await run_round(sqlite_url, raw_task(sqlite_url, task(id=-1)))
+        event = EVENT.format(columns="n, ", values="-1, ", key=-1, type="log", ts=1, body="1")
+        await run_round(sqlite_url, event)
+        await is_well(store)
+
+        assert len((await store.list()).tasks) == 4
+        assert key > 0
+
+
+DAMAGE: dict[str, tuple[str, str]] = {
+    "params": ("params = 'no json'", "params of its row cannot be read"),
+    "params, a list": ("params = '[1]'", "params of its row cannot be read"),
+    "a surrogate": ('params = \'{"a": "\\ud800"}\'', "params of its row cannot be read"),
+    "a time": (f"run_at = {FAR}", "run_at of its row cannot be read"),
+    "two times": (f"run_at = {FAR}, created_at = {-FAR}", "created_at, run_at of its row"),
+    "a reason": ("cancel_reason = 'why', cancel_requested_at = 1", "cancel of its row"),
+    "a cancel at no time": (
+        f"cancel_reason = 'user', cancel_requested_at = {FAR}",
+        "cancel of its row",
+    ),
+}
+
+
+async def test_damaged_row_is_shown_as_such_and_costs_no_page(
+    store_url: str, tmp_path: Path
+) -> None:
+    """The list has it beside the others, and says what is wrong; nothing is made up."""
+    async with find_store(store_url) as store:
+        fine, _ = await make_ended(store)
+        made = [(await store.create(NewTask(new_task_id(), "x")))[0] for _ in DAMAGE]
+        for new, (change, _) in zip(made, DAMAGE.values(), strict=True):
+            await run_round(store_url, f"UPDATE tasks SET {change} WHERE id = {new.key}")
+        page = await store.list()
+        damaged = [await store.get(new.task_id) for new in made]
+        here = Tapescope(store_url, tmp_path).here
+        listed, as_json = here("list"), here("list", "--json")
+        shown = here("show", made[0].task_id)
+
+    ids = [fine.task_id, *(new.task_id for new in made)]
+    assert [task.task_id for task in reversed(page.tasks)] == ids
+    assert page.tasks[-1].damage == ""
+    for task, (_, said) in zip(damaged, DAMAGE.values(), strict=True):
+        assert said in task.damage
+    assert (listed.returncode, shown.returncode, as_json.returncode) == (0, 0, 0)
+    assert listed.stdout.count(b"damaged") == len(DAMAGE)
+    assert b"params of its row cannot be read" in shown.stdout
+    told = [task.get("damage", "") for task in json.loads(as_json.stdout)["tasks"]]
+    assert told == [task.damage for task in page.tasks]
+
+
+async def test_damaged_task_is_never_run(store_url: str) -> None:
+    """Its attempts fail and say why; those beside it run."""
+    ran: list[str] = []
+    async with find_store(store_url) as store:
+        new, _ = await store.create(NewTask(new_task_id(), "work"))
+        await run_round(store_url, f"UPDATE tasks SET params = 'no json' WHERE id = {new.key}")
+        async with TaskManager(store) as manager:
+
+            @manager.op("work", retries=0)
+            async def work(report: Reporter) -> None:
+                ran.append(report.task_id)
+
+            beside = await manager.submit("work")
+            await beside.result(10)
+            with pytest.raises(TaskFailed, match="params of its row cannot be read"):
+                await manager.handle(new.task_id).result(10)
+
+    assert ran == [beside.task_id]
+
+
+async def test_damaged_events_are_shown_as_such(store_url: str, tmp_path: Path) -> None:
+    """The tape and the late events are read around them; a final that cannot be read is told."""
+    async with find_store(store_url) as store:
+        attempt, key = await make_ended(store)
+        for change, where in (
+            ("events SET body = 'no json'", f"task = {key} AND seq = 2"),
+            (f"events SET ts = {FAR}", f"task = {key} AND seq = 3"),
+            ('events SET body = \'{"outcome": "succeeded"\'', f"task = {key} AND seq = 4"),
+            ("quarantine SET body = 'no json', reason = 'why'", "id = 1"),
+        ):
+            await run_round(store_url, f"UPDATE {change} WHERE {where}")
+        tape = await store.read_tape(attempt.task_id)
+        drops = await store.read_quarantine()
+        async with TaskManager(store, work=False) as manager:
+            with pytest.raises(DamagedTape, match="its body is not JSON"):
+                await manager.handle(attempt.task_id).result(10)
+        here = Tapescope(store_url, tmp_path).here
+        shown = [here("tape", attempt.task_id), here("show", attempt.task_id), here("drops")]
+        as_json = here("tape", attempt.task_id, "--json")
+
+    assert [bool(event.damage) for event in tape.events] == [False, True, True, True]
+    assert [bool(drop.damage) for drop in drops.drops] == [True, False]
+    assert [one.returncode for one in shown] == [0, 0, 0]
+    assert shown[0].stdout.count(b"damaged: its ") == 3
+    assert [bool(one.get("damage")) for one in json.loads(as_json.stdout)["events"]] == [
+        False,
+        True,
+        True,
+        True,
+    ]
+
+
+async def test_notification_that_no_store_has_sent_is_ignored(
+    postgres_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Any role may notify: it is told once, counted, and no traceback; a real one is heard."""
+    caplog.set_level(logging.WARNING)
+    async with find_store(postgres_url) as store, find_store(postgres_url) as other:
+        attempt, _ = await make_ended(other)
+        with store.changes() as changes:
+            await anext(changes)  # it listens
+            async with session(postgres_url) as raw:
+                for garbage in GARBAGE:
+                    await raw.execute("SELECT pg_notify($1, $2)", schema_of(postgres_url), garbage)
+            await make_ended(other)
+            await anext(changes)
+
+    told = [record for record in caplog.records if "no store has sent" in record.getMessage()]
+    assert [record.getMessage().count("1 so far") for record in told] == [1, 0]
+    assert "10 so far" in told[1].getMessage()
+    assert [record for record in caplog.records if record.name == "asyncio"] == []
+    assert attempt.number == 1
+
+
+GARBAGE: Final = (
+    "garbage",
+    "",
+    "|",
+    "a|b",
+    "a|b|c|d",
+    "a|id|",
+    "a|id:|",
+    "a|id:x|",
+    "a|id:-1|c",
+    "a||x",
+    f"a|id:{'9' * 5_000}|",
+    "a|id:1,|",
+)
+
+
+async def test_store_of_before_the_guards_is_migrated_with_its_damage(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Damage does not keep the guards out, nor those who submit, run and cancel beside it."""
+    with monkeypatch.context() as before:
+        for schema in (postgres_schema, sqlite_schema):
+            first = {1: schema.read_migrations()[1]}
+            before.setattr(schema, "read_migrations", first.copy)
+        async with find_store(store_url) as store:
+            ended, key = await make_ended(store)
+            new, _ = await store.create(NewTask(new_task_id(), "x"))
+            await run_statement(store_url, raw_task(store_url, task(run=FAR)))
+            await run_statement(store_url, raw_task(store_url, task(params="no json")))
+            await run_statement(store_url, f"UPDATE tasks SET run_at = {-FAR} WHERE id = {new.key}")
+    async with find_store(migrating(store_url)) as store:
+        versions = await store.maintenance.schema_versions()
+        with pytest.raises(Exception, match="tapescope"):
+            await run_statement(store_url, raw_task(store_url, task(run=FAR)))
+        due = await store.claim_due("me", ["x"], 10, 60)
+        await store.request_cancel(new.task_id)
+        await is_well(store)
+        page = await store.list()
+
+    assert versions.found == versions.known >= 2
+    assert {claim.task.task_id for claim in due} == {
+        one.task_id for one in page.tasks if one.damage and one.run_us < FAR and one.attempt
+    }
+    assert len(due) == 2
+    assert sum(bool(one.damage) for one in page.tasks) == 3
+    assert (ended.number, key) == (1, 1)
