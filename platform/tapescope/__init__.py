@@ -62,6 +62,7 @@ if TYPE_CHECKING:
         UnknownStoreScheme,
         UnknownTask,
         UsedAfterFork,
+        UsedInAnotherLoop,
     )
     from tapescope.maintenance import Retention, audit_store, repair_store
     from tapescope.manager import Submission, TaskHandle, TaskManager
@@ -92,6 +93,7 @@ if TYPE_CHECKING:
         Violation,
     )
     from tapescope.model import FinalEvent as Final
+    from tapescope.program import run_main
     from tapescope.run.reporter import Reporter, ThreadReporter
     from tapescope.shell import ShellCommand
     from tapescope.store import OpenMode, StoreLimits, TaskStore, find_store
@@ -186,11 +188,13 @@ __all__ = [
     "UnknownStoreScheme",
     "UnknownTask",
     "UsedAfterFork",
+    "UsedInAnotherLoop",
     "Violation",
     "__version__",
     "audit_store",
     "find_store",
     "repair_store",
+    "run_main",
 ]
 
 _HOMES = {
@@ -280,11 +284,13 @@ _HOMES = {
     "UnknownStoreScheme": "tapescope.errors",
     "UnknownTask": "tapescope.errors",
     "UsedAfterFork": "tapescope.errors",
+    "UsedInAnotherLoop": "tapescope.errors",
     "Violation": "tapescope.model",
     "__version__": "tapescope_telemetry",
     "audit_store": "tapescope.maintenance",
     "find_store": "tapescope.store",
     "repair_store": "tapescope.maintenance",
+    "run_main": "tapescope.program",
 }
 """Public name → the module that has it."""
 

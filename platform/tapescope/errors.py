@@ -48,6 +48,7 @@ Each builds its message from typed arguments, which stay readable as attributes:
   x CannotListen
   x BlockingCallOnLoop
   x UsedAfterFork
+  x UsedInAnotherLoop
 * asyncio.CancelledError
   x CancelRequested
 
@@ -120,6 +121,7 @@ __all__ = [
     "UnknownStoreScheme",
     "UnknownTask",
     "UsedAfterFork",
+    "UsedInAnotherLoop",
 ]
 
 
@@ -572,20 +574,27 @@ class StoreReadOnly(TapescopeError):
 
 
 class ManagerClosed(TapescopeError):
-    """A submit to a manager that takes no tasks, or no more."""
+    """A submit to a manager that takes no tasks, or no more; or a wait for a task that has not
+    ended when the manager is closed."""
 
-    def __init__(self) -> None:
-        super().__init__(
-            "The manager is shutting down or not open. Submit inside its 'async with'."
-        )
+    def __init__(self, task_id: str | None = None) -> None:
+        self.task_id = task_id
+        if task_id is None:
+            text = "The manager is shutting down or not open. Submit inside its 'async with'."
+        else:
+            text = (
+                f"The manager was closed before task {task_id!r} ended, which goes on without it. "
+                "Follow the task again from another manager, after the last seq that was seen."
+            )
+        super().__init__(text)
 
 
 class ManagerOpen(TapescopeError):
-    """A change to the settings of a manager that is open, or was."""
+    """A change to the settings of a manager that is open."""
 
     def __init__(self) -> None:
         super().__init__(
-            "The manager is open, or was: its settings stay. Change them before 'async with'."
+            "The manager is open: its settings stay. Change them before 'async with', or after it."
         )
 
 
@@ -653,4 +662,16 @@ class UsedAfterFork(TapescopeError):
         self.what = what
         super().__init__(
             f"This {what} belongs to the parent process. Make a new {what} in the child."
+        )
+
+
+class UsedInAnotherLoop(TapescopeError):
+    """A manager or store was used in another event loop than the one that it was opened in."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        super().__init__(
+            f"This {what} was opened in another event loop. Use it there: "
+            "asyncio.run_coroutine_threadsafe() reaches that loop from another thread. Or close it "
+            "there, and open it again in this loop."
         )

@@ -12,14 +12,16 @@ from opentelemetry import context
 from tapescope import (
     BadSetting,
     Event,
+    ManagerClosed,
     Reporter,
     StoreClosed,
     TapeGap,
     TapePage,
+    TaskHandle,
     TaskManager,
 )
-from tapescope.testing import MemoryBackend, MemoryStore, until
-from tests.support.workbench import working
+from tapescope.testing import MemoryBackend, MemoryStore, settle_loop, until
+from tests.support.workbench import started, working
 
 
 async def collect(events: AsyncGenerator[Event, None]) -> list[Event]:
@@ -268,3 +270,71 @@ async def test_a_gap_is_an_error() -> None:
             await collect(task.follow())
 
     assert (raised.value.expected, raised.value.found) == (2, 3)
+
+
+async def test_a_follower_ends_when_its_manager_closes(any_url: str) -> None:
+    """One of a task that does not end here is told at once, and so is who waits for a result; the
+    follower of a task that runs here comes to its end. The store stays open."""
+    go_on = asyncio.Event()
+
+    async def work(report: Reporter) -> str:
+        await report.log("info", "here")
+        await go_on.wait()
+        return "done"
+
+    async def follow(task: TaskHandle) -> list[str]:
+        try:
+            return [event.type async for event in task.follow()]
+        except ManagerClosed:
+            return ["closed"]
+
+    async with working(any_url, drain=600) as bench:
+        here = await bench.manager.submit("work", work)
+        elsewhere = await bench.manager.submit("nobody")
+        following = [asyncio.ensure_future(follow(task)) for task in (here, elsewhere)]
+        result = asyncio.ensure_future(elsewhere.result())
+        await started(here)
+        await settle_loop()
+        closing = asyncio.ensure_future(bench.manager.aclose())
+        async with asyncio.timeout(20):
+            ended = await following[1]
+            with pytest.raises(ManagerClosed, match="goes on without it"):
+                await result
+            with pytest.raises(ManagerClosed):
+                await elsewhere.result()
+            left = following[0].done(), closing.done()
+            go_on.set()
+            await closing
+            seen = await following[0]
+        await bench.store.request_cancel(elsewhere.task_id)
+        after = await follow(elsewhere)  # the manager is closed: the handle reads the store
+
+        assert ended == ["closed"]
+        assert left == (False, False)
+        assert seen == ["task_started", "log", "final"]
+        assert after == ["final"]
+
+
+async def test_a_runner_may_wait_for_another_task_in_the_drain(any_url: str) -> None:
+    """Its manager closes, and what it waits for ends elsewhere: the runner is told the result."""
+    async with working(any_url, drain=60) as bench:
+        child = await bench.manager.submit("elsewhere")
+
+        async def parent(report: Reporter) -> object:
+            await report.log("info", "here")
+            return await child.result()
+
+        task = await bench.manager.submit("parent", parent)
+        await started(task)
+        closing = asyncio.ensure_future(bench.manager.aclose())
+        await settle_loop()
+        other = TaskManager(bench.store)
+
+        @other.op("elsewhere")
+        async def work(report: Reporter) -> str:
+            return "done"
+
+        async with other:
+            await closing
+
+        assert await task.result() == "done"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -19,12 +20,13 @@ import pytest
 
 from tapescope import Reporter, Submission, TaskFailed, TaskHandle, TaskManager
 from tapescope.manager.identity import find_dead_owners, name_owner
+from tapescope.manager.loop_watchdog import LoopWatchdog
 from tapescope.model.tape import DropReason
-from tapescope.model.tasks import FinalEvent, NewTask
+from tapescope.model.tasks import FinalEvent, NewTask, TaskStatus
 from tapescope.spool import SpooledTask, spool_folder
 from tapescope.store.orders import RescuedRow, RescueOrder
 from tapescope.store.validation import new_task_id
-from tapescope.testing import check, until
+from tapescope.testing import check, settle_loop, until
 from tests.support.captured_telemetry import CapturedTelemetry
 from tests.support.pausing import pause_process
 from tests.support.postgres_sessions import session
@@ -51,6 +53,38 @@ async def main() -> None:
                 break
         print(task.task_id, flush=True)
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
+
+asyncio.run(main())
+"""
+
+
+KILLED = """
+import asyncio, os, signal, sys
+from tapescope import TaskManager
+
+async def work(report):
+    await asyncio.Event().wait()
+
+async def fail(report):
+    raise RuntimeError("planned")
+
+async def main() -> None:
+    manager = await TaskManager(sys.argv[1], max_running=2, retry_delay=600, drain=600).open()
+    running = await manager.submit("work", work)
+    retried = await manager.submit("work", fail, retries=1)
+    async for event in retried.follow():
+        if event.type == "attempt_failed":
+            break
+    held = await manager.submit("work", work)
+    async for event in held.follow():
+        break
+    tasks = [running, retried, held]
+    tasks.append(await manager.submit("work", work))
+    tasks.append(await manager.submit("work", work, delay=600))
+    tasks.append(await manager.submit("work"))
+    tasks.append(await manager.submit("work", work, idempotency_key="k"))
+    print(*(task.task_id for task in tasks), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 asyncio.run(main())
 """
@@ -105,6 +139,22 @@ async def test_heartbeats_keep_a_lease(any_url: str) -> None:
         task = await bench.manager.submit("work", work)
 
         assert await task.result() == "done"
+
+
+async def test_what_waited_for_a_killed_process_is_ended(store_url: str) -> None:
+    """Its callables: for a slot, for their time, for a retry. Not what others can go on with."""
+    done = await asyncio.to_thread(
+        subprocess.run, [sys.executable, "-c", KILLED, store_url], capture_output=True, text=True
+    )
+    *lost, by_name, keyed = done.stdout.split()
+    async with TaskManager(store_url) as manager:
+        codes = [await ended(manager.handle(task_id)) for task_id in lost]
+        left = [await manager.handle(task_id).status() for task_id in (by_name, keyed)]
+        violations = (await manager.audit()).violations
+
+    assert codes == ["worker_lost"] * 5
+    assert [task.status for task in left] == [TaskStatus.PENDING] * 2
+    assert violations == ()
 
 
 async def test_a_rescue_is_told_whoever_asks_for_it(any_url: str) -> None:
@@ -244,7 +294,53 @@ async def test_a_blocked_loop_is_warned_about(
 
     assert warned
     assert "in wait (threading.py:" in caplog.text
+    assert ", called by hog (test_leases.py:" in caplog.text
     assert "running here: hog, idler." in caplog.text
+
+
+async def test_a_blocked_loop_is_told_of_long_before_its_leases_end(
+    sqlite_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With the default lease, while it blocks; the next block soon after is only counted."""
+    async with working(sqlite_url) as bench:
+        with alarm("is blocked by hog") as rung:
+
+            async def hog(report: Reporter) -> bool:
+                return rung.wait(20)
+
+            first = await (await bench.manager.submit("hog", hog)).result()
+    share = re.search(r"for ([0-9.]+) s by now, (\d+) % of a lease", caplog.text)
+
+    assert first
+    assert share is not None
+    assert float(share[1]) < 5  # of 10 s, when a third of the lease is over
+    assert share[2] != "33"
+
+
+async def test_blocks_that_come_often_are_warned_of_now_and_then(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """One warning in half a minute, which says how many there were; a block that is dangerous to
+    a lease is warned of at once."""
+    watchdog, loop = LoopWatchdog(threading.get_ident(), 30.0), asyncio.get_running_loop()
+
+    async def block(seconds: float) -> None:
+        for _ in range(round(seconds * 4) + 1):  # the loop does not run meanwhile
+            watchdog.check(loop, lambda _: {"hog"}, 0.25, 0.0)
+        await settle_loop()  # its sign of life
+        watchdog.check(loop, lambda _: set[str](), 0.25, 0.0)
+
+    for _ in range(5):
+        await block(1)
+    often = caplog.text.count("is blocked by")
+    await block(12)
+    dangerous = caplog.text.count("is blocked by")
+    for _ in range(200):
+        watchdog.check(loop, lambda _: set[str](), 0.25, 0.0)
+    await block(1)
+
+    assert (often, dangerous, caplog.text.count("is blocked by")) == (1, 2, 3)
+    assert "blocked 4 times more" in caplog.text
 
 
 async def test_a_loop_that_was_blocked_is_told_of_where_no_thread_is(

@@ -323,6 +323,32 @@ def test_a_forked_child_may_not_use_the_manager() -> None:
     assert printed.split() == ["refused"] * 3 + ["done"]
 
 
+def test_a_manager_made_before_a_fork_is_opened_after_it(sqlite_url: str) -> None:
+    """A server that imports the program first and forks then: owner and pid are the child's."""
+    printed = run(
+        """
+        manager = TaskManager(sys.argv[1])
+        before = manager.owner
+        @manager.op("work")
+        async def work(report):
+            return os.getpid()
+        async def main():
+            async with manager:
+                ran_in = await (await manager.submit("work")).result()
+                print(ran_in == os.getpid(), manager.owner.split(":")[1] == str(os.getpid()),
+                      manager.owner != before, flush=True)
+        child = os.fork()
+        if child == 0:
+            asyncio.run(main())
+            os._exit(0)
+        os.waitpid(child, 0)
+        """,
+        sqlite_url,
+    )
+
+    assert printed.split() == ["True"] * 3
+
+
 @pytest.mark.parametrize("fence_first", [False, True])
 def test_the_exit_does_not_wait_for_a_zombie(fence_first: bool) -> None:
     """A program that closed its manager exits while a fenced thread still blocks."""

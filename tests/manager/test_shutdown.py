@@ -207,3 +207,56 @@ async def test_zombies_are_capped(caplog: pytest.LogCaptureFixture) -> None:
     assert waiting == "pending"
     assert result == "ran"
     assert caplog.text.count("max_zombies") == 1
+
+
+async def test_the_drain_does_not_wait_for_what_is_due_after_it(any_url: str) -> None:
+    """A delayed task, and a retry to come, are cancelled at once; what is due runs to its end."""
+    failed = asyncio.Event()
+
+    async def work(report: Reporter) -> str:
+        await failed.wait()
+        return "done"
+
+    async def fail(report: Reporter) -> None:
+        raise RuntimeError("planned")
+
+    async with working(any_url, drain=60, retry_delay=10_000) as bench:
+        due = await bench.manager.submit("work", work)
+        delayed = await bench.manager.submit("later", work, delay=3_600)
+        retried = await bench.manager.submit("fail", fail, retries=1)
+        async with asyncio.timeout(20):
+            async for event in retried.follow():
+                if event.type == "attempt_failed":
+                    break
+            closing = asyncio.ensure_future(bench.manager.aclose())
+            for task in (delayed, retried):
+                with pytest.raises(TaskCancelled, match="shutdown"):
+                    await task.result()
+            running = not closing.done()
+            failed.set()
+            await closing
+
+        assert running
+        assert await due.result() == "done"
+
+
+async def test_a_failure_in_the_drain_is_not_waited_for(any_url: str) -> None:
+    """Where its retry would be due only after the drain."""
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def fail(report: Reporter) -> None:
+        begun.set()
+        await go_on.wait()
+        raise RuntimeError("planned")
+
+    async with working(any_url, drain=60, retry_delay=10_000) as bench:
+        task = await bench.manager.submit("fail", fail, retries=1)
+        await begun.wait()
+        async with asyncio.timeout(20):
+            closing = asyncio.ensure_future(bench.manager.aclose())
+            await asyncio.sleep(0)
+            go_on.set()
+            await closing
+
+        with pytest.raises(TaskCancelled, match="shutdown"):
+            await task.result()

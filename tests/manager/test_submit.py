@@ -441,8 +441,6 @@ async def test_a_manager_takes_nothing_before_open_and_after_close() -> None:
         await manager.aclose()
         with pytest.raises(ManagerClosed):
             await manager.submit("work", succeed)
-        with pytest.raises(ManagerClosed):
-            await manager.open()
         unopened = TaskManager(store)
         await unopened.aclose()
 
@@ -493,6 +491,24 @@ async def test_a_cancelled_submit_leaves_nothing_pending(any_url: str) -> None:
                 await asyncio.sleep(0)
             submit.cancel()
         await asyncio.gather(*submits, return_exceptions=True)
+        await bench.manager.aclose()
+        left = {status.value: n for status, n in (await bench.store.count()).items()}
+
+        assert left["pending"] == left["running"] == 0
+
+
+async def test_a_cancelled_submit_many_leaves_nothing_pending(any_url: str) -> None:
+    """Cancelled at any moment, also when a part of it has been answered."""
+    async with working(any_url) as bench:
+        many = [Submission("work", succeed if n % 2 else None) for n in range(20)]
+        for turns in range(12):
+            submit = asyncio.ensure_future(bench.manager.submit_many(many))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            submit.cancel()
+            (answer,) = await asyncio.gather(submit, return_exceptions=True)
+            for handle in answer if isinstance(answer, list) else ():
+                await handle.cancel()  # the cancel came too late
         await bench.manager.aclose()
         left = {status.value: n for status, n in (await bench.store.count()).items()}
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from tapescope import Reporter, TaskCancelled, TaskHandle
+from tapescope import Reporter, TaskCancelled, TaskHandle, TaskManager
 from tapescope.model.tasks import FinalEvent
 from tapescope.testing import until
 from tests.support.workbench import Workbench, started, wait_for_cancel, working
@@ -94,3 +94,41 @@ async def test_nobody_is_asked_where_nothing_waits(any_url: str) -> None:
         await asyncio.gather(task.result(), return_exceptions=True)
 
     assert asked == 0
+
+
+@pytest.mark.parametrize("kind", ["callable", "by name", "op's own limit"])
+async def test_a_runner_that_waits_for_a_slot_of_its_own_pool_is_named(
+    sqlite_url: str, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    """Where every slot is taken, or each of the op's own."""
+    slots = 2 if kind == "op's own limit" else 1
+    async with working(sqlite_url, max_running=slots) as bench:
+        manager = TaskManager(bench.store, max_running=slots, drain=0, cancel_grace=0)
+
+        @manager.op("child", max_running=1)
+        async def child(report: Reporter) -> str:
+            task = await manager.submit("child")
+            return str(await task.result())
+
+        async def wait(report: Reporter) -> str:
+            task = await manager.submit("adhoc", succeed) if kind == "callable" else None
+            task = task or await manager.submit("child")
+            return str(await task.result())
+
+        async with manager:
+            if kind == "op's own limit":
+                task = await manager.submit("child")
+            else:
+                task = await manager.submit("parent", wait)
+            await until(lambda: "which waits for a slot" in caplog.text)
+            await task.cancel()
+        for row in (await bench.store.list()).tasks:
+            await bench.store.request_cancel(row.task_id)
+
+    assert f"The runner of task {task.task_id}" in caplog.text
+    assert caplog.text.count("which waits for a slot") == 1
+
+
+async def succeed(report: Reporter) -> str:
+    """Return at once."""
+    return "done"

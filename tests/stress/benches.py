@@ -133,6 +133,8 @@ class Bench:
         self._make = partial(STORES[name], *place, telemetry=telemetry)
         self.store = self._make()
         self.name = name
+        self.url = url
+        """Of the database; ``None`` for memory."""
 
     @asynccontextmanager
     async def beside(self, history: History) -> AsyncGenerator[TaskStore]:

@@ -24,13 +24,14 @@ from tests.stress.claims import CLAIMS
 from tests.stress.fleet import FLEET, FLEET_KILLED, KILL_EVERY, play_fleet
 from tests.stress.harness import AT_ONCE, Result, play
 from tests.stress.kinds import KINDS, RETRY
+from tests.stress.orphans import CANCELLED_SUBMITS, play_cancelled_submits
 from tests.stress.pauses import PAUSE, play_pauses
 from tests.stress.races import RESCUE, play_rescues
 from tests.support.faulty_telemetry import Fault
 from tests.support.services import running_postgres
 
 REAL = ("memory", "sqlite", "postgresql")
-ALL_KINDS = (*KINDS, CLAIMS, RESCUE, PAUSE, FLEET, FLEET_KILLED)
+ALL_KINDS = (*KINDS, CLAIMS, RESCUE, CANCELLED_SUBMITS, PAUSE, FLEET, FLEET_KILLED)
 CORE_KINDS = tuple(kind for kind in KINDS if kind != RETRY)
 """What is played with telemetry that fails."""
 FAULTS: dict[str, Callable[[int], Fault]] = {
@@ -72,6 +73,8 @@ async def stress(
             for kind in kinds:
                 if kind == RESCUE:
                     results.append(await play_rescues(bench, runs, seed))
+                elif kind == CANCELLED_SUBMITS:
+                    results.append(await play_cancelled_submits(bench, runs, seed))
                 elif kind == PAUSE:
                     if url is None:
                         continue  # no other process has this memory

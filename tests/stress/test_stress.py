@@ -9,6 +9,7 @@ from tests.stress.claims import CLAIMS
 from tests.stress.fleet import play_fleet
 from tests.stress.harness import play
 from tests.stress.kinds import KINDS
+from tests.stress.orphans import play_cancelled_submits
 from tests.stress.pauses import play_pauses
 from tests.stress.races import play_rescues
 from tests.stress.run import CORE_KINDS, REAL
@@ -57,6 +58,20 @@ async def test_no_rescue_loses_a_cancel(store: str, request: pytest.FixtureReque
         result = await play_rescues(bench, RUNS, seed=7)
 
     assert result.runs >= RUNS
+    assert result.bad == {}
+
+
+@pytest.mark.parametrize("store", REAL)
+async def test_no_cancelled_submit_leaves_a_task(
+    store: str, request: pytest.FixtureRequest
+) -> None:
+    """Submits that are cancelled at any moment, also behind a lock, leave nothing pending."""
+    fixtures = {"sqlite": "sqlite_url", "postgresql": "postgres_url"}
+    url = request.getfixturevalue(fixtures[store]) if store in fixtures else None
+    async with open_bench(store, url) as bench:
+        result = await play_cancelled_submits(bench, 2_500, seed=7)
+
+    assert result.runs >= 2_500
     assert result.bad == {}
 
 

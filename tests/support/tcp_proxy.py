@@ -36,8 +36,12 @@ class TcpProxy:
         self._times = 0
         self._every, self._seen = 1, 0
         self._loss = Loss.REPLY
+        self._flowing = asyncio.Event()
+        self._flowing.set()
         self._running: set[asyncio.Task[None]] = set()
         self.port = 0
+        self.accepted = 0
+        """Connections taken so far."""
         self.hits = 0
         """Requests hit so far."""
         self.late = asyncio.Event()
@@ -74,12 +78,24 @@ class TcpProxy:
         self._marker, self._times, self._loss = marker.encode(), times, loss
         self._every, self._seen = every, 0
 
+    def freeze(self) -> None:
+        """Carry nothing any more, in either direction, and say nothing: the network is half-open.
+
+        A new connection is taken, and not answered.
+        """
+        self._flowing.clear()
+
+    def thaw(self) -> None:
+        """Carry everything again, what has piled up first."""
+        self._flowing.set()
+
     @property
     def armed(self) -> int:
         """Hits still to come."""
         return self._times
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.accepted += 1
         task = asyncio.current_task()
         assert task is not None
         self._running.add(task)
@@ -104,7 +120,7 @@ class TcpProxy:
         server_reader: asyncio.StreamReader,
         server_writer: asyncio.StreamWriter,
     ) -> None:
-        replies = asyncio.create_task(_pump(server_reader, writer))
+        replies = asyncio.create_task(self._pump(server_reader, writer))
         try:
             while request := await reader.read(1 << 20):
                 if self._is_hit(request):
@@ -115,10 +131,18 @@ class TcpProxy:
                         await replies
                     await self._lose(request, writer, server_reader, server_writer)
                     return
+                await self._flowing.wait()
                 server_writer.write(request)
                 await server_writer.drain()
         finally:
             replies.cancel()
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while reply := await reader.read(1 << 20):
+            await self._flowing.wait()
+            writer.write(reply)
+            await writer.drain()
+        writer.close()
 
     def _is_hit(self, request: bytes) -> bool:
         if not self._times or self._marker not in request:
@@ -142,10 +166,3 @@ class TcpProxy:
             return
         await server_reader.read(1)
         self.delivered.set()
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while reply := await reader.read(1 << 20):
-        writer.write(reply)
-        await writer.drain()
-    writer.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -119,6 +120,10 @@ class PostgresBackend(StoreBackend):
         return True
 
     @property
+    def may_hang(self) -> bool:
+        return self._connector.keeps  # a caller's pool has limits of its own
+
+    @property
     def joins_transactions(self) -> bool:
         return True
 
@@ -197,11 +202,14 @@ class PostgresBackend(StoreBackend):
             lane = Lane(self._connector, self._sql["flush"], was_blocked=flush.was_blocked)
             self._lanes[name] = lane
         try:
+            await lane.connect()
+            flush.sent = True
             text = await lane.flush(
                 arguments(name, flush, self._context.instance, self._context.limits)
             )
-        except FateUnknown:
-            self._doubtful[name] = flush.number
+        except (FateUnknown, asyncio.CancelledError):  # the second where it answers too late
+            if flush.sent:
+                self._doubtful[name] = flush.number
             raise
         except FlushRefused:
             # The port will split it, which must not happen while its first try may yet be carried

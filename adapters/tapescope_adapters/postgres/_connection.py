@@ -253,7 +253,7 @@ class Lane:
 
         Raises ``StoreAway``, ``FateUnknown``, ``FlushRefused`` or ``FlushBlocked``.
         """
-        conn = await self._connected()
+        conn = await self.connect()
         try:
             patience = self._connector.patience
             if self._flush is not None:
@@ -276,7 +276,7 @@ class Lane:
     async def fence(self, sql: str, lane: str, number: int) -> str | None:
         """Call the fence function. Raises ``FateUnknown`` whenever it cannot be told."""
         try:
-            conn = await self._connected()
+            conn = await self.connect()
             stored: str | None = await conn.fetchval(
                 sql, lane, number, timeout=self._connector.patience
             )
@@ -288,7 +288,8 @@ class Lane:
         await self._rest()
         return stored
 
-    async def _connected(self) -> Connection:
+    async def connect(self) -> Connection:
+        """The lane's connection, made where there is none. Raises ``StoreAway``."""
         if self._conn is None or is_gone(self._conn):
             self.hang_up()
             self._conn = await self._connector.connect(writes=True)

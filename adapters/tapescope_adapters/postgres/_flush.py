@@ -86,9 +86,18 @@ def _arguments(lane: str, flush: Flush, instance: str, limits: StoreLimits) -> l
 def _creates(rows: Sequence[CreateRow]) -> Sequence[str] | None:
     if not rows:
         return None
-    task_ids, ops, params, timeouts, retries, idempotency_keys, traceparents, run_ats = zip(
-        *rows, strict=True
-    )
+    (
+        task_ids,
+        ops,
+        params,
+        timeouts,
+        retries,
+        idempotency_keys,
+        traceparents,
+        run_ats,
+        owners,
+        leases,
+    ) = zip(*rows, strict=True)
     return (
         _as_array(task_ids),
         _SEPARATOR.join(ops),
@@ -98,6 +107,8 @@ def _creates(rows: Sequence[CreateRow]) -> Sequence[str] | None:
         _quote(idempotency_keys),
         _quote(traceparents),
         _as_array(run_ats),
+        _quote(owners),
+        _as_array(leases),
     )
 
 
@@ -114,7 +125,10 @@ def _claims(rows: Sequence[ClaimRow]) -> Sequence[str] | None:
 
 
 def _give_ups(rows: Sequence[GiveUpRow]) -> Sequence[str] | None:
-    return [*map(_as_array, zip(*rows, strict=True))] if rows else None
+    if not rows:
+        return None
+    places, run_ats, spends, owners, leases = zip(*rows, strict=True)
+    return (*map(_as_array, (places, run_ats, spends)), _quote(owners), _as_array(leases))
 
 
 def _cancels(rows: Sequence[CancelRow]) -> Sequence[str] | None:

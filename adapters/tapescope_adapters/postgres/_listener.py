@@ -20,8 +20,9 @@ _log = Logger("tapescope")
 _PAYLOAD: Final = re.compile(r"[^|]*\|(?:\*|[^|:,]+:\d{1,10}(?:,[^|:,]+:\d{1,10})*)?\|[cw]*")
 """What a flush notifies, see ``Listener``."""
 
-_PING: Final = 15.0
-"""Seconds between looks whether the server is still there: a dead network says nothing."""
+_PING: Final = 3.0
+"""Seconds without a notification after which the server is asked whether it is still there, and
+seconds that it may take to answer: a network that is half-open says nothing."""
 
 
 class Listener:

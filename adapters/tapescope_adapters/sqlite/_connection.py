@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import threading
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from queue import SimpleQueue
+from typing import Any, TypeVar
 
 import aiosqlite
+from aiosqlite.core import (
+    _STOP_RUNNING_SENTINEL,  # pyright: ignore[reportPrivateUsage]  # what ends its threads
+)
 
 from tapescope.errors import StoreConfigError
 from tapescope.store import FlushRefused, StoreAway, StoreLocked, StoreOutOfRoom
@@ -46,11 +51,18 @@ _UNUSABLE = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}
 
 
 class Connection(aiosqlite.Connection):
-    """A connection with its thread, which never keeps the interpreter from ending."""
+    """A connection with its thread, which never keeps the interpreter from ending.
+
+    The thread outlives its callers: aiosqlite's own ends with the first answer to a loop that is
+    closed by then, and every later call would wait for ever.
+    """
 
     def __init__(self, connector: Callable[[], sqlite3.Connection]) -> None:
         super().__init__(connector, iter_chunk_size=64)
-        self._thread.daemon = True
+        calls: Any = self._tx  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]  # aiosqlite's own
+        self._thread = threading.Thread(
+            target=_serve, args=(calls,), name="tapescope-sqlite", daemon=True
+        )
 
     async def ended(self) -> None:
         """Wait for the thread of a connection that could not be made: aiosqlite only tells it to.
@@ -59,12 +71,23 @@ class Connection(aiosqlite.Connection):
         """
         await asyncio.to_thread(self._thread.join)
 
+    async def close(self) -> None:
+        """Close the connection; where its thread has ended, nobody else can use it."""
+        if self._thread.is_alive():
+            await super().close()
+        elif self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run ``work`` in the connection's thread: one hop, however many statements it takes.
 
-        Raises ``StoreAway`` and ``FlushRefused`` for the driver's errors, and ``FlushRefused`` for
-        a number or a text that SQLite has no place for.
+        Raises ``StoreAway`` and ``FlushRefused`` for the driver's errors, ``StoreAway`` also where
+        the thread has ended, and ``FlushRefused`` for a number or a text that SQLite has no place
+        for.
         """
+        if not self._thread.is_alive():
+            raise StoreAway("the thread of its connection has ended: open the store again")
         try:
             done: T = await self._execute(  # type: ignore[no-untyped-call]  # aiosqlite's own
                 work,  # pyright: ignore[reportUnknownMemberType]
@@ -75,6 +98,32 @@ class Connection(aiosqlite.Connection):
         except (OverflowError, UnicodeError) as error:
             raise FlushRefused(f"{type(error).__name__}: {error}") from error
         return done
+
+
+def _serve(calls: SimpleQueue[tuple[asyncio.Future[Any] | None, Callable[[], Any]]]) -> None:
+    """The work of a connection's thread, as aiosqlite has it in ``_connection_worker_thread``."""
+    while True:
+        future, function = calls.get()
+        tell: Callable[[asyncio.Future[Any], Any], None] = _answer
+        try:
+            said: Any = function()
+        except BaseException as error:  # noqa: BLE001  # it is the caller's
+            tell, said = _reject, error
+        if future is not None:
+            with suppress(RuntimeError):  # the caller's loop is closed: nobody waits
+                future.get_loop().call_soon_threadsafe(tell, future, said)
+        if said is _STOP_RUNNING_SENTINEL:
+            return
+
+
+def _answer(future: asyncio.Future[Any], answer: Any) -> None:
+    if not future.done():
+        future.set_result(answer)
+
+
+def _reject(future: asyncio.Future[Any], error: BaseException) -> None:
+    if not future.done():
+        future.set_exception(error)
 
 
 def translate(error: sqlite3.Error) -> Exception:

@@ -49,7 +49,7 @@ __all__ = ["Writing"]
 
 
 _MOST_ROWS: Final = 2_048
-"""Rows of a statement: of nine columns, they stay below the 32,766 parameters that SQLite takes."""
+"""Rows of a statement: of 11 columns, they stay below the 32,766 parameters that SQLite takes."""
 
 
 class Writing:
@@ -138,7 +138,7 @@ class Writing:
     def _insert(
         self, conn: sqlite3.Connection, rows: Sequence[CreateRow], now: int
     ) -> Iterable[int]:
-        self._execute(conn, "insert_tasks", 9, [(*row, now) for row in rows])
+        self._execute(conn, "insert_tasks", 11, [(*row, now) for row in rows])
         last: int = conn.execute("SELECT last_insert_rowid()").fetchone()[0]
         return range(last - len(rows) + 1, last + 1)
 
@@ -209,8 +209,10 @@ class Writing:
     def _give_up(self, conn: sqlite3.Connection, row: EventRow, given: GiveUpRow, now: int) -> None:
         """Make the task pending again; a cancelled or refused one is not this attempt's."""
         run_at = now if given.run_at is None else given.run_at
+        until = None if given.lease is None else run_at + given.lease
         conn.execute(
-            self._sql["give_up_task"], (run_at, given.spends, row.key, row.attempt, row.owner)
+            self._sql["give_up_task"],
+            (given.owner, until, run_at, given.spends, row.key, row.attempt, row.owner),
         )
 
     # --- rows that the guard left out -------------------------------------------------------------

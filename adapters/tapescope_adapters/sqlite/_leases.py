@@ -39,24 +39,23 @@ def extend_leases(
 
 
 def read_owners(conn: sqlite3.Connection, sql: Queries) -> list[str]:
-    """The owners of the tasks that run."""
+    """The owners of the tasks that run, and of those that one owner alone can run."""
     return [owner for (owner,) in conn.execute(sql["read_owners"])]
 
 
 def rescue(
     conn: sqlite3.Connection, sql: Queries, order: RescueOrder, now: int
 ) -> list[RescuedRow]:
-    """Take running tasks from lost owners, in one transaction.
+    """Take tasks from lost owners, in one transaction.
 
     One that its tape's guards keep from it is passed over, for the audit to find.
     """
-    dead = encode(list(order.dead_owners), "owners")
-    if not find_lost(conn, sql, 0, now, dead, 1):
+    if not find_lost(conn, sql, order, 0, now, 1):
         return []  # the write lock is not taken for nothing
     rescued: list[RescuedRow] = []
     after = 0
     with write_transaction(conn):
-        while lost := find_lost(conn, sql, after, now, dead, order.limit - len(rescued)):
+        while lost := find_lost(conn, sql, order, after, now, order.limit - len(rescued)):
             rescued += filter(None, (_rescue_one(conn, sql, order, task, now) for task in lost))
             after = lost[-1].key
     return rescued
@@ -72,7 +71,8 @@ def _rescue_one(
         body = order.body(task, result)
         conn.execute(sql["append_by_another"], (type_, order.ts, body, task.key))
         if result is RescueResult.RETRIED:
-            conn.execute(sql["give_up_task"], (now, 1, task.key, task.attempt, task.owner))
+            lost = (None, None, now, 1, task.key, task.attempt, task.owner)
+            conn.execute(sql["give_up_task"], lost)
     except sqlite3.IntegrityError:  # a guard's: one broken task must not keep the others
         conn.execute("ROLLBACK TO one")
         return None

@@ -19,6 +19,7 @@ from tapescope.model import (
 from tapescope.store import (
     AttemptState,
     ListedTasks,
+    RescueOrder,
     are_times,
     as_damaged_task,
     decode,
@@ -102,11 +103,18 @@ def find_standing(cursor: sqlite3.Cursor, sql: Queries, new: Mapping[str, Any]) 
 
 
 def find_lost(
-    conn: sqlite3.Connection, sql: Queries, after: int, now: int, dead_owners: str, limit: int
+    conn: sqlite3.Connection, sql: Queries, order: RescueOrder, after: int, now: int, limit: int
 ) -> list[Task]:
-    """Running tasks whose lease is over at ``now``, or whose owner is in the JSON list, by key."""
+    """Tasks of keys over ``after`` that the order takes at ``now``, by key."""
     text = sql["find_lost"].replace("/*task*/", _TASK)
-    return [_task(row) for row in conn.execute(text, (after, now, dead_owners, limit)).fetchall()]
+    asked = {
+        "after": after,
+        "now": now,
+        "dead": encode(list(order.dead_owners), "owners"),
+        "ops": encode(list(order.ops), "ops"),
+        "limit": limit,
+    }
+    return [_task(row) for row in conn.execute(text, asked).fetchall()]
 
 
 def read_claimed(conn: sqlite3.Connection, sql: Queries, keys: str) -> list[tuple[Task, int]]:

@@ -201,8 +201,8 @@ class JournalBackend(StoreBackend):
         return await self._write(step)
 
     async def read_owners(self) -> Sequence[str]:
-        running = await self._read(lambda tx: list_tasks(tx, TaskStatus.RUNNING))
-        return sorted({task.owner for task in running if task.owner is not None})
+        tasks = await self._read(list_tasks)
+        return sorted({t.owner for t in tasks if t.owner is not None and not t.status.terminal})
 
     async def rescue(self, order: RescueOrder) -> Sequence[RescuedRow]:
         return await self._write(lambda tx: flushes.rescue(tx, order, self._now()))

@@ -136,8 +136,9 @@ def _put_rows(
             continue
         _put_event(tx, task, plan.row, answer.now)
         if plan.give_up is not None:
-            run_at, spends = plan.give_up.run_at, plan.give_up.spends
-            again = as_given_up(task, answer.now if run_at is None else run_at, spends)
+            _, run_at, spends, owner, lease = plan.give_up
+            due = answer.now if run_at is None else run_at
+            again = as_given_up(task, due, spends, owner, lease)
             tx.put("tasks", task.key, again)
         if plan.cancel is not None:
             answer.cancelled_instead[place] = plan.cancel
@@ -202,10 +203,10 @@ def claim_due(tx: Transaction, order: DueOrder, now: int) -> Sequence[DueRow]:
 
 
 def rescue(tx: Transaction, order: RescueOrder, now: int) -> Sequence[RescuedRow]:
-    """Take running tasks from owners that are dead, or whose lease is over."""
+    """Take tasks from owners that are dead, or whose lease is over."""
     rescued: list[RescuedRow] = []
-    for task in list_tasks(tx, TaskStatus.RUNNING):
-        if task.owner not in order.dead_owners and (task.lease_expires_us or 0) > now:
+    for task in list_tasks(tx):
+        if not order.takes(task, now):
             continue
         if len(rescued) == order.limit:
             break

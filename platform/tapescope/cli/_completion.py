@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import typer
 
 from tapescope.errors import TapescopeError
+from tapescope.program import run_main
 
 if TYPE_CHECKING:
     from tapescope.store.port import TaskStore
@@ -71,6 +72,6 @@ def _ask(ctx: typer.Context, read: Callable[[TaskStore], Awaitable[Found]]) -> F
             return await read(store)
 
     try:
-        return asyncio.run(ask())
+        return run_main(ask())
     except (TapescopeError, TimeoutError):
         return None  # a shell's line is no place for an error

@@ -63,18 +63,14 @@ class Maintainer(LoopService):
         )
         self._rate = check_rate("audit_rate", rows_per_second)
         self._retention = retention
-        self.use_store(store)
-        self._candidate = False
-        """Whether it has asked to be the leader, and perhaps is."""
-        self._renewed_at = 0.0
-
-    def use_store(self, store: TaskStore) -> None:
-        """Maintain this store instead; only before the start."""
         self._store = store
         # A store that no other process can open needs no audit on a schedule: only this process
         # has written to it.
         audits = self._audit_every if store.outlives_process else None
         self._auditor = None if audits is None else Auditor(store, audits, self._pace)
+        self._candidate = False
+        """Whether it has asked to be the leader, and perhaps is."""
+        self._renewed_at = 0.0
 
     def start(self) -> None:
         """Begin, if there is an audit or a retention to do."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tapescope.manager.pool import RunPool
     from tapescope.run import Completion
     from tapescope.store.flush import CancelAnswer
+    from tapescope.store.port import TaskStore
 
 __all__ = ["TaskHandle"]
 
@@ -50,17 +51,22 @@ class TaskHandle:
     def __repr__(self) -> str:
         return f"TaskHandle({self.task_id!r})"
 
+    @property
+    def _store(self) -> TaskStore:
+        self._pool.check_home()
+        return self._pool.store
+
     async def status(self) -> Task:
         """The task as its row stands now."""
-        return await self._pool.store.get(self.task_id)
+        return await self._store.get(self.task_id)
 
     async def result(self, timeout: float | None = None) -> Any:  # noqa: ASYNC109  # a limit of this wait
         """Wait for the ``final`` and give what the runner returned, as JSON carries it.
 
         Raises ``TaskFailed``, ``TaskCancelled`` (ordinary exceptions), ``ResultTimeout``, which is
-        a ``TimeoutError``, after ``timeout`` seconds, and ``StoreUnavailable`` when the end of the
-        run could not be written. To stop waiting, or to be cancelled while waiting, does nothing to
-        the task.
+        a ``TimeoutError``, after ``timeout`` seconds, ``StoreUnavailable`` when the end of the run
+        could not be written, and ``ManagerClosed`` as ``follow`` does. To stop waiting, or to be
+        cancelled while waiting, does nothing to the task.
         """
         if timeout is None:
             final = await self._await_final()
@@ -86,9 +92,11 @@ class TaskHandle:
 
         Every ``seq`` comes once and in order (invariant I9), so a follower that was away goes on
         after the last one it saw. Raises ``TapeGap``, and ``StoreClosed`` if the store is closed
-        first.
+        first. When the manager closes, a follower of a task that waits or runs there goes on to the
+        task's end, within the drain; every other one raises ``ManagerClosed`` at once, unless
+        a runner is the follower.
         """
-        return follow_tape(self._pool.store, self.task_id, after_seq)
+        return follow_tape(self._store, self.task_id, after_seq, self._pool.follow)
 
     async def cancel(
         self, message: str = "", *, reason: CancelReason | str = "user", by: str | None = None
@@ -99,17 +107,17 @@ class TaskHandle:
         task stays as it is. A second request changes nothing: the first reason stays. ``message``
         is for people; ``reason`` is one of ``user``, ``shutdown``, ``superseded``.
         """
-        answer = await self._pool.store.request_cancel(self.task_id, reason, message, by)
+        answer = await self._store.request_cancel(self.task_id, reason, message, by)
         self._pool.note_cancel(self.task_id, answer)
         return answer
 
     async def tape(self, *, after_seq: int = 0, limit: int = 1_000) -> TapePage:
         """A page of the task's tape."""
-        return await self._pool.store.read_tape(self.task_id, after_seq=after_seq, limit=limit)
+        return await self._store.read_tape(self.task_id, after_seq=after_seq, limit=limit)
 
     async def drops(self, *, after: int = 0, limit: int = 1_000) -> QuarantinePage:
         """A page of the task's late events, kept off its tape, with the counts of all of them."""
-        return await self._pool.store.read_quarantine(self.task_id, after=after, limit=limit)
+        return await self._store.read_quarantine(self.task_id, after=after, limit=limit)
 
     async def _say_why(self) -> str:
         """What the task waits for, as far as its store says so at once."""
@@ -130,11 +138,15 @@ class TaskHandle:
             return "not known: the store did not answer"
 
     async def _await_final(self) -> FinalEvent:
-        completion = self._completion
+        with self._pool.waits.watching(self.task_id):
+            return await self._find_final()
+
+    async def _find_final(self) -> FinalEvent:
+        store, completion = self._store, self._completion
         if completion is not None:
             await completion.wait()
             if completion.final is not None:
                 return completion.final
             if completion.error is not None:
                 raise completion.error
-        return await await_final(self._pool.store, self.task_id)
+        return await await_final(store, self.task_id, self._pool.follow)

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from tapescope.errors import StoreUnavailable, TapescopeError
-from tapescope.manager.loop_watchdog import LoopWatchdog
+from tapescope.manager.loop_watchdog import TOLD_AFTER, LoopWatchdog
 from tapescope.model.leases import Leases
 from tapescope.service import Service
 from tapescope.store.flush import StoreAway
@@ -107,7 +107,7 @@ class LeaseThread(Service):
         self._holder, self._managers_loop = weakref.ref(holder), weakref.ref(managers_loop)
         self._renewer = renewer
         self._every = every
-        self._check_every = min(every, holder.lease * _CHECK_EVERY)
+        self._check_every = min(every, holder.lease * _CHECK_EVERY, TOLD_AFTER / 3)
         self._watchdog = LoopWatchdog(threading.get_ident(), holder.lease)
         self._loop = asyncio.new_event_loop()
         self._loop.set_debug(False)  # a slow step in this loop delays no runner

@@ -6,6 +6,8 @@ import asyncio
 import contextvars
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -18,7 +20,6 @@ from tapescope.errors import (
     OpTaken,
     TapescopeError,
     TaskNotEnded,
-    UsedAfterFork,
 )
 from tapescope.maintenance import Maintainer, Retention, audit_store
 from tapescope.manager.handle import TaskHandle
@@ -32,8 +33,9 @@ from tapescope.manager.worker import Worker
 from tapescope.model.audit import AUDIT_GRACE, AuditReport
 from tapescope.model.ops import DEFAULT_RETRIES, KnownOp
 from tapescope.model.tape import QuarantinePage, TapePage
-from tapescope.model.tasks import CancelReason, NewTask, TaskStatus
+from tapescope.model.tasks import NewTask, TaskStatus
 from tapescope.run import Runner, RunSettings, resolve_runner
+from tapescope.store.home import Home
 from tapescope.store.lookup import find_store
 from tapescope.store.port import TaskStore
 from tapescope.store.validation import (
@@ -57,7 +59,10 @@ _log = Logger("tapescope")
 class TaskManager:
     """Runs tasks in this process, each with a durable tape that ends in exactly one ``final``.
 
-    Use it inside ``async with``, or call ``open`` and ``aclose``; it belongs to one event loop.
+    Use it inside ``async with``, or call ``open`` and ``aclose``. While it is open, it belongs to
+    one event loop of one process; another one that uses it is told so, with ``UsedInAnotherLoop``
+    or ``UsedAfterFork``. Once it is closed it may be opened again, in any loop and process.
+
     A store given by its URL is opened and closed with the manager. A ``TaskStore`` that is handed
     in must be open, and stays open: the caller that opened it closes it.
 
@@ -92,6 +97,9 @@ class TaskManager:
     At every heartbeat, and at ``open``, the manager also rescues the tasks of managers that are
     dead, or did not renew their leases. Where a worker of the store has registered the op and a
     retry is left, another attempt is made, by any worker; else the task fails as ``worker_lost``.
+    So does a callable that waited in a process that died, for a slot or for its time: at once where
+    that can be seen, else a day after it was due. One with an idempotency key waits that long for
+    who submits it again.
 
     Attempts are at-least-once, the ``final`` is exactly-once.
     """
@@ -138,55 +146,87 @@ class TaskManager:
         self._owns_store = isinstance(store, str)
         self.store = find_store(store, telemetry=telemetry) if isinstance(store, str) else store
         self.telemetry = telemetry or self.store.telemetry
-        self.owner = name_owner()
-        """This manager in this process, as the rows of its running tasks name it; never reused."""
         self._max_running = max_running
+        self._max_zombies = max_zombies
         self._lease = lease
+        self._heartbeat_every = heartbeat
+        self._poll = poll
         self._drain = drain
-        settings = RunSettings(
+        self._audit_every = audit_every
+        self._audit_rate = audit_rate
+        self._retention = retention
+        self._settings = RunSettings(
             self.store,
             self.telemetry,
-            self.owner,
+            name_owner(),
             lease=lease,
             settle_within=settle_within,
             cancel_grace=cancel_grace,
             coalesce_progress=coalesce_progress,
             retry_delay=retry_delay,
         )
-        self._pool = RunPool(settings, max_running=max_running, max_zombies=max_zombies)
-        self._heartbeat = Heartbeat(self._pool, heartbeat)
-        self._maintainer = Maintainer(
-            self.store,
-            self.owner,
-            audit_every=audit_every,
-            rows_per_second=audit_rate,
-            retention=retention,
-        )
         self._registry = Registry()
         self._known = KnownOps(self._registry)
         self._works = work
-        self._worker = Worker(self._pool, self._registry, poll)
         self._opened = False
         self._closed = False
+        self._lived = False
+        """Whether it was opened before."""
+        self._home: Home | None = None
         self._closer: asyncio.Task[None] | None = None
         self._drain_limit: asyncio.Timeout | None = None
         self._hurry = False
         self._pid = os.getpid()
+        self._assemble()
+
+    @property
+    def owner(self) -> str:
+        """This manager, from its opening to its end, as the rows of its tasks name it: of this
+        process, and never used again."""
+        return self._settings.owner
+
+    def _assemble(self) -> None:
+        """Make what has one life."""
+        settings = self._settings
+        self._pool = RunPool(settings, max_running=self._max_running, max_zombies=self._max_zombies)
+        self._pool.limit_of = self._limit_of
+        self._heartbeat = Heartbeat(self._pool, self._heartbeat_every)
+        self._maintainer = Maintainer(
+            settings.store,
+            settings.owner,
+            audit_every=self._audit_every,
+            rows_per_second=self._audit_rate,
+            retention=self._retention,
+        )
+        self._worker = Worker(self._pool, self._registry, self._poll)
+
+    def _limit_of(self, op: str) -> int | None:
+        registered = self._registry.get(op) if self._works else None
+        if registered is None:
+            return -1
+        return registered.max_running
 
     # --- life -------------------------------------------------------------------------------------
 
     async def open(self) -> Self:
         """Open the store, if it is the manager's own, and take tasks. A second call does nothing.
 
-        Raises what ``TaskStore.open`` raises, and ``ManagerClosed`` after ``aclose``.
+        After ``aclose`` it begins a new life, with another ``owner``. Raises what
+        ``TaskStore.open`` raises, and ``ManagerClosed`` while it is being closed.
         """
-        self._check_process()
-        if self._closed:
+        self._check_home()
+        if self._opened and self._closed:
             raise ManagerClosed
         if self._owns_store:
             await self.store.open()
         if not self._opened:
-            self._opened = True
+            if self._lived or os.getpid() != self._pid:
+                self._pid = os.getpid()
+                self._settings = replace(self._settings, owner=name_owner())
+                self._assemble()
+            self._closed, self._closer, self._hurry = False, None, False
+            self._opened = self._lived = True
+            self._home = self._pool.home = Home("manager")
             self.telemetry.tasks.limit(self._max_running)
             self.telemetry.tasks.watch_ages(self._pool.read_ages)
             self._heartbeat.start()
@@ -200,7 +240,8 @@ class TaskManager:
 
         Tasks of registered ops are released: another worker goes on with them, and no retry is
         spent; their pending tasks stay pending. All other tasks are cancelled with the reason
-        ``shutdown``, pending ones too, for no other process can run a callable. Runners get their
+        ``shutdown``, pending ones too, for no other process can run a callable; one that is due
+        only after the drain is not waited for. Runners get their
         grace, and one that returns within it has done its task. When this returns, nothing runs
         here any more but runners that ignore their cancel.
 
@@ -208,55 +249,59 @@ class TaskManager:
         what it has begun, and then raises the ``CancelledError``. Raises ``StoreUnavailable`` when
         a ``final`` could not be written.
         """
-        self._check_process()
-        self._closed = self._pool.closing = True
+        self._check_home()
         if not self._opened:
             return
-        first = self._closer is None
+        self._closed = self._pool.closing = True
+        self._pool.end_following()
+        pool, first = self._pool, self._closer is None
         if self._closer is None:
             self._closer = asyncio.get_running_loop().create_task(
                 self._close(), name="tapescope-close", context=contextvars.Context()
             )
+        closer = self._closer
         cancelled: asyncio.CancelledError | None = None
-        while not self._closer.done():
+        while not closer.done():
             try:
-                await asyncio.wait([self._closer])
+                await asyncio.wait([closer])
             except asyncio.CancelledError as error:
                 cancelled = error
                 self._skip_drain()
-        self._closer.result()
+        closer.result()
         if cancelled is not None:
             raise cancelled
-        if first and self._pool.lost is not None:
-            raise self._pool.lost
+        if first and pool.lost is not None:
+            raise pool.lost
 
     def reconfigure(
         self,
         *,
-        store: str | None = None,
+        store: TaskStore | str | None = None,
         max_running: int | None = None,
         drain: float | None = None,
         work: bool | None = None,
     ) -> None:
-        """Change settings before the manager is opened, as ``tapescope worker`` does.
+        """Change settings while the manager is not open, as ``tapescope worker`` and tests do.
 
-        ``None`` leaves one as it is. Raises ``ManagerOpen``, and what the constructor raises.
+        ``None`` leaves one as it is; a ``store`` is given as to the constructor. Raises
+        ``ManagerOpen``, and what the constructor raises.
         """
-        if self._opened or self._closed:
+        if self._opened:
             raise ManagerOpen
         if max_running is not None:
             max_running = check_count("max_running", max_running)
             self._max_running = max_running
-            self._pool.resize(max_running)
         if drain is not None:
             self._drain = check_seconds("drain", drain)
         if work is not None:
             self._works = work
         if store is not None:
-            self.store = find_store(store, telemetry=self.telemetry)
-            self._pool.use_store(self.store)
-            self._maintainer.use_store(self.store)
-            self._owns_store = True
+            self._owns_store = isinstance(store, str)
+            if isinstance(store, str):
+                store = find_store(store, telemetry=self.telemetry)
+            self.store = store
+            self._settings = replace(self._settings, store=store)
+        self._assemble()
 
     async def __aenter__(self) -> Self:
         return await self.open()
@@ -306,6 +351,7 @@ class TaskManager:
             known = KnownOp(name, timeout, retries)
             self._registry.add(RegisteredOp(known, resolve_runner(runner), max_running))
             if self._opened and self._works and not self._closed:
+                self._check_home()
                 self._worker.start()
             return runner
 
@@ -360,8 +406,9 @@ class TaskManager:
 
         Raises ``BadOp``, ``BadRunner``, ``BadParams``, ``BadSetting``, ``IdempotencyConflict``,
         ``ConnectionRefused``, ``OpTaken`` for a runner that is not the registered one,
-        ``ManagerClosed``, ``UsedAfterFork``. A submit that is cancelled in mid-commit may have made
-        the task: the idempotency key finds it; without one it ends as cancelled.
+        ``ManagerClosed``, ``UsedAfterFork``. A submit that is cancelled, or raises
+        ``EventFateUnknown``, may have made the task: the idempotency key finds it; without one it
+        ends as cancelled, as soon as the store has it.
         """
         submission, run_here = self._check(
             Submission(
@@ -399,12 +446,17 @@ class TaskManager:
 
         Raises, before any task is created, for errors that can be seen without the store. When the
         store refuses one (``BadParams``, ``IdempotencyConflict``), the others are submitted all the
-        same.
+        same. Cancelled, it leaves what a ``submit`` does: tasks with keys, the others cancelled.
         """
         checked = [self._check(submission) for submission in submissions]
-        answers = await asyncio.gather(
-            *(self._submit(*one) for one in checked), return_exceptions=True
-        )
+        submits = [asyncio.ensure_future(self._submit(*one)) for one in checked]
+        try:
+            answers = await asyncio.gather(*submits, return_exceptions=True)
+        except asyncio.CancelledError:
+            for (submission, _), submit in zip(checked, submits, strict=True):
+                if submission.idempotency_key is None and not submit.cancelled():
+                    self._pool.spawn(self._cancel_unseen(submit))
+            raise
         handles: list[TaskHandle] = []
         for answer in answers:
             if isinstance(answer, BaseException):
@@ -416,7 +468,7 @@ class TaskManager:
 
     def handle(self, task_id: str) -> TaskHandle:
         """A handle on any task of the store, wherever it runs; its methods see if it exists."""
-        self._check_process()
+        self._check_home()
         completion = self._pool.completion_of(task_id) if is_task_id(task_id) else None
         return TaskHandle(self._pool, task_id, completion)
 
@@ -428,14 +480,14 @@ class TaskManager:
         self, task_id: str | None = None, *, after: int = 0, limit: int = 1_000
     ) -> QuarantinePage:
         """A page of the late events of one task, or of all."""
-        self._check_process()
+        self._check_home()
         return await self.store.read_quarantine(task_id, after=after, limit=limit)
 
     async def audit(
         self, *, grace: float = AUDIT_GRACE, rows_per_second: float | None = None
     ) -> AuditReport:
         """Check every tape of the store; see ``tapescope.maintenance.audit_store``."""
-        self._check_process()
+        self._check_home()
         return await audit_store(self.store, grace=grace, rows_per_second=rows_per_second)
 
     def check_health(self) -> tuple[Check, ...]:
@@ -446,7 +498,7 @@ class TaskManager:
         """
         return check_readiness(
             self._heartbeat.last,
-            opened=self._opened,
+            opened=self._lived,
             closing=self._closed,
             now=self.store.clock.monotonic(),
             lease=self._lease,
@@ -456,7 +508,7 @@ class TaskManager:
 
     def _check(self, submission: Submission) -> tuple[Submission, Runner | None]:
         """Check a submission; the answer has no runner where the task is for the workers."""
-        self._check_process()
+        self._check_home()
         if self._closed or not self._opened:
             raise ManagerClosed
         submission = submission.checked()
@@ -477,7 +529,6 @@ class TaskManager:
         self, submission: Submission, runner: Runner | None, connection: object | None = None
     ) -> TaskHandle:
         task_id, op, pool = new_task_id(), submission.op, self._pool
-        key = submission.idempotency_key
         pool.expect_submits(1)
         try:
             timeout, retries = submission.timeout, submission.retries or 0
@@ -493,8 +544,9 @@ class TaskManager:
                     timeout=timeout,
                     retries=retries,
                     run_at=submission.find_due(self.store.due_clock),
-                    idempotency_key=key,
+                    idempotency_key=submission.idempotency_key,
                     traceparent=span.traceparent,
+                    only_by=None if runner is None else self.owner,
                 )
                 if connection is None:
                     task, created = await self.store.create(new_task)
@@ -511,23 +563,26 @@ class TaskManager:
                 completion = pool.completion_of(task.task_id)
             return TaskHandle(pool, task.task_id, completion, created=created)
         except asyncio.CancelledError:
-            if key is None and connection is None:  # else the caller's transaction decides
-                pool.spawn(self._cancel_orphan(task_id))
+            pool.spawn(self.store.orphans_ended())  # the manager is closed after that
             raise
         finally:
             pool.expect_submits(-1)
 
-    async def _cancel_orphan(self, task_id: str) -> None:
-        """Cancel the task of a submit that was cancelled in mid-commit: it has no runner."""
-        try:
-            await self.store.request_cancel(
-                task_id, CancelReason.USER, "its submit was cancelled", None
-            )
-        except TapescopeError as error:
-            _log.debug("The cancelled submit of %s left no task behind: %s", task_id, error)
+    async def _cancel_unseen(self, submit: asyncio.Future[TaskHandle]) -> None:
+        """Cancel the task of a submit that has ended, whose caller was cancelled beside it."""
+        with suppress(TapescopeError):  # it was refused, or the store is away: its owner's rescue
+            await (await submit).cancel("its submit was cancelled")
 
     async def _close(self) -> None:
+        try:
+            await self._end_life()
+        finally:
+            self._opened = False
+            self._home = self._pool.home = None
+
+    async def _end_life(self) -> None:
         self._pool.spawn(self._worker.stop())
+        self._pool.begin_drain(0 if self._hurry else self._drain)
         try:
             async with asyncio.timeout(0 if self._hurry else self._drain) as self._drain_limit:
                 await self._pool.wait_idle()
@@ -537,6 +592,7 @@ class TaskManager:
         finally:
             self._drain_limit = None
         await self._pool.stop()
+        self._pool.end_following()
         await self._heartbeat.stop()
         await self._maintainer.stop()
         self.telemetry.tasks.limit(-self._max_running)
@@ -549,6 +605,6 @@ class TaskManager:
         if self._drain_limit is not None and not self._drain_limit.expired():
             self._drain_limit.reschedule(asyncio.get_running_loop().time())
 
-    def _check_process(self) -> None:
-        if os.getpid() != self._pid:
-            raise UsedAfterFork("manager")
+    def _check_home(self) -> None:
+        if self._home is not None:
+            self._home.check()

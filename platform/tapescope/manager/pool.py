@@ -6,17 +6,20 @@ import asyncio
 import contextvars
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary
 
-from tapescope.errors import StoreUnavailable, TapescopeError
+from tapescope.errors import ManagerClosed, StoreUnavailable, TapescopeError
+from tapescope.manager.nested_waits import NestedWaits
 from tapescope.model.tasks import Attempt, CancelReason, CancelRequest, Claim, Task, TaskStatus
-from tapescope.run import Completion, Run, Runner, RunSettings
+from tapescope.run import Completion, Run, Runner, RunSettings, find_current_run
 from tapescope.store.flush import CancelAnswer, CancelState
 from tapescope_telemetry.logger import Logger
 
 if TYPE_CHECKING:
     from tapescope.model.leases import Leases
+    from tapescope.store.home import Home
+    from tapescope.store.notifications import Subscription
     from tapescope.store.port import TaskStore
 
 __all__ = ["RunPool"]
@@ -48,12 +51,21 @@ class RunPool:
         self._waiting: deque[Run] = deque()
         self._not_due: dict[str, asyncio.TimerHandle] = {}
         self._zombies: set[Run] = set()
+        self._followers = WeakKeyDictionary["Subscription", str]()
+        self._drain_until: int | None = None
         self._spawned: set[asyncio.Task[None]] = set()
         self._listening = False
         self._linger: asyncio.TimerHandle | None = None
         self._expected = 0
         self._stopping = False
         self._idle: asyncio.Future[None] | None = None
+        self.home: Home | None = None
+        """Where the manager was opened, while it is open."""
+        self.waits = NestedWaits(self._find_waiting, self._read, self.spawn)
+        """The waits of its runners for tasks."""
+        self.limit_of: Callable[[str], int | None] = lambda _: None
+        """How many claimed tasks of a registered op may run at once; ``None``: as many as of all,
+        and -1 for an op that is not registered here."""
         self.on_free_slot: Callable[[], object] = bool
         """Called when a slot is free, or may be."""
         self.closing = False
@@ -68,6 +80,11 @@ class RunPool:
         """The store of the tasks."""
         return self._settings.store
 
+    def check_home(self) -> None:
+        """Raise ``UsedAfterFork`` or ``UsedInAnotherLoop`` to who is not where the manager is."""
+        if self.home is not None:
+            self.home.check()
+
     @property
     def owner(self) -> str:
         """The manager, as the rows of its running tasks name it."""
@@ -77,14 +94,6 @@ class RunPool:
     def lease(self) -> float:
         """Seconds that a claim holds."""
         return self._settings.lease
-
-    def use_store(self, store: TaskStore) -> None:
-        """Take the tasks of this store instead; only before anything runs."""
-        self._settings = replace(self._settings, store=store)
-
-    def resize(self, max_running: int) -> None:
-        """Change how many may run at once; only before anything runs."""
-        self._free = max_running
 
     # --- for the manager --------------------------------------------------------------------------
 
@@ -143,6 +152,44 @@ class RunPool:
         """The completion of a task that waits or runs here; ``None`` for any other task."""
         run = self._runs.get(task_id)
         return None if run is None else run.completion
+
+    def follow(self, task_id: str) -> Subscription:
+        """Be told of a task's commits, for no longer than the manager takes part in the task.
+
+        A runner that follows a task has the drain, and its own cancel, to come to an end.
+        """
+        changes = self.store.changes(task_id)
+        if find_current_run() is not None:
+            return changes
+        self._followers[changes] = task_id
+        if self.closing:
+            self.end_following()
+        return changes
+
+    def end_following(self) -> None:
+        """The manager closes: end the followers of tasks that do not end here."""
+        if self.home is None:
+            return  # it is closed, and a handle reads the store for itself
+        for changes, task_id in list(self._followers.items()):
+            if task_id not in self._runs:
+                changes.close(ManagerClosed(task_id))
+
+    def _find_waiting(self, task_id: str, row: Task | None) -> Task | None:
+        """The task, if it waits here, or by ``row`` in the store, for a slot that is not free."""
+        run = self._runs.get(task_id)
+        if run is not None:
+            waits = run.waiting and task_id not in self._not_due and self._free <= 0
+            return run.task if waits else None
+        if row is None or row.run_us > self.store.due_clock.now():
+            return None
+        limit = self.limit_of(row.op)
+        if limit == -1:
+            return None
+        full = self._free <= 0 or (limit is not None and limit <= self._claimed[row.op])
+        return row if full else None
+
+    async def _read(self, task_id: str) -> Task:
+        return await self.store.get(task_id)
 
     def note_cancel(self, task_id: str, answer: CancelAnswer) -> None:
         """The store answered a cancel: end the run of a task that it ended while it waited here."""
@@ -233,6 +280,16 @@ class RunPool:
         self._expected += n
         self._check_idle()
 
+    def begin_drain(self, seconds: float) -> None:
+        """Go on with what is due within so long; cancel at once what is due only later."""
+        self._drain_until = self.store.due_clock.now() + round(seconds * 1_000_000)
+        for task_id in list(self._not_due):
+            self._cancel_if_too_late(self._runs[task_id])
+
+    def _cancel_if_too_late(self, run: Run) -> None:
+        if self._drain_until is not None and run.task.run_us > self._drain_until:
+            self.spawn(self._cancel_for_shutdown(run))
+
     async def wait_idle(self) -> None:
         """Wait until no task waits, runs or is being settled; zombies do not count."""
         while self._busy:
@@ -310,6 +367,7 @@ class RunPool:
             self._not_due[task.task_id] = asyncio.get_running_loop().call_later(
                 wait, self._fall_due, run
             )
+            self._cancel_if_too_late(run)
         else:
             self._waiting.append(run)
             self._start_waiting()

@@ -104,6 +104,8 @@ class NewTask:
     """W3C trace context of the submit span, which the run span links to."""
     run_at: int | None = None
     """The task starts at this time or later; ``None`` for at once."""
+    only_by: str | None = None
+    """The owner that alone can run it, for its callable is there; ``None``: any worker."""
 
 
 @dataclass(frozen=True, slots=True)

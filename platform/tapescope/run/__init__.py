@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from tapescope.run.attempt import RunSettings
 from tapescope.run.reporter import Reporter, ThreadReporter
-from tapescope.run.run import Completion, Run, RunHost
+from tapescope.run.run import Completion, Run, RunHost, find_current_run
 from tapescope.run.runner import Runner, resolve_runner
 
 __all__ = [
@@ -18,5 +18,6 @@ __all__ = [
     "RunSettings",
     "Runner",
     "ThreadReporter",
+    "find_current_run",
     "resolve_runner",
 ]

@@ -79,13 +79,16 @@ class RunEnd:
 class RunRecord:
     """One attempt's tape and span, from its claim to its end."""
 
-    __slots__ = ("_settings", "attempt", "deadline", "requested", "span", "tape", "task")
+    __slots__ = ("_settings", "_shared", "attempt", "deadline", "requested", "span", "tape", "task")
 
-    def __init__(self, settings: RunSettings, claim: Claim) -> None:
-        """Open the run span, a root linked to the submit's, and make it current for the run."""
+    def __init__(self, settings: RunSettings, claim: Claim, *, shared: bool) -> None:
+        """Open the run span, a root linked to the submit's, and make it current for the run.
+
+        ``shared`` says that other workers can run the task as well.
+        """
         task, attempt = claim.task, claim.attempt
         store = settings.store
-        self._settings = settings
+        self._settings, self._shared = settings, shared
         self.task, self.attempt = task, attempt
         self.deadline = store.clock.monotonic() + settings.lease
         """The end of the lease, in monotonic seconds."""
@@ -144,8 +147,9 @@ class RunRecord:
         settings, task = self._settings, self.task
         wait = _wait_before_retry(settings.retry_delay, task.retries_spent)
         run_at = settings.store.due_clock.now() + round(wait * 1_000_000)
+        only_here = None if self._shared else task
         handed_back, verdict = await write_retry(
-            settings.store, self.attempt, verdict, run_at, self._limit_writing()
+            settings.store, self.attempt, verdict, run_at, self._limit_writing(), only_here
         )
         if (end := self._end_unless_handed_back(handed_back)) is not None:
             return end

@@ -95,8 +95,11 @@ async def write_retry(
     verdict: Verdict,
     run_at: int,
     deadline: Callable[[], float],
+    only_here: Task | None,
 ) -> tuple[GivenUp, Verdict]:
     """Hand the task back until ``run_at`` (microseconds since the epoch), as ``write_final`` tries.
+
+    ``only_here`` is the task where no other process can run it.
 
     A write whose answer was lost is recognised by the row: it is pending, as this attempt left it.
     """
@@ -104,7 +107,7 @@ async def write_retry(
     def write(verdict: Verdict) -> Awaitable[GivenUp]:
         error = None if verdict.final is None else verdict.final.error
         assert error is not None
-        return store.retry_later(attempt, error, run_at)
+        return store.retry_later(attempt, error, run_at, only_here=only_here)
 
     answer, verdict, in_doubt = await _insist(store, write, verdict, deadline)
     return (await _resolve_doubt(store, attempt, answer) if in_doubt else answer), verdict

@@ -45,9 +45,17 @@ from tapescope.run.runner import Runner, start_thread
 from tapescope_telemetry.failures import is_a
 from tapescope_telemetry.logger import Logger
 
-__all__ = ["Completion", "Run", "RunHost"]
+__all__ = ["Completion", "Run", "RunHost", "find_current_run"]
 
 _log = Logger("tapescope")
+
+_current: contextvars.ContextVar[Run | None] = contextvars.ContextVar("tapescope_run", default=None)
+
+
+def find_current_run() -> Run | None:
+    """The run whose runner this is called in, or in a task or thread that the runner has begun."""
+    return _current.get()
+
 
 Ended = tuple[Any, BaseException | None]
 """What a runner returned, or what it raised."""
@@ -298,8 +306,9 @@ class Run:
 
     def _begin(self, claim: Claim) -> RunRecord:
         self.task = claim.task
-        self._record = record = RunRecord(self._settings, claim)
+        self._record = record = RunRecord(self._settings, claim, shared=self.claimed)
         record.requested = self._requested
+        _current.set(self)  # never reset: the context is this run's alone
         self._count_as(ActiveState.RUNNING)
         return record
 

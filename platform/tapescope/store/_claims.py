@@ -101,7 +101,9 @@ class DueClaims:
         unknown = False
         while True:
             try:
-                return await self._core.backend.claim_due(order)
+                left = since + self._core.patience - self._core.clock.monotonic()
+                claiming = self._core.backend.claim_due(order)
+                return await self._core.within(claiming, left, FateUnknown)
             except FlushRefused as error:
                 raise StoreRefused(str(error)) from error
             except (FateUnknown, FlushBlocked, StoreAway) as error:

@@ -55,7 +55,10 @@ from tapescope.store.flush import (
     as_unavailable,
 )
 
-__all__ = ["GroupCommit"]
+__all__ = ["LEAST_TRY", "GroupCommit"]
+
+LEAST_TRY: Final = 0.1
+"""The part of a store's patience that a try has at the least, however long its call has waited."""
 
 _SECOND_LANE_FROM: Final = 64
 """Waiting events from which a second lane pays: +32 to 76 % on appends, a loss below."""
@@ -79,10 +82,12 @@ class GroupCommit:
         lanes: Sequence[str],
         batch: int,
         queue: int,
+        may_hang: bool = False,
     ) -> None:
         self._context = context
         self._write_once = write
         self._load = load
+        self._may_hang = may_hang
         self._batch = batch
         self._limit = queue
         self._free_lanes = list(reversed(lanes))
@@ -404,7 +409,7 @@ class GroupCommit:
                 seq = tails.get(cursor, cursor.tail)
                 start = len(rows)
                 if isinstance(call, PendingGiveUp):
-                    flush.give_ups.append(GiveUpRow(start, call.run_at, call.spends))
+                    flush.give_ups.append(GiveUpRow(start, call.run_at, call.spends, *call.bound))
                 key, attempt, owner = cursor.key or 0, cursor.attempt, cursor.owner
                 offer = cursor.offers
                 for type_, body, ts in call.events:
@@ -429,37 +434,46 @@ class GroupCommit:
     async def _write(self, flush: Flush, calls: Iterable[PendingWrite]) -> FlushAnswer:
         """Write a flush, again and unchanged while the store is away or its fate is unknown.
 
-        Raises ``StoreUnavailable`` (nothing was written) once the oldest call has waited as long as
-        the store's patience, or ``EventFateUnknown`` that long after the reply was lost. A resend
-        that is blocked, perhaps by the first try itself, tells nothing of the fate.
+        Once the oldest call has waited as long as the store's patience, it raises
+        ``StoreUnavailable`` (nothing was written), or ``EventFateUnknown`` where a reply was lost.
+        A resend that is blocked, perhaps by the first try itself, tells nothing of the fate. Half
+        of the patience is left for a resend where a try may hang.
         """
         context = self._context
-        deadline: float | None = None
+        deadline = min(call.since for call in calls) + context.patience
+        least = context.patience * LEAST_TRY
         unknown = False
         backoff = Backoff()
         tries = 0
         while True:
+            limit: float | None = None
+            if self._may_hang:
+                left = deadline - context.clock.monotonic()
+                limit = max(min(left, context.patience / 2), least)
             tries += 1
             asked = context.clock.monotonic()
+            cause: Exception
             try:
-                answer = await self._write_once(flush)
+                async with asyncio.timeout(limit):
+                    answer = await self._write_once(flush)
                 if tries == 1 and context.due_clock.told:  # a later answer may be the first try's
                     context.due_clock.note(answer.now, asked)
                 return answer
+            except TimeoutError:
+                cause = (FateUnknown if flush.sent else StoreAway)("it does not answer")
             except (FateUnknown, FlushBlocked, StoreAway) as error:
                 if isinstance(error, FlushBlocked) and not unknown:
                     raise
-                if isinstance(error, FateUnknown) and not unknown:
-                    unknown, deadline = True, context.clock.monotonic() + context.patience
-                cause: Exception = error
+                cause = error
             except FlushRefused:
                 raise
             except Exception as error:
                 if not unknown:
                     raise
                 cause = error  # of the resend: it tells nothing of the first try
-            if deadline is None:
-                deadline = min(call.since for call in calls) + context.patience
+            if isinstance(cause, FateUnknown) and not unknown:
+                unknown = True
+                deadline = max(deadline, context.clock.monotonic() + least)
             left = deadline - context.clock.monotonic()
             if left <= 0:
                 if unknown:

@@ -99,12 +99,34 @@ class PendingWrite:
 class PendingCreate(PendingWrite):
     """A task to create; answered with the ``Task`` that now holds its place."""
 
-    __slots__ = ("params", "row")
+    __slots__ = ("_fate", "params", "row")
 
     def __init__(self, since: float, row: CreateRow, params: Mapping[str, Any]) -> None:
         super().__init__(since)
         self.row, self.params = row, params
         self.future: asyncio.Future[tuple[Task, bool]]
+        self._fate: object = None
+        """What it was answered, also when its caller was gone by then."""
+
+    def reject(self, error: BaseException) -> None:
+        """Answer with an error."""
+        self._fate = error
+        super().reject(error)
+
+    def answer(self, answer: object) -> None:
+        """Answer with the task, and whether it is new."""
+        self._fate = answer
+        super().answer(answer)
+
+    def find_fate(self) -> asyncio.Future[tuple[Task, bool]]:
+        """What becomes of the task, for who takes the place of a caller that is gone."""
+        if self.future.cancelled():
+            self.future = asyncio.get_running_loop().create_future()
+            if isinstance(self._fate, BaseException):
+                super().reject(self._fate)
+            elif self._fate is not None:
+                super().answer(self._fate)
+        return self.future
 
 
 class PendingClaim(PendingWrite):
@@ -163,7 +185,7 @@ class PendingGiveUp(PendingEvents):
     """An ``attempt_failed`` or ``attempt_released`` that gives the task up; answered with
     ``GivenUp``."""
 
-    __slots__ = ("error", "run_at", "spends")
+    __slots__ = ("bound", "error", "run_at", "spends")
     finishes = True
 
     def __init__(
@@ -173,8 +195,11 @@ class PendingGiveUp(PendingEvents):
         event: tuple[str, str, int],
         error: ErrorInfo | None,
         run_at: int | None,
+        bound: tuple[str | None, int | None] = (None, None),
     ) -> None:
         """``error`` is why the attempt failed; ``None`` for a release, which spends no retry."""
         super().__init__(since, cursor, [event])
         self.error, self.run_at = error, run_at
+        self.bound = bound
+        """The owner and the lease of the pending task, as in ``GiveUpRow``."""
         self.spends = 0 if error is None else 1

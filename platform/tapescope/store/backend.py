@@ -98,6 +98,15 @@ class StoreBackend(abc.ABC):
         """Whether another process can open the same store, now or later."""
 
     @property
+    def may_hang(self) -> bool:
+        """Whether a call may wait for an answer that never comes, as on a half-open network.
+
+        The port then cancels it when its caller's patience is over, which the backend takes for a
+        lost connection; ``write`` sets ``Flush.sent`` before it sends.
+        """
+        return False
+
+    @property
     def joins_transactions(self) -> bool:
         """Whether a task can be created in a transaction of the caller's: ``create_within``."""
         return False
@@ -189,11 +198,11 @@ class StoreBackend(abc.ABC):
 
     @abc.abstractmethod
     async def read_owners(self) -> Sequence[str]:
-        """The owners of the tasks that run."""
+        """The owners of the tasks that run, and those on pending tasks."""
 
     @abc.abstractmethod
     async def rescue(self, order: RescueOrder) -> Sequence[RescuedRow]:
-        """Take running tasks from lost owners, in one transaction (``StoreLeases``)."""
+        """Take tasks from lost owners, in one transaction (``RescueOrder.takes``)."""
 
     @abc.abstractmethod
     async def read_cancels(self, owners: Sequence[str]) -> Sequence[tuple[str, str, CancelRequest]]:

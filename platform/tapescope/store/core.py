@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakValueDictionary
 
 from tapescope.clock import Backoff, Clock
-from tapescope.errors import StoreClosed, StoreReadOnly, StoreRefused, TapescopeError, UsedAfterFork
+from tapescope.errors import StoreClosed, StoreReadOnly, StoreRefused, TapescopeError
 from tapescope.model.tasks import Attempt
-from tapescope.store._group_commit import GroupCommit
+from tapescope.store._group_commit import LEAST_TRY, GroupCommit
 from tapescope.store._pending import PendingWrite, TapeCursor
 from tapescope.store._results import StoreContext, fail
 from tapescope.store._watch import CommitWatch
 from tapescope.store.backend import BackendContext, StoreBackend
 from tapescope.store.database_clock import DatabaseClock
 from tapescope.store.flush import AttemptState, FlushRefused, StoreAway, as_unavailable
+from tapescope.store.home import Home
 from tapescope.store.opening import OpenMode
 from tapescope.store.validation import StoreLimits, is_task_id
 from tapescope_telemetry import error_type_of
@@ -63,12 +64,14 @@ class StoreCore:
         self._commits: GroupCommit | None = None
         self._may_write = False
         self._cursors: WeakValueDictionary[tuple[str, int, str], TapeCursor] = WeakValueDictionary()
-        self._pid = os.getpid()
+        self._home: Home | None = None
+        """Set while the store is open."""
 
     # --- life -------------------------------------------------------------------------------------
 
     async def open(self, mode: OpenMode) -> None:
         """Open the backend and make the write queue; an open core stays as it is."""
+        self.check_home()
         if self._commits is None:
             lent = BackendContext(
                 self.clock, self.limits, mode, self.instance, self.changes, self.watch.tell_owners
@@ -81,8 +84,10 @@ class StoreCore:
                 lanes=[f"{self.instance}/{n}" for n in range(self.backend.write_lanes)],
                 batch=self.limits.batch,
                 queue=self.limits.queue,
+                may_hang=self.backend.may_hang,
             )
             self._may_write = mode.may_write
+            self._home = Home("store")
 
     async def _open_backend(self, lent: BackendContext) -> None:
         await self.backend.open(lent)
@@ -95,7 +100,8 @@ class StoreCore:
 
     async def aclose(self) -> None:
         """Answer every call taken, end every subscription, close the backend."""
-        commits, self._commits = self._commits, None
+        self.check_home()
+        commits, self._commits, self._home = self._commits, None, None
         if commits is None:
             return
         try:
@@ -106,12 +112,16 @@ class StoreCore:
             await self.backend.close()
 
     def require_open(self) -> GroupCommit:
-        """The write queue. Raises ``StoreClosed`` and ``UsedAfterFork``."""
-        if self._commits is None:
+        """The write queue. Raises ``StoreClosed``, ``UsedAfterFork`` and ``UsedInAnotherLoop``."""
+        if self._commits is None or self._home is None:
             raise StoreClosed
-        if os.getpid() != self._pid:
-            raise UsedAfterFork("store")
+        self._home.check()
         return self._commits
+
+    def check_home(self) -> None:
+        """Raise ``UsedAfterFork`` or ``UsedInAnotherLoop`` where an open store is not at home."""
+        if self._home is not None:
+            self._home.check()
 
     def require_writable(self) -> GroupCommit:
         """The write queue of a store that may be written to. Raises ``StoreReadOnly``, too."""
@@ -174,7 +184,11 @@ class StoreCore:
         if not is_task_id(cursor.task_id):
             return None
         return await self.retrying(
-            lambda: self.backend.load(cursor.task_id, cursor.attempt, cursor.owner), since
+            lambda: self.within(
+                self.backend.load(cursor.task_id, cursor.attempt, cursor.owner),
+                since + self.patience - self.clock.monotonic(),
+            ),
+            since,
         )
 
     async def change(
@@ -190,23 +204,47 @@ class StoreCore:
         I7).
         """
         self.require_writable()
+        deadline = self.clock.monotonic() + self.patience
 
         async def write() -> T:
-            answer = await primitive()
+            answer = await self.within(primitive(), deadline - self.clock.monotonic())
             if settle is not None:
                 settle(answer)
             return answer
 
-        return await self.read(name, lambda: _to_its_end(write()))
+        return await self._timed(name, lambda: self.retrying(lambda: _to_its_end(write())))
 
     # --- reading ----------------------------------------------------------------------------------
 
     async def read(self, name: str, primitive: Callable[[], Awaitable[T]]) -> T:
         """Call a primitive of an open store, timed under ``name``, with the store's patience."""
         self.require_open()
+        deadline = self.clock.monotonic() + self.patience
+
+        def attempt() -> Awaitable[T]:
+            return self.within(primitive(), deadline - self.clock.monotonic())
+
+        return await self._timed(name, lambda: self.retrying(attempt))
+
+    async def within(
+        self,
+        work: Awaitable[T],
+        left: float,
+        error: Callable[[str], Exception] = StoreAway,
+    ) -> T:
+        """A backend's call, for at most ``left`` seconds where one may hang; then ``error``."""
+        if not self.backend.may_hang:
+            return await work
+        try:
+            async with asyncio.timeout(max(left, self.patience * LEAST_TRY)):
+                return await work
+        except TimeoutError as late:
+            raise error("it does not answer") from late
+
+    async def _timed(self, name: str, work: Callable[[], Awaitable[T]]) -> T:
         start = self.clock.monotonic()
         try:
-            answer = await self.retrying(primitive)
+            answer = await work()
         except TapescopeError as error:
             self.meter.operation(name, self.clock.monotonic() - start, error_type_of(error))
             raise

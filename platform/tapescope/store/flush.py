@@ -92,6 +92,11 @@ class CreateRow(NamedTuple):
     traceparent: str | None
     run_at: int | None
     """Microseconds since the epoch; ``None`` for now, by the database's clock."""
+    owner: str | None = None
+    """Who alone can run it, where a proof that it is dead ends the task."""
+    lease: int | None = None
+    """Microseconds from ``run_at`` on after which the pending task is lost; ``None``: never, for
+    any worker can run it."""
 
 
 class Inserted(NamedTuple):
@@ -159,6 +164,10 @@ class GiveUpRow(NamedTuple):
     """Not before this time, in microseconds since the epoch; ``None`` for at once."""
     spends: int
     """Retries it spends: 1, or 0 for a release."""
+    owner: str | None = None
+    """Who alone can run it again, as in ``CreateRow``."""
+    lease: int | None = None
+    """As in ``CreateRow``."""
 
 
 class CancelRow(NamedTuple):
@@ -191,6 +200,8 @@ class Flush:
     """For each row where it comes from: the rows of one attempt share one source."""
     give_ups: list[GiveUpRow] = field(default_factory=list["GiveUpRow"])
     cancels: list[CancelRow] = field(default_factory=list["CancelRow"])
+    sent: bool = False
+    """The database may have it: set by a backend that may hang."""
     was_blocked: bool = False
     """Its calls waited for a lock in vain before: others wait behind it, so it waits shortly."""
 

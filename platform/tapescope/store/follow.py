@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from tapescope.errors import DamagedTape, StoreClosed, TapeGap, UnknownTask
@@ -16,24 +16,27 @@ if TYPE_CHECKING:
 
 __all__ = ["await_final", "follow_tape"]
 
+Subscribe = Callable[[str], "Subscription"]
+
 _PAGE: Final = 1_000
 _KIND: Final = "follow"
 
 
 async def follow_tape(
-    store: TaskStore, task_id: str, after_seq: int = 0
+    store: TaskStore, task_id: str, after_seq: int = 0, subscribe: Subscribe | None = None
 ) -> AsyncGenerator[Event, None]:
     """Every event after ``after_seq``, live, to the ``final``; then it ends.
 
     A tape that has its ``final`` at or before ``after_seq`` gives nothing. Raises ``UnknownTask``,
     ``TapeGap`` when an event would be missing, and ``StoreClosed`` when the store is closed before
-    the ``final`` came: the end of the events is never silence.
+    the ``final`` came: the end of the events is never silence. ``subscribe`` is the store's
+    ``changes`` where nothing else is given; who gives it may end the follower with an error.
     """
     after_seq = check_place("after_seq", after_seq, of_tape=True)
     if not is_task_id(task_id):
         raise UnknownTask(task_id)
     # Subscribed before the first read: what is committed in between is told, not missed.
-    with store.changes(task_id) as changes:
+    with (subscribe or store.changes)(task_id) as changes:
         place = _Place(changes, after_seq)
         with store.meter.following(_KIND, place.read_lag):
             while True:
@@ -73,15 +76,17 @@ class _Place:
         return max(0, self.end - self.seq, self._changes.told_seq - self.seq)
 
 
-async def await_final(store: TaskStore, task_id: str) -> FinalEvent:
-    """Wait for the task's ``final``, wherever the task runs.
+async def await_final(
+    store: TaskStore, task_id: str, subscribe: Subscribe | None = None
+) -> FinalEvent:
+    """Wait for the task's ``final``, wherever the task runs; ``subscribe`` as in ``follow_tape``.
 
     Raises ``UnknownTask``, ``DamagedTape`` for a ``final`` that cannot be read, and
     ``StoreClosed`` when the store is closed first.
     """
     if not is_task_id(task_id):
         raise UnknownTask(task_id)
-    with store.changes(task_id) as changes:
+    with (subscribe or store.changes)(task_id) as changes:
         while True:
             page = await store.read_tape(task_id, limit=1)
             if page.final_seq is not None:
@@ -108,7 +113,7 @@ async def _next(changes: Subscription) -> Change:
     try:
         return await anext(changes)
     except StopAsyncIteration:
-        raise StoreClosed from None
+        raise changes.why or StoreClosed() from None
 
 
 def _usable(change: Change, seq: int) -> Iterable[Event] | None:

@@ -60,7 +60,8 @@ class StoreLeases:
         return await self._core.read("find_ended", lambda: self._core.backend.find_ended(task_ids))
 
     async def read_owners(self) -> Sequence[str]:
-        """The owners of the tasks that run, for a rescuer to see whether they live."""
+        """The owners of the tasks that run, or that they alone can run, for a rescuer to see
+        whether they live."""
         return await self._core.read("read_owners", self._core.backend.read_owners)
 
     async def rescue_expired(
@@ -68,6 +69,8 @@ class StoreLeases:
     ) -> list[Rescued]:
         """Take running tasks from owners whose lease is over, or who are known to be dead.
 
+        Pending ones, too, that the owner alone could run (``NewTask.only_by``): they fail, unless
+        their op is among ``ops``.
         Each is pending again when a retry is left and its op is among ``ops``, which can be run
         again; else it fails with ``worker_lost``; with a cancel on record it ends as cancelled. The
         old attempt is fenced: what it still writes is dropped (invariant I5). At most ``limit``

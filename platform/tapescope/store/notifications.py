@@ -45,6 +45,8 @@ class Subscription:
         self._leave = leave
         self.told_seq = 0
         """The highest end of a tape that a change told of, taken or not."""
+        self.why: Exception | None = None
+        """Why it was closed, for who waits; ``None``: its store was."""
         self._waiting: deque[Change] = deque()
         self._wake: asyncio.Future[None] | None = None
         self._closed = False
@@ -72,10 +74,10 @@ class Subscription:
             await self._wake
         return self._waiting.popleft()
 
-    def close(self) -> None:
+    def close(self, why: Exception | None = None) -> None:
         """Stop listening; may be called twice."""
         if not self._closed:
-            self._closed = True
+            self._closed, self.why = True, why
             self._leave(self)
             self._awaken()
 

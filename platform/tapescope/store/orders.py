@@ -51,8 +51,22 @@ class RescueOrder(NamedTuple):
     failed: str
     """JSON text of the ``final`` where no retry is left."""
 
+    def takes(self, task: Task, now: int) -> bool:
+        """Whether the task's owner is lost at ``now``.
+
+        A pending task with a lease can be run by its owner alone: it is lost with it, unless
+        workers can run its op by now.
+        """
+        if task.lease_expires_us is None:
+            return False
+        if task.lease_expires_us > now and task.owner not in self.dead_owners:
+            return False
+        if task.status is TaskStatus.PENDING:
+            return task.op not in self.ops
+        return task.status is TaskStatus.RUNNING
+
     def judge(self, task: Task) -> RescueResult:
-        """What becomes of a running task whose owner is lost."""
+        """What becomes of a task whose owner is lost."""
         if task.cancel is not None:
             return RescueResult.CANCELLED
         if task.retries_spent < task.retries and task.op in self.ops:

@@ -18,6 +18,7 @@ from tapescope.codec import decode, encode
 from tapescope.errors import (
     BadEventType,
     BadSetting,
+    EventFateUnknown,
     StoreRefused,
     TapeFull,
     TapescopeError,
@@ -52,6 +53,7 @@ from tapescope.model.tasks import (
 )
 from tapescope.model.times import format_time
 from tapescope.store._claims import DueClaims
+from tapescope.store._orphans import Orphans
 from tapescope.store._pending import (
     PendingCancel,
     PendingClaim,
@@ -84,6 +86,7 @@ from tapescope.store.orders import DueOrder, DueRow
 from tapescope.store.task_rows import as_pending, as_running
 from tapescope.store.validation import (
     StoreLimits,
+    bind,
     check_choice,
     check_moment,
     check_new_task,
@@ -112,7 +115,9 @@ class TaskStore:
     """Where tasks and their tapes are kept. Use it inside ``async with``, or ``open`` and
     ``aclose``.
 
-    One store belongs to one event loop of one process. ``open_mode`` says what opening may do to
+    While it is open, a store belongs to one event loop of one process: another one that uses it
+    is told so, with ``UsedInAnotherLoop`` or ``UsedAfterFork``. Once it is closed it may be opened
+    again, anywhere. ``open_mode`` says what opening may do to
     the database: by itself it makes a store where there is none, and migrates nothing. Every verb
     raises ``StoreClosed`` when it is not open, ``StoreUnavailable`` when the database cannot be
     reached within ``patience`` seconds (nothing was written); a verb that writes also
@@ -151,6 +156,10 @@ class TaskStore:
         self.maintenance = StoreMaintenance(core, self.leases, self.ops)
         """The audit, repairs, retention, and the schema's version."""
         self._claims = DueClaims(core, self._deliver_claim, self.release)
+        # By name at each call: a store that records overrides the verb.
+        self._orphans = Orphans(
+            core, lambda task_id, reason, message: self.request_cancel(task_id, reason, message)
+        )
 
     def _make_leases(self, core: StoreCore) -> StoreLeases:
         """Overridden by a store that records what is rescued."""
@@ -231,6 +240,8 @@ class TaskStore:
 
     async def aclose(self) -> None:
         """Answer every call taken, end every subscription, disconnect. May be called twice."""
+        self._core.check_home()
+        await self.orphans_ended()
         await self._core.aclose()
 
     async def __aenter__(self) -> Self:
@@ -266,11 +277,26 @@ class TaskStore:
 
         The same op and idempotency key again answer with the task that exists. Raises ``BadOp``,
         ``BadParams``, ``BadSetting``, and ``IdempotencyConflict`` when that task has other params.
+
+        A create that is cancelled, or raises ``EventFateUnknown``, leaves no task behind that
+        nobody knows of: one with a key is found by the key, one without is cancelled by the store
+        as soon as it is there.
         """
         row, params = check_new_task(new_task, self.limits)
         call = PendingCreate(self.clock.monotonic(), row, params)
-        created: tuple[Task, bool] = await self._core.submit("create", call)
+        try:
+            created: tuple[Task, bool] = await self._core.submit("create", call)
+        except (asyncio.CancelledError, EventFateUnknown):
+            self._orphans.adopt(call)
+            raise
         return created
+
+    async def orphans_ended(self) -> None:
+        """Wait for the tasks of creates that were cancelled: each has ended, or was never there.
+
+        One that could not be ended within the store's patience is warned of.
+        """
+        await self._orphans.ended()
 
     async def create_within(self, connection: object, new_task: NewTask) -> tuple[Task, bool]:
         """``create`` in the caller's own transaction: committed with it, or never there.
@@ -291,6 +317,8 @@ class TaskStore:
         ``StoreRefused`` when the database refuses the task: roll back then, and begin anew.
         """
         self._core.require_writable()
+        if new_task.only_by is not None:
+            raise BadSetting("only_by", new_task.only_by, "None in a transaction of the caller's")
         row, params = check_new_task(new_task, self.limits)
         start = self.clock.monotonic()
         try:
@@ -418,9 +446,12 @@ class TaskStore:
         finished: Finished = await self._core.submit("finish", call)
         return finished
 
-    async def retry_later(self, attempt: Attempt, error: ErrorInfo, run_at: int) -> GivenUp:
+    async def retry_later(
+        self, attempt: Attempt, error: ErrorInfo, run_at: int, *, only_here: Task | None = None
+    ) -> GivenUp:
         """The attempt failed: ``attempt_failed`` on the tape, running → pending until ``run_at``.
 
+        ``only_here`` is the task where its owner alone can run it again: see ``NewTask.only_by``.
         ``run_at`` is in microseconds since the epoch; one retry is spent. When a cancel is on
         record the task ends as cancelled instead, in the same transaction. Raises ``NotJson`` and
         ``EventTooLarge`` for an error that a tape cannot hold, and then nothing was written.
@@ -428,7 +459,10 @@ class TaskStore:
         run_at = check_moment("run_at", run_at, run_at)
         failure = {"error": error.as_json(), "run_at": format_time(run_at)}
         event = NewEvent(ATTEMPT_FAILED, failure)
-        return await self._give_up("retry_later", attempt, event, error, run_at)
+        bound: tuple[str | None, int | None] = (None, None)
+        if only_here is not None:
+            bound = bind(attempt.owner, only_here.idempotency_key)
+        return await self._give_up("retry_later", attempt, event, error, run_at, bound)
 
     async def release(self, attempt: Attempt, message: str = "") -> GivenUp:
         """Give the task back, for another worker to run at once; no retry is spent.
@@ -629,11 +663,12 @@ class TaskStore:
         event: NewEvent,
         error: ErrorInfo | None,
         run_at: int | None,
+        bound: tuple[str | None, int | None] = (None, None),
     ) -> GivenUp:
         cursor = self._core.find_cursor(attempt)
         body = encode_event(event.type, event.body, self.limits.event_bytes)
         offer = event.type, body, self.clock.now()
-        call = PendingGiveUp(self.clock.monotonic(), cursor, offer, error, run_at)
+        call = PendingGiveUp(self.clock.monotonic(), cursor, offer, error, run_at, bound)
         self.meter.ledger.offer(1)
         given_up: GivenUp = await self._core.submit(name, call)
         return given_up

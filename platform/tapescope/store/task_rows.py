@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from tapescope.codec import decode
 from tapescope.model.tape import DropReason, Outcome
 from tapescope.model.tasks import CancelReason, CancelRequest, Task, TaskStatus
 from tapescope.store.flush import CancelRow, CancelState, ClaimAnswer, CreateRow, EventRow
+
+LAST_TIME: Final = 253_402_300_799_999_999
+"""Microseconds since the epoch: the end of the year 9999."""
 
 __all__ = ["StoredTask", "as_ended", "as_given_up", "as_pending", "as_running", "plan_cancel"]
 
@@ -27,18 +30,19 @@ class StoredTask(NamedTuple):
 
 def as_pending(row: CreateRow, params: Mapping[str, Any], now: int, key: int) -> Task:
     """The task as its creation at ``now`` left it; ``params`` are the row's, decoded."""
+    run_us = now if row.run_at is None else row.run_at
     return Task(
         task_id=row.task_id,
         op=row.op,
         params=params,
         status=TaskStatus.PENDING,
         attempt=0,
-        owner=None,
+        owner=row.owner,
         created_us=now,
-        run_us=now if row.run_at is None else row.run_at,
+        run_us=run_us,
         claimed_us=None,
         finished_us=None,
-        lease_expires_us=None,
+        lease_expires_us=None if row.lease is None else min(run_us + row.lease, LAST_TIME),
         timeout=row.timeout,
         retries=row.retries,
         idempotency_key=row.idempotency_key,
@@ -75,17 +79,20 @@ def as_running(task: Task, owner: str, won: ClaimAnswer) -> Task:
     )
 
 
-def as_given_up(task: Task, run_at: int, spends: int) -> Task:
+def as_given_up(
+    task: Task, run_at: int, spends: int, owner: str | None = None, lease: int | None = None
+) -> Task:
     """The task as its attempt left it that was given up, or lost: pending until ``run_at``.
 
-    ``spends`` is the number of retries that it costs.
+    ``spends`` is the number of retries that it costs; ``owner`` and ``lease`` are those of a
+    ``GiveUpRow``.
     """
     return replace(
         task,
         status=TaskStatus.PENDING,
-        owner=None,
+        owner=owner,
         claimed_us=None,
-        lease_expires_us=None,
+        lease_expires_us=None if lease is None else run_at + lease,
         run_us=run_at,
         retries_spent=task.retries_spent + spends,
     )

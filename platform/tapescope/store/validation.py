@@ -34,6 +34,7 @@ Choice = TypeVar("Choice", bound=StrEnum)
 
 __all__ = [
     "StoreLimits",
+    "bind",
     "check_choice",
     "check_count",
     "check_key",
@@ -55,6 +56,10 @@ __all__ = [
     "new_task_id",
 ]
 
+
+LOST_AFTER: Final = 86_400_000_000
+"""Microseconds, a day, after which a task that fell due is lost, if its owner alone can run it and
+is not known to be dead before: it may be on another host."""
 
 _TASK_ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -283,8 +288,23 @@ def check_new_task(new: NewTask, limits: StoreLimits) -> tuple[CreateRow, Mappin
         None if new.idempotency_key is None else check_key(new.idempotency_key),
         None if new.traceparent is None else check_text("traceparent", new.traceparent),
         None if new.run_at is None else check_moment("run_at", new.run_at, new.run_at),
+        *bind(
+            None if new.only_by is None else check_text("only_by", new.only_by),
+            new.idempotency_key,
+        ),
     )
     return row, decode(params)
+
+
+def bind(only_by: str | None, idempotency_key: str | None) -> tuple[str | None, int | None]:
+    """The owner and the lease of a pending task that one owner alone can run; else no owner and
+    no lease.
+
+    One with an idempotency key has no owner: who submits it again goes on with it.
+    """
+    if only_by is None:
+        return None, None
+    return only_by if idempotency_key is None else None, LOST_AFTER
 
 
 def check_params(given: object) -> dict[str, Any]:

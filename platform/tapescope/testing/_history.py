@@ -200,11 +200,14 @@ class Recording(TaskStore):
         call.offers = _as_offers([NewEvent(FINAL, final.as_json())])
         return await self.history.noted(call, super().finish_if_running(attempt, final))
 
-    async def retry_later(self, attempt: Attempt, error: ErrorInfo, run_at: int) -> GivenUp:
+    async def retry_later(
+        self, attempt: Attempt, error: ErrorInfo, run_at: int, *, only_here: Task | None = None
+    ) -> GivenUp:
         """``TaskStore.retry_later``, noted."""
         call = self.history.begin("retry_later", attempt.task_id, attempt)
         call.offers = ((ATTEMPT_FAILED, ""),)
-        return await self.history.noted(call, super().retry_later(attempt, error, run_at))
+        work = super().retry_later(attempt, error, run_at, only_here=only_here)
+        return await self.history.noted(call, work)
 
     async def release(self, attempt: Attempt, message: str = "") -> GivenUp:
         """``TaskStore.release``, noted."""

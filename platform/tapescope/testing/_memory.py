@@ -195,9 +195,9 @@ class MemoryBackend(StoreBackend):
                 if plan.cancel is not None:
                     answer.cancelled_instead[place] = plan.cancel
                 if plan.give_up is not None:
-                    run_at = plan.give_up.run_at
+                    _, run_at, spends, owner, lease = plan.give_up
                     record.make_pending(
-                        answer.now if run_at is None else run_at, plan.give_up.spends
+                        answer.now if run_at is None else run_at, spends, owner, lease
                     )
                 continue
             task, last_seq = (None, 0) if record is None else (record.task, record.last_seq)
@@ -272,17 +272,14 @@ class MemoryBackend(StoreBackend):
 
     async def read_owners(self) -> Sequence[str]:
         tasks = (record.task for record in self.records.values())
-        return sorted({t.owner for t in tasks if t.status is TaskStatus.RUNNING and t.owner})
+        return sorted({t.owner for t in tasks if not t.status.terminal and t.owner})
 
     async def rescue(self, order: RescueOrder) -> Sequence[RescuedRow]:
         now = self._context.clock.now()
         rescued: list[RescuedRow] = []
         for record in self.records.values():
             task = record.task
-            over = task.lease_expires_us is not None and task.lease_expires_us <= now
-            if task.status is not TaskStatus.RUNNING or len(rescued) >= order.limit:
-                continue
-            if not over and task.owner not in order.dead_owners:
+            if not order.takes(task, now) or len(rescued) >= order.limit:
                 continue
             result = order.judge(task)
             type_ = ATTEMPT_FAILED if result is RescueResult.RETRIED else FINAL

@@ -64,9 +64,11 @@ class Record:
         self.put(start_tape(self.task, self.last, ts, body), now)
         return won.started_seq
 
-    def make_pending(self, run_at: int, spends: int) -> None:
+    def make_pending(
+        self, run_at: int, spends: int, owner: str | None = None, lease: int | None = None
+    ) -> None:
         """The attempt gave the task up, or was taken from it."""
-        self.task = as_given_up(self.task, run_at, spends)
+        self.task = as_given_up(self.task, run_at, spends, owner, lease)
 
     def with_drops(self, quarantine: Quarantine) -> StoredTask:
         """All that is held of the task, for the audit and for a repair."""

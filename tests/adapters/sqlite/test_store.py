@@ -9,8 +9,12 @@ import sys
 import threading
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
+from aiosqlite.core import (
+    _STOP_RUNNING_SENTINEL,  # pyright: ignore[reportPrivateUsage]  # what ends its threads
+)
 
 from tapescope.errors import (
     BadSetting,
@@ -24,6 +28,7 @@ from tapescope.model.tape import NewEvent
 from tapescope.model.tasks import NewTask
 from tapescope.store.validation import new_task_id
 from tapescope_adapters.sqlite import SqliteStore
+from tapescope_adapters.sqlite._backend import SqliteBackend
 
 
 @pytest.mark.parametrize(
@@ -236,3 +241,29 @@ asyncio.run(main())
     )
 
     assert ended.returncode == 3, ended.stderr
+
+
+async def test_a_callers_loop_that_is_closed_does_not_end_the_thread(sqlite_url: str) -> None:
+    """An answer that nobody waits for is let go; the next call is answered."""
+    async with SqliteStore(sqlite_url) as store:
+        assert isinstance(store.backend, SqliteBackend)
+        conn: Any = store.backend.writer_conn  # its queue is aiosqlite's own
+        closed = asyncio.new_event_loop()
+        orphan: asyncio.Future[Any] = closed.create_future()
+        closed.close()
+        conn._tx.put_nowait((orphan, lambda: None))
+        conn._tx.put_nowait((orphan, lambda: 1 / 0))
+        task, _ = await store.create(NewTask(new_task_id(), "work"))
+
+        assert (await store.get(task.task_id)).op == "work"
+
+
+async def test_a_store_whose_thread_has_ended_is_unavailable(sqlite_url: str) -> None:
+    """A call says so within the patience; it does not wait for an answer that cannot come."""
+    async with SqliteStore(f"{sqlite_url}?patience=0.1") as store:
+        assert isinstance(store.backend, SqliteBackend)
+        conn: Any = store.backend.writer_conn  # its queue is aiosqlite's own
+        conn._tx.put_nowait((None, lambda: _STOP_RUNNING_SENTINEL))
+        await asyncio.to_thread(conn._thread.join)
+        with pytest.raises(StoreUnavailable, match="its connection has ended"):
+            await store.create(NewTask(new_task_id(), "work"))

@@ -154,6 +154,7 @@ CREATE TABLE tasks (
     CONSTRAINT tasks_status_known CHECK (status = ANY (ARRAY['pending', 'running', 'succeeded', 'failed', 'cancelled'])),
     CONSTRAINT tasks_task_id_unique UNIQUE (task_id)
 );
+CREATE INDEX tasks_bound ON tasks (lease_expires_at) WHERE status = 'pending' AND lease_expires_at IS NOT NULL;
 CREATE INDEX tasks_due_op ON tasks (op, run_at, id) WHERE status = 'pending';
 CREATE UNIQUE INDEX tasks_idempotency_key_unique ON tasks (op, idempotency_key) WHERE idempotency_key IS NOT NULL;
 CREATE INDEX tasks_lease ON tasks (lease_expires_at) WHERE status = 'running';
@@ -165,7 +166,7 @@ CREATE TRIGGER tasks_begin_pending BEFORE INSERT ON tasks
     EXECUTE FUNCTION guard_new_task();
 CREATE TRIGGER tasks_can_be_read BEFORE INSERT ON tasks
     FOR EACH ROW
-    WHEN (new.id <= 0 OR new.created_at < '-62135596800000000'::bigint OR new.created_at > '253402300799999999'::bigint OR new.run_at < '-62135596800000000'::bigint OR new.run_at > '253402300799999999'::bigint OR COALESCE(new.claimed_at, new.lease_expires_at, new.cancel_requested_at) IS NOT NULL OR new.cancel_reason IS NOT NULL OR NOT new.params IS JSON OBJECT)
+    WHEN (new.id <= 0 OR new.created_at < '-62135596800000000'::bigint OR new.created_at > '253402300799999999'::bigint OR new.run_at < '-62135596800000000'::bigint OR new.run_at > '253402300799999999'::bigint OR new.lease_expires_at < '-62135596800000000'::bigint OR new.lease_expires_at > '253402300799999999'::bigint OR COALESCE(new.claimed_at, new.cancel_requested_at) IS NOT NULL OR new.cancel_reason IS NOT NULL OR NOT new.params IS JSON OBJECT)
     EXECUTE FUNCTION guard_unreadable();
 CREATE TRIGGER tasks_change_by_rule AFTER UPDATE ON tasks
     FOR EACH ROW

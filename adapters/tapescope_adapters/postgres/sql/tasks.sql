@@ -64,8 +64,11 @@ UPDATE tasks t SET lease_expires_at = now_us() + $2::bigint
 RETURNING t.task_id, t.attempt, t.cancel_reason, t.cancel_message, t.cancel_by, t.cancel_requested_at;
 
 -- name: read_owners
--- Who runs something.
-SELECT DISTINCT owner FROM tasks WHERE status = 'running';
+-- Who runs something, or alone can run what waits.
+SELECT owner FROM tasks WHERE status = 'running'
+ UNION
+SELECT owner FROM tasks
+ WHERE status = 'pending' AND lease_expires_at IS NOT NULL AND owner IS NOT NULL;
 
 -- name: rescue_expired
 -- See the function. It writes finals: as durable as a flush.

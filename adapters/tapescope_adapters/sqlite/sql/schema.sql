@@ -188,6 +188,8 @@ CREATE TABLE tasks (
     CONSTRAINT tasks_status_known
         CHECK (status IN ('pending', 'running', 'succeeded', 'failed', 'cancelled'))
 );
+CREATE INDEX tasks_bound ON tasks (lease_expires_at)
+    WHERE status = 'pending' AND lease_expires_at IS NOT NULL;
 CREATE INDEX tasks_due_op ON tasks (op, run_at) WHERE status = 'pending';
 CREATE UNIQUE INDEX tasks_idempotency_key_unique
     ON tasks (op, idempotency_key) WHERE idempotency_key IS NOT NULL;
@@ -207,14 +209,15 @@ END;
 CREATE TRIGGER tasks_can_be_read BEFORE INSERT ON tasks
 WHEN NEW.created_at NOT BETWEEN -62135596800000000 AND 253402300799999999
     OR NEW.run_at NOT BETWEEN -62135596800000000 AND 253402300799999999
-    OR coalesce(NEW.claimed_at, NEW.finished_at, NEW.lease_expires_at,
-                NEW.cancel_requested_at, NEW.cancel_reason) IS NOT NULL
+    OR NEW.lease_expires_at NOT BETWEEN -62135596800000000 AND 253402300799999999
+    OR coalesce(NEW.claimed_at, NEW.finished_at, NEW.cancel_requested_at, NEW.cancel_reason) IS NOT NULL
+    OR typeof(NEW.lease_expires_at) NOT IN ('integer', 'null')
     OR typeof(NEW.retries) <> 'integer'
     OR coalesce(typeof(NEW.timeout_s) NOT IN ('real', 'null'), true)
     OR NOT json_valid(NEW.params)
     OR json_type(NEW.params) <> 'object'
 BEGIN
-    SELECT RAISE(ABORT, 'tapescope: a new task has two times, numbers, and params that are a JSON object');
+    SELECT RAISE(ABORT, 'tapescope: a new task has its times, numbers, and params that are a JSON object');
 END;
 CREATE TRIGGER tasks_cancel_can_be_read BEFORE UPDATE OF cancel_reason, cancel_requested_at ON tasks
 WHEN NEW.cancel_requested_at NOT BETWEEN -62135596800000000 AND 253402300799999999

@@ -1,9 +1,10 @@
 -- name: insert_tasks
 -- New tasks, pending; padding rows have no task_id. The keys come out consecutive, in this order.
 INSERT INTO tasks (task_id, op, params, timeout_s, retries, idempotency_key, traceparent, run_at,
-                   created_at)
+                   owner, lease_expires_at, created_at)
 SELECT v.column1, v.column2, v.column3, v.column4, v.column5, v.column6, v.column7,
-       coalesce(v.column8, v.column9), v.column9
+       coalesce(v.column8, v.column11), v.column9, min(coalesce(v.column8, v.column11) + v.column10, 253402300799999999),
+       v.column11
   FROM (VALUES /*rows*/) AS v
  WHERE v.column1 IS NOT NULL;
 
@@ -23,8 +24,12 @@ UPDATE tasks
    AND tasks.run_at <= v.column5;
 
 -- name: find_claimed
--- Who holds these tasks now, when not every claim won.
-SELECT t.id, t.attempt, t.owner, t.status FROM json_each(?) AS k JOIN tasks t ON t.id = k.value;
+-- When not every claim won: who holds those of these tasks whose attempt has no event yet. An attempt
+-- with one was claimed in an earlier flush.
+SELECT t.id, t.attempt, t.owner, t.status
+  FROM json_each(?) AS k JOIN tasks t ON t.id = k.value
+ WHERE coalesce((SELECT e.attempt FROM events e WHERE e.task = t.id ORDER BY e.seq DESC LIMIT 1), 0)
+       < t.attempt;
 
 -- name: lock_for_cancel
 -- What a cancel request meets. BEGIN IMMEDIATE holds the only write lock there is.
@@ -83,7 +88,7 @@ SELECT t.id, t.attempt, t.owner, t.cancel_reason, t.cancel_message, t.cancel_by,
 -- name: give_up_task
 -- running → pending, when the attempt is still the task's.
 UPDATE tasks
-   SET status = 'pending', owner = NULL, claimed_at = NULL, lease_expires_at = NULL, run_at = ?,
+   SET status = 'pending', owner = ?, claimed_at = NULL, lease_expires_at = ?, run_at = ?,
        retries_spent = retries_spent + ?
  WHERE id = ? AND status = 'running' AND attempt = ? AND owner = ?;
 
@@ -96,16 +101,26 @@ UPDATE tasks SET lease_expires_at = ?
 RETURNING task_id, attempt, cancel_reason, cancel_message, cancel_by, cancel_requested_at;
 
 -- name: read_owners
--- Who runs something.
-SELECT DISTINCT owner FROM tasks WHERE status = 'running';
+-- Who runs something, or alone can run what waits.
+SELECT owner FROM tasks WHERE status = 'running'
+ UNION
+SELECT owner FROM tasks
+ WHERE status = 'pending' AND lease_expires_at IS NOT NULL AND owner IS NOT NULL;
 
 -- name: find_lost
--- Running tasks of higher keys whose lease is over, or whose owner is known to be dead.
+-- Tasks of higher keys whose lease is over, or whose owner is known to be dead: those that run, and
+-- those that wait for an owner which alone can run them.
 -- Differs from the Postgres version in that it names no lock: BEGIN IMMEDIATE holds the only one.
 SELECT /*task*/ FROM tasks
- WHERE status = 'running' AND id > ?
-   AND (lease_expires_at <= ? OR owner IN (SELECT value FROM json_each(?)))
- ORDER BY id LIMIT ?;
+ WHERE id IN (SELECT id FROM tasks
+               WHERE status = 'running' AND id > :after
+                 AND (lease_expires_at <= :now OR owner IN (SELECT value FROM json_each(:dead)))
+               UNION ALL
+              SELECT id FROM tasks
+               WHERE status = 'pending' AND lease_expires_at IS NOT NULL AND +id > :after
+                 AND op NOT IN (SELECT value FROM json_each(:ops))
+                 AND (lease_expires_at <= :now OR owner IN (SELECT value FROM json_each(:dead))))
+ ORDER BY id LIMIT :limit;
 
 -- name: create_within
 -- A new task in a caller's transaction, unless its id or key is taken. A write first of all, so

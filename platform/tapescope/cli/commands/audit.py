@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -20,6 +19,7 @@ from tapescope.maintenance.repair import repair_store
 from tapescope.model.audit import AuditReport, Violation
 from tapescope.model.json_shapes import audit_shape, repair_shape
 from tapescope.model.repairs import RepairReport
+from tapescope.program import run_main
 from tapescope.store.opening import OpenMode
 
 __all__ = ["audit"]
@@ -60,12 +60,12 @@ def audit(
     url = choose_store(store)
     try:
         if repair or dry_run:
-            repaired, name = asyncio.run(
+            repaired, name = run_main(
                 _repair(url, dry_run=dry_run, grace=grace, rows_per_second=rate)
             )
             _print_repairs(repaired, name, dry_run=dry_run, as_json=as_json)
             return EXIT_VIOLATION if repaired.violations else 0
-        report, name = asyncio.run(_audit(url, grace=grace, rows_per_second=rate))
+        report, name = run_main(_audit(url, grace=grace, rows_per_second=rate))
     except TapescopeError as error:
         say(str(error))
         return EXIT_NOT_CHECKED

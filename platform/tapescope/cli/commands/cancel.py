@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Annotated, Final
 
@@ -28,6 +27,7 @@ from tapescope.cli._wording import find_lost, format_local, now_us
 from tapescope.errors import UnknownTask
 from tapescope.manager.identity import find_dead_owners
 from tapescope.model.tasks import CancelReason, Task, TaskStatus
+from tapescope.program import run_main
 from tapescope.store.flush import CancelAnswer, CancelState
 from tapescope.store.opening import OpenMode
 from tapescope.store.port import TaskStore
@@ -70,7 +70,7 @@ def cancel(
     url = choose_store(store)
     named: Sequence[str] = task_ids or ()
     if wanted.given:
-        found = asyncio.run(_choose(url, wanted))
+        found = run_main(_choose(url, wanted))
         named = [task_id for ids in found.values() for task_id in ids]
         if not named:
             say("no pending or running task matches")
@@ -78,7 +78,7 @@ def cancel(
         states = ", ".join(f"{len(ids):,} {state}" for state, ids in found.items() if ids)
         tasks = "task" if len(named) == 1 else "tasks"
         confirm(f"Cancel {len(named):,} {tasks} ({states})", yes=yes)
-    return asyncio.run(_cancel(url, named, message, as_json=as_json))
+    return run_main(_cancel(url, named, message, as_json=as_json))
 
 
 async def _choose(url: str, wanted: Wanted) -> dict[TaskStatus, list[str]]:

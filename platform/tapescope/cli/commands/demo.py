@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import shlex
 import shutil
 import sys
@@ -23,6 +22,7 @@ from tapescope.cli._table import Column, print_table
 from tapescope.cli._wording import shorten_id
 from tapescope.errors import BadSetting
 from tapescope.model.tasks import TaskStatus
+from tapescope.program import run_main
 from tapescope.store.lookup import find_store, hide_password
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def demo(
     if not hashed.is_dir():
         raise BadSetting("--folder", str(hashed), "a folder that this user may read")
     url = store or file_url(Path(tempfile.mkdtemp(prefix="tapescope-demo-")) / "tasks.db")
-    summary = asyncio.run(_run(hashed, url))
+    summary = run_main(_run(hashed, url))
     _print_summary(summary, url)
     return 0 if summary.adds_up else 1
 

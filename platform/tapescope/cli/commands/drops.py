@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
@@ -23,6 +22,7 @@ from tapescope.cli._wording import format_age, format_duration, now_us, shorten_
 from tapescope.model.json_shapes import drop_shape
 from tapescope.model.tape import DroppedEvent, QuarantinePage
 from tapescope.model.times import as_microseconds
+from tapescope.program import run_main
 from tapescope.store.port import TaskStore
 
 __all__ = ["drops"]
@@ -62,7 +62,7 @@ def drops(
         None if since is None else as_microseconds(parse_time(since, "--since")),
         None if until is None else as_microseconds(parse_time(until, "--until")),
     )
-    asyncio.run(_list(choose_store(store), task_id, between, wide=wide, as_json=as_json))
+    run_main(_list(choose_store(store), task_id, between, wide=wide, as_json=as_json))
 
 
 async def _list(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
@@ -39,6 +38,7 @@ from tapescope.cli._wording import (
 from tapescope.model.json_shapes import list_shape
 from tapescope.model.tasks import Task, TaskPage
 from tapescope.model.times import format_time
+from tapescope.program import run_main
 
 __all__ = ["list_tasks"]
 
@@ -82,7 +82,7 @@ def list_tasks(
     A running task whose process has ended, or whose lease is over, is shown as lost.
     """
     wanted = choose_tasks(status, op, owner, key, since, until, failed=failed)
-    page, name = asyncio.run(_read(choose_store(store), wanted, limit, before))
+    page, name = run_main(_read(choose_store(store), wanted, limit, before))
     lost = find_lost(page.tasks, now_us())
     if as_json:
         shape: dict[str, Any] = {**list_shape(page), "store": name}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated
 
 import typer
@@ -11,6 +10,7 @@ from tapescope.cli._options import StoreOption
 from tapescope.cli._output import print_line
 from tapescope.cli._store import choose_store, prepare_store, say_store
 from tapescope.errors import SchemaTooNew, StoreNotFound
+from tapescope.program import run_main
 from tapescope.store.lookup import find_store
 from tapescope.store.opening import OpenMode
 
@@ -30,7 +30,7 @@ def migrate(
 
     The exit status is 2 when --check finds no store.
     """
-    return asyncio.run(_migrate(choose_store(store), check=check))
+    return run_main(_migrate(choose_store(store), check=check))
 
 
 async def _migrate(url: str, *, check: bool) -> int:

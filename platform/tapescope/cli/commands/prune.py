@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -14,6 +13,7 @@ from tapescope.cli._question import YesOption, confirm
 from tapescope.cli._store import choose_store, open_store
 from tapescope.cli._times import parse_age
 from tapescope.model.tape import Outcome
+from tapescope.program import run_main
 from tapescope.store.opening import OpenMode
 
 __all__ = ["prune"]
@@ -59,8 +59,8 @@ def prune(
 
     def prune_now(*, dry_run: bool) -> int:
         if quarantine:
-            return asyncio.run(_prune_quarantine(url, age, dry_run=dry_run))
-        return asyncio.run(_prune_tasks(url, age, outcome or (), op, dry_run=dry_run))
+            return run_main(_prune_quarantine(url, age, dry_run=dry_run))
+        return run_main(_prune_tasks(url, age, outcome or (), op, dry_run=dry_run))
 
     if not (dry_run or yes):
         count = prune_now(dry_run=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Final
 
@@ -27,6 +26,7 @@ from tapescope.cli._submitted import open_manager, print_submitted
 from tapescope.cli._task_ids import check_named, find_task_id
 from tapescope.errors import OpNotRegistered, TaskNotEnded, UnknownTask
 from tapescope.manager.handle import TaskHandle
+from tapescope.program import run_main
 from tapescope.store.opening import OpenMode
 
 __all__ = ["retry"]
@@ -64,13 +64,13 @@ def retry(
     url = choose_store(store)
     named: Sequence[str] = task_ids or ()
     if wanted.given:
-        named = asyncio.run(_choose(url, wanted))
+        named = run_main(_choose(url, wanted))
         if not named:
             say("no task matches")
             return 0
         tasks = "task" if len(named) == 1 else "tasks"
         confirm(f"Submit {len(named):,} {wanted.status} {tasks} again", yes=yes)
-    return asyncio.run(_retry(url, named, wait=wait, as_json=as_json))
+    return run_main(_retry(url, named, wait=wait, as_json=as_json))
 
 
 async def _choose(url: str, wanted: Wanted) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -25,6 +24,7 @@ from tapescope.cli._wording import (
 from tapescope.model.json_shapes import task_shape
 from tapescope.model.tape import ATTEMPT_FAILED, FINAL, Event
 from tapescope.model.times import parse_time
+from tapescope.program import run_main
 
 __all__ = ["show"]
 
@@ -33,7 +33,7 @@ _TIMES: Final = ("created_at", "run_at", "claimed_at", "finished_at", "lease_exp
 
 def show(task_id: TaskArgument, as_json: JsonOption = False, store: StoreOption = None) -> None:
     """Show one task: its fields, how its tape ends, and why it failed."""
-    shape, end, name = asyncio.run(_read(choose_store(store), task_id))
+    shape, end, name = run_main(_read(choose_store(store), task_id))
     if as_json:
         print_json(shape | {"store": name})
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +13,7 @@ from tapescope.cli._output import print_json, print_line, say
 from tapescope.cli._store import choose_store, open_store
 from tapescope.errors import BadSpool, TapescopeError
 from tapescope.model.times import format_time
+from tapescope.program import run_main
 from tapescope.shell.replay import Replayed, replay_spools
 from tapescope.spool import SpooledTask, find_spools, read_spool, spool_folder
 from tapescope.store.opening import OpenMode
@@ -44,7 +44,7 @@ def spool(
     The exit status of a replay is 1 when something could not be replayed.
     """
     if action is Action.REPLAY:
-        return asyncio.run(_replay(choose_store(store), as_json=as_json))
+        return run_main(_replay(choose_store(store), as_json=as_json))
     files = [(path, _read(path)) for path in find_spools(spool_folder())]
     if as_json:
         print_json({"spools": [_shape(path, spooled) for path, spooled in files]})

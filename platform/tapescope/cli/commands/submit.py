@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import datetime
 from typing import Annotated, Any, cast
 
@@ -16,6 +15,7 @@ from tapescope.cli._submitted import open_manager, print_submitted
 from tapescope.codec import decode
 from tapescope.errors import BadParams
 from tapescope.manager.submission import Submission
+from tapescope.program import run_main
 
 __all__ = ["submit"]
 
@@ -77,7 +77,7 @@ def submit(
     """Submit a task to the workers of the store, and print its id."""
     at = None if run_at is None else _parse_time(run_at)
     submission = Submission(op, None, _parse_params(params), timeout, key, retries, delay, at)
-    return asyncio.run(_submit(choose_store(store), submission, wait=wait, as_json=as_json))
+    return run_main(_submit(choose_store(store), submission, wait=wait, as_json=as_json))
 
 
 async def _submit(url: str, submission: Submission, *, wait: bool, as_json: bool) -> int:

@@ -20,6 +20,7 @@ from tapescope.cli._wording import find_lost, now_us
 from tapescope.errors import TapescopeError
 from tapescope.model.json_shapes import event_shape
 from tapescope.model.tape import TapePage
+from tapescope.program import run_main
 from tapescope.store.follow import follow_tape
 from tapescope.store.port import TaskStore
 
@@ -43,7 +44,7 @@ def tape(
     With --follow and --json each event is one line of JSON.
     """
     url = choose_store(store)
-    asyncio.run((_follow if follow else _print)(url, task_id, as_json=as_json))
+    run_main((_follow if follow else _print)(url, task_id, as_json=as_json))
 
 
 async def _print(url: str, named: str, *, as_json: bool) -> None:

@@ -105,6 +105,29 @@ class ClaimsConformance(StoreSuite):
         ]
         assert page.events[4].body == {"attempt": 2, "owner": OTHER}
 
+    async def test_a_claim_that_was_won_is_not_won_again(self, store: TaskStore) -> None:
+        """Its owner, whose answer was lost, is told what anybody is: the task is not pending."""
+        task = await store.get(await create(store, retries=1))
+        won = await store.claim_if_pending(task, OWNER, LEASE)
+        assert won is not None
+        beside = [await store.get(await create(store)) for _ in range(2)]
+        again = await asyncio.gather(
+            *(store.claim_if_pending(one, OWNER, LEASE) for one in (beside[0], task, beside[1]))
+        )
+        await store.retry_later(won.attempt, ErrorInfo("x"), store.clock.now())
+        pending = await store.get(task.task_id)
+        second = await store.claim_if_pending(pending, OWNER, LEASE)
+        third = await store.claim_if_pending(pending, OWNER, LEASE)
+        page = await store.read_tape(task.task_id)
+
+        assert [claim is not None for claim in again] == [True, False, True]
+        assert (second is not None, third) == (True, None)
+        assert [(event.type, event.attempt) for event in page.events] == [
+            ("task_started", 1),
+            ("attempt_failed", 1),
+            ("task_started", 2),
+        ]
+
     async def test_nothing_asked_for_is_nothing_claimed(self, store: TaskStore) -> None:
         """No op, or no room, is not an error; a lease of 0, and less than no room, is one."""
         await create(store)

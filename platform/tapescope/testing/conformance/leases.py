@@ -10,7 +10,17 @@ from tapescope.model.tasks import Attempt, CancelReason, ErrorInfo, FinalEvent, 
 from tapescope.store.port import TaskStore
 from tapescope.store.validation import new_task_id
 from tapescope.testing.conformance.suite import StoreSuite
-from tapescope.testing.tasks import LEASE, OTHER, OWNER, SHORT, log, outlast_lease, start
+from tapescope.testing.tasks import (
+    HOUR,
+    LEASE,
+    OTHER,
+    OWNER,
+    SHORT,
+    create,
+    log,
+    outlast_lease,
+    start,
+)
 
 
 async def run(store: TaskStore, lease: float = SHORT, retries: int = 0) -> Attempt:
@@ -106,6 +116,72 @@ class LeasesConformance(StoreSuite):
 
         assert rescued.result is RescueResult.FAILED
         assert (task.status, task.error_code) == (TaskStatus.FAILED, "worker_lost")
+
+    async def test_rescue_ends_what_a_dead_owner_alone_could_run(self, store: TaskStore) -> None:
+        """A pending task with no key; not one that a key finds, or that any worker can run."""
+        own, keyed, shared = (
+            NewTask(new_task_id(), "work", only_by=OWNER),
+            NewTask(new_task_id(), "work", only_by=OWNER, idempotency_key="key"),
+            NewTask(new_task_id(), "work"),
+        )
+        created = [(await store.create(new))[0] for new in (own, keyed, shared)]
+        owners = await store.leases.read_owners()
+        alive = await store.leases.rescue_expired(dead_owners=[OTHER])
+        known = await store.leases.rescue_expired(ops={"work"}, dead_owners=[OWNER])
+        (lost,) = await store.leases.rescue_expired(ops={"other"}, dead_owners=[OWNER])
+        task = await store.get(own.task_id)
+        page = await store.read_tape(own.task_id)
+
+        assert owners == [OWNER]
+        assert (alive, known) == ([], [])
+        assert created[1:] == [await store.get(new.task_id) for new in (keyed, shared)]
+        assert lost.task == created[0]
+        assert lost.result is RescueResult.FAILED
+        assert (task.status, task.error_code, task.attempt) == (TaskStatus.FAILED, "worker_lost", 0)
+        assert [event.type for event in page.events] == ["final"]
+
+    async def test_a_retry_stays_its_owners(self, store: TaskStore) -> None:
+        """Between two attempts, too, a task that one owner alone can run is lost with it."""
+        attempt = await run(store, LEASE, retries=1)
+        row = await store.get(attempt.task_id)
+        await store.retry_later(attempt, ErrorInfo("x"), store.clock.now(), only_here=row)
+        pending = await store.get(attempt.task_id)
+        (lost,) = await store.leases.rescue_expired(dead_owners=[OWNER])
+        other = await run(store, LEASE, retries=1)
+        await store.retry_later(other, ErrorInfo("x"), store.clock.now())
+
+        assert (pending.status, pending.owner) == (TaskStatus.PENDING, OWNER)
+        assert lost.task == pending
+        assert (await store.get(attempt.task_id)).error_code == "worker_lost"
+        assert (await store.get(other.task_id)).owner is None
+        assert await store.leases.rescue_expired(dead_owners=[OWNER]) == []
+
+    async def test_a_day_after_it_was_due_a_task_is_lost(self, store: TaskStore) -> None:
+        """If its owner alone can run it: that one may be on another host, and nobody can tell."""
+        now = store.clock.now()
+        ids: list[str] = []
+        for hours, key in ((25, None), (25, "a"), (23, None), (23, "b")):
+            new = NewTask(
+                new_task_id(), "work", only_by=OWNER, idempotency_key=key, run_at=now - hours * HOUR
+            )
+            ids.append((await store.create(new))[0].task_id)
+        await create(store, run_at=now - 48 * HOUR)
+        lost = await store.leases.rescue_expired()
+
+        assert [one.task.task_id for one in lost] == ids[:2]
+        assert {one.result for one in lost} == {RescueResult.FAILED}
+
+    async def test_what_waits_for_one_owner_can_be_claimed(self, store: TaskStore) -> None:
+        """By it, and by a worker that has registered the op: then it is as any other task."""
+        new = NewTask(new_task_id(), "work", only_by=OWNER, retries=1)
+        await store.create(new)
+        (claim,) = await store.claim_due(OTHER, ["work"], 1, LEASE)
+        await store.release(claim.attempt)
+        released = await store.get(new.task_id)
+
+        assert claim.task.owner == OTHER
+        assert (released.owner, released.lease_expires_us) == (None, None)
+        assert await store.leases.rescue_expired(dead_owners=[OWNER, OTHER]) == []
 
     async def test_rescue_honours_a_cancel_on_record(self, store: TaskStore) -> None:
         """A task whose owner died before it heard of the cancel ends as cancelled."""

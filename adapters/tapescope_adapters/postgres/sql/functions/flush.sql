@@ -4,7 +4,8 @@
 -- creates, claims, rows, give_ups and cancels are the port's rows of these names, column by column in the
 -- order of their fields; NULL where the flush has none. A column is one text, for the driver takes its time
 -- over each element of an array: the literal of an array; or, where the texts are JSON, ids or names, which
--- never hold the record separator as such, the texts joined by it. The rows have two columns more, the
+-- never hold the record separator as such, the texts joined by it. Columns that older code does not send,
+-- the last ones of creates and give_ups, are NULL. The rows have two columns more, the
 -- task's id and the run's trace, and a single owner is that of all rows. keys are all keys in them.
 --
 -- An attempt that gives its task up is one of the rows. Where a cancel is on record, its attempt_failed or
@@ -99,14 +100,17 @@ BEGIN
     IF creates IS NOT NULL THEN
         WITH made AS (
             INSERT INTO tasks (task_id, op, params, timeout_s, retries, idempotency_key, traceparent,
-                               run_at, created_at)
+                               run_at, owner, lease_expires_at, created_at)
             SELECT c.task_id, c.op, c.params, c.timeout, c.retries, c.idempotency_key, c.traceparent,
-                   coalesce(c.run_at, now), now
+                   coalesce(c.run_at, now), c.owner,
+                   CASE WHEN c.lease IS NOT NULL
+                        THEN least(coalesce(c.run_at, now) + c.lease, 253402300799999999) END, now
               FROM unnest(creates[1]::uuid[], string_to_array(creates[2], E'\x1e'),
                           string_to_array(creates[3], E'\x1e'), creates[4]::double precision[],
                           creates[5]::integer[], creates[6]::text[], creates[7]::text[],
-                          creates[8]::bigint[])
-                   AS c(task_id, op, params, timeout, retries, idempotency_key, traceparent, run_at)
+                          creates[8]::bigint[], creates[9]::text[], creates[10]::bigint[])
+                   AS c(task_id, op, params, timeout, retries, idempotency_key, traceparent, run_at,
+                        owner, lease)
                 ON CONFLICT DO NOTHING
             RETURNING id
         )
@@ -195,10 +199,12 @@ BEGIN
 
     IF give_ups IS NOT NULL THEN
         UPDATE tasks t
-           SET status = 'pending', owner = NULL, claimed_at = NULL, lease_expires_at = NULL,
+           SET status = 'pending', owner = g.owner, claimed_at = NULL,
+               lease_expires_at = coalesce(g.run_at, now) + g.lease,
                run_at = coalesce(g.run_at, now), retries_spent = t.retries_spent + g.spends
-          FROM unnest(give_ups[1]::integer[], give_ups[2]::bigint[], give_ups[3]::integer[])
-               AS g(row_at, run_at, spends)
+          FROM unnest(give_ups[1]::integer[], give_ups[2]::bigint[], give_ups[3]::integer[],
+                      give_ups[4]::text[], give_ups[5]::bigint[])
+               AS g(row_at, run_at, spends, owner, lease)
          WHERE t.id = r_key[g.row_at + 1] AND t.status = 'running'
            AND t.attempt = r_attempt[g.row_at + 1]
            AND t.owner = coalesce(r_owner[g.row_at + 1], r_owner[1]);

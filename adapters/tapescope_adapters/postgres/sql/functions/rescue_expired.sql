@@ -1,4 +1,5 @@
--- Takes running tasks from owners whose lease is over or who are known to be dead. What another
+-- Takes tasks from owners whose lease is over or who are known to be dead: those that run, and those that
+-- wait for an owner which alone can run them, unless a worker can run their op by now. What another
 -- rescuer, or a flush, holds just now is left for the next time. A tape which is gone begins anew; a task
 -- whose tape takes no event from its attempt is passed over.
 CREATE OR REPLACE FUNCTION rescue_expired(
@@ -21,7 +22,13 @@ DECLARE
 BEGIN
     FOR t IN
         SELECT * FROM tasks r
-         WHERE r.status = 'running' AND (r.lease_expires_at <= now OR r.owner = ANY (x_dead))
+         WHERE (r.status = 'running'
+                OR (r.status = 'pending' AND r.lease_expires_at IS NOT NULL AND r.op <> ALL (x_ops)))
+           AND (r.lease_expires_at <= now OR r.owner = ANY (x_dead))
+           AND r.id = ANY (ARRAY(
+               SELECT id FROM tasks WHERE status = 'running'
+                UNION ALL
+               SELECT id FROM tasks WHERE status = 'pending' AND lease_expires_at IS NOT NULL))
          ORDER BY r.id FOR NO KEY UPDATE SKIP LOCKED
     LOOP
         EXIT WHEN cardinality(found) >= x_limit;  -- no LIMIT: what is passed over does not count

@@ -1,0 +1,127 @@
+"""Creates whose callers are gone: no task stays pending that nobody knows of."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+import pytest
+
+from tapescope.errors import EventFateUnknown
+from tapescope.model.tasks import NewTask, TaskStatus
+from tapescope.store.flush import FateUnknown, Flush
+from tapescope.store.validation import new_task_id
+from tapescope.testing import History, check, settle_loop, until
+from tests.support.memory_stores import FaultyStore, Gate, TwoLaneBackend, at_rest
+from tests.support.postgres_sessions import RecordedPostgres, session
+from tests.support.virtual_time import in_virtual_time
+
+
+@in_virtual_time
+async def test_an_orphans_cancel_follows_its_create() -> None:
+    """With a free lane beside it the cancel waits all the same for the create that is in flight."""
+    async with at_rest(FaultyStore(faults=TwoLaneBackend())) as store:
+        gate = Gate()
+
+        async def hold_creates(flush: Flush) -> None:
+            if flush.creates:
+                await gate(flush)
+
+        store.faults.before = hold_creates
+        ids = [new_task_id() for _ in range(130)]
+        creates = [asyncio.ensure_future(store.create(NewTask(id_, "work"))) for id_ in ids]
+        await gate.reached.wait()
+        await settle_loop()
+        for create in creates:
+            create.cancel()
+        await asyncio.gather(*creates, return_exceptions=True)
+        await settle_loop()
+        gate.opened.set()
+        await store.orphans_ended()
+        left = {status: n for status, n in (await store.count()).items() if n}
+
+        assert left
+        assert set(left) == {TaskStatus.CANCELLED}
+
+
+@in_virtual_time
+async def test_a_caller_cancelled_with_the_commit_leaves_nothing() -> None:
+    """The cancel comes when the create is committed, and before its caller is told."""
+    async with at_rest(FaultyStore()) as store:
+        new = NewTask(new_task_id(), "work")
+        create = asyncio.ensure_future(store.create(new))
+
+        async def cancel(flush: Flush) -> None:
+            if flush.creates:
+                create.cancel()
+
+        store.faults.after = cancel
+        with pytest.raises(asyncio.CancelledError):
+            await create
+        await store.orphans_ended()
+
+        assert (await store.get(new.task_id)).status is TaskStatus.CANCELLED
+
+
+@in_virtual_time
+async def test_a_key_finds_what_a_cancelled_create_left() -> None:
+    """A task with an idempotency key stays: the same create again answers with it."""
+    async with at_rest(FaultyStore()) as store:
+        gate = Gate()
+        store.faults.before = gate
+        first = new_task_id()
+        create = asyncio.ensure_future(store.create(NewTask(first, "work", idempotency_key="k")))
+        await gate.reached.wait()
+        create.cancel()
+        await asyncio.gather(create, return_exceptions=True)
+        gate.opened.set()
+        await store.orphans_ended()
+        task, new = await store.create(NewTask(new_task_id(), "work", idempotency_key="k"))
+
+        assert (task.task_id, task.status, new) == (first, TaskStatus.PENDING, False)
+
+
+@in_virtual_time
+async def test_a_create_of_unknown_fate_is_cancelled_when_it_is_found() -> None:
+    """Who is told ``EventFateUnknown`` may submit again: the first task does not run as well."""
+    async with at_rest(FaultyStore(patience=1.0)) as store:
+        task_id = new_task_id()
+
+        async def lose(flush: Flush) -> None:
+            if flush.creates:
+                raise FateUnknown("the reply was lost")
+
+        store.faults.after = lose
+        with pytest.raises(EventFateUnknown):
+            await store.create(NewTask(task_id, "work"))
+        await store.orphans_ended()
+
+        assert (await store.get(task_id)).status is TaskStatus.CANCELLED
+
+
+async def test_creates_cancelled_behind_a_lock_leave_nothing_pending(postgres_url: str) -> None:
+    """A hundred creates of one flush wait for a key that a session holds; cancelled, they end."""
+    history = History()
+    async with RecordedPostgres(postgres_url, history) as store, session(postgres_url) as raw:
+        await store.create(NewTask(new_task_id(), "warm"))
+        transaction = raw.transaction()
+        await transaction.start()
+        await store.create_within(raw, NewTask(new_task_id(), "keyed", idempotency_key="k"))
+        new = [NewTask(new_task_id(), "work") for _ in range(100)]
+        new.append(NewTask(new_task_id(), "keyed", idempotency_key="k"))
+        creates = [asyncio.ensure_future(store.create(one)) for one in new]
+        await until(lambda: store.waiting >= len(new))
+        await settle_loop()
+        for create in creates:
+            create.cancel()
+        answers = await asyncio.gather(*creates, return_exceptions=True)
+        for _ in range(150):  # a cancel that does not wait for its create has its answer by then
+            await store.count()
+        await transaction.rollback()
+        await store.orphans_ended()
+        left = {status: n for status, n in (await store.count(op="work")).items() if n}
+        violations = await check(history, store)
+
+        assert violations == []
+        assert Counter(map(type, answers)) == {asyncio.CancelledError: len(new)}
+        assert set(left) == {TaskStatus.CANCELLED}  # some were in flight
