@@ -144,8 +144,9 @@ async def test_the_next_heartbeat_says_so(
     url: str = request.getfixturevalue(
         {"sqlite": "sqlite_url", "postgresql": "postgres_url"}[store]
     )
+    patience = 0.2 if fault is held else 2.0  # a busy machine is no fault
     async with (
-        find_store(url, patience=0.05) as opened,
+        find_store(url, patience=patience) as opened,
         TaskManager(opened, heartbeat=3600, lease=7200) as manager,
     ):
 
