@@ -72,7 +72,8 @@ BAD_TASKS: dict[str, dict[str, object]] = {
     "a time of a text": task(run="'soon'"),
     "a time of a text, made": task(created="'then'"),
     "a claim": task(claimed_at=1),
-    "a lease": task(lease_expires_at=1),
+    "a lease of a text": task(owner="'me'", lease_expires_at="'soon'"),
+    "a lease of no year": task(owner="'me'", lease_expires_at=FAR),
     "a cancel": task(cancel_reason="'because'", cancel_requested_at=1),
     "retries of a text": task(retries="'many'"),
 }

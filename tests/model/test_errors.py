@@ -25,6 +25,7 @@ EXAMPLES: Mapping[str, Any] = {
     "int": 3,
     "object": "an object",
     "str": "a text",
+    "str | None": "another text",
 }
 """An argument of each type that an error is built from."""
 

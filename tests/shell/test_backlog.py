@@ -61,7 +61,7 @@ async def test_an_outage_costs_no_event_and_no_order(
             await backlog.make_room()
             backlog.put(event(n))
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(4):  # less than the store's patience
                 await backlog.settle()
         await backlog.settle()
         await backlog.detach()

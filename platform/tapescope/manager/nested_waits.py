@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -11,13 +10,14 @@ from typing import TYPE_CHECKING, Any, Final
 from tapescope.errors import TapescopeError
 from tapescope.model.tasks import Task, TaskStatus
 from tapescope.run import find_current_run
+from tapescope_telemetry.logger import Logger
 
 if TYPE_CHECKING:
     from tapescope.run import Run
 
 __all__ = ["NestedWaits"]
 
-_log = logging.getLogger("tapescope")
+_log = Logger("tapescope")
 
 _FIRST_LOOK: Final = 1.0
 _LONGEST: Final = 60.0

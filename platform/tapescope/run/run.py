@@ -14,6 +14,7 @@ import asyncio
 import contextvars
 import inspect
 import logging
+import weakref
 from collections.abc import Callable, Coroutine
 from enum import Enum, auto
 from typing import Any, Protocol
@@ -49,12 +50,14 @@ __all__ = ["Completion", "Run", "RunHost", "find_current_run"]
 
 _log = Logger("tapescope")
 
-_current: contextvars.ContextVar[Run | None] = contextvars.ContextVar("tapescope_run", default=None)
+_current: contextvars.ContextVar[weakref.ref[Run]] = contextvars.ContextVar("tapescope_run")
+"""Weak: a timer that was cancelled keeps its context for a while, and must keep no run with it."""
 
 
 def find_current_run() -> Run | None:
     """The run whose runner this is called in, or in a task or thread that the runner has begun."""
-    return _current.get()
+    run = _current.get(None)
+    return None if run is None else run()
 
 
 Ended = tuple[Any, BaseException | None]
@@ -131,6 +134,7 @@ class Run:
     """A task that is run here, from its place in the queue, or from its claim, to its end."""
 
     __slots__ = (
+        "__weakref__",
         "_claim",
         "_claim_cancelled",
         "_fenced_at",
@@ -308,7 +312,7 @@ class Run:
         self.task = claim.task
         self._record = record = RunRecord(self._settings, claim, shared=self.claimed)
         record.requested = self._requested
-        _current.set(self)  # never reset: the context is this run's alone
+        _current.set(weakref.ref(self))  # never reset: the context is this run's alone
         self._count_as(ActiveState.RUNNING)
         return record
 

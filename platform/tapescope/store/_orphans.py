@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +15,7 @@ from tapescope.clock import Backoff
 from tapescope.errors import EventFateUnknown, TapescopeError, UnknownTask
 from tapescope.model.tasks import CancelReason
 from tapescope.store.core import StoreCore
+from tapescope_telemetry.logger import Logger
 
 if TYPE_CHECKING:
     from tapescope.model.tasks import Task
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Orphans"]
 
-_log = logging.getLogger("tapescope")
+_log = Logger("tapescope")
 
 _MESSAGE: Final = "its submit was cancelled"
 _UNKNOWN: Final = "it is not known whether its submit was stored"
