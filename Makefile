@@ -34,8 +34,8 @@ lint: $(VENV)/.installed ## Style, types and import rules
 test-observability: $(VENV)/.installed ## Telemetry from end to end: OTLP, dashboards, alerts, drills; some minutes
 	@$(BIN)/python -m pytest -m observability $(PYTEST_ARGS)
 
-test-slow: $(VENV)/.installed ## The few tests that are heavy by their nature: floods of output
-	@$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+test-slow: $(VENV)/.installed ## What is heavy by its nature: floods of output, command lines on PostgreSQL
+	@$(BIN)/python -m pytest -m "slow and not observability" $(PYTEST_ARGS)
 
 test-matrix: $(VENV)/.installed ## Signals x commands x shells, with tapescope run and without; some minutes
 	@$(BIN)/python -m pytest -m matrix $(PYTEST_ARGS)

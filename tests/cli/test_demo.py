@@ -51,6 +51,7 @@ async def test_demo_adds_up_and_says_where_to_look(tapescope_on: Tapescope, fold
         assert tapescope_on.here(*shlex.split(arguments)).returncode == 0
 
 
+@pytest.mark.slow
 async def test_demo_really_hashes_the_files(tapescope: Tapescope, folder: Path) -> None:
     """The shares' results are of the folder's files: all of them, and all of their bytes."""
     tapescope("demo", "--folder", str(folder), "--store", tapescope.store)
@@ -64,6 +65,7 @@ async def test_demo_really_hashes_the_files(tapescope: Tapescope, folder: Path) 
     assert sum(result["bytes"] for result in results) == sum(sizes)
 
 
+@pytest.mark.slow
 def test_demo_runs_without_any_setting_and_again(tapescope: Tapescope) -> None:
     """On its own store and the standard library, twice: each time a fresh store."""
     first, second = tapescope("demo"), tapescope("demo")
@@ -75,6 +77,7 @@ def test_demo_runs_without_any_setting_and_again(tapescope: Tapescope) -> None:
     assert stores[0][1] != stores[1][1]
 
 
+@pytest.mark.slow
 def test_demo_on_a_terminal_has_bars(tapescope: Tapescope, folder: Path) -> None:
     """A person sees progress bars that end as the tasks do."""
     with tapescope.on_terminal("demo", "--folder", str(folder)) as (process, end):

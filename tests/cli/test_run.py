@@ -171,14 +171,15 @@ def test_run_adds_no_trace_where_there_is_none(tapescope: Tapescope) -> None:
 
 def test_run_into_a_closed_pipe_ends_the_command(tapescope: Tapescope) -> None:
     """When our reader leaves, the command gets the SIGPIPE that it would get without us."""
-    script = "while echo y; do :; done"  # as yes, but not 30,000 lines at a time
+    line = "y" * 500
+    script = f"while echo {line}; do :; done"  # as yes, but not 30,000 lines at a time
     with tapescope.started("run", "--", "sh", "-c", script) as process:
         assert process.stdout is not None
         first = process.stdout.readline()
         process.stdout.close()
         status = process.wait(30)
 
-    assert first == b"y\n"
+    assert first == f"{line}\n".encode()
     assert status == -signal.SIGPIPE
     assert tapescope.tape()[-1]["body"]["error"]["details"]["exit_status"] == -signal.SIGPIPE
 

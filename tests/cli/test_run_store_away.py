@@ -240,6 +240,7 @@ def test_spool_replay_says_what_it_did(tapescope: Tapescope, tmp_path: Path) -> 
     assert again.stdout == b"Nothing is kept for this store.\n"
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("runs", [6, pytest.param(200, marks=pytest.mark.slow)])
 def test_many_at_once_have_each_their_tape(tapescope: Tapescope, runs: int) -> None:
     """A store that is busy with others is waited for: each tape is whole, each end is true.

@@ -145,6 +145,7 @@ class ShellCommand:
             await recorder.end(name)
         except OSError:  # the sink takes no more; the tape has what the command has written by now
             pipe.take_rest()
+            pipe.close()  # the command hears of it before that is recorded
             for chunk in pipe.rest:
                 await recorder.record(name, chunk)
             await recorder.end(name)

@@ -31,7 +31,7 @@ async def test_a_full_queue_is_waited_for() -> None:
             return "done"
 
         async with (
-            PostgresStore(url, patience=0.2) as store,
+            PostgresStore(url, patience=2) as store,
             TaskManager(store, heartbeat=3600, lease=7200) as manager,
             session(url) as raw,
         ):
