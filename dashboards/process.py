@@ -54,7 +54,7 @@ _COST = Section(
             "Clock of the store",
             "How far the database's clock is ahead of a process's. Due times go by the database's.",
             "s",
-            (Query(scope(names.CLOCK_SKEW), "{{instance}}"),),
+            (Query(scope(names.CLOCK_SKEW), "ahead {{instance}}"),),
             8,
         ),
     ),

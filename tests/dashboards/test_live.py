@@ -29,11 +29,13 @@ ZERO_IN_HEALTH = {
     ("tape-integrity", "Unaccounted events"): "0 is the invariant (I7)",
     ("tape-integrity", "Lag of the slowest follower"): "a follower in the loop itself keeps up",
     ("process", "Span queue"): "empty most of the time",
+    ("process", "Telemetry that raised"): "what others chose raises nothing here",
 }
 """Panels that answer, with nothing but zeros, and why."""
 ABSENT_IN_HEALTH = {
     ("process", "lost {{error_type}}"): "no span is lost: a series is born with the first",
     ("process", "not delivered {{error_type}}"): "the collector takes all",
+    ("process", "ahead {{instance}}"): "a SQLite store goes by the process's clock",
 }
 """Queries that answer nothing, by board and legend, and why."""
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from tapescope import EventDropped, Reporter, TaskHandle, TaskManager, ThreadReporter
 from tapescope.store import Flush, FlushAnswer, StoreAway, TaskStore
+from tapescope_adapters.postgres import PostgresStore
 from tapescope_adapters.sqlite._backend import SqliteBackend
 from tapescope_telemetry import Telemetry, setup
 
@@ -222,10 +223,17 @@ async def work_on(url: str) -> None:
         await forever().wait()
 
 
+async def ask_for_the_time(url: str, telemetry: Telemetry) -> None:
+    """Open a store that goes by a clock of its own: PostgreSQL."""
+    async with PostgresStore(url, telemetry=telemetry):
+        pass
+
+
 if __name__ == "__main__":
     if sys.argv[2:] == ["worker"]:
         asyncio.run(work_on(sys.argv[1]))
     else:
         with setup() as made:
             asyncio.run(main(sys.argv[1], made.telemetry))
+            asyncio.run(ask_for_the_time(sys.argv[2], made.telemetry))
         print(made.undelivered)

@@ -18,7 +18,7 @@ import pytest
 from tapescope.testing import until
 from tapescope_telemetry import SCHEMA_URL, SPANS, __version__
 from tapescope_telemetry.names import RESCUE, RUN, SUBMIT, SpanRow
-from tests.support.services import Collector
+from tests.support.services import Collector, Postgres
 from tests.telemetry.test_names import CONTRACT
 
 pytestmark = pytest.mark.observability
@@ -57,13 +57,14 @@ CANCEL_TABLE: Mapping[str, tuple[Told, ...]] = {
 def told(
     request: pytest.FixtureRequest,
     collector: Collector,
+    postgres_server: Postgres,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The spans and the metric points of the driver, as the collector handed them on."""
     service = f"contract-{request.param}"
     store = tmp_path_factory.mktemp("contract") / "tasks.db"
     done = subprocess.run(
-        [sys.executable, str(DRIVER), f"sqlite:///{store}"],
+        [sys.executable, str(DRIVER), f"sqlite:///{store}", postgres_server.url()],
         env=os.environ | collector.variables(request.param, service),
         capture_output=True,
         text=True,
