@@ -15,6 +15,7 @@ from typing import Any
 
 from tapescope import EventDropped, Reporter, TaskHandle, TaskManager, ThreadReporter
 from tapescope.store import Flush, FlushAnswer, StoreAway, TaskStore
+from tapescope.testing import until
 from tapescope_adapters.postgres import PostgresStore
 from tapescope_adapters.sqlite._backend import SqliteBackend
 from tapescope_telemetry import Telemetry, setup
@@ -224,9 +225,12 @@ async def work_on(url: str) -> None:
 
 
 async def ask_for_the_time(url: str, telemetry: Telemetry) -> None:
-    """Open a store that goes by a clock of its own: PostgreSQL."""
-    async with PostgresStore(url, telemetry=telemetry):
-        pass
+    """Beat once on a store that goes by a clock of its own: PostgreSQL."""
+    async with (
+        PostgresStore(url, telemetry=telemetry) as store,
+        TaskManager(store) as manager,
+    ):
+        await until(lambda: all(check.ok for check in manager.check_health()))
 
 
 if __name__ == "__main__":
