@@ -182,7 +182,7 @@ def start_process(case: Case, folder: Path, arguments: Sequence[str]) -> tuple[i
 @contextmanager
 def forking() -> Generator[Start]:
     """Processes that are forked off one that has loaded all: what the interpreter does with its
-    environment when it starts is not in it, and it is five times as quick."""
+    environment when it starts is not in it, and it is quicker."""
     with subprocess.Popen(
         [sys.executable, str(_FORKING)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as server:
