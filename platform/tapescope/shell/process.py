@@ -19,7 +19,8 @@ __all__ = ["Child", "PipeReader", "Refused", "start_in_place", "start_in_session
 
 _CHUNK: Final = 65_536
 _LAST_READ: Final = 1_048_576
-"""Bytes that are read at most after ``stop_waiting``: Linux lets no pipe grow larger unasked."""
+"""Bytes that are read at most once nothing more is waited for: Linux lets no pipe grow larger
+unasked."""
 _FIRST_LINE: Final = 80
 """Bytes that bash looks at, too, to tell a script from a program."""
 _USUAL_SIZE: Final = (24, 80)
@@ -83,9 +84,12 @@ class PipeReader:
         return b""
 
     def take_rest(self) -> int:
-        """Read what is in the pipe now into ``rest``; how many bytes that was."""
+        """Read what is in the pipe now into ``rest``; how many bytes that was.
+
+        No more than a pipe holds: a command may fill it as fast as it is read.
+        """
         taken = 0
-        while self._fd is not None:
+        while self._fd is not None and taken < _LAST_READ:
             try:
                 chunk = _read(self._fd)
             except BlockingIOError:
