@@ -244,6 +244,26 @@ async def test_a_signature_that_cannot_work_is_refused(runner: Any) -> None:
         assert bench.manager.ops == ()
 
 
+def make_runner(parameters: str) -> Any:
+    """A runner of a module of its own, as one of many that were made from one template."""
+    module: dict[str, Any] = {}
+    exec(f"async def work(report, {parameters}):\n    return n\n", module)
+    return module["work"]
+
+
+async def test_runners_of_equal_code_have_each_their_own_defaults() -> None:
+    """What one of them must be given, the other need not."""
+    strict, lenient = make_runner("n"), make_runner("n=1")
+    async with working("memory:") as bench:
+        with pytest.raises(BadParams, match="'n'"):
+            await bench.manager.submit("strict", strict)
+        task = await bench.manager.submit("lenient", lenient)
+        result = await task.result()
+
+    assert strict.__code__ == lenient.__code__
+    assert result == 1
+
+
 async def name_folder(report: Reporter, folder: str, *, deep: bool = False) -> str:
     """A runner with params of its own."""
     return folder

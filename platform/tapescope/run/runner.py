@@ -7,12 +7,12 @@ import contextvars
 import functools
 import inspect
 import threading
+import weakref
 from collections.abc import Callable, Mapping, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import CodeType, FunctionType
 from typing import Any, Final
-from weakref import WeakKeyDictionary
 
 from tapescope.errors import BadParams, BadRunner
 
@@ -45,8 +45,10 @@ class Parameters:
             raise BadParams(f"{error}; the runner takes ({taken})") from error
 
 
-_OF_CODE: Final[WeakKeyDictionary[CodeType, Parameters]] = WeakKeyDictionary()
-"""What plain functions take: to read it takes longer than the rest of a submit's checks."""
+_of_code: Final[dict[int, tuple[weakref.ref[CodeType], Parameters]]] = {}
+"""What plain functions take, by the identity of their code, for as long as that lives: to read it
+takes longer than the rest of a submit's checks. Codes of two modules may be equal, and the defaults
+of their functions not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +96,14 @@ def resolve_runner(runner: object) -> Runner:
 def _checked(runner: Callable[..., Any], *, in_thread: bool, wraps_async: bool = False) -> Runner:
     """The runner with what it takes. Raises ``BadRunner``."""
     code = runner.__code__ if type(runner) is FunctionType and not runner.__dict__ else None
-    parameters = None if code is None else _OF_CODE.get(code)
+    _, parameters = _of_code.get(id(code), (None, None))
     if parameters is None:
         parameters = _read_parameters(runner)
         if parameters is None:
             return Runner(runner, in_thread, wraps_async)
         if code is not None:
-            _OF_CODE[code] = parameters
+            key = id(code)
+            _of_code[key] = weakref.ref(code, lambda _: _of_code.pop(key, None)), parameters
     if parameters.wrong:
         raise BadRunner(runner, parameters.wrong)
     if in_thread and not wraps_async and parameters.reporter == "Reporter":
