@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,21 @@ async def test_an_outage_costs_no_event_and_no_order(
             await task.result()
 
         assert await lines_of(store, task.task_id) == [event(n).body["line"] for n in range(1_500)]
+
+
+async def test_a_full_disk_costs_what_waits_and_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has no room on our own disk is refused with the reason; what has is kept in order."""
+    refused: list[tuple[SpooledEvent, TapescopeError]] = []
+    with Path("/dev/full").open("r+b", buffering=0) as full:  # noqa: ASYNC230  # it blocks nothing
+        monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: full)
+        backlog = Backlog(lambda one, error: refused.append((one, error)), in_memory=1_000)
+        for n in range(50):
+            backlog.put(event(n))
+        kept = list(backlog.remaining())
+
+    assert 0 < len(kept) < 50
+    assert [*kept, *(one for one, _ in refused)] == [event(n) for n in range(50)]
+    assert "No space left on device" in str(refused[0][1])
 
 
 @in_virtual_time

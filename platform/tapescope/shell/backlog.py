@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -31,6 +32,8 @@ _OUTSTANDING: Final = 512
 """Events that are with the store at once: fewer than ``emit_nowait`` takes from one run."""
 _IN_MEMORY: Final = 8_388_608
 """Bytes that wait in memory, about; what comes after them waits in a file."""
+_BLOCK: Final = 65_536
+"""Bytes of that file that are read at once."""
 _STALLED: Final = 1.0
 """Seconds without an answer after which the store is not keeping up, and nobody waits for it."""
 
@@ -71,7 +74,12 @@ class Backlog:
         if self.closed is not None:
             self._refused(event, self.closed)
             return
-        self._queue.put(event)
+        try:
+            self._queue.put(event)
+        except OSError as error:  # our own disk must not cost the command its output
+            why = f"there is no room for what waits for the store: {error.strerror}"
+            self._refused(event, TapescopeError(why))
+            return
         self._settled.clear()
         self._moved.set()
 
@@ -263,22 +271,28 @@ class _Queue:
         self._room = in_memory
         self._memory: deque[SpooledEvent] = deque()
         self._file: IO[bytes] | None = None
-        self._in_file = self._read_to = 0
+        self._in_file = self._written_to = self._read_to = 0
+        self._lines: deque[bytes] = deque()
+        """Read from the file, and not taken yet."""
 
     def __len__(self) -> int:
         return len(self._memory) + self._in_file
 
     def put(self, event: SpooledEvent) -> None:
-        """Add an event at the end."""
+        """Add an event at the end. Raises ``OSError``, and then it was not added."""
         if self._room > 0 and not self._in_file:
             self._memory.append(event)
             self._room -= _size(event)
             return
         if self._file is None:
-            self._file = tempfile.TemporaryFile()  # noqa: SIM115  # nameless: it goes with us
-        self._file.seek(0, 2)
-        text = encode([event.type, event.ts_us, event.body], "event")
-        self._file.write(text.encode() + b"\n")
+            self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  # nameless: it goes with us
+        line = encode([event.type, event.ts_us, event.body], "event").encode() + b"\n"
+        end = self._written_to
+        while line:
+            written = os.pwrite(self._file.fileno(), line, end)
+            end += written
+            line = line[written:]
+        self._written_to = end  # a part of a line is written over by the next
         self._in_file += 1
 
     def close(self) -> None:
@@ -293,13 +307,20 @@ class _Queue:
             return event
         if self._file is None or not self._in_file:
             return None
-        self._file.seek(self._read_to)
-        line = self._file.readline()
-        self._read_to += len(line)
+        if not self._lines:
+            self._read_lines(self._file.fileno())
         self._in_file -= 1
+        type_, ts_us, body = decode(self._lines.popleft())
         if not self._in_file:
-            self._file.seek(0)
-            self._file.truncate()
-            self._read_to = 0
-        type_, ts_us, body = decode(line)
+            self._file.truncate(0)
+            self._written_to = self._read_to = 0
         return SpooledEvent(type_, ts_us, body)
+
+    def _read_lines(self, fd: int) -> None:
+        block = b""
+        while b"\n" not in block:
+            begin = self._read_to + len(block)
+            block += os.pread(fd, min(_BLOCK, self._written_to - begin), begin)
+        whole = block.rpartition(b"\n")[0]
+        self._lines.extend(whole.split(b"\n"))
+        self._read_to += len(whole) + 1
