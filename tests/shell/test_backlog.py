@@ -85,7 +85,11 @@ async def test_a_full_disk_costs_what_waits_and_is_told(monkeypatch: pytest.Monk
     """What has no room on our own disk is refused with the reason; what has is kept in order."""
     refused: list[tuple[SpooledEvent, TapescopeError]] = []
     with Path("/dev/full").open("r+b", buffering=0) as full:  # noqa: ASYNC230  # it blocks nothing
-        monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: full)
+
+        def open_full(buffering: int) -> object:
+            return full
+
+        monkeypatch.setattr(tempfile, "TemporaryFile", open_full)
         backlog = Backlog(lambda one, error: refused.append((one, error)), in_memory=1_000)
         for n in range(50):
             backlog.put(event(n))
