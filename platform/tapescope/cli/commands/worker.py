@@ -7,14 +7,14 @@ import logging
 import signal
 import sys
 from contextlib import suppress
-from typing import Annotated
 
-import typer
+import click
 
 from tapescope.cli._load_app import load_manager
-from tapescope.cli._options import MetricsHostOption, MetricsPortOption, inherit_store
+from tapescope.cli._options import inherit_store, metrics_host_option, metrics_port_option
 from tapescope.cli._settings import LogFormat, choose_log
 from tapescope.cli._telemetry import exporting, make_listener
+from tapescope.cli._types import NUMBER, WHOLE_NUMBER
 from tapescope.manager.manager import TaskManager
 from tapescope_telemetry import Telemetry
 from tapescope_telemetry.logger import Logger
@@ -26,45 +26,44 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _log = Logger("tapescope")
 
 
+@click.command("worker")
+@click.pass_context
+@click.option(
+    "--app",
+    required=True,
+    metavar="MODULE:MANAGER",
+    help="The TaskManager of your program, as in shop.tasks:manager. Modules in the "
+    "current folder are found, too.",
+)
+@click.option(
+    "--max-running",
+    type=WHOLE_NUMBER,
+    metavar="N",
+    help="How many tasks run at once. Default: as the manager has it.",
+)
+@metrics_port_option
+@metrics_host_option
+@click.option(
+    "--drain",
+    type=NUMBER,
+    metavar="SECONDS",
+    help="How long running tasks may go on after a signal. Default: as the manager has it.",
+)
+@click.option(
+    "--store",
+    metavar="URL",
+    callback=inherit_store,
+    help="Work on this store. Default: the manager's own, whatever TAPESCOPE_STORE says.",
+)
 def worker(
-    context: typer.Context,
-    app: Annotated[
-        str,
-        typer.Option(
-            "--app",
-            metavar="MODULE:MANAGER",
-            help="The TaskManager of your program, as in shop.tasks:manager. Modules in the "
-            "current folder are found, too.",
-        ),
-    ],
-    max_running: Annotated[
-        int | None,
-        typer.Option(
-            "--max-running",
-            metavar="N",
-            help="How many tasks run at once. Default: as the manager has it.",
-        ),
-    ] = None,
-    metrics_port: MetricsPortOption = None,
-    metrics_host: MetricsHostOption = "127.0.0.1",
-    drain: Annotated[
-        float | None,
-        typer.Option(
-            "--drain",
-            metavar="SECONDS",
-            help="How long running tasks may go on after a signal. Default: as the manager has it.",
-        ),
-    ] = None,
-    store: Annotated[
-        str | None,
-        typer.Option(
-            "--store",
-            metavar="URL",
-            callback=inherit_store,
-            help="Work on this store. Default: the manager's own, whatever TAPESCOPE_STORE says.",
-            show_default=False,
-        ),
-    ] = None,
+    context: click.Context,
+    *,
+    app: str,
+    max_running: int | None,
+    metrics_port: int | None,
+    metrics_host: str,
+    drain: float | None,
+    store: str | None,
 ) -> int:
     """Run the tasks of a program's registered ops, until a signal.
 
