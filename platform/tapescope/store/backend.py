@@ -36,6 +36,7 @@ from tapescope.store.orders import (
     RescueOrder,
     SchemaVersions,
 )
+from tapescope.store.roles import DatabaseRole
 from tapescope.store.validation import StoreLimits
 
 __all__ = ["BackendContext", "LeaseRenewer", "StoreBackend"]
@@ -132,6 +133,13 @@ class StoreBackend(abc.ABC):
 
         Nothing is made or changed; 0 is found where there is no store.
         """
+
+    def describe_grants(self, role: DatabaseRole, grantee: str) -> str | None:
+        """What makes a database's role ``grantee`` one of this kind, for a person to run.
+
+        ``None`` where the database has no roles. The store need not be open.
+        """
+        return None
 
     async def probe(self) -> None:  # noqa: B027  # a store that cannot tell says nothing
         """Raise what a write would end with now, and write nothing.
