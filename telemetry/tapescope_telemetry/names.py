@@ -26,6 +26,7 @@ __all__ = [
     "EVENT_OFFERED",
     "EVENT_UNACCOUNTED",
     "FLUSH_SIZE",
+    "FOREIGN_NOTIFICATIONS",
     "LIMIT",
     "METRICS",
     "OLDEST_ACTIVE",
@@ -351,6 +352,14 @@ CLOCK_SKEW: Final = MetricRow(
     (_A.ADAPTER,),
     tallied=True,
 )
+FOREIGN_NOTIFICATIONS: Final = MetricRow(
+    "tapescope.store.notifications.foreign",
+    "counter",
+    "{notification}",
+    "Notifications on the store's channel that no store has sent; they are ignored.",
+    (_A.ADAPTER,),
+    tallied=True,
+)
 TELEMETRY_ERRORS: Final = MetricRow(
     "tapescope.telemetry.errors",
     "counter",
@@ -367,5 +376,5 @@ METRICS: Final = (
     *(EVENT_OFFERED, EVENT_APPENDED, EVENT_DROPPED, EVENT_FAILED, EVENT_UNACCOUNTED),
     *(TAPE_LENGTH, AUDIT_CHECKED, AUDIT_VIOLATIONS, AUDIT_LAST_SUCCESS),
     *(OPERATION_DURATION, FLUSH_SIZE, SUBSCRIBERS, SUBSCRIBER_LAG),
-    *(CLOCK_SKEW, TELEMETRY_ERRORS),
+    *(CLOCK_SKEW, FOREIGN_NOTIFICATIONS, TELEMETRY_ERRORS),
 )

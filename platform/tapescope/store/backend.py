@@ -56,6 +56,8 @@ class BackendContext:
     """Where the backend publishes other processes' commits, and sees what is followed here."""
     tell_owners: Callable[[], Awaitable[None]]
     """Pass on the cancel requests that other processes recorded for tasks that run here."""
+    count_foreign: Callable[[], None]
+    """Count a notification that no store has sent, where others may notify, too."""
 
 
 class LeaseRenewer(abc.ABC):

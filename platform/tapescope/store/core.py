@@ -74,7 +74,13 @@ class StoreCore:
         self.check_home()
         if self._commits is None:
             lent = BackendContext(
-                self.clock, self.limits, mode, self.instance, self.changes, self.watch.tell_owners
+                self.clock,
+                self.limits,
+                mode,
+                self.instance,
+                self.changes,
+                self.watch.tell_owners,
+                self.meter.foreign_notified,
             )
             await self.retrying(lambda: self._open_backend(lent))
             self._commits = GroupCommit(
