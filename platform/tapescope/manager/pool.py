@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
-from tapescope.errors import ManagerClosed, StoreUnavailable, TapescopeError
+from tapescope.errors import ManagerClosed, TapescopeError
 from tapescope.manager.nested_waits import NestedWaits
 from tapescope.model.tasks import Attempt, CancelReason, CancelRequest, Claim, Task, TaskStatus
 from tapescope.run import Completion, Run, Runner, RunSettings, find_current_run
@@ -29,7 +29,7 @@ _log = Logger("tapescope")
 _LINGER: Final = 1.0
 """Seconds that the store goes on listening for cancels after the last run: another may follow."""
 _RECORD_WITHIN: Final = 1.0
-"""Seconds that a shutdown waits for its cancels to be recorded before it stops runners anyway."""
+"""Seconds that a shutdown waits for a cancel to be recorded before it stops the runner anyway."""
 _SHUTDOWN: Final = "the manager was closed"
 
 
@@ -451,21 +451,25 @@ class RunPool:
     # --- shutdown ---------------------------------------------------------------------------------
 
     async def _cancel_for_shutdown(self, run: Run) -> None:
-        """Cancel one run: recorded where the store can be reached, else in this process only."""
+        """Cancel one run: recorded where the store can be reached, else in this process only.
+
+        A runner is soon stopped in any case. A task that waits has nothing to stop, and no end but
+        the recorded one: the store has its whole patience for it.
+        """
         task_id = run.task.task_id
         request = CancelRequest(CancelReason.SHUTDOWN, _SHUTDOWN, None, self.store.clock.now())
+        anyway = asyncio.get_running_loop().call_later(_RECORD_WITHIN, run.cancel, request)
         unrecorded: Exception | None = None
         try:
-            async with asyncio.timeout(_RECORD_WITHIN):
-                answer = await self.store.request_cancel(
-                    task_id, CancelReason.SHUTDOWN, _SHUTDOWN, None
-                )
+            answer = await self.store.request_cancel(
+                task_id, CancelReason.SHUTDOWN, _SHUTDOWN, None
+            )
             request = answer.request or request
             self.note_cancel(task_id, answer)
         except TapescopeError as error:
             unrecorded = error
-        except TimeoutError:
-            unrecorded = StoreUnavailable(self.store.name, "it does not answer")
+        finally:
+            anyway.cancel()
         run.cancel(request)
         run.give_up_waiting(unrecorded)
 
