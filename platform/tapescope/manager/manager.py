@@ -35,6 +35,7 @@ from tapescope.model.ops import DEFAULT_RETRIES, KnownOp
 from tapescope.model.tape import QuarantinePage, TapePage
 from tapescope.model.tasks import NewTask, TaskStatus
 from tapescope.run import Runner, RunSettings, resolve_runner
+from tapescope.shielded import wait_shielded
 from tapescope.store.home import Home
 from tapescope.store.lookup import find_store
 from tapescope.store.port import TaskStore
@@ -260,16 +261,14 @@ class TaskManager:
                 self._close(), name="tapescope-close", context=contextvars.Context()
             )
         closer = self._closer
-        cancelled: asyncio.CancelledError | None = None
-        while not closer.done():
-            try:
-                await asyncio.wait([closer])
-            except asyncio.CancelledError as error:
-                cancelled = error
-                self._skip_drain()
+        try:
+            await asyncio.wait([closer])
+        except asyncio.CancelledError:
+            self._skip_drain()
+            await wait_shielded(closer)
+            closer.result()
+            raise
         closer.result()
-        if cancelled is not None:
-            raise cancelled
         if first and pool.lost is not None:
             raise pool.lost
 
