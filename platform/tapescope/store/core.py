@@ -106,7 +106,7 @@ class StoreCore:
         if lent.open_mode.may_write:
             try:
                 await self._ask_time()  # no due time is reckoned before the database has told its
-            except BaseException:
+            except BaseException:  # cancelled, too: what is open would stay open
                 await self.backend.close()
                 raise
 
