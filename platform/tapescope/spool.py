@@ -88,7 +88,7 @@ class SpooledTask:
                 file.flush()
                 os.fsync(file.fileno())
                 Path(file.name).replace(path)
-            except BaseException:
+            except BaseException:  # interrupted, too: no half of a file is left
                 with suppress(FileNotFoundError):
                     Path(file.name).unlink()
                 raise

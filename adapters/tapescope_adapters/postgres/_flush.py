@@ -41,7 +41,7 @@ def arguments(lane: str, flush: Flush, instance: str, limits: StoreLimits) -> li
     """
     try:
         return _arguments(lane, flush, instance, limits)
-    except Exception as error:
+    except Exception as error:  # whatever a value has the encoders raise
         raise FlushRefused(f"{type(error).__name__}: {error}") from error
 
 

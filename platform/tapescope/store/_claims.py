@@ -11,6 +11,7 @@ from tapescope.clock import Backoff
 from tapescope.errors import EventFateUnknown, StoreRefused, TapescopeError
 from tapescope.model.leases import GivenUp
 from tapescope.model.tasks import Attempt, Claim
+from tapescope.shielded import wait_shielded
 from tapescope.store.core import StoreCore
 from tapescope.store.flush import FateUnknown, FlushBlocked, FlushRefused, StoreAway, as_unavailable
 from tapescope.store.orders import DueOrder, DueRow, body_of_started
@@ -51,9 +52,7 @@ class DueClaims:
         except asyncio.CancelledError:
             gone.set()
             leaving = asyncio.ensure_future(self._give_back(claiming))
-            while not leaving.done():
-                with suppress(asyncio.CancelledError):  # cancelled again: the first is raised below
-                    await asyncio.wait([leaving])
+            await wait_shielded(leaving)
             leaving.result()
             raise
 
