@@ -562,10 +562,11 @@ class TaskStore:
         return TaskPage(tuple(tasks[:limit]), goes_on)
 
     async def count(self, *, op: str | None = None) -> Mapping[TaskStatus, int]:
-        """How many tasks there are of each status; every status is a key. Raises ``BadSetting``."""
+        """How many tasks there are of each status; every status is a key, and so is one of a newer
+        version that occurs. Raises ``BadSetting``."""
         op = None if op is None else check_text("op", op)
         counts = await self._core.read("count", lambda: self.backend.count(op))
-        return {status: counts.get(status, 0) for status in TaskStatus}
+        return dict.fromkeys(TaskStatus, 0) | dict(counts)
 
     async def read_tape(self, task_id: str, *, after_seq: int = 0, limit: int = 1_000) -> TapePage:
         """A page of a tape, in ``seq`` order, after ``after_seq``.
