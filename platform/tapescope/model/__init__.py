@@ -63,7 +63,7 @@ from tapescope.model.tasks import (
     TaskStatus,
     is_op,
 )
-from tapescope.model.telemetry import TelemetrySource
+from tapescope.model.telemetry import LoopName, TelemetrySource
 from tapescope.model.times import as_microseconds, format_time, moment, parse_time
 from tapescope.model.words import carry
 
@@ -111,6 +111,7 @@ __all__ = [
     "KnownOp",
     "LeaderTerm",
     "Leases",
+    "LoopName",
     "MaintenanceJob",
     "Mended",
     "NewEvent",

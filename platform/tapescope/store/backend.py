@@ -55,6 +55,11 @@ class BackendContext:
     """Where the backend publishes other processes' commits, and sees what is followed here."""
     tell_owners: Callable[[], Awaitable[None]]
     """Pass on the cancel requests that other processes recorded for tasks that run here."""
+    beat: Callable[[], object]
+    """To be called by ``watch`` whenever it moves, at least every ten seconds: one that has, and
+    falls silent, is said to be stuck."""
+    report: Callable[[Exception], object]
+    """To be called with what work of the backend's own raised that no call waits for."""
 
 
 class LeaseRenewer(abc.ABC):
@@ -143,6 +148,10 @@ class StoreBackend(abc.ABC):
         """The database's time, in microseconds since the epoch; ``None``: it is the process's."""
         return None
 
+    async def read_log_size(self) -> int | None:
+        """Bytes of the log that is yet to be moved into the database's file; ``None``: no log."""
+        return None
+
     # --- writing ----------------------------------------------------------------------------------
 
     @abc.abstractmethod
@@ -220,6 +229,7 @@ class StoreBackend(abc.ABC):
     async def watch(self) -> None:
         """Publish other processes' commits until cancelled; survive the store being away.
 
+        It is begun anew when it raises. It calls ``context.beat`` while it moves, or never.
         Publishes ``RESYNC`` once it listens and whenever a notification may have been lost.
         """
 

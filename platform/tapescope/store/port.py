@@ -52,6 +52,7 @@ from tapescope.model.tasks import (
     TaskStatus,
 )
 from tapescope.model.times import format_time
+from tapescope.service import Vitals
 from tapescope.store._claims import DueClaims
 from tapescope.store._orphans import Orphans
 from tapescope.store._pending import (
@@ -168,6 +169,11 @@ class TaskStore:
     # The settings are given once: the parts of the store have them, too.
 
     @property
+    def vitals(self) -> Sequence[Vitals]:
+        """The signs of life of its background loops."""
+        return [self._core.watch_vitals]
+
+    @property
     def backend(self) -> StoreBackend:
         """The database."""
         return self._core.backend
@@ -262,6 +268,10 @@ class TaskStore:
         end of a run would find the store.
         """
         await self._core.probe()
+
+    async def measure_log(self) -> None:
+        """Measure how long the log of a SQLite file has become, for the metric."""
+        await self._core.measure_log()
 
     async def measure_skew(self) -> float | None:
         """Seconds by which the database's clock is ahead of this process's, at least; asks it.
