@@ -133,8 +133,8 @@ def find_spools(folder: Path) -> list[Path]:
     """The files in that folder, oldest task first."""
     try:
         return sorted(path for path in folder.iterdir() if path.suffix == _SUFFIX)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return []  # the third where HOME is another user's, as after a change of user
 
 
 def spooled_by(owners: Iterable[str], folder: Path) -> set[str]:

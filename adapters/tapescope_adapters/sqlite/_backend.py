@@ -130,6 +130,10 @@ class SqliteBackend(StoreBackend):
         return self.path != ":memory:"
 
     @property
+    def on_one_host(self) -> bool:
+        return True
+
+    @property
     def joins_transactions(self) -> bool:
         return self.outlives_process
 

@@ -149,7 +149,8 @@ class Heartbeat(LoopService):
 
     async def _rescue(self) -> None:
         store = self._holder.store
-        dead = find_dead_owners(await store.leases.read_owners())
+        owners = await store.leases.read_owners()
+        dead = find_dead_owners(owners, on_one_host=store.on_one_host)
         ops = await store.ops.read()  # of any worker: one that has registered the op runs it again
         while True:
             rescued = await store.leases.rescue_expired(_RESCUE_BATCH, ops=ops, dead_owners=dead)

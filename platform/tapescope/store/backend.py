@@ -103,6 +103,11 @@ class StoreBackend(abc.ABC):
         """Whether another process can open the same store, now or later."""
 
     @property
+    def on_one_host(self) -> bool:
+        """Whether every process that has the store open runs on this host."""
+        return False
+
+    @property
     def may_hang(self) -> bool:
         """Whether a call may wait for an answer that never comes, as on a half-open network.
 

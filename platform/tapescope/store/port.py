@@ -214,6 +214,11 @@ class TaskStore:
         return self.backend.adapter
 
     @property
+    def on_one_host(self) -> bool:
+        """Whether every process that has the store open runs on this host: a file is of one."""
+        return self.backend.on_one_host
+
+    @property
     def outlives_process(self) -> bool:
         """Whether another process can open the same store, now or later."""
         return self.backend.outlives_process
