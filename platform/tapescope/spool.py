@@ -138,8 +138,8 @@ def find_spools(folder: Path, store: str | None = None) -> list[Path]:
     end = _SUFFIX if store is None else f".{_mark(store)}{_SUFFIX}"
     try:
         return [folder / name for name in sorted(os.listdir(folder)) if name.endswith(end)]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return []  # the third where HOME is another user's, as after a change of user
 
 
 def spooled_by(owners: Iterable[str], folder: Path) -> set[str]:

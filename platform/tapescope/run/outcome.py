@@ -10,7 +10,13 @@ from typing import Any, Final, Literal, cast
 
 from tapescope.codec import decode, encode
 from tapescope.errors import BadEvent, CommandFailed
-from tapescope.model.error_codes import BAD_RESULT, RELEASED, TIMEOUT, UNREQUESTED_CANCEL
+from tapescope.model.error_codes import (
+    BAD_RESULT,
+    BAD_ROW,
+    RELEASED,
+    TIMEOUT,
+    UNREQUESTED_CANCEL,
+)
 from tapescope.model.tape import Outcome
 from tapescope.model.tasks import CancelReason, CancelRequest, ErrorInfo, FinalEvent
 from tapescope_telemetry import error_type_of
@@ -31,6 +37,7 @@ __all__ = [
     "describe_stop",
     "explain",
     "judge",
+    "judge_damaged",
     "judge_fenced",
 ]
 
@@ -142,6 +149,11 @@ def judge_fenced(
     cleanup = explain(error)
     details = {"cleanup": cleanup.code, **_details(error)}
     return Verdict(FinalEvent.failed(ErrorInfo(TIMEOUT, message, cleanup.traceback, details)))
+
+
+def judge_damaged(damage: str) -> Verdict:
+    """The verdict on a task whose row cannot be read: no runner is begun with what is made up."""
+    return Verdict(FinalEvent.failed(ErrorInfo(BAD_ROW, damage)))
 
 
 def explain(error: BaseException, *, code: str | None = None) -> ErrorInfo:
