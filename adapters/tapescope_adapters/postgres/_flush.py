@@ -73,7 +73,7 @@ def _arguments(lane: str, flush: Flush, instance: str, limits: StoreLimits) -> l
         flush.number,
         instance,
         news,
-        list(keys),
+        list(map(str, keys)),
         limits.quarantine_per_task,
         limits.quarantine_unknown,
         _creates(flush.creates),
