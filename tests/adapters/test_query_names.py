@@ -21,6 +21,7 @@ STEPS = {
     "drop_rows": {"examine_refused", "quarantine", "count_drops", "count_unknown"},
     "cancel_task": {"lock_for_cancel", "record_cancel", "append_by_another"},
     "claim_due": {"find_due", "start_due", "read_claimed"},
+    "claim_singly": {"read_claimed_row"},
     "rescue_expired": {"find_lost", "last_seq"},
     "repair_task": {
         "find_guards",

@@ -31,6 +31,7 @@ ZERO_IN_HEALTH = {
     ("process", "Span queue"): "empty most of the time",
     ("process", "Foreign notifications"): "nobody else notifies",
     ("process", "Telemetry that raised"): "what others chose raises nothing here",
+    ("process", "Loops that met a defect"): "no loop meets one",
 }
 """Panels that answer, with nothing but zeros, and why."""
 ABSENT_IN_HEALTH = {

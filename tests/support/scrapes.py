@@ -56,6 +56,8 @@ SCRAPE_NAMES: dict[str, tuple[str, str]] = {
         "counter",
         "tapescope_store_notifications_foreign_total",
     ),
+    "tapescope.store.log.size": ("gauge", "tapescope_store_log_size_bytes"),
+    "tapescope.loop.errors": ("counter", "tapescope_loop_errors_total"),
     "tapescope.telemetry.errors": ("counter", "tapescope_telemetry_errors_total"),
 }
 

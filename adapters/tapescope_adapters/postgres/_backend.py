@@ -23,6 +23,7 @@ from tapescope.model import (
     Task,
     TaskFilter,
     TaskStatus,
+    carry,
 )
 from tapescope.store import (
     AttemptState,
@@ -47,6 +48,7 @@ from tapescope.store import (
     StoreBackend,
     decode,
     must_migrate,
+    read_cancel,
 )
 from tapescope_adapters._sql import conditions, leads
 from tapescope_adapters.postgres import _leadership
@@ -72,7 +74,6 @@ from tapescope_adapters.postgres._names import qualify
 from tapescope_adapters.postgres._queries import load_queries
 from tapescope_adapters.postgres._repair import repair
 from tapescope_adapters.postgres._rows import (
-    as_cancel,
     as_quarantine,
     as_repair,
     as_tape,
@@ -333,7 +334,7 @@ class PostgresBackend(StoreBackend):
         rows = await self._shared.fetch(
             self._sql["count_tasks"].replace("/*where*/", clause), *wanted
         )
-        return {TaskStatus(status): count for status, count in rows}
+        return {carry(TaskStatus, status): count for status, count in rows}
 
     async def read_tape(self, task_id: str, after_seq: int, limit: int) -> TapePage | None:
         rows = await self._shared.fetch(self._sql["read_tape"], task_id, after_seq, limit)
@@ -352,7 +353,7 @@ class PostgresBackend(StoreBackend):
         return [
             (str(task_id), owner, request)
             for task_id, owner, *found in rows
-            if (request := as_cancel(*found)) is not None
+            if (request := read_cancel(*found)) is not None
         ]
 
     # --- maintenance ------------------------------------------------------------------------------

@@ -21,8 +21,9 @@ from tapescope.store import (
     StoreLimits,
     decode,
     encode,
+    read_cancel,
 )
-from tapescope_adapters.postgres._rows import Row, as_cancel, as_task
+from tapescope_adapters.postgres._rows import Row, as_task
 
 __all__ = ["VOID", "arguments", "read_answer"]
 
@@ -41,7 +42,7 @@ def arguments(lane: str, flush: Flush, instance: str, limits: StoreLimits) -> li
     """
     try:
         return _arguments(lane, flush, instance, limits)
-    except Exception as error:
+    except Exception as error:  # whatever a value has the encoders raise
         raise FlushRefused(f"{type(error).__name__}: {error}") from error
 
 
@@ -180,7 +181,7 @@ def read_answer(flush: Flush, text: str) -> FlushAnswer:
         cancelled_instead={
             place: request
             for place, *cancel in found["overruled"] or ()
-            if (request := as_cancel(*cancel)) is not None
+            if (request := read_cancel(*cancel)) is not None
         },
         cancels=[_cancel(met) for met in found["cancels"] or ()],
     )
@@ -201,5 +202,5 @@ def _cancel(met: Sequence[Any] | None) -> CancelAnswer | None:
     if met is None:
         return None
     state, op, owner, attempt, reason, message, by, at, last_seq = met
-    request = as_cancel(reason, message, by, at)
+    request = read_cancel(reason, message, by, at)
     return CancelAnswer(CancelState(state), op, owner, attempt, request, last_seq)

@@ -24,6 +24,7 @@ from tapescope.store.validation import new_task_id
 from tapescope.testing import until
 from tapescope_adapters.postgres import PostgresStore
 from tapescope_adapters.postgres._grants import RIGHTS
+from tapescope_adapters.postgres._schema import read_migrations
 from tests.cli.command import Tapescope
 from tests.support.breaches import BREACHES, run_round
 from tests.support.postgres_sessions import run_task, schema_of, session, start_task
@@ -128,8 +129,8 @@ async def open_to_migrate(store: TaskStore, bench: Bench, url: str) -> None:
 async def older_schema(house: House) -> AsyncGenerator[None]:
     """The last migration is missing; at the end it is there."""
     async with session(house.url) as raw:
-        await raw.execute("DELETE FROM schema_version WHERE version = 4")
-        await raw.execute("DELETE FROM schema_compatibility WHERE version = 4")
+        for table in ("schema_version", "schema_compatibility"):
+            await raw.execute(f"DELETE FROM {table} WHERE version = $1", max(read_migrations()))
     try:
         yield
     finally:

@@ -125,7 +125,7 @@ async def _cancel_one(store: TaskStore, named: str, message: str, *, as_json: bo
     task_id = await find_task_id(store, named)
     answer = await store.request_cancel(task_id, CancelReason.USER, message, by=name_caller())
     task = await store.get(task_id)
-    lost = find_lost([task], now_us()).get(task_id)
+    lost = find_lost(store, [task], now_us()).get(task_id)
     if lost is not None:
         await _rescue(store)
         task = await store.get(task_id)
@@ -138,7 +138,8 @@ async def _cancel_one(store: TaskStore, named: str, message: str, *, as_json: bo
 
 async def _rescue(store: TaskStore) -> None:
     """Take the tasks of lost owners from them, as a worker would: this one ends as cancelled."""
-    dead = find_dead_owners(await store.leases.read_owners())
+    owners = await store.leases.read_owners()
+    dead = find_dead_owners(owners, on_one_host=store.on_one_host)
     ops = await store.ops.read()
     while True:
         rescued = await store.leases.rescue_expired(_RESCUE_BATCH, ops=ops, dead_owners=dead)

@@ -92,8 +92,7 @@ def list_tasks(
     A running task whose process has ended, or whose lease is over, is shown as lost.
     """
     wanted = choose_tasks(status, op, owner, key, since, until, failed=failed)
-    page, name = run_main(_read(choose_store(store), wanted, limit, before))
-    lost = find_lost(page.tasks, now_us())
+    page, lost, name = run_main(_read(choose_store(store), wanted, limit, before))
     if as_json:
         shape: dict[str, Any] = {**list_shape(page), "store": name}
         for task in shape["tasks"]:
@@ -103,11 +102,14 @@ def list_tasks(
         _print_tasks(page, lost, filtered=wanted.given, wide=wide)
 
 
-async def _read(url: str, wanted: Wanted, limit: int, before: str | None) -> tuple[TaskPage, str]:
-    """A page of tasks, and the name of the store that it was read from."""
+async def _read(
+    url: str, wanted: Wanted, limit: int, before: str | None
+) -> tuple[TaskPage, dict[str, str], str]:
+    """A page of tasks, those that are lost, and the name of the store that it was read from."""
     async with open_store(url) as store:
         older_than = None if before is None else await find_task_id(store, before)
-        return await wanted.read_page(store, limit, older_than), store.name
+        page = await wanted.read_page(store, limit, older_than)
+        return page, find_lost(store, page.tasks, now_us()), store.name
 
 
 def _print_tasks(page: TaskPage, lost: Mapping[str, str], *, filtered: bool, wide: bool) -> None:

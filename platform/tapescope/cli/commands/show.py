@@ -56,7 +56,7 @@ async def _read(url: str, named: str) -> tuple[dict[str, Any], Event | None, str
             last = page.final_seq or page.last_seq
             (end,) = (await store.read_tape(task.task_id, after_seq=last - 1, limit=1)).events
     shape = task_shape(task) | {
-        "lost": find_lost([task], now_us()).get(task.task_id),
+        "lost": find_lost(store, [task], now_us()).get(task.task_id),
         "last_seq": page.last_seq,
         "final_seq": page.final_seq,
         "dropped": page.dropped,

@@ -75,7 +75,7 @@ async def _watch_owner(store: TaskStore, task_id: str) -> AsyncGenerator[None]:
         while True:
             with suppress(TapescopeError):  # the follower meets it, too, and tells it
                 task = await store.get(task_id)
-                if (lost := find_lost([task], now_us()).get(task_id)) is not None:
+                if (lost := find_lost(store, [task], now_us()).get(task_id)) is not None:
                     say(f"the task is lost: {lost}. 'tapescope cancel {task_id}' ends it.")
                     return
             await asyncio.sleep(_LOOK_EVERY)

@@ -7,6 +7,7 @@ import logging
 import signal
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 import click
 
@@ -32,8 +33,14 @@ _log = Logger("tapescope")
     "--app",
     required=True,
     metavar="MODULE:MANAGER",
-    help="The TaskManager of your program, as in shop.tasks:manager. Modules in the "
-    "current folder are found, too.",
+    help="The TaskManager of your program, as in shop.tasks:manager.",
+)
+@click.option(
+    "--app-dir",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    metavar="FOLDER",
+    help="Where its modules are, besides those installed. Default: the current folder, unless "
+    "PYTHONSAFEPATH is set.",
 )
 @click.option(
     "--max-running",
@@ -59,6 +66,7 @@ def worker(
     context: click.Context,
     *,
     app: str,
+    app_dir: Path | None,
     max_running: int | None,
     metrics_port: int | None,
     metrics_host: str,
@@ -80,7 +88,7 @@ def worker(
     # Telemetry is set up before the app is imported: its manager uses the global providers, unless
     # the app gave it others. It ends after the manager, so that what the last tasks emit is sent.
     with exporting(*listener.readers):
-        manager = load_manager(app)
+        manager = load_manager(app, app_dir)
         manager.reconfigure(store=store, max_running=max_running, drain=drain, work=True)
         if log_format is None and not logging.getLogger().handlers:
             # Neither the user nor the program has configured a log.
