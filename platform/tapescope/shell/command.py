@@ -55,7 +55,8 @@ class ShellCommand:
 
     ``env`` and ``cwd`` are as for ``subprocess``, but that without ``env`` a command inherits no
     secret of ours: neither ``TAPESCOPE_STORE`` nor the headers of OTLP. ``env=os.environ`` hands
-    them on. ``TRACEPARENT`` names the run span, where there is one. ``stdin`` is ``subprocess.DEVNULL``, or ``None`` to hand on this process's own.
+    them on. ``TRACEPARENT`` names the run span, where there is one. ``stdin`` is
+    ``subprocess.DEVNULL``, or ``None`` to hand on this process's own.
     """
 
     def __init__(

@@ -201,7 +201,7 @@ async def read_by_a_claim(raw: Session, number: int) -> tuple[int, int]:
 
 
 async def test_a_claim_reads_no_more_than_it_takes(postgres_url: str) -> None:
-    """Of fifty thousand that wait or have ended it reads some dozens, with or without statistics."""
+    """Of fifty thousand that wait or have ended it reads few, with or without statistics."""
     read: list[tuple[int, int]] = []
     async with PostgresStore(postgres_url) as store, session(postgres_url) as early:
         await create(store, 30, "work")
