@@ -42,6 +42,10 @@ def migrate(
 
     The exit status is 2 when --check finds no store.
     """
+    if check and print_grants:
+        raise click.BadParameter("--check and --print-grants do not go together")
+    if role is not None and print_grants is None:
+        raise click.BadParameter("--role goes with --print-grants")
     if print_grants is not None:
         found = find_store(choose_store(store))
         print_line(found.maintenance.describe_grants(print_grants, role).removesuffix("\n"))
