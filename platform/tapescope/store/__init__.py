@@ -72,6 +72,7 @@ from tapescope.store.repair_plan import (
     plan_repair,
     read_outcome,
 )
+from tapescope.store.roles import DatabaseRole
 from tapescope.store.tape_rules import (
     RowPlan,
     add_event,
@@ -107,6 +108,7 @@ __all__ = [
     "ClaimRow",
     "Clock",
     "CreateRow",
+    "DatabaseRole",
     "DueDrop",
     "DueOrder",
     "DueRow",
