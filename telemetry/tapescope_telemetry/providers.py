@@ -164,7 +164,7 @@ class _Maker:
         with ExitStack() as undo:
             try:
                 make(SignalSettings(), undo)
-            except Exception as error:
+            except Exception as error:  # the SDK raises what it likes, without settings too
                 raise SdkRefused(str(error)) from error
             self._undo.push(undo.pop_all())
 

@@ -239,7 +239,7 @@ async def laugh(report: Reporter) -> str:
 
 
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///", "sqlite://?patience=1"])
-def test_no_path_is_no_openedin_memory(url: str) -> None:
+def test_no_path_opens_no_store_in_memory(url: str) -> None:
     """An empty variable in a URL would lose every task at exit; memory is asked for by name."""
     with pytest.raises(BadStoreUrl, match="sqlite:///:memory:"):
         find_store(url)

@@ -401,6 +401,7 @@ async def test_bad_params_are_refused(params: Any) -> None:
         {"max_running": 0},
         {"max_running": 1.5},
         {"max_zombies": 0},
+        {"max_lent": -1},
         {"lease": 0.0},
         {"lease": float("inf")},
         {"heartbeat": 30.0},

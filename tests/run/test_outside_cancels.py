@@ -87,6 +87,7 @@ async def test_at_the_retry(any_url: str, monkeypatch: pytest.MonkeyPatch) -> No
         assert await task.result(10) == 1
         assert hit()
         assert (await task.status()).attempt == 2
+        assert await bench.drops(task) == {}
 
 
 async def test_at_the_release(any_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,4 +109,5 @@ async def test_at_the_release(any_url: str, monkeypatch: pytest.MonkeyPatch) -> 
 
         assert hit()
         assert (row.status, row.retries_spent) == (TaskStatus.PENDING, 0)
+        assert await bench.drops(task) == {}
         await bench.store.request_cancel(task.task_id)

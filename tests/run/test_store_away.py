@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 import pytest
 
-from tapescope import Reporter, StoreUnavailable, TaskHandle
+from tapescope import Reporter, StoreUnavailable, TaskCancelled, TaskHandle
 from tapescope.model.leases import HeldLease
-from tapescope.store.flush import FateUnknown, StoreAway
+from tapescope.store.flush import FateUnknown, Flush, StoreAway
 from tapescope.testing import until
 from tests.support.memory_stores import FaultyBackend, FaultyStore, at_rest
 from tests.support.outages import Outage, managing, outcomes
-from tests.support.virtual_time import in_virtual_time
-from tests.support.workbench import wait_for_cancel
+from tests.support.virtual_time import advance, in_virtual_time
+from tests.support.workbench import started, wait_for_cancel
 
 
 async def succeed(report: Reporter) -> str:
@@ -157,6 +157,48 @@ async def test_a_claim_that_cannot_be_made_is_reported() -> None:
 
             assert outcomes(captured) == []
             assert (await task.status()).status.value == "pending"
+
+
+class SlowWrites:
+    """A hook that makes each flush take so long: of a store, or of a machine that is busy."""
+
+    def __init__(self, seconds: float, *, busy: bool) -> None:
+        self.seconds = seconds
+        self.busy = busy
+        self.on = False
+
+    async def __call__(self, flush: Flush) -> None:
+        """Take the time; a busy machine lets nothing else go on meanwhile."""
+        if self.on and self.busy:
+            advance(self.seconds)
+        await asyncio.sleep(self.seconds if self.on and not self.busy else 0)
+
+
+@pytest.mark.parametrize("busy", [False, True])
+@in_virtual_time
+async def test_a_slow_shutdown_ends_what_has_not_begun(busy: bool) -> None:
+    """What waits for a slot or for its time, or is being claimed, is cancelled on record.
+
+    However slowly the store answers within its patience: nothing else would end such a task.
+    """
+    slow = SlowWrites(4.0, busy=busy)
+    async with at_rest(FaultyStore(patience=10)) as store:
+        store.faults.before = slow
+        async with managing(store, lease=60, drain=0.0, max_running=2) as (manager, _):
+            running = await manager.submit("work", wait_for_cancel)
+            await started(running)
+            later = await manager.submit("work", wait_for_cancel, delay=3_600)
+            slow.on = True
+            submits = [asyncio.ensure_future(manager.submit("work", wait_for_cancel)) for _ in "ab"]
+            claimed, waiting = await asyncio.gather(*submits)
+            await manager.aclose()
+            tasks = [running, later, claimed, waiting]
+            rows = [(await task.status()).status.value for task in tasks]
+
+            assert rows == ["cancelled"] * 4
+            for task in tasks:
+                with pytest.raises(TaskCancelled, match="shutdown"):
+                    await task.result()
 
 
 @in_virtual_time

@@ -1,7 +1,8 @@
 """An event loop whose time is virtual: a wait of ten seconds takes none.
 
 For tests of patience, backoff and parked calls. When the loop would wait for a timer, the clock
-jumps to it; when it would wait for nothing at all, the test fails at once instead of hanging.
+jumps to it; when it would wait for nothing at all, or goes on without a wait, the test fails at
+once instead of hanging.
 """
 
 from __future__ import annotations
@@ -10,25 +11,33 @@ import asyncio
 import functools
 import selectors
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, ParamSpec
+from typing import Any, Final, ParamSpec
 
 from tapescope.clock import Clock
 
 P = ParamSpec("P")
 
 
+_SPINS: Final = 20_000
+"""Turns of the loop that no work takes without a wait: about a second of them."""
+
+
 class Deadlock(AssertionError):
-    """Everything waits, and nothing is left that could end a wait."""
+    """Everything waits, and nothing is left that could end a wait; or what runs never waits."""
 
 
 class _JumpingSelector(selectors.BaseSelector):
     def __init__(self) -> None:
         self._inner = selectors.DefaultSelector()
         self.now = 1_000.0
+        self._awake = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None:
             raise Deadlock("every task waits for something that will not come")
+        self._awake = 0 if timeout > 0 else self._awake + 1
+        if self._awake > _SPINS:
+            raise Deadlock(f"the loop spins: it has not slept for {_SPINS:,} turns")
         self.now += max(0.0, timeout)
         return self._inner.select(0)
 

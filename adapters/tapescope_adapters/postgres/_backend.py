@@ -68,6 +68,7 @@ from tapescope_adapters.postgres._lease_renewer import PostgresLeaseRenewer
 from tapescope_adapters.postgres._leases import extend_leases
 from tapescope_adapters.postgres._listener import Listener
 from tapescope_adapters.postgres._maintenance import audit
+from tapescope_adapters.postgres._names import qualify
 from tapescope_adapters.postgres._queries import load_queries
 from tapescope_adapters.postgres._repair import repair
 from tapescope_adapters.postgres._rows import (
@@ -77,7 +78,6 @@ from tapescope_adapters.postgres._rows import (
     as_task,
 )
 from tapescope_adapters.postgres._schema import (
-    SOUND,
     SchemaGuard,
     list_made,
     migrate,
@@ -156,11 +156,12 @@ class PostgresBackend(StoreBackend):
         if mode is OpenMode.MIGRATE_ALONE:
             mode = OpenMode.CREATE  # a server cannot be kept from letting other processes in
         self._guard = SchemaGuard(schema, self.name)
-        versions = await read_versions(conn, schema)
+        versions = await read_versions(conn, schema, self._sql)
         # Before it is made or migrated, too: in a database that could not hold it nothing is made.
         self._guard.look(await self._read_state(conn))
         if must_migrate(mode, versions, self.name):
-            await migrate(conn, schema, mode, self.name)
+            adopt = self._connector.address.adopts_schema
+            await migrate(conn, schema, mode, self.name, self._sql, adopt=adopt)
             self._guard.look(await self._read_state(conn))
         if mode.may_write:
             await conn.execute(self._sql["forget_stale_lanes"])
@@ -168,7 +169,7 @@ class PostgresBackend(StoreBackend):
 
     async def _read_state(self, conn: Connection) -> Mapping[str, Any]:
         row = await conn.fetchrow(
-            SOUND,
+            self._sql["read_state"],
             self._connector.address.schema,
             list(list_made()),
             timeout=self._connector.patience,
@@ -275,8 +276,9 @@ class PostgresBackend(StoreBackend):
         return due
 
     async def register_ops(self, ops: Sequence[KnownOp]) -> None:
-        names, timeouts = [known.op for known in ops], [known.timeout for known in ops]
-        retries = [known.retries for known in ops]
+        names = [known.op for known in ops]
+        timeouts = [None if known.timeout is None else str(known.timeout) for known in ops]
+        retries = [str(known.retries) for known in ops]
         await self._shared.fetch(self._sql["register_ops"], names, timeouts, retries)
 
     async def read_ops(self, within: int) -> Sequence[KnownOp]:
@@ -320,7 +322,7 @@ class PostgresBackend(StoreBackend):
         return ListedTasks(found, str(end[0][0]) if end else None)
 
     async def count(self, op: str | None) -> Mapping[TaskStatus, int]:
-        clause, wanted = ("", ()) if op is None else ("WHERE op = $1", (op,))
+        clause, wanted = ("", ()) if op is None else (qualify("WHERE op = $1"), (op,))
         rows = await self._shared.fetch(
             self._sql["count_tasks"].replace("/*where*/", clause), *wanted
         )
@@ -334,8 +336,8 @@ class PostgresBackend(StoreBackend):
         one = () if task_id is None else (task_id,)
         sql = self._sql["read_quarantine"]
         if one:
-            sql = sql.replace("/*where*/", "WHERE task_id = $3")
-            sql = sql.replace("/*and*/", "AND task_id = $3")
+            sql = sql.replace("/*where*/", qualify("WHERE task_id = $3"))
+            sql = sql.replace("/*and*/", qualify("AND task_id = $3"))
         return as_quarantine(await self._shared.fetch(sql, after, limit + 1, *one), limit)
 
     async def read_cancels(self, owners: Sequence[str]) -> Sequence[tuple[str, str, CancelRequest]]:
@@ -372,7 +374,7 @@ class PostgresBackend(StoreBackend):
         return [DueTask(*row) for row in rows]
 
     async def delete_tasks(self, keys: Sequence[int], events: int) -> int:
-        ((deleted,),) = await self._shared.fetch(self._sql["delete_tasks"], list(keys))
+        ((deleted,),) = await self._shared.fetch(self._sql["delete_tasks"], list(map(str, keys)))
         return int(deleted)
 
     async def due_drops(self, cutoff: int, after: int, limit: int) -> Sequence[DueDrop]:
@@ -380,7 +382,7 @@ class PostgresBackend(StoreBackend):
         return [DueDrop(*row) for row in rows]
 
     async def delete_drops(self, keys: Sequence[int]) -> int:
-        ((deleted,),) = await self._shared.fetch(self._sql["delete_drops"], list(keys))
+        ((deleted,),) = await self._shared.fetch(self._sql["delete_drops"], list(map(str, keys)))
         return int(deleted)
 
     async def acquire_leadership(self, owner: str, lease: int) -> LeaderTerm | None:
@@ -395,13 +397,14 @@ class PostgresBackend(StoreBackend):
     async def find_open(
         self, after: int, among: Sequence[int], limit: int
     ) -> tuple[int, Sequence[int]]:
-        (row,) = await self._shared.fetch(self._sql["find_open"], after, list(among), limit)
-        return row["top"], row["keys"]
+        asked = list(map(str, among))
+        (row,) = await self._shared.fetch(self._sql["find_open"], after, asked, limit)
+        return row["top"], list(map(int, row["keys"]))
 
     async def schema_versions(self) -> SchemaVersions:
         conn = await self._connector.log_in()
         try:
-            versions = await read_versions(conn, self._connector.address.schema)
+            versions = await read_versions(conn, self._connector.address.schema, self._sql)
         except DRIVER_ERRORS as error:
             drop(conn)
             met = translate(error, sent=False)
@@ -422,4 +425,4 @@ class PostgresBackend(StoreBackend):
 
 def _number(given: Mapping[str, object], first: int) -> str:
     """The conditions as they stand behind a WHERE, their parameters numbered from ``first`` on."""
-    return "".join(f" AND {on} ${first + place}" for place, on in enumerate(given))
+    return qualify("".join(f" AND {on} ${first + place}" for place, on in enumerate(given)))

@@ -19,6 +19,7 @@ from tapescope.store import (
     StoreLocked,
     StoreOutOfRoom,
 )
+from tapescope_adapters.postgres._names import qualify
 from tapescope_adapters.postgres._url import Address
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DRIVER_ERRORS",
+    "DURABLE",
+    "EMPTY_QUEUE",
     "Connector",
     "Lane",
     "SharedConnections",
@@ -51,13 +54,15 @@ DRIVER_ERRORS: Final = (
 _LOCK_TIMEOUT: Final = 100
 """Milliseconds a flush waits for a row that another session holds before it is blocked. Another
 store's session holds one for the length of a flush; whoever else is in this flush waits, too."""
-_SHORT_WAIT: Final = "set_config('lock_timeout', '10', true), "
+_SHORT_WAIT: Final = qualify("set_config('lock_timeout', '10', true), ")
 """The setting of a flush that was blocked before, for its transaction: many may stand in line."""
 _READERS: Final = 4
 
 _CARRIED: Final = {
-    relaxed: f"set_config('lock_timeout', '{_LOCK_TIMEOUT}', true), "
-    f"set_config('synchronous_commit', {level}, true), "
+    relaxed: qualify(
+        f"set_config('lock_timeout', '{_LOCK_TIMEOUT}', true), "
+        f"set_config('synchronous_commit', {level}, true), "
+    )
     for relaxed, level in (
         (True, "'off'"),
         # as below: what is stricter than 'on', or the server's own choice of it, stays
@@ -68,9 +73,14 @@ _CARRIED: Final = {
 
 _BLOCKED: Final = ("55P03", "40P01", "40001", "57014")
 """Lock timeout, deadlock, serialization failure, cancelled statement: nothing was written."""
-_EMPTY_QUEUE: Final = "SELECT pg_catalog.pg_notification_queue_usage()"
+EMPTY_QUEUE: Final = qualify("SELECT pg_notification_queue_usage()")
 """The server looks who has read what, and takes that out of the queue: a commit that finds the
 queue full does not."""
+DURABLE: Final = qualify(
+    "SELECT set_config('synchronous_commit', $1, false) "
+    "WHERE $1 = 'off' OR current_setting('synchronous_commit') = 'off'"
+)
+"""An acknowledged event is durable (I6), also where the server's default is off."""
 _DISK_FULL: Final = "53100"
 _TOO_MANY: Final = "53300"
 """Connections: the server is there, and has no place for one more."""
@@ -210,12 +220,7 @@ class Connector:
             raise translated from error
         if writes and self.prepares:
             try:
-                await conn.execute(
-                    # an acknowledged event is durable (I6), also where the server's default is off
-                    "SELECT set_config('synchronous_commit', $1, false) "
-                    "WHERE $1 = 'off' OR current_setting('synchronous_commit') = 'off'",
-                    "off" if self._relaxed else "on",
-                )
+                await conn.execute(DURABLE, "off" if self._relaxed else "on")
             except DRIVER_ERRORS as error:
                 drop(conn)
                 raise StoreAway(str(error)) from error
@@ -265,7 +270,7 @@ class Lane:
         except DRIVER_ERRORS as error:
             if is_queue_full(error):
                 with suppress(*DRIVER_ERRORS):  # the next try says what is the matter
-                    await conn.execute(_EMPTY_QUEUE, timeout=self._connector.patience)
+                    await conn.execute(EMPTY_QUEUE, timeout=self._connector.patience)
             raise await self._part(translate(error, sent=True)) from error
         except BaseException:  # cancelled in mid-call: the reply must not meet the next one
             self.hang_up()

@@ -42,7 +42,7 @@ def arguments(lane: str, flush: Flush, instance: str, limits: StoreLimits) -> li
     """
     try:
         return _arguments(lane, flush, instance, limits)
-    except Exception as error:
+    except Exception as error:  # whatever a value has the encoders raise
         raise FlushRefused(f"{type(error).__name__}: {error}") from error
 
 
@@ -73,7 +73,7 @@ def _arguments(lane: str, flush: Flush, instance: str, limits: StoreLimits) -> l
         flush.number,
         instance,
         news,
-        list(keys),
+        list(map(str, keys)),
         limits.quarantine_per_task,
         limits.quarantine_unknown,
         _creates(flush.creates),

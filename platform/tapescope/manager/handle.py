@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from tapescope.errors import ResultTimeout, TapescopeError, TaskCancelled, TaskFailed
 from tapescope.model.tape import Event, Outcome, QuarantinePage, TapePage
 from tapescope.model.tasks import CancelReason, FinalEvent, Task, TaskStatus
+from tapescope.run import find_current_run
 from tapescope.store.follow import await_final, follow_tape
 from tapescope.store.validation import check_seconds
 
@@ -138,7 +139,10 @@ class TaskHandle:
             return "not known: the store did not answer"
 
     async def _await_final(self) -> FinalEvent:
-        with self._pool.waits.watching(self.task_id):
+        run = find_current_run()
+        if run is None or (self._completion is not None and self._completion.done):
+            return await self._find_final()
+        async with self._pool.awaiting(run, self.task_id):
             return await self._find_final()
 
     async def _find_final(self) -> FinalEvent:

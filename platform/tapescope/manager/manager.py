@@ -35,6 +35,7 @@ from tapescope.model.ops import DEFAULT_RETRIES, KnownOp
 from tapescope.model.tape import QuarantinePage, TapePage
 from tapescope.model.tasks import NewTask, TaskStatus
 from tapescope.run import Runner, RunSettings, resolve_runner
+from tapescope.shielded import wait_shielded
 from tapescope.store.home import Home
 from tapescope.store.lookup import find_store
 from tapescope.store.port import TaskStore
@@ -78,6 +79,10 @@ class TaskManager:
     * ``drain``: how long ``aclose`` lets tasks run on before it cancels them.
     * ``max_zombies``: fenced runners that may go on at once before no task is started any more;
       as many as ``max_running`` by default, and at least 10.
+    * ``max_lent``: runners that wait for a task (``TaskHandle.result``) whose slots other tasks may
+      have meanwhile, at once. By default none: a runner keeps its slot. Once the task has ended the
+      runner waits for a slot again, and gets the next one, before any task begins; one that is
+      cancelled, or whose wait runs out, goes on without. An op's own ``max_running`` is never lent.
     * ``work``: whether a manager that has registered ops takes their tasks. ``False`` is for a
       process that only submits: it imports the ops, and leaves the work to the workers.
     * ``poll``: how often it looks for due tasks although no notification came.
@@ -116,6 +121,7 @@ class TaskManager:
         drain: float = 30.0,
         telemetry: Telemetry | None = None,
         max_zombies: int | None = None,
+        max_lent: int = 0,
         coalesce_progress: float = 0.0,
         retry_delay: float = 1.0,
         work: bool = True,
@@ -132,6 +138,7 @@ class TaskManager:
         max_zombies = check_count(
             "max_zombies", max(max_running, 10) if max_zombies is None else max_zombies
         )
+        max_lent = check_count("max_lent", max_lent, least=0)
         lease = check_seconds("lease", lease, over_zero=True)
         heartbeat = check_seconds("heartbeat", heartbeat, over_zero=True)
         if settle_within is not None:
@@ -148,6 +155,7 @@ class TaskManager:
         self.telemetry = telemetry or self.store.telemetry
         self._max_running = max_running
         self._max_zombies = max_zombies
+        self._max_lent = max_lent
         self._lease = lease
         self._heartbeat_every = heartbeat
         self._poll = poll
@@ -188,7 +196,12 @@ class TaskManager:
     def _assemble(self) -> None:
         """Make what has one life."""
         settings = self._settings
-        self._pool = RunPool(settings, max_running=self._max_running, max_zombies=self._max_zombies)
+        self._pool = RunPool(
+            settings,
+            max_running=self._max_running,
+            max_zombies=self._max_zombies,
+            max_lent=self._max_lent,
+        )
         self._pool.limit_of = self._limit_of
         self._heartbeat = Heartbeat(self._pool, self._heartbeat_every)
         self._maintainer = Maintainer(
@@ -260,16 +273,14 @@ class TaskManager:
                 self._close(), name="tapescope-close", context=contextvars.Context()
             )
         closer = self._closer
-        cancelled: asyncio.CancelledError | None = None
-        while not closer.done():
-            try:
-                await asyncio.wait([closer])
-            except asyncio.CancelledError as error:
-                cancelled = error
-                self._skip_drain()
+        try:
+            await asyncio.wait([closer])
+        except asyncio.CancelledError:
+            self._skip_drain()
+            await wait_shielded(closer)
+            closer.result()
+            raise
         closer.result()
-        if cancelled is not None:
-            raise cancelled
         if first and pool.lost is not None:
             raise pool.lost
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tapescope.errors import TapescopeError
 from tapescope.model.tasks import Task, TaskStatus
-from tapescope.run import find_current_run
 from tapescope_telemetry.logger import Logger
 
 if TYPE_CHECKING:
@@ -29,30 +28,27 @@ _WARN_EVERY: Final = 60.0
 class NestedWaits:
     """The waits of one pool's runners for tasks of its store.
 
-    A runner keeps its slot while it waits. Where all slots have such runners, and the tasks that
-    they wait for need a slot here, nothing goes on.
+    A runner keeps its slot while it waits, unless it is lent. Where all slots have such runners,
+    and the tasks that they wait for need a slot here, nothing goes on.
     """
 
     def __init__(
         self,
-        find_waiting: Callable[[str, Task | None], Task | None],
+        find_waiting: Callable[[Run, str, Task | None], Task | None],
         read: Callable[[str], Coroutine[Any, Any, Task]],
         spawn: Callable[[Coroutine[Any, Any, None]], None],
     ) -> None:
-        """``find_waiting`` gives a task that is due and for which no slot is free here; it is given
-        the task's row where the store was asked for it."""
+        """``find_waiting`` gives the task that a run waits for, if it is due and no slot is free
+        for it here while the run keeps its own; it is given the task's row where the store was
+        asked for it."""
         self._find_waiting = find_waiting
         self._read = read
         self._spawn = spawn
         self._warned: dict[tuple[str, str], float] = {}
 
     @contextmanager
-    def watching(self, task_id: str) -> Generator[None]:
-        """Look now and then at a wait for a task, while the caller's runner is in it."""
-        run = find_current_run()
-        if run is None:
-            yield
-            return
+    def watching(self, run: Run, task_id: str) -> Generator[None]:
+        """Look now and then at a run's wait for a task, while it is in it."""
         loop = asyncio.get_running_loop()
         timer: asyncio.TimerHandle | None = None
 
@@ -72,7 +68,7 @@ class NestedWaits:
                 timer.cancel()
 
     async def _look(self, run: Run, task_id: str) -> None:
-        task = self._find_waiting(task_id, None)
+        task = self._find_waiting(run, task_id, None)
         if task is None:
             try:
                 row = await self._read(task_id)
@@ -80,7 +76,7 @@ class NestedWaits:
                 return  # who waits for it is told
             if row.status is not TaskStatus.PENDING:
                 return
-            task = self._find_waiting(task_id, row)
+            task = self._find_waiting(run, task_id, row)
         if task is None:
             return
         ops, now = (run.task.op, task.op), asyncio.get_running_loop().time()
@@ -90,7 +86,8 @@ class NestedWaits:
         _log.warning(
             "The runner of task %s (%s) waits for task %s (%s), which waits for a slot: none is "
             "free, and a runner keeps its own while it waits. If all slots are taken so, nothing "
-            "goes on. Raise max_running, or wait for the task elsewhere than in a runner.",
+            "goes on. Raise max_running, or max_lent, or wait for the task elsewhere than in a "
+            "runner.",
             run.task.task_id,
             run.task.op,
             task_id,

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections import Counter, deque
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
-from tapescope.errors import ManagerClosed, StoreUnavailable, TapescopeError
+from tapescope.errors import ManagerClosed, TapescopeError
+from tapescope.manager.lent_slots import LentSlots
 from tapescope.manager.nested_waits import NestedWaits
 from tapescope.model.tasks import Attempt, CancelReason, CancelRequest, Claim, Task, TaskStatus
 from tapescope.run import Completion, Run, Runner, RunSettings, find_current_run
@@ -29,7 +31,7 @@ _log = Logger("tapescope")
 _LINGER: Final = 1.0
 """Seconds that the store goes on listening for cancels after the last run: another may follow."""
 _RECORD_WITHIN: Final = 1.0
-"""Seconds that a shutdown waits for its cancels to be recorded before it stops runners anyway."""
+"""Seconds that a shutdown waits for a cancel to be recorded before it stops the runner anyway."""
 _SHUTDOWN: Final = "the manager was closed"
 
 
@@ -40,7 +42,9 @@ class RunPool:
     its runs (``RunHost``), and the holder of their leases (``LeaseHolder``).
     """
 
-    def __init__(self, settings: RunSettings, *, max_running: int, max_zombies: int) -> None:
+    def __init__(
+        self, settings: RunSettings, *, max_running: int, max_zombies: int, max_lent: int = 0
+    ) -> None:
         self._settings = settings
         self._free = max_running
         self._max_zombies = max_zombies
@@ -61,6 +65,8 @@ class RunPool:
         self._idle: asyncio.Future[None] | None = None
         self.home: Home | None = None
         """Where the manager was opened, while it is open."""
+        self.lent = LentSlots(max_lent, self._lend_slot, self._take_slot)
+        """The slots of runners that wait for tasks."""
         self.waits = NestedWaits(self._find_waiting, self._read, self.spawn)
         """The waits of its runners for tasks."""
         self.limit_of: Callable[[str], int | None] = lambda _: None
@@ -174,22 +180,39 @@ class RunPool:
             if task_id not in self._runs:
                 changes.close(ManagerClosed(task_id))
 
-    def _find_waiting(self, task_id: str, row: Task | None) -> Task | None:
-        """The task, if it waits here, or by ``row`` in the store, for a slot that is not free."""
+    def _find_waiting(self, parent: Run, task_id: str, row: Task | None) -> Task | None:
+        """The task, if it waits here, or by ``row`` in the store, for a slot that is not free.
+
+        One that ``parent`` has lent is in use, and gets free.
+        """
+        none_free = self._free <= 0 and not self.lent.holds(parent)
         run = self._runs.get(task_id)
         if run is not None:
-            waits = run.waiting and task_id not in self._not_due and self._free <= 0
+            waits = run.waiting and task_id not in self._not_due and none_free
             return run.task if waits else None
         if row is None or row.run_us > self.store.due_clock.now():
             return None
         limit = self.limit_of(row.op)
         if limit == -1:
             return None
-        full = self._free <= 0 or (limit is not None and limit <= self._claimed[row.op])
+        full = none_free or (limit is not None and limit <= self._claimed[row.op])
         return row if full else None
 
     async def _read(self, task_id: str) -> Task:
         return await self.store.get(task_id)
+
+    @asynccontextmanager
+    async def awaiting(self, run: Run, task_id: str) -> AsyncGenerator[None]:
+        """A runner waits in here for a task: it is watched, and one of this pool's may lend."""
+        with self.waits.watching(run, task_id):
+            if self._holds_slot(run):
+                async with self.lent.waiting(run, task_id):
+                    yield
+            else:
+                yield
+
+    def _holds_slot(self, run: Run) -> bool:
+        return run.started and not run.fenced and self._runs.get(run.task.task_id) is run
 
     def note_cancel(self, task_id: str, answer: CancelAnswer) -> None:
         """The store answered a cancel: end the run of a task that it ended while it waited here."""
@@ -342,6 +365,8 @@ class RunPool:
             self.lost = run.completion.error
         if run.started and not run.fenced:
             self._free_slot(run)
+        if run.completion.final is not None:
+            self.lent.note_ended(run.task.task_id)
         self._start_waiting()
         self._check_idle()
 
@@ -388,7 +413,7 @@ class RunPool:
             del self._runs[run.task.task_id]
 
     def _free_slot(self, run: Run) -> None:
-        self._free += 1
+        self._free += 0 if self.lent.forget(run) else 1
         if run.claimed:
             self._claimed[run.task.op] -= 1
             if not self._claimed[run.task.op]:
@@ -401,7 +426,19 @@ class RunPool:
 
     # --- slots ------------------------------------------------------------------------------------
 
+    def _lend_slot(self) -> None:
+        self._free += 1
+        self._start_waiting()
+
+    def _take_slot(self, at_once: bool) -> bool:
+        """Take a slot for a run that has one lent; ``at_once`` although none may be free."""
+        if self._free <= 0 and not at_once:
+            return False
+        self._free -= 1
+        return True
+
     def _start_waiting(self) -> None:
+        self.lent.readmit()
         while self._waiting and self._free > 0 and not self._stopping:
             if not self._waiting[0].waiting:
                 self._waiting.popleft()  # cancelled while it waited
@@ -451,21 +488,25 @@ class RunPool:
     # --- shutdown ---------------------------------------------------------------------------------
 
     async def _cancel_for_shutdown(self, run: Run) -> None:
-        """Cancel one run: recorded where the store can be reached, else in this process only."""
+        """Cancel one run: recorded where the store can be reached, else in this process only.
+
+        A runner is soon stopped in any case. A task that waits has nothing to stop, and no end but
+        the recorded one: the store has its whole patience for it.
+        """
         task_id = run.task.task_id
         request = CancelRequest(CancelReason.SHUTDOWN, _SHUTDOWN, None, self.store.clock.now())
+        anyway = asyncio.get_running_loop().call_later(_RECORD_WITHIN, run.cancel, request)
         unrecorded: Exception | None = None
         try:
-            async with asyncio.timeout(_RECORD_WITHIN):
-                answer = await self.store.request_cancel(
-                    task_id, CancelReason.SHUTDOWN, _SHUTDOWN, None
-                )
+            answer = await self.store.request_cancel(
+                task_id, CancelReason.SHUTDOWN, _SHUTDOWN, None
+            )
             request = answer.request or request
             self.note_cancel(task_id, answer)
         except TapescopeError as error:
             unrecorded = error
-        except TimeoutError:
-            unrecorded = StoreUnavailable(self.store.name, "it does not answer")
+        finally:
+            anyway.cancel()
         run.cancel(request)
         run.give_up_waiting(unrecorded)
 

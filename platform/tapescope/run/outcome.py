@@ -20,7 +20,14 @@ from tapescope.model.error_codes import (
 from tapescope.model.tape import Outcome
 from tapescope.model.tasks import CancelReason, CancelRequest, ErrorInfo, FinalEvent
 from tapescope_telemetry import error_type_of
-from tapescope_telemetry.failures import find_cause, is_a, list_parts, text_of, trace_of
+from tapescope_telemetry.failures import (
+    find_cause,
+    is_a,
+    is_raised_here,
+    list_parts,
+    text_of,
+    trace_of,
+)
 
 __all__ = [
     "LOST",
@@ -155,8 +162,7 @@ def explain(error: BaseException, *, code: str | None = None) -> ErrorInfo:
     return ErrorInfo(
         _clean(code or error_type_of(error), 200),
         _clean(text_of(cause), _MESSAGE_LIMIT),
-        # a traceback would only show where this library noticed the command's exit status
-        None if is_a(cause, CommandFailed) else _clean(trace_of(error), _TRACEBACK_LIMIT),
+        None if is_raised_here(error) else _clean(trace_of(error), _TRACEBACK_LIMIT),
         _details(cause) or None,
     )
 

@@ -384,7 +384,7 @@ def start_in_place(
         settings["setpgroup"] = 0
     try:
         pid = _spawn(argv, env, settings, dies_with_us=dies_with_us)
-    except BaseException:
+    except BaseException:  # interrupted, too: the ends of the pipes are known only here
         for fd in streams.values():
             os.close(fd)
         raise

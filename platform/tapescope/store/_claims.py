@@ -15,6 +15,7 @@ from tapescope.model.error_codes import BAD_ROW
 from tapescope.model.leases import GivenUp
 from tapescope.model.tape import FINAL, Event, Outcome
 from tapescope.model.tasks import Attempt, Claim, ErrorInfo, FinalEvent
+from tapescope.shielded import wait_shielded
 from tapescope.store.core import StoreCore
 from tapescope.store.flush import FateUnknown, FlushBlocked, FlushRefused, StoreAway, as_unavailable
 from tapescope.store.notifications import Change
@@ -66,9 +67,7 @@ class DueClaims:
         except asyncio.CancelledError:
             gone.set()
             leaving = asyncio.ensure_future(self._give_back(claiming))
-            while not leaving.done():
-                with suppress(asyncio.CancelledError):  # cancelled again: the first is raised below
-                    await asyncio.wait([leaving])
+            await wait_shielded(leaving)
             leaving.result()
             raise
 

@@ -467,10 +467,10 @@ class GroupCommit:
                 cause = error
             except FlushRefused:
                 raise
-            except Exception as error:
+            except Exception as error:  # of a resend, a defect tells nothing of the first try
                 if not unknown:
                     raise
-                cause = error  # of the resend: it tells nothing of the first try
+                cause = error
             if isinstance(cause, FateUnknown) and not unknown:
                 unknown = True
                 deadline = max(deadline, context.clock.monotonic() + least)

@@ -75,6 +75,8 @@ class PendingWrite:
     """A caller that waits for its flush."""
 
     __slots__ = ("future", "in_flight", "since", "size", "withdrawn")
+    insists = False
+    """Whether its caller, when it is cancelled, still waits for the flush that is under way."""
 
     def __init__(self, since: float, size: int = 1) -> None:
         self.since = since
@@ -187,6 +189,7 @@ class PendingGiveUp(PendingEvents):
 
     __slots__ = ("bound", "error", "run_at", "spends")
     finishes = True
+    insists = True  # asked for again, it would be the late event of an old attempt
 
     def __init__(
         self,

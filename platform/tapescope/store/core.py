@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakValueDictionary
 
@@ -14,6 +13,7 @@ from tapescope.errors import StoreClosed, StoreReadOnly, StoreRefused, Tapescope
 from tapescope.model.tasks import Attempt
 from tapescope.model.telemetry import LoopName
 from tapescope.service import Vitals
+from tapescope.shielded import wait_shielded
 from tapescope.store._group_commit import LEAST_TRY, GroupCommit
 from tapescope.store._pending import PendingWrite, TapeCursor
 from tapescope.store._results import StoreContext, fail
@@ -91,7 +91,7 @@ class StoreCore:
                 self.watch_vitals.beat,
                 Vitals(LoopName.CHECKPOINT, self.telemetry.loop_failed).failed,
             )
-            await self.retrying(lambda: self._open_backend(lent))
+            await self._open_or_leave_nothing(lent)
             self._commits = GroupCommit(
                 self.context,
                 self.backend.write,
@@ -104,21 +104,38 @@ class StoreCore:
             self._may_write = mode.may_write
             self._home = Home("store")
 
+    async def _open_or_leave_nothing(self, lent: BackendContext) -> None:
+        """Open the backend; who is cancelled meanwhile is so after all is closed again."""
+        opening = asyncio.ensure_future(self.retrying(lambda: self._open_backend(lent)))
+        try:
+            await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.cancel()
+            await wait_shielded(opening)
+            if not opening.cancelled() and opening.exception() is None:
+                await _to_its_end(self.backend.close())
+            raise
+
     async def _open_backend(self, lent: BackendContext) -> None:
         await self.backend.open(lent)
         if lent.open_mode.may_write:
             try:
                 await self._ask_time()  # no due time is reckoned before the database has told its
-            except BaseException:
+            except BaseException:  # cancelled, too: what is open would stay open
                 await self.backend.close()
                 raise
 
     async def aclose(self) -> None:
-        """Answer every call taken, end every subscription, close the backend."""
+        """Answer every call taken, end every subscription, close the backend.
+
+        Who is cancelled meanwhile is so after that: what is not closed now would stay open.
+        """
         self.check_home()
         commits, self._commits, self._home = self._commits, None, None
-        if commits is None:
-            return
+        if commits is not None:
+            await _to_its_end(self._close(commits))
+
+    async def _close(self, commits: GroupCommit) -> None:
         try:
             await commits.aclose()
         finally:
@@ -180,14 +197,13 @@ class StoreCore:
     async def submit(
         self, name: str, call: PendingWrite, commits: GroupCommit | None = None
     ) -> Any:
-        """Queue a call and wait for its flush; a caller that is cancelled before it withdraws."""
+        """Queue a call and wait for its flush; a caller that is cancelled before it withdraws.
+
+        One of a call that ``insists`` is answered all the same, once its flush is under way.
+        """
         try:
             commits = self.enqueue(call, commits)
-            try:
-                answer = await call.future
-            except asyncio.CancelledError:
-                commits.withdraw(call)
-                raise
+            answer = await _await_flush(call, commits)
         except TapescopeError as error:
             waited = self.clock.monotonic() - call.since
             self.meter.operation(name, waited, error_type_of(error))
@@ -311,15 +327,24 @@ class StoreCore:
                 await backoff.wait(left)
 
 
+async def _await_flush(call: PendingWrite, commits: GroupCommit) -> Any:
+    try:
+        return await (asyncio.shield(call.future) if call.insists else call.future)
+    except asyncio.CancelledError:
+        commits.withdraw(call)
+        if call.withdrawn or not call.insists:
+            raise
+    await wait_shielded(call.future)
+    return call.future.result()
+
+
 async def _to_its_end(work: Coroutine[Any, Any, T]) -> T:
     """Await this; who is cancelled meanwhile is so after its end."""
     task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        while not task.done():
-            with suppress(asyncio.CancelledError):  # cancelled again: the first is raised below
-                await asyncio.wait([task])
+        await wait_shielded(task)
         if not task.cancelled():
             task.exception()  # the caller, who would have it raised, has been cancelled
         raise

@@ -665,7 +665,7 @@ class TaskStore:
             may_be_full = cursor.tail + len(checked) + self.limits.queue > self.limits.tape_events
             if may_be_full and len(checked) > self.tape_room(attempt):
                 raise TapeFull(attempt.task_id, self.limits.tape_events)
-        except Exception as error:
+        except Exception as error:  # whatever it is: what was offered is accounted for (I7)
             for event in events:
                 named = event.type if type(event.type) is str else type(event.type).__name__
                 ledger.fail(named, error_type_of(error), 1)

@@ -177,9 +177,10 @@ def check_whole(name: str, value: object, expected: str, least: int, most: int) 
     return whole
 
 
-def check_count(name: str, value: object) -> int:
-    """A whole number over 0. Raises ``BadSetting``."""
-    return check_whole(name, value, "a whole number over 0", 1, _MOST_WHOLE)
+def check_count(name: str, value: object, *, least: int = 1) -> int:
+    """A whole number over 0, or 0 with ``least``. Raises ``BadSetting``."""
+    expected = "a whole number over 0" if least else "a whole number, 0 or more"
+    return check_whole(name, value, expected, least, _MOST_WHOLE)
 
 
 def check_retries(value: object) -> int:

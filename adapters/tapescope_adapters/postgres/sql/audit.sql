@@ -61,7 +61,7 @@ SELECT t.task_id::text, t.status, o.seq, o.outcome
                  WHERE e.task > $1 AND e.task <= $2 AND e.type = 'final' GROUP BY e.task) AS f
           JOIN events e ON e.task = f.task AND e.seq = f.seq) AS o
   JOIN tasks t ON t.id = o.task
- WHERE o.outcome IS DISTINCT FROM t.status
+ WHERE (o.outcome = t.status) IS NOT TRUE
  ORDER BY t.id;
 
 -- name: audit_stuck_running
@@ -71,7 +71,7 @@ SELECT t.task_id::text, t.attempt, t.owner,
        ((now_us() - coalesce(t.lease_expires_at, t.claimed_at, t.created_at)) / 1e6)::double precision
   FROM tasks t
  WHERE t.id > $1 AND t.id <= $2 AND t.status = 'running'
-   AND coalesce(t.lease_expires_at, t.claimed_at, t.created_at) < now_us() - $3
+   AND coalesce(t.lease_expires_at, t.claimed_at, t.created_at) < (now_us() - $3)
  ORDER BY t.id;
 
 -- name: audit_dropped_count_mismatch

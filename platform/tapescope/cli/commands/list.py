@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
-import typer
+import click
 
 from tapescope.cli._completion import complete_task
 from tapescope.cli._filters import (
-    FailedOption,
-    KeyOption,
-    OpOption,
-    OwnerOption,
-    SinceOption,
-    StatusOption,
-    UntilOption,
     Wanted,
     choose_tasks,
+    failed_option,
+    key_option,
+    op_option,
+    owner_option,
+    since_option,
+    status_option,
+    until_option,
 )
-from tapescope.cli._options import JsonOption, StoreOption, WideOption
+from tapescope.cli._options import json_option, store_option, wide_option
 from tapescope.cli._output import on_terminal, print_json, print_line
 from tapescope.cli._rendering import show_status
 from tapescope.cli._store import choose_store, open_store
 from tapescope.cli._table import Cell, Column, print_table
 from tapescope.cli._task_ids import find_task_id
+from tapescope.cli._types import WHOLE_NUMBER
 from tapescope.cli._wording import (
     UNKNOWN,
     find_lost,
@@ -36,7 +37,7 @@ from tapescope.cli._wording import (
     status_of,
 )
 from tapescope.model.json_shapes import list_shape
-from tapescope.model.tasks import Task, TaskPage
+from tapescope.model.tasks import Task, TaskPage, TaskStatus
 from tapescope.model.times import format_time
 from tapescope.program import run_main
 
@@ -53,29 +54,38 @@ _COLUMNS: Final = (
 _WIDE: Final = ("task_id", "op", "status", "attempt", "created", "took", "error")
 
 
+@click.command("list")
+@status_option
+@failed_option
+@op_option
+@owner_option
+@key_option
+@since_option
+@until_option
+@click.option("--limit", type=WHOLE_NUMBER, default=50, metavar="N", help="The most tasks to list.")
+@click.option(
+    "--before",
+    metavar="TASK_ID",
+    shell_complete=complete_task,
+    help="Only tasks older than this one: the next page.",
+)
+@wide_option
+@json_option
+@store_option
 def list_tasks(
-    status: StatusOption = None,
-    failed: FailedOption = False,
-    op: OpOption = None,
-    owner: OwnerOption = None,
-    key: KeyOption = None,
-    since: SinceOption = None,
-    until: UntilOption = None,
-    limit: Annotated[
-        int, typer.Option("--limit", metavar="N", help="The most tasks to list.")
-    ] = 50,
-    before: Annotated[
-        str | None,
-        typer.Option(
-            "--before",
-            metavar="TASK_ID",
-            help="Only tasks older than this one: the next page.",
-            autocompletion=complete_task,
-        ),
-    ] = None,
-    wide: WideOption = False,
-    as_json: JsonOption = False,
-    store: StoreOption = None,
+    *,
+    status: TaskStatus | None,
+    failed: bool,
+    op: str | None,
+    owner: str | None,
+    key: str | None,
+    since: str | None,
+    until: str | None,
+    limit: int,
+    before: str | None,
+    wide: bool,
+    as_json: bool,
+    store: str | None,
 ) -> None:
     """List tasks, newest first.
 
