@@ -99,13 +99,11 @@ SELECT t.task_id::text, d.reason, d.kept, d.counted
 SELECT /*task*/ FROM tasks
  WHERE id > $1 AND id <= $2
    AND (params IS NOT JSON OBJECT OR params ~ '\\u[dD][89a-fA-F]'
-        OR length(params) - length(translate(params, '[{', '')) > 200
-        OR created_at NOT BETWEEN -62135596800000000 AND 253402300799999999
-        OR run_at NOT BETWEEN -62135596800000000 AND 253402300799999999
-        OR claimed_at NOT BETWEEN -62135596800000000 AND 253402300799999999
-        OR finished_at NOT BETWEEN -62135596800000000 AND 253402300799999999
-        OR lease_expires_at NOT BETWEEN -62135596800000000 AND 253402300799999999
-        OR cancel_requested_at NOT BETWEEN -62135596800000000 AND 253402300799999999
+        OR (length(params) - length(translate(params, '[{', ''))) > 200
+        OR least(created_at, run_at, claimed_at, finished_at, lease_expires_at, cancel_requested_at)
+           < -62135596800000000
+        OR greatest(created_at, run_at, claimed_at, finished_at, lease_expires_at, cancel_requested_at)
+           > 253402300799999999
         OR (cancel_requested_at IS NULL) <> (cancel_reason IS NULL)
         OR least(attempt, retries, retries_spent) < 0
         OR NOT (timeout_s > 0 AND timeout_s < 'infinity'))
@@ -116,5 +114,5 @@ SELECT /*task*/ FROM tasks
 SELECT t.task_id::text, e.seq, e.type, e.ts, e.attempt, e.body
   FROM events e JOIN tasks t ON t.id = e.task
  WHERE e.task > $1 AND e.task <= $2
-   AND (e.body IS NOT JSON OR e.ts NOT BETWEEN -62135596800000000 AND 253402300799999999)
+   AND (e.body IS NOT JSON OR e.ts < -62135596800000000 OR e.ts > 253402300799999999)
  ORDER BY e.task, e.seq;
