@@ -122,6 +122,11 @@ async def make_bad(url: str, store: TaskStore, changes: Mapping[str, str]) -> di
     return keys
 
 
+def as_text(raw: bytes) -> str:
+    """A text of a row, whatever it is."""
+    return raw.decode(errors="replace")
+
+
 async def read_rows(url: str) -> dict[int, tuple[str, str | None]]:
     """(status, error code) by key, as the database has them."""
     query = "SELECT id, status, CAST(error_code AS TEXT) FROM tasks"
@@ -129,7 +134,7 @@ async def read_rows(url: str) -> dict[int, tuple[str, str | None]]:
         async with session(url) as conn:
             return {row[0]: (row[1], row[2]) for row in await conn.fetch(query)}
     with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as conn:
-        conn.text_factory = lambda raw: raw.decode(errors="replace")
+        conn.text_factory = as_text
         return {row[0]: (row[1], row[2]) for row in conn.execute(query)}
 
 
