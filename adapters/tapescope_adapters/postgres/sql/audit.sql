@@ -115,5 +115,6 @@ SELECT t.task_id::text, e.seq, e.type, e.ts, e.attempt,
        CASE WHEN octet_length(e.body) <= 16777216 THEN e.body END
   FROM events e JOIN tasks t ON t.id = e.task
  WHERE e.task > $1 AND e.task <= $2
-   AND (octet_length(e.body) > 16777216 OR e.body IS NOT JSON OR e.ts < -62135596800000000 OR e.ts > 253402300799999999)
+   AND (octet_length(e.body) > 16777216 OR e.body IS NOT JSON
+        OR e.ts < -62135596800000000 OR e.ts > 253402300799999999)
  ORDER BY e.task, e.seq;

@@ -1,2 +1,0 @@
--- compatible from 1
--- The number of PostgreSQL's change of functions, which SQLite has none of: see docs/decisions/0038.
