@@ -27,7 +27,6 @@ _HAS_TABLES: Final = (
 )
 SOUND: Final = """
 SELECT current_setting('server_encoding') AS encoding,
-       pg_catalog.pg_notification_queue_usage() AS notify_queue,
        current_setting('transaction_read_only') = 'on' AS read_only,
        ARRAY(SELECT p.proname::text FROM pg_catalog.pg_proc p
               WHERE p.pronamespace = n.oid AND p.proname = ANY ($2)) AS functions,
@@ -46,8 +45,6 @@ SELECT current_setting('server_encoding') AS encoding,
 """What ``SchemaGuard`` judges: of the schema $1, and of those of the names $2 that it has."""
 _ENCODINGS: Final = frozenset({"UTF8", "SQL_ASCII"})
 """What takes any text: in another one a result that it has no letter for could not be stored."""
-_QUEUE_FULL: Final = 0.95
-"""The part of the queue from which a page may be all that is left."""
 _MADE: Final = re.compile(
     r"^CREATE (?:OR REPLACE )?(?P<kind>TABLE|FUNCTION) (?P<name>\w+)", re.MULTILINE
 )
@@ -138,11 +135,6 @@ class SchemaGuard:
         """Judge whether writes are taken. Raises ``StoreAway``, ``StoreConfigError``."""
         if row["read_only"]:
             raise StoreAway("the server takes no writes: it is a standby, or set to read-only")
-        if row["notify_queue"] >= _QUEUE_FULL:
-            raise StoreAway(
-                "the server's queue of notifications is full: a session that listens is in a long "
-                "transaction, which the server's log names; nothing is committed until it ends"
-            )
         if row["barred"]:
             raise StoreConfigError(
                 f"The user of the store {self._name} may not write to {', '.join(row['barred'])} "
