@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-observability test-slow test-matrix test-environments check lint stress dashboards bench docs picture coverage clean
+.PHONY: help demo test test-observability test-slow test-matrix test-environments check lint stress dashboards bench docs picture coverage lock audit-dependencies build clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' Makefile
@@ -64,18 +64,40 @@ coverage: $(VENV)/.installed ## Run the tests and print which lines they leave o
 	@$(BIN)/coverage run -m pytest $(PYTEST_ARGS)
 	@$(BIN)/coverage report --skip-covered --show-missing
 
+LOCKING := pip compile --quiet --universal --upgrade --python-version 3.11 --generate-hashes \
+  --custom-compile-command 'make lock' pyproject.toml --extra all
+
+lock: ## Resolve anew, with hashes, what a release is made with and what development and CI install
+	@$(BIN)/uv $(LOCKING) --output-file requirements.lock
+	@$(BIN)/uv $(LOCKING) --group dev --constraint requirements.lock --output-file requirements-dev.lock
+
+audit-dependencies: $(VENV)/.installed ## Ask whether what the lock names has known vulnerabilities
+	@$(BIN)/python .ci/audit_dependencies.py
+
+build: $(VENV)/.installed ## Build a release into dist/: wheel, sdist, what it is made with (SBOM), checksums
+	rm -rf dist build/released
+	@$(BIN)/python -m build --no-isolation --outdir dist >/dev/null
+	@$(BIN)/python -m venv --without-pip build/released
+	@$(BIN)/python -m pip --python build/released/bin/python --disable-pip-version-check -qq \
+	  install --require-hashes --requirement requirements.lock
+	@$(BIN)/python -m pip --python build/released/bin/python --disable-pip-version-check -qq \
+	  install --no-deps dist/*.whl
+	@$(BIN)/cyclonedx-py environment build/released/bin/python --pyproject pyproject.toml \
+	  --output-reproducible --output-file dist/tapescope.cdx.json
+	@cd dist && sha256sum * > SHA256SUMS && cat SHA256SUMS
+
 clean: ## Remove the virtual environment, builds and caches
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage
 	find . -name .git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A half-made environment is made anew: the stamp comes last.
-$(VENV)/.installed: pyproject.toml
+$(VENV)/.installed: pyproject.toml requirements-dev.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  echo "tapescope needs Python 3.11 or newer as '$(PYTHON)'; name another with: make PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 	  echo "'$(PYTHON)' cannot make virtual environments; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	@echo "Setting up $(VENV) (once; a minute or two)" >&2
 	@$(BIN)/python -c 'import pip' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
-	@$(PIP) install --upgrade 'pip>=25.1'
-	@$(PIP) install --editable '.[all]' --group dev
+	@$(PIP) install --require-hashes --requirement requirements-dev.lock
+	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@

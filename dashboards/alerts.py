@@ -12,6 +12,7 @@ from dashboards.promql import (
     CANCEL_REASON,
     DROP_REASON,
     ERROR,
+    LOOP,
     OP,
     SUBSCRIBER_KIND,
     TAPE_OUTCOME,
@@ -308,6 +309,18 @@ def _list_store() -> list[Alert]:
             "Each report of a runner waits that long: the disk, a lock, or a database that is"
             " busy with something else.",
         ),
+        Alert(
+            "TapescopeStoreLogLarge",
+            f"max by (job, instance, {ADAPTER}) ({pick(names.LOG_SIZE)})"
+            f" > {settings.STORE_LOG_BYTES}",
+            settings.STORE_LOG_WAIT,
+            WARNING,
+            board,
+            f"The log of the {{{{ $labels.{ADAPTER} }}}} store of {{{{ $labels.instance }}}} has"
+            " {{ $value | humanize1024 }}B.",
+            "A transaction of some process has been open for long, perhaps one that only reads, and"
+            " the log grows until it ends: it may fill the disk.",
+        ),
     ]
 
 
@@ -321,6 +334,7 @@ def _list_telemetry(durations: Durations) -> list[Alert]:
             "otel_sdk_exporter_span_exported_total",
         )
     )
+    defects = durations.grown(pick(names.LOOP_ERRORS), settings.LOOP_WINDOW, sure=False)
     series = '{__name__=~"tapescope_.+", otel_metric_overflow=~"(?i:true)"}'
     return [
         Alert(
@@ -342,6 +356,17 @@ def _list_telemetry(durations: Durations) -> list[Alert]:
             "{{ $value }} metrics of {{ $labels.instance }} have more series than the SDK keeps.",
             "What is past the limit is counted together, without labels; sums stay right, parts"
             " do not.",
+        ),
+        Alert(
+            "TapescopeLoopErrors",
+            f"sum by (job, instance, {LOOP}) {defects} > 0",
+            0,
+            WARNING,
+            board,
+            f"The loop {{{{ $labels.{LOOP} }}}} of {{{{ $labels.instance }}}} met {{{{ $value }}}}"
+            " defects.",
+            "It goes on. What it does for every task may not be done: claims, leases, rescues,"
+            " audits, or news of other processes.",
         ),
         Alert(
             "TapescopeTargetDown",

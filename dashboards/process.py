@@ -13,7 +13,7 @@ from dashboards.panels import (
     sum_growth,
     sum_rate,
 )
-from dashboards.promql import ERROR, SOURCE
+from dashboards.promql import ERROR, LOOP, SOURCE
 from tapescope_telemetry import names
 
 __all__ = ["PROCESS"]
@@ -113,6 +113,14 @@ _TELEMETRY = Section(
                     f"{{{{{SOURCE}}}}}",
                 ),
             ),
+        ),
+        Chart(
+            "timeseries",
+            "Loops that met a defect",
+            "Background loops: claims, heartbeats, leases, maintenance, news of others. Each"
+            " goes on; the log has a line a minute.",
+            "short",
+            (Query(sum_growth(LOOP, names.LOOP_ERRORS), f"{{{{{LOOP}}}}}"),),
         ),
         Chart(
             "timeseries",

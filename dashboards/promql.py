@@ -55,6 +55,7 @@ ADAPTER: Final = name_label(Attribute.ADAPTER)
 OPERATION: Final = name_label(Attribute.OPERATION)
 SUBSCRIBER_KIND: Final = name_label(Attribute.SUBSCRIBER_KIND)
 SOURCE: Final = name_label(Attribute.TELEMETRY_SOURCE)
+LOOP: Final = name_label(Attribute.LOOP)
 ERROR: Final = name_label(Attribute.ERROR_TYPE)
 
 FOREIGN: Final[dict[str, frozenset[str]]] = {

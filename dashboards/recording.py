@@ -53,7 +53,13 @@ _CALLERS_ERRORS: Final = (
     *(errors.BadEvent, errors.BadEventType, errors.BadParams, errors.BadSetting),
     *(errors.EventTooLarge, errors.NotJson, errors.TapeFull, errors.NowaitBacklogFull),
     *(errors.IdempotencyConflict, errors.UnknownTask, errors.EventDropped),
-    *(errors.StoreClosed, errors.StoreReadOnly, errors.SchemaForbidden, errors.StoreConfigError),
+    *(
+        errors.StoreClosed,
+        errors.StoreReadOnly,
+        errors.SchemaForbidden,
+        errors.SchemaNotOwn,
+        errors.StoreConfigError,
+    ),
 )
 STORE_FAULTS: Final = (
     f'{ERROR}!=""',

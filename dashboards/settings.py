@@ -95,7 +95,11 @@ STORE_ERROR_WAIT: Final = 2 * MINUTE
 STORE_SLOW_P99: Final = 0.25
 STORE_SLOW_MINIMUM: Final = 100
 STORE_SLOW_WAIT: Final = 5 * MINUTE
+STORE_LOG_BYTES: Final = 256 * 2**20
+"""Four times as large as a log that starts anew is kept: SQLite shortens it to 64 MiB."""
+STORE_LOG_WAIT: Final = 10 * MINUTE
 
+LOOP_WINDOW: Final = 15 * MINUTE
 TELEMETRY_WINDOW: Final = 15 * MINUTE
 TARGET_DOWN_WAIT: Final = 2 * MINUTE
 

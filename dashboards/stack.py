@@ -303,6 +303,8 @@ def describe_compose() -> Content:
                 "environment": {
                     "GF_AUTH_ANONYMOUS_ENABLED": "true",
                     "GF_AUTH_ANONYMOUS_ORG_ROLE": "Viewer",
+                    "GF_AUTH_DISABLE_LOGIN_FORM": "true",
+                    "GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION": "true",  # no default password
                     "GF_ANALYTICS_REPORTING_ENABLED": "false",
                 },
                 "volumes": [

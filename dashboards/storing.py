@@ -11,6 +11,7 @@ from dashboards.panels import (
     Section,
     add_rates,
     describe_share,
+    scope,
     sum_growth,
     sum_rate,
 )
@@ -69,6 +70,20 @@ _CALLS = Section(
             "Events written in one transaction: more under load, which is what makes it cheap.",
             "short",
             (Query(add_rates(names.FLUSH_SIZE, ""), "{{le}}"),),
+        ),
+        Chart(
+            "timeseries",
+            "Log of a SQLite store",
+            "The write-ahead log beside the file. It starts anew, and is kept small, unless a"
+            " transaction that somebody left open reads in it.",
+            "bytes",
+            (
+                Query(
+                    f"max by (instance, {ADAPTER}) ({scope(names.LOG_SIZE)})",
+                    f"{{{{instance}}}} {{{{{ADAPTER}}}}}",
+                ),
+            ),
+            limits=(Limit(settings.STORE_LOG_BYTES, "red"),),
         ),
     ),
 )

@@ -32,6 +32,7 @@ Each builds its message from typed arguments, which stay readable as attributes:
     + SchemaTooNew
     + SchemaTooOld
     + SchemaForbidden
+    + SchemaNotOwn
     + StoreAuthFailed
     + StoreNotFound
   x StoreUnavailable
@@ -101,6 +102,7 @@ __all__ = [
     "OpTaken",
     "ResultTimeout",
     "SchemaForbidden",
+    "SchemaNotOwn",
     "SchemaTooNew",
     "SchemaTooOld",
     "StoreAuthFailed",
@@ -481,6 +483,19 @@ class SchemaForbidden(StoreConfigError):
         super().__init__(
             f"The tables of schema {schema!r} cannot be created: {why}. Open the store once as a "
             "role that may create them, or grant this role CREATE."
+        )
+
+
+class SchemaNotOwn(StoreConfigError):
+    """Another role owns the schema, or may make things in it: it could take the store over."""
+
+    def __init__(self, schema: str, owner: str) -> None:
+        self.schema, self.owner = schema, owner
+        super().__init__(
+            f"Schema {schema!r} has no store yet, and is not this role's alone: its owner is "
+            f"{owner!r}. Who owns it, or may make things in it, could take the store over. Name "
+            "another schema, have it made with AUTHORIZATION for this role, or add "
+            "adopt_schema=true to the store's URL."
         )
 
 

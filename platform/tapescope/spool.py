@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from zlib import crc32
 
 from tapescope.codec import decode, encode
 from tapescope.errors import BadSpool
@@ -80,7 +81,7 @@ class SpooledTask:
         }
         end = {"final": self.final.as_json(), "ts": self.ended_us}
         lines = [head, *({"type": e.type, "ts": e.ts_us, "body": e.body} for e in self.events), end]
-        path = folder / f"{self.task_id}.{_short(self.owner)}{_SUFFIX}"
+        path = folder / f"{self.task_id}.{_short(self.owner)}.{_mark(self.store)}{_SUFFIX}"
         with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:  # its mode is 0600
             try:
                 file.writelines(encode(line, "spool").encode() + b"\n" for line in lines)
@@ -129,12 +130,16 @@ def spool_folder() -> Path:
     return Path(platformdirs.user_state_dir("tapescope", appauthor=False)) / "spool"
 
 
-def find_spools(folder: Path) -> list[Path]:
-    """The files in that folder, oldest task first."""
+def find_spools(folder: Path, store: str | None = None) -> list[Path]:
+    """The files in that folder, oldest task first; all, or those that may be of this store.
+
+    What is kept for other stores, for ever perhaps, is not read by each that looks for its own.
+    """
+    end = _SUFFIX if store is None else f".{_mark(store)}{_SUFFIX}"
     try:
-        return sorted(path for path in folder.iterdir() if path.suffix == _SUFFIX)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+        return [folder / name for name in sorted(os.listdir(folder)) if name.endswith(end)]
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return []  # the third where HOME is another user's, as after a change of user
 
 
 def spooled_by(owners: Iterable[str], folder: Path) -> set[str]:
@@ -146,6 +151,11 @@ def spooled_by(owners: Iterable[str], folder: Path) -> set[str]:
 def _short(owner: str) -> str:
     """The part of an owner's name that no other has."""
     return owner.rpartition(":")[2]
+
+
+def _mark(store: str) -> str:
+    """What the files of a store have in their names; another store may have the same."""
+    return f"{crc32(store.encode(errors='surrogateescape')):08x}"
 
 
 def _sync_folder(folder: Path) -> None:

@@ -25,6 +25,7 @@ __all__ = [
     "error_type_of",
     "find_cause",
     "is_a",
+    "is_raised_here",
     "list_parts",
     "printable",
     "text_of",
@@ -42,7 +43,11 @@ def _name_kept(error: BaseException) -> dict[str, str] | None:
 
 _PARTS: Final[Any] = BaseExceptionGroup.__dict__["exceptions"]
 _TRACEBACK: Final[Any] = BaseException.__dict__["__traceback__"]
+_CAUSE: Final[Any] = BaseException.__dict__["__cause__"]
+_CONTEXT: Final[Any] = BaseException.__dict__["__context__"]
 """The descriptors, which no class of an exception can overrule."""
+_OURS: Final = frozenset({"subprocess", "tapescope", "tapescope_adapters", "tapescope_telemetry"})
+"""Our packages, and the module that starts commands for us."""
 
 
 def is_a(error: object, kinds: type[BaseException] | tuple[type[BaseException], ...]) -> bool:
@@ -83,6 +88,17 @@ def text_of(error: BaseException) -> str:
 def trace_of(error: BaseException) -> str:
     """The traceback as text, or why it cannot be had."""
     return _format(error)[0]
+
+
+def is_raised_here(error: BaseException) -> bool:
+    """Whether no frame of its traceback is anybody's but ours, and nothing is behind it.
+
+    Such a traceback says where this library noticed something, as that a command is not found.
+    """
+    frames = traceback.walk_tb(_TRACEBACK.__get__(error))
+    rooms = {str(frame.f_globals.get("__name__")).partition(".")[0] for frame, _ in frames}
+    behind = _CAUSE.__get__(error) or _CONTEXT.__get__(error)
+    return bool(rooms) and rooms <= _OURS and behind is None
 
 
 def printable(error: BaseException) -> BaseException:

@@ -27,6 +27,8 @@ __all__ = [
     "EVENT_UNACCOUNTED",
     "FLUSH_SIZE",
     "LIMIT",
+    "LOG_SIZE",
+    "LOOP_ERRORS",
     "METRICS",
     "OLDEST_ACTIVE",
     "OPERATION_DURATION",
@@ -80,6 +82,7 @@ class Attribute:
     OPERATION: Final = "tapescope.store.operation"
     SUBSCRIBER_KIND: Final = "tapescope.subscriber.kind"
     TELEMETRY_SOURCE: Final = "tapescope.telemetry.source"
+    LOOP: Final = "tapescope.loop.name"
     ERROR_TYPE: Final = "error.type"
 
 
@@ -351,6 +354,23 @@ CLOCK_SKEW: Final = MetricRow(
     (_A.ADAPTER,),
     tallied=True,
 )
+LOG_SIZE: Final = MetricRow(
+    "tapescope.store.log.size",
+    "gauge",
+    "By",
+    "Size of a SQLite store's write-ahead log. A transaction that is left open keeps the log from "
+    "starting anew. Absent where the store has none.",
+    (_A.ADAPTER,),
+    tallied=True,
+)
+LOOP_ERRORS: Final = MetricRow(
+    "tapescope.loop.errors",
+    "counter",
+    "{error}",
+    "Defects that a background loop of this process met; it went on. What a store answers is none.",
+    (_A.LOOP,),
+    tallied=True,
+)
 TELEMETRY_ERRORS: Final = MetricRow(
     "tapescope.telemetry.errors",
     "counter",
@@ -367,5 +387,5 @@ METRICS: Final = (
     *(EVENT_OFFERED, EVENT_APPENDED, EVENT_DROPPED, EVENT_FAILED, EVENT_UNACCOUNTED),
     *(TAPE_LENGTH, AUDIT_CHECKED, AUDIT_VIOLATIONS, AUDIT_LAST_SUCCESS),
     *(OPERATION_DURATION, FLUSH_SIZE, SUBSCRIBERS, SUBSCRIBER_LAG),
-    *(CLOCK_SKEW, TELEMETRY_ERRORS),
+    *(CLOCK_SKEW, LOG_SIZE, LOOP_ERRORS, TELEMETRY_ERRORS),
 )

@@ -23,6 +23,7 @@ from tapescope_telemetry.names import (
     CLOCK_SKEW,
     EVENT_DROPPED,
     FLUSH_SIZE,
+    LOG_SIZE,
     OPERATION_DURATION,
     OTHER,
     SUBSCRIBER_LAG,
@@ -76,6 +77,9 @@ class StoreInstruments:
         self.skews: dict[str, float] = {}
         self._skew_labels = LabelSets(CLOCK_SKEW)
         observe(meter, CLOCK_SKEW, self._read_skews)
+        self.log_sizes: dict[str, int] = {}
+        self._log_labels = LabelSets(LOG_SIZE)
+        observe(meter, LOG_SIZE, self._read_log_sizes)
         self.drop_labels = LabelSets(EVENT_DROPPED)
         self.operation_labels = LabelSets(OPERATION_DURATION)
         self.flush_labels = LabelSets(FLUSH_SIZE)
@@ -97,6 +101,12 @@ class StoreInstruments:
         return [
             Observation(seconds, self._skew_labels(adapter))
             for adapter, seconds in list(self.skews.items())
+        ]
+
+    def _read_log_sizes(self) -> list[Observation]:
+        return [
+            Observation(size, self._log_labels(adapter))
+            for adapter, size in list(self.log_sizes.items())
         ]
 
 
@@ -229,6 +239,10 @@ class StoreMeter:
     def skewed(self, seconds: float) -> None:
         """The database's clock was found so far ahead of this process's; below 0: behind."""
         self._on.skews[self.adapter] = seconds
+
+    def logged(self, size: int) -> None:
+        """The store's write-ahead log was found to be of so many bytes."""
+        self._on.log_sizes[self.adapter] = size
 
     def audited(self, checked: int, violations: Mapping[str, int]) -> None:
         """An audit looked at so many tapes and found these violations, by rule (a closed set)."""

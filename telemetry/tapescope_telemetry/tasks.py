@@ -10,7 +10,7 @@ from opentelemetry.metrics import Observation
 
 from tapescope.model import ERROR_CODES, ActiveState, CancelReason, Outcome, RescueResult
 from tapescope_telemetry.instruments import NO_CONTEXT, Tally, counter, histogram, observe
-from tapescope_telemetry.labels import LabelCaps, LabelSets
+from tapescope_telemetry.labels import LabelCap, LabelCaps, LabelSets
 from tapescope_telemetry.names import (
     ACTIVE,
     CANCEL_DURATION,
@@ -72,6 +72,8 @@ class TaskMeter:
         self._of_rescue = LabelSets(RESCUED)
         self._of_end = LabelSets(DURATION)
         self._of_cancel = LabelSets(CANCEL_REQUESTS)
+        self._reason = LabelCap(0, CancelReason)
+        """One of a newer version is on the tape, and no label."""
         self._limit.add(0)
         self.repeat_zeros()
 
@@ -140,7 +142,7 @@ class TaskMeter:
         A cancelled one has a reason and no error, whatever its cleanup raised.
         """
         if outcome == Outcome.CANCELLED:
-            error, reason = None, OTHER if cancel_reason is None else cancel_reason
+            error, reason = None, OTHER if cancel_reason is None else self._reason(cancel_reason)
         else:
             error, reason = None if error_type is None else self._caps.error_types(error_type), None
         labels = self._of_end(self._label(op), outcome, error, reason)
@@ -157,11 +159,12 @@ class TaskMeter:
 
     def cancel_requested(self, reason: str) -> None:
         """A cancel was put on record; ``reason`` is of the closed set, never the user's words."""
-        self._cancel_requests.add(1, self._of_cancel(reason))
+        self._cancel_requests.add(1, self._of_cancel(self._reason(reason)))
 
     def cancel_finished(self, reason: str, seconds: float, context: Context | None = None) -> None:
         """A task with a cancel on record got its ``final`` this long after the request."""
-        self._cancel_duration.record(max(0.0, seconds), self._of_cancel(reason), context)
+        labels = self._of_cancel(self._reason(reason))
+        self._cancel_duration.record(max(0.0, seconds), labels, context)
 
     def overrun(self, op: str, seconds: float, context: Context | None = None) -> None:
         """A runner that went on after its cancel was final ended, this long after it."""

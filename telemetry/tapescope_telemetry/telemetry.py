@@ -11,18 +11,20 @@ from opentelemetry import trace
 from opentelemetry.metrics import MeterProvider, Observation
 from opentelemetry.trace import TracerProvider
 
+from tapescope.model import LoopName
 from tapescope_telemetry._version import __version__
 from tapescope_telemetry.chosen import global_meter_provider, or_silent
 from tapescope_telemetry.errors import BadTelemetrySetting
 from tapescope_telemetry.failures import FailureMarker
 from tapescope_telemetry.guard import read_errors
-from tapescope_telemetry.instruments import NO_CONTEXT, make_meter, observe
+from tapescope_telemetry.instruments import NO_CONTEXT, Tally, make_meter, observe
 from tapescope_telemetry.labels import LabelCaps, LabelSets
 from tapescope_telemetry.names import (
     EVENT_APPENDED,
     EVENT_FAILED,
     EVENT_OFFERED,
     EVENT_UNACCOUNTED,
+    LOOP_ERRORS,
     SCHEMA_URL,
     SCOPE_NAME,
     TELEMETRY_ERRORS,
@@ -104,6 +106,10 @@ class Telemetry:
         """What the stores of this adapter count: always the same object for the same adapter."""
         return self._metrics.store(adapter)
 
+    def loop_failed(self, loop: LoopName) -> None:
+        """A background loop met a defect, and goes on. Any thread may call this."""
+        self._metrics.loop_errors.add(1, loop)
+
     def submit_span(self, op: str, task_id: str, adapter: str) -> SubmitSpan:
         """``submit {op}``, a child of the caller's span: to be entered with ``with``, at once."""
         return SubmitSpan(self._tracer, self._failures, op, task_id, adapter)
@@ -164,6 +170,9 @@ class _Metrics:
         observe(meter, EVENT_UNACCOUNTED, self._read_unaccounted)
         self._error_labels = LabelSets(TELEMETRY_ERRORS)
         observe(meter, TELEMETRY_ERRORS, self._read_telemetry_errors)
+        self.loop_errors: Final = Tally(meter, LOOP_ERRORS)
+        for loop in LoopName:
+            self.loop_errors.add(0, loop)
         self._on = StoreInstruments(meter, caps)
         self.tasks: Final = TaskMeter(meter, caps, self._expect_drops)
 

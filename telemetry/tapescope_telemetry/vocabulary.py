@@ -18,6 +18,7 @@ from tapescope.model import (
     AuditRule,
     CancelReason,
     DropReason,
+    LoopName,
     Outcome,
     RescueResult,
     TelemetrySource,
@@ -95,6 +96,7 @@ ATTRIBUTES: Final[Mapping[str, AttributeRow]] = {
     _A.OPERATION: AttributeRow("The verb of the store's port.", open="a closed set"),
     _A.SUBSCRIBER_KIND: AttributeRow("Who follows a tape.", ("follow",)),
     _A.TELEMETRY_SOURCE: AttributeRow("What raised.", tuple(TelemetrySource)),
+    _A.LOOP: AttributeRow("The loop that met the error.", tuple(LoopName)),
     _A.ERROR_TYPE: AttributeRow(
         "What failed: a code of the platform's, or an exception's qualified name. Absent where "
         "nothing did, and on every cancel.",

@@ -43,8 +43,9 @@ async def test_final_that_says_something_else_is_found(
         await run_round(
             store_url, f"UPDATE events SET body = '{body}' WHERE task = {key} AND seq = 4"
         )
-        (found,) = (await audit_store(store)).violations
+        found, *others = (await audit_store(store)).violations
 
+    assert [other.rule for other in others] == [AuditRule.BAD_ROW] * (body == "no json")
     assert (found.rule, found.task_id) == (AuditRule.OUTCOME_MISMATCH, attempt.task_id)
     assert found.detail == f"the row says succeeded, the final (event 4) says {said}"
 

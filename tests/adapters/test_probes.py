@@ -200,7 +200,7 @@ async def test_a_renamed_schema_is_refused(postgres_url: str) -> None:
     with pytest.raises(StoreConfigError, match="the schema was renamed"):
         await find_store(f"{postgres_url}_2").open()
     page = Path(__file__).parents[2] / "docs/howto/postgres.md"
-    (remedy,) = re.findall(r"```sql\n(DO .*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    (remedy,) = re.findall(r"```sql\n(SET .*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
     async with session(postgres_url) as raw:
         await raw.execute(remedy.replace("archive", f"{schema}_2"))
     async with find_store(f"{postgres_url}_2") as store:

@@ -21,6 +21,7 @@ STEPS = {
     "drop_rows": {"examine_refused", "quarantine", "count_drops", "count_unknown"},
     "cancel_task": {"lock_for_cancel", "record_cancel", "append_by_another"},
     "claim_due": {"find_due", "start_due", "read_claimed"},
+    "claim_singly": {"read_claimed_row"},
     "rescue_expired": {"find_lost", "last_seq"},
     "repair_task": {
         "find_guards",
@@ -67,6 +68,14 @@ ONLY_POSTGRES = {
     "read_leases": "an owner's rows are locked one by one; SQLite locks the file",
     "await_lease": "waits for the lock of one row, as above",
     "find_key": "carries the settings of a repair's transaction, as its first statement",
+    "has_tables": "the version is in a table; SQLite's is in the file's header",
+    "read_version": "the version is in a table, as above",
+    "read_compatibility": "is in a table, as above",
+    "lock_schema": "one process migrates at a time; SQLite locks the file",
+    "read_owner": "a schema has an owner; a SQLite file has its mode",
+    "note_version": "the version is in a table, as above",
+    "note_compatibility": "is in a table, as above",
+    "read_state": "looks at what a server may have had done to it; SQLite looks at its file",
     "read_identity": "tells two stores in one server apart; a SQLite store is its file",
 }
 

@@ -176,7 +176,7 @@ DAMAGE: dict[str, tuple[str, str]] = {
     "a surrogate": ('params = \'{"a": "\\ud800"}\'', "params of its row cannot be read"),
     "a time": (f"run_at = {FAR}", "run_at of its row cannot be read"),
     "two times": (f"run_at = {FAR}, created_at = {-FAR}", "created_at, run_at of its row"),
-    "a reason": ("cancel_reason = 'why', cancel_requested_at = 1", "cancel of its row"),
+    "a reason without a time": ("cancel_reason = 'user'", "cancel of its row"),
     "a cancel at no time": (
         f"cancel_reason = 'user', cancel_requested_at = {FAR}",
         "cancel of its row",

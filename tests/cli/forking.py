@@ -21,7 +21,6 @@ _LOADED = (
     "tapescope.cli.commands.run",
     "tapescope_adapters.sqlite.store",
     "tapescope_telemetry.exporters",
-    "typer._adapters",  # and pydantic with it
 )
 """Once, and not by each."""
 

@@ -67,6 +67,9 @@ def test_mistake_is_one_line_and_status_1(here: Here, arguments: list[str], says
         (["prune", "--older-than", "5"], "--older-than: '5' is not an age"),
         (["submit", "x", "--run-at", "5"], "--run-at: '5' is not a time"),
         (["show"], "TASK_ID"),
+        (["list", "--limit"], "Option '--limit' requires an argument. See 'tapescope list --help'"),
+        (["list", "--json=3"], "does not take a value. See 'tapescope list --help'"),
+        (["cancel"], "tapescope: name a task"),
         (["show", "a", "b"], "b"),
     ],
 )
@@ -77,7 +80,7 @@ def test_command_line_that_cannot_be_read_is_status_2(
     check(here, *arguments, says=says, status=2)
     done = here(*arguments)
 
-    assert not re.search(rb"\.\.|\?\.|Value error|parse|Input should|typer|pydantic", done.stderr)
+    assert not re.search(rb"\.\.|\?\.|Invalid value|click", done.stderr)
 
 
 def test_store_of_a_newer_version_is_refused(tapescope: Tapescope) -> None:

@@ -22,15 +22,16 @@ async def store(sqlite_url: str) -> AsyncGenerator[TaskStore]:
 
 def complete(tapescope: Tapescope, line: str) -> list[str]:
     """What bash is offered for a line that ends where TAB was typed."""
-    words = line.split(" ")
+    words = line.split()
+    words += [""] if line.endswith(" ") else []
     tapescope.env |= {
-        "_TAPESCOPE_COMPLETE": "complete_bash",
+        "_TAPESCOPE_COMPLETE": "bash_complete",
         "COMP_WORDS": line,
         "COMP_CWORD": str(len(words) - 1),
     }
     done = tapescope.here()
     assert done.stderr == b""
-    return done.stdout.decode().split()
+    return [line.removeprefix("plain,") for line in done.stdout.decode().split()]
 
 
 @pytest.mark.parametrize("command", ["show", "tape --follow", "cancel", "retry", "drops"])

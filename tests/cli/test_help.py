@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from typing import Any
 
 import pytest
-from typer.main import get_command
 
 from tapescope.cli.app import app
 from tests.cli.command import Tapescope
@@ -28,12 +26,6 @@ _NOT_FOR_HELP = (
     "tapescope_adapters",
     "wsgiref",
 )
-
-
-def list_commands() -> list[str]:
-    """The name of every command."""
-    group: Any = get_command(app)
-    return list(group.commands)
 
 
 PROGRAM = """
@@ -82,7 +74,7 @@ def test_each_command_has_a_line_that_is_whole(tapescope: Tapescope) -> None:
     done = tapescope("--help", env={"COLUMNS": "80"})
     _, _, listed = done.stdout.decode().partition("Commands:\n")
 
-    assert [line.split()[0] for line in listed.splitlines()] == list_commands()
+    assert [line.split()[0] for line in listed.splitlines()] == list(app.commands)
     assert "..." not in listed
     assert "OTEL_EXPORTER_OTLP_ENDPOINT" in done.stdout.decode()
 
@@ -96,7 +88,7 @@ def test_no_command_is_the_help_and_status_2(tapescope: Tapescope) -> None:
     assert done.stderr == helped.stdout
 
 
-@pytest.mark.parametrize("name", list_commands())
+@pytest.mark.parametrize("name", app.commands)
 def test_help_fits_80_columns(tapescope: Tapescope, name: str) -> None:
     """No line is longer, and every option has its help."""
     tapescope.env["COLUMNS"] = "80"
@@ -105,8 +97,7 @@ def test_help_fits_80_columns(tapescope: Tapescope, name: str) -> None:
 
     assert (done.returncode, done.stderr) == (0, b"")
     assert max(map(len, lines)) <= 80
-    assert not re.search(r"<\w|\{[A-Z-]|\[\[|\.\.\.\.", done.stdout.decode()), "typer's own signs"
+    assert not re.search(r"<\w|\{[A-Z-]|\[\[|\.\.\.\.", done.stdout.decode()), "click's own signs"
     assert lines == tapescope.here(name, "-h").stdout.decode().splitlines()
-    group: Any = get_command(app)
-    for parameter in group.commands[name].params:
+    for parameter in app.commands[name].params:
         assert parameter.help, parameter.name

@@ -37,7 +37,7 @@ async def lost(
     monkeypatch.setattr("tapescope.cli._wording._CLOCKS_DIFFER", 0)
     attempt = await claim(store, owner=owner, lease=lease)
     task = await store.get(attempt.task_id)
-    await until(lambda: bool(find_lost([task], now_us())))
+    await until(lambda: bool(find_lost(store, [task], now_us())))
     return attempt.task_id, told
 
 

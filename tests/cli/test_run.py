@@ -96,6 +96,8 @@ def test_run_exits_as_a_shell_would(tapescope: Tapescope, command: list[str], st
         ["--grace", "-1", "--", "true"],
         ["--timeout", "soon", "--", "true"],
         ["--no-such-option", "--", "true"],
+        ["--timeout"],
+        ["--pty=yes", "--", "true"],
         [],
     ],
 )
@@ -106,6 +108,8 @@ def test_run_with_a_wrong_command_line_runs_nothing(here: Here, arguments: list[
     assert done.returncode == 125
     assert done.stdout == b""
     assert re.fullmatch(rb"tapescope: [^\n]+\n", done.stderr)
+    if b"--help" in done.stderr:
+        assert b"See 'tapescope run --help'." in done.stderr
 
 
 @pytest.mark.parametrize("url", ["nothing://x", "no-url", "sqlite:///x.db?wrong=1"])

@@ -136,6 +136,12 @@ def draw(chance: random.Random, folder: Path) -> Case:
         env["TAPESCOPE_STORE"] = "sqlite:///" + chance.choice(STORES).format(folder)
     else:
         env["TAPESCOPE_STORE"] = chance.choice(BAD_STORES).format(folder)
+    if not env.get("HOME", "").startswith(
+        "/"
+    ):  # then it is the home of whoever runs this, where nothing may be left
+        for name in ("XDG_STATE_HOME", "XDG_DATA_HOME"):
+            if not env.get(name, "").startswith("/"):
+                env[name] = str(folder)
     arguments = tuple(
         os.fsdecode(bytes(chance.choice(range(1, 256)) for _ in range(chance.choice((0, 1, 9)))))
         for _ in range(chance.randrange(4))

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 from collections import Counter
 from contextlib import suppress
@@ -266,6 +267,46 @@ def test_a_worker_without_its_app_ends(tapescope: Tapescope, tmp_path: Path, app
     assert (done.returncode, done.stdout) == (1, b"")
     assert done.stderr.startswith(f"tapescope: The app '{app}' cannot be used: ".encode())
     assert done.stderr.count(b"\n") == 1
+
+
+SHADOWED = """
+import json, sys
+sys.path[:] = [path for path in sys.path if path]  # as a console script has it
+from pathlib import Path
+from tapescope.cli._load_app import BadApp, load_manager
+try:
+    load_manager("program:manager", *map(Path, sys.argv[1:]))
+    import aiosqlite
+    print("loaded", hasattr(aiosqlite, "connect"))
+except BadApp as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "folder", "says"),
+    [
+        ((), (), "loaded True"),
+        (("-P",), (), "with PYTHONSAFEPATH its folder must be named: --app-dir"),
+        (("-P",), (".",), "loaded True"),
+    ],
+)
+def test_the_current_folder_is_trusted_last(
+    tmp_path: Path, options: tuple[str, ...], folder: tuple[str, ...], says: str
+) -> None:
+    """A file in it is no driver of ours; where Python does not trust it, it is not searched."""
+    write_apps(tmp_path)
+    (tmp_path / "aiosqlite.py").write_text("")
+    done = subprocess.run(
+        [sys.executable, *options, "-c", SHADOWED, *folder],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+
+    assert says in done.stdout
 
 
 def write_apps(folder: Path) -> None:

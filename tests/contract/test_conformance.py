@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack
 
-import asyncpg
 import pytest
 
 from tapescope.testing import MemoryBackend
 from tapescope.testing.conformance import MakeBackend, StoreConformance
 from tapescope_adapters.postgres import PostgresStore
 from tapescope_adapters.sqlite import SqliteStore
+from tests.support.hostile_names import hostile_pools
+from tests.support.postgres_sessions import schema_of
 
 
 class TestMemory(StoreConformance):
@@ -43,18 +43,14 @@ class TestPostgres(StoreConformance):
 
 @pytest.mark.slow
 class TestCallersPool(StoreConformance):
-    """A schema of a PostgreSQL database, on pools of the caller's whose sessions keep nothing."""
+    """A schema of a PostgreSQL database, on pools of the caller's whose sessions keep nothing.
+
+    Every name leads elsewhere in them, unless its schema stands before it.
+    """
 
     @pytest.fixture
     async def make_backend(self, postgres_url: str) -> AsyncGenerator[MakeBackend]:
         """Backends on one schema, each with a pool of its own; no test opens more than two."""
-        dsn, _, schema = postgres_url.partition("&schema=")
-        async with AsyncExitStack() as stack:
-            pools = [await stack.enter_async_context(make_pool(dsn)) for _ in range(2)]
-            unused = iter(pools)
-            yield lambda: PostgresStore(pool=next(unused), schema=schema).backend
-
-
-def make_pool(dsn: str) -> asyncpg.Pool[asyncpg.Record]:
-    """A pool that connects when a connection is first asked for, and prepares no statement."""
-    return asyncpg.create_pool(dsn, min_size=0, max_size=5, statement_cache_size=0)
+        async with hostile_pools(postgres_url) as make:
+            unused = iter([await make(), await make()])
+            yield lambda: PostgresStore(pool=next(unused), schema=schema_of(postgres_url)).backend

@@ -30,6 +30,7 @@ ZERO_IN_HEALTH = {
     ("tape-integrity", "Lag of the slowest follower"): "a follower in the loop itself keeps up",
     ("process", "Span queue"): "empty most of the time",
     ("process", "Telemetry that raised"): "what others chose raises nothing here",
+    ("process", "Loops that met a defect"): "no loop meets one",
 }
 """Panels that answer, with nothing but zeros, and why."""
 ABSENT_IN_HEALTH = {

@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
-from typing import Any
 
 import pytest
-from typer.main import get_command
 
 from dashboards import settings
 from dashboards.alerts import list_alerts
@@ -30,10 +28,9 @@ def list_commands(text: str) -> list[list[str]]:
 
 def list_known() -> dict[str, set[str]]:
     """The program's commands, with their options."""
-    command: Any = get_command(app)
     return {
         name: {option for parameter in sub.params for option in parameter.opts}
-        for name, sub in command.commands.items()
+        for name, sub in app.commands.items()
     }
 
 

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[2]
 NOT_AT_IMPORT = (
     "aiosqlite",
     "asyncpg",
+    "click",
     "fastapi",
     "httpx",
     "opentelemetry.exporter",
@@ -23,7 +24,6 @@ NOT_AT_IMPORT = (
     "rich",
     "starlette",
     "tapescope_adapters",
-    "typer",
     "uvicorn",
 )
 

@@ -479,12 +479,21 @@ def test_an_owner_that_is_gone_is_known_on_its_host() -> None:
     """A pid that is free, or another's by now, is a dead owner; other hosts' are left alone."""
     own = name_owner()
     host, pid, start, name = own.split(":")
-    ticks, _, namespace = start.partition("-")
-    later = f"{host}:{pid}:{int(ticks) + 1}-{namespace}:{name}"
+    ticks, place, boot = start.split("-")
+    later = f"{host}:{pid}:{int(ticks) + 1}-{place}-{boot}:{name}"
     free = f"{host}:{2**22 + 1}:{start}:{name}"
-    others = [f"other:1:{start}:{name}", f"{host}:1:5-1:{name}", f"{host}:1:5:{name}", "odd"]
+    rebooted = f"{host}:{2**22 + 1}:{ticks}-{place}-0123456789ab:{name}"
+    others = [
+        f"other:{2**22 + 1}:{start}:{name}",
+        f"{host}:{2**22 + 1}:{ticks}-1.2-{boot}:{name}",  # of another container
+        f"{host}:{2**22 + 1}:{ticks}-{place.partition('.')[0]}:{name}",  # of an older version
+        f"{host}:{2**22 + 1}:5:{name}",
+        f"{host}:{2**80}:{start}:{name}",
+        "odd",
+    ]
 
-    assert find_dead_owners([own, later, free, *others]) == [later, free]
+    assert find_dead_owners([own, later, free, rebooted, *others]) == [later, free]
+    assert find_dead_owners([own, rebooted, *others], on_one_host=True) == [rebooted]
 
 
 def test_an_owner_that_left_a_spool_file_is_not_lost(

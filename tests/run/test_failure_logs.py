@@ -49,14 +49,18 @@ async def test_failed_attempts_are_logged_with_their_exception(
     assert "is it up?" in json.loads(JsonFormatter().format(ended))["exception"]
 
 
-async def test_a_commands_status_has_no_traceback(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("command", ["false", "no-such-command", "/dev/null"])
+async def test_a_commands_end_has_no_traceback(
+    caplog: pytest.LogCaptureFixture, command: str
+) -> None:
     """The exception is there, without the lines of this library that noticed the status."""
     async with working("memory:") as bench:
-        task = await bench.manager.submit("shell", ShellCommand(["false"]))
-        with pytest.raises(TaskFailed):
+        task = await bench.manager.submit("shell", ShellCommand([command]))
+        with pytest.raises(TaskFailed) as failed:
             await task.result()
     (record,) = find_failures(caplog)
 
+    assert failed.value.error.traceback is None
     assert record.exc_info is not None
     assert record.exc_info[1] is not None
     assert record.exc_info[2] is None

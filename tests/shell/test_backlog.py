@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -191,7 +192,7 @@ async def test_a_replay_after_another_end_is_counted(store_url: str) -> None:
 def test_a_torn_file_is_left_as_it_is(tmp_path: Path) -> None:
     """A file that is not whole is an error that names it; the others are found."""
     whole = spooled(new_task_id(), 1).write(tmp_path)
-    torn = tmp_path / "torn.bb.spool"
+    torn = tmp_path / f"torn.bb.{whole.name.split('.')[2]}.spool"
     torn.write_bytes(whole.read_bytes()[:-20])
     with pytest.raises(BadSpool, match="torn"):
         read_spool(torn)
@@ -199,3 +200,14 @@ def test_a_torn_file_is_left_as_it_is(tmp_path: Path) -> None:
     assert sorted(find_spools(tmp_path)) == sorted([whole, torn])
     assert spooled_by([OWNER, "here:2:0:cc"], tmp_path) == {OWNER}
     assert find_spools(tmp_path / "none") == []
+
+
+def test_a_store_reads_its_own_files_alone(tmp_path: Path) -> None:
+    """What is kept for a store that never comes back costs no other store's commands anything."""
+    ours = spooled(new_task_id(), 1)
+    file = ours.write(tmp_path)
+    for number in range(3):
+        replace(ours, store=f"gone {number}", task_id=new_task_id()).write(tmp_path)
+
+    assert find_spools(tmp_path, ours.store) == [file]
+    assert len(find_spools(tmp_path)) == 4

@@ -45,8 +45,8 @@ BREACHES = {
 }
 
 
-async def run_round(url: str, statement: str) -> None:
-    """Run a statement past the guards: triggers dropped for a moment, or replication's role."""
+async def run_round(url: str, *statements: str) -> None:
+    """Run statements past the guards: triggers dropped for a moment, or replication's role."""
     if url.startswith("postgresql"):
         async with session(url) as conn:
             checks = await conn.fetch(
@@ -57,21 +57,25 @@ async def run_round(url: str, statement: str) -> None:
             for check in checks:
                 await conn.execute(f"ALTER TABLE {check['of']} DROP CONSTRAINT {check['conname']}")
             await conn.execute("SET session_replication_role = replica")
-            await conn.execute(statement)
+            await conn.execute(";".join(statements))
             for check in checks:
                 await conn.execute(
                     f"ALTER TABLE {check['of']} ADD CONSTRAINT {check['conname']} {check['text']}"
                 )
         return
     with closing(sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)) as conn:
+        conn.execute("PRAGMA ignore_check_constraints = ON")
         guards = conn.execute(
             "SELECT name, sql FROM sqlite_master WHERE type = 'trigger'"
         ).fetchall()
+        conn.execute("BEGIN IMMEDIATE")
         for name, _ in guards:
             conn.execute(f"DROP TRIGGER {name}")
-        conn.execute(statement)
+        for statement in statements:
+            conn.execute(statement)
         for _, text in guards:
             conn.execute(text)
+        conn.execute("COMMIT")
 
 
 async def run_statement(url: str, statement: str) -> None:

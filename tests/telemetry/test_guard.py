@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tapescope.model import TelemetrySource
+from tapescope.model import LoopName, TelemetrySource
 from tapescope_telemetry import Telemetry
 from tapescope_telemetry import spans as span_functions
 from tapescope_telemetry.guard import LOGS, read_errors
@@ -100,6 +100,8 @@ ENTRIES: dict[str, Callable[[Telemetry], object]] = {
     "StoreMeter.following": _follow,
     "StoreMeter.audited": lambda t: t.store("sqlite").audited(1, {}),
     "StoreMeter.skewed": lambda t: t.store("sqlite").skewed(1.0),
+    "StoreMeter.logged": lambda t: t.store("sqlite").logged(4096),
+    "Telemetry.loop_failed": lambda t: t.loop_failed(LoopName.WORKER),
     "StoreMeter.audit_succeeded": lambda t: t.store("sqlite").audit_succeeded(1.0),
     "spans.format_traceparent": lambda t: None,  # of a span that a guard has made
     "spans.parse_traceparent": lambda t: span_functions.parse_traceparent(PARENT),

@@ -73,6 +73,8 @@ CONTRACT: dict[str, tuple[str, str, set[str], set[str]]] = {
     ),
     "tapescope.subscriber.lag": (GAUGE, "{event}", {"tapescope.subscriber.kind"}, set()),
     "tapescope.store.clock.skew": (GAUGE, "s", {STORE}, set()),
+    "tapescope.store.log.size": (GAUGE, "By", {STORE}, set()),
+    "tapescope.loop.errors": (COUNTER, "{error}", {"tapescope.loop.name"}, set()),
     "tapescope.telemetry.errors": (COUNTER, "{error}", {"tapescope.telemetry.source"}, set()),
 }
 
@@ -110,6 +112,7 @@ def tell_everything(telemetry: Telemetry) -> str | None:
     store.audited(2, {"sequence_gap": 1})
     store.audit_succeeded(1.8e9)
     store.skewed(-0.5)
+    store.logged(4096)
     run.end("failed", error=ValueError("no"), tape_length=7, tape_dropped=1)
     return run.trace_id
 

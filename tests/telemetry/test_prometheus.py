@@ -79,7 +79,7 @@ def test_labels_are_the_contracts(reader: PrometheusReader, captured: CapturedTe
             labels = sample.labels.keys() - {"le"}
             assert required <= labels <= required | optional, sample
         assert family.documentation == row.description
-        assert family.unit == ("seconds" if row.unit == "s" else "")
+        assert family.unit == {"s": "seconds", "By": "bytes"}.get(row.unit, "")
 
 
 def test_values_are_those_of_the_sdk(reader: PrometheusReader, captured: CapturedTelemetry) -> None:

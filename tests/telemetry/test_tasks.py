@@ -25,6 +25,7 @@ def test_series_of_an_op_start_at_zero(captured: CapturedTelemetry) -> None:
     assert {(p.labels["error.type"], p.value) for p in retries} == {
         ("timeout", 0),
         ("bad_result", 0),
+        ("bad_row", 0),
         ("unrequested_cancel", 0),
         ("worker_lost", 0),
     }

@@ -23,6 +23,7 @@ from tapescope.model import (
     Task,
     TaskFilter,
     TaskStatus,
+    carry,
 )
 from tapescope.store import (
     AttemptState,
@@ -47,6 +48,7 @@ from tapescope.store import (
     StoreBackend,
     decode,
     must_migrate,
+    read_cancel,
 )
 from tapescope_adapters._sql import conditions, leads
 from tapescope_adapters.postgres import _leadership
@@ -67,17 +69,16 @@ from tapescope_adapters.postgres._lease_renewer import PostgresLeaseRenewer
 from tapescope_adapters.postgres._leases import extend_leases
 from tapescope_adapters.postgres._listener import Listener
 from tapescope_adapters.postgres._maintenance import audit
+from tapescope_adapters.postgres._names import qualify
 from tapescope_adapters.postgres._queries import load_queries
 from tapescope_adapters.postgres._repair import repair
 from tapescope_adapters.postgres._rows import (
-    as_cancel,
     as_quarantine,
     as_repair,
     as_tape,
     as_task,
 )
 from tapescope_adapters.postgres._schema import (
-    SOUND,
     SchemaGuard,
     list_made,
     migrate,
@@ -156,11 +157,12 @@ class PostgresBackend(StoreBackend):
         if mode is OpenMode.MIGRATE_ALONE:
             mode = OpenMode.CREATE  # a server cannot be kept from letting other processes in
         self._guard = SchemaGuard(schema, self.name)
-        versions = await read_versions(conn, schema)
+        versions = await read_versions(conn, schema, self._sql)
         # Before it is made or migrated, too: in a database that could not hold it nothing is made.
         self._guard.look(await self._read_state(conn))
         if must_migrate(mode, versions, self.name):
-            await migrate(conn, schema, mode, self.name)
+            adopt = self._connector.address.adopts_schema
+            await migrate(conn, schema, mode, self.name, self._sql, adopt=adopt)
             self._guard.look(await self._read_state(conn))
         if mode.may_write:
             await conn.execute(self._sql["forget_stale_lanes"])
@@ -168,7 +170,7 @@ class PostgresBackend(StoreBackend):
 
     async def _read_state(self, conn: Connection) -> Mapping[str, Any]:
         row = await conn.fetchrow(
-            SOUND,
+            self._sql["read_state"],
             self._connector.address.schema,
             list(list_made()),
             timeout=self._connector.patience,
@@ -280,8 +282,9 @@ class PostgresBackend(StoreBackend):
         return due
 
     async def register_ops(self, ops: Sequence[KnownOp]) -> None:
-        names, timeouts = [known.op for known in ops], [known.timeout for known in ops]
-        retries = [known.retries for known in ops]
+        names = [known.op for known in ops]
+        timeouts = [None if known.timeout is None else str(known.timeout) for known in ops]
+        retries = [str(known.retries) for known in ops]
         await self._shared.fetch(self._sql["register_ops"], names, timeouts, retries)
 
     async def read_ops(self, within: int) -> Sequence[KnownOp]:
@@ -325,11 +328,11 @@ class PostgresBackend(StoreBackend):
         return ListedTasks(found, str(end[0][0]) if end else None)
 
     async def count(self, op: str | None) -> Mapping[TaskStatus, int]:
-        clause, wanted = ("", ()) if op is None else ("WHERE op = $1", (op,))
+        clause, wanted = ("", ()) if op is None else (qualify("WHERE op = $1"), (op,))
         rows = await self._shared.fetch(
             self._sql["count_tasks"].replace("/*where*/", clause), *wanted
         )
-        return {TaskStatus(status): count for status, count in rows}
+        return {carry(TaskStatus, status): count for status, count in rows}
 
     async def read_tape(self, task_id: str, after_seq: int, limit: int) -> TapePage | None:
         rows = await self._shared.fetch(self._sql["read_tape"], task_id, after_seq, limit)
@@ -339,8 +342,8 @@ class PostgresBackend(StoreBackend):
         one = () if task_id is None else (task_id,)
         sql = self._sql["read_quarantine"]
         if one:
-            sql = sql.replace("/*where*/", "WHERE task_id = $3")
-            sql = sql.replace("/*and*/", "AND task_id = $3")
+            sql = sql.replace("/*where*/", qualify("WHERE task_id = $3"))
+            sql = sql.replace("/*and*/", qualify("AND task_id = $3"))
         return as_quarantine(await self._shared.fetch(sql, after, limit + 1, *one), limit)
 
     async def read_cancels(self, owners: Sequence[str]) -> Sequence[tuple[str, str, CancelRequest]]:
@@ -348,7 +351,7 @@ class PostgresBackend(StoreBackend):
         return [
             (str(task_id), owner, request)
             for task_id, owner, *found in rows
-            if (request := as_cancel(*found)) is not None
+            if (request := read_cancel(*found)) is not None
         ]
 
     # --- maintenance ------------------------------------------------------------------------------
@@ -377,7 +380,7 @@ class PostgresBackend(StoreBackend):
         return [DueTask(*row) for row in rows]
 
     async def delete_tasks(self, keys: Sequence[int], events: int) -> int:
-        ((deleted,),) = await self._shared.fetch(self._sql["delete_tasks"], list(keys))
+        ((deleted,),) = await self._shared.fetch(self._sql["delete_tasks"], list(map(str, keys)))
         return int(deleted)
 
     async def due_drops(self, cutoff: int, after: int, limit: int) -> Sequence[DueDrop]:
@@ -385,7 +388,7 @@ class PostgresBackend(StoreBackend):
         return [DueDrop(*row) for row in rows]
 
     async def delete_drops(self, keys: Sequence[int]) -> int:
-        ((deleted,),) = await self._shared.fetch(self._sql["delete_drops"], list(keys))
+        ((deleted,),) = await self._shared.fetch(self._sql["delete_drops"], list(map(str, keys)))
         return int(deleted)
 
     async def acquire_leadership(self, owner: str, lease: int) -> LeaderTerm | None:
@@ -400,13 +403,14 @@ class PostgresBackend(StoreBackend):
     async def find_open(
         self, after: int, among: Sequence[int], limit: int
     ) -> tuple[int, Sequence[int]]:
-        (row,) = await self._shared.fetch(self._sql["find_open"], after, list(among), limit)
-        return row["top"], row["keys"]
+        asked = list(map(str, among))
+        (row,) = await self._shared.fetch(self._sql["find_open"], after, asked, limit)
+        return row["top"], list(map(int, row["keys"]))
 
     async def schema_versions(self) -> SchemaVersions:
         conn = await self._connector.log_in()
         try:
-            versions = await read_versions(conn, self._connector.address.schema)
+            versions = await read_versions(conn, self._connector.address.schema, self._sql)
         except DRIVER_ERRORS as error:
             drop(conn)
             met = translate(error, sent=False)
@@ -427,4 +431,4 @@ class PostgresBackend(StoreBackend):
 
 def _number(given: Mapping[str, object], first: int) -> str:
     """The conditions as they stand behind a WHERE, their parameters numbered from ``first`` on."""
-    return "".join(f" AND {on} ${first + place}" for place, on in enumerate(given))
+    return qualify("".join(f" AND {on} ${first + place}" for place, on in enumerate(given)))

@@ -55,7 +55,7 @@ class Claims:
         )
         text: str | None = row[-1]
         rows: Sequence[Any] = [] if text is None else decode(text)
-        return [DueRow(as_task(task), attempt, seq) for attempt, seq, task in rows]
+        return [_as_due_row(*row) for row in rows]
 
     async def aclose(self) -> None:
         """Delete the lanes and take leave of the server."""
@@ -64,3 +64,12 @@ class Claims:
             with suppress(StoreAway, FateUnknown, FlushBlocked, FlushRefused):
                 await self._calls.fetch(self._sql["forget_lanes"], list(self._lanes))
         await self._calls.aclose()
+
+
+def _as_due_row(attempt: int, seq: int, task: Any) -> DueRow:
+    """A row of the answer; the function says -1 of what it could not claim, and has ended."""
+    found = as_task(task)
+    if attempt >= 0:
+        return DueRow(found, attempt, seq)
+    why = found.damage or "its attempts or its tape are at an end"
+    return DueRow(found, found.attempt, seq, refused=why)

@@ -19,6 +19,7 @@ from tapescope.store import (
     StoreLocked,
     StoreOutOfRoom,
 )
+from tapescope_adapters.postgres._names import qualify
 from tapescope_adapters.postgres._url import Address
 from tapescope_telemetry.logger import Logger
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DRIVER_ERRORS",
+    "DURABLE",
+    "EMPTY_QUEUE",
+    "LOOK_AGAIN",
     "Connector",
     "Lane",
     "SharedConnections",
@@ -54,13 +58,15 @@ DRIVER_ERRORS: Final = (
 _LOCK_TIMEOUT: Final = 100
 """Milliseconds a flush waits for a row that another session holds before it is blocked. Another
 store's session holds one for the length of a flush; whoever else is in this flush waits, too."""
-_SHORT_WAIT: Final = "set_config('lock_timeout', '10', true), "
+_SHORT_WAIT: Final = qualify("set_config('lock_timeout', '10', true), ")
 """The setting of a flush that was blocked before, for its transaction: many may stand in line."""
 _READERS: Final = 4
 
 _CARRIED: Final = {
-    relaxed: f"set_config('lock_timeout', '{_LOCK_TIMEOUT}', true), "
-    f"set_config('synchronous_commit', {level}, true), "
+    relaxed: qualify(
+        f"set_config('lock_timeout', '{_LOCK_TIMEOUT}', true), "
+        f"set_config('synchronous_commit', {level}, true), "
+    )
     for relaxed, level in (
         (True, "'off'"),
         # as below: what is stricter than 'on', or the server's own choice of it, stays
@@ -71,17 +77,22 @@ _CARRIED: Final = {
 
 _BLOCKED: Final = ("55P03", "40P01", "40001", "57014")
 """Lock timeout, deadlock, serialization failure, cancelled statement: nothing was written."""
-_QUIET: Final = "set_config('tapescope.quiet', 'on', true), "
+_QUIET: Final = qualify("set_config('tapescope.quiet', 'on', true), ")
 """The setting of a write, for its transaction, with which the schema's functions notify nobody."""
 _IF_QUIET: Final = "/*quiet*/"
 """Where it goes in the SQL."""
-_EMPTY_QUEUE: Final = "SELECT pg_catalog.pg_notification_queue_usage()"
+EMPTY_QUEUE: Final = qualify("SELECT pg_notification_queue_usage()")
 """The server looks who has read what, and takes that out of the queue: a commit that finds the
 queue full does not."""
-_LOOK_AGAIN: Final = "SELECT pg_catalog.pg_notify($1, '|*|cw')"
+LOOK_AGAIN: Final = qualify("SELECT pg_notify($1, '|*|cw')")
 """Every other process looks at its tapes, for tasks to work on, and for cancels."""
 _QUIET_FOR: Final = 1.0
 """Seconds after which there may be room for notifications again."""
+DURABLE: Final = qualify(
+    "SELECT set_config('synchronous_commit', $1, false) "
+    "WHERE $1 = 'off' OR current_setting('synchronous_commit') = 'off'"
+)
+"""An acknowledged event is durable (I6), also where the server's default is off."""
 _DISK_FULL: Final = "53100"
 _TOO_MANY: Final = "53300"
 """Connections: the server is there, and has no place for one more."""
@@ -217,8 +228,8 @@ class Connector:
 
     async def _speak_again(self, conn: Connection) -> None:
         try:
-            await conn.execute(_EMPTY_QUEUE, timeout=self.patience)
-            await conn.fetchval(_LOOK_AGAIN, self.address.schema, timeout=self.patience)
+            await conn.execute(EMPTY_QUEUE, timeout=self.patience)
+            await conn.fetchval(LOOK_AGAIN, self.address.schema, timeout=self.patience)
         except asyncpg.ProgramLimitExceededError as error:
             if not is_queue_full(error):
                 raise
@@ -263,12 +274,7 @@ class Connector:
             raise translated from error
         if writes and self.prepares:
             try:
-                await conn.execute(
-                    # an acknowledged event is durable (I6), also where the server's default is off
-                    "SELECT set_config('synchronous_commit', $1, false) "
-                    "WHERE $1 = 'off' OR current_setting('synchronous_commit') = 'off'",
-                    "off" if self._relaxed else "on",
-                )
+                await conn.execute(DURABLE, "off" if self._relaxed else "on")
             except DRIVER_ERRORS as error:
                 drop(conn)
                 raise StoreAway(str(error)) from error

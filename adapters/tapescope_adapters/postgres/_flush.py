@@ -21,8 +21,9 @@ from tapescope.store import (
     StoreLimits,
     decode,
     encode,
+    read_cancel,
 )
-from tapescope_adapters.postgres._rows import Row, as_cancel, as_task
+from tapescope_adapters.postgres._rows import Row, as_task
 
 __all__ = ["VOID", "arguments", "read_answer"]
 
@@ -72,7 +73,7 @@ def _arguments(lane: str, flush: Flush, instance: str, limits: StoreLimits) -> l
         flush.number,
         instance,
         news,
-        list(keys),
+        list(map(str, keys)),
         limits.quarantine_per_task,
         limits.quarantine_unknown,
         _creates(flush.creates),
@@ -180,7 +181,7 @@ def read_answer(flush: Flush, text: str) -> FlushAnswer:
         cancelled_instead={
             place: request
             for place, *cancel in found["overruled"] or ()
-            if (request := as_cancel(*cancel)) is not None
+            if (request := read_cancel(*cancel)) is not None
         },
         cancels=[_cancel(met) for met in found["cancels"] or ()],
     )
@@ -201,5 +202,5 @@ def _cancel(met: Sequence[Any] | None) -> CancelAnswer | None:
     if met is None:
         return None
     state, op, owner, attempt, reason, message, by, at, last_seq = met
-    request = as_cancel(reason, message, by, at)
+    request = read_cancel(reason, message, by, at)
     return CancelAnswer(CancelState(state), op, owner, attempt, request, last_seq)

@@ -36,6 +36,7 @@ class Listener:
         self._changes = context.changes
         self._own = f"{context.instance}|"
         self._tell_owners = context.tell_owners
+        self._beat = context.beat
         self._stir = asyncio.Event()
         self._cancels = False
         self.foreign = 0
@@ -45,6 +46,7 @@ class Listener:
         """Listen until cancelled."""
         backoff = Backoff()
         while True:
+            self._beat()
             try:
                 conn = await self._connector.connect()
             except StoreAway:
@@ -67,6 +69,7 @@ class Listener:
         self._cancels = True  # also those that were recorded before it listened
         while not is_gone(conn):
             self._stir.clear()
+            self._beat()
             if self._cancels:
                 self._cancels = False
                 await self._tell_owners()

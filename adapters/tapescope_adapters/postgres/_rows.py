@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, Protocol, cast
 
-from tapescope.model import (
-    AuditRule,
-    CancelReason,
-    CancelRequest,
-    DropReason,
-    HeldLease,
-    QuarantinePage,
-    Repair,
-    TapePage,
-    Task,
-    TaskStatus,
+from tapescope.model import HeldLease, QuarantinePage, Repair, TapePage, Task, TaskStatus, carry
+from tapescope.store import (
+    are_times,
+    as_damaged_task,
+    count_drops,
+    decode,
+    has_sound_numbers,
+    read_cancel,
+    read_drop,
+    read_event,
+    read_repair,
 )
-from tapescope.store import are_times, as_damaged_task, decode, read_drop, read_event
 
-__all__ = ["TASK_COLUMNS", "Row", "as_cancel", "as_lease", "as_quarantine", "as_tape", "as_task"]
+__all__ = ["TASK_COLUMNS", "Row", "as_lease", "as_quarantine", "as_tape", "as_task"]
 
 TASK_COLUMNS: Final = (
     "id, task_id, op, params, status, attempt, owner, created_at, run_at, claimed_at, finished_at, "
@@ -41,33 +40,39 @@ def as_task(row: Row) -> Task:
         created_us, run_us, claimed_us = row["created_at"], row["run_at"], row["claimed_at"]
         finished_us, lease_us = row["finished_at"], row["lease_expires_at"]
         times = (created_us, run_us, claimed_us, finished_us, lease_us, requested_at)
-        if type(params) is dict and are_times(*times):
+        attempt, timeout, retries = row["attempt"], row["timeout_s"], row["retries"]
+        spent, reason = row["retries_spent"], row["cancel_reason"]
+        if (
+            type(params) is dict
+            and are_times(*times)
+            and has_sound_numbers(attempt, retries, spent, timeout)
+            and (requested_at is None) is (reason is None)
+        ):
             return Task(
                 key=row["id"],
                 task_id=str(row["task_id"]),
                 op=row["op"],
                 params=cast("dict[str, Any]", params),
-                status=TaskStatus(row["status"]),
-                attempt=row["attempt"],
+                status=carry(TaskStatus, row["status"]),
+                attempt=attempt,
                 owner=row["owner"],
                 created_us=created_us,
                 run_us=run_us,
                 claimed_us=claimed_us,
                 finished_us=finished_us,
                 lease_expires_us=lease_us,
-                timeout=row["timeout_s"],
-                retries=row["retries"],
+                timeout=timeout,
+                retries=retries,
                 idempotency_key=row["idempotency_key"],
                 traceparent=row["traceparent"],
-                cancel=as_cancel(
-                    row["cancel_reason"], row["cancel_message"], row["cancel_by"], requested_at
-                ),
+                cancel=read_cancel(reason, row["cancel_message"], row["cancel_by"], requested_at),
                 error_code=row["error_code"],
-                retries_spent=row["retries_spent"],
+                retries_spent=spent,
             )
     except (TypeError, ValueError):
         pass  # it was written past tapescope
-    return as_damaged_task({name: row[name] for name in TASK_COLUMNS.split(", ")})
+    found = {name: row[name] for name in TASK_COLUMNS.split(", ")}
+    return as_damaged_task(found | {"task_id": str(row["task_id"])})
 
 
 def as_lease(row: Row) -> HeldLease:
@@ -75,22 +80,13 @@ def as_lease(row: Row) -> HeldLease:
     return HeldLease(
         str(row["task_id"]),
         row["attempt"],
-        as_cancel(
+        read_cancel(
             row["cancel_reason"],
             row["cancel_message"],
             row["cancel_by"],
             row["cancel_requested_at"],
         ),
     )
-
-
-def as_cancel(
-    reason: str | None, message: str | None, by: str | None, at: int | None
-) -> CancelRequest | None:
-    """The cancel request on a task's row; ``None`` where there is none."""
-    if reason is None or at is None:
-        return None
-    return CancelRequest(CancelReason(reason), message or "", by, at)
 
 
 def as_tape(task_id: str, rows: Sequence[Row]) -> TapePage | None:
@@ -128,19 +124,17 @@ def as_quarantine(rows: Sequence[Row], limit: int) -> QuarantinePage:
         drops,
         overflow=max(0, sum(counts.values()) - first["kept"]),
         next=rows[limit - 1]["id"] if len(rows) > limit else None,
-        counts={
-            DropReason(reason): n for reason, n in counts.items() if reason in list(DropReason)
-        },
+        counts=count_drops(counts.items()),
     )
 
 
 def as_repair(row: Row) -> Repair:
     """A row of the repair log."""
-    return Repair(
-        AuditRule(row["rule"]),
+    return read_repair(
+        row["rule"],
         row["task_id"],
-        decode(row["was"]),
-        decode(row["done"]),
+        row["was"],
+        row["done"],
         row["repaired_at"],
         row["repaired_by"],
         row["id"],

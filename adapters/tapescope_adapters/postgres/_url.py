@@ -31,7 +31,15 @@ _DRIVERS_OWN: Final = (
 """What the driver takes from the URL; ``options`` it hands to the server."""
 _OURS: Final = (
     *COMMON_PARAMETERS,
-    *("schema", "pooler", "listen_host", "listen_port", "application_name", "connect_timeout"),
+    *(
+        "schema",
+        "adopt_schema",
+        "pooler",
+        "listen_host",
+        "listen_port",
+        "application_name",
+        "connect_timeout",
+    ),
 )
 _KEEPALIVE: Final = "a connection that does not answer is given up after 'patience' seconds"
 _NO_SUCH_SETTING: Final = "the driver (asyncpg) has no such setting"
@@ -87,6 +95,8 @@ class Address:
     application_name: str = "tapescope"
     connect_timeout: float | None = None
     """Seconds that one try to connect may take, where the URL sets a limit."""
+    adopts_schema: bool = False
+    """Tables may be made in a schema in which another role may make things, too."""
     files: tuple[tuple[str, str], ...] = ()
     """Parameters that name a file which must be there, with its path."""
 
@@ -135,6 +145,9 @@ def parse_url(url: str) -> Address:
     common = pop_common(given, shown)
     application_name = given.pop("application_name", "tapescope")
     connect_timeout = _pop_connect_timeout(given, shown)
+    adopts = given.pop("adopt_schema", "false")
+    if adopts not in ("true", "false"):
+        raise BadStoreUrl(shown, f"adopt_schema is 'true' or 'false', not {adopts!r}")
     pooler = given.pop("pooler", None)
     server = {k: given.pop(f"listen_{k}") for k in ("host", "port") if f"listen_{k}" in given}
     if pooler not in (None, "transaction"):
@@ -164,6 +177,7 @@ def parse_url(url: str) -> Address:
         open_mode=common.open_mode,
         application_name=application_name,
         connect_timeout=connect_timeout,
+        adopts_schema=adopts == "true",
         files=tuple((name, given[name]) for name in _FILES if given.get(name)),
     )
     if not server:

@@ -72,6 +72,7 @@ from tapescope_adapters.sqlite._read_access import (
     FileState,
     choose_read_access,
     holds_nothing,
+    log_size,
 )
 from tapescope_adapters.sqlite._schema import check_owner, migrate, read_migrations, read_versions
 from tapescope_adapters.sqlite._url import write_url
@@ -127,6 +128,10 @@ class SqliteBackend(StoreBackend):
     @property
     def outlives_process(self) -> bool:
         return self.path != ":memory:"
+
+    @property
+    def on_one_host(self) -> bool:
+        return True
 
     @property
     def joins_transactions(self) -> bool:
@@ -248,8 +253,12 @@ class SqliteBackend(StoreBackend):
             if pages > _WAL_CAP:  # writers never paused long enough for it to be moved whole
                 conn.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
 
-        with suppress(StoreAway):  # a reader or another process holds it: the next flushes try
+        try:
             await connection.run(move)
+        except StoreAway:
+            pass  # a reader or another process holds it: the next flushes try
+        except Exception as error:  # noqa: BLE001  # no flush that waits for its end is to blame
+            self._context.report(error)
 
     async def _changing(self, work: Callable[[sqlite3.Connection], T]) -> T:
         assert self.writer_conn is not None
@@ -269,6 +278,9 @@ class SqliteBackend(StoreBackend):
         assert self.writer_conn is not None
         if self._opened is not None:
             await self.writer_conn.run(self._opened.probe)
+
+    async def read_log_size(self) -> int | None:
+        return log_size(self.path) if self.outlives_process else None
 
     async def create_within(self, connection: object, row: CreateRow) -> Inserted | Task:
         if not self.joins_transactions:
@@ -465,6 +477,7 @@ class SqliteBackend(StoreBackend):
         seen = NOTHING_SEEN
         while True:
             changes = self._context.changes
+            self._context.beat()
             look = Look(
                 self._sql,
                 seen,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, NamedTuple
 
 from tapescope.store import encode
 from tapescope_adapters._sql import Queries
@@ -47,7 +47,7 @@ class Look:
         news: list[tuple[str, int]] = []
         if self._followed:
             ends = conn.execute(self._sql["read_ends"], (encode(self._followed, "followed"),))
-            news = [(task_id, last_seq or 0) for task_id, last_seq in ends]
+            news = _sound(ends)
         if not self._arrivals:  # nor does a subscriber follow every task
             return Seen(version, news=news)
         # One statement, for it must be as of one moment: what comes later is for the next look.
@@ -57,7 +57,16 @@ class Look:
             return Seen(version, last_n, last_id, news, arrived=True)
         if self._followed is None:
             found = conn.execute(self._sql["read_news"], (last.last_n, last_n))
-            news = found.fetchall()
+            news = _sound(found)
         # Keys are never given out again, so that one past the highest is a new task's.
         arrived = bool(given_up) or last_id > last.last_id
         return Seen(version, last_n, max(last_id, last.last_id), news, arrived)
+
+
+def _sound(ends: Iterable[tuple[Any, Any]]) -> list[tuple[str, int]]:
+    """(task id, last seq); a number that cannot be read says only that there is something."""
+    return [
+        (task_id, last_seq if isinstance(last_seq, int) else 0)
+        for task_id, last_seq in ends
+        if isinstance(task_id, str)
+    ]

@@ -6,11 +6,15 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Final
 
-from tapescope.model import KnownOp
-from tapescope.store import DueOrder, DueRow, encode
+from tapescope.model import FINAL, KnownOp
+from tapescope.store import DueOrder, DueRow, decode, encode
 from tapescope_adapters._sql import Queries
-from tapescope_adapters.sqlite._connection import write_transaction
-from tapescope_adapters.sqlite._rows import read_claimed
+from tapescope_adapters.sqlite._connection import (
+    blames_row,
+    reading_any_text,
+    write_transaction,
+)
+from tapescope_adapters.sqlite._rows import read_claimed, read_claimed_row, read_row
 
 __all__ = ["claim_due", "next_due", "read_ops", "register_ops"]
 
@@ -23,16 +27,76 @@ def claim_due(conn: sqlite3.Connection, sql: Queries, order: DueOrder, now: int)
         return []  # the write lock is not taken for nothing
     with write_transaction(conn):
         keys = _find(conn, sql, order, now, order.limit)
-        before, behind = order.started
-        conn.execute(
-            sql["claim_due"],
-            {"keys": keys, "owner": order.owner, "now": now, "lease": order.lease},
-        )
-        conn.execute(
-            sql["start_due"], {"keys": keys, "ts": order.ts, "before": before, "behind": behind}
-        )
-        claimed = read_claimed(conn, sql, keys)
+        conn.execute("SAVEPOINT many")
+        try:
+            _claim(conn, sql, order, now, keys)
+            claimed = read_claimed(conn, sql, keys)
+        except Exception as error:
+            if not blames_row(error):
+                raise
+            conn.execute("ROLLBACK TO many")
+            with reading_any_text(conn):
+                return _claim_singly(conn, sql, order, now)
     return [DueRow(task, task.attempt, seq) for task, seq in claimed]
+
+
+def _claim(conn: sqlite3.Connection, sql: Queries, order: DueOrder, now: int, keys: str) -> None:
+    before, behind = order.started
+    conn.execute(
+        sql["claim_due"], {"keys": keys, "owner": order.owner, "now": now, "lease": order.lease}
+    )
+    conn.execute(
+        sql["start_due"], {"keys": keys, "ts": order.ts, "before": before, "behind": behind}
+    )
+
+
+def _claim_singly(
+    conn: sqlite3.Connection, sql: Queries, order: DueOrder, now: int
+) -> list[DueRow]:
+    """Claim one task after the other: the one that cannot be claimed keeps no other from it."""
+    rows: list[DueRow] = []
+    seen: set[int] = set()
+    while len(rows) < order.limit:
+        due: list[int] = decode(_find(conn, sql, order, now, order.limit + len(seen)))
+        new = [key for key in due if key not in seen]
+        if not new:
+            break
+        for key in new[: order.limit - len(rows)]:
+            seen.add(key)
+            if (row := _claim_one(conn, sql, order, now, key)) is not None:
+                rows.append(row)
+    return rows
+
+
+def _claim_one(
+    conn: sqlite3.Connection, sql: Queries, order: DueOrder, now: int, key: int
+) -> DueRow | None:
+    """Claim a task, or end it as failed; ``None`` for one whose tape takes no end: for the audit to
+    find."""
+    conn.execute("SAVEPOINT one")
+    try:
+        _claim(conn, sql, order, now, encode([key], "keys"))
+        task, seq = read_claimed_row(conn, sql, key)
+    except Exception as error:
+        if not blames_row(error):
+            raise
+        conn.execute("ROLLBACK TO one")
+        why = str(error)
+    else:
+        conn.execute("RELEASE one")
+        return DueRow(task, task.attempt, seq)
+    try:
+        conn.execute(sql["append_by_another"], (FINAL, order.ts, order.failed, key))
+        (seq,) = conn.execute(sql["last_seq"], (key,)).fetchone()
+        task = read_row(conn, sql, key)
+    except Exception as error:
+        if not blames_row(error):
+            raise
+        conn.execute("ROLLBACK TO one")
+        conn.execute("RELEASE one")
+        return None
+    conn.execute("RELEASE one")
+    return DueRow(task, task.attempt, seq, refused=why)
 
 
 def next_due(conn: sqlite3.Connection, sql: Queries, ops: Sequence[str]) -> int | None:

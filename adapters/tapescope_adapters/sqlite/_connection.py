@@ -24,12 +24,14 @@ from tapescope_adapters.sqlite._read_access import file_uri, may_write
 
 __all__ = [
     "Connection",
+    "blames_row",
     "check_folder",
     "check_version",
     "check_writable",
     "connect",
     "make_file",
     "read_transaction",
+    "reading_any_text",
     "set_up",
     "set_up_reader",
     "translate",
@@ -47,6 +49,8 @@ _REFUSED = {
 }
 _NO_ROOM = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE}
 """The second: no room for the index of the log, which is made when the file is opened."""
+_NO_TEXT = "Could not decode to UTF-8"
+"""How the driver's error for a text that is not UTF-8 begins."""
 _UNUSABLE = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}
 
 
@@ -90,7 +94,8 @@ class Connection(aiosqlite.Connection):
             raise StoreAway("the thread of its connection has ended: open the store again")
         try:
             done: T = await self._execute(  # type: ignore[no-untyped-call]  # aiosqlite's own
-                work,  # pyright: ignore[reportUnknownMemberType]
+                _read_whatever,  # pyright: ignore[reportUnknownMemberType]
+                work,
                 self._conn,
             )
         except sqlite3.Error as error:
@@ -98,6 +103,47 @@ class Connection(aiosqlite.Connection):
         except (OverflowError, UnicodeError) as error:
             raise FlushRefused(f"{type(error).__name__}: {error}") from error
         return done
+
+
+def _read_whatever(work: Callable[[sqlite3.Connection], T], conn: sqlite3.Connection) -> T:
+    """Do the work; once more where it met a text that is none, which it rolled back for."""
+    try:
+        return work(conn)
+    except sqlite3.OperationalError as error:
+        if not str(error).startswith(_NO_TEXT):
+            raise
+    with reading_any_text(conn):
+        return work(conn)
+
+
+@contextmanager
+def reading_any_text(conn: sqlite3.Connection) -> Generator[None]:
+    """In here a text that is not UTF-8, as a flipped bit makes one, is read as bytes.
+
+    Elsewhere the driver refuses the whole result for it. Not always: it costs a call for each text.
+    """
+    before, conn.text_factory = conn.text_factory, _as_any_text
+    try:
+        yield
+    finally:
+        conn.text_factory = before
+
+
+def _as_any_text(raw: bytes) -> str | bytes:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw
+
+
+def blames_row(error: Exception) -> bool:
+    """Whether an error may be the fault of a row that was written past tapescope."""
+    if isinstance(error, sqlite3.OperationalError):  # not that of a disk, or of a lock
+        code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+        return code & 0xFF == sqlite3.SQLITE_ERROR
+    return isinstance(
+        error, sqlite3.IntegrityError | sqlite3.DataError | ValueError | OverflowError
+    )
 
 
 def _serve(calls: SimpleQueue[tuple[asyncio.Future[Any] | None, Callable[[], Any]]]) -> None:

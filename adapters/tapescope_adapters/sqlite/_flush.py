@@ -21,6 +21,7 @@ from tapescope.model import (
     DropReason,
     Outcome,
     TaskStatus,
+    carry,
     find_drop_reason,
 )
 from tapescope.store import (
@@ -40,6 +41,7 @@ from tapescope.store import (
     cancel_instead,
     decode,
     encode,
+    read_cancel,
 )
 from tapescope_adapters._sql import Queries
 from tapescope_adapters.sqlite._connection import write_transaction
@@ -193,8 +195,8 @@ class Writing:
         rows = list(flush.rows)
         keys = encode([rows[given.row].key for given in flush.give_ups], "keys")
         on_record = {
-            (key, attempt, owner): CancelRequest(CancelReason(reason), message, by, at)
-            for key, attempt, owner, reason, message, by, at in conn.execute(
+            (key, attempt, owner): read_cancel(*on_record)
+            for key, attempt, owner, *on_record in conn.execute(
                 self._sql["find_overruled"], (keys,)
             )
         }
@@ -287,8 +289,8 @@ class Writing:
         if met is None:
             return None
         key, op, status, attempt, owner, reason, message, by, at, last_seq = met
-        request = None if at is None else CancelRequest(CancelReason(reason), message, by, at)
-        if TaskStatus(status).terminal:
+        request = read_cancel(reason, message, by, at)
+        if carry(TaskStatus, status).terminal:
             return CancelAnswer(CancelState.TERMINAL, op, owner, attempt, request, last_seq)
         if request is not None:
             return CancelAnswer(CancelState.ALREADY_RECORDED, op, owner, attempt, request, last_seq)
@@ -325,7 +327,7 @@ class _State:
         self.final = final
         self.dropped = dropped or 0
         self.outcome = (
-            Outcome(status) if status is not None and TaskStatus(status).terminal else None
+            Outcome(status) if status is not None and carry(TaskStatus, status).terminal else None
         )
 
     def reason(self, attempt: int, type: str, body: str) -> DropReason | None:

@@ -11,7 +11,7 @@ from tapescope.model import HeldLease
 from tapescope.store import Clock, LeaseRenewer, StoreAway
 from tapescope_adapters._sql import Queries
 from tapescope_adapters.sqlite import _leases
-from tapescope_adapters.sqlite._connection import set_up, translate
+from tapescope_adapters.sqlite._connection import reading_any_text, set_up, translate
 from tapescope_adapters.sqlite._opened_file import OpenedFile
 from tapescope_adapters.sqlite._read_access import file_uri
 
@@ -40,9 +40,10 @@ class SqliteLeaseRenewer(LeaseRenewer):
                 self._opened.require_before()  # else it would ask another store, or make one
                 conn = self._conn or self._connect()
                 # One statement is one transaction: the lock is held over nothing else.
-                return _leases.extend_leases(
-                    conn, self._sql, owner, self._clock.now() + lease, task_ids
-                )
+                with reading_any_text(conn):
+                    return _leases.extend_leases(
+                        conn, self._sql, owner, self._clock.now() + lease, task_ids
+                    )
             except sqlite3.Error as error:
                 if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_BUSY:
                     self._hang_up()

@@ -8,15 +8,13 @@ from collections.abc import Sequence
 from tapescope.model import (
     ATTEMPT_FAILED,
     FINAL,
-    CancelReason,
-    CancelRequest,
     HeldLease,
     RescueResult,
     Task,
 )
-from tapescope.store import RescuedRow, RescueOrder, encode
+from tapescope.store import RescuedRow, RescueOrder, encode, read_cancel
 from tapescope_adapters._sql import Queries
-from tapescope_adapters.sqlite._connection import write_transaction
+from tapescope_adapters.sqlite._connection import blames_row, write_transaction
 from tapescope_adapters.sqlite._rows import find_lost
 
 __all__ = ["extend_leases", "read_owners", "rescue"]
@@ -29,12 +27,8 @@ def extend_leases(
     asked = None if task_ids is None else encode(list(task_ids), "task_ids")
     rows = conn.execute(sql["extend_leases"], (until, owner, asked, asked)).fetchall()
     return [
-        HeldLease(
-            task_id,
-            attempt,
-            None if at is None else CancelRequest(CancelReason(reason), message, by, at),
-        )
-        for task_id, attempt, reason, message, by, at in rows
+        HeldLease(task_id, attempt, read_cancel(*on_record))
+        for task_id, attempt, *on_record in rows
     ]
 
 
@@ -73,7 +67,9 @@ def _rescue_one(
         if result is RescueResult.RETRIED:
             lost = (None, None, now, 1, task.key, task.attempt, task.owner)
             conn.execute(sql["give_up_task"], lost)
-    except sqlite3.IntegrityError:  # a guard's: one broken task must not keep the others
+    except Exception as error:
+        if not blames_row(error):  # a guard's, for one: a broken task must not keep the others
+            raise
         conn.execute("ROLLBACK TO one")
         return None
     finally:

@@ -10,6 +10,7 @@ from tapescope.model import AuditPage, AuditRule, Violation
 from tapescope.store import DueDrop, DueTask, encode
 from tapescope_adapters._sql import Queries
 from tapescope_adapters.sqlite._connection import read_transaction, write_transaction
+from tapescope_adapters.sqlite._rows import find_bad_rows
 
 __all__ = [
     "audit",
@@ -51,10 +52,14 @@ def find_violations(
     conn: sqlite3.Connection, sql: Queries, page: Mapping[str, Any]
 ) -> list[Violation]:
     """Every rule over the tasks of ``after`` to ``upto``, in the transaction that is open."""
-    return [
+    found = [
         Violation.found(rule, *facts)
         for rule in AuditRule
+        if rule is not AuditRule.BAD_ROW
         for facts in conn.execute(sql[f"audit_{rule.value}"], page)
+    ]
+    return found + [
+        Violation.found(AuditRule.BAD_ROW, *facts) for facts in find_bad_rows(conn, sql, page)
     ]
 
 

@@ -20,6 +20,7 @@ __all__ = [
     "file_uri",
     "has_room",
     "holds_nothing",
+    "log_size",
     "may_write",
 ]
 
@@ -43,7 +44,7 @@ class FileState(NamedTuple):
             found = os.stat(path)
         except OSError:
             return cls(0, 0, 0)
-        return cls(found.st_size, found.st_mtime_ns, _size(beside(path, "wal")) or 0)
+        return cls(found.st_size, found.st_mtime_ns, log_size(path))
 
 
 def file_uri(path: str, query: str) -> str:
@@ -96,6 +97,11 @@ def has_room(path: str) -> bool:
         return True  # a file system that does not tell
     free = found.f_bfree if os.geteuid() == 0 else found.f_bavail
     return free * found.f_frsize >= _INDEX_BYTES
+
+
+def log_size(path: str) -> int:
+    """Bytes of the log beside the file; 0 where there is none."""
+    return _size(beside(path, "wal")) or 0
 
 
 def beside(path: str, kind: str) -> str:

@@ -20,15 +20,16 @@ from tapescope.model import (
     Repair,
     Task,
     TaskStatus,
+    carry,
 )
 from tapescope.store import (
     EventRow,
     RepairEntry,
-    decode,
     describe_lease,
     encode,
     is_stuck,
     mend_tape,
+    read_repair,
 )
 from tapescope_adapters._sql import Queries
 from tapescope_adapters.sqlite._connection import write_transaction
@@ -84,12 +85,7 @@ def repair(
 
 def read_repairs(conn: sqlite3.Connection, sql: Queries, after: int, limit: int) -> list[Repair]:
     """A page of the repair log."""
-    return [
-        Repair(AuditRule(rule), task_id, decode(was), decode(done), at, by, number)
-        for rule, task_id, was, done, at, by, number in conn.execute(
-            sql["read_repairs"], (after, limit)
-        )
-    ]
+    return [read_repair(*row) for row in conn.execute(sql["read_repairs"], (after, limit))]
 
 
 def _log_repair(
@@ -112,7 +108,7 @@ def _mend(
     status = task.status.value
     if mend.row is not None:
         status = mend.row.status
-    ended = status if TaskStatus(status).terminal else TAPE_OPEN
+    ended = status if carry(TaskStatus, status).terminal else TAPE_OPEN
     for row, reason in mend.taken:
         late = row.ts - end[0].ts
         conn.execute(

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, cast
 
 from tapescope.model import (
-    CancelReason,
     CancelRequest,
-    DropReason,
     QuarantinePage,
     TapePage,
     Task,
     TaskFilter,
     TaskStatus,
+    carry,
 )
 from tapescope.store import (
     AttemptState,
@@ -22,16 +21,20 @@ from tapescope.store import (
     RescueOrder,
     are_times,
     as_damaged_task,
+    count_drops,
     decode,
     encode,
+    has_sound_numbers,
+    read_cancel,
     read_drop,
     read_event,
 )
 from tapescope_adapters._sql import Queries, conditions, leads
-from tapescope_adapters.sqlite._connection import read_transaction
+from tapescope_adapters.sqlite._connection import read_transaction, reading_any_text
 
 __all__ = [
     "count_tasks",
+    "find_bad_rows",
     "find_ended",
     "find_idempotent",
     "find_lost",
@@ -41,7 +44,9 @@ __all__ = [
     "load_attempt",
     "read_cancels",
     "read_claimed",
+    "read_claimed_row",
     "read_quarantine",
+    "read_row",
     "read_tape",
 ]
 
@@ -50,6 +55,7 @@ _TASK: Final = (
     "lease_expires_at, timeout_s, retries, idempotency_key, traceparent, cancel_reason, "
     "cancel_message, cancel_by, cancel_requested_at, error_code, retries_spent"
 )
+_TEXTS: Final = {str, type(None)}
 _BEYOND_ANY_ID: Final = "g"  # ids are hexadecimal
 
 
@@ -57,13 +63,20 @@ def _task(row: Sequence[Any]) -> Task:
     try:
         reason, message, by, at, error_code, retries_spent = row[16:]
         params = decode(row[3])
-        if type(params) is dict and are_times(*row[7:12], at):
+        texts = (row[1], row[2], row[4], row[6], row[14], row[15], message, by, error_code)
+        if (
+            type(params) is dict
+            and are_times(*row[7:12], at)
+            and has_sound_numbers(row[5], row[13], retries_spent, row[12])
+            and {type(text) for text in texts} <= _TEXTS
+            and (at is None) is (reason is None)
+        ):
             return Task(
                 key=row[0],
                 task_id=row[1],
                 op=row[2],
                 params=cast("dict[str, Any]", params),
-                status=TaskStatus(row[4]),
+                status=carry(TaskStatus, row[4]),
                 attempt=row[5],
                 owner=row[6],
                 created_us=row[7],
@@ -75,7 +88,7 @@ def _task(row: Sequence[Any]) -> Task:
                 retries=row[13],
                 idempotency_key=row[14],
                 traceparent=row[15],
-                cancel=None if at is None else CancelRequest(CancelReason(reason), message, by, at),
+                cancel=read_cancel(reason, message, by, at),
                 error_code=error_code,
                 retries_spent=retries_spent,
             )
@@ -118,15 +131,53 @@ def find_lost(
 
 
 def read_claimed(conn: sqlite3.Connection, sql: Queries, keys: str) -> list[tuple[Task, int]]:
-    """The tasks of these keys, a JSON list, and the ends of their tapes."""
+    """The tasks of these keys, a JSON list, and the ends of their tapes.
+
+    Raises ``ValueError`` or the driver's error where one cannot be read.
+    """
     # JSON has 15 digits here; a timeout that is NULL would be printed as 0.
-    exact = _TASK.replace("timeout_s", "iif(timeout_s > 0, printf('%!.17g', timeout_s), NULL)")
+    exact = _TASK.replace("timeout_s", "iif(timeout_s IS NULL, NULL, printf('%!.17g', timeout_s))")
     text = sql["read_claimed"].replace("/*task*/", exact)
     found: list[tuple[Task, int]] = []
     for last_seq, *row in decode(conn.execute(text, {"keys": keys}).fetchone()[0]):
         row[12] = None if row[12] is None else float(row[12])
-        found.append((_task(row), last_seq))
+        found.append((_claimed(row), last_seq))
     return found
+
+
+def read_claimed_row(conn: sqlite3.Connection, sql: Queries, key: int) -> tuple[Task, int]:
+    """As ``read_claimed``, of one task, whatever stands in the columns that no claim needs."""
+    text = sql["read_claimed_row"].replace("/*task*/", _TASK)
+    last_seq, *row = conn.execute(text, (key,)).fetchone()
+    return _claimed(row), last_seq
+
+
+def read_row(conn: sqlite3.Connection, sql: Queries, key: int) -> Task:
+    """The task of this key, whatever can be read of it."""
+    text = sql["read_claimed_row"].replace("/*task*/", _TASK)
+    return _task(conn.execute(text, (key,)).fetchone()[1:])
+
+
+def _claimed(row: Sequence[Any]) -> Task:
+    if type(row[1]) is not str or type(row[5]) is not int or row[5] < 1:
+        raise ValueError("an attempt cannot be named: task_id or attempt cannot be read")
+    return _task(row)
+
+
+def find_bad_rows(
+    conn: sqlite3.Connection, sql: Queries, page: Mapping[str, Any]
+) -> Iterator[tuple[str, str]]:
+    """(task id, what cannot be read) of the rows of ``after`` to ``upto`` and of their tapes.
+
+    What a reader cannot read is a bad row: so the tasks are read, one at a time.
+    """
+    with reading_any_text(conn):
+        for row in conn.execute(sql["audit_bad_row"].replace("/*task*/", _TASK), page):
+            if (task := _task(row)).damage:
+                yield task.task_id, task.damage
+        for task_id, *row in conn.execute(sql["audit_bad_event"], page):
+            if (event := read_event(*row)).damage:
+                yield str(task_id), f"event {event.seq} of its tape: {event.damage}"
 
 
 def find_ended(conn: sqlite3.Connection, sql: Queries, task_ids: Sequence[str]) -> list[Task]:
@@ -167,7 +218,7 @@ def count_tasks(conn: sqlite3.Connection, sql: Queries, op: str | None) -> dict[
     """How many tasks there are of each status that occurs."""
     clause, wanted = ("", ()) if op is None else ("WHERE op = ?", (op,))
     rows = conn.execute(sql["count_tasks"].replace("/*where*/", clause), wanted)
-    return {TaskStatus(status): count for status, count in rows}
+    return {carry(TaskStatus, str(status)): count for status, count in rows}
 
 
 def read_tape(
@@ -196,7 +247,7 @@ def read_quarantine(
         ).fetchall()
         where = "WHERE task_id = ?" if one else ""
         kept = conn.execute(sql["count_quarantine"].replace("/*where*/", where), one).fetchone()[0]
-        counts: Mapping[str, int] = dict(
+        counts = count_drops(
             conn.execute(sql["count_dropped"].replace("/*where*/", where), one).fetchall()
         )
     drops = tuple(read_drop(*row[1:]) for row in rows[:limit])
@@ -204,9 +255,7 @@ def read_quarantine(
         drops,
         overflow=max(0, sum(counts.values()) - kept),
         next=rows[limit - 1][0] if len(rows) > limit else None,
-        counts={
-            DropReason(reason): n for reason, n in counts.items() if reason in list(DropReason)
-        },
+        counts=counts,
     )
 
 
@@ -215,10 +264,11 @@ def read_cancels(
 ) -> list[tuple[str, str, CancelRequest]]:
     """The running tasks of these owners with a cancel on record."""
     return [
-        (task_id, owner, CancelRequest(CancelReason(reason), message, by, at))
-        for task_id, owner, reason, message, by, at in conn.execute(
+        (task_id, owner, request)
+        for task_id, owner, *on_record in conn.execute(
             sql["read_cancels"], (encode(list(owners), "owners"),)
         )
+        if (request := read_cancel(*on_record)) is not None
     ]
 
 

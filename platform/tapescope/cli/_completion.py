@@ -9,7 +9,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, TypeVar
 
-import typer
+import click
+from click.shell_completion import CompletionItem
 
 from tapescope.errors import TapescopeError
 from tapescope.program import run_main
@@ -17,8 +18,10 @@ from tapescope.program import run_main
 if TYPE_CHECKING:
     from tapescope.store.port import TaskStore
 
-__all__ = ["complete_drill", "complete_op", "complete_task"]
+__all__ = ["COMPLETE", "complete_drill", "complete_op", "complete_task"]
 
+COMPLETE: Final = "_TAPESCOPE_COMPLETE"
+"""The variable in which a shell says that it asks, and how."""
 _NEWEST: Final = 100
 """Tasks whose ids and ops are offered."""
 _WITHIN: Final = 1.5
@@ -27,24 +30,25 @@ _WITHIN: Final = 1.5
 Found = TypeVar("Found")
 
 
-def complete_task(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+def complete_task(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """The newest tasks whose ids begin so: in the short form, or whole once that says more."""
     from tapescope.cli._wording import format_age, now_us, shorten_id
 
-    async def read(store: TaskStore) -> list[tuple[str, str]]:
+    async def read(store: TaskStore) -> list[CompletionItem]:
         now = now_us()
-        offered: list[tuple[str, str]] = []
+        offered: list[CompletionItem] = []
         for task in (await store.list(limit=_NEWEST)).tasks:
             short = shorten_id(task.task_id)
             shown = short if short.startswith(incomplete) else task.task_id
             about = f"{task.op} {task.status}, {format_age(task.created_us, now)}"
-            offered.append((shown, about))
-        return [one for one in offered if one[0].startswith(incomplete)]
+            if shown.startswith(incomplete):
+                offered.append(CompletionItem(shown, help=about))
+        return offered
 
     return _ask(ctx, read) or []
 
 
-def complete_op(ctx: typer.Context, incomplete: str) -> list[str]:
+def complete_op(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """The ops that workers have registered, and those of the newest tasks."""
 
     async def read(store: TaskStore) -> list[str]:
@@ -55,14 +59,20 @@ def complete_op(ctx: typer.Context, incomplete: str) -> list[str]:
     return _ask(ctx, read) or []
 
 
-def complete_drill(incomplete: str) -> list[tuple[str, str]]:
+def complete_drill(
+    _ctx: click.Context, _: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
     """The drills, each with what it does."""
     from tapescope.drills import DRILLS
 
-    return [(drill.name, drill.does) for drill in DRILLS if drill.name.startswith(incomplete)]
+    return [
+        CompletionItem(drill.name, help=drill.does)
+        for drill in DRILLS
+        if drill.name.startswith(incomplete)
+    ]
 
 
-def _ask(ctx: typer.Context, read: Callable[[TaskStore], Awaitable[Found]]) -> Found | None:
+def _ask(ctx: click.Context, read: Callable[[TaskStore], Awaitable[Found]]) -> Found | None:
     """What the store of the command answers; ``None`` where it cannot be asked."""
     from tapescope.cli._store import choose_store, open_store
 

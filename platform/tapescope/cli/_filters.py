@@ -5,68 +5,53 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from dataclasses import astuple, dataclass, replace
 from datetime import datetime
-from typing import Annotated, Final
+from typing import Final
 
-import typer
+import click
 
-from tapescope.cli._options import OpOption
+from tapescope.cli._options import op_option
 from tapescope.cli._times import parse_time
+from tapescope.cli._types import Words
 from tapescope.errors import BadOp
 from tapescope.model.tasks import Task, TaskPage, TaskStatus, is_op
 from tapescope.store.port import TaskStore
 
 __all__ = [
-    "FailedOption",
-    "KeyOption",
-    "OpOption",
-    "OwnerOption",
-    "SinceOption",
-    "StatusOption",
-    "UntilOption",
     "Wanted",
     "choose_tasks",
+    "failed_option",
+    "key_option",
+    "op_option",
+    "owner_option",
+    "since_option",
+    "status_option",
+    "until_option",
 ]
 
 _PAGE: Final = 1_000
 
-StatusOption = Annotated[
-    TaskStatus | None,
-    typer.Option(
-        "--status",
-        metavar="STATUS",
-        help="Only tasks with this status: pending, running, succeeded, failed or cancelled.",
-    ),
-]
-FailedOption = Annotated[
-    bool, typer.Option("--failed", help="Only tasks that failed: the same as --status failed.")
-]
-OwnerOption = Annotated[
-    str | None,
-    typer.Option(
-        "--owner", metavar="OWNER", help="Only tasks of this owner, as 'tapescope show' names it."
-    ),
-]
-KeyOption = Annotated[
-    str | None,
-    typer.Option("--key", metavar="KEY", help="Only tasks with this idempotency key."),
-]
-SinceOption = Annotated[
-    str | None,
-    typer.Option(
-        "--since",
-        metavar="TIME",
-        help="Only what came at this time or later: 2h for two hours ago, 2026-01-31 or "
-        "2026-01-31T12:00:00Z.",
-    ),
-]
-UntilOption = Annotated[
-    str | None,
-    typer.Option(
-        "--until",
-        metavar="TIME",
-        help="Only what came before this time; it is written as for --since.",
-    ),
-]
+status_option = click.option(
+    "--status",
+    type=Words(TaskStatus),
+    metavar="STATUS",
+    help="Only tasks with this status: pending, running, succeeded, failed or cancelled.",
+)
+failed_option = click.option(
+    "--failed", is_flag=True, help="Only tasks that failed: the same as --status failed."
+)
+owner_option = click.option(
+    "--owner", metavar="OWNER", help="Only tasks of this owner, as 'tapescope show' names it."
+)
+key_option = click.option("--key", metavar="KEY", help="Only tasks with this idempotency key.")
+since_option = click.option(
+    "--since",
+    metavar="TIME",
+    help="Only what came at this time or later: 2h for two hours ago, 2026-01-31 or "
+    "2026-01-31T12:00:00Z.",
+)
+until_option = click.option(
+    "--until", metavar="TIME", help="Only what came before this time; it is written as for --since."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +117,7 @@ def choose_tasks(
     if op is not None and not is_op(op):
         raise BadOp(op)
     if failed and status not in (None, TaskStatus.FAILED):
-        raise typer.BadParameter(f"it contradicts --status {status}", param_hint="--failed")
+        raise click.BadParameter(f"it contradicts --status {status}", param_hint="--failed")
     return Wanted(
         TaskStatus.FAILED if failed else status,
         op,

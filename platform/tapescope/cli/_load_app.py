@@ -23,8 +23,17 @@ class BadApp(TapescopeError):
         super().__init__(f"The app {app!r} cannot be used: {why}.")
 
 
-def load_manager(app: str) -> TaskManager:
-    """Import the module, from the current folder too, and give its manager. Raises ``BadApp``."""
+def load_manager(app: str, folder: Path | None = None) -> TaskManager:
+    """Import the module, from this folder too, and give its manager. Raises ``BadApp``.
+
+    Without a folder that is the current one, unless Python was told not to trust it
+    (``PYTHONSAFEPATH``, ``-P``). What is installed goes before it: a file there cannot take the
+    place of a driver that a store imports later.
+    """
+    if folder is None and not sys.flags.safe_path:
+        folder = Path.cwd()
+    if folder is not None and str(folder.resolve()) not in sys.path:
+        sys.path.append(str(folder.resolve()))
     name, colon, path = app.partition(":")
     if not (name and colon and path):
         raise BadApp(app, "write it as module:manager, as in 'shop.tasks:manager'")
@@ -43,19 +52,21 @@ def load_manager(app: str) -> TaskManager:
 
 
 def _import(app: str, name: str) -> ModuleType:
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)  # as python -m has it
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and f"{name}.".startswith(f"{error.name}."):
-            where = "in this folder or among those installed"
-            raise BadApp(app, f"there is no module {error.name!r} {where}") from error
+            raise BadApp(app, f"there is no module {error.name!r} {_describe_search()}") from error
         raise BadApp(app, _describe(error)) from error
     except (Exception, SystemExit) as error:
         # Whatever the user's code raises while it is imported; also a script that ends itself.
         raise BadApp(app, _describe(error)) from error
+
+
+def _describe_search() -> str:
+    if sys.flags.safe_path:
+        return "among those installed; with PYTHONSAFEPATH its folder must be named: --app-dir"
+    return "in this folder or among those installed; --app-dir names another folder"
 
 
 def _describe(error: BaseException) -> str:

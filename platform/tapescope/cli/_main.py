@@ -8,10 +8,11 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from typer import Abort
-from typer.exceptions import TyperException
+import click
+from click.exceptions import Exit
+from click.shell_completion import shell_complete
 
-from tapescope.cli._help import describe_usage_error
+from tapescope.cli._completion import COMPLETE
 from tapescope.cli._output import say
 from tapescope.cli._settings import (
     EXIT_INTERRUPTED,
@@ -19,7 +20,9 @@ from tapescope.cli._settings import (
     EXIT_NOT_WRITTEN,
     EXIT_OURS,
     EXIT_PIPE_CLOSED,
+    PROGRAM,
 )
+from tapescope.cli._usage_errors import describe_usage_error
 from tapescope.cli.app import app
 from tapescope.errors import StoreNotFound, TapescopeError
 
@@ -31,7 +34,7 @@ def run_arguments(arguments: Sequence[str]) -> int:
     _fill_standard_streams()
     stdout = _watch_stdout()
     try:
-        status = app(list(arguments), prog_name="tapescope", standalone_mode=False)
+        status = _run(list(arguments))
         sys.stdout.flush()
     except StoreNotFound as error:
         say(str(error))
@@ -39,13 +42,11 @@ def run_arguments(arguments: Sequence[str]) -> int:
     except TapescopeError as error:
         say(str(error))
         return 1
-    except TyperException as error:
+    except click.ClickException as error:
         return _report_usage(error)
-    except (KeyboardInterrupt, Abort):
+    except (KeyboardInterrupt, click.Abort):
         return EXIT_INTERRUPTED
-    except (BrokenPipeError, SystemExit) as error:  # typer makes the second of the first
-        if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
-            raise
+    except BrokenPipeError:
         _discard_output()  # the reader of our output has seen enough
         return EXIT_PIPE_CLOSED
     except OSError as error:
@@ -57,9 +58,21 @@ def run_arguments(arguments: Sequence[str]) -> int:
     return int(status or 0)
 
 
-def _report_usage(error: TyperException) -> int:
+def _run(arguments: list[str]) -> int | None:
+    """What click's own ``main`` does, but for errors: it makes one status of several."""
+    if asked := os.environ.get(COMPLETE):
+        return shell_complete(app, {}, PROGRAM, COMPLETE, asked)
+    try:
+        with app.make_context(PROGRAM, arguments) as context:
+            status: int | None = app.invoke(context)
+            return status
+    except Exit as end:
+        return end.exit_code
+
+
+def _report_usage(error: click.ClickException) -> int:
     context = getattr(error, "ctx", None)
-    command = "tapescope" if context is None else str(context.command_path)
+    command = PROGRAM if context is None else str(context.command_path)
     say(f"{describe_usage_error(error)} See '{command} --help'.")
     return EXIT_OURS if command == "tapescope run" else error.exit_code
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
 
-import typer
+import click
 
 from tapescope.errors import TapescopeError
 
-__all__ = ["NotConfirmed", "YesOption", "confirm"]
+__all__ = ["NotConfirmed", "confirm", "yes_option"]
 
-YesOption = Annotated[
-    bool, typer.Option("--yes", "-y", help="Do not ask first; needed where nobody can be asked.")
-]
+yes_option = click.option(
+    "--yes", "-y", is_flag=True, help="Do not ask first; needed where nobody can be asked."
+)
 
 
 class NotConfirmed(TapescopeError):

@@ -27,6 +27,7 @@ __all__ = [
     "EXIT_TIMED_OUT",
     "EXIT_USAGE",
     "EXIT_VIOLATION",
+    "PROGRAM",
     "STORE_VARIABLE",
     "LogFormat",
     "LogLevel",
@@ -42,6 +43,7 @@ STORE_VARIABLE: Final = "TAPESCOPE_STORE"
 _TRACE_MODES: Final[Mapping[str, TraceMode]] = {"link": "link", "child": "child"}
 _CANCEL_STATUSES: Final[Mapping[str, CancelStatus]] = {"unset": "unset", "error": "error"}
 
+PROGRAM: Final = "tapescope"
 EXIT_OUTPUT_LOST: Final = 1
 """``run``: the command said 0, and some of its output could not be written; as cat(1)."""
 EXIT_VIOLATION: Final = 1

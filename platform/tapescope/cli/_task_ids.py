@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-import typer
+import click
 
 from tapescope.errors import UnknownTask
 from tapescope.store.port import TaskStore
@@ -25,9 +25,9 @@ _MOST_ALIKE: Final = 10_000
 def check_named(task_ids: Sequence[str] | None, *, given: bool) -> None:
     """Tasks are named, or chosen with options: raises a usage error for both, and for neither."""
     if task_ids and given:
-        raise typer.BadParameter("name tasks or choose them with options, not both")
+        raise click.BadParameter("name tasks or choose them with options, not both")
     if not (task_ids or given):
-        raise typer.BadParameter("name a task, or choose tasks with options such as --op")
+        raise click.BadParameter("name a task, or choose tasks with options such as --op")
 
 
 async def find_task_id(store: TaskStore, named: str) -> str:
@@ -48,7 +48,7 @@ async def find_task_id(store: TaskStore, named: str) -> str:
     if not ids:
         raise UnknownTask(named)
     if len(ids) > 1:
-        raise typer.BadParameter(
+        raise click.BadParameter(
             f"{named!r} stands for {ids[0]}, {ids[1]} and perhaps more", param_hint="TASK_ID"
         )
     return ids[0]

@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-import typer
+import click
 
 __all__ = ["parse_age", "parse_time"]
 
@@ -18,7 +18,7 @@ def parse_age(text: str, option: str) -> float:
     """Seconds from ``90s``, ``45m``, ``12h``, ``30d`` or ``2w``. Raises a usage error."""
     seconds = _read_age(text)
     if seconds is None:
-        raise typer.BadParameter(
+        raise click.BadParameter(
             f"{text!r} is not an age: write 90s, 45m, 12h, 30d or 2w", param_hint=option
         )
     return seconds
@@ -35,7 +35,7 @@ def parse_time(text: str, option: str) -> datetime:
             return datetime.now(UTC) - timedelta(seconds=seconds)
         return datetime.fromisoformat(text.strip()).astimezone()
     except (ValueError, OverflowError) as error:
-        raise typer.BadParameter(
+        raise click.BadParameter(
             f"{text!r} is not a time: write 2h for two hours ago, 2026-01-31 or "
             "2026-01-31T12:00:00Z",
             param_hint=option,

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import pairwise
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from tapescope.cli._output import can_show
 from tapescope.clock import Clock
 from tapescope.manager.identity import find_dead_owners
 from tapescope.model.tasks import Task, TaskStatus
 from tapescope.model.times import moment
+
+if TYPE_CHECKING:
+    from tapescope.store.port import TaskStore
 
 __all__ = [
     "LOST",
@@ -124,13 +127,14 @@ def format_local(us: int) -> str:
     return moment(us).astimezone().isoformat(" ", "milliseconds")
 
 
-def find_lost(tasks: Iterable[Task], now: int) -> dict[str, str]:
+def find_lost(store: TaskStore, tasks: Iterable[Task], now: int) -> dict[str, str]:
     """Why each of these tasks that run is lost, by its id; only those that are.
 
     The owner is a process of this host that has ended, or it has let its lease end.
     """
     running = [task for task in tasks if task.status is TaskStatus.RUNNING]
-    dead = set(find_dead_owners({task.owner for task in running if task.owner is not None}))
+    owners = {task.owner for task in running if task.owner is not None}
+    dead = set(find_dead_owners(owners, on_one_host=store.on_one_host))
     lost: dict[str, str] = {}
     for task in running:
         until = task.lease_expires_us

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections import UserDict
-from functools import cache
 from importlib import import_module
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
-import typer
-from typer.core import TyperGroup
-from typer.main import get_command
+import click
 
-from tapescope.cli._help import Command
-from tapescope.cli._options import StoreOption
+from tapescope.cli._options import store_option
 from tapescope.cli._output import say
 from tapescope.cli._settings import EXIT_USAGE, LogFormat, LogLevel, choose_log
 from tapescope.cli._telemetry import exporting
+from tapescope.cli._types import Words
 from tapescope.errors import BadSetting
+from tapescope_telemetry import __version__
 
 __all__ = ["app"]
 
@@ -39,98 +37,85 @@ _COMMANDS: Final = {
     "spool": "spool",
     "demo": "demo",
     "drill": "drill",
+    "completion": "completion",
 }
 """Each command, in the order of the help, with its function in the module of its name."""
 
-_SETTINGS: Final[dict[str, dict[str, Any]]] = {
-    "run": {
-        "context_settings": {"allow_interspersed_args": False},
-        "options_metavar": "[OPTIONS] --",
-    }
-}
-
-
-@cache
-def _build(name: str) -> Any:
-    module = import_module(f"tapescope.cli.commands.{name}")
-    alone = typer.Typer(add_completion=False, rich_markup_mode=None)
-    alone.command(name, cls=Command, **_SETTINGS.get(name, {}))(getattr(module, _COMMANDS[name]))
-    return get_command(alone)
-
 
 class _Commands(UserDict[str, Any]):
-    """The commands by name, each imported and built when it is asked for: a process wants one."""
+    """The commands by name, each imported when it is asked for: a process wants one."""
 
     def __init__(self) -> None:
         super().__init__(dict.fromkeys(_COMMANDS))
 
-    def __getitem__(self, name: str) -> Any:
-        super().__getitem__(name)  # raises for a name that is no command
-        return _build(name)
+    def __getitem__(self, name: str) -> click.Command:
+        super().__getitem__(name)  # raises for a name that no command has
+        module = import_module(f"tapescope.cli.commands.{name}")
+        command: click.Command = getattr(module, _COMMANDS[name])
+        return command
 
 
-class _Group(TyperGroup):
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings)
-        self.commands = _Commands()
+class _Group(click.Group):
+    """Has its commands in the order of their use, and errors that say whose options they are of."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command. An error about its options says, as click's do not all, that it has it.
+
+        Raises ``click.UsageError``.
+        """
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:
+            name = ctx.invoked_subcommand
+            if error.ctx is None and name is not None:
+                error.ctx = click.Context(self.commands[name], parent=ctx, info_name=name)
+            raise
 
 
-app = typer.Typer(
-    name="tapescope",
+@click.group(
+    "tapescope",
     cls=_Group,
+    commands=_Commands(),
     invoke_without_command=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # rich's boxes leave 80 columns too little room for the text
+    subcommand_metavar="COMMAND [ARGS]...",
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
 )
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        from tapescope_telemetry import __version__
-
-        typer.echo(f"tapescope {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def tapescope(
-    context: typer.Context,
-    store: StoreOption = None,
-    log_format: Annotated[
-        LogFormat | None,
-        typer.Option(
-            "--log-format",
-            metavar="FORMAT",
-            help="Write a log on stderr, as text or as json, each line with its trace. Default: "
-            "TAPESCOPE_LOG_FORMAT, else no log.",
-            show_default=False,
-        ),
-    ] = None,
-    log_level: Annotated[
-        LogLevel | None,
-        typer.Option(
-            "--log-level",
-            metavar="LEVEL",
-            help="The lowest level to log: debug, info, warning or error. Default: "
-            "TAPESCOPE_LOG_LEVEL, else info.",
-            show_default=False,
-        ),
-    ] = None,
-    version: Annotated[
-        bool,
-        typer.Option(
-            "--version", help="Print the version and exit.", callback=_print_version, is_eager=True
-        ),
-    ] = False,
+@click.pass_context
+@store_option
+@click.option(
+    "--log-format",
+    type=Words(LogFormat),
+    metavar="FORMAT",
+    help="Write a log on stderr, as text or as json, each line with its trace. Default: "
+    "TAPESCOPE_LOG_FORMAT, else no log.",
+)
+@click.option(
+    "--log-level",
+    type=Words(LogLevel),
+    metavar="LEVEL",
+    help="The lowest level to log: debug, info, warning or error. Default: "
+    "TAPESCOPE_LOG_LEVEL, else info.",
+)
+@click.version_option(
+    __version__, message="%(prog)s %(version)s", help="Print the version and exit."
+)
+def app(
+    context: click.Context,
+    *,
+    store: str | None,
+    log_format: LogFormat | None,
+    log_level: LogLevel | None,
 ) -> None:
     """Run tasks whose every step is on a durable tape, and read those tapes.
 
     Telemetry is sent where the OTEL_* variables say, such as OTEL_EXPORTER_OTLP_ENDPOINT.
     """
     if context.invoked_subcommand is None:
-        typer.echo(context.get_help(), err=True)
-        raise typer.Exit(EXIT_USAGE)
+        click.echo(context.get_help(), err=True)
+        context.exit(EXIT_USAGE)
     context.obj = store
     try:
         shown_format, level = choose_log(log_format, log_level)

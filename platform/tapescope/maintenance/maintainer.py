@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 from tapescope.errors import TapescopeError
 from tapescope.maintenance.auditor import Auditor
-from tapescope.service import LoopService
+from tapescope.model.telemetry import LoopName
+from tapescope.service import LoopService, Vitals
 from tapescope.store.validation import check_rate, check_seconds
 from tapescope_telemetry.logger import Logger
 
@@ -26,6 +27,8 @@ _EVERY: Final = 60.0
 """Seconds between two rounds, and so between two tries to become the leader."""
 _LEASE: Final = 180.0
 """Seconds that a leadership holds after its process fell silent."""
+_CALLS: Final = 4
+"""Calls of the store, one after the other, between two signs of life."""
 _RESIGN_WITHIN: Final = 2.0
 """Seconds that a stop waits for the store to end the leadership; else its lease ends it later."""
 _BATCH: Final = 200
@@ -54,7 +57,10 @@ class Maintainer(LoopService):
         rows_per_second: float,
         retention: Retention | None,
     ) -> None:
-        super().__init__("tapescope-maintainer")
+        vitals = Vitals(
+            LoopName.MAINTAINER, store.telemetry.loop_failed, _LEASE + _CALLS * store.patience
+        )
+        super().__init__("tapescope-maintainer", vitals)
         self._owner = owner
         self._audit_every = (
             None
@@ -102,11 +108,14 @@ class Maintainer(LoopService):
 
     async def _run(self) -> None:
         while True:
+            self.vitals.beat()
             await asyncio.sleep(_EVERY)
             try:
                 await self.run_once()
             except TapescopeError as error:
                 _log.warning("The maintenance is tried again in %g s: %s", _EVERY, error)
+            except Exception as error:  # noqa: BLE001  # the next round may go well
+                self.vitals.failed(error)
 
     async def _lead(self) -> LeaderTerm:
         """Become the leader, or renew the leadership."""
@@ -129,6 +138,7 @@ class Maintainer(LoopService):
         await self._pause(rows / self._rate)
 
     async def _pause(self, seconds: float) -> None:
+        self.vitals.beat()
         await asyncio.sleep(seconds)
         if self._store.clock.monotonic() - self._renewed_at > _LEASE / 3:
             await self._lead()

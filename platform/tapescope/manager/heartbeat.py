@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Final
 
-from tapescope.errors import TapescopeError
+from tapescope.errors import StoreUnavailable, TapescopeError
 from tapescope.manager.identity import find_dead_owners
 from tapescope.manager.lease_thread import LeaseHolder, LeaseThread
 from tapescope.manager.loop_watchdog import BLOCKED
 from tapescope.manager.readiness import LastHeartbeat
-from tapescope.service import LoopService
+from tapescope.model.telemetry import LoopName
+from tapescope.service import LoopService, Vitals
 from tapescope_telemetry.logger import Logger
 
 __all__ = ["Heartbeat"]
@@ -36,7 +38,9 @@ class Heartbeat(LoopService):
     """
 
     def __init__(self, holder: LeaseHolder, every: float) -> None:
-        super().__init__("tapescope-heartbeat")
+        super().__init__(
+            "tapescope-heartbeat", Vitals(LoopName.HEARTBEAT, holder.store.telemetry.loop_failed)
+        )
         self._holder = holder
         self._every = every
         self._thread: LeaseThread | None = None
@@ -48,19 +52,33 @@ class Heartbeat(LoopService):
         """Extend the leases of running tasks, ask about waiting ones, rescue lost ones, and probe
         the store.
 
-        An error of the store is warned of and kept in ``last``; it is not raised.
+        What a step raises is warned of and kept in ``last``; it is not raised, and the steps behind
+        it are made all the same.
         """
         failure: str | None = None
-        try:
-            if self._thread is None:
-                await self._extend_leases()
-            await self._find_ended()
-            await self._rescue()
-            await self._probe()  # last: what it finds holds up no rescue
-        except TapescopeError as error:
-            failure = str(error)
-            _log.warning("A heartbeat of %s failed: %s", self._holder.owner, error)
+        extending = [self._extend_leases] if self._thread is None else []
+        for step in (*extending, self._find_ended, self._rescue, self._probe):
+            try:
+                await step()
+            except StoreUnavailable as error:
+                failure = self._warn(error)
+                break  # no step goes without the store, and each would wait for as long
+            except TapescopeError as error:
+                failure = failure or self._warn(error)
+            except Exception as error:  # noqa: BLE001  # a defect of one step is not the others'
+                failure = failure or f"a defect of tapescope: {type(error).__name__}"
+                self.vitals.failed(error)
         self.last = LastHeartbeat(self._holder.store.clock.monotonic(), failure)
+        self.vitals.beat()
+
+    def _warn(self, error: TapescopeError) -> str:
+        _log.warning("A heartbeat of %s failed: %s", self._holder.owner, error)
+        return str(error)
+
+    @property
+    def all_vitals(self) -> Sequence[Vitals]:
+        """Its own, and those of the thread that extends the leases."""
+        return [self.vitals] if self._thread is None else [self.vitals, self._thread.vitals]
 
     def _begin(self) -> None:
         renewer = self._holder.store.leases.make_renewer()
@@ -105,6 +123,7 @@ class Heartbeat(LoopService):
     async def _probe(self) -> None:
         """See whether a submit or a final would be written: nothing else may have been, lately."""
         store = self._holder.store
+        await store.measure_log()
         await store.probe()
         skew = await store.measure_skew()
         if skew is None:
@@ -130,7 +149,8 @@ class Heartbeat(LoopService):
 
     async def _rescue(self) -> None:
         store = self._holder.store
-        dead = find_dead_owners(await store.leases.read_owners())
+        owners = await store.leases.read_owners()
+        dead = find_dead_owners(owners, on_one_host=store.on_one_host)
         ops = await store.ops.read()  # of any worker: one that has registered the op runs it again
         while True:
             rescued = await store.leases.rescue_expired(_RESCUE_BATCH, ops=ops, dead_owners=dead)

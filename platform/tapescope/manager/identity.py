@@ -15,37 +15,74 @@ __all__ = ["find_dead_owners", "name_owner"]
 def name_owner() -> str:
     """``host:pid:start:random``: tells a living process from a later one with the same pid.
 
-    On Linux the start is in clock ticks since boot, with the number of the pid namespace behind it:
-    containers may share a host's name, and see other processes under the same pids.
+    On Linux the start is in clock ticks since boot, and says behind that where it was read:
+    ``ticks-pidns.timens-boot``. Hosts and containers may share a name, see other processes under
+    the same pids, and read another start of the same process.
     """
-    pid = os.getpid()
-    start = _read_start(pid) or str(int(time.time()))
-    return f"{socket.gethostname()}:{pid}:{start}:{os.urandom(8).hex()}"
+    place = _read_place()
+    ticks = None if place is None else _read_start("self")
+    start = str(int(time.time())) if ticks is None else f"{ticks}-{place}"
+    return f"{socket.gethostname()}:{os.getpid()}:{start}:{os.urandom(8).hex()}"
 
 
-def find_dead_owners(owners: Iterable[str]) -> list[str]:
-    """The owners that are surely dead: processes of this host that have ended.
+def find_dead_owners(owners: Iterable[str], *, on_one_host: bool = False) -> list[str]:
+    """The owners that are proven to be dead: processes of this host that have ended.
 
-    An owner on another host, or in another pid namespace, is never among them: its lease decides.
-    Nor is one that left a spool file for this user: a replay ends its task with what really was.
+    What cannot be proven is left to the lease: an owner on another host of the same name, in
+    another container, or that this process may not see. ``on_one_host`` says that no other host can
+    have an owner in this store: then one of this host's name, of an earlier boot, is dead.
+    Nor is one among them that left a spool file for this user: a replay ends its task with what
+    really was.
     """
-    host, namespace = socket.gethostname(), _read_namespace()
+    host, place = socket.gethostname(), _read_place()
+    if place is None:
+        return []
+    _, _, boot = place.partition("-")
     dead: list[str] = []
     for owner in owners:
         its_host, _, rest = owner.partition(":")
         pid, _, rest = rest.partition(":")
-        start = rest.partition(":")[0]
-        if namespace is None or its_host != host or not start.endswith(f"-{namespace}"):
+        ticks, _, its_place = rest.partition(":")[0].partition("-")
+        if its_host != host or not (pid.isdecimal() and ticks.isdecimal()):
             continue
-        if pid.isdecimal() and _read_start(int(pid)) != start:
+        its_boot = its_place.partition("-")[2]
+        if (its_place == place and _has_ended(int(pid), ticks)) or (
+            on_one_host and its_boot not in ("", boot)
+        ):
             dead.append(owner)
     spared = spooled_by(dead, spool_folder()) if dead else set[str]()
     return [owner for owner in dead if owner not in spared]
 
 
-def _read_start(pid: int) -> str | None:
-    """When a process began, and in which pid namespace; ``None`` for one that has ended."""
-    namespace = _read_namespace()
+def _has_ended(pid: int, ticks: str) -> bool:
+    """Whether it is certain that the process of this pid, which began at ``ticks``, runs no more.
+
+    The kernel tells whoever asks that a pid is free, also where ``/proc`` hides processes of other
+    users (``hidepid``, systemd's ``ProtectProc``). That a pid is taken proves nothing: its process
+    is looked at, where that can be.
+    """
+    try:
+        os.kill(pid, 0)  # sends nothing
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass  # it is another user's, and there
+    except OverflowError:
+        return False  # no pid
+    try:
+        if os.readlink("/proc/self") != str(os.getpid()):
+            return False  # of another pid namespace: its pids mean other processes
+    except OSError:
+        return False
+    now = _read_start(str(pid))
+    return now is not None and now != ticks
+
+
+def _read_start(pid: str) -> str | None:
+    """When a process began, empty where it has ended and waits for its parent.
+
+    ``None`` where it cannot be seen: it has ended, or is hidden.
+    """
     try:
         # Not pathlib, which is slow to import.
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
@@ -53,15 +90,19 @@ def _read_start(pid: int) -> str | None:
     except OSError:
         return None
     fields = stat.rpartition(")")[2].split()  # the name before it may hold spaces
-    if fields[0] in "ZX" or namespace is None:  # ended, and not yet reaped by its parent
-        return None
-    return f"{fields[19]}-{namespace}"  # field 22
+    return "" if fields[0] in "ZX" else fields[19]  # field 22
 
 
-def _read_namespace() -> str | None:
-    """The number of this process's pid namespace; ``None`` where the system has none."""
+def _read_place() -> str | None:
+    """Where pids and starts mean what they mean to this process; ``None`` where that is unknown."""
     try:
-        name = os.readlink("/proc/self/ns/pid")
+        pids = os.readlink("/proc/self/ns/pid").strip("pid:[]")
+        with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as file:
+            boot = file.read().strip().replace("-", "")[:12]
     except OSError:
         return None
-    return name.strip("pid:[]")
+    try:
+        times = os.readlink("/proc/self/ns/time").strip("time:[]")
+    except OSError:
+        times = "0"  # a kernel that has none: one for all
+    return f"{pids}.{times}-{boot}"

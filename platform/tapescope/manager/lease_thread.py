@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from tapescope.errors import StoreUnavailable, TapescopeError
 from tapescope.manager.loop_watchdog import TOLD_AFTER, LoopWatchdog
 from tapescope.model.leases import Leases
-from tapescope.service import Service
+from tapescope.model.telemetry import LoopName
+from tapescope.service import Service, Vitals
 from tapescope.store.flush import StoreAway
 from tapescope_telemetry import error_type_of
 from tapescope_telemetry.logger import Logger
@@ -103,6 +104,7 @@ class LeaseThread(Service):
     def __init__(self, holder: LeaseHolder, renewer: LeaseRenewer, every: float) -> None:
         """Made in the manager's loop. The renewer is closed at the end."""
         super().__init__("tapescope-leases")
+        self.vitals = Vitals(LoopName.LEASES, holder.store.telemetry.loop_failed, holder.lease)
         managers_loop = asyncio.get_running_loop()
         self._holder, self._managers_loop = weakref.ref(holder), weakref.ref(managers_loop)
         self._renewer = renewer
@@ -118,6 +120,7 @@ class LeaseThread(Service):
         self._retry_in = _FIRST_RETRY
 
     def _begin(self) -> None:
+        self.vitals.beat()
         self._thread.start()
 
     async def _end(self) -> None:
@@ -125,6 +128,7 @@ class LeaseThread(Service):
         with suppress(RuntimeError):  # the thread has ended already, and its loop is closed
             self._loop.call_soon_threadsafe(self._stop_asked.set)
         await asyncio.to_thread(self._thread.join)
+        self.vitals.rest()
 
     # --- in the thread ----------------------------------------------------------------------------
 
@@ -142,8 +146,6 @@ class LeaseThread(Service):
             loop_task.cancel()
         await asyncio.wait([renewing, stopping])
         await self._renewer.aclose()
-        if not renewing.cancelled():
-            renewing.result()  # never raises; an error here goes to the thread's handler
 
     async def _renew(self) -> None:
         now = self._loop.time
@@ -156,10 +158,15 @@ class LeaseThread(Service):
             if holder is None or managers_loop is None or managers_loop.is_closed():
                 return
             late = now() - began - pause
-            self._watchdog.check(managers_loop, holder.find_ops, pause, late)
-            # A loop that does not run works on no task: its leases must run out.
-            if now() >= due and managers_loop.is_running():
-                due = now() + await self._renew_once(holder, managers_loop)
+            self.vitals.beat()
+            try:
+                self._watchdog.check(managers_loop, holder.find_ops, pause, late)
+                # A loop that does not run works on no task: its leases must run out.
+                if now() >= due and managers_loop.is_running():
+                    due = now() + await self._renew_once(holder, managers_loop)
+            except Exception as error:  # noqa: BLE001  # a defect of ours must not end every lease
+                self.vitals.failed(error)
+                due = now() + _LAST_RETRY
             del holder, managers_loop
 
     async def _renew_once(
@@ -187,8 +194,8 @@ class LeaseThread(Service):
             failure = StoreUnavailable(holder.store.name, "it does not answer in time")
         except TapescopeError as error:
             failure = error
-        except Exception as error:  # noqa: BLE001  # a defect of ours must not end every lease
-            _log.exception("A heartbeat of %s failed with a defect.", holder.owner)
+        except Exception as error:  # noqa: BLE001  # as above
+            self.vitals.failed(error)
             failure = error
         seconds = clock.monotonic() - sent
 

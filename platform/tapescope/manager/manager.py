@@ -513,9 +513,19 @@ class TaskManager:
             closing=self._closed,
             now=self.store.clock.monotonic(),
             lease=self._lease,
+            troubles=self._find_troubles(),
         )
 
     # --- the steps of the above -------------------------------------------------------------------
+
+    def _find_troubles(self) -> list[str]:
+        vitals = [
+            *self._heartbeat.all_vitals,
+            self._worker.vitals,
+            self._maintainer.vitals,
+            *self.store.vitals,
+        ]
+        return [trouble for one in vitals if (trouble := one.find_trouble())]
 
     def _check(self, submission: Submission) -> tuple[Submission, Runner | None]:
         """Check a submission; the answer has no runner where the task is for the workers."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 __all__ = ["Check", "LastHeartbeat", "check_readiness"]
@@ -28,9 +29,18 @@ class Check:
 
 
 def check_readiness(
-    last: LastHeartbeat | None, *, opened: bool, closing: bool, now: float, lease: float
+    last: LastHeartbeat | None,
+    *,
+    opened: bool,
+    closing: bool,
+    now: float,
+    lease: float,
+    troubles: Sequence[str] = (),
 ) -> tuple[Check, ...]:
-    """The checks of a manager, from facts alone: ``now`` and ``lease`` are in seconds."""
+    """The checks of a manager, from facts alone: ``now`` and ``lease`` are in seconds.
+
+    ``troubles`` are what is wrong with its background loops, a text for each.
+    """
     taking = opened and not closing
     state = "it takes tasks" if taking else "draining or closed" if closing else "not open yet"
     if last is None:
@@ -44,6 +54,7 @@ def check_readiness(
         # blocked, or the store neither answers nor refuses.
         Check("heartbeat", last is not None and now - last.at <= lease, heartbeat),
         Check("store", last is not None and last.failure is None, store),
+        Check("loops", not troubles, "; ".join(troubles) or "all of them move"),
         Check(
             "migrations",
             opened,

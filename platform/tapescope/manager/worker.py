@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from tapescope.clock import Backoff
 from tapescope.errors import TapescopeError
-from tapescope.service import LoopService
+from tapescope.model.telemetry import LoopName
+from tapescope.service import LoopService, Vitals, keep_alive
 from tapescope_telemetry.logger import Logger
 
 if TYPE_CHECKING:
@@ -28,6 +30,10 @@ _SHORTEST_PAUSE: Final = 0.005
 every new task on a store is for this worker, and another worker may have claimed it."""
 _STOP_WITHIN: Final = 1.0
 """Seconds that a stop waits for the answer to a claim under way."""
+_CALLS: Final = 4
+"""Calls of the store, one after the other, in a round: each may take as long as its patience."""
+_SLACK: Final = 30.0
+"""Seconds more that a round may take before the worker is said to be stuck."""
 _SHORTEST_WAIT: Final = 0.02
 """Seconds to wait for a task that is due and could not be claimed: its row is locked just now."""
 
@@ -40,7 +46,11 @@ class Worker(LoopService):
     """
 
     def __init__(self, pool: RunPool, registry: Registry, poll: float) -> None:
-        super().__init__("tapescope-worker")
+        store = pool.store
+        vitals = Vitals(
+            LoopName.WORKER, store.telemetry.loop_failed, poll + _CALLS * store.patience + _SLACK
+        )
+        super().__init__("tapescope-worker", vitals)
         self._pool = pool
         self._registry = registry
         self._poll = poll
@@ -78,7 +88,8 @@ class Worker(LoopService):
             return  # the store was handed in and is not open: every submit raises the same
         with arrivals:
             listening = asyncio.get_running_loop().create_task(
-                self._listen(arrivals), name="tapescope-worker-arrivals"
+                keep_alive(self.vitals, partial(self._listen, arrivals)),
+                name="tapescope-worker-arrivals",
             )
             try:
                 await self._work()
@@ -97,10 +108,13 @@ class Worker(LoopService):
         backoff: Backoff | None = None
         while not self._draining:
             self._wake.clear()
+            self.vitals.beat()
             try:
                 await self._register_ops()
                 pause, wait = await self._claim_due()
-            except TapescopeError as error:
+            except Exception as error:  # noqa: BLE001  # no task's fault may end the claims of all
+                if not isinstance(error, TapescopeError):
+                    self.vitals.failed(error)
                 if backoff is None:
                     backoff = Backoff()
                     _log.warning(
@@ -147,8 +161,12 @@ class Worker(LoopService):
             try:
                 claims = await pool.store.claim_due(pool.owner, names, slots, pool.lease)
                 for claim in claims:
-                    pool.adopt(claim, ops[claim.task.op].runner)
-                taken = len(claims)
+                    try:
+                        pool.adopt(claim, ops[claim.task.op].runner)
+                    except Exception as error:  # noqa: BLE001  # its lease ends, and it is rescued
+                        self.vitals.failed(error)
+                    else:
+                        taken += 1
             finally:
                 self._claiming = False
                 pool.give_back(slots - taken)

@@ -10,6 +10,7 @@ from tapescope.model.answers import Appended, Finished
 from tapescope.model.audit import AUDIT_GRACE, AuditPage, AuditReport, AuditRule, Violation
 from tapescope.model.error_codes import (
     BAD_RESULT,
+    BAD_ROW,
     ERROR_CODES,
     LEASE_LOST,
     LOOP_CLOSED,
@@ -62,14 +63,16 @@ from tapescope.model.tasks import (
     TaskStatus,
     is_op,
 )
-from tapescope.model.telemetry import TelemetrySource
+from tapescope.model.telemetry import LoopName, TelemetrySource
 from tapescope.model.times import as_microseconds, format_time, moment, parse_time
+from tapescope.model.words import carry
 
 __all__ = [
     "ATTEMPT_FAILED",
     "ATTEMPT_RELEASED",
     "AUDIT_GRACE",
     "BAD_RESULT",
+    "BAD_ROW",
     "DEFAULT_RETRIES",
     "ERROR_CODES",
     "EVENT_TYPES",
@@ -108,6 +111,7 @@ __all__ = [
     "KnownOp",
     "LeaderTerm",
     "Leases",
+    "LoopName",
     "MaintenanceJob",
     "Mended",
     "NewEvent",
@@ -126,6 +130,7 @@ __all__ = [
     "TelemetrySource",
     "Violation",
     "as_microseconds",
+    "carry",
     "find_drop_reason",
     "format_time",
     "hide_password",

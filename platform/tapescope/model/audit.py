@@ -33,6 +33,8 @@ class AuditRule(StrEnum):
     """The task runs, and its lease ended a while ago."""
     DROPPED_COUNT_MISMATCH = "dropped_count_mismatch"
     """More late events are kept than were counted, or a count is impossible (I7)."""
+    BAD_ROW = "bad_row"
+    """The task's row, or one of its tape, cannot be read: it was written past tapescope."""
 
 
 _DETAILS: Final = {
@@ -43,6 +45,7 @@ _DETAILS: Final = {
     AuditRule.OUTCOME_MISMATCH: "the row says {}, the final (event {}) says {}",
     AuditRule.STUCK_RUNNING: "attempt {} of owner {} runs, but its lease ended {:.0f} s ago",
     AuditRule.DROPPED_COUNT_MISMATCH: "of reason {} the quarantine holds {} events, counted are {}",
+    AuditRule.BAD_ROW: "{}",
 }
 
 

@@ -11,6 +11,7 @@ from typing import Final
 
 __all__ = [
     "BAD_RESULT",
+    "BAD_ROW",
     "ERROR_CODES",
     "LEASE_LOST",
     "LOOP_CLOSED",
@@ -24,12 +25,14 @@ TIMEOUT: Final = "timeout"
 """The attempt ran longer than the task's timeout."""
 BAD_RESULT: Final = "bad_result"
 """The runner returned a value that cannot be a result: JSON cannot carry it, or it is too large."""
+BAD_ROW: Final = "bad_row"
+"""The task's row was written past tapescope, and cannot be read: its runner was not begun."""
 UNREQUESTED_CANCEL: Final = "unrequested_cancel"
 """The runner ended with a ``CancelledError`` that no cancel request had caused."""
 WORKER_LOST: Final = "worker_lost"
 """The process that ran the attempt has ended, or did not renew its lease."""
 
-ERROR_CODES: Final = (TIMEOUT, BAD_RESULT, UNREQUESTED_CANCEL, WORKER_LOST)
+ERROR_CODES: Final = (TIMEOUT, BAD_RESULT, BAD_ROW, UNREQUESTED_CANCEL, WORKER_LOST)
 """The codes with which the platform itself may fail an attempt."""
 
 RELEASED: Final = "released"

@@ -51,7 +51,11 @@ class Repair:
     @property
     def text(self) -> str:
         """What was done, as a sentence without its capital."""
-        return _TEXTS[self.rule].format(**self.done)
+        text = _TEXTS.get(self.rule)
+        try:
+            return str(dict(self.done)) if text is None else text.format(**self.done)
+        except LookupError:  # its row was written past tapescope
+            return str(dict(self.done))
 
 
 @dataclass(frozen=True, slots=True)

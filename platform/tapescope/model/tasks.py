@@ -11,6 +11,7 @@ from typing import Any
 
 from tapescope.model.tape import FINAL, Event, Outcome
 from tapescope.model.times import format_time, moment, parse_time
+from tapescope.model.words import carry
 
 __all__ = [
     "ActiveState",
@@ -49,7 +50,7 @@ class TaskStatus(StrEnum):
     @property
     def terminal(self) -> bool:
         """Whether the task has ended (invariants I2, I4)."""
-        return self not in (TaskStatus.PENDING, TaskStatus.RUNNING)
+        return self in (TaskStatus.SUCCEEDED, TaskStatus.FAILED, TaskStatus.CANCELLED)
 
 
 class ActiveState(StrEnum):
@@ -325,7 +326,7 @@ class FinalEvent:
             ),
             cancel=cancel
             and CancelRequest(
-                CancelReason(cancel["reason"]),
+                carry(CancelReason, cancel["reason"]),
                 cancel["message"],
                 cancel["by"],
                 parse_time(cancel["requested_at"]),

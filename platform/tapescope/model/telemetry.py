@@ -1,10 +1,10 @@
-"""What of telemetry can fail: the closed set that its errors are counted by."""
+"""Closed sets of what a process does beside its tasks, and what errors of it are counted by."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 
-__all__ = ["TelemetrySource"]
+__all__ = ["LoopName", "TelemetrySource"]
 
 
 class TelemetrySource(StrEnum):
@@ -18,3 +18,20 @@ class TelemetrySource(StrEnum):
     """A log filter, handler or formatter, or an OpenTelemetry logger."""
     EXCEPTION = "exception"
     """An exception of a runner that cannot be printed or walked; a text stands in for it."""
+
+
+class LoopName(StrEnum):
+    """The loops that run in the background of a process with an open manager or store."""
+
+    WORKER = "worker"
+    """Claims due tasks."""
+    HEARTBEAT = "heartbeat"
+    """Rescues the tasks of lost owners, and looks whether the store is there."""
+    LEASES = "leases"
+    """Extends leases, in a thread."""
+    MAINTAINER = "maintainer"
+    """Audits and prunes, where its manager is the store's leader."""
+    WATCH = "watch"
+    """Hears of other processes' commits: a listener, or a poll of the file."""
+    CHECKPOINT = "checkpoint"
+    """Moves a SQLite store's log into its file."""

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from tapescope.errors import CommandFailed
 from tapescope.model.answers import Finished
 from tapescope.model.error_codes import LEASE_LOST, LOOP_CLOSED, RELEASED
 from tapescope.model.tape import Outcome
@@ -30,7 +29,7 @@ from tapescope.run.durable_writes import write_final, write_release, write_retry
 from tapescope.run.outcome import LOST, Verdict
 from tapescope.run.tape_writer import TapeWriter
 from tapescope.store.task_rows import as_given_up
-from tapescope_telemetry.failures import is_a
+from tapescope_telemetry.failures import is_raised_here
 from tapescope_telemetry.logger import Logger
 
 if TYPE_CHECKING:
@@ -287,8 +286,7 @@ def log_run(
             detail,
             extra=ids | extra,
             error=error,
-            # of a command's exit status, it would only show where this library noticed it
-            with_traceback=not is_a(error, CommandFailed),
+            with_traceback=error is not None and not is_raised_here(error),
             stacklevel=2,
         )
 

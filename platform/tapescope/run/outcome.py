@@ -10,11 +10,24 @@ from typing import Any, Final, Literal, cast
 
 from tapescope.codec import decode, encode
 from tapescope.errors import BadEvent, CommandFailed
-from tapescope.model.error_codes import BAD_RESULT, RELEASED, TIMEOUT, UNREQUESTED_CANCEL
+from tapescope.model.error_codes import (
+    BAD_RESULT,
+    BAD_ROW,
+    RELEASED,
+    TIMEOUT,
+    UNREQUESTED_CANCEL,
+)
 from tapescope.model.tape import Outcome
 from tapescope.model.tasks import CancelReason, CancelRequest, ErrorInfo, FinalEvent
 from tapescope_telemetry import error_type_of
-from tapescope_telemetry.failures import find_cause, is_a, list_parts, text_of, trace_of
+from tapescope_telemetry.failures import (
+    find_cause,
+    is_a,
+    is_raised_here,
+    list_parts,
+    text_of,
+    trace_of,
+)
 
 __all__ = [
     "LOST",
@@ -24,6 +37,7 @@ __all__ = [
     "describe_stop",
     "explain",
     "judge",
+    "judge_damaged",
     "judge_fenced",
 ]
 
@@ -137,14 +151,18 @@ def judge_fenced(
     return Verdict(FinalEvent.failed(ErrorInfo(TIMEOUT, message, cleanup.traceback, details)))
 
 
+def judge_damaged(damage: str) -> Verdict:
+    """The verdict on a task whose row cannot be read: no runner is begun with what is made up."""
+    return Verdict(FinalEvent.failed(ErrorInfo(BAD_ROW, damage)))
+
+
 def explain(error: BaseException, *, code: str | None = None) -> ErrorInfo:
     """The exception as the tape keeps it: text of a limited size that any store takes."""
     cause = find_cause(error)
     return ErrorInfo(
         _clean(code or error_type_of(error), 200),
         _clean(text_of(cause), _MESSAGE_LIMIT),
-        # a traceback would only show where this library noticed the command's exit status
-        None if is_a(cause, CommandFailed) else _clean(trace_of(error), _TRACEBACK_LIMIT),
+        None if is_raised_here(error) else _clean(trace_of(error), _TRACEBACK_LIMIT),
         _details(cause) or None,
     )
 

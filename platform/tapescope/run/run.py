@@ -19,7 +19,7 @@ from collections.abc import Callable, Coroutine
 from enum import Enum, auto
 from typing import Any, Protocol
 
-from tapescope.errors import BadParams, TapescopeError
+from tapescope.errors import TapescopeError
 from tapescope.model.error_codes import RELEASED, TIMEOUT
 from tapescope.model.tasks import (
     ActiveState,
@@ -39,6 +39,7 @@ from tapescope.run.outcome import (
     close_unawaited,
     describe_stop,
     judge,
+    judge_damaged,
     judge_fenced,
 )
 from tapescope.run.reporter import Reporter, ThreadReporter
@@ -323,12 +324,13 @@ class Run:
         try:
             if self._claim_cancelled or self.stop_reason is not None:
                 error = asyncio.CancelledError()  # it came before the runner was begun
+            elif self.task.damage:
+                self._phase = _Phase.SETTLING
+                return judge_damaged(self.task.damage)
             else:
                 self._set_timer(self.task.timeout, self._time_out)
                 self._phase = _Phase.RUNNING
                 try:
-                    if self.task.damage:
-                        raise BadParams(self.task.damage)
                     result, error = await self._call_runner(record)
                 except BaseException as raised:  # SystemExit is an outcome, too
                     if is_a(raised, GeneratorExit) and not self._is_current():

@@ -49,7 +49,7 @@ async def replay_spools(
     Says for each what became of it. A file that another process replays just now is left to it.
     """
     told: list[tuple[Path, Replayed | TapescopeError]] = []
-    for path in find_spools(folder):
+    for path in find_spools(folder, store.name):
         with _claimed(path) as mine:
             if not mine:
                 continue

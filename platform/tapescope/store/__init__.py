@@ -10,7 +10,16 @@ from tapescope.clock import Backoff, Clock
 from tapescope.codec import decode, encode
 from tapescope.store.audit_rules import audit_tasks
 from tapescope.store.backend import BackendContext, LeaseRenewer, StoreBackend
-from tapescope.store.damage import are_times, as_damaged_task, read_drop, read_event
+from tapescope.store.damage import (
+    are_times,
+    as_damaged_task,
+    count_drops,
+    has_sound_numbers,
+    read_cancel,
+    read_drop,
+    read_event,
+    read_repair,
+)
 from tapescope.store.flush import (
     AttemptState,
     CancelAnswer,
@@ -145,12 +154,14 @@ __all__ = [
     "cancel_instead",
     "check_next_event",
     "check_seconds",
+    "count_drops",
     "decode",
     "describe_lease",
     "drop_event",
     "encode",
     "find_store",
     "follow_tape",
+    "has_sound_numbers",
     "hide_password",
     "is_stuck",
     "lease_end",
@@ -160,9 +171,11 @@ __all__ = [
     "plan_cancel",
     "plan_repair",
     "plan_rows",
+    "read_cancel",
     "read_drop",
     "read_event",
     "read_outcome",
+    "read_repair",
     "refuse_control_characters",
     "start_tape",
 ]

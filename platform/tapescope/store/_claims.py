@@ -6,18 +6,33 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Final
 
 from tapescope.clock import Backoff
+from tapescope.codec import decode, encode
 from tapescope.errors import EventFateUnknown, StoreRefused, TapescopeError
+from tapescope.model.error_codes import BAD_ROW
 from tapescope.model.leases import GivenUp
-from tapescope.model.tasks import Attempt, Claim
+from tapescope.model.tape import FINAL, Event, Outcome
+from tapescope.model.tasks import Attempt, Claim, ErrorInfo, FinalEvent
 from tapescope.shielded import wait_shielded
 from tapescope.store.core import StoreCore
 from tapescope.store.flush import FateUnknown, FlushBlocked, FlushRefused, StoreAway, as_unavailable
+from tapescope.store.notifications import Change
 from tapescope.store.orders import DueOrder, DueRow, body_of_started
 from tapescope_telemetry import error_type_of
+from tapescope_telemetry.logger import Logger
 
 __all__ = ["DueClaims"]
+
+_log = Logger("tapescope")
+
+_REFUSED: Final = encode(
+    FinalEvent.failed(
+        ErrorInfo(BAD_ROW, "its row was written past tapescope, and could not be claimed")
+    ).as_json(),
+    "final",
+)
 
 
 @dataclass(slots=True)
@@ -76,6 +91,7 @@ class DueClaims:
                     lease,
                     self._core.clock.now(),
                     body_of_started(owner),
+                    _REFUSED,
                 )
                 rows = await self._insist_on_claims(order, start, gone)
                 slot.number = 0
@@ -83,6 +99,10 @@ class DueClaims:
             waited = self._core.clock.monotonic() - start
             self._core.meter.operation("claim_due", waited, error_type_of(error))
             raise
+        for row in rows:
+            if row.refused:
+                self._tell_of_refused(order, row)
+        rows = [row for row in rows if not row.refused]
         claims = [self._deliver(order, row) for row in rows]
         self._core.meter.operation("claim_due", self._core.clock.monotonic() - start)
         # What an earlier call claimed, whose reply was lost, may be more than this one is for.
@@ -91,6 +111,25 @@ class DueClaims:
         kept = {claim.task.task_id for claim in wanted}
         await self._release_all([claim for claim in held if claim.task.task_id not in kept])
         return wanted
+
+    def _tell_of_refused(self, order: DueOrder, row: DueRow) -> None:
+        """Count what the database says it wrote, and tell who follows here, and the operator."""
+        core, task = self._core, row.task
+        core.meter.ledger.offer(1)
+        core.meter.ledger.store(FINAL, 1)
+        if core.changes.follows(task.task_id):
+            final = Event(row.started_seq, FINAL, order.ts, task.attempt, decode(order.failed))
+            core.changes.publish(Change(task.task_id, row.started_seq, (final,)))
+        core.telemetry.tasks.finished(task.op, Outcome.FAILED.value, BAD_ROW, 0.0)
+        core.meter.tape_closed(row.started_seq)
+        _log.error(
+            "Task %s (%s) has failed (%s): its row was written past tapescope, and the claim was "
+            "refused: %s",
+            task.task_id,
+            task.op,
+            BAD_ROW,
+            row.refused,
+        )
 
     async def _insist_on_claims(
         self, order: DueOrder, since: float, gone: asyncio.Event

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 
+from tapescope.service import Vitals, keep_alive
 from tapescope.store.backend import StoreBackend
 from tapescope.store.notifications import Changes
 
@@ -14,9 +15,10 @@ __all__ = ["CommitWatch"]
 class CommitWatch:
     """One store's subscriptions, and the backend's watcher while there are any."""
 
-    def __init__(self, backend: StoreBackend) -> None:
+    def __init__(self, backend: StoreBackend, vitals: Vitals) -> None:
         self.changes = Changes(self._set_wanted)
         self._backend = backend
+        self._vitals = vitals
         self._watcher: asyncio.Task[None] | None = None
         self._leaving: set[asyncio.Task[None]] = set()
         """Watchers that were cancelled and still disconnect: the store closes after them."""
@@ -37,7 +39,9 @@ class CommitWatch:
     def _set_wanted(self, wanted: bool) -> None:
         if wanted and self._watcher is None:
             self._watcher = asyncio.get_running_loop().create_task(
-                self._backend.watch(), name="tapescope-watch", context=contextvars.Context()
+                keep_alive(self._vitals, lambda: self._backend.watch()),
+                name="tapescope-watch",
+                context=contextvars.Context(),
             )
         elif not wanted and self._watcher is not None:
             self._watcher.cancel()
@@ -49,3 +53,5 @@ class CommitWatch:
         self._leaving.discard(watcher)
         if not watcher.cancelled():
             watcher.result()  # it never raises; if it did, the loop's handler must hear of it
+        if self._watcher is None:
+            self._vitals.rest()

@@ -55,6 +55,11 @@ class BackendContext:
     """Where the backend publishes other processes' commits, and sees what is followed here."""
     tell_owners: Callable[[], Awaitable[None]]
     """Pass on the cancel requests that other processes recorded for tasks that run here."""
+    beat: Callable[[], object]
+    """To be called by ``watch`` whenever it moves, at least every ten seconds: one that has, and
+    falls silent, is said to be stuck."""
+    report: Callable[[Exception], object]
+    """To be called with what work of the backend's own raised that no call waits for."""
 
 
 class LeaseRenewer(abc.ABC):
@@ -96,6 +101,11 @@ class StoreBackend(abc.ABC):
     @abc.abstractmethod
     def outlives_process(self) -> bool:
         """Whether another process can open the same store, now or later."""
+
+    @property
+    def on_one_host(self) -> bool:
+        """Whether every process that has the store open runs on this host."""
+        return False
 
     @property
     def may_hang(self) -> bool:
@@ -141,6 +151,10 @@ class StoreBackend(abc.ABC):
 
     async def read_clock(self) -> int | None:
         """The database's time, in microseconds since the epoch; ``None``: it is the process's."""
+        return None
+
+    async def read_log_size(self) -> int | None:
+        """Bytes of the log that is yet to be moved into the database's file; ``None``: no log."""
         return None
 
     # --- writing ----------------------------------------------------------------------------------
@@ -220,6 +234,7 @@ class StoreBackend(abc.ABC):
     async def watch(self) -> None:
         """Publish other processes' commits until cancelled; survive the store being away.
 
+        It is begun anew when it raises. It calls ``context.beat`` while it moves, or never.
         Publishes ``RESYNC`` once it listens and whenever a notification may have been lost.
         """
 

@@ -11,6 +11,8 @@ from weakref import WeakValueDictionary
 from tapescope.clock import Backoff, Clock
 from tapescope.errors import StoreClosed, StoreReadOnly, StoreRefused, TapescopeError
 from tapescope.model.tasks import Attempt
+from tapescope.model.telemetry import LoopName
+from tapescope.service import Vitals
 from tapescope.shielded import wait_shielded
 from tapescope.store._group_commit import LEAST_TRY, GroupCommit
 from tapescope.store._pending import PendingWrite, TapeCursor
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
 __all__ = ["StoreCore"]
 
 T = TypeVar("T")
+
+_SHORTEST_WATCH = 30.0
+"""Seconds without a sign of life from which the watch of other processes' commits is stuck."""
 
 
 class StoreCore:
@@ -56,7 +61,10 @@ class StoreCore:
         self.patience = patience
         self.instance = os.urandom(16).hex()
         self.meter: StoreMeter = telemetry.store(backend.adapter)
-        self.watch = CommitWatch(backend)
+        self.watch_vitals = Vitals(
+            LoopName.WATCH, telemetry.loop_failed, max(_SHORTEST_WATCH, 3 * patience)
+        )
+        self.watch = CommitWatch(backend, self.watch_vitals)
         self.changes = self.watch.changes
         self.context = StoreContext(
             self.name, clock, patience, self.meter, telemetry.tasks, self.changes, self.due_clock
@@ -74,7 +82,14 @@ class StoreCore:
         self.check_home()
         if self._commits is None:
             lent = BackendContext(
-                self.clock, self.limits, mode, self.instance, self.changes, self.watch.tell_owners
+                self.clock,
+                self.limits,
+                mode,
+                self.instance,
+                self.changes,
+                self.watch.tell_owners,
+                self.watch_vitals.beat,
+                Vitals(LoopName.CHECKPOINT, self.telemetry.loop_failed).failed,
             )
             await self._open_or_leave_nothing(lent)
             self._commits = GroupCommit(
@@ -270,6 +285,12 @@ class StoreCore:
     async def probe(self) -> None:
         """``TaskStore.probe``."""
         await self.read("probe", self.backend.probe)
+
+    async def measure_log(self) -> None:
+        """``TaskStore.measure_log``."""
+        self.require_open()
+        if (size := await self.backend.read_log_size()) is not None:
+            self.meter.logged(size)
 
     async def measure_skew(self) -> float | None:
         """``TaskStore.measure_skew``."""

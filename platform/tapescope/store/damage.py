@@ -1,22 +1,36 @@
 """Rows that were written past tapescope and cannot be read whole: each is shown as such.
 
 Constraints keep such rows out (docs/decisions/0030); where one was written before them, or past
-them, it costs neither the page that it is on nor the calls of others.
+them, it costs neither the page that it is on nor the calls of others. A word of a closed set that
+this version does not know is no damage: a newer version wrote it, and it is carried.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, cast
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, cast
 
 from tapescope.codec import decode
+from tapescope.model.audit import AuditRule
+from tapescope.model.repairs import Repair
 from tapescope.model.tape import DroppedEvent, DropReason, Event
 from tapescope.model.tasks import CancelReason, CancelRequest, Task, TaskStatus
 from tapescope.model.times import FIRST_TIME, LAST_TIME
+from tapescope.model.words import carry
 
-__all__ = ["are_times", "as_damaged_task", "read_drop", "read_event"]
+__all__ = [
+    "are_times",
+    "as_damaged_task",
+    "count_drops",
+    "has_sound_numbers",
+    "read_cancel",
+    "read_drop",
+    "read_event",
+    "read_repair",
+]
 
-_SHOWN = 100
+_SHOWN: Final = 100
 """Characters of a text that cannot be read."""
 
 
@@ -28,6 +42,25 @@ def are_times(*microseconds: Any) -> bool:
     return True
 
 
+def has_sound_numbers(attempt: Any, retries: Any, retries_spent: Any, timeout: Any) -> bool:
+    """Whether a row's numbers are numbers of their kind."""
+    return (
+        type(attempt) is type(retries) is type(retries_spent) is int
+        and attempt >= 0 <= retries
+        and retries_spent >= 0
+        and (timeout is None or (type(timeout) in (float, int) and 0 < timeout < math.inf))
+    )
+
+
+def read_cancel(reason: Any, message: Any, by: Any, at: Any) -> CancelRequest | None:
+    """The cancel request on a task's row; ``None`` where there is none, or none can be read."""
+    if at is None or not isinstance(reason, str) or not are_times(at):
+        return None
+    message = message if isinstance(message, str) else ""
+    by = by if isinstance(by, str) else None
+    return CancelRequest(carry(CancelReason, reason), message, by, at)
+
+
 def as_damaged_task(row: Mapping[str, Any]) -> Task:
     """The task of a row, by column, of which something cannot be read.
 
@@ -35,18 +68,32 @@ def as_damaged_task(row: Mapping[str, Any]) -> Task:
     """
     wrong: list[str] = []
 
-    def take(
-        name: str, kind: type | tuple[type, ...], otherwise: Any, *, sound: bool = True
-    ) -> Any:
+    def take(name: str, kind: type | tuple[type, ...], otherwise: Any) -> Any:
         value = row[name]
-        if sound and isinstance(value, kind) and not isinstance(value, bool):
+        if isinstance(value, kind) and not isinstance(value, bool):
             return value
         if value is not None or otherwise is not None:
             wrong.append(name)
         return otherwise
 
     def take_time(name: str, otherwise: int | None) -> Any:
-        return take(name, int, otherwise, sound=are_times(row[name]))
+        if are_times(row[name]):
+            return take(name, int, otherwise)
+        wrong.append(name)
+        return otherwise
+
+    def take_count(name: str) -> Any:
+        value = row[name]
+        if type(value) is int and value >= 0:
+            return value
+        wrong.append(name)
+        return 0
+
+    def take_timeout() -> Any:
+        if has_sound_numbers(0, 0, 0, row["timeout_s"]):
+            return row["timeout_s"]
+        wrong.append("timeout_s")
+        return None
 
     params: dict[str, Any] = {}
     try:
@@ -57,69 +104,110 @@ def as_damaged_task(row: Mapping[str, Any]) -> Task:
         params = cast("dict[str, Any]", found)
     else:
         wrong.append("params")
-    status = take("status", str, "", sound=row["status"] in list(TaskStatus))
-    at, reason = row["cancel_requested_at"], row["cancel_reason"]
-    cancel = None
-    if are_times(at) and at is not None and reason in list(CancelReason):
-        by = row["cancel_by"]
-        cancel = CancelRequest(
-            CancelReason(reason), str(row["cancel_message"] or ""), by and str(by), at
-        )
-    elif at is not None or reason is not None:
+    on_record = [row[f"cancel_{name}"] for name in ("reason", "message", "by", "requested_at")]
+    cancel = read_cancel(*on_record)
+    kept = None if cancel is None else [cancel.reason, cancel.message, cancel.by, cancel.at_us]
+    if kept != on_record and (cancel is not None or on_record != [None] * 4):
         wrong.append("cancel")
-    task = Task(
-        task_id=str(row["task_id"]),
+    return Task(
+        task_id=take("task_id", str, "?"),
         op=take("op", str, "?"),
         params=params,
-        status=TaskStatus(status or TaskStatus.PENDING),
-        attempt=take("attempt", int, 0),
+        status=carry(TaskStatus, take("status", str, TaskStatus.PENDING.value)),
+        attempt=take_count("attempt"),
         owner=take("owner", str, None),
         created_us=take_time("created_at", 0),
         run_us=take_time("run_at", 0),
         claimed_us=take_time("claimed_at", None),
         finished_us=take_time("finished_at", None),
         lease_expires_us=take_time("lease_expires_at", None),
-        timeout=take("timeout_s", (int, float), None),
-        retries=take("retries", int, 0),
+        timeout=take_timeout(),
+        retries=take_count("retries"),
         idempotency_key=take("idempotency_key", str, None),
         traceparent=take("traceparent", str, None),
         cancel=cancel,
         error_code=take("error_code", str, None),
-        retries_spent=take("retries_spent", int, 0),
+        retries_spent=take_count("retries_spent"),
         key=row["id"],
         damage=f"{', '.join(wrong)} of its row cannot be read" if wrong else "",
     )
-    return task
 
 
-def read_event(seq: int, type: str, ts: Any, attempt: int, body: Any) -> Event:
+def read_event(seq: Any, type: Any, ts: Any, attempt: Any, body: Any) -> Event:
     """An event as its row has it; ``damage`` says what cannot be read."""
+    wrong: list[str] = []
+    if not are_times(ts) or ts is None:
+        wrong.append(f"its time is {ts!r:.{_SHOWN}}")
+        ts = 0
+    if not isinstance(seq, int):
+        wrong.append(f"its number is {seq!r:.{_SHOWN}}")
+        seq = 0
+    if not isinstance(attempt, int):
+        wrong.append(f"its attempt is {attempt!r:.{_SHOWN}}")
+        attempt = 0
+    if not isinstance(type, str):
+        wrong.append(f"its type is {type!r:.{_SHOWN}}")
+        type = "?"
     try:
-        if are_times(ts):
-            return Event(seq, type, ts, attempt, decode(body))
-        damage, ts = f"its time is {ts!r:.{_SHOWN}}", 0
-        return Event(seq, type, ts, attempt, decode(body), damage)
+        read = decode(body)
     except (TypeError, ValueError):
-        return Event(seq, type, ts, attempt, None, f"its body is not JSON: {body!r:.{_SHOWN}}")
+        wrong.append(f"its body is not JSON: {body!r:.{_SHOWN}}")
+        read = None
+    return Event(seq, type, ts, attempt, read, "; ".join(wrong))
 
 
 def read_drop(
-    task_id: str, attempt: int, type: str, reason: Any, ts: Any, late: Any, trace_id: Any, body: Any
+    task_id: Any, attempt: Any, type: Any, reason: Any, ts: Any, late: Any, trace_id: Any, body: Any
 ) -> DroppedEvent:
     """A late event as its row has it; ``late`` is in microseconds."""
     event = read_event(0, type, ts, attempt, body)
-    damage = event.damage
-    if reason not in list(DropReason):
-        damage = damage or f"its reason is {reason!r:.{_SHOWN}}"
-        reason = DropReason.UNKNOWN_TASK
+    wrong = [event.damage] if event.damage else []
+    if not isinstance(reason, str):
+        wrong.append(f"its reason is {reason!r:.{_SHOWN}}")
+        reason = DropReason.UNKNOWN_TASK.value
+    if not isinstance(task_id, str):
+        wrong.append(f"its task is {task_id!r:.{_SHOWN}}")
+        task_id = "?"
     return DroppedEvent(
         task_id=task_id,
-        attempt=attempt,
-        type=type,
-        reason=DropReason(reason),
+        attempt=event.attempt,
+        type=event.type,
+        reason=carry(DropReason, reason),
         ts_us=event.ts_us,
         late_s=late / 1e6 if isinstance(late, int) else None,
-        trace_id=trace_id,
+        trace_id=trace_id if isinstance(trace_id, str) else None,
         body=event.body,
-        damage=damage,
+        damage="; ".join(wrong),
+    )
+
+
+def count_drops(counts: Iterable[tuple[Any, Any]]) -> dict[DropReason, int]:
+    """How many events were dropped, by reason; a count that cannot be read counts nothing."""
+    found: dict[DropReason, int] = {}
+    for reason, n in counts:
+        if isinstance(reason, str) and isinstance(n, int):
+            found[carry(DropReason, reason)] = n
+    return found
+
+
+def read_repair(
+    rule: Any, task_id: Any, was: Any, done: Any, at: Any, by: Any, number: int
+) -> Repair:
+    """An entry of the repair log; what cannot be read of it is shown as it stands."""
+
+    def read(text: Any) -> Any:
+        try:
+            return decode(text)
+        except (TypeError, ValueError):
+            return f"{text!r:.{_SHOWN}}"
+
+    facts = read(done)
+    return Repair(
+        carry(AuditRule, str(rule)),
+        str(task_id),
+        read(was),
+        cast("Mapping[str, Any]", facts) if isinstance(facts, dict) else {"unreadable": facts},
+        at if at is not None and are_times(at) else 0,
+        str(by),
+        number,
     )

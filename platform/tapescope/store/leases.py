@@ -62,7 +62,10 @@ class StoreLeases:
     async def read_owners(self) -> Sequence[str]:
         """The owners of the tasks that run, or that they alone can run, for a rescuer to see
         whether they live."""
-        return await self._core.read("read_owners", self._core.backend.read_owners)
+        owners: Sequence[object] = await self._core.read(
+            "read_owners", self._core.backend.read_owners
+        )
+        return [owner for owner in owners if isinstance(owner, str)]  # a bad row has none
 
     async def rescue_expired(
         self, limit: int = 100, *, ops: Collection[str] = (), dead_owners: Collection[str] = ()

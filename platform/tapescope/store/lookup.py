@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from typing import TYPE_CHECKING, Final
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
 
 from tapescope.errors import BadStoreUrl, UnknownStoreScheme
 from tapescope.model.showing import hide_password
@@ -40,17 +41,26 @@ def find_store(
     Raises ``BadStoreUrl``, ``UnknownStoreScheme``, and ``MissingExtra`` where the store's driver is
     not installed.
     """
-    from importlib.metadata import entry_points  # takes a tenth of the import of tapescope
-
     refuse_control_characters(url, hide_password(url))
     match = _SCHEME.match(url)
     if match is None:
         raise BadStoreUrl(hide_password(url), "it has no scheme")
-    scheme = match[1].lower()
-    installed = entry_points(group=_GROUP)
-    for entry in installed:
-        if entry.name == scheme:
-            settings = {} if patience is None else {"patience": patience}
-            store: TaskStore = entry.load()(url, telemetry=telemetry, **settings)
-            return store
-    raise UnknownStoreScheme(scheme, sorted({entry.name for entry in installed}))
+    settings = {} if patience is None else {"patience": patience}
+    store: TaskStore = _find_class(match[1].lower())(url, telemetry=telemetry, **settings)
+    return store
+
+
+def _find_class(scheme: str) -> Any:
+    """The class of the stores with this scheme; our own, before any other package is asked.
+
+    Raises ``UnknownStoreScheme``.
+    """
+    from importlib.metadata import PackageNotFoundError, distribution, entry_points
+
+    with suppress(PackageNotFoundError):  # the source tree alone, on a path of its own
+        for entry in distribution("tapescope").entry_points.select(group=_GROUP, name=scheme):
+            return entry.load()
+    installed = entry_points(group=_GROUP)  # reads the metadata of every package there is
+    for entry in installed.select(name=scheme):
+        return entry.load()
+    raise UnknownStoreScheme(scheme, sorted(installed.names))

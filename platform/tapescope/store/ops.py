@@ -6,7 +6,9 @@ from collections.abc import Collection, Mapping
 from typing import Final
 
 from tapescope.model.ops import KnownOp
+from tapescope.model.tasks import is_op
 from tapescope.store.core import StoreCore
+from tapescope.store.damage import has_sound_numbers
 
 __all__ = ["StoreOps"]
 
@@ -36,4 +38,9 @@ class StoreOps:
         """By name, the ops that a worker of this store has registered within the last week."""
         core = self._core
         known = await core.read("read_ops", lambda: core.backend.read_ops(_REMEMBERED))
-        return {one.op: one for one in known}
+        return {one.op: one for one in known if _can_be_read(one)}
+
+
+def _can_be_read(known: KnownOp) -> bool:
+    """Whether the row is not one that was written past tapescope."""
+    return is_op(known.op) and has_sound_numbers(0, known.retries, 0, known.timeout)

@@ -69,6 +69,8 @@ class RescueOrder(NamedTuple):
         """What becomes of a task whose owner is lost."""
         if task.cancel is not None:
             return RescueResult.CANCELLED
+        if task.damage:
+            return RescueResult.FAILED
         if task.retries_spent < task.retries and task.op in self.ops:
             return RescueResult.RETRIED
         return RescueResult.FAILED
@@ -121,6 +123,8 @@ class DueOrder(NamedTuple):
     ts: int
     started: tuple[str, str]
     """JSON text of a ``task_started``, before and behind the attempt's number."""
+    failed: str
+    """JSON text of the ``final`` of a task that the database does not let be claimed."""
 
     def body(self, attempt: int) -> str:
         """JSON text of the ``task_started`` of this attempt."""
@@ -135,7 +139,9 @@ class DueRow(NamedTuple):
     """As its row is now: what was claimed by a call whose reply was lost may have moved on."""
     attempt: int
     started_seq: int
-    """The ``seq`` of its ``task_started``."""
+    """The ``seq`` of its ``task_started``; of its ``final`` where it was ``refused``."""
+    refused: str = ""
+    """Why it could not be claimed, and so has ended as failed, with ``BAD_ROW``."""
 
     def held_by(self, owner: str) -> bool:
         """Whether the attempt that was claimed is still the task's, and ``owner``'s."""

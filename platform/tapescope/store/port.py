@@ -52,6 +52,7 @@ from tapescope.model.tasks import (
     TaskStatus,
 )
 from tapescope.model.times import format_time
+from tapescope.service import Vitals
 from tapescope.store._claims import DueClaims
 from tapescope.store._orphans import Orphans
 from tapescope.store._pending import (
@@ -168,6 +169,11 @@ class TaskStore:
     # The settings are given once: the parts of the store have them, too.
 
     @property
+    def vitals(self) -> Sequence[Vitals]:
+        """The signs of life of its background loops."""
+        return [self._core.watch_vitals]
+
+    @property
     def backend(self) -> StoreBackend:
         """The database."""
         return self._core.backend
@@ -206,6 +212,11 @@ class TaskStore:
     def adapter(self) -> str:
         """The metric label of this kind of store: ``sqlite``, ``postgresql``."""
         return self.backend.adapter
+
+    @property
+    def on_one_host(self) -> bool:
+        """Whether every process that has the store open runs on this host: a file is of one."""
+        return self.backend.on_one_host
 
     @property
     def outlives_process(self) -> bool:
@@ -262,6 +273,10 @@ class TaskStore:
         end of a run would find the store.
         """
         await self._core.probe()
+
+    async def measure_log(self) -> None:
+        """Measure how long the log of a SQLite file has become, for the metric."""
+        await self._core.measure_log()
 
     async def measure_skew(self) -> float | None:
         """Seconds by which the database's clock is ahead of this process's, at least; asks it.
@@ -562,10 +577,11 @@ class TaskStore:
         return TaskPage(tuple(tasks[:limit]), goes_on)
 
     async def count(self, *, op: str | None = None) -> Mapping[TaskStatus, int]:
-        """How many tasks there are of each status; every status is a key. Raises ``BadSetting``."""
+        """How many tasks there are of each status; every status is a key, and so is one of a newer
+        version that occurs. Raises ``BadSetting``."""
         op = None if op is None else check_text("op", op)
         counts = await self._core.read("count", lambda: self.backend.count(op))
-        return {status: counts.get(status, 0) for status in TaskStatus}
+        return dict.fromkeys(TaskStatus, 0) | dict(counts)
 
     async def read_tape(self, task_id: str, *, after_seq: int = 0, limit: int = 1_000) -> TapePage:
         """A page of a tape, in ``seq`` order, after ``after_seq``.

@@ -7,11 +7,12 @@ from uuid import uuid4
 
 import pytest
 
-from tapescope.errors import SchemaForbidden, SchemaTooNew, StoreUnavailable
+from tapescope.errors import SchemaForbidden, SchemaNotOwn, SchemaTooNew, StoreUnavailable
 from tapescope.model.audit import AuditRule
 from tapescope.store.opening import OpenMode
 from tapescope.testing import until
 from tapescope_adapters.postgres import PostgresStore
+from tapescope_adapters.postgres._queries import load_queries
 from tapescope_adapters.postgres._schema import read_migrations
 from tests.support.breaches import BREACHES, run_round
 from tests.support.postgres_sessions import run_task, schema_of, session, start_task
@@ -64,6 +65,89 @@ async def test_role_without_create_is_told_to_migrate_as_another(postgres_url: s
 
     with pytest.raises(SchemaForbidden, match="permission denied"):
         await PostgresStore(postgres_url.replace("postgres@", f"{role}@")).open()
+
+
+@pytest.mark.parametrize(
+    ("made", "refused"),
+    [
+        ("CREATE SCHEMA {schema}", True),
+        ("CREATE SCHEMA {schema} AUTHORIZATION {role}", False),
+        (
+            "CREATE SCHEMA {schema} AUTHORIZATION {role}; GRANT ALL ON SCHEMA {schema} TO PUBLIC",
+            True,
+        ),
+    ],
+)
+async def test_schema_of_another_is_not_adopted_unasked(
+    postgres_url: str, made: str, refused: bool
+) -> None:
+    """Who owns the schema, or may make things in it, could replace a function of the store."""
+    role, schema = f"r_{uuid4().hex[:8]}", schema_of(postgres_url)
+    async with session(postgres_url) as raw:
+        await raw.execute(f"CREATE ROLE {role} LOGIN")
+        await raw.execute(made.format(schema=schema, role=role))
+        await raw.execute(f"GRANT USAGE, CREATE ON SCHEMA {schema} TO {role}")
+    url = postgres_url.replace("postgres@", f"{role}@")
+    if refused:
+        with pytest.raises(SchemaNotOwn, match="adopt_schema=true"):
+            await PostgresStore(url, open_mode=OpenMode.MIGRATE).open()
+        async with session(postgres_url) as raw:
+            assert not await raw.fetchval(
+                "SELECT count(*) FROM pg_tables WHERE schemaname = $1", schema
+            )
+    async with PostgresStore(f"{url}&adopt_schema={str(refused).lower()}") as store:
+        page = await store.read_tape(await run_task(store, 1))
+
+    assert page.final_seq == 3
+
+
+@pytest.mark.parametrize("made_before", [False, True])
+async def test_stores_that_migrate_at_once_take_no_advisory_lock(
+    postgres_url: str, made_before: bool
+) -> None:
+    """One makes the tables and the others find them; nothing of ours is a lock for all to take."""
+    if made_before:
+        async with session(postgres_url) as raw:
+            await raw.execute(f"CREATE SCHEMA {schema_of(postgres_url)}")
+    stores = [PostgresStore(postgres_url, open_mode=OpenMode.MIGRATE) for _ in range(4)]
+    await asyncio.gather(*(store.open() for store in stores))
+    for store in stores:
+        await store.aclose()
+    async with session(postgres_url) as raw:
+        versions = await raw.fetchval("SELECT count(*) FROM schema_version")
+        taken = await raw.fetchval(
+            "SELECT count(*) FROM pg_proc WHERE pronamespace = current_schema()::regnamespace"
+            " AND prosrc LIKE '%pg_advisory%'"
+        )
+
+    assert versions == len(read_migrations())
+    assert taken == 0
+    assert not [name for name, text in load_queries("x").items() if "pg_advisory" in text]
+
+
+async def test_older_schema_is_migrated_by_one_of_many(postgres_url: str) -> None:
+    """The table of the versions is the lock; who had to wait for it finds nothing left to do."""
+    async with PostgresStore(postgres_url), session(postgres_url) as raw:
+        await raw.execute("DELETE FROM schema_version WHERE version = 4")
+        await raw.execute("DELETE FROM schema_compatibility WHERE version = 4")
+        async with raw.transaction():
+            await raw.execute("LOCK TABLE schema_version IN SHARE ROW EXCLUSIVE MODE")
+            stores = [PostgresStore(postgres_url, open_mode=OpenMode.MIGRATE) for _ in range(3)]
+            opening = [asyncio.create_task(store.open()) for store in stores]
+
+            async def wait_for_it() -> bool:
+                waiting = (
+                    "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = $1::regclass"
+                )
+                return bool(await raw.fetchval(waiting, "schema_version") == len(stores))
+
+            await until(wait_for_it)
+        await asyncio.gather(*opening)
+        for store in stores:
+            await store.aclose()
+        versions = await raw.fetch("SELECT version FROM schema_version ORDER BY version")
+
+    assert [version for (version,) in versions] == list(read_migrations())
 
 
 async def test_role_needs_no_more_than_the_tables(postgres_url: str) -> None:

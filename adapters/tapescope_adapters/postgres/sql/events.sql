@@ -1,7 +1,7 @@
 -- name: read_tape
 -- A page of a tape and where its end is, in one statement, for it must be as of one moment.
 -- Differs from the SQLite version in that it is one query: each more would be a round trip.
-SELECT coalesce(last.seq, 0) AS last_seq, CASE last.type WHEN 'final' THEN last.seq END AS final_seq,
+SELECT coalesce(last.seq, 0) AS last_seq, CASE WHEN last.type = 'final' THEN last.seq END AS final_seq,
        (SELECT coalesce(sum(d.n), 0)::bigint FROM drop_counts d
          WHERE d.task_id = t.task_id::text) AS dropped,
        e.seq, e.type, e.ts, e.attempt, e.body
@@ -22,7 +22,7 @@ SELECT t.id AS key, t.op, coalesce(last.seq, 0) AS last_seq,
   FROM tasks t
   LEFT JOIN LATERAL (SELECT e.seq FROM events e WHERE e.task = t.id
                       ORDER BY e.seq DESC LIMIT 1) last ON true
-  LEFT JOIN LATERAL (SELECT CASE e.attempt WHEN $2 THEN e.offer END AS offer FROM events e
+  LEFT JOIN LATERAL (SELECT CASE WHEN e.attempt = $2 THEN e.offer END AS offer FROM events e
                       WHERE e.task = t.id AND e.attempt <= $2
                       ORDER BY e.seq DESC LIMIT 1) mine ON true
  WHERE t.task_id = $1;

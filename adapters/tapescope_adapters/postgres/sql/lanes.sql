@@ -2,7 +2,7 @@
 -- The whole of a flush: see the function. The settings are those that a session cannot keep for us: they hold
 -- for this one transaction.
 SELECT /*settings*/ flush(
-    lane => $1, number => $2, instance => $3, news => $4, keys => $5,
+    lane => $1, number => $2, instance => $3, news => $4, keys => $5::text[]::bigint[],
     keep_per_task => $6, keep_unknown => $7,
     creates => $8, claims => $9, rows => $10, give_ups => $11, cancels => $12);
 
@@ -20,4 +20,4 @@ DELETE FROM lanes WHERE lane = $1;
 
 -- name: forget_stale_lanes
 -- The lanes of stores that were never closed: a day is longer than any flush is sent again.
-DELETE FROM lanes WHERE touched < now_us() - 86400000000;
+DELETE FROM lanes WHERE touched < (now_us() - 86400000000);

@@ -17,6 +17,6 @@ UPDATE maintenance SET holder = NULL, held_until = 0 WHERE holder = $1;
 -- name: find_open
 -- Tasks that have not ended: of those known, and the first ones beyond a key; with the highest key.
 SELECT coalesce((SELECT max(t.id) FROM tasks t), 0) AS top,
-       ARRAY(SELECT t.id FROM tasks t WHERE t.id = ANY ($2) AND t.status IN ('pending', 'running'))
-       || ARRAY(SELECT t.id FROM tasks t
+       ARRAY(SELECT t.id::text FROM tasks t WHERE t.id = ANY ($2::text[]::bigint[]) AND t.status IN ('pending', 'running'))
+       || ARRAY(SELECT t.id::text FROM tasks t
                  WHERE t.id > $1 AND t.status IN ('pending', 'running') ORDER BY t.id LIMIT $3) AS keys;

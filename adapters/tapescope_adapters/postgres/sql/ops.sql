@@ -3,10 +3,11 @@
 -- Differs from the SQLite version in that the database's clock says when.
 INSERT INTO ops (op, timeout_s, retries, told_at)
 SELECT o.op, o.timeout_s, o.retries, now_us()
-  FROM unnest($1::text[], $2::double precision[], $3::integer[]) AS o(op, timeout_s, retries)
+  FROM ROWS FROM (unnest($1::text[]), unnest($2::text[]::double precision[]), unnest($3::text[]::integer[]))
+       AS o(op, timeout_s, retries)
     ON CONFLICT (op) DO UPDATE
    SET timeout_s = excluded.timeout_s, retries = excluded.retries, told_at = excluded.told_at;
 
 -- name: read_ops
 -- The ops that a worker told of within the last so many microseconds.
-SELECT op, timeout_s, retries FROM ops WHERE told_at > now_us() - $1::bigint;
+SELECT op, timeout_s, retries FROM ops WHERE told_at > (now_us() - $1::bigint);

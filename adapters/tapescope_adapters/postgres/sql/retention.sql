@@ -11,7 +11,7 @@ SELECT t.id, t.created_at >= $1,
 -- Differs from the SQLite version in that it leaves out what a flush holds, rather than make it wait.
 WITH due AS (
     SELECT t.id FROM tasks t
-     WHERE t.id = ANY ($1) AND t.status NOT IN ('pending', 'running')
+     WHERE t.id = ANY ($1::text[]::bigint[]) AND t.status NOT IN ('pending', 'running')
      ORDER BY t.id FOR UPDATE SKIP LOCKED
 ), gone AS (
     DELETE FROM tasks t USING due d WHERE t.id = d.id RETURNING 1
@@ -24,4 +24,4 @@ SELECT q.id, q.ts < $1 FROM quarantine q WHERE q.id > $2 ORDER BY q.id LIMIT $3;
 -- name: delete_drops
 -- See the function.
 -- Differs from the SQLite version in that it is one call: each statement would be a round trip.
-SELECT delete_drops($1);
+SELECT delete_drops($1::text[]::bigint[]);

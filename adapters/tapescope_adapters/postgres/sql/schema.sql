@@ -198,6 +198,9 @@ CREATE TRIGGER tasks_take_their_tape AFTER DELETE ON tasks
 --   claim_due(x_lane text, x_number bigint, x_instance text, x_owner text, x_ops text[], x_limit
 --       integer, x_lease bigint, x_ts bigint, x_before text, x_behind text, x_again boolean)
 --       RETURNS text
+--   claim_singly(x_owner text, x_ops text[], x_limit integer, x_lease bigint, x_ts bigint, x_before
+--       text, x_behind text, x_now bigint, x_picked bigint[], OUT won bigint[], OUT attempts
+--       bigint[], OUT starts bigint[]) RETURNS record
 --   delete_drops(keys bigint[]) RETURNS bigint
 --   drop_reason(task_status text, task_attempt integer, final_attempt integer, final_body text,
 --       attempt integer, type text, body text) RETURNS text

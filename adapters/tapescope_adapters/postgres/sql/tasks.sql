@@ -4,7 +4,7 @@ SELECT /*task*/ FROM tasks WHERE task_id = $1;
 -- name: find_ended
 -- Those of these tasks that have ended.
 SELECT /*task*/ FROM tasks
- WHERE task_id = ANY ($1::uuid[]) AND status NOT IN ('pending', 'running');
+ WHERE task_id = ANY ($1::text[]::uuid[]) AND status NOT IN ('pending', 'running');
 
 -- name: list_tasks
 -- One comparison over one index in one direction: flat at any depth. For what an index leads to.
@@ -35,7 +35,7 @@ SELECT t.task_id, t.owner, t.cancel_reason, t.cancel_message, t.cancel_by, t.can
 WITH mine AS MATERIALIZED (
     SELECT t.id FROM tasks t
      WHERE t.status = 'running' AND t.owner = $1
-       AND ($3::uuid[] IS NULL OR t.task_id = ANY ($3::uuid[]))
+       AND ($3::text[] IS NULL OR t.task_id = ANY ($3::text[]::uuid[]))
      ORDER BY t.id FOR NO KEY UPDATE SKIP LOCKED
 )
 UPDATE tasks t SET lease_expires_at = now_us() + $2::bigint
@@ -47,7 +47,7 @@ RETURNING t.task_id, t.attempt, t.cancel_reason, t.cancel_message, t.cancel_by, 
 SELECT t.task_id, t.attempt, t.cancel_reason, t.cancel_message, t.cancel_by, t.cancel_requested_at
   FROM tasks t
  WHERE t.status = 'running' AND t.owner = $1
-   AND ($2::uuid[] IS NULL OR t.task_id = ANY ($2::uuid[]))
+   AND ($2::text[] IS NULL OR t.task_id = ANY ($2::text[]::uuid[]))
  ORDER BY t.id;
 
 -- name: await_lease

@@ -91,3 +91,18 @@ SELECT t.task_id, d.reason, d.kept, d.counted
  WHERE d.kept > coalesce(d.counted, 0) OR d.least < 1
     OR (d.reason IN ('after_terminal', 'duplicate_final') AND t.status IN ('pending', 'running'))
  ORDER BY t.id, d.reason;
+
+-- name: audit_bad_row
+-- The page's tasks, for the one who reads them to say which cannot be read.
+-- Differs from the Postgres version in that nothing is left out: a column may hold anything here.
+SELECT /*task*/ FROM tasks WHERE id > :after AND id <= :upto ORDER BY id;
+
+-- name: audit_bad_event
+-- Rows of the page's tapes that may not be readable, for the one who reads them to say.
+SELECT t.task_id, e.seq, e.type, e.ts, e.attempt, e.body
+  FROM events e JOIN tasks t ON t.id = e.task
+ WHERE e.task > :after AND e.task <= :upto
+   AND (NOT json_valid(e.body)
+        OR e.ts NOT BETWEEN -62135596800000000 AND 253402300799999999
+        OR typeof(e.ts) <> 'integer' OR typeof(e.seq) <> 'integer' OR typeof(e.attempt) <> 'integer' OR typeof(e.type) <> 'text')
+ ORDER BY e.task, e.seq;

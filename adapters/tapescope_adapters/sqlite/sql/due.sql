@@ -33,6 +33,11 @@ SELECT t.id, coalesce((SELECT max(e.seq) FROM events e WHERE e.task = t.id), 0) 
 SELECT json_group_array(json_array((SELECT max(e.seq) FROM events e WHERE e.task = id), /*task*/))
   FROM (SELECT t.* FROM json_each(:keys) AS k CROSS JOIN tasks t WHERE t.id = k.value ORDER BY k.key);
 
+-- name: read_claimed_row
+-- One task, and the end of its tape, where JSON cannot hold what stands in a row.
+-- Differs from the Postgres version in that it is a query of its own.
+SELECT (SELECT max(e.seq) FROM events e WHERE e.task = t.id), /*task*/ FROM tasks t WHERE t.id = ?;
+
 -- name: next_due
 -- When the next pending task of these ops is due.
 SELECT min((SELECT d.run_at FROM tasks d INDEXED BY tasks_due_op

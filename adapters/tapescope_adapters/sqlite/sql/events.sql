@@ -52,15 +52,19 @@ SELECT json_group_array(json_array(
     ON last.task = t.id AND last.seq = (SELECT max(e.seq) FROM events e WHERE e.task = t.id);
 
 -- name: read_tape_end
+-- A number that is none, for a session wrote past tapescope, stands behind all numbers: it is no end.
 SELECT t.id, last.seq, CASE last.type WHEN 'final' THEN last.seq END,
        coalesce((SELECT sum(d.n) FROM drop_counts d WHERE d.task_id = t.task_id), 0)
   FROM tasks t
   LEFT JOIN events last
-    ON last.task = t.id AND last.seq = (SELECT max(e.seq) FROM events e WHERE e.task = t.id)
+    ON last.task = t.id AND last.seq = (SELECT max(e.seq) FROM events e
+                                         WHERE e.task = t.id AND e.seq <= 9007199254740991)
  WHERE t.task_id = ?;
 
 -- name: read_tape
-SELECT seq, type, ts, attempt, body FROM events WHERE task = ? AND seq > ? ORDER BY seq LIMIT ?;
+-- An event whose number is none has no place on the tape: the audit names it.
+SELECT seq, type, ts, attempt, body FROM events
+ WHERE task = ? AND seq > ? AND seq <= 9007199254740991 ORDER BY seq LIMIT ?;
 
 -- name: load_attempt
 -- Where a tape ends, and the last offer of one attempt, on the tape or dropped.

@@ -109,17 +109,20 @@ SELECT owner FROM tasks
 
 -- name: find_lost
 -- Tasks of higher keys whose lease is over, or whose owner is known to be dead: those that run, and
--- those that wait for an owner which alone can run them.
+-- those that wait for an owner which alone can run them. A lease that is no time is over, too: what is
+-- not a number stands behind all numbers.
 -- Differs from the Postgres version in that it names no lock: BEGIN IMMEDIATE holds the only one.
 SELECT /*task*/ FROM tasks
  WHERE id IN (SELECT id FROM tasks
                WHERE status = 'running' AND id > :after
-                 AND (lease_expires_at <= :now OR owner IN (SELECT value FROM json_each(:dead)))
+                 AND (lease_expires_at <= :now OR lease_expires_at > 253402300799999999
+                      OR owner IN (SELECT value FROM json_each(:dead)))
                UNION ALL
               SELECT id FROM tasks
                WHERE status = 'pending' AND lease_expires_at IS NOT NULL AND +id > :after
                  AND op NOT IN (SELECT value FROM json_each(:ops))
-                 AND (lease_expires_at <= :now OR owner IN (SELECT value FROM json_each(:dead))))
+                 AND (lease_expires_at <= :now OR lease_expires_at > 253402300799999999
+                      OR owner IN (SELECT value FROM json_each(:dead))))
  ORDER BY id LIMIT :limit;
 
 -- name: create_within

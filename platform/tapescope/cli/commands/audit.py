@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
 
-import typer
+import click
 
-from tapescope.cli._options import JsonOption, StoreOption
+from tapescope.cli._options import json_option, store_option
 from tapescope.cli._output import on_terminal, print_json, print_line, say
 from tapescope.cli._settings import EXIT_NOT_CHECKED, EXIT_VIOLATION, name_caller
 from tapescope.cli._store import choose_store, open_store
 from tapescope.cli._table import Column, print_table
+from tapescope.cli._types import NUMBER
 from tapescope.cli._wording import shorten_id
 from tapescope.errors import TapescopeError
 from tapescope.maintenance.audit import audit_store
@@ -25,32 +25,37 @@ from tapescope.store.opening import OpenMode
 __all__ = ["audit"]
 
 
+@click.command("audit")
+@click.option(
+    "--grace",
+    type=NUMBER,
+    default=60.0,
+    metavar="SECONDS",
+    help="How long after the end of its lease a running task counts as stuck.",
+)
+@click.option(
+    "--rows-per-second",
+    "rate",
+    type=NUMBER,
+    metavar="N",
+    help="Read no faster than this. Default: no limit.",
+)
+@click.option(
+    "--repair",
+    is_flag=True,
+    help="Repair what can be repaired, and note each repair in the repair log.",
+)
+@click.option("--dry-run", is_flag=True, help="Only print what --repair would do.")
+@json_option
+@store_option
 def audit(
-    grace: Annotated[
-        float,
-        typer.Option(
-            "--grace",
-            metavar="SECONDS",
-            help="How long after the end of its lease a running task counts as stuck.",
-        ),
-    ] = 60.0,
-    rate: Annotated[
-        float | None,
-        typer.Option(
-            "--rows-per-second", metavar="N", help="Read no faster than this. Default: no limit."
-        ),
-    ] = None,
-    repair: Annotated[
-        bool,
-        typer.Option(
-            "--repair", help="Repair what can be repaired, and note each repair in the repair log."
-        ),
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only print what --repair would do.")
-    ] = False,
-    as_json: JsonOption = False,
-    store: StoreOption = None,
+    *,
+    grace: float,
+    rate: float | None,
+    repair: bool,
+    dry_run: bool,
+    as_json: bool,
+    store: str | None,
 ) -> int:
     """Check every tape against the invariants.
 

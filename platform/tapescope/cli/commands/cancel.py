@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Final
+from typing import Final
 
-import typer
+import click
 
 from tapescope.cli._filters import (
-    KeyOption,
-    OpOption,
-    OwnerOption,
-    SinceOption,
-    StatusOption,
-    UntilOption,
     Wanted,
     choose_tasks,
+    key_option,
+    op_option,
+    owner_option,
+    since_option,
+    status_option,
+    until_option,
 )
-from tapescope.cli._options import JsonOption, StoreOption, TasksArgument
+from tapescope.cli._options import json_option, store_option, tasks_argument
 from tapescope.cli._output import make_printable, print_json, print_line, say
-from tapescope.cli._question import YesOption, confirm
+from tapescope.cli._question import confirm, yes_option
 from tapescope.cli._settings import name_caller
 from tapescope.cli._store import choose_store, open_store
 from tapescope.cli._task_ids import check_named, find_task_id
@@ -37,25 +37,37 @@ __all__ = ["cancel"]
 _RESCUE_BATCH: Final = 100
 
 
+@click.command("cancel")
+@tasks_argument
+@status_option
+@op_option
+@owner_option
+@key_option
+@since_option
+@until_option
+@click.option(
+    "--message",
+    default="",
+    show_default=False,
+    metavar="TEXT",
+    help="Why the tasks are cancelled, in your own words; kept on their tapes.",
+)
+@yes_option
+@json_option
+@store_option
 def cancel(
-    task_ids: TasksArgument = None,
-    status: StatusOption = None,
-    op: OpOption = None,
-    owner: OwnerOption = None,
-    key: KeyOption = None,
-    since: SinceOption = None,
-    until: UntilOption = None,
-    message: Annotated[
-        str,
-        typer.Option(
-            "--message",
-            metavar="TEXT",
-            help="Why the tasks are cancelled, in your own words; kept on their tapes.",
-        ),
-    ] = "",
-    yes: YesOption = False,
-    as_json: JsonOption = False,
-    store: StoreOption = None,
+    *,
+    task_ids: tuple[str, ...],
+    status: TaskStatus | None,
+    op: str | None,
+    owner: str | None,
+    key: str | None,
+    since: str | None,
+    until: str | None,
+    message: str,
+    yes: bool,
+    as_json: bool,
+    store: str | None,
 ) -> int:
     """Cancel tasks, in whichever process they run.
 
@@ -66,9 +78,9 @@ def cancel(
     wanted = choose_tasks(status, op, owner, key, since, until, failed=False)
     check_named(task_ids, given=wanted.given)
     if status is not None and status.terminal:
-        raise typer.BadParameter("such tasks have ended", param_hint="--status")
+        raise click.BadParameter("such tasks have ended", param_hint="--status")
     url = choose_store(store)
-    named: Sequence[str] = task_ids or ()
+    named: Sequence[str] = task_ids
     if wanted.given:
         found = run_main(_choose(url, wanted))
         named = [task_id for ids in found.values() for task_id in ids]
@@ -101,7 +113,7 @@ async def _cancel(url: str, named: Sequence[str], message: str, *, as_json: bool
         for one in named:
             try:
                 await _cancel_one(store, one, message, as_json=as_json)
-            except (UnknownTask, typer.BadParameter) as error:
+            except (UnknownTask, click.BadParameter) as error:
                 if len(named) == 1:
                     raise
                 say(str(error))
@@ -113,7 +125,7 @@ async def _cancel_one(store: TaskStore, named: str, message: str, *, as_json: bo
     task_id = await find_task_id(store, named)
     answer = await store.request_cancel(task_id, CancelReason.USER, message, by=name_caller())
     task = await store.get(task_id)
-    lost = find_lost([task], now_us()).get(task_id)
+    lost = find_lost(store, [task], now_us()).get(task_id)
     if lost is not None:
         await _rescue(store)
         task = await store.get(task_id)
@@ -126,7 +138,8 @@ async def _cancel_one(store: TaskStore, named: str, message: str, *, as_json: bo
 
 async def _rescue(store: TaskStore) -> None:
     """Take the tasks of lost owners from them, as a worker would: this one ends as cancelled."""
-    dead = find_dead_owners(await store.leases.read_owners())
+    owners = await store.leases.read_owners()
+    dead = find_dead_owners(owners, on_one_host=store.on_one_host)
     ops = await store.ops.read()
     while True:
         rescued = await store.leases.rescue_expired(_RESCUE_BATCH, ops=ops, dead_owners=dead)

@@ -9,9 +9,9 @@ import sysconfig
 import tempfile
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Final
 
-import typer
+import click
 
 from tapescope.cli._options import inherit_store
 from tapescope.cli._output import make_printable, on_terminal, print_line
@@ -33,27 +33,21 @@ __all__ = ["demo"]
 _OUTCOMES: Final = (TaskStatus.SUCCEEDED, TaskStatus.FAILED, TaskStatus.CANCELLED)
 
 
-def demo(
-    folder: Annotated[
-        Path | None,
-        typer.Option(
-            "--folder",
-            metavar="PATH",
-            help="The folder whose files are hashed. Default: Python's standard library.",
-        ),
-    ] = None,
-    store: Annotated[
-        str | None,
-        typer.Option(
-            "--store",
-            metavar="URL",
-            callback=inherit_store,
-            help="Run on this store. Default: a new SQLite file in a temporary folder, whatever "
-            "TAPESCOPE_STORE says.",
-            show_default=False,
-        ),
-    ] = None,
-) -> int:
+@click.command("demo")
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="The folder whose files are hashed. Default: Python's standard library.",
+)
+@click.option(
+    "--store",
+    metavar="URL",
+    callback=inherit_store,
+    help="Run on this store. Default: a new SQLite file in a temporary folder, whatever "
+    "TAPESCOPE_STORE says.",
+)
+def demo(*, folder: Path | None, store: str | None) -> int:
     """Run a real workload, and print what became of each task.
 
     The tasks hash files and run shell commands. Some succeed, some fail, some are cancelled or

@@ -6,17 +6,18 @@ import asyncio
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
 from tapescope.cli._completion import complete_drill
-from tapescope.cli._options import MetricsHostOption, MetricsPortOption, inherit_store
+from tapescope.cli._options import inherit_store, metrics_host_option, metrics_port_option
 from tapescope.cli._output import make_printable, on_terminal, print_line, say
 from tapescope.cli._settings import find_named_store
 from tapescope.cli._store import file_url
 from tapescope.cli._table import Column, print_table
 from tapescope.cli._telemetry import exporting, make_listener
+from tapescope.cli._types import NUMBER
 from tapescope.errors import BadSetting
 from tapescope_telemetry import read_settings
 
@@ -26,45 +27,43 @@ if TYPE_CHECKING:
 __all__ = ["drill"]
 
 
+@click.command("drill")
+@click.argument(
+    "name",
+    required=False,
+    shell_complete=complete_drill,
+    help="The fault to make; --list prints all names.",
+)
+@click.option(
+    "--list", "list_them", is_flag=True, help="Print the drills, and the alerts that they raise."
+)
+@click.option(
+    "--hold",
+    type=NUMBER,
+    metavar="SECONDS",
+    help="How long to go on after the fault, so that it is scraped. Default: until the "
+    "shipped alert fires.",
+)
+@click.option(
+    "--on-real-store", is_flag=True, help="Drill even if the store holds tasks of other ops."
+)
+@metrics_port_option
+@metrics_host_option
+@click.option(
+    "--store",
+    metavar="URL",
+    callback=inherit_store,
+    help="Drill on this store. Default: TAPESCOPE_STORE, else a scratch store.",
+)
 def drill(
-    name: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="NAME",
-            help="The fault to make; --list prints all names.",
-            show_default=False,
-            autocompletion=complete_drill,
-        ),
-    ] = None,
-    list_them: Annotated[
-        bool, typer.Option("--list", help="Print the drills, and the alerts that they raise.")
-    ] = False,
-    hold: Annotated[
-        float | None,
-        typer.Option(
-            "--hold",
-            metavar="SECONDS",
-            help="How long to go on after the fault, so that it is scraped. Default: until the "
-            "shipped alert fires.",
-            show_default=False,
-        ),
-    ] = None,
-    on_real_store: Annotated[
-        bool,
-        typer.Option("--on-real-store", help="Drill even if the store holds tasks of other ops."),
-    ] = False,
-    metrics_port: MetricsPortOption = None,
-    metrics_host: MetricsHostOption = "127.0.0.1",
-    store: Annotated[
-        str | None,
-        typer.Option(
-            "--store",
-            metavar="URL",
-            callback=inherit_store,
-            help="Drill on this store. Default: TAPESCOPE_STORE, else a scratch store.",
-            show_default=False,
-        ),
-    ] = None,
+    *,
+    name: str | None,
+    list_them: bool,
+    hold: float | None,
+    on_real_store: bool,
+    metrics_port: int | None,
+    metrics_host: str,
+    store: str | None,
 ) -> int:
     """Make a fault on purpose, to see that its alert arrives.
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Annotated, Final
+from typing import Final
 
+import click
 import orjson
-import typer
 
 from tapescope.cli._completion import complete_task
-from tapescope.cli._filters import SinceOption, UntilOption
-from tapescope.cli._options import JsonOption, StoreOption, WideOption
+from tapescope.cli._filters import since_option, until_option
+from tapescope.cli._options import json_option, store_option, wide_option
 from tapescope.cli._output import on_terminal, print_line, write_json
 from tapescope.cli._store import choose_store, open_store
 from tapescope.cli._table import Column, print_table
@@ -41,21 +41,26 @@ _Between = tuple[int | None, int | None]
 """From when on and before when an event is listed, in microseconds since the Unix epoch."""
 
 
+@click.command("drops")
+@click.argument(
+    "task_id",
+    required=False,
+    shell_complete=complete_task,
+    help="Only the late events of this task.",
+)
+@since_option
+@until_option
+@wide_option
+@json_option
+@store_option
 def drops(
-    task_id: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="TASK_ID",
-            help="Only the late events of this task.",
-            show_default=False,
-            autocompletion=complete_task,
-        ),
-    ] = None,
-    since: SinceOption = None,
-    until: UntilOption = None,
-    wide: WideOption = False,
-    as_json: JsonOption = False,
-    store: StoreOption = None,
+    *,
+    task_id: str | None,
+    since: str | None,
+    until: str | None,
+    wide: bool,
+    as_json: bool,
+    store: str | None,
 ) -> None:
     """List the events that came too late, each with its reason."""
     between = (

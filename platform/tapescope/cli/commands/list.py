@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
-import typer
+import click
 
 from tapescope.cli._completion import complete_task
 from tapescope.cli._filters import (
-    FailedOption,
-    KeyOption,
-    OpOption,
-    OwnerOption,
-    SinceOption,
-    StatusOption,
-    UntilOption,
     Wanted,
     choose_tasks,
+    failed_option,
+    key_option,
+    op_option,
+    owner_option,
+    since_option,
+    status_option,
+    until_option,
 )
-from tapescope.cli._options import JsonOption, StoreOption, WideOption
+from tapescope.cli._options import json_option, store_option, wide_option
 from tapescope.cli._output import on_terminal, print_json, print_line
 from tapescope.cli._rendering import show_status
 from tapescope.cli._store import choose_store, open_store
 from tapescope.cli._table import Cell, Column, print_table
 from tapescope.cli._task_ids import find_task_id
+from tapescope.cli._types import WHOLE_NUMBER
 from tapescope.cli._wording import (
     UNKNOWN,
     find_lost,
@@ -36,7 +37,7 @@ from tapescope.cli._wording import (
     status_of,
 )
 from tapescope.model.json_shapes import list_shape
-from tapescope.model.tasks import Task, TaskPage
+from tapescope.model.tasks import Task, TaskPage, TaskStatus
 from tapescope.model.times import format_time
 from tapescope.program import run_main
 
@@ -53,37 +54,45 @@ _COLUMNS: Final = (
 _WIDE: Final = ("task_id", "op", "status", "attempt", "created", "took", "error")
 
 
+@click.command("list")
+@status_option
+@failed_option
+@op_option
+@owner_option
+@key_option
+@since_option
+@until_option
+@click.option("--limit", type=WHOLE_NUMBER, default=50, metavar="N", help="The most tasks to list.")
+@click.option(
+    "--before",
+    metavar="TASK_ID",
+    shell_complete=complete_task,
+    help="Only tasks older than this one: the next page.",
+)
+@wide_option
+@json_option
+@store_option
 def list_tasks(
-    status: StatusOption = None,
-    failed: FailedOption = False,
-    op: OpOption = None,
-    owner: OwnerOption = None,
-    key: KeyOption = None,
-    since: SinceOption = None,
-    until: UntilOption = None,
-    limit: Annotated[
-        int, typer.Option("--limit", metavar="N", help="The most tasks to list.")
-    ] = 50,
-    before: Annotated[
-        str | None,
-        typer.Option(
-            "--before",
-            metavar="TASK_ID",
-            help="Only tasks older than this one: the next page.",
-            autocompletion=complete_task,
-        ),
-    ] = None,
-    wide: WideOption = False,
-    as_json: JsonOption = False,
-    store: StoreOption = None,
+    *,
+    status: TaskStatus | None,
+    failed: bool,
+    op: str | None,
+    owner: str | None,
+    key: str | None,
+    since: str | None,
+    until: str | None,
+    limit: int,
+    before: str | None,
+    wide: bool,
+    as_json: bool,
+    store: str | None,
 ) -> None:
     """List tasks, newest first.
 
     A running task whose process has ended, or whose lease is over, is shown as lost.
     """
     wanted = choose_tasks(status, op, owner, key, since, until, failed=failed)
-    page, name = run_main(_read(choose_store(store), wanted, limit, before))
-    lost = find_lost(page.tasks, now_us())
+    page, lost, name = run_main(_read(choose_store(store), wanted, limit, before))
     if as_json:
         shape: dict[str, Any] = {**list_shape(page), "store": name}
         for task in shape["tasks"]:
@@ -93,11 +102,14 @@ def list_tasks(
         _print_tasks(page, lost, filtered=wanted.given, wide=wide)
 
 
-async def _read(url: str, wanted: Wanted, limit: int, before: str | None) -> tuple[TaskPage, str]:
-    """A page of tasks, and the name of the store that it was read from."""
+async def _read(
+    url: str, wanted: Wanted, limit: int, before: str | None
+) -> tuple[TaskPage, dict[str, str], str]:
+    """A page of tasks, those that are lost, and the name of the store that it was read from."""
     async with open_store(url) as store:
         older_than = None if before is None else await find_task_id(store, before)
-        return await wanted.read_page(store, limit, older_than), store.name
+        page = await wanted.read_page(store, limit, older_than)
+        return page, find_lost(store, page.tasks, now_us()), store.name
 
 
 def _print_tasks(page: TaskPage, lost: Mapping[str, str], *, filtered: bool, wide: bool) -> None:

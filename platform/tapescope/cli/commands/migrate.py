@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import click
 
-import typer
-
-from tapescope.cli._options import StoreOption
+from tapescope.cli._options import store_option
 from tapescope.cli._output import print_line
 from tapescope.cli._store import choose_store, prepare_store, say_store
 from tapescope.errors import SchemaTooNew, StoreNotFound
@@ -17,15 +15,14 @@ from tapescope.store.opening import OpenMode
 __all__ = ["migrate"]
 
 
-def migrate(
-    check: Annotated[
-        bool,
-        typer.Option(
-            "--check", help="Change nothing; the exit status is 1 when migrations are missing."
-        ),
-    ] = False,
-    store: StoreOption = None,
-) -> int:
+@click.command("migrate")
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Change nothing; the exit status is 1 when migrations are missing.",
+)
+@store_option
+def migrate(*, check: bool, store: str | None) -> int:
     """Make the store, or bring its schema up to date.
 
     The exit status is 2 when --check finds no store.

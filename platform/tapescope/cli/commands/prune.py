@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
 
-import typer
+import click
 
-from tapescope.cli._options import OpOption, StoreOption
+from tapescope.cli._options import op_option, store_option
 from tapescope.cli._output import print_line
-from tapescope.cli._question import YesOption, confirm
+from tapescope.cli._question import confirm, yes_option
 from tapescope.cli._store import choose_store, open_store
 from tapescope.cli._times import parse_age
+from tapescope.cli._types import Words
 from tapescope.model.tape import Outcome
 from tapescope.program import run_main
 from tapescope.store.opening import OpenMode
@@ -19,32 +19,32 @@ from tapescope.store.opening import OpenMode
 __all__ = ["prune"]
 
 
+@click.command("prune")
+@click.option(
+    "--older-than", required=True, metavar="AGE", help="Delete what ended longer ago: 12h, 30d, 8w."
+)
+@click.option(
+    "--outcome",
+    type=Words(Outcome),
+    multiple=True,
+    metavar="OUTCOME",
+    help="Only tasks with this outcome: succeeded, failed or cancelled. May be given more "
+    "than once.",
+)
+@op_option
+@click.option("--quarantine", is_flag=True, help="Delete old late events instead of tasks.")
+@click.option("--dry-run", is_flag=True, help="Delete nothing; print how many would be deleted.")
+@yes_option
+@store_option
 def prune(
-    older_than: Annotated[
-        str,
-        typer.Option(
-            "--older-than", metavar="AGE", help="Delete what ended longer ago: 12h, 30d, 8w."
-        ),
-    ],
-    outcome: Annotated[
-        list[Outcome] | None,
-        typer.Option(
-            "--outcome",
-            metavar="OUTCOME",
-            help="Only tasks with this outcome: succeeded, failed or cancelled. May be given more "
-            "than once.",
-        ),
-    ] = None,
-    op: OpOption = None,
-    quarantine: Annotated[
-        bool, typer.Option("--quarantine", help="Delete old late events instead of tasks.")
-    ] = False,
-    dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Delete nothing; print how many would be deleted."),
-    ] = False,
-    yes: YesOption = False,
-    store: StoreOption = None,
+    *,
+    older_than: str,
+    outcome: tuple[Outcome, ...],
+    op: str | None,
+    quarantine: bool,
+    dry_run: bool,
+    yes: bool,
+    store: str | None,
 ) -> None:
     """Delete tasks that ended long ago, each with its whole tape.
 
@@ -52,7 +52,7 @@ def prune(
     """
     age, url = parse_age(older_than, "--older-than"), choose_store(store)
     if quarantine and (outcome or op is not None):
-        raise typer.BadParameter(
+        raise click.BadParameter(
             "late events are deleted by age alone, not by op or outcome", param_hint="--quarantine"
         )
     what = "late events" if quarantine else "tasks with their tapes"
@@ -60,7 +60,7 @@ def prune(
     def prune_now(*, dry_run: bool) -> int:
         if quarantine:
             return run_main(_prune_quarantine(url, age, dry_run=dry_run))
-        return run_main(_prune_tasks(url, age, outcome or (), op, dry_run=dry_run))
+        return run_main(_prune_tasks(url, age, outcome, op, dry_run=dry_run))
 
     if not (dry_run or yes):
         count = prune_now(dry_run=True)

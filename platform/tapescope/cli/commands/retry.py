@@ -5,27 +5,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-import typer
+import click
 
 from tapescope.cli._filters import (
-    FailedOption,
-    KeyOption,
-    OpOption,
-    OwnerOption,
-    SinceOption,
-    StatusOption,
-    UntilOption,
     Wanted,
     choose_tasks,
+    failed_option,
+    key_option,
+    op_option,
+    owner_option,
+    since_option,
+    status_option,
+    until_option,
 )
-from tapescope.cli._options import JsonOption, StoreOption, TasksArgument, WaitOption
+from tapescope.cli._options import json_option, store_option, tasks_argument, wait_option
 from tapescope.cli._output import say
-from tapescope.cli._question import YesOption, confirm
+from tapescope.cli._question import confirm, yes_option
 from tapescope.cli._store import choose_store, open_store
 from tapescope.cli._submitted import open_manager, print_submitted
 from tapescope.cli._task_ids import check_named, find_task_id
 from tapescope.errors import OpNotRegistered, TaskNotEnded, UnknownTask
 from tapescope.manager.handle import TaskHandle
+from tapescope.model.tasks import TaskStatus
 from tapescope.program import run_main
 from tapescope.store.opening import OpenMode
 
@@ -35,19 +36,33 @@ _REFUSED: Final = (UnknownTask, TaskNotEnded, OpNotRegistered)
 """Why one of many tasks is not submitted again, and the others are."""
 
 
+@click.command("retry")
+@tasks_argument
+@status_option
+@failed_option
+@op_option
+@owner_option
+@key_option
+@since_option
+@until_option
+@yes_option
+@wait_option
+@json_option
+@store_option
 def retry(
-    task_ids: TasksArgument = None,
-    status: StatusOption = None,
-    failed: FailedOption = False,
-    op: OpOption = None,
-    owner: OwnerOption = None,
-    key: KeyOption = None,
-    since: SinceOption = None,
-    until: UntilOption = None,
-    yes: YesOption = False,
-    wait: WaitOption = False,
-    as_json: JsonOption = False,
-    store: StoreOption = None,
+    *,
+    task_ids: tuple[str, ...],
+    status: TaskStatus | None,
+    failed: bool,
+    op: str | None,
+    owner: str | None,
+    key: str | None,
+    since: str | None,
+    until: str | None,
+    yes: bool,
+    wait: bool,
+    as_json: bool,
+    store: str | None,
 ) -> int:
     """Submit ended tasks again, and print the ids of the new tasks.
 
@@ -58,11 +73,11 @@ def retry(
     wanted = choose_tasks(status, op, owner, key, since, until, failed=failed)
     check_named(task_ids, given=wanted.given)
     if wanted.given and wanted.status is None:
-        raise typer.BadParameter("say which tasks: with --failed or --status", param_hint="retry")
+        raise click.BadParameter("say which tasks: with --failed or --status", param_hint="retry")
     if wanted.status is not None and not wanted.status.terminal:
-        raise typer.BadParameter("such tasks have not ended", param_hint="--status")
+        raise click.BadParameter("such tasks have not ended", param_hint="--status")
     url = choose_store(store)
-    named: Sequence[str] = task_ids or ()
+    named: Sequence[str] = task_ids
     if wanted.given:
         named = run_main(_choose(url, wanted))
         if not named:
@@ -91,7 +106,7 @@ async def _retry(url: str, named: Sequence[str], *, wait: bool, as_json: bool) -
         for one in named:
             try:
                 handles.append(await manager.resubmit(await find_task_id(store, one)))
-            except (*_REFUSED, typer.BadParameter) as error:
+            except (*_REFUSED, click.BadParameter) as error:
                 if len(named) == 1:
                     raise
                 say(str(error))

@@ -14,17 +14,18 @@ import sys
 import time
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import typer
+import click
 
 from tapescope.cli._foreground import Foreground, describe_signal
-from tapescope.cli._options import MetricsHostOption, MetricsPortOption, StoreOption
+from tapescope.cli._options import metrics_host_option, metrics_port_option, store_option
 from tapescope.cli._output import say
 from tapescope.cli._settings import EXIT_OURS, EXIT_TIMED_OUT, read_traceparent
 from tapescope.cli._signals import Signals, end_as
 from tapescope.cli._store import choose_store, prepare_store
 from tapescope.cli._telemetry import exporting, make_listener
+from tapescope.cli._types import NUMBER, WHOLE_NUMBER
 from tapescope.clock import Backoff
 from tapescope.errors import (
     BadOp,
@@ -97,79 +98,77 @@ _SHOWN_COMMAND: Final = 32_768
 """Characters of the command that its task keeps."""
 
 
+@click.command(
+    "run",
+    context_settings={"allow_interspersed_args": False},
+    options_metavar="[OPTIONS] --",
+)
+@click.argument("command", nargs=-1, required=True, help="The command with its arguments.")
+@click.option(
+    "--op", default="shell", metavar="OP", help="The op of the task: what kind of work it is."
+)
+@click.option(
+    "--timeout",
+    type=NUMBER,
+    metavar="SECONDS",
+    help="End the command after this time, with exit status 124.",
+)
+@click.option(
+    "--grace",
+    type=NUMBER,
+    default=5.0,
+    metavar="SECONDS",
+    help="The time from one step to the next when the command is ended: the signal that "
+    "tapescope was sent, SIGTERM, SIGKILL.",
+)
+@click.option(
+    "--drain",
+    type=NUMBER,
+    default=1.0,
+    metavar="SECONDS",
+    help="How long to read on when the command has ended and a process that it left still "
+    "has its output open.",
+)
+@click.option(
+    "--lines",
+    type=WHOLE_NUMBER,
+    metavar="N",
+    help="Lines of output that the tape keeps: the first, and the last of each stream. "
+    "Default: as many as the store takes.",
+)
+@click.option(
+    "--die-together",
+    is_flag=True,
+    help="Have the command killed, too, when tapescope is killed; else it runs on. Linux only.",
+)
+@click.option(
+    "--pty",
+    is_flag=True,
+    help="Give the command terminals to write on, whatever our output is: it keeps its "
+    "colours, and writes each line at once. The tape has the codes of the colours, too.",
+)
+@click.option(
+    "--hide-arguments",
+    is_flag=True,
+    help="Keep the command's arguments out of the store: the task has its first word alone.",
+)
+@metrics_port_option
+@metrics_host_option
+@store_option
 def run(
-    command: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="COMMAND", help="The command with its arguments.", show_default=False
-        ),
-    ],
-    op: Annotated[
-        str, typer.Option("--op", metavar="OP", help="The op of the task: what kind of work it is.")
-    ] = "shell",
-    timeout: Annotated[
-        float | None,
-        typer.Option(
-            "--timeout",
-            metavar="SECONDS",
-            help="End the command after this time, with exit status 124.",
-        ),
-    ] = None,
-    grace: Annotated[
-        float,
-        typer.Option(
-            "--grace",
-            metavar="SECONDS",
-            help="The time from one step to the next when the command is ended: the signal that "
-            "tapescope was sent, SIGTERM, SIGKILL.",
-        ),
-    ] = 5.0,
-    drain: Annotated[
-        float,
-        typer.Option(
-            "--drain",
-            metavar="SECONDS",
-            help="How long to read on when the command has ended and a process that it left still "
-            "has its output open.",
-        ),
-    ] = 1.0,
-    lines: Annotated[
-        int | None,
-        typer.Option(
-            "--lines",
-            metavar="N",
-            help="Lines of output that the tape keeps: the first, and the last of each stream. "
-            "Default: as many as the store takes.",
-            show_default=False,
-        ),
-    ] = None,
-    die_together: Annotated[
-        bool,
-        typer.Option(
-            "--die-together",
-            help="Have the command killed, too, when tapescope is killed; else it runs on. "
-            "Linux only.",
-        ),
-    ] = False,
-    pty: Annotated[
-        bool,
-        typer.Option(
-            "--pty",
-            help="Give the command terminals to write on, whatever our output is: it keeps its "
-            "colours, and writes each line at once. The tape has the codes of the colours, too.",
-        ),
-    ] = False,
-    hide_arguments: Annotated[
-        bool,
-        typer.Option(
-            "--hide-arguments",
-            help="Keep the command's arguments out of the store: the task has its first word "
-            "alone.",
-        ),
-    ] = False,
-    metrics_port: MetricsPortOption = None,
-    metrics_host: MetricsHostOption = "127.0.0.1",
-    store: StoreOption = None,
+    *,
+    command: tuple[str, ...],
+    op: str,
+    timeout: float | None,
+    grace: float,
+    drain: float,
+    lines: int | None,
+    die_together: bool,
+    pty: bool,
+    hide_arguments: bool,
+    metrics_port: int | None,
+    metrics_host: str,
+    store: str | None,
 ) -> int:
     """Run a command as a task, and record its output.
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+import click
 import orjson
 
-from tapescope.cli._options import JsonOption, StoreOption, TaskArgument
+from tapescope.cli._options import json_option, store_option, task_argument
 from tapescope.cli._output import make_printable, on_terminal, print_json, print_line
 from tapescope.cli._rendering import STATUS_STYLES, describe_event, explain_event
 from tapescope.cli._store import choose_store, open_store
@@ -31,8 +32,12 @@ __all__ = ["show"]
 _TIMES: Final = ("created_at", "run_at", "claimed_at", "finished_at", "lease_expires_at")
 
 
-def show(task_id: TaskArgument, as_json: JsonOption = False, store: StoreOption = None) -> None:
-    """Show one task: its fields, how its tape ends, and why it failed."""
+@click.command("show")
+@task_argument
+@json_option
+@store_option
+def show(*, task_id: str, as_json: bool, store: str | None) -> None:
+    """Show one task, how its tape ends, and why it failed."""
     shape, end, name = run_main(_read(choose_store(store), task_id))
     if as_json:
         print_json(shape | {"store": name})
@@ -51,7 +56,7 @@ async def _read(url: str, named: str) -> tuple[dict[str, Any], Event | None, str
             last = page.final_seq or page.last_seq
             (end,) = (await store.read_tape(task.task_id, after_seq=last - 1, limit=1)).events
     shape = task_shape(task) | {
-        "lost": find_lost([task], now_us()).get(task.task_id),
+        "lost": find_lost(store, [task], now_us()).get(task.task_id),
         "last_seq": page.last_seq,
         "final_seq": page.final_seq,
         "dropped": page.dropped,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+import click
 
-from tapescope.cli._options import JsonOption, StoreOption
+from tapescope.cli._options import json_option, store_option
 from tapescope.cli._output import print_json, print_line, say
 from tapescope.cli._store import choose_store, open_store
+from tapescope.cli._types import Words
 from tapescope.errors import BadSpool, TapescopeError
 from tapescope.model.times import format_time
 from tapescope.program import run_main
@@ -28,13 +29,16 @@ class Action(StrEnum):
     REPLAY = "replay"
 
 
-def spool(
-    action: Annotated[
-        Action, typer.Argument(metavar="ACTION", help="list, or replay.")
-    ] = Action.LIST,
-    as_json: JsonOption = False,
-    store: StoreOption = None,
-) -> int:
+@click.command("spool")
+@click.argument(
+    "action",
+    type=Words(Action),
+    default=Action.LIST,
+    help="What to do with the files.",
+)
+@json_option
+@store_option
+def spool(*, action: Action, as_json: bool, store: str | None) -> int:
     """List or replay what a run could not tell its store.
 
     A command runs also while its store is away. What its tape lacks then is kept in a file of its

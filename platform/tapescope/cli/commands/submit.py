@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, cast
+from typing import Any, cast
 
-import typer
+import click
 
 from tapescope.cli._completion import complete_op
-from tapescope.cli._options import JsonOption, StoreOption, WaitOption
+from tapescope.cli._options import json_option, store_option, wait_option
 from tapescope.cli._output import say
 from tapescope.cli._store import choose_store, prepare_store
 from tapescope.cli._submitted import open_manager, print_submitted
+from tapescope.cli._types import NUMBER, WHOLE_NUMBER
 from tapescope.codec import decode
 from tapescope.errors import BadParams
 from tapescope.manager.submission import Submission
@@ -20,59 +21,54 @@ from tapescope.program import run_main
 __all__ = ["submit"]
 
 
+@click.command("submit")
+@click.argument("op", shell_complete=complete_op, help="The name of an op that workers register.")
+@click.option(
+    "--params", default="{}", metavar="JSON", help="The params of the task: a JSON object."
+)
+@click.option(
+    "--retries",
+    type=WHOLE_NUMBER,
+    metavar="N",
+    help="How many attempts may follow the first. Default: as the op has it.",
+)
+@click.option(
+    "--timeout",
+    type=NUMBER,
+    metavar="SECONDS",
+    help="How long one attempt may take. Default: as the op has it.",
+)
+@click.option(
+    "--delay",
+    type=NUMBER,
+    metavar="SECONDS",
+    help="Start the task no sooner than this long from now.",
+)
+@click.option(
+    "--run-at",
+    metavar="TIME",
+    help="Start the task no sooner than this time: 2026-01-31T12:00:00Z.",
+)
+@click.option(
+    "--key",
+    metavar="KEY",
+    help="An idempotency key: to submit the same op and key again gives the same task.",
+)
+@wait_option
+@json_option
+@store_option
 def submit(
-    op: Annotated[
-        str,
-        typer.Argument(
-            metavar="OP",
-            help="The name of an op that workers register.",
-            autocompletion=complete_op,
-        ),
-    ],
-    params: Annotated[
-        str, typer.Option("--params", metavar="JSON", help="The params of the task: a JSON object.")
-    ] = "{}",
-    retries: Annotated[
-        int | None,
-        typer.Option(
-            "--retries",
-            metavar="N",
-            help="How many attempts may follow the first. Default: as the op has it.",
-        ),
-    ] = None,
-    timeout: Annotated[
-        float | None,
-        typer.Option(
-            "--timeout",
-            metavar="SECONDS",
-            help="How long one attempt may take. Default: as the op has it.",
-        ),
-    ] = None,
-    delay: Annotated[
-        float | None,
-        typer.Option(
-            "--delay", metavar="SECONDS", help="Start the task no sooner than this long from now."
-        ),
-    ] = None,
-    run_at: Annotated[
-        str | None,
-        typer.Option(
-            "--run-at",
-            metavar="TIME",
-            help="Start the task no sooner than this time: 2026-01-31T12:00:00Z.",
-        ),
-    ] = None,
-    key: Annotated[
-        str | None,
-        typer.Option(
-            "--key",
-            metavar="KEY",
-            help="An idempotency key: to submit the same op and key again gives the same task.",
-        ),
-    ] = None,
-    wait: WaitOption = False,
-    as_json: JsonOption = False,
-    store: StoreOption = None,
+    *,
+    op: str,
+    params: str,
+    retries: int | None,
+    timeout: float | None,
+    delay: float | None,
+    run_at: str | None,
+    key: str | None,
+    wait: bool,
+    as_json: bool,
+    store: str | None,
 ) -> int:
     """Submit a task to the workers of the store, and print its id."""
     at = None if run_at is None else _parse_time(run_at)
@@ -106,7 +102,7 @@ def _parse_time(text: str) -> datetime:
     except ValueError:
         at = None
     if at is None or at.tzinfo is None:
-        raise typer.BadParameter(
+        raise click.BadParameter(
             f"{text!r} is not a time with a time zone: write 2026-01-31T12:00:00Z",
             param_hint="--run-at",
         )

@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
-from typing import Annotated, Final
+from typing import Final
 
+import click
 import orjson
-import typer
 
-from tapescope.cli._options import JsonOption, StoreOption, TaskArgument
+from tapescope.cli._options import json_option, store_option, task_argument
 from tapescope.cli._output import on_terminal, print_json, say, write_json
 from tapescope.cli._rendering import TapeLines
 from tapescope.cli._store import choose_store, open_store
@@ -31,14 +31,12 @@ _LOOK_EVERY: Final = 2.0
 """Seconds between two looks at the owner of a task that is followed."""
 
 
-def tape(
-    task_id: TaskArgument,
-    follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Print each event as it comes, until the final.")
-    ] = False,
-    as_json: JsonOption = False,
-    store: StoreOption = None,
-) -> None:
+@click.command("tape")
+@task_argument
+@click.option("--follow", "-f", is_flag=True, help="Print each event as it comes, until the final.")
+@json_option
+@store_option
+def tape(*, task_id: str, follow: bool, as_json: bool, store: str | None) -> None:
     """Print the tape of a task.
 
     With --follow and --json each event is one line of JSON.
@@ -77,7 +75,7 @@ async def _watch_owner(store: TaskStore, task_id: str) -> AsyncGenerator[None]:
         while True:
             with suppress(TapescopeError):  # the follower meets it, too, and tells it
                 task = await store.get(task_id)
-                if (lost := find_lost([task], now_us()).get(task_id)) is not None:
+                if (lost := find_lost(store, [task], now_us()).get(task_id)) is not None:
                     say(f"the task is lost: {lost}. 'tapescope cancel {task_id}' ends it.")
                     return
             await asyncio.sleep(_LOOK_EVERY)

@@ -7,14 +7,15 @@ import logging
 import signal
 import sys
 from contextlib import suppress
-from typing import Annotated
+from pathlib import Path
 
-import typer
+import click
 
 from tapescope.cli._load_app import load_manager
-from tapescope.cli._options import MetricsHostOption, MetricsPortOption, inherit_store
+from tapescope.cli._options import inherit_store, metrics_host_option, metrics_port_option
 from tapescope.cli._settings import LogFormat, choose_log
 from tapescope.cli._telemetry import exporting, make_listener
+from tapescope.cli._types import NUMBER, WHOLE_NUMBER
 from tapescope.manager.manager import TaskManager
 from tapescope_telemetry import Telemetry
 from tapescope_telemetry.logger import Logger
@@ -26,45 +27,51 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _log = Logger("tapescope")
 
 
+@click.command("worker")
+@click.pass_context
+@click.option(
+    "--app",
+    required=True,
+    metavar="MODULE:MANAGER",
+    help="The TaskManager of your program, as in shop.tasks:manager.",
+)
+@click.option(
+    "--app-dir",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    metavar="FOLDER",
+    help="Where its modules are, besides those installed. Default: the current folder, unless "
+    "PYTHONSAFEPATH is set.",
+)
+@click.option(
+    "--max-running",
+    type=WHOLE_NUMBER,
+    metavar="N",
+    help="How many tasks run at once. Default: as the manager has it.",
+)
+@metrics_port_option
+@metrics_host_option
+@click.option(
+    "--drain",
+    type=NUMBER,
+    metavar="SECONDS",
+    help="How long running tasks may go on after a signal. Default: as the manager has it.",
+)
+@click.option(
+    "--store",
+    metavar="URL",
+    callback=inherit_store,
+    help="Work on this store. Default: the manager's own, whatever TAPESCOPE_STORE says.",
+)
 def worker(
-    context: typer.Context,
-    app: Annotated[
-        str,
-        typer.Option(
-            "--app",
-            metavar="MODULE:MANAGER",
-            help="The TaskManager of your program, as in shop.tasks:manager. Modules in the "
-            "current folder are found, too.",
-        ),
-    ],
-    max_running: Annotated[
-        int | None,
-        typer.Option(
-            "--max-running",
-            metavar="N",
-            help="How many tasks run at once. Default: as the manager has it.",
-        ),
-    ] = None,
-    metrics_port: MetricsPortOption = None,
-    metrics_host: MetricsHostOption = "127.0.0.1",
-    drain: Annotated[
-        float | None,
-        typer.Option(
-            "--drain",
-            metavar="SECONDS",
-            help="How long running tasks may go on after a signal. Default: as the manager has it.",
-        ),
-    ] = None,
-    store: Annotated[
-        str | None,
-        typer.Option(
-            "--store",
-            metavar="URL",
-            callback=inherit_store,
-            help="Work on this store. Default: the manager's own, whatever TAPESCOPE_STORE says.",
-            show_default=False,
-        ),
-    ] = None,
+    context: click.Context,
+    *,
+    app: str,
+    app_dir: Path | None,
+    max_running: int | None,
+    metrics_port: int | None,
+    metrics_host: str,
+    drain: float | None,
+    store: str | None,
 ) -> int:
     """Run the tasks of a program's registered ops, until a signal.
 
@@ -81,7 +88,7 @@ def worker(
     # Telemetry is set up before the app is imported: its manager uses the global providers, unless
     # the app gave it others. It ends after the manager, so that what the last tasks emit is sent.
     with exporting(*listener.readers):
-        manager = load_manager(app)
+        manager = load_manager(app, app_dir)
         manager.reconfigure(store=store, max_running=max_running, drain=drain, work=True)
         if log_format is None and not logging.getLogger().handlers:
             # Neither the user nor the program has configured a log.

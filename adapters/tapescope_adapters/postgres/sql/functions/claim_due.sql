@@ -1,6 +1,8 @@
 -- Claims up to x_limit tasks for an owner, the longest due first. A task that another session holds just
 -- now is passed over. The same lane and number again claims nothing: it is answered with what the first
 -- try claimed, as those rows are by now. The lane keeps the keys, attempts and places on the tapes only.
+-- A task that cannot be claimed keeps no other from it: it ends (claim_singly), and has the attempt -1 in
+-- the answer.
 CREATE OR REPLACE FUNCTION claim_due(
     x_lane text, x_number bigint, x_instance text, x_owner text, x_ops text[], x_limit integer,
     x_lease bigint, x_ts bigint, x_before text, x_behind text, x_again boolean
@@ -17,8 +19,8 @@ DECLARE
     picked   bigint[] := '{}';
     these    bigint[];
     won      bigint[];
-    attempts integer[];
-    starts   integer[];
+    attempts bigint[];
+    starts   bigint[];
     news     text;
 BEGIN
     now := now_us();
@@ -75,16 +77,28 @@ BEGIN
            array_agg(coalesce(e.seq, 0) + 1 ORDER BY t.run_at, p.id)
       INTO won, attempts, starts
       FROM unnest(picked) AS p(id)
-     CROSS JOIN LATERAL (SELECT t.attempt, t.run_at FROM tasks t WHERE t.id = p.id LIMIT 1) t
-      LEFT JOIN LATERAL (SELECT e.seq FROM events e WHERE e.task = p.id
+     CROSS JOIN LATERAL (SELECT t.attempt::bigint, t.run_at FROM tasks t WHERE t.id = p.id LIMIT 1) t
+      LEFT JOIN LATERAL (SELECT e.seq::bigint FROM events e WHERE e.task = p.id
                           ORDER BY e.seq DESC LIMIT 1) e ON true;
-    UPDATE tasks t
-       SET status = 'running', attempt = t.attempt + 1, owner = x_owner, claimed_at = now,
-           lease_expires_at = now + x_lease
-     WHERE t.id = ANY (won);
-    INSERT INTO events (task, seq, attempt, offer, type, ts, body)
-    SELECT w.id, w.seq, w.attempt, 1, 'task_started', x_ts, x_before || w.attempt || x_behind
-      FROM unnest(won, starts, attempts) AS w(id, seq, attempt);
+    BEGIN
+        IF 1 > ANY (attempts) THEN
+            RAISE numeric_value_out_of_range;
+        END IF;
+        UPDATE tasks t
+           SET status = 'running', attempt = t.attempt + 1, owner = x_owner, claimed_at = now,
+               lease_expires_at = now + x_lease
+         WHERE t.id = ANY (won);
+        INSERT INTO events (task, seq, attempt, offer, type, ts, body)
+        SELECT w.id, w.seq, w.attempt, 1, 'task_started', x_ts, x_before || w.attempt || x_behind
+          FROM unnest(won, starts, attempts) AS w(id, seq, attempt);
+    EXCEPTION WHEN data_exception OR integrity_constraint_violation OR raise_exception OR SQLSTATE 'TS001' THEN
+        SELECT c.won, c.attempts, c.starts INTO won, attempts, starts
+          FROM claim_singly(x_owner, x_ops, x_limit, x_lease, x_ts, x_before, x_behind, now, won) c;
+    END;
+    IF cardinality(won) = 0 THEN
+        UPDATE lanes SET answer = '[]' WHERE lane = x_lane;
+        RETURN NULL;
+    END IF;
     SELECT string_agg(t.task_id || ':' || w.seq, ',') INTO news
       FROM unnest(won, starts) AS w(id, seq)
      CROSS JOIN LATERAL (SELECT t.task_id FROM tasks t WHERE t.id = w.id LIMIT 1) t;

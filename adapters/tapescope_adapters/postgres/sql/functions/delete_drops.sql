@@ -12,7 +12,7 @@ DECLARE
     deleted bigint;
 BEGIN
     IF cardinality(unknown) > 0 THEN
-        PERFORM pg_advisory_xact_lock(hashtextextended('tapescope unknown ' || current_schema(), 0));
+        PERFORM 1 FROM maintenance m FOR NO KEY UPDATE;
     END IF;
     DELETE FROM quarantine q WHERE q.id = ANY (keys);
     GET DIAGNOSTICS deleted = ROW_COUNT;

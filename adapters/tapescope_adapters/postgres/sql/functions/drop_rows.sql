@@ -13,12 +13,16 @@ AS $$
 DECLARE
     answer json;
 BEGIN
-    -- No row to lock stands for the tasks that are not here; this keeps their cap.
-    PERFORM pg_advisory_xact_lock(hashtextextended('tapescope unknown ' || current_schema(), 0))
+    -- No row to lock stands for the tasks that are not here; the one of the maintenance keeps their cap. Not an
+    -- advisory lock: whoever may connect could hold that.
+    PERFORM 1
        FROM unnest(places) p(place)
        LEFT JOIN LATERAL (SELECT true AS known FROM tasks t
                            WHERE t.id = r_key[p.place] LIMIT 1) t ON true
       WHERE t.known IS NULL LIMIT 1;
+    IF FOUND THEN
+        PERFORM 1 FROM maintenance m FOR NO KEY UPDATE;
+    END IF;
     WITH late AS MATERIALIZED (
         SELECT r.*, t.op, e.seq AS last_seq,
                CASE WHEN t.status NOT IN ('pending', 'running') THEN t.status END AS outcome,

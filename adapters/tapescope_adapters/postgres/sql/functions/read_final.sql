@@ -1,6 +1,8 @@
 -- What a final says; NULL where that is not an outcome, or not JSON.
 CREATE OR REPLACE FUNCTION read_final(body text) RETURNS json
-LANGUAGE plpgsql IMMUTABLE AS $$
+LANGUAGE plpgsql IMMUTABLE
+SET search_path FROM CURRENT
+AS $$
 BEGIN
     IF body::json ->> 'outcome' IN ('succeeded', 'failed', 'cancelled') THEN
         RETURN body::json;

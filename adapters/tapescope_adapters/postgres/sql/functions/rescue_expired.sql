@@ -1,7 +1,7 @@
 -- Takes tasks from owners whose lease is over or who are known to be dead: those that run, and those that
 -- wait for an owner which alone can run them, unless a worker can run their op by now. What another
 -- rescuer, or a flush, holds just now is left for the next time. A tape which is gone begins anew; a task
--- whose tape takes no event from its attempt is passed over.
+-- whose tape takes no event from its attempt is passed over. A lease of no year that a calendar has is over.
 CREATE OR REPLACE FUNCTION rescue_expired(
     x_limit integer, x_ops text[], x_dead text[], x_ts bigint, x_retry text, x_failed text,
     x_instance text
@@ -24,7 +24,7 @@ BEGIN
         SELECT * FROM tasks r
          WHERE (r.status = 'running'
                 OR (r.status = 'pending' AND r.lease_expires_at IS NOT NULL AND r.op <> ALL (x_ops)))
-           AND (r.lease_expires_at <= now OR r.owner = ANY (x_dead))
+           AND (r.lease_expires_at <= now OR r.lease_expires_at > 253402300799999999 OR r.owner = ANY (x_dead))
            AND r.id = ANY (ARRAY(
                SELECT id FROM tasks WHERE status = 'running'
                 UNION ALL
@@ -35,7 +35,9 @@ BEGIN
         -- In a statement after the one that locks: in the same one the old end would show.
         SELECT coalesce(max(e.seq), 0) AS seq, coalesce(max(e.offer), 0) AS offer INTO last
           FROM (SELECT e.seq, e.offer FROM events e WHERE e.task = t.id ORDER BY e.seq DESC LIMIT 1) e;
-        result := CASE WHEN t.cancel_requested_at IS NOT NULL THEN 'cancelled'
+        result := CASE WHEN t.cancel_reason IS NOT NULL
+                        AND t.cancel_requested_at BETWEEN -62135596800000000 AND 253402300799999999
+                       THEN 'cancelled'
                        WHEN t.retries_spent < t.retries AND t.op = ANY (x_ops) THEN 'retried'
                        ELSE 'failed' END;
         BEGIN
@@ -51,8 +53,8 @@ BEGIN
                        run_at = now, retries_spent = retries_spent + 1
                  WHERE id = t.id;
             END IF;
-        EXCEPTION WHEN SQLSTATE 'TS001' THEN
-            CONTINUE;  -- a guard refuses it: for the audit to find
+        EXCEPTION WHEN data_exception OR integrity_constraint_violation OR raise_exception OR SQLSTATE 'TS001' THEN
+            CONTINUE;  -- a guard refuses it, or a column has no place for it: for the audit to find
         END;
         found := array_append(found, json_build_array(result, last.seq + 1, to_json(t)));
         signal := CASE result WHEN 'retried' THEN 'w' ELSE signal END;

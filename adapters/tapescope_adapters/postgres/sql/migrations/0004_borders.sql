@@ -1,0 +1,4 @@
+-- compatible from 1
+-- What a role without rights here can plant or hold touches nothing of ours: every function keeps its path
+-- (docs/decisions/0035), and no lock is one that whoever may connect can take (docs/decisions/0037).
+-- functions: refuse, read_final, drop_rows, delete_drops, flush

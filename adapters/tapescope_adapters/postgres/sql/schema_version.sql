@@ -1,0 +1,48 @@
+-- name: has_tables
+-- Whether the schema is there, with tables of a store. Not to_regclass: it goes by a cache, which may not know
+-- yet what another session committed.
+SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE n.nspname = $1 AND c.relname = 'schema_compatibility';
+
+-- name: read_version
+SELECT coalesce(max(version), 0) FROM schema_version;
+
+-- name: read_compatibility
+SELECT max(version), max(compatible_from) FROM schema_compatibility;
+
+-- name: lock_schema
+-- One process migrates at a time. Not an advisory lock: whoever may connect could hold that.
+LOCK TABLE schema_version IN SHARE ROW EXCLUSIVE MODE;
+
+-- name: read_owner
+-- Who owns a schema, and whether another role may make things in it.
+SELECT n.nspowner::regrole::text AS owner,
+       n.nspowner <> u.oid
+       OR EXISTS (SELECT 1 FROM aclexplode(n.nspacl) AS a
+                   WHERE a.privilege_type = 'CREATE' AND a.grantee <> u.oid) AS others
+  FROM pg_namespace n JOIN pg_roles u ON u.rolname = current_user
+ WHERE n.nspname = $1;
+
+-- name: note_version
+INSERT INTO schema_version (version) VALUES ($1);
+
+-- name: note_compatibility
+INSERT INTO schema_compatibility VALUES ($1, $2);
+
+-- name: read_state
+-- What SchemaGuard judges: of the schema $1, and of those of the names $2 that it has.
+SELECT current_setting('server_encoding') AS encoding,
+       current_setting('transaction_read_only') = 'on' AS read_only,
+       ARRAY(SELECT p.proname::text FROM pg_proc p
+              WHERE p.pronamespace = n.oid AND p.proname = ANY ($2::text[])) AS functions,
+       ARRAY(SELECT DISTINCT c.setting FROM pg_proc p
+              CROSS JOIN unnest(p.proconfig) AS c(setting)
+              WHERE p.pronamespace = n.oid AND p.proname = ANY ($2::text[])
+                AND starts_with(c.setting, 'search_path=')) AS paths,
+       ARRAY(SELECT c.relname::text FROM pg_class c
+              WHERE c.relnamespace = n.oid AND c.relkind = 'r' AND c.relname = ANY ($2::text[])) AS tables,
+       ARRAY(SELECT c.relname::text FROM pg_class c
+              WHERE c.relnamespace = n.oid AND c.relname = ANY ('{tasks,events,lanes}')
+                AND NOT has_table_privilege(c.oid, 'INSERT')) AS barred
+  FROM (SELECT $1::name AS name) wanted
+  LEFT JOIN pg_namespace n ON n.nspname = wanted.name;

@@ -1,0 +1,2 @@
+-- compatible from 1
+-- The number of PostgreSQL's change of functions, which SQLite has none of: see docs/decisions/0038.
