@@ -45,6 +45,7 @@ _PARTS: Final[Any] = BaseExceptionGroup.__dict__["exceptions"]
 _TRACEBACK: Final[Any] = BaseException.__dict__["__traceback__"]
 _CAUSE: Final[Any] = BaseException.__dict__["__cause__"]
 _CONTEXT: Final[Any] = BaseException.__dict__["__context__"]
+_HIDES_CONTEXT: Final[Any] = BaseException.__dict__["__suppress_context__"]
 """The descriptors, which no class of an exception can overrule."""
 _OURS: Final = frozenset({"subprocess", "tapescope", "tapescope_adapters", "tapescope_telemetry"})
 """Our packages, and the module that starts commands for us."""
@@ -97,7 +98,8 @@ def is_raised_here(error: BaseException) -> bool:
     """
     frames = traceback.walk_tb(_TRACEBACK.__get__(error))
     rooms = {str(frame.f_globals.get("__name__")).partition(".")[0] for frame, _ in frames}
-    behind = _CAUSE.__get__(error) or _CONTEXT.__get__(error)
+    hidden = _HIDES_CONTEXT.__get__(error)
+    behind = _CAUSE.__get__(error) if hidden else _CONTEXT.__get__(error)
     return bool(rooms) and rooms <= _OURS and behind is None
 
 

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import pytest
 
@@ -28,9 +29,10 @@ async def lending(
     )
     async with manager:
         yield manager
-    pool = vars(manager)["_pool"]
-    assert vars(pool)["_free"] == max_running
-    assert not any(vars(pool.lent)[name] for name in ("_lent", "_waits", "_returning"))
+    pool: dict[str, Any] = vars(vars(manager)["_pool"])
+    lent: dict[str, Any] = vars(pool["lent"])
+    assert pool["_free"] == max_running
+    assert [lent["_lent"], lent["_waits"], lent["_returning"]] == [set(), {}, {}]
 
 
 async def wait_for(store: TaskStore, number: int, op: str) -> None:

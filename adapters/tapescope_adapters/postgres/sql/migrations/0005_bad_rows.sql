@@ -1,3 +1,0 @@
--- compatible from 1
--- A row that cannot be claimed, or rescued, keeps no other from it: see docs/decisions/0038.
--- functions: claim_singly, claim_due, rescue_expired
