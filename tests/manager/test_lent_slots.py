@@ -6,7 +6,6 @@ import asyncio
 import random
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
-from typing import Any
 
 import pytest
 
@@ -29,9 +28,9 @@ async def lending(
     )
     async with manager:
         yield manager
-    pool: dict[str, Any] = vars(vars(manager)["_pool"])
-    lent: dict[str, Any] = vars(pool["lent"])
-    assert pool["_free"] == max_running
+    pool = manager._pool  # pyright: ignore[reportPrivateUsage]  # its account of slots
+    lent = vars(pool.lent)
+    assert vars(pool)["_free"] == max_running
     assert [lent["_lent"], lent["_waits"], lent["_returning"]] == [set(), {}, {}]
 
 
