@@ -45,6 +45,7 @@ from tapescope.store import (
     RescuedRow,
     RescueOrder,
     SchemaVersions,
+    StoreAway,
     StoreBackend,
     decode,
     must_migrate,
@@ -190,6 +191,11 @@ class PostgresBackend(StoreBackend):
         state = await self._shared.use(self._read_state)
         self._guard.look(state)
         self._guard.require_writable(state)
+        if self._connector.refused:
+            raise StoreAway(
+                "the server's queue of notifications is full: a session that listens is in a long "
+                "transaction, which the server's log names; nothing is committed until it ends"
+            )
 
     async def read_clock(self) -> int | None:
         (row,) = await self._shared.fetch(self._sql["read_clock"])
