@@ -122,6 +122,11 @@ async def make_bad(url: str, store: TaskStore, changes: Mapping[str, str]) -> di
     return keys
 
 
+def as_text(raw: bytes) -> str:
+    """A text of a row, whatever it is."""
+    return raw.decode(errors="replace")
+
+
 async def read_rows(url: str) -> dict[int, tuple[str, str | None]]:
     """(status, error code) by key, as the database has them."""
     query = "SELECT id, status, CAST(error_code AS TEXT) FROM tasks"
@@ -129,7 +134,7 @@ async def read_rows(url: str) -> dict[int, tuple[str, str | None]]:
         async with session(url) as conn:
             return {row[0]: (row[1], row[2]) for row in await conn.fetch(query)}
     with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as conn:
-        conn.text_factory = lambda raw: raw.decode(errors="replace")
+        conn.text_factory = as_text
         return {row[0]: (row[1], row[2]) for row in conn.execute(query)}
 
 
@@ -256,6 +261,46 @@ async def test_cancel_of_a_newer_version_is_honoured(store_url: str) -> None:
         assert await beside.result(10) == 42
 
     assert caught.value.reason == "budget"
+
+
+@pytest.mark.slow
+async def test_page_ends_where_its_rows_are_too_much(store_url: str) -> None:
+    """A list and a tape are read in pages of some 16 MiB, and a row of more is not read at all."""
+    # '{"a": "xxx…"}' of 3 MiB and of 17 MiB, and as JSON text for an event
+    text = "printf('%.*c', {n}, 'x')" if store_url.startswith("sqlite") else "repeat('x', {n})"
+    large, larger = (f"""'{{"a": "' || {text.format(n=n * 2**20)} || '"}}'""" for n in (3, 17))
+    async with find_store(store_url) as store:
+        attempt, key = await make_ended(store)
+        made = [(await store.create(NewTask(new_task_id(), "x")))[0] for _ in range(9)]
+        await run_round(
+            store_url,
+            *(f"UPDATE tasks SET params = {large} WHERE id = {new.key}" for new in made[:8]),
+            f"UPDATE tasks SET params = {larger} WHERE id = {made[8].key}",
+            f"UPDATE events SET body = {larger} WHERE task = {key} AND seq = 2",
+        )
+        sizes: list[int] = []
+        ids: list[str] = []
+        pages = [await store.list()]
+        while (before := pages[-1].next) is not None:
+            pages.append(await store.list(before=before))
+        for page in pages:
+            sizes.append(len(page.tasks))
+            ids += [task.task_id for task in page.tasks]
+        damaged = [task.damage for page in pages for task in page.tasks if task.damage]
+        tape = await store.read_tape(attempt.task_id)
+        rest = await store.read_tape(attempt.task_id, after_seq=tape.events[-1].seq)
+        named = {one.task_id for one in (await audit_store(store)).violations}
+
+    assert ids == [*(new.task_id for new in reversed(made)), attempt.task_id]
+    assert max(sizes) <= 7
+    assert damaged == ["params of its row cannot be read"]
+    assert [event.damage for event in (*tape.events, *rest.events)] == [
+        "",
+        "its body is too long",
+        "",
+        "",
+    ]
+    assert named == {made[8].task_id, attempt.task_id}
 
 
 EVENT_COLUMNS: Final = ("seq", "attempt", "offer", "type", "ts", "body")

@@ -45,6 +45,7 @@ from tapescope.store import (
     RescuedRow,
     RescueOrder,
     SchemaVersions,
+    StoreAway,
     StoreBackend,
     decode,
     must_migrate,
@@ -74,6 +75,7 @@ from tapescope_adapters.postgres._names import qualify
 from tapescope_adapters.postgres._queries import load_queries
 from tapescope_adapters.postgres._repair import repair
 from tapescope_adapters.postgres._rows import (
+    as_list,
     as_quarantine,
     as_repair,
     as_tape,
@@ -189,6 +191,11 @@ class PostgresBackend(StoreBackend):
         state = await self._shared.use(self._read_state)
         self._guard.look(state)
         self._guard.require_writable(state)
+        if self._connector.refused:
+            raise StoreAway(
+                "the server's queue of notifications is full: a session that listens is in a long "
+                "transaction, which the server's log names; nothing is committed until it ends"
+            )
 
     async def read_clock(self) -> int | None:
         (row,) = await self._shared.fetch(self._sql["read_clock"])
@@ -316,18 +323,18 @@ class PostgresBackend(StoreBackend):
             given = of_index | of_row
             text = self._sql["list_tasks"].replace("/*and*/", _number(given, 3))
             rows = await self._shared.fetch(text, last, limit, *given.values())
-            return ListedTasks([as_task(row) for row in rows])
+            return as_list(rows)
         text = self._sql["search_tasks"].replace("/*range*/", _number(of_index, 4))
         text = text.replace("/*and*/", _number(of_row, 4 + len(of_index)))
         rows = await self._shared.fetch(
             text, last, limit, look_at, *of_index.values(), *of_row.values()
         )
-        found = [as_task(row) for row in rows]
-        if len(found) == limit:
-            return ListedTasks(found)
+        page = as_list(rows)
+        if len(page.tasks) == limit or page.looked_to is not None:
+            return page
         text = self._sql["find_searched"].replace("/*range*/", _number(of_index, 3))
         end = await self._shared.fetch(text, last, look_at - 1, *of_index.values())
-        return ListedTasks(found, str(end[0][0]) if end else None)
+        return ListedTasks(page.tasks, str(end[0][0]) if end else None)
 
     async def count(self, op: str | None) -> Mapping[TaskStatus, int]:
         clause, wanted = ("", ()) if op is None else (qualify("WHERE op = $1"), (op,))

@@ -7,6 +7,8 @@ from typing import Any, Final, Protocol, cast
 
 from tapescope.model import HeldLease, QuarantinePage, Repair, TapePage, Task, TaskStatus, carry
 from tapescope.store import (
+    READ_BYTES,
+    ListedTasks,
     are_times,
     as_damaged_task,
     count_drops,
@@ -15,16 +17,21 @@ from tapescope.store import (
     read_cancel,
     read_drop,
     read_event,
+    read_json,
     read_repair,
 )
 
-__all__ = ["TASK_COLUMNS", "Row", "as_lease", "as_quarantine", "as_tape", "as_task"]
+__all__ = ["TASK_COLUMNS", "Row", "as_lease", "as_list", "as_quarantine", "as_tape", "as_task"]
 
-TASK_COLUMNS: Final = (
+_COLUMNS: Final = (
     "id, task_id, op, params, status, attempt, owner, created_at, run_at, claimed_at, finished_at, "
     "lease_expires_at, timeout_s, retries, idempotency_key, traceparent, cancel_reason, "
     "cancel_message, cancel_by, cancel_requested_at, error_code, retries_spent"
 )
+TASK_COLUMNS: Final = _COLUMNS.replace(
+    "params", f"CASE WHEN octet_length(params) <= {READ_BYTES} THEN params END AS params"
+)
+"""What is read of a row. A text that is longer than any store takes is not sent."""
 
 
 class Row(Protocol):
@@ -36,7 +43,7 @@ class Row(Protocol):
 def as_task(row: Row) -> Task:
     """A task's row."""
     try:
-        params, requested_at = decode(row["params"]), row["cancel_requested_at"]
+        params, requested_at = read_json(row["params"]), row["cancel_requested_at"]
         created_us, run_us, claimed_us = row["created_at"], row["run_at"], row["claimed_at"]
         finished_us, lease_us = row["finished_at"], row["lease_expires_at"]
         times = (created_us, run_us, claimed_us, finished_us, lease_us, requested_at)
@@ -71,8 +78,15 @@ def as_task(row: Row) -> Task:
             )
     except (TypeError, ValueError):
         pass  # it was written past tapescope
-    found = {name: row[name] for name in TASK_COLUMNS.split(", ")}
+    found = {name: row[name] for name in _COLUMNS.split(", ")}
     return as_damaged_task(found | {"task_id": str(row["task_id"])})
+
+
+def as_list(rows: Sequence[Row]) -> ListedTasks:
+    """The rows of a list, which ends with the task whose params are too much for a page."""
+    tasks = [as_task(row) for row in rows]
+    full = sum(row["size"] for row in rows) >= READ_BYTES
+    return ListedTasks(tasks, tasks[-1].task_id if full else None)
 
 
 def as_lease(row: Row) -> HeldLease:

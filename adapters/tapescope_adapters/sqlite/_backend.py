@@ -164,6 +164,8 @@ class SqliteBackend(StoreBackend):
         """Open the three connections; nothing is set or made before the schema was looked at."""
         if self.outlives_process:
             check_writable(self.path)
+            if not holds_nothing(self.path):
+                await self._refuse_unopened(mode)
             if mode.may_create:
                 make_file(self.path, self._file_mode)
         writer = self.writer_conn = await connect(
@@ -180,6 +182,15 @@ class SqliteBackend(StoreBackend):
             self._checkpointer = await connect(self.path, "mode=rw")
             await self._checkpointer.run(partial(self._set_up, writes=True))
             self._opened = await writer.run(partial(OpenedFile, self.path))
+
+    async def _refuse_unopened(self, mode: OpenMode) -> None:
+        """Refuse a file as one that only reads it: who may write would move its log at the end."""
+        connection, _, versions = await self._connect_to_read()
+        try:
+            must_migrate(mode, versions, self.name)
+            await connection.run(check_owner)
+        finally:
+            await connection.close()
 
     def _set_up(self, conn: sqlite3.Connection, *, writes: bool) -> None:
         set_up(conn, self.path, synchronous=self._synchronous, writes=writes)

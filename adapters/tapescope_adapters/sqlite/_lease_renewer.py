@@ -11,7 +11,11 @@ from tapescope.model import HeldLease
 from tapescope.store import Clock, LeaseRenewer, StoreAway
 from tapescope_adapters._sql import Queries
 from tapescope_adapters.sqlite import _leases
-from tapescope_adapters.sqlite._connection import reading_any_text, set_up, translate
+from tapescope_adapters.sqlite._connection import (
+    reading_any_text,
+    set_up,
+    translate,
+)
 from tapescope_adapters.sqlite._opened_file import OpenedFile
 from tapescope_adapters.sqlite._read_access import file_uri
 

@@ -6,11 +6,12 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from tapescope.model import AuditPage, AuditRule, Violation
+from tapescope.model import NO_TASK, AuditPage, AuditRule, Violation
 from tapescope.store import DueDrop, DueTask, encode
 from tapescope_adapters._sql import Queries
 from tapescope_adapters.sqlite._connection import read_transaction, write_transaction
 from tapescope_adapters.sqlite._rows import find_bad_rows
+from tapescope_adapters.sqlite._schema import find_schema_faults
 
 __all__ = [
     "audit",
@@ -41,11 +42,15 @@ def audit(
         upto, checked, rows, more = conn.execute(
             sql["audit_page"], {"after": after, "limit": limit, "events": _PAGE_EVENTS}
         ).fetchone()
+        changed = find_schema_faults(conn) if after == 0 else []
+        of_store = tuple(
+            Violation.found(AuditRule.SCHEMA_CHANGED, NO_TASK, fault) for fault in changed
+        )
         if not checked:
-            return AuditPage(0, 0, (), None)
+            return AuditPage(0, 0, of_store, None)
         page: dict[str, Any] = {"after": after, "upto": upto, "now": now, "grace": grace}
         found = find_violations(conn, sql, page)
-    return AuditPage(checked, rows, tuple(found), upto if more else None)
+    return AuditPage(checked, rows, (*found, *of_store), upto if more else None)
 
 
 def find_violations(
@@ -55,7 +60,7 @@ def find_violations(
     found = [
         Violation.found(rule, *facts)
         for rule in AuditRule
-        if rule is not AuditRule.BAD_ROW
+        if rule not in (AuditRule.BAD_ROW, AuditRule.SCHEMA_CHANGED)
         for facts in conn.execute(sql[f"audit_{rule.value}"], page)
     ]
     return found + [

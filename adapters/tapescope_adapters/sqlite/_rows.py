@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, cast
 
 from tapescope.model import (
     CancelRequest,
+    Event,
     QuarantinePage,
     TapePage,
     Task,
@@ -16,6 +17,7 @@ from tapescope.model import (
     carry,
 )
 from tapescope.store import (
+    READ_BYTES,
     AttemptState,
     ListedTasks,
     RescueOrder,
@@ -28,6 +30,7 @@ from tapescope.store import (
     read_cancel,
     read_drop,
     read_event,
+    read_json,
 )
 from tapescope_adapters._sql import Queries, conditions, leads
 from tapescope_adapters.sqlite._connection import read_transaction, reading_any_text
@@ -50,11 +53,15 @@ __all__ = [
     "read_tape",
 ]
 
-_TASK: Final = (
+_COLUMNS: Final = (
     "id, task_id, op, params, status, attempt, owner, created_at, run_at, claimed_at, finished_at, "
     "lease_expires_at, timeout_s, retries, idempotency_key, traceparent, cancel_reason, "
     "cancel_message, cancel_by, cancel_requested_at, error_code, retries_spent"
 )
+_TASK: Final = _COLUMNS.replace(
+    "params", f"CASE WHEN length(params) <= {READ_BYTES} THEN params END"
+)
+"""What is read of a row. A text that is longer than any store takes does not come into Python."""
 _TEXTS: Final = {str, type(None)}
 _BEYOND_ANY_ID: Final = "g"  # ids are hexadecimal
 
@@ -62,7 +69,7 @@ _BEYOND_ANY_ID: Final = "g"  # ids are hexadecimal
 def _task(row: Sequence[Any]) -> Task:
     try:
         reason, message, by, at, error_code, retries_spent = row[16:]
-        params = decode(row[3])
+        params = read_json(row[3])
         texts = (row[1], row[2], row[4], row[6], row[14], row[15], message, by, error_code)
         if (
             type(params) is dict
@@ -94,7 +101,7 @@ def _task(row: Sequence[Any]) -> Task:
             )
     except (TypeError, ValueError):
         pass  # it was written past tapescope
-    return as_damaged_task(dict(zip(_TASK.split(", "), row, strict=True)))
+    return as_damaged_task(dict(zip(_COLUMNS.split(", "), row, strict=True)))
 
 
 def get_task(conn: sqlite3.Connection, sql: Queries, task_id: str) -> Task | None:
@@ -202,16 +209,28 @@ def list_tasks(
     if leads(wanted):
         text = sql["list_tasks"].replace("/*task*/", _TASK).replace("/*and*/", in_range + on_row)
         rows = conn.execute(text, (last, *of_index.values(), *of_row.values(), limit))
-        return ListedTasks([_task(row) for row in rows])
+        return _list_page(rows)
     text = sql["search_tasks"].replace("/*task*/", _TASK)
     text = text.replace("/*range*/", in_range).replace("/*and*/", on_row)
     rows = conn.execute(text, (last, *of_index.values(), look_at, *of_row.values(), limit))
-    found = [_task(row) for row in rows]
-    if len(found) == limit:
-        return ListedTasks(found)
+    page = _list_page(rows)
+    if len(page.tasks) == limit or page.looked_to is not None:
+        return page
     text = sql["find_searched"].replace("/*range*/", in_range)
     end = conn.execute(text, (last, *of_index.values(), look_at - 1)).fetchone()
-    return ListedTasks(found, None if end is None else end[0])
+    return ListedTasks(page.tasks, None if end is None else end[0])
+
+
+def _list_page(rows: Iterable[Sequence[Any]]) -> ListedTasks:
+    """The tasks of these rows, up to the one with which their params are too much for a page."""
+    found: list[Task] = []
+    size = 0
+    for row in rows:
+        found.append(_task(row))
+        size += len(row[3] or "")
+        if size >= READ_BYTES:
+            return ListedTasks(found, found[-1].task_id)
+    return ListedTasks(found)
 
 
 def count_tasks(conn: sqlite3.Connection, sql: Queries, op: str | None) -> dict[TaskStatus, int]:
@@ -230,9 +249,14 @@ def read_tape(
         if end is None:
             return None
         key, last_seq, final_seq, dropped = end
-        rows = conn.execute(sql["read_tape"], (key, after_seq, limit)).fetchall()
-    events = tuple(read_event(*row) for row in rows)
-    return TapePage(task_id, events, last_seq or 0, final_seq, dropped)
+        events: list[Event] = []
+        size = 0
+        for row in conn.execute(sql["read_tape"], (READ_BYTES, key, after_seq, limit)):
+            events.append(read_event(*row))
+            size += len(row[4] or "")
+            if size >= READ_BYTES:
+                break  # the tape goes on, as its end says
+    return TapePage(task_id, tuple(events), last_seq or 0, final_seq, dropped)
 
 
 def read_quarantine(

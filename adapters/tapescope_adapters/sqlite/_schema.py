@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
+from contextlib import closing
 from functools import cache
 from importlib.resources import files
 from typing import Final
@@ -13,7 +14,7 @@ from tapescope.store import OpenMode, SchemaVersions, must_migrate
 from tapescope_adapters._sql import find_compatible, load_migrations
 from tapescope_adapters.sqlite._connection import write_transaction
 
-__all__ = ["check_owner", "migrate", "read_migrations", "read_versions"]
+__all__ = ["check_owner", "find_schema_faults", "migrate", "read_migrations", "read_versions"]
 
 _SQL: Final = files("tapescope_adapters.sqlite") / "sql"
 
@@ -25,12 +26,76 @@ def read_migrations() -> Mapping[int, str]:
 
 
 def read_versions(conn: sqlite3.Connection) -> SchemaVersions:
-    """The version of the schema; 0 where the file has none of our tables. Changes nothing."""
+    """The version of the schema; 0 where the file has none of our tables. Changes nothing.
+
+    Raises ``StoreConfigError`` where a view has the name of a table: to read it may never end.
+    """
     known = max(read_migrations())
+    _refuse_views(conn)
     if not _has_tables(conn):
         return SchemaVersions(0, known)
     found = _version(conn)
     return SchemaVersions(found, known, found <= known or _is_compatible(conn, found, known))
+
+
+def find_schema_faults(conn: sqlite3.Connection) -> list[str]:
+    """What of the schema is not what the migrations up to its version make, in words.
+
+    Triggers of others on our tables, and what of ours is gone or changed. Their tables, views and
+    indexes are no matter. Nothing is said of a newer version's schema.
+    """
+    steps, version = read_migrations(), _version(conn)
+    if version not in steps:
+        return []
+    expected = _describe_made(tuple(steps[number] for number in range(1, version + 1)))
+    found = _describe(conn)
+    ours = {name for kind, name in expected if kind == "table"}
+    faults: list[str] = []
+    for (kind, name), (_, text) in expected.items():
+        if (kind, name) not in found:
+            faults.append(f"the {kind} {name} is gone")
+        elif found[kind, name][1] != text:
+            faults.append(f"the {kind} {name} is not as the migrations make it")
+    for (kind, name), (table, _) in found.items():
+        if kind == "trigger" and table in ours and (kind, name) not in expected:
+            faults.append(f"the trigger {name} on {table} is not of the migrations")
+    return ["; ".join(faults)] if faults else []
+
+
+@cache
+def _describe_made(scripts: tuple[str, ...]) -> Mapping[tuple[str, str], tuple[str, str]]:
+    """What these migrations make, as ``_describe`` tells it."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as conn:
+        for script in scripts:
+            for statement in _statements(script):
+                conn.execute(statement)
+        return _describe(conn)
+
+
+def _describe(conn: sqlite3.Connection) -> dict[tuple[str, str], tuple[str, str]]:
+    """By type and name, the table and the text of each object that has one."""
+    query = "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE sql IS NOT NULL"
+    return {
+        (kind, name): (table, text)
+        for kind, name, table, text in conn.execute(query)
+        if not name.startswith("sqlite_")
+    }
+
+
+def _refuse_views(conn: sqlite3.Connection) -> None:
+    steps = read_migrations()
+    tables = {
+        name
+        for kind, name in _describe_made(tuple(steps[number] for number in sorted(steps)))
+        if kind == "table"
+    }
+    views = conn.execute("SELECT name FROM sqlite_schema WHERE type = 'view'").fetchall()
+    for (name,) in views:
+        if str(name).lower() in tables:
+            raise StoreConfigError(
+                f"The SQLite file is not a store of tapescope: {name!r} is a view, and not a table."
+                " Name another file, or restore a backup."
+            )
 
 
 def check_owner(conn: sqlite3.Connection) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from tapescope.maintenance.audit import audit_pages
 from tapescope.model.audit import AUDIT_GRACE
 from tapescope.model.repairs import RepairReport
+from tapescope.store.validation import is_task_id
 
 if TYPE_CHECKING:
     from tapescope.store.port import TaskStore
@@ -34,7 +35,10 @@ async def repair_store(
         async for page in pages:
             report.checked += page.checked
             report.violations += page.violations
-            for task_id in dict.fromkeys(violation.task_id for violation in page.violations):
+            # What is of the whole store, or of a row whose id cannot be read, is for a person.
+            report.left += [one for one in page.violations if not is_task_id(one.task_id)]
+            ids = [one.task_id for one in page.violations if is_task_id(one.task_id)]
+            for task_id in dict.fromkeys(ids):
                 mended = await store.maintenance.repair(
                     task_id, by=by, grace=grace, dry_run=dry_run
                 )

@@ -7,7 +7,7 @@ spelled here and nowhere else: telemetry, adapters, dashboards and docs import i
 from __future__ import annotations
 
 from tapescope.model.answers import Appended, Finished
-from tapescope.model.audit import AUDIT_GRACE, AuditPage, AuditReport, AuditRule, Violation
+from tapescope.model.audit import AUDIT_GRACE, NO_TASK, AuditPage, AuditReport, AuditRule, Violation
 from tapescope.model.error_codes import (
     BAD_RESULT,
     BAD_ROW,
@@ -80,6 +80,7 @@ __all__ = [
     "LEASE_LOST",
     "LOG",
     "LOOP_CLOSED",
+    "NO_TASK",
     "PARTIAL",
     "PROGRESS",
     "RELEASED",

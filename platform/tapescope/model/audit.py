@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-__all__ = ["AUDIT_GRACE", "AuditPage", "AuditReport", "AuditRule", "Violation"]
+__all__ = ["AUDIT_GRACE", "NO_TASK", "AuditPage", "AuditReport", "AuditRule", "Violation"]
 
+NO_TASK: Final = "-"
+"""In the place of a task's id, in a violation that is of the whole store."""
 AUDIT_GRACE: Final = 60.0
 """Seconds after the end of its lease from which a task that still runs is stuck."""
 
@@ -35,6 +37,9 @@ class AuditRule(StrEnum):
     """More late events are kept than were counted, or a count is impossible (I7)."""
     BAD_ROW = "bad_row"
     """The task's row, or one of its tape, cannot be read: it was written past tapescope."""
+    SCHEMA_CHANGED = "schema_changed"
+    """The schema is not what the migrations make: a guard is gone, or a trigger is foreign. Of the
+    store, and no task: ``NO_TASK`` stands for the id."""
 
 
 _DETAILS: Final = {
@@ -46,6 +51,7 @@ _DETAILS: Final = {
     AuditRule.STUCK_RUNNING: "attempt {} of owner {} runs, but its lease ended {:.0f} s ago",
     AuditRule.DROPPED_COUNT_MISMATCH: "of reason {} the quarantine holds {} events, counted are {}",
     AuditRule.BAD_ROW: "{}",
+    AuditRule.SCHEMA_CHANGED: "{}",
 }
 
 

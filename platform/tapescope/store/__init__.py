@@ -11,6 +11,7 @@ from tapescope.codec import decode, encode
 from tapescope.store.audit_rules import audit_tasks
 from tapescope.store.backend import BackendContext, LeaseRenewer, StoreBackend
 from tapescope.store.damage import (
+    READ_BYTES,
     are_times,
     as_damaged_task,
     count_drops,
@@ -18,6 +19,7 @@ from tapescope.store.damage import (
     read_cancel,
     read_drop,
     read_event,
+    read_json,
     read_repair,
 )
 from tapescope.store.flush import (
@@ -94,6 +96,7 @@ from tapescope_telemetry import Telemetry
 
 __all__ = [
     "FIRST_FOREIGN_OFFER",
+    "READ_BYTES",
     "RESYNC",
     "AttemptState",
     "BackendContext",
@@ -176,6 +179,7 @@ __all__ = [
     "read_cancel",
     "read_drop",
     "read_event",
+    "read_json",
     "read_outcome",
     "read_repair",
     "refuse_control_characters",

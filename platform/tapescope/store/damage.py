@@ -11,6 +11,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, cast
 
+import orjson
+
 from tapescope.codec import decode
 from tapescope.model.audit import AuditRule
 from tapescope.model.repairs import Repair
@@ -20,6 +22,7 @@ from tapescope.model.times import FIRST_TIME, LAST_TIME
 from tapescope.model.words import carry
 
 __all__ = [
+    "READ_BYTES",
     "are_times",
     "as_damaged_task",
     "count_drops",
@@ -27,11 +30,30 @@ __all__ = [
     "read_cancel",
     "read_drop",
     "read_event",
+    "read_json",
     "read_repair",
 ]
 
+READ_BYTES: Final = 16 * 2**20
+"""Bytes of the JSON text of one row that are read, of params or of a body, and from which on a page
+ends. No store takes as much (``StoreLimits``): what is longer was written past it."""
 _SHOWN: Final = 100
 """Characters of a text that cannot be read."""
+_DEEPEST: Final = 254
+"""Levels of lists and objects that the codec writes."""
+_DEEP_TEXT: Final = 2 * _DEEPEST
+"""The shortest text that is nested as deep has an end for each beginning."""
+
+
+def read_json(text: Any) -> Any:
+    """The value of a JSON text of a row. Raises ``TypeError`` or ``ValueError``.
+
+    Also for one that could be read, and not be written again, for it is nested too deep.
+    """
+    value = decode(text)
+    if len(text) > _DEEP_TEXT and text.count("[") + text.count("{") > _DEEPEST:
+        orjson.dumps(value)
+    return value
 
 
 def are_times(*microseconds: Any) -> bool:
@@ -97,7 +119,7 @@ def as_damaged_task(row: Mapping[str, Any]) -> Task:
 
     params: dict[str, Any] = {}
     try:
-        found = decode(row["params"])
+        found = read_json(row["params"])
     except (TypeError, ValueError):  # no text, or a text that is not JSON
         found = None
     if isinstance(found, dict):
@@ -149,9 +171,10 @@ def read_event(seq: Any, type: Any, ts: Any, attempt: Any, body: Any) -> Event:
         wrong.append(f"its type is {type!r:.{_SHOWN}}")
         type = "?"
     try:
-        read = decode(body)
+        read = read_json(body)
     except (TypeError, ValueError):
-        wrong.append(f"its body is not JSON: {body!r:.{_SHOWN}}")
+        why = "too long" if body is None else f"not JSON: {body!r:.{_SHOWN}}"
+        wrong.append(f"its body is {why}")
         read = None
     return Event(seq, type, ts, attempt, read, "; ".join(wrong))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import cast
 
 from tapescope.codec import decode, encode
 from tapescope.model.error_codes import WORKER_LOST
@@ -62,9 +63,8 @@ class StoreLeases:
     async def read_owners(self) -> Sequence[str]:
         """The owners of the tasks that run, or that they alone can run, for a rescuer to see
         whether they live."""
-        owners: Sequence[object] = await self._core.read(
-            "read_owners", self._core.backend.read_owners
-        )
+        found = await self._core.read("read_owners", self._core.backend.read_owners)
+        owners = cast("Sequence[object]", found)
         return [owner for owner in owners if isinstance(owner, str)]  # a bad row has none
 
     async def rescue_expired(

@@ -73,14 +73,19 @@ class StoreMaintenance:
         return page
 
     def _log_once(self, violation: Violation) -> None:
-        """Log a violation as an error, once for each store that is open: every audit finds it."""
+        """Log a violation as an error, once for each store that is open: every audit finds it.
+
+        So many and no more: a store whose every row is broken must not fill the log's disk.
+        """
         name = violation.rule, violation.task_id
-        if name not in self._logged:
-            if len(self._logged) < _REMEMBERED:
-                self._logged.add(name)
-            _log.error(
-                "Audit: %s, task %s: %s", violation.rule.value, violation.task_id, violation.detail
-            )
+        if name in self._logged or len(self._logged) >= _REMEMBERED:
+            return
+        self._logged.add(name)
+        _log.error(
+            "Audit: %s, task %s: %s", violation.rule.value, violation.task_id, violation.detail
+        )
+        if len(self._logged) == _REMEMBERED:
+            _log.error("Audit: %d violations were logged; of more, only the count.", _REMEMBERED)
 
     async def repair(
         self,

@@ -98,14 +98,12 @@ SELECT t.task_id::text, d.reason, d.kept, d.counted
 -- Differs from the SQLite version in that the others are left out: a column has its type here.
 SELECT /*task*/ FROM tasks
  WHERE id > $1 AND id <= $2
-   AND (params IS NOT JSON OBJECT OR params ~ '\\u[dD][89a-fA-F]'
+   AND (octet_length(params) > 16777216 OR params IS NOT JSON OBJECT OR params ~ '\\u[dD][89a-fA-F]'
         OR (length(params) - length(translate(params, '[{', ''))) > 200
-        OR created_at < (-62135596800000000) OR created_at > 253402300799999999
-        OR run_at < (-62135596800000000) OR run_at > 253402300799999999
-        OR claimed_at < (-62135596800000000) OR claimed_at > 253402300799999999
-        OR finished_at < (-62135596800000000) OR finished_at > 253402300799999999
-        OR lease_expires_at < (-62135596800000000) OR lease_expires_at > 253402300799999999
-        OR cancel_requested_at < (-62135596800000000) OR cancel_requested_at > 253402300799999999
+        OR least(created_at, run_at, claimed_at, finished_at, lease_expires_at, cancel_requested_at)
+           < -62135596800000000
+        OR greatest(created_at, run_at, claimed_at, finished_at, lease_expires_at, cancel_requested_at)
+           > 253402300799999999
         OR (cancel_requested_at IS NULL) <> (cancel_reason IS NULL)
         OR least(attempt, retries, retries_spent) < 0
         OR NOT (timeout_s > 0 AND timeout_s < 'infinity'))
@@ -113,8 +111,10 @@ SELECT /*task*/ FROM tasks
 
 -- name: audit_bad_event
 -- Rows of the page's tapes that may not be readable, for the one who reads them to say.
-SELECT t.task_id::text, e.seq, e.type, e.ts, e.attempt, e.body
+SELECT t.task_id::text, e.seq, e.type, e.ts, e.attempt,
+       CASE WHEN octet_length(e.body) <= 16777216 THEN e.body END
   FROM events e JOIN tasks t ON t.id = e.task
  WHERE e.task > $1 AND e.task <= $2
-   AND (e.body IS NOT JSON OR e.ts < (-62135596800000000) OR e.ts > 253402300799999999)
+   AND (octet_length(e.body) > 16777216 OR e.body IS NOT JSON
+        OR e.ts < -62135596800000000 OR e.ts > 253402300799999999)
  ORDER BY e.task, e.seq;

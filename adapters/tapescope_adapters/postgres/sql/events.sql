@@ -8,8 +8,13 @@ SELECT coalesce(last.seq, 0) AS last_seq, CASE WHEN last.type = 'final' THEN las
   FROM tasks t
   LEFT JOIN LATERAL (SELECT e.seq, e.type FROM events e WHERE e.task = t.id
                       ORDER BY e.seq DESC LIMIT 1) last ON true
-  LEFT JOIN LATERAL (SELECT e.seq, e.type, e.ts, e.attempt, e.body FROM events e
-                      WHERE e.task = t.id AND e.seq > $2 ORDER BY e.seq LIMIT $3) e ON true
+  LEFT JOIN LATERAL (SELECT p.seq, p.type, p.ts, p.attempt,
+                            CASE WHEN octet_length(p.body) <= 16777216 THEN p.body END AS body
+                       FROM (SELECT e.seq, e.type, e.ts, e.attempt, e.body,
+                                    sum(octet_length(e.body)) OVER (ORDER BY e.seq) AS upto
+                               FROM events e
+                              WHERE e.task = t.id AND e.seq > $2 ORDER BY e.seq LIMIT $3) AS p
+                      WHERE (p.upto - octet_length(p.body)) < 16777216) e ON true
  WHERE t.task_id = $1 ORDER BY e.seq;
 
 -- name: load_attempt

@@ -8,13 +8,21 @@ SELECT /*task*/ FROM tasks
 
 -- name: list_tasks
 -- One comparison over one index in one direction: flat at any depth. For what an index leads to.
-SELECT /*task*/ FROM tasks WHERE task_id < $1 /*and*/ ORDER BY task_id DESC LIMIT $2;
+-- Up to the task with which the params are too much for a page, of 16 MiB.
+-- Differs from the SQLite version in that the page ends here: what is read is sent.
+SELECT /*task*/, octet_length(params) AS size
+  FROM (SELECT *, sum(octet_length(params)) OVER (ORDER BY task_id DESC) AS upto
+          FROM tasks WHERE task_id < $1 /*and*/ ORDER BY task_id DESC LIMIT $2) AS page
+ WHERE (upto - octet_length(params)) < 16777216 ORDER BY task_id DESC;
 
 -- name: search_tasks
 -- For what no index leads to: so many rows of one index, and of these the tasks that are wanted.
-SELECT /*task*/
-  FROM (SELECT * FROM tasks WHERE task_id < $1 /*range*/ ORDER BY task_id DESC LIMIT $3) AS looked_at
- WHERE TRUE /*and*/ ORDER BY task_id DESC LIMIT $2;
+-- Up to the task with which the params are too much for a page, as above.
+SELECT /*task*/, octet_length(params) AS size
+  FROM (SELECT *, sum(octet_length(params)) OVER (ORDER BY task_id DESC) AS upto
+          FROM (SELECT * FROM tasks WHERE task_id < $1 /*range*/ ORDER BY task_id DESC LIMIT $3) AS looked_at
+         WHERE TRUE /*and*/ ORDER BY task_id DESC LIMIT $2) AS page
+ WHERE (upto - octet_length(params)) < 16777216 ORDER BY task_id DESC;
 
 -- name: find_searched
 -- The last id that search_tasks looks at, if it stops there.

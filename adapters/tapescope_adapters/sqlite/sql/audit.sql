@@ -99,10 +99,11 @@ SELECT /*task*/ FROM tasks WHERE id > :after AND id <= :upto ORDER BY id;
 
 -- name: audit_bad_event
 -- Rows of the page's tapes that may not be readable, for the one who reads them to say.
-SELECT t.task_id, e.seq, e.type, e.ts, e.attempt, e.body
+SELECT t.task_id, e.seq, e.type, e.ts, e.attempt,
+       CASE WHEN length(e.body) <= 16777216 THEN e.body END
   FROM events e JOIN tasks t ON t.id = e.task
  WHERE e.task > :after AND e.task <= :upto
-   AND (NOT json_valid(e.body)
+   AND (length(e.body) > 16777216 OR NOT json_valid(e.body)
         OR e.ts NOT BETWEEN -62135596800000000 AND 253402300799999999
         OR typeof(e.ts) <> 'integer' OR typeof(e.seq) <> 'integer' OR typeof(e.attempt) <> 'integer' OR typeof(e.type) <> 'text')
  ORDER BY e.task, e.seq;

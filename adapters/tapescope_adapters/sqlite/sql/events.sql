@@ -63,7 +63,7 @@ SELECT t.id, last.seq, CASE last.type WHEN 'final' THEN last.seq END,
 
 -- name: read_tape
 -- An event whose number is none has no place on the tape: the audit names it.
-SELECT seq, type, ts, attempt, body FROM events
+SELECT seq, type, ts, attempt, CASE WHEN length(body) <= ? THEN body END FROM events
  WHERE task = ? AND seq > ? AND seq <= 9007199254740991 ORDER BY seq LIMIT ?;
 
 -- name: load_attempt
