@@ -57,6 +57,15 @@ _COST = Section(
             (Query(scope(names.CLOCK_SKEW), "ahead {{instance}}"),),
             8,
         ),
+        Chart(
+            "timeseries",
+            "Foreign notifications",
+            "What no store has sent on its channel of the database: whoever may connect may notify."
+            " It is ignored; a flood of it costs CPU.",
+            "short",
+            (Query(sum_growth("instance", names.FOREIGN_NOTIFICATIONS), "{{instance}}"),),
+            8,
+        ),
     ),
 )
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from docs.roles import make_roles_page
 from tapescope import Outcome, errors
 from tapescope_telemetry import METRICS, SCHEMA_URL, SCOPE_NAME, SPANS, MetricRow, SpanRow
 from tapescope_telemetry.scrape_names import name_label, name_metric
@@ -32,6 +33,7 @@ def make_pages() -> dict[str, str]:
     return {
         "errors.md": _make_errors(),
         "metrics.md": _make_metrics(),
+        "roles.md": make_roles_page(),
         "spans.md": _make_spans(),
     }
 

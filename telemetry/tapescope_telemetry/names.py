@@ -26,6 +26,7 @@ __all__ = [
     "EVENT_OFFERED",
     "EVENT_UNACCOUNTED",
     "FLUSH_SIZE",
+    "FOREIGN_NOTIFICATIONS",
     "LIMIT",
     "LOG_SIZE",
     "LOOP_ERRORS",
@@ -354,6 +355,14 @@ CLOCK_SKEW: Final = MetricRow(
     (_A.ADAPTER,),
     tallied=True,
 )
+FOREIGN_NOTIFICATIONS: Final = MetricRow(
+    "tapescope.store.notifications.foreign",
+    "counter",
+    "{notification}",
+    "Notifications on the store's channel that no store has sent; they are ignored.",
+    (_A.ADAPTER,),
+    tallied=True,
+)
 LOG_SIZE: Final = MetricRow(
     "tapescope.store.log.size",
     "gauge",
@@ -387,5 +396,5 @@ METRICS: Final = (
     *(EVENT_OFFERED, EVENT_APPENDED, EVENT_DROPPED, EVENT_FAILED, EVENT_UNACCOUNTED),
     *(TAPE_LENGTH, AUDIT_CHECKED, AUDIT_VIOLATIONS, AUDIT_LAST_SUCCESS),
     *(OPERATION_DURATION, FLUSH_SIZE, SUBSCRIBERS, SUBSCRIBER_LAG),
-    *(CLOCK_SKEW, LOG_SIZE, LOOP_ERRORS, TELEMETRY_ERRORS),
+    *(CLOCK_SKEW, FOREIGN_NOTIFICATIONS, LOG_SIZE, LOOP_ERRORS, TELEMETRY_ERRORS),
 )

@@ -23,6 +23,7 @@ from tapescope_telemetry.names import (
     CLOCK_SKEW,
     EVENT_DROPPED,
     FLUSH_SIZE,
+    FOREIGN_NOTIFICATIONS,
     LOG_SIZE,
     OPERATION_DURATION,
     OTHER,
@@ -68,6 +69,7 @@ class StoreInstruments:
         self.subscribers = Tally(meter, SUBSCRIBERS)
         self.checked = Tally(meter, AUDIT_CHECKED)
         self.violations = Tally(meter, AUDIT_VIOLATIONS)
+        self.foreign = Tally(meter, FOREIGN_NOTIFICATIONS)
         self.lags: dict[object, tuple[str, Callable[[], int]]] = {}
         self._lag_labels = LabelSets(SUBSCRIBER_LAG)
         self.lag_kinds: set[str] = set()
@@ -129,6 +131,7 @@ class StoreMeter:
         self.now: Callable[[], float] = time.monotonic
         self.expect(OTHER)
         self.audited(0, {})
+        self.foreign_notified(0)
 
     def expect(self, op: str) -> None:
         """Make the drop series of this op exist at zero, once, while there is room for them."""
@@ -239,6 +242,10 @@ class StoreMeter:
     def skewed(self, seconds: float) -> None:
         """The database's clock was found so far ahead of this process's; below 0: behind."""
         self._on.skews[self.adapter] = seconds
+
+    def foreign_notified(self, n: int = 1) -> None:
+        """So many notifications came that no store has sent."""
+        self._on.foreign.add(n, self.adapter)
 
     def logged(self, size: int) -> None:
         """The store's write-ahead log was found to be of so many bytes."""

@@ -379,7 +379,7 @@ async def test_postgres_user_without_rights_is_told_which(postgres_url: str) -> 
         await raw.execute(f"CREATE ROLE {role} LOGIN")
         async with session(postgres_url.replace("postgres@", f"{role}@")) as connection:
             async with connection.transaction():
-                with pytest.raises(ConnectionRefused, match="Grant USAGE"):
+                with pytest.raises(ConnectionRefused, match="print-grants submitter"):
                     await store.create_within(connection, new_task())
             schema = await raw.fetchval("SELECT current_schema()")
             await raw.execute(f"GRANT USAGE ON SCHEMA {schema} TO {role}")

@@ -22,12 +22,17 @@ import pytest
 
 from tapescope.cli import main
 
-__all__ = ["Screen", "Tapescope", "read_terminal"]
+__all__ = ["Screen", "Tapescope", "read_terminal", "slow"]
 
 _PROGRAM = (sys.executable, "-m", "tapescope.cli")
 _ON_TERMINAL = Path(__file__).with_name("terminal.py")
 _LONGEST = 60.0
 """Seconds after which a process that hangs is killed, and its test fails."""
+
+
+def slow(*values: Any) -> Any:
+    """One more of like cases, each a process of its own: not for every day."""
+    return pytest.param(*values, marks=pytest.mark.slow)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ _COMMANDS = {
     "version": "--version",
     "submit": "submit resize",
 }
-_DAILY = ("list --json", "tape")
+_DAILY = ("list --json",)
 """Of the others the same code is asked; a process costs half a second."""
 
 

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from tests.cli.command import Tapescope
+from tests.cli.command import Tapescope, slow
 from tests.cli.conftest import Here
 
 
@@ -69,13 +69,13 @@ def test_run_splits_long_lines(tapescope: Tapescope) -> None:
     [
         (["true"], 0),
         (["sh", "-c", "kill -TERM $$"], -signal.SIGTERM),
-        (["sh", "-c", "kill -KILL $$"], -signal.SIGKILL),
-        (["sh", "-c", "kill -SEGV $$"], -signal.SIGSEGV),
-        (["sh", "-c", "exit 255"], 255),
+        slow(["sh", "-c", "kill -KILL $$"], -signal.SIGKILL),
+        slow(["sh", "-c", "kill -SEGV $$"], -signal.SIGSEGV),
+        slow(["sh", "-c", "exit 255"], 255),
         (["no-such-program-here"], 127),
         (["/etc/passwd"], 126),
-        (["/etc/passwd/nothing"], 127),
-        ([""], 127),
+        slow(["/etc/passwd/nothing"], 127),
+        slow([""], 127),
     ],
 )
 def test_run_exits_as_a_shell_would(tapescope: Tapescope, command: list[str], status: int) -> None:

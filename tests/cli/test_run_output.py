@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.command import Tapescope
+from tests.cli.command import Tapescope, slow
 
 RUN = (sys.executable, "-m", "tapescope.cli", "run")
 
 
-@pytest.mark.parametrize("size", [1, 60_000, 1_000_000])
+@pytest.mark.parametrize("size", [slow(1), 60_000, slow(1_000_000)])
 def test_lost_output_is_no_success(tapescope: Tapescope, size: int) -> None:
     """On a full disk the plain command fails; so do we, whoever noticed it: never with status 0."""
     with open("/dev/full", "wb") as full:

@@ -15,7 +15,7 @@ import pytest
 
 from tapescope.cli._wording import shorten_id
 from tapescope.testing import until
-from tests.cli.command import Tapescope, read_terminal
+from tests.cli.command import Tapescope, read_terminal, slow
 from tests.cli.conftest import Here
 
 RUN = (sys.executable, "-m", "tapescope.cli", "run")
@@ -41,10 +41,10 @@ def started_command(process: subprocess.Popen[bytes]) -> psutil.Process:
     [
         (signal.SIGINT, "cancelled", "user"),
         (signal.SIGTERM, "cancelled", "shutdown"),
-        (signal.SIGQUIT, "cancelled", "shutdown"),
-        (signal.SIGHUP, "cancelled", "shutdown"),
+        slow(signal.SIGQUIT, "cancelled", "shutdown"),
+        slow(signal.SIGHUP, "cancelled", "shutdown"),
         (signal.SIGUSR1, "failed", None),
-        (signal.SIGRTMIN + 6, "failed", None),
+        slow(signal.SIGRTMIN + 6, "failed", None),
     ],
 )
 def test_signal_ends_us_as_it_ends_the_command(
@@ -92,7 +92,7 @@ def test_every_signal_that_can_be_caught_reaches_the_command_as_itself(
     assert process.returncode == 7
 
 
-@pytest.mark.parametrize("status", [0, 9])
+@pytest.mark.parametrize("status", [slow(0), 9])
 def test_status_after_a_signal_is_the_commands_own(tapescope: Tapescope, status: int) -> None:
     """A command that cleans up and exits has the last word; its task was cancelled."""
     script = f"trap 'echo goodbye; exit {status}' TERM; echo ready; while :; do sleep 0.02; done"
@@ -109,7 +109,7 @@ def test_status_after_a_signal_is_the_commands_own(tapescope: Tapescope, status:
     assert events[-1]["body"]["outcome"] == "cancelled"
 
 
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGHUP, slow(signal.SIGUSR1)])
 def test_reload_is_no_end(tapescope: Tapescope, number: signal.Signals) -> None:
     """A server that reads its settings on a hangup lives on, however short the grace."""
     script = f"trap 'echo again' {number.value}; echo ready; read _; read _; exit 4"
@@ -128,7 +128,7 @@ def test_reload_is_no_end(tapescope: Tapescope, number: signal.Signals) -> None:
     assert tapescope.tape()[-1]["body"]["outcome"] == "failed"
 
 
-@pytest.mark.parametrize("deaf", ["INT", "INT TERM"])
+@pytest.mark.parametrize("deaf", [slow("INT"), "INT TERM"])
 def test_deaf_command_is_ended_after_the_grace(tapescope: Tapescope, deaf: str) -> None:
     """Who ignores the signal gets SIGTERM, then SIGKILL; we end by the signal that was asked."""
     script = f"trap '' {deaf}; echo ready; while :; do sleep 0.02; done"
@@ -275,7 +275,7 @@ async def test_killed_wrapper_leaves_its_command_unless_told(
 
 
 @pytest.mark.parametrize(
-    ("script", "status"), [("#!/bin/sh\nexit 5\n", 5), ("exit 6\n", 6), (None, 127)]
+    ("script", "status"), [slow("#!/bin/sh\nexit 5\n", 5), ("exit 6\n", 6), slow(None, 127)]
 )
 def test_command_that_dies_with_us_is_started_alike(
     tapescope: Tapescope, tmp_path: Path, script: str | None, status: int

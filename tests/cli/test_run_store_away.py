@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from tapescope.testing import until
-from tests.cli.command import Tapescope
+from tests.cli.command import Tapescope, slow
 from tests.support.services import Postgres, running_postgres
 
 AT_ONCE = int(os.environ.get("TAPESCOPE_TEST_AT_ONCE", "100"))
@@ -39,7 +39,7 @@ def locked(store: str) -> Generator[sqlite3.Connection]:
 @pytest.mark.parametrize(
     "store",
     [
-        "postgresql://nobody@127.0.0.1:1/nothing",
+        slow("postgresql://nobody@127.0.0.1:1/nothing"),
         "postgresql://nobody:secret@host.invalid/nothing",
         "sqlite:////dev/null/tasks.db",
     ],
@@ -249,7 +249,7 @@ def test_spool_replay_says_what_it_did(tapescope: Tapescope, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("url", "runs"),
     [
-        ("sqlite_url", 6),
+        ("sqlite_url", 4),
         pytest.param("sqlite_url", 200, marks=pytest.mark.slow),
         pytest.param("postgres_url", AT_ONCE, marks=pytest.mark.slow),
     ],

@@ -19,7 +19,7 @@ from tapescope import Task, TaskCancelled, TaskManager, TaskStatus
 from tapescope.cli._load_app import BadApp, load_manager
 from tapescope.store.flush import CancelState
 from tapescope.testing import until
-from tests.cli.command import Tapescope
+from tests.cli.command import Tapescope, slow
 from tests.cli.conftest import Here
 from tests.cli.program import APP, Program, begun
 from tests.support.callers import calling
@@ -257,7 +257,7 @@ def test_an_app_that_cannot_be_used(
     assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("app", ["nowhere:manager", "broken:manager", "program:boss"])
+@pytest.mark.parametrize("app", [slow("nowhere:manager"), "broken:manager", slow("program:boss")])
 def test_a_worker_without_its_app_ends(tapescope: Tapescope, tmp_path: Path, app: str) -> None:
     """What is wrong with ``--app`` is one line, and status 1."""
     write_apps(tmp_path)
@@ -347,8 +347,8 @@ def test_a_mistake_is_one_line(here: Here, arguments: list[str], says: str, stat
 @pytest.mark.parametrize(
     ("option", "value", "says"),
     [
-        ("--max-running", "0", "max_running is 0"),
-        ("--drain", "-1", "drain is -1"),
+        slow("--max-running", "0", "max_running is 0"),
+        slow("--drain", "-1", "drain is -1"),
         ("--store", "tasks.db", "no scheme"),
     ],
 )

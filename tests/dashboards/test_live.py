@@ -29,6 +29,7 @@ ZERO_IN_HEALTH = {
     ("tape-integrity", "Unaccounted events"): "0 is the invariant (I7)",
     ("tape-integrity", "Lag of the slowest follower"): "a follower in the loop itself keeps up",
     ("process", "Span queue"): "empty most of the time",
+    ("process", "Foreign notifications"): "nobody else notifies",
     ("process", "Telemetry that raised"): "what others chose raises nothing here",
     ("process", "Loops that met a defect"): "no loop meets one",
 }

@@ -56,9 +56,9 @@ def test_both_locks_agree() -> None:
 
 
 FLAW = {"id": "PYSEC-1", "aliases": ["CVE-1"], "fix_versions": ["2.0"]}
-GOOD = {"name": "good", "version": "1", "vulns": []}
-BAD = {"name": "bad", "version": "1", "vulns": [FLAW]}
-UNKNOWN = {"name": "unknown", "skip_reason": "not found"}
+GOOD: dict[str, Any] = {"name": "good", "version": "1", "vulns": []}
+BAD: dict[str, Any] = {"name": "bad", "version": "1", "vulns": [FLAW]}
+UNKNOWN: dict[str, Any] = {"name": "unknown", "skip_reason": "not found"}
 
 
 @pytest.mark.parametrize(

@@ -28,9 +28,10 @@ async def lending(
     )
     async with manager:
         yield manager
-    pool = vars(manager)["_pool"]
+    pool = manager._pool  # pyright: ignore[reportPrivateUsage]  # its account of slots
+    lent = vars(pool.lent)
     assert vars(pool)["_free"] == max_running
-    assert not any(vars(pool.lent)[name] for name in ("_lent", "_waits", "_returning"))
+    assert [lent["_lent"], lent["_waits"], lent["_returning"]] == [set(), {}, {}]
 
 
 async def wait_for(store: TaskStore, number: int, op: str) -> None:

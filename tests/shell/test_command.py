@@ -229,6 +229,24 @@ async def test_full_tape_keeps_the_first_and_the_last_lines(tmp_path: Path) -> N
     assert events[-1].body["error"]["details"] == {"exit_status": 4, "lines_not_recorded": missing}
 
 
+SECRETS = ["TAPESCOPE_STORE", "OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS"]
+
+
+@pytest.mark.parametrize("asked", [False, True])
+async def test_a_command_inherits_no_secret_of_ours(
+    manager: TaskManager, monkeypatch: pytest.MonkeyPatch, asked: bool
+) -> None:
+    """Neither the store's URL nor a collector's headers, unless the environment is handed on."""
+    for name in (*SECRETS, "OTEL_SERVICE_NAME"):
+        monkeypatch.setenv(name, "sesame")
+    task = await manager.submit("shell", ShellCommand("env", env=os.environ if asked else None))
+    await task.result()
+    lines = [e.body["line"] for e in (await task.tape()).events if e.type == "log"]
+
+    assert "OTEL_SERVICE_NAME=sesame" in lines
+    assert {name: f"{name}=sesame" in lines for name in SECRETS} == dict.fromkeys(SECRETS, asked)
+
+
 async def test_child_is_given_the_run_span(sqlite_url: str) -> None:
     """``TRACEPARENT`` names the run's span; a ``TRACESTATE`` of another trace is not passed on."""
     telemetry = Telemetry(tracer_provider=TracerProvider())

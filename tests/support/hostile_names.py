@@ -59,7 +59,8 @@ async def planted(url: str) -> AsyncGenerator[str]:
     """
     name = f"hostile_{uuid4().hex[:8]}"
     texts = "".join(text for text in _read_sql(files("tapescope_adapters.postgres") / "sql"))
-    called = [*re.findall(r"(\w+)\(", texts), "set_config", "current_setting", "replace"]
+    written_here = ("set_config", "current_setting", "replace", "pg_notification_queue_usage")
+    called = [*re.findall(r"(\w+)\(", texts), *written_here]
     catalogs = set(re.findall(r"\b(?:FROM|JOIN) (pg_\w+)(?![\w(])", texts))
     async with session(url) as raw:
         made = [row[0] for row in await raw.fetch(_FUNCTIONS, called)]

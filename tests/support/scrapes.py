@@ -52,6 +52,10 @@ SCRAPE_NAMES: dict[str, tuple[str, str]] = {
     "tapescope.subscriber.active": ("gauge", "tapescope_subscriber_active"),
     "tapescope.subscriber.lag": ("gauge", "tapescope_subscriber_lag"),
     "tapescope.store.clock.skew": ("gauge", "tapescope_store_clock_skew_seconds"),
+    "tapescope.store.notifications.foreign": (
+        "counter",
+        "tapescope_store_notifications_foreign_total",
+    ),
     "tapescope.store.log.size": ("gauge", "tapescope_store_log_size_bytes"),
     "tapescope.loop.errors": ("counter", "tapescope_loop_errors_total"),
     "tapescope.telemetry.errors": ("counter", "tapescope_telemetry_errors_total"),

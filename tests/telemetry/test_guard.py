@@ -100,6 +100,7 @@ ENTRIES: dict[str, Callable[[Telemetry], object]] = {
     "StoreMeter.following": _follow,
     "StoreMeter.audited": lambda t: t.store("sqlite").audited(1, {}),
     "StoreMeter.skewed": lambda t: t.store("sqlite").skewed(1.0),
+    "StoreMeter.foreign_notified": lambda t: t.store("sqlite").foreign_notified(),
     "StoreMeter.logged": lambda t: t.store("sqlite").logged(4096),
     "Telemetry.loop_failed": lambda t: t.loop_failed(LoopName.WORKER),
     "StoreMeter.audit_succeeded": lambda t: t.store("sqlite").audit_succeeded(1.0),

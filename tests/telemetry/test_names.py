@@ -73,6 +73,7 @@ CONTRACT: dict[str, tuple[str, str, set[str], set[str]]] = {
     ),
     "tapescope.subscriber.lag": (GAUGE, "{event}", {"tapescope.subscriber.kind"}, set()),
     "tapescope.store.clock.skew": (GAUGE, "s", {STORE}, set()),
+    "tapescope.store.notifications.foreign": (COUNTER, "{notification}", {STORE}, set()),
     "tapescope.store.log.size": (GAUGE, "By", {STORE}, set()),
     "tapescope.loop.errors": (COUNTER, "{error}", {"tapescope.loop.name"}, set()),
     "tapescope.telemetry.errors": (COUNTER, "{error}", {"tapescope.telemetry.source"}, set()),

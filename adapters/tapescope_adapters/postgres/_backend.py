@@ -29,6 +29,7 @@ from tapescope.store import (
     AttemptState,
     BackendContext,
     CreateRow,
+    DatabaseRole,
     DueDrop,
     DueOrder,
     DueRow,
@@ -44,6 +45,7 @@ from tapescope.store import (
     RescuedRow,
     RescueOrder,
     SchemaVersions,
+    StoreAway,
     StoreBackend,
     decode,
     must_migrate,
@@ -64,6 +66,7 @@ from tapescope_adapters.postgres._connection import (
     translate,
 )
 from tapescope_adapters.postgres._flush import VOID, arguments, read_answer
+from tapescope_adapters.postgres._grants import describe_grants
 from tapescope_adapters.postgres._lease_renewer import PostgresLeaseRenewer
 from tapescope_adapters.postgres._leases import extend_leases
 from tapescope_adapters.postgres._listener import Listener
@@ -159,13 +162,16 @@ class PostgresBackend(StoreBackend):
         self._guard = SchemaGuard(schema, self.name)
         versions = await read_versions(conn, schema, self._sql)
         # Before it is made or migrated, too: in a database that could not hold it nothing is made.
-        self._guard.look(await self._read_state(conn))
+        state = await self._read_state(conn)
+        self._guard.look(state)
         if must_migrate(mode, versions, self.name):
             adopt = self._connector.address.adopts_schema
             await migrate(conn, schema, mode, self.name, self._sql, adopt=adopt)
-            self._guard.look(await self._read_state(conn))
+            state = await self._read_state(conn)
+            self._guard.look(state)
         if mode.may_write:
-            await conn.execute(self._sql["forget_stale_lanes"])
+            if "lanes" not in state["barred"]:  # else it may only add in a transaction of its own
+                await conn.execute(self._sql["forget_stale_lanes"])
             self._identity = await conn.fetchval(self._sql["read_identity"])
 
     async def _read_state(self, conn: Connection) -> Mapping[str, Any]:
@@ -178,10 +184,18 @@ class PostgresBackend(StoreBackend):
         assert row is not None, "it begins with one row"
         return dict(row)
 
+    def describe_grants(self, role: DatabaseRole, grantee: str) -> str | None:
+        return describe_grants(role, self._connector.address.schema, grantee)
+
     async def probe(self) -> None:
         state = await self._shared.use(self._read_state)
         self._guard.look(state)
         self._guard.require_writable(state)
+        if self._connector.refused:
+            raise StoreAway(
+                "the server's queue of notifications is full: a session that listens is in a long "
+                "transaction, which the server's log names; nothing is committed until it ends"
+            )
 
     async def read_clock(self) -> int | None:
         (row,) = await self._shared.fetch(self._sql["read_clock"])

@@ -75,7 +75,7 @@ async def create_within(
     except asyncpg.InsufficientPrivilegeError as error:
         raise ConnectionRefused(
             f"its user may not write to schema {schema!r}",
-            "Grant USAGE on the schema, SELECT on schema_version, SELECT and INSERT on tasks.",
+            "Grant what 'tapescope migrate --print-grants submitter' prints.",
         ) from error
     except DRIVER_ERRORS as error:
         met = translate(error, sent=False)

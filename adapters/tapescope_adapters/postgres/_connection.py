@@ -21,6 +21,7 @@ from tapescope.store import (
 )
 from tapescope_adapters.postgres._names import qualify
 from tapescope_adapters.postgres._url import Address
+from tapescope_telemetry.logger import Logger
 
 if TYPE_CHECKING:
     Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
@@ -29,6 +30,7 @@ __all__ = [
     "DRIVER_ERRORS",
     "DURABLE",
     "EMPTY_QUEUE",
+    "LOOK_AGAIN",
     "Connector",
     "Lane",
     "SharedConnections",
@@ -40,6 +42,8 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+_log = Logger("tapescope")
 
 DRIVER_ERRORS: Final = (
     asyncpg.PostgresError,
@@ -73,9 +77,17 @@ _CARRIED: Final = {
 
 _BLOCKED: Final = ("55P03", "40P01", "40001", "57014")
 """Lock timeout, deadlock, serialization failure, cancelled statement: nothing was written."""
+_QUIET: Final = qualify("set_config('tapescope.quiet', 'on', true), ")
+"""The setting of a write, for its transaction, with which the schema's functions notify nobody."""
+_IF_QUIET: Final = "/*quiet*/"
+"""Where it goes in the SQL."""
 EMPTY_QUEUE: Final = qualify("SELECT pg_notification_queue_usage()")
 """The server looks who has read what, and takes that out of the queue: a commit that finds the
 queue full does not."""
+LOOK_AGAIN: Final = qualify("SELECT pg_notify($1, '|*|cw')")
+"""Every other process looks at its tapes, for tasks to work on, and for cancels."""
+_QUIET_FOR: Final = 1.0
+"""Seconds after which there may be room for notifications again."""
 DURABLE: Final = qualify(
     "SELECT set_config('synchronous_commit', $1, false) "
     "WHERE $1 = 'off' OR current_setting('synchronous_commit') = 'off'"
@@ -170,6 +182,11 @@ class Connector:
         self.patience = patience
         """Seconds that connecting or one call may take."""
         self._relaxed = relaxed
+        self.quiet = False
+        """Whether what is written is notified to nobody, for the server has no room for it."""
+        self.refused = False
+        """Whether that did not help, for the functions of the schema are of before they knew it."""
+        self._quiet_until = 0.0
 
     @property
     def prepares(self) -> bool:
@@ -178,11 +195,48 @@ class Connector:
 
     def with_session_settings(self, sql: str) -> str:
         """A flush's SQL, with the settings that no session keeps; its answer comes last."""
-        return sql.replace("/*settings*/", "") if self.prepares else self.with_local_settings(sql)
+        if self.prepares:
+            return sql.replace("/*settings*/", _IF_QUIET)
+        return self.with_local_settings(sql)
 
     def with_local_settings(self, sql: str) -> str:
         """SQL that writes over a connection of the readers, which never keep the settings."""
-        return sql.replace("/*settings*/", _CARRIED[self._relaxed])
+        return sql.replace("/*settings*/", _CARRIED[self._relaxed] + _IF_QUIET)
+
+    def hush(self) -> None:
+        """Notify nobody for now: the server has refused a commit for its notification."""
+        if self.quiet:
+            self.refused = True
+            return
+        self.quiet = True
+        self._quiet_until = asyncio.get_running_loop().time() + _QUIET_FOR
+        _log.warning(
+            "The server's queue of notifications is full: a session that listens is in a long "
+            "transaction, which the server's log names. Until that ends, other processes hear late "
+            "of what is written here to %s.",
+            self.address.name,
+        )
+
+    async def quiet_as_needed(self, conn: Connection, sql: str) -> str:
+        """The SQL of a write, so that it notifies nobody while there is no room.
+
+        Where there is room again, every other process is told to look for what was not notified.
+        """
+        if self.quiet and asyncio.get_running_loop().time() >= self._quiet_until:
+            await self._speak_again(conn)
+        return sql.replace(_IF_QUIET, _QUIET) if self.quiet else sql
+
+    async def _speak_again(self, conn: Connection) -> None:
+        try:
+            await conn.execute(EMPTY_QUEUE, timeout=self.patience)
+            await conn.fetchval(LOOK_AGAIN, self.address.schema, timeout=self.patience)
+        except asyncpg.ProgramLimitExceededError as error:
+            if not is_queue_full(error):
+                raise
+            self._quiet_until = asyncio.get_running_loop().time() + _QUIET_FOR
+        else:
+            self.quiet = self.refused = False
+            _log.info("The server has room for notifications again.")
 
     async def log_in(self, *, writes: bool = False) -> Connection:
         """A new connection.
@@ -261,16 +315,17 @@ class Lane:
         conn = await self.connect()
         try:
             patience = self._connector.patience
-            if self._flush is not None:
+            call = await self._connector.quiet_as_needed(conn, self._call)
+            if self._flush is not None and not self._connector.quiet:
                 row = await self._flush.fetchrow(*arguments, timeout=patience)
             else:
-                row = await conn.fetchrow(self._call, *arguments, timeout=patience)
+                row = await conn.fetchrow(call, *arguments, timeout=patience)
             assert row is not None, "a function call is one row"
             answer: str = row[-1]  # before it stand the settings
+            self._connector.refused = False
         except DRIVER_ERRORS as error:
             if is_queue_full(error):
-                with suppress(*DRIVER_ERRORS):  # the next try says what is the matter
-                    await conn.execute(EMPTY_QUEUE, timeout=self._connector.patience)
+                self._connector.hush()
             raise await self._part(translate(error, sent=True)) from error
         except BaseException:  # cancelled in mid-call: the reply must not meet the next one
             self.hang_up()
@@ -358,9 +413,12 @@ class SharedConnections:
 
         With ``writes`` it raises what a flush may end with.
         """
-        return await self.use(
-            lambda conn: conn.fetch(sql, *arguments, timeout=self._connector.patience)
-        )
+
+        async def fetch(conn: Connection) -> list[asyncpg.Record]:
+            call = await self._connector.quiet_as_needed(conn, sql)
+            return await conn.fetch(call, *arguments, timeout=self._connector.patience)
+
+        return await self.use(fetch)
 
     async def use(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """What ``work`` gives on one of the connections. Raises as ``fetch``."""
@@ -370,6 +428,8 @@ class SharedConnections:
                 done = await work(conn)
             except DRIVER_ERRORS as error:
                 drop(conn)
+                if is_queue_full(error):
+                    self._connector.hush()
                 met = translate(error, sent=self._writes)
                 if self._writes or isinstance(met, FlushRefused | StoreAway):
                     raise met from error

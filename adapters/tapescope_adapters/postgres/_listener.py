@@ -20,6 +20,11 @@ _log = Logger("tapescope")
 _PAYLOAD: Final = re.compile(r"[^|]*\|(?:\*|[^|:,]+:\d{1,10}(?:,[^|:,]+:\d{1,10})*)?\|[cw]*")
 """What a flush notifies, see ``Listener``."""
 
+_CALM: Final = 200
+"""Notifications a second that are passed on one by one. What comes beyond is passed on together,
+``_TOGETHER`` seconds later: any role may notify, and a look costs more than a notification."""
+_TOGETHER: Final = 0.1
+
 _PING: Final = 3.0
 """Seconds without a notification after which the server is asked whether it is still there, and
 seconds that it may take to answer: a network that is half-open says nothing."""
@@ -39,8 +44,16 @@ class Listener:
         self._beat = context.beat
         self._stir = asyncio.Event()
         self._cancels = False
-        self.foreign = 0
+        self._count_foreign = context.count_foreign
+        self._foreign = 0
         """Notifications that no store has sent: any role may notify any channel."""
+        self._second = 0.0
+        self._heard = 0
+        """Notifications since then."""
+        self._waiting: dict[str, int] = {}
+        """What is passed on together: the ends of followed tapes, ``''`` for a look at all."""
+        self._arrived = self._cancelled = False
+        self._timer: asyncio.TimerHandle | None = None
 
     async def run(self) -> None:
         """Listen until cancelled."""
@@ -59,6 +72,7 @@ class Listener:
             else:
                 backoff = Backoff()
             finally:
+                self._hold_back()  # the next connection begins with a look at all
                 drop(conn)  # at once, also when cancelled: there is nothing to take leave of
 
     async def _listen(self, conn: Connection) -> None:
@@ -84,28 +98,60 @@ class Listener:
         if payload.startswith(self._own):
             return
         if _PAYLOAD.fullmatch(payload) is None:
-            self._count_foreign(channel)
+            self._note_foreign(channel)
             return
         _, news, signal = payload.split("|")
         if news == "*":
-            self._changes.publish(RESYNC)
+            self._waiting[""] = 0
         elif news:
             for one in news.split(","):
                 task_id, _, last_seq = one.partition(":")
                 if self._changes.follows(task_id):
-                    self._changes.publish(Change(task_id, int(last_seq)))
-        if "w" in signal:
+                    self._waiting[task_id] = max(int(last_seq), self._waiting.get(task_id, 0))
+        self._arrived = self._arrived or "w" in signal
+        self._cancelled = self._cancelled or "c" in signal
+        if self._is_calm():
+            self._pass_on()
+        elif self._timer is None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(_TOGETHER, self._pass_on)
+
+    def _is_calm(self) -> bool:
+        now = asyncio.get_running_loop().time()
+        if now - self._second >= 1:
+            self._second, self._heard = now, 0
+        self._heard += 1
+        return self._heard <= _CALM and self._timer is None
+
+    def _pass_on(self) -> None:
+        """Tell whom it concerns what was notified since the last time."""
+        self._hold_back()
+        waiting, self._waiting = self._waiting, {}
+        if "" in waiting:
+            self._changes.publish(RESYNC)
+        else:
+            for task_id, last_seq in waiting.items():
+                self._changes.publish(Change(task_id, last_seq))
+        if self._arrived:
+            self._arrived = False
             self._changes.publish_arrival()
-        if "c" in signal:
+        if self._cancelled:
+            self._cancelled = False
             self._cancels = True
             self._stir.set()
 
-    def _count_foreign(self, channel: str) -> None:
-        self.foreign += 1
-        if self.foreign in (1, 10, 100, 1_000, 10_000, 100_000):
+    def _hold_back(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _note_foreign(self, channel: str) -> None:
+        self._count_foreign()
+        self._foreign += 1
+        if self._foreign in (1, 10, 100, 1_000, 10_000, 100_000):
             _log.warning(
                 "Notifications on channel %r that no store has sent are ignored: %d so far. "
                 "Another program uses the channel; give the store a schema of its own.",
                 channel,
-                self.foreign,
+                self._foreign,
             )

@@ -22,8 +22,6 @@ __all__ = ["SchemaGuard", "list_made", "migrate", "read_migrations", "read_versi
 _SQL: Final = files("tapescope_adapters.postgres") / "sql"
 _ENCODINGS: Final = frozenset({"UTF8", "SQL_ASCII"})
 """What takes any text: in another one a result that it has no letter for could not be stored."""
-_QUEUE_FULL: Final = 0.95
-"""The part of the queue from which a page may be all that is left."""
 _MADE: Final = re.compile(
     r"^CREATE (?:OR REPLACE )?(?P<kind>TABLE|FUNCTION) (?P<name>\w+)", re.MULTILINE
 )
@@ -136,11 +134,6 @@ class SchemaGuard:
         """Judge whether writes are taken. Raises ``StoreAway``, ``StoreConfigError``."""
         if row["read_only"]:
             raise StoreAway("the server takes no writes: it is a standby, or set to read-only")
-        if row["notify_queue"] >= _QUEUE_FULL:
-            raise StoreAway(
-                "the server's queue of notifications is full: a session that listens is in a long "
-                "transaction, which the server's log names; nothing is committed until it ends"
-            )
         if row["barred"]:
             raise StoreConfigError(
                 f"The user of the store {self._name} may not write to {', '.join(row['barred'])} "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -24,6 +25,9 @@ __all__ = ["ShellCommand"]
 _LAST_OUTPUT: Final = 1.0
 """Seconds that the last output of a killed command may hold up its end, while the store or the sink
 takes none."""
+
+_SECRET: Final = re.compile(r"TAPESCOPE_STORE$|OTEL_EXPORTER_OTLP_(?:\w+_)?HEADERS$")
+"""Variables by which the store and the collector let us in; they are no affair of a command's."""
 
 _log = Logger(__name__)
 
@@ -49,8 +53,10 @@ class ShellCommand:
     not hold up the command's end: its output is read for ``drain`` seconds more, and then
     ``output_held`` says that the process gets a SIGPIPE when it writes on.
 
-    ``env`` and ``cwd`` are as for ``subprocess``. ``TRACEPARENT`` names the run span, where there
-    is one. ``stdin`` is ``subprocess.DEVNULL``, or ``None`` to hand on this process's own.
+    ``env`` and ``cwd`` are as for ``subprocess``, but that without ``env`` a command inherits no
+    secret of ours: neither ``TAPESCOPE_STORE`` nor the headers of OTLP. ``env=os.environ`` hands
+    them on. ``TRACEPARENT`` names the run span, where there is one. ``stdin`` is
+    ``subprocess.DEVNULL``, or ``None`` to hand on this process's own.
     """
 
     def __init__(
@@ -93,7 +99,9 @@ class ShellCommand:
         What ``start`` has started is never killed but by a cancel.
         Raises ``OSError`` when the command cannot be started, and ``CommandFailed``.
         """
-        child = (start or self._start)(self.command, self._environment(traceparent))
+        inherits_all = start is not None
+        env = self._environment(traceparent, inherits_all=inherits_all)
+        child = (start or self._start)(self.command, env)
         recorder.note(COMMAND_STARTED, {"pid": child.pid})
         pumps = [
             asyncio.create_task(self._pump(name, pipe, recorder))
@@ -126,10 +134,14 @@ class ShellCommand:
             command, cwd=self._cwd, env=env, stdin=self._stdin, refused=_log_refusal
         )
 
-    def _environment(self, traceparent: str | None) -> dict[str, str] | None:
+    def _environment(self, traceparent: str | None, *, inherits_all: bool) -> dict[str, str] | None:
+        """The command's environment; ``None`` for this process's own as it is."""
+        env = self._env
+        if env is None and not inherits_all:
+            env = {name: value for name, value in os.environ.items() if not _SECRET.match(name)}
         if traceparent is None:
-            return self._env
-        env = dict(os.environ if self._env is None else self._env)
+            return env
+        env = dict(os.environ if env is None else env)
         if env.get("TRACEPARENT") != traceparent:
             env.pop("TRACESTATE", None)  # it belongs to the replaced TRACEPARENT
         return env | {"TRACEPARENT": traceparent}

@@ -74,6 +74,7 @@ from tapescope.store.repair_plan import (
     plan_repair,
     read_outcome,
 )
+from tapescope.store.roles import DatabaseRole
 from tapescope.store.tape_rules import (
     RowPlan,
     add_event,
@@ -110,6 +111,7 @@ __all__ = [
     "ClaimRow",
     "Clock",
     "CreateRow",
+    "DatabaseRole",
     "DueDrop",
     "DueOrder",
     "DueRow",

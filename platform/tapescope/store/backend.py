@@ -36,6 +36,7 @@ from tapescope.store.orders import (
     RescueOrder,
     SchemaVersions,
 )
+from tapescope.store.roles import DatabaseRole
 from tapescope.store.validation import StoreLimits
 
 __all__ = ["BackendContext", "LeaseRenewer", "StoreBackend"]
@@ -55,6 +56,8 @@ class BackendContext:
     """Where the backend publishes other processes' commits, and sees what is followed here."""
     tell_owners: Callable[[], Awaitable[None]]
     """Pass on the cancel requests that other processes recorded for tasks that run here."""
+    count_foreign: Callable[[], None]
+    """Count a notification that no store has sent, where others may notify, too."""
     beat: Callable[[], object]
     """To be called by ``watch`` whenever it moves, at least every ten seconds: one that has, and
     falls silent, is said to be stuck."""
@@ -142,6 +145,13 @@ class StoreBackend(abc.ABC):
 
         Nothing is made or changed; 0 is found where there is no store.
         """
+
+    def describe_grants(self, role: DatabaseRole, grantee: str) -> str | None:
+        """What makes a database's role ``grantee`` one of this kind, for a person to run.
+
+        ``None`` where the database has no roles. The store need not be open.
+        """
+        return None
 
     async def probe(self) -> None:  # noqa: B027  # a store that cannot tell says nothing
         """Raise what a write would end with now, and write nothing.

@@ -88,6 +88,7 @@ class StoreCore:
                 self.instance,
                 self.changes,
                 self.watch.tell_owners,
+                self.meter.foreign_notified,
                 self.watch_vitals.beat,
                 Vitals(LoopName.CHECKPOINT, self.telemetry.loop_failed).failed,
             )

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Seq
 from contextlib import aclosing
 from typing import Final, TypeVar
 
-from tapescope.errors import BadOp, BadSetting, UnknownTask
+from tapescope.errors import BadOp, BadSetting, StoreConfigError, UnknownTask
 from tapescope.model.audit import AUDIT_GRACE, AuditPage, AuditRule, Violation
 from tapescope.model.repairs import Mended, Repair
 from tapescope.model.tape import Outcome
@@ -17,6 +17,7 @@ from tapescope.store.leases import StoreLeases
 from tapescope.store.notifications import RESYNC
 from tapescope.store.ops import StoreOps
 from tapescope.store.orders import SchemaVersions
+from tapescope.store.roles import DatabaseRole
 from tapescope.store.validation import (
     check_page_size,
     check_place,
@@ -249,6 +250,21 @@ class StoreMaintenance:
         Changes nothing. Raises what ``open`` raises when the database cannot be reached.
         """
         return await self._core.retrying(self._core.backend.schema_versions)
+
+    def describe_grants(self, role: DatabaseRole, grantee: str | None = None) -> str:
+        """SQL that gives a role of the database what it needs to be of this kind, and no more.
+
+        ``grantee`` is the role's name, by default ``tapescope_`` and the kind. The store need not
+        be open. Raises ``StoreConfigError`` where the database has no roles.
+        """
+        backend = self._core.backend
+        text = backend.describe_grants(role, grantee or f"tapescope_{role}")
+        if text is None:
+            raise StoreConfigError(
+                f"The store {backend.name} is in a database without roles: there is nothing to "
+                "grant. A file is as private as its mode."
+            )
+        return text
 
     async def _look(self, primitive: Callable[..., Awaitable[T]], *arguments: object) -> T:
         return await self._core.read("prune", lambda: primitive(*arguments))

@@ -201,7 +201,7 @@ async def read_by_a_claim(raw: Session, number: int) -> tuple[int, int]:
 
 
 async def test_a_claim_reads_no_more_than_it_takes(postgres_url: str) -> None:
-    """Of thousands that wait or have ended it reads some dozens, with or without statistics."""
+    """Of fifty thousand that wait or have ended it reads few, with or without statistics."""
     read: list[tuple[int, int]] = []
     async with PostgresStore(postgres_url) as store, session(postgres_url) as early:
         await create(store, 30, "work")
@@ -222,7 +222,7 @@ async def test_a_claim_reads_no_more_than_it_takes(postgres_url: str) -> None:
             read.append(await read_by_a_claim(late, 3))
 
     assert [scanned for _, scanned in read] == [0, 0]
-    assert all(10 <= entries < 150 for entries, _ in read), read
+    assert all(10 <= entries < 500 for entries, _ in read), read
 
 
 async def test_a_worker_elsewhere_hears_of_tasks_in_the_flushs_one_notification(

@@ -14,7 +14,7 @@ import pytest
 from tapescope.model.tasks import CancelReason, NewTask
 from tapescope.store.validation import new_task_id
 from tapescope_adapters.postgres import PostgresStore
-from tapescope_adapters.postgres._connection import DURABLE, EMPTY_QUEUE, Connector
+from tapescope_adapters.postgres._connection import DURABLE, EMPTY_QUEUE, LOOK_AGAIN, Connector
 from tapescope_adapters.postgres._names import UnsafeNameError, qualify
 from tapescope_adapters.postgres._queries import load_queries
 from tapescope_adapters.postgres._url import Address
@@ -28,7 +28,12 @@ if TYPE_CHECKING:
 def read_statements(schema: str) -> Mapping[str, str]:
     """Every statement that the adapter sends with names in it, as it is put together."""
     connector = Connector(Address.of_pool(schema), patience=1, relaxed=False)
-    queries = {**load_queries(schema), "durable": DURABLE, "empty_queue": EMPTY_QUEUE}
+    queries = {
+        **load_queries(schema),
+        "durable": DURABLE,
+        "empty_queue": EMPTY_QUEUE,
+        "look_again": LOOK_AGAIN,
+    }
     del queries["lock_schema"]  # LOCK is not prepared; it names one table
     made = {name: connector.with_local_settings(text) for name, text in queries.items()}
     return {name: fill_in(text) for name, text in made.items()}

@@ -128,9 +128,8 @@ async def test_stores_that_migrate_at_once_take_no_advisory_lock(
 async def test_older_schema_is_migrated_by_one_of_many(postgres_url: str) -> None:
     """The table of the versions is the lock; who had to wait for it finds nothing left to do."""
     async with PostgresStore(postgres_url), session(postgres_url) as raw:
-        last = max(read_migrations())
-        await raw.execute(f"DELETE FROM schema_version WHERE version = {last}")
-        await raw.execute(f"DELETE FROM schema_compatibility WHERE version = {last}")
+        for table in ("schema_version", "schema_compatibility"):
+            await raw.execute(f"DELETE FROM {table} WHERE version = $1", max(read_migrations()))
         async with raw.transaction():
             await raw.execute("LOCK TABLE schema_version IN SHARE ROW EXCLUSIVE MODE")
             stores = [PostgresStore(postgres_url, open_mode=OpenMode.MIGRATE) for _ in range(3)]

@@ -32,7 +32,6 @@ INSERT INTO schema_compatibility VALUES ($1, $2);
 -- name: read_state
 -- What SchemaGuard judges: of the schema $1, and of those of the names $2 that it has.
 SELECT current_setting('server_encoding') AS encoding,
-       pg_notification_queue_usage() AS notify_queue,
        current_setting('transaction_read_only') = 'on' AS read_only,
        ARRAY(SELECT p.proname::text FROM pg_proc p
               WHERE p.pronamespace = n.oid AND p.proname = ANY ($2::text[])) AS functions,

@@ -7,10 +7,12 @@ import click
 from tapescope.cli._options import store_option
 from tapescope.cli._output import print_line
 from tapescope.cli._store import choose_store, prepare_store, say_store
+from tapescope.cli._types import Words
 from tapescope.errors import SchemaTooNew, StoreNotFound
 from tapescope.program import run_main
 from tapescope.store.lookup import find_store
 from tapescope.store.opening import OpenMode
+from tapescope.store.roles import DatabaseRole
 
 __all__ = ["migrate"]
 
@@ -21,12 +23,29 @@ __all__ = ["migrate"]
     is_flag=True,
     help="Change nothing; the exit status is 1 when migrations are missing.",
 )
+@click.option(
+    "--print-grants",
+    type=Words(DatabaseRole),
+    help="Change nothing; print the SQL that gives a role of the PostgreSQL database what it needs "
+    "to be a reader, a submitter, a worker or the migrator, and no more.",
+)
+@click.option(
+    "--role",
+    metavar="NAME",
+    help="The role's name in that SQL. Default: tapescope_reader, and so on.",
+)
 @store_option
-def migrate(*, check: bool, store: str | None) -> int:
+def migrate(
+    *, check: bool, print_grants: DatabaseRole | None, role: str | None, store: str | None
+) -> int:
     """Make the store, or bring its schema up to date.
 
     The exit status is 2 when --check finds no store.
     """
+    if print_grants is not None:
+        found = find_store(choose_store(store))
+        print_line(found.maintenance.describe_grants(print_grants, role).removesuffix("\n"))
+        return 0
     return run_main(_migrate(choose_store(store), check=check))
 
 

@@ -102,8 +102,10 @@ BEGIN
     SELECT string_agg(t.task_id || ':' || w.seq, ',') INTO news
       FROM unnest(won, starts) AS w(id, seq)
      CROSS JOIN LATERAL (SELECT t.task_id FROM tasks t WHERE t.id = w.id LIMIT 1) t;
-    PERFORM pg_notify(current_schema(), concat_ws('|', x_instance,
-        CASE WHEN length(news) > 7000 THEN '*' ELSE news END, ''));
+    IF current_setting('tapescope.quiet', true) IS DISTINCT FROM 'on' THEN
+        PERFORM pg_notify(current_schema(), concat_ws('|', x_instance,
+            CASE WHEN length(news) > 7000 THEN '*' ELSE news END, ''));
+    END IF;
     UPDATE lanes
        SET answer = (SELECT json_agg(json_build_array(w.id, w.attempt, w.seq) ORDER BY w.nth)
                        FROM unnest(won, attempts, starts) WITH ORDINALITY AS w(id, attempt, seq, nth))

@@ -14,7 +14,7 @@
 --
 -- Who listens is told with a 'w' that tasks were created, or that an attempt gave its task up. (One that
 -- is overruled by a cancel comes here as a final.) A create that met a task that stood there costs a
--- worker one look.
+-- worker one look. Nobody is told with tapescope.quiet on, as it is while the server's queue is full.
 CREATE OR REPLACE FUNCTION flush(
     lane text, number bigint, instance text, news text, keys bigint[],
     keep_per_task integer, keep_unknown integer,
@@ -230,7 +230,8 @@ BEGIN
     IF cardinality(made) > 0 OR r_type && '{attempt_failed,attempt_released}' THEN
         signal := signal || 'w';
     END IF;
-    IF news <> '' OR signal <> '' THEN  -- a notification is at most 8,000 bytes
+    IF (news <> '' OR signal <> '') AND current_setting('tapescope.quiet', true) IS DISTINCT FROM 'on' THEN
+        -- a notification is at most 8,000 bytes
         PERFORM pg_notify(current_schema(), concat_ws('|', instance,
             CASE WHEN length(news) > 7000 THEN '*' ELSE coalesce(news, '') END, signal));
     END IF;

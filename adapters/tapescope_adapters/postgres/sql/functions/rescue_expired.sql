@@ -60,7 +60,7 @@ BEGIN
         signal := CASE result WHEN 'retried' THEN 'w' ELSE signal END;
         news := news || CASE news WHEN '' THEN '' ELSE ',' END || t.task_id || ':' || last.seq + 1;
     END LOOP;
-    IF news <> '' THEN
+    IF news <> '' AND current_setting('tapescope.quiet', true) IS DISTINCT FROM 'on' THEN
         PERFORM pg_notify(current_schema(), concat_ws('|', x_instance,
             CASE WHEN length(news) > 7000 THEN '*' ELSE news END, signal));
     END IF;

@@ -1,5 +1,6 @@
 -- compatible from 1
 -- What a role without rights here can plant or hold touches nothing of ours: every function keeps its path
 -- (docs/decisions/0035), and no lock is one that whoever may connect can take (docs/decisions/0037). A row that
--- cannot be claimed, or rescued, keeps no other from it (docs/decisions/0038).
--- functions: refuse, read_final, drop_rows, delete_drops, claim_singly, claim_due, rescue_expired
+-- cannot be claimed, or rescued, keeps no other from it (docs/decisions/0038). And none notifies with
+-- tapescope.quiet on, as it is while the server's queue of notifications is full.
+-- functions: refuse, read_final, drop_rows, delete_drops, claim_singly, claim_due, rescue_expired, flush

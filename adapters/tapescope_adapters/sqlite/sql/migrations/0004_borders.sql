@@ -1,2 +1,2 @@
 -- compatible from 1
--- The number of PostgreSQL's change of functions, which SQLite has none of: see docs/decisions/0038.
+-- The number of PostgreSQL's change of functions, which SQLite has none of: see docs/decisions/0037, 0038.

@@ -1,0 +1,143 @@
+"""Which role of a PostgreSQL database may do what: the page of it, and what its tests go by.
+
+``make docs`` writes the page. The tests run each verb and each command as each role, and what a
+role must not do, and find them allowed or refused as it stands here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from tapescope import find_store
+from tapescope.store import DatabaseRole
+
+__all__ = ["COMMANDS", "RAW", "VERBS", "make_roles_page"]
+
+READER, SUBMITTER, WORKER, MIGRATOR = DatabaseRole
+_TASKS: Final = (READER, SUBMITTER, WORKER, MIGRATOR)
+_LOOK: Final = (READER, WORKER, MIGRATOR)
+_WORK: Final = (WORKER, MIGRATOR)
+
+VERBS: Final[Mapping[str, tuple[DatabaseRole, ...]]] = {
+    "open": _TASKS,
+    "open, beside a newer schema": _TASKS,
+    "get": _TASKS,
+    "list": _TASKS,
+    "count": _TASKS,
+    "read_tape": _LOOK,
+    "read_quarantine": _LOOK,
+    "maintenance.audit": _LOOK,
+    "maintenance.read_repairs": _LOOK,
+    "maintenance.prune, to see what would go": _LOOK,
+    "create_within": (SUBMITTER, WORKER, MIGRATOR),
+    "create": _WORK,
+    "request_cancel": _WORK,
+    "claim_if_pending": _WORK,
+    "claim_due": _WORK,
+    "append": _WORK,
+    "append, to a task that is gone": _WORK,
+    "finish_if_running": _WORK,
+    "retry_later": _WORK,
+    "release": _WORK,
+    "probe": _WORK,
+    "leases.extend": _WORK,
+    "leases.rescue_expired": _WORK,
+    "ops.register": _WORK,
+    "ops.read": _WORK,
+    "leadership.acquire": _WORK,
+    "maintenance.prune": _WORK,
+    "maintenance.prune_quarantine": _WORK,
+    "maintenance.repair": (MIGRATOR,),
+    "open, to migrate": (MIGRATOR,),
+}
+"""The verbs of ``TaskStore``, by who may call them."""
+
+COMMANDS: Final[Mapping[str, tuple[DatabaseRole, ...]]] = {
+    "list": _TASKS,
+    "migrate --check": _TASKS,
+    "show": _LOOK,
+    "tape": _LOOK,
+    "drops": _LOOK,
+    "audit": _LOOK,
+    "prune --dry-run": _LOOK,
+    "submit": _WORK,
+    "cancel": _WORK,
+    "retry": _WORK,
+    "run": _WORK,
+    "worker": _WORK,
+    "drill": _WORK,
+    "prune": _WORK,
+    "audit --dry-run": (MIGRATOR,),
+    "audit --repair": (MIGRATOR,),
+    "migrate": (MIGRATOR,),
+}
+"""The commands that open a store which others share, by who may run them."""
+
+RAW: Final[Mapping[str, tuple[DatabaseRole, ...]]] = {
+    "add a task with a key of one's own choice": (WORKER, MIGRATOR),
+    "change when a task is due": (WORKER, MIGRATOR),
+    "delete a task, with its tape": (WORKER, MIGRATOR),
+    "read the results of others": (READER, WORKER, MIGRATOR),
+    "change a late event": (MIGRATOR,),
+    "write to the repair log": (MIGRATOR,),
+    "change the version of the schema": (MIGRATOR,),
+    "change which code may go on": (MIGRATOR,),
+    "take a guard off": (MIGRATOR,),
+    "replace a function": (MIGRATOR,),
+    "make a table in the schema": (MIGRATOR,),
+    "change an event": (),
+    "change the repair log": (),
+    "empty a table": (),
+    "make a schema": (),
+}
+"""What SQL past tapescope can do, by whose role can."""
+
+_HEAD: Final = """\
+# Roles of a PostgreSQL database
+
+<!-- Made by `make docs` from docs/roles.py: change it there. -->
+
+The roles of the database are the border between those who share a store.
+`tapescope migrate --print-grants` prints what a role needs, and no more. Tests run each verb and
+each command below as each role, and take each right away in turn, which some verb has to miss.
+[How to run on PostgreSQL](../howto/postgres.md#roles) says how to use the roles, and what the
+border does not hold.
+"""
+
+
+def make_roles_page() -> str:
+    """The text of the page."""
+    return "\n".join(
+        [
+            _HEAD,
+            "## Commands\n",
+            *_tabulate("command", {f"`{name}`": roles for name, roles in COMMANDS.items()}),
+            "\n`completion`, `demo` and `spool` open no store that others share.\n",
+            "## Verbs of `TaskStore`\n",
+            *_tabulate("verb", {_quote(name): roles for name, roles in VERBS.items()}),
+            "\n## SQL past tapescope\n",
+            "The guards hold the invariants against every role; but the migrator owns them.\n",
+            *_tabulate("what", RAW),
+            "\n## The grants\n",
+            *(_show_grants(role) for role in DatabaseRole),
+        ]
+    )
+
+
+def _tabulate(head: str, rows: Mapping[str, tuple[DatabaseRole, ...]]) -> Iterator[str]:
+    yield f"| {head} | {' | '.join(DatabaseRole)} |"
+    yield "|---|" + "---|" * len(DatabaseRole)
+    for name, roles in rows.items():
+        marks = ("yes" if role in roles else "" for role in DatabaseRole)
+        yield f"| {name} | {' | '.join(marks)} |"
+
+
+def _quote(verb: str) -> str:
+    name, comma, rest = verb.partition(",")
+    return f"`{name}`{comma}{rest}"
+
+
+def _show_grants(role: DatabaseRole) -> str:
+    store = find_store("postgresql:///tasks")
+    return f"```sql\n{store.maintenance.describe_grants(role)}```\n"

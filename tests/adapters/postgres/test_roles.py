@@ -1,0 +1,446 @@
+"""Each role of a database may do what the page of the roles says, and no more."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import IO, Any, TypeAlias
+
+import asyncpg
+import pytest
+
+from docs.roles import COMMANDS, RAW, VERBS
+from tapescope.errors import TapescopeError
+from tapescope.model.audit import AuditRule
+from tapescope.model.ops import KnownOp
+from tapescope.model.tape import NewEvent
+from tapescope.model.tasks import Attempt, ErrorInfo, FinalEvent, NewTask, Task, TaskStatus
+from tapescope.store import DatabaseRole, OpenMode, TaskStore
+from tapescope.store.validation import new_task_id
+from tapescope.testing import until
+from tapescope_adapters.postgres import PostgresStore
+from tapescope_adapters.postgres._grants import RIGHTS
+from tapescope_adapters.postgres._schema import read_migrations
+from tests.cli.command import Tapescope
+from tests.support.breaches import BREACHES, run_round
+from tests.support.postgres_sessions import run_task, schema_of, session, start_task
+
+READER, SUBMITTER, WORKER, MIGRATOR = DatabaseRole
+GRANTED = (READER, SUBMITTER, WORKER)
+DENIALS = ("permission denied", "must be owner", "may not write", "tapescope I")
+
+
+@dataclass
+class House:
+    """A store that its migrator made, with the roles beside it."""
+
+    url: str
+    """Of a superuser."""
+
+    def name(self, role: DatabaseRole) -> str:
+        """The name of this role in this store's database."""
+        return f"{role}_{schema_of(self.url)}"
+
+    def url_of(self, role: DatabaseRole) -> str:
+        """The store's URL for this role."""
+        return self.url.replace("postgres@", f"{self.name(role)}@")
+
+    def grants_of(self, role: DatabaseRole) -> str:
+        """What is printed for this role."""
+        store = PostgresStore(self.url)
+        return store.maintenance.describe_grants(role, self.name(role))
+
+
+@pytest.fixture
+async def house(postgres_url: str) -> AsyncGenerator[House]:
+    """The four roles as the printed grants make them, each granted by who the print says."""
+    house = House(postgres_url)
+    async with session(postgres_url) as raw:
+        for role in DatabaseRole:
+            await raw.execute(f"CREATE ROLE {house.name(role)} LOGIN")
+        await raw.execute(house.grants_of(MIGRATOR))
+    async with PostgresStore(house.url_of(MIGRATOR)), session(house.url_of(MIGRATOR)) as raw:
+        for role in GRANTED:
+            await raw.execute(house.grants_of(role))
+    yield house
+    async with session(postgres_url) as raw:
+        for role in DatabaseRole:
+            await raw.execute(f"DROP OWNED BY {house.name(role)} CASCADE")
+            await raw.execute(f"DROP ROLE {house.name(role)}")
+
+
+class Bench:
+    """What verbs are tried on, made by the migrator, who may do all of it."""
+
+    def __init__(self, house: House, owner: TaskStore) -> None:
+        self.house, self.owner = house, owner
+
+    async def waiting(self) -> Task:
+        """A task that waits."""
+        return (await self.owner.create(NewTask(new_task_id(), "x")))[0]
+
+    async def running(self) -> Attempt:
+        """An attempt that runs."""
+        return (await start_task(self.owner)).attempt
+
+    async def gone(self) -> Attempt:
+        """An attempt whose task was deleted."""
+        attempt = await self.running()
+        async with session(self.house.url) as raw:
+            await raw.execute("DELETE FROM tasks WHERE task_id::text = $1", attempt.task_id)
+        return attempt
+
+    async def damaged(self) -> str:
+        """A task that has ended, and its final is gone."""
+        task_id = await run_task(self.owner, 1)
+        key = (await self.owner.get(task_id)).key
+        await run_round(self.house.url, BREACHES[AuditRule.MISSING_FINAL][0].format(key=key))
+        return task_id
+
+
+Verb: TypeAlias = Callable[[TaskStore, Bench, str], Awaitable[object]]
+"""What a role does with its own store; the last is that store's URL."""
+
+
+async def create_within(store: TaskStore, bench: Bench, url: str) -> None:
+    """In a transaction of the role's own; the second meets the first."""
+    async with session(url) as raw, raw.transaction():
+        for _ in range(2):
+            await store.create_within(raw, NewTask(new_task_id(), "x", idempotency_key="k"))
+
+
+async def claim_due(store: TaskStore, bench: Bench, url: str) -> None:
+    """One task is due."""
+    await bench.waiting()
+    assert await store.claim_due("me", ["x"], 1, 30)
+
+
+async def open_to_migrate(store: TaskStore, bench: Bench, url: str) -> None:
+    """The last migration is missing."""
+    async with older_schema(bench.house), PostgresStore(url, open_mode=OpenMode.MIGRATE):
+        pass
+
+
+@asynccontextmanager
+async def older_schema(house: House) -> AsyncGenerator[None]:
+    """The last migration is missing; at the end it is there."""
+    async with session(house.url) as raw:
+        for table in ("schema_version", "schema_compatibility"):
+            await raw.execute(f"DELETE FROM {table} WHERE version = $1", max(read_migrations()))
+    try:
+        yield
+    finally:
+        async with PostgresStore(house.url_of(MIGRATOR), open_mode=OpenMode.MIGRATE):
+            pass
+
+
+async def claim(store: TaskStore, bench: Bench, url: str) -> object:
+    """A task that waits is there."""
+    return await store.claim_if_pending(await bench.waiting(), "me", 30)
+
+
+async def open_beside_newer(store: TaskStore, bench: Bench, url: str) -> None:
+    """A newer version says that older code may go on."""
+    async with session(bench.house.url) as raw:
+        await raw.execute("INSERT INTO schema_version VALUES (99)")
+        await raw.execute("INSERT INTO schema_compatibility VALUES (99, 1)")
+    try:
+        await open_again(store, bench, url)
+    finally:
+        async with session(bench.house.url) as raw:
+            await raw.execute("DELETE FROM schema_version WHERE version = 99")
+            await raw.execute("DELETE FROM schema_compatibility WHERE version = 99")
+
+
+async def open_again(store: TaskStore, bench: Bench, url: str) -> None:
+    """As an application does."""
+    async with PostgresStore(url, open_mode=OpenMode.EXISTING) as again:
+        await again.measure_skew()
+
+
+TRIED: Mapping[str, Verb] = {
+    "open": open_again,
+    "open, beside a newer schema": open_beside_newer,
+    "get": lambda s, b, u: then(b.waiting(), lambda task: s.get(task.task_id)),
+    "list": lambda s, b, u: s.list(op="x"),
+    "count": lambda s, b, u: s.count(),
+    "read_tape": lambda s, b, u: then(b.running(), lambda one: s.read_tape(one.task_id)),
+    "read_quarantine": lambda s, b, u: s.read_quarantine(),
+    "maintenance.audit": lambda s, b, u: s.maintenance.audit(),
+    "maintenance.read_repairs": lambda s, b, u: s.maintenance.read_repairs(),
+    "maintenance.prune, to see what would go": lambda s, b, u: s.maintenance.prune(
+        older_than=0, dry_run=True
+    ),
+    "create_within": create_within,
+    "create": lambda s, b, u: s.create(NewTask(new_task_id(), "x")),
+    "request_cancel": lambda s, b, u: then(
+        b.waiting(), lambda task: s.request_cancel(task.task_id)
+    ),
+    "claim_if_pending": claim,
+    "claim_due": claim_due,
+    "append": lambda s, b, u: then(b.running(), lambda one: s.append(one, [NewEvent("log", 1)])),
+    "append, to a task that is gone": lambda s, b, u: then(
+        b.gone(), lambda one: s.append(one, [NewEvent("log", 1)])
+    ),
+    "finish_if_running": lambda s, b, u: then(
+        b.running(), lambda one: s.finish_if_running(one, FinalEvent.succeeded())
+    ),
+    "retry_later": lambda s, b, u: then(
+        b.running(), lambda one: s.retry_later(one, ErrorInfo("x", "y"), 1)
+    ),
+    "release": lambda s, b, u: then(b.running(), s.release),
+    "probe": lambda s, b, u: s.probe(),
+    "leases.extend": lambda s, b, u: then(b.running(), lambda one: s.leases.extend("me", 30)),
+    "leases.rescue_expired": lambda s, b, u: then(
+        b.running(), lambda one: s.leases.rescue_expired(dead_owners=["me"])
+    ),
+    "ops.register": lambda s, b, u: s.ops.register([KnownOp("x", 1.5, 2)]),
+    "ops.read": lambda s, b, u: s.ops.read(),
+    "leadership.acquire": lambda s, b, u: s.leadership.acquire("me", 30),
+    "maintenance.prune": lambda s, b, u: then(
+        run_task(b.owner, 1), lambda one: s.maintenance.prune(older_than=0)
+    ),
+    "maintenance.prune_quarantine": lambda s, b, u: then(
+        late(b), lambda one: s.maintenance.prune_quarantine(older_than=0)
+    ),
+    "maintenance.repair": lambda s, b, u: then(
+        b.damaged(), lambda task_id: s.maintenance.repair(task_id, by="me")
+    ),
+    "open, to migrate": open_to_migrate,
+}
+
+
+async def then(first: Awaitable[Any], second: Callable[[Any], Awaitable[object]]) -> object:
+    """The second, with what the first gave."""
+    return await second(await first)
+
+
+async def late(bench: Bench) -> None:
+    """A late event of a task that is gone."""
+    await bench.owner.append(await bench.gone(), [NewEvent("log", 1)])
+
+
+async def find_denial(tried: Awaitable[object]) -> str:
+    """What the database said, where it denied something; another error is raised."""
+    try:
+        await tried
+    except (TapescopeError, asyncpg.PostgresError) as error:
+        if not any(denial in str(error) for denial in DENIALS):
+            raise
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("role", DatabaseRole)
+async def test_role_may_call_what_the_page_says(house: House, role: DatabaseRole) -> None:
+    """Each verb of the store is allowed or refused as it stands there."""
+    denied: dict[str, str] = {}
+    url = house.url_of(role)
+    async with (
+        PostgresStore(house.url_of(MIGRATOR)) as owner,
+        PostgresStore(url, open_mode=OpenMode.EXISTING) as store,
+    ):
+        for verb, work in TRIED.items():
+            if denial := await find_denial(work(store, Bench(house, owner), url)):
+                denied[verb] = denial
+
+    assert TRIED.keys() == VERBS.keys()
+    assert denied.keys() == {verb for verb, allowed in VERBS.items() if role not in allowed}, denied
+
+
+ATTACKS: Mapping[str, str] = {
+    "add a task with a key of one's own choice": (
+        "INSERT INTO tasks (id, task_id, op, created_at, run_at) OVERRIDING SYSTEM VALUE"
+        " VALUES (1000000, gen_random_uuid(), 'x', 1, 1)"
+    ),
+    "change when a task is due": "UPDATE tasks SET run_at = 1 WHERE status = 'pending'",
+    "delete a task, with its tape": "DELETE FROM tasks WHERE id = 1",
+    "read the results of others": "SELECT body FROM events WHERE type = 'final'",
+    "change a late event": "UPDATE quarantine SET ts = ts",
+    "write to the repair log": (
+        "INSERT INTO repairs (repaired_at, repaired_by, rule, task_id, was, done)"
+        " VALUES (1, 'alice', 'missing_final', 'x', '{}', '{}')"
+    ),
+    "change the version of the schema": "INSERT INTO schema_version (version) VALUES (999)",
+    "change which code may go on": "DELETE FROM schema_compatibility",
+    "take a guard off": "ALTER TABLE events DISABLE TRIGGER ALL",
+    "replace a function": (
+        "CREATE OR REPLACE FUNCTION refuse(why text) RETURNS void LANGUAGE plpgsql AS 'BEGIN END'"
+    ),
+    "make a table in the schema": "CREATE TABLE mine (x integer)",
+    "change an event": "UPDATE events SET body = '{}'",
+    "change the repair log": "UPDATE repairs SET repaired_by = 'alice'",
+    "empty a table": "TRUNCATE tasks",
+    "make a schema": "CREATE SCHEMA mine",
+}
+
+
+@pytest.mark.parametrize("role", DatabaseRole)
+async def test_role_can_do_in_sql_what_the_page_says(house: House, role: DatabaseRole) -> None:
+    """What its grants do not hold, the guards do; each attempt is taken back."""
+    denied: dict[str, str] = {}
+    async with PostgresStore(house.url_of(MIGRATOR)) as owner:
+        await run_task(owner, 1)
+        await Bench(house, owner).waiting()
+    async with session(house.url_of(role)) as raw:
+        for attack, statement in ATTACKS.items():
+            undone = raw.transaction()
+            await undone.start()
+            if denial := await find_denial(raw.execute(statement)):
+                denied[attack] = denial
+            await undone.rollback()
+
+    assert ATTACKS.keys() == RAW.keys()
+    assert denied.keys() == {attack for attack, able in RAW.items() if role not in able}, denied
+
+
+async def test_tables_of_later_migrations_are_granted(house: House) -> None:
+    """Until the grants are made again, who reads may read them, and who works may work on them."""
+    async with session(house.url_of(MIGRATOR)) as raw:
+        await raw.execute("CREATE TABLE later (x integer)")
+        rights = {
+            role: [
+                right
+                for right in ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE")
+                if await raw.fetchval(
+                    "SELECT has_table_privilege($1, 'later', $2)", house.name(role), right
+                )
+            ]
+            for role in GRANTED
+        }
+        await raw.execute(house.grants_of(WORKER))
+        tightened = await raw.fetchval(
+            "SELECT has_table_privilege($1, 'later', 'SELECT')", house.name(WORKER)
+        )
+
+    assert rights == {
+        READER: ["SELECT"],
+        SUBMITTER: [],
+        WORKER: ["SELECT", "INSERT", "UPDATE", "DELETE"],
+    }
+    assert not tightened
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("role", GRANTED)
+async def test_each_right_is_needed(house: House, role: DatabaseRole) -> None:
+    """Each right is taken away in turn, and some verb of the role misses it."""
+    url, name = house.url_of(role), house.name(role)
+    needless: list[str] = []
+    async with (
+        PostgresStore(house.url_of(MIGRATOR)) as owner,
+        PostgresStore(url, open_mode=OpenMode.EXISTING) as store,
+        session(house.url_of(MIGRATOR)) as raw,
+    ):
+        bench = Bench(house, owner)
+        for table, rights in RIGHTS[role].items():
+            for right in chain.from_iterable(map(take_apart, rights)):
+                await raw.execute(f"REVOKE {right} ON {table} FROM {name}")
+                for verb, allowed in VERBS.items():
+                    if role in allowed and await find_denial(TRIED[verb](store, bench, url)):
+                        break
+                else:
+                    needless.append(f"{right} ON {table}")
+                await raw.execute(f"GRANT {right} ON {table} TO {name}")
+
+    assert needless == []
+
+
+def take_apart(right: str) -> list[str]:
+    """The right on each column, where it is one on some."""
+    verb, bracket, columns = right.strip(")").partition(" (")
+    return [f"{verb} ({column})" for column in columns.split(", ")] if bracket else [verb]
+
+
+RUN: Mapping[str, tuple[str, ...]] = {
+    "list": ("list",),
+    "migrate --check": ("migrate", "--check"),
+    "show": ("show", "{ended}"),
+    "tape": ("tape", "{ended}"),
+    "drops": ("drops",),
+    "audit": ("audit",),
+    "prune --dry-run": ("prune", "--older-than", "0s", "--dry-run"),
+    "submit": ("submit", "x"),
+    "cancel": ("cancel", "{waiting}"),
+    "retry": ("retry", "{ended}"),
+    "run": ("run", "--", "true"),
+    "worker": ("worker", "--app", "ops:manager", "--drain", "0"),
+    "drill": ("drill", "failure-burst", "--hold", "0", "--on-real-store"),
+    "prune": ("prune", "--older-than", "0s", "--yes"),
+    "audit --dry-run": ("audit", "--dry-run"),
+    "audit --repair": ("audit", "--repair"),
+    "migrate": ("migrate",),
+}
+OPS = """
+import os
+
+from tapescope import TaskManager, find_store
+
+manager = TaskManager(find_store(os.environ["TAPESCOPE_STORE"]))
+
+
+@manager.op("of_the_worker")
+async def work(report):
+    return 1
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("role", DatabaseRole)
+async def test_role_may_run_what_the_page_says(
+    house: House, role: DatabaseRole, tmp_path: Path
+) -> None:
+    """Each command is allowed, or refused in one line, as it stands there."""
+    denied: dict[str, str] = {}
+    tapescope = Tapescope(house.url_of(role), tmp_path)
+    tapescope.folder = tmp_path
+    (tmp_path / "ops.py").write_text(OPS)
+    async with PostgresStore(house.url_of(MIGRATOR)) as owner:
+        bench = Bench(house, owner)
+        for command, arguments in RUN.items():
+            if command.startswith("audit -"):
+                await bench.damaged()
+            names = {"ended": await run_task(owner, 1), "waiting": (await bench.waiting()).task_id}
+            filled = [word.format(**names) for word in arguments]
+            if command == "worker":
+                said = await run_worker(tapescope, owner, filled)
+            elif command == "migrate":
+                async with older_schema(house):
+                    said = (await asyncio.to_thread(tapescope, *filled)).stderr.decode()
+            else:
+                said = (await asyncio.to_thread(tapescope, *filled)).stderr.decode()
+            if any(denial in said for denial in DENIALS):
+                denied[command] = said
+
+    assert RUN.keys() == COMMANDS.keys()
+    refused = {command for command, allowed in COMMANDS.items() if role not in allowed}
+    assert denied.keys() == refused, denied
+
+
+async def run_worker(tapescope: Tapescope, owner: TaskStore, arguments: Sequence[str]) -> str:
+    """Until it has run a task, or the database denies it something; gives what it said."""
+    task, _ = await owner.create(NewTask(new_task_id(), "of_the_worker"))
+    with tapescope.started(*arguments, "--store", tapescope.env["TAPESCOPE_STORE"]) as worker:
+        assert worker.stderr is not None
+        told = asyncio.create_task(asyncio.to_thread(read_to_denial, worker.stderr))
+
+        async def has_ended() -> bool:
+            return told.done() or (await owner.get(task.task_id)).status is TaskStatus.SUCCEEDED
+
+        await until(has_ended)
+        worker.terminate()
+        return await told
+
+
+def read_to_denial(stream: IO[bytes]) -> str:
+    """What it says up to there, or to its end."""
+    said = ""
+    for line in stream:
+        said += line.decode()
+        if any(denial in said for denial in DENIALS):
+            break
+    return said
