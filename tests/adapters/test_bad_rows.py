@@ -330,7 +330,10 @@ LATE_COLUMNS: Final = (
 COUNT_COLUMNS: Final = ("reason", "type", "outcome", "n", "last_offer")
 
 
-@pytest.mark.parametrize("value", [BLOB, NO_TEXT], ids=["a blob", "no UTF-8"])
+@pytest.mark.parametrize(
+    "value",
+    [pytest.param(NO_TEXT, id="no UTF-8"), pytest.param(BLOB, id="a blob", marks=pytest.mark.slow)],
+)
 async def test_bad_rows_of_tapes_cost_no_page(sqlite_url: str, tmp_path: Path, value: str) -> None:
     """Each column of an event, a late event and a count: all are shown, and the audit ends."""
     async with find_store(sqlite_url) as store:
