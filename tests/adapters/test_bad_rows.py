@@ -183,6 +183,23 @@ async def test_bad_rows_end_and_are_named_beside_good_tasks(
     assert "Traceback" not in caplog.text
 
 
+async def test_task_whose_tape_takes_no_event_is_passed_over(store_url: str) -> None:
+    """Pending beside a closed tape, first in each claim, it stops none; the audit names it."""
+    async with find_store(store_url) as store:
+        closed = [await make_ended(store) for _ in range(4)]
+        keys = ", ".join(str(key) for _, key in closed)
+        await run_round(
+            store_url, f"UPDATE tasks SET status = 'pending', owner = NULL WHERE id IN ({keys})"
+        )
+        not_ok = await run_good(store_url, 10)
+        named = {one.task_id for one in (await audit_store(store)).violations}
+
+    rows = await read_rows(store_url)
+    assert not_ok == ()
+    assert named == {attempt.task_id for attempt, _ in closed}
+    assert {rows[key][0] for _, key in closed} == {"pending"}
+
+
 async def test_lost_bad_rows_are_rescued_with_the_others(store_url: str) -> None:
     """Of tasks that run nowhere each gets its end, whatever stands in its row; or is named."""
     due, _ = kinds(store_url)
@@ -313,7 +330,10 @@ LATE_COLUMNS: Final = (
 COUNT_COLUMNS: Final = ("reason", "type", "outcome", "n", "last_offer")
 
 
-@pytest.mark.parametrize("value", [BLOB, NO_TEXT], ids=["a blob", "no UTF-8"])
+@pytest.mark.parametrize(
+    "value",
+    [pytest.param(NO_TEXT, id="no UTF-8"), pytest.param(BLOB, id="a blob", marks=pytest.mark.slow)],
+)
 async def test_bad_rows_of_tapes_cost_no_page(sqlite_url: str, tmp_path: Path, value: str) -> None:
     """Each column of an event, a late event and a count: all are shown, and the audit ends."""
     async with find_store(sqlite_url) as store:

@@ -35,7 +35,8 @@ _CALLS: Final = 4
 _SLACK: Final = 30.0
 """Seconds more that a round may take before the worker is said to be stuck."""
 _SHORTEST_WAIT: Final = 0.02
-"""Seconds to wait for a task that is due and could not be claimed: its row is locked just now."""
+"""Seconds to wait for a task that is due and could not be claimed: its row is locked just now. Each
+time in a row that is so, twice as long: its row may be one that no claim will ever take."""
 
 
 class Worker(LoopService):
@@ -59,6 +60,8 @@ class Worker(LoopService):
         self._draining = False
         self._short = True
         """Whether the last round left an op out because no slot was free for it."""
+        self._in_vain = 0
+        """Rounds in a row that found a task due and could claim none."""
         self._registered: tuple[int, float] | None = None
         """How many ops were registered on the store, and when, in monotonic seconds."""
 
@@ -181,9 +184,11 @@ class Worker(LoopService):
             return 0.0, self._poll  # a slot that gets free wakes the worker
         due = await pool.store.next_due(asked)
         wait = self._poll if due is None else (due - pool.store.due_clock.now()) / 1e6
+        self._in_vain = self._in_vain + 1 if wait <= 0 and not claimed else 0
+        shortest = _SHORTEST_WAIT * 2 ** min(max(0, self._in_vain - 1), 10)
         took = pool.store.clock.monotonic() - start
         pause = 0.0 if claimed else max(_SHORTEST_PAUSE, took)
-        return pause, max(_SHORTEST_WAIT, min(wait, self._poll))
+        return pause, min(max(shortest, wait), max(_SHORTEST_WAIT, self._poll))
 
     def _plan(self) -> Iterator[tuple[Sequence[str], int]]:
         """The claims of a round: (ops, how many tasks), one claim for all ops with enough slots.

@@ -21,6 +21,7 @@ DECLARE
     won      bigint[];
     attempts bigint[];
     starts   bigint[];
+    sound    boolean;
     news     text;
 BEGIN
     now := now_us();
@@ -73,17 +74,16 @@ BEGIN
         RETURN NULL;
     END IF;
     -- Where each tape ends is read here, after the locks: in one statement the old end would show.
-    SELECT array_agg(p.id ORDER BY t.run_at, p.id), array_agg(t.attempt + 1 ORDER BY t.run_at, p.id),
-           array_agg(coalesce(e.seq, 0) + 1 ORDER BY t.run_at, p.id)
-      INTO won, attempts, starts
+    SELECT array_agg(p.id ORDER BY t.run_at, p.id), array_agg(t.attempt::bigint + 1 ORDER BY t.run_at, p.id),
+           array_agg(coalesce(e.seq, 0)::bigint + 1 ORDER BY t.run_at, p.id),
+           bool_and(t.attempt BETWEEN 0 AND 2147483646
+                    AND (e.seq IS NULL OR (e.seq < 2147483647 AND e.type <> 'final' AND e.attempt <= t.attempt)))
+      INTO won, attempts, starts, sound
       FROM unnest(picked) AS p(id)
-     CROSS JOIN LATERAL (SELECT t.attempt::bigint, t.run_at FROM tasks t WHERE t.id = p.id LIMIT 1) t
-      LEFT JOIN LATERAL (SELECT e.seq::bigint FROM events e WHERE e.task = p.id
+     CROSS JOIN LATERAL (SELECT t.attempt, t.run_at FROM tasks t WHERE t.id = p.id LIMIT 1) t
+      LEFT JOIN LATERAL (SELECT e.seq, e.type, e.attempt FROM events e WHERE e.task = p.id
                           ORDER BY e.seq DESC LIMIT 1) e ON true;
-    BEGIN
-        IF 1 > ANY (attempts) THEN
-            RAISE numeric_value_out_of_range;
-        END IF;
+    IF sound THEN
         UPDATE tasks t
            SET status = 'running', attempt = t.attempt + 1, owner = x_owner, claimed_at = now,
                lease_expires_at = now + x_lease
@@ -91,10 +91,10 @@ BEGIN
         INSERT INTO events (task, seq, attempt, offer, type, ts, body)
         SELECT w.id, w.seq, w.attempt, 1, 'task_started', x_ts, x_before || w.attempt || x_behind
           FROM unnest(won, starts, attempts) AS w(id, seq, attempt);
-    EXCEPTION WHEN data_exception OR integrity_constraint_violation OR raise_exception OR SQLSTATE 'TS001' THEN
+    ELSE  -- a column or a guard would refuse one, and so all: asked before, for a savepoint costs each claim
         SELECT c.won, c.attempts, c.starts INTO won, attempts, starts
           FROM claim_singly(x_owner, x_ops, x_limit, x_lease, x_ts, x_before, x_behind, now, won) c;
-    END;
+    END IF;
     IF cardinality(won) = 0 THEN
         UPDATE lanes SET answer = '[]' WHERE lane = x_lane;
         RETURN NULL;

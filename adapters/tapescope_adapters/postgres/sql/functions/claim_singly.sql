@@ -1,4 +1,4 @@
--- Claims one task after the other, for claim_due, which was refused: first x_picked, then what else is due.
+-- Claims one task after the other, for claim_due, which would be refused: first x_picked, then what else is due.
 -- A task that cannot be claimed, for it was written past tapescope, ends as failed; one whose tape takes no
 -- end is passed over, for the audit to find. What has ended has the attempt -1.
 CREATE OR REPLACE FUNCTION claim_singly(
