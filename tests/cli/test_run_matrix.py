@@ -97,18 +97,11 @@ def has_ended(process: psutil.Process) -> bool:
 
 
 def find_marked(mark: str) -> list[psutil.Process]:
-    """The processes that have been started from this folder's shell and are alive.
-
-    Without the short sleep of a handler's loop, which ends by itself.
-    """
+    """The processes that have been started from this folder's shell and are alive."""
     found: list[psutil.Process] = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
-            if (
-                process.status() != psutil.STATUS_ZOMBIE
-                and process.environ().get("MARK") == mark
-                and process.cmdline() != ["sleep", "0.02"]
-            ):
+            if process.status() != psutil.STATUS_ZOMBIE and process.environ().get("MARK") == mark:
                 found.append(process)
     return found
 
@@ -159,7 +152,11 @@ async def see(
         if way in TYPED and end is not None:
             os.write(end, b"echo ${PIPESTATUS[0]} > status; exit\n")
         await until(lambda: shell.poll() is not None)
-    left = find_marked(folder.name)
+    # the short sleep of a handler's loop, and what is to become one, ends by itself
+    found = find_marked(folder.name)
+    with suppress(AssertionError):
+        await until(lambda: all(map(has_ended, found)), within=1)
+    left = [process for process in found if not has_ended(process)]
     for process in left:
         process.kill()
     seen = Seen(
