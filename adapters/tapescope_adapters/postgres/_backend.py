@@ -368,9 +368,9 @@ class PostgresBackend(StoreBackend):
     # --- maintenance ------------------------------------------------------------------------------
 
     async def audit(self, after: int, limit: int, grace: int) -> AuditPage:
-        patience = self._connector.patience
+        patience, schema = self._connector.patience, self._connector.address.schema
         return await self._shared.use(
-            lambda conn: audit(conn, self._sql, after, limit, grace, patience)
+            lambda conn: audit(conn, schema, self._sql, after, limit, grace, patience)
         )
 
     async def repair(self, task_id: str, grace: int, by: str, dry_run: bool) -> Mended | None:
