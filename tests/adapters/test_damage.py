@@ -155,6 +155,22 @@ async def test_every_guard_of_sqlite_that_is_gone_is_named(sqlite_url: str) -> N
     assert sound == ()
 
 
+async def test_guard_whose_name_is_no_text_is_named(sqlite_url: str) -> None:
+    """As a flipped bit makes it: the audit says that the guard is gone."""
+    async with find_store(sqlite_url):
+        pass
+    with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))) as conn:
+        conn.execute("PRAGMA writable_schema = ON")
+        conn.execute(
+            "UPDATE sqlite_schema SET name = CAST(name AS BLOB) WHERE name = 'tasks_have_a_key'"
+        )
+        conn.commit()
+
+    assert "the trigger tasks_have_a_key is gone" in await audit_file(
+        Path(sqlite_url.removeprefix("sqlite:///"))
+    )
+
+
 async def test_every_guard_of_postgres_that_is_gone_is_named(postgres_url: str) -> None:
     """Each trigger, dropped and switched off; each constraint, index and function."""
     unnamed: list[str] = []
