@@ -81,6 +81,7 @@ RAW: Final[Mapping[str, tuple[DatabaseRole, ...]]] = {
     "read the results of others": (READER, WORKER, MIGRATOR),
     "change a late event": (MIGRATOR,),
     "write to the repair log": (MIGRATOR,),
+    "name another role as who cancelled": (),
     "change the version of the schema": (MIGRATOR,),
     "change which code may go on": (MIGRATOR,),
     "take a guard off": (MIGRATOR,),

@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from tapescope.manager import Submission, TaskHandle, TaskManager
     from tapescope.model import (
         Appended,
+        Assurance,
         AuditPage,
         AuditReport,
         AuditRule,
@@ -104,6 +105,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Appended",
+    "Assurance",
     "AuditPage",
     "AuditReport",
     "AuditRule",
@@ -201,6 +203,7 @@ __all__ = [
 
 _HOMES = {
     "Appended": "tapescope.model",
+    "Assurance": "tapescope.model",
     "AuditPage": "tapescope.model",
     "AuditReport": "tapescope.model",
     "AuditRule": "tapescope.model",

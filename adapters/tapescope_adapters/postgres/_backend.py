@@ -49,7 +49,6 @@ from tapescope.store import (
     StoreBackend,
     decode,
     must_migrate,
-    read_cancel,
 )
 from tapescope_adapters._sql import conditions, leads
 from tapescope_adapters.postgres import _leadership
@@ -75,6 +74,7 @@ from tapescope_adapters.postgres._names import qualify
 from tapescope_adapters.postgres._queries import load_queries
 from tapescope_adapters.postgres._repair import repair
 from tapescope_adapters.postgres._rows import (
+    as_cancel,
     as_list,
     as_quarantine,
     as_repair,
@@ -358,9 +358,9 @@ class PostgresBackend(StoreBackend):
     async def read_cancels(self, owners: Sequence[str]) -> Sequence[tuple[str, str, CancelRequest]]:
         rows = await self._shared.fetch(self._sql["read_cancels"], list(owners))
         return [
-            (str(task_id), owner, request)
-            for task_id, owner, *found in rows
-            if (request := read_cancel(*found)) is not None
+            (str(row["task_id"]), row["owner"], request)
+            for row in rows
+            if (request := as_cancel(row)) is not None
         ]
 
     # --- maintenance ------------------------------------------------------------------------------

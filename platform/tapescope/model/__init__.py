@@ -49,6 +49,7 @@ from tapescope.model.tape import (
 )
 from tapescope.model.tasks import (
     ActiveState,
+    Assurance,
     Attempt,
     AttemptOutcome,
     CancelReason,
@@ -93,6 +94,7 @@ __all__ = [
     "WORKER_LOST",
     "ActiveState",
     "Appended",
+    "Assurance",
     "Attempt",
     "AttemptOutcome",
     "AuditPage",

@@ -31,7 +31,10 @@ from tests.support.postgres_sessions import run_task, schema_of, session, start_
 
 READER, SUBMITTER, WORKER, MIGRATOR = DatabaseRole
 GRANTED = (READER, SUBMITTER, WORKER)
-DENIALS = ("permission denied", "must be owner", "may not write", "tapescope I")
+DENIALS = (
+    *("permission denied", "must be owner", "may not write"),
+    *("tapescope I", "tapescope a cancel names"),
+)
 
 
 @dataclass
@@ -264,6 +267,10 @@ ATTACKS: Mapping[str, str] = {
     "write to the repair log": (
         "INSERT INTO repairs (repaired_at, repaired_by, rule, task_id, was, done)"
         " VALUES (1, 'alice', 'missing_final', 'x', '{}', '{}')"
+    ),
+    "name another role as who cancelled": (
+        "UPDATE tasks SET cancel_reason = 'user', cancel_message = '', cancel_by = 'ceo',"
+        " cancel_role = 'ceo', cancel_requested_at = 1 WHERE status = 'pending'"
     ),
     "change the version of the schema": "INSERT INTO schema_version (version) VALUES (999)",
     "change which code may go on": "DELETE FROM schema_compatibility",
