@@ -22,6 +22,7 @@ from tapescope.model.error_codes import (
 from tapescope.model.leadership import LeaderTerm, MaintenanceJob
 from tapescope.model.leases import GivenUp, HeldLease, Leases, Rescued, RescueResult
 from tapescope.model.ops import DEFAULT_RETRIES, KnownOp
+from tapescope.model.redaction import NOT_REDACTED, Redact, Telling, ToldKind
 from tapescope.model.repairs import Mended, Repair, RepairReport
 from tapescope.model.showing import hide_password, make_printable
 from tapescope.model.tape import (
@@ -81,6 +82,7 @@ __all__ = [
     "LEASE_LOST",
     "LOG",
     "LOOP_CLOSED",
+    "NOT_REDACTED",
     "NO_TASK",
     "PARTIAL",
     "PROGRESS",
@@ -121,6 +123,7 @@ __all__ = [
     "NewTask",
     "Outcome",
     "QuarantinePage",
+    "Redact",
     "Repair",
     "RepairReport",
     "RescueResult",
@@ -131,6 +134,8 @@ __all__ = [
     "TaskPage",
     "TaskStatus",
     "TelemetrySource",
+    "Telling",
+    "ToldKind",
     "Violation",
     "as_microseconds",
     "carry",
