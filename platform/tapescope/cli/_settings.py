@@ -57,7 +57,8 @@ EXIT_USAGE: Final = 2
 EXIT_NOT_WRITTEN: Final = 74
 """stdout is full or closed: a part of the answer was not written. sysexits.h's ``EX_IOERR``."""
 EXIT_NO_STORE: Final = 2
-"""There is no store at the URL: the same status as of a command line that cannot be read."""
+"""There is no store at the URL, or its role may not do what the command is for: the same status as
+of a command line that cannot be read."""
 EXIT_TIMED_OUT: Final = 124
 """``run``: the command reached its ``--timeout``; as timeout(1)."""
 EXIT_OURS: Final = 125

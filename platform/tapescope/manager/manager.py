@@ -18,6 +18,7 @@ from tapescope.errors import (
     ManagerOpen,
     OpNotRegistered,
     OpTaken,
+    RightsMissing,
     TapescopeError,
     TaskNotEnded,
 )
@@ -235,7 +236,8 @@ class TaskManager:
         """Open the store, if it is the manager's own, and take tasks. A second call does nothing.
 
         After ``aclose`` it begins a new life, with another ``owner``. Raises what
-        ``TaskStore.open`` raises, and ``ManagerClosed`` while it is being closed.
+        ``TaskStore.open`` raises, ``ManagerClosed`` while it is being closed, and ``RightsMissing``
+        where it has registered ops and the store's role could not run them.
         """
         self._check_home()
         if self._opened and self._closed:
@@ -243,6 +245,7 @@ class TaskManager:
         if self._owns_store:
             await self.store.open()
         if not self._opened:
+            await self._check_rights()
             if self._lived or os.getpid() != self._pid:
                 self._pid = os.getpid()
                 self._settings = replace(self._settings, owner=name_owner())
@@ -257,6 +260,18 @@ class TaskManager:
             if self._works:
                 self._worker.start()
         return self
+
+    async def _check_rights(self) -> None:
+        if not (self._works and self._registry):
+            return
+        try:
+            await self.store.probe()
+        except RightsMissing:
+            if self._owns_store:
+                await self.store.aclose()
+            raise
+        except TapescopeError:
+            pass  # what else hinders a write may pass: readiness tells of it, and the work waits
 
     async def aclose(self) -> None:
         """Take no more tasks, let those submitted run for ``drain`` seconds, end the others.
