@@ -351,12 +351,13 @@ class PostgresBackend(StoreBackend):
     ) -> ListedTasks:
         last = _BEYOND_ANY_ID if before is None else uuid.UUID(before)
         of_index, of_row = conditions(wanted)
+        bare = "" if wanted.params else "_bare"
         if leads(wanted):
             given = of_index | of_row
-            text = self._sql["list_tasks"].replace("/*and*/", _number(given, 3))
+            text = self._sql[f"list_tasks{bare}"].replace("/*and*/", _number(given, 3))
             rows = await self._shared.fetch(text, last, limit, *given.values())
             return as_list(rows)
-        text = self._sql["search_tasks"].replace("/*range*/", _number(of_index, 4))
+        text = self._sql[f"search_tasks{bare}"].replace("/*range*/", _number(of_index, 4))
         text = text.replace("/*and*/", _number(of_row, 4 + len(of_index)))
         rows = await self._shared.fetch(
             text, last, limit, look_at, *of_index.values(), *of_row.values()

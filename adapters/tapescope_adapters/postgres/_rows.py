@@ -50,6 +50,12 @@ TASK_COLUMNS: Final = _COLUMNS.replace(
     "params", f"CASE WHEN octet_length(params) <= {READ_BYTES} THEN params END AS params"
 )
 """What is read of a row. A text that is longer than any store takes is not sent."""
+LISTED_COLUMNS: Final = _COLUMNS.replace(
+    "params",
+    f"CASE WHEN octet_length(params) <= {READ_BYTES} AND params IS JSON OBJECT THEN '{{}}' END "
+    "AS params",
+)
+"""The same without params, which are empty, or none where they cannot be read."""
 
 
 class Row(Protocol):

@@ -228,6 +228,8 @@ class TaskFilter:
     """Created before this time."""
     from_id: str | None = None
     """The lowest id that a task created ``since_us`` can have: an id begins with its time."""
+    params: bool = True
+    """Whether their params are to be read, too; a store may leave them out, empty, where not."""
 
     def admits(self, task: Task) -> bool:
         """Whether the task meets every condition."""
