@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast
 
 import asyncpg
 
-from tapescope.errors import SchemaForbidden, SchemaNotOwn, StoreConfigError
+from tapescope.errors import RightsMissing, SchemaForbidden, SchemaNotOwn, StoreConfigError
 from tapescope.store import OpenMode, SchemaVersions, StoreAway, decode, must_migrate
 from tapescope_adapters._sql import Queries, find_compatible, load_migrations
 
@@ -223,14 +223,11 @@ class SchemaGuard:
             )
 
     def require_writable(self, row: Mapping[str, Any]) -> None:
-        """Judge whether writes are taken. Raises ``StoreAway``, ``StoreConfigError``."""
+        """Judge whether writes are taken. Raises ``StoreAway``, ``RightsMissing``."""
         if row["read_only"]:
             raise StoreAway("the server takes no writes: it is a standby, or set to read-only")
         if row["barred"]:
-            raise StoreConfigError(
-                f"The user of the store {self._name} may not write to {', '.join(row['barred'])} "
-                f"in schema {self._schema!r}. Grant INSERT, or use another role."
-            )
+            raise RightsMissing(self._name, self._schema, row["barred"])
 
 
 async def read_versions(conn: Connection, schema: str, sql: Queries) -> SchemaVersions:

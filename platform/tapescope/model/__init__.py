@@ -30,6 +30,7 @@ from tapescope.model.error_codes import (
 from tapescope.model.leadership import LeaderTerm, MaintenanceJob
 from tapescope.model.leases import GivenUp, HeldLease, Leases, Rescued, RescueResult
 from tapescope.model.ops import DEFAULT_RETRIES, KnownOp
+from tapescope.model.redaction import NOT_REDACTED, Redact, Telling, ToldKind
 from tapescope.model.repairs import Mended, Repair, RepairReport
 from tapescope.model.showing import hide_password, make_printable
 from tapescope.model.tape import (
@@ -57,6 +58,7 @@ from tapescope.model.tape import (
 )
 from tapescope.model.tasks import (
     ActiveState,
+    Assurance,
     Attempt,
     AttemptOutcome,
     CancelReason,
@@ -88,6 +90,7 @@ __all__ = [
     "LEASE_LOST",
     "LOG",
     "LOOP_CLOSED",
+    "NOT_REDACTED",
     "NO_TASK",
     "PARTIAL",
     "PROGRESS",
@@ -102,6 +105,7 @@ __all__ = [
     "WORKER_LOST",
     "ActiveState",
     "Appended",
+    "Assurance",
     "Attempt",
     "AttemptOutcome",
     "AuditPage",
@@ -128,6 +132,7 @@ __all__ = [
     "NewTask",
     "Outcome",
     "QuarantinePage",
+    "Redact",
     "Repair",
     "RepairReport",
     "RescueResult",
@@ -138,6 +143,8 @@ __all__ = [
     "TaskPage",
     "TaskStatus",
     "TelemetrySource",
+    "Telling",
+    "ToldKind",
     "Violation",
     "as_microseconds",
     "carry",

@@ -41,9 +41,12 @@ SELECT current_setting('server_encoding') AS encoding,
                 AND starts_with(c.setting, 'search_path=')) AS paths,
        ARRAY(SELECT c.relname::text FROM pg_class c
               WHERE c.relnamespace = n.oid AND c.relkind = 'r' AND c.relname = ANY ($2::text[])) AS tables,
-       ARRAY(SELECT c.relname::text FROM pg_class c
+       ARRAY(SELECT concat(r.verb, ' ON ', c.relname) FROM pg_class c
+              CROSS JOIN unnest('{INSERT,UPDATE}'::text[]) AS r(verb)
               WHERE c.relnamespace = n.oid AND c.relname = ANY ('{tasks,events,lanes}')
-                AND NOT has_table_privilege(c.oid, 'INSERT')) AS barred
+                AND NOT (c.relname = 'events' AND r.verb = 'UPDATE')
+                AND NOT has_table_privilege(c.oid, r.verb)
+              ORDER BY c.relname, r.verb) AS barred
   FROM (SELECT $1::name AS name) wanted
   LEFT JOIN pg_namespace n ON n.nspname = wanted.name;
 
