@@ -320,6 +320,30 @@ def test_signal_that_is_not_permitted_is_said(tapescope: Tapescope) -> None:
     )
 
 
+@pytest.mark.slow  # the task's own grace is over five seconds later
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start what becomes another user's")
+async def test_what_a_command_says_after_its_tasks_end_is_counted(tapescope: Tapescope) -> None:
+    """It cannot be ended, and its timeout ends its task: its last words are late events, kept."""
+    without_kill = ("setpriv", "--bounding-set", "-kill", *RUN)
+    says_more = BECOMES_ANOTHER_USER.replace("signal.pause()", "input(); print('late')")
+    command = ("--timeout", "0.2", "--grace", "0", "--", sys.executable, "-c", says_more)
+    with tapescope.started(*command, program=without_kill, stdin=subprocess.PIPE) as process:
+        started_command(process)
+        await until(lambda: tapescope.json("list")["tasks"][0]["status"] == "failed", within=30)
+        shown, said = process.communicate(b"\n", timeout=30)
+    (drop,) = tapescope.json("drops")["drops"]
+
+    assert process.returncode == 124
+    assert shown == b"late\n"
+    assert (
+        said.decode()
+        .splitlines()[-1]
+        .startswith(f"tapescope: 1 line of output not recorded on task {tapescope.newest()}: ")
+    )
+    assert b"is not open" not in said
+    assert (drop["type"], drop["body"]) == ("log", {"stream": "stdout", "line": "late"})
+
+
 def test_a_program_that_calls_the_command_line_has_its_signals_back(here: Here) -> None:
     """Its mask, which its children inherit, and its handlers are as they were before."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ()), signal.getsignal(signal.SIGINT)

@@ -88,13 +88,8 @@ class LineRecorder:
     def __init__(self, report: Reporter | None, lines: int | None = None) -> None:
         self.backlog: Final = Backlog(self._lose)
         """The events that the tape is to have."""
-        events = StoreLimits().tape_events if report is None else report.tape_room
-        room = max(events - _OTHERS, 0)
-        self.limit: Final = room if lines is None else min(lines, room)
-        """Lines that the tape is to have."""
-        self._tail = min(_TAIL, self.limit // 10)
-        self._head = self.limit - 2 * self._tail
-        self._for_stderr = self._head // 10
+        self._lines = lines
+        self.fit(StoreLimits().tape_events if report is None else report.tape_room)
         self._streams: dict[str, _Stream] = {}
         self._pieces = self._sent = 0
         self.lost = 0
@@ -107,6 +102,15 @@ class LineRecorder:
         """The streams that a process held open after the command's end and the drain."""
         if report is not None:
             self.attach(report)
+
+    def fit(self, events: int) -> None:
+        """Plan for a tape that takes so many events. Before the first line."""
+        room = max(events - _OTHERS, 0)
+        self.limit = room if self._lines is None else min(self._lines, room)
+        """Lines that the tape is to have."""
+        self._tail = min(_TAIL, self.limit // 10)
+        self._head = self.limit - 2 * self._tail
+        self._for_stderr = self._head // 10
 
     def attach(self, report: Reporter) -> None:
         """Send the lines for this run from now on."""
