@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tapescope.model.tape import LOG
 from tapescope.shell.backlog import Backlog
-from tapescope.shell.lines import LineSplitter
+from tapescope.shell.lines import LineSplitter, count_lines
 from tapescope.spool import SpooledEvent
 from tapescope.store.validation import StoreLimits
 
@@ -29,6 +30,8 @@ OUTPUT_HELD: Final = "output_held"
 _OTHERS: Final = 24
 """Events of a tape that are kept for what is not a line: our own, and the last parts of a long
 line that began within the limit."""
+_AT_ONCE: Final = 65_536
+"""Bytes of output that are cut into lines in one turn of the loop."""
 _TAIL: Final = 1_000
 """Last lines of each stream that are kept when there are too many for the tape."""
 _TAIL_BYTES: Final = 524_288
@@ -55,7 +58,7 @@ class _Stream:
         while self.held_bytes - len(self.held[0][1]) >= _TAIL_BYTES:
             _, old = self.held.popleft()
             self.held_bytes -= len(old)
-            self.left_lines += old.count(b"\n")
+            self.left_lines += count_lines(old)
             self.left_bytes += len(old) + self.splitter.forget()
             self.torn = not old.endswith(b"\n")
 
@@ -120,14 +123,14 @@ class LineRecorder:
         """Record a piece of output; may return before it is stored."""
         found = self._find(stream)
         if self.backlog.closed is not None:
-            self.lost += chunk.count(b"\n")
+            self.lost += count_lines(chunk)
             found.torn = not chunk.endswith(b"\n")
             return
-        room = self._head - self._sent - (0 if stream == "stderr" else self._for_stderr)
-        if room > 0 and not found.held:
-            taken = _find_end(chunk, room)
+        while chunk and not found.held and (room := self._count_room(stream)) > 0:
+            taken = _find_end(chunk[:_AT_ONCE], room)
             await self._send_all(found.splitter.feed(chunk[:taken]))
-            chunk = chunk[taken:]
+            if chunk := chunk[taken:]:
+                await asyncio.sleep(0)  # the loop has other work
         if chunk:
             found.hold(self._pieces, chunk)
             self._pieces += 1
@@ -175,6 +178,9 @@ class LineRecorder:
         if stream not in self._streams:
             self._streams[stream] = _Stream(stream)
         return self._streams[stream]
+
+    def _count_room(self, stream: str) -> int:
+        return self._head - self._sent - (0 if stream == "stderr" else self._for_stderr)
 
     def _choose_last(self) -> tuple[list[dict[str, Any]], int, int]:
         """The lines held that there is room for, in order; lines and bytes that are left out."""
@@ -224,7 +230,7 @@ class LineRecorder:
 
 def _find_end(chunk: bytes, lines: int) -> int:
     """Where the first ``lines`` lines of the piece end: its length, if it has no more than that."""
-    if len(chunk) <= lines or chunk.count(b"\n") <= lines:
+    if len(chunk) <= lines or count_lines(chunk) <= lines:
         return len(chunk)
     end = 0
     for _ in range(lines):
