@@ -180,7 +180,7 @@ async def test_drops_json_has_its_shape(store_on: TaskStore, tapescope_on: Tapes
     every = tapescope_on.json("drops")
     drop = one["drops"][0]
 
-    assert list(one) == ["drops", "overflow", "store"]
+    assert list(one) == ["drops", "overflow", "next", "store"]
     assert list(drop) == [
         "task_id",
         "attempt",
@@ -212,7 +212,7 @@ async def test_no_drops_is_an_empty_list(store: TaskStore, tapescope: Tapescope)
     """A task without drops, and a store without any, are not errors."""
     task = await make_task(store)
 
-    nothing: dict[str, Any] = {"drops": [], "overflow": 0, "store": store.name}
+    nothing: dict[str, Any] = {"drops": [], "overflow": 0, "next": None, "store": store.name}
     assert tapescope.json("drops", task.task_id) == nothing
     assert tapescope.json("drops") == nothing
 

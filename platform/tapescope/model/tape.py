@@ -29,6 +29,7 @@ __all__ = [
     "TAPE_OPEN",
     "TAPE_UNKNOWN",
     "TASK_STARTED",
+    "DropFilter",
     "DropReason",
     "DroppedEvent",
     "Event",
@@ -214,6 +215,30 @@ class DroppedEvent:
     def ts(self) -> datetime:
         """When the event was offered: an aware time in UTC."""
         return moment(self.ts_us)
+
+
+@dataclass(frozen=True, slots=True)
+class DropFilter:
+    """Which late events a page is to have: those that meet every condition that is given."""
+
+    task_id: str | None = None
+    since_us: int | None = None
+    """Offered at this time or later, in microseconds since the Unix epoch."""
+    until_us: int | None = None
+    """Offered before this time."""
+
+    @property
+    def by_time(self) -> bool:
+        """Whether it asks for a time, to which no index leads."""
+        return self.since_us is not None or self.until_us is not None
+
+    def admits(self, drop: DroppedEvent) -> bool:
+        """Whether the event meets every condition."""
+        return (
+            self.task_id in (None, drop.task_id)
+            and (self.since_us is None or drop.ts_us >= self.since_us)
+            and (self.until_us is None or drop.ts_us < self.until_us)
+        )
 
 
 @dataclass(frozen=True, slots=True)
