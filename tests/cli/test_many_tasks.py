@@ -99,6 +99,7 @@ async def test_many_are_changed_only_after_a_yes(
     assert unchanged == before
     assert done.status == 0, done.said
     assert changed != before
+    assert done.said.count("tapescope: store ") == 1, "it is opened once"
 
 
 @pytest.mark.parametrize("command", _COMMANDS)
