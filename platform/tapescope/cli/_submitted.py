@@ -14,8 +14,11 @@ _EXIT_NOT_SUCCEEDED: Final = 1
 """With ``--wait``: the task failed or was cancelled."""
 
 
-async def print_submitted(handle: TaskHandle, *, wait: bool, as_json: bool) -> int:
-    """Print the task's id, with ``wait`` its result as well; gives the exit status."""
+async def print_submitted(handle: TaskHandle, store: str, *, wait: bool, as_json: bool) -> int:
+    """Print the task's id, with ``wait`` its result as well; gives the exit status.
+
+    ``store`` is the name of the store that it is in.
+    """
     if not as_json:
         print_line(handle.task_id)
     shape: dict[str, Any] = {"task_id": handle.task_id}
@@ -35,5 +38,6 @@ async def print_submitted(handle: TaskHandle, *, wait: bool, as_json: bool) -> i
             {"task_id": row.task_id, "op": row.op, "status": row.status.value}
             | shape
             | ({"error_code": row.error_code} if wait else {})
+            | {"store": store}
         )
     return status

@@ -132,8 +132,8 @@ async def _cancel_one(store: TaskStore, named: str, message: str, *, as_json: bo
         await _rescue(store)
         task = await store.get(task_id)
     if as_json:
-        state = answer.state.value
-        print_json({"task_id": task_id, "state": state, "status": task.status.value, "lost": lost})
+        shape = {"task_id": task_id, "state": answer.state.value, "status": task.status.value}
+        print_json(shape | {"lost": lost, "store": store.name})
     else:
         print_line(f"{task_id} {_describe(answer, task, lost)}")
 

@@ -119,5 +119,5 @@ async def _retry(
                     say(str(error))
                     status = 1
             for handle in handles:
-                status |= await print_submitted(handle, wait=wait, as_json=as_json)
+                status |= await print_submitted(handle, store.name, wait=wait, as_json=as_json)
     return status

@@ -85,7 +85,7 @@ async def _submit(url: str, submission: Submission, *, wait: bool, as_json: bool
         (handle,) = await manager.submit_many([submission])
         if submission.op not in await store.ops.read():
             say(f"no worker of this store has registered {submission.op!r} yet; the task waits")
-        return await print_submitted(handle, wait=wait, as_json=as_json)
+        return await print_submitted(handle, store.name, wait=wait, as_json=as_json)
 
 
 def _parse_params(text: str) -> dict[str, Any]:
