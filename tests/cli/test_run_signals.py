@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tapescope import find_store
 from tapescope.cli._wording import shorten_id
 from tapescope.testing import until
 from tests.cli.command import Tapescope, read_terminal, slow
@@ -267,11 +268,18 @@ async def test_killed_wrapper_leaves_its_command_unless_told(
         if together:
             await until(lambda: has_ended(command))
         lives = not has_ended(command)
+        lost = tapescope.screen("show", tapescope.newest())
+        async with find_store(tapescope.store) as store:
+            await store.leases.rescue_expired(dead_owners=await store.leases.read_owners())
+        shown = [tapescope.here(look, tapescope.newest()).stdout for look in ("show", "tape")]
         if lives:
             command.kill()
 
     assert lives is not together
     assert facts == [{"pid": command.pid}]
+    told = f"its command, process {command.pid}, may still run\n"
+    assert lost.text.endswith(told)
+    assert all(text.decode().endswith(told) for text in shown)
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,12 @@ from tapescope.model.times import moment
 __all__ = [
     "ATTEMPT_FAILED",
     "ATTEMPT_RELEASED",
+    "COMMAND_STARTED",
     "EVENT_TYPES",
     "FINAL",
+    "LINES_LEFT_OUT",
     "LOG",
+    "OUTPUT_HELD",
     "PARTIAL",
     "PROGRESS",
     "RESERVED_EVENT_TYPES",
@@ -53,6 +56,12 @@ ATTEMPT_RELEASED: Final = "attempt_released"
 """An attempt gave its task back, for another worker to run; no retry is spent."""
 FINAL: Final = "final"
 """The one event that closes a tape (invariant I1)."""
+COMMAND_STARTED: Final = "command_started"
+"""``{"pid": …}``: the command runs, as this process of the host."""
+LINES_LEFT_OUT: Final = "lines_left_out"
+"""``{"lines": …, "bytes": …}``: so much output is not on the tape, between its neighbours here."""
+OUTPUT_HELD: Final = "output_held"
+"""``{"streams": […]}``: the command has ended, and a process that it left holds its output."""
 
 EVENT_TYPES: Final = (
     TASK_STARTED,

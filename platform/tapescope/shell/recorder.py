@@ -8,7 +8,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from tapescope.model.tape import LOG
+from tapescope.model.tape import LINES_LEFT_OUT, LOG
 from tapescope.shell.backlog import Backlog
 from tapescope.shell.lines import LineSplitter, count_lines
 from tapescope.spool import SpooledEvent
@@ -18,14 +18,7 @@ if TYPE_CHECKING:
     from tapescope.errors import TapescopeError
     from tapescope.run import Reporter
 
-__all__ = ["COMMAND_STARTED", "LINES_LEFT_OUT", "OUTPUT_HELD", "LineRecorder"]
-
-COMMAND_STARTED: Final = "command_started"
-"""``{"pid": …}``: the command runs, as this process of the host."""
-LINES_LEFT_OUT: Final = "lines_left_out"
-"""``{"lines": …, "bytes": …}``: so much output is not on the tape, between its neighbours here."""
-OUTPUT_HELD: Final = "output_held"
-"""``{"streams": […]}``: the command has ended, and a process that it left holds its output."""
+__all__ = ["LineRecorder"]
 
 _OTHERS: Final = 24
 """Events of a tape that are kept for what is not a line: our own, and the last parts of a long
