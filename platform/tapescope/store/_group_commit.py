@@ -77,7 +77,7 @@ class GroupCommit:
         self,
         context: StoreContext,
         write: Callable[[Flush], Awaitable[FlushAnswer]],
-        load: Callable[[TapeCursor, float], Awaitable[AttemptState | None]],
+        load: Callable[[TapeCursor, float], Awaitable[AttemptState]],
         *,
         lanes: Sequence[str],
         batch: int,
@@ -387,11 +387,8 @@ class GroupCommit:
                 continue
             cursor = call.cursor
             state = await self._load(cursor, call.since)
-            if state is None:
-                cursor.key = 0
-            else:
-                cursor.key, cursor.op, cursor.tail = state.key, state.op, state.last_seq
-                cursor.offers = max(cursor.offers, state.last_offer)
+            cursor.key, cursor.op, cursor.tail = state.key, state.op, state.last_seq
+            cursor.offers = max(cursor.offers, state.last_offer)
 
     def _build(self, lane: str, calls: Iterable[PendingWrite]) -> Batch:
         self._numbers[lane] += 1

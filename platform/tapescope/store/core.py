@@ -23,7 +23,7 @@ from tapescope.store.database_clock import DatabaseClock
 from tapescope.store.flush import AttemptState, FlushRefused, StoreAway, as_unavailable
 from tapescope.store.home import Home
 from tapescope.store.opening import OpenMode
-from tapescope.store.validation import StoreLimits, is_task_id
+from tapescope.store.validation import StoreLimits
 from tapescope_telemetry import error_type_of
 
 if TYPE_CHECKING:
@@ -212,9 +212,7 @@ class StoreCore:
         self.meter.operation(name, self.clock.monotonic() - call.since)
         return answer
 
-    async def _load_state(self, cursor: TapeCursor, since: float) -> AttemptState | None:
-        if not is_task_id(cursor.task_id):
-            return None
+    async def _load_state(self, cursor: TapeCursor, since: float) -> AttemptState:
         return await self.retrying(
             lambda: self.within(
                 self.backend.load(cursor.task_id, cursor.attempt, cursor.owner),
