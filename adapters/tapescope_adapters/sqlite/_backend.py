@@ -13,6 +13,7 @@ from tapescope.errors import StoreConfigError, StoreNotFound
 from tapescope.model import (
     AuditPage,
     CancelRequest,
+    DropFilter,
     HeldLease,
     KnownOp,
     LeaderTerm,
@@ -390,9 +391,11 @@ class SqliteBackend(StoreBackend):
             lambda conn: _rows.read_tape(conn, self._sql, task_id, after_seq, limit)
         )
 
-    async def read_quarantine(self, task_id: str | None, after: int, limit: int) -> QuarantinePage:
+    async def read_quarantine(
+        self, wanted: DropFilter, after: int, limit: int, look_at: int
+    ) -> QuarantinePage:
         return await self._reading(
-            lambda conn: _rows.read_quarantine(conn, self._sql, task_id, after, limit)
+            lambda conn: _rows.read_quarantine(conn, self._sql, wanted, after, limit, look_at)
         )
 
     async def read_cancels(self, owners: Sequence[str]) -> Sequence[tuple[str, str, CancelRequest]]:
