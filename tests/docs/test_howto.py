@@ -3,18 +3,36 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import inspect
 import re
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from tapescope import CodecFailed, TaskManager
 
 HOWTO = Path(__file__).parents[2] / "docs" / "howto"
 
 
+def read_files(folder: Path) -> bytes:
+    """All that the files of a folder hold."""
+    return b"".join(file.read_bytes() for file in folder.iterdir())
+
+
+def read_programs(page: str) -> list[str]:
+    """The programs of a page, in their order."""
+    text = (HOWTO / page).read_text(encoding="utf-8")
+    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+
+
 async def test_the_program_of_the_prometheus_page_runs(sqlite_url: str) -> None:
     """It opens a manager that is scraped: for the test its store and its port are changed."""
-    page = (HOWTO / "prometheus.md").read_text(encoding="utf-8")
-    program: str = re.findall(r"```python\n(.*?)```", page, re.DOTALL)[0]
+    program = read_programs("prometheus.md")[0]
     program = program.replace("sqlite:///tasks.db", sqlite_url)
     program = program.replace("metrics=reader)", "metrics=reader, port=0)")
     assert program.endswith("            ...\n")
@@ -27,3 +45,49 @@ async def test_the_program_of_the_prometheus_page_runs(sqlite_url: str) -> None:
 
     assert "tapescope_task_limit" in {family.name for family in names["families"]}
     assert {check.name: check.ok for check in names["manager"].check_health()}["migrations"]
+
+
+async def test_the_rich_types_of_the_codec_page_come_back(sqlite_url: str) -> None:
+    """An op is given the object that was submitted, and each type of the page comes back."""
+    names: dict[str, Any] = {"__name__": "codec_page"}
+    # Its dataclass looks its module up; the annotations of the page are not ours.
+    exec(compile(read_programs("codec.md")[0], "codec.md", "exec", dont_inherit=True), names)
+    manager, codec = names["manager"], names["RichTypes"]()
+    order = names["Order"](uuid4(), datetime.now(UTC), Decimal("9.50"))
+    manager.reconfigure(store=sqlite_url)
+    async with manager:
+        task = await manager.submit("invoice", params={"order": order})
+        result = await task.result(30)
+
+    assert result == Decimal("19.00")
+    for value in (order, order.number, order.placed, order.total, b"\0\xff"):
+        assert codec.decode(codec.encode(value)) == value
+
+
+async def test_the_sealed_values_of_the_codec_page_come_back(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    """The store's files have no plain text, and another key opens nothing."""
+    names: dict[str, Any] = {}
+    exec(compile(read_programs("codec.md")[1], "codec.md", "exec", dont_inherit=True), names)
+    sealed, other = names["Sealed"](b"a key"), names["Sealed"](b"another")
+
+    async def greet(report: Any, name: str) -> str:
+        await report.emit("greeted", {"name": name})
+        return f"Hello {name}"
+
+    async with TaskManager(sqlite_url, codec=sealed) as manager:
+        first, second = [
+            await manager.submit("greet", greet, params={"name": "Ada"}, idempotency_key="k")
+            for _ in range(2)
+        ]
+        result = await first.result()
+        async with TaskManager(sqlite_url, codec=other) as stranger:
+            with pytest.raises(CodecFailed, match="sealed with another key"):
+                await stranger.handle(first.task_id).result()
+        files = await asyncio.to_thread(read_files, tmp_path)
+
+    assert result == "Hello Ada"
+    assert not second.created  # sealed in the same way, it is the same submit
+    assert b"greeted" in files
+    assert b"Ada" not in files
