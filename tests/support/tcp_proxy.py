@@ -21,6 +21,8 @@ class Loss(Enum):
     """The server has it; the proxy does not wait to see whether it is carried out."""
     LATE = auto()
     """It is held back, and given to the server when the test says so."""
+    CUT = auto()
+    """The server never has it."""
 
 
 class TcpProxy:
@@ -157,6 +159,8 @@ class TcpProxy:
         server_reader: asyncio.StreamReader,
         server_writer: asyncio.StreamWriter,
     ) -> None:
+        if self._loss is Loss.CUT:
+            return
         if self._loss is Loss.LATE:
             writer.transport.abort()
             await self.late.wait()

@@ -246,6 +246,10 @@ class PostgresBackend(StoreBackend):
             self._doubtful[name] = flush.number
             raise FateUnknown(f"its answer cannot be read ({type(error).__name__})") from error
 
+    async def settle(self, flush: Flush) -> None:
+        name = f"{flush.lane}/{self._session}"
+        await self._shared.fetch(self._sql["settle_lane"], name, flush.number)
+
     async def create_within(self, connection: object, row: CreateRow) -> Inserted | Task:
         schema = self._connector.address.schema
         return await create_within(connection, self._sql, schema, self._identity, row)
