@@ -254,6 +254,11 @@ class PostgresBackend(StoreBackend):
         schema = self._connector.address.schema
         return await create_within(connection, self._sql, schema, self._identity, row)
 
+    async def announce(self) -> None:
+        if not self._connector.quiet:
+            channel, payload = self._connector.address.schema, f"{self._context.instance}||w"
+            await self._shared.fetch(self._sql["announce"], channel, payload)
+
     async def extend_leases(
         self, owner: str, lease: int, task_ids: Sequence[str] | None
     ) -> Sequence[HeldLease]:

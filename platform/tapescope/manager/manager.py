@@ -418,7 +418,8 @@ class TaskManager:
         With a ``connection`` of your own to the store's database, from ``asyncpg`` or
         ``aiosqlite``, the task is part of that connection's transaction: see
         ``TaskStore.create_within``. That is for ops that are run by name; the handle is given at
-        once, and the task exists, and may run, after your commit.
+        once, and the task exists, and may run, after your commit: from the workers' next poll on,
+        or at once where you ``announce`` it.
 
         Raises ``BadOp``, ``BadRunner``, ``BadParams``, ``BadSetting``, ``IdempotencyConflict``,
         ``CodecFailed``, ``ConnectionRefused``, ``OpTaken`` for a runner that is not the registered
@@ -441,6 +442,14 @@ class TaskManager:
         if connection is not None and run_here is not None:
             raise BadSetting("connection", connection, "None unless the op is run by its name")
         return await self._submit(submission, run_here, connection)
+
+    async def announce(self) -> None:
+        """Tell the workers that tasks have come: after the commit of a transaction of your own.
+
+        They poll, so it may be left out. Raises ``StoreUnavailable``.
+        """
+        self._check_home()
+        await self.store.announce()
 
     async def resubmit(self, task_id: str) -> TaskHandle:
         """Submit an ended task again by name, with its op, params, timeout and retries.

@@ -194,6 +194,9 @@ class StoreBackend(abc.ABC):
             f"the store {self.name} has no connection but its own", "Submit without one."
         )
 
+    async def announce(self) -> None:  # noqa: B027  # a store may have nobody to tell
+        """Tell the other processes that tasks have come. Raises ``StoreAway``."""
+
     @abc.abstractmethod
     async def load(self, task_id: str, attempt: int, owner: str) -> AttemptState | None:
         """Where the task's tape ends and what the attempt offered last; ``None``: no such task."""
