@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import importlib
 import inspect
 import re
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -14,7 +18,7 @@ from uuid import uuid4
 
 import pytest
 
-from tapescope import CodecFailed, TaskManager
+from tapescope import CodecFailed, ManagerClosed, Reporter, TaskHandle, TaskManager
 
 HOWTO = Path(__file__).parents[2] / "docs" / "howto"
 
@@ -45,6 +49,57 @@ async def test_the_program_of_the_prometheus_page_runs(sqlite_url: str) -> None:
 
     assert "tapescope_task_limit" in {family.name for family in names["families"]}
     assert {check.name: check.ok for check in names["manager"].check_health()}["migrations"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_the_streams_of_the_embed_page_end_when_the_server_is_told_to(
+    sqlite_url: str, number: signal.Signals
+) -> None:
+    """A signal reaches the server's own handler, and ends the streams of tasks near and far."""
+    (program,) = [one for one in read_programs("embed.md") if "lifespan" in one]
+    manager = TaskManager(sqlite_url, drain=0.0, cancel_grace=5.0)
+    told: list[int] = []
+    names: dict[str, Any] = {
+        name: importlib.import_module(name) for name in ("asyncio", "json", "signal")
+    }
+    names |= {
+        "AsyncIterator": AsyncIterator,
+        "FastAPI": object,
+        "ManagerClosed": ManagerClosed,
+        "asynccontextmanager": asynccontextmanager,
+        "manager": manager,
+    }
+    exec(compile(program, "embed.md", "exec", dont_inherit=True), names)
+
+    async def go_on(report: Reporter) -> None:
+        await report.emit("begun")
+        await asyncio.Event().wait()
+
+    async def read(task: TaskHandle, begun: asyncio.Event) -> list[str]:
+        lines: list[str] = []
+        async for line in names["stream"](task.task_id, 0):
+            lines.append(line)
+            begun.set()
+        return lines
+
+    handlers = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
+    for one in handlers:
+        signal.signal(one, lambda number, _: told.append(number))  # a server's
+    try:
+        async with names["lifespan"](None):
+            here, far = await manager.submit("here", go_on), await manager.submit("far")
+            begun = asyncio.Event()
+            streams = asyncio.gather(read(here, begun), read(far, asyncio.Event()))
+            await begun.wait()
+            signal.raise_signal(number)
+            near, other = await asyncio.wait_for(streams, 20)
+    finally:
+        for one, handler in handlers.items():
+            signal.signal(one, handler)
+
+    assert told == [number]
+    assert '"outcome": "cancelled"' in near[-1]
+    assert other == []
 
 
 async def test_the_rich_types_of_the_codec_page_come_back(sqlite_url: str) -> None:
