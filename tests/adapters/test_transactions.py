@@ -248,7 +248,11 @@ async def test_postgres_commit_of_a_caller_notifies_nobody(postgres_url: str) ->
             async with session(postgres_url) as listener:
                 notified: list[str] = []
                 schema = schema_of(postgres_url)
-                await listener.add_listener(schema, lambda *told: notified.append(told[-1]))
+
+                def hear(_: object, pid: int, channel: str, payload: object) -> None:
+                    notified.append(str(payload))
+
+                await listener.add_listener(schema, hear)
                 async with caller.transaction():
                     await store.create_within(caller.connection, new_task())
                 await store.announce()

@@ -44,9 +44,9 @@ class Times:
 
     def decode(self, stored: Any) -> Any:
         """From text; takes what it is given apart."""
-        if isinstance(stored, dict):
-            return decimal.Decimal(stored.pop("decimal"))
-        return datetime.datetime.fromisoformat(stored)
+        if isinstance(stored, str):
+            return datetime.datetime.fromisoformat(stored)
+        return decimal.Decimal(stored.pop("decimal"))
 
 
 class Reversed:
@@ -68,7 +68,7 @@ class Faulty:
 
     name = "times"
 
-    def __init__(self, encode: Callable[..., Any], decode: Callable[..., Any]) -> None:
+    def __init__(self, encode: Callable[[Any], Any], decode: Callable[[Any], Any]) -> None:
         self.encode, self.decode = encode, decode
 
 
@@ -220,7 +220,7 @@ async def test_params_that_cannot_be_decoded_fail_the_attempt(
         assert types == ["task_started", "attempt_failed", "task_started", "final"]
 
 
-ENCODINGS: list[tuple[str, Callable[..., Any], str]] = [
+ENCODINGS: list[tuple[str, Callable[[Any], Any], str]] = [
     ("raises", fail(ValueError("no such type")), "ValueError: no such type"),
     ("exits", fail(SystemExit(3)), "SystemExit: 3"),
     ("not JSON", lambda _: {1, 2}, "it made a value that is not JSON"),
@@ -232,7 +232,7 @@ ENCODINGS: list[tuple[str, Callable[..., Any], str]] = [
     ("encode", "says"), [e[1:] for e in ENCODINGS], ids=[e[0] for e in ENCODINGS]
 )
 async def test_what_cannot_be_encoded_is_refused_where_it_was_given(
-    encode: Callable[..., Any], says: str
+    encode: Callable[[Any], Any], says: str
 ) -> None:
     """A submit and a report raise ``CodecFailed``; a result is a ``bad_result``, never retried."""
     refused: list[str] = []

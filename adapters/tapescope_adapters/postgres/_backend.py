@@ -48,6 +48,7 @@ from tapescope.store import (
     StoreAway,
     StoreBackend,
     decode,
+    is_task_id,
     must_migrate,
     read_cancel,
 )
@@ -309,9 +310,10 @@ class PostgresBackend(StoreBackend):
         rows = await self._shared.fetch(self._sql["read_ops"], within)
         return [KnownOp(*row) for row in rows]
 
-    async def load(self, task_id: str, attempt: int, owner: str) -> AttemptState | None:
-        rows = await self._shared.fetch(self._sql["load_attempt"], task_id, attempt)
-        return AttemptState(*rows[0]) if rows else None
+    async def load(self, task_id: str, attempt: int, owner: str) -> AttemptState:
+        known = task_id if is_task_id(task_id) else None
+        rows = await self._shared.fetch(self._sql["load_attempt"], task_id, attempt, known)
+        return AttemptState(*rows[0])
 
     # --- reading ----------------------------------------------------------------------------------
 

@@ -341,7 +341,7 @@ class SqliteBackend(StoreBackend):
         since = self._context.clock.now() - within
         return await self._reading(lambda conn: _claims.read_ops(conn, self._sql, since))
 
-    async def load(self, task_id: str, attempt: int, owner: str) -> AttemptState | None:
+    async def load(self, task_id: str, attempt: int, owner: str) -> AttemptState:
         return await self._reading(
             lambda conn: _rows.load_attempt(conn, self._sql, task_id, attempt)
         )

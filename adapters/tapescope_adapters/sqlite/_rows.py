@@ -298,7 +298,7 @@ def read_cancels(
 
 def load_attempt(
     conn: sqlite3.Connection, sql: Queries, task_id: str, attempt: int
-) -> AttemptState | None:
+) -> AttemptState:
     """Where the tape ends, and what the attempt offered last."""
     row = conn.execute(sql["load_attempt"], {"task_id": task_id, "attempt": attempt}).fetchone()
-    return None if row is None else AttemptState(*row)
+    return AttemptState(*row)

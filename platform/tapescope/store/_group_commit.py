@@ -79,7 +79,7 @@ class GroupCommit:
         self,
         context: StoreContext,
         write: Callable[[Flush], Awaitable[FlushAnswer]],
-        load: Callable[[TapeCursor, float], Awaitable[AttemptState | None]],
+        load: Callable[[TapeCursor, float], Awaitable[AttemptState]],
         recall: Callable[[TapeCursor, float], Awaitable[Event | None]],
         *,
         lanes: Sequence[str],
@@ -401,11 +401,8 @@ class GroupCommit:
                     answered.add(call)
                     continue
             state = await self._load(cursor, call.since)
-            if state is None:
-                cursor.key = 0
-            else:
-                cursor.key, cursor.op, cursor.tail = state.key, state.op, state.last_seq
-                cursor.offers = max(cursor.offers, state.last_offer)
+            cursor.key, cursor.op, cursor.tail = state.key, state.op, state.last_seq
+            cursor.offers = max(cursor.offers, state.last_offer)
         return [call for call in calls if call not in answered] if answered else calls
 
     def _build(self, lane: str, calls: Iterable[PendingWrite]) -> Batch:

@@ -198,8 +198,8 @@ class StoreBackend(abc.ABC):
         """Tell the other processes that tasks have come. Raises ``StoreAway``."""
 
     @abc.abstractmethod
-    async def load(self, task_id: str, attempt: int, owner: str) -> AttemptState | None:
-        """Where the task's tape ends and what the attempt offered last; ``None``: no such task."""
+    async def load(self, task_id: str, attempt: int, owner: str) -> AttemptState:
+        """Where the task's tape ends and what the attempt offered last."""
 
     # --- claims and leases ------------------------------------------------------------------------
 

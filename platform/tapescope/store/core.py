@@ -216,9 +216,7 @@ class StoreCore:
         self.meter.operation(name, self.clock.monotonic() - call.since)
         return answer
 
-    async def _load_state(self, cursor: TapeCursor, since: float) -> AttemptState | None:
-        if not is_task_id(cursor.task_id):
-            return None
+    async def _load_state(self, cursor: TapeCursor, since: float) -> AttemptState:
         return await self.retrying(
             lambda: self.within(
                 self.backend.load(cursor.task_id, cursor.attempt, cursor.owner),
@@ -231,6 +229,8 @@ class StoreCore:
         """The event by which an attempt gave its task up, where the reply was lost (``Doubt``)."""
         assert cursor.doubt is not None
         flush, row = cursor.doubt
+        if not is_task_id(cursor.task_id):
+            return None
 
         async def ask() -> Event | None:
             await self.backend.settle(flush)  # what is read then is what became of it
@@ -241,7 +241,7 @@ class StoreCore:
             if event.type == row.type and event.body == decode(row.body):
                 return event
             state = await self.backend.load(cursor.task_id, cursor.attempt, cursor.owner)
-            own = state is not None and state.last_offer < FIRST_FOREIGN_OFFER
+            own = state.last_offer < FIRST_FOREIGN_OFFER
             return event if own and event.type == FINAL else None  # a cancel took its place
 
         left = since + self.patience - self.clock.monotonic()

@@ -105,6 +105,34 @@ class TapeConformance(StoreSuite):
             assert 0 <= drop.late_s < 60
         assert store.meter.ledger.dropped == 2
 
+    @pytest.mark.parametrize("named", [True, False])
+    async def test_an_attempt_of_no_task_may_be_made_anew(
+        self, store: TaskStore, named: bool
+    ) -> None:
+        """What a store no longer remembers of it goes on where it was: each event is kept."""
+        task_id = new_task_id() if named else "nonsense"
+        for _ in range(2):
+            appended = await store.append(Attempt(task_id, 1, OWNER), [log("a"), log("b")])
+            assert appended.dropped is DropReason.UNKNOWN_TASK
+        page = await store.read_quarantine(task_id)
+
+        assert [drop.body["message"] for drop in page.drops] == ["a", "b", "a", "b"]
+        assert page.overflow == 0
+
+    async def test_a_stranger_has_no_part_in_what_the_owner_writes(self, store: TaskStore) -> None:
+        """Two owners of one attempt, in one flush: the tape takes the owner's event alone."""
+        attempt = await start(store)
+        stranger = Attempt(attempt.task_id, attempt.number, OTHER)
+        ended, given_up = await asyncio.gather(
+            store.finish_if_running(attempt, FinalEvent.succeeded()), store.release(stranger)
+        )
+        page = await store.read_tape(attempt.task_id)
+
+        assert ended.won
+        assert given_up.dropped is DropReason.STALE_ATTEMPT
+        assert (given_up.outcome, given_up.last_seq) == (None, 1)  # as the flush found the tape
+        assert (page.last_seq, page.final_seq, page.dropped) == (2, 2, 1)
+
     @pytest.mark.parametrize("ended", [False, True])
     async def test_drop_reasons_are_tried_in_order(self, store: TaskStore, ended: bool) -> None:
         """Unknown task, stale attempt, duplicate final, after terminal: the first that holds."""
