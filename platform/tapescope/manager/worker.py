@@ -97,7 +97,8 @@ class Worker(LoopService):
             try:
                 await self._work()
             finally:
-                listening.cancel()
+                if not listening.get_loop().is_closed():  # else it ends with its loop
+                    listening.cancel()
 
     async def _listen(self, arrivals: Subscription) -> None:
         async for _ in arrivals:

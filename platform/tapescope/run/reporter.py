@@ -158,9 +158,13 @@ class Reporter(_Report):
 
     def _in_loop(self, report: Coroutine[Any, Any, T]) -> Awaitable[T]:
         """The report, or its answer where the runner has a loop of its own, in a thread."""
-        if asyncio.get_running_loop() is self._tape.loop:
-            return report
-        return asyncio.wrap_future(asyncio.run_coroutine_threadsafe(report, self._tape.loop))
+        try:
+            if asyncio.get_running_loop() is self._tape.loop:
+                return report
+            return asyncio.wrap_future(asyncio.run_coroutine_threadsafe(report, self._tape.loop))
+        except RuntimeError:  # one of the loops is gone: nobody will await the report
+            report.close()
+            raise
 
 
 class ThreadReporter(_Report):

@@ -45,7 +45,6 @@ from tapescope.run.outcome import (
 )
 from tapescope.run.reporter import Reporter, ThreadReporter
 from tapescope.run.runner import Runner, start_thread
-from tapescope_telemetry.failures import is_a
 from tapescope_telemetry.logger import Logger
 
 __all__ = ["Completion", "Run", "RunHost", "find_current_run"]
@@ -336,10 +335,10 @@ class Run:
                 self._phase = _Phase.RUNNING
                 try:
                     result, error = await self._call_runner(record)
-                except BaseException as raised:  # SystemExit is an outcome, too
-                    if is_a(raised, GeneratorExit) and not self._is_current():
-                        raise  # the coroutine is being closed, its loop is gone
+                except BaseException as raised:  # noqa: BLE001  # SystemExit is an outcome, too
                     error = raised
+                if not self._is_current():  # the coroutine is being closed, its loop is gone:
+                    raise GeneratorExit from error  # whatever its cleanup made of that
             if self._loop_task is not None and self._loop_task.cancelling():
                 forget_cancels()
             if self.fenced:

@@ -44,6 +44,8 @@ class CommitWatch:
                 context=contextvars.Context(),
             )
         elif not wanted and self._watcher is not None:
+            if self._watcher.get_loop().is_closed():
+                return  # it ends with its loop
             self._watcher.cancel()
             self._leaving.add(self._watcher)
             self._watcher.add_done_callback(self._watcher_left)

@@ -94,8 +94,9 @@ class Subscription:
         self._awaken()
 
     def _awaken(self) -> None:
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
+        wake = self._wake
+        if wake is not None and not wake.done() and not wake.get_loop().is_closed():
+            wake.set_result(None)  # in a loop that is closed nobody waits any more
 
 
 class Changes:

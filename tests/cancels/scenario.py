@@ -1,0 +1,532 @@
+"""One short scenario: tasks of every kind are submitted, run, followed, cancelled and closed.
+
+It is played once undisturbed, to learn its steps, and then once for each step and act. What is left
+is given to a second store and manager, as another process has them, and all is judged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import random
+import sys
+import warnings
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import partial
+from typing import Any, Final
+
+from opentelemetry.metrics import NoOpMeterProvider
+
+from tapescope import Reporter, Submission, TaskHandle, TaskManager, ThreadReporter
+from tapescope.clock import Clock
+from tapescope.errors import TapescopeError, TaskCancelled, TaskFailed, UnknownTask
+from tapescope.model.tape import PARTIAL, TASK_STARTED, Outcome
+from tapescope.store.flush import FateUnknown, FlushRefused, StoreAway
+from tapescope.testing import Breach, History, MemoryBackend, check
+from tapescope_telemetry import Telemetry
+from tests.cancels.steps import Conductor, Site, Step
+from tests.support.virtual_time import VirtualClock, VirtualTimeLoop
+from tests.support.workbench import RecordedMemory, RecordedPostgres, RecordedSqlite, RecordedStore
+
+__all__ = ["Act", "Place", "Played", "find_steps", "play"]
+
+
+class Act(Enum):
+    """What is done at a step."""
+
+    CANCEL = "cancel"
+    """The task that stands there is cancelled."""
+    TWICE = "cancel twice"
+    """And once more with the next turn of the loop."""
+    SHUTDOWN = "shutdown"
+    """The manager is closed."""
+    TIMEOUT = "timeout"
+    """The time of every caller and runner is over."""
+    AWAY = "store away"
+    """The next call of the store cannot reach it."""
+    REFUSED = "store refuses"
+    """The next call of the store is refused."""
+    FATE_UNKNOWN = "reply lost"
+    """The next flush is written, and its reply lost."""
+    LEASE_LOST = "lease lost"
+    """Another process takes all running tasks."""
+    INTERRUPT = "KeyboardInterrupt"
+    """It is raised in the loop, and the program ends as ``asyncio.run`` ends it."""
+    LOOP_CLOSED = "loop closed"
+    """The loop stops and is closed, with everything in it."""
+
+    @property
+    def kills(self) -> bool:
+        """Whether the process does not live on."""
+        return self in (Act.INTERRUPT, Act.LOOP_CLOSED)
+
+    @property
+    def cancels(self) -> bool:
+        """Whether it cancels an asyncio task that the step names."""
+        return self in (Act.CANCEL, Act.TWICE)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the tasks are kept: a URL, or a memory that outlives its store."""
+
+    url: str
+    memory: MemoryBackend | None = None
+
+    @property
+    def kind(self) -> str:
+        """memory, sqlite or postgresql."""
+        return self.url.partition(":")[0]
+
+    def make_store(self, history: History, telemetry: Telemetry) -> RecordedStore:
+        """A store of its own on this place."""
+        if self.kind == "memory":
+            clock, memory = VirtualClock(), self.memory
+            return RecordedMemory(telemetry=telemetry, clock=clock, history=history, backend=memory)
+        kind = RecordedSqlite if self.kind == "sqlite" else RecordedPostgres
+        return kind(
+            self.url, telemetry=telemetry, clock=Clock(), history=history, durability="relaxed"
+        )
+
+    def make_loop(self) -> asyncio.AbstractEventLoop:
+        """The loop that a scenario runs in."""
+        return VirtualTimeLoop() if self.kind == "memory" else asyncio.SelectorEventLoop()
+
+
+@dataclass
+class Played:
+    """What a scenario came to."""
+
+    conductor: Conductor
+    seed: int
+    step: Step | None = None
+    act: Act | None = None
+    bad: list[str] = field(default_factory=list[str])
+
+    def __str__(self) -> str:
+        act = self.act.value if self.act else "undisturbed"
+        return f"{self.seed} {self.step} {act}"
+
+    @property
+    def struck_at(self) -> Site | None:
+        """The innermost line of the product at which the act met the task."""
+        return self.conductor.struck_at
+
+
+_SETTINGS: Final[dict[str, Any]] = {
+    "cancel_grace": 0.02,
+    "drain": 5.0,
+    "retry_delay": 0.001,
+    "audit_every": None,
+    "lease": 2.0,
+    "heartbeat": 0.5,
+}
+_WAIT: Final = 15.0
+"""Seconds that nothing here takes: a caller that has no answer by then hangs."""
+_KEY: Final = "once"
+_WRITES: Final = ("write", "claim_due", "rescue", "extend_leases", "register_ops")
+_READS: Final = ("get", "load", "read_tape", "next_due", "find_ended", "read_cancels")
+
+_CANCELLED: Final = ("_Stage.", "Run.", "TaskManager.", "StoreCore.")
+"""What a program may cancel: its callers, the runs, the closing. What else runs is cancelled with
+its loop alone, as ``KeyboardInterrupt`` does it."""
+_NOT_OURS: Final = ("BaseEventLoop.", "_perform.")
+
+
+def find_steps(undisturbed: Played, act: Act) -> list[Step]:
+    """The steps of a scenario at which this act is done, one by one."""
+    return [
+        Step(kind, number)
+        for kind, suspensions in undisturbed.conductor.counts.items()
+        if not kind.startswith(_NOT_OURS) and (not act.cancels or kind.startswith(_CANCELLED))
+        for number in range(1, suspensions + 1)
+    ]
+
+
+class _Stage:
+    """The first process: a store, a manager and their callers."""
+
+    def __init__(self, place: Place, played: Played) -> None:
+        self.place = place
+        self.played = played
+        self.history = History()
+        self.telemetry = Telemetry(meter_provider=NoOpMeterProvider())
+        self.store = place.make_store(self.history, self.telemetry)
+        self.chance = random.Random(played.seed)
+        self.manager = TaskManager(
+            self.store,
+            max_running=self.chance.choice([1, 2, 8]),
+            coalesce_progress=self.chance.choice([0.0, 0.002]),
+            **_SETTINGS,
+        )
+        self.manager.op("shared", retries=2)(_work)
+        self.answers: list[tuple[str, str]] = []
+        """(task, outcome) that a caller was told."""
+        self._limits: set[asyncio.Timeout] = set()
+        self._submitted = asyncio.Event()
+        self._handle: TaskHandle | None = None
+        self._extra: list[asyncio.Task[Any]] = []
+        self._fault: Act | None = None
+        self._break_store()
+
+    # --- the story --------------------------------------------------------------------------------
+
+    async def perform(self) -> None:
+        """From open to close, each caller in a task of its own."""
+        await self._act_out(self.open)
+        await self._act_out(self.open)  # who was struck while opening opens again
+        callers = [
+            self.submit,
+            self.submit_keyed,
+            self.submit_many,
+            self.follow,
+            self.cancel,
+            self.cancel_pending,
+        ]
+        self.chance.shuffle(callers)
+        await self._act_out(*callers)
+        await self._act_out(self.close)
+        await self._act_out(self.close)  # who was struck while closing closes again
+        await self._gather(self._extra)
+
+    async def open(self) -> None:
+        """Open store and manager."""
+        async with self._limit():
+            await self.store.open()
+            await self.manager.open()
+
+    async def submit(self) -> None:
+        """A callable that fails once, and its result."""
+        async with self._limit():
+            try:
+                self._handle = await self.manager.submit("flaky", self._flaky, retries=1)
+            except (Exception, asyncio.CancelledError):
+                self._submitted.set()
+                raise
+            self._submitted.set()
+            await self._result(self._handle)
+
+    async def submit_keyed(self) -> None:
+        """A callable with an idempotency key."""
+        async with self._limit():
+            handle = await self.manager.submit("keyed", _work, idempotency_key=self.key)
+            await self._result(handle)
+
+    async def submit_many(self) -> None:
+        """Ops that any worker runs, one due at once and one a little later."""
+        async with self._limit():
+            handles = await self.manager.submit_many(
+                [Submission("shared"), Submission("shared", delay=0.005)]
+            )
+            for handle in handles:
+                await self._result(handle)
+            if self.place.kind != "memory":  # its loop waits for no thread
+                await self._result(await self.manager.submit("threaded", _work_in_thread))
+
+    async def follow(self) -> None:
+        """Follow a task from its beginning to its end."""
+        async with self._limit():
+            await self._submitted.wait()
+            if self._handle is not None:
+                tape = self._handle.follow()
+                async for _ in self.history.following(self._handle.task_id, tape):
+                    pass
+
+    async def cancel(self) -> None:
+        """Cancel a task that runs."""
+        async with self._limit():
+            handle = await self.manager.submit("waits", self._wait)
+            async for event in handle.follow():
+                if event.type == PARTIAL:
+                    break
+            await handle.cancel("enough")
+            await self._result(handle)
+
+    async def cancel_pending(self) -> None:
+        """Cancel a task that is not due, and one whose time runs out."""
+        async with self._limit():
+            handle = await self.manager.submit("later", _work, delay=3_600)
+            await handle.cancel("not needed")
+            await self._result(handle)
+            await self._result(await self.manager.submit("slow", _wait_on, timeout=0.005))
+
+    async def close(self) -> None:
+        """Close manager and store."""
+        async with self._limit():
+            await self.manager.aclose()
+        await self.store.aclose()
+
+    @property
+    def key(self) -> str:
+        """The idempotency key of this scenario."""
+        return f"{_KEY}-{self.store.backend.name}-{id(self)}"
+
+    async def _result(self, handle: TaskHandle) -> None:
+        try:
+            await handle.result(timeout=_WAIT)
+        except TaskFailed:
+            self.answers.append((handle.task_id, Outcome.FAILED.value))
+        except TaskCancelled:
+            self.answers.append((handle.task_id, Outcome.CANCELLED.value))
+        else:
+            self.answers.append((handle.task_id, Outcome.SUCCEEDED.value))
+
+    # --- its runners ------------------------------------------------------------------------------
+
+    async def _flaky(self, report: Reporter) -> str:
+        async with self._limit():
+            await report.log("info", "here")
+            _ = report.emit_nowait("mine", {"n": 1})
+            await report.progress("work", 1, 2)
+            if report.attempt == 1:
+                raise ValueError("the first attempt fails")
+            return "done"
+
+    async def _wait(self, report: Reporter) -> None:
+        async with self._limit():
+            await report.partial("first", [1])
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await report.log("info", "cleaned up")
+
+    # --- how it is disturbed ----------------------------------------------------------------------
+
+    def strike(self, task: asyncio.Task[Any]) -> None:
+        """Do the act; ``task`` is the one that stands at the step."""
+        loop = asyncio.get_running_loop()
+        match self.played.act:
+            case Act.CANCEL:
+                task.cancel()
+            case Act.TWICE:
+                task.cancel()
+                loop.call_soon(task.cancel)
+            case Act.SHUTDOWN:
+                self._extra.append(loop.create_task(self.manager.aclose()))
+            case Act.TIMEOUT:
+                for limit in self._limits:
+                    if not limit.expired():
+                        limit.reschedule(loop.time())
+            case Act.AWAY | Act.REFUSED | Act.FATE_UNKNOWN:
+                self._fault = self.played.act
+            case Act.LEASE_LOST:
+                self._extra.append(loop.create_task(self._take_leases()))
+            case Act.INTERRUPT:
+                loop.call_soon(_interrupt)
+            case Act.LOOP_CLOSED:
+                loop.stop()
+            case None:
+                pass
+
+    async def _take_leases(self) -> None:
+        owner = self.manager.owner
+        async with _beside(self.place, self.store, self.history, self.telemetry) as store:
+            await store.leases.rescue_expired(ops=["shared"], dead_owners=[owner])
+
+    def _break_store(self) -> None:
+        """Let the primitives of this one backend fail when the act says so."""
+        backend = self.store.backend
+        for name in (*_WRITES, *_READS):
+            setattr(backend, name, partial(self._call, name, getattr(type(backend), name), backend))
+
+    async def _call(self, name: str, primitive: Callable[..., Any], *arguments: Any) -> Any:
+        fault = self._fault
+        if fault is Act.FATE_UNKNOWN and name != "write":
+            fault = None
+        if fault is not None:
+            self._fault = None
+        if fault is Act.AWAY:
+            raise StoreAway("the test's network is down")
+        if fault is Act.REFUSED:
+            raise FlushRefused("the test's database refuses")
+        answer = await primitive(*arguments)
+        if fault is Act.FATE_UNKNOWN:
+            raise FateUnknown("the test's network lost the reply")
+        return answer
+
+    @asynccontextmanager
+    async def _limit(self) -> AsyncGenerator[None]:
+        """A time limit of a caller's or runner's own, that is over when the act says so."""
+        async with asyncio.timeout(None) as limit:
+            self._limits.add(limit)
+            try:
+                yield
+            finally:
+                self._limits.discard(limit)
+
+    def at_rest(self) -> None:
+        """The act is over: a memory is the next store's, too."""
+        self._fault = None
+
+    # --- its callers ------------------------------------------------------------------------------
+
+    async def _act_out(self, *callers: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        await self._gather([asyncio.ensure_future(caller()) for caller in callers])
+
+    async def _gather(self, tasks: list[asyncio.Task[Any]]) -> None:
+        """Every caller ends, with its answer, or with an error that it is promised."""
+        if not tasks:
+            return
+        _, late = await asyncio.wait(tasks, timeout=_WAIT)
+        for task in late:
+            self.played.bad.append(f"{_name(task)} hangs")
+            task.cancel()
+        if late:
+            await asyncio.wait(late, timeout=_WAIT)
+        for task in tasks:
+            if task in late or task.cancelled():
+                continue
+            error = task.exception()
+            if error is not None and not self._is_promised(error):
+                self.played.bad.append(f"{_name(task)} raised {error!r}")
+
+    def _is_promised(self, error: BaseException) -> bool:
+        if self.played.act is None:
+            return False
+        late = self.played.act is Act.TIMEOUT and isinstance(error, TimeoutError)
+        return late or isinstance(error, TapescopeError)
+
+
+async def _work(report: Reporter) -> str:
+    await report.log("info", "at work")
+    await report.progress("work", 1, 1)
+    return "done"
+
+
+async def _wait_on(report: Reporter) -> None:
+    await report.log("info", "waits")
+    await asyncio.Event().wait()
+
+
+def _work_in_thread(report: ThreadReporter) -> str:
+    report.log("info", "in a thread")
+    return "done"
+
+
+def _interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def _name(task: asyncio.Task[Any]) -> str:
+    coroutine: Any = task.get_coro()
+    return str(getattr(coroutine, "kind", coroutine))
+
+
+@asynccontextmanager
+async def _beside(
+    place: Place, store: RecordedStore, history: History, telemetry: Telemetry
+) -> AsyncGenerator[RecordedStore]:
+    """A store as another process has it; of memory there is but the one."""
+    if place.kind == "memory":
+        yield store
+        return
+    async with place.make_store(history, telemetry) as other:
+        yield other
+
+
+async def _mend(stage: _Stage, place: Place, played: Played) -> list[Breach]:
+    """As another process: rescue what is lost, wait until all has ended, and judge it."""
+    history, dies = stage.history, played.act is not None and played.act.kills
+    for call in history.calls:
+        if call.ended is None and dies:  # its caller has gone with its process
+            history.failed(call, asyncio.CancelledError())
+    telemetry = stage.telemetry
+    if dies:
+        telemetry = Telemetry(meter_provider=NoOpMeterProvider())
+    async with place.make_store(history, telemetry) as store:
+        async with TaskManager(store, **_SETTINGS) as manager:
+            manager.op("shared", retries=2)(_work)
+            await store.leases.rescue_expired(ops=["shared"], dead_owners=[stage.manager.owner])
+            again = await manager.submit("keyed", _work, idempotency_key=stage.key)
+            with suppress(TaskFailed, TaskCancelled):
+                await again.result(timeout=_WAIT)
+            for task_id in history.task_ids:
+                with suppress(UnknownTask, TaskFailed, TaskCancelled):
+                    await manager.handle(task_id).result(timeout=_WAIT)
+        for task_id, outcome in stage.answers:
+            row = await store.get(task_id)
+            if row.status.value != outcome:
+                played.bad.append(f"{task_id} was told as {outcome}, and is {row.status.value}")
+        audit = await store.maintenance.audit(grace=0)
+        played.bad += [f"audit: {one.rule.value}: {one.detail}" for one in audit.violations]
+        found = await check(history, store)
+        return [one for one in found if not (dies and _is_of_death(one))]
+
+
+def _is_of_death(breach: Breach) -> bool:
+    """Whether it says no more than that a process has died: its ledger has died with it, and of a
+    claim of due tasks the answer is noted when it comes."""
+    unheard = breach.invariant == "I7" and TASK_STARTED in breach.detail
+    return breach.task_id is None or unheard
+
+
+def _noted(played: Played, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    error = context.get("exception")
+    destroyed = "was destroyed but it is pending" in context["message"]
+    if played.act is Act.LOOP_CLOSED and destroyed:
+        return  # as the name says
+    if played.act is Act.INTERRUPT and isinstance(error, TapescopeError | KeyboardInterrupt):
+        return  # asyncio.run tells of what the tasks it cancelled raised
+    played.bad.append(f"the loop was told: {context}")
+
+
+def play(place: Place, seed: int, step: Step | None = None, act: Act | None = None) -> Played:
+    """Play the scenario on a place, do the act at the step, and judge what became of it.
+
+    ``seed`` draws the order of its callers, and what of its manager's settings they run under.
+    """
+    stages: list[_Stage] = []
+    conductor = Conductor(step, lambda task: stages[0].strike(task))
+    played = Played(conductor, seed, step, act)
+    with warnings.catch_warnings(record=True) as warned, _unraisable(played):
+        warnings.simplefilter("always")
+        _perform(place, played, stages)
+        stages[0].at_rest()
+        gc.collect()
+        with asyncio.Runner(loop_factory=place.make_loop) as runner:
+            runner.get_loop().set_exception_handler(partial(_noted, played))
+            breaches = runner.run(asyncio.wait_for(_mend(stages.pop(), place, played), 4 * _WAIT))
+        gc.collect()
+    played.bad += [f"{one.invariant} {one.task_id}: {one.detail}" for one in breaches]
+    if act is None or not act.kills:
+        played.bad += [f"warned: {one.message}" for one in warned]
+    return played
+
+
+@contextmanager
+def _unraisable(played: Played) -> Generator[None]:
+    """What is raised where nobody can catch it, as in a coroutine that is closed with its loop."""
+
+    def note(what: Any) -> None:
+        played.bad.append(f"ignored in {what.object!r}: {what.exc_value!r}")
+
+    before, sys.unraisablehook = sys.unraisablehook, note
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+
+
+def _perform(place: Place, played: Played, stages: list[_Stage]) -> None:
+    conductor, act = played.conductor, played.act
+    loop = place.make_loop()
+    loop.set_task_factory(conductor.make_task)  # type: ignore[arg-type]  # typeshed's has no context
+    loop.set_exception_handler(partial(_noted, played))
+
+    async def perform() -> None:
+        stages.append(_Stage(place, played))
+        await stages[0].perform()
+
+    if act is Act.LOOP_CLOSED:
+        asyncio.set_event_loop(loop)
+        work = loop.create_task(perform())
+        with suppress(RuntimeError):  # it was stopped before its end
+            loop.run_until_complete(work)
+        loop.close()
+        asyncio.set_event_loop(None)
+        return
+    with suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.run(perform())

@@ -1,0 +1,87 @@
+"""A manager whose event loop is closed under it, as a program that stops its loop does."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from tapescope import Reporter, TaskManager
+from tapescope.testing import MemoryBackend, MemoryStore, settle_loop
+
+Story = Callable[[TaskManager], Awaitable[None]]
+
+
+async def work(report: Reporter) -> None:
+    """Wait, and report that the wait is over however it ends."""
+    try:
+        await asyncio.Event().wait()
+    finally:
+        await report.log("info", "cleaned up")
+
+
+async def swallow(report: Reporter) -> None:
+    """Take the end of the loop for an answer."""
+    try:
+        await asyncio.Event().wait()
+    except GeneratorExit:
+        return
+
+
+async def idle(manager: TaskManager) -> None:
+    """A worker that waits for tasks."""
+    manager.op("shared")(work)
+    await settle_loop()
+
+
+async def follow(manager: TaskManager) -> None:
+    """A follower."""
+    task = await manager.submit("later", work, delay=60)
+    following = asyncio.ensure_future(anext(task.follow()))
+    await settle_loop()
+    assert not following.done()
+
+
+async def run(manager: TaskManager) -> None:
+    """Runs that cannot clean up, and one that waits for its slot."""
+    for runner in (work, swallow, work):
+        await manager.submit("work", runner)
+    await settle_loop()
+
+
+async def run_cancelled(manager: TaskManager) -> None:
+    """The same, and one of them was just told to stop."""
+    task = await manager.submit("work", work)
+    await run(manager)
+    await task.cancel()
+
+
+@pytest.mark.parametrize("story", [idle, follow, run, run_cancelled])
+def test_what_a_closed_loop_leaves_ends_in_silence(
+    story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is raised in its coroutines, and none of them goes on or begins another run."""
+    said: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda what: said.append(what.exc_value))
+    backend = MemoryBackend()
+
+    async def live() -> None:
+        store = await MemoryStore(backend=backend).open()
+        manager = await TaskManager(store, max_running=2).open()
+        await story(manager)
+        loop.stop()
+        await asyncio.Event().wait()
+
+    loop = asyncio.new_event_loop()
+    loop.set_exception_handler(lambda _, context: None)  # of tasks that are destroyed
+    living = loop.create_task(live())
+    loop.run_forever()
+    loop.close()
+    del living
+    gc.collect()
+
+    assert said == []
+    assert all(record.outcome is None for record in backend.records.values())
