@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Final
 
 import pytest
 
 from tapescope.testing import MemoryBackend
+from tests.cancels.awaits import compare, describe
 from tests.cancels.scenario import Act, Place, Played, find_steps, play
-from tests.cancels.steps import Site
+from tests.cancels.steps import Site, Step
+
+SCENARIOS: Final = int(os.environ.get("CANCEL_SCENARIOS", "20000"))
+"""Of the long run, on each store."""
+ONLY: Final = os.environ.get("CANCEL_ONLY", "")
+"""One scenario of the long run, as it is printed: ``7 Run._run#3 cancel twice``."""
 
 _FRESH_EVERY: Final = 50
 """Scenarios that a database is used for: an audit reads all that is in it."""
@@ -46,6 +54,12 @@ class Tally:
         if played.bad:
             self.bad.append(played)
 
+    def add(self, other: Tally) -> None:
+        """Count another one's scenarios, too."""
+        self.done += other.done
+        self.bad += other.bad
+        self.sites |= other.sites
+
     def describe(self, store: str) -> str:
         """One line an act, and each bad scenario."""
         bad = Counter(played.act for played in self.bad)
@@ -74,12 +88,13 @@ class Places:
         return Place(f"{self.url}_{self._used // _FRESH_EVERY}")
 
 
-def play_all(places: Places, seed: int, *, stride: int, most: int) -> Tally:
+def play_all(places: Places, seed: int, *, most: int, stride: int = 1) -> Tally:
     """A scenario, undisturbed, and then with every act at every so-manieth of its steps."""
     tally = Tally()
     undisturbed = play(places.take(), seed)
     tally.note(undisturbed)
-    steps = [(step, act) for act in Act for step in find_steps(undisturbed, act)]
+    acts = [act for act in Act if act.can_come(places.take())]
+    steps = [(step, act) for act in acts for step in find_steps(undisturbed, act)]
     for step, act in steps[seed % stride :: stride][:most]:
         tally.note(play(places.take(), seed, step, act))
     return tally
@@ -94,3 +109,29 @@ def test_no_act_at_any_step_breaks_a_tape_or_leaves_a_caller_waiting(
 
     assert tally.bad == [], tally.describe(url)
     assert tally.done.total() >= 10
+
+
+@pytest.mark.cancels
+@pytest.mark.timeout(0)  # hours where the machine is slow: its own waits are bounded
+@pytest.mark.parametrize("any_url", ["memory", "sqlite", "postgresql"], indirect=True)
+def test_every_act_at_every_step_of_every_task(any_url: str, tmp_path: Path) -> None:
+    """As many scenarios as are asked for, none bad, and every await of the product reached."""
+    kind = any_url.partition(":")[0]
+    places = Places(any_url, tmp_path)
+    if ONLY:
+        seed, step, act = ONLY.split(maxsplit=2)
+        kind_of_task, _, nth = step.partition("#")
+        played = play(places.take(), int(seed), Step(kind_of_task, int(nth)), Act(act))
+        assert played.bad == []
+        return
+    tally = Tally()
+    for number in count(1):
+        tally.add(play_all(places, number, most=SCENARIOS - tally.done.total()))
+        if tally.done.total() >= SCENARIOS:
+            break
+    reached, missed = compare(kind, tally.sites)
+    print(f"\n{tally.describe(kind)}\n{describe(kind, reached, missed)}")
+
+    assert tally.bad == []
+    if kind != "memory":  # which answers at once most of what a database is asked
+        assert [str(one) for one in missed if one.excused is None] == []

@@ -1,0 +1,210 @@
+"""Every await of the product, as its sources have them, and those that no scenario can reach.
+
+An await is reached when a task was suspended there. One that the memory model answers at once is
+none of its steps: nothing can come between.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from tests.cancels.steps import Site
+
+__all__ = ["Await", "compare", "describe", "find_awaits"]
+
+_ROOT: Final = Path(__file__).parents[2]
+
+
+class Await(NamedTuple):
+    """An ``await``, ``async for`` or ``async with``, and the function that it stands in."""
+
+    file: str
+    function: str
+    first: int
+    last: int
+    """Its lines; of ``async for`` and ``async with``, those before the body."""
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.first} {self.function}"
+
+    @property
+    def excused(self) -> str | None:
+        """Why no scenario reaches it; ``None``: one must."""
+        for place, reason in _UNREACHED.items():
+            file, _, function = place.partition(":")
+            if file in self.file and self.function.startswith(function):
+                return reason
+        return None
+
+    def holds(self, site: Site) -> bool:
+        """Whether this line is one of its lines."""
+        return site.file == self.file and self.first <= site.line <= self.last
+
+
+_ROOMS: Final = ("manager", "run", "store")
+_ADAPTERS: Final = {"sqlite": "sqlite", "postgresql": "postgres"}
+
+
+def compare(kind: str, sites: set[Site]) -> tuple[list[Await], list[Await]]:
+    """The awaits that were reached on a kind of store, and those that were not."""
+    folders = [f"platform/tapescope/{room}" for room in _ROOMS]
+    if kind in _ADAPTERS:
+        folders.append(f"adapters/tapescope_adapters/{_ADAPTERS[kind]}")
+    every = [one for folder in folders for one in find_awaits(folder)]
+    reached = [one for one in every if any(one.holds(site) for site in sites)]
+    return reached, [one for one in every if one not in reached]
+
+
+def describe(kind: str, reached: list[Await], missed: list[Await]) -> str:
+    """How many were reached, and each that was not, with its excuse."""
+    lines = [f"{kind}: {len(reached)} of {len(reached) + len(missed)} awaits reached"]
+    lines += [f"  {one}: {one.excused or 'NOT REACHED'}" for one in missed]
+    return "\n".join(lines)
+
+
+@cache
+def find_awaits(folder: str) -> tuple[Await, ...]:
+    """All of the modules below ``folder``, itself below the tree's root."""
+    found = [
+        one
+        for path in sorted((_ROOT / folder).rglob("*.py"))
+        for one in _walk(ast.parse(path.read_text()), path.relative_to(_ROOT).as_posix(), ())
+    ]
+    return tuple(dict.fromkeys(found))
+
+
+def _walk(node: ast.AST, file: str, scope: tuple[str, ...]) -> Iterator[Await]:
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        scope = (*scope, node.name)
+    if isinstance(node, ast.Await):
+        yield Await(file, ".".join(scope), node.lineno, node.end_lineno or node.lineno)
+    elif isinstance(node, ast.AsyncFor | ast.AsyncWith):
+        yield Await(file, ".".join(scope), node.lineno, max(node.lineno, node.body[0].lineno - 1))
+    elif isinstance(node, ast.comprehension) and node.is_async:
+        yield Await(
+            file, ".".join(scope), node.target.lineno, node.iter.end_lineno or node.iter.lineno
+        )
+    for child in ast.iter_child_nodes(node):
+        yield from _walk(child, file, scope)
+
+
+_CARE: Final = "the care of a store, which is no part of a task's life"
+_THREAD: Final = "in a thread, with a loop of its own: no task of the manager's loop waits there"
+_CALLERS: Final = "in a transaction or a pool of the caller's"
+_NESTED: Final = "a runner that waits for another task; no slot is lent here"
+_AT_ONCE: Final = "it enters a time limit, or awaits what is there: nothing waits"
+_BEAT: Final = "a later heartbeat: a scenario is shorter than one"
+_OTHER: Final = "a way into the API that no caller here takes"
+_TROUBLE: Final = (
+    "trouble that no act makes: lost connections, blocked rows, full queues, hung calls"
+)
+_TO_READ: Final = "a store that is opened to be read alone, or migrated"
+
+_OPEN: Final = "open: no scenario has been seen to reach it; whether one can is to be found out"
+
+_UNREACHED: Final[dict[str, str]] = {
+    "store/maintenance.py:": _CARE,
+    "store/leadership.py:": _CARE,
+    "/_leadership.py:": _CARE,
+    "/_maintenance.py:": _CARE,
+    "/_repair.py:": _CARE,
+    "/_schema.py:": _TO_READ,
+    "/_lease_renewer.py:": _THREAD,
+    "/_caller_": _CALLERS,
+    "manager/lease_thread.py:": _THREAD,
+    "manager/nested_waits.py:": _NESTED,
+    "manager/lent_slots.py:": _NESTED,
+    "manager/handle.py:TaskHandle._say_why": _OTHER,
+    "manager/handle.py:TaskHandle._await_final": _NESTED,
+    "manager/handle.py:TaskHandle.result": _OTHER,
+    "manager/heartbeat.py:": _BEAT,
+    "manager/manager.py:TaskManager.__": _OTHER,
+    "manager/manager.py:TaskManager._check_rights": _AT_ONCE,
+    "manager/manager.py:TaskManager._end_life": _AT_ONCE,
+    "manager/manager.py:TaskManager._submit": _CALLERS,
+    "manager/manager.py:TaskManager.announce": _OTHER,
+    "manager/manager.py:TaskManager.audit": _CARE,
+    "manager/manager.py:TaskManager.drops": _OTHER,
+    "manager/manager.py:TaskManager.open": _OTHER,
+    "manager/manager.py:TaskManager.resubmit": _AT_ONCE,
+    "manager/manager.py:TaskManager.tape": _OTHER,
+    "manager/pool.py:RunPool._read": _OTHER,
+    "manager/pool.py:RunPool.awaiting": _NESTED,
+    "manager/registry.py:": _AT_ONCE,
+    "manager/worker.py:Worker._work": _AT_ONCE,
+    "run/reporter.py:Reporter.emit_nowait.send": _THREAD,
+    "run/run.py:Run._call_runner": "a plain function that returns a coroutine",
+    "run/tape_writer.py:TapeWriter.progress": _AT_ONCE,
+    "store/_claims.py:": _AT_ONCE,
+    "store/_group_commit.py:GroupCommit._drain_blocked": _TROUBLE,
+    "store/_group_commit.py:GroupCommit.make_room": _TROUBLE,
+    "store/_orphans.py:Orphans._cancel": _TROUBLE,
+    "store/core.py:StoreCore.within": _AT_ONCE,
+    "store/core.py:StoreCore.measure_": _BEAT,
+    "store/core.py:StoreCore._ask_time": _AT_ONCE,
+    "store/core.py:StoreCore._recall": _TROUBLE,
+    "store/leases.py:StoreLeases.extend": _BEAT,
+    "store/port.py:TaskStore.__": _OTHER,
+    "store/port.py:TaskStore.announce": _OTHER,
+    "store/port.py:TaskStore.append": _OTHER,
+    "store/port.py:TaskStore.create_within": _CALLERS,
+    "store/port.py:TaskStore.measure_": _BEAT,
+    "postgres/_listener.py:": _TROUBLE,
+    "postgres/_leases.py:extend_leases": _THREAD,
+    "postgres/_connection.py:Connector": _TROUBLE,
+    "postgres/_connection.py:Lane": _TROUBLE,
+    "postgres/_connection.py:SharedConnections": _TROUBLE,
+    "postgres/_backend.py:PostgresBackend.announce": _OTHER,
+    "postgres/_backend.py:PostgresBackend.schema_versions": _TO_READ,
+    "postgres/_backend.py:PostgresBackend.extend_leases": _THREAD,
+    "postgres/_backend.py:PostgresBackend.list": _OTHER,
+    "sqlite/_backend.py:SqliteBackend._open_to_read": _TO_READ,
+    "sqlite/_backend.py:SqliteBackend._connect_to_read": _TO_READ,
+    "sqlite/_backend.py:SqliteBackend._check_unchanged": _AT_ONCE,
+    "sqlite/_backend.py:SqliteBackend._changing": _AT_ONCE,
+    "sqlite/_backend.py:SqliteBackend._reading": _AT_ONCE,
+    "sqlite/_backend.py:SqliteBackend._move_wal": _CARE,
+    "sqlite/_backend.py:SqliteBackend._shrink": _CARE,
+    "sqlite/_backend.py:SqliteBackend.extend_leases": _THREAD,
+    "sqlite/_backend.py:SqliteBackend.schema_versions": _TO_READ,
+    "manager/manager.py:TaskManager.aclose": _OPEN,
+    "manager/manager.py:TaskManager._cancel_unseen": _OPEN,
+    "manager/pool.py:RunPool.stop": _OPEN,
+    "run/durable_writes.py:claim_task": _OPEN,
+    "run/durable_writes.py:_insist": _OPEN,
+    "run/run.py:Run._settle_fenced": _OPEN,
+    "store/_group_commit.py:GroupCommit.aclose": _OPEN,
+    "store/_group_commit.py:GroupCommit._commit": _OPEN,
+    "store/_group_commit.py:GroupCommit._learn_tails": _OPEN,
+    "store/_group_commit.py:GroupCommit._write": _OPEN,
+    "store/_watch.py:CommitWatch.aclose": _OPEN,
+    "store/core.py:StoreCore._open_or_leave_nothing": _OPEN,
+    "store/core.py:StoreCore._open_backend": _OPEN,
+    "store/core.py:StoreCore._close": _OPEN,
+    "store/core.py:_await_flush": _OPEN,
+    "store/port.py:TaskStore.aclose": _OPEN,
+    "sqlite/_backend.py:SqliteBackend.open": _OPEN,
+    "sqlite/_backend.py:SqliteBackend.close": _OPEN,
+    "sqlite/_backend.py:SqliteBackend.write": _OPEN,
+    "sqlite/_connection.py:": _OPEN,
+    "postgres/_backend.py:PostgresBackend.open": _OPEN,
+    "postgres/_backend.py:PostgresBackend.close": _OPEN,
+    "postgres/_backend.py:PostgresBackend.write": _OPEN,
+    "postgres/_backend.py:PostgresBackend._add": _OPEN,
+    "postgres/_backend.py:PostgresBackend.settle": _OPEN,
+    **{
+        f"/_backend.py:{backend}.{primitive}": reason
+        for backend in ("SqliteBackend", "PostgresBackend")
+        for primitive, reason in {
+            **dict.fromkeys(("audit", "find_damage", "repair", "read_repairs"), _CARE),
+            **dict.fromkeys(("due_tasks", "due_drops", "delete_", "find_open"), _CARE),
+            **dict.fromkeys(("acquire_", "record_job", "resign_"), _CARE),
+            "create_within": _CALLERS,
+        }.items()
+    },
+}
+"""By a part of the file's name and the beginning of the function's: why no scenario reaches it."""
