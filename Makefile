@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-observability test-slow test-matrix test-environments check lint stress dashboards bench docs picture coverage lock audit-dependencies build clean
+.PHONY: help demo test test-observability test-slow test-matrix test-environments check lint mutants stress dashboards bench docs picture coverage lock audit-dependencies build clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' Makefile
@@ -42,6 +42,9 @@ test-matrix: $(VENV)/.installed ## Signals x commands x shells, with tapescope r
 
 test-environments: $(VENV)/.installed ## tapescope run in 2,000 random environments; some minutes
 	@$(BIN)/python -m pytest -m environments -s $(PYTEST_ARGS)
+
+mutants: $(VENV)/.installed ## Remove each guard in turn: a test must notice (MUTANTS_ARGS=--help shows its settings)
+	@PYTHONPATH="$(CURDIR)" $(BIN)/python -m tests.mutants $(MUTANTS_ARGS)
 
 stress: $(VENV)/.installed ## The long run of the stress harness (STRESS_ARGS=--help shows its settings)
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python tests/stress/run.py $(STRESS_ARGS)

@@ -79,8 +79,10 @@ async def test_fate_never_learned_is_said_and_counted(applied: bool) -> None:
         failed = store.meter.ledger.failed_by_type()
 
         store.faults.before = store.faults.after = FaultyBackend().before
+        store.faults.flushes.clear()
         answer = await store.append(attempt, [log("later")])
 
+        assert len(store.faults.flushes) == 1, "the end was read before it was written to"
         assert failed["log", "tapescope.errors.EventFateUnknown"] == 1
         assert answer.stored == (range(3, 4) if applied else range(2, 3))
 

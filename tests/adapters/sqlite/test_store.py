@@ -25,10 +25,11 @@ from tapescope.errors import (
     StoreUnavailable,
 )
 from tapescope.model.tape import NewEvent
-from tapescope.model.tasks import NewTask
+from tapescope.model.tasks import Attempt, NewTask
+from tapescope.store import CreateRow, Flush, FlushRefused, StoreLimits
 from tapescope.store.validation import new_task_id
 from tapescope_adapters.sqlite import SqliteStore
-from tapescope_adapters.sqlite._backend import SqliteBackend
+from tapescope_adapters.sqlite._backend import Durability, SqliteBackend
 
 
 @pytest.mark.parametrize(
@@ -267,3 +268,41 @@ async def test_a_store_whose_thread_has_ended_is_unavailable(sqlite_url: str) ->
         await asyncio.to_thread(conn._thread.join)
         with pytest.raises(StoreUnavailable, match="its connection has ended"):
             await store.create(NewTask(new_task_id(), "work"))
+
+
+async def test_value_without_a_place_is_refused(sqlite_url: str) -> None:
+    """Whatever Python raises for it, it is the fault of its own row, and no other's."""
+    async with SqliteStore(sqlite_url) as store:
+        row = CreateRow(new_task_id(), "x", "{}", None, 2**70, None, None, None)
+        with pytest.raises(FlushRefused, match="OverflowError"):
+            await store.backend.write(Flush("by hand", 1, creates=[row]))
+
+
+@pytest.mark.parametrize(("durability", "level"), [("commit", 2), ("relaxed", 1)])
+async def test_commit_is_as_durable_as_asked_for(
+    sqlite_url: str, durability: Durability, level: int
+) -> None:
+    """A commit outlives a loss of power (2, FULL), unless it need not (1, NORMAL) (I6)."""
+    async with SqliteStore(sqlite_url, durability=durability) as store:
+        assert isinstance(store.backend, SqliteBackend)
+        assert store.backend.writer_conn is not None
+        found = await store.backend.writer_conn.run(
+            lambda conn: [
+                conn.execute(f"PRAGMA {name}").fetchone()[0]
+                for name in ("synchronous", "journal_mode", "wal_autocheckpoint")
+            ]
+        )
+
+    assert found == [level, "wal", 0]
+
+
+async def test_counts_of_unknown_tasks_are_bounded(sqlite_url: str) -> None:
+    """Past the cap they have one count together: guessed ids cannot fill the file."""
+    limits = StoreLimits(quarantine_unknown=1)
+    async with SqliteStore(sqlite_url, limits=limits) as store:
+        for _ in range(3):
+            await store.append(Attempt(new_task_id(), 1, "me"), [NewEvent("log", 1)])
+        with closing(sqlite3.connect(store.path)) as raw:
+            counts = raw.execute("SELECT n FROM drop_counts ORDER BY n").fetchall()
+
+    assert counts == [(1,), (2,)]
