@@ -84,7 +84,8 @@ class Scratch:
         self._edits += 1
         file = self._tree / name
         file.write_text(text, encoding="utf-8")
-        os.utime(file, (1_000_000_000 + self._edits,) * 2)
+        moment = 1_000_000_000 + self._edits
+        os.utime(file, (moment, moment))
 
     def _run(self, tests: Sequence[str], but: str, *, stop: bool) -> Run:
         report = self._folder / "report.xml"

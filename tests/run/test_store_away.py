@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 
 import pytest
 
-from tapescope import Reporter, StoreUnavailable, TaskCancelled, TaskHandle
+from tapescope import Reporter, StoreUnavailable, TaskCancelled, TaskHandle, TaskManager
 from tapescope.model.leases import HeldLease
-from tapescope.model.tasks import TaskStatus
+from tapescope.model.tasks import Attempt, TaskStatus
 from tapescope.store.flush import FateUnknown, Flush, StoreAway
 from tapescope.testing import until
 from tests.support.memory_stores import FaultyBackend, FaultyStore, at_rest
@@ -64,6 +65,45 @@ async def test_a_final_whose_reply_is_lost_is_stored_once() -> None:
             assert result == "done"
             assert [event.type for event in events] == ["task_started", "final"]
             assert outcomes(captured) == [("UNSET", "succeeded")]
+
+
+@in_virtual_time
+async def test_a_final_waits_as_long_as_the_lease_was_renewed_for() -> None:
+    """A run that has outlived its first lease has the lease of its last heartbeat."""
+    outage = Outage(StoreAway)
+
+    async def work(report: Reporter) -> str:
+        await asyncio.sleep(100)
+        outage.on = True
+        asyncio.get_running_loop().call_later(20, setattr, outage, "on", False)
+        return "done"
+
+    async with at_rest(FaultyStore(patience=5)) as store:
+        store.faults.before = outage
+        async with managing(store, lease=60, heartbeat=10) as (manager, _):
+            task = await manager.submit("work", work)
+            result = await task.result(200)
+
+    assert result == "done"
+
+
+class DefectiveStore(FaultyStore):
+    """A store with a defect of ours in what a run asks of it first."""
+
+    def attach_span(self, attempt: Attempt, trace_id: str | None, context: object) -> None:
+        """Fail as no store should."""
+        raise ZeroDivisionError("a defect")
+
+
+@in_virtual_time
+async def test_a_defect_of_ours_ends_no_task_unseen() -> None:
+    """Who waits for the task is told of it, and the manager closes."""
+    async with DefectiveStore() as store, TaskManager(store) as manager:
+        task = await manager.submit("work", succeed)
+        with pytest.raises(ZeroDivisionError):
+            await task.result(100)
+        with suppress(ZeroDivisionError):  # as the close says, too
+            await manager.aclose()
 
 
 def lose_give_ups(store: FaultyStore) -> None:

@@ -87,13 +87,16 @@ async def test_fate_never_learned_is_said_and_counted(applied: bool) -> None:
         assert answer.stored == (range(3, 4) if applied else range(2, 3))
 
 
+@pytest.mark.parametrize(
+    "second", [FlushBlocked("the first try holds the row"), ZeroDivisionError("a defect")]
+)
 @in_virtual_time
-async def test_blocked_resend_does_not_settle_the_fate() -> None:
-    """While the first try may still be at work, a blocked resend is sent again, never rebuilt."""
+async def test_trouble_of_a_resend_does_not_settle_the_fate(second: Exception) -> None:
+    """While the first try may still be at work, the flush is sent again, never rebuilt."""
     async with at_rest(FaultyStore()) as store:
         attempt = await start(store)
         store.faults.flushes.clear()
-        troubles = [FateUnknown("connection reset"), FlushBlocked("the first try holds the row")]
+        troubles = [FateUnknown("connection reset"), second]
 
         async def trouble(_: Flush) -> None:
             if troubles:

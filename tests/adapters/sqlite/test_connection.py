@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from tests.support.postgres_sessions import start_task
 
 
 @contextmanager
-def connecting(file: Path) -> Iterator[sqlite3.Connection]:
+def connecting(file: Path) -> Generator[sqlite3.Connection]:
     """A connection that waits for no lock."""
     with closing(sqlite3.connect(file, timeout=0, isolation_level=None)) as conn:
         yield conn

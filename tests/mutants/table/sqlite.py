@@ -281,7 +281,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "sqlite.unique_task_id",
         "One row a task",
         Edit(_INITIAL, "    CONSTRAINT tasks_task_id_unique UNIQUE (task_id),\n"),
-        "tests/adapters/sqlite/test_guards.py::test_raw_session_cannot_write_twice[a task's id]",
+        "tests/adapters/sqlite/test_guards.py::test_raw_session_cannot_break_an_invariant[insert or replace by the task's id]",
         held_by="sqlite.task_id_not_replaced",
     ),
     row(
@@ -303,14 +303,14 @@ GUARDS: Final[tuple[Guard, ...]] = (
             "CREATE UNIQUE INDEX tasks_idempotency_key_unique",
             "CREATE INDEX tasks_idempotency_key_unique",
         ),
-        "tests/adapters/sqlite/test_guards.py::test_raw_session_cannot_write_twice[an op and key]",
+        "tests/adapters/sqlite/test_guards.py::test_raw_session_cannot_break_an_invariant[insert or replace by the idempotency key]",
         held_by="sqlite.task_name_not_replaced",
     ),
     row(
         "sqlite.unique_seq",
         "I3: one event a place on a tape",
         Edit(_INITIAL, r",\s+CONSTRAINT events_task_seq_unique UNIQUE \(task, seq\)", pattern=True),
-        "tests/adapters/sqlite/test_guards.py::test_raw_session_cannot_write_twice[a place on a tape]",
+        "tests/adapters/sqlite/test_guards.py::test_raw_session_cannot_break_an_invariant[gap]",
         held_by="sqlite.event_seq",
     ),
     row(
@@ -395,6 +395,74 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "tests/adapters/sqlite/test_connection.py::test_a_read_sees_one_moment",
     ),
     row(
+        "sqlite.write_flush",
+        "A flush is written whole or not at all",
+        Edit(
+            _FLUSH,
+            "        with write_transaction(conn):\n            if flush.creates",
+            "        if True:\n            if flush.creates",
+        ),
+        "tests/adapters/sqlite/test_connection.py::test_each_verb_is_one_transaction[write_flush]",
+    ),
+    row(
+        "sqlite.claim_due",
+        "Due tasks are claimed in one transaction",
+        Edit(_CLAIMS, "    with write_transaction(conn):\n", "    if True:\n"),
+        "tests/adapters/sqlite/test_connection.py::test_each_verb_is_one_transaction[claim_due]",
+    ),
+    row(
+        "sqlite.rescue",
+        "Lost tasks are rescued in one transaction",
+        Edit(f"{SQLITE}/_leases.py", "    with write_transaction(conn):\n", "    if True:\n"),
+        "tests/adapters/sqlite/test_connection.py::test_each_verb_is_one_transaction[rescue]",
+    ),
+    row(
+        "sqlite.repair",
+        "A repair, with the guards off, is one transaction",
+        Edit(f"{SQLITE}/_repair.py", "    with write_transaction(conn):\n", "    if True:\n"),
+        "tests/adapters/sqlite/test_connection.py::test_each_verb_is_one_transaction[repair]",
+    ),
+    row(
+        "sqlite.audit",
+        "A page of the audit is as of one moment",
+        Edit(
+            f"{SQLITE}/_maintenance.py",
+            "    with read_transaction(conn):\n        upto",
+            "    if True:\n        upto",
+        ),
+        "tests/adapters/sqlite/test_connection.py::test_each_verb_is_one_transaction[audit]",
+    ),
+    row(
+        "sqlite.find_open",
+        "The open tasks and the highest key are as of one moment",
+        Edit(
+            f"{SQLITE}/_maintenance.py",
+            "    with read_transaction(conn):\n        top",
+            "    if True:\n        top",
+        ),
+        "tests/adapters/sqlite/test_connection.py::test_each_verb_is_one_transaction[find_open]",
+    ),
+    row(
+        "sqlite.read_tape",
+        "A page of a tape and its end are as of one moment",
+        Edit(
+            f"{SQLITE}/_rows.py",
+            "    with read_transaction(conn):\n        end",
+            "    if True:\n        end",
+        ),
+        "tests/adapters/sqlite/test_connection.py::test_each_verb_is_one_transaction[read_tape]",
+    ),
+    row(
+        "sqlite.read_quarantine",
+        "A page of late events and their counts are as of one moment",
+        Edit(
+            f"{SQLITE}/_rows.py",
+            "    with read_transaction(conn):\n        one",
+            "    if True:\n        one",
+        ),
+        "tests/adapters/sqlite/test_connection.py::test_each_verb_is_one_transaction[read_quarantine]",
+    ),
+    row(
         "sqlite.claim_attempt_seen",
         "A claim takes the task only as it was seen: not one that was run since",
         Edit(_TASKS, "AND tasks.attempt = v.column2 "),
@@ -426,6 +494,16 @@ GUARDS: Final[tuple[Guard, ...]] = (
             pattern=True,
         ),
         "tests/contract/test_conformance.py::TestSqlite::test_a_claim_that_was_won_is_not_won_again",
+    ),
+    row(
+        "sqlite.claim_holder",
+        "Of claims of one task in a flush the one that the row names has won",
+        Edit(
+            _FLUSH,
+            "if holders.get(row.key) == (row.attempt + 1, row.owner, TaskStatus.RUNNING)",
+            "if row.key in holders",
+        ),
+        "tests/adapters/sqlite/test_store.py::test_running_row_without_a_tape_is_claimed_by_nobody",
     ),
     row(
         "sqlite.claim_twice_in_flush",
@@ -527,6 +605,18 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "tests/contract/test_conformance.py::TestSqlite::test_another_process_may_go_on_with_the_tape",
     ),
     row(
+        "sqlite.load_dropped_offer",
+        "I7: an attempt that is taken up again goes on behind its last offer that was dropped",
+        Edit(
+            _EVENTS,
+            "(SELECT max(d.last_offer) FROM drop_counts d\n"
+            "                      WHERE d.task_id = t.task_id AND d.attempt = :attempt)",
+            "NULL",
+        ),
+        "tests/contract/test_conformance.py::TestSqlite::test_another_process_may_go_on_with_the_late_events",
+        held_by="store.read_again_once",
+    ),
+    row(
         "sqlite.resent_event",
         "I7: an event that is on the tape, and sent again, is no drop",
         Edit(_FLUSH, "            if state.stored:\n                continue\n"),
@@ -613,16 +703,6 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "tests/adapters/test_bad_rows.py::test_lost_bad_rows_are_rescued_with_the_others[sqlite]",
     ),
     row(
-        "sqlite.rescue_lease",
-        "A rescue takes no task whose lease holds",
-        Edit(
-            _TASKS,
-            "WHERE status = 'running' AND id > :after\n                 AND (lease_expires_at <= :now OR",
-            "WHERE status = 'running' AND id > :after\n                 AND (true OR",
-        ),
-        "tests/contract/test_conformance.py::TestSqlite::test_heartbeat_leaves_out_what_it_is_not_asked_for",
-    ),
-    row(
         "sqlite.rescue_pending_op",
         "A pending task that workers can run by now is not lost with its submitter",
         Edit(_TASKS, "                 AND op NOT IN (SELECT value FROM json_each(:ops))\n"),
@@ -636,7 +716,34 @@ GUARDS: Final[tuple[Guard, ...]] = (
             "WHERE status = 'running' AND owner = ?\n   AND (? IS NULL",
             "WHERE status = 'running' AND ? IS NOT NULL\n   AND (? IS NULL",
         ),
-        _CONTRACT,
+        "tests/contract/test_conformance.py::TestSqlite::test_heartbeat_extends_every_lease_of_the_owner",
+    ),
+    row(
+        "sqlite.delete_ended",
+        "I4: a prune deletes no task that lives",
+        Edit(f"{_SQL}/retention.sql", " AND status NOT IN ('pending', 'running');", ";"),
+        "tests/contract/test_conformance.py::TestSqlite::test_what_lives_is_deleted_by_nobody",
+    ),
+    row(
+        "sqlite.forget_unknown",
+        "I7: the count of an unknown task stays while a late event of it is kept",
+        Edit(
+            f"{_SQL}/retention.sql",
+            r"\s+AND NOT EXISTS \(SELECT 1 FROM quarantine q\s+WHERE q.task_id ="
+            r" drop_counts.task_id\)",
+            pattern=True,
+        ),
+        "tests/contract/test_conformance.py::TestSqlite::test_count_of_an_unknown_task_stays_while_an_event_is_kept",
+    ),
+    row(
+        "sqlite.delete_drops_whole",
+        "I7: late events and their counts go in one transaction",
+        Edit(
+            f"{SQLITE}/_maintenance.py",
+            "    with write_transaction(conn):\n        unknown",
+            "    if True:\n        unknown",
+        ),
+        "tests/adapters/sqlite/test_connection.py::test_each_verb_is_one_transaction[delete_drops]",
     ),
     row(
         "sqlite.one_leader",
@@ -646,6 +753,16 @@ GUARDS: Final[tuple[Guard, ...]] = (
             "\n WHERE holder IS NULL OR holder = :owner OR held_until < :now",
         ),
         "tests/contract/test_conformance.py::TestSqlite::test_one_owner_leads",
+    ),
+    row(
+        "sqlite.leader_records",
+        "Who does not lead records nothing",
+        Edit(
+            f"{_SQL}/maintenance.sql",
+            "audited_at = :now WHERE holder = :owner",
+            "audited_at = :now",
+        ),
+        "tests/contract/test_conformance.py::TestSqlite::test_jobs_are_on_record",
     ),
     row(
         "sqlite.leader_resigns",
@@ -704,6 +821,12 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "tests/adapters/sqlite/test_store.py::test_commit_is_as_durable_as_asked_for[commit-2]",
     ),
     row(
+        "sqlite.reader_query_only",
+        "Who only reads changes nothing in the file",
+        Edit(_CONNECTION, 'conn.execute("PRAGMA query_only = ON")', "pass"),
+        "tests/adapters/sqlite/test_store.py::test_who_reads_changes_nothing",
+    ),
+    row(
         "sqlite.reader_trusts_no_schema",
         "What stands in a file's schema calls no function that does more than compute",
         Edit(_CONNECTION, 'conn.execute("PRAGMA trusted_schema = OFF")', "pass"),
@@ -714,6 +837,12 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "I6: nothing is written to a file that was deleted, moved or replaced while it was open",
         Edit(_BACKEND, "            opened.require_before()\n"),
         "tests/adapters/test_probes.py::test_nothing_is_durable_in_a_file_that_is_gone[deleted]",
+    ),
+    row(
+        "sqlite.file_after",
+        "I6: nothing is acknowledged that was written to such a file",
+        Edit(_BACKEND, "            opened.require_after()\n"),
+        "tests/adapters/sqlite/test_store.py::test_file_that_goes_in_mid_write_is_of_unknown_fate",
     ),
     row(
         "sqlite.renewer_file",
@@ -730,6 +859,16 @@ GUARDS: Final[tuple[Guard, ...]] = (
         Edit(f"{SQLITE}/_lease_renewer.py", '"mode=rw"', '"mode=rwc"'),
         "tests/adapters/test_probes.py::test_nothing_is_durable_in_a_file_that_is_gone[deleted]",
         held_by="sqlite.renewer_file",
+    ),
+    row(
+        "sqlite.renewer_knocks",
+        "A heartbeat comes through beside a busy writer",
+        Edit(
+            f"{SQLITE}/_lease_renewer.py",
+            'if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_BUSY:',
+            "if True:",
+        ),
+        "tests/adapters/test_lease_renewers.py::test_a_keeper_waits_for_who_writes",
     ),
     row(
         "sqlite.probe_objects",
@@ -750,6 +889,16 @@ GUARDS: Final[tuple[Guard, ...]] = (
             "        return done",
         ),
         "tests/adapters/sqlite/test_read_access.py::test_file_that_is_written_while_it_is_read_is_read_again",
+    ),
+    row(
+        "sqlite.checkpoint_behind",
+        "The log does not outgrow its checkpoints without end",
+        Edit(
+            _BACKEND,
+            "            await asyncio.shield(self._checkpoint)\n",
+            "            pass\n",
+        ),
+        "tests/adapters/sqlite/test_store.py::test_flush_waits_for_a_checkpoint_that_is_far_behind",
     ),
     row(
         "sqlite.checkpoint_restart",
@@ -790,6 +939,16 @@ GUARDS: Final[tuple[Guard, ...]] = (
     ),
     # --- the schema -------------------------------------------------------------------------------
     row(
+        "sqlite.migrate_once",
+        "Stores that open at once migrate once: it is asked again under the lock",
+        Edit(
+            _SCHEMA,
+            "        versions = read_versions(conn)\n        if must_migrate",
+            "        if must_migrate",
+        ),
+        "tests/adapters/sqlite/test_store.py::test_migration_that_another_process_has_made_is_not_made_again",
+    ),
+    row(
         "sqlite.migrate_whole",
         "I4: a schema is migrated whole or not at all",
         Edit(
@@ -798,6 +957,20 @@ GUARDS: Final[tuple[Guard, ...]] = (
             "    if True:\n        versions",
         ),
         "tests/adapters/sqlite/test_store.py::test_stores_that_open_at_once_migrate_once",
+    ),
+    row(
+        "sqlite.migrate_alone",
+        "A migration that is to be alone waits for no other process, and keeps it out",
+        Edit(_SCHEMA, "        _keep_others_out(conn, versions, name)\n", "        pass\n"),
+        "tests/adapters/sqlite/test_store.py::test_migration_that_is_to_be_alone_is_refused_beside_others",
+    ),
+    row(
+        "sqlite.keeps_others_out",
+        "The same: the lock that every open connection shares is had before",
+        Edit(
+            _SCHEMA, "        with write_transaction(conn):\n            pass\n", "        pass\n"
+        ),
+        "tests/adapters/sqlite/test_store.py::test_migration_that_is_to_be_alone_is_refused_beside_others",
     ),
     row(
         "sqlite.others_file",

@@ -144,7 +144,9 @@ class GivingUpConformance(StoreSuite):
         await store.request_cancel(attempt.task_id)
         given = await store.release(attempt)
         page = await store.read_tape(attempt.task_id)
+        stored = store.meter.ledger.stored_by_type()
 
+        assert (stored["final"], stored["attempt_released"]) == (1, 0)
         assert given.final is not None
         assert given.final.error is None
         assert given.final == FinalEvent.from_event(page.events[-1])
