@@ -26,6 +26,8 @@ if TYPE_CHECKING:
         BlockingCallOnLoop,
         CancelRequested,
         CannotListen,
+        CodecFailed,
+        CodecMissing,
         CommandFailed,
         ConnectionRefused,
         DamagedTape,
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
         OpNotRegistered,
         OpTaken,
         ResultTimeout,
+        RightsMissing,
         SchemaForbidden,
         SchemaNotOwn,
         SchemaTooNew,
@@ -69,6 +72,7 @@ if TYPE_CHECKING:
     from tapescope.manager import Submission, TaskHandle, TaskManager
     from tapescope.model import (
         Appended,
+        Assurance,
         AuditPage,
         AuditReport,
         AuditRule,
@@ -85,12 +89,15 @@ if TYPE_CHECKING:
         NewTask,
         Outcome,
         QuarantinePage,
+        Redact,
         Repair,
         RepairReport,
         TapePage,
         Task,
         TaskPage,
         TaskStatus,
+        Telling,
+        ToldKind,
         Violation,
     )
     from tapescope.model import FinalEvent as Final
@@ -100,10 +107,12 @@ if TYPE_CHECKING:
     from tapescope.store import OpenMode, StoreLimits, TaskStore, find_store
     from tapescope.store.flush import CancelAnswer, CancelState
     from tapescope.store.notifications import Change, Subscription
+    from tapescope.values import Codec
     from tapescope_telemetry import Telemetry, __version__
 
 __all__ = [
     "Appended",
+    "Assurance",
     "AuditPage",
     "AuditReport",
     "AuditRule",
@@ -123,6 +132,9 @@ __all__ = [
     "CancelState",
     "CannotListen",
     "Change",
+    "Codec",
+    "CodecFailed",
+    "CodecMissing",
     "CommandFailed",
     "ConnectionRefused",
     "DamagedTape",
@@ -150,11 +162,13 @@ __all__ = [
     "OpenMode",
     "Outcome",
     "QuarantinePage",
+    "Redact",
     "Repair",
     "RepairReport",
     "Reporter",
     "ResultTimeout",
     "Retention",
+    "RightsMissing",
     "SchemaForbidden",
     "SchemaNotOwn",
     "SchemaTooNew",
@@ -186,7 +200,9 @@ __all__ = [
     "TaskStatus",
     "TaskStore",
     "Telemetry",
+    "Telling",
     "ThreadReporter",
+    "ToldKind",
     "UnknownStoreScheme",
     "UnknownTask",
     "UsedAfterFork",
@@ -201,6 +217,7 @@ __all__ = [
 
 _HOMES = {
     "Appended": "tapescope.model",
+    "Assurance": "tapescope.model",
     "AuditPage": "tapescope.model",
     "AuditReport": "tapescope.model",
     "AuditRule": "tapescope.model",
@@ -220,6 +237,9 @@ _HOMES = {
     "CancelState": "tapescope.store.flush",
     "CannotListen": "tapescope.errors",
     "Change": "tapescope.store.notifications",
+    "Codec": "tapescope.values",
+    "CodecFailed": "tapescope.errors",
+    "CodecMissing": "tapescope.errors",
     "CommandFailed": "tapescope.errors",
     "ConnectionRefused": "tapescope.errors",
     "DropReason": "tapescope.model",
@@ -248,10 +268,12 @@ _HOMES = {
     "OpenMode": "tapescope.store",
     "Outcome": "tapescope.model",
     "QuarantinePage": "tapescope.model",
+    "Redact": "tapescope.model",
     "Repair": "tapescope.model",
     "RepairReport": "tapescope.model",
     "Reporter": "tapescope.run.reporter",
     "Retention": "tapescope.maintenance",
+    "RightsMissing": "tapescope.errors",
     "SchemaForbidden": "tapescope.errors",
     "SchemaNotOwn": "tapescope.errors",
     "SchemaTooNew": "tapescope.errors",
@@ -283,6 +305,8 @@ _HOMES = {
     "TaskStatus": "tapescope.model",
     "TaskStore": "tapescope.store",
     "Telemetry": "tapescope_telemetry",
+    "Telling": "tapescope.model",
+    "ToldKind": "tapescope.model",
     "ThreadReporter": "tapescope.run.reporter",
     "UnknownStoreScheme": "tapescope.errors",
     "UnknownTask": "tapescope.errors",

@@ -13,6 +13,8 @@ Each builds its message from typed arguments, which stay readable as attributes:
     + NotJson
     + TapeFull
     + NowaitBacklogFull
+  x CodecFailed
+  x CodecMissing
   x IdempotencyConflict
   x ConnectionRefused
   x UnknownTask
@@ -33,6 +35,7 @@ Each builds its message from typed arguments, which stay readable as attributes:
     + SchemaTooOld
     + SchemaForbidden
     + SchemaNotOwn
+    + RightsMissing
     + StoreAuthFailed
     + StoreNotFound
   x StoreUnavailable
@@ -86,6 +89,8 @@ __all__ = [
     "BlockingCallOnLoop",
     "CancelRequested",
     "CannotListen",
+    "CodecFailed",
+    "CodecMissing",
     "CommandFailed",
     "ConnectionRefused",
     "DamagedTape",
@@ -101,6 +106,7 @@ __all__ = [
     "OpNotRegistered",
     "OpTaken",
     "ResultTimeout",
+    "RightsMissing",
     "SchemaForbidden",
     "SchemaNotOwn",
     "SchemaTooNew",
@@ -256,6 +262,29 @@ class NowaitBacklogFull(BadEvent):
         super().__init__(
             f"{limit:,} events of task {task_id} are waiting to be stored. "
             "Await a report now and then, so that the store can keep up."
+        )
+
+
+class CodecFailed(TapescopeError):
+    """A value that the codec of the manager did not encode or decode."""
+
+    def __init__(self, codec: str, verb: str, what: str, why: str) -> None:
+        self.codec, self.verb, self.what, self.why = codec, verb, what, why
+        super().__init__(
+            f"The codec {codec!r} could not {verb} the {what}: {why}. Mend the codec, or pass a "
+            "value that it takes; what is stored stays as it is."
+        )
+
+
+class CodecMissing(TapescopeError):
+    """A stored value that was encoded by a codec that the manager does not have."""
+
+    def __init__(self, what: str, needed: str, own: str | None) -> None:
+        self.what, self.needed, self.own = what, needed, own
+        has = "no codec" if own is None else f"the codec {own!r}"
+        super().__init__(
+            f"The {what} was encoded by the codec {needed!r}, and this manager has {has}. Give it "
+            "that one: TaskManager(codec=…)."
         )
 
 
@@ -496,6 +525,18 @@ class SchemaNotOwn(StoreConfigError):
             f"{owner!r}. Who owns it, or may make things in it, could take the store over. Name "
             "another schema, have it made with AUTHORIZATION for this role, or add "
             "adopt_schema=true to the store's URL."
+        )
+
+
+class RightsMissing(StoreConfigError):
+    """The database role may not do what writes to the store need: a reader's cannot be a worker."""
+
+    def __init__(self, store: str, schema: str, rights: Sequence[str]) -> None:
+        self.store, self.schema, self.rights = store, schema, tuple(rights)
+        super().__init__(
+            f"The user of the store {store} may not write in its schema {schema!r}: it lacks "
+            f"{', '.join(rights)}. Give it what 'tapescope migrate --print-grants worker' prints, "
+            "or connect as another role."
         )
 
 

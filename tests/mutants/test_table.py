@@ -29,7 +29,8 @@ CALLS: Final = re.compile(
 """Calls that are there as guards alone."""
 LOCKS: Final = re.compile(r"\bFOR (?:NO KEY )?UPDATE\b|^\s*LOCK TABLE\b|\bLOCK TABLE \w+ IN\b")
 NAMED: Final = re.compile(
-    r"^\s*(?:CREATE TRIGGER|CONSTRAINT|CREATE UNIQUE INDEX|ADD CONSTRAINT) (\w+)", re.MULTILINE
+    r"^\s*(?:CREATE (?:OR REPLACE )?TRIGGER|CONSTRAINT|CREATE UNIQUE INDEX|ADD CONSTRAINT) (\w+)",
+    re.MULTILINE,
 )
 
 

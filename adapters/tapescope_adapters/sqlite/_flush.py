@@ -120,26 +120,29 @@ class Writing:
     def _create(
         self, conn: sqlite3.Connection, rows: Sequence[CreateRow], answer: FlushAnswer
     ) -> None:
-        keys = [0] * len(rows)
-        plain: list[int] = []
-        for place, row in enumerate(rows):
+        keys: list[int] = []
+        plain: list[CreateRow] = []
+        for place, row in enumerate(
+            rows
+        ):  # in their order: of those due at once the first goes first
             if row.idempotency_key is None:
-                plain.append(place)
+                plain.append(row)
                 continue
+            keys += self._insert(conn, plain, answer.now)
+            plain = []
             found = find_idempotent(conn, self._sql, row.op, row.idempotency_key)
             if found is None:
-                (keys[place],) = self._insert(conn, [row], answer.now)
+                keys += self._insert(conn, [row], answer.now)
             else:
                 answer.existing[place] = found
-        if plain:
-            inserted = self._insert(conn, [rows[place] for place in plain], answer.now)
-            for place, key in zip(plain, inserted, strict=True):
-                keys[place] = key
-        answer.keys = keys
+                keys.append(0)
+        answer.keys = [*keys, *self._insert(conn, plain, answer.now)]
 
     def _insert(
         self, conn: sqlite3.Connection, rows: Sequence[CreateRow], now: int
     ) -> Iterable[int]:
+        if not rows:
+            return ()
         self._execute(conn, "insert_tasks", 11, [(*row, now) for row in rows])
         last: int = conn.execute("SELECT last_insert_rowid()").fetchone()[0]
         return range(last - len(rows) + 1, last + 1)
@@ -225,12 +228,20 @@ class Writing:
         for place, source in enumerate(flush.sources):
             firsts.setdefault(source, place)
         asked = [
-            (row.key, row.seq, row.attempt, row.offer, source.task_id)
+            (row.key, row.seq, row.attempt, row.offer, source.task_id, row.owner)
             for source, row in ((w, flush.rows[place]) for w, place in firsts.items())
         ]
         found = conn.execute(self._sql["examine_refused"], (encode(asked, "rows"),)).fetchone()[0]
         states: list[_State] = [_State(*state[1:]) for state in decode(found)]
         of_source = dict(zip(firsts, states, strict=True))
+        begins = {  # of each tape that the flush writes to
+            flush.rows[place].key: flush.rows[place].seq
+            for source, place in firsts.items()
+            if of_source[source].stored
+        }
+        for source, place in firsts.items():
+            if not of_source[source].stored and (begun := begins.get(flush.rows[place].key)):
+                of_source[source].reopen(begun - 1)
         refused: list[RefusedRow] = []
         kept: list[tuple[Any, ...]] = []
         counts: Counter[tuple[str, int, str, str, str]] = Counter()
@@ -329,6 +340,10 @@ class _State:
         self.outcome = (
             Outcome(status) if status is not None and carry(TaskStatus, status).terminal else None
         )
+
+    def reopen(self, last_seq: int) -> None:
+        """See the tape as the flush found it, before rows of the attempt that runs were written."""
+        self.last_seq, self.outcome = last_seq, None
 
     def reason(self, attempt: int, type: str, body: str) -> DropReason | None:
         """Why a row is kept off the tape; ``None``: the tape's own final, again."""

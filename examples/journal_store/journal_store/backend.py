@@ -18,6 +18,7 @@ from tapescope.model import (
     FINAL,
     AuditPage,
     CancelRequest,
+    DropFilter,
     Event,
     HeldLease,
     KnownOp,
@@ -158,14 +159,14 @@ class JournalBackend(StoreBackend):
             lambda tx: flushes.write(tx, flush, self._now(), self._context.limits)
         )
 
-    async def load(self, task_id: str, attempt: int, owner: str) -> AttemptState | None:
-        def step(tx: Transaction) -> AttemptState | None:
+    async def load(self, task_id: str, attempt: int, owner: str) -> AttemptState:
+        def step(tx: Transaction) -> AttemptState:
             task = find_task(tx, task_id)
+            dropped = tx.get("offers", f"{task_id} {attempt} {owner}") or 0
             if task is None:
-                return None
+                return AttemptState(0, "", 0, dropped)
             tape = maintenance.read_tape(tx, task.key)
-            offers = [row.offer for row in tape if row.attempt == attempt]
-            offers.append(tx.get("offers", f"{task_id} {attempt} {owner}") or 0)
+            offers = [dropped, *(row.offer for row in tape if row.attempt == attempt)]
             return AttemptState(task.key, task.op, len(tape), max(offers))
 
         return await self._read(step)
@@ -298,8 +299,12 @@ class JournalBackend(StoreBackend):
 
         return await self._read(step)
 
-    async def read_quarantine(self, task_id: str | None, after: int, limit: int) -> QuarantinePage:
-        return await self._read(lambda tx: maintenance.read_quarantine(tx, task_id, after, limit))
+    async def read_quarantine(
+        self, wanted: DropFilter, after: int, limit: int, look_at: int
+    ) -> QuarantinePage:
+        return await self._read(
+            lambda tx: maintenance.read_quarantine(tx, wanted, after, limit, look_at)
+        )
 
     # --- maintenance ------------------------------------------------------------------------------
 

@@ -125,14 +125,19 @@ def _put_rows(
         task: Task | None = tx.get("tasks", key)
         return None if task is None else (task, _final_of(tx, task))
 
+    plans = list(enumerate(plan_rows(flush, find)))
     refused: list[RefusedRow] = []
-    for place, plan in enumerate(plan_rows(flush, find)):
+    for place, plan in plans:  # before the tapes grow: a late row is told how the flush found them
+        if not plan.late:
+            continue
+        met: Task | None = tx.get("tasks", plan.row.key)
+        refused.append(plan.refuse(place, met, 0 if met is None else last_seq(tx, met)))
+        source = flush.sources[place]
+        if plan.reason is not None:
+            _drop(tx, source.task_id, met, plan, plan.reason, source.trace_id, limits)
+    for place, plan in plans:
         task: Task | None = tx.get("tasks", plan.row.key)
         if task is None or plan.late:
-            refused.append(plan.refuse(place, task, 0 if task is None else last_seq(tx, task)))
-            source = flush.sources[place]
-            if plan.reason is not None:
-                _drop(tx, source.task_id, task, plan, plan.reason, source.trace_id, limits)
             continue
         _put_event(tx, task, plan.row, answer.now)
         if plan.give_up is not None:

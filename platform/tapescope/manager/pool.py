@@ -14,7 +14,7 @@ from tapescope.errors import ManagerClosed, TapescopeError
 from tapescope.manager.lent_slots import LentSlots
 from tapescope.manager.nested_waits import NestedWaits
 from tapescope.model.tasks import Attempt, CancelReason, CancelRequest, Claim, Task, TaskStatus
-from tapescope.run import Completion, Run, Runner, RunSettings, find_current_run
+from tapescope.run import Completion, Redactor, Run, Runner, RunSettings, find_current_run
 from tapescope.store.flush import CancelAnswer, CancelState
 from tapescope_telemetry.logger import Logger
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tapescope.store.home import Home
     from tapescope.store.notifications import Subscription
     from tapescope.store.port import TaskStore
+    from tapescope.values import Values
 
 __all__ = ["RunPool"]
 
@@ -86,10 +87,20 @@ class RunPool:
         """The store of the tasks."""
         return self._settings.store
 
+    @property
+    def values(self) -> Values:
+        """How params, results and events are stored."""
+        return self._settings.values
+
     def check_home(self) -> None:
         """Raise ``UsedAfterFork`` or ``UsedInAnotherLoop`` to who is not where the manager is."""
         if self.home is not None:
             self.home.check()
+
+    @property
+    def redactor(self) -> Redactor | None:
+        """What is asked before a value is kept or told."""
+        return self._settings.redactor
 
     @property
     def owner(self) -> str:

@@ -91,7 +91,7 @@ from tapescope.store.task_rows import (
     as_running,
     plan_cancel,
 )
-from tapescope.store.validation import StoreLimits, check_seconds, new_task_id
+from tapescope.store.validation import StoreLimits, check_seconds, is_task_id, new_task_id
 from tapescope_telemetry import Telemetry
 
 __all__ = [
@@ -169,6 +169,7 @@ __all__ = [
     "has_sound_numbers",
     "hide_password",
     "is_stuck",
+    "is_task_id",
     "lease_end",
     "mend_tape",
     "must_migrate",

@@ -56,6 +56,7 @@ __all__ = [
     "RowRange",
     "StoreContext",
     "deliver",
+    "deliver_recalled",
     "fail",
     "match_existing",
 ]
@@ -260,6 +261,15 @@ def _count_final(context: StoreContext, cursor: TapeCursor, final: FinalEvent, t
     context.meter.tape_closed(cursor.tail)
 
 
+def deliver_recalled(context: StoreContext, call: PendingGiveUp, event: Event) -> None:
+    """Answer a call that asks again for what was carried out: ``event`` is what it wrote."""
+    context.meter.ledger.replay(1)  # no new offer
+    if context.changes.follows(call.cursor.task_id):
+        context.changes.publish(Change(call.cursor.task_id, event.seq, (event,)))
+    final = FinalEvent.from_event(event) if event.type == FINAL else None
+    call.answer(GivenUp(final, None, None if final is None else final.outcome, event.seq))
+
+
 def _deliver_refused(context: StoreContext, row_range: RowRange, refusal: RefusedRow) -> None:
     call, cursor = row_range.call, row_range.call.cursor
     if refusal.reason is None:
@@ -296,7 +306,10 @@ def _deliver_cancel(
         context.tasks.cancel_finished(row.reason, 0.0)
         context.meter.tape_closed(answer.last_seq)
         if context.changes.follows(row.task_id):
-            final = Event(answer.last_seq, FINAL, row.ts, answer.attempt, decode(row.body))
+            # as the database wrote it, which may know more of who asked than the row said
+            assert answer.request is not None, "the task was cancelled by it"
+            body = FinalEvent.cancelled(answer.request).as_json()
+            final = Event(answer.last_seq, FINAL, row.ts, answer.attempt, body)
             context.changes.publish(Change(row.task_id, answer.last_seq, (final,)))
     else:
         context.meter.ledger.replay(1)  # it was not pending: no final was offered

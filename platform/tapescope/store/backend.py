@@ -21,7 +21,7 @@ from tapescope.model.leadership import LeaderTerm, MaintenanceJob
 from tapescope.model.leases import HeldLease
 from tapescope.model.ops import KnownOp
 from tapescope.model.repairs import Mended, Repair
-from tapescope.model.tape import QuarantinePage, TapePage
+from tapescope.model.tape import DropFilter, QuarantinePage, TapePage
 from tapescope.model.tasks import CancelRequest, Task, TaskFilter, TaskStatus
 from tapescope.store.flush import AttemptState, CreateRow, Flush, FlushAnswer, Inserted
 from tapescope.store.notifications import Changes
@@ -179,6 +179,12 @@ class StoreBackend(abc.ABC):
         is taken for a ``FlushRefused``, so none may be raised after the commit.
         """
 
+    async def settle(self, flush: Flush) -> None:  # noqa: B027  # most have nothing to do
+        """Make sure that a flush that was given up as ``FateUnknown`` is not carried out later.
+
+        Raises ``StoreAway``. For a store whose connection may lose what it carries.
+        """
+
     async def create_within(self, connection: object, row: CreateRow) -> Inserted | Task:
         """Insert a task in the transaction of ``connection``, or say which stands in its place.
 
@@ -188,9 +194,12 @@ class StoreBackend(abc.ABC):
             f"the store {self.name} has no connection but its own", "Submit without one."
         )
 
+    async def announce(self) -> None:  # noqa: B027  # a store may have nobody to tell
+        """Tell the other processes that tasks have come. Raises ``StoreAway``."""
+
     @abc.abstractmethod
-    async def load(self, task_id: str, attempt: int, owner: str) -> AttemptState | None:
-        """Where the task's tape ends and what the attempt offered last; ``None``: no such task."""
+    async def load(self, task_id: str, attempt: int, owner: str) -> AttemptState:
+        """Where the task's tape ends and what the attempt offered last."""
 
     # --- claims and leases ------------------------------------------------------------------------
 
@@ -277,14 +286,27 @@ class StoreBackend(abc.ABC):
         """At most ``limit`` events after ``after_seq``, in order; ``None``: no such task."""
 
     @abc.abstractmethod
-    async def read_quarantine(self, task_id: str | None, after: int, limit: int) -> QuarantinePage:
-        """Dropped events, oldest first: one task's, or (``None``) the whole store's."""
+    async def read_quarantine(
+        self, wanted: DropFilter, after: int, limit: int, look_at: int
+    ) -> QuarantinePage:
+        """At most ``limit`` dropped events, oldest first, by keyset: numbers over ``after``.
+
+        Where ``wanted`` is ``by_time`` it looks at ``look_at`` events at most, and ``next`` says
+        how far it has come. The counts are the task's, or the store's, whatever their time.
+        """
 
     # --- maintenance ------------------------------------------------------------------------------
 
     @abc.abstractmethod
     async def audit(self, after: int, limit: int, grace: int) -> AuditPage:
         """A page of the audit, as of one moment, of the tasks whose keys are over ``after``."""
+
+    async def find_damage(self) -> Sequence[str]:
+        """What is broken in the database's own file, in its words; all of it is read.
+
+        Empty where all is well, and where the database looks after that itself.
+        """
+        return ()
 
     @abc.abstractmethod
     async def repair(self, task_id: str, grace: int, by: str, dry_run: bool) -> Mended | None:

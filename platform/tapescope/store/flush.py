@@ -280,6 +280,7 @@ class AttemptState(NamedTuple):
     """Where an attempt's tape stands, for a writer that does not know."""
 
     key: int
+    """0 where the store has no such task; then ``op`` is empty, and ``last_seq`` is 0."""
     op: str
     last_seq: int
     last_offer: int

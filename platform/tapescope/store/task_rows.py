@@ -118,4 +118,10 @@ def as_ended(task: Task, final: EventRow, now: int) -> Task:
     said = decode(final.body)
     outcome = Outcome(said["outcome"])
     code = str(said["error"]["code"]) if outcome is Outcome.FAILED else None
-    return replace(task, status=TaskStatus(outcome.value), finished_us=now, error_code=code)
+    return replace(
+        task,
+        status=TaskStatus(outcome.value),
+        finished_us=now,
+        lease_expires_us=None,
+        error_code=code,
+    )

@@ -22,7 +22,7 @@ from tapescope.model.leadership import LeaderTerm, MaintenanceJob
 from tapescope.model.leases import HeldLease, RescueResult
 from tapescope.model.ops import KnownOp
 from tapescope.model.repairs import Mended, Repair
-from tapescope.model.tape import ATTEMPT_FAILED, FINAL, Event, QuarantinePage, TapePage
+from tapescope.model.tape import ATTEMPT_FAILED, FINAL, DropFilter, Event, QuarantinePage, TapePage
 from tapescope.model.tasks import CancelRequest, Task, TaskFilter, TaskStatus
 from tapescope.store.audit_rules import audit_tasks
 from tapescope.store.backend import BackendContext, StoreBackend
@@ -54,7 +54,7 @@ from tapescope.store.orders import (
 )
 from tapescope.store.port import TaskStore
 from tapescope.store.repair_plan import RepairPlan, plan_repair
-from tapescope.store.tape_rules import add_event, plan_rows
+from tapescope.store.tape_rules import RowPlan, add_event, plan_rows
 from tapescope.store.task_rows import as_pending, plan_cancel
 from tapescope.store.validation import StoreLimits
 from tapescope.testing._tables import Quarantine, Record
@@ -185,29 +185,31 @@ class MemoryBackend(StoreBackend):
         return ClaimAnswer(task.attempt + 1, now, now + row.lease, seq)
 
     def _put_rows(self, flush: Flush, answer: FlushAnswer, undo: ExitStack) -> list[RefusedRow]:
-        """The rows whose attempt owns the task when the flush begins; the others are dropped."""
-        refused: list[RefusedRow] = []
-        for place, plan in enumerate(plan_rows(flush, self._find_tape)):
-            row, record = plan.row, self.records.get(plan.row.key)
-            if record is not None and not plan.late:
-                record.remember(undo)
-                record.put(row, answer.now)
-                if plan.cancel is not None:
-                    answer.cancelled_instead[place] = plan.cancel
-                if plan.give_up is not None:
-                    _, run_at, spends, owner, lease = plan.give_up
-                    record.make_pending(
-                        answer.now if run_at is None else run_at, spends, owner, lease
-                    )
+        """The rows whose attempt owns the task when the flush begins; the others are dropped.
+
+        These first: what a late row is told of its tape is how the flush found it.
+        """
+        plans = list(enumerate(plan_rows(flush, self._find_tape)))
+        refused = [self._refuse(flush, place, plan, undo) for place, plan in plans if plan.late]
+        for place, plan in plans:
+            record = self.records.get(plan.row.key)
+            if record is None or plan.late:
                 continue
-            task, last_seq = (None, 0) if record is None else (record.task, record.last_seq)
-            refused.append(plan.refuse(place, task, last_seq))
-            if plan.reason is not None:
-                source = flush.sources[place]
-                self.quarantine.drop(
-                    source.task_id, row, plan.reason, record, source.trace_id, undo
-                )
+            record.remember(undo)
+            record.put(plan.row, answer.now)
+            if plan.cancel is not None:
+                answer.cancelled_instead[place] = plan.cancel
+            if plan.give_up is not None:
+                _, run_at, spends, owner, lease = plan.give_up
+                record.make_pending(answer.now if run_at is None else run_at, spends, owner, lease)
         return refused
+
+    def _refuse(self, flush: Flush, place: int, plan: RowPlan, undo: ExitStack) -> RefusedRow:
+        row, source, record = plan.row, flush.sources[place], self.records.get(plan.row.key)
+        if plan.reason is not None:
+            self.quarantine.drop(source.task_id, row, plan.reason, record, source.trace_id, undo)
+        task, last_seq = (None, 0) if record is None else (record.task, record.last_seq)
+        return plan.refuse(place, task, last_seq)
 
     def _find_tape(self, key: int) -> tuple[Task, EventRow | None] | None:
         record = self.records.get(key)
@@ -299,12 +301,12 @@ class MemoryBackend(StoreBackend):
 
     # --- reading ----------------------------------------------------------------------------------
 
-    async def load(self, task_id: str, attempt: int, owner: str) -> AttemptState | None:
+    async def load(self, task_id: str, attempt: int, owner: str) -> AttemptState:
         record = self.find(task_id)
-        if record is None:
-            return None
-        on_tape = max((row.offer for row in record.tape if row.attempt == attempt), default=0)
         dropped = self.quarantine.last_offer(task_id, attempt, owner)
+        if record is None:
+            return AttemptState(0, "", 0, dropped)
+        on_tape = max((row.offer for row in record.tape if row.attempt == attempt), default=0)
         task = record.task
         return AttemptState(task.key, task.op, record.last_seq, max(on_tape, dropped))
 
@@ -346,8 +348,10 @@ class MemoryBackend(StoreBackend):
         dropped = self.quarantine.count(task_id)
         return TapePage(task_id, events, record.last_seq, final and final.seq, dropped)
 
-    async def read_quarantine(self, task_id: str | None, after: int, limit: int) -> QuarantinePage:
-        return self.quarantine.read(task_id, after, limit)
+    async def read_quarantine(
+        self, wanted: DropFilter, after: int, limit: int, look_at: int
+    ) -> QuarantinePage:
+        return self.quarantine.read(wanted, after, limit, look_at)
 
     async def read_cancels(self, owners: Sequence[str]) -> Sequence[tuple[str, str, CancelRequest]]:
         tasks = (record.task for record in self.records.values())

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from opentelemetry.metrics import NoOpMeterProvider
 
 from tapescope.errors import EventFateUnknown
 from tapescope.model.tasks import Claim, FinalEvent, NewTask, Task, TaskStatus
@@ -15,6 +16,7 @@ from tapescope.store.port import TaskStore
 from tapescope.store.validation import new_task_id
 from tapescope.testing import History, check, until
 from tapescope_adapters.postgres import PostgresStore
+from tapescope_telemetry import Telemetry
 from tests.support.breaches import run_round
 from tests.support.postgres_sessions import RecordedPostgres, schema_of, session
 from tests.support.tcp_proxy import Loss, TcpProxy
@@ -296,3 +298,33 @@ async def test_row_that_a_session_holds_keeps_no_other(postgres_url: str, verb: 
         held = await PASSES[verb](store, tasks)
 
     assert [n if isinstance(n, int) else len(n) for n in (free, held)] == [1, 1]
+
+
+@pytest.mark.parametrize("loss", [Loss.REPLY, Loss.LATE, None], ids=["reply", "late", "for good"])
+async def test_an_end_of_a_bad_row_is_counted_though_its_reply_was_lost(
+    proxy: TcpProxy, postgres_url: str, loss: Loss | None
+) -> None:
+    """The claim ends it once, and counts the final that the tape has, by its next call at last."""
+    telemetry = Telemetry(meter_provider=NoOpMeterProvider())  # with a ledger of its own
+    url = proxy.url(schema_of(postgres_url))
+    async with PostgresStore(url, telemetry=telemetry, patience=0.5) as store:
+        bad, *good = await create(store, 3)
+        change = f"UPDATE tasks SET attempt = {2**31 - 1} WHERE task_id = '{bad}'"
+        await run_round(postgres_url, change)
+        if loss is None:
+            proxy.hit(CLAIM, times=1_000)
+            with pytest.raises(EventFateUnknown):
+                await store.claim_due(ME, ["work"], 10, 60)
+            proxy.hit(CLAIM, times=0)
+        else:
+            proxy.hit(CLAIM, loss=loss)
+        claims = await store.claim_due(ME, ["work"], 10, 60)
+        if loss is Loss.LATE:
+            proxy.late.set()
+            await asyncio.wait_for(proxy.delivered.wait(), 10)
+        rest = await store.claim_due(ME, ["work"], 10, 60)
+        page = await store.read_tape(bad)
+        ledger = store.meter.ledger
+
+    assert (ids_of(claims), rest, page.final_seq) == (good, [], 1)
+    assert (ledger.stored_by_type()["final"], ledger.unaccounted) == (1, 0)

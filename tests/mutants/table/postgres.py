@@ -9,7 +9,7 @@ from tests.mutants.guard import POSTGRES, Edit, Guard, Kind, row
 _SQL: Final = f"{POSTGRES}/sql"
 _INITIAL: Final = f"{_SQL}/migrations/0001_initial.sql"
 _READABLE: Final = f"{_SQL}/migrations/0002_readable.sql"
-_BOUND: Final = f"{_SQL}/migrations/0003_bound_tasks.sql"
+_CANCEL_ROLE: Final = f"{_SQL}/migrations/0005_cancel_role.sql"
 _FUNCTIONS: Final = f"{_SQL}/functions"
 _FLUSH: Final = f"{_FUNCTIONS}/flush.sql"
 _APPENDED: Final = f"{_FUNCTIONS}/guard_appended.sql"
@@ -37,7 +37,7 @@ _ON: Final[Kind] = "postgresql"
 
 
 def _trigger(name: str, file: str = _INITIAL) -> Edit:
-    return Edit(file, rf"^CREATE TRIGGER {name}\b.*?;$", pattern=True)
+    return Edit(file, rf"^CREATE (?:OR REPLACE )?TRIGGER {name}\b.*?;$", pattern=True)
 
 
 def _constraint(name: str, file: str = _INITIAL) -> Edit:
@@ -239,15 +239,29 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "postgres.task_readable",
         "A new task has its times, its numbers, and params that are a JSON object",
-        _trigger("tasks_can_be_read", _BOUND),
+        _trigger("tasks_can_be_read", _CANCEL_ROLE),
         "tests/adapters/test_raw_sessions.py::test_task_that_cannot_be_read_is_refused[postgresql]",
         on=_ON,
     ),
     row(
         "postgres.task_key",
         "A raw row of a task has a key over 0",
-        Edit(_BOUND, "NEW.id <= 0\n          OR NEW.created_at", "NEW.created_at"),
+        Edit(_CANCEL_ROLE, "NEW.id <= 0\n          OR NEW.created_at", "NEW.created_at"),
         "tests/adapters/test_raw_sessions.py::test_task_that_cannot_be_read_is_refused[postgresql]",
+        on=_ON,
+    ),
+    row(
+        "postgres.cancel_names_session",
+        "A cancel names the role of the session that records it, whatever its caller says",
+        _trigger("tasks_name_who_cancels", _CANCEL_ROLE),
+        f"{_TESTS}/test_cancel_roles.py::test_no_session_can_name_another_role",
+        on=_ON,
+    ),
+    row(
+        "postgres.new_task_no_role",
+        "A new task has no role that cancelled it",
+        Edit(_CANCEL_ROLE, "coalesce(NEW.cancel_reason, NEW.cancel_role)", "NEW.cancel_reason"),
+        f"{_TESTS}/test_cancel_roles.py::test_no_session_can_name_another_role",
         on=_ON,
     ),
     row(

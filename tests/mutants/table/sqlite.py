@@ -457,8 +457,8 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "A page of late events and their counts are as of one moment",
         Edit(
             f"{SQLITE}/_rows.py",
-            "    with read_transaction(conn):\n        one",
-            "    if True:\n        one",
+            "    with read_transaction(conn):\n        within",
+            "    if True:\n        within",
         ),
         "tests/adapters/sqlite/test_connection.py::test_each_verb_is_one_transaction[read_quarantine]",
     ),
@@ -610,7 +610,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
         Edit(
             _EVENTS,
             "(SELECT max(d.last_offer) FROM drop_counts d\n"
-            "                      WHERE d.task_id = t.task_id AND d.attempt = :attempt)",
+            "                      WHERE d.task_id = w.task_id AND d.attempt = :attempt)",
             "NULL",
         ),
         "tests/contract/test_conformance.py::TestSqlite::test_another_process_may_go_on_with_the_late_events",

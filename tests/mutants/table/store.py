@@ -170,8 +170,8 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "A fate that was not learned is said, and not told as nothing written",
         Edit(
             _COMMIT,
-            "                if unknown:\n                    for call",
-            "                if False:\n                    for call",
+            "                if unknown:\n                    _note_doubt",
+            "                if False:\n                    _note_doubt",
         ),
         "tests/store/test_group_commit_trouble.py::test_fate_never_learned_is_said_and_counted[True]",
         on="memory",
@@ -181,10 +181,21 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "I3: after a fate that was never learned the tape's end is read before it is written to",
         Edit(
             _COMMIT,
-            "call.cursor.key = None  # its tape's end must be read before it writes",
-            "pass",
+            "            call.cursor.key = None\n            if isinstance",
+            "            if isinstance",
         ),
         "tests/store/test_group_commit_trouble.py::test_fate_never_learned_is_said_and_counted[True]",
+        on="memory",
+    ),
+    row(
+        "store.give_up_doubt",
+        "I4 I5: a retry or a release whose fate was not learned is found again, and not made twice",
+        Edit(
+            _COMMIT, "if cursor.doubt is not None and isinstance(call, PendingGiveUp):", "if False:"
+        ),
+        "tests/run/test_store_away.py::test_a_retry_whose_reply_is_lost_is_made_once",
+        "tests/run/test_store_away.py::test_a_release_whose_reply_is_lost_is_made_once",
+        "tests/store/test_group_commit_trouble.py::test_giving_up_again_after_an_unknown_fate_is_no_late_event",
         on="memory",
     ),
     row(

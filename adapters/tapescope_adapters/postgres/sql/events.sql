@@ -19,15 +19,16 @@ SELECT coalesce(last.seq, 0) AS last_seq, CASE WHEN last.type = 'final' THEN las
 
 -- name: load_attempt
 -- Where a tape ends, and the last offer of one attempt, on the tape or dropped. Attempts rise along
--- the tape, so it is walked back from its end. The quarantine is part of the counts.
-SELECT t.id AS key, t.op, coalesce(last.seq, 0) AS last_seq,
+-- the tape, so it is walked back from its end. The quarantine is part of the counts. A task that is not
+-- here has the key 0: its events are dropped, and each has an offer of its own in the quarantine.
+SELECT coalesce(t.id, 0) AS key, coalesce(t.op, '') AS op, coalesce(last.seq, 0) AS last_seq,
        greatest(coalesce(mine.offer, 0),
                 (SELECT coalesce(max(d.last_offer), 0) FROM drop_counts d
-                  WHERE d.task_id = t.task_id::text AND d.attempt = $2)) AS last_offer
-  FROM tasks t
+                  WHERE d.task_id = w.name AND d.attempt = $2)) AS last_offer
+  FROM (SELECT $1::text AS name, $3::uuid AS task_id) w
+  LEFT JOIN tasks t ON t.task_id = w.task_id
   LEFT JOIN LATERAL (SELECT e.seq FROM events e WHERE e.task = t.id
                       ORDER BY e.seq DESC LIMIT 1) last ON true
   LEFT JOIN LATERAL (SELECT CASE WHEN e.attempt = $2 THEN e.offer END AS offer FROM events e
                       WHERE e.task = t.id AND e.attempt <= $2
-                      ORDER BY e.seq DESC LIMIT 1) mine ON true
- WHERE t.task_id = $1;
+                      ORDER BY e.seq DESC LIMIT 1) mine ON true;

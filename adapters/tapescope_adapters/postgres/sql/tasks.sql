@@ -33,7 +33,8 @@ SELECT status, count(*) FROM tasks /*where*/ GROUP BY status;
 
 -- name: read_cancels
 -- Running tasks of these owners with a cancel on record.
-SELECT t.task_id, t.owner, t.cancel_reason, t.cancel_message, t.cancel_by, t.cancel_requested_at
+SELECT t.task_id, t.owner, t.cancel_reason, t.cancel_message, t.cancel_by, t.cancel_requested_at,
+          t.cancel_role
   FROM tasks t
  WHERE t.owner = ANY ($1) AND t.status = 'running' AND t.cancel_requested_at IS NOT NULL;
 
@@ -48,11 +49,13 @@ WITH mine AS MATERIALIZED (
 )
 UPDATE tasks t SET lease_expires_at = now_us() + $2::bigint
   FROM mine m WHERE t.id = m.id AND t.status = 'running' AND t.owner = $1
-RETURNING t.task_id, t.attempt, t.cancel_reason, t.cancel_message, t.cancel_by, t.cancel_requested_at;
+RETURNING t.task_id, t.attempt, t.cancel_reason, t.cancel_message, t.cancel_by, t.cancel_requested_at,
+          t.cancel_role;
 
 -- name: read_leases
 -- Those of these tasks, or of all, that are the owner's; no lock is waited for.
-SELECT t.task_id, t.attempt, t.cancel_reason, t.cancel_message, t.cancel_by, t.cancel_requested_at
+SELECT t.task_id, t.attempt, t.cancel_reason, t.cancel_message, t.cancel_by, t.cancel_requested_at,
+          t.cancel_role
   FROM tasks t
  WHERE t.status = 'running' AND t.owner = $1
    AND ($2::text[] IS NULL OR t.task_id = ANY ($2::text[]::uuid[]))
@@ -69,7 +72,8 @@ WITH patience AS MATERIALIZED (
 )
 UPDATE tasks t SET lease_expires_at = now_us() + $2::bigint
   FROM mine m WHERE t.id = m.id AND t.status = 'running' AND t.owner = $1
-RETURNING t.task_id, t.attempt, t.cancel_reason, t.cancel_message, t.cancel_by, t.cancel_requested_at;
+RETURNING t.task_id, t.attempt, t.cancel_reason, t.cancel_message, t.cancel_by, t.cancel_requested_at,
+          t.cancel_role;
 
 -- name: read_owners
 -- Who runs something, or alone can run what waits.
@@ -90,7 +94,8 @@ SELECT format('%s/%s/%s', d.oid, v.tableoid, extract(epoch FROM v.applied_at)) A
 
 -- name: create_within
 -- A new task in a caller's transaction, unless its id or key is taken, or the transaction is one of
--- another store. Who listens is told at the commit; no instance is named, for this one must hear, too.
+-- another store. Nobody is notified: with the queue of notifications full the caller's commit would fail, and
+-- commits with a notification go one after the other in the whole server.
 -- Differs from the SQLite version in that the clock is the database's.
 WITH clock AS MATERIALIZED (
     SELECT now_us() AS now
@@ -104,11 +109,14 @@ WITH clock AS MATERIALIZED (
     SELECT $1::uuid, $2, $3, $4::double precision, $5::integer, $6, $7, coalesce($8::bigint, c.now), c.now
       FROM clock c, here h WHERE h.ours
         ON CONFLICT DO NOTHING
-    RETURNING id, task_id, created_at
+    RETURNING id, created_at
 )
-SELECT h.ours, m.id, m.created_at,
-       CASE WHEN m.id IS NOT NULL THEN pg_notify($10, format('|%s:0|w', m.task_id)) END
+SELECT h.ours, m.id, m.created_at
   FROM here h LEFT JOIN made m ON true;
+
+-- name: announce
+-- Tell who listens that tasks have come.
+SELECT pg_notify($1, $2);
 
 -- name: find_standing
 -- The task whose id or idempotency key a new one was to have.

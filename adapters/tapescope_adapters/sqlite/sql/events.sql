@@ -42,7 +42,8 @@ SELECT json_group_array(json_array(
          w.key,
          EXISTS (SELECT 1 FROM events e
                   WHERE e.task = w.value ->> 0 AND e.seq = w.value ->> 1
-                    AND e.attempt = w.value ->> 2 AND e.offer = w.value ->> 3),
+                    AND e.attempt = w.value ->> 2 AND e.offer = w.value ->> 3)
+           AND t.attempt = w.value ->> 2 AND t.owner = w.value ->> 5,
          t.op, t.status, t.attempt, last.seq, last.type, last.attempt, last.ts,
          CASE last.type WHEN 'final' THEN last.body END,
          (SELECT sum(d.n) FROM drop_counts d WHERE d.task_id = w.value ->> 4)))
@@ -67,13 +68,15 @@ SELECT seq, type, ts, attempt, CASE WHEN length(body) <= ? THEN body END FROM ev
  WHERE task = ? AND seq > ? AND seq <= 9007199254740991 ORDER BY seq LIMIT ?;
 
 -- name: load_attempt
--- Where a tape ends, and the last offer of one attempt, on the tape or dropped.
-SELECT t.id, t.op, coalesce((SELECT max(e.seq) FROM events e WHERE e.task = t.id), 0),
+-- Where a tape ends, and the last offer of one attempt, on the tape or dropped. A task that is not here
+-- has the key 0: its events are dropped, and each has an offer of its own in the quarantine.
+SELECT coalesce(t.id, 0), coalesce(t.op, ''),
+       coalesce((SELECT max(e.seq) FROM events e WHERE e.task = t.id), 0),
        max(coalesce((SELECT e.offer FROM events e WHERE e.task = t.id AND e.attempt = :attempt
                       ORDER BY e.seq DESC LIMIT 1), 0),
            coalesce((SELECT max(d.last_offer) FROM drop_counts d
-                      WHERE d.task_id = t.task_id AND d.attempt = :attempt), 0))
-  FROM tasks t WHERE t.task_id = :task_id;
+                      WHERE d.task_id = w.task_id AND d.attempt = :attempt), 0))
+  FROM (SELECT :task_id AS task_id) AS w LEFT JOIN tasks t ON t.task_id = w.task_id;
 
 -- name: read_ends
 -- The ends of the tapes that are followed here.

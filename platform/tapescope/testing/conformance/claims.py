@@ -72,6 +72,16 @@ class ClaimsConformance(StoreSuite):
         assert [event.type for event in page.events] == ["task_started"]
         assert page.events[0].body == {"attempt": 1, "owner": OWNER}
 
+    async def test_of_those_due_at_once_the_first_goes_first(self, store: TaskStore) -> None:
+        """Created in one flush, some with a key: they are claimed in the order of their calls."""
+        due = store.clock.now() - HOUR
+        keys = (None, "a", None, None, "b", None)
+        new = [NewTask(new_task_id(), "work", idempotency_key=key, run_at=due) for key in keys]
+        await asyncio.gather(*(store.create(one) for one in new))
+        claims = await store.claim_due(OWNER, OPS, len(new), LEASE)
+
+        assert [claim.task.task_id for claim in claims] == [one.task_id for one in new]
+
     async def test_the_attempt_of_a_claim_is_live(
         self, store: TaskStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -84,7 +94,7 @@ class ClaimsConformance(StoreSuite):
         asked: list[str] = []
         load = store.backend.load
 
-        async def note_load(task_id: str, attempt: int, owner: str) -> AttemptState | None:
+        async def note_load(task_id: str, attempt: int, owner: str) -> AttemptState:
             asked.append(owner)
             return await load(task_id, attempt, owner)
 
