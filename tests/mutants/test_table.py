@@ -88,6 +88,7 @@ def test_each_row_fits_the_tree() -> None:
 
         assert all(text != (ROOT / name).read_text() for name, text in texts.items()), guard.name
         assert missing == [], guard.name
+        assert guard.tests, guard.name
         assert len(guard.name) <= 30, guard.name
 
 

@@ -91,6 +91,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "run.final_reduced",
         "I2: a final that a tape cannot hold is reduced",
         Edit(_WRITES, "if reduced or verdict is None:", "if True:"),
+        "tests/run/test_cancel_table.py::test_a_result_that_no_tape_takes_fails",
         on="memory",
     ),
     row(
@@ -108,7 +109,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
             "        if self.stop_reason is not None:\n            return\n        if self._phase is _Phase.CLAIMING:",
             "        if self._phase is _Phase.CLAIMING:",
         ),
-        "tests/run/test_cancel_table.py::test_a_swallowed_cancel_is_fenced[sqlite]",
+        "tests/run/test_cancel_table.py::test_a_cleanup_outlasts_heartbeats",
         on="memory",
     ),
     row(
