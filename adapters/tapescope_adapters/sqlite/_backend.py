@@ -409,6 +409,9 @@ class SqliteBackend(StoreBackend):
             lambda conn: _maintenance.audit(conn, self._sql, after, limit, grace, now),
         )
 
+    async def find_damage(self) -> Sequence[str]:
+        return await self._reading(_maintenance.find_damage)
+
     async def repair(self, task_id: str, grace: int, by: str, dry_run: bool) -> Mended | None:
         now = self._context.clock.now()
         return await self._changing(

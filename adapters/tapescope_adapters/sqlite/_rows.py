@@ -63,6 +63,12 @@ _TASK: Final = _COLUMNS.replace(
     "params", f"CASE WHEN length(params) <= {READ_BYTES} THEN params END"
 )
 """What is read of a row. A text that is longer than any store takes does not come into Python."""
+_LISTED: Final = _COLUMNS.replace(
+    "params",
+    f"CASE WHEN length(params) <= {READ_BYTES} AND typeof(params) = 'text' AND json_valid(params) "
+    "THEN CASE json_type(params) WHEN 'object' THEN '{}' END END",
+)
+"""The same without params, which are empty, or none where they cannot be read."""
 _TEXTS: Final = {str, type(None)}
 _BEYOND_ANY_ID: Final = "g"  # ids are hexadecimal
 _BEYOND_ANY_NUMBER: Final = 2**63 - 1
@@ -208,11 +214,12 @@ def list_tasks(
     last = _BEYOND_ANY_ID if before is None else before
     of_index, of_row = conditions(wanted)
     in_range, on_row = ("".join(f" AND {on} ?" for on in given) for given in (of_index, of_row))
+    columns = _TASK if wanted.params else _LISTED
     if leads(wanted):
-        text = sql["list_tasks"].replace("/*task*/", _TASK).replace("/*and*/", in_range + on_row)
+        text = sql["list_tasks"].replace("/*task*/", columns).replace("/*and*/", in_range + on_row)
         rows = conn.execute(text, (last, *of_index.values(), *of_row.values(), limit))
         return _list_page(rows)
-    text = sql["search_tasks"].replace("/*task*/", _TASK)
+    text = sql["search_tasks"].replace("/*task*/", columns)
     text = text.replace("/*range*/", in_range).replace("/*and*/", on_row)
     rows = conn.execute(text, (last, *of_index.values(), look_at, *of_row.values(), limit))
     page = _list_page(rows)

@@ -10,7 +10,14 @@ import orjson
 
 from tapescope.cli._output import make_printable, print_line
 from tapescope.cli._table import Cell, make_console, measure_terminal
-from tapescope.cli._wording import LOST, format_duration, format_local, name_error, put_sign
+from tapescope.cli._wording import (
+    LOST,
+    describe_caller,
+    format_duration,
+    format_local,
+    name_error,
+    put_sign,
+)
 from tapescope.model.error_codes import WORKER_LOST
 from tapescope.model.tape import (
     ATTEMPT_FAILED,
@@ -190,7 +197,9 @@ def _describe_failed_attempt(event: Event, body: Mapping[str, Any]) -> str:
 def _describe_final(body: Mapping[str, Any]) -> str:
     words = [str(body["outcome"])]
     if (cancel := body.get("cancel")) is not None:
-        words.append(f"({cancel['reason']}{', ' if cancel['message'] else ''}{cancel['message']})")
+        caller = describe_caller(cancel["by"], cancel.get("role"))
+        why = [part for part in (str(cancel["reason"]), caller, str(cancel["message"])) if part]
+        words.append(f"({', '.join(why)})")
     if (error := body.get("error")) is not None:
         words[-1] += ":"
         words.append(_describe_error(error))

@@ -15,6 +15,7 @@ from tapescope.model.tape import LOG, PARTIAL
 if TYPE_CHECKING:
     from tapescope.model.answers import Appended
     from tapescope.model.tape import TapePage
+    from tapescope.run.redaction import RedactedBody
     from tapescope.run.tape_writer import TapeWriter
 
 __all__ = ["Reporter", "ThreadReporter"]
@@ -117,6 +118,14 @@ class Reporter(_Report):
             return await self._tape.append_nowait(type, body)
 
         return asyncio.wrap_future(asyncio.run_coroutine_threadsafe(send(), self._tape.loop))
+
+    def redact(self, type: str, body: Any) -> RedactedBody:
+        """An event's body as the manager's redaction hook leaves it, for who keeps it for a while.
+
+        ``emit`` and ``emit_nowait`` take what this gives in the place of a body, and do not ask the
+        hook again. Raises ``NotJson``.
+        """
+        return self._tape.redact(type, body)
 
     async def read_tape(self, *, after_seq: int = 0) -> TapePage:
         """A page of the task's tape, in ``seq`` order, after ``after_seq``.

@@ -96,6 +96,7 @@ class LineRecorder:
         """The error of the first of the others."""
         self.held: Sequence[str] = ()
         """The streams that a process held open after the command's end and the drain."""
+        self._report: Reporter | None = None
         if report is not None:
             self.attach(report)
 
@@ -110,6 +111,7 @@ class LineRecorder:
 
     def attach(self, report: Reporter) -> None:
         """Send the lines for this run from now on."""
+        self._report = report
         self.backlog.attach(report)
 
     async def record(self, stream: str, chunk: bytes) -> None:
@@ -165,6 +167,8 @@ class LineRecorder:
 
     def note(self, type: str, body: dict[str, Any]) -> None:
         """Record a fact about the command, which is not counted as a line when it is lost."""
+        if self._report is not None:
+            body = self._report.redact(type, body).value
         self.backlog.put(SpooledEvent(type, time.time_ns() // 1_000, body))
 
     def _find(self, stream: str) -> _Stream:

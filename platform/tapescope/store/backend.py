@@ -292,6 +292,13 @@ class StoreBackend(abc.ABC):
     async def audit(self, after: int, limit: int, grace: int) -> AuditPage:
         """A page of the audit, as of one moment, of the tasks whose keys are over ``after``."""
 
+    async def find_damage(self) -> Sequence[str]:
+        """What is broken in the database's own file, in its words; all of it is read.
+
+        Empty where all is well, and where the database looks after that itself.
+        """
+        return ()
+
     @abc.abstractmethod
     async def repair(self, task_id: str, grace: int, by: str, dry_run: bool) -> Mended | None:
         """Mend a task, with the guards in the way taken off for this transaction alone.

@@ -546,11 +546,14 @@ class TaskStore:
         until: datetime | None = None,
         limit: int = 50,
         before: str | None = None,
+        params: bool = True,
     ) -> TaskPage:
         """A page of tasks, newest first, by keyset: ``before`` is the page before's ``next``.
 
         ``since`` and ``until`` are aware times, between which a task was created. No page looks at
         more than ``limits.looked_at`` tasks: one of what is rare may have none, and yet a ``next``.
+        Without ``params`` those of the tasks may be empty: who does not show them need not read
+        them, up to 256 KiB a task.
         """
         limit = check_page_size(limit)
         if status is not None:
@@ -568,7 +571,7 @@ class TaskStore:
         if until_us is not None:
             end = first_id_of(until_us + _CLOCKS_DIFFER)
             before = end if before is None else min(before, end)
-        wanted = TaskFilter(status, op, owner, idempotency_key, since_us, until_us, from_id)
+        wanted = TaskFilter(status, op, owner, idempotency_key, since_us, until_us, from_id, params)
         found = await self._core.read(
             "list",
             lambda: self.backend.list(wanted, limit + 1, before, self.limits.looked_at),

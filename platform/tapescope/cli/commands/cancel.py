@@ -23,7 +23,7 @@ from tapescope.cli._question import confirm, yes_option
 from tapescope.cli._settings import name_caller
 from tapescope.cli._store import choose_store, open_store
 from tapescope.cli._task_ids import check_named, find_task_id
-from tapescope.cli._wording import find_lost, format_local, now_us
+from tapescope.cli._wording import describe_caller, find_lost, format_local, now_us
 from tapescope.errors import UnknownTask
 from tapescope.manager.identity import find_dead_owners
 from tapescope.model.tasks import CancelReason, Task, TaskStatus
@@ -162,9 +162,10 @@ def _describe(answer: CancelAnswer, task: Task, lost: str | None) -> str:
     first = answer.request
     assert first is not None, "a request was stored before"
     message = f", {make_printable(first.message)!r}" if first.message else ""
+    caller = describe_caller(first.by, first.role) or "by an unknown caller"
     return (
         f"{where}: an earlier request of {format_local(first.at_us)} stays "
-        f"(by {make_printable(first.by or 'an unknown caller')}{message})."
+        f"({make_printable(caller)}{message})."
     )
 
 

@@ -133,7 +133,7 @@ _SHOWN_COMMAND: Final = 32_768
     "--lines",
     type=WHOLE_NUMBER,
     metavar="N",
-    help="Lines of output that the tape keeps: the first, and the last of each stream. "
+    help="Lines of output that the tape keeps: the first, and the last of each stream; 0 for none. "
     "Default: as many as the store takes.",
 )
 @click.option(

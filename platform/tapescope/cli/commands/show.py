@@ -16,6 +16,7 @@ from tapescope.cli._table import make_console
 from tapescope.cli._task_ids import find_task_id
 from tapescope.cli._wording import (
     LOST,
+    describe_caller,
     find_lost,
     format_local,
     format_relative,
@@ -106,7 +107,8 @@ def _describe(name: str, value: Any) -> str:
         words = [
             f"{value['reason']}, requested at {format_local(parse_time(value['requested_at']))}"
         ]
-        words += [f"by {value['by']}"] if value["by"] else []
+        caller = describe_caller(value["by"], value["role"])
+        words += [caller] if caller else []
         words += [repr(value["message"])] if value["message"] else []
         return ", ".join(words)
     return value if isinstance(value, str) else orjson.dumps(value).decode()
