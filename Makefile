@@ -82,9 +82,18 @@ build: $(VENV)/.installed ## Build a release into dist/: wheel, sdist, what it i
 	  install --require-hashes --requirement requirements.lock
 	@$(BIN)/python -m pip --python build/released/bin/python --disable-pip-version-check -qq \
 	  install --no-deps dist/*.whl
-	@$(BIN)/cyclonedx-py environment build/released/bin/python --pyproject pyproject.toml \
-	  --output-reproducible --output-file dist/tapescope.cdx.json
+	@$(MAKE) --no-print-directory LISTED=build/released/bin/python $(LIST)
 	@cd dist && sha256sum * > SHA256SUMS && cat SHA256SUMS
+
+# The list reads the version from the project's own file, where it is dynamic: from a copy that has it.
+LISTED := $(BIN)/python
+LIST := dist/tapescope.cdx.json
+$(LIST): pyproject.toml telemetry/tapescope_telemetry/_version.py
+	@mkdir -p $(@D)
+	@version=$$($(BIN)/python -c 'from tapescope_telemetry import __version__; print(__version__)') && \
+	  sed "s/^dynamic = \[\"version\"\]/version = \"$$version\"/" pyproject.toml > $@.toml
+	@$(BIN)/cyclonedx-py environment $(LISTED) --pyproject $@.toml --output-reproducible --output-file $@
+	@rm $@.toml
 
 clean: ## Remove the virtual environment, builds and caches
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage

@@ -35,6 +35,7 @@ Each builds its message from typed arguments, which stay readable as attributes:
     + SchemaTooOld
     + SchemaForbidden
     + SchemaNotOwn
+    + RightsMissing
     + StoreAuthFailed
     + StoreNotFound
   x StoreUnavailable
@@ -105,6 +106,7 @@ __all__ = [
     "OpNotRegistered",
     "OpTaken",
     "ResultTimeout",
+    "RightsMissing",
     "SchemaForbidden",
     "SchemaNotOwn",
     "SchemaTooNew",
@@ -523,6 +525,18 @@ class SchemaNotOwn(StoreConfigError):
             f"{owner!r}. Who owns it, or may make things in it, could take the store over. Name "
             "another schema, have it made with AUTHORIZATION for this role, or add "
             "adopt_schema=true to the store's URL."
+        )
+
+
+class RightsMissing(StoreConfigError):
+    """The database role may not do what writes to the store need: a reader's cannot be a worker."""
+
+    def __init__(self, store: str, schema: str, rights: Sequence[str]) -> None:
+        self.store, self.schema, self.rights = store, schema, tuple(rights)
+        super().__init__(
+            f"The user of the store {store} may not write in its schema {schema!r}: it lacks "
+            f"{', '.join(rights)}. Give it what 'tapescope migrate --print-grants worker' prints, "
+            "or connect as another role."
         )
 
 

@@ -34,7 +34,7 @@ class SpooledEvent:
     type: str
     ts_us: int
     """When it happened, in microseconds since the Unix epoch."""
-    body: Mapping[str, Any]
+    body: Any
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,9 +21,11 @@ if TYPE_CHECKING:
 __all__ = [
     "STORE_FAILURES",
     "FailureMarker",
+    "Redacted",
     "Unprintable",
     "error_type_of",
     "find_cause",
+    "hide_texts",
     "is_a",
     "is_raised_here",
     "list_parts",
@@ -37,7 +39,10 @@ SIGNAL_OPT_IN: Final = "OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN"
 
 
 def _name_kept(error: BaseException) -> dict[str, str] | None:
-    """The attribute by which a stand-in goes by its exception's type on a span."""
+    """The attributes by which a stand-in goes by its exception's type on a span."""
+    if type(error) is Redacted:
+        stack = {"exception.stacktrace": error.trace}
+        return {"exception.type": error_type_of(error)} | stack
     return {"exception.type": error_type_of(error)} if type(error) is Unprintable else None
 
 
@@ -64,7 +69,7 @@ def list_parts(group: BaseException) -> tuple[BaseException, ...]:
 
 def find_cause(error: BaseException) -> BaseException:
     """The exception to report: the one inside, for a group of one (however deep)."""
-    while is_a(error, BaseExceptionGroup):
+    while is_a(error, BaseExceptionGroup) and not issubclass(type(error), Unprintable):
         parts = list_parts(error)
         if len(parts) != 1:
             break
@@ -123,10 +128,30 @@ class Unprintable(Exception):  # it is told instead of an error, and never raise
         self.__traceback__ = _TRACEBACK.__get__(error)
 
 
+class Redacted(Unprintable):
+    """Stands in for an exception whose texts are not told as they are: with these instead.
+
+    What is behind it, its cause or its context, is not with it.
+    """
+
+    def __init__(self, error: BaseException, text: str, trace: str | None) -> None:
+        super().__init__(error, text)
+        self.__traceback__ = None
+        self.trace: Final = trace or ""
+        if trace:
+            self.add_note(trace)  # a formatter of logs shows it below the text
+
+
+def hide_texts(error: BaseException) -> BaseException:
+    """The exception by its type and its frames, without what it and those behind it say."""
+    frames = traceback.format_tb(_TRACEBACK.__get__(error))
+    return Redacted(error, "", "".join(frames))
+
+
 def _kind(error: object) -> type[BaseException]:
     """The class of an exception; of one that something stands in for, the real one's."""
-    kind = type(error)
-    return cast("Unprintable", error).kind if kind is Unprintable else cast("Any", kind)
+    kind: Any = type(error)
+    return cast("Unprintable", error).kind if issubclass(kind, Unprintable) else kind
 
 
 def _read(error: BaseException) -> tuple[str, bool]:

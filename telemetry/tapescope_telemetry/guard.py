@@ -22,6 +22,7 @@ __all__ = [
     "EXCEPTIONS",
     "LOGS",
     "METRICS_OF_OTHERS",
+    "REDACTIONS",
     "SPANS_OF_OTHERS",
     "Guard",
     "name_class",
@@ -90,9 +91,9 @@ class _Record:
         if first:
             try:
                 logging.getLogger(SCOPE_NAME).warning(
-                    "Telemetry (%s) raised %s, and the work goes on without it. This line comes "
-                    "once; tapescope.telemetry.errors counts them all.",
-                    source.value,
+                    "%s raised %s, and the work goes on without it. This line comes once; "
+                    "tapescope.telemetry.errors counts them all.",
+                    _name_source(source),
                     name,
                 )
             except Exception:  # noqa: BLE001  # the log is what fails; the count has it
@@ -102,6 +103,12 @@ class _Record:
     def read(self) -> dict[TelemetrySource, int]:
         with self._lock:
             return dict(self._counts)
+
+
+def _name_source(source: TelemetrySource) -> str:
+    if source is TelemetrySource.REDACTION:
+        return "The redaction hook"
+    return f"Telemetry ({source.value})"
 
 
 def name_class(kind: type) -> str:
@@ -116,3 +123,4 @@ SPANS_OF_OTHERS: Final = Guard(TelemetrySource.SPAN)
 METRICS_OF_OTHERS: Final = Guard(TelemetrySource.METRIC)
 LOGS: Final = Guard(TelemetrySource.LOG)
 EXCEPTIONS: Final = Guard(TelemetrySource.EXCEPTION, everything=True)
+REDACTIONS: Final = Guard(TelemetrySource.REDACTION)

@@ -36,7 +36,7 @@ from tapescope_telemetry.settings import (
     raise_problem,
     read_settings,
 )
-from tapescope_telemetry.telemetry import CancelStatus, Telemetry, TraceMode
+from tapescope_telemetry.telemetry import CancelStatus, ExceptionTexts, Telemetry, TraceMode
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.metrics import ExemplarFilter
@@ -55,6 +55,7 @@ def setup(
     metric_readers: Sequence[MetricReader] = (),
     trace_mode: TraceMode = "link",
     cancel_status: CancelStatus = "unset",
+    exception_texts: ExceptionTexts = "told",
     as_global: bool = False,
     on_problem: OnProblem = raise_problem,
 ) -> TelemetrySetup:
@@ -67,10 +68,11 @@ def setup(
     SDK is not imported.
 
     ``service_name`` and ``resource`` stand back behind ``OTEL_SERVICE_NAME`` and
-    ``OTEL_RESOURCE_ATTRIBUTES``. ``trace_mode`` and ``cancel_status`` are ``Telemetry``'s. With
-    ``as_global`` the providers also become the process's, for the instrumentations of others, and
-    the telemetry the one that managers and stores use where none is handed to them. A signal whose
-    global provider ``OTEL_PYTHON_*_PROVIDER`` names keeps that one; the SDK's is made here.
+    ``OTEL_RESOURCE_ATTRIBUTES``. ``trace_mode``, ``cancel_status`` and ``exception_texts`` are
+    ``Telemetry``'s. With ``as_global`` the providers also become the process's, for the
+    instrumentations of others, and the telemetry the one that managers and stores use where none is
+    handed to them. A signal whose global provider ``OTEL_PYTHON_*_PROVIDER`` names keeps that one;
+    the SDK's is made here.
 
     What is wrong with a setting of one signal is raised, or told to ``on_problem``: that signal
     stays in the process then, and the others go where they are to go.
@@ -81,7 +83,9 @@ def setup(
     settings = read_settings(on_problem=on_problem)
     made = Made()
     if not (settings.wanted or metric_readers):
-        telemetry = Telemetry(trace_mode=trace_mode, cancel_status=cancel_status)
+        telemetry = Telemetry(
+            trace_mode=trace_mode, cancel_status=cancel_status, exception_texts=exception_texts
+        )
         return TelemetrySetup(made, telemetry)
     chosen = find_chosen(on_problem) if as_global else frozenset[Signal]()
     with (
@@ -109,6 +113,7 @@ def setup(
                 logger_provider=made.logger_provider,
                 trace_mode=trace_mode,
                 cancel_status=cancel_status,
+                exception_texts=exception_texts,
             )
         undo.pop_all()
     if as_global:

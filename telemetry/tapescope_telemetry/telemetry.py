@@ -36,10 +36,11 @@ from tapescope_telemetry.tasks import TaskMeter
 if TYPE_CHECKING:
     from opentelemetry._logs import LoggerProvider
 
-__all__ = ["CancelStatus", "Telemetry", "TraceMode"]
+__all__ = ["CancelStatus", "ExceptionTexts", "Telemetry", "TraceMode"]
 
 TraceMode = Literal["link", "child"]
 CancelStatus = Literal["unset", "error"]
+ExceptionTexts = Literal["told", "hidden"]
 
 
 class Telemetry:
@@ -56,6 +57,9 @@ class Telemetry:
 
     ``cancel_status="error"`` gives a cancelled run's span the status ERROR, for a backend that only
     knows two ends; it has no ``error.type`` even then, and the metrics stay as they are.
+
+    ``exception_texts="hidden"`` keeps what a runner's exception says out of spans and logs: they
+    have its class and its frames.
     """
 
     _shared: ClassVar[Telemetry | None] = None
@@ -69,9 +73,13 @@ class Telemetry:
         logger_provider: LoggerProvider | None = None,
         trace_mode: TraceMode = "link",
         cancel_status: CancelStatus = "unset",
+        exception_texts: ExceptionTexts = "told",
     ) -> None:
         _check("trace_mode", trace_mode, TraceMode)
         _check("cancel_status", cancel_status, CancelStatus)
+        _check("exception_texts", exception_texts, ExceptionTexts)
+        self.hides_exception_texts: Final = exception_texts == "hidden"
+        """Whether spans and logs have an exception by its type and its frames alone."""
         self._tracer = or_silent(
             lambda: trace.get_tracer(
                 SCOPE_NAME, __version__, tracer_provider, schema_url=SCHEMA_URL

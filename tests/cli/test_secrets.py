@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tapescope.cli._secrets import hide_secrets
-from tests.cli.command import Tapescope
+from tests.cli.command import Tapescope, slow
 
 TOKEN = "tok3n-SECRET"
 
@@ -43,19 +43,34 @@ def test_other_words_stay() -> None:
 
 
 @pytest.mark.parametrize("store", ["", "sqlite:////proc/none.db"])
-def test_hidden_arguments_are_kept_nowhere(
+def test_hidden_arguments_and_output_are_kept_nowhere(
     tapescope: Tapescope, tmp_path: Path, store: str
 ) -> None:
     """Neither the store nor a spool file has them; the task has the program's name."""
     tapescope.env |= {"XDG_STATE_HOME": str(tmp_path / "state"), "OTEL_TRACES_EXPORTER": "console"}
     options = ["--store", store] if store else []
-    done = tapescope("run", *options, "--hide-arguments", "--", "sh", "-c", ": t0k3n; exit 3")
+    options += ["--hide-arguments", "--lines", "0"]
+    done = tapescope("run", *options, "--", "sh", "-c", "echo t0k3n; echo t0k3n >&2; exit 3")
     kept = [file for file in tmp_path.rglob("*") if file.is_file()]
 
     assert done.returncode == 3
-    assert b"t0k3n" not in done.stdout + done.stderr
+    assert (done.stdout.count(b"t0k3n"), done.stderr.count(b"t0k3n")) == (1, 1)
     assert kept
     assert [file for file in kept if b"t0k3n" in file.read_bytes()] == []
     if not store:
         (task,) = tapescope.json("list")["tasks"]
         assert task["params"] == {"command": ["sh", "… 2 more"]}
+
+
+@pytest.mark.parametrize("value", ["hidden", slow("off")])
+def test_hidden_exception_texts_are_not_in_the_log(tapescope: Tapescope, value: str) -> None:
+    """Also where nothing is sent; a value that means nothing hides them, and is told."""
+    tapescope.env["TAPESCOPE_EXCEPTION_TEXTS"] = value
+    done = tapescope("--log-format", "json", "run", "--", "sh", "-c", "exit 3")
+    told = done.stderr.decode()
+
+    assert done.returncode == 3
+    assert "failed: tapescope.errors.CommandFailed (attempt 1)" in told
+    assert "ended with" not in told
+    assert ("'told' or 'hidden'" in told) is (value == "off")
+    assert "3" in tapescope.tape()[-1]["body"]["error"]["message"]

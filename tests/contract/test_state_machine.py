@@ -519,7 +519,7 @@ class StoreMachine(RuleBasedStateMachine):
         return 0 if at is not None and at < self.now + HOUR else at
 
     def _facts(self, value: Any) -> Any:
-        """What every store must say alike: not its clock's times, nor its own keys."""
+        """What every store must say alike: not its clock's times, its own keys, or its roles."""
         if isinstance(value, BaseException):
             return type(value).__name__, str(value)
         if isinstance(value, Attempt):
@@ -538,7 +538,7 @@ class StoreMachine(RuleBasedStateMachine):
         return value
 
     def _fact(self, name: str, value: Any) -> Any:
-        if name in ("key", "next"):
+        if name in ("key", "next", "role", "known"):
             return None
         if name == "run_us":
             return self._due(value)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +13,8 @@ from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
+
+from tapescope_telemetry import __version__
 
 ROOT = Path(__file__).parents[2]
 PINNED = re.compile(r"^(?P<name>[\w.-]+)==(?P<version>[\w.+!]+)(?: ;.*)? \\$", re.MULTILINE)
@@ -82,3 +86,14 @@ def test_an_audit_says_what_it_could_not_ask(
 
     assert told == status
     assert says in lines
+
+
+@pytest.mark.slow
+def test_the_list_of_parts_names_the_release(tmp_path: Path) -> None:
+    """Its root is the project in its version, although the project's own file has none."""
+    parts = tmp_path / "parts.json"
+    subprocess.run(["make", f"LIST={parts}", str(parts)], cwd=ROOT, check=True, timeout=60)
+    root = json.loads(parts.read_text())["metadata"]["component"]
+
+    assert (root["name"], root["version"]) == ("tapescope", __version__)
+    assert list(tmp_path.iterdir()) == [parts]

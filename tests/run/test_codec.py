@@ -23,7 +23,9 @@ from tapescope import (
     ShellCommand,
     TaskFailed,
     TaskManager,
+    Telling,
     ThreadReporter,
+    ToldKind,
 )
 from tapescope.store.validation import new_task_id
 from tests.support.workbench import working
@@ -366,6 +368,28 @@ async def test_the_output_of_a_command_is_stored_as_it_is() -> None:
 
         assert result["exit_status"] == 0
         assert [e.body["line"] for e in events if e.type == "log"] == ["Ada"]
+
+
+async def test_a_redaction_hook_is_given_what_the_codec_made() -> None:
+    """What it leaves as it is comes back by the codec; what it gives instead is stored so."""
+    given: list[Any] = []
+
+    def redact(telling: Telling, value: Any) -> Any:
+        given.append(value)
+        return "gone" if telling.kind is ToldKind.RESULT else value
+
+    async def run(report: Reporter) -> Any:
+        await report.emit("own", report.redact("own", NOW))
+        return NOW
+
+    async with working("memory:", codec=Times(), redact=redact) as bench:
+        task = await bench.manager.submit("price", run)
+        result = await task.result()
+        own = await bench.body(task, "own")
+
+        assert given == [wrapped(NOW.isoformat())] * 2
+        assert bench.manager.decode(own) == NOW
+        assert result == "gone"
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from tapescope.errors import StoreConfigError
+from tapescope.errors import ConnectionRefused, StoreConfigError
 from tapescope.model import (
     AuditPage,
     CancelRequest,
+    DropFilter,
     HeldLease,
     KnownOp,
     LeaderTerm,
@@ -50,7 +52,6 @@ from tapescope.store import (
     decode,
     is_task_id,
     must_migrate,
-    read_cancel,
 )
 from tapescope_adapters._sql import conditions, leads
 from tapescope_adapters.postgres import _leadership
@@ -76,6 +77,7 @@ from tapescope_adapters.postgres._names import qualify
 from tapescope_adapters.postgres._queries import load_queries
 from tapescope_adapters.postgres._repair import repair
 from tapescope_adapters.postgres._rows import (
+    as_cancel,
     as_list,
     as_quarantine,
     as_repair,
@@ -95,6 +97,10 @@ if TYPE_CHECKING:
 __all__ = ["PostgresBackend"]
 
 _BEYOND_ANY_ID: Final = uuid.UUID(int=2**128 - 1)
+_BEYOND_ANY_NUMBER: Final = 2**63 - 1
+_OF_A_TIME: Final = (
+    f"AND id <= coalesce(one.looked_to, {_BEYOND_ANY_NUMBER}) AND ts >= $4 AND ts < $5"
+)
 
 
 class PostgresBackend(StoreBackend):
@@ -115,6 +121,9 @@ class PostgresBackend(StoreBackend):
         self._sql = load_queries(connector.address.schema)
         self._shared = SharedConnections(connector)
         self._claims = Claims(connector, self._sql)
+        self._adding = SharedConnections(connector, writes=True)
+        self._only_adds = False
+        """The role may add tasks at most, a submitter's: it has no lane for a flush."""
         self._lanes: dict[str, Lane] = {}
         self._doubtful: dict[str, int] = {}
         """By lane the flush whose reply was lost."""
@@ -141,6 +150,7 @@ class PostgresBackend(StoreBackend):
         self._session = uuid.uuid4().hex
         self._shared = SharedConnections(self._connector)
         self._claims = Claims(self._connector, self._sql)
+        self._adding = SharedConnections(self._connector, writes=True)
         conn = await self._connector.log_in()
         try:
             await self._set_up(conn, context.open_mode)
@@ -170,8 +180,9 @@ class PostgresBackend(StoreBackend):
             await migrate(conn, schema, mode, self.name, self._sql, adopt=adopt)
             state = await self._read_state(conn)
             self._guard.look(state)
+        self._only_adds = "INSERT ON lanes" in state["barred"]
         if mode.may_write:
-            if "lanes" not in state["barred"]:  # else it may only add in a transaction of its own
+            if not self._only_adds:
                 await conn.execute(self._sql["forget_stale_lanes"])
             self._identity = await conn.fetchval(self._sql["read_identity"])
 
@@ -209,11 +220,15 @@ class PostgresBackend(StoreBackend):
         for name, lane in lanes.items():
             await lane.aclose(self._sql["forget_lane"], name)
         await self._claims.aclose()
+        await self._adding.aclose()
         await self._shared.aclose()
 
     # --- writing ----------------------------------------------------------------------------------
 
     async def write(self, flush: Flush) -> FlushAnswer:
+        bound = any(row.owner is not None for row in flush.creates)
+        if self._only_adds and not (bound or flush.claims or flush.rows or flush.cancels):
+            return await self._add(flush)
         name = f"{flush.lane}/{self._session}"
         lane = self._lanes.get(name)
         if lane is None:
@@ -250,6 +265,31 @@ class PostgresBackend(StoreBackend):
     async def settle(self, flush: Flush) -> None:
         name = f"{flush.lane}/{self._session}"
         await self._shared.fetch(self._sql["settle_lane"], name, flush.number)
+
+    async def _add(self, flush: Flush) -> FlushAnswer:
+        """A create in a transaction of its own, for which a submitter's role suffices.
+
+        One that was made before its reply was lost is found by its id. Several are refused, and
+        come one by one: each has a time of its own.
+        """
+        if len(flush.creates) != 1:
+            raise FlushRefused("this role adds one task at a time")
+        (row,) = flush.creates
+
+        async def add(conn: Connection) -> Inserted | Task:
+            async with conn.transaction():
+                return await self.create_within(conn, row)
+
+        flush.sent = True
+        try:
+            placed = await self._adding.use(add)
+        except ConnectionRefused as error:
+            raise FlushRefused(str(error)) from error
+        if isinstance(placed, Task):
+            return FlushAnswer(placed.created_us, keys=[0], existing={0: placed})
+        with suppress(StoreAway, FlushRefused):  # it is committed, and the workers poll
+            await self.announce()
+        return FlushAnswer(placed.created_us, keys=[placed.key])
 
     async def create_within(self, connection: object, row: CreateRow) -> Inserted | Task:
         schema = self._connector.address.schema
@@ -330,12 +370,13 @@ class PostgresBackend(StoreBackend):
     ) -> ListedTasks:
         last = _BEYOND_ANY_ID if before is None else uuid.UUID(before)
         of_index, of_row = conditions(wanted)
+        bare = "" if wanted.params else "_bare"
         if leads(wanted):
             given = of_index | of_row
-            text = self._sql["list_tasks"].replace("/*and*/", _number(given, 3))
+            text = self._sql[f"list_tasks{bare}"].replace("/*and*/", _number(given, 3))
             rows = await self._shared.fetch(text, last, limit, *given.values())
             return as_list(rows)
-        text = self._sql["search_tasks"].replace("/*range*/", _number(of_index, 4))
+        text = self._sql[f"search_tasks{bare}"].replace("/*range*/", _number(of_index, 4))
         text = text.replace("/*and*/", _number(of_row, 4 + len(of_index)))
         rows = await self._shared.fetch(
             text, last, limit, look_at, *of_index.values(), *of_row.values()
@@ -358,28 +399,42 @@ class PostgresBackend(StoreBackend):
         rows = await self._shared.fetch(self._sql["read_tape"], task_id, after_seq, limit)
         return as_tape(task_id, rows)
 
-    async def read_quarantine(self, task_id: str | None, after: int, limit: int) -> QuarantinePage:
-        one = () if task_id is None else (task_id,)
-        sql = self._sql["read_quarantine"]
-        if one:
-            sql = sql.replace("/*where*/", qualify("WHERE task_id = $3"))
-            sql = sql.replace("/*and*/", qualify("AND task_id = $3"))
-        return as_quarantine(await self._shared.fetch(sql, after, limit + 1, *one), limit)
+    async def read_quarantine(
+        self, wanted: DropFilter, after: int, limit: int, look_at: int
+    ) -> QuarantinePage:
+        given: list[Any] = [after, limit + 1]
+        looked_to, and_times, where, and_one = "NULL::bigint", "", "", ""
+        if wanted.by_time:
+            looked_to = self._sql["find_searched_drop"]
+            and_times = qualify(_OF_A_TIME)
+            given += [
+                look_at - 1,
+                -_BEYOND_ANY_NUMBER if wanted.since_us is None else wanted.since_us,
+                _BEYOND_ANY_NUMBER if wanted.until_us is None else wanted.until_us,
+            ]
+        if wanted.task_id is not None:
+            given.append(wanted.task_id)
+            of_one = f"task_id = ${len(given)}"
+            where, and_one = qualify(f"WHERE {of_one}"), qualify(f"AND {of_one}")
+        sql = self._sql["read_quarantine"].replace("/*where*/", where)
+        sql = sql.replace("/*looked_to*/", looked_to).replace("/*times*/", and_times)
+        sql = sql.replace("/*and*/", and_one)
+        return as_quarantine(await self._shared.fetch(sql, *given), limit)
 
     async def read_cancels(self, owners: Sequence[str]) -> Sequence[tuple[str, str, CancelRequest]]:
         rows = await self._shared.fetch(self._sql["read_cancels"], list(owners))
         return [
-            (str(task_id), owner, request)
-            for task_id, owner, *found in rows
-            if (request := read_cancel(*found)) is not None
+            (str(row["task_id"]), row["owner"], request)
+            for row in rows
+            if (request := as_cancel(row)) is not None
         ]
 
     # --- maintenance ------------------------------------------------------------------------------
 
     async def audit(self, after: int, limit: int, grace: int) -> AuditPage:
-        patience = self._connector.patience
+        patience, schema = self._connector.patience, self._connector.address.schema
         return await self._shared.use(
-            lambda conn: audit(conn, self._sql, after, limit, grace, patience)
+            lambda conn: audit(conn, schema, self._sql, after, limit, grace, patience)
         )
 
     async def repair(self, task_id: str, grace: int, by: str, dry_run: bool) -> Mended | None:

@@ -135,14 +135,13 @@ def _give_ups(rows: Sequence[GiveUpRow]) -> Sequence[str] | None:
 def _cancels(rows: Sequence[CancelRow]) -> Sequence[str] | None:
     if not rows:
         return None
-    task_ids, reasons, messages, whose, times, bodies = zip(*rows, strict=True)
+    task_ids, reasons, messages, whose, times, _ = zip(*rows, strict=True)
     return (
         _as_array(task_ids),
         _SEPARATOR.join(reasons),
         _quote(messages),
         _quote(whose),
         _as_array(times),
-        _SEPARATOR.join(bodies),
     )
 
 
@@ -180,10 +179,15 @@ def read_answer(flush: Flush, text: str) -> FlushAnswer:
         refused=[_refused(row) for row in found["refused"] or ()],
         cancelled_instead={
             place: request
-            for place, *cancel in found["overruled"] or ()
-            if (request := read_cancel(*cancel)) is not None
+            for (place, *cancel), role in zip(
+                found["overruled"] or (), found["overrulers"] or (), strict=True
+            )
+            if (request := read_cancel(*cancel, role=role)) is not None
         },
-        cancels=[_cancel(met) for met in found["cancels"] or ()],
+        cancels=[
+            _cancel(met, role)
+            for met, role in zip(found["cancels"] or (), found["askers"] or (), strict=True)
+        ],
     )
 
 
@@ -198,9 +202,9 @@ def _refused(row: Sequence[Any]) -> RefusedRow:
     )
 
 
-def _cancel(met: Sequence[Any] | None) -> CancelAnswer | None:
+def _cancel(met: Sequence[Any] | None, role: str | None) -> CancelAnswer | None:
     if met is None:
         return None
     state, op, owner, attempt, reason, message, by, at, last_seq = met
-    request = read_cancel(reason, message, by, at)
+    request = read_cancel(reason, message, by, at, role=role)
     return CancelAnswer(CancelState(state), op, owner, attempt, request, last_seq)

@@ -21,7 +21,8 @@ RIGHTS: Final[Mapping[DatabaseRole, Mapping[str, tuple[str, ...]]]] = MappingPro
     {
         DatabaseRole.READER: _VERSIONS
         | dict.fromkeys(("tasks", "events", "quarantine", "drop_counts", "repairs"), ("SELECT",)),
-        DatabaseRole.SUBMITTER: _VERSIONS | {"tasks": ("SELECT", f"INSERT ({_SUBMITTED})")},
+        DatabaseRole.SUBMITTER: _VERSIONS
+        | {"tasks": ("SELECT", f"INSERT ({_SUBMITTED})"), "ops": ("SELECT",)},
         DatabaseRole.WORKER: _VERSIONS
         | {
             "tasks": ("SELECT", "INSERT", "UPDATE", "DELETE"),

@@ -7,7 +7,7 @@ from typing import Final
 
 from tapescope_adapters._sql import Queries, load
 from tapescope_adapters.postgres._names import qualify
-from tapescope_adapters.postgres._rows import TASK_COLUMNS
+from tapescope_adapters.postgres._rows import LISTED_COLUMNS, TASK_COLUMNS
 from tapescope_adapters.postgres._schema import list_made
 
 __all__ = ["load_queries"]
@@ -29,7 +29,10 @@ def load_queries(schema: str) -> Queries:
 def _qualify_all() -> Queries:
     """Once a process: it is 5 ms of CPU."""
     made = list_made()
+    texts = dict(load("tapescope_adapters.postgres"))
+    for name in ("list_tasks", "search_tasks"):
+        texts[f"{name}_bare"] = texts[name].replace("/*task*/", LISTED_COLUMNS)
     return {
         name: qualify(text.replace("/*task*/", TASK_COLUMNS), _ANY_SCHEMA, made)
-        for name, text in load("tapescope_adapters.postgres").items()
+        for name, text in texts.items()
     }

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, Protocol, cast
 
-from tapescope.model import HeldLease, QuarantinePage, Repair, TapePage, Task, TaskStatus, carry
+from tapescope.model import (
+    CancelRequest,
+    HeldLease,
+    QuarantinePage,
+    Repair,
+    TapePage,
+    Task,
+    TaskStatus,
+    carry,
+)
 from tapescope.store import (
     READ_BYTES,
     ListedTasks,
@@ -21,17 +30,32 @@ from tapescope.store import (
     read_repair,
 )
 
-__all__ = ["TASK_COLUMNS", "Row", "as_lease", "as_list", "as_quarantine", "as_tape", "as_task"]
+__all__ = [
+    "TASK_COLUMNS",
+    "Row",
+    "as_cancel",
+    "as_lease",
+    "as_list",
+    "as_quarantine",
+    "as_tape",
+    "as_task",
+]
 
 _COLUMNS: Final = (
     "id, task_id, op, params, status, attempt, owner, created_at, run_at, claimed_at, finished_at, "
     "lease_expires_at, timeout_s, retries, idempotency_key, traceparent, cancel_reason, "
-    "cancel_message, cancel_by, cancel_requested_at, error_code, retries_spent"
+    "cancel_message, cancel_by, cancel_requested_at, cancel_role, error_code, retries_spent"
 )
 TASK_COLUMNS: Final = _COLUMNS.replace(
     "params", f"CASE WHEN octet_length(params) <= {READ_BYTES} THEN params END AS params"
 )
 """What is read of a row. A text that is longer than any store takes is not sent."""
+LISTED_COLUMNS: Final = _COLUMNS.replace(
+    "params",
+    f"CASE WHEN octet_length(params) <= {READ_BYTES} AND params IS JSON OBJECT THEN '{{}}' END "
+    "AS params",
+)
+"""The same without params, which are empty, or none where they cannot be read."""
 
 
 class Row(Protocol):
@@ -72,7 +96,7 @@ def as_task(row: Row) -> Task:
                 retries=retries,
                 idempotency_key=row["idempotency_key"],
                 traceparent=row["traceparent"],
-                cancel=read_cancel(reason, row["cancel_message"], row["cancel_by"], requested_at),
+                cancel=None if reason is None else as_cancel(row),
                 error_code=row["error_code"],
                 retries_spent=spent,
             )
@@ -94,12 +118,18 @@ def as_lease(row: Row) -> HeldLease:
     return HeldLease(
         str(row["task_id"]),
         row["attempt"],
-        read_cancel(
-            row["cancel_reason"],
-            row["cancel_message"],
-            row["cancel_by"],
-            row["cancel_requested_at"],
-        ),
+        as_cancel(row),
+    )
+
+
+def as_cancel(row: Row) -> CancelRequest | None:
+    """The cancel on record; ``None`` where there is none, or none can be read."""
+    return read_cancel(
+        row["cancel_reason"],
+        row["cancel_message"],
+        row["cancel_by"],
+        row["cancel_requested_at"],
+        role=row["cancel_role"],
     )
 
 
@@ -137,7 +167,7 @@ def as_quarantine(rows: Sequence[Row], limit: int) -> QuarantinePage:
     return QuarantinePage(
         drops,
         overflow=max(0, sum(counts.values()) - first["kept"]),
-        next=rows[limit - 1]["id"] if len(rows) > limit else None,
+        next=rows[limit - 1]["id"] if len(rows) > limit else first["looked_to"],
         counts=count_drops(counts.items()),
     )
 

@@ -6,7 +6,15 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from typing import Any, Final
 
-from tapescope.model import CancelReason, CancelRequest, DroppedEvent, DropReason, Task, TaskStatus
+from tapescope.model import (
+    Assurance,
+    CancelReason,
+    CancelRequest,
+    DroppedEvent,
+    DropReason,
+    Task,
+    TaskStatus,
+)
 from tapescope.store import EventRow
 
 __all__ = ["Change", "Key", "Tables", "Transaction", "from_line", "to_line"]
@@ -96,6 +104,7 @@ def _as_task(said: dict[str, Any]) -> Task:
     said["status"] = TaskStatus(said["status"])
     if (cancel := said["cancel"]) is not None:
         cancel["reason"] = CancelReason(cancel["reason"])
+        cancel["known"] = Assurance(cancel["known"])
         said["cancel"] = CancelRequest(**cancel)
     return Task(**said)
 

@@ -37,7 +37,7 @@ def complete_task(ctx: click.Context, _: click.Parameter, incomplete: str) -> li
     async def read(store: TaskStore) -> list[CompletionItem]:
         now = now_us()
         offered: list[CompletionItem] = []
-        for task in (await store.list(limit=_NEWEST)).tasks:
+        for task in (await store.list(limit=_NEWEST, params=False)).tasks:
             short = shorten_id(task.task_id)
             shown = short if short.startswith(incomplete) else task.task_id
             about = f"{task.op} {task.status}, {format_age(task.created_us, now)}"
@@ -52,7 +52,7 @@ def complete_op(ctx: click.Context, _: click.Parameter, incomplete: str) -> list
     """The ops that workers have registered, and those of the newest tasks."""
 
     async def read(store: TaskStore) -> list[str]:
-        newest = (await store.list(limit=_NEWEST)).tasks
+        newest = (await store.list(limit=_NEWEST, params=False)).tasks
         ops = {*await store.ops.read(), *(task.op for task in newest)}
         return sorted(op for op in ops if op.startswith(incomplete))
 

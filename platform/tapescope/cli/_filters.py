@@ -74,8 +74,13 @@ class Wanted:
         """The same, of this status alone."""
         return replace(self, status=status)
 
-    async def read_page(self, store: TaskStore, limit: int, before: str | None) -> TaskPage:
-        """A page with as many tasks as it may have, of as many pages of the store as that takes."""
+    async def read_page(
+        self, store: TaskStore, limit: int, before: str | None, *, params: bool = False
+    ) -> TaskPage:
+        """A page with as many tasks as it may have, of as many pages of the store as that takes.
+
+        With ``params`` they are read, too.
+        """
         tasks: tuple[Task, ...] = ()
         while True:
             page = await store.list(
@@ -87,6 +92,7 @@ class Wanted:
                 until=self.until,
                 limit=limit - len(tasks),
                 before=before,
+                params=params,
             )
             tasks, before = tasks + page.tasks, page.next
             if before is None or len(tasks) == limit:

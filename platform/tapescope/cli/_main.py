@@ -24,7 +24,7 @@ from tapescope.cli._settings import (
 )
 from tapescope.cli._usage_errors import describe_usage_error
 from tapescope.cli.app import app
-from tapescope.errors import StoreNotFound, TapescopeError
+from tapescope.errors import RightsMissing, StoreNotFound, TapescopeError
 
 __all__ = ["run_arguments"]
 
@@ -36,7 +36,7 @@ def run_arguments(arguments: Sequence[str]) -> int:
     try:
         status = _run(list(arguments))
         sys.stdout.flush()
-    except StoreNotFound as error:
+    except (StoreNotFound, RightsMissing) as error:
         say(str(error))
         return EXIT_NO_STORE
     except TapescopeError as error:

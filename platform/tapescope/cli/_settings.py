@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from tapescope.errors import BadSetting
 
 if TYPE_CHECKING:
-    from tapescope_telemetry.telemetry import CancelStatus, TraceMode
+    from tapescope_telemetry.telemetry import CancelStatus, ExceptionTexts, TraceMode
 
 __all__ = [
     "EXIT_CANNOT_EXECUTE",
@@ -35,6 +35,7 @@ __all__ = [
     "find_named_store",
     "name_caller",
     "read_cancel_status",
+    "read_exception_texts",
     "read_trace_mode",
     "read_traceparent",
 ]
@@ -42,6 +43,7 @@ __all__ = [
 STORE_VARIABLE: Final = "TAPESCOPE_STORE"
 _TRACE_MODES: Final[Mapping[str, TraceMode]] = {"link": "link", "child": "child"}
 _CANCEL_STATUSES: Final[Mapping[str, CancelStatus]] = {"unset": "unset", "error": "error"}
+_EXCEPTION_TEXTS: Final[Mapping[str, ExceptionTexts]] = {"told": "told", "hidden": "hidden"}
 
 PROGRAM: Final = "tapescope"
 EXIT_OUTPUT_LOST: Final = 1
@@ -55,7 +57,8 @@ EXIT_USAGE: Final = 2
 EXIT_NOT_WRITTEN: Final = 74
 """stdout is full or closed: a part of the answer was not written. sysexits.h's ``EX_IOERR``."""
 EXIT_NO_STORE: Final = 2
-"""There is no store at the URL: the same status as of a command line that cannot be read."""
+"""There is no store at the URL, or its role may not do what the command is for: the same status as
+of a command line that cannot be read."""
 EXIT_TIMED_OUT: Final = 124
 """``run``: the command reached its ``--timeout``; as timeout(1)."""
 EXIT_OURS: Final = 125
@@ -118,6 +121,14 @@ def read_cancel_status() -> CancelStatus:
     if value in _CANCEL_STATUSES:
         return _CANCEL_STATUSES[value]
     raise BadSetting("TAPESCOPE_CANCEL_STATUS", value, "'unset' or 'error'")
+
+
+def read_exception_texts() -> ExceptionTexts:
+    """``TAPESCOPE_EXCEPTION_TEXTS``: whether spans and logs have them. Raises ``BadSetting``."""
+    value = os.environ.get("TAPESCOPE_EXCEPTION_TEXTS") or "told"
+    if value in _EXCEPTION_TEXTS:
+        return _EXCEPTION_TEXTS[value]
+    raise BadSetting("TAPESCOPE_EXCEPTION_TEXTS", value, "'told' or 'hidden'")
 
 
 def find_named_store(option: str | None) -> str | None:

@@ -62,7 +62,7 @@ async def _find(store: TaskStore, head: str, tail: str, limit: int) -> list[str]
     found: list[str] = []
     before: str | None = head + _HIGHEST[len(head) :]
     for _ in range(_MOST_ALIKE // limit):
-        page = await store.list(before=before, limit=limit)
+        page = await store.list(before=before, limit=limit, params=False)
         alike = [task.task_id for task in page.tasks if task.task_id.startswith(head)]
         found += [task_id for task_id in alike if task_id.endswith(tail)]
         before = page.next

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, TypeVar
 from tapescope.cli._complaints import Complaints
 from tapescope.cli._options import METRICS_PORT
 from tapescope.cli._output import say
-from tapescope.cli._settings import read_cancel_status, read_trace_mode
+from tapescope.cli._settings import read_cancel_status, read_exception_texts, read_trace_mode
 from tapescope.errors import BadSetting
-from tapescope_telemetry import read_settings
+from tapescope_telemetry import Telemetry, read_settings
 from tapescope_telemetry.chosen import find_chosen
 
 if TYPE_CHECKING:
@@ -63,6 +63,8 @@ def _start(readers: tuple[PrometheusReader, ...]) -> tuple[TelemetrySetup, Compl
         else:
             read_settings(on_problem=complaints.note)
             find_chosen(complaints.note)  # the global ones are used: the environment may name some
+            if _read(read_exception_texts, "hidden", complaints) == "hidden":
+                Telemetry.share(Telemetry(exception_texts="hidden"))
     except Exception as error:  # noqa: BLE001  # whatever OpenTelemetry makes of its settings
         say(f"telemetry is off. {error}")
         return None
@@ -83,6 +85,7 @@ def _set_up(readers: tuple[PrometheusReader, ...], complaints: Complaints) -> Te
         metric_readers=readers,
         trace_mode=_read(read_trace_mode, "link", complaints),
         cancel_status=_read(read_cancel_status, "unset", complaints),
+        exception_texts=_read(read_exception_texts, "hidden", complaints),
         as_global=True,
         on_problem=complaints.note,
     )

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "LOST",
     "UNKNOWN",
+    "describe_caller",
     "find_lost",
     "format_age",
     "format_duration",
@@ -55,6 +56,13 @@ _PLAIN_SIGNS: Final = {
 _UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
 _CLOCKS_DIFFER: Final = 2_000_000
 """Microseconds by which the clock of this host may be ahead of the store's."""
+
+
+def describe_caller(by: str | None, role: str | None) -> str:
+    """Who asked for a cancel, and how that is known; empty where nothing is."""
+    if role is None:
+        return f"by {by}, as claimed" if by else ""
+    return f"by database role {role}" + (f", {by} as claimed" if by else "")
 
 
 def now_us() -> int:

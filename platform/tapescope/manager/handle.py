@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any, Final
 
 from tapescope.errors import ResultTimeout, TapescopeError, TaskCancelled, TaskFailed
+from tapescope.model.redaction import ToldKind
 from tapescope.model.tape import Event, Outcome, QuarantinePage, TapePage
 from tapescope.model.tasks import CancelReason, FinalEvent, Task, TaskStatus
 from tapescope.run import find_current_run
@@ -109,6 +110,8 @@ class TaskHandle:
         task stays as it is. A second request changes nothing: the first reason stays. ``message``
         is for people; ``reason`` is one of ``user``, ``shutdown``, ``superseded``.
         """
+        if (redactor := self._pool.redactor) is not None and message:
+            message = redactor.redact_text(ToldKind.CANCEL, None, "message", message)
         answer = await self._store.request_cancel(self.task_id, reason, message, by)
         self._pool.note_cancel(self.task_id, answer)
         return answer

@@ -18,6 +18,7 @@ from tapescope.errors import (
     ManagerOpen,
     OpNotRegistered,
     OpTaken,
+    RightsMissing,
     TapescopeError,
     TaskNotEnded,
 )
@@ -32,9 +33,10 @@ from tapescope.manager.submission import Submission
 from tapescope.manager.worker import Worker
 from tapescope.model.audit import AUDIT_GRACE, AuditReport
 from tapescope.model.ops import DEFAULT_RETRIES, KnownOp
+from tapescope.model.redaction import Redact
 from tapescope.model.tape import QuarantinePage, TapePage
 from tapescope.model.tasks import NewTask, TaskStatus
-from tapescope.run import Runner, RunSettings, resolve_runner
+from tapescope.run import Redactor, Runner, RunSettings, resolve_runner
 from tapescope.shielded import wait_shielded
 from tapescope.store.home import Home
 from tapescope.store.lookup import find_store
@@ -98,6 +100,11 @@ class TaskManager:
       set.
     * ``codec``: how values that JSON cannot carry are stored: see ``tapescope.Codec``. All managers
       of a store that run the same ops have the same one.
+    * ``redact``: asked before an event, a result, a text of an exception or a message of a cancel
+      is kept or told, in any form: tape, late events, spans, logs. It is given a ``Telling`` and
+      the value, and gives what takes its place, for good. It is called in the event loop, so it
+      must not block. Params are what the runner is given, and are not asked about
+      (docs/howto/what-is-kept.md).
 
     An op that is registered, with ``op``, makes the manager a **worker**: it takes the due tasks of
     that op from the store, of any submitter. Tasks with a callable of their own are run here alone.
@@ -133,6 +140,7 @@ class TaskManager:
         audit_rate: float = 20_000.0,
         retention: Retention | None = None,
         codec: Codec | None = None,
+        redact: Redact | None = None,
     ) -> None:
         """Check the settings; connect to nothing.
 
@@ -154,6 +162,8 @@ class TaskManager:
         poll = check_seconds("poll", poll, over_zero=True)
         if heartbeat >= lease:
             raise BadSetting("heartbeat", heartbeat, f"less than the lease of {lease:g} s")
+        if redact is not None and not callable(redact):
+            raise BadSetting("redact", redact, "a function of a Telling and a value")
         self._owns_store = isinstance(store, str)
         self.store = find_store(store, telemetry=telemetry) if isinstance(store, str) else store
         self.telemetry = telemetry or self.store.telemetry
@@ -177,6 +187,7 @@ class TaskManager:
             coalesce_progress=coalesce_progress,
             retry_delay=retry_delay,
             values=Values(codec),
+            redactor=None if redact is None else Redactor(redact),
         )
         self._registry = Registry()
         self._known = KnownOps(self._registry)
@@ -230,7 +241,8 @@ class TaskManager:
         """Open the store, if it is the manager's own, and take tasks. A second call does nothing.
 
         After ``aclose`` it begins a new life, with another ``owner``. Raises what
-        ``TaskStore.open`` raises, and ``ManagerClosed`` while it is being closed.
+        ``TaskStore.open`` raises, ``ManagerClosed`` while it is being closed, and ``RightsMissing``
+        where it has registered ops and the store's role could not run them.
         """
         self._check_home()
         if self._opened and self._closed:
@@ -238,6 +250,7 @@ class TaskManager:
         if self._owns_store:
             await self.store.open()
         if not self._opened:
+            await self._check_rights()
             if self._lived or os.getpid() != self._pid:
                 self._pid = os.getpid()
                 self._settings = replace(self._settings, owner=name_owner())
@@ -252,6 +265,18 @@ class TaskManager:
             if self._works:
                 self._worker.start()
         return self
+
+    async def _check_rights(self) -> None:
+        if not (self._works and self._registry):
+            return
+        try:
+            await self.store.probe()
+        except RightsMissing:
+            if self._owns_store:
+                await self.store.aclose()
+            raise
+        except TapescopeError:
+            pass  # what else hinders a write may pass: readiness tells of it, and the work waits
 
     async def aclose(self) -> None:
         """Take no more tasks, let those submitted run for ``drain`` seconds, end the others.
@@ -510,11 +535,17 @@ class TaskManager:
         return await self.store.read_quarantine(task_id, after=after, limit=limit)
 
     async def audit(
-        self, *, grace: float = AUDIT_GRACE, rows_per_second: float | None = None
+        self,
+        *,
+        grace: float = AUDIT_GRACE,
+        rows_per_second: float | None = None,
+        thorough: bool = False,
     ) -> AuditReport:
         """Check every tape of the store; see ``tapescope.maintenance.audit_store``."""
         self._check_home()
-        return await audit_store(self.store, grace=grace, rows_per_second=rows_per_second)
+        return await audit_store(
+            self.store, grace=grace, rows_per_second=rows_per_second, thorough=thorough
+        )
 
     def decode(self, stored: Any) -> Any:
         """The value that a row or a tape has in this form: a param of a ``Task``, the body of an

@@ -14,7 +14,7 @@ from tapescope.errors import ManagerClosed, TapescopeError
 from tapescope.manager.lent_slots import LentSlots
 from tapescope.manager.nested_waits import NestedWaits
 from tapescope.model.tasks import Attempt, CancelReason, CancelRequest, Claim, Task, TaskStatus
-from tapescope.run import Completion, Run, Runner, RunSettings, find_current_run
+from tapescope.run import Completion, Redactor, Run, Runner, RunSettings, find_current_run
 from tapescope.store.flush import CancelAnswer, CancelState
 from tapescope_telemetry.logger import Logger
 
@@ -96,6 +96,11 @@ class RunPool:
         """Raise ``UsedAfterFork`` or ``UsedInAnotherLoop`` to who is not where the manager is."""
         if self.home is not None:
             self.home.check()
+
+    @property
+    def redactor(self) -> Redactor | None:
+        """What is asked before a value is kept or told."""
+        return self._settings.redactor
 
     @property
     def owner(self) -> str:

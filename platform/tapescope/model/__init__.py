@@ -7,7 +7,15 @@ spelled here and nowhere else: telemetry, adapters, dashboards and docs import i
 from __future__ import annotations
 
 from tapescope.model.answers import Appended, Finished
-from tapescope.model.audit import AUDIT_GRACE, NO_TASK, AuditPage, AuditReport, AuditRule, Violation
+from tapescope.model.audit import (
+    AUDIT_GRACE,
+    NO_TASK,
+    RULES_OF_STORE,
+    AuditPage,
+    AuditReport,
+    AuditRule,
+    Violation,
+)
 from tapescope.model.error_codes import (
     BAD_RESULT,
     BAD_ROW,
@@ -22,6 +30,7 @@ from tapescope.model.error_codes import (
 from tapescope.model.leadership import LeaderTerm, MaintenanceJob
 from tapescope.model.leases import GivenUp, HeldLease, Leases, Rescued, RescueResult
 from tapescope.model.ops import DEFAULT_RETRIES, KnownOp
+from tapescope.model.redaction import NOT_REDACTED, Redact, Telling, ToldKind
 from tapescope.model.repairs import Mended, Repair, RepairReport
 from tapescope.model.showing import hide_password, make_printable
 from tapescope.model.tape import (
@@ -36,6 +45,7 @@ from tapescope.model.tape import (
     TAPE_OPEN,
     TAPE_UNKNOWN,
     TASK_STARTED,
+    DropFilter,
     DroppedEvent,
     DropReason,
     Event,
@@ -49,6 +59,7 @@ from tapescope.model.tape import (
 )
 from tapescope.model.tasks import (
     ActiveState,
+    Assurance,
     Attempt,
     AttemptOutcome,
     CancelReason,
@@ -80,11 +91,13 @@ __all__ = [
     "LEASE_LOST",
     "LOG",
     "LOOP_CLOSED",
+    "NOT_REDACTED",
     "NO_TASK",
     "PARTIAL",
     "PROGRESS",
     "RELEASED",
     "RESERVED_EVENT_TYPES",
+    "RULES_OF_STORE",
     "TAPE_OPEN",
     "TAPE_UNKNOWN",
     "TASK_STARTED",
@@ -93,6 +106,7 @@ __all__ = [
     "WORKER_LOST",
     "ActiveState",
     "Appended",
+    "Assurance",
     "Attempt",
     "AttemptOutcome",
     "AuditPage",
@@ -101,6 +115,7 @@ __all__ = [
     "CancelReason",
     "CancelRequest",
     "Claim",
+    "DropFilter",
     "DropReason",
     "DroppedEvent",
     "ErrorInfo",
@@ -119,6 +134,7 @@ __all__ = [
     "NewTask",
     "Outcome",
     "QuarantinePage",
+    "Redact",
     "Repair",
     "RepairReport",
     "RescueResult",
@@ -129,6 +145,8 @@ __all__ = [
     "TaskPage",
     "TaskStatus",
     "TelemetrySource",
+    "Telling",
+    "ToldKind",
     "Violation",
     "as_microseconds",
     "carry",

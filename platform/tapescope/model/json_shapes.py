@@ -130,5 +130,7 @@ def _cancel_shape(cancel: CancelRequest) -> dict[str, Any]:
         "reason": cancel.reason.value,
         "message": cancel.message,
         "by": cancel.by,
+        "known": cancel.known.value,
+        "role": cancel.role,
         "requested_at": format_time(cancel.at_us),
     }

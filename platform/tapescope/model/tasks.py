@@ -15,6 +15,7 @@ from tapescope.model.words import carry
 
 __all__ = [
     "ActiveState",
+    "Assurance",
     "Attempt",
     "AttemptOutcome",
     "CancelReason",
@@ -87,6 +88,17 @@ class CancelReason(StrEnum):
     SUPERSEDED = "superseded"
 
 
+class Assurance(StrEnum):
+    """How it is known who asked for a cancel: a closed set."""
+
+    CLAIMED = "claimed"
+    """By the text that the caller gave, and no more. Anybody can give any text."""
+    ROLE = "role"
+    """PostgreSQL named the role whose session recorded the request; ``by`` is still claimed."""
+    TOKEN = "token"
+    """A server checked a token, and ``by`` is whom it was made out to. Nothing says so yet."""
+
+
 @dataclass(frozen=True, slots=True)
 class NewTask:
     """A task to create. Times are integer microseconds since the Unix epoch."""
@@ -118,6 +130,10 @@ class CancelRequest:
     by: str | None
     at_us: int
     """``at`` in microseconds since the Unix epoch."""
+    role: str | None = None
+    """The role of the database's session that recorded it; ``None`` where a store has no roles."""
+    known: Assurance = Assurance.CLAIMED
+    """How it is known who asked."""
 
     @property
     def at(self) -> datetime:
@@ -212,6 +228,8 @@ class TaskFilter:
     """Created before this time."""
     from_id: str | None = None
     """The lowest id that a task created ``since_us`` can have: an id begins with its time."""
+    params: bool = True
+    """Whether their params are to be read, too; a store may leave them out, empty, where not."""
 
     def admits(self, task: Task) -> bool:
         """Whether the task meets every condition."""
@@ -307,6 +325,8 @@ class FinalEvent:
                 "reason": self.cancel.reason.value,
                 "message": self.cancel.message,
                 "by": self.cancel.by,
+                "known": self.cancel.known.value,
+                "role": self.cancel.role,
                 "requested_at": format_time(self.cancel.at_us),
             }
         return body
@@ -330,5 +350,7 @@ class FinalEvent:
                 cancel["message"],
                 cancel["by"],
                 parse_time(cancel["requested_at"]),
+                cancel.get("role"),
+                carry(Assurance, cancel.get("known", Assurance.CLAIMED)),
             ),
         )

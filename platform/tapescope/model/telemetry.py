@@ -18,6 +18,8 @@ class TelemetrySource(StrEnum):
     """A log filter, handler or formatter, or an OpenTelemetry logger."""
     EXCEPTION = "exception"
     """An exception of a runner that cannot be printed or walked; a text stands in for it."""
+    REDACTION = "redaction"
+    """A redaction hook that raised, or gave what cannot be told; a text stands in for the value."""
 
 
 class LoopName(StrEnum):

@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from tapescope.model.answers import Finished
@@ -27,9 +28,10 @@ from tapescope.model.tasks import (
 from tapescope.model.times import format_time
 from tapescope.run.durable_writes import write_final, write_release, write_retry
 from tapescope.run.outcome import LOST, Verdict
+from tapescope.run.redaction import Redactor
 from tapescope.run.tape_writer import TapeWriter
 from tapescope.store.task_rows import as_given_up
-from tapescope_telemetry.failures import is_raised_here
+from tapescope_telemetry.failures import hide_texts, is_raised_here
 from tapescope_telemetry.logger import Logger
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
     from tapescope.values import Values
     from tapescope_telemetry import Telemetry
 
-__all__ = ["RunEnd", "RunRecord", "RunSettings", "log_run"]
+__all__ = ["RunEnd", "RunRecord", "RunSettings", "log_run", "tell"]
 
 _log = Logger("tapescope")
 
@@ -66,6 +68,8 @@ class RunSettings:
     """How long a failed task waits for its first retry."""
     values: Values
     """How params, results and events are stored."""
+    redactor: Redactor | None = None
+    """What is asked before anything of a run is kept or told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +105,14 @@ class RunRecord:
         )
         self.span.attach()
         store.attach_span(attempt, self.span.trace_id, self.span.context)
-        self.tape = TapeWriter(store, attempt, self.span, settings.coalesce_progress)
+        redactor = settings.redactor
+        self.tape = TapeWriter(
+            store,
+            attempt,
+            self.span,
+            settings.coalesce_progress,
+            None if redactor is None else partial(redactor.redact_event, task.op),
+        )
         if task.claimed_us is not None:
             waited = (task.claimed_us - task.run_us) / 1e6
             settings.telemetry.tasks.queue_wait(task.op, waited, self.span.context)
@@ -112,6 +123,10 @@ class RunRecord:
         Raises the store's error when the write cannot be made before the lease is over.
         """
         self.tape.seal()
+        if (redactor := self._settings.redactor) is not None:
+            verdict = redactor.redact_verdict(self.task.op, verdict)
+        if verdict.error is not None and self._settings.telemetry.hides_exception_texts:
+            verdict = replace(verdict, error=hide_texts(verdict.error))
         if verdict.instead == LOST:
             return self._end_superseded()
         if verdict.instead == RELEASED:
@@ -133,7 +148,7 @@ class RunRecord:
         limit = self._settings.store.clock.monotonic() + within
         return lambda: min(self.deadline, limit)
 
-    def end_lost(self, error: Exception) -> None:
+    def end_lost(self, error: BaseException) -> None:
         """End the span: the attempt's last write could not be made, and the tape stays open."""
         self.span.end(AttemptOutcome.LOST, error=error)
 
@@ -157,6 +172,7 @@ class RunRecord:
             return end
         error = None if verdict.final is None else verdict.final.error
         assert error is not None
+        error = self._tell(error)
         self.span.end(
             AttemptOutcome.RETRIED,
             error=verdict.error,
@@ -224,7 +240,9 @@ class RunRecord:
         final, task = verdict.final, self.task
         assert final is not None
         cancel = final.cancel or self.requested
-        failed = final.error if final.outcome is Outcome.FAILED else None
+        failed = None
+        if final.outcome is Outcome.FAILED and final.error is not None:
+            failed = self._tell(final.error)
         self.span.end(
             final.outcome,
             error=verdict.error,
@@ -244,6 +262,11 @@ class RunRecord:
             _log.debug("Task %s (%s) succeeded.", task.task_id, task.op)
         return RunEnd(final)
 
+    def _tell(self, error: ErrorInfo) -> ErrorInfo:
+        """The error of the tape as span and log have it."""
+        hidden = self._settings.telemetry.hides_exception_texts
+        return replace(error, message="") if hidden else error
+
     def _end_refused(self, finished: Finished) -> RunEnd:
         """End the span of a run whose ``final`` the store dropped: the tape is another's by now."""
         reason = None if finished.dropped is None else finished.dropped.value
@@ -257,6 +280,13 @@ class RunRecord:
         text = "Task %s (%s): its final was dropped: %s"
         log_run(logging.WARNING, text, self.task, reason, self)
         return RunEnd()
+
+
+def tell(settings: RunSettings, op: str, error: BaseException) -> BaseException:
+    """What spans and logs are told in the place of an exception."""
+    if settings.redactor is not None:
+        error = settings.redactor.redact_exception(op, error)
+    return hide_texts(error) if settings.telemetry.hides_exception_texts else error
 
 
 def log_run(

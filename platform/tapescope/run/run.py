@@ -31,7 +31,7 @@ from tapescope.model.tasks import (
     FinalEvent,
     Task,
 )
-from tapescope.run.attempt import RunRecord, RunSettings, log_run
+from tapescope.run.attempt import RunRecord, RunSettings, log_run, tell
 from tapescope.run.durable_writes import claim_task, forget_cancels
 from tapescope.run.outcome import (
     LOST,
@@ -394,12 +394,13 @@ class Run:
 
     def _lose(self, error: Exception) -> None:
         """Give the run up: its end could not be written, so the tape stays open."""
+        told = tell(self._settings, self.task.op, error)
         if not isinstance(error, TapescopeError):
-            _log.error("The run of task %s ended with a defect.", self.task.task_id, error=error)
+            _log.error("The run of task %s ended with a defect.", self.task.task_id, error=told)
         if self._record is not None:
-            self._record.end_lost(error)
+            self._record.end_lost(told)
         text = "The end of task %s (%s) is lost: %s"
-        log_run(logging.ERROR, text, self.task, error, self._record)
+        log_run(logging.ERROR, text, self.task, told, self._record)
         self._end(None, error)
 
     def _end(self, final: FinalEvent | None, error: Exception | None = None) -> None:

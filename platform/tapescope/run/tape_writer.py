@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from tapescope.clock import Clock
 from tapescope.errors import EventDropped, NowaitBacklogFull
 from tapescope.model.tape import PROGRESS, DropReason, NewEvent
+from tapescope.run.redaction import RedactedBody
 
 if TYPE_CHECKING:
     from tapescope.model.answers import Appended
@@ -36,6 +38,7 @@ class TapeWriter:
         "_loop",
         "_outstanding",
         "_progress_at",
+        "_redact",
         "_store",
         "_timer",
         "_unraised",
@@ -47,10 +50,19 @@ class TapeWriter:
         "stop",
     )
 
-    def __init__(self, store: TaskStore, attempt: Attempt, span: RunSpan, window: float) -> None:
+    def __init__(
+        self,
+        store: TaskStore,
+        attempt: Attempt,
+        span: RunSpan,
+        window: float,
+        redact: Callable[[object, Any], RedactedBody] | None = None,
+    ) -> None:
+        """``window``: seconds in which progress is coalesced. ``redact``: of a type and a body."""
         self._store = store
         self._loop = asyncio.get_running_loop()
         self._window = window
+        self._redact = redact
         self._progress_at = -window
         self._held: dict[str, Any] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -88,11 +100,19 @@ class TapeWriter:
         """
         self._raise_earlier_error()
         self._flush_held()
-        answer = await self._store.append(self.attempt, (NewEvent(type, body),))
+        answer = await self._store.append(self.attempt, (self._make_event(type, body),))
         if answer.dropped is not None:
             self._unraised = None  # this event's error says the same
             raise self._note_drop(answer.dropped)
         self._raise_earlier_error()
+
+    def redact(self, type: str, body: Any) -> RedactedBody:
+        """The body as the manager's hook leaves it. Raises ``NotJson``."""
+        return RedactedBody(body) if self._redact is None else self._redact(type, body)
+
+    def _make_event(self, type: str, body: Any) -> NewEvent:
+        told = body if isinstance(body, RedactedBody) else self.redact(type, body)
+        return NewEvent(type, told.value)
 
     async def read(self, after_seq: int) -> TapePage:
         """A page of the tape. Raises what the store raises."""
@@ -163,7 +183,8 @@ class TapeWriter:
 
     def _send(self, type: str, body: Any) -> asyncio.Future[Appended]:
         try:
-            future = self._store.append_nowait(self.attempt, (NewEvent(type, body),))
+            event = self._make_event(type, body)
+            future = self._store.append_nowait(self.attempt, (event,))
         except BaseException:  # nothing is outstanding after any error
             self._free_place()
             raise

@@ -19,6 +19,7 @@ from tapescope.errors import (
     TapeFull,
     TapescopeError,
 )
+from tapescope.run import RedactedBody
 from tapescope.spool import SpooledEvent
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class Backlog:
 
     def attach(self, report: Reporter) -> None:
         """Send the events for this run from now on."""
-        self._report = report.without_codec()  # what it sends is compared with what is stored
+        self._report = report
         loop = asyncio.get_running_loop()
         self._answered_at = loop.time()
         self._pump = loop.create_task(self._send(), name="tapescope-backlog")
@@ -159,7 +160,8 @@ class Backlog:
         try:
             if self.closed is not None:
                 raise self.closed
-            self._sent.append((self._report.emit_nowait(event.type, event.body), event))
+            body = RedactedBody(event.body)  # asked about when it was put
+            self._sent.append((self._report.emit_nowait(event.type, body), event))
         except TapescopeError as error:
             self._refuse(event, error)
 
@@ -261,7 +263,8 @@ def _name(type: str, body: Any) -> tuple[str, str]:
 
 def _size(event: SpooledEvent) -> int:
     """About the bytes that it takes in memory."""
-    return 256 + sum(len(part) for part in event.body.values() if isinstance(part, str))
+    parts = event.body.values() if isinstance(event.body, Mapping) else (event.body,)
+    return 256 + sum(len(part) for part in parts if isinstance(part, str))
 
 
 class _Queue:

@@ -306,7 +306,10 @@ def _deliver_cancel(
         context.tasks.cancel_finished(row.reason, 0.0)
         context.meter.tape_closed(answer.last_seq)
         if context.changes.follows(row.task_id):
-            final = Event(answer.last_seq, FINAL, row.ts, answer.attempt, decode(row.body))
+            # as the database wrote it, which may know more of who asked than the row said
+            assert answer.request is not None, "the task was cancelled by it"
+            body = FinalEvent.cancelled(answer.request).as_json()
+            final = Event(answer.last_seq, FINAL, row.ts, answer.attempt, body)
             context.changes.publish(Change(row.task_id, answer.last_seq, (final,)))
     else:
         context.meter.ledger.replay(1)  # it was not pending: no final was offered

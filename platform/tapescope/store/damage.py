@@ -17,7 +17,7 @@ from tapescope.codec import decode
 from tapescope.model.audit import AuditRule
 from tapescope.model.repairs import Repair
 from tapescope.model.tape import DroppedEvent, DropReason, Event
-from tapescope.model.tasks import CancelReason, CancelRequest, Task, TaskStatus
+from tapescope.model.tasks import Assurance, CancelReason, CancelRequest, Task, TaskStatus
 from tapescope.model.times import FIRST_TIME, LAST_TIME
 from tapescope.model.words import carry
 
@@ -74,13 +74,16 @@ def has_sound_numbers(attempt: Any, retries: Any, retries_spent: Any, timeout: A
     )
 
 
-def read_cancel(reason: Any, message: Any, by: Any, at: Any) -> CancelRequest | None:
+def read_cancel(
+    reason: Any, message: Any, by: Any, at: Any, *, role: Any = None
+) -> CancelRequest | None:
     """The cancel request on a task's row; ``None`` where there is none, or none can be read."""
     if at is None or not isinstance(reason, str) or not are_times(at):
         return None
     message = message if isinstance(message, str) else ""
     by = by if isinstance(by, str) else None
-    return CancelRequest(carry(CancelReason, reason), message, by, at)
+    known = Assurance.CLAIMED if role is None else Assurance.ROLE
+    return CancelRequest(carry(CancelReason, reason), message, by, at, role, known)
 
 
 def as_damaged_task(row: Mapping[str, Any]) -> Task:
@@ -127,7 +130,7 @@ def as_damaged_task(row: Mapping[str, Any]) -> Task:
     else:
         wrong.append("params")
     on_record = [row[f"cancel_{name}"] for name in ("reason", "message", "by", "requested_at")]
-    cancel = read_cancel(*on_record)
+    cancel = read_cancel(*on_record, role=row.get("cancel_role"))
     kept = None if cancel is None else [cancel.reason, cancel.message, cancel.by, cancel.at_us]
     if kept != on_record and (cancel is not None or on_record != [None] * 4):
         wrong.append("cancel")

@@ -32,6 +32,7 @@ from tapescope.model.tape import (
     FINAL,
     RESERVED_EVENT_TYPES,
     TASK_STARTED,
+    DropFilter,
     Event,
     NewEvent,
     QuarantinePage,
@@ -554,11 +555,14 @@ class TaskStore:
         until: datetime | None = None,
         limit: int = 50,
         before: str | None = None,
+        params: bool = True,
     ) -> TaskPage:
         """A page of tasks, newest first, by keyset: ``before`` is the page before's ``next``.
 
         ``since`` and ``until`` are aware times, between which a task was created. No page looks at
         more than ``limits.looked_at`` tasks: one of what is rare may have none, and yet a ``next``.
+        Without ``params`` those of the tasks may be empty: who does not show them need not read
+        them, up to 256 KiB a task.
         """
         limit = check_page_size(limit)
         if status is not None:
@@ -576,7 +580,7 @@ class TaskStore:
         if until_us is not None:
             end = first_id_of(until_us + _CLOCKS_DIFFER)
             before = end if before is None else min(before, end)
-        wanted = TaskFilter(status, op, owner, idempotency_key, since_us, until_us, from_id)
+        wanted = TaskFilter(status, op, owner, idempotency_key, since_us, until_us, from_id, params)
         found = await self._core.read(
             "list",
             lambda: self.backend.list(wanted, limit + 1, before, self.limits.looked_at),
@@ -609,16 +613,29 @@ class TaskStore:
         return page
 
     async def read_quarantine(
-        self, task_id: str | None = None, *, after: int = 0, limit: int = 1_000
+        self,
+        task_id: str | None = None,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        after: int = 0,
+        limit: int = 1_000,
     ) -> QuarantinePage:
         """Dropped events, oldest first: one task's, or (``None``) the whole store's.
 
+        ``since`` and ``until`` are aware times, between which an event was offered. A page of a
+        time looks at ``limits.looked_at`` events at most: it may have none, and yet a ``next``.
         Raises ``BadSetting``.
         """
         limit, after = check_page_size(limit), check_place("after", after)
-        task_id = None if task_id is None else check_text("task_id", task_id)
+        wanted = DropFilter(
+            None if task_id is None else check_text("task_id", task_id),
+            None if since is None else check_time("since", since),
+            None if until is None else check_time("until", until),
+        )
         return await self._core.read(
-            "read_quarantine", lambda: self.backend.read_quarantine(task_id, after, limit)
+            "read_quarantine",
+            lambda: self.backend.read_quarantine(wanted, after, limit, self.limits.looked_at),
         )
 
     # --- notifications ----------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
+from opentelemetry.metrics import NoOpMeterProvider
 
 from tapescope.errors import EventFateUnknown
 from tapescope.model.tasks import Claim, FinalEvent, NewTask, TaskStatus
@@ -13,6 +14,8 @@ from tapescope.store.port import TaskStore
 from tapescope.store.validation import new_task_id
 from tapescope.testing import History, check, until
 from tapescope_adapters.postgres import PostgresStore
+from tapescope_telemetry import Telemetry
+from tests.support.breaches import run_round
 from tests.support.postgres_sessions import RecordedPostgres, schema_of, session
 from tests.support.tcp_proxy import Loss, TcpProxy
 
@@ -245,3 +248,33 @@ async def test_a_worker_elsewhere_hears_of_tasks_in_the_flushs_one_notification(
         await raw.execute("SELECT 1")  # what was notified before is delivered by now
 
     assert heard == [f"{claim.task.task_id}:2|w"]
+
+
+@pytest.mark.parametrize("loss", [Loss.REPLY, Loss.LATE, None], ids=["reply", "late", "for good"])
+async def test_an_end_of_a_bad_row_is_counted_though_its_reply_was_lost(
+    proxy: TcpProxy, postgres_url: str, loss: Loss | None
+) -> None:
+    """The claim ends it once, and counts the final that the tape has, by its next call at last."""
+    telemetry = Telemetry(meter_provider=NoOpMeterProvider())  # with a ledger of its own
+    url = proxy.url(schema_of(postgres_url))
+    async with PostgresStore(url, telemetry=telemetry, patience=0.5) as store:
+        bad, *good = await create(store, 3)
+        change = f"UPDATE tasks SET attempt = {2**31 - 1} WHERE task_id = '{bad}'"
+        await run_round(postgres_url, change)
+        if loss is None:
+            proxy.hit(CLAIM, times=1_000)
+            with pytest.raises(EventFateUnknown):
+                await store.claim_due(ME, ["work"], 10, 60)
+            proxy.hit(CLAIM, times=0)
+        else:
+            proxy.hit(CLAIM, loss=loss)
+        claims = await store.claim_due(ME, ["work"], 10, 60)
+        if loss is Loss.LATE:
+            proxy.late.set()
+            await asyncio.wait_for(proxy.delivered.wait(), 10)
+        rest = await store.claim_due(ME, ["work"], 10, 60)
+        page = await store.read_tape(bad)
+        ledger = store.meter.ledger
+
+    assert (ids_of(claims), rest, page.final_seq) == (good, [], 1)
+    assert (ledger.stored_by_type()["final"], ledger.unaccounted) == (1, 0)

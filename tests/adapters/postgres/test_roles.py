@@ -14,7 +14,8 @@ import asyncpg
 import pytest
 
 from docs.roles import COMMANDS, RAW, VERBS
-from tapescope.errors import TapescopeError
+from tapescope import Reporter, TaskManager
+from tapescope.errors import IdempotencyConflict, StoreRefused, TapescopeError
 from tapescope.model.audit import AuditRule
 from tapescope.model.ops import KnownOp
 from tapescope.model.tape import NewEvent
@@ -30,8 +31,17 @@ from tests.support.breaches import BREACHES, run_round
 from tests.support.postgres_sessions import run_task, schema_of, session, start_task
 
 READER, SUBMITTER, WORKER, MIGRATOR = DatabaseRole
+
+
+async def bill(report: Reporter) -> None:
+    """Only its own process could run it."""
+
+
 GRANTED = (READER, SUBMITTER, WORKER)
-DENIALS = ("permission denied", "must be owner", "may not write", "tapescope I")
+DENIALS = (
+    *("permission denied", "must be owner", "may not write"),
+    *("tapescope I", "tapescope a cancel names"),
+)
 
 
 @dataclass
@@ -266,6 +276,10 @@ ATTACKS: Mapping[str, str] = {
         "INSERT INTO repairs (repaired_at, repaired_by, rule, task_id, was, done)"
         " VALUES (1, 'alice', 'missing_final', 'x', '{}', '{}')"
     ),
+    "name another role as who cancelled": (
+        "UPDATE tasks SET cancel_reason = 'user', cancel_message = '', cancel_by = 'ceo',"
+        " cancel_role = 'ceo', cancel_requested_at = 1 WHERE status = 'pending'"
+    ),
     "change the version of the schema": "INSERT INTO schema_version (version) VALUES (999)",
     "change which code may go on": "DELETE FROM schema_compatibility",
     "take a guard off": "ALTER TABLE events DISABLE TRIGGER ALL",
@@ -297,6 +311,45 @@ async def test_role_can_do_in_sql_what_the_page_says(house: House, role: Databas
 
     assert ATTACKS.keys() == RAW.keys()
     assert denied.keys() == {attack for attack, able in RAW.items() if role not in able}, denied
+
+
+async def test_a_submitter_submits_without_a_lane(house: House) -> None:
+    """Many at once, each once; the same key again is the task that is there. No tape, no run."""
+    url = house.url_of(SUBMITTER)
+    async with (
+        PostgresStore(house.url_of(MIGRATOR)) as owner,
+        PostgresStore(url, open_mode=OpenMode.EXISTING) as store,
+        TaskManager(store, work=False, audit_every=None) as manager,
+    ):
+        handles = await asyncio.gather(*(manager.submit("x") for _ in range(5)))
+        first = await manager.submit("x", params={"a": 1}, idempotency_key="k")
+        again = await manager.submit("x", params={"a": 1}, idempotency_key="k")
+        with pytest.raises(IdempotencyConflict):
+            await manager.submit("x", params={"a": 2}, idempotency_key="k")
+        with pytest.raises(StoreRefused, match="permission denied"):
+            await manager.submit("x", bill)
+        tasks = (await owner.list()).tasks
+
+    assert (first.created, again.created, again.task_id) == (True, False, first.task_id)
+    assert {task.task_id for task in tasks} == {first.task_id, *(one.task_id for one in handles)}
+    assert all(one.created for one in handles)
+
+
+@pytest.mark.parametrize("role", [READER, SUBMITTER])
+async def test_a_worker_says_at_its_start_which_rights_it_lacks(
+    house: House, role: DatabaseRole, tmp_path: Path
+) -> None:
+    """One line, and status 2; nothing was begun."""
+    (tmp_path / "ops.py").write_text(OPS)
+    url = house.url_of(role)
+    tapescope = Tapescope(url, tmp_path)
+    tapescope.folder = tmp_path
+    done = await asyncio.to_thread(tapescope, "worker", "--app", "ops:manager", "--store", url)
+    (line,) = done.stderr.decode().splitlines()
+
+    assert done.returncode == 2
+    assert "it lacks INSERT ON events, INSERT ON lanes, UPDATE ON lanes" in line
+    assert "--print-grants worker" in line
 
 
 async def test_tables_of_later_migrations_are_granted(house: House) -> None:

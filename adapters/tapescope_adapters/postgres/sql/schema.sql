@@ -150,6 +150,7 @@ CREATE TABLE tasks (
     cancel_by           text,
     cancel_requested_at bigint,
     error_code          text,
+    cancel_role         text,
     CONSTRAINT tasks_pkey PRIMARY KEY (id),
     CONSTRAINT tasks_status_known CHECK (status = ANY (ARRAY['pending', 'running', 'succeeded', 'failed', 'cancelled'])),
     CONSTRAINT tasks_task_id_unique UNIQUE (task_id)
@@ -166,7 +167,7 @@ CREATE TRIGGER tasks_begin_pending BEFORE INSERT ON tasks
     EXECUTE FUNCTION guard_new_task();
 CREATE TRIGGER tasks_can_be_read BEFORE INSERT ON tasks
     FOR EACH ROW
-    WHEN (new.id <= 0 OR new.created_at < '-62135596800000000'::bigint OR new.created_at > '253402300799999999'::bigint OR new.run_at < '-62135596800000000'::bigint OR new.run_at > '253402300799999999'::bigint OR new.lease_expires_at < '-62135596800000000'::bigint OR new.lease_expires_at > '253402300799999999'::bigint OR COALESCE(new.claimed_at, new.cancel_requested_at) IS NOT NULL OR new.cancel_reason IS NOT NULL OR NOT new.params IS JSON OBJECT)
+    WHEN (new.id <= 0 OR new.created_at < '-62135596800000000'::bigint OR new.created_at > '253402300799999999'::bigint OR new.run_at < '-62135596800000000'::bigint OR new.run_at > '253402300799999999'::bigint OR new.lease_expires_at < '-62135596800000000'::bigint OR new.lease_expires_at > '253402300799999999'::bigint OR COALESCE(new.claimed_at, new.cancel_requested_at) IS NOT NULL OR COALESCE(new.cancel_reason, new.cancel_role) IS NOT NULL OR NOT new.params IS JSON OBJECT)
     EXECUTE FUNCTION guard_unreadable();
 CREATE TRIGGER tasks_change_by_rule AFTER UPDATE ON tasks
     FOR EACH ROW
@@ -179,6 +180,10 @@ CREATE TRIGGER tasks_end_with_final AFTER UPDATE ON tasks
 CREATE TRIGGER tasks_keep_identity BEFORE UPDATE OF id, task_id, op, params, idempotency_key, created_at ON tasks
     FOR EACH STATEMENT
     EXECUTE FUNCTION guard_identity();
+CREATE TRIGGER tasks_name_who_cancels AFTER UPDATE OF cancel_reason, cancel_message, cancel_by, cancel_requested_at, cancel_role ON tasks
+    FOR EACH ROW
+    WHEN (COALESCE(old.cancel_role, new.cancel_role) IS NOT NULL AND new.cancel_role IS DISTINCT FROM SESSION_USER::text AND (old.cancel_reason IS DISTINCT FROM new.cancel_reason OR old.cancel_message IS DISTINCT FROM new.cancel_message OR old.cancel_by IS DISTINCT FROM new.cancel_by OR old.cancel_requested_at IS DISTINCT FROM new.cancel_requested_at OR old.cancel_role IS DISTINCT FROM new.cancel_role))
+    EXECUTE FUNCTION guard_cancel();
 CREATE TRIGGER tasks_no_truncate BEFORE TRUNCATE ON tasks
     FOR EACH STATEMENT
     EXECUTE FUNCTION guard_truncated();
@@ -192,9 +197,9 @@ CREATE TRIGGER tasks_take_their_tape AFTER DELETE ON tasks
     EXECUTE FUNCTION take_tapes();
 
 -- Functions, each in functions/ in a file of its name:
---   cancel_task(x_task_id uuid, x_reason text, x_message text, x_by text, x_ts bigint, x_body text)
---       RETURNS json
---   cancelled_final(reason text, message text, who text, at bigint, error json) RETURNS text
+--   cancel_task(x_task_id uuid, x_reason text, x_message text, x_by text, x_ts bigint) RETURNS json
+--   cancelled_final(reason text, message text, who text, role text, at bigint, error json) RETURNS
+--       text
 --   claim_due(x_lane text, x_number bigint, x_instance text, x_owner text, x_ops text[], x_limit
 --       integer, x_lease bigint, x_ts bigint, x_before text, x_behind text, x_again boolean)
 --       RETURNS text
@@ -213,6 +218,7 @@ CREATE TRIGGER tasks_take_their_tape AFTER DELETE ON tasks
 --       text[]) RETURNS text
 --   foreign_offer(last_offer integer) RETURNS integer
 --   guard_appended() RETURNS trigger
+--   guard_cancel() RETURNS trigger
 --   guard_changed_event() RETURNS trigger
 --   guard_changed_task() RETURNS trigger
 --   guard_deleted_events() RETURNS trigger

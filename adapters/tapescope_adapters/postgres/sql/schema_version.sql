@@ -41,8 +41,31 @@ SELECT current_setting('server_encoding') AS encoding,
                 AND starts_with(c.setting, 'search_path=')) AS paths,
        ARRAY(SELECT c.relname::text FROM pg_class c
               WHERE c.relnamespace = n.oid AND c.relkind = 'r' AND c.relname = ANY ($2::text[])) AS tables,
-       ARRAY(SELECT c.relname::text FROM pg_class c
+       ARRAY(SELECT concat(r.verb, ' ON ', c.relname) FROM pg_class c
+              CROSS JOIN unnest('{INSERT,UPDATE}'::text[]) AS r(verb)
               WHERE c.relnamespace = n.oid AND c.relname = ANY ('{tasks,events,lanes}')
-                AND NOT has_table_privilege(c.oid, 'INSERT')) AS barred
+                AND NOT (c.relname = 'events' AND r.verb = 'UPDATE')
+                AND NOT has_table_privilege(c.oid, r.verb)
+              ORDER BY c.relname, r.verb) AS barred
   FROM (SELECT $1::name AS name) wanted
   LEFT JOIN pg_namespace n ON n.nspname = wanted.name;
+
+-- name: read_schema
+-- The guards of schema $1 as they stand: triggers, constraints and indexes each with its table, functions
+-- with their texts.
+SELECT ARRAY(SELECT json_build_array(c.relname, g.tgname, f.proname, g.tgenabled IN ('O', 'A'))::text
+               FROM pg_class c
+               JOIN pg_trigger g ON g.tgrelid = c.oid
+               JOIN pg_proc f ON f.oid = g.tgfoid
+              WHERE c.relnamespace = n.oid AND NOT g.tgisinternal) AS triggers,
+       ARRAY(SELECT json_build_array(c.relname, k.conname)::text
+               FROM pg_class c JOIN pg_constraint k ON k.conrelid = c.oid
+              WHERE c.relnamespace = n.oid) AS constraints,
+       ARRAY(SELECT json_build_array(c.relname, x.relname)::text
+               FROM pg_class c
+               JOIN pg_index i ON i.indrelid = c.oid
+               JOIN pg_class x ON x.oid = i.indexrelid
+              WHERE c.relnamespace = n.oid AND i.indisvalid) AS indexes,
+       ARRAY(SELECT json_build_array(p.proname, p.prosrc)::text
+               FROM pg_proc p WHERE p.pronamespace = n.oid) AS functions
+  FROM pg_namespace n WHERE n.nspname = $1;

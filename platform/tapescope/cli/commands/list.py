@@ -92,7 +92,7 @@ def list_tasks(
     A running task whose process has ended, or whose lease is over, is shown as lost.
     """
     wanted = choose_tasks(status, op, owner, key, since, until, failed=failed)
-    page, lost, name = run_main(_read(choose_store(store), wanted, limit, before))
+    page, lost, name = run_main(_read(choose_store(store), wanted, limit, before, params=as_json))
     if as_json:
         shape: dict[str, Any] = {**list_shape(page), "store": name}
         for task in shape["tasks"]:
@@ -103,12 +103,12 @@ def list_tasks(
 
 
 async def _read(
-    url: str, wanted: Wanted, limit: int, before: str | None
+    url: str, wanted: Wanted, limit: int, before: str | None, *, params: bool
 ) -> tuple[TaskPage, dict[str, str], str]:
     """A page of tasks, those that are lost, and the name of the store that it was read from."""
     async with open_store(url) as store:
         older_than = None if before is None else await find_task_id(store, before)
-        page = await wanted.read_page(store, limit, older_than)
+        page = await wanted.read_page(store, limit, older_than, params=params)
         return page, find_lost(store, page.tasks, now_us()), store.name
 
 

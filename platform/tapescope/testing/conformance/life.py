@@ -9,6 +9,7 @@ import pytest
 from tapescope.errors import IdempotencyConflict, UnknownTask
 from tapescope.model.tape import DropReason, Outcome
 from tapescope.model.tasks import (
+    Assurance,
     Attempt,
     CancelReason,
     CancelRequest,
@@ -225,6 +226,7 @@ class LifeConformance(StoreSuite):
             "bye",
             "ops",
         )
+        assert stored.cancel == final.cancel == answer.request
         assert await store.claim_if_pending(task, OWNER, LEASE) is None
 
     async def test_cancel_of_a_running_task_is_recorded(self, store: TaskStore) -> None:
@@ -244,6 +246,25 @@ class LifeConformance(StoreSuite):
             "a",
         )
         assert task.status is TaskStatus.RUNNING
+
+    async def test_cancel_says_how_its_caller_is_known(self, store: TaskStore) -> None:
+        """Whoever may write can give any name, so it is claimed, unless the database names a role.
+
+        Its row, its owner and its tape all say the same.
+        """
+        attempt = await start(store)
+        answer = await store.request_cancel(attempt.task_id, CancelReason.USER, "one", "ceo")
+        leases = await store.leases.extend(OWNER, LEASE)
+        request = (await store.get(attempt.task_id)).cancel
+        assert request is not None
+        await store.finish_if_running(attempt, FinalEvent.cancelled(request))
+        page = await store.read_tape(attempt.task_id)
+        told = FinalEvent.from_event(page.events[-1]).cancel
+
+        assert request.by == "ceo"
+        assert request.known is (Assurance.CLAIMED if request.role is None else Assurance.ROLE)
+        assert answer.request == request == told
+        assert leases.cancels == ((attempt.task_id, request),)
 
     async def test_cancel_may_lose_to_the_runner(self, store: TaskStore) -> None:
         """A recorded cancel does not hinder a runner that has its result."""

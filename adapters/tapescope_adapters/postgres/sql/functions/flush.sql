@@ -5,8 +5,10 @@
 -- order of their fields; NULL where the flush has none. A column is one text, for the driver takes its time
 -- over each element of an array: the literal of an array; or, where the texts are JSON, ids or names, which
 -- never hold the record separator as such, the texts joined by it. Columns that older code does not send,
--- the last ones of creates and give_ups, are NULL. The rows have two columns more, the
--- task's id and the run's trace, and a single owner is that of all rows. keys are all keys in them.
+-- the last ones of creates and give_ups, are NULL; what it sends besides, the last of cancels, is not read,
+-- and the role of a cancel stands apart in the answer, for it reads so many fields and no more. The rows have
+-- two columns more, the task's id and the run's trace, and a single owner is that of all rows. keys are all
+-- keys in them.
 --
 -- An attempt that gives its task up is one of the rows. Where a cancel is on record, its attempt_failed or
 -- attempt_released is written as the cancelled final; the others' tasks are pending again before the cancels
@@ -50,7 +52,9 @@ DECLARE
     failed      integer[];
     refused     json;
     overruled   json[];
+    overrulers  text[];
     answers     json[];
+    askers      text[];
     met         json;
     one         record;
 BEGIN
@@ -82,18 +86,19 @@ BEGIN
     IF give_ups IS NOT NULL THEN
         FOR one IN
             SELECT g.row_at + 1 AS place, t.cancel_reason, t.cancel_message, t.cancel_by,
-                   t.cancel_requested_at
+                   t.cancel_role, t.cancel_requested_at
               FROM unnest(give_ups[1]::integer[]) AS g(row_at)
              CROSS JOIN LATERAL (SELECT * FROM tasks t WHERE t.id = r_key[g.row_at + 1] LIMIT 1) t
              WHERE t.cancel_requested_at IS NOT NULL AND (g.row_at + 1 = ANY (failed)) IS NOT TRUE
         LOOP
             r_type[one.place] := 'final';
             r_body[one.place] := cancelled_final(
-                one.cancel_reason, one.cancel_message, one.cancel_by, one.cancel_requested_at,
-                r_body[one.place]::json -> 'error');
+                one.cancel_reason, one.cancel_message, one.cancel_by, one.cancel_role,
+                one.cancel_requested_at, r_body[one.place]::json -> 'error');
             overruled := array_append(overruled, json_build_array(
                 one.place - 1, one.cancel_reason, one.cancel_message, one.cancel_by,
                 one.cancel_requested_at));
+            overrulers := array_append(overrulers, one.cancel_role);
         END LOOP;
     END IF;
 
@@ -213,12 +218,12 @@ BEGIN
     IF cancels IS NOT NULL THEN
         FOR one IN
             SELECT * FROM unnest(cancels[1]::uuid[], string_to_array(cancels[2], E'\x1e'),
-                                 cancels[3]::text[], cancels[4]::text[], cancels[5]::bigint[],
-                                 string_to_array(cancels[6], E'\x1e'))
-                          AS x(task_id, reason, message, who, ts, body)
+                                 cancels[3]::text[], cancels[4]::text[], cancels[5]::bigint[])
+                          AS x(task_id, reason, message, who, ts)
         LOOP
-            met := cancel_task(one.task_id, one.reason, one.message, one.who, one.ts, one.body);
-            answers := array_append(answers, met);
+            met := cancel_task(one.task_id, one.reason, one.message, one.who, one.ts);
+            answers := array_append(answers, (met::jsonb - 9)::json);
+            askers := array_append(askers, met ->> 9);
             IF met ->> 0 = 'cancelled' THEN
                 news := concat_ws(',', news, one.task_id || ':' || (met ->> 8));
             ELSIF met ->> 0 = 'recorded' THEN
@@ -240,7 +245,8 @@ BEGIN
     END IF;
     reply := json_build_object('now', now, 'keys', made, 'existing', existing,
                                'claims', json_build_array(won_place, starts),
-                               'refused', refused, 'overruled', overruled, 'cancels', answers);
+                               'refused', refused, 'overruled', overruled, 'overrulers', overrulers,
+                               'cancels', answers, 'askers', askers);
     UPDATE lanes l SET answer = reply WHERE l.lane = flush.lane;
     RETURN reply;
 END $$;

@@ -97,7 +97,7 @@ BEGIN
             WHEN 'cancelled' THEN cancelled_final(
                 coalesce(t.cancel_reason, 'user'),
                 CASE WHEN t.cancel_requested_at IS NULL THEN lost ELSE t.cancel_message END,
-                t.cancel_by, coalesce(t.cancel_requested_at, t.finished_at, now), NULL) END;
+                t.cancel_by, t.cancel_role, coalesce(t.cancel_requested_at, t.finished_at, now), NULL) END;
         body := left(body, -1) || ',"repaired":true}';
         INSERT INTO events (task, seq, attempt, offer, type, ts, body)
         VALUES (t.id, coalesce(last.seq, 0) + 1, t.attempt, foreign_offer(last.offer), 'final',

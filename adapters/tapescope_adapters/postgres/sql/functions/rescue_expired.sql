@@ -46,7 +46,7 @@ BEGIN
                     CASE result WHEN 'retried' THEN 'attempt_failed' ELSE 'final' END, x_ts,
                     CASE result WHEN 'retried' THEN x_retry WHEN 'failed' THEN x_failed
                     ELSE cancelled_final(t.cancel_reason, t.cancel_message, t.cancel_by,
-                                         t.cancel_requested_at, NULL) END);
+                                         t.cancel_role, t.cancel_requested_at, NULL) END);
             IF result = 'retried' THEN
                 UPDATE tasks
                    SET status = 'pending', owner = NULL, claimed_at = NULL, lease_expires_at = NULL,

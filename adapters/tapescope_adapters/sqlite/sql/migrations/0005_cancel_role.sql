@@ -1,0 +1,3 @@
+-- compatible from 1
+-- The number of PostgreSQL's column for the role that recorded a cancel: a SQLite file has no roles, so each
+-- cancel in it is a claimed one (docs/decisions/0046).
