@@ -25,7 +25,6 @@ from tapescope import (
     TaskManager,
     Telling,
     ThreadReporter,
-    ToldKind,
 )
 from tapescope.store.validation import new_task_id
 from tests.support.workbench import working
@@ -370,28 +369,6 @@ async def test_the_output_of_a_command_is_stored_as_it_is() -> None:
         assert [e.body["line"] for e in events if e.type == "log"] == ["Ada"]
 
 
-async def test_a_redaction_hook_is_given_what_the_codec_made() -> None:
-    """What it leaves as it is comes back by the codec; what it gives instead is stored so."""
-    given: list[Any] = []
-
-    def redact(telling: Telling, value: Any) -> Any:
-        given.append(value)
-        return "gone" if telling.kind is ToldKind.RESULT else value
-
-    async def run(report: Reporter) -> Any:
-        await report.emit("own", report.redact("own", NOW))
-        return NOW
-
-    async with working("memory:", codec=Times(), redact=redact) as bench:
-        task = await bench.manager.submit("price", run)
-        result = await task.result()
-        own = await bench.body(task, "own")
-
-        assert given == [wrapped(NOW.isoformat())] * 2
-        assert bench.manager.decode(own) == NOW
-        assert result == "gone"
-
-
 @pytest.mark.parametrize(
     "bad",
     [
@@ -407,3 +384,28 @@ def test_what_is_not_a_codec_is_refused_by_the_constructor(bad: Any) -> None:
     """An object without a name or a method is a ``BadSetting``."""
     with pytest.raises(BadSetting, match="codec"):
         TaskManager("sqlite:///tasks.db", codec=bad)
+
+
+async def test_a_redaction_hook_is_given_what_the_codec_made() -> None:
+    """Nothing that the codec seals is plain to the hook; what it leaves comes back by the codec."""
+    asked: list[tuple[str, Any]] = []
+
+    def note(told: Telling, value: Any) -> Any:
+        asked.append((told.path, value))
+        return "gone" if told.path == "emitted" else value
+
+    async def work(report: Reporter) -> str:
+        await report.emit("own", "secret")
+        await report.emit("emitted", "secret")
+        await report.emit("twice", report.redact("twice", "secret"))
+        return "secret"
+
+    sealed = {"$codec": "reversed", "value": '"terces"'}
+    async with working("memory:", codec=Reversed(), redact=note) as bench:
+        handle = await bench.manager.submit("x", work)
+        result = await handle.result()
+        tape = await handle.tape()
+
+    assert result == "secret"
+    assert asked == [(path, sealed) for path in ("own", "emitted", "twice", "result")]
+    assert [event.body for event in tape.events[1:4]] == [sealed, "gone", sealed]

@@ -262,10 +262,6 @@ class PostgresBackend(StoreBackend):
             self._doubtful[name] = flush.number
             raise FateUnknown(f"its answer cannot be read ({type(error).__name__})") from error
 
-    async def settle(self, flush: Flush) -> None:
-        name = f"{flush.lane}/{self._session}"
-        await self._shared.fetch(self._sql["settle_lane"], name, flush.number)
-
     async def _add(self, flush: Flush) -> FlushAnswer:
         """A create in a transaction of its own, for which a submitter's role suffices.
 
@@ -290,6 +286,10 @@ class PostgresBackend(StoreBackend):
         with suppress(StoreAway, FlushRefused):  # it is committed, and the workers poll
             await self.announce()
         return FlushAnswer(placed.created_us, keys=[placed.key])
+
+    async def settle(self, flush: Flush) -> None:
+        name = f"{flush.lane}/{self._session}"
+        await self._shared.fetch(self._sql["settle_lane"], name, flush.number)
 
     async def create_within(self, connection: object, row: CreateRow) -> Inserted | Task:
         schema = self._connector.address.schema

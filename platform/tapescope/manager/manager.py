@@ -98,13 +98,13 @@ class TaskManager:
     * ``audit_rate``: rows a second that this audit reads at most.
     * ``retention``: how long ended tasks and late events are kept; nothing is deleted unless it is
       set.
-    * ``codec``: how values that JSON cannot carry are stored: see ``tapescope.Codec``. All managers
-      of a store that run the same ops have the same one.
     * ``redact``: asked before an event, a result, a text of an exception or a message of a cancel
       is kept or told, in any form: tape, late events, spans, logs. It is given a ``Telling`` and
       the value, and gives what takes its place, for good. It is called in the event loop, so it
       must not block. Params are what the runner is given, and are not asked about
       (docs/howto/what-is-kept.md).
+    * ``codec``: how values that JSON cannot carry are stored: see ``tapescope.Codec``. All managers
+      of a store that run the same ops have the same one.
 
     An op that is registered, with ``op``, makes the manager a **worker**: it takes the due tasks of
     that op from the store, of any submitter. Tasks with a callable of their own are run here alone.
@@ -139,8 +139,8 @@ class TaskManager:
         audit_every: float | None = 3_600.0,
         audit_rate: float = 20_000.0,
         retention: Retention | None = None,
-        codec: Codec | None = None,
         redact: Redact | None = None,
+        codec: Codec | None = None,
     ) -> None:
         """Check the settings; connect to nothing.
 
@@ -186,8 +186,8 @@ class TaskManager:
             cancel_grace=cancel_grace,
             coalesce_progress=coalesce_progress,
             retry_delay=retry_delay,
-            values=Values(codec),
             redactor=None if redact is None else Redactor(redact),
+            values=Values(codec),
         )
         self._registry = Registry()
         self._known = KnownOps(self._registry)

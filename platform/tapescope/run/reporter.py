@@ -146,7 +146,7 @@ class Reporter(_Report):
         """An event's body as the manager's redaction hook leaves it, for who keeps it for a while.
 
         ``emit`` and ``emit_nowait`` take what this gives in the place of a body, and do not ask the
-        hook again. Raises ``NotJson``.
+        hook again. Raises ``NotJson``, ``CodecFailed``.
         """
         return self._tape.redact(type, self._encode(body))
 
