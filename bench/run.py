@@ -145,11 +145,10 @@ class Bench:
         self._console.print(
             f"tapescope run -- true, {store}, new store: {wrapped:.3f} s, alone {alone:.3f} s"
         )
-        size = int(100e6 * self._scale)
-        for line in (100, 50_000):
-            for _ in range(self._rounds):
-                found = wrapper.flood(self._url(store), self._folder, line, size)
-                self._console.print(f"{size / 1e6:,.0f} MB, lines of {line:,}, {store}: {found}")
+        for line, size in wrapper.FLOODS.items():
+            wanted = int(size * self._scale)
+            found = wrapper.flood(self._url(store), self._folder, line, wanted, self._rounds)
+            self._console.print(f"flood, {store}: {found}")
 
     def _tell_times(self, what: str, took: list[float]) -> None:
         cuts = statistics.quantiles(took, n=100)

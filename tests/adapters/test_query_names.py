@@ -76,6 +76,7 @@ ONLY_POSTGRES = {
     "note_version": "the version is in a table, as above",
     "note_compatibility": "is in a table, as above",
     "read_state": "looks at what a server may have had done to it; SQLite looks at its file",
+    "read_schema": "SQLite's tells its objects as they were written",
     "read_identity": "tells two stores in one server apart; a SQLite store is its file",
 }
 

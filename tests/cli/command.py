@@ -170,11 +170,14 @@ class Tapescope:
 
     @contextmanager
     def started(
-        self, *arguments: str, stdin: int = subprocess.DEVNULL
+        self,
+        *arguments: str,
+        stdin: int = subprocess.DEVNULL,
+        program: Sequence[str] = _PROGRAM,
     ) -> Generator[subprocess.Popen[bytes]]:
-        """Run it meanwhile; what is left of it is killed."""
+        """Run it meanwhile, as this program; what is left of it is killed."""
         with subprocess.Popen(
-            (*_PROGRAM, *arguments),
+            (*program, *arguments),
             stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -63,6 +63,24 @@ async def test_audit_that_finds_something(tapescope: Tapescope, sqlite_url: str)
     assert task_id.encode() in done.stdout
 
 
+async def test_audit_of_a_file_that_is_not_sound(here: Here, sqlite_url: str) -> None:
+    """The whole file is looked at: an index that is not its table's has status 1, and a name."""
+    async with find_store(sqlite_url) as store:
+        await make_ended(store)
+    with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))) as conn:
+        conn.execute("PRAGMA writable_schema = ON")
+        conn.execute(
+            "UPDATE sqlite_schema SET rootpage = (SELECT sum(s.rootpage) FROM sqlite_schema s"
+            " WHERE s.name IN ('tasks_lease', 'tasks_status_task_id')) - rootpage"
+            " WHERE name IN ('tasks_lease', 'tasks_status_task_id')"
+        )
+        conn.commit()
+    done = here("audit")
+
+    assert done.returncode == 1
+    assert b"file_damaged" in done.stdout
+
+
 async def test_audit_that_repairs(store_url: str, tapescope_on: Tapescope) -> None:
     """A dry run tells and changes nothing; a repair mends with status 1; then all is well."""
     async with find_store(store_url) as store:

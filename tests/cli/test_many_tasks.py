@@ -99,6 +99,7 @@ async def test_many_are_changed_only_after_a_yes(
     assert unchanged == before
     assert done.status == 0, done.said
     assert changed != before
+    assert done.said.count("tapescope: store ") == 1, "it is opened once"
 
 
 @pytest.mark.parametrize("command", _COMMANDS)
@@ -204,3 +205,21 @@ async def test_drops_of_a_time(store: TaskStore, tapescope: Tapescope) -> None:
 
     assert len(tapescope.json("drops", "--since", "1h")["drops"]) == 3
     assert tapescope.json("drops", "--until", "1h")["drops"] == []
+
+
+async def test_drops_are_listed_up_to_a_limit(store: TaskStore, tapescope: Tapescope) -> None:
+    """As many as are wanted, of whatever time, and how to go on; the last page says nothing."""
+    _, second, third = [(await make_ended(store, late=1)).task_id for _ in range(3)]
+    since = (await store.read_quarantine(second)).drops[0].ts.isoformat()
+    page = tapescope.json("drops", "--since", since, "--limit", "1")
+    screen = tapescope.screen("drops", "--since", since, "--limit", "1")
+    rest = tapescope.json("drops", "--since", since, "--after", str(page["next"]))
+    last = tapescope.screen("drops", "--limit", "3")
+    none = tapescope.here("drops", "--limit", "0")
+
+    assert [drop["task_id"] for drop in page["drops"]] == [second]
+    assert screen.lines[-1] == f"More: --after {page['next']}"
+    assert ([drop["task_id"] for drop in rest["drops"]], rest["next"]) == ([third], None)
+    assert "More" not in last.text
+    assert none.returncode == 1
+    assert b"--limit" in none.stderr

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tapescope import NewEvent, NewTask, Task, TaskStore, find_store
+from tapescope.model.ops import KnownOp
 from tapescope.model.tasks import Attempt, FinalEvent
 from tapescope.store.validation import new_task_id
 from tests.cli.command import Tapescope
@@ -180,7 +181,7 @@ async def test_drops_json_has_its_shape(store_on: TaskStore, tapescope_on: Tapes
     every = tapescope_on.json("drops")
     drop = one["drops"][0]
 
-    assert list(one) == ["drops", "overflow", "store"]
+    assert list(one) == ["drops", "overflow", "next", "store"]
     assert list(drop) == [
         "task_id",
         "attempt",
@@ -212,7 +213,7 @@ async def test_no_drops_is_an_empty_list(store: TaskStore, tapescope: Tapescope)
     """A task without drops, and a store without any, are not errors."""
     task = await make_task(store)
 
-    nothing: dict[str, Any] = {"drops": [], "overflow": 0, "store": store.name}
+    nothing: dict[str, Any] = {"drops": [], "overflow": 0, "next": None, "store": store.name}
     assert tapescope.json("drops", task.task_id) == nothing
     assert tapescope.json("drops") == nothing
 
@@ -242,10 +243,37 @@ async def test_cancel_of_a_pending_task_ends_it(
         "state": "cancelled",
         "status": "cancelled",
         "lost": None,
+        "store": store_on.name,
     }
     assert final["body"]["cancel"]["reason"] == "user"
     assert final["body"]["cancel"]["message"] == "wrong folder"
     assert "@" in final["body"]["cancel"]["by"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("list",),
+        ("show", "TASK"),
+        ("tape", "TASK"),
+        ("drops",),
+        ("audit",),
+        ("audit", "--dry-run"),
+        ("cancel", "TASK"),
+        ("retry", "TASK"),
+        ("submit", "resize"),
+    ],
+    ids=" ".join,
+)
+async def test_json_says_which_store(
+    store: TaskStore, tapescope: Tapescope, command: tuple[str, ...]
+) -> None:
+    """A program that reads of many stores need not remember which it has asked."""
+    await store.ops.register([KnownOp("resize")])
+    task_id = (await make_ended(store)).task_id
+    said = tapescope.json(*(task_id if word == "TASK" else word for word in command))
+
+    assert said["store"] == store.name
 
 
 async def test_cancel_again_and_too_late_is_no_error(

@@ -114,10 +114,15 @@ def test_late_output_within_the_drain_is_no_loss(tapescope: Tapescope) -> None:
     assert [e["type"] for e in tapescope.tape()].count("output_held") == 0
 
 
-def test_lines_says_how_much_the_tape_keeps(tapescope: Tapescope) -> None:
-    """Of a flood the first and the last lines, and stderr's, though it came last of all."""
+@pytest.mark.parametrize("way", ["option", "url"])
+def test_lines_says_how_much_the_tape_keeps(tapescope: Tapescope, way: str) -> None:
+    """Of a flood the first and the last lines, and stderr's, though it came last of all.
+
+    So it is whoever says how long a tape may be: the option, or the store's URL.
+    """
     script = "seq 1 5000; echo 'FATAL: disk died' >&2; exit 3"
-    done = tapescope("run", "--lines", "40", "--", "sh", "-c", script)
+    limits = {"option": ("--lines", "40"), "url": ("--store", f"{tapescope.store}?tape_events=64")}
+    done = tapescope("run", *limits[way], "--", "sh", "-c", script)
     events = tapescope.tape()
     logs = [e["body"] for e in events if e["type"] == "log"]
     numbers = [int(body["line"]) for body in logs if body["stream"] == "stdout"]

@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tapescope import find_store
 from tapescope.cli._wording import shorten_id
 from tapescope.testing import until
 from tests.cli.command import Tapescope, read_terminal, slow
@@ -267,11 +268,18 @@ async def test_killed_wrapper_leaves_its_command_unless_told(
         if together:
             await until(lambda: has_ended(command))
         lives = not has_ended(command)
+        lost = tapescope.screen("show", tapescope.newest())
+        async with find_store(tapescope.store) as store:
+            await store.leases.rescue_expired(dead_owners=await store.leases.read_owners())
+        shown = [tapescope.here(look, tapescope.newest()).stdout for look in ("show", "tape")]
         if lives:
             command.kill()
 
     assert lives is not together
     assert facts == [{"pid": command.pid}]
+    told = f"its command, process {command.pid}, may still run\n"
+    assert lost.text.endswith(told)
+    assert all(text.decode().endswith(told) for text in shown)
 
 
 @pytest.mark.parametrize(
@@ -318,6 +326,30 @@ def test_signal_that_is_not_permitted_is_said(tapescope: Tapescope) -> None:
         f"tapescope: SIGTERM to process {command.pid} is not permitted: "
         "it runs as another user, and goes on\n"
     )
+
+
+@pytest.mark.slow  # the task's own grace is over five seconds later
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start what becomes another user's")
+async def test_what_a_command_says_after_its_tasks_end_is_counted(tapescope: Tapescope) -> None:
+    """It cannot be ended, and its timeout ends its task: its last words are late events, kept."""
+    without_kill = ("setpriv", "--bounding-set", "-kill", *RUN)
+    says_more = BECOMES_ANOTHER_USER.replace("signal.pause()", "input(); print('late')")
+    command = ("--timeout", "0.2", "--grace", "0", "--", sys.executable, "-c", says_more)
+    with tapescope.started(*command, program=without_kill, stdin=subprocess.PIPE) as process:
+        started_command(process)
+        await until(lambda: tapescope.json("list")["tasks"][0]["status"] == "failed", within=30)
+        shown, said = process.communicate(b"\n", timeout=30)
+    (drop,) = tapescope.json("drops")["drops"]
+
+    assert process.returncode == 124
+    assert shown == b"late\n"
+    assert (
+        said.decode()
+        .splitlines()[-1]
+        .startswith(f"tapescope: 1 line of output not recorded on task {tapescope.newest()}: ")
+    )
+    assert b"is not open" not in said
+    assert (drop["type"], drop["body"]) == ("log", {"stream": "stdout", "line": "late"})
 
 
 def test_a_program_that_calls_the_command_line_has_its_signals_back(here: Here) -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tapescope.codec import encode
-from tapescope.shell.lines import LINE_BYTES, LineSplitter
+from tapescope.shell.lines import LINE_BYTES, LineSplitter, count_lines
 from tapescope.store.validation import StoreLimits
 
 
@@ -73,6 +73,14 @@ def test_any_bytes_come_back_from_their_lines(chunks: list[bytes], line_bytes: i
     assert all(len(body["line"].encode()) <= 4 * line_bytes for body in bodies)
     if b"\0" not in output and not any("escaped" in body for body in bodies):
         assert text.encode() == expected
+
+
+@given(st.lists(st.integers(0, 9), max_size=200))
+def test_lines_are_counted_whatever_their_length(lengths: list[int]) -> None:
+    """Few or many, long or short."""
+    chunk = b"\n".join(b"x" * length for length in lengths)
+
+    assert count_lines(chunk) == chunk.count(b"\n")
 
 
 def test_worst_part_fits_on_a_tape() -> None:

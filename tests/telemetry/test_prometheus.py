@@ -306,6 +306,43 @@ def test_runs_without_a_trace_have_no_exemplar(reader: PrometheusReader) -> None
     assert scraped.exemplars == {}
 
 
+def test_what_a_client_refuses_is_not_sent(reader: PrometheusReader) -> None:
+    """A quality of 0 is a refusal (RFC 9110, 12.4.2); a HEAD has the headers of a GET alone."""
+    accepted = {"HTTP_ACCEPT": f"{OPENMETRICS}; Q=0.000, text/plain;q=0.5", "PATH_INFO": "/metrics"}
+    refused: dict[str, Any] = accepted | {"HTTP_ACCEPT_ENCODING": "gzip;q=0, identity"}
+    wanted: dict[str, Any] = {"HTTP_ACCEPT": f"{OPENMETRICS};q=0.9", "HTTP_ACCEPT_ENCODING": "gzip"}
+    told: list[tuple[str, dict[str, str]]] = []
+
+    def answer(environ: dict[str, Any]) -> bytes:
+        setup_testing_defaults(environ)
+        told.clear()
+
+        def start(
+            status: str, headers: list[tuple[str, str]], *_: object
+        ) -> Callable[[bytes], object]:
+            told.append((status, dict(headers)))
+            return bytes
+
+        return b"".join(reader(environ, start))
+
+    plain = answer(refused)
+    ((_, plainly),) = told
+    packed = answer(wanted)
+    ((_, densely),) = told
+    nothing = answer(refused | {"REQUEST_METHOD": "HEAD"})
+    ((status, head),) = told
+
+    assert plainly["Content-Type"].startswith("text/plain")
+    assert "Content-Encoding" not in plainly
+    assert plain.startswith(b"# HELP")
+    assert densely["Content-Type"].startswith("application/openmetrics-text")
+    assert densely["Content-Encoding"] == "gzip"
+    assert packed.startswith(b"\x1f\x8b")
+    assert (status, nothing) == ("200 OK", b"")
+    assert int(head.pop("Content-Length")) > 0
+    assert head == plainly
+
+
 @pytest.mark.parametrize("package", ["prometheus_client", "opentelemetry.sdk"])
 def test_a_missing_extra_is_answered_with_the_line_that_installs_it(package: str) -> None:
     """Without the packages the import says which extra to install."""

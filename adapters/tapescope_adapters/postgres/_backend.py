@@ -11,6 +11,7 @@ from tapescope.errors import ConnectionRefused, StoreConfigError
 from tapescope.model import (
     AuditPage,
     CancelRequest,
+    DropFilter,
     HeldLease,
     KnownOp,
     LeaderTerm,
@@ -95,6 +96,10 @@ if TYPE_CHECKING:
 __all__ = ["PostgresBackend"]
 
 _BEYOND_ANY_ID: Final = uuid.UUID(int=2**128 - 1)
+_BEYOND_ANY_NUMBER: Final = 2**63 - 1
+_OF_A_TIME: Final = (
+    f"AND id <= coalesce(one.looked_to, {_BEYOND_ANY_NUMBER}) AND ts >= $4 AND ts < $5"
+)
 
 
 class PostgresBackend(StoreBackend):
@@ -382,13 +387,27 @@ class PostgresBackend(StoreBackend):
         rows = await self._shared.fetch(self._sql["read_tape"], task_id, after_seq, limit)
         return as_tape(task_id, rows)
 
-    async def read_quarantine(self, task_id: str | None, after: int, limit: int) -> QuarantinePage:
-        one = () if task_id is None else (task_id,)
-        sql = self._sql["read_quarantine"]
-        if one:
-            sql = sql.replace("/*where*/", qualify("WHERE task_id = $3"))
-            sql = sql.replace("/*and*/", qualify("AND task_id = $3"))
-        return as_quarantine(await self._shared.fetch(sql, after, limit + 1, *one), limit)
+    async def read_quarantine(
+        self, wanted: DropFilter, after: int, limit: int, look_at: int
+    ) -> QuarantinePage:
+        given: list[Any] = [after, limit + 1]
+        looked_to, and_times, where, and_one = "NULL::bigint", "", "", ""
+        if wanted.by_time:
+            looked_to = self._sql["find_searched_drop"]
+            and_times = qualify(_OF_A_TIME)
+            given += [
+                look_at - 1,
+                -_BEYOND_ANY_NUMBER if wanted.since_us is None else wanted.since_us,
+                _BEYOND_ANY_NUMBER if wanted.until_us is None else wanted.until_us,
+            ]
+        if wanted.task_id is not None:
+            given.append(wanted.task_id)
+            of_one = f"task_id = ${len(given)}"
+            where, and_one = qualify(f"WHERE {of_one}"), qualify(f"AND {of_one}")
+        sql = self._sql["read_quarantine"].replace("/*where*/", where)
+        sql = sql.replace("/*looked_to*/", looked_to).replace("/*times*/", and_times)
+        sql = sql.replace("/*and*/", and_one)
+        return as_quarantine(await self._shared.fetch(sql, *given), limit)
 
     async def read_cancels(self, owners: Sequence[str]) -> Sequence[tuple[str, str, CancelRequest]]:
         rows = await self._shared.fetch(self._sql["read_cancels"], list(owners))
@@ -401,9 +420,9 @@ class PostgresBackend(StoreBackend):
     # --- maintenance ------------------------------------------------------------------------------
 
     async def audit(self, after: int, limit: int, grace: int) -> AuditPage:
-        patience = self._connector.patience
+        patience, schema = self._connector.patience, self._connector.address.schema
         return await self._shared.use(
-            lambda conn: audit(conn, self._sql, after, limit, grace, patience)
+            lambda conn: audit(conn, schema, self._sql, after, limit, grace, patience)
         )
 
     async def repair(self, task_id: str, grace: int, by: str, dry_run: bool) -> Mended | None:

@@ -167,7 +167,7 @@ def as_quarantine(rows: Sequence[Row], limit: int) -> QuarantinePage:
     return QuarantinePage(
         drops,
         overflow=max(0, sum(counts.values()) - first["kept"]),
-        next=rows[limit - 1]["id"] if len(rows) > limit else None,
+        next=rows[limit - 1]["id"] if len(rows) > limit else first["looked_to"],
         counts=count_drops(counts.items()),
     )
 

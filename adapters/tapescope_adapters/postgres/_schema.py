@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, Final, Literal, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast
 
 import asyncpg
 
 from tapescope.errors import RightsMissing, SchemaForbidden, SchemaNotOwn, StoreConfigError
-from tapescope.store import OpenMode, SchemaVersions, StoreAway, must_migrate
+from tapescope.store import OpenMode, SchemaVersions, StoreAway, decode, must_migrate
 from tapescope_adapters._sql import Queries, find_compatible, load_migrations
 
 if TYPE_CHECKING:
     from tapescope_adapters.postgres._connection import Connection
 
-__all__ = ["SchemaGuard", "list_made", "migrate", "read_migrations", "read_versions"]
+__all__ = [
+    "SchemaGuard",
+    "find_schema_faults",
+    "list_made",
+    "migrate",
+    "read_migrations",
+    "read_versions",
+]
 
 _SQL: Final = files("tapescope_adapters.postgres") / "sql"
 _ENCODINGS: Final = frozenset({"UTF8", "SQL_ASCII"})
@@ -25,6 +32,17 @@ _ENCODINGS: Final = frozenset({"UTF8", "SQL_ASCII"})
 _MADE: Final = re.compile(
     r"^CREATE (?:OR REPLACE )?(?P<kind>TABLE|FUNCTION) (?P<name>\w+)", re.MULTILINE
 )
+_TABLE: Final = re.compile(r"^CREATE TABLE (?P<table>\w+) \(\n(?P<body>.*?)^\);", re.M | re.S)
+_CONSTRAINT: Final = re.compile(r"^    CONSTRAINT (?P<name>\w+) ", re.MULTILINE)
+_INDEX: Final = re.compile(
+    r"^CREATE (?:UNIQUE )?INDEX (?P<name>\w+) ON (?P<table>\w+)", re.MULTILINE
+)
+_TRIGGER: Final = re.compile(
+    r"^CREATE TRIGGER (?P<name>\w+) [^;]*? ON (?P<table>\w+)$"
+    r"[^;]*?EXECUTE FUNCTION (?P<calls>\w+)\(",
+    re.MULTILINE,
+)
+_COLUMNS: Final = {"constraint": "constraints", "index": "indexes"}
 _MADE_MEANWHILE: Final = (
     asyncpg.DuplicateSchemaError,
     asyncpg.DuplicateTableError,
@@ -95,6 +113,80 @@ async def _migrate(
         await conn.execute(
             sql["note_compatibility"], number, find_compatible(number, steps[number])
         )
+
+
+async def find_schema_faults(
+    conn: Connection, schema: str, sql: Queries, patience: float
+) -> list[str]:
+    """What of the schema is not what the migrations make, in words.
+
+    Triggers of others on our tables, and what of ours is gone, switched off or changed. Their
+    tables, indexes and functions are no matter. Nothing is said of an older or a newer version.
+    """
+    if await conn.fetchval(sql["read_version"], timeout=patience) != max(read_migrations()):
+        return []
+    row = await conn.fetchrow(sql["read_schema"], schema, timeout=patience)
+    if row is None:
+        return []
+    made = _read_made()
+    faults: list[str] = []
+    triggers: dict[tuple[str, str], tuple[str, bool]] = {
+        (table, name): (function, on) for table, name, function, on in map(decode, row["triggers"])
+    }
+    for (table, name), function in made.triggers.items():
+        calls, on = triggers.pop((table, name), ("", False))
+        if not calls:
+            faults.append(f"the trigger {name} on {table} is gone")
+        elif not on:
+            faults.append(f"the trigger {name} on {table} is switched off")
+        elif calls != function:
+            faults.append(f"the trigger {name} on {table} calls {calls}")
+    faults += (
+        f"the trigger {name} on {table} is not of the migrations"
+        for table, name in triggers
+        if list_made().get(table) == "TABLE"
+    )
+    for kind, wanted in (("constraint", made.constraints), ("index", made.indexes)):
+        found = {tuple(decode(text)) for text in row[_COLUMNS[kind]]}
+        faults += (f"the {kind} {name} on {table} is gone" for table, name in wanted - found)
+    bodies: dict[str, str] = dict(map(decode, row["functions"]))
+    for name, text in made.functions.items():
+        if name not in bodies:
+            faults.append(f"the function {name} is gone")
+        elif bodies[name] not in text:
+            faults.append(f"the function {name} is not as the migrations make it")
+    return ["; ".join(sorted(faults))] if faults else []
+
+
+class _Made(NamedTuple):
+    """What the migrations make; each name with its table."""
+
+    triggers: Mapping[tuple[str, str], str]
+    """With the function that it calls."""
+    constraints: Set[tuple[str, str]]
+    indexes: Set[tuple[str, str]]
+    functions: Mapping[str, str]
+    """With the whole text that makes it."""
+
+
+@cache
+def _read_made() -> _Made:
+    """From ``schema.sql``, which a database that the migrations made has told."""
+    text = (_SQL / "schema.sql").read_text(encoding="utf-8")
+    tables = {found["table"]: found["body"] for found in _TABLE.finditer(text)}
+    return _Made(
+        {(found["table"], found["name"]): found["calls"] for found in _TRIGGER.finditer(text)},
+        {
+            (table, found["name"])
+            for table, body in tables.items()
+            for found in _CONSTRAINT.finditer(body)
+        },
+        {(found["table"], found["name"]) for found in _INDEX.finditer(text)},
+        {
+            entry.name.removesuffix(".sql"): entry.read_text(encoding="utf-8")
+            for entry in (_SQL / "functions").iterdir()
+        },
+    )
 
 
 class SchemaGuard:

@@ -59,8 +59,6 @@ class PostgresStore(TaskStore):
         patience = check_seconds("patience", address.patience or patience, over_zero=True)
         if address.tape_events is not None:
             limits = replace(limits or StoreLimits(), tape_events=address.tape_events)
-        if address.tape_events is not None:
-            limits = replace(limits or StoreLimits(), tape_events=address.tape_events)
         relaxed = durability == "relaxed"
         connector = (
             Connector(address, patience=patience, relaxed=relaxed)

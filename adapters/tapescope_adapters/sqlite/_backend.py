@@ -13,6 +13,7 @@ from tapescope.errors import StoreConfigError, StoreNotFound
 from tapescope.model import (
     AuditPage,
     CancelRequest,
+    DropFilter,
     HeldLease,
     KnownOp,
     LeaderTerm,
@@ -390,9 +391,11 @@ class SqliteBackend(StoreBackend):
             lambda conn: _rows.read_tape(conn, self._sql, task_id, after_seq, limit)
         )
 
-    async def read_quarantine(self, task_id: str | None, after: int, limit: int) -> QuarantinePage:
+    async def read_quarantine(
+        self, wanted: DropFilter, after: int, limit: int, look_at: int
+    ) -> QuarantinePage:
         return await self._reading(
-            lambda conn: _rows.read_quarantine(conn, self._sql, task_id, after, limit)
+            lambda conn: _rows.read_quarantine(conn, self._sql, wanted, after, limit, look_at)
         )
 
     async def read_cancels(self, owners: Sequence[str]) -> Sequence[tuple[str, str, CancelRequest]]:
@@ -405,6 +408,9 @@ class SqliteBackend(StoreBackend):
         return await self._reading(
             lambda conn: _maintenance.audit(conn, self._sql, after, limit, grace, now),
         )
+
+    async def find_damage(self) -> Sequence[str]:
+        return await self._reading(_maintenance.find_damage)
 
     async def repair(self, task_id: str, grace: int, by: str, dry_run: bool) -> Mended | None:
         now = self._context.clock.now()

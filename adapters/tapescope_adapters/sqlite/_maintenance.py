@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from tapescope.model import NO_TASK, AuditPage, AuditRule, Violation
+from tapescope.model import NO_TASK, RULES_OF_STORE, AuditPage, AuditRule, Violation
 from tapescope.store import DueDrop, DueTask, encode
 from tapescope_adapters._sql import Queries
 from tapescope_adapters.sqlite._connection import read_transaction, write_transaction
@@ -19,6 +19,7 @@ __all__ = [
     "delete_tasks",
     "due_drops",
     "due_tasks",
+    "find_damage",
     "find_open",
     "find_violations",
     "shrink",
@@ -26,6 +27,9 @@ __all__ = [
 
 _PAGE_EVENTS: Final = 20_000
 """Events of the tapes of a page of the audit, unless one tape is longer."""
+_LEAST: Final = -(2**63)
+_MOST: Final = 2**63 - 1
+"""The bounds of a key."""
 _KEPT_FREE: Final = 4
 """One page of so many stays free: the tasks that come would only take them again."""
 _GIVEN_BACK: Final = 32
@@ -46,11 +50,30 @@ def audit(
         of_store = tuple(
             Violation.found(AuditRule.SCHEMA_CHANGED, NO_TASK, fault) for fault in changed
         )
-        if not checked:
-            return AuditPage(0, 0, of_store, None)
         page: dict[str, Any] = {"after": after, "upto": upto, "now": now, "grace": grace}
-        found = find_violations(conn, sql, page)
-    return AuditPage(checked, rows, (*found, *of_store), upto if more else None)
+        found = find_violations(conn, sql, page) if checked else []
+        # Behind the last task, and before the first one, there are no tapes.
+        between = {"begin": after or _LEAST, "end": upto if more else _MOST}
+        of_store += tuple(
+            Violation.found(AuditRule.ORPHAN_EVENTS, *facts)
+            for facts in conn.execute(sql["audit_orphan_events"], between)
+        )
+    return AuditPage(checked, rows or 0, (*found, *of_store), upto if more else None)
+
+
+def find_damage(conn: sqlite3.Connection) -> list[str]:
+    """What is broken in the file itself, in SQLite's words; it reads the whole file.
+
+    Indexes are compared with their tables. No more than a hundred faults are told.
+    """
+    try:
+        found = conn.execute("PRAGMA integrity_check(100)").fetchall()
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.OperationalError):
+            raise  # it could not be read now
+        return [str(error)]
+    lines = [line for (text,) in found for line in str(text).splitlines()]
+    return [] if lines == ["ok"] else [line for line in lines if not line.startswith("***")]
 
 
 def find_violations(
@@ -60,7 +83,7 @@ def find_violations(
     found = [
         Violation.found(rule, *facts)
         for rule in AuditRule
-        if rule not in (AuditRule.BAD_ROW, AuditRule.SCHEMA_CHANGED)
+        if rule not in RULES_OF_STORE and rule is not AuditRule.BAD_ROW
         for facts in conn.execute(sql[f"audit_{rule.value}"], page)
     ]
     return found + [

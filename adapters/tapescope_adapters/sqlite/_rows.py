@@ -8,6 +8,7 @@ from typing import Any, Final, cast
 
 from tapescope.model import (
     CancelRequest,
+    DropFilter,
     Event,
     QuarantinePage,
     TapePage,
@@ -70,6 +71,7 @@ _LISTED: Final = _COLUMNS.replace(
 """The same without params, which are empty, or none where they cannot be read."""
 _TEXTS: Final = {str, type(None)}
 _BEYOND_ANY_ID: Final = "g"  # ids are hexadecimal
+_BEYOND_ANY_NUMBER: Final = 2**63 - 1
 
 
 def _task(row: Sequence[Any]) -> Task:
@@ -267,14 +269,32 @@ def read_tape(
 
 
 def read_quarantine(
-    conn: sqlite3.Connection, sql: Queries, task_id: str | None, after: int, limit: int
+    conn: sqlite3.Connection,
+    sql: Queries,
+    wanted: DropFilter,
+    after: int,
+    limit: int,
+    look_at: int,
 ) -> QuarantinePage:
     """A page of dropped events, and how many more were counted than are kept."""
+    one = () if wanted.task_id is None else (wanted.task_id,)
+    and_one = "AND task_id = ?" if one else ""
     with read_transaction(conn):
-        one = () if task_id is None else (task_id,)
+        within = ""
+        times: tuple[int, ...] = ()
+        end: tuple[int] | None = None
+        if wanted.by_time:
+            text = sql["find_searched_drop"].replace("/*and*/", and_one)
+            end = conn.execute(text, (after, *one, look_at - 1)).fetchone()
+            within = "AND id <= ? AND ts >= ? AND ts < ?"
+            times = (
+                _BEYOND_ANY_NUMBER if end is None else end[0],
+                -_BEYOND_ANY_NUMBER if wanted.since_us is None else wanted.since_us,
+                _BEYOND_ANY_NUMBER if wanted.until_us is None else wanted.until_us,
+            )
         rows = conn.execute(
-            sql["read_quarantine"].replace("/*and*/", "AND task_id = ?" if one else ""),
-            (after, *one, limit + 1),
+            sql["read_quarantine"].replace("/*and*/", f"{and_one} {within}"),
+            (after, *one, *times, limit + 1),
         ).fetchall()
         where = "WHERE task_id = ?" if one else ""
         kept = conn.execute(sql["count_quarantine"].replace("/*where*/", where), one).fetchone()[0]
@@ -285,7 +305,7 @@ def read_quarantine(
     return QuarantinePage(
         drops,
         overflow=max(0, sum(counts.values()) - kept),
-        next=rows[limit - 1][0] if len(rows) > limit else None,
+        next=rows[limit - 1][0] if len(rows) > limit else end and end[0],
         counts=counts,
     )
 

@@ -18,6 +18,7 @@ from tapescope.model import (
     FINAL,
     AuditPage,
     CancelRequest,
+    DropFilter,
     Event,
     HeldLease,
     KnownOp,
@@ -298,8 +299,12 @@ class JournalBackend(StoreBackend):
 
         return await self._read(step)
 
-    async def read_quarantine(self, task_id: str | None, after: int, limit: int) -> QuarantinePage:
-        return await self._read(lambda tx: maintenance.read_quarantine(tx, task_id, after, limit))
+    async def read_quarantine(
+        self, wanted: DropFilter, after: int, limit: int, look_at: int
+    ) -> QuarantinePage:
+        return await self._read(
+            lambda tx: maintenance.read_quarantine(tx, wanted, after, limit, look_at)
+        )
 
     # --- maintenance ------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from journal_store.tables import Transaction
 from tapescope.model import (
     AuditPage,
     AuditRule,
+    DropFilter,
     DroppedEvent,
     DropReason,
     Mended,
@@ -64,14 +65,20 @@ def _number(pair: tuple[int, DroppedEvent]) -> int:
     return pair[0]
 
 
-def read_quarantine(tx: Transaction, task_id: str | None, after: int, limit: int) -> QuarantinePage:
+def read_quarantine(
+    tx: Transaction, wanted: DropFilter, after: int, limit: int, look_at: int
+) -> QuarantinePage:
     """A page of the late events of one task, or of all."""
+    task_id = wanted.task_id
     of = [str(one) for one in tx.scan("counted")] if task_id is None else [task_id]
     counts = sum((read_counts(tx, one) for one in of), Counter[DropReason]())
     kept = _read_drops(tx, task_id)
     ahead = [pair for pair in kept if pair[0] > after]
-    page = ahead[:limit]
-    next_ = page[-1][0] if len(ahead) > limit else None
+    looked_at = ahead[:look_at] if wanted.by_time else ahead
+    found = [pair for pair in looked_at if wanted.admits(pair[1])]
+    page = found[:limit]
+    more = page if len(found) > limit else looked_at if len(looked_at) < len(ahead) else []
+    next_ = more[-1][0] if more else None
     over = max(0, counts.total() - len(kept))
     return QuarantinePage(tuple(drop for _, drop in page), over, next_, counts)
 

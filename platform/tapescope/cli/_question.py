@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 
 import click
@@ -27,12 +28,24 @@ class NotConfirmed(TapescopeError):
         )
 
 
-def confirm(what: str, *, yes: bool) -> None:
+async def confirm(what: str, *, yes: bool) -> None:
     """Ask on the terminal, unless ``yes`` was said beforehand. Raises ``NotConfirmed``."""
     if yes:
         return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise NotConfirmed(what, asked=False)
     print(f"{what}? [y/N] ", end="", file=sys.stderr, flush=True)
+    await _wait_for_a_line(sys.stdin.fileno())
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise NotConfirmed(what, asked=True)
+
+
+async def _wait_for_a_line(terminal: int) -> None:
+    """A terminal can be read once a line was typed, or its end; meanwhile the loop goes on."""
+    loop = asyncio.get_running_loop()
+    typed = asyncio.Event()
+    loop.add_reader(terminal, typed.set)
+    try:
+        await typed.wait()
+    finally:
+        loop.remove_reader(terminal)

@@ -18,9 +18,11 @@ from tapescope.cli._wording import (
     name_error,
     put_sign,
 )
+from tapescope.model.error_codes import WORKER_LOST
 from tapescope.model.tape import (
     ATTEMPT_FAILED,
     ATTEMPT_RELEASED,
+    COMMAND_STARTED,
     FINAL,
     LOG,
     PROGRESS,
@@ -38,6 +40,7 @@ __all__ = [
     "describe_event",
     "explain_event",
     "show_status",
+    "tell_of_command",
 ]
 
 STATUS_STYLES: Final[Mapping[str, str]] = {
@@ -67,6 +70,7 @@ class TapeLines:
     def __init__(self, *, terminal: bool) -> None:
         self._console = make_console() if terminal else None
         self._before: int | None = None
+        self._command: Event | None = None
         self._day = ""
 
     def print_event(self, event: Event) -> None:
@@ -74,7 +78,10 @@ class TapeLines:
         since = 0.0 if self._before is None else (event.ts_us - self._before) / 1e6
         self._before = event.ts_us
         told = make_printable(describe_event(event))
-        trace = [_INDENT + line for line in explain_event(event)]
+        if event.type == COMMAND_STARTED:
+            self._command = event
+        more = [*explain_event(event), *tell_of_command(self._command, end=event)]
+        trace = [_INDENT + line for line in more]
         if self._console is None:
             head = f"{event.seq:>5}  {format_local(event.ts_us)}  {since:>+10.3f}"
             for line in (f"{head}  {event.type:<16}  {told}".rstrip(), *trace):
@@ -139,6 +146,20 @@ def explain_event(event: Event) -> list[str]:
     trace = str(parts.get("traceback") or "")
     text = trace if more in trace else f"{textwrap.dedent(more)}\n{trace}"
     return [make_printable(line) for line in text.splitlines() if line.strip()]
+
+
+def tell_of_command(started: Event | None, *, end: Event | None, lost: bool = False) -> list[str]:
+    """That a command may have outlived its task, whose wrapper was killed; else nothing.
+
+    ``started`` is the event that has its process id, and ``end`` is what may be the task's end.
+    """
+    if started is None or not isinstance(started.body, dict):
+        return []
+    error = end.body.get("error") if end is not None and end.type == FINAL else None
+    if not lost and (not isinstance(error, dict) or error.get("code") != WORKER_LOST):
+        return []
+    pid: Any = cast("dict[str, Any]", started.body).get("pid")
+    return [f"its command, process {pid}, may still run"]
 
 
 def _describe_body(event: Event, body: Mapping[str, Any]) -> str:

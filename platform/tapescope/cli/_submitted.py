@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from tapescope.cli._output import print_json, print_line, say
-from tapescope.cli._store import open_store
 from tapescope.errors import TaskCancelled, TaskFailed
 from tapescope.manager.handle import TaskHandle
-from tapescope.manager.manager import TaskManager
-from tapescope.store.opening import OpenMode
-from tapescope.store.port import TaskStore
 
-__all__ = ["open_manager", "print_submitted"]
+__all__ = ["print_submitted"]
 
 _EXIT_NOT_SUCCEEDED: Final = 1
 """With ``--wait``: the task failed or was cancelled."""
 
 
-@asynccontextmanager
-async def open_manager(
-    url: str, mode: OpenMode | None
-) -> AsyncGenerator[tuple[TaskStore, TaskManager]]:
-    """The store of this URL, and a manager on it that runs no task itself."""
-    async with open_store(url, mode) as store, TaskManager(store, work=False) as manager:
-        yield store, manager
+async def print_submitted(handle: TaskHandle, store: str, *, wait: bool, as_json: bool) -> int:
+    """Print the task's id, with ``wait`` its result as well; gives the exit status.
 
-
-async def print_submitted(handle: TaskHandle, *, wait: bool, as_json: bool) -> int:
-    """Print the task's id, with ``wait`` its result as well; gives the exit status."""
+    ``store`` is the name of the store that it is in.
+    """
     if not as_json:
         print_line(handle.task_id)
     shape: dict[str, Any] = {"task_id": handle.task_id}
@@ -50,5 +38,6 @@ async def print_submitted(handle: TaskHandle, *, wait: bool, as_json: bool) -> i
             {"task_id": row.task_id, "op": row.op, "status": row.status.value}
             | shape
             | ({"error_code": row.error_code} if wait else {})
+            | {"store": store}
         )
     return status

@@ -80,7 +80,7 @@ class MetricsListener:
     def _note_scrape(self, reader: WSGIApplication) -> WSGIApplication:
         def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
             answered = reader(environ, start_response)
-            if (note := self._on_scrape) is not None:
+            if (note := self._on_scrape) is not None and environ["REQUEST_METHOD"] == "GET":
                 note()
             return answered
 

@@ -30,7 +30,7 @@ async def repair_store(
     at any point. Raises what ``audit_pages`` and ``StoreMaintenance.repair`` raise.
     """
     report = RepairReport(dry_run)
-    pages = audit_pages(store, grace=grace, rows_per_second=rows_per_second)
+    pages = audit_pages(store, grace=grace, rows_per_second=rows_per_second, thorough=True)
     async with aclosing(pages):
         async for page in pages:
             report.checked += page.checked

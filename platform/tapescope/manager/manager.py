@@ -520,11 +520,17 @@ class TaskManager:
         return await self.store.read_quarantine(task_id, after=after, limit=limit)
 
     async def audit(
-        self, *, grace: float = AUDIT_GRACE, rows_per_second: float | None = None
+        self,
+        *,
+        grace: float = AUDIT_GRACE,
+        rows_per_second: float | None = None,
+        thorough: bool = False,
     ) -> AuditReport:
         """Check every tape of the store; see ``tapescope.maintenance.audit_store``."""
         self._check_home()
-        return await audit_store(self.store, grace=grace, rows_per_second=rows_per_second)
+        return await audit_store(
+            self.store, grace=grace, rows_per_second=rows_per_second, thorough=thorough
+        )
 
     def check_health(self) -> tuple[Check, ...]:
         """The checks of whether it can do its work: it is ready when all of them are ``ok``.

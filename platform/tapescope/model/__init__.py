@@ -7,7 +7,15 @@ spelled here and nowhere else: telemetry, adapters, dashboards and docs import i
 from __future__ import annotations
 
 from tapescope.model.answers import Appended, Finished
-from tapescope.model.audit import AUDIT_GRACE, NO_TASK, AuditPage, AuditReport, AuditRule, Violation
+from tapescope.model.audit import (
+    AUDIT_GRACE,
+    NO_TASK,
+    RULES_OF_STORE,
+    AuditPage,
+    AuditReport,
+    AuditRule,
+    Violation,
+)
 from tapescope.model.error_codes import (
     BAD_RESULT,
     BAD_ROW,
@@ -37,6 +45,7 @@ from tapescope.model.tape import (
     TAPE_OPEN,
     TAPE_UNKNOWN,
     TASK_STARTED,
+    DropFilter,
     DroppedEvent,
     DropReason,
     Event,
@@ -88,6 +97,7 @@ __all__ = [
     "PROGRESS",
     "RELEASED",
     "RESERVED_EVENT_TYPES",
+    "RULES_OF_STORE",
     "TAPE_OPEN",
     "TAPE_UNKNOWN",
     "TASK_STARTED",
@@ -105,6 +115,7 @@ __all__ = [
     "CancelReason",
     "CancelRequest",
     "Claim",
+    "DropFilter",
     "DropReason",
     "DroppedEvent",
     "ErrorInfo",

@@ -10,7 +10,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-__all__ = ["AUDIT_GRACE", "NO_TASK", "AuditPage", "AuditReport", "AuditRule", "Violation"]
+__all__ = [
+    "AUDIT_GRACE",
+    "NO_TASK",
+    "RULES_OF_STORE",
+    "AuditPage",
+    "AuditReport",
+    "AuditRule",
+    "Violation",
+]
 
 NO_TASK: Final = "-"
 """In the place of a task's id, in a violation that is of the whole store."""
@@ -40,7 +48,18 @@ class AuditRule(StrEnum):
     SCHEMA_CHANGED = "schema_changed"
     """The schema is not what the migrations make: a guard is gone, or a trigger is foreign. Of the
     store, and no task: ``NO_TASK`` stands for the id."""
+    ORPHAN_EVENTS = "orphan_events"
+    """There are tapes of tasks that are not there: half of a backup was restored. Of the store."""
+    FILE_DAMAGED = "file_damaged"
+    """The file of the database is not sound: what it says cannot be believed. Of the store."""
 
+
+RULES_OF_STORE: Final = (
+    AuditRule.SCHEMA_CHANGED,
+    AuditRule.ORPHAN_EVENTS,
+    AuditRule.FILE_DAMAGED,
+)
+"""The rules that are of the whole store: ``NO_TASK`` stands in the place of the task's id."""
 
 _DETAILS: Final = {
     AuditRule.MISSING_FINAL: "the row says {}, but none of the {} events of its tape is a final",
@@ -52,6 +71,8 @@ _DETAILS: Final = {
     AuditRule.DROPPED_COUNT_MISMATCH: "of reason {} the quarantine holds {} events, counted are {}",
     AuditRule.BAD_ROW: "{}",
     AuditRule.SCHEMA_CHANGED: "{}",
+    AuditRule.ORPHAN_EVENTS: "{} tapes, of the keys {} to {}, are of tasks that are not there",
+    AuditRule.FILE_DAMAGED: "{}",
 }
 
 

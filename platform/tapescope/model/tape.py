@@ -20,15 +20,19 @@ from tapescope.model.times import moment
 __all__ = [
     "ATTEMPT_FAILED",
     "ATTEMPT_RELEASED",
+    "COMMAND_STARTED",
     "EVENT_TYPES",
     "FINAL",
+    "LINES_LEFT_OUT",
     "LOG",
+    "OUTPUT_HELD",
     "PARTIAL",
     "PROGRESS",
     "RESERVED_EVENT_TYPES",
     "TAPE_OPEN",
     "TAPE_UNKNOWN",
     "TASK_STARTED",
+    "DropFilter",
     "DropReason",
     "DroppedEvent",
     "Event",
@@ -52,6 +56,12 @@ ATTEMPT_RELEASED: Final = "attempt_released"
 """An attempt gave its task back, for another worker to run; no retry is spent."""
 FINAL: Final = "final"
 """The one event that closes a tape (invariant I1)."""
+COMMAND_STARTED: Final = "command_started"
+"""``{"pid": …}``: the command runs, as this process of the host."""
+LINES_LEFT_OUT: Final = "lines_left_out"
+"""``{"lines": …, "bytes": …}``: so much output is not on the tape, between its neighbours here."""
+OUTPUT_HELD: Final = "output_held"
+"""``{"streams": […]}``: the command has ended, and a process that it left holds its output."""
 
 EVENT_TYPES: Final = (
     TASK_STARTED,
@@ -214,6 +224,30 @@ class DroppedEvent:
     def ts(self) -> datetime:
         """When the event was offered: an aware time in UTC."""
         return moment(self.ts_us)
+
+
+@dataclass(frozen=True, slots=True)
+class DropFilter:
+    """Which late events a page is to have: those that meet every condition that is given."""
+
+    task_id: str | None = None
+    since_us: int | None = None
+    """Offered at this time or later, in microseconds since the Unix epoch."""
+    until_us: int | None = None
+    """Offered before this time."""
+
+    @property
+    def by_time(self) -> bool:
+        """Whether it asks for a time, to which no index leads."""
+        return self.since_us is not None or self.until_us is not None
+
+    def admits(self, drop: DroppedEvent) -> bool:
+        """Whether the event meets every condition."""
+        return (
+            self.task_id in (None, drop.task_id)
+            and (self.since_us is None or drop.ts_us >= self.since_us)
+            and (self.until_us is None or drop.ts_us < self.until_us)
+        )
 
 
 @dataclass(frozen=True, slots=True)

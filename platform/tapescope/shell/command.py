@@ -12,8 +12,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from tapescope.errors import BadSetting, CommandFailed
+from tapescope.model.tape import COMMAND_STARTED, OUTPUT_HELD
 from tapescope.shell.process import Child, PipeReader, start_in_session
-from tapescope.shell.recorder import COMMAND_STARTED, OUTPUT_HELD, LineRecorder
+from tapescope.shell.recorder import LineRecorder
 from tapescope.store.validation import check_seconds
 from tapescope_telemetry.logger import Logger
 

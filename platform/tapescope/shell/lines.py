@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-__all__ = ["LINE_BYTES", "LineSplitter"]
+__all__ = ["LINE_BYTES", "LineSplitter", "count_lines"]
 
 LINE_BYTES: Final = 8_192
 """A longer line becomes several events; with every byte escaped, one still fits on a tape."""
+_MANY: Final = 64
 
 
 class LineSplitter:
@@ -64,6 +65,21 @@ class LineSplitter:
         if escaped:
             body["escaped"] = True
         return body
+
+
+def count_lines(chunk: bytes) -> int:
+    """How many lines end in it.
+
+    ``bytes.count`` looks at each byte, a nanosecond each; ``find`` leaps, and is slow only where
+    there are many to find.
+    """
+    lines = begin = 0
+    while lines < _MANY:
+        begin = chunk.find(b"\n", begin) + 1
+        if not begin:
+            return lines
+        lines += 1
+    return lines + chunk.count(b"\n", begin)
 
 
 def _between_characters(line: bytes, at: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -18,6 +19,10 @@ from typing import Any, Final
 __all__ = ["Child", "PipeReader", "Refused", "start_in_place", "start_in_session"]
 
 _CHUNK: Final = 65_536
+"""Bytes of one read, and of a pipe as Linux makes it."""
+_FLOOD_CHUNK: Final = 262_144
+"""The same for a command whose pipe was full: fewer turns for as many bytes. No more than that, for
+Linux lets a user have 64 MiB of pipes (pipe(7)), and the next ones are small."""
 _LAST_READ: Final = 1_048_576
 """Bytes that are read at most once nothing more is waited for: Linux lets no pipe grow larger
 unasked."""
@@ -54,6 +59,7 @@ class PipeReader:
         self._loop = asyncio.get_running_loop()
         self._readable: asyncio.Future[None] | None = None
         self._left: int | None = None
+        self._chunk = _CHUNK
         self.ended = False
         """Whether every writer has closed the other end."""
         self.held = False
@@ -69,7 +75,7 @@ class PipeReader:
                 self.held = True
                 break
             try:
-                chunk = _read(self._fd)
+                chunk = _read(self._fd, self._chunk)
             except BlockingIOError:
                 if self._left is not None:
                     self.held = True
@@ -80,6 +86,8 @@ class PipeReader:
                 self.ended = True
             elif self._left is not None:
                 self._left -= len(chunk)
+            elif len(chunk) == _CHUNK:
+                self._prepare_for_a_flood(self._fd)
             return chunk
         return b""
 
@@ -91,7 +99,7 @@ class PipeReader:
         taken = 0
         while self._fd is not None and taken < _LAST_READ:
             try:
-                chunk = _read(self._fd)
+                chunk = _read(self._fd, self._chunk)
             except BlockingIOError:
                 break
             if not chunk:
@@ -121,6 +129,13 @@ class PipeReader:
             os.close(self._fd)
             self._fd = None
 
+    def _prepare_for_a_flood(self, fd: int) -> None:
+        if self._chunk == _CHUNK:
+            self._chunk = _FLOOD_CHUNK
+            if sys.platform == "linux":
+                with suppress(OSError):  # a terminal, or its user has all the pipes there may be
+                    fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _FLOOD_CHUNK)
+
     async def _wait(self, fd: int) -> None:
         self._readable = self._loop.create_future()
         self._loop.add_reader(fd, self._wake)
@@ -136,10 +151,10 @@ class PipeReader:
             self._readable.set_result(None)
 
 
-def _read(fd: int) -> bytes:
+def _read(fd: int, most: int) -> bytes:
     """The next bytes; none at the end. Raises ``BlockingIOError`` where there are none yet."""
     try:
-        return os.read(fd, _CHUNK)
+        return os.read(fd, most)
     except OSError as error:
         if error.errno == errno.EIO:  # Linux's way to say that nobody has the terminal open
             return b""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from tapescope.model.tape import LOG
+from tapescope.model.tape import LINES_LEFT_OUT, LOG
 from tapescope.shell.backlog import Backlog
-from tapescope.shell.lines import LineSplitter
+from tapescope.shell.lines import LineSplitter, count_lines
 from tapescope.spool import SpooledEvent
 from tapescope.store.validation import StoreLimits
 
@@ -17,18 +18,13 @@ if TYPE_CHECKING:
     from tapescope.errors import TapescopeError
     from tapescope.run import Reporter
 
-__all__ = ["COMMAND_STARTED", "LINES_LEFT_OUT", "OUTPUT_HELD", "LineRecorder"]
-
-COMMAND_STARTED: Final = "command_started"
-"""``{"pid": …}``: the command runs, as this process of the host."""
-LINES_LEFT_OUT: Final = "lines_left_out"
-"""``{"lines": …, "bytes": …}``: so much output is not on the tape, between its neighbours here."""
-OUTPUT_HELD: Final = "output_held"
-"""``{"streams": […]}``: the command has ended, and a process that it left holds its output."""
+__all__ = ["LineRecorder"]
 
 _OTHERS: Final = 24
 """Events of a tape that are kept for what is not a line: our own, and the last parts of a long
 line that began within the limit."""
+_AT_ONCE: Final = 65_536
+"""Bytes of output that are cut into lines in one turn of the loop."""
 _TAIL: Final = 1_000
 """Last lines of each stream that are kept when there are too many for the tape."""
 _TAIL_BYTES: Final = 524_288
@@ -55,7 +51,7 @@ class _Stream:
         while self.held_bytes - len(self.held[0][1]) >= _TAIL_BYTES:
             _, old = self.held.popleft()
             self.held_bytes -= len(old)
-            self.left_lines += old.count(b"\n")
+            self.left_lines += count_lines(old)
             self.left_bytes += len(old) + self.splitter.forget()
             self.torn = not old.endswith(b"\n")
 
@@ -88,13 +84,8 @@ class LineRecorder:
     def __init__(self, report: Reporter | None, lines: int | None = None) -> None:
         self.backlog: Final = Backlog(self._lose)
         """The events that the tape is to have."""
-        events = StoreLimits().tape_events if report is None else report.tape_room
-        room = max(events - _OTHERS, 0)
-        self.limit: Final = room if lines is None else min(lines, room)
-        """Lines that the tape is to have."""
-        self._tail = min(_TAIL, self.limit // 10)
-        self._head = self.limit - 2 * self._tail
-        self._for_stderr = self._head // 10
+        self._lines = lines
+        self.fit(StoreLimits().tape_events if report is None else report.tape_room)
         self._streams: dict[str, _Stream] = {}
         self._pieces = self._sent = 0
         self.lost = 0
@@ -109,6 +100,15 @@ class LineRecorder:
         if report is not None:
             self.attach(report)
 
+    def fit(self, events: int) -> None:
+        """Plan for a tape that takes so many events. Before the first line."""
+        room = max(events - _OTHERS, 0)
+        self.limit = room if self._lines is None else min(self._lines, room)
+        """Lines that the tape is to have."""
+        self._tail = min(_TAIL, self.limit // 10)
+        self._head = self.limit - 2 * self._tail
+        self._for_stderr = self._head // 10
+
     def attach(self, report: Reporter) -> None:
         """Send the lines for this run from now on."""
         self._report = report
@@ -118,14 +118,14 @@ class LineRecorder:
         """Record a piece of output; may return before it is stored."""
         found = self._find(stream)
         if self.backlog.closed is not None:
-            self.lost += chunk.count(b"\n")
+            self.lost += count_lines(chunk)
             found.torn = not chunk.endswith(b"\n")
             return
-        room = self._head - self._sent - (0 if stream == "stderr" else self._for_stderr)
-        if room > 0 and not found.held:
-            taken = _find_end(chunk, room)
+        while chunk and not found.held and (room := self._count_room(stream)) > 0:
+            taken = _find_end(chunk[:_AT_ONCE], room)
             await self._send_all(found.splitter.feed(chunk[:taken]))
-            chunk = chunk[taken:]
+            if chunk := chunk[taken:]:
+                await asyncio.sleep(0)  # the loop has other work
         if chunk:
             found.hold(self._pieces, chunk)
             self._pieces += 1
@@ -176,6 +176,9 @@ class LineRecorder:
             self._streams[stream] = _Stream(stream)
         return self._streams[stream]
 
+    def _count_room(self, stream: str) -> int:
+        return self._head - self._sent - (0 if stream == "stderr" else self._for_stderr)
+
     def _choose_last(self) -> tuple[list[dict[str, Any]], int, int]:
         """The lines held that there is room for, in order; lines and bytes that are left out."""
         streams = [stream for stream in self._streams.values() if stream.held]
@@ -224,7 +227,7 @@ class LineRecorder:
 
 def _find_end(chunk: bytes, lines: int) -> int:
     """Where the first ``lines`` lines of the piece end: its length, if it has no more than that."""
-    if len(chunk) <= lines or chunk.count(b"\n") <= lines:
+    if len(chunk) <= lines or count_lines(chunk) <= lines:
         return len(chunk)
     end = 0
     for _ in range(lines):

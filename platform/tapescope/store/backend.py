@@ -21,7 +21,7 @@ from tapescope.model.leadership import LeaderTerm, MaintenanceJob
 from tapescope.model.leases import HeldLease
 from tapescope.model.ops import KnownOp
 from tapescope.model.repairs import Mended, Repair
-from tapescope.model.tape import QuarantinePage, TapePage
+from tapescope.model.tape import DropFilter, QuarantinePage, TapePage
 from tapescope.model.tasks import CancelRequest, Task, TaskFilter, TaskStatus
 from tapescope.store.flush import AttemptState, CreateRow, Flush, FlushAnswer, Inserted
 from tapescope.store.notifications import Changes
@@ -277,14 +277,27 @@ class StoreBackend(abc.ABC):
         """At most ``limit`` events after ``after_seq``, in order; ``None``: no such task."""
 
     @abc.abstractmethod
-    async def read_quarantine(self, task_id: str | None, after: int, limit: int) -> QuarantinePage:
-        """Dropped events, oldest first: one task's, or (``None``) the whole store's."""
+    async def read_quarantine(
+        self, wanted: DropFilter, after: int, limit: int, look_at: int
+    ) -> QuarantinePage:
+        """At most ``limit`` dropped events, oldest first, by keyset: numbers over ``after``.
+
+        Where ``wanted`` is ``by_time`` it looks at ``look_at`` events at most, and ``next`` says
+        how far it has come. The counts are the task's, or the store's, whatever their time.
+        """
 
     # --- maintenance ------------------------------------------------------------------------------
 
     @abc.abstractmethod
     async def audit(self, after: int, limit: int, grace: int) -> AuditPage:
         """A page of the audit, as of one moment, of the tasks whose keys are over ``after``."""
+
+    async def find_damage(self) -> Sequence[str]:
+        """What is broken in the database's own file, in its words; all of it is read.
+
+        Empty where all is well, and where the database looks after that itself.
+        """
+        return ()
 
     @abc.abstractmethod
     async def repair(self, task_id: str, grace: int, by: str, dry_run: bool) -> Mended | None:

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from typing import Final, TypeVar
 
 from tapescope.errors import BadOp, BadSetting, StoreConfigError, UnknownTask
-from tapescope.model.audit import AUDIT_GRACE, AuditPage, AuditRule, Violation
+from tapescope.model.audit import AUDIT_GRACE, NO_TASK, AuditPage, AuditRule, Violation
 from tapescope.model.repairs import Mended, Repair
 from tapescope.model.tape import Outcome
 from tapescope.model.tasks import is_op
@@ -41,6 +41,9 @@ _EVENTS: Final = 5_000
 _REMEMBERED: Final = 10_000
 """Violations that are remembered, so that an audit which finds them again does not log them."""
 
+_TOLD: Final = 5
+"""Faults of a file that are told; the first one is enough to restore a backup."""
+
 _RESCUED: Final = 100
 """Tasks that one transaction of a rescue takes."""
 
@@ -71,6 +74,23 @@ class StoreMaintenance:
         for violation in page.violations:
             self._log_once(violation)
         return page
+
+    async def check_file(self) -> Sequence[Violation]:
+        """Check that the database's own file is sound; on SQLite, all of it is read.
+
+        What is found is one violation, counted and logged as by ``audit``. Empty where all is well,
+        and on a database that looks after its files itself.
+        """
+        core = self._core
+        faults = await core.read("check_file", core.backend.find_damage)
+        if not faults:
+            return ()
+        more = f"; and {len(faults) - _TOLD:,} more" if len(faults) > _TOLD else ""
+        text = "; ".join(faults[:_TOLD]) + more
+        violation = Violation.found(AuditRule.FILE_DAMAGED, NO_TASK, text)
+        core.meter.audited(0, {violation.rule.value: 1})
+        self._log_once(violation)
+        return (violation,)
 
     def _log_once(self, violation: Violation) -> None:
         """Log a violation as an error, once for each store that is open: every audit finds it.

@@ -32,6 +32,7 @@ from tapescope.model.tape import (
     FINAL,
     RESERVED_EVENT_TYPES,
     TASK_STARTED,
+    DropFilter,
     Event,
     NewEvent,
     QuarantinePage,
@@ -603,16 +604,29 @@ class TaskStore:
         return page
 
     async def read_quarantine(
-        self, task_id: str | None = None, *, after: int = 0, limit: int = 1_000
+        self,
+        task_id: str | None = None,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        after: int = 0,
+        limit: int = 1_000,
     ) -> QuarantinePage:
         """Dropped events, oldest first: one task's, or (``None``) the whole store's.
 
+        ``since`` and ``until`` are aware times, between which an event was offered. A page of a
+        time looks at ``limits.looked_at`` events at most: it may have none, and yet a ``next``.
         Raises ``BadSetting``.
         """
         limit, after = check_page_size(limit), check_place("after", after)
-        task_id = None if task_id is None else check_text("task_id", task_id)
+        wanted = DropFilter(
+            None if task_id is None else check_text("task_id", task_id),
+            None if since is None else check_time("since", since),
+            None if until is None else check_time("until", until),
+        )
         return await self._core.read(
-            "read_quarantine", lambda: self.backend.read_quarantine(task_id, after, limit)
+            "read_quarantine",
+            lambda: self.backend.read_quarantine(wanted, after, limit, self.limits.looked_at),
         )
 
     # --- notifications ----------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from tapescope.model.leadership import LeaderTerm, MaintenanceJob
 from tapescope.model.leases import HeldLease, RescueResult
 from tapescope.model.ops import KnownOp
 from tapescope.model.repairs import Mended, Repair
-from tapescope.model.tape import ATTEMPT_FAILED, FINAL, Event, QuarantinePage, TapePage
+from tapescope.model.tape import ATTEMPT_FAILED, FINAL, DropFilter, Event, QuarantinePage, TapePage
 from tapescope.model.tasks import CancelRequest, Task, TaskFilter, TaskStatus
 from tapescope.store.audit_rules import audit_tasks
 from tapescope.store.backend import BackendContext, StoreBackend
@@ -348,8 +348,10 @@ class MemoryBackend(StoreBackend):
         dropped = self.quarantine.count(task_id)
         return TapePage(task_id, events, record.last_seq, final and final.seq, dropped)
 
-    async def read_quarantine(self, task_id: str | None, after: int, limit: int) -> QuarantinePage:
-        return self.quarantine.read(task_id, after, limit)
+    async def read_quarantine(
+        self, wanted: DropFilter, after: int, limit: int, look_at: int
+    ) -> QuarantinePage:
+        return self.quarantine.read(wanted, after, limit, look_at)
 
     async def read_cancels(self, owners: Sequence[str]) -> Sequence[tuple[str, str, CancelRequest]]:
         tasks = (record.task for record in self.records.values())

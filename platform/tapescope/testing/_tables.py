@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from tapescope.model.tape import (
     FINAL,
+    DropFilter,
     DroppedEvent,
     DropReason,
     Outcome,
@@ -153,9 +154,9 @@ class Quarantine:
         drop = drop_event(task_id, row, reason, final, trace_id)
         self._kept[task_id].append((self._number, drop))
 
-    def read(self, task_id: str | None, after: int, limit: int) -> QuarantinePage:
+    def read(self, wanted: DropFilter, after: int, limit: int, look_at: int) -> QuarantinePage:
         """A page of one task's drops, or of all."""
-        tasks = list(self._counts) if task_id is None else [task_id]
+        tasks = list(self._counts) if wanted.task_id is None else [wanted.task_id]
         counts: Counter[DropReason] = Counter()
         kept: list[tuple[int, DroppedEvent]] = []
         for of in tasks:
@@ -164,8 +165,14 @@ class Quarantine:
         ahead = sorted(
             ((number, drop) for number, drop in kept if number > after), key=lambda pair: pair[0]
         )
-        page = ahead[:limit]
-        next_ = page[-1][0] if len(ahead) > limit else None
+        looked_at = ahead[:look_at] if wanted.by_time else ahead
+        found = [pair for pair in looked_at if wanted.admits(pair[1])]
+        page = found[:limit]
+        next_ = None
+        if len(found) > limit:
+            next_ = page[-1][0]
+        elif len(looked_at) < len(ahead):
+            next_ = looked_at[-1][0]
         drops = tuple(drop for _, drop in page)
         return QuarantinePage(drops, counts.total() - len(kept), next_, counts)
 

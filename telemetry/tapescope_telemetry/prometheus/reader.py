@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import threading
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.sdk.metrics.export import MetricReader
 from prometheus_client import (
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from prometheus_client import Metric as Family
 
 __all__ = ["PrometheusReader"]
+
+_ACCEPTED: Final = ("HTTP_ACCEPT", "HTTP_ACCEPT_ENCODING")
+_REFUSED: Final = re.compile(r"[^,]*;\s*q\s*=\s*0(\.0*)?\s*(,|$)", re.IGNORECASE)
+"""What a client names only to refuse it: with a quality of 0 (RFC 9110, 12.4.2)."""
 
 
 class PrometheusReader(MetricReader):
@@ -57,8 +62,24 @@ class PrometheusReader(MetricReader):
         GCCollector(registry=self.registry)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer a scrape."""
-        return self._app(environ, start_response)
+        """Answer a scrape, in a form that its client accepts; to a HEAD without the text."""
+        asked = environ | {
+            name: _REFUSED.sub("", environ[name]) for name in _ACCEPTED if name in environ
+        }
+        if environ["REQUEST_METHOD"] != "HEAD":
+            return self._app(asked, start_response)
+        answered: list[tuple[str, list[tuple[str, str]]]] = []
+
+        def start(
+            status: str, headers: list[tuple[str, str]], *_: object
+        ) -> Callable[[bytes], object]:
+            answered.append((status, headers))
+            return bytes
+
+        text = b"".join(self._app(asked | {"REQUEST_METHOD": "GET"}, start))
+        ((status, headers),) = answered
+        start_response(status, [*headers, ("Content-Length", str(len(text)))])
+        return ()
 
     def make_families(self) -> list[Family]:
         """Collect now; nothing of OpenTelemetry's once the provider was shut down."""

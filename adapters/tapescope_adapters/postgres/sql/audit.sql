@@ -64,6 +64,16 @@ SELECT t.task_id::text, t.status, o.seq, o.outcome
  WHERE (o.outcome = t.status) IS NOT TRUE
  ORDER BY t.id;
 
+-- name: audit_orphan_events
+-- Tapes whose tasks are gone, which the guards let nobody delete by itself. One line for all of the page;
+-- no more than 10,000 of them are counted.
+SELECT '-', o.n, o.first, o.last
+  FROM (SELECT count(*) AS n, min(g.task) AS first, max(g.task) AS last
+          FROM (SELECT DISTINCT e.task FROM events e
+                 WHERE e.task > $1 AND e.task <= $2
+                   AND NOT EXISTS (SELECT 1 FROM tasks t WHERE t.id = e.task) LIMIT 10000) AS g) AS o
+ WHERE o.n > 0;
+
 -- name: audit_stuck_running
 -- It runs, and its lease ended longer ago than the grace.
 -- Differs from the SQLite version in that the clock is the database's.

@@ -49,3 +49,23 @@ SELECT current_setting('server_encoding') AS encoding,
               ORDER BY c.relname, r.verb) AS barred
   FROM (SELECT $1::name AS name) wanted
   LEFT JOIN pg_namespace n ON n.nspname = wanted.name;
+
+-- name: read_schema
+-- The guards of schema $1 as they stand: triggers, constraints and indexes each with its table, functions
+-- with their texts.
+SELECT ARRAY(SELECT json_build_array(c.relname, g.tgname, f.proname, g.tgenabled IN ('O', 'A'))::text
+               FROM pg_class c
+               JOIN pg_trigger g ON g.tgrelid = c.oid
+               JOIN pg_proc f ON f.oid = g.tgfoid
+              WHERE c.relnamespace = n.oid AND NOT g.tgisinternal) AS triggers,
+       ARRAY(SELECT json_build_array(c.relname, k.conname)::text
+               FROM pg_class c JOIN pg_constraint k ON k.conrelid = c.oid
+              WHERE c.relnamespace = n.oid) AS constraints,
+       ARRAY(SELECT json_build_array(c.relname, x.relname)::text
+               FROM pg_class c
+               JOIN pg_index i ON i.indrelid = c.oid
+               JOIN pg_class x ON x.oid = i.indexrelid
+              WHERE c.relnamespace = n.oid AND i.indisvalid) AS indexes,
+       ARRAY(SELECT json_build_array(p.proname, p.prosrc)::text
+               FROM pg_proc p WHERE p.pronamespace = n.oid) AS functions
+  FROM pg_namespace n WHERE n.nspname = $1;

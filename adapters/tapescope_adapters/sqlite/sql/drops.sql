@@ -21,6 +21,10 @@ SELECT coalesce(sum(n), 0) FROM drop_counts WHERE reason = 'unknown_task';
 SELECT id, task_id, attempt, type, reason, ts, late_us, trace_id, body
   FROM quarantine WHERE id > ? /*and*/ ORDER BY id LIMIT ?;
 
+-- name: find_searched_drop
+-- The last that read_quarantine looks at for what no index leads to, if it stops there.
+SELECT id FROM quarantine WHERE id > ? /*and*/ ORDER BY id LIMIT 1 OFFSET ?;
+
 -- name: count_quarantine
 SELECT count(*) FROM quarantine /*where*/;
 

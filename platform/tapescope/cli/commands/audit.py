@@ -57,10 +57,11 @@ def audit(
     as_json: bool,
     store: str | None,
 ) -> int:
-    """Check every tape against the invariants.
+    """Check every tape against the invariants, and the store that holds them.
 
-    Nothing is changed without --repair. The exit status is 0 when all is well, 1 when something is
-    wrong, even if it could be repaired, and 2 when the tapes could not be checked.
+    The guards of the database must be in place, and a SQLite file must be sound: it is read as a
+    whole. Nothing is changed without --repair. The exit status is 0 when all is well, 1 when
+    something is wrong, even if it could be repaired, and 2 when the tapes could not be checked.
     """
     url = choose_store(store)
     try:
@@ -83,7 +84,9 @@ async def _audit(
 ) -> tuple[AuditReport, str]:
     """What the audit found, and the name of the store that it read."""
     async with open_store(url) as store:
-        report = await audit_store(store, grace=grace, rows_per_second=rows_per_second)
+        report = await audit_store(
+            store, grace=grace, rows_per_second=rows_per_second, thorough=True
+        )
         return report, store.name
 
 

@@ -79,37 +79,22 @@ def cancel(
     check_named(task_ids, given=wanted.given)
     if status is not None and status.terminal:
         raise click.BadParameter("such tasks have ended", param_hint="--status")
-    url = choose_store(store)
-    named: Sequence[str] = task_ids
-    if wanted.given:
-        found = run_main(_choose(url, wanted))
-        named = [task_id for ids in found.values() for task_id in ids]
-        if not named:
-            say("no pending or running task matches")
-            return 0
-        states = ", ".join(f"{len(ids):,} {state}" for state, ids in found.items() if ids)
-        tasks = "task" if len(named) == 1 else "tasks"
-        confirm(f"Cancel {len(named):,} {tasks} ({states})", yes=yes)
-    return run_main(_cancel(url, named, message, as_json=as_json))
+    return run_main(
+        _cancel(choose_store(store), task_ids, wanted, message, yes=yes, as_json=as_json)
+    )
 
 
-async def _choose(url: str, wanted: Wanted) -> dict[TaskStatus, list[str]]:
-    """The ids of the tasks that are wanted and have not ended, by their status."""
-    states = [wanted.status] if wanted.status else [s for s in TaskStatus if not s.terminal]
-    async with open_store(url) as store:
-        return {
-            state: [task.task_id async for task in wanted.among(state).read_all(store)]
-            for state in states
-        }
-
-
-async def _cancel(url: str, named: Sequence[str], message: str, *, as_json: bool) -> int:
+async def _cancel(
+    url: str, named: Sequence[str], wanted: Wanted, message: str, *, yes: bool, as_json: bool
+) -> int:
     """Request the cancels, and print what became of each; gives the exit status.
 
     Raises ``UnknownTask`` where one task is named; of many, each that is unknown is told.
     """
     unknown = 0
     async with open_store(url, OpenMode.EXISTING) as store:
+        if wanted.given:
+            named = await _choose(store, wanted, yes=yes)
         for one in named:
             try:
                 await _cancel_one(store, one, message, as_json=as_json)
@@ -121,6 +106,23 @@ async def _cancel(url: str, named: Sequence[str], message: str, *, as_json: bool
     return 1 if unknown else 0
 
 
+async def _choose(store: TaskStore, wanted: Wanted, *, yes: bool) -> list[str]:
+    """The ids of the tasks that are wanted and have not ended. Raises ``NotConfirmed``."""
+    states = [wanted.status] if wanted.status else [s for s in TaskStatus if not s.terminal]
+    found = {
+        state: [task.task_id async for task in wanted.among(state).read_all(store)]
+        for state in states
+    }
+    ids = [task_id for of_state in found.values() for task_id in of_state]
+    if ids:
+        counted = ", ".join(f"{len(some):,} {state}" for state, some in found.items() if some)
+        tasks = "task" if len(ids) == 1 else "tasks"
+        await confirm(f"Cancel {len(ids):,} {tasks} ({counted})", yes=yes)
+    else:
+        say("no pending or running task matches")
+    return ids
+
+
 async def _cancel_one(store: TaskStore, named: str, message: str, *, as_json: bool) -> None:
     task_id = await find_task_id(store, named)
     answer = await store.request_cancel(task_id, CancelReason.USER, message, by=name_caller())
@@ -130,8 +132,8 @@ async def _cancel_one(store: TaskStore, named: str, message: str, *, as_json: bo
         await _rescue(store)
         task = await store.get(task_id)
     if as_json:
-        state = answer.state.value
-        print_json({"task_id": task_id, "state": state, "status": task.status.value, "lost": lost})
+        shape = {"task_id": task_id, "state": answer.state.value, "status": task.status.value}
+        print_json(shape | {"lost": lost, "store": store.name})
     else:
         print_line(f"{task_id} {_describe(answer, task, lost)}")
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 import click
@@ -18,10 +19,11 @@ from tapescope.cli._store import choose_store, open_store
 from tapescope.cli._table import Column, print_table
 from tapescope.cli._task_ids import find_task_id
 from tapescope.cli._times import parse_time
+from tapescope.cli._types import WHOLE_NUMBER
 from tapescope.cli._wording import format_age, format_duration, now_us, shorten_id
+from tapescope.errors import BadSetting
 from tapescope.model.json_shapes import drop_shape
 from tapescope.model.tape import DroppedEvent, QuarantinePage
-from tapescope.model.times import as_microseconds
 from tapescope.program import run_main
 from tapescope.store.port import TaskStore
 
@@ -37,8 +39,36 @@ _COLUMNS: Final = (
     Column("body", shrinks_to=8),
 )
 _WIDE: Final = tuple(map(Column, ("task_id", "attempt", "type", "reason", "ts", "late_s", "body")))
-_Between = tuple[int | None, int | None]
-"""From when on and before when an event is listed, in microseconds since the Unix epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """The late events that are asked for: those that meet every condition that is given."""
+
+    since: datetime | None
+    until: datetime | None
+    after: int
+    limit: int | None
+
+    async def read_pages(
+        self, store: TaskStore, task_id: str | None
+    ) -> AsyncGenerator[QuarantinePage, None]:
+        """As many pages of the store as it takes."""
+        after, left = self.after, self.limit
+        while True:
+            page = await store.read_quarantine(
+                task_id,
+                since=self.since,
+                until=self.until,
+                after=after,
+                limit=_PAGE if left is None else min(left, _PAGE),
+            )
+            yield page
+            if left is not None:
+                left -= len(page.drops)
+            if page.next is None or left == 0:
+                return
+            after = page.next
 
 
 @click.command("drops")
@@ -50,6 +80,16 @@ _Between = tuple[int | None, int | None]
 )
 @since_option
 @until_option
+@click.option(
+    "--limit", type=WHOLE_NUMBER, metavar="N", help="The most events to list. Default: all."
+)
+@click.option(
+    "--after",
+    type=WHOLE_NUMBER,
+    default=0,
+    metavar="N",
+    help="Only events after this one, which a list with --limit names: the next page.",
+)
 @wide_option
 @json_option
 @store_option
@@ -58,74 +98,67 @@ def drops(
     task_id: str | None,
     since: str | None,
     until: str | None,
+    limit: int | None,
+    after: int,
     wide: bool,
     as_json: bool,
     store: str | None,
 ) -> None:
-    """List the events that came too late, each with its reason."""
-    between = (
-        None if since is None else as_microseconds(parse_time(since, "--since")),
-        None if until is None else as_microseconds(parse_time(until, "--until")),
+    """List the events that came too late, each with its reason.
+
+    The oldest come first.
+    """
+    if limit is not None and limit < 1:
+        raise BadSetting("--limit", limit, "a number of events, 1 or more")
+    wanted = _Wanted(
+        None if since is None else parse_time(since, "--since"),
+        None if until is None else parse_time(until, "--until"),
+        after,
+        limit,
     )
-    run_main(_list(choose_store(store), task_id, between, wide=wide, as_json=as_json))
+    run_main(_list(choose_store(store), task_id, wanted, wide=wide, as_json=as_json))
 
 
-async def _list(
-    url: str, named: str | None, between: _Between, *, wide: bool, as_json: bool
-) -> None:
-    """Print dropped events, oldest first: one task's, or the store's. Raises ``UnknownTask``."""
+async def _list(url: str, named: str | None, wanted: _Wanted, *, wide: bool, as_json: bool) -> None:
+    """Print dropped events: one task's, or the store's. Raises ``UnknownTask``."""
     async with open_store(url) as store:
         task_id = None if named is None else await find_task_id(store, named)
-        first = await store.read_quarantine(task_id, limit=_PAGE)
-        if task_id is not None and not first.counts:
+        if task_id is not None and not (await store.read_quarantine(task_id, limit=1)).counts:
             await store.get(task_id)  # raises where the store has no such task
-        pages = _read_pages(store, task_id, between, first)
+        pages = wanted.read_pages(store, task_id)
         async with aclosing(pages):
             await (_print_json(pages, store.name) if as_json else _print_table(pages, wide=wide))
 
 
-async def _read_pages(
-    store: TaskStore, task_id: str | None, between: _Between, page: QuarantinePage
-) -> AsyncGenerator[QuarantinePage, None]:
-    since, until = between
-    while True:
-        drops = tuple(
-            drop
-            for drop in page.drops
-            if (since is None or drop.ts_us >= since) and (until is None or drop.ts_us < until)
-        )
-        yield replace(page, drops=drops)
-        if page.next is None:
-            return
-        page = await store.read_quarantine(task_id, after=page.next, limit=_PAGE)
-
-
 async def _print_json(pages: AsyncGenerator[QuarantinePage, None], store: str) -> None:
     """The shape of the drops, written while they are read."""
-    separator, overflow = b"", 0
+    separator, overflow, next_ = b"", 0, None
     write_json(b'{"drops":[')
     async for page in pages:
         for drop in page.drops:
             write_json(separator + orjson.dumps(drop_shape(drop)))
             separator = b","
-        overflow = page.overflow
-    write_json(b"]," + orjson.dumps({"overflow": overflow, "store": store})[1:] + b"\n")
+        overflow, next_ = page.overflow, page.next
+    rest = {"overflow": overflow, "next": next_, "store": store}
+    write_json(b"]," + orjson.dumps(rest)[1:] + b"\n")
 
 
 async def _print_table(pages: AsyncGenerator[QuarantinePage, None], *, wide: bool) -> None:
     terminal = on_terminal()
     wide = wide or not terminal
     rows: list[tuple[str, ...]] = []
-    overflow, now = 0, now_us()
+    overflow, next_, now = 0, None, now_us()
     async for page in pages:
         rows += [_wide_row(drop) if wide else _row(drop, now) for drop in page.drops]
-        overflow = page.overflow
+        overflow, next_ = page.overflow, page.next
     if not rows and terminal:
         print_line("No dropped events.")
     else:
         print_table(_WIDE if wide else _COLUMNS, rows, terminal=terminal, wide=wide)
     if overflow:
         print_line(f"and {overflow:,} more that were counted but not kept")
+    if next_ is not None and terminal:
+        print_line(f"More: --after {next_}")
 
 
 def _row(drop: DroppedEvent, now: int) -> tuple[str, ...]:

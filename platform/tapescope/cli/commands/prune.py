@@ -55,35 +55,33 @@ def prune(
         raise click.BadParameter(
             "late events are deleted by age alone, not by op or outcome", param_hint="--quarantine"
         )
+    run_main(_prune(url, age, outcome, op, quarantine=quarantine, dry_run=dry_run, yes=yes))
+
+
+async def _prune(
+    url: str,
+    older_than: float,
+    outcomes: Sequence[Outcome],
+    op: str | None,
+    *,
+    quarantine: bool,
+    dry_run: bool,
+    yes: bool,
+) -> None:
+    """Delete what is old, and print how much. Raises ``BadOp``, ``NotConfirmed``."""
     what = "late events" if quarantine else "tasks with their tapes"
+    async with open_store(url, OpenMode.READ if dry_run else OpenMode.EXISTING) as store:
 
-    def prune_now(*, dry_run: bool) -> int:
-        if quarantine:
-            return run_main(_prune_quarantine(url, age, dry_run=dry_run))
-        return run_main(_prune_tasks(url, age, outcome, op, dry_run=dry_run))
+        async def prune_now(*, dry_run: bool) -> int:
+            if quarantine:
+                return await store.maintenance.prune_quarantine(
+                    older_than=older_than, dry_run=dry_run
+                )
+            return await store.maintenance.prune(
+                older_than=older_than, outcomes=outcomes or None, op=op, dry_run=dry_run
+            )
 
-    if not (dry_run or yes):
-        count = prune_now(dry_run=True)
-        if count:
-            confirm(f"Delete {count:,} {what}", yes=yes)
-    pruned = prune_now(dry_run=dry_run)
+        if not (dry_run or yes) and (count := await prune_now(dry_run=True)):
+            await confirm(f"Delete {count:,} {what}", yes=yes)
+        pruned = await prune_now(dry_run=dry_run)
     print_line(f"{what} {'that would be deleted' if dry_run else 'deleted'}: {pruned:,}")
-
-
-def _choose_mode(*, dry_run: bool) -> OpenMode:
-    return OpenMode.READ if dry_run else OpenMode.EXISTING
-
-
-async def _prune_quarantine(url: str, older_than: float, *, dry_run: bool) -> int:
-    async with open_store(url, _choose_mode(dry_run=dry_run)) as store:
-        return await store.maintenance.prune_quarantine(older_than=older_than, dry_run=dry_run)
-
-
-async def _prune_tasks(
-    url: str, older_than: float, outcomes: Sequence[Outcome], op: str | None, *, dry_run: bool
-) -> int:
-    """Delete old tapes; gives how many. Raises ``BadOp``."""
-    async with open_store(url, _choose_mode(dry_run=dry_run)) as store:
-        return await store.maintenance.prune(
-            older_than=older_than, outcomes=outcomes or None, op=op, dry_run=dry_run
-        )

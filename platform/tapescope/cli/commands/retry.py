@@ -22,13 +22,15 @@ from tapescope.cli._options import json_option, store_option, tasks_argument, wa
 from tapescope.cli._output import say
 from tapescope.cli._question import confirm, yes_option
 from tapescope.cli._store import choose_store, open_store
-from tapescope.cli._submitted import open_manager, print_submitted
+from tapescope.cli._submitted import print_submitted
 from tapescope.cli._task_ids import check_named, find_task_id
 from tapescope.errors import OpNotRegistered, TaskNotEnded, UnknownTask
 from tapescope.manager.handle import TaskHandle
+from tapescope.manager.manager import TaskManager
 from tapescope.model.tasks import TaskStatus
 from tapescope.program import run_main
 from tapescope.store.opening import OpenMode
+from tapescope.store.port import TaskStore
 
 __all__ = ["retry"]
 
@@ -76,41 +78,46 @@ def retry(
         raise click.BadParameter("say which tasks: with --failed or --status", param_hint="retry")
     if wanted.status is not None and not wanted.status.terminal:
         raise click.BadParameter("such tasks have not ended", param_hint="--status")
-    url = choose_store(store)
-    named: Sequence[str] = task_ids
-    if wanted.given:
-        named = run_main(_choose(url, wanted))
-        if not named:
-            say("no task matches")
-            return 0
-        tasks = "task" if len(named) == 1 else "tasks"
-        confirm(f"Submit {len(named):,} {wanted.status} {tasks} again", yes=yes)
-    return run_main(_retry(url, named, wait=wait, as_json=as_json))
+    return run_main(
+        _retry(choose_store(store), task_ids, wanted, yes=yes, wait=wait, as_json=as_json)
+    )
 
 
-async def _choose(url: str, wanted: Wanted) -> list[str]:
-    """The ids of the tasks that are wanted, oldest first."""
-    async with open_store(url) as store:
-        return [task.task_id async for task in wanted.read_all(store)][::-1]
+async def _choose(store: TaskStore, wanted: Wanted, *, yes: bool) -> list[str]:
+    """The ids of the tasks that are wanted, oldest first. Raises ``NotConfirmed``."""
+    ids = [task.task_id async for task in wanted.read_all(store)][::-1]
+    if ids:
+        tasks = "task" if len(ids) == 1 else "tasks"
+        await confirm(f"Submit {len(ids):,} {wanted.status} {tasks} again", yes=yes)
+    else:
+        say("no task matches")
+    return ids
 
 
-async def _retry(url: str, named: Sequence[str], *, wait: bool, as_json: bool) -> int:
+async def _retry(
+    url: str, named: Sequence[str], wanted: Wanted, *, yes: bool, wait: bool, as_json: bool
+) -> int:
     """Gives the exit status.
 
     Raises ``UnknownTask``, ``TaskNotEnded``, ``OpNotRegistered`` where one task is named; of many,
     each that cannot be submitted again is told.
     """
     status = 0
-    async with open_manager(url, OpenMode.EXISTING) as (store, manager):
-        handles: list[TaskHandle] = []
-        for one in named:
-            try:
-                handles.append(await manager.resubmit(await find_task_id(store, one)))
-            except (*_REFUSED, click.BadParameter) as error:
-                if len(named) == 1:
-                    raise
-                say(str(error))
-                status = 1
-        for handle in handles:
-            status |= await print_submitted(handle, wait=wait, as_json=as_json)
+    async with open_store(url, OpenMode.EXISTING) as store:
+        if wanted.given:
+            named = await _choose(store, wanted, yes=yes)
+            if not named:
+                return status
+        async with TaskManager(store, work=False) as manager:  # it rescues: after the question
+            handles: list[TaskHandle] = []
+            for one in named:
+                try:
+                    handles.append(await manager.resubmit(await find_task_id(store, one)))
+                except (*_REFUSED, click.BadParameter) as error:
+                    if len(named) == 1:
+                        raise
+                    say(str(error))
+                    status = 1
+            for handle in handles:
+                status |= await print_submitted(handle, store.name, wait=wait, as_json=as_json)
     return status

@@ -322,7 +322,7 @@ class _CommandTask:
             except (TapescopeError, TimeoutError):
                 pass  # the command ends all the same, and what ended it is known here
             else:
-                if self._attempt is not None:
+                if self._attempt is not None and self._end is None:
                     return True  # the run is told, and ends the command
         self._foreground.end()
         return False
@@ -343,6 +343,7 @@ class _CommandTask:
         chosen = choose_store(url)
         self._store = store = find_store(chosen, patience=_PATIENCE)
         store.open_mode = prepare_store(chosen) or store.open_mode
+        self._recorder.fit(store.limits.tape_events)  # the command begins later
         while True:
             try:
                 await self._open(store)
@@ -372,6 +373,9 @@ class _CommandTask:
                 await handle.result()
             except (TaskFailed, TaskCancelled) as end:
                 self._end = end
+                if self._command is not None:  # it may run on: what it says is late, and kept so
+                    await asyncio.wait([self._command])
+                    await self._settle_last()
             finally:
                 replaying.cancel()
                 await asyncio.wait([replaying])

@@ -10,7 +10,7 @@ import orjson
 
 from tapescope.cli._options import json_option, store_option, task_argument
 from tapescope.cli._output import make_printable, on_terminal, print_json, print_line
-from tapescope.cli._rendering import STATUS_STYLES, describe_event, explain_event
+from tapescope.cli._rendering import STATUS_STYLES, describe_event, explain_event, tell_of_command
 from tapescope.cli._store import choose_store, open_store
 from tapescope.cli._table import make_console
 from tapescope.cli._task_ids import find_task_id
@@ -24,12 +24,14 @@ from tapescope.cli._wording import (
     put_sign,
 )
 from tapescope.model.json_shapes import task_shape
-from tapescope.model.tape import ATTEMPT_FAILED, FINAL, Event
+from tapescope.model.tape import ATTEMPT_FAILED, COMMAND_STARTED, FINAL, Event
 from tapescope.model.times import parse_time
 from tapescope.program import run_main
 
 __all__ = ["show"]
 
+_FIRST: Final = 2
+"""Events among which a command's start is."""
 _TIMES: Final = ("created_at", "run_at", "claimed_at", "finished_at", "lease_expires_at")
 
 
@@ -39,19 +41,24 @@ _TIMES: Final = ("created_at", "run_at", "claimed_at", "finished_at", "lease_exp
 @store_option
 def show(*, task_id: str, as_json: bool, store: str | None) -> None:
     """Show one task, how its tape ends, and why it failed."""
-    shape, end, name = run_main(_read(choose_store(store), task_id))
+    shape, end, started, name = run_main(_read(choose_store(store), task_id))
     if as_json:
         print_json(shape | {"store": name})
     else:
         _print_fields(shape, terminal=on_terminal())
         _print_end(end)
+        for line in tell_of_command(started, end=end, lost=shape["lost"] is not None):
+            print_line(line)
 
 
-async def _read(url: str, named: str) -> tuple[dict[str, Any], Event | None, str]:
-    """The row, the last event of its tape, and the name of the store. Raises ``UnknownTask``."""
+async def _read(url: str, named: str) -> tuple[dict[str, Any], Event | None, Event | None, str]:
+    """The row, the last event of its tape, the start of its command, and the name of the store.
+
+    Raises ``UnknownTask``.
+    """
     async with open_store(url) as store:
         task = await store.get(await find_task_id(store, named))
-        page = await store.read_tape(task.task_id, limit=1)
+        page = await store.read_tape(task.task_id, limit=_FIRST)
         end = None
         if page.last_seq:
             last = page.final_seq or page.last_seq
@@ -63,7 +70,8 @@ async def _read(url: str, named: str) -> tuple[dict[str, Any], Event | None, str
         "dropped": page.dropped,
         "final": end.body if end is not None and end.type == FINAL else None,
     }
-    return shape, end, store.name
+    started = next((event for event in page.events if event.type == COMMAND_STARTED), None)
+    return shape, end, started, store.name
 
 
 def _print_fields(fields: Mapping[str, Any], *, terminal: bool) -> None:

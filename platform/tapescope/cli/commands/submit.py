@@ -10,11 +10,12 @@ import click
 from tapescope.cli._completion import complete_op
 from tapescope.cli._options import json_option, store_option, wait_option
 from tapescope.cli._output import say
-from tapescope.cli._store import choose_store, prepare_store
-from tapescope.cli._submitted import open_manager, print_submitted
+from tapescope.cli._store import choose_store, open_store, prepare_store
+from tapescope.cli._submitted import print_submitted
 from tapescope.cli._types import NUMBER, WHOLE_NUMBER
 from tapescope.codec import decode
 from tapescope.errors import BadParams
+from tapescope.manager.manager import TaskManager
 from tapescope.manager.submission import Submission
 from tapescope.program import run_main
 
@@ -77,11 +78,14 @@ def submit(
 
 
 async def _submit(url: str, submission: Submission, *, wait: bool, as_json: bool) -> int:
-    async with open_manager(url, prepare_store(url)) as (store, manager):
+    async with (
+        open_store(url, prepare_store(url)) as store,
+        TaskManager(store, work=False) as manager,
+    ):
         (handle,) = await manager.submit_many([submission])
         if submission.op not in await store.ops.read():
             say(f"no worker of this store has registered {submission.op!r} yet; the task waits")
-        return await print_submitted(handle, wait=wait, as_json=as_json)
+        return await print_submitted(handle, store.name, wait=wait, as_json=as_json)
 
 
 def _parse_params(text: str) -> dict[str, Any]:

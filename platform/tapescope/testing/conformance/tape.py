@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
-from tapescope.model.tape import DropReason, NewEvent, Outcome
+from tapescope.errors import BadSetting
+from tapescope.model.tape import DropReason, NewEvent, Outcome, QuarantinePage
 from tapescope.model.tasks import Attempt, ErrorInfo, FinalEvent, NewTask
 from tapescope.store.port import TaskStore
 from tapescope.store.validation import StoreLimits, new_task_id
@@ -247,6 +249,55 @@ class TapeConformance(StoreSuite):
         assert seen == list(range(7))
         assert [drop.body["message"] for drop in own.drops] == [1, 3, 5]
         assert own.next is None
+
+    async def test_quarantine_of_a_time(self, stores: Stores) -> None:
+        """What is rare is found in the end: a page looks at so many events, and may have none."""
+        store = await stores.open(limits=StoreLimits(looked_at=4))
+        attempts = [await start(store), await start(store)]
+        for attempt in attempts:
+            await store.finish_if_running(attempt, FinalEvent.succeeded())
+        for n in range(10):
+            await store.append(attempts[n % 2], [log(n)])
+        every = (await store.read_quarantine()).drops
+        times = [drop.ts for drop in every]
+        tick = timedelta(microseconds=1)
+        own = attempts[1].task_id
+        asked: list[tuple[str | None, dict[str, Any], int]] = [
+            (None, {"since": times[9]}, 3),
+            (None, {"until": times[0] + tick}, 3),
+            (None, {"since": times[9] + tick}, 3),
+            (None, {"since": times[2], "until": times[8]}, 3),
+            (own, {"since": times[9]}, 2),
+            (own, {"since": times[2], "until": times[8], "limit": 1}, 3),
+        ]
+
+        for task_id, conditions, least in asked:
+            pages: list[QuarantinePage] = []
+            after: int | None = 0
+            while after is not None:
+                pages.append(await store.read_quarantine(task_id, after=after, **conditions))
+                after = pages[-1].next
+            found = [drop for page in pages for drop in page.drops]
+            since, until = (
+                conditions.get("since", times[0]),
+                conditions.get("until", times[9] + tick),
+            )
+            assert found == [
+                drop
+                for drop in every
+                if task_id in (None, drop.task_id) and since <= drop.ts < until
+            ], conditions
+            assert len(pages) >= least, conditions
+            assert all(len(page.drops) <= conditions.get("limit", 4) for page in pages)
+            counted = 10 if task_id is None else 5
+            assert all(page.counts[DropReason.AFTER_TERMINAL] == counted for page in pages)
+            assert all(page.overflow == 0 for page in pages)
+
+    async def test_times_of_the_quarantine_have_a_zone(self, store: TaskStore) -> None:
+        """A time without one is refused: nobody knows when it is."""
+        for name in ("since", "until"):
+            with pytest.raises(BadSetting, match=f"{name}.*time zone"):
+                await store.read_quarantine(**{name: datetime(2026, 1, 31)})  # type: ignore[arg-type]  # noqa: DTZ001  # what is refused
 
     async def test_dropped_final_is_in_the_quarantine(self, store: TaskStore) -> None:
         """A ``final`` that lost is kept with what it said."""
