@@ -14,6 +14,7 @@ from dashboards.promql import (
     ERROR,
     LOOP,
     OP,
+    SOURCE,
     SUBSCRIBER_KIND,
     TAPE_OUTCOME,
     Durations,
@@ -335,6 +336,7 @@ def _list_telemetry(durations: Durations) -> list[Alert]:
         )
     )
     defects = durations.grown(pick(names.LOOP_ERRORS), settings.LOOP_WINDOW, sure=False)
+    raised = durations.grown(pick(names.TELEMETRY_ERRORS), window, sure=False)
     series = '{__name__=~"tapescope_.+", otel_metric_overflow=~"(?i:true)"}'
     return [
         Alert(
@@ -346,6 +348,17 @@ def _list_telemetry(durations: Durations) -> list[Alert]:
             "{{ $labels.instance }} lost {{ $value }} spans.",
             "Tasks are not touched by it; their traces have holes. Metrics that are pushed the"
             " same way may be late as well.",
+        ),
+        Alert(
+            "TapescopeTelemetryErrors",
+            f"sum by (job, instance, {SOURCE}) {raised} > 0",
+            0,
+            WARNING,
+            board,
+            f"Telemetry of {{{{ $labels.instance }}}} raised {{{{ $value }}}} times:"
+            f" {{{{ $labels.{SOURCE} }}}}.",
+            "Tasks are not touched by it. What was to be told is missing: a span, a measurement or"
+            " a line of the log.",
         ),
         Alert(
             "TapescopeMetricOverflow",

@@ -25,6 +25,7 @@ VERBS: Final[Mapping[str, tuple[DatabaseRole, ...]]] = {
     "get": _TASKS,
     "list": _TASKS,
     "count": _TASKS,
+    "announce": _TASKS,
     "read_tape": _LOOK,
     "read_quarantine": _LOOK,
     "maintenance.audit": _LOOK,

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
         BlockingCallOnLoop,
         CancelRequested,
         CannotListen,
+        CodecFailed,
+        CodecMissing,
         CommandFailed,
         ConnectionRefused,
         DamagedTape,
@@ -105,6 +107,7 @@ if TYPE_CHECKING:
     from tapescope.store import OpenMode, StoreLimits, TaskStore, find_store
     from tapescope.store.flush import CancelAnswer, CancelState
     from tapescope.store.notifications import Change, Subscription
+    from tapescope.values import Codec
     from tapescope_telemetry import Telemetry, __version__
 
 __all__ = [
@@ -129,6 +132,9 @@ __all__ = [
     "CancelState",
     "CannotListen",
     "Change",
+    "Codec",
+    "CodecFailed",
+    "CodecMissing",
     "CommandFailed",
     "ConnectionRefused",
     "DamagedTape",
@@ -231,6 +237,9 @@ _HOMES = {
     "CancelState": "tapescope.store.flush",
     "CannotListen": "tapescope.errors",
     "Change": "tapescope.store.notifications",
+    "Codec": "tapescope.values",
+    "CodecFailed": "tapescope.errors",
+    "CodecMissing": "tapescope.errors",
     "CommandFailed": "tapescope.errors",
     "ConnectionRefused": "tapescope.errors",
     "DropReason": "tapescope.model",

@@ -13,6 +13,8 @@ Each builds its message from typed arguments, which stay readable as attributes:
     + NotJson
     + TapeFull
     + NowaitBacklogFull
+  x CodecFailed
+  x CodecMissing
   x IdempotencyConflict
   x ConnectionRefused
   x UnknownTask
@@ -87,6 +89,8 @@ __all__ = [
     "BlockingCallOnLoop",
     "CancelRequested",
     "CannotListen",
+    "CodecFailed",
+    "CodecMissing",
     "CommandFailed",
     "ConnectionRefused",
     "DamagedTape",
@@ -258,6 +262,29 @@ class NowaitBacklogFull(BadEvent):
         super().__init__(
             f"{limit:,} events of task {task_id} are waiting to be stored. "
             "Await a report now and then, so that the store can keep up."
+        )
+
+
+class CodecFailed(TapescopeError):
+    """A value that the codec of the manager did not encode or decode."""
+
+    def __init__(self, codec: str, verb: str, what: str, why: str) -> None:
+        self.codec, self.verb, self.what, self.why = codec, verb, what, why
+        super().__init__(
+            f"The codec {codec!r} could not {verb} the {what}: {why}. Mend the codec, or pass a "
+            "value that it takes; what is stored stays as it is."
+        )
+
+
+class CodecMissing(TapescopeError):
+    """A stored value that was encoded by a codec that the manager does not have."""
+
+    def __init__(self, what: str, needed: str, own: str | None) -> None:
+        self.what, self.needed, self.own = what, needed, own
+        has = "no codec" if own is None else f"the codec {own!r}"
+        super().__init__(
+            f"The {what} was encoded by the codec {needed!r}, and this manager has {has}. Give it "
+            "that one: TaskManager(codec=…)."
         )
 
 

@@ -20,7 +20,7 @@ TASKS = 20
 async def test_a_list_without_params_reads_none(
     store_url: str, status: TaskStatus | None, op: str | None
 ) -> None:
-    """All else is there, in the same order; little of the params is held meanwhile."""
+    """All else is there, in the same order; what is held meanwhile is a part of the params."""
     async with find_store(store_url) as store:
         for _ in range(TASKS):
             await store.create(NewTask(new_task_id(), "x", {"long": LONG}))

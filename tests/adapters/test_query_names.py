@@ -62,6 +62,8 @@ ONLY_POSTGRES = {
     "rescue_expired": "calls the function",
     "read_clock": "due times go by the server's clock; SQLite's go by the process's",
     "fence": "a reply can be lost, and with it what became of a flush; SQLite is in the process",
+    "announce": "a notification; who has a SQLite file open looks at it",
+    "settle_lane": "what a lost connection still carries; SQLite is in the process",
     "forget_lane": "SQLite has no lanes: they remember what was replied",
     "forget_lanes": "SQLite has no lanes, as above",
     "forget_stale_lanes": "SQLite has no lanes, as above",

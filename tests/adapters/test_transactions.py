@@ -25,12 +25,13 @@ from tapescope.errors import (
 from tapescope.model.tape import NewEvent
 from tapescope.model.tasks import FinalEvent, NewTask, Task, TaskStatus
 from tapescope.store.lookup import find_store
-from tapescope.store.notifications import Change
+from tapescope.store.notifications import RESYNC
 from tapescope.store.port import TaskStore
 from tapescope.store.validation import new_task_id
+from tapescope.testing import until
 from tapescope_adapters.sqlite import SqliteStore
 from tests.support.callers import Caller, calling
-from tests.support.postgres_sessions import session
+from tests.support.postgres_sessions import schema_of, session
 
 
 @pytest.fixture
@@ -234,8 +235,8 @@ async def test_closed_store_says_so(store_url: str) -> None:
         await find_store(store_url).create_within(object(), new_task())
 
 
-async def test_postgres_listeners_hear_at_the_commit(postgres_url: str) -> None:
-    """The notification rides in the transaction, and this store hears it as another's does."""
+async def test_postgres_commit_of_a_caller_notifies_nobody(postgres_url: str) -> None:
+    """A full queue of notifications would fail it; told after it, workers look at once."""
     async with (
         find_store(postgres_url) as store,
         find_store(postgres_url) as other,
@@ -244,11 +245,22 @@ async def test_postgres_listeners_hear_at_the_commit(postgres_url: str) -> None:
         with store.changes() as ours, other.changes() as theirs:
             for changes in (ours, theirs):
                 await anext(changes)  # it listens
-            async with caller.transaction():
-                task, _ = await store.create_within(caller.connection, new_task())
-            heard = [await asyncio.wait_for(anext(changes), 10) for changes in (ours, theirs)]
+            async with session(postgres_url) as listener:
+                notified: list[str] = []
+                schema = schema_of(postgres_url)
 
-    assert heard == [Change(task.task_id)] * 2
+                def hear(_: object, pid: int, channel: str, payload: object) -> None:
+                    notified.append(str(payload))
+
+                await listener.add_listener(schema, hear)
+                async with caller.transaction():
+                    await store.create_within(caller.connection, new_task())
+                await store.announce()
+                heard = [await asyncio.wait_for(anext(changes), 10) for changes in (ours, theirs)]
+                await until(lambda: notified)
+
+    assert [told.split("|")[1:] for told in notified] == [["", "w"]]  # nothing came before
+    assert heard == [RESYNC] * 2
 
 
 async def test_sqlite_store_waits_for_the_callers_commit(sqlite_url: str) -> None:

@@ -3,18 +3,40 @@
 from __future__ import annotations
 
 import ast
+import asyncio
+import importlib
 import inspect
 import re
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from tapescope import CodecFailed, ManagerClosed, Reporter, TaskHandle, TaskManager
 
 HOWTO = Path(__file__).parents[2] / "docs" / "howto"
 
 
+def read_files(folder: Path) -> bytes:
+    """All that the files of a folder hold."""
+    return b"".join(file.read_bytes() for file in folder.iterdir())
+
+
+def read_programs(page: str) -> list[str]:
+    """The programs of a page, in their order."""
+    text = (HOWTO / page).read_text(encoding="utf-8")
+    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+
+
 async def test_the_program_of_the_prometheus_page_runs(sqlite_url: str) -> None:
     """It opens a manager that is scraped: for the test its store and its port are changed."""
-    page = (HOWTO / "prometheus.md").read_text(encoding="utf-8")
-    program: str = re.findall(r"```python\n(.*?)```", page, re.DOTALL)[0]
+    program = read_programs("prometheus.md")[0]
     program = program.replace("sqlite:///tasks.db", sqlite_url)
     program = program.replace("metrics=reader)", "metrics=reader, port=0)")
     assert program.endswith("            ...\n")
@@ -27,3 +49,100 @@ async def test_the_program_of_the_prometheus_page_runs(sqlite_url: str) -> None:
 
     assert "tapescope_task_limit" in {family.name for family in names["families"]}
     assert {check.name: check.ok for check in names["manager"].check_health()}["migrations"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_the_streams_of_the_embed_page_end_when_the_server_is_told_to(
+    sqlite_url: str, number: signal.Signals
+) -> None:
+    """A signal reaches the server's own handler, and ends the streams of tasks near and far."""
+    (program,) = [one for one in read_programs("embed.md") if "lifespan" in one]
+    manager = TaskManager(sqlite_url, drain=0.0, cancel_grace=5.0)
+    told: list[int] = []
+    names: dict[str, Any] = {
+        name: importlib.import_module(name) for name in ("asyncio", "json", "signal")
+    }
+    names |= {
+        "AsyncIterator": AsyncIterator,
+        "FastAPI": object,
+        "ManagerClosed": ManagerClosed,
+        "asynccontextmanager": asynccontextmanager,
+        "manager": manager,
+    }
+    exec(compile(program, "embed.md", "exec", dont_inherit=True), names)
+
+    async def go_on(report: Reporter) -> None:
+        await report.emit("begun")
+        await asyncio.Event().wait()
+
+    async def read(task: TaskHandle, begun: asyncio.Event) -> list[str]:
+        lines: list[str] = []
+        async for line in names["stream"](task.task_id, 0):
+            lines.append(line)
+            begun.set()
+        return lines
+
+    handlers = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
+    for one in handlers:
+        signal.signal(one, lambda number, _: told.append(number))  # a server's
+    try:
+        async with names["lifespan"](None):
+            here, far = await manager.submit("here", go_on), await manager.submit("far")
+            begun = asyncio.Event()
+            streams = asyncio.gather(read(here, begun), read(far, asyncio.Event()))
+            await begun.wait()
+            signal.raise_signal(number)
+            near, other = await asyncio.wait_for(streams, 20)
+    finally:
+        for one, handler in handlers.items():
+            signal.signal(one, handler)
+
+    assert told == [number]
+    assert '"outcome": "cancelled"' in near[-1]
+    assert other == []
+
+
+async def test_the_rich_types_of_the_codec_page_come_back(sqlite_url: str) -> None:
+    """An op is given the object that was submitted, and each type of the page comes back."""
+    names: dict[str, Any] = {"__name__": "codec_page"}
+    # Its dataclass looks its module up; the annotations of the page are not ours.
+    exec(compile(read_programs("codec.md")[0], "codec.md", "exec", dont_inherit=True), names)
+    manager, codec = names["manager"], names["RichTypes"]()
+    order = names["Order"](uuid4(), datetime.now(UTC), Decimal("9.50"))
+    manager.reconfigure(store=sqlite_url)
+    async with manager:
+        task = await manager.submit("invoice", params={"order": order})
+        result = await task.result(30)
+
+    assert result == Decimal("19.00")
+    for value in (order, order.number, order.placed, order.total, b"\0\xff"):
+        assert codec.decode(codec.encode(value)) == value
+
+
+async def test_the_sealed_values_of_the_codec_page_come_back(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    """The store's files have no plain text, and another key opens nothing."""
+    names: dict[str, Any] = {}
+    exec(compile(read_programs("codec.md")[1], "codec.md", "exec", dont_inherit=True), names)
+    sealed, other = names["Sealed"](b"a key"), names["Sealed"](b"another")
+
+    async def greet(report: Any, name: str) -> str:
+        await report.emit("greeted", {"name": name})
+        return f"Hello {name}"
+
+    async with TaskManager(sqlite_url, codec=sealed) as manager:
+        first, second = [
+            await manager.submit("greet", greet, params={"name": "Ada"}, idempotency_key="k")
+            for _ in range(2)
+        ]
+        result = await first.result()
+        async with TaskManager(sqlite_url, codec=other) as stranger:
+            with pytest.raises(CodecFailed, match="sealed with another key"):
+                await stranger.handle(first.task_id).result()
+        files = await asyncio.to_thread(read_files, tmp_path)
+
+    assert result == "Hello Ada"
+    assert not second.created  # sealed in the same way, it is the same submit
+    assert b"greeted" in files
+    assert b"Ada" not in files

@@ -22,6 +22,7 @@ from tapescope.run import RunSettings, resolve_runner
 from tapescope.service import Service
 from tapescope.store.backend import LeaseRenewer
 from tapescope.testing import MemoryStore
+from tapescope.values import Values
 
 
 class ClosableRenewer(LeaseRenewer):
@@ -93,6 +94,7 @@ async def made(make: Make) -> AsyncGenerator[Service]:
             cancel_grace=1,
             coalesce_progress=0,
             retry_delay=1,
+            values=Values(),
         )
         pool = RunPool(settings, max_running=1, max_zombies=1)  # a service may hold it weakly
         service = make(pool)

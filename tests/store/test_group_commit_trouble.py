@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from tapescope.errors import EventFateUnknown, StoreBusy, StoreClosed, StoreUnavailable
-from tapescope.model.tasks import CancelReason, FinalEvent, NewTask
+from tapescope.model.leases import GivenUp
+from tapescope.model.tasks import Attempt, CancelReason, ErrorInfo, FinalEvent, NewTask
 from tapescope.store.flush import CancelState, FateUnknown, Flush, FlushBlocked, StoreAway
+from tapescope.store.port import TaskStore
 from tapescope.store.validation import StoreLimits, new_task_id
 from tapescope.testing import settle_loop
 from tapescope.testing.tasks import log, start
@@ -83,6 +86,72 @@ async def test_fate_never_learned_is_said_and_counted(applied: bool) -> None:
 
         assert failed["log", "tapescope.errors.EventFateUnknown"] == 1
         assert answer.stored == (range(3, 4) if applied else range(2, 3))
+
+
+GIVING_UP: dict[str, Callable[[TaskStore, Attempt], Awaitable[GivenUp]]] = {
+    "retry": lambda store, attempt: store.retry_later(attempt, ErrorInfo("ValueError", "no"), 0),
+    "release": lambda store, attempt: store.release(attempt, "closing"),
+}
+
+
+@pytest.mark.parametrize("applied", [True, False], ids=["applied", "not applied"])
+@pytest.mark.parametrize("cancelled", [False, True], ids=["", "cancelled"])
+@pytest.mark.parametrize("taken", [False, True], ids=["", "taken by another"])
+@pytest.mark.parametrize("how", GIVING_UP)
+@in_virtual_time
+async def test_giving_up_again_after_an_unknown_fate_is_no_late_event(
+    how: str, taken: bool, cancelled: bool, applied: bool
+) -> None:
+    """Asked for again, it is answered as the first time where that was carried out: no drop."""
+    async with at_rest(FaultyStore(patience=5)) as store:
+        attempt = await start(store)
+        if cancelled:
+            await store.request_cancel(attempt.task_id)
+
+        async def lose(_: Flush) -> None:
+            raise FateUnknown("connection reset")
+
+        async def give_up(_: Flush) -> None:
+            raise EventFateUnknown(0.0)  # as a file that was replaced meanwhile
+
+        if applied:
+            store.faults.after = give_up if taken else lose
+        else:
+            store.faults.before = lose
+        with pytest.raises(EventFateUnknown):
+            await GIVING_UP[how](store, attempt)
+        store.faults.before = store.faults.after = FaultyBackend().before
+        if taken and applied and not cancelled:
+            row = await store.get(attempt.task_id)
+            assert await store.claim_if_pending(row, "another", 60) is not None
+        answer = await GIVING_UP[how](store, attempt)
+        page = await store.read_tape(attempt.task_id)
+
+        assert answer.dropped is None
+        assert answer.pending is not cancelled
+        assert (answer.final is not None) is cancelled
+        assert answer.last_seq == 2
+        assert page.events[1].type in ("attempt_failed", "attempt_released", "final")
+        assert page.dropped == 0
+
+
+@in_virtual_time
+async def test_giving_up_again_is_a_late_event_where_a_rescue_came_first() -> None:
+    """What another wrote in its place, under the same attempt, is not taken for its own."""
+    async with at_rest(FaultyStore(patience=5)) as store:
+        attempt = await start(store)
+
+        async def lose(_: Flush) -> None:
+            raise FateUnknown("connection reset")
+
+        store.faults.before = lose
+        with pytest.raises(EventFateUnknown):
+            await store.retry_later(attempt, ErrorInfo("ValueError", "no"), 0)
+        store.faults.before = FaultyBackend().before
+        await store.leases.rescue_expired(dead_owners=[attempt.owner])
+        answer = await store.retry_later(attempt, ErrorInfo("ValueError", "no"), 0)
+
+        assert answer.dropped is not None
 
 
 @in_virtual_time

@@ -21,6 +21,8 @@ class Loss(Enum):
     """The server has it; the proxy does not wait to see whether it is carried out."""
     LATE = auto()
     """It is held back, and given to the server when the test says so."""
+    CUT = auto()
+    """The server never has it."""
 
 
 class TcpProxy:
@@ -89,6 +91,12 @@ class TcpProxy:
         """Carry everything again, what has piled up first."""
         self._flowing.set()
 
+    def strand(self) -> None:
+        """Lose every connection there is: nothing says so, now or later. New ones are sound."""
+        self.freeze()
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+
     @property
     def armed(self) -> int:
         """Hits still to come."""
@@ -120,7 +128,8 @@ class TcpProxy:
         server_reader: asyncio.StreamReader,
         server_writer: asyncio.StreamWriter,
     ) -> None:
-        replies = asyncio.create_task(self._pump(server_reader, writer))
+        flowing = self._flowing
+        replies = asyncio.create_task(self._pump(server_reader, writer, flowing))
         try:
             while request := await reader.read(1 << 20):
                 if self._is_hit(request):
@@ -131,15 +140,17 @@ class TcpProxy:
                         await replies
                     await self._lose(request, writer, server_reader, server_writer)
                     return
-                await self._flowing.wait()
+                await flowing.wait()
                 server_writer.write(request)
                 await server_writer.drain()
         finally:
             replies.cancel()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, flowing: asyncio.Event
+    ) -> None:
         while reply := await reader.read(1 << 20):
-            await self._flowing.wait()
+            await flowing.wait()
             writer.write(reply)
             await writer.drain()
         writer.close()
@@ -157,6 +168,8 @@ class TcpProxy:
         server_reader: asyncio.StreamReader,
         server_writer: asyncio.StreamWriter,
     ) -> None:
+        if self._loss is Loss.CUT:
+            return
         if self._loss is Loss.LATE:
             writer.transport.abort()
             await self.late.wait()

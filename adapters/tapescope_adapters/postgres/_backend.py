@@ -284,9 +284,18 @@ class PostgresBackend(StoreBackend):
             return FlushAnswer(placed.created_us, keys=[0], existing={0: placed})
         return FlushAnswer(placed.created_us, keys=[placed.key])
 
+    async def settle(self, flush: Flush) -> None:
+        name = f"{flush.lane}/{self._session}"
+        await self._shared.fetch(self._sql["settle_lane"], name, flush.number)
+
     async def create_within(self, connection: object, row: CreateRow) -> Inserted | Task:
         schema = self._connector.address.schema
         return await create_within(connection, self._sql, schema, self._identity, row)
+
+    async def announce(self) -> None:
+        if not self._connector.quiet:
+            channel, payload = self._connector.address.schema, f"{self._context.instance}||w"
+            await self._shared.fetch(self._sql["announce"], channel, payload)
 
     async def extend_leases(
         self, owner: str, lease: int, task_ids: Sequence[str] | None

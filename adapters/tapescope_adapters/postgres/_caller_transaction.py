@@ -47,7 +47,7 @@ async def create_within(
                 "it is not in a transaction", "Submit inside 'async with connection.transaction()'."
             )
         while True:
-            made = await caller.fetchrow(sql["create_within"], *row[:8], identity, schema)
+            made = await caller.fetchrow(sql["create_within"], *row[:8], identity)
             if made is None or not made["ours"]:
                 raise elsewhere
             if made["id"] is not None:

@@ -61,6 +61,10 @@ store's session holds one for the length of a flush; whoever else is in this flu
 _SHORT_WAIT: Final = qualify("set_config('lock_timeout', '10', true), ")
 """The setting of a flush that was blocked before, for its transaction: many may stand in line."""
 _READERS: Final = 4
+_SOUND_FOR: Final = 1.0
+"""Seconds after its last use for which a connection is taken for sound without being asked."""
+_ANSWER: Final = 3.0
+"""Seconds that the server has to say that it is still there."""
 
 _CARRIED: Final = {
     relaxed: qualify(
@@ -405,7 +409,8 @@ class SharedConnections:
         self._connector = connector
         self._writes = writes
         self._turns = asyncio.Semaphore(_READERS)
-        self._idle: list[Connection] = []
+        self._idle: list[tuple[Connection, float]] = []
+        """With the loop's time of the last use, the latest at the end."""
         self._closed = False
 
     async def fetch(self, sql: str, *arguments: Any) -> list[asyncpg.Record]:
@@ -441,11 +446,30 @@ class SharedConnections:
             return done
 
     async def _take(self) -> Connection:
+        loop = asyncio.get_running_loop()
         while self._idle:
-            conn = self._idle.pop()
-            if not is_gone(conn):
+            conn, used = self._idle.pop()
+            if is_gone(conn):
+                continue
+            if loop.time() - used < _SOUND_FOR or await self._answers(conn):
                 return conn
+            # On a half-open network the others say nothing either, each for as long.
+            idle, self._idle = self._idle, []
+            for other in idle:
+                drop(other[0])
         return await self._connector.connect(writes=self._writes)
+
+    async def _answers(self, conn: Connection) -> bool:
+        """Whether the server is still there; a connection on which it is not is dropped."""
+        try:
+            await conn.execute("SELECT 1", timeout=min(_ANSWER, self._connector.patience / 3))
+        except DRIVER_ERRORS:
+            drop(conn)
+            return False
+        except BaseException:  # cancelled: as in use
+            drop(conn)
+            raise
+        return True
 
     async def give(self, conn: Connection) -> None:
         """Keep a sound connection for the next query, if there will be one."""
@@ -454,11 +478,11 @@ class SharedConnections:
         elif self._closed:
             drop(conn)  # its query outlasted the store
         else:
-            self._idle.append(conn)
+            self._idle.append((conn, asyncio.get_running_loop().time()))
 
     async def aclose(self) -> None:
         """Take leave of the server; a connection that is in use goes when its query has ended."""
         self._closed = True
         idle, self._idle = self._idle, []
-        for conn in idle:
+        for conn, _ in idle:
             await close(conn)

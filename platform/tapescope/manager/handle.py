@@ -63,11 +63,12 @@ class TaskHandle:
         return await self._store.get(self.task_id)
 
     async def result(self, timeout: float | None = None) -> Any:  # noqa: ASYNC109  # a limit of this wait
-        """Wait for the ``final`` and give what the runner returned, as JSON carries it.
+        """Wait for the ``final`` and give what the runner returned, as JSON or the codec has it.
 
         Raises ``TaskFailed``, ``TaskCancelled`` (ordinary exceptions), ``ResultTimeout``, which is
         a ``TimeoutError``, after ``timeout`` seconds, ``StoreUnavailable`` when the end of the run
-        could not be written, and ``ManagerClosed`` as ``follow`` does. To stop waiting, or to be
+        could not be written, ``ManagerClosed`` as ``follow`` does, and ``CodecMissing`` or
+        ``CodecFailed`` for a result that cannot be decoded here. To stop waiting, or to be
         cancelled while waiting, does nothing to the task.
         """
         if timeout is None:
@@ -83,7 +84,7 @@ class TaskHandle:
                     raise
                 raise ResultTimeout(self.task_id, timeout, await self._say_why()) from error
         if final.outcome is Outcome.SUCCEEDED:
-            return final.result
+            return self._pool.values.decode(final.result, "result")
         if final.outcome is Outcome.CANCELLED and final.cancel is not None:
             raise TaskCancelled(self.task_id, final.cancel.reason, final.cancel.message)
         assert final.error is not None, "a final that does not say succeeded has an error"

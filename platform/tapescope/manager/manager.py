@@ -49,6 +49,7 @@ from tapescope.store.validation import (
     is_task_id,
     new_task_id,
 )
+from tapescope.values import Codec, Values
 from tapescope_telemetry import Telemetry
 from tapescope_telemetry.logger import Logger
 
@@ -102,6 +103,8 @@ class TaskManager:
       the value, and gives what takes its place, for good. It is called in the event loop, so it
       must not block. Params are what the runner is given, and are not asked about
       (docs/howto/what-is-kept.md).
+    * ``codec``: how values that JSON cannot carry are stored: see ``tapescope.Codec``. All managers
+      of a store that run the same ops have the same one.
 
     An op that is registered, with ``op``, makes the manager a **worker**: it takes the due tasks of
     that op from the store, of any submitter. Tasks with a callable of their own are run here alone.
@@ -137,6 +140,7 @@ class TaskManager:
         audit_rate: float = 20_000.0,
         retention: Retention | None = None,
         redact: Redact | None = None,
+        codec: Codec | None = None,
     ) -> None:
         """Check the settings; connect to nothing.
 
@@ -183,6 +187,7 @@ class TaskManager:
             coalesce_progress=coalesce_progress,
             retry_delay=retry_delay,
             redactor=None if redact is None else Redactor(redact),
+            values=Values(codec),
         )
         self._registry = Registry()
         self._known = KnownOps(self._registry)
@@ -438,11 +443,12 @@ class TaskManager:
         With a ``connection`` of your own to the store's database, from ``asyncpg`` or
         ``aiosqlite``, the task is part of that connection's transaction: see
         ``TaskStore.create_within``. That is for ops that are run by name; the handle is given at
-        once, and the task exists, and may run, after your commit.
+        once, and the task exists, and may run, after your commit: from the workers' next poll on,
+        or at once where you ``announce`` it.
 
         Raises ``BadOp``, ``BadRunner``, ``BadParams``, ``BadSetting``, ``IdempotencyConflict``,
-        ``ConnectionRefused``, ``OpTaken`` for a runner that is not the registered one,
-        ``ManagerClosed``, ``UsedAfterFork``. A submit that is cancelled, or raises
+        ``CodecFailed``, ``ConnectionRefused``, ``OpTaken`` for a runner that is not the registered
+        one, ``ManagerClosed``, ``UsedAfterFork``. A submit that is cancelled, or raises
         ``EventFateUnknown``, may have made the task: the idempotency key finds it; without one it
         ends as cancelled, as soon as the store has it.
         """
@@ -462,6 +468,14 @@ class TaskManager:
             raise BadSetting("connection", connection, "None unless the op is run by its name")
         return await self._submit(submission, run_here, connection)
 
+    async def announce(self) -> None:
+        """Tell the workers that tasks have come: after the commit of a transaction of your own.
+
+        They poll, so it may be left out. Raises ``StoreUnavailable``.
+        """
+        self._check_home()
+        await self.store.announce()
+
     async def resubmit(self, task_id: str) -> TaskHandle:
         """Submit an ended task again by name, with its op, params, timeout and retries.
 
@@ -473,9 +487,10 @@ class TaskManager:
             raise TaskNotEnded(task_id, task.status.value)
         if await self._known.find(self.store, task.op) is None:
             raise OpNotRegistered(task.op)
-        return await self.submit(
+        submission = Submission(
             task.op, params=task.params, timeout=task.timeout, retries=task.retries
         )
+        return await self._submit(*self._check(submission, stored=True))
 
     async def submit_many(self, submissions: Sequence[Submission]) -> list[TaskHandle]:
         """``submit`` for many at once, in one flush of the store; the handles are in this order.
@@ -532,6 +547,14 @@ class TaskManager:
             self.store, grace=grace, rows_per_second=rows_per_second, thorough=thorough
         )
 
+    def decode(self, stored: Any) -> Any:
+        """The value that a row or a tape has in this form: a param of a ``Task``, the body of an
+        event of your own, the ``payload`` of a ``partial``, the ``detail`` of a ``progress``.
+
+        What no codec encoded comes back as it is. Raises ``CodecMissing``, ``CodecFailed``.
+        """
+        return self._settings.values.decode(stored, "value")
+
     def check_health(self) -> tuple[Check, ...]:
         """The checks of whether it can do its work: it is ready when all of them are ``ok``.
 
@@ -558,12 +581,20 @@ class TaskManager:
         ]
         return [trouble for one in vitals if (trouble := one.find_trouble())]
 
-    def _check(self, submission: Submission) -> tuple[Submission, Runner | None]:
-        """Check a submission; the answer has no runner where the task is for the workers."""
+    def _check(
+        self, submission: Submission, *, stored: bool = False
+    ) -> tuple[Submission, Runner | None]:
+        """Check a submission; the answer has no runner where the task is for the workers.
+
+        ``stored`` says that its params are a task's: as they are stored.
+        """
         self._check_home()
         if self._closed or not self._opened:
             raise ManagerClosed
         submission = submission.checked()
+        if not stored:
+            params = self._settings.values.encode_params(submission.params)
+            submission = replace(submission, params=params)
         registered = self._registry.get(submission.op)
         if submission.runner is None:
             if registered is not None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tapescope.store.home import Home
     from tapescope.store.notifications import Subscription
     from tapescope.store.port import TaskStore
+    from tapescope.values import Values
 
 __all__ = ["RunPool"]
 
@@ -85,6 +86,11 @@ class RunPool:
     def store(self) -> TaskStore:
         """The store of the tasks."""
         return self._settings.store
+
+    @property
+    def values(self) -> Values:
+        """How params, results and events are stored."""
+        return self._settings.values
 
     def check_home(self) -> None:
         """Raise ``UsedAfterFork`` or ``UsedInAnotherLoop`` to who is not where the manager is."""

@@ -37,6 +37,7 @@ from tapescope_telemetry.logger import Logger
 if TYPE_CHECKING:
     from tapescope.model.leases import GivenUp
     from tapescope.store.port import TaskStore
+    from tapescope.values import Values
     from tapescope_telemetry import Telemetry
 
 __all__ = ["RunEnd", "RunRecord", "RunSettings", "log_run", "tell"]
@@ -65,6 +66,8 @@ class RunSettings:
     """Within this time a newer progress report replaces the one before it; 0 keeps every one."""
     retry_delay: float
     """How long a failed task waits for its first retry."""
+    values: Values
+    """How params, results and events are stored."""
     redactor: Redactor | None = None
     """What is asked before anything of a run is kept or told."""
 

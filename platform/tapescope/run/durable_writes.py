@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, TypeVar
 from tapescope.clock import Backoff
 from tapescope.errors import EventFateUnknown, EventTooLarge, NotJson, StoreUnavailable
 from tapescope.model.leases import GivenUp
-from tapescope.model.tape import DropReason
 from tapescope.model.tasks import Attempt, Claim, Task, TaskStatus
 
 if TYPE_CHECKING:
@@ -85,8 +84,7 @@ async def write_final(
         assert verdict.final is not None
         return store.finish_if_running(attempt, verdict.final)
 
-    finished, verdict, _ = await _insist(store, write, verdict, deadline)
-    return finished, verdict
+    return await _insist(store, write, verdict, deadline)
 
 
 async def write_retry(
@@ -100,8 +98,6 @@ async def write_retry(
     """Hand the task back until ``run_at`` (microseconds since the epoch), as ``write_final`` tries.
 
     ``only_here`` is the task where no other process can run it.
-
-    A write whose answer was lost is recognised by the row: it is pending, as this attempt left it.
     """
 
     def write(verdict: Verdict) -> Awaitable[GivenUp]:
@@ -109,8 +105,7 @@ async def write_retry(
         assert error is not None
         return store.retry_later(attempt, error, run_at, only_here=only_here)
 
-    answer, verdict, in_doubt = await _insist(store, write, verdict, deadline)
-    return (await _resolve_doubt(store, attempt, answer) if in_doubt else answer), verdict
+    return await _insist(store, write, verdict, deadline)
 
 
 async def write_release(
@@ -121,17 +116,7 @@ async def write_release(
     def write(_: None) -> Awaitable[GivenUp]:
         return store.release(attempt, message)
 
-    answer, _, in_doubt = await _insist(store, write, None, deadline)
-    return await _resolve_doubt(store, attempt, answer) if in_doubt else answer
-
-
-async def _resolve_doubt(store: TaskStore, attempt: Attempt, answer: GivenUp) -> GivenUp:
-    """What an earlier try did, whose answer was lost: it may have made the attempt an old one."""
-    if answer.dropped is not DropReason.STALE_ATTEMPT:
-        return answer
-    row = await store.get(attempt.task_id)
-    if (row.status, row.attempt) == (TaskStatus.PENDING, attempt.number):
-        return GivenUp(None, None, None, answer.last_seq)
+    answer, _ = await _insist(store, write, None, deadline)
     return answer
 
 
@@ -140,28 +125,26 @@ async def _insist(
     write: Callable[[V], Awaitable[T]],
     verdict: V,
     deadline: Callable[[], float],
-) -> tuple[T, V, bool]:
-    """The answer, the verdict that was written, and whether an earlier try may have written it."""
+) -> tuple[T, V]:
+    """The answer, and the verdict that was written."""
     clock = store.clock
     backoff: Backoff | None = None
-    reduced = in_doubt = False
+    reduced = False
     while True:
         try:
             if backoff is not None:
                 await backoff.wait(max(0.0, deadline() - clock.monotonic()))
-            return await write(verdict), verdict, in_doubt
+            return await write(verdict), verdict
         except asyncio.CancelledError:
             forget_cancels()
-            in_doubt = True
         except (NotJson, EventTooLarge) as refusal:
             if reduced or verdict is None:
                 raise
             verdict, reduced = verdict.reduce(refusal), True
-        except (StoreUnavailable, EventFateUnknown) as error:
+        except (StoreUnavailable, EventFateUnknown):
             if clock.monotonic() >= deadline():
                 raise
             backoff = backoff or Backoff()
-            in_doubt = in_doubt or isinstance(error, EventFateUnknown)
 
 
 def forget_cancels() -> None:

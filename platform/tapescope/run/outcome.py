@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, cast
 
 from tapescope.codec import decode, encode
-from tapescope.errors import BadEvent, CommandFailed
+from tapescope.errors import BadEvent, CodecFailed, CommandFailed
 from tapescope.model.error_codes import (
     BAD_RESULT,
     BAD_ROW,
@@ -19,6 +19,7 @@ from tapescope.model.error_codes import (
 )
 from tapescope.model.tape import Outcome
 from tapescope.model.tasks import CancelReason, CancelRequest, ErrorInfo, FinalEvent
+from tapescope.values import Values
 from tapescope_telemetry import error_type_of
 from tapescope_telemetry.failures import (
     find_cause,
@@ -92,7 +93,7 @@ class Verdict:
             return False
         return error.code == TIMEOUT or (self.error is not None and is_a(self.error, Exception))
 
-    def reduce(self, refusal: BadEvent) -> Verdict:
+    def reduce(self, refusal: BadEvent | CodecFailed) -> Verdict:
         """What to write where a tape cannot hold this ``final``: an end is never lost for that."""
         final = self.final
         assert final is not None
@@ -111,14 +112,17 @@ def judge(
     result: Any,
     error: BaseException | None,
     timeout: float | None,
+    values: Values,
 ) -> Verdict:
     """The verdict on a runner that returned ``result`` or raised ``error``."""
     if stop_reason == RELEASED and error is None:
-        return _judge_result(result)  # the runner ended in time: its work need not be done again
+        return _judge_result(
+            result, values
+        )  # the runner ended in time: its work need not be done again
     if stop_reason is not None and not isinstance(stop_reason, CancelRequest):
         return judge_fenced(stop_reason, timeout, error)
     if error is None:
-        return _judge_result(result)
+        return _judge_result(result, values)
     if stop_reason is None:
         if _is_cancel(error):
             unrequested = explain(error, code=UNREQUESTED_CANCEL)
@@ -167,16 +171,17 @@ def explain(error: BaseException, *, code: str | None = None) -> ErrorInfo:
     )
 
 
-def _judge_result(result: Any) -> Verdict:
+def _judge_result(result: Any, values: Values) -> Verdict:
     if inspect.isawaitable(result):
         close_unawaited(result)
         message = "the runner returned an awaitable; pass the async function itself as the runner"
         return Verdict(FinalEvent.failed(ErrorInfo(BAD_RESULT, message)))
-    if result is None or type(result) in (str, int, float, bool):
-        return Verdict(FinalEvent.succeeded(result))
     try:
-        copy = decode(encode(result, "result"))  # as every reader will see it, tuples as lists
-    except BadEvent as refusal:
+        stored = values.encode(result, "result")
+        if stored is None or type(stored) in (str, int, float, bool):
+            return Verdict(FinalEvent.succeeded(stored))
+        copy = decode(encode(stored, "result"))  # as every reader will see it, tuples as lists
+    except (BadEvent, CodecFailed) as refusal:
         return Verdict(FinalEvent.succeeded()).reduce(refusal)
     return Verdict(FinalEvent.succeeded(copy))
 

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from tapescope.codec import decode, encode
 from tapescope.errors import BlockingCallOnLoop, CancelRequested, StoreClosed
 from tapescope.model.tape import LOG, PARTIAL
+from tapescope.run.redaction import RedactedBody
+from tapescope.values import Values
 
 if TYPE_CHECKING:
     from tapescope.model.answers import Appended
     from tapescope.model.tape import TapePage
-    from tapescope.run.redaction import RedactedBody
     from tapescope.run.tape_writer import TapeWriter
 
 __all__ = ["Reporter", "ThreadReporter"]
@@ -29,10 +30,11 @@ _CHECK_LOOP_EVERY: Final = 1.0
 class _Report:
     """The facts about the run, the same in both reporters."""
 
-    __slots__ = ("_tape",)
+    __slots__ = ("_tape", "_values")
 
-    def __init__(self, tape: TapeWriter) -> None:
+    def __init__(self, tape: TapeWriter, values: Values) -> None:
         self._tape = tape
+        self._values = values
 
     @property
     def task_id(self) -> str:
@@ -70,14 +72,24 @@ class _Report:
         if stop is not None:
             raise CancelRequested(stop.reason, stop.message)
 
+    def _progress_body(
+        self, phase: str, current: float, total: float | None, detail: Any
+    ) -> dict[str, Any]:
+        body: dict[str, Any] = {"phase": phase, "current": current, "total": total}
+        if detail is not None:
+            body["detail"] = self._values.encode(detail, "detail")
+        return body
+
 
 class Reporter(_Report):
     """Puts events on the task's tape, from a runner in the event loop.
 
     Each awaited report returns when its event is stored (invariant I6). It raises ``EventDropped``
     when the tape is no longer this run's; ``NotJson``, ``EventTooLarge``, ``BadEventType`` and
-    ``TapeFull`` for an event that no tape takes; ``StoreUnavailable`` and ``EventFateUnknown``;
-    and, once, the error of an earlier ``emit_nowait``.
+    ``TapeFull`` for an event that no tape takes; ``CodecFailed``; ``StoreUnavailable`` and
+    ``EventFateUnknown``; and, once, the error of an earlier ``emit_nowait``.
+
+    "Any JSON value" is any value that the manager's codec encodes, where it has one.
     """
 
     __slots__ = ()
@@ -90,7 +102,8 @@ class Reporter(_Report):
         Where the manager coalesces progress, a report may return before it is stored, and a newer
         report of the same phase may take its place; the last one before the end is always stored.
         """
-        await self._in_loop(self._tape.progress(_progress_body(phase, current, total, detail)))
+        body = self._progress_body(phase, current, total, detail)
+        await self._in_loop(self._tape.progress(body))
 
     async def log(self, level: str, message: str) -> None:
         """A line of the task's log."""
@@ -98,11 +111,12 @@ class Reporter(_Report):
 
     async def partial(self, kind: str, payload: Any) -> None:
         """A part of the result that is ready before the whole; ``payload`` is any JSON value."""
-        await self._in_loop(self._tape.append(PARTIAL, {"kind": kind, "payload": payload}))
+        body = {"kind": kind, "payload": self._values.encode(payload, "payload")}
+        await self._in_loop(self._tape.append(PARTIAL, body))
 
     async def emit(self, type: str, body: Any = None) -> None:
         """An event of a type of your own; ``body`` is any JSON value."""
-        await self._in_loop(self._tape.append(type, body))
+        await self._in_loop(self._tape.append(type, self._stored(body)))
 
     def emit_nowait(self, type: str, body: Any = None) -> asyncio.Future[Appended]:
         """``emit`` without waiting: the order is kept, and an error is raised later.
@@ -111,11 +125,12 @@ class Reporter(_Report):
         or the ``final``. The future has the answer for this one event; it need not be awaited.
         Raises ``NowaitBacklogFull`` past 1,000 outstanding events, and for bad input at once.
         """
+        stored = self._stored(body)
         if asyncio.get_running_loop() is self._tape.loop:
-            return self._tape.append_nowait(type, body)
+            return self._tape.append_nowait(type, stored)
 
         async def send() -> Appended:
-            return await self._tape.append_nowait(type, body)
+            return await self._tape.append_nowait(type, stored)
 
         return asyncio.wrap_future(asyncio.run_coroutine_threadsafe(send(), self._tape.loop))
 
@@ -123,12 +138,19 @@ class Reporter(_Report):
         """An event's body as the manager's redaction hook leaves it, for who keeps it for a while.
 
         ``emit`` and ``emit_nowait`` take what this gives in the place of a body, and do not ask the
-        hook again. Raises ``NotJson``.
+        hook again. Raises ``NotJson``, ``CodecFailed``.
         """
-        return self._tape.redact(type, body)
+        return self._tape.redact(type, self._values.encode(body, "event"))
+
+    def _stored(self, body: Any) -> Any:
+        return body if isinstance(body, RedactedBody) else self._values.encode(body, "event")
+
+    def without_codec(self) -> Reporter:
+        """A reporter of the same run that stores values as they are, whatever codec is set."""
+        return Reporter(self._tape, Values())
 
     async def read_tape(self, *, after_seq: int = 0) -> TapePage:
-        """A page of the task's tape, in ``seq`` order, after ``after_seq``.
+        """A page of the task's tape, in ``seq`` order, after ``after_seq``: as it is stored.
 
         Raises ``StoreUnavailable``.
         """
@@ -150,15 +172,15 @@ class ThreadReporter(_Report):
 
     __slots__ = ("_loop_thread",)
 
-    def __init__(self, tape: TapeWriter) -> None:
-        super().__init__(tape)
+    def __init__(self, tape: TapeWriter, values: Values) -> None:
+        super().__init__(tape, values)
         self._loop_thread = threading.get_ident()  # a reporter is made in the loop
 
     def progress(
         self, phase: str, current: float, total: float | None = None, detail: Any = None
     ) -> None:
         """See ``Reporter.progress``."""
-        body = _progress_body(phase, current, total, detail)
+        body = self._progress_body(phase, current, total, detail)
         self._wait("progress", lambda: self._tape.progress(body))
 
     def log(self, level: str, message: str) -> None:
@@ -168,16 +190,18 @@ class ThreadReporter(_Report):
 
     def partial(self, kind: str, payload: Any) -> None:
         """See ``Reporter.partial``."""
-        body = {"kind": kind, "payload": payload}
+        body = {"kind": kind, "payload": self._values.encode(payload, "payload")}
         self._wait("partial", lambda: self._tape.append(PARTIAL, body))
 
     def emit(self, type: str, body: Any = None) -> None:
         """See ``Reporter.emit``."""
-        self._wait("emit", lambda: self._tape.append(type, body))
+        stored = self._values.encode(body, "event")
+        self._wait("emit", lambda: self._tape.append(type, stored))
 
     def emit_nowait(self, type: str, body: Any = None) -> None:
-        """See ``Reporter.emit_nowait``. Of bad input only ``NotJson`` is raised at once."""
-        copy = decode(encode(body, "event"))  # the caller may change the body before it is read
+        """See ``Reporter.emit_nowait``. At once only ``NotJson`` and ``CodecFailed`` are raised."""
+        stored = self._values.encode(body, "event")
+        copy = decode(encode(stored, "event"))  # the caller may change the body before it is read
         self._tape.reserve()
         self._hand_over(lambda: self._tape.append_reserved(type, copy))
 
@@ -211,10 +235,3 @@ class ThreadReporter(_Report):
             self._tape.loop.call_soon_threadsafe(call)
         except RuntimeError as error:  # the loop is closed
             raise StoreClosed from error
-
-
-def _progress_body(phase: str, current: float, total: float | None, detail: Any) -> dict[str, Any]:
-    body: dict[str, Any] = {"phase": phase, "current": current, "total": total}
-    if detail is not None:
-        body["detail"] = detail
-    return body

@@ -15,9 +15,10 @@ import contextvars
 import inspect
 import logging
 import weakref
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
+from copy import deepcopy
 from enum import Enum, auto
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from tapescope.errors import TapescopeError
 from tapescope.model.error_codes import RELEASED, TIMEOUT
@@ -50,6 +51,9 @@ from tapescope_telemetry.logger import Logger
 __all__ = ["Completion", "Run", "RunHost", "find_current_run"]
 
 _log = Logger("tapescope")
+
+_UNCHANGING: Final = frozenset({str, int, float, bool, type(None)})
+"""Types of params that a runner cannot change."""
 
 _current: contextvars.ContextVar[weakref.ref[Run]] = contextvars.ContextVar("tapescope_run")
 """Weak: a timer that was cancelled keeps its context for a while, and must keep no run with it."""
@@ -343,7 +347,9 @@ class Run:
                 return self._judge_fenced() if self._thread is not None else None
             self._phase = _Phase.SETTLING
             self._clear_timer()
-            verdict = judge(self.stop_reason, result, error, self.task.timeout)
+            verdict = judge(
+                self.stop_reason, result, error, self.task.timeout, self._settings.values
+            )
             if self._thread is not None and not self._thread_ended:
                 self._fence(record)  # cancelled from outside: the thread goes on by itself
             return verdict
@@ -351,13 +357,16 @@ class Run:
             del error, result  # an exception that its own frame holds would outlive the run
 
     async def _call_runner(self, record: RunRecord) -> Ended:
+        values = self._settings.values
+        params = values.decode_params(self._copy_params())
         if not self.runner.in_thread:
-            result = self.runner.call(Reporter(record.tape), **self.task.params)
+            result = self.runner.call(Reporter(record.tape, values), **params)
             return (await result if inspect.isawaitable(result) else result), None
         self._thread = asyncio.get_running_loop().create_future()
         kind = Reporter if self.runner.wraps_async else ThreadReporter
         name = f"tapescope-{self.task.op}"
-        start_thread(self.runner, kind(record.tape), self.task.params, name, self._note_thread_end)
+        reporter = kind(record.tape, values)
+        start_thread(self.runner, reporter, params, name, self._note_thread_end)
         result, error = await self._thread
         if not inspect.isawaitable(result):
             return result, error
@@ -366,6 +375,13 @@ class Run:
             return None, asyncio.CancelledError()
         self._thread = None  # from here on it is a runner in the loop
         return await result, None
+
+    def _copy_params(self) -> Mapping[str, Any]:
+        """The task's params: what a runner makes of them is not for the next attempt to see."""
+        task, params = self.task, self.task.params
+        if task.retries_spent >= task.retries or {*map(type, params.values())} <= _UNCHANGING:
+            return params
+        return deepcopy(params)
 
     async def _settle(self, record: RunRecord, verdict: Verdict) -> None:
         """Write how the attempt ended, end the span, tell the waiting handles, in this order."""

@@ -111,7 +111,7 @@ class LineRecorder:
 
     def attach(self, report: Reporter) -> None:
         """Send the lines for this run from now on."""
-        self._report = report
+        self._report = report.without_codec()  # the hook is given the line itself
         self.backlog.attach(report)
 
     async def record(self, stream: str, chunk: bytes) -> None:

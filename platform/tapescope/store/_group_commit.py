@@ -32,7 +32,9 @@ from tapescope.errors import (
     StoreUnavailable,
     TapescopeError,
 )
+from tapescope.model.tape import Event
 from tapescope.store._pending import (
+    Doubt,
     PendingCancel,
     PendingClaim,
     PendingCreate,
@@ -41,7 +43,7 @@ from tapescope.store._pending import (
     PendingWrite,
     TapeCursor,
 )
-from tapescope.store._results import Batch, RowRange, StoreContext, deliver, fail
+from tapescope.store._results import Batch, RowRange, StoreContext, deliver, deliver_recalled, fail
 from tapescope.store.flush import (
     AttemptState,
     EventRow,
@@ -78,6 +80,7 @@ class GroupCommit:
         context: StoreContext,
         write: Callable[[Flush], Awaitable[FlushAnswer]],
         load: Callable[[TapeCursor, float], Awaitable[AttemptState]],
+        recall: Callable[[TapeCursor, float], Awaitable[Event | None]],
         *,
         lanes: Sequence[str],
         batch: int,
@@ -87,6 +90,7 @@ class GroupCommit:
         self._context = context
         self._write_once = write
         self._load = load
+        self._recall = recall
         self._may_hang = may_hang
         self._batch = batch
         self._limit = queue
@@ -358,7 +362,9 @@ class GroupCommit:
         while calls:
             answer: FlushAnswer | None = None
             try:
-                await self._learn_tails(calls)
+                calls = await self._learn_tails(calls)
+                if not calls:
+                    break
                 batch = self._build(lane, calls)
                 answer = await self._write(batch.flush, calls)
                 deliver(self._context, batch, answer)
@@ -381,14 +387,23 @@ class GroupCommit:
             break
         return None
 
-    async def _learn_tails(self, calls: Iterable[PendingWrite]) -> None:
+    async def _learn_tails(self, calls: Sequence[PendingWrite]) -> Sequence[PendingWrite]:
+        """Read where tapes end that must be; gives the calls that are not answered by that."""
+        answered: set[PendingWrite] = set()
         for call in calls:
             if not isinstance(call, PendingEvents) or call.cursor.key is not None:
                 continue
             cursor = call.cursor
+            if cursor.doubt is not None and isinstance(call, PendingGiveUp):
+                event = await self._recall(cursor, call.since)
+                if event is not None:
+                    deliver_recalled(self._context, call, event)
+                    answered.add(call)
+                    continue
             state = await self._load(cursor, call.since)
             cursor.key, cursor.op, cursor.tail = state.key, state.op, state.last_seq
             cursor.offers = max(cursor.offers, state.last_offer)
+        return [call for call in calls if call not in answered] if answered else calls
 
     def _build(self, lane: str, calls: Iterable[PendingWrite]) -> Batch:
         self._numbers[lane] += 1
@@ -464,6 +479,9 @@ class GroupCommit:
                 cause = error
             except FlushRefused:
                 raise
+            except EventFateUnknown:
+                _note_doubt(flush, calls)
+                raise
             except Exception as error:  # of a resend, a defect tells nothing of the first try
                 if not unknown:
                     raise
@@ -474,9 +492,7 @@ class GroupCommit:
             left = deadline - context.clock.monotonic()
             if left <= 0:
                 if unknown:
-                    for call in calls:
-                        if isinstance(call, PendingEvents):
-                            call.cursor.key = None  # its tape's end must be read before it writes
+                    _note_doubt(flush, calls)
                     raise EventFateUnknown(context.patience) from cause
                 raise as_unavailable(context.name, cause) from cause
             await backoff.wait(left)
@@ -578,6 +594,16 @@ class GroupCommit:
         for call in calls:
             fail(self._context, call, error)
             call.reject(error)
+
+
+def _note_doubt(flush: Flush, calls: Iterable[PendingWrite]) -> None:
+    """The fate of a flush is not known: the ends of its tapes are read before they are written."""
+    give_ups = iter(flush.give_ups)  # in the order of their calls
+    for call in calls:
+        if isinstance(call, PendingEvents):
+            call.cursor.key = None
+            if isinstance(call, PendingGiveUp):
+                call.cursor.doubt = Doubt(flush, flush.rows[next(give_ups).row])
 
 
 class _Blocked(NamedTuple):

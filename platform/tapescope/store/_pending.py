@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from tapescope.model.tape import FINAL
 from tapescope.model.tasks import ErrorInfo, FinalEvent, Task
-from tapescope.store.flush import CancelAnswer, CancelRow, ClaimAnswer, ClaimRow, CreateRow
+from tapescope.store.flush import (
+    CancelAnswer,
+    CancelRow,
+    ClaimAnswer,
+    ClaimRow,
+    CreateRow,
+    EventRow,
+    Flush,
+)
 
 __all__ = [
+    "Doubt",
     "PendingCancel",
     "PendingClaim",
     "PendingCreate",
@@ -20,6 +29,13 @@ __all__ = [
     "PendingWrite",
     "TapeCursor",
 ]
+
+
+class Doubt(NamedTuple):
+    """An ``attempt_failed`` or ``attempt_released`` that was sent, and whose fate is not known."""
+
+    flush: Flush
+    row: EventRow
 
 
 class TapeCursor:
@@ -35,6 +51,7 @@ class TapeCursor:
         "busy",
         "claimed",
         "context",
+        "doubt",
         "flying",
         "held",
         "key",
@@ -55,6 +72,8 @@ class TapeCursor:
         self.op: str = ""
         self.tail = 0
         self.offers = 0
+        self.doubt: Doubt | None = None
+        """How the attempt gave its task up, where the reply to that was lost for good."""
         self.claimed: float | None = None
         """Monotonic time of the claim, when it was made here."""
         self.queue: list[PendingEvents] = []

@@ -56,6 +56,7 @@ __all__ = [
     "RowRange",
     "StoreContext",
     "deliver",
+    "deliver_recalled",
     "fail",
     "match_existing",
 ]
@@ -258,6 +259,15 @@ def _count_final(context: StoreContext, cursor: TapeCursor, final: FinalEvent, t
         waited = max(0, ts - final.cancel.at_us) / 1e6
         context.tasks.cancel_finished(final.cancel.reason.value, waited, context=cursor.context)
     context.meter.tape_closed(cursor.tail)
+
+
+def deliver_recalled(context: StoreContext, call: PendingGiveUp, event: Event) -> None:
+    """Answer a call that asks again for what was carried out: ``event`` is what it wrote."""
+    context.meter.ledger.replay(1)  # no new offer
+    if context.changes.follows(call.cursor.task_id):
+        context.changes.publish(Change(call.cursor.task_id, event.seq, (event,)))
+    final = FinalEvent.from_event(event) if event.type == FINAL else None
+    call.answer(GivenUp(final, None, None if final is None else final.outcome, event.seq))
 
 
 def _deliver_refused(context: StoreContext, row_range: RowRange, refusal: RefusedRow) -> None:

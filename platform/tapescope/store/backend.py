@@ -179,6 +179,12 @@ class StoreBackend(abc.ABC):
         is taken for a ``FlushRefused``, so none may be raised after the commit.
         """
 
+    async def settle(self, flush: Flush) -> None:  # noqa: B027  # most have nothing to do
+        """Make sure that a flush that was given up as ``FateUnknown`` is not carried out later.
+
+        Raises ``StoreAway``. For a store whose connection may lose what it carries.
+        """
+
     async def create_within(self, connection: object, row: CreateRow) -> Inserted | Task:
         """Insert a task in the transaction of ``connection``, or say which stands in its place.
 
@@ -187,6 +193,9 @@ class StoreBackend(abc.ABC):
         raise ConnectionRefused(
             f"the store {self.name} has no connection but its own", "Submit without one."
         )
+
+    async def announce(self) -> None:  # noqa: B027  # a store may have nobody to tell
+        """Tell the other processes that tasks have come. Raises ``StoreAway``."""
 
     @abc.abstractmethod
     async def load(self, task_id: str, attempt: int, owner: str) -> AttemptState:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakValueDictionary
 
 from tapescope.clock import Backoff, Clock
+from tapescope.codec import decode
 from tapescope.errors import StoreClosed, StoreReadOnly, StoreRefused, TapescopeError
+from tapescope.model.tape import FINAL, Event
 from tapescope.model.tasks import Attempt
 from tapescope.model.telemetry import LoopName
 from tapescope.service import Vitals
@@ -23,7 +25,8 @@ from tapescope.store.database_clock import DatabaseClock
 from tapescope.store.flush import AttemptState, FlushRefused, StoreAway, as_unavailable
 from tapescope.store.home import Home
 from tapescope.store.opening import OpenMode
-from tapescope.store.validation import StoreLimits
+from tapescope.store.orders import FIRST_FOREIGN_OFFER
+from tapescope.store.validation import StoreLimits, is_task_id
 from tapescope_telemetry import error_type_of
 
 if TYPE_CHECKING:
@@ -97,6 +100,7 @@ class StoreCore:
                 self.context,
                 self.backend.write,
                 self._load_state,
+                self._recall,
                 lanes=[f"{self.instance}/{n}" for n in range(self.backend.write_lanes)],
                 batch=self.limits.batch,
                 queue=self.limits.queue,
@@ -220,6 +224,28 @@ class StoreCore:
             ),
             since,
         )
+
+    async def _recall(self, cursor: TapeCursor, since: float) -> Event | None:
+        """The event by which an attempt gave its task up, where the reply was lost (``Doubt``)."""
+        assert cursor.doubt is not None
+        flush, row = cursor.doubt
+        if not is_task_id(cursor.task_id):
+            return None
+
+        async def ask() -> Event | None:
+            await self.backend.settle(flush)  # what is read then is what became of it
+            page = await self.backend.read_tape(cursor.task_id, row.seq - 1, 1)
+            event = page.events[0] if page is not None and page.events else None
+            if event is None or (event.seq, event.attempt) != (row.seq, row.attempt):
+                return None
+            if event.type == row.type and event.body == decode(row.body):
+                return event
+            state = await self.backend.load(cursor.task_id, cursor.attempt, cursor.owner)
+            own = state.last_offer < FIRST_FOREIGN_OFFER
+            return event if own and event.type == FINAL else None  # a cancel took its place
+
+        left = since + self.patience - self.clock.monotonic()
+        return await self.retrying(lambda: self.within(ask(), left), since)
 
     async def change(
         self,

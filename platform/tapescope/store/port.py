@@ -319,10 +319,11 @@ class TaskStore:
 
         ``connection`` is an ``asyncpg`` one for a PostgreSQL store and an ``aiosqlite`` one for a
         SQLite store, to the same database, with a transaction begun. Nothing else of the
-        transaction is touched, and no other session sees the task before its commit; who waits
-        for tasks is told at the commit. While the transaction holds a key, another ``create``
-        with that key waits for it to end. On SQLite there is one cursor: from here to the commit
-        all other writes of the store wait, so commit soon and ask nothing of the store before.
+        transaction is touched, and no other session sees the task before its commit. Workers find
+        it with their next poll, or when you ``announce`` it after the commit. While the transaction
+        holds a key, another ``create`` with that key waits for it to end. On SQLite there is one
+        cursor: from here to the commit all other writes of the store wait, so commit soon and ask
+        nothing of the store before.
 
         The metric ``tapescope.task.submitted`` counts the call, because the store never learns of
         the commit: a task that is rolled back was counted. It is not an offer of an event, so
@@ -355,6 +356,14 @@ class TaskStore:
             raise
         self.meter.operation("create_within", self.clock.monotonic() - start)
         return answer
+
+    async def announce(self) -> None:
+        """Tell the workers that tasks have come: after the commit of a transaction of your own.
+
+        They poll, so it may be left out. Raises ``StoreUnavailable``.
+        """
+        await self._core.read("announce", self.backend.announce)
+        self._core.changes.publish_arrival()
 
     async def claim_if_pending(self, task: Task, owner: str, lease: float) -> Claim | None:
         """pending → running for ``owner``: attempt + 1 and ``task_started``, in one transaction.

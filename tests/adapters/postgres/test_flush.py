@@ -6,10 +6,12 @@ import asyncio
 import itertools
 import os
 import signal
+from collections.abc import Awaitable, Callable
 
 import pytest
 
-from tapescope.errors import StoreBusy, StoreRefused
+from tapescope.errors import EventFateUnknown, StoreBusy, StoreRefused
+from tapescope.model.leases import GivenUp
 from tapescope.model.tape import DropReason, NewEvent
 from tapescope.model.tasks import Attempt, ErrorInfo, FinalEvent, NewTask, Task, TaskStatus
 from tapescope.store.flush import Flush, FlushAnswer, FlushBlocked
@@ -212,6 +214,79 @@ async def test_lost_reply_to_giving_up_is_answered_as_the_first_time(
     assert (ended.final.error, ended.last_seq) == (error, 2)
     assert stale.dropped is DropReason.STALE_ATTEMPT
     assert violations == []
+
+
+@pytest.mark.parametrize("loss", [Loss.REPLY, Loss.LATE])
+async def test_giving_up_again_after_an_unknown_fate_is_no_late_event(
+    proxy: TcpProxy, postgres_url: str, loss: Loss
+) -> None:
+    """Carried out or held back in the network, past the patience, it is on the tape once."""
+    history = History()
+    url = proxy.url(schema_of(postgres_url))
+    async with RecordedPostgres(url, history, patience=0.5) as store:
+        claims = [await start_task(store) for _ in range(3)]
+        await store.request_cancel(claims[1].attempt.task_id)
+        calls: list[Callable[[], Awaitable[GivenUp]]] = [
+            lambda: store.retry_later(claims[0].attempt, ErrorInfo("ValueError", "no luck"), 0),
+            lambda: store.retry_later(claims[1].attempt, ErrorInfo("ValueError", "no luck"), 0),
+            lambda: store.release(claims[2].attempt, "closing"),
+        ]
+        answers: list[GivenUp] = []
+        for call in calls:
+            proxy.hit(f"{store.instance}/", loss=loss)
+            answer = asyncio.ensure_future(call())
+            await until(lambda: not proxy.armed)
+            # Nothing goes through until the patience is over.
+            proxy.hit(f"{store.instance}/", times=1_000, loss=Loss.CUT)
+            with pytest.raises(EventFateUnknown):
+                await answer
+            proxy.hit(f"{store.instance}/", times=0)
+            answers.append(await call())
+        if loss is Loss.LATE:
+            proxy.late.set()
+            await asyncio.wait_for(proxy.delivered.wait(), 10)
+        pages = [await store.read_tape(claim.task.task_id) for claim in claims]
+        drops = (await store.read_quarantine(None)).counts
+        violations = await check(history, store)
+
+    assert [(one.pending, one.last_seq) for one in answers] == [(True, 2), (False, 2), (True, 2)]
+    assert [page.events[-1].type for page in pages] == [
+        "attempt_failed",
+        "final",
+        "attempt_released",
+    ]
+    assert drops == {}
+    assert violations == []
+
+
+async def test_a_settled_flush_is_not_carried_out_later(
+    proxy: TcpProxy, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the network held back past the patience finds its number spent."""
+    sent: list[Flush] = []
+    store = PostgresStore(proxy.url(schema_of(postgres_url)), patience=0.5)
+    write = store.backend.write
+
+    async def note(flush: Flush) -> FlushAnswer:
+        sent.append(flush)
+        return await write(flush)
+
+    monkeypatch.setattr(store.backend, "write", note)
+    async with store:
+        claim = await start_task(store)
+        proxy.hit(f"{store.instance}/", loss=Loss.LATE)
+        releasing = asyncio.ensure_future(store.release(claim.attempt))
+        await until(lambda: not proxy.armed)
+        proxy.hit(f"{store.instance}/", times=1_000, loss=Loss.CUT)
+        with pytest.raises(EventFateUnknown):
+            await releasing
+        proxy.hit(f"{store.instance}/", times=0)
+        await store.backend.settle(sent[-1])
+        proxy.late.set()
+        await asyncio.wait_for(proxy.delivered.wait(), 10)
+        page = await store.read_tape(claim.task.task_id)
+
+    assert [event.type for event in page.events] == ["task_started"]
 
 
 async def test_fifty_lost_replies_under_load(proxy: TcpProxy, postgres_url: str) -> None:

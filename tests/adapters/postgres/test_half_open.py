@@ -14,7 +14,7 @@ from tapescope.store.follow import follow_tape
 from tapescope.store.port import TaskStore
 from tapescope.store.validation import new_task_id
 from tapescope.testing import until
-from tapescope_adapters.postgres import PostgresStore, _listener
+from tapescope_adapters.postgres import PostgresStore, _connection, _listener
 from tests.support.postgres_sessions import schema_of
 from tests.support.tcp_proxy import TcpProxy
 
@@ -105,3 +105,18 @@ async def test_a_follower_hears_of_it_when_the_network_is_back(
             seen.append(await following)
 
     assert [event.type for event in seen] == ["task_started", "note", "final"]
+
+
+async def test_reads_go_on_past_connections_that_are_lost_in_silence(
+    proxy: TcpProxy, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first that says nothing is enough: no call waits its patience for each of the others."""
+    monkeypatch.setattr(_connection, "_SOUND_FOR", 0.0)
+    async with PostgresStore(proxy.url(schema_of(postgres_url)), patience=PATIENCE) as store:
+        task, _ = await store.create(NewTask(new_task_id(), "work"))
+        many = [store.get(task.task_id) for _ in range(8)]
+        await asyncio.gather(*many)
+        proxy.strand()
+        answers = await asyncio.gather(*(store.get(task.task_id) for _ in range(24)))
+
+    assert answers == [task] * 24

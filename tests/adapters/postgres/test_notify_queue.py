@@ -35,7 +35,7 @@ async def filled_queue(url: str) -> AsyncGenerator[None]:
 
 @pytest.mark.slow  # a server of its own: the size of the queue is set at a start
 async def test_work_goes_on_beside_a_full_queue(caplog: pytest.LogCaptureFixture) -> None:
-    """Each write is committed without its notification; a follower elsewhere hears of it later."""
+    """Each write, a caller's transaction too, is committed; a follower elsewhere hears later."""
     with running_postgres("max_notify_queue_pages = 64\n") as server, caplog.at_level(logging.INFO):
         url = server.url()
         go = asyncio.Event()
@@ -70,6 +70,11 @@ async def test_work_goes_on_beside_a_full_queue(caplog: pytest.LogCaptureFixture
                     await (await manager.submit("adhoc", fail_once, retries=1)).result(30),
                     await (await manager.submit("named")).result(30),
                 ]
+                async with session(url) as caller:
+                    async with caller.transaction():
+                        joined = await manager.submit("named", connection=caller)
+                    await manager.announce()
+                results.append(await joined.result(30))
                 stopped = await manager.submit("wait", wait)
                 await until(lambda: _begun(manager, stopped.task_id))
                 await stopped.cancel()
@@ -82,7 +87,7 @@ async def test_work_goes_on_beside_a_full_queue(caplog: pytest.LogCaptureFixture
             heard = await asyncio.wait_for(hearing, 30)
             await until(lambda: "notifications again" in caplog.text)
 
-        assert results == [2, 2, "done"]
+        assert results == [2, 2, 2, "done"]
         assert (healthy, deaf, heard) == (True, True, "done")
         assert caplog.text.count("queue of notifications is full") == 1
 

@@ -185,6 +185,7 @@ TRIED: Mapping[str, Verb] = {
     "maintenance.prune, to see what would go": lambda s, b, u: s.maintenance.prune(
         older_than=0, dry_run=True
     ),
+    "announce": lambda s, b, u: s.announce(),
     "create_within": create_within,
     "create": lambda s, b, u: s.create(NewTask(new_task_id(), "x")),
     "request_cancel": lambda s, b, u: then(

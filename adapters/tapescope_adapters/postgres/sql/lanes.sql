@@ -14,6 +14,13 @@ SELECT now_us() AS now;
 -- Spend the number of a flush whose fate is unknown, or learn what it was answered.
 SELECT fence($1, $2);
 
+-- name: settle_lane
+-- Spend the number of a flush that was given up; a lane that has come further has done so.
+INSERT INTO lanes AS l (lane, number, touched, answer) VALUES ($1, $2, now_us(), 'void')
+    ON CONFLICT (lane)
+    DO UPDATE SET number = excluded.number, touched = excluded.touched, answer = excluded.answer
+    WHERE l.number < excluded.number;
+
 -- name: forget_lane
 -- A lane of a store that is closed.
 DELETE FROM lanes WHERE lane = $1;

@@ -94,7 +94,8 @@ SELECT format('%s/%s/%s', d.oid, v.tableoid, extract(epoch FROM v.applied_at)) A
 
 -- name: create_within
 -- A new task in a caller's transaction, unless its id or key is taken, or the transaction is one of
--- another store. Who listens is told at the commit; no instance is named, for this one must hear, too.
+-- another store. Nobody is notified: with the queue of notifications full the caller's commit would fail, and
+-- commits with a notification go one after the other in the whole server.
 -- Differs from the SQLite version in that the clock is the database's.
 WITH clock AS MATERIALIZED (
     SELECT now_us() AS now
@@ -108,11 +109,14 @@ WITH clock AS MATERIALIZED (
     SELECT $1::uuid, $2, $3, $4::double precision, $5::integer, $6, $7, coalesce($8::bigint, c.now), c.now
       FROM clock c, here h WHERE h.ours
         ON CONFLICT DO NOTHING
-    RETURNING id, task_id, created_at
+    RETURNING id, created_at
 )
-SELECT h.ours, m.id, m.created_at,
-       CASE WHEN m.id IS NOT NULL THEN pg_notify($10, format('|%s:0|w', m.task_id)) END
+SELECT h.ours, m.id, m.created_at
   FROM here h LEFT JOIN made m ON true;
+
+-- name: announce
+-- Tell who listens that tasks have come.
+SELECT pg_notify($1, $2);
 
 -- name: find_standing
 -- The task whose id or idempotency key a new one was to have.
