@@ -86,7 +86,7 @@ class Backlog:
 
     def attach(self, report: Reporter) -> None:
         """Send the events for this run from now on."""
-        self._report = report.without_codec()  # what it sends is compared with what is stored
+        self._report = report
         loop = asyncio.get_running_loop()
         self._answered_at = loop.time()
         self._pump = loop.create_task(self._send(), name="tapescope-backlog")
