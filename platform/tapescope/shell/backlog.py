@@ -263,7 +263,8 @@ def _name(type: str, body: Any) -> tuple[str, str]:
 
 def _size(event: SpooledEvent) -> int:
     """About the bytes that it takes in memory."""
-    parts = event.body.values() if isinstance(event.body, Mapping) else (event.body,)
+    body = event.body
+    parts = cast("Mapping[str, Any]", body).values() if isinstance(body, Mapping) else (body,)
     return 256 + sum(len(part) for part in parts if isinstance(part, str))
 
 
