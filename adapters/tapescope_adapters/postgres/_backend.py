@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from tapescope.errors import ConnectionRefused, StoreConfigError
@@ -282,6 +283,8 @@ class PostgresBackend(StoreBackend):
             raise FlushRefused(str(error)) from error
         if isinstance(placed, Task):
             return FlushAnswer(placed.created_us, keys=[0], existing={0: placed})
+        with suppress(StoreAway, FlushRefused):  # it is committed, and the workers poll
+            await self.announce()
         return FlushAnswer(placed.created_us, keys=[placed.key])
 
     async def settle(self, flush: Flush) -> None:
