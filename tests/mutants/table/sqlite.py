@@ -507,11 +507,11 @@ GUARDS: Final[tuple[Guard, ...]] = (
     ),
     row(
         "sqlite.claim_twice_in_flush",
-        "The second claim of a task in one flush has lost",
+        "The second claim of an attempt in one flush has lost",
         Edit(
             _FLUSH,
-            "answers.get(row.key) if first[row.key] is row else None",
-            "answers.get(row.key)",
+            "answers.get(name) if first[name] is row else None",
+            "answers.get(name)",
         ),
         "tests/contract/test_conformance.py::TestSqlite::test_claim_has_one_winner",
     ),
