@@ -665,24 +665,6 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "tests/contract/test_conformance.py::TestSqlite::test_due_tasks_are_claimed_the_longest_due_first",
     ),
     row(
-        "sqlite.due_found_under_lock",
-        "What is due is looked for under the lock: no task is claimed twice",
-        (
-            Edit(
-                _CLAIMS,
-                "    if _find(conn, sql, order, now, 1) == _NONE:\n",
-                "    if (keys := _find(conn, sql, order, now, order.limit)) == _NONE:\n",
-            ),
-            Edit(
-                _CLAIMS,
-                "        keys = _find(conn, sql, order, now, order.limit)\n"
-                '        conn.execute("SAVEPOINT many")',
-                '        conn.execute("SAVEPOINT many")',
-            ),
-        ),
-        "tests/contract/test_conformance.py::TestSqlite::test_work_is_told_of_in_the_process_that_made_it[arrivals-retried]",
-    ),
-    row(
         "sqlite.due_singly",
         "A row that cannot be claimed keeps no other from it",
         Edit(
