@@ -96,6 +96,8 @@ class Values:
 
     def encode_params(self, params: Mapping[str, Any]) -> Mapping[str, Any]:
         """The params, each value as it is stored. Raises ``BadParams``, ``CodecFailed``."""
+        if self._codec is None and not any(map(_is_encoded, params.values())):
+            return params  # the usual case, decided at once
         try:
             return {name: self.encode(value, _param(name)) for name, value in params.items()}
         except NotJson as error:
@@ -113,8 +115,10 @@ class Values:
         except BaseException as error:  # as above
             raise CodecFailed(str(self._name), "decode", what, _explain(error)) from error
 
-    def decode_params(self, params: Mapping[str, Any]) -> dict[str, Any]:
+    def decode_params(self, params: Mapping[str, Any]) -> Mapping[str, Any]:
         """The params of a runner. Raises ``CodecMissing``, ``CodecFailed``."""
+        if not any(map(_is_encoded, params.values())):
+            return params  # as above
         return {name: self.decode(stored, _param(name)) for name, stored in params.items()}
 
 

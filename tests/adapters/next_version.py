@@ -83,3 +83,4 @@ class NextVersion:
 def _forget_migrations() -> None:
     for schema in (postgres_schema, sqlite_schema):
         schema.read_migrations.cache_clear()
+    postgres_schema._read_made.cache_clear()  # pyright: ignore[reportPrivateUsage]  # it is read of them

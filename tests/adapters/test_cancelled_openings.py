@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from tapescope.errors import StoreClosed
+from tapescope.store import BackendContext
 from tapescope.store.lookup import find_store
-from tapescope.testing import until
+from tapescope.testing import MemoryBackend, MemoryStore, until
 
 
 async def cancel_when(
@@ -68,3 +69,34 @@ async def test_a_closing_that_is_cancelled_leaves_nothing(store_url: str, nth: i
     assert closing.cancelled()
     async with store:
         assert not any((await store.count()).values())
+
+
+class OpeningBackend(MemoryBackend):
+    """A backend whose opener is cancelled in the moment in which it is open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.opener: asyncio.Task[object] | None = None
+        self.closed = 0
+
+    async def open(self, context: BackendContext) -> None:
+        """Open, and have the opener cancelled before it hears of that."""
+        await super().open(context)
+        if self.opener is not None:
+            asyncio.get_running_loop().call_soon(self.opener.cancel)
+
+    async def close(self) -> None:
+        """Note it."""
+        self.closed += 1
+        await super().close()
+
+
+async def test_an_opening_that_is_cancelled_too_late_is_taken_back() -> None:
+    """It is open by then, and nobody else would close it."""
+    backend = OpeningBackend()
+    store = MemoryStore(backend=backend)
+    backend.opener = asyncio.ensure_future(store.open())
+    with pytest.raises(asyncio.CancelledError):
+        await backend.opener
+
+    assert backend.closed == 1

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 
 from tapescope import Reporter, TaskManager, find_store
 from tapescope.model.leases import HeldLease
@@ -60,6 +61,19 @@ async def test_a_keeper_extends_what_it_is_asked_for(store_url: str) -> None:
     assert after > before
     assert held.cancel is not None
     assert held.cancel.message == "stop"
+
+
+async def test_a_keeper_waits_for_who_writes(sqlite_url: str) -> None:
+    """A file that another session has locked is asked again, and again, until it is free."""
+    async with keeping(sqlite_url) as (store, renewer):
+        claim = await start_task(store)
+        with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))) as raw:
+            raw.execute("BEGIN IMMEDIATE")
+            extending = asyncio.ensure_future(extend(renewer, claim))
+            await store.get(claim.task.task_id)
+            assert not extending.done()
+            raw.rollback()
+        assert await extending == [(claim.task.task_id, 1)]
 
 
 async def test_a_keeper_is_not_starved_by_appends(store_url: str) -> None:

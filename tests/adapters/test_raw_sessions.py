@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sqlite3
 from pathlib import Path
 from typing import Final, cast
 
@@ -137,6 +138,51 @@ async def test_event_that_cannot_be_read_is_refused(store_url: str) -> None:
 
         assert (finished.won, finished.last_seq) == (True, 3)
         await is_well(store)
+
+
+BAD_CHANGES: Final = (
+    f"run_at = {FAR}",
+    f"claimed_at = {-FAR}",
+    f"lease_expires_at = {FAR}",
+    f"finished_at = {FAR}",
+    f"cancel_reason = 'user', cancel_requested_at = {FAR}",
+    "cancel_reason = 'because', cancel_requested_at = 1",
+    "cancel_reason = 'user'",
+    "cancel_requested_at = 1",
+)
+LATE: Final = (
+    "INSERT INTO quarantine (task_id, attempt, offer, owner, type, reason, ts, body) "
+    "VALUES ('x', 1, 1, 'me', 'log', '{reason}', {ts}, '{body}')"
+)
+BAD_DROPS: Final = (
+    {"reason": "because", "ts": 1, "body": "1"},
+    {"reason": "unknown_task", "ts": FAR, "body": "1"},
+    {"reason": "unknown_task", "ts": 1, "body": "no json"},
+)
+
+
+async def test_change_that_cannot_be_read_is_refused(store_url: str) -> None:
+    """The row of a task stays as a reader can show it, and so does a late event."""
+    async with find_store(store_url) as store:
+        new, _ = await store.create(NewTask(new_task_id(), "x"))
+        for change in BAD_CHANGES:
+            with pytest.raises(Exception, match="tapescope"):
+                await run_statement(store_url, f"UPDATE tasks SET {change} WHERE id = {new.key}")
+        for late in BAD_DROPS:
+            with pytest.raises(Exception, match=r"tapescope|check constraint"):
+                await run_statement(store_url, LATE.format(**late))
+
+        assert await store.get(new.task_id) == new
+
+
+async def test_sqlite_repair_of_a_key_of_its_own_is_refused(sqlite_url: str) -> None:
+    """The log has the keys that SQLite gives, each for one entry."""
+    entry = "INTO repairs VALUES ({}, 1, 'me', 'x', 'x', '1', '1')"
+    async with find_store(sqlite_url):
+        await run_statement(sqlite_url, f"INSERT {entry.format(1)}")
+        for way, key in (("", 0), ("", -1), ("", 2**63 - 1), (" OR REPLACE", 1)):
+            with pytest.raises(sqlite3.IntegrityError, match="tapescope"):
+                await run_statement(sqlite_url, f"INSERT{way} {entry.format(key)}")
 
 
 async def test_sqlite_row_of_a_key_of_its_own_is_refused(sqlite_url: str) -> None:

@@ -26,6 +26,7 @@ from tapescope.maintenance.audit import audit_store
 from tapescope.maintenance.repair import repair_store
 from tapescope.model.tasks import ErrorInfo, FinalEvent
 from tapescope.store.validation import new_task_id
+from tapescope.testing import until
 from tests.support.breaches import BREACHES, make_ended, run_round, run_statement
 from tests.support.postgres_sessions import schema_of, session
 
@@ -336,6 +337,26 @@ async def test_repair_beside_writers(store_url: str) -> None:
 
     assert [len(one.repairs) for one in mended] == [1] * 10
     assert (report.checked, report.violations) == (50, ())
+
+
+async def test_repair_waits_for_who_writes(postgres_url: str) -> None:
+    """What it mends is the row as the last writer left it: this one was renewed meanwhile."""
+    async with find_store(postgres_url) as store, session(postgres_url) as raw:
+        task, _ = await store.create(NewTask(new_task_id(), "x"))
+        await store.claim_if_pending(task, "me", 0.000_001)
+        async with raw.transaction(), session(postgres_url) as other:
+            await raw.execute("UPDATE tasks SET lease_expires_at = $1", 2**53)
+            repair = store.maintenance.repair(task.task_id, by="me", grace=0)
+            repairing = asyncio.ensure_future(repair)
+
+            async def waits() -> bool:
+                found = await other.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted")
+                return bool(found)
+
+            await until(waits)
+        mended = await repairing
+
+    assert mended.repairs == ()
 
 
 async def test_role_that_does_not_own_the_tables_may_not_repair(postgres_url: str) -> None:

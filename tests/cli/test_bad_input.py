@@ -122,11 +122,15 @@ def test_missing_database_is_one_line(tapescope: Tapescope, postgres_server: Pos
 
 
 def test_default_store_is_a_file_in_the_data_folder(tapescope: Tapescope, tmp_path: Path) -> None:
-    """With neither option nor variable the store is a file below the user's home, made by a run."""
+    """With neither option nor variable the store is a file below the user's home, made by a run.
+
+    File and folder are the user's alone, whatever the umask.
+    """
     done = tapescope("run", "--", "true", env={"TAPESCOPE_STORE": ""})
+    (file,) = tmp_path.rglob("tasks.db")
 
     assert done.returncode == 0
-    assert [path.name for path in tmp_path.rglob("tasks.db")] == ["tasks.db"]
+    assert [oct(path.stat().st_mode & 0o777) for path in (file, file.parent)] == ["0o600", "0o700"]
 
 
 def test_store_option_beats_the_variable(tapescope: Tapescope, tmp_path: Path) -> None:

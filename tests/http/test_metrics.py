@@ -10,16 +10,20 @@ from tests.support.scrapes import fetch
 
 
 async def test_a_scrape_is_waited_for() -> None:
-    """A scrape ends the wait; one that came before the wait does not count."""
+    """A scrape ends the wait; one that came before the wait, or a HEAD, does not count."""
     with MetricsListener("127.0.0.1", 0) as listener:
         url = f"{listener.url}/metrics"
         await asyncio.to_thread(fetch, url)
         before = await listener.wait_for_scrape(0.01)
         wait = asyncio.create_task(listener.wait_for_scrape(60))
         await asyncio.sleep(0)  # the wait has begun
+        looked = await asyncio.to_thread(fetch, url, "", "HEAD")
+        for _ in range(5):  # as many turns as a scrape would take to end the wait
+            await asyncio.sleep(0)
+        ended_by_a_look = wait.done()
         await asyncio.to_thread(fetch, url)
 
-        assert not before
+        assert (before, looked.status, looked.text, ended_by_a_look) == (False, 200, "", False)
         assert await wait
 
 

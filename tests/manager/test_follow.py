@@ -20,7 +20,9 @@ from tapescope import (
     TaskHandle,
     TaskManager,
 )
+from tapescope.store import Change, Subscription, follow_tape
 from tapescope.testing import MemoryBackend, MemoryStore, settle_loop, until
+from tapescope.testing.tasks import log, start
 from tests.support.workbench import started, working
 
 
@@ -259,6 +261,24 @@ class GappedBackend(MemoryBackend):
         if page is None:
             return None
         return replace(page, events=tuple(event for event in page.events if event.seq != 2))
+
+
+async def test_a_change_behind_a_gap_has_the_tape_read() -> None:
+    """What another process wrote before it is on the tape, and was not told here (I9)."""
+    async with MemoryStore() as store:
+        attempt = await start(store)
+        told = Subscription(lambda _: None)
+        events = follow_tape(store, attempt.task_id, 0, lambda _: told)
+        seen = [await anext(events)]
+        waiting = asyncio.ensure_future(anext(events))
+        await settle_loop()
+        await store.append(attempt, [log("by another"), log("by this one")])
+        last = (await store.read_tape(attempt.task_id)).events[-1]
+        told.offer(Change(attempt.task_id, last.seq, (last,)))
+        seen += [await waiting, await anext(events)]
+        await events.aclose()
+
+    assert [event.seq for event in seen] == [1, 2, 3]
 
 
 async def test_a_gap_is_an_error() -> None:

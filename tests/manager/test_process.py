@@ -296,13 +296,17 @@ def test_a_closed_loop_ends_the_span_as_lost() -> None:
 
 
 def test_a_forked_child_may_not_use_the_manager() -> None:
-    """A manager that is used in a forked child raises ``UsedAfterFork``; the parent goes on."""
+    """A manager or a store that is used in a forked child raises ``UsedAfterFork``; the parent goes
+    on."""
     printed = run(
         """
         async def work(report):
             return "done"
-        async def use(manager):
-            for call in (manager.submit("work", work), manager.aclose(), manager.open()):
+        async def use(manager, store):
+            for call in (
+                manager.submit("work", work), manager.aclose(), manager.open(),
+                store.count(), store.aclose(), store.open(),
+            ):
                 try:
                     await call
                 except UsedAfterFork:
@@ -312,7 +316,7 @@ def test_a_forked_child_may_not_use_the_manager() -> None:
                 child = os.fork()
                 if child == 0:
                     asyncio.events._set_running_loop(None)
-                    asyncio.new_event_loop().run_until_complete(use(manager))
+                    asyncio.new_event_loop().run_until_complete(use(manager, store))
                     os._exit(0)
                 os.waitpid(child, 0)
                 print(await (await manager.submit("work", work)).result())
@@ -320,7 +324,7 @@ def test_a_forked_child_may_not_use_the_manager() -> None:
         """
     )
 
-    assert printed.split() == ["refused"] * 3 + ["done"]
+    assert printed.split() == ["refused"] * 6 + ["done"]
 
 
 def test_a_manager_made_before_a_fork_is_opened_after_it(sqlite_url: str) -> None:

@@ -250,7 +250,8 @@ async def at_work(url: str, witnesses: Witnesses, hook: Hook | None) -> AsyncGen
 
 async def say_all(manager: TaskManager) -> list[str]:
     """Run all of it; gives what the callers of the tasks were told."""
-    late, told = Late(), []
+    late = Late()
+    told: list[str] = []
 
     async def end(handle: TaskHandle) -> None:
         try:

@@ -19,6 +19,9 @@ from tapescope import (
     ThreadReporter,
 )
 from tapescope.testing import MemoryStore, until
+from tests.support.memory_stores import FaultyStore, at_rest
+from tests.support.outages import managing
+from tests.support.virtual_time import in_virtual_time
 from tests.support.workbench import (
     GRACE,
     Block,
@@ -384,6 +387,31 @@ async def test_cancel_again_changes_nothing(any_url: str) -> None:
         assert late.state is CancelState.TERMINAL
         assert cancels == [1]
         assert await bench.account(task) == ended("cancelled", reason="user", tape=tape)
+
+
+@in_virtual_time
+async def test_a_cleanup_outlasts_heartbeats() -> None:
+    """Each heartbeat says again that a cancel is recorded; the runner is cancelled once."""
+
+    async def clean_up(report: Reporter) -> None:
+        try:
+            await wait_for_cancel(report)
+        finally:
+            await asyncio.sleep(100)
+            await report.log("info", "clean")
+
+    async with (
+        at_rest(FaultyStore()) as store,
+        managing(store, lease=60, heartbeat=10, cancel_grace=200) as (manager, _),
+    ):
+        task = await manager.submit("work", clean_up)
+        await started(task)
+        await task.cancel()
+        with pytest.raises(TaskCancelled):
+            await task.result(200)
+        page = await store.read_tape(task.task_id)
+
+        assert [event.type for event in page.events] == ["task_started", "log", "log", "final"]
 
 
 async def test_a_cancel_nobody_asked_for_fails(any_url: str) -> None:

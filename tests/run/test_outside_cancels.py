@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import threading
+from collections.abc import Awaitable, Callable
 
 import pytest
 
-from tapescope import Reporter, TaskFailed, TaskManager
+from tapescope import Reporter, TaskCancelled, TaskFailed, TaskManager, ThreadReporter
 from tapescope.model.tasks import TaskStatus
 from tapescope.store.flush import Flush, FlushAnswer
+from tapescope.testing import until
 from tests.support.workbench import Workbench, ended, working
 
 
@@ -111,3 +113,48 @@ async def test_at_the_release(any_url: str, monkeypatch: pytest.MonkeyPatch) -> 
         assert (row.status, row.retries_spent) == (TaskStatus.PENDING, 0)
         assert await bench.drops(task) == {}
         await bench.store.request_cancel(task.task_id)
+
+
+async def test_a_thread_that_is_left_behind_is_a_zombie() -> None:
+    """It goes on by itself, and counts as one until it ends."""
+    running, going_on = threading.Event(), threading.Event()
+
+    def work(report: ThreadReporter) -> None:
+        running.set()
+        going_on.wait(20)
+
+    async with working("memory:") as bench:
+        task = await bench.manager.submit("work", work)
+        await until(running.is_set)
+        cancel_runs()
+        with pytest.raises(TaskFailed, match="unrequested_cancel"):
+            await task.result(10)
+        zombies = [point.value for point in bench.captured.points("tapescope.task.zombies")]
+        going_on.set()
+        await bench.zombies_ended()
+
+    assert zombies == [1]
+
+
+async def test_what_a_stopped_thread_returns_is_not_begun() -> None:
+    """A plain function may return what is to be awaited: not after it was told to stop."""
+    begun: list[str] = []
+    running = threading.Event()
+
+    async def rest() -> None:
+        begun.append("the rest")
+
+    def work(report: ThreadReporter) -> Awaitable[None]:
+        running.set()
+        while not report.cancel_requested:
+            report.log("info", "not yet")
+        return rest()
+
+    async with working("memory:") as bench:
+        task = await bench.manager.submit("work", work)
+        await until(running.is_set)
+        await task.cancel()
+        with pytest.raises(TaskCancelled):
+            await task.result(10)
+
+    assert begun == []

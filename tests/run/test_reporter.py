@@ -273,6 +273,37 @@ async def test_fast_progress_is_coalesced(any_url: str, in_thread: bool) -> None
         assert coalesced == 201 - 4
 
 
+async def test_held_progress_goes_before_an_event_that_nobody_awaits() -> None:
+    """The tape has the reports in the order in which the runner made them."""
+
+    async def work(report: Reporter) -> None:
+        await report.progress("work", 1)
+        await report.progress("work", 2)
+        _ = report.emit_nowait("after")
+
+    async with working("memory:", coalesce_progress=60.0) as bench:
+        task = await bench.manager.submit("work", work)
+        await task.result()
+
+        assert [type_ for type_, _ in await bodies(task)] == ["progress", "progress", "after"]
+
+
+async def test_an_event_that_is_refused_at_once_takes_no_place() -> None:
+    """However many of them there are, the backlog is not full for them."""
+
+    async def work(report: Reporter) -> None:
+        for _ in range(NOWAIT_LIMIT):
+            with pytest.raises(NotJson):
+                _ = report.emit_nowait("bad", {1, 2})
+        _ = report.emit_nowait("good")
+
+    async with working("memory:") as bench:
+        task = await bench.manager.submit("work", work)
+        await task.result()
+
+        assert await bodies(task) == [("good", None)]
+
+
 async def test_progress_is_not_coalesced_by_default() -> None:
     """Without the setting every progress report is an event."""
     async with working("memory:") as bench:

@@ -81,6 +81,32 @@ async def test_a_failed_attempt_is_made_again(any_url: str) -> None:
         assert [point.value for point in retried] == [2]
 
 
+async def test_a_callable_waits_for_its_owner_between_attempts() -> None:
+    """Its row says whose it is: with its owner's end it is lost, and not pending for ever."""
+    async with working("memory:", retry_delay=3_600) as bench:
+        task = await bench.manager.submit("work", Flaky(good=2), retries=1)
+        await pending_again(task)
+        row = await task.status()
+
+        assert row.owner == bench.manager.owner
+        assert row.lease_expires_us is not None
+
+
+async def test_a_retry_that_comes_too_late_is_none() -> None:
+    """The task was taken from the attempt before it failed: the attempt is lost (I5)."""
+    async with working("memory:") as bench:
+
+        async def work(report: Reporter) -> None:
+            await bench.store.leases.rescue_expired(dead_owners=[bench.manager.owner])
+            raise ValueError("too late")
+
+        task = await bench.manager.submit("work", work, retries=1)
+        with pytest.raises(TaskFailed, match="worker_lost"):
+            await task.result(10)
+
+        assert [outcome for _, outcome, _ in outcomes(bench, task)] == ["lost"]
+
+
 async def test_the_last_failure_is_the_tasks(any_url: str) -> None:
     """With no retry left the error of the last attempt ends the task."""
     async with working(any_url, retry_delay=0.01) as bench:

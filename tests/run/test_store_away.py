@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 
 import pytest
 
-from tapescope import Reporter, StoreUnavailable, TaskCancelled, TaskHandle
+from tapescope import Reporter, StoreUnavailable, TaskCancelled, TaskHandle, TaskManager
 from tapescope.model.leases import HeldLease
+from tapescope.model.tasks import Attempt, TaskStatus
 from tapescope.store.flush import FateUnknown, Flush, StoreAway
 from tapescope.testing import until
 from tests.support.memory_stores import FaultyBackend, FaultyStore, at_rest
@@ -63,6 +65,106 @@ async def test_a_final_whose_reply_is_lost_is_stored_once() -> None:
             assert result == "done"
             assert [event.type for event in events] == ["task_started", "final"]
             assert outcomes(captured) == [("UNSET", "succeeded")]
+
+
+@in_virtual_time
+async def test_a_final_waits_as_long_as_the_lease_was_renewed_for() -> None:
+    """A run that has outlived its first lease has the lease of its last heartbeat."""
+    outage = Outage(StoreAway)
+
+    async def work(report: Reporter) -> str:
+        await asyncio.sleep(100)
+        outage.on = True
+        asyncio.get_running_loop().call_later(20, setattr, outage, "on", False)
+        return "done"
+
+    async with at_rest(FaultyStore(patience=5)) as store:
+        store.faults.before = outage
+        async with managing(store, lease=60, heartbeat=10) as (manager, _):
+            task = await manager.submit("work", work)
+            result = await task.result(200)
+
+    assert result == "done"
+
+
+class DefectiveStore(FaultyStore):
+    """A store with a defect of ours in what a run asks of it first."""
+
+    def attach_span(self, attempt: Attempt, trace_id: str | None, context: object) -> None:
+        """Fail as no store should."""
+        raise ZeroDivisionError("a defect")
+
+
+@in_virtual_time
+async def test_a_defect_of_ours_ends_no_task_unseen() -> None:
+    """Who waits for the task is told of it, and the manager closes."""
+    async with DefectiveStore() as store, TaskManager(store) as manager:
+        task = await manager.submit("work", succeed)
+        with pytest.raises(ZeroDivisionError):
+            await task.result(100)
+        with suppress(ZeroDivisionError):  # as the close says, too
+            await manager.aclose()
+
+
+def lose_give_ups(store: FaultyStore) -> None:
+    """From now on the replies to retries and releases are lost, for 20 s."""
+
+    async def lose(flush: Flush) -> None:
+        if flush.give_ups:
+            raise FateUnknown("the cable was pulled")
+
+    store.faults.after = lose
+    asyncio.get_running_loop().call_later(20, setattr, store.faults, "after", FaultyBackend().after)
+
+
+@in_virtual_time
+async def test_a_retry_whose_reply_is_lost_is_made_once() -> None:
+    """The row says that the attempt handed its task back: it is not told as lost."""
+    async with at_rest(FaultyStore(patience=5)) as store:
+
+        async def work(report: Reporter) -> str:
+            if report.attempt == 1:
+                lose_give_ups(store)
+                raise ValueError("once")
+            return "done"
+
+        async with managing(store, lease=60) as (manager, captured):
+            task = await manager.submit("work", work, retries=1)
+            result = await task.result(100)
+            events = (await task.tape()).events
+
+            assert result == "done"
+            assert [event.type for event in events] == [
+                "task_started",
+                "attempt_failed",
+                "task_started",
+                "final",
+            ]
+            assert outcomes(captured) == [("ERROR", "retried"), ("UNSET", "succeeded")]
+
+
+@in_virtual_time
+async def test_a_release_whose_reply_is_lost_is_made_once() -> None:
+    """So it is for the task that a worker gives back when it is closed."""
+    async with (
+        at_rest(FaultyStore(patience=5)) as store,
+        managing(store, lease=60, drain=0) as (manager, captured),
+    ):
+        running = asyncio.Event()
+
+        @manager.op("work")
+        async def work(report: Reporter) -> None:
+            running.set()
+            await wait_for_cancel(report)
+
+        await manager.submit("work")
+        await running.wait()
+        lose_give_ups(store)
+        await manager.aclose()
+
+        assert outcomes(captured) == [("UNSET", "released")]
+        assert (await store.count())[TaskStatus.PENDING] == 1
+        await store.claim_due("another", ["work"], 1, 60)
 
 
 @in_virtual_time

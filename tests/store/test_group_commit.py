@@ -12,13 +12,21 @@ from typing import Any
 import pytest
 
 from tapescope.errors import StoreRefused, TapeFull
-from tapescope.model.tasks import CancelRequest, FinalEvent, NewTask
+from tapescope.model.tasks import Attempt, CancelRequest, FinalEvent, NewTask, Task
 from tapescope.store._pending import TapeCursor
-from tapescope.store.flush import CancelState, Flush, FlushRefused
+from tapescope.store.flush import CancelState, Flush, FlushRefused, StoreAway
 from tapescope.store.validation import StoreLimits, new_task_id
-from tapescope.testing import settle_loop
+from tapescope.testing import MemoryStore, settle_loop
 from tapescope.testing.tasks import LEASE, OWNER, log, start
-from tests.support.memory_stores import FaultyStore, Gate, TwoLaneBackend, at_rest, bodies, holds
+from tests.support.memory_stores import (
+    FaultyBackend,
+    FaultyStore,
+    Gate,
+    TwoLaneBackend,
+    at_rest,
+    bodies,
+    holds,
+)
 from tests.support.virtual_time import in_virtual_time
 
 # --- folding --------------------------------------------------------------------------------------
@@ -141,6 +149,43 @@ async def test_tape_written_behind_our_back_is_read_again() -> None:
 
 
 @in_virtual_time
+@pytest.mark.parametrize("keeps_claim", [True, False])
+async def test_an_attempt_has_one_place_on_its_tape(keeps_claim: bool) -> None:
+    """However it is named, by its claim or by hand, its events get their numbers in one line."""
+    faults = FaultyBackend()
+    async with MemoryStore(backend=faults) as store:
+        task, _ = await store.create(NewTask(new_task_id(), "work"))
+        claim = await store.claim_if_pending(task, OWNER, LEASE)
+        assert claim is not None
+        names = [Attempt(task.task_id, 1, OWNER) for _ in range(2)]
+        if keeps_claim:
+            names.append(claim.attempt)
+        del claim
+        faults.flushes.clear()
+        answers = await asyncio.gather(*(store.append(name, [log("x")]) for name in names))
+
+    assert [answer.stored[0] for answer in answers] == list(range(2, 2 + len(names)))
+    assert len(faults.flushes) == 1, "none was refused"
+
+
+async def test_a_read_waits_for_a_store_that_is_away() -> None:
+    """It is asked again until it answers, within its patience."""
+
+    class Away(FaultyBackend):
+        times = 2
+
+        async def get(self, task_id: str) -> Task | None:
+            if self.times:
+                self.times -= 1
+                raise StoreAway("the cable was pulled")
+            return await super().get(task_id)
+
+    async with at_rest(FaultyStore(faults=Away())) as store:
+        task, _ = await store.create(NewTask(new_task_id(), "work"))
+
+        assert await store.get(task.task_id) == task
+
+
 async def test_defect_of_an_adapter_reaches_the_callers() -> None:
     """What no adapter should raise is its call's refusal; its neighbours and the lane live on."""
     async with at_rest(FaultyStore()) as store:

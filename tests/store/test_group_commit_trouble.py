@@ -82,8 +82,10 @@ async def test_fate_never_learned_is_said_and_counted(applied: bool) -> None:
         failed = store.meter.ledger.failed_by_type()
 
         store.faults.before = store.faults.after = FaultyBackend().before
+        store.faults.flushes.clear()
         answer = await store.append(attempt, [log("later")])
 
+        assert len(store.faults.flushes) == 1, "the end was read before it was written to"
         assert failed["log", "tapescope.errors.EventFateUnknown"] == 1
         assert answer.stored == (range(3, 4) if applied else range(2, 3))
 
@@ -154,13 +156,16 @@ async def test_giving_up_again_is_a_late_event_where_a_rescue_came_first() -> No
         assert answer.dropped is not None
 
 
+@pytest.mark.parametrize(
+    "second", [FlushBlocked("the first try holds the row"), ZeroDivisionError("a defect")]
+)
 @in_virtual_time
-async def test_blocked_resend_does_not_settle_the_fate() -> None:
-    """While the first try may still be at work, a blocked resend is sent again, never rebuilt."""
+async def test_trouble_of_a_resend_does_not_settle_the_fate(second: Exception) -> None:
+    """While the first try may still be at work, the flush is sent again, never rebuilt."""
     async with at_rest(FaultyStore()) as store:
         attempt = await start(store)
         store.faults.flushes.clear()
-        troubles = [FateUnknown("connection reset"), FlushBlocked("the first try holds the row")]
+        troubles = [FateUnknown("connection reset"), second]
 
         async def trouble(_: Flush) -> None:
             if troubles:

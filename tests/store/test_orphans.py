@@ -45,6 +45,25 @@ async def test_an_orphans_cancel_follows_its_create() -> None:
 
 
 @in_virtual_time
+async def test_a_close_waits_for_the_orphans() -> None:
+    """A store that is closed leaves no task pending that nobody knows of."""
+    async with at_rest(FaultyStore()) as store:
+        gate = Gate()
+        store.faults.before = gate
+        create = asyncio.ensure_future(store.create(NewTask(new_task_id(), "work")))
+        await gate.reached.wait()
+        create.cancel()
+        await asyncio.gather(create, return_exceptions=True)
+        closing = asyncio.ensure_future(store.aclose())
+        await settle_loop()
+        gate.opened.set()
+        await closing
+        await store.open()
+
+        assert (await store.count())[TaskStatus.CANCELLED] == 1
+
+
+@in_virtual_time
 async def test_a_caller_cancelled_with_the_commit_leaves_nothing() -> None:
     """The cancel comes when the create is committed, and before its caller is told."""
     async with at_rest(FaultyStore()) as store:

@@ -139,6 +139,8 @@ async def working(
                 bench = Workbench(url, store, captured, manager)
                 yield bench
             await bench.zombies_ended()
+            # What a runner sent and did not wait for may be on its way past its manager's end.
+            await until(lambda: store.meter.ledger.in_flight == 0)
             dropped = sum(p.value for p in captured.points("tapescope.tape.event.dropped"))
             violations = await check(
                 store.history, store, spans=captured.spans(), dropped_metric=int(dropped)

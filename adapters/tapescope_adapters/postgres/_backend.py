@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from tapescope.errors import ConnectionRefused, StoreConfigError
@@ -93,11 +94,11 @@ from tapescope_adapters.postgres._schema import (
 if TYPE_CHECKING:
     from tapescope_adapters.postgres._connection import Connection
 
-__all__ = ["PostgresBackend"]
+__all__ = ["OF_A_TIME", "PostgresBackend"]
 
 _BEYOND_ANY_ID: Final = uuid.UUID(int=2**128 - 1)
 _BEYOND_ANY_NUMBER: Final = 2**63 - 1
-_OF_A_TIME: Final = (
+OF_A_TIME: Final = (
     f"AND id <= coalesce(one.looked_to, {_BEYOND_ANY_NUMBER}) AND ts >= $4 AND ts < $5"
 )
 
@@ -282,6 +283,8 @@ class PostgresBackend(StoreBackend):
             raise FlushRefused(str(error)) from error
         if isinstance(placed, Task):
             return FlushAnswer(placed.created_us, keys=[0], existing={0: placed})
+        with suppress(StoreAway, FlushRefused):  # it is committed, and the workers poll
+            await self.announce()
         return FlushAnswer(placed.created_us, keys=[placed.key])
 
     async def settle(self, flush: Flush) -> None:
@@ -403,7 +406,7 @@ class PostgresBackend(StoreBackend):
         looked_to, and_times, where, and_one = "NULL::bigint", "", "", ""
         if wanted.by_time:
             looked_to = self._sql["find_searched_drop"]
-            and_times = qualify(_OF_A_TIME)
+            and_times = qualify(OF_A_TIME)
             given += [
                 look_at - 1,
                 -_BEYOND_ANY_NUMBER if wanted.since_us is None else wanted.since_us,

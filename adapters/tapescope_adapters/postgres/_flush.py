@@ -171,6 +171,8 @@ def read_answer(flush: Flush, text: str) -> FlushAnswer:
     for place, started_seq in zip(places or (), starts or (), strict=True):
         row = flush.claims[place]
         claims[place] = ClaimAnswer(row.attempt + 1, now, now + row.lease, started_seq)
+    overruled: Sequence[Sequence[Any]] = found["overruled"] or ()
+    overrulers: Sequence[str | None] = found["overrulers"] or ()
     return FlushAnswer(
         now,
         keys=found["keys"] or (),
@@ -178,11 +180,9 @@ def read_answer(flush: Flush, text: str) -> FlushAnswer:
         claims=claims,
         refused=[_refused(row) for row in found["refused"] or ()],
         cancelled_instead={
-            place: request
-            for (place, *cancel), role in zip(
-                found["overruled"] or (), found["overrulers"] or (), strict=True
-            )
-            if (request := read_cancel(*cancel, role=role)) is not None
+            met[0]: request
+            for met, role in zip(overruled, overrulers, strict=True)
+            if (request := read_cancel(*met[1:], role=role)) is not None
         },
         cancels=[
             _cancel(met, role)

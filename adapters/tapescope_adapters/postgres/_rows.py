@@ -52,10 +52,12 @@ TASK_COLUMNS: Final = _COLUMNS.replace(
 """What is read of a row. A text that is longer than any store takes is not sent."""
 LISTED_COLUMNS: Final = _COLUMNS.replace(
     "params",
-    f"CASE WHEN octet_length(params) <= {READ_BYTES} AND params IS JSON OBJECT THEN '{{}}' END "
-    "AS params",
+    f"CASE WHEN octet_length(params) > {READ_BYTES} THEN NULL"
+    " WHEN params IS NOT JSON OBJECT OR params ~ '\\\\u[dD][89a-fA-F]'"
+    " OR (length(params) - length(translate(params, '[{', ''))) > 200 THEN params"
+    " ELSE '{}' END AS params",
 )
-"""The same without params, which are empty, or none where they cannot be read."""
+"""The same without params, which are empty; but for those that a reader may find damaged."""
 
 
 class Row(Protocol):

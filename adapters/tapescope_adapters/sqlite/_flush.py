@@ -152,9 +152,9 @@ class Writing:
     def _claim(
         self, conn: sqlite3.Connection, rows: Sequence[ClaimRow], now: int
     ) -> list[ClaimAnswer | None]:
-        first: dict[int, ClaimRow] = {}
-        for row in rows:
-            first.setdefault(row.key, row)  # a second claim of one task in a flush has lost
+        first: dict[tuple[int, int], ClaimRow] = {}
+        for row in rows:  # a second claim of one attempt in a flush has lost
+            first.setdefault((row.key, row.attempt), row)
         tried = list(first.values())
         won = self._execute(
             conn,
@@ -163,7 +163,7 @@ class Writing:
             [(row.key, row.attempt, row.owner, row.lease, now) for row in tried],
         )
         if won != len(tried):
-            keys = encode(list(first), "keys")
+            keys = encode([row.key for row in tried], "keys")
             holders = {
                 key: (attempt, owner, status)
                 for key, attempt, owner, status in conn.execute(self._sql["find_claimed"], (keys,))
@@ -173,7 +173,7 @@ class Writing:
                 for row in tried
                 if holders.get(row.key) == (row.attempt + 1, row.owner, TaskStatus.RUNNING)
             ]
-        answers: dict[int, ClaimAnswer] = {}
+        answers: dict[tuple[int, int], ClaimAnswer] = {}
         if tried:
             self._execute(
                 conn,
@@ -184,10 +184,14 @@ class Writing:
             again = encode([row.key for row in tried if row.attempt], "keys")
             ends = dict(conn.execute(self._sql["find_started"], (again,)).fetchall())
             for row in tried:
-                answers[row.key] = ClaimAnswer(
+                answers[row.key, row.attempt] = ClaimAnswer(
                     row.attempt + 1, now, now + row.lease, ends.get(row.key, 1)
                 )
-        return [answers.get(row.key) if first[row.key] is row else None for row in rows]
+        seen = [(row.key, row.attempt) for row in rows]
+        return [
+            answers.get(name) if first[name] is row else None
+            for name, row in zip(seen, rows, strict=True)
+        ]
 
     # --- attempts that give their task up ---------------------------------------------------------
 

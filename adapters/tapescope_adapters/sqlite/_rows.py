@@ -65,10 +65,13 @@ _TASK: Final = _COLUMNS.replace(
 """What is read of a row. A text that is longer than any store takes does not come into Python."""
 _LISTED: Final = _COLUMNS.replace(
     "params",
-    f"CASE WHEN length(params) <= {READ_BYTES} AND typeof(params) = 'text' AND json_valid(params) "
-    "THEN CASE json_type(params) WHEN 'object' THEN '{}' END END",
+    f"CASE WHEN length(params) > {READ_BYTES} THEN NULL"
+    " WHEN typeof(params) <> 'text' OR NOT json_valid(params) THEN params"
+    " WHEN json_type(params) <> 'object' OR instr(lower(params), '\\ud')"
+    " OR length(params) - length(replace(replace(params, '[', ''), '{', '')) > 200 THEN params"
+    " ELSE '{}' END",
 )
-"""The same without params, which are empty, or none where they cannot be read."""
+"""The same without params, which are empty; but for those that a reader may find damaged."""
 _TEXTS: Final = {str, type(None)}
 _BEYOND_ANY_ID: Final = "g"  # ids are hexadecimal
 _BEYOND_ANY_NUMBER: Final = 2**63 - 1

@@ -137,8 +137,7 @@ def describe_event(event: Event) -> str:
 
 def explain_event(event: Event) -> list[str]:
     """The rest of a failure's message and its traceback, a printable line each."""
-    body: Any = event.body
-    error: Any = cast("dict[str, Any]", body).get("error") if isinstance(body, dict) else None
+    error: Any = _read_field(event.body, "error")
     if event.type not in (ATTEMPT_FAILED, FINAL) or not isinstance(error, dict):
         return []
     parts = cast("dict[str, Any]", error)
@@ -153,13 +152,17 @@ def tell_of_command(started: Event | None, *, end: Event | None, lost: bool = Fa
 
     ``started`` is the event that has its process id, and ``end`` is what may be the task's end.
     """
-    if started is None or not isinstance(started.body, dict):
+    if end is not None and end.type == FINAL:
+        error: Any = _read_field(end.body, "error")
+        lost = _read_field(error, "code") == WORKER_LOST
+    if started is None or not lost:
         return []
-    error = end.body.get("error") if end is not None and end.type == FINAL else None
-    if not lost and (not isinstance(error, dict) or error.get("code") != WORKER_LOST):
-        return []
-    pid: Any = cast("dict[str, Any]", started.body).get("pid")
-    return [f"its command, process {pid}, may still run"]
+    return [f"its command, process {_read_field(started.body, 'pid')}, may still run"]
+
+
+def _read_field(body: Any, name: str) -> Any:
+    """``None`` where a body of somebody's own has no such field."""
+    return cast("dict[str, Any]", body).get(name) if isinstance(body, dict) else None
 
 
 def _describe_body(event: Event, body: Mapping[str, Any]) -> str:

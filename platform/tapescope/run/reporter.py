@@ -72,6 +72,10 @@ class _Report:
         if stop is not None:
             raise CancelRequested(stop.reason, stop.message)
 
+    def _encode(self, body: Any) -> Any:
+        """The body of an event as it is stored; one that was redacted has been encoded."""
+        return body if isinstance(body, RedactedBody) else self._values.encode(body, "event")
+
     def _progress_body(
         self, phase: str, current: float, total: float | None, detail: Any
     ) -> dict[str, Any]:
@@ -116,7 +120,7 @@ class Reporter(_Report):
 
     async def emit(self, type: str, body: Any = None) -> None:
         """An event of a type of your own; ``body`` is any JSON value."""
-        await self._in_loop(self._tape.append(type, self._stored(body)))
+        await self._in_loop(self._tape.append(type, self._encode(body)))
 
     def emit_nowait(self, type: str, body: Any = None) -> asyncio.Future[Appended]:
         """``emit`` without waiting: the order is kept, and an error is raised later.
@@ -125,7 +129,7 @@ class Reporter(_Report):
         or the ``final``. The future has the answer for this one event; it need not be awaited.
         Raises ``NowaitBacklogFull`` past 1,000 outstanding events, and for bad input at once.
         """
-        stored = self._stored(body)
+        stored = self._encode(body)
         if asyncio.get_running_loop() is self._tape.loop:
             return self._tape.append_nowait(type, stored)
 
@@ -134,20 +138,17 @@ class Reporter(_Report):
 
         return asyncio.wrap_future(asyncio.run_coroutine_threadsafe(send(), self._tape.loop))
 
+    def without_codec(self) -> Reporter:
+        """A reporter of the same run that stores values as they are, whatever codec is set."""
+        return Reporter(self._tape, Values())
+
     def redact(self, type: str, body: Any) -> RedactedBody:
         """An event's body as the manager's redaction hook leaves it, for who keeps it for a while.
 
         ``emit`` and ``emit_nowait`` take what this gives in the place of a body, and do not ask the
         hook again. Raises ``NotJson``, ``CodecFailed``.
         """
-        return self._tape.redact(type, self._values.encode(body, "event"))
-
-    def _stored(self, body: Any) -> Any:
-        return body if isinstance(body, RedactedBody) else self._values.encode(body, "event")
-
-    def without_codec(self) -> Reporter:
-        """A reporter of the same run that stores values as they are, whatever codec is set."""
-        return Reporter(self._tape, Values())
+        return self._tape.redact(type, self._encode(body))
 
     async def read_tape(self, *, after_seq: int = 0) -> TapePage:
         """A page of the task's tape, in ``seq`` order, after ``after_seq``: as it is stored.
@@ -199,12 +200,12 @@ class ThreadReporter(_Report):
 
     def emit(self, type: str, body: Any = None) -> None:
         """See ``Reporter.emit``."""
-        stored = self._values.encode(body, "event")
+        stored = self._encode(body)
         self._wait("emit", lambda: self._tape.append(type, stored))
 
     def emit_nowait(self, type: str, body: Any = None) -> None:
         """See ``Reporter.emit_nowait``. At once only ``NotJson`` and ``CodecFailed`` are raised."""
-        stored = self._values.encode(body, "event")
+        stored = self._encode(body)
         copy = decode(encode(stored, "event"))  # the caller may change the body before it is read
         self._tape.reserve()
         self._hand_over(lambda: self._tape.append_reserved(type, copy))

@@ -86,7 +86,7 @@ class Backlog:
 
     def attach(self, report: Reporter) -> None:
         """Send the events for this run from now on."""
-        self._report = report.without_codec()  # what it sends is compared with what is stored
+        self._report = report
         loop = asyncio.get_running_loop()
         self._answered_at = loop.time()
         self._pump = loop.create_task(self._send(), name="tapescope-backlog")
@@ -263,7 +263,8 @@ def _name(type: str, body: Any) -> tuple[str, str]:
 
 def _size(event: SpooledEvent) -> int:
     """About the bytes that it takes in memory."""
-    parts = event.body.values() if isinstance(event.body, Mapping) else (event.body,)
+    body = event.body
+    parts = cast("Mapping[str, Any]", body).values() if isinstance(body, Mapping) else (body,)
     return 256 + sum(len(part) for part in parts if isinstance(part, str))
 
 

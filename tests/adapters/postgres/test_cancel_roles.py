@@ -181,3 +181,16 @@ async def test_older_code_cancels_as_before(postgres_url: str) -> None:
     assert ended.cancel == CancelRequest(
         CancelReason.USER, "m", "ceo", 7, "postgres", Assurance.ROLE
     )
+
+
+async def test_functions_that_a_migration_left_are_no_fault(postgres_url: str) -> None:
+    """One of the same name with other arguments is there for calls of older code under way."""
+    async with PostgresStore(postgres_url) as store, session(postgres_url) as raw:
+        for arguments in ("uuid", "uuid, text, text, text, bigint, text"):
+            await raw.execute(
+                f"CREATE FUNCTION cancel_task({arguments}) RETURNS json"
+                " LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'"
+            )
+        audit = await store.maintenance.audit()
+
+    assert audit.violations == ()

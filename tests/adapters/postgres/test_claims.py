@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Sized
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 from opentelemetry.metrics import NoOpMeterProvider
 
 from tapescope.errors import EventFateUnknown
-from tapescope.model.tasks import Claim, FinalEvent, NewTask, TaskStatus
+from tapescope.model.tasks import Claim, FinalEvent, NewTask, Task, TaskStatus
 from tapescope.store.port import TaskStore
 from tapescope.store.validation import new_task_id
 from tapescope.testing import History, check, until
@@ -248,6 +250,54 @@ async def test_a_worker_elsewhere_hears_of_tasks_in_the_flushs_one_notification(
         await raw.execute("SELECT 1")  # what was notified before is delivered by now
 
     assert heard == [f"{claim.task.task_id}:2|w"]
+
+
+async def test_key_of_another_task_is_not_claimed(postgres_url: str) -> None:
+    """A schema that was made anew gives the keys again: the id says whether it is the task."""
+    async with PostgresStore(postgres_url) as store:
+        gone, _ = await store.create(NewTask(new_task_id(), "x"))
+        other, _ = await store.create(NewTask(new_task_id(), "x"))
+
+        assert await store.claim_if_pending(replace(gone, key=other.key), ME, 60) is None
+        assert await store.get(other.task_id) == other
+
+
+async def test_bad_row_beside_one_that_is_held(postgres_url: str) -> None:
+    """Where a claim goes task by task, one that a session holds is passed over as ever."""
+    async with PostgresStore(postgres_url) as store, session(postgres_url) as raw:
+        bad, held, free = await create(store, 3)
+        await run_round(postgres_url, f"UPDATE tasks SET attempt = -5 WHERE task_id = '{bad}'")
+        async with raw.transaction():
+            await raw.execute("SELECT FROM tasks WHERE task_id = $1 FOR UPDATE", held)
+            claims = await store.claim_due(ME, ["work"], 3, 60)
+
+    assert ids_of(claims) == [free]
+
+
+PASSES: dict[str, Callable[[TaskStore, list[Task]], Awaitable[int | Sized]]] = {
+    "claim_due": lambda store, _: store.claim_due(ME, ["waits"], 9, 60),
+    "rescue": lambda store, _: store.leases.rescue_expired(dead_owners=["me"]),
+    "delete_tasks": lambda store, tasks: store.backend.delete_tasks([t.key for t in tasks], 9),
+}
+
+
+@pytest.mark.parametrize("verb", PASSES)
+async def test_row_that_a_session_holds_keeps_no_other(postgres_url: str, verb: str) -> None:
+    """It is passed over, and left for the next time."""
+    async with PostgresStore(postgres_url, patience=2) as store, session(postgres_url) as raw:
+        tasks = [(await store.create(NewTask(new_task_id(), "waits")))[0] for _ in range(2)]
+        if verb != "claim_due":
+            for task in tasks:
+                claim = await store.claim_if_pending(task, "me", 60)
+                assert claim is not None
+                if verb == "delete_tasks":
+                    await store.finish_if_running(claim.attempt, FinalEvent.succeeded())
+        async with raw.transaction():
+            await raw.execute("SELECT FROM tasks WHERE id = $1 FOR UPDATE", tasks[0].key)
+            free = await PASSES[verb](store, tasks)
+        held = await PASSES[verb](store, tasks)
+
+    assert [n if isinstance(n, int) else len(n) for n in (free, held)] == [1, 1]
 
 
 @pytest.mark.parametrize("loss", [Loss.REPLY, Loss.LATE, None], ids=["reply", "late", "for good"])

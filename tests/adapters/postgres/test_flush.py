@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Awaitable, Callable
 
+import asyncpg
 import pytest
 
 from tapescope.errors import EventFateUnknown, StoreBusy, StoreRefused
@@ -350,6 +351,27 @@ async def test_lost_flush_that_is_refused_is_given_up_before_it_is_split(
     assert [page.last_seq for page in pages] == [2, 1, 2]
 
 
+async def test_lost_flush_that_is_refused_is_never_carried_out(
+    proxy: TcpProxy, postgres_url: str
+) -> None:
+    """Its caller was told that nothing is written: a first try that arrives later finds it so."""
+    async with (
+        PostgresStore(proxy.url(schema_of(postgres_url))) as store,
+        session(postgres_url) as raw,
+    ):
+        await raw.execute("ALTER TABLE events ADD CONSTRAINT no_poison CHECK (body <> '66')")
+        claim = await start_task(store)
+        proxy.hit(f"{store.instance}/", loss=Loss.LATE)
+        with pytest.raises(StoreRefused):
+            await store.append(claim.attempt, [NewEvent("log", 66)])
+        await raw.execute("ALTER TABLE events DROP CONSTRAINT no_poison")
+        proxy.late.set()
+        await asyncio.wait_for(proxy.delivered.wait(), 10)
+        page = await store.read_tape(claim.task.task_id)
+
+    assert page.last_seq == 1
+
+
 async def test_lost_flush_whose_resend_is_blocked_waits(proxy: TcpProxy, postgres_url: str) -> None:
     """Its fate is unknown, so it is sent again as it is until the row is free."""
     async with (
@@ -465,6 +487,33 @@ async def test_unknown_tasks_cannot_fill_the_store(postgres_url: str) -> None:
     assert len(page.drops) == 5
     assert page.overflow == 25
     assert (rows, shared) == (6, 25)
+
+
+DROP = (
+    "SELECT drop_rows('{1}', '{0}', '{1}', '{9}', '{log}', '{1}', '{1}', '{me}', '{%s}', '{t}',"
+    " 9, 9)"
+)
+PRUNE = "SELECT delete_drops(ARRAY(SELECT id FROM quarantine ORDER BY id OFFSET %s LIMIT 1))"
+
+
+@pytest.mark.parametrize("calls", [(DROP % "x", DROP % "y"), (PRUNE % 0, PRUNE % 1)])
+async def test_one_session_at_a_time_counts_unknown_tasks(
+    postgres_url: str, calls: tuple[str, str]
+) -> None:
+    """Who drops an event of an unknown task, or prunes one, waits for who does so just now."""
+    async with (
+        PostgresStore(postgres_url) as store,
+        session(postgres_url) as one,
+        session(postgres_url) as other,
+    ):
+        for _ in range(2):
+            await store.append(Attempt(new_task_id(), 1, "me"), [NewEvent("log", 1)])
+        await other.execute("SET lock_timeout = '20ms'")
+        async with one.transaction():
+            await one.execute(calls[0])
+            with pytest.raises(asyncpg.LockNotAvailableError):
+                await other.execute(calls[1])
+        await other.execute(calls[1])
 
 
 async def test_closed_store_leaves_no_lane(postgres_url: str) -> None:

@@ -53,6 +53,16 @@ ATTACKS = {
         "I2",
         NEW_TASK + f"('{TASK}', 'x', 'running', 1, 1, 1)",
     ),
+    "task inserted with an attempt": (
+        "open",
+        "I2",
+        NEW_TASK + f"('{TASK}', 'x', 'pending', 1, 1, 1)",
+    ),
+    "task inserted as finished": (
+        "open",
+        "I2",
+        NEW_TASK.replace("status, attempt", "finished_at") + f"('{TASK}', 'x', 1, 1, 1)",
+    ),
     "final without an outcome": ("open", "I2", APPEND + "(:task, 3, 1, 9, 'final', 1, '{}')"),
     "final of an unknown outcome": (
         "open",
@@ -141,6 +151,31 @@ ATTACKS = {
 }
 
 
+DROP = (
+    "INSERT INTO quarantine (id, task_id, attempt, offer, owner, type, reason, ts, body) "
+    "OVERRIDING SYSTEM VALUE VALUES "
+)
+TWICE = {
+    "a task's id": "INSERT INTO tasks (task_id, op, created_at, run_at) "
+    "SELECT task_id, 'y', 1, 1 FROM tasks WHERE id = :task",
+    "a task's key": "INSERT INTO tasks (id, task_id, op, created_at, run_at) "
+    f"OVERRIDING SYSTEM VALUE VALUES (:task, '{TASK}', 'y', 1, 1)",
+    "an op and key": "INSERT INTO tasks (task_id, op, idempotency_key, created_at, run_at) "
+    f"SELECT '{TASK}', op, idempotency_key, 1, 1 FROM tasks WHERE id = :task",
+    "a late event": DROP + "(1, 'x', 1, 1, 'me', 'log', 'unknown_task', 1, '{}'), "
+    "(2, 'x', 1, 1, 'me', 'log', 'unknown_task', 1, '{}')",
+    "a late event's key": DROP + "(1, 'x', 1, 1, 'me', 'log', 'unknown_task', 1, '{}'), "
+    "(1, 'x', 1, 2, 'me', 'log', 'unknown_task', 1, '{}')",
+    "a repair's key": "INSERT INTO repairs OVERRIDING SYSTEM VALUE "
+    "VALUES (1, 1, 'me', 'x', 'x', '1', '1'), (1, 1, 'me', 'x', 'x', '1', '1')",
+    "a version": "INSERT INTO schema_version VALUES (1)",
+    "what a version goes with": "INSERT INTO schema_compatibility VALUES (1, 1)",
+    "the row of the leader": "INSERT INTO maintenance (id) VALUES (1)",
+    "another row of a leader": "INSERT INTO maintenance (id) VALUES (2)",
+}
+"""What is there once."""
+
+
 @dataclass
 class Tapes:
     """A store's URL, with a task of each kind in it."""
@@ -183,6 +218,19 @@ async def test_raw_session_cannot_break_an_invariant(way: str, tapes: Tapes, raw
 
     assert refused.value.sqlstate == "TS001"
     assert await _everything(raw) == before
+
+
+async def test_raw_session_cannot_write_twice(tapes: Tapes, raw: Session) -> None:
+    """What names a row is of one row, whoever writes."""
+    for statement in TWICE.values():
+        with pytest.raises(asyncpg.IntegrityConstraintViolationError):
+            await raw.execute(statement.replace(":task", str(tapes.open)))
+
+
+async def test_raw_session_cannot_make_up_a_status(tapes: Tapes, raw: Session) -> None:
+    """A status that no reader knows is written by nobody."""
+    with pytest.raises(asyncpg.PostgresError):
+        await raw.execute("UPDATE tasks SET status = 'odd' WHERE id = $1", tapes.open)
 
 
 async def test_existing_seq_is_refused_by_the_key(tapes: Tapes, raw: Session) -> None:

@@ -14,6 +14,7 @@ import pytest
 from tapescope.model.tasks import CancelReason, NewTask
 from tapescope.store.validation import new_task_id
 from tapescope_adapters.postgres import PostgresStore
+from tapescope_adapters.postgres._backend import OF_A_TIME
 from tapescope_adapters.postgres._connection import DURABLE, EMPTY_QUEUE, LOOK_AGAIN, Connector
 from tapescope_adapters.postgres._names import UnsafeNameError, qualify
 from tapescope_adapters.postgres._queries import load_queries
@@ -35,6 +36,10 @@ def read_statements(schema: str) -> Mapping[str, str]:
         "look_again": LOOK_AGAIN,
     }
     del queries["lock_schema"]  # LOCK is not prepared; it names one table
+    page, part = queries["read_quarantine"], queries.pop("find_searched_drop")
+    queries["read_quarantine"] = page.replace("/*looked_to*/", "NULL::bigint")
+    of_a_time = page.replace("/*looked_to*/", part).replace("/*times*/", qualify(OF_A_TIME))
+    queries["read_quarantine_of_a_time"] = of_a_time
     made = {name: connector.with_local_settings(text) for name, text in queries.items()}
     return {name: fill_in(text) for name, text in made.items()}
 

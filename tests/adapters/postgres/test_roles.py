@@ -314,14 +314,20 @@ async def test_role_can_do_in_sql_what_the_page_says(house: House, role: Databas
 
 
 async def test_a_submitter_submits_without_a_lane(house: House) -> None:
-    """Many at once, each once; the same key again is the task that is there. No tape, no run."""
+    """Many at once, each once, and workers hear; the same key again is the task that is there.
+
+    No tape, no run.
+    """
     url = house.url_of(SUBMITTER)
     async with (
         PostgresStore(house.url_of(MIGRATOR)) as owner,
         PostgresStore(url, open_mode=OpenMode.EXISTING) as store,
         TaskManager(store, work=False, audit_every=None) as manager,
     ):
-        handles = await asyncio.gather(*(manager.submit("x") for _ in range(5)))
+        with owner.arrivals() as arrivals:
+            await anext(arrivals)  # it listens
+            handles = await asyncio.gather(*(manager.submit("x") for _ in range(5)))
+            await asyncio.wait_for(anext(arrivals), 10)
         first = await manager.submit("x", params={"a": 1}, idempotency_key="k")
         again = await manager.submit("x", params={"a": 1}, idempotency_key="k")
         with pytest.raises(IdempotencyConflict):

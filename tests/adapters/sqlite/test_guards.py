@@ -42,6 +42,11 @@ ATTACKS = {
         """INSERT INTO tasks (task_id, op, status, created_at, run_at)
         VALUES ('0199f3a0-0000-7000-8000-000000000000', 'x', 'failed', 1, 1)""",
     ),
+    "task inserted with an attempt": (
+        "open",
+        """INSERT INTO tasks (task_id, op, attempt, created_at, run_at)
+        VALUES ('0199f3a0-0000-7000-8000-000000000000', 'x', 1, 1, 1)""",
+    ),
     "final without an outcome": (
         "open",
         """INSERT INTO events (task, seq, attempt, offer, type, ts, body)
@@ -67,6 +72,11 @@ ATTACKS = {
         "open",
         """INSERT INTO events (task, seq, attempt, offer, type, ts, body)
         VALUES (:task, 0, 1, 9, 'log', 1, '{}')""",
+    ),
+    "tape that begins at 2": (
+        "pending",
+        """INSERT INTO events (task, seq, attempt, offer, type, ts, body)
+        VALUES (:task, 2, 0, 9, 'final', 1, :final)""",
     ),
     "tape of no task": (
         "open",
@@ -95,6 +105,11 @@ ATTACKS = {
         "closed",
         """INSERT OR REPLACE INTO tasks (id, task_id, op, created_at, run_at)
         SELECT id, task_id, op, created_at, run_at FROM tasks WHERE id = :task""",
+    ),
+    "insert or replace by the task's key": (
+        "closed",
+        """INSERT OR REPLACE INTO tasks (id, task_id, op, created_at, run_at)
+        VALUES (:task, '0199f3a0-0000-7000-8000-000000000000', 'x', 1, 1)""",
     ),
     "insert or replace by the task's id": (
         "closed",
@@ -147,6 +162,24 @@ ATTACKS = {
 }
 
 
+TWICE = {
+    "a task's id": """INSERT INTO tasks (task_id, op, created_at, run_at)
+        SELECT task_id, 'y', 1, 1 FROM tasks WHERE id = :task""",
+    "an op and key": """INSERT INTO tasks (task_id, op, idempotency_key, created_at, run_at)
+        SELECT '0199f3a0-0000-7000-8000-000000000000', op, idempotency_key, 1, 1
+        FROM tasks WHERE id = :task""",
+    "a place on a tape": """INSERT INTO events (task, seq, attempt, offer, type, ts, body)
+        VALUES (:task, 2, 1, 9, 'log', 1, '{}')""",
+    "a late event": """INSERT INTO quarantine
+        (task_id, attempt, offer, owner, type, reason, ts, body)
+        VALUES ('x', 1, 1, 'me', 'log', 'unknown_task', 1, '{}'),
+               ('x', 1, 1, 'me', 'log', 'unknown_task', 1, '{}')""",
+    "a version": "INSERT INTO schema_compatibility VALUES (1, 1)",
+    "the row of the leader": "INSERT INTO maintenance (id) VALUES (2)",
+}
+"""What is there once. Some of it two guards hold: a trigger, too."""
+
+
 @dataclass
 class Tapes:
     """A store's file, with a task of each kind in it."""
@@ -191,6 +224,19 @@ def test_raw_session_cannot_break_an_invariant(
         raw.execute(statement, {"task": getattr(tapes, kind), "final": FINAL})
 
     assert _everything(raw) == before
+
+
+@pytest.mark.parametrize("what", TWICE)
+def test_raw_session_cannot_write_twice(what: str, tapes: Tapes, raw: sqlite3.Connection) -> None:
+    """What names a row is of one row, whoever writes."""
+    with pytest.raises(sqlite3.IntegrityError):
+        raw.execute(TWICE[what], {"task": tapes.open})
+
+
+def test_raw_session_cannot_make_up_a_status(tapes: Tapes, raw: sqlite3.Connection) -> None:
+    """A status that no reader knows is written by nobody."""
+    with pytest.raises(sqlite3.IntegrityError):
+        raw.execute("UPDATE tasks SET status = 'odd' WHERE id = ?", (tapes.open,))
 
 
 def test_a_raw_final_ends_its_task(tapes: Tapes, raw: sqlite3.Connection) -> None:

@@ -19,16 +19,21 @@ from aiosqlite.core import (
 from tapescope.errors import (
     BadSetting,
     BadStoreUrl,
+    EventFateUnknown,
     SchemaTooNew,
+    SchemaTooOld,
     StoreClosed,
     StoreConfigError,
     StoreUnavailable,
 )
 from tapescope.model.tape import NewEvent
-from tapescope.model.tasks import NewTask
+from tapescope.model.tasks import Attempt, NewTask
+from tapescope.store import CreateRow, Flush, FlushRefused, OpenMode, StoreAway, StoreLimits
 from tapescope.store.validation import new_task_id
-from tapescope_adapters.sqlite import SqliteStore
-from tapescope_adapters.sqlite._backend import SqliteBackend
+from tapescope_adapters.sqlite import SqliteStore, _schema
+from tapescope_adapters.sqlite._backend import Durability, SqliteBackend
+from tapescope_adapters.sqlite._schema import migrate, read_versions
+from tests.support.breaches import run_round
 
 
 @pytest.mark.parametrize(
@@ -267,3 +272,136 @@ async def test_a_store_whose_thread_has_ended_is_unavailable(sqlite_url: str) ->
         await asyncio.to_thread(conn._thread.join)
         with pytest.raises(StoreUnavailable, match="its connection has ended"):
             await store.create(NewTask(new_task_id(), "work"))
+
+
+async def test_value_without_a_place_is_refused(sqlite_url: str) -> None:
+    """Whatever Python raises for it, it is the fault of its own row, and no other's."""
+    async with SqliteStore(sqlite_url) as store:
+        row = CreateRow(new_task_id(), "x", "{}", None, 2**70, None, None, None)
+        with pytest.raises(FlushRefused, match="OverflowError"):
+            await store.backend.write(Flush("by hand", 1, creates=[row]))
+
+
+@pytest.mark.parametrize(("durability", "level"), [("commit", 2), ("relaxed", 1)])
+async def test_commit_is_as_durable_as_asked_for(
+    sqlite_url: str, durability: Durability, level: int
+) -> None:
+    """A commit outlives a loss of power (2, FULL), unless it need not (1, NORMAL) (I6)."""
+    async with SqliteStore(sqlite_url, durability=durability) as store:
+        assert isinstance(store.backend, SqliteBackend)
+        assert store.backend.writer_conn is not None
+        found = await store.backend.writer_conn.run(
+            lambda conn: [
+                conn.execute(f"PRAGMA {name}").fetchone()[0]
+                for name in ("synchronous", "journal_mode", "wal_autocheckpoint")
+            ]
+        )
+
+    assert found == [level, "wal", 0]
+
+
+async def test_counts_of_unknown_tasks_are_bounded(sqlite_url: str) -> None:
+    """Past the cap they have one count together: guessed ids cannot fill the file."""
+    limits = StoreLimits(quarantine_unknown=1)
+    async with SqliteStore(sqlite_url, limits=limits) as store:
+        for _ in range(3):
+            await store.append(Attempt(new_task_id(), 1, "me"), [NewEvent("log", 1)])
+        with closing(sqlite3.connect(store.path)) as raw:
+            counts = raw.execute("SELECT n FROM drop_counts ORDER BY n").fetchall()
+
+    assert counts == [(1,), (2,)]
+
+
+async def test_who_reads_changes_nothing(sqlite_url: str) -> None:
+    """The connection of the readers refuses to write."""
+    async with SqliteStore(sqlite_url) as store:
+        assert isinstance(store.backend, SqliteBackend)
+        reader = store.backend._reader_conn  # pyright: ignore[reportPrivateUsage]  # no verb writes with it
+        assert reader is not None
+        with pytest.raises(StoreAway, match="readonly"):
+            await reader.run(lambda conn: conn.execute("DELETE FROM tasks"))
+
+
+async def test_file_that_goes_in_mid_write_is_of_unknown_fate(sqlite_url: str) -> None:
+    """What was written to a file that nobody finds is not acknowledged (I6)."""
+    async with SqliteStore(sqlite_url) as store:
+        assert isinstance(store.backend, SqliteBackend)
+        change = store.backend._changing  # pyright: ignore[reportPrivateUsage]  # every write goes through it
+        file = Path(store.path)
+        with pytest.raises(EventFateUnknown):
+            await change(lambda _: file.rename(file.with_name("moved.db")))
+        file.with_name("moved.db").rename(file)
+
+
+async def test_flush_waits_for_a_checkpoint_that_is_far_behind(sqlite_url: str) -> None:
+    """Else the log would grow for as long as the writers are faster."""
+    async with SqliteStore(sqlite_url, durability="relaxed") as store:
+        backend = store.backend
+        assert isinstance(backend, SqliteBackend)
+        gate = asyncio.Event()
+
+        async def move() -> None:
+            await gate.wait()
+
+        backend._checkpoint = asyncio.ensure_future(move())  # pyright: ignore[reportPrivateUsage]  # as one that takes its time
+        backend._unmoved = 2**40  # pyright: ignore[reportPrivateUsage]  # bytes since it began
+        creating = asyncio.ensure_future(store.create(NewTask(new_task_id(), "x")))
+        for _ in range(300):  # it could be written meanwhile
+            assert not (await store.list()).tasks
+        assert not creating.done()
+        gate.set()
+        await creating
+
+
+async def test_running_row_without_a_tape_is_claimed_by_nobody(sqlite_url: str) -> None:
+    """Its tape was lost by hand: it is the other owner's all the same, for the audit to find."""
+    async with SqliteStore(sqlite_url) as store:
+        task, _ = await store.create(NewTask(new_task_id(), "x"))
+        await run_round(
+            sqlite_url,
+            "UPDATE tasks SET status = 'running', attempt = 1, owner = 'other', claimed_at = 1,"
+            f" lease_expires_at = 1 WHERE id = {task.key}",
+        )
+
+        assert await store.claim_if_pending(task, "me", 60) is None
+
+
+async def test_migration_that_another_process_has_made_is_not_made_again(tmp_path: Path) -> None:
+    """Between its look and its lock another process may have migrated: it looks again."""
+    file = tmp_path / "tasks.db"
+    with (
+        closing(sqlite3.connect(file, isolation_level=None)) as one,
+        closing(sqlite3.connect(file, isolation_level=None)) as other,
+    ):
+        one.execute("PRAGMA journal_mode = WAL")
+
+        def come_first(statement: str) -> None:
+            if statement == "BEGIN IMMEDIATE":
+                one.set_trace_callback(None)
+                migrate(other, OpenMode.CREATE, "other")
+
+        one.set_trace_callback(come_first)
+        migrate(one, OpenMode.CREATE, "one")
+        versions = read_versions(one)
+
+    assert versions.found == versions.known
+
+
+async def test_migration_that_is_to_be_alone_is_refused_beside_others(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that has the file open goes on as before; once it is gone the file is migrated."""
+    with monkeypatch.context() as before:
+        first = {1: _schema.read_migrations()[1]}
+        before.setattr(_schema, "read_migrations", first.copy)
+        async with SqliteStore(sqlite_url):
+            pass
+    alone = SqliteStore(sqlite_url, open_mode=OpenMode.MIGRATE_ALONE)
+    with closing(sqlite3.connect(alone.path)) as other:
+        assert other.execute("SELECT count(*) FROM tasks").fetchone() == (0,)
+        with pytest.raises(SchemaTooOld):
+            await alone.open()
+    async with alone:
+        versions = await alone.maintenance.schema_versions()
+
+    assert versions.found == versions.known > 1

@@ -57,7 +57,7 @@ def audit(
     as_json: bool,
     store: str | None,
 ) -> int:
-    """Check every tape against the invariants, and the store that holds them.
+    """Check every tape against the invariants, and the store itself.
 
     The guards of the database must be in place, and a SQLite file must be sound: it is read as a
     whole. Nothing is changed without --repair. The exit status is 0 when all is well, 1 when

@@ -115,6 +115,23 @@ class ClaimsConformance(StoreSuite):
         ]
         assert page.events[4].body == {"attempt": 2, "owner": OTHER}
 
+    async def test_a_stale_claim_beside_a_right_one_takes_nothing_from_it(
+        self, store: TaskStore
+    ) -> None:
+        """Of two claims of a task in one flush the one that saw its last attempt wins."""
+        task = await store.get(await create(store))
+        lost = await store.claim_if_pending(task, OWNER, LEASE)
+        assert lost is not None
+        await store.release(lost.attempt)
+        again = await store.get(task.task_id)
+        stale, right = await asyncio.gather(
+            store.claim_if_pending(task, OWNER, LEASE), store.claim_if_pending(again, OTHER, LEASE)
+        )
+
+        assert stale is None
+        assert right is not None
+        assert right.attempt.number == 2
+
     async def test_a_claim_that_was_won_is_not_won_again(self, store: TaskStore) -> None:
         """Its owner, whose answer was lost, is told what anybody is: the task is not pending."""
         task = await store.get(await create(store, retries=1))

@@ -91,6 +91,22 @@ class GivingUpConformance(StoreSuite):
         assert [drop.type for drop in drops.drops] == ["log", "attempt_failed", "final"]
         assert await types(store, attempt.task_id) == ["task_started", "attempt_failed"]
 
+    async def test_an_old_attempt_gives_up_nothing(self, store: TaskStore) -> None:
+        """The task is the next attempt's, and a cancel on its record is for that one (I5)."""
+        old = await start(store)
+        await store.release(old)
+        new = (await claim_again(store, old.task_id)).attempt
+        released = await store.release(old)
+        await store.request_cancel(old.task_id)
+        retried = await store.retry_later(old, ERROR, store.clock.now())
+        task = await store.get(old.task_id)
+        drops = await store.read_quarantine(old.task_id)
+
+        assert released.dropped is retried.dropped is DropReason.STALE_ATTEMPT
+        assert (task.status, task.attempt, task.owner) == (TaskStatus.RUNNING, 2, new.owner)
+        assert [drop.type for drop in drops.drops] == ["attempt_released", "attempt_failed"]
+        assert (await store.release(new)).outcome is Outcome.CANCELLED
+
     async def test_events_queued_behind_a_retry_are_stale(self, store: TaskStore) -> None:
         """What is queued in the same moment goes before the retry or is refused after it."""
         attempt = await start(store)
@@ -128,7 +144,9 @@ class GivingUpConformance(StoreSuite):
         await store.request_cancel(attempt.task_id)
         given = await store.release(attempt)
         page = await store.read_tape(attempt.task_id)
+        stored = store.meter.ledger.stored_by_type()
 
+        assert (stored["final"], stored["attempt_released"]) == (1, 0)
         assert given.final is not None
         assert given.final.error is None
         assert given.final == FinalEvent.from_event(page.events[-1])

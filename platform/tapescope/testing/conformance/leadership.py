@@ -49,11 +49,15 @@ class LeadershipConformance(StoreSuite):
         """The next leader knows what the last one did; no other owner records a job."""
         began = await store.leadership.acquire("a", 60)
         await store.leadership.record_job("b", "pruned")
+        await store.leadership.record_job("b", "audited")
+        before = await store.leadership.acquire("a", 60)
         await store.leadership.record_job("a", "audited")
         await store.leadership.resign("a")
         term = await store.leadership.acquire("b", 60)
 
         assert began is not None
+        assert before is not None
+        assert (before.audited_at, before.pruned_at) == (0, 0)
         assert term is not None
         assert began.now <= term.audited_at <= term.now
         assert term.pruned_at == 0

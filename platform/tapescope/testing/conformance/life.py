@@ -128,6 +128,19 @@ class LifeConformance(StoreSuite):
         assert (await store.get(not_due.task_id)).status is TaskStatus.PENDING
         assert (await store.get(running.task_id)).owner == OWNER
 
+    async def test_claim_takes_a_task_only_as_it_was_seen(self, store: TaskStore) -> None:
+        """A task that was run since it was read is not claimed, though it is pending again."""
+        task, _ = await store.create(NewTask(new_task_id(), "work"))
+        claim = await store.claim_if_pending(task, OWNER, LEASE)
+        assert claim is not None
+        await store.release(claim.attempt)
+        late = await store.claim_if_pending(task, OTHER, LEASE)
+        row = await store.get(task.task_id)
+
+        assert late is None
+        assert (row.status, row.attempt) == (TaskStatus.PENDING, 1)
+        assert await store.claim_if_pending(row, OTHER, LEASE) is not None
+
     @pytest.mark.parametrize(
         ("final", "status", "code"),
         [

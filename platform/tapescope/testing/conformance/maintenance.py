@@ -184,6 +184,31 @@ class MaintenanceConformance(StoreSuite):
         assert (await store.read_tape(attempt.task_id)).dropped == 5
         assert [page.violations for page in await audit(store)] == [()]
 
+    async def test_count_of_an_unknown_task_stays_while_an_event_is_kept(
+        self, unrecorded_store: TaskStore
+    ) -> None:
+        """It goes with the last one (I7)."""
+        store, unknown = unrecorded_store, Attempt(new_task_id(), 1, OWNER)
+        await store.append(unknown, [NewEvent("log", n) for n in range(2)])
+        first, last = await store.backend.due_drops(2**53, 0, 10)
+        await store.backend.delete_drops([first.key])
+        page = await store.read_quarantine()
+        await store.backend.delete_drops([last.key])
+
+        assert len(page.drops) == 1
+        assert page.counts == {DropReason.UNKNOWN_TASK: 2}
+        assert not (await store.read_quarantine()).counts
+
+    async def test_what_lives_is_deleted_by_nobody(self, store: TaskStore) -> None:
+        """Whatever a prune has seen before: it is asked again when it deletes (I4)."""
+        attempt = await begin(store)
+        waiting, _ = await store.create(NewTask(new_task_id(), "x"))
+        running = await store.get(attempt.task_id)
+
+        assert await store.backend.delete_tasks([running.key, waiting.key], 1) == 0
+        assert await store.get(attempt.task_id) == running
+        assert await store.get(waiting.task_id) == waiting
+
     async def test_invariants_hold_while_pruning_beside_a_writer(self, stores: Stores) -> None:
         """Old tasks go in small batches while new ones run: neither checker nor audit objects."""
         writer, pruner = await stores.open(), await stores.open_unrecorded()

@@ -47,6 +47,12 @@ class NotificationsConformance(StoreSuite):
 
         assert tuple(events) == page.events
 
+    async def test_a_follower_of_all_looks_at_first(self, store: TaskStore) -> None:
+        """What was committed before the store listened was told to nobody."""
+        with store.changes() as subscription:
+            async with asyncio.timeout(10):
+                assert await anext(subscription) is RESYNC
+
     async def test_cancel_before_the_start_is_told_too(self, store: TaskStore) -> None:
         """The ``final`` that a cancel writes reaches the task's followers."""
         task, _ = await store.create(NewTask(new_task_id(), "work"))

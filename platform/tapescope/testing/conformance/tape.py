@@ -199,6 +199,20 @@ class TapeConformance(StoreSuite):
 
         assert (answer.stored, back.stored) == (range(3, 4), range(4, 5))
 
+    async def test_another_process_may_go_on_with_the_late_events(
+        self, store: TaskStore, second_store: TaskStore
+    ) -> None:
+        """Each late event is an offer of its own, whichever process sent it (I7)."""
+        attempt = await start(store)
+        await store.finish_if_running(attempt, FinalEvent.succeeded())
+        bare = Attempt(attempt.task_id, attempt.number, attempt.owner)
+        for of, at in ((store, attempt), (second_store, bare), (second_store, bare)):
+            await of.append(at, [log()])
+        drops = await store.read_quarantine(attempt.task_id)
+
+        assert len(drops.drops) == 3
+        assert drops.overflow == 0
+
     async def test_quarantine_is_bounded_and_the_count_goes_on(self, stores: Stores) -> None:
         """Past the cap events are counted and no longer kept; kept and overflow make the count."""
         store = await stores.open(limits=StoreLimits(quarantine_per_task=3))

@@ -1,0 +1,29 @@
+"""The guards of the product, room by room; ``make mutants`` removes each in turn.
+
+A new guard gets a row here: see CONTRIBUTING.md. ``tests/mutants/test_table.py`` finds the triggers,
+constraints, shields and locks that have none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import chain
+from typing import Final
+
+from tests.mutants.guard import Guard
+from tests.mutants.table import manager, postgres, run, shell, sqlite, store, telemetry
+
+__all__ = ["GUARDS"]
+
+
+def _by_name() -> dict[str, Guard]:
+    rooms = (run, store, manager, shell, sqlite, postgres, telemetry)
+    named: dict[str, Guard] = {}
+    for guard in chain.from_iterable(room.GUARDS for room in rooms):
+        assert guard.name not in named, f"{guard.name} stands twice in the table"
+        named[guard.name] = guard
+    return named
+
+
+GUARDS: Final[Mapping[str, Guard]] = _by_name()
+"""Every row by its name."""

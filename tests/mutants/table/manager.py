@@ -1,0 +1,247 @@
+"""The guards of a manager, its services, and what it does for a store."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.mutants.guard import MANAGER, TAPESCOPE, Edit, Guard, row
+
+_MANAGER: Final = f"{MANAGER}/manager.py"
+_POOL: Final = f"{MANAGER}/pool.py"
+_BEAT: Final = f"{MANAGER}/heartbeat.py"
+_THREAD: Final = f"{MANAGER}/lease_thread.py"
+_WORKER: Final = f"{MANAGER}/worker.py"
+_MAINTAINER: Final = f"{TAPESCOPE}/maintenance/maintainer.py"
+_AUDITOR: Final = f"{TAPESCOPE}/maintenance/auditor.py"
+
+_SHUTDOWN: Final = "tests/manager/test_shutdown.py"
+_SUBMIT: Final = "tests/manager/test_submit.py"
+_LEASES: Final = "tests/manager/test_leases.py"
+_WORKERS: Final = "tests/manager/test_workers.py"
+_HOMES: Final = "tests/manager/test_homes.py"
+_FOLLOWS: Final = "tests/manager/test_follow.py"
+_LOOPS: Final = "tests/manager/test_loops.py"
+_PROCESS: Final = "tests/manager/test_process.py"
+_LIFE: Final = "tests/manager/test_service_lifecycle.py"
+_MAINTENANCE: Final = "tests/maintenance/test_maintainer.py"
+
+GUARDS: Final[tuple[Guard, ...]] = (
+    row(
+        "manager.close_context",
+        "What a close does is in no caller's span",
+        Edit(
+            _MANAGER,
+            'self._close(), name="tapescope-close", context=contextvars.Context()',
+            'self._close(), name="tapescope-close"',
+        ),
+        "tests/store/test_contexts.py::test_a_run_and_its_shutdown_are_in_no_callers_context",
+        on="memory",
+        held_by="pool.spawn_context",
+    ),
+    row(
+        "manager.close_shield",
+        "A close that is cancelled ends what it has begun",
+        Edit(
+            _MANAGER,
+            "            await wait_shielded(closer)\n            closer.result()\n            raise",
+            "            raise",
+        ),
+        "tests/manager/test_shutdown.py::test_a_cancelled_close_skips_the_drain_and_ends_what_it_began[memory]",
+        on="memory",
+    ),
+    row(
+        "manager.close_hurries",
+        "A close that is cancelled skips the drain",
+        Edit(_MANAGER, "            self._skip_drain()\n"),
+        "tests/manager/test_shutdown.py::test_a_cancelled_close_skips_the_drain_and_ends_what_it_began[memory]",
+        on="memory",
+    ),
+    row(
+        "manager.close_says_lost",
+        "A close says that a final could not be written",
+        Edit(
+            _MANAGER, "        if first and pool.lost is not None:\n            raise pool.lost\n"
+        ),
+        "tests/run/test_store_away.py::test_a_final_that_cannot_be_written_is_reported_as_lost",
+        on="memory",
+    ),
+    row(
+        "manager.home",
+        "A manager that was forked, or is of another loop, says so to who uses it",
+        Edit(
+            _MANAGER,
+            "        if self._home is not None:\n            self._home.check()\n",
+            "        pass\n",
+        ),
+        "tests/manager/test_process.py::test_a_forked_child_may_not_use_the_manager",
+        on="memory",
+    ),
+    row(
+        "manager.pool_home",
+        "A handle says so, too",
+        Edit(_POOL, "        if self.home is not None:\n            self.home.check()\n"),
+        "tests/manager/test_homes.py::test_a_manager_says_that_it_is_used_in_another_loop[memory]",
+        on="memory",
+    ),
+    row(
+        "manager.unseen_cancelled",
+        "Tasks of a submit_many that was cancelled do not run unseen",
+        Edit(
+            _MANAGER,
+            "                    self._pool.spawn(self._cancel_unseen(submit))\n",
+            "                    pass\n",
+        ),
+        "tests/manager/test_submit.py::test_a_cancelled_submit_many_leaves_nothing_pending[memory]",
+        on="memory",
+    ),
+    row(
+        "manager.closed_takes_none",
+        "A manager that closes takes no task",
+        Edit(
+            _MANAGER,
+            "        if self._closed or not self._opened:\n            raise ManagerClosed\n",
+        ),
+        "tests/manager/test_shutdown.py::test_the_drain_lets_tasks_finish[memory]",
+        on="memory",
+    ),
+    # --- the pool ---------------------------------------------------------------------------------
+    row(
+        "pool.spawn_context",
+        "What the pool begins is in no caller's span",
+        Edit(_POOL, "create_task(work, context=contextvars.Context())", "create_task(work)"),
+        "tests/store/test_contexts.py::test_a_run_and_its_shutdown_are_in_no_callers_context",
+        on="memory",
+        held_by="manager.close_context",
+    ),
+    row(
+        "pool.idle_shield",
+        "Who waits for the pool, and is cancelled, ends no other's wait",
+        Edit(_POOL, "await asyncio.shield(self._idle)", "await self._idle"),
+        "tests/manager/test_shutdown.py::test_a_cleanup_may_report_during_shutdown[memory]",
+        on="memory",
+    ),
+    row(
+        "pool.admitted_once",
+        "A task that is admitted twice runs once",
+        Edit(_POOL, "        if known is not None:\n            return known.completion\n"),
+        "tests/manager/test_submit.py::test_an_idempotent_resubmit_runs_once[memory]",
+        on="memory",
+    ),
+    row(
+        "pool.loses_lease",
+        "I5: a run whose lease another owner has is stopped",
+        Edit(
+            _POOL,
+            "                run.lose_lease()\n            elif attempt in busy",
+            "                pass\n            elif attempt in busy",
+        ),
+        "tests/manager/test_leases.py::test_a_lost_lease_stops_the_run[memory]",
+        on="memory",
+    ),
+    row(
+        "pool.unanswered_lapses",
+        "I5: where no heartbeat is answered, leases that are over are lost",
+        Edit(
+            _POOL,
+            "        for run in tuple(self._runs.values()):\n            run.lapse(at)\n",
+            "        pass\n",
+        ),
+        "tests/run/test_store_away.py::test_a_lease_that_is_over_by_our_own_clock_is_lost",
+        on="memory",
+    ),
+    row(
+        "pool.heartbeat_cancels",
+        "A cancel whose notification was lost costs a heartbeat at most",
+        Edit(
+            _POOL,
+            "        for task_id, request in leases.cancels:\n            self.deliver_cancel(task_id, request)\n",
+        ),
+        "tests/manager/test_leases.py::test_a_cancel_comes_with_the_heartbeat[memory]",
+        on="memory",
+    ),
+    row(
+        "pool.slot_once",
+        "The slot of a fenced run is freed once",
+        Edit(
+            _POOL,
+            "        if run.started and not run.fenced:\n            self._free_slot(run)\n        if run.completion",
+            "        if run.started:\n            self._free_slot(run)\n        if run.completion",
+        ),
+        "tests/manager/test_lent_slots.py::test_who_is_fenced_with_its_slot_lent_frees_it_once",
+        on="memory",
+    ),
+    row(
+        "pool.zombies_bounded",
+        "No task starts while there are as many zombies as are allowed",
+        Edit(_POOL, "if len(self._zombies) < self._max_zombies:", "if True:"),
+        "tests/manager/test_workers.py::test_zombies_keep_a_worker_from_claiming",
+        on="memory",
+    ),
+    row(
+        "pool.stopped_anyway",
+        "A shutdown stops the runners although the store is away",
+        Edit(
+            _POOL,
+            "anyway = asyncio.get_running_loop().call_later(_RECORD_WITHIN, run.cancel, request)",
+            "anyway = asyncio.get_running_loop().call_later(1e6, run.cancel, request)",
+        ),
+        "tests/run/test_store_away.py::test_a_shutdown_without_a_store_still_stops_the_runners",
+        on="memory",
+    ),
+    row(
+        "pool.drain_too_late",
+        "A close waits for no task that is due only after the drain",
+        Edit(
+            _POOL, "self._drain_until is not None and run.task.run_us > self._drain_until", "False"
+        ),
+        "tests/manager/test_shutdown.py::test_the_drain_does_not_wait_for_what_is_due_after_it[memory]",
+        on="memory",
+    ),
+    row(
+        "pool.followers_end",
+        "Who follows a task that does not end here does not outlive the manager",
+        Edit(_POOL, "        self._followers[changes] = task_id\n"),
+        "tests/manager/test_follow.py::test_a_follower_ends_when_its_manager_closes[memory]",
+        on="memory",
+    ),
+    row(
+        "pool.runner_follows_on",
+        "A runner may wait for another task in the drain",
+        Edit(_POOL, "        if find_current_run() is not None:\n            return changes\n"),
+        "tests/manager/test_follow.py::test_a_runner_may_wait_for_another_task_in_the_drain[memory]",
+        on="memory",
+    ),
+    row(
+        "pool.listens_for_cancels",
+        "A process that runs a task hears of its cancel",
+        Edit(_POOL, "            self.store.listen_for_cancels(self.owner, self.deliver_cancel)\n"),
+        "tests/run/test_cancel_table.py::test_cancel_into_a_cooperative_thread[memory]",
+        on="memory",
+    ),
+    # --- heartbeat and lease thread ---------------------------------------------------------------
+    row(
+        "heartbeat.lapses",
+        "I5: where a heartbeat of this loop fails, leases that are over are lost",
+        Edit(_BEAT, "            holder.lapse(holder.store.clock.monotonic())\n"),
+        "tests/run/test_store_away.py::test_a_lease_that_is_over_by_our_own_clock_is_lost",
+        on="memory",
+    ),
+    row(
+        "heartbeat.rescues",
+        "The tasks of a dead process are rescued",
+        Edit(_BEAT, "self._find_ended, self._rescue, self._probe", "self._find_ended, self._probe"),
+        "tests/manager/test_leases.py::test_what_waited_for_a_killed_process_is_ended[sqlite]",
+    ),
+    row(
+        "leases.claiming_too",
+        "The lease of a claim whose attempt has not begun is extended, too",
+        Edit(
+            _THREAD,
+            "[*(attempt.task_id for attempt in attempts), *claiming]",
+            "[attempt.task_id for attempt in attempts]",
+        ),
+        "tests/manager/test_leases.py::test_a_blocked_loop_keeps_what_it_has_just_claimed[sqlite]",
+    ),
+    # --- the worker -------------------------------------------------------------------------------
+    # --- maintenance ------------------------------------------------------------------------------
+)
