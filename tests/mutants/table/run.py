@@ -225,7 +225,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "A runner that raises SystemExit fails, and ends no process",
         Edit(
             _RUN,
-            "except BaseException as raised:  # SystemExit is an outcome, too",
+            "except BaseException as raised:  # noqa: BLE001  # SystemExit is an outcome, too",
             "except Exception as raised:",
         ),
         "tests/run/test_cancel_table.py::test_an_exit_is_a_failure[memory-False-SystemExit]",
