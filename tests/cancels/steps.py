@@ -133,13 +133,10 @@ def _open(awaited: Any) -> tuple[FrameType | None, Any]:
     if isinstance(awaited, asyncio.Future):
         return None, None
     if type(awaited).__name__ in _WRAPPERS:  # of the interpreter's, and has no attribute for it
-        inner = [
-            held
-            for held in gc.get_referents(awaited)
-            if isinstance(held, CoroutineType | AsyncGeneratorType)
-        ]
-        return None, inner[0] if inner else None
+        held: list[Any] = gc.get_referents(awaited)
+        return None, next((one for one in held if isinstance(one, _FRAMED)), None)
     return None, getattr(awaited, "gi_yieldfrom", None)
 
 
+_FRAMED: Final[tuple[type[Any], ...]] = (CoroutineType, AsyncGeneratorType)
 _WRAPPERS: Final = ("coroutine_wrapper", "async_generator_asend", "async_generator_athrow")

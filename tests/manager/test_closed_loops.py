@@ -6,6 +6,7 @@ import asyncio
 import gc
 import sys
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
@@ -65,7 +66,11 @@ def test_what_a_closed_loop_leaves_ends_in_silence(
 ) -> None:
     """Nothing is raised in its coroutines, and none of them goes on or begins another run."""
     said: list[object] = []
-    monkeypatch.setattr(sys, "unraisablehook", lambda what: said.append(what.exc_value))
+
+    def note(what: Any) -> None:
+        said.append(what.exc_value)
+
+    monkeypatch.setattr(sys, "unraisablehook", note)
     backend = MemoryBackend()
 
     async def live() -> None:
