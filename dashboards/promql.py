@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from dashboards import settings
 from tapescope_telemetry import scrape_names
 from tapescope_telemetry.names import Attribute, MetricRow
 from tapescope_telemetry.scrape_names import name_label
@@ -127,15 +128,19 @@ class Durations:
         """By how much each series of ``counter`` grew in that window.
 
         ``increase`` alone never sees a series' first value, so what was not there before the window
-        counts whole. ``sure`` asks for proof that it is new and not only new to Prometheus: its
-        target was scraped then, or its process is younger than the window.
+        counts whole; a gap in what was scraped then is bridged. ``sure`` asks for proof that it is
+        new and not only new to Prometheus: its target was scraped at that moment, or its process is
+        younger than the window.
         """
         window = self(seconds)
-        born = f"({counter} unless {counter} offset {window})"
         if sure:
             young = self.milliseconds(seconds) / 1_000
             born = (
-                f"({born} and on (job, instance) (up offset {window} == 1"
+                f"(({counter} unless {counter} offset {window})"
+                f" and on (job, instance) (up offset {window} == 1"
                 f" or time() - process_start_time_seconds < {young:g}))"
             )
+        else:
+            before = f"last_over_time({counter}[{self(settings.BRIDGED_GAP)}] offset {window})"
+            born = f"({counter} unless {before})"
         return f"({born} or increase({counter}[{window}]))"

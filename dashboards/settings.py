@@ -58,6 +58,8 @@ FAILURE_OBJECTIVE: Final = 0.99
 """The share of finished tasks, cancelled ones left out, that must succeed."""
 FAILURE_MINIMUM: Final = 10
 
+BRIDGED_GAP: Final = 2 * HOUR
+"""How long nothing may be scraped without a series that comes back being taken for a new one."""
 ZERO_TOLERANCE_WINDOW: Final = 15 * MINUTE
 """How long a duplicate final or a stale write keeps its alert."""
 VIOLATION_WINDOW: Final = 2 * HOUR
