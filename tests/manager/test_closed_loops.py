@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tapescope import Reporter, TaskManager
+from tapescope import NewTask, Reporter, Task, TaskManager
 from tapescope.testing import MemoryBackend, MemoryStore, settle_loop
 
 Story = Callable[[TaskManager], Awaitable[None]]
@@ -60,7 +60,28 @@ async def run_cancelled(manager: TaskManager) -> None:
     await task.cancel()
 
 
-@pytest.mark.parametrize("story", [idle, follow, run, run_cancelled])
+async def submit(manager: TaskManager) -> None:
+    """A submit that has no answer yet, after a run that has ended meanwhile."""
+    ends = asyncio.Event()
+
+    async def wait(_: Reporter) -> None:
+        await ends.wait()
+
+    async def never(new_task: NewTask) -> tuple[Task, bool]:
+        await asyncio.Event().wait()
+        raise AssertionError(new_task)
+
+    task = await manager.submit("ended", wait)
+    manager.store.create = never  # type: ignore[method-assign]  # a store that does not answer
+    submitting = asyncio.ensure_future(manager.submit("work", work))
+    await settle_loop()
+    ends.set()
+    await task.result()
+    await settle_loop()
+    assert not submitting.done()
+
+
+@pytest.mark.parametrize("story", [idle, follow, run, run_cancelled, submit])
 def test_what_a_closed_loop_leaves_ends_in_silence(
     story: Story, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -89,4 +110,5 @@ def test_what_a_closed_loop_leaves_ends_in_silence(
     gc.collect()
 
     assert said == []
-    assert all(record.outcome is None for record in backend.records.values())
+    tasks = (record.task for record in backend.records.values())
+    assert not any(task.status.terminal for task in tasks if task.op != "ended")

@@ -528,7 +528,7 @@ class RunPool:
         self._check_idle()
 
     def _check_idle(self) -> None:
-        if self._busy:
+        if self._busy or (self.home is not None and self.home.is_gone):
             return
         if self._idle is not None:
             if not self._idle.done():

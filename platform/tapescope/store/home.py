@@ -21,6 +21,11 @@ class Home:
         self._loop = asyncio.get_running_loop()
         self._pid = os.getpid()
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether the loop is closed: what still ends there ends without it."""
+        return self._loop.is_closed()
+
     def check(self) -> None:
         """Raise ``UsedAfterFork`` or ``UsedInAnotherLoop`` for a caller that is not at home."""
         if os.getpid() != self._pid:
