@@ -1,0 +1,1 @@
+"""A disturbance at every step of every task."""

@@ -10,6 +10,7 @@ import asyncio
 import gc
 import random
 import sys
+import traceback
 import warnings
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -138,6 +139,8 @@ _CANCELLED: Final = ("_Stage.", "Run.", "TaskManager.")
 """What a program may cancel: its callers, the runs, the closing. What else runs is cancelled with
 its loop alone, as ``KeyboardInterrupt`` does it."""
 _NOT_OURS: Final = ("BaseEventLoop.", "_perform.")
+_GONE: Final = ("Event loop is closed", "no running event loop")
+"""What asyncio says of a loop that is closed."""
 
 
 def find_steps(undisturbed: Played, act: Act) -> list[Step]:
@@ -522,9 +525,7 @@ def _unraisable(played: Played, *, postgres: bool) -> Generator[None]:
     """What is raised where nobody can catch it, as in a coroutine that is closed with its loop."""
 
     def note(what: Any) -> None:
-        if not (
-            postgres and played.act is Act.LOOP_CLOSED
-        ):  # asyncpg aborts in a loop that is gone
+        if not (postgres and played.act is Act.LOOP_CLOSED and _is_of_the_loop(what.exc_value)):
             played.bad.append(f"ignored in {what.object!r}: {what.exc_value!r}")
 
     before, sys.unraisablehook = sys.unraisablehook, note
@@ -532,6 +533,13 @@ def _unraisable(played: Played, *, postgres: bool) -> Generator[None]:
         yield
     finally:
         sys.unraisablehook = before
+
+
+def _is_of_the_loop(error: BaseException) -> bool:
+    """Whether it was raised because a loop is gone: asyncpg hangs up through it, and fails."""
+    gone = isinstance(error, RuntimeError) and str(error) in _GONE
+    frames = traceback.extract_tb(error.__traceback__)
+    return gone or any("asyncpg" in frame.filename for frame in frames)
 
 
 def _perform(place: Place, played: Played, stages: list[_Stage]) -> None:
