@@ -116,9 +116,8 @@ def judge(
 ) -> Verdict:
     """The verdict on a runner that returned ``result`` or raised ``error``."""
     if stop_reason == RELEASED and error is None:
-        return _judge_result(
-            result, values
-        )  # the runner ended in time: its work need not be done again
+        # The runner ended in time: its work need not be done again.
+        return _judge_result(result, values)
     if stop_reason is not None and not isinstance(stop_reason, CancelRequest):
         return judge_fenced(stop_reason, timeout, error)
     if error is None:

@@ -111,8 +111,11 @@ class TapeWriter:
         return RedactedBody(body) if self._redact is None else self._redact(type, body)
 
     def _make_event(self, type: str, body: Any) -> NewEvent:
-        told = body if isinstance(body, RedactedBody) else self.redact(type, body)
-        return NewEvent(type, told.value)
+        if isinstance(body, RedactedBody):
+            body = body.value
+        elif self._redact is not None:
+            body = self._redact(type, body).value
+        return NewEvent(type, body)
 
     async def read(self, after_seq: int) -> TapePage:
         """A page of the tape. Raises what the store raises."""
