@@ -73,7 +73,7 @@ _FUNCTIONS: Final = """
 
 async def describe_postgres(conn: Connection) -> str:
     """The schema that comes first in the connection's ``search_path``, a table after the other."""
-    parts = [_HEAD.format(functions=", and in functions/")]
+    parts = [_HEAD.format(functions=", and in functions/. The audit goes by this file")]
     for table in await conn.fetch(_TABLES):
         columns = [
             (row["name"], row["type"], row["rules"])

@@ -1,5 +1,5 @@
 -- The schema as it stands, to read; nothing applies it. `make docs` makes it from a database that
--- the migrations made: change it there. Why it is as it is stands there, too, and in functions/.
+-- the migrations made: change it there. Why it is as it is stands there, too, and in functions/. The audit goes by this file.
 
 CREATE TABLE drop_counts (
     task_id    text    NOT NULL,
