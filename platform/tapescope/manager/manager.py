@@ -594,7 +594,8 @@ class TaskManager:
         submission = submission.checked()
         if not stored:
             params = self._settings.values.encode_params(submission.params)
-            submission = replace(submission, params=params)
+            if params is not submission.params:
+                submission = replace(submission, params=params)
         registered = self._registry.get(submission.op)
         if submission.runner is None:
             if registered is not None:
