@@ -25,7 +25,7 @@ from tapescope.errors import (
 from tapescope.maintenance import Maintainer, Retention, audit_store
 from tapescope.manager.handle import TaskHandle
 from tapescope.manager.heartbeat import Heartbeat
-from tapescope.manager.identity import name_owner
+from tapescope.manager.identity import name_owner, retire_owner
 from tapescope.manager.pool import RunPool
 from tapescope.manager.readiness import Check, check_readiness
 from tapescope.manager.registry import KnownOps, RegisteredOp, Registry
@@ -662,6 +662,8 @@ class TaskManager:
         finally:
             self._opened = False
             self._home = self._pool.home = None
+            if self._pool.lost is not None:
+                retire_owner(self.owner)
 
     async def _end_life(self) -> None:
         self._pool.spawn(self._worker.stop())
