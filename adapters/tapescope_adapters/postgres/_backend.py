@@ -308,6 +308,9 @@ class PostgresBackend(StoreBackend):
             lambda conn: extend_leases(conn, self._sql, owner, lease, task_ids, patience)
         )
 
+    async def let_go(self, task_id: str, attempt: int, owner: str) -> None:
+        await self._shared.fetch(self._sql["let_go"], task_id, attempt, owner)
+
     def make_lease_renewer(self) -> LeaseRenewer | None:
         if isinstance(self.listening, PoolConnector):
             return None  # a pool is its loop's, and the renewer has another

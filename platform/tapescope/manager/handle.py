@@ -71,10 +71,10 @@ class TaskHandle(Generic[R_co]):
         """Wait for the ``final`` and give what the runner returned, as JSON or the codec has it.
 
         Raises ``TaskFailed``, ``TaskCancelled`` (ordinary exceptions), ``ResultTimeout``, which is
-        a ``TimeoutError``, after ``timeout`` seconds, ``StoreUnavailable`` when the end of the run
-        could not be written, ``ManagerClosed`` as ``follow`` does, and ``CodecMissing`` or
-        ``CodecFailed`` for a result that cannot be decoded here. To stop waiting, or to be
-        cancelled while waiting, does nothing to the task.
+        a ``TimeoutError``, after ``timeout`` seconds, ``StoreUnavailable`` or ``StoreRefused`` when
+        the end of the run could not be written, ``ManagerClosed`` as ``follow`` does, and
+        ``CodecMissing`` or ``CodecFailed`` for a result that cannot be decoded here. To stop
+        waiting, or to be cancelled while waiting, does nothing to the task.
         """
         if timeout is None:
             final = await self._await_final()

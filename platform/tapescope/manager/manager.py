@@ -27,7 +27,7 @@ from tapescope.errors import (
 from tapescope.maintenance import Maintainer, Retention, audit_store
 from tapescope.manager.handle import TaskHandle
 from tapescope.manager.heartbeat import Heartbeat
-from tapescope.manager.identity import name_owner
+from tapescope.manager.identity import name_owner, retire_owner
 from tapescope.manager.known_ops import KnownOps
 from tapescope.manager.ops import Op, Ops, OpsOfManager, Registering
 from tapescope.manager.pool import RunPool
@@ -670,6 +670,8 @@ class TaskManager:
         finally:
             self._opened = False
             self._home = self._pool.home = None
+            if self._pool.lost is not None:
+                retire_owner(self.owner)
 
     async def _end_life(self) -> None:
         self._pool.spawn(self._worker.stop())

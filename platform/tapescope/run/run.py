@@ -20,7 +20,7 @@ from copy import deepcopy
 from enum import Enum, auto
 from typing import Any, Final, Protocol
 
-from tapescope.errors import TapescopeError
+from tapescope.errors import EventFateUnknown, StoreUnavailable, TapescopeError, UnknownTask
 from tapescope.model.error_codes import RELEASED, TIMEOUT
 from tapescope.model.tasks import (
     ActiveState,
@@ -32,7 +32,7 @@ from tapescope.model.tasks import (
     Task,
 )
 from tapescope.run.attempt import RunRecord, RunSettings, log_run, tell
-from tapescope.run.durable_writes import claim_task, forget_cancels
+from tapescope.run.durable_writes import claim_task, forget_cancels, let_go
 from tapescope.run.outcome import (
     LOST,
     StopReason,
@@ -302,14 +302,25 @@ class Run:
             self._lose(error)
 
     async def _claim_task(self) -> Claim | None:
-        settings = self._settings
-        claim, self._claim_cancelled = await claim_task(
-            settings.store,
-            self.task,
-            settings.owner,
-            settings.lease,
-            lambda: self.stop_reason is not None,
-        )
+        """The claim, or ``None`` where the task has ended, or is another owner's."""
+        settings, task = self._settings, self.task
+        try:
+            claim, self._claim_cancelled = await claim_task(
+                settings.store,
+                task,
+                settings.owner,
+                settings.lease,
+                lambda: self.stop_reason is not None,
+            )
+        except (StoreUnavailable, EventFateUnknown, UnknownTask):
+            raise  # there is no store to tell, or no task
+        except Exception as error:
+            if not await let_go(settings.store, task, settings.owner):
+                raise
+            text = "Task %s (%s) could not be claimed, and has failed: %s"
+            told = tell(settings, task.op, error)
+            log_run(logging.ERROR, text, task, told, None)
+            return None
         return claim
 
     def _begin(self, claim: Claim) -> RunRecord:

@@ -225,6 +225,11 @@ class StoreBackend(abc.ABC):
         the owner's, is answered with ``extended=False``; it holds up no other.
         """
 
+    @abc.abstractmethod
+    async def let_go(self, task_id: str, attempt: int, owner: str) -> None:
+        """End the lease of a pending task of this attempt, if it has one, and ``owner`` or nobody
+        is on it: from now on ``rescue`` takes it."""
+
     def make_lease_renewer(self) -> LeaseRenewer | None:
         """What extends leases while the store's loop is blocked; ``None``: this store has none."""
         return None

@@ -21,7 +21,10 @@ __all__ = ["StoreLeases"]
 
 _log = Logger("tapescope")
 
-_LOST = ErrorInfo(WORKER_LOST, "the process that ran it has ended, or did not renew its lease")
+_LOST = ErrorInfo(
+    WORKER_LOST,
+    "the process that ran it has ended, did not renew its lease, or could not claim it",
+)
 
 
 class StoreLeases:
@@ -66,6 +69,15 @@ class StoreLeases:
         found = await self._core.read("read_owners", self._core.backend.read_owners)
         owners = cast("Sequence[object]", found)
         return [owner for owner in owners if isinstance(owner, str)]  # a bad row has none
+
+    async def let_go(self, task_id: str, attempt: int, owner: str) -> None:
+        """``owner`` cannot run a pending task that it alone could: its lease is over from now on.
+
+        So the next rescue takes it. A task that runs, that waits for another owner or for any
+        worker, or that was run since its ``attempt`` was read, stays as it is.
+        """
+        backend = self._core.backend
+        await self._core.change("let_go", lambda: backend.let_go(task_id, attempt, owner))
 
     async def rescue_expired(
         self, limit: int = 100, *, ops: Collection[str] = (), dead_owners: Collection[str] = ()
@@ -143,13 +155,13 @@ class StoreLeases:
         span.end(
             one.result.value,
             error_type=WORKER_LOST,
-            message="its owner is dead, or did not renew its lease",
+            message="its owner is dead, did not renew its lease, or let it go",
             cancel_reason=None if cancel is None else cancel.reason.value,
             tape_length=one.last_seq,
         )
         core.telemetry.tasks.rescued(task.op, one.result.value)
         _log.warning(
-            "Task %s (%s) was taken from %s, which is dead or silent: %s.",
+            "Task %s (%s) was taken from %s, which is dead or silent, or let it go: %s.",
             task.task_id,
             task.op,
             task.owner,

@@ -48,6 +48,16 @@ def _constraint(name: str, file: str = _INITIAL) -> Edit:
 GUARDS: Final[tuple[Guard, ...]] = (
     # --- triggers ---------------------------------------------------------------------------------
     row(
+        "postgres.let_go_fence",
+        "An owner lets go what waits for it alone, as it has seen it",
+        Edit(
+            f"{_SQL}/tasks.sql",
+            "status = 'pending' AND attempt = $2 AND lease_expires_at IS NOT NULL\n   AND coalesce(owner, $3) = $3",
+            "$2::integer IS NOT NULL AND $3::text IS NOT NULL",
+        ),
+        "tests/contract/test_conformance.py::TestPostgres::test_what_an_owner_lets_go_is_lost",
+    ),
+    row(
         "postgres.events_follow",
         "I1 I3 I4 I5: an event follows the last one of an open tape, and a final ends its task",
         _trigger("events_follow_predecessor"),

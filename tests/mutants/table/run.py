@@ -65,8 +65,33 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "run.claim_waits",
         "A claim waits for a store that is away",
-        Edit(_WRITES, "if unwanted() or clock.monotonic() >= deadline:", "if True:"),
+        Edit(_WRITES, "if unwanted():", "if True:"),
         "tests/run/test_store_away.py::test_a_claim_waits_for_the_store",
+        on="memory",
+    ),
+    row(
+        "run.claim_let_go",
+        "A task whose claim is refused is ended by its owner, which lives",
+        Edit(_RUN, "if not await let_go(settings.store, task, settings.owner):", "if True:"),
+        "tests/manager/test_let_go.py::test_a_cancel_from_outside_does_not_keep_it_from_letting_go",
+        on="memory",
+    ),
+    row(
+        "run.let_go_shield",
+        "A cancel from outside does not keep an owner from letting go",
+        Edit(
+            _WRITES,
+            "forget_cancels()\n        except TapescopeError",
+            "raise\n        except TapescopeError",
+        ),
+        "tests/manager/test_let_go.py::test_a_cancel_from_outside_does_not_keep_it_from_letting_go",
+        on="memory",
+    ),
+    row(
+        "run.let_go_waits",
+        "What another rescuer holds just now is looked at again",
+        Edit(_WRITES, "if task.op in ops or clock.monotonic() >= deadline:", "if True:"),
+        "tests/manager/test_let_go.py::test_what_another_rescuer_holds_is_looked_at_again",
         on="memory",
     ),
     row(

@@ -543,6 +543,16 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "tests/contract/test_conformance.py::TestSqlite::test_an_old_attempt_gives_up_nothing",
     ),
     row(
+        "sqlite.let_go_fence",
+        "An owner lets go what waits for it alone, as it has seen it",
+        Edit(
+            _TASKS,
+            "status = 'pending' AND attempt = ? AND lease_expires_at IS NOT NULL\n   AND coalesce(owner, ?4) = ?4",
+            "? IS NOT ?4",
+        ),
+        "tests/contract/test_conformance.py::TestSqlite::test_what_an_owner_lets_go_is_lost",
+    ),
+    row(
         "sqlite.overrule_fence",
         "A cancel on record overrules only the attempt that has the task",
         Edit(

@@ -75,6 +75,13 @@ UPDATE tasks t SET lease_expires_at = now_us() + $2::bigint
 RETURNING t.task_id, t.attempt, t.cancel_reason, t.cancel_message, t.cancel_by, t.cancel_requested_at,
           t.cancel_role;
 
+-- name: let_go
+-- The lease of a pending task that one owner alone can run is over.
+-- Differs from the SQLite version in that the clock is the database's.
+UPDATE tasks SET lease_expires_at = now_us()
+ WHERE task_id = $1::text::uuid AND status = 'pending' AND attempt = $2 AND lease_expires_at IS NOT NULL
+   AND coalesce(owner, $3) = $3;
+
 -- name: read_owners
 -- Who runs something, or alone can run what waits.
 SELECT owner FROM tasks WHERE status = 'running'
