@@ -82,7 +82,7 @@ async def test_an_end_whose_reply_was_lost_is_counted_once(
 ) -> None:
     """By the resend, or where the store's patience is over by the next call of the same verb."""
     call, op, cancel, outcome = ENDS[name]
-    async with counted(proxy, postgres_url, 0.4 if past else 10.0) as (store, captured):
+    async with counted(proxy, postgres_url, 1.0 if past else 10.0) as (store, captured):
         task, _ = await store.create(NewTask(new_task_id(), op, retries=1))
         claim = await store.claim_if_pending(task, OWNER, 60)
         assert claim is not None
@@ -127,7 +127,7 @@ async def test_a_create_of_unknown_fate_is_counted_where_it_proves_to_be_made(
     proxy: TcpProxy, postgres_url: str, loss: Loss
 ) -> None:
     """The store ends such a task: it was submitted, and it has ended, once each, or neither."""
-    async with counted(proxy, postgres_url, 0.4) as (store, captured):
+    async with counted(proxy, postgres_url, 1.0) as (store, captured):
         proxy.hit("lost-op", loss=loss)
         creating = asyncio.ensure_future(store.create(NewTask(new_task_id(), "lost-op")))
         await until(lambda: proxy.hits == 1)
