@@ -101,9 +101,9 @@ class TaskManager:
       set.
     * ``redact``: asked before an event, a result, a text of an exception or a message of a cancel
       is kept or told, in any form: tape, late events, spans, logs. It is given a ``Telling`` and
-      the value, and gives what takes its place, for good. It is called in the event loop, so it
-      must not block. Params are what the runner is given, and are not asked about
-      (docs/howto/what-is-kept.md).
+      the value, and gives what takes its place, for good; the codec encodes that. It is called in
+      the event loop, and for a ``ThreadReporter`` in the runner's thread: it must not block. Params
+      are what the runner is given, and are not asked about (docs/howto/what-is-kept.md).
     * ``ops``: registries whose ops it runs, beside those registered with its own ``op``.
     * ``codec``: how values that JSON cannot carry are stored: see ``tapescope.Codec``. All managers
       of a store that run the same ops have the same one.

@@ -240,7 +240,11 @@ class StoreBackend(abc.ABC):
 
     @abc.abstractmethod
     async def rescue(self, order: RescueOrder) -> Sequence[RescuedRow]:
-        """Take tasks from lost owners, in one transaction (``RescueOrder.takes``)."""
+        """Take tasks from lost owners, in one transaction (``RescueOrder.takes``).
+
+        A store whose replies can be lost gives, besides or instead, what earlier calls took whose
+        reply was lost, each row with its ``order``: every row is given once.
+        """
 
     @abc.abstractmethod
     async def read_cancels(self, owners: Sequence[str]) -> Sequence[tuple[str, str, CancelRequest]]:

@@ -1082,4 +1082,23 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "tests/adapters/postgres/test_connection.py::test_owner_is_told_of_another_instances_cancel",
         on=_ON,
     ),
+    row(
+        "postgres.rescue_learned",
+        "A rescue whose reply was lost tells what it took all the same",
+        Edit(f"{POSTGRES}/_leases.py", "            self._unanswered = order\n"),
+        "tests/adapters/postgres/test_lost_ends.py"
+        "::test_an_end_whose_reply_was_lost_is_counted_once[rescue, failed-Loss.REPLY-in time]",
+        on=_ON,
+    ),
+    row(
+        "postgres.rescue_spent",
+        "A rescue that comes after its resend takes nothing",
+        Edit(
+            f"{POSTGRES}/sql/tasks.sql",
+            "WHEN d.rescued <> '[]' AND NOT EXISTS",
+            "WHEN d.rescued IS NULL AND NOT EXISTS",
+        ),
+        "tests/adapters/postgres/test_lost_ends.py::test_a_rescue_that_comes_after_its_resend_takes_nothing",
+        on=_ON,
+    ),
 )

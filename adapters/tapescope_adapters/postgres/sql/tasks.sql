@@ -90,8 +90,21 @@ SELECT owner FROM tasks
  WHERE status = 'pending' AND lease_expires_at IS NOT NULL AND owner IS NOT NULL;
 
 -- name: rescue_expired
--- See the function. It writes finals: as durable as a flush.
-SELECT /*settings*/ rescue_expired($1, $2, $3, $4, $5, $6, $7) AS rescued;
+-- See the function. It writes finals: as durable as a flush. What it took is kept in a lane, for a reply
+-- that is lost; where the number is spent by then (fence), it is not done at all.
+WITH done AS MATERIALIZED (
+    SELECT /*settings*/ rescue_expired($1, $2, $3, $4, $5, $6, $7) AS rescued
+), kept AS (
+    INSERT INTO lanes AS l (lane, number, touched, answer)
+    SELECT $8, $9, now_us(), d.rescued FROM done d WHERE d.rescued <> '[]'
+        ON CONFLICT (lane)
+        DO UPDATE SET number = excluded.number, touched = excluded.touched, answer = excluded.answer
+        WHERE l.number < excluded.number
+    RETURNING lane
+)
+SELECT d.rescued, CASE WHEN d.rescued <> '[]' AND NOT EXISTS (SELECT FROM kept)
+                       THEN refuse('rescue: its number is spent')::text END AS refused
+  FROM done d;
 
 -- name: read_identity
 -- Which database and schema this is; no other store has the same.
