@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import get_args
 
 import aiosqlite
@@ -101,15 +101,21 @@ async def _walk_reads(store: TaskStore, work: Work, filled: Filled) -> None:
     ):
         with work.verb(f"read_tape at {name}"):
             await store.read_tape(long, after_seq=after, limit=_PAGE)
+    with work.verb("read_quarantine with its counts"):
+        await store.read_quarantine(limit=_PAGE)
     for name, after in (("the start", 0), ("the end", filled.rows - _PAGE)):
         with work.verb(f"read_quarantine at {name}"):
-            await store.read_quarantine(after=after, limit=_PAGE)
+            await store.read_quarantine(after=after, limit=_PAGE, counted=False)
     with work.verb("read_quarantine of a task"):
         await store.read_quarantine(filled.task_id(middle), limit=_PAGE)
     with work.verb("read_quarantine of a time"):
-        await store.read_quarantine(since=datetime.now(UTC) - timedelta(days=400), limit=_PAGE)
+        await store.read_quarantine(
+            since=datetime(2000, 1, 1, tzinfo=UTC), limit=_PAGE, counted=False
+        )
     with work.verb("read_quarantine of a time of which there is none"):
-        await store.read_quarantine(since=datetime.now(UTC) + timedelta(days=400), limit=_PAGE)
+        await store.read_quarantine(
+            since=datetime(2100, 1, 1, tzinfo=UTC), limit=_PAGE, counted=False
+        )
 
 
 async def _create(store: TaskStore, op: str = "made", key: str | None = None) -> NewTask:
