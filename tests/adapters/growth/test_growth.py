@@ -26,6 +26,7 @@ from tests.support.services import Postgres
 
 SMALL, BIG, HUGE = 1_000, 20_000, 1_000_000
 PATIENCE = 300.0
+_HUGE = (pytest.mark.growth, pytest.mark.timeout(3_600))
 LIMITS = StoreLimits(looked_at=50)
 """A page of a list looks at so many tasks at most: what it costs then is the same in any store."""
 
@@ -119,8 +120,8 @@ def _judge_asked(store: str, names: Sequence[str], works: Mapping[int, Work]) ->
     [
         (False, (SMALL, BIG)),
         pytest.param(True, (SMALL, BIG), marks=pytest.mark.slow),
-        pytest.param(False, (SMALL, BIG, HUGE), marks=pytest.mark.growth),
-        pytest.param(True, (SMALL, BIG, HUGE), marks=pytest.mark.growth),
+        pytest.param(False, (SMALL, BIG, HUGE), marks=_HUGE),
+        pytest.param(True, (SMALL, BIG, HUGE), marks=_HUGE),
     ],
     ids=["big", "big-analysed", "huge", "huge-analysed"],
 )
@@ -139,7 +140,7 @@ async def test_no_statement_of_sqlite_grows(
 
 @pytest.mark.parametrize(
     "sizes",
-    [(SMALL, BIG), pytest.param((SMALL, BIG, HUGE), marks=pytest.mark.growth)],
+    [(SMALL, BIG), pytest.param((SMALL, BIG, HUGE), marks=_HUGE)],
     ids=["big", "huge"],
 )
 async def test_no_statement_of_postgresql_grows(
