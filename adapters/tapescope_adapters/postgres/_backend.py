@@ -97,7 +97,7 @@ __all__ = ["OF_A_TIME", "PostgresBackend"]
 _BEYOND_ANY_ID: Final = uuid.UUID(int=2**128 - 1)
 _BEYOND_ANY_NUMBER: Final = 2**63 - 1
 OF_A_TIME: Final = (
-    f"AND id <= coalesce(one.looked_to, {_BEYOND_ANY_NUMBER}) AND ts >= $4 AND ts < $5"
+    f"AND id <= coalesce(one.looked_to, {_BEYOND_ANY_NUMBER}) AND ts >= $5 AND ts < $6"
 )
 
 
@@ -393,7 +393,7 @@ class PostgresBackend(StoreBackend):
     async def read_quarantine(
         self, wanted: DropFilter, after: int, limit: int, look_at: int
     ) -> QuarantinePage:
-        given: list[Any] = [after, limit + 1]
+        given: list[Any] = [after, limit + 1, wanted.counted]
         looked_to, and_times, where, and_one = "NULL::bigint", "", "", ""
         if wanted.by_time:
             looked_to = self._sql["find_searched_drop"]

@@ -43,10 +43,13 @@ async def extend_leases(
     waited for, one row at a time, and all that is free by then is taken with it. What a session
     holds for longer is the owner's as before, with the lease that it has.
     """
-    asked = None if task_ids is None else list(task_ids)
+    if task_ids is None:
+        running = await conn.fetch(sql["find_running"], owner, timeout=patience)
+        task_ids = [task_id for (task_id,) in running]
+    asked = list(task_ids)
     rows = await conn.fetch(sql["extend_leases"], owner, lease, asked, timeout=patience)
     held = {str(row["task_id"]): as_lease(row) for row in rows}
-    if asked is not None and len(held) == len(asked):
+    if len(held) == len(asked):
         return list(held.values())
     rows = await conn.fetch(sql["read_leases"], owner, asked, timeout=patience)
     left = {str(row["task_id"]): as_lease(row) for row in rows}

@@ -301,7 +301,8 @@ class StoreBackend(abc.ABC):
         """At most ``limit`` dropped events, oldest first, by keyset: numbers over ``after``.
 
         Where ``wanted`` is ``by_time`` it looks at ``look_at`` events at most, and ``next`` says
-        how far it has come. The counts are the task's, or the store's, whatever their time.
+        how far it has come. The counts are the task's, or the store's, whatever their time, where
+        it is ``counted``; nothing is counted where it is not.
         """
 
     # --- maintenance ------------------------------------------------------------------------------

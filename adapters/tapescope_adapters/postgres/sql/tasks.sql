@@ -39,12 +39,11 @@ SELECT t.task_id, t.owner, t.cancel_reason, t.cancel_message, t.cancel_by, t.can
  WHERE t.owner = ANY ($1) AND t.status = 'running' AND t.cancel_requested_at IS NOT NULL;
 
 -- name: extend_leases
--- The heartbeat, of these tasks or of all, by the database's clock. Rows that a session holds are passed over.
+-- The heartbeat, of these tasks, by the database's clock. Rows that a session holds are passed over.
 -- Differs from the SQLite version in that there no row is held: the file is.
 WITH mine AS MATERIALIZED (
     SELECT t.id FROM tasks t
-     WHERE t.status = 'running' AND t.owner = $1
-       AND ($3::text[] IS NULL OR t.task_id = ANY ($3::text[]::uuid[]))
+     WHERE t.task_id = ANY ($3::text[]::uuid[]) AND t.status = 'running' AND t.owner = $1
      ORDER BY t.id FOR NO KEY UPDATE SKIP LOCKED
 )
 UPDATE tasks t SET lease_expires_at = now_us() + $2::bigint
@@ -53,12 +52,11 @@ RETURNING t.task_id, t.attempt, t.cancel_reason, t.cancel_message, t.cancel_by, 
           t.cancel_role;
 
 -- name: read_leases
--- Those of these tasks, or of all, that are the owner's; no lock is waited for.
+-- Those of these tasks that are the owner's; no lock is waited for.
 SELECT t.task_id, t.attempt, t.cancel_reason, t.cancel_message, t.cancel_by, t.cancel_requested_at,
           t.cancel_role
   FROM tasks t
- WHERE t.status = 'running' AND t.owner = $1
-   AND ($2::text[] IS NULL OR t.task_id = ANY ($2::text[]::uuid[]))
+ WHERE t.task_id = ANY ($2::text[]::uuid[]) AND t.status = 'running' AND t.owner = $1
  ORDER BY t.id;
 
 -- name: await_lease
@@ -81,6 +79,10 @@ RETURNING t.task_id, t.attempt, t.cancel_reason, t.cancel_message, t.cancel_by, 
 UPDATE tasks SET lease_expires_at = now_us()
  WHERE task_id = $1::text::uuid AND status = 'pending' AND attempt = $2 AND lease_expires_at IS NOT NULL
    AND coalesce(owner, $3) = $3;
+
+-- name: find_running
+-- The tasks that an owner runs.
+SELECT t.task_id::text FROM tasks t WHERE t.status = 'running' AND t.owner = $1;
 
 -- name: read_owners
 -- Who runs something, or alone can run what waits.
