@@ -165,6 +165,9 @@ async def _walk_life(store: TaskStore, work: Work, filled: Filled) -> None:
         await store.request_cancel(cancelled.task_id)
     with work.verb("release of a cancelled task"):
         await store.release(cancelled)
+    bound, _ = await store.create(NewTask(new_task_id(), "made", only_by="worker"))
+    with work.verb("let_go"):
+        await store.leases.let_go(bound.task_id, 0, "worker")
     pending = await _create(store)
     with work.verb("request_cancel of a pending task"):
         await store.request_cancel(pending.task_id)

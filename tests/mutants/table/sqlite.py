@@ -547,8 +547,8 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "An owner lets go what waits for it alone, as it has seen it",
         Edit(
             _TASKS,
-            "status = 'pending' AND attempt = ? AND lease_expires_at IS NOT NULL\n   AND coalesce(owner, ?4) = ?4",
-            "? IS NOT ?4",
+            "+status = 'pending' AND attempt = ? AND +lease_expires_at IS NOT NULL\n   AND (owner IS NULL OR owner = ?)",
+            "? IS NOT ?",
         ),
         "tests/contract/test_conformance.py::TestSqlite::test_what_an_owner_lets_go_is_lost",
     ),
