@@ -176,8 +176,7 @@ class PostgresBackend(StoreBackend):
         state = await self._read_state(conn)
         self._guard.look(state)
         if must_migrate(mode, versions, self.name):
-            adopt = self._connector.address.adopts_schema
-            await migrate(conn, schema, mode, self.name, self._sql, adopt=adopt)
+            await migrate(conn, mode, self.name, self._sql, self._connector)
             state = await self._read_state(conn)
             self._guard.look(state)
         self._only_adds = "INSERT ON lanes" in state["barred"]

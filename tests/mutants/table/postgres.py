@@ -704,8 +704,29 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "postgres.lock_timeout",
         "A flush waits for a row that a session holds no longer than a moment",
-        Edit(_CONNECTION, '{"lock_timeout": str(_LOCK_TIMEOUT), "jit": "off"}', '{"jit": "off"}'),
+        Edit(_CONNECTION, '                "lock_timeout": str(_LOCK_TIMEOUT),\n'),
         "tests/adapters/postgres/test_flush.py::test_submit_that_waits_for_a_key_is_found_and_waits_alone",
+        on=_ON,
+    ),
+    row(
+        "postgres.longest_pause",
+        "A transaction that is left in the middle is ended, and holds nobody up",
+        Edit(
+            _CONNECTION,
+            '                "idle_in_transaction_session_timeout": str(self.longest_pause),\n',
+        ),
+        f"{_CONNECTIONS}::test_a_transaction_in_which_nothing_comes_is_ended",
+        on=_ON,
+    ),
+    row(
+        "postgres.longest_pause_local",
+        "So is a migration, where no session keeps a setting",
+        Edit(
+            _SCHEMA,
+            "idle_in_transaction_session_timeout = {connector.longest_pause}",
+            "idle_in_transaction_session_timeout = 0",
+        ),
+        f"{_SCHEMAS}::test_a_loop_that_is_closed_in_mid_migration_locks_nobody_out",
         on=_ON,
     ),
     row(
