@@ -355,8 +355,6 @@ class _Stage:
         fault = self._fault
         if fault is Act.FATE_UNKNOWN and name != "write":
             fault = None
-        if fault is Act.REFUSED and name == "write" and arguments[-1].claims:
-            fault = None  # no database refuses a claim; the task would be its owner's until it ends
         if fault is not None:
             self._fault = None
         if fault is Act.AWAY:

@@ -22,7 +22,6 @@ from tapescope.model import (
     Mended,
     QuarantinePage,
     Repair,
-    RescueResult,
     TapePage,
     Task,
     TaskFilter,
@@ -51,7 +50,6 @@ from tapescope.store import (
     SchemaVersions,
     StoreAway,
     StoreBackend,
-    decode,
     is_task_id,
     must_migrate,
 )
@@ -72,7 +70,7 @@ from tapescope_adapters.postgres._connection import (
 from tapescope_adapters.postgres._flush import VOID, arguments, read_answer
 from tapescope_adapters.postgres._grants import describe_grants
 from tapescope_adapters.postgres._lease_renewer import PostgresLeaseRenewer
-from tapescope_adapters.postgres._leases import extend_leases
+from tapescope_adapters.postgres._leases import Rescues, extend_leases
 from tapescope_adapters.postgres._listener import Listener
 from tapescope_adapters.postgres._maintenance import audit
 from tapescope_adapters.postgres._names import qualify
@@ -101,7 +99,7 @@ __all__ = ["OF_A_TIME", "PostgresBackend"]
 _BEYOND_ANY_ID: Final = uuid.UUID(int=2**128 - 1)
 _BEYOND_ANY_NUMBER: Final = 2**63 - 1
 OF_A_TIME: Final = (
-    f"AND id <= coalesce(one.looked_to, {_BEYOND_ANY_NUMBER}) AND ts >= $4 AND ts < $5"
+    f"AND id <= coalesce(one.looked_to, {_BEYOND_ANY_NUMBER}) AND ts >= $5 AND ts < $6"
 )
 
 
@@ -123,6 +121,7 @@ class PostgresBackend(StoreBackend):
         self._sql = load_queries(connector.address.schema)
         self._shared = SharedConnections(connector)
         self._claims = Claims(connector, self._sql)
+        self._rescues = Rescues(connector, self._sql, self._shared)
         self._adding = SharedConnections(connector, writes=True)
         self._only_adds = False
         """The role may add tasks at most, a submitter's: it has no lane for a flush."""
@@ -153,6 +152,7 @@ class PostgresBackend(StoreBackend):
         self._shared = SharedConnections(self._connector)
         self._claims = Claims(self._connector, self._sql)
         self._adding = SharedConnections(self._connector, writes=True)
+        self._rescues = Rescues(self._connector, self._sql, self._shared)
         conn = await self._connector.log_in()
         try:
             await self._set_up(conn, context.open_mode)
@@ -222,6 +222,7 @@ class PostgresBackend(StoreBackend):
         for name, lane in lanes.items():
             await lane.aclose(self._sql["forget_lane"], name)
         await self._claims.aclose()
+        await self._rescues.aclose()
         await self._adding.aclose()
         await self._shared.aclose()
 
@@ -310,6 +311,9 @@ class PostgresBackend(StoreBackend):
             lambda conn: extend_leases(conn, self._sql, owner, lease, task_ids, patience)
         )
 
+    async def let_go(self, task_id: str, attempt: int, owner: str) -> None:
+        await self._shared.fetch(self._sql["let_go"], task_id, attempt, owner)
+
     def make_lease_renewer(self) -> LeaseRenewer | None:
         if isinstance(self.listening, PoolConnector):
             return None  # a pool is its loop's, and the renewer has another
@@ -319,20 +323,7 @@ class PostgresBackend(StoreBackend):
         return [row["owner"] for row in await self._shared.fetch(self._sql["read_owners"])]
 
     async def rescue(self, order: RescueOrder) -> Sequence[RescuedRow]:
-        (row,) = await self._shared.fetch(
-            self._connector.with_local_settings(self._sql["rescue_expired"]),
-            order.limit,
-            list(order.ops),
-            list(order.dead_owners),
-            order.ts,
-            order.retry,
-            order.failed,
-            self._context.instance,
-        )
-        return [
-            RescuedRow(as_task(task), RescueResult(result), last_seq)
-            for result, last_seq, task in decode(row["rescued"])
-        ]
+        return await self._rescues.rescue(self._context.instance, self._session, order)
 
     async def claim_due(self, order: DueOrder) -> Sequence[DueRow]:
         return await self._claims.claim(f"{self._context.instance}/claims/{self._session}", order)
@@ -410,7 +401,7 @@ class PostgresBackend(StoreBackend):
     async def read_quarantine(
         self, wanted: DropFilter, after: int, limit: int, look_at: int
     ) -> QuarantinePage:
-        given: list[Any] = [after, limit + 1]
+        given: list[Any] = [after, limit + 1, wanted.counted]
         looked_to, and_times, where, and_one = "NULL::bigint", "", "", ""
         if wanted.by_time:
             looked_to = self._sql["find_searched_drop"]

@@ -320,6 +320,13 @@ class SqliteBackend(StoreBackend):
             )
         )
 
+    async def let_go(self, task_id: str, attempt: int, owner: str) -> None:
+        await self._changing(
+            lambda conn: _leases.let_go(
+                conn, self._sql, (self._context.clock.now(), task_id, attempt, owner)
+            )
+        )
+
     def make_lease_renewer(self) -> LeaseRenewer | None:
         return (
             SqliteLeaseRenewer(self.path, self._sql, self._context.clock, self._opened)

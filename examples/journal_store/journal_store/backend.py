@@ -207,6 +207,17 @@ class JournalBackend(StoreBackend):
 
         return await self._write(step)
 
+    async def let_go(self, task_id: str, attempt: int, owner: str) -> None:
+        now = self._now()
+
+        def step(tx: Transaction) -> None:
+            for task in list_tasks(tx, TaskStatus.PENDING):
+                asked = (task.task_id, task.attempt) == (task_id, attempt)
+                if asked and task.lease_expires_us is not None and task.owner in (None, owner):
+                    tx.put("tasks", task.key, replace(task, lease_expires_us=now))
+
+        await self._write(step)
+
     async def read_owners(self) -> Sequence[str]:
         tasks = await self._read(list_tasks)
         return sorted({t.owner for t in tasks if t.owner is not None and not t.status.terminal})

@@ -79,8 +79,10 @@ def read_quarantine(
     page = found[:limit]
     more = page if len(found) > limit else looked_at if len(looked_at) < len(ahead) else []
     next_ = more[-1][0] if more else None
-    over = max(0, counts.total() - len(kept))
-    return QuarantinePage(tuple(drop for _, drop in page), over, next_, counts)
+    drops = tuple(drop for _, drop in page)
+    if not wanted.counted:
+        return QuarantinePage(drops, 0, next_, {})
+    return QuarantinePage(drops, max(0, counts.total() - len(kept)), next_, counts)
 
 
 def _read_stored(tx: Transaction, tasks: Sequence[Task]) -> list[StoredTask]:

@@ -15,8 +15,8 @@ from tapescope.service import LoopService, Vitals, keep_alive
 from tapescope_telemetry.logger import Logger
 
 if TYPE_CHECKING:
+    from tapescope.manager.ops import Ops
     from tapescope.manager.pool import RunPool
-    from tapescope.manager.registry import Registry
     from tapescope.store.notifications import Subscription
 
 __all__ = ["Worker"]
@@ -50,14 +50,14 @@ class Worker(LoopService):
     when the next task falls due, and every ``poll`` seconds, for a notification may be lost.
     """
 
-    def __init__(self, pool: RunPool, registry: Registry, poll: float) -> None:
+    def __init__(self, pool: RunPool, ops: Ops, poll: float) -> None:
         store = pool.store
         vitals = Vitals(
             LoopName.WORKER, store.telemetry.loop_failed, poll + _CALLS * store.patience + _SLACK
         )
         super().__init__("tapescope-worker", vitals)
         self._pool = pool
-        self._registry = registry
+        self._registry = ops
         self._poll = poll
         self._wake = asyncio.Event()
         self._claiming = False
@@ -73,7 +73,7 @@ class Worker(LoopService):
 
     def start(self) -> None:
         """Begin, if an op is registered; a second call begins a round with the ops added since."""
-        if self._registry:
+        if self._registry.all():
             super().start()
         self._wake.set()
 

@@ -226,6 +226,11 @@ class StoreBackend(abc.ABC):
         the owner's, is answered with ``extended=False``; it holds up no other.
         """
 
+    @abc.abstractmethod
+    async def let_go(self, task_id: str, attempt: int, owner: str) -> None:
+        """End the lease of a pending task of this attempt, if it has one, and ``owner`` or nobody
+        is on it: from now on ``rescue`` takes it."""
+
     def make_lease_renewer(self) -> LeaseRenewer | None:
         """What extends leases while the store's loop is blocked; ``None``: this store has none."""
         return None
@@ -236,7 +241,11 @@ class StoreBackend(abc.ABC):
 
     @abc.abstractmethod
     async def rescue(self, order: RescueOrder) -> Sequence[RescuedRow]:
-        """Take tasks from lost owners, in one transaction (``RescueOrder.takes``)."""
+        """Take tasks from lost owners, in one transaction (``RescueOrder.takes``).
+
+        A store whose replies can be lost gives, besides or instead, what earlier calls took whose
+        reply was lost, each row with its ``order``: every row is given once.
+        """
 
     @abc.abstractmethod
     async def read_cancels(self, owners: Sequence[str]) -> Sequence[tuple[str, str, CancelRequest]]:
@@ -301,7 +310,8 @@ class StoreBackend(abc.ABC):
         """At most ``limit`` dropped events, oldest first, by keyset: numbers over ``after``.
 
         Where ``wanted`` is ``by_time`` it looks at ``look_at`` events at most, and ``next`` says
-        how far it has come. The counts are the task's, or the store's, whatever their time.
+        how far it has come. The counts are the task's, or the store's, whatever their time, where
+        it is ``counted``; nothing is counted where it is not.
         """
 
     @abc.abstractmethod

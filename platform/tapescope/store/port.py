@@ -623,18 +623,22 @@ class TaskStore:
         until: datetime | None = None,
         after: int = 0,
         limit: int = 1_000,
+        counted: bool = True,
     ) -> QuarantinePage:
         """Dropped events, oldest first: one task's, or (``None``) the whole store's.
 
         ``since`` and ``until`` are aware times, between which an event was offered. A page of a
         time looks at ``limits.looked_at`` events at most: it may have none, and yet a ``next``.
-        Raises ``BadSetting``.
+        ``overflow`` and ``counts`` are those of all drops, for which all are read: who reads page
+        after page asks for them once, and for the others says ``counted=False``. Raises
+        ``BadSetting``.
         """
         limit, after = check_page_size(limit), check_place("after", after)
         wanted = DropFilter(
             None if task_id is None else check_text("task_id", task_id),
             None if since is None else check_time("since", since),
             None if until is None else check_time("until", until),
+            counted,
         )
         return await self._core.read(
             "read_quarantine",

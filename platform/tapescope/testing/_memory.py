@@ -284,6 +284,16 @@ class MemoryBackend(StoreBackend):
                 held.append(HeldLease(task.task_id, task.attempt, task.cancel))
         return held
 
+    async def let_go(self, task_id: str, attempt: int, owner: str) -> None:
+        record = self.find(task_id)
+        if record is None or record.task.lease_expires_us is None:
+            return
+        task = record.task
+        if (task.status, task.attempt) == (TaskStatus.PENDING, attempt) and (
+            task.owner in (None, owner)
+        ):
+            record.task = replace(task, lease_expires_us=self._context.clock.now())
+
     async def read_owners(self) -> Sequence[str]:
         tasks = (record.task for record in self.records.values())
         return sorted({t.owner for t in tasks if not t.status.terminal and t.owner})

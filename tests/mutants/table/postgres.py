@@ -50,6 +50,16 @@ def _constraint(name: str, file: str = _INITIAL) -> Edit:
 GUARDS: Final[tuple[Guard, ...]] = (
     # --- triggers ---------------------------------------------------------------------------------
     row(
+        "postgres.let_go_fence",
+        "An owner lets go what waits for it alone, as it has seen it",
+        Edit(
+            f"{_SQL}/tasks.sql",
+            "status = 'pending' AND attempt = $2 AND lease_expires_at IS NOT NULL\n   AND coalesce(owner, $3) = $3",
+            "$2::integer IS NOT NULL AND $3::text IS NOT NULL",
+        ),
+        "tests/contract/test_conformance.py::TestPostgres::test_what_an_owner_lets_go_is_lost",
+    ),
+    row(
         "postgres.events_follow",
         "I1 I3 I4 I5: an event follows the last one of an open tape, and a final ends its task",
         _trigger("events_follow_predecessor"),
@@ -1138,6 +1148,25 @@ GUARDS: Final[tuple[Guard, ...]] = (
             "        self._cancels = True  # also those that were recorded before it listened\n",
         ),
         "tests/adapters/postgres/test_connection.py::test_owner_is_told_of_another_instances_cancel",
+        on=_ON,
+    ),
+    row(
+        "postgres.rescue_learned",
+        "A rescue whose reply was lost tells what it took all the same",
+        Edit(f"{POSTGRES}/_leases.py", "            self._unanswered = order\n"),
+        "tests/adapters/postgres/test_lost_ends.py"
+        "::test_an_end_whose_reply_was_lost_is_counted_once[rescue, failed-Loss.REPLY-in time]",
+        on=_ON,
+    ),
+    row(
+        "postgres.rescue_spent",
+        "A rescue that comes after its resend takes nothing",
+        Edit(
+            f"{POSTGRES}/sql/tasks.sql",
+            "WHEN d.rescued <> '[]' AND NOT EXISTS",
+            "WHEN d.rescued IS NULL AND NOT EXISTS",
+        ),
+        "tests/adapters/postgres/test_lost_ends.py::test_a_rescue_that_comes_after_its_resend_takes_nothing",
         on=_ON,
     ),
 )

@@ -625,6 +625,16 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "tests/contract/test_conformance.py::TestSqlite::test_an_old_attempt_gives_up_nothing",
     ),
     row(
+        "sqlite.let_go_fence",
+        "An owner lets go what waits for it alone, as it has seen it",
+        Edit(
+            _TASKS,
+            "status = 'pending' AND attempt = ? AND lease_expires_at IS NOT NULL\n   AND coalesce(owner, ?4) = ?4",
+            "? IS NOT ?4",
+        ),
+        "tests/contract/test_conformance.py::TestSqlite::test_what_an_owner_lets_go_is_lost",
+    ),
+    row(
         "sqlite.overrule_fence",
         "A cancel on record overrules only the attempt that has the task",
         Edit(
@@ -769,7 +779,10 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "sqlite.rescue_pending_op",
         "A pending task that workers can run by now is not lost with its submitter",
-        Edit(_TASKS, "                 AND op NOT IN (SELECT value FROM json_each(:ops))\n"),
+        Edit(
+            _TASKS,
+            "   AND (+status = 'running' OR op NOT IN (SELECT value FROM json_each(:ops)))\n",
+        ),
         "tests/contract/test_conformance.py::TestSqlite::test_rescue_ends_what_a_dead_owner_alone_could_run",
     ),
     row(
@@ -777,10 +790,10 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "A heartbeat extends its own owner's leases alone",
         Edit(
             _TASKS,
-            "WHERE status = 'running' AND owner = ?\n   AND (? IS NULL",
-            "WHERE status = 'running' AND ? IS NOT NULL\n   AND (? IS NULL",
+            "AND +status = 'running' AND +owner = ?",
+            "AND +status = 'running' AND ? IS NOT NULL",
         ),
-        "tests/contract/test_conformance.py::TestSqlite::test_heartbeat_extends_every_lease_of_the_owner",
+        "tests/contract/test_conformance.py::TestSqlite::test_heartbeat_extends_no_lease_of_another_owner",
     ),
     row(
         "sqlite.delete_ended",
