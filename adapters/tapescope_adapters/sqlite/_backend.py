@@ -438,8 +438,13 @@ class SqliteBackend(StoreBackend):
             and await self._reading(lambda conn: _backlog.count_passed(conn, self._sql, now))
             > _PASSED
         ):
-            await self._changing(lambda conn: _backlog.fold_passed(conn, self._sql, now))
+            await self.fold_backlog()
         return await self._reading(lambda conn: _backlog.read(conn, self._sql, now))
+
+    async def fold_backlog(self) -> None:
+        """Take together the numbers of the seconds that have passed."""
+        now = self._context.clock.now()
+        await self._changing(lambda conn: _backlog.fold_passed(conn, self._sql, now))
 
     # --- maintenance ------------------------------------------------------------------------------
 

@@ -115,7 +115,7 @@ def _count_gone(counted: Sequence[BacklogCount]) -> int:
 
 
 def _read_counts(conn: sqlite3.Connection, sql: Queries, now: int) -> dict[str, dict[str, int]]:
-    rows = conn.execute(sql["read_backlog"], {"passed": now // _SECOND})
+    rows = conn.execute(sql["read_numbers"], {"passed": now // _SECOND})
     return sum_states({(op, state, bool(ready)): n for op, state, ready, n in rows})
 
 

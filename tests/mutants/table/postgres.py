@@ -273,7 +273,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
     ),
     *(
         row(
-            f"postgres.{name}",
+            f"postgres.{name.removeprefix('backlog_')}",
             holds,
             _constraint(name, _NUMBERS),
             test,

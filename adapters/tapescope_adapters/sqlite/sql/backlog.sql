@@ -1,4 +1,4 @@
--- name: read_backlog
+-- name: read_numbers
 -- How many tasks of each op are in each state, by the numbers that are kept; what has fallen due is `ready`.
 -- Differs from the Postgres version in that the numbers are read by themselves, here, and by each process.
 SELECT op, state, second >= 0, sum(n) FROM backlog WHERE second <= :passed GROUP BY 1, 2, 3;
