@@ -23,9 +23,11 @@ __all__ = ["extend_leases", "let_go", "read_owners", "rescue"]
 def extend_leases(
     conn: sqlite3.Connection, sql: Queries, owner: str, until: int, task_ids: Sequence[str] | None
 ) -> list[HeldLease]:
-    """Extend running tasks of the owner, ``None`` for every one, in one statement."""
-    asked = None if task_ids is None else encode(list(task_ids), "task_ids")
-    rows = conn.execute(sql["extend_leases"], (until, owner, asked, asked)).fetchall()
+    """Extend running tasks of the owner, ``None`` for every one."""
+    if task_ids is None:
+        task_ids = [task_id for (task_id,) in conn.execute(sql["find_running"], (owner,))]
+    asked = encode(list(task_ids), "task_ids")
+    rows = conn.execute(sql["extend_leases"], (until, asked, owner)).fetchall()
     return [
         HeldLease(task_id, attempt, read_cancel(*on_record))
         for task_id, attempt, *on_record in rows

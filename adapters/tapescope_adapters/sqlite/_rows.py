@@ -9,6 +9,7 @@ from typing import Any, Final, cast
 from tapescope.model import (
     CancelRequest,
     DropFilter,
+    DropReason,
     Event,
     QuarantinePage,
     TapePage,
@@ -299,11 +300,7 @@ def read_quarantine(
             sql["read_quarantine"].replace("/*and*/", f"{and_one} {within}"),
             (after, *one, *times, limit + 1),
         ).fetchall()
-        where = "WHERE task_id = ?" if one else ""
-        kept = conn.execute(sql["count_quarantine"].replace("/*where*/", where), one).fetchone()[0]
-        counts = count_drops(
-            conn.execute(sql["count_dropped"].replace("/*where*/", where), one).fetchall()
-        )
+        kept, counts = _count_drops(conn, sql, one) if wanted.counted else (0, {})
     drops = tuple(read_drop(*row[1:]) for row in rows[:limit])
     return QuarantinePage(
         drops,
@@ -311,6 +308,16 @@ def read_quarantine(
         next=rows[limit - 1][0] if len(rows) > limit else end and end[0],
         counts=counts,
     )
+
+
+def _count_drops(
+    conn: sqlite3.Connection, sql: Queries, one: Sequence[str]
+) -> tuple[int, dict[DropReason, int]]:
+    """How many drops are kept, and how many there were; one task's, or all."""
+    where = "WHERE task_id = ?" if one else ""
+    kept: int = conn.execute(sql["count_quarantine"].replace("/*where*/", where), one).fetchone()[0]
+    counted = conn.execute(sql["count_dropped"].replace("/*where*/", where), one)
+    return kept, count_drops(counted.fetchall())
 
 
 def read_cancels(

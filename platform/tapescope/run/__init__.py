@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from tapescope.run.attempt import RunSettings
 from tapescope.run.durable_writes import let_go
-from tapescope.run.redaction import RedactedBody, Redactor
+from tapescope.run.keeper import RedactedBody
+from tapescope.run.redaction import Redactor
 from tapescope.run.reporter import Reporter, ThreadReporter
 from tapescope.run.run import Completion, Run, RunHost, find_current_run
 from tapescope.run.runner import Runner, resolve_runner

@@ -379,7 +379,7 @@ class Run:
             self._phase = _Phase.SETTLING
             self._clear_timer()
             verdict = judge(
-                self.stop_reason, result, error, self.task.timeout, self._settings.values
+                self.stop_reason, result, error, self.task.timeout, record.keeper.keep_result
             )
             if self._thread is not None and not self._thread_ended:
                 self._fence(record)  # cancelled from outside: the thread goes on by itself
@@ -388,15 +388,14 @@ class Run:
             del error, result  # an exception that its own frame holds would outlive the run
 
     async def _call_runner(self, record: RunRecord) -> Ended:
-        values = self._settings.values
-        params = values.decode_params(self._copy_params())
+        params = self._settings.values.decode_params(self._copy_params())
         if not self.runner.in_thread:
-            result = self.runner.call(Reporter(record.tape, values), **params)
+            result = self.runner.call(Reporter(record.tape, record.keeper), **params)
             return (await result if inspect.isawaitable(result) else result), None
         self._thread = asyncio.get_running_loop().create_future()
         kind = Reporter if self.runner.wraps_async else ThreadReporter
         name = f"tapescope-{self.task.op}"
-        reporter = kind(record.tape, values)
+        reporter = kind(record.tape, record.keeper)
         start_thread(self.runner, reporter, params, name, self._note_thread_end)
         result, error = await self._thread
         if not inspect.isawaitable(result):

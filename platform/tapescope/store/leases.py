@@ -90,6 +90,9 @@ class StoreLeases:
         again; else it fails with ``worker_lost``; with a cancel on record it ends as cancelled. The
         old attempt is fenced: what it still writes is dropped (invariant I5). At most ``limit``
         tasks, in one transaction; those that another manager rescues just now are left out.
+
+        Where a reply was lost, the next call's answer has what that one took, so that it is
+        counted: with a store that is closed before, it never is.
         """
         core = self._core
         order = RescueOrder(
@@ -119,7 +122,8 @@ class StoreLeases:
     def _count_rescued(self, order: RescueOrder, row: RescuedRow) -> Rescued:
         """Count what the database says it wrote, and tell who follows here."""
         core = self._core
-        task, result, last_seq = row
+        task, result, last_seq, earlier = row
+        order = earlier or order
         type_ = ATTEMPT_FAILED if result is RescueResult.RETRIED else FINAL
         core.meter.ledger.offer(1)
         core.meter.ledger.store(type_, 1)

@@ -2,7 +2,7 @@
 
 ``TaskStore`` validates, times, counts and translates errors once, for every database; the
 ``StoreBackend`` that it holds reaches one. The port never speaks SQL. What is not a verb of one
-task's life is in a part: ``leases``, ``ops``, ``leadership``, ``maintenance``.
+task's life is in a part: ``leases``, ``ops``, ``backlog``, ``leadership``, ``maintenance``.
 """
 
 from __future__ import annotations
@@ -67,6 +67,7 @@ from tapescope.store._pending import (
 )
 from tapescope.store._results import fail, match_existing
 from tapescope.store.backend import StoreBackend
+from tapescope.store.backlog import StoreBacklog
 from tapescope.store.core import StoreCore
 from tapescope.store.database_clock import DatabaseClock
 from tapescope.store.flush import (
@@ -153,6 +154,8 @@ class TaskStore:
         """The heartbeat, and the rescue of lost runs."""
         self.ops = StoreOps(core)
         """What the workers of the store can run by name."""
+        self.backlog = StoreBacklog(core)
+        """How much waits and runs, and for how long."""
         self.leadership = StoreLeadership(core)
         """Which manager of many does the store's maintenance."""
         self.maintenance = StoreMaintenance(core, self.leases, self.ops)
@@ -620,18 +623,22 @@ class TaskStore:
         until: datetime | None = None,
         after: int = 0,
         limit: int = 1_000,
+        counted: bool = True,
     ) -> QuarantinePage:
         """Dropped events, oldest first: one task's, or (``None``) the whole store's.
 
         ``since`` and ``until`` are aware times, between which an event was offered. A page of a
         time looks at ``limits.looked_at`` events at most: it may have none, and yet a ``next``.
-        Raises ``BadSetting``.
+        ``overflow`` and ``counts`` are those of all drops, for which all are read: who reads page
+        after page asks for them once, and for the others says ``counted=False``. Raises
+        ``BadSetting``.
         """
         limit, after = check_page_size(limit), check_place("after", after)
         wanted = DropFilter(
             None if task_id is None else check_text("task_id", task_id),
             None if since is None else check_time("since", since),
             None if until is None else check_time("until", until),
+            counted,
         )
         return await self._core.read(
             "read_quarantine",

@@ -174,6 +174,8 @@ class Quarantine:
         elif len(looked_at) < len(ahead):
             next_ = looked_at[-1][0]
         drops = tuple(drop for _, drop in page)
+        if not wanted.counted:
+            return QuarantinePage(drops, 0, next_, {})
         return QuarantinePage(drops, counts.total() - len(kept), next_, counts)
 
     def tally(self, task_id: str) -> tuple[Counter[DropReason], Counter[DropReason]]:

@@ -11,6 +11,7 @@ _RUN: Final = f"{RUN}/run.py"
 _ATTEMPT: Final = f"{RUN}/attempt.py"
 _TAPE: Final = f"{RUN}/tape_writer.py"
 _REPORTER: Final = f"{RUN}/reporter.py"
+_KEEPER: Final = f"{RUN}/keeper.py"
 
 _OUTSIDE: Final = "tests/run/test_outside_cancels.py"
 _AWAY: Final = "tests/run/test_store_away.py"
@@ -77,7 +78,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
             "if ended.cancelled() and self._phase is _Phase.CLAIMING and self._record is None:",
             "if False:",
         ),
-        "tests/run/test_never_begun.py::test_a_cancel_before_the_first_step_is_one_at_the_claim[callable-memory]",
+        "tests/run/test_never_begun.py::test_a_cancel_before_the_first_step_is_one_at_the_claim[memory-callable]",
         on="memory",
     ),
     row(
@@ -343,7 +344,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "A progress report is replaced only by the next one of its own phase",
         Edit(
             _TAPE,
-            'if self._held is not None and self._held["phase"] != body["phase"]:',
+            "if self._held is not None and self._held[0] != phase:",
             "if False:",
         ),
         "tests/run/test_reporter.py::test_fast_progress_is_coalesced[memory-False]",
@@ -430,6 +431,26 @@ GUARDS: Final[tuple[Guard, ...]] = (
             "copy = stored",
         ),
         "tests/run/test_reporter.py::test_bad_reports_raise_at_the_runner",
+        on="memory",
+    ),
+    row(
+        "run.hook_before_codec",
+        "The hook has the runner's value, not what a codec sealed",
+        Edit(
+            _KEEPER,
+            "decode(encode(value, what)) if as_json else _copy(value)",
+            "decode(encode(self._values.encode(value, what), what))",
+        ),
+        "tests/run/test_codec.py::test_a_redaction_hook_is_asked_before_the_codec[memory-report_in_loop]",
+        on="memory",
+    ),
+    row(
+        "run.moved_part_encoded",
+        "What a hook moves in a body of ours is encoded wherever it is",
+        Edit(
+            _KEEPER, "if members is not None and _has_shape(answer, members, part):", "if members:"
+        ),
+        "tests/run/test_codec.py::test_the_codec_has_whatever_the_hook_gives[moved]",
         on="memory",
     ),
 )

@@ -72,6 +72,17 @@ class LeasesConformance(StoreSuite):
         assert (leases.extended, leases.lost) == (1, ())
         assert [one.task.task_id for one in rescued] == [forgotten.task_id]
 
+    async def test_heartbeat_extends_no_lease_of_another_owner(self, store: TaskStore) -> None:
+        """A task that another owner runs is lost to who asks for it, and its lease stays."""
+        pending, _ = await store.create(NewTask(new_task_id(), "work"))
+        other = await store.claim_if_pending(pending, OTHER, LEASE)
+        mine = Attempt(pending.task_id, 1, OWNER)
+        leases = await store.leases.extend(OWNER, LEASE * 10, [mine])
+
+        assert other is not None
+        assert (leases.extended, leases.lost) == (0, (mine,))
+        assert (await store.get(pending.task_id)).lease_expires_us == other.task.lease_expires_us
+
     async def test_heartbeat_is_not_behind_appends(self, store: TaskStore) -> None:
         """A heartbeat that is called behind a thousand appends is answered, and so are they."""
         attempt = await run(store, LEASE)
