@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import signal
 from contextlib import suppress
-
 from typing import TYPE_CHECKING
 
 import click
