@@ -107,7 +107,7 @@ async def _migrate(
         elif row["others"] and not adopt:
             raise SchemaNotOwn(schema, row["owner"])
     steps = read_migrations()
-    for number in range(versions.found + 1, versions.known + 1):
+    for number in sorted(number for number in steps if number > versions.found):
         await conn.execute(steps[number])
         await conn.execute(sql["note_version"], number)
         await conn.execute(

@@ -29,6 +29,7 @@ _COMMANDS: Final = {
     "list": "list_tasks",
     "show": "show",
     "tape": "tape",
+    "trace": "trace",
     "cancel": "cancel",
     "drops": "drops",
     "audit": "audit",

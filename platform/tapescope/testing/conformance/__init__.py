@@ -42,6 +42,7 @@ try:
                 "reading",
                 "suite",
                 "tape",
+                "traces",
             )
         )
     )
@@ -61,6 +62,7 @@ try:
     from tapescope.testing.conformance.reading import ReadingConformance
     from tapescope.testing.conformance.suite import MakeBackend, Stores, StoreSuite
     from tapescope.testing.conformance.tape import TapeConformance
+    from tapescope.testing.conformance.traces import TracesConformance
 except ModuleNotFoundError as error:
     if error.name not in ("pytest", "pytest_asyncio"):
         raise
@@ -86,6 +88,7 @@ __all__ = [
     "StoreSuite",
     "Stores",
     "TapeConformance",
+    "TracesConformance",
 ]
 
 
@@ -93,6 +96,7 @@ class StoreConformance(
     OpeningConformance,
     LifeConformance,
     TapeConformance,
+    TracesConformance,
     InputConformance,
     ReadingConformance,
     ClaimsConformance,

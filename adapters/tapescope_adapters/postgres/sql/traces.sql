@@ -1,0 +1,38 @@
+-- name: flush_traced
+-- A flush that keeps where run spans are, too: see flush. What is kept already stays, and a task that is gone
+-- has none.
+WITH traced AS (
+    INSERT INTO attempts_traced (task, attempt, trace_id, span_id)
+    SELECT t.id, v.attempt, v.trace_id, v.span_id
+      FROM ROWS FROM (unnest($13::text[]::bigint[]), unnest($14::text[]::integer[]),
+                      unnest($15::text[]), unnest($16::text[]))
+           AS v(task, attempt, trace_id, span_id)
+      JOIN tasks t ON t.id = v.task
+        ON CONFLICT DO NOTHING
+)
+SELECT /*settings*/ flush(
+    lane => $1, number => $2, instance => $3, news => $4, keys => $5::text[]::bigint[],
+    keep_per_task => $6, keep_unknown => $7,
+    creates => $8, claims => $9, rows => $10, give_ups => $11, cancels => $12);
+
+-- name: note_traces
+-- The same beside a flush.
+INSERT INTO attempts_traced (task, attempt, trace_id, span_id)
+SELECT t.id, v.attempt, v.trace_id, v.span_id
+  FROM ROWS FROM (unnest($1::text[]::bigint[]), unnest($2::text[]::integer[]),
+                  unnest($3::text[]), unnest($4::text[]))
+       AS v(task, attempt, trace_id, span_id)
+  JOIN tasks t ON t.id = v.task
+    ON CONFLICT DO NOTHING;
+
+-- name: find_traced
+-- The attempts of a trace.
+SELECT t.task_id, t.op, t.status, a.attempt, a.trace_id, a.span_id
+  FROM attempts_traced a JOIN tasks t ON t.id = a.task
+ WHERE a.trace_id = $1 ORDER BY a.task, a.attempt LIMIT $2;
+
+-- name: read_traced
+-- The attempts of tasks.
+SELECT t.task_id, t.op, t.status, a.attempt, a.trace_id, a.span_id
+  FROM tasks t JOIN attempts_traced a ON a.task = t.id
+ WHERE t.task_id = ANY ($1::text[]::uuid[]) ORDER BY t.task_id, a.attempt;
