@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from tapescope.errors import ConnectionRefused, StoreConfigError
 from tapescope.model import (
     AuditPage,
+    Backlog,
+    BacklogCount,
     CancelRequest,
     DropFilter,
     HeldLease,
@@ -54,7 +56,7 @@ from tapescope.store import (
     must_migrate,
 )
 from tapescope_adapters._sql import conditions, leads
-from tapescope_adapters.postgres import _leadership
+from tapescope_adapters.postgres import _backlog, _leadership
 from tapescope_adapters.postgres._caller_pool import PoolConnector
 from tapescope_adapters.postgres._caller_transaction import create_within
 from tapescope_adapters.postgres._claims import Claims
@@ -179,8 +181,7 @@ class PostgresBackend(StoreBackend):
         state = await self._read_state(conn)
         self._guard.look(state)
         if must_migrate(mode, versions, self.name):
-            adopt = self._connector.address.adopts_schema
-            await migrate(conn, schema, mode, self.name, self._sql, adopt=adopt)
+            await migrate(conn, mode, self.name, self._sql, self._connector)
             state = await self._read_state(conn)
             self._guard.look(state)
         self._only_adds = "INSERT ON lanes" in state["barred"]
@@ -346,6 +347,12 @@ class PostgresBackend(StoreBackend):
         rows = await self._shared.fetch(self._sql["read_ops"], within)
         return [KnownOp(*row) for row in rows]
 
+    async def tell_worker(self, owner: str, ops: Sequence[str], lease: int) -> None:
+        await self._shared.fetch(self._sql["tell_worker"], owner, lease, list(ops))
+
+    async def forget_worker(self, owner: str) -> None:
+        await self._shared.fetch(self._sql["forget_worker"], owner)
+
     async def load(self, task_id: str, attempt: int, owner: str) -> AttemptState:
         known = task_id if is_task_id(task_id) else None
         rows = await self._shared.fetch(self._sql["load_attempt"], task_id, attempt, known)
@@ -436,7 +443,22 @@ class PostgresBackend(StoreBackend):
             if (request := as_cancel(row)) is not None
         ]
 
+    async def read_backlog(self, fresh: int) -> Backlog:
+        may_write = self._context.open_mode.may_write
+        (row,) = await self._shared.fetch(self._sql["read_backlog"], fresh, may_write)
+        return _backlog.as_backlog(row["facts"])
+
     # --- maintenance ------------------------------------------------------------------------------
+
+    async def recount_backlog(self) -> Sequence[BacklogCount]:
+        rows = await self._shared.fetch(self._sql["recount_backlog"])
+        return [_backlog.as_count(row) for row in rows]
+
+    async def mend_backlog(self, by: str, *, dry_run: bool) -> Sequence[Repair]:
+        connector = self._connector
+        return await self._shared.use(
+            lambda conn: _backlog.mend(conn, self._sql, by, connector, dry_run=dry_run)
+        )
 
     async def audit(self, after: int, limit: int, grace: int) -> AuditPage:
         patience, schema = self._connector.patience, self._connector.address.schema

@@ -47,7 +47,7 @@ def find_schema_faults(conn: sqlite3.Connection) -> list[str]:
     steps, version = read_migrations(), _version(conn)
     if version not in steps:
         return []
-    expected = _describe_made(tuple(steps[number] for number in sorted(steps) if number <= version))
+    expected = _describe_made(tuple(steps[number] for number in range(1, version + 1)))
     found = _describe(conn)
     ours = {name for kind, name in expected if kind == "table"}
     faults: list[str] = []
@@ -122,7 +122,7 @@ def migrate(conn: sqlite3.Connection, mode: OpenMode, name: str) -> None:
     with write_transaction(conn):
         versions = read_versions(conn)
         if must_migrate(mode, versions, name):
-            for number in sorted(number for number in steps if number > versions.found):
+            for number in range(versions.found + 1, versions.known + 1):
                 for statement in _statements(steps[number]):
                     conn.execute(statement)
                 conn.execute(f"PRAGMA user_version = {number}")

@@ -12,9 +12,11 @@ from tapescope.cli._output import on_terminal, print_json, say
 from tapescope.cli._store import choose_store, open_store
 from tapescope.cli._table import Column, print_table
 from tapescope.cli._wording import shorten_id
+from tapescope.errors import BadSetting
 from tapescope.model.json_shapes import traced_shape
 from tapescope.model.leases import TracedAttempt
 from tapescope.program import run_main
+from tapescope.store.validation import check_trace_id
 
 __all__ = ["trace"]
 
@@ -35,15 +37,19 @@ _WIDE: Final = tuple(map(Column, ("task_id", "op", "status", "attempt", "span_id
 @json_option
 @store_option
 def trace(*, trace_id: str, wide: bool, as_json: bool, store: str | None) -> int:
-    """Find the tasks whose runs are in a trace, each with its attempt.
+    """Find the tasks whose runs are in a trace.
 
     Runs are found whose span was recorded. The status is 1 where there is none.
     """
+    try:
+        trace_id = check_trace_id(trace_id)
+    except BadSetting as error:
+        raise click.BadParameter(f"it must be {error.expected}", param_hint="TRACE_ID") from error
     return run_main(_find(choose_store(store), trace_id, wide=wide, as_json=as_json))
 
 
 async def _find(url: str, trace_id: str, *, wide: bool, as_json: bool) -> int:
-    """Print the attempts of a trace; gives the exit status. Raises ``BadSetting``."""
+    """Print the attempts of a trace; gives the exit status."""
     async with open_store(url) as store:
         found = await store.find_traced(trace_id, limit=_MOST)
         name = store.name
@@ -54,7 +60,7 @@ async def _find(url: str, trace_id: str, *, wide: bool, as_json: bool) -> int:
         _print(found, terminal=terminal, wide=wide or not terminal)
     if not found:
         say(
-            f"No run in {name} has the trace {trace_id.strip()}. A run is found whose span was "
+            f"No run in {name} has the trace {trace_id}. A run is found whose span was "
             "recorded (sampled), as long as its task is kept. A submit's span is no run's: its "
             "trace is the first one that the run links to."
         )

@@ -27,6 +27,7 @@ try:
             f"{__name__}.{module}"
             for module in (
                 "arrivals",
+                "backlog",
                 "claims",
                 "giving_up",
                 "input",
@@ -47,6 +48,7 @@ try:
         )
     )
     from tapescope.testing.conformance.arrivals import ArrivalsConformance
+    from tapescope.testing.conformance.backlog import BacklogConformance
     from tapescope.testing.conformance.claims import ClaimsConformance
     from tapescope.testing.conformance.giving_up import GivingUpConformance
     from tapescope.testing.conformance.input import InputConformance
@@ -70,6 +72,7 @@ except ModuleNotFoundError as error:
 
 __all__ = [
     "ArrivalsConformance",
+    "BacklogConformance",
     "ClaimsConformance",
     "GivingUpConformance",
     "InputConformance",
@@ -104,6 +107,7 @@ class StoreConformance(
     GivingUpConformance,
     LeasesConformance,
     OpsConformance,
+    BacklogConformance,
     NotificationsConformance,
     ArrivalsConformance,
     LargeAppendsConformance,
