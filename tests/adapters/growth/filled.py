@@ -129,6 +129,10 @@ INSERT INTO events (task, seq, attempt, offer, type, ts, body)
 SELECT {long}, i + 1, 1, i + 1, 'log', {begin} + i, '{{"level":"info"}}' FROM kinds
  WHERE i <= {rows} / 4 ORDER BY i;
 
+INSERT INTO attempts_traced (task, attempt, trace_id, span_id)
+SELECT i, 1, replace(task_id, '-', ''), '00000000000000a1' FROM kinds WHERE status <> 'pending'
+ ORDER BY i;
+
 INSERT INTO quarantine (task_id, attempt, offer, owner, type, reason, ts, body)
 SELECT task_id, 1, 100, 'late', 'log',
        CASE ended WHEN 1 THEN 'after_terminal' ELSE 'stale_attempt' END, created_at + 2, '{{}}'

@@ -1,6 +1,16 @@
 -- The schema as it stands, to read; nothing applies it. `make docs` makes it from a database that
 -- the migrations made: change it there. Why it is as it is stands there, too, and in functions/. The audit goes by this file.
 
+CREATE TABLE attempts_traced (
+    task     bigint  NOT NULL,
+    attempt  integer NOT NULL,
+    trace_id text    NOT NULL,
+    span_id  text    NOT NULL,
+    CONSTRAINT attempts_traced_pkey PRIMARY KEY (task, attempt),
+    CONSTRAINT attempts_traced_task_fkey FOREIGN KEY (task) REFERENCES tasks(id) ON DELETE CASCADE
+);
+CREATE INDEX attempts_traced_trace_id ON attempts_traced (trace_id, task, attempt);
+
 CREATE TABLE backlog (
     second bigint NOT NULL,
     op     text   NOT NULL,
