@@ -102,7 +102,7 @@ INSERT INTO tasks (task_id, op, status, attempt, owner, params, retries, idempot
                    cancel_requested_at, error_code)
 SELECT {task_id}, op, status, CASE status WHEN 'pending' THEN 0 ELSE 1 END, owner,
        '{{"some": "params"}}', 3, CASE WHEN i % 2 = 0 THEN 'key' || i END, created_at,
-       CASE op WHEN 'later' THEN created_at + {year} ELSE created_at END,
+       CASE op WHEN 'later' THEN {now} + {year} + i ELSE created_at END,
        CASE WHEN status <> 'pending' THEN created_at END,
        CASE ended WHEN 1 THEN created_at + 1 END,
        CASE WHEN slot IN (17, 19) THEN created_at

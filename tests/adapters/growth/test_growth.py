@@ -26,8 +26,10 @@ from tests.support.services import Postgres
 
 SMALL, BIG, HUGE = 1_000, 20_000, 1_000_000
 PATIENCE = 300.0
-_FEW = 50
-"""Steps or blocks that are no matter."""
+_FEW = {BIG: 50, HUGE: 150}
+"""Steps or blocks that are no matter: in a huge store each task of a page of the audit is looked
+up,
+where in a small one all of them stand in a block or two."""
 _HUGE = (pytest.mark.growth, pytest.mark.timeout(3_600))
 LIMITS = StoreLimits(looked_at=50)
 """A page of a list looks at so many tasks at most: what it costs then is the same in any store."""
@@ -38,12 +40,12 @@ _IN_EITHER: Mapping[str, str] = {
     "read_owners": "reads what runs, and what waits for its owner alone",
     "read_ops": "reads a row for each op that a worker was ever told of: the program has so many",
     "read_quarantine with its counts": "how many drops there were and are kept reads all of them",
+    "find_open from the start": "the first look of who leads: where what has not ended begins",
 }
 GROWS: Mapping[str, Mapping[str, str]] = {
     "sqlite": {
         **_IN_EITHER,
         "count_quarantine": "is asked where all are counted, as above",
-        "find_open from the start": "the first look of who leads: reads all that has not ended",
         "rescue_expired of dead owners": "reads what runs, once an owner is known to be dead",
     },
     "postgresql": {
@@ -106,7 +108,7 @@ def _judge(store: str, works: Mapping[int, Work], *, most: float) -> None:
         grown += (f"{name} counts a whole table" for name in sorted(work.counting - excused))
         for (verb, name), counted in sorted(work.counted.items()):
             before = small[verb, name]
-            if counted <= most * before + _FEW:
+            if counted <= most * before + _FEW.get(rows, 0):
                 continue
             if excuses := {verb, name} & excused:
                 used |= excuses
@@ -114,7 +116,7 @@ def _judge(store: str, works: Mapping[int, Work], *, most: float) -> None:
                 grown.append(f"{verb}: {name}: {before} at {SMALL:,} rows, {counted} at {rows:,}")
 
     assert not grown, "\n".join(["these grow with the store:", *grown])
-    assert used == excused, "these no longer grow"
+    assert used == excused or HUGE not in works, "these do not grow: take out their reasons"
 
 
 def _print(works: Mapping[int, Work]) -> None:
