@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import asyncpg
 import pytest
@@ -187,7 +187,8 @@ def count_blocks(work: Work, schema: str) -> Generator[None]:
 def _literal(value: object) -> str:
     if value is None:
         return "NULL"
-    text = _array(value) if isinstance(value, list | tuple) else str(value)
+    is_array = isinstance(value, list | tuple)
+    text = _array(cast("Sequence[object]", value)) if is_array else str(value)
     return "'" + text.replace("'", "''") + "'"
 
 
