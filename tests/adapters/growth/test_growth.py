@@ -26,10 +26,9 @@ from tests.support.services import Postgres
 
 SMALL, BIG, HUGE = 1_000, 20_000, 1_000_000
 PATIENCE = 300.0
-_FEW = {BIG: 50, HUGE: 150}
-"""Steps or blocks that are no matter: in a huge store each task of a page of the audit is looked
-up,
-where in a small one all of them stand in a block or two."""
+_FEW = {BIG: 50, HUGE: 300}
+"""Steps or blocks that are no matter: in a huge store each task and event of a page of the audit is
+looked up, where in a small one all of them stand in a block or two."""
 _HUGE = (pytest.mark.growth, pytest.mark.timeout(3_600))
 LIMITS = StoreLimits(looked_at=50)
 """A page of a list looks at so many tasks at most: what it costs then is the same in any store."""
