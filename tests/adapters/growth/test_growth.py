@@ -35,6 +35,10 @@ LIMITS = StoreLimits(looked_at=50)
 
 _IN_EITHER: Mapping[str, str] = {
     "count_tasks": "the exact count of everything reads everything",
+    "recount_backlog": "counts every task, and is asked by hand",
+    "mend_backlog": "as above",
+    "read_backlog": "reads what runs, and a row of each op; what waits is read_numbers on SQLite",
+    "read_running": "reads what runs, as find_running",
     "find_running": "reads what runs: as many as there are slots, however big the store",
     "read_owners": "reads what runs, and what waits for its owner alone",
     "read_ops": "reads a row for each op that a worker was ever told of: the program has so many",
@@ -56,7 +60,9 @@ GROWS: Mapping[str, Mapping[str, str]] = {
 """By store, and by statement or verb, why it may be more work in a bigger store."""
 
 NOT_ASKED: Mapping[str, Mapping[str, str]] = {
-    "sqlite": {},
+    "sqlite": {
+        "add_gone": "one number by its key, where tasks were deleted past the triggers",
+    },
     "postgresql": {
         "lock_schema": "of a migration, which reads no table",
         "note_version": "of a migration: one row",
