@@ -24,8 +24,8 @@ _COMPATIBLE = re.compile(r"^-- compatible from (\d+)$", re.MULTILINE)
 
 
 def leads(wanted: TaskFilter) -> bool:
-    """Whether an index leads to the tasks of a list: by status, or by an op's idempotency key."""
-    by_key = wanted.op is not None and wanted.idempotency_key is not None
+    """Whether an index leads to the tasks of a list: by status, or by an idempotency key."""
+    by_key = wanted.idempotency_key is not None
     return by_key or replace(wanted, status=None, params=True) == TaskFilter()
 
 

@@ -8,6 +8,7 @@ from tests.mutants.guard import SQLITE, Edit, Guard, row
 
 _SQL: Final = f"{SQLITE}/sql"
 _INITIAL: Final = f"{_SQL}/migrations/0001_initial.sql"
+_FLAT: Final = f"{_SQL}/migrations/0006_flat.sql"
 _READABLE: Final = f"{_SQL}/migrations/0002_readable.sql"
 _BOUND: Final = f"{_SQL}/migrations/0003_bound_tasks.sql"
 _TASKS: Final = f"{_SQL}/tasks.sql"
@@ -299,7 +300,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "sqlite.unique_key",
         "One task an op and idempotency key",
         Edit(
-            _INITIAL,
+            _FLAT,
             "CREATE UNIQUE INDEX tasks_idempotency_key_unique",
             "CREATE INDEX tasks_idempotency_key_unique",
         ),
