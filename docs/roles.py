@@ -46,6 +46,11 @@ VERBS: Final[Mapping[str, tuple[DatabaseRole, ...]]] = {
     "leases.rescue_expired": _WORK,
     "ops.register": _WORK,
     "ops.read": (SUBMITTER, WORKER, MIGRATOR),
+    "ops.tell": _WORK,
+    "ops.forget": _WORK,
+    "backlog.read": _TASKS,
+    "backlog.recount": _TASKS,
+    "backlog.mend": (MIGRATOR,),
     "leadership.acquire": _WORK,
     "maintenance.prune": _WORK,
     "maintenance.prune_quarantine": _WORK,
@@ -56,6 +61,7 @@ VERBS: Final[Mapping[str, tuple[DatabaseRole, ...]]] = {
 
 COMMANDS: Final[Mapping[str, tuple[DatabaseRole, ...]]] = {
     "list": _TASKS,
+    "stats": _TASKS,
     "migrate --check": _TASKS,
     "show": _LOOK,
     "tape": _LOOK,
@@ -83,6 +89,8 @@ RAW: Final[Mapping[str, tuple[DatabaseRole, ...]]] = {
     "change a late event": (MIGRATOR,),
     "write to the repair log": (MIGRATOR,),
     "name another role as who cancelled": (),
+    "change the numbers of what waits": (MIGRATOR,),
+    "have tasks counted that are not there": (MIGRATOR,),
     "change the version of the schema": (MIGRATOR,),
     "change which code may go on": (MIGRATOR,),
     "take a guard off": (MIGRATOR,),

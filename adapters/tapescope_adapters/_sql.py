@@ -68,11 +68,13 @@ def load_migrations(folder: Traversable) -> dict[int, str]:
             (folder / "functions" / f"{name}.sql").read_text(encoding="utf-8") for name in names
         )
 
-    return {
-        int(entry.name[:4]): _FUNCTIONS.sub(read, entry.read_text(encoding="utf-8"))
-        for entry in sorted((folder / "migrations").iterdir(), key=lambda entry: entry.name)
-        if entry.name.endswith(".sql")
-    }
+    found: dict[int, str] = {}
+    for entry in sorted((folder / "migrations").iterdir(), key=lambda entry: entry.name):
+        if entry.name.endswith(".sql"):
+            number = int(entry.name[:4])
+            assert number not in found, f"two migrations have the number {number}"
+            found[number] = _FUNCTIONS.sub(read, entry.read_text(encoding="utf-8"))
+    return found
 
 
 @cache

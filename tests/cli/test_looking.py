@@ -24,6 +24,7 @@ UNKNOWN = "01900000-0000-7000-8000-000000000000"
 LOOKS: tuple[tuple[str, ...], ...] = (
     ("list",),
     ("list", "--json"),
+    ("stats",),
     ("show", "{task}"),
     ("tape", "{task}"),
     ("tape", "--follow", "{task}"),

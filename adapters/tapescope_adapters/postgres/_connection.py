@@ -197,6 +197,15 @@ class Connector:
         """Whether a session keeps its settings and a prepared statement from call to call."""
         return not self.address.pooled
 
+    @property
+    def longest_pause(self) -> int:
+        """Milliseconds between two calls of a transaction, after which the server ends it.
+
+        Nobody else would where it is left: of a loop that was closed in the middle the connection
+        stays open while the process lives, and with it every lock.
+        """
+        return max(1, round(1000 * self.patience))
+
     def with_session_settings(self, sql: str) -> str:
         """A flush's SQL, with the settings that no session keeps; its answer comes last."""
         if self.prepares:
@@ -252,7 +261,11 @@ class Connector:
         address.check_files()
         settings = {"application_name": address.application_name}
         if self.prepares:  # a pooler refuses what it does not know, or leaves it out
-            settings |= {"lock_timeout": str(_LOCK_TIMEOUT), "jit": "off"}
+            settings |= {
+                "lock_timeout": str(_LOCK_TIMEOUT),
+                "jit": "off",
+                "idle_in_transaction_session_timeout": str(self.longest_pause),
+            }
         try:
             conn = await asyncpg.connect(
                 address.dsn,

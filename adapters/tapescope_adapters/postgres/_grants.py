@@ -31,12 +31,16 @@ RIGHTS: Final[Mapping[DatabaseRole, Mapping[str, tuple[str, ...]]]] = MappingPro
             "drop_counts": ("SELECT", "INSERT", "UPDATE", "DELETE"),
             "lanes": ("SELECT", "INSERT", "UPDATE", "DELETE"),
             "ops": ("SELECT", "INSERT", "UPDATE"),
+            "workers": ("SELECT", "INSERT", "UPDATE", "DELETE"),
             "repairs": ("SELECT",),
             "maintenance": ("SELECT", "UPDATE"),
         },
     }
 )
 """By role and table. The migrator owns the schema, and so all that is in it.
+
+The numbers of what waits are in nobody's hands: triggers and functions of the migrator keep them
+and tell them (docs/decisions/0052).
 
 A worker's rights are those of whole tables: the functions of a later migration may fill in columns
 that older workers know nothing of, and go on in their hands.

@@ -17,7 +17,7 @@ from tapescope_adapters._sql import Queries
 from tapescope_adapters.sqlite._connection import blames_row, write_transaction
 from tapescope_adapters.sqlite._rows import find_lost
 
-__all__ = ["extend_leases", "read_owners", "rescue"]
+__all__ = ["extend_leases", "let_go", "read_owners", "rescue"]
 
 
 def extend_leases(
@@ -32,6 +32,11 @@ def extend_leases(
         HeldLease(task_id, attempt, read_cancel(*on_record))
         for task_id, attempt, *on_record in rows
     ]
+
+
+def let_go(conn: sqlite3.Connection, sql: Queries, asked: tuple[int, str, int, str]) -> None:
+    """End the lease of (now, task id, attempt, owner), if it waits for that owner."""
+    conn.execute(sql["let_go"], asked)
 
 
 def read_owners(conn: sqlite3.Connection, sql: Queries) -> list[str]:

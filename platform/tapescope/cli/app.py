@@ -27,6 +27,7 @@ _COMMANDS: Final = {
     "submit": "submit",
     "retry": "retry",
     "list": "list_tasks",
+    "stats": "stats",
     "show": "show",
     "tape": "tape",
     "cancel": "cancel",

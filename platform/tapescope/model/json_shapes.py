@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from tapescope.model.audit import AuditReport, Violation
+from tapescope.model.backlog import Backlog, OpBacklog
 from tapescope.model.repairs import RepairReport
 from tapescope.model.tape import DroppedEvent, Event, TapePage
 from tapescope.model.tasks import CancelRequest, Task, TaskPage
@@ -18,9 +19,11 @@ from tapescope.model.times import format_optional_time, format_time
 
 __all__ = [
     "audit_shape",
+    "backlog_shape",
     "drop_shape",
     "event_shape",
     "list_shape",
+    "op_shape",
     "repair_shape",
     "tape_shape",
     "task_shape",
@@ -55,6 +58,36 @@ def task_shape(task: Task) -> dict[str, Any]:
 def list_shape(page: TaskPage) -> dict[str, Any]:
     """A page of tasks, newest first; ``next`` is the next page's ``before``, or null."""
     return {"tasks": [task_shape(task) for task in page.tasks], "next": page.next}
+
+
+def backlog_shape(backlog: Backlog) -> dict[str, Any]:
+    """What waits and runs, by op; ages in seconds, null where there is nothing."""
+    return {
+        "made_at": format_time(backlog.made_us),
+        "age": backlog.age,
+        "ops": [op_shape(one) | {"submitted": one.submitted} for one in backlog.ops],
+    }
+
+
+def op_shape(one: OpBacklog) -> dict[str, Any]:
+    """The tasks of one op."""
+    return {
+        "op": one.op,
+        "due": one.due,
+        "scheduled": one.scheduled,
+        "retrying": one.retrying,
+        "held": one.held,
+        "oldest_due": one.oldest_due,
+        "running": one.running,
+        "oldest_running": one.oldest_running,
+        "workers": one.workers,
+        "registered": one.registered,
+        "timeout": one.timeout,
+        "succeeded": one.succeeded,
+        "failed": one.failed,
+        "cancelled": one.cancelled,
+        "gone": one.gone,
+    }
 
 
 def event_shape(event: Event) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from copy import deepcopy
 from enum import Enum, auto
 from typing import Any, Final, Protocol
 
-from tapescope.errors import TapescopeError
+from tapescope.errors import EventFateUnknown, StoreUnavailable, TapescopeError, UnknownTask
 from tapescope.model.error_codes import RELEASED, TIMEOUT
 from tapescope.model.tasks import (
     ActiveState,
@@ -32,7 +32,7 @@ from tapescope.model.tasks import (
     Task,
 )
 from tapescope.run.attempt import RunRecord, RunSettings, log_run, tell
-from tapescope.run.durable_writes import claim_task, forget_cancels
+from tapescope.run.durable_writes import claim_task, forget_cancels, let_go
 from tapescope.run.outcome import (
     LOST,
     StopReason,
@@ -302,14 +302,25 @@ class Run:
             self._lose(error)
 
     async def _claim_task(self) -> Claim | None:
-        settings = self._settings
-        claim, self._claim_cancelled = await claim_task(
-            settings.store,
-            self.task,
-            settings.owner,
-            settings.lease,
-            lambda: self.stop_reason is not None,
-        )
+        """The claim, or ``None`` where the task has ended, or is another owner's."""
+        settings, task = self._settings, self.task
+        try:
+            claim, self._claim_cancelled = await claim_task(
+                settings.store,
+                task,
+                settings.owner,
+                settings.lease,
+                lambda: self.stop_reason is not None,
+            )
+        except (StoreUnavailable, EventFateUnknown, UnknownTask):
+            raise  # there is no store to tell, or no task
+        except Exception as error:
+            if not await let_go(settings.store, task, settings.owner):
+                raise
+            text = "Task %s (%s) could not be claimed, and has failed: %s"
+            told = tell(settings, task.op, error)
+            log_run(logging.ERROR, text, task, told, None)
+            return None
         return claim
 
     def _begin(self, claim: Claim) -> RunRecord:
@@ -347,7 +358,7 @@ class Run:
             self._phase = _Phase.SETTLING
             self._clear_timer()
             verdict = judge(
-                self.stop_reason, result, error, self.task.timeout, self._settings.values
+                self.stop_reason, result, error, self.task.timeout, record.keeper.keep_result
             )
             if self._thread is not None and not self._thread_ended:
                 self._fence(record)  # cancelled from outside: the thread goes on by itself
@@ -356,15 +367,14 @@ class Run:
             del error, result  # an exception that its own frame holds would outlive the run
 
     async def _call_runner(self, record: RunRecord) -> Ended:
-        values = self._settings.values
-        params = values.decode_params(self._copy_params())
+        params = self._settings.values.decode_params(self._copy_params())
         if not self.runner.in_thread:
-            result = self.runner.call(Reporter(record.tape, values), **params)
+            result = self.runner.call(Reporter(record.tape, record.keeper), **params)
             return (await result if inspect.isawaitable(result) else result), None
         self._thread = asyncio.get_running_loop().create_future()
         kind = Reporter if self.runner.wraps_async else ThreadReporter
         name = f"tapescope-{self.task.op}"
-        reporter = kind(record.tape, values)
+        reporter = kind(record.tape, record.keeper)
         start_thread(self.runner, reporter, params, name, self._note_thread_end)
         result, error = await self._thread
         if not inspect.isawaitable(result):

@@ -39,6 +39,7 @@ from tapescope.store._pending import (
     PendingClaim,
     PendingCreate,
     PendingEvents,
+    PendingFinish,
     PendingGiveUp,
     PendingWrite,
     TapeCursor,
@@ -598,12 +599,13 @@ class GroupCommit:
 
 def _note_doubt(flush: Flush, calls: Iterable[PendingWrite]) -> None:
     """The fate of a flush is not known: the ends of its tapes are read before they are written."""
-    give_ups = iter(flush.give_ups)  # in the order of their calls
-    for call in calls:
+    place = 0
+    for call in calls:  # its rows are in their order
         if isinstance(call, PendingEvents):
             call.cursor.key = None
-            if isinstance(call, PendingGiveUp):
-                call.cursor.doubt = Doubt(flush, flush.rows[next(give_ups).row])
+            if isinstance(call, PendingGiveUp | PendingFinish):
+                call.cursor.doubt = Doubt(flush, flush.rows[place])
+            place += len(call.events)
 
 
 class _Blocked(NamedTuple):

@@ -32,10 +32,12 @@ __all__ = [
 
 
 class Doubt(NamedTuple):
-    """An ``attempt_failed`` or ``attempt_released`` that was sent, and whose fate is not known."""
+    """The event that ends an attempt, which was sent, and whose fate is not known."""
 
     flush: Flush
     row: EventRow
+    counted: bool = False
+    """Whether it is known by now, and a ``final`` of it was counted."""
 
 
 class TapeCursor:
@@ -73,7 +75,7 @@ class TapeCursor:
         self.tail = 0
         self.offers = 0
         self.doubt: Doubt | None = None
-        """How the attempt gave its task up, where the reply to that was lost for good."""
+        """How the attempt ended, where the reply to that was lost for good."""
         self.claimed: float | None = None
         """Monotonic time of the claim, when it was made here."""
         self.queue: list[PendingEvents] = []

@@ -17,6 +17,7 @@ from typing import ClassVar
 from tapescope.clock import Clock
 from tapescope.errors import ConnectionRefused
 from tapescope.model.audit import AuditPage
+from tapescope.model.backlog import Backlog, BacklogCount
 from tapescope.model.leadership import LeaderTerm, MaintenanceJob
 from tapescope.model.leases import HeldLease
 from tapescope.model.ops import KnownOp
@@ -225,6 +226,11 @@ class StoreBackend(abc.ABC):
         the owner's, is answered with ``extended=False``; it holds up no other.
         """
 
+    @abc.abstractmethod
+    async def let_go(self, task_id: str, attempt: int, owner: str) -> None:
+        """End the lease of a pending task of this attempt, if it has one, and ``owner`` or nobody
+        is on it: from now on ``rescue`` takes it."""
+
     def make_lease_renewer(self) -> LeaseRenewer | None:
         """What extends leases while the store's loop is blocked; ``None``: this store has none."""
         return None
@@ -235,7 +241,11 @@ class StoreBackend(abc.ABC):
 
     @abc.abstractmethod
     async def rescue(self, order: RescueOrder) -> Sequence[RescuedRow]:
-        """Take tasks from lost owners, in one transaction (``RescueOrder.takes``)."""
+        """Take tasks from lost owners, in one transaction (``RescueOrder.takes``).
+
+        A store whose replies can be lost gives, besides or instead, what earlier calls took whose
+        reply was lost, each row with its ``order``: every row is given once.
+        """
 
     @abc.abstractmethod
     async def read_cancels(self, owners: Sequence[str]) -> Sequence[tuple[str, str, CancelRequest]]:
@@ -248,6 +258,14 @@ class StoreBackend(abc.ABC):
     @abc.abstractmethod
     async def read_ops(self, within: int) -> Sequence[KnownOp]:
         """The ops that were registered in the last ``within`` microseconds."""
+
+    @abc.abstractmethod
+    async def tell_worker(self, owner: str, ops: Sequence[str], lease: int) -> None:
+        """Record that a worker lives for ``lease`` microseconds more, and which ops it can run."""
+
+    @abc.abstractmethod
+    async def forget_worker(self, owner: str) -> None:
+        """Record that a worker lives no more, if it was known."""
 
     @abc.abstractmethod
     async def watch(self) -> None:
@@ -296,7 +314,24 @@ class StoreBackend(abc.ABC):
         it is ``counted``; nothing is counted where it is not.
         """
 
+    @abc.abstractmethod
+    async def read_backlog(self, fresh: int) -> Backlog:
+        """How much waits and runs, read by any process at most ``fresh`` microseconds ago.
+
+        It costs the same however much waits, and holds up no flush. A backend whose numbers are
+        cheap to read reads them each time.
+        """
+
     # --- maintenance ------------------------------------------------------------------------------
+
+    @abc.abstractmethod
+    async def recount_backlog(self) -> Sequence[BacklogCount]:
+        """The numbers of ``read_backlog`` by op and state, each beside a count of the tasks, as of
+        one moment; ``held`` is a state here, too."""
+
+    @abc.abstractmethod
+    async def mend_backlog(self, by: str, *, dry_run: bool) -> Sequence[Repair]:
+        """Set the numbers to what a count gives, in one transaction with its entry in the log."""
 
     @abc.abstractmethod
     async def audit(self, after: int, limit: int, grace: int) -> AuditPage:

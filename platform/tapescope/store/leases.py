@@ -21,7 +21,10 @@ __all__ = ["StoreLeases"]
 
 _log = Logger("tapescope")
 
-_LOST = ErrorInfo(WORKER_LOST, "the process that ran it has ended, or did not renew its lease")
+_LOST = ErrorInfo(
+    WORKER_LOST,
+    "the process that ran it has ended, did not renew its lease, or could not claim it",
+)
 
 
 class StoreLeases:
@@ -67,6 +70,15 @@ class StoreLeases:
         owners = cast("Sequence[object]", found)
         return [owner for owner in owners if isinstance(owner, str)]  # a bad row has none
 
+    async def let_go(self, task_id: str, attempt: int, owner: str) -> None:
+        """``owner`` cannot run a pending task that it alone could: its lease is over from now on.
+
+        So the next rescue takes it. A task that runs, that waits for another owner or for any
+        worker, or that was run since its ``attempt`` was read, stays as it is.
+        """
+        backend = self._core.backend
+        await self._core.change("let_go", lambda: backend.let_go(task_id, attempt, owner))
+
     async def rescue_expired(
         self, limit: int = 100, *, ops: Collection[str] = (), dead_owners: Collection[str] = ()
     ) -> list[Rescued]:
@@ -78,6 +90,9 @@ class StoreLeases:
         again; else it fails with ``worker_lost``; with a cancel on record it ends as cancelled. The
         old attempt is fenced: what it still writes is dropped (invariant I5). At most ``limit``
         tasks, in one transaction; those that another manager rescues just now are left out.
+
+        Where a reply was lost, the next call's answer has what that one took, so that it is
+        counted: with a store that is closed before, it never is.
         """
         core = self._core
         order = RescueOrder(
@@ -107,7 +122,8 @@ class StoreLeases:
     def _count_rescued(self, order: RescueOrder, row: RescuedRow) -> Rescued:
         """Count what the database says it wrote, and tell who follows here."""
         core = self._core
-        task, result, last_seq = row
+        task, result, last_seq, earlier = row
+        order = earlier or order
         type_ = ATTEMPT_FAILED if result is RescueResult.RETRIED else FINAL
         core.meter.ledger.offer(1)
         core.meter.ledger.store(type_, 1)
@@ -143,13 +159,13 @@ class StoreLeases:
         span.end(
             one.result.value,
             error_type=WORKER_LOST,
-            message="its owner is dead, or did not renew its lease",
+            message="its owner is dead, did not renew its lease, or let it go",
             cancel_reason=None if cancel is None else cancel.reason.value,
             tape_length=one.last_seq,
         )
         core.telemetry.tasks.rescued(task.op, one.result.value)
         _log.warning(
-            "Task %s (%s) was taken from %s, which is dead or silent: %s.",
+            "Task %s (%s) was taken from %s, which is dead or silent, or let it go: %s.",
             task.task_id,
             task.op,
             task.owner,

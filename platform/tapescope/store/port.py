@@ -2,7 +2,7 @@
 
 ``TaskStore`` validates, times, counts and translates errors once, for every database; the
 ``StoreBackend`` that it holds reaches one. The port never speaks SQL. What is not a verb of one
-task's life is in a part: ``leases``, ``ops``, ``leadership``, ``maintenance``.
+task's life is in a part: ``leases``, ``ops``, ``backlog``, ``leadership``, ``maintenance``.
 """
 
 from __future__ import annotations
@@ -67,6 +67,7 @@ from tapescope.store._pending import (
 )
 from tapescope.store._results import fail, match_existing
 from tapescope.store.backend import StoreBackend
+from tapescope.store.backlog import StoreBacklog
 from tapescope.store.core import StoreCore
 from tapescope.store.database_clock import DatabaseClock
 from tapescope.store.flush import (
@@ -153,6 +154,8 @@ class TaskStore:
         """The heartbeat, and the rescue of lost runs."""
         self.ops = StoreOps(core)
         """What the workers of the store can run by name."""
+        self.backlog = StoreBacklog(core)
+        """How much waits and runs, and for how long."""
         self.leadership = StoreLeadership(core)
         """Which manager of many does the store's maintenance."""
         self.maintenance = StoreMaintenance(core, self.leases, self.ops)

@@ -63,6 +63,8 @@ is not known to be dead before: it may be on another host."""
 
 _TASK_ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
+_TEXT: Final = frozenset({str})
+
 _MOST_SECONDS: Final = 36_525 * 86_400
 """A hundred years: no clock, timer or column that a span of time meets is too small for it."""
 _MOST_WHOLE: Final = 2**31 - 1
@@ -205,6 +207,8 @@ def check_text(name: str, value: object, *, most: int = _TEXT_BYTES) -> str:
 
     No store keeps a NUL character or a lone surrogate.
     """
+    if type(value) is str and value.isascii() and len(value) <= most and "\0" not in value:
+        return value  # nearly always
     if not isinstance(value, str):
         raise BadSetting(name, value, "text")
     text = str.__str__(value)  # plain, also where a derived class says otherwise
@@ -310,6 +314,10 @@ def bind(only_by: str | None, idempotency_key: str | None) -> tuple[str | None, 
 
 def check_params(given: object) -> dict[str, Any]:
     """The members of any ``Mapping`` whose keys are text. Raises ``BadParams``."""
+    if type(given) is dict:
+        plain = cast("dict[object, object]", given)
+        if {*map(type, plain)} <= _TEXT:  # nearly always
+            return cast("dict[str, Any]", plain.copy())
     if not isinstance(given, Mapping):
         raise BadParams(f"a {type(given).__name__} is not a JSON object")
     members = cast("Mapping[object, object]", given)

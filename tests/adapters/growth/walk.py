@@ -38,6 +38,7 @@ _DAY = 86_400.0
 async def walk(store: TaskStore, work: Work, filled: Filled) -> None:
     """Ask the open store everything."""
     await _walk_lists(store, work, filled)
+    await _walk_backlog(store, work)
     await _walk_reads(store, work, filled)
     await _walk_life(store, work, filled)
     await _walk_claims(store, work)
@@ -165,6 +166,9 @@ async def _walk_life(store: TaskStore, work: Work, filled: Filled) -> None:
         await store.request_cancel(cancelled.task_id)
     with work.verb("release of a cancelled task"):
         await store.release(cancelled)
+    bound, _ = await store.create(NewTask(new_task_id(), "made", only_by="worker"))
+    with work.verb("let_go"):
+        await store.leases.let_go(bound.task_id, 0, "worker")
     pending = await _create(store)
     with work.verb("request_cancel of a pending task"):
         await store.request_cancel(pending.task_id)
@@ -202,6 +206,25 @@ async def _walk_transactions(store: TaskStore, work: Work, filled: Filled) -> No
             await store.create_within(own, new)
         with work.verb("create_within of what is there"):
             await store.create_within(own, new)
+
+
+async def _walk_backlog(store: TaskStore, work: Work) -> None:
+    """The tasks were written past the triggers, so their numbers are set first."""
+    with work.verb("recount_backlog"):
+        await store.backlog.recount()
+    with work.verb("mend_backlog"):
+        await store.backlog.mend(by="me")
+    with work.verb("the backlog"):
+        await store.backlog.read(max_age=0)
+    with work.verb("the backlog that another has read"):
+        await store.backlog.read(max_age=60)
+    with work.verb("fold_passed"):
+        if isinstance(store.backend, SqliteBackend):
+            await store.backend.fold_backlog()
+    with work.verb("tell_worker"):
+        await store.ops.tell("me", ["op5"], 60)
+    with work.verb("forget_worker"):
+        await store.ops.forget("me")
 
 
 async def _walk_looks(backend: SqliteBackend, filled: Filled) -> None:

@@ -25,9 +25,9 @@ from tapescope.store.validation import new_task_id
 from tapescope.testing import until
 from tapescope_adapters.postgres import PostgresStore
 from tapescope_adapters.postgres._grants import RIGHTS
-from tapescope_adapters.postgres._schema import read_migrations
 from tests.cli.command import Tapescope
 from tests.support.breaches import BREACHES, run_round
+from tests.support.older_schema import take_migration_off
 from tests.support.postgres_sessions import run_task, schema_of, session, start_task
 
 READER, SUBMITTER, WORKER, MIGRATOR = DatabaseRole
@@ -138,9 +138,7 @@ async def open_to_migrate(store: TaskStore, bench: Bench, url: str) -> None:
 @asynccontextmanager
 async def older_schema(house: House) -> AsyncGenerator[None]:
     """The last migration is missing; at the end it is there."""
-    async with session(house.url) as raw:
-        for table in ("schema_version", "schema_compatibility"):
-            await raw.execute(f"DELETE FROM {table} WHERE version = $1", max(read_migrations()))
+    await take_migration_off(house.url)
     try:
         yield
     finally:
@@ -211,6 +209,11 @@ TRIED: Mapping[str, Verb] = {
     ),
     "ops.register": lambda s, b, u: s.ops.register([KnownOp("x", 1.5, 2)]),
     "ops.read": lambda s, b, u: s.ops.read(),
+    "ops.tell": lambda s, b, u: s.ops.tell("me", ["x"], 30),
+    "ops.forget": lambda s, b, u: s.ops.forget("me"),
+    "backlog.read": lambda s, b, u: then(b.waiting(), lambda task: s.backlog.read(max_age=0)),
+    "backlog.recount": lambda s, b, u: s.backlog.recount(),
+    "backlog.mend": lambda s, b, u: s.backlog.mend(by="me"),
     "leadership.acquire": lambda s, b, u: s.leadership.acquire("me", 30),
     "maintenance.prune": lambda s, b, u: then(
         run_task(b.owner, 1), lambda one: s.maintenance.prune(older_than=0)
@@ -279,6 +282,14 @@ ATTACKS: Mapping[str, str] = {
     "name another role as who cancelled": (
         "UPDATE tasks SET cancel_reason = 'user', cancel_message = '', cancel_by = 'ceo',"
         " cancel_role = 'ceo', cancel_requested_at = 1 WHERE status = 'pending'"
+    ),
+    "change the numbers of what waits": (
+        "INSERT INTO backlog_moves (op, state, second, n) VALUES ('x', 'due', 0, -1)"
+    ),
+    "have tasks counted that are not there": (
+        "CREATE TEMPORARY TABLE mine (LIKE tasks);"
+        " CREATE TRIGGER mine AFTER INSERT ON mine REFERENCING NEW TABLE AS came"
+        " FOR EACH STATEMENT EXECUTE FUNCTION count_moves()"
     ),
     "change the version of the schema": "INSERT INTO schema_version (version) VALUES (999)",
     "change which code may go on": "DELETE FROM schema_compatibility",
@@ -418,6 +429,7 @@ def take_apart(right: str) -> list[str]:
 
 RUN: Mapping[str, tuple[str, ...]] = {
     "list": ("list",),
+    "stats": ("stats",),
     "migrate --check": ("migrate", "--check"),
     "show": ("show", "{ended}"),
     "tape": ("tape", "{ended}"),

@@ -100,6 +100,13 @@ UPDATE tasks SET lease_expires_at = ?
  WHERE task_id IN (SELECT value FROM json_each(?)) AND +status = 'running' AND +owner = ?
 RETURNING task_id, attempt, cancel_reason, cancel_message, cancel_by, cancel_requested_at;
 
+-- name: let_go
+-- The lease of a pending task that one owner alone can run is over.
+-- Differs from the Postgres version in that the time is a parameter: the file is on this host.
+UPDATE tasks SET lease_expires_at = ?
+ WHERE task_id = ? AND +status = 'pending' AND attempt = ? AND +lease_expires_at IS NOT NULL
+   AND (owner IS NULL OR owner = ?);
+
 -- name: find_running
 -- The tasks that an owner runs.
 SELECT task_id FROM tasks INDEXED BY tasks_lease WHERE status = 'running' AND owner = ?;

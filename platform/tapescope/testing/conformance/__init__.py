@@ -27,6 +27,7 @@ try:
             f"{__name__}.{module}"
             for module in (
                 "arrivals",
+                "backlog",
                 "claims",
                 "giving_up",
                 "input",
@@ -46,6 +47,7 @@ try:
         )
     )
     from tapescope.testing.conformance.arrivals import ArrivalsConformance
+    from tapescope.testing.conformance.backlog import BacklogConformance
     from tapescope.testing.conformance.claims import ClaimsConformance
     from tapescope.testing.conformance.giving_up import GivingUpConformance
     from tapescope.testing.conformance.input import InputConformance
@@ -68,6 +70,7 @@ except ModuleNotFoundError as error:
 
 __all__ = [
     "ArrivalsConformance",
+    "BacklogConformance",
     "ClaimsConformance",
     "GivingUpConformance",
     "InputConformance",
@@ -100,6 +103,7 @@ class StoreConformance(
     GivingUpConformance,
     LeasesConformance,
     OpsConformance,
+    BacklogConformance,
     NotificationsConformance,
     ArrivalsConformance,
     LargeAppendsConformance,

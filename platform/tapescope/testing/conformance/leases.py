@@ -167,6 +167,45 @@ class LeasesConformance(StoreSuite):
         assert (await store.get(other.task_id)).owner is None
         assert await store.leases.rescue_expired(dead_owners=[OWNER]) == []
 
+    async def test_what_an_owner_lets_go_is_lost(self, store: TaskStore) -> None:
+        """A pending task that it alone can run, or that a key finds; no other, and none that was
+        run since."""
+        own, keyed, another, shared, run_since = [
+            (
+                await store.create(
+                    NewTask(new_task_id(), "work", only_by=owner, idempotency_key=key)
+                )
+            )[0]
+            for owner, key in (
+                (OWNER, None),
+                (OWNER, "k"),
+                (OTHER, None),
+                (None, None),
+                (OWNER, "l"),
+            )
+        ]
+        running = await run(store, LEASE)
+        claim = await store.claim_if_pending(run_since, OWNER, LEASE)
+        assert claim is not None
+        await store.retry_later(
+            claim.attempt, ErrorInfo("x"), store.clock.now(), only_here=claim.task
+        )
+        asked = (own, keyed, another, shared, run_since)
+        for task_id, attempt in [
+            *((task.task_id, task.attempt) for task in asked),
+            (running.task_id, running.number),
+            (new_task_id(), 0),
+        ]:
+            await store.leases.let_go(task_id, attempt, OWNER)
+        known = await store.leases.rescue_expired(ops={"work"})
+        lost = await store.leases.rescue_expired()
+
+        assert known == []
+        assert [one.task.task_id for one in lost] == [own.task_id, keyed.task_id]
+        assert {one.result for one in lost} == {RescueResult.FAILED}
+        assert (await store.get(shared.task_id)).lease_expires_us is None
+        assert (await store.get(own.task_id)).error_code == "worker_lost"
+
     async def test_a_day_after_it_was_due_a_task_is_lost(self, store: TaskStore) -> None:
         """If its owner alone can run it: that one may be on another host, and nobody can tell."""
         now = store.clock.now()
