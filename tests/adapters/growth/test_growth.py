@@ -37,8 +37,6 @@ _IN_EITHER: Mapping[str, str] = {
     "count_tasks": "the exact count of everything reads everything",
     "recount_backlog": "counts every task, and is asked by hand",
     "mend_backlog": "as above",
-    "read_backlog": "reads what runs, and a row of each op; what waits is read_numbers on SQLite",
-    "read_running": "reads what runs, as find_running",
     "find_running": "reads what runs: as many as there are slots, however big the store",
     "read_owners": "reads what runs, and what waits for its owner alone",
     "read_ops": "reads a row for each op that a worker was ever told of: the program has so many",
@@ -50,9 +48,11 @@ GROWS: Mapping[str, Mapping[str, str]] = {
     "sqlite": {
         **_IN_EITHER,
         "count_quarantine": "is asked where all are counted, as above",
+        "read_running": "reads what runs, as find_running",
     },
     "postgresql": {
         **_IN_EITHER,
+        "read_backlog": "reads what runs, and a row of each op that a worker was ever told of",
         "forget_stale_lanes": "reads a row for each store that was open in a day, at an opening",
     },
 }
