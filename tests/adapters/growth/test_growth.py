@@ -40,6 +40,7 @@ _IN_EITHER: Mapping[str, str] = {
     "find_running": "reads what runs: as many as there are slots, however big the store",
     "read_owners": "reads what runs, and what waits for its owner alone",
     "read_ops": "reads a row for each op that a worker was ever told of: the program has so many",
+    "rescue_expired of dead owners": "reads what runs, once an owner is known to be dead",
     "read_quarantine with its counts": "how many drops there were and are kept reads all of them",
     "find_open from the start": "the first look of who leads: where what has not ended begins",
 }
@@ -48,13 +49,11 @@ GROWS: Mapping[str, Mapping[str, str]] = {
         **_IN_EITHER,
         "count_quarantine": "is asked where all are counted, as above",
         "read_running": "reads what runs, as find_running",
-        "rescue_expired of dead owners": "reads what runs, once an owner is known to be dead",
     },
     "postgresql": {
         **_IN_EITHER,
         "read_backlog": "reads what runs, and a row of each op that a worker was ever told of",
         "forget_stale_lanes": "reads a row for each store that was open in a day, at an opening",
-        "rescue_expired": "reads what runs, and what waits for its owner alone",
     },
 }
 """By store, and by statement or verb, why it may be more work in a bigger store."""
