@@ -15,6 +15,7 @@ __all__ = [
     "AUDIT_CHECKED",
     "AUDIT_LAST_SUCCESS",
     "AUDIT_VIOLATIONS",
+    "BACKLOG",
     "CANCEL_DURATION",
     "CANCEL_OVERRUN",
     "CANCEL_REQUESTS",
@@ -25,6 +26,7 @@ __all__ = [
     "EVENT_FAILED",
     "EVENT_OFFERED",
     "EVENT_UNACCOUNTED",
+    "EXPORTER_METRICS",
     "FLUSH_SIZE",
     "FOREIGN_NOTIFICATIONS",
     "LIMIT",
@@ -32,16 +34,22 @@ __all__ = [
     "LOOP_ERRORS",
     "METRICS",
     "OLDEST_ACTIVE",
+    "OLDEST_DUE",
     "OPERATION_DURATION",
+    "OP_TIMEOUT",
+    "OP_WORKERS",
     "OTHER",
     "QUEUE_WAIT",
     "RESCUE",
     "RESCUED",
     "RETRIES",
     "RUN",
+    "RUNNING_AGE",
     "SCHEMA_URL",
     "SCOPE_NAME",
     "SPANS",
+    "STORE_FINISHED",
+    "STORE_SUBMITTED",
     "SUBMIT",
     "SUBMITTED",
     "SUBSCRIBERS",
@@ -194,6 +202,51 @@ OLDEST_ACTIVE: Final = MetricRow(
     "s",
     "How long ago the oldest task of this process that has not ended fell due; 0 when there is "
     "none.",
+    (_A.OP,),
+    tallied=True,
+)
+BACKLOG: Final = MetricRow(
+    "tapescope.task.backlog",
+    "gauge",
+    "{task}",
+    "Tasks of the store that no worker has claimed. The same from every process with the store "
+    "open, so take the highest; absent where the numbers are over a minute old.",
+    (_A.OP, _A.STATE),
+    tallied=True,
+)
+OLDEST_DUE: Final = MetricRow(
+    "tapescope.task.oldest_due.age",
+    "gauge",
+    "s",
+    "How long ago the first task of the store that waits fell due; 0 where none is due. The same "
+    "from every process.",
+    (_A.OP,),
+    tallied=True,
+)
+OP_WORKERS: Final = MetricRow(
+    "tapescope.op.workers",
+    "gauge",
+    "{worker}",
+    "Living workers of the store that have registered the op; 1 at least where what is due is for "
+    "the process that submitted it. The same from every process.",
+    (_A.OP,),
+    tallied=True,
+)
+RUNNING_AGE: Final = MetricRow(
+    "tapescope.task.running.age",
+    "gauge",
+    "s",
+    "How long ago the oldest run of the store was claimed; 0 where none runs. The same from every "
+    "process.",
+    (_A.OP,),
+    tallied=True,
+)
+OP_TIMEOUT: Final = MetricRow(
+    "tapescope.op.timeout",
+    "gauge",
+    "s",
+    "How long a run may take, as a worker has registered the op; absent without a limit. The same "
+    "from every process.",
     (_A.OP,),
     tallied=True,
 )
@@ -389,8 +442,29 @@ TELEMETRY_ERRORS: Final = MetricRow(
     tallied=True,
 )
 
+STORE_SUBMITTED: Final = MetricRow(
+    "tapescope.store.tasks.submitted",
+    "counter",
+    "{task}",
+    "Tasks that were submitted since the store was made, by whatever process; pruned ones, too.",
+    (_A.OP,),
+    tallied=True,
+)
+STORE_FINISHED: Final = MetricRow(
+    "tapescope.store.tasks.finished",
+    "counter",
+    "{task}",
+    "Tasks that ended since the store was made, in whatever process; pruned ones, too.",
+    (_A.OP, _A.OUTCOME),
+    tallied=True,
+)
+EXPORTER_METRICS: Final = (STORE_SUBMITTED, STORE_FINISHED)
+"""What ``tapescope exporter`` tells besides, and no other process: the totals that the store keeps
+are the same from every exporter, so they are never added up."""
+
 METRICS: Final = (
     *(SUBMITTED, DURATION, ACTIVE, LIMIT, QUEUE_WAIT, OLDEST_ACTIVE),
+    *(BACKLOG, OLDEST_DUE, OP_WORKERS, RUNNING_AGE, OP_TIMEOUT),
     *(RETRIES, RESCUED, ZOMBIES),
     *(CANCEL_REQUESTS, CANCEL_DURATION, CANCEL_OVERRUN),
     *(EVENT_OFFERED, EVENT_APPENDED, EVENT_DROPPED, EVENT_FAILED, EVENT_UNACCOUNTED),

@@ -22,6 +22,7 @@ from tapescope.model import (
     Outcome,
     RescueResult,
     TelemetrySource,
+    WaitState,
 )
 from tapescope_telemetry.labels import DROP_OPS, ERROR_TYPES, TASK_OPS, USER_EVENT_TYPES
 from tapescope_telemetry.names import OTHER, Attribute
@@ -63,7 +64,10 @@ ATTRIBUTES: Final[Mapping[str, AttributeRow]] = {
         open=f"your ops; {_CAPPED.format(TASK_OPS)} (drops: {DROP_OPS})",
     ),
     _A.TASK_ID: AttributeRow("The task's id, a UUIDv7. On spans only.", open="ids"),
-    _A.STATE: AttributeRow("Where a task is that has not ended.", tuple(ActiveState)),
+    _A.STATE: AttributeRow(
+        "Where a task is that has not ended; in the backlog, what it waits for.",
+        (*ActiveState, *WaitState),
+    ),
     _A.OUTCOME: AttributeRow(
         "How the task ended; on a run span also how the attempt did, see the spans.", tuple(Outcome)
     ),

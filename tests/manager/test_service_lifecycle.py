@@ -11,6 +11,7 @@ import pytest
 
 from tapescope import Reporter, Retention
 from tapescope.maintenance import Maintainer
+from tapescope.manager.backlog_reader import BacklogReader
 from tapescope.manager.heartbeat import Heartbeat
 from tapescope.manager.lease_thread import LeaseThread
 from tapescope.manager.ops import Ops
@@ -73,10 +74,15 @@ def make_worker(pool: RunPool) -> Service:
     return Worker(pool, ops, 0.01)
 
 
+def make_backlog_reader(pool: RunPool) -> Service:
+    """The reader of the backlog."""
+    return BacklogReader(pool.store)
+
+
 Make = Callable[[RunPool], Service]
 
 every_service = pytest.mark.parametrize(
-    "make", [make_heartbeat, make_lease_thread, make_maintainer, make_worker]
+    "make", [make_backlog_reader, make_heartbeat, make_lease_thread, make_maintainer, make_worker]
 )
 
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from tapescope.errors import ConnectionRefused, StoreConfigError
 from tapescope.model import (
     AuditPage,
+    Backlog,
+    BacklogCount,
     CancelRequest,
     DropFilter,
     HeldLease,
@@ -24,6 +26,7 @@ from tapescope.model import (
     Task,
     TaskFilter,
     TaskStatus,
+    TracedAttempt,
     carry,
 )
 from tapescope.store import (
@@ -48,11 +51,12 @@ from tapescope.store import (
     SchemaVersions,
     StoreAway,
     StoreBackend,
+    TraceRow,
     is_task_id,
     must_migrate,
 )
 from tapescope_adapters._sql import conditions, leads
-from tapescope_adapters.postgres import _leadership
+from tapescope_adapters.postgres import _backlog, _leadership
 from tapescope_adapters.postgres._caller_pool import PoolConnector
 from tapescope_adapters.postgres._caller_transaction import create_within
 from tapescope_adapters.postgres._claims import Claims
@@ -65,7 +69,7 @@ from tapescope_adapters.postgres._connection import (
     drop,
     translate,
 )
-from tapescope_adapters.postgres._flush import VOID, arguments, read_answer
+from tapescope_adapters.postgres._flush import VOID, arguments, read_answer, traces
 from tapescope_adapters.postgres._grants import describe_grants
 from tapescope_adapters.postgres._lease_renewer import PostgresLeaseRenewer
 from tapescope_adapters.postgres._leases import Rescues, extend_leases
@@ -81,6 +85,7 @@ from tapescope_adapters.postgres._rows import (
     as_repair,
     as_tape,
     as_task,
+    as_traced,
 )
 from tapescope_adapters.postgres._schema import (
     SchemaGuard,
@@ -232,13 +237,15 @@ class PostgresBackend(StoreBackend):
         name = f"{flush.lane}/{self._session}"
         lane = self._lanes.get(name)
         if lane is None:
-            lane = Lane(self._connector, self._sql["flush"], was_blocked=flush.was_blocked)
+            calls = self._sql["flush"], self._sql["flush_traced"]
+            lane = Lane(self._connector, *calls, was_blocked=flush.was_blocked)
             self._lanes[name] = lane
         try:
             await lane.connect()
             flush.sent = True
             text = await lane.flush(
-                arguments(name, flush, self._context.instance, self._context.limits)
+                arguments(name, flush, self._context.instance, self._context.limits),
+                traced=bool(flush.traces),
             )
         except (FateUnknown, asyncio.CancelledError):  # the second where it answers too late
             if flush.sent:
@@ -340,6 +347,12 @@ class PostgresBackend(StoreBackend):
         rows = await self._shared.fetch(self._sql["read_ops"], within)
         return [KnownOp(*row) for row in rows]
 
+    async def tell_worker(self, owner: str, ops: Sequence[str], lease: int) -> None:
+        await self._shared.fetch(self._sql["tell_worker"], owner, lease, list(ops))
+
+    async def forget_worker(self, owner: str) -> None:
+        await self._shared.fetch(self._sql["forget_worker"], owner)
+
     async def load(self, task_id: str, attempt: int, owner: str) -> AttemptState:
         known = task_id if is_task_id(task_id) else None
         rows = await self._shared.fetch(self._sql["load_attempt"], task_id, attempt, known)
@@ -350,6 +363,17 @@ class PostgresBackend(StoreBackend):
     async def get(self, task_id: str) -> Task | None:
         rows = await self._shared.fetch(self._sql["get_task"], task_id)
         return as_task(rows[0]) if rows else None
+
+    async def note_traces(self, rows: Sequence[TraceRow]) -> None:
+        await self._shared.fetch(self._sql["note_traces"], *traces(rows))
+
+    async def find_traced(self, trace_id: str, limit: int) -> Sequence[TracedAttempt]:
+        rows = await self._shared.fetch(self._sql["find_traced"], trace_id, limit)
+        return [as_traced(row) for row in rows]
+
+    async def read_traced(self, task_ids: Sequence[str]) -> Sequence[TracedAttempt]:
+        rows = await self._shared.fetch(self._sql["read_traced"], list(task_ids))
+        return [as_traced(row) for row in rows]
 
     async def find_ended(self, task_ids: Sequence[str]) -> Sequence[Task]:
         rows = await self._shared.fetch(self._sql["find_ended"], list(task_ids))
@@ -419,7 +443,22 @@ class PostgresBackend(StoreBackend):
             if (request := as_cancel(row)) is not None
         ]
 
+    async def read_backlog(self, fresh: int) -> Backlog:
+        may_write = self._context.open_mode.may_write
+        (row,) = await self._shared.fetch(self._sql["read_backlog"], fresh, may_write)
+        return _backlog.as_backlog(row["facts"])
+
     # --- maintenance ------------------------------------------------------------------------------
+
+    async def recount_backlog(self) -> Sequence[BacklogCount]:
+        rows = await self._shared.fetch(self._sql["recount_backlog"])
+        return [_backlog.as_count(row) for row in rows]
+
+    async def mend_backlog(self, by: str, *, dry_run: bool) -> Sequence[Repair]:
+        connector = self._connector
+        return await self._shared.use(
+            lambda conn: _backlog.mend(conn, self._sql, by, connector, dry_run=dry_run)
+        )
 
     async def audit(self, after: int, limit: int, grace: int) -> AuditPage:
         patience, schema = self._connector.patience, self._connector.address.schema

@@ -180,8 +180,13 @@ def delete_tasks(tx: Transaction, keys: Sequence[int]) -> int:
         if task is None or not task.status.terminal:
             continue
         deleted += 1
+        ended_as, ended = f"{task.op} {task.status}", task.status.value
+        *_, before = tx.get("pruned", ended_as) or (0,)
+        tx.put("pruned", ended_as, (task.op, ended, before + 1))
         for row in read_tape(tx, key):
             tx.put(f"events/{key}", row.seq, None)
+        for attempt in list(tx.scan(f"traces/{key}")):
+            tx.put(f"traces/{key}", attempt, None)
         for table, name in (("ends", key), ("tasks", key), ("ids", task.task_id)):
             tx.put(table, name, None)
         tx.put("counted", task.task_id, None)

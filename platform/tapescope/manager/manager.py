@@ -25,6 +25,7 @@ from tapescope.errors import (
     UsedInAnotherLoop,
 )
 from tapescope.maintenance import Maintainer, Retention, audit_store
+from tapescope.manager.backlog_reader import BacklogReader, describe_backlog
 from tapescope.manager.handle import TaskHandle
 from tapescope.manager.heartbeat import Heartbeat
 from tapescope.manager.identity import name_owner, retire_owner
@@ -231,6 +232,7 @@ class TaskManager:
             rows_per_second=self._audit_rate,
             retention=self._retention,
         )
+        self._backlog = BacklogReader(settings.store)
         self._worker = Worker(self._pool, self._registry, self._poll)
 
     def _limit_of(self, op: str) -> int | None:
@@ -266,6 +268,7 @@ class TaskManager:
             self.telemetry.tasks.watch_ages(self._pool.read_ages)
             self._heartbeat.start()
             self._maintainer.start()
+            self._backlog.start()
             if self._works:
                 self._worker.start()
         return self
@@ -574,6 +577,7 @@ class TaskManager:
             now=self.store.clock.monotonic(),
             lease=self._lease,
             troubles=self._find_troubles(),
+            backlog=describe_backlog(self._backlog.last),
         )
 
     # --- the steps of the above -------------------------------------------------------------------
@@ -583,6 +587,7 @@ class TaskManager:
             *self._heartbeat.all_vitals,
             self._worker.vitals,
             self._maintainer.vitals,
+            self._backlog.vitals,
             *self.store.vitals,
         ]
         return [trouble for one in vitals if (trouble := one.find_trouble())]
@@ -688,6 +693,7 @@ class TaskManager:
         self._pool.end_following()
         await self._heartbeat.stop()
         await self._maintainer.stop()
+        await self._backlog.stop()
         self.telemetry.tasks.limit(-self._max_running)
         self.telemetry.tasks.unwatch_ages(self._pool.read_ages)
         if self._owns_store:

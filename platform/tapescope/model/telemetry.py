@@ -33,6 +33,8 @@ class LoopName(StrEnum):
     """Extends leases, in a thread."""
     MAINTAINER = "maintainer"
     """Audits and prunes, where its manager is the store's leader."""
+    BACKLOG = "backlog"
+    """Reads how much waits."""
     WATCH = "watch"
     """Hears of other processes' commits: a listener, or a poll of the file."""
     CHECKPOINT = "checkpoint"

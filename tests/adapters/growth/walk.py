@@ -38,6 +38,7 @@ _DAY = 86_400.0
 async def walk(store: TaskStore, work: Work, filled: Filled) -> None:
     """Ask the open store everything."""
     await _walk_lists(store, work, filled)
+    await _walk_backlog(store, work)
     await _walk_reads(store, work, filled)
     await _walk_life(store, work, filled)
     await _walk_claims(store, work)
@@ -89,6 +90,11 @@ async def _walk_reads(store: TaskStore, work: Work, filled: Filled) -> None:
         await store.get(filled.task_id(middle))
     with work.verb("find_ended"):
         await store.leases.find_ended([filled.task_id(middle + nth) for nth in range(20)])
+    trace_id = filled.task_id(middle).replace("-", "")
+    with work.verb("find_traced"):
+        await store.find_traced(trace_id)
+    with work.verb("read_traced"):
+        await store.read_traced([filled.task_id(middle + nth) for nth in range(20)])
     with work.verb("count"):
         await store.count()
     with work.verb("count of an op"):
@@ -156,6 +162,13 @@ async def _walk_life(store: TaskStore, work: Work, filled: Filled) -> None:
         await store.append(Attempt(new_task_id(), 1, "worker"), [NewEvent("log", 1)])
     with work.verb("append to a long tape"):
         await store.append(Attempt(filled.long, 1, "me"), [NewEvent("log", 1)])
+    traced, noted = [await _claim(store) for _ in range(2)]
+    for attempt in (traced, noted):
+        store.attach_span(attempt, "f" * 32, None, "f" * 16)
+    with work.verb("append with a trace"):
+        await store.append(traced, [NewEvent("log", 1)])
+    with work.verb("note_traces"):
+        await store.note_traces([noted])
     retried, released, cancelled = [await _claim(store) for _ in range(3)]
     with work.verb("retry_later"):
         await store.retry_later(retried, ErrorInfo("exception", "x"), filled.begin)
@@ -165,6 +178,9 @@ async def _walk_life(store: TaskStore, work: Work, filled: Filled) -> None:
         await store.request_cancel(cancelled.task_id)
     with work.verb("release of a cancelled task"):
         await store.release(cancelled)
+    bound, _ = await store.create(NewTask(new_task_id(), "made", only_by="worker"))
+    with work.verb("let_go"):
+        await store.leases.let_go(bound.task_id, 0, "worker")
     pending = await _create(store)
     with work.verb("request_cancel of a pending task"):
         await store.request_cancel(pending.task_id)
@@ -202,6 +218,25 @@ async def _walk_transactions(store: TaskStore, work: Work, filled: Filled) -> No
             await store.create_within(own, new)
         with work.verb("create_within of what is there"):
             await store.create_within(own, new)
+
+
+async def _walk_backlog(store: TaskStore, work: Work) -> None:
+    """The tasks were written past the triggers, so their numbers are set first."""
+    with work.verb("recount_backlog"):
+        await store.backlog.recount()
+    with work.verb("mend_backlog"):
+        await store.backlog.mend(by="me")
+    with work.verb("the backlog"):
+        await store.backlog.read(max_age=0)
+    with work.verb("the backlog that another has read"):
+        await store.backlog.read(max_age=60)
+    with work.verb("fold_passed"):
+        if isinstance(store.backend, SqliteBackend):
+            await store.backend.fold_backlog()
+    with work.verb("tell_worker"):
+        await store.ops.tell("me", ["op5"], 60)
+    with work.verb("forget_worker"):
+        await store.ops.forget("me")
 
 
 async def _walk_looks(backend: SqliteBackend, filled: Filled) -> None:

@@ -105,7 +105,7 @@ RETURNING task_id, attempt, cancel_reason, cancel_message, cancel_by, cancel_req
 -- Differs from the Postgres version in that the time is a parameter: the file is on this host.
 UPDATE tasks SET lease_expires_at = ?
  WHERE task_id = ? AND +status = 'pending' AND attempt = ? AND +lease_expires_at IS NOT NULL
-   AND coalesce(owner, ?4) = ?4;
+   AND (owner IS NULL OR owner = ?);
 
 -- name: find_running
 -- The tasks that an owner runs.
