@@ -37,7 +37,7 @@ from tapescope.errors import (
     TaskCancelled,
     TaskFailed,
 )
-from tapescope.model.tape import PARTIAL, TASK_STARTED, NewEvent, Outcome
+from tapescope.model.tape import FINAL, PARTIAL, TASK_STARTED, NewEvent, Outcome
 from tapescope.model.tasks import Claim, FinalEvent, NewTask, TaskStatus
 from tapescope.store.backend import StoreBackend
 from tapescope.store.flush import FateUnknown, FlushRefused, StoreAway
@@ -713,9 +713,10 @@ def _describe(breach: Breach) -> str:
 
 
 def _is_of_death(breach: Breach) -> bool:
-    """Whether it says no more than that a process has died: of a claim of due tasks the answer is
-    noted when it comes."""
-    return breach.invariant == "I7" and TASK_STARTED in breach.detail
+    """Whether it says no more than that a process has died: of a claim of due tasks, and of a
+    rescue, the answer is noted when it comes."""
+    unheard = TASK_STARTED in breach.detail or f"({FINAL})" in breach.detail
+    return breach.invariant == "I7" and unheard
 
 
 def _noted(played: Played, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
