@@ -88,11 +88,13 @@ class Vitals:
 
 async def keep_alive(vitals: Vitals, work: Callable[[], Awaitable[None]]) -> None:
     """Do this work until it returns or is cancelled; begin it anew when it raises."""
-    backoff = Backoff()
+    backoff, loop = Backoff(), asyncio.get_running_loop()
     while True:
         try:
             return await work()
         except Exception as error:  # noqa: BLE001  # whatever it is, the next round may go well
+            if loop.is_closed():
+                return  # it ends with its loop
             vitals.failed(error)
         await backoff.wait(_LONGEST_PAUSE)
 

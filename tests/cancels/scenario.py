@@ -16,6 +16,7 @@ import traceback
 import warnings
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence, Set
 from contextlib import asynccontextmanager, contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import partial
@@ -189,6 +190,8 @@ _PRIMITIVES: Final = tuple(
 _SOUND: Final = ("close", "read_log_size")
 """What no fault is made of: the first gives up, the second asks no database."""
 
+_in_primitive: Final = ContextVar("in_primitive", default=False)
+"""Whether a backend calls itself: what is in its midst is no call that a network could lose."""
 _CANCELLED: Final = ("_Stage.", "Run.", "TaskManager.")
 """What a program may cancel: its callers, the runs, the closing. What else runs is cancelled with
 its loop alone, as ``KeyboardInterrupt`` does it."""
@@ -482,7 +485,7 @@ class _Stage:
             setattr(backend, name, partial(self._call, name, getattr(type(backend), name), backend))
 
     async def _call(self, name: str, primitive: Callable[..., Any], *arguments: Any) -> Any:
-        if name in _SOUND:
+        if name in _SOUND or _in_primitive.get():
             return await primitive(*arguments)
         fault = self._fault
         if fault is Act.FATE_UNKNOWN and name != "write":
@@ -495,7 +498,12 @@ class _Stage:
             raise StoreAway("the test's network is down")
         if fault is Act.REFUSED:
             raise FlushRefused("the test's database refuses")
-        answer = await primitive(*arguments)
+        token = _in_primitive.set(True)
+        try:
+            answer = await primitive(*arguments)
+        finally:
+            with suppress(ValueError):  # it is closed with its loop, in another context
+                _in_primitive.reset(token)
         if fault is Act.FATE_UNKNOWN:
             raise FateUnknown("the test's network lost the reply")
         if self.place.kind == "memory":
