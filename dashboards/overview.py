@@ -18,6 +18,7 @@ from dashboards.panels import (
 from dashboards.promql import (
     CANCEL_REASON,
     ERROR,
+    GROUP,
     OP,
     OUTCOME,
     RESCUE_RESULT,
@@ -93,7 +94,7 @@ _NOW = Section(
             "Oldest active task",
             "Since it was due. The maximum, never a sum, of the processes.",
             "s",
-            (Query(f"max(max by (job) ({scope(names.OLDEST_ACTIVE)}))"),),
+            (Query(f"max(max by ({GROUP}) ({scope(names.OLDEST_ACTIVE)}))"),),
             4,
             4,
             limits=(Limit(7200, "orange"),),
@@ -189,7 +190,7 @@ _TIMES = Section(
             "s",
             (
                 Query(
-                    f"max by ({OP}) (max by (job, {OP}) ({scope(names.OLDEST_ACTIVE)}))",
+                    f"max by ({OP}) (max by ({GROUP}, {OP}) ({scope(names.OLDEST_ACTIVE)}))",
                     f"{{{{{OP}}}}}",
                 ),
             ),

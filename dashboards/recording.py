@@ -14,6 +14,8 @@ from dashboards.promql import (
     ADAPTER,
     CANCEL_REASON,
     ERROR,
+    GROUP,
+    INSTANCE,
     OP,
     OPERATION,
     OUTCOME,
@@ -102,7 +104,7 @@ def _rule(record: str, expr: str) -> Rule:
 
 
 def _list_sums() -> dict[str, str]:
-    by = "sum by (job, instance)"
+    by = f"sum by ({INSTANCE})"
     offered = f"{by} ({pick(names.EVENT_OFFERED)})"
     # The limit is there from the start, before the first task has ended.
     limit = f"{by} ({pick(names.LIMIT)})"
@@ -125,7 +127,7 @@ def _grow(durations: Durations, window: int, part: str, whole: str) -> list[Rule
     growths = [
         _rule(
             name_growth(metric, window),
-            f"sum by (job) {durations.grown(_name_sum(metric), window)}",
+            f"sum by ({GROUP}) {durations.grown(_name_sum(metric), window, recorded=True)}",
         )
         for metric in (part, whole)
     ]
@@ -139,7 +141,7 @@ def _list_quantiles(durations: Durations) -> list[Rule]:
         (
             "job_reason:tapescope_cancel_duration_seconds",
             names.CANCEL_DURATION,
-            f"job, {CANCEL_REASON}",
+            f"{GROUP}, {CANCEL_REASON}",
             "",
             0.95,
             settings.CANCEL_WINDOW,
@@ -147,7 +149,7 @@ def _list_quantiles(durations: Durations) -> list[Rule]:
         (
             "job_op:tapescope_task_queue_wait_time_seconds",
             names.QUEUE_WAIT,
-            f"job, {OP}",
+            f"{GROUP}, {OP}",
             "",
             0.95,
             settings.QUEUE_WINDOW,
@@ -155,7 +157,7 @@ def _list_quantiles(durations: Durations) -> list[Rule]:
         (
             "job_adapter:tapescope_store_append_duration_seconds",
             names.OPERATION_DURATION,
-            f"job, {ADAPTER}",
+            f"{GROUP}, {ADAPTER}",
             match(OPERATION, "append"),
             0.99,
             settings.STORE_WINDOW,
@@ -182,8 +184,8 @@ def _list_store_shares(durations: Durations) -> list[Rule]:
     count = pick(names.OPERATION_DURATION, part="_count")
     faults = pick(names.OPERATION_DURATION, *STORE_FAULTS, part="_count")
     return [
-        _rule(calls, f"sum by (job, {ADAPTER}) {durations.grown(count, window)}"),
-        _rule(errors, f"sum by (job, {ADAPTER}) {durations.grown(faults, window)}"),
+        _rule(calls, f"sum by ({GROUP}, {ADAPTER}) {durations.grown(count, window)}"),
+        _rule(errors, f"sum by ({GROUP}, {ADAPTER}) {durations.grown(faults, window)}"),
         _rule(
             f"job_adapter:tapescope_store_errors:ratio_increase{length}",
             f"{or_zero(errors, calls)} / ({calls} > 0)",
