@@ -26,7 +26,7 @@ from dashboards.promql import (
     quantile,
 )
 from tapescope import errors
-from tapescope.model import Outcome
+from tapescope.model import CancelReason, Outcome
 from tapescope_telemetry import names
 
 __all__ = [
@@ -115,7 +115,11 @@ def _list_sums() -> dict[str, str]:
     for metric, outcomes in (
         (FAILED, match(OUTCOME, Outcome.FAILED)),
         (DECIDED, match(OUTCOME, Outcome.FAILED, Outcome.SUCCEEDED)),
-        (CANCELLED, match(OUTCOME, Outcome.CANCELLED)),
+        # A deploy cancels what runs, with this reason: that is no spike.
+        (
+            CANCELLED,
+            f'{match(OUTCOME, Outcome.CANCELLED)}, {CANCEL_REASON}!="{CancelReason.SHUTDOWN}"',
+        ),
         (FINISHED, ""),
     ):
         ended = pick(names.DURATION, outcomes, part="_count")

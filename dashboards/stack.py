@@ -104,6 +104,15 @@ def describe_alertmanager(durations: Durations, webhook: str | None) -> Content:
                 "equal": ["alertname", *settings.AGGREGATION_LABELS],
             },
             {
+                # The cause is told; the share that it makes of all events says no more.
+                "source_matchers": [
+                    'alertname=~"TapescopeStaleAttemptWrites|TapescopeDuplicateFinal"'
+                ],
+                "target_matchers": ['alertname="TapescopeDroppedEventsBudgetBurn"'],
+                "equal": list(settings.AGGREGATION_LABELS),
+            },
+            {
+                # A process that is down, or a whole job, which has no instance, as most alerts.
                 "source_matchers": ['alertname="TapescopeTargetDown"'],
                 "target_matchers": ['severity="warning"'],
                 "equal": list(settings.INSTANCE_LABELS),

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 
 import pytest
 import yaml
-from promql_parser import Expr, MatchOp, MatrixSelector, VectorSelector, parse, walk
+from promql_parser import Expr, Matcher, MatchOp, MatrixSelector, VectorSelector, parse, walk
 
 from dashboards import settings
 from dashboards.build import render_files
@@ -524,10 +524,10 @@ def _count_largest(expr: str) -> int:
     return max(groups.values())
 
 
-def _agrees(value: str, matcher: Any) -> bool:
+def _agrees(value: str, matcher: Matcher) -> bool:
     if matcher.op == MatchOp.Equal:
-        return bool(value == matcher.value)
+        return value == matcher.value
     if matcher.op == MatchOp.NotEqual:
-        return bool(value != matcher.value)
+        return value != matcher.value
     matched = re.fullmatch(matcher.value, value) is not None
     return matched == (matcher.op == MatchOp.Re)
