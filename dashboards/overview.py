@@ -28,6 +28,7 @@ from dashboards.promql import (
 )
 from tapescope.model import ERROR_CODES, Outcome
 from tapescope_telemetry import names
+from tapescope_telemetry.names import MetricRow
 
 __all__ = ["OVERVIEW"]
 
@@ -37,6 +38,12 @@ _DECIDED = sum_growth(
 )
 _FAILED = sum_growth("", names.DURATION, match(OUTCOME, Outcome.FAILED), part="_count")
 _CANCELLED = sum_growth("", names.DURATION, match(OUTCOME, Outcome.CANCELLED), part="_count")
+
+
+def _highest(row: MetricRow) -> str:
+    """By op, of what every process of the store says alike."""
+    return f"max by ({OP}) ({scope(row)})"
+
 
 _NOW = Section(
     "Now",
@@ -98,6 +105,51 @@ _NOW = Section(
             4,
             4,
             limits=(Limit(7200, "orange"),),
+        ),
+    ),
+)
+
+_WAITING = Section(
+    "Waiting",
+    (
+        Chart(
+            "timeseries",
+            "Waiting by state",
+            "Tasks of the store that no worker has claimed: due now, scheduled for a time to come,"
+            " or waiting to be tried again. Every process of a store says the same.",
+            "short",
+            (
+                Query(
+                    f"sum by ({STATE}) (max by ({GROUP}, {OP}, {STATE}) ({scope(names.BACKLOG)}))",
+                    f"{{{{{STATE}}}}}",
+                ),
+            ),
+            stacked=True,
+        ),
+        Chart(
+            "timeseries",
+            "Oldest waiting by op",
+            "How long the first task that waits has been due.",
+            "s",
+            (Query(_highest(names.OLDEST_DUE), f"{{{{{OP}}}}}"),),
+        ),
+        Chart(
+            "timeseries",
+            "Workers by op",
+            "Living workers of the store that can run the op. An op with none and tasks that are"
+            " due stands still.",
+            "short",
+            (Query(_highest(names.OP_WORKERS), f"{{{{{OP}}}}}"),),
+        ),
+        Chart(
+            "timeseries",
+            "Oldest run by op",
+            "How long ago the oldest run was claimed, beside the time that a run may take.",
+            "s",
+            (
+                Query(_highest(names.RUNNING_AGE), f"{{{{{OP}}}}}"),
+                Query(_highest(names.OP_TIMEOUT), f"timeout of {{{{{OP}}}}}"),
+            ),
         ),
     ),
 )
@@ -257,5 +309,5 @@ OVERVIEW = Board(
     "tapescope-overview",
     "tapescope: overview",
     "What becomes of the tasks: how many, how long, how they end.",
-    (_NOW, _FLOW, _TIMES, _CANCELS),
+    (_NOW, _WAITING, _FLOW, _TIMES, _CANCELS),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 
@@ -27,7 +28,7 @@ class Backoff:
     def __init__(self) -> None:
         self._next = 0.02
 
-    async def wait(self, at_most: float) -> None:
+    async def wait(self, at_most: float = math.inf) -> None:
         """Wait for the next while, or for ``at_most`` seconds if that is less."""
         jitter = random.uniform(0.5, 1)  # spreads load, hides nothing
         await asyncio.sleep(min(at_most, self._next * jitter))

@@ -44,8 +44,8 @@ def encode(value: Any, what: str) -> str:
         text = orjson.dumps(value, option=_STRICT).decode()
     except TypeError as error:  # orjson.JSONEncodeError is a TypeError
         raise NotJson(what, str(error)) from error
-    if "null" in text or "\\u0000" in text:
-        _refuse_what_json_lacks(value, what)
+    if ("null" in text and decode(text) != value) or "\\u0000" in text:
+        _refuse_what_json_lacks(value, what)  # or a tuple, or "null" in a text of its own
     return text
 
 

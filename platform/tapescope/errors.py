@@ -46,6 +46,7 @@ Each builds its message from typed arguments, which stay readable as attributes:
   x StoreReadOnly
   x ManagerClosed
   x ManagerOpen
+  x ManagerUnclear
   x OpTaken
   x TaskNotEnded
   x OpNotRegistered
@@ -100,6 +101,7 @@ __all__ = [
     "IdempotencyConflict",
     "ManagerClosed",
     "ManagerOpen",
+    "ManagerUnclear",
     "MissingExtra",
     "NotJson",
     "NowaitBacklogFull",
@@ -652,6 +654,25 @@ class ManagerOpen(TapescopeError):
         super().__init__(
             "The manager is open: its settings stay. Change them before 'async with', or after it."
         )
+
+
+class ManagerUnclear(TapescopeError):
+    """An op was submitted, and no manager that is open is the only one that has it."""
+
+    def __init__(self, op: str, found: int) -> None:
+        self.op, self.found = op, found
+        if found:
+            text = (
+                f"{found} managers that have the op {op!r} are open in this event loop. Say which "
+                "one is meant, with op.options(manager=manager).submit(…)."
+            )
+        else:
+            text = (
+                f"No manager that has the op {op!r} is open in this event loop. Open one, as in "
+                "'async with TaskManager(url, ops=ops)', or name one, with "
+                "op.options(manager=manager).submit(…)."
+            )
+        super().__init__(text)
 
 
 class OpTaken(TapescopeError):

@@ -68,6 +68,11 @@ class Values:
                 raise BadSetting("codec", codec, expected)
             self._name = str(name)
 
+    @property
+    def has_codec(self) -> bool:
+        """Whether a codec is set."""
+        return self._codec is not None
+
     def encode(self, value: Any, what: str) -> Any:
         """What is stored; ``what`` names the value in an error.
 

@@ -10,11 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from tapescope.model import LinkKind
+
 __all__ = [
     "ACTIVE",
     "AUDIT_CHECKED",
     "AUDIT_LAST_SUCCESS",
     "AUDIT_VIOLATIONS",
+    "BACKLOG",
     "CANCEL_DURATION",
     "CANCEL_OVERRUN",
     "CANCEL_REQUESTS",
@@ -25,6 +28,7 @@ __all__ = [
     "EVENT_FAILED",
     "EVENT_OFFERED",
     "EVENT_UNACCOUNTED",
+    "EXPORTER_METRICS",
     "FLUSH_SIZE",
     "FOREIGN_NOTIFICATIONS",
     "LIMIT",
@@ -32,16 +36,22 @@ __all__ = [
     "LOOP_ERRORS",
     "METRICS",
     "OLDEST_ACTIVE",
+    "OLDEST_DUE",
     "OPERATION_DURATION",
+    "OP_TIMEOUT",
+    "OP_WORKERS",
     "OTHER",
     "QUEUE_WAIT",
     "RESCUE",
     "RESCUED",
     "RETRIES",
     "RUN",
+    "RUNNING_AGE",
     "SCHEMA_URL",
     "SCOPE_NAME",
     "SPANS",
+    "STORE_FINISHED",
+    "STORE_SUBMITTED",
     "SUBMIT",
     "SUBMITTED",
     "SUBSCRIBERS",
@@ -84,6 +94,7 @@ class Attribute:
     SUBSCRIBER_KIND: Final = "tapescope.subscriber.kind"
     TELEMETRY_SOURCE: Final = "tapescope.telemetry.source"
     LOOP: Final = "tapescope.loop.name"
+    LINK: Final = "tapescope.link"
     ERROR_TYPE: Final = "error.type"
 
 
@@ -97,6 +108,8 @@ class SpanRow:
     attributes: tuple[str, ...]
     optional: tuple[str, ...] = ()
     """Attributes that only some of these spans carry."""
+    links: tuple[LinkKind, ...] = ()
+    """Where its links may lead; each says so."""
 
     def of(self, op: str) -> str:
         """The span's name for this op."""
@@ -131,16 +144,18 @@ SUBMIT: Final = SpanRow(
 RUN: Final = SpanRow(
     "run {op}",
     "CONSUMER",
-    "none: a new root, linked to the submit",
+    "none: a new root",
     (_A.OP, _A.TASK_ID, _A.OUTCOME, _A.ATTEMPT, _A.OWNER),
     (_A.TAPE_LENGTH, _A.TAPE_DROPPED, _A.CANCEL_REASON, _A.CANCEL_REQUESTED, _A.ERROR_TYPE),
+    (LinkKind.SUBMIT, LinkKind.PREVIOUS_ATTEMPT),
 )
 RESCUE: Final = SpanRow(
     "rescue {op}",
     "INTERNAL",
-    "none: a new root, linked to the submit, as the run it gives up is",
+    "none: a new root",
     (_A.OP, _A.TASK_ID, _A.OUTCOME, _A.ATTEMPT, _A.OWNER),
     (_A.TAPE_LENGTH, _A.CANCEL_REASON, _A.CANCEL_REQUESTED, _A.ERROR_TYPE),
+    (LinkKind.SUBMIT, LinkKind.RESCUED_RUN),
 )
 SPANS: Final = (SUBMIT, RUN, RESCUE)
 
@@ -198,6 +213,51 @@ OLDEST_ACTIVE: Final = MetricRow(
     "s",
     "How long ago the oldest task of this process that has not ended fell due; 0 when there is "
     "none.",
+    (_A.OP,),
+    tallied=True,
+)
+BACKLOG: Final = MetricRow(
+    "tapescope.task.backlog",
+    "gauge",
+    "{task}",
+    "Tasks of the store that no worker has claimed. The same from every process with the store "
+    "open, so take the highest; absent where the numbers are over a minute old.",
+    (_A.OP, _A.STATE),
+    tallied=True,
+)
+OLDEST_DUE: Final = MetricRow(
+    "tapescope.task.oldest_due.age",
+    "gauge",
+    "s",
+    "How long ago the first task of the store that waits fell due; 0 where none is due. The same "
+    "from every process.",
+    (_A.OP,),
+    tallied=True,
+)
+OP_WORKERS: Final = MetricRow(
+    "tapescope.op.workers",
+    "gauge",
+    "{worker}",
+    "Living workers of the store that have registered the op; 1 at least where what is due is for "
+    "the process that submitted it. The same from every process.",
+    (_A.OP,),
+    tallied=True,
+)
+RUNNING_AGE: Final = MetricRow(
+    "tapescope.task.running.age",
+    "gauge",
+    "s",
+    "How long ago the oldest run of the store was claimed; 0 where none runs. The same from every "
+    "process.",
+    (_A.OP,),
+    tallied=True,
+)
+OP_TIMEOUT: Final = MetricRow(
+    "tapescope.op.timeout",
+    "gauge",
+    "s",
+    "How long a run may take, as a worker has registered the op; absent without a limit. The same "
+    "from every process.",
     (_A.OP,),
     tallied=True,
 )
@@ -393,8 +453,29 @@ TELEMETRY_ERRORS: Final = MetricRow(
     tallied=True,
 )
 
+STORE_SUBMITTED: Final = MetricRow(
+    "tapescope.store.tasks.submitted",
+    "counter",
+    "{task}",
+    "Tasks that were submitted since the store was made, by whatever process; pruned ones, too.",
+    (_A.OP,),
+    tallied=True,
+)
+STORE_FINISHED: Final = MetricRow(
+    "tapescope.store.tasks.finished",
+    "counter",
+    "{task}",
+    "Tasks that ended since the store was made, in whatever process; pruned ones, too.",
+    (_A.OP, _A.OUTCOME),
+    tallied=True,
+)
+EXPORTER_METRICS: Final = (STORE_SUBMITTED, STORE_FINISHED)
+"""What ``tapescope exporter`` tells besides, and no other process: the totals that the store keeps
+are the same from every exporter, so they are never added up."""
+
 METRICS: Final = (
     *(SUBMITTED, DURATION, ACTIVE, LIMIT, QUEUE_WAIT, OLDEST_ACTIVE),
+    *(BACKLOG, OLDEST_DUE, OP_WORKERS, RUNNING_AGE, OP_TIMEOUT),
     *(RETRIES, RESCUED, ZOMBIES),
     *(CANCEL_REQUESTS, CANCEL_DURATION, CANCEL_OVERRUN),
     *(EVENT_OFFERED, EVENT_APPENDED, EVENT_DROPPED, EVENT_FAILED, EVENT_UNACCOUNTED),

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final
 from opentelemetry.metrics import Observation
 from opentelemetry.trace import get_current_span
 
-from tapescope.model import TAPE_UNKNOWN, AuditRule, DropReason, list_drops
+from tapescope.model import TAPE_UNKNOWN, AuditRule, Backlog, DropReason, list_drops
+from tapescope_telemetry.backlogs import Backlogs
 from tapescope_telemetry.guard import METRICS_OF_OTHERS
 from tapescope_telemetry.instruments import NO_CONTEXT, Tally, counter, histogram, observe
 from tapescope_telemetry.labels import LabelCaps, LabelSets
@@ -82,6 +83,7 @@ class StoreInstruments:
         self.log_sizes: dict[str, int] = {}
         self._log_labels = LabelSets(LOG_SIZE)
         observe(meter, LOG_SIZE, self._read_log_sizes)
+        self.backlogs = Backlogs(meter, caps)
         self.drop_labels = LabelSets(EVENT_DROPPED)
         self.operation_labels = LabelSets(OPERATION_DURATION)
         self.flush_labels = LabelSets(FLUSH_SIZE)
@@ -246,6 +248,18 @@ class StoreMeter:
     def foreign_notified(self, n: int = 1) -> None:
         """So many notifications came that no store has sent."""
         self._on.foreign.add(n, self.adapter)
+
+    def backlog_read(self, store: str, backlog: Backlog) -> None:
+        """The store of this name was found to hold so much."""
+        self._on.backlogs.keep(store, backlog)
+
+    def tell_totals(self) -> None:
+        """Tell the totals that the stores keep as well, as an exporter does."""
+        self._on.backlogs.tell_totals()
+
+    def backlog_left(self, store: str) -> None:
+        """The backlog of the store of this name is not read any more."""
+        self._on.backlogs.forget(store)
 
     def logged(self, size: int) -> None:
         """The store's write-ahead log was found to be of so many bytes."""

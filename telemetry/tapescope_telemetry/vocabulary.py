@@ -18,10 +18,12 @@ from tapescope.model import (
     AuditRule,
     CancelReason,
     DropReason,
+    LinkKind,
     LoopName,
     Outcome,
     RescueResult,
     TelemetrySource,
+    WaitState,
 )
 from tapescope_telemetry.labels import DROP_OPS, ERROR_TYPES, TASK_OPS, USER_EVENT_TYPES
 from tapescope_telemetry.names import OTHER, Attribute
@@ -63,7 +65,10 @@ ATTRIBUTES: Final[Mapping[str, AttributeRow]] = {
         open=f"your ops; {_CAPPED.format(TASK_OPS)} (drops: {DROP_OPS})",
     ),
     _A.TASK_ID: AttributeRow("The task's id, a UUIDv7. On spans only.", open="ids"),
-    _A.STATE: AttributeRow("Where a task is that has not ended.", tuple(ActiveState)),
+    _A.STATE: AttributeRow(
+        "Where a task is that has not ended; in the backlog, what it waits for.",
+        (*ActiveState, *WaitState),
+    ),
     _A.OUTCOME: AttributeRow(
         "How the task ended; on a run span also how the attempt did, see the spans.", tuple(Outcome)
     ),
@@ -97,6 +102,7 @@ ATTRIBUTES: Final[Mapping[str, AttributeRow]] = {
     _A.SUBSCRIBER_KIND: AttributeRow("Who follows a tape.", ("follow",)),
     _A.TELEMETRY_SOURCE: AttributeRow("What raised.", tuple(TelemetrySource)),
     _A.LOOP: AttributeRow("The loop that met the error.", tuple(LoopName)),
+    _A.LINK: AttributeRow("Where a link of a span leads. On links only.", tuple(LinkKind)),
     _A.ERROR_TYPE: AttributeRow(
         "What failed: a code of the platform's, or an exception's qualified name. Absent where "
         "nothing did, and on every cancel.",

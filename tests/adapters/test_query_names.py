@@ -38,6 +38,11 @@ STEPS = {
         "log_repair",
     },
     "delete_drops": {"unknown_drops", "forget_unknown"},
+    "read_backlog": {"read_waits", "read_running", "read_able"},
+    "count_backlog": {"read_numbers"},
+    "fold_backlog": {"count_passed", "fold_passed", "forget_passed"},
+    "fill_backlog": {"forget_live", "fill_backlog"},
+    "mend_backlog": {"add_gone", "log_mended"},
 }
 """By PostgreSQL's function, the queries of SQLite that are its steps: there a statement is a call
 within the process, and on PostgreSQL each would be a round trip."""
@@ -58,8 +63,11 @@ ONLY_SQLITE = {
 
 ONLY_POSTGRES = {
     "flush": "calls the function",
+    "flush_traced": "calls the function, and notes traces in the same round trip",
     "repair_task": "calls the function",
     "rescue_expired": "calls the function",
+    "mend_backlog": "calls the function",
+    "read_backlog": "calls the function",
     "read_clock": "due times go by the server's clock; SQLite's go by the process's",
     "fence": "a reply can be lost, and with it what became of a flush; SQLite is in the process",
     "announce": "a notification; who has a SQLite file open looks at it",

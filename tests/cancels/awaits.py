@@ -1,7 +1,6 @@
 """Every await of the product, as its sources have them, and those that no scenario can reach.
 
-An await is reached when a task was suspended there. One that the memory model answers at once is
-none of its steps: nothing can come between.
+An await is reached when a task was suspended there.
 """
 
 from __future__ import annotations
@@ -45,16 +44,20 @@ class Await(NamedTuple):
         return site.file == self.file and self.first <= site.line <= self.last
 
 
-_ROOMS: Final = ("manager", "run", "store")
-_ADAPTERS: Final = {"sqlite": "sqlite", "postgresql": "postgres"}
+_FOLDERS: Final = {
+    "memory": tuple(f"platform/tapescope/{room}" for room in ("manager", "run", "store")),
+    "sqlite": ("adapters/tapescope_adapters/sqlite",),
+    "postgresql": ("adapters/tapescope_adapters/postgres",),
+}
 
 
 def compare(kind: str, sites: set[Site]) -> tuple[list[Await], list[Await]]:
-    """The awaits that were reached on a kind of store, and those that were not."""
-    folders = [f"platform/tapescope/{room}" for room in _ROOMS]
-    if kind in _ADAPTERS:
-        folders.append(f"adapters/tapescope_adapters/{_ADAPTERS[kind]}")
-    every = [one for folder in folders for one in find_awaits(folder)]
+    """The awaits that were reached on a kind of store, and those that were not.
+
+    Those of the platform are looked for on the memory, where each call of the backend waits; those
+    of an adapter on its own store.
+    """
+    every = [one for folder in _FOLDERS[kind] for one in find_awaits(folder)]
     reached = [one for one in every if any(one.holds(site) for site in sites)]
     return reached, [one for one in every if one not in reached]
 

@@ -1,7 +1,8 @@
-"""One short scenario: tasks of every kind are submitted, run, followed, cancelled and closed.
+"""Short scenarios: tasks of every kind are submitted, run, followed, cancelled and closed.
 
-It is played once undisturbed, to learn its steps, and then once for each step and act. What is left
-is given to a second store and manager, as another process has them, and all is judged.
+A seed draws the callers of one, and the settings. It is played once undisturbed, to learn its
+steps, and then once for each step and act. Of those that were played on one database all that is
+left is given to a second store and manager, as another process has them, and judged.
 """
 
 from __future__ import annotations
@@ -12,28 +13,34 @@ import random
 import sys
 import traceback
 import warnings
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence, Set
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
+from inspect import iscoroutinefunction
 from typing import Any, Final
 
 from opentelemetry.metrics import NoOpMeterProvider
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from tapescope import Reporter, Submission, TaskHandle, TaskManager, ThreadReporter
 from tapescope.clock import Clock
-from tapescope.errors import TapescopeError, TaskCancelled, TaskFailed, UnknownTask
-from tapescope.model.tape import PARTIAL, TASK_STARTED, Outcome
+from tapescope.errors import ResultTimeout, TapescopeError, TaskCancelled, TaskFailed
+from tapescope.model.tape import PARTIAL, TASK_STARTED, NewEvent, Outcome
+from tapescope.model.tasks import FinalEvent, NewTask, TaskStatus
+from tapescope.store.backend import StoreBackend
 from tapescope.store.flush import FateUnknown, FlushRefused, StoreAway
 from tapescope.store.validation import new_task_id
-from tapescope.testing import Breach, History, MemoryBackend, check
-from tapescope_telemetry import Telemetry
+from tapescope.testing import Breach, History, MemoryBackend, check, until
+from tapescope_telemetry import LedgerReading, Telemetry
 from tests.cancels.steps import Conductor, Site, Step
 from tests.support.virtual_time import VirtualClock, VirtualTimeLoop
 from tests.support.workbench import RecordedMemory, RecordedPostgres, RecordedSqlite, RecordedStore
 
-__all__ = ["Act", "Place", "Played", "find_steps", "play"]
+__all__ = ["Act", "Place", "Played", "find_steps", "judge", "play"]
 
 
 class Act(Enum):
@@ -81,14 +88,17 @@ class Place:
 
     url: str
     memory: MemoryBackend | None = None
+    history: History = field(default_factory=History)
+    """Of all that is played here."""
 
     @property
     def kind(self) -> str:
         """memory, sqlite or postgresql."""
         return self.url.partition(":")[0]
 
-    def make_store(self, history: History, telemetry: Telemetry) -> RecordedStore:
+    def make_store(self, telemetry: Telemetry) -> RecordedStore:
         """A store of its own on this place."""
+        history = self.history
         if self.kind == "memory":
             clock, memory = VirtualClock(), self.memory
             return RecordedMemory(telemetry=telemetry, clock=clock, history=history, backend=memory)
@@ -111,10 +121,17 @@ class Played:
     step: Step | None = None
     act: Act | None = None
     bad: list[str] = field(default_factory=list[str])
+    left: Left | None = None
+    """For the judge."""
 
     def __str__(self) -> str:
         act = self.act.value if self.act else "undisturbed"
         return f"{self.seed} {self.step} {act}"
+
+    @property
+    def died(self) -> bool:
+        """Whether its process did not live on."""
+        return self.act is not None and self.act.kills
 
     @property
     def struck_at(self) -> Site | None:
@@ -122,18 +139,41 @@ class Played:
         return self.conductor.struck_at
 
 
+@dataclass(frozen=True)
+class Left:
+    """What a process leaves of itself, beside what is in the store."""
+
+    owner: str
+    op: str
+    part: History
+    """Of the place's history."""
+    spans: Sequence[ReadableSpan]
+    ledger: LedgerReading
+    answers: Sequence[tuple[str, str]]
+    """(task, outcome) that a caller was told."""
+    keys: Set[str]
+    """The idempotency keys of callables: who submits with one again runs what waits."""
+    by_hand: Set[str]
+    """Tasks that no manager ran: there is no span of them."""
+
+
 _SETTINGS: Final[dict[str, Any]] = {
     "cancel_grace": 0.02,
     "drain": 5.0,
     "retry_delay": 0.001,
     "audit_every": None,
-    "lease": 2.0,
-    "heartbeat": 0.5,
+    "max_lent": 8,
+    "lease": 60.0,  # over for nobody here: what is lost is taken by its owner's name
 }
+_BY_HAND: Final = "here:1:0:by-hand"
+"""The owner of the runs that a caller leads himself."""
 _WAIT: Final = 12.0
 """Seconds that nothing here takes: a caller that has no answer by then hangs."""
-_WRITES: Final = ("write", "claim_due", "rescue", "extend_leases", "register_ops")
-_READS: Final = ("get", "load", "read_tape", "next_due", "find_ended", "read_cancels")
+_PRIMITIVES: Final = tuple(
+    name for name, value in vars(StoreBackend).items() if iscoroutinefunction(value)
+)
+_SOUND: Final = ("close", "read_log_size")
+"""What no fault is made of: the first gives up, the second asks no database."""
 
 _CANCELLED: Final = ("_Stage.", "Run.", "TaskManager.")
 """What a program may cancel: its callers, the runs, the closing. What else runs is cancelled with
@@ -159,21 +199,30 @@ class _Stage:
     def __init__(self, place: Place, played: Played) -> None:
         self.place = place
         self.played = played
-        self.history = History()
-        self.telemetry = Telemetry(meter_provider=NoOpMeterProvider())
-        self.store = place.make_store(self.history, self.telemetry)
+        self._exporter = InMemorySpanExporter()
+        tracers = TracerProvider(shutdown_on_exit=False)
+        tracers.add_span_processor(SimpleSpanProcessor(self._exporter))
+        self.telemetry = Telemetry(tracer_provider=tracers, meter_provider=NoOpMeterProvider())
+        self.store = place.make_store(self.telemetry)
+        self._began_with = self.store.meter.ledger.read()
+        self._first_call = len(place.history.calls)
+        self._first_follow = len(place.history.follows)
         self.chance = random.Random(played.seed)
         self.manager = TaskManager(
             self.store,
             max_running=self.chance.choice([1, 2, 8]),
             coalesce_progress=self.chance.choice([0.0, 0.002]),
+            heartbeat=self.chance.choice([0.01, 0.5]),
             **_SETTINGS,
         )
-        self.manager.op("shared", retries=2)(_work)
         self.key = new_task_id()
         """The idempotency key of this scenario: the database is used for more than one."""
+        self.op = f"shared-{self.key}"
+        """The op of this scenario: no other one's worker takes its tasks."""
+        self.manager.op(self.op, retries=2)(_work)
         self.answers: list[tuple[str, str]] = []
-        """(task, outcome) that a caller was told."""
+        self.keys: set[str] = set()
+        self.by_hand: set[str] = set()
         self._limits: set[asyncio.Timeout] = set()
         self._submitted = asyncio.Event()
         self._handle: TaskHandle | None = None
@@ -187,20 +236,28 @@ class _Stage:
         """From open to close, each caller in a task of its own."""
         await self._act_out(self.open)
         await self._act_out(self.open)  # who was struck while opening opens again
-        callers = [
-            self.submit,
-            self.submit_keyed,
-            self.submit_many,
-            self.follow,
-            self.cancel,
-            self.cancel_pending,
-            self.look,
-        ]
-        self.chance.shuffle(callers)
-        await self._act_out(*callers)
+        await self._act_out(*self._cast())
         await self._act_out(self.close)
         await self._act_out(self.close)  # who was struck while closing closes again
         await self._gather(self._extra)
+
+    def _cast(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
+        """The callers of this scenario, in the order of their beginnings: some of all."""
+        parts = [
+            [self.submit, self.follow],
+            [self.submit_keyed],
+            [self.submit_keyed, self.submit_keyed],
+            [self.submit_many],
+            [self.cancel],
+            [self.cancel_pending],
+            [self.look],
+            [self.nest],
+            [self.report_to_the_store],
+        ]
+        drawn = self.chance.sample(parts, self.chance.choice([2, 3, 3, 4]))
+        callers = [caller for part in drawn for caller in part]
+        self.chance.shuffle(callers)
+        return callers
 
     async def open(self) -> None:
         """Open store and manager."""
@@ -222,6 +279,7 @@ class _Stage:
     async def submit_keyed(self) -> None:
         """A callable with an idempotency key."""
         async with self._limit():
+            self.keys.add(self.key)
             handle = await self.manager.submit("keyed", _work, idempotency_key=self.key)
             await self._result(handle)
 
@@ -229,7 +287,7 @@ class _Stage:
         """Ops that any worker runs, one due at once and one a little later."""
         async with self._limit():
             handles = await self.manager.submit_many(
-                [Submission("shared"), Submission("shared", delay=0.005)]
+                [Submission(self.op), Submission(self.op, delay=0.005)]
             )
             for handle in handles:
                 await self._result(handle)
@@ -242,7 +300,7 @@ class _Stage:
             await self._submitted.wait()
             if self._handle is not None:
                 tape = self._handle.follow()
-                async for _ in self.history.following(self._handle.task_id, tape):
+                async for _ in self.place.history.following(self._handle.task_id, tape):
                     pass
 
     async def cancel(self) -> None:
@@ -266,14 +324,37 @@ class _Stage:
     async def look(self) -> None:
         """Read what there is to read, and submit an ended task again."""
         async with self._limit():
-            handle = await self.manager.submit("shared")
+            handle = await self.manager.submit(self.op)
             await self._result(handle)
             await handle.status()
             await handle.tape()
             await handle.drops()
+            await self.manager.tape(handle.task_id)
+            await self.manager.drops()
+            await self.manager.announce()
+            await self.store.probe()
             await self.store.list(limit=1)
             await self.store.count()
+            await self.store.ops.read()
+            with suppress(ResultTimeout):
+                await (await self.manager.submit("later", _work, delay=0.02)).result(timeout=0.001)
             await self._result(await self.manager.resubmit(handle.task_id))
+
+    async def nest(self) -> None:
+        """A task that waits for another one's end."""
+        async with self._limit():
+            await self._result(await self.manager.submit("outer", self._wait_for_another))
+
+    async def report_to_the_store(self) -> None:
+        """A run that a caller leads himself, on the store's own verbs."""
+        async with self._limit():
+            new = NewTask(new_task_id(), "by-hand", only_by=_BY_HAND)
+            self.by_hand.add(new.task_id)
+            task, _ = await self.store.create(new)
+            claim = await self.store.claim_if_pending(task, _BY_HAND, 60.0)
+            if claim is not None:
+                await self.store.append(claim.attempt, [NewEvent("mine", {"n": 1})])
+                await self.store.finish_if_running(claim.attempt, FinalEvent.succeeded())
 
     async def close(self) -> None:
         """Close manager and store."""
@@ -312,6 +393,13 @@ class _Stage:
             finally:
                 await report.log("info", "cleaned up")
 
+    async def _wait_for_another(self, report: Reporter) -> str:
+        async with self._limit():
+            inner = await self.manager.submit("inner", _work)
+            await inner.result()
+            await report.log("info", "it has ended")
+            return "done"
+
     # --- how it is disturbed ----------------------------------------------------------------------
 
     def strike(self, task: asyncio.Task[Any]) -> None:
@@ -342,23 +430,23 @@ class _Stage:
 
     async def _take_leases(self) -> None:
         owner = self.manager.owner
-        async with _beside(self.place, self.store, self.history, self.telemetry) as store:
-            await store.leases.rescue_expired(ops=["shared"], dead_owners=[owner])
+        async with _beside(self.place, self.store, self.telemetry) as store:
+            await store.leases.rescue_expired(ops=[self.op], dead_owners=[owner])
 
     def _break_store(self) -> None:
         """Let the primitives of this one backend fail when the act says so."""
         backend = self.store.backend
-        for name in (*_WRITES, *_READS):
+        for name in _PRIMITIVES:
             setattr(backend, name, partial(self._call, name, getattr(type(backend), name), backend))
 
     async def _call(self, name: str, primitive: Callable[..., Any], *arguments: Any) -> Any:
-        fault = self._fault
+        fault = None if name in _SOUND else self._fault
         if fault is Act.FATE_UNKNOWN and name != "write":
             fault = None
-        if fault is Act.REFUSED and name == "write" and arguments[-1].claims:
-            fault = None  # no database refuses a claim; the task would be its owner's until it ends
         if fault is not None:
             self._fault = None
+        if self.place.kind == "memory":
+            await asyncio.sleep(0)  # who asks a database waits
         if fault is Act.AWAY:
             raise StoreAway("the test's network is down")
         if fault is Act.REFUSED:
@@ -366,6 +454,8 @@ class _Stage:
         answer = await primitive(*arguments)
         if fault is Act.FATE_UNKNOWN:
             raise FateUnknown("the test's network lost the reply")
+        if self.place.kind == "memory":
+            await asyncio.sleep(0)  # and what it has done is done before he hears of it
         return answer
 
     @asynccontextmanager
@@ -378,9 +468,27 @@ class _Stage:
             finally:
                 self._limits.discard(limit)
 
-    def at_rest(self) -> None:
-        """The act is over: a memory is the next store's, too."""
-        self._fault = None
+    def leave(self) -> Left:
+        """The process has ended: what it leaves."""
+        history, part = self.place.history, History()
+        part.calls = history.calls[self._first_call :]
+        part.follows = history.follows[self._first_follow :]
+        part.began_with = self._began_with
+        for call in part.calls:
+            if call.ended is None and self.played.died:  # its caller has gone with its process
+                history.failed(call, asyncio.CancelledError())
+        for name in _PRIMITIVES:  # a memory is the next store's, too
+            delattr(self.store.backend, name)
+        return Left(
+            self.manager.owner,
+            self.op,
+            part,
+            self._exporter.get_finished_spans(),
+            self.store.meter.ledger.read(),
+            self.answers,
+            self.keys,
+            self.by_hand,
+        )
 
     # --- its callers ------------------------------------------------------------------------------
 
@@ -438,66 +546,138 @@ def _name(task: asyncio.Task[Any]) -> str:
 
 @asynccontextmanager
 async def _beside(
-    place: Place, store: RecordedStore, history: History, telemetry: Telemetry
+    place: Place, store: RecordedStore, telemetry: Telemetry
 ) -> AsyncGenerator[RecordedStore]:
     """A store as another process has it; of memory there is but the one."""
     if place.kind == "memory":
         yield store
         return
-    async with place.make_store(history, telemetry) as other:
+    async with place.make_store(telemetry) as other:
         yield other
 
 
-async def _mend(stage: _Stage, place: Place, played: Played) -> list[Breach]:
-    """As another process: rescue what is lost, wait until all has ended, and judge it."""
-    history, dies = stage.history, played.act is not None and played.act.kills
-    for call in history.calls:
-        if call.ended is None and dies:  # its caller has gone with its process
-            history.failed(call, asyncio.CancelledError())
-    telemetry = stage.telemetry
-    if dies:
-        telemetry = Telemetry(meter_provider=NoOpMeterProvider())
-    async with place.make_store(history, telemetry) as store:
+def judge(place: Place, played: Sequence[Played]) -> None:
+    """Give what was played on a place to another process, and judge what became of it."""
+    errors: list[str] = []
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        with asyncio.Runner(loop_factory=place.make_loop) as runner:
+            runner.get_loop().set_exception_handler(lambda _, context: errors.append(str(context)))
+            try:
+                runner.run(asyncio.wait_for(_mend(place, played), 4 * _WAIT + len(played)))
+            except TimeoutError:
+                errors.append("the judge waits")
+        said = _collect(warned, place.history)  # a memory has held the last one of its stores
+    if not any(one.died for one in played):
+        errors += said
+    for one in played:
+        one.bad += [f"its judge: {error}" for error in errors]
+
+
+def _collect(warned: list[warnings.WarningMessage], history: History) -> list[str]:
+    """Collect all that is left, and say what was warned of.
+
+    A warning keeps what it is of, and an error the frames that it came through.
+    """
+    said: list[str] = []
+    while True:
+        gc.collect()
+        errors = [call.error for call in history.calls if call.error and call.error.__traceback__]
+        if not warned and not errors:
+            return said
+        said += [f"warned: {one.message}" for one in warned]
+        warned.clear()
+        for error in errors:
+            error.__traceback__ = error.__cause__ = error.__context__ = None
+
+
+async def _mend(place: Place, played: Sequence[Played]) -> None:
+    """Judge each process at its end; then rescue what is lost, wait for all, and judge it all."""
+    telemetry = Telemetry(meter_provider=NoOpMeterProvider())
+    lefts = [(one, one.left) for one in played if one.left is not None]
+    async with place.make_store(telemetry) as store:
+        for one, left in lefts:
+            if not one.died:
+                found = await check(left.part, store, spans=left.spans, ledger=left.ledger)
+                one.bad += [
+                    f"at its end: {_describe(breach)}"
+                    for breach in found
+                    if not (breach.invariant == "I8" and breach.task_id in left.by_hand)
+                ]
         async with TaskManager(store, **_SETTINGS) as manager:
-            manager.op("shared", retries=2)(_work)
-            await store.leases.rescue_expired(ops=["shared"], dead_owners=[stage.manager.owner])
-            again = await manager.submit("keyed", _work, idempotency_key=stage.key)
-            with suppress(TaskFailed, TaskCancelled):
-                await again.result(timeout=_WAIT)
-            for task_id in history.task_ids:
-                with suppress(UnknownTask, TaskFailed, TaskCancelled):
-                    await manager.handle(task_id).result(timeout=_WAIT)
-        for task_id, outcome in stage.answers:
-            row = await store.get(task_id)
-            if row.status.value != outcome:
-                played.bad.append(f"{task_id} was told as {outcome}, and is {row.status.value}")
+            for _, left in lefts:
+                manager.op(left.op, retries=2)(_work)
+            await _rescue(store, [left for _, left in lefts])
+            for _, left in lefts:
+                for key in left.keys:
+                    await manager.submit("keyed", _work, idempotency_key=key)
+            with suppress(TimeoutError):  # it is told of each task below
+                async with asyncio.timeout(_WAIT):
+                    await until(lambda: _all_ended(store), within=10 * _WAIT)
+        unended = [await _list(store, status) for status in TaskStatus if not status.terminal]
         audit = await store.maintenance.audit(grace=0)
-        played.bad += [f"audit: {one.rule.value}: {one.detail}" for one in audit.violations]
-        found = await check(history, store)
-        return [one for one in found if not (dies and _is_of_death(one))]
+        everything = History()  # without a ledger: of more than one process there is none
+        everything.calls, everything.follows = place.history.calls, place.history.follows
+        breaches = await check(everything, store)
+        for one, left in lefts:
+            ids = set(left.part.task_ids)
+            one.bad += [f"{id_} never ends" for some in unended for id_ in some if id_ in ids]
+            one.bad += [
+                f"audit: {violation.rule.value}: {violation.detail}"
+                for violation in audit.violations
+                if violation.task_id in ids
+            ]
+            one.bad += [
+                _describe(breach)
+                for breach in breaches
+                if breach.task_id in ids and not (one.died and _is_of_death(breach))
+            ]
+            for task_id, outcome in left.answers:
+                row = await store.get(task_id)
+                if row.status.value != outcome:
+                    one.bad.append(f"{task_id} was told as {outcome}, and is {row.status.value}")
+
+
+async def _rescue(store: RecordedStore, lefts: Sequence[Left]) -> None:
+    ops, owners = [left.op for left in lefts], [_BY_HAND, *(left.owner for left in lefts)]
+    while await store.leases.rescue_expired(ops=ops, dead_owners=owners):
+        pass
+
+
+async def _all_ended(store: RecordedStore) -> bool:
+    counts = await store.count()
+    return not (counts.get(TaskStatus.PENDING) or counts.get(TaskStatus.RUNNING))
+
+
+async def _list(store: RecordedStore, status: TaskStatus) -> list[str]:
+    page = await store.list(status=status, limit=1_000)
+    return [task.task_id for task in page.tasks]
+
+
+def _describe(breach: Breach) -> str:
+    return f"{breach.invariant} {breach.task_id}: {breach.detail}"
 
 
 def _is_of_death(breach: Breach) -> bool:
-    """Whether it says no more than that a process has died: its ledger has died with it, and of a
-    claim of due tasks the answer is noted when it comes."""
-    unheard = breach.invariant == "I7" and TASK_STARTED in breach.detail
-    return breach.task_id is None or unheard
+    """Whether it says no more than that a process has died: of a claim of due tasks the answer is
+    noted when it comes."""
+    return breach.invariant == "I7" and TASK_STARTED in breach.detail
 
 
 def _noted(played: Played, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     error = context.get("exception")
     destroyed = "was destroyed but it is pending" in context["message"]
-    if played.act is Act.LOOP_CLOSED and destroyed:
-        return  # as the name says
+    if played.died and destroyed:
+        return  # as the loop was; asyncio.run ends what it finds, and not what that begins
     if played.act is Act.INTERRUPT and isinstance(error, TapescopeError | KeyboardInterrupt):
         return  # asyncio.run tells of what the tasks it cancelled raised
     played.bad.append(f"the loop was told: {context}")
 
 
 def play(place: Place, seed: int, step: Step | None = None, act: Act | None = None) -> Played:
-    """Play the scenario on a place, do the act at the step, and judge what became of it.
+    """Play the scenario on a place, and do the act at the step; ``judge`` says what became of it.
 
-    ``seed`` draws the order of its callers, and what of its manager's settings they run under.
+    ``seed`` draws its callers and their order, and what of its manager's settings they run under.
     """
     stages: list[_Stage] = []
     conductor = Conductor(step, lambda task: stages[0].strike(task))
@@ -508,15 +688,11 @@ def play(place: Place, seed: int, step: Step | None = None, act: Act | None = No
     ):
         warnings.simplefilter("always")
         _perform(place, played, stages)
-        stages[0].at_rest()
-        gc.collect()
-        with asyncio.Runner(loop_factory=place.make_loop) as runner:
-            runner.get_loop().set_exception_handler(partial(_noted, played))
-            breaches = runner.run(asyncio.wait_for(_mend(stages.pop(), place, played), 4 * _WAIT))
-        gc.collect()
-    played.bad += [f"{one.invariant} {one.task_id}: {one.detail}" for one in breaches]
-    if act is None or not act.kills:
-        played.bad += [f"warned: {one.message}" for one in warned]
+        played.left = stages.pop().leave()
+        # With what a closed loop leaves go its connections, as with a process.
+        said = _collect(warned, played.left.part)
+    if not played.died:
+        played.bad += said
     return played
 
 

@@ -21,7 +21,7 @@ import asyncio
 import time
 from pathlib import Path
 
-from tapescope import Reporter, TaskManager, ThreadReporter
+from tapescope import Ops, Reporter, TaskManager, ThreadReporter
 
 manager = TaskManager(
     "sqlite:///not-this-one.db", heartbeat=0.2, drain=600, max_running=50, cancel_grace=1
@@ -55,6 +55,12 @@ async def fail(report: Reporter) -> None:
 
 
 nothing = TaskManager("sqlite:///not-this-one.db")
+shop = Ops()
+
+
+@shop.op("triple")
+async def triple(report: Reporter, n: int) -> int:
+    return 3 * n
 """
 
 

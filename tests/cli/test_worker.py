@@ -21,7 +21,7 @@ from tapescope.store.flush import CancelState
 from tapescope.testing import until
 from tests.cli.command import Tapescope, slow
 from tests.cli.conftest import Here
-from tests.cli.program import APP, Program, begun
+from tests.cli.program import APP, Program, begun, read_log
 from tests.support.callers import calling
 
 
@@ -233,8 +233,10 @@ async def test_a_task_that_no_worker_can_run_is_not_retried(tapescope: Tapescope
         ("program:", "write it as module:manager"),
         ("nowhere:manager", "there is no module 'nowhere'"),
         ("nowhere.at.all:manager", "there is no module 'nowhere'"),
-        ("program:boss", "'program' has no 'boss'; its managers: manager, nothing"),
-        ("program:double", "'double' is a function, not a TaskManager"),
+        ("program:boss", "'program' has no 'boss'; it has manager, nothing, shop"),
+        ("program:Path", "'Path' is a type, not a TaskManager or an Ops"),
+        ("program:double", "'double' is an Op, not a TaskManager or an Ops"),
+        ("program:shop", "'shop' is an Ops, which has no store: name one, with --store URL"),
         ("program:nothing", "'nothing' has no op: register one"),
         ("broken:manager", "importing its module raised ZeroDivisionError: "),
         ("broken:manager", "(broken.py, line 2)"),
@@ -255,6 +257,19 @@ def test_an_app_that_cannot_be_used(
 
     assert f"The app {app!r} cannot be used: " in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+async def test_a_registry_is_an_app(program: Program) -> None:
+    """An ``Ops`` has no store: the worker makes a manager for it, on the store that is named."""
+    store = program.tapescope.store
+    with program.tapescope.started("worker", "--app", "program:shop", "--store", store) as process:
+        line = read_log(process)
+        async with TaskManager(store, work=False) as manager:
+            task = await manager.submit("triple", params={"n": 14})
+            result = await task.result(timeout=60)
+
+    assert line["message"].endswith(": triple")
+    assert result == 42
 
 
 @pytest.mark.parametrize("app", [slow("nowhere:manager"), "broken:manager", slow("program:boss")])

@@ -320,6 +320,13 @@ class StoreMachine(RuleBasedStateMachine):
         due = self.trio.all(lambda _, store: store.next_due(self.ops))
         assert len({self._due(at) for at in due}) == 1, f"due next: {due}"
 
+    @rule()
+    def count_backlog(self) -> None:
+        """How much waits and runs, as all of them say it, and as a count of the tasks gives it."""
+        for counts in self.trio.all(lambda _, store: store.backlog.recount()):
+            assert [one for one in counts if one.differs] == []
+        self._all(lambda _, store: self._backlog(store))
+
     @rule(task=NUMBERS, after=st.integers(0, 5), limit=st.integers(1, 4))
     def page(self, task: int, after: int, limit: int) -> None:
         """A page of a tape, and one of its quarantine."""
@@ -341,6 +348,7 @@ class StoreMachine(RuleBasedStateMachine):
         try:
             for task_id in self.task_ids:
                 self._compare(task_id)
+            self.count_backlog()
             for store in self.trio.stores:
                 first = min(self._key(store, one) for one in self.task_ids)
                 audit = store.maintenance.audit(after=first - 1)
@@ -490,6 +498,15 @@ class StoreMachine(RuleBasedStateMachine):
 
     def _read(self, task_id: str) -> None:
         self._note(task_id, self._all(lambda _, store: store.get(task_id)))
+
+    async def _backlog(self, store: TaskStore) -> list[Any]:
+        """The numbers of this example's ops."""
+        backlog = await store.backlog.read(max_age=0)
+        return [
+            replace(one, oldest_due=one.oldest_due and 1.0, oldest_running=one.oldest_running and 1)
+            for one in backlog.ops
+            if one.op in self.ops and one.submitted
+        ]
 
     async def _pages(
         self,

@@ -20,7 +20,9 @@ DURATION = re.compile(
     r"(?<=\[)\w+(?=\])|(?<=offset )\w+|(?<=(?<!_)for: )\w+"
     r"|(?<=_interval: )\w+|(?<=_timeout: )\w+|(?<=_wait: )\w+"
 )
-AGE = re.compile(r"(?:(?<=process_start_time_seconds < )|(?<=\]\) > )|(?<=\]\) <= ))[\d.e+]+")
+AGE = re.compile(
+    r"(?<=process_start_time_seconds < )[\d.e+]+|[\d.e+]+(?= (?:unless|or) last_over_time)"
+)
 SIZES = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
 
 

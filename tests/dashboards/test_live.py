@@ -28,6 +28,9 @@ INTERVAL = "5s"
 ZERO_IN_HEALTH = {
     ("tape-integrity", "Unaccounted events"): "0 is the invariant (I7)",
     ("tape-integrity", "Lag of the slowest follower"): "a follower in the loop itself keeps up",
+    ("overview", "Waiting by state"): "there are slots for all of the load",
+    ("overview", "Oldest waiting by op"): "nothing waits, as above",
+    ("overview", "Workers by op"): "the load has callables, which no worker registers",
     ("process", "Span queue"): "empty most of the time",
     ("process", "Foreign notifications"): "nobody else notifies",
     ("process", "Telemetry that raised"): "what others chose raises nothing here",
@@ -35,6 +38,7 @@ ZERO_IN_HEALTH = {
 }
 """Panels that answer, with nothing but zeros, and why."""
 ABSENT_IN_HEALTH = {
+    ("overview", "timeout of {{tapescope_task_op}}"): "no op is registered, as above",
     ("process", "lost {{error_type}}"): "no span is lost: a series is born with the first",
     ("process", "not delivered {{error_type}}"): "the collector takes all",
     ("process", "ahead {{instance}}"): "a SQLite store goes by the process's clock",

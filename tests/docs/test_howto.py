@@ -146,3 +146,14 @@ async def test_the_sealed_values_of_the_codec_page_come_back(
     assert not second.created  # sealed in the same way, it is the same submit
     assert b"greeted" in files
     assert b"Ada" not in files
+
+
+async def test_the_ops_of_the_embed_page_are_submitted(sqlite_url: str) -> None:
+    """The registry of the page, and the submit beside it."""
+    programs = read_programs("embed.md")
+    names: dict[str, Any] = {"TaskManager": TaskManager, "url": sqlite_url, "__name__": "embed"}
+    exec(compile(programs[0], "embed.md", "exec", dont_inherit=True), names)
+    flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    await eval(compile(programs[1], "embed.md", "exec", flags=flags, dont_inherit=True), names)
+
+    assert names["sizes"] == {"photos": 200}

@@ -12,6 +12,7 @@ import pytest
 
 from tapescope import Reporter, TaskManager
 from tapescope.maintenance import maintainer
+from tapescope.manager import backlog_reader
 from tapescope.model.leases import HeldLease
 from tapescope.model.telemetry import LoopName
 from tapescope.service import Vitals
@@ -76,6 +77,7 @@ class LeasingBackend(TroubledBackend):
 
 TROUBLES = {
     "register_ops": LoopName.WORKER,
+    "tell_worker": LoopName.WORKER,
     "claim_due": LoopName.WORKER,
     "next_due": LoopName.WORKER,
     "read_owners": LoopName.HEARTBEAT,
@@ -84,6 +86,7 @@ TROUBLES = {
     "probe": LoopName.HEARTBEAT,
     "acquire_leadership": LoopName.MAINTAINER,
     "find_open": LoopName.MAINTAINER,
+    "read_backlog": LoopName.BACKLOG,
     "watch": LoopName.WATCH,
     "extend_leases": LoopName.LEASES,
 }
@@ -107,6 +110,8 @@ async def test_loop_survives_what_it_meets(
     """A defect in what it calls is counted each time, told once, and over when it is over."""
     caplog.set_level(logging.ERROR)
     monkeypatch.setattr(maintainer, "_EVERY", 0.01)
+    monkeypatch.setattr(backlog_reader, "_FIRST", 0.01)
+    monkeypatch.setattr(backlog_reader, "_EVERY", 0.01)
     leasing = troubled == "extend_leases"
     backend = (LeasingBackend if leasing else TroubledBackend)(troubled)
     store = MemoryStore(backend=backend, telemetry=captured.telemetry)

@@ -21,6 +21,7 @@ from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogR
 
 from tapescope import (
     BadSetting,
+    Codec,
     Reporter,
     ShellCommand,
     TaskCancelled,
@@ -238,12 +239,16 @@ async def read_store(url: str) -> str:
 
 
 @asynccontextmanager
-async def at_work(url: str, witnesses: Witnesses, hook: Hook | None) -> AsyncGenerator[TaskManager]:
+async def at_work(
+    url: str, witnesses: Witnesses, hook: Hook | None, codec: Codec | None = None
+) -> AsyncGenerator[TaskManager]:
     """A manager with the hook, its telemetry witnessed."""
     with witnesses:
         async with (
             find_store(url, telemetry=witnesses.telemetry) as store,
-            TaskManager(store, redact=hook, cancel_grace=0.0, retry_delay=0.0) as manager,
+            TaskManager(
+                store, redact=hook, codec=codec, cancel_grace=0.0, retry_delay=0.0
+            ) as manager,
         ):
             yield manager
 
@@ -297,6 +302,54 @@ def show(url: str, home: Path) -> str:
         said.append(tapescope.here("tape", task["task_id"], "--json"))
     assert all(done.returncode == 0 for done in said)
     return b"\n".join(done.stdout + done.stderr for done in said).decode()
+
+
+class Mirror:
+    """A codec that seals, as far as a test can see: what is stored is the text backwards."""
+
+    name = "mirror"
+
+    def encode(self, value: Any) -> Any:
+        """Backwards."""
+        return json.dumps(value)[::-1]
+
+    def decode(self, stored: Any) -> Any:
+        """Forwards."""
+        return json.loads(stored[::-1])
+
+
+SEALED: Final = frozenset({"progress", "partial", "event", "nowait", "thread-nowait", "result"})
+"""What of ``PLANTED`` a codec encodes."""
+
+
+@pytest.mark.parametrize("name", [None, "scrub", "fail"])
+async def test_what_a_codec_seals_is_redacted_before(store_url: str, name: str | None) -> None:
+    """With a codec that seals, the hook has plain values: the store has them in neither form.
+
+    Without a hook they are all there, sealed: what is looked at is right.
+    """
+    seen: set[str] = set()
+
+    def hook(told: Telling, value: Any) -> Any:
+        seen.update(TOLD_ANYWHERE.findall(json.dumps(value)))
+        return HOOKS[str(name)](told, value)
+
+    witnesses = Witnesses("told")
+    async with at_work(
+        store_url, witnesses, None if name is None else hook, codec=Mirror()
+    ) as manager:
+        await say_all(manager)
+        store = await read_store(store_url)
+    plain = set(TOLD_ANYWHERE.findall(store))
+    sealed = {one[::-1] for one in re.findall(rf"([a-z-]+)-{SECRET[::-1]}", store)}
+
+    if name is None:
+        assert plain == PLANTED - SEALED
+        assert sealed == SEALED | {"params"}
+    else:
+        assert seen == PLANTED
+        assert plain == set()
+        assert sealed == {"params"}, "the row keeps what the runner is given"
 
 
 RARE: Final = frozenset({"exit", "rubbish", "coroutine", "mangle"})

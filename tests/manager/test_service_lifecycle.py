@@ -11,14 +11,14 @@ import pytest
 
 from tapescope import Reporter, Retention
 from tapescope.maintenance import Maintainer
+from tapescope.manager.backlog_reader import BacklogReader
 from tapescope.manager.heartbeat import Heartbeat
 from tapescope.manager.lease_thread import LeaseThread
+from tapescope.manager.ops import Ops
 from tapescope.manager.pool import RunPool
-from tapescope.manager.registry import RegisteredOp, Registry
 from tapescope.manager.worker import Worker
 from tapescope.model.leases import HeldLease
-from tapescope.model.ops import KnownOp
-from tapescope.run import RunSettings, resolve_runner
+from tapescope.run import RunSettings
 from tapescope.service import Service
 from tapescope.store.backend import LeaseRenewer
 from tapescope.testing import MemoryStore
@@ -69,15 +69,20 @@ def make_maintainer(pool: RunPool) -> Service:
 
 def make_worker(pool: RunPool) -> Service:
     """A worker with an op."""
-    registry = Registry()
-    registry.add(RegisteredOp(KnownOp("work"), resolve_runner(work), None))
-    return Worker(pool, registry, 0.01)
+    ops = Ops()
+    ops.op("work")(work)
+    return Worker(pool, ops, 0.01)
+
+
+def make_backlog_reader(pool: RunPool) -> Service:
+    """The reader of the backlog."""
+    return BacklogReader(pool.store)
 
 
 Make = Callable[[RunPool], Service]
 
 every_service = pytest.mark.parametrize(
-    "make", [make_heartbeat, make_lease_thread, make_maintainer, make_worker]
+    "make", [make_backlog_reader, make_heartbeat, make_lease_thread, make_maintainer, make_worker]
 )
 
 

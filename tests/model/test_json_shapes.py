@@ -9,17 +9,27 @@ from typing import Any
 import pytest
 
 from tapescope.model import (
+    Backlog,
     CancelReason,
     CancelRequest,
     DroppedEvent,
     DropReason,
     Event,
+    OpBacklog,
     TapePage,
     Task,
     TaskPage,
     TaskStatus,
 )
-from tapescope.model.json_shapes import drop_shape, event_shape, list_shape, tape_shape, task_shape
+from tapescope.model.json_shapes import (
+    backlog_shape,
+    drop_shape,
+    event_shape,
+    list_shape,
+    op_shape,
+    tape_shape,
+    task_shape,
+)
 
 TASK = Task(
     task_id="id",
@@ -56,6 +66,8 @@ NOT_SHOWN: Mapping[str, Mapping[str, str]] = {
         (task := replace(TASK, damage="params"), task_shape(task)),
         (event := replace(EVENT, damage="its body"), event_shape(event)),
         (drop := replace(DROP, damage="its body"), drop_shape(drop)),
+        (backlog := Backlog(1, 0.5, ()), backlog_shape(backlog)),
+        (one := OpBacklog("x"), op_shape(one)),
         (page := TapePage("id", (EVENT,), 1, None, 0), tape_shape(page)),
         (tasks := TaskPage((TASK,), None), list_shape(tasks)),
     ],

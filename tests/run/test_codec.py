@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import decimal
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from copy import deepcopy
+from functools import partial
 from typing import Any
 
 import pytest
@@ -26,6 +29,7 @@ from tapescope import (
     Telling,
     ThreadReporter,
 )
+from tapescope.model import NOT_REDACTED
 from tapescope.store.validation import new_task_id
 from tests.support.workbench import working
 
@@ -386,26 +390,167 @@ def test_what_is_not_a_codec_is_refused_by_the_constructor(bad: Any) -> None:
         TaskManager("sqlite:///tasks.db", codec=bad)
 
 
-async def test_a_redaction_hook_is_given_what_the_codec_made() -> None:
-    """Nothing that the codec seals is plain to the hook; what it leaves comes back by the codec."""
+@dataclasses.dataclass
+class Order:
+    """An object of the user's."""
+
+    name: str
+    total: decimal.Decimal
+
+
+class Orders:
+    """Seals all values, orders among them."""
+
+    name = "orders"
+
+    def __init__(self) -> None:
+        self.given: list[Any] = []
+
+    def encode(self, value: Any) -> Any:
+        """Backwards; refuses other types."""
+        self.given.append(value)
+        return json.dumps(value, default=self._take_apart)[::-1]
+
+    def decode(self, stored: Any) -> Any:
+        """Forwards."""
+        value = json.loads(stored[::-1])
+        if isinstance(value, dict) and "order" in value:
+            return Order(value["order"][0], decimal.Decimal(value["order"][1]))
+        return value
+
+    def _take_apart(self, value: Any) -> Any:
+        if isinstance(value, Order):
+            return {"order": [value.name, str(value.total)]}
+        raise TypeError(f"no {type(value).__name__}")
+
+
+Reports = Callable[..., Awaitable[Any]]
+
+
+async def report_in_loop(report: Reporter, order: Order) -> Order:
+    """Each report that a codec encodes, and a result."""
+    await report.emit("own", order)
+    await report.partial("part", order)
+    await report.progress("step", 1, detail=order)
+    await report.emit_nowait("nowait", [order])
+    await report.emit("kept", report.redact("kept", order))
+    return order
+
+
+def report_in_thread(report: ThreadReporter, order: Order) -> Order:
+    """The same from a thread."""
+    report.emit("own", order)
+    report.partial("part", order)
+    report.progress("step", 1, detail=order)
+    report.emit_nowait("nowait", [order])
+    report.emit("kept", order)
+    return order
+
+
+@pytest.mark.parametrize("runner", [report_in_loop, report_in_thread])
+async def test_a_redaction_hook_is_asked_before_the_codec(any_url: str, runner: Reports) -> None:
+    """It has the runner's own types, as a copy; the codec never sees what the hook takes away."""
     asked: list[tuple[str, Any]] = []
 
-    def note(told: Telling, value: Any) -> Any:
-        asked.append((told.path, value))
-        return "gone" if told.path == "emitted" else value
+    def scrub(told: Telling, value: Any) -> Any:
+        asked.append((told.path, deepcopy(value)))
+        orders = [value] if isinstance(value, Order) else value
+        for order in orders.values() if isinstance(orders, dict) else orders:
+            if isinstance(order, Order):
+                order.name = "gone"
+        return value
 
-    async def work(report: Reporter) -> str:
-        await report.emit("own", "secret")
-        await report.emit("emitted", "secret")
-        await report.emit("twice", report.redact("twice", "secret"))
-        return "secret"
+    codec, order = Orders(), Order("Ada", decimal.Decimal("9.5"))
+    async with working(any_url, codec=codec, redact=scrub) as bench:
+        handle = await bench.manager.submit("x", partial(runner, order=order))
+        result = await handle.result(30)
+        stored = repr((await handle.status(), await handle.tape()))
+        events = (await handle.tape()).events[1:]
+    bodies = {event.type: event.body for event in events}
 
-    sealed = {"$codec": "reversed", "value": '"terces"'}
-    async with working("memory:", codec=Reversed(), redact=note) as bench:
+    redacted = Order("gone", decimal.Decimal("9.5"))
+    sealed = wrapped(Orders().encode(redacted), "orders")
+    assert order == Order("Ada", decimal.Decimal("9.5"))
+    assert result == redacted
+    assert asked == [
+        ("own", order),
+        ("partial", {"kind": "part", "payload": order}),
+        ("progress", {"phase": "step", "current": 1, "total": None, "detail": order}),
+        ("nowait", [order]),
+        ("kept", order),
+        ("result", order),
+    ]
+    assert codec.given == [redacted, redacted, redacted, [redacted], redacted, redacted]
+    assert bodies["own"] == bodies["kept"] == sealed
+    assert bodies["partial"] == {"kind": "part", "payload": sealed}
+    assert bodies["progress"] == {"phase": "step", "current": 1, "total": None, "detail": sealed}
+    assert "Ada" not in stored
+    assert "adA" not in stored
+
+
+class Uncopied(Order):
+    """There is no copy of it, and of some codec's making there need not be."""
+
+    def __deepcopy__(self, memo: object) -> Uncopied:
+        raise SystemExit("no")
+
+
+@pytest.mark.parametrize(
+    ("answer", "kept"),
+    [
+        (lambda _: {"kind": "k", "payload": 1}, {"kind": "k", "payload": wrapped("1", "orders")}),
+        (lambda _: {"kind": "k"}, {"kind": "k"}),
+        (lambda body: body["payload"].name, wrapped('"adA"', "orders")),
+        (lambda _: {"kind": "k", "moved": 1}, wrapped('}1 :"devom" ,"k" :"dnik"{', "orders")),
+        (lambda _: {"kind": ["k"]}, wrapped('}]"k"[ :"dnik"{', "orders")),
+        (lambda _: object(), NOT_REDACTED),
+        (lambda _: {"kind": "k", "payload": {1, 2}}, NOT_REDACTED),
+        (lambda _: NOT_REDACTED, NOT_REDACTED),
+    ],
+    ids=["part", "less", "text", "moved", "deep", "object", "refused", "marker"],
+)
+async def test_the_codec_has_whatever_the_hook_gives(
+    answer: Callable[[Any], Any], kept: Any
+) -> None:
+    """In the shape of the body its part, else all of it; what it refuses is the hook's failure."""
+
+    async def work(report: Reporter) -> None:
+        await report.partial("part", Uncopied("Ada", decimal.Decimal(1)))
+
+    async with working("memory:", codec=Orders(), redact=lambda _, value: answer(value)) as bench:
         handle = await bench.manager.submit("x", work)
-        result = await handle.result()
+        await handle.result(30)
         tape = await handle.tape()
 
-    assert result == "secret"
-    assert asked == [(path, sealed) for path in ("own", "emitted", "twice", "result")]
-    assert [event.body for event in tape.events[1:4]] == [sealed, "gone", sealed]
+    assert tape.events[1].body == kept
+
+
+@pytest.mark.parametrize(
+    ("codec", "error"), [(None, NotJson), (Orders(), CodecFailed)], ids=["json", "codec"]
+)
+async def test_a_value_that_the_hook_leaves_is_refused_as_without_it(
+    codec: Codec | None, error: type[Exception]
+) -> None:
+    """A set is the runner's mistake at each report, and a ``bad_result``; no marker hides it."""
+    refused: list[type[Exception]] = []
+
+    async def work(report: Reporter) -> Any:
+        for call in (
+            report.emit("own", {1}),
+            report.partial("p", {1}),
+            report.progress("p", 1, 1, {1}),
+        ):
+            try:
+                await call
+            except (NotJson, CodecFailed) as raised:
+                refused.append(type(raised))
+        return {1}
+
+    async with working("memory:", codec=codec, redact=lambda _, value: value) as bench:
+        handle = await bench.manager.submit("x", work)
+        with pytest.raises(TaskFailed, match="bad_result"):
+            await handle.result(30)
+        tape = await handle.tape()
+
+    assert refused == [error] * 3
+    assert [event.type for event in tape.events] == ["task_started", "final"]

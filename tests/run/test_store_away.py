@@ -90,7 +90,13 @@ async def test_a_final_waits_as_long_as_the_lease_was_renewed_for() -> None:
 class DefectiveStore(FaultyStore):
     """A store with a defect of ours in what a run asks of it first."""
 
-    def attach_span(self, attempt: Attempt, trace_id: str | None, context: object) -> None:
+    def attach_span(
+        self,
+        attempt: Attempt,
+        trace_id: str | None,
+        context: object,
+        span_id: str | None = None,
+    ) -> None:
         """Fail as no store should."""
         raise ZeroDivisionError("a defect")
 
@@ -245,15 +251,18 @@ async def test_a_claim_whose_reply_is_lost_is_found() -> None:
 
 
 @in_virtual_time
-async def test_a_claim_that_cannot_be_made_is_reported() -> None:
+async def test_a_claim_is_given_up_when_its_manager_closes() -> None:
     """When the store stays away the task is not begun: ``result`` says why, no span is made."""
     outage = Outage(StoreAway)
     outage.kinds = {"claims"}
     outage.on = True
     async with at_rest(FaultyStore(patience=5)) as store:
         store.faults.before = outage
-        async with managing(store, lease=30) as (manager, captured):
+        async with managing(store, lease=30, drain=0.0) as (manager, captured):
             task = await manager.submit("work", succeed)
+            outage.kinds = set()
+            with pytest.raises(StoreUnavailable):
+                await manager.aclose()
             with pytest.raises(StoreUnavailable):
                 await task.result()
 

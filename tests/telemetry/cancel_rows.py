@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from tapescope import EventDropped, Reporter, TaskHandle, TaskManager, ThreadReporter
@@ -224,13 +225,24 @@ async def work_on(url: str) -> None:
         await forever().wait()
 
 
-async def ask_for_the_time(url: str, telemetry: Telemetry) -> None:
-    """Beat once on a store that goes by a clock of its own: PostgreSQL."""
+async def ask_for_the_time(url: str, telemetry: Telemetry, flush: Callable[[], object]) -> None:
+    """Beat once on a store that goes by a clock of its own, PostgreSQL, and read what waits there.
+
+    The metrics have what was read as long as the manager is open.
+    """
     async with (
         PostgresStore(url, telemetry=telemetry) as store,
         TaskManager(store) as manager,
     ):
-        await until(lambda: all(check.ok for check in manager.check_health()))
+        manager.op("waiting", timeout=60)(give)
+        await manager.submit("waiting", delay=3_600)
+
+        def is_read() -> bool:
+            checks = {check.name: check for check in manager.check_health()}
+            return "1 wait" in checks["backlog"].detail and all(c.ok for c in checks.values())
+
+        await until(is_read)
+        await asyncio.to_thread(flush)
 
 
 if __name__ == "__main__":
@@ -239,5 +251,5 @@ if __name__ == "__main__":
     else:
         with setup() as made:
             asyncio.run(main(sys.argv[1], made.telemetry))
-            asyncio.run(ask_for_the_time(sys.argv[2], made.telemetry))
+            asyncio.run(ask_for_the_time(sys.argv[2], made.telemetry, made.flush))
         print(made.undelivered)

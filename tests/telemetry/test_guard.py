@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tapescope.model import LoopName, TelemetrySource
+from tapescope.model import Backlog, LoopName, TelemetrySource
 from tapescope_telemetry import Telemetry
 from tapescope_telemetry import spans as span_functions
 from tapescope_telemetry.guard import LOGS, read_errors
@@ -68,6 +68,7 @@ ENTRIES: dict[str, Callable[[Telemetry], object]] = {
     "Telemetry.share": lambda t: Telemetry.share(Telemetry.share(t)),
     "Telemetry.tasks": lambda t: t.tasks,
     "Telemetry.store": lambda t: t.store("sqlite"),
+    "Telemetry.makes_spans": lambda t: t.makes_spans,
     "Telemetry.submit_span": _submit,
     "Telemetry.start_run_span": _start,
     "Telemetry.start_rescue_span": lambda t: t.start_rescue_span("op", TASK_ID, 1, "o", PARENT),
@@ -102,6 +103,9 @@ ENTRIES: dict[str, Callable[[Telemetry], object]] = {
     "StoreMeter.skewed": lambda t: t.store("sqlite").skewed(1.0),
     "StoreMeter.foreign_notified": lambda t: t.store("sqlite").foreign_notified(),
     "StoreMeter.logged": lambda t: t.store("sqlite").logged(4096),
+    "StoreMeter.backlog_read": lambda t: t.store("sqlite").backlog_read("s", Backlog(0, 0.0, ())),
+    "StoreMeter.tell_totals": lambda t: t.store("sqlite").tell_totals(),
+    "StoreMeter.backlog_left": lambda t: t.store("sqlite").backlog_left("s"),
     "Telemetry.loop_failed": lambda t: t.loop_failed(LoopName.WORKER),
     "StoreMeter.audit_succeeded": lambda t: t.store("sqlite").audit_succeeded(1.0),
     "spans.format_traceparent": lambda t: None,  # of a span that a guard has made

@@ -6,6 +6,7 @@ from typing import Any
 
 from opentelemetry.sdk.metrics.export import Gauge, Histogram, Sum
 
+from tapescope.model import Backlog, OpBacklog
 from tapescope_telemetry import METRICS, SCHEMA_URL, SCOPE_NAME, Telemetry, __version__
 from tests.support.captured_telemetry import CapturedTelemetry
 
@@ -28,6 +29,11 @@ CONTRACT: dict[str, tuple[str, str, set[str], set[str]]] = {
     "tapescope.task.limit": (UPDOWN, "{task}", set(), set()),
     "tapescope.task.queue.wait_time": (HISTOGRAM, "s", {OP}, set()),
     "tapescope.task.oldest_active.age": (GAUGE, "s", {OP}, set()),
+    "tapescope.task.backlog": (GAUGE, "{task}", {OP, "tapescope.task.state"}, set()),
+    "tapescope.task.oldest_due.age": (GAUGE, "s", {OP}, set()),
+    "tapescope.op.workers": (GAUGE, "{worker}", {OP}, set()),
+    "tapescope.task.running.age": (GAUGE, "s", {OP}, set()),
+    "tapescope.op.timeout": (GAUGE, "s", {OP}, set()),
     "tapescope.task.retries": (COUNTER, "{attempt}", {OP, ERROR}, set()),
     "tapescope.task.rescued": (COUNTER, "{task}", {OP, "tapescope.rescue.result"}, set()),
     "tapescope.task.zombies": (UPDOWN, "{task}", {OP}, set()),
@@ -114,6 +120,7 @@ def tell_everything(telemetry: Telemetry) -> str | None:
     store.audit_succeeded(1.8e9)
     store.skewed(-0.5)
     store.logged(4096)
+    store.backlog_read("sqlite:///t.db", Backlog(0, 0.0, (OpBacklog("resize", 1, timeout=60.0),)))
     run.end("failed", error=ValueError("no"), tape_length=7, tape_dropped=1)
     return run.trace_id
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from tapescope.errors import ConnectionRefused, StoreConfigError
 from tapescope.model import (
     AuditPage,
+    Backlog,
+    BacklogCount,
     CancelRequest,
     DropFilter,
     HeldLease,
@@ -20,11 +22,11 @@ from tapescope.model import (
     Mended,
     QuarantinePage,
     Repair,
-    RescueResult,
     TapePage,
     Task,
     TaskFilter,
     TaskStatus,
+    TracedAttempt,
     carry,
 )
 from tapescope.store import (
@@ -49,12 +51,12 @@ from tapescope.store import (
     SchemaVersions,
     StoreAway,
     StoreBackend,
-    decode,
+    TraceRow,
     is_task_id,
     must_migrate,
 )
 from tapescope_adapters._sql import conditions, leads
-from tapescope_adapters.postgres import _leadership
+from tapescope_adapters.postgres import _backlog, _leadership
 from tapescope_adapters.postgres._caller_pool import PoolConnector
 from tapescope_adapters.postgres._caller_transaction import create_within
 from tapescope_adapters.postgres._claims import Claims
@@ -67,10 +69,10 @@ from tapescope_adapters.postgres._connection import (
     drop,
     translate,
 )
-from tapescope_adapters.postgres._flush import VOID, arguments, read_answer
+from tapescope_adapters.postgres._flush import VOID, arguments, read_answer, traces
 from tapescope_adapters.postgres._grants import describe_grants
 from tapescope_adapters.postgres._lease_renewer import PostgresLeaseRenewer
-from tapescope_adapters.postgres._leases import extend_leases
+from tapescope_adapters.postgres._leases import Rescues, extend_leases
 from tapescope_adapters.postgres._listener import Listener
 from tapescope_adapters.postgres._maintenance import audit
 from tapescope_adapters.postgres._names import qualify
@@ -83,6 +85,7 @@ from tapescope_adapters.postgres._rows import (
     as_repair,
     as_tape,
     as_task,
+    as_traced,
 )
 from tapescope_adapters.postgres._schema import (
     SchemaGuard,
@@ -99,7 +102,7 @@ __all__ = ["OF_A_TIME", "PostgresBackend"]
 _BEYOND_ANY_ID: Final = uuid.UUID(int=2**128 - 1)
 _BEYOND_ANY_NUMBER: Final = 2**63 - 1
 OF_A_TIME: Final = (
-    f"AND id <= coalesce(one.looked_to, {_BEYOND_ANY_NUMBER}) AND ts >= $4 AND ts < $5"
+    f"AND id <= coalesce(one.looked_to, {_BEYOND_ANY_NUMBER}) AND ts >= $5 AND ts < $6"
 )
 
 
@@ -121,6 +124,7 @@ class PostgresBackend(StoreBackend):
         self._sql = load_queries(connector.address.schema)
         self._shared = SharedConnections(connector)
         self._claims = Claims(connector, self._sql)
+        self._rescues = Rescues(connector, self._sql, self._shared)
         self._adding = SharedConnections(connector, writes=True)
         self._only_adds = False
         """The role may add tasks at most, a submitter's: it has no lane for a flush."""
@@ -151,6 +155,7 @@ class PostgresBackend(StoreBackend):
         self._shared = SharedConnections(self._connector)
         self._claims = Claims(self._connector, self._sql)
         self._adding = SharedConnections(self._connector, writes=True)
+        self._rescues = Rescues(self._connector, self._sql, self._shared)
         conn = await self._connector.log_in()
         try:
             await self._set_up(conn, context.open_mode)
@@ -176,8 +181,7 @@ class PostgresBackend(StoreBackend):
         state = await self._read_state(conn)
         self._guard.look(state)
         if must_migrate(mode, versions, self.name):
-            adopt = self._connector.address.adopts_schema
-            await migrate(conn, schema, mode, self.name, self._sql, adopt=adopt)
+            await migrate(conn, mode, self.name, self._sql, self._connector)
             state = await self._read_state(conn)
             self._guard.look(state)
         self._only_adds = "INSERT ON lanes" in state["barred"]
@@ -220,6 +224,7 @@ class PostgresBackend(StoreBackend):
         for name, lane in lanes.items():
             await lane.aclose(self._sql["forget_lane"], name)
         await self._claims.aclose()
+        await self._rescues.aclose()
         await self._adding.aclose()
         await self._shared.aclose()
 
@@ -232,13 +237,15 @@ class PostgresBackend(StoreBackend):
         name = f"{flush.lane}/{self._session}"
         lane = self._lanes.get(name)
         if lane is None:
-            lane = Lane(self._connector, self._sql["flush"], was_blocked=flush.was_blocked)
+            calls = self._sql["flush"], self._sql["flush_traced"]
+            lane = Lane(self._connector, *calls, was_blocked=flush.was_blocked)
             self._lanes[name] = lane
         try:
             await lane.connect()
             flush.sent = True
             text = await lane.flush(
-                arguments(name, flush, self._context.instance, self._context.limits)
+                arguments(name, flush, self._context.instance, self._context.limits),
+                traced=bool(flush.traces),
             )
         except (FateUnknown, asyncio.CancelledError):  # the second where it answers too late
             if flush.sent:
@@ -308,6 +315,9 @@ class PostgresBackend(StoreBackend):
             lambda conn: extend_leases(conn, self._sql, owner, lease, task_ids, patience)
         )
 
+    async def let_go(self, task_id: str, attempt: int, owner: str) -> None:
+        await self._shared.fetch(self._sql["let_go"], task_id, attempt, owner)
+
     def make_lease_renewer(self) -> LeaseRenewer | None:
         if isinstance(self.listening, PoolConnector):
             return None  # a pool is its loop's, and the renewer has another
@@ -317,20 +327,7 @@ class PostgresBackend(StoreBackend):
         return [row["owner"] for row in await self._shared.fetch(self._sql["read_owners"])]
 
     async def rescue(self, order: RescueOrder) -> Sequence[RescuedRow]:
-        (row,) = await self._shared.fetch(
-            self._connector.with_local_settings(self._sql["rescue_expired"]),
-            order.limit,
-            list(order.ops),
-            list(order.dead_owners),
-            order.ts,
-            order.retry,
-            order.failed,
-            self._context.instance,
-        )
-        return [
-            RescuedRow(as_task(task), RescueResult(result), last_seq)
-            for result, last_seq, task in decode(row["rescued"])
-        ]
+        return await self._rescues.rescue(self._context.instance, self._session, order)
 
     async def claim_due(self, order: DueOrder) -> Sequence[DueRow]:
         return await self._claims.claim(f"{self._context.instance}/claims/{self._session}", order)
@@ -350,6 +347,12 @@ class PostgresBackend(StoreBackend):
         rows = await self._shared.fetch(self._sql["read_ops"], within)
         return [KnownOp(*row) for row in rows]
 
+    async def tell_worker(self, owner: str, ops: Sequence[str], lease: int) -> None:
+        await self._shared.fetch(self._sql["tell_worker"], owner, lease, list(ops))
+
+    async def forget_worker(self, owner: str) -> None:
+        await self._shared.fetch(self._sql["forget_worker"], owner)
+
     async def load(self, task_id: str, attempt: int, owner: str) -> AttemptState:
         known = task_id if is_task_id(task_id) else None
         rows = await self._shared.fetch(self._sql["load_attempt"], task_id, attempt, known)
@@ -360,6 +363,17 @@ class PostgresBackend(StoreBackend):
     async def get(self, task_id: str) -> Task | None:
         rows = await self._shared.fetch(self._sql["get_task"], task_id)
         return as_task(rows[0]) if rows else None
+
+    async def note_traces(self, rows: Sequence[TraceRow]) -> None:
+        await self._shared.fetch(self._sql["note_traces"], *traces(rows))
+
+    async def find_traced(self, trace_id: str, limit: int) -> Sequence[TracedAttempt]:
+        rows = await self._shared.fetch(self._sql["find_traced"], trace_id, limit)
+        return [as_traced(row) for row in rows]
+
+    async def read_traced(self, task_ids: Sequence[str]) -> Sequence[TracedAttempt]:
+        rows = await self._shared.fetch(self._sql["read_traced"], list(task_ids))
+        return [as_traced(row) for row in rows]
 
     async def find_ended(self, task_ids: Sequence[str]) -> Sequence[Task]:
         rows = await self._shared.fetch(self._sql["find_ended"], list(task_ids))
@@ -402,7 +416,7 @@ class PostgresBackend(StoreBackend):
     async def read_quarantine(
         self, wanted: DropFilter, after: int, limit: int, look_at: int
     ) -> QuarantinePage:
-        given: list[Any] = [after, limit + 1]
+        given: list[Any] = [after, limit + 1, wanted.counted]
         looked_to, and_times, where, and_one = "NULL::bigint", "", "", ""
         if wanted.by_time:
             looked_to = self._sql["find_searched_drop"]
@@ -429,7 +443,22 @@ class PostgresBackend(StoreBackend):
             if (request := as_cancel(row)) is not None
         ]
 
+    async def read_backlog(self, fresh: int) -> Backlog:
+        may_write = self._context.open_mode.may_write
+        (row,) = await self._shared.fetch(self._sql["read_backlog"], fresh, may_write)
+        return _backlog.as_backlog(row["facts"])
+
     # --- maintenance ------------------------------------------------------------------------------
+
+    async def recount_backlog(self) -> Sequence[BacklogCount]:
+        rows = await self._shared.fetch(self._sql["recount_backlog"])
+        return [_backlog.as_count(row) for row in rows]
+
+    async def mend_backlog(self, by: str, *, dry_run: bool) -> Sequence[Repair]:
+        connector = self._connector
+        return await self._shared.use(
+            lambda conn: _backlog.mend(conn, self._sql, by, connector, dry_run=dry_run)
+        )
 
     async def audit(self, after: int, limit: int, grace: int) -> AuditPage:
         patience, schema = self._connector.patience, self._connector.address.schema

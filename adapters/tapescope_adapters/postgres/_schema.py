@@ -15,7 +15,7 @@ from tapescope.store import OpenMode, SchemaVersions, StoreAway, decode, must_mi
 from tapescope_adapters._sql import Queries, find_compatible, load_migrations
 
 if TYPE_CHECKING:
-    from tapescope_adapters.postgres._connection import Connection
+    from tapescope_adapters.postgres._connection import Connection, Connector
 
 __all__ = [
     "SchemaGuard",
@@ -67,31 +67,34 @@ def read_migrations() -> Mapping[int, str]:
 
 
 async def migrate(
-    conn: Connection, schema: str, mode: OpenMode, name: str, sql: Queries, *, adopt: bool
+    conn: Connection, mode: OpenMode, name: str, sql: Queries, connector: Connector
 ) -> None:
     """Make the schema, or bring it up to date.
 
     To be called where ``must_migrate`` says so; it is asked again under the lock, for another
-    process may have migrated. ``adopt`` takes a schema in which another role may make things.
-    Raises what ``must_migrate`` raises, ``SchemaForbidden`` where the role may not make tables, and
-    ``SchemaNotOwn``.
+    process may have migrated. Raises what ``must_migrate`` raises, ``SchemaForbidden`` where the
+    role may not make tables, and ``SchemaNotOwn``.
     """
     while True:
         try:
             async with conn.transaction(isolation="read_committed"):
-                await _migrate(conn, schema, mode, name, sql, adopt=adopt)
+                await _migrate(conn, mode, name, sql, connector)
         except asyncpg.InsufficientPrivilegeError as error:
-            raise SchemaForbidden(schema, str(error)) from error
+            raise SchemaForbidden(connector.address.schema, str(error)) from error
         except _MADE_MEANWHILE:
             continue  # by a process that has committed since: the next look finds its tables
         return
 
 
 async def _migrate(
-    conn: Connection, schema: str, mode: OpenMode, name: str, sql: Queries, *, adopt: bool
+    conn: Connection, mode: OpenMode, name: str, sql: Queries, connector: Connector
 ) -> None:
     """One try. Two that make the same schema meet at its name, in the server's own catalog."""
-    await conn.execute("SET LOCAL lock_timeout = '60s'")  # another store may be migrating
+    schema, adopt = connector.address.schema, connector.address.adopts_schema
+    await conn.execute(
+        "SET LOCAL lock_timeout = '60s'; "  # another store may be migrating
+        f"SET LOCAL idle_in_transaction_session_timeout = {connector.longest_pause}"
+    )
     # The functions of the schema keep this path; the session's own is not touched.
     await conn.execute(f'SET LOCAL search_path = "{schema}", pg_temp')
     versions = await read_versions(conn, schema, sql)

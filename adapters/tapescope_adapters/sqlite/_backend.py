@@ -12,6 +12,8 @@ from typing import ClassVar, Literal, TypeVar
 from tapescope.errors import StoreConfigError, StoreNotFound
 from tapescope.model import (
     AuditPage,
+    Backlog,
+    BacklogCount,
     CancelRequest,
     DropFilter,
     HeldLease,
@@ -25,6 +27,7 @@ from tapescope.model import (
     Task,
     TaskFilter,
     TaskStatus,
+    TracedAttempt,
 )
 from tapescope.store import (
     RESYNC,
@@ -49,10 +52,19 @@ from tapescope.store import (
     SchemaVersions,
     StoreAway,
     StoreBackend,
+    TraceRow,
     must_migrate,
 )
 from tapescope_adapters._sql import load
-from tapescope_adapters.sqlite import _claims, _leadership, _leases, _maintenance, _repair, _rows
+from tapescope_adapters.sqlite import (
+    _backlog,
+    _claims,
+    _leadership,
+    _leases,
+    _maintenance,
+    _repair,
+    _rows,
+)
 from tapescope_adapters.sqlite._caller_transaction import create_within
 from tapescope_adapters.sqlite._change_poll import NOTHING_SEEN, Look
 from tapescope_adapters.sqlite._connection import (
@@ -96,6 +108,8 @@ _CHECKPOINT_BEHIND = 32 * 2**20
 _FLUSH_BYTES = 16_384
 _ROW_BYTES = 300
 """What a commit and a row put into the log besides an event's body, roughly."""
+_PASSED = 500
+"""Numbers of seconds that have passed, from which they are taken together."""
 _WAL_CAP = 8_192
 """Pages in the write-ahead log (32 MiB) from which it is made to start anew."""
 
@@ -308,6 +322,13 @@ class SqliteBackend(StoreBackend):
             )
         )
 
+    async def let_go(self, task_id: str, attempt: int, owner: str) -> None:
+        await self._changing(
+            lambda conn: _leases.let_go(
+                conn, self._sql, (self._context.clock.now(), task_id, attempt, owner)
+            )
+        )
+
     def make_lease_renewer(self) -> LeaseRenewer | None:
         return (
             SqliteLeaseRenewer(self.path, self._sql, self._context.clock, self._opened)
@@ -342,6 +363,17 @@ class SqliteBackend(StoreBackend):
         since = self._context.clock.now() - within
         return await self._reading(lambda conn: _claims.read_ops(conn, self._sql, since))
 
+    async def tell_worker(self, owner: str, ops: Sequence[str], lease: int) -> None:
+        await self._changing(
+            lambda conn: _claims.tell_worker(
+                conn, self._sql, owner, ops, self._context.clock.now(), lease
+            )
+        )
+
+    async def forget_worker(self, owner: str) -> None:
+        now = self._context.clock.now()
+        await self._changing(lambda conn: _claims.forget_worker(conn, self._sql, owner, now))
+
     async def load(self, task_id: str, attempt: int, owner: str) -> AttemptState:
         return await self._reading(
             lambda conn: _rows.load_attempt(conn, self._sql, task_id, attempt)
@@ -373,6 +405,17 @@ class SqliteBackend(StoreBackend):
     async def get(self, task_id: str) -> Task | None:
         return await self._reading(lambda conn: _rows.get_task(conn, self._sql, task_id))
 
+    async def note_traces(self, rows: Sequence[TraceRow]) -> None:
+        assert self._writing is not None
+        writing = self._writing
+        await self._changing(lambda conn: writing.note_traces(conn, rows))
+
+    async def find_traced(self, trace_id: str, limit: int) -> Sequence[TracedAttempt]:
+        return await self._reading(lambda conn: _rows.find_traced(conn, self._sql, trace_id, limit))
+
+    async def read_traced(self, task_ids: Sequence[str]) -> Sequence[TracedAttempt]:
+        return await self._reading(lambda conn: _rows.read_traced(conn, self._sql, task_ids))
+
     async def find_ended(self, task_ids: Sequence[str]) -> Sequence[Task]:
         return await self._reading(lambda conn: _rows.find_ended(conn, self._sql, task_ids))
 
@@ -401,7 +444,32 @@ class SqliteBackend(StoreBackend):
     async def read_cancels(self, owners: Sequence[str]) -> Sequence[tuple[str, str, CancelRequest]]:
         return await self._reading(lambda conn: _rows.read_cancels(conn, self._sql, owners))
 
+    async def read_backlog(self, fresh: int) -> Backlog:
+        now = self._context.clock.now()
+        if (
+            self._context.open_mode.may_write
+            and await self._reading(lambda conn: _backlog.count_passed(conn, self._sql, now))
+            > _PASSED
+        ):
+            await self.fold_backlog()
+        return await self._reading(lambda conn: _backlog.read(conn, self._sql, now))
+
+    async def fold_backlog(self) -> None:
+        """Take together the numbers of the seconds that have passed."""
+        now = self._context.clock.now()
+        await self._changing(lambda conn: _backlog.fold_passed(conn, self._sql, now))
+
     # --- maintenance ------------------------------------------------------------------------------
+
+    async def recount_backlog(self) -> Sequence[BacklogCount]:
+        now = self._context.clock.now()
+        return await self._reading(lambda conn: _backlog.recount(conn, self._sql, now))
+
+    async def mend_backlog(self, by: str, *, dry_run: bool) -> Sequence[Repair]:
+        now = self._context.clock.now()
+        return await self._changing(
+            lambda conn: _backlog.mend(conn, self._sql, now, by, dry_run=dry_run)
+        )
 
     async def audit(self, after: int, limit: int, grace: int) -> AuditPage:
         now = self._context.clock.now()

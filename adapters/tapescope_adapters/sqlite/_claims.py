@@ -16,9 +16,18 @@ from tapescope_adapters.sqlite._connection import (
 )
 from tapescope_adapters.sqlite._rows import read_claimed, read_claimed_row, read_row
 
-__all__ = ["claim_due", "next_due", "read_ops", "register_ops"]
+__all__ = [
+    "claim_due",
+    "forget_worker",
+    "next_due",
+    "read_ops",
+    "register_ops",
+    "tell_worker",
+]
 
 _NONE: Final = "[]"
+_DEAD: Final = 3_600_000_000
+"""Microseconds that the row of a worker is kept after its time."""
 
 
 def claim_due(conn: sqlite3.Connection, sql: Queries, order: DueOrder, now: int) -> list[DueRow]:
@@ -109,6 +118,18 @@ def register_ops(conn: sqlite3.Connection, sql: Queries, ops: Sequence[KnownOp],
     """Note what a worker can run, in one statement."""
     told = encode([(known.op, known.timeout, known.retries) for known in ops], "ops")
     conn.execute(sql["register_ops"], {"ops": told, "now": now})
+
+
+def tell_worker(
+    conn: sqlite3.Connection, sql: Queries, owner: str, ops: Sequence[str], now: int, lease: int
+) -> None:
+    """Note that a worker lives, and what it can run."""
+    conn.execute(sql["tell_worker"], (owner, now + lease, encode(list(ops), "ops")))
+
+
+def forget_worker(conn: sqlite3.Connection, sql: Queries, owner: str, now: int) -> None:
+    """Note that a worker lives no more, nor those that said nothing for an hour."""
+    conn.execute(sql["forget_worker"], (owner, now - _DEAD))
 
 
 def read_ops(conn: sqlite3.Connection, sql: Queries, since: int) -> list[KnownOp]:

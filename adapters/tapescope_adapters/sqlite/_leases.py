@@ -17,19 +17,26 @@ from tapescope_adapters._sql import Queries
 from tapescope_adapters.sqlite._connection import blames_row, write_transaction
 from tapescope_adapters.sqlite._rows import find_lost
 
-__all__ = ["extend_leases", "read_owners", "rescue"]
+__all__ = ["extend_leases", "let_go", "read_owners", "rescue"]
 
 
 def extend_leases(
     conn: sqlite3.Connection, sql: Queries, owner: str, until: int, task_ids: Sequence[str] | None
 ) -> list[HeldLease]:
-    """Extend running tasks of the owner, ``None`` for every one, in one statement."""
-    asked = None if task_ids is None else encode(list(task_ids), "task_ids")
-    rows = conn.execute(sql["extend_leases"], (until, owner, asked, asked)).fetchall()
+    """Extend running tasks of the owner, ``None`` for every one."""
+    if task_ids is None:
+        task_ids = [task_id for (task_id,) in conn.execute(sql["find_running"], (owner,))]
+    asked = encode(list(task_ids), "task_ids")
+    rows = conn.execute(sql["extend_leases"], (until, asked, owner)).fetchall()
     return [
         HeldLease(task_id, attempt, read_cancel(*on_record))
         for task_id, attempt, *on_record in rows
     ]
+
+
+def let_go(conn: sqlite3.Connection, sql: Queries, asked: tuple[int, str, int, str]) -> None:
+    """End the lease of (now, task id, attempt, owner), if it waits for that owner."""
+    conn.execute(sql["let_go"], asked)
 
 
 def read_owners(conn: sqlite3.Connection, sql: Queries) -> list[str]:

@@ -9,12 +9,14 @@ from typing import Any, Final, cast
 from tapescope.model import (
     CancelRequest,
     DropFilter,
+    DropReason,
     Event,
     QuarantinePage,
     TapePage,
     Task,
     TaskFilter,
     TaskStatus,
+    TracedAttempt,
     carry,
 )
 from tapescope.store import (
@@ -43,6 +45,7 @@ __all__ = [
     "find_idempotent",
     "find_lost",
     "find_standing",
+    "find_traced",
     "get_task",
     "list_tasks",
     "load_attempt",
@@ -52,6 +55,7 @@ __all__ = [
     "read_quarantine",
     "read_row",
     "read_tape",
+    "read_traced",
 ]
 
 _COLUMNS: Final = (
@@ -205,6 +209,26 @@ def find_ended(conn: sqlite3.Connection, sql: Queries, task_ids: Sequence[str]) 
     return [_task(row) for row in conn.execute(query, (asked,))]
 
 
+def find_traced(
+    conn: sqlite3.Connection, sql: Queries, trace_id: str, limit: int
+) -> list[TracedAttempt]:
+    """The attempts of a trace."""
+    return [_traced(row) for row in conn.execute(sql["find_traced"], (trace_id, limit))]
+
+
+def read_traced(
+    conn: sqlite3.Connection, sql: Queries, task_ids: Sequence[str]
+) -> list[TracedAttempt]:
+    """The attempts of these tasks whose run spans were recorded."""
+    asked = encode(list(task_ids), "task_ids")
+    return [_traced(row) for row in conn.execute(sql["read_traced"], (asked,))]
+
+
+def _traced(row: Sequence[Any]) -> TracedAttempt:
+    task_id, op, status, *ids = row
+    return TracedAttempt(str(task_id), str(op), carry(TaskStatus, status), *ids)
+
+
 def list_tasks(
     conn: sqlite3.Connection,
     sql: Queries,
@@ -216,6 +240,8 @@ def list_tasks(
     """Tasks older than ``before``, newest first, among ``look_at`` at most."""
     last = _BEYOND_ANY_ID if before is None else before
     of_index, of_row = conditions(wanted)
+    if wanted.idempotency_key is not None:  # it leads, whatever a status would lead to
+        of_index = {f"+{on}": value for on, value in of_index.items()}
     in_range, on_row = ("".join(f" AND {on} ?" for on in given) for given in (of_index, of_row))
     columns = _TASK if wanted.params else _LISTED
     if leads(wanted):
@@ -299,11 +325,7 @@ def read_quarantine(
             sql["read_quarantine"].replace("/*and*/", f"{and_one} {within}"),
             (after, *one, *times, limit + 1),
         ).fetchall()
-        where = "WHERE task_id = ?" if one else ""
-        kept = conn.execute(sql["count_quarantine"].replace("/*where*/", where), one).fetchone()[0]
-        counts = count_drops(
-            conn.execute(sql["count_dropped"].replace("/*where*/", where), one).fetchall()
-        )
+        kept, counts = _count_drops(conn, sql, one) if wanted.counted else (0, {})
     drops = tuple(read_drop(*row[1:]) for row in rows[:limit])
     return QuarantinePage(
         drops,
@@ -311,6 +333,16 @@ def read_quarantine(
         next=rows[limit - 1][0] if len(rows) > limit else end and end[0],
         counts=counts,
     )
+
+
+def _count_drops(
+    conn: sqlite3.Connection, sql: Queries, one: Sequence[str]
+) -> tuple[int, dict[DropReason, int]]:
+    """How many drops are kept, and how many there were; one task's, or all."""
+    where = "WHERE task_id = ?" if one else ""
+    kept: int = conn.execute(sql["count_quarantine"].replace("/*where*/", where), one).fetchone()[0]
+    counted = conn.execute(sql["count_dropped"].replace("/*where*/", where), one)
+    return kept, count_drops(counted.fetchall())
 
 
 def read_cancels(

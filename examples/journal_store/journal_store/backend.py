@@ -17,6 +17,8 @@ from journal_store.tables import Tables, Transaction, from_line, to_line
 from tapescope.model import (
     FINAL,
     AuditPage,
+    Backlog,
+    BacklogCount,
     CancelRequest,
     DropFilter,
     Event,
@@ -31,6 +33,9 @@ from tapescope.model import (
     Task,
     TaskFilter,
     TaskStatus,
+    TracedAttempt,
+    count_backlog,
+    list_counts,
 )
 from tapescope.store import (
     RESYNC,
@@ -50,6 +55,7 @@ from tapescope.store import (
     SchemaVersions,
     StoreAway,
     StoreBackend,
+    TraceRow,
     decode,
     must_migrate,
 )
@@ -58,6 +64,8 @@ __all__ = ["JournalBackend"]
 
 T = TypeVar("T")
 
+_WEEK: Final = 7 * 24 * 3_600_000_000
+"""Microseconds that an op is known after its last registration."""
 _LOOK_EVERY: Final = 0.02
 """Seconds between two looks for the commits of other processes, while somebody wants to know."""
 
@@ -171,6 +179,9 @@ class JournalBackend(StoreBackend):
 
         return await self._read(step)
 
+    async def note_traces(self, rows: Sequence[TraceRow]) -> None:
+        await self._write(lambda tx: flushes.note_traces(tx, rows))
+
     # --- claims and leases ------------------------------------------------------------------------
 
     async def claim_due(self, order: DueOrder) -> Sequence[DueRow]:
@@ -201,6 +212,17 @@ class JournalBackend(StoreBackend):
 
         return await self._write(step)
 
+    async def let_go(self, task_id: str, attempt: int, owner: str) -> None:
+        now = self._now()
+
+        def step(tx: Transaction) -> None:
+            for task in list_tasks(tx, TaskStatus.PENDING):
+                asked = (task.task_id, task.attempt) == (task_id, attempt)
+                if asked and task.lease_expires_us is not None and task.owner in (None, owner):
+                    tx.put("tasks", task.key, replace(task, lease_expires_us=now))
+
+        await self._write(step)
+
     async def read_owners(self) -> Sequence[str]:
         tasks = await self._read(list_tasks)
         return sorted({t.owner for t in tasks if t.owner is not None and not t.status.terminal})
@@ -227,6 +249,30 @@ class JournalBackend(StoreBackend):
         since = self._now() - within
         rows = await self._read(lambda tx: list(tx.scan("ops").values()))
         return [KnownOp(op, timeout, retries) for op, timeout, retries, at in rows if at > since]
+
+    async def tell_worker(self, owner: str, ops: Sequence[str], lease: int) -> None:
+        row = (owner, [*ops], self._now() + lease)
+        await self._write(lambda tx: tx.put("workers", owner, row))
+
+    async def forget_worker(self, owner: str) -> None:
+        await self._write(lambda tx: tx.put("workers", owner, None))
+
+    async def read_backlog(self, fresh: int) -> Backlog:
+        now = self._now()
+
+        def step(tx: Transaction) -> Backlog:
+            living = [ops for _, ops, until in tx.scan("workers").values() if until > now]
+            known = [row for row in tx.scan("ops").values() if row[3] > now - _WEEK]
+            pruned = {(op, status): n for op, status, n in tx.scan("pruned").values()}
+            return count_backlog(
+                list_tasks(tx),
+                pruned,
+                now,
+                workers=Counter(op for ops in living for op in ops),
+                registered={op: timeout for op, timeout, *_ in known},
+            )
+
+        return await self._read(step)
 
     async def watch(self) -> None:
         changes = self._context.changes
@@ -259,6 +305,22 @@ class JournalBackend(StoreBackend):
 
     async def get(self, task_id: str) -> Task | None:
         return await self._read(lambda tx: find_task(tx, task_id))
+
+    async def find_traced(self, trace_id: str, limit: int) -> Sequence[TracedAttempt]:
+        def step(tx: Transaction) -> Sequence[TracedAttempt]:
+            tasks = [task for status in TaskStatus for task in list_tasks(tx, status)]
+            tasks.sort(key=lambda task: task.key)
+            traced = [one for task in tasks for one in flushes.list_traced(tx, task)]
+            return [one for one in traced if one.trace_id == trace_id][:limit]
+
+        return await self._read(step)
+
+    async def read_traced(self, task_ids: Sequence[str]) -> Sequence[TracedAttempt]:
+        def step(tx: Transaction) -> Sequence[TracedAttempt]:
+            tasks = [find_task(tx, task_id) for task_id in sorted(task_ids)]
+            return [one for task in tasks if task for one in flushes.list_traced(tx, task)]
+
+        return await self._read(step)
 
     async def find_ended(self, task_ids: Sequence[str]) -> Sequence[Task]:
         def step(tx: Transaction) -> Sequence[Task]:
@@ -315,6 +377,12 @@ class JournalBackend(StoreBackend):
         return await self._write(
             lambda tx: maintenance.repair(tx, task_id, grace, by, self._now()), commit=not dry_run
         )
+
+    async def recount_backlog(self) -> Sequence[BacklogCount]:
+        return list_counts(await self.read_backlog(0))
+
+    async def mend_backlog(self, by: str, *, dry_run: bool) -> Sequence[Repair]:
+        return ()  # what is counted when it is asked for is never wrong
 
     async def read_repairs(self, after: int, limit: int) -> Sequence[Repair]:
         return await self._read(lambda tx: maintenance.read_repairs(tx, after, limit))

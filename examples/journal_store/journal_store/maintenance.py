@@ -79,8 +79,10 @@ def read_quarantine(
     page = found[:limit]
     more = page if len(found) > limit else looked_at if len(looked_at) < len(ahead) else []
     next_ = more[-1][0] if more else None
-    over = max(0, counts.total() - len(kept))
-    return QuarantinePage(tuple(drop for _, drop in page), over, next_, counts)
+    drops = tuple(drop for _, drop in page)
+    if not wanted.counted:
+        return QuarantinePage(drops, 0, next_, {})
+    return QuarantinePage(drops, max(0, counts.total() - len(kept)), next_, counts)
 
 
 def _read_stored(tx: Transaction, tasks: Sequence[Task]) -> list[StoredTask]:
@@ -178,8 +180,13 @@ def delete_tasks(tx: Transaction, keys: Sequence[int]) -> int:
         if task is None or not task.status.terminal:
             continue
         deleted += 1
+        ended_as, ended = f"{task.op} {task.status}", task.status.value
+        *_, before = tx.get("pruned", ended_as) or (0,)
+        tx.put("pruned", ended_as, (task.op, ended, before + 1))
         for row in read_tape(tx, key):
             tx.put(f"events/{key}", row.seq, None)
+        for attempt in list(tx.scan(f"traces/{key}")):
+            tx.put(f"traces/{key}", attempt, None)
         for table, name in (("ends", key), ("tasks", key), ("ids", task.task_id)):
             tx.put(table, name, None)
         tx.put("counted", task.task_id, None)

@@ -1,4 +1,4 @@
-"""Importing the manager of a program that the command line names: ``module:manager``."""
+"""Importing what a worker is to run, which the command line names: ``module:manager``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from types import ModuleType
 
 from tapescope.errors import TapescopeError
 from tapescope.manager.manager import TaskManager
+from tapescope.manager.ops import Ops
 
 __all__ = ["BadApp", "load_manager"]
 
@@ -23,8 +24,10 @@ class BadApp(TapescopeError):
         super().__init__(f"The app {app!r} cannot be used: {why}.")
 
 
-def load_manager(app: str, folder: Path | None = None) -> TaskManager:
-    """Import the module, from this folder too, and give its manager. Raises ``BadApp``.
+def load_manager(app: str, folder: Path | None = None, store: str | None = None) -> TaskManager:
+    """Import the module, from this folder too, and give its manager, or one for its ``Ops``.
+
+    ``store`` is the URL for the latter. Raises ``BadApp``, and for the URL what a manager raises.
 
     Without a folder that is the current one, unless Python was told not to trust it
     (``PYTHONSAFEPATH``, ``-P``). What is installed goes before it: a file there cannot take the
@@ -41,11 +44,18 @@ def load_manager(app: str, folder: Path | None = None) -> TaskManager:
     target: object = module
     for part in path.split("."):
         if not hasattr(target, part):
-            raise BadApp(app, f"{name!r} has no {path!r}{_list_managers(module)}")
+            raise BadApp(app, f"{name!r} has no {path!r}{_list_apps(module)}")
         target = getattr(target, part)
+    if isinstance(target, Ops):
+        if store is None:
+            raise BadApp(app, f"{path!r} is an Ops, which has no store: name one, with --store URL")
+        target = TaskManager(store, ops=target)
     if not isinstance(target, TaskManager):
-        what = f"{path!r} is a {type(target).__name__}, not a TaskManager"
-        raise BadApp(app, f"{what}{_list_managers(module)}")
+        name = type(target).__name__
+        what = (
+            f"{path!r} is {'an' if name[0] in 'AEIOU' else 'a'} {name}, not a TaskManager or an Ops"
+        )
+        raise BadApp(app, f"{what}{_list_apps(module)}")
     if not target.ops:
         raise BadApp(app, f"{path!r} has no op: register one with @{path}.op('name')")
     return target
@@ -83,6 +93,6 @@ def _describe(error: BaseException) -> str:
     return f"importing its module raised {type(error).__name__}: {error}{where}"
 
 
-def _list_managers(module: ModuleType) -> str:
-    names = [name for name, value in vars(module).items() if isinstance(value, TaskManager)]
-    return f"; its managers: {', '.join(names)}" if names else ""
+def _list_apps(module: ModuleType) -> str:
+    names = [name for name, it in vars(module).items() if isinstance(it, TaskManager | Ops)]
+    return f"; it has {', '.join(names)}" if names else ""

@@ -31,14 +31,16 @@ async def audit_pages(
     rows so far keep to it; ``None`` for no bound. Tasks that are created meanwhile are audited,
     too. After the last page the meter notes that an audit succeeded. With ``thorough`` the first
     page says whether the database's own file is sound, for which a SQLite file is read as a whole,
-    at full speed. A file that is not may be unreadable in places: the audit then ends there.
+    and whether the store's numbers of what waits are those of its tasks, which are all counted:
+    both at full speed. A file that is not may be unreadable in places: the audit then ends there.
     Raises ``BadSetting`` and what ``StoreMaintenance.audit`` raises.
     """
     if rows_per_second is not None:
         rows_per_second = check_rate("rows_per_second", rows_per_second)
-    damage = await store.maintenance.check_file() if thorough else ()
-    if damage:
-        yield AuditPage(0, 0, tuple(damage), 0)
+    damage = [*await store.maintenance.check_file()] if thorough else []
+    wrong = [*await store.backlog.audit()] if thorough and not damage else []
+    if damage or wrong:
+        yield AuditPage(0, 0, (*damage, *wrong), 0)
     began, rows, after = store.clock.monotonic(), 0, 0
     while True:
         try:

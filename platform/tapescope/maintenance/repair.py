@@ -6,7 +6,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from tapescope.maintenance.audit import audit_pages
-from tapescope.model.audit import AUDIT_GRACE
+from tapescope.model.audit import AUDIT_GRACE, AuditRule
 from tapescope.model.repairs import RepairReport
 from tapescope.store.validation import is_task_id
 
@@ -35,8 +35,14 @@ async def repair_store(
         async for page in pages:
             report.checked += page.checked
             report.violations += page.violations
+            if any(one.rule is AuditRule.BACKLOG_MISMATCH for one in page.violations):
+                report.repairs += await store.backlog.mend(by=by, dry_run=dry_run)
             # What is of the whole store, or of a row whose id cannot be read, is for a person.
-            report.left += [one for one in page.violations if not is_task_id(one.task_id)]
+            report.left += [
+                one
+                for one in page.violations
+                if not is_task_id(one.task_id) and one.rule is not AuditRule.BACKLOG_MISMATCH
+            ]
             ids = [one.task_id for one in page.violations if is_task_id(one.task_id)]
             for task_id in dict.fromkeys(ids):
                 mended = await store.maintenance.repair(

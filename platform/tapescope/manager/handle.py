@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Generic, cast
+
+from typing_extensions import TypeVar
 
 from tapescope.errors import ResultTimeout, TapescopeError, TaskCancelled, TaskFailed
 from tapescope.model.redaction import ToldKind
@@ -22,15 +24,18 @@ if TYPE_CHECKING:
 
 __all__ = ["TaskHandle"]
 
+R_co = TypeVar("R_co", covariant=True, default=Any)
+
 _ASK_FOR: Final = 0.5
 """Seconds that a store has to say why a task has not ended, when that is asked for too late."""
 
 
-class TaskHandle:
+class TaskHandle(Generic[R_co]):
     """Reads, follows and cancels one task. Holding one keeps nothing running.
 
-    Made by ``TaskManager``. Its methods raise ``UnknownTask`` when the store has no such task, and
-    what a store raises when it cannot be reached.
+    Made by ``TaskManager``; ``R_co`` is what the runner returns, where an ``Op`` was submitted. Its
+    methods raise ``UnknownTask`` when the store has no such task, and what a store raises when it
+    cannot be reached.
     """
 
     __slots__ = ("_completion", "_pool", "created", "task_id")
@@ -62,14 +67,14 @@ class TaskHandle:
         """The task as its row stands now."""
         return await self._store.get(self.task_id)
 
-    async def result(self, timeout: float | None = None) -> Any:  # noqa: ASYNC109  # a limit of this wait
+    async def result(self, timeout: float | None = None) -> R_co:  # noqa: ASYNC109  # a limit of this wait
         """Wait for the ``final`` and give what the runner returned, as JSON or the codec has it.
 
         Raises ``TaskFailed``, ``TaskCancelled`` (ordinary exceptions), ``ResultTimeout``, which is
-        a ``TimeoutError``, after ``timeout`` seconds, ``StoreUnavailable`` when the end of the run
-        could not be written, ``ManagerClosed`` as ``follow`` does, and ``CodecMissing`` or
-        ``CodecFailed`` for a result that cannot be decoded here. To stop waiting, or to be
-        cancelled while waiting, does nothing to the task.
+        a ``TimeoutError``, after ``timeout`` seconds, ``StoreUnavailable`` or ``StoreRefused`` when
+        the end of the run could not be written, ``ManagerClosed`` as ``follow`` does, and
+        ``CodecMissing`` or ``CodecFailed`` for a result that cannot be decoded here. To stop
+        waiting, or to be cancelled while waiting, does nothing to the task.
         """
         if timeout is None:
             final = await self._await_final()
@@ -84,7 +89,7 @@ class TaskHandle:
                     raise
                 raise ResultTimeout(self.task_id, timeout, await self._say_why()) from error
         if final.outcome is Outcome.SUCCEEDED:
-            return self._pool.values.decode(final.result, "result")
+            return cast("R_co", self._pool.values.decode(final.result, "result"))
         if final.outcome is Outcome.CANCELLED and final.cancel is not None:
             raise TaskCancelled(self.task_id, final.cancel.reason, final.cancel.message)
         assert final.error is not None, "a final that does not say succeeded has an error"

@@ -9,7 +9,10 @@ from collections.abc import Iterable
 
 from tapescope.spool import spool_folder, spooled_by
 
-__all__ = ["find_dead_owners", "name_owner"]
+__all__ = ["find_dead_owners", "name_owner", "retire_owner"]
+
+_retired: set[str] = set()
+"""Owners of this process that have ended, and left something that they could not write."""
 
 
 def name_owner() -> str:
@@ -25,8 +28,15 @@ def name_owner() -> str:
     return f"{socket.gethostname()}:{os.getpid()}:{start}:{os.urandom(8).hex()}"
 
 
+def retire_owner(owner: str) -> None:
+    """A manager of this process has ended, and left tasks: to the rescuers of this process it is
+    dead, although the process lives."""
+    _retired.add(owner)
+
+
 def find_dead_owners(owners: Iterable[str], *, on_one_host: bool = False) -> list[str]:
-    """The owners that are proven to be dead: processes of this host that have ended.
+    """The owners that are proven to be dead: of processes of this host that have ended, or retired
+    in this process.
 
     What cannot be proven is left to the lease: an owner on another host of the same name, in
     another container, or that this process may not see. ``on_one_host`` says that no other host can
@@ -34,12 +44,16 @@ def find_dead_owners(owners: Iterable[str], *, on_one_host: bool = False) -> lis
     Nor is one among them that left a spool file for this user: a replay ends its task with what
     really was.
     """
+    owners = list(owners)
     host, place = socket.gethostname(), _read_place()
     if place is None:
-        return []
+        return [owner for owner in owners if owner in _retired]
     _, _, boot = place.partition("-")
     dead: list[str] = []
     for owner in owners:
+        if owner in _retired:
+            dead.append(owner)
+            continue
         its_host, _, rest = owner.partition(":")
         pid, _, rest = rest.partition(":")
         ticks, _, its_place = rest.partition(":")[0].partition("-")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -21,18 +21,22 @@ from tapescope.errors import (
     RightsMissing,
     TapescopeError,
     TaskNotEnded,
+    UsedAfterFork,
+    UsedInAnotherLoop,
 )
 from tapescope.maintenance import Maintainer, Retention, audit_store
+from tapescope.manager.backlog_reader import BacklogReader, describe_backlog
 from tapescope.manager.handle import TaskHandle
 from tapescope.manager.heartbeat import Heartbeat
-from tapescope.manager.identity import name_owner
+from tapescope.manager.identity import name_owner, retire_owner
+from tapescope.manager.known_ops import KnownOps
+from tapescope.manager.ops import Op, Ops, OpsOfManager, Registering
 from tapescope.manager.pool import RunPool
 from tapescope.manager.readiness import Check, check_readiness
-from tapescope.manager.registry import KnownOps, RegisteredOp, Registry
 from tapescope.manager.submission import Submission
 from tapescope.manager.worker import Worker
 from tapescope.model.audit import AUDIT_GRACE, AuditReport
-from tapescope.model.ops import DEFAULT_RETRIES, KnownOp
+from tapescope.model.ops import DEFAULT_RETRIES
 from tapescope.model.redaction import Redact
 from tapescope.model.tape import QuarantinePage, TapePage
 from tapescope.model.tasks import NewTask, TaskStatus
@@ -43,8 +47,6 @@ from tapescope.store.lookup import find_store
 from tapescope.store.port import TaskStore
 from tapescope.store.validation import (
     check_count,
-    check_op,
-    check_retries,
     check_seconds,
     is_task_id,
     new_task_id,
@@ -55,7 +57,7 @@ from tapescope_telemetry.logger import Logger
 
 __all__ = ["TaskManager"]
 
-R = TypeVar("R", bound=Callable[..., Any])
+R = TypeVar("R")
 
 _log = Logger("tapescope")
 
@@ -100,14 +102,16 @@ class TaskManager:
       set.
     * ``redact``: asked before an event, a result, a text of an exception or a message of a cancel
       is kept or told, in any form: tape, late events, spans, logs. It is given a ``Telling`` and
-      the value, and gives what takes its place, for good. It is called in the event loop, so it
-      must not block. Params are what the runner is given, and are not asked about
-      (docs/howto/what-is-kept.md).
+      the value, and gives what takes its place, for good; the codec encodes that. It is called in
+      the event loop, and for a ``ThreadReporter`` in the runner's thread: it must not block. Params
+      are what the runner is given, and are not asked about (docs/howto/what-is-kept.md).
+    * ``ops``: registries whose ops it runs, beside those registered with its own ``op``.
     * ``codec``: how values that JSON cannot carry are stored: see ``tapescope.Codec``. All managers
       of a store that run the same ops have the same one.
 
-    An op that is registered, with ``op``, makes the manager a **worker**: it takes the due tasks of
-    that op from the store, of any submitter. Tasks with a callable of their own are run here alone.
+    An op that is registered, with ``op`` or in a registry of ``ops``, makes the manager a
+    **worker**: it takes the due tasks of that op from the store, of any submitter. Tasks with a
+    callable of their own are run here alone.
 
     At every heartbeat, and at ``open``, the manager also rescues the tasks of managers that are
     dead, or did not renew their leases. Where a worker of the store has registered the op and a
@@ -141,6 +145,7 @@ class TaskManager:
         retention: Retention | None = None,
         redact: Redact | None = None,
         codec: Codec | None = None,
+        ops: Ops | Iterable[Ops] = (),
     ) -> None:
         """Check the settings; connect to nothing.
 
@@ -189,11 +194,11 @@ class TaskManager:
             redactor=None if redact is None else Redactor(redact),
             values=Values(codec),
         )
-        self._registry = Registry()
-        self._known = KnownOps(self._registry)
         self._works = work
         self._opened = False
         self._closed = False
+        self._registry = OpsOfManager(self, self._note_op, [ops] if isinstance(ops, Ops) else ops)
+        self._known = KnownOps(self._registry)
         self._lived = False
         """Whether it was opened before."""
         self._home: Home | None = None
@@ -227,6 +232,7 @@ class TaskManager:
             rows_per_second=self._audit_rate,
             retention=self._retention,
         )
+        self._backlog = BacklogReader(settings.store)
         self._worker = Worker(self._pool, self._registry, self._poll)
 
     def _limit_of(self, op: str) -> int | None:
@@ -262,12 +268,13 @@ class TaskManager:
             self.telemetry.tasks.watch_ages(self._pool.read_ages)
             self._heartbeat.start()
             self._maintainer.start()
+            self._backlog.start()
             if self._works:
                 self._worker.start()
         return self
 
     async def _check_rights(self) -> None:
-        if not (self._works and self._registry):
+        if not (self._works and self._registry.all()):
             return
         try:
             await self.store.probe()
@@ -370,8 +377,8 @@ class TaskManager:
         timeout: float | None = None,
         retries: int = DEFAULT_RETRIES,
         max_running: int | None = None,
-    ) -> Callable[[R], R]:
-        """Register the function below as the runner of an op; the function stays as it is.
+    ) -> Registering:
+        """Make the function below the runner of an op: ``Ops.op``, in this manager's own registry.
 
         Tasks of the op can be submitted by name, from any process on the store, and be run, and run
         again, by every worker that has registered the op. ``timeout`` (seconds of one attempt) and
@@ -381,22 +388,24 @@ class TaskManager:
         Ops may be registered before the manager is open, and after. Raises ``BadOp``, ``BadRunner``
         ``BadSetting``, and ``OpTaken`` for the second runner of an op.
         """
-        name = check_op(name)
-        if timeout is not None:
-            timeout = check_seconds("timeout", timeout, over_zero=True)
-        retries = check_retries(retries)
-        if max_running is not None:
-            max_running = check_count("max_running", max_running)
+        return self._registry.op(name, timeout=timeout, retries=retries, max_running=max_running)
 
-        def register(runner: R) -> R:
-            known = KnownOp(name, timeout, retries)
-            self._registry.add(RegisteredOp(known, resolve_runner(runner), max_running))
-            if self._opened and self._works and not self._closed:
-                self._check_home()
-                self._worker.start()
-            return runner
+    def _note_op(self) -> None:
+        """An op was added: work on it, if that has begun."""
+        if self._opened and self._works and not self._closed:
+            self._check_home()
+            self._worker.start()
 
-        return register
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes tasks, in the event loop and the process of who asks."""
+        if not self._opened or self._closed:
+            return False
+        try:
+            self._check_home()
+        except (UsedAfterFork, UsedInAnotherLoop):
+            return False
+        return True
 
     @property
     def ops(self) -> tuple[str, ...]:
@@ -492,7 +501,7 @@ class TaskManager:
         )
         return await self._submit(*self._check(submission, stored=True))
 
-    async def submit_many(self, submissions: Sequence[Submission]) -> list[TaskHandle]:
+    async def submit_many(self, submissions: Sequence[Submission[R]]) -> list[TaskHandle[R]]:
         """``submit`` for many at once, in one flush of the store; the handles are in this order.
 
         Raises, before any task is created, for errors that can be seen without the store. When the
@@ -508,7 +517,7 @@ class TaskManager:
                 if submission.idempotency_key is None and not submit.cancelled():
                     self._pool.spawn(self._cancel_unseen(submit))
             raise
-        handles: list[TaskHandle] = []
+        handles: list[TaskHandle[R]] = []
         for answer in answers:
             if isinstance(answer, BaseException):
                 raise answer
@@ -568,6 +577,7 @@ class TaskManager:
             now=self.store.clock.monotonic(),
             lease=self._lease,
             troubles=self._find_troubles(),
+            backlog=describe_backlog(self._backlog.last),
         )
 
     # --- the steps of the above -------------------------------------------------------------------
@@ -577,6 +587,7 @@ class TaskManager:
             *self._heartbeat.all_vitals,
             self._worker.vitals,
             self._maintainer.vitals,
+            self._backlog.vitals,
             *self.store.vitals,
         ]
         return [trouble for one in vitals if (trouble := one.find_trouble())]
@@ -594,13 +605,15 @@ class TaskManager:
         submission = submission.checked()
         if not stored:
             params = self._settings.values.encode_params(submission.params)
-            submission = replace(submission, params=params)
+            if params is not submission.params:
+                submission = replace(submission, params=params)
         registered = self._registry.get(submission.op)
         if submission.runner is None:
             if registered is not None:
                 registered.runner.check(submission.params)
             return submission, None
-        runner = resolve_runner(submission.runner)
+        given = submission.runner
+        runner = given.runner if isinstance(given, Op) else resolve_runner(given)
         runner.check(submission.params)
         if registered is None:
             return submission, runner
@@ -662,6 +675,8 @@ class TaskManager:
         finally:
             self._opened = False
             self._home = self._pool.home = None
+            if self._pool.lost is not None:
+                retire_owner(self.owner)
 
     async def _end_life(self) -> None:
         self._pool.spawn(self._worker.stop())
@@ -678,6 +693,7 @@ class TaskManager:
         self._pool.end_following()
         await self._heartbeat.stop()
         await self._maintainer.stop()
+        await self._backlog.stop()
         self.telemetry.tasks.limit(-self._max_running)
         self.telemetry.tasks.unwatch_ages(self._pool.read_ages)
         if self._owns_store:

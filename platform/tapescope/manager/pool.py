@@ -10,11 +10,19 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
-from tapescope.errors import ManagerClosed, TapescopeError
+from tapescope.errors import EventFateUnknown, ManagerClosed, StoreUnavailable, TapescopeError
 from tapescope.manager.lent_slots import LentSlots
 from tapescope.manager.nested_waits import NestedWaits
 from tapescope.model.tasks import Attempt, CancelReason, CancelRequest, Claim, Task, TaskStatus
-from tapescope.run import Completion, Redactor, Run, Runner, RunSettings, find_current_run
+from tapescope.run import (
+    Completion,
+    Redactor,
+    Run,
+    Runner,
+    RunSettings,
+    find_current_run,
+    let_go,
+)
 from tapescope.store.flush import CancelAnswer, CancelState
 from tapescope_telemetry.logger import Logger
 
@@ -514,8 +522,11 @@ class RunPool:
             )
             request = answer.request or request
             self.note_cancel(task_id, answer)
-        except TapescopeError as error:
+        except (StoreUnavailable, EventFateUnknown) as error:
             unrecorded = error
+        except TapescopeError as error:
+            ended = run.waiting and await let_go(self.store, run.task, self.owner)
+            unrecorded = None if ended else error
         finally:
             anyway.cancel()
         run.cancel(request)

@@ -36,10 +36,12 @@ def check_readiness(
     now: float,
     lease: float,
     troubles: Sequence[str] = (),
+    backlog: str = "not read yet",
 ) -> tuple[Check, ...]:
     """The checks of a manager, from facts alone: ``now`` and ``lease`` are in seconds.
 
-    ``troubles`` are what is wrong with its background loops, a text for each.
+    ``troubles`` are what is wrong with its background loops, a text for each. ``backlog`` says what
+    waits on the store: however much, the process is ready.
     """
     taking = opened and not closing
     state = "it takes tasks" if taking else "draining or closed" if closing else "not open yet"
@@ -60,4 +62,5 @@ def check_readiness(
             opened,
             "up to date when the store was opened" if opened else "not looked at yet",
         ),
+        Check("backlog", True, backlog),
     )

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic
+
+from typing_extensions import TypeVar
 
 from tapescope.errors import BadSetting
 from tapescope.store.validation import (
@@ -22,10 +24,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Submission"]
 
+R_co = TypeVar("R_co", covariant=True, default=Any)
+
 
 @dataclass(frozen=True, slots=True)
-class Submission:
-    """One task for ``TaskManager.submit_many``; the fields are those of ``submit``."""
+class Submission(Generic[R_co]):
+    """One task for ``TaskManager.submit_many``; the fields are those of ``submit``.
+
+    ``R_co`` is what its runner returns, where ``Op.bind`` made it.
+    """
 
     op: str
     runner: Callable[..., Any] | None = None
@@ -36,7 +43,7 @@ class Submission:
     delay: float | None = None
     run_at: datetime | None = None
 
-    def checked(self) -> Submission:
+    def checked(self) -> Submission[R_co]:
         """The same with plain numbers and texts.
 
         Raises ``BadOp``, ``BadParams`` or ``BadSetting`` for an error that can be seen without the

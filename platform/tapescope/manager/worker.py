@@ -15,8 +15,8 @@ from tapescope.service import LoopService, Vitals, keep_alive
 from tapescope_telemetry.logger import Logger
 
 if TYPE_CHECKING:
+    from tapescope.manager.ops import Ops
     from tapescope.manager.pool import RunPool
-    from tapescope.manager.registry import Registry
     from tapescope.store.notifications import Subscription
 
 __all__ = ["Worker"]
@@ -25,12 +25,16 @@ _log = Logger("tapescope")
 
 _REGISTER_EVERY: Final = 3_600.0
 """Seconds after which the ops of this worker are registered on the store again."""
+_TELL_EVERY: Final = 30.0
+"""Seconds after which the worker tells the store again that it lives."""
+_TOLD_FOR: Final = 90.0
+"""Seconds for which it is believed: a worker that was killed is missed in less than two minutes."""
 _SHORTEST_PAUSE: Final = 0.005
 """Seconds between two rounds when the first found no task, however many notifications come: not
 every new task on a store is for this worker, and another worker may have claimed it."""
 _STOP_WITHIN: Final = 1.0
 """Seconds that a stop waits for the answer to a claim under way."""
-_CALLS: Final = 4
+_CALLS: Final = 5
 """Calls of the store, one after the other, in a round: each may take as long as its patience."""
 _SLACK: Final = 30.0
 """Seconds more that a round may take before the worker is said to be stuck."""
@@ -46,14 +50,14 @@ class Worker(LoopService):
     when the next task falls due, and every ``poll`` seconds, for a notification may be lost.
     """
 
-    def __init__(self, pool: RunPool, registry: Registry, poll: float) -> None:
+    def __init__(self, pool: RunPool, ops: Ops, poll: float) -> None:
         store = pool.store
         vitals = Vitals(
             LoopName.WORKER, store.telemetry.loop_failed, poll + _CALLS * store.patience + _SLACK
         )
         super().__init__("tapescope-worker", vitals)
         self._pool = pool
-        self._registry = registry
+        self._registry = ops
         self._poll = poll
         self._wake = asyncio.Event()
         self._claiming = False
@@ -64,10 +68,12 @@ class Worker(LoopService):
         """Rounds in a row that found a task due and could claim none."""
         self._registered: tuple[int, float] | None = None
         """How many ops were registered on the store, and when, in monotonic seconds."""
+        self._told: tuple[int, float] | None = None
+        """With how many ops the worker told that it lives, and when."""
 
     def start(self) -> None:
         """Begin, if an op is registered; a second call begins a round with the ops added since."""
-        if self._registry:
+        if self._registry.all():
             super().start()
         self._wake.set()
 
@@ -82,6 +88,10 @@ class Worker(LoopService):
         if self._claiming:
             await asyncio.wait([self._loop_task], timeout=_STOP_WITHIN)
         await super()._end()  # a claim cancelled here gives back the tasks that it still wins
+        if self._registered is not None:  # else it has told of nothing
+            with suppress(TapescopeError, TimeoutError):  # it is missed when its time is over
+                async with asyncio.timeout(_STOP_WITHIN):
+                    await self._pool.store.ops.forget(self._pool.owner)
 
     async def _run(self) -> None:
         try:
@@ -115,6 +125,7 @@ class Worker(LoopService):
             self.vitals.beat()
             try:
                 await self._register_ops()
+                await self._tell()
                 pause, wait = await self._claim_due()
             except Exception as error:  # noqa: BLE001  # no task's fault may end the claims of all
                 if not isinstance(error, TapescopeError):
@@ -143,6 +154,16 @@ class Worker(LoopService):
             count = len(ops)
             await store.ops.register([op.known for op in ops.values()])
             self._registered = (count, now)
+
+    async def _tell(self) -> None:
+        """Tell the store that a worker lives that can run these ops: now and again."""
+        store, ops = self._pool.store, self._registry.all()
+        now = store.clock.monotonic()
+        last = self._told
+        if last is None or last[0] < len(ops) or now - last[1] > _TELL_EVERY:
+            count = len(ops)
+            await store.ops.tell(self._pool.owner, list(ops), _TOLD_FOR)
+            self._told = (count, now)
 
     async def _claim_due(self) -> tuple[float, float]:
         """Claim the due tasks that there are free slots for, and start them.

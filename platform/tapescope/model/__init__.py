@@ -16,6 +16,16 @@ from tapescope.model.audit import (
     AuditRule,
     Violation,
 )
+from tapescope.model.backlog import (
+    Backlog,
+    BacklogCount,
+    OpBacklog,
+    WaitState,
+    count_backlog,
+    list_counts,
+    make_backlog,
+    sum_states,
+)
 from tapescope.model.error_codes import (
     BAD_RESULT,
     BAD_ROW,
@@ -28,7 +38,7 @@ from tapescope.model.error_codes import (
     WORKER_LOST,
 )
 from tapescope.model.leadership import LeaderTerm, MaintenanceJob
-from tapescope.model.leases import GivenUp, HeldLease, Leases, Rescued, RescueResult
+from tapescope.model.leases import GivenUp, HeldLease, Leases, Rescued, RescueResult, TracedAttempt
 from tapescope.model.ops import DEFAULT_RETRIES, KnownOp
 from tapescope.model.redaction import NOT_REDACTED, Redact, Telling, ToldKind
 from tapescope.model.repairs import Mended, Repair, RepairReport
@@ -74,7 +84,7 @@ from tapescope.model.tasks import (
     TaskStatus,
     is_op,
 )
-from tapescope.model.telemetry import LoopName, TelemetrySource
+from tapescope.model.telemetry import LinkKind, LoopName, TelemetrySource
 from tapescope.model.times import as_microseconds, format_time, moment, parse_time
 from tapescope.model.words import carry
 
@@ -112,6 +122,8 @@ __all__ = [
     "AuditPage",
     "AuditReport",
     "AuditRule",
+    "Backlog",
+    "BacklogCount",
     "CancelReason",
     "CancelRequest",
     "Claim",
@@ -127,11 +139,13 @@ __all__ = [
     "KnownOp",
     "LeaderTerm",
     "Leases",
+    "LinkKind",
     "LoopName",
     "MaintenanceJob",
     "Mended",
     "NewEvent",
     "NewTask",
+    "OpBacklog",
     "Outcome",
     "QuarantinePage",
     "Redact",
@@ -147,16 +161,22 @@ __all__ = [
     "TelemetrySource",
     "Telling",
     "ToldKind",
+    "TracedAttempt",
     "Violation",
+    "WaitState",
     "as_microseconds",
     "carry",
+    "count_backlog",
     "find_drop_reason",
     "format_time",
     "hide_password",
     "is_event_type",
     "is_op",
+    "list_counts",
     "list_drops",
+    "make_backlog",
     "make_printable",
     "moment",
     "parse_time",
+    "sum_states",
 ]

@@ -50,6 +50,9 @@ class AuditRule(StrEnum):
     store, and no task: ``NO_TASK`` stands for the id."""
     ORPHAN_EVENTS = "orphan_events"
     """There are tapes of tasks that are not there: half of a backup was restored. Of the store."""
+    BACKLOG_MISMATCH = "backlog_mismatch"
+    """The store's numbers of what waits and runs are not what a count of its tasks gives. Of the
+    store."""
     FILE_DAMAGED = "file_damaged"
     """The file of the database is not sound: what it says cannot be believed. Of the store."""
 
@@ -57,6 +60,7 @@ class AuditRule(StrEnum):
 RULES_OF_STORE: Final = (
     AuditRule.SCHEMA_CHANGED,
     AuditRule.ORPHAN_EVENTS,
+    AuditRule.BACKLOG_MISMATCH,
     AuditRule.FILE_DAMAGED,
 )
 """The rules that are of the whole store: ``NO_TASK`` stands in the place of the task's id."""
@@ -72,6 +76,7 @@ _DETAILS: Final = {
     AuditRule.BAD_ROW: "{}",
     AuditRule.SCHEMA_CHANGED: "{}",
     AuditRule.ORPHAN_EVENTS: "{} tapes, of the keys {} to {}, are of tasks that are not there",
+    AuditRule.BACKLOG_MISMATCH: "of op {} the store says {} tasks are {}, and there are {}{}",
     AuditRule.FILE_DAMAGED: "{}",
 }
 

@@ -30,7 +30,8 @@ BAD_ROW: Final = "bad_row"
 UNREQUESTED_CANCEL: Final = "unrequested_cancel"
 """The runner ended with a ``CancelledError`` that no cancel request had caused."""
 WORKER_LOST: Final = "worker_lost"
-"""The process that ran the attempt has ended, or did not renew its lease."""
+"""The process that ran the attempt has ended, or did not renew its lease; or it could not claim a
+task that it alone could run."""
 
 ERROR_CODES: Final = (TIMEOUT, BAD_RESULT, BAD_ROW, UNREQUESTED_CANCEL, WORKER_LOST)
 """The codes with which the platform itself may fail an attempt."""

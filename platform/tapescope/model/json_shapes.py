@@ -11,6 +11,8 @@ from __future__ import annotations
 from typing import Any
 
 from tapescope.model.audit import AuditReport, Violation
+from tapescope.model.backlog import Backlog, OpBacklog
+from tapescope.model.leases import TracedAttempt
 from tapescope.model.repairs import RepairReport
 from tapescope.model.tape import DroppedEvent, Event, TapePage
 from tapescope.model.tasks import CancelRequest, Task, TaskPage
@@ -18,12 +20,15 @@ from tapescope.model.times import format_optional_time, format_time
 
 __all__ = [
     "audit_shape",
+    "backlog_shape",
     "drop_shape",
     "event_shape",
     "list_shape",
+    "op_shape",
     "repair_shape",
     "tape_shape",
     "task_shape",
+    "traced_shape",
 ]
 
 
@@ -57,6 +62,36 @@ def list_shape(page: TaskPage) -> dict[str, Any]:
     return {"tasks": [task_shape(task) for task in page.tasks], "next": page.next}
 
 
+def backlog_shape(backlog: Backlog) -> dict[str, Any]:
+    """What waits and runs, by op; ages in seconds, null where there is nothing."""
+    return {
+        "made_at": format_time(backlog.made_us),
+        "age": backlog.age,
+        "ops": [op_shape(one) | {"submitted": one.submitted} for one in backlog.ops],
+    }
+
+
+def op_shape(one: OpBacklog) -> dict[str, Any]:
+    """The tasks of one op."""
+    return {
+        "op": one.op,
+        "due": one.due,
+        "scheduled": one.scheduled,
+        "retrying": one.retrying,
+        "held": one.held,
+        "oldest_due": one.oldest_due,
+        "running": one.running,
+        "oldest_running": one.oldest_running,
+        "workers": one.workers,
+        "registered": one.registered,
+        "timeout": one.timeout,
+        "succeeded": one.succeeded,
+        "failed": one.failed,
+        "cancelled": one.cancelled,
+        "gone": one.gone,
+    }
+
+
 def event_shape(event: Event) -> dict[str, Any]:
     """One event of a tape; with ``damage`` where some of it cannot be read."""
     shape = {
@@ -77,6 +112,18 @@ def tape_shape(page: TapePage) -> dict[str, Any]:
         "last_seq": page.last_seq,
         "final_seq": page.final_seq,
         "dropped": page.dropped,
+    }
+
+
+def traced_shape(one: TracedAttempt) -> dict[str, Any]:
+    """An attempt whose run span was recorded."""
+    return {
+        "task_id": one.task_id,
+        "op": one.op,
+        "status": one.status.value,
+        "attempt": one.attempt,
+        "trace_id": one.trace_id,
+        "span_id": one.span_id,
     }
 
 

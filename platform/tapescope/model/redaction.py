@@ -38,5 +38,6 @@ class Telling:
 
 
 Redact: TypeAlias = Callable[[Telling, Any], Any]
-"""Gives what is kept and told in the place of the value: any JSON value for an event or a result,
-a text for an exception or a cancel. To leave a value as it is, give it back."""
+"""Gives what is kept and told in the place of the value: for an event or a result any JSON value,
+or any that the manager's codec encodes, for it is asked before the codec; for an exception or a
+cancel a text. To leave a value as it is, give it back."""

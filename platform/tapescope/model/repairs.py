@@ -23,12 +23,13 @@ _TEXTS: Final = {
     AuditRule.OUTCOME_MISMATCH: "the row says {outcome} now, as event {seq} does",
     AuditRule.STUCK_RUNNING: "attempt {attempt} is handed to the rescue",
     AuditRule.DROPPED_COUNT_MISMATCH: "of reason {reason} {counted} late events are counted now",
+    AuditRule.BACKLOG_MISMATCH: "numbers that are set to a count of the tasks: {numbers}",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """One repair of one task, as its row in the repair log has it."""
+    """One repair, of one task or of the whole store, as its row in the repair log has it."""
 
     rule: AuditRule
     task_id: str

@@ -235,6 +235,8 @@ class DropFilter:
     """Offered at this time or later, in microseconds since the Unix epoch."""
     until_us: int | None = None
     """Offered before this time."""
+    counted: bool = True
+    """Whether the page says how many drops there were: whatever the page, all of them are read."""
 
     @property
     def by_time(self) -> bool:
@@ -256,8 +258,8 @@ class QuarantinePage:
 
     drops: tuple[DroppedEvent, ...]
     overflow: int
-    """How many more were counted, but not kept."""
+    """How many more were counted, but not kept; 0 where that was not asked for."""
     next: int | None
     """Pass it as ``after`` to read on; ``None`` at the end."""
     counts: Mapping[DropReason, int]
-    """All drops that were counted, kept or not, by reason."""
+    """All drops that were counted, kept or not, by reason; empty where that was not asked for."""

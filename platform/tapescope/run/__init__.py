@@ -6,7 +6,9 @@ Knows a store and a host that starts runs, never the pool or the manager.
 from __future__ import annotations
 
 from tapescope.run.attempt import RunSettings
-from tapescope.run.redaction import RedactedBody, Redactor
+from tapescope.run.durable_writes import let_go
+from tapescope.run.keeper import RedactedBody
+from tapescope.run.redaction import Redactor
 from tapescope.run.reporter import Reporter, ThreadReporter
 from tapescope.run.run import Completion, Run, RunHost, find_current_run
 from tapescope.run.runner import Runner, resolve_runner
@@ -22,5 +24,6 @@ __all__ = [
     "Runner",
     "ThreadReporter",
     "find_current_run",
+    "let_go",
     "resolve_runner",
 ]

@@ -10,7 +10,6 @@ import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from tapescope.model.answers import Finished
@@ -27,6 +26,7 @@ from tapescope.model.tasks import (
 )
 from tapescope.model.times import format_time
 from tapescope.run.durable_writes import write_final, write_release, write_retry
+from tapescope.run.keeper import Keeper
 from tapescope.run.outcome import LOST, Verdict
 from tapescope.run.redaction import Redactor
 from tapescope.run.tape_writer import TapeWriter
@@ -35,7 +35,7 @@ from tapescope_telemetry.failures import hide_texts, is_raised_here
 from tapescope_telemetry.logger import Logger
 
 if TYPE_CHECKING:
-    from tapescope.model.leases import GivenUp
+    from tapescope.model.leases import GivenUp, TracedAttempt
     from tapescope.store.port import TaskStore
     from tapescope.values import Values
     from tapescope_telemetry import Telemetry
@@ -85,10 +85,28 @@ class RunEnd:
 class RunRecord:
     """One attempt's tape and span, from its claim to its end."""
 
-    __slots__ = ("_settings", "_shared", "attempt", "deadline", "requested", "span", "tape", "task")
+    __slots__ = (
+        "_settings",
+        "_shared",
+        "attempt",
+        "deadline",
+        "keeper",
+        "requested",
+        "span",
+        "tape",
+        "task",
+    )
 
-    def __init__(self, settings: RunSettings, claim: Claim, *, shared: bool) -> None:
-        """Open the run span, a root linked to the submit's, and make it current for the run.
+    def __init__(
+        self,
+        settings: RunSettings,
+        claim: Claim,
+        run_before: TracedAttempt | None,
+        *,
+        shared: bool,
+    ) -> None:
+        """Open the run span, a root linked to the submit's and to the run of the attempt before,
+        and make it current for the run.
 
         ``shared`` says that other workers can run the task as well.
         """
@@ -101,18 +119,13 @@ class RunRecord:
         self.requested: CancelRequest | None = None
         """The cancel request that reached this run, in time or too late."""
         self.span = settings.telemetry.start_run_span(
-            task.op, task.task_id, attempt.number, attempt.owner, task.traceparent
+            task.op, task.task_id, attempt.number, attempt.owner, task.traceparent, run_before
         )
         self.span.attach()
-        store.attach_span(attempt, self.span.trace_id, self.span.context)
-        redactor = settings.redactor
-        self.tape = TapeWriter(
-            store,
-            attempt,
-            self.span,
-            settings.coalesce_progress,
-            None if redactor is None else partial(redactor.redact_event, task.op),
-        )
+        span_id = self.span.span_id if self.span.sampled else None
+        store.attach_span(attempt, self.span.trace_id, self.span.context, span_id)
+        self.tape = TapeWriter(store, attempt, self.span, settings.coalesce_progress)
+        self.keeper = Keeper(task.op, settings.values, settings.redactor)
         if task.claimed_us is not None:
             waited = (task.claimed_us - task.run_us) / 1e6
             settings.telemetry.tasks.queue_wait(task.op, waited, self.span.context)

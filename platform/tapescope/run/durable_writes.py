@@ -1,7 +1,8 @@
 """The writes that a run insists on: its claim, and the one that ends its attempt.
 
 They go on through a cancel from outside, for only the run's own stop reason may become an outcome,
-and through a store that is away for a while.
+and through a store that is away for a while. What waits for its owner is claimed for as long as the
+owner wants it; where the store refuses the claim, the owner lets it go.
 """
 
 from __future__ import annotations
@@ -11,16 +12,25 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from tapescope.clock import Backoff
-from tapescope.errors import EventFateUnknown, EventTooLarge, NotJson, StoreUnavailable
+from tapescope.errors import (
+    EventFateUnknown,
+    EventTooLarge,
+    NotJson,
+    StoreUnavailable,
+    TapescopeError,
+)
 from tapescope.model.leases import GivenUp
 from tapescope.model.tasks import Attempt, Claim, Task, TaskStatus
+from tapescope_telemetry.logger import Logger
 
 if TYPE_CHECKING:
     from tapescope.model.answers import Finished
     from tapescope.run.outcome import Verdict
     from tapescope.store.port import TaskStore
 
-__all__ = ["claim_task", "forget_cancels", "write_final", "write_release", "write_retry"]
+__all__ = ["claim_task", "forget_cancels", "let_go", "write_final", "write_release", "write_retry"]
+
+_log = Logger("tapescope")
 
 T = TypeVar("T")
 V = TypeVar("V", "Verdict", None)
@@ -32,34 +42,59 @@ async def claim_task(
     """Claim a pending task; the answer says, too, whether a cancel from outside came meanwhile.
 
     A task that is pending and not due yet is tried again until it is due. While the store is away,
-    the claim is tried again for as long as a lease (in seconds) would last, or until it is
-    ``unwanted``; then the store's error is raised.
+    the claim is tried again until it is ``unwanted``, however long that is: nobody else may claim
+    the task. Then the store's error is raised. ``lease`` is in seconds.
     """
-    clock = store.clock
-    deadline = clock.monotonic() + lease
     backoff: Backoff | None = None
     cancelled = False
     while True:
         try:
             if backoff is not None:
-                await backoff.wait(max(0.0, deadline - clock.monotonic()))
+                await backoff.wait()
             claim = await store.claim_if_pending(task, owner, lease)
             if claim is None:
                 row = await store.get(task.task_id)
                 claim = _find_claim(row, task, owner)
                 if claim is None and (row.status, row.attempt) == (task.status, task.attempt):
                     backoff = backoff or Backoff()  # not due yet, by the store's clock
-                    deadline = clock.monotonic() + lease
                     continue
         except asyncio.CancelledError:
             forget_cancels()
             cancelled = True
         except (StoreUnavailable, EventFateUnknown):
-            if unwanted() or clock.monotonic() >= deadline:
+            if unwanted():
                 raise
             backoff = backoff or Backoff()
         else:
             return claim, cancelled
+
+
+async def let_go(store: TaskStore, task: Task, owner: str) -> bool:
+    """End a pending task that ``owner`` alone could run, and cannot; gives whether it has ended.
+
+    It ends as every lost one does, by a rescue: this one, or that of another rescuer, which holds
+    the row meanwhile. An op that workers have registered is left to them. Where the store refuses
+    this as well, the task waits for the rescue that follows its owner's death, or its lease.
+    """
+    clock, leases = store.clock, store.leases
+    deadline = clock.monotonic() + store.patience
+    backoff = Backoff()
+    while True:
+        try:
+            await leases.let_go(task.task_id, task.attempt, owner)
+            ops = await store.ops.read()
+            await leases.rescue_expired(ops=ops)
+            if (await store.get(task.task_id)).status.terminal:
+                return True
+            if task.op in ops or clock.monotonic() >= deadline:
+                return False
+            await backoff.wait()
+        except asyncio.CancelledError:
+            forget_cancels()
+        except TapescopeError as error:
+            text = "Task %s waits for its owner, which cannot run it and could not let it go: %s"
+            _log.warning(text, task.task_id, error)
+            return False
 
 
 def _find_claim(row: Task, task: Task, owner: str) -> Claim | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, cast
 
@@ -19,7 +19,6 @@ from tapescope.model.error_codes import (
 )
 from tapescope.model.tape import Outcome
 from tapescope.model.tasks import CancelReason, CancelRequest, ErrorInfo, FinalEvent
-from tapescope.values import Values
 from tapescope_telemetry import error_type_of
 from tapescope_telemetry.failures import (
     find_cause,
@@ -112,16 +111,19 @@ def judge(
     result: Any,
     error: BaseException | None,
     timeout: float | None,
-    values: Values,
+    keep: Callable[[Any], Any],
 ) -> Verdict:
-    """The verdict on a runner that returned ``result`` or raised ``error``."""
+    """The verdict on a runner that returned ``result`` or raised ``error``.
+
+    ``keep`` makes what is stored of a result.
+    """
     if stop_reason == RELEASED and error is None:
         # The runner ended in time: its work need not be done again.
-        return _judge_result(result, values)
+        return _judge_result(result, keep)
     if stop_reason is not None and not isinstance(stop_reason, CancelRequest):
         return judge_fenced(stop_reason, timeout, error)
     if error is None:
-        return _judge_result(result, values)
+        return _judge_result(result, keep)
     if stop_reason is None:
         if _is_cancel(error):
             unrequested = explain(error, code=UNREQUESTED_CANCEL)
@@ -170,13 +172,13 @@ def explain(error: BaseException, *, code: str | None = None) -> ErrorInfo:
     )
 
 
-def _judge_result(result: Any, values: Values) -> Verdict:
+def _judge_result(result: Any, keep: Callable[[Any], Any]) -> Verdict:
     if inspect.isawaitable(result):
         close_unawaited(result)
         message = "the runner returned an awaitable; pass the async function itself as the runner"
         return Verdict(FinalEvent.failed(ErrorInfo(BAD_RESULT, message)))
     try:
-        stored = values.encode(result, "result")
+        stored = keep(result)
         if stored is None or type(stored) in (str, int, float, bool):
             return Verdict(FinalEvent.succeeded(stored))
         copy = decode(encode(stored, "result"))  # as every reader will see it, tuples as lists

@@ -1,16 +1,15 @@
 """The redaction hook of a manager, around which nothing is kept or told in plain text.
 
-What the hook is given is a copy, as JSON has it. Where the hook raises, or gives what no tape can
-hold, a fixed text takes the value's place: that is counted (``tapescope.telemetry.errors``), logged
-once for each kind of error, and the task goes on (docs/decisions/0047).
+Where the hook raises, or gives what no tape can hold, a fixed text takes the value's place: that is
+counted (``tapescope.telemetry.errors``), logged once for each kind of error, and the task goes on
+(docs/decisions/0047). Values of any type go by way of the ``Keeper``, which knows the codec.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from tapescope.codec import decode, encode
 from tapescope.model.redaction import NOT_REDACTED, Redact, Telling, ToldKind
 from tapescope.run.outcome import Verdict, close_unawaited, explain
 from tapescope_telemetry.failures import Redacted, is_a
@@ -19,14 +18,7 @@ from tapescope_telemetry.guard import REDACTIONS
 if TYPE_CHECKING:
     from tapescope.model.tasks import ErrorInfo
 
-__all__ = ["RedactedBody", "Redactor"]
-
-
-@dataclass(frozen=True, slots=True)
-class RedactedBody:
-    """The body of an event that the hook was asked about, and is not asked about again."""
-
-    value: Any
+__all__ = ["Redactor"]
 
 
 class Redactor:
@@ -37,16 +29,11 @@ class Redactor:
     def __init__(self, hook: Redact) -> None:
         self._hook = hook
 
-    def redact_event(self, op: str, type: object, body: Any) -> RedactedBody:
-        """Raises ``NotJson`` for a body that no tape takes: the hook is not asked about it."""
-        return RedactedBody(self._ask_json(Telling(ToldKind.EVENT, op, str(type)), body, "event"))
-
     def redact_text(self, kind: ToldKind, op: str | None, path: str, text: str) -> str:
         """The text that is told in its place."""
-        answer = self._ask(Telling(kind, op, path), text)
+        answer = self.ask(Telling(kind, op, path), text)
         if not isinstance(answer, str):
-            REDACTIONS.note(TypeError)
-            close_unawaited(answer)
+            self.note_rubbish(answer, TypeError())
             return NOT_REDACTED
         try:
             return answer.encode().decode()
@@ -55,11 +42,8 @@ class Redactor:
             return NOT_REDACTED
 
     def redact_verdict(self, op: str, verdict: Verdict) -> Verdict:
-        """The verdict as tape, span and log are to have it."""
+        """The verdict as tape, span and log are to have it; its result was asked about before."""
         final, error = verdict.final, verdict.error
-        if final is not None and final.result is not None:
-            told = Telling(ToldKind.RESULT, op, "result")
-            final = replace(final, result=self._ask_json(told, final.result, "result"))
         said = None
         if final is not None and final.error is not None:
             said = self._redact_error(op, final.error)
@@ -83,16 +67,13 @@ class Redactor:
         message = self.redact_text(ToldKind.EXCEPTION, op, "message", error.message)
         return replace(error, message=message, traceback=trace)
 
-    def _ask_json(self, told: Telling, value: Any, what: str) -> Any:
-        answer = self._ask(told, decode(encode(value, what)))
-        try:
-            return decode(encode(answer, what))
-        except Exception as error:  # noqa: BLE001  # whatever an object of the hook's raises
-            REDACTIONS.note(type(error))
-            close_unawaited(answer)
-            return NOT_REDACTED
+    def note_rubbish(self, answer: Any, error: Exception) -> None:
+        """Count an answer that cannot be kept: it raises this."""
+        REDACTIONS.note(type(error))
+        close_unawaited(answer)
 
-    def _ask(self, told: Telling, value: Any) -> Any:
+    def ask(self, told: Telling, value: Any) -> Any:
+        """The hook's answer, or ``NOT_REDACTED`` itself where it raises."""
         try:
             return self._hook(told, value)
         except BaseException as error:

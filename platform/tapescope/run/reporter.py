@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from tapescope.codec import decode, encode
 from tapescope.errors import BlockingCallOnLoop, CancelRequested, StoreClosed
-from tapescope.model.tape import LOG, PARTIAL
-from tapescope.run.redaction import RedactedBody
-from tapescope.values import Values
+from tapescope.model.tape import LOG, PARTIAL, PROGRESS
 
 if TYPE_CHECKING:
     from tapescope.model.answers import Appended
     from tapescope.model.tape import TapePage
+    from tapescope.run.keeper import Keeper, RedactedBody
     from tapescope.run.tape_writer import TapeWriter
 
 __all__ = ["Reporter", "ThreadReporter"]
@@ -30,11 +29,11 @@ _CHECK_LOOP_EVERY: Final = 1.0
 class _Report:
     """The facts about the run, the same in both reporters."""
 
-    __slots__ = ("_tape", "_values")
+    __slots__ = ("_keeper", "_tape")
 
-    def __init__(self, tape: TapeWriter, values: Values) -> None:
+    def __init__(self, tape: TapeWriter, keeper: Keeper) -> None:
         self._tape = tape
-        self._values = values
+        self._keeper = keeper
 
     @property
     def task_id(self) -> str:
@@ -72,17 +71,20 @@ class _Report:
         if stop is not None:
             raise CancelRequested(stop.reason, stop.message)
 
-    def _encode(self, body: Any) -> Any:
-        """The body of an event as it is stored; one that was redacted has been encoded."""
-        return body if isinstance(body, RedactedBody) else self._values.encode(body, "event")
+    # Bodies as they are stored:
 
-    def _progress_body(
-        self, phase: str, current: float, total: float | None, detail: Any
-    ) -> dict[str, Any]:
+    def _progress_body(self, phase: str, current: float, total: float | None, detail: Any) -> Any:
         body: dict[str, Any] = {"phase": phase, "current": current, "total": total}
         if detail is not None:
-            body["detail"] = self._values.encode(detail, "detail")
-        return body
+            body["detail"] = detail
+        return self._keeper.keep_our_event(PROGRESS, body, "detail")
+
+    def _log_body(self, level: str, message: str) -> Any:
+        return self._keeper.keep_our_event(LOG, {"level": level, "message": message})
+
+    def _partial_body(self, kind: str, payload: Any) -> Any:
+        body = {"kind": kind, "payload": payload}
+        return self._keeper.keep_our_event(PARTIAL, body, "payload")
 
 
 class Reporter(_Report):
@@ -107,20 +109,19 @@ class Reporter(_Report):
         report of the same phase may take its place; the last one before the end is always stored.
         """
         body = self._progress_body(phase, current, total, detail)
-        await self._in_loop(self._tape.progress(body))
+        await self._in_loop(self._tape.progress(phase, body))
 
     async def log(self, level: str, message: str) -> None:
         """A line of the task's log."""
-        await self._in_loop(self._tape.append(LOG, {"level": level, "message": message}))
+        await self._in_loop(self._tape.append(LOG, self._log_body(level, message)))
 
     async def partial(self, kind: str, payload: Any) -> None:
         """A part of the result that is ready before the whole; ``payload`` is any JSON value."""
-        body = {"kind": kind, "payload": self._values.encode(payload, "payload")}
-        await self._in_loop(self._tape.append(PARTIAL, body))
+        await self._in_loop(self._tape.append(PARTIAL, self._partial_body(kind, payload)))
 
     async def emit(self, type: str, body: Any = None) -> None:
         """An event of a type of your own; ``body`` is any JSON value."""
-        await self._in_loop(self._tape.append(type, self._encode(body)))
+        await self._in_loop(self._tape.append(type, self._keeper.keep_event(type, body)))
 
     def emit_nowait(self, type: str, body: Any = None) -> asyncio.Future[Appended]:
         """``emit`` without waiting: the order is kept, and an error is raised later.
@@ -129,7 +130,7 @@ class Reporter(_Report):
         or the ``final``. The future has the answer for this one event; it need not be awaited.
         Raises ``NowaitBacklogFull`` past 1,000 outstanding events, and for bad input at once.
         """
-        stored = self._encode(body)
+        stored = self._keeper.keep_event(type, body)
         if asyncio.get_running_loop() is self._tape.loop:
             return self._tape.append_nowait(type, stored)
 
@@ -140,15 +141,15 @@ class Reporter(_Report):
 
     def without_codec(self) -> Reporter:
         """A reporter of the same run that stores values as they are, whatever codec is set."""
-        return Reporter(self._tape, Values())
+        return Reporter(self._tape, self._keeper.without_codec())
 
     def redact(self, type: str, body: Any) -> RedactedBody:
-        """An event's body as the manager's redaction hook leaves it, for who keeps it for a while.
+        """An event's body as the manager's hook and codec leave it, for who keeps it for a while.
 
         ``emit`` and ``emit_nowait`` take what this gives in the place of a body, and do not ask the
         hook again. Raises ``NotJson``, ``CodecFailed``.
         """
-        return self._tape.redact(type, self._encode(body))
+        return self._keeper.redact(type, body)
 
     async def read_tape(self, *, after_seq: int = 0) -> TapePage:
         """A page of the task's tape, in ``seq`` order, after ``after_seq``: as it is stored.
@@ -177,8 +178,8 @@ class ThreadReporter(_Report):
 
     __slots__ = ("_loop_thread",)
 
-    def __init__(self, tape: TapeWriter, values: Values) -> None:
-        super().__init__(tape, values)
+    def __init__(self, tape: TapeWriter, keeper: Keeper) -> None:
+        super().__init__(tape, keeper)
         self._loop_thread = threading.get_ident()  # a reporter is made in the loop
 
     def progress(
@@ -186,26 +187,26 @@ class ThreadReporter(_Report):
     ) -> None:
         """See ``Reporter.progress``."""
         body = self._progress_body(phase, current, total, detail)
-        self._wait("progress", lambda: self._tape.progress(body))
+        self._wait("progress", lambda: self._tape.progress(phase, body))
 
     def log(self, level: str, message: str) -> None:
         """See ``Reporter.log``."""
-        body = {"level": level, "message": message}
+        body = self._log_body(level, message)
         self._wait("log", lambda: self._tape.append(LOG, body))
 
     def partial(self, kind: str, payload: Any) -> None:
         """See ``Reporter.partial``."""
-        body = {"kind": kind, "payload": self._values.encode(payload, "payload")}
+        body = self._partial_body(kind, payload)
         self._wait("partial", lambda: self._tape.append(PARTIAL, body))
 
     def emit(self, type: str, body: Any = None) -> None:
         """See ``Reporter.emit``."""
-        stored = self._encode(body)
+        stored = self._keeper.keep_event(type, body)
         self._wait("emit", lambda: self._tape.append(type, stored))
 
     def emit_nowait(self, type: str, body: Any = None) -> None:
         """See ``Reporter.emit_nowait``. At once only ``NotJson`` and ``CodecFailed`` are raised."""
-        stored = self._encode(body)
+        stored = self._keeper.keep_event(type, body)
         copy = decode(encode(stored, "event"))  # the caller may change the body before it is read
         self._tape.reserve()
         self._hand_over(lambda: self._tape.append_reserved(type, copy))

@@ -20,8 +20,9 @@ from copy import deepcopy
 from enum import Enum, auto
 from typing import Any, Final, Protocol
 
-from tapescope.errors import TapescopeError
+from tapescope.errors import EventFateUnknown, StoreUnavailable, TapescopeError, UnknownTask
 from tapescope.model.error_codes import RELEASED, TIMEOUT
+from tapescope.model.leases import TracedAttempt
 from tapescope.model.tasks import (
     ActiveState,
     Attempt,
@@ -32,7 +33,7 @@ from tapescope.model.tasks import (
     Task,
 )
 from tapescope.run.attempt import RunRecord, RunSettings, log_run, tell
-from tapescope.run.durable_writes import claim_task, forget_cancels
+from tapescope.run.durable_writes import claim_task, forget_cancels, let_go
 from tapescope.run.outcome import (
     LOST,
     StopReason,
@@ -50,6 +51,9 @@ from tapescope_telemetry.logger import Logger
 __all__ = ["Completion", "Run", "RunHost", "find_current_run"]
 
 _log = Logger("tapescope")
+
+_ASK_FOR: Final = 1.0
+"""Seconds that a store has to say where the run of the attempt before is."""
 
 _UNCHANGING: Final = frozenset({str, int, float, bool, type(None)})
 """Types of params that a runner cannot change."""
@@ -231,9 +235,7 @@ class Run:
     def start(self) -> None:
         """Begin, in an asyncio task of its own with an empty context."""
         self._phase = _Phase.CLAIMING
-        self._loop_task = asyncio.get_running_loop().create_task(
-            self._run(), name=f"tapescope-run-{self.task.task_id}", context=contextvars.Context()
-        )
+        self._begin_loop_task()
 
     def cancel(self, request: CancelRequest) -> None:
         """Stop the runner because of a recorded request; any number of times, the first counts.
@@ -280,6 +282,28 @@ class Run:
         if self._phase is _Phase.WAITING:
             self._end(None, error)
 
+    # --- its asyncio task -------------------------------------------------------------------------
+
+    def _begin_loop_task(self) -> None:
+        self._loop_task = asyncio.get_running_loop().create_task(
+            self._run(), name=f"tapescope-run-{self.task.task_id}", context=contextvars.Context()
+        )
+        self._loop_task.add_done_callback(self._note_loop_task_end)
+
+    def _note_loop_task_end(self, ended: asyncio.Task[None]) -> None:
+        """Nearly always the run has ended itself; for one that could not, nobody must wait."""
+        if self._phase is _Phase.ENDED or self.fenced:
+            return
+        if ended.cancelled() and self._phase is _Phase.CLAIMING and self._record is None:
+            self._claim_cancelled = True  # before its first step: as a cancel that meets the claim
+            self._begin_loop_task()
+            return
+        if not ended.cancelled():
+            ended.exception()  # an exit of the process, which the loop has raised
+        if self._record is not None:
+            self._record.end_with_loop()
+        self._end(None)  # who waits reads the store: the task is rescued
+
     # --- the pipeline -----------------------------------------------------------------------------
 
     async def _run(self) -> None:
@@ -288,7 +312,7 @@ class Run:
             if claim is None:
                 self._end(None)  # cancelled while it waited, or claimed by another owner
                 return
-            record = self._begin(claim)
+            record = self._begin(claim, await self._find_run_before(claim.attempt))
             verdict = await self._await_runner(record)
             if verdict is None:
                 self._zombie_ended(record)  # the run was settled when the runner was fenced
@@ -302,19 +326,47 @@ class Run:
             self._lose(error)
 
     async def _claim_task(self) -> Claim | None:
-        settings = self._settings
-        claim, self._claim_cancelled = await claim_task(
-            settings.store,
-            self.task,
-            settings.owner,
-            settings.lease,
-            lambda: self.stop_reason is not None,
-        )
+        """The claim, or ``None`` where the task has ended, or is another owner's."""
+        settings, task = self._settings, self.task
+        try:
+            claim, cancelled = await claim_task(
+                settings.store,
+                task,
+                settings.owner,
+                settings.lease,
+                lambda: self.stop_reason is not None,
+            )
+        except (StoreUnavailable, EventFateUnknown, UnknownTask):
+            raise  # there is no store to tell, or no task
+        except Exception as error:
+            if not await let_go(settings.store, task, settings.owner):
+                raise
+            text = "Task %s (%s) could not be claimed, and has failed: %s"
+            told = tell(settings, task.op, error)
+            log_run(logging.ERROR, text, task, told, None)
+            return None
+        self._claim_cancelled = self._claim_cancelled or cancelled
         return claim
 
-    def _begin(self, claim: Claim) -> RunRecord:
+    async def _find_run_before(self, attempt: Attempt) -> TracedAttempt | None:
+        """The run of the attempt before, to link to. A store that is slow costs the link."""
+        store = self._settings.store
+        if attempt.number < 2 or not self._settings.telemetry.makes_spans:
+            return None
+        try:
+            async with asyncio.timeout(_ASK_FOR):
+                traced = await store.read_traced([attempt.task_id])
+        except asyncio.CancelledError:
+            forget_cancels()
+            self._claim_cancelled = True
+            return None
+        except (TimeoutError, TapescopeError):
+            return None
+        return next((one for one in traced if one.attempt == attempt.number - 1), None)
+
+    def _begin(self, claim: Claim, run_before: TracedAttempt | None) -> RunRecord:
         self.task = claim.task
-        self._record = record = RunRecord(self._settings, claim, shared=self.claimed)
+        self._record = record = RunRecord(self._settings, claim, run_before, shared=self.claimed)
         record.requested = self._requested
         _current.set(weakref.ref(self))  # never reset: the context is this run's alone
         self._count_as(ActiveState.RUNNING)
@@ -347,7 +399,7 @@ class Run:
             self._phase = _Phase.SETTLING
             self._clear_timer()
             verdict = judge(
-                self.stop_reason, result, error, self.task.timeout, self._settings.values
+                self.stop_reason, result, error, self.task.timeout, record.keeper.keep_result
             )
             if self._thread is not None and not self._thread_ended:
                 self._fence(record)  # cancelled from outside: the thread goes on by itself
@@ -356,15 +408,14 @@ class Run:
             del error, result  # an exception that its own frame holds would outlive the run
 
     async def _call_runner(self, record: RunRecord) -> Ended:
-        values = self._settings.values
-        params = values.decode_params(self._copy_params())
+        params = self._settings.values.decode_params(self._copy_params())
         if not self.runner.in_thread:
-            result = self.runner.call(Reporter(record.tape, values), **params)
+            result = self.runner.call(Reporter(record.tape, record.keeper), **params)
             return (await result if inspect.isawaitable(result) else result), None
         self._thread = asyncio.get_running_loop().create_future()
         kind = Reporter if self.runner.wraps_async else ThreadReporter
         name = f"tapescope-{self.task.op}"
-        reporter = kind(record.tape, values)
+        reporter = kind(record.tape, record.keeper)
         start_thread(self.runner, reporter, params, name, self._note_thread_end)
         result, error = await self._thread
         if not inspect.isawaitable(result):
@@ -464,9 +515,8 @@ class Run:
             message, at = "the run was cancelled from outside", settings.store.clock.now()
             tape.stop = CancelRequest(CancelReason.SUPERSEDED, message, None, at)
         settings.telemetry.tasks.zombie(task.op, 1)
-        _log.warning(
-            "The runner of task %s (%s) does not stop and is fenced.", task.task_id, task.op
-        )
+        text = "The runner of task %s (%s) does not stop and is fenced: %s"
+        log_run(logging.WARNING, text, task, "its task ends without it", record)
         self._host.fence(self)
 
     def _judge_fenced(self) -> Verdict:

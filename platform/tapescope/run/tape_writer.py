@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from tapescope.clock import Clock
 from tapescope.errors import EventDropped, NowaitBacklogFull
 from tapescope.model.tape import PROGRESS, DropReason, NewEvent
-from tapescope.run.redaction import RedactedBody
 
 if TYPE_CHECKING:
     from tapescope.model.answers import Appended
@@ -38,7 +36,6 @@ class TapeWriter:
         "_loop",
         "_outstanding",
         "_progress_at",
-        "_redact",
         "_store",
         "_timer",
         "_unraised",
@@ -56,15 +53,14 @@ class TapeWriter:
         attempt: Attempt,
         span: RunSpan,
         window: float,
-        redact: Callable[[object, Any], RedactedBody] | None = None,
     ) -> None:
-        """``window``: seconds in which progress is coalesced. ``redact``: of a type and a body."""
+        """``window``: seconds in which progress is coalesced."""
         self._store = store
         self._loop = asyncio.get_running_loop()
         self._window = window
-        self._redact = redact
         self._progress_at = -window
-        self._held: dict[str, Any] | None = None
+        self._held: tuple[str, Any] | None = None
+        """The phase and the body of a progress report that waits."""
         self._timer: asyncio.TimerHandle | None = None
         self._unraised: Exception | None = None
         self._outstanding = 0
@@ -100,22 +96,11 @@ class TapeWriter:
         """
         self._raise_earlier_error()
         self._flush_held()
-        answer = await self._store.append(self.attempt, (self._make_event(type, body),))
+        answer = await self._store.append(self.attempt, (NewEvent(type, body),))
         if answer.dropped is not None:
             self._unraised = None  # this event's error says the same
             raise self._note_drop(answer.dropped)
         self._raise_earlier_error()
-
-    def redact(self, type: str, body: Any) -> RedactedBody:
-        """The body as the manager's hook leaves it. Raises ``NotJson``."""
-        return RedactedBody(body) if self._redact is None else self._redact(type, body)
-
-    def _make_event(self, type: str, body: Any) -> NewEvent:
-        if isinstance(body, RedactedBody):
-            body = body.value
-        elif self._redact is not None:
-            body = self._redact(type, body).value
-        return NewEvent(type, body)
 
     async def read(self, after_seq: int) -> TapePage:
         """A page of the tape. Raises what the store raises."""
@@ -142,7 +127,7 @@ class TapeWriter:
         except Exception as error:  # noqa: BLE001  # it is raised at the next awaited report
             self._unraised = self._unraised or error
 
-    async def progress(self, body: dict[str, Any]) -> None:
+    async def progress(self, phase: str, body: Any) -> None:
         """Append a ``progress`` event, or hold it for a moment where a newer one may replace it.
 
         A report is replaced only by the next one of its own phase, while no other event comes
@@ -153,7 +138,7 @@ class TapeWriter:
             return
         now = self.clock.monotonic()
         left = self._progress_at + self._window - now
-        if self._held is not None and self._held["phase"] != body["phase"]:
+        if self._held is not None and self._held[0] != phase:
             self._flush_held()
         if left <= 0 and self._held is None:
             self._progress_at = now
@@ -164,7 +149,7 @@ class TapeWriter:
             self._timer = self._loop.call_later(max(0.0, left), self._flush_held)
         else:
             self.coalesced += 1
-        self._held = body
+        self._held = phase, body
 
     def seal(self) -> None:
         """Queue the last progress report before the ``final``, and hold none any more."""
@@ -182,12 +167,11 @@ class TapeWriter:
         self._progress_at = self.clock.monotonic()
         with self._lock:
             self._outstanding += 1  # one report at most: no reason to refuse it
-        self.append_reserved(PROGRESS, held)
+        self.append_reserved(PROGRESS, held[1])
 
     def _send(self, type: str, body: Any) -> asyncio.Future[Appended]:
         try:
-            event = self._make_event(type, body)
-            future = self._store.append_nowait(self.attempt, (event,))
+            future = self._store.append_nowait(self.attempt, (NewEvent(type, body),))
         except BaseException:  # nothing is outstanding after any error
             self._free_place()
             raise

@@ -39,6 +39,7 @@ from tapescope.store._pending import (
     PendingClaim,
     PendingCreate,
     PendingEvents,
+    PendingFinish,
     PendingGiveUp,
     PendingWrite,
     TapeCursor,
@@ -54,6 +55,7 @@ from tapescope.store.flush import (
     FlushRefused,
     GiveUpRow,
     StoreAway,
+    TraceRow,
     as_unavailable,
 )
 
@@ -418,6 +420,8 @@ class GroupCommit:
         for call in calls:
             if isinstance(call, PendingEvents):
                 cursor = call.cursor
+                if cursor.untraced is not None and cursor not in tails:
+                    flush.traces.append(TraceRow(cursor.key or 0, cursor.attempt, *cursor.untraced))
                 seq = tails.get(cursor, cursor.tail)
                 start = len(rows)
                 if isinstance(call, PendingGiveUp):
@@ -598,12 +602,13 @@ class GroupCommit:
 
 def _note_doubt(flush: Flush, calls: Iterable[PendingWrite]) -> None:
     """The fate of a flush is not known: the ends of its tapes are read before they are written."""
-    give_ups = iter(flush.give_ups)  # in the order of their calls
-    for call in calls:
+    place = 0
+    for call in calls:  # its rows are in their order
         if isinstance(call, PendingEvents):
             call.cursor.key = None
-            if isinstance(call, PendingGiveUp):
-                call.cursor.doubt = Doubt(flush, flush.rows[next(give_ups).row])
+            if isinstance(call, PendingGiveUp | PendingFinish):
+                call.cursor.doubt = Doubt(flush, flush.rows[place])
+            place += len(call.events)
 
 
 class _Blocked(NamedTuple):

@@ -84,11 +84,13 @@ class Orphans:
         backoff = Backoff()
         while True:
             try:
-                await self._request_cancel(task_id, CancelReason.USER, message)
+                answer = await self._request_cancel(task_id, CancelReason.USER, message)
             except UnknownTask:
                 left = deadline - self._core.clock.monotonic()
                 if message != _UNKNOWN or left <= 0:
                     raise
                 await backoff.wait(left)
             else:
+                if message == _UNKNOWN:  # it was, and its reply was lost: nobody has counted it
+                    self._core.telemetry.tasks.submitted(answer.op)
                 return

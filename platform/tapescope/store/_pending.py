@@ -32,10 +32,12 @@ __all__ = [
 
 
 class Doubt(NamedTuple):
-    """An ``attempt_failed`` or ``attempt_released`` that was sent, and whose fate is not known."""
+    """The event that ends an attempt, which was sent, and whose fate is not known."""
 
     flush: Flush
     row: EventRow
+    counted: bool = False
+    """Whether it is known by now, and a ``final`` of it was counted."""
 
 
 class TapeCursor:
@@ -63,6 +65,7 @@ class TapeCursor:
         "tail",
         "task_id",
         "trace_id",
+        "untraced",
     )
 
     def __init__(self, task_id: str, attempt: int, owner: str) -> None:
@@ -73,7 +76,7 @@ class TapeCursor:
         self.tail = 0
         self.offers = 0
         self.doubt: Doubt | None = None
-        """How the attempt gave its task up, where the reply to that was lost for good."""
+        """How the attempt ended, where the reply to that was lost for good."""
         self.claimed: float | None = None
         """Monotonic time of the claim, when it was made here."""
         self.queue: list[PendingEvents] = []
@@ -86,6 +89,8 @@ class TapeCursor:
         self.ready = False
         """Listed for the next flush."""
         self.trace_id: str | None = None
+        self.untraced: tuple[str, str] | None = None
+        """The trace and span of the run, until the database has them: none where none records."""
         self.context: Any = None
         """The run span's OpenTelemetry context, which metrics of late events point to."""
 

@@ -109,6 +109,9 @@ def deliver(context: StoreContext, batch: Batch, answer: FlushAnswer) -> None:
         _deliver_claim(context, claim, won)
     if batch.ranges:
         context.meter.flush(len(batch.flush.rows))
+        if batch.flush.traces:
+            for row_range in batch.ranges:
+                row_range.call.cursor.untraced = None
         _deliver_rows(context, batch, answer)
     for cancel, answered in zip(batch.cancels, answer.cancels, strict=True):
         _deliver_cancel(context, cancel, answered)
@@ -222,6 +225,7 @@ def _deliver_stored(
         )
         context.changes.publish(Change(cursor.task_id, cursor.tail, events))
     if isinstance(call, PendingFinish):
+        cursor.doubt = None
         _count_final(context, cursor, call.final, call.events[0][2])
         call.answer(Finished(True, None, call.final.outcome, cursor.tail))
     elif isinstance(call, PendingGiveUp):
@@ -243,8 +247,28 @@ def _deliver_cancelled_instead(
     call.answer(GivenUp(final, None, final.outcome, cursor.tail))
 
 
-def _count_final(context: StoreContext, cursor: TapeCursor, final: FinalEvent, ts: int) -> None:
-    seconds = 0.0 if cursor.claimed is None else context.clock.monotonic() - cursor.claimed
+def _count_final_in_doubt(
+    context: StoreContext, cursor: TapeCursor, final: FinalEvent, last_seq: int
+) -> None:
+    """Count a ``final`` of ours that proves to be on the tape, though its reply was lost."""
+    doubt = cursor.doubt
+    if doubt is not None and not doubt.counted:
+        cursor.doubt = doubt._replace(counted=True)
+        cursor.tail = last_seq
+        written_ago = max(0, context.clock.now() - doubt.row.ts) / 1e6
+        _count_final(context, cursor, final, doubt.row.ts, written_ago)
+
+
+def _count_final(
+    context: StoreContext,
+    cursor: TapeCursor,
+    final: FinalEvent,
+    ts: int,
+    written_ago: float = 0.0,
+) -> None:
+    seconds = 0.0
+    if cursor.claimed is not None:
+        seconds = context.clock.monotonic() - cursor.claimed - written_ago
     error_type = final.error.code if final.error and final.outcome is Outcome.FAILED else None
     reason = final.cancel.reason.value if final.cancel else None
     context.tasks.finished(
@@ -267,6 +291,8 @@ def deliver_recalled(context: StoreContext, call: PendingGiveUp, event: Event) -
     if context.changes.follows(call.cursor.task_id):
         context.changes.publish(Change(call.cursor.task_id, event.seq, (event,)))
     final = FinalEvent.from_event(event) if event.type == FINAL else None
+    if final is not None:
+        _count_final_in_doubt(context, call.cursor, final, event.seq)
     call.answer(GivenUp(final, None, None if final is None else final.outcome, event.seq))
 
 
@@ -274,6 +300,8 @@ def _deliver_refused(context: StoreContext, row_range: RowRange, refusal: Refuse
     call, cursor = row_range.call, row_range.call.cursor
     if refusal.reason is None:
         context.meter.ledger.replay(1)  # the tape's own final, sent again: no new offer
+        if isinstance(call, PendingFinish):
+            _count_final_in_doubt(context, cursor, call.final, refusal.last_seq)
     else:
         outcome: str | None = TAPE_OPEN if refusal.outcome is None else refusal.outcome.value
         if refusal.reason is DropReason.UNKNOWN_TASK:

@@ -17,13 +17,21 @@ from typing import ClassVar
 from tapescope.clock import Clock
 from tapescope.errors import ConnectionRefused
 from tapescope.model.audit import AuditPage
+from tapescope.model.backlog import Backlog, BacklogCount
 from tapescope.model.leadership import LeaderTerm, MaintenanceJob
-from tapescope.model.leases import HeldLease
+from tapescope.model.leases import HeldLease, TracedAttempt
 from tapescope.model.ops import KnownOp
 from tapescope.model.repairs import Mended, Repair
 from tapescope.model.tape import DropFilter, QuarantinePage, TapePage
 from tapescope.model.tasks import CancelRequest, Task, TaskFilter, TaskStatus
-from tapescope.store.flush import AttemptState, CreateRow, Flush, FlushAnswer, Inserted
+from tapescope.store.flush import (
+    AttemptState,
+    CreateRow,
+    Flush,
+    FlushAnswer,
+    Inserted,
+    TraceRow,
+)
 from tapescope.store.notifications import Changes
 from tapescope.store.opening import OpenMode
 from tapescope.store.orders import (
@@ -201,6 +209,10 @@ class StoreBackend(abc.ABC):
     async def load(self, task_id: str, attempt: int, owner: str) -> AttemptState:
         """Where the task's tape ends and what the attempt offered last."""
 
+    @abc.abstractmethod
+    async def note_traces(self, rows: Sequence[TraceRow]) -> None:
+        """Keep where run spans are, as ``Flush.traces`` does."""
+
     # --- claims and leases ------------------------------------------------------------------------
 
     @abc.abstractmethod
@@ -225,6 +237,11 @@ class StoreBackend(abc.ABC):
         the owner's, is answered with ``extended=False``; it holds up no other.
         """
 
+    @abc.abstractmethod
+    async def let_go(self, task_id: str, attempt: int, owner: str) -> None:
+        """End the lease of a pending task of this attempt, if it has one, and ``owner`` or nobody
+        is on it: from now on ``rescue`` takes it."""
+
     def make_lease_renewer(self) -> LeaseRenewer | None:
         """What extends leases while the store's loop is blocked; ``None``: this store has none."""
         return None
@@ -235,7 +252,11 @@ class StoreBackend(abc.ABC):
 
     @abc.abstractmethod
     async def rescue(self, order: RescueOrder) -> Sequence[RescuedRow]:
-        """Take tasks from lost owners, in one transaction (``RescueOrder.takes``)."""
+        """Take tasks from lost owners, in one transaction (``RescueOrder.takes``).
+
+        A store whose replies can be lost gives, besides or instead, what earlier calls took whose
+        reply was lost, each row with its ``order``: every row is given once.
+        """
 
     @abc.abstractmethod
     async def read_cancels(self, owners: Sequence[str]) -> Sequence[tuple[str, str, CancelRequest]]:
@@ -250,6 +271,14 @@ class StoreBackend(abc.ABC):
         """The ops that were registered in the last ``within`` microseconds."""
 
     @abc.abstractmethod
+    async def tell_worker(self, owner: str, ops: Sequence[str], lease: int) -> None:
+        """Record that a worker lives for ``lease`` microseconds more, and which ops it can run."""
+
+    @abc.abstractmethod
+    async def forget_worker(self, owner: str) -> None:
+        """Record that a worker lives no more, if it was known."""
+
+    @abc.abstractmethod
     async def watch(self) -> None:
         """Publish other processes' commits until cancelled; survive the store being away.
 
@@ -262,6 +291,14 @@ class StoreBackend(abc.ABC):
     @abc.abstractmethod
     async def get(self, task_id: str) -> Task | None:
         """The task as its row stands."""
+
+    @abc.abstractmethod
+    async def find_traced(self, trace_id: str, limit: int) -> Sequence[TracedAttempt]:
+        """The attempts whose run spans are in this trace, by the keys of their tasks."""
+
+    @abc.abstractmethod
+    async def read_traced(self, task_ids: Sequence[str]) -> Sequence[TracedAttempt]:
+        """The attempts of these tasks whose run spans were recorded, by task and attempt."""
 
     @abc.abstractmethod
     async def find_ended(self, task_ids: Sequence[str]) -> Sequence[Task]:
@@ -292,10 +329,28 @@ class StoreBackend(abc.ABC):
         """At most ``limit`` dropped events, oldest first, by keyset: numbers over ``after``.
 
         Where ``wanted`` is ``by_time`` it looks at ``look_at`` events at most, and ``next`` says
-        how far it has come. The counts are the task's, or the store's, whatever their time.
+        how far it has come. The counts are the task's, or the store's, whatever their time, where
+        it is ``counted``; nothing is counted where it is not.
+        """
+
+    @abc.abstractmethod
+    async def read_backlog(self, fresh: int) -> Backlog:
+        """How much waits and runs, read by any process at most ``fresh`` microseconds ago.
+
+        It costs the same however much waits, and holds up no flush. A backend whose numbers are
+        cheap to read reads them each time.
         """
 
     # --- maintenance ------------------------------------------------------------------------------
+
+    @abc.abstractmethod
+    async def recount_backlog(self) -> Sequence[BacklogCount]:
+        """The numbers of ``read_backlog`` by op and state, each beside a count of the tasks, as of
+        one moment; ``held`` is a state here, too."""
+
+    @abc.abstractmethod
+    async def mend_backlog(self, by: str, *, dry_run: bool) -> Sequence[Repair]:
+        """Set the numbers to what a count gives, in one transaction with its entry in the log."""
 
     @abc.abstractmethod
     async def audit(self, after: int, limit: int, grace: int) -> AuditPage:

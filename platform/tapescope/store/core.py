@@ -228,7 +228,7 @@ class StoreCore:
     async def _recall(self, cursor: TapeCursor, since: float) -> Event | None:
         """The event by which an attempt gave its task up, where the reply was lost (``Doubt``)."""
         assert cursor.doubt is not None
-        flush, row = cursor.doubt
+        flush, row, _ = cursor.doubt
         if not is_task_id(cursor.task_id):
             return None
 

@@ -9,6 +9,7 @@ from tapescope.model.ops import KnownOp
 from tapescope.model.tasks import is_op
 from tapescope.store.core import StoreCore
 from tapescope.store.damage import has_sound_numbers
+from tapescope.store.validation import check_seconds
 
 __all__ = ["StoreOps"]
 
@@ -33,6 +34,20 @@ class StoreOps:
         in_order = sorted(ops, key=lambda known: known.op)  # as every worker locks them
         if in_order:
             await core.change("register_ops", lambda: core.backend.register_ops(in_order))
+
+    async def tell(self, owner: str, ops: Collection[str], lease: float) -> None:
+        """Tell every process on the store that this worker lives, for ``lease`` seconds from now,
+        and what it can run. Raises ``BadSetting``."""
+        length = round(check_seconds("lease", lease, over_zero=True) * 1e6)
+        core = self._core
+        await core.change(
+            "tell_worker", lambda: core.backend.tell_worker(owner, sorted(ops), length)
+        )
+
+    async def forget(self, owner: str) -> None:
+        """The worker lives no more; nothing happens where it was not known."""
+        core = self._core
+        await core.change("forget_worker", lambda: core.backend.forget_worker(owner))
 
     async def read(self) -> Mapping[str, KnownOp]:
         """By name, the ops that a worker of this store has registered within the last week."""

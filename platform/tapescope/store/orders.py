@@ -92,6 +92,8 @@ class RescuedRow(NamedTuple):
     result: RescueResult
     last_seq: int
     """The tape's end: the event that says so."""
+    order: RescueOrder | None = None
+    """The order that it was rescued by, where that was an earlier one, whose reply was lost."""
 
 
 def cancel_instead(row: EventRow, request: CancelRequest) -> EventRow:

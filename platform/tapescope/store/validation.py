@@ -49,6 +49,7 @@ __all__ = [
     "check_seconds",
     "check_text",
     "check_time",
+    "check_trace_id",
     "check_whole",
     "encode_event",
     "first_id_of",
@@ -62,6 +63,10 @@ LOST_AFTER: Final = 86_400_000_000
 is not known to be dead before: it may be on another host."""
 
 _TASK_ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+_TRACE_ID: Final = re.compile(r"(?!0{32})[0-9a-f]{32}")
+
+_TEXT: Final = frozenset({str})
 
 _MOST_SECONDS: Final = 36_525 * 86_400
 """A hundred years: no clock, timer or column that a span of time meets is too small for it."""
@@ -205,6 +210,8 @@ def check_text(name: str, value: object, *, most: int = _TEXT_BYTES) -> str:
 
     No store keeps a NUL character or a lone surrogate.
     """
+    if type(value) is str and value.isascii() and len(value) <= most and "\0" not in value:
+        return value  # nearly always
     if not isinstance(value, str):
         raise BadSetting(name, value, "text")
     text = str.__str__(value)  # plain, also where a derived class says otherwise
@@ -226,6 +233,14 @@ def check_choice(name: str, kind: type[Choice], value: object) -> Choice:
             if str.__eq__(choice, value):
                 return choice
     raise BadSetting(name, value, f"one of {', '.join(kind)}")
+
+
+def check_trace_id(value: object) -> str:
+    """A trace's id, in small letters. Raises ``BadSetting``."""
+    text = value.strip().lower() if isinstance(value, str) else ""
+    if _TRACE_ID.fullmatch(text) is None:
+        raise BadSetting("trace_id", value, "32 hexadecimal digits, not all of them 0")
+    return text
 
 
 def check_key(value: object) -> str:
@@ -310,6 +325,10 @@ def bind(only_by: str | None, idempotency_key: str | None) -> tuple[str | None, 
 
 def check_params(given: object) -> dict[str, Any]:
     """The members of any ``Mapping`` whose keys are text. Raises ``BadParams``."""
+    if type(given) is dict:
+        plain = cast("dict[object, object]", given)
+        if {*map(type, plain)} <= _TEXT:  # nearly always
+            return cast("dict[str, Any]", plain.copy())
     if not isinstance(given, Mapping):
         raise BadParams(f"a {type(given).__name__} is not a JSON object")
     members = cast("Mapping[object, object]", given)

@@ -26,6 +26,7 @@ from tapescope.store.port import TaskStore
 from tapescope.testing._case import Breach, Case, read_case
 from tapescope.testing._history import History, RecordedCall
 from tapescope.testing._spans import SpanRecord, check_spans
+from tapescope_telemetry import LedgerReading
 
 __all__ = ["check"]
 
@@ -39,11 +40,13 @@ async def check(
     *,
     spans: Sequence[SpanRecord] | None = None,
     dropped_metric: int | None = None,
+    ledger: LedgerReading | None = None,
 ) -> list[Breach]:
     """All that is wrong with what ``history`` recorded, judged at rest; empty when all is well.
 
     ``spans``, when given, are all that were exported (I8). ``dropped_metric`` is the sum of the
-    ``tapescope.tape.event.dropped`` counter (I7). Only tasks that the history names are looked at,
+    ``tapescope.tape.event.dropped`` counter (I7). ``ledger`` is that of the process which made the
+    history, where ``store`` is another one's. Only tasks that the history names are looked at,
     and of those the history must have every writing call; so it must of all the tasks that the
     store does not know, for past their cap a store only counts them together.
     """
@@ -78,7 +81,9 @@ async def check(
         if counted < unknown:
             detail = f"{unknown} events of unknown tasks were refused, {counted} counted"
             found.append(Breach("I7", None, detail))
-    found += _check_ledger(history, store, tape_events, persisted, dropped_metric)
+    if ledger is None:
+        ledger = store.meter.ledger.read()
+    found += _check_ledger(history, ledger, tape_events, persisted, dropped_metric)
     return found
 
 
@@ -289,14 +294,14 @@ def _check_follows(history: History, gapped: set[str | None]) -> list[Breach]:
 
 def _check_ledger(
     history: History,
-    store: TaskStore,
+    now: LedgerReading,
     tape_events: int,
     persisted: int,
     dropped_metric: int | None,
 ) -> list[Breach]:
     """I7: the process's ledger balances, and agrees with what the store holds."""
     found: list[Breach] = []
-    now, before = store.meter.ledger.read(), history.began_with
+    before = history.began_with
     if now.in_flight or now.unaccounted:
         found.append(Breach("I7", None, f"the ledger does not balance at rest: {now}"))
     if before is None:

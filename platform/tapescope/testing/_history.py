@@ -51,9 +51,10 @@ class RecordedCall:
 
     @property
     def fate_known(self) -> bool:
-        """Whether the caller was told what became of it; a cancelled caller was not."""
-        unknown = isinstance(self.error, asyncio.CancelledError | EventFateUnknown)
-        return self.ended is not None and not unknown
+        """Whether the caller was told what became of it. One that was cancelled, interrupted or
+        closed with its loop was not."""
+        told = self.error is None or isinstance(self.error, Exception)
+        return self.ended is not None and told and not isinstance(self.error, EventFateUnknown)
 
 
 @dataclass(slots=True)

@@ -18,8 +18,9 @@ from typing import ClassVar, Final
 from tapescope.clock import Clock
 from tapescope.codec import decode
 from tapescope.model.audit import AuditPage, AuditRule
+from tapescope.model.backlog import Backlog, BacklogCount, count_backlog, list_counts
 from tapescope.model.leadership import LeaderTerm, MaintenanceJob
-from tapescope.model.leases import HeldLease, RescueResult
+from tapescope.model.leases import HeldLease, RescueResult, TracedAttempt
 from tapescope.model.ops import KnownOp
 from tapescope.model.repairs import Mended, Repair
 from tapescope.model.tape import ATTEMPT_FAILED, FINAL, DropFilter, Event, QuarantinePage, TapePage
@@ -39,6 +40,7 @@ from tapescope.store.flush import (
     FlushAnswer,
     FlushRefused,
     RefusedRow,
+    TraceRow,
 )
 from tapescope.store.notifications import RESYNC
 from tapescope.store.opening import OpenMode, must_migrate
@@ -63,6 +65,8 @@ from tapescope_telemetry import Telemetry
 __all__ = ["MemoryBackend", "MemoryStore"]
 
 _VERSION: Final = 1
+_REMEMBERED: Final = 7 * 24 * 3_600_000_000
+"""Microseconds that an op is known after its last registration."""
 
 
 class MemoryStore(TaskStore):
@@ -108,6 +112,9 @@ class MemoryBackend(StoreBackend):
         self._last_key = 0
         self._keys: dict[str, int] = {}
         self._ops: dict[str, tuple[KnownOp, int]] = {}
+        self._workers: dict[str, tuple[Sequence[str], int]] = {}
+        self._pruned: Counter[tuple[str, str]] = Counter()
+        """By op and status the tasks that have ended and are not here any more."""
         self.records: dict[int, Record] = {}
         """The tasks by key, each with its tape."""
         self._by_idempotency: dict[tuple[str, str], int] = {}
@@ -142,6 +149,7 @@ class MemoryBackend(StoreBackend):
         with ExitStack() as undo:
             answer = self._carry_out(flush, undo)
             undo.pop_all()  # committed: nothing is undone
+        await self.note_traces(flush.traces)
         self._answered[flush.lane] = flush.number, answer
         return answer
 
@@ -228,6 +236,19 @@ class MemoryBackend(StoreBackend):
         task = record.task
         return CancelAnswer(state, task.op, task.owner, task.attempt, task.cancel, record.last_seq)
 
+    async def note_traces(self, rows: Sequence[TraceRow]) -> None:
+        for row in rows:
+            if (record := self.records.get(row.key)) is not None:
+                record.trace(row)
+
+    async def find_traced(self, trace_id: str, limit: int) -> Sequence[TracedAttempt]:
+        traced = (one for record in self.records.values() for one in record.list_traced())
+        return list(islice((one for one in traced if one.trace_id == trace_id), limit))
+
+    async def read_traced(self, task_ids: Sequence[str]) -> Sequence[TracedAttempt]:
+        found = filter(None, map(self.find, sorted(task_ids)))
+        return [one for record in found for one in record.list_traced()]
+
     # --- what a worker asks -----------------------------------------------------------------------
 
     async def claim_due(self, order: DueOrder) -> Sequence[DueRow]:
@@ -248,6 +269,12 @@ class MemoryBackend(StoreBackend):
     async def read_ops(self, within: int) -> Sequence[KnownOp]:
         since = self._context.clock.now() - within
         return [one for one, at in self._ops.values() if at > since]
+
+    async def tell_worker(self, owner: str, ops: Sequence[str], lease: int) -> None:
+        self._workers[owner] = ops, self._context.clock.now() + lease
+
+    async def forget_worker(self, owner: str) -> None:
+        self._workers.pop(owner, None)
 
     async def next_due(self, ops: Sequence[str]) -> int | None:
         return min((record.task.run_us for record in self._pending_of(ops)), default=None)
@@ -271,6 +298,16 @@ class MemoryBackend(StoreBackend):
                 record.task = replace(task, lease_expires_us=until)
                 held.append(HeldLease(task.task_id, task.attempt, task.cancel))
         return held
+
+    async def let_go(self, task_id: str, attempt: int, owner: str) -> None:
+        record = self.find(task_id)
+        if record is None or record.task.lease_expires_us is None:
+            return
+        task = record.task
+        if (task.status, task.attempt) == (TaskStatus.PENDING, attempt) and (
+            task.owner in (None, owner)
+        ):
+            record.task = replace(task, lease_expires_us=self._context.clock.now())
 
     async def read_owners(self) -> Sequence[str]:
         tasks = (record.task for record in self.records.values())
@@ -362,7 +399,25 @@ class MemoryBackend(StoreBackend):
             if task.owner is not None and task.cancel is not None
         ]
 
+    async def read_backlog(self, fresh: int) -> Backlog:
+        now = self._context.clock.now()
+        living = [ops for ops, until in self._workers.values() if until > now]
+        since = now - _REMEMBERED
+        return count_backlog(
+            (record.task for record in self.records.values()),
+            self._pruned,
+            now,
+            workers=Counter(op for ops in living for op in ops),
+            registered={one.op: one.timeout for one, at in self._ops.values() if at > since},
+        )
+
     # --- maintenance ------------------------------------------------------------------------------
+
+    async def recount_backlog(self) -> Sequence[BacklogCount]:
+        return list_counts(await self.read_backlog(0))
+
+    async def mend_backlog(self, by: str, *, dry_run: bool) -> Sequence[Repair]:
+        return ()  # what is counted when it is asked for is never wrong
 
     async def audit(self, after: int, limit: int, grace: int) -> AuditPage:
         ahead = sorted(key for key in self.records if key > after)
@@ -377,6 +432,7 @@ class MemoryBackend(StoreBackend):
         record, now = self.find(task_id), self._context.clock.now()
         if record is None:
             return None
+        task = record.task
         quarantine = self.quarantine
         if dry_run:  # on copies
             record, quarantine = deepcopy(record), deepcopy(quarantine)
@@ -394,6 +450,8 @@ class MemoryBackend(StoreBackend):
         )
         if not dry_run:
             self._repairs += repairs
+            if task.status.terminal and task.status is not record.task.status:
+                self._pruned[task.op, task.status.value] += 1  # what was counted stays counted
         return Mended(tuple(repairs), left)
 
     async def read_repairs(self, after: int, limit: int) -> Sequence[Repair]:
@@ -415,6 +473,7 @@ class MemoryBackend(StoreBackend):
         gone = [key for key in keys if key in self.records and self.records[key].outcome]
         for key in gone:
             task = self.records.pop(key).task
+            self._pruned[task.op, task.status.value] += 1
             del self._keys[task.task_id]
             if task.idempotency_key is not None:
                 del self._by_idempotency[task.op, task.idempotency_key]

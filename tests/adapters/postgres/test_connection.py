@@ -21,7 +21,9 @@ from tapescope.model.tasks import CancelRequest, Claim
 from tapescope.store.notifications import RESYNC, Change, Subscription
 from tapescope.store.opening import OpenMode
 from tapescope.store.port import TaskStore
+from tapescope.testing import until
 from tapescope_adapters.postgres import PostgresStore
+from tapescope_adapters.postgres._backend import PostgresBackend
 from tests.support.postgres_sessions import make_role, run_task, session, start_task
 from tests.support.services import Postgres
 
@@ -42,6 +44,15 @@ from tests.support.services import Postgres
 def test_name_shows_no_password(url: str, name: str) -> None:
     """A store is called by its URL without the secret."""
     assert PostgresStore(url).name == name
+
+
+async def test_a_transaction_in_which_nothing_comes_is_ended(postgres_url: str) -> None:
+    """Its locks would be held for as long as the process lives that has forgotten it."""
+    backend = PostgresStore(postgres_url, patience=0.5).backend
+    assert isinstance(backend, PostgresBackend)
+    conn = await backend.listening.log_in()
+    await conn.transaction().start()
+    await until(conn.is_closed)
 
 
 @pytest.mark.parametrize(

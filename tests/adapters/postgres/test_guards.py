@@ -104,6 +104,8 @@ ATTACKS = {
     "truncate of the quarantine": ("open", "I4", "TRUNCATE quarantine"),
     "truncate of the counts": ("open", "I4", "TRUNCATE drop_counts"),
     "truncate of the lanes": ("open", "I4", "TRUNCATE lanes"),
+    "truncate of the numbers": ("open", "I4", "TRUNCATE backlog"),
+    "truncate of the moves": ("open", "I4", "TRUNCATE backlog_moves"),
     "terminal task set running": (
         "closed",
         "I4",
@@ -172,6 +174,8 @@ TWICE = {
     "what a version goes with": "INSERT INTO schema_compatibility VALUES (1, 1)",
     "the row of the leader": "INSERT INTO maintenance (id) VALUES (1)",
     "another row of a leader": "INSERT INTO maintenance (id) VALUES (2)",
+    "the reading that is kept": "INSERT INTO backlog_snapshot (id) VALUES (1)",
+    "another reading": "INSERT INTO backlog_snapshot (id) VALUES (2)",
 }
 """What is there once."""
 

@@ -25,10 +25,11 @@ from tapescope.store.validation import new_task_id
 from tapescope.testing import until
 from tapescope_adapters.postgres import PostgresStore
 from tapescope_adapters.postgres._grants import RIGHTS
-from tapescope_adapters.postgres._schema import read_migrations
 from tests.cli.command import Tapescope
 from tests.support.breaches import BREACHES, run_round
+from tests.support.older_schema import take_migration_off
 from tests.support.postgres_sessions import run_task, schema_of, session, start_task
+from tests.support.scrapes import fetch
 
 READER, SUBMITTER, WORKER, MIGRATOR = DatabaseRole
 
@@ -138,9 +139,7 @@ async def open_to_migrate(store: TaskStore, bench: Bench, url: str) -> None:
 @asynccontextmanager
 async def older_schema(house: House) -> AsyncGenerator[None]:
     """The last migration is missing; at the end it is there."""
-    async with session(house.url) as raw:
-        for table in ("schema_version", "schema_compatibility"):
-            await raw.execute(f"DELETE FROM {table} WHERE version = $1", max(read_migrations()))
+    await take_migration_off(house.url)
     try:
         yield
     finally:
@@ -172,6 +171,9 @@ async def open_again(store: TaskStore, bench: Bench, url: str) -> None:
         await again.measure_skew()
 
 
+TRACE = "a1" * 16
+
+
 TRIED: Mapping[str, Verb] = {
     "open": open_again,
     "open, beside a newer schema": open_beside_newer,
@@ -180,6 +182,8 @@ TRIED: Mapping[str, Verb] = {
     "count": lambda s, b, u: s.count(),
     "read_tape": lambda s, b, u: then(b.running(), lambda one: s.read_tape(one.task_id)),
     "read_quarantine": lambda s, b, u: s.read_quarantine(),
+    "find_traced": lambda s, b, u: s.find_traced(TRACE),
+    "read_traced": lambda s, b, u: then(b.waiting(), lambda task: s.read_traced([task.task_id])),
     "maintenance.audit": lambda s, b, u: s.maintenance.audit(),
     "maintenance.read_repairs": lambda s, b, u: s.maintenance.read_repairs(),
     "maintenance.prune, to see what would go": lambda s, b, u: s.maintenance.prune(
@@ -194,6 +198,9 @@ TRIED: Mapping[str, Verb] = {
     "claim_if_pending": claim,
     "claim_due": claim_due,
     "append": lambda s, b, u: then(b.running(), lambda one: s.append(one, [NewEvent("log", 1)])),
+    "append, with its trace": lambda s, b, u: then(
+        traced(s, b), lambda one: s.append(one, [NewEvent("log", 1)])
+    ),
     "append, to a task that is gone": lambda s, b, u: then(
         b.gone(), lambda one: s.append(one, [NewEvent("log", 1)])
     ),
@@ -211,6 +218,11 @@ TRIED: Mapping[str, Verb] = {
     ),
     "ops.register": lambda s, b, u: s.ops.register([KnownOp("x", 1.5, 2)]),
     "ops.read": lambda s, b, u: s.ops.read(),
+    "ops.tell": lambda s, b, u: s.ops.tell("me", ["x"], 30),
+    "ops.forget": lambda s, b, u: s.ops.forget("me"),
+    "backlog.read": lambda s, b, u: then(b.waiting(), lambda task: s.backlog.read(max_age=0)),
+    "backlog.recount": lambda s, b, u: s.backlog.recount(),
+    "backlog.mend": lambda s, b, u: s.backlog.mend(by="me"),
     "leadership.acquire": lambda s, b, u: s.leadership.acquire("me", 30),
     "maintenance.prune": lambda s, b, u: then(
         run_task(b.owner, 1), lambda one: s.maintenance.prune(older_than=0)
@@ -228,6 +240,13 @@ TRIED: Mapping[str, Verb] = {
 async def then(first: Awaitable[Any], second: Callable[[Any], Awaitable[object]]) -> object:
     """The second, with what the first gave."""
     return await second(await first)
+
+
+async def traced(store: TaskStore, bench: Bench) -> Attempt:
+    """An attempt that runs, and whose span is recorded."""
+    attempt = await bench.running()
+    store.attach_span(attempt, TRACE, None, "b2" * 8)
+    return attempt
 
 
 async def late(bench: Bench) -> None:
@@ -280,6 +299,14 @@ ATTACKS: Mapping[str, str] = {
         "UPDATE tasks SET cancel_reason = 'user', cancel_message = '', cancel_by = 'ceo',"
         " cancel_role = 'ceo', cancel_requested_at = 1 WHERE status = 'pending'"
     ),
+    "change the numbers of what waits": (
+        "INSERT INTO backlog_moves (op, state, second, n) VALUES ('x', 'due', 0, -1)"
+    ),
+    "have tasks counted that are not there": (
+        "CREATE TEMPORARY TABLE mine (LIKE tasks);"
+        " CREATE TRIGGER mine AFTER INSERT ON mine REFERENCING NEW TABLE AS came"
+        " FOR EACH STATEMENT EXECUTE FUNCTION count_moves()"
+    ),
     "change the version of the schema": "INSERT INTO schema_version (version) VALUES (999)",
     "change which code may go on": "DELETE FROM schema_compatibility",
     "take a guard off": "ALTER TABLE events DISABLE TRIGGER ALL",
@@ -289,7 +316,7 @@ ATTACKS: Mapping[str, str] = {
     "make a table in the schema": "CREATE TABLE mine (x integer)",
     "change an event": "UPDATE events SET body = '{}'",
     "change the repair log": "UPDATE repairs SET repaired_by = 'alice'",
-    "empty a table": "TRUNCATE tasks",
+    "empty a table": "TRUNCATE tasks CASCADE",
     "make a schema": "CREATE SCHEMA mine",
 }
 
@@ -418,9 +445,12 @@ def take_apart(right: str) -> list[str]:
 
 RUN: Mapping[str, tuple[str, ...]] = {
     "list": ("list",),
+    "stats": ("stats",),
+    "exporter": ("exporter", "--port", "0"),
     "migrate --check": ("migrate", "--check"),
     "show": ("show", "{ended}"),
     "tape": ("tape", "{ended}"),
+    "trace": ("trace", TRACE),
     "drops": ("drops",),
     "audit": ("audit",),
     "prune --dry-run": ("prune", "--older-than", "0s", "--dry-run"),
@@ -468,6 +498,8 @@ async def test_role_may_run_what_the_page_says(
             filled = [word.format(**names) for word in arguments]
             if command == "worker":
                 said = await run_worker(tapescope, owner, filled)
+            elif command == "exporter":
+                said = await run_exporter(tapescope, filled)
             elif command == "migrate":
                 async with older_schema(house):
                     said = (await asyncio.to_thread(tapescope, *filled)).stderr.decode()
@@ -494,6 +526,26 @@ async def run_worker(tapescope: Tapescope, owner: TaskStore, arguments: Sequence
         await until(has_ended)
         worker.terminate()
         return await told
+
+
+async def run_exporter(tapescope: Tapescope, arguments: Sequence[str]) -> str:
+    """Until it has read the store, or says why it cannot; gives what it said."""
+    store = tapescope.env["TAPESCOPE_STORE"]
+    with tapescope.started(*arguments, "--store", store) as exporter:
+        assert exporter.stderr is not None
+        line = await asyncio.to_thread(exporter.stderr.readline)
+        url = line.split()[-1].decode()
+        said = ""
+
+        async def has_read() -> bool:
+            nonlocal said
+            ready = await asyncio.to_thread(fetch, f"{url}/readyz?verbose")
+            said = ready.text
+            return ready.status == 200 or any(denial in said for denial in DENIALS)
+
+        assert await until(has_read)
+        exporter.terminate()
+        return said
 
 
 def read_to_denial(stream: IO[bytes]) -> str:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import sys
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
@@ -15,7 +18,11 @@ from tapescope_adapters.postgres import PostgresStore
 from tapescope_adapters.postgres._queries import load_queries
 from tapescope_adapters.postgres._schema import read_migrations
 from tests.support.breaches import BREACHES, run_round
+from tests.support.older_schema import take_migration_off
 from tests.support.postgres_sessions import run_task, schema_of, session, start_task
+
+if TYPE_CHECKING:
+    from tests.support.postgres_sessions import Session
 
 
 async def test_fresh_database_is_migrated(postgres_url: str) -> None:
@@ -46,6 +53,42 @@ async def test_stores_that_open_at_once_share_one_migration(postgres_url: str) -
         await store.aclose()
 
     assert sum(count.values()) == len(ids)
+
+
+@pytest.mark.parametrize("sessions", ["", "&pooler=transaction&listen_port=5432"])
+def test_a_loop_that_is_closed_in_mid_migration_locks_nobody_out(
+    postgres_url: str, sessions: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its connection stays open while the process lives, and the server ends its transaction."""
+    left = [PostgresStore(postgres_url + sessions, patience=1.0)]
+    make_schema = f'CREATE SCHEMA "{schema_of(postgres_url)}"'
+
+    async def waits(raw: Session) -> bool:
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE query = $1 AND wait_event_type = $2"
+        return bool(await raw.fetchval(waiting, make_schema, "Lock"))
+
+    async def migrate_halfway() -> None:
+        opening = asyncio.ensure_future(left[0].open())
+        async with session(postgres_url) as raw, session(postgres_url) as other:
+            held = other.transaction()
+            await held.start()
+            await other.execute(make_schema)
+            await until(lambda: waits(raw))
+            await held.rollback()  # the server goes on, and nobody listens to it any more
+        assert not opening.done()
+
+    async def open_anew() -> None:
+        async with PostgresStore(postgres_url, patience=1.0) as store:
+            assert not any((await store.count()).values())
+
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)  # asyncpg hangs up in a closed loop
+    loop = asyncio.new_event_loop()
+    loop.set_exception_handler(lambda _, context: None)  # of tasks that are destroyed
+    loop.run_until_complete(migrate_halfway())
+    loop.close()
+    asyncio.run(asyncio.wait_for(open_anew(), 20))
+    left.clear()
+    gc.collect()
 
 
 async def test_newer_schema_is_refused(postgres_url: str) -> None:
@@ -128,8 +171,7 @@ async def test_stores_that_migrate_at_once_take_no_advisory_lock(
 async def test_older_schema_is_migrated_by_one_of_many(postgres_url: str) -> None:
     """The table of the versions is the lock; who had to wait for it finds nothing left to do."""
     async with PostgresStore(postgres_url), session(postgres_url) as raw:
-        for table in ("schema_version", "schema_compatibility"):
-            await raw.execute(f"DELETE FROM {table} WHERE version = $1", max(read_migrations()))
+        await take_migration_off(postgres_url)
         async with raw.transaction():
             await raw.execute("LOCK TABLE schema_version IN SHARE ROW EXCLUSIVE MODE")
             stores = [PostgresStore(postgres_url, open_mode=OpenMode.MIGRATE) for _ in range(3)]

@@ -244,4 +244,18 @@ GUARDS: Final[tuple[Guard, ...]] = (
     ),
     # --- the worker -------------------------------------------------------------------------------
     # --- maintenance ------------------------------------------------------------------------------
+    row(
+        "pool.shutdown_lets_go",
+        "What waits, and whose cancel the store refuses when its manager closes, is let go",
+        Edit(_POOL, "run.waiting and await let_go(self.store, run.task, self.owner)", "False"),
+        "tests/manager/test_let_go.py::test_a_shutdown_whose_cancel_is_refused_lets_go",
+        on="memory",
+    ),
+    row(
+        "identity.retired",
+        "What a closed manager could not end is not its living process's for a day",
+        Edit(f"{MANAGER}/identity.py", "if owner in _retired:", "if False:"),
+        "tests/manager/test_let_go.py::test_what_a_closed_manager_left_is_its_successors_to_end",
+        on="memory",
+    ),
 )

@@ -8,8 +8,11 @@ from tests.mutants.guard import POSTGRES, Edit, Guard, Kind, row
 
 _SQL: Final = f"{POSTGRES}/sql"
 _INITIAL: Final = f"{_SQL}/migrations/0001_initial.sql"
+_FLAT: Final = f"{_SQL}/migrations/0007_flat.sql"
 _READABLE: Final = f"{_SQL}/migrations/0002_readable.sql"
 _CANCEL_ROLE: Final = f"{_SQL}/migrations/0005_cancel_role.sql"
+_NUMBERS: Final = f"{_SQL}/migrations/0006_backlog.sql"
+_TRACES: Final = f"{_SQL}/migrations/0007_traces.sql"
 _FUNCTIONS: Final = f"{_SQL}/functions"
 _FLUSH: Final = f"{_FUNCTIONS}/flush.sql"
 _APPENDED: Final = f"{_FUNCTIONS}/guard_appended.sql"
@@ -32,6 +35,7 @@ _SCHEMAS: Final = f"{_TESTS}/test_schema.py"
 _RAW: Final = "tests/adapters/test_raw_sessions.py"
 _BAD: Final = "tests/adapters/test_bad_rows.py"
 _REPAIRS: Final = "tests/adapters/test_repair.py"
+_COUNTED: Final = "tests/adapters/test_backlog.py::test_what_a_session_writes_is_counted"
 _CONTRACT: Final = "tests/contract/test_conformance.py::TestPostgres"
 _ON: Final[Kind] = "postgresql"
 
@@ -47,6 +51,16 @@ def _constraint(name: str, file: str = _INITIAL) -> Edit:
 
 GUARDS: Final[tuple[Guard, ...]] = (
     # --- triggers ---------------------------------------------------------------------------------
+    row(
+        "postgres.let_go_fence",
+        "An owner lets go what waits for it alone, as it has seen it",
+        Edit(
+            f"{_SQL}/tasks.sql",
+            "status = 'pending' AND attempt = $2 AND lease_expires_at IS NOT NULL\n   AND coalesce(owner, $3) = $3",
+            "$2::integer IS NOT NULL AND $3::text IS NOT NULL",
+        ),
+        "tests/contract/test_conformance.py::TestPostgres::test_what_an_owner_lets_go_is_lost",
+    ),
     row(
         "postgres.events_follow",
         "I1 I3 I4 I5: an event follows the last one of an open tape, and a final ends its task",
@@ -229,6 +243,72 @@ GUARDS: Final[tuple[Guard, ...]] = (
         )
         for table in ("tasks", "events", "quarantine", "drop_counts", "lanes")
     ),
+    *(
+        row(
+            f"postgres.{said}_truncated",
+            "The numbers of what waits are never emptied whole",
+            _trigger(f"{table}_no_truncate", _NUMBERS),
+            f"{_ATTACKS}::test_raw_session_cannot_break_an_invariant[truncate of the {said}]",
+            on=_ON,
+        )
+        for table, said in (("backlog", "numbers"), ("backlog_moves", "moves"))
+    ),
+    *(
+        row(
+            f"postgres.count_{name}",
+            "What waits and runs is counted on every path",
+            _trigger(f"tasks_count_{name}", _NUMBERS),
+            f"{_COUNTED}[postgresql-{test}]",
+            on=_ON,
+        )
+        for name, test in (("new", "lease"), ("changed", "sooner"), ("deleted", "pending gone"))
+    ),
+    row(
+        "postgres.count_ours_alone",
+        "Nobody has tasks counted that are not there",
+        Edit(
+            f"{_FUNCTIONS}/count_moves.sql",
+            "REVOKE EXECUTE ON FUNCTION count_moves() FROM PUBLIC;",
+        ),
+        f"{_TESTS}/test_roles.py::test_role_can_do_in_sql_what_the_page_says[worker]",
+        on=_ON,
+    ),
+    *(
+        row(
+            f"postgres.{name.removeprefix('backlog_')}",
+            holds,
+            _constraint(name, _NUMBERS),
+            test,
+            on=_ON,
+            vital=vital,
+        )
+        for name, holds, test, vital in (
+            ("backlog_pkey", "One number an op, state and second", _CONTRACT, True),
+            ("backlog_snapshot_pkey", "One reading is kept", _TWICE, False),
+            ("backlog_snapshot_one_row", "No other reading is kept", _TWICE, False),
+            ("workers_pkey", "One row a worker, which is told anew", _CONTRACT, False),
+        )
+    ),
+    row(
+        "postgres.one_reads_for_all",
+        "One session folds, and no other waits for it",
+        Edit(f"{_FUNCTIONS}/read_backlog.sql", " FOR NO KEY UPDATE SKIP LOCKED"),
+        "tests/adapters/test_backlog.py::test_one_process_reads_for_all",
+        on=_ON,
+    ),
+    *(
+        row(
+            f"postgres.mend_{name}",
+            "No task moves, and no number is folded, while they are counted anew",
+            Edit(f"{_FUNCTIONS}/mend_backlog.sql", old),
+            f"tests/adapters/test_backlog.py::test_a_mend_waits_for[{name}]",
+            on=_ON,
+        )
+        for name, old in (
+            ("writers", "    LOCK TABLE tasks IN SHARE ROW EXCLUSIVE MODE;\n"),
+            ("folds", " FOR UPDATE"),
+        )
+    ),
     row(
         "postgres.repairs_change",
         "I4: the repair log never changes",
@@ -353,7 +433,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "postgres.unique_key",
         "One task an op and idempotency key",
         Edit(
-            _INITIAL,
+            _FLAT,
             "CREATE UNIQUE INDEX tasks_idempotency_key_unique",
             "CREATE INDEX tasks_idempotency_key_unique",
         ),
@@ -694,8 +774,29 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "postgres.lock_timeout",
         "A flush waits for a row that a session holds no longer than a moment",
-        Edit(_CONNECTION, '{"lock_timeout": str(_LOCK_TIMEOUT), "jit": "off"}', '{"jit": "off"}'),
+        Edit(_CONNECTION, '                "lock_timeout": str(_LOCK_TIMEOUT),\n'),
         "tests/adapters/postgres/test_flush.py::test_submit_that_waits_for_a_key_is_found_and_waits_alone",
+        on=_ON,
+    ),
+    row(
+        "postgres.longest_pause",
+        "A transaction that is left in the middle is ended, and holds nobody up",
+        Edit(
+            _CONNECTION,
+            '                "idle_in_transaction_session_timeout": str(self.longest_pause),\n',
+        ),
+        f"{_CONNECTIONS}::test_a_transaction_in_which_nothing_comes_is_ended",
+        on=_ON,
+    ),
+    row(
+        "postgres.longest_pause_local",
+        "So is a migration, where no session keeps a setting",
+        Edit(
+            _SCHEMA,
+            "idle_in_transaction_session_timeout = {connector.longest_pause}",
+            "idle_in_transaction_session_timeout = 0",
+        ),
+        f"{_SCHEMAS}::test_a_loop_that_is_closed_in_mid_migration_locks_nobody_out",
         on=_ON,
     ),
     row(
@@ -1070,6 +1171,39 @@ GUARDS: Final[tuple[Guard, ...]] = (
             "        self._cancels = True  # also those that were recorded before it listened\n",
         ),
         "tests/adapters/postgres/test_connection.py::test_owner_is_told_of_another_instances_cancel",
+        on=_ON,
+    ),
+    row(
+        "postgres.rescue_learned",
+        "A rescue whose reply was lost tells what it took all the same",
+        Edit(f"{POSTGRES}/_leases.py", "            self._unanswered = order\n"),
+        "tests/adapters/postgres/test_lost_ends.py"
+        "::test_an_end_whose_reply_was_lost_is_counted_once[rescue, failed-Loss.REPLY-in time]",
+        on=_ON,
+    ),
+    row(
+        "postgres.rescue_spent",
+        "A rescue that comes after its resend takes nothing",
+        Edit(
+            f"{POSTGRES}/sql/tasks.sql",
+            "WHEN d.rescued <> '[]' AND NOT EXISTS",
+            "WHEN d.rescued IS NULL AND NOT EXISTS",
+        ),
+        "tests/adapters/postgres/test_lost_ends.py::test_a_rescue_that_comes_after_its_resend_takes_nothing",
+        on=_ON,
+    ),
+    row(
+        "postgres.trace_once",
+        "An attempt has one trace, which stays",
+        _constraint("attempts_traced_pkey", _TRACES),
+        "tests/contract/test_conformance.py::TestPostgres::test_each_attempt_has_its_own",
+        on=_ON,
+    ),
+    row(
+        "postgres.traces_go",
+        "A task that is deleted leaves no trace",
+        _constraint("attempts_traced_task_fkey", _TRACES),
+        "tests/adapters/test_traces.py::test_a_deleted_task_leaves_no_trace[postgresql]",
         on=_ON,
     ),
 )

@@ -11,6 +11,7 @@ _RUN: Final = f"{RUN}/run.py"
 _ATTEMPT: Final = f"{RUN}/attempt.py"
 _TAPE: Final = f"{RUN}/tape_writer.py"
 _REPORTER: Final = f"{RUN}/reporter.py"
+_KEEPER: Final = f"{RUN}/keeper.py"
 
 _OUTSIDE: Final = "tests/run/test_outside_cancels.py"
 _AWAY: Final = "tests/run/test_store_away.py"
@@ -65,8 +66,51 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "run.claim_waits",
         "A claim waits for a store that is away",
-        Edit(_WRITES, "if unwanted() or clock.monotonic() >= deadline:", "if True:"),
+        Edit(_WRITES, "if unwanted():", "if True:"),
         "tests/run/test_store_away.py::test_a_claim_waits_for_the_store",
+        on="memory",
+    ),
+    row(
+        "run.begins_again",
+        "A run that is cancelled before its first step is cancelled as at its claim, and ends",
+        Edit(
+            _RUN,
+            "if ended.cancelled() and self._phase is _Phase.CLAIMING and self._record is None:",
+            "if False:",
+        ),
+        "tests/run/test_never_begun.py::test_a_cancel_before_the_first_step_is_one_at_the_claim[memory-callable]",
+        on="memory",
+    ),
+    row(
+        "run.exit_ends_it",
+        "A run in which the process was told to end holds up no closing manager",
+        Edit(_RUN, "        self._end(None)  # who waits reads the store: the task is rescued\n"),
+        "tests/run/test_never_begun.py::test_an_exit_in_the_midst_of_a_run_ends_the_program",
+        on="memory",
+    ),
+    row(
+        "run.claim_let_go",
+        "A task whose claim is refused is ended by its owner, which lives",
+        Edit(_RUN, "if not await let_go(settings.store, task, settings.owner):", "if True:"),
+        "tests/manager/test_let_go.py::test_a_cancel_from_outside_does_not_keep_it_from_letting_go",
+        on="memory",
+    ),
+    row(
+        "run.let_go_shield",
+        "A cancel from outside does not keep an owner from letting go",
+        Edit(
+            _WRITES,
+            "forget_cancels()\n        except TapescopeError",
+            "raise\n        except TapescopeError",
+        ),
+        "tests/manager/test_let_go.py::test_a_cancel_from_outside_does_not_keep_it_from_letting_go",
+        on="memory",
+    ),
+    row(
+        "run.let_go_waits",
+        "What another rescuer holds just now is looked at again",
+        Edit(_WRITES, "if task.op in ops or clock.monotonic() >= deadline:", "if True:"),
+        "tests/manager/test_let_go.py::test_what_another_rescuer_holds_is_looked_at_again",
         on="memory",
     ),
     row(
@@ -300,7 +344,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "A progress report is replaced only by the next one of its own phase",
         Edit(
             _TAPE,
-            'if self._held is not None and self._held["phase"] != body["phase"]:',
+            "if self._held is not None and self._held[0] != phase:",
             "if False:",
         ),
         "tests/run/test_reporter.py::test_fast_progress_is_coalesced[memory-False]",
@@ -387,6 +431,26 @@ GUARDS: Final[tuple[Guard, ...]] = (
             "copy = stored",
         ),
         "tests/run/test_reporter.py::test_bad_reports_raise_at_the_runner",
+        on="memory",
+    ),
+    row(
+        "run.hook_before_codec",
+        "The hook has the runner's value, not what a codec sealed",
+        Edit(
+            _KEEPER,
+            "decode(encode(value, what)) if as_json else _copy(value)",
+            "decode(encode(self._values.encode(value, what), what))",
+        ),
+        "tests/run/test_codec.py::test_a_redaction_hook_is_asked_before_the_codec[memory-report_in_loop]",
+        on="memory",
+    ),
+    row(
+        "run.moved_part_encoded",
+        "What a hook moves in a body of ours is encoded wherever it is",
+        Edit(
+            _KEEPER, "if members is not None and _has_shape(answer, members, part):", "if members:"
+        ),
+        "tests/run/test_codec.py::test_the_codec_has_whatever_the_hook_gives[moved]",
         on="memory",
     ),
 )

@@ -8,8 +8,11 @@ from tests.mutants.guard import SQLITE, Edit, Guard, row
 
 _SQL: Final = f"{SQLITE}/sql"
 _INITIAL: Final = f"{_SQL}/migrations/0001_initial.sql"
+_FLAT: Final = f"{_SQL}/migrations/0007_flat.sql"
 _READABLE: Final = f"{_SQL}/migrations/0002_readable.sql"
 _BOUND: Final = f"{_SQL}/migrations/0003_bound_tasks.sql"
+_NUMBERS: Final = f"{_SQL}/migrations/0006_backlog.sql"
+_TRACES: Final = f"{_SQL}/migrations/0007_traces.sql"
 _TASKS: Final = f"{_SQL}/tasks.sql"
 _EVENTS: Final = f"{_SQL}/events.sql"
 _FLUSH: Final = f"{SQLITE}/_flush.py"
@@ -22,6 +25,7 @@ _CLAIMS: Final = f"{SQLITE}/_claims.py"
 _ATTACKS: Final = "tests/adapters/sqlite/test_guards.py"
 _RAW: Final = "tests/adapters/test_raw_sessions.py"
 _BAD: Final = "tests/adapters/test_bad_rows.py"
+_COUNTED: Final = "tests/adapters/test_backlog.py::test_what_a_session_writes_is_counted"
 _STORE: Final = "tests/adapters/sqlite/test_store.py"
 _CONTRACT: Final = "tests/contract/test_conformance.py::TestSqlite"
 
@@ -299,7 +303,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "sqlite.unique_key",
         "One task an op and idempotency key",
         Edit(
-            _INITIAL,
+            _FLAT,
             "CREATE UNIQUE INDEX tasks_idempotency_key_unique",
             "CREATE INDEX tasks_idempotency_key_unique",
         ),
@@ -340,6 +344,86 @@ GUARDS: Final[tuple[Guard, ...]] = (
             pattern=True,
         ),
         "tests/contract/test_conformance.py::TestSqlite::test_what_a_worker_registers_is_known",
+    ),
+    *(
+        row(
+            f"sqlite.count_{name}",
+            "What waits and runs is counted on every path",
+            _trigger(f"tasks_count_{name}", _NUMBERS),
+            f"{_COUNTED}[sqlite-{test}]",
+        )
+        for name, test in (
+            ("new", "sooner"),
+            ("not_pending", "sooner"),
+            ("pending", "later"),
+            ("deleted_pending", "pending gone"),
+            ("deleted_running", "running gone"),
+        )
+    ),
+    *(
+        row(
+            f"sqlite.count_{name}",
+            "What runs and has ended is counted on every path",
+            _trigger(f"tasks_count_{name}", _NUMBERS),
+            f"{_CONTRACT}::test_a_task_is_counted_once_on_its_way",
+        )
+        for name in ("not_running", "status")
+    ),
+    row(
+        "sqlite.backlog_key",
+        "One number an op, state and second",
+        Edit(
+            _NUMBERS,
+            r",\s+CONSTRAINT backlog_pkey PRIMARY KEY \([^)]*\)\s+\) WITHOUT ROWID",
+            ")",
+            pattern=True,
+        ),
+        f"{_CONTRACT}::test_a_task_is_counted_once_on_its_way",
+        vital=True,
+    ),
+    row(
+        "sqlite.workers_key",
+        "One row a worker, which is told anew",
+        Edit(
+            _NUMBERS,
+            r",\s+CONSTRAINT workers_pkey PRIMARY KEY \(owner\)\s+\) WITHOUT ROWID",
+            ")",
+            pattern=True,
+        ),
+        f"{_CONTRACT}::test_workers_are_those_that_live",
+    ),
+    *(
+        row(name, holds, Edit(f"{SQLITE}/_backlog.py", old, new), test)
+        for name, holds, old, new, test in (
+            (
+                "sqlite.backlog_moment",
+                "The numbers are as of one moment",
+                "    with read_transaction(conn):\n        counts =",
+                "    if True:\n        counts =",
+                "tests/adapters/test_backlog.py::test_numbers_are_as_of_one_moment[read_waits]",
+            ),
+            (
+                "sqlite.recount_moment",
+                "Numbers and tasks are counted as of one moment",
+                "    with read_transaction(conn):\n        return _recount",
+                "    if True:\n        return _recount",
+                "tests/adapters/test_backlog.py::test_numbers_are_as_of_one_moment[recount_backlog]",
+            ),
+            (
+                "sqlite.fold_whole",
+                "A fold adds and takes away, or neither",
+                "    with write_transaction(conn):\n        passed =",
+                "    if True:\n        passed =",
+                "tests/adapters/test_backlog.py::test_what_ends_half_way_changes_no_number[forget_passed]",
+            ),
+            (
+                "sqlite.mend_whole",
+                "Numbers are counted anew with their entry in the repair log, or not at all",
+                "    with write_transaction(conn):\n        counted =",
+                "    if True:\n        counted =",
+                "tests/adapters/test_backlog.py::test_what_ends_half_way_changes_no_number[log_mended]",
+            ),
+        )
     ),
     row(
         "sqlite.compatibility_key",
@@ -543,6 +627,16 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "tests/contract/test_conformance.py::TestSqlite::test_an_old_attempt_gives_up_nothing",
     ),
     row(
+        "sqlite.let_go_fence",
+        "An owner lets go what waits for it alone, as it has seen it",
+        Edit(
+            _TASKS,
+            "+status = 'pending' AND attempt = ? AND +lease_expires_at IS NOT NULL\n   AND (owner IS NULL OR owner = ?)",
+            "? IS NOT ?",
+        ),
+        "tests/contract/test_conformance.py::TestSqlite::test_what_an_owner_lets_go_is_lost",
+    ),
+    row(
         "sqlite.overrule_fence",
         "A cancel on record overrules only the attempt that has the task",
         Edit(
@@ -687,7 +781,10 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "sqlite.rescue_pending_op",
         "A pending task that workers can run by now is not lost with its submitter",
-        Edit(_TASKS, "                 AND op NOT IN (SELECT value FROM json_each(:ops))\n"),
+        Edit(
+            _TASKS,
+            "   AND (+status = 'running' OR op NOT IN (SELECT value FROM json_each(:ops)))\n",
+        ),
         "tests/contract/test_conformance.py::TestSqlite::test_rescue_ends_what_a_dead_owner_alone_could_run",
     ),
     row(
@@ -695,10 +792,10 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "A heartbeat extends its own owner's leases alone",
         Edit(
             _TASKS,
-            "WHERE status = 'running' AND owner = ?\n   AND (? IS NULL",
-            "WHERE status = 'running' AND ? IS NOT NULL\n   AND (? IS NULL",
+            "AND +status = 'running' AND +owner = ?",
+            "AND +status = 'running' AND ? IS NOT NULL",
         ),
-        "tests/contract/test_conformance.py::TestSqlite::test_heartbeat_extends_every_lease_of_the_owner",
+        "tests/contract/test_conformance.py::TestSqlite::test_heartbeat_extends_no_lease_of_another_owner",
     ),
     row(
         "sqlite.delete_ended",
@@ -1005,5 +1102,11 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "A task in a caller's transaction needs one",
         Edit(f"{SQLITE}/_caller_transaction.py", "if not conn.in_transaction:", "if False:"),
         "tests/adapters/test_transactions.py::test_connection_without_a_transaction_is_refused[sqlite]",
+    ),
+    row(
+        "sqlite.traces_go",
+        "A task that is deleted leaves no trace",
+        _trigger("tasks_take_their_traces", _TRACES),
+        "tests/adapters/test_traces.py::test_a_deleted_task_leaves_no_trace[sqlite]",
     ),
 )

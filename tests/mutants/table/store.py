@@ -1090,4 +1090,28 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "tests/contract/test_conformance.py::TestMemory::test_claim_takes_a_task_only_as_it_was_seen",
         on="memory",
     ),
+    row(
+        "store.final_in_doubt",
+        "A final whose reply was lost for good is counted when it is found on the tape",
+        Edit(
+            f"{STORE}/_results.py",
+            "            _count_final_in_doubt(context, cursor, call.final, refusal.last_seq)\n",
+            "            pass\n",
+        ),
+        "tests/adapters/postgres/test_lost_ends.py"
+        "::test_an_end_whose_reply_was_lost_is_counted_once[finish-Loss.REPLY-too late]",
+        on="postgresql",
+    ),
+    row(
+        "store.final_counted_once",
+        "The same, sent once more: it is no news",
+        Edit(
+            f"{STORE}/_results.py",
+            "    if doubt is not None and not doubt.counted:\n",
+            "    if doubt is not None:\n",
+        ),
+        "tests/adapters/postgres/test_lost_ends.py"
+        "::test_an_end_whose_reply_was_lost_is_counted_once[finish-Loss.REPLY-too late]",
+        on="postgresql",
+    ),
 )

@@ -1,7 +1,7 @@
 -- name: audit_page
 -- The next tasks to audit, by key: as many as asked for, or fewer when their tapes are long. Where the
 -- page ends, its tasks, the rows to be read for it, and whether there are tasks behind it.
-SELECT p.upto, p.checked, p.events + p.checked, EXISTS (SELECT 1 FROM tasks t WHERE t.id > p.upto)
+SELECT p.upto, p.checked, p.events + p.checked, coalesce((SELECT max(t.id) FROM tasks t) > p.upto, false)
   FROM (SELECT max(s.id) AS upto, count(*) AS checked, sum(s.events)::bigint AS events
           FROM (SELECT l.id, l.events, sum(l.events) OVER (ORDER BY l.id) - l.events AS ahead
                   FROM (SELECT t.id, coalesce((SELECT max(e.seq) FROM events e WHERE e.task = t.id), 0)
@@ -21,10 +21,12 @@ SELECT t.task_id::text, t.status, (SELECT count(*) FROM events e WHERE e.task = 
 
 -- name: audit_final_not_last
 -- I1: the tape goes on after its last final.
+-- Differs from the SQLite version, as those below, in that the page's bounds stand at each table: of a plan that
+-- must do for any page the server cannot tell otherwise how few rows they are.
 SELECT t.task_id::text, f.seq, (SELECT max(e.seq) FROM events e WHERE e.task = t.id) AS last_seq
   FROM (SELECT e.task, max(e.seq) AS seq FROM events e
          WHERE e.task > $1 AND e.task <= $2 AND e.type = 'final' GROUP BY e.task) AS f
-  JOIN tasks t ON t.id = f.task
+  JOIN tasks t ON t.id = f.task AND t.id > $1 AND t.id <= $2
  WHERE f.seq < (SELECT max(e.seq) FROM events e WHERE e.task = t.id)
  ORDER BY t.id;
 
@@ -34,7 +36,7 @@ SELECT t.task_id::text, f.n, f.first, f.last
   FROM (SELECT e.task, count(*) AS n, min(e.seq) AS first, max(e.seq) AS last FROM events e
          WHERE e.task > $1 AND e.task <= $2 AND e.type = 'final'
          GROUP BY e.task HAVING count(*) > 1) AS f
-  JOIN tasks t ON t.id = f.task
+  JOIN tasks t ON t.id = f.task AND t.id > $1 AND t.id <= $2
  ORDER BY t.id;
 
 -- name: audit_sequence_gap
@@ -48,7 +50,7 @@ SELECT t.task_id::text, g.n, g.first, g.last
         SELECT c.id, 0, NULL, NULL FROM tasks c
          WHERE c.id > $1 AND c.id <= $2 AND c.status IN ('pending', 'running') AND c.attempt > 0
            AND NOT EXISTS (SELECT 1 FROM events e WHERE e.task = c.id)) AS g
-  JOIN tasks t ON t.id = g.task
+  JOIN tasks t ON t.id = g.task AND t.id > $1 AND t.id <= $2
  ORDER BY t.id;
 
 -- name: audit_outcome_mismatch
@@ -60,7 +62,7 @@ SELECT t.task_id::text, t.status, o.seq, o.outcome
           FROM (SELECT e.task, max(e.seq) AS seq FROM events e
                  WHERE e.task > $1 AND e.task <= $2 AND e.type = 'final' GROUP BY e.task) AS f
           JOIN events e ON e.task = f.task AND e.seq = f.seq) AS o
-  JOIN tasks t ON t.id = o.task
+  JOIN tasks t ON t.id = o.task AND t.id > $1 AND t.id <= $2
  WHERE (o.outcome = t.status) IS NOT TRUE
  ORDER BY t.id;
 
@@ -71,7 +73,7 @@ SELECT '-', o.n, o.first, o.last
   FROM (SELECT count(*) AS n, min(g.task) AS first, max(g.task) AS last
           FROM (SELECT DISTINCT e.task FROM events e
                  WHERE e.task > $1 AND e.task <= $2
-                   AND NOT EXISTS (SELECT 1 FROM tasks t WHERE t.id = e.task) LIMIT 10000) AS g) AS o
+                   AND NOT EXISTS (SELECT 1 FROM tasks t WHERE t.id = e.task AND t.id > $1 AND t.id <= $2) LIMIT 10000) AS g) AS o
  WHERE o.n > 0;
 
 -- name: audit_stuck_running
@@ -87,20 +89,21 @@ SELECT t.task_id::text, t.attempt, t.owner,
 -- name: audit_dropped_count_mismatch
 -- I7: what is kept was counted; a count is at least 1; only a tape that has ended has after_terminal and
 -- duplicate_final. Fewer kept than counted is not a breach: the quarantine is bounded, and has its own age.
-SELECT t.task_id::text, d.reason, d.kept, d.counted
-  FROM (SELECT r.task_id, r.reason, sum(r.kept)::bigint AS kept, sum(r.counted)::bigint AS counted, min(r.counted) AS least
-          FROM (SELECT q.task_id, q.reason, 1 AS kept, NULL::bigint AS counted
-                  FROM tasks t JOIN quarantine q ON q.task_id = t.task_id::text
+-- Differs from the SQLite version in that OFFSET 0 keeps each look-up one by a task's id.
+SELECT d.task_id::text, d.reason, d.kept, d.counted
+  FROM (SELECT r.id, r.task_id, r.status, r.reason, sum(r.kept)::bigint AS kept, sum(r.counted)::bigint AS counted,
+               min(r.counted) AS least
+          FROM (SELECT t.id, t.task_id, t.status, q.reason, 1 AS kept, NULL::bigint AS counted
+                  FROM tasks t CROSS JOIN LATERAL (SELECT l.reason FROM quarantine l WHERE l.task_id = t.task_id::text OFFSET 0) q
                  WHERE t.id > $1 AND t.id <= $2
                  UNION ALL
-                SELECT c.task_id, c.reason, 0, c.n
-                  FROM tasks t JOIN drop_counts c ON c.task_id = t.task_id::text
+                SELECT t.id, t.task_id, t.status, c.reason, 0, c.n
+                  FROM tasks t CROSS JOIN LATERAL (SELECT l.reason, l.n FROM drop_counts l WHERE l.task_id = t.task_id::text OFFSET 0) c
                  WHERE t.id > $1 AND t.id <= $2) AS r
-         GROUP BY r.task_id, r.reason) AS d
-  JOIN tasks t ON t.task_id = d.task_id::uuid
+         GROUP BY r.id, r.task_id, r.status, r.reason) AS d
  WHERE d.kept > coalesce(d.counted, 0) OR d.least < 1
-    OR (d.reason IN ('after_terminal', 'duplicate_final') AND t.status IN ('pending', 'running'))
- ORDER BY t.id, d.reason;
+    OR (d.reason IN ('after_terminal', 'duplicate_final') AND d.status IN ('pending', 'running'))
+ ORDER BY d.id, d.reason;
 
 -- name: audit_bad_row
 -- The page's tasks that may not be readable, for the one who reads them to say: what is JSON here may be
@@ -123,7 +126,7 @@ SELECT /*task*/ FROM tasks
 -- Rows of the page's tapes that may not be readable, for the one who reads them to say.
 SELECT t.task_id::text, e.seq, e.type, e.ts, e.attempt,
        CASE WHEN octet_length(e.body) <= 16777216 THEN e.body END
-  FROM events e JOIN tasks t ON t.id = e.task
+  FROM events e JOIN tasks t ON t.id = e.task AND t.id > $1 AND t.id <= $2
  WHERE e.task > $1 AND e.task <= $2
    AND (octet_length(e.body) > 16777216 OR e.body IS NOT JSON
         OR e.ts < -62135596800000000 OR e.ts > 253402300799999999)

@@ -11,3 +11,13 @@ SELECT o.op, o.timeout_s, o.retries, now_us()
 -- name: read_ops
 -- The ops that a worker told of within the last so many microseconds.
 SELECT op, timeout_s, retries FROM ops WHERE told_at > (now_us() - $1::bigint);
+
+-- name: tell_worker
+-- A worker lives, for so many microseconds, and can run these ops.
+-- Differs from the SQLite version in that the database's clock says until when, and that the rows of those that are
+-- dead are deleted by read_backlog.
+INSERT INTO workers (owner, until, ops) VALUES ($1, now_us() + $2::bigint, $3::text[])
+    ON CONFLICT (owner) DO UPDATE SET until = excluded.until, ops = excluded.ops;
+
+-- name: forget_worker
+DELETE FROM workers WHERE owner = $1;

@@ -1,6 +1,45 @@
 -- The schema as it stands, to read; nothing applies it. `make docs` makes it from a database that
 -- the migrations made: change it there. Why it is as it is stands there, too, and in functions/. The audit goes by this file.
 
+CREATE TABLE attempts_traced (
+    task     bigint  NOT NULL,
+    attempt  integer NOT NULL,
+    trace_id text    NOT NULL,
+    span_id  text    NOT NULL,
+    CONSTRAINT attempts_traced_pkey PRIMARY KEY (task, attempt),
+    CONSTRAINT attempts_traced_task_fkey FOREIGN KEY (task) REFERENCES tasks(id) ON DELETE CASCADE
+);
+CREATE INDEX attempts_traced_trace_id ON attempts_traced (trace_id, task, attempt);
+
+CREATE TABLE backlog (
+    second bigint NOT NULL,
+    op     text   NOT NULL,
+    state  text   NOT NULL,
+    n      bigint NOT NULL,
+    CONSTRAINT backlog_pkey PRIMARY KEY (second, op, state)
+);
+CREATE TRIGGER backlog_no_truncate BEFORE TRUNCATE ON backlog
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION guard_truncated();
+
+CREATE TABLE backlog_moves (
+    op     text   NOT NULL,
+    state  text   NOT NULL,
+    second bigint NOT NULL,
+    n      bigint NOT NULL
+);
+CREATE TRIGGER backlog_moves_no_truncate BEFORE TRUNCATE ON backlog_moves
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION guard_truncated();
+
+CREATE TABLE backlog_snapshot (
+    id      integer NOT NULL,
+    made_at bigint  NOT NULL DEFAULT 0,
+    facts   text    NOT NULL DEFAULT '[]',
+    CONSTRAINT backlog_snapshot_pkey PRIMARY KEY (id),
+    CONSTRAINT backlog_snapshot_one_row CHECK (id = 1)
+);
+
 CREATE TABLE drop_counts (
     task_id    text    NOT NULL,
     attempt    integer NOT NULL,
@@ -157,7 +196,7 @@ CREATE TABLE tasks (
 );
 CREATE INDEX tasks_bound ON tasks (lease_expires_at) WHERE status = 'pending' AND lease_expires_at IS NOT NULL;
 CREATE INDEX tasks_due_op ON tasks (op, run_at, id) WHERE status = 'pending';
-CREATE UNIQUE INDEX tasks_idempotency_key_unique ON tasks (op, idempotency_key) WHERE idempotency_key IS NOT NULL;
+CREATE UNIQUE INDEX tasks_idempotency_key_unique ON tasks (idempotency_key, op) WHERE idempotency_key IS NOT NULL;
 CREATE INDEX tasks_lease ON tasks (lease_expires_at) WHERE status = 'running';
 CREATE INDEX tasks_status_task_id ON tasks (status, task_id);
 CREATE INDEX tasks_to_cancel ON tasks (owner) WHERE status = 'running' AND cancel_requested_at IS NOT NULL;
@@ -173,6 +212,18 @@ CREATE TRIGGER tasks_change_by_rule AFTER UPDATE ON tasks
     FOR EACH ROW
     WHEN ((old.status <> ALL (ARRAY['pending', 'running'])) OR new.attempt <> (old.attempt + (old.status = 'pending' AND new.status = 'running')::integer))
     EXECUTE FUNCTION guard_changed_task();
+CREATE TRIGGER tasks_count_changed AFTER UPDATE ON tasks
+    REFERENCING OLD TABLE AS was NEW TABLE AS came
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION count_moves();
+CREATE TRIGGER tasks_count_deleted AFTER DELETE ON tasks
+    REFERENCING OLD TABLE AS was
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION count_moves();
+CREATE TRIGGER tasks_count_new AFTER INSERT ON tasks
+    REFERENCING NEW TABLE AS came
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION count_moves();
 CREATE TRIGGER tasks_end_with_final AFTER UPDATE ON tasks
     REFERENCING NEW TABLE AS changed
     FOR EACH STATEMENT
@@ -196,6 +247,13 @@ CREATE TRIGGER tasks_take_their_tape AFTER DELETE ON tasks
     FOR EACH STATEMENT
     EXECUTE FUNCTION take_tapes();
 
+CREATE TABLE workers (
+    owner text   NOT NULL,
+    until bigint NOT NULL,
+    ops   text[] NOT NULL,
+    CONSTRAINT workers_pkey PRIMARY KEY (owner)
+);
+
 -- Functions, each in functions/ in a file of its name:
 --   cancel_task(x_task_id uuid, x_reason text, x_message text, x_by text, x_ts bigint) RETURNS json
 --   cancelled_final(reason text, message text, who text, role text, at bigint, error json) RETURNS
@@ -206,6 +264,10 @@ CREATE TRIGGER tasks_take_their_tape AFTER DELETE ON tasks
 --   claim_singly(x_owner text, x_ops text[], x_limit integer, x_lease bigint, x_ts bigint, x_before
 --       text, x_behind text, x_now bigint, x_picked bigint[], OUT won bigint[], OUT attempts
 --       bigint[], OUT starts bigint[]) RETURNS record
+--   count_backlog(x_passed bigint) RETURNS TABLE(op text, due bigint, scheduled bigint, retrying
+--       bigint, running bigint, held bigint, succeeded bigint, failed bigint, cancelled bigint,
+--       gone bigint)
+--   count_moves() RETURNS trigger
 --   delete_drops(keys bigint[]) RETURNS bigint
 --   drop_reason(task_status text, task_attempt integer, final_attempt integer, final_body text,
 --       attempt integer, type text, body text) RETURNS text
@@ -213,9 +275,11 @@ CREATE TRIGGER tasks_take_their_tape AFTER DELETE ON tasks
 --       text[], r_ts bigint[], r_body text[], r_owner text[], r_task_id text[], r_trace_id text[],
 --       keep_per_task integer, keep_unknown integer) RETURNS json
 --   fence(f_lane text, f_number bigint) RETURNS text
+--   fill_backlog() RETURNS void
 --   flush(lane text, number bigint, instance text, news text, keys bigint[], keep_per_task integer,
 --       keep_unknown integer, creates text[], claims text[], rows text[], give_ups text[], cancels
 --       text[]) RETURNS text
+--   fold_backlog(x_passed bigint) RETURNS void
 --   foreign_offer(last_offer integer) RETURNS integer
 --   guard_appended() RETURNS trigger
 --   guard_cancel() RETURNS trigger
@@ -228,8 +292,11 @@ CREATE TRIGGER tasks_take_their_tape AFTER DELETE ON tasks
 --   guard_repairs() RETURNS trigger
 --   guard_truncated() RETURNS trigger
 --   guard_unreadable() RETURNS trigger
+--   mend_backlog(x_by text) RETURNS SETOF repairs
 --   now_us() RETURNS bigint
+--   read_backlog(x_fresh bigint, x_write boolean) RETURNS text
 --   read_final(body text) RETURNS json
+--   recount_backlog(x_passed bigint) RETURNS TABLE(op text, state text, kept bigint, found bigint)
 --   refuse(why text) RETURNS void
 --   repair_task(x_task_id uuid, x_grace bigint, x_by text) RETURNS SETOF repairs
 --   rescue_expired(x_limit integer, x_ops text[], x_dead text[], x_ts bigint, x_retry text,

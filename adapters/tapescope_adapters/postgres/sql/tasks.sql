@@ -39,12 +39,11 @@ SELECT t.task_id, t.owner, t.cancel_reason, t.cancel_message, t.cancel_by, t.can
  WHERE t.owner = ANY ($1) AND t.status = 'running' AND t.cancel_requested_at IS NOT NULL;
 
 -- name: extend_leases
--- The heartbeat, of these tasks or of all, by the database's clock. Rows that a session holds are passed over.
+-- The heartbeat, of these tasks, by the database's clock. Rows that a session holds are passed over.
 -- Differs from the SQLite version in that there no row is held: the file is.
 WITH mine AS MATERIALIZED (
     SELECT t.id FROM tasks t
-     WHERE t.status = 'running' AND t.owner = $1
-       AND ($3::text[] IS NULL OR t.task_id = ANY ($3::text[]::uuid[]))
+     WHERE t.task_id = ANY ($3::text[]::uuid[]) AND t.status = 'running' AND t.owner = $1
      ORDER BY t.id FOR NO KEY UPDATE SKIP LOCKED
 )
 UPDATE tasks t SET lease_expires_at = now_us() + $2::bigint
@@ -53,12 +52,11 @@ RETURNING t.task_id, t.attempt, t.cancel_reason, t.cancel_message, t.cancel_by, 
           t.cancel_role;
 
 -- name: read_leases
--- Those of these tasks, or of all, that are the owner's; no lock is waited for.
+-- Those of these tasks that are the owner's; no lock is waited for.
 SELECT t.task_id, t.attempt, t.cancel_reason, t.cancel_message, t.cancel_by, t.cancel_requested_at,
           t.cancel_role
   FROM tasks t
- WHERE t.status = 'running' AND t.owner = $1
-   AND ($2::text[] IS NULL OR t.task_id = ANY ($2::text[]::uuid[]))
+ WHERE t.task_id = ANY ($2::text[]::uuid[]) AND t.status = 'running' AND t.owner = $1
  ORDER BY t.id;
 
 -- name: await_lease
@@ -75,6 +73,17 @@ UPDATE tasks t SET lease_expires_at = now_us() + $2::bigint
 RETURNING t.task_id, t.attempt, t.cancel_reason, t.cancel_message, t.cancel_by, t.cancel_requested_at,
           t.cancel_role;
 
+-- name: let_go
+-- The lease of a pending task that one owner alone can run is over.
+-- Differs from the SQLite version in that the clock is the database's.
+UPDATE tasks SET lease_expires_at = now_us()
+ WHERE task_id = $1::text::uuid AND status = 'pending' AND attempt = $2 AND lease_expires_at IS NOT NULL
+   AND coalesce(owner, $3) = $3;
+
+-- name: find_running
+-- The tasks that an owner runs.
+SELECT t.task_id::text FROM tasks t WHERE t.status = 'running' AND t.owner = $1;
+
 -- name: read_owners
 -- Who runs something, or alone can run what waits.
 SELECT owner FROM tasks WHERE status = 'running'
@@ -83,8 +92,21 @@ SELECT owner FROM tasks
  WHERE status = 'pending' AND lease_expires_at IS NOT NULL AND owner IS NOT NULL;
 
 -- name: rescue_expired
--- See the function. It writes finals: as durable as a flush.
-SELECT /*settings*/ rescue_expired($1, $2, $3, $4, $5, $6, $7) AS rescued;
+-- See the function. It writes finals: as durable as a flush. What it took is kept in a lane, for a reply
+-- that is lost; where the number is spent by then (fence), it is not done at all.
+WITH done AS MATERIALIZED (
+    SELECT /*settings*/ rescue_expired($1, $2, $3, $4, $5, $6, $7) AS rescued
+), kept AS (
+    INSERT INTO lanes AS l (lane, number, touched, answer)
+    SELECT $8, $9, now_us(), d.rescued FROM done d WHERE d.rescued <> '[]'
+        ON CONFLICT (lane)
+        DO UPDATE SET number = excluded.number, touched = excluded.touched, answer = excluded.answer
+        WHERE l.number < excluded.number
+    RETURNING lane
+)
+SELECT d.rescued, CASE WHEN d.rescued <> '[]' AND NOT EXISTS (SELECT FROM kept)
+                       THEN refuse('rescue: its number is spent')::text END AS refused
+  FROM done d;
 
 -- name: read_identity
 -- Which database and schema this is; no other store has the same.

@@ -1,7 +1,7 @@
 -- name: audit_page
 -- The next tasks to audit, by key: as many as asked for, or fewer when their tapes are long. Where the
 -- page ends, its tasks, the rows to be read for it, and whether there are tasks behind it.
-SELECT p.upto, p.checked, p.events + p.checked, EXISTS (SELECT 1 FROM tasks t WHERE t.id > p.upto)
+SELECT p.upto, p.checked, p.events + p.checked, coalesce((SELECT max(t.id) FROM tasks t) > p.upto, false)
   FROM (SELECT max(s.id) AS upto, count(*) AS checked, sum(s.events) AS events
           FROM (SELECT l.id, l.events, sum(l.events) OVER (ORDER BY l.id) - l.events AS ahead
                   FROM (SELECT t.id, coalesce((SELECT max(e.seq) FROM events e WHERE e.task = t.id), 0)
@@ -40,13 +40,14 @@ SELECT t.task_id, f.n, f.first, f.last
 -- name: audit_sequence_gap
 -- I3: the numbers are unique, so that they have no gap when they are as many as the last one says. Read
 -- from the index alone. A task that was claimed and lives has a tape; one that ended is a missing_final.
+-- +status: by its index all that lives would be read for each page.
 SELECT t.task_id, g.n, g.first, g.last
   FROM (SELECT e.task, count(*) AS n, min(e.seq) AS first, max(e.seq) AS last FROM events e
          WHERE e.task > :after AND e.task <= :upto
          GROUP BY e.task HAVING min(e.seq) <> 1 OR max(e.seq) <> count(*)
          UNION ALL
         SELECT c.id, 0, NULL, NULL FROM tasks c
-         WHERE c.id > :after AND c.id <= :upto AND c.status IN ('pending', 'running') AND c.attempt > 0
+         WHERE c.id > :after AND c.id <= :upto AND +c.status IN ('pending', 'running') AND c.attempt > 0
            AND NOT EXISTS (SELECT 1 FROM events e WHERE e.task = c.id)) AS g
   JOIN tasks t ON t.id = g.task
  ORDER BY t.id;
@@ -75,32 +76,32 @@ SELECT '-', o.n, o.first, o.last
  WHERE o.n > 0;
 
 -- name: audit_stuck_running
--- It runs, and its lease ended longer ago than the grace.
+-- It runs, and its lease ended longer ago than the grace. +status: as above.
 -- Differs from the Postgres version in that the clock is a parameter: the file is on this host.
 SELECT t.task_id, t.attempt, t.owner,
        (:now - coalesce(t.lease_expires_at, t.claimed_at, t.created_at)) / 1e6
   FROM tasks t
- WHERE t.id > :after AND t.id <= :upto AND t.status = 'running'
+ WHERE t.id > :after AND t.id <= :upto AND +t.status = 'running'
    AND coalesce(t.lease_expires_at, t.claimed_at, t.created_at) < :now - :grace
  ORDER BY t.id;
 
 -- name: audit_dropped_count_mismatch
 -- I7: what is kept was counted; a count is at least 1; only a tape that has ended has after_terminal and
 -- duplicate_final. Fewer kept than counted is not a breach: the quarantine is bounded, and has its own age.
-SELECT t.task_id, d.reason, d.kept, d.counted
-  FROM (SELECT r.task_id, r.reason, sum(r.kept) AS kept, sum(r.counted) AS counted, min(r.counted) AS least
-          FROM (SELECT q.task_id, q.reason, 1 AS kept, NULL AS counted
+SELECT d.task_id, d.reason, d.kept, d.counted
+  FROM (SELECT r.id, r.task_id, r.status, r.reason, sum(r.kept) AS kept, sum(r.counted) AS counted,
+               min(r.counted) AS least
+          FROM (SELECT t.id, t.task_id, t.status, q.reason, 1 AS kept, NULL AS counted
                   FROM tasks t JOIN quarantine q ON q.task_id = t.task_id
                  WHERE t.id > :after AND t.id <= :upto
                  UNION ALL
-                SELECT c.task_id, c.reason, 0, c.n
+                SELECT t.id, t.task_id, t.status, c.reason, 0, c.n
                   FROM tasks t JOIN drop_counts c ON c.task_id = t.task_id
                  WHERE t.id > :after AND t.id <= :upto) AS r
-         GROUP BY r.task_id, r.reason) AS d
-  JOIN tasks t ON t.task_id = d.task_id
+         GROUP BY r.id, r.task_id, r.status, r.reason) AS d
  WHERE d.kept > coalesce(d.counted, 0) OR d.least < 1
-    OR (d.reason IN ('after_terminal', 'duplicate_final') AND t.status IN ('pending', 'running'))
- ORDER BY t.id, d.reason;
+    OR (d.reason IN ('after_terminal', 'duplicate_final') AND d.status IN ('pending', 'running'))
+ ORDER BY d.id, d.reason;
 
 -- name: audit_bad_row
 -- The page's tasks, for the one who reads them to say which cannot be read.

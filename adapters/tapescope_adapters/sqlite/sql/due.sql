@@ -13,10 +13,11 @@ SELECT json_group_array(id)
          ORDER BY t.run_at, t.id LIMIT :limit);
 
 -- name: claim_due
+-- +status: by its index all that is pending would be read.
 UPDATE tasks
    SET status = 'running', attempt = attempt + 1, owner = :owner, claimed_at = :now,
        lease_expires_at = :now + :lease
- WHERE id IN (SELECT value FROM json_each(:keys)) AND status = 'pending';
+ WHERE id IN (SELECT value FROM json_each(:keys)) AND +status = 'pending';
 
 -- name: start_due
 -- The task_started of each, at the end of its tape.

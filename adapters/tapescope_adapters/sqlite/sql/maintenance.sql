@@ -19,8 +19,15 @@ SELECT coalesce(max(id), 0) FROM tasks;
 
 -- name: find_open
 -- Tasks that have not ended: of those known, and the first ones beyond a key.
-SELECT t.id FROM json_each(:among) AS k JOIN tasks t ON t.id = k.value
- WHERE t.status IN ('pending', 'running')
+-- +status: what is beyond a key are few, and of all that lives, by its index, there may be many. Before the
+-- first key it is the other way round.
+SELECT t.id FROM json_each(:among) AS k CROSS JOIN tasks t ON t.id = k.value
+ WHERE +t.status IN ('pending', 'running')
  UNION ALL
 SELECT * FROM (SELECT t.id FROM tasks t
-                WHERE t.id > :after AND t.status IN ('pending', 'running') ORDER BY t.id LIMIT :limit);
+                WHERE :after > 0 AND t.id > :after AND +t.status IN ('pending', 'running')
+                ORDER BY t.id LIMIT :limit)
+ UNION ALL
+SELECT * FROM (SELECT t.id FROM tasks t
+                WHERE :after <= 0 AND +t.id > :after AND t.status IN ('pending', 'running')
+                ORDER BY t.id LIMIT :limit);

@@ -1,6 +1,23 @@
 -- The schema as it stands, to read; nothing applies it. `make docs` makes it from a database that
 -- the migrations made: change it there. Why it is as it is stands there, too.
 
+CREATE TABLE attempts_traced (
+    task     INTEGER NOT NULL,
+    attempt  INTEGER NOT NULL,
+    trace_id TEXT    NOT NULL,
+    span_id  TEXT    NOT NULL,
+    PRIMARY KEY (task, attempt)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX attempts_traced_trace_id ON attempts_traced (trace_id, task, attempt);
+
+CREATE TABLE backlog (
+    second INTEGER NOT NULL,
+    op     TEXT    NOT NULL,
+    state  TEXT    NOT NULL,
+    n      INTEGER NOT NULL,
+    CONSTRAINT backlog_pkey PRIMARY KEY (second, op, state)
+) WITHOUT ROWID;
+
 CREATE TABLE drop_counts (
     task_id    TEXT    NOT NULL,
     attempt    INTEGER NOT NULL,
@@ -192,7 +209,7 @@ CREATE INDEX tasks_bound ON tasks (lease_expires_at)
     WHERE status = 'pending' AND lease_expires_at IS NOT NULL;
 CREATE INDEX tasks_due_op ON tasks (op, run_at) WHERE status = 'pending';
 CREATE UNIQUE INDEX tasks_idempotency_key_unique
-    ON tasks (op, idempotency_key) WHERE idempotency_key IS NOT NULL;
+    ON tasks (idempotency_key, op) WHERE idempotency_key IS NOT NULL;
 CREATE INDEX tasks_lease ON tasks (lease_expires_at) WHERE status = 'running';
 CREATE INDEX tasks_status_task_id ON tasks (status, task_id);
 CREATE INDEX tasks_to_cancel ON tasks (owner)
@@ -236,6 +253,95 @@ WHEN NEW.attempt <> OLD.attempt + (OLD.status = 'pending' AND NEW.status = 'runn
 BEGIN
     SELECT RAISE(ABORT, 'tapescope I5: the attempt counts up by one when a task is claimed, and only then');
 END;
+CREATE TRIGGER tasks_count_deleted_pending AFTER DELETE ON tasks
+WHEN OLD.status = 'pending'
+BEGIN
+    INSERT INTO backlog (second, op, state, n)
+    SELECT k.second, OLD.op,
+           (CASE WHEN OLD.lease_expires_at IS NULL THEN '' ELSE 'held_' END
+            || CASE WHEN OLD.attempt > 0 THEN 'retrying'
+                    WHEN OLD.run_at > OLD.created_at THEN 'scheduled' ELSE 'due' END),
+           -1
+      FROM (SELECT CASE WHEN OLD.attempt > 0 OR OLD.run_at > OLD.created_at
+                THEN max(CAST(OLD.run_at / 1000000 AS INTEGER), 1) ELSE 0 END AS second
+             UNION ALL
+            SELECT -1 WHERE OLD.attempt > 0 OR OLD.run_at > OLD.created_at) AS k
+     WHERE true
+        ON CONFLICT (second, op, state) DO UPDATE SET n = n + excluded.n;
+    INSERT INTO backlog (second, op, state, n) VALUES (0, OLD.op, 'gone', 1)
+        ON CONFLICT (second, op, state) DO UPDATE SET n = n + excluded.n;
+END;
+CREATE TRIGGER tasks_count_deleted_running AFTER DELETE ON tasks
+WHEN OLD.status = 'running'
+BEGIN
+    INSERT INTO backlog (second, op, state, n) VALUES (0, OLD.op, OLD.status, -1)
+        ON CONFLICT (second, op, state) DO UPDATE SET n = n + excluded.n;
+    INSERT INTO backlog (second, op, state, n) VALUES (0, OLD.op, 'gone', 1)
+        ON CONFLICT (second, op, state) DO UPDATE SET n = n + excluded.n;
+END;
+CREATE TRIGGER tasks_count_new AFTER INSERT ON tasks
+BEGIN
+    INSERT INTO backlog (second, op, state, n)
+    SELECT k.second, NEW.op,
+           (CASE WHEN NEW.lease_expires_at IS NULL THEN '' ELSE 'held_' END
+            || CASE WHEN NEW.attempt > 0 THEN 'retrying'
+                    WHEN NEW.run_at > NEW.created_at THEN 'scheduled' ELSE 'due' END),
+           1
+      FROM (SELECT CASE WHEN NEW.attempt > 0 OR NEW.run_at > NEW.created_at
+                THEN max(CAST(NEW.run_at / 1000000 AS INTEGER), 1) ELSE 0 END AS second
+             UNION ALL
+            SELECT -1 WHERE NEW.attempt > 0 OR NEW.run_at > NEW.created_at) AS k
+     WHERE true
+        ON CONFLICT (second, op, state) DO UPDATE SET n = n + excluded.n;
+END;
+CREATE TRIGGER tasks_count_not_pending AFTER UPDATE OF status, attempt, run_at, lease_expires_at ON tasks
+WHEN OLD.status = 'pending'
+    AND (OLD.status, OLD.attempt, OLD.run_at, OLD.lease_expires_at IS NULL)
+           IS NOT (NEW.status, NEW.attempt, NEW.run_at, NEW.lease_expires_at IS NULL)
+BEGIN
+    INSERT INTO backlog (second, op, state, n)
+    SELECT k.second, OLD.op,
+           (CASE WHEN OLD.lease_expires_at IS NULL THEN '' ELSE 'held_' END
+            || CASE WHEN OLD.attempt > 0 THEN 'retrying'
+                    WHEN OLD.run_at > OLD.created_at THEN 'scheduled' ELSE 'due' END),
+           -1
+      FROM (SELECT CASE WHEN OLD.attempt > 0 OR OLD.run_at > OLD.created_at
+                THEN max(CAST(OLD.run_at / 1000000 AS INTEGER), 1) ELSE 0 END AS second
+             UNION ALL
+            SELECT -1 WHERE OLD.attempt > 0 OR OLD.run_at > OLD.created_at) AS k
+     WHERE true
+        ON CONFLICT (second, op, state) DO UPDATE SET n = n + excluded.n;
+END;
+CREATE TRIGGER tasks_count_not_running AFTER UPDATE OF status ON tasks
+WHEN OLD.status = 'running' AND NEW.status <> 'running'
+BEGIN
+    INSERT INTO backlog (second, op, state, n) VALUES (0, OLD.op, OLD.status, -1)
+        ON CONFLICT (second, op, state) DO UPDATE SET n = n + excluded.n;
+END;
+CREATE TRIGGER tasks_count_pending AFTER UPDATE OF status, attempt, run_at, lease_expires_at ON tasks
+WHEN NEW.status = 'pending'
+    AND (OLD.status, OLD.attempt, OLD.run_at, OLD.lease_expires_at IS NULL)
+           IS NOT (NEW.status, NEW.attempt, NEW.run_at, NEW.lease_expires_at IS NULL)
+BEGIN
+    INSERT INTO backlog (second, op, state, n)
+    SELECT k.second, NEW.op,
+           (CASE WHEN NEW.lease_expires_at IS NULL THEN '' ELSE 'held_' END
+            || CASE WHEN NEW.attempt > 0 THEN 'retrying'
+                    WHEN NEW.run_at > NEW.created_at THEN 'scheduled' ELSE 'due' END),
+           1
+      FROM (SELECT CASE WHEN NEW.attempt > 0 OR NEW.run_at > NEW.created_at
+                THEN max(CAST(NEW.run_at / 1000000 AS INTEGER), 1) ELSE 0 END AS second
+             UNION ALL
+            SELECT -1 WHERE NEW.attempt > 0 OR NEW.run_at > NEW.created_at) AS k
+     WHERE true
+        ON CONFLICT (second, op, state) DO UPDATE SET n = n + excluded.n;
+END;
+CREATE TRIGGER tasks_count_status AFTER UPDATE OF status ON tasks
+WHEN NEW.status <> 'pending' AND NEW.status <> OLD.status
+BEGIN
+    INSERT INTO backlog (second, op, state, n) VALUES (0, NEW.op, NEW.status, 1)
+        ON CONFLICT (second, op, state) DO UPDATE SET n = n + excluded.n;
+END;
 CREATE TRIGGER tasks_end_with_final BEFORE UPDATE OF status ON tasks
 WHEN NEW.status NOT IN ('pending', 'running')
     AND NOT EXISTS (SELECT 1 FROM (SELECT e.type, e.body FROM events e WHERE e.task = NEW.id
@@ -275,8 +381,19 @@ BEGIN
     DELETE FROM events WHERE task = OLD.id;
     DELETE FROM drop_counts WHERE task_id = OLD.task_id;
 END;
+CREATE TRIGGER tasks_take_their_traces AFTER DELETE ON tasks
+BEGIN
+    DELETE FROM attempts_traced WHERE task = OLD.id;
+END;
 CREATE TRIGGER tasks_terminal_never_change BEFORE UPDATE ON tasks
 WHEN OLD.status NOT IN ('pending', 'running')
 BEGIN
     SELECT RAISE(ABORT, 'tapescope I4: a task that has ended never changes');
 END;
+
+CREATE TABLE workers (
+    owner TEXT    NOT NULL,
+    until INTEGER NOT NULL,
+    ops   TEXT    NOT NULL,
+    CONSTRAINT workers_pkey PRIMARY KEY (owner)
+) WITHOUT ROWID;

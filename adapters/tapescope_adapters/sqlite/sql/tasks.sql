@@ -76,13 +76,14 @@ SELECT status, count(*) FROM tasks /*where*/ GROUP BY status;
 -- Running tasks of these owners with a cancel on record.
 SELECT t.task_id, t.owner, t.cancel_reason, t.cancel_message, t.cancel_by, t.cancel_requested_at
   FROM json_each(?) AS o
-  JOIN tasks t ON t.owner = o.value
+ CROSS JOIN tasks t INDEXED BY tasks_to_cancel ON t.owner = o.value
  WHERE t.status = 'running' AND t.cancel_requested_at IS NOT NULL;
 
 -- name: find_overruled
--- Of the attempts that are about to give their task up, those with a cancel on record.
+-- Of the attempts that are about to give their task up, those with a cancel on record. CROSS JOIN: the keys
+-- lead, not all that runs.
 SELECT t.id, t.attempt, t.owner, t.cancel_reason, t.cancel_message, t.cancel_by, t.cancel_requested_at
-  FROM json_each(?) AS k JOIN tasks t ON t.id = k.value
+  FROM json_each(?) AS k CROSS JOIN tasks t ON t.id = k.value
  WHERE t.status = 'running' AND t.cancel_requested_at IS NOT NULL;
 
 -- name: give_up_task
@@ -93,36 +94,61 @@ UPDATE tasks
  WHERE id = ? AND status = 'running' AND attempt = ? AND owner = ?;
 
 -- name: extend_leases
--- The heartbeat: of these tasks, or of all.
+-- The heartbeat, of these tasks. +status: by its index all that runs would be read.
 -- Differs from the Postgres version in that the time is a parameter: the file is on this host.
 UPDATE tasks SET lease_expires_at = ?
- WHERE status = 'running' AND owner = ?
-   AND (? IS NULL OR task_id IN (SELECT value FROM json_each(?)))
+ WHERE task_id IN (SELECT value FROM json_each(?)) AND +status = 'running' AND +owner = ?
 RETURNING task_id, attempt, cancel_reason, cancel_message, cancel_by, cancel_requested_at;
 
+-- name: let_go
+-- The lease of a pending task that one owner alone can run is over.
+-- Differs from the Postgres version in that the time is a parameter: the file is on this host.
+UPDATE tasks SET lease_expires_at = ?
+ WHERE task_id = ? AND +status = 'pending' AND attempt = ? AND +lease_expires_at IS NOT NULL
+   AND (owner IS NULL OR owner = ?);
+
+-- name: find_running
+-- The tasks that an owner runs.
+SELECT task_id FROM tasks INDEXED BY tasks_lease WHERE status = 'running' AND owner = ?;
+
 -- name: read_owners
--- Who runs something, or alone can run what waits.
-SELECT owner FROM tasks WHERE status = 'running'
+-- Who runs something, or alone can run what waits. INDEXED BY: without statistics the planner may read all
+-- that waits.
+SELECT owner FROM tasks INDEXED BY tasks_lease WHERE status = 'running'
  UNION
-SELECT owner FROM tasks
+SELECT owner FROM tasks INDEXED BY tasks_bound
  WHERE status = 'pending' AND lease_expires_at IS NOT NULL AND owner IS NOT NULL;
 
 -- name: find_lost
 -- Tasks of higher keys whose lease is over, or whose owner is known to be dead: those that run, and
 -- those that wait for an owner which alone can run them. A lease that is no time is over, too: what is
 -- not a number stands behind all numbers.
+-- INDEXED BY: what a lease leads to are few, also where no statistics say so. All that has a lease is read
+-- only where an owner is known to be dead.
 -- Differs from the Postgres version in that it names no lock: BEGIN IMMEDIATE holds the only one.
 SELECT /*task*/ FROM tasks
- WHERE id IN (SELECT id FROM tasks
-               WHERE status = 'running' AND id > :after
-                 AND (lease_expires_at <= :now OR lease_expires_at > 253402300799999999
-                      OR owner IN (SELECT value FROM json_each(:dead)))
+ WHERE id IN (SELECT id FROM tasks INDEXED BY tasks_lease
+               WHERE status = 'running' AND +id > :after AND lease_expires_at <= :now
                UNION ALL
-              SELECT id FROM tasks
+              SELECT id FROM tasks INDEXED BY tasks_lease
+               WHERE status = 'running' AND +id > :after AND lease_expires_at > 253402300799999999
+               UNION ALL
+              SELECT id FROM tasks INDEXED BY tasks_lease
+               WHERE :dead <> '[]' AND status = 'running' AND +id > :after
+                 AND owner IN (SELECT value FROM json_each(:dead))
+               UNION ALL
+              SELECT id FROM tasks INDEXED BY tasks_bound
                WHERE status = 'pending' AND lease_expires_at IS NOT NULL AND +id > :after
-                 AND op NOT IN (SELECT value FROM json_each(:ops))
-                 AND (lease_expires_at <= :now OR lease_expires_at > 253402300799999999
-                      OR owner IN (SELECT value FROM json_each(:dead))))
+                 AND lease_expires_at <= :now
+               UNION ALL
+              SELECT id FROM tasks INDEXED BY tasks_bound
+               WHERE status = 'pending' AND lease_expires_at IS NOT NULL AND +id > :after
+                 AND lease_expires_at > 253402300799999999
+               UNION ALL
+              SELECT id FROM tasks INDEXED BY tasks_bound
+               WHERE :dead <> '[]' AND status = 'pending' AND lease_expires_at IS NOT NULL AND +id > :after
+                 AND owner IN (SELECT value FROM json_each(:dead)))
+   AND (+status = 'running' OR op NOT IN (SELECT value FROM json_each(:ops)))
  ORDER BY id LIMIT :limit;
 
 -- name: create_within

@@ -53,7 +53,7 @@ class _Wanted:
     async def read_pages(
         self, store: TaskStore, task_id: str | None
     ) -> AsyncGenerator[QuarantinePage, None]:
-        """As many pages of the store as it takes."""
+        """As many pages of the store as it takes; the first one has the counts."""
         after, left = self.after, self.limit
         while True:
             page = await store.read_quarantine(
@@ -62,6 +62,7 @@ class _Wanted:
                 until=self.until,
                 after=after,
                 limit=_PAGE if left is None else min(left, _PAGE),
+                counted=after == self.after,
             )
             yield page
             if left is not None:
@@ -138,7 +139,7 @@ async def _print_json(pages: AsyncGenerator[QuarantinePage, None], store: str) -
         for drop in page.drops:
             write_json(separator + orjson.dumps(drop_shape(drop)))
             separator = b","
-        overflow, next_ = page.overflow, page.next
+        overflow, next_ = overflow + page.overflow, page.next
     rest = {"overflow": overflow, "next": next_, "store": store}
     write_json(b"]," + orjson.dumps(rest)[1:] + b"\n")
 
@@ -150,7 +151,7 @@ async def _print_table(pages: AsyncGenerator[QuarantinePage, None], *, wide: boo
     overflow, next_, now = 0, None, now_us()
     async for page in pages:
         rows += [_wide_row(drop) if wide else _row(drop, now) for drop in page.drops]
-        overflow, next_ = page.overflow, page.next
+        overflow, next_ = overflow + page.overflow, page.next
     if not rows and terminal:
         print_line("No dropped events.")
     else:

@@ -13,7 +13,7 @@ import click
 
 from tapescope.cli._load_app import load_manager
 from tapescope.cli._options import inherit_store, metrics_host_option, metrics_port_option
-from tapescope.cli._settings import LogFormat, choose_log
+from tapescope.cli._settings import LogFormat, choose_log, find_named_store
 from tapescope.cli._telemetry import exporting, make_listener
 from tapescope.cli._types import NUMBER, WHOLE_NUMBER
 from tapescope.manager.manager import TaskManager
@@ -32,8 +32,8 @@ _log = Logger("tapescope")
 @click.option(
     "--app",
     required=True,
-    metavar="MODULE:MANAGER",
-    help="The TaskManager of your program, as in shop.tasks:manager.",
+    metavar="MODULE:NAME",
+    help="The TaskManager of your program, as in shop.tasks:manager, or its Ops.",
 )
 @click.option(
     "--app-dir",
@@ -60,7 +60,8 @@ _log = Logger("tapescope")
     "--store",
     metavar="URL",
     callback=inherit_store,
-    help="Work on this store. Default: the manager's own, whatever TAPESCOPE_STORE says.",
+    help="Work on this store. Default: the manager's own, whatever TAPESCOPE_STORE says; for an "
+    "Ops, which has none, TAPESCOPE_STORE.",
 )
 def worker(
     context: click.Context,
@@ -88,7 +89,7 @@ def worker(
     # Telemetry is set up before the app is imported: its manager uses the global providers, unless
     # the app gave it others. It ends after the manager, so that what the last tasks emit is sent.
     with exporting(*listener.readers):
-        manager = load_manager(app, app_dir)
+        manager = load_manager(app, app_dir, find_named_store(store))
         manager.reconfigure(store=store, max_running=max_running, drain=drain, work=True)
         if log_format is None and not logging.getLogger().handlers:
             # Neither the user nor the program has configured a log.

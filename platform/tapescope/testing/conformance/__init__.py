@@ -27,6 +27,7 @@ try:
             f"{__name__}.{module}"
             for module in (
                 "arrivals",
+                "backlog",
                 "claims",
                 "giving_up",
                 "input",
@@ -42,10 +43,12 @@ try:
                 "reading",
                 "suite",
                 "tape",
+                "traces",
             )
         )
     )
     from tapescope.testing.conformance.arrivals import ArrivalsConformance
+    from tapescope.testing.conformance.backlog import BacklogConformance
     from tapescope.testing.conformance.claims import ClaimsConformance
     from tapescope.testing.conformance.giving_up import GivingUpConformance
     from tapescope.testing.conformance.input import InputConformance
@@ -61,6 +64,7 @@ try:
     from tapescope.testing.conformance.reading import ReadingConformance
     from tapescope.testing.conformance.suite import MakeBackend, Stores, StoreSuite
     from tapescope.testing.conformance.tape import TapeConformance
+    from tapescope.testing.conformance.traces import TracesConformance
 except ModuleNotFoundError as error:
     if error.name not in ("pytest", "pytest_asyncio"):
         raise
@@ -68,6 +72,7 @@ except ModuleNotFoundError as error:
 
 __all__ = [
     "ArrivalsConformance",
+    "BacklogConformance",
     "ClaimsConformance",
     "GivingUpConformance",
     "InputConformance",
@@ -86,6 +91,7 @@ __all__ = [
     "StoreSuite",
     "Stores",
     "TapeConformance",
+    "TracesConformance",
 ]
 
 
@@ -93,6 +99,7 @@ class StoreConformance(
     OpeningConformance,
     LifeConformance,
     TapeConformance,
+    TracesConformance,
     InputConformance,
     ReadingConformance,
     ClaimsConformance,
@@ -100,6 +107,7 @@ class StoreConformance(
     GivingUpConformance,
     LeasesConformance,
     OpsConformance,
+    BacklogConformance,
     NotificationsConformance,
     ArrivalsConformance,
     LargeAppendsConformance,

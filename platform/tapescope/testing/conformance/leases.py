@@ -72,6 +72,17 @@ class LeasesConformance(StoreSuite):
         assert (leases.extended, leases.lost) == (1, ())
         assert [one.task.task_id for one in rescued] == [forgotten.task_id]
 
+    async def test_heartbeat_extends_no_lease_of_another_owner(self, store: TaskStore) -> None:
+        """A task that another owner runs is lost to who asks for it, and its lease stays."""
+        pending, _ = await store.create(NewTask(new_task_id(), "work"))
+        other = await store.claim_if_pending(pending, OTHER, LEASE)
+        mine = Attempt(pending.task_id, 1, OWNER)
+        leases = await store.leases.extend(OWNER, LEASE * 10, [mine])
+
+        assert other is not None
+        assert (leases.extended, leases.lost) == (0, (mine,))
+        assert (await store.get(pending.task_id)).lease_expires_us == other.task.lease_expires_us
+
     async def test_heartbeat_is_not_behind_appends(self, store: TaskStore) -> None:
         """A heartbeat that is called behind a thousand appends is answered, and so are they."""
         attempt = await run(store, LEASE)
@@ -155,6 +166,45 @@ class LeasesConformance(StoreSuite):
         assert (await store.get(attempt.task_id)).error_code == "worker_lost"
         assert (await store.get(other.task_id)).owner is None
         assert await store.leases.rescue_expired(dead_owners=[OWNER]) == []
+
+    async def test_what_an_owner_lets_go_is_lost(self, store: TaskStore) -> None:
+        """A pending task that it alone can run, or that a key finds; no other, and none that was
+        run since."""
+        own, keyed, another, shared, run_since = [
+            (
+                await store.create(
+                    NewTask(new_task_id(), "work", only_by=owner, idempotency_key=key)
+                )
+            )[0]
+            for owner, key in (
+                (OWNER, None),
+                (OWNER, "k"),
+                (OTHER, None),
+                (None, None),
+                (OWNER, "l"),
+            )
+        ]
+        running = await run(store, LEASE)
+        claim = await store.claim_if_pending(run_since, OWNER, LEASE)
+        assert claim is not None
+        await store.retry_later(
+            claim.attempt, ErrorInfo("x"), store.clock.now(), only_here=claim.task
+        )
+        asked = (own, keyed, another, shared, run_since)
+        for task_id, attempt in [
+            *((task.task_id, task.attempt) for task in asked),
+            (running.task_id, running.number),
+            (new_task_id(), 0),
+        ]:
+            await store.leases.let_go(task_id, attempt, OWNER)
+        known = await store.leases.rescue_expired(ops={"work"})
+        lost = await store.leases.rescue_expired()
+
+        assert known == []
+        assert [one.task.task_id for one in lost] == [own.task_id, keyed.task_id]
+        assert {one.result for one in lost} == {RescueResult.FAILED}
+        assert (await store.get(shared.task_id)).lease_expires_us is None
+        assert (await store.get(own.task_id)).error_code == "worker_lost"
 
     async def test_a_day_after_it_was_due_a_task_is_lost(self, store: TaskStore) -> None:
         """If its owner alone can run it: that one may be on another host, and nobody can tell."""

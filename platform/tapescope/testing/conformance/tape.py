@@ -307,6 +307,22 @@ class TapeConformance(StoreSuite):
             assert all(page.counts[DropReason.AFTER_TERMINAL] == counted for page in pages)
             assert all(page.overflow == 0 for page in pages)
 
+    async def test_page_of_the_quarantine_counts_if_it_is_asked_to(self, store: TaskStore) -> None:
+        """Who reads page after page need not have all drops counted for each of them."""
+        attempt = await start(store)
+        await store.finish_if_running(attempt, FinalEvent.succeeded())
+        await store.append(attempt, [NewEvent("log", nth) for nth in range(3)])
+
+        for task_id in (None, attempt.task_id):
+            counted, bare = [
+                await store.read_quarantine(task_id, limit=2, counted=counted)
+                for counted in (True, False)
+            ]
+            assert (counted.overflow, counted.counts) == (0, {DropReason.AFTER_TERMINAL: 3})
+            assert (bare.overflow, bare.counts) == (0, {})
+            assert (bare.drops, bare.next) == (counted.drops, counted.next)
+            assert len(bare.drops) == 2
+
     async def test_times_of_the_quarantine_have_a_zone(self, store: TaskStore) -> None:
         """A time without one is refused: nobody knows when it is."""
         for name in ("since", "until"):

@@ -1,59 +1,22 @@
-"""The ops that a manager has registered, and those that other managers have."""
+"""The ops as a submit knows them: registered here, or on the store by another process."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from tapescope.errors import OpTaken
 from tapescope.model.ops import KnownOp
-from tapescope.run import Runner
 
 if TYPE_CHECKING:
+    from tapescope.manager.ops import Ops
     from tapescope.manager.submission import Submission
     from tapescope.store.port import TaskStore
 
-__all__ = ["KnownOps", "RegisteredOp", "Registry"]
+__all__ = ["KnownOps"]
 
 _FRESH: Final = 10.0
 """Seconds for which the store's list of registered ops is used before it is read again."""
-
-
-@dataclass(frozen=True, slots=True)
-class RegisteredOp:
-    """An op with its runner in this process."""
-
-    known: KnownOp
-    runner: Runner
-    max_running: int | None
-    """How many tasks of the op this manager runs at once; ``None`` for the manager's own limit."""
-
-
-class Registry:
-    """The ops of this manager by name; a registered op stays."""
-
-    def __init__(self) -> None:
-        self._ops: dict[str, RegisteredOp] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._ops)
-
-    def add(self, op: RegisteredOp) -> None:
-        """Register an op. Raises ``OpTaken`` for a name that is registered."""
-        name = op.known.op
-        if (taken := self._ops.get(name)) is not None:
-            raise OpTaken(name, taken.runner.call, op.runner.call)
-        self._ops[name] = op
-
-    def get(self, name: str) -> RegisteredOp | None:
-        """The op of this name, if it is registered here."""
-        return self._ops.get(name)
-
-    def all(self) -> Mapping[str, RegisteredOp]:
-        """Every op by name."""
-        return self._ops
 
 
 class KnownOps:
@@ -62,8 +25,8 @@ class KnownOps:
     The store's list is read every few seconds at most.
     """
 
-    def __init__(self, registry: Registry) -> None:
-        self._registry = registry
+    def __init__(self, ops: Ops) -> None:
+        self._registry = ops
         self._lock = asyncio.Lock()
         self._ops: Mapping[str, KnownOp] = {}
         self._read_at: float | None = None

@@ -1,0 +1,78 @@
+-- name: read_numbers
+-- How many tasks of each op are in each state, by the numbers that are kept; what has fallen due is `ready`.
+-- Differs from the Postgres version in that the numbers are read by themselves, here, and by each process.
+SELECT op, state, second >= 0, sum(n) FROM backlog WHERE second <= :passed GROUP BY 1, 2, 3;
+
+-- name: read_waits
+-- By op, when the first pending task was to run: one step of an index each.
+-- Differs from the Postgres version in that it is a query of its own.
+SELECT o.value, (SELECT d.run_at FROM tasks d INDEXED BY tasks_due_op
+                  WHERE d.status = 'pending' AND d.op = o.value ORDER BY d.run_at LIMIT 1)
+  FROM json_each(:ops) AS o;
+
+-- name: read_running
+-- By op, since when the oldest run was claimed.
+-- Differs from the Postgres version in that it is a query of its own.
+SELECT op, min(claimed_at) FROM tasks INDEXED BY tasks_lease WHERE status = 'running' GROUP BY op;
+
+-- name: read_able
+-- By op, how many workers that live can run it.
+-- Differs from the Postgres version in that it is a query of its own.
+SELECT o.value, count(*) FROM workers w CROSS JOIN json_each(w.ops) AS o WHERE w.until > ? GROUP BY 1;
+
+-- name: count_passed
+-- How many numbers are of seconds that have passed.
+SELECT count(*) FROM backlog WHERE second BETWEEN 1 AND :passed;
+
+-- name: fold_passed
+-- What has fallen due to what is due.
+INSERT INTO backlog (second, op, state, n)
+SELECT 0, op, state, sum(n) FROM backlog WHERE second BETWEEN 1 AND :passed GROUP BY op, state
+    ON CONFLICT (second, op, state) DO UPDATE SET n = n + excluded.n;
+
+-- name: forget_passed
+DELETE FROM backlog WHERE second BETWEEN 1 AND :passed;
+
+-- name: recount_backlog
+-- How many tasks of each op are in each state, counted from the tasks themselves.
+-- Differs from the Postgres version in that the numbers that are kept are read beside it, as of one moment.
+SELECT t.op,
+       CASE WHEN t.status <> 'pending' THEN t.status
+            WHEN t.attempt > 0 THEN iif(t.run_at / 1000000 <= :passed, 'due', 'retrying')
+            WHEN t.run_at > t.created_at AND t.run_at / 1000000 > :passed THEN 'scheduled'
+            ELSE 'due' END,
+       count(*)
+  FROM tasks t GROUP BY 1, 2
+ UNION ALL
+SELECT t.op, 'held', count(*) FROM tasks t
+ WHERE t.status = 'pending' AND t.lease_expires_at IS NOT NULL GROUP BY 1;
+
+-- name: forget_live
+-- The numbers of what lives, before they are counted anew.
+DELETE FROM backlog WHERE state NOT IN ('succeeded', 'failed', 'cancelled', 'gone');
+
+-- name: fill_backlog
+-- The tasks counted anew. What has ended is never counted down.
+INSERT INTO backlog (second, op, state, n)
+SELECT iif(w.total, -1, t.second), t.op, t.state, count(*)
+  FROM (SELECT s.op,
+               CASE WHEN s.status <> 'pending' THEN s.status
+                    ELSE (CASE WHEN s.lease_expires_at IS NULL THEN '' ELSE 'held_' END
+                         || CASE WHEN s.attempt > 0 THEN 'retrying'
+                                 WHEN s.run_at > s.created_at THEN 'scheduled' ELSE 'due' END) END AS state,
+               CASE WHEN s.status = 'pending' AND (s.attempt > 0 OR s.run_at > s.created_at)
+                    THEN max(CAST(s.run_at / 1000000 AS INTEGER), 1) ELSE 0 END AS second
+          FROM tasks s) AS t
+ CROSS JOIN (SELECT false AS total UNION ALL SELECT true) AS w
+ WHERE NOT w.total OR t.second > 0
+ GROUP BY 1, 2, 3
+    ON CONFLICT (second, op, state) DO UPDATE SET n = max(n, excluded.n);
+
+-- name: add_gone
+-- Tasks that were counted, and live no more.
+INSERT INTO backlog (second, op, state, n) VALUES (0, ?, 'gone', ?)
+    ON CONFLICT (second, op, state) DO UPDATE SET n = n + excluded.n;
+
+-- name: log_mended
+INSERT INTO repairs (repaired_at, repaired_by, rule, task_id, was, done)
+VALUES (?, ?, 'backlog_mismatch', '-', ?, ?);

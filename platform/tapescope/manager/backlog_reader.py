@@ -1,0 +1,75 @@
+"""Reads how much waits on a store, for the metrics and the health of one process."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from tapescope.errors import TapescopeError
+from tapescope.model.backlog import Backlog
+from tapescope.model.telemetry import LoopName
+from tapescope.service import LoopService, Vitals
+
+if TYPE_CHECKING:
+    from tapescope.store.port import TaskStore
+
+__all__ = ["BacklogReader", "describe_backlog"]
+
+_FIRST: Final = 1.0
+"""Seconds until the first reading: a process that lives for less needs none."""
+_EVERY: Final = 5.0
+"""Seconds between two readings. With the age that a reading of another process may have, what is
+told is 12.5 seconds old at the most."""
+_NAMED: Final = 3
+"""Ops without a worker that are named in a line."""
+_SLACK: Final = 30.0
+"""Seconds more that a reading may take before the loop is said to be stuck."""
+
+
+class BacklogReader(LoopService):
+    """Reads the numbers every five seconds; what asks for them waits for no store.
+
+    Of all the processes of a store one reads the tables, and the others what it has read.
+    """
+
+    def __init__(self, store: TaskStore) -> None:
+        vitals = Vitals(
+            LoopName.BACKLOG, store.telemetry.loop_failed, _EVERY + store.patience + _SLACK
+        )
+        super().__init__("tapescope-backlog", vitals)
+        self._store = store
+        self.last: Backlog | None = None
+        """The last reading; any thread may look at it."""
+
+    async def run_once(self) -> None:
+        """Read the numbers once. Raises what the store raises."""
+        self.last = await self._store.backlog.read()
+        self._store.meter.backlog_read(self._store.name, self.last)
+
+    async def _run(self) -> None:
+        await asyncio.sleep(_FIRST)
+        while True:
+            self.vitals.beat()
+            try:
+                await self.run_once()
+            except TapescopeError:
+                self.last = None  # the heartbeat warns of it; the metrics end after a minute
+            await asyncio.sleep(_EVERY)
+
+    async def _end(self) -> None:
+        await super()._end()
+        self._store.meter.backlog_left(self._store.name)
+
+
+def describe_backlog(backlog: Backlog | None) -> str:
+    """What waits, in one line for a person."""
+    if backlog is None:
+        return "not read yet"
+    waiting = sum(one.waiting for one in backlog.ops)
+    due = sum(one.due for one in backlog.ops)
+    text = f"{waiting:,} wait, {due:,} of them due"
+    alone = [one.op for one in backlog.ops if one.unattended]
+    if not alone:
+        return text
+    more = f" and {len(alone) - _NAMED:,} more" if len(alone) > _NAMED else ""
+    return f"{text}; no worker for {', '.join(alone[:_NAMED])}{more}"

@@ -1,0 +1,356 @@
+"""Ops: what can be submitted by name, and run by any worker that knows the name.
+
+An op is registered apart from any manager, store and event loop: at the top of a module, say. A
+manager is given the registries whose ops it is to run; the op then knows where it is submitted.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, Protocol, cast, overload
+from weakref import WeakMethod, WeakSet, ref
+
+from typing_extensions import ParamSpec, TypeVar
+
+from tapescope.errors import BadParams, ManagerUnclear, OpTaken
+from tapescope.manager.submission import Submission
+from tapescope.model.ops import DEFAULT_RETRIES, KnownOp
+from tapescope.run import resolve_runner
+from tapescope.store.validation import check_count, check_op, check_retries, check_seconds
+
+if TYPE_CHECKING:
+    from tapescope.manager.handle import TaskHandle
+    from tapescope.run import Runner
+    from tapescope.run.reporter import Reporter, ThreadReporter
+
+__all__ = ["Op", "OpCall", "Ops", "OpsOfManager"]
+
+P = ParamSpec("P", default=...)
+R = TypeVar("R", default=Any)
+R_co = TypeVar("R_co", covariant=True, default=Any)
+C_co = TypeVar("C_co", covariant=True, default=Any)
+
+
+class Op(Generic[P, R_co, C_co]):
+    """A runner with a name: it can be submitted, and is called as the function that it was.
+
+    Made by ``Ops.op`` and ``TaskManager.op``. ``P`` are the runner's parameters after the reporter,
+    ``R_co`` is what a run of it gives, ``C_co`` what a call of the function gives: for an
+    ``async def`` a coroutine.
+    """
+
+    known: KnownOp
+    """Its name, and the defaults for a submit of it."""
+    runner: Runner
+    """The function, and where it runs."""
+    max_running: int | None
+    """How many of its tasks a manager runs at once; ``None`` for the manager's own limit."""
+
+    def __init__(
+        self, ops: Ops, known: KnownOp, function: Callable[..., Any], max_running: int | None
+    ) -> None:
+        """Raises ``BadRunner``."""
+        runner = resolve_runner(function)
+        functools.update_wrapper(self, function, updated=())  # its name, its text, its signature
+        self.known, self.runner, self.max_running = known, runner, max_running
+        self._ops = ops
+
+    def __repr__(self) -> str:
+        return f"<Op {self.name!r}>"
+
+    def __call__(self, report: Any, /, *args: P.args, **kwargs: P.kwargs) -> C_co:
+        """Call the function: no task is made of that."""
+        return cast("C_co", self.runner.call(report, *args, **kwargs))
+
+    @property
+    def name(self) -> str:
+        """What its tasks have as their ``op``."""
+        return self.known.op
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds that an attempt may run, where the submit says nothing; ``None``: no limit."""
+        return self.known.timeout
+
+    @property
+    def retries(self) -> int:
+        """How often another attempt is made, where the submit says nothing."""
+        return self.known.retries
+
+    async def submit(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R_co]:
+        """Submit a task with these arguments of the runner, and return once it is stored.
+
+        It goes to the manager that is open in this event loop and was given the op. For another
+        manager, or with a delay, a key and so on: ``options``. Raises ``ManagerUnclear`` where
+        there is none such manager, or there are several; ``BadParams`` for what is not the
+        runner's; and what ``TaskManager.submit`` raises.
+        """
+        return await OpCall(self).submit(*args, **kwargs)
+
+    async def submit_many(self, submissions: Iterable[Submission[R]]) -> list[TaskHandle[R]]:
+        """Submit what ``bind`` made, in one flush of the store: see ``TaskManager.submit_many``."""
+        return await self.find_manager().submit_many(list(submissions))
+
+    def bind(self, *args: P.args, **kwargs: P.kwargs) -> Submission[R_co]:
+        """A task with these arguments, to be submitted with others. Raises ``BadParams``."""
+        return OpCall(self).bind(*args, **kwargs)
+
+    def options(
+        self,
+        *,
+        timeout: float | None = None,
+        idempotency_key: str | None = None,
+        retries: int | None = None,
+        delay: float | None = None,
+        run_at: datetime | None = None,
+        connection: object | None = None,
+        manager: Submits | None = None,
+    ) -> OpCall[P, R_co]:
+        """The op with options of a submit, which are those of ``TaskManager.submit``.
+
+        ``manager`` is where it is submitted, if not to the one that is open in this event loop.
+        """
+        return OpCall(self, timeout, idempotency_key, retries, delay, run_at, connection, manager)
+
+    def find_manager(self) -> Submits:
+        """The one manager that is open in this event loop and has the op.
+
+        Raises ``ManagerUnclear``.
+        """
+        found = [manager for manager in self._ops.find_managers() if manager.is_open]
+        if len(found) != 1:
+            raise ManagerUnclear(self.name, len(found))
+        return found[0]
+
+    def name_params(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The arguments by their names, as a task has them. Raises ``BadParams``."""
+        if not args:
+            return kwargs
+        parameters = self.runner.parameters
+        if parameters is None:
+            raise BadParams("Python cannot tell the names of the runner's parameters: give them")
+        try:
+            bound = parameters.signature.bind(None, *args, **kwargs)
+        except TypeError as error:
+            raise BadParams(str(error)) from error
+        named: dict[str, Any] = {}
+        for name, value in list(bound.arguments.items())[1:]:
+            kind = parameters.signature.parameters[name].kind
+            if kind is inspect.Parameter.VAR_POSITIONAL:
+                raise BadParams(f"what the runner takes as *{name} has no names")
+            named |= value if kind is inspect.Parameter.VAR_KEYWORD else {name: value}
+        return named
+
+
+@dataclass(frozen=True, slots=True)
+class OpCall(Generic[P, R_co]):
+    """An op with options of a submit: made by ``Op.options``."""
+
+    op: Op[P, R_co]
+    timeout: float | None = None
+    idempotency_key: str | None = None
+    retries: int | None = None
+    delay: float | None = None
+    run_at: datetime | None = None
+    connection: object | None = None
+    manager: Submits | None = None
+
+    async def submit(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R_co]:
+        """Submit a task with these arguments of the runner: see ``Op.submit``."""
+        manager = self.op.find_manager() if self.manager is None else self.manager
+        return await manager.submit(
+            self.op.name,
+            params=self.op.name_params(args, kwargs),
+            timeout=self.timeout,
+            idempotency_key=self.idempotency_key,
+            retries=self.retries,
+            delay=self.delay,
+            run_at=self.run_at,
+            connection=self.connection,
+        )
+
+    def bind(self, *args: P.args, **kwargs: P.kwargs) -> Submission[R_co]:
+        """A task with these arguments: see ``Op.bind``. ``connection`` and ``manager`` are not part
+        of it."""
+        return Submission(
+            self.op.name,
+            params=self.op.name_params(args, kwargs),
+            timeout=self.timeout,
+            idempotency_key=self.idempotency_key,
+            retries=self.retries,
+            delay=self.delay,
+            run_at=self.run_at,
+        )
+
+
+class Ops:
+    """A registry of ops, which needs no manager, no store and no event loop.
+
+    ``Ops(one, other)`` has what these have, and will have. ``TaskManager(url, ops=…)`` runs what
+    its registries have; a registry may be given to any number of managers.
+    """
+
+    def __init__(self, *others: Ops) -> None:
+        """Raises ``OpTaken`` where two of them have different ops of one name."""
+        self._ops: dict[str, Op] = {}
+        self._parents: WeakSet[Ops] = WeakSet()
+        """The registries that include this one."""
+        for other in others:
+            self.include(other)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {', '.join(self._ops)}>"
+
+    def __iter__(self) -> Iterator[str]:
+        """The names of its ops."""
+        return iter(self._ops)
+
+    def get(self, name: str) -> Op | None:
+        """The op of this name, if it is registered here."""
+        return self._ops.get(name)
+
+    def all(self) -> Mapping[str, Op]:
+        """Every op by its name."""
+        return self._ops
+
+    def op(
+        self,
+        name: str,
+        *,
+        timeout: float | None = None,
+        retries: int = DEFAULT_RETRIES,
+        max_running: int | None = None,
+    ) -> Registering:
+        """Make the function below the runner of an op; the ``Op`` stands in its place.
+
+        ``timeout`` (seconds of one attempt) and ``retries`` are for submits that leave theirs out;
+        with no retry left, a killed worker is the end of the task. ``max_running`` of its tasks run
+        at once in a manager.
+
+        Raises ``BadOp``, ``BadRunner``, ``BadSetting``, and ``OpTaken`` for the second runner of an
+        op, here or in a registry that includes this one.
+        """
+        name = check_op(name)
+        if timeout is not None:
+            timeout = check_seconds("timeout", timeout, over_zero=True)
+        retries = check_retries(retries)
+        if max_running is not None:
+            max_running = check_count("max_running", max_running)
+
+        def register(function: Callable[..., Any]) -> Op:
+            op = Op(self, KnownOp(name, timeout, retries), function, max_running)
+            self._add([op])
+            return op
+
+        return cast("Registering", register)
+
+    def include(self, other: Ops) -> None:
+        """Have all ops of another registry, now and later.
+
+        Raises ``OpTaken`` where each has an op of one name, and then includes none.
+        """
+        self._add(list(other.all().values()))
+        other._parents.add(self)
+
+    def find_managers(self) -> list[Submits]:
+        """The managers that were given this registry, or one that includes it."""
+        found = [registry.manager for registry in self._find_all()]
+        return [manager for manager in found if manager is not None]
+
+    @property
+    def manager(self) -> Submits | None:
+        """The manager whose own registry this is."""
+        return None
+
+    def _find_all(self) -> list[Ops]:
+        """This registry and all that have its ops."""
+        found: list[Ops] = [self]
+        for registry in found:
+            found += [parent for parent in registry._parents if parent not in found]
+        return found
+
+    def _add(self, ops: Iterable[Op]) -> None:
+        registries = self._find_all()
+        for op in ops:
+            for registry in registries:
+                taken = registry._ops.get(op.name)
+                if taken is not None and taken is not op:
+                    raise OpTaken(op.name, taken.runner.call, op.runner.call)
+        for registry in registries:
+            registry._ops.update((op.name, op) for op in ops)
+            registry._note_added()
+
+    def _note_added(self) -> None:
+        """Overridden by the registry of a manager."""
+
+
+class OpsOfManager(Ops):
+    """The ops that one manager runs: its own, and those of the registries it was given."""
+
+    def __init__(
+        self, manager: Submits, on_added: Callable[[], None], others: Iterable[Ops]
+    ) -> None:
+        """``on_added`` is a method of the manager's, which this does not keep alive."""
+        self._of = ref(manager)
+        self._on_added = WeakMethod(on_added)
+        super().__init__(*others)
+
+    @property
+    def manager(self) -> Submits | None:
+        """The manager, while there is one."""
+        return self._of()
+
+    def _note_added(self) -> None:
+        if (on_added := self._on_added()) is not None:
+            on_added()
+
+
+class Submits(Protocol):
+    """What an op needs of the manager that it is submitted to."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes tasks, in this event loop."""
+        ...
+
+    async def submit(
+        self,
+        op: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109  # as below
+        idempotency_key: str | None = None,
+        retries: int | None = None,
+        delay: float | None = None,
+        run_at: datetime | None = None,
+        connection: object | None = None,
+    ) -> TaskHandle:
+        """``TaskManager.submit``."""
+        ...
+
+    async def submit_many(self, submissions: Sequence[Submission[R]]) -> list[TaskHandle[R]]:
+        """``TaskManager.submit_many``."""
+        ...
+
+
+class Registering(Protocol):
+    """What ``Ops.op`` gives: called with a runner, it makes the ``Op``."""
+
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[Reporter, P], Coroutine[Any, Any, R]], /
+    ) -> Op[P, R, Coroutine[Any, Any, R]]: ...
+
+    @overload
+    def __call__(self, function: Callable[Concatenate[ThreadReporter, P], R], /) -> Op[P, R, R]: ...
+
+    @overload
+    def __call__(self, function: Callable[..., Any], /) -> Op: ...
+
+    def __call__(self, function: Callable[..., Any], /) -> Op:
+        """Make the op."""
+        ...
