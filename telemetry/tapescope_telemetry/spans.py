@@ -166,6 +166,7 @@ class RunSpan:
         "_lock",
         "_span",
         "context",
+        "sampled",
         "span_id",
         "trace_id",
         "traceparent",
@@ -181,6 +182,8 @@ class RunSpan:
         """Holds this span and nothing else: no baggage, nothing of the submitter's."""
         self.trace_id: Final = format_trace_id(own.trace_id) if own.is_valid else None
         self.span_id: Final = format_span_id(own.span_id) if own.is_valid else None
+        self.sampled: Final = own.is_valid and own.trace_flags.sampled
+        """Whether it is recorded, to be found by its ids."""
         self.traceparent: Final = format_traceparent(
             own if own.is_valid or passed_on is None else passed_on
         )

@@ -63,6 +63,7 @@ ONLY_SQLITE = {
 
 ONLY_POSTGRES = {
     "flush": "calls the function",
+    "flush_traced": "calls the function, and notes traces in the same round trip",
     "repair_task": "calls the function",
     "rescue_expired": "calls the function",
     "mend_backlog": "calls the function",

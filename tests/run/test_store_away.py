@@ -90,7 +90,13 @@ async def test_a_final_waits_as_long_as_the_lease_was_renewed_for() -> None:
 class DefectiveStore(FaultyStore):
     """A store with a defect of ours in what a run asks of it first."""
 
-    def attach_span(self, attempt: Attempt, trace_id: str | None, context: object) -> None:
+    def attach_span(
+        self,
+        attempt: Attempt,
+        trace_id: str | None,
+        context: object,
+        span_id: str | None = None,
+    ) -> None:
         """Fail as no store should."""
         raise ZeroDivisionError("a defect")
 

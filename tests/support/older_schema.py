@@ -1,25 +1,29 @@
-"""A store as the version before left it: without the last migration, and what that one made."""
+"""A store as version 5 left it: without the migrations since, and what those made."""
 
 from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from typing import Final
 
-from tapescope_adapters.sqlite._schema import read_migrations
 from tests.support.postgres_sessions import session
 
 __all__ = ["take_migration_off"]
 
+_VERSION: Final = 5
+"""The last one without tables of its own that a test could count on."""
+
 
 async def take_migration_off(url: str) -> None:
-    """Take the last migration back; the tasks stay."""
-    last = max(read_migrations())
+    """Take the migrations from 0006 on back; the tasks stay."""
     if url.startswith("postgresql"):
         async with session(url) as raw:
             await raw.execute("DROP FUNCTION count_moves() CASCADE")  # its triggers, too
-            await raw.execute("DROP TABLE backlog, backlog_moves, backlog_snapshot, workers")
+            await raw.execute(
+                "DROP TABLE backlog, backlog_moves, backlog_snapshot, workers, attempts_traced"
+            )
             for table in ("schema_version", "schema_compatibility"):
-                await raw.execute(f"DELETE FROM {table} WHERE version = $1", last)
+                await raw.execute(f"DELETE FROM {table} WHERE version > {_VERSION}")
         return
     with closing(sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)) as conn:
         triggers = conn.execute(
@@ -28,7 +32,8 @@ async def take_migration_off(url: str) -> None:
         ).fetchall()
         for (name,) in triggers:
             conn.execute(f"DROP TRIGGER {name}")
-        for table in ("backlog", "workers"):
+        conn.execute("DROP TRIGGER tasks_take_their_traces")
+        for table in ("backlog", "workers", "attempts_traced"):
             conn.execute(f"DROP TABLE {table}")
-        conn.execute("DELETE FROM schema_compatibility WHERE version = ?", (last,))
-        conn.execute(f"PRAGMA user_version = {last - 1}")
+        conn.execute("DELETE FROM schema_compatibility WHERE version > ?", (_VERSION,))
+        conn.execute(f"PRAGMA user_version = {_VERSION}")

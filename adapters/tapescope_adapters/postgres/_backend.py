@@ -26,6 +26,7 @@ from tapescope.model import (
     Task,
     TaskFilter,
     TaskStatus,
+    TracedAttempt,
     carry,
 )
 from tapescope.store import (
@@ -50,6 +51,7 @@ from tapescope.store import (
     SchemaVersions,
     StoreAway,
     StoreBackend,
+    TraceRow,
     is_task_id,
     must_migrate,
 )
@@ -67,7 +69,7 @@ from tapescope_adapters.postgres._connection import (
     drop,
     translate,
 )
-from tapescope_adapters.postgres._flush import VOID, arguments, read_answer
+from tapescope_adapters.postgres._flush import VOID, arguments, read_answer, traces
 from tapescope_adapters.postgres._grants import describe_grants
 from tapescope_adapters.postgres._lease_renewer import PostgresLeaseRenewer
 from tapescope_adapters.postgres._leases import Rescues, extend_leases
@@ -83,6 +85,7 @@ from tapescope_adapters.postgres._rows import (
     as_repair,
     as_tape,
     as_task,
+    as_traced,
 )
 from tapescope_adapters.postgres._schema import (
     SchemaGuard,
@@ -234,13 +237,15 @@ class PostgresBackend(StoreBackend):
         name = f"{flush.lane}/{self._session}"
         lane = self._lanes.get(name)
         if lane is None:
-            lane = Lane(self._connector, self._sql["flush"], was_blocked=flush.was_blocked)
+            calls = self._sql["flush"], self._sql["flush_traced"]
+            lane = Lane(self._connector, *calls, was_blocked=flush.was_blocked)
             self._lanes[name] = lane
         try:
             await lane.connect()
             flush.sent = True
             text = await lane.flush(
-                arguments(name, flush, self._context.instance, self._context.limits)
+                arguments(name, flush, self._context.instance, self._context.limits),
+                traced=bool(flush.traces),
             )
         except (FateUnknown, asyncio.CancelledError):  # the second where it answers too late
             if flush.sent:
@@ -358,6 +363,17 @@ class PostgresBackend(StoreBackend):
     async def get(self, task_id: str) -> Task | None:
         rows = await self._shared.fetch(self._sql["get_task"], task_id)
         return as_task(rows[0]) if rows else None
+
+    async def note_traces(self, rows: Sequence[TraceRow]) -> None:
+        await self._shared.fetch(self._sql["note_traces"], *traces(rows))
+
+    async def find_traced(self, trace_id: str, limit: int) -> Sequence[TracedAttempt]:
+        rows = await self._shared.fetch(self._sql["find_traced"], trace_id, limit)
+        return [as_traced(row) for row in rows]
+
+    async def read_traced(self, task_ids: Sequence[str]) -> Sequence[TracedAttempt]:
+        rows = await self._shared.fetch(self._sql["read_traced"], list(task_ids))
+        return [as_traced(row) for row in rows]
 
     async def find_ended(self, task_ids: Sequence[str]) -> Sequence[Task]:
         rows = await self._shared.fetch(self._sql["find_ended"], list(task_ids))

@@ -315,25 +315,33 @@ class Connector:
 class Lane:
     """The connection of one write lane: one flush at a time."""
 
-    def __init__(self, connector: Connector, call: str, *, was_blocked: bool) -> None:
-        """``was_blocked``: the lane of flushes that waited for a lock before."""
+    def __init__(
+        self, connector: Connector, call: str, traced_call: str, *, was_blocked: bool
+    ) -> None:
+        """``traced_call`` is for a flush with traces. ``was_blocked``: the lane of flushes that
+        waited for a lock before."""
         self._connector = connector
         if was_blocked:
-            call = call.replace("/*settings*/", f"/*settings*/{_SHORT_WAIT}")
+            call, traced_call = (
+                one.replace("/*settings*/", f"/*settings*/{_SHORT_WAIT}")
+                for one in (call, traced_call)
+            )
         self._call = connector.with_session_settings(call)
+        self._traced_call = connector.with_session_settings(traced_call)
         self._conn: Connection | None = None
         self._flush: PreparedStatement[asyncpg.Record] | None = None
 
-    async def flush(self, arguments: Sequence[Any]) -> str:
-        """Call the flush function.
+    async def flush(self, arguments: Sequence[Any], *, traced: bool = False) -> str:
+        """Call the flush function; ``traced`` where the arguments end with traces.
 
         Raises ``StoreAway``, ``FateUnknown``, ``FlushRefused`` or ``FlushBlocked``.
         """
         conn = await self.connect()
         try:
             patience = self._connector.patience
-            call = await self._connector.quiet_as_needed(conn, self._call)
-            if self._flush is not None and not self._connector.quiet:
+            call = self._traced_call if traced else self._call
+            call = await self._connector.quiet_as_needed(conn, call)
+            if self._flush is not None and not traced and not self._connector.quiet:
                 row = await self._flush.fetchrow(*arguments, timeout=patience)
             else:
                 row = await conn.fetchrow(call, *arguments, timeout=patience)

@@ -19,13 +19,14 @@ from tapescope.store import (
     GiveUpRow,
     RefusedRow,
     StoreLimits,
+    TraceRow,
     decode,
     encode,
     read_cancel,
 )
 from tapescope_adapters.postgres._rows import Row, as_task
 
-__all__ = ["VOID", "arguments", "read_answer"]
+__all__ = ["VOID", "arguments", "read_answer", "traces"]
 
 VOID: Final = "void"
 """The stored answer of a flush that was given up before it was carried out."""
@@ -81,7 +82,14 @@ def _arguments(lane: str, flush: Flush, instance: str, limits: StoreLimits) -> l
         rows,
         _give_ups(flush.give_ups),
         _cancels(flush.cancels),
+        *(traces(flush.traces) if flush.traces else ()),
     ]
+
+
+def traces(rows: Sequence[TraceRow]) -> Sequence[Sequence[str]]:
+    """What ``note_traces`` takes, and ``flush_traced`` behind the arguments of a flush."""
+    keys, attempts, trace_ids, span_ids = zip(*rows, strict=True)
+    return list(map(str, keys)), list(map(str, attempts)), trace_ids, span_ids
 
 
 def _creates(rows: Sequence[CreateRow]) -> Sequence[str] | None:

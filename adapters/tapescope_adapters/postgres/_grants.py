@@ -20,7 +20,10 @@ _VERSIONS: Final = {"schema_version": ("SELECT",), "schema_compatibility": ("SEL
 RIGHTS: Final[Mapping[DatabaseRole, Mapping[str, tuple[str, ...]]]] = MappingProxyType(
     {
         DatabaseRole.READER: _VERSIONS
-        | dict.fromkeys(("tasks", "events", "quarantine", "drop_counts", "repairs"), ("SELECT",)),
+        | dict.fromkeys(
+            ("tasks", "events", "quarantine", "drop_counts", "repairs", "attempts_traced"),
+            ("SELECT",),
+        ),
         DatabaseRole.SUBMITTER: _VERSIONS
         | {"tasks": ("SELECT", f"INSERT ({_SUBMITTED})"), "ops": ("SELECT",)},
         DatabaseRole.WORKER: _VERSIONS
@@ -29,6 +32,7 @@ RIGHTS: Final[Mapping[DatabaseRole, Mapping[str, tuple[str, ...]]]] = MappingPro
             "events": ("SELECT", "INSERT", "DELETE"),
             "quarantine": ("SELECT", "INSERT", "DELETE"),
             "drop_counts": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+            "attempts_traced": ("SELECT", "INSERT"),
             "lanes": ("SELECT", "INSERT", "UPDATE", "DELETE"),
             "ops": ("SELECT", "INSERT", "UPDATE"),
             "workers": ("SELECT", "INSERT", "UPDATE", "DELETE"),

@@ -13,6 +13,7 @@ from tapescope.model import (
     TapePage,
     Task,
     TaskStatus,
+    TracedAttempt,
     carry,
 )
 from tapescope.store import (
@@ -184,4 +185,16 @@ def as_repair(row: Row) -> Repair:
         row["repaired_at"],
         row["repaired_by"],
         row["id"],
+    )
+
+
+def as_traced(row: Row) -> TracedAttempt:
+    """An attempt whose run span was recorded."""
+    return TracedAttempt(
+        str(row["task_id"]),
+        str(row["op"]),
+        carry(TaskStatus, row["status"]),
+        row["attempt"],
+        row["trace_id"],
+        row["span_id"],
     )

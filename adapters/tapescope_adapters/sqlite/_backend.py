@@ -27,6 +27,7 @@ from tapescope.model import (
     Task,
     TaskFilter,
     TaskStatus,
+    TracedAttempt,
 )
 from tapescope.store import (
     RESYNC,
@@ -51,6 +52,7 @@ from tapescope.store import (
     SchemaVersions,
     StoreAway,
     StoreBackend,
+    TraceRow,
     must_migrate,
 )
 from tapescope_adapters._sql import load
@@ -402,6 +404,17 @@ class SqliteBackend(StoreBackend):
 
     async def get(self, task_id: str) -> Task | None:
         return await self._reading(lambda conn: _rows.get_task(conn, self._sql, task_id))
+
+    async def note_traces(self, rows: Sequence[TraceRow]) -> None:
+        assert self._writing is not None
+        writing = self._writing
+        await self._changing(lambda conn: writing.note_traces(conn, rows))
+
+    async def find_traced(self, trace_id: str, limit: int) -> Sequence[TracedAttempt]:
+        return await self._reading(lambda conn: _rows.find_traced(conn, self._sql, trace_id, limit))
+
+    async def read_traced(self, task_ids: Sequence[str]) -> Sequence[TracedAttempt]:
+        return await self._reading(lambda conn: _rows.read_traced(conn, self._sql, task_ids))
 
     async def find_ended(self, task_ids: Sequence[str]) -> Sequence[Task]:
         return await self._reading(lambda conn: _rows.find_ended(conn, self._sql, task_ids))

@@ -38,6 +38,7 @@ from tapescope.store import (
     GiveUpRow,
     RefusedRow,
     StoreLimits,
+    TraceRow,
     cancel_instead,
     decode,
     encode,
@@ -94,7 +95,13 @@ class Writing:
                     self._give_up(conn, flush.rows[given.row], given, answer.now)
             if flush.cancels:
                 answer.cancels = [self._cancel(conn, row) for row in flush.cancels]
+            if flush.traces:
+                self.note_traces(conn, flush.traces)
         return answer
+
+    def note_traces(self, conn: sqlite3.Connection, rows: Sequence[TraceRow]) -> None:
+        """Keep where run spans are."""
+        self._execute(conn, "note_traces", 4, rows)
 
     def _execute(
         self, conn: sqlite3.Connection, name: str, width: int, rows: Sequence[Sequence[Any]]

@@ -16,6 +16,7 @@ from tapescope.model import (
     Task,
     TaskFilter,
     TaskStatus,
+    TracedAttempt,
     carry,
 )
 from tapescope.store import (
@@ -44,6 +45,7 @@ __all__ = [
     "find_idempotent",
     "find_lost",
     "find_standing",
+    "find_traced",
     "get_task",
     "list_tasks",
     "load_attempt",
@@ -53,6 +55,7 @@ __all__ = [
     "read_quarantine",
     "read_row",
     "read_tape",
+    "read_traced",
 ]
 
 _COLUMNS: Final = (
@@ -206,6 +209,26 @@ def find_ended(conn: sqlite3.Connection, sql: Queries, task_ids: Sequence[str]) 
     return [_task(row) for row in conn.execute(query, (asked,))]
 
 
+def find_traced(
+    conn: sqlite3.Connection, sql: Queries, trace_id: str, limit: int
+) -> list[TracedAttempt]:
+    """The attempts of a trace."""
+    return [_traced(row) for row in conn.execute(sql["find_traced"], (trace_id, limit))]
+
+
+def read_traced(
+    conn: sqlite3.Connection, sql: Queries, task_ids: Sequence[str]
+) -> list[TracedAttempt]:
+    """The attempts of these tasks whose run spans were recorded."""
+    asked = encode(list(task_ids), "task_ids")
+    return [_traced(row) for row in conn.execute(sql["read_traced"], (asked,))]
+
+
+def _traced(row: Sequence[Any]) -> TracedAttempt:
+    task_id, op, status, *ids = row
+    return TracedAttempt(str(task_id), str(op), carry(TaskStatus, status), *ids)
+
+
 def list_tasks(
     conn: sqlite3.Connection,
     sql: Queries,
@@ -217,6 +240,8 @@ def list_tasks(
     """Tasks older than ``before``, newest first, among ``look_at`` at most."""
     last = _BEYOND_ANY_ID if before is None else before
     of_index, of_row = conditions(wanted)
+    if wanted.idempotency_key is not None:  # it leads, whatever a status would lead to
+        of_index = {f"+{on}": value for on, value in of_index.items()}
     in_range, on_row = ("".join(f" AND {on} ?" for on in given) for given in (of_index, of_row))
     columns = _TASK if wanted.params else _LISTED
     if leads(wanted):

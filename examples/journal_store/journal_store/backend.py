@@ -33,6 +33,7 @@ from tapescope.model import (
     Task,
     TaskFilter,
     TaskStatus,
+    TracedAttempt,
     count_backlog,
     list_counts,
 )
@@ -54,6 +55,7 @@ from tapescope.store import (
     SchemaVersions,
     StoreAway,
     StoreBackend,
+    TraceRow,
     decode,
     must_migrate,
 )
@@ -176,6 +178,9 @@ class JournalBackend(StoreBackend):
             return AttemptState(task.key, task.op, len(tape), max(offers))
 
         return await self._read(step)
+
+    async def note_traces(self, rows: Sequence[TraceRow]) -> None:
+        await self._write(lambda tx: flushes.note_traces(tx, rows))
 
     # --- claims and leases ------------------------------------------------------------------------
 
@@ -300,6 +305,22 @@ class JournalBackend(StoreBackend):
 
     async def get(self, task_id: str) -> Task | None:
         return await self._read(lambda tx: find_task(tx, task_id))
+
+    async def find_traced(self, trace_id: str, limit: int) -> Sequence[TracedAttempt]:
+        def step(tx: Transaction) -> Sequence[TracedAttempt]:
+            tasks = [task for status in TaskStatus for task in list_tasks(tx, status)]
+            tasks.sort(key=lambda task: task.key)
+            traced = [one for task in tasks for one in flushes.list_traced(tx, task)]
+            return [one for one in traced if one.trace_id == trace_id][:limit]
+
+        return await self._read(step)
+
+    async def read_traced(self, task_ids: Sequence[str]) -> Sequence[TracedAttempt]:
+        def step(tx: Transaction) -> Sequence[TracedAttempt]:
+            tasks = [find_task(tx, task_id) for task_id in sorted(task_ids)]
+            return [one for task in tasks if task for one in flushes.list_traced(tx, task)]
+
+        return await self._read(step)
 
     async def find_ended(self, task_ids: Sequence[str]) -> Sequence[Task]:
         def step(tx: Transaction) -> Sequence[Task]:

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from journal_store.tables import Transaction
-from tapescope.model import ATTEMPT_FAILED, FINAL, DropReason, RescueResult, Task, TaskStatus
+from tapescope.model import (
+    ATTEMPT_FAILED,
+    FINAL,
+    DropReason,
+    RescueResult,
+    Task,
+    TaskStatus,
+    TracedAttempt,
+)
 from tapescope.store import (
     CancelAnswer,
     CancelRow,
@@ -24,6 +32,7 @@ from tapescope.store import (
     RescueOrder,
     RowPlan,
     StoreLimits,
+    TraceRow,
     add_event,
     as_ended,
     as_given_up,
@@ -37,7 +46,17 @@ from tapescope.store import (
     start_tape,
 )
 
-__all__ = ["claim_due", "find_task", "kept_counter", "last_seq", "list_tasks", "rescue", "write"]
+__all__ = [
+    "claim_due",
+    "find_task",
+    "kept_counter",
+    "last_seq",
+    "list_tasks",
+    "list_traced",
+    "note_traces",
+    "rescue",
+    "write",
+]
 
 
 def write(tx: Transaction, flush: Flush, now: int, limits: StoreLimits) -> FlushAnswer:
@@ -47,7 +66,24 @@ def write(tx: Transaction, flush: Flush, now: int, limits: StoreLimits) -> Flush
     answer.claims = [_claim(tx, row, now) for row in flush.claims]
     answer.refused = _put_rows(tx, flush, answer, limits)
     answer.cancels = [_cancel(tx, row, now) for row in flush.cancels]
+    note_traces(tx, flush.traces)
     return answer
+
+
+def note_traces(tx: Transaction, rows: Sequence[TraceRow]) -> None:
+    """Keep where run spans are, once for each attempt of a task that is there."""
+    for row in rows:
+        table = f"traces/{row.key}"
+        if tx.get("tasks", row.key) is not None and tx.get(table, row.attempt) is None:
+            tx.put(table, row.attempt, [row.trace_id, row.span_id])
+
+
+def list_traced(tx: Transaction, task: Task) -> Sequence[TracedAttempt]:
+    """The attempts of a task whose run spans are kept, in their order."""
+    return [
+        TracedAttempt(task.task_id, task.op, task.status, int(attempt), *ids)
+        for attempt, ids in sorted(tx.scan(f"traces/{task.key}").items())
+    ]
 
 
 def find_task(tx: Transaction, task_id: str) -> Task | None:

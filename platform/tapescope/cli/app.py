@@ -31,6 +31,7 @@ _COMMANDS: Final = {
     "stats": "stats",
     "show": "show",
     "tape": "tape",
+    "trace": "trace",
     "cancel": "cancel",
     "drops": "drops",
     "audit": "audit",

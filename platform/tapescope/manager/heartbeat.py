@@ -57,7 +57,8 @@ class Heartbeat(LoopService):
         """
         failure: str | None = None
         extending = [self._extend_leases] if self._thread is None else []
-        for step in (*extending, self._find_ended, self._rescue, self._probe):
+        steps = (*extending, self._note_traces, self._find_ended, self._rescue, self._probe)
+        for step in steps:
             try:
                 await step()
             except StoreUnavailable as error:
@@ -119,6 +120,10 @@ class Heartbeat(LoopService):
             holder.lapse(holder.store.clock.monotonic())
             raise
         holder.renewed(attempts, leases, until)
+
+    async def _note_traces(self) -> None:
+        """Have the spans of runs kept that write nothing: at the end it would be late to look."""
+        await self._holder.store.note_traces(self._holder.attempts)
 
     async def _probe(self) -> None:
         """See whether a submit or a final would be written: nothing else may have been, lately."""

@@ -38,7 +38,7 @@ from tapescope.model.error_codes import (
     WORKER_LOST,
 )
 from tapescope.model.leadership import LeaderTerm, MaintenanceJob
-from tapescope.model.leases import GivenUp, HeldLease, Leases, Rescued, RescueResult
+from tapescope.model.leases import GivenUp, HeldLease, Leases, Rescued, RescueResult, TracedAttempt
 from tapescope.model.ops import DEFAULT_RETRIES, KnownOp
 from tapescope.model.redaction import NOT_REDACTED, Redact, Telling, ToldKind
 from tapescope.model.repairs import Mended, Repair, RepairReport
@@ -160,6 +160,7 @@ __all__ = [
     "TelemetrySource",
     "Telling",
     "ToldKind",
+    "TracedAttempt",
     "Violation",
     "WaitState",
     "as_microseconds",

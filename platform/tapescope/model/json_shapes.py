@@ -12,6 +12,7 @@ from typing import Any
 
 from tapescope.model.audit import AuditReport, Violation
 from tapescope.model.backlog import Backlog, OpBacklog
+from tapescope.model.leases import TracedAttempt
 from tapescope.model.repairs import RepairReport
 from tapescope.model.tape import DroppedEvent, Event, TapePage
 from tapescope.model.tasks import CancelRequest, Task, TaskPage
@@ -27,6 +28,7 @@ __all__ = [
     "repair_shape",
     "tape_shape",
     "task_shape",
+    "traced_shape",
 ]
 
 
@@ -110,6 +112,18 @@ def tape_shape(page: TapePage) -> dict[str, Any]:
         "last_seq": page.last_seq,
         "final_seq": page.final_seq,
         "dropped": page.dropped,
+    }
+
+
+def traced_shape(one: TracedAttempt) -> dict[str, Any]:
+    """An attempt whose run span was recorded."""
+    return {
+        "task_id": one.task_id,
+        "op": one.op,
+        "status": one.status.value,
+        "attempt": one.attempt,
+        "trace_id": one.trace_id,
+        "span_id": one.span_id,
     }
 
 

@@ -8,9 +8,9 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from tapescope.model.tape import DropReason, Outcome
-from tapescope.model.tasks import Attempt, CancelRequest, FinalEvent, Task
+from tapescope.model.tasks import Attempt, CancelRequest, FinalEvent, Task, TaskStatus
 
-__all__ = ["GivenUp", "HeldLease", "Leases", "RescueResult", "Rescued"]
+__all__ = ["GivenUp", "HeldLease", "Leases", "RescueResult", "Rescued", "TracedAttempt"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,3 +91,17 @@ class Rescued:
     result: RescueResult
     last_seq: int
     """The highest ``seq`` on the tape: the ``attempt_failed`` or ``final`` of the lost attempt."""
+
+
+class TracedAttempt(NamedTuple):
+    """An attempt whose run span was recorded, and where it is."""
+
+    task_id: str
+    op: str
+    status: TaskStatus
+    """The task's, as its row stands now."""
+    attempt: int
+    trace_id: str
+    """32 hexadecimal digits."""
+    span_id: str
+    """16 hexadecimal digits: the run's own span."""

@@ -114,7 +114,8 @@ class RunRecord:
             task.op, task.task_id, attempt.number, attempt.owner, task.traceparent
         )
         self.span.attach()
-        store.attach_span(attempt, self.span.trace_id, self.span.context)
+        span_id = self.span.span_id if self.span.sampled else None
+        store.attach_span(attempt, self.span.trace_id, self.span.context, span_id)
         self.tape = TapeWriter(store, attempt, self.span, settings.coalesce_progress)
         self.keeper = Keeper(task.op, settings.values, settings.redactor)
         if task.claimed_us is not None:

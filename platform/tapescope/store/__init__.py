@@ -43,6 +43,7 @@ from tapescope.store.flush import (
     StoreAway,
     StoreLocked,
     StoreOutOfRoom,
+    TraceRow,
 )
 from tapescope.store.follow import await_final, follow_tape
 from tapescope.store.lookup import find_store, hide_password, refuse_control_characters
@@ -146,6 +147,7 @@ __all__ = [
     "TapeMend",
     "TaskStore",
     "Telemetry",
+    "TraceRow",
     "add_event",
     "are_times",
     "as_damaged_task",

@@ -55,6 +55,7 @@ from tapescope.store.flush import (
     FlushRefused,
     GiveUpRow,
     StoreAway,
+    TraceRow,
     as_unavailable,
 )
 
@@ -419,6 +420,8 @@ class GroupCommit:
         for call in calls:
             if isinstance(call, PendingEvents):
                 cursor = call.cursor
+                if cursor.untraced is not None and cursor not in tails:
+                    flush.traces.append(TraceRow(cursor.key or 0, cursor.attempt, *cursor.untraced))
                 seq = tails.get(cursor, cursor.tail)
                 start = len(rows)
                 if isinstance(call, PendingGiveUp):

@@ -65,6 +65,7 @@ class TapeCursor:
         "tail",
         "task_id",
         "trace_id",
+        "untraced",
     )
 
     def __init__(self, task_id: str, attempt: int, owner: str) -> None:
@@ -88,6 +89,8 @@ class TapeCursor:
         self.ready = False
         """Listed for the next flush."""
         self.trace_id: str | None = None
+        self.untraced: tuple[str, str] | None = None
+        """The trace and span of the run, until the database has them: none where none records."""
         self.context: Any = None
         """The run span's OpenTelemetry context, which metrics of late events point to."""
 

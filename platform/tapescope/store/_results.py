@@ -109,6 +109,9 @@ def deliver(context: StoreContext, batch: Batch, answer: FlushAnswer) -> None:
         _deliver_claim(context, claim, won)
     if batch.ranges:
         context.meter.flush(len(batch.flush.rows))
+        if batch.flush.traces:
+            for row_range in batch.ranges:
+                row_range.call.cursor.untraced = None
         _deliver_rows(context, batch, answer)
     for cancel, answered in zip(batch.cancels, answer.cancels, strict=True):
         _deliver_cancel(context, cancel, answered)

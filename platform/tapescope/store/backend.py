@@ -19,12 +19,19 @@ from tapescope.errors import ConnectionRefused
 from tapescope.model.audit import AuditPage
 from tapescope.model.backlog import Backlog, BacklogCount
 from tapescope.model.leadership import LeaderTerm, MaintenanceJob
-from tapescope.model.leases import HeldLease
+from tapescope.model.leases import HeldLease, TracedAttempt
 from tapescope.model.ops import KnownOp
 from tapescope.model.repairs import Mended, Repair
 from tapescope.model.tape import DropFilter, QuarantinePage, TapePage
 from tapescope.model.tasks import CancelRequest, Task, TaskFilter, TaskStatus
-from tapescope.store.flush import AttemptState, CreateRow, Flush, FlushAnswer, Inserted
+from tapescope.store.flush import (
+    AttemptState,
+    CreateRow,
+    Flush,
+    FlushAnswer,
+    Inserted,
+    TraceRow,
+)
 from tapescope.store.notifications import Changes
 from tapescope.store.opening import OpenMode
 from tapescope.store.orders import (
@@ -202,6 +209,10 @@ class StoreBackend(abc.ABC):
     async def load(self, task_id: str, attempt: int, owner: str) -> AttemptState:
         """Where the task's tape ends and what the attempt offered last."""
 
+    @abc.abstractmethod
+    async def note_traces(self, rows: Sequence[TraceRow]) -> None:
+        """Keep where run spans are, as ``Flush.traces`` does."""
+
     # --- claims and leases ------------------------------------------------------------------------
 
     @abc.abstractmethod
@@ -280,6 +291,14 @@ class StoreBackend(abc.ABC):
     @abc.abstractmethod
     async def get(self, task_id: str) -> Task | None:
         """The task as its row stands."""
+
+    @abc.abstractmethod
+    async def find_traced(self, trace_id: str, limit: int) -> Sequence[TracedAttempt]:
+        """The attempts whose run spans are in this trace, by the keys of their tasks."""
+
+    @abc.abstractmethod
+    async def read_traced(self, task_ids: Sequence[str]) -> Sequence[TracedAttempt]:
+        """The attempts of these tasks whose run spans were recorded, by task and attempt."""
 
     @abc.abstractmethod
     async def find_ended(self, task_ids: Sequence[str]) -> Sequence[Task]:

@@ -170,6 +170,15 @@ class GiveUpRow(NamedTuple):
     """As in ``CreateRow``."""
 
 
+class TraceRow(NamedTuple):
+    """Where the run span of an attempt is: kept once, with its task."""
+
+    key: int
+    attempt: int
+    trace_id: str
+    span_id: str
+
+
 class CancelRow(NamedTuple):
     """A cancel request: a pending task ends with ``body`` as its ``final``; a running one, soon."""
 
@@ -200,6 +209,8 @@ class Flush:
     """For each row where it comes from: the rows of one attempt share one source."""
     give_ups: list[GiveUpRow] = field(default_factory=list["GiveUpRow"])
     cancels: list[CancelRow] = field(default_factory=list["CancelRow"])
+    traces: list[TraceRow] = field(default_factory=list["TraceRow"])
+    """Of attempts among the rows; one that is kept already, or has no task, is passed over."""
     sent: bool = False
     """The database may have it: set by a backend that may hang."""
     was_blocked: bool = False

@@ -25,7 +25,7 @@ from tapescope.errors import (
     UnknownTask,
 )
 from tapescope.model.answers import Appended, Finished
-from tapescope.model.leases import GivenUp
+from tapescope.model.leases import GivenUp, TracedAttempt
 from tapescope.model.tape import (
     ATTEMPT_FAILED,
     ATTEMPT_RELEASED,
@@ -77,6 +77,7 @@ from tapescope.store.flush import (
     ClaimRow,
     FlushRefused,
     StoreAway,
+    TraceRow,
     as_unavailable,
 )
 from tapescope.store.leadership import StoreLeadership
@@ -98,6 +99,7 @@ from tapescope.store.validation import (
     check_seconds,
     check_text,
     check_time,
+    check_trace_id,
     check_whole,
     encode_event,
     first_id_of,
@@ -531,12 +533,54 @@ class TaskStore:
             raise UnknownTask(task_id)
         return answer
 
-    def attach_span(self, attempt: Attempt, trace_id: str | None, context: object) -> None:
-        """Say which run span the attempt's late events point to, on metrics and in quarantine."""
+    def attach_span(
+        self,
+        attempt: Attempt,
+        trace_id: str | None,
+        context: object,
+        span_id: str | None = None,
+    ) -> None:
+        """Say which run span the attempt's late events point to, on metrics and in quarantine.
+
+        With ``span_id``, for a span that is recorded, both ids are kept with the task: with the
+        attempt's first event, or by ``note_traces``.
+        """
         cursor = self._core.find_cursor(attempt)
         cursor.trace_id, cursor.context = trace_id, context
+        if trace_id is not None and span_id is not None:
+            cursor.untraced = trace_id, span_id
+
+    async def note_traces(self, attempts: Sequence[Attempt]) -> None:
+        """Keep the spans of those of these attempts that have one and have written nothing yet."""
+        cursors = [self._core.find_cursor(attempt) for attempt in attempts]
+        rows = [
+            TraceRow(cursor.key, cursor.attempt, *cursor.untraced)
+            for cursor in cursors
+            if cursor.untraced is not None and cursor.key
+        ]
+        if rows:
+            await self._core.change("note_traces", lambda: self.backend.note_traces(rows))
+            for cursor in cursors:
+                cursor.untraced = None
 
     # --- reading ----------------------------------------------------------------------------------
+
+    async def find_traced(self, trace_id: str, *, limit: int = 1_000) -> Sequence[TracedAttempt]:
+        """The attempts whose run spans are in this trace, the oldest tasks first.
+
+        Only those of runs whose span was recorded. Raises ``BadSetting`` for what is not 32
+        hexadecimal digits.
+        """
+        limit = check_page_size(limit)
+        trace_id = check_trace_id(trace_id)
+        return await self._core.read(
+            "find_traced", lambda: self.backend.find_traced(trace_id, limit)
+        )
+
+    async def read_traced(self, task_ids: Sequence[str]) -> Sequence[TracedAttempt]:
+        """The attempts of these tasks whose run spans were recorded, in their order."""
+        known = [task_id for task_id in task_ids if is_task_id(task_id)]
+        return await self._core.read("read_traced", lambda: self.backend.read_traced(known))
 
     async def get(self, task_id: str) -> Task:
         """The task as its row stands. Raises ``UnknownTask``."""

@@ -49,6 +49,7 @@ __all__ = [
     "check_seconds",
     "check_text",
     "check_time",
+    "check_trace_id",
     "check_whole",
     "encode_event",
     "first_id_of",
@@ -62,6 +63,8 @@ LOST_AFTER: Final = 86_400_000_000
 is not known to be dead before: it may be on another host."""
 
 _TASK_ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+_TRACE_ID: Final = re.compile(r"(?!0{32})[0-9a-f]{32}")
 
 _TEXT: Final = frozenset({str})
 
@@ -230,6 +233,14 @@ def check_choice(name: str, kind: type[Choice], value: object) -> Choice:
             if str.__eq__(choice, value):
                 return choice
     raise BadSetting(name, value, f"one of {', '.join(kind)}")
+
+
+def check_trace_id(value: object) -> str:
+    """A trace's id, in small letters. Raises ``BadSetting``."""
+    text = value.strip().lower() if isinstance(value, str) else ""
+    if _TRACE_ID.fullmatch(text) is None:
+        raise BadSetting("trace_id", value, "32 hexadecimal digits, not all of them 0")
+    return text
 
 
 def check_key(value: object) -> str:

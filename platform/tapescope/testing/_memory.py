@@ -20,7 +20,7 @@ from tapescope.codec import decode
 from tapescope.model.audit import AuditPage, AuditRule
 from tapescope.model.backlog import Backlog, BacklogCount, count_backlog, list_counts
 from tapescope.model.leadership import LeaderTerm, MaintenanceJob
-from tapescope.model.leases import HeldLease, RescueResult
+from tapescope.model.leases import HeldLease, RescueResult, TracedAttempt
 from tapescope.model.ops import KnownOp
 from tapescope.model.repairs import Mended, Repair
 from tapescope.model.tape import ATTEMPT_FAILED, FINAL, DropFilter, Event, QuarantinePage, TapePage
@@ -40,6 +40,7 @@ from tapescope.store.flush import (
     FlushAnswer,
     FlushRefused,
     RefusedRow,
+    TraceRow,
 )
 from tapescope.store.notifications import RESYNC
 from tapescope.store.opening import OpenMode, must_migrate
@@ -148,6 +149,7 @@ class MemoryBackend(StoreBackend):
         with ExitStack() as undo:
             answer = self._carry_out(flush, undo)
             undo.pop_all()  # committed: nothing is undone
+        await self.note_traces(flush.traces)
         self._answered[flush.lane] = flush.number, answer
         return answer
 
@@ -233,6 +235,19 @@ class MemoryBackend(StoreBackend):
             record.put(add_event(task, record.last, FINAL, row.ts, row.body), now)
         task = record.task
         return CancelAnswer(state, task.op, task.owner, task.attempt, task.cancel, record.last_seq)
+
+    async def note_traces(self, rows: Sequence[TraceRow]) -> None:
+        for row in rows:
+            if (record := self.records.get(row.key)) is not None:
+                record.trace(row)
+
+    async def find_traced(self, trace_id: str, limit: int) -> Sequence[TracedAttempt]:
+        traced = (one for record in self.records.values() for one in record.list_traced())
+        return list(islice((one for one in traced if one.trace_id == trace_id), limit))
+
+    async def read_traced(self, task_ids: Sequence[str]) -> Sequence[TracedAttempt]:
+        found = filter(None, map(self.find, sorted(task_ids)))
+        return [one for record in found for one in record.list_traced()]
 
     # --- what a worker asks -----------------------------------------------------------------------
 

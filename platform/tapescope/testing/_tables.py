@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
+from tapescope.model.leases import TracedAttempt
 from tapescope.model.tape import (
     FINAL,
     DropFilter,
@@ -16,7 +17,7 @@ from tapescope.model.tape import (
     QuarantinePage,
 )
 from tapescope.model.tasks import Task
-from tapescope.store.flush import ClaimAnswer, EventRow
+from tapescope.store.flush import ClaimAnswer, EventRow, TraceRow
 from tapescope.store.tape_rules import check_next_event, drop_event, start_tape
 from tapescope.store.task_rows import StoredTask, as_ended, as_given_up, as_running
 from tapescope.store.validation import StoreLimits
@@ -30,6 +31,8 @@ class Record:
 
     task: Task
     tape: list[EventRow] = field(default_factory=list[EventRow])
+    traces: dict[int, tuple[str, str]] = field(default_factory=dict[int, tuple[str, str]])
+    """By attempt the trace and the span of its run."""
 
     @property
     def last_seq(self) -> int:
@@ -74,6 +77,15 @@ class Record:
     def with_drops(self, quarantine: Quarantine) -> StoredTask:
         """All that is held of the task, for the audit and for a repair."""
         return StoredTask(self.task, self.tape, *quarantine.tally(self.task.task_id))
+
+    def trace(self, row: TraceRow) -> None:
+        """Keep where an attempt's run span is, once."""
+        self.traces.setdefault(row.attempt, (row.trace_id, row.span_id))
+
+    def list_traced(self) -> Iterator[TracedAttempt]:
+        """The attempts whose run spans are kept, in their order."""
+        for attempt, ids in sorted(self.traces.items()):
+            yield TracedAttempt(self.task.task_id, self.task.op, self.task.status, attempt, *ids)
 
     def remember(self, undo: ExitStack) -> None:
         """Have ``undo`` bring back the row and the tape as they are now."""

@@ -90,6 +90,11 @@ async def _walk_reads(store: TaskStore, work: Work, filled: Filled) -> None:
         await store.get(filled.task_id(middle))
     with work.verb("find_ended"):
         await store.leases.find_ended([filled.task_id(middle + nth) for nth in range(20)])
+    trace_id = filled.task_id(middle).replace("-", "")
+    with work.verb("find_traced"):
+        await store.find_traced(trace_id)
+    with work.verb("read_traced"):
+        await store.read_traced([filled.task_id(middle + nth) for nth in range(20)])
     with work.verb("count"):
         await store.count()
     with work.verb("count of an op"):
@@ -157,6 +162,13 @@ async def _walk_life(store: TaskStore, work: Work, filled: Filled) -> None:
         await store.append(Attempt(new_task_id(), 1, "worker"), [NewEvent("log", 1)])
     with work.verb("append to a long tape"):
         await store.append(Attempt(filled.long, 1, "me"), [NewEvent("log", 1)])
+    traced, noted = [await _claim(store) for _ in range(2)]
+    for attempt in (traced, noted):
+        store.attach_span(attempt, "f" * 32, None, "f" * 16)
+    with work.verb("append with a trace"):
+        await store.append(traced, [NewEvent("log", 1)])
+    with work.verb("note_traces"):
+        await store.note_traces([noted])
     retried, released, cancelled = [await _claim(store) for _ in range(3)]
     with work.verb("retry_later"):
         await store.retry_later(retried, ErrorInfo("exception", "x"), filled.begin)

@@ -171,6 +171,9 @@ async def open_again(store: TaskStore, bench: Bench, url: str) -> None:
         await again.measure_skew()
 
 
+TRACE = "a1" * 16
+
+
 TRIED: Mapping[str, Verb] = {
     "open": open_again,
     "open, beside a newer schema": open_beside_newer,
@@ -179,6 +182,8 @@ TRIED: Mapping[str, Verb] = {
     "count": lambda s, b, u: s.count(),
     "read_tape": lambda s, b, u: then(b.running(), lambda one: s.read_tape(one.task_id)),
     "read_quarantine": lambda s, b, u: s.read_quarantine(),
+    "find_traced": lambda s, b, u: s.find_traced(TRACE),
+    "read_traced": lambda s, b, u: then(b.waiting(), lambda task: s.read_traced([task.task_id])),
     "maintenance.audit": lambda s, b, u: s.maintenance.audit(),
     "maintenance.read_repairs": lambda s, b, u: s.maintenance.read_repairs(),
     "maintenance.prune, to see what would go": lambda s, b, u: s.maintenance.prune(
@@ -193,6 +198,9 @@ TRIED: Mapping[str, Verb] = {
     "claim_if_pending": claim,
     "claim_due": claim_due,
     "append": lambda s, b, u: then(b.running(), lambda one: s.append(one, [NewEvent("log", 1)])),
+    "append, with its trace": lambda s, b, u: then(
+        traced(s, b), lambda one: s.append(one, [NewEvent("log", 1)])
+    ),
     "append, to a task that is gone": lambda s, b, u: then(
         b.gone(), lambda one: s.append(one, [NewEvent("log", 1)])
     ),
@@ -232,6 +240,13 @@ TRIED: Mapping[str, Verb] = {
 async def then(first: Awaitable[Any], second: Callable[[Any], Awaitable[object]]) -> object:
     """The second, with what the first gave."""
     return await second(await first)
+
+
+async def traced(store: TaskStore, bench: Bench) -> Attempt:
+    """An attempt that runs, and whose span is recorded."""
+    attempt = await bench.running()
+    store.attach_span(attempt, TRACE, None, "b2" * 8)
+    return attempt
 
 
 async def late(bench: Bench) -> None:
@@ -301,7 +316,7 @@ ATTACKS: Mapping[str, str] = {
     "make a table in the schema": "CREATE TABLE mine (x integer)",
     "change an event": "UPDATE events SET body = '{}'",
     "change the repair log": "UPDATE repairs SET repaired_by = 'alice'",
-    "empty a table": "TRUNCATE tasks",
+    "empty a table": "TRUNCATE tasks CASCADE",
     "make a schema": "CREATE SCHEMA mine",
 }
 
@@ -435,6 +450,7 @@ RUN: Mapping[str, tuple[str, ...]] = {
     "migrate --check": ("migrate", "--check"),
     "show": ("show", "{ended}"),
     "tape": ("tape", "{ended}"),
+    "trace": ("trace", TRACE),
     "drops": ("drops",),
     "audit": ("audit",),
     "prune --dry-run": ("prune", "--older-than", "0s", "--dry-run"),

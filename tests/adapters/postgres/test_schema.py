@@ -18,6 +18,7 @@ from tapescope_adapters.postgres import PostgresStore
 from tapescope_adapters.postgres._queries import load_queries
 from tapescope_adapters.postgres._schema import read_migrations
 from tests.support.breaches import BREACHES, run_round
+from tests.support.older_schema import take_migration_off
 from tests.support.postgres_sessions import run_task, schema_of, session, start_task
 
 if TYPE_CHECKING:
@@ -170,8 +171,7 @@ async def test_stores_that_migrate_at_once_take_no_advisory_lock(
 async def test_older_schema_is_migrated_by_one_of_many(postgres_url: str) -> None:
     """The table of the versions is the lock; who had to wait for it finds nothing left to do."""
     async with PostgresStore(postgres_url), session(postgres_url) as raw:
-        for table in ("schema_version", "schema_compatibility"):
-            await raw.execute(f"DELETE FROM {table} WHERE version = $1", max(read_migrations()))
+        await take_migration_off(postgres_url)
         async with raw.transaction():
             await raw.execute("LOCK TABLE schema_version IN SHARE ROW EXCLUSIVE MODE")
             stores = [PostgresStore(postgres_url, open_mode=OpenMode.MIGRATE) for _ in range(3)]

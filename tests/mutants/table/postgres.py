@@ -8,9 +8,11 @@ from tests.mutants.guard import POSTGRES, Edit, Guard, Kind, row
 
 _SQL: Final = f"{POSTGRES}/sql"
 _INITIAL: Final = f"{_SQL}/migrations/0001_initial.sql"
+_FLAT: Final = f"{_SQL}/migrations/0007_flat.sql"
 _READABLE: Final = f"{_SQL}/migrations/0002_readable.sql"
 _CANCEL_ROLE: Final = f"{_SQL}/migrations/0005_cancel_role.sql"
 _NUMBERS: Final = f"{_SQL}/migrations/0006_backlog.sql"
+_TRACES: Final = f"{_SQL}/migrations/0007_traces.sql"
 _FUNCTIONS: Final = f"{_SQL}/functions"
 _FLUSH: Final = f"{_FUNCTIONS}/flush.sql"
 _APPENDED: Final = f"{_FUNCTIONS}/guard_appended.sql"
@@ -431,7 +433,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "postgres.unique_key",
         "One task an op and idempotency key",
         Edit(
-            _INITIAL,
+            _FLAT,
             "CREATE UNIQUE INDEX tasks_idempotency_key_unique",
             "CREATE INDEX tasks_idempotency_key_unique",
         ),
@@ -1188,6 +1190,20 @@ GUARDS: Final[tuple[Guard, ...]] = (
             "WHEN d.rescued IS NULL AND NOT EXISTS",
         ),
         "tests/adapters/postgres/test_lost_ends.py::test_a_rescue_that_comes_after_its_resend_takes_nothing",
+        on=_ON,
+    ),
+    row(
+        "postgres.trace_once",
+        "An attempt has one trace, which stays",
+        _constraint("attempts_traced_pkey", _TRACES),
+        "tests/contract/test_conformance.py::TestPostgres::test_each_attempt_has_its_own",
+        on=_ON,
+    ),
+    row(
+        "postgres.traces_go",
+        "A task that is deleted leaves no trace",
+        _constraint("attempts_traced_task_fkey", _TRACES),
+        "tests/adapters/test_traces.py::test_a_deleted_task_leaves_no_trace[postgresql]",
         on=_ON,
     ),
 )

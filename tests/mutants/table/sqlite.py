@@ -8,9 +8,11 @@ from tests.mutants.guard import SQLITE, Edit, Guard, row
 
 _SQL: Final = f"{SQLITE}/sql"
 _INITIAL: Final = f"{_SQL}/migrations/0001_initial.sql"
+_FLAT: Final = f"{_SQL}/migrations/0007_flat.sql"
 _READABLE: Final = f"{_SQL}/migrations/0002_readable.sql"
 _BOUND: Final = f"{_SQL}/migrations/0003_bound_tasks.sql"
 _NUMBERS: Final = f"{_SQL}/migrations/0006_backlog.sql"
+_TRACES: Final = f"{_SQL}/migrations/0007_traces.sql"
 _TASKS: Final = f"{_SQL}/tasks.sql"
 _EVENTS: Final = f"{_SQL}/events.sql"
 _FLUSH: Final = f"{SQLITE}/_flush.py"
@@ -301,7 +303,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "sqlite.unique_key",
         "One task an op and idempotency key",
         Edit(
-            _INITIAL,
+            _FLAT,
             "CREATE UNIQUE INDEX tasks_idempotency_key_unique",
             "CREATE INDEX tasks_idempotency_key_unique",
         ),
@@ -1100,5 +1102,11 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "A task in a caller's transaction needs one",
         Edit(f"{SQLITE}/_caller_transaction.py", "if not conn.in_transaction:", "if False:"),
         "tests/adapters/test_transactions.py::test_connection_without_a_transaction_is_refused[sqlite]",
+    ),
+    row(
+        "sqlite.traces_go",
+        "A task that is deleted leaves no trace",
+        _trigger("tasks_take_their_traces", _TRACES),
+        "tests/adapters/test_traces.py::test_a_deleted_task_leaves_no_trace[sqlite]",
     ),
 )

@@ -1,6 +1,16 @@
 -- The schema as it stands, to read; nothing applies it. `make docs` makes it from a database that
 -- the migrations made: change it there. Why it is as it is stands there, too, and in functions/. The audit goes by this file.
 
+CREATE TABLE attempts_traced (
+    task     bigint  NOT NULL,
+    attempt  integer NOT NULL,
+    trace_id text    NOT NULL,
+    span_id  text    NOT NULL,
+    CONSTRAINT attempts_traced_pkey PRIMARY KEY (task, attempt),
+    CONSTRAINT attempts_traced_task_fkey FOREIGN KEY (task) REFERENCES tasks(id) ON DELETE CASCADE
+);
+CREATE INDEX attempts_traced_trace_id ON attempts_traced (trace_id, task, attempt);
+
 CREATE TABLE backlog (
     second bigint NOT NULL,
     op     text   NOT NULL,
@@ -186,7 +196,7 @@ CREATE TABLE tasks (
 );
 CREATE INDEX tasks_bound ON tasks (lease_expires_at) WHERE status = 'pending' AND lease_expires_at IS NOT NULL;
 CREATE INDEX tasks_due_op ON tasks (op, run_at, id) WHERE status = 'pending';
-CREATE UNIQUE INDEX tasks_idempotency_key_unique ON tasks (op, idempotency_key) WHERE idempotency_key IS NOT NULL;
+CREATE UNIQUE INDEX tasks_idempotency_key_unique ON tasks (idempotency_key, op) WHERE idempotency_key IS NOT NULL;
 CREATE INDEX tasks_lease ON tasks (lease_expires_at) WHERE status = 'running';
 CREATE INDEX tasks_status_task_id ON tasks (status, task_id);
 CREATE INDEX tasks_to_cancel ON tasks (owner) WHERE status = 'running' AND cancel_requested_at IS NOT NULL;

@@ -1,6 +1,15 @@
 -- The schema as it stands, to read; nothing applies it. `make docs` makes it from a database that
 -- the migrations made: change it there. Why it is as it is stands there, too.
 
+CREATE TABLE attempts_traced (
+    task     INTEGER NOT NULL,
+    attempt  INTEGER NOT NULL,
+    trace_id TEXT    NOT NULL,
+    span_id  TEXT    NOT NULL,
+    PRIMARY KEY (task, attempt)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX attempts_traced_trace_id ON attempts_traced (trace_id, task, attempt);
+
 CREATE TABLE backlog (
     second INTEGER NOT NULL,
     op     TEXT    NOT NULL,
@@ -200,7 +209,7 @@ CREATE INDEX tasks_bound ON tasks (lease_expires_at)
     WHERE status = 'pending' AND lease_expires_at IS NOT NULL;
 CREATE INDEX tasks_due_op ON tasks (op, run_at) WHERE status = 'pending';
 CREATE UNIQUE INDEX tasks_idempotency_key_unique
-    ON tasks (op, idempotency_key) WHERE idempotency_key IS NOT NULL;
+    ON tasks (idempotency_key, op) WHERE idempotency_key IS NOT NULL;
 CREATE INDEX tasks_lease ON tasks (lease_expires_at) WHERE status = 'running';
 CREATE INDEX tasks_status_task_id ON tasks (status, task_id);
 CREATE INDEX tasks_to_cancel ON tasks (owner)
@@ -371,6 +380,10 @@ CREATE TRIGGER tasks_take_their_tape AFTER DELETE ON tasks
 BEGIN
     DELETE FROM events WHERE task = OLD.id;
     DELETE FROM drop_counts WHERE task_id = OLD.task_id;
+END;
+CREATE TRIGGER tasks_take_their_traces AFTER DELETE ON tasks
+BEGIN
+    DELETE FROM attempts_traced WHERE task = OLD.id;
 END;
 CREATE TRIGGER tasks_terminal_never_change BEFORE UPDATE ON tasks
 WHEN OLD.status NOT IN ('pending', 'running')

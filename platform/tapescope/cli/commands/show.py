@@ -59,6 +59,7 @@ async def _read(url: str, named: str) -> tuple[dict[str, Any], Event | None, Eve
     async with open_store(url) as store:
         task = await store.get(await find_task_id(store, named))
         page = await store.read_tape(task.task_id, limit=_FIRST)
+        traced = await store.read_traced([task.task_id])
         end = None
         if page.last_seq:
             last = page.final_seq or page.last_seq
@@ -69,6 +70,10 @@ async def _read(url: str, named: str) -> tuple[dict[str, Any], Event | None, Eve
         "final_seq": page.final_seq,
         "dropped": page.dropped,
         "final": end.body if end is not None and end.type == FINAL else None,
+        "traces": [
+            {"attempt": one.attempt, "trace_id": one.trace_id, "span_id": one.span_id}
+            for one in traced
+        ],
     }
     started = next((event for event in page.events if event.type == COMMAND_STARTED), None)
     return shape, end, started, store.name
@@ -78,7 +83,7 @@ def _print_fields(fields: Mapping[str, Any], *, terminal: bool) -> None:
     """A field a line; those without a value are left out, and the end has lines of its own."""
     width = max(map(len, fields))
     for name, value in fields.items():
-        if value is None or name == "final":
+        if value is None or name in ("final", "traces"):
             continue
         line = f"{name.ljust(width)}  {make_printable(_describe(name, value))}"
         if terminal and name == "status":
@@ -87,6 +92,9 @@ def _print_fields(fields: Mapping[str, Any], *, terminal: bool) -> None:
             make_console().print(line, style=STATUS_STYLES[status], soft_wrap=True)
         else:
             print_line(line)
+    for one in fields["traces"]:
+        name = f"trace of {one['attempt']}"
+        print_line(f"{name.ljust(width)}  {one['trace_id']}-{one['span_id']}")
 
 
 def _print_end(end: Event | None) -> None:

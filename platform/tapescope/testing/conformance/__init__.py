@@ -43,6 +43,7 @@ try:
                 "reading",
                 "suite",
                 "tape",
+                "traces",
             )
         )
     )
@@ -63,6 +64,7 @@ try:
     from tapescope.testing.conformance.reading import ReadingConformance
     from tapescope.testing.conformance.suite import MakeBackend, Stores, StoreSuite
     from tapescope.testing.conformance.tape import TapeConformance
+    from tapescope.testing.conformance.traces import TracesConformance
 except ModuleNotFoundError as error:
     if error.name not in ("pytest", "pytest_asyncio"):
         raise
@@ -89,6 +91,7 @@ __all__ = [
     "StoreSuite",
     "Stores",
     "TapeConformance",
+    "TracesConformance",
 ]
 
 
@@ -96,6 +99,7 @@ class StoreConformance(
     OpeningConformance,
     LifeConformance,
     TapeConformance,
+    TracesConformance,
     InputConformance,
     ReadingConformance,
     ClaimsConformance,

@@ -152,6 +152,8 @@ async def _read_all(store: TaskStore, task_id: str) -> list[Any]:
         await store.next_due(["work"]),
         await store.read_tape(task_id),
         await store.read_quarantine(),
+        await store.find_traced("f" * 32),
+        await store.read_traced([task_id]),
         await store.ops.read(),
         await store.leases.read_owners(),
         await store.leases.find_ended([task_id]),

@@ -1,0 +1,81 @@
+"""``tapescope trace``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import click
+
+from tapescope.cli._options import json_option, store_option, wide_option
+from tapescope.cli._output import on_terminal, print_json, say
+from tapescope.cli._store import choose_store, open_store
+from tapescope.cli._table import Column, print_table
+from tapescope.cli._wording import shorten_id
+from tapescope.errors import BadSetting
+from tapescope.model.json_shapes import traced_shape
+from tapescope.model.leases import TracedAttempt
+from tapescope.program import run_main
+from tapescope.store.validation import check_trace_id
+
+__all__ = ["trace"]
+
+_MOST: Final = 10_000
+_COLUMNS: Final = (
+    Column("task"),
+    Column("op", shrinks_to=8),
+    Column("status"),
+    Column("attempt"),
+    Column("span"),
+)
+_WIDE: Final = tuple(map(Column, ("task_id", "op", "status", "attempt", "span_id")))
+
+
+@click.command("trace")
+@click.argument("trace_id", help="32 hexadecimal digits, as an exemplar or a log line has them.")
+@wide_option
+@json_option
+@store_option
+def trace(*, trace_id: str, wide: bool, as_json: bool, store: str | None) -> int:
+    """Find the tasks whose runs are in a trace.
+
+    Runs are found whose span was recorded. The status is 1 where there is none.
+    """
+    try:
+        trace_id = check_trace_id(trace_id)
+    except BadSetting as error:
+        raise click.BadParameter(f"it must be {error.expected}", param_hint="TRACE_ID") from error
+    return run_main(_find(choose_store(store), trace_id, wide=wide, as_json=as_json))
+
+
+async def _find(url: str, trace_id: str, *, wide: bool, as_json: bool) -> int:
+    """Print the attempts of a trace; gives the exit status."""
+    async with open_store(url) as store:
+        found = await store.find_traced(trace_id, limit=_MOST)
+        name = store.name
+    if as_json:
+        print_json({"attempts": [traced_shape(one) for one in found], "store": name})
+    elif found:
+        terminal = on_terminal()
+        _print(found, terminal=terminal, wide=wide or not terminal)
+    if not found:
+        say(
+            f"No run in {name} has the trace {trace_id}. A run is found whose span was "
+            "recorded (sampled), as long as its task is kept. A submit's span is no run's: its "
+            "trace is the first one that the run links to."
+        )
+    return 0 if found else 1
+
+
+def _print(found: Sequence[TracedAttempt], *, terminal: bool, wide: bool) -> None:
+    rows = [
+        (
+            one.task_id if wide else shorten_id(one.task_id),
+            one.op,
+            one.status.value,
+            str(one.attempt),
+            one.span_id,
+        )
+        for one in found
+    ]
+    print_table(_WIDE if wide else _COLUMNS, rows, terminal=terminal, wide=wide)
