@@ -63,7 +63,9 @@ class ExitingStore(FaultyStore):
         super().__init__()
         self._leave = leave
 
-    def attach_span(self, attempt: Attempt, trace_id: str | None, context: object) -> None:
+    def attach_span(
+        self, attempt: Attempt, trace_id: str | None, context: object, span_id: str | None = None
+    ) -> None:
         """Raise it, as a second Ctrl-C does wherever the interpreter stands."""
         raise self._leave
 
