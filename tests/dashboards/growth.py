@@ -526,8 +526,8 @@ def _count_largest(expr: str) -> int:
 
 def _agrees(value: str, matcher: Matcher) -> bool:
     if matcher.op == MatchOp.Equal:
-        return value == matcher.value
+        return bool(value == matcher.value)
     if matcher.op == MatchOp.NotEqual:
-        return value != matcher.value
+        return bool(value != matcher.value)
     matched = re.fullmatch(matcher.value, value) is not None
-    return matched == (matcher.op == MatchOp.Re)
+    return matched is bool(matcher.op == MatchOp.Re)
