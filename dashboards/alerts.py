@@ -21,7 +21,7 @@ from dashboards.promql import (
     match,
     pick,
 )
-from dashboards.recording import CANCELLED, DROPPED, FAILED, name_growth, name_ratio
+from dashboards.recording import CANCELLED, DROPPED, DUE, FAILED, name_growth, name_ratio
 from tapescope.model import DropReason
 from tapescope_telemetry import names
 
@@ -211,6 +211,7 @@ def _list_tasks(durations: Durations) -> list[Alert]:
     board = "tapescope-overview"
     cancels = "job_reason:tapescope_cancel_duration_seconds"
     queue = "job_op:tapescope_task_queue_wait_time_seconds"
+    grown_in = durations(settings.GROWTH_WINDOW)
     in_cancel, in_queue = _NAMES(settings.CANCEL_WINDOW), _NAMES(settings.QUEUE_WINDOW)
     return [
         Alert(
@@ -256,6 +257,40 @@ def _list_tasks(durations: Durations) -> list[Alert]:
             " their claim.",
             "More tasks fall due than the workers take: too few slots, or slots held by slow"
             " tasks.",
+        ),
+        Alert(
+            "TapescopeNoWorkerForOp",
+            f"{DUE} > 0 and on (job, {OP}) (max by (job, {OP}) ({pick(names.OP_WORKERS)}) == 0)",
+            settings.NO_WORKER_WAIT,
+            CRITICAL,
+            board,
+            f"{{{{ $value }}}} tasks of {{{{ $labels.{OP} }}}} are due, and no worker can run"
+            " them.",
+            "No living worker of the store has registered the op: none was started, the last one"
+            " has ended, or the name is wrong. They wait until one comes.",
+        ),
+        Alert(
+            "TapescopeOldestWaitingHigh",
+            f"max by (job, {OP}) ({pick(names.OLDEST_DUE)}) > {settings.OLDEST_WAITING}",
+            settings.OLDEST_WAITING_WAIT,
+            WARNING,
+            board,
+            f"A task of {{{{ $labels.{OP} }}}} has been due for"
+            " {{ $value | humanizeDuration }}, and waits.",
+            "The workers take less than falls due, or take none: too few slots, slots held by slow"
+            " tasks, or no worker.",
+        ),
+        Alert(
+            "TapescopeBacklogGrowing",
+            f"min_over_time({DUE}[{grown_in}]) > {settings.GROWTH_FACTOR:g}"
+            f" * max_over_time({DUE}[{grown_in}] offset {durations(settings.GROWTH_SINCE)})"
+            f" + {settings.GROWTH_MINIMUM}",
+            settings.GROWTH_WAIT,
+            WARNING,
+            board,
+            f"{{{{ $value }}}} tasks of {{{{ $labels.{OP} }}}} are due, and they become more.",
+            "More is submitted than the workers finish. Half an hour ago there were two thirds of"
+            " them at the most.",
         ),
         Alert(
             "TapescopeTaskStuck",

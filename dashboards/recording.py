@@ -17,6 +17,7 @@ from dashboards.promql import (
     OP,
     OPERATION,
     OUTCOME,
+    STATE,
     Durations,
     match,
     or_zero,
@@ -24,13 +25,14 @@ from dashboards.promql import (
     quantile,
 )
 from tapescope import errors
-from tapescope.model import Outcome
+from tapescope.model import Outcome, WaitState
 from tapescope_telemetry import names
 
 __all__ = [
     "CANCELLED",
     "DECIDED",
     "DROPPED",
+    "DUE",
     "FAILED",
     "FINISHED",
     "OFFERED",
@@ -48,6 +50,8 @@ FAILED: Final = "tapescope_task_failed"
 DECIDED: Final = "tapescope_task_decided"
 CANCELLED: Final = "tapescope_task_cancelled"
 FINISHED: Final = "tapescope_task_finished"
+DUE: Final = "job_op:tapescope_task_due:max"
+"""The recorded number of tasks that are due and wait, by job and op."""
 
 _CALLERS_ERRORS: Final = (
     *(errors.BadEvent, errors.BadEventType, errors.BadParams, errors.BadSetting),
@@ -92,6 +96,9 @@ def list_recording_rules(durations: Durations) -> list[Rule]:
         rules += _grow(durations, window, DROPPED, OFFERED)
         rules += _grow(durations, window, FAILED, DECIDED)
     rules += _grow(durations, settings.CANCEL_WINDOW, CANCELLED, FINISHED)
+    # Every process of a store says the same of it, so the highest is of all of them.
+    due = pick(names.BACKLOG, match(STATE, WaitState.DUE))
+    rules.append(_rule(DUE, f"max by (job, {OP}) ({due})"))
     rules += _list_quantiles(durations)
     rules += _list_store_shares(durations)
     return rules

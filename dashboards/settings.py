@@ -84,6 +84,18 @@ QUEUE_WINDOW: Final = 10 * MINUTE
 QUEUE_WAIT_P95: Final = 60.0
 QUEUE_MINIMUM: Final = 10
 QUEUE_WAIT: Final = 10 * MINUTE
+NO_WORKER_WAIT: Final = 2 * MINUTE
+"""A worker that was killed is missed after 90 seconds: a page comes within five minutes."""
+OLDEST_WAITING: Final = 15 * MINUTE
+"""How long a task may have been due; give ops that may wait a store, and a job, of their own."""
+OLDEST_WAITING_WAIT: Final = 5 * MINUTE
+GROWTH_WINDOW: Final = 10 * MINUTE
+GROWTH_SINCE: Final = 30 * MINUTE
+"""The least that was due within the window is compared with the most that was so long before."""
+GROWTH_FACTOR: Final = 1.5
+GROWTH_MINIMUM: Final = 100
+"""Tasks more than before; a backlog of few comes and goes."""
+GROWTH_WAIT: Final = 10 * MINUTE
 STUCK_AGE: Final = 2 * HOUR
 """Older than any task of yours should get; give long ops a store, and a job, of their own."""
 STUCK_WAIT: Final = 5 * MINUTE

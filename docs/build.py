@@ -13,7 +13,7 @@ from pathlib import Path
 from docs.roles import make_roles_page
 from tapescope import Outcome, errors
 from tapescope_telemetry import METRICS, SCHEMA_URL, SCOPE_NAME, SPANS, MetricRow, SpanRow
-from tapescope_telemetry.names import Attribute
+from tapescope_telemetry.names import EXPORTER_METRICS, Attribute
 from tapescope_telemetry.scrape_names import name_label, name_metric
 from tapescope_telemetry.vocabulary import ATTRIBUTES, CICD_RESULTS, RUN_OUTCOMES, AttributeRow
 
@@ -40,7 +40,10 @@ def make_pages() -> dict[str, str]:
 
 
 def _make_metrics() -> str:
-    named = {row.name: name_metric(row.name, row.kind, row.unit).query for row in METRICS}
+    named = {
+        row.name: name_metric(row.name, row.kind, row.unit).query
+        for row in (*METRICS, *EXPORTER_METRICS)
+    }
     used = {key: ATTRIBUTES[key] for key in _order(METRICS)}
     return "\n".join(
         [
@@ -51,19 +54,11 @@ def _make_metrics() -> str:
             "Every name is public: to change one is a breaking change, and is in the changelog.",
             "An attribute in brackets is on some of the series only.",
             "",
-            *_table(
-                ["metric", "kind, unit", "attributes", "on the scrape", "meaning"],
-                (
-                    [
-                        f"`{row.name}`",
-                        f"{row.kind}, `{row.unit}`",
-                        _list_attributes(row),
-                        f"`{named[row.name]}`",
-                        row.description,
-                    ]
-                    for row in METRICS
-                ),
-            ),
+            *_tabulate_metrics(METRICS, named),
+            "",
+            "`tapescope exporter` alone tells the totals that its store keeps:",
+            "",
+            *_tabulate_metrics(EXPORTER_METRICS, named),
             "",
             "A histogram is `…_bucket`, `…_count` and `…_sum` on the scrape.",
             "Counters are there from the start,",
@@ -97,6 +92,22 @@ def _make_metrics() -> str:
             ),
             "",
         ]
+    )
+
+
+def _tabulate_metrics(rows: Iterable[MetricRow], named: Mapping[str, str]) -> Iterable[str]:
+    return _table(
+        ["metric", "kind, unit", "attributes", "on the scrape", "meaning"],
+        (
+            [
+                f"`{row.name}`",
+                f"{row.kind}, `{row.unit}`",
+                _list_attributes(row),
+                f"`{named[row.name]}`",
+                row.description,
+            ]
+            for row in rows
+        ),
     )
 
 

@@ -65,6 +65,7 @@ VERBS: Final[Mapping[str, tuple[DatabaseRole, ...]]] = {
 COMMANDS: Final[Mapping[str, tuple[DatabaseRole, ...]]] = {
     "list": _TASKS,
     "stats": _TASKS,
+    "exporter": _TASKS,
     "migrate --check": _TASKS,
     "show": _LOOK,
     "tape": _LOOK,

@@ -24,8 +24,8 @@ _COMPATIBLE = re.compile(r"^-- compatible from (\d+)$", re.MULTILINE)
 
 
 def leads(wanted: TaskFilter) -> bool:
-    """Whether an index leads to the tasks of a list: by status, or by an op's idempotency key."""
-    by_key = wanted.op is not None and wanted.idempotency_key is not None
+    """Whether an index leads to the tasks of a list: by status, or by an idempotency key."""
+    by_key = wanted.idempotency_key is not None
     return by_key or replace(wanted, status=None, params=True) == TaskFilter()
 
 
@@ -68,11 +68,13 @@ def load_migrations(folder: Traversable) -> dict[int, str]:
             (folder / "functions" / f"{name}.sql").read_text(encoding="utf-8") for name in names
         )
 
-    return {
-        int(entry.name[:4]): _FUNCTIONS.sub(read, entry.read_text(encoding="utf-8"))
-        for entry in sorted((folder / "migrations").iterdir(), key=lambda entry: entry.name)
-        if entry.name.endswith(".sql")
-    }
+    found: dict[int, str] = {}
+    for entry in sorted((folder / "migrations").iterdir(), key=lambda entry: entry.name):
+        if entry.name.endswith(".sql"):
+            number = int(entry.name[:4])
+            assert number not in found, f"two migrations have the number {number}"
+            found[number] = _FUNCTIONS.sub(read, entry.read_text(encoding="utf-8"))
+    return found
 
 
 @cache

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from opentelemetry.metrics import Observation
 
-from tapescope.model import Backlog, OpBacklog, WaitState
+from tapescope.model import Backlog, OpBacklog, Outcome, WaitState
 from tapescope_telemetry.instruments import observe
 from tapescope_telemetry.labels import LabelCaps, LabelSets
 from tapescope_telemetry.names import (
@@ -17,6 +17,8 @@ from tapescope_telemetry.names import (
     OP_TIMEOUT,
     OP_WORKERS,
     RUNNING_AGE,
+    STORE_FINISHED,
+    STORE_SUBMITTED,
     MetricRow,
 )
 
@@ -36,7 +38,9 @@ class Backlogs:
     """
 
     def __init__(self, meter: Meter, caps: LabelCaps) -> None:
+        self._meter = meter
         self._caps = caps
+        self._totals = False
         self._kept: dict[str, tuple[float, Backlog]] = {}
         self.now: Callable[[], float] = time.monotonic
         self._waiting_labels = LabelSets(BACKLOG)
@@ -45,6 +49,15 @@ class Backlogs:
         self._observe(meter, OP_WORKERS, _count_workers, lambda a, b: a + b)
         self._observe(meter, RUNNING_AGE, lambda one: one.oldest_running or 0.0, max)
         self._observe(meter, OP_TIMEOUT, lambda one: one.timeout, max)
+
+    def tell_totals(self) -> None:
+        """Tell the totals of the stores as well: for an exporter. A second call does nothing."""
+        if self._totals:
+            return
+        self._totals = True
+        self._observe(self._meter, STORE_SUBMITTED, lambda one: one.submitted, lambda a, b: a + b)
+        self._finished_labels = LabelSets(STORE_FINISHED)
+        observe(self._meter, STORE_FINISHED, self._read_finished)
 
     def keep(self, store: str, backlog: Backlog) -> None:
         """The store of this name was read."""
@@ -82,6 +95,17 @@ class Backlogs:
             ):
                 found[op, state.value] = found.get((op, state.value), 0) + n
         return [Observation(n, self._waiting_labels(*key)) for key, n in found.items()]
+
+    def _read_finished(self) -> list[Observation]:
+        found: dict[tuple[str, str], int] = {}
+        for op, one in self._list_ops():
+            for outcome, n in (
+                (Outcome.SUCCEEDED, one.succeeded),
+                (Outcome.FAILED, one.failed),
+                (Outcome.CANCELLED, one.cancelled),
+            ):
+                found[op, outcome.value] = found.get((op, outcome.value), 0) + n
+        return [Observation(n, self._finished_labels(*key)) for key, n in found.items()]
 
     def _list_ops(self) -> Iterable[tuple[str, OpBacklog]]:
         since = self.now() - STALE_AFTER

@@ -28,6 +28,7 @@ __all__ = [
     "EVENT_FAILED",
     "EVENT_OFFERED",
     "EVENT_UNACCOUNTED",
+    "EXPORTER_METRICS",
     "FLUSH_SIZE",
     "FOREIGN_NOTIFICATIONS",
     "LIMIT",
@@ -49,6 +50,8 @@ __all__ = [
     "SCHEMA_URL",
     "SCOPE_NAME",
     "SPANS",
+    "STORE_FINISHED",
+    "STORE_SUBMITTED",
     "SUBMIT",
     "SUBMITTED",
     "SUBSCRIBERS",
@@ -445,6 +448,26 @@ TELEMETRY_ERRORS: Final = MetricRow(
     (_A.TELEMETRY_SOURCE,),
     tallied=True,
 )
+
+STORE_SUBMITTED: Final = MetricRow(
+    "tapescope.store.tasks.submitted",
+    "counter",
+    "{task}",
+    "Tasks that were submitted since the store was made, by whatever process; pruned ones, too.",
+    (_A.OP,),
+    tallied=True,
+)
+STORE_FINISHED: Final = MetricRow(
+    "tapescope.store.tasks.finished",
+    "counter",
+    "{task}",
+    "Tasks that ended since the store was made, in whatever process; pruned ones, too.",
+    (_A.OP, _A.OUTCOME),
+    tallied=True,
+)
+EXPORTER_METRICS: Final = (STORE_SUBMITTED, STORE_FINISHED)
+"""What ``tapescope exporter`` tells besides, and no other process: the totals that the store keeps
+are the same from every exporter, so they are never added up."""
 
 METRICS: Final = (
     *(SUBMITTED, DURATION, ACTIVE, LIMIT, QUEUE_WAIT, OLDEST_ACTIVE),

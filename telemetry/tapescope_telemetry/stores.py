@@ -253,6 +253,10 @@ class StoreMeter:
         """The store of this name was found to hold so much."""
         self._on.backlogs.keep(store, backlog)
 
+    def tell_totals(self) -> None:
+        """Tell the totals that the stores keep as well, as an exporter does."""
+        self._on.backlogs.tell_totals()
+
     def backlog_left(self, store: str) -> None:
         """The backlog of the store of this name is not read any more."""
         self._on.backlogs.forget(store)

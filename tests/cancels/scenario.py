@@ -477,8 +477,6 @@ class _Stage:
         for call in part.calls:
             if call.ended is None and self.played.died:  # its caller has gone with its process
                 history.failed(call, asyncio.CancelledError())
-            if call.error is not None:  # else it would keep whatever its callers had
-                call.error.__traceback__ = call.error.__cause__ = call.error.__context__ = None
         for name in _PRIMITIVES:  # a memory is the next store's, too
             delattr(self.store.backend, name)
         return Left(
@@ -569,22 +567,28 @@ def judge(place: Place, played: Sequence[Played]) -> None:
                 runner.run(asyncio.wait_for(_mend(place, played), 4 * _WAIT + len(played)))
             except TimeoutError:
                 errors.append("the judge waits")
-        said = _collect(warned)  # a memory has held the last one of its stores
+        said = _collect(warned, place.history)  # a memory has held the last one of its stores
     if not any(one.died for one in played):
         errors += said
     for one in played:
         one.bad += [f"its judge: {error}" for error in errors]
 
 
-def _collect(warned: list[warnings.WarningMessage]) -> list[str]:
-    """Collect all that is left, and say what was warned of."""
+def _collect(warned: list[warnings.WarningMessage], history: History) -> list[str]:
+    """Collect all that is left, and say what was warned of.
+
+    A warning keeps what it is of, and an error the frames that it came through.
+    """
     said: list[str] = []
     while True:
         gc.collect()
-        if not warned:
+        errors = [call.error for call in history.calls if call.error and call.error.__traceback__]
+        if not warned and not errors:
             return said
         said += [f"warned: {one.message}" for one in warned]
         warned.clear()
+        for error in errors:
+            error.__traceback__ = error.__cause__ = error.__context__ = None
 
 
 async def _mend(place: Place, played: Sequence[Played]) -> None:
@@ -685,9 +689,8 @@ def play(place: Place, seed: int, step: Step | None = None, act: Act | None = No
         warnings.simplefilter("always")
         _perform(place, played, stages)
         played.left = stages.pop().leave()
-        # With what a closed loop leaves go its connections, as with a process; a warning keeps what
-        # it is of.
-        said = _collect(warned)
+        # With what a closed loop leaves go its connections, as with a process.
+        said = _collect(warned, played.left.part)
     if not played.died:
         played.bad += said
     return played

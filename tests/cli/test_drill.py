@@ -59,6 +59,8 @@ def holding(
         ("cancel-storm", "task_duration_seconds_count", {"task_outcome": "cancelled"}, 30),
         ("failure-burst", "task_duration_seconds_count", {"task_outcome": "failed"}, 30),
         ("stuck-task", "task_active", {"task_state": "running"}, 1),
+        ("no-worker", "task_submitted_total", {}, 20),
+        ("backlog", "task_active", {"task_state": "pending"}, 20),
         ("store-outage", "task_duration_seconds_count", {"task_outcome": "succeeded"}, 30),
     ],
 )

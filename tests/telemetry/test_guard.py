@@ -104,6 +104,7 @@ ENTRIES: dict[str, Callable[[Telemetry], object]] = {
     "StoreMeter.foreign_notified": lambda t: t.store("sqlite").foreign_notified(),
     "StoreMeter.logged": lambda t: t.store("sqlite").logged(4096),
     "StoreMeter.backlog_read": lambda t: t.store("sqlite").backlog_read("s", Backlog(0, 0.0, ())),
+    "StoreMeter.tell_totals": lambda t: t.store("sqlite").tell_totals(),
     "StoreMeter.backlog_left": lambda t: t.store("sqlite").backlog_left("s"),
     "Telemetry.loop_failed": lambda t: t.loop_failed(LoopName.WORKER),
     "StoreMeter.audit_succeeded": lambda t: t.store("sqlite").audit_succeeded(1.0),

@@ -240,6 +240,8 @@ def list_tasks(
     """Tasks older than ``before``, newest first, among ``look_at`` at most."""
     last = _BEYOND_ANY_ID if before is None else before
     of_index, of_row = conditions(wanted)
+    if wanted.idempotency_key is not None:  # it leads, whatever a status would lead to
+        of_index = {f"+{on}": value for on, value in of_index.items()}
     in_range, on_row = ("".join(f" AND {on} ?" for on in given) for given in (of_index, of_row))
     columns = _TASK if wanted.params else _LISTED
     if leads(wanted):

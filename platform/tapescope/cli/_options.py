@@ -9,6 +9,7 @@ from tapescope.cli._types import WHOLE_NUMBER
 
 __all__ = [
     "METRICS_PORT",
+    "PORT",
     "inherit_store",
     "json_option",
     "metrics_host_option",
@@ -22,6 +23,7 @@ __all__ = [
 ]
 
 METRICS_PORT = "--metrics-port"
+PORT = "--port"
 
 
 def inherit_store(context: click.Context, _: click.Parameter, store: str | None) -> str | None:

@@ -29,14 +29,14 @@ __all__ = ["exporting", "make_listener"]
 T = TypeVar("T")
 
 
-def make_listener(host: str, port: int | None) -> MetricsListener:
-    """What serves ``--metrics-port``; without a port it does nothing.
+def make_listener(host: str, port: int | None, option: str = METRICS_PORT) -> MetricsListener:
+    """What serves the port that was given with ``option``; without a port it does nothing.
 
     Raises ``BadSetting``, and ``MissingTelemetryExtra``.
     """
     from tapescope.http.metrics import MetricsListener  # its HTTP server, only where it may listen
 
-    return MetricsListener(host, port, option=METRICS_PORT)
+    return MetricsListener(host, port, option=option)
 
 
 @contextmanager

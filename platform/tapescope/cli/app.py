@@ -18,12 +18,13 @@ from tapescope_telemetry import __version__
 
 __all__ = ["app"]
 
-_SCRAPED = frozenset({"drill", "run", "worker"})
+_SCRAPED = frozenset({"drill", "exporter", "run", "worker"})
 """Commands that set their telemetry up themselves, with the listener that they are scraped on."""
 
 _COMMANDS: Final = {
     "run": "run",
     "worker": "worker",
+    "exporter": "exporter",
     "submit": "submit",
     "retry": "retry",
     "list": "list_tasks",

@@ -10,6 +10,7 @@ from tapescope.drills.endings import cancel_many, cancel_slowly, fail_many, stic
 from tapescope.drills.errors import UnknownDrill
 from tapescope.drills.outage import lose_store
 from tapescope.drills.scene import OP_PREFIX, Fault
+from tapescope.drills.waiting import leave_alone, pile_up
 from tapescope.drills.writes import end_twice, report_late, write_as_zombie
 
 __all__ = ["DRILLS", "Drill", "find_drill"]
@@ -101,6 +102,22 @@ DRILLS: Final = (
         ("TapescopeTaskStuck",),
         300,
         "list --status running",
+    ),
+    Drill(
+        "no-worker",
+        "tasks are due, and no worker has registered their op",
+        leave_alone,
+        ("TapescopeNoWorkerForOp",),
+        120,
+        "stats",
+    ),
+    Drill(
+        "backlog",
+        "tasks that were due three hours ago wait for the only slot",
+        pile_up,
+        ("TapescopeOldestWaitingHigh",),
+        300,
+        "stats",
     ),
     Drill(
         "store-outage",

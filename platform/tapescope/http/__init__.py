@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tapescope.http.exporter import StoreExporter
 from tapescope.http.health import DEFAULT_HOST, DEFAULT_PORT, Check, HealthListener, serve_health
 from tapescope.http.metrics import MetricsListener
 
@@ -11,5 +12,6 @@ __all__ = [
     "Check",
     "HealthListener",
     "MetricsListener",
+    "StoreExporter",
     "serve_health",
 ]

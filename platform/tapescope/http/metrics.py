@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from tapescope.http.health import HealthListener
 from tapescope.manager.readiness import Check
@@ -14,10 +14,16 @@ if TYPE_CHECKING:
     from types import TracebackType
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-    from tapescope.manager.manager import TaskManager
     from tapescope_telemetry.prometheus import PrometheusReader
 
 __all__ = ["MetricsListener"]
+
+
+class Watched(Protocol):
+    """What knows whether a process does its work."""
+
+    def check_health(self) -> Sequence[Check]:
+        """The checks of it; any thread may ask."""
 
 
 class MetricsListener:
@@ -36,7 +42,7 @@ class MetricsListener:
         """
         self.readers: tuple[PrometheusReader, ...] = ()
         """What reads the metrics of the process."""
-        self._manager: TaskManager | None = None
+        self._watched: Watched | None = None
         self._listener: HealthListener | None = None
         self._on_scrape: Callable[[], None] | None = None
         if port is None:
@@ -54,9 +60,9 @@ class MetricsListener:
         """Where it listens, once it is open; ``None`` without a port."""
         return None if self._listener is None else self._listener.url
 
-    def watch(self, manager: TaskManager) -> None:
-        """From now on this manager says whether the process is ready."""
-        self._manager = manager
+    def watch(self, watched: Watched) -> None:
+        """From now on this manager, or exporter, says whether the process is ready."""
+        self._watched = watched
 
     async def wait_for_scrape(self, within: float) -> bool:
         """Wait for the next scrape; whether it came within these seconds.
@@ -101,10 +107,10 @@ class MetricsListener:
         if self._listener is not None:
             self._listener.close()
 
-    def _check(self) -> tuple[Check, ...]:
-        if self._manager is None:
+    def _check(self) -> Sequence[Check]:
+        if self._watched is None:
             return (Check("manager", False, "the store is not open yet"),)
-        return self._manager.check_health()
+        return self._watched.check_health()
 
 
 def _call_from_thread(loop: asyncio.AbstractEventLoop, act: Callable[[], None]) -> None:

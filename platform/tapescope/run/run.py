@@ -235,9 +235,7 @@ class Run:
     def start(self) -> None:
         """Begin, in an asyncio task of its own with an empty context."""
         self._phase = _Phase.CLAIMING
-        self._loop_task = asyncio.get_running_loop().create_task(
-            self._run(), name=f"tapescope-run-{self.task.task_id}", context=contextvars.Context()
-        )
+        self._begin_loop_task()
 
     def cancel(self, request: CancelRequest) -> None:
         """Stop the runner because of a recorded request; any number of times, the first counts.
@@ -284,6 +282,28 @@ class Run:
         if self._phase is _Phase.WAITING:
             self._end(None, error)
 
+    # --- its asyncio task -------------------------------------------------------------------------
+
+    def _begin_loop_task(self) -> None:
+        self._loop_task = asyncio.get_running_loop().create_task(
+            self._run(), name=f"tapescope-run-{self.task.task_id}", context=contextvars.Context()
+        )
+        self._loop_task.add_done_callback(self._note_loop_task_end)
+
+    def _note_loop_task_end(self, ended: asyncio.Task[None]) -> None:
+        """Nearly always the run has ended itself; for one that could not, nobody must wait."""
+        if self._phase is _Phase.ENDED or self.fenced:
+            return
+        if ended.cancelled() and self._phase is _Phase.CLAIMING and self._record is None:
+            self._claim_cancelled = True  # before its first step: as a cancel that meets the claim
+            self._begin_loop_task()
+            return
+        if not ended.cancelled():
+            ended.exception()  # an exit of the process, which the loop has raised
+        if self._record is not None:
+            self._record.end_with_loop()
+        self._end(None)  # who waits reads the store: the task is rescued
+
     # --- the pipeline -----------------------------------------------------------------------------
 
     async def _run(self) -> None:
@@ -309,7 +329,7 @@ class Run:
         """The claim, or ``None`` where the task has ended, or is another owner's."""
         settings, task = self._settings, self.task
         try:
-            claim, self._claim_cancelled = await claim_task(
+            claim, cancelled = await claim_task(
                 settings.store,
                 task,
                 settings.owner,
@@ -325,6 +345,7 @@ class Run:
             told = tell(settings, task.op, error)
             log_run(logging.ERROR, text, task, told, None)
             return None
+        self._claim_cancelled = self._claim_cancelled or cancelled
         return claim
 
     async def _find_run_before(self, attempt: Attempt) -> TracedAttempt | None:

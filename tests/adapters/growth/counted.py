@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import asyncpg
 import pytest
@@ -32,6 +32,7 @@ _CUSTOM_PLANS: Final = 5
 """How often a prepared statement is planned for its arguments, before one plan may do for all."""
 _STEPS: Final = 10
 """SQLite is asked after so many, for to be asked costs more than a step."""
+_BETWEEN: Final = "what a verb needs before it"
 _AT_LOOKS: Final = ("read_ends", "read_arrivals", "read_news")
 """Carried out beside any verb, by who follows a SQLite file."""
 
@@ -46,7 +47,7 @@ class Work:
             for parts in [_OPEN.split(text)]
         ]
         self._names: dict[str, str | None] = {}
-        self._verb = ""
+        self._verb = _BETWEEN
         self.counted: Counter[tuple[str, str]] = Counter()
         """By verb and statement."""
         self.counting: set[str] = set()
@@ -58,7 +59,7 @@ class Work:
         """What is carried out in here is of this verb."""
         self._verb = name
         yield
-        self._verb = ""
+        self._verb = _BETWEEN
 
     def name(self, text: str) -> str | None:
         """The name of the query that this is; ``None``: of none that has one."""
@@ -187,7 +188,8 @@ def count_blocks(work: Work, schema: str) -> Generator[None]:
 def _literal(value: object) -> str:
     if value is None:
         return "NULL"
-    text = _array(value) if isinstance(value, list | tuple) else str(value)
+    is_array = isinstance(value, list | tuple)
+    text = _array(cast("Sequence[object]", value)) if is_array else str(value)
     return "'" + text.replace("'", "''") + "'"
 
 

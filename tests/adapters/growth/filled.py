@@ -70,7 +70,8 @@ SELECT z.*,
                       WHEN status = 'pending' AND r >= 80 THEN 'foreign'
                       ELSE 'op' || (i % 10) END END AS op,
        CASE slot WHEN 13 THEN 'me' WHEN 17 THEN 'lost' WHEN 19 THEN 'gone' WHEN 23 THEN 'asked'
-            ELSE CASE WHEN status <> 'pending' THEN 'owner' || (i % 10) END END AS owner,
+            ELSE CASE WHEN status <> 'pending' THEN 'owner' || (i % 10)
+                      WHEN r >= 85 AND r < 90 THEN 'busy' END END AS owner,
        CASE WHEN status IN ('succeeded', 'failed', 'cancelled') THEN 1 ELSE 0 END AS ended
   FROM (SELECT y.*,
                CASE WHEN slot = 7 AND nth % 5 = 0 THEN 'pending'
@@ -90,7 +91,8 @@ SELECT z.*,
                        i % 100 AS r, i / ({rows} / {rare}) AS nth
                   FROM {series}) AS y) AS z
 """
-"""What each task is. One of a rare kind stands at its slot in each twentieth of the tasks: of an op
+"""What each task is. Of what waits much is of ops that nobody here has, and half of that is for its
+owner alone to run. One of a rare kind stands at its slot in each twentieth of the tasks: of an op
 of its own (7), run by ``me`` (13), with a lease that is over (17), for one owner alone to run (19),
 to be cancelled (23), due (29), and with a final while it is pending, every second one (37)."""
 
@@ -100,11 +102,11 @@ INSERT INTO tasks (task_id, op, status, attempt, owner, params, retries, idempot
                    cancel_requested_at, error_code)
 SELECT {task_id}, op, status, CASE status WHEN 'pending' THEN 0 ELSE 1 END, owner,
        '{{"some": "params"}}', 3, CASE WHEN i % 2 = 0 THEN 'key' || i END, created_at,
-       CASE op WHEN 'later' THEN created_at + {year} ELSE created_at END,
+       CASE op WHEN 'later' THEN {now} + {year} + i ELSE created_at END,
        CASE WHEN status <> 'pending' THEN created_at END,
        CASE ended WHEN 1 THEN created_at + 1 END,
        CASE WHEN slot IN (17, 19) THEN created_at
-            WHEN status = 'running' THEN {now} + {year} END,
+            WHEN status = 'running' OR owner = 'busy' THEN {now} + {year} END,
        CASE slot WHEN 23 THEN 'user' END, CASE slot WHEN 23 THEN created_at END,
        CASE status WHEN 'failed' THEN 'exception' END
   FROM kinds ORDER BY i;

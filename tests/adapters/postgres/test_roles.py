@@ -29,6 +29,7 @@ from tests.cli.command import Tapescope
 from tests.support.breaches import BREACHES, run_round
 from tests.support.older_schema import take_migration_off
 from tests.support.postgres_sessions import run_task, schema_of, session, start_task
+from tests.support.scrapes import fetch
 
 READER, SUBMITTER, WORKER, MIGRATOR = DatabaseRole
 
@@ -445,6 +446,7 @@ def take_apart(right: str) -> list[str]:
 RUN: Mapping[str, tuple[str, ...]] = {
     "list": ("list",),
     "stats": ("stats",),
+    "exporter": ("exporter", "--port", "0"),
     "migrate --check": ("migrate", "--check"),
     "show": ("show", "{ended}"),
     "tape": ("tape", "{ended}"),
@@ -496,6 +498,8 @@ async def test_role_may_run_what_the_page_says(
             filled = [word.format(**names) for word in arguments]
             if command == "worker":
                 said = await run_worker(tapescope, owner, filled)
+            elif command == "exporter":
+                said = await run_exporter(tapescope, filled)
             elif command == "migrate":
                 async with older_schema(house):
                     said = (await asyncio.to_thread(tapescope, *filled)).stderr.decode()
@@ -522,6 +526,26 @@ async def run_worker(tapescope: Tapescope, owner: TaskStore, arguments: Sequence
         await until(has_ended)
         worker.terminate()
         return await told
+
+
+async def run_exporter(tapescope: Tapescope, arguments: Sequence[str]) -> str:
+    """Until it has read the store, or says why it cannot; gives what it said."""
+    store = tapescope.env["TAPESCOPE_STORE"]
+    with tapescope.started(*arguments, "--store", store) as exporter:
+        assert exporter.stderr is not None
+        line = await asyncio.to_thread(exporter.stderr.readline)
+        url = line.split()[-1].decode()
+        said = ""
+
+        async def has_read() -> bool:
+            nonlocal said
+            ready = await asyncio.to_thread(fetch, f"{url}/readyz?verbose")
+            said = ready.text
+            return ready.status == 200 or any(denial in said for denial in DENIALS)
+
+        assert await until(has_read)
+        exporter.terminate()
+        return said
 
 
 def read_to_denial(stream: IO[bytes]) -> str:

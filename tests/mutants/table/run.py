@@ -71,6 +71,24 @@ GUARDS: Final[tuple[Guard, ...]] = (
         on="memory",
     ),
     row(
+        "run.begins_again",
+        "A run that is cancelled before its first step is cancelled as at its claim, and ends",
+        Edit(
+            _RUN,
+            "if ended.cancelled() and self._phase is _Phase.CLAIMING and self._record is None:",
+            "if False:",
+        ),
+        "tests/run/test_never_begun.py::test_a_cancel_before_the_first_step_is_one_at_the_claim[memory-callable]",
+        on="memory",
+    ),
+    row(
+        "run.exit_ends_it",
+        "A run in which the process was told to end holds up no closing manager",
+        Edit(_RUN, "        self._end(None)  # who waits reads the store: the task is rescued\n"),
+        "tests/run/test_never_begun.py::test_an_exit_in_the_midst_of_a_run_ends_the_program",
+        on="memory",
+    ),
+    row(
         "run.claim_let_go",
         "A task whose claim is refused is ended by its owner, which lives",
         Edit(_RUN, "if not await let_go(settings.store, task, settings.owner):", "if True:"),

@@ -8,6 +8,7 @@ from tests.mutants.guard import SQLITE, Edit, Guard, row
 
 _SQL: Final = f"{SQLITE}/sql"
 _INITIAL: Final = f"{_SQL}/migrations/0001_initial.sql"
+_FLAT: Final = f"{_SQL}/migrations/0008_flat.sql"
 _READABLE: Final = f"{_SQL}/migrations/0002_readable.sql"
 _BOUND: Final = f"{_SQL}/migrations/0003_bound_tasks.sql"
 _NUMBERS: Final = f"{_SQL}/migrations/0006_backlog.sql"
@@ -302,7 +303,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "sqlite.unique_key",
         "One task an op and idempotency key",
         Edit(
-            _INITIAL,
+            _FLAT,
             "CREATE UNIQUE INDEX tasks_idempotency_key_unique",
             "CREATE INDEX tasks_idempotency_key_unique",
         ),

@@ -196,7 +196,7 @@ CREATE TABLE tasks (
 );
 CREATE INDEX tasks_bound ON tasks (lease_expires_at) WHERE status = 'pending' AND lease_expires_at IS NOT NULL;
 CREATE INDEX tasks_due_op ON tasks (op, run_at, id) WHERE status = 'pending';
-CREATE UNIQUE INDEX tasks_idempotency_key_unique ON tasks (op, idempotency_key) WHERE idempotency_key IS NOT NULL;
+CREATE UNIQUE INDEX tasks_idempotency_key_unique ON tasks (idempotency_key, op) WHERE idempotency_key IS NOT NULL;
 CREATE INDEX tasks_lease ON tasks (lease_expires_at) WHERE status = 'running';
 CREATE INDEX tasks_status_task_id ON tasks (status, task_id);
 CREATE INDEX tasks_to_cancel ON tasks (owner) WHERE status = 'running' AND cancel_requested_at IS NOT NULL;

@@ -209,7 +209,7 @@ CREATE INDEX tasks_bound ON tasks (lease_expires_at)
     WHERE status = 'pending' AND lease_expires_at IS NOT NULL;
 CREATE INDEX tasks_due_op ON tasks (op, run_at) WHERE status = 'pending';
 CREATE UNIQUE INDEX tasks_idempotency_key_unique
-    ON tasks (op, idempotency_key) WHERE idempotency_key IS NOT NULL;
+    ON tasks (idempotency_key, op) WHERE idempotency_key IS NOT NULL;
 CREATE INDEX tasks_lease ON tasks (lease_expires_at) WHERE status = 'running';
 CREATE INDEX tasks_status_task_id ON tasks (status, task_id);
 CREATE INDEX tasks_to_cancel ON tasks (owner)

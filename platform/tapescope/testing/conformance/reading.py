@@ -96,7 +96,6 @@ class ReadingConformance(StoreSuite):
         [
             {"op": "rare"},
             {"owner": "me"},
-            {"idempotency_key": "rare"},
             {"since": datetime.now(UTC) - timedelta(days=1), "op": "rare"},
             {"status": TaskStatus.PENDING, "op": "rare"},
         ],

@@ -2,6 +2,7 @@
 -- wait for an owner which alone can run them, unless a worker can run their op by now. What another
 -- rescuer, or a flush, holds just now is left for the next time. A tape which is gone begins anew; a task
 -- whose tape takes no event from its attempt is passed over. A lease of no year that a calendar has is over.
+-- All that has a lease is read only where an owner is known to be dead.
 CREATE OR REPLACE FUNCTION rescue_expired(
     x_limit integer, x_ops text[], x_dead text[], x_ts bigint, x_retry text, x_failed text,
     x_instance text
@@ -26,9 +27,20 @@ BEGIN
                 OR (r.status = 'pending' AND r.lease_expires_at IS NOT NULL AND r.op <> ALL (x_ops)))
            AND (r.lease_expires_at <= now OR r.lease_expires_at > 253402300799999999 OR r.owner = ANY (x_dead))
            AND r.id = ANY (ARRAY(
-               SELECT id FROM tasks WHERE status = 'running'
+               SELECT id FROM tasks WHERE status = 'running' AND lease_expires_at <= now
                 UNION ALL
-               SELECT id FROM tasks WHERE status = 'pending' AND lease_expires_at IS NOT NULL))
+               SELECT id FROM tasks WHERE status = 'running' AND lease_expires_at > 253402300799999999
+                UNION ALL
+               SELECT id FROM tasks
+                WHERE cardinality(x_dead) > 0 AND status = 'running' AND owner = ANY (x_dead)
+                UNION ALL
+               SELECT id FROM tasks WHERE status = 'pending' AND lease_expires_at <= now
+                UNION ALL
+               SELECT id FROM tasks WHERE status = 'pending' AND lease_expires_at > 253402300799999999
+                UNION ALL
+               SELECT id FROM tasks
+                WHERE cardinality(x_dead) > 0 AND status = 'pending' AND lease_expires_at IS NOT NULL
+                  AND owner = ANY (x_dead)))
          ORDER BY r.id FOR NO KEY UPDATE SKIP LOCKED
     LOOP
         EXIT WHEN cardinality(found) >= x_limit;  -- no LIMIT: what is passed over does not count

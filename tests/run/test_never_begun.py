@@ -1,0 +1,95 @@
+"""A run's asyncio task that ends before its run: cancelled before its first step, or by an exit."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tapescope import Reporter, TaskFailed, TaskManager
+from tapescope.model.tasks import Attempt
+from tests.support.memory_stores import FaultyStore
+from tests.support.virtual_time import VirtualTimeLoop
+from tests.support.workbench import working
+
+
+@pytest.mark.parametrize("by_name", [False, True], ids=["callable", "by name"])
+async def test_a_cancel_before_the_first_step_is_one_at_the_claim(
+    any_url: str, by_name: bool
+) -> None:
+    """The task fails as unrequested, its runner is not begun, and its slot is free again."""
+    begun: list[int] = []
+
+    async def work(report: Reporter) -> str:
+        begun.append(report.attempt)
+        return "done"
+
+    async with working(any_url, max_running=1, drain=2.0) as bench:
+        manager = bench.manager
+        loop = asyncio.get_running_loop()
+        before, struck = loop.get_task_factory(), 0
+
+        def make(loop: asyncio.AbstractEventLoop, coroutine: object, **settings: object) -> object:
+            nonlocal struck
+            task: asyncio.Task[object] = asyncio.Task(coroutine, loop=loop, **settings)  # type: ignore[arg-type]
+            if not struck and getattr(coroutine, "__qualname__", "") == "Run._run":
+                struck += 1
+                task.cancel()
+            return task
+
+        loop.set_task_factory(make)  # type: ignore[arg-type]
+        try:
+            if by_name:
+                manager.op("work", retries=2)(work)
+            task = await manager.submit("work", None if by_name else work)
+            with pytest.raises(TaskFailed, match="unrequested_cancel"):
+                await task.result(5)
+        finally:
+            loop.set_task_factory(before)
+        again = await manager.submit("work", None if by_name else work)
+        result = await again.result(5)
+        row = await task.status()
+
+    assert struck == 1
+    assert (row.status.value, row.attempt) == ("failed", 1)
+    assert result == "done"
+    assert begun == [1]
+
+
+class ExitingStore(FaultyStore):
+    """A store under which the process is told to end, in what a run asks of it first."""
+
+    def __init__(self, leave: type[BaseException]) -> None:
+        super().__init__()
+        self._leave = leave
+
+    def attach_span(
+        self,
+        attempt: Attempt,
+        trace_id: str | None,
+        context: object,
+        span_id: str | None = None,
+    ) -> None:
+        """Raise it, as a second Ctrl-C does wherever the interpreter stands."""
+        raise self._leave
+
+
+@pytest.mark.parametrize("leave", [KeyboardInterrupt, SystemExit])
+def test_an_exit_in_the_midst_of_a_run_ends_the_program(leave: type[BaseException]) -> None:
+    """``asyncio.run`` cancels what is left, and the closing manager waits for no such run."""
+    told: list[str] = []
+
+    async def work(report: Reporter) -> None:
+        return
+
+    async def main() -> None:
+        try:
+            async with ExitingStore(leave) as store, TaskManager(store, drain=600.0) as manager:
+                await (await manager.submit("work", work)).result()
+        finally:
+            told.append("closed")
+
+    with pytest.raises(leave), asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(main())
+
+    assert told == ["closed"]
