@@ -64,11 +64,7 @@ class ExitingStore(FaultyStore):
         self._leave = leave
 
     def attach_span(
-        self,
-        attempt: Attempt,
-        trace_id: str | None,
-        context: object,
-        span_id: str | None = None,
+        self, attempt: Attempt, trace_id: str | None, context: object, span_id: str | None = None
     ) -> None:
         """Raise it, as a second Ctrl-C does wherever the interpreter stands."""
         raise self._leave
