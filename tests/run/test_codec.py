@@ -414,8 +414,8 @@ class Orders:
     def decode(self, stored: Any) -> Any:
         """Forwards."""
         value: Any = json.loads(stored[::-1])
-        if type(value) is dict and "order" in value:
-            parts: Any = value["order"]
+        parts: Any = value.get("order") if hasattr(value, "get") else None
+        if parts is not None:
             return Order(parts[0], decimal.Decimal(parts[1]))
         return value
 
@@ -455,10 +455,8 @@ async def test_a_redaction_hook_is_asked_before_the_codec(any_url: str, runner: 
 
     def scrub(told: Telling, value: Any) -> Any:
         asked.append((told.path, deepcopy(value)))
-        orders: list[Any] = [value] if isinstance(value, Order) else list(value)
-        if isinstance(value, dict):
-            orders = [value[name] for name in orders]
-        for order in orders:
+        alone = [value] if type(value) is Order else value
+        for order in alone.values() if hasattr(alone, "values") else alone:
             if isinstance(order, Order):
                 order.name = "gone"
         return value
