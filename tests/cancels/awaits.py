@@ -96,18 +96,14 @@ def _walk(node: ast.AST, file: str, scope: tuple[str, ...]) -> Iterator[Await]:
 
 
 _CARE: Final = "the care of a store, which is no part of a task's life"
-_THREAD: Final = "in a thread, with a loop of its own: no task of the manager's loop waits there"
+_THREAD: Final = "there is a thread, which the memory has none of, or a loop of its own in one"
 _CALLERS: Final = "in a transaction or a pool of the caller's"
-_NESTED: Final = "a runner that waits for another task; no slot is lent here"
-_AT_ONCE: Final = "it enters a time limit, or awaits what is there: nothing waits"
-_BEAT: Final = "a later heartbeat: a scenario is shorter than one"
-_OTHER: Final = "a way into the API that no caller here takes"
-_TROUBLE: Final = (
-    "trouble that no act makes: lost connections, blocked rows, full queues, hung calls"
-)
-_TO_READ: Final = "a store that is opened to be read alone, or migrated"
-
-_OPEN: Final = "open: no scenario has been seen to reach it; whether one can is to be found out"
+_AT_ONCE: Final = "it enters a time limit or a wait, or closes what is idle: nothing waits"
+_LONG: Final = "after a wait that no scenario is long enough for"
+_OTHER: Final = "another way into what is reached from here as well"
+_SHARED: Final = "what the memory never does: it is no other process's, and never hangs"
+_TROUBLE: Final = "trouble that no act makes: lost connections, blocked rows, full queues, defects"
+_TO_READ: Final = "a store that is opened to be read alone, looked at, or migrated"
 
 _UNREACHED: Final[dict[str, str]] = {
     "store/maintenance.py:": _CARE,
@@ -119,86 +115,34 @@ _UNREACHED: Final[dict[str, str]] = {
     "/_lease_renewer.py:": _THREAD,
     "/_caller_": _CALLERS,
     "manager/lease_thread.py:": _THREAD,
-    "manager/nested_waits.py:": _NESTED,
-    "manager/lent_slots.py:": _NESTED,
-    "manager/handle.py:TaskHandle._say_why": _OTHER,
-    "manager/handle.py:TaskHandle._await_final": _NESTED,
-    "manager/handle.py:TaskHandle.result": _OTHER,
-    "manager/heartbeat.py:": _BEAT,
-    "manager/manager.py:TaskManager.__": _OTHER,
-    "manager/manager.py:TaskManager._check_rights": _AT_ONCE,
-    "manager/manager.py:TaskManager._end_life": _AT_ONCE,
-    "manager/manager.py:TaskManager._submit": _CALLERS,
-    "manager/manager.py:TaskManager.announce": _OTHER,
-    "manager/manager.py:TaskManager.audit": _CARE,
-    "manager/manager.py:TaskManager.drops": _OTHER,
-    "manager/manager.py:TaskManager.open": _OTHER,
-    "manager/manager.py:TaskManager.resubmit": _AT_ONCE,
-    "manager/manager.py:TaskManager.tape": _OTHER,
-    "manager/pool.py:RunPool._read": _OTHER,
-    "manager/pool.py:RunPool.awaiting": _NESTED,
-    "manager/registry.py:": _AT_ONCE,
-    "manager/worker.py:Worker._work": _AT_ONCE,
+    "manager/heartbeat.py:Heartbeat._end": _THREAD,
     "run/reporter.py:Reporter.emit_nowait.send": _THREAD,
-    "run/run.py:Run._call_runner": "a plain function that returns a coroutine",
-    "run/tape_writer.py:TapeWriter.progress": _AT_ONCE,
-    "store/_claims.py:": _AT_ONCE,
+    "run/run.py:Run._call_runner": _THREAD,
+    "manager/handle.py:TaskHandle._await_final": _AT_ONCE,
+    "manager/handle.py:TaskHandle._say_why": _AT_ONCE,
+    "manager/handle.py:TaskHandle.result": _AT_ONCE,
+    "manager/known_ops.py:KnownOps.find": _AT_ONCE,
+    "manager/manager.py:TaskManager._check_rights": _TROUBLE,
+    "manager/manager.py:TaskManager._end_life": _AT_ONCE,
+    "manager/manager.py:TaskManager.audit": _CARE,
+    "manager/manager.py:TaskManager.open": _OTHER,
+    "manager/manager.py:TaskManager.__a": _OTHER,
+    "manager/lent_slots.py:LentSlots.waiting": _AT_ONCE,
+    "manager/nested_waits.py:": _LONG,
+    "manager/pool.py:RunPool._read": _LONG,
+    "manager/pool.py:RunPool.awaiting": _AT_ONCE,
+    "manager/worker.py:Worker._work": _AT_ONCE,
+    "store/_claims.py:DueClaims._claim_in_slot": _AT_ONCE,
+    "store/_group_commit.py:GroupCommit._commit": _TROUBLE,
     "store/_group_commit.py:GroupCommit._drain_blocked": _TROUBLE,
+    "store/_group_commit.py:GroupCommit._write": _AT_ONCE,
     "store/_group_commit.py:GroupCommit.make_room": _TROUBLE,
     "store/_orphans.py:Orphans._cancel": _TROUBLE,
-    "store/core.py:StoreCore.within": _AT_ONCE,
-    "store/core.py:StoreCore.measure_": _BEAT,
-    "store/core.py:StoreCore._ask_time": _AT_ONCE,
-    "store/core.py:StoreCore._recall": _TROUBLE,
-    "store/leases.py:StoreLeases.extend": _BEAT,
-    "store/port.py:TaskStore.__": _OTHER,
-    "store/port.py:TaskStore.announce": _OTHER,
-    "store/port.py:TaskStore.append": _OTHER,
+    "store/_watch.py:CommitWatch.tell_owners": _SHARED,
+    "store/core.py:StoreCore.within": _SHARED,
+    "store/port.py:TaskStore.__a": _OTHER,
+    "store/port.py:TaskStore.append": _TROUBLE,
     "store/port.py:TaskStore.create_within": _CALLERS,
-    "store/port.py:TaskStore.measure_": _BEAT,
-    "postgres/_listener.py:": _TROUBLE,
-    "postgres/_leases.py:extend_leases": _THREAD,
-    "postgres/_connection.py:Connector": _TROUBLE,
-    "postgres/_connection.py:Lane": _TROUBLE,
-    "postgres/_connection.py:SharedConnections": _TROUBLE,
-    "postgres/_backend.py:PostgresBackend.announce": _OTHER,
-    "postgres/_backend.py:PostgresBackend.schema_versions": _TO_READ,
-    "postgres/_backend.py:PostgresBackend.extend_leases": _THREAD,
-    "postgres/_backend.py:PostgresBackend.list": _OTHER,
-    "sqlite/_backend.py:SqliteBackend._open_to_read": _TO_READ,
-    "sqlite/_backend.py:SqliteBackend._connect_to_read": _TO_READ,
-    "sqlite/_backend.py:SqliteBackend._check_unchanged": _AT_ONCE,
-    "sqlite/_backend.py:SqliteBackend._changing": _AT_ONCE,
-    "sqlite/_backend.py:SqliteBackend._reading": _AT_ONCE,
-    "sqlite/_backend.py:SqliteBackend._move_wal": _CARE,
-    "sqlite/_backend.py:SqliteBackend._shrink": _CARE,
-    "sqlite/_backend.py:SqliteBackend.extend_leases": _THREAD,
-    "sqlite/_backend.py:SqliteBackend.schema_versions": _TO_READ,
-    "manager/manager.py:TaskManager.aclose": _OPEN,
-    "manager/manager.py:TaskManager._cancel_unseen": _OPEN,
-    "manager/pool.py:RunPool.stop": _OPEN,
-    "run/durable_writes.py:claim_task": _OPEN,
-    "run/durable_writes.py:_insist": _OPEN,
-    "run/run.py:Run._settle_fenced": _OPEN,
-    "store/_group_commit.py:GroupCommit.aclose": _OPEN,
-    "store/_group_commit.py:GroupCommit._commit": _OPEN,
-    "store/_group_commit.py:GroupCommit._learn_tails": _OPEN,
-    "store/_group_commit.py:GroupCommit._write": _OPEN,
-    "store/_watch.py:CommitWatch.aclose": _OPEN,
-    "store/core.py:StoreCore._open_or_leave_nothing": _OPEN,
-    "store/core.py:StoreCore._open_backend": _OPEN,
-    "store/core.py:StoreCore._close": _OPEN,
-    "store/core.py:_await_flush": _OPEN,
-    "store/port.py:TaskStore.aclose": _OPEN,
-    "sqlite/_backend.py:SqliteBackend.open": _OPEN,
-    "sqlite/_backend.py:SqliteBackend.close": _OPEN,
-    "sqlite/_backend.py:SqliteBackend.write": _OPEN,
-    "sqlite/_connection.py:": _OPEN,
-    "postgres/_backend.py:PostgresBackend.open": _OPEN,
-    "postgres/_backend.py:PostgresBackend.close": _OPEN,
-    "postgres/_backend.py:PostgresBackend.write": _OPEN,
-    "postgres/_backend.py:PostgresBackend._add": _OPEN,
-    "postgres/_backend.py:PostgresBackend.settle": _OPEN,
     **{
         f"/_backend.py:{backend}.{primitive}": reason
         for backend in ("SqliteBackend", "PostgresBackend")
@@ -207,7 +151,16 @@ _UNREACHED: Final[dict[str, str]] = {
             **dict.fromkeys(("due_tasks", "due_drops", "delete_", "find_open"), _CARE),
             **dict.fromkeys(("acquire_", "record_job", "resign_"), _CARE),
             "create_within": _CALLERS,
+            "extend_leases": _THREAD,
+            "schema_versions": _TO_READ,
         }.items()
     },
+    "postgres/_leases.py:extend_leases": _THREAD,
+    "postgres/_listener.py:": _TROUBLE,
+    "postgres/_connection.py:": _TROUBLE,
+    "sqlite/_backend.py:SqliteBackend._open_to_read": _TO_READ,
+    "sqlite/_backend.py:SqliteBackend._connect_to_read": _TO_READ,
+    "sqlite/_backend.py:SqliteBackend._move_wal": _LONG,
+    "sqlite/_backend.py:SqliteBackend._shrink": _CARE,
 }
 """By a part of the file's name and the beginning of the function's: why no scenario reaches it."""

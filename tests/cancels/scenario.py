@@ -11,11 +11,12 @@ import asyncio
 import gc
 import random
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence, Set
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import partial
 from inspect import iscoroutinefunction
@@ -28,9 +29,16 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from tapescope import Reporter, Submission, TaskHandle, TaskManager, ThreadReporter
 from tapescope.clock import Clock
-from tapescope.errors import ResultTimeout, TapescopeError, TaskCancelled, TaskFailed
-from tapescope.model.tape import PARTIAL, TASK_STARTED, NewEvent, Outcome
-from tapescope.model.tasks import FinalEvent, NewTask, TaskStatus
+from tapescope.errors import (
+    OpNotRegistered,
+    ResultTimeout,
+    StoreClosed,
+    TapescopeError,
+    TaskCancelled,
+    TaskFailed,
+)
+from tapescope.model.tape import FINAL, PARTIAL, TASK_STARTED, NewEvent, Outcome
+from tapescope.model.tasks import Claim, FinalEvent, NewTask, TaskStatus
 from tapescope.store.backend import StoreBackend
 from tapescope.store.flush import FateUnknown, FlushRefused, StoreAway
 from tapescope.store.validation import new_task_id
@@ -56,6 +64,8 @@ class Act(Enum):
     """The time of every caller and runner is over."""
     AWAY = "store away"
     """The next call of the store cannot reach it."""
+    OUTAGE = "store away for long"
+    """No call of the store reaches it for longer than its patience."""
     REFUSED = "store refuses"
     """The next call of the store is refused."""
     FATE_UNKNOWN = "reply lost"
@@ -68,7 +78,9 @@ class Act(Enum):
     """The loop stops and is closed, with everything in it."""
 
     def can_come(self, place: Place) -> bool:
-        """Whether a store of this kind knows it: SQLite's reply is never lost."""
+        """Whether it can be done there: SQLite's reply is never lost, real patience takes long."""
+        if self is Act.OUTAGE:
+            return place.kind == "memory"
         return not (self is Act.FATE_UNKNOWN and place.kind == "sqlite")
 
     @property
@@ -167,7 +179,9 @@ _SETTINGS: Final[dict[str, Any]] = {
 }
 _BY_HAND: Final = "here:1:0:by-hand"
 """The owner of the runs that a caller leads himself."""
-_WAIT: Final = 12.0
+_OUTAGE: Final = 12.0
+"""Seconds of an outage: the store has patience for 10."""
+_WAIT: Final = 30.0
 """Seconds that nothing here takes: a caller that has no answer by then hangs."""
 _PRIMITIVES: Final = tuple(
     name for name, value in vars(StoreBackend).items() if iscoroutinefunction(value)
@@ -212,14 +226,14 @@ class _Stage:
             self.store,
             max_running=self.chance.choice([1, 2, 8]),
             coalesce_progress=self.chance.choice([0.0, 0.002]),
-            heartbeat=self.chance.choice([0.01, 0.5]),
+            heartbeat=self.chance.choice([0.01, 0.1]),
             **_SETTINGS,
         )
         self.key = new_task_id()
         """The idempotency key of this scenario: the database is used for more than one."""
         self.op = f"shared-{self.key}"
         """The op of this scenario: no other one's worker takes its tasks."""
-        self.manager.op(self.op, retries=2)(_work)
+        self.shared = self.manager.op(self.op, retries=2)(_work)
         self.answers: list[tuple[str, str]] = []
         self.keys: set[str] = set()
         self.by_hand: set[str] = set()
@@ -228,6 +242,7 @@ class _Stage:
         self._handle: TaskHandle | None = None
         self._extra: list[asyncio.Task[Any]] = []
         self._fault: Act | None = None
+        self._back_at = 0.0
         self._break_store()
 
     # --- the story --------------------------------------------------------------------------------
@@ -250,6 +265,8 @@ class _Stage:
             [self.submit_many],
             [self.cancel],
             [self.cancel_pending],
+            [self.ignore],
+            [self.call_an_op],
             [self.look],
             [self.nest],
             [self.report_to_the_store],
@@ -321,6 +338,20 @@ class _Stage:
             await self._result(handle)
             await self._result(await self.manager.submit("slow", _wait_on, timeout=0.005))
 
+    async def ignore(self) -> None:
+        """A runner that ignores that its time is over, until it is fenced."""
+        async with self._limit():
+            await self._result(await self.manager.submit("stubborn", _work_on, timeout=0.005))
+
+    async def call_an_op(self) -> None:
+        """An op as an object, by itself and bound with others."""
+        async with self._limit():
+            handles = [await self.shared.submit()]
+            handles += await self.shared.submit_many([self.shared.bind(), self.shared.bind()])
+            handles.append(await self.shared.options(delay=0.001).submit())
+            for handle in handles:
+                await self._result(handle)
+
     async def look(self) -> None:
         """Read what there is to read, and submit an ended task again."""
         async with self._limit():
@@ -355,12 +386,21 @@ class _Stage:
             if claim is not None:
                 await self.store.append(claim.attempt, [NewEvent("mine", {"n": 1})])
                 await self.store.finish_if_running(claim.attempt, FinalEvent.succeeded())
+                with suppress(OpNotRegistered):
+                    await self.manager.resubmit(task.task_id)
 
     async def close(self) -> None:
         """Close manager and store."""
         async with self._limit():
             await self.manager.aclose()
+            late = NewTask(new_task_id(), "by-hand", only_by=_BY_HAND)
+            self._extra.append(asyncio.ensure_future(self._create(late)))
+            await asyncio.sleep(0)  # it is taken, and answered before the store is closed
         await self.store.aclose()
+
+    async def _create(self, task: NewTask) -> None:
+        with suppress(StoreClosed):  # who was struck while closing closes again
+            await self.store.create(task)
 
     async def _result(self, handle: TaskHandle) -> None:
         try:
@@ -419,6 +459,8 @@ class _Stage:
                         limit.reschedule(loop.time())
             case Act.AWAY | Act.REFUSED | Act.FATE_UNKNOWN:
                 self._fault = self.played.act
+            case Act.OUTAGE:
+                self._back_at = loop.time() + _OUTAGE
             case Act.LEASE_LOST:
                 self._extra.append(loop.create_task(self._take_leases()))
             case Act.INTERRUPT:
@@ -440,14 +482,16 @@ class _Stage:
             setattr(backend, name, partial(self._call, name, getattr(type(backend), name), backend))
 
     async def _call(self, name: str, primitive: Callable[..., Any], *arguments: Any) -> Any:
-        fault = None if name in _SOUND else self._fault
+        if name in _SOUND:
+            return await primitive(*arguments)
+        fault = self._fault
         if fault is Act.FATE_UNKNOWN and name != "write":
             fault = None
         if fault is not None:
             self._fault = None
         if self.place.kind == "memory":
             await asyncio.sleep(0)  # who asks a database waits
-        if fault is Act.AWAY:
+        if fault is Act.AWAY or asyncio.get_running_loop().time() < self._back_at:
             raise StoreAway("the test's network is down")
         if fault is Act.REFUSED:
             raise FlushRefused("the test's database refuses")
@@ -477,6 +521,9 @@ class _Stage:
         for call in part.calls:
             if call.ended is None and self.played.died:  # its caller has gone with its process
                 history.failed(call, asyncio.CancelledError())
+            if isinstance(call.answer, Claim):  # its cursor would keep what waited to be written
+                bare = replace(call.answer.attempt, cursor=None)
+                call.answer = replace(call.answer, attempt=bare)
         for name in _PRIMITIVES:  # a memory is the next store's, too
             delattr(self.store.backend, name)
         return Left(
@@ -528,6 +575,13 @@ async def _work(report: Reporter) -> str:
 async def _wait_on(report: Reporter) -> None:
     await report.log("info", "waits")
     await asyncio.Event().wait()
+
+
+async def _work_on(_: Reporter) -> None:
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        await asyncio.sleep(0.05)
 
 
 def _work_in_thread(report: ThreadReporter) -> str:
@@ -659,9 +713,10 @@ def _describe(breach: Breach) -> str:
 
 
 def _is_of_death(breach: Breach) -> bool:
-    """Whether it says no more than that a process has died: of a claim of due tasks the answer is
-    noted when it comes."""
-    return breach.invariant == "I7" and TASK_STARTED in breach.detail
+    """Whether it says no more than that a process has died: of a claim of due tasks, and of a
+    rescue, the answer is noted when it comes."""
+    unheard = TASK_STARTED in breach.detail or f"({FINAL})" in breach.detail
+    return breach.invariant == "I7" and unheard
 
 
 def _noted(played: Played, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -689,8 +744,13 @@ def play(place: Place, seed: int, step: Step | None = None, act: Act | None = No
         warnings.simplefilter("always")
         _perform(place, played, stages)
         played.left = stages.pop().leave()
-        # With what a closed loop leaves go its connections, as with a process.
-        said = _collect(warned, played.left.part)
+        # With what a closed loop leaves go its connections and its thread, as with a process.
+        for thread in threading.enumerate():
+            if thread.name == "tapescope-leases":
+                thread.join()
+        calls = len(place.history.calls)
+        said = _collect(warned, place.history)
+        del place.history.calls[calls:]  # nobody called: a coroutine was closed
     if not played.died:
         played.bad += said
     return played
@@ -701,7 +761,7 @@ def _unraisable(played: Played, *, postgres: bool) -> Generator[None]:
     """What is raised where nobody can catch it, as in a coroutine that is closed with its loop."""
 
     def note(what: Any) -> None:
-        if not (postgres and played.act is Act.LOOP_CLOSED and _is_of_the_loop(what.exc_value)):
+        if not (postgres and played.died and _is_of_the_loop(what.exc_value)):
             played.bad.append(f"ignored in {what.object!r}: {what.exc_value!r}")
 
     before, sys.unraisablehook = sys.unraisablehook, note

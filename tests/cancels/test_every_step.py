@@ -8,7 +8,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import count, islice
+from itertools import count, groupby, islice
 from pathlib import Path
 from typing import Final
 
@@ -89,14 +89,19 @@ class Places:
         return Place(f"{self._url}_{self._made}")
 
     def play(self, seed: int, moments: Iterable[tuple[Step | None, Act | None]]) -> Tally:
-        """The scenario with each of these, judged a place at a time."""
+        """The scenario with each of these, judged a place at a time.
+
+        Those whose process dies are by themselves: the next manager of this process may end what
+        they leave, and die, too.
+        """
         tally, one_life = Tally(), 1 if self.kind == "memory" else _FRESH_EVERY
-        for some in batched(moments, one_life):
-            place = self.make()
-            played = [play(place, seed, step, act) for step, act in some]
-            judge(place, played)
-            for one in played:
-                tally.note(one)
+        for _, alike in groupby(moments, lambda moment: moment[1] is not None and moment[1].kills):
+            for some in batched(alike, one_life):
+                place = self.make()
+                played = [play(place, seed, step, act) for step, act in some]
+                judge(place, played)
+                for one in played:
+                    tally.note(one)
         return tally
 
 

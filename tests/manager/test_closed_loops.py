@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import pytest
 
 from tapescope import NewTask, Reporter, Task, TaskManager
+from tapescope.store.validation import new_task_id
 from tapescope.testing import MemoryBackend, MemoryStore, settle_loop
+from tapescope_adapters.sqlite import SqliteStore
 
 Story = Callable[[TaskManager], Awaitable[None]]
 
@@ -81,34 +83,55 @@ async def submit(manager: TaskManager) -> None:
     assert not submitting.done()
 
 
+def close_under(live: Callable[[], Coroutine[Any, Any, None]], patch: pytest.MonkeyPatch) -> Any:
+    """Close the loop when ``live`` is over, and collect it; gives what was raised where nobody can
+    catch it."""
+    said: list[object] = []
+
+    async def live_and_stop() -> None:
+        await live()
+        loop.stop()
+        await asyncio.Event().wait()
+
+    patch.setattr(sys, "unraisablehook", lambda what: said.append(what.exc_value))
+    loop = asyncio.new_event_loop()
+    loop.set_exception_handler(lambda _, context: None)  # of tasks that are destroyed
+    living = loop.create_task(live_and_stop())
+    loop.run_forever()
+    loop.close()
+    del living
+    gc.collect()
+    return said
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # nobody could close its connections
+def test_a_store_whose_loop_is_closed_while_it_closes_ends_in_silence(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits for no connection any more: there is no loop in which it could."""
+
+    async def close() -> None:
+        store = await SqliteStore(sqlite_url).open()
+        creating = asyncio.ensure_future(store.create(NewTask(new_task_id(), "work")))
+        closing = asyncio.ensure_future(store.aclose())
+        await settle_loop(2)
+        assert not creating.done()
+        assert not closing.done()
+
+    assert close_under(close, monkeypatch) == []
+
+
 @pytest.mark.parametrize("story", [idle, follow, run, run_cancelled, submit])
 def test_what_a_closed_loop_leaves_ends_in_silence(
     story: Story, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is raised in its coroutines, and none of them goes on or begins another run."""
-    said: list[object] = []
-
-    def note(what: Any) -> None:
-        said.append(what.exc_value)
-
-    monkeypatch.setattr(sys, "unraisablehook", note)
     backend = MemoryBackend()
 
     async def live() -> None:
         store = await MemoryStore(backend=backend).open()
-        manager = await TaskManager(store, max_running=2).open()
-        await story(manager)
-        loop.stop()
-        await asyncio.Event().wait()
+        await story(await TaskManager(store, max_running=2).open())
 
-    loop = asyncio.new_event_loop()
-    loop.set_exception_handler(lambda _, context: None)  # of tasks that are destroyed
-    living = loop.create_task(live())
-    loop.run_forever()
-    loop.close()
-    del living
-    gc.collect()
-
-    assert said == []
+    assert close_under(live, monkeypatch) == []
     tasks = (record.task for record in backend.records.values())
     assert not any(task.status.terminal for task in tasks if task.op != "ended")

@@ -141,12 +141,14 @@ class StoreCore:
             await _to_its_end(self._close(commits))
 
     async def _close(self, commits: GroupCommit) -> None:
+        loop = asyncio.get_running_loop()
         try:
             await commits.aclose()
         finally:
-            self.context.drops.summarise()
-            await self.watch.aclose()
-            await self.backend.close()
+            if not loop.is_closed():  # else nothing here can be waited for: it ends with its loop
+                self.context.drops.summarise()
+                await self.watch.aclose()
+                await self.backend.close()
 
     def require_open(self) -> GroupCommit:
         """The write queue. Raises ``StoreClosed``, ``UsedAfterFork`` and ``UsedInAnotherLoop``."""

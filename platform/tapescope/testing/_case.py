@@ -10,7 +10,7 @@ from typing import Literal
 from tapescope.errors import UnknownTask
 from tapescope.model.answers import Appended, Finished
 from tapescope.model.leases import GivenUp
-from tapescope.model.tape import FINAL, DropReason, Event
+from tapescope.model.tape import FINAL, TASK_STARTED, DropReason, Event
 from tapescope.model.tasks import Task
 from tapescope.store.port import TaskStore
 from tapescope.testing._history import RecordedCall
@@ -28,6 +28,9 @@ class Breach:
     task_id: str | None
     """``None`` for what concerns the whole store."""
     detail: str
+
+    def __str__(self) -> str:
+        return f"{self.invariant} of {self.task_id or 'the store'}: {self.detail}"
 
 
 @dataclass(slots=True)
@@ -47,15 +50,28 @@ class Case:
     counts: Mapping[DropReason, int]
     overflow: int
     found: list[Breach] = field(default_factory=list[Breach])
+    final: Event | None = field(default=None, init=False)
+    """The first ``final`` of the tape, if it has one."""
+    by_seq: dict[int, Event] = field(default_factory=dict[int, Event], init=False)
+    starts: dict[int, list[int]] = field(default_factory=dict[int, list[int]], init=False)
+    """By attempt where its ``task_started`` stands."""
+    ends: dict[int, int] = field(default_factory=dict[int, int], init=False)
+    """By attempt its last event, a ``final`` aside."""
+
+    def __post_init__(self) -> None:
+        """Read the tape once, however many calls are compared with it."""
+        for event in self.tape:
+            self.by_seq[event.seq] = event
+            if event.type == FINAL:
+                self.final = self.final or event
+                continue
+            self.ends[event.attempt] = event.seq
+            if event.type == TASK_STARTED:
+                self.starts.setdefault(event.attempt, []).append(event.seq)
 
     def broken(self, invariant: Invariant, detail: str) -> None:
         """Note a violation."""
         self.found.append(Breach(invariant, self.task_id, detail))
-
-    @property
-    def final(self) -> Event | None:
-        """The first ``final`` of the tape, if it has one."""
-        return next((event for event in self.tape if event.type == FINAL), None)
 
 
 async def read_case(store: TaskStore, task_id: str, calls: list[RecordedCall]) -> Case:

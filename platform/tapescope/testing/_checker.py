@@ -16,9 +16,7 @@ from tapescope.model.tape import (
     ATTEMPT_FAILED,
     ATTEMPT_RELEASED,
     FINAL,
-    TASK_STARTED,
     DropReason,
-    Event,
 )
 from tapescope.model.tasks import Claim, Task, TaskStatus
 from tapescope.store.flush import CancelAnswer, CancelState
@@ -116,7 +114,7 @@ def _check_outcome(case: Case, task: Task) -> None:
 
 def _check_answers(case: Case) -> None:
     """I6: what was acknowledged is on the tape, under the seq and with the text that was told."""
-    tape = {event.seq: event for event in case.tape}
+    tape = case.by_seq
     taken: Counter[int] = Counter()
     for call in case.calls:
         if call.ended is None:
@@ -140,9 +138,7 @@ def _check_answers(case: Case) -> None:
             _check_cancel(case, answer)
         elif isinstance(answer, GivenUp | Rescued):
             _check_given_up(case, call, answer)
-        elif isinstance(answer, Claim) and not any(
-            _starts(event, call.attempt) for event in case.tape
-        ):
+        elif isinstance(answer, Claim) and call.attempt not in case.starts:
             case.broken("I6", f"attempt {call.attempt} was claimed and has no task_started")
     claims = Counter(call.attempt for call in case.calls if isinstance(call.answer, Claim))
     for attempt, times in claims.items():
@@ -172,11 +168,10 @@ def _check_given_up(case: Case, call: RecordedCall, answer: GivenUp | Rescued) -
     else:
         ended = answer.result is not RescueResult.RETRIED
     type_ = FINAL if ended else ATTEMPT_RELEASED if call.verb == "release" else ATTEMPT_FAILED
-    own = [event for event in case.tape if event.attempt == call.attempt]
-    at = next((event for event in own if event.seq == answer.last_seq), None)
-    if at is None or at.type != type_:
+    at = case.by_seq.get(answer.last_seq)
+    if at is None or (at.type, at.attempt) != (type_, call.attempt):
         case.broken("I6", f"attempt {call.attempt} gave up at {answer.last_seq}: {at}")
-    elif any(event.seq > at.seq and event.type != FINAL for event in own):
+    elif case.ends.get(call.attempt, 0) > at.seq:
         case.broken("I5", f"attempt {call.attempt} wrote on after it gave up at {at.seq}")
 
 
@@ -226,11 +221,11 @@ def _check_explained(case: Case) -> None:
         ):
             told.add(call.answer.last_seq)
         elif isinstance(call.answer, Claim):
-            told.update(e.seq for e in case.tape if _starts(e, call.attempt))
+            told.update(case.starts.get(call.attempt, ()))
         elif (isinstance(call.answer, Finished) and call.answer.won) or (
             isinstance(call.answer, CancelAnswer) and call.answer.state is CancelState.CANCELLED
         ):
-            told.update(event.seq for event in case.tape if event.type == FINAL)
+            told.update(event.seq for event in case.by_seq.values() if event.type == FINAL)
         elif not call.fate_known:
             unknown.update((type_, call.attempt, text) for type_, text in call.offers)
     for event in case.tape:
@@ -318,10 +313,6 @@ def _check_ledger(
         detail = f"the metric says {dropped_metric} dropped, the ledger {now.dropped}"
         found.append(Breach("I7", None, detail))
     return found
-
-
-def _starts(event: Event, attempt: int) -> bool:
-    return event.type == TASK_STARTED and event.attempt == attempt
 
 
 def _shortened(numbers: Sequence[int]) -> str:

@@ -49,6 +49,12 @@ class RecordedCall:
     answer: object = None
     error: BaseException | None = None
 
+    def __str__(self) -> str:
+        whose = f" of attempt {self.attempt}" if self.attempt else ""
+        types = ", ".join(type_ for type_, _ in self.offers)
+        told = "no answer" if self.ended is None else repr(self.error or self.answer)
+        return f"{self.began}-{self.ended or ''} {self.verb}{whose} ({types}): {told}"
+
     @property
     def fate_known(self) -> bool:
         """Whether the caller was told what became of it. One that was cancelled, interrupted or

@@ -79,7 +79,7 @@ def _check_span(case: Case, attempt: int, span: SpanRecord) -> None:
     if outcome not in allowed:
         case.broken("I8", f"attempt {attempt}'s span tells {outcome!r}, not {sorted(allowed)}")
     failed = outcome in ("failed", "retried", "lost")
-    if (span.status.status_code is StatusCode.ERROR) is not failed:
+    if span.status.status_code is not (StatusCode.ERROR if failed else StatusCode.UNSET):
         case.broken("I8", f"a span of outcome {outcome!r} has status {span.status.status_code}")
     if outcome == "cancelled" and "tapescope.cancel.reason" not in attributes:
         case.broken("I8", "a cancelled span says no cancel.reason")

@@ -258,4 +258,77 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "tests/manager/test_let_go.py::test_what_a_closed_manager_left_is_its_successors_to_end",
         on="memory",
     ),
+    # --- the worker -------------------------------------------------------------------------------
+    row(
+        "worker.op_limit",
+        "An op has no more runs at once than its own limit",
+        Edit(
+            _WORKER,
+            "slots = min(free, op.max_running - self._pool.running_of(name))",
+            "slots = free",
+        ),
+        f"{_WORKERS}::test_an_op_has_a_limit_of_its_own[memory]",
+        on="memory",
+    ),
+    row(
+        "worker.slots_back",
+        "Slots for which nothing was due are given back",
+        Edit(_WORKER, "                pool.give_back(slots - taken)\n", "                pass\n"),
+        _WORKERS,
+        on="memory",
+    ),
+    row(
+        "worker.claim_at_stop",
+        "The tasks of a claim under way at a shutdown are given back",
+        Edit(
+            _WORKER,
+            "            await asyncio.wait([self._loop_task], timeout=_STOP_WITHIN)\n",
+            "            pass\n",
+        ),
+        "tests/manager/test_worker_store_away.py",
+        _SHUTDOWN,
+        on="memory",
+    ),
+    row(
+        "worker.gone_loop",
+        "What a worker leaves in a closed loop ends in silence",
+        Edit(
+            _WORKER,
+            "if not listening.get_loop().is_closed():  # else it ends with its loop",
+            "if True:",
+        ),
+        "tests/manager/test_closed_loops.py",
+        on="memory",
+    ),
+    row(
+        "pool.gone_loop",
+        "What a run leaves in a closed loop begins no other one",
+        Edit(_POOL, " or (self.home is not None and self.home.is_gone)"),
+        "tests/manager/test_closed_loops.py",
+        on="memory",
+    ),
+    # --- the maintainer ---------------------------------------------------------------------------
+    row(
+        "maintainer.resigns",
+        "Another process may lead at once when the leader ends",
+        Edit(_MAINTAINER, "        if self._candidate:  # also", "        if False:  # also"),
+        f"{_MAINTENANCE}::test_stop_resigns_on_a_real_store",
+    ),
+    row(
+        "maintainer.rate",
+        "The audit reads no more rows a second than it may",
+        Edit(_MAINTAINER, "await self._pause(rows / self._rate)", "await self._pause(0)"),
+        f"{_MAINTENANCE}::test_audit_keeps_to_its_rate",
+        on="memory",
+    ),
+    row(
+        "maintainer.store_away",
+        "A store that is away ends no maintenance",
+        Edit(
+            _MAINTAINER,
+            '            except TapescopeError as error:\n                _log.warning("The maintenance is tried again in %g s: %s", _EVERY, error)\n',
+        ),
+        f"{_MAINTENANCE}::test_store_away_is_warned_of_and_tried_again",
+        on="memory",
+    ),
 )

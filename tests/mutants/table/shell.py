@@ -98,4 +98,31 @@ GUARDS: Final[tuple[Guard, ...]] = (
         Edit(_SPOOL, "return {owner for owner in owners if _short(owner) in left}", "return set()"),
         "tests/shell/test_spool.py::test_an_owner_that_left_a_file_is_known",
     ),
+    row(
+        "shell.child_secrets",
+        "A command inherits no secret of ours",
+        Edit(_COMMAND, "if not _SECRET.match(name)}", "if name}"),
+        f"{_COMMANDS}::test_a_command_inherits_no_secret_of_ours",
+    ),
+    row(
+        "shell.cancel_stops",
+        "A cancel ends the command with all that it began",
+        Edit(
+            _COMMAND,
+            "                await self._stop(child, pumps)\n                await _record_last(recorder)\n                raise",
+            "                await _record_last(recorder)\n                raise",
+        ),
+        f"{_COMMANDS}::test_cancel_sends_sigterm_to_the_whole_group",
+    ),
+    row(
+        "shell.settled",
+        "What a command said is stored before its end",
+        Edit(
+            _COMMAND,
+            "                await recorder.settle()  # who",
+            "                pass  # who",
+        ),
+        _COMMANDS,
+        "tests/shell/test_backlog.py",
+    ),
 )

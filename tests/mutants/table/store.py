@@ -1114,4 +1114,20 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "::test_an_end_whose_reply_was_lost_is_counted_once[finish-Loss.REPLY-too late]",
         on="postgresql",
     ),
+    row(
+        "store.gone_loop",
+        "A store that closes when its loop is closed waits for nothing any more",
+        Edit(_CORE, "if not loop.is_closed():  # else nothing", "if True:  # else nothing"),
+        "tests/manager/test_closed_loops.py",
+    ),
+    row(
+        "store.watch_gone_loop",
+        "So does its watch",
+        Edit(
+            f"{STORE}/_watch.py",
+            "            if self._watcher.get_loop().is_closed():\n                return  # it ends with its loop\n",
+        ),
+        "tests/manager/test_closed_loops.py",
+        on="memory",
+    ),
 )
