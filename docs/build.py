@@ -13,7 +13,7 @@ from pathlib import Path
 from docs.roles import make_roles_page
 from tapescope import Outcome, errors
 from tapescope_telemetry import METRICS, SCHEMA_URL, SCOPE_NAME, SPANS, MetricRow, SpanRow
-from tapescope_telemetry.names import EXPORTER_METRICS
+from tapescope_telemetry.names import EXPORTER_METRICS, Attribute
 from tapescope_telemetry.scrape_names import name_label, name_metric
 from tapescope_telemetry.vocabulary import ATTRIBUTES, CICD_RESULTS, RUN_OUTCOMES, AttributeRow
 
@@ -113,6 +113,7 @@ def _tabulate_metrics(rows: Iterable[MetricRow], named: Mapping[str, str]) -> It
 
 def _make_spans() -> str:
     used = {key: ATTRIBUTES[key] for row in SPANS for key in (*row.attributes, *row.optional)}
+    used[Attribute.LINK] = ATTRIBUTES[Attribute.LINK]
     return "\n".join(
         [
             "# Spans",
@@ -123,13 +124,23 @@ def _make_spans() -> str:
             "Stores open no spans of their own.",
             "",
             *_table(
-                ["span", "kind", "parent", "attributes"],
-                ([f"`{row.name}`", row.kind, row.parent, _list_attributes(row)] for row in SPANS),
+                ["span", "kind", "parent", "links", "attributes"],
+                (
+                    [
+                        f"`{row.name}`",
+                        row.kind,
+                        row.parent,
+                        ", ".join(f"`{kind}`" for kind in row.links) or "–",
+                        _list_attributes(row),
+                    ]
+                    for row in SPANS
+                ),
             ),
             "",
-            "A run's link leads to its submit, from process to process:",
-            "the submit's trace context is stored with",
-            "the task. Every run that began has a span that ended ([I8](invariants.md)).",
+            "A link says in `tapescope.link` where it leads, from process to process: the submit's",
+            "trace context is stored with the task, and so is where each run that was recorded is.",
+            "Every run that began has a span that ended ([I8](invariants.md)); but for one whose",
+            "process was killed, to which the rescue and the next attempt lead.",
             "",
             "## How a run ended",
             "",

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from tapescope.model import LinkKind
+
 __all__ = [
     "ACTIVE",
     "AUDIT_CHECKED",
@@ -92,6 +94,7 @@ class Attribute:
     SUBSCRIBER_KIND: Final = "tapescope.subscriber.kind"
     TELEMETRY_SOURCE: Final = "tapescope.telemetry.source"
     LOOP: Final = "tapescope.loop.name"
+    LINK: Final = "tapescope.link"
     ERROR_TYPE: Final = "error.type"
 
 
@@ -105,6 +108,8 @@ class SpanRow:
     attributes: tuple[str, ...]
     optional: tuple[str, ...] = ()
     """Attributes that only some of these spans carry."""
+    links: tuple[LinkKind, ...] = ()
+    """Where its links may lead; each says so."""
 
     def of(self, op: str) -> str:
         """The span's name for this op."""
@@ -139,16 +144,18 @@ SUBMIT: Final = SpanRow(
 RUN: Final = SpanRow(
     "run {op}",
     "CONSUMER",
-    "none: a new root, linked to the submit",
+    "none: a new root",
     (_A.OP, _A.TASK_ID, _A.OUTCOME, _A.ATTEMPT, _A.OWNER),
     (_A.TAPE_LENGTH, _A.TAPE_DROPPED, _A.CANCEL_REASON, _A.CANCEL_REQUESTED, _A.ERROR_TYPE),
+    (LinkKind.SUBMIT, LinkKind.PREVIOUS_ATTEMPT),
 )
 RESCUE: Final = SpanRow(
     "rescue {op}",
     "INTERNAL",
-    "none: a new root, linked to the submit, as the run it gives up is",
+    "none: a new root",
     (_A.OP, _A.TASK_ID, _A.OUTCOME, _A.ATTEMPT, _A.OWNER),
     (_A.TAPE_LENGTH, _A.CANCEL_REASON, _A.CANCEL_REQUESTED, _A.ERROR_TYPE),
+    (LinkKind.SUBMIT, LinkKind.RESCUED_RUN),
 )
 SPANS: Final = (SUBMIT, RUN, RESCUE)
 

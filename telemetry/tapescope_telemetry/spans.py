@@ -27,7 +27,7 @@ from opentelemetry.trace import (
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from tapescope.model import AttemptOutcome
+from tapescope.model import AttemptOutcome, LinkKind, TracedAttempt
 from tapescope_telemetry.failures import FailureMarker, is_a
 from tapescope_telemetry.guard import SPANS_OF_OTHERS
 from tapescope_telemetry.instruments import NO_CONTEXT
@@ -256,20 +256,28 @@ def start_run(
     owner: str,
     traceparent: str | None,
     as_child: bool,
+    run_before: TracedAttempt | None = None,
     rescue: bool = False,
 ) -> RunSpan:
-    """Start the span of an attempt: a new root linked to the submit that ``traceparent`` names.
+    """Start the span of an attempt: a new root linked to the submit that ``traceparent`` names, and
+    to the run of the attempt before.
 
     With ``as_child`` a first attempt is the submit's child instead; a retry is a root all the same.
-    With ``rescue`` it is the span of the manager that takes the attempt from a lost owner.
+    With ``rescue`` it is the span of the manager that takes the attempt from a lost owner, whose
+    run is ``run_before``.
     """
     submit = parse_traceparent(traceparent)
-    start_in, links = Context(), None
+    start_in, links = Context(), list[Link]()
     with SPANS_OF_OTHERS:
         if submit is not None and as_child and attempt == 1 and not rescue:
             start_in = set_span_in_context(NonRecordingSpan(submit), start_in)
         elif submit is not None:
-            links = [Link(submit)]
+            links.append(Link(submit, {Attribute.LINK: LinkKind.SUBMIT.value}))
+        if run_before is not None:
+            traceparent = f"00-{run_before.trace_id}-{run_before.span_id}-01"  # kept where sampled
+            if (before := parse_traceparent(traceparent)) is not None:
+                kind = LinkKind.RESCUED_RUN if rescue else LinkKind.PREVIOUS_ATTEMPT
+                links.append(Link(before, {Attribute.LINK: kind.value}))
         attributes: dict[str, str | int] = {
             Attribute.OP: op,
             Attribute.TASK_ID: task_id,

@@ -11,7 +11,7 @@ from opentelemetry import trace
 from opentelemetry.metrics import MeterProvider, Observation
 from opentelemetry.trace import TracerProvider
 
-from tapescope.model import LoopName
+from tapescope.model import LoopName, TracedAttempt
 from tapescope_telemetry._version import __version__
 from tapescope_telemetry.chosen import global_meter_provider, or_silent
 from tapescope_telemetry.errors import BadTelemetrySetting
@@ -122,10 +122,24 @@ class Telemetry:
         """``submit {op}``, a child of the caller's span: to be entered with ``with``, at once."""
         return SubmitSpan(self._tracer, self._failures, op, task_id, adapter)
 
+    @property
+    def makes_spans(self) -> bool:
+        """Whether a span may be recorded: there is a tracer that is not one of the silent API's."""
+        if isinstance(self._tracer, trace.ProxyTracer):
+            return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+        return not isinstance(self._tracer, trace.NoOpTracer)
+
     def start_run_span(
-        self, op: str, task_id: str, attempt: int, owner: str, traceparent: str | None
+        self,
+        op: str,
+        task_id: str,
+        attempt: int,
+        owner: str,
+        traceparent: str | None,
+        run_before: TracedAttempt | None = None,
     ) -> RunSpan:
-        """``run {op}``, linked to the submit that ``traceparent`` names; no link if malformed."""
+        """``run {op}``, linked to the submit that ``traceparent`` names, no link if malformed, and
+        to the run of the attempt before."""
         return start_run(
             self._tracer,
             self._failures,
@@ -135,12 +149,20 @@ class Telemetry:
             owner=owner,
             traceparent=traceparent,
             as_child=self._as_child,
+            run_before=run_before,
         )
 
     def start_rescue_span(
-        self, op: str, task_id: str, attempt: int, owner: str, traceparent: str | None
+        self,
+        op: str,
+        task_id: str,
+        attempt: int,
+        owner: str,
+        traceparent: str | None,
+        lost_run: TracedAttempt | None = None,
     ) -> RunSpan:
-        """``rescue {op}``: ``attempt`` was taken from ``owner``, which is dead or silent."""
+        """``rescue {op}``: ``attempt``, whose run is ``lost_run``, was taken from ``owner``, which
+        is dead or silent."""
         return start_run(
             self._tracer,
             self._failures,
@@ -150,6 +172,7 @@ class Telemetry:
             owner=owner,
             traceparent=traceparent,
             as_child=False,
+            run_before=lost_run,
             rescue=True,
         )
 

@@ -47,6 +47,9 @@ def mended(rule: AuditRule, *statements: str) -> Damage:
     return Damage(statements, frozenset({rule}))
 
 
+_MISCOUNTED: Final = frozenset({AuditRule.OUTCOME_MISMATCH, AuditRule.BACKLOG_MISMATCH})
+"""What the row says was not counted: the triggers were off."""
+
 DAMAGE: Final = {
     "no final on the tape": mended(
         AuditRule.MISSING_FINAL, "DELETE FROM events WHERE task = {key} AND type = 'final'"
@@ -70,14 +73,16 @@ DAMAGE: Final = {
     "events that are gone": left_alone(
         AuditRule.SEQUENCE_GAP, "DELETE FROM events WHERE task = {key} AND seq = 2"
     ),
-    "the row says another outcome": mended(
-        AuditRule.OUTCOME_MISMATCH, "UPDATE tasks SET status = 'failed' WHERE id = {key}"
+    "the row says another outcome": Damage(
+        ("UPDATE tasks SET status = 'failed' WHERE id = {key}",), _MISCOUNTED
     ),
-    "the row runs, the tape is closed": mended(
-        AuditRule.OUTCOME_MISMATCH,
-        "UPDATE tasks SET status = 'pending', finished_at = NULL WHERE id = {key}",
-        "DELETE FROM drop_counts WHERE task_id = '{task_id}'",
-        "DELETE FROM quarantine WHERE task_id = '{task_id}'",
+    "the row runs, the tape is closed": Damage(
+        (
+            "UPDATE tasks SET status = 'pending', finished_at = NULL WHERE id = {key}",
+            "DELETE FROM drop_counts WHERE task_id = '{task_id}'",
+            "DELETE FROM quarantine WHERE task_id = '{task_id}'",
+        ),
+        _MISCOUNTED,
     ),
     "a tape that goes on": mended(
         AuditRule.FINAL_NOT_LAST,

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 import pytest
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import format_span_id, format_trace_id
 
 from tapescope import Reporter, TaskFailed, TaskManager, Telemetry, find_store
+from tapescope.model.tasks import NewTask
+from tapescope.store.validation import new_task_id
 from tapescope.testing import until
 from tests.support.workbench import Workbench, working
 
@@ -106,3 +109,66 @@ async def test_nothing_is_kept_where_nothing_records(store_url: str, sampled_out
         tracers.shutdown()
 
     assert list(kept) == []
+
+
+def list_links(span: ReadableSpan) -> dict[str, str]:
+    """By kind the span that a link leads to."""
+    return {
+        str((link.attributes or {})["tapescope.link"]): format_span_id(link.context.span_id)
+        for link in span.links
+    }
+
+
+async def test_next_attempt_is_linked_to_the_one_before(any_url: str) -> None:
+    """And each to the submit; every link says what it is."""
+
+    async def fail(report: Reporter) -> None:
+        raise ValueError("again")
+
+    async with working(any_url, retry_delay=0.0) as bench:
+        task = await bench.manager.submit("x", fail, retries=2)
+        with pytest.raises(TaskFailed):
+            await task.result(30)
+        runs = bench.run_spans(task.task_id)
+        submitted: Any = bench.captured.spans()[0].context
+        submit = format_span_id(submitted.span_id)
+    spans = [span_id for _, _, span_id in list_spans(bench, task.task_id)]
+
+    assert [list_links(run) for run in runs] == [
+        {"submit": submit},
+        {"submit": submit, "previous_attempt": spans[0]},
+        {"submit": submit, "previous_attempt": spans[1]},
+    ]
+
+
+async def test_rescue_and_next_attempt_are_linked_to_the_lost_run(
+    any_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The lost run's span never ends; what takes its place leads to it, the log line, too."""
+    async with working(any_url, retry_delay=0.0, heartbeat=20.0) as bench:
+        ran: list[int] = []
+
+        async def again(report: Reporter) -> None:
+            ran.append(report.attempt)
+
+        task, _ = await bench.store.create(NewTask(new_task_id(), "lost", retries=1))
+        claim = await bench.store.claim_if_pending(task, "dead:1:0:aa", 60)
+        assert claim is not None
+        lost = bench.captured.telemetry.start_run_span("lost", task.task_id, 1, "dead", None)
+        bench.store.attach_span(claim.attempt, lost.trace_id, None, lost.span_id)
+        await bench.store.note_traces([claim.attempt])
+        with caplog.at_level(logging.WARNING):
+            await bench.store.leases.rescue_expired(dead_owners=["dead:1:0:aa"], ops=["lost"])
+        bench.manager.op("lost")(again)
+        await bench.manager.handle(task.task_id).result(30)
+        await until(lambda: bool(bench.run_spans(task.task_id)))
+        (rescue,) = [one for one in bench.captured.spans() if one.name == "rescue lost"]
+        (run,) = bench.run_spans(task.task_id)
+        lost.end("lost", error_type="lease_lost")  # in its own process it never would
+    (line,) = [record for record in caplog.records if "was taken from" in record.message]
+
+    assert list_links(rescue) == {"rescued_run": lost.span_id}
+    assert list_links(run) == {"previous_attempt": lost.span_id}
+    assert (vars(line)["trace_id"], vars(line)["span_id"]) == (lost.trace_id, lost.span_id)
+    assert (vars(line)["task_id"], vars(line)["attempt"]) == (task.task_id, 1)
+    assert ran == [2]

@@ -68,6 +68,7 @@ ENTRIES: dict[str, Callable[[Telemetry], object]] = {
     "Telemetry.share": lambda t: Telemetry.share(Telemetry.share(t)),
     "Telemetry.tasks": lambda t: t.tasks,
     "Telemetry.store": lambda t: t.store("sqlite"),
+    "Telemetry.makes_spans": lambda t: t.makes_spans,
     "Telemetry.submit_span": _submit,
     "Telemetry.start_run_span": _start,
     "Telemetry.start_rescue_span": lambda t: t.start_rescue_span("op", TASK_ID, 1, "o", PARENT),

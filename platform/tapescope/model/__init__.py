@@ -84,7 +84,7 @@ from tapescope.model.tasks import (
     TaskStatus,
     is_op,
 )
-from tapescope.model.telemetry import LoopName, TelemetrySource
+from tapescope.model.telemetry import LinkKind, LoopName, TelemetrySource
 from tapescope.model.times import as_microseconds, format_time, moment, parse_time
 from tapescope.model.words import carry
 
@@ -139,6 +139,7 @@ __all__ = [
     "KnownOp",
     "LeaderTerm",
     "Leases",
+    "LinkKind",
     "LoopName",
     "MaintenanceJob",
     "Mended",

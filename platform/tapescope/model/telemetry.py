@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-__all__ = ["LoopName", "TelemetrySource"]
+__all__ = ["LinkKind", "LoopName", "TelemetrySource"]
+
+
+class LinkKind(StrEnum):
+    """Where a link of a run's or a rescue's span leads to."""
+
+    SUBMIT = "submit"
+    """The submit that made the task."""
+    PREVIOUS_ATTEMPT = "previous_attempt"
+    """The run of the attempt before this one, whatever became of it."""
+    RESCUED_RUN = "rescued_run"
+    """The run that the rescue gives up: its span never ends, for its process is dead or silent."""
 
 
 class TelemetrySource(StrEnum):

@@ -35,7 +35,7 @@ from tapescope_telemetry.failures import hide_texts, is_raised_here
 from tapescope_telemetry.logger import Logger
 
 if TYPE_CHECKING:
-    from tapescope.model.leases import GivenUp
+    from tapescope.model.leases import GivenUp, TracedAttempt
     from tapescope.store.port import TaskStore
     from tapescope.values import Values
     from tapescope_telemetry import Telemetry
@@ -97,8 +97,16 @@ class RunRecord:
         "task",
     )
 
-    def __init__(self, settings: RunSettings, claim: Claim, *, shared: bool) -> None:
-        """Open the run span, a root linked to the submit's, and make it current for the run.
+    def __init__(
+        self,
+        settings: RunSettings,
+        claim: Claim,
+        run_before: TracedAttempt | None,
+        *,
+        shared: bool,
+    ) -> None:
+        """Open the run span, a root linked to the submit's and to the run of the attempt before,
+        and make it current for the run.
 
         ``shared`` says that other workers can run the task as well.
         """
@@ -111,7 +119,7 @@ class RunRecord:
         self.requested: CancelRequest | None = None
         """The cancel request that reached this run, in time or too late."""
         self.span = settings.telemetry.start_run_span(
-            task.op, task.task_id, attempt.number, attempt.owner, task.traceparent
+            task.op, task.task_id, attempt.number, attempt.owner, task.traceparent, run_before
         )
         self.span.attach()
         span_id = self.span.span_id if self.span.sampled else None

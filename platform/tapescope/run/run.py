@@ -22,6 +22,7 @@ from typing import Any, Final, Protocol
 
 from tapescope.errors import EventFateUnknown, StoreUnavailable, TapescopeError, UnknownTask
 from tapescope.model.error_codes import RELEASED, TIMEOUT
+from tapescope.model.leases import TracedAttempt
 from tapescope.model.tasks import (
     ActiveState,
     Attempt,
@@ -51,6 +52,9 @@ from tapescope_telemetry.logger import Logger
 __all__ = ["Completion", "Run", "RunHost", "find_current_run"]
 
 _log = Logger("tapescope")
+
+_ASK_FOR: Final = 1.0
+"""Seconds that a store has to say where the run of the attempt before is."""
 
 _UNCHANGING: Final = frozenset({str, int, float, bool, type(None)})
 """Types of params that a runner cannot change."""
@@ -313,7 +317,7 @@ class Run:
             if claim is None:
                 self._end(None)  # cancelled while it waited, or claimed by another owner
                 return
-            record = self._begin(claim)
+            record = self._begin(claim, await self._find_run_before(claim.attempt))
             verdict = await self._await_runner(record)
             if verdict is None:
                 self._zombie_ended(record)  # the run was settled when the runner was fenced
@@ -349,9 +353,25 @@ class Run:
         self._claim_cancelled = self._claim_cancelled or cancelled
         return claim
 
-    def _begin(self, claim: Claim) -> RunRecord:
+    async def _find_run_before(self, attempt: Attempt) -> TracedAttempt | None:
+        """The run of the attempt before, to link to. A store that is slow costs the link."""
+        store = self._settings.store
+        if attempt.number < 2 or not self._settings.telemetry.makes_spans:
+            return None
+        try:
+            async with asyncio.timeout(_ASK_FOR):
+                traced = await store.read_traced([attempt.task_id])
+        except asyncio.CancelledError:
+            forget_cancels()
+            self._claim_cancelled = True
+            return None
+        except (TimeoutError, TapescopeError):
+            return None
+        return next((one for one in traced if one.attempt == attempt.number - 1), None)
+
+    def _begin(self, claim: Claim, run_before: TracedAttempt | None) -> RunRecord:
         self.task = claim.task
-        self._record = record = RunRecord(self._settings, claim, shared=self.claimed)
+        self._record = record = RunRecord(self._settings, claim, run_before, shared=self.claimed)
         record.requested = self._requested
         _current.set(weakref.ref(self))  # never reset: the context is this run's alone
         self._count_as(ActiveState.RUNNING)
@@ -500,9 +520,8 @@ class Run:
             message, at = "the run was cancelled from outside", settings.store.clock.now()
             tape.stop = CancelRequest(CancelReason.SUPERSEDED, message, None, at)
         settings.telemetry.tasks.zombie(task.op, 1)
-        _log.warning(
-            "The runner of task %s (%s) does not stop and is fenced.", task.task_id, task.op
-        )
+        text = "The runner of task %s (%s) does not stop and is fenced: %s"
+        log_run(logging.WARNING, text, task, "its task ends without it", record)
         self._host.fence(self)
 
     def _judge_fenced(self) -> Verdict:

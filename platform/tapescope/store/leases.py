@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import cast
 
 from tapescope.codec import decode, encode
+from tapescope.errors import TapescopeError
 from tapescope.model.error_codes import WORKER_LOST
-from tapescope.model.leases import Leases, Rescued, RescueResult
+from tapescope.model.leases import Leases, Rescued, RescueResult, TracedAttempt
 from tapescope.model.tape import ATTEMPT_FAILED, FINAL, Event, Outcome
 from tapescope.model.tasks import Attempt, ErrorInfo, FinalEvent, Task
 from tapescope.store.backend import LeaseRenewer
@@ -104,20 +106,35 @@ class StoreLeases:
             encode(FinalEvent.failed(_LOST).as_json(), "error"),
         )
         rescued: list[Rescued] = []
-        await core.change(
-            "rescue_expired",
-            lambda: core.backend.rescue(order),
-            lambda rows: rescued.extend(self._settle_rescued(order, rows)),
-        )
+        runs: Mapping[str, TracedAttempt] = {}
+        try:
+            await core.change(
+                "rescue_expired",
+                lambda: core.backend.rescue(order),
+                lambda rows: rescued.extend(self._settle_rescued(order, rows)),
+            )
+            runs = await self._find_runs(rescued)
+        finally:  # whoever is cancelled: what was written is told of
+            for one in rescued:
+                self._tell_of_rescue(one, runs.get(one.task.task_id))
         return rescued
+
+    async def _find_runs(self, rescued: Sequence[Rescued]) -> Mapping[str, TracedAttempt]:
+        """The runs that were given up, by task, for links; none where the store does not say."""
+        attempts = {one.task.task_id: one.task.attempt for one in rescued}
+        if not attempts or not self._core.telemetry.makes_spans:
+            return {}
+        traced: Sequence[TracedAttempt] = ()
+        with suppress(TapescopeError):
+            traced = await self._core.read(
+                "read_traced", lambda: self._core.backend.read_traced(list(attempts))
+            )
+        return {one.task_id: one for one in traced if one.attempt == attempts[one.task_id]}
 
     def _settle_rescued(self, order: RescueOrder, rows: Sequence[RescuedRow]) -> list[Rescued]:
         if any(row.result is RescueResult.RETRIED for row in rows):
             self._core.changes.publish_arrival()
-        rescued = [self._count_rescued(order, row) for row in rows]
-        for one in rescued:
-            self._tell_of_rescue(one)
-        return rescued
+        return [self._count_rescued(order, row) for row in rows]
 
     def _count_rescued(self, order: RescueOrder, row: RescuedRow) -> Rescued:
         """Count what the database says it wrote, and tell who follows here."""
@@ -132,6 +149,7 @@ class StoreLeases:
             event = Event(last_seq, type_, order.ts, task.attempt, body)
             core.changes.publish(Change(task.task_id, last_seq, (event,)))
         tasks = core.telemetry.tasks
+        tasks.rescued(task.op, result.value)
         if result is RescueResult.RETRIED:
             tasks.retried(task.op, WORKER_LOST)
         else:
@@ -150,10 +168,10 @@ class StoreLeases:
             core.meter.tape_closed(last_seq)
         return Rescued(task, result, last_seq)
 
-    def _tell_of_rescue(self, one: Rescued) -> None:
+    def _tell_of_rescue(self, one: Rescued, run: TracedAttempt | None) -> None:
         core, task = self._core, one.task
         span = core.telemetry.start_rescue_span(
-            task.op, task.task_id, task.attempt, task.owner or "", task.traceparent
+            task.op, task.task_id, task.attempt, task.owner or "", task.traceparent, run
         )
         cancel = None if one.result is not RescueResult.CANCELLED else task.cancel
         span.end(
@@ -163,11 +181,17 @@ class StoreLeases:
             cancel_reason=None if cancel is None else cancel.reason.value,
             tape_length=one.last_seq,
         )
-        core.telemetry.tasks.rescued(task.op, one.result.value)
         _log.warning(
             "Task %s (%s) was taken from %s, which is dead or silent, or let it go: %s.",
             task.task_id,
             task.op,
             task.owner,
             one.result.value,
+            extra={
+                "trace_id": run and run.trace_id,
+                "span_id": run and run.span_id,
+                "task_id": task.task_id,
+                "op": task.op,
+                "attempt": task.attempt or None,
+            },
         )
