@@ -468,4 +468,16 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "tests/run/test_codec.py::test_the_codec_has_whatever_the_hook_gives[moved]",
         on="memory",
     ),
+    row(
+        "run.run_before_shield",
+        "A cancel from outside while the run before is looked for: the claim is not lost",
+        Edit(
+            _RUN,
+            "            forget_cancels()\n            self._claim_cancelled = True\n            return None\n",
+            "            raise\n",
+        ),
+        "tests/run/test_traces.py::test_cancel_from_outside_while_the_run_before_is_looked_for",
+        on="memory",
+        held_by="run.begins_again",
+    ),
 )
