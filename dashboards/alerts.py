@@ -9,9 +9,12 @@ from dashboards import settings
 from dashboards.promql import (
     ADAPTER,
     AUDIT_RULE,
+    BUILD_INFO,
     CANCEL_REASON,
     DROP_REASON,
     ERROR,
+    GROUP,
+    INSTANCE,
     LOOP,
     OP,
     SOURCE,
@@ -65,9 +68,22 @@ def render_alert(alert: Alert, durations: Durations, runbooks: str) -> dict[str,
             "summary": alert.summary,
             "description": alert.description,
             "runbook_url": f"{runbooks.rstrip('/')}/{alert.name}.md",
-            "dashboard": f"/d/{alert.board}",
+            "dashboard_url": _link_board(alert),
         },
     }
+
+
+def _link_board(alert: Alert) -> str:
+    """The alert's board, with what the alert names chosen in it; labels that it lacks are empty."""
+    chosen = {label: label for label in settings.AGGREGATION_LABELS}
+    chosen |= {"instance": "instance", "op": OP, "store": ADAPTER}
+    told = alert.summary
+    variables = "&".join(
+        f"var-{variable}={{{{ $labels.{label} | urlquery }}}}"
+        for variable, label in chosen.items()
+        if label in settings.AGGREGATION_LABELS or f"$labels.{label}" in told
+    )
+    return f"{settings.DASHBOARDS_URL.rstrip('/')}/d/{alert.board}?{variables}"
 
 
 def list_alerts(durations: Durations) -> list[Alert]:
@@ -85,20 +101,18 @@ def list_alerts(durations: Durations) -> list[Alert]:
 def _list_integrity(durations: Durations) -> list[Alert]:
     """Zero tolerance: one is too many. A new series is believed without proof that it is new."""
     board = "tapescope-integrity"
-    by_drop = f"job, {ADAPTER}, {OP}, {TAPE_OUTCOME}"
+    by_drop = f"{GROUP}, {ADAPTER}, {OP}, {TAPE_OUTCOME}"
 
     def drops(reason: DropReason) -> str:
         counter = pick(names.EVENT_DROPPED, match(DROP_REASON, reason))
-        grown = durations.grown(counter, settings.ZERO_TOLERANCE_WINDOW, sure=False)
+        grown = durations.grown(counter, settings.ZERO_TOLERANCE_WINDOW)
         return f"sum by ({by_drop}) {grown} > 0"
 
-    violations = durations.grown(
-        pick(names.AUDIT_VIOLATIONS), settings.VIOLATION_WINDOW, sure=False
-    )
+    violations = durations.grown(pick(names.AUDIT_VIOLATIONS), settings.VIOLATION_WINDOW)
     return [
         Alert(
             "TapescopeTapeIntegrityViolation",
-            f"sum by (job, {ADAPTER}, {AUDIT_RULE}) {violations} > 0",
+            f"sum by ({GROUP}, {ADAPTER}, {AUDIT_RULE}) {violations} > 0",
             0,
             CRITICAL,
             board,
@@ -109,7 +123,7 @@ def _list_integrity(durations: Durations) -> list[Alert]:
         ),
         Alert(
             "TapescopeUnaccountedEvents",
-            f"max by (job, instance, {ADAPTER}) (abs({pick(names.EVENT_UNACCOUNTED)})) > 0",
+            f"max by ({INSTANCE}, {ADAPTER}) (abs({pick(names.EVENT_UNACCOUNTED)})) > 0",
             settings.UNACCOUNTED_WAIT,
             CRITICAL,
             board,
@@ -183,7 +197,9 @@ def _list_budgets() -> list[Alert]:
 
 
 def _list_audit() -> list[Alert]:
-    last = f"max by (job) ({pick(names.AUDIT_LAST_SUCCESS)})"
+    # A store's jobs audit for each other: which one has the turn is chance.
+    around = ", ".join(settings.AGGREGATION_LABELS[:-1])
+    last = f"max by ({GROUP}) ({pick(names.AUDIT_LAST_SUCCESS)})"
     return [
         Alert(
             "TapescopeTapeAuditStale",
@@ -196,12 +212,12 @@ def _list_audit() -> list[Alert]:
         ),
         Alert(
             "TapescopeTapeAuditMissing",
-            f"max by (job) ({pick(names.LIMIT)}) > 0"
-            f" unless on (job) {pick(names.AUDIT_LAST_SUCCESS)}",
+            f"max by ({GROUP}) ({pick(names.LIMIT)}) > 0"
+            f" unless on ({around}) {pick(names.AUDIT_LAST_SUCCESS)}",
             settings.AUDIT_MISSING_WAIT,
             WARNING,
             "tapescope-integrity",
-            "{{ $labels.job }} runs tasks and has never audited a tape.",
+            "{{ $labels.job }} runs tasks, and no job beside it has ever audited a tape.",
             "The audit is switched off, or fails each time.",
         ),
     ]
@@ -238,7 +254,7 @@ def _list_tasks(durations: Durations) -> list[Alert]:
         ),
         Alert(
             "TapescopeRunnersOverrun",
-            f"sum by (job, {OP}) ({pick(names.ZOMBIES)}) > 0",
+            f"sum by ({GROUP}, {OP}) ({pick(names.ZOMBIES)}) > 0",
             settings.OVERRUN_WAIT,
             WARNING,
             board,
@@ -260,7 +276,8 @@ def _list_tasks(durations: Durations) -> list[Alert]:
         ),
         Alert(
             "TapescopeNoWorkerForOp",
-            f"{DUE} > 0 and on (job, {OP}) (max by (job, {OP}) ({pick(names.OP_WORKERS)}) == 0)",
+            f"{DUE} > 0"
+            f" and on ({GROUP}, {OP}) (max by ({GROUP}, {OP}) ({pick(names.OP_WORKERS)}) == 0)",
             settings.NO_WORKER_WAIT,
             CRITICAL,
             board,
@@ -271,7 +288,7 @@ def _list_tasks(durations: Durations) -> list[Alert]:
         ),
         Alert(
             "TapescopeOldestWaitingHigh",
-            f"max by (job, {OP}) ({pick(names.OLDEST_DUE)}) > {settings.OLDEST_WAITING}",
+            f"max by ({GROUP}, {OP}) ({pick(names.OLDEST_DUE)}) > {settings.OLDEST_WAITING}",
             settings.OLDEST_WAITING_WAIT,
             WARNING,
             board,
@@ -294,7 +311,7 @@ def _list_tasks(durations: Durations) -> list[Alert]:
         ),
         Alert(
             "TapescopeTaskStuck",
-            f"max by (job, {OP}) ({pick(names.OLDEST_ACTIVE)}) > {settings.STUCK_AGE}",
+            f"max by ({GROUP}, {OP}) ({pick(names.OLDEST_ACTIVE)}) > {settings.STUCK_AGE}",
             settings.STUCK_WAIT,
             WARNING,
             board,
@@ -304,7 +321,7 @@ def _list_tasks(durations: Durations) -> list[Alert]:
         ),
         Alert(
             "TapescopeSubscriberLagHigh",
-            f"max by (job, instance, {SUBSCRIBER_KIND}) ({pick(names.SUBSCRIBER_LAG)})"
+            f"max by ({INSTANCE}, {SUBSCRIBER_KIND}) ({pick(names.SUBSCRIBER_LAG)})"
             f" > {settings.SUBSCRIBER_LAG}",
             settings.SUBSCRIBER_WAIT,
             WARNING,
@@ -347,8 +364,7 @@ def _list_store() -> list[Alert]:
         ),
         Alert(
             "TapescopeStoreLogLarge",
-            f"max by (job, instance, {ADAPTER}) ({pick(names.LOG_SIZE)})"
-            f" > {settings.STORE_LOG_BYTES}",
+            f"max by ({INSTANCE}, {ADAPTER}) ({pick(names.LOG_SIZE)}) > {settings.STORE_LOG_BYTES}",
             settings.STORE_LOG_WAIT,
             WARNING,
             board,
@@ -370,13 +386,17 @@ def _list_telemetry(durations: Durations) -> list[Alert]:
             "otel_sdk_exporter_span_exported_total",
         )
     )
-    defects = durations.grown(pick(names.LOOP_ERRORS), settings.LOOP_WINDOW, sure=False)
-    raised = durations.grown(pick(names.TELEMETRY_ERRORS), window, sure=False)
-    series = '{__name__=~"tapescope_.+", otel_metric_overflow=~"(?i:true)"}'
+    defects = durations.grown(pick(names.LOOP_ERRORS), settings.LOOP_WINDOW)
+    raised = durations.grown(pick(names.TELEMETRY_ERRORS), window)
+    lives = f'job!="{settings.DRILL_JOB}"'
+    up = pick("up", lives)
+    known = f"last_over_time({pick(BUILD_INFO)}[{durations(settings.TARGET_KNOWN)}])"
+    left = f"last_over_time({pick(names.LIMIT, lives)}[{durations(settings.TARGET_GONE)}])"
+    series = pick("", '__name__=~"tapescope_.+"', 'otel_metric_overflow=~"(?i:true)"')
     return [
         Alert(
             "TapescopeTelemetryLossy",
-            f"sum by (job, instance) ({lost}) > 0",
+            f"sum by ({INSTANCE}) ({lost}) > 0",
             0,
             WARNING,
             board,
@@ -386,7 +406,7 @@ def _list_telemetry(durations: Durations) -> list[Alert]:
         ),
         Alert(
             "TapescopeTelemetryErrors",
-            f"sum by (job, instance, {SOURCE}) {raised} > 0",
+            f"sum by ({INSTANCE}, {SOURCE}) {raised} > 0",
             0,
             WARNING,
             board,
@@ -397,7 +417,7 @@ def _list_telemetry(durations: Durations) -> list[Alert]:
         ),
         Alert(
             "TapescopeMetricOverflow",
-            f"count by (job, instance) ({series}) > 0",
+            f"count by ({INSTANCE}) ({series}) > 0",
             0,
             WARNING,
             board,
@@ -407,7 +427,7 @@ def _list_telemetry(durations: Durations) -> list[Alert]:
         ),
         Alert(
             "TapescopeLoopErrors",
-            f"sum by (job, instance, {LOOP}) {defects} > 0",
+            f"sum by ({INSTANCE}, {LOOP}) {defects} > 0",
             0,
             WARNING,
             board,
@@ -418,11 +438,14 @@ def _list_telemetry(durations: Durations) -> list[Alert]:
         ),
         Alert(
             "TapescopeTargetDown",
-            f'up{{job="{settings.JOB}"}} == 0 or absent(up{{job="{settings.JOB}"}})',
+            f"{up} == 0 and on ({GROUP}) {known}"
+            f" or group by ({GROUP}) ({left} > 0)"
+            f" unless on ({GROUP}) ({pick(names.LIMIT)} or {up} == 0)",
             settings.TARGET_DOWN_WAIT,
             CRITICAL,
             board,
-            "Prometheus cannot scrape {{ $labels.instance }} of {{ $labels.job }}.",
-            "Of what cannot be scraped no other alert can fire.",
+            "{{ with $labels.instance }}Prometheus cannot scrape {{ . }} of {{ else }}"
+            "No process is left of {{ end }}{{ $labels.job }}.",
+            "Of what cannot be scraped, or has stopped to push, no other alert can fire.",
         ),
     ]

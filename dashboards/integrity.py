@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dashboards import settings
 from dashboards.panels import (
+    CHOSEN,
     Board,
     Chart,
     Limit,
@@ -22,6 +23,7 @@ from dashboards.promql import (
     DROP_REASON,
     ERROR,
     EVENT_TYPE,
+    GROUP,
     OP,
     SUBSCRIBER_KIND,
     TAPE_OUTCOME,
@@ -40,8 +42,8 @@ _ONE_IS_TOO_MANY = (Limit(1, "red"),)
 
 
 def _burn(metric: str, objective: float, window: int) -> str:
-    ratio = pick(name_ratio(metric, window), 'job=~"$job"')
-    return f"max by (job) ({ratio}) / {1 - objective:.4g}"
+    ratio = pick(name_ratio(metric, window), *CHOSEN[:-1])
+    return f"max by ({GROUP}) ({ratio}) / {1 - objective:.4g}"
 
 
 _NOW = Section(
@@ -80,15 +82,14 @@ _NOW = Section(
                         "",
                         pick(
                             names.EVENT_APPENDED,
-                            'job=~"$job"',
-                            'instance=~"$instance"',
+                            *CHOSEN,
                             match(EVENT_TYPE, FINAL),
                         ),
                     )
                     + " / "
                     + sum_by(
                         "",
-                        pick(names.DURATION, 'job=~"$job"', 'instance=~"$instance"', part="_count"),
+                        pick(names.DURATION, *CHOSEN, part="_count"),
                     )
                 ),
             ),
@@ -117,7 +118,7 @@ _NOW = Section(
             "Since the last audit",
             "Since an audit last came to its end, whatever it found.",
             "s",
-            (Query("time() - max(max by (job) (" + scope(names.AUDIT_LAST_SUCCESS) + "))"),),
+            (Query(f"time() - max(max by ({GROUP}) (" + scope(names.AUDIT_LAST_SUCCESS) + "))"),),
             5,
             4,
             limits=(Limit(settings.AUDIT_STALE_AGE, "red"),),
@@ -204,7 +205,10 @@ _DROPS = Section(
             f" {settings.BURN_RATES[2].rate:g} and {settings.BURN_RATES[3].rate:g}.",
             "none",
             tuple(
-                Query(_burn(metric, objective, window), f"{{{{job}}}} {what} {_NAMES(window)}")
+                Query(
+                    _burn(metric, objective, window),
+                    f"{{{{namespace}}}} {{{{job}}}} {what} {_NAMES(window)}",
+                )
                 for metric, objective, what in (
                     (DROPPED, settings.DROP_OBJECTIVE, "drops"),
                     (FAILED, settings.FAILURE_OBJECTIVE, "failures"),

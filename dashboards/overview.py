@@ -18,6 +18,7 @@ from dashboards.panels import (
 from dashboards.promql import (
     CANCEL_REASON,
     ERROR,
+    GROUP,
     OP,
     OUTCOME,
     RESCUE_RESULT,
@@ -100,7 +101,7 @@ _NOW = Section(
             "Oldest active task",
             "Since it was due. The maximum, never a sum, of the processes.",
             "s",
-            (Query(f"max(max by (job) ({scope(names.OLDEST_ACTIVE)}))"),),
+            (Query(f"max(max by ({GROUP}) ({scope(names.OLDEST_ACTIVE)}))"),),
             4,
             4,
             limits=(Limit(7200, "orange"),),
@@ -119,7 +120,7 @@ _WAITING = Section(
             "short",
             (
                 Query(
-                    f"sum by ({STATE}) (max by (job, {OP}, {STATE}) ({scope(names.BACKLOG)}))",
+                    f"sum by ({STATE}) (max by ({GROUP}, {OP}, {STATE}) ({scope(names.BACKLOG)}))",
                     f"{{{{{STATE}}}}}",
                 ),
             ),
@@ -241,7 +242,7 @@ _TIMES = Section(
             "s",
             (
                 Query(
-                    f"max by ({OP}) (max by (job, {OP}) ({scope(names.OLDEST_ACTIVE)}))",
+                    f"max by ({OP}) (max by ({GROUP}, {OP}) ({scope(names.OLDEST_ACTIVE)}))",
                     f"{{{{{OP}}}}}",
                 ),
             ),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
-from dashboards.promql import ADAPTER, OP, Part, pick
+from dashboards import promql, settings
+from dashboards.promql import ADAPTER, OP, Durations, Part, pick
 from tapescope_telemetry.names import Attribute, MetricRow
 
 __all__ = [
+    "CHOSEN",
     "Board",
     "Chart",
     "Limit",
@@ -79,9 +81,13 @@ class Board:
     tags: tuple[str, ...] = field(default=("tapescope",))
 
 
+CHOSEN: Final = tuple(f'{label}=~"${label}"' for label in settings.INSTANCE_LABELS)
+"""Matchers of the processes that a board's variables choose."""
+
+
 def scope(name: str | MetricRow, *matchers: str, part: Part = "") -> str:
     """A selector of what the board's variables choose, as far as the metric has their labels."""
-    chosen = ['job=~"$job"', 'instance=~"$instance"']
+    chosen = list(CHOSEN)
     if isinstance(name, MetricRow):
         if Attribute.OP in name.attributes:
             chosen.append(f'{OP}=~"$op"')
@@ -95,12 +101,28 @@ def rate(selector: str) -> str:
     return f"rate({selector}[$__rate_interval])"
 
 
+_AGES: Final = {
+    "$__rate_interval": "$__rate_interval_ms / 1000",
+    "$__range": "$__range_s",
+    "24h": "86400",
+}
+"""Windows of a panel in seconds, as Grafana fills them in."""
+
+
 def grow(selector: str, window: str = "$__rate_interval") -> str:
-    """By how much each series grew; one that was born in the window counts whole.
+    """By how much each series grew in the window, as the rules count it.
 
     For facts so rare that the first one must be seen: ``rate`` and ``increase`` leave it out.
     """
-    return f"({selector} unless {selector} offset {window} or increase({selector}[{window}]))"
+    age = _AGES[window]
+    return promql.grow(
+        selector,
+        window,
+        age,
+        f"{age} + {settings.NOTICED}",
+        gap=Durations()(settings.BRIDGED_GAP),
+        starts=scope(promql.START),
+    )
 
 
 def sum_by(labels: str, expr: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dashboards.panels import (
+    CHOSEN,
     Board,
     Chart,
     Limit,
@@ -13,7 +14,7 @@ from dashboards.panels import (
     sum_growth,
     sum_rate,
 )
-from dashboards.promql import ERROR, LOOP, SOURCE
+from dashboards.promql import ERROR, LOOP, SOURCE, pick
 from tapescope_telemetry import names
 
 __all__ = ["PROCESS"]
@@ -139,8 +140,9 @@ _TELEMETRY = Section(
             "short",
             (
                 Query(
-                    'topk(10, count by (__name__) ({__name__=~"tapescope_.+", job=~"$job",'
-                    ' instance=~"$instance"}))',
+                    "topk(10, count by (__name__) ("
+                    + pick("", '__name__=~"tapescope_.+"', *CHOSEN)
+                    + "))",
                     "{{__name__}}",
                 ),
             ),

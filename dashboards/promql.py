@@ -7,26 +7,32 @@ from typing import Final, Literal
 
 from dashboards import settings
 from tapescope_telemetry import scrape_names
-from tapescope_telemetry.names import Attribute, MetricRow
+from tapescope_telemetry.names import LIMIT, Attribute, MetricRow
 from tapescope_telemetry.scrape_names import name_label
 
 __all__ = [
     "ADAPTER",
     "AUDIT_RULE",
+    "BUILD_INFO",
     "CANCEL_REASON",
     "DROP_REASON",
     "ERROR",
     "EVENT_TYPE",
     "FOREIGN",
+    "GROUP",
+    "INSTANCE",
+    "LOOP",
     "OP",
     "OPERATION",
     "OUTCOME",
     "RESCUE_RESULT",
     "SOURCE",
+    "START",
     "STATE",
     "SUBSCRIBER_KIND",
     "TAPE_OUTCOME",
     "Durations",
+    "grow",
     "match",
     "name_label",
     "name_metric",
@@ -59,8 +65,18 @@ SOURCE: Final = name_label(Attribute.TELEMETRY_SOURCE)
 LOOP: Final = name_label(Attribute.LOOP)
 ERROR: Final = name_label(Attribute.ERROR_TYPE)
 
+START: Final = "process_start_time_seconds"
+"""When a process that is scraped began; one that pushes tells none."""
+BUILD_INFO: Final = "tapescope_build_info"
+"""Told by every process of ours that is scraped, whatever the name of its job."""
+GROUP: Final = ", ".join(settings.AGGREGATION_LABELS)
+"""The labels of a group of processes, for ``by`` and ``on``."""
+INSTANCE: Final = ", ".join(settings.INSTANCE_LABELS)
+"""The labels of one process, for ``by`` and ``on``."""
+
 FOREIGN: Final[dict[str, frozenset[str]]] = {
     "up": frozenset(),
+    BUILD_INFO: frozenset({"version"}),
     "scrape_duration_seconds": frozenset(),
     "scrape_samples_scraped": frozenset(),
     "process_start_time_seconds": frozenset(),
@@ -81,7 +97,8 @@ FOREIGN: Final[dict[str, frozenset[str]]] = {
 def pick(name: str | MetricRow, *matchers: str, part: Part = "") -> str:
     """A selector: the metric, narrowed by the matchers that are not empty."""
     text = name if isinstance(name, str) else name_metric(name)
-    inside = ", ".join(matcher for matcher in matchers if matcher)
+    own = settings.SELECTOR if ":" not in text else ""
+    inside = ", ".join(matcher for matcher in (*matchers, own) if matcher)
     return f"{text}{part}{{{inside}}}" if inside else f"{text}{part}"
 
 
@@ -124,23 +141,72 @@ class Durations:
         """The scaled length; a wait or window that is not 0 never becomes 0."""
         return max(1, round(seconds * 1_000 / self.scale)) if seconds else 0
 
-    def grown(self, counter: str, seconds: float, *, sure: bool = True) -> str:
-        """By how much each series of ``counter`` grew in that window.
+    def grown(self, counter: str, seconds: float, *, recorded: bool = False) -> str:
+        """By how much each series of ``counter`` grew in the last ``seconds`` (decision 0053)."""
+        milliseconds = self.milliseconds(seconds)
+        noticed = milliseconds + self.milliseconds(settings.NOTICED)
+        return grow(
+            counter,
+            self(seconds),
+            f"{milliseconds / 1_000:g}",
+            f"{noticed / 1_000:g}",
+            gap=self(settings.BRIDGED_GAP),
+            recorded=recorded,
+        )
 
-        ``increase`` alone never sees a series' first value, so what was not there before the window
-        counts whole; a gap in what was scraped then is bridged. ``sure`` asks for proof that it is
-        new and not only new to Prometheus: its target was scraped at that moment, or its process is
-        younger than the window.
-        """
-        window = self(seconds)
-        if sure:
-            young = self.milliseconds(seconds) / 1_000
-            born = (
-                f"(({counter} unless {counter} offset {window})"
-                f" and on (job, instance) (up offset {window} == 1"
-                f" or time() - process_start_time_seconds < {young:g}))"
-            )
-        else:
-            before = f"last_over_time({counter}[{self(settings.BRIDGED_GAP)}] offset {window})"
-            born = f"({counter} unless {before})"
-        return f"({born} or increase({counter}[{window}]))"
+
+def grow(
+    counter: str,
+    window: str,
+    age: str,
+    noticed: str,
+    *,
+    gap: str,
+    starts: str = "",
+    recorded: bool = False,
+) -> str:
+    """By how much each series of ``counter`` grew in ``window``: the one shape for all of the pack.
+
+    ``age`` is the window in seconds, ``noticed`` the same and what a process may need until it is
+    scraped first, ``gap`` how far before the window a series and its process are looked for,
+    ``starts`` the selector of when processes began. A ``recorded`` counter is not scraped: its
+    samples cannot be counted against those of its process, and it has a 0 from the start, so that
+    one that is new is believed only with proof. Decision 0053 has the cases.
+    """
+    starts = starts or pick(START)
+    peak = f"max_over_time({counter}[{window}])"
+    before = f"last_over_time({counter}[{gap}] offset {window})"
+    seen = f"last_over_time({starts}[{gap}] offset {window})"
+    resets = f"resets({counter}[{window}])"
+    scrapes = f"count_over_time({starts}[{window}]) and changes({starts}[{window}]) == 0"
+    if recorded:
+        limit = pick(LIMIT)
+        past = (
+            f"last_over_time({limit}[{window}]) unless on ({INSTANCE})"
+            f" (time() - min_over_time({starts}[{window}]) <= {noticed}"
+            f" or last_over_time({limit}[{gap}] offset {window}))"
+        )
+    else:
+        past = f"time() - min_over_time({starts}[{window}]) > {noticed} unless {seen}"
+    terms = [
+        # The process began in the window, and all that it counted with it.
+        f"{counter} and on ({INSTANCE}) time() - {starts} < {age}",
+        # Known before the window: what came since. Lower than then: it began anew meanwhile.
+        f"{peak} - {before} >= 0",
+        f"{peak} and {before}",
+        # Not known before the window: it is new, unless its process is old and new to Prometheus.
+        f"{peak} unless on ({INSTANCE}) ({past})",
+    ]
+    if not recorded:
+        # New to Prometheus, but this series came later than its process.
+        terms.append(
+            f"{peak} and (count_over_time({counter}[{window}])"
+            f" < on ({INSTANCE}) group_left () max by ({INSTANCE}) ({scrapes}))"
+        )
+    terms += [
+        # It brings a past: what came since it was seen first.
+        f"{peak} - min_over_time({counter}[{window}]) unless {resets} > 0",
+        # A restart in the window: what had grown before it counts as well. The larger one is right.
+        f'label_replace(increase({counter}[{window}]) and {resets} > 0, "grown", "anew", "", "")',
+    ]
+    return f"(max without (grown) ({' or '.join(terms)}))"

@@ -14,6 +14,8 @@ from dashboards.promql import (
     ADAPTER,
     CANCEL_REASON,
     ERROR,
+    GROUP,
+    INSTANCE,
     OP,
     OPERATION,
     OUTCOME,
@@ -25,7 +27,7 @@ from dashboards.promql import (
     quantile,
 )
 from tapescope import errors
-from tapescope.model import Outcome, WaitState
+from tapescope.model import CancelReason, Outcome, WaitState
 from tapescope_telemetry import names
 
 __all__ = [
@@ -98,7 +100,7 @@ def list_recording_rules(durations: Durations) -> list[Rule]:
     rules += _grow(durations, settings.CANCEL_WINDOW, CANCELLED, FINISHED)
     # Every process of a store says the same of it, so the highest is of all of them.
     due = pick(names.BACKLOG, match(STATE, WaitState.DUE))
-    rules.append(_rule(DUE, f"max by (job, {OP}) ({due})"))
+    rules.append(_rule(DUE, f"max by ({GROUP}, {OP}) ({due})"))
     rules += _list_quantiles(durations)
     rules += _list_store_shares(durations)
     return rules
@@ -109,7 +111,7 @@ def _rule(record: str, expr: str) -> Rule:
 
 
 def _list_sums() -> dict[str, str]:
-    by = "sum by (job, instance)"
+    by = f"sum by ({INSTANCE})"
     offered = f"{by} ({pick(names.EVENT_OFFERED)})"
     # The limit is there from the start, before the first task has ended.
     limit = f"{by} ({pick(names.LIMIT)})"
@@ -120,7 +122,11 @@ def _list_sums() -> dict[str, str]:
     for metric, outcomes in (
         (FAILED, match(OUTCOME, Outcome.FAILED)),
         (DECIDED, match(OUTCOME, Outcome.FAILED, Outcome.SUCCEEDED)),
-        (CANCELLED, match(OUTCOME, Outcome.CANCELLED)),
+        # A deploy cancels what runs, with this reason: that is no spike.
+        (
+            CANCELLED,
+            f'{match(OUTCOME, Outcome.CANCELLED)}, {CANCEL_REASON}!="{CancelReason.SHUTDOWN}"',
+        ),
         (FINISHED, ""),
     ):
         ended = pick(names.DURATION, outcomes, part="_count")
@@ -132,7 +138,7 @@ def _grow(durations: Durations, window: int, part: str, whole: str) -> list[Rule
     growths = [
         _rule(
             name_growth(metric, window),
-            f"sum by (job) {durations.grown(_name_sum(metric), window)}",
+            f"sum by ({GROUP}) {durations.grown(_name_sum(metric), window, recorded=True)}",
         )
         for metric in (part, whole)
     ]
@@ -146,7 +152,7 @@ def _list_quantiles(durations: Durations) -> list[Rule]:
         (
             "job_reason:tapescope_cancel_duration_seconds",
             names.CANCEL_DURATION,
-            f"job, {CANCEL_REASON}",
+            f"{GROUP}, {CANCEL_REASON}",
             "",
             0.95,
             settings.CANCEL_WINDOW,
@@ -154,7 +160,7 @@ def _list_quantiles(durations: Durations) -> list[Rule]:
         (
             "job_op:tapescope_task_queue_wait_time_seconds",
             names.QUEUE_WAIT,
-            f"job, {OP}",
+            f"{GROUP}, {OP}",
             "",
             0.95,
             settings.QUEUE_WINDOW,
@@ -162,7 +168,7 @@ def _list_quantiles(durations: Durations) -> list[Rule]:
         (
             "job_adapter:tapescope_store_append_duration_seconds",
             names.OPERATION_DURATION,
-            f"job, {ADAPTER}",
+            f"{GROUP}, {ADAPTER}",
             match(OPERATION, "append"),
             0.99,
             settings.STORE_WINDOW,
@@ -189,8 +195,8 @@ def _list_store_shares(durations: Durations) -> list[Rule]:
     count = pick(names.OPERATION_DURATION, part="_count")
     faults = pick(names.OPERATION_DURATION, *STORE_FAULTS, part="_count")
     return [
-        _rule(calls, f"sum by (job, {ADAPTER}) {durations.grown(count, window)}"),
-        _rule(errors, f"sum by (job, {ADAPTER}) {durations.grown(faults, window)}"),
+        _rule(calls, f"sum by ({GROUP}, {ADAPTER}) {durations.grown(count, window)}"),
+        _rule(errors, f"sum by ({GROUP}, {ADAPTER}) {durations.grown(faults, window)}"),
         _rule(
             f"job_adapter:tapescope_store_errors:ratio_increase{length}",
             f"{or_zero(errors, calls)} / ({calls} > 0)",

@@ -29,8 +29,8 @@ from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models import prometheus as prometheus_models
 
 from dashboards import settings
-from dashboards.panels import Board, Chart, Limit, Query
-from dashboards.promql import ADAPTER, OP, name_metric
+from dashboards.panels import CHOSEN, Board, Chart, Limit, Query
+from dashboards.promql import ADAPTER, OP, START, pick
 from tapescope.model import Outcome
 from tapescope_telemetry import names
 
@@ -195,28 +195,30 @@ def _ask(chart: Chart, query: Query, ref: str) -> prometheus.Dataquery:
 
 def _list_variables() -> Iterator[dashboards.DatasourceVariable | dashboards.QueryVariable]:
     yield dashboards.DatasourceVariable("datasource").label("Data source").type("prometheus")
-    limit, submitted = name_metric(names.LIMIT), name_metric(names.SUBMITTED)
-    offered = name_metric(names.EVENT_OFFERED)
-    here = 'job=~"$job", instance=~"$instance"'
-    yield _choose("job", "Job", f"label_values({limit}, job)")
-    yield _choose("instance", "Instance", f'label_values({limit}{{job=~"$job"}}, instance)')
-    yield _choose("op", "Op", f"label_values({submitted}{{{here}}}, {OP})")
-    yield _choose("store", "Store", f"label_values({offered}{{{here}}}, {ADAPTER})")
+    here: list[str] = []
+    for label in settings.INSTANCE_LABELS:
+        # What may be told is in the choice before it, but of jobs and processes "All" is a list of
+        # ours: any other would ask for all that Prometheus scrapes.
+        ours = label in {"job", "instance"}
+        yield _choose(label, f"label_values({pick(names.LIMIT, *here)}, {label})", ours=ours)
+        here.append(f'{label}=~"${label}"')
+    yield _choose("op", f"label_values({pick(names.SUBMITTED, *here)}, {OP})")
+    yield _choose("store", f"label_values({pick(names.EVENT_OFFERED, *here)}, {ADAPTER})")
 
 
-def _choose(name: str, label: str, query: str) -> dashboards.QueryVariable:
-    return (
+def _choose(name: str, query: str, *, ours: bool = False) -> dashboards.QueryVariable:
+    variable = (
         dashboards.QueryVariable(name)
-        .label(label)
+        .label(name.capitalize())
         .datasource(_SOURCE)
         .query({"query": query, "refId": f"variable-{name}"})
         .multi(True)
         .include_all(True)
-        .all_value(".*")
         .current(models.VariableOption(text="All", value="$__all", selected=True))
         .refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED)
         .sort(models.VariableSort.ALPHABETICAL_ASC)
     )
+    return variable if ours else variable.all_value(".*")
 
 
 def _list_annotations() -> Iterator[dashboards.AnnotationQuery]:
@@ -226,10 +228,10 @@ def _list_annotations() -> Iterator[dashboards.AnnotationQuery]:
         .datasource(_SOURCE)
         .enable(True)
         .icon_color("red")
-        .expr('ALERTS{alertname=~"Tapescope.+", alertstate="firing", job=~"$job"}')
+        .expr(pick("ALERTS", 'alertname=~"Tapescope.+"', 'alertstate="firing"', *CHOSEN[:-1]))
         .step("30s")
         .title_format("{{alertname}}")
-        .text_format("{{severity}} {{job}} {{instance}}")
+        .text_format("{{severity}} {{namespace}} {{job}} {{instance}}")
         .tag_keys("alertname,severity")
     )
     yield (
@@ -239,7 +241,7 @@ def _list_annotations() -> Iterator[dashboards.AnnotationQuery]:
         .enable(True)
         .icon_color("blue")
         # The value is when the process began: the mark stands there, not where it was scraped.
-        .expr('process_start_time_seconds{job=~"$job", instance=~"$instance"} * 1000')
+        .expr(f"{pick(START, *CHOSEN)} * 1000")
         .use_value_for_time(True)
         .step("60s")
         .title_format("started")

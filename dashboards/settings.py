@@ -5,6 +5,7 @@ Change a value here and run ``make dashboards``; nothing else has to be edited. 
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,12 +13,26 @@ MINUTE: Final = 60
 HOUR: Final = 60 * MINUTE
 DAY: Final = 24 * HOUR
 
+SELECTOR: Final = os.environ.get("DASHBOARDS_SELECTOR", "")
+"""A matcher that every query gets, for a Prometheus that holds more than is yours: for instance
+``cluster="eu"``. The variable of this name sets it for one build."""
+AGGREGATION_LABELS: Final = tuple(
+    os.environ.get("DASHBOARDS_AGGREGATION_LABELS", "cluster,namespace,job").split(",")
+)
+"""What tells one group of your processes from another: rules sum by these labels, alerts carry
+them, and each board has a variable for each. A label that your series lack does no harm. ``job``
+must be the last; the variable of this name, with commas, sets them for one build."""
+INSTANCE_LABELS: Final = (*AGGREGATION_LABELS, "instance")
+"""What tells one process from another."""
+
 JOB: Final = "tapescope"
-"""The scrape job of the programs that run tasks; ``TargetDown`` watches it by name."""
+"""The job of the scrape configuration that the pack brings along; no query names it."""
 
 DRILL_JOB: Final = "tapescope-drill"
 """The scrape job of `tapescope drill`: its alerts say so, and no alert fires when it is gone."""
 
+DASHBOARDS_URL: Final = "https://grafana.example"
+"""Your Grafana; an alert links to ``<this>/d/<board>``, with its own labels chosen."""
 RUNBOOKS_URL: Final = "https://runbooks.example/tapescope"
 """Where your team reads ``dashboards/runbooks``; an alert links to ``<this>/<alert>.md``."""
 TASK_PAGES_URL: Final = "http://127.0.0.1:8080"
@@ -60,6 +75,9 @@ FAILURE_MINIMUM: Final = 10
 
 BRIDGED_GAP: Final = 2 * HOUR
 """How long nothing may be scraped without a series that comes back being taken for a new one."""
+NOTICED: Final = 2 * MINUTE
+"""How long after its start a process is scraped first, at the latest, for what it began with to
+count; a process that is older and was never scraped before brings a past that is no news."""
 ZERO_TOLERANCE_WINDOW: Final = 15 * MINUTE
 """How long a duplicate final or a stale write keeps its alert."""
 VIOLATION_WINDOW: Final = 2 * HOUR
@@ -75,8 +93,8 @@ CANCEL_SHARE: Final = 0.3
 """More of the finished tasks than this were cancelled: a spike."""
 CANCEL_MINIMUM: Final = 20
 CANCEL_WAIT: Final = 5 * MINUTE
-CANCEL_SLOW_P95: Final = 10.0
-"""The default ``cancel_grace``: past it, runners do not heed their cancel."""
+CANCEL_SLOW_P95: Final = 12.0
+"""Over the default ``cancel_grace`` of 10 seconds: what is fenced at its end is no news."""
 CANCEL_SLOW_MINIMUM: Final = 5
 OVERRUN_WAIT: Final = 5 * MINUTE
 
@@ -116,6 +134,10 @@ STORE_LOG_WAIT: Final = 10 * MINUTE
 LOOP_WINDOW: Final = 15 * MINUTE
 TELEMETRY_WINDOW: Final = 15 * MINUTE
 TARGET_DOWN_WAIT: Final = 2 * MINUTE
+TARGET_KNOWN: Final = DAY
+"""For how long a target that cannot be scraped is known to be one of ours by what it told."""
+TARGET_GONE: Final = HOUR
+"""For how long a job of which no process is left is missed, unless its last one ended in order."""
 
 IMAGES: Final = {
     "python": "python:3.12-slim-bookworm",

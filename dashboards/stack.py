@@ -90,7 +90,7 @@ def describe_alertmanager(durations: Durations, webhook: str | None) -> Content:
     return {
         "route": {
             "receiver": "ticket",
-            "group_by": ["alertname", "job"],
+            "group_by": ["alertname", *settings.AGGREGATION_LABELS],
             "group_wait": durations(15),
             "group_interval": durations(5 * settings.MINUTE),
             "repeat_interval": durations(4 * settings.HOUR),
@@ -101,12 +101,21 @@ def describe_alertmanager(durations: Durations, webhook: str | None) -> Content:
                 # The slow windows of a budget that a page is out for already.
                 "source_matchers": ['severity="critical"'],
                 "target_matchers": ['severity="warning"'],
-                "equal": ["alertname", "job"],
+                "equal": ["alertname", *settings.AGGREGATION_LABELS],
             },
             {
+                # The cause is told; the share that it makes of all events says no more.
+                "source_matchers": [
+                    'alertname=~"TapescopeStaleAttemptWrites|TapescopeDuplicateFinal"'
+                ],
+                "target_matchers": ['alertname="TapescopeDroppedEventsBudgetBurn"'],
+                "equal": list(settings.AGGREGATION_LABELS),
+            },
+            {
+                # A process that is down, or a whole job, which has no instance, as most alerts.
                 "source_matchers": ['alertname="TapescopeTargetDown"'],
                 "target_matchers": ['severity="warning"'],
-                "equal": ["job", "instance"],
+                "equal": list(settings.INSTANCE_LABELS),
             },
         ],
         "receivers": receivers,

@@ -11,10 +11,10 @@ import contextvars
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from tapescope.clock import Backoff
+from tapescope.shielded import raise_defect, wait_shielded
 from tapescope_telemetry.logger import Logger
 
 if TYPE_CHECKING:
@@ -165,6 +165,6 @@ class LoopService(Service):
 
     async def _end(self) -> None:
         self._loop_task.cancel()
-        with suppress(asyncio.CancelledError):  # the stop's own
-            await self._loop_task
+        await wait_shielded(self._loop_task)
+        raise_defect(self._loop_task)
         self.vitals.rest()

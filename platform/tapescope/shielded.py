@@ -5,9 +5,22 @@ from __future__ import annotations
 import asyncio
 import sys
 from contextlib import AbstractContextManager, nullcontext, suppress
-from typing import Any
+from typing import Any, Final
 
-__all__ = ["wait_shielded"]
+__all__ = ["EXITS", "raise_defect", "wait_shielded"]
+
+EXITS: Final = (KeyboardInterrupt, SystemExit)
+"""What tells the process to end, wherever it stands. asyncio raises it out of the loop, at once."""
+
+
+def raise_defect(ended: asyncio.Task[None]) -> None:
+    """Raise what ended a task that never raises: in its callback, the loop's handler hears of it.
+
+    Not what tells the process to end, which the loop has raised: once more, and what still cleans
+    up in the loop would be left as it stands.
+    """
+    if not ended.cancelled() and not isinstance(ended.exception(), EXITS):
+        ended.result()
 
 
 async def wait_shielded(work: asyncio.Future[Any]) -> None:

@@ -110,9 +110,15 @@ def list_questions() -> Iterator[Question]:
 
 def fill_in(expr: str, *, interval: str = "5m", span: str = "1h") -> str:
     """The query as Grafana sends it: "All" for every variable, these lengths of time."""
-    filled = expr.replace("$__rate_interval", interval).replace("$__range", span)
+    filled = expr.replace("$__rate_interval_ms", str(_measure(interval) * 1_000))
+    filled = filled.replace("$__rate_interval", interval)
+    filled = filled.replace("$__range_s", str(_measure(span))).replace("$__range", span)
     filled = filled.replace("$__interval", interval)
     return re.sub(r'=~"\$\w+"', '=~".*"', filled)
+
+
+def _measure(duration: str) -> int:
+    return int(duration[:-1]) * {"s": 1, "m": 60, "h": 3600}[duration[-1]]
 
 
 def read_use(expr: str) -> Used:

@@ -56,7 +56,10 @@ def find_faults(board: Board) -> Iterator[str]:
         yield from find_panel_faults(panel)
     yield from find_source_faults(board)
     names = [variable["name"] for variable in board["templating"]["list"]]
-    if names != ["datasource", "job", "instance", "op", "store"]:
+    for variable in board["templating"]["list"]:
+        if variable["name"] in {"job", "instance"} and "allValue" in variable:
+            yield f'"All" of {variable["name"]} is every target of the Prometheus'
+    if names != ["datasource", *settings.INSTANCE_LABELS, "op", "store"]:
         yield f"the variables are {names}"
 
 
@@ -74,7 +77,7 @@ def find_panel_faults(panel: Board) -> Iterator[str]:
         expr = target["expr"]
         if "vector(" in expr:
             yield f"{title} hides an absent series behind vector()"
-        if set(re.findall(r"(?<=\[)[^\]]+(?=\])", expr)) - WINDOWS:
+        if set(re.findall(r"(?<=\[)[^\]]+(?=\](?! offset))", expr)) - WINDOWS:
             yield f"{title} has a window of its own"
         if re.search(r"\brate\([^[]*\[(?!\$__rate_interval\])", expr):
             yield f"{title} has a rate over another time than $__rate_interval"
@@ -171,6 +174,11 @@ def spoil_variable(board: Board) -> None:
     board["templating"]["list"].pop()
 
 
+def spoil_all(board: Board) -> None:
+    variables = {variable["name"]: variable for variable in board["templating"]["list"]}
+    variables["job"]["allValue"] = ".*"
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
@@ -187,6 +195,7 @@ def spoil_variable(board: Board) -> None:
         (spoil_query, "no PromQL"),
         (spoil_exemplar, "does not ask for exemplars"),
         (spoil_variable, "the variables are"),
+        (spoil_all, "every target"),
     ],
 )
 def test_the_lint_sees_each_fault(spoil: Callable[[Board], None], said: str) -> None:

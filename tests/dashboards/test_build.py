@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,7 +20,9 @@ DURATION = re.compile(
     r"(?<=\[)\w+(?=\])|(?<=offset )\w+|(?<=(?<!_)for: )\w+"
     r"|(?<=_interval: )\w+|(?<=_timeout: )\w+|(?<=_wait: )\w+"
 )
-AGE = re.compile(r"(?<=process_start_time_seconds < )[\d.e+]+")
+AGE = re.compile(
+    r"(?<=process_start_time_seconds < )[\d.e+]+|[\d.e+]+(?= (?:unless|or) last_over_time)"
+)
 SIZES = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
 
 
@@ -121,3 +127,31 @@ def test_a_time_scale_that_is_no_number_over_zero_is_refused(
 
     assert ended.value.code == 2
     assert "--time-scale" in capsys.readouterr().err
+
+
+def test_labels_and_selector_are_settings_of_a_build(tmp_path: Path) -> None:
+    """Another name for the cluster and a matcher of one's own reach rules, variables and links."""
+    subprocess.run(
+        [sys.executable, "-m", "dashboards.build", "--output", str(tmp_path)],
+        env={
+            **os.environ,
+            "DASHBOARDS_SELECTOR": 'team="shop"',
+            "DASHBOARDS_AGGREGATION_LABELS": "k8s_cluster,job",
+        },
+        cwd=FOLDER.parent,
+        check=True,
+    )
+    alerts = (tmp_path / "prometheus/rules/alerts.yml").read_text()
+    recording = flatten((tmp_path / "prometheus/rules/recording.yml").read_text())
+    board = json.loads((tmp_path / "grafana/overview.json").read_text())
+
+    assert 'tapescope_build_info{team="shop"}' in alerts
+    assert "var-k8s_cluster=" in flatten(alerts).replace("\n", "")
+    assert "sum by (k8s_cluster, job, instance)" in recording
+    assert "namespace" not in alerts + recording
+    names = [variable["name"] for variable in board["templating"]["list"]]
+    assert names == ["datasource", "k8s_cluster", "job", "instance", "op", "store"]
+    for panel in board["panels"]:
+        for target in panel.get("targets", ()):
+            assert 'k8s_cluster=~"$k8s_cluster"' in target["expr"]
+            assert 'team="shop"' in target["expr"]

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from dashboards import settings
 from dashboards.promql import FOREIGN, name_label, name_metric
 from tapescope_telemetry import METRICS
 from tapescope_telemetry.names import EXPORTER_METRICS
 from tests.dashboards.pack import FOLDER, fill_in, list_questions, list_rules, read_use
 
-EVERYWHERE = {"job", "instance"}
+EVERYWHERE = set(settings.INSTANCE_LABELS)
 PARTS = ("_bucket", "_count", "_sum")
 PROMQL = re.compile(r"```promql\n(.*?)```", re.DOTALL)
 NAMED = re.compile(r"(?<![:\w])(?:tapescope|otel)_[a-z0-9_]+(?![\w:])")

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from typing import Any
 
+from dashboards import settings
 from tests.dashboards.pack import CASES, list_rules, read_use, read_yaml
 
 CASE_NAME = re.compile(r"(?P<key>Tapescope\w+(?:/\w+)?) (?P<how>fires|stays quiet): .+")
@@ -86,4 +87,7 @@ def test_each_alert_says_how_bad_it_is_and_where_to_read() -> None:
             assert notes["summary"].endswith(".")
             assert notes["description"].endswith(".")
             assert notes["runbook_url"].endswith(f"/{rule['alert']}.md")
-            assert notes["dashboard"].startswith("/d/tapescope-")
+            board, _, chosen = notes["dashboard_url"].partition("?")
+            assert board.startswith(f"{settings.DASHBOARDS_URL}/d/tapescope-")
+            for label in settings.AGGREGATION_LABELS:
+                assert f"var-{label}={{{{ $labels.{label} | urlquery }}}}" in chosen

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 import pytest
 
 from tapescope import Reporter, TaskManager, find_store
-from tapescope.manager import backlog_reader
-from tapescope.testing import MemoryStore, until
+from tapescope.manager import backlog_reader, worker
+from tapescope.store import FlushRefused
+from tapescope.testing import MemoryBackend, MemoryStore, until
 from tests.support.captured_telemetry import CapturedTelemetry
 
 WAITING = "tapescope.task.backlog"
@@ -71,8 +72,8 @@ async def test_a_worker_lives_from_its_start_to_its_stop(captured: CapturedTelem
         MemoryStore(telemetry=captured.telemetry) as store,
         TaskManager(store, work=False),
     ):
-        async with TaskManager(store, poll=0.01) as worker:
-            worker.op("resize", timeout=60)(work)
+        async with TaskManager(store, poll=0.01) as other:
+            other.op("resize", timeout=60)(work)
 
             async def lives() -> bool:
                 return [(one.op, one.workers) for one in (await store.backlog.read()).ops] == [
@@ -85,6 +86,45 @@ async def test_a_worker_lives_from_its_start_to_its_stop(captured: CapturedTelem
         (left,) = (await store.backlog.read()).ops
 
     assert (left.workers, left.registered, timeout) == (0, True, 60)
+
+
+class RefusingBackend(MemoryBackend):
+    """One whose role may not write to the table of the workers."""
+
+    async def tell_worker(self, owner: str, ops: Sequence[str], lease: int) -> None:
+        raise FlushRefused("permission denied for table workers")
+
+
+async def test_a_worker_that_may_not_tell_works(caplog: pytest.LogCaptureFixture) -> None:
+    """Grants of before this version lack that right: it is warned of once, and tasks are run."""
+    backend = RefusingBackend()
+    async with (
+        MemoryStore(backend=backend) as store,
+        TaskManager(store, poll=0.01) as manager,
+    ):
+        manager.op("resize")(work)
+        for _ in range(3):
+            await (await manager.submit("resize")).result(10)
+
+    assert [r.getMessage() for r in caplog.records if "cannot tell" in r.getMessage()][1:] == []
+    assert "Grant its role anew" in caplog.text
+
+
+async def test_a_worker_that_looks_seldom_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long its ``poll`` is, it tells so in time."""
+    monkeypatch.setattr(worker, "_TELL_EVERY", 0.01)
+    async with MemoryStore() as store, TaskManager(store, poll=3_600) as manager:
+        told: list[float] = []
+        tell = store.ops.tell
+
+        async def note(owner: str, ops: Collection[str], lease: float) -> None:
+            told.append(lease)
+            await tell(owner, ops, lease)
+
+        monkeypatch.setattr(store.ops, "tell", note)
+        manager.op("resize")(work)
+
+        assert await until(lambda: len(told) >= 3)
 
 
 async def test_old_numbers_are_not_told(captured: CapturedTelemetry) -> None:

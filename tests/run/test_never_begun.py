@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from tapescope import Reporter, TaskFailed, TaskManager
 from tapescope.model.tasks import Attempt
-from tests.support.memory_stores import FaultyStore
+from tests.support.memory_stores import FaultyBackend, FaultyStore
 from tests.support.virtual_time import VirtualTimeLoop
 from tests.support.workbench import working
 
@@ -56,6 +57,58 @@ async def test_a_cancel_before_the_first_step_is_one_at_the_claim(
     assert begun == [1]
 
 
+class Exits:
+    """Has a primitive of a memory tell the process to end, once, when the time has come."""
+
+    def __init__(self, faults: FaultyBackend, primitive: str, leave: type[BaseException]) -> None:
+        self.due = False
+        self.happened = False
+        self._leave = leave
+        self._primitive = getattr(faults, primitive)
+        setattr(faults, primitive, self)
+
+    async def __call__(self, *arguments: Any) -> Any:
+        """Raise it, as a second Ctrl-C does wherever the interpreter stands."""
+        if self.due and not self.happened:
+            self.happened = True
+            raise self._leave
+        return await self._primitive(*arguments)
+
+
+@pytest.mark.parametrize("leave", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize(
+    ("primitive", "of"),
+    [("write", "lane"), ("read_owners", "heartbeat")],
+)
+def test_an_exit_in_the_midst_of_our_tasks_ends_the_program(
+    primitive: str, of: str, leave: type[BaseException]
+) -> None:
+    """``asyncio.run`` cancels what is left, hears of it once, and the program cleans up."""
+    told: list[str] = []
+    faults = FaultyBackend()
+    exits = Exits(faults, primitive, leave)
+
+    async def work(report: Reporter) -> None:
+        exits.due = True
+        await report.log("info", "here")
+
+    async def main() -> None:
+        try:
+            async with FaultyStore(faults=faults) as store, TaskManager(store) as manager:
+                manager.op("by-name")(work)
+                await manager.submit("by-name")
+                await (await manager.submit("work", work)).result()
+                await asyncio.Event().wait()
+        finally:
+            told.append("closed")
+
+    with pytest.raises(leave), asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(main())
+
+    assert exits.happened, of
+    assert told == ["closed"]
+
+
 class ExitingStore(FaultyStore):
     """A store under which the process is told to end, in what a run asks of it first."""
 
@@ -66,7 +119,7 @@ class ExitingStore(FaultyStore):
     def attach_span(
         self, attempt: Attempt, trace_id: str | None, context: object, span_id: str | None = None
     ) -> None:
-        """Raise it, as a second Ctrl-C does wherever the interpreter stands."""
+        """Raise it."""
         raise self._leave
 
 

@@ -172,3 +172,31 @@ async def test_rescue_and_next_attempt_are_linked_to_the_lost_run(
     assert (vars(line)["trace_id"], vars(line)["span_id"]) == (lost.trace_id, lost.span_id)
     assert (vars(line)["task_id"], vars(line)["attempt"]) == (task.task_id, 1)
     assert ran == [2]
+
+
+async def test_cancel_from_outside_while_the_run_before_is_looked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As at the claim: the runner is not begun, and the task ends."""
+    asked = asyncio.Event()
+    begun: list[int] = []
+
+    async def hang(_: object) -> None:
+        asked.set()
+        await asyncio.Event().wait()
+
+    async def fail(report: Reporter) -> None:
+        begun.append(report.attempt)
+        raise ValueError("again")
+
+    async with working("memory:", retry_delay=0.0) as bench:
+        monkeypatch.setattr(bench.store.backend, "read_traced", hang)
+        task = await bench.manager.submit("x", fail, retries=1)
+        await asked.wait()
+        name = f"tapescope-run-{task.task_id}"
+        (run,) = [one for one in asyncio.all_tasks() if one.get_name() == name]
+        run.cancel()
+        with pytest.raises(TaskFailed, match="unrequested_cancel"):
+            await task.result(5)
+
+    assert begun == [1]

@@ -134,11 +134,12 @@ class TcpProxy:
             while request := await reader.read(1 << 20):
                 if self._is_hit(request):
                     self._times -= 1
+                    loss = self._loss  # that of this hit: the next may be armed meanwhile
                     self.hits += 1
                     replies.cancel()
                     with suppress(asyncio.CancelledError):  # it is our own cancel that comes back
                         await replies
-                    await self._lose(request, writer, server_reader, server_writer)
+                    await self._lose(loss, request, writer, server_reader, server_writer)
                     return
                 await flowing.wait()
                 server_writer.write(request)
@@ -163,19 +164,20 @@ class TcpProxy:
 
     async def _lose(
         self,
+        loss: Loss,
         request: bytes,
         writer: asyncio.StreamWriter,
         server_reader: asyncio.StreamReader,
         server_writer: asyncio.StreamWriter,
     ) -> None:
-        if self._loss is Loss.CUT:
+        if loss is Loss.CUT:
             return
-        if self._loss is Loss.LATE:
+        if loss is Loss.LATE:
             writer.transport.abort()
             await self.late.wait()
         server_writer.write(request)
         await server_writer.drain()
-        if self._loss is Loss.BEFORE_REPLY:
+        if loss is Loss.BEFORE_REPLY:
             return
         await server_reader.read(1)
         self.delivered.set()

@@ -24,6 +24,7 @@ class Watched(Protocol):
 
     def check_health(self) -> Sequence[Check]:
         """The checks of it; any thread may ask."""
+        ...
 
 
 class MetricsListener:

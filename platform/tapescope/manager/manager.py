@@ -90,7 +90,8 @@ class TaskManager:
       cancelled, or whose wait runs out, goes on without. An op's own ``max_running`` is never lent.
     * ``work``: whether a manager that has registered ops takes their tasks. ``False`` is for a
       process that only submits: it imports the ops, and leaves the work to the workers.
-    * ``poll``: how often it looks for due tasks although no notification came.
+    * ``poll``: how often it looks for due tasks although no notification came; every 30 seconds at
+      the least, for then it tells the store that it lives.
     * ``retry_delay``: how long a failed task waits for its first retry; doubled each time, up to
       five minutes, less up to a half by chance.
     * ``coalesce_progress``: within this time the newest ``progress`` of a phase replaces the one

@@ -23,6 +23,7 @@ from tapescope.run import (
     find_current_run,
     let_go,
 )
+from tapescope.shielded import EXITS, raise_defect
 from tapescope.store.flush import CancelAnswer, CancelState
 from tapescope_telemetry.logger import Logger
 
@@ -527,6 +528,9 @@ class RunPool:
         except TapescopeError as error:
             ended = run.waiting and await let_go(self.store, run.task, self.owner)
             unrecorded = None if ended else error
+        except EXITS:
+            run.give_up_waiting(None)  # its process is to end, and its task is rescued
+            raise
         finally:
             anyway.cancel()
         run.cancel(request)
@@ -534,8 +538,7 @@ class RunPool:
 
     def _note_spawned_end(self, task: asyncio.Task[None]) -> None:
         self._spawned.discard(task)
-        if not task.cancelled():
-            task.result()  # never raises; an error here goes to the loop's exception handler
+        raise_defect(task)
         self._check_idle()
 
     def _check_idle(self) -> None:

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from tapescope.clock import Backoff
-from tapescope.errors import TapescopeError
+from tapescope.errors import StoreRefused, TapescopeError
 from tapescope.model.telemetry import LoopName
 from tapescope.service import LoopService, Vitals, keep_alive
 from tapescope_telemetry.logger import Logger
@@ -142,7 +142,7 @@ class Worker(LoopService):
                 _log.info("The worker %s can claim tasks again.", self._pool.owner)
             await asyncio.sleep(pause)
             with suppress(TimeoutError):
-                async with asyncio.timeout(wait):
+                async with asyncio.timeout(min(wait, _TELL_EVERY)):
                     await self._wake.wait()
 
     async def _register_ops(self) -> None:
@@ -162,7 +162,17 @@ class Worker(LoopService):
         last = self._told
         if last is None or last[0] < len(ops) or now - last[1] > _TELL_EVERY:
             count = len(ops)
-            await store.ops.tell(self._pool.owner, list(ops), _TOLD_FOR)
+            try:
+                await store.ops.tell(self._pool.owner, list(ops), _TOLD_FOR)
+            except StoreRefused as error:  # of a role without that right: it works all the same
+                if last is None:
+                    _log.warning(
+                        "The worker %s cannot tell that it lives, and is not counted among the "
+                        "workers of its ops. Grant its role anew: see 'tapescope migrate "
+                        "--print-grants worker'. (%s)",
+                        self._pool.owner,
+                        error,
+                    )
             self._told = (count, now)
 
     async def _claim_due(self) -> tuple[float, float]:

@@ -46,6 +46,7 @@ from tapescope.run.outcome import (
 )
 from tapescope.run.reporter import Reporter, ThreadReporter
 from tapescope.run.runner import Runner, start_thread
+from tapescope.shielded import EXITS
 from tapescope_telemetry.logger import Logger
 
 __all__ = ["Completion", "Run", "RunHost", "find_current_run"]
@@ -300,9 +301,13 @@ class Run:
             return
         if not ended.cancelled():
             ended.exception()  # an exit of the process, which the loop has raised
+        self._leave()
+
+    def _leave(self) -> None:
+        """The process is to end, and the run with it: its task is left to a rescue."""
         if self._record is not None:
             self._record.end_with_loop()
-        self._end(None)  # who waits reads the store: the task is rescued
+        self._end(None)
 
     # --- the pipeline -----------------------------------------------------------------------------
 
@@ -528,6 +533,9 @@ class Run:
         record.span.attach()
         try:
             await self._settle(record, self._judge_fenced())
+        except EXITS:
+            self._leave()
+            raise
         except Exception as error:  # noqa: BLE001  # a defect of ours must not end a task unseen
             self._lose(error)
 

@@ -33,6 +33,7 @@ from tapescope.errors import (
     TapescopeError,
 )
 from tapescope.model.tape import Event
+from tapescope.shielded import EXITS, raise_defect
 from tapescope.store._pending import (
     Doubt,
     PendingCancel,
@@ -217,14 +218,14 @@ class GroupCommit:
 
     def _lane_ended(self, lane: asyncio.Task[None]) -> None:
         self._running.discard(lane)
-        if lane.cancelled():  # perhaps before it had begun
+        if lane.cancelled() or isinstance(lane.exception(), EXITS):  # perhaps before it had begun
             self._closed = True
             while self._blocked:
                 self._give_up(self._blocked.popleft().calls, StoreClosed())
             while calls := self._take():
                 self._give_up(calls, StoreClosed())
         else:
-            lane.result()  # a lane never raises; if it did, the loop's handler must hear of it
+            raise_defect(lane)
         self._rest_if_idle()
 
     def _rest_if_idle(self) -> None:
@@ -247,7 +248,7 @@ class GroupCommit:
                     calls = [call for call in calls if call not in handed]
                 self._release(calls)
                 calls = ()
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, *EXITS):
             self._give_up(calls, EventFateUnknown(0.0))
             raise
         finally:
@@ -266,14 +267,14 @@ class GroupCommit:
                 self._release(calls)
                 calls = ()
                 self._wake()
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, *EXITS):
             self._give_up(calls, EventFateUnknown(0.0))
             raise
         finally:
             self._blocked_lane_runs = False
 
     def _give_up(self, calls: Sequence[PendingWrite], error: Exception) -> None:
-        """Only a loop that ends cancels a lane: those who wait must not wait on for ever."""
+        """Only a loop that ends ends a lane so: those who wait must not wait on for ever."""
         self._closed = True
         answered = [call for call in calls if call.future.done() and not call.future.cancelled()]
         self._reject([call for call in calls if call not in answered], error)

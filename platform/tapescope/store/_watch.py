@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 
 from tapescope.service import Vitals, keep_alive
+from tapescope.shielded import raise_defect
 from tapescope.store.backend import StoreBackend
 from tapescope.store.notifications import Changes
 
@@ -53,7 +54,6 @@ class CommitWatch:
 
     def _watcher_left(self, watcher: asyncio.Task[None]) -> None:
         self._leaving.discard(watcher)
-        if not watcher.cancelled():
-            watcher.result()  # it never raises; if it did, the loop's handler must hear of it
+        raise_defect(watcher)
         if self._watcher is None:
             self._vitals.rest()

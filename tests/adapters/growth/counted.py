@@ -142,6 +142,10 @@ def count_blocks(work: Work, schema: str) -> Generator[None]:
     )
 
     class Counted(AnyConnection):
+        def __init__(self, *args: Any, **settings: Any) -> None:
+            super().__init__(*args, **settings)
+            self._prepared: dict[str, str] = {}
+
         async def fetch(self, query: str, *args: Any, **settings: Any) -> Any:
             await self._count(query, args)
             return await super().fetch(query, *args, **settings)
@@ -168,16 +172,17 @@ def count_blocks(work: Work, schema: str) -> Generator[None]:
             given = f"({', '.join(map(_literal, arguments))})" if arguments else ""
             taken_back = self.transaction()
             await taken_back.start()
-            await super().execute(f"PREPARE counted AS {text}")
             try:
-                for _ in range(_CUSTOM_PLANS):
-                    await super().execute(f"EXPLAIN EXECUTE counted{given}")
+                if text not in self._prepared:
+                    prepared = self._prepared[text] = f"counted_{len(self._prepared)}"
+                    await super().execute(f"PREPARE {prepared} AS {text}")
+                    for _ in range(_CUSTOM_PLANS):
+                        await super().execute(f"EXPLAIN EXECUTE {prepared}{given}")
                 before: int = await super().fetchval(blocks)
-                await super().execute(f"EXECUTE counted{given}")
+                await super().execute(f"EXECUTE {self._prepared[text]}{given}")
                 after: int = await super().fetchval(blocks)
             finally:
                 await taken_back.rollback()
-                await super().execute("DEALLOCATE counted")
             work.add(name, text, after - before)
 
     with pytest.MonkeyPatch.context() as patched:

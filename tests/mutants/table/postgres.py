@@ -8,7 +8,7 @@ from tests.mutants.guard import POSTGRES, Edit, Guard, Kind, row
 
 _SQL: Final = f"{POSTGRES}/sql"
 _INITIAL: Final = f"{_SQL}/migrations/0001_initial.sql"
-_FLAT: Final = f"{_SQL}/migrations/0007_flat.sql"
+_FLAT: Final = f"{_SQL}/migrations/0008_flat.sql"
 _READABLE: Final = f"{_SQL}/migrations/0002_readable.sql"
 _CANCEL_ROLE: Final = f"{_SQL}/migrations/0005_cancel_role.sql"
 _NUMBERS: Final = f"{_SQL}/migrations/0006_backlog.sql"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.mutants.guard import RUN, Edit, Guard, row
+from tests.mutants.guard import RUN, TAPESCOPE, Edit, Guard, row
 
 _WRITES: Final = f"{RUN}/durable_writes.py"
 _RUN: Final = f"{RUN}/run.py"
@@ -84,8 +84,23 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "run.exit_ends_it",
         "A run in which the process was told to end holds up no closing manager",
-        Edit(_RUN, "        self._end(None)  # who waits reads the store: the task is rescued\n"),
+        Edit(
+            _RUN,
+            "            self._record.end_with_loop()\n        self._end(None)\n",
+            "            self._record.end_with_loop()\n",
+        ),
         "tests/run/test_never_begun.py::test_an_exit_in_the_midst_of_a_run_ends_the_program",
+        on="memory",
+    ),
+    row(
+        "run.exit_told_once",
+        "An exit that struck in one of our tasks is raised once: what cleans up goes on",
+        Edit(
+            f"{TAPESCOPE}/shielded.py",
+            "if not ended.cancelled() and not isinstance(ended.exception(), EXITS):",
+            "if not ended.cancelled():",
+        ),
+        "tests/run/test_never_begun.py::test_an_exit_in_the_midst_of_our_tasks_ends_the_program",
         on="memory",
     ),
     row(
@@ -452,5 +467,17 @@ GUARDS: Final[tuple[Guard, ...]] = (
         ),
         "tests/run/test_codec.py::test_the_codec_has_whatever_the_hook_gives[moved]",
         on="memory",
+    ),
+    row(
+        "run.run_before_shield",
+        "A cancel from outside while the run before is looked for: the claim is not lost",
+        Edit(
+            _RUN,
+            "            forget_cancels()\n            self._claim_cancelled = True\n            return None\n",
+            "            raise\n",
+        ),
+        "tests/run/test_traces.py::test_cancel_from_outside_while_the_run_before_is_looked_for",
+        on="memory",
+        held_by="run.begins_again",
     ),
 )

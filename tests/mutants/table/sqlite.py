@@ -8,7 +8,7 @@ from tests.mutants.guard import SQLITE, Edit, Guard, row
 
 _SQL: Final = f"{SQLITE}/sql"
 _INITIAL: Final = f"{_SQL}/migrations/0001_initial.sql"
-_FLAT: Final = f"{_SQL}/migrations/0007_flat.sql"
+_FLAT: Final = f"{_SQL}/migrations/0008_flat.sql"
 _READABLE: Final = f"{_SQL}/migrations/0002_readable.sql"
 _BOUND: Final = f"{_SQL}/migrations/0003_bound_tasks.sql"
 _NUMBERS: Final = f"{_SQL}/migrations/0006_backlog.sql"

@@ -29,6 +29,17 @@ _CONTRACT: Final = "tests/contract/test_conformance.py::TestMemory"
 GUARDS: Final[tuple[Guard, ...]] = (
     # --- the write queue --------------------------------------------------------------------------
     row(
+        "store.lane_exit",
+        "Who waits for a lane in which the process was told to end hears of it",
+        Edit(
+            f"{STORE}/_group_commit.py",
+            "(asyncio.CancelledError, *EXITS):\n            self._give_up(calls, EventFateUnknown(0.0))\n            raise\n        finally:\n            self._free_lanes",
+            "asyncio.CancelledError:\n            self._give_up(calls, EventFateUnknown(0.0))\n            raise\n        finally:\n            self._free_lanes",
+        ),
+        "tests/run/test_never_begun.py::test_an_exit_in_the_midst_of_our_tasks_ends_the_program",
+        on="memory",
+    ),
+    row(
         "store.one_flush_a_task",
         "I3: a task is in one flush at a time, and its events keep their order",
         (
@@ -292,7 +303,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "The calls of a lane that is cancelled in a flush are answered",
         Edit(
             _COMMIT,
-            "        except asyncio.CancelledError:\n            self._give_up(calls, EventFateUnknown(0.0))\n            raise\n        finally:\n            self._free_lanes",
+            "        except (asyncio.CancelledError, *EXITS):\n            self._give_up(calls, EventFateUnknown(0.0))\n            raise\n        finally:\n            self._free_lanes",
             "        finally:\n            self._free_lanes",
         ),
         "tests/manager/test_process.py::test_a_crash_in_the_midst_of_a_write_still_exits[rows]",
