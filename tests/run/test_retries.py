@@ -77,7 +77,7 @@ async def test_a_failed_attempt_is_made_again(any_url: str) -> None:
             (3, "succeeded", "UNSET"),
         ]
         assert len({span.context.trace_id for span in spans if span.context}) == 3
-        assert [len(span.links) for span in spans] == [1, 1, 1]
+        assert [len(span.links) for span in spans] == [1, 2, 2]  # the submit, and the run before
         assert [point.value for point in retried] == [2]
 
 
