@@ -68,11 +68,11 @@ def test_a_loop_that_is_closed_in_mid_migration_locks_nobody_out(
         return bool(await raw.fetchval(waiting, make_schema, "Lock"))
 
     async def migrate_halfway() -> None:
-        opening = asyncio.ensure_future(left[0].open())
         async with session(postgres_url) as raw, session(postgres_url) as other:
             held = other.transaction()
             await held.start()
             await other.execute(make_schema)
+            opening = asyncio.ensure_future(left[0].open())
             await until(lambda: waits(raw))
             await held.rollback()  # the server goes on, and nobody listens to it any more
         assert not opening.done()

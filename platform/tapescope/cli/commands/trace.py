@@ -61,7 +61,7 @@ async def _find(url: str, trace_id: str, *, wide: bool, as_json: bool) -> int:
     if not found:
         say(
             f"No run in {name} has the trace {trace_id}. A run is found whose span was "
-            "recorded (sampled), as long as its task is kept. A submit's span is no run's: its "
+            "recorded (sampled), as long as its task is kept. A submit's span is not a run's: its "
             "trace is the first one that the run links to."
         )
     return 0 if found else 1
