@@ -261,7 +261,7 @@ class _Stage:
 
     def _cast(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
         """The callers of this scenario, in the order of their beginnings: some of all."""
-        parts = [
+        parts: list[list[Callable[[], Coroutine[Any, Any, None]]]] = [
             [self.submit, self.follow],
             [self.submit_keyed],
             [self.submit_keyed, self.submit_keyed],

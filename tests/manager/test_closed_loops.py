@@ -93,7 +93,10 @@ def close_under(live: Callable[[], Coroutine[Any, Any, None]], patch: pytest.Mon
         loop.stop()
         await asyncio.Event().wait()
 
-    patch.setattr(sys, "unraisablehook", lambda what: said.append(what.exc_value))
+    def hear(what: sys.UnraisableHookArgs) -> None:
+        said.append(what.exc_value)
+
+    patch.setattr(sys, "unraisablehook", hear)
     loop = asyncio.new_event_loop()
     loop.set_exception_handler(lambda _, context: None)  # of tasks that are destroyed
     living = loop.create_task(live_and_stop())

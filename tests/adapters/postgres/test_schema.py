@@ -81,7 +81,10 @@ def test_a_loop_that_is_closed_in_mid_migration_locks_nobody_out(
         async with PostgresStore(postgres_url, patience=1.0) as store:
             assert not any((await store.count()).values())
 
-    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)  # asyncpg hangs up in a closed loop
+    def overhear(_: object) -> None:
+        """Asyncpg hangs up in a closed loop."""
+
+    monkeypatch.setattr(sys, "unraisablehook", overhear)
     loop = asyncio.new_event_loop()
     loop.set_exception_handler(lambda _, context: None)  # of tasks that are destroyed
     loop.run_until_complete(migrate_halfway())
