@@ -157,7 +157,7 @@ def test_an_app_with_a_telemetry_of_its_own_is_told(program: Program, tmp_path: 
     """What is not scraped is said: the manager's own telemetry goes where the program sends it."""
     app = (tmp_path / "program.py").read_text()
     app = app.replace("heartbeat=0.2", "heartbeat=0.2, telemetry=Telemetry(trace_mode='child')")
-    app = app.replace("import Reporter,", "import Reporter, Telemetry,")
+    app = app.replace("import Ops, Reporter,", "import Ops, Reporter, Telemetry,")
     (tmp_path / "program.py").write_text(app)
     options = ("--app", "program:manager", "--store", program.tapescope.store)
     with program.tapescope.started("worker", *options, "--metrics-port", "0") as process:

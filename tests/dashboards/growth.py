@@ -499,13 +499,15 @@ def _check_panel(grown: Grown, quiet: set[str], after: set[str]) -> Iterator[Che
         "false", grown.key, f"group by (job) ({ask('.+-none')} > 0.001)", minute, frozenset()
     )
     least, most = (0.001, whole) if grown.ratio else (0.99 * whole, 2.2 * whole)
-    yield Check(
-        "missed",
-        grown.key,
-        f"group by (job) ({ask('.+-after')} > {least:g} <= {most:g})",
-        minute,
-        frozenset(after),
-    )
+    for births in ("old", "born|same"):  # in two parts: promtool reads so many samples at a time
+        jobs = f".+-({births})-after"
+        yield Check(
+            "missed",
+            grown.key,
+            f"group by (job) ({ask(jobs)} > {least:g} <= {most:g})",
+            minute,
+            frozenset(job for job in after if re.fullmatch(jobs, job)),
+        )
 
 
 def _count_largest(expr: str) -> int:

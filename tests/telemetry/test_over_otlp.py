@@ -116,6 +116,7 @@ def test_spans_are_the_contracts(
     """Names, kinds, parents, links and attributes are the table's: nothing missing, none extra."""
     spans, _ = told
     submits = {(span["trace_id"], span["span_id"]) for span in spans if span["name"][:3] == "sub"}
+    runs = {(span["trace_id"], span["span_id"]) for span in spans if span["name"][:3] == "run"}
     seen: dict[str, set[str]] = {row.name: set() for row in SPANS}
     for span in spans:
         attributes, op = span["attributes"], span["attributes"]["tapescope.task.op"]
@@ -126,8 +127,10 @@ def test_spans_are_the_contracts(
         assert span["scope"] == SCOPE
         assert set(row.attributes) <= set(attributes) <= {*row.attributes, *row.optional}
         if row is RUN:
-            assert set(span["links"]) <= submits
-            assert len(span["links"]) == 1
+            submit, *before = span["links"]  # a retry is linked to the run before, too
+            assert submit in submits
+            assert set(before) <= runs
+            assert len(before) == (attributes["tapescope.task.attempt"] > 1)
         assert (span["status"] == "ERROR") == ("error.type" in attributes)
 
     def without(row: SpanRow, *rare: str) -> set[str]:
