@@ -43,8 +43,14 @@ def answered(end: int, text: bytes) -> bytes:
 
 
 def test_ctrl_c_on_a_terminal_cancels(tapescope: Tapescope) -> None:
-    """The key itself does it: a cancelled task, no traceback, a line that names the task."""
-    with tapescope.on_terminal("run", "--", "sh", "-c", "echo ready; sleep 600") as (process, end):
+    """The key itself does it: a cancelled task, no traceback, a line that names the task.
+
+    ``exec``: dash by itself may lose a Ctrl-C that comes while it begins a command.
+    """
+    with tapescope.on_terminal("run", "--", "sh", "-c", "echo ready; exec sleep 600") as (
+        process,
+        end,
+    ):
         shown = answered(end, b"ready")
         os.write(end, b"\x03")
         shown += read_terminal(end)
