@@ -59,7 +59,7 @@ class Vitals:
         self._dead = True
 
     def failed(self, error: Exception) -> None:
-        """The loop met what is no error of a store's, and goes on: count it, tell it at times."""
+        """The loop met what is not an error of a store, and goes on: count it, tell it at times."""
         self._count(self.loop)
         self._untold += 1
         now = time.monotonic()

@@ -429,7 +429,7 @@ def _open_terminal() -> tuple[int, int]:
 def _find_size() -> tuple[int, int]:
     """The lines and columns of our terminal; the usual ones where we have none."""
     for fd in (2, 1, 0):
-        with suppress(termios.error):  # it is no terminal
+        with suppress(termios.error):  # it is not a terminal
             return termios.tcgetwinsize(fd)
     return _USUAL_SIZE
 
@@ -457,7 +457,7 @@ def _spawn(
 def _as_script(path: str, argv: Sequence[str], error: OSError) -> tuple[str, ...]:
     """What runs a file that the system cannot execute: ``/bin/sh``, as any shell does.
 
-    Raises the ``error`` for what is no text in its first line, such as another machine's program.
+    Raises the ``error`` for what is not text in its first line, such as another machine's program.
     """
     with open(path, "rb") as file:
         if b"\0" in file.read(_FIRST_LINE).partition(b"\n")[0]:

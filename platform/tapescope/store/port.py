@@ -552,15 +552,15 @@ class TaskStore:
 
     async def note_traces(self, attempts: Sequence[Attempt]) -> None:
         """Keep the spans of those of these attempts that have one and have written nothing yet."""
-        cursors = [self._core.find_cursor(attempt) for attempt in attempts]
-        rows = [
-            TraceRow(cursor.key, cursor.attempt, *cursor.untraced)
-            for cursor in cursors
-            if cursor.untraced is not None and cursor.key
-        ]
+        noted: list[TapeCursor] = []
+        rows: list[TraceRow] = []
+        for cursor in map(self._core.find_cursor, attempts):
+            if cursor.untraced is not None and cursor.key:  # else with its first event
+                noted.append(cursor)
+                rows.append(TraceRow(cursor.key, cursor.attempt, *cursor.untraced))
         if rows:
             await self._core.change("note_traces", lambda: self.backend.note_traces(rows))
-            for cursor in cursors:
+            for cursor in noted:
                 cursor.untraced = None
 
     # --- reading ----------------------------------------------------------------------------------
