@@ -312,3 +312,31 @@ async def test_seconds_that_have_passed_are_taken_together(
     assert say(found) == (8, 0, 0, 0, 0, 0, 0, 0)
     assert say(ended) == (0, 0, 0, 0, 0, 0, 8, 0)
     assert wrong == []
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO backlog VALUES (0, 'x', 'weird', 1)",
+        "INSERT INTO backlog VALUES (0, 'y', 'due', 'many')",
+        "INSERT INTO backlog VALUES (-1, 'y', 'scheduled', 2.5)",
+        "INSERT INTO backlog VALUES (0, x'00ff', x'00ff', 1)",
+        f"INSERT INTO workers VALUES ('raw', {2**62}, 'no json')",
+        f"INSERT INTO workers VALUES ('raw', {2**62}, '[1, null, \"y\"]')",
+        f"INSERT INTO workers VALUES (x'00ff', {2**62}, x'00ff')",
+    ],
+)
+async def test_no_row_keeps_the_numbers_from_a_reader(sqlite_url: str, statement: str) -> None:
+    """What a session wrote past tapescope may be anything; the numbers of others are told, and a
+    mend leaves them right."""
+    async with find_store(sqlite_url) as store:
+        await fill(store)
+        with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))) as raw:
+            raw.execute(statement)
+            raw.commit()
+        (one,) = [one for one in (await store.backlog.read()).ops if one.op == "x"]
+        await repair_store(store, by="the tests")
+        after = await audit_store(store, thorough=True)
+
+    assert say(one) == FULL
+    assert after.violations == ()

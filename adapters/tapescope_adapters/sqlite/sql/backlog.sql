@@ -1,7 +1,12 @@
 -- name: read_numbers
 -- How many tasks of each op are in each state, by the numbers that are kept; what has fallen due is `ready`.
+-- What a raw session wrote that is not one of them is passed over.
 -- Differs from the Postgres version in that the numbers are read by themselves, here, and by each process.
-SELECT op, state, second >= 0, sum(n) FROM backlog WHERE second <= :passed GROUP BY 1, 2, 3;
+SELECT op, state, second >= 0, CAST(sum(n) AS INTEGER) FROM backlog
+ WHERE second <= :passed AND typeof(op) = 'text'
+   AND state IN ('due', 'scheduled', 'retrying', 'held_due', 'held_scheduled', 'held_retrying', 'running',
+                 'succeeded', 'failed', 'cancelled', 'gone')
+ GROUP BY 1, 2, 3;
 
 -- name: read_waits
 -- By op, when the first pending task was to run: one step of an index each.
@@ -18,7 +23,9 @@ SELECT op, min(claimed_at) FROM tasks INDEXED BY tasks_lease WHERE status = 'run
 -- name: read_able
 -- By op, how many workers that live can run it.
 -- Differs from the Postgres version in that it is a query of its own.
-SELECT o.value, count(*) FROM workers w CROSS JOIN json_each(w.ops) AS o WHERE w.until > ? GROUP BY 1;
+SELECT o.value, count(*)
+  FROM workers w CROSS JOIN json_each(iif(json_valid(w.ops), w.ops, '[]')) AS o
+ WHERE w.until > ? AND typeof(o.value) = 'text' GROUP BY 1;
 
 -- name: count_passed
 -- How many numbers are of seconds that have passed.
