@@ -711,12 +711,20 @@ class OpNotRegistered(TapescopeError):
 
 
 class CannotListen(TapescopeError):
-    """An address on which the health listener cannot listen."""
+    """An address on which the health listener, or the server, cannot listen."""
 
-    def __init__(self, host: str, port: int, why: str, *, option: str = "port") -> None:
-        self.host, self.port, self.why, self.option = host, port, why, option
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        why: str,
+        *,
+        option: str = "port",
+        what: str = "Metrics and health",
+    ) -> None:
+        self.host, self.port, self.why, self.option, self.what = host, port, why, option, what
         super().__init__(
-            f"Metrics and health cannot be served on {host} port {port}: {why}. "
+            f"{what} cannot be served on {host} port {port}: {why}. "
             f"Choose another {option}; 0 takes a free one."
         )
 

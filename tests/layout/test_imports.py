@@ -66,6 +66,24 @@ def test_import_loads_no_sdk_driver_server_or_terminal() -> None:
     ] == []
 
 
+def test_the_web_framework_is_imported_with_the_api_alone() -> None:
+    """The listeners of health and metrics need none of it; the API says what to install."""
+    said = run(
+        sys.executable,
+        "-c",
+        "import sys\n"
+        "import tapescope.http, tapescope.http.tokens\n"
+        "print({'fastapi', 'pydantic', 'starlette', 'uvicorn'} & set(sys.modules))\n"
+        "sys.modules['fastapi'] = None\n"
+        "try:\n"
+        "    import tapescope.http.api\n"
+        "except tapescope.errors.MissingExtra as error:\n"
+        "    print(error)\n",
+    )
+
+    assert said == "set()\nThe HTTP API needs more packages: pip install 'tapescope[server]'\n"
+
+
 def test_no_other_module_imports_the_sdk() -> None:
     """But for these the packages import the OpenTelemetry API only, in no function either."""
     using = {

@@ -29,7 +29,14 @@ if TYPE_CHECKING:
     from tapescope.http._server import HealthServer
     from tapescope.manager import TaskManager
 
-__all__ = ["DEFAULT_HOST", "DEFAULT_PORT", "Check", "HealthListener", "serve_health"]
+__all__ = [
+    "DEFAULT_HOST",
+    "DEFAULT_PORT",
+    "Check",
+    "HealthApp",
+    "HealthListener",
+    "serve_health",
+]
 
 DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_PORT: Final = 9464
@@ -78,7 +85,7 @@ class HealthListener:
     ) -> None:
         """Check the address; bind nothing. ``option`` is the setting that an error names."""
         port = check_whole(option, port, "a port from 0 to 65535", 0, 65_535)
-        self._app = _App(checks, metrics)
+        self._app = HealthApp(checks, metrics)
         self.host = host
         self.port = port
         """The port that it listens on, once it is open."""
@@ -136,8 +143,8 @@ class HealthListener:
         self.close()
 
 
-class _App:
-    """The WSGI application with the three paths."""
+class HealthApp:
+    """The WSGI application with the three paths. A server of its own may mount it, too."""
 
     def __init__(self, checks: Checks, metrics: WSGIApplication | None) -> None:
         self._checks, self._metrics = checks, metrics

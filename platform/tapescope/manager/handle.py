@@ -13,7 +13,7 @@ from tapescope.model.redaction import ToldKind
 from tapescope.model.tape import Event, Outcome, QuarantinePage, TapePage
 from tapescope.model.tasks import CancelReason, FinalEvent, Task, TaskStatus
 from tapescope.run import find_current_run
-from tapescope.store.follow import await_final, follow_tape
+from tapescope.store.follow import TapeBatch, await_final, follow_batches, follow_tape
 from tapescope.store.validation import check_seconds
 
 if TYPE_CHECKING:
@@ -105,6 +105,13 @@ class TaskHandle(Generic[R_co]):
         a runner is the follower.
         """
         return follow_tape(self._store, self.task_id, after_seq, self._pool.follow)
+
+    def follow_batches(self, after_seq: int = 0) -> AsyncGenerator[TapeBatch, None]:
+        """``follow``, for who hands the events on: as they come, many at once, with the tape's end.
+
+        Raises what ``follow`` raises.
+        """
+        return follow_batches(self._store, self.task_id, after_seq, self._pool.follow)
 
     async def cancel(
         self, message: str = "", *, reason: CancelReason | str = "user", by: str | None = None

@@ -486,6 +486,14 @@ class TaskManager:
         self._check_home()
         await self.store.announce()
 
+    async def knows_op(self, op: str) -> bool:
+        """Whether this manager or a worker of the store has registered the op.
+
+        The store's list is read every few seconds at most. Raises ``StoreUnavailable``.
+        """
+        self._check_home()
+        return await self._known.find(self.store, op) is not None
+
     async def resubmit(self, task_id: str) -> TaskHandle:
         """Submit an ended task again by name, with its op, params, timeout and retries.
 
@@ -495,7 +503,7 @@ class TaskManager:
         task = await self.handle(task_id).status()
         if not task.status.terminal:
             raise TaskNotEnded(task_id, task.status.value)
-        if await self._known.find(self.store, task.op) is None:
+        if not await self.knows_op(task.op):
             raise OpNotRegistered(task.op)
         submission = Submission(
             task.op, params=task.params, timeout=task.timeout, retries=task.retries

@@ -14,7 +14,7 @@ from tapescope.model.audit import AuditReport, Violation
 from tapescope.model.backlog import Backlog, OpBacklog
 from tapescope.model.leases import TracedAttempt
 from tapescope.model.repairs import RepairReport
-from tapescope.model.tape import DroppedEvent, Event, TapePage
+from tapescope.model.tape import DroppedEvent, Event, QuarantinePage, TapePage
 from tapescope.model.tasks import CancelRequest, Task, TaskPage
 from tapescope.model.times import format_optional_time, format_time
 
@@ -22,6 +22,7 @@ __all__ = [
     "audit_shape",
     "backlog_shape",
     "drop_shape",
+    "drops_shape",
     "event_shape",
     "list_shape",
     "op_shape",
@@ -140,6 +141,15 @@ def drop_shape(drop: DroppedEvent) -> dict[str, Any]:
         "body": drop.body,
     }
     return shape | {"damage": drop.damage} if drop.damage else shape
+
+
+def drops_shape(page: QuarantinePage) -> dict[str, Any]:
+    """A page of late events, oldest first; ``next`` is the next page's ``after``, or null."""
+    return {
+        "drops": [drop_shape(drop) for drop in page.drops],
+        "overflow": page.overflow,
+        "next": page.next,
+    }
 
 
 def audit_shape(report: AuditReport) -> dict[str, Any]:

@@ -45,7 +45,7 @@ from tapescope.store.flush import (
     StoreOutOfRoom,
     TraceRow,
 )
-from tapescope.store.follow import await_final, follow_tape
+from tapescope.store.follow import TapeBatch, await_final, follow_batches, follow_tape
 from tapescope.store.lookup import find_store, hide_password, refuse_control_characters
 from tapescope.store.notifications import RESYNC, CancelListener, Change, Changes, Subscription
 from tapescope.store.opening import OpenMode, must_migrate
@@ -144,6 +144,7 @@ __all__ = [
     "StoreOutOfRoom",
     "StoredTask",
     "Subscription",
+    "TapeBatch",
     "TapeMend",
     "TaskStore",
     "Telemetry",
@@ -167,6 +168,7 @@ __all__ = [
     "drop_event",
     "encode",
     "find_store",
+    "follow_batches",
     "follow_tape",
     "has_sound_numbers",
     "hide_password",

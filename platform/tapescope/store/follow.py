@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from tapescope.errors import DamagedTape, StoreClosed, TapeGap, UnknownTask
@@ -14,12 +16,24 @@ if TYPE_CHECKING:
     from tapescope.store.notifications import Change, Subscription
     from tapescope.store.port import TaskStore
 
-__all__ = ["await_final", "follow_tape"]
+__all__ = ["TapeBatch", "await_final", "follow_batches", "follow_tape"]
 
 Subscribe = Callable[[str], "Subscription"]
 
 _PAGE: Final = 1_000
 _KIND: Final = "follow"
+
+
+@dataclass(frozen=True, slots=True)
+class TapeBatch:
+    """Events that a follower is told of at once, and where the tape is known to stand."""
+
+    events: tuple[Event, ...]
+    """At least one, in ``seq`` order."""
+    last_seq: int
+    """The highest ``seq`` that the tape is known to have."""
+    final_seq: int | None
+    """The ``seq`` of the ``final``; ``None`` while none is known of."""
 
 
 async def follow_tape(
@@ -32,48 +46,96 @@ async def follow_tape(
     the ``final`` came: the end of the events is never silence. ``subscribe`` is the store's
     ``changes`` where nothing else is given; who gives it may end the follower with an error.
     """
+    with _following(store, task_id, after_seq, subscribe) as follower:
+        while (batch := await follower.next_batch()) is not None:
+            for event in batch.events:
+                follower.seen = event.seq
+                yield event
+
+
+async def follow_batches(
+    store: TaskStore, task_id: str, after_seq: int = 0, subscribe: Subscribe | None = None
+) -> AsyncGenerator[TapeBatch, None]:
+    """What ``follow_tape`` gives, as it comes: many events at once, each time with the tape's end.
+
+    For who hands them on to another process. A batch counts as seen once the next one is asked for.
+    """
+    with _following(store, task_id, after_seq, subscribe) as follower:
+        while (batch := await follower.next_batch()) is not None:
+            yield batch
+            follower.seen = batch.events[-1].seq
+
+
+@contextmanager
+def _following(
+    store: TaskStore, task_id: str, after_seq: int, subscribe: Subscribe | None
+) -> Generator[_Follower]:
     after_seq = check_place("after_seq", after_seq, of_tape=True)
     if not is_task_id(task_id):
         raise UnknownTask(task_id)
     # Subscribed before the first read: what is committed in between is told, not missed.
     with (subscribe or store.changes)(task_id) as changes:
-        place = _Place(changes, after_seq)
-        with store.meter.following(_KIND, place.read_lag):
-            while True:
-                page = await store.read_tape(task_id, after_seq=place.seq, limit=_PAGE)
-                place.end = page.last_seq
-                for event in _in_order(task_id, place.seq, page.events):
-                    place.seq = event.seq
-                    yield event
-                if page.final_seq is not None and place.seq >= page.final_seq:
-                    return
-                if place.seq < page.last_seq:
-                    continue
-                while True:
-                    change = await _next(changes)
-                    fresh = _usable(change, place.seq)
-                    if fresh is None:
-                        break  # the tape itself must be read
-                    for event in fresh:
-                        place.seq = event.seq
-                        yield event
-                        if event.type == FINAL:
-                            return
+        follower = _Follower(store, task_id, changes, after_seq)
+        with store.meter.following(_KIND, follower.read_lag):
+            yield follower
 
 
-class _Place:
+class _Follower:
     """Where a follower stands on its tape."""
 
-    __slots__ = ("_changes", "end", "seq")
-
-    def __init__(self, changes: Subscription, seq: int) -> None:
+    def __init__(
+        self, store: TaskStore, task_id: str, changes: Subscription, after_seq: int
+    ) -> None:
+        self._store = store
+        self._task_id = task_id
         self._changes = changes
-        self.seq = seq
-        self.end = 0
+        self._given = after_seq
+        self._end = 0
+        self._final_seq: int | None = None
+        self._caught_up = False
+        self.seen = after_seq
+        """The last ``seq`` that the caller has taken."""
 
     def read_lag(self) -> int:
-        """How many events the tape is known to have past this place."""
-        return max(0, self.end - self.seq, self._changes.told_seq - self.seq)
+        """How many events the tape is known to have past what the caller has taken."""
+        return max(0, self._end - self.seen, self._changes.told_seq - self.seen)
+
+    async def next_batch(self) -> TapeBatch | None:
+        """The events that follow; ``None`` after the ``final``."""
+        while self._final_seq is None or self._given < self._final_seq:
+            events = await (self._take_change() if self._caught_up else self._read_page())
+            if events:
+                return TapeBatch(events, max(self._end, self._given), self._final_seq)
+        return None
+
+    async def _read_page(self) -> tuple[Event, ...]:
+        """The events of the next page; those before a gap come first, and the gap is raised."""
+        page = await self._store.read_tape(self._task_id, after_seq=self._given, limit=_PAGE)
+        self._end, self._final_seq = page.last_seq, page.final_seq
+        events: list[Event] = []
+        for event in page.events:
+            if event.seq != self._given + 1:
+                if not events:
+                    raise TapeGap(self._task_id, self._given + 1, event.seq)
+                break
+            self._given = event.seq
+            events.append(event)
+        self._caught_up = self._given >= page.last_seq
+        return tuple(events)
+
+    async def _take_change(self) -> tuple[Event, ...]:
+        """The events of the next commit; none where the tape itself must be read."""
+        change = await _next(self._changes)
+        fresh = _usable(change, self._given)
+        if fresh is None:
+            self._caught_up = False
+            return ()
+        events = tuple(fresh)
+        if events:
+            self._given = events[-1].seq
+            if events[-1].type == FINAL:
+                self._final_seq = self._given
+        return events
 
 
 async def await_final(
@@ -123,11 +185,3 @@ def _usable(change: Change, seq: int) -> Iterable[Event] | None:
     if change.events[-1].type == FINAL and change.events[-1].seq <= seq:
         return None  # resumed past the end: a last look at the tape says so
     return (event for event in change.events if event.seq > seq)
-
-
-def _in_order(task_id: str, seq: int, events: Iterable[Event]) -> Iterator[Event]:
-    for event in events:
-        if event.seq != seq + 1:
-            raise TapeGap(task_id, seq + 1, event.seq)
-        seq = event.seq
-        yield event

@@ -848,7 +848,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "I9: a gap on the tape itself is an error",
         Edit(
             _FOLLOW,
-            "        if event.seq != seq + 1:\n            raise TapeGap(task_id, seq + 1, event.seq)\n",
+            "            if event.seq != self._given + 1:\n                if not events:\n                    raise TapeGap(self._task_id, self._given + 1, event.seq)\n                break\n",
         ),
         "tests/manager/test_follow.py::test_a_gap_is_an_error",
         on="memory",

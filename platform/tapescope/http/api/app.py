@@ -1,0 +1,153 @@
+"""``make_app``: the application, to serve or to mount."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tapescope.http.access import Scope
+from tapescope.http.api.guard import Guard
+from tapescope.http.api.limits import ApiLimits
+from tapescope.http.api.problems import Refused, make_problem
+from tapescope.http.api.routes import router
+from tapescope.http.api.schemas import Problem
+from tapescope.http.api.state import ApiState, Who
+from tapescope.http.health import HealthApp
+from tapescope_telemetry import __version__
+
+if TYPE_CHECKING:
+    from wsgiref.types import WSGIApplication
+
+    from tapescope.http.tokens import TokenFile
+    from tapescope.manager import TaskManager
+
+__all__ = ["begin_drain", "make_app"]
+
+
+def make_app(
+    manager: TaskManager,
+    *,
+    tokens: TokenFile | None = None,
+    who: Who | None = None,
+    limits: ApiLimits | None = None,
+    metrics: WSGIApplication | None = None,
+) -> FastAPI:
+    """The HTTP API of a manager, which its caller opens and closes around it.
+
+    * ``tokens``: the file of the tokens that requests need.
+    * ``who``: for an application of your own that knows its users: a function of the request,
+      ``async`` or not, that gives the ``Caller``, or ``None`` to refuse. Tokens are not asked then.
+    * Without either, requests of this machine alone are answered, and may do everything.
+    * ``metrics``: a ``PrometheusReader``, for ``/metrics``.
+
+    Mount it under a path, or serve it with ``ApiServer``.
+    """
+    state = ApiState(manager, tokens, who, limits or ApiLimits())
+    app = FastAPI(
+        title="tapescope",
+        version=__version__,
+        description="Tasks, each with a durable tape that ends in exactly one final.",
+        openapi_url="/v1/openapi.json",
+        docs_url=None,  # it would load scripts from another site
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.tapescope = state
+    app.add_middleware(cast("Any", Guard), state=state)
+    app.include_router(router)
+    _add_health(app, state, HealthApp(manager.check_health, metrics))
+    app.add_exception_handler(HTTPException, _answer_http_error)
+    app.add_exception_handler(RequestValidationError, _answer_bad_request)
+    app.openapi = partial(_describe, app.openapi)  # type: ignore[method-assign]  # as FastAPI's documentation has it
+    return app
+
+
+def begin_drain(app: FastAPI) -> None:
+    """Have no more requests answered, and every stream ended with a frame that says why.
+
+    Call it when your server is told to stop: it waits for streams, which last as long as tasks.
+    """
+    cast("ApiState", app.state.tapescope).draining.set()
+
+
+# --- health ---------------------------------------------------------------------------------------
+
+
+def _add_health(app: FastAPI, state: ApiState, health: HealthApp) -> None:
+    """The paths of the health listener, with its answers. Details and metrics take a reader."""
+
+    async def answer(request: Request) -> Response:
+        if request.url.path.endswith("/metrics") or "verbose" in request.query_params:
+            await state.admit(request, Scope.READ)
+        return await asyncio.to_thread(_call_wsgi, health, request)
+
+    for path in ("/livez", "/readyz", "/metrics"):
+        app.add_route(path, answer, methods=["GET", "HEAD"], include_in_schema=False)
+
+
+def _call_wsgi(app: WSGIApplication, request: Request) -> Response:
+    """What a small WSGI application answers to a request without a body."""
+    answer = Response()
+    path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+    environ: dict[str, Any] = {
+        "REQUEST_METHOD": request.method,
+        "PATH_INFO": path,
+        "QUERY_STRING": request.scope["query_string"].decode("latin-1"),
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "wsgi.input": io.BytesIO(),
+    }
+    for name, value in request.headers.items():
+        environ[f"HTTP_{name.upper().replace('-', '_')}"] = value
+
+    def start(
+        status: str, headers: list[tuple[str, str]], _: object = None
+    ) -> Callable[[bytes], object]:
+        answer.status_code = int(status.partition(" ")[0])
+        answer.raw_headers = [
+            (k.lower().encode("latin-1"), v.encode("latin-1")) for k, v in headers
+        ]
+        return lambda _: None
+
+    body: Iterable[bytes] = app(environ, start)
+    answer.body = b"".join(body)
+    return answer
+
+
+# --- the framework's own words, in ours -----------------------------------------------------------
+
+
+async def _answer_http_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    names = {404: "NoSuchPath", 405: "MethodNotAllowed"}
+    details = {404: "There is no such path: see /v1/openapi.json.", 405: "Not with this method."}
+    status = error.status_code
+    refused = Refused(
+        status,
+        names.get(status, "BadRequest"),
+        details.get(status, str(error.detail)),
+        headers=error.headers,
+    )
+    return make_problem(refused)
+
+
+async def _answer_bad_request(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    wrong = error.errors()[0]
+    place = ".".join(map(str, wrong["loc"][1:]))
+    return make_problem(Refused(422, "BadSetting", f"{place}: {wrong['msg']}."))
+
+
+def _describe(make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The OpenAPI document, with the shape of a problem, which no route has as its model."""
+    document = make()
+    document["components"]["schemas"]["Problem"] = Problem.model_json_schema()
+    return document

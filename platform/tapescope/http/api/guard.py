@@ -1,0 +1,143 @@
+"""What every request passes first, and every answer last: host, origin, headers, errors, log."""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+
+from tapescope.http.api.problems import Refused, make_problem
+from tapescope_telemetry.logger import Logger
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from tapescope.http.api.state import ApiState
+
+__all__ = ["Guard"]
+
+_access = Logger("tapescope.access")
+
+_HEADERS: Final = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+_PROBES: Final = ("/livez", "/readyz", "/metrics")
+_FORWARDED: Final = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+
+
+class Guard:
+    """ASGI middleware around the routes. It reads no body and holds no stream up."""
+
+    def __init__(self, app: ASGIApp, state: ApiState) -> None:
+        self._app = app
+        self._state = state
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)  # a lifespan; there is no websocket
+            return
+        scope.setdefault("state", {})
+        began, status = time.monotonic(), 0
+
+        async def tell(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        try:
+            self._check(scope)
+            await self._app(scope, receive, tell)
+        except (
+            Exception
+        ) as error:  # whatever a route or a user's function raises: it is logged, and answered once
+            answer = make_problem(error)
+            if status:
+                raise  # the answer has begun: the server ends the connection
+            await answer(scope, receive, tell)
+        finally:
+            self._note(scope, status, time.monotonic() - began)
+
+    def _check(self, scope: Scope) -> None:
+        """Raises ``Refused``."""
+        headers = Headers(scope=scope)
+        if self._state.asks_nobody and not _is_of_this_machine(scope, headers):
+            raise Refused(
+                421,
+                "HostRefused",
+                "Without tokens the server answers requests of this machine alone, to localhost, "
+                "127.0.0.1 or [::1]. 'tapescope token add' makes a token.",
+            )
+        if _is_cross_origin(headers):
+            detail = "The server answers no request that the page of another site makes."
+            raise Refused(403, "CrossOriginRefused", detail)
+        most = self._state.limits.query_bytes
+        if len(scope["query_string"]) > most:
+            raise Refused(414, "QueryTooLong", f"The query is over {most:,} bytes.")
+        if self._state.draining.is_set() and not scope["path"].endswith(_PROBES):
+            detail = "The server is about to stop. Ask again, or another one."
+            raise Refused(
+                503, "Draining", detail, headers={"Retry-After": "1", "Connection": "close"}
+            )
+
+    def _note(self, scope: Scope, status: int, took: float) -> None:
+        caller = scope["state"].get("caller")
+        client = scope.get("client")
+        _access.info(
+            "%s %s %d %.1f ms, %s from %s",
+            scope["method"],
+            scope["path"],
+            status,
+            took * 1e3,
+            (caller and caller.name) or "-",
+            client[0] if client else "-",
+        )
+
+
+def _is_of_this_machine(scope: Scope, headers: Headers) -> bool:
+    """Whether it came from this machine, by no proxy, and was meant for it.
+
+    The page of another site can have its own name lead here (DNS rebinding): such a request has
+    that name as its host.
+    """
+    client = scope.get("client")
+    if client is not None and not _is_loopback(client[0]):
+        return False
+    if any(name in headers for name in _FORWARDED):
+        return False
+    try:
+        host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
+    except ValueError:  # brackets that do not close
+        return False
+    return host == "localhost" or _is_loopback(host)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _is_cross_origin(headers: Headers) -> bool:
+    """Whether a browser made it for the page of another site; only browsers send these headers."""
+    site = headers.get("sec-fetch-site")
+    if site is not None:
+        return site not in ("same-origin", "none")
+    origin = headers.get("origin")
+    if origin is None:
+        return False
+    try:
+        return urlsplit(origin).netloc.lower() != headers.get("host", "").lower()
+    except ValueError:  # brackets that do not close
+        return True

@@ -1,0 +1,559 @@
+"""The routes: each asks who it is, does one thing with the manager, and shows a shape of the model.
+
+A body is read only once it is known who sends it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from datetime import datetime
+from typing import Annotated, Any, Final, TypeVar
+
+import orjson
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from fastapi.security import HTTPBearer
+from pydantic import AwareDatetime, BaseModel, ValidationError
+from starlette.requests import ClientDisconnect
+
+from tapescope.errors import BadSetting, OpNotRegistered, UnknownTask
+from tapescope.http.access import Caller, Scope
+from tapescope.http.api import schemas
+from tapescope.http.api.problems import PROBLEM_TYPE, Refused
+from tapescope.http.api.state import acting, state_of
+from tapescope.http.api.stream import EventStream, JsonLines, TapeStream, choose_form
+from tapescope.model.json_shapes import (
+    audit_shape,
+    backlog_shape,
+    drops_shape,
+    list_shape,
+    tape_shape,
+    task_shape,
+    traced_shape,
+)
+from tapescope.model.tasks import TaskStatus
+from tapescope.store.follow import TapeBatch, await_final
+from tapescope.store.validation import check_op, check_trace_id
+
+__all__ = ["router"]
+
+B = TypeVar("B", bound=BaseModel)
+
+_TRACED: Final = 10_000
+"""Attempts of one trace that are shown."""
+
+
+def _json(shape: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(orjson.dumps(shape), status, headers=headers, media_type="application/json")
+
+
+# --- what a request passes before its route ---------------------------------------------------
+
+
+async def _refuse_unknown_query(request: Request) -> None:
+    """A filter that is misspelt must not show everything."""
+    known = {one.alias for one in request.scope["route"].dependant.query_params}
+    if unknown := sorted(set(request.query_params) - known):
+        takes = f"It takes {', '.join(sorted(known))}." if known else "It takes none."
+        detail = f"{unknown[0]!r} is not a parameter of this query. {takes}"
+        raise Refused(422, "BadSetting", detail)
+
+
+def _needing(scope: Scope) -> Callable[[Request], Any]:
+    async def admit(request: Request) -> Caller:
+        return await state_of(request).admit(request, scope)
+
+    return admit
+
+
+Reader = Annotated[Caller, Depends(_needing(Scope.READ))]
+Submitter = Annotated[Caller, Depends(_needing(Scope.SUBMIT))]
+Canceller = Annotated[Caller, Depends(_needing(Scope.CANCEL))]
+Admin = Annotated[Caller, Depends(_needing(Scope.ADMIN))]
+
+TaskId = Annotated[str, Path(examples=["0192f0c1-2b7a-7c3e-9a51-0c4f1e2d3b4a"])]
+Limit = Annotated[int, Query(ge=1, le=1_000, description="The most that one page has.")]
+Wait = Annotated[
+    float, Query(ge=0, le=60, description="Seconds to wait where there is nothing to tell yet.")
+]
+AfterSeq = Annotated[int, Query(ge=0, description="Only events after this seq.")]
+
+
+async def _reach(request: Request, caller: Caller, scope: Scope, task_id: str) -> None:
+    """See to it that the caller has the scope for the task's op.
+
+    Raises ``UnknownTask`` where the caller may not even see it, else ``Refused``.
+    """
+    if caller.may(scope):
+        return
+    task = await state_of(request).manager.handle(task_id).status()
+    if caller.may(scope, task.op):
+        return
+    if not caller.may(Scope.READ, task.op):
+        raise UnknownTask(task_id)
+    raise Refused(403, "Forbidden", f"The token lacks the scope '{scope}:{task.op}'.")
+
+
+async def _read_body(request: Request, model: type[B], *, required: bool) -> B:
+    """The body of a request, as JSON of this model. Raises ``Refused``."""
+    limits = state_of(request).limits
+    too_large = Refused(413, "BodyTooLarge", f"The body is over {limits.body_bytes:,} bytes.")
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length) > limits.body_bytes:
+        raise too_large
+    body = bytearray()
+    try:
+        async with asyncio.timeout(limits.body_within):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > limits.body_bytes:
+                    raise too_large
+    except TimeoutError:
+        detail = f"The body did not come within {limits.body_within:g} s."
+        raise Refused(408, "BodyTooSlow", detail, headers={"Connection": "close"}) from None
+    except ClientDisconnect:
+        raise Refused(400, "BadBody", "The body is not whole.") from None
+    if not body and not required:
+        return model()
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise Refused(415, "BadContentType", "Send JSON, with 'Content-Type: application/json'.")
+    try:
+        return model.model_validate(orjson.loads(body))
+    except ValidationError as error:
+        wrong = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, wrong["loc"])) or "the body"
+        raise Refused(422, "BadBody", f"{place}: {wrong['msg']}.") from None
+    except ValueError as error:
+        raise Refused(400, "BadBody", f"The body is not JSON: {error}.") from None
+
+
+def _takes(model: type[BaseModel], *, required: bool = False) -> dict[str, Any]:
+    """The part of the OpenAPI document for a body that a route reads itself."""
+    schema = model.model_json_schema()
+    content = {"application/json": {"schema": schema}}
+    return {"requestBody": {"required": required, "content": content}}
+
+
+def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What else a route answers, as problem details."""
+    words = {
+        400: "The request cannot be read",
+        401: "No token that the server knows",
+        403: "The caller may not do this",
+        404: "There is no such task",
+        406: "There is no such form of it",
+        408: "The body did not come in time",
+        409: "It conflicts with what the store has",
+        413: "The body is too large",
+        414: "The query is too long",
+        415: "The body is not said to be JSON",
+        421: "Without tokens this machine alone is answered",
+        422: "A value that it cannot have",
+        503: "The store cannot be used, or the server is full or about to stop",
+    }
+    schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
+    return {
+        status: {"description": words[status], "content": {PROBLEM_TYPE: schema}}
+        for status in sorted({401, 403, 414, 421, 422, 503, *statuses})
+    }
+
+
+_BODY: Final = (400, 408, 413, 415)
+
+router = APIRouter(
+    prefix="/v1",
+    dependencies=[
+        Depends(_refuse_unknown_query),
+        Depends(HTTPBearer(auto_error=False, description="A token of 'tapescope token add'.")),
+    ],
+)
+
+
+# --- tasks ----------------------------------------------------------------------------------------
+
+
+@router.get("/tasks", response_model=schemas.Tasks, responses=_problems(), tags=["tasks"])
+async def list_tasks(
+    request: Request,
+    caller: Reader,
+    status: Annotated[TaskStatus | None, Query()] = None,
+    op: Annotated[str | None, Query(description="Of this op.")] = None,
+    owner: Annotated[str | None, Query(description="Of this manager.")] = None,
+    key: Annotated[str | None, Query(description="With this idempotency key.")] = None,
+    since: Annotated[AwareDatetime | None, Query(description="Created then or later.")] = None,
+    until: Annotated[AwareDatetime | None, Query(description="Created before then.")] = None,
+    limit: Limit = 50,
+    cursor: Annotated[str | None, Query(description="The 'next' of another page.")] = None,
+) -> Response:
+    """List tasks, newest first. A token for some ops must name one of them."""
+    ops = caller.find_ops(Scope.READ)
+    if ops is not None and op not in ops:
+        raise Refused(403, "Forbidden", f"Name an op that the token is for: {_name(ops)}.")
+    try:
+        page = await state_of(request).manager.store.list(
+            status=status,
+            op=op,
+            owner=owner,
+            idempotency_key=key,
+            since=since,
+            until=until,
+            limit=limit,
+            before=cursor,
+        )
+    except BadSetting as error:
+        if error.name != "before":
+            raise
+        raise BadSetting("cursor", cursor, error.expected) from error
+    return _json(list_shape(page))
+
+
+def _name(ops: frozenset[str]) -> str:
+    return ", ".join(sorted(ops))
+
+
+@router.post(
+    "/tasks",
+    status_code=201,
+    response_model=schemas.Submitted,
+    responses={
+        200: {"model": schemas.Submitted, "description": "The idempotency key led to this task"},
+        **_problems(409, *_BODY),
+    },
+    openapi_extra=_takes(schemas.SubmitBody, required=True),
+    tags=["tasks"],
+)
+async def submit(
+    request: Request,
+    caller: Submitter,
+    idempotency_key: Annotated[
+        str | None,
+        Header(description="The same op and key again give the same task, and run it once."),
+    ] = None,
+) -> Response:
+    """Submit a task by the name of its op, which this server or a worker has registered.
+
+    The answer comes once the task is stored. Ask for its row with the `Location`.
+    """
+    body = await _read_body(request, schemas.SubmitBody, required=True)
+    manager = state_of(request).manager
+    with acting(request, caller, "submit", f"of op {body.op!r}") as became:
+        if not caller.may(Scope.SUBMIT, body.op):
+            ops = caller.find_ops(Scope.SUBMIT) or frozenset()
+            detail = f"The token is for other ops: {_name(ops)}."
+            raise Refused(403, "Forbidden", detail)
+        run_at = None if body.run_at is None else _parse_time("run_at", body.run_at)
+        if not await manager.knows_op(check_op(body.op)):
+            raise OpNotRegistered(body.op)
+        handle = await manager.submit(
+            body.op,
+            params=body.params,
+            timeout=body.timeout,
+            retries=body.retries,
+            delay=body.delay,
+            run_at=run_at,
+            idempotency_key=idempotency_key,
+        )
+        became.append(f"task {handle.task_id}" + ("" if handle.created else ", which was there"))
+    # Its row is not read: an answer that fails now would have a client submit the task again.
+    return _json(
+        {"task_id": handle.task_id, "op": body.op, "created": bool(handle.created)},
+        201 if handle.created else 200,
+        {"Location": _link(request, handle.task_id)},
+    )
+
+
+def _parse_time(name: str, text: str) -> datetime:
+    """An aware time from its RFC 3339 text. Raises ``BadSetting``."""
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        at = None
+    if at is None or at.tzinfo is None:
+        raise BadSetting(name, text, "a time with a time zone: 2026-01-31T12:00:00Z")
+    return at
+
+
+def _link(request: Request, task_id: str) -> str:
+    """The path of a task, as the client sees it: below where we are mounted, or a proxy has us."""
+    return f"{request.scope.get('root_path', '')}/v1/tasks/{task_id}"
+
+
+@router.get(
+    "/tasks/{task_id}", response_model=schemas.TaskRow, responses=_problems(404), tags=["tasks"]
+)
+async def get_task(request: Request, caller: Reader, task_id: TaskId) -> Response:
+    """A task as its row stands now."""
+    task = await state_of(request).manager.handle(task_id).status()
+    if not caller.may(Scope.READ, task.op):
+        raise UnknownTask(task_id)
+    return _json(task_shape(task))
+
+
+@router.get(
+    "/tasks/{task_id}/result",
+    response_model=schemas.Result,
+    responses={
+        202: {"model": schemas.Waiting, "description": "The task has not ended"},
+        **_problems(404),
+    },
+    tags=["tasks"],
+)
+async def get_result(request: Request, caller: Reader, task_id: TaskId, wait: Wait = 0) -> Response:
+    """How the task ended: with its result, its error or its cancel. 202 while it has not."""
+    await _reach(request, caller, Scope.READ, task_id)
+    state = state_of(request)
+    store = state.manager.store
+    task = await state.manager.handle(task_id).status()
+    if not task.status.terminal and wait:
+        with state.seats.seated():
+            await _wait_for(request, await_final(store, task_id), wait)
+        task = await state.manager.handle(task_id).status()
+    if not task.status.terminal:
+        return _json({"task_id": task_id, "status": task.status.value}, 202)
+    final = await await_final(store, task_id)
+    return _json({"task_id": task_id} | final.as_json())
+
+
+async def _wait_for(request: Request, work: Any, wait: float) -> None:
+    """Wait for this work, no longer than ``wait`` seconds and than the server serves."""
+    state = state_of(request)
+    working = asyncio.ensure_future(work)
+    draining = asyncio.ensure_future(state.draining.wait())
+    try:
+        await asyncio.wait((working, draining), timeout=wait, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+    finally:
+        draining.cancel()
+        if not working.done():
+            working.cancel()
+            await asyncio.wait((working,))
+
+
+@router.post(
+    "/tasks/{task_id}/cancel",
+    response_model=schemas.Cancelled,
+    responses=_problems(404, *_BODY),
+    openapi_extra=_takes(schemas.CancelBody),
+    tags=["tasks"],
+)
+async def cancel(request: Request, caller: Canceller, task_id: TaskId) -> Response:
+    """Request a cancel. The answer comes once it is recorded, not once the task has ended.
+
+    The first request stays; another one changes nothing. The tape says whose token it was.
+    """
+    body = await _read_body(request, schemas.CancelBody, required=False)
+    with acting(request, caller, "cancel", f"of task {task_id}") as became:
+        await _reach(request, caller, Scope.CANCEL, task_id)
+        handle = state_of(request).manager.handle(task_id)
+        answer = await handle.cancel(body.message, by=caller.name)
+        became.append(answer.state.value)
+    return _json({"task_id": task_id, "state": answer.state.value})
+
+
+@router.post(
+    "/tasks/{task_id}/retry",
+    status_code=201,
+    response_model=schemas.Submitted,
+    responses=_problems(404, 409),
+    tags=["tasks"],
+)
+async def retry(request: Request, caller: Submitter, task_id: TaskId) -> Response:
+    """Submit an ended task again: a new one, with its op, params, timeout and retries."""
+    with acting(request, caller, "retry", f"of task {task_id}") as became:
+        await _reach(request, caller, Scope.SUBMIT, task_id)
+        manager = state_of(request).manager
+        op = (await manager.handle(task_id).status()).op
+        handle = await manager.resubmit(task_id)
+        became.append(f"task {handle.task_id}")
+    return _json(
+        {"task_id": handle.task_id, "op": op, "created": True},
+        201,
+        {"Location": _link(request, handle.task_id)},
+    )
+
+
+# --- tapes ----------------------------------------------------------------------------------------
+
+
+@router.get(
+    "/tasks/{task_id}/tape", response_model=schemas.Tape, responses=_problems(404), tags=["tapes"]
+)
+async def get_tape(
+    request: Request,
+    caller: Reader,
+    task_id: TaskId,
+    after_seq: AfterSeq = 0,
+    limit: Limit = 1_000,
+    wait: Wait = 0,
+) -> Response:
+    """A page of the tape. With `wait` the answer waits for the next event."""
+    await _reach(request, caller, Scope.READ, task_id)
+    state = state_of(request)
+    handle = state.manager.handle(task_id)
+    page = await handle.tape(after_seq=after_seq, limit=limit)
+    if wait and not page.events and page.final_seq is None:
+        with state.seats.seated():
+            async with aclosing(handle.follow_batches(after_seq)) as batches:
+                await _wait_for(request, _take_one(batches), wait)
+        page = await handle.tape(after_seq=after_seq, limit=limit)
+    return _json(tape_shape(page))
+
+
+async def _take_one(batches: AsyncGenerator[TapeBatch, None]) -> None:
+    await anext(batches, None)
+
+
+@router.get(
+    "/tasks/{task_id}/stream",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "The events as they are committed, to the final",
+            "content": {
+                EventStream.media_type: {"schema": {"type": "string"}},
+                JsonLines.media_type: {"schema": {"type": "string"}},
+            },
+        },
+        204: {"description": "The final was seen before: there is no more"},
+        **_problems(404, 406),
+    },
+    tags=["tapes"],
+)
+async def stream(
+    request: Request,
+    caller: Reader,
+    task_id: TaskId,
+    after_seq: AfterSeq = 0,
+    last_event_id: Annotated[
+        str | None, Header(description="Goes before after_seq: the last seq that was seen.")
+    ] = None,
+) -> Response:
+    """Follow the tape live, as server-sent events, or with `Accept: application/x-ndjson` as lines.
+
+    Each event has its `seq` as id, its type, and as data the event with the tape's `last_seq` and
+    `final_seq`. Every `seq` comes once and in order, after its commit. The stream ends after the
+    `final`, or with an `error` that is a problem; it never just ends. Come back with
+    `Last-Event-ID`.
+    """
+    await _reach(request, caller, Scope.READ, task_id)
+    form = choose_form(request.headers.get("accept", ""))
+    if last_event_id:
+        after_seq = _parse_seq(last_event_id)
+    state = state_of(request)
+    handle = state.manager.handle(task_id)
+    page = await handle.tape(after_seq=after_seq, limit=1)
+    if page.final_seq is not None and after_seq >= page.final_seq:
+        return Response(status_code=204)
+    if after_seq > page.last_seq:
+        expected = f"at most {page.last_seq}, the last seq of this tape"
+        raise BadSetting("after_seq", after_seq, expected)
+
+    async def still_may() -> None:
+        now = await state.find_caller(request)
+        await _reach(request, now, Scope.READ, task_id)
+
+    batches = handle.follow_batches(after_seq)
+    state.seats.take()
+    return TapeStream(task_id, batches, form, state, still_may)
+
+
+def _parse_seq(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 16):
+        raise BadSetting("Last-Event-ID", text, "the seq of an event: a whole number")
+    return int(text)
+
+
+@router.get(
+    "/tasks/{task_id}/drops",
+    response_model=schemas.Drops,
+    responses=_problems(404),
+    tags=["tapes"],
+)
+async def get_task_drops(
+    request: Request,
+    caller: Reader,
+    task_id: TaskId,
+    after: Annotated[int, Query(ge=0, description="The 'next' of another page.")] = 0,
+    limit: Limit = 1_000,
+) -> Response:
+    """The task's late events: kept off its tape, each with its reason."""
+    await _reach(request, caller, Scope.READ, task_id)
+    manager = state_of(request).manager
+    page = await manager.drops(task_id, after=after, limit=limit)
+    if not page.counts:
+        await manager.handle(task_id).status()  # raises, where there is no such task
+    return _json(drops_shape(page))
+
+
+@router.get("/drops", response_model=schemas.Drops, responses=_problems(), tags=["tapes"])
+async def get_drops(
+    request: Request,
+    caller: Reader,
+    since: Annotated[AwareDatetime | None, Query(description="Offered then or later.")] = None,
+    until: Annotated[AwareDatetime | None, Query(description="Offered before then.")] = None,
+    after: Annotated[int, Query(ge=0, description="The 'next' of another page.")] = 0,
+    limit: Limit = 1_000,
+) -> Response:
+    """The late events of the whole store, oldest first. It takes a token for every op."""
+    _need_every_op(caller)
+    page = await state_of(request).manager.store.read_quarantine(
+        since=since, until=until, after=after, limit=limit
+    )
+    return _json(drops_shape(page))
+
+
+def _need_every_op(caller: Caller) -> None:
+    if not caller.may(Scope.READ):
+        detail = "A late event may be of any op, and the token is for some. Ask for one task's."
+        raise Refused(403, "Forbidden", detail)
+
+
+# --- the store ------------------------------------------------------------------------------------
+
+
+@router.get("/stats", response_model=schemas.Stats, responses=_problems(), tags=["store"])
+async def get_stats(request: Request, caller: Reader) -> Response:
+    """What waits and what runs, by op: the same numbers from every process of the store."""
+    shape = backlog_shape(await state_of(request).manager.store.backlog.read())
+    shape["ops"] = [one for one in shape["ops"] if caller.may(Scope.READ, one["op"])]
+    return _json(shape)
+
+
+@router.get(
+    "/traces/{trace_id}", response_model=schemas.Attempts, responses=_problems(), tags=["store"]
+)
+async def get_trace(
+    request: Request,
+    caller: Reader,
+    trace_id: Annotated[str, Path(examples=["4bf92f3577b34da6a3ce929d0e0e4736"])],
+) -> Response:
+    """The attempts whose run spans are in a trace."""
+    found = await state_of(request).manager.store.find_traced(
+        check_trace_id(trace_id), limit=_TRACED
+    )
+    attempts = [traced_shape(one) for one in found if caller.may(Scope.READ, one.op)]
+    return _json({"attempts": attempts})
+
+
+@router.post(
+    "/audit",
+    response_model=schemas.Audit,
+    responses=_problems(*_BODY),
+    openapi_extra=_takes(schemas.AuditBody),
+    tags=["store"],
+)
+async def audit(request: Request, caller: Admin) -> Response:
+    """Check every tape of the store. One at a time; it may take long."""
+    body = await _read_body(request, schemas.AuditBody, required=False)
+    state = state_of(request)
+    with acting(request, caller, "audit", "of the store") as became:
+        if state.audits.locked():
+            detail = "An audit is under way. Wait for its end."
+            raise Refused(503, "AuditUnderWay", detail, headers={"Retry-After": "10"})
+        async with state.audits:
+            report = await state.manager.audit(thorough=body.thorough)
+        became.append(f"{report.checked} tapes, {len(report.violations)} violations")
+    return _json(audit_shape(report))

@@ -1,0 +1,307 @@
+"""The shapes of ``tapescope.model.json_shapes``, as the OpenAPI document describes them.
+
+No answer is made of these: a test holds them equal to what is sent.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+__all__ = [
+    "Attempts",
+    "Audit",
+    "AuditBody",
+    "CancelBody",
+    "Cancelled",
+    "Drops",
+    "Event",
+    "Problem",
+    "Result",
+    "Stats",
+    "SubmitBody",
+    "Submitted",
+    "Tape",
+    "TaskRow",
+    "Tasks",
+    "Waiting",
+]
+
+_ID = "0192f0c1-2b7a-7c3e-9a51-0c4f1e2d3b4a"
+_TIME = "2026-01-31T12:00:00.000000Z"
+_NOTED = Field(
+    default=None, description="What of the row cannot be read that was written past tapescope."
+)
+
+TaskId = Annotated[str, Field(examples=[_ID])]
+Time = Annotated[AwareDatetime, Field(examples=[_TIME])]
+Op = Annotated[str, Field(examples=["resize"])]
+Damage = Annotated[str | None, _NOTED]
+
+
+class _Shape(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+# --- what is sent ---------------------------------------------------------------------------------
+
+
+class CancelRequest(_Shape):
+    """The first request to cancel the task; it stays."""
+
+    reason: Annotated[str, Field(examples=["user"])]
+    message: str
+    by: str | None
+    known: Annotated[str, Field(description="How it is known who asked.", examples=["claimed"])]
+    role: str | None
+    requested_at: Time
+
+
+class TaskRow(_Shape):
+    """A task as its row stands."""
+
+    task_id: TaskId
+    op: Op
+    status: Annotated[str, Field(examples=["running"])]
+    attempt: Annotated[int, Field(description="How often the task was claimed.")]
+    params: Any
+    owner: str | None
+    created_at: Time
+    run_at: Time
+    claimed_at: Time | None
+    finished_at: Time | None
+    lease_expires_at: Time | None
+    timeout: Annotated[float | None, Field(description="Seconds of one attempt.")]
+    retries: int
+    retries_spent: int
+    idempotency_key: str | None
+    traceparent: str | None
+    cancel: CancelRequest | None
+    error_code: str | None
+    damage: Damage
+
+
+class Tasks(_Shape):
+    """A page of tasks, newest first."""
+
+    tasks: list[TaskRow]
+    next: Annotated[
+        str | None,
+        Field(
+            description="Send it as 'cursor' for the next page; null at the end. A page may be "
+            "empty and yet have a next."
+        ),
+    ]
+
+
+class Submitted(_Shape):
+    """A task that was submitted."""
+
+    task_id: TaskId
+    op: Op
+    created: Annotated[
+        bool, Field(description="False where the idempotency key led to a task that was there.")
+    ]
+
+
+class Cancelled(_Shape):
+    """What became of a request to cancel."""
+
+    task_id: TaskId
+    state: Annotated[
+        str,
+        Field(
+            description="'cancelled': it was pending, and has ended. 'recorded': it runs, and will "
+            "be stopped. 'already_recorded': an earlier request stays. 'terminal': it had ended.",
+            examples=["recorded"],
+        ),
+    ]
+
+
+class Event(_Shape):
+    """One event of a tape."""
+
+    seq: int
+    type: Annotated[str, Field(examples=["progress"])]
+    ts: Time
+    attempt: int
+    body: Any
+    damage: Damage
+
+
+class Tape(_Shape):
+    """A page of a tape, and where the whole tape stands."""
+
+    task_id: TaskId
+    events: list[Event]
+    last_seq: int
+    final_seq: Annotated[int | None, Field(description="Null while the tape is open.")]
+    dropped: Annotated[int, Field(description="Events that were kept off this tape.")]
+
+
+class Drop(_Shape):
+    """A late event: kept off its tape, and counted."""
+
+    task_id: str
+    attempt: int
+    type: str
+    reason: Annotated[str, Field(examples=["after_terminal"])]
+    ts: Time
+    late_s: Annotated[float | None, Field(description="Seconds after the final.")]
+    trace_id: str | None
+    body: Any
+    damage: Damage
+
+
+class Drops(_Shape):
+    """A page of late events, oldest first."""
+
+    drops: list[Drop]
+    overflow: Annotated[int, Field(description="Counted, but not kept.")]
+    next: Annotated[int | None, Field(description="Send it as 'after' for the next page.")]
+
+
+class ResultError(_Shape):
+    """Why the task failed; or, beside a cancel, what its cleanup raised."""
+
+    code: Annotated[str, Field(examples=["builtins.ValueError"])]
+    message: str
+    traceback: str | None = None
+    details: Any = None
+
+
+class Result(_Shape):
+    """How the task ended: what its final says."""
+
+    task_id: TaskId
+    outcome: Annotated[str, Field(examples=["succeeded"])]
+    result: Any = None
+    error: ResultError | None = None
+    cancel: CancelRequest | None = None
+
+
+class Waiting(_Shape):
+    """The task has not ended."""
+
+    task_id: TaskId
+    status: Annotated[str, Field(examples=["running"])]
+
+
+class OpStats(_Shape):
+    """The tasks of one op; ages in seconds."""
+
+    op: Op
+    due: int
+    scheduled: int
+    retrying: int
+    held: int
+    oldest_due: float | None
+    running: int
+    oldest_running: float | None
+    workers: int
+    registered: bool
+    timeout: float | None
+    succeeded: int
+    failed: int
+    cancelled: int
+    gone: int
+    submitted: int
+
+
+class Stats(_Shape):
+    """What waits and runs, by op."""
+
+    made_at: Time
+    age: float
+    ops: list[OpStats]
+
+
+class Attempt(_Shape):
+    """An attempt whose run span was recorded."""
+
+    task_id: TaskId
+    op: Op
+    status: str
+    attempt: int
+    trace_id: str
+    span_id: str
+
+
+class Attempts(_Shape):
+    """The attempts that are in a trace."""
+
+    attempts: list[Attempt]
+
+
+class Violation(_Shape):
+    """An invariant that a tape breaks."""
+
+    rule: str
+    task_id: str
+    detail: str
+
+
+class Audit(_Shape):
+    """What an audit found."""
+
+    checked: int
+    violations: list[Violation]
+
+
+class Problem(BaseModel):
+    """What went wrong, as RFC 9457 has it."""
+
+    type: Annotated[str, Field(examples=["urn:tapescope:error:UnknownTask"])]
+    title: Annotated[str, Field(examples=["Not Found"])]
+    status: Annotated[int, Field(examples=[404])]
+    detail: Annotated[str, Field(examples=["The store has no task 'x'. Check the id."])]
+    error: Annotated[str, Field(description="The error's name.", examples=["UnknownTask"])]
+
+
+# --- what is taken --------------------------------------------------------------------------------
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class SubmitBody(_Body):
+    """A task to submit by the name of its op."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"op": "resize", "params": {"folder": "photos"}}]}
+    )
+
+    op: str
+    params: dict[str, Any] = {}
+    delay: Annotated[
+        float | None, Field(description="Seconds until the first attempt may begin.")
+    ] = None
+    run_at: Annotated[
+        str | None,
+        Field(
+            description="The first attempt begins no sooner than this time.",
+            json_schema_extra={"format": "date-time"},
+        ),
+    ] = None
+    timeout: Annotated[
+        float | None, Field(description="Seconds of one attempt. Default: as the op has it.")
+    ] = None
+    retries: Annotated[
+        int | None, Field(description="Attempts that may follow. Default: as the op has it.")
+    ] = None
+
+
+class CancelBody(_Body):
+    """Why the task is cancelled, in your own words."""
+
+    message: Annotated[str, Field(examples=["the customer withdrew the order"])] = ""
+
+
+class AuditBody(_Body):
+    """How to audit."""
+
+    thorough: Annotated[
+        bool, Field(description="Count what the store's numbers say, too; slower.")
+    ] = False

@@ -1,0 +1,136 @@
+"""What the routes of one application share: manager, who may ask, places for those that wait."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final, cast
+
+from starlette.requests import Request
+
+from tapescope.http.access import Caller, Scope
+from tapescope.http.api.problems import Refused
+from tapescope_telemetry.logger import Logger
+
+if TYPE_CHECKING:
+    from tapescope.http.api.limits import ApiLimits
+    from tapescope.http.tokens import TokenFile
+    from tapescope.manager import TaskManager
+
+__all__ = ["ApiState", "Who", "acting", "state_of"]
+
+Who = Callable[[Request], Caller | Awaitable[Caller | None] | None]
+"""Says who makes a request, in an application that knows that itself; ``None`` refuses it."""
+
+_acts = Logger("tapescope.acts")
+
+_ANYBODY: Final = Caller.of(None, [Scope.ADMIN])
+"""Who asks from this machine where there are no tokens: who can do so has the store's file, too."""
+
+
+class Seats:
+    """The streams and waiting requests at once."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.taken = 0
+
+    def take(self) -> None:
+        """Raises ``Refused`` where none is free."""
+        if self.taken >= self.most:
+            detail = f"The server has {self.most:,} streams and waiting requests. Try again later."
+            raise Refused(503, "TooManyStreams", detail, headers={"Retry-After": "5"})
+        self.taken += 1
+
+    def leave(self) -> None:
+        """Give a seat back."""
+        self.taken -= 1
+
+    @contextmanager
+    def seated(self) -> Generator[None]:
+        """Have a seat inside. Raises ``Refused``."""
+        self.take()
+        try:
+            yield
+        finally:
+            self.leave()
+
+
+class ApiState:
+    """Of one application, from ``make_app`` on."""
+
+    def __init__(
+        self,
+        manager: TaskManager,
+        tokens: TokenFile | None,
+        who: Who | None,
+        limits: ApiLimits,
+    ) -> None:
+        self.manager = manager
+        self.limits = limits
+        self.seats = Seats(limits.streams)
+        self.draining = asyncio.Event()
+        """Set when the server is about to stop."""
+        self.audits = asyncio.Lock()
+        self._tokens = tokens
+        self._who = who
+
+    @property
+    def asks_nobody(self) -> bool:
+        """Whether requests need neither a token nor an application's word."""
+        return self._who is None and not (self._tokens is not None and self._tokens.required)
+
+    async def find_caller(self, request: Request) -> Caller:
+        """Who makes the request. Raises ``Refused``, with 401."""
+        if self.asks_nobody:
+            return _ANYBODY
+        if self._who is not None:
+            answer = self._who(request)
+            caller = await answer if isinstance(answer, Awaitable) else answer
+        else:
+            scheme, _, token = request.headers.get("authorization", "").partition(" ")
+            assert self._tokens is not None, "else nobody is asked"
+            caller = self._tokens.find(token.strip()) if scheme.lower() == "bearer" else None
+        if caller is None:
+            raise Refused(
+                401,
+                "NotAuthenticated",
+                "Send a token that the server knows, as 'Authorization: Bearer TOKEN'.",
+                headers={"WWW-Authenticate": 'Bearer realm="tapescope"'},
+            )
+        return caller
+
+    async def admit(self, request: Request, scope: Scope) -> Caller:
+        """Who makes the request, if that caller has the scope for one op at least.
+
+        Raises ``Refused``, with 401 or 403.
+        """
+        caller = await self.find_caller(request)
+        request.state.caller = caller
+        if caller.find_ops(scope) == frozenset():
+            raise Refused(403, "Forbidden", f"It takes the scope '{scope}', which the token lacks.")
+        return caller
+
+
+def state_of(request: Request) -> ApiState:
+    """The state of the application that has the request."""
+    return cast("ApiState", request.app.state.tapescope)
+
+
+@contextmanager
+def acting(request: Request, caller: Caller, act: str, of: str) -> Generator[list[str]]:
+    """One line in the log ``tapescope.acts`` for what is done inside, and who does it.
+
+    What became of it goes into the list; an error is told by its name.
+    """
+    became: list[str] = []
+    try:
+        yield became
+    except BaseException as error:
+        name = error.name if isinstance(error, Refused) else type(error).__name__
+        became.append(f"not done ({name})")
+        raise
+    finally:
+        address = request.client.host if request.client is not None else "-"
+        _acts.info("%s %s by %s from %s: %s", act, of, caller.name or "-", address, *became)

@@ -1,0 +1,282 @@
+"""Who may ask: tokens and their scopes, and what is answered where there are none."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from httpx import ASGITransport, AsyncClient
+
+from tapescope import BadSetting, NewTask, TaskManager
+from tapescope.http.access import Caller, Grant, Scope
+from tapescope.http.api import ApiLimits, make_app
+from tapescope.http.api.routes import router
+from tapescope.http.tokens import BadTokenFile, TokenFile
+from tapescope.store.validation import new_task_id
+from tapescope.testing import until
+from tests.http.client import asking, problem_of
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+
+ROUTES: dict[tuple[str, str], Scope | None] = {
+    ("GET", "/v1/tasks"): Scope.READ,
+    ("POST", "/v1/tasks"): Scope.SUBMIT,
+    ("GET", "/v1/tasks/{task_id}"): Scope.READ,
+    ("GET", "/v1/tasks/{task_id}/result"): Scope.READ,
+    ("POST", "/v1/tasks/{task_id}/cancel"): Scope.CANCEL,
+    ("POST", "/v1/tasks/{task_id}/retry"): Scope.SUBMIT,
+    ("GET", "/v1/tasks/{task_id}/tape"): Scope.READ,
+    ("GET", "/v1/tasks/{task_id}/stream"): Scope.READ,
+    ("GET", "/v1/tasks/{task_id}/drops"): Scope.READ,
+    ("GET", "/v1/drops"): Scope.READ,
+    ("GET", "/v1/stats"): Scope.READ,
+    ("POST", "/v1/audit"): Scope.ADMIN,
+    ("GET", "/v1/traces/{trace_id}"): Scope.READ,
+    ("GET", "/metrics"): Scope.READ,
+    ("GET", "/readyz?verbose"): Scope.READ,
+    ("GET", "/livez"): None,
+    ("GET", "/readyz"): None,
+    ("GET", "/v1/openapi.json"): None,
+}
+"""Each route, and the scope that it takes; ``None``: it is for everybody."""
+
+
+@pytest.fixture
+def tokens(tmp_path: Path) -> TokenFile:
+    """A file of tokens that is not there yet."""
+    return TokenFile(tmp_path / "tokens" / "tokens.json")
+
+
+def make(tokens: TokenFile, name: str, *scopes: str) -> str:
+    """A token with these scopes."""
+    return tokens.add(name, map(Grant.parse, scopes), 0)
+
+
+@asynccontextmanager
+async def closed(url: str, tokens: TokenFile) -> AsyncGenerator[tuple[TaskManager, FastAPI]]:
+    """An application that takes tokens, with a task of the op ``x``."""
+    manager = TaskManager(url, work=False)
+    async with manager:
+        yield manager, make_app(manager, tokens=tokens)
+
+
+async def ask(client: AsyncClient, method: str, path: str, task_id: str) -> int:
+    """The status of a route."""
+    where = path.format(task_id=task_id, trace_id=TRACE)
+    body: dict[str, Any] = {"json": {"op": "x"}} if (method, path) == ("POST", "/v1/tasks") else {}
+    return (await client.request(method, where, **body)).status_code
+
+
+async def test_every_route_takes_the_right_token(sqlite_url: str, tokens: TokenFile) -> None:
+    """Without a token and with a wrong one 401, with one that is too narrow 403; a table."""
+    narrow = {scope: "read" if scope is not Scope.READ else "cancel" for scope in Scope}
+    held = {scope: make(tokens, f"right-{scope}", scope) for scope in Scope}
+    lacks = {scope: make(tokens, f"narrow-{scope}", word) for scope, word in narrow.items()}
+    told: dict[tuple[str, str], list[bool | int]] = {}
+    async with closed(sqlite_url, tokens) as (manager, app):
+        task, _ = await manager.store.create(NewTask(new_task_id(), "x"))
+        await manager.store.request_cancel(task.task_id)
+        listed = {
+            (method, route.path)
+            for route in router.routes
+            if isinstance(route, APIRoute)
+            for method in route.methods or ()
+        }
+        async with asking(app) as client:
+            for (method, path), scope in ROUTES.items():
+                told[method, path] = [await ask(client, method, path, task.task_id)]
+                for token in ("wrong", "" if scope is None else lacks[scope]):
+                    client.headers["Authorization"] = f"Bearer {token}"
+                    told[method, path].append(await ask(client, method, path, task.task_id))
+                if scope is not None:
+                    client.headers["Authorization"] = f"Bearer {held[scope]}"
+                right = await ask(client, method, path, task.task_id)
+                told[method, path].append(right not in (401, 403))
+                del client.headers["Authorization"]
+
+    assert told == {
+        route: [401, 401, 403, True] if scope else [told[route][0]] * 3 + [True]
+        for route, scope in ROUTES.items()
+    }
+    assert all(told[route][0] in (200, 503) for route, scope in ROUTES.items() if scope is None)
+    assert listed == {route for route in ROUTES if route[1].startswith("/v1/") and ROUTES[route]}
+
+
+async def test_a_scope_may_name_an_op(sqlite_url: str, tokens: TokenFile) -> None:
+    """What the token cannot read is not there; what it can read and not do is forbidden."""
+    token = make(tokens, "narrow", "read:a", "read:b", "cancel:a", "submit:a")
+    async with closed(sqlite_url, tokens) as (manager, app):
+        ids = {}
+        for op in ("a", "b", "c"):
+            task, _ = await manager.store.create(NewTask(new_task_id(), op))
+            ids[op] = task.task_id
+        async with asking(app, token=token) as client:
+            cancels = [await client.post(f"/v1/tasks/{ids[op]}/cancel") for op in "abc"]
+            reads = [await client.get(f"/v1/tasks/{ids[op]}/tape") for op in "abc"]
+            hidden = await client.get(f"/v1/tasks/{ids['c']}")
+            every = await client.get("/v1/tasks")
+            one = await client.get("/v1/tasks?op=b")
+            drops = await client.get("/v1/drops")
+            other = await client.post("/v1/tasks", json={"op": "b"})
+            stats = await client.get("/v1/stats")
+            cancel = (await client.get(f"/v1/tasks/{ids['a']}")).json()["cancel"]
+        left = await manager.store.get(ids["b"])
+
+    assert [one.status_code for one in cancels] == [200, 403, 404]
+    assert [one.status_code for one in reads] == [200, 200, 404]
+    assert problem_of(hidden) == (404, "UnknownTask")
+    assert problem_of(every) == problem_of(drops) == problem_of(other) == (403, "Forbidden")
+    assert [task["task_id"] for task in one.json()["tasks"]] == [ids["b"]]
+    assert {row["op"] for row in stats.json()["ops"]} == {"a", "b"}
+    assert cancel["by"] == "narrow"
+    assert left.cancel is None
+
+
+async def test_a_token_that_is_revoked_is_so_at_once(sqlite_url: str, tokens: TokenFile) -> None:
+    """The file is read again when it changes; that it is gone opens nothing."""
+    token = make(tokens, "ann", "read")
+    async with closed(sqlite_url, tokens) as (_, app), asking(app, token=token) as client:
+        before = await client.get("/v1/tasks")
+        TokenFile(tokens.path).revoke("ann")
+        revoked = await client.get("/v1/tasks")
+        again = make(TokenFile(tokens.path), "ann", "read")
+        client.headers["Authorization"] = f"Bearer {again}"
+        anew = await client.get("/v1/tasks")
+        tokens.path.write_text("{")
+        broken = await client.get("/v1/tasks")
+        tokens.path.unlink()
+        gone = await client.get("/v1/tasks")
+
+    assert before.status_code == anew.status_code == 200
+    assert {problem_of(one) for one in (revoked, broken, gone)} == {(401, "NotAuthenticated")}
+    assert revoked.headers["WWW-Authenticate"].startswith("Bearer")
+
+
+def test_the_file_has_no_token_and_is_its_users_alone(tokens: TokenFile) -> None:
+    """Only hashes are kept, in a file of mode 0600; a name is taken once."""
+    first, second = make(tokens, "ann", "read", "submit:resize"), make(tokens, "bob", "admin")
+    text = tokens.path.read_text()
+
+    assert first not in text
+    assert second not in text
+    assert tokens.path.stat().st_mode & 0o777 == 0o600
+    assert os.listdir(tokens.path.parent) == [tokens.path.name]
+    assert tokens.find(first) == Caller.of("ann", ["read", "submit:resize"])
+    assert [one.name for one in tokens.read()] == ["ann", "bob"]
+    with pytest.raises(BadSetting, match="one that no token has yet"):
+        make(tokens, "ann", "read")
+    assert tokens.revoke("ann")
+    assert not tokens.revoke("ann")
+    assert tokens.find(first) is None
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b'{"tokens": [{"name": "a"}]}', b'{"tokens": [1]}', b"\xff"]
+)
+def test_a_file_that_is_not_one_of_tokens_knows_none(tokens: TokenFile, content: bytes) -> None:
+    """It is an error for its owner, and no way in for anybody."""
+    token = make(tokens, "ann", "read")
+    tokens.path.write_bytes(content)
+
+    with pytest.raises(BadTokenFile, match="not what was written"):
+        tokens.read()
+    assert tokens.find(token) is None
+    assert tokens.required
+
+
+def test_a_file_that_others_may_write_is_not_trusted(tokens: TokenFile) -> None:
+    """Who writes it makes tokens."""
+    token = make(tokens, "ann", "read")
+    tokens.path.chmod(0o622)
+
+    assert tokens.find(token) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["", "write", "read:", "read:Bad op", "admin:resize", "read,cancel"]
+)
+def test_a_scope_that_means_nothing_is_refused(text: str) -> None:
+    """A misspelt scope grants nothing."""
+    with pytest.raises(BadSetting, match="read, submit, cancel or admin"):
+        Grant.parse(text)
+
+
+REFUSED: list[tuple[dict[str, str], tuple[int, str]]] = [
+    ({"Host": "evil.example"}, (421, "HostRefused")),
+    ({"Host": "localhost.evil.example"}, (421, "HostRefused")),
+    ({"Host": "127.0.0.1.evil.example"}, (421, "HostRefused")),
+    ({"Host": "[::1"}, (421, "HostRefused")),
+    ({"Host": ""}, (421, "HostRefused")),
+    ({"X-Forwarded-For": "192.0.2.1"}, (421, "HostRefused")),
+    ({"Origin": "https://evil.example"}, (403, "CrossOriginRefused")),
+    ({"Origin": "null"}, (403, "CrossOriginRefused")),
+    ({"Origin": "http://localhost:1"}, (403, "CrossOriginRefused")),
+    ({"Origin": "http://localhost", "Sec-Fetch-Site": "cross-site"}, (403, "CrossOriginRefused")),
+    ({"Sec-Fetch-Site": "same-site"}, (403, "CrossOriginRefused")),
+]
+
+
+async def test_without_tokens_this_machine_alone_is_answered(sqlite_url: str) -> None:
+    """A foreign name as Host is DNS rebinding, a foreign page's request a forgery: refused."""
+    async with TaskManager(sqlite_url, work=False) as manager:
+        async with asking(make_app(manager)) as client:
+            told = [
+                (headers, problem_of(await client.post("/v1/audit", headers=headers)))
+                for headers, _ in REFUSED
+            ]
+            served = [
+                (await client.post("/v1/audit", headers=headers)).status_code
+                for headers in (
+                    {"Host": "LOCALHOST:8000"},
+                    {"Host": "127.0.0.1:8000", "Origin": "http://127.0.0.1:8000"},
+                    {"Host": "[::1]:8000", "Sec-Fetch-Site": "same-origin"},
+                )
+            ]
+        distant = ASGITransport(make_app(manager), client=("192.0.2.1", 1234))
+        far = AsyncClient(transport=distant, base_url="http://localhost")
+        async with far:
+            other = await far.get("/v1/tasks")
+
+    assert told == REFUSED
+    assert served == [200, 200, 200]
+    assert problem_of(other) == (421, "HostRefused")
+
+
+async def test_with_tokens_any_host_is_answered(sqlite_url: str, tokens: TokenFile) -> None:
+    """A page of another site has no token; it is refused all the same."""
+    token = make(tokens, "ann", "admin")
+    async with (
+        closed(sqlite_url, tokens) as (_, app),
+        asking(app, token=token, base="http://tasks.example") as client,
+    ):
+        own = await client.get("/v1/tasks")
+        other = await client.get("/v1/tasks", headers={"Origin": "https://evil.example"})
+
+    assert own.status_code == 200
+    assert problem_of(other) == (403, "CrossOriginRefused")
+    assert own.headers["X-Content-Type-Options"] == "nosniff"
+    assert own.headers["Cache-Control"] == "no-store"
+    assert "default-src 'none'" in own.headers["Content-Security-Policy"]
+
+
+async def test_a_stream_ends_when_its_token_is_revoked(sqlite_url: str, tokens: TokenFile) -> None:
+    """It is asked again at each heartbeat: a stream that was open is no way around."""
+    token = make(tokens, "ann", "read")
+    async with TaskManager(sqlite_url, work=False) as manager:
+        task, _ = await manager.store.create(NewTask(new_task_id(), "x"))
+        app = make_app(manager, tokens=tokens, limits=ApiLimits(heartbeat=0.01))
+        async with asking(app, token=token) as client:
+            stream = asyncio.ensure_future(client.get(f"/v1/tasks/{task.task_id}/stream"))
+            seats = app.state.tapescope.seats
+            assert await until(lambda: seats.taken == 1)
+            tokens.revoke("ann")
+            answer = await stream
+
+    assert '"error":"NotAuthenticated"' in answer.text
