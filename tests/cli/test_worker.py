@@ -158,6 +158,23 @@ async def test_a_second_signal_skips_the_drain(program: Program) -> None:
     assert (row.status, row.retries_spent) == (TaskStatus.PENDING, 0)
 
 
+@pytest.mark.slow
+async def test_two_signals_at_once_close_the_worker(program: Program) -> None:
+    """The second may come before the drain has begun: what runs is given back all the same."""
+    with program.worker() as worker:
+        task_id = program.submit("wait", file=str(program.file))
+        async with TaskManager(program.tapescope.store, work=False) as manager:
+            task = manager.handle(task_id)
+            await begun(task)
+            for number in (signal.SIGSTOP, signal.SIGINT, signal.SIGTERM, signal.SIGCONT):
+                worker.send_signal(number)
+            worker.communicate(timeout=30)
+            row = await task.status()
+
+    assert worker.returncode == 0
+    assert (row.status, row.retries_spent) == (TaskStatus.PENDING, 0)
+
+
 async def test_limits_hold_across_a_restart(program: Program) -> None:
     """A worker that comes after a killed one runs no more of an op at once than the op allows.
 

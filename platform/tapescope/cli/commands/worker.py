@@ -132,7 +132,7 @@ class _Worker:
         _log.info("Draining: no more tasks are started; a second signal skips the wait.")
         self._closing = asyncio.ensure_future(self._manager.aclose())
         if self._signals > 1:
-            self._closing.cancel()
+            loop.call_soon(self._closing.cancel)  # once it has begun: else it would close nothing
         with suppress(asyncio.CancelledError):  # the one of the second signal: all is done by then
             await self._closing
         _log.info("The worker has stopped.")
@@ -145,4 +145,4 @@ class _Worker:
             for number in _SIGNALS:
                 signal.signal(number, signal.SIG_DFL)
             if self._closing is not None:
-                self._closing.cancel()
+                asyncio.get_running_loop().call_soon(self._closing.cancel)
