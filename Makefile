@@ -66,6 +66,7 @@ bench: $(VENV)/.installed ## Measure the stores and the manager (BENCH_ARGS=--he
 
 docs: $(VENV)/.installed ## Make the reference pages from the code, and the schemas from the migrations
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python docs/build.py
+	@PYTHONPATH="$(CURDIR)" $(BIN)/python docs/openapi.py
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python docs/screens.py
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python docs/schema.py
 

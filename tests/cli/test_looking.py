@@ -52,9 +52,9 @@ ACTS: tuple[tuple[str, ...], ...] = (
 FEW: tuple[tuple[str, ...], ...] = (("list",), ("migrate", "--check"), ("cancel", UNKNOWN))
 """One of each way to open a store, for what differs by the store and not by the command."""
 MAKERS = {"run", "worker", "submit", "demo", "migrate"}
-STORELESS = {"completion"}
-SERVES = {"exporter"}
-"""What only reads a store, until a signal: its own test is in test_exporter.py."""
+STORELESS = {"completion", "token"}
+SERVES = {"exporter", "serve"}
+"""What serves a store that is there, until a signal: in test_exporter.py and test_serve.py."""
 
 
 def fill_in(command: tuple[str, ...], task_id: str = UNKNOWN) -> list[str]:

@@ -84,9 +84,9 @@ async def working(url: str, *, work: bool = True, **limits: Any) -> AsyncGenerat
             yield bench
 
 
-async def test_a_task_is_submitted_run_and_read(store_url: str) -> None:
+async def test_a_task_is_submitted_run_and_read(served_url: str) -> None:
     """From submit to result: each answer is the shape of the model, and the document's."""
-    async with working(store_url) as bench:
+    async with working(served_url) as bench:
         answer = await bench.client.post("/v1/tasks", json={"op": "double", "params": {"n": 21}})
         submitted = Submitted.model_validate(answer.json())
         path = answer.headers["Location"]
@@ -167,9 +167,9 @@ async def test_an_idempotency_key_gives_the_task_that_was_there(sqlite_url: str)
         assert problem_of(other) == (409, "IdempotencyConflict")
 
 
-async def test_a_list_is_read_by_pages_and_filters(store_url: str) -> None:
+async def test_a_list_is_read_by_pages_and_filters(served_url: str) -> None:
     """Every task comes once over the pages, newest first; filters meet in one query."""
-    async with working(store_url, work=False) as bench:
+    async with working(served_url, work=False) as bench:
         began = datetime.now(UTC) - timedelta(hours=1)
         ids = [await bench.submit("double", params={"n": n}) for n in range(5)]
         other = await bench.submit("wait", delay=3_600)
@@ -226,9 +226,9 @@ async def test_late_events_and_traces_are_read(sqlite_url: str) -> None:
         assert problem_of(unknown) == (404, "UnknownTask")
 
 
-async def test_a_tape_is_waited_for(store_url: str) -> None:
+async def test_a_tape_is_waited_for(served_url: str) -> None:
     """With ``wait`` the answer comes with the next event, or empty when the time is over."""
-    async with working(store_url) as bench:
+    async with working(served_url) as bench:
         task_id = await bench.submit("wait")
         path = f"/v1/tasks/{task_id}/tape"
         begun = await bench.get(path, after_seq=1, wait=30)

@@ -58,9 +58,9 @@ async def begun(
         yield manager, task, runner, client
 
 
-async def test_followers_see_every_event_once_and_in_order(store_url: str) -> None:
+async def test_followers_see_every_event_once_and_in_order(served_url: str) -> None:
     """As server-sent events and as lines, each with the tape's end; both end after the final."""
-    async with begun(store_url) as (_, task, runner, client):
+    async with begun(served_url) as (_, task, runner, client):
         following = follow(client, task.task_id)
         first = await anext(following)
         lines = asyncio.ensure_future(

@@ -18,12 +18,14 @@ from tapescope_telemetry import __version__
 
 __all__ = ["app"]
 
-_SCRAPED = frozenset({"drill", "exporter", "run", "worker"})
+_SCRAPED = frozenset({"drill", "exporter", "run", "serve", "worker"})
 """Commands that set their telemetry up themselves, with the listener that they are scraped on."""
 
 _COMMANDS: Final = {
     "run": "run",
     "worker": "worker",
+    "serve": "serve",
+    "token": "token",
     "exporter": "exporter",
     "submit": "submit",
     "retry": "retry",

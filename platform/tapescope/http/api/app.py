@@ -60,6 +60,14 @@ def make_app(
         docs_url=None,  # it would load scripts from another site
         redoc_url=None,
         redirect_slashes=False,
+        telemetry={
+            # Acts alone have spans: what reads may have a caller's texts in its query, which a span
+            # would show, and lasts as long as its reader likes.
+            "exclude": lambda scope: scope.get("method") != "POST",
+            "operation_spans": False,
+            "logs": False,  # an error's text is in our own log
+            "auto_configure": False,  # whoever serves it has set telemetry up
+        },
     )
     app.state.tapescope = state
     app.add_middleware(cast("Any", Guard), state=state)

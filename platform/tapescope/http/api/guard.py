@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 import time
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 
+from tapescope.http.access import is_loopback
 from tapescope.http.api.problems import Refused, make_problem
 from tapescope_telemetry.logger import Logger
 
@@ -111,7 +111,7 @@ def _is_of_this_machine(scope: Scope, headers: Headers) -> bool:
     that name as its host.
     """
     client = scope.get("client")
-    if client is not None and not _is_loopback(client[0]):
+    if client is not None and not is_loopback(client[0]):
         return False
     if any(name in headers for name in _FORWARDED):
         return False
@@ -119,14 +119,7 @@ def _is_of_this_machine(scope: Scope, headers: Headers) -> bool:
         host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
     except ValueError:  # brackets that do not close
         return False
-    return host == "localhost" or _is_loopback(host)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return is_loopback(host)
 
 
 def _is_cross_origin(headers: Headers) -> bool:

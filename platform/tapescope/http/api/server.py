@@ -26,6 +26,8 @@ _HEAD_WITHIN: Final = 10.0
 _CONNECTIONS: Final = 2_000
 """At once; one more is answered with 503."""
 _BACKLOG: Final = 512
+_DRAIN: Final = 10
+"""Seconds in which requests may come to their end once the server is told to stop."""
 
 
 class _Protocol(H11Protocol):
@@ -109,6 +111,7 @@ class ApiServer:
                 forwarded_allow_ips=trusted_proxies,
                 limit_concurrency=_CONNECTIONS,
                 backlog=_BACKLOG,
+                timeout_graceful_shutdown=_DRAIN,
             )
         )
 
