@@ -30,9 +30,11 @@ async def asking(
 
 
 @asynccontextmanager
-async def serving(app: FastAPI, port: int = 0) -> AsyncGenerator[tuple[ApiServer, AsyncClient]]:
+async def serving(
+    app: FastAPI, port: int = 0, root_path: str = ""
+) -> AsyncGenerator[tuple[ApiServer, AsyncClient]]:
     """A real server of the application, and a client of it."""
-    server = ApiServer(app, "127.0.0.1", port)
+    server = ApiServer(app, "127.0.0.1", port, root_path=root_path)
     server.listen()
     running = asyncio.ensure_future(server.serve())
     try:

@@ -277,6 +277,7 @@ async def test_a_stream_ends_when_its_token_is_revoked(sqlite_url: str, tokens: 
             seats = app.state.tapescope.seats
             assert await until(lambda: seats.taken == 1)
             tokens.revoke("ann")
-            answer = await stream
+            async with asyncio.timeout(30):
+                answer = await stream
 
     assert '"error":"NotAuthenticated"' in answer.text
