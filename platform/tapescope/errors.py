@@ -15,6 +15,7 @@ Each builds its message from typed arguments, which stay readable as attributes:
     + NowaitBacklogFull
   x CodecFailed
   x CodecMissing
+  x NotOfType
   x IdempotencyConflict
   x ConnectionRefused
   x UnknownTask
@@ -107,6 +108,7 @@ __all__ = [
     "ManagerUnclear",
     "MissingExtra",
     "NotJson",
+    "NotOfType",
     "NowaitBacklogFull",
     "OpNotRegistered",
     "OpTaken",
@@ -293,6 +295,17 @@ class CodecMissing(TapescopeError):
         super().__init__(
             f"The {what} was encoded by the codec {needed!r}, and this manager has {has}. Give it "
             "that one: TaskManager(codec=…)."
+        )
+
+
+class NotOfType(TapescopeError):
+    """A value that is not of the type that its op's runner is annotated with."""
+
+    def __init__(self, what: str, type: str, why: str) -> None:
+        self.what, self.type, self.why = what, type, why
+        super().__init__(
+            f"The {what} is not a {type}: {why}. Give what the runner's annotation says, or change "
+            "the annotation."
         )
 
 

@@ -9,6 +9,9 @@ that is not needed.
 from __future__ import annotations
 
 from collections.abc import Coroutine
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any, assert_type
 
 from tapescope import (
@@ -54,6 +57,19 @@ async def fetch(report: Reporter, url: str) -> int:
     raise GiveUp("no such page")
 
 
+@dataclass
+class Order:
+    """A value that JSON does not carry."""
+
+    placed: datetime
+
+
+@ops.op("invoice")
+async def invoice(report: Reporter, order: Order) -> Decimal:
+    """A runner with types of its own."""
+    return Decimal(order.placed.year)
+
+
 async def right(manager: TaskManager, reporter: Reporter, thread: ThreadReporter) -> None:
     """What is right."""
     task = await resize.submit(folder="photos", width=2)
@@ -70,6 +86,9 @@ async def right(manager: TaskManager, reporter: Reporter, thread: ThreadReporter
     assert_type(await called, list[str])
     assert_type(count(thread, []), int)
     assert_type(await (await fetch.submit("a")).result(), int)
+    order = Order(datetime.now(UTC))
+    assert_type(await (await invoice.submit(order)).result(), Decimal)
+    assert_type(await manager.submit_bound(invoice.bind(order)), TaskHandle[Decimal])
     await manager.submit("once", fetch, params={"url": "a"}, retry=RetryPolicy(on=OSError))
     by_name = await manager.submit("resize", params={"folder": "photos"})
     assert_type(await by_name.result(), Any)
@@ -86,6 +105,9 @@ async def wrong(manager: TaskManager) -> None:
     length: int = await (await resize.submit("a")).result()  # type: ignore[assignment]
     print(length)
     resize.submit("a")  # type: ignore[unused-coroutine]
+    await invoice.submit({"placed": "2026-11-29"})  # type: ignore[arg-type]
+    total: float = await (await invoice.submit(Order(datetime.now(UTC)))).result()  # type: ignore[assignment]
+    print(total)
     RetryPolicy(on="OSError")  # type: ignore[arg-type]
     RetryPolicy(on=int)  # type: ignore[arg-type]
     RetryPolicy(3)  # type: ignore[call-arg]

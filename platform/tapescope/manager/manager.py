@@ -39,7 +39,14 @@ from tapescope.model.audit import AUDIT_GRACE, AuditReport
 from tapescope.model.redaction import Redact
 from tapescope.model.tape import QuarantinePage, TapePage
 from tapescope.model.tasks import NewTask, TaskStatus
-from tapescope.run import Redactor, RetryPolicy, Runner, RunSettings, resolve_runner
+from tapescope.run import (
+    Redactor,
+    RetryPolicy,
+    Runner,
+    RunSettings,
+    TypedValues,
+    resolve_runner,
+)
 from tapescope.shielded import wait_shielded
 from tapescope.store.home import Home
 from tapescope.store.lookup import find_store
@@ -224,6 +231,7 @@ class TaskManager:
             max_lent=self._max_lent,
         )
         self._pool.limit_of = self._limit_of
+        self._pool.types_of = self._types_of
         self._heartbeat = Heartbeat(self._pool, self._heartbeat_every)
         self._maintainer = Maintainer(
             settings.store,
@@ -240,6 +248,13 @@ class TaskManager:
         if registered is None:
             return -1
         return registered.max_running
+
+    def _types_of(self, op: str | None) -> TypedValues | None:
+        ops = self._registry.all()
+        if op is not None:
+            return ops[op].runner.types if op in ops else None
+        found = (known.runner.types for known in ops.values())
+        return next((types for types in found if types is not None and types.has_result), None)
 
     # --- life -------------------------------------------------------------------------------------
 
@@ -470,19 +485,24 @@ class TaskManager:
         ``EventFateUnknown``, may have made the task: the idempotency key finds it; without one it
         ends as cancelled, as soon as the store has it.
         """
-        submission, run_here = self._check(
-            Submission(
-                op,
-                runner,
-                {} if params is None else params,
-                timeout,
-                idempotency_key,
-                retries,
-                delay,
-                run_at,
-                retry,
-            )
+        submission = Submission(
+            op,
+            runner,
+            {} if params is None else params,
+            timeout,
+            idempotency_key,
+            retries,
+            delay,
+            run_at,
+            retry,
         )
+        return await self.submit_bound(submission, connection=connection)
+
+    async def submit_bound(
+        self, submission: Submission[R], *, connection: object | None = None
+    ) -> TaskHandle[R]:
+        """``submit`` for what ``Op.bind`` made, or a ``Submission`` of your own."""
+        submission, run_here = self._check(submission)
         if connection is not None and run_here is not None:
             raise BadSetting("connection", connection, "None unless the op is run by its name")
         return await self._submit(submission, run_here, connection)
@@ -603,8 +623,8 @@ class TaskManager:
         return [trouble for one in vitals if (trouble := one.find_trouble())]
 
     def _check(
-        self, submission: Submission, *, stored: bool = False
-    ) -> tuple[Submission, Runner | None]:
+        self, submission: Submission[R], *, stored: bool = False
+    ) -> tuple[Submission[R], Runner | None]:
         """Check a submission; the answer has no runner where the task is for the workers.
 
         ``stored`` says that its params are a task's: as they are stored.
@@ -613,21 +633,16 @@ class TaskManager:
         if self._closed or not self._opened:
             raise ManagerClosed
         submission = submission.checked()
-        if not stored:
-            params = self._settings.values.encode_params(submission.params)
-            if params is not submission.params:
-                submission = replace(submission, params=params)
         registered = self._registry.get(submission.op)
         if submission.retry is not None and (submission.runner is None or registered is not None):
             expected = "None for an op that workers run: it has the policy it was registered with"
             raise BadSetting("retry", submission.retry, f"{expected}. Give 'retries' for a number")
         if submission.runner is None:
-            if registered is not None:
-                registered.runner.check(submission.params)
-            return submission, None
+            known = None if registered is None else registered.runner
+            return self._encode(submission, known, stored=stored), None
         given = submission.runner
         runner = given.runner if isinstance(given, Op) else resolve_runner(given)
-        runner.check(submission.params)
+        submission = self._encode(submission, runner, stored=stored)
         if registered is None:
             if submission.retry is not None:
                 runner = replace(runner, retry=submission.retry)
@@ -636,9 +651,24 @@ class TaskManager:
             raise OpTaken(submission.op, registered.runner.call, runner.call)
         return submission, None
 
+    def _encode(
+        self, submission: Submission[R], runner: Runner | None, *, stored: bool
+    ) -> Submission[R]:
+        """The submission with its params as they are stored: by the types first, then the codec."""
+        params, types = submission.params, submission.types
+        if runner is not None:
+            runner.check(params)
+            types = types or runner.types
+        if not stored:
+            params = params if types is None else types.encode_params(params)
+            params = self._settings.values.encode_params(params)
+        if params is submission.params and types is submission.types:
+            return submission
+        return replace(submission, params=params, types=types)
+
     async def _submit(
-        self, submission: Submission, runner: Runner | None, connection: object | None = None
-    ) -> TaskHandle:
+        self, submission: Submission[R], runner: Runner | None, connection: object | None = None
+    ) -> TaskHandle[R]:
         task_id, op, pool = new_task_id(), submission.op, self._pool
         pool.expect_submits(1)
         try:
@@ -665,14 +695,14 @@ class TaskManager:
                     task, created = await self.store.create_within(connection, new_task)
             if runner is None:
                 completion = pool.completion_of(task.task_id)
-                return TaskHandle(pool, task.task_id, completion, created=created)
+                return TaskHandle(pool, task.task_id, completion, submission.types, created=created)
             # A pending task that was submitted before may have lost its submitter in mid-commit. To
             # run it is safe: only one claim can win.
             if created or task.status is TaskStatus.PENDING:
                 completion = pool.admit(task, runner)
             else:
                 completion = pool.completion_of(task.task_id)
-            return TaskHandle(pool, task.task_id, completion, created=created)
+            return TaskHandle(pool, task.task_id, completion, submission.types, created=created)
         except asyncio.CancelledError:
             pool.spawn(self.store.orphans_ended())  # the manager is closed after that
             raise

@@ -19,7 +19,7 @@ from typing_extensions import ParamSpec, TypeVar
 from tapescope.errors import BadParams, ManagerUnclear, OpTaken
 from tapescope.manager.submission import Submission, check_policy
 from tapescope.model.ops import DEFAULT_RETRIES, KnownOp
-from tapescope.run import resolve_runner
+from tapescope.run import TypedValues, resolve_runner
 from tapescope.store.validation import check_count, check_op, check_retries, check_seconds
 
 if TYPE_CHECKING:
@@ -60,7 +60,12 @@ class Op(Generic[P, R_co, C_co]):
         stall_timeout: float | None,
     ) -> None:
         """Raises ``BadRunner``."""
-        runner = replace(resolve_runner(function), retry=retry, stall_timeout=stall_timeout)
+        runner = replace(
+            resolve_runner(function),
+            retry=retry,
+            stall_timeout=stall_timeout,
+            types=TypedValues(function),
+        )
         functools.update_wrapper(self, function, updated=())  # its name, its text, its signature
         self.known, self.runner, self.max_running = known, runner, max_running
         self._ops = ops
@@ -178,16 +183,7 @@ class OpCall(Generic[P, R_co]):
     async def submit(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R_co]:
         """Submit a task with these arguments of the runner: see ``Op.submit``."""
         manager = self.op.find_manager() if self.manager is None else self.manager
-        return await manager.submit(
-            self.op.name,
-            params=self.op.name_params(args, kwargs),
-            timeout=self.timeout,
-            idempotency_key=self.idempotency_key,
-            retries=self.retries,
-            delay=self.delay,
-            run_at=self.run_at,
-            connection=self.connection,
-        )
+        return await manager.submit_bound(self.bind(*args, **kwargs), connection=self.connection)
 
     def bind(self, *args: P.args, **kwargs: P.kwargs) -> Submission[R_co]:
         """A task with these arguments: see ``Op.bind``. ``connection`` and ``manager`` are not part
@@ -200,6 +196,7 @@ class OpCall(Generic[P, R_co]):
             retries=self.retries,
             delay=self.delay,
             run_at=self.run_at,
+            types=self.op.runner.types,
         )
 
 
@@ -342,19 +339,10 @@ class Submits(Protocol):
         """Whether it takes tasks, in this event loop."""
         ...
 
-    async def submit(
-        self,
-        op: str,
-        *,
-        params: Mapping[str, Any] | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109  # as below
-        idempotency_key: str | None = None,
-        retries: int | None = None,
-        delay: float | None = None,
-        run_at: datetime | None = None,
-        connection: object | None = None,
-    ) -> TaskHandle:
-        """``TaskManager.submit``."""
+    async def submit_bound(
+        self, submission: Submission[R], *, connection: object | None = None
+    ) -> TaskHandle[R]:
+        """``TaskManager.submit_bound``."""
         ...
 
     async def submit_many(self, submissions: Sequence[Submission[R]]) -> list[TaskHandle[R]]:

@@ -20,6 +20,7 @@ from tapescope.run import (
     Run,
     Runner,
     RunSettings,
+    TypedValues,
     find_current_run,
     let_go,
 )
@@ -82,6 +83,9 @@ class RunPool:
         self.limit_of: Callable[[str], int | None] = lambda _: None
         """How many claimed tasks of a registered op may run at once; ``None``: as many as of all,
         and -1 for an op that is not registered here."""
+        self.types_of: Callable[[str | None], TypedValues | None] = lambda _: None
+        """What the annotations of an op say of its values; of ``None``: those of any op whose
+        result is more than JSON."""
         self.on_free_slot: Callable[[], object] = bool
         """Called when a slot is free, or may be."""
         self.closing = False

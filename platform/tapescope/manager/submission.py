@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic
 from typing_extensions import TypeVar
 
 from tapescope.errors import BadSetting
-from tapescope.run import RetryPolicy
+from tapescope.run import RetryPolicy, TypedValues
 from tapescope.store.validation import (
     check_key,
     check_op,
@@ -53,6 +53,8 @@ class Submission(Generic[R_co]):
     delay: float | None = None
     run_at: datetime | None = None
     retry: RetryPolicy | None = None
+    types: TypedValues | None = field(default=None, repr=False, compare=False)
+    """What the op's annotations say of its values, where ``Op.bind`` made it."""
 
     def checked(self) -> Submission[R_co]:
         """The same with plain numbers and texts.
@@ -77,6 +79,7 @@ class Submission(Generic[R_co]):
             None if self.delay is None else check_seconds("delay", self.delay),
             self.run_at,
             self.retry,
+            self.types,
         )
 
     def find_due(self, clock: Clock) -> int | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, cast
 
 from tapescope.codec import decode, encode
-from tapescope.errors import BadEvent, BadParams, CodecFailed, CommandFailed
+from tapescope.errors import BadEvent, BadParams, CodecFailed, CommandFailed, NotOfType
 from tapescope.model.error_codes import (
     BAD_PARAMS,
     BAD_RESULT,
@@ -123,7 +123,7 @@ class Verdict:
         details = {**(error.details or {}), "not_retried": why}
         return replace(self, final=replace(self.final, error=replace(error, details=details)))
 
-    def reduce(self, refusal: BadEvent | CodecFailed) -> Verdict:
+    def reduce(self, refusal: BadEvent | CodecFailed | NotOfType) -> Verdict:
         """What to write where a tape cannot hold this ``final``: an end is never lost for that."""
         final = self.final
         assert final is not None
@@ -197,7 +197,8 @@ def judge_damaged(damage: str) -> Verdict:
 
 def judge_unfit(unfit: BadParams) -> Verdict:
     """The verdict on a task whose params are not what its runner takes: it is not begun."""
-    return Verdict(FinalEvent.failed(explain(unfit, code=BAD_PARAMS)), unfit)
+    told = replace(explain(unfit, code=BAD_PARAMS), traceback=None)  # no line of the runner's ran
+    return Verdict(FinalEvent.failed(told), unfit)
 
 
 def explain(error: BaseException, *, code: str | None = None) -> ErrorInfo:
@@ -221,7 +222,7 @@ def _judge_result(result: Any, keep: Callable[[Any], Any]) -> Verdict:
         if stored is None or type(stored) in (str, int, float, bool):
             return Verdict(FinalEvent.succeeded(stored))
         copy = decode(encode(stored, "result"))  # as every reader will see it, tuples as lists
-    except (BadEvent, CodecFailed) as refusal:
+    except (BadEvent, CodecFailed, NotOfType) as refusal:
         return Verdict(FinalEvent.succeeded()).reduce(refusal)
     return Verdict(FinalEvent.succeeded(copy))
 

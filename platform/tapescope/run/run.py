@@ -18,6 +18,7 @@ import weakref
 from collections.abc import Callable, Coroutine, Mapping
 from copy import deepcopy
 from enum import Enum, auto
+from functools import partial
 from typing import Any, Final, Protocol
 
 from tapescope.errors import (
@@ -430,7 +431,7 @@ class Run:
             self._phase = _Phase.SETTLING
             self._clear_timers()
             verdict = judge(
-                self.stop_reason, result, error, self._limits, record.keeper.keep_result
+                self.stop_reason, result, error, self._limits, partial(self._keep_result, record)
             )
             if self._thread is not None and not self._thread_ended:
                 self._fence(record)  # cancelled from outside: the thread goes on by itself
@@ -446,7 +447,12 @@ class Run:
         """The runner's arguments. Raises ``BadParams`` where they are not, and ``CodecFailed``."""
         params = self._settings.values.decode_params(self._copy_params())
         self.runner.check(params)
-        return params
+        types = self.runner.types
+        return params if types is None else types.decode_params(params)
+
+    def _keep_result(self, record: RunRecord, result: Any) -> Any:
+        types = self.runner.types
+        return record.keeper.keep_result(result if types is None else types.encode_result(result))
 
     async def _call_runner(self, record: RunRecord, params: Mapping[str, Any]) -> Ended:
         if not self.runner.in_thread:

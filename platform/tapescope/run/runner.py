@@ -18,6 +18,7 @@ from tapescope.errors import BadParams, BadRunner
 
 if TYPE_CHECKING:
     from tapescope.run.retry_policy import RetryPolicy
+    from tapescope.run.typed_values import TypedValues
 
 __all__ = ["Runner", "resolve_runner", "start_thread"]
 
@@ -70,6 +71,8 @@ class Runner:
     """When an attempt of it is made again; ``None`` for what is usual in the manager."""
     stall_timeout: float | None = field(default=None, compare=False)
     """Seconds in which it must report something; ``None`` for no limit."""
+    types: TypedValues | None = field(default=None, compare=False)
+    """What its annotations say of its values; ``None`` where it is not an op's."""
 
     def check(self, params: Mapping[str, Any]) -> None:
         """Raises ``BadParams`` for params that are not its keyword arguments."""
