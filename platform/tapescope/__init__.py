@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         EventDropped,
         EventFateUnknown,
         EventTooLarge,
+        GiveUp,
         IdempotencyConflict,
         ManagerClosed,
         ManagerOpen,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
         OpNotRegistered,
         OpTaken,
         ResultTimeout,
+        Retry,
         RightsMissing,
         SchemaForbidden,
         SchemaNotOwn,
@@ -103,6 +105,7 @@ if TYPE_CHECKING:
     )
     from tapescope.model import FinalEvent as Final
     from tapescope.program import run_main
+    from tapescope.run import RetryPolicy
     from tapescope.run.reporter import Reporter, ThreadReporter
     from tapescope.shell import ShellCommand
     from tapescope.store import OpenMode, StoreLimits, TaskStore, find_store
@@ -149,6 +152,7 @@ __all__ = [
     "Final",
     "FinalEvent",
     "Finished",
+    "GiveUp",
     "IdempotencyConflict",
     "ManagerClosed",
     "ManagerOpen",
@@ -172,6 +176,8 @@ __all__ = [
     "Reporter",
     "ResultTimeout",
     "Retention",
+    "Retry",
+    "RetryPolicy",
     "RightsMissing",
     "SchemaForbidden",
     "SchemaNotOwn",
@@ -257,6 +263,7 @@ _HOMES = {
     "Final": "tapescope.model",
     "FinalEvent": "tapescope.model",
     "Finished": "tapescope.model",
+    "GiveUp": "tapescope.errors",
     "IdempotencyConflict": "tapescope.errors",
     "ManagerClosed": "tapescope.errors",
     "ManagerOpen": "tapescope.errors",
@@ -280,6 +287,8 @@ _HOMES = {
     "RepairReport": "tapescope.model",
     "Reporter": "tapescope.run.reporter",
     "Retention": "tapescope.maintenance",
+    "Retry": "tapescope.errors",
+    "RetryPolicy": "tapescope.run",
     "RightsMissing": "tapescope.errors",
     "SchemaForbidden": "tapescope.errors",
     "SchemaNotOwn": "tapescope.errors",

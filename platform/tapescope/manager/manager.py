@@ -36,11 +36,10 @@ from tapescope.manager.readiness import Check, check_readiness
 from tapescope.manager.submission import Submission
 from tapescope.manager.worker import Worker
 from tapescope.model.audit import AUDIT_GRACE, AuditReport
-from tapescope.model.ops import DEFAULT_RETRIES
 from tapescope.model.redaction import Redact
 from tapescope.model.tape import QuarantinePage, TapePage
 from tapescope.model.tasks import NewTask, TaskStatus
-from tapescope.run import Redactor, Runner, RunSettings, resolve_runner
+from tapescope.run import Redactor, RetryPolicy, Runner, RunSettings, resolve_runner
 from tapescope.shielded import wait_shielded
 from tapescope.store.home import Home
 from tapescope.store.lookup import find_store
@@ -376,20 +375,27 @@ class TaskManager:
         name: str,
         *,
         timeout: float | None = None,
-        retries: int = DEFAULT_RETRIES,
+        stall_timeout: float | None = None,
+        retries: int | None = None,
+        retry: RetryPolicy | None = None,
         max_running: int | None = None,
     ) -> Registering:
         """Make the function below the runner of an op: ``Ops.op``, in this manager's own registry.
 
         Tasks of the op can be submitted by name, from any process on the store, and be run, and run
-        again, by every worker that has registered the op. ``timeout`` (seconds of one attempt) and
-        ``retries`` are for submits that leave theirs out; with no retry left, a killed worker is
-        the end of the task. ``max_running`` of the tasks run at once in this manager.
+        again, by every worker that has registered the op. The settings are those of ``Ops.op``.
 
         Ops may be registered before the manager is open, and after. Raises ``BadOp``, ``BadRunner``
         ``BadSetting``, and ``OpTaken`` for the second runner of an op.
         """
-        return self._registry.op(name, timeout=timeout, retries=retries, max_running=max_running)
+        return self._registry.op(
+            name,
+            timeout=timeout,
+            stall_timeout=stall_timeout,
+            retries=retries,
+            retry=retry,
+            max_running=max_running,
+        )
 
     def _note_op(self) -> None:
         """An op was added: work on it, if that has begun."""
@@ -427,6 +433,7 @@ class TaskManager:
         delay: float | None = None,
         run_at: datetime | None = None,
         connection: object | None = None,
+        retry: RetryPolicy | None = None,
     ) -> TaskHandle:
         """Create a task and return once it is stored.
 
@@ -441,14 +448,15 @@ class TaskManager:
 
         Where the runner is known here, by this call or because its op is registered, params that
         are not its keyword arguments are refused as ``BadParams``. Elsewhere the worker that
-        claims the task meets them: its attempt fails, as if the runner had raised.
+        claims the task meets them: it fails as ``bad_params``.
 
         ``timeout`` is in seconds of one attempt. ``retries`` is how often another attempt is made
         after one that raised, timed out or lost its worker, later each time (``retry_delay``). For
         an op that is submitted by name, ``None`` means the op's own, as a worker of the store has
         registered it, or no timeout and 3 retries where no worker has; with a ``runner``, no
-        timeout and no retry. The first attempt waits ``delay`` seconds, or until ``run_at``, an
-        aware time.
+        timeout and no retry. ``retry`` says more than ``retries``, in its place, of a ``runner``
+        that is run here; an op has the policy that it was registered with. The first attempt waits
+        ``delay`` seconds, or until ``run_at``, an aware time.
 
         With a ``connection`` of your own to the store's database, from ``asyncpg`` or
         ``aiosqlite``, the task is part of that connection's transaction: see
@@ -472,6 +480,7 @@ class TaskManager:
                 retries,
                 delay,
                 run_at,
+                retry,
             )
         )
         if connection is not None and run_here is not None:
@@ -609,6 +618,9 @@ class TaskManager:
             if params is not submission.params:
                 submission = replace(submission, params=params)
         registered = self._registry.get(submission.op)
+        if submission.retry is not None and (submission.runner is None or registered is not None):
+            expected = "None for an op that workers run: it has the policy it was registered with"
+            raise BadSetting("retry", submission.retry, f"{expected}. Give 'retries' for a number")
         if submission.runner is None:
             if registered is not None:
                 registered.runner.check(submission.params)
@@ -617,6 +629,8 @@ class TaskManager:
         runner = given.runner if isinstance(given, Op) else resolve_runner(given)
         runner.check(submission.params)
         if registered is None:
+            if submission.retry is not None:
+                runner = replace(runner, retry=submission.retry)
             return submission, runner
         if registered.runner.call != runner.call:
             raise OpTaken(submission.op, registered.runner.call, runner.call)

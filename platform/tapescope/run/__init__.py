@@ -10,6 +10,7 @@ from tapescope.run.durable_writes import let_go
 from tapescope.run.keeper import RedactedBody
 from tapescope.run.redaction import Redactor
 from tapescope.run.reporter import Reporter, ThreadReporter
+from tapescope.run.retry_policy import RetryPolicy
 from tapescope.run.run import Completion, Run, RunHost, find_current_run
 from tapescope.run.runner import Runner, resolve_runner
 
@@ -18,6 +19,7 @@ __all__ = [
     "RedactedBody",
     "Redactor",
     "Reporter",
+    "RetryPolicy",
     "Run",
     "RunHost",
     "RunSettings",
