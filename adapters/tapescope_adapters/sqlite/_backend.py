@@ -169,7 +169,8 @@ class SqliteBackend(StoreBackend):
         except FlushRefused as error:
             await self.close()
             raise StoreConfigError(
-                f"The SQLite file {self.path} cannot be set up ({error})."
+                f"The SQLite file {self.path} cannot be set up ({error}). "
+                "Name another file, or restore a backup."
             ) from error
         except BaseException:  # cancelled, or refused: what was opened so far would be left
             await self.close()
