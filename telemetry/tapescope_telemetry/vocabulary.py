@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from tapescope.model import (
@@ -25,6 +24,7 @@ from tapescope.model import (
     TelemetrySource,
     WaitState,
 )
+from tapescope.model.dataclass import dataclass
 from tapescope_telemetry.labels import DROP_OPS, ERROR_TYPES, TASK_OPS, USER_EVENT_TYPES
 from tapescope_telemetry.names import OTHER, Attribute
 from tapescope_telemetry.spans import ERROR_OUTCOMES

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Protocol, cast, overload
 from weakref import WeakMethod, WeakSet, ref
@@ -18,6 +17,7 @@ from typing_extensions import ParamSpec, TypeVar
 
 from tapescope.errors import BadParams, ManagerUnclear, OpTaken
 from tapescope.manager.submission import Submission
+from tapescope.model.dataclass import dataclass
 from tapescope.model.ops import DEFAULT_RETRIES, KnownOp
 from tapescope.run import resolve_runner
 from tapescope.store.validation import check_count, check_op, check_retries, check_seconds

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from tapescope.model.dataclass import dataclass
 
 __all__ = ["Check", "LastHeartbeat", "check_readiness"]
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic
 
 from typing_extensions import TypeVar
 
 from tapescope.errors import BadSetting
+from tapescope.model.dataclass import dataclass
 from tapescope.store.validation import (
     check_key,
     check_op,

@@ -9,10 +9,11 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from tapescope.model.answers import Finished
+from tapescope.model.dataclass import dataclass
 from tapescope.model.error_codes import LEASE_LOST, LOOP_CLOSED, RELEASED
 from tapescope.model.tape import Outcome
 from tapescope.model.tasks import (

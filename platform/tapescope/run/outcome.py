@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final, Literal, cast
 
 from tapescope.codec import decode, encode
 from tapescope.errors import BadEvent, CodecFailed, CommandFailed
+from tapescope.model.dataclass import dataclass
 from tapescope.model.error_codes import (
     BAD_RESULT,
     BAD_ROW,

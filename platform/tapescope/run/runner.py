@@ -10,11 +10,12 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping, Set
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import CodeType, FunctionType
 from typing import Any, Final
 
 from tapescope.errors import BadParams, BadRunner
+from tapescope.model.dataclass import dataclass
 
 __all__ = ["Runner", "resolve_runner", "start_thread"]
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from tapescope.clock import Backoff
 from tapescope.codec import decode, encode
 from tapescope.errors import EventFateUnknown, StoreRefused, TapescopeError
+from tapescope.model.dataclass import dataclass
 from tapescope.model.error_codes import BAD_ROW
 from tapescope.model.leases import GivenUp
 from tapescope.model.tape import FINAL, Event, Outcome

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import field
 from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from tapescope.codec import canonical, decode
 from tapescope.errors import IdempotencyConflict
 from tapescope.model.answers import Appended, Finished
+from tapescope.model.dataclass import dataclass
 from tapescope.model.leases import GivenUp
 from tapescope.model.tape import (
     FINAL,

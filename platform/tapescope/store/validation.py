@@ -11,7 +11,6 @@ import math
 import operator
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final, TypeVar, cast
@@ -26,6 +25,7 @@ from tapescope.errors import (
     EventTooLarge,
     NotJson,
 )
+from tapescope.model.dataclass import dataclass
 from tapescope.model.tasks import NewTask, is_op
 from tapescope.model.times import FIRST_TIME, LAST_TIME, as_microseconds
 from tapescope.store.flush import CreateRow

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, TypeVar
 
 from tapescope.codec import encode
 from tapescope.errors import EventFateUnknown, NotJson
 from tapescope.model.answers import Appended, Finished
+from tapescope.model.dataclass import dataclass
 from tapescope.model.leases import GivenUp, Rescued
 from tapescope.model.tape import (
     ATTEMPT_FAILED,

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from tapescope.model.dataclass import dataclass
 from tapescope.model.leases import TracedAttempt
 from tapescope.model.tape import (
     FINAL,
