@@ -573,6 +573,7 @@ class TaskManager:
             closing=self._closed,
             now=self.store.clock.monotonic(),
             lease=self._lease,
+            waits=self._heartbeat.describe_wait(),
             troubles=self._find_troubles(),
             backlog=describe_backlog(self._backlog.last),
         )

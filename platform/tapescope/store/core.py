@@ -77,6 +77,8 @@ class StoreCore:
         self._cursors: WeakValueDictionary[tuple[str, int, str], TapeCursor] = WeakValueDictionary()
         self._home: Home | None = None
         """Set while the store is open."""
+        self.away: str | None = None
+        """``TaskStore.away``."""
 
     # --- life -------------------------------------------------------------------------------------
 
@@ -344,14 +346,19 @@ class StoreCore:
         backoff = Backoff()
         while True:
             try:
-                return await primitive()
+                answer = await primitive()
             except FlushRefused as error:
                 raise StoreRefused(str(error)) from error
             except StoreAway as error:
+                told = as_unavailable(self.name, error)
+                self.away = str(told)
                 left = deadline - self.clock.monotonic()
                 if left <= 0:
-                    raise as_unavailable(self.name, error) from error
+                    raise told from error
                 await backoff.wait(left)
+            else:
+                self.away = None
+                return answer
 
 
 async def _await_flush(call: PendingWrite, commits: GroupCommit) -> Any:

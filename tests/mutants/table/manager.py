@@ -104,6 +104,16 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "tests/manager/test_shutdown.py::test_the_drain_lets_tasks_finish[memory]",
         on="memory",
     ),
+    row(
+        "manager.wait_is_told",
+        "No manager is ready while its store is away, however long its heartbeat has patience",
+        Edit(
+            _BEAT,
+            "        if waited < _MOMENT:\n            return None\n",
+            "        return None\n",
+        ),
+        "tests/adapters/test_probes.py::test_a_heartbeat_that_waits_says_so[sqlite-deleted]",
+    ),
     # --- the pool ---------------------------------------------------------------------------------
     row(
         "pool.spawn_context",

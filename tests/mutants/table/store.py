@@ -674,8 +674,8 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "A call waits for a store that comes back within its patience",
         Edit(
             _CORE,
-            "                if left <= 0:\n                    raise as_unavailable(self.name, error) from error\n                await backoff.wait(left)\n\n",
-            "                raise as_unavailable(self.name, error) from error\n\n",
+            "                if left <= 0:\n                    raise told from error\n                await backoff.wait(left)\n",
+            "                raise told from error\n",
         ),
         "tests/store/test_group_commit.py::test_a_read_waits_for_a_store_that_is_away",
     ),
