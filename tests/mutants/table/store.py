@@ -1140,5 +1140,6 @@ GUARDS: Final[tuple[Guard, ...]] = (
         ),
         "tests/manager/test_closed_loops.py",
         on="memory",
+        held_by="loop.gone_loop",
     ),
 )
