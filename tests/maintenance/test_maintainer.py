@@ -278,38 +278,37 @@ async def test_store_away_is_warned_of_and_tried_again(caplog: pytest.LogCapture
     assert "The maintenance is tried again in 60 s" in caplog.text
 
 
-@in_virtual_time
-async def test_a_leader_that_audits_for_long_leads_on() -> None:
-    """Its lease is renewed in the midst of a round that takes longer: nobody else begins one."""
-    async with WatchedStore() as store:
-        for _ in range(600):
-            await make_ended(store)
-        async with maintained(store, rate=6):  # a page of 200 tasks is 600 rows, 100 seconds
-            await asyncio.sleep(5 * MINUTE)
-            under_way = store.watched.audited()
-
-            assert await store.leadership.acquire("another", 60) is None
-
-    assert 0 < len(under_way) <= 600
-
-
 class SlowDeletes(WatchedBackend):
-    """A backend whose database takes a second to delete some tasks."""
+    """A backend whose database takes so many seconds to delete some tasks."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float) -> None:
         super().__init__()
+        self.seconds = seconds
         self.deletes: list[float] = []
 
     async def delete_tasks(self, keys: Sequence[int], events: int) -> int:
         self.deletes.append(asyncio.get_running_loop().time())
-        await asyncio.sleep(1)
+        await asyncio.sleep(self.seconds)
         return await super().delete_tasks(keys, events)
+
+
+@in_virtual_time
+async def test_a_leader_that_prunes_for_long_leads_on() -> None:
+    """Its lease is renewed in the midst of a round that outlasts it: nobody else begins one."""
+    async with WatchedStore(slow := SlowDeletes(30.0)) as store:
+        for _ in range(600):
+            await make_ended(store)
+        async with maintained(store, every=None, retention=Retention(tasks=0)):
+            await asyncio.sleep(380)  # in the third delete of three
+
+            assert await store.leadership.acquire("another", 60) is None
+        assert len(slow.deletes) == 3
 
 
 @in_virtual_time
 async def test_a_prune_is_seldom_and_leaves_the_store_to_the_others() -> None:
     """It pauses for four times as long as each delete took, and comes as often as it is set."""
-    async with WatchedStore(slow := SlowDeletes()) as store:
+    async with WatchedStore(slow := SlowDeletes(1.0)) as store:
         for _ in range(600):
             await make_ended(store)
         async with maintained(store, every=None, retention=Retention(tasks=0, every=600)):

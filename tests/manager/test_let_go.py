@@ -191,7 +191,7 @@ async def test_a_cancel_from_outside_does_not_keep_it_from_letting_go() -> None:
             if one.get_name().startswith("tapescope-run-"):
                 one.cancel()
         with pytest.raises(TaskFailed, match="worker_lost"):
-            await task.result()
+            await task.result(60)  # long before the next heartbeat
 
         assert faults.tries == 2
 

@@ -106,6 +106,19 @@ async def test_a_store_that_keeps_up_holds_back_who_says_too_much() -> None:
     assert room == [False, True]
 
 
+def test_what_comes_later_does_not_overtake_what_waits_in_a_file() -> None:
+    """Though there is room in memory again."""
+    backlog = Backlog(fail, in_memory=1)
+    for n in range(3):
+        backlog.put(event(n))
+    left = backlog.remaining()
+    first = next(left)
+    backlog.put(event(3))
+
+    assert [first, *left] == [event(n) for n in range(4)]
+    backlog.close()
+
+
 async def test_a_full_disk_costs_what_waits_and_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """What has no room on our own disk is refused with the reason; what has is kept in order."""
     refused: list[tuple[SpooledEvent, TapescopeError]] = []

@@ -243,6 +243,20 @@ async def test_full_tape_keeps_the_first_and_the_last_lines(tmp_path: Path) -> N
     assert events[-1].body["error"]["details"] == {"exit_status": 4, "lines_not_recorded": missing}
 
 
+async def test_the_last_lines_have_a_place_whatever_came_before(tmp_path: Path) -> None:
+    """A flood on stderr, which may take all that is not theirs, leaves it to them."""
+    limits = StoreLimits(tape_events=200, queue=10)
+    async with (
+        SqliteStore(f"sqlite:///{tmp_path / 'small.db'}", limits=limits) as store,
+        TaskManager(store) as manager,
+    ):
+        task = await manager.submit("shell", ShellCommand("seq 1 500 >&2; echo LAST"))
+        events = await tape_of(task)
+
+    assert lines_of(events, "stdout") == ["LAST"]
+    assert lines_of(events, "stderr")[-1] == "500"
+
+
 async def test_a_flood_leaves_room_for_what_stderr_says_then(tmp_path: Path) -> None:
     """What stderr says in the midst of it is on the tape, whatever both say after that."""
     limits = StoreLimits(tape_events=200, queue=10)
@@ -334,6 +348,26 @@ asyncio.run(main())
     child = int(pid_file.read_text())
 
     await until(lambda: not psutil.pid_exists(child))
+
+
+async def test_who_is_cancelled_twice_leaves_no_command_behind() -> None:
+    """As at the end of a loop: nobody would look after a command that has its grace."""
+    said: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def hear(_: str, chunk: bytes) -> None:
+        await said.put(chunk)
+
+    script = "trap 'echo no' TERM; echo $$; while :; do sleep 0.1; done"
+    command = ShellCommand(script, sink=hear, grace=600.0)
+    running = asyncio.ensure_future(command.run(LineRecorder(None), None))
+    child = int(await said.get())
+    running.cancel()
+    await said.get()  # it was told to end, and lives on
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+    await until(lambda: not psutil.pid_exists(child) or is_zombie(child))
 
 
 async def test_runs_without_a_reporter() -> None:

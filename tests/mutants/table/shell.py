@@ -132,7 +132,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
             _COMMAND,
             "            if start is None and not child.ended.done():\n                child.kill()  # the loop ends, and with it all that would look after the command\n",
         ),
-        f"{_COMMANDS}::test_nothing_runs_on_when_the_loop_ends",
+        f"{_COMMANDS}::test_who_is_cancelled_twice_leaves_no_command_behind",
     ),
     row(
         "shell.own_session",
@@ -149,6 +149,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
             "        await asyncio.wait([child.ended], timeout=5)\n",
         ),
         f"{_COMMANDS}::test_command_that_ignores_sigterm_is_killed_after_its_grace",
+        held_by="shell.loop_ends",
     ),
     row(
         "shell.drain_ends",
@@ -230,7 +231,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "shell.last_lines",
         "Of output that is too much the last lines are kept",
         Edit(_RECORDER, "self._tail = min(_TAIL, self.limit // 10)", "self._tail = 0"),
-        f"{_COMMANDS}::test_full_tape_keeps_the_first_and_the_last_lines",
+        f"{_COMMANDS}::test_the_last_lines_have_a_place_whatever_came_before",
     ),
     row(
         "shell.held_bounded",
@@ -268,20 +269,10 @@ GUARDS: Final[tuple[Guard, ...]] = (
         f"{_BACKLOGS}::test_an_outage_costs_no_event_and_no_order",
     ),
     row(
-        "shell.doubt_later",
-        "What was sent after it is looked for, too",
-        Edit(
-            _BACKLOG,
-            "            if answer.exception() is not None or answer.result().dropped is None:\n                self._unsure.append(event)\n            else:\n                self._note_drop(answer.result(), event)\n",
-            "            if answer.exception() is not None:\n                self._unsure.append(event)\n",
-        ),
-        f"{_BACKLOGS}::test_an_outage_costs_no_event_and_no_order",
-    ),
-    row(
         "shell.file_behind_memory",
         "What waits in memory does not overtake what waits in a file",
         Edit(_BACKLOG, "if self._room > 0 and not self._in_file:", "if self._room > 0:"),
-        f"{_BACKLOGS}::test_an_outage_costs_no_event_and_no_order",
+        f"{_BACKLOGS}::test_what_comes_later_does_not_overtake_what_waits_in_a_file",
     ),
     row(
         "shell.holds_back",
