@@ -138,6 +138,7 @@ async def _cancel_those_of_a_submit_many(bench: Workbench) -> str:
         (_end_fenced, "Run._settle_fenced"),
         (_cancel_at_the_shutdown, "RunPool._cancel_for_shutdown"),
         (_cancel_at_the_shutdown, "Service.stop"),
+        (_cancel_at_the_shutdown, "TaskManager._close"),
         (_cancel_what_waits_at_the_shutdown, "RunPool._cancel_for_shutdown"),
         (_cancel_an_orphan, "Orphans._end"),
         (_cancel_those_of_a_submit_many, "TaskManager._cancel_unseen"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -48,7 +47,7 @@ from tapescope.run import (
     TypedValues,
     resolve_runner,
 )
-from tapescope.shielded import await_child, wait_shielded
+from tapescope.shielded import await_child, begin_insisting, wait_shielded
 from tapescope.store.home import Home
 from tapescope.store.lookup import find_store
 from tapescope.store.port import TaskStore
@@ -210,7 +209,7 @@ class TaskManager:
         self._lived = False
         """Whether it was opened before."""
         self._home: Home | None = None
-        self._closer: asyncio.Task[None] | None = None
+        self._closer: asyncio.Future[None] | None = None
         self._drain_limit: asyncio.Timeout | None = None
         self._hurry = False
         self._pid = os.getpid()
@@ -322,9 +321,7 @@ class TaskManager:
         self._pool.end_following()
         pool, first = self._pool, self._closer is None
         if self._closer is None:
-            self._closer = asyncio.get_running_loop().create_task(
-                self._close(), name="tapescope-close", context=contextvars.Context()
-            )
+            self._closer = begin_insisting(self._close, "tapescope-close")
         closer = self._closer
         try:
             await asyncio.wait([closer])
@@ -712,13 +709,24 @@ class TaskManager:
             await (await await_child(submit)).cancel("its submit was cancelled")
 
     async def _close(self) -> None:
+        again = False
         try:
             await self._end_life()
+        except asyncio.CancelledError:  # from outside: it is begun again, and waits for no drain
+            task = asyncio.current_task()
+            again = self._hurry = task is not None and task.cancelling() > 0
+            raise
         finally:
-            self._opened = False
-            self._home = self._pool.home = None
-            if self._pool.lost is not None:
-                retire_owner(self.owner)
+            if not again:
+                self._note_closed()
+
+    def _note_closed(self) -> None:
+        self.telemetry.tasks.limit(-self._max_running)
+        self.telemetry.tasks.unwatch_ages(self._pool.read_ages)
+        self._opened = False
+        self._home = self._pool.home = None
+        if self._pool.lost is not None:
+            retire_owner(self.owner)
 
     async def _end_life(self) -> None:
         self._pool.spawn(self._worker.stop)
@@ -736,8 +744,6 @@ class TaskManager:
         await self._heartbeat.stop()
         await self._maintainer.stop()
         await self._backlog.stop()
-        self.telemetry.tasks.limit(-self._max_running)
-        self.telemetry.tasks.unwatch_ages(self._pool.read_ages)
         if self._owns_store:
             await self.store.aclose()
 

@@ -28,18 +28,6 @@ _MAINTENANCE: Final = "tests/maintenance/test_maintainer.py"
 
 GUARDS: Final[tuple[Guard, ...]] = (
     row(
-        "manager.close_context",
-        "What a close does is in no caller's span",
-        Edit(
-            _MANAGER,
-            'self._close(), name="tapescope-close", context=contextvars.Context()',
-            'self._close(), name="tapescope-close"',
-        ),
-        "tests/store/test_contexts.py::test_a_run_and_its_shutdown_are_in_no_callers_context",
-        on="memory",
-        held_by="pool.spawn_context",
-    ),
-    row(
         "manager.close_shield",
         "A close that is cancelled ends what it has begun",
         Edit(
@@ -118,11 +106,11 @@ GUARDS: Final[tuple[Guard, ...]] = (
     # --- the pool ---------------------------------------------------------------------------------
     row(
         "pool.spawn_context",
-        "What the pool begins beside its runs, and the cancel of an orphan, is in no caller's span",
+        "What a manager begins beside its runs, and the cancel of an orphan, is in no caller's span",
         Edit(
             f"{TAPESCOPE}/shielded.py",
-            "work(), name=self._name, context=contextvars.Context()",
-            "work(), name=self._name",
+            "work(), name=name, context=contextvars.Context()",
+            "work(), name=name",
         ),
         "tests/store/test_contexts.py::test_the_cancel_of_an_orphan_is_in_no_callers_context",
         on="memory",
