@@ -1,5 +1,4 @@
-"""A URL's scheme leads to a store: ours without a look at other packages, a third party's by its
-entry point."""
+"""A URL's scheme leads to a store, ours or a third party's, by an entry point; none to two."""
 
 from __future__ import annotations
 
@@ -8,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tapescope import UnknownStoreScheme, find_store
-from tapescope_adapters.sqlite import SqliteStore
+from tapescope import SchemeTaken, UnknownStoreScheme, find_store
+from tapescope_adapters.postgres import PostgresStore
 
 
 @pytest.fixture
@@ -32,9 +31,18 @@ def _third_party(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_third_party")
 def test_a_third_partys_store_is_found() -> None:
-    """By its own scheme; a scheme of ours stays ours."""
+    """By its own scheme; what others have is as before."""
     assert type(find_store("theirs://x")).__name__ == "Theirs"
-    assert isinstance(find_store("sqlite:///x.db"), SqliteStore)
+    assert isinstance(find_store("postgresql://x"), PostgresStore)
+
+
+@pytest.mark.usefixtures("_third_party")
+def test_a_scheme_of_two_packages_is_nobodys() -> None:
+    """Both are named, and neither is taken: nobody is to get another store than was meant."""
+    with pytest.raises(SchemeTaken, match="several packages: tapescope, their-package") as raised:
+        find_store("sqlite:///x.db")
+
+    assert raised.value.packages == ("tapescope", "their-package")
 
 
 @pytest.mark.usefixtures("_third_party")

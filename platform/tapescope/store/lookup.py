@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from tapescope.errors import BadStoreUrl, UnknownStoreScheme
+from tapescope.errors import BadStoreUrl, SchemeTaken, UnknownStoreScheme
 from tapescope.model.showing import hide_password
 
 if TYPE_CHECKING:
@@ -38,8 +37,8 @@ def find_store(
     Its class is looked up by the URL's scheme and called as ``Store(url, telemetry=telemetry)``;
     ``patience``, the seconds that a call waits for a store that is away, is passed on where it is
     given. A URL with a ``?patience=`` of its own goes before it.
-    Raises ``BadStoreUrl``, ``UnknownStoreScheme``, and ``MissingExtra`` where the store's driver is
-    not installed.
+    Raises ``BadStoreUrl``, ``UnknownStoreScheme``, ``SchemeTaken``, and ``MissingExtra`` where the
+    store's driver is not installed.
     """
     refuse_control_characters(url, hide_password(url))
     match = _SCHEME.match(url)
@@ -51,16 +50,13 @@ def find_store(
 
 
 def _find_class(scheme: str) -> Any:
-    """The class of the stores with this scheme; our own, before any other package is asked.
+    """The class of the stores with this scheme. Raises ``UnknownStoreScheme``, ``SchemeTaken``."""
+    from importlib.metadata import entry_points
 
-    Raises ``UnknownStoreScheme``.
-    """
-    from importlib.metadata import PackageNotFoundError, distribution, entry_points
-
-    with suppress(PackageNotFoundError):  # the source tree alone, on a path of its own
-        for entry in distribution("tapescope").entry_points.select(group=_GROUP, name=scheme):
-            return entry.load()
     installed = entry_points(group=_GROUP)  # reads the metadata of every package there is
-    for entry in installed.select(name=scheme):
-        return entry.load()
-    raise UnknownStoreScheme(scheme, sorted(installed.names))
+    found = list(installed.select(name=scheme))
+    if len(found) > 1:
+        raise SchemeTaken(scheme, sorted(one.dist.name if one.dist else "?" for one in found))
+    if not found:
+        raise UnknownStoreScheme(scheme, sorted(installed.names))
+    return found[0].load()
