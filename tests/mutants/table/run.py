@@ -12,6 +12,7 @@ _ATTEMPT: Final = f"{RUN}/attempt.py"
 _TAPE: Final = f"{RUN}/tape_writer.py"
 _POLICY: Final = f"{RUN}/retry_policy.py"
 _TYPES: Final = f"{RUN}/typed_values.py"
+_HANDLER: Final = f"{RUN}/tape_handler.py"
 _REPORTER: Final = f"{RUN}/reporter.py"
 _KEEPER: Final = f"{RUN}/keeper.py"
 
@@ -321,6 +322,20 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "A runner whose report waits for the store is not called stalled",
         Edit(_RUN, " and not tape.reporting else 0", " else 0"),
         "tests/run/test_stalls.py::test_a_report_that_waits_for_its_store_is_no_silence",
+        on="memory",
+    ),
+    row(
+        "run.log_of_ours",
+        "What the platform and its drivers log of a line brings about no other line",
+        Edit(_HANDLER, 'record.name.partition(".")[0] in _NEVER', "False"),
+        "tests/run/test_tape_handler.py::test_a_runners_records_are_on_its_tape[memory]",
+        on="memory",
+    ),
+    row(
+        "run.log_of_a_hook",
+        "What a redaction hook logs of a line brings about no other line",
+        Edit(_HANDLER, "if self._busy or record", "if record"),
+        "tests/run/test_tape_handler.py::test_a_hook_is_asked_of_records_and_may_log",
         on="memory",
     ),
     row(
