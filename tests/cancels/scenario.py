@@ -39,7 +39,7 @@ from tapescope.errors import (
     TaskCancelled,
     TaskFailed,
 )
-from tapescope.model.tape import FINAL, PARTIAL, TASK_STARTED, NewEvent, Outcome
+from tapescope.model.tape import PARTIAL, NewEvent, Outcome
 from tapescope.model.tasks import Claim, FinalEvent, NewTask, TaskStatus
 from tapescope.store.backend import StoreBackend
 from tapescope.store.flush import FateUnknown, FlushRefused, StoreAway
@@ -223,6 +223,8 @@ class _Stage:
         self.telemetry = Telemetry(tracer_provider=tracers, meter_provider=NoOpMeterProvider())
         self.store = place.make_store(self.telemetry)
         self._began_with = self.store.meter.ledger.read()
+        self._began_at = place.history.now
+        self._died_at: int | None = None
         self._first_call = len(place.history.calls)
         self._first_follow = len(place.history.follows)
         self.chance = random.Random(played.seed)
@@ -491,11 +493,16 @@ class _Stage:
             case Act.LEASE_LOST:
                 self._extra.append(loop.create_task(self._take_leases()))
             case Act.INTERRUPT:
-                loop.call_soon(_interrupt)
+                loop.call_soon(self._interrupt)
             case Act.LOOP_CLOSED:
+                self._died_at = self.place.history.now
                 loop.stop()
             case None:
                 pass
+
+    def _interrupt(self) -> None:
+        self._died_at = self.place.history.now
+        raise KeyboardInterrupt
 
     async def _take_leases(self) -> None:
         owner = self.manager.owner
@@ -551,6 +558,8 @@ class _Stage:
     def leave(self) -> Left:
         """The process has ended: what it leaves."""
         history, part = self.place.history, History()
+        if self._died_at is not None and self.played.act is not None:
+            history.died(self.played.act.value, began=self._began_at, at=self._died_at)
         part.calls = history.calls[self._first_call :]
         part.follows = history.follows[self._first_follow :]
         part.began_with = self._began_with
@@ -623,10 +632,6 @@ async def _work_on(_: Reporter) -> None:
 def _work_in_thread(report: ThreadReporter) -> str:
     report.log("info", "in a thread")
     return "done"
-
-
-def _interrupt() -> None:
-    raise KeyboardInterrupt
 
 
 def _name(task: asyncio.Task[Any]) -> str:
@@ -708,6 +713,7 @@ async def _mend(place: Place, played: Sequence[Played]) -> None:
         audit = await store.maintenance.audit(grace=0)
         everything = History()  # without a ledger: of more than one process there is none
         everything.calls, everything.follows = place.history.calls, place.history.follows
+        everything.orders = place.history.orders
         breaches = await check(everything, store)
         for one, left in lefts:
             ids = set(left.part.task_ids)
@@ -717,11 +723,7 @@ async def _mend(place: Place, played: Sequence[Played]) -> None:
                 for violation in audit.violations
                 if violation.task_id in ids
             ]
-            one.bad += [
-                _describe(breach)
-                for breach in breaches
-                if breach.task_id in ids and not (one.died and _is_of_death(breach))
-            ]
+            one.bad += [_describe(breach) for breach in breaches if breach.task_id in ids]
             for task_id, outcome in left.answers:
                 row = await store.get(task_id)
                 if row.status.value != outcome:
@@ -747,13 +749,6 @@ async def _list(store: RecordedStore, status: TaskStatus) -> list[str]:
 
 def _describe(breach: Breach) -> str:
     return f"{breach.invariant} {breach.task_id}: {breach.detail}"
-
-
-def _is_of_death(breach: Breach) -> bool:
-    """Whether it says no more than that a process has died: of a claim of due tasks, and of a
-    rescue, the answer is noted when it comes."""
-    unheard = TASK_STARTED in breach.detail or f"({FINAL})" in breach.detail
-    return breach.invariant == "I7" and unheard
 
 
 def _noted(played: Played, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -47,7 +48,7 @@ from tapescope.run import (
     TypedValues,
     resolve_runner,
 )
-from tapescope.shielded import wait_shielded
+from tapescope.shielded import await_child, wait_shielded
 from tapescope.store.home import Home
 from tapescope.store.lookup import find_store
 from tapescope.store.port import TaskStore
@@ -156,7 +157,7 @@ class TaskManager:
     ) -> None:
         """Check the settings; connect to nothing.
 
-        Raises ``BadSetting``; for a URL ``BadStoreUrl``, ``UnknownStoreScheme``, ``MissingExtra``.
+        Raises ``BadSetting``; for a URL what ``find_store`` raises.
         """
         max_running = check_count("max_running", max_running)
         max_zombies = check_count(
@@ -177,7 +178,9 @@ class TaskManager:
         if redact is not None and not callable(redact):
             raise BadSetting("redact", redact, "a function of a Telling and a value")
         self._owns_store = isinstance(store, str)
-        self.store = find_store(store, telemetry=telemetry) if isinstance(store, str) else store
+        if isinstance(store, str):
+            store = find_store(store, telemetry=telemetry, thorough=True)
+        self.store = store
         self.telemetry = telemetry or self.store.telemetry
         self._max_running = max_running
         self._max_zombies = max_zombies
@@ -330,9 +333,9 @@ class TaskManager:
         except asyncio.CancelledError:
             self._skip_drain()
             await wait_shielded(closer)
-            closer.result()
+            await await_child(closer)
             raise
-        closer.result()
+        await await_child(closer)
         if first and pool.lost is not None:
             raise pool.lost
 
@@ -361,7 +364,7 @@ class TaskManager:
         if store is not None:
             self._owns_store = isinstance(store, str)
             if isinstance(store, str):
-                store = find_store(store, telemetry=self.telemetry)
+                store = find_store(store, telemetry=self.telemetry, thorough=True)
             self.store = store
             self._settings = replace(self._settings, store=store)
         self._assemble()
@@ -541,18 +544,13 @@ class TaskManager:
         checked = [self._check(submission) for submission in submissions]
         submits = [asyncio.ensure_future(self._submit(*one)) for one in checked]
         try:
-            answers = await asyncio.gather(*submits, return_exceptions=True)
+            await asyncio.gather(*submits, return_exceptions=True)
         except asyncio.CancelledError:
             for (submission, _), submit in zip(checked, submits, strict=True):
                 if submission.idempotency_key is None and not submit.cancelled():
-                    self._pool.spawn(self._cancel_unseen(submit))
+                    self._pool.spawn(partial(self._cancel_unseen, submit))
             raise
-        handles: list[TaskHandle[R]] = []
-        for answer in answers:
-            if isinstance(answer, BaseException):
-                raise answer
-            handles.append(answer)
-        return handles
+        return [await await_child(submit) for submit in submits]
 
     # --- any task of the store --------------------------------------------------------------------
 
@@ -606,6 +604,7 @@ class TaskManager:
             closing=self._closed,
             now=self.store.clock.monotonic(),
             lease=self._lease,
+            waits=self._heartbeat.describe_wait(),
             troubles=self._find_troubles(),
             backlog=describe_backlog(self._backlog.last),
         )
@@ -704,7 +703,7 @@ class TaskManager:
                 completion = pool.completion_of(task.task_id)
             return TaskHandle(pool, task.task_id, completion, submission.types, created=created)
         except asyncio.CancelledError:
-            pool.spawn(self.store.orphans_ended())  # the manager is closed after that
+            pool.spawn(self.store.orphans_ended)  # the manager is closed after that
             raise
         finally:
             pool.expect_submits(-1)
@@ -712,7 +711,7 @@ class TaskManager:
     async def _cancel_unseen(self, submit: asyncio.Future[TaskHandle]) -> None:
         """Cancel the task of a submit that has ended, whose caller was cancelled beside it."""
         with suppress(TapescopeError):  # it was refused, or the store is away: its owner's rescue
-            await (await submit).cancel("its submit was cancelled")
+            await (await await_child(submit)).cancel("its submit was cancelled")
 
     async def _close(self) -> None:
         try:
@@ -724,7 +723,7 @@ class TaskManager:
                 retire_owner(self.owner)
 
     async def _end_life(self) -> None:
-        self._pool.spawn(self._worker.stop())
+        self._pool.spawn(self._worker.stop)
         self._pool.begin_drain(0 if self._hurry else self._drain)
         try:
             async with asyncio.timeout(0 if self._hurry else self._drain) as self._drain_limit:

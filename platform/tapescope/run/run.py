@@ -88,8 +88,11 @@ Ended = tuple[Any, BaseException | None]
 class RunHost(Protocol):
     """What a run needs of the pool that started it."""
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run this in a task of its own, with an empty context, and wait for it when closing."""
+    def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Do this in a task of its own, with an empty context, and wait for it when closing.
+
+        It is begun again when it is cancelled from outside.
+        """
 
     def fence(self, run: Run) -> None:
         """The runner goes on without its task: its slot is free, and it is a zombie from now on."""
@@ -585,7 +588,7 @@ class Run:
             if self._thread is not None:
                 self._thread.set_result((None, None))  # the run goes on without its thread
             else:
-                self._host.spawn(self._settle_fenced(self._record))
+                self._host.spawn(partial(self._settle_fenced, self._record))
 
     # --- a runner that does not stop --------------------------------------------------------------
 

@@ -284,6 +284,14 @@ class TaskStore:
         """Measure how long the log of a SQLite file has become, for the metric."""
         await self._core.measure_log()
 
+    @property
+    def away(self) -> str | None:
+        """Why the database could not be used when it was last read or changed; ``None``: it could.
+
+        A call that was made meanwhile may be waiting for it still. Any thread may ask.
+        """
+        return self._core.away
+
     async def measure_skew(self) -> float | None:
         """Seconds by which the database's clock is ahead of this process's, at least; asks it.
 
