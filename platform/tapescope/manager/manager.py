@@ -156,7 +156,7 @@ class TaskManager:
     ) -> None:
         """Check the settings; connect to nothing.
 
-        Raises ``BadSetting``; for a URL ``BadStoreUrl``, ``UnknownStoreScheme``, ``MissingExtra``.
+        Raises ``BadSetting``; for a URL what ``find_store`` raises.
         """
         max_running = check_count("max_running", max_running)
         max_zombies = check_count(
@@ -177,7 +177,9 @@ class TaskManager:
         if redact is not None and not callable(redact):
             raise BadSetting("redact", redact, "a function of a Telling and a value")
         self._owns_store = isinstance(store, str)
-        self.store = find_store(store, telemetry=telemetry) if isinstance(store, str) else store
+        if isinstance(store, str):
+            store = find_store(store, telemetry=telemetry, thorough=True)
+        self.store = store
         self.telemetry = telemetry or self.store.telemetry
         self._max_running = max_running
         self._max_zombies = max_zombies
@@ -359,7 +361,7 @@ class TaskManager:
         if store is not None:
             self._owns_store = isinstance(store, str)
             if isinstance(store, str):
-                store = find_store(store, telemetry=self.telemetry)
+                store = find_store(store, telemetry=self.telemetry, thorough=True)
             self.store = store
             self._settings = replace(self._settings, store=store)
         self._assemble()
