@@ -22,6 +22,8 @@ from tapescope.model import (
     Mended,
     QuarantinePage,
     Repair,
+    StoreLoad,
+    StoreSize,
     TapePage,
     Task,
     TaskFilter,
@@ -128,6 +130,8 @@ class PostgresBackend(StoreBackend):
         self._adding = SharedConnections(connector, writes=True)
         self._only_adds = False
         """The role may add tasks at most, a submitter's: it has no lane for a flush."""
+        self._sees_size = True
+        """Whether the role may read what is measured, as far as it is known."""
         self._lanes: dict[str, Lane] = {}
         self._doubtful: dict[str, int] = {}
         """By lane the flush whose reply was lost."""
@@ -152,6 +156,7 @@ class PostgresBackend(StoreBackend):
         self._context = context
         # Flush numbers begin anew when a store is opened again, so its lanes need new names.
         self._session = uuid.uuid4().hex
+        self._sees_size = True
         self._shared = SharedConnections(self._connector)
         self._claims = Claims(self._connector, self._sql)
         self._adding = SharedConnections(self._connector, writes=True)
@@ -217,6 +222,24 @@ class PostgresBackend(StoreBackend):
         (row,) = await self._shared.fetch(self._sql["read_clock"])
         now: int = row["now"]
         return now
+
+    async def read_size(self) -> StoreSize:
+        if not self._sees_size:
+            return StoreSize()
+        try:
+            (row,) = await self._shared.fetch(self._sql["read_size"])
+        except FlushRefused:  # a role that may not see it: it is asked for once
+            self._sees_size = False
+            return StoreSize()
+        return StoreSize(quarantine=row["quarantine"], audited_us=row["audited_at"])
+
+    def read_load(self) -> StoreLoad:
+        pools = (self._shared, self._adding)
+        return StoreLoad(
+            used=sum(pool.used for pool in pools),
+            idle=sum(pool.idle for pool in pools),
+            waiting=sum(pool.waiting for pool in pools),
+        )
 
     async def close(self) -> None:
         lanes, self._lanes = self._lanes, {}

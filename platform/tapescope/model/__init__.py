@@ -37,6 +37,7 @@ from tapescope.model.error_codes import (
     UNREQUESTED_CANCEL,
     WORKER_LOST,
 )
+from tapescope.model.internals import ConnectionState, ManagerSigns, StoreLoad, StoreSize
 from tapescope.model.leadership import LeaderTerm, MaintenanceJob
 from tapescope.model.leases import GivenUp, HeldLease, Leases, Rescued, RescueResult, TracedAttempt
 from tapescope.model.ops import DEFAULT_RETRIES, KnownOp
@@ -127,6 +128,7 @@ __all__ = [
     "CancelReason",
     "CancelRequest",
     "Claim",
+    "ConnectionState",
     "DropFilter",
     "DropReason",
     "DroppedEvent",
@@ -142,6 +144,7 @@ __all__ = [
     "LinkKind",
     "LoopName",
     "MaintenanceJob",
+    "ManagerSigns",
     "Mended",
     "NewEvent",
     "NewTask",
@@ -153,6 +156,8 @@ __all__ = [
     "RepairReport",
     "RescueResult",
     "Rescued",
+    "StoreLoad",
+    "StoreSize",
     "TapePage",
     "Task",
     "TaskFilter",
