@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dashboards import settings
+from dashboards.internals import STORE_ROW
 from dashboards.panels import (
     Board,
     Chart,
@@ -127,5 +128,5 @@ STORE = Board(
     "tapescope-store",
     "tapescope: store",
     "Is the database quick, and does it answer?",
-    (_CALLS, _TIMES),
+    (_CALLS, _TIMES, STORE_ROW),
 )

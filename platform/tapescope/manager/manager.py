@@ -30,12 +30,14 @@ from tapescope.manager.handle import TaskHandle
 from tapescope.manager.heartbeat import Heartbeat
 from tapescope.manager.identity import name_owner, retire_owner
 from tapescope.manager.known_ops import KnownOps
+from tapescope.manager.loop_lag import LoopLag
 from tapescope.manager.ops import Op, Ops, OpsOfManager, Registering
 from tapescope.manager.pool import RunPool
 from tapescope.manager.readiness import Check, check_readiness
 from tapescope.manager.submission import Submission
 from tapescope.manager.worker import Worker
 from tapescope.model.audit import AUDIT_GRACE, AuditReport
+from tapescope.model.internals import ManagerSigns
 from tapescope.model.redaction import Redact
 from tapescope.model.tape import QuarantinePage, TapePage
 from tapescope.model.tasks import NewTask, TaskStatus
@@ -235,6 +237,7 @@ class TaskManager:
         self._pool.limit_of = self._limit_of
         self._pool.types_of = self._types_of
         self._heartbeat = Heartbeat(self._pool, self._heartbeat_every)
+        self._loop_lag = LoopLag(settings.store.clock.monotonic)
         self._maintainer = Maintainer(
             settings.store,
             settings.owner,
@@ -284,6 +287,8 @@ class TaskManager:
             self.telemetry.tasks.limit(self._max_running)
             self.telemetry.tasks.watch_ages(self._pool.read_ages)
             self._heartbeat.start()
+            self._loop_lag.start()
+            self.telemetry.managers.watch(self._read_signs)
             self._maintainer.start()
             self._backlog.start()
             if self._works:
@@ -608,6 +613,16 @@ class TaskManager:
 
     # --- the steps of the above -------------------------------------------------------------------
 
+    def _read_signs(self) -> ManagerSigns:
+        """Its signs of life, from memory, for any thread."""
+        now = self.store.clock.monotonic()
+        return ManagerSigns(
+            self._loop_lag.read(),
+            now - self._heartbeat.answered_at,
+            self._lease,
+            self._pool.find_first_lapse(now + self._lease) - now,
+        )
+
     def _find_troubles(self) -> list[str]:
         vitals = [
             *self._heartbeat.all_vitals,
@@ -723,6 +738,8 @@ class TaskManager:
                 self._note_closed()
 
     def _note_closed(self) -> None:
+        self._loop_lag.stop()
+        self.telemetry.managers.unwatch(self._read_signs)
         self.telemetry.tasks.limit(-self._max_running)
         self.telemetry.tasks.unwatch_ages(self._pool.read_ages)
         self._opened = False

@@ -103,6 +103,17 @@ GUARDS: Final[tuple[Guard, ...]] = (
         ),
         "tests/adapters/test_probes.py::test_a_heartbeat_that_waits_says_so[sqlite-deleted]",
     ),
+    row(
+        "manager.lag_context",
+        "What measures how late the loop is keeps nothing of who opened the manager",
+        Edit(
+            f"{MANAGER}/loop_lag.py",
+            "call_later(_EVERY, self._look, context=contextvars.Context())",
+            "call_later(_EVERY, self._look)",
+        ),
+        "tests/manager/test_signs_of_life.py::test_a_timer_is_in_no_callers_context",
+        on="memory",
+    ),
     # --- the pool ---------------------------------------------------------------------------------
     row(
         "pool.spawn_context",
