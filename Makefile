@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-observability test-slow test-matrix test-environments test-cancels test-growth check lint mutants stress dashboards bench bench-peers docs picture coverage lock audit-dependencies build clean
+.PHONY: help demo test test-observability test-slow test-matrix test-environments test-cancels test-growth check lint model mutants stress dashboards bench bench-peers docs picture coverage lock audit-dependencies build clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' Makefile
@@ -48,6 +48,9 @@ test-cancels: $(VENV)/.installed ## A cancel, and what else may come, at every s
 
 test-growth: $(VENV)/.installed ## The work of every statement in stores of 1,000,000 tasks, as a table; some minutes
 	@$(BIN)/python -m pytest -m growth -s $(PYTEST_ARGS)
+
+model: $(VENV)/.installed ## Walk through every state of the model of a task's life, with spin
+	@$(BIN)/python -m pytest -m slow -s tests/proof $(PYTEST_ARGS)
 
 mutants: $(VENV)/.installed ## Remove each guard in turn: a test must notice (MUTANTS_ARGS=--help shows its settings)
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python -m tests.mutants $(MUTANTS_ARGS)

@@ -34,16 +34,19 @@ if TYPE_CHECKING:
         EventDropped,
         EventFateUnknown,
         EventTooLarge,
+        GiveUp,
         IdempotencyConflict,
         ManagerClosed,
         ManagerOpen,
         ManagerUnclear,
         MissingExtra,
         NotJson,
+        NotOfType,
         NowaitBacklogFull,
         OpNotRegistered,
         OpTaken,
         ResultTimeout,
+        Retry,
         RightsMissing,
         SchemaForbidden,
         SchemaNotOwn,
@@ -103,6 +106,7 @@ if TYPE_CHECKING:
     )
     from tapescope.model import FinalEvent as Final
     from tapescope.program import run_main
+    from tapescope.run import RetryPolicy
     from tapescope.run.reporter import Reporter, ThreadReporter
     from tapescope.shell import ShellCommand
     from tapescope.store import OpenMode, StoreLimits, TaskStore, find_store
@@ -149,6 +153,7 @@ __all__ = [
     "Final",
     "FinalEvent",
     "Finished",
+    "GiveUp",
     "IdempotencyConflict",
     "ManagerClosed",
     "ManagerOpen",
@@ -158,6 +163,7 @@ __all__ = [
     "NewEvent",
     "NewTask",
     "NotJson",
+    "NotOfType",
     "NowaitBacklogFull",
     "Op",
     "OpNotRegistered",
@@ -172,6 +178,8 @@ __all__ = [
     "Reporter",
     "ResultTimeout",
     "Retention",
+    "Retry",
+    "RetryPolicy",
     "RightsMissing",
     "SchemaForbidden",
     "SchemaNotOwn",
@@ -257,6 +265,7 @@ _HOMES = {
     "Final": "tapescope.model",
     "FinalEvent": "tapescope.model",
     "Finished": "tapescope.model",
+    "GiveUp": "tapescope.errors",
     "IdempotencyConflict": "tapescope.errors",
     "ManagerClosed": "tapescope.errors",
     "ManagerOpen": "tapescope.errors",
@@ -266,6 +275,7 @@ _HOMES = {
     "NewEvent": "tapescope.model",
     "NewTask": "tapescope.model",
     "NotJson": "tapescope.errors",
+    "NotOfType": "tapescope.errors",
     "NowaitBacklogFull": "tapescope.errors",
     "Op": "tapescope.manager",
     "OpNotRegistered": "tapescope.errors",
@@ -280,6 +290,8 @@ _HOMES = {
     "RepairReport": "tapescope.model",
     "Reporter": "tapescope.run.reporter",
     "Retention": "tapescope.maintenance",
+    "Retry": "tapescope.errors",
+    "RetryPolicy": "tapescope.run",
     "RightsMissing": "tapescope.errors",
     "SchemaForbidden": "tapescope.errors",
     "SchemaNotOwn": "tapescope.errors",

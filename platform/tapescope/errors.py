@@ -15,6 +15,7 @@ Each builds its message from typed arguments, which stay readable as attributes:
     + NowaitBacklogFull
   x CodecFailed
   x CodecMissing
+  x NotOfType
   x IdempotencyConflict
   x ConnectionRefused
   x UnknownTask
@@ -24,6 +25,8 @@ Each builds its message from typed arguments, which stay readable as attributes:
   x EventDropped
   x EventFateUnknown
   x CommandFailed
+  x Retry
+  x GiveUp
   x BadSpool
   x TapeGap
   x DamagedTape
@@ -98,16 +101,19 @@ __all__ = [
     "EventDropped",
     "EventFateUnknown",
     "EventTooLarge",
+    "GiveUp",
     "IdempotencyConflict",
     "ManagerClosed",
     "ManagerOpen",
     "ManagerUnclear",
     "MissingExtra",
     "NotJson",
+    "NotOfType",
     "NowaitBacklogFull",
     "OpNotRegistered",
     "OpTaken",
     "ResultTimeout",
+    "Retry",
     "RightsMissing",
     "SchemaForbidden",
     "SchemaNotOwn",
@@ -149,6 +155,8 @@ def _restore(kind: type[BaseException], args: tuple[Any, ...]) -> BaseException:
     return error
 
 
+_LONGEST_WAIT: Final = 3_155_760_000
+"""Seconds: a hundred years, as for any setting."""
 _SHOWN: Final = 200
 """Characters of a caller's value in a message."""
 
@@ -290,6 +298,17 @@ class CodecMissing(TapescopeError):
         )
 
 
+class NotOfType(TapescopeError):
+    """A value that is not of the type that its op's runner is annotated with."""
+
+    def __init__(self, what: str, type: str, why: str) -> None:
+        self.what, self.type, self.why = what, type, why
+        super().__init__(
+            f"The {what} is not a {type}: {why}. Give what the runner's annotation says, or change "
+            "the annotation."
+        )
+
+
 class IdempotencyConflict(TapescopeError):
     """The same op and idempotency key were submitted with other params."""
 
@@ -407,6 +426,29 @@ class CommandFailed(TapescopeError):
         if bytes_not_written:
             text += f", and {bytes_not_written:,} bytes of its output could not be written"
         super().__init__(f"{text}.")
+
+
+class Retry(TapescopeError):
+    """Raised by a runner that wants another attempt: the retry policy is not asked for whom.
+
+    ``in_`` is in seconds from the end of this attempt; without it the policy says when. It spends a
+    retry as a failure does, and with none left the task fails with this error.
+    """
+
+    def __init__(self, message: str = "", *, in_: float | None = None) -> None:
+        """Raises ``BadSetting`` for what is not a number of seconds, 0 or more."""
+        if in_ is not None and (isinstance(in_, bool) or not 0 <= in_ <= _LONGEST_WAIT):
+            raise BadSetting("in_", in_, f"a number of seconds from 0 to {_LONGEST_WAIT:,}")
+        self.message, self.in_ = message, in_
+        super().__init__(message or "The runner asked for another attempt.")
+
+
+class GiveUp(TapescopeError):
+    """Raised by a runner for which no other attempt would end better: the task fails at once."""
+
+    def __init__(self, message: str = "") -> None:
+        self.message = message
+        super().__init__(message or "The runner gave up: no other attempt would end better.")
 
 
 class BadSpool(TapescopeError):

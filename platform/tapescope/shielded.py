@@ -1,13 +1,17 @@
-"""``wait_shielded``: what a caller does that was cancelled and must end what it has begun."""
+"""Waits for what a task of ours has begun: past a cancel, and past an exit of the process."""
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import sys
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager, nullcontext, suppress
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-__all__ = ["EXITS", "raise_defect", "wait_shielded"]
+__all__ = ["EXITS", "Insisting", "await_child", "raise_defect", "wait_shielded"]
+
+T = TypeVar("T")
 
 EXITS: Final = (KeyboardInterrupt, SystemExit)
 """What tells the process to end, wherever it stands. asyncio raises it out of the loop, at once."""
@@ -23,6 +27,21 @@ def raise_defect(ended: asyncio.Task[None]) -> None:
         ended.result()
 
 
+async def await_child(work: asyncio.Future[T]) -> T:
+    """Await a task that the caller has begun, or a shield or a ``gather`` of such.
+
+    Where an exit of the process has ended it, the caller is cancelled: the loop has raised the
+    exit, and raised here as well it would end what cleans up after that. ``asyncio.run`` cancels
+    the caller, too; where a program runs its loop by hand, nobody else does.
+    """
+    try:
+        return await work
+    except EXITS as told:
+        if not work.done() or work.cancelled() or work.exception() is not told:
+            raise  # it came to this very task
+        raise asyncio.CancelledError from None
+
+
 async def wait_shielded(work: asyncio.Future[Any]) -> None:
     """Wait for the end of ``work``, whatever cancels come; raise nothing.
 
@@ -33,6 +52,45 @@ async def wait_shielded(work: asyncio.Future[Any]) -> None:
     while not work.done():
         with suppress(asyncio.CancelledError), _shield_from_anyio():  # the caller raises its first
             await asyncio.wait([work])
+
+
+class Insisting:
+    """Tasks of ours whose work somebody relies on: an end, a cancel, a stop.
+
+    A framework may cancel every task of the loop, and ``asyncio.run`` does. What is cancelled so is
+    begun again, also where that came before its first step: the work must bear that.
+    """
+
+    def __init__(self, name: str, then: Callable[[], object] = bool) -> None:
+        """``name`` is that of each task; ``then`` is called when one has ended."""
+        self._name, self._then = name, then
+        self._tasks: dict[asyncio.Task[None], Callable[[], Coroutine[Any, Any, None]]] = {}
+
+    def begin(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Do this in a task of its own, with an empty context."""
+        task = asyncio.get_running_loop().create_task(
+            work(), name=self._name, context=contextvars.Context()
+        )
+        self._tasks[task] = work
+        task.add_done_callback(self._note_end)
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    async def ended(self) -> None:
+        """Wait until all of them have ended; raise nothing."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _note_end(self, task: asyncio.Task[None]) -> None:
+        work = self._tasks.pop(task)
+        if task.cancelled() and task.cancelling():  # else what it awaited was, or an exit ended it
+            self.begin(work)
+            return
+        try:
+            raise_defect(task)
+        finally:
+            self._then()
 
 
 def _shield_from_anyio() -> AbstractContextManager[Any]:

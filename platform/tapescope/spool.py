@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 from zlib import crc32
 
 from tapescope.codec import decode, encode
 from tapescope.errors import BadSpool
-from tapescope.model.dataclass import dataclass
 from tapescope.model.tape import FINAL, Event
 from tapescope.model.tasks import FinalEvent
 

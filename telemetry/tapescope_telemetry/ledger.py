@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 
 from tapescope.model import EVENT_TYPES
-from tapescope.model.dataclass import dataclass
 from tapescope_telemetry.failures import STORE_FAILURES
 from tapescope_telemetry.labels import LabelCaps
 

@@ -8,11 +8,11 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
-from tapescope.model.dataclass import dataclass
 from tapescope_telemetry.errors import TelemetryUsedAfterFork
 from tapescope_telemetry.logger import Logger
 from tapescope_telemetry.names import SCOPE_NAME

@@ -7,10 +7,10 @@ values of closed attributes are the enums of ``tapescope.model``.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final, Literal
 
 from tapescope.model import LinkKind
-from tapescope.model.dataclass import dataclass
 
 __all__ = [
     "ACTIVE",

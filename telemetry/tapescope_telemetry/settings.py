@@ -10,11 +10,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Final, Literal, NoReturn
 from urllib.parse import urlsplit
 
 from tapescope.errors import TapescopeError
-from tapescope.model.dataclass import dataclass
 from tapescope_telemetry.errors import BadTelemetrySetting
 
 __all__ = [

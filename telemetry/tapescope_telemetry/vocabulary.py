@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from tapescope.model import (
     ERROR_CODES,
     EVENT_TYPES,
+    STALLED,
     TAPE_OPEN,
     TAPE_UNKNOWN,
     TIMEOUT,
@@ -24,7 +26,6 @@ from tapescope.model import (
     TelemetrySource,
     WaitState,
 )
-from tapescope.model.dataclass import dataclass
 from tapescope_telemetry.labels import DROP_OPS, ERROR_TYPES, TASK_OPS, USER_EVENT_TYPES
 from tapescope_telemetry.names import OTHER, Attribute
 from tapescope_telemetry.spans import ERROR_OUTCOMES
@@ -125,6 +126,7 @@ CICD_RESULTS: Final = (
     (Outcome.SUCCEEDED, "", "success"),
     (Outcome.FAILED, "", "failure"),
     (Outcome.FAILED, TIMEOUT, "timeout"),
+    (Outcome.FAILED, STALLED, "timeout"),
     (Outcome.FAILED, WORKER_LOST, "error"),
     (Outcome.CANCELLED, "", "cancellation"),
 )

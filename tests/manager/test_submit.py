@@ -298,7 +298,7 @@ async def test_wrong_params_are_refused_at_the_submit(params: dict[str, Any]) ->
         with pytest.raises(TaskFailed) as raised:
             await bench.manager.handle(task.task_id).result()
 
-        assert raised.value.error.code == "TypeError"
+        assert raised.value.error.code == "bad_params"
 
 
 async def test_a_wrapper_may_add_arguments() -> None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final, Literal
-
-from tapescope.model.dataclass import dataclass
 
 __all__ = ["UnsafeNameError", "qualify"]
 

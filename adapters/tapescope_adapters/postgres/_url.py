@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from tapescope.errors import BadSetting, BadStoreUrl
-from tapescope.model.dataclass import dataclass
 from tapescope.store import OpenMode, refuse_control_characters
 from tapescope_adapters._parameters import COMMON_PARAMETERS, pop_common
 

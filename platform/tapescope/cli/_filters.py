@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from dataclasses import astuple, replace
+from dataclasses import astuple, dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -13,7 +13,6 @@ from tapescope.cli._options import op_option
 from tapescope.cli._times import parse_time
 from tapescope.cli._types import Words
 from tapescope.errors import BadOp
-from tapescope.model.dataclass import dataclass
 from tapescope.model.tasks import Task, TaskPage, TaskStatus, is_op
 from tapescope.store.port import TaskStore
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from tapescope.cli._output import can_show, make_printable, print_line
-from tapescope.model.dataclass import dataclass
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from tapescope.model.dataclass import dataclass
 from tapescope.model.tape import DroppedEvent, TapePage
 from tapescope.model.tasks import Task, TaskStatus
 from tapescope.store.port import TaskStore

@@ -7,13 +7,12 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from tapescope.errors import EventDropped, StoreClosed
-from tapescope.model.dataclass import dataclass
 from tapescope.model.tape import LOG, TASK_STARTED
 from tapescope.run.reporter import Reporter, ThreadReporter
 from tapescope.shell.command import ShellCommand

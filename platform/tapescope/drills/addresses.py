@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 from tapescope.drills.errors import CannotDrill
-from tapescope.model.dataclass import dataclass
 from tapescope.store.lookup import hide_password
 
 __all__ = ["Upstream", "find_upstream", "is_sqlite", "read_sqlite_path"]

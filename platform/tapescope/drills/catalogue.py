@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 from tapescope.drills.breach import break_tape
@@ -11,7 +12,6 @@ from tapescope.drills.outage import lose_store
 from tapescope.drills.scene import OP_PREFIX, Fault
 from tapescope.drills.waiting import leave_alone, pile_up
 from tapescope.drills.writes import end_twice, report_late, write_as_zombie
-from tapescope.model.dataclass import dataclass
 
 __all__ = ["DRILLS", "Drill", "find_drill"]
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import Any, Final
 
 from tapescope.http.metrics import MetricsListener
 from tapescope.manager.identity import name_owner
 from tapescope.manager.manager import TaskManager
-from tapescope.model.dataclass import dataclass
 from tapescope.model.tasks import Attempt, NewTask
 from tapescope.store.port import TaskStore
 from tapescope.store.validation import new_task_id

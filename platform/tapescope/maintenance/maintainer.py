@@ -11,6 +11,7 @@ from tapescope.errors import TapescopeError
 from tapescope.maintenance.auditor import Auditor
 from tapescope.model.telemetry import LoopName
 from tapescope.service import LoopService, Vitals
+from tapescope.shielded import await_child
 from tapescope.store.validation import check_rate, check_seconds
 from tapescope_telemetry.logger import Logger
 
@@ -122,12 +123,12 @@ class Maintainer(LoopService):
         self._candidate = True
         acquiring = asyncio.ensure_future(self._store.leadership.acquire(self._owner, _LEASE))
         try:
-            term = await asyncio.shield(acquiring)
+            term = await await_child(asyncio.shield(acquiring))
         except asyncio.CancelledError:  # a leadership acquired after it was resigned would hold
             await asyncio.wait([acquiring], timeout=_RESIGN_WITHIN)
             acquiring.cancel()
             with suppress(asyncio.CancelledError, TapescopeError):  # it is resigned in any case
-                await acquiring
+                await await_child(acquiring)
             raise
         self._renewed_at = self._store.clock.monotonic()
         if term is None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from tapescope.errors import BadOp, BadSetting
-from tapescope.model.dataclass import dataclass
 from tapescope.model.tape import Outcome
 from tapescope.model.tasks import is_op
 from tapescope.store.validation import check_seconds

@@ -6,10 +6,9 @@ restored backup, an edit by hand, a bug of ours, a broken disk.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
-
-from tapescope.model.dataclass import dataclass
 
 __all__ = [
     "AUDIT_GRACE",

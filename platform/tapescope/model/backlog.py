@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-from tapescope.model.dataclass import dataclass
 from tapescope.model.tasks import Task, TaskStatus
 from tapescope.model.times import moment
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
-
-from tapescope.model.dataclass import dataclass
 
 __all__ = ["LeaderTerm", "MaintenanceJob"]
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from tapescope.model.dataclass import dataclass
 from tapescope.model.tape import DropReason, Outcome
 from tapescope.model.tasks import Attempt, CancelRequest, FinalEvent, Task, TaskStatus
 

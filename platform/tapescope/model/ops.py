@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
-
-from tapescope.model.dataclass import dataclass
 
 __all__ = ["DEFAULT_RETRIES", "KnownOp"]
 

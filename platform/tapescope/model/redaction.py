@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, TypeAlias
-
-from tapescope.model.dataclass import dataclass
 
 __all__ = ["NOT_REDACTED", "Redact", "Telling", "ToldKind"]
 

@@ -7,12 +7,11 @@ the quarantine, and the repair log keeps what stood there before.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
 from tapescope.model.audit import AuditRule, Violation
-from tapescope.model.dataclass import dataclass
 from tapescope.model.times import moment
 
 __all__ = ["Mended", "Repair", "RepairReport"]

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any, Final
 
-from tapescope.model.dataclass import dataclass
 from tapescope.model.times import moment
 
 __all__ = [

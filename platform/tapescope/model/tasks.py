@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from tapescope.model.dataclass import dataclass
 from tapescope.model.tape import FINAL, Event, Outcome
 from tapescope.model.times import format_time, moment, parse_time
 from tapescope.model.words import carry

@@ -7,11 +7,11 @@ given what the hook takes away: it may seal, or put a value elsewhere (docs/deci
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from tapescope.codec import decode, encode
 from tapescope.errors import CodecFailed, NotJson
-from tapescope.model.dataclass import dataclass
 from tapescope.model.redaction import NOT_REDACTED, Telling, ToldKind
 from tapescope.values import Values
 

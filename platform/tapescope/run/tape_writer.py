@@ -43,6 +43,8 @@ class TapeWriter:
         "attempt",
         "coalesced",
         "dropped",
+        "reporting",
+        "reports",
         "span",
         "stop",
     )
@@ -72,6 +74,10 @@ class TapeWriter:
         self.coalesced = 0
         """Progress reports that a newer one replaced before they were offered to the store."""
         self.dropped = 0
+        self.reports = 0
+        """How many reports the runner has made, whatever became of them."""
+        self.reporting = 0
+        """How many of them wait for the store."""
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -94,9 +100,15 @@ class TapeWriter:
         Raises what the store raises, ``EventDropped``, and, once, the error of an earlier event
         that was not awaited. Where that error is known beforehand, the event is not offered.
         """
+        self.reports += 1
         self._raise_earlier_error()
         self._flush_held()
-        answer = await self._store.append(self.attempt, (NewEvent(type, body),))
+        self.reporting += 1
+        try:
+            answer = await self._store.append(self.attempt, (NewEvent(type, body),))
+        finally:
+            self.reporting -= 1
+            self.reports += 1  # its runner had to wait for the store: its silence begins now
         if answer.dropped is not None:
             self._unraised = None  # this event's error says the same
             raise self._note_drop(answer.dropped)
@@ -108,6 +120,7 @@ class TapeWriter:
 
     def append_nowait(self, type: str, body: Any) -> asyncio.Future[Appended]:
         """Queue an event after the earlier ones. Raises ``NowaitBacklogFull``, or for bad input."""
+        self.reports += 1
         self._flush_held()
         self.reserve()
         return self._send(type, body)
@@ -121,11 +134,9 @@ class TapeWriter:
 
     def append_reserved(self, type: str, body: Any) -> None:
         """``append_nowait`` for a reserved place; the next awaited report raises its error."""
+        self.reports += 1
         self._flush_held()
-        try:
-            _ = self._send(type, body)
-        except Exception as error:  # noqa: BLE001  # it is raised at the next awaited report
-            self._unraised = self._unraised or error
+        self._send_reserved(type, body)
 
     async def progress(self, phase: str, body: Any) -> None:
         """Append a ``progress`` event, or hold it for a moment where a newer one may replace it.
@@ -136,6 +147,7 @@ class TapeWriter:
         if self._window <= 0:
             await self.append(PROGRESS, body)
             return
+        self.reports += 1
         now = self.clock.monotonic()
         left = self._progress_at + self._window - now
         if self._held is not None and self._held[0] != phase:
@@ -167,7 +179,13 @@ class TapeWriter:
         self._progress_at = self.clock.monotonic()
         with self._lock:
             self._outstanding += 1  # one report at most: no reason to refuse it
-        self.append_reserved(PROGRESS, held[1])
+        self._send_reserved(PROGRESS, held[1])
+
+    def _send_reserved(self, type: str, body: Any) -> None:
+        try:
+            _ = self._send(type, body)
+        except Exception as error:  # noqa: BLE001  # it is raised at the next awaited report
+            self._unraised = self._unraised or error
 
     def _send(self, type: str, body: Any) -> asyncio.Future[Appended]:
         try:

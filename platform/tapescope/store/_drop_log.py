@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, OrderedDict
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from typing import Final as Constant
 
-from tapescope.model.dataclass import dataclass
 from tapescope_telemetry.logger import Logger
 from tapescope_telemetry.spans import read_span_ids
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import field
+from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from tapescope.codec import canonical, decode
 from tapescope.errors import IdempotencyConflict
 from tapescope.model.answers import Appended, Finished
-from tapescope.model.dataclass import dataclass
 from tapescope.model.leases import GivenUp
 from tapescope.model.tape import (
     FINAL,

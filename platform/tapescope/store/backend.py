@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 from tapescope.clock import Clock
 from tapescope.errors import ConnectionRefused
 from tapescope.model.audit import AuditPage
 from tapescope.model.backlog import Backlog, BacklogCount
-from tapescope.model.dataclass import dataclass
 from tapescope.model.leadership import LeaderTerm, MaintenanceJob
 from tapescope.model.leases import HeldLease, TracedAttempt
 from tapescope.model.ops import KnownOp

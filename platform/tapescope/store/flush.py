@@ -8,12 +8,11 @@ four errors below, and then nothing of the flush is (known to be) written.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from tapescope.errors import StoreBusy, StoreFull, StoreUnavailable
-from tapescope.model.dataclass import dataclass
 
 if TYPE_CHECKING:
     from tapescope.model.tape import DropReason, Outcome

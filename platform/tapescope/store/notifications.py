@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
-from tapescope.model.dataclass import dataclass
 from tapescope.model.tape import Event
 from tapescope.model.tasks import CancelRequest
 

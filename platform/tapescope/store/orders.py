@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from tapescope.codec import decode, encode
-from tapescope.model.dataclass import dataclass
 from tapescope.model.leases import RescueResult
 from tapescope.model.tape import FINAL
 from tapescope.model.tasks import CancelRequest, ErrorInfo, FinalEvent, Task, TaskStatus

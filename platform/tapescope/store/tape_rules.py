@@ -7,9 +7,9 @@ what ``plan_rows`` decides.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from tapescope.codec import decode
-from tapescope.model.dataclass import dataclass
 from tapescope.model.tape import (
     FINAL,
     TASK_STARTED,

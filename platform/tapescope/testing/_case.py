@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Literal
 
 from tapescope.errors import UnknownTask
 from tapescope.model.answers import Appended, Finished
-from tapescope.model.dataclass import dataclass
 from tapescope.model.leases import GivenUp
 from tapescope.model.tape import FINAL, TASK_STARTED, DropReason, Event
 from tapescope.model.tasks import Task

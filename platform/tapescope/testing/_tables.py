@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import field
+from dataclasses import dataclass, field
 
-from tapescope.model.dataclass import dataclass
 from tapescope.model.leases import TracedAttempt
 from tapescope.model.tape import (
     FINAL,

@@ -104,6 +104,24 @@ GUARDS: Final[tuple[Guard, ...]] = (
         on="memory",
     ),
     row(
+        "run.exit_awaited_once",
+        "Who awaits a task of ours that an exit has ended is cancelled: the exit is raised once",
+        Edit(
+            f"{TAPESCOPE}/shielded.py",
+            "        raise asyncio.CancelledError from None",
+            "        raise",
+        ),
+        "tests/run/test_exits.py::test_an_exit_in_a_task_of_ours_is_raised_once",
+        on="memory",
+    ),
+    row(
+        "run.ends_are_begun_again",
+        "What ends a task is begun again after a cancel from outside",
+        Edit(f"{TAPESCOPE}/shielded.py", "if task.cancelled() and task.cancelling():", "if False:"),
+        "tests/run/test_never_begun.py::test_what_ends_a_task_is_begun_again",
+        on="memory",
+    ),
+    row(
         "run.claim_let_go",
         "A task whose claim is refused is ended by its owner, which lives",
         Edit(_RUN, "if not await let_go(settings.store, task, settings.owner):", "if True:"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -21,7 +22,6 @@ from tapescope.cli._times import parse_time
 from tapescope.cli._types import WHOLE_NUMBER
 from tapescope.cli._wording import format_age, format_duration, now_us, shorten_id
 from tapescope.errors import BadSetting
-from tapescope.model.dataclass import dataclass
 from tapescope.model.json_shapes import drop_shape
 from tapescope.model.tape import DroppedEvent, QuarantinePage
 from tapescope.program import run_main
