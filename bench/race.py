@@ -100,7 +100,7 @@ def find_python(peer: Peer) -> str:
         return sys.executable
     script = str(_PROGRAMS / f"{peer.program}.py")
     for command in (("sync", "--script", script), ("python", "find", "--script", script)):
-        done = subprocess.run((_UV, *command), capture_output=True, text=True, check=False)
+        done = subprocess.run((_UV, *command), capture_output=True, encoding="utf-8", check=False)
         if done.returncode != 0:
             raise Missing(f"its environment cannot be made: {_last_line(done.stderr)}")
     return done.stdout.strip()
@@ -109,7 +109,7 @@ def find_python(peer: Peer) -> str:
 def list_packages(python: str) -> dict[str, str]:
     """Package → version, of what the peer's own program names and what that needs."""
     command = (_UV, "pip", "list", "--python", python, "--format", "json")
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
     return {one["name"]: one["version"] for one in json.loads(done.stdout)}
 
 
@@ -120,7 +120,7 @@ def race(python: str, peer: Peer, database: str, work: str, tasks: int, cap: int
         done = subprocess.run(
             (python, program, database, work, str(tasks), str(cap)),
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             check=False,
             timeout=_WITHIN,
         )
@@ -289,7 +289,7 @@ def main() -> None:
         machine = describe_machine()
         if server is not None:
             command = (postgres_program("postgres"), "--version")
-            machine["postgresql"] = subprocess.check_output(command, text=True).split()[-1]
+            machine["postgresql"] = subprocess.check_output(command, encoding="utf-8").split()[-1]
         run = Races(chosen, Databases(folder, server))
         for kind, work, peers in races:
             run.run(kind, work, peers)
