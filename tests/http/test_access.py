@@ -113,7 +113,7 @@ async def test_a_scope_may_name_an_op(sqlite_url: str, tokens: TokenFile) -> Non
     """What the token cannot read is not there; what it can read and not do is forbidden."""
     token = make(tokens, "narrow", "read:a", "read:b", "cancel:a", "submit:a")
     async with closed(sqlite_url, tokens) as (manager, app):
-        ids = {}
+        ids: dict[str, str] = {}
         for op in ("a", "b", "c"):
             task, _ = await manager.store.create(NewTask(new_task_id(), op))
             ids[op] = task.task_id

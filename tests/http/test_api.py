@@ -174,10 +174,11 @@ async def test_a_list_is_read_by_pages_and_filters(served_url: str) -> None:
         ids = [await bench.submit("double", params={"n": n}) for n in range(5)]
         other = await bench.submit("wait", delay=3_600)
         await bench.client.post(f"/v1/tasks/{other}/cancel")
-        pages, cursor = [], None
+        pages: list[list[str]] = []
+        cursor: str | None = None
         while True:
-            query = {"limit": 2, "op": "double"} | ({"cursor": cursor} if cursor else {})
-            page = await bench.get("/v1/tasks", **query)
+            query: dict[str, Any] = {} if cursor is None else {"cursor": cursor}
+            page = await bench.get("/v1/tasks", limit=2, op="double", **query)
             Tasks.model_validate(page)
             pages.append([task["task_id"] for task in page["tasks"]])
             cursor = page["next"]
@@ -248,6 +249,8 @@ BAD: list[tuple[str, str, dict[str, Any], int, str]] = [
     ("GET", "/v1/tasks?stauts=failed", {}, 422, "BadSetting"),
     ("GET", "/v1/tasks?status=late", {}, 422, "BadSetting"),
     ("GET", "/v1/tasks?since=2026-01-01T00:00:00", {}, 422, "BadSetting"),
+    ("GET", "/v1/tasks?until=0.5", {}, 422, "BadSetting"),
+    ("GET", "/v1/drops?since=0.5", {}, 422, "BadSetting"),
     ("GET", "/v1/tasks?cursor=first", {}, 422, "BadSetting"),
     ("GET", f"/v1/tasks?op={'x' * 9_000}", {}, 414, "QueryTooLong"),
     ("GET", "/v1/tasks/none", {}, 404, "UnknownTask"),
@@ -288,6 +291,7 @@ async def test_what_cannot_be_is_refused_as_a_problem(sqlite_url: str) -> None:
 
         assert told == [(method, path, (status, name)) for method, path, _, status, name in BAD]
         assert (await bench.get("/v1/tasks"))["tasks"] == []
+        assert (await bench.client.delete("/v1/tasks")).headers["Allow"] == "GET, POST"
 
 
 async def test_a_body_without_an_end_is_not_taken_in(sqlite_url: str) -> None:

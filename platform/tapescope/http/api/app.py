@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -133,8 +134,18 @@ def _call_wsgi(app: WSGIApplication, request: Request) -> Response:
 # --- the framework's own words, in ours -----------------------------------------------------------
 
 
-async def _answer_http_error(_: Request, error: Exception) -> Response:
+async def _answer_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    headers = dict(error.headers or {})
+    if error.status_code == 405:  # the framework names the methods of the path's first route alone
+        path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+        methods = {
+            method
+            for route in router.routes
+            if isinstance(route, APIRoute) and route.path_regex.match(path)
+            for method in route.methods or ()
+        }
+        headers |= {"Allow": ", ".join(sorted(methods))} if methods else {}
     names = {404: "NoSuchPath", 405: "MethodNotAllowed"}
     details = {404: "There is no such path: see /v1/openapi.json.", 405: "Not with this method."}
     status = error.status_code
@@ -142,7 +153,7 @@ async def _answer_http_error(_: Request, error: Exception) -> Response:
         status,
         names.get(status, "BadRequest"),
         details.get(status, str(error.detail)),
-        headers=error.headers,
+        headers=headers,
     )
     return make_problem(refused)
 

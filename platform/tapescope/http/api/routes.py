@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final, TypeVar
 import orjson
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.security import HTTPBearer
-from pydantic import AwareDatetime, BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, WithJsonSchema
 from starlette.requests import ClientDisconnect
 
 from tapescope.errors import BadSetting, OpNotRegistered, UnknownTask
@@ -77,6 +77,8 @@ Limit = Annotated[int, Query(ge=1, le=1_000, description="The most that one page
 Wait = Annotated[
     float, Query(ge=0, le=60, description="Seconds to wait where there is nothing to tell yet.")
 ]
+Time = Annotated[str | None, WithJsonSchema({"type": "string", "format": "date-time"})]
+"""Read here: pydantic takes a bare number for a time as well."""
 AfterSeq = Annotated[int, Query(ge=0, description="Only events after this seq.")]
 
 
@@ -182,8 +184,8 @@ async def list_tasks(
     op: Annotated[str | None, Query(description="Of this op.")] = None,
     owner: Annotated[str | None, Query(description="Of this manager.")] = None,
     key: Annotated[str | None, Query(description="With this idempotency key.")] = None,
-    since: Annotated[AwareDatetime | None, Query(description="Created then or later.")] = None,
-    until: Annotated[AwareDatetime | None, Query(description="Created before then.")] = None,
+    since: Annotated[Time, Query(description="Created then or later.")] = None,
+    until: Annotated[Time, Query(description="Created before then.")] = None,
     limit: Limit = 50,
     cursor: Annotated[str | None, Query(description="The 'next' of another page.")] = None,
 ) -> Response:
@@ -197,8 +199,8 @@ async def list_tasks(
             op=op,
             owner=owner,
             idempotency_key=key,
-            since=since,
-            until=until,
+            since=_parse_time("since", since),
+            until=_parse_time("until", until),
             limit=limit,
             before=cursor,
         )
@@ -243,7 +245,7 @@ async def submit(
             ops = caller.find_ops(Scope.SUBMIT) or frozenset()
             detail = f"The token is for other ops: {_name(ops)}."
             raise Refused(403, "Forbidden", detail)
-        run_at = None if body.run_at is None else _parse_time("run_at", body.run_at)
+        run_at = _parse_time("run_at", body.run_at)
         if not await manager.knows_op(check_op(body.op)):
             raise OpNotRegistered(body.op)
         handle = await manager.submit(
@@ -264,8 +266,10 @@ async def submit(
     )
 
 
-def _parse_time(name: str, text: str) -> datetime:
+def _parse_time(name: str, text: str | None) -> datetime | None:
     """An aware time from its RFC 3339 text. Raises ``BadSetting``."""
+    if text is None:
+        return None
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
@@ -492,15 +496,18 @@ async def get_task_drops(
 async def get_drops(
     request: Request,
     caller: Reader,
-    since: Annotated[AwareDatetime | None, Query(description="Offered then or later.")] = None,
-    until: Annotated[AwareDatetime | None, Query(description="Offered before then.")] = None,
+    since: Annotated[Time, Query(description="Offered then or later.")] = None,
+    until: Annotated[Time, Query(description="Offered before then.")] = None,
     after: Annotated[int, Query(ge=0, description="The 'next' of another page.")] = 0,
     limit: Limit = 1_000,
 ) -> Response:
     """The late events of the whole store, oldest first. It takes a token for every op."""
     _need_every_op(caller)
     page = await state_of(request).manager.store.read_quarantine(
-        since=since, until=until, after=after, limit=limit
+        since=_parse_time("since", since),
+        until=_parse_time("until", until),
+        after=after,
+        limit=limit,
     )
     return _json(drops_shape(page))
 

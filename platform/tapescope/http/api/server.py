@@ -7,7 +7,7 @@ import logging
 import socket
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -18,6 +18,7 @@ from tapescope.store.validation import check_whole
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+    from uvicorn.protocols.http.h11_impl import RequestResponseCycle
 
 __all__ = ["ApiServer"]
 
@@ -45,16 +46,22 @@ class _Protocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self.cycle is None or self.cycle.response_complete:
+        if not self._answers:
             self._await_head()
 
     def handle_events(self) -> None:
         super().handle_events()
-        if self.cycle is not None and not self.cycle.response_complete:
+        if self._answers:
             self._head_came()
             # The request's task has not begun: it sees what is put here.
             extensions: dict[str, Any] = self.scope.setdefault("extensions", {})
             extensions["tapescope.abort"] = self.transport.abort
+
+    @property
+    def _answers(self) -> bool:
+        """Whether a request has come that is not answered to its end."""
+        cycle = cast("RequestResponseCycle | None", self.cycle)  # uvicorn says that there is one
+        return cycle is not None and not cycle.response_complete
 
     def _await_head(self) -> None:
         if self._slow is None and not self.transport.is_closing():
