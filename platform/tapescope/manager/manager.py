@@ -30,12 +30,14 @@ from tapescope.manager.handle import TaskHandle
 from tapescope.manager.heartbeat import Heartbeat
 from tapescope.manager.identity import name_owner, retire_owner
 from tapescope.manager.known_ops import KnownOps
+from tapescope.manager.loop_lag import LoopLag
 from tapescope.manager.ops import Op, Ops, OpsOfManager, Registering
 from tapescope.manager.pool import RunPool
 from tapescope.manager.readiness import Check, check_readiness
 from tapescope.manager.submission import Submission
 from tapescope.manager.worker import Worker
 from tapescope.model.audit import AUDIT_GRACE, AuditReport
+from tapescope.model.internals import ManagerSigns
 from tapescope.model.redaction import Redact
 from tapescope.model.tape import QuarantinePage, TapePage
 from tapescope.model.tasks import NewTask, TaskStatus
@@ -156,7 +158,7 @@ class TaskManager:
     ) -> None:
         """Check the settings; connect to nothing.
 
-        Raises ``BadSetting``; for a URL ``BadStoreUrl``, ``UnknownStoreScheme``, ``MissingExtra``.
+        Raises ``BadSetting``; for a URL what ``find_store`` raises.
         """
         max_running = check_count("max_running", max_running)
         max_zombies = check_count(
@@ -177,7 +179,9 @@ class TaskManager:
         if redact is not None and not callable(redact):
             raise BadSetting("redact", redact, "a function of a Telling and a value")
         self._owns_store = isinstance(store, str)
-        self.store = find_store(store, telemetry=telemetry) if isinstance(store, str) else store
+        if isinstance(store, str):
+            store = find_store(store, telemetry=telemetry, thorough=True)
+        self.store = store
         self.telemetry = telemetry or self.store.telemetry
         self._max_running = max_running
         self._max_zombies = max_zombies
@@ -233,6 +237,7 @@ class TaskManager:
         self._pool.limit_of = self._limit_of
         self._pool.types_of = self._types_of
         self._heartbeat = Heartbeat(self._pool, self._heartbeat_every)
+        self._loop_lag = LoopLag(settings.store.clock.monotonic)
         self._maintainer = Maintainer(
             settings.store,
             settings.owner,
@@ -282,6 +287,8 @@ class TaskManager:
             self.telemetry.tasks.limit(self._max_running)
             self.telemetry.tasks.watch_ages(self._pool.read_ages)
             self._heartbeat.start()
+            self._loop_lag.start()
+            self.telemetry.managers.watch(self._read_signs)
             self._maintainer.start()
             self._backlog.start()
             if self._works:
@@ -359,7 +366,7 @@ class TaskManager:
         if store is not None:
             self._owns_store = isinstance(store, str)
             if isinstance(store, str):
-                store = find_store(store, telemetry=self.telemetry)
+                store = find_store(store, telemetry=self.telemetry, thorough=True)
             self.store = store
             self._settings = replace(self._settings, store=store)
         self._assemble()
@@ -606,6 +613,16 @@ class TaskManager:
 
     # --- the steps of the above -------------------------------------------------------------------
 
+    def _read_signs(self) -> ManagerSigns:
+        """Its signs of life, from memory, for any thread."""
+        now = self.store.clock.monotonic()
+        return ManagerSigns(
+            self._loop_lag.read(),
+            now - self._heartbeat.answered_at,
+            self._lease,
+            self._pool.find_first_lapse(now + self._lease) - now,
+        )
+
     def _find_troubles(self) -> list[str]:
         vitals = [
             *self._heartbeat.all_vitals,
@@ -721,6 +738,8 @@ class TaskManager:
                 self._note_closed()
 
     def _note_closed(self) -> None:
+        self._loop_lag.stop()
+        self.telemetry.managers.unwatch(self._read_signs)
         self.telemetry.tasks.limit(-self._max_running)
         self.telemetry.tasks.unwatch_ages(self._pool.read_ages)
         self._opened = False
