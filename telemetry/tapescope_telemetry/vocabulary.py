@@ -9,6 +9,7 @@ from typing import Final
 from tapescope.model import (
     ERROR_CODES,
     EVENT_TYPES,
+    STALLED,
     TAPE_OPEN,
     TAPE_UNKNOWN,
     TIMEOUT,
@@ -17,6 +18,7 @@ from tapescope.model import (
     AttemptOutcome,
     AuditRule,
     CancelReason,
+    ConnectionState,
     DropReason,
     LinkKind,
     LoopName,
@@ -102,6 +104,7 @@ ATTRIBUTES: Final[Mapping[str, AttributeRow]] = {
     _A.SUBSCRIBER_KIND: AttributeRow("Who follows a tape.", ("follow",)),
     _A.TELEMETRY_SOURCE: AttributeRow("What raised.", tuple(TelemetrySource)),
     _A.LOOP: AttributeRow("The loop that met the error.", tuple(LoopName)),
+    _A.CONNECTION_STATE: AttributeRow("What a connection does.", tuple(ConnectionState)),
     _A.LINK: AttributeRow("Where a link of a span leads. On links only.", tuple(LinkKind)),
     _A.ERROR_TYPE: AttributeRow(
         "What failed: a code of the platform's, or an exception's qualified name. Absent where "
@@ -125,6 +128,7 @@ CICD_RESULTS: Final = (
     (Outcome.SUCCEEDED, "", "success"),
     (Outcome.FAILED, "", "failure"),
     (Outcome.FAILED, TIMEOUT, "timeout"),
+    (Outcome.FAILED, STALLED, "timeout"),
     (Outcome.FAILED, WORKER_LOST, "error"),
     (Outcome.CANCELLED, "", "cancellation"),
 )

@@ -23,6 +23,7 @@ from tapescope.model import (
     Mended,
     QuarantinePage,
     Repair,
+    StoreSize,
     TapePage,
     Task,
     TaskFilter,
@@ -85,7 +86,6 @@ from tapescope_adapters.sqlite._read_access import (
     FileState,
     choose_read_access,
     holds_nothing,
-    log_size,
 )
 from tapescope_adapters.sqlite._schema import check_owner, migrate, read_migrations, read_versions
 from tapescope_adapters.sqlite._url import write_url
@@ -169,7 +169,8 @@ class SqliteBackend(StoreBackend):
         except FlushRefused as error:
             await self.close()
             raise StoreConfigError(
-                f"The SQLite file {self.path} cannot be set up ({error})."
+                f"The SQLite file {self.path} cannot be set up ({error}). "
+                "Name another file, or restore a backup."
             ) from error
         except BaseException:  # cancelled, or refused: what was opened so far would be left
             await self.close()
@@ -240,7 +241,7 @@ class SqliteBackend(StoreBackend):
 
     async def close(self) -> None:
         if self._checkpoint is not None:
-            await self._checkpoint
+            await asyncio.wait([self._checkpoint])
         for connection in (self._reader_conn, self._checkpointer, self.writer_conn):
             if connection is not None:
                 await connection.close()
@@ -251,7 +252,7 @@ class SqliteBackend(StoreBackend):
 
     async def write(self, flush: Flush) -> FlushAnswer:
         if self._unmoved >= _CHECKPOINT_BEHIND and self._checkpoint is not None:
-            await asyncio.shield(self._checkpoint)
+            await asyncio.wait([self._checkpoint])
         answer = await self._changing(lambda conn: self._writing.write(conn, flush))
         rows = len(flush.rows) + len(flush.creates) + len(flush.claims)
         self._wrote(rows, sum(len(row.body) for row in flush.rows))
@@ -305,8 +306,9 @@ class SqliteBackend(StoreBackend):
         if self._opened is not None:
             await self.writer_conn.run(self._opened.probe)
 
-    async def read_log_size(self) -> int | None:
-        return log_size(self.path) if self.outlives_process else None
+    async def read_size(self) -> StoreSize:
+        path = self.path if self.outlives_process else None
+        return await self._reading(lambda conn: _maintenance.read_size(conn, self._sql, path))
 
     async def create_within(self, connection: object, row: CreateRow) -> Inserted | Task:
         if not self.joins_transactions:

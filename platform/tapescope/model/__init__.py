@@ -27,16 +27,19 @@ from tapescope.model.backlog import (
     sum_states,
 )
 from tapescope.model.error_codes import (
+    BAD_PARAMS,
     BAD_RESULT,
     BAD_ROW,
     ERROR_CODES,
     LEASE_LOST,
     LOOP_CLOSED,
     RELEASED,
+    STALLED,
     TIMEOUT,
     UNREQUESTED_CANCEL,
     WORKER_LOST,
 )
+from tapescope.model.internals import ConnectionState, ManagerSigns, StoreLoad, StoreSize
 from tapescope.model.leadership import LeaderTerm, MaintenanceJob
 from tapescope.model.leases import GivenUp, HeldLease, Leases, Rescued, RescueResult, TracedAttempt
 from tapescope.model.ops import DEFAULT_RETRIES, KnownOp
@@ -92,6 +95,7 @@ __all__ = [
     "ATTEMPT_FAILED",
     "ATTEMPT_RELEASED",
     "AUDIT_GRACE",
+    "BAD_PARAMS",
     "BAD_RESULT",
     "BAD_ROW",
     "DEFAULT_RETRIES",
@@ -108,6 +112,7 @@ __all__ = [
     "RELEASED",
     "RESERVED_EVENT_TYPES",
     "RULES_OF_STORE",
+    "STALLED",
     "TAPE_OPEN",
     "TAPE_UNKNOWN",
     "TASK_STARTED",
@@ -127,6 +132,7 @@ __all__ = [
     "CancelReason",
     "CancelRequest",
     "Claim",
+    "ConnectionState",
     "DropFilter",
     "DropReason",
     "DroppedEvent",
@@ -142,6 +148,7 @@ __all__ = [
     "LinkKind",
     "LoopName",
     "MaintenanceJob",
+    "ManagerSigns",
     "Mended",
     "NewEvent",
     "NewTask",
@@ -153,6 +160,8 @@ __all__ = [
     "RepairReport",
     "RescueResult",
     "Rescued",
+    "StoreLoad",
+    "StoreSize",
     "TapePage",
     "Task",
     "TaskFilter",

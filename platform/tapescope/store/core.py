@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakValueDictionary
 
 from tapescope.clock import Backoff, Clock
 from tapescope.codec import decode
 from tapescope.errors import StoreClosed, StoreReadOnly, StoreRefused, TapescopeError
+from tapescope.model.internals import StoreLoad
 from tapescope.model.tape import FINAL, Event
 from tapescope.model.tasks import Attempt
 from tapescope.model.telemetry import LoopName
 from tapescope.service import Vitals
-from tapescope.shielded import wait_shielded
+from tapescope.shielded import await_child, wait_shielded
 from tapescope.store._group_commit import LEAST_TRY, GroupCommit
 from tapescope.store._pending import PendingWrite, TapeCursor
 from tapescope.store._results import StoreContext, fail
@@ -77,6 +79,8 @@ class StoreCore:
         self._cursors: WeakValueDictionary[tuple[str, int, str], TapeCursor] = WeakValueDictionary()
         self._home: Home | None = None
         """Set while the store is open."""
+        self.away: str | None = None
+        """``TaskStore.away``."""
 
     # --- life -------------------------------------------------------------------------------------
 
@@ -108,12 +112,13 @@ class StoreCore:
             )
             self._may_write = mode.may_write
             self._home = Home("store")
+            self.meter.watch_load(self.read_load)
 
     async def _open_or_leave_nothing(self, lent: BackendContext) -> None:
         """Open the backend; who is cancelled meanwhile is so after all is closed again."""
         opening = asyncio.ensure_future(self.retrying(lambda: self._open_backend(lent)))
         try:
-            await asyncio.shield(opening)
+            await await_child(asyncio.shield(opening))
         except asyncio.CancelledError:
             opening.cancel()
             await wait_shielded(opening)
@@ -138,6 +143,7 @@ class StoreCore:
         self.check_home()
         commits, self._commits, self._home = self._commits, None, None
         if commits is not None:
+            self.meter.unwatch_load(self.read_load)
             await _to_its_end(self._close(commits))
 
     async def _close(self, commits: GroupCommit) -> None:
@@ -313,11 +319,20 @@ class StoreCore:
         """``TaskStore.probe``."""
         await self.read("probe", self.backend.probe)
 
-    async def measure_log(self) -> None:
-        """``TaskStore.measure_log``."""
+    async def measure_size(self) -> None:
+        """``TaskStore.measure_size``."""
         self.require_open()
-        if (size := await self.backend.read_log_size()) is not None:
-            self.meter.logged(size)
+        try:
+            size = await self.within(self.backend.read_size(), self.patience)
+        except FlushRefused as error:
+            raise StoreRefused(str(error)) from error
+        except StoreAway as error:
+            raise as_unavailable(self.name, error) from error
+        self.meter.sized(self.name, size)
+
+    def read_load(self) -> StoreLoad:
+        """What is under way now; any thread may ask."""
+        return replace(self.backend.read_load(), queued=self.waiting)
 
     async def measure_skew(self) -> float | None:
         """``TaskStore.measure_skew``."""
@@ -344,14 +359,19 @@ class StoreCore:
         backoff = Backoff()
         while True:
             try:
-                return await primitive()
+                answer = await primitive()
             except FlushRefused as error:
                 raise StoreRefused(str(error)) from error
             except StoreAway as error:
+                told = as_unavailable(self.name, error)
+                self.away = str(told)
                 left = deadline - self.clock.monotonic()
                 if left <= 0:
-                    raise as_unavailable(self.name, error) from error
+                    raise told from error
                 await backoff.wait(left)
+            else:
+                self.away = None
+                return answer
 
 
 async def _await_flush(call: PendingWrite, commits: GroupCommit) -> Any:
@@ -369,7 +389,7 @@ async def _to_its_end(work: Coroutine[Any, Any, T]) -> T:
     """Await this; who is cancelled meanwhile is so after its end."""
     task = asyncio.ensure_future(work)
     try:
-        return await asyncio.shield(task)
+        return await await_child(asyncio.shield(task))
     except asyncio.CancelledError:
         await wait_shielded(task)
         if not task.cancelled():

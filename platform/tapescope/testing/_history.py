@@ -269,12 +269,18 @@ class Recording(TaskStore):
         return await self.history.noted(call, super().finish_if_running(attempt, final))
 
     async def retry_later(
-        self, attempt: Attempt, error: ErrorInfo, run_at: int, *, only_here: Task | None = None
+        self,
+        attempt: Attempt,
+        error: ErrorInfo,
+        run_at: int,
+        *,
+        only_here: Task | None = None,
+        why: str = "",
     ) -> GivenUp:
         """``TaskStore.retry_later``, noted."""
         call = self.history.begin("retry_later", attempt.task_id, attempt)
         call.offers = ((ATTEMPT_FAILED, ""),)
-        work = super().retry_later(attempt, error, run_at, only_here=only_here)
+        work = super().retry_later(attempt, error, run_at, only_here=only_here, why=why)
         return await self.history.noted(call, work)
 
     async def release(self, attempt: Attempt, message: str = "") -> GivenUp:

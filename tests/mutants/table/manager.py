@@ -28,23 +28,11 @@ _MAINTENANCE: Final = "tests/maintenance/test_maintainer.py"
 
 GUARDS: Final[tuple[Guard, ...]] = (
     row(
-        "manager.close_context",
-        "What a close does is in no caller's span",
-        Edit(
-            _MANAGER,
-            'self._close(), name="tapescope-close", context=contextvars.Context()',
-            'self._close(), name="tapescope-close"',
-        ),
-        "tests/store/test_contexts.py::test_a_run_and_its_shutdown_are_in_no_callers_context",
-        on="memory",
-        held_by="pool.spawn_context",
-    ),
-    row(
         "manager.close_shield",
         "A close that is cancelled ends what it has begun",
         Edit(
             _MANAGER,
-            "            await wait_shielded(closer)\n            closer.result()\n            raise",
+            "            await wait_shielded(closer)\n            await await_child(closer)\n            raise",
             "            raise",
         ),
         "tests/manager/test_shutdown.py::test_a_cancelled_close_skips_the_drain_and_ends_what_it_began[memory]",
@@ -89,7 +77,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "Tasks of a submit_many that was cancelled do not run unseen",
         Edit(
             _MANAGER,
-            "                    self._pool.spawn(self._cancel_unseen(submit))\n",
+            "                    self._pool.spawn(partial(self._cancel_unseen, submit))\n",
             "                    pass\n",
         ),
         "tests/manager/test_submit.py::test_a_cancelled_submit_many_leaves_nothing_pending[memory]",
@@ -105,14 +93,38 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "tests/manager/test_shutdown.py::test_the_drain_lets_tasks_finish[memory]",
         on="memory",
     ),
+    row(
+        "manager.wait_is_told",
+        "No manager is ready while its store is away, however long its heartbeat has patience",
+        Edit(
+            _BEAT,
+            "        if waited < _MOMENT:\n            return None\n",
+            "        return None\n",
+        ),
+        "tests/adapters/test_probes.py::test_a_heartbeat_that_waits_says_so[sqlite-deleted]",
+    ),
+    row(
+        "manager.lag_context",
+        "What measures how late the loop is keeps nothing of who opened the manager",
+        Edit(
+            f"{MANAGER}/loop_lag.py",
+            "call_later(_EVERY, self._look, context=contextvars.Context())",
+            "call_later(_EVERY, self._look)",
+        ),
+        "tests/manager/test_signs_of_life.py::test_a_timer_is_in_no_callers_context",
+        on="memory",
+    ),
     # --- the pool ---------------------------------------------------------------------------------
     row(
         "pool.spawn_context",
-        "What the pool begins is in no caller's span",
-        Edit(_POOL, "create_task(work, context=contextvars.Context())", "create_task(work)"),
-        "tests/store/test_contexts.py::test_a_run_and_its_shutdown_are_in_no_callers_context",
+        "What a manager begins beside its runs, and the cancel of an orphan, is in no caller's span",
+        Edit(
+            f"{TAPESCOPE}/shielded.py",
+            "work(), name=name, context=contextvars.Context()",
+            "work(), name=name",
+        ),
+        "tests/store/test_contexts.py::test_the_cancel_of_an_orphan_is_in_no_callers_context",
         on="memory",
-        held_by="manager.close_context",
     ),
     row(
         "pool.idle_shield",

@@ -974,8 +974,8 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "The log does not outgrow its checkpoints without end",
         Edit(
             _BACKEND,
-            "            await asyncio.shield(self._checkpoint)\n",
-            "            pass\n",
+            "            await asyncio.wait([self._checkpoint])\n        answer",
+            "            pass\n        answer",
         ),
         "tests/adapters/sqlite/test_store.py::test_flush_waits_for_a_checkpoint_that_is_far_behind",
     ),
