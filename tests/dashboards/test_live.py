@@ -54,7 +54,14 @@ ABSENT_IN_HEALTH = {
 LACKING = set(settings.AGGREGATION_LABELS) - {"job"}
 """Labels that a Prometheus may lack, as this one does: their variables have nothing to offer."""
 
-WATCHED = ("integrity-violation", "late-event", "zombie-worker", "store-outage", "duplicate-final")
+WATCHED = (
+    "integrity-violation",
+    "late-event",
+    "zombie-worker",
+    "store-outage",
+    "duplicate-final",
+    "crash-loop",
+)
 """The drills that are made here; the others need minutes, whatever the time scale."""
 SLACK = 10.0
 """Seconds for a machine with two cores that does much else: a scrape that is missed is two."""
