@@ -15,6 +15,7 @@ Each builds its message from typed arguments, which stay readable as attributes:
     + NowaitBacklogFull
   x CodecFailed
   x CodecMissing
+  x NotOfType
   x IdempotencyConflict
   x ConnectionRefused
   x UnknownTask
@@ -24,12 +25,15 @@ Each builds its message from typed arguments, which stay readable as attributes:
   x EventDropped
   x EventFateUnknown
   x CommandFailed
+  x Retry
+  x GiveUp
   x BadSpool
   x TapeGap
   x DamagedTape
   x StoreConfigError
     + BadStoreUrl
     + UnknownStoreScheme
+    + SchemeTaken
     + MissingExtra
     + SchemaTooNew
     + SchemaTooOld
@@ -98,21 +102,25 @@ __all__ = [
     "EventDropped",
     "EventFateUnknown",
     "EventTooLarge",
+    "GiveUp",
     "IdempotencyConflict",
     "ManagerClosed",
     "ManagerOpen",
     "ManagerUnclear",
     "MissingExtra",
     "NotJson",
+    "NotOfType",
     "NowaitBacklogFull",
     "OpNotRegistered",
     "OpTaken",
     "ResultTimeout",
+    "Retry",
     "RightsMissing",
     "SchemaForbidden",
     "SchemaNotOwn",
     "SchemaTooNew",
     "SchemaTooOld",
+    "SchemeTaken",
     "StoreAuthFailed",
     "StoreBusy",
     "StoreClosed",
@@ -149,6 +157,8 @@ def _restore(kind: type[BaseException], args: tuple[Any, ...]) -> BaseException:
     return error
 
 
+_LONGEST_WAIT: Final = 3_155_760_000
+"""Seconds: a hundred years, as for any setting."""
 _SHOWN: Final = 200
 """Characters of a caller's value in a message."""
 
@@ -179,8 +189,8 @@ class BadOp(TapescopeError):
     def __init__(self, op: object) -> None:
         self.op = op
         super().__init__(
-            f"{_show(op)} is not a valid op name. Use 1 to 64 of a-z, 0-9, '_', '.', '-', "
-            "a letter first: 'resize'."
+            f"{_show(op)} is not a valid op name. Use 1 to 128 of A-Z, a-z, 0-9, '_', '.', '-', "
+            "a letter or '_' first: 'resize', 'shop.tasks.Resize'."
         )
 
 
@@ -287,6 +297,17 @@ class CodecMissing(TapescopeError):
         super().__init__(
             f"The {what} was encoded by the codec {needed!r}, and this manager has {has}. Give it "
             "that one: TaskManager(codec=…)."
+        )
+
+
+class NotOfType(TapescopeError):
+    """A value that is not of the type that its op's runner is annotated with."""
+
+    def __init__(self, what: str, type: str, why: str) -> None:
+        self.what, self.type, self.why = what, type, why
+        super().__init__(
+            f"The {what} is not a {type}: {why}. Give what the runner's annotation says, or change "
+            "the annotation."
         )
 
 
@@ -409,6 +430,29 @@ class CommandFailed(TapescopeError):
         super().__init__(f"{text}.")
 
 
+class Retry(TapescopeError):
+    """Raised by a runner that wants another attempt: the retry policy is not asked for whom.
+
+    ``in_`` is in seconds from the end of this attempt; without it the policy says when. It spends a
+    retry as a failure does, and with none left the task fails with this error.
+    """
+
+    def __init__(self, message: str = "", *, in_: float | None = None) -> None:
+        """Raises ``BadSetting`` for what is not a number of seconds, 0 or more."""
+        if in_ is not None and (isinstance(in_, bool) or not 0 <= in_ <= _LONGEST_WAIT):
+            raise BadSetting("in_", in_, f"a number of seconds from 0 to {_LONGEST_WAIT:,}")
+        self.message, self.in_ = message, in_
+        super().__init__(message or "The runner asked for another attempt.")
+
+
+class GiveUp(TapescopeError):
+    """Raised by a runner for which no other attempt would end better: the task fails at once."""
+
+    def __init__(self, message: str = "") -> None:
+        self.message = message
+        super().__init__(message or "The runner gave up: no other attempt would end better.")
+
+
 class BadSpool(TapescopeError):
     """A spool file that cannot be read back."""
 
@@ -470,6 +514,17 @@ class UnknownStoreScheme(StoreConfigError):
             f"{', '.join(known) or 'none'}. "
             "Check the URL; a package adds a scheme through the entry-point group "
             "'tapescope.stores'."
+        )
+
+
+class SchemeTaken(StoreConfigError):
+    """A store URL whose scheme several installed packages have: none of them is chosen."""
+
+    def __init__(self, scheme: str, packages: Sequence[str]) -> None:
+        self.scheme, self.packages = scheme, tuple(packages)
+        super().__init__(
+            f"The scheme {scheme!r} of a store's URL is registered by several packages: "
+            f"{', '.join(packages)}. Uninstall all but one, or have one register another scheme."
         )
 
 

@@ -1,19 +1,23 @@
-"""``wait_shielded``: what a caller does that was cancelled and must end what it has begun."""
+"""Waits for what a task of ours has begun: past a cancel, and past an exit of the process."""
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import sys
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager, nullcontext, suppress
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-__all__ = ["EXITS", "raise_defect", "wait_shielded"]
+__all__ = ["EXITS", "Insisting", "await_child", "begin_insisting", "raise_defect", "wait_shielded"]
+
+T = TypeVar("T")
 
 EXITS: Final = (KeyboardInterrupt, SystemExit)
 """What tells the process to end, wherever it stands. asyncio raises it out of the loop, at once."""
 
 
-def raise_defect(ended: asyncio.Task[None]) -> None:
+def raise_defect(ended: asyncio.Future[None]) -> None:
     """Raise what ended a task that never raises: in its callback, the loop's handler hears of it.
 
     Not what tells the process to end, which the loop has raised: once more, and what still cleans
@@ -21,6 +25,21 @@ def raise_defect(ended: asyncio.Task[None]) -> None:
     """
     if not ended.cancelled() and not isinstance(ended.exception(), EXITS):
         ended.result()
+
+
+async def await_child(work: asyncio.Future[T]) -> T:
+    """Await a task that the caller has begun, or a shield or a ``gather`` of such.
+
+    Where an exit of the process has ended it, the caller is cancelled: the loop has raised the
+    exit, and raised here as well it would end what cleans up after that. ``asyncio.run`` cancels
+    the caller, too; where a program runs its loop by hand, nobody else does.
+    """
+    try:
+        return await work
+    except EXITS as told:
+        if not work.done() or work.cancelled() or work.exception() is not told:
+            raise  # it came to this very task
+        raise asyncio.CancelledError from None
 
 
 async def wait_shielded(work: asyncio.Future[Any]) -> None:
@@ -33,6 +52,67 @@ async def wait_shielded(work: asyncio.Future[Any]) -> None:
     while not work.done():
         with suppress(asyncio.CancelledError), _shield_from_anyio():  # the caller raises its first
             await asyncio.wait([work])
+
+
+def begin_insisting(
+    work: Callable[[], Coroutine[Any, Any, None]], name: str
+) -> asyncio.Future[None]:
+    """Do this in a task of its own, with an empty context; gives its end.
+
+    For work that somebody relies on: an end, a cancel, a closing. A framework may cancel every task
+    of the loop, and ``asyncio.run`` does. What is cancelled so is begun again, also where that came
+    before its first step: the work must bear that.
+    """
+    ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def begin() -> None:
+        task = asyncio.get_running_loop().create_task(
+            work(), name=name, context=contextvars.Context()
+        )
+        task.add_done_callback(note_end)
+
+    def note_end(task: asyncio.Task[None]) -> None:
+        if task.cancelled() and task.cancelling():  # else what it awaited was, or an exit ended it
+            begin()
+        elif task.cancelled():
+            ended.cancel()
+        elif (error := task.exception()) is not None:
+            ended.set_exception(error)
+        else:
+            ended.set_result(None)
+
+    begin()
+    return ended
+
+
+class Insisting:
+    """Insisting tasks whose number somebody asks for, and that never raise."""
+
+    def __init__(self, name: str, then: Callable[[], object] = bool) -> None:
+        """``name`` is that of each task; ``then`` is called when one has ended."""
+        self._name, self._then = name, then
+        self._ends = set[asyncio.Future[None]]()
+
+    def begin(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """See ``begin_insisting``."""
+        ended = begin_insisting(work, self._name)
+        self._ends.add(ended)
+        ended.add_done_callback(self._note_end)
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    async def ended(self) -> None:
+        """Wait until all of them have ended; raise nothing."""
+        while self._ends:
+            await asyncio.wait(self._ends)
+
+    def _note_end(self, ended: asyncio.Future[None]) -> None:
+        self._ends.discard(ended)
+        try:
+            raise_defect(ended)
+        finally:
+            self._then()
 
 
 def _shield_from_anyio() -> AbstractContextManager[Any]:

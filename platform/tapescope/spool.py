@@ -7,7 +7,6 @@ the ``final`` in order; ``tapescope.shell.replay`` puts them on the tape once th
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -65,6 +64,8 @@ class SpooledTask:
 
     def write(self, folder: Path) -> Path:
         """Write the file, durably and under its name at once. Raises ``OSError``."""
+        import tempfile  # slow to import, and seldom needed
+
         folder.mkdir(parents=True, exist_ok=True, mode=_MODE)
         head = {
             "tapescope_spool": _FORMAT,

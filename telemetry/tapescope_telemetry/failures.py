@@ -87,7 +87,10 @@ def error_type_of(error: BaseException) -> str:
 
 
 def text_of(error: BaseException) -> str:
-    """``str(error)``, or what can be said of an exception whose ``__str__`` raises."""
+    """``str(error)``, or what can be said of an exception whose ``__str__`` raises.
+
+    UTF-8 can carry it: lone surrogates are escaped.
+    """
     return _read(error)[0]
 
 
@@ -111,7 +114,8 @@ def is_raised_here(error: BaseException) -> bool:
 def printable(error: BaseException) -> BaseException:
     """The exception itself, or, where it cannot be printed or walked, one that stands in for it.
 
-    For all that print: the SDK's ``record_exception``, and the formatters of log handlers.
+    For all that print: the SDK's ``record_exception``, and the formatters of log handlers. What
+    UTF-8 cannot carry costs an exporter the attribute, and a handler the line.
     """
     text, readable = _read(error)
     _, formattable = _format(error)
@@ -156,16 +160,22 @@ def _kind(error: object) -> type[BaseException]:
 
 def _read(error: BaseException) -> tuple[str, bool]:
     try:
-        return "".join((str(error), "")), True  # a copy: a subclass of str may be anybody's code
+        return _escape("".join((str(error), "")))  # a copy: a subclass of str is anybody's code
     except BaseException as defect:  # noqa: BLE001  # as EXCEPTIONS says: also an exit is kept
         EXCEPTIONS.note(type(defect))
         kind, raised = name_class(type(error)), name_class(type(defect))
         return f"({kind} whose text raised {raised})", False
 
 
+def _escape(text: str) -> tuple[str, bool]:
+    """Text that UTF-8 can carry, and whether it is the text that was given."""
+    carried = text.encode("utf-8", "backslashreplace").decode()
+    return carried, carried == text
+
+
 def _format(error: BaseException) -> tuple[str, bool]:
     try:
-        return "".join(traceback.format_exception(error)), True
+        return _escape("".join(traceback.format_exception(error)))
     except BaseException as defect:  # noqa: BLE001  # as EXCEPTIONS says: also an exit is kept
         EXCEPTIONS.note(type(defect))
         return f"(the traceback could not be formatted: {name_class(type(defect))})", False

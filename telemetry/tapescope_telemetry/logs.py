@@ -73,7 +73,10 @@ class JsonFormatter(logging.Formatter):
             line["exception"] = self.formatException(record.exc_info)
         if record.stack_info:
             line["stack"] = self.formatStack(record.stack_info)
-        return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+        try:
+            return _dump(line)
+        except TypeError:  # a field that JSON cannot carry is told as text, and costs no other
+            return _dump({_sayable(name): _or_text(value) for name, value in line.items()})
 
 
 class OtelHandler(logging.Handler):
@@ -91,7 +94,7 @@ class OtelHandler(logging.Handler):
         """Hand one record over."""
         try:
             attributes: dict[str, Any] = {
-                name: value if isinstance(value, str | bool | int | float) else str(value)
+                _sayable(name): value if _is_number(value) else _sayable(value)
                 for name, value in _find_extras(record).items()
             }
             attributes["code.file.path"] = record.pathname
@@ -103,12 +106,37 @@ class OtelHandler(logging.Handler):
                 context=_make_context(*_find_span(record)),
                 severity_number=_grade(record.levelno),
                 severity_text=record.levelname,
-                body=record.getMessage(),
+                body=_sayable(record.getMessage()),
                 attributes=attributes,
                 exception=record.exc_info[1] if record.exc_info else None,
             )
         except Exception:  # noqa: BLE001  # logging's own way: a log never fails its caller
             self.handleError(record)
+
+
+def _dump(line: Any) -> str:
+    return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+
+
+def _or_text(value: Any) -> Any:
+    try:
+        _dump(value)
+    except TypeError:
+        return _sayable(value)
+    return value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, float) or (isinstance(value, int) and -(2**63) <= value < 2**63)
+
+
+def _sayable(value: Any) -> str:
+    """A value as text that UTF-8 can carry: one that cannot be sent costs what is sent with it."""
+    try:
+        text = str(value)
+    except Exception as error:  # noqa: BLE001  # anybody's code, which costs itself alone
+        text = f"({type(value).__name__} whose text raised {type(error).__name__})"
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _find_span(record: logging.LogRecord) -> tuple[str | None, str | None]:

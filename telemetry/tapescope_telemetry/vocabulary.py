@@ -9,6 +9,7 @@ from typing import Final
 from tapescope.model import (
     ERROR_CODES,
     EVENT_TYPES,
+    STALLED,
     TAPE_OPEN,
     TAPE_UNKNOWN,
     TIMEOUT,
@@ -127,6 +128,7 @@ CICD_RESULTS: Final = (
     (Outcome.SUCCEEDED, "", "success"),
     (Outcome.FAILED, "", "failure"),
     (Outcome.FAILED, TIMEOUT, "timeout"),
+    (Outcome.FAILED, STALLED, "timeout"),
     (Outcome.FAILED, WORKER_LOST, "error"),
     (Outcome.CANCELLED, "", "cancellation"),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import sqlite3
@@ -19,10 +20,12 @@ from tapescope.errors import (
     StoreConfigError,
     StoreUnavailable,
 )
+from tapescope.manager.readiness import Check
 from tapescope.model.tape import NewEvent
 from tapescope.model.tasks import NewTask
 from tapescope.store.lookup import find_store
 from tapescope.store.validation import new_task_id
+from tapescope.testing import until
 from tapescope_adapters.sqlite import SqliteStore
 from tests.support.postgres_sessions import schema_of, session
 from tests.support.services import Postgres
@@ -158,6 +161,48 @@ async def test_the_next_heartbeat_says_so(
         async with fault(url):
             assert not await beat()
         assert await beat()
+
+
+@asynccontextmanager
+async def locked(url: str) -> AsyncGenerator[None]:
+    """Another session has locked the table of tasks."""
+    async with session(url) as raw, raw.transaction():
+        await raw.execute("LOCK TABLE tasks IN ACCESS EXCLUSIVE MODE")
+        yield
+
+
+@pytest.mark.parametrize(
+    ("store", "fault"),
+    [("sqlite", deleted), ("sqlite", held), ("postgresql", locked)],
+    ids=lambda value: value if isinstance(value, str) else value.__name__,
+)
+async def test_a_heartbeat_that_waits_says_so(
+    store: str, fault: Fault, request: pytest.FixtureRequest
+) -> None:
+    """No manager is ready for as long as the store's patience, and no longer than the fault is."""
+    url: str = request.getfixturevalue(
+        {"sqlite": "sqlite_url", "postgresql": "postgres_url"}[store]
+    )
+    async with (
+        find_store(url, patience=60.0) as opened,
+        TaskManager(opened, heartbeat=3600, lease=7200) as manager,
+    ):
+
+        def look() -> Check:
+            return next(check for check in manager.check_health() if check.name == "store")
+
+        await until(lambda: look().ok)
+        async with fault(url):
+            beating = asyncio.ensure_future(manager._heartbeat.run_once())  # pyright: ignore[reportPrivateUsage]  # counted, not timed
+            await until(lambda: not look().ok)
+            told = look().detail
+            waits = not beating.done()
+        await beating
+
+    assert waits
+    assert "has not answered a heartbeat for" in told
+    assert {"deleted": "deleted, moved or replaced"}.get(fault.__name__, "is busy") in told
+    assert look().ok
 
 
 async def work(report: Reporter) -> int:

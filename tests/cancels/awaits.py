@@ -104,6 +104,9 @@ _OTHER: Final = "another way into what is reached from here as well"
 _SHARED: Final = "what the memory never does: it is no other process's, and never hangs"
 _TROUBLE: Final = "trouble that no act makes: lost connections, blocked rows, full queues, defects"
 _TO_READ: Final = "a store that is opened to be read alone, looked at, or migrated"
+_NO_CALL: Final = "it looks at a file's size, and asks no database"
+_IN_MEMORY: Final = "a database of SQLite's in memory, of which no other process could be the judge"
+_DOUBTED: Final = "a minute after the database told its time, or when a clock is set"
 
 _UNREACHED: Final[dict[str, str]] = {
     "store/maintenance.py:": _CARE,
@@ -116,6 +119,7 @@ _UNREACHED: Final[dict[str, str]] = {
     "/_caller_": _CALLERS,
     "manager/lease_thread.py:": _THREAD,
     "manager/heartbeat.py:Heartbeat._end": _THREAD,
+    "manager/heartbeat.py:Heartbeat._probe": _NO_CALL,
     "run/reporter.py:Reporter.emit_nowait.send": _THREAD,
     "run/run.py:Run._call_runner": _THREAD,
     "manager/handle.py:TaskHandle._await_final": _AT_ONCE,
@@ -125,13 +129,16 @@ _UNREACHED: Final[dict[str, str]] = {
     "manager/manager.py:TaskManager._check_rights": _TROUBLE,
     "manager/manager.py:TaskManager._end_life": _AT_ONCE,
     "manager/manager.py:TaskManager.audit": _CARE,
+    "manager/manager.py:TaskManager._submit": f"{_DOUBTED}; or {_CALLERS}",
     "manager/manager.py:TaskManager.open": _OTHER,
     "manager/manager.py:TaskManager.__a": _OTHER,
     "manager/lent_slots.py:LentSlots.waiting": _AT_ONCE,
     "manager/nested_waits.py:": _LONG,
     "manager/pool.py:RunPool._read": _LONG,
     "manager/pool.py:RunPool.awaiting": _AT_ONCE,
+    "manager/worker.py:Worker._end": _AT_ONCE,
     "manager/worker.py:Worker._work": _AT_ONCE,
+    "run/run.py:Run._find_run_before": _AT_ONCE,
     "store/_claims.py:DueClaims._claim_in_slot": _AT_ONCE,
     "store/_group_commit.py:GroupCommit._commit": _TROUBLE,
     "store/_group_commit.py:GroupCommit._drain_blocked": _TROUBLE,
@@ -139,15 +146,21 @@ _UNREACHED: Final[dict[str, str]] = {
     "store/_group_commit.py:GroupCommit.make_room": _TROUBLE,
     "store/_orphans.py:Orphans._cancel": _TROUBLE,
     "store/_watch.py:CommitWatch.tell_owners": _SHARED,
+    "store/backlog.py:StoreBacklog.recount": _CARE,
+    "store/backlog.py:StoreBacklog.audit": _CARE,
+    "store/backlog.py:StoreBacklog.mend": _CARE,
+    "store/core.py:StoreCore.measure_log": _NO_CALL,
     "store/core.py:StoreCore.within": _SHARED,
     "store/port.py:TaskStore.__a": _OTHER,
     "store/port.py:TaskStore.append": _TROUBLE,
     "store/port.py:TaskStore.create_within": _CALLERS,
+    "store/port.py:TaskStore.measure_log": _NO_CALL,
     **{
         f"/_backend.py:{backend}.{primitive}": reason
         for backend in ("SqliteBackend", "PostgresBackend")
         for primitive, reason in {
             **dict.fromkeys(("audit", "find_damage", "repair", "read_repairs"), _CARE),
+            **dict.fromkeys(("recount_backlog", "mend_backlog"), _CARE),
             **dict.fromkeys(("due_tasks", "due_drops", "delete_", "find_open"), _CARE),
             **dict.fromkeys(("acquire_", "record_job", "resign_"), _CARE),
             "create_within": _CALLERS,
@@ -158,9 +171,19 @@ _UNREACHED: Final[dict[str, str]] = {
     "postgres/_leases.py:extend_leases": _THREAD,
     "postgres/_listener.py:": _TROUBLE,
     "postgres/_connection.py:": _TROUBLE,
+    "postgres/_backlog.py:mend": _CARE,
+    "sqlite/_backend.py:SqliteBackend._changing": _IN_MEMORY,
+    "sqlite/_backend.py:SqliteBackend._check_unchanged": _TO_READ,
+    "sqlite/_backend.py:SqliteBackend._reading": _TO_READ,
     "sqlite/_backend.py:SqliteBackend._open_to_read": _TO_READ,
     "sqlite/_backend.py:SqliteBackend._connect_to_read": _TO_READ,
     "sqlite/_backend.py:SqliteBackend._move_wal": _LONG,
+    "sqlite/_backend.py:SqliteBackend.read_backlog": _LONG,
+    "sqlite/_backend.py:SqliteBackend.fold_backlog": _LONG,
+    "sqlite/_backend.py:SqliteBackend.watch": _TROUBLE,
+    "sqlite/_backend.py:SqliteBackend.write": "while a log of megabytes is moved",
+    "sqlite/_connection.py:Connection.ended": _TROUBLE,
+    "sqlite/_connection.py:connect": _TROUBLE,
     "sqlite/_backend.py:SqliteBackend._shrink": _CARE,
 }
 """By a part of the file's name and the beginning of the function's: why no scenario reaches it."""

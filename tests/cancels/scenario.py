@@ -24,6 +24,7 @@ from inspect import iscoroutinefunction
 from typing import Any, Final
 
 from opentelemetry.metrics import NoOpMeterProvider
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -38,7 +39,7 @@ from tapescope.errors import (
     TaskCancelled,
     TaskFailed,
 )
-from tapescope.model.tape import FINAL, PARTIAL, TASK_STARTED, NewEvent, Outcome
+from tapescope.model.tape import PARTIAL, NewEvent, Outcome
 from tapescope.model.tasks import Claim, FinalEvent, NewTask, TaskStatus
 from tapescope.store.backend import StoreBackend
 from tapescope.store.flush import FateUnknown, FlushRefused, StoreAway
@@ -157,7 +158,7 @@ class Left:
     """What a process leaves of itself, beside what is in the store."""
 
     owner: str
-    op: str
+    ops: Sequence[str]
     part: History
     """Of the place's history."""
     spans: Sequence[ReadableSpan]
@@ -217,11 +218,13 @@ class _Stage:
         self.place = place
         self.played = played
         self._exporter = InMemorySpanExporter()
-        tracers = TracerProvider(shutdown_on_exit=False)
+        tracers = TracerProvider(resource=Resource.get_empty(), shutdown_on_exit=False)
         tracers.add_span_processor(SimpleSpanProcessor(self._exporter))
         self.telemetry = Telemetry(tracer_provider=tracers, meter_provider=NoOpMeterProvider())
         self.store = place.make_store(self.telemetry)
         self._began_with = self.store.meter.ledger.read()
+        self._began_at = place.history.now
+        self._died_at: int | None = None
         self._first_call = len(place.history.calls)
         self._first_follow = len(place.history.follows)
         self.chance = random.Random(played.seed)
@@ -236,6 +239,8 @@ class _Stage:
         """The idempotency key of this scenario: the database is used for more than one."""
         self.op = f"shared-{self.key}"
         """The op of this scenario: no other one's worker takes its tasks."""
+        self.elsewhere = f"elsewhere-{self.key}"
+        """And one that the next process alone has registered."""
         self.shared = self.manager.op(self.op, retries=2)(_work)
         self.answers: list[tuple[str, str]] = []
         self.keys: set[str] = set()
@@ -273,6 +278,8 @@ class _Stage:
             [self.look],
             [self.nest],
             [self.report_to_the_store],
+            [self.leave_waiting],
+            [self.submit_elsewhere],
         ]
         drawn = self.chance.sample(parts, self.chance.choice([2, 3, 3, 4]))
         callers = [caller for part in drawn for caller in part]
@@ -370,6 +377,8 @@ class _Stage:
             await self.store.list(limit=1)
             await self.store.count()
             await self.store.ops.read()
+            await self.store.find_traced("1" * 32)
+            await self.store.backlog.read(max_age=0)
             with suppress(ResultTimeout):
                 await (await self.manager.submit("later", _work, delay=0.02)).result(timeout=0.001)
             await self._result(await self.manager.resubmit(handle.task_id))
@@ -391,6 +400,23 @@ class _Stage:
                 await self.store.finish_if_running(claim.attempt, FinalEvent.succeeded())
                 with suppress(OpNotRegistered):
                     await self.manager.resubmit(task.task_id)
+
+    async def leave_waiting(self) -> None:
+        """A task that is not due, and that its manager ends when it is closed."""
+        async with self._limit():
+            handle = await self.manager.submit("later", _work, delay=3_600)
+            self._extra.append(asyncio.ensure_future(self._read_result(handle)))
+
+    async def _read_result(self, handle: TaskHandle) -> None:
+        async with self._limit():
+            await self._result(handle)
+
+    async def submit_elsewhere(self) -> None:
+        """An op that this process has not registered, which is asked for in the store."""
+        async with self._limit():
+            handle = await self.manager.submit(self.elsewhere)
+            await handle.cancel("not needed")
+            await self._result(handle)
 
     async def close(self) -> None:
         """Close manager and store."""
@@ -467,11 +493,16 @@ class _Stage:
             case Act.LEASE_LOST:
                 self._extra.append(loop.create_task(self._take_leases()))
             case Act.INTERRUPT:
-                loop.call_soon(_interrupt)
+                loop.call_soon(self._interrupt)
             case Act.LOOP_CLOSED:
+                self._died_at = self.place.history.now
                 loop.stop()
             case None:
                 pass
+
+    def _interrupt(self) -> None:
+        self._died_at = self.place.history.now
+        raise KeyboardInterrupt
 
     async def _take_leases(self) -> None:
         owner = self.manager.owner
@@ -485,7 +516,11 @@ class _Stage:
             setattr(backend, name, partial(self._call, name, getattr(type(backend), name), backend))
 
     async def _call(self, name: str, primitive: Callable[..., Any], *arguments: Any) -> Any:
-        if name in _SOUND or _in_primitive.get():
+        if _in_primitive.get():
+            return await primitive(*arguments)
+        if name in _SOUND:
+            if name == "close" and self.place.kind == "memory":
+                await asyncio.sleep(0)  # who hangs up waits, too
             return await primitive(*arguments)
         fault = self._fault
         if fault is Act.FATE_UNKNOWN and name != "write":
@@ -523,6 +558,8 @@ class _Stage:
     def leave(self) -> Left:
         """The process has ended: what it leaves."""
         history, part = self.place.history, History()
+        if self._died_at is not None and self.played.act is not None:
+            history.died(self.played.act.value, began=self._began_at, at=self._died_at)
         part.calls = history.calls[self._first_call :]
         part.follows = history.follows[self._first_follow :]
         part.began_with = self._began_with
@@ -536,7 +573,7 @@ class _Stage:
             delattr(self.store.backend, name)
         return Left(
             self.manager.owner,
-            self.op,
+            (self.op, self.elsewhere),
             part,
             self._exporter.get_finished_spans(),
             self.store.meter.ledger.read(),
@@ -595,10 +632,6 @@ async def _work_on(_: Reporter) -> None:
 def _work_in_thread(report: ThreadReporter) -> str:
     report.log("info", "in a thread")
     return "done"
-
-
-def _interrupt() -> None:
-    raise KeyboardInterrupt
 
 
 def _name(task: asyncio.Task[Any]) -> str:
@@ -667,8 +700,8 @@ async def _mend(place: Place, played: Sequence[Played]) -> None:
                     if not (breach.invariant == "I8" and breach.task_id in left.by_hand)
                 ]
         async with TaskManager(store, **_SETTINGS) as manager:
-            for _, left in lefts:
-                manager.op(left.op, retries=2)(_work)
+            for op in (op for _, left in lefts for op in left.ops):
+                manager.op(op, retries=2)(_work)
             await _rescue(store, [left for _, left in lefts])
             for _, left in lefts:
                 for key in left.keys:
@@ -680,6 +713,7 @@ async def _mend(place: Place, played: Sequence[Played]) -> None:
         audit = await store.maintenance.audit(grace=0)
         everything = History()  # without a ledger: of more than one process there is none
         everything.calls, everything.follows = place.history.calls, place.history.follows
+        everything.orders = place.history.orders
         breaches = await check(everything, store)
         for one, left in lefts:
             ids = set(left.part.task_ids)
@@ -689,11 +723,7 @@ async def _mend(place: Place, played: Sequence[Played]) -> None:
                 for violation in audit.violations
                 if violation.task_id in ids
             ]
-            one.bad += [
-                _describe(breach)
-                for breach in breaches
-                if breach.task_id in ids and not (one.died and _is_of_death(breach))
-            ]
+            one.bad += [_describe(breach) for breach in breaches if breach.task_id in ids]
             for task_id, outcome in left.answers:
                 row = await store.get(task_id)
                 if row.status.value != outcome:
@@ -701,7 +731,8 @@ async def _mend(place: Place, played: Sequence[Played]) -> None:
 
 
 async def _rescue(store: RecordedStore, lefts: Sequence[Left]) -> None:
-    ops, owners = [left.op for left in lefts], [_BY_HAND, *(left.owner for left in lefts)]
+    ops = [op for left in lefts for op in left.ops]
+    owners = [_BY_HAND, *(left.owner for left in lefts)]
     while await store.leases.rescue_expired(ops=ops, dead_owners=owners):
         pass
 
@@ -718,13 +749,6 @@ async def _list(store: RecordedStore, status: TaskStatus) -> list[str]:
 
 def _describe(breach: Breach) -> str:
     return f"{breach.invariant} {breach.task_id}: {breach.detail}"
-
-
-def _is_of_death(breach: Breach) -> bool:
-    """Whether it says no more than that a process has died: of a claim of due tasks, and of a
-    rescue, the answer is noted when it comes."""
-    unheard = TASK_STARTED in breach.detail or f"({FINAL})" in breach.detail
-    return breach.invariant == "I7" and unheard
 
 
 def _noted(played: Played, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Generator
 import pytest
 
 from tapescope import TaskStore, find_store
-from tapescope.model.tasks import ErrorInfo
+from tapescope.model.tasks import ErrorInfo, FinalEvent
 from tests.cli.command import Tapescope
 from tests.cli.tasks import claim, make_ended, make_failed
 
@@ -56,8 +56,13 @@ async def test_failed_attempt_is_a_sentence(store: TaskStore, tapescope: Tapesco
     """Which attempt, with what, and when the next try is; ``show`` says so while it waits."""
     attempt = await claim(store, retries=3)
     run_at = store.clock.now() + 90_000_000
-    await store.retry_later(attempt, ErrorInfo("shop.errors.NoRoute", "no route"), run_at)
-    told = r"attempt 1 failed: NoRoute: no route\. Next try in 1m[23]\ds, at \d\d:\d\d:\d\d\.\d{3}"
+    await store.retry_later(
+        attempt, ErrorInfo("shop.errors.NoRoute", "no route"), run_at, why="retry 1 of 3"
+    )
+    told = (
+        r"attempt 1 failed: NoRoute: no route\. Next try in 1m[23]\ds, at \d\d:\d\d:\d\d\.\d{3}\S* "
+    )
+    told += r"\(retry 1 of 3\)"
 
     for command in ("show", "tape"):
         screen = tapescope.screen(command, attempt.task_id, columns=160)
@@ -90,3 +95,15 @@ async def test_times_are_local_for_people_and_utc_for_programs(
     assert re.fullmatch(r"\d{4}-\d\d-\d\d, times at UTC\+05:30", screen.lines[0])
     assert tapescope.json("show", attempt.task_id)["created_at"].endswith("Z")
     assert all(e["ts"].endswith("Z") for e in tapescope.tape(attempt.task_id))
+
+
+async def test_the_final_says_why_no_retry_follows(store: TaskStore, tapescope: Tapescope) -> None:
+    """Where retries are left and the op's policy makes none of them."""
+    attempt = await claim(store, retries=3)
+    error = ErrorInfo("KeyError", "x", details={"not_retried": "the runner gave up"})
+    await store.finish_if_running(attempt, FinalEvent.failed(error))
+    shown = tapescope.here("tape", attempt.task_id).stdout.decode()
+
+    assert "failed KeyError: x (not retried: the runner gave up)" in shown.replace(
+        "failed:", "failed"
+    )

@@ -119,6 +119,17 @@ async def test_the_rich_types_of_the_codec_page_come_back(sqlite_url: str) -> No
         assert codec.decode(codec.encode(value)) == value
 
 
+async def test_the_types_page_converts(sqlite_url: str) -> None:
+    """The runner of the page is given an order, and its result is a number."""
+    names: dict[str, Any] = {"__name__": "types_page"}
+    exec(compile(read_programs("types.md")[0], "types.md", "exec", dont_inherit=True), names)
+    order = names["Order"](uuid4(), datetime.now(UTC), [Decimal("9.50"), Decimal(1)])
+    async with TaskManager(sqlite_url, ops=names["ops"]):
+        result = await (await names["invoice"].submit(order)).result(30)
+
+    assert result == Decimal("10.50")
+
+
 async def test_the_sealed_values_of_the_codec_page_come_back(
     sqlite_url: str, tmp_path: Path
 ) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tapescope import find_store
+
 ROOT = Path(__file__).parents[2]
 
 NOT_AT_IMPORT = (
@@ -26,6 +28,11 @@ NOT_AT_IMPORT = (
     "tapescope_adapters",
     "uvicorn",
 )
+
+NOT_FOR_A_MANAGER = ("email", "importlib.metadata", "logging.config", "sqlite3", "tempfile")
+"""Slow modules of the standard library that a manager has no need of before it is opened."""
+OURS_AT_MOST = 115
+"""Modules of ours behind ``TaskManager``; a new one is a reason to look here."""
 
 MAY_CONFIGURE_THE_SDK = frozenset(
     f"telemetry/tapescope_telemetry/{name}.py"
@@ -66,6 +73,20 @@ def test_import_loads_no_sdk_driver_server_or_terminal() -> None:
     ] == []
 
 
+def test_a_manager_is_imported_without_what_only_some_use() -> None:
+    """``from tapescope import TaskManager`` loads no driver, SDK or terminal, nor much of ours."""
+    program = "import sys\nfrom tapescope import TaskManager\nprint(*sys.modules, sep='\\n')"
+    modules = run(sys.executable, "-c", program).split()
+
+    assert [
+        name
+        for name in modules
+        for heavy in (*NOT_AT_IMPORT, *NOT_FOR_A_MANAGER)
+        if name == heavy or name.startswith(f"{heavy}.")
+    ] == []
+    assert len([name for name in modules if name.startswith("tapescope")]) <= OURS_AT_MOST
+
+
 def test_no_other_module_imports_the_sdk() -> None:
     """But for these the packages import the OpenTelemetry API only, in no function either."""
     using = {
@@ -92,10 +113,10 @@ def imported_names(path: Path) -> list[str]:
 
 @pytest.mark.parametrize("scheme", ["sqlite", "postgresql", "postgres"])
 def test_stores_are_found_by_scheme(scheme: str) -> None:
-    """Each URL scheme of ours leads to a store class through the entry-point group."""
+    """Each URL scheme of ours leads to a store class, found by us as by its entry point."""
     (found,) = entry_points(group="tapescope.stores", name=scheme)
 
-    assert isinstance(found.load(), type)
+    assert type(find_store(f"{scheme}:///x")) is found.load()
 
 
 @pytest.mark.parametrize(

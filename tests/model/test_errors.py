@@ -22,6 +22,7 @@ EXAMPLES: Mapping[str, Any] = {
     "Sequence[str]": ("a", "b"),
     "bool": True,
     "float": 1.5,
+    "float | None": 1.5,
     "int": 3,
     "object": "an object",
     "str": "a text",

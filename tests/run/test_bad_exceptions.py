@@ -144,6 +144,7 @@ BAD: Final[dict[str, Callable[[], Exception]]] = {
     "group 400 deep": lambda: nest(400),
     "group of two, 400 deep": lambda: ExceptionGroup("g", [nest(400), NoText()]),
     "causes in a circle": circle,
+    "text that UTF-8 cannot carry": lambda: ValueError("a\ud800b"),
 }
 
 

@@ -1,17 +1,44 @@
-"""A run's asyncio task that ends before its run: cancelled before its first step, or by an exit."""
+"""An asyncio task of ours that ends before its work: by a cancel from outside, or by an exit."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
-from tapescope import Reporter, TaskFailed, TaskManager
+from tapescope import Reporter, Submission, TaskCancelled, TaskFailed, TaskManager, TaskStatus
 from tapescope.model.tasks import Attempt
+from tapescope.testing import settle_loop, until
 from tests.support.memory_stores import FaultyBackend, FaultyStore
 from tests.support.virtual_time import VirtualTimeLoop
-from tests.support.workbench import working
+from tests.support.workbench import GRACE, Workbench, started, working
+
+
+@contextmanager
+def cancelling(of: str, most: int = 1, *, begun: bool = False) -> Generator[list[str]]:
+    """Cancel the first asyncio tasks that are made of such a coroutine: before its first step, or
+    after it. Gives the names of the tasks that were."""
+    loop = asyncio.get_running_loop()
+    before, struck = loop.get_task_factory(), list[str]()
+
+    def make(loop: asyncio.AbstractEventLoop, coroutine: object, **settings: object) -> object:
+        task: asyncio.Task[object] = asyncio.Task(coroutine, loop=loop, **settings)  # type: ignore[arg-type]
+        if len(struck) < most and getattr(coroutine, "__qualname__", "") == of:
+            struck.append(task.get_name())
+            if begun:
+                loop.call_soon(task.cancel)
+            else:
+                task.cancel()
+        return task
+
+    loop.set_task_factory(make)  # type: ignore[arg-type]
+    try:
+        yield struck
+    finally:
+        loop.set_task_factory(before)
 
 
 @pytest.mark.parametrize("by_name", [False, True], ids=["callable", "by name"])
@@ -27,34 +54,108 @@ async def test_a_cancel_before_the_first_step_is_one_at_the_claim(
 
     async with working(any_url, max_running=1, drain=2.0) as bench:
         manager = bench.manager
-        loop = asyncio.get_running_loop()
-        before, struck = loop.get_task_factory(), 0
-
-        def make(loop: asyncio.AbstractEventLoop, coroutine: object, **settings: object) -> object:
-            nonlocal struck
-            task: asyncio.Task[object] = asyncio.Task(coroutine, loop=loop, **settings)  # type: ignore[arg-type]
-            if not struck and getattr(coroutine, "__qualname__", "") == "Run._run":
-                struck += 1
-                task.cancel()
-            return task
-
-        loop.set_task_factory(make)  # type: ignore[arg-type]
-        try:
+        with cancelling("Run._run") as struck:
             if by_name:
                 manager.op("work", retries=2)(work)
             task = await manager.submit("work", None if by_name else work)
             with pytest.raises(TaskFailed, match="unrequested_cancel"):
                 await task.result(5)
-        finally:
-            loop.set_task_factory(before)
         again = await manager.submit("work", None if by_name else work)
         result = await again.result(5)
         row = await task.status()
 
-    assert struck == 1
+    assert len(struck) == 1
     assert (row.status.value, row.attempt) == ("failed", 1)
     assert result == "done"
     assert begun == [1]
+
+
+async def _deaf(report: Reporter) -> str:
+    await report.log("info", "here")
+    for _ in range(2):
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            await asyncio.sleep(3 * GRACE)
+            return "late"
+    return ""
+
+
+async def _waits(report: Reporter) -> None:
+    await report.log("info", "here")
+    await asyncio.Event().wait()
+
+
+async def _end_fenced(bench: Workbench) -> str:
+    task = await bench.manager.submit("work", _deaf)
+    await started(task)
+    await task.cancel()
+    with pytest.raises(TaskCancelled):
+        await task.result(5)
+    return task.task_id
+
+
+async def _cancel_at_the_shutdown(bench: Workbench) -> str:
+    task = await bench.manager.submit("work", _waits)
+    await started(task)
+    await bench.manager.aclose()
+    return task.task_id
+
+
+async def _cancel_what_waits_at_the_shutdown(bench: Workbench) -> str:
+    task = await bench.manager.submit("work", _waits, delay=600)
+    await bench.manager.aclose()
+    return task.task_id
+
+
+async def _cancel_an_orphan(bench: Workbench) -> str:
+    submit = asyncio.ensure_future(bench.manager.submit("work", _waits))
+    await settle_loop(3)  # its create is in a flush
+    submit.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await submit
+    await bench.store.orphans_ended()
+    (task,) = (await bench.store.list()).tasks
+    return task.task_id
+
+
+async def _cancel_those_of_a_submit_many(bench: Workbench) -> str:
+    submit = asyncio.ensure_future(bench.manager.submit_many([Submission("work", _waits)]))
+    await until(lambda: bench.captured.points("tapescope.task.active", task_op="work"))
+    submit.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await submit
+    (task,) = (await bench.store.list()).tasks
+    with pytest.raises(TaskCancelled):
+        await bench.manager.handle(task.task_id).result(5)
+    return task.task_id
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["before", "in the midst"])
+@pytest.mark.parametrize(
+    ("act", "work"),
+    [
+        (_end_fenced, "Run._settle_fenced"),
+        (_cancel_at_the_shutdown, "RunPool._cancel_for_shutdown"),
+        (_cancel_at_the_shutdown, "Service.stop"),
+        (_cancel_at_the_shutdown, "TaskManager._close"),
+        (_cancel_what_waits_at_the_shutdown, "RunPool._cancel_for_shutdown"),
+        (_cancel_an_orphan, "Orphans._end"),
+        (_cancel_those_of_a_submit_many, "TaskManager._cancel_unseen"),
+    ],
+)
+async def test_what_ends_a_task_is_begun_again(
+    act: Callable[[Workbench], Awaitable[str]], work: str, begun: bool
+) -> None:
+    """Cancelled from outside, by who cancels all tasks of a loop, it still ends the task once."""
+    async with working("memory:", cancel_grace=GRACE, drain=0.0) as bench:
+        with cancelling(work, 3, begun=begun) as struck:
+            async with asyncio.timeout(5):
+                task_id = await act(bench)
+        row = await bench.store.get(task_id)
+
+    assert struck
+    assert row.status is TaskStatus.CANCELLED
 
 
 class Exits:
@@ -142,3 +243,42 @@ def test_an_exit_in_the_midst_of_a_run_ends_the_program(leave: type[BaseExceptio
         runner.run(main())
 
     assert told == ["closed"]
+
+
+class ExitingAtCancel(FaultyStore):
+    """A store under which the process is told to end in a cancel that it records."""
+
+    def __init__(self, leave: type[BaseException]) -> None:
+        super().__init__()
+        self._leave = leave
+
+    async def request_cancel(self, *arguments: Any, **options: Any) -> Any:
+        """Raise it."""
+        raise self._leave
+
+
+@pytest.mark.parametrize("leave", [KeyboardInterrupt, SystemExit])
+def test_an_exit_in_the_midst_of_a_close_does_not_keep_it_from_its_end(
+    leave: type[BaseException],
+) -> None:
+    """Of a program that goes on after it: no task that waits is waited for."""
+    loop = VirtualTimeLoop()
+    store = ExitingAtCancel(leave)
+
+    async def work(report: Reporter) -> None:
+        return
+
+    async def begin() -> TaskManager:
+        manager = await TaskManager(await store.open(), drain=0.0).open()
+        await manager.submit("work", work, delay=3_600)
+        return manager
+
+    manager = loop.run_until_complete(begin())
+    closing = loop.create_task(manager.aclose())
+    with pytest.raises(leave):
+        loop.run_until_complete(closing)
+    loop.run_until_complete(closing)
+    loop.run_until_complete(store.aclose())
+    loop.close()
+
+    assert not manager.is_open

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from opentelemetry.sdk._logs import LoggerProvider
@@ -13,6 +13,7 @@ from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogR
 from opentelemetry.trace import format_span_id, format_trace_id
 
 from tapescope_telemetry import JsonFormatter, OtelHandler, TraceFilter
+from tapescope_telemetry.logger import Logger
 from tests.support.captured_telemetry import CapturedTelemetry
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -88,6 +89,41 @@ def test_a_line_takes_any_extra_and_a_traceback() -> None:
     assert "trace_id" not in line
 
 
+class NoText:
+    """Its text raises."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+ODD: Final[dict[str, object]] = {
+    "a lone surrogate": "a\ud800b",
+    "one deep inside": {"x": ["a\ud800b"]},
+    "a key": {"a\ud800b": 1},
+    "a number over 64 bits": 2**70,
+    "no text": NoText(),
+    "no text deep inside": [NoText()],
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_what_json_cannot_carry_costs_no_line(odd: str) -> None:
+    """As an extra, in the message or in an exception: it is told in another way, the rest as is."""
+    value = ODD[odd]
+    record = make_record("told: a\ud800b", what=value, task_id="t")
+    try:
+        raise ValueError(value)
+    except ValueError:
+        record.exc_info = sys.exc_info()
+    line = json.loads(JsonFormatter().format(record))
+
+    assert line["message"] == "told: a\\ud800b"
+    assert line["task_id"] == "t"
+    assert "what" in line
+    assert "ValueError" in line["exception"]
+    assert json.dumps(line, ensure_ascii=False).encode()
+
+
 @pytest.mark.parametrize(
     ("level", "severity"),
     [
@@ -115,6 +151,40 @@ def test_the_handler_hands_a_record_on(level: int, severity: str) -> None:
     assert told.trace_id == int(TRACE, 16)
     assert told.span_id == int(SPAN, 16)
     assert dict(told.attributes or {})["task_id"] == "t"
+
+
+@pytest.mark.parametrize("behind", [False, True], ids=["its text", "its cause's"])
+def test_what_utf_8_cannot_carry_is_escaped_in_an_exception(
+    behind: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A handler that writes UTF-8 would lose the line, and an exporter the exception."""
+    error = ValueError("told" if behind else "a\ud800b")
+    error.__cause__ = ValueError("a\ud800b") if behind else None
+    Logger("tapescope").error("It failed: %s", error, error=error)
+    (record,) = caplog.records
+
+    assert caplog.text.encode()
+    assert record.exc_info is not None
+    assert ("told" if behind else "a\\ud800b") in str(record.exc_info[1])
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_what_is_handed_on_can_be_sent(odd: str) -> None:
+    """A body that could not be sent would cost all records that are sent with it."""
+    exporter = InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]  # the SDK's is untyped
+    provider = LoggerProvider(shutdown_on_exit=False)
+    provider.add_log_record_processor(SimpleLogRecordProcessor(exporter))
+    OtelHandler(provider).handle(
+        make_record("told: a\ud800b", what=ODD[odd], task_id="t", dropped=3)
+    )
+    (sent,) = exporter.get_finished_logs()
+    provider.shutdown()
+    attributes = dict(sent.log_record.attributes or {})
+
+    assert attributes["dropped"] == 3
+    assert sent.log_record.body == "told: a\\ud800b"
+    assert attributes["task_id"] == "t"
+    assert str(attributes["what"]).encode()
 
 
 def test_the_handler_never_fails_its_caller(capsys: pytest.CaptureFixture[str]) -> None:

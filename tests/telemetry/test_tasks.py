@@ -24,6 +24,8 @@ def test_series_of_an_op_start_at_zero(captured: CapturedTelemetry) -> None:
     retries = captured.points("tapescope.task.retries", task_op="resize")
     assert {(p.labels["error.type"], p.value) for p in retries} == {
         ("timeout", 0),
+        ("bad_params", 0),
+        ("stalled", 0),
         ("bad_result", 0),
         ("bad_row", 0),
         ("unrequested_cancel", 0),

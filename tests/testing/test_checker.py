@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from tapescope.model.tasks import Attempt, FinalEvent, NewTask, TaskStatus
 from tapescope.store.validation import new_task_id
 from tapescope.testing import Breach, History, MemoryBackend, MemoryStore, Recording, check
 from tapescope.testing._tables import Record
-from tapescope.testing.tasks import OWNER, log, start
+from tapescope.testing.tasks import LEASE, OWNER, create, log, start
 from tapescope_telemetry import Telemetry
 
 
@@ -341,3 +341,41 @@ async def test_pending_and_idempotent_creates_are_no_violations(story: Story) ->
     await story.store.create(replace(new, task_id=new_task_id()))
 
     assert await story.check() == []
+
+
+async def _claim(store: OpenStore) -> None:
+    await create(store)
+    await store.claim_due(OWNER, ["work"], 1, LEASE)
+
+
+async def _rescue(store: OpenStore) -> None:
+    attempt = await start(store)
+    await store.leases.rescue_expired(dead_owners=[attempt.owner])
+
+
+@pytest.mark.parametrize("write", [_claim, _rescue])
+async def test_a_death_explains_what_it_cut_and_no_more(
+    story: Story, write: Callable[[OpenStore], Awaitable[None]]
+) -> None:
+    """What an order wrote whose answer came to nobody is explained by a death alone, and once."""
+    history = story.history
+    before = history.now
+    await write(story.store)
+    (order,) = history.orders
+    history.calls.pop()  # the answer is lost on its way
+    order.answered = False
+    order.limit = 1
+    cancelled = await story.check([])
+    history.died("its end", began=before, at=history.now)
+    late = await story.check([])
+    history.died("its end", began=before, at=order.began)
+    cut = await story.check([])
+    await write(story.store)
+    history.calls.pop()
+    more = await story.check([])
+
+    unheard = [breach for breach in cancelled if breach.invariant == "I7"]
+    assert [breach.detail.partition(" told ")[0] for breach in unheard] == ["no caller was"]
+    assert late == cancelled
+    assert [breach.invariant for breach in cut if breach.invariant == "I7"] == []
+    assert [breach.invariant for breach in more if breach.invariant == "I7"] == ["I7"]

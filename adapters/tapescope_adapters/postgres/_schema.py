@@ -43,11 +43,15 @@ _TRIGGER: Final = re.compile(
     re.MULTILINE,
 )
 _COLUMNS: Final = {"constraint": "constraints", "index": "indexes"}
-_MADE_MEANWHILE: Final = (
+_TAKEN: Final = (
+    asyncpg.DuplicateObjectError,
     asyncpg.DuplicateSchemaError,
     asyncpg.DuplicateTableError,
+    asyncpg.InvalidFunctionDefinitionError,
     asyncpg.UniqueViolationError,
+    asyncpg.WrongObjectTypeError,
 )
+"""What the server says where a name of the schema stands for something already."""
 
 
 @cache
@@ -73,17 +77,27 @@ async def migrate(
 
     To be called where ``must_migrate`` says so; it is asked again under the lock, for another
     process may have migrated. Raises what ``must_migrate`` raises, ``SchemaForbidden`` where the
-    role may not make tables, and ``SchemaNotOwn``.
+    role may not make tables, ``SchemaNotOwn``, and ``StoreConfigError`` where a name is taken.
     """
+    met = set[str]()
     while True:
         try:
             async with conn.transaction(isolation="read_committed"):
                 await _migrate(conn, mode, name, sql, connector)
         except asyncpg.InsufficientPrivilegeError as error:
             raise SchemaForbidden(connector.address.schema, str(error)) from error
-        except _MADE_MEANWHILE:
-            continue  # by a process that has committed since: the next look finds its tables
-        return
+        except _TAKEN as error:
+            # By another process, perhaps, that has committed since: the next look finds its tables.
+            taken = " ".join(str(error).split()).rstrip(".")
+            if taken in met:
+                raise StoreConfigError(
+                    f"The store {name} cannot be set up in schema {connector.address.schema!r}, "
+                    f"where something that is not tapescope's has a name of its own: {taken}. Name "
+                    "another schema in the store's URL, with ?schema=, or rename what is there."
+                ) from error
+            met.add(taken)
+        else:
+            return
 
 
 async def _migrate(

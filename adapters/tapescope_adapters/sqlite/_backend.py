@@ -169,7 +169,8 @@ class SqliteBackend(StoreBackend):
         except FlushRefused as error:
             await self.close()
             raise StoreConfigError(
-                f"The SQLite file {self.path} cannot be set up ({error})."
+                f"The SQLite file {self.path} cannot be set up ({error}). "
+                "Name another file, or restore a backup."
             ) from error
         except BaseException:  # cancelled, or refused: what was opened so far would be left
             await self.close()
@@ -240,7 +241,7 @@ class SqliteBackend(StoreBackend):
 
     async def close(self) -> None:
         if self._checkpoint is not None:
-            await self._checkpoint
+            await asyncio.wait([self._checkpoint])
         for connection in (self._reader_conn, self._checkpointer, self.writer_conn):
             if connection is not None:
                 await connection.close()
@@ -251,7 +252,7 @@ class SqliteBackend(StoreBackend):
 
     async def write(self, flush: Flush) -> FlushAnswer:
         if self._unmoved >= _CHECKPOINT_BEHIND and self._checkpoint is not None:
-            await asyncio.shield(self._checkpoint)
+            await asyncio.wait([self._checkpoint])
         answer = await self._changing(lambda conn: self._writing.write(conn, flush))
         rows = len(flush.rows) + len(flush.creates) + len(flush.claims)
         self._wrote(rows, sum(len(row.body) for row in flush.rows))

@@ -18,10 +18,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from tapescope.cli._complaints import Complaints
 
     Complaints.shared()  # before OpenTelemetry is imported, with the rest
+    if arguments is None:
+        from tapescope.cli._environment import collect_no_garbage, forget_coerced_locale
+
+        collect_no_garbage()
+        forget_coerced_locale()
     from tapescope.cli._main import run_arguments
 
-    if arguments is None:
-        from tapescope.cli._environment import forget_coerced_locale
-
-        forget_coerced_locale()
     sys.exit(run_arguments(sys.argv[1:] if arguments is None else list(arguments)))

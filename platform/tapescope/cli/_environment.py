@@ -1,11 +1,12 @@
-"""The environment as it was given to us: what the interpreter adds is not for our commands."""
+"""What a process of the command line begins with: its environment, and its garbage collector."""
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
-__all__ = ["forget_coerced_locale"]
+__all__ = ["collect_garbage", "collect_no_garbage", "forget_coerced_locale"]
 
 _NAME = b"LC_CTYPE"
 
@@ -25,3 +26,18 @@ def forget_coerced_locale() -> None:
         name, _, value = entry.partition(b"=")
         if name == _NAME:
             os.environb[name] = value
+
+
+def collect_no_garbage() -> None:
+    """While modules are imported: they leave none, and each collection goes through all of them.
+
+    It is for a process of ours alone: in another's the collector is not ours to stop.
+    """
+    gc.disable()
+
+
+def collect_garbage() -> None:
+    """From now on, but for what is there by now: it stays to the end. No-op if it never stopped."""
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()

@@ -191,7 +191,8 @@ def _describe_failed_attempt(event: Event, body: Mapping[str, Any]) -> str:
         return f"{told}. The task is due again"
     due = parse_time(body["run_at"])
     wait = format_duration(max(0, due - event.ts_us) / 1e6)
-    return f"{told}. Next try in {wait}, at {format_local(due)[11:]}"
+    why = f" ({body['why']})" if body.get("why") else ""
+    return f"{told}. Next try in {wait}, at {format_local(due)[11:]}{why}"
 
 
 def _describe_final(body: Mapping[str, Any]) -> str:
@@ -203,6 +204,8 @@ def _describe_final(body: Mapping[str, Any]) -> str:
     if (error := body.get("error")) is not None:
         words[-1] += ":"
         words.append(_describe_error(error))
+        if (why := _read_field(error.get("details"), "not_retried")) is not None:
+            words.append(f"(not retried: {why})")
     if body.get("result") is not None:
         words.append(orjson.dumps(body["result"]).decode())
     return " ".join(words)

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import click
 
+from tapescope.cli._environment import collect_garbage
 from tapescope.cli._options import store_option
 from tapescope.cli._output import say
 from tapescope.cli._settings import EXIT_USAGE, LogFormat, LogLevel, choose_log
@@ -116,6 +117,7 @@ def app(
 
     Telemetry is sent where the OTEL_* variables say, such as OTEL_EXPORTER_OTLP_ENDPOINT.
     """
+    collect_garbage()  # the command's module is imported
     if context.invoked_subcommand is None:
         click.echo(context.get_help(), err=True)
         context.exit(EXIT_USAGE)

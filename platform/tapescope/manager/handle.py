@@ -18,7 +18,7 @@ from tapescope.store.validation import check_seconds
 
 if TYPE_CHECKING:
     from tapescope.manager.pool import RunPool
-    from tapescope.run import Completion
+    from tapescope.run import Completion, TypedValues
     from tapescope.store.flush import CancelAnswer
     from tapescope.store.port import TaskStore
 
@@ -38,18 +38,20 @@ class TaskHandle(Generic[R_co]):
     cannot be reached.
     """
 
-    __slots__ = ("_completion", "_pool", "created", "task_id")
+    __slots__ = ("_completion", "_pool", "_types", "created", "task_id")
 
     def __init__(
         self,
         pool: RunPool,
         task_id: str,
         completion: Completion | None,
+        types: TypedValues | None = None,
         *,
         created: bool | None = None,
     ) -> None:
         self._pool = pool
         self._completion = completion
+        self._types = types
         self.task_id = task_id
         self.created = created
         """Whether the submit that gave this handle made the task; ``False`` where its idempotency
@@ -68,13 +70,16 @@ class TaskHandle(Generic[R_co]):
         return await self._store.get(self.task_id)
 
     async def result(self, timeout: float | None = None) -> R_co:  # noqa: ASYNC109  # a limit of this wait
-        """Wait for the ``final`` and give what the runner returned, as JSON or the codec has it.
+        """Wait for the ``final`` and give what the runner returned.
+
+        It is of the type that the runner of the op is annotated with, where the op is known here,
+        else as JSON or the codec has it.
 
         Raises ``TaskFailed``, ``TaskCancelled`` (ordinary exceptions), ``ResultTimeout``, which is
         a ``TimeoutError``, after ``timeout`` seconds, ``StoreUnavailable`` or ``StoreRefused`` when
         the end of the run could not be written, ``ManagerClosed`` as ``follow`` does, and
-        ``CodecMissing`` or ``CodecFailed`` for a result that cannot be decoded here. To stop
-        waiting, or to be cancelled while waiting, does nothing to the task.
+        ``CodecMissing``, ``CodecFailed`` or ``NotOfType`` for a result that cannot be decoded here.
+        To stop waiting, or to be cancelled while waiting, does nothing to the task.
         """
         if timeout is None:
             final = await self._await_final()
@@ -89,7 +94,7 @@ class TaskHandle(Generic[R_co]):
                     raise
                 raise ResultTimeout(self.task_id, timeout, await self._say_why()) from error
         if final.outcome is Outcome.SUCCEEDED:
-            return cast("R_co", self._pool.values.decode(final.result, "result"))
+            return cast("R_co", await self._decode(final.result))
         if final.outcome is Outcome.CANCELLED and final.cancel is not None:
             raise TaskCancelled(self.task_id, final.cancel.reason, final.cancel.message)
         assert final.error is not None, "a final that does not say succeeded has an error"
@@ -128,6 +133,14 @@ class TaskHandle(Generic[R_co]):
     async def drops(self, *, after: int = 0, limit: int = 1_000) -> QuarantinePage:
         """A page of the task's late events, kept off its tape, with the counts of all of them."""
         return await self._store.read_quarantine(self.task_id, after=after, limit=limit)
+
+    async def _decode(self, stored: Any) -> Any:
+        """What the runner returned: the codec is asked first, then the types of its op."""
+        value, types = self._pool.values.decode(stored, "result"), self._types
+        by_id = self.created is None
+        if by_id and self._pool.types_of(None) is not None:
+            types = self._pool.types_of((await self.status()).op)
+        return value if types is None else types.decode_result(value)
 
     async def _say_why(self) -> str:
         """What the task waits for, as far as its store says so at once."""

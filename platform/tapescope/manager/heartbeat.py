@@ -26,6 +26,8 @@ _RESCUE_BATCH: Final = 100
 _QUERY_BATCH: Final = 1_000
 """Waiting tasks that one query asks about."""
 
+_MOMENT: Final = 0.5
+"""Seconds for which a store may be away before a manager is not ready."""
 _MEASURE_EVERY: Final = 30.0
 """Seconds between two looks at how large the store is."""
 
@@ -54,6 +56,21 @@ class Heartbeat(LoopService):
         self.answered_at = holder.store.clock.monotonic()
         """When the store last answered a whole beat, or when it began to be asked; as above."""
         self._measure_at = 0.0
+        self._began: float | None = None
+        """When the beat under way began, in seconds of the store's monotonic clock."""
+
+    def describe_wait(self) -> str | None:
+        """Why the beat under way has no answer yet, once that has taken a moment; for any thread.
+
+        A call waits for a store that is away as long as its patience lasts: a submit, too.
+        """
+        began, store = self._began, self._holder.store
+        if began is None or (why := store.away) is None:
+            return None
+        waited = store.clock.monotonic() - began
+        if waited < _MOMENT:
+            return None
+        return f"it has not answered a heartbeat for {waited:.1f} s: {why}"
 
     async def run_once(self) -> None:
         """Extend the leases of running tasks, ask about waiting ones, rescue lost ones, and probe
@@ -62,6 +79,18 @@ class Heartbeat(LoopService):
         What a step raises is warned of and kept in ``last``; it is not raised, and the steps behind
         it are made all the same.
         """
+        self._began = self._holder.store.clock.monotonic()
+        try:
+            failure = await self._take_steps()
+        finally:
+            self._began = None
+        now = self._holder.store.clock.monotonic()
+        self.last = LastHeartbeat(now, failure)
+        if failure is None:
+            self.answered_at = now
+        self.vitals.beat()
+
+    async def _take_steps(self) -> str | None:
         failure: str | None = None
         extending = [self._extend_leases] if self._thread is None else []
         asking = (self._note_traces, self._find_ended, self._rescue, self._probe, self._measure)
@@ -77,11 +106,7 @@ class Heartbeat(LoopService):
             except Exception as error:  # noqa: BLE001  # a defect of one step is not the others'
                 failure = failure or f"a defect of tapescope: {type(error).__name__}"
                 self.vitals.failed(error)
-        now = self._holder.store.clock.monotonic()
-        self.last = LastHeartbeat(now, failure)
-        if failure is None:
-            self.answered_at = now
-        self.vitals.beat()
+        return failure
 
     def _warn(self, error: TapescopeError) -> str:
         _log.warning("A heartbeat of %s failed: %s", self._holder.owner, error)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -38,12 +38,18 @@ from tapescope.manager.submission import Submission
 from tapescope.manager.worker import Worker
 from tapescope.model.audit import AUDIT_GRACE, AuditReport
 from tapescope.model.internals import ManagerSigns
-from tapescope.model.ops import DEFAULT_RETRIES
 from tapescope.model.redaction import Redact
 from tapescope.model.tape import QuarantinePage, TapePage
 from tapescope.model.tasks import NewTask, TaskStatus
-from tapescope.run import Redactor, Runner, RunSettings, resolve_runner
-from tapescope.shielded import wait_shielded
+from tapescope.run import (
+    Redactor,
+    RetryPolicy,
+    Runner,
+    RunSettings,
+    TypedValues,
+    resolve_runner,
+)
+from tapescope.shielded import await_child, begin_insisting, wait_shielded
 from tapescope.store.home import Home
 from tapescope.store.lookup import find_store
 from tapescope.store.port import TaskStore
@@ -152,7 +158,7 @@ class TaskManager:
     ) -> None:
         """Check the settings; connect to nothing.
 
-        Raises ``BadSetting``; for a URL ``BadStoreUrl``, ``UnknownStoreScheme``, ``MissingExtra``.
+        Raises ``BadSetting``; for a URL what ``find_store`` raises.
         """
         max_running = check_count("max_running", max_running)
         max_zombies = check_count(
@@ -173,7 +179,9 @@ class TaskManager:
         if redact is not None and not callable(redact):
             raise BadSetting("redact", redact, "a function of a Telling and a value")
         self._owns_store = isinstance(store, str)
-        self.store = find_store(store, telemetry=telemetry) if isinstance(store, str) else store
+        if isinstance(store, str):
+            store = find_store(store, telemetry=telemetry, thorough=True)
+        self.store = store
         self.telemetry = telemetry or self.store.telemetry
         self._max_running = max_running
         self._max_zombies = max_zombies
@@ -205,7 +213,7 @@ class TaskManager:
         self._lived = False
         """Whether it was opened before."""
         self._home: Home | None = None
-        self._closer: asyncio.Task[None] | None = None
+        self._closer: asyncio.Future[None] | None = None
         self._drain_limit: asyncio.Timeout | None = None
         self._hurry = False
         self._pid = os.getpid()
@@ -227,6 +235,7 @@ class TaskManager:
             max_lent=self._max_lent,
         )
         self._pool.limit_of = self._limit_of
+        self._pool.types_of = self._types_of
         self._heartbeat = Heartbeat(self._pool, self._heartbeat_every)
         self._loop_lag = LoopLag(settings.store.clock.monotonic)
         self._maintainer = Maintainer(
@@ -244,6 +253,13 @@ class TaskManager:
         if registered is None:
             return -1
         return registered.max_running
+
+    def _types_of(self, op: str | None) -> TypedValues | None:
+        ops = self._registry.all()
+        if op is not None:
+            return ops[op].runner.types if op in ops else None
+        found = (known.runner.types for known in ops.values())
+        return next((types for types in found if types is not None and types.has_result), None)
 
     # --- life -------------------------------------------------------------------------------------
 
@@ -312,18 +328,16 @@ class TaskManager:
         self._pool.end_following()
         pool, first = self._pool, self._closer is None
         if self._closer is None:
-            self._closer = asyncio.get_running_loop().create_task(
-                self._close(), name="tapescope-close", context=contextvars.Context()
-            )
+            self._closer = begin_insisting(self._close, "tapescope-close")
         closer = self._closer
         try:
             await asyncio.wait([closer])
         except asyncio.CancelledError:
             self._skip_drain()
             await wait_shielded(closer)
-            closer.result()
+            await await_child(closer)
             raise
-        closer.result()
+        await await_child(closer)
         if first and pool.lost is not None:
             raise pool.lost
 
@@ -352,7 +366,7 @@ class TaskManager:
         if store is not None:
             self._owns_store = isinstance(store, str)
             if isinstance(store, str):
-                store = find_store(store, telemetry=self.telemetry)
+                store = find_store(store, telemetry=self.telemetry, thorough=True)
             self.store = store
             self._settings = replace(self._settings, store=store)
         self._assemble()
@@ -381,20 +395,27 @@ class TaskManager:
         name: str,
         *,
         timeout: float | None = None,
-        retries: int = DEFAULT_RETRIES,
+        stall_timeout: float | None = None,
+        retries: int | None = None,
+        retry: RetryPolicy | None = None,
         max_running: int | None = None,
     ) -> Registering:
         """Make the function below the runner of an op: ``Ops.op``, in this manager's own registry.
 
         Tasks of the op can be submitted by name, from any process on the store, and be run, and run
-        again, by every worker that has registered the op. ``timeout`` (seconds of one attempt) and
-        ``retries`` are for submits that leave theirs out; with no retry left, a killed worker is
-        the end of the task. ``max_running`` of the tasks run at once in this manager.
+        again, by every worker that has registered the op. The settings are those of ``Ops.op``.
 
         Ops may be registered before the manager is open, and after. Raises ``BadOp``, ``BadRunner``
         ``BadSetting``, and ``OpTaken`` for the second runner of an op.
         """
-        return self._registry.op(name, timeout=timeout, retries=retries, max_running=max_running)
+        return self._registry.op(
+            name,
+            timeout=timeout,
+            stall_timeout=stall_timeout,
+            retries=retries,
+            retry=retry,
+            max_running=max_running,
+        )
 
     def _note_op(self) -> None:
         """An op was added: work on it, if that has begun."""
@@ -432,6 +453,7 @@ class TaskManager:
         delay: float | None = None,
         run_at: datetime | None = None,
         connection: object | None = None,
+        retry: RetryPolicy | None = None,
     ) -> TaskHandle:
         """Create a task and return once it is stored.
 
@@ -446,14 +468,15 @@ class TaskManager:
 
         Where the runner is known here, by this call or because its op is registered, params that
         are not its keyword arguments are refused as ``BadParams``. Elsewhere the worker that
-        claims the task meets them: its attempt fails, as if the runner had raised.
+        claims the task meets them: it fails as ``bad_params``.
 
         ``timeout`` is in seconds of one attempt. ``retries`` is how often another attempt is made
         after one that raised, timed out or lost its worker, later each time (``retry_delay``). For
         an op that is submitted by name, ``None`` means the op's own, as a worker of the store has
         registered it, or no timeout and 3 retries where no worker has; with a ``runner``, no
-        timeout and no retry. The first attempt waits ``delay`` seconds, or until ``run_at``, an
-        aware time.
+        timeout and no retry. ``retry`` says more than ``retries``, in its place, of a ``runner``
+        that is run here; an op has the policy that it was registered with. The first attempt waits
+        ``delay`` seconds, or until ``run_at``, an aware time.
 
         With a ``connection`` of your own to the store's database, from ``asyncpg`` or
         ``aiosqlite``, the task is part of that connection's transaction: see
@@ -467,18 +490,24 @@ class TaskManager:
         ``EventFateUnknown``, may have made the task: the idempotency key finds it; without one it
         ends as cancelled, as soon as the store has it.
         """
-        submission, run_here = self._check(
-            Submission(
-                op,
-                runner,
-                {} if params is None else params,
-                timeout,
-                idempotency_key,
-                retries,
-                delay,
-                run_at,
-            )
+        submission = Submission(
+            op,
+            runner,
+            {} if params is None else params,
+            timeout,
+            idempotency_key,
+            retries,
+            delay,
+            run_at,
+            retry,
         )
+        return await self.submit_bound(submission, connection=connection)
+
+    async def submit_bound(
+        self, submission: Submission[R], *, connection: object | None = None
+    ) -> TaskHandle[R]:
+        """``submit`` for what ``Op.bind`` made, or a ``Submission`` of your own."""
+        submission, run_here = self._check(submission)
         if connection is not None and run_here is not None:
             raise BadSetting("connection", connection, "None unless the op is run by its name")
         return await self._submit(submission, run_here, connection)
@@ -517,18 +546,13 @@ class TaskManager:
         checked = [self._check(submission) for submission in submissions]
         submits = [asyncio.ensure_future(self._submit(*one)) for one in checked]
         try:
-            answers = await asyncio.gather(*submits, return_exceptions=True)
+            await asyncio.gather(*submits, return_exceptions=True)
         except asyncio.CancelledError:
             for (submission, _), submit in zip(checked, submits, strict=True):
                 if submission.idempotency_key is None and not submit.cancelled():
-                    self._pool.spawn(self._cancel_unseen(submit))
+                    self._pool.spawn(partial(self._cancel_unseen, submit))
             raise
-        handles: list[TaskHandle[R]] = []
-        for answer in answers:
-            if isinstance(answer, BaseException):
-                raise answer
-            handles.append(answer)
-        return handles
+        return [await await_child(submit) for submit in submits]
 
     # --- any task of the store --------------------------------------------------------------------
 
@@ -582,6 +606,7 @@ class TaskManager:
             closing=self._closed,
             now=self.store.clock.monotonic(),
             lease=self._lease,
+            waits=self._heartbeat.describe_wait(),
             troubles=self._find_troubles(),
             backlog=describe_backlog(self._backlog.last),
         )
@@ -609,8 +634,8 @@ class TaskManager:
         return [trouble for one in vitals if (trouble := one.find_trouble())]
 
     def _check(
-        self, submission: Submission, *, stored: bool = False
-    ) -> tuple[Submission, Runner | None]:
+        self, submission: Submission[R], *, stored: bool = False
+    ) -> tuple[Submission[R], Runner | None]:
         """Check a submission; the answer has no runner where the task is for the workers.
 
         ``stored`` says that its params are a task's: as they are stored.
@@ -619,27 +644,42 @@ class TaskManager:
         if self._closed or not self._opened:
             raise ManagerClosed
         submission = submission.checked()
-        if not stored:
-            params = self._settings.values.encode_params(submission.params)
-            if params is not submission.params:
-                submission = replace(submission, params=params)
         registered = self._registry.get(submission.op)
+        if submission.retry is not None and (submission.runner is None or registered is not None):
+            expected = "None for an op that workers run: it has the policy it was registered with"
+            raise BadSetting("retry", submission.retry, f"{expected}. Give 'retries' for a number")
         if submission.runner is None:
-            if registered is not None:
-                registered.runner.check(submission.params)
-            return submission, None
+            known = None if registered is None else registered.runner
+            return self._encode(submission, known, stored=stored), None
         given = submission.runner
         runner = given.runner if isinstance(given, Op) else resolve_runner(given)
-        runner.check(submission.params)
+        submission = self._encode(submission, runner, stored=stored)
         if registered is None:
+            if submission.retry is not None:
+                runner = replace(runner, retry=submission.retry)
             return submission, runner
         if registered.runner.call != runner.call:
             raise OpTaken(submission.op, registered.runner.call, runner.call)
         return submission, None
 
+    def _encode(
+        self, submission: Submission[R], runner: Runner | None, *, stored: bool
+    ) -> Submission[R]:
+        """The submission with its params as they are stored: by the types first, then the codec."""
+        params, types = submission.params, submission.types
+        if runner is not None:
+            runner.check(params)
+            types = types or runner.types
+        if not stored:
+            params = params if types is None else types.encode_params(params)
+            params = self._settings.values.encode_params(params)
+        if params is submission.params and types is submission.types:
+            return submission
+        return replace(submission, params=params, types=types)
+
     async def _submit(
-        self, submission: Submission, runner: Runner | None, connection: object | None = None
-    ) -> TaskHandle:
+        self, submission: Submission[R], runner: Runner | None, connection: object | None = None
+    ) -> TaskHandle[R]:
         task_id, op, pool = new_task_id(), submission.op, self._pool
         pool.expect_submits(1)
         try:
@@ -666,16 +706,16 @@ class TaskManager:
                     task, created = await self.store.create_within(connection, new_task)
             if runner is None:
                 completion = pool.completion_of(task.task_id)
-                return TaskHandle(pool, task.task_id, completion, created=created)
+                return TaskHandle(pool, task.task_id, completion, submission.types, created=created)
             # A pending task that was submitted before may have lost its submitter in mid-commit. To
             # run it is safe: only one claim can win.
             if created or task.status is TaskStatus.PENDING:
                 completion = pool.admit(task, runner)
             else:
                 completion = pool.completion_of(task.task_id)
-            return TaskHandle(pool, task.task_id, completion, created=created)
+            return TaskHandle(pool, task.task_id, completion, submission.types, created=created)
         except asyncio.CancelledError:
-            pool.spawn(self.store.orphans_ended())  # the manager is closed after that
+            pool.spawn(self.store.orphans_ended)  # the manager is closed after that
             raise
         finally:
             pool.expect_submits(-1)
@@ -683,19 +723,32 @@ class TaskManager:
     async def _cancel_unseen(self, submit: asyncio.Future[TaskHandle]) -> None:
         """Cancel the task of a submit that has ended, whose caller was cancelled beside it."""
         with suppress(TapescopeError):  # it was refused, or the store is away: its owner's rescue
-            await (await submit).cancel("its submit was cancelled")
+            await (await await_child(submit)).cancel("its submit was cancelled")
 
     async def _close(self) -> None:
+        again = False
         try:
             await self._end_life()
+        except asyncio.CancelledError:  # from outside: it is begun again, and waits for no drain
+            task = asyncio.current_task()
+            again = self._hurry = task is not None and task.cancelling() > 0
+            raise
         finally:
-            self._opened = False
-            self._home = self._pool.home = None
-            if self._pool.lost is not None:
-                retire_owner(self.owner)
+            if not again:
+                self._note_closed()
+
+    def _note_closed(self) -> None:
+        self._loop_lag.stop()
+        self.telemetry.managers.unwatch(self._read_signs)
+        self.telemetry.tasks.limit(-self._max_running)
+        self.telemetry.tasks.unwatch_ages(self._pool.read_ages)
+        self._opened = False
+        self._home = self._pool.home = None
+        if self._pool.lost is not None:
+            retire_owner(self.owner)
 
     async def _end_life(self) -> None:
-        self._pool.spawn(self._worker.stop())
+        self._pool.spawn(self._worker.stop)
         self._pool.begin_drain(0 if self._hurry else self._drain)
         try:
             async with asyncio.timeout(0 if self._hurry else self._drain) as self._drain_limit:
@@ -710,10 +763,6 @@ class TaskManager:
         await self._heartbeat.stop()
         await self._maintainer.stop()
         await self._backlog.stop()
-        self._loop_lag.stop()
-        self.telemetry.managers.unwatch(self._read_signs)
-        self.telemetry.tasks.limit(-self._max_running)
-        self.telemetry.tasks.unwatch_ages(self._pool.read_ages)
         if self._owns_store:
             await self.store.aclose()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from tapescope.errors import TapescopeError
@@ -36,7 +37,7 @@ class NestedWaits:
         self,
         find_waiting: Callable[[Run, str, Task | None], Task | None],
         read: Callable[[str], Coroutine[Any, Any, Task]],
-        spawn: Callable[[Coroutine[Any, Any, None]], None],
+        spawn: Callable[[Callable[[], Coroutine[Any, Any, None]]], None],
     ) -> None:
         """``find_waiting`` gives the task that a run waits for, if it is due and no slot is free
         for it here while the run keeps its own; it is given the task's row where the store was
@@ -57,7 +58,7 @@ class NestedWaits:
             timer = loop.call_later(seconds, look, seconds)
 
         def look(seconds: float) -> None:
-            self._spawn(self._look(run, task_id))
+            self._spawn(partial(self._look, run, task_id))
             look_later(min(seconds * 2, _LONGEST))
 
         look_later(_FIRST_LOOK)

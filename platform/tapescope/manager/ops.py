@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Protocol, cast, overload
 from weakref import WeakMethod, WeakSet, ref
@@ -17,14 +17,14 @@ from weakref import WeakMethod, WeakSet, ref
 from typing_extensions import ParamSpec, TypeVar
 
 from tapescope.errors import BadParams, ManagerUnclear, OpTaken
-from tapescope.manager.submission import Submission
+from tapescope.manager.submission import Submission, check_policy
 from tapescope.model.ops import DEFAULT_RETRIES, KnownOp
-from tapescope.run import resolve_runner
+from tapescope.run import TypedValues, resolve_runner
 from tapescope.store.validation import check_count, check_op, check_retries, check_seconds
 
 if TYPE_CHECKING:
     from tapescope.manager.handle import TaskHandle
-    from tapescope.run import Runner
+    from tapescope.run import RetryPolicy, Runner
     from tapescope.run.reporter import Reporter, ThreadReporter
 
 __all__ = ["Op", "OpCall", "Ops", "OpsOfManager"]
@@ -51,10 +51,21 @@ class Op(Generic[P, R_co, C_co]):
     """How many of its tasks a manager runs at once; ``None`` for the manager's own limit."""
 
     def __init__(
-        self, ops: Ops, known: KnownOp, function: Callable[..., Any], max_running: int | None
+        self,
+        ops: Ops,
+        known: KnownOp,
+        function: Callable[..., Any],
+        max_running: int | None,
+        retry: RetryPolicy | None,
+        stall_timeout: float | None,
     ) -> None:
         """Raises ``BadRunner``."""
-        runner = resolve_runner(function)
+        runner = replace(
+            resolve_runner(function),
+            retry=retry,
+            stall_timeout=stall_timeout,
+            types=TypedValues(function),
+        )
         functools.update_wrapper(self, function, updated=())  # its name, its text, its signature
         self.known, self.runner, self.max_running = known, runner, max_running
         self._ops = ops
@@ -80,6 +91,16 @@ class Op(Generic[P, R_co, C_co]):
     def retries(self) -> int:
         """How often another attempt is made, where the submit says nothing."""
         return self.known.retries
+
+    @property
+    def retry(self) -> RetryPolicy | None:
+        """When its attempts are made again; ``None`` for what is usual in the manager."""
+        return self.runner.retry
+
+    @property
+    def stall_timeout(self) -> float | None:
+        """Seconds in which its runner must report something; ``None``: no limit."""
+        return self.runner.stall_timeout
 
     async def submit(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R_co]:
         """Submit a task with these arguments of the runner, and return once it is stored.
@@ -162,16 +183,7 @@ class OpCall(Generic[P, R_co]):
     async def submit(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R_co]:
         """Submit a task with these arguments of the runner: see ``Op.submit``."""
         manager = self.op.find_manager() if self.manager is None else self.manager
-        return await manager.submit(
-            self.op.name,
-            params=self.op.name_params(args, kwargs),
-            timeout=self.timeout,
-            idempotency_key=self.idempotency_key,
-            retries=self.retries,
-            delay=self.delay,
-            run_at=self.run_at,
-            connection=self.connection,
-        )
+        return await manager.submit_bound(self.bind(*args, **kwargs), connection=self.connection)
 
     def bind(self, *args: P.args, **kwargs: P.kwargs) -> Submission[R_co]:
         """A task with these arguments: see ``Op.bind``. ``connection`` and ``manager`` are not part
@@ -184,6 +196,7 @@ class OpCall(Generic[P, R_co]):
             retries=self.retries,
             delay=self.delay,
             run_at=self.run_at,
+            types=self.op.runner.types,
         )
 
 
@@ -222,14 +235,18 @@ class Ops:
         name: str,
         *,
         timeout: float | None = None,
-        retries: int = DEFAULT_RETRIES,
+        stall_timeout: float | None = None,
+        retries: int | None = None,
+        retry: RetryPolicy | None = None,
         max_running: int | None = None,
     ) -> Registering:
         """Make the function below the runner of an op; the ``Op`` stands in its place.
 
-        ``timeout`` (seconds of one attempt) and ``retries`` are for submits that leave theirs out;
-        with no retry left, a killed worker is the end of the task. ``max_running`` of its tasks run
-        at once in a manager.
+        ``timeout`` (seconds of one attempt) and ``retries`` (3 by default) are for submits that
+        leave theirs out; with no retry left, a killed worker is the end of the task. ``retry`` says
+        more than ``retries``, in its place: which failures are retried, and when. A runner that
+        reports nothing for ``stall_timeout`` seconds is stopped as one is whose ``timeout`` is
+        over, with the code ``stalled``. ``max_running`` of its tasks run at once in a manager.
 
         Raises ``BadOp``, ``BadRunner``, ``BadSetting``, and ``OpTaken`` for the second runner of an
         op, here or in a registry that includes this one.
@@ -237,12 +254,17 @@ class Ops:
         name = check_op(name)
         if timeout is not None:
             timeout = check_seconds("timeout", timeout, over_zero=True)
-        retries = check_retries(retries)
+        if stall_timeout is not None:
+            stall_timeout = check_seconds("stall_timeout", stall_timeout, over_zero=True)
+        if retry is not None:
+            retries = check_policy(retry, retries)
+        retries = DEFAULT_RETRIES if retries is None else check_retries(retries)
         if max_running is not None:
             max_running = check_count("max_running", max_running)
 
         def register(function: Callable[..., Any]) -> Op:
-            op = Op(self, KnownOp(name, timeout, retries), function, max_running)
+            known = KnownOp(name, timeout, retries)
+            op = Op(self, known, function, max_running, retry, stall_timeout)
             self._add([op])
             return op
 
@@ -317,19 +339,10 @@ class Submits(Protocol):
         """Whether it takes tasks, in this event loop."""
         ...
 
-    async def submit(
-        self,
-        op: str,
-        *,
-        params: Mapping[str, Any] | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109  # as below
-        idempotency_key: str | None = None,
-        retries: int | None = None,
-        delay: float | None = None,
-        run_at: datetime | None = None,
-        connection: object | None = None,
-    ) -> TaskHandle:
-        """``TaskManager.submit``."""
+    async def submit_bound(
+        self, submission: Submission[R], *, connection: object | None = None
+    ) -> TaskHandle[R]:
+        """``TaskManager.submit_bound``."""
         ...
 
     async def submit_many(self, submissions: Sequence[Submission[R]]) -> list[TaskHandle[R]]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
@@ -20,10 +20,11 @@ from tapescope.run import (
     Run,
     Runner,
     RunSettings,
+    TypedValues,
     find_current_run,
     let_go,
 )
-from tapescope.shielded import EXITS, raise_defect
+from tapescope.shielded import EXITS, Insisting
 from tapescope.store.flush import CancelAnswer, CancelState
 from tapescope_telemetry.logger import Logger
 
@@ -67,7 +68,7 @@ class RunPool:
         self._zombies: set[Run] = set()
         self._followers = WeakKeyDictionary["Subscription", str]()
         self._drain_until: int | None = None
-        self._spawned: set[asyncio.Task[None]] = set()
+        self._spawned = Insisting("tapescope-aside", self._check_idle)
         self._listening = False
         self._linger: asyncio.TimerHandle | None = None
         self._expected = 0
@@ -82,6 +83,9 @@ class RunPool:
         self.limit_of: Callable[[str], int | None] = lambda _: None
         """How many claimed tasks of a registered op may run at once; ``None``: as many as of all,
         and -1 for an op that is not registered here."""
+        self.types_of: Callable[[str | None], TypedValues | None] = lambda _: None
+        """What the annotations of an op say of its values; of ``None``: those of any op whose
+        result is more than JSON."""
         self.on_free_slot: Callable[[], object] = bool
         """Called when a slot is free, or may be."""
         self.closing = False
@@ -337,7 +341,7 @@ class RunPool:
 
     def _cancel_if_too_late(self, run: Run) -> None:
         if self._drain_until is not None and run.task.run_us > self._drain_until:
-            self.spawn(self._cancel_for_shutdown(run))
+            self.spawn(partial(self._cancel_for_shutdown, run))
 
     async def wait_idle(self) -> None:
         """Wait until no task waits, runs or is being settled; zombies do not count."""
@@ -357,7 +361,7 @@ class RunPool:
             if run.claimed:
                 run.release()
             else:
-                self.spawn(self._cancel_for_shutdown(run))
+                self.spawn(partial(self._cancel_for_shutdown, run))
         await self.wait_idle()
         self._stop_listening()
         for zombie in self._zombies:
@@ -365,11 +369,12 @@ class RunPool:
 
     # --- for the runs: RunHost --------------------------------------------------------------------
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run this in a task of its own, with an empty context, and wait for it when closing."""
-        task = asyncio.get_running_loop().create_task(work, context=contextvars.Context())
-        self._spawned.add(task)
-        task.add_done_callback(self._note_spawned_end)
+    def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Do this in a task of its own, with an empty context, and wait for it when closing.
+
+        It is begun again when it is cancelled from outside.
+        """
+        self._spawned.begin(work)
 
     def fence(self, run: Run) -> None:
         """The runner goes on without its task: its slot is free, and it is a zombie from now on."""
@@ -423,7 +428,8 @@ class RunPool:
             self._waiting.append(run)
             self._start_waiting()
         if self._stopping:
-            self.spawn(self._cancel_for_shutdown(run))  # its submit began before the shutdown
+            # Its submit began before the shutdown.
+            self.spawn(partial(self._cancel_for_shutdown, run))
 
     def _supersede(self, run: Run) -> None:
         """A new attempt of this pool has the task: the older run has lost its lease."""
@@ -541,11 +547,6 @@ class RunPool:
             anyway.cancel()
         run.cancel(request)
         run.give_up_waiting(unrecorded)
-
-    def _note_spawned_end(self, task: asyncio.Task[None]) -> None:
-        self._spawned.discard(task)
-        raise_defect(task)
-        self._check_idle()
 
     def _check_idle(self) -> None:
         if self._busy or (self.home is not None and self.home.is_gone):

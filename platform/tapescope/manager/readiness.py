@@ -35,27 +35,29 @@ def check_readiness(
     closing: bool,
     now: float,
     lease: float,
+    waits: str | None = None,
     troubles: Sequence[str] = (),
     backlog: str = "not read yet",
 ) -> tuple[Check, ...]:
     """The checks of a manager, from facts alone: ``now`` and ``lease`` are in seconds.
 
-    ``troubles`` are what is wrong with its background loops, a text for each. ``backlog`` says what
-    waits on the store: however much, the process is ready.
+    ``waits`` says why the heartbeat under way has no answer. ``troubles`` are what is wrong with
+    its background loops, a text for each. ``backlog`` says what waits on the store: however much,
+    the process is ready.
     """
     taking = opened and not closing
     state = "it takes tasks" if taking else "draining or closed" if closing else "not open yet"
     if last is None:
-        heartbeat, store = "none yet", "not asked yet"
+        heartbeat, store = "none yet", waits or "not asked yet"
     else:
         heartbeat = f"the last one ended {max(0.0, now - last.at):.1f} s ago"
-        store = last.failure or "it answered the last heartbeat"
+        store = waits or last.failure or "it answered the last heartbeat"
     return (
         Check("manager", taking, state),
         # After a lease without a heartbeat another owner may take the running tasks: the loop is
         # blocked, or the store neither answers nor refuses.
         Check("heartbeat", last is not None and now - last.at <= lease, heartbeat),
-        Check("store", last is not None and last.failure is None, store),
+        Check("store", last is not None and last.failure is None and waits is None, store),
         Check("loops", not troubles, "; ".join(troubles) or "all of them move"),
         Check(
             "migrations",

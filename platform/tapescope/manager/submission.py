@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic
 from typing_extensions import TypeVar
 
 from tapescope.errors import BadSetting
+from tapescope.run import RetryPolicy, TypedValues
 from tapescope.store.validation import (
     check_key,
     check_op,
@@ -22,9 +23,18 @@ from tapescope.store.validation import (
 if TYPE_CHECKING:
     from tapescope.clock import Clock
 
-__all__ = ["Submission"]
+__all__ = ["Submission", "check_policy"]
 
 R_co = TypeVar("R_co", covariant=True, default=Any)
+
+
+def check_policy(policy: object, retries: int | None) -> int:
+    """How often another attempt is made by this policy. Raises ``BadSetting``."""
+    if not isinstance(policy, RetryPolicy):
+        raise BadSetting("retry", policy, "a RetryPolicy")
+    if retries is not None:
+        raise BadSetting("retries", retries, "None beside retry: say RetryPolicy(times=…)")
+    return policy.times
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +52,9 @@ class Submission(Generic[R_co]):
     retries: int | None = None
     delay: float | None = None
     run_at: datetime | None = None
+    retry: RetryPolicy | None = None
+    types: TypedValues | None = field(default=None, repr=False, compare=False)
+    """What the op's annotations say of its values, where ``Op.bind`` made it."""
 
     def checked(self) -> Submission[R_co]:
         """The same with plain numbers and texts.
@@ -54,6 +67,8 @@ class Submission(Generic[R_co]):
         if self.run_at is not None:
             check_time("run_at", self.run_at)
         timeout, retries, key = self.timeout, self.retries, self.idempotency_key
+        if self.retry is not None:
+            retries = check_policy(self.retry, retries)
         return Submission(
             check_op(self.op),
             self.runner,
@@ -63,6 +78,8 @@ class Submission(Generic[R_co]):
             None if retries is None else check_retries(retries),
             None if self.delay is None else check_seconds("delay", self.delay),
             self.run_at,
+            self.retry,
+            self.types,
         )
 
     def find_due(self, clock: Clock) -> int | None:

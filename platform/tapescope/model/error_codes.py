@@ -10,12 +10,14 @@ from __future__ import annotations
 from typing import Final
 
 __all__ = [
+    "BAD_PARAMS",
     "BAD_RESULT",
     "BAD_ROW",
     "ERROR_CODES",
     "LEASE_LOST",
     "LOOP_CLOSED",
     "RELEASED",
+    "STALLED",
     "TIMEOUT",
     "UNREQUESTED_CANCEL",
     "WORKER_LOST",
@@ -23,6 +25,10 @@ __all__ = [
 
 TIMEOUT: Final = "timeout"
 """The attempt ran longer than the task's timeout."""
+STALLED: Final = "stalled"
+"""The runner reported nothing for as long as the ``stall_timeout`` of its op."""
+BAD_PARAMS: Final = "bad_params"
+"""The task's params are not what the runner takes: it was not begun."""
 BAD_RESULT: Final = "bad_result"
 """The runner returned a value that cannot be a result: JSON cannot carry it, or it is too large."""
 BAD_ROW: Final = "bad_row"
@@ -33,7 +39,11 @@ WORKER_LOST: Final = "worker_lost"
 """The process that ran the attempt has ended, or did not renew its lease; or it could not claim a
 task that it alone could run."""
 
-ERROR_CODES: Final = (TIMEOUT, BAD_RESULT, BAD_ROW, UNREQUESTED_CANCEL, WORKER_LOST)
+ERROR_CODES: Final = (
+    *(TIMEOUT, STALLED),
+    *(BAD_PARAMS, BAD_RESULT, BAD_ROW),
+    *(UNREQUESTED_CANCEL, WORKER_LOST),
+)
 """The codes with which the platform itself may fail an attempt."""
 
 RELEASED: Final = "released"

@@ -10,19 +10,25 @@ from tapescope.run.durable_writes import let_go
 from tapescope.run.keeper import RedactedBody
 from tapescope.run.redaction import Redactor
 from tapescope.run.reporter import Reporter, ThreadReporter
+from tapescope.run.retry_policy import RetryPolicy
 from tapescope.run.run import Completion, Run, RunHost, find_current_run
 from tapescope.run.runner import Runner, resolve_runner
+from tapescope.run.tape_handler import TapeHandler
+from tapescope.run.typed_values import TypedValues
 
 __all__ = [
     "Completion",
     "RedactedBody",
     "Redactor",
     "Reporter",
+    "RetryPolicy",
     "Run",
     "RunHost",
     "RunSettings",
     "Runner",
+    "TapeHandler",
     "ThreadReporter",
+    "TypedValues",
     "find_current_run",
     "let_go",
     "resolve_runner",

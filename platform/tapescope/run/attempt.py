@@ -29,6 +29,7 @@ from tapescope.run.durable_writes import write_final, write_release, write_retry
 from tapescope.run.keeper import Keeper
 from tapescope.run.outcome import LOST, Verdict
 from tapescope.run.redaction import Redactor
+from tapescope.run.retry_policy import Refusal, RetryPlan, RetryPolicy
 from tapescope.run.tape_writer import TapeWriter
 from tapescope.store.task_rows import as_given_up
 from tapescope_telemetry.failures import hide_texts, is_raised_here
@@ -44,8 +45,8 @@ __all__ = ["RunEnd", "RunRecord", "RunSettings", "log_run", "tell"]
 
 _log = Logger("tapescope")
 
-_LONGEST_RETRY_WAIT: Final = 300.0
-"""Seconds between two attempts, however many failed."""
+_USUAL: Final = RetryPolicy()
+"""When a failed attempt is made again, where neither op nor submit has a policy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,8 @@ class RunSettings:
     """How params, results and events are stored."""
     redactor: Redactor | None = None
     """What is asked before anything of a run is kept or told."""
+    chance: Callable[[], float] = random.random
+    """Gives a number from 0 up to 1: how much of its jitter a wait loses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,7 @@ class RunRecord:
     """One attempt's tape and span, from its claim to its end."""
 
     __slots__ = (
+        "_policy",
         "_settings",
         "_shared",
         "attempt",
@@ -104,15 +108,17 @@ class RunRecord:
         run_before: TracedAttempt | None,
         *,
         shared: bool,
+        policy: RetryPolicy | None,
     ) -> None:
         """Open the run span, a root linked to the submit's and to the run of the attempt before,
         and make it current for the run.
 
-        ``shared`` says that other workers can run the task as well.
+        ``shared`` says that other workers can run the task as well; ``policy`` is the runner's.
         """
         task, attempt = claim.task, claim.attempt
         store = settings.store
         self._settings, self._shared = settings, shared
+        self._policy = policy or _USUAL
         self.task, self.attempt = task, attempt
         self.deadline = store.clock.monotonic() + settings.lease
         """The end of the lease, in monotonic seconds."""
@@ -136,16 +142,19 @@ class RunRecord:
         Raises the store's error when the write cannot be made before the lease is over.
         """
         self.tape.seal()
+        plan = self._plan_retry(verdict)  # of what was raised, before a hook has it
         if (redactor := self._settings.redactor) is not None:
             verdict = redactor.redact_verdict(self.task.op, verdict)
         if verdict.error is not None and self._settings.telemetry.hides_exception_texts:
             verdict = replace(verdict, error=hide_texts(verdict.error))
+        if isinstance(plan, Refusal) and plan.why:
+            verdict = verdict.not_retried(plan.why)
         if verdict.instead == LOST:
             return self._end_superseded()
         if verdict.instead == RELEASED:
             return await self._release(verdict)
-        if verdict.may_be_retried and self.task.retries_spent < self.task.retries:
-            return await self._retry(verdict)
+        if isinstance(plan, RetryPlan):
+            return await self._retry(verdict, plan)
         finished, verdict = await write_final(
             self._settings.store, self.attempt, verdict, self._limit_writing()
         )
@@ -172,14 +181,24 @@ class RunRecord:
 
     # --- other ends than a ``final`` --------------------------------------------------------------
 
-    async def _retry(self, verdict: Verdict) -> RunEnd:
+    def _plan_retry(self, verdict: Verdict) -> RetryPlan | Refusal:
+        settings = self._settings
+        now = settings.store.due_clock.now()
+        return self._policy.plan(verdict, self.task, now, settings.retry_delay, settings.chance)
+
+    async def _retry(self, verdict: Verdict, plan: RetryPlan) -> RunEnd:
         """Put the failed attempt on the tape and hand the task back, unless a cancel came first."""
         settings, task = self._settings, self.task
-        wait = _wait_before_retry(settings.retry_delay, task.retries_spent)
-        run_at = settings.store.due_clock.now() + round(wait * 1_000_000)
+        run_at = settings.store.due_clock.now() + round(plan.wait * 1_000_000)
         only_here = None if self._shared else task
         handed_back, verdict = await write_retry(
-            settings.store, self.attempt, verdict, run_at, self._limit_writing(), only_here
+            settings.store,
+            self.attempt,
+            verdict,
+            run_at,
+            self._limit_writing(),
+            only_here,
+            plan.why,
         )
         if (end := self._end_unless_handed_back(handed_back)) is not None:
             return end
@@ -198,9 +217,8 @@ class RunRecord:
         settings.telemetry.tasks.retried(task.op, error.code, self.span.context)
         text = "Task %s (%s) failed and will be tried again: %s"
         next_try = format_time(run_at)
-        detail = (
-            f"{_describe(error)} (attempt {task.attempt}, next try in {wait:.1f} s at {next_try})"
-        )
+        when = f"next try in {plan.wait:.1f} s at {next_try}"
+        detail = f"{_describe(error)} (attempt {task.attempt}, {when})"
         log_run(logging.WARNING, text, task, detail, self, verdict.error, next_try_at=next_try)
         return RunEnd(retry=as_given_up(task, run_at, spends=1))
 
@@ -340,13 +358,3 @@ def log_run(
 def _describe(error: ErrorInfo) -> str:
     """An error in one line: its code and the first line of its message."""
     return f"{error.code}: {error.message.strip().partition(chr(10))[0]}".rstrip(": ")
-
-
-def _wait_before_retry(first: float, spent: int) -> float:
-    """Seconds to wait after an attempt when ``spent`` retries were used before.
-
-    ``first`` seconds, doubled each time up to five minutes, less up to a half by chance, so that
-    tasks that failed together do not come back together.
-    """
-    longest = min(_LONGEST_RETRY_WAIT, first * 2.0 ** min(spent, 60))
-    return longest * random.uniform(0.5, 1)

@@ -129,16 +129,18 @@ async def write_retry(
     run_at: int,
     deadline: Callable[[], float],
     only_here: Task | None,
+    why: str,
 ) -> tuple[GivenUp, Verdict]:
     """Hand the task back until ``run_at`` (microseconds since the epoch), as ``write_final`` tries.
 
+    ``why`` says to people why another attempt follows.
     ``only_here`` is the task where no other process can run it.
     """
 
     def write(verdict: Verdict) -> Awaitable[GivenUp]:
         error = None if verdict.final is None else verdict.final.error
         assert error is not None
-        return store.retry_later(attempt, error, run_at, only_here=only_here)
+        return store.retry_later(attempt, error, run_at, only_here=only_here, why=why)
 
     return await _insist(store, write, verdict, deadline)
 

@@ -9,11 +9,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, cast
 
 from tapescope.codec import decode, encode
-from tapescope.errors import BadEvent, CodecFailed, CommandFailed
+from tapescope.errors import BadEvent, BadParams, CodecFailed, CommandFailed, NotOfType
 from tapescope.model.error_codes import (
+    BAD_PARAMS,
     BAD_RESULT,
     BAD_ROW,
     RELEASED,
+    STALLED,
     TIMEOUT,
     UNREQUESTED_CANCEL,
 )
@@ -31,20 +33,23 @@ from tapescope_telemetry.failures import (
 
 __all__ = [
     "LOST",
+    "Limits",
     "StopReason",
     "Verdict",
+    "clean_text",
     "close_unawaited",
     "describe_stop",
     "explain",
     "judge",
     "judge_damaged",
     "judge_fenced",
+    "judge_unfit",
 ]
 
 LOST: Final = "lost"
 """The lease was lost: another owner may have the task, and this run writes no end of it."""
 
-StopReason = CancelRequest | Literal["timeout", "lost", "released"]
+StopReason = CancelRequest | Literal["timeout", "stalled", "lost", "released"]
 """Why the run cancelled its runner; ``released``: the manager is being closed, and another worker
 goes on with the task. The first reason stays."""
 
@@ -55,7 +60,17 @@ _TRIMMED: Final = 500
 """Characters of each text in a ``final`` that was too large with longer ones."""
 
 
-def describe_stop(reason: StopReason, timeout: float | None, now: int) -> CancelRequest:
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long the attempts of a task may take, in seconds; ``None`` for no limit."""
+
+    timeout: float | None
+    """Of a whole attempt."""
+    stall_timeout: float | None
+    """Of an attempt between two of its reports."""
+
+
+def describe_stop(reason: StopReason, limits: Limits, now: int) -> CancelRequest:
     """The stop as the runner sees it; ``now`` is in microseconds since the epoch."""
     if isinstance(reason, CancelRequest):
         return reason
@@ -63,7 +78,10 @@ def describe_stop(reason: StopReason, timeout: float | None, now: int) -> Cancel
         return CancelRequest(CancelReason.SHUTDOWN, "the manager was closed", None, now)
     if reason == LOST:
         return CancelRequest(CancelReason.SUPERSEDED, "the lease was lost", None, now)
-    message = f"the timeout of {timeout:g} s has passed"
+    if reason == STALLED:
+        message = f"nothing was reported for {limits.stall_timeout:g} s"
+    else:
+        message = f"the timeout of {limits.timeout:g} s has passed"
     return CancelRequest(CancelReason.SUPERSEDED, message, None, now)
 
 
@@ -81,18 +99,32 @@ class Verdict:
     """Why the task is given back."""
 
     @property
-    def may_be_retried(self) -> bool:
-        """Whether another attempt might end better: the runner raised, or ran out of time."""
+    def error_code(self) -> str:
+        """The code of a failure; empty where there is none."""
         if self.final is None or self.final.outcome is not Outcome.FAILED:
-            return False
-        error = self.final.error
-        if error is None:
-            return False
-        if error.code in (BAD_RESULT, UNREQUESTED_CANCEL):
-            return False
-        return error.code == TIMEOUT or (self.error is not None and is_a(self.error, Exception))
+            return ""
+        return "" if self.final.error is None else self.final.error.code
 
-    def reduce(self, refusal: BadEvent | CodecFailed) -> Verdict:
+    @property
+    def retry_cause(self) -> BaseException | None:
+        """What a retry policy is asked about; ``None`` where no attempt may follow in any case."""
+        code, error = self.error_code, self.error
+        if code in (TIMEOUT, STALLED):
+            assert self.final is not None
+            return TimeoutError("" if self.final.error is None else self.final.error.message)
+        if code in ("", BAD_RESULT, UNREQUESTED_CANCEL) or error is None:
+            return None
+        return error if is_a(error, Exception) else None
+
+    def not_retried(self, why: str) -> Verdict:
+        """The same with ``why`` no other attempt follows, in the details of its error."""
+        assert self.final is not None
+        error = self.final.error
+        assert error is not None
+        details = {**(error.details or {}), "not_retried": why}
+        return replace(self, final=replace(self.final, error=replace(error, details=details)))
+
+    def reduce(self, refusal: BadEvent | CodecFailed | NotOfType) -> Verdict:
         """What to write where a tape cannot hold this ``final``: an end is never lost for that."""
         final = self.final
         assert final is not None
@@ -110,7 +142,7 @@ def judge(
     stop_reason: StopReason | None,
     result: Any,
     error: BaseException | None,
-    timeout: float | None,
+    limits: Limits,
     keep: Callable[[Any], Any],
 ) -> Verdict:
     """The verdict on a runner that returned ``result`` or raised ``error``.
@@ -121,7 +153,7 @@ def judge(
         # The runner ended in time: its work need not be done again.
         return _judge_result(result, keep)
     if stop_reason is not None and not isinstance(stop_reason, CancelRequest):
-        return judge_fenced(stop_reason, timeout, error)
+        return judge_fenced(stop_reason, limits, error)
     if error is None:
         return _judge_result(result, keep)
     if stop_reason is None:
@@ -136,7 +168,7 @@ def judge(
 
 
 def judge_fenced(
-    stop_reason: StopReason, timeout: float | None, error: BaseException | None = None
+    stop_reason: StopReason, limits: Limits, error: BaseException | None = None
 ) -> Verdict:
     """The verdict on a run that was told to stop, whatever its runner makes of that."""
     if isinstance(stop_reason, CancelRequest):
@@ -148,12 +180,15 @@ def judge_fenced(
         if error is not None and not _is_cancel(error):
             message += f"; the runner's cleanup raised {explain(error).code}"
         return Verdict(None, instead=RELEASED, message=message)
-    message = f"the attempt ran longer than its timeout of {timeout:g} s"
+    if stop_reason == STALLED:
+        message = f"the attempt reported nothing for {limits.stall_timeout:g} s"
+    else:
+        message = f"the attempt ran longer than its timeout of {limits.timeout:g} s"
     if error is None or _is_cancel(error):
-        return Verdict(FinalEvent.failed(ErrorInfo(TIMEOUT, message)))
+        return Verdict(FinalEvent.failed(ErrorInfo(stop_reason, message)))
     cleanup = explain(error)
     details = {"cleanup": cleanup.code, **_details(error)}
-    return Verdict(FinalEvent.failed(ErrorInfo(TIMEOUT, message, cleanup.traceback, details)))
+    return Verdict(FinalEvent.failed(ErrorInfo(stop_reason, message, cleanup.traceback, details)))
 
 
 def judge_damaged(damage: str) -> Verdict:
@@ -161,13 +196,19 @@ def judge_damaged(damage: str) -> Verdict:
     return Verdict(FinalEvent.failed(ErrorInfo(BAD_ROW, damage)))
 
 
+def judge_unfit(unfit: BadParams) -> Verdict:
+    """The verdict on a task whose params are not what its runner takes: it is not begun."""
+    told = replace(explain(unfit, code=BAD_PARAMS), traceback=None)  # no line of the runner's ran
+    return Verdict(FinalEvent.failed(told), unfit)
+
+
 def explain(error: BaseException, *, code: str | None = None) -> ErrorInfo:
     """The exception as the tape keeps it: text of a limited size that any store takes."""
     cause = find_cause(error)
     return ErrorInfo(
-        _clean(code or error_type_of(error), 200),
-        _clean(text_of(cause), _MESSAGE_LIMIT),
-        None if is_raised_here(error) else _clean(trace_of(error), _TRACEBACK_LIMIT),
+        clean_text(code or error_type_of(error), 200),
+        clean_text(text_of(cause), _MESSAGE_LIMIT),
+        None if is_raised_here(error) else clean_text(trace_of(error), _TRACEBACK_LIMIT),
         _details(cause) or None,
     )
 
@@ -182,7 +223,7 @@ def _judge_result(result: Any, keep: Callable[[Any], Any]) -> Verdict:
         if stored is None or type(stored) in (str, int, float, bool):
             return Verdict(FinalEvent.succeeded(stored))
         copy = decode(encode(stored, "result"))  # as every reader will see it, tuples as lists
-    except (BadEvent, CodecFailed) as refusal:
+    except (BadEvent, CodecFailed, NotOfType) as refusal:
         return Verdict(FinalEvent.succeeded()).reduce(refusal)
     return Verdict(FinalEvent.succeeded(copy))
 
@@ -215,7 +256,7 @@ def _details(error: BaseException) -> Mapping[str, Any]:
     return {"exit_status": failed.exit_status} | {name: n for name, n in losses.items() if n}
 
 
-def _clean(text: str, limit: int) -> str:
+def clean_text(text: str, limit: int) -> str:
     """``text`` without NUL and lone surrogates, and without its middle where it is too long."""
     if len(text) > limit:
         half = limit // 2

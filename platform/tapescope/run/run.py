@@ -18,11 +18,19 @@ import weakref
 from collections.abc import Callable, Coroutine, Mapping
 from copy import deepcopy
 from enum import Enum, auto
+from functools import partial
 from typing import Any, Final, Protocol
 
-from tapescope.errors import EventFateUnknown, StoreUnavailable, TapescopeError, UnknownTask
-from tapescope.model.error_codes import RELEASED, TIMEOUT
+from tapescope.errors import (
+    BadParams,
+    EventFateUnknown,
+    StoreUnavailable,
+    TapescopeError,
+    UnknownTask,
+)
+from tapescope.model.error_codes import RELEASED, STALLED, TIMEOUT
 from tapescope.model.leases import TracedAttempt
+from tapescope.model.tape import LOG
 from tapescope.model.tasks import (
     ActiveState,
     Attempt,
@@ -36,6 +44,7 @@ from tapescope.run.attempt import RunRecord, RunSettings, log_run, tell
 from tapescope.run.durable_writes import claim_task, forget_cancels, let_go
 from tapescope.run.outcome import (
     LOST,
+    Limits,
     StopReason,
     Verdict,
     close_unawaited,
@@ -43,6 +52,7 @@ from tapescope.run.outcome import (
     judge,
     judge_damaged,
     judge_fenced,
+    judge_unfit,
 )
 from tapescope.run.reporter import Reporter, ThreadReporter
 from tapescope.run.runner import Runner, start_thread
@@ -56,6 +66,8 @@ _log = Logger("tapescope")
 _ASK_FOR: Final = 1.0
 """Seconds that a store has to say where the run of the attempt before is."""
 
+_LOOKS: Final = 4
+"""How often in its ``stall_timeout`` it is looked whether a runner has reported something."""
 _UNCHANGING: Final = frozenset({str, int, float, bool, type(None)})
 """Types of params that a runner cannot change."""
 
@@ -76,8 +88,11 @@ Ended = tuple[Any, BaseException | None]
 class RunHost(Protocol):
     """What a run needs of the pool that started it."""
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run this in a task of its own, with an empty context, and wait for it when closing."""
+    def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Do this in a task of its own, with an empty context, and wait for it when closing.
+
+        It is begun again when it is cancelled from outside.
+        """
 
     def fence(self, run: Run) -> None:
         """The runner goes on without its task: its slot is free, and it is a zombie from now on."""
@@ -150,9 +165,11 @@ class Run:
         "_host",
         "_loop_task",
         "_phase",
+        "_quiet",
         "_record",
         "_requested",
         "_settings",
+        "_stall_timer",
         "_state",
         "_thread",
         "_thread_ended",
@@ -188,6 +205,9 @@ class Run:
         self._thread: asyncio.Future[Ended] | None = None
         self._thread_ended = False
         self._timer: asyncio.TimerHandle | None = None
+        self._stall_timer: asyncio.TimerHandle | None = None
+        self._quiet = (0, 0)
+        """How many reports the runner had made, and at how many looks since there was none more."""
         self._fenced_at: float | None = None
         self.task = task
         self.runner = runner
@@ -226,6 +246,18 @@ class Run:
     def fenced(self) -> bool:
         """Whether the runner went on past its grace: the run ends without it."""
         return self._fenced_at is not None
+
+    def offer_log(self, level: str, message: str, logger: str) -> bool:
+        """Put a line of a logger on the tape, if the attempt has begun; from any thread.
+
+        Gives whether it was taken on its way. What becomes of it there the store counts, and its
+        runner is not told.
+        """
+        record = self._record
+        if record is None:
+            return False
+        body = {"level": level, "message": message, "logger": logger}
+        return record.tape.append_unheard(LOG, record.keeper.keep_our_event(LOG, body))
 
     def runs_in(self, loop_task: object) -> bool:
         """Whether this asyncio task is the run's."""
@@ -377,7 +409,9 @@ class Run:
 
     def _begin(self, claim: Claim, run_before: TracedAttempt | None) -> RunRecord:
         self.task = claim.task
-        self._record = record = RunRecord(self._settings, claim, run_before, shared=self.claimed)
+        self._record = record = RunRecord(
+            self._settings, claim, run_before, shared=self.claimed, policy=self.runner.retry
+        )
         record.requested = self._requested
         _current.set(weakref.ref(self))  # never reset: the context is this run's alone
         self._count_as(ActiveState.RUNNING)
@@ -394,12 +428,21 @@ class Run:
                 self._phase = _Phase.SETTLING
                 return judge_damaged(self.task.damage)
             else:
-                self._set_timer(self.task.timeout, self._time_out)
-                self._phase = _Phase.RUNNING
                 try:
-                    result, error = await self._call_runner(record)
-                except BaseException as raised:  # noqa: BLE001  # SystemExit is an outcome, too
+                    params = self._read_params()
+                except BadParams as unfit:
+                    self._phase = _Phase.SETTLING
+                    return judge_unfit(unfit)
+                except BaseException as raised:  # noqa: BLE001  # as below: a codec may raise it
                     error = raised
+                else:
+                    self._set_timer(self.task.timeout, self._time_out)
+                    self._watch_for_reports()
+                    self._phase = _Phase.RUNNING
+                    try:
+                        result, error = await self._call_runner(record, params)
+                    except BaseException as raised:  # noqa: BLE001  # SystemExit is an outcome, too
+                        error = raised
                 if not self._is_current():  # the coroutine is being closed, its loop is gone:
                     raise GeneratorExit from error  # whatever its cleanup made of that
             if self._loop_task is not None and self._loop_task.cancelling():
@@ -408,9 +451,9 @@ class Run:
                 # A thread is left behind by its run; a coroutine has just ended, as a zombie.
                 return self._judge_fenced() if self._thread is not None else None
             self._phase = _Phase.SETTLING
-            self._clear_timer()
+            self._clear_timers()
             verdict = judge(
-                self.stop_reason, result, error, self.task.timeout, record.keeper.keep_result
+                self.stop_reason, result, error, self._limits, partial(self._keep_result, record)
             )
             if self._thread is not None and not self._thread_ended:
                 self._fence(record)  # cancelled from outside: the thread goes on by itself
@@ -418,8 +461,22 @@ class Run:
         finally:
             del error, result  # an exception that its own frame holds would outlive the run
 
-    async def _call_runner(self, record: RunRecord) -> Ended:
+    @property
+    def _limits(self) -> Limits:
+        return Limits(self.task.timeout, self.runner.stall_timeout)
+
+    def _read_params(self) -> Mapping[str, Any]:
+        """The runner's arguments. Raises ``BadParams`` where they are not, and ``CodecFailed``."""
         params = self._settings.values.decode_params(self._copy_params())
+        self.runner.check(params)
+        types = self.runner.types
+        return params if types is None else types.decode_params(params)
+
+    def _keep_result(self, record: RunRecord, result: Any) -> Any:
+        types = self.runner.types
+        return record.keeper.keep_result(result if types is None else types.encode_result(result))
+
+    async def _call_runner(self, record: RunRecord, params: Mapping[str, Any]) -> Ended:
         if not self.runner.in_thread:
             result = self.runner.call(Reporter(record.tape, record.keeper), **params)
             return (await result if inspect.isawaitable(result) else result), None
@@ -472,7 +529,7 @@ class Run:
 
     def _close(self) -> None:
         self._phase = _Phase.ENDED
-        self._clear_timer()
+        self._clear_timers()
         self._count_as(None)
 
     # --- stopping the runner ----------------------------------------------------------------------
@@ -481,6 +538,30 @@ class Run:
         self._timer = None
         if self._phase is _Phase.RUNNING:
             self._stop(TIMEOUT)
+
+    def _watch_for_reports(self) -> None:
+        """Look now and again whether the runner has reported something, if it must.
+
+        Each look begins the time to the next one: while the loop is blocked none passes, and so no
+        runner is called stalled that could not run.
+        """
+        limit = self.runner.stall_timeout
+        if limit is not None:
+            pause = limit / _LOOKS
+            self._stall_timer = asyncio.get_running_loop().call_later(pause, self._look_for_reports)
+
+    def _look_for_reports(self) -> None:
+        self._stall_timer = None
+        if self._phase is not _Phase.RUNNING or self._record is None or self.stop_reason:
+            return
+        reports, looks = self._quiet
+        tape = self._record.tape
+        looks = looks + 1 if tape.reports == reports and not tape.reporting else 0
+        self._quiet = tape.reports, looks
+        if looks < _LOOKS:
+            self._watch_for_reports()
+        else:
+            self._stop(STALLED)
 
     def _stop(self, reason: StopReason) -> None:
         """Stop the runner, or do not begin it. The first reason stays."""
@@ -491,7 +572,7 @@ class Run:
         elif self._phase is _Phase.RUNNING:
             self.stop_reason = reason
             self._cancel_runner(
-                describe_stop(reason, self.task.timeout, self._settings.store.clock.now())
+                describe_stop(reason, self._limits, self._settings.store.clock.now())
             )
 
     def _cancel_runner(self, stop: CancelRequest) -> None:
@@ -513,7 +594,7 @@ class Run:
             if self._thread is not None:
                 self._thread.set_result((None, None))  # the run goes on without its thread
             else:
-                self._host.spawn(self._settle_fenced(self._record))
+                self._host.spawn(partial(self._settle_fenced, self._record))
 
     # --- a runner that does not stop --------------------------------------------------------------
 
@@ -532,7 +613,7 @@ class Run:
 
     def _judge_fenced(self) -> Verdict:
         assert self.stop_reason is not None
-        return judge_fenced(self.stop_reason, self.task.timeout)
+        return judge_fenced(self.stop_reason, self._limits)
 
     async def _settle_fenced(self, record: RunRecord) -> None:
         """Settle a run whose coroutine goes on: in an asyncio task with a context of its own."""
@@ -573,14 +654,17 @@ class Run:
         self._state = state
 
     def _set_timer(self, seconds: float | None, then: Callable[[], None]) -> None:
-        self._clear_timer()
+        self._clear_timers()
         if seconds is not None:
             self._timer = asyncio.get_running_loop().call_later(seconds, then)
 
-    def _clear_timer(self) -> None:
+    def _clear_timers(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._stall_timer is not None:
+            self._stall_timer.cancel()
+            self._stall_timer = None
 
     def _is_current(self) -> bool:
         try:

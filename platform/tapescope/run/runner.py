@@ -12,9 +12,13 @@ from collections.abc import Callable, Mapping, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import CodeType, FunctionType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from tapescope.errors import BadParams, BadRunner
+
+if TYPE_CHECKING:
+    from tapescope.run.retry_policy import RetryPolicy
+    from tapescope.run.typed_values import TypedValues
 
 __all__ = ["Runner", "resolve_runner", "start_thread"]
 
@@ -63,6 +67,12 @@ class Runner:
     """Whether it is a plain function around an ``async def``, which takes a ``Reporter``."""
     parameters: Parameters | None = field(default=None, compare=False)
     """What it takes; ``None`` where Python cannot tell."""
+    retry: RetryPolicy | None = field(default=None, compare=False)
+    """When an attempt of it is made again; ``None`` for what is usual in the manager."""
+    stall_timeout: float | None = field(default=None, compare=False)
+    """Seconds in which it must report something; ``None`` for no limit."""
+    types: TypedValues | None = field(default=None, compare=False)
+    """What its annotations say of its values; ``None`` where it is not an op's."""
 
     def check(self, params: Mapping[str, Any]) -> None:
         """Raises ``BadParams`` for params that are not its keyword arguments."""

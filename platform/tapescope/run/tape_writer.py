@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["NOWAIT_LIMIT", "TapeWriter"]
 
+_UNHEARD_LIMIT: Final = 1_000
+"""Events of one run that may be on their way without anybody who hears of their errors."""
+
 NOWAIT_LIMIT: Final = 1_000
 """Events of one run that ``emit_nowait`` may have outstanding."""
 
@@ -38,11 +41,14 @@ class TapeWriter:
         "_progress_at",
         "_store",
         "_timer",
+        "_unheard",
         "_unraised",
         "_window",
         "attempt",
         "coalesced",
         "dropped",
+        "reporting",
+        "reports",
         "span",
         "stop",
     )
@@ -64,6 +70,7 @@ class TapeWriter:
         self._timer: asyncio.TimerHandle | None = None
         self._unraised: Exception | None = None
         self._outstanding = 0
+        self._unheard = 0
         self._lock = threading.Lock()
         self.attempt = attempt
         self.span = span
@@ -72,6 +79,10 @@ class TapeWriter:
         self.coalesced = 0
         """Progress reports that a newer one replaced before they were offered to the store."""
         self.dropped = 0
+        self.reports = 0
+        """How many reports the runner has made, whatever became of them."""
+        self.reporting = 0
+        """How many of them wait for the store."""
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -94,9 +105,15 @@ class TapeWriter:
         Raises what the store raises, ``EventDropped``, and, once, the error of an earlier event
         that was not awaited. Where that error is known beforehand, the event is not offered.
         """
+        self.reports += 1
         self._raise_earlier_error()
         self._flush_held()
-        answer = await self._store.append(self.attempt, (NewEvent(type, body),))
+        self.reporting += 1
+        try:
+            answer = await self._store.append(self.attempt, (NewEvent(type, body),))
+        finally:
+            self.reporting -= 1
+            self.reports += 1  # its runner had to wait for the store: its silence begins now
         if answer.dropped is not None:
             self._unraised = None  # this event's error says the same
             raise self._note_drop(answer.dropped)
@@ -108,6 +125,7 @@ class TapeWriter:
 
     def append_nowait(self, type: str, body: Any) -> asyncio.Future[Appended]:
         """Queue an event after the earlier ones. Raises ``NowaitBacklogFull``, or for bad input."""
+        self.reports += 1
         self._flush_held()
         self.reserve()
         return self._send(type, body)
@@ -121,11 +139,51 @@ class TapeWriter:
 
     def append_reserved(self, type: str, body: Any) -> None:
         """``append_nowait`` for a reserved place; the next awaited report raises its error."""
+        self.reports += 1
+        self._flush_held()
+        self._send_reserved(type, body)
+
+    def append_unheard(self, type: str, body: Any) -> bool:
+        """Queue an event of whose errors the runner is not told; from any thread.
+
+        Gives whether there was a place for it. Its places are not those of ``reserve``: what a
+        runner does not know of takes nothing from it.
+        """
+        with self._lock:
+            if self._unheard >= _UNHEARD_LIMIT:
+                return False
+            self._unheard += 1
+        try:
+            here = asyncio.get_running_loop() is self._loop
+        except RuntimeError:  # a thread has none
+            here = False
+        if here:
+            self._send_unheard(type, body)
+            return True
+        try:
+            self._loop.call_soon_threadsafe(self._send_unheard, type, body)
+        except RuntimeError:  # the loop is closed, and nobody will ask
+            return False
+        return True
+
+    def _send_unheard(self, type: str, body: Any) -> None:
+        self.reports += 1
         self._flush_held()
         try:
-            _ = self._send(type, body)
-        except Exception as error:  # noqa: BLE001  # it is raised at the next awaited report
-            self._unraised = self._unraised or error
+            future = self._store.append_nowait(self.attempt, (NewEvent(type, body),))
+        except Exception:  # noqa: BLE001  # the ledger has counted it, and it is nobody's to raise
+            self._free_unheard()
+        else:
+            future.add_done_callback(self._note_unheard)
+
+    def _note_unheard(self, future: asyncio.Future[Appended]) -> None:
+        self._free_unheard()
+        if not future.cancelled() and future.exception() is None:
+            self.dropped += future.result().dropped is not None
+
+    def _free_unheard(self) -> None:
+        with self._lock:
+            self._unheard -= 1
 
     async def progress(self, phase: str, body: Any) -> None:
         """Append a ``progress`` event, or hold it for a moment where a newer one may replace it.
@@ -136,6 +194,7 @@ class TapeWriter:
         if self._window <= 0:
             await self.append(PROGRESS, body)
             return
+        self.reports += 1
         now = self.clock.monotonic()
         left = self._progress_at + self._window - now
         if self._held is not None and self._held[0] != phase:
@@ -167,7 +226,13 @@ class TapeWriter:
         self._progress_at = self.clock.monotonic()
         with self._lock:
             self._outstanding += 1  # one report at most: no reason to refuse it
-        self.append_reserved(PROGRESS, held[1])
+        self._send_reserved(PROGRESS, held[1])
+
+    def _send_reserved(self, type: str, body: Any) -> None:
+        try:
+            _ = self._send(type, body)
+        except Exception as error:  # noqa: BLE001  # it is raised at the next awaited report
+            self._unraised = self._unraised or error
 
     def _send(self, type: str, body: Any) -> asyncio.Future[Appended]:
         try:

@@ -20,6 +20,7 @@ from tapescope.errors import (
     TapescopeError,
 )
 from tapescope.run import RedactedBody
+from tapescope.shielded import raise_defect
 from tapescope.spool import SpooledEvent
 
 if TYPE_CHECKING:
@@ -114,8 +115,7 @@ class Backlog:
         if self._pump is not None:
             self._pump.cancel()
             await asyncio.wait([self._pump])
-            if not self._pump.cancelled():
-                self._pump.result()  # a defect of ours is not hidden
+            raise_defect(self._pump)
 
     @property
     def waits(self) -> bool:

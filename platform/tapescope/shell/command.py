@@ -15,6 +15,7 @@ from tapescope.errors import BadSetting, CommandFailed
 from tapescope.model.tape import COMMAND_STARTED, OUTPUT_HELD
 from tapescope.shell.process import Child, PipeReader, start_in_session
 from tapescope.shell.recorder import LineRecorder
+from tapescope.shielded import await_child, raise_defect
 from tapescope.store.validation import check_seconds
 from tapescope_telemetry.logger import Logger
 
@@ -154,7 +155,7 @@ class ShellCommand:
                 try:  # recorded meanwhile, so that the lines of two streams keep their order, too
                     await recorder.record(name, chunk)
                 finally:
-                    await passed_on
+                    await await_child(passed_on)
             await recorder.end(name)
         except OSError:  # the sink takes no more; the tape has what the command has written by now
             pipe.take_rest()
@@ -212,9 +213,9 @@ class ShellCommand:
         self, child: Child, pumps: Sequence[asyncio.Task[None]], recorder: LineRecorder
     ) -> dict[str, Any]:
         for pump in pumps:
-            if pump.done() and not pump.cancelled():
+            if pump.done():
                 with suppress(OSError):  # the sink is closed, and reports that itself
-                    pump.result()
+                    raise_defect(pump)
         status = child.ended.result()
         if status:
             raise CommandFailed(self.command, status, recorder.lost)

@@ -15,7 +15,7 @@ from tapescope.model.error_codes import BAD_ROW
 from tapescope.model.leases import GivenUp
 from tapescope.model.tape import FINAL, Event, Outcome
 from tapescope.model.tasks import Attempt, Claim, ErrorInfo, FinalEvent
-from tapescope.shielded import wait_shielded
+from tapescope.shielded import EXITS, await_child, wait_shielded
 from tapescope.store.core import StoreCore
 from tapescope.store.flush import FateUnknown, FlushBlocked, FlushRefused, StoreAway, as_unavailable
 from tapescope.store.notifications import Change
@@ -63,12 +63,12 @@ class DueClaims:
         gone = asyncio.Event()
         claiming = asyncio.ensure_future(self._claim_in_slot(owner, ops, limit, lease, gone))
         try:
-            return await asyncio.shield(claiming)
+            return await await_child(asyncio.shield(claiming))
         except asyncio.CancelledError:
             gone.set()
             leaving = asyncio.ensure_future(self._give_back(claiming))
             await wait_shielded(leaving)
-            leaving.result()
+            await await_child(leaving)
             raise
 
     async def _claim_in_slot(
@@ -157,7 +157,8 @@ class DueClaims:
     async def _give_back(self, claiming: asyncio.Future[list[Claim]]) -> None:
         """Release what was claimed for a caller that is gone."""
         with suppress(TapescopeError):  # the caller, who would have it raised, has been cancelled
-            await self._release_all(await claiming)
+            claims = await await_child(claiming)
+            await self._release_all(claims)
 
     async def _release_all(self, claims: Sequence[Claim]) -> None:
         releasing = [
@@ -165,6 +166,9 @@ class DueClaims:
             for claim in claims
         ]
         for released in await asyncio.gather(*releasing, return_exceptions=True):
-            # A store that is away has the leases end, and the tasks rescued.
-            if isinstance(released, BaseException) and not isinstance(released, TapescopeError):
+            # A store that is away has the leases end, and the tasks rescued; so has an exit, which
+            # the loop has raised.
+            if isinstance(released, BaseException) and not isinstance(
+                released, (TapescopeError, *EXITS)
+            ):
                 raise released

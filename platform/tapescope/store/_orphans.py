@@ -6,19 +6,18 @@ task; the create would then commit a task that nobody has a handle on, and that 
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from tapescope.clock import Backoff
 from tapescope.errors import EventFateUnknown, TapescopeError, UnknownTask
 from tapescope.model.tasks import CancelReason
+from tapescope.shielded import Insisting
 from tapescope.store.core import StoreCore
 from tapescope_telemetry.logger import Logger
 
 if TYPE_CHECKING:
-    from tapescope.model.tasks import Task
     from tapescope.store._pending import PendingCreate
     from tapescope.store.flush import CancelAnswer
 
@@ -38,28 +37,22 @@ class Orphans:
     def __init__(self, core: StoreCore, request_cancel: RequestCancel) -> None:
         self._core = core
         self._request_cancel = request_cancel
-        self._ending: set[asyncio.Task[None]] = set()
+        self._ending = Insisting("tapescope-orphan")
 
     def adopt(self, call: PendingCreate) -> None:
         """The caller of this create was cancelled, or was told that its fate is unknown."""
         if call.withdrawn or call.row.idempotency_key is not None:
             return
-        ending = asyncio.get_running_loop().create_task(
-            self._end(call.row.task_id, call.find_fate()),
-            name="tapescope-orphan",
-            context=contextvars.Context(),
-        )
-        self._ending.add(ending)
-        ending.add_done_callback(self._ending.discard)
+        self._ending.begin(partial(self._end, call))
 
     async def ended(self) -> None:
         """Wait until every orphan has ended, or could not be ended within the store's patience."""
-        while self._ending:
-            await asyncio.wait(self._ending)
+        await self._ending.ended()
 
-    async def _end(self, task_id: str, fate: asyncio.Future[tuple[Task, bool]]) -> None:
+    async def _end(self, call: PendingCreate) -> None:
+        task_id = call.row.task_id
         try:
-            await fate
+            await call.find_fate()
         except EventFateUnknown:
             message = _UNKNOWN
         except TapescopeError:

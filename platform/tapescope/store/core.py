@@ -17,7 +17,7 @@ from tapescope.model.tape import FINAL, Event
 from tapescope.model.tasks import Attempt
 from tapescope.model.telemetry import LoopName
 from tapescope.service import Vitals
-from tapescope.shielded import wait_shielded
+from tapescope.shielded import await_child, wait_shielded
 from tapescope.store._group_commit import LEAST_TRY, GroupCommit
 from tapescope.store._pending import PendingWrite, TapeCursor
 from tapescope.store._results import StoreContext, fail
@@ -79,6 +79,8 @@ class StoreCore:
         self._cursors: WeakValueDictionary[tuple[str, int, str], TapeCursor] = WeakValueDictionary()
         self._home: Home | None = None
         """Set while the store is open."""
+        self.away: str | None = None
+        """``TaskStore.away``."""
 
     # --- life -------------------------------------------------------------------------------------
 
@@ -116,7 +118,7 @@ class StoreCore:
         """Open the backend; who is cancelled meanwhile is so after all is closed again."""
         opening = asyncio.ensure_future(self.retrying(lambda: self._open_backend(lent)))
         try:
-            await asyncio.shield(opening)
+            await await_child(asyncio.shield(opening))
         except asyncio.CancelledError:
             opening.cancel()
             await wait_shielded(opening)
@@ -357,14 +359,19 @@ class StoreCore:
         backoff = Backoff()
         while True:
             try:
-                return await primitive()
+                answer = await primitive()
             except FlushRefused as error:
                 raise StoreRefused(str(error)) from error
             except StoreAway as error:
+                told = as_unavailable(self.name, error)
+                self.away = str(told)
                 left = deadline - self.clock.monotonic()
                 if left <= 0:
-                    raise as_unavailable(self.name, error) from error
+                    raise told from error
                 await backoff.wait(left)
+            else:
+                self.away = None
+                return answer
 
 
 async def _await_flush(call: PendingWrite, commits: GroupCommit) -> Any:
@@ -382,7 +389,7 @@ async def _to_its_end(work: Coroutine[Any, Any, T]) -> T:
     """Await this; who is cancelled meanwhile is so after its end."""
     task = asyncio.ensure_future(work)
     try:
-        return await asyncio.shield(task)
+        return await await_child(asyncio.shield(task))
     except asyncio.CancelledError:
         await wait_shielded(task)
         if not task.cancelled():

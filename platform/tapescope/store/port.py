@@ -287,6 +287,14 @@ class TaskStore:
         """
         await self._core.measure_size()
 
+    @property
+    def away(self) -> str | None:
+        """Why the database could not be used when it was last read or changed; ``None``: it could.
+
+        A call that was made meanwhile may be waiting for it still. Any thread may ask.
+        """
+        return self._core.away
+
     async def measure_skew(self) -> float | None:
         """Seconds by which the database's clock is ahead of this process's, at least; asks it.
 
@@ -480,17 +488,26 @@ class TaskStore:
         return finished
 
     async def retry_later(
-        self, attempt: Attempt, error: ErrorInfo, run_at: int, *, only_here: Task | None = None
+        self,
+        attempt: Attempt,
+        error: ErrorInfo,
+        run_at: int,
+        *,
+        only_here: Task | None = None,
+        why: str = "",
     ) -> GivenUp:
         """The attempt failed: ``attempt_failed`` on the tape, running → pending until ``run_at``.
 
         ``only_here`` is the task where its owner alone can run it again: see ``NewTask.only_by``.
+        ``why`` says to people why another attempt follows, and goes on the tape.
         ``run_at`` is in microseconds since the epoch; one retry is spent. When a cancel is on
         record the task ends as cancelled instead, in the same transaction. Raises ``NotJson`` and
         ``EventTooLarge`` for an error that a tape cannot hold, and then nothing was written.
         """
         run_at = check_moment("run_at", run_at, run_at)
         failure = {"error": error.as_json(), "run_at": format_time(run_at)}
+        if why:
+            failure["why"] = why
         event = NewEvent(ATTEMPT_FAILED, failure)
         bound: tuple[str | None, int | None] = (None, None)
         if only_here is not None:

@@ -47,6 +47,7 @@ __all__ = [
     "check_rate",
     "check_retries",
     "check_seconds",
+    "check_share",
     "check_text",
     "check_time",
     "check_trace_id",
@@ -145,6 +146,14 @@ def check_seconds(name: str, value: object, *, over_zero: bool = False) -> float
     return seconds
 
 
+def check_share(name: str, value: object) -> float:
+    """A part of a whole: a number from 0 to 1 of any type but ``bool``. Raises ``BadSetting``."""
+    share = _as_float(name, value, "a number from 0 to 1")
+    if not 0 <= share <= 1:
+        raise BadSetting(name, value, "a number from 0 to 1")
+    return share
+
+
 def check_rate(name: str, value: object) -> float:
     """How many a second: a number over 0 of any type but ``bool``. Raises ``BadSetting``."""
     rate = _as_float(name, value, "a number over 0")
@@ -188,10 +197,10 @@ def check_count(name: str, value: object, *, least: int = 1) -> int:
     return check_whole(name, value, expected, least, _MOST_WHOLE)
 
 
-def check_retries(value: object) -> int:
+def check_retries(value: object, name: str = "retries") -> int:
     """How often another attempt is made. Raises ``BadSetting``."""
     expected = f"a whole number from 0 to {_MOST_WHOLE:,}"
-    return check_whole("retries", value, expected, 0, _MOST_WHOLE)
+    return check_whole(name, value, expected, 0, _MOST_WHOLE)
 
 
 def check_place(name: str, value: object, *, of_tape: bool = False) -> int:

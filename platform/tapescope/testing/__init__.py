@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from tapescope.testing._case import Breach
 from tapescope.testing._checker import check
-from tapescope.testing._history import Follow, History, RecordedCall, Recording
+from tapescope.testing._history import Follow, History, RecordedCall, RecordedOrder, Recording
 from tapescope.testing._judged import HistoryBroken, RecordedMemoryStore, explain, judged
 from tapescope.testing._memory import MemoryBackend, MemoryStore
 from tapescope.testing._spans import SpanRecord
@@ -25,6 +25,7 @@ __all__ = [
     "MemoryStore",
     "RecordedCall",
     "RecordedMemoryStore",
+    "RecordedOrder",
     "Recording",
     "SpanRecord",
     "check",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -27,7 +27,7 @@ from tapescope.store.orders import DueOrder, DueRow, RescuedRow, RescueOrder
 from tapescope.store.port import TaskStore
 from tapescope_telemetry import LedgerReading
 
-__all__ = ["Follow", "History", "RecordedCall", "Recording"]
+__all__ = ["Follow", "History", "RecordedCall", "RecordedOrder", "Recording"]
 
 T = TypeVar("T")
 
@@ -64,6 +64,27 @@ class RecordedCall:
 
 
 @dataclass(slots=True)
+class RecordedOrder:
+    """A claim of due tasks, or a rescue: which tasks it has taken is known from its answer alone.
+
+    What it was told of is in the history's ``calls``.
+    """
+
+    verb: str
+    """``claim`` or ``rescue``."""
+    owner: str
+    """Who claims; empty for a rescue."""
+    limit: int
+    """How many tasks it takes at most."""
+    began: int
+    ended: int | None = None
+    answered: bool = False
+    cut_by: str = ""
+    """The death of its process that has cut it, as ``History.died`` was told; empty: none has. Its
+    answer, if it had one, went to nobody."""
+
+
+@dataclass(slots=True)
 class Follow:
     """What one follower of a tape was told."""
 
@@ -79,6 +100,8 @@ class History:
 
     def __init__(self) -> None:
         self.calls: list[RecordedCall] = []
+        """In the order in which they began."""
+        self.orders: list[RecordedOrder] = []
         """In the order in which they began."""
         self.follows: list[Follow] = []
         self.began_with: LedgerReading | None = None
@@ -102,6 +125,37 @@ class History:
     def failed(self, call: RecordedCall, error: BaseException) -> None:
         """Note the error with which a call ended."""
         call.error, call.ended = error, self._tick()
+
+    @property
+    def now(self) -> int:
+        """The place of what began or ended last."""
+        return self._ticks
+
+    def died(self, death: str, *, began: int, at: int) -> None:
+        """A process has died of ``death``, which came at ``at``; what it did began after ``began``.
+
+        Both are places of this history (``now``). An order that was under way then, or came after
+        it, and was not answered, was cut. One that was cancelled before was not: that its caller
+        was cancelled loses no answer.
+        """
+        for order in self.orders:
+            late = order.ended is None or order.ended > at
+            if order.began > began and late and not order.answered:
+                order.cut_by = order.cut_by or death
+
+    async def ordered(self, order: RecordedOrder, work: Awaitable[T]) -> T:
+        """Await an order's work, and note how it ends."""
+        self.orders.append(order)
+        try:
+            answer = await work
+            order.answered = True
+            return answer
+        finally:
+            order.ended = self._tick()
+
+    def make_order(self, verb: str, owner: str, limit: int) -> RecordedOrder:
+        """An order that begins now."""
+        return RecordedOrder(verb, owner, limit, self._tick())
 
     async def following(
         self, task_id: str, events: AsyncIterable[Event], *, after_seq: int = 0
@@ -161,6 +215,13 @@ class Recording(TaskStore):
         call.offers = ((TASK_STARTED, ""),)
         return await self.history.noted(call, super().claim_if_pending(task, owner, lease))
 
+    async def claim_due(
+        self, owner: str, ops: Collection[str], limit: int, lease: float
+    ) -> list[Claim]:
+        """``TaskStore.claim_due``, noted; and so is each of its claims, once it is told of."""
+        order = self.history.make_order("claim", owner, limit)
+        return await self.history.ordered(order, super().claim_due(owner, ops, limit, lease))
+
     def _make_leases(self, core: StoreCore) -> StoreLeases:
         return RecordedLeases(core, lambda: self.history)
 
@@ -208,12 +269,18 @@ class Recording(TaskStore):
         return await self.history.noted(call, super().finish_if_running(attempt, final))
 
     async def retry_later(
-        self, attempt: Attempt, error: ErrorInfo, run_at: int, *, only_here: Task | None = None
+        self,
+        attempt: Attempt,
+        error: ErrorInfo,
+        run_at: int,
+        *,
+        only_here: Task | None = None,
+        why: str = "",
     ) -> GivenUp:
         """``TaskStore.retry_later``, noted."""
         call = self.history.begin("retry_later", attempt.task_id, attempt)
         call.offers = ((ATTEMPT_FAILED, ""),)
-        work = super().retry_later(attempt, error, run_at, only_here=only_here)
+        work = super().retry_later(attempt, error, run_at, only_here=only_here, why=why)
         return await self.history.noted(call, work)
 
     async def release(self, attempt: Attempt, message: str = "") -> GivenUp:
@@ -241,6 +308,14 @@ class RecordedLeases(StoreLeases):
     def __init__(self, core: StoreCore, history: Callable[[], History]) -> None:
         super().__init__(core)
         self._history = history
+
+    async def rescue_expired(
+        self, limit: int = 100, *, ops: Collection[str] = (), dead_owners: Collection[str] = ()
+    ) -> list[Rescued]:
+        """``StoreLeases.rescue_expired``, noted; and so is each task that it took."""
+        history = self._history()
+        work = super().rescue_expired(limit, ops=ops, dead_owners=dead_owners)
+        return await history.ordered(history.make_order("rescue", "", limit), work)
 
     def _settle_rescued(self, order: RescueOrder, rows: Sequence[RescuedRow]) -> list[Rescued]:
         # Here, and not where ``rescue_expired`` returns: its caller may have been cancelled.

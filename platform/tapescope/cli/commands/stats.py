@@ -25,7 +25,7 @@ _COLUMNS: Final = (
     Column("later"),
     Column("retry"),
     Column("running"),
-    Column("oldest"),
+    Column("longest"),
     Column("workers"),
 )
 _ENDED: Final = (
@@ -49,9 +49,10 @@ _PIPED: Final = (
 def stats(*, as_json: bool, store: str | None) -> None:
     """Show what waits and runs, and whether a worker can run it.
 
-    The store keeps these numbers: the command counts no tasks, however many there are. "later" are
-    tasks that were submitted for a time to come, and "retry" those that failed and wait to be run
-    again. What has ended is counted since the store was made, also what was pruned since.
+    The store keeps these numbers: the command counts no tasks, however many there are. "oldest" is
+    the longest wait of what is due, and "longest" the longest run so far. "later" are tasks that
+    were submitted for a time to come, and "retry" those that failed and wait to be run again. What
+    has ended is counted since the store was made, also what was pruned since.
     """
     backlog, name = run_main(_read(choose_store(store)))
     if as_json:

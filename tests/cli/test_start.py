@@ -1,0 +1,72 @@
+"""What a process of the command line loads, and when it begins to look for garbage."""
+
+from __future__ import annotations
+
+import gc
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.cli.conftest import Here
+
+NOT_FOR_A_COMMAND = (
+    "asyncpg",
+    "email",
+    "fastapi",
+    "http.client",
+    "importlib.metadata",
+    "matplotlib",
+    "opentelemetry.exporter",
+    "opentelemetry.sdk",
+    "prometheus_client",
+    "pydantic",
+    "rich",
+    "starlette",
+    "tapescope.demo",
+    "tapescope.drills",
+    "tapescope.testing",
+    "tapescope_adapters.postgres",
+    "typer",
+    "urllib.request",
+)
+OURS_AT_MOST = 170
+"""Modules of ours that ``tapescope run -- true`` loads; a new one is a reason to look here."""
+RUN_AND_TELL = """
+import gc, json, sys
+from tapescope.cli import main
+try:
+    main()
+except SystemExit as end:
+    print(json.dumps([end.code, gc.isenabled(), gc.get_freeze_count(), sorted(sys.modules)]))
+"""
+
+
+def test_run_loads_what_a_command_needs_and_no_more(sqlite_url: str, tmp_path: Path) -> None:
+    """``tapescope run -- true`` has no SDK, driver of another store, server or tables to load; and
+    the garbage of its imports was not looked for, that of its run is."""
+    done = subprocess.run(
+        [sys.executable, "-c", RUN_AND_TELL, "run", "--store", sqlite_url, "--", "true"],
+        cwd=tmp_path,
+        capture_output=True,
+        check=True,
+        timeout=60,
+    )
+    status, collects, kept, modules = json.loads(done.stdout)
+
+    assert status == 0
+    assert (collects, kept > 10_000) == (True, True)
+    assert [
+        name
+        for name in modules
+        if any(name == heavy or name.startswith(f"{heavy}.") for heavy in NOT_FOR_A_COMMAND)
+    ] == []
+    assert len([name for name in modules if name.startswith("tapescope")]) <= OURS_AT_MOST
+
+
+def test_the_collector_of_another_process_is_left_alone(here: Here) -> None:
+    """A program that calls the command line has its garbage collected as before."""
+    before = gc.get_freeze_count()
+    here("list")
+
+    assert (gc.isenabled(), gc.get_freeze_count()) == (True, before)

@@ -1,0 +1,1 @@
+"""What is proven of a model of tapescope, in all its states."""
