@@ -31,6 +31,7 @@ MANAGER_ROW: Final = Section(
             "s",
             (_worst(names.LOOP_LAG),),
             8,
+            axis="symlog",
         ),
         Chart(
             "timeseries",
@@ -39,6 +40,7 @@ MANAGER_ROW: Final = Section(
             "s",
             (_worst(names.HEARTBEAT_AGE), _worst(names.LEASE_DURATION, "a lease of", "min")),
             8,
+            axis="symlog",
         ),
         Chart(
             "timeseries",
@@ -47,6 +49,7 @@ MANAGER_ROW: Final = Section(
             "s",
             (_worst(names.LEASE_MARGIN, worst="min"),),
             8,
+            axis="symlog",
         ),
     ),
 )
@@ -67,6 +70,7 @@ STORE_ROW: Final = Section(
                 ),
             ),
             8,
+            axis="symlog",
         ),
         Chart(
             "timeseries",

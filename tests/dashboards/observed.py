@@ -30,7 +30,14 @@ SCALE: Final = 30
 """Every window, wait and interval is divided by this: five minutes are 10 seconds."""
 SERVICE: Final = "dashboards-live"
 ROOT: Final = FOLDER.parent
-WATCHED = ("integrity-violation", "late-event", "zombie-worker", "store-outage", "duplicate-final")
+WATCHED = (
+    "integrity-violation",
+    "late-event",
+    "zombie-worker",
+    "store-outage",
+    "duplicate-final",
+    "crash-loop",
+)
 """The drills that are made here; the others need minutes, whatever the time scale."""
 
 
