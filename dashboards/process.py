@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dashboards import colours
+from dashboards.internals import MANAGER_ROW
 from dashboards.panels import (
     CHOSEN,
     Board,
@@ -194,5 +195,5 @@ PROCESS = Board(
     "tapescope-process",
     "tapescope: process",
     "What the programs cost, and whether their telemetry arrives.",
-    (_COST, _TELEMETRY),
+    (_COST, MANAGER_ROW, _TELEMETRY),
 )

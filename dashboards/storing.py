@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dashboards import colours, settings
+from dashboards.internals import STORE_ROW
 from dashboards.panels import (
     Board,
     Chart,
@@ -136,5 +137,5 @@ STORE = Board(
     "tapescope-store",
     "tapescope: store",
     "Is the database quick, and does it answer?",
-    (_CALLS, _TIMES),
+    (_CALLS, _TIMES, STORE_ROW),
 )

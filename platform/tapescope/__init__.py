@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         SchemaNotOwn,
         SchemaTooNew,
         SchemaTooOld,
+        SchemeTaken,
         StoreAuthFailed,
         StoreBusy,
         StoreClosed,
@@ -106,7 +107,7 @@ if TYPE_CHECKING:
     )
     from tapescope.model import FinalEvent as Final
     from tapescope.program import run_main
-    from tapescope.run import RetryPolicy
+    from tapescope.run import RetryPolicy, TapeHandler
     from tapescope.run.reporter import Reporter, ThreadReporter
     from tapescope.shell import ShellCommand
     from tapescope.store import OpenMode, StoreLimits, TaskStore, find_store
@@ -185,6 +186,7 @@ __all__ = [
     "SchemaNotOwn",
     "SchemaTooNew",
     "SchemaTooOld",
+    "SchemeTaken",
     "ShellCommand",
     "StoreAuthFailed",
     "StoreBusy",
@@ -200,6 +202,7 @@ __all__ = [
     "Subscription",
     "TapeFull",
     "TapeGap",
+    "TapeHandler",
     "TapePage",
     "TapescopeError",
     "Task",
@@ -297,6 +300,7 @@ _HOMES = {
     "SchemaNotOwn": "tapescope.errors",
     "SchemaTooNew": "tapescope.errors",
     "SchemaTooOld": "tapescope.errors",
+    "SchemeTaken": "tapescope.errors",
     "ShellCommand": "tapescope.shell",
     "StoreAuthFailed": "tapescope.errors",
     "StoreBusy": "tapescope.errors",
@@ -312,6 +316,7 @@ _HOMES = {
     "Subscription": "tapescope.store.notifications",
     "TapeFull": "tapescope.errors",
     "TapeGap": "tapescope.errors",
+    "TapeHandler": "tapescope.run",
     "TapePage": "tapescope.model",
     "TapescopeError": "tapescope.errors",
     "Task": "tapescope.model",

@@ -33,6 +33,7 @@ Each builds its message from typed arguments, which stay readable as attributes:
   x StoreConfigError
     + BadStoreUrl
     + UnknownStoreScheme
+    + SchemeTaken
     + MissingExtra
     + SchemaTooNew
     + SchemaTooOld
@@ -119,6 +120,7 @@ __all__ = [
     "SchemaNotOwn",
     "SchemaTooNew",
     "SchemaTooOld",
+    "SchemeTaken",
     "StoreAuthFailed",
     "StoreBusy",
     "StoreClosed",
@@ -187,8 +189,8 @@ class BadOp(TapescopeError):
     def __init__(self, op: object) -> None:
         self.op = op
         super().__init__(
-            f"{_show(op)} is not a valid op name. Use 1 to 64 of a-z, 0-9, '_', '.', '-', "
-            "a letter first: 'resize'."
+            f"{_show(op)} is not a valid op name. Use 1 to 128 of A-Z, a-z, 0-9, '_', '.', '-', "
+            "a letter or '_' first: 'resize', 'shop.tasks.Resize'."
         )
 
 
@@ -512,6 +514,17 @@ class UnknownStoreScheme(StoreConfigError):
             f"{', '.join(known) or 'none'}. "
             "Check the URL; a package adds a scheme through the entry-point group "
             "'tapescope.stores'."
+        )
+
+
+class SchemeTaken(StoreConfigError):
+    """A store URL whose scheme several installed packages have: none of them is chosen."""
+
+    def __init__(self, scheme: str, packages: Sequence[str]) -> None:
+        self.scheme, self.packages = scheme, tuple(packages)
+        super().__init__(
+            f"The scheme {scheme!r} of a store's URL is registered by several packages: "
+            f"{', '.join(packages)}. Uninstall all but one, or have one register another scheme."
         )
 
 

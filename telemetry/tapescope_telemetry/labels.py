@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
-from tapescope.model import ERROR_CODES, EVENT_TYPES
+from tapescope.model import ERROR_CODES, EVENT_TYPES, is_event_type, is_op
 from tapescope_telemetry.failures import STORE_FAILURES
 from tapescope_telemetry.names import OTHER, MetricRow
 
@@ -19,22 +18,20 @@ DROP_OPS: Final = 32
 TASK_OPS: Final = 200
 ERROR_TYPES: Final = 50
 
-NAME: Final = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
-"""The form of an op and of an event type."""
-ANY: Final = re.compile(r".*", re.DOTALL)
-
 
 class LabelCap:
     """Admits known values always, then the first ``limit`` others; the rest become ``_OTHER``.
 
-    ``form`` is what a value must look like to be admitted: a text that was refused as an event type
-    may hold anything, and its failure is counted all the same.
+    ``form`` says whether a value looks as it must to be admitted: a text that was refused as an
+    event type may hold anything, and its failure is counted all the same.
     A value's answer never changes, so what counts up under a label counts down under the same one.
     """
 
     __slots__ = ("_admitted", "_form", "_left", "_lock")
 
-    def __init__(self, limit: int, known: Iterable[str] = (), form: re.Pattern[str] = ANY) -> None:
+    def __init__(
+        self, limit: int, known: Iterable[str] = (), form: Callable[[str], bool] | None = None
+    ) -> None:
         self._admitted = {value: value for value in (*known, OTHER)}
         self._form = form
         self._left = limit
@@ -48,7 +45,7 @@ class LabelCap:
     def _admit(self, value: str) -> str:
         with self._lock:
             if value not in self._admitted:
-                if self._left <= 0 or self._form.fullmatch(value) is None:
+                if self._left <= 0 or not (self._form is None or self._form(value)):
                     return OTHER
                 self._left -= 1
                 self._admitted[value] = str(value)
@@ -59,10 +56,10 @@ class LabelCaps:
     """The caps that all the metrics of one meter share, so that a value reads alike on each."""
 
     def __init__(self) -> None:
-        self.event_types = LabelCap(USER_EVENT_TYPES, EVENT_TYPES, NAME)
+        self.event_types = LabelCap(USER_EVENT_TYPES, EVENT_TYPES, is_event_type)
         self.error_types = LabelCap(ERROR_TYPES, (*ERROR_CODES, *STORE_FAILURES))
-        self.task_ops = LabelCap(TASK_OPS, form=NAME)
-        self.drop_ops = LabelCap(DROP_OPS, form=NAME)
+        self.task_ops = LabelCap(TASK_OPS, form=is_op)
+        self.drop_ops = LabelCap(DROP_OPS, form=is_op)
 
 
 class LabelSets:

@@ -31,6 +31,7 @@ ZERO_IN_HEALTH = {
     ("overview", "Waiting by state"): "there are slots for all of the load",
     ("overview", "Oldest waiting by op"): "nothing waits, as above",
     ("overview", "Workers by op"): "the load has callables, which no worker registers",
+    ("store", "Waiting for a flush"): "a flush takes less than a scrape sees",
     ("op", "Waiting by state"): "there are slots for all of the load",
     ("op", "Oldest waiting, oldest run"): "nothing waits, as above",
     ("op", "Workers"): "the load has callables, which no worker registers",
@@ -49,6 +50,11 @@ ABSENT_IN_HEALTH = {
     ("op", "timeout"): "no op is registered, as above",
     ("process", "lost {{error_type}}"): "no span is lost: a series is born with the first",
     ("process", "not delivered {{error_type}}"): "the collector takes all",
+    (
+        "store",
+        "{{tapescope_connection_state}} {{instance}}",
+    ): "a SQLite store shares no connections",
+    ("store", "waiting {{instance}} {{tapescope_store_adapter}}"): "as above",
     ("process", "ahead {{instance}}"): "a SQLite store goes by the process's clock",
 }
 """Queries that answer nothing, by board and legend, and why."""

@@ -277,3 +277,20 @@ async def test_a_wait_for_a_task_elsewhere_ends_with_the_store() -> None:
         await task.cancel()
         with pytest.raises(TaskCancelled):
             await waiting
+
+
+@pytest.mark.parametrize("name", ["shop.tasks.Resize", "_private", "a" * 128])
+async def test_a_qualified_name_is_an_op(any_url: str, name: str) -> None:
+    """It is submitted, claimed, listed and measured under its name, and case matters."""
+    async with working(any_url) as bench:
+        bench.manager.op(name)(double)
+        task = await bench.manager.submit(name, params={"n": 1})
+        other = await bench.manager.submit(name.swapcase(), params={"n": 1})
+        await task.result()
+        listed = await bench.store.list(op=name)
+        backlog = await bench.store.backlog.read(max_age=0)
+        await other.cancel()
+
+        assert [row.task_id for row in listed.tasks] == [task.task_id]
+        assert {one.op for one in backlog.ops} == {name, name.swapcase()}
+        assert bench.captured.value("tapescope.task.submitted", task_op=name) == 1

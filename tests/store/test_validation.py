@@ -234,7 +234,7 @@ async def test_every_other_verb_refuses() -> None:
     async with MemoryStore() as store, TaskManager(store) as manager:
         handle = await manager.submit("work", succeed)
         attempt = Attempt(handle.task_id, 1, "me")
-        for op in (None, 5, "Resize", b"op", ["op"], Broken()):
+        for op in (None, 5, "Re size", b"op", ["op"], Broken()):
             with pytest.raises(BadOp):
                 await manager.submit(op)  # type: ignore[arg-type]  # what is refused
             with pytest.raises(BadOp):

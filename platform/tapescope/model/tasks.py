@@ -31,11 +31,14 @@ __all__ = [
     "is_op",
 ]
 
-_OP = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
+_OP = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
 
 
 def is_op(text: object) -> bool:
-    """Whether ``text`` is well-formed as an op: ``[a-z][a-z0-9_.-]{0,63}``."""
+    """Whether ``text`` is well-formed as an op: ``[A-Za-z_][A-Za-z0-9_.-]{0,127}``.
+
+    So is a qualified name of Python, such as ``shop.tasks.Resize``.
+    """
     return isinstance(text, str) and _OP.fullmatch(text) is not None
 
 

@@ -13,6 +13,7 @@ from tapescope.run.reporter import Reporter, ThreadReporter
 from tapescope.run.retry_policy import RetryPolicy
 from tapescope.run.run import Completion, Run, RunHost, find_current_run
 from tapescope.run.runner import Runner, resolve_runner
+from tapescope.run.tape_handler import TapeHandler
 from tapescope.run.typed_values import TypedValues
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "RunHost",
     "RunSettings",
     "Runner",
+    "TapeHandler",
     "ThreadReporter",
     "TypedValues",
     "find_current_run",

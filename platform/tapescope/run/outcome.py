@@ -36,6 +36,7 @@ __all__ = [
     "Limits",
     "StopReason",
     "Verdict",
+    "clean_text",
     "close_unawaited",
     "describe_stop",
     "explain",
@@ -205,9 +206,9 @@ def explain(error: BaseException, *, code: str | None = None) -> ErrorInfo:
     """The exception as the tape keeps it: text of a limited size that any store takes."""
     cause = find_cause(error)
     return ErrorInfo(
-        _clean(code or error_type_of(error), 200),
-        _clean(text_of(cause), _MESSAGE_LIMIT),
-        None if is_raised_here(error) else _clean(trace_of(error), _TRACEBACK_LIMIT),
+        clean_text(code or error_type_of(error), 200),
+        clean_text(text_of(cause), _MESSAGE_LIMIT),
+        None if is_raised_here(error) else clean_text(trace_of(error), _TRACEBACK_LIMIT),
         _details(cause) or None,
     )
 
@@ -255,7 +256,7 @@ def _details(error: BaseException) -> Mapping[str, Any]:
     return {"exit_status": failed.exit_status} | {name: n for name, n in losses.items() if n}
 
 
-def _clean(text: str, limit: int) -> str:
+def clean_text(text: str, limit: int) -> str:
     """``text`` without NUL and lone surrogates, and without its middle where it is too long."""
     if len(text) > limit:
         half = limit // 2

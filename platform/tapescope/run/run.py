@@ -30,6 +30,7 @@ from tapescope.errors import (
 )
 from tapescope.model.error_codes import RELEASED, STALLED, TIMEOUT
 from tapescope.model.leases import TracedAttempt
+from tapescope.model.tape import LOG
 from tapescope.model.tasks import (
     ActiveState,
     Attempt,
@@ -246,6 +247,18 @@ class Run:
         """Whether the runner went on past its grace: the run ends without it."""
         return self._fenced_at is not None
 
+    def offer_log(self, level: str, message: str, logger: str) -> bool:
+        """Put a line of a logger on the tape, if the attempt has begun; from any thread.
+
+        Gives whether it was taken on its way. What becomes of it there the store counts, and its
+        runner is not told.
+        """
+        record = self._record
+        if record is None:
+            return False
+        body = {"level": level, "message": message, "logger": logger}
+        return record.tape.append_unheard(LOG, record.keeper.keep_our_event(LOG, body))
+
     def runs_in(self, loop_task: object) -> bool:
         """Whether this asyncio task is the run's."""
         return self._loop_task is loop_task
@@ -274,6 +287,12 @@ class Run:
         A runner that returns all the same, within its grace, has done the task.
         """
         self._stop(RELEASED)
+
+    @property
+    def held_until(self) -> float | None:
+        """When its lease is over (monotonic seconds); ``None`` where its attempt does not run."""
+        record = self._record
+        return record.deadline if record is not None and self._phase is _Phase.RUNNING else None
 
     def renew(self, until: float) -> None:
         """The lease holds until then (monotonic seconds): so long a ``final`` may be tried."""

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["NOWAIT_LIMIT", "TapeWriter"]
 
+_UNHEARD_LIMIT: Final = 1_000
+"""Events of one run that may be on their way without anybody who hears of their errors."""
+
 NOWAIT_LIMIT: Final = 1_000
 """Events of one run that ``emit_nowait`` may have outstanding."""
 
@@ -38,6 +41,7 @@ class TapeWriter:
         "_progress_at",
         "_store",
         "_timer",
+        "_unheard",
         "_unraised",
         "_window",
         "attempt",
@@ -66,6 +70,7 @@ class TapeWriter:
         self._timer: asyncio.TimerHandle | None = None
         self._unraised: Exception | None = None
         self._outstanding = 0
+        self._unheard = 0
         self._lock = threading.Lock()
         self.attempt = attempt
         self.span = span
@@ -137,6 +142,48 @@ class TapeWriter:
         self.reports += 1
         self._flush_held()
         self._send_reserved(type, body)
+
+    def append_unheard(self, type: str, body: Any) -> bool:
+        """Queue an event of whose errors the runner is not told; from any thread.
+
+        Gives whether there was a place for it. Its places are not those of ``reserve``: what a
+        runner does not know of takes nothing from it.
+        """
+        with self._lock:
+            if self._unheard >= _UNHEARD_LIMIT:
+                return False
+            self._unheard += 1
+        try:
+            here = asyncio.get_running_loop() is self._loop
+        except RuntimeError:  # a thread has none
+            here = False
+        if here:
+            self._send_unheard(type, body)
+            return True
+        try:
+            self._loop.call_soon_threadsafe(self._send_unheard, type, body)
+        except RuntimeError:  # the loop is closed, and nobody will ask
+            return False
+        return True
+
+    def _send_unheard(self, type: str, body: Any) -> None:
+        self.reports += 1
+        self._flush_held()
+        try:
+            future = self._store.append_nowait(self.attempt, (NewEvent(type, body),))
+        except Exception:  # noqa: BLE001  # the ledger has counted it, and it is nobody's to raise
+            self._free_unheard()
+        else:
+            future.add_done_callback(self._note_unheard)
+
+    def _note_unheard(self, future: asyncio.Future[Appended]) -> None:
+        self._free_unheard()
+        if not future.cancelled() and future.exception() is None:
+            self.dropped += future.result().dropped is not None
+
+    def _free_unheard(self) -> None:
+        with self._lock:
+            self._unheard -= 1
 
     async def progress(self, phase: str, body: Any) -> None:
         """Append a ``progress`` event, or hold it for a moment where a newer one may replace it.

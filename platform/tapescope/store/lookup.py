@@ -7,7 +7,7 @@ import unicodedata
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
-from tapescope.errors import BadStoreUrl, UnknownStoreScheme
+from tapescope.errors import BadStoreUrl, SchemeTaken, UnknownStoreScheme
 from tapescope.model.showing import hide_password
 
 if TYPE_CHECKING:
@@ -38,36 +38,47 @@ def refuse_control_characters(text: str, shown: str) -> None:
 
 
 def find_store(
-    url: str, *, telemetry: Telemetry | None = None, patience: float | None = None
+    url: str,
+    *,
+    telemetry: Telemetry | None = None,
+    patience: float | None = None,
+    thorough: bool = False,
 ) -> TaskStore:
     """Make the store that a URL names; it is not opened.
 
     Its class is looked up by the URL's scheme and called as ``Store(url, telemetry=telemetry)``;
     ``patience``, the seconds that a call waits for a store that is away, is passed on where it is
-    given. A URL with a ``?patience=`` of its own goes before it.
-    Raises ``BadStoreUrl``, ``UnknownStoreScheme``, and ``MissingExtra`` where the store's driver is
-    not installed.
+    given. A URL with a ``?patience=`` of its own goes before it. ``thorough`` asks all installed
+    packages whether another one has a scheme of ours, too: a manager does, and no short command,
+    for it takes longer than to import the store.
+    Raises ``BadStoreUrl``, ``UnknownStoreScheme``, ``SchemeTaken`` for a scheme of two packages,
+    and ``MissingExtra`` where the store's driver is not installed.
     """
     refuse_control_characters(url, hide_password(url))
     match = _SCHEME.match(url)
     if match is None:
         raise BadStoreUrl(hide_password(url), "it has no scheme")
     settings = {} if patience is None else {"patience": patience}
-    store: TaskStore = _find_class(match[1].lower())(url, telemetry=telemetry, **settings)
+    store: TaskStore = _find_class(match[1].lower(), thorough=thorough)(
+        url, telemetry=telemetry, **settings
+    )
     return store
 
 
-def _find_class(scheme: str) -> Any:
-    """The class of the stores with this scheme; our own, before any other package is asked.
-
-    Raises ``UnknownStoreScheme``.
-    """
-    if scheme in _OWN:
-        module, _, name = _OWN[scheme].partition(":")
+def _find_class(scheme: str, *, thorough: bool) -> Any:
+    """The class of the stores with this scheme. Raises ``UnknownStoreScheme``, ``SchemeTaken``."""
+    own = _OWN.get(scheme)
+    if own is not None and not thorough:
+        module, _, name = own.partition(":")
         return getattr(import_module(module), name)
-    from importlib.metadata import entry_points
+    from importlib.metadata import EntryPoint, entry_points
 
     installed = entry_points(group=_GROUP)  # reads the metadata of every package there is
-    for entry in installed.select(name=scheme):
+    found = {one.dist.name if one.dist else one.value: one for one in installed.select(name=scheme)}
+    if own is not None:  # of the source tree alone there is no metadata
+        found.setdefault("tapescope", EntryPoint(scheme, own, _GROUP))
+    if len(found) > 1:
+        raise SchemeTaken(scheme, sorted(found))
+    for entry in found.values():
         return entry.load()
     raise UnknownStoreScheme(scheme, sorted({*_OWN, *installed.names}))

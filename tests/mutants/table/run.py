@@ -10,6 +10,9 @@ _WRITES: Final = f"{RUN}/durable_writes.py"
 _RUN: Final = f"{RUN}/run.py"
 _ATTEMPT: Final = f"{RUN}/attempt.py"
 _TAPE: Final = f"{RUN}/tape_writer.py"
+_POLICY: Final = f"{RUN}/retry_policy.py"
+_TYPES: Final = f"{RUN}/typed_values.py"
+_HANDLER: Final = f"{RUN}/tape_handler.py"
 _REPORTER: Final = f"{RUN}/reporter.py"
 _KEEPER: Final = f"{RUN}/keeper.py"
 
@@ -25,6 +28,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
         Edit(_WRITES, "forget_cancels()\n            cancelled = True", "raise"),
         "tests/run/test_outside_cancels.py::test_at_the_claim[memory]",
         on="memory",
+        held_by="run.begins_again",
     ),
     row(
         "run.claim_cancel_told",
@@ -138,6 +142,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
         ),
         "tests/manager/test_let_go.py::test_a_cancel_from_outside_does_not_keep_it_from_letting_go",
         on="memory",
+        held_by="run.begins_again",
     ),
     row(
         "run.let_go_waits",
@@ -318,11 +323,46 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "run.retries_spent",
         "No more attempts are made than there are retries",
         Edit(
-            _ATTEMPT,
-            "verdict.may_be_retried and self.task.retries_spent < self.task.retries",
-            "verdict.may_be_retried",
+            _POLICY,
+            "error is None or task.retries_spent >= task.retries",
+            "error is None",
         ),
         "tests/run/test_retries.py::test_the_last_failure_is_the_tasks[memory]",
+        on="memory",
+    ),
+    row(
+        "run.given_up",
+        "A runner that gave up is not run again",
+        Edit(_POLICY, "if any(is_a(part, GiveUp) for part in parts)", "if False"),
+        "tests/run/test_retry_policy.py::test_what_is_retried",
+        on="memory",
+    ),
+    row(
+        "run.silence_of_the_store",
+        "A runner whose report waits for the store is not called stalled",
+        Edit(_RUN, " and not tape.reporting else 0", " else 0"),
+        "tests/run/test_stalls.py::test_a_report_that_waits_for_its_store_is_no_silence",
+        on="memory",
+    ),
+    row(
+        "run.log_of_ours",
+        "What the platform and its drivers log of a line brings about no other line",
+        Edit(_HANDLER, 'record.name.partition(".")[0] in _NEVER', "False"),
+        "tests/run/test_tape_handler.py::test_a_runners_records_are_on_its_tape[memory]",
+        on="memory",
+    ),
+    row(
+        "run.log_of_a_hook",
+        "What a redaction hook logs of a line brings about no other line",
+        Edit(_HANDLER, "if self._busy or record", "if record"),
+        "tests/run/test_tape_handler.py::test_a_hook_is_asked_of_records_and_may_log",
+        on="memory",
+    ),
+    row(
+        "run.result_readable",
+        "A result that could not be read back as what it is annotated with is not stored",
+        Edit(_TYPES, "        _convert(stored, kind)  # a value", "        # a value"),
+        "tests/run/test_typed_values.py::test_a_result_of_another_type_is_a_bad_result",
         on="memory",
     ),
     row(
@@ -355,8 +395,8 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "A progress report that is held goes before the event that comes after it",
         Edit(
             _TAPE,
-            "        self._raise_earlier_error()\n        self._flush_held()\n        answer",
-            "        self._raise_earlier_error()\n        answer",
+            "        self._raise_earlier_error()\n        self._flush_held()\n        self.reporting",
+            "        self._raise_earlier_error()\n        self.reporting",
         ),
         "tests/run/test_reporter.py::test_fast_progress_is_coalesced[memory-False]",
         on="memory",
@@ -421,8 +461,8 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "Where that error is known beforehand, the next event is not offered",
         Edit(
             _TAPE,
-            "        self._raise_earlier_error()\n        self._flush_held()\n        answer",
-            "        self._flush_held()\n        answer",
+            "        self._raise_earlier_error()\n        self._flush_held()\n        self.reporting",
+            "        self._flush_held()\n        self.reporting",
         ),
         "tests/run/test_reporter.py::test_the_fate_of_an_event_nobody_awaited_is_raised_once[memory]",
         on="memory",

@@ -146,8 +146,8 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "The values of a label are few",
         Edit(
             f"{TELEMETRY}/labels.py",
-            "if self._left <= 0 or self._form.fullmatch(value) is None:",
-            "if self._form.fullmatch(value) is None:",
+            "if self._left <= 0 or not (self._form is None or self._form(value)):",
+            "if not (self._form is None or self._form(value)):",
         ),
         "tests/telemetry/test_tasks.py::test_ops_and_errors_are_capped",
         on="memory",
@@ -157,7 +157,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "A text that was refused as a name is no label",
         Edit(
             f"{TELEMETRY}/labels.py",
-            "if self._left <= 0 or self._form.fullmatch(value) is None:",
+            "if self._left <= 0 or not (self._form is None or self._form(value)):",
             "if self._left <= 0:",
         ),
         "tests/telemetry/test_stores.py::test_text_that_is_no_event_type_is_no_label",
@@ -205,9 +205,9 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "telemetry.ages_weak",
         "Telemetry keeps no manager alive that was never closed",
         Edit(
-            f"{TELEMETRY}/tasks.py",
-            "self._ages.append(WeakMethod(ages))",
-            "self._ages.append(lambda: ages)",
+            f"{TELEMETRY}/instruments.py",
+            "self._methods.append(WeakMethod(method))",
+            "self._methods.append(lambda: method)",
         ),
         "tests/telemetry/test_tasks.py::test_telemetry_keeps_no_manager_alive",
         on="memory",
