@@ -26,7 +26,10 @@ CHOSEN = {"op": {"op": "import|legacy"}}
 SCALE = 6
 """Waits are divided by this: drawing does not hold up a scrape each 2.5 seconds, beside it."""
 EMPTY = {
-    "store": {"Errors by type": "no call ends in an error"},
+    "store": {
+        "Errors by type": "no call ends in an error",
+        "Connections": "a SQLite store shares none",
+    },
     "process": {
         "Spans lost by error": "the collector takes all",
         "Clock of the store": "a SQLite store goes by the process's clock",
