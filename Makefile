@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-observability test-slow test-matrix test-environments test-cancels test-growth check lint model mutants stress dashboards bench docs picture coverage lock audit-dependencies build clean
+.PHONY: help demo test test-observability test-slow test-matrix test-environments test-cancels test-growth check lint model mutants stress dashboards bench bench-peers docs picture pictures coverage lock audit-dependencies build clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' Makefile
@@ -64,6 +64,9 @@ dashboards: $(VENV)/.installed ## Write the dashboards, rules and configuration 
 bench: $(VENV)/.installed ## Measure the stores and the manager (BENCH_ARGS=--help shows its settings)
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python bench/run.py $(BENCH_ARGS)
 
+bench-peers: $(VENV)/.installed ## Measure other task systems beside ours, from PyPI (PEERS_ARGS=--help shows its settings)
+	@PYTHONPATH="$(CURDIR)" $(BIN)/python bench/race.py $(PEERS_ARGS)
+
 docs: $(VENV)/.installed ## Make the reference pages from the code, and the schemas from the migrations
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python docs/build.py
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python docs/screens.py
@@ -71,6 +74,9 @@ docs: $(VENV)/.installed ## Make the reference pages from the code, and the sche
 
 picture: $(VENV)/.installed ## Draw the picture of a drill anew, from a real Prometheus; some minutes
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python docs/picture.py
+
+pictures: $(VENV)/.installed ## Draw the boards with Grafana's own components, under load; some minutes, needs chromium
+	@PYTHONPATH="$(CURDIR)" $(BIN)/python docs/pictures.py $(PICTURES_ARGS)
 
 coverage: $(VENV)/.installed ## Run the tests and print which lines they leave out
 	@$(BIN)/coverage run -m pytest $(PYTEST_ARGS)

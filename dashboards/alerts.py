@@ -18,13 +18,24 @@ from dashboards.promql import (
     LOOP,
     OP,
     SOURCE,
+    START,
     SUBSCRIBER_KIND,
     TAPE_OUTCOME,
     Durations,
     match,
+    or_zero,
     pick,
 )
-from dashboards.recording import CANCELLED, DROPPED, DUE, FAILED, name_growth, name_ratio
+from dashboards.recording import (
+    CANCELLED,
+    DROPPED,
+    DUE,
+    FAILED,
+    FINISHED_OF_OP,
+    RETRIES_OF_OP,
+    name_growth,
+    name_ratio,
+)
 from tapescope.model import DropReason
 from tapescope_telemetry import names
 
@@ -93,7 +104,8 @@ def list_alerts(durations: Durations) -> list[Alert]:
         *_list_budgets(),
         *_list_audit(),
         *_list_tasks(durations),
-        *_list_store(),
+        *_list_work(durations),
+        *_list_store(durations),
         *_list_telemetry(durations),
     ]
 
@@ -333,11 +345,52 @@ def _list_tasks(durations: Durations) -> list[Alert]:
     ]
 
 
-def _list_store() -> list[Alert]:
+def _list_work(durations: Durations) -> list[Alert]:
+    """Whether the work of an op goes on."""
+    board = "tapescope-overview"
+    window = durations(settings.THROUGHPUT_WINDOW)
+    usual = (
+        f"avg_over_time({FINISHED_OF_OP}[{durations(settings.THROUGHPUT_USUAL)}] offset {window})"
+    )
+    attempts = f"({or_zero(FINISHED_OF_OP, RETRIES_OF_OP)} + {RETRIES_OF_OP})"
+    return [
+        Alert(
+            "TapescopeThroughputCollapsed",
+            f"{or_zero(FINISHED_OF_OP, usual)} < {settings.THROUGHPUT_SHARE:g} * {usual}"
+            f" and {usual} >= {settings.THROUGHPUT_MINIMUM}"
+            f" and min_over_time({DUE}[{window}]) > 0"
+            f" and on ({GROUP}, {OP}) max by ({GROUP}, {OP}) ({pick(names.OP_WORKERS)}) > 0",
+            settings.THROUGHPUT_WAIT,
+            CRITICAL,
+            board,
+            f"Tasks of {{{{ $labels.{OP} }}}} are due all the time, and only {{{{ $value }}}} have"
+            " ended in a quarter of an hour.",
+            "Less than a tenth of what usually ends. There are workers for the op: they stand"
+            " still, or each task takes very long.",
+        ),
+        Alert(
+            "TapescopeRetryRatioHigh",
+            f"{RETRIES_OF_OP} / {attempts} > {settings.RETRY_SHARE:g}"
+            f" and {RETRIES_OF_OP} >= {settings.RETRY_MINIMUM}",
+            settings.RETRY_WAIT,
+            WARNING,
+            board,
+            f"{{{{ $value | humanizePercentage }}}} of the attempts of {{{{ $labels.{OP} }}}} fail"
+            " and are made again.",
+            "Tasks may succeed all the same, later and at several times the cost. When their"
+            " retries are spent they fail.",
+        ),
+    ]
+
+
+def _list_store(durations: Durations) -> list[Alert]:
     board = "tapescope-store"
     errors = "job_adapter:tapescope_store_errors"
     append = "job_adapter:tapescope_store_append_duration_seconds"
     window = _NAMES(settings.STORE_WINDOW)
+    free, size = pick(names.DISK_FREE), pick(names.DISK_SIZE)
+    filling = durations(settings.DISK_FILLING)
+    within = durations.milliseconds(settings.DISK_FULL_WITHIN) / 1_000
     return [
         Alert(
             "TapescopeStoreErrors",
@@ -373,6 +426,32 @@ def _list_store() -> list[Alert]:
             "A transaction of some process has been open for long, perhaps one that only reads, and"
             " the log grows until it ends: it may fill the disk.",
         ),
+        Alert(
+            "TapescopeDiskLow",
+            f"{free} < {settings.DISK_BYTES} and {free} < {settings.DISK_SHARE:g} * {size}"
+            f" or {free} < {settings.DISK_FILLING_SHARE:g} * {size}"
+            f" and predict_linear({free}[{filling}], {within:g}) < 0"
+            f" and {free} offset {filling}",
+            settings.DISK_WAIT,
+            CRITICAL,
+            board,
+            "{{ $value | humanize1024 }}B are left on the disk of the store of"
+            " {{ $labels.instance }}.",
+            "At the pace of the last hour it is full within four, or it nearly is. On a full disk"
+            " nothing new is acknowledged.",
+        ),
+        Alert(
+            "TapescopeQuarantineFull",
+            f"max by ({GROUP}, {ADAPTER}) ({pick(names.QUARANTINE_SIZE)})"
+            f" >= {settings.QUARANTINE_EVENTS}",
+            settings.QUARANTINE_WAIT,
+            WARNING,
+            "tapescope-integrity",
+            f"The quarantine of the {{{{ $labels.{ADAPTER} }}}} store of {{{{ $labels.job }}}}"
+            " holds {{ $value }} late events.",
+            "It keeps 1,000 of a task, and 10,000 of tasks that the store does not know. What is"
+            " past that is counted, and not kept. Nothing deletes what it keeps but a retention.",
+        ),
     ]
 
 
@@ -392,6 +471,9 @@ def _list_telemetry(durations: Durations) -> list[Alert]:
     up = pick("up", lives)
     known = f"last_over_time({pick(BUILD_INFO)}[{durations(settings.TARGET_KNOWN)}])"
     left = f"last_over_time({pick(names.LIMIT, lives)}[{durations(settings.TARGET_GONE)}])"
+    age = f"max by ({INSTANCE}) ({pick(names.HEARTBEAT_AGE)})"
+    lease = f"min by ({INSTANCE}) ({pick(names.LEASE_DURATION)})"
+    crashes = durations(settings.CRASH_WINDOW)
     series = pick("", '__name__=~"tapescope_.+"', 'otel_metric_overflow=~"(?i:true)"')
     return [
         Alert(
@@ -435,6 +517,29 @@ def _list_telemetry(durations: Durations) -> list[Alert]:
             " defects.",
             "It goes on. What it does for every task may not be done: claims, leases, rescues,"
             " audits, or news of other processes.",
+        ),
+        Alert(
+            "TapescopeHeartbeatLate",
+            f"{age} > {lease}",
+            settings.HEARTBEAT_WAIT,
+            CRITICAL,
+            board,
+            "The store has answered no heartbeat of {{ $labels.instance }} for"
+            " {{ $value | humanizeDuration }}.",
+            "Longer than a lease. Its event loop is blocked, or its store does not answer: it takes"
+            " no task, hears of no cancel, and is not ready.",
+        ),
+        Alert(
+            "TapescopeCrashLoop",
+            f"changes({pick(START)}[{crashes}]) >= {settings.CRASH_STARTS}"
+            f" and on ({INSTANCE}) last_over_time({pick(BUILD_INFO)}[{crashes}])",
+            0,
+            CRITICAL,
+            board,
+            "{{ $labels.instance }} of {{ $labels.job }} began anew {{ $value }} times in half an"
+            " hour.",
+            "Each end takes the tasks that run there with it: they are rescued at the cost of a"
+            " retry each, and fail when those are spent.",
         ),
         Alert(
             "TapescopeTargetDown",

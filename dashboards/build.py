@@ -13,7 +13,9 @@ import yaml
 
 from dashboards import settings, stack
 from dashboards.alerts import list_alerts, render_alert
+from dashboards.fleet import FLEET
 from dashboards.integrity import INTEGRITY
+from dashboards.op import OP_BOARD
 from dashboards.overview import OVERVIEW
 from dashboards.panels import Board
 from dashboards.process import PROCESS
@@ -21,12 +23,15 @@ from dashboards.promql import Durations
 from dashboards.recording import list_recording_rules
 from dashboards.rendering import render_board
 from dashboards.storing import STORE
+from dashboards.task import render_task_board
 
 __all__ = ["BOARDS", "Build", "main", "render_files"]
 
 HERE: Final = Path(__file__).parent
 BOARDS: Final[dict[str, Board]] = {
     "overview": OVERVIEW,
+    "op": OP_BOARD,
+    "fleet": FLEET,
     "tape-integrity": INTEGRITY,
     "store": STORE,
     "process": PROCESS,
@@ -69,6 +74,7 @@ def render_files(build: Build | None = None) -> dict[str, str]:
     }
     files = {path: _HEADER + _render(content) for path, content in documents.items()}
     files |= {f"grafana/{name}.json": render_board(board) for name, board in BOARDS.items()}
+    files["grafana/task.json"] = render_task_board()
     return files
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dashboards import settings
+from dashboards import colours, settings
 from dashboards.panels import (
     CHOSEN,
     Board,
@@ -38,7 +38,8 @@ from tapescope_telemetry import names
 __all__ = ["INTEGRITY"]
 
 _NAMES = Durations()
-_ONE_IS_TOO_MANY = (Limit(1, "red"),)
+_ONE_IS_TOO_MANY = (Limit(1, colours.BAD),)
+_EVENTS = "suffix:events/s"
 
 
 def _burn(metric: str, objective: float, window: int) -> str:
@@ -100,18 +101,20 @@ _NOW = Section(
         Chart(
             "stat",
             "Dropped ratio",
-            "Dropped events among those offered.",
+            "Dropped events among those offered, over the range of the board.",
             "percentunit",
             (
                 Query(
                     describe_share(
-                        sum_growth("", names.EVENT_DROPPED), sum_growth("", names.EVENT_OFFERED)
+                        sum_growth("", names.EVENT_DROPPED, window="$__range"),
+                        sum_growth("", names.EVENT_OFFERED, window="$__range"),
                     )
                 ),
             ),
             5,
             4,
-            limits=(Limit(1 - settings.DROP_OBJECTIVE, "orange"),),
+            limits=(Limit(1 - settings.DROP_OBJECTIVE, colours.LATE),),
+            empty="No event was offered in this time.",
         ),
         Chart(
             "stat",
@@ -121,7 +124,8 @@ _NOW = Section(
             (Query(f"time() - max(max by ({GROUP}) (" + scope(names.AUDIT_LAST_SUCCESS) + "))"),),
             5,
             4,
-            limits=(Limit(settings.AUDIT_STALE_AGE, "red"),),
+            limits=(Limit(settings.AUDIT_STALE_AGE, colours.BAD),),
+            empty="No audit came to its end yet.",
         ),
     ),
 )
@@ -135,14 +139,17 @@ _AUDIT = Section(
             "Of the interval. The rules are in the runbook TapescopeTapeIntegrityViolation.",
             "short",
             (Query(sum_growth(AUDIT_RULE, names.AUDIT_VIOLATIONS), f"{{{{{AUDIT_RULE}}}}}"),),
+            height=12,
             stacked=True,
+            shades=colours.BAD,
         ),
         Chart(
             "timeseries",
             "Tapes audited",
             "Tapes that the audit looked at in a second.",
-            "ops",
+            "suffix:tapes/s",
             (Query(sum_rate(ADAPTER, names.AUDIT_CHECKED), f"{{{{{ADAPTER}}}}}"),),
+            height=12,
         ),
     ),
 )
@@ -196,6 +203,14 @@ _DROPS = Section(
                     + " > 0)"
                 ),
             ),
+            decimals=0,
+            empty="No event was dropped in this time.",
+            columns=(
+                (OP, "Op"),
+                (DROP_REASON, "Reason"),
+                (EVENT_TYPE, "Type"),
+                ("Value", "Dropped"),
+            ),
         ),
         Chart(
             "timeseries",
@@ -215,6 +230,12 @@ _DROPS = Section(
                 )
                 for window in (settings.BURN_RATES[0].short, settings.BURN_RATES[0].long)
             ),
+            limits=tuple(
+                Limit(pair.rate, colours.BAD if pair.severity == "critical" else colours.LATE)
+                for pair in reversed(settings.BURN_RATES)
+            ),
+            axis="symlog",
+            empty="Nothing was offered and nothing ended yet.",
         ),
     ),
 )
@@ -226,7 +247,7 @@ _TAPES = Section(
             "timeseries",
             "Appended by type",
             "Events that the database says it stored.",
-            "ops",
+            _EVENTS,
             (Query(sum_rate(EVENT_TYPE, names.EVENT_APPENDED), f"{{{{{EVENT_TYPE}}}}}"),),
             stacked=True,
         ),
@@ -234,7 +255,7 @@ _TAPES = Section(
             "timeseries",
             "Where offered events went",
             "Offered is stored and dropped and failed (invariant I7).",
-            "ops",
+            _EVENTS,
             (
                 Query(sum_rate("", names.EVENT_OFFERED), "offered"),
                 Query(sum_rate("", names.EVENT_APPENDED), "stored"),
@@ -249,6 +270,8 @@ _TAPES = Section(
             "short",
             (Query(sum_growth(ERROR, names.EVENT_FAILED), f"{{{{{ERROR}}}}}"),),
             stacked=True,
+            shades=colours.BAD,
+            empty="No event failed at its caller.",
         ),
         Chart(
             "heatmap",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dashboards import colours, settings
 from dashboards.panels import (
+    CHOSEN,
     Board,
     Chart,
     Limit,
@@ -10,6 +12,7 @@ from dashboards.panels import (
     Section,
     add_rates,
     describe_share,
+    quantile,
     scope,
     sum_by,
     sum_growth,
@@ -19,12 +22,13 @@ from dashboards.promql import (
     CANCEL_REASON,
     ERROR,
     GROUP,
+    INSTANCE,
     OP,
     OUTCOME,
     RESCUE_RESULT,
     STATE,
     match,
-    quantile,
+    pick,
 )
 from tapescope.model import ERROR_CODES, Outcome
 from tapescope_telemetry import names
@@ -32,12 +36,23 @@ from tapescope_telemetry.names import MetricRow
 
 __all__ = ["OVERVIEW"]
 
-_ENDED = sum_growth("", names.DURATION, part="_count")
+_TASKS = "suffix:tasks/s"
+_RANGE = "$__range"
+_ENDED = sum_growth("", names.DURATION, part="_count", window=_RANGE)
 _DECIDED = sum_growth(
-    "", names.DURATION, match(OUTCOME, Outcome.FAILED, Outcome.SUCCEEDED), part="_count"
+    "",
+    names.DURATION,
+    match(OUTCOME, Outcome.FAILED, Outcome.SUCCEEDED),
+    part="_count",
+    window=_RANGE,
 )
-_FAILED = sum_growth("", names.DURATION, match(OUTCOME, Outcome.FAILED), part="_count")
-_CANCELLED = sum_growth("", names.DURATION, match(OUTCOME, Outcome.CANCELLED), part="_count")
+_FAILED = sum_growth(
+    "", names.DURATION, match(OUTCOME, Outcome.FAILED), part="_count", window=_RANGE
+)
+_CANCELLED = sum_growth(
+    "", names.DURATION, match(OUTCOME, Outcome.CANCELLED), part="_count", window=_RANGE
+)
+_NO_TASK = "No task ended in this time."
 
 
 def _highest(row: MetricRow) -> str:
@@ -61,7 +76,7 @@ _NOW = Section(
             "stat",
             "Throughput",
             "Tasks that ended in a second, whatever their outcome.",
-            "ops",
+            _TASKS,
             (Query(sum_rate("", names.DURATION, part="_count")),),
             4,
             4,
@@ -69,22 +84,24 @@ _NOW = Section(
         Chart(
             "stat",
             "Failure ratio",
-            "Failed tasks among those that succeeded or failed. Cancelled ones are left out: they"
-            " are neither.",
+            "Failed tasks among those that succeeded or failed, over the range of the board."
+            " Cancelled ones are left out: they are neither.",
             "percentunit",
             (Query(describe_share(_FAILED, _DECIDED)),),
             4,
             4,
-            limits=(Limit(0.01, "orange"), Limit(0.1, "red")),
+            limits=(Limit(1 - settings.FAILURE_OBJECTIVE, colours.LATE), Limit(0.1, colours.BAD)),
+            empty=_NO_TASK,
         ),
         Chart(
             "stat",
             "Cancelled ratio",
-            "Cancelled tasks among all that ended.",
+            "Cancelled tasks among all that ended, over the range of the board.",
             "percentunit",
             (Query(describe_share(_CANCELLED, _ENDED)),),
             4,
             4,
+            empty=_NO_TASK,
         ),
         Chart(
             "stat",
@@ -94,7 +111,8 @@ _NOW = Section(
             (Query(quantile(0.95, add_rates(names.QUEUE_WAIT, ""))),),
             4,
             4,
-            limits=(Limit(60, "orange"),),
+            limits=(Limit(settings.QUEUE_WAIT_P95, colours.LATE),),
+            empty="No task was claimed in this time.",
         ),
         Chart(
             "stat",
@@ -104,7 +122,35 @@ _NOW = Section(
             (Query(f"max(max by ({GROUP}) ({scope(names.OLDEST_ACTIVE)}))"),),
             4,
             4,
-            limits=(Limit(7200, "orange"),),
+            limits=(Limit(settings.STUCK_AGE, colours.LATE),),
+        ),
+        Chart(
+            "table",
+            "Firing alerts",
+            "What pages or tickets now. The name leads to its runbook.",
+            "none",
+            (
+                Query(
+                    "max by (alertname, severity, "
+                    + INSTANCE
+                    + ") ("
+                    + pick(
+                        "ALERTS",
+                        'alertname=~"Tapescope.+"',
+                        'alertstate="firing"',
+                        *CHOSEN[:-1],
+                    )
+                    + ")"
+                ),
+            ),
+            24,
+            8,
+            empty="No alert is firing.",
+            columns=(
+                ("alertname", "Alert"),
+                ("severity", "Severity"),
+                *((label, label.capitalize()) for label in settings.INSTANCE_LABELS),
+            ),
         ),
     ),
 )
@@ -124,7 +170,9 @@ _WAITING = Section(
                     f"{{{{{STATE}}}}}",
                 ),
             ),
+            height=10,
             stacked=True,
+            empty="No process tells of a store: none has one open.",
         ),
         Chart(
             "timeseries",
@@ -132,6 +180,10 @@ _WAITING = Section(
             "How long the first task that waits has been due.",
             "s",
             (Query(_highest(names.OLDEST_DUE), f"{{{{{OP}}}}}"),),
+            height=10,
+            limits=(Limit(settings.OLDEST_WAITING, colours.BAD),),
+            axis="symlog",
+            empty="No process tells of a store: none has one open.",
         ),
         Chart(
             "timeseries",
@@ -140,6 +192,7 @@ _WAITING = Section(
             " due stands still.",
             "short",
             (Query(_highest(names.OP_WORKERS), f"{{{{{OP}}}}}"),),
+            height=10,
         ),
         Chart(
             "timeseries",
@@ -148,8 +201,10 @@ _WAITING = Section(
             "s",
             (
                 Query(_highest(names.RUNNING_AGE), f"{{{{{OP}}}}}"),
-                Query(_highest(names.OP_TIMEOUT), f"timeout of {{{{{OP}}}}}"),
+                Query(_highest(names.OP_TIMEOUT), f"timeout of {{{{{OP}}}}}", limit=True),
             ),
+            height=10,
+            axis="symlog",
         ),
     ),
 )
@@ -161,7 +216,7 @@ _FLOW = Section(
             "timeseries",
             "Submitted against finished",
             "When more is submitted than finished for long, the backlog grows.",
-            "ops",
+            _TASKS,
             (
                 Query(sum_rate("", names.SUBMITTED), "submitted"),
                 Query(sum_rate("", names.DURATION, part="_count"), "finished"),
@@ -171,7 +226,7 @@ _FLOW = Section(
             "timeseries",
             "Finished by outcome",
             f"{', '.join(Outcome).capitalize()}.",
-            "ops",
+            _TASKS,
             (Query(sum_rate(OUTCOME, names.DURATION, part="_count"), f"{{{{{OUTCOME}}}}}"),),
             stacked=True,
         ),
@@ -190,16 +245,19 @@ _FLOW = Section(
                 ),
             ),
             stacked=True,
+            shades=colours.BAD,
+            empty="No task failed in this time.",
         ),
         Chart(
             "timeseries",
             "Active by state, against the limit",
-            "The line is what may run at once (max_running of every manager).",
+            "The dashed line is what may run at once (max_running of every manager).",
             "short",
             (
                 Query(sum_by(STATE, scope(names.ACTIVE)), f"{{{{{STATE}}}}}"),
-                Query(sum_by("", scope(names.LIMIT)), "limit"),
+                Query(sum_by("", scope(names.LIMIT)), "limit", limit=True),
             ),
+            stacked=True,
         ),
     ),
 )
@@ -216,17 +274,11 @@ _TIMES = Section(
         ),
         Chart(
             "timeseries",
-            "Task duration by op",
-            "p50, p95 and p99. The dots are exemplars.",
+            "Task duration by op, p95",
+            "The board of the op has p50 and p99 beside it. The dots are exemplars.",
             "s",
-            tuple(
-                Query(
-                    quantile(q, add_rates(names.DURATION, OP)),
-                    f"{{{{{OP}}}}} p{q * 100:g}",
-                    exemplar=q == 0.99,
-                )
-                for q in (0.5, 0.95, 0.99)
-            ),
+            (Query(quantile(0.95, add_rates(names.DURATION, OP)), f"{{{{{OP}}}}}", exemplar=True),),
+            axis="log",
         ),
         Chart(
             "timeseries",
@@ -234,6 +286,8 @@ _TIMES = Section(
             "From when a task was due to its claim.",
             "s",
             (Query(quantile(0.95, add_rates(names.QUEUE_WAIT, OP)), f"{{{{{OP}}}}}"),),
+            limits=(Limit(settings.QUEUE_WAIT_P95, colours.LATE),),
+            axis="log",
         ),
         Chart(
             "timeseries",
@@ -242,10 +296,13 @@ _TIMES = Section(
             "s",
             (
                 Query(
-                    f"max by ({OP}) (max by ({GROUP}, {OP}) ({scope(names.OLDEST_ACTIVE)}))",
+                    f"max by ({OP}) (max by ({GROUP}, {OP}) ({scope(names.OLDEST_ACTIVE)})) > 0",
                     f"{{{{{OP}}}}}",
                 ),
             ),
+            limits=(Limit(settings.STUCK_AGE, colours.LATE),),
+            axis="symlog",
+            empty="No task is active.",
         ),
     ),
 )
@@ -265,6 +322,9 @@ _CANCELS = Section(
                     exemplar=True,
                 ),
             ),
+            limits=(Limit(settings.CANCEL_SLOW_P95, colours.LATE),),
+            axis="log",
+            empty="No task was cancelled in this time.",
         ),
         Chart(
             "timeseries",
@@ -280,27 +340,35 @@ _CANCELS = Section(
             "How long runners went on after their cancel was final.",
             "s",
             (Query(quantile(0.95, add_rates(names.CANCEL_OVERRUN, OP)), f"{{{{{OP}}}}}"),),
-            8,
+            axis="log",
+            empty="No runner went on after its cancel was final.",
         ),
         Chart(
             "timeseries",
             "Zombies by op",
             "Fenced runners that still run. What they write is dropped.",
             "short",
-            (Query(sum_by(OP, scope(names.ZOMBIES)), f"{{{{{OP}}}}}"),),
-            8,
+            (Query(f"{sum_by(OP, scope(names.ZOMBIES))} > 0", f"{{{{{OP}}}}}"),),
+            stacked=True,
+            shades=colours.LATE,
+            empty="No fenced runner still runs.",
         ),
         Chart(
             "timeseries",
-            "Retries by error, rescues by result",
-            "Attempts of the interval that failed and will be made again, and tasks that were taken"
-            " from a lost owner.",
+            "Retries by error",
+            "Attempts of the interval that failed and will be made again.",
             "short",
-            (
-                Query(sum_growth(ERROR, names.RETRIES), f"retry {{{{{ERROR}}}}}"),
-                Query(sum_growth(RESCUE_RESULT, names.RESCUED), f"rescue {{{{{RESCUE_RESULT}}}}}"),
-            ),
-            8,
+            (Query(sum_growth(ERROR, names.RETRIES), f"{{{{{ERROR}}}}}"),),
+            stacked=True,
+            shades=colours.LATE,
+        ),
+        Chart(
+            "timeseries",
+            "Rescues by result",
+            "Tasks of the interval that were taken from an owner that was lost.",
+            "short",
+            (Query(sum_growth(RESCUE_RESULT, names.RESCUED), f"{{{{{RESCUE_RESULT}}}}}"),),
+            stacked=True,
         ),
     ),
 )

@@ -11,6 +11,7 @@ from tapescope_telemetry.names import Attribute, MetricRow
 
 __all__ = [
     "CHOSEN",
+    "Axis",
     "Board",
     "Chart",
     "Limit",
@@ -19,6 +20,7 @@ __all__ = [
     "add_rates",
     "describe_share",
     "grow",
+    "quantile",
     "rate",
     "scope",
     "sum_by",
@@ -27,15 +29,21 @@ __all__ = [
 ]
 
 Kind = Literal["timeseries", "stat", "heatmap", "table"]
+Axis = Literal["linear", "log", "symlog"]
+"""``symlog`` is for lengths of time that may be 0, which a logarithm has no place for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One query of a panel; ``exemplar`` asks for the dots that lead to traces."""
+    """One query of a panel; ``exemplar`` asks for the dots that lead to traces.
+
+    A ``limit`` is drawn as a dashed line that is filled and stacked with nothing.
+    """
 
     expr: str
     legend: str = ""
     exemplar: bool = False
+    limit: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +56,12 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """One panel. ``unit`` is Grafana's; ``width`` is in columns of 24, ``height`` in rows."""
+    """One panel. ``unit`` is Grafana's; ``width`` is in columns of 24, ``height`` in rows.
+
+    ``shades`` has all series in shades of one colour: what it shows is of one kind. ``empty`` is
+    said in the place of "No data": why there may be nothing, and what would make it something.
+    ``columns`` are the labels of a table, with their headers, in order.
+    """
 
     kind: Kind
     title: str
@@ -60,14 +73,22 @@ class Chart:
     stacked: bool = False
     limits: tuple[Limit, ...] = ()
     decimals: int | None = None
+    axis: Axis = "linear"
+    shades: str = ""
+    empty: str = ""
+    columns: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A row of the board with its panels, laid out from the left."""
+    """A row of the board with its panels, laid out from the left.
+
+    With ``repeat`` it is there once for each value that is chosen of this variable.
+    """
 
     title: str
     charts: tuple[Chart, ...]
+    repeat: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +172,11 @@ def add_rates(row: MetricRow, labels: str, *matchers: str) -> str:
     """The summed rates of a histogram's buckets, by these labels and ``le``."""
     by = f"{labels}, le" if labels else "le"
     return sum_rate(by, row, *matchers, part="_bucket")
+
+
+def quantile(q: float, buckets: str) -> str:
+    """The ``q`` quantile of summed rates of buckets; nothing, and not NaN, where nothing came."""
+    return f"{promql.quantile(q, buckets)} >= 0"
 
 
 def describe_share(part: str, whole: str) -> str:

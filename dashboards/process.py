@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dashboards import colours
+from dashboards.internals import MANAGER_ROW
 from dashboards.panels import (
     CHOSEN,
     Board,
@@ -21,6 +23,10 @@ __all__ = ["PROCESS"]
 
 _PROCESSED = "otel_sdk_processor_span_processed_total"
 _EXPORTED = "otel_sdk_exporter_span_exported_total"
+_NO_OTLP = (
+    "No spans leave these processes: set OTEL_EXPORTER_OTLP_ENDPOINT, or OTEL_TRACES_EXPORTER, to"
+    " send them to a collector."
+)
 
 _COST = Section(
     "Process",
@@ -48,7 +54,7 @@ _COST = Section(
             "percentunit",
             (Query(f"{scope('process_open_fds')} / {scope('process_max_fds')}", "{{instance}}"),),
             8,
-            limits=(Limit(0.8, "red"),),
+            limits=(Limit(0.8, colours.BAD),),
         ),
         Chart(
             "timeseries",
@@ -56,7 +62,8 @@ _COST = Section(
             "How far the database's clock is ahead of a process's. Due times go by the database's.",
             "s",
             (Query(scope(names.CLOCK_SKEW), "ahead {{instance}}"),),
-            8,
+            12,
+            empty="A SQLite store goes by the process's clock: nothing can differ.",
         ),
         Chart(
             "timeseries",
@@ -65,7 +72,7 @@ _COST = Section(
             " It is ignored; a flood of it costs CPU.",
             "short",
             (Query(sum_growth("instance", names.FOREIGN_NOTIFICATIONS), "{{instance}}"),),
-            8,
+            12,
         ),
     ),
 )
@@ -75,9 +82,8 @@ _TELEMETRY = Section(
     (
         Chart(
             "timeseries",
-            "Spans processed and lost",
-            "Lost ones have an error type: queue_full when they were made faster than they could be"
-            " sent, another when the collector refused them.",
+            "Spans processed and sent",
+            "Spans of the interval that the processor took, and that the collector has.",
             "short",
             (
                 Query(
@@ -88,12 +94,25 @@ _TELEMETRY = Section(
                     sum_growth("otel_component_type", _EXPORTED, f'{ERROR}=""'),
                     "sent {{otel_component_type}}",
                 ),
+            ),
+            empty=_NO_OTLP,
+        ),
+        Chart(
+            "timeseries",
+            "Spans lost by error",
+            "Spans of the interval: queue_full when they were made faster than they could be"
+            " sent, another error when the collector refused them.",
+            "short",
+            (
                 Query(sum_growth(ERROR, _PROCESSED, f'{ERROR}!=""'), f"lost {{{{{ERROR}}}}}"),
                 Query(
                     sum_growth(ERROR, _EXPORTED, f'{ERROR}!=""'),
                     f"not delivered {{{{{ERROR}}}}}",
                 ),
             ),
+            stacked=True,
+            shades=colours.BAD,
+            empty="No span was lost.",
         ),
         Chart(
             "timeseries",
@@ -109,7 +128,8 @@ _TELEMETRY = Section(
                     "{{instance}}",
                 ),
             ),
-            limits=(Limit(0.8, "red"),),
+            limits=(Limit(0.8, colours.BAD),),
+            empty=_NO_OTLP,
         ),
         Chart(
             "timeseries",
@@ -123,6 +143,8 @@ _TELEMETRY = Section(
                     f"{{{{{SOURCE}}}}}",
                 ),
             ),
+            stacked=True,
+            shades=colours.BAD,
         ),
         Chart(
             "timeseries",
@@ -131,9 +153,12 @@ _TELEMETRY = Section(
             " goes on; the log has a line a minute.",
             "short",
             (Query(sum_growth(LOOP, names.LOOP_ERRORS), f"{{{{{LOOP}}}}}"),),
+            height=10,
+            stacked=True,
+            shades=colours.BAD,
         ),
         Chart(
-            "timeseries",
+            "table",
             "Series a metric",
             "The ten metrics with the most series. Past 2,000 a process, the SDK folds the rest"
             " into one.",
@@ -142,20 +167,26 @@ _TELEMETRY = Section(
                 Query(
                     "topk(10, count by (__name__) ("
                     + pick("", '__name__=~"tapescope_.+"', *CHOSEN)
-                    + "))",
-                    "{{__name__}}",
+                    + "))"
                 ),
             ),
+            height=10,
+            columns=(("__name__", "Metric"), ("Value", "Series")),
         ),
         Chart(
             "timeseries",
-            "Scrapes",
-            "How long a scrape takes, and whether the target is up (1) at all.",
+            "Scrape duration",
+            "How long Prometheus needs to read a process; at its scrape_timeout it reads nothing.",
             "s",
-            (
-                Query(scope("scrape_duration_seconds"), "duration {{instance}}"),
-                Query(scope("up"), "up {{instance}}"),
-            ),
+            (Query(scope("scrape_duration_seconds"), "{{instance}}"),),
+            axis="log",
+        ),
+        Chart(
+            "timeseries",
+            "Targets that answer",
+            "1 where the last scrape had an answer, 0 where it had none.",
+            "none",
+            (Query(scope("up"), "{{instance}}"),),
         ),
     ),
 )
@@ -164,5 +195,5 @@ PROCESS = Board(
     "tapescope-process",
     "tapescope: process",
     "What the programs cost, and whether their telemetry arrives.",
-    (_COST, _TELEMETRY),
+    (_COST, MANAGER_ROW, _TELEMETRY),
 )

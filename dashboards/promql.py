@@ -15,6 +15,7 @@ __all__ = [
     "AUDIT_RULE",
     "BUILD_INFO",
     "CANCEL_REASON",
+    "CONNECTION_STATE",
     "DROP_REASON",
     "ERROR",
     "EVENT_TYPE",
@@ -62,6 +63,7 @@ ADAPTER: Final = name_label(Attribute.ADAPTER)
 OPERATION: Final = name_label(Attribute.OPERATION)
 SUBSCRIBER_KIND: Final = name_label(Attribute.SUBSCRIBER_KIND)
 SOURCE: Final = name_label(Attribute.TELEMETRY_SOURCE)
+CONNECTION_STATE: Final = name_label(Attribute.CONNECTION_STATE)
 LOOP: Final = name_label(Attribute.LOOP)
 ERROR: Final = name_label(Attribute.ERROR_TYPE)
 

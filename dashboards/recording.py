@@ -37,7 +37,9 @@ __all__ = [
     "DUE",
     "FAILED",
     "FINISHED",
+    "FINISHED_OF_OP",
     "OFFERED",
+    "RETRIES_OF_OP",
     "STORE_FAULTS",
     "list_recording_rules",
     "name_growth",
@@ -76,6 +78,12 @@ STORE_FAULTS: Final = (
 # Unscaled: a rule keeps its name, whatever the time scale makes of its window.
 _NAMES: Final = Durations()
 
+FINISHED_OF_OP: Final = (
+    f"job_op:tapescope_task_finished:increase{_NAMES(settings.THROUGHPUT_WINDOW)}"
+)
+RETRIES_OF_OP: Final = f"job_op:tapescope_task_retries:increase{_NAMES(settings.RETRY_WINDOW)}"
+"""By how much these grew, by job and op."""
+
 
 def name_growth(metric: str, window: int) -> str:
     """The recorded growth of a sum over a window, by job."""
@@ -101,6 +109,16 @@ def list_recording_rules(durations: Durations) -> list[Rule]:
     # Every process of a store says the same of it, so the highest is of all of them.
     due = pick(names.BACKLOG, match(STATE, WaitState.DUE))
     rules.append(_rule(DUE, f"max by ({GROUP}, {OP}) ({due})"))
+    for record, counter, window in (
+        (
+            FINISHED_OF_OP,
+            pick(names.DURATION, part="_count"),
+            settings.THROUGHPUT_WINDOW,
+        ),
+        (RETRIES_OF_OP, pick(names.RETRIES), settings.RETRY_WINDOW),
+    ):
+        grown = durations.grown(counter, window)
+        rules.append(_rule(record, f"sum by ({GROUP}, {OP}) {grown}"))
     rules += _list_quantiles(durations)
     rules += _list_store_shares(durations)
     return rules

@@ -7,8 +7,10 @@ are given here, and every panel is written into the dashboard as it stands.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any, Final
+from urllib.parse import quote
 
 from grafana_foundation_sdk.builders import (
     common as common_builders,
@@ -23,21 +25,27 @@ from grafana_foundation_sdk.builders import (
     table,
     timeseries,
 )
+from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import common
 from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models import prometheus as prometheus_models
 
-from dashboards import settings
-from dashboards.panels import CHOSEN, Board, Chart, Limit, Query
+from dashboards import colours, settings
+from dashboards.panels import CHOSEN, Board, Chart, Query
 from dashboards.promql import ADAPTER, OP, START, pick
 from tapescope.model import Outcome
 from tapescope_telemetry import names
 
-__all__ = ["render_board"]
+__all__ = ["clean", "explore_traces", "list_links", "render_board"]
 
 COLUMNS: Final = 24
 _SOURCE: Final = common.DataSourceRef(type_val="prometheus", uid="${datasource}")
+
+_NOT_SUCCEEDED: Final = (
+    f'{{ name =~ "{names.RUN.of(".*")}"'
+    f' && span.{names.Attribute.OUTCOME} != "{Outcome.SUCCEEDED}" }}'
+)
 
 _Panel = timeseries.Panel | stat.Panel | heatmap.Panel | table.Panel
 
@@ -56,11 +64,16 @@ def render_board(board: Board) -> str:
         .readonly()
         .variables(list(_list_variables()))
         .annotations(list(_list_annotations()))
-        .links(list(_list_links()))
+        .links(list(list_links()))
         .version(1)
     )
     dashboard = builder.build()
     dashboard.panels = list(_lay_out(board))
+    return json.dumps(clean(dashboard), indent=2, sort_keys=True) + "\n"
+
+
+def clean(dashboard: models.Dashboard) -> dict[str, Any]:
+    """The dashboard as JSON has it, without what the builders add to it and no schema knows."""
     content: dict[str, Any] = json.loads(json.dumps(dashboard, cls=JSONEncoder))
     for shown in (*content["links"], *content["annotations"]["list"]):
         # The builders hide both in a menu; without it they stand above the panels.
@@ -72,7 +85,7 @@ def render_board(board: Board) -> str:
     for panel in content["panels"]:
         if panel["type"] == "table":
             del panel["options"]["footer"]  # gone from the schema
-    return json.dumps(content, indent=2, sort_keys=True) + "\n"
+    return content
 
 
 def _lay_out(board: Board) -> Iterator[models.Panel | models.RowPanel]:
@@ -80,7 +93,8 @@ def _lay_out(board: Board) -> Iterator[models.Panel | models.RowPanel]:
     for section in board.sections:
         number += 1
         place = models.GridPos(h=1, w=COLUMNS, x=0, y=top)
-        yield dashboards.Row(section.title).id(number).grid_pos(place).build()
+        row = dashboards.Row(section.title).id(number).grid_pos(place)
+        yield (row.repeat(section.repeat) if section.repeat else row).build()
         top += 1
         left = tallest = 0
         for chart in section.charts:
@@ -101,16 +115,7 @@ def _draw(chart: Chart) -> _Panel:
     elif chart.kind == "heatmap":
         panel = _draw_heatmap(chart)
     elif chart.kind == "table":
-        panel = (
-            table.Panel()
-            .show_header(True)
-            .cell_options(common.TableAutoCellOptions())
-            .with_transformation(
-                models.DataTransformerConfig(
-                    id_val="organize", options={"excludeByName": {"Time": True}}
-                )
-            )
-        )
+        panel = _draw_table(chart)
     else:
         panel = (
             stat.Panel()
@@ -119,41 +124,147 @@ def _draw(chart: Chart) -> _Panel:
             .reduce_options(common_builders.ReduceDataOptions().calcs(["lastNotNull"]))
         )
     panel.title(chart.title).description(chart.description).datasource(_SOURCE).unit(chart.unit)
-    panel.thresholds(_mark(chart.limits))
+    panel.thresholds(_mark(chart))
     if chart.decimals is not None:
         panel.decimals(chart.decimals)
+    if chart.empty:
+        panel.no_value(chart.empty)
     for index, query in enumerate(chart.queries):
         panel.with_target(_ask(chart, query, chr(ord("A") + index)))
     return panel
 
 
 def _draw_lines(chart: Chart) -> timeseries.Panel:
+    named = all("{{" not in query.legend for query in chart.queries)
+    legend = (
+        common_builders.VizLegendOptions()
+        .show_legend(True)
+        .calcs(["lastNotNull", "max"] if named or chart.width > 8 else ["max"])
+    )
+    if named:  # a few, known beforehand: they fit in a line
+        legend.display_mode(common.LegendDisplayMode.LIST).placement(common.LegendPlacement.BOTTOM)
+    else:
+        legend.display_mode(common.LegendDisplayMode.TABLE).placement(common.LegendPlacement.RIGHT)
+        legend.sort_by("Max").sort_desc(True)
     panel = (
         timeseries.Panel()
-        .fill_opacity(10)
+        .fill_opacity(40 if chart.stacked else 0)
         .line_width(1)
         .show_points(common.VisibilityMode.NEVER)
         .span_nulls(False)
-        .axis_soft_min(0)
-        .legend(
-            common_builders.VizLegendOptions()
-            .display_mode(common.LegendDisplayMode.TABLE)
-            .placement(common.LegendPlacement.BOTTOM)
-            .show_legend(True)
-            .calcs(["lastNotNull", "max"])
-        )
+        .legend(legend)
         .tooltip(
             common_builders.VizTooltipOptions()
             .mode(common.TooltipDisplayMode.MULTI)
             .sort(common.SortOrder.DESCENDING)
         )
+        .color_scheme(_colour(chart))
     )
+    if links := [*_lead_on(chart)]:
+        panel.data_links(links)
+    _set_axis(panel, chart)
     if chart.stacked:
         panel.stacking(common_builders.StackingConfig().mode(common.StackingMode.NORMAL))
     if chart.limits:
         panel.thresholds_style(
-            common_builders.GraphThresholdsStyleConfig().mode(common.GraphThresholdsStyleMode.LINE)
+            common_builders.GraphThresholdsStyleConfig().mode(
+                common.GraphThresholdsStyleMode.DASHED
+            )
         )
+    for index, query in enumerate(chart.queries):
+        if query.limit:
+            panel.override_by_query(chr(ord("A") + index), list(_dash(query)))
+        for name, colour in colours.paint(query.legend):
+            fixed = {"mode": "fixed", "fixedColor": colour}
+            panel.override_by_name(name, [models.DynamicConfigValue("color", fixed)])
+    return panel
+
+
+def _set_axis(panel: timeseries.Panel, chart: Chart) -> None:
+    scale = common_builders.ScaleDistributionConfig()
+    if chart.axis == "linear":
+        panel.axis_soft_min(0)
+    elif chart.axis == "log":
+        panel.scale_distribution(scale.type(common.ScaleDistribution.LOG).log(10))
+    else:
+        symmetric = scale.type(common.ScaleDistribution.SYMLOG).log(10).linear_threshold(1)
+        panel.scale_distribution(symmetric).axis_soft_min(0)
+    if chart.axis == "linear" and chart.unit in {"short", "none"}:
+        panel.axis_soft_max(1)
+    elif chart.unit == "percentunit":
+        panel.axis_soft_max(max((limit.value for limit in chart.limits), default=0.01))
+
+
+def _colour(chart: Chart) -> dashboards.FieldColor:
+    if chart.shades:
+        return (
+            dashboards.FieldColor().mode(models.FieldColorModeId.SHADES).fixed_color(chart.shades)
+        )
+    return dashboards.FieldColor().mode(models.FieldColorModeId.PALETTE_CLASSIC)
+
+
+def _dash(query: Query) -> Iterator[models.DynamicConfigValue]:
+    yield models.DynamicConfigValue("custom.fillOpacity", 0)
+    yield models.DynamicConfigValue("custom.stacking", {"mode": "none", "group": "A"})
+    yield models.DynamicConfigValue("custom.lineStyle", {"fill": "dash", "dash": [8, 6]})
+    if "{{" not in query.legend:
+        yield models.DynamicConfigValue("color", {"mode": "fixed", "fixedColor": colours.LIMIT})
+
+
+_LEADS: Final = {
+    OP: ("This op", "tapescope-op", "op"),
+    ADAPTER: ("This store", "tapescope-store", "store"),
+    "instance": ("This process", "tapescope-process", "instance"),
+}
+"""Where a series leads whose legend has this label: the link, its board and its variable."""
+
+
+def _lead_on(chart: Chart) -> Iterator[Builder[models.DashboardLink]]:
+    shown = {
+        label for query in chart.queries for label in re.findall(r"\{\{(\w+)\}\}", query.legend)
+    }
+    for label, (title, board, variable) in _LEADS.items():
+        if label in shown:
+            link = dashboards.DashboardLink(title).type(models.DashboardLinkType.LINK)
+            yield link.url(_link(board, variable, f"${{__field.labels.{label}}}"))
+
+
+def _link(board: str, variable: str, value: str) -> str:
+    kept = [f"${{{name}:queryparam}}" for name in ("datasource", *settings.INSTANCE_LABELS)]
+    kept = [each for each in kept if variable not in each]
+    return f"/d/{board}?${{__url_time_range}}&var-{variable}={value}&" + "&".join(kept)
+
+
+def _draw_table(chart: Chart) -> table.Panel:
+    headers = dict(chart.columns)
+    panel = (
+        table.Panel()
+        .show_header(True)
+        .cell_options(common.TableAutoCellOptions())
+        .with_transformation(
+            models.DataTransformerConfig(
+                id_val="organize",
+                options={
+                    "excludeByName": {
+                        name: True for name in ("Time", "Value") if name not in headers
+                    },
+                    "renameByName": headers,
+                    "indexByName": {label: n for n, (label, _) in enumerate(chart.columns)},
+                },
+            )
+        )
+    )
+    if "Value" in headers:
+        by = common_builders.TableSortByFieldState().display_name(headers["Value"]).desc(True)
+        panel.sort_by([by])
+    for label, title, url in (
+        (OP, "This op", _link("tapescope-op", "op", "${__value.raw}")),
+        ("alertname", "Runbook", f"{settings.RUNBOOKS_URL}/${{__value.raw}}.md"),
+        ("instance", "This process", _link("tapescope-process", "instance", "${__value.raw}")),
+    ):
+        if label in headers:
+            link = {"title": title, "url": url}
+            panel.override_by_name(headers[label], [models.DynamicConfigValue("links", [link])])
     return panel
 
 
@@ -169,9 +280,10 @@ def _draw_heatmap(chart: Chart) -> heatmap.Panel:
     )
 
 
-def _mark(limits: tuple[Limit, ...]) -> dashboards.ThresholdsConfig:
-    steps = [models.Threshold(color="green", value=None)]
-    steps += [models.Threshold(color=limit.colour, value=limit.value) for limit in limits]
+def _mark(chart: Chart) -> dashboards.ThresholdsConfig:
+    base = "green" if chart.limits else colours.NEUTRAL
+    steps = [models.Threshold(color=base, value=None)]
+    steps += [models.Threshold(color=limit.colour, value=limit.value) for limit in chart.limits]
     return dashboards.ThresholdsConfig().mode(models.ThresholdsMode.ABSOLUTE).steps(steps)
 
 
@@ -250,7 +362,8 @@ def _list_annotations() -> Iterator[dashboards.AnnotationQuery]:
     )
 
 
-def _list_links() -> Iterator[dashboards.DashboardLink]:
+def list_links() -> Iterator[dashboards.DashboardLink]:
+    """Where every board leads: to the others, to the task pages, to traces."""
     yield (
         dashboards.DashboardLink("tapescope boards")
         .type(models.DashboardLinkType.DASHBOARDS)
@@ -271,24 +384,26 @@ def _list_links() -> Iterator[dashboards.DashboardLink]:
         .type(models.DashboardLinkType.LINK)
         .icon("external link")
         .tooltip("Tempo, narrowed to runs that did not succeed")
-        .url(_link_traces())
+        .url(explore_traces(_NOT_SUCCEEDED))
         .keep_time(True)
         .target_blank(True)
     )
 
 
-def _link_traces() -> str:
-    query: dict[str, Any] = {
+def explore_traces(query: str) -> str:
+    """The address of Grafana's Explore with this query, or trace id, put to Tempo."""
+    pane = {
         "datasource": "tempo",
         "queries": [
             {
                 "refId": "A",
+                "datasource": {"type": "tempo", "uid": "tempo"},
                 "queryType": "traceql",
-                "query": (
-                    f'{{ name =~ "{names.RUN.of(".*")}"'
-                    f' && span.{names.Attribute.OUTCOME} != "{Outcome.SUCCEEDED}" }}'
-                ),
+                "query": query,
             }
         ],
+        "range": {"from": "now-1h", "to": "now"},
     }
-    return "/explore?left=" + json.dumps(query, separators=(",", ":"))
+    # What Grafana fills in must stay as it is: ${__value.raw}
+    panes = quote(json.dumps({"a": pane}, separators=(",", ":")), safe="${}_")
+    return f"/explore?schemaVersion=1&panes={panes}"

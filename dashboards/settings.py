@@ -114,6 +114,18 @@ GROWTH_FACTOR: Final = 1.5
 GROWTH_MINIMUM: Final = 100
 """Tasks more than before; a backlog of few comes and goes."""
 GROWTH_WAIT: Final = 10 * MINUTE
+THROUGHPUT_WINDOW: Final = 15 * MINUTE
+THROUGHPUT_USUAL: Final = HOUR
+"""What finishes is compared with the mean of this long before the window."""
+THROUGHPUT_SHARE: Final = 0.1
+THROUGHPUT_MINIMUM: Final = 30
+"""Tasks that usually finish in a window; of an op with fewer, none for a while is usual."""
+THROUGHPUT_WAIT: Final = 5 * MINUTE
+RETRY_WINDOW: Final = 15 * MINUTE
+RETRY_SHARE: Final = 0.5
+"""More of the attempts than this fail and are made again."""
+RETRY_MINIMUM: Final = 20
+RETRY_WAIT: Final = 10 * MINUTE
 STUCK_AGE: Final = 2 * HOUR
 """Older than any task of yours should get; give long ops a store, and a job, of their own."""
 STUCK_WAIT: Final = 5 * MINUTE
@@ -131,6 +143,25 @@ STORE_LOG_BYTES: Final = 256 * 2**20
 """Four times as large as a log that starts anew is kept: SQLite shortens it to 64 MiB."""
 STORE_LOG_WAIT: Final = 10 * MINUTE
 
+DISK_SHARE: Final = 0.03
+"""Less of a disk free than this, and less than ``DISK_BYTES``: the next burst may fill it."""
+DISK_BYTES: Final = 2**30
+DISK_FILLING: Final = HOUR
+"""How long a disk must be known, and filled how, to tell when it is full."""
+DISK_FULL_WITHIN: Final = 4 * HOUR
+DISK_FILLING_SHARE: Final = 0.2
+"""A disk with more free than this is not told of, however fast it fills."""
+DISK_WAIT: Final = 5 * MINUTE
+QUARANTINE_WAIT: Final = 15 * MINUTE
+QUARANTINE_EVENTS: Final = 10_000
+"""So many are kept of tasks that a store does not know, and 1,000 of each task that it knows; what
+is past that is counted, and not kept."""
+
+CRASH_WINDOW: Final = 30 * MINUTE
+CRASH_STARTS: Final = 4
+"""A process that began anew so often in the window does not live: a deploy starts it once."""
+HEARTBEAT_WAIT: Final = 2 * MINUTE
+"""Longer than an orchestrator takes to start a process anew that is not ready, or alive."""
 LOOP_WINDOW: Final = 15 * MINUTE
 TELEMETRY_WINDOW: Final = 15 * MINUTE
 TARGET_DOWN_WAIT: Final = 2 * MINUTE

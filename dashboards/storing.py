@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dashboards import settings
+from dashboards import colours, settings
+from dashboards.internals import STORE_ROW
 from dashboards.panels import (
     Board,
     Chart,
@@ -11,11 +12,12 @@ from dashboards.panels import (
     Section,
     add_rates,
     describe_share,
+    quantile,
     scope,
     sum_growth,
     sum_rate,
 )
-from dashboards.promql import ADAPTER, ERROR, OPERATION, match, quantile
+from dashboards.promql import ADAPTER, ERROR, OPERATION, match
 from dashboards.recording import STORE_FAULTS
 from tapescope_telemetry import names
 
@@ -31,8 +33,10 @@ _CALLS = Section(
             "timeseries",
             "Operations",
             "Calls of the store port in a second, by verb.",
-            "ops",
-            (Query(sum_rate(OPERATION, _ROW, part="_count"), f"{{{{{OPERATION}}}}}"),),
+            "suffix:calls/s",
+            (Query(f"{sum_rate(OPERATION, _ROW, part='_count')} > 0", f"{{{{{OPERATION}}}}}"),),
+            24,
+            19,
             stacked=True,
         ),
         Chart(
@@ -49,7 +53,7 @@ _CALLS = Section(
                     f"{{{{{ADAPTER}}}}}",
                 ),
             ),
-            limits=(Limit(settings.STORE_ERROR_SHARE, "red"),),
+            limits=(Limit(settings.STORE_ERROR_SHARE, colours.BAD),),
         ),
         Chart(
             "timeseries",
@@ -63,6 +67,8 @@ _CALLS = Section(
                 ),
             ),
             stacked=True,
+            shades=colours.BAD,
+            empty="No call ended in an error.",
         ),
         Chart(
             "heatmap",
@@ -83,7 +89,8 @@ _CALLS = Section(
                     f"{{{{instance}}}} {{{{{ADAPTER}}}}}",
                 ),
             ),
-            limits=(Limit(settings.STORE_LOG_BYTES, "red"),),
+            empty="Only a SQLite store has a log beside its file.",
+            limits=(Limit(settings.STORE_LOG_BYTES, colours.BAD),),
         ),
     ),
 )
@@ -110,7 +117,8 @@ _TIMES = Section(
                     exemplar=True,
                 ),
             ),
-            limits=(Limit(settings.STORE_SLOW_P99, "red"),),
+            limits=(Limit(settings.STORE_SLOW_P99, colours.BAD),),
+            axis="log",
         ),
         Chart(
             "timeseries",
@@ -119,6 +127,8 @@ _TIMES = Section(
             "s",
             (Query(quantile(0.99, add_rates(_ROW, OPERATION)), f"{{{{{OPERATION}}}}}"),),
             24,
+            19,
+            axis="log",
         ),
     ),
 )
@@ -127,5 +137,5 @@ STORE = Board(
     "tapescope-store",
     "tapescope: store",
     "Is the database quick, and does it answer?",
-    (_CALLS, _TIMES),
+    (_CALLS, _TIMES, STORE_ROW),
 )

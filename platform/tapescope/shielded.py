@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, Final, TypeVar
 
-__all__ = ["EXITS", "Insisting", "await_child", "raise_defect", "wait_shielded"]
+__all__ = ["EXITS", "Insisting", "await_child", "begin_insisting", "raise_defect", "wait_shielded"]
 
 T = TypeVar("T")
 
@@ -17,7 +17,7 @@ EXITS: Final = (KeyboardInterrupt, SystemExit)
 """What tells the process to end, wherever it stands. asyncio raises it out of the loop, at once."""
 
 
-def raise_defect(ended: asyncio.Task[None]) -> None:
+def raise_defect(ended: asyncio.Future[None]) -> None:
     """Raise what ended a task that never raises: in its callback, the loop's handler hears of it.
 
     Not what tells the process to end, which the loop has raised: once more, and what still cleans
@@ -54,41 +54,63 @@ async def wait_shielded(work: asyncio.Future[Any]) -> None:
             await asyncio.wait([work])
 
 
-class Insisting:
-    """Tasks of ours whose work somebody relies on: an end, a cancel, a stop.
+def begin_insisting(
+    work: Callable[[], Coroutine[Any, Any, None]], name: str
+) -> asyncio.Future[None]:
+    """Do this in a task of its own, with an empty context; gives its end.
 
-    A framework may cancel every task of the loop, and ``asyncio.run`` does. What is cancelled so is
-    begun again, also where that came before its first step: the work must bear that.
+    For work that somebody relies on: an end, a cancel, a closing. A framework may cancel every task
+    of the loop, and ``asyncio.run`` does. What is cancelled so is begun again, also where that came
+    before its first step: the work must bear that.
     """
+    ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def begin() -> None:
+        task = asyncio.get_running_loop().create_task(
+            work(), name=name, context=contextvars.Context()
+        )
+        task.add_done_callback(note_end)
+
+    def note_end(task: asyncio.Task[None]) -> None:
+        if task.cancelled() and task.cancelling():  # else what it awaited was, or an exit ended it
+            begin()
+        elif task.cancelled():
+            ended.cancel()
+        elif (error := task.exception()) is not None:
+            ended.set_exception(error)
+        else:
+            ended.set_result(None)
+
+    begin()
+    return ended
+
+
+class Insisting:
+    """Insisting tasks whose number somebody asks for, and that never raise."""
 
     def __init__(self, name: str, then: Callable[[], object] = bool) -> None:
         """``name`` is that of each task; ``then`` is called when one has ended."""
         self._name, self._then = name, then
-        self._tasks: dict[asyncio.Task[None], Callable[[], Coroutine[Any, Any, None]]] = {}
+        self._ends = set[asyncio.Future[None]]()
 
     def begin(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Do this in a task of its own, with an empty context."""
-        task = asyncio.get_running_loop().create_task(
-            work(), name=self._name, context=contextvars.Context()
-        )
-        self._tasks[task] = work
-        task.add_done_callback(self._note_end)
+        """See ``begin_insisting``."""
+        ended = begin_insisting(work, self._name)
+        self._ends.add(ended)
+        ended.add_done_callback(self._note_end)
 
     def __len__(self) -> int:
-        return len(self._tasks)
+        return len(self._ends)
 
     async def ended(self) -> None:
         """Wait until all of them have ended; raise nothing."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        while self._ends:
+            await asyncio.wait(self._ends)
 
-    def _note_end(self, task: asyncio.Task[None]) -> None:
-        work = self._tasks.pop(task)
-        if task.cancelled() and task.cancelling():  # else what it awaited was, or an exit ended it
-            self.begin(work)
-            return
+    def _note_end(self, ended: asyncio.Future[None]) -> None:
+        self._ends.discard(ended)
         try:
-            raise_defect(task)
+            raise_defect(ended)
         finally:
             self._then()
 

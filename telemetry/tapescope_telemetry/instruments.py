@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final
+from typing import Final, Generic, TypeVar
+from weakref import WeakMethod
 
 from opentelemetry.context import Context
 from opentelemetry.metrics import (
@@ -28,11 +29,14 @@ __all__ = [
     "GuardedCounter",
     "GuardedHistogram",
     "Tally",
+    "Watched",
     "counter",
     "histogram",
     "make_meter",
     "observe",
 ]
+
+T = TypeVar("T")
 
 _SILENT: Final = NoOpMeter(SCOPE_NAME)
 
@@ -145,3 +149,25 @@ class Tally:
         with self._lock:
             counts = list(self._counts.items())
         return [Observation(count, self._labels(*values)) for values, count in counts]
+
+
+class Watched(Generic[T]):
+    """Bound methods that are asked at each collection, from any thread.
+
+    Telemetry outlives managers and stores: one that was never closed is not to be kept by it.
+    """
+
+    def __init__(self) -> None:
+        self._methods: list[WeakMethod[Callable[[], T]]] = []
+
+    def add(self, method: Callable[[], T]) -> None:
+        """Ask this method, until ``remove``, or until its object is gone."""
+        self._methods.append(WeakMethod(method))
+
+    def remove(self, method: Callable[[], T]) -> None:
+        """Undo ``add``; a method that is not watched is not an error."""
+        self._methods = [kept for kept in self._methods if kept() not in (None, method)]
+
+    def ask(self) -> list[T]:
+        """What each of them gives now."""
+        return [method() for kept in tuple(self._methods) if (method := kept()) is not None]

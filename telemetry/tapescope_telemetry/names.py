@@ -22,6 +22,10 @@ __all__ = [
     "CANCEL_OVERRUN",
     "CANCEL_REQUESTS",
     "CLOCK_SKEW",
+    "CONNECTIONS",
+    "CONNECTION_WAITERS",
+    "DISK_FREE",
+    "DISK_SIZE",
     "DURATION",
     "EVENT_APPENDED",
     "EVENT_DROPPED",
@@ -29,11 +33,18 @@ __all__ = [
     "EVENT_OFFERED",
     "EVENT_UNACCOUNTED",
     "EXPORTER_METRICS",
+    "FILE_FREE",
+    "FILE_SIZE",
     "FLUSH_SIZE",
+    "FLUSH_WAIT",
     "FOREIGN_NOTIFICATIONS",
+    "HEARTBEAT_AGE",
+    "LEASE_DURATION",
+    "LEASE_MARGIN",
     "LIMIT",
     "LOG_SIZE",
     "LOOP_ERRORS",
+    "LOOP_LAG",
     "METRICS",
     "OLDEST_ACTIVE",
     "OLDEST_DUE",
@@ -41,6 +52,8 @@ __all__ = [
     "OP_TIMEOUT",
     "OP_WORKERS",
     "OTHER",
+    "QUARANTINE_SIZE",
+    "QUEUE_DEPTH",
     "QUEUE_WAIT",
     "RESCUE",
     "RESCUED",
@@ -94,6 +107,7 @@ class Attribute:
     SUBSCRIBER_KIND: Final = "tapescope.subscriber.kind"
     TELEMETRY_SOURCE: Final = "tapescope.telemetry.source"
     LOOP: Final = "tapescope.loop.name"
+    CONNECTION_STATE: Final = "tapescope.connection.state"
     LINK: Final = "tapescope.link"
     ERROR_TYPE: Final = "error.type"
 
@@ -373,7 +387,8 @@ AUDIT_LAST_SUCCESS: Final = MetricRow(
     "tapescope.tape.audit.last_success.timestamp",
     "gauge",
     "s",
-    "When an audit last came to its end, in seconds since the Unix epoch; absent before the first.",
+    "When an audit last came to its end, in seconds since the Unix epoch; absent before the first. "
+    "The same from every process with the store open.",
     tallied=True,
 )
 OPERATION_DURATION: Final = MetricRow(
@@ -436,6 +451,111 @@ LOG_SIZE: Final = MetricRow(
     (_A.ADAPTER,),
     tallied=True,
 )
+FLUSH_WAIT: Final = MetricRow(
+    "tapescope.store.flush.wait_time",
+    "histogram",
+    "s",
+    "How long the call of a flush that came first had waited when the flush began.",
+    (_A.ADAPTER,),
+    boundaries=_STORE_SECONDS,
+)
+QUEUE_DEPTH: Final = MetricRow(
+    "tapescope.store.queue.depth",
+    "gauge",
+    "{call}",
+    "Calls and events that wait for a flush; an append waits for room at 10,000.",
+    (_A.ADAPTER,),
+    tallied=True,
+)
+FILE_SIZE: Final = MetricRow(
+    "tapescope.store.file.size",
+    "gauge",
+    "By",
+    "Size of a SQLite store's file, its log left out. Absent where the store has none.",
+    (_A.ADAPTER,),
+    tallied=True,
+)
+FILE_FREE: Final = MetricRow(
+    "tapescope.store.file.free",
+    "gauge",
+    "By",
+    "Of a SQLite store's file, the pages that hold nothing and that the next rows fill.",
+    (_A.ADAPTER,),
+    tallied=True,
+)
+DISK_FREE: Final = MetricRow(
+    "tapescope.store.disk.free",
+    "gauge",
+    "By",
+    "Free space of the disk that a SQLite store's file is on, for the user of this process.",
+    (_A.ADAPTER,),
+    tallied=True,
+)
+DISK_SIZE: Final = MetricRow(
+    "tapescope.store.disk.size",
+    "gauge",
+    "By",
+    "Size of the disk that a SQLite store's file is on, without what is kept for its root.",
+    (_A.ADAPTER,),
+    tallied=True,
+)
+CONNECTIONS: Final = MetricRow(
+    "tapescope.store.connections",
+    "gauge",
+    "{connection}",
+    "Connections of this process to the database that its queries share. Absent where a store has "
+    "none.",
+    (_A.CONNECTION_STATE, _A.ADAPTER),
+    tallied=True,
+)
+CONNECTION_WAITERS: Final = MetricRow(
+    "tapescope.store.connections.waiting",
+    "gauge",
+    "{call}",
+    "Calls that wait for one of these connections.",
+    (_A.ADAPTER,),
+    tallied=True,
+)
+QUARANTINE_SIZE: Final = MetricRow(
+    "tapescope.store.quarantine.size",
+    "gauge",
+    "{event}",
+    "Late events that the store's quarantine keeps, counted to 20,000. The same from every "
+    "process with the store open.",
+    (_A.ADAPTER,),
+    tallied=True,
+)
+LOOP_LAG: Final = MetricRow(
+    "tapescope.loop.lag",
+    "gauge",
+    "s",
+    "How late the event loop of a manager was in the last minute or two, at most; a block that "
+    "lasts is told while it does.",
+    tallied=True,
+)
+HEARTBEAT_AGE: Final = MetricRow(
+    "tapescope.heartbeat.age",
+    "gauge",
+    "s",
+    "How long ago the store last answered a whole heartbeat of a manager of this process; before "
+    "the first, since the manager was opened.",
+    tallied=True,
+)
+LEASE_DURATION: Final = MetricRow(
+    "tapescope.lease.duration",
+    "gauge",
+    "s",
+    "How long a claim holds without a heartbeat, as the manager was set.",
+    tallied=True,
+)
+LEASE_MARGIN: Final = MetricRow(
+    "tapescope.lease.margin",
+    "gauge",
+    "s",
+    "How long the first lease of this process to end holds yet; a whole lease where nothing runs. "
+    "Below 0: another process may have the task.",
+    tallied=True,
+)
 LOOP_ERRORS: Final = MetricRow(
     "tapescope.loop.errors",
     "counter",
@@ -480,6 +600,8 @@ METRICS: Final = (
     *(CANCEL_REQUESTS, CANCEL_DURATION, CANCEL_OVERRUN),
     *(EVENT_OFFERED, EVENT_APPENDED, EVENT_DROPPED, EVENT_FAILED, EVENT_UNACCOUNTED),
     *(TAPE_LENGTH, AUDIT_CHECKED, AUDIT_VIOLATIONS, AUDIT_LAST_SUCCESS),
-    *(OPERATION_DURATION, FLUSH_SIZE, SUBSCRIBERS, SUBSCRIBER_LAG),
-    *(CLOCK_SKEW, FOREIGN_NOTIFICATIONS, LOG_SIZE, LOOP_ERRORS, TELEMETRY_ERRORS),
+    *(OPERATION_DURATION, FLUSH_SIZE, FLUSH_WAIT, QUEUE_DEPTH, SUBSCRIBERS, SUBSCRIBER_LAG),
+    *(CONNECTIONS, CONNECTION_WAITERS, CLOCK_SKEW, FOREIGN_NOTIFICATIONS),
+    *(LOG_SIZE, FILE_SIZE, FILE_FREE, DISK_FREE, DISK_SIZE, QUARANTINE_SIZE),
+    *(LOOP_LAG, HEARTBEAT_AGE, LEASE_DURATION, LEASE_MARGIN, LOOP_ERRORS, TELEMETRY_ERRORS),
 )

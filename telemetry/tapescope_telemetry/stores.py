@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Final
 from opentelemetry.metrics import Observation
 from opentelemetry.trace import get_current_span
 
-from tapescope.model import TAPE_UNKNOWN, AuditRule, Backlog, DropReason, list_drops
+from tapescope.model import (
+    TAPE_UNKNOWN,
+    AuditRule,
+    Backlog,
+    DropReason,
+    StoreLoad,
+    StoreSize,
+    list_drops,
+)
 from tapescope_telemetry.backlogs import Backlogs
 from tapescope_telemetry.guard import METRICS_OF_OTHERS
 from tapescope_telemetry.instruments import NO_CONTEXT, Tally, counter, histogram, observe
@@ -24,14 +32,15 @@ from tapescope_telemetry.names import (
     CLOCK_SKEW,
     EVENT_DROPPED,
     FLUSH_SIZE,
+    FLUSH_WAIT,
     FOREIGN_NOTIFICATIONS,
-    LOG_SIZE,
     OPERATION_DURATION,
     OTHER,
     SUBSCRIBER_LAG,
     SUBSCRIBERS,
     TAPE_LENGTH,
 )
+from tapescope_telemetry.store_internals import StoreInternals
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -66,6 +75,7 @@ class StoreInstruments:
         self.dropped = counter(meter, EVENT_DROPPED)
         self.operation = histogram(meter, OPERATION_DURATION)
         self.flush = histogram(meter, FLUSH_SIZE)
+        self.flush_wait = histogram(meter, FLUSH_WAIT)
         self.tape_length = histogram(meter, TAPE_LENGTH)
         self.subscribers = Tally(meter, SUBSCRIBERS)
         self.checked = Tally(meter, AUDIT_CHECKED)
@@ -80,9 +90,7 @@ class StoreInstruments:
         self.skews: dict[str, float] = {}
         self._skew_labels = LabelSets(CLOCK_SKEW)
         observe(meter, CLOCK_SKEW, self._read_skews)
-        self.log_sizes: dict[str, int] = {}
-        self._log_labels = LabelSets(LOG_SIZE)
-        observe(meter, LOG_SIZE, self._read_log_sizes)
+        self.internals = StoreInternals(meter)
         self.backlogs = Backlogs(meter, caps)
         self.drop_labels = LabelSets(EVENT_DROPPED)
         self.operation_labels = LabelSets(OPERATION_DURATION)
@@ -105,12 +113,6 @@ class StoreInstruments:
         return [
             Observation(seconds, self._skew_labels(adapter))
             for adapter, seconds in list(self.skews.items())
-        ]
-
-    def _read_log_sizes(self) -> list[Observation]:
-        return [
-            Observation(size, self._log_labels(adapter))
-            for adapter, size in list(self.log_sizes.items())
         ]
 
 
@@ -220,6 +222,10 @@ class StoreMeter:
         """Record the number of events that one transaction wrote."""
         self._on.flush.record(size, self._flush_labels)
 
+    def waited(self, seconds: float) -> None:
+        """Record how long the first call of a flush had waited when the flush began."""
+        self._on.flush_wait.record(seconds if seconds > 0 else 0.0, self._flush_labels, NO_CONTEXT)
+
     def tape_closed(self, length: int, context: Context | None = None) -> None:
         """Record the length of a tape that has its ``final`` now."""
         self._on.tape_length.record(length, self._length_labels, context)
@@ -261,9 +267,23 @@ class StoreMeter:
         """The backlog of the store of this name is not read any more."""
         self._on.backlogs.forget(store)
 
-    def logged(self, size: int) -> None:
-        """The store's write-ahead log was found to be of so many bytes."""
-        self._on.log_sizes[self.adapter] = size
+    def watch_load(self, read: Callable[[], StoreLoad]) -> None:
+        """A store was opened: ask this method of it at each collection, from any thread."""
+        self._on.internals.watch(self.adapter, read)
+
+    def unwatch_load(self, read: Callable[[], StoreLoad]) -> None:
+        """The store was closed."""
+        self._on.internals.unwatch(self.adapter, read)
+
+    def sized(self, store: str, size: StoreSize) -> None:
+        """The store of this name was measured."""
+        self._on.internals.keep(self.adapter, store, size)
+        if size.audited_us:
+            self.audit_succeeded(size.audited_us / 1e6)
+
+    def size_left(self, store: str) -> None:
+        """The store of this name is not measured any more."""
+        self._on.internals.forget(self.adapter, store)
 
     def audited(self, checked: int, violations: Mapping[str, int]) -> None:
         """An audit looked at so many tapes and found these violations, by rule (a closed set)."""

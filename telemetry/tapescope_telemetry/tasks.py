@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
-from weakref import WeakMethod
 
 from opentelemetry.metrics import Observation
 
 from tapescope.model import ERROR_CODES, ActiveState, CancelReason, Outcome, RescueResult
-from tapescope_telemetry.instruments import NO_CONTEXT, Tally, counter, histogram, observe
+from tapescope_telemetry.instruments import (
+    NO_CONTEXT,
+    Tally,
+    Watched,
+    counter,
+    histogram,
+    observe,
+)
 from tapescope_telemetry.labels import LabelCap, LabelCaps, LabelSets
 from tapescope_telemetry.names import (
     ACTIVE,
@@ -64,7 +70,7 @@ class TaskMeter:
         self._active = Tally(meter, ACTIVE)
         self._zombies = Tally(meter, ZOMBIES)
         self._limit = Tally(meter, LIMIT)
-        self._ages: list[WeakMethod[TaskAges]] = []
+        self._ages = Watched[Iterable[tuple[str, float]]]()
         self._of_age = LabelSets(OLDEST_ACTIVE)
         observe(meter, OLDEST_ACTIVE, self._read_oldest)
         self._of_op = LabelSets(SUBMITTED)
@@ -113,15 +119,12 @@ class TaskMeter:
             self._active.add(1, label, entered)
 
     def watch_ages(self, ages: TaskAges) -> None:
-        """Ask this method at each collection, until ``unwatch_ages``, or until its object is gone.
-
-        Telemetry outlives managers: one that was never closed is not to be kept by it.
-        """
-        self._ages.append(WeakMethod(ages))
+        """Ask this method at each collection, until ``unwatch_ages`` or its object is gone."""
+        self._ages.add(ages)
 
     def unwatch_ages(self, ages: TaskAges) -> None:
         """Undo ``watch_ages``; a method that is not watched is not an error."""
-        self._ages = [kept for kept in self._ages if kept() not in (None, ages)]
+        self._ages.remove(ages)
 
     def limit(self, n: int) -> None:
         """The number of tasks that may run at once rose or fell by ``n``."""
@@ -176,9 +179,8 @@ class TaskMeter:
 
     def _read_oldest(self) -> list[Observation]:
         oldest = dict.fromkeys(self.seen_ops(), 0.0)
-        for kept in tuple(self._ages):
-            ages = kept()
-            for op, age in () if ages is None else ages():
+        for ages in self._ages.ask():
+            for op, age in ages:
                 label = self._caps.task_ops(op)
                 oldest[label] = max(age, oldest.get(label, 0.0))
         return [Observation(age, self._of_age(op)) for op, age in oldest.items()]

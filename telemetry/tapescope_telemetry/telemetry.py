@@ -19,6 +19,7 @@ from tapescope_telemetry.failures import FailureMarker
 from tapescope_telemetry.guard import read_errors
 from tapescope_telemetry.instruments import NO_CONTEXT, Tally, make_meter, observe
 from tapescope_telemetry.labels import LabelCaps, LabelSets
+from tapescope_telemetry.managers import ManagerMeter
 from tapescope_telemetry.names import (
     EVENT_APPENDED,
     EVENT_FAILED,
@@ -109,6 +110,11 @@ class Telemetry:
     def tasks(self) -> TaskMeter:
         """What managers count."""
         return self._metrics.tasks
+
+    @property
+    def managers(self) -> ManagerMeter:
+        """The signs of life of managers."""
+        return self._metrics.managers
 
     def store(self, adapter: str) -> StoreMeter:
         """What the stores of this adapter count: always the same object for the same adapter."""
@@ -205,6 +211,7 @@ class _Metrics:
         for loop in LoopName:
             self.loop_errors.add(0, loop)
         self._on = StoreInstruments(meter, caps)
+        self.managers: Final = ManagerMeter(meter)
         self.tasks: Final = TaskMeter(meter, caps, self._expect_drops)
 
     @classmethod

@@ -18,6 +18,7 @@ from tapescope.model import (
     AttemptOutcome,
     AuditRule,
     CancelReason,
+    ConnectionState,
     DropReason,
     LinkKind,
     LoopName,
@@ -103,6 +104,7 @@ ATTRIBUTES: Final[Mapping[str, AttributeRow]] = {
     _A.SUBSCRIBER_KIND: AttributeRow("Who follows a tape.", ("follow",)),
     _A.TELEMETRY_SOURCE: AttributeRow("What raised.", tuple(TelemetrySource)),
     _A.LOOP: AttributeRow("The loop that met the error.", tuple(LoopName)),
+    _A.CONNECTION_STATE: AttributeRow("What a connection does.", tuple(ConnectionState)),
     _A.LINK: AttributeRow("Where a link of a span leads. On links only.", tuple(LinkKind)),
     _A.ERROR_TYPE: AttributeRow(
         "What failed: a code of the platform's, or an exception's qualified name. Absent where "

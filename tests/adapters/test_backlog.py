@@ -20,7 +20,7 @@ from tapescope.store import OpenMode
 from tapescope.store.validation import new_task_id
 from tapescope.testing import until
 from tapescope_adapters._sql import load
-from tapescope_adapters.postgres import PostgresStore
+from tapescope_adapters.postgres import PostgresStore, _backend
 from tapescope_adapters.sqlite import _backlog
 from tests.adapters.next_version import migrating
 from tests.support.breaches import make_ended, run_round, run_statement
@@ -340,3 +340,26 @@ async def test_no_row_keeps_the_numbers_from_a_reader(sqlite_url: str, statement
 
     assert say(one) == FULL
     assert after.violations == ()
+
+
+async def test_moves_of_commands_are_folded_by_one_of_them(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nobody reads the numbers, a store that wrote does as it closes; once in a minute."""
+
+    async def run_command() -> int:
+        """A store that is open for one submit; gives the moves that stand afterwards."""
+        async with find_store(postgres_url) as store:
+            await store.create(NewTask(new_task_id(), "x"))
+        async with session(postgres_url) as raw:
+            return int(await raw.fetchval("SELECT count(*) FROM backlog_moves"))
+
+    first = await run_command()
+    within_a_minute = [await run_command() for _ in range(3)]
+    monkeypatch.setattr(_backend, "_FOLDED_EVERY", 0)
+    later = await run_command()
+    async with find_store(postgres_url) as store:
+        due = (await read(store)).due
+
+    assert (first, within_a_minute, later) == (0, [1, 2, 3], 0)
+    assert due == 5

@@ -188,8 +188,8 @@ _WAIT: Final = 30.0
 _PRIMITIVES: Final = tuple(
     name for name, value in vars(StoreBackend).items() if iscoroutinefunction(value)
 )
-_SOUND: Final = ("close", "read_log_size")
-"""What no fault is made of: the first gives up, the second asks no database."""
+_SOUND: Final = ("close",)
+"""What no fault is made of: it gives up."""
 
 _in_primitive: Final = ContextVar("in_primitive", default=False)
 """Whether a backend calls itself: what is in its midst is no call that a network could lose."""

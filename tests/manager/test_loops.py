@@ -13,11 +13,16 @@ import pytest
 from tapescope import Reporter, TaskManager
 from tapescope.maintenance import maintainer
 from tapescope.manager import backlog_reader
+from tapescope.manager.pool import RunPool
 from tapescope.model.leases import HeldLease
+from tapescope.model.tasks import Claim
 from tapescope.model.telemetry import LoopName
+from tapescope.run.runner import Runner
 from tapescope.service import Vitals
 from tapescope.store.backend import LeaseRenewer
+from tapescope.store.flush import FlushRefused
 from tapescope.testing import MemoryBackend, MemoryStore, until
+from tapescope.testing.tasks import create
 from tests.support.captured_telemetry import CapturedTelemetry
 
 
@@ -141,6 +146,64 @@ async def test_loop_survives_what_it_meets(
 
 
 LOOP_ERRORS = "tapescope.loop.errors"
+
+
+class TroubledStep(MemoryBackend):
+    """A memory backend to which a step in the midst of each heartbeat cannot come."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self._error = error
+        self.probed = 0
+
+    async def read_owners(self) -> Sequence[str]:
+        raise self._error
+
+    async def probe(self) -> None:
+        self.probed += 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param(DefectError("read_owners"), id="defect"),
+        pytest.param(FlushRefused("it may not"), id="refused"),
+    ],
+)
+async def test_what_one_step_of_a_heartbeat_meets_is_not_the_others(error: Exception) -> None:
+    """The steps behind it are made, and the heartbeat is known to have failed."""
+    backend = TroubledStep(error)
+    async with MemoryStore(backend=backend) as store, TaskManager(store, heartbeat=0.01) as manager:
+        await until(lambda: backend.probed >= 2)
+
+        assert not all(check.ok for check in manager.check_health())
+
+
+async def test_a_claimed_task_that_cannot_be_started_keeps_no_other_from_it(
+    captured: CapturedTelemetry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the tasks that were claimed together the others run, and the defect is counted."""
+    adopt, met = RunPool.adopt, list[str]()
+
+    def fail_at_first(pool: RunPool, claim: Claim, runner: Runner) -> None:
+        if not met:
+            met.append(claim.task.task_id)
+            raise DefectError("adopt")
+        adopt(pool, claim, runner)
+
+    async def work(_: Reporter) -> None:
+        pass
+
+    monkeypatch.setattr(RunPool, "adopt", fail_at_first)
+    async with MemoryStore(telemetry=captured.telemetry) as store:
+        ids = [await create(store) for _ in range(3)]
+        async with TaskManager(store, poll=600, lease=600) as manager:
+            manager.op("work")(work)
+            for id_ in ids[1:]:
+                await manager.handle(id_).result(10)
+
+    (counted,) = captured.points(LOOP_ERRORS, loop_name="worker")
+    assert (met, counted.value) == (ids[:1], 1)
 
 
 def test_silent_loop_is_stuck_and_one_that_ended_dead() -> None:

@@ -138,6 +138,7 @@ async def _cancel_those_of_a_submit_many(bench: Workbench) -> str:
         (_end_fenced, "Run._settle_fenced"),
         (_cancel_at_the_shutdown, "RunPool._cancel_for_shutdown"),
         (_cancel_at_the_shutdown, "Service.stop"),
+        (_cancel_at_the_shutdown, "TaskManager._close"),
         (_cancel_what_waits_at_the_shutdown, "RunPool._cancel_for_shutdown"),
         (_cancel_an_orphan, "Orphans._end"),
         (_cancel_those_of_a_submit_many, "TaskManager._cancel_unseen"),
@@ -242,3 +243,42 @@ def test_an_exit_in_the_midst_of_a_run_ends_the_program(leave: type[BaseExceptio
         runner.run(main())
 
     assert told == ["closed"]
+
+
+class ExitingAtCancel(FaultyStore):
+    """A store under which the process is told to end in a cancel that it records."""
+
+    def __init__(self, leave: type[BaseException]) -> None:
+        super().__init__()
+        self._leave = leave
+
+    async def request_cancel(self, *arguments: Any, **options: Any) -> Any:
+        """Raise it."""
+        raise self._leave
+
+
+@pytest.mark.parametrize("leave", [KeyboardInterrupt, SystemExit])
+def test_an_exit_in_the_midst_of_a_close_does_not_keep_it_from_its_end(
+    leave: type[BaseException],
+) -> None:
+    """Of a program that goes on after it: no task that waits is waited for."""
+    loop = VirtualTimeLoop()
+    store = ExitingAtCancel(leave)
+
+    async def work(report: Reporter) -> None:
+        return
+
+    async def begin() -> TaskManager:
+        manager = await TaskManager(await store.open(), drain=0.0).open()
+        await manager.submit("work", work, delay=3_600)
+        return manager
+
+    manager = loop.run_until_complete(begin())
+    closing = loop.create_task(manager.aclose())
+    with pytest.raises(leave):
+        loop.run_until_complete(closing)
+    loop.run_until_complete(closing)
+    loop.run_until_complete(store.aclose())
+    loop.close()
+
+    assert not manager.is_open

@@ -82,6 +82,43 @@ async def test_an_outage_costs_no_event_and_no_order(
         assert await lines_of(store, task.task_id) == [event(n).body["line"] for n in range(1_500)]
 
 
+@in_virtual_time
+async def test_a_store_that_keeps_up_holds_back_who_says_too_much() -> None:
+    """Who asks for room waits until fewer events wait than are with the store at once."""
+    room: list[bool] = []
+
+    async def work(report: Reporter) -> None:
+        backlog = Backlog(fail)
+        for n in range(1_200):
+            backlog.put(event(n))
+        backlog.attach(report)
+        await asyncio.sleep(0)
+        room.append(not backlog.full)
+        await backlog.make_room()
+        room.append(not backlog.full)
+        await backlog.settle()
+        await backlog.detach()
+        backlog.close()
+
+    async with at_rest(FaultyStore()) as store, managing(store) as (manager, _):
+        await (await manager.submit("work", work)).result()
+
+    assert room == [False, True]
+
+
+def test_what_comes_later_does_not_overtake_what_waits_in_a_file() -> None:
+    """Though there is room in memory again."""
+    backlog = Backlog(fail, in_memory=1)
+    for n in range(3):
+        backlog.put(event(n))
+    left = backlog.remaining()
+    first = next(left)
+    backlog.put(event(3))
+
+    assert [first, *left] == [event(n) for n in range(4)]
+    backlog.close()
+
+
 async def test_a_full_disk_costs_what_waits_and_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """What has no room on our own disk is refused with the reason; what has is kept in order."""
     refused: list[tuple[SpooledEvent, TapescopeError]] = []

@@ -30,7 +30,7 @@ from tapescope import (
 )
 from tapescope.shell.recorder import LineRecorder
 from tapescope.store.validation import StoreLimits
-from tapescope.testing import until
+from tapescope.testing import MemoryStore, until
 from tapescope_adapters.sqlite import SqliteStore
 
 
@@ -157,6 +157,20 @@ async def test_command_that_ignores_sigterm_is_killed_after_its_grace(
     await until(lambda: not psutil.pid_exists(grandchild) or is_zombie(grandchild))
 
 
+async def test_a_stopped_command_ends_within_its_grace() -> None:
+    """It is told to go on: a process that is stopped hears no SIGTERM."""
+    async with MemoryStore() as store, TaskManager(store, cancel_grace=20.0) as manager:
+        script = "trap 'echo goodbye; exit' TERM; echo $$; kill -STOP $$; sleep 600 & wait"
+        task = await manager.submit("shell", ShellCommand(script, grace=10.0))
+        child = psutil.Process(int(await first_line(task)))
+        await until(lambda: child.status() == psutil.STATUS_STOPPED)
+        await task.cancel()
+        with pytest.raises(TaskCancelled):
+            await task.result()
+
+        assert lines_of(await tape_of(task), "stdout")[1:] == ["goodbye"]
+
+
 async def test_timeout_ends_the_command(manager: TaskManager) -> None:
     """A timeout stops the processes as a cancel does, and the task failed with ``timeout``."""
     task = await manager.submit("shell", ShellCommand("echo $$; sleep 600"), timeout=0.3)
@@ -227,6 +241,36 @@ async def test_full_tape_keeps_the_first_and_the_last_lines(tmp_path: Path) -> N
     left_out = range(len(head) + 1, len(head) + missing + 1)
     assert gap.body == {"lines": missing, "bytes": sum(len(str(n)) + 1 for n in left_out)}
     assert events[-1].body["error"]["details"] == {"exit_status": 4, "lines_not_recorded": missing}
+
+
+async def test_the_last_lines_have_a_place_whatever_came_before(tmp_path: Path) -> None:
+    """A flood on stderr, which may take all that is not theirs, leaves it to them."""
+    limits = StoreLimits(tape_events=200, queue=10)
+    async with (
+        SqliteStore(f"sqlite:///{tmp_path / 'small.db'}", limits=limits) as store,
+        TaskManager(store) as manager,
+    ):
+        task = await manager.submit("shell", ShellCommand("seq 1 500 >&2; echo LAST"))
+        events = await tape_of(task)
+
+    assert lines_of(events, "stdout") == ["LAST"]
+    assert lines_of(events, "stderr")[-1] == "500"
+
+
+async def test_a_flood_leaves_room_for_what_stderr_says_then(tmp_path: Path) -> None:
+    """What stderr says in the midst of it is on the tape, whatever both say after that."""
+    limits = StoreLimits(tape_events=200, queue=10)
+    async with (
+        SqliteStore(f"sqlite:///{tmp_path / 'small.db'}", limits=limits) as store,
+        TaskManager(store) as manager,
+    ):
+        script = "seq 1 60000; echo WARNING >&2; seq 1 60000; seq 1 9000 >&2"
+        task = await manager.submit("shell", ShellCommand(script))
+        events = await tape_of(task)
+
+    said = lines_of(events, "stderr")
+    assert said[0] == "WARNING"
+    assert said[-1] == "9000"
 
 
 SECRETS = ["TAPESCOPE_STORE", "OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS"]
@@ -304,6 +348,26 @@ asyncio.run(main())
     child = int(pid_file.read_text())
 
     await until(lambda: not psutil.pid_exists(child))
+
+
+async def test_who_is_cancelled_twice_leaves_no_command_behind() -> None:
+    """As at the end of a loop: nobody would look after a command that has its grace."""
+    said: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def hear(_: str, chunk: bytes) -> None:
+        await said.put(chunk)
+
+    script = "trap 'echo no' TERM; echo $$; while :; do sleep 0.1; done"
+    command = ShellCommand(script, sink=hear, grace=600.0)
+    running = asyncio.ensure_future(command.run(LineRecorder(None), None))
+    child = int(await said.get())
+    running.cancel()
+    await said.get()  # it was told to end, and lives on
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+    await until(lambda: not psutil.pid_exists(child) or is_zombie(child))
 
 
 async def test_runs_without_a_reporter() -> None:

@@ -6,15 +6,24 @@ import inspect
 import logging
 import re
 from collections.abc import Callable, Iterator
+from contextvars import copy_context
 from pathlib import Path
 
 import pytest
 
-from tapescope.model import Backlog, LoopName, TelemetrySource
+from tapescope.model import (
+    Backlog,
+    LoopName,
+    ManagerSigns,
+    StoreLoad,
+    StoreSize,
+    TelemetrySource,
+)
 from tapescope_telemetry import Telemetry
 from tapescope_telemetry import spans as span_functions
 from tapescope_telemetry.guard import LOGS, read_errors
 from tapescope_telemetry.logger import Logger
+from tapescope_telemetry.managers import ManagerMeter
 from tapescope_telemetry.spans import RunSpan, SubmitSpan
 from tapescope_telemetry.stores import StoreMeter
 from tapescope_telemetry.tasks import TaskMeter
@@ -62,18 +71,30 @@ def _continue(_: Telemetry) -> None:
         pass
 
 
+class Busy:
+    """A manager and its store, as a collection asks them."""
+
+    def read_load(self) -> StoreLoad:
+        return StoreLoad(1)
+
+    def read_signs(self) -> ManagerSigns:
+        return ManagerSigns(0.01, 2.0, 30.0, 28.0)
+
+
 AGES = Ages()
+BUSY = Busy()
 ENTRIES: dict[str, Callable[[Telemetry], object]] = {
     "Telemetry.shared": lambda t: Telemetry.shared(),
     "Telemetry.share": lambda t: Telemetry.share(Telemetry.share(t)),
     "Telemetry.tasks": lambda t: t.tasks,
+    "Telemetry.managers": lambda t: t.managers,
     "Telemetry.store": lambda t: t.store("sqlite"),
     "Telemetry.makes_spans": lambda t: t.makes_spans,
     "Telemetry.submit_span": _submit,
     "Telemetry.start_run_span": _start,
     "Telemetry.start_rescue_span": lambda t: t.start_rescue_span("op", TASK_ID, 1, "o", PARENT),
     "RunSpan.ended": lambda t: _start(t).ended,
-    "RunSpan.attach": lambda t: _start(t).attach(),
+    "RunSpan.attach": lambda t: copy_context().run(_start(t).attach),  # it is never detached
     "RunSpan.end": lambda t: _start(t).end("failed", error=ValueError("x")),
     "TaskMeter.seen": lambda t: t.tasks.seen("op"),
     "TaskMeter.seen_ops": lambda t: t.tasks.seen_ops(),
@@ -102,7 +123,13 @@ ENTRIES: dict[str, Callable[[Telemetry], object]] = {
     "StoreMeter.audited": lambda t: t.store("sqlite").audited(1, {}),
     "StoreMeter.skewed": lambda t: t.store("sqlite").skewed(1.0),
     "StoreMeter.foreign_notified": lambda t: t.store("sqlite").foreign_notified(),
-    "StoreMeter.logged": lambda t: t.store("sqlite").logged(4096),
+    "StoreMeter.sized": lambda t: t.store("sqlite").sized("s", StoreSize(4096)),
+    "StoreMeter.size_left": lambda t: t.store("sqlite").size_left("s"),
+    "StoreMeter.waited": lambda t: t.store("sqlite").waited(1.0),
+    "StoreMeter.watch_load": lambda t: t.store("sqlite").watch_load(BUSY.read_load),
+    "StoreMeter.unwatch_load": lambda t: t.store("sqlite").unwatch_load(BUSY.read_load),
+    "ManagerMeter.watch": lambda t: t.managers.watch(BUSY.read_signs),
+    "ManagerMeter.unwatch": lambda t: t.managers.unwatch(BUSY.read_signs),
     "StoreMeter.backlog_read": lambda t: t.store("sqlite").backlog_read("s", Backlog(0, 0.0, ())),
     "StoreMeter.tell_totals": lambda t: t.store("sqlite").tell_totals(),
     "StoreMeter.backlog_left": lambda t: t.store("sqlite").backlog_left("s"),
@@ -128,7 +155,7 @@ def list_entries() -> list[str]:
     """The public methods and functions that the platform may call."""
     methods = [
         f"{kind.__name__}.{name}"
-        for kind in (Telemetry, SubmitSpan, RunSpan, TaskMeter, StoreMeter, Logger)
+        for kind in (Telemetry, SubmitSpan, RunSpan, TaskMeter, ManagerMeter, StoreMeter, Logger)
         for name, _ in inspect.getmembers(
             kind, lambda member: inspect.isroutine(member) or isinstance(member, property)
         )

@@ -6,7 +6,7 @@ from typing import Any
 
 from opentelemetry.sdk.metrics.export import Gauge, Histogram, Sum
 
-from tapescope.model import Backlog, OpBacklog
+from tapescope.model import Backlog, ManagerSigns, OpBacklog, StoreLoad, StoreSize
 from tapescope_telemetry import METRICS, SCHEMA_URL, SCOPE_NAME, Telemetry, __version__
 from tests.support.captured_telemetry import CapturedTelemetry
 
@@ -81,12 +81,45 @@ CONTRACT: dict[str, tuple[str, str, set[str], set[str]]] = {
     "tapescope.store.clock.skew": (GAUGE, "s", {STORE}, set()),
     "tapescope.store.notifications.foreign": (COUNTER, "{notification}", {STORE}, set()),
     "tapescope.store.log.size": (GAUGE, "By", {STORE}, set()),
+    "tapescope.store.flush.wait_time": (HISTOGRAM, "s", {STORE}, set()),
+    "tapescope.store.queue.depth": (GAUGE, "{call}", {STORE}, set()),
+    "tapescope.store.connections": (
+        GAUGE,
+        "{connection}",
+        {"tapescope.connection.state", STORE},
+        set(),
+    ),
+    "tapescope.store.connections.waiting": (GAUGE, "{call}", {STORE}, set()),
+    "tapescope.store.file.size": (GAUGE, "By", {STORE}, set()),
+    "tapescope.store.file.free": (GAUGE, "By", {STORE}, set()),
+    "tapescope.store.disk.free": (GAUGE, "By", {STORE}, set()),
+    "tapescope.store.disk.size": (GAUGE, "By", {STORE}, set()),
+    "tapescope.store.quarantine.size": (GAUGE, "{event}", {STORE}, set()),
+    "tapescope.loop.lag": (GAUGE, "s", set(), set()),
+    "tapescope.heartbeat.age": (GAUGE, "s", set(), set()),
+    "tapescope.lease.duration": (GAUGE, "s", set(), set()),
+    "tapescope.lease.margin": (GAUGE, "s", set(), set()),
     "tapescope.loop.errors": (COUNTER, "{error}", {"tapescope.loop.name"}, set()),
     "tapescope.telemetry.errors": (COUNTER, "{error}", {"tapescope.telemetry.source"}, set()),
 }
 
 TASK_ID = "0198c0de-0000-7000-8000-00000000cafe"
 OWNER = "host-4711-owner"
+
+
+class Busy:
+    """A manager and its store, as a collection asks them."""
+
+    def read_load(self) -> StoreLoad:
+        """One call is under way, and one waits."""
+        return StoreLoad(1, used=1, idle=0, waiting=1)
+
+    def read_signs(self) -> ManagerSigns:
+        """It beat two seconds ago."""
+        return ManagerSigns(0.01, 2.0, 30.0, 28.0)
+
+
+BUSY = Busy()
 
 
 def tell_everything(telemetry: Telemetry) -> str | None:
@@ -119,7 +152,10 @@ def tell_everything(telemetry: Telemetry) -> str | None:
     store.audited(2, {"sequence_gap": 1})
     store.audit_succeeded(1.8e9)
     store.skewed(-0.5)
-    store.logged(4096)
+    store.sized("sqlite:///t.db", StoreSize(4096, 8192, 0, 1 << 30, 1 << 40, 1, 1))
+    store.waited(0.002)
+    store.watch_load(BUSY.read_load)
+    telemetry.managers.watch(BUSY.read_signs)
     store.backlog_read("sqlite:///t.db", Backlog(0, 0.0, (OpBacklog("resize", 1, timeout=60.0),)))
     run.end("failed", error=ValueError("no"), tape_length=7, tape_dropped=1)
     return run.trace_id

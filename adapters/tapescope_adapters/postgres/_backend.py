@@ -22,6 +22,8 @@ from tapescope.model import (
     Mended,
     QuarantinePage,
     Repair,
+    StoreLoad,
+    StoreSize,
     TapePage,
     Task,
     TaskFilter,
@@ -106,6 +108,12 @@ OF_A_TIME: Final = (
 )
 
 
+_FOLDED_EVERY: Final = 60_000_000
+"""Microseconds: moves of a store that was read within them are left to the next one."""
+_FOLD_WITHIN: Final = 1.0
+"""Seconds that a store which closes has for the moves."""
+
+
 class PostgresBackend(StoreBackend):
     """The tables in one schema of a PostgreSQL database."""
 
@@ -128,6 +136,10 @@ class PostgresBackend(StoreBackend):
         self._adding = SharedConnections(connector, writes=True)
         self._only_adds = False
         """The role may add tasks at most, a submitter's: it has no lane for a flush."""
+        self._wrote = False
+        """Whether it has written since it was opened."""
+        self._sees_size = True
+        """Whether the role may read what is measured, as far as it is known."""
         self._lanes: dict[str, Lane] = {}
         self._doubtful: dict[str, int] = {}
         """By lane the flush whose reply was lost."""
@@ -152,6 +164,7 @@ class PostgresBackend(StoreBackend):
         self._context = context
         # Flush numbers begin anew when a store is opened again, so its lanes need new names.
         self._session = uuid.uuid4().hex
+        self._sees_size = True
         self._shared = SharedConnections(self._connector)
         self._claims = Claims(self._connector, self._sql)
         self._adding = SharedConnections(self._connector, writes=True)
@@ -218,7 +231,26 @@ class PostgresBackend(StoreBackend):
         now: int = row["now"]
         return now
 
+    async def read_size(self) -> StoreSize:
+        if not self._sees_size:
+            return StoreSize()
+        try:
+            (row,) = await self._shared.fetch(self._sql["read_size"])
+        except FlushRefused:  # a role that may not see it: it is asked for once
+            self._sees_size = False
+            return StoreSize()
+        return StoreSize(quarantine=row["quarantine"], audited_us=row["audited_at"])
+
+    def read_load(self) -> StoreLoad:
+        pools = (self._shared, self._adding)
+        return StoreLoad(
+            used=sum(pool.used for pool in pools),
+            idle=sum(pool.idle for pool in pools),
+            waiting=sum(pool.waiting for pool in pools),
+        )
+
     async def close(self) -> None:
+        await self._fold_moves()
         lanes, self._lanes = self._lanes, {}
         self._doubtful.clear()
         for name, lane in lanes.items():
@@ -228,9 +260,24 @@ class PostgresBackend(StoreBackend):
         await self._adding.aclose()
         await self._shared.aclose()
 
+    async def _fold_moves(self) -> None:
+        """Have the moves of what was written taken together, where nobody has read them lately.
+
+        Commands may be all that writes to a store: then none of its processes lives to read them.
+        """
+        wrote, self._wrote = self._wrote, False
+        if not wrote:
+            return
+        try:
+            async with asyncio.timeout(_FOLD_WITHIN):
+                await self._shared.fetch(self._sql["read_backlog"], _FOLDED_EVERY, True)
+        except (StoreAway, FlushRefused, TimeoutError):
+            pass  # the next one does it
+
     # --- writing ----------------------------------------------------------------------------------
 
     async def write(self, flush: Flush) -> FlushAnswer:
+        self._wrote = True
         bound = any(row.owner is not None for row in flush.creates)
         if self._only_adds and not (bound or flush.claims or flush.rows or flush.cancels):
             return await self._add(flush)

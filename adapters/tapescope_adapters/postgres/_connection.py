@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 import asyncpg
@@ -433,6 +433,13 @@ class SharedConnections:
         self._idle: list[tuple[Connection, float]] = []
         """With the loop's time of the last use, the latest at the end."""
         self._closed = False
+        self.used = self.waiting = 0
+        """Calls that have one of the connections, and calls that wait for one."""
+
+    @property
+    def idle(self) -> int:
+        """Connections that are kept for the next call; any thread may ask."""
+        return len(self._idle)
 
     async def fetch(self, sql: str, *arguments: Any) -> list[asyncpg.Record]:
         """The rows of a query. Raises ``StoreAway``, ``FlushRefused``.
@@ -448,7 +455,7 @@ class SharedConnections:
 
     async def use(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """What ``work`` gives on one of the connections. Raises as ``fetch``."""
-        async with self._turns:
+        async with self._turn():
             conn = await self._take()
             try:
                 done = await work(conn)
@@ -465,6 +472,21 @@ class SharedConnections:
                 raise
             await self.give(conn)
             return done
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncGenerator[None]:
+        """Wait until there are few enough that use one; counted, for the metrics."""
+        self.waiting += 1
+        try:
+            await self._turns.acquire()
+        finally:
+            self.waiting -= 1
+        self.used += 1
+        try:
+            yield
+        finally:
+            self.used -= 1
+            self._turns.release()
 
     async def _take(self) -> Connection:
         loop = asyncio.get_running_loop()

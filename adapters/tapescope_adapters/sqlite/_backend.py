@@ -23,6 +23,7 @@ from tapescope.model import (
     Mended,
     QuarantinePage,
     Repair,
+    StoreSize,
     TapePage,
     Task,
     TaskFilter,
@@ -85,7 +86,6 @@ from tapescope_adapters.sqlite._read_access import (
     FileState,
     choose_read_access,
     holds_nothing,
-    log_size,
 )
 from tapescope_adapters.sqlite._schema import check_owner, migrate, read_migrations, read_versions
 from tapescope_adapters.sqlite._url import write_url
@@ -306,8 +306,9 @@ class SqliteBackend(StoreBackend):
         if self._opened is not None:
             await self.writer_conn.run(self._opened.probe)
 
-    async def read_log_size(self) -> int | None:
-        return log_size(self.path) if self.outlives_process else None
+    async def read_size(self) -> StoreSize:
+        path = self.path if self.outlives_process else None
+        return await self._reading(lambda conn: _maintenance.read_size(conn, self._sql, path))
 
     async def create_within(self, connection: object, row: CreateRow) -> Inserted | Task:
         if not self.joins_transactions:

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from tapescope.model import NO_TASK, RULES_OF_STORE, AuditPage, AuditRule, Violation
+from tapescope.model import (
+    NO_TASK,
+    RULES_OF_STORE,
+    AuditPage,
+    AuditRule,
+    StoreSize,
+    Violation,
+)
 from tapescope.store import DueDrop, DueTask, encode
 from tapescope_adapters._sql import Queries
 from tapescope_adapters.sqlite._connection import read_transaction, write_transaction
+from tapescope_adapters.sqlite._read_access import log_size
 from tapescope_adapters.sqlite._rows import find_bad_rows
 from tapescope_adapters.sqlite._schema import find_schema_faults
 
@@ -22,6 +31,7 @@ __all__ = [
     "find_damage",
     "find_open",
     "find_violations",
+    "read_size",
     "shrink",
 ]
 
@@ -36,6 +46,28 @@ _GIVEN_BACK: Final = 32
 """Pages at the most that are given back at once: the writers wait meanwhile."""
 _INCREMENTAL: Final = 2
 """``PRAGMA auto_vacuum`` of a file that can shrink."""
+
+
+def read_size(conn: sqlite3.Connection, sql: Queries, path: str | None) -> StoreSize:
+    """How large the file at ``path`` is, the disk that it is on, and the quarantine in it."""
+    quarantine, audited = conn.execute(sql["read_size"]).fetchone()
+    audited = audited if isinstance(audited, int) else 0  # a raw session may have put anything
+    if path is None:
+        return StoreSize(quarantine=quarantine, audited_us=audited)
+    (page,) = conn.execute("PRAGMA page_size").fetchone()
+    (free,) = conn.execute("PRAGMA freelist_count").fetchone()
+    disk = os.statvfs(os.path.dirname(os.path.realpath(path)))
+    told = bool(disk.f_blocks)  # some file systems do not tell
+    usable = disk.f_blocks - disk.f_bfree + disk.f_bavail
+    return StoreSize(
+        log=log_size(path),
+        file=os.stat(path).st_size,
+        free=free * page,
+        disk_free=disk.f_bavail * disk.f_frsize if told else None,
+        disk=usable * disk.f_frsize if told else None,
+        quarantine=quarantine,
+        audited_us=audited,
+    )
 
 
 def audit(

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
 from tapescope.errors import TapescopeError
 from tapescope.maintenance.auditor import Auditor
 from tapescope.model.telemetry import LoopName
 from tapescope.service import LoopService, Vitals
-from tapescope.shielded import await_child
 from tapescope.store.validation import check_rate, check_seconds
 from tapescope_telemetry.logger import Logger
 
@@ -115,21 +114,12 @@ class Maintainer(LoopService):
                 await self.run_once()
             except TapescopeError as error:
                 _log.warning("The maintenance is tried again in %g s: %s", _EVERY, error)
-            except Exception as error:  # noqa: BLE001  # the next round may go well
-                self.vitals.failed(error)
 
     async def _lead(self) -> LeaderTerm:
         """Become the leader, or renew the leadership."""
         self._candidate = True
-        acquiring = asyncio.ensure_future(self._store.leadership.acquire(self._owner, _LEASE))
-        try:
-            term = await await_child(asyncio.shield(acquiring))
-        except asyncio.CancelledError:  # a leadership acquired after it was resigned would hold
-            await asyncio.wait([acquiring], timeout=_RESIGN_WITHIN)
-            acquiring.cancel()
-            with suppress(asyncio.CancelledError, TapescopeError):  # it is resigned in any case
-                await await_child(acquiring)
-            raise
+        # Who is cancelled here has waited for the store: none is acquired after it was resigned.
+        term = await self._store.leadership.acquire(self._owner, _LEASE)
         self._renewed_at = self._store.clock.monotonic()
         if term is None:
             raise _NotLeaderError

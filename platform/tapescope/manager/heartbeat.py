@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 from tapescope.errors import StoreUnavailable, TapescopeError
@@ -27,6 +28,8 @@ _QUERY_BATCH: Final = 1_000
 
 _MOMENT: Final = 0.5
 """Seconds for which a store may be away before a manager is not ready."""
+_MEASURE_EVERY: Final = 30.0
+"""Seconds between two looks at how large the store is."""
 
 _SKEW_TOLD: Final = 1.0
 """Seconds between the clocks of the store and of this process from which they are warned of."""
@@ -50,6 +53,9 @@ class Heartbeat(LoopService):
         self._skew_told = False
         self.last: LastHeartbeat | None = None
         """The beat that ended last; any thread may read it."""
+        self.answered_at = holder.store.clock.monotonic()
+        """When the store last answered a whole beat, or when it began to be asked; as above."""
+        self._measure_at = 0.0
         self._began: float | None = None
         """When the beat under way began, in seconds of the store's monotonic clock."""
 
@@ -78,13 +84,17 @@ class Heartbeat(LoopService):
             failure = await self._take_steps()
         finally:
             self._began = None
-        self.last = LastHeartbeat(self._holder.store.clock.monotonic(), failure)
+        now = self._holder.store.clock.monotonic()
+        self.last = LastHeartbeat(now, failure)
+        if failure is None:
+            self.answered_at = now
         self.vitals.beat()
 
     async def _take_steps(self) -> str | None:
         failure: str | None = None
         extending = [self._extend_leases] if self._thread is None else []
-        steps = (*extending, self._note_traces, self._find_ended, self._rescue, self._probe)
+        asking = (self._note_traces, self._find_ended, self._rescue, self._probe, self._measure)
+        steps = (*extending, *asking)
         for step in steps:
             try:
                 await step()
@@ -108,6 +118,7 @@ class Heartbeat(LoopService):
         return [self.vitals] if self._thread is None else [self.vitals, self._thread.vitals]
 
     def _begin(self) -> None:
+        self.answered_at = self._holder.store.clock.monotonic()
         renewer = self._holder.store.leases.make_renewer()
         if renewer is not None:
             self._thread = LeaseThread(self._holder, renewer, self._every)
@@ -116,6 +127,7 @@ class Heartbeat(LoopService):
 
     async def _end(self) -> None:
         await super()._end()
+        self._holder.store.meter.size_left(self._holder.store.name)
         if self._thread is not None:
             await self._thread.stop()
 
@@ -154,7 +166,6 @@ class Heartbeat(LoopService):
     async def _probe(self) -> None:
         """See whether a submit or a final would be written: nothing else may have been, lately."""
         store = self._holder.store
-        await store.measure_log()
         await store.probe()
         skew = await store.measure_skew()
         if skew is None:
@@ -169,6 +180,16 @@ class Heartbeat(LoopService):
                 abs(skew),
                 "ahead of" if skew > 0 else "behind",
             )
+
+    async def _measure(self) -> None:
+        """See how large the store has become, at times."""
+        store = self._holder.store
+        now = store.clock.monotonic()
+        if now < self._measure_at:
+            return
+        self._measure_at = now + _MEASURE_EVERY
+        with suppress(TapescopeError):  # a store that can be written to is sound: the probe tells
+            await store.measure_size()
 
     async def _find_ended(self) -> None:
         """Ask about the tasks that wait here: a cancel by another process may have ended one."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -31,12 +30,14 @@ from tapescope.manager.handle import TaskHandle
 from tapescope.manager.heartbeat import Heartbeat
 from tapescope.manager.identity import name_owner, retire_owner
 from tapescope.manager.known_ops import KnownOps
+from tapescope.manager.loop_lag import LoopLag
 from tapescope.manager.ops import Op, Ops, OpsOfManager, Registering
 from tapescope.manager.pool import RunPool
 from tapescope.manager.readiness import Check, check_readiness
 from tapescope.manager.submission import Submission
 from tapescope.manager.worker import Worker
 from tapescope.model.audit import AUDIT_GRACE, AuditReport
+from tapescope.model.internals import ManagerSigns
 from tapescope.model.redaction import Redact
 from tapescope.model.tape import QuarantinePage, TapePage
 from tapescope.model.tasks import NewTask, TaskStatus
@@ -48,7 +49,7 @@ from tapescope.run import (
     TypedValues,
     resolve_runner,
 )
-from tapescope.shielded import await_child, wait_shielded
+from tapescope.shielded import await_child, begin_insisting, wait_shielded
 from tapescope.store.home import Home
 from tapescope.store.lookup import find_store
 from tapescope.store.port import TaskStore
@@ -212,7 +213,7 @@ class TaskManager:
         self._lived = False
         """Whether it was opened before."""
         self._home: Home | None = None
-        self._closer: asyncio.Task[None] | None = None
+        self._closer: asyncio.Future[None] | None = None
         self._drain_limit: asyncio.Timeout | None = None
         self._hurry = False
         self._pid = os.getpid()
@@ -236,6 +237,7 @@ class TaskManager:
         self._pool.limit_of = self._limit_of
         self._pool.types_of = self._types_of
         self._heartbeat = Heartbeat(self._pool, self._heartbeat_every)
+        self._loop_lag = LoopLag(settings.store.clock.monotonic)
         self._maintainer = Maintainer(
             settings.store,
             settings.owner,
@@ -285,6 +287,8 @@ class TaskManager:
             self.telemetry.tasks.limit(self._max_running)
             self.telemetry.tasks.watch_ages(self._pool.read_ages)
             self._heartbeat.start()
+            self._loop_lag.start()
+            self.telemetry.managers.watch(self._read_signs)
             self._maintainer.start()
             self._backlog.start()
             if self._works:
@@ -324,9 +328,7 @@ class TaskManager:
         self._pool.end_following()
         pool, first = self._pool, self._closer is None
         if self._closer is None:
-            self._closer = asyncio.get_running_loop().create_task(
-                self._close(), name="tapescope-close", context=contextvars.Context()
-            )
+            self._closer = begin_insisting(self._close, "tapescope-close")
         closer = self._closer
         try:
             await asyncio.wait([closer])
@@ -611,6 +613,16 @@ class TaskManager:
 
     # --- the steps of the above -------------------------------------------------------------------
 
+    def _read_signs(self) -> ManagerSigns:
+        """Its signs of life, from memory, for any thread."""
+        now = self.store.clock.monotonic()
+        return ManagerSigns(
+            self._loop_lag.read(),
+            now - self._heartbeat.answered_at,
+            self._lease,
+            self._pool.find_first_lapse(now + self._lease) - now,
+        )
+
     def _find_troubles(self) -> list[str]:
         vitals = [
             *self._heartbeat.all_vitals,
@@ -714,13 +726,26 @@ class TaskManager:
             await (await await_child(submit)).cancel("its submit was cancelled")
 
     async def _close(self) -> None:
+        again = False
         try:
             await self._end_life()
+        except asyncio.CancelledError:  # from outside: it is begun again, and waits for no drain
+            task = asyncio.current_task()
+            again = self._hurry = task is not None and task.cancelling() > 0
+            raise
         finally:
-            self._opened = False
-            self._home = self._pool.home = None
-            if self._pool.lost is not None:
-                retire_owner(self.owner)
+            if not again:
+                self._note_closed()
+
+    def _note_closed(self) -> None:
+        self._loop_lag.stop()
+        self.telemetry.managers.unwatch(self._read_signs)
+        self.telemetry.tasks.limit(-self._max_running)
+        self.telemetry.tasks.unwatch_ages(self._pool.read_ages)
+        self._opened = False
+        self._home = self._pool.home = None
+        if self._pool.lost is not None:
+            retire_owner(self.owner)
 
     async def _end_life(self) -> None:
         self._pool.spawn(self._worker.stop)
@@ -738,8 +763,6 @@ class TaskManager:
         await self._heartbeat.stop()
         await self._maintainer.stop()
         await self._backlog.stop()
-        self.telemetry.tasks.limit(-self._max_running)
-        self.telemetry.tasks.unwatch_ages(self._pool.read_ages)
         if self._owns_store:
             await self.store.aclose()
 

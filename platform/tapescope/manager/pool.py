@@ -257,6 +257,12 @@ class RunPool:
             if run.task.run_us <= now:
                 yield run.task.op, (now - run.task.run_us) / 1e6
 
+    def find_first_lapse(self, none: float) -> float:
+        """When the first lease of what runs here is over, in seconds of the store's monotonic
+        clock; ``none`` where none runs. Any thread may ask."""
+        held = (run.held_until for run in tuple(self._runs.values()))
+        return min((until for until in held if until is not None), default=none)
+
     @property
     def holds_tasks(self) -> bool:
         """Whether a task waits or runs here."""

@@ -127,9 +127,7 @@ class Worker(LoopService):
                 await self._register_ops()
                 await self._tell()
                 pause, wait = await self._claim_due()
-            except Exception as error:  # noqa: BLE001  # no task's fault may end the claims of all
-                if not isinstance(error, TapescopeError):
-                    self.vitals.failed(error)
+            except TapescopeError as error:
                 if backoff is None:
                     backoff = Backoff()
                     _log.warning(

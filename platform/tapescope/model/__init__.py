@@ -39,6 +39,7 @@ from tapescope.model.error_codes import (
     UNREQUESTED_CANCEL,
     WORKER_LOST,
 )
+from tapescope.model.internals import ConnectionState, ManagerSigns, StoreLoad, StoreSize
 from tapescope.model.leadership import LeaderTerm, MaintenanceJob
 from tapescope.model.leases import GivenUp, HeldLease, Leases, Rescued, RescueResult, TracedAttempt
 from tapescope.model.ops import DEFAULT_RETRIES, KnownOp
@@ -131,6 +132,7 @@ __all__ = [
     "CancelReason",
     "CancelRequest",
     "Claim",
+    "ConnectionState",
     "DropFilter",
     "DropReason",
     "DroppedEvent",
@@ -146,6 +148,7 @@ __all__ = [
     "LinkKind",
     "LoopName",
     "MaintenanceJob",
+    "ManagerSigns",
     "Mended",
     "NewEvent",
     "NewTask",
@@ -157,6 +160,8 @@ __all__ = [
     "RepairReport",
     "RescueResult",
     "Rescued",
+    "StoreLoad",
+    "StoreSize",
     "TapePage",
     "Task",
     "TaskFilter",

@@ -288,6 +288,12 @@ class Run:
         """
         self._stop(RELEASED)
 
+    @property
+    def held_until(self) -> float | None:
+        """When its lease is over (monotonic seconds); ``None`` where its attempt does not run."""
+        record = self._record
+        return record.deadline if record is not None and self._phase is _Phase.RUNNING else None
+
     def renew(self, until: float) -> None:
         """The lease holds until then (monotonic seconds): so long a ``final`` may be tried."""
         if self._phase is _Phase.RUNNING and self._record is not None:

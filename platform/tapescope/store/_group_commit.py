@@ -241,6 +241,9 @@ class GroupCommit:
                 calls = self._take()
                 if not calls:
                     break
+                self._context.meter.waited(
+                    self._context.clock.monotonic() - min(call.since for call in calls)
+                )
                 if blocked := await self._commit(lane, calls, hand_over=True):
                     self._blocked.append(blocked)
                     self._wake_blocked()

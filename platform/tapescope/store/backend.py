@@ -18,6 +18,7 @@ from tapescope.clock import Clock
 from tapescope.errors import ConnectionRefused
 from tapescope.model.audit import AuditPage
 from tapescope.model.backlog import Backlog, BacklogCount
+from tapescope.model.internals import StoreLoad, StoreSize
 from tapescope.model.leadership import LeaderTerm, MaintenanceJob
 from tapescope.model.leases import HeldLease, TracedAttempt
 from tapescope.model.ops import KnownOp
@@ -171,9 +172,16 @@ class StoreBackend(abc.ABC):
         """The database's time, in microseconds since the epoch; ``None``: it is the process's."""
         return None
 
-    async def read_log_size(self) -> int | None:
-        """Bytes of the log that is yet to be moved into the database's file; ``None``: no log."""
-        return None
+    async def read_size(self) -> StoreSize:
+        """How large the store has become, at a cost that does not grow with it.
+
+        What the role may not see, or the store does not have, is left out.
+        """
+        return StoreSize()
+
+    def read_load(self) -> StoreLoad:
+        """The connections that calls share: from memory, for any thread; ``queued`` is left 0."""
+        return StoreLoad()
 
     # --- writing ----------------------------------------------------------------------------------
 

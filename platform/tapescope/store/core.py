@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakValueDictionary
 
 from tapescope.clock import Backoff, Clock
 from tapescope.codec import decode
 from tapescope.errors import StoreClosed, StoreReadOnly, StoreRefused, TapescopeError
+from tapescope.model.internals import StoreLoad
 from tapescope.model.tape import FINAL, Event
 from tapescope.model.tasks import Attempt
 from tapescope.model.telemetry import LoopName
@@ -110,6 +112,7 @@ class StoreCore:
             )
             self._may_write = mode.may_write
             self._home = Home("store")
+            self.meter.watch_load(self.read_load)
 
     async def _open_or_leave_nothing(self, lent: BackendContext) -> None:
         """Open the backend; who is cancelled meanwhile is so after all is closed again."""
@@ -140,6 +143,7 @@ class StoreCore:
         self.check_home()
         commits, self._commits, self._home = self._commits, None, None
         if commits is not None:
+            self.meter.unwatch_load(self.read_load)
             await _to_its_end(self._close(commits))
 
     async def _close(self, commits: GroupCommit) -> None:
@@ -315,11 +319,20 @@ class StoreCore:
         """``TaskStore.probe``."""
         await self.read("probe", self.backend.probe)
 
-    async def measure_log(self) -> None:
-        """``TaskStore.measure_log``."""
+    async def measure_size(self) -> None:
+        """``TaskStore.measure_size``."""
         self.require_open()
-        if (size := await self.backend.read_log_size()) is not None:
-            self.meter.logged(size)
+        try:
+            size = await self.within(self.backend.read_size(), self.patience)
+        except FlushRefused as error:
+            raise StoreRefused(str(error)) from error
+        except StoreAway as error:
+            raise as_unavailable(self.name, error) from error
+        self.meter.sized(self.name, size)
+
+    def read_load(self) -> StoreLoad:
+        """What is under way now; any thread may ask."""
+        return replace(self.backend.read_load(), queued=self.waiting)
 
     async def measure_skew(self) -> float | None:
         """``TaskStore.measure_skew``."""

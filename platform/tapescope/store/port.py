@@ -280,9 +280,12 @@ class TaskStore:
         """
         await self._core.probe()
 
-    async def measure_log(self) -> None:
-        """Measure how long the log of a SQLite file has become, for the metric."""
-        await self._core.measure_log()
+    async def measure_size(self) -> None:
+        """Measure how large the store has become, and when it was last audited, for the metrics.
+
+        Raises ``StoreUnavailable`` and ``StoreRefused``.
+        """
+        await self._core.measure_size()
 
     @property
     def away(self) -> str | None:

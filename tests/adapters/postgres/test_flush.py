@@ -13,6 +13,7 @@ import pytest
 
 from tapescope.errors import EventFateUnknown, StoreBusy, StoreRefused
 from tapescope.model.leases import GivenUp
+from tapescope.model.ops import KnownOp
 from tapescope.model.tape import DropReason, NewEvent
 from tapescope.model.tasks import Attempt, ErrorInfo, FinalEvent, NewTask, Task, TaskStatus
 from tapescope.store.flush import Flush, FlushAnswer, FlushBlocked
@@ -150,6 +151,30 @@ async def test_blocked_row_delays_only_its_task(postgres_url: str) -> None:
     assert blocked
     assert [answer.stored for answer in going] == [range(2, 3)] * 19
     assert late.stored == range(2, 3)
+
+
+async def test_a_session_that_holds_the_stores_own_rows_delays_no_task(postgres_url: str) -> None:
+    """Those of its lanes, counts, leader, workers and ops: submit, claim, events and end go on.
+
+    What finds the row of its lane held goes on in the lane of those that wait for a lock.
+    """
+    async with PostgresStore(postgres_url, patience=5.0) as store, session(postgres_url) as raw:
+        await store.ops.register([KnownOp("x")])
+        await store.ops.tell("me", ["x"], 60.0)
+        await store.leadership.acquire("me", 60.0)
+        await run_task(store, 3)
+        await store.backlog.read()
+        async with raw.transaction():
+            held = {
+                table: len(await raw.fetch(f"SELECT FROM {table} FOR UPDATE"))
+                for table in ("lanes", "maintenance", "backlog", "workers", "ops")
+            }
+            began = asyncio.get_running_loop().time()
+            await asyncio.gather(*(run_task(store, 3) for _ in range(50)))
+            waited = asyncio.get_running_loop().time() - began
+
+    assert all(held.values()), held
+    assert waited < store.patience
 
 
 @pytest.mark.parametrize("loss", [Loss.REPLY, Loss.BEFORE_REPLY])

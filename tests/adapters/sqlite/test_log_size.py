@@ -27,7 +27,7 @@ async def test_log_that_a_reader_holds_is_seen_to_grow(sqlite_url: str) -> None:
             for _ in range(2):
                 for _ in range(100):
                     await store.append(claim.attempt, [NewEvent("log", LARGE)])
-                await store.measure_log()
+                await store.measure_size()
                 sizes.append(captured.value("tapescope.store.log.size", store_adapter="sqlite"))
     captured.close()
 

@@ -145,6 +145,24 @@ async def test_stores_that_open_at_once_migrate_once(sqlite_url: str) -> None:
     assert seen == [task.task_id] * 5
 
 
+async def test_a_migration_that_fails_leaves_nothing_of_itself(sqlite_url: str) -> None:
+    """The schema is as it was, and the next try begins from there."""
+    async with SqliteStore(sqlite_url) as store:
+        path = store.path
+    with closing(sqlite3.connect(path)) as conn:
+        conn.executescript(
+            "DELETE FROM schema_compatibility WHERE version > 6; PRAGMA user_version = 6;"
+            "DROP TABLE attempts_traced;"  # and not its trigger, at which the seventh will fail
+        )
+    with pytest.raises(StoreConfigError, match="tasks_take_their_traces already exists"):
+        await SqliteStore(sqlite_url, open_mode=OpenMode.MIGRATE).open()
+    with closing(sqlite3.connect(path)) as conn:
+        version = conn.execute("PRAGMA user_version").fetchone()
+        made = conn.execute("SELECT 1 FROM sqlite_schema WHERE name = 'attempts_traced'").fetchall()
+
+    assert (version, made) == ((6,), [])
+
+
 async def test_tables_hold_hash_and_lifecycle_columns(sqlite_url: str) -> None:
     """The schema has room for what comes: chained events, leases, retries, due times."""
     store = SqliteStore(sqlite_url)

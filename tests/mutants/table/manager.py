@@ -23,21 +23,10 @@ _FOLLOWS: Final = "tests/manager/test_follow.py"
 _LOOPS: Final = "tests/manager/test_loops.py"
 _PROCESS: Final = "tests/manager/test_process.py"
 _LIFE: Final = "tests/manager/test_service_lifecycle.py"
+_CLOSED: Final = "tests/manager/test_closed_loops.py"
 _MAINTENANCE: Final = "tests/maintenance/test_maintainer.py"
 
 GUARDS: Final[tuple[Guard, ...]] = (
-    row(
-        "manager.close_context",
-        "What a close does is in no caller's span",
-        Edit(
-            _MANAGER,
-            'self._close(), name="tapescope-close", context=contextvars.Context()',
-            'self._close(), name="tapescope-close"',
-        ),
-        "tests/store/test_contexts.py::test_a_run_and_its_shutdown_are_in_no_callers_context",
-        on="memory",
-        held_by="pool.spawn_context",
-    ),
     row(
         "manager.close_shield",
         "A close that is cancelled ends what it has begun",
@@ -114,14 +103,25 @@ GUARDS: Final[tuple[Guard, ...]] = (
         ),
         "tests/adapters/test_probes.py::test_a_heartbeat_that_waits_says_so[sqlite-deleted]",
     ),
+    row(
+        "manager.lag_context",
+        "What measures how late the loop is keeps nothing of who opened the manager",
+        Edit(
+            f"{MANAGER}/loop_lag.py",
+            "call_later(_EVERY, self._look, context=contextvars.Context())",
+            "call_later(_EVERY, self._look)",
+        ),
+        "tests/manager/test_signs_of_life.py::test_a_timer_is_in_no_callers_context",
+        on="memory",
+    ),
     # --- the pool ---------------------------------------------------------------------------------
     row(
         "pool.spawn_context",
-        "What the pool begins beside its runs, and the cancel of an orphan, is in no caller's span",
+        "What a manager begins beside its runs, and the cancel of an orphan, is in no caller's span",
         Edit(
             f"{TAPESCOPE}/shielded.py",
-            "work(), name=self._name, context=contextvars.Context()",
-            "work(), name=self._name",
+            "work(), name=name, context=contextvars.Context()",
+            "work(), name=name",
         ),
         "tests/store/test_contexts.py::test_the_cancel_of_an_orphan_is_in_no_callers_context",
         on="memory",
@@ -255,8 +255,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
         ),
         "tests/manager/test_leases.py::test_a_blocked_loop_keeps_what_it_has_just_claimed[sqlite]",
     ),
-    # --- the worker -------------------------------------------------------------------------------
-    # --- maintenance ------------------------------------------------------------------------------
+    # --- what its owner lets go -------------------------------------------------------------------
     row(
         "pool.shutdown_lets_go",
         "What waits, and whose cancel the store refuses when its manager closes, is let go",
@@ -271,7 +270,144 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "tests/manager/test_let_go.py::test_what_a_closed_manager_left_is_its_successors_to_end",
         on="memory",
     ),
+    # --- any loop ---------------------------------------------------------------------------------
+    row(
+        "loop.keep_alive",
+        "A defect ends no background loop",
+        Edit(
+            f"{TAPESCOPE}/service.py",
+            "except Exception as error:  # noqa: BLE001  # whatever it is, the next round may go well",
+            "except ZeroDivisionError as error:",
+        ),
+        f"{_LOOPS}::test_loop_survives_what_it_meets[watch]",
+        on="memory",
+    ),
+    row(
+        "loop.gone_loop",
+        "What a loop of ours meets in a closed event loop is no defect",
+        Edit(
+            f"{TAPESCOPE}/service.py",
+            "            if loop.is_closed():\n                return  # it ends with its loop\n",
+        ),
+        _CLOSED,
+        on="memory",
+        held_by="store.watch_gone_loop",
+    ),
+    row(
+        "loop.dead",
+        "A process with a loop that has ended is not ready",
+        Edit(f"{TAPESCOPE}/service.py", "        self.vitals.die()\n", "        pass\n"),
+        f"{_LOOPS}::test_process_with_a_dead_loop_is_not_ready",
+        on="memory",
+    ),
+    row(
+        "loop.counted",
+        "A defect is counted each time",
+        Edit(f"{TAPESCOPE}/service.py", "        self._count(self.loop)\n"),
+        f"{_LOOPS}::test_loop_survives_what_it_meets[watch]",
+        on="memory",
+    ),
+    row(
+        "loop.told_once",
+        "A defect of each round is told once a minute",
+        Edit(f"{TAPESCOPE}/service.py", "        if now < self._tell_at:\n            return\n"),
+        f"{_LOOPS}::test_loop_survives_what_it_meets[watch]",
+        on="memory",
+    ),
+    row(
+        "heartbeat.defect_alone",
+        "A defect in one step of a heartbeat is not the others'",
+        Edit(
+            _BEAT,
+            "except Exception as error:  # noqa: BLE001  # a defect of one step is not the others'",
+            "except ZeroDivisionError as error:",
+        ),
+        f"{_LOOPS}::test_what_one_step_of_a_heartbeat_meets_is_not_the_others[defect]",
+        on="memory",
+    ),
+    row(
+        "heartbeat.step_alone",
+        "What the store refuses to one step is not the others'",
+        Edit(_BEAT, "failure = failure or self._warn(error)", "failure = self._warn(error); break"),
+        f"{_LOOPS}::test_what_one_step_of_a_heartbeat_meets_is_not_the_others[refused]",
+        on="memory",
+    ),
+    row(
+        "leases.defect",
+        "A defect of one renewal ends no lease",
+        Edit(
+            _THREAD,
+            "        except Exception as error:  # noqa: BLE001  # as above\n",
+            "        except ZeroDivisionError as error:\n",
+        ),
+        f"{_LOOPS}::test_loop_survives_what_it_meets[extend_leases]",
+        on="memory",
+        held_by="leases.defect_of_thread",
+    ),
+    row(
+        "leases.defect_of_thread",
+        "A defect of the thread that renews ends no lease",
+        Edit(
+            _THREAD,
+            "            except Exception as error:  # noqa: BLE001  # a defect of ours must not end every lease\n",
+            "            except ZeroDivisionError as error:\n",
+        ),
+        f"{_LOOPS}::test_loop_survives_what_it_meets[extend_leases]",
+        on="memory",
+        held_by="leases.defect",
+    ),
+    row(
+        "leases.gone_loop",
+        "The thread that renews leases ends with the loop whose leases they are",
+        Edit(
+            _THREAD,
+            "if holder is None or managers_loop is None or managers_loop.is_closed():",
+            "if holder is None or managers_loop is None:",
+        ),
+        "tests/adapters/test_lease_renewers.py::test_a_closed_loop_ends_its_heartbeats",
+        on="memory",
+    ),
+    row(
+        "lent.cancelled_returns",
+        "A run that is cancelled while its slot is lent has it again at once",
+        Edit(
+            f"{MANAGER}/lent_slots.py",
+            "            if run not in self._waits:\n                self._return(run, at_once=True)\n            raise\n",
+            "            raise\n",
+        ),
+        "tests/manager/test_lent_slots.py",
+        on="memory",
+    ),
+    row(
+        "ops.unclear",
+        "An op that more than one open manager has is submitted to none of them",
+        Edit(f"{MANAGER}/ops.py", "if len(found) != 1:", "if not found:"),
+        "tests/manager/test_op_registries.py",
+        on="memory",
+    ),
+    row(
+        "pool.exit_at_shutdown",
+        "A process that is told to end while its manager closes waits for no waiting task",
+        Edit(
+            _POOL,
+            "            run.give_up_waiting(None)  # its process is to end, and its task is rescued\n            raise\n",
+            "            raise\n",
+        ),
+        "tests/run/test_never_begun.py::test_an_exit_in_the_midst_of_a_close_does_not_keep_it_from_its_end",
+        on="memory",
+    ),
     # --- the worker -------------------------------------------------------------------------------
+    row(
+        "worker.adopt_defect",
+        "A defect at the start of one claimed task keeps no other one from its start",
+        Edit(
+            _WORKER,
+            "except Exception as error:  # noqa: BLE001  # its lease ends, and it is rescued",
+            "except ZeroDivisionError as error:",
+        ),
+        f"{_LOOPS}::test_a_claimed_task_that_cannot_be_started_keeps_no_other_from_it",
+        on="memory",
+    ),
     row(
         "worker.op_limit",
         "An op has no more runs at once than its own limit",
@@ -312,6 +448,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
         ),
         "tests/manager/test_closed_loops.py",
         on="memory",
+        held_by="loop.gone_loop",
     ),
     row(
         "pool.gone_loop",
@@ -336,12 +473,44 @@ GUARDS: Final[tuple[Guard, ...]] = (
     ),
     row(
         "maintainer.store_away",
-        "A store that is away ends no maintenance",
+        "A store that is away is no defect of a maintenance, which is tried again",
         Edit(
             _MAINTAINER,
-            '            except TapescopeError as error:\n                _log.warning("The maintenance is tried again in %g s: %s", _EVERY, error)\n',
+            "            except TapescopeError as error:\n                _log.warning(",
+            "            except ZeroDivisionError as error:\n                _log.warning(",
         ),
         f"{_MAINTENANCE}::test_store_away_is_warned_of_and_tried_again",
+        on="memory",
+    ),
+    row(
+        "maintainer.one_leads",
+        "Who is not the leader audits nothing, and prunes nothing",
+        Edit(_MAINTAINER, "        if term is None:\n            raise _NotLeaderError\n"),
+        f"{_MAINTENANCE}::test_one_of_many_is_the_leader",
+        on="memory",
+    ),
+    row(
+        "maintainer.renews",
+        "A leader that audits or prunes for long renews its leadership, or stops",
+        Edit(_MAINTAINER, "> _LEASE / 3:", "> 1e9:"),
+        f"{_MAINTENANCE}::test_a_leader_that_prunes_for_long_leads_on",
+        on="memory",
+    ),
+    row(
+        "maintainer.prune_interval",
+        "A store is pruned as often as it is set, whoever leads",
+        Edit(
+            _MAINTAINER,
+            '        if not term.is_due("pruned", retention.every):\n            return\n',
+        ),
+        f"{_MAINTENANCE}::test_a_prune_is_seldom_and_leaves_the_store_to_the_others",
+        on="memory",
+    ),
+    row(
+        "maintainer.prune_pause",
+        "A prune leaves the store to the others for four fifths of the time",
+        Edit(_MAINTAINER, "await self._pause(_PRUNE_PAUSE * (clock.monotonic() - began))", "pass"),
+        f"{_MAINTENANCE}::test_a_prune_is_seldom_and_leaves_the_store_to_the_others",
         on="memory",
     ),
 )

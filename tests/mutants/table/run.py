@@ -28,6 +28,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
         Edit(_WRITES, "forget_cancels()\n            cancelled = True", "raise"),
         "tests/run/test_outside_cancels.py::test_at_the_claim[memory]",
         on="memory",
+        held_by="run.begins_again",
     ),
     row(
         "run.claim_cancel_told",
@@ -141,6 +142,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
         ),
         "tests/manager/test_let_go.py::test_a_cancel_from_outside_does_not_keep_it_from_letting_go",
         on="memory",
+        held_by="run.begins_again",
     ),
     row(
         "run.let_go_waits",

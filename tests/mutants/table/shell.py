@@ -125,4 +125,175 @@ GUARDS: Final[tuple[Guard, ...]] = (
         _COMMANDS,
         "tests/shell/test_backlog.py",
     ),
+    row(
+        "shell.loop_ends",
+        "A command does not run on when the loop that looks after it ends",
+        Edit(
+            _COMMAND,
+            "            if start is None and not child.ended.done():\n                child.kill()  # the loop ends, and with it all that would look after the command\n",
+        ),
+        f"{_COMMANDS}::test_who_is_cancelled_twice_leaves_no_command_behind",
+    ),
+    row(
+        "shell.own_session",
+        "A signal for a command reaches its processes, and no other",
+        Edit(_PROCESS, '"start_new_session": True', '"start_new_session": False'),
+        f"{_COMMANDS}::test_cancel_sends_sigterm_to_the_whole_group",
+    ),
+    row(
+        "shell.killed_after_grace",
+        "A command that ignores SIGTERM is killed",
+        Edit(
+            _COMMAND,
+            "        child.kill()\n        await asyncio.wait([child.ended])\n",
+            "        await asyncio.wait([child.ended], timeout=5)\n",
+        ),
+        f"{_COMMANDS}::test_command_that_ignores_sigterm_is_killed_after_its_grace",
+        held_by="shell.loop_ends",
+    ),
+    row(
+        "shell.drain_ends",
+        "A process that a command left behind does not hold up its end",
+        Edit(
+            _COMMAND,
+            "call_later(self.drain, _stop_waiting, child)",
+            "call_later(60, _stop_waiting, child)",
+        ),
+        f"{_COMMANDS}::test_process_left_behind_does_not_hold_up_the_end",
+    ),
+    row(
+        "shell.drain_reads",
+        "What a process left behind still says in the drain is recorded",
+        Edit(
+            _COMMAND,
+            "call_later(self.drain, _stop_waiting, child)",
+            "call_later(0, _stop_waiting, child)",
+        ),
+        f"{_COMMANDS}::test_what_a_left_behind_process_still_says_is_recorded",
+    ),
+    row(
+        "shell.stopped_continues",
+        "A command that is stopped is told to go on, or it would not hear the SIGTERM",
+        Edit(_PROCESS, "        self._signal(signal.SIGCONT)\n"),
+        f"{_COMMANDS}::test_a_stopped_command_ends_within_its_grace",
+    ),
+    row(
+        "shell.released",
+        "Nothing is signalled by an id that may be another process's by now",
+        Edit(
+            _PROCESS,
+            "        if self._may_be_reaped.is_set():\n            return  # from now on its id may be another process's\n",
+        ),
+        "tests/shell/test_process.py::test_nothing_is_signalled_once_it_may_be_reaped",
+    ),
+    row(
+        "shell.ends_closed",
+        "A command that cannot be started leaves no descriptor open",
+        Edit(
+            _PROCESS,
+            "        for fd in streams.values():\n            os.close(fd)\n        raise\n",
+            "        raise\n",
+        ),
+        "tests/shell/test_process.py::test_a_command_that_cannot_be_started_leaves_nothing_open",
+    ),
+    row(
+        "shell.rest_bounded",
+        "A command that writes as fast as it is read does not keep us reading",
+        Edit(_PROCESS, "and taken < _LAST_READ:", "and taken < 9e9:"),
+        "tests/shell/test_process.py::test_the_rest_is_no_more_than_a_pipe_holds",
+    ),
+    row(
+        "shell.read_bounded",
+        "Nor once nothing more is waited for",
+        Edit(
+            _PROCESS,
+            "            if self._left is not None and self._left <= 0:\n                self.held = True\n                break\n",
+        ),
+        "tests/shell/test_process.py::test_what_writes_on_does_not_hold_up_the_end",
+    ),
+    row(
+        "shell.sigpipe_default",
+        "A command has the signals that Python ignores for itself",
+        Edit(
+            _PROCESS,
+            '        "setsigdef": (signal.SIGPIPE, signal.SIGXFSZ),  # Python ignores them\n',
+        ),
+        "tests/cli/test_run.py::test_run_into_a_closed_pipe_ends_the_command",
+        "tests/cli/test_run_signals.py",
+    ),
+    row(
+        "shell.room_for_stderr",
+        "A flood on stdout leaves places of the tape to stderr",
+        Edit(_RECORDER, "self._for_stderr = self._head // 10", "self._for_stderr = 0"),
+        f"{_COMMANDS}::test_a_flood_leaves_room_for_what_stderr_says_then",
+    ),
+    row(
+        "shell.last_lines",
+        "Of output that is too much the last lines are kept",
+        Edit(_RECORDER, "self._tail = min(_TAIL, self.limit // 10)", "self._tail = 0"),
+        f"{_COMMANDS}::test_the_last_lines_have_a_place_whatever_came_before",
+    ),
+    row(
+        "shell.held_bounded",
+        "What is held in memory for the last lines has a bound",
+        Edit(_RECORDER, ">= _TAIL_BYTES:", ">= 9e12:"),
+        "tests/shell/test_recorder.py",
+    ),
+    row(
+        "shell.left_out_told",
+        "How many lines were left out is on the tape",
+        Edit(
+            _RECORDER,
+            '            self.note(LINES_LEFT_OUT, {"lines": self.left_out, "bytes": size})\n',
+        ),
+        f"{_COMMANDS}::test_full_tape_keeps_the_first_and_the_last_lines",
+    ),
+    row(
+        "shell.disk_full",
+        "A disk of ours that is full costs a command no output",
+        Edit(
+            _BACKLOG,
+            "        except OSError as error:  # our own disk must not cost the command its output\n",
+            "        except ZeroDivisionError as error:\n",
+        ),
+        f"{_BACKLOGS}::test_a_full_disk_costs_what_waits_and_is_told",
+    ),
+    row(
+        "shell.doubt_resolved",
+        "What a store was sent and did not answer is looked for before it is sent again",
+        Edit(
+            _BACKLOG,
+            "        missing, self.confirmed = match(self._unsure, found, self.confirmed)\n",
+            "        missing, self.confirmed = self._unsure, self.confirmed\n",
+        ),
+        f"{_BACKLOGS}::test_an_outage_costs_no_event_and_no_order",
+    ),
+    row(
+        "shell.file_behind_memory",
+        "What waits in memory does not overtake what waits in a file",
+        Edit(_BACKLOG, "if self._room > 0 and not self._in_file:", "if self._room > 0:"),
+        f"{_BACKLOGS}::test_what_comes_later_does_not_overtake_what_waits_in_a_file",
+    ),
+    row(
+        "shell.holds_back",
+        "A store that keeps up holds a command back that says more than it takes",
+        Edit(
+            _BACKLOG,
+            "return len(self._queue) >= _OUTSTANDING and self._keeps_up()",
+            "return False",
+        ),
+        f"{_COMMANDS}::test_order_is_kept_in_a_flood",
+        f"{_BACKLOGS}::test_a_store_that_keeps_up_holds_back_who_says_too_much",
+    ),
+    row(
+        "shell.away_holds_nobody",
+        "A store that is away holds no command back",
+        Edit(
+            _BACKLOG,
+            "return len(self._queue) >= _OUTSTANDING and self._keeps_up()",
+            "return len(self._queue) >= _OUTSTANDING and bool(self._sent)",
+        ),
+        f"{_BACKLOGS}::test_an_outage_costs_no_event_and_no_order",
+        _SPOOLS,
+    ),
 )

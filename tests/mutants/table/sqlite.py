@@ -1035,7 +1035,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
             "    with write_transaction(conn):\n        versions",
             "    if True:\n        versions",
         ),
-        "tests/adapters/sqlite/test_store.py::test_stores_that_open_at_once_migrate_once",
+        "tests/adapters/sqlite/test_store.py::test_a_migration_that_fails_leaves_nothing_of_itself",
     ),
     row(
         "sqlite.migrate_alone",

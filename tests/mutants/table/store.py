@@ -1133,5 +1133,6 @@ GUARDS: Final[tuple[Guard, ...]] = (
         ),
         "tests/manager/test_closed_loops.py",
         on="memory",
+        held_by="loop.gone_loop",
     ),
 )

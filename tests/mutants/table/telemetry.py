@@ -205,9 +205,9 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "telemetry.ages_weak",
         "Telemetry keeps no manager alive that was never closed",
         Edit(
-            f"{TELEMETRY}/tasks.py",
-            "self._ages.append(WeakMethod(ages))",
-            "self._ages.append(lambda: ages)",
+            f"{TELEMETRY}/instruments.py",
+            "self._methods.append(WeakMethod(method))",
+            "self._methods.append(lambda: method)",
         ),
         "tests/telemetry/test_tasks.py::test_telemetry_keeps_no_manager_alive",
         on="memory",

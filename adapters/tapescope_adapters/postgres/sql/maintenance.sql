@@ -14,6 +14,12 @@ UPDATE maintenance SET pruned_at = now_us() WHERE holder = $1;
 -- name: resign_leadership
 UPDATE maintenance SET holder = NULL, held_until = 0 WHERE holder = $1;
 
+-- name: read_size
+-- How many late events are kept, counted no further than a bound, and when the store was last audited.
+-- Differs from the SQLite version in that it is one query.
+SELECT (SELECT count(*) FROM (SELECT 1 FROM quarantine LIMIT 20000) q) AS quarantine,
+       (SELECT m.audited_at FROM maintenance m) AS audited_at;
+
 -- name: find_open
 -- Tasks that have not ended: of those known, and the first ones beyond a key; with the highest key.
 SELECT coalesce((SELECT max(t.id) FROM tasks t), 0) AS top,

@@ -14,6 +14,10 @@ UPDATE maintenance SET pruned_at = :now WHERE holder = :owner;
 -- name: resign_leadership
 UPDATE maintenance SET holder = NULL, held_until = 0 WHERE holder = :owner;
 
+-- name: read_size
+-- How many late events are kept, counted no further than a bound, and when the store was last audited.
+SELECT (SELECT count(*) FROM (SELECT 1 FROM quarantine LIMIT 20000)), (SELECT audited_at FROM maintenance);
+
 -- name: find_top
 SELECT coalesce(max(id), 0) FROM tasks;
 
