@@ -246,39 +246,45 @@ def test_an_exit_in_the_midst_of_a_run_ends_the_program(leave: type[BaseExceptio
 
 
 class ExitingAtCancel(FaultyStore):
-    """A store under which the process is told to end in a cancel that it records."""
+    """A store under which the process is told to end when it records the cancel of one task."""
 
     def __init__(self, leave: type[BaseException]) -> None:
         super().__init__()
         self._leave = leave
+        self.exits_at = ""
 
-    async def request_cancel(self, *arguments: Any, **options: Any) -> Any:
+    async def request_cancel(self, task_id: str, *arguments: Any, **options: Any) -> Any:
         """Raise it."""
-        raise self._leave
+        if task_id == self.exits_at:
+            self.exits_at = ""
+            raise self._leave
+        return await super().request_cancel(task_id, *arguments, **options)
 
 
 @pytest.mark.parametrize("leave", [KeyboardInterrupt, SystemExit])
 def test_an_exit_in_the_midst_of_a_close_does_not_keep_it_from_its_end(
     leave: type[BaseException],
 ) -> None:
-    """Of a program that goes on after it: no task that waits is waited for."""
+    """Of a program that goes on after it: no task that waits for a slot is waited for."""
     loop = VirtualTimeLoop()
     store = ExitingAtCancel(leave)
 
-    async def work(report: Reporter) -> None:
-        return
+    async def wait(report: Reporter) -> None:
+        await asyncio.Event().wait()
 
     async def begin() -> TaskManager:
-        manager = await TaskManager(await store.open(), drain=0.0).open()
-        await manager.submit("work", work, delay=3_600)
+        manager = await TaskManager(await store.open(), max_running=1, drain=0.0).open()
+        await manager.submit("work", wait)
+        store.exits_at = (await manager.submit("work", wait)).task_id
         return manager
 
     manager = loop.run_until_complete(begin())
     closing = loop.create_task(manager.aclose())
     with pytest.raises(leave):
         loop.run_until_complete(closing)
-    loop.run_until_complete(closing)
+    loop.run_until_complete(asyncio.wait([closing], timeout=60))
+    closed = closing.done()
     loop.run_until_complete(store.aclose())
     loop.close()
 
-    assert not manager.is_open
+    assert closed
