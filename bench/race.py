@@ -240,7 +240,7 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
     ]
     if not bars:
         return
-    figure = Figure(figsize=(9, 1 + 0.7 * len(bars)), layout="constrained")
+    figure: Any = Figure(figsize=(9, 1 + 0.7 * len(bars)), layout="constrained")
     axes = figure.subplots()
     medians = [statistics.median(ratios) for _, ratios in bars]
     spread = [

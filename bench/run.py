@@ -18,7 +18,17 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
-from bench import claims, collectors, losses, maintenance, processes, rates, telemetry, wrapper
+from bench import (
+    claims,
+    collectors,
+    constants,
+    losses,
+    maintenance,
+    processes,
+    rates,
+    telemetry,
+    wrapper,
+)
 from bench.drivers import drop_guards, measure
 from bench.telemetry import VARIANTS, Cost
 from tests.support.services import Postgres, running_postgres
@@ -38,6 +48,7 @@ PARTS: Final = [
     "audit",
     "prune",
     "wrapper",
+    "constants",
 ]
 EVENTS: Final = 10
 """Events of a task where the price of telemetry is asked for."""
@@ -149,6 +160,33 @@ class Bench:
             wanted = int(size * self._scale)
             found = wrapper.flood(self._url(store), self._folder, line, wanted, self._rounds)
             self._console.print(f"flood, {store}: {found}")
+
+    def constants(self, store: str) -> None:
+        """What a task and an event cost the server, counted; nothing of it is a time."""
+        if store != "postgresql":
+            return
+        assert self._server is not None
+        tasks = max(200, int(5_000 * self._scale))
+        table = Table(
+            *("events a task", "WAL, bytes", "commits", "xids", "tables, bytes"),
+            *("indexes, bytes", "dead rows", "connections"),
+            title=f"what one of {tasks:,} tasks costs, {store}",
+        )
+        for events in (0, 10):
+            url = self._url(store)
+            schema = url.rpartition("schema=")[2]
+            found = asyncio.run(constants.count_costs(url, self._server.dsn, schema, tasks, events))
+            table.add_row(
+                str(events),
+                f"{found.wal:,.0f}",
+                f"{found.commits:.3f}",
+                f"{found.xids:.3f}",
+                f"{found.heap:,.0f}",
+                f"{found.indexes:,.0f}",
+                f"{found.dead:.1f}",
+                str(found.connections),
+            )
+        self._console.print(table)
 
     def _tell_times(self, what: str, took: list[float]) -> None:
         cuts = statistics.quantiles(took, n=100)

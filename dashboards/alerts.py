@@ -22,6 +22,7 @@ from dashboards.promql import (
     SUBSCRIBER_KIND,
     TAPE_OUTCOME,
     Durations,
+    exceeds,
     match,
     or_zero,
     pick,
@@ -32,6 +33,7 @@ from dashboards.recording import (
     DUE,
     FAILED,
     FINISHED_OF_OP,
+    OF_OP,
     RETRIES_OF_OP,
     name_growth,
     name_ratio,
@@ -205,12 +207,35 @@ def _list_budgets() -> list[Alert]:
                     {"window": long, "burn_rate": f"{pair.rate:g}"},
                 )
             )
-    return alerts
+    return [*alerts, *map(_make_op_burn, settings.OP_BURN_RATES)]
+
+
+def _make_op_burn(pair: settings.BurnRate) -> Alert:
+    def burns(window: int) -> str:
+        return exceeds(
+            lambda chosen: pick(name_ratio(FAILED, window, OF_OP), chosen),
+            settings.OP_OBJECTIVES,
+            lambda objective: pair.rate * (1 - objective),
+        )
+
+    long, short = _NAMES(pair.long), _NAMES(pair.short)
+    return Alert(
+        "TapescopeOpFailureBudgetBurn",
+        f"{burns(pair.long)} and {burns(pair.short)}"
+        f" and {name_growth(FAILED, pair.long, OF_OP)} >= {settings.FAILURE_MINIMUM}",
+        pair.wait,
+        pair.severity,
+        "tapescope-overview",
+        f"{{{{ $labels.{OP} }}}} of {{{{ $labels.job }}}} has {{{{ $value | humanizePercentage }}}}"
+        " of its tasks failed, cancelled ones left out.",
+        f"The budget of the op's own objective is spent {pair.rate:g} times too fast, measured over"
+        f" {long} and {short}.",
+        {"window": long, "burn_rate": f"{pair.rate:g}"},
+    )
 
 
 def _list_audit() -> list[Alert]:
-    # A store's jobs audit for each other: which one has the turn is chance.
-    around = ", ".join(settings.AGGREGATION_LABELS[:-1])
+    # A store's jobs audit for each other, and every process of a store tells when that was.
     last = f"max by ({GROUP}) ({pick(names.AUDIT_LAST_SUCCESS)})"
     return [
         Alert(
@@ -225,11 +250,11 @@ def _list_audit() -> list[Alert]:
         Alert(
             "TapescopeTapeAuditMissing",
             f"max by ({GROUP}) ({pick(names.LIMIT)}) > 0"
-            f" unless on ({around}) {pick(names.AUDIT_LAST_SUCCESS)}",
+            f" unless on ({GROUP}) {pick(names.AUDIT_LAST_SUCCESS)}",
             settings.AUDIT_MISSING_WAIT,
             WARNING,
             "tapescope-integrity",
-            "{{ $labels.job }} runs tasks, and no job beside it has ever audited a tape.",
+            "{{ $labels.job }} runs tasks, and no process has ever audited their store to the end.",
             "The audit is switched off, or fails each time.",
         ),
     ]
@@ -240,6 +265,11 @@ def _list_tasks(durations: Durations) -> list[Alert]:
     cancels = "job_reason:tapescope_cancel_duration_seconds"
     queue = "job_op:tapescope_task_queue_wait_time_seconds"
     grown_in = durations(settings.GROWTH_WINDOW)
+    timeout = f"max by ({GROUP}, {OP}) ({pick(names.OP_TIMEOUT)})"
+    untimed = exceeds(
+        lambda chosen: f"max by ({GROUP}, {OP}) ({pick(names.OLDEST_ACTIVE, chosen)})",
+        settings.STUCK_AGE,
+    )
     in_cancel, in_queue = _NAMES(settings.CANCEL_WINDOW), _NAMES(settings.QUEUE_WINDOW)
     return [
         Alert(
@@ -300,7 +330,10 @@ def _list_tasks(durations: Durations) -> list[Alert]:
         ),
         Alert(
             "TapescopeOldestWaitingHigh",
-            f"max by ({GROUP}, {OP}) ({pick(names.OLDEST_DUE)}) > {settings.OLDEST_WAITING}",
+            exceeds(
+                lambda chosen: f"max by ({GROUP}, {OP}) ({pick(names.OLDEST_DUE, chosen)})",
+                settings.OLDEST_WAITING,
+            ),
             settings.OLDEST_WAITING_WAIT,
             WARNING,
             board,
@@ -323,13 +356,14 @@ def _list_tasks(durations: Durations) -> list[Alert]:
         ),
         Alert(
             "TapescopeTaskStuck",
-            f"max by ({GROUP}, {OP}) ({pick(names.OLDEST_ACTIVE)}) > {settings.STUCK_AGE}",
+            f"({untimed} unless on ({GROUP}, {OP}) {timeout})"
+            f" or max by ({GROUP}, {OP}) ({pick(names.RUNNING_AGE)})"
+            f" > {settings.STUCK_FACTOR:g} * {timeout}",
             settings.STUCK_WAIT,
             WARNING,
             board,
             f"A task of {{{{ $labels.{OP} }}}} is active for {{{{ $value | humanizeDuration }}}}.",
-            "It is due and has not ended: waiting with no worker for its op, or running without"
-            " an end.",
+            "It runs on past its timeout; or its op has none, and it is due and has not ended.",
         ),
         Alert(
             "TapescopeSubscriberLagHigh",
@@ -474,6 +508,7 @@ def _list_telemetry(durations: Durations) -> list[Alert]:
     age = f"max by ({INSTANCE}) ({pick(names.HEARTBEAT_AGE)})"
     lease = f"min by ({INSTANCE}) ({pick(names.LEASE_DURATION)})"
     crashes = durations(settings.CRASH_WINDOW)
+    by_name = f" or {pick('up', lives, settings.TARGETS)} == 0" if settings.TARGETS else ""
     series = pick("", '__name__=~"tapescope_.+"', 'otel_metric_overflow=~"(?i:true)"')
     return [
         Alert(
@@ -543,7 +578,7 @@ def _list_telemetry(durations: Durations) -> list[Alert]:
         ),
         Alert(
             "TapescopeTargetDown",
-            f"{up} == 0 and on ({GROUP}) {known}"
+            f"{up} == 0 and on ({GROUP}) {known}{by_name}"
             f" or group by ({GROUP}) ({left} > 0)"
             f" unless on ({GROUP}) ({pick(names.LIMIT)} or {up} == 0)",
             settings.TARGET_DOWN_WAIT,

@@ -100,7 +100,7 @@ _OP = Section(
                 _TIMEOUT,
             ),
             8,
-            limits=(Limit(settings.OLDEST_WAITING, colours.BAD),),
+            limits=(Limit(settings.OLDEST_WAITING.default, colours.BAD),),
             axis="symlog",
             empty=_UNTOLD,
         ),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from dashboards import settings
+from dashboards.settings import OpTable
 from tapescope_telemetry import scrape_names
 from tapescope_telemetry.names import LIMIT, Attribute, MetricRow
 from tapescope_telemetry.scrape_names import name_label
@@ -33,6 +35,7 @@ __all__ = [
     "SUBSCRIBER_KIND",
     "TAPE_OUTCOME",
     "Durations",
+    "exceeds",
     "grow",
     "match",
     "name_label",
@@ -109,6 +112,21 @@ def match(label: str, *values: str) -> str:
     return f'{label}="{values[0]}"' if len(values) == 1 else f'{label}=~"{"|".join(values)}"'
 
 
+def exceeds(
+    measure: Callable[[str], str],
+    table: OpTable,
+    limit: Callable[[float], float] = lambda number: number,
+) -> str:
+    """``measure``, which keeps the op, where it is over the ``limit`` of the table's number.
+
+    ``measure`` is given a matcher of ops, or an empty one, for its selector.
+    """
+    others = f'{OP}!~"{"|".join(table.own)}"' if table.own else ""
+    asked = [(others, table.default), *((match(OP, op), n) for op, n in table.own.items())]
+    parts = [f"{measure(matcher)} > {limit(n):g}" for matcher, n in asked]
+    return parts[0] if len(parts) == 1 else f"({' or '.join(parts)})"
+
+
 def or_zero(rare: str, steady: str) -> str:
     """``rare``, or 0 where only ``steady`` is there: ``a / b`` is nothing at all without an ``a``.
 
@@ -153,6 +171,7 @@ class Durations:
             f"{milliseconds / 1_000:g}",
             f"{noticed / 1_000:g}",
             gap=self(settings.BRIDGED_GAP),
+            pushed=self(settings.PUSHED),
             recorded=recorded,
         )
 
@@ -165,13 +184,15 @@ def grow(
     *,
     gap: str,
     starts: str = "",
+    pushed: str = "",
     recorded: bool = False,
 ) -> str:
     """By how much each series of ``counter`` grew in ``window``: the one shape for all of the pack.
 
     ``age`` is the window in seconds, ``noticed`` the same and what a process may need until it is
     scraped first, ``gap`` how far before the window a series and its process are looked for,
-    ``starts`` the selector of when processes began. A ``recorded`` counter is not scraped: its
+    ``starts`` the selector of when processes began, ``pushed`` how long at most is between two
+    pushes. A ``recorded`` counter is not scraped: its
     samples cannot be counted against those of its process, and it has a 0 from the start, so that
     one that is new is believed only with proof. Decision 0053 has the cases.
     """
@@ -183,10 +204,15 @@ def grow(
     scrapes = f"count_over_time({starts}[{window}]) and changes({starts}[{window}]) == 0"
     if recorded:
         limit = pick(LIMIT)
+        # Pushed once or twice, and not any more: a command, whose whole life this was.
+        brief = (
+            f"count_over_time({limit}[{window}]) <= 2 unless on ({INSTANCE})"
+            f" (last_over_time({limit}[{pushed}]) or last_over_time({starts}[{window}]))"
+        )
         past = (
             f"last_over_time({limit}[{window}]) unless on ({INSTANCE})"
             f" (time() - min_over_time({starts}[{window}]) <= {noticed}"
-            f" or last_over_time({limit}[{gap}] offset {window}))"
+            f" or last_over_time({limit}[{gap}] offset {window}) or ({brief}))"
         )
     else:
         past = f"time() - min_over_time({starts}[{window}]) > {noticed} unless {seen}"

@@ -39,6 +39,7 @@ __all__ = [
     "FINISHED",
     "FINISHED_OF_OP",
     "OFFERED",
+    "OF_OP",
     "RETRIES_OF_OP",
     "STORE_FAULTS",
     "list_recording_rules",
@@ -54,6 +55,8 @@ FAILED: Final = "tapescope_task_failed"
 DECIDED: Final = "tapescope_task_decided"
 CANCELLED: Final = "tapescope_task_cancelled"
 FINISHED: Final = "tapescope_task_finished"
+OF_OP: Final = "_op"
+"""In the name of what is recorded of each op by itself."""
 DUE: Final = "job_op:tapescope_task_due:max"
 """The recorded number of tasks that are due and wait, by job and op."""
 
@@ -85,18 +88,18 @@ RETRIES_OF_OP: Final = f"job_op:tapescope_task_retries:increase{_NAMES(settings.
 """By how much these grew, by job and op."""
 
 
-def name_growth(metric: str, window: int) -> str:
-    """The recorded growth of a sum over a window, by job."""
-    return f"job:{metric}:increase{_NAMES(window)}"
+def name_growth(metric: str, window: int, of: str = "") -> str:
+    """The recorded growth of a sum over a window, by job, and op where it is ``OF_OP``."""
+    return f"job{of}:{metric}:increase{_NAMES(window)}"
 
 
-def name_ratio(metric: str, window: int) -> str:
-    """The recorded ratio over a window, by job: drops to offers, failures to decided tasks."""
-    return f"job:{metric}:ratio_increase{_NAMES(window)}"
+def name_ratio(metric: str, window: int, of: str = "") -> str:
+    """The recorded ratio over a window, as above: drops to offers, failures to decided tasks."""
+    return f"job{of}:{metric}:ratio_increase{_NAMES(window)}"
 
 
-def _name_sum(metric: str) -> str:
-    return f"instance:{metric}:sum"
+def _name_sum(metric: str, of: str = "") -> str:
+    return f"instance{of}:{metric}:sum"
 
 
 def list_recording_rules(durations: Durations) -> list[Rule]:
@@ -106,6 +109,7 @@ def list_recording_rules(durations: Durations) -> list[Rule]:
         rules += _grow(durations, window, DROPPED, OFFERED)
         rules += _grow(durations, window, FAILED, DECIDED)
     rules += _grow(durations, settings.CANCEL_WINDOW, CANCELLED, FINISHED)
+    rules += _list_of_ops(durations)
     # Every process of a store says the same of it, so the highest is of all of them.
     due = pick(names.BACKLOG, match(STATE, WaitState.DUE))
     rules.append(_rule(DUE, f"max by ({GROUP}, {OP}) ({due})"))
@@ -152,16 +156,36 @@ def _list_sums() -> dict[str, str]:
     return sums
 
 
-def _grow(durations: Durations, window: int, part: str, whole: str) -> list[Rule]:
+def _grow(durations: Durations, window: int, part: str, whole: str, of: str = "") -> list[Rule]:
+    by = f"{GROUP}, {OP}" if of else GROUP
     growths = [
         _rule(
-            name_growth(metric, window),
-            f"sum by ({GROUP}) {durations.grown(_name_sum(metric), window, recorded=True)}",
+            name_growth(metric, window, of),
+            f"sum by ({by}) {durations.grown(_name_sum(metric, of), window, recorded=True)}",
         )
         for metric in (part, whole)
     ]
-    over, under = (name_growth(metric, window) for metric in (part, whole))
-    return [*growths, _rule(name_ratio(part, window), f"{or_zero(over, under)} / ({under} > 0)")]
+    over, under = (name_growth(metric, window, of) for metric in (part, whole))
+    ratio = f"{or_zero(over, under)} / ({under} > 0)"
+    return [*growths, _rule(name_ratio(part, window, of), ratio)]
+
+
+def _list_of_ops(durations: Durations) -> list[Rule]:
+    """What failed of each op, by itself: a busy op hides the failures of one that is not."""
+    by = f"sum by ({INSTANCE}, {OP})"
+    # There as soon as the process knows the op, before the first task of it has ended.
+    known = f"{by} ({pick(names.SUBMITTED)})"
+    rules: list[Rule] = []
+    for metric, outcomes in (
+        (FAILED, match(OUTCOME, Outcome.FAILED)),
+        (DECIDED, match(OUTCOME, Outcome.FAILED, Outcome.SUCCEEDED)),
+    ):
+        ended = pick(names.DURATION, outcomes, part="_count")
+        rules.append(_rule(_name_sum(metric, OF_OP), or_zero(f"{by} ({ended})", known)))
+    windows = {w for pair in settings.OP_BURN_RATES for w in (pair.long, pair.short)}
+    for window in sorted(windows):
+        rules += _grow(durations, window, FAILED, DECIDED, OF_OP)
+    return rules
 
 
 def _list_quantiles(durations: Durations) -> list[Rule]:

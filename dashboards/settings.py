@@ -6,7 +6,8 @@ Change a value here and run ``make dashboards``; nothing else has to be edited. 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 MINUTE: Final = 60
@@ -22,6 +23,10 @@ AGGREGATION_LABELS: Final = tuple(
 """What tells one group of your processes from another: rules sum by these labels, alerts carry
 them, and each board has a variable for each. A label that your series lack does no harm. ``job``
 must be the last; the variable of this name, with commas, sets them for one build."""
+TARGETS: Final = os.environ.get("DASHBOARDS_TARGETS", "")
+"""A matcher of targets that are yours by their labels, for instance ``job=~".+-worker"``: one that
+cannot be scraped is told of though no process of its job ever told anything. The variable of this
+name sets it for one build."""
 INSTANCE_LABELS: Final = (*AGGREGATION_LABELS, "instance")
 """What tells one process from another."""
 
@@ -73,11 +78,27 @@ FAILURE_OBJECTIVE: Final = 0.99
 """The share of finished tasks, cancelled ones left out, that must succeed."""
 FAILURE_MINIMUM: Final = 10
 
+
+@dataclass(frozen=True, slots=True)
+class OpTable:
+    """A number for each op: one of its own, where it is named, and else the default."""
+
+    default: float
+    own: Mapping[str, float] = field(default_factory=dict[str, float])
+
+
+OP_OBJECTIVES: Final = OpTable(FAILURE_OBJECTIVE)
+"""As ``FAILURE_OBJECTIVE``, of each op by itself: ``OpTable(0.99, {"mail": 0.95})``."""
+OP_BURN_RATES: Final = BURN_RATES[:2]
+"""Of each op the two that page: slower ones are asked of a job as a whole."""
+
 BRIDGED_GAP: Final = 2 * HOUR
 """How long nothing may be scraped without a series that comes back being taken for a new one."""
 NOTICED: Final = 2 * MINUTE
 """How long after its start a process is scraped first, at the latest, for what it began with to
 count; a process that is older and was never scraped before brings a past that is no news."""
+PUSHED: Final = 90
+"""Longer than between two pushes, which is a minute: what pushes no more by then has ended."""
 ZERO_TOLERANCE_WINDOW: Final = 15 * MINUTE
 """How long a duplicate final or a stale write keeps its alert."""
 VIOLATION_WINDOW: Final = 2 * HOUR
@@ -104,8 +125,8 @@ QUEUE_MINIMUM: Final = 10
 QUEUE_WAIT: Final = 10 * MINUTE
 NO_WORKER_WAIT: Final = 2 * MINUTE
 """A worker that was killed is missed after 90 seconds: a page comes within five minutes."""
-OLDEST_WAITING: Final = 15 * MINUTE
-"""How long a task may have been due; give ops that may wait a store, and a job, of their own."""
+OLDEST_WAITING: Final = OpTable(15 * MINUTE)
+"""How long a task of an op may have been due: ``OpTable(15 * MINUTE, {"nightly": 8 * HOUR})``."""
 OLDEST_WAITING_WAIT: Final = 5 * MINUTE
 GROWTH_WINDOW: Final = 10 * MINUTE
 GROWTH_SINCE: Final = 30 * MINUTE
@@ -126,8 +147,10 @@ RETRY_SHARE: Final = 0.5
 """More of the attempts than this fail and are made again."""
 RETRY_MINIMUM: Final = 20
 RETRY_WAIT: Final = 10 * MINUTE
-STUCK_AGE: Final = 2 * HOUR
-"""Older than any task of yours should get; give long ops a store, and a job, of their own."""
+STUCK_AGE: Final = OpTable(2 * HOUR)
+"""Older than a task of an op should get, where no worker has registered a timeout for the op."""
+STUCK_FACTOR: Final = 1.5
+"""A run that is older than so many times the op's timeout goes on past it."""
 STUCK_WAIT: Final = 5 * MINUTE
 SUBSCRIBER_LAG: Final = 1_000
 SUBSCRIBER_WAIT: Final = 5 * MINUTE

@@ -112,6 +112,18 @@ def describe_alertmanager(durations: Durations, webhook: str | None) -> Content:
                 "equal": list(settings.AGGREGATION_LABELS),
             },
             {
+                # The op is told: that it makes its job's share says no more.
+                "source_matchers": ['alertname="TapescopeOpFailureBudgetBurn"'],
+                "target_matchers": ['alertname="TapescopeTaskFailureBudgetBurn"'],
+                "equal": list(settings.AGGREGATION_LABELS),
+            },
+            {
+                # A store that is away answers no heartbeat.
+                "source_matchers": ['alertname="TapescopeStoreErrors"'],
+                "target_matchers": ['alertname="TapescopeHeartbeatLate"'],
+                "equal": list(settings.AGGREGATION_LABELS),
+            },
+            {
                 # A process that is down, or a whole job, which has no instance, as most alerts.
                 "source_matchers": ['alertname="TapescopeTargetDown"'],
                 "target_matchers": ['severity="warning"'],

@@ -244,6 +244,8 @@ async def test_a_renamed_schema_is_refused(postgres_url: str) -> None:
         await raw.execute(f"ALTER SCHEMA {schema} RENAME TO {schema}_2")
     with pytest.raises(StoreConfigError, match="the schema was renamed"):
         await find_store(f"{postgres_url}_2").open()
+    with pytest.raises(StoreConfigError, match="the schema was renamed"):  # migrate --check, too
+        await find_store(f"{postgres_url}_2").maintenance.schema_versions()
     page = Path(__file__).parents[2] / "docs/howto/postgres.md"
     (remedy,) = re.findall(r"```sql\n(SET .*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
     async with session(postgres_url) as raw:

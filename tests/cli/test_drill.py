@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import signal
 import sqlite3
@@ -15,9 +16,10 @@ from contextlib import closing, contextmanager
 import pytest
 
 from tapescope.drills.catalogue import DRILLS
+from tapescope.testing import until
 from tests.cli.command import Tapescope
 from tests.cli.conftest import Here
-from tests.support.scrapes import Scraped, scrape
+from tests.support.scrapes import OPENMETRICS, Scraped, fetch, scrape
 from tests.support.services import Postgres
 
 pytestmark = pytest.mark.observability
@@ -136,6 +138,34 @@ def test_a_drill_runs_on_postgres_too(tapescope: Tapescope, postgres_url: str, n
     assert "30 of 30 appends failed" in said or name != "store-outage"
     assert tapescope.json("list")["tasks"] == []
     assert tapescope("audit").returncode == 0
+
+
+def test_a_crash_loop_is_seen_by_who_scrapes(tapescope: Tapescope) -> None:
+    """The port is that of one process after the other: each told its own start, and was killed."""
+    starts: list[float] = []
+    with tapescope.started("drill", "crash-loop", "--metrics-port", "0") as process:
+        assert process.stderr is not None
+        served = SAYS.fullmatch(process.stderr.readline().decode())
+        assert served is not None
+
+        def scrape_next() -> bool:
+            answer = fetch(f"{served[1]}/metrics", OPENMETRICS)
+            if answer.status == 200:  # else the process behind the port is being replaced
+                start = Scraped(answer.text).value("process_start_time_seconds")
+                starts.extend([start] if start not in starts else [])
+            return len(starts) == 5
+
+        assert asyncio.run(until(scrape_next, within=120))
+        assert process.stdout is not None
+        said: list[bytes] = []
+        while not said or not said[-1].startswith(b"holding"):
+            said.append(process.stdout.readline())
+        process.send_signal(signal.SIGINT)
+        _, complaints = process.communicate(timeout=60)
+
+    assert (process.returncode, complaints) == (0, b"")
+    assert b"began anew, 4 times" in said[-2]
+    assert starts == sorted(starts)
 
 
 def test_a_violation_is_found_by_an_audit_and_counted(tapescope: Tapescope) -> None:

@@ -417,6 +417,10 @@ def describe_matrix(files: dict[str, str]) -> tuple[dict[str, Any], list[Check]]
     }, checks
 
 
+ALWAYS: Final = tuple(name_metric(row) for row in (names.EVENT_OFFERED, names.SUBMITTED))
+"""What is there at 0 as soon as its process, or that process's op, is."""
+
+
 def list_inputs() -> Iterator[dict[str, str]]:
     """Every series of every cell's fleet."""
     series = list_series()
@@ -428,7 +432,7 @@ def list_inputs() -> Iterator[dict[str, str]]:
                 yield _write(START, whose, _list_samples(cell, instance, "start"))
             yield _write(name_metric(names.LIMIT), whose, _list_samples(cell, instance, "100"))
             for (name, labels), flat in series.items():
-                always = name == name_metric(names.EVENT_OFFERED)
+                always = name in ALWAYS
                 samples = _list_samples(cell, instance, None, flat=flat, always=always)
                 yield _write(name, {**whose, **dict(labels)}, samples)
 

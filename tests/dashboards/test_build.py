@@ -156,3 +156,24 @@ def test_labels_and_selector_are_settings_of_a_build(tmp_path: Path) -> None:
         for target in panel.get("targets", ()):
             assert 'k8s_cluster=~"$k8s_cluster"' in target["expr"]
             assert 'team="shop"' in target["expr"]
+
+
+def test_targets_that_are_named_need_no_metric(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that never told anything is missed by its job's name, where that is set."""
+    path = "prometheus/rules/alerts.yml"
+    unnamed = " ".join(render_files()[path].split())
+    monkeypatch.setattr(settings, "TARGETS", 'job="shop-worker"')
+    named = " ".join(render_files()[path].split())
+    wanted = f'or up{{job!="{settings.DRILL_JOB}", job="shop-worker"}} == 0'
+
+    assert wanted in named
+    assert wanted not in unnamed
+
+
+def test_an_op_has_a_number_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a table names it; the others have the default, and neither has both."""
+    monkeypatch.setattr(settings, "OLDEST_WAITING", settings.OpTable(900, {"nightly": 28_800}))
+    text = " ".join(render_files()["prometheus/rules/alerts.yml"].split())
+
+    assert '(tapescope_task_oldest_due_age_seconds{tapescope_task_op!~"nightly"}) > 900 or' in text
+    assert '(tapescope_task_oldest_due_age_seconds{tapescope_task_op="nightly"}) > 28800)' in text

@@ -117,13 +117,14 @@ async def end(task: TaskHandle) -> None:
     await asyncio.gather(task.result(), return_exceptions=True)
 
 
-async def main(url: str, telemetry: Telemetry) -> None:
-    """Row by row."""
+async def main(url: str, telemetry: Telemetry, flush: Callable[[], object]) -> None:
+    """Row by row. The metrics have the size of the file as long as a manager measures it."""
     async with make_store(url, telemetry) as store:
         async with TaskManager(
             store, cancel_grace=GRACE, retry_delay=0.01, lease=30, heartbeat=0.1
         ) as manager:
             await end_by_themselves(manager)
+            await asyncio.to_thread(flush)
             await cancel_each(manager)
             lost = await manager.submit("lease_lost", wait)
             await begun(lost)
@@ -250,6 +251,6 @@ if __name__ == "__main__":
         asyncio.run(work_on(sys.argv[1]))
     else:
         with setup() as made:
-            asyncio.run(main(sys.argv[1], made.telemetry))
+            asyncio.run(main(sys.argv[1], made.telemetry, made.flush))
             asyncio.run(ask_for_the_time(sys.argv[2], made.telemetry, made.flush))
         print(made.undelivered)

@@ -181,7 +181,7 @@ def test_the_numbers_are_the_tables(
 ) -> None:
     """What ended is counted by outcome as the spans say, and no event is unaccounted for."""
     _, told_points = told
-    # The driver sends its metrics twice, and each is a sum from the start: the last one counts.
+    # The driver sends its metrics a few times, each a sum from the start: the last one counts.
     last = {(p["name"], tuple(sorted(p["attributes"].items()))): p for p in told_points}
     points = last.values()
     ended: dict[str, float] = {}

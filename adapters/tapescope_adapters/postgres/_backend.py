@@ -561,7 +561,10 @@ class PostgresBackend(StoreBackend):
     async def schema_versions(self) -> SchemaVersions:
         conn = await self._connector.log_in()
         try:
-            versions = await read_versions(conn, self._connector.address.schema, self._sql)
+            schema = self._connector.address.schema
+            versions = await read_versions(conn, schema, self._sql)
+            # What cannot be used is not up to date.
+            SchemaGuard(schema, self.name).look(await self._read_state(conn))
         except DRIVER_ERRORS as error:
             drop(conn)
             met = translate(error, sent=False)

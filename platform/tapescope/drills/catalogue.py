@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tapescope.drills.breach import break_tape
+from tapescope.drills.crashes import crash_again
 from tapescope.drills.endings import cancel_many, cancel_slowly, fail_many, stick
 from tapescope.drills.errors import UnknownDrill
 from tapescope.drills.outage import lose_store
@@ -91,7 +92,7 @@ DRILLS: Final = (
         "failure-burst",
         "many tasks fail at once",
         fail_many,
-        ("TapescopeTaskFailureBudgetBurn",),
+        ("TapescopeOpFailureBudgetBurn", "TapescopeTaskFailureBudgetBurn"),
         120,
         "list --status failed",
     ),
@@ -117,6 +118,14 @@ DRILLS: Final = (
         pile_up,
         ("TapescopeOldestWaitingHigh",),
         300,
+        "stats",
+    ),
+    Drill(
+        "crash-loop",
+        "a process that is scraped is killed and started anew, four times",
+        crash_again,
+        ("TapescopeCrashLoop",),
+        0,
         "stats",
     ),
     Drill(

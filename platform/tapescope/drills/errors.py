@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from tapescope.errors import TapescopeError
 
-__all__ = ["CannotDrill", "StoreHasTasks", "UnknownDrill"]
+__all__ = ["CannotDrill", "ChildSilent", "StoreHasTasks", "UnknownDrill"]
 
 
 class UnknownDrill(TapescopeError):
@@ -38,4 +38,15 @@ class CannotDrill(TapescopeError):
         super().__init__(
             f"{store} cannot be taken away for a drill: {why}. Drill on another store, as with "
             "--store sqlite:///drill.db."
+        )
+
+
+class ChildSilent(TapescopeError):
+    """A process that a drill started does not serve its metrics."""
+
+    def __init__(self, said: str) -> None:
+        self.said = said
+        super().__init__(
+            f"A process of the drill did not begin to serve metrics: {said or 'it said nothing'}. "
+            "Run 'tapescope exporter' on this store by itself to see why."
         )

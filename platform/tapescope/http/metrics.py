@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import urllib.request
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Final, Protocol, Self
 
 from tapescope.http.health import HealthListener
 from tapescope.manager.readiness import Check
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from tapescope_telemetry.prometheus import PrometheusReader
 
 __all__ = ["MetricsListener"]
+
+
+_RELAYED_WITHIN: Final = 5.0
+"""Seconds that the process behind a relay may take for a scrape."""
 
 
 class Watched(Protocol):
@@ -46,6 +51,7 @@ class MetricsListener:
         self._watched: Watched | None = None
         self._listener: HealthListener | None = None
         self._on_scrape: Callable[[], None] | None = None
+        self._relayed: str | None = None
         if port is None:
             return
         from tapescope_telemetry.prometheus import PrometheusReader
@@ -64,6 +70,13 @@ class MetricsListener:
     def watch(self, watched: Watched) -> None:
         """From now on this manager, or exporter, says whether the process is ready."""
         self._watched = watched
+
+    def relay(self, url: str | None) -> None:
+        """Answer scrapes with what another process's listener at ``url`` tells; ``None``: no more.
+
+        For a drill: to who scrapes, that process is this one.
+        """
+        self._relayed = None if url is None else f"{url}/metrics"
 
     async def wait_for_scrape(self, within: float) -> bool:
         """Wait for the next scrape; whether it came within these seconds.
@@ -86,8 +99,13 @@ class MetricsListener:
 
     def _note_scrape(self, reader: WSGIApplication) -> WSGIApplication:
         def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-            answered = reader(environ, start_response)
-            if (note := self._on_scrape) is not None and environ["REQUEST_METHOD"] == "GET":
+            relayed = self._relayed
+            if relayed is None:
+                answered = reader(environ, start_response)
+            else:
+                answered = _fetch(relayed, environ, start_response)
+            note = self._on_scrape if relayed == self._relayed else None  # not of a process before
+            if note is not None and environ["REQUEST_METHOD"] == "GET":
                 note()
             return answered
 
@@ -112,6 +130,20 @@ class MetricsListener:
         if self._watched is None:
             return (Check("manager", False, "the store is not open yet"),)
         return self._watched.check_health()
+
+
+def _fetch(url: str, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    """The answer of ``url``, or a 502 where there is none."""
+    asked = urllib.request.Request(url, headers={"Accept": environ.get("HTTP_ACCEPT", "*/*")})
+    try:
+        with urllib.request.urlopen(asked, timeout=_RELAYED_WITHIN) as answer:
+            body: bytes = answer.read()
+            kind: str = answer.headers["Content-Type"]
+    except OSError:
+        start_response("502 Bad Gateway", [("Content-Type", "text/plain; charset=utf-8")])
+        return [b"the process behind this port does not answer\n"]
+    start_response("200 OK", [("Content-Type", kind)])
+    return [body]
 
 
 def _call_from_thread(loop: asyncio.AbstractEventLoop, act: Callable[[], None]) -> None:
