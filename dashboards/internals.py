@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import Final
 
-from dashboards import settings
-from dashboards.panels import Chart, Limit, Query, Section, add_rates, scope
-from dashboards.promql import ADAPTER, CONNECTION_STATE, quantile
+from dashboards import colours, settings
+from dashboards.panels import Chart, Limit, Query, Section, add_rates, quantile, scope
+from dashboards.promql import ADAPTER, CONNECTION_STATE
 from tapescope_telemetry import names
 from tapescope_telemetry.names import MetricRow
 
 __all__ = ["MANAGER_ROW", "STORE_ROW"]
 
 
-def _worst(row: MetricRow, what: str = "", worst: str = "max") -> Query:
+def _worst(row: MetricRow, what: str = "", worst: str = "max", *, limit: bool = False) -> Query:
     """The worst of each process, and of each store of it where there are several."""
     labels = f"instance, {ADAPTER}" if row.attributes else "instance"
     told = f"{{{{instance}}}} {{{{{ADAPTER}}}}}" if row.attributes else "{{instance}}"
-    return Query(f"{worst} by ({labels}) ({scope(row)})", f"{what} {told}".strip())
+    return Query(f"{worst} by ({labels}) ({scope(row)})", f"{what} {told}".strip(), limit=limit)
 
 
 MANAGER_ROW: Final = Section(
@@ -38,7 +38,10 @@ MANAGER_ROW: Final = Section(
             "Last heartbeat",
             "How long ago the store answered one. Past a lease the process is not ready.",
             "s",
-            (_worst(names.HEARTBEAT_AGE), _worst(names.LEASE_DURATION, "a lease of", "min")),
+            (
+                _worst(names.HEARTBEAT_AGE),
+                _worst(names.LEASE_DURATION, "a lease of", "min", limit=True),
+            ),
             8,
             axis="symlog",
         ),
@@ -71,6 +74,7 @@ STORE_ROW: Final = Section(
             ),
             8,
             axis="symlog",
+            empty="Nothing was written in this time.",
         ),
         Chart(
             "timeseries",
@@ -94,6 +98,7 @@ STORE_ROW: Final = Section(
                 _worst(names.CONNECTION_WAITERS, "waiting"),
             ),
             8,
+            empty="A SQLite store shares no connections.",
         ),
         Chart(
             "timeseries",
@@ -102,14 +107,19 @@ STORE_ROW: Final = Section(
             "bytes",
             (_worst(names.FILE_SIZE, "file"), _worst(names.FILE_FREE, "free in it")),
             8,
+            empty="Only a SQLite store is a file of this machine.",
         ),
         Chart(
             "timeseries",
             "Disk of a SQLite store",
             "What is free of the disk that the file is on, and its size.",
             "bytes",
-            (_worst(names.DISK_FREE, "free", "min"), _worst(names.DISK_SIZE, "of", "min")),
+            (
+                _worst(names.DISK_FREE, "free", "min"),
+                _worst(names.DISK_SIZE, "of", "min", limit=True),
+            ),
             8,
+            empty="Only a SQLite store is a file of this machine.",
         ),
         Chart(
             "timeseries",
@@ -118,7 +128,7 @@ STORE_ROW: Final = Section(
             "short",
             (_worst(names.QUARANTINE_SIZE),),
             8,
-            limits=(Limit(settings.QUARANTINE_EVENTS, "red"),),
+            limits=(Limit(settings.QUARANTINE_EVENTS, colours.LATE),),
         ),
     ),
 )

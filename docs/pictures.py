@@ -8,20 +8,27 @@ live run of the pack; then the committed dashboards are drawn with Grafana's own
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import shutil
 import sys
 import tempfile
 import time
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+import asyncpg
 
 from dashboards.build import BOARDS
 from dashboards.drawing import Browser, Mode, Source
+from dashboards.task import ASKED, QUESTIONS
+from tapescope import EventDropped, Reporter, TaskManager
 from tapescope.drills.catalogue import find_drill
 from tests.dashboards.observed import Live, running_stack, wait_for
 from tests.dashboards.pack import read_board
-from tests.support.services import running_collector
+from tests.support.services import Postgres, running_collector, running_postgres
 
 FOLDER: Final = Path(__file__).parent / "boards"
 DRILLS: Final = ("late-event", "zombie-worker", "store-outage", "integrity-violation")
@@ -58,6 +65,7 @@ def main() -> None:
         source = Source(live.prometheus, now, int(now - began), step=2, interval=INTERVAL)
         for name in BOARDS:
             draw(browser, source, name, folder)
+        draw_task(browser, source, folder)
 
 
 def make_drills(live: Live) -> None:
@@ -81,6 +89,53 @@ def draw(browser: Browser, source: Source, name: str, folder: Path) -> None:
         rows = [panel["title"] for panel in board["panels"]]
         top = json.loads(json.dumps({**board, "panels": board["panels"][: rows.index(TOP)]}))
         write(browser.draw(top, source).picture, folder, "top", "dark")
+
+
+def draw_task(browser: Browser, source: Source, folder: Path) -> None:
+    """The board of one task, with what a real PostgreSQL store answers its questions."""
+    with running_postgres() as server:
+        task_id, rows = asyncio.run(ask_store(server))
+    for mode in MODES:
+        drawn = browser.draw(read_board("task"), source, mode, chosen={"task": task_id}, rows=rows)
+        write(drawn.picture, folder, "task", mode)
+
+
+async def ask_store(server: Postgres) -> tuple[str, dict[str, list[dict[str, Any]]]]:
+    """A task that is made again and reports too late: its id, and each table of its board."""
+    url = server.url()
+    kept: list[Reporter] = []
+
+    async def fetch(report: Reporter) -> None:
+        kept.append(report)
+        await report.progress("rows", len(kept), 2)
+        if len(kept) == 1:
+            await asyncio.Event().wait()
+
+    async with TaskManager(url, retry_delay=0.2) as manager:
+        task = await manager.submit("fetch", fetch, timeout=0.5, retries=1)
+        await task.result()
+        with suppress(EventDropped):
+            await kept[-1].log("info", "one more thing")
+    schema = {"search_path": url.partition("schema=")[2]}
+    connection = await asyncpg.connect(server.dsn, server_settings=schema)
+    try:
+        rows = {
+            question.title: [
+                {name: shown(value) for name, value in row.items()}
+                for row in await connection.fetch(question.sql.replace(ASKED, f"'{task.task_id}'"))
+            ]
+            for question in QUESTIONS
+        }
+    finally:
+        await connection.close()
+    return task.task_id, rows
+
+
+def shown(value: object) -> object:
+    """As a table shows it; a number stays one."""
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S.%f}"[:-3]
+    return value if isinstance(value, int | str) else "" if value is None else float(str(value))
 
 
 def write(picture: bytes, folder: Path, name: str, mode: Mode) -> None:

@@ -12,7 +12,6 @@ import time
 import urllib.parse
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import IO, Any, Final
@@ -24,31 +23,12 @@ from tests.dashboards.pack import FOLDER
 from tests.support.scrapes import fetch
 from tests.support.services import Collector, find_ports, require
 
-__all__ = ["SCALE", "SERVICE", "WATCHED", "Firing", "Live", "running_stack"]
+__all__ = ["SCALE", "SERVICE", "Live", "running_stack"]
 
 SCALE: Final = 30
 """Every window, wait and interval is divided by this: five minutes are 10 seconds."""
 SERVICE: Final = "dashboards-live"
 ROOT: Final = FOLDER.parent
-WATCHED = (
-    "integrity-violation",
-    "late-event",
-    "zombie-worker",
-    "store-outage",
-    "duplicate-final",
-    "crash-loop",
-)
-"""The drills that are made here; the others need minutes, whatever the time scale."""
-
-
-@dataclass(frozen=True)
-class Firing:
-    """How the alert of a drill came to the webhook; times on the monotonic clock."""
-
-    alert: str
-    since: float
-    took: float
-    annotations: dict[str, str]
 
 
 class Webhook:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ import pytest
 from dashboards import settings
 from tapescope.drills.catalogue import find_drill
 from tapescope_adapters.sqlite import SqliteStore
-from tests.dashboards.observed import SCALE, SERVICE, WATCHED, Firing, Live, wait_for
+from tests.dashboards.observed import SCALE, SERVICE, Live, running_stack, wait_for
 from tests.dashboards.pack import Question, fill_in, list_questions, list_rules, read_board
 from tests.support.services import Collector
 
@@ -60,8 +62,40 @@ ABSENT_IN_HEALTH = {
 LACKING = set(settings.AGGREGATION_LABELS) - {"job"}
 """Labels that a Prometheus may lack, as this one does: their variables have nothing to offer."""
 
+WATCHED = (
+    "integrity-violation",
+    "late-event",
+    "zombie-worker",
+    "store-outage",
+    "duplicate-final",
+    "crash-loop",
+)
+"""The drills that are made here; the others need minutes, whatever the time scale."""
 SLACK = 10.0
 """Seconds for a machine with two cores that does much else: a scrape that is missed is two."""
+
+
+@dataclass(frozen=True)
+class Firing:
+    """How the alert of a drill came to the webhook; times on the monotonic clock."""
+
+    alert: str
+    since: float
+    took: float
+    annotations: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the live run keeps everything."""
+    return tmp_path_factory.mktemp("live")
+
+
+@pytest.fixture(scope="module")
+def live(folder: Path, collector: Collector) -> Iterator[Live]:
+    """The stack, with the load under way."""
+    with running_stack(folder, collector, len(WATCHED)) as live:
+        yield live
 
 
 def list_lost() -> set[str]:
@@ -73,6 +107,18 @@ def list_lost() -> set[str]:
         for target in panel.get("targets", ())
         if target.get("legendFormat") == legend
     }
+
+
+@pytest.fixture(scope="module")
+def firings(live: Live) -> dict[str, Firing]:
+    """Every drill made once, to the moment that the webhook was told of its alert."""
+    firings: dict[str, Firing] = {}
+    for name in WATCHED:
+        (alert,) = find_drill(name).alerts
+        with live.drill(name) as since:
+            told = wait_for(lambda: live.webhook.find(alert, "firing", since), 60)  # noqa: B023  # called before the next round
+            firings[name] = Firing(alert, since, time.monotonic() - since, told["annotations"])
+    return firings
 
 
 @pytest.mark.parametrize("name", WATCHED)
