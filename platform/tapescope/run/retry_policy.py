@@ -168,7 +168,7 @@ def _is_kind(kind: object) -> bool:
 def _is_of(error: BaseException, which: Which, *, otherwise: bool) -> bool:
     """Whether it is one of these; ``otherwise`` is the answer for a predicate that raises."""
     if isinstance(which, type | tuple):
-        return is_a(error, which)
+        return is_a(error, cast("tuple[type[BaseException], ...]", which))
     try:
         return bool(which(error))
     except Exception as defect:  # noqa: BLE001  # it is the caller's code: the attempt has its end all the same
@@ -181,7 +181,7 @@ def _flatten(error: BaseException) -> list[BaseException]:
     """The exception, or those in a group of them, however deep."""
     found, waiting = list[BaseException](), [error]
     for part in waiting:
-        if is_a(part, BaseExceptionGroup) and isinstance(part, BaseExceptionGroup):
+        if issubclass(type(part), BaseExceptionGroup):
             waiting += list_parts(part)
         else:
             found.append(part)

@@ -14,7 +14,7 @@ import inspect
 import sys
 import types
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, get_type_hints
+from typing import Any, Final, cast, get_type_hints
 
 from tapescope.errors import BadParams, NotOfType
 from tapescope_telemetry.failures import error_type_of, text_of
@@ -113,8 +113,9 @@ def _convert(stored: Any, kind: Any) -> Any:
 
 
 def _dump_model(value: Any) -> Any:
-    if not _is_model(type(value)):
-        raise TypeError(f"it holds a value of the type {type(value).__name__!r}")
+    kind = cast("type[object]", type(value))
+    if not _is_model(kind):
+        raise TypeError(f"it holds a value of the type {kind.__name__!r}")
     return value.model_dump(mode="json", by_alias=True, round_trip=True)
 
 
@@ -194,14 +195,14 @@ def _list_parts(part: Any) -> Iterator[Any]:
     """The types that a type of msgspec's is made of."""
     import msgspec.inspect
 
-    for name in part.__struct_fields__:
-        value = getattr(part, name)
-        several: tuple[Any, ...] = value if isinstance(value, tuple) else (value,)
-        for one in several:
-            if isinstance(one, msgspec.inspect.Field):
-                yield one.type
-            elif isinstance(one, msgspec.inspect.Type):
-                yield one
+    waiting: list[Any] = [getattr(part, name) for name in part.__struct_fields__]
+    for one in waiting:
+        if isinstance(one, tuple):
+            waiting.extend(cast("Any", one))
+        elif isinstance(one, msgspec.inspect.Field):
+            yield one.type
+        elif isinstance(one, msgspec.inspect.Type):
+            yield one
 
 
 def _name_of(kind: Any) -> str:
