@@ -32,8 +32,8 @@ __all__ = ["Browser", "Drawn", "RendererUnbuilt", "Source", "build_renderer", "r
 
 RENDERER: Final = Path(__file__).parent / "renderer"
 WIDTH: Final = 1600
-COLOURS: Final = 64
-"""Of a picture's palette: what lines and letters need."""
+COLOURS: Final = 256
+"""Of a picture's palette. With 64 of them a grey area is green: colours have a meaning here."""
 
 Mode = Literal["dark", "light"]
 
@@ -267,9 +267,7 @@ def _serving(folder: Path) -> Generator[str]:
 
 def _shrink(picture: bytes) -> bytes:
     with Image.open(BytesIO(picture)) as image:
-        small = image.convert("RGB").quantize(
-            COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
-        )
+        small = image.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
     written = BytesIO()
     small.save(written, "png", optimize=True)
     return written.getvalue()

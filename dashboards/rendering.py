@@ -119,7 +119,9 @@ def _draw(chart: Chart) -> _Panel:
     else:
         panel = (
             stat.Panel()
-            .graph_mode(common.BigValueGraphMode.AREA)
+            .graph_mode(
+                common.BigValueGraphMode.NONE if _is_whole(chart) else common.BigValueGraphMode.AREA
+            )
             .color_mode(common.BigValueColorMode.VALUE)
             .reduce_options(common_builders.ReduceDataOptions().calcs(["lastNotNull"]))
         )
@@ -132,6 +134,11 @@ def _draw(chart: Chart) -> _Panel:
     for index, query in enumerate(chart.queries):
         panel.with_target(_ask(chart, query, chr(ord("A") + index)))
     return panel
+
+
+def _is_whole(chart: Chart) -> bool:
+    """Whether it is one number over the whole range: asked once, not at each step of the range."""
+    return chart.kind == "stat" and any("[$__range]" in query.expr for query in chart.queries)
 
 
 def _draw_lines(chart: Chart) -> timeseries.Panel:
@@ -300,6 +307,8 @@ def _ask(chart: Chart, query: Query, ref: str) -> prometheus.Dataquery:
         ask.legend_format(query.legend)
     if chart.kind == "heatmap":
         return ask.range().format(prometheus_models.PromQueryFormat.HEATMAP)
+    if _is_whole(chart):
+        return ask.instant().format(prometheus_models.PromQueryFormat.TIME_SERIES)
     if chart.kind == "table":
         return ask.instant().format(prometheus_models.PromQueryFormat.TABLE)
     return ask.range().format(prometheus_models.PromQueryFormat.TIME_SERIES)

@@ -51,6 +51,12 @@ class Prometheus {
     return this.ask('query', { query, time: this.end });
   }
 
+  // As a range that has its last value alone.
+  async last(query) {
+    const { result } = await this.now(query);
+    return { result: result.map(({ metric, value }) => ({ metric, values: [[this.grid.at(-1), value[1]]] })) };
+  }
+
   async exemplars(query) {
     const found = await this.ask('query_exemplars', { query, start: this.start, end: this.end });
     return found.flatMap((series) => series.exemplars.map((e) => [e.timestamp, parseFloat(e.value)]));
@@ -171,7 +177,7 @@ async function askFor(panel, prometheus, variables, theme, rows) {
     const found = await Promise.all(filled.map((t) => prometheus.now(t.expr)));
     return { rows: found.flatMap(({ result }) => result.map(({ metric, value }) => ({ ...metric, Value: parseFloat(value[1]) }))) };
   }
-  const answers = await Promise.all(filled.map((t) => prometheus.range(t.expr)));
+  const answers = await Promise.all(filled.map((t) => (t.instant ? prometheus.last(t.expr) : prometheus.range(t.expr))));
   const dots = (await Promise.all(filled.filter((t) => t.exemplar).map((t) => prometheus.exemplars(t.expr)))).flat();
   if (panel.type === 'heatmap') return { buckets: answers[0].result, dots };
   const series = filled.flatMap((target, n) => answers[n].result.map((one) => [target, one]));

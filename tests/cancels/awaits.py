@@ -106,6 +106,7 @@ _TROUBLE: Final = "trouble that no act makes: lost connections, blocked rows, fu
 _TO_READ: Final = "a store that is opened to be read alone, looked at, or migrated"
 _NO_CALL: Final = "it looks at a file's size, and asks no database"
 _IN_MEMORY: Final = "a database of SQLite's in memory, of which no other process could be the judge"
+_MOVED: Final = "while a log of megabytes is moved"
 _DOUBTED: Final = "a minute after the database told its time, or when a clock is set"
 
 _UNREACHED: Final[dict[str, str]] = {
@@ -172,6 +173,7 @@ _UNREACHED: Final[dict[str, str]] = {
     "postgres/_listener.py:": _TROUBLE,
     "postgres/_connection.py:": _TROUBLE,
     "postgres/_backlog.py:mend": _CARE,
+    "postgres/_backend.py:PostgresBackend._add": "for a role that may add tasks, and no more",
     "sqlite/_backend.py:SqliteBackend._changing": _IN_MEMORY,
     "sqlite/_backend.py:SqliteBackend._check_unchanged": _TO_READ,
     "sqlite/_backend.py:SqliteBackend._reading": _TO_READ,
@@ -181,7 +183,9 @@ _UNREACHED: Final[dict[str, str]] = {
     "sqlite/_backend.py:SqliteBackend.read_backlog": _LONG,
     "sqlite/_backend.py:SqliteBackend.fold_backlog": _LONG,
     "sqlite/_backend.py:SqliteBackend.watch": _TROUBLE,
-    "sqlite/_backend.py:SqliteBackend.write": "while a log of megabytes is moved",
+    "sqlite/_backend.py:SqliteBackend.open": "a file that cannot be set up",
+    "sqlite/_backend.py:SqliteBackend.close": _MOVED,
+    "sqlite/_backend.py:SqliteBackend.write": _MOVED,
     "sqlite/_connection.py:Connection.ended": _TROUBLE,
     "sqlite/_connection.py:connect": _TROUBLE,
     "sqlite/_backend.py:SqliteBackend._shrink": _CARE,

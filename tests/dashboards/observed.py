@@ -95,10 +95,12 @@ class Live:
         assert answer.status == 200, answer.text
         return json.loads(answer.text)["data"]
 
-    def measure(self, expr: str) -> list[float]:
+    def measure(self, expr: str, step: float = 0.5) -> list[float]:
         """Every value that the query gave in the last five minutes; NaN is none."""
         now = time.time()
-        data = self.ask("query_range", query=expr, start=str(now - 300), end=str(now), step="0.5")
+        data = self.ask(
+            "query_range", query=expr, start=str(now - 300), end=str(now), step=str(step)
+        )
         values = [float(v) for series in data["result"] for _, v in series["values"]]
         return [value for value in values if value == value]
 

@@ -119,7 +119,7 @@ async def _pass_on(exits: Exit, _: Path) -> None:
 
     sink = Sink()
     exits.strike(sink, "take")
-    command = ShellCommand([sys.executable, "-c", "print(1)"], sink=lambda *line: sink.take(*line))
+    command = ShellCommand([sys.executable, "-c", "print(1)"], sink=sink.take)
     async with FaultyStore() as store, TaskManager(store) as manager:
         await (await manager.submit("x", command)).result()
 

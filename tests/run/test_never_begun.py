@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tapescope import Reporter, Submission, TaskCancelled, TaskFailed, TaskManager, TaskStatus
-from tapescope.model.tasks import Attempt
+from tapescope.model.tasks import Attempt, NewTask
 from tapescope.testing import settle_loop, until
 from tests.support.memory_stores import FaultyBackend, FaultyStore
 from tests.support.virtual_time import VirtualTimeLoop
@@ -120,8 +120,17 @@ async def _cancel_an_orphan(bench: Workbench) -> str:
 
 
 async def _cancel_those_of_a_submit_many(bench: Workbench) -> str:
-    submit = asyncio.ensure_future(bench.manager.submit_many([Submission("work", _waits)]))
+    create, calls = bench.store.create, list[object]()
+
+    async def make_the_first(new_task: NewTask) -> Any:
+        calls.append(new_task)
+        return await create(new_task) if len(calls) == 1 else await asyncio.Event().wait()
+
+    bench.store.create = make_the_first  # type: ignore[method-assign]
+    both = [Submission("work", _waits), Submission("work", _waits)]
+    submit = asyncio.ensure_future(bench.manager.submit_many(both))
     await until(lambda: bench.captured.points("tapescope.task.active", task_op="work"))
+    await settle_loop(20)  # it has its handle
     submit.cancel()
     with pytest.raises(asyncio.CancelledError):
         await submit
