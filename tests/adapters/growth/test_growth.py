@@ -42,6 +42,7 @@ _IN_EITHER: Mapping[str, str] = {
     "read_ops": "reads a row for each op that a worker was ever told of: the program has so many",
     "rescue_expired of dead owners": "reads what runs, once an owner is known to be dead",
     "read_quarantine with its counts": "how many drops there were and are kept reads all of them",
+    "read_size": "counts late events up to 20,000, and no more in any store",
     "find_open from the start": "the first look of who leads: where what has not ended begins",
 }
 GROWS: Mapping[str, Mapping[str, str]] = {

@@ -342,5 +342,7 @@ async def _walk_maintenance(store: TaskStore, work: Work, filled: Filled) -> Non
         await store.leadership.resign("me")
     with work.verb("probe"):
         await store.probe()
+    with work.verb("measure_size"):
+        await store.measure_size()
     with work.verb("schema_versions"), suppress(StoreConfigError):
         await store.maintenance.schema_versions()

@@ -130,9 +130,9 @@ class InputConformance(StoreSuite):
     @pytest.mark.parametrize(
         ("change", "error"),
         [
-            ({"op": "Resize"}, BadOp),
+            ({"op": "1resize"}, BadOp),
             ({"op": ""}, BadOp),
-            ({"op": "x" * 65}, BadOp),
+            ({"op": "x" * 129}, BadOp),
             ({"op": "nul\0"}, BadOp),
             ({"task_id": "nonsense"}, BadSetting),
             ({"task_id": "0" * 32}, BadSetting),
