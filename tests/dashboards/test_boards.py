@@ -282,7 +282,8 @@ def test_the_boards_link_to_each_other_to_tasks_and_to_traces() -> None:
         assert links[0]["type"] == "dashboards"
         assert links[0]["includeVars"]
         assert links[1]["url"] == settings.TASK_PAGES_URL
-        (panes,) = parse_qs(urlsplit(links[2]["url"]).query)["panes"]
+        to_traces: str = links[2]["url"]
+        (panes,) = parse_qs(urlsplit(to_traces).query)["panes"]
         (query,) = json.loads(panes)["a"]["queries"]
         assert (
             query["query"] == '{ name =~ "run .*" && span.tapescope.task.outcome != "succeeded" }'
