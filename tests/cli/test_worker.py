@@ -353,7 +353,7 @@ def write_apps(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says", "status"),
     [
-        (["submit", "Bad"], "is not a valid op name", 1),
+        (["submit", "no name"], "is not a valid op name", 1),
         (["submit", "work", "--params", "{"], "--params is not valid JSON", 1),
         (["submit", "work", "--params", "[1]"], "--params must be an object", 1),
         (["submit", "work", "--retries", "-1"], "retries is -1", 1),

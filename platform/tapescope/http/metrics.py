@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import urllib.request
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol, Self
@@ -134,6 +133,8 @@ class MetricsListener:
 
 def _fetch(url: str, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
     """The answer of ``url``, or a 502 where there is none."""
+    import urllib.request  # a command that relays nothing starts without it
+
     asked = urllib.request.Request(url, headers={"Accept": environ.get("HTTP_ACCEPT", "*/*")})
     try:
         with urllib.request.urlopen(asked, timeout=_RELAYED_WITHIN) as answer:
