@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 import asyncpg
@@ -455,27 +455,6 @@ class SharedConnections:
 
     async def use(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """What ``work`` gives on one of the connections. Raises as ``fetch``."""
-        async with self._turn():
-            conn = await self._take()
-            try:
-                done = await work(conn)
-            except DRIVER_ERRORS as error:
-                drop(conn)
-                if is_queue_full(error):
-                    self._connector.hush()
-                met = translate(error, sent=self._writes)
-                if self._writes or isinstance(met, FlushRefused | StoreAway):
-                    raise met from error
-                raise as_away(met) from error
-            except BaseException:  # cancelled in mid-query: its reply must not meet the next one
-                drop(conn)
-                raise
-            await self.give(conn)
-            return done
-
-    @asynccontextmanager
-    async def _turn(self) -> AsyncGenerator[None]:
-        """Wait until there are few enough that use one; counted, for the metrics."""
         self.waiting += 1
         try:
             await self._turns.acquire()
@@ -483,10 +462,28 @@ class SharedConnections:
             self.waiting -= 1
         self.used += 1
         try:
-            yield
+            return await self._use(work)
         finally:
             self.used -= 1
             self._turns.release()
+
+    async def _use(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        conn = await self._take()
+        try:
+            done = await work(conn)
+        except DRIVER_ERRORS as error:
+            drop(conn)
+            if is_queue_full(error):
+                self._connector.hush()
+            met = translate(error, sent=self._writes)
+            if self._writes or isinstance(met, FlushRefused | StoreAway):
+                raise met from error
+            raise as_away(met) from error
+        except BaseException:  # cancelled in mid-query: its reply must not meet the next one
+            drop(conn)
+            raise
+        await self.give(conn)
+        return done
 
     async def _take(self) -> Connection:
         loop = asyncio.get_running_loop()
