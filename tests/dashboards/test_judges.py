@@ -7,7 +7,10 @@ the cases cover is in ``test_rules.py``, our own lint of the boards in ``test_bo
 from __future__ import annotations
 
 import copy
+import os
 import subprocess
+from collections.abc import Generator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +26,7 @@ pytestmark = pytest.mark.observability
 def run_promtool(*arguments: str | Path) -> str:
     """What promtool says; the test fails with it when it is not content."""
     done = subprocess.run(
-        [require("promtool"), *arguments], capture_output=True, text=True, timeout=110, check=False
+        [require("promtool"), *arguments], capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -37,10 +40,26 @@ def test_promtool_accepts_the_configuration_and_the_rules() -> None:
         assert "2 rule files found" in said
 
 
+@pytest.fixture(scope="module")
+def answers(request: pytest.FixtureRequest) -> Generator[Mapping[str, Future[str]]]:
+    """By file what promtool says of its cases: as many files at once as there are cores."""
+    files = [
+        str(item.callspec.params["file"])
+        for item in request.session.items
+        if isinstance(item, pytest.Function) and "answers" in item.fixturenames
+    ]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield {
+            file: pool.submit(run_promtool, "test", "rules", FOLDER / "prometheus" / "tests" / file)
+            for file in files
+        }
+
+
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("file", CASES)
-def test_promtool_runs_the_cases(file: str) -> None:
+def test_promtool_runs_the_cases(file: str, answers: Mapping[str, Future[str]]) -> None:
     """Every case of the file has the answer that it expects."""
-    assert "SUCCESS" in run_promtool("test", "rules", FOLDER / "prometheus" / "tests" / file)
+    assert "SUCCESS" in answers[file].result()
 
 
 def test_promtool_sees_a_wrong_case(tmp_path: Path) -> None:
