@@ -58,9 +58,8 @@ class Guard:
         try:
             self._check(scope)
             await self._app(scope, receive, tell)
-        except (
-            Exception
-        ) as error:  # whatever a route or a user's function raises: it is logged, and answered once
+        except Exception as error:
+            # Whatever a route or a user's function raises: it is logged, and answered once.
             answer = make_problem(error)
             if status:
                 raise  # the answer has begun: the server ends the connection
