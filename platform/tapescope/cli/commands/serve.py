@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import signal
-import sys
-from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from tapescope.cli._load_app import load_manager
 from tapescope.cli._options import PORT, inherit_store
 from tapescope.cli._output import say
-from tapescope.cli._settings import LogFormat, choose_log, find_named_store
+from tapescope.cli._service import EndSignals, start_service_log
+from tapescope.cli._settings import choose_log, find_named_store
 from tapescope.cli._store import choose_store
 from tapescope.cli._telemetry import exporting
 from tapescope.cli._tokens import TOKENS, open_tokens, tokens_option
@@ -34,8 +31,6 @@ if TYPE_CHECKING:
     from tapescope_telemetry.prometheus import PrometheusReader
 
 __all__ = ["serve"]
-
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 _log = Logger("tapescope")
 
@@ -129,14 +124,10 @@ def serve(
             manager = load_manager(app, app_dir, find_named_store(store))
             manager.reconfigure(store=store)
         manager.reconfigure(drain=drain)
-        if log_format is None and not logging.getLogger().handlers:
-            # Neither the user nor the program has configured a log.
-            from tapescope.cli._logging import start_logging
-
-            start_logging(LogFormat.TEXT if sys.stderr.isatty() else LogFormat.JSON, level)
+        start_service_log(log_format, level)
         api = make_app(manager, tokens=file, metrics=reader)
         server = ApiServer(api, host, port, root_path=root_path, trusted_proxies=trusted_proxies)
-        asyncio.run(_Serving(manager, served, server).run())
+        asyncio.run(_serve(manager, served, server))
     return 0
 
 
@@ -168,72 +159,38 @@ def _make_reader() -> PrometheusReader | None:
     return PrometheusReader()
 
 
-class _Serving:
-    """A server process between its start and its end."""
-
-    def __init__(self, manager: TaskManager, store: TaskStore | None, server: ApiServer) -> None:
-        """``store`` is the manager's where this process opens it."""
-        self._manager = manager
-        self._store = store
-        self._server = server
-        self._signals = 0
-        self._signalled = asyncio.Event()
-        self._closing: asyncio.Future[None] | None = None
-
-    async def run(self) -> None:
-        """Open, answer until a signal comes, and close. Raises ``CannotListen``."""
-        loop = asyncio.get_running_loop()
-        for number in _SIGNALS:
-            loop.add_signal_handler(number, self._on_signal)
-        self._server.listen()
-        signalled = asyncio.ensure_future(self._signalled.wait())
-        opening = asyncio.ensure_future(self._open())
-        try:
-            await asyncio.wait([opening, signalled], return_when=asyncio.FIRST_COMPLETED)
-            if opening.done():
-                await opening
-                await self._serve(signalled)
-            else:
-                opening.cancel()  # the store is away, and the server waits for it no more
-                with suppress(asyncio.CancelledError):
-                    await opening
-        finally:
+async def _serve(manager: TaskManager, store: TaskStore | None, server: ApiServer) -> None:
+    """Open, answer until a signal comes, and close; ``store`` is the manager's where it is opened
+    here. Raises ``CannotListen``."""
+    signals = EndSignals(server.hurry)
+    server.listen()
+    try:
+        if await signals.race(_open(manager, store)):  # else the store is away: no more is waited
+            say(f"tasks of {manager.store.name} on {server.url}")
+            serving = asyncio.ensure_future(server.serve())
+            signalled = asyncio.ensure_future(signals.wait())
+            await asyncio.wait([serving, signalled], return_when=asyncio.FIRST_COMPLETED)
             signalled.cancel()
-            self._server.close()
-            self._closing = asyncio.ensure_future(self._close())
-            if self._signals > 1:
-                loop.call_soon(self._closing.cancel)  # once it has begun
-            with suppress(asyncio.CancelledError):  # of the second signal: all is done by then
-                await self._closing
-        _log.info("The server has stopped.")
+            _log.info(
+                "Draining: requests are refused, streams end; a second signal skips the wait."
+            )
+            server.drain()
+            await serving
+    finally:
+        server.close()
+        await signals.close(_close(manager, store))
+    _log.info("The server has stopped.")
 
-    async def _open(self) -> None:
-        if self._store is not None:
-            await self._store.open()
-        await self._manager.open()
 
-    async def _serve(self, signalled: asyncio.Future[Any]) -> None:
-        say(f"tasks of {self._manager.store.name} on {self._server.url}")
-        serving = asyncio.ensure_future(self._server.serve())
-        await asyncio.wait([serving, signalled], return_when=asyncio.FIRST_COMPLETED)
-        _log.info("Draining: requests are refused, streams end; a second signal skips the wait.")
-        self._server.drain()
-        await serving
+async def _open(manager: TaskManager, store: TaskStore | None) -> None:
+    if store is not None:
+        await store.open()
+    await manager.open()
 
-    async def _close(self) -> None:
-        try:
-            await self._manager.aclose()
-        finally:
-            if self._store is not None:
-                await self._store.aclose()
 
-    def _on_signal(self) -> None:
-        """The first signal drains, the second skips the drain, and the third finds no handler."""
-        self._signals += 1
-        self._signalled.set()
-        if self._signals > 1:
-            for number in _SIGNALS:
-                signal.signal(number, signal.SIG_DFL)
-            self._server.hurry()
-            if self._closing is not None:
-                asyncio.get_running_loop().call_soon(self._closing.cancel)  # once it has begun
+async def _close(manager: TaskManager, store: TaskStore | None) -> None:
+    try:
+        await manager.aclose()
+    finally:
+        if store is not None:
+            await store.aclose()
