@@ -106,6 +106,36 @@ async def test_a_store_that_keeps_up_holds_back_who_says_too_much() -> None:
     assert room == [False, True]
 
 
+@in_virtual_time
+async def test_a_store_that_is_away_holds_nobody_back() -> None:
+    """Who asks for room waits a second for an answer that does not come, however much waits."""
+    outage = Outage(StoreAway)
+    waited: list[float] = []
+
+    async def work(report: Reporter) -> None:
+        backlog = Backlog(fail)
+        for n in range(1_200):
+            backlog.put(event(n))
+        outage.on = True
+        backlog.attach(report)
+        loop = asyncio.get_running_loop()
+        loop.call_later(60, setattr, outage, "on", False)
+        await asyncio.sleep(0)
+        begun = loop.time()
+        await backlog.make_room()
+        waited.append(loop.time() - begun)
+        await backlog.settle()
+        await backlog.detach()
+        backlog.close()
+
+    async with at_rest(FaultyStore(patience=20)) as store:
+        store.faults.before = outage
+        async with managing(store, lease=86_400, heartbeat=3_600) as (manager, _):
+            await (await manager.submit("work", work)).result()
+
+    assert waited[0] <= 2
+
+
 def test_what_comes_later_does_not_overtake_what_waits_in_a_file() -> None:
     """Though there is room in memory again."""
     backlog = Backlog(fail, in_memory=1)

@@ -285,4 +285,14 @@ GUARDS: Final[tuple[Guard, ...]] = (
         f"{_COMMANDS}::test_order_is_kept_in_a_flood",
         f"{_BACKLOGS}::test_a_store_that_keeps_up_holds_back_who_says_too_much",
     ),
+    row(
+        "shell.away_holds_nobody",
+        "A store that is away holds no command back",
+        Edit(
+            _BACKLOG,
+            "return len(self._queue) >= _OUTSTANDING and self._keeps_up()",
+            "return len(self._queue) >= _OUTSTANDING and bool(self._sent)",
+        ),
+        f"{_BACKLOGS}::test_a_store_that_is_away_holds_nobody_back",
+    ),
 )
