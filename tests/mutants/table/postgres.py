@@ -1087,6 +1087,17 @@ GUARDS: Final[tuple[Guard, ...]] = (
         on=_ON,
     ),
     row(
+        "postgres.due_in_order",
+        "Of those due at once the first goes first, whatever its op",
+        Edit(
+            f"{_SQL}/functions/claim_due.sql",
+            "ORDER BY d.run_at, d.id LIMIT x_limit) f",
+            "ORDER BY d.run_at LIMIT x_limit) f",
+        ),
+        "tests/contract/test_conformance.py::TestPostgres::test_of_those_due_at_once_the_first_goes_first_whatever_its_op",
+        on=_ON,
+    ),
+    row(
         "postgres.made_meanwhile",
         "Stores that make one schema at once all open it",
         Edit(

@@ -82,6 +82,20 @@ class ClaimsConformance(StoreSuite):
 
         assert [claim.task.task_id for claim in claims] == [one.task_id for one in new]
 
+    async def test_of_those_due_at_once_the_first_goes_first_whatever_its_op(
+        self, store: TaskStore
+    ) -> None:
+        """A worker of several ops leaves no task behind for one that came later."""
+        due = store.clock.now() - HOUR
+        ops = [OPS[n in (0, 4, 5, 8)] for n in range(9)]
+        new = [NewTask(new_task_id(), op, run_at=due) for op in ops]
+        await asyncio.gather(*(store.create(one) for one in new))
+        claims = [await store.claim_due(OWNER, OPS, limit, LEASE) for limit in (4, 3, 2)]
+
+        assert [sorted(one.task.task_id for one in some) for some in claims] == [
+            [one.task_id for one in some] for some in (new[:4], new[4:7], new[7:])
+        ]
+
     async def test_the_attempt_of_a_claim_is_live(
         self, store: TaskStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:

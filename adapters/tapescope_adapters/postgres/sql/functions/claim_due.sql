@@ -50,12 +50,12 @@ BEGIN
     -- that op where another session holds them. Then what is left to whichever op has more.
     FOR share IN
         (SELECT f.op, count(*)::integer AS n
-           FROM (SELECT o.op, d.run_at FROM unnest(x_ops) AS o(op)
-                  CROSS JOIN LATERAL (SELECT t.run_at FROM tasks t
+           FROM (SELECT o.op FROM unnest(x_ops) AS o(op)
+                  CROSS JOIN LATERAL (SELECT t.run_at, t.id FROM tasks t
                                        WHERE t.status = 'pending' AND t.op = o.op AND t.run_at <= now
                                        ORDER BY t.run_at, t.id LIMIT x_limit) d
                   WHERE cardinality(x_ops) > 1
-                  ORDER BY d.run_at LIMIT x_limit) f
+                  ORDER BY d.run_at, d.id LIMIT x_limit) f
           GROUP BY f.op)
         UNION ALL
         (SELECT o.op, x_limit FROM unnest(x_ops) AS o(op))

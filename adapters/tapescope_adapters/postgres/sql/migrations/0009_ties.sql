@@ -1,0 +1,3 @@
+-- compatible from 1
+-- Of tasks of several ops that are due since the same moment, a worker takes those that came first.
+-- functions: claim_due
