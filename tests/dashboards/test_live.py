@@ -32,6 +32,7 @@ ZERO_IN_HEALTH = {
     ("overview", "Oldest waiting by op"): "nothing waits, as above",
     ("overview", "Workers by op"): "the load has callables, which no worker registers",
     ("store", "Waiting for a flush"): "a flush takes less than a scrape sees",
+    ("store", "File of a SQLite store"): "no page of a file is free before something is deleted",
     ("op", "Waiting by state"): "there are slots for all of the load",
     ("op", "Oldest waiting, oldest run"): "nothing waits, as above",
     ("op", "Workers"): "the load has callables, which no worker registers",
