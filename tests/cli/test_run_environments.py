@@ -253,7 +253,9 @@ def as_latin(text: str) -> str:
     return os.fsencode(text).decode("latin-1")
 
 
-@pytest.mark.parametrize("quarter", range(4))
+@pytest.mark.parametrize(
+    "quarter", [0, *(pytest.param(quarter, marks=pytest.mark.slow) for quarter in (1, 2, 3))]
+)
 def test_a_command_runs_in_any_environment(tmp_path: Path, quarter: int) -> None:
     """Its status, its arguments, its environment are what they would be, and stdout is its own."""
     chance = random.Random(f"{SEED}-{quarter}")
