@@ -289,7 +289,8 @@ async def test_a_defect_in_a_fenced_end_holds_nobody_up(
     async def break_down(*_: object) -> None:
         raise RuntimeError("a defect")
 
-    async with MemoryStore() as store, TaskManager(store, cancel_grace=GRACE) as manager:
+    async with MemoryStore() as store:
+        manager = await TaskManager(store, cancel_grace=GRACE).open()  # closed where it can be
         task = await manager.submit("work", swallow)
         await started(task)
         monkeypatch.setattr(store, "finish_if_running", break_down)
