@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,7 @@ _SCHEMA_RULE: Final = (
 )
 _SHOWN_PARAMETERS: Final = ("host", "port", "user", "dbname", "database", "service")
 _FILES: Final = ("sslcert", "sslkey", "sslrootcert", "sslcrl")
+_ALL_FILES: Final = (*_FILES, "passfile")
 _DRIVERS_OWN: Final = (
     *("host", "port", "user", "password", "passfile", "dbname", "database", "service"),
     *("sslmode", "sslnegotiation", *_FILES, "sslpassword"),
@@ -166,6 +168,8 @@ def parse_url(url: str) -> Address:
     dsn = f"{parts.scheme}://{parts.netloc}{parts.path}"
     show = {name: value for name, value in given.items() if name in _SHOWN_PARAMETERS}
     name = f"postgresql://{user + '@' if user else ''}{hosts}{parts.path}"
+    # A connection is made at any time, and a runner may have changed the folder by then.
+    given |= {file: os.path.abspath(given[file]) for file in _ALL_FILES if given.get(file)}
     found = Address(
         dsn=f"{dsn}?{urlencode(given)}" if given else dsn,
         schema=schema,

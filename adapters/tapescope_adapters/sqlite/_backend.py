@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -124,7 +125,7 @@ class SqliteBackend(StoreBackend):
     """Both from ``open`` on."""
 
     def __init__(self, path: str, *, durability: Durability, file_mode: int = 0o600) -> None:
-        self.path = path
+        self._given = self.path = path
         self._file_mode = file_mode
         self.name = write_url(path)
         self._synchronous = "FULL" if durability == "commit" else "NORMAL"
@@ -158,6 +159,8 @@ class SqliteBackend(StoreBackend):
         self._context = context
         self._writing = Writing(self._sql, context.limits, context.clock.now)
         mode = context.open_mode
+        if self.outlives_process:  # a runner may change the folder while it is open
+            self.path = os.path.abspath(self._given)  # noqa: ASYNC240  # no file is asked about
         check_version()
         if not mode.may_create and (not self.outlives_process or holds_nothing(self.path)):
             raise StoreNotFound(self.name)

@@ -27,7 +27,7 @@ def open_tokens(option: Path | None) -> TokenFile:
     from tapescope.http.tokens import TokenFile
 
     if option is not None:
-        return TokenFile(option)
+        return TokenFile(option.absolute())  # it is read again for as long as the server runs
     import platformdirs
 
     folder = Path(platformdirs.user_config_dir("tapescope", appauthor=False))
