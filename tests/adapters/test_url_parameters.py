@@ -6,6 +6,7 @@ import os
 import socket
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -72,7 +73,8 @@ def read_parameter(name: str, value: str) -> str:
         address = parse_url(f"postgresql://h/db?{name}={value}")
     except BadStoreUrl as refused:
         return refused.why
-    if f"{name}={value}" in address.dsn:
+    path = quote(os.path.abspath(value), safe="")  # of a parameter that names a file
+    if any(f"{name}={kept}" in address.dsn for kept in (value, path)):
         return "the driver's"
     kept = (address.application_name, address.connect_timeout)
     return "ours" if value in kept or float(value) in kept else "lost"
