@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from tapescope.testing import until
-from tests.cli.command import Tapescope, slow
+from tests.cli.command import Tapescope, read_terminal, slow
 from tests.support.services import Postgres, running_postgres
 
 AT_ONCE = int(os.environ.get("TAPESCOPE_TEST_AT_ONCE", "100"))
@@ -149,6 +149,26 @@ async def test_next_ctrl_c_does_not_wait_for_the_store(tapescope: Tapescope) -> 
 
     assert process.returncode == -signal.SIGINT
     assert b"not be on its tape" in told
+
+
+async def test_a_key_that_is_heard_late_takes_no_end_from_the_tape(tapescope: Tapescope) -> None:
+    """On a busy machine a key that the command lived through is heard when it has ended: that is
+    not the wish of a person who waits for the store."""
+    tapescope.here("migrate")
+    script = "trap 'echo caught' INT; echo $$ ready; read a; read a; echo got $a"
+    with tapescope.on_terminal("run", "--grace", "0", "--", "bash", "-c", script) as (process, end):
+        child = psutil.Process(int(read_terminal(end, until=[b"ready"]).split()[-2]))
+        os.write(end, b"\x03")
+        read_terminal(end, until=[b"caught"])
+        with locked(tapescope.store):
+            os.write(end, b"one\nmore\n")
+            await until(lambda: has_ended(child))
+            os.write(end, b"\x03")
+        shown = read_terminal(end)
+        status = process.wait(30)
+
+    assert (status, b"without waiting" in shown) == (0, False)
+    assert tapescope.tape()[-1]["body"]["outcome"] == "succeeded"
 
 
 def test_wrong_database_is_no_reason_not_to_run(

@@ -35,7 +35,7 @@ live on: Ctrl-C in psql ends a query. So may a hangup: it makes many a server re
 _MAY_END: Final = _END | {signal.SIGHUP}
 """Signals by whose end, or soon after which, a command counts as cancelled."""
 _SAME_MOMENT: Final = 0.5
-"""Seconds after the command's end in which a first signal counts as the one that ended both."""
+"""Seconds after the command's end in which a signal counts as one that came before it."""
 
 
 class Foreground:
@@ -195,8 +195,10 @@ class Foreground:
         """The command has ended, and only the store is waited for."""
         assert self._ended_at is not None
         now = self._loop.time()
-        if number in _MAY_END and not self._heard and now - self._ended_at < _SAME_MOMENT:
-            self._heard[number] = now  # the key that ended the command: it came to us, too
+        if number in _MAY_END and now - self._ended_at < _SAME_MOMENT:
+            # The key that ended the command came to us, too; so did one that it lived through, and
+            # on a busy machine either is heard late.
+            self._heard[number] = now
             self._heard_one.set()
         else:
             self._leave(number)

@@ -295,4 +295,14 @@ GUARDS: Final[tuple[Guard, ...]] = (
         ),
         f"{_BACKLOGS}::test_a_store_that_is_away_holds_nobody_back",
     ),
+    row(
+        "run.late_key",
+        "A key that is heard only after the command's end takes no final from the tape",
+        Edit(
+            f"{TAPESCOPE}/cli/_foreground.py",
+            "if number in _MAY_END and now - self._ended_at < _SAME_MOMENT:",
+            "if number in _MAY_END and not self._heard and now - self._ended_at < _SAME_MOMENT:",
+        ),
+        f"{_SPOOLS}::test_a_key_that_is_heard_late_takes_no_end_from_the_tape",
+    ),
 )
