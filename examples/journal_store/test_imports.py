@@ -47,7 +47,7 @@ def test_its_tests_need_the_suite_and_no_more() -> None:
 
 
 def test_an_import_from_inside_is_found(tmp_path: Path) -> None:
-    """A module of the platform that is no door is named, however it is imported."""
+    """A module of the platform that is not a door is named, however it is imported."""
     module = tmp_path / "nosy.py"
     program = "import tapescope.store._pending\nfrom tapescope.store.flush import Flush\n"
     module.write_text(program, encoding="utf-8")

@@ -21,7 +21,7 @@ _TOKEN: Final = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _SYNTAX: Final = frozenset({"coalesce", "greatest", "least", "extract"})
-"""What looks like a function, and is no name: the grammar's own."""
+"""What looks like a function, and is not a name: the grammar's own."""
 _GRAMMAR_TYPES: Final = frozenset({"bigint", "integer", "smallint", "double", "boolean", "numeric"})
 """Types that the grammar itself puts into ``pg_catalog``."""
 _REFUSED: Final = frozenset(

@@ -78,7 +78,7 @@ def _describe(conn: sqlite3.Connection) -> dict[tuple[str, str], tuple[str, str]
     return {
         (kind, name): (table, text)
         for kind, name, table, text in conn.execute(query)
-        if not str(name).startswith("sqlite_")  # a broken one is no text
+        if not str(name).startswith("sqlite_")  # a broken one is not text
     }
 
 

@@ -84,4 +84,4 @@ def _ask(ctx: click.Context, read: Callable[[TaskStore], Awaitable[Found]]) -> F
     try:
         return run_main(ask())
     except (TapescopeError, TimeoutError):
-        return None  # a shell's line is no place for an error
+        return None  # a shell's line is not the place for an error

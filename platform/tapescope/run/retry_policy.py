@@ -34,7 +34,7 @@ Which = type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseEx
 
 _LONGEST_RETRY_WAIT: Final = 300.0
 _MOST_DOUBLINGS: Final = 1_000
-"""Past them a wait is over any ``most``; the power of a greater factor is no float any more."""
+"""Past them a wait is over any ``most``; the power of a greater factor is not a float any more."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -296,7 +296,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
         f"{_BACKLOGS}::test_a_store_that_is_away_holds_nobody_back",
     ),
     row(
-        "run.late_key",
+        "shell.late_key",
         "A key that is heard only after the command's end takes no final from the tape",
         Edit(
             f"{TAPESCOPE}/cli/_foreground.py",
