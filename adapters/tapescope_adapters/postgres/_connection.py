@@ -134,7 +134,7 @@ def translate(error: BaseException, *, sent: bool) -> Exception:
 
 
 def as_away(error: Exception) -> StoreAway:
-    """A flush's error for what is not a flush, and may be tried again: the server is there, or not."""
+    """A flush's error for what is not one, and may be tried again: the server is there, or not."""
     return StoreLocked(str(error)) if isinstance(error, FlushBlocked) else StoreAway(str(error))
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from tapescope.cli._completion import complete_op, complete_task
-from tapescope.cli._types import WHOLE_NUMBER
+from tapescope.cli._types import NUMBER, WHOLE_NUMBER
 
 __all__ = [
     "METRICS_PORT",
     "PORT",
+    "app_dir_option",
+    "drain_option",
     "inherit_store",
     "json_option",
     "metrics_host_option",
@@ -53,6 +57,19 @@ metrics_host_option = click.option(
     metavar="ADDRESS",
     help="The address of that port. No password is asked for: name another address only in a "
     "network that you trust.",
+)
+app_dir_option = click.option(
+    "--app-dir",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    metavar="FOLDER",
+    help="Where its modules are, besides those installed. Default: the current folder, unless "
+    "PYTHONSAFEPATH is set.",
+)
+drain_option = click.option(
+    "--drain",
+    type=NUMBER,
+    metavar="SECONDS",
+    help="How long running tasks may go on after a signal. Default: as the manager has it.",
 )
 wide_option = click.option(
     "--wide", is_flag=True, help="Print whole ids and values, however wide the terminal is."

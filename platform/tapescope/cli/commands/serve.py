@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import click
 
 from tapescope.cli._load_app import load_manager
-from tapescope.cli._options import PORT, inherit_store
+from tapescope.cli._options import PORT, app_dir_option, drain_option, inherit_store
 from tapescope.cli._output import say
 from tapescope.cli._service import EndSignals, start_service_log
 from tapescope.cli._settings import choose_log, find_named_store
 from tapescope.cli._store import choose_store
 from tapescope.cli._telemetry import exporting
 from tapescope.cli._tokens import TOKENS, open_tokens, tokens_option
-from tapescope.cli._types import NUMBER, WHOLE_NUMBER
+from tapescope.cli._types import WHOLE_NUMBER
 from tapescope.errors import BadSetting
 from tapescope.manager.manager import TaskManager
 from tapescope.store.lookup import find_store
@@ -43,13 +43,7 @@ _log = Logger("tapescope")
     help="The TaskManager of your program, as in shop.tasks:manager, or its Ops: its tasks are run "
     "here, too. Default: none, and the tasks of an existing store are served.",
 )
-@click.option(
-    "--app-dir",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    metavar="FOLDER",
-    help="Where its modules are, besides those installed. Default: the current folder, unless "
-    "PYTHONSAFEPATH is set.",
-)
+@app_dir_option
 @click.option(
     PORT, type=WHOLE_NUMBER, default=8470, metavar="PORT", help="The port; 0 takes a free port."
 )
@@ -73,12 +67,7 @@ _log = Logger("tapescope")
     metavar="ADDRESSES",
     help="Proxies whose word counts on where a request is from; networks, too, with commas.",
 )
-@click.option(
-    "--drain",
-    type=NUMBER,
-    metavar="SECONDS",
-    help="How long running tasks may go on after a signal. Default: as the manager has it.",
-)
+@drain_option
 @click.option(
     "--store",
     metavar="URL",

@@ -8,11 +8,17 @@ from pathlib import Path
 import click
 
 from tapescope.cli._load_app import load_manager
-from tapescope.cli._options import inherit_store, metrics_host_option, metrics_port_option
+from tapescope.cli._options import (
+    app_dir_option,
+    drain_option,
+    inherit_store,
+    metrics_host_option,
+    metrics_port_option,
+)
 from tapescope.cli._service import EndSignals, start_service_log
 from tapescope.cli._settings import choose_log, find_named_store
 from tapescope.cli._telemetry import exporting, make_listener
-from tapescope.cli._types import NUMBER, WHOLE_NUMBER
+from tapescope.cli._types import WHOLE_NUMBER
 from tapescope.manager.manager import TaskManager
 from tapescope_telemetry import Telemetry
 from tapescope_telemetry.logger import Logger
@@ -30,13 +36,7 @@ _log = Logger("tapescope")
     metavar="MODULE:NAME",
     help="The TaskManager of your program, as in shop.tasks:manager, or its Ops.",
 )
-@click.option(
-    "--app-dir",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    metavar="FOLDER",
-    help="Where its modules are, besides those installed. Default: the current folder, unless "
-    "PYTHONSAFEPATH is set.",
-)
+@app_dir_option
 @click.option(
     "--max-running",
     type=WHOLE_NUMBER,
@@ -45,12 +45,7 @@ _log = Logger("tapescope")
 )
 @metrics_port_option
 @metrics_host_option
-@click.option(
-    "--drain",
-    type=NUMBER,
-    metavar="SECONDS",
-    help="How long running tasks may go on after a signal. Default: as the manager has it.",
-)
+@drain_option
 @click.option(
     "--store",
     metavar="URL",
