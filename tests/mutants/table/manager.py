@@ -457,6 +457,17 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "tests/manager/test_closed_loops.py",
         on="memory",
     ),
+    row(
+        "pool.slot_in_gone_loop",
+        "A slot that is given back in a closed loop starts nothing",
+        Edit(
+            _POOL,
+            "        if self.home is not None and self.home.is_gone:\n"
+            "            return  # what waits here ends with its loop\n",
+        ),
+        "tests/manager/test_closed_loops.py",
+        on="memory",
+    ),
     # --- the maintainer ---------------------------------------------------------------------------
     row(
         "maintainer.resigns",
