@@ -501,6 +501,13 @@ GUARDS: Final[tuple[Guard, ...]] = (
         on="memory",
     ),
     row(
+        "maintainer.forgets",
+        "A leader that was not one in between leaves to the other what that one has audited",
+        Edit(_MAINTAINER, "                self._auditor.forget()", "                pass"),
+        f"{_MAINTENANCE}::test_who_leads_again_leaves_to_the_other_what_it_has_audited",
+        on="memory",
+    ),
+    row(
         "maintainer.renews",
         "A leader that audits or prunes for long renews its leadership, or stops",
         Edit(_MAINTAINER, "> _LEASE / 3:", "> 1e9:"),

@@ -628,7 +628,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "store.home_loop",
         "A store is not used in another event loop",
         Edit(f"{STORE}/home.py", "if loop is not self._loop:", "if False:"),
-        "tests/manager/test_homes.py::test_a_manager_says_that_it_is_used_in_another_loop[memory]",
+        "tests/store/test_home.py::test_only_a_caller_in_the_same_loop_is_at_home",
         on="memory",
     ),
     row(
