@@ -167,9 +167,8 @@ def _make_spans() -> str:
             "",
             "## Semantic conventions",
             "",
-            "There is no convention for tasks. `error.type` is the one attribute that is borrowed;",
-            "the nearest",
-            "convention is that of CI/CD pipelines, and this is how to get from one to the other:",
+            "There is no convention for tasks. `error.type` and `code.function.name` are borrowed;",
+            "the nearest convention is that of CI/CD pipelines; from one to the other:",
             "",
             *_table(
                 ["`tapescope.task.outcome`", "`error.type`", "`cicd.pipeline.task.run.result`"],

@@ -258,13 +258,17 @@ def start_run(
     as_child: bool,
     run_before: TracedAttempt | None = None,
     rescue: bool = False,
+    queue_wait: float | None = None,
+    timeout: float | None = None,
+    retries_left: int | None = None,
+    function: str | None = None,
 ) -> RunSpan:
     """Start the span of an attempt: a new root linked to the submit that ``traceparent`` names, and
     to the run of the attempt before.
 
     With ``as_child`` a first attempt is the submit's child instead; a retry is a root all the same.
     With ``rescue`` it is the span of the manager that takes the attempt from a lost owner, whose
-    run is ``run_before``.
+    run is ``run_before``. What of the rest is ``None`` is not told; times are in seconds.
     """
     submit = parse_traceparent(traceparent)
     start_in, links = Context(), list[Link]()
@@ -278,17 +282,21 @@ def start_run(
             if (before := parse_traceparent(traceparent)) is not None:
                 kind = LinkKind.RESCUED_RUN if rescue else LinkKind.PREVIOUS_ATTEMPT
                 links.append(Link(before, {Attribute.LINK: kind.value}))
-        attributes: dict[str, str | int] = {
+        attributes: dict[str, str | int | float | None] = {
             Attribute.OP: op,
             Attribute.TASK_ID: task_id,
             Attribute.ATTEMPT: attempt,
             Attribute.OWNER: owner,
+            Attribute.QUEUE_WAIT: queue_wait,
+            Attribute.TIMEOUT: timeout,
+            Attribute.RETRIES_LEFT: retries_left,
+            Attribute.FUNCTION: function,
         }
         span = tracer.start_span(
             (RESCUE if rescue else RUN).of(op),
             context=start_in,
             kind=SpanKind.INTERNAL if rescue else SpanKind.CONSUMER,
-            attributes=attributes,
+            attributes={key: value for key, value in attributes.items() if value is not None},
             links=links,
             record_exception=False,
             set_status_on_exception=False,

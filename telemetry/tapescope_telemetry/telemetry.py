@@ -143,9 +143,17 @@ class Telemetry:
         owner: str,
         traceparent: str | None,
         run_before: TracedAttempt | None = None,
+        *,
+        queue_wait: float | None = None,
+        timeout: float | None = None,
+        retries_left: int | None = None,
+        function: str | None = None,
     ) -> RunSpan:
         """``run {op}``, linked to the submit that ``traceparent`` names, no link if malformed, and
-        to the run of the attempt before."""
+        to the run of the attempt before.
+
+        ``queue_wait`` and ``timeout`` are in seconds; ``function`` is the runner's qualified name.
+        """
         return start_run(
             self._tracer,
             self._failures,
@@ -156,6 +164,10 @@ class Telemetry:
             traceparent=traceparent,
             as_child=self._as_child,
             run_before=run_before,
+            queue_wait=queue_wait,
+            timeout=timeout,
+            retries_left=retries_left,
+            function=function,
         )
 
     def start_rescue_span(
