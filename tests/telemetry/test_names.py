@@ -130,7 +130,7 @@ def tell_everything(telemetry: Telemetry) -> str | None:
         store.ledger.offer(4)
         store.ledger.store("task_started")
     run = telemetry.start_run_span(
-        *("resize", TASK_ID, 1, OWNER, submit.traceparent),
+        *("resize", TASK_ID, 1, OWNER, submit.trace_context),
         queue_wait=0.25,
         timeout=60.0,
         retries_left=2,
