@@ -95,7 +95,7 @@ def test_provider_that_comes_late_hears_what_is_known() -> None:
 
     assert "tapescope.task.active 3 3" in lines
     assert "tapescope.tape.event.offered 1 2" in lines
-    assert "tapescope.tape.event.dropped 90 0" in lines
+    assert "tapescope.tape.event.dropped 75 0" in lines
     assert "tapescope.task.submitted 1 0" in lines
     assert "tapescope.cancel.requests 3 0" in lines
 
