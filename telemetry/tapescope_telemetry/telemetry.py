@@ -141,11 +141,19 @@ class Telemetry:
         task_id: str,
         attempt: int,
         owner: str,
-        traceparent: str | None,
+        trace_context: str | None,
         run_before: TracedAttempt | None = None,
+        *,
+        queue_wait: float | None = None,
+        timeout: float | None = None,
+        retries_left: int | None = None,
+        function: str | None = None,
     ) -> RunSpan:
-        """``run {op}``, linked to the submit that ``traceparent`` names, no link if malformed, and
-        to the run of the attempt before."""
+        """``run {op}``, linked to the submit that ``trace_context`` names, no link if malformed,
+        and to the run of the attempt before.
+
+        ``queue_wait`` and ``timeout`` are in seconds; ``function`` is the runner's qualified name.
+        """
         return start_run(
             self._tracer,
             self._failures,
@@ -153,9 +161,13 @@ class Telemetry:
             task_id=task_id,
             attempt=attempt,
             owner=owner,
-            traceparent=traceparent,
+            trace_context=trace_context,
             as_child=self._as_child,
             run_before=run_before,
+            queue_wait=queue_wait,
+            timeout=timeout,
+            retries_left=retries_left,
+            function=function,
         )
 
     def start_rescue_span(
@@ -164,7 +176,7 @@ class Telemetry:
         task_id: str,
         attempt: int,
         owner: str,
-        traceparent: str | None,
+        trace_context: str | None,
         lost_run: TracedAttempt | None = None,
     ) -> RunSpan:
         """``rescue {op}``: ``attempt``, whose run is ``lost_run``, was taken from ``owner``, which
@@ -176,7 +188,7 @@ class Telemetry:
             task_id=task_id,
             attempt=attempt,
             owner=owner,
-            traceparent=traceparent,
+            trace_context=trace_context,
             as_child=False,
             run_before=lost_run,
             rescue=True,

@@ -117,7 +117,8 @@ class NewTask:
     idempotency_key: str | None = None
     """A second task of the same op with this key is not created: the first one is its answer."""
     traceparent: str | None = None
-    """W3C trace context of the submit span, which the run span links to."""
+    """W3C trace context of the submit span, which the run span links to: its ``traceparent``, and
+    after a space its ``tracestate`` where it has one."""
     run_at: int | None = None
     """The task starts at this time or later; ``None`` for at once."""
     only_by: str | None = None

@@ -74,6 +74,15 @@ class Runner:
     types: TypedValues | None = field(default=None, compare=False)
     """What its annotations say of its values; ``None`` where it is not an op's."""
 
+    @property
+    def name(self) -> str:
+        """Module and qualified name of the function that a call ends in, as spans have it."""
+        function = _find_function(self.call)
+        named = function if inspect.isroutine(function) else type(function)
+        module = getattr(named, "__module__", None)  # a method of a builtin has none
+        name = str.__str__(named.__qualname__)
+        return f"{module}.{name}" if isinstance(module, str) else name
+
     def check(self, params: Mapping[str, Any]) -> None:
         """Raises ``BadParams`` for params that are not its keyword arguments."""
         if self.parameters is not None:
