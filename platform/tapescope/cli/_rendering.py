@@ -10,14 +10,8 @@ import orjson
 
 from tapescope.cli._output import make_printable, print_line
 from tapescope.cli._table import Cell, make_console, measure_terminal
-from tapescope.cli._wording import (
-    LOST,
-    describe_caller,
-    format_duration,
-    format_local,
-    name_error,
-    put_sign,
-)
+from tapescope.cli._wording import format_local, put_sign
+from tapescope.manager.lost_tasks import LOST
 from tapescope.model.error_codes import WORKER_LOST
 from tapescope.model.tape import (
     ATTEMPT_FAILED,
@@ -30,6 +24,7 @@ from tapescope.model.tape import (
 )
 from tapescope.model.tasks import TaskStatus
 from tapescope.model.times import moment, parse_time
+from tapescope.model.wording import describe_caller, format_duration, name_error
 
 if TYPE_CHECKING:
     from tapescope.model.tape import Event
