@@ -8,10 +8,9 @@ from tapescope.cli._output import can_show
 from tapescope.clock import Clock
 from tapescope.manager.lost_tasks import LOST
 from tapescope.model.tasks import Task, TaskStatus
-from tapescope.model.times import moment
 from tapescope.model.wording import format_duration
 
-__all__ = ["UNKNOWN", "format_local", "format_took", "now_us", "put_sign"]
+__all__ = ["UNKNOWN", "format_took", "now_us", "put_sign"]
 
 UNKNOWN: Final = "?"
 """How long a task ran whose clock was set back meanwhile."""
@@ -54,8 +53,3 @@ def format_took(task: Task) -> str:
         return ""
     took = (task.finished_us - task.claimed_us) / 1e6
     return UNKNOWN if took < 0 else format_duration(took)
-
-
-def format_local(us: int) -> str:
-    """``2026-01-31 13:00:00.000+01:00``: in the time zone of this process."""
-    return moment(us).astimezone().isoformat(" ", "milliseconds")

@@ -5,10 +5,13 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Final
 
+from tapescope.model.times import moment
+
 __all__ = [
     "describe_caller",
     "format_age",
     "format_duration",
+    "format_local",
     "format_relative",
     "name_error",
     "shorten_id",
@@ -65,3 +68,8 @@ def format_duration(seconds: float) -> str:
         if whole >= length:
             return f"{whole // length}{unit}{whole % length // shorter:02}{subunit}"
     return f"{whole}s"
+
+
+def format_local(us: int) -> str:
+    """``2026-01-31 13:00:00.000+01:00``: in the time zone of this process."""
+    return moment(us).astimezone().isoformat(" ", "milliseconds")
