@@ -10,7 +10,6 @@ from tapescope.cli._output import make_printable, print_line
 from tapescope.cli._table import Cell, make_console, measure_terminal
 from tapescope.cli._wording import put_sign
 from tapescope.manager.lost_tasks import LOST
-from tapescope.model.event_wording import describe_event, explain_event, tell_of_command
 from tapescope.model.tape import (
     ATTEMPT_FAILED,
     COMMAND_STARTED,
@@ -21,6 +20,7 @@ from tapescope.model.tape import (
 from tapescope.model.tasks import TaskStatus
 from tapescope.model.times import moment
 from tapescope.model.wording import format_local
+from tapescope.store.event_wording import describe_event, explain_event, tell_of_command
 
 if TYPE_CHECKING:
     from tapescope.model.tape import Event

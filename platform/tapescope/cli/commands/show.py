@@ -16,12 +16,12 @@ from tapescope.cli._table import make_console
 from tapescope.cli._task_ids import find_task_id
 from tapescope.cli._wording import now_us, put_sign
 from tapescope.manager.lost_tasks import LOST, find_lost
-from tapescope.model.event_wording import describe_event, explain_event, tell_of_command
 from tapescope.model.json_shapes import task_shape
 from tapescope.model.tape import ATTEMPT_FAILED, COMMAND_STARTED, FINAL, Event
 from tapescope.model.times import parse_time
 from tapescope.model.wording import describe_caller, format_local, format_relative
 from tapescope.program import run_main
+from tapescope.store.event_wording import describe_event, explain_event, tell_of_command
 
 __all__ = ["show"]
 
