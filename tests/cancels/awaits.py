@@ -111,7 +111,6 @@ _OTHER: Final = "another way into what is reached from here as well"
 _SHARED: Final = "what the memory never does: it is no other process's, and never hangs"
 _TROUBLE: Final = "trouble that no act makes: lost connections, blocked rows, full queues, defects"
 _TO_READ: Final = "a store that is opened to be read alone, looked at, or migrated"
-_NO_CALL: Final = "it looks at a file's size, and asks no database"
 _IN_MEMORY: Final = "a database of SQLite's in memory, of which no other process could be the judge"
 _MOVED: Final = "while a log of megabytes is moved"
 _ADDS: Final = "for a role that may add tasks, and no more"
@@ -131,7 +130,6 @@ _UNREACHED: Final[dict[str, str]] = {
     "/_caller_": _CALLERS,
     "manager/lease_thread.py:": _THREAD,
     "manager/heartbeat.py:Heartbeat._end": _THREAD,
-    "manager/heartbeat.py:Heartbeat._probe": _NO_CALL,
     "run/reporter.py:Reporter.emit_nowait.send": _THREAD,
     "run/run.py:Run._call_runner": _THREAD,
     "manager/handle.py:TaskHandle._await_final": _AT_ONCE,
@@ -147,8 +145,6 @@ _UNREACHED: Final[dict[str, str]] = {
     "manager/manager.py:TaskManager.open": _OTHER,
     "manager/manager.py:TaskManager.__a": _OTHER,
     "manager/lent_slots.py:LentSlots.waiting": _AT_ONCE,
-    "manager/nested_waits.py:": _LONG,
-    "manager/pool.py:RunPool._read": _LONG,
     "manager/pool.py:RunPool.awaiting": _AT_ONCE,
     "manager/worker.py:Worker._end": _AT_ONCE,
     "manager/worker.py:Worker._work": _AT_ONCE,
@@ -164,12 +160,10 @@ _UNREACHED: Final[dict[str, str]] = {
     "store/backlog.py:StoreBacklog.recount": _CARE,
     "store/backlog.py:StoreBacklog.audit": _CARE,
     "store/backlog.py:StoreBacklog.mend": _CARE,
-    "store/core.py:StoreCore.measure_log": _NO_CALL,
     "store/core.py:StoreCore.within": _SHARED,
     "store/port.py:TaskStore.__a": _OTHER,
     "store/port.py:TaskStore.append": _TROUBLE,
     "store/port.py:TaskStore.create_within": _CALLERS,
-    "store/port.py:TaskStore.measure_log": _NO_CALL,
     **{
         f"/_backend.py:{backend}.{primitive}": reason
         for backend in ("SqliteBackend", "PostgresBackend")

@@ -192,6 +192,8 @@ _WAIT: Final = 30.0
 _PRIMITIVES: Final = tuple(
     name for name, value in vars(StoreBackend).items() if iscoroutinefunction(value)
 )
+_ENDING: Final = ("tapescope-leases", "asyncio_")
+"""Threads that end with their loop, also with a closed one: until then they hold what it leaves."""
 _SOUND: Final = ("close",)
 """What no fault is made of: it gives up."""
 
@@ -843,6 +845,7 @@ def play(place: Place, seed: int, step: Step | None = None, act: Act | None = No
     stages: list[_Stage] = []
     conductor = Conductor(step, lambda task: stages[0].strike(task))
     played = Played(conductor, seed, step, act)
+    before = set(threading.enumerate())
     with (
         warnings.catch_warnings(record=True) as warned,
         _unraisable(played, postgres=place.kind == "postgresql"),
@@ -850,9 +853,9 @@ def play(place: Place, seed: int, step: Step | None = None, act: Act | None = No
         warnings.simplefilter("always")
         _perform(place, played, stages)
         played.left = stages.pop().leave()
-        # With what a closed loop leaves go its connections and its thread, as with a process.
-        for thread in threading.enumerate():
-            if thread.name == "tapescope-leases":
+        # With what a closed loop leaves go its connections and its threads, as with a process.
+        for thread in set(threading.enumerate()) - before:
+            if thread.name.startswith(_ENDING):
                 thread.join()
         calls = len(place.history.calls)
         said = _collect(warned, place.history, played.died)
