@@ -35,12 +35,15 @@ from tapescope_telemetry.names import OTHER, RESCUE, RUN, SUBMIT, Attribute
 
 __all__ = [
     "ERROR_OUTCOMES",
+    "UNTRACED_SUBMIT",
     "RunSpan",
     "SubmitSpan",
+    "UntracedRun",
     "continue_trace",
     "format_trace_context",
     "format_traceparent",
     "format_tracestate",
+    "is_traced",
     "join_trace_context",
     "parse_trace_context",
     "read_span_ids",
@@ -111,6 +114,13 @@ def read_span_ids(context: Context) -> tuple[str, str] | None:
         if found.is_valid:
             return format_trace_id(found.trace_id), format_span_id(found.span_id)
     return None
+
+
+def is_traced() -> bool:
+    """Whether the caller's context may hold a span; one that holds nothing has none."""
+    with SPANS_OF_OTHERS:
+        return bool(contexts.get_current())
+    return True
 
 
 @contextmanager
@@ -185,6 +195,24 @@ class SubmitSpan:
                     self._failures.mark(self._span, error, None, "")
         with SPANS_OF_OTHERS:
             self._span.end()
+
+
+class _UntracedSubmit(SubmitSpan):
+    """Where nobody traces: a caller without a span, and no tracer."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        self.trace_context = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *ended: object) -> None:
+        pass
+
+
+UNTRACED_SUBMIT: Final = _UntracedSubmit()
 
 
 class RunSpan:
@@ -279,6 +307,22 @@ class RunSpan:
                     self._failures.mark_cancelled(span, str(cancel_reason))
         with SPANS_OF_OTHERS:
             span.end()
+        return True
+
+
+class UntracedRun(RunSpan):
+    """Where nobody traces, and no submit did: one for all runs, for it keeps nothing of any."""
+
+    __slots__ = ()
+
+    def __init__(self, failures: FailureMarker) -> None:
+        super().__init__(INVALID_SPAN, failures, None)
+
+    def attach(self) -> None:
+        """Nothing: the run's own context holds no span either."""
+
+    def end(self, outcome: str, **told: object) -> bool:
+        """Nothing is open."""
         return True
 
 

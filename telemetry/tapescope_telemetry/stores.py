@@ -197,6 +197,8 @@ class StoreMeter:
         A failure always offers an exemplar, the others one a bucket every ``EXEMPLAR_EVERY``.
         """
         on = self._on
+        if not on.operation.is_heard():
+            return
         if error_type is not None:
             error = on.caps.error_types(error_type)
         else:

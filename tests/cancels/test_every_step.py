@@ -156,6 +156,8 @@ def test_every_act_at_every_step_of_every_task(any_url: str, tmp_path: Path) -> 
         return
     tally = Tally()
     for number in count(SEED):
+        gc.collect()
+        gc.freeze()  # what was imported and learned meanwhile, too: each scenario collects anew
         left = SCENARIOS - tally.done.total()
         played = play_all(places, number, most=left, stride=_STRIDE)
         tally.add(played)

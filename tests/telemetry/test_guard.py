@@ -141,6 +141,7 @@ ENTRIES: dict[str, Callable[[Telemetry], object]] = {
     "spans.parse_trace_context": lambda t: span_functions.parse_trace_context(PARENT),
     "spans.join_trace_context": lambda t: span_functions.join_trace_context(PARENT, "a=b"),
     "spans.read_span_ids": lambda t: span_functions.read_span_ids(_start(t).context),
+    "spans.is_traced": lambda t: span_functions.is_traced(),
     "spans.continue_trace": _continue,
     "spans.start_run": lambda t: None,  # Telemetry's, which is above
     "Logger.is_enabled_for": lambda t: Logger("tapescope").is_enabled_for(logging.INFO),

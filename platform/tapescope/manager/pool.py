@@ -473,6 +473,8 @@ class RunPool:
         return True
 
     def _start_waiting(self) -> None:
+        if self.home is not None and self.home.is_gone:
+            return  # what waits here ends with its loop
         self.lent.readmit()
         while self._waiting and self._free > 0 and not self._stopping:
             if not self._waiting[0].waiting:

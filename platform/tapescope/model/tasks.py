@@ -9,6 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from tapescope.model.frozen import quickly_made
 from tapescope.model.tape import FINAL, Event, Outcome
 from tapescope.model.times import format_time, moment, parse_time
 from tapescope.model.words import carry
@@ -102,6 +103,7 @@ class Assurance(StrEnum):
     """A server checked a token, and ``by`` is whom it was made out to. Nothing says so yet."""
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class NewTask:
     """A task to create. Times are integer microseconds since the Unix epoch."""
@@ -145,6 +147,7 @@ class CancelRequest:
         return moment(self.at_us)
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Task:
     """One unit of work as its row stands.
@@ -248,6 +251,7 @@ class TaskFilter:
         )
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """One run of a task, as every write of that run names it.
@@ -264,6 +268,7 @@ class Attempt:
     it."""
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Claim:
     """A task that was claimed, and the attempt that may write to the task's tape."""
@@ -293,6 +298,7 @@ class ErrorInfo:
         return shape
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class FinalEvent:
     """What a ``final`` event says: the outcome, with the result, the error or the cancel."""

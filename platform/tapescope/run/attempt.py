@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from tapescope.model.answers import Finished
 from tapescope.model.error_codes import LEASE_LOST, LOOP_CLOSED, RELEASED
+from tapescope.model.frozen import quickly_made
 from tapescope.model.tape import Outcome
 from tapescope.model.tasks import (
     AttemptOutcome,
@@ -76,6 +77,7 @@ class RunSettings:
     """Gives a number from 0 up to 1: how much of its jitter a wait loses."""
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class RunEnd:
     """How a run's attempt ended."""

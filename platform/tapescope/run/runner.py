@@ -15,6 +15,7 @@ from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any, Final
 
 from tapescope.errors import BadParams, BadRunner
+from tapescope.model.frozen import quickly_made
 
 if TYPE_CHECKING:
     from tapescope.run.retry_policy import RetryPolicy
@@ -55,6 +56,7 @@ takes longer than the rest of a submit's checks. Codes of two modules may be equ
 of their functions not."""
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Runner:
     """The user's callable and where it runs; the run calls ``call(report, **params)``."""

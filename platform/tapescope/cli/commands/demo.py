@@ -19,9 +19,9 @@ from tapescope.cli._progress import make_board
 from tapescope.cli._rendering import TapeLines
 from tapescope.cli._store import file_url
 from tapescope.cli._table import Column, print_table
-from tapescope.cli._wording import shorten_id
 from tapescope.errors import BadSetting
 from tapescope.model.tasks import TaskStatus
+from tapescope.model.wording import shorten_id
 from tapescope.program import run_main
 from tapescope.store.lookup import find_store, hide_password
 
