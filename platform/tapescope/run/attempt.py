@@ -143,7 +143,7 @@ class RunRecord:
             queue_wait=waited,
             timeout=task.timeout,
             retries_left=max(0, task.retries - task.retries_spent),
-            function=runner.name,
+            function=runner.name if settings.telemetry.makes_spans else None,
         )
         self.span.attach()
         span_id = self.span.span_id if self.span.sampled else None
