@@ -155,7 +155,7 @@ _OP = Section(
             "percentunit",
             (
                 Query(
-                    f"min by ({GROUP}) ({pick(BUDGET_LEFT, *CHOSEN[:-1], _CHOSEN_OP)})",
+                    f"min by ({GROUP}, {OP}) ({pick(BUDGET_LEFT, *CHOSEN[:-1], _CHOSEN_OP)})",
                     "{{namespace}} {{job}}",
                 ),
             ),

@@ -13,7 +13,7 @@ from pathlib import Path
 from docs.roles import make_roles_page
 from tapescope import Outcome, errors
 from tapescope_telemetry import METRICS, SCHEMA_URL, SCOPE_NAME, SPANS, MetricRow, SpanRow
-from tapescope_telemetry.names import EXPORTER_METRICS, Attribute
+from tapescope_telemetry.names import EXPORTER_METRICS, SUBMIT, Attribute
 from tapescope_telemetry.scrape_names import name_label, name_metric
 from tapescope_telemetry.vocabulary import ATTRIBUTES, CICD_RESULTS, RUN_OUTCOMES, AttributeRow
 
@@ -183,6 +183,18 @@ def _make_spans() -> str:
             "",
             "`retried`, `lost` and `released` are ends of an attempt, not of a task:",
             "they have no such result.",
+            "",
+            "With `messaging_attributes` on, a span also has what the convention for messaging has",
+            "of it, for backends that draw queues: a task is a message, its op a queue.",
+            "",
+            *_table(
+                ["span", *(f"`{key}`" for key in SUBMIT.describe_message("", ""))],
+                (
+                    [f"`{row.name}`", *row.describe_message("the op", "the task's id").values()]
+                    for row in SPANS
+                    if row.messaging
+                ),
+            ),
             "",
         ]
     )

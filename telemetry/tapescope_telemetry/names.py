@@ -73,6 +73,7 @@ __all__ = [
     "TELEMETRY_ERRORS",
     "ZOMBIES",
     "Attribute",
+    "MessagingAttribute",
     "MetricRow",
     "SpanRow",
 ]
@@ -116,6 +117,16 @@ class Attribute:
     FUNCTION: Final = "code.function.name"
 
 
+class MessagingAttribute:
+    """What OpenTelemetry's convention for messaging has of a task, where it is asked for."""
+
+    SYSTEM: Final = "messaging.system"
+    OPERATION_NAME: Final = "messaging.operation.name"
+    OPERATION_TYPE: Final = "messaging.operation.type"
+    DESTINATION: Final = "messaging.destination.name"
+    MESSAGE_ID: Final = "messaging.message.id"
+
+
 @dataclass(frozen=True, slots=True)
 class SpanRow:
     """One span of the contract; ``name`` has the op in it."""
@@ -128,10 +139,24 @@ class SpanRow:
     """Attributes that only some of these spans carry."""
     links: tuple[LinkKind, ...] = ()
     """Where its links may lead; each says so."""
+    messaging: str = ""
+    """The type of operation that the convention for messaging sees in it; empty for none."""
 
     def of(self, op: str) -> str:
         """The span's name for this op."""
         return self.name.format(op=op)
+
+    def describe_message(self, op: str, task_id: str) -> dict[str, str]:
+        """The attributes of the convention for messaging: a task is a message, its op a queue."""
+        if not self.messaging:
+            return {}
+        return {
+            MessagingAttribute.SYSTEM: SCOPE_NAME,
+            MessagingAttribute.OPERATION_NAME: self.name.partition(" ")[0],
+            MessagingAttribute.OPERATION_TYPE: self.messaging,
+            MessagingAttribute.DESTINATION: op,
+            MessagingAttribute.MESSAGE_ID: task_id,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +182,12 @@ class MetricRow:
 _A = Attribute
 
 SUBMIT: Final = SpanRow(
-    "submit {op}", "PRODUCER", "the caller's", (_A.OP, _A.TASK_ID, _A.ADAPTER), (_A.ERROR_TYPE,)
+    "submit {op}",
+    "PRODUCER",
+    "the caller's",
+    (_A.OP, _A.TASK_ID, _A.ADAPTER),
+    (_A.ERROR_TYPE,),
+    messaging="send",
 )
 RUN: Final = SpanRow(
     "run {op}",
@@ -169,6 +199,7 @@ RUN: Final = SpanRow(
         *(_A.CANCEL_REASON, _A.CANCEL_REQUESTED, _A.ERROR_TYPE),
     ),
     (LinkKind.SUBMIT, LinkKind.PREVIOUS_ATTEMPT),
+    messaging="process",
 )
 RESCUE: Final = SpanRow(
     "rescue {op}",

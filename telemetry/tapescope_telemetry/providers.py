@@ -36,7 +36,13 @@ from tapescope_telemetry.settings import (
     raise_problem,
     read_settings,
 )
-from tapescope_telemetry.telemetry import CancelStatus, ExceptionTexts, Telemetry, TraceMode
+from tapescope_telemetry.telemetry import (
+    CancelStatus,
+    ExceptionTexts,
+    MessagingAttributes,
+    Telemetry,
+    TraceMode,
+)
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.metrics import ExemplarFilter
@@ -56,6 +62,7 @@ def setup(
     trace_mode: TraceMode = "link",
     cancel_status: CancelStatus = "unset",
     exception_texts: ExceptionTexts = "told",
+    messaging_attributes: MessagingAttributes = "off",
     as_global: bool = False,
     on_problem: OnProblem = raise_problem,
 ) -> TelemetrySetup:
@@ -68,8 +75,10 @@ def setup(
     SDK is not imported.
 
     ``service_name`` and ``resource`` stand back behind ``OTEL_SERVICE_NAME`` and
-    ``OTEL_RESOURCE_ATTRIBUTES``. ``trace_mode``, ``cancel_status`` and ``exception_texts`` are
-    ``Telemetry``'s. With ``as_global`` the providers also become the process's, for the
+    ``OTEL_RESOURCE_ATTRIBUTES``. ``trace_mode``, ``cancel_status``, ``exception_texts`` and
+    ``messaging_attributes`` are ``Telemetry``'s.
+
+    With ``as_global`` the providers also become the process's, for the
     instrumentations of others, and the telemetry the one that managers and stores use where none is
     handed to them. A signal whose global provider ``OTEL_PYTHON_*_PROVIDER`` names keeps that one;
     the SDK's is made here.
@@ -84,7 +93,10 @@ def setup(
     made = Made()
     if not (settings.wanted or metric_readers):
         telemetry = Telemetry(
-            trace_mode=trace_mode, cancel_status=cancel_status, exception_texts=exception_texts
+            trace_mode=trace_mode,
+            cancel_status=cancel_status,
+            exception_texts=exception_texts,
+            messaging_attributes=messaging_attributes,
         )
         return TelemetrySetup(made, telemetry)
     chosen = find_chosen(on_problem) if as_global else frozenset[Signal]()
@@ -114,6 +126,7 @@ def setup(
                 trace_mode=trace_mode,
                 cancel_status=cancel_status,
                 exception_texts=exception_texts,
+                messaging_attributes=messaging_attributes,
             )
         undo.pop_all()
     if as_global:

@@ -153,7 +153,14 @@ class SubmitSpan:
     __slots__ = ("_attributes", "_failures", "_name", "_span", "_token", "_tracer", "trace_context")
 
     def __init__(
-        self, tracer: Tracer, failures: FailureMarker, op: str, task_id: str, adapter: str
+        self,
+        tracer: Tracer,
+        failures: FailureMarker,
+        op: str,
+        task_id: str,
+        adapter: str,
+        *,
+        as_message: bool = False,
     ) -> None:
         self._tracer = tracer
         self._failures = failures
@@ -163,6 +170,8 @@ class SubmitSpan:
             Attribute.TASK_ID: task_id,
             Attribute.ADAPTER: adapter,
         }
+        if as_message:
+            self._attributes |= SUBMIT.describe_message(op, task_id)
         self._span: Span = INVALID_SPAN
         self._token: Token[Context] | None = None
         self.trace_context: str | None = None
@@ -342,6 +351,7 @@ def start_run(
     timeout: float | None = None,
     retries_left: int | None = None,
     function: str | None = None,
+    as_message: bool = False,
 ) -> RunSpan:
     """Start the span of an attempt: a new root linked to the submit that ``trace_context`` names,
     and to the run of the attempt before.
@@ -349,6 +359,7 @@ def start_run(
     With ``as_child`` a first attempt is the submit's child instead; a retry is a root all the same.
     With ``rescue`` it is the span of the manager that takes the attempt from a lost owner, whose
     run is ``run_before``. What of the rest is ``None`` is not told; times are in seconds.
+    ``as_message`` adds the attributes of the convention for messaging.
     """
     submit = parse_trace_context(trace_context)
     start_in, links = Context(), list[Link]()
@@ -372,8 +383,11 @@ def start_run(
             Attribute.RETRIES_LEFT: retries_left,
             Attribute.FUNCTION: function,
         }
+        row = RESCUE if rescue else RUN
+        if as_message:
+            attributes |= row.describe_message(op, task_id)
         span = tracer.start_span(
-            (RESCUE if rescue else RUN).of(op),
+            row.of(op),
             context=start_in,
             kind=SpanKind.INTERNAL if rescue else SpanKind.CONSUMER,
             attributes={key: value for key, value in attributes.items() if value is not None},

@@ -44,11 +44,12 @@ from tapescope_telemetry.tasks import TaskMeter
 if TYPE_CHECKING:
     from opentelemetry._logs import LoggerProvider
 
-__all__ = ["CancelStatus", "ExceptionTexts", "Telemetry", "TraceMode"]
+__all__ = ["CancelStatus", "ExceptionTexts", "MessagingAttributes", "Telemetry", "TraceMode"]
 
 TraceMode = Literal["link", "child"]
 CancelStatus = Literal["unset", "error"]
 ExceptionTexts = Literal["told", "hidden"]
+MessagingAttributes = Literal["off", "on"]
 
 
 class Telemetry:
@@ -68,6 +69,9 @@ class Telemetry:
 
     ``exception_texts="hidden"`` keeps what a runner's exception says out of spans and logs: they
     have its class and its frames.
+
+    ``messaging_attributes="on"`` adds what OpenTelemetry's convention for messaging has of a task
+    to the spans of submits and runs, for a backend that knows queues by it.
     """
 
     _shared: ClassVar[Telemetry | None] = None
@@ -82,10 +86,12 @@ class Telemetry:
         trace_mode: TraceMode = "link",
         cancel_status: CancelStatus = "unset",
         exception_texts: ExceptionTexts = "told",
+        messaging_attributes: MessagingAttributes = "off",
     ) -> None:
         _check("trace_mode", trace_mode, TraceMode)
         _check("cancel_status", cancel_status, CancelStatus)
         _check("exception_texts", exception_texts, ExceptionTexts)
+        _check("messaging_attributes", messaging_attributes, MessagingAttributes)
         self.hides_exception_texts: Final = exception_texts == "hidden"
         """Whether spans and logs have an exception by its type and its frames alone."""
         self._tracer = or_silent(
@@ -98,6 +104,7 @@ class Telemetry:
         self._failures = FailureMarker(logger_provider, cancel_is_error=cancel_status == "error")
         self._untraced_run: Final = UntracedRun(self._failures)
         self._as_child = trace_mode == "child"
+        self._as_message = messaging_attributes == "on"
 
     @classmethod
     def shared(cls) -> Telemetry:
@@ -136,7 +143,8 @@ class Telemetry:
         """``submit {op}``, a child of the caller's span: to be entered with ``with``, at once."""
         if not self.makes_spans and not is_traced():
             return UNTRACED_SUBMIT
-        return SubmitSpan(self._tracer, self._failures, op, task_id, adapter)
+        parts = self._tracer, self._failures, op, task_id, adapter
+        return SubmitSpan(*parts, as_message=self._as_message)
 
     @property
     def makes_spans(self) -> bool:
@@ -181,6 +189,7 @@ class Telemetry:
             timeout=timeout,
             retries_left=retries_left,
             function=function,
+            as_message=self._as_message,
         )
 
     def start_rescue_span(

@@ -14,6 +14,7 @@ from opentelemetry.trace import format_span_id, format_trace_id
 
 from tapescope import Reporter, TaskFailed, TaskManager, Telemetry, find_store
 from tapescope.model.tasks import NewTask
+from tapescope.run import attempt
 from tapescope.store.validation import new_task_id
 from tapescope.testing import until
 from tests.support.workbench import Workbench, working
@@ -168,6 +169,36 @@ async def test_run_says_what_it_was_given() -> None:
     assert first["tapescope.task.timeout"] == 60.0
     assert "tapescope.task.timeout" not in other
     assert all(isinstance(wait, float) and 0.0 <= wait < 30.0 for wait in waits)
+
+
+async def test_run_is_found_in_the_log_while_it_goes_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A span is nowhere before its end: its ids are in a line at the start, and in one now and
+    again while it runs."""
+    monkeypatch.setattr(attempt, "_LONG", 0.0)
+    caplog.set_level(logging.DEBUG, "tapescope")
+    go_on = asyncio.Event()
+
+    async def wait(report: Reporter) -> None:
+        await go_on.wait()
+
+    def find(text: str) -> list[logging.LogRecord]:
+        return [one for one in caplog.records if text in one.message]
+
+    async with working("memory:", heartbeat=0.02) as bench:
+        task = await bench.manager.submit("x", wait)
+        assert await until(lambda: len(find("has run for")) >= 2)
+        go_on.set()
+        await task.result(30)
+        (run,) = list_spans(bench, task.task_id)
+    first, second, *_ = find("has run for")
+    lines = [*find("has begun attempt 1"), first, second, *find("succeeded in attempt 1")]
+
+    assert len(lines) == 4
+    assert {(vars(one)["trace_id"], vars(one)["span_id"]) for one in lines} == {run[1:]}
+    assert 0 <= vars(first)["running_for"] * 2 <= vars(second)["running_for"]
+    assert [one.levelname for one in lines] == ["DEBUG", "INFO", "INFO", "DEBUG"]
 
 
 async def test_rescue_and_next_attempt_are_linked_to_the_lost_run(

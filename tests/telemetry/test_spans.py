@@ -198,6 +198,36 @@ def test_child_mode_parents_the_first_attempt_only(captured: CapturedTelemetry) 
     assert (second.parent, len(second.links)) == (None, 1)
 
 
+def test_messaging_attributes_are_added_where_they_are_asked_for(
+    captured: CapturedTelemetry,
+) -> None:
+    """To submit and run, not to a rescue, which sends and processes nothing."""
+    telemetry = Telemetry(
+        tracer_provider=captured.tracer_provider,
+        meter_provider=captured.meter_provider,
+        messaging_attributes="on",
+    )
+    with telemetry.submit_span("resize", "task-1", "sqlite"):
+        pass
+    telemetry.start_run_span("resize", "task-1", 1, "me", None).end("succeeded")
+    telemetry.start_rescue_span("resize", "task-1", 1, "me", None).end("retried")
+    told = [
+        {key: value for key, value in (span.attributes or {}).items() if key.startswith("mess")}
+        for span in captured.spans()
+    ]
+    message = {
+        "messaging.system": "tapescope",
+        "messaging.destination.name": "resize",
+        "messaging.message.id": "task-1",
+    }
+
+    assert told == [
+        message | {"messaging.operation.name": "submit", "messaging.operation.type": "send"},
+        message | {"messaging.operation.name": "run", "messaging.operation.type": "process"},
+        {},
+    ]
+
+
 def test_a_cancel_may_be_given_the_status_error(captured: CapturedTelemetry) -> None:
     """With ``cancel_status="error"`` a cancel is ERROR, without type or exception; no other is."""
     telemetry = Telemetry(

@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, Final
 from tapescope.errors import BadSetting
 
 if TYPE_CHECKING:
-    from tapescope_telemetry.telemetry import CancelStatus, ExceptionTexts, TraceMode
+    from tapescope_telemetry.telemetry import (
+        CancelStatus,
+        ExceptionTexts,
+        MessagingAttributes,
+        TraceMode,
+    )
 
 __all__ = [
     "EXIT_CANNOT_EXECUTE",
@@ -36,12 +41,14 @@ __all__ = [
     "name_caller",
     "read_cancel_status",
     "read_exception_texts",
+    "read_messaging_attributes",
     "read_trace_headers",
     "read_trace_mode",
 ]
 
 STORE_VARIABLE: Final = "TAPESCOPE_STORE"
 _TRACE_MODES: Final[Mapping[str, TraceMode]] = {"link": "link", "child": "child"}
+_MESSAGING: Final[Mapping[str, MessagingAttributes]] = {"off": "off", "on": "on"}
 _CANCEL_STATUSES: Final[Mapping[str, CancelStatus]] = {"unset": "unset", "error": "error"}
 _EXCEPTION_TEXTS: Final[Mapping[str, ExceptionTexts]] = {"told": "told", "hidden": "hidden"}
 
@@ -129,6 +136,14 @@ def read_exception_texts() -> ExceptionTexts:
     if value in _EXCEPTION_TEXTS:
         return _EXCEPTION_TEXTS[value]
     raise BadSetting("TAPESCOPE_EXCEPTION_TEXTS", value, "'told' or 'hidden'")
+
+
+def read_messaging_attributes() -> MessagingAttributes:
+    """``TAPESCOPE_MESSAGING_ATTRIBUTES``: whether spans have them. Raises ``BadSetting``."""
+    value = os.environ.get("TAPESCOPE_MESSAGING_ATTRIBUTES") or "off"
+    if value in _MESSAGING:
+        return _MESSAGING[value]
+    raise BadSetting("TAPESCOPE_MESSAGING_ATTRIBUTES", value, "'off' or 'on'")
 
 
 def find_named_store(option: str | None) -> str | None:

@@ -14,7 +14,12 @@ from typing import TYPE_CHECKING, TypeVar
 from tapescope.cli._complaints import Complaints
 from tapescope.cli._options import METRICS_PORT
 from tapescope.cli._output import say
-from tapescope.cli._settings import read_cancel_status, read_exception_texts, read_trace_mode
+from tapescope.cli._settings import (
+    read_cancel_status,
+    read_exception_texts,
+    read_messaging_attributes,
+    read_trace_mode,
+)
 from tapescope.errors import BadSetting
 from tapescope_telemetry import Telemetry, read_settings
 from tapescope_telemetry.chosen import find_chosen
@@ -86,6 +91,7 @@ def _set_up(readers: tuple[PrometheusReader, ...], complaints: Complaints) -> Te
         trace_mode=_read(read_trace_mode, "link", complaints),
         cancel_status=_read(read_cancel_status, "unset", complaints),
         exception_texts=_read(read_exception_texts, "hidden", complaints),
+        messaging_attributes=_read(read_messaging_attributes, "off", complaints),
         as_global=True,
         on_problem=complaints.note,
     )

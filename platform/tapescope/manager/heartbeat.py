@@ -78,6 +78,7 @@ class Heartbeat(LoopService):
         it are made all the same.
         """
         self._began = self._holder.store.clock.monotonic()
+        self._holder.tell_of_long_runs()
         try:
             failure = await self._take_steps()
         finally:

@@ -89,6 +89,10 @@ class LeaseHolder(Protocol):
         """A heartbeat for these was answered: the leases that were not lost hold until then."""
         ...
 
+    def tell_of_long_runs(self) -> None:
+        """Say which runners have gone on for long."""
+        ...
+
     def lapse(self, at: float) -> None:
         """No heartbeat was answered: leases that were over by then are taken for lost."""
         ...

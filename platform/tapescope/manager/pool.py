@@ -325,6 +325,12 @@ class RunPool:
         for task_id, request in leases.cancels:
             self.deliver_cancel(task_id, request)
 
+    def tell_of_long_runs(self) -> None:
+        """Log which runners have gone on for long; each seldom enough."""
+        now = self.store.clock.monotonic()
+        for run in tuple(self._runs.values()):
+            run.tell_if_long(now)
+
     def lapse(self, at: float) -> None:
         """No heartbeat was answered: leases that were over by then are taken for lost."""
         for run in tuple(self._runs.values()):

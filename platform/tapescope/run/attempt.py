@@ -47,6 +47,9 @@ __all__ = ["RunEnd", "RunRecord", "RunSettings", "ids_of", "log_run", "tell"]
 
 _log = Logger("tapescope")
 
+_LONG: Final = 60.0
+"""Seconds after which a run that goes on is told of; again after twice as long, and so on."""
+
 _USUAL: Final = RetryPolicy()
 """When a failed attempt is made again, where neither op nor submit has a policy."""
 
@@ -96,8 +99,10 @@ class RunRecord:
         "_settings",
         "_shared",
         "attempt",
+        "begun",
         "deadline",
         "keeper",
+        "long_at",
         "requested",
         "span",
         "tape",
@@ -123,7 +128,10 @@ class RunRecord:
         self._settings, self._shared = settings, shared
         self._policy = runner.retry or _USUAL
         self.task, self.attempt = task, attempt
-        self.deadline = store.clock.monotonic() + settings.lease
+        self.begun = store.clock.monotonic()
+        self.long_at = self.begun + _LONG
+        """When it is told next that the run goes on; both in monotonic seconds."""
+        self.deadline = self.begun + settings.lease
         """The end of the lease, in monotonic seconds."""
         self.requested: CancelRequest | None = None
         """The cancel request that reached this run, in time or too late."""
@@ -135,7 +143,7 @@ class RunRecord:
             queue_wait=waited,
             timeout=task.timeout,
             retries_left=max(0, task.retries - task.retries_spent),
-            function=runner.name,
+            function=runner.name if settings.telemetry.makes_spans else None,
         )
         self.span.attach()
         span_id = self.span.span_id if self.span.sampled else None
@@ -144,6 +152,15 @@ class RunRecord:
         self.keeper = Keeper(task.op, settings.values, settings.redactor)
         if waited is not None:
             settings.telemetry.tasks.queue_wait(task.op, waited, self.span.context)
+
+    def tell_if_long(self, now: float) -> None:
+        """Log that the run goes on, if it is due: a span that has not ended is in no backend."""
+        if now < self.long_at:
+            return
+        seconds = now - self.begun
+        self.long_at = self.begun + 2 * seconds
+        detail = f"has run for {seconds:.0f} s"
+        log_run(logging.INFO, "Task %s (%s) %s", self.task, detail, self, running_for=seconds)
 
     async def settle(self, verdict: Verdict) -> RunEnd:
         """Write how the attempt ended, then end its span.
@@ -299,7 +316,9 @@ class RunRecord:
         elif final.outcome is Outcome.CANCELLED and cancel is not None:
             log_run(logging.INFO, "Task %s (%s) was cancelled: %s", task, cancel.reason.value, self)
         else:
-            _log.debug("Task %s (%s) succeeded.", task.task_id, task.op)
+            log_run(
+                logging.DEBUG, "Task %s (%s) succeeded in attempt %s.", task, task.attempt, self
+            )
         return RunEnd(final)
 
     def _tell(self, error: ErrorInfo) -> ErrorInfo:

@@ -309,6 +309,11 @@ class Run:
         if self._record is not None and self._record.deadline <= at:
             self.lose_lease()
 
+    def tell_if_long(self, now: float) -> None:
+        """Log that the runner goes on, now and again, once that is for long (monotonic seconds)."""
+        if self._phase is _Phase.RUNNING and self._record is not None:
+            self._record.tell_if_long(now)
+
     def lose_lease(self) -> None:
         """Another owner may have the task: stop the runner, and write no end (invariant I5)."""
         if self._phase is _Phase.RUNNING:
@@ -420,6 +425,8 @@ class Run:
         record.requested = self._requested
         _current.set(weakref.ref(self))  # never reset: the context is this run's alone
         self._count_as(ActiveState.RUNNING)
+        text = "Task %s (%s) has begun attempt %s."
+        log_run(logging.DEBUG, text, self.task, record.attempt.number, record)
         return record
 
     async def _await_runner(self, record: RunRecord) -> Verdict | None:

@@ -21,6 +21,17 @@ GUARDS: Final[tuple[Guard, ...]] = (
         on="memory",
     ),
     row(
+        "telemetry.tracestate_bound",
+        "A caller's tracestate goes on with a task up to 512 characters",
+        Edit(
+            f"{TELEMETRY}/spans.py",
+            "            if size > TRACESTATE_MOST and (len(entry) > _ENTRY_LARGE or not large):\n",
+            "            if size > 1 << 20 and (len(entry) > _ENTRY_LARGE or not large):\n",
+        ),
+        "tests/telemetry/test_spans.py::test_what_is_stored_of_a_tracestate_is_bounded[entries2-kept2]",
+        on="memory",
+    ),
+    row(
         "telemetry.guard_signals",
         "A KeyboardInterrupt that comes in telemetry passes",
         Edit(
