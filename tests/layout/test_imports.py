@@ -46,6 +46,7 @@ MAY_CONFIGURE_THE_SDK = frozenset(
         "prometheus/families",
         "prometheus/reader",
         "providers",
+        "sampling",
     )
 )
 """Modules that may import the OpenTelemetry SDK: those of ``setup`` and the Prometheus reader.

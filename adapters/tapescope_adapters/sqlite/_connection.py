@@ -51,6 +51,9 @@ _NO_ROOM = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE}
 """The second: no room for the index of the log, which is made when the file is opened."""
 _NO_TEXT = "Could not decode to UTF-8"
 """How the driver's error for a text that is not UTF-8 begins."""
+_open: set[tuple[int, int, int, int]] = set()
+"""Of each connection of this process its file (device, inode), its process, and which it is. In a
+child that was forked, those of the parent stay: SQLite has them open there, too."""
 _UNUSABLE = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}
 
 
@@ -63,10 +66,35 @@ class Connection(aiosqlite.Connection):
 
     def __init__(self, connector: Callable[[], sqlite3.Connection]) -> None:
         super().__init__(connector, iter_chunk_size=64)
+        self._held: tuple[int, int, int, int] | None = None
         calls: Any = self._tx  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]  # aiosqlite's own
         self._thread = threading.Thread(
             target=_serve, args=(calls,), name="tapescope-sqlite", daemon=True
         )
+
+    def hold(self, path: str) -> None:
+        """Note which file is open here.
+
+        Raises ``StoreConfigError`` where it was open when this process was forked. SQLite keeps the
+        locks of a file by process, and takes in the child the parent's for its own: it would read
+        while the log begins anew, and write to a log that the parent has removed.
+        """
+        try:
+            file = os.stat(path)
+        except OSError as error:
+            raise StoreConfigError(
+                f"The SQLite file {path} is gone since it was opened ({error.strerror}). Open it "
+                "again."
+            ) from error
+        place = file.st_dev, file.st_ino
+        if any(held[:2] == place and held[2] != os.getpid() for held in tuple(_open)):
+            raise StoreConfigError(
+                f"The SQLite file {path} was open when this process was forked, and its locks are "
+                "the parent's. Open it after the fork, close it before, or begin the process "
+                "with multiprocessing's method 'spawn'."
+            )
+        self._held = (*place, os.getpid(), id(self))
+        _open.add(self._held)
 
     async def ended(self) -> None:
         """Wait for the thread of a connection that could not be made: aiosqlite only tells it to.
@@ -77,11 +105,15 @@ class Connection(aiosqlite.Connection):
 
     async def close(self) -> None:
         """Close the connection; where its thread has ended, nobody else can use it."""
-        if self._thread.is_alive():
-            await super().close()
-        elif self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        try:
+            if self._thread.is_alive():
+                await super().close()
+            elif self._connection is not None:
+                self._connection.close()
+                self._connection = None
+        finally:
+            if self._held is not None:
+                _open.discard(self._held)
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run ``work`` in the connection's thread: one hop, however many statements it takes.
@@ -193,7 +225,8 @@ def translate(error: sqlite3.Error) -> Exception:
 async def connect(path: str, query: str) -> Connection:
     """Open a connection; ``query`` is that of the SQLite URI. ``path`` may be ``:memory:``.
 
-    Nothing is set on it yet. Raises ``StoreConfigError`` for a path that cannot be used.
+    Nothing is set on it yet. Raises ``StoreConfigError`` for a path that cannot be used, and for a
+    file that was open when this process was forked.
     """
     in_memory = path == ":memory:"
     connection = Connection(
@@ -215,6 +248,12 @@ async def connect(path: str, query: str) -> Connection:
             f"The SQLite file {path} cannot be opened ({error}). Check that this user may read it, "
             "and may write in its folder."
         ) from error
+    if not in_memory:
+        try:
+            connection.hold(path)
+        except BaseException:  # it is known only here
+            await connection.close()
+            raise
     return connection
 
 

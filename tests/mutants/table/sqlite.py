@@ -1088,6 +1088,12 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "tests/adapters/sqlite/test_network_mounts.py::test_store_on_a_network_is_warned_about_once",
     ),
     row(
+        "sqlite.file_before_fork",
+        "A child does not open a file that was open when it was forked",
+        Edit(f"{SQLITE}/_connection.py", "and held[2] != os.getpid()", "and False"),
+        "tests/adapters/sqlite/test_forked_process.py",
+    ),
+    row(
         "sqlite.caller_main",
         "A task in a caller's transaction is in the store's own file",
         Edit(
