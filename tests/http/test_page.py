@@ -280,7 +280,7 @@ async def test_late_events_are_shown_behind_the_final(served_url: str) -> None:
     assert marks
     assert "refused: after terminal" in page.words
     assert "after the final" in page.words
-    assert "2 late events refused and counted" in page.words
+    assert "late events refused and counted: 2" in page.words
     assert task_id in drops.words
 
 

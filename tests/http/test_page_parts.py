@@ -99,7 +99,7 @@ def test_a_life_is_drawn_from_its_events() -> None:
     assert line.final.tone == "cancelled"
     assert line.waited == ""
     assert "2 attempts" in line.told
-    assert "1 late event" in line.told
+    assert "late events refused: 1" in line.told
 
 
 def test_a_long_wait_is_said_and_a_run_goes_on_until_now() -> None:

@@ -225,5 +225,5 @@ def _check(task: Task, ends: _Ends, drops: QuarantinePage) -> Integrity:
         return Integrity(False, "; ".join(wrong))
     looked = "every event" if ends.jump is None else f"{len(events):,} of {tape.last_seq:,} events"
     end = "one final, the last event, as the row says" if finals else "no final yet"
-    late = f"; {tape.dropped:,} late events refused and counted" if tape.dropped else ""
+    late = f"; late events refused and counted: {tape.dropped:,}" if tape.dropped else ""
     return Integrity(True, f"checked {looked}: no gap, {end}{late}")
