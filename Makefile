@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-observability test-slow test-matrix test-environments test-cancels test-growth check lint model mutants stress dashboards bench bench-peers docs picture pictures coverage lock audit-dependencies build clean
+.PHONY: help demo test test-observability test-slow test-matrix test-environments test-cancels test-growth check lint model mutants stress dashboards bench bench-peers docs picture pictures page-pictures coverage lock audit-dependencies build clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' Makefile
@@ -78,6 +78,9 @@ picture: $(VENV)/.installed ## Draw the picture of a drill anew, from a real Pro
 
 pictures: $(VENV)/.installed ## Draw the boards with Grafana's own components, under load; some minutes, needs chromium
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python docs/pictures.py $(PICTURES_ARGS)
+
+page-pictures: $(VENV)/.installed ## Draw the page for browsers on a demo's tasks; two minutes, needs chromium
+	@PYTHONPATH="$(CURDIR)" $(BIN)/python docs/page.py $(PAGE_ARGS)
 
 coverage: $(VENV)/.installed ## Run the tests and print which lines they leave out
 	@$(BIN)/coverage run -m pytest $(PYTEST_ARGS)

@@ -195,12 +195,19 @@ async def test_a_page_is_bounded_whatever_a_tape_has(sqlite_url: str) -> None:
         task_id = claim.task.task_id
         answer = await bench.client.get(f"/tasks/{task_id}")
         first = await bench.client.get(f"/tasks/{task_id}?after=0")
+        other, _ = await store.create(NewTask(new_task_id(), "wide"))
+        claimed = await store.claim_if_pending(other, "me", 60)
+        assert claimed is not None
+        for _ in range(4):
+            await store.append(claimed.attempt, [NewEvent("own", "<" * 60_000) for _ in range(50)])
+        wide = await bench.client.get(f"/tasks/{other.task_id}")
         exported = await bench.client.get(f"/tasks/{task_id}/tape.ndjson")
 
     assert len(answer.content) < 400_000
     assert see(answer).find_all("li", "data-seq") == [str(n) for n in range(1_305, 1_505)]
     assert see(first).find_all("li", "data-seq") == [str(n) for n in range(1, 201)]
-    assert len(first.content) < 600_000
+    assert len(first.content) < 400_000
+    assert len(wide.content) < 1_000_000, "200 events of 60,000 characters each"
     assert f"{60_000 + 19 - PAYLOAD - 1} characters more" in see(first).words
     assert len(exported.text.splitlines()) == 1_504
     assert "<" * 60_000 in exported.text
@@ -273,7 +280,7 @@ async def test_late_events_are_shown_behind_the_final(served_url: str) -> None:
     assert marks
     assert "refused: after terminal" in page.words
     assert "after the final" in page.words
-    assert "2 late events refused and counted" in page.words
+    assert "late events refused and counted: 2" in page.words
     assert task_id in drops.words
 
 

@@ -179,9 +179,15 @@ GUARDS: Final[tuple[Guard, ...]] = (
         _BOUNDED,
     ),
     row(
+        "page.payloads_bound",
+        "Any number of large payloads leaves a page that a browser can show",
+        Edit(f"{_PAGE}/event_rows.py", "max(FEW, min(left, PAYLOAD))", "PAYLOAD"),
+        _BOUNDED,
+    ),
+    row(
         "page.rows_bound",
         "A tape of any length leaves a page that a browser can show",
-        Edit(f"{_PAGE}/task_view.py", "= events[-_ROWS:]", "= events"),
+        Edit(f"{_PAGE}/task_view.py", "= ends.events[-_ROWS:]", "= ends.events"),
         _BOUNDED,
     ),
     row(

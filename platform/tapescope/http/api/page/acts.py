@@ -105,7 +105,7 @@ async def confirm(request: Request) -> Response:
         else:
             why = "it has not ended" if act == "retry" else f"it has {task.status.value}"
             refused.append((task_id, why))
-    return render(request, "confirm.html", act=act, tasks=tasks, refused=refused, back=back)
+    return await render(request, "confirm.html", act=act, tasks=tasks, refused=refused, back=back)
 
 
 @router.post("/tasks/bulk")
@@ -146,7 +146,7 @@ async def show_submit(request: Request) -> Response:
     query = read_query(request, "op")
     manager = state_of(request).manager
     known = {*manager.ops, *await manager.store.ops.read()}
-    return render(
+    return await render(
         request,
         "submit.html",
         ops=sorted(op for op in known if caller.may(Scope.SUBMIT, op)),

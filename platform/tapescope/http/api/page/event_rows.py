@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from tapescope.http.api.page.payloads import Shown, as_object, show_line, show_text, show_value
+from tapescope.http.api.page.payloads import (
+    FEW,
+    PAYLOAD,
+    PAYLOADS,
+    Shown,
+    as_object,
+    show_line,
+    show_text,
+    show_value,
+)
 from tapescope.http.api.page.rendering import make_fragment
 from tapescope.http.api.stream import EventStream
 from tapescope.model.tape import ATTEMPT_FAILED, FINAL, LOG, PROGRESS, Event
@@ -17,7 +27,7 @@ from tapescope.store.event_wording import describe_event, explain_event
 if TYPE_CHECKING:
     from tapescope.store.follow import TapeBatch
 
-__all__ = ["EventRow", "LiveRows", "Progress", "find_progress", "make_row"]
+__all__ = ["EventRow", "LiveRows", "Progress", "find_progress", "make_rows"]
 
 _LEVELS: Final = {"error": "failed", "critical": "failed", "warning": "late", "warn": "late"}
 
@@ -53,8 +63,19 @@ class EventRow:
     payload: Shown | None
 
 
-def make_row(event: Event, created_us: int) -> EventRow:
-    """The row of an event of a task that was created then."""
+def make_rows(events: Iterable[Event], created_us: int) -> tuple[EventRow, ...]:
+    """The rows of one page, of a task that was created then: the last ones have most."""
+    rows: list[EventRow] = []
+    left = PAYLOADS
+    for event in reversed(tuple(events)):
+        row = make_row(event, created_us, max(FEW, min(left, PAYLOAD)))
+        left -= sum(len(part.text) for part in (row.payload, row.trace) if part is not None)
+        rows.append(row)
+    return tuple(reversed(rows))
+
+
+def make_row(event: Event, created_us: int, most: int = PAYLOAD) -> EventRow:
+    """The row of one event; ``most`` are the characters of its payload, and of its traceback."""
     trace = "\n".join(explain_event(event))
     return EventRow(
         event.seq,
@@ -65,8 +86,8 @@ def make_row(event: Event, created_us: int) -> EventRow:
         f"{(event.ts_us - created_us) / 1e6:+.3f}",
         show_line(describe_event(event)),
         _find_tone(event),
-        show_text(trace, tail=True) if trace else None,
-        None if event.body is None else show_value(event.body),
+        show_text(trace, most, tail=True) if trace else None,
+        None if event.body is None else show_value(event.body, most),
     )
 
 

@@ -23,7 +23,7 @@ async def show_login(request: Request) -> Response:
     query = read_query(request, "next")
     if not state_of(request).takes_tokens:
         return go_to(request, "/")
-    return render(request, "login.html", next=_check_next(query.get("next")), wrong=False)
+    return await render(request, "login.html", next=_check_next(query.get("next")), wrong=False)
 
 
 def _check_next(path: str | None) -> str:
@@ -47,7 +47,7 @@ async def log_in(request: Request) -> Response:
     with acting(request, caller, "log in", "to the page") as became:
         became.append("refused" if known is None else "done")
     if known is None:
-        return render(request, "login.html", 401, next=path, wrong=True)
+        return await render(request, "login.html", 401, next=path, wrong=True)
     answer = go_to(request, path)
     answer.set_cookie(
         COOKIE,

@@ -245,7 +245,7 @@ async def _find_lost_tasks(state: ApiState) -> list[Need]:
     lost = find_lost(store, page.tasks, now_us())
     if not lost:
         return []
-    return [Need("failed", f"{len(lost)} running tasks have lost their worker", "/workers")]
+    return [Need("failed", f"running tasks that have lost their worker: {len(lost)}", "/workers")]
 
 
 async def _read_failed(state: ApiState) -> tuple[Task, ...]:
@@ -259,7 +259,7 @@ async def _find_late(state: ApiState) -> list[Need]:
     if not page.drops:
         return []
     many = f"{len(page.drops)}{'+' if page.next is not None else ''}"
-    text = f"{many} late events were refused in the last hour"
+    text = f"late events refused in the last hour: {many}"
     return [Need("late", text, "/drops?since=1h")]
 
 
@@ -273,5 +273,7 @@ def _find_own_troubles(state: ApiState) -> list[Need]:
     if last is not None and last.report.violations:
         ago = format_relative(last.at_us, now_us())
         found = len(last.report.violations)
-        needs.append(Need("failed", f"the audit of {ago} found {found} violations", "/audit"))
+        needs.append(
+            Need("failed", f"violations that the audit of {ago} found: {found:,}", "/audit")
+        )
     return needs

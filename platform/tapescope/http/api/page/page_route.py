@@ -30,12 +30,12 @@ class PageRoute(APIRoute):
             try:
                 return await handle(request)
             except Exception as error:  # noqa: BLE001  # describe() logs what is the server's own fault
-                return _tell(request, error)
+                return await _tell(request, error)
 
         return answer
 
 
-def _tell(request: Request, error: Exception) -> Response:
+async def _tell(request: Request, error: Exception) -> Response:
     if isinstance(error, Refused) and error.status == 401 and state_of(request).takes_tokens:
         path = request.url.path.removeprefix(request.scope.get("root_path", ""))
         asked = f"{path}?{request.url.query}" if request.url.query else path
@@ -45,7 +45,7 @@ def _tell(request: Request, error: Exception) -> Response:
             return Response(status_code=401, headers={"HX-Redirect": login})
         return Response(status_code=303, headers={"Location": login})
     problem, headers = describe(error)
-    return render(request, "error.html", problem["status"], headers, problem=problem)
+    return await render(request, "error.html", problem["status"], headers, problem=problem)
 
 
 async def enter(request: Request, scope: Scope = Scope.READ) -> Caller:

@@ -13,12 +13,26 @@ import orjson
 
 from tapescope.model.showing import make_printable
 
-__all__ = ["LINE", "PAYLOAD", "Shown", "as_object", "show_line", "show_text", "show_value"]
+__all__ = [
+    "FEW",
+    "LINE",
+    "PAYLOAD",
+    "PAYLOADS",
+    "Shown",
+    "as_object",
+    "show_line",
+    "show_text",
+    "show_value",
+]
 
 LINE: Final = 300
 """Characters of what stands in one line."""
 PAYLOAD: Final = 8_000
 """Characters of a payload, a message or a traceback."""
+PAYLOADS: Final = 100_000
+"""Characters of all payloads of one page; those that come when it is used up have few."""
+FEW: Final = 200
+"""Characters that a payload has in any case."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Mapping
 from functools import cache
@@ -77,6 +78,7 @@ def _environment() -> Environment:
     made = Environment(
         loader=PackageLoader("tapescope.http.api.page"),
         autoescape=True,
+        auto_reload=False,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -99,14 +101,14 @@ def make_fragment(template: str, **values: Any) -> str:
     return _environment().get_template(template).render(values)
 
 
-def render(
+async def render(
     request: Request,
     template: str,
     status: int = 200,
     headers: Mapping[str, str] | None = None,
     **values: Any,
 ) -> Response:
-    """A page, as the caller of the request may see it."""
+    """A page, as the caller of the request may see it; made beside the event loop."""
     caller: Caller = getattr(request.state, "caller", None) or Caller.of(None, [])
     state = state_of(request)
 
@@ -131,7 +133,7 @@ def render(
         "takes_tokens": state.takes_tokens,
         "store": state.manager.store.name,
     }
-    text = make_fragment(template, **values)
+    text = await asyncio.to_thread(make_fragment, template, **values)
     return HTMLResponse(text, status, headers={**_HEADERS, **(headers or {})})
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from tapescope.http.api.page.event_rows import EventRow, Progress, find_progress, make_row
-from tapescope.http.api.page.payloads import Shown, show_text, show_value
+from tapescope.http.api.page.event_rows import EventRow, Progress, find_progress, make_rows
+from tapescope.http.api.page.payloads import FEW, PAYLOAD, PAYLOADS, Shown, show_text, show_value
 from tapescope.http.api.page.rendering import now_us
 from tapescope.http.api.page.timeline import Timeline, draw_timeline
 from tapescope.manager.lost_tasks import find_lost, status_of
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Integrity", "LateRow", "TaskView", "make_late_rows", "read_task"]
 
-_READ: Final = 1_000
+_READ: Final = 500
 """Events of the beginning and of the end of a tape that are read, and drawn."""
 _ROWS: Final = 200
 """Events of one page of the tape."""
@@ -81,7 +82,9 @@ class TaskView:
     integrity: Integrity
 
 
-async def read_task(store: TaskStore, task: Task, after: int | None = None) -> TaskView:
+async def read_task(
+    store: TaskStore, task: Task, after: int | None = None, *, rows: bool = True
+) -> TaskView:
     """What the page shows of the task: the end of its tape, or what comes ``after`` a seq.
 
     Raises ``UnknownTask``, ``BadSetting``.
@@ -90,15 +93,28 @@ async def read_task(store: TaskStore, task: Task, after: int | None = None) -> T
     if task.status.terminal != (ends.page.final_seq is not None):  # it ended between two reads
         task = await store.get(task.task_id)
         ends = await _read_ends(store, task.task_id)
-    tape, events = ends.page, ends.events
     drops = await store.read_quarantine(task.task_id, limit=_LATE)
-    shown: Sequence[Event] = events[-_ROWS:]
+    shown: Sequence[Event] = ends.events[-_ROWS:]
     if after is not None:
         shown = (await store.read_tape(task.task_id, after_seq=after, limit=_ROWS)).events
-    first = shown[0].seq if shown else 1
-    last = shown[-1].seq if shown else tape.last_seq
     now = now_us()
     lost = find_lost(store, [task], now).get(task.task_id, "")
+    return await asyncio.to_thread(_make_view, task, ends, shown, drops, lost, now, rows)
+
+
+def _make_view(
+    task: Task,
+    ends: _Ends,
+    shown: Sequence[Event],
+    drops: QuarantinePage,
+    lost: str,
+    now: int,
+    rows: bool,
+) -> TaskView:
+    """Made in a thread: payloads may be large."""
+    tape, events = ends.page, ends.events
+    first = shown[0].seq if shown else 1
+    last = shown[-1].seq if shown else tape.last_seq
     final = _read_final(events)
     error = None if final is None else final.error
     return TaskView(
@@ -111,7 +127,7 @@ async def read_task(store: TaskStore, task: Task, after: int | None = None) -> T
         if task.cancel is None
         else describe_caller(task.cancel.by, task.cancel.role).removeprefix("by "),
         tape=tape,
-        rows=tuple(make_row(event, task.created_us) for event in shown),
+        rows=make_rows(shown, task.created_us) if rows else (),
         earlier=max(0, first - 1 - _ROWS) if first > 1 else None,
         later=last if last < tape.last_seq else None,
         drops=drops,
@@ -131,15 +147,15 @@ async def read_task(store: TaskStore, task: Task, after: int | None = None) -> T
 
 
 def make_late_rows(drops: Sequence[DroppedEvent]) -> tuple[LateRow, ...]:
-    """Late events as rows."""
-    return tuple(
-        LateRow(
-            drop,
-            "" if drop.late_s is None else format_duration(max(0.0, drop.late_s)),
-            show_value(drop.body),
-        )
-        for drop in drops
-    )
+    """The late events of one page as rows."""
+    rows: list[LateRow] = []
+    left = PAYLOADS
+    for drop in drops:
+        payload = show_value(drop.body, max(FEW, min(left, PAYLOAD)))
+        left -= len(payload.text)
+        late = "" if drop.late_s is None else format_duration(max(0.0, drop.late_s))
+        rows.append(LateRow(drop, late, payload))
+    return tuple(rows)
 
 
 def _say(from_us: int, to_us: int) -> str:
@@ -209,5 +225,5 @@ def _check(task: Task, ends: _Ends, drops: QuarantinePage) -> Integrity:
         return Integrity(False, "; ".join(wrong))
     looked = "every event" if ends.jump is None else f"{len(events):,} of {tape.last_seq:,} events"
     end = "one final, the last event, as the row says" if finals else "no final yet"
-    late = f"; {tape.dropped:,} late events refused and counted" if tape.dropped else ""
+    late = f"; late events refused and counted: {tape.dropped:,}" if tape.dropped else ""
     return Integrity(True, f"checked {looked}: no gap, {end}{late}")

@@ -89,7 +89,7 @@ def draw_timeline(
     if final is not None:
         told.append(f"{outcome} at {offset(final.ts_us)}")
     if drops:
-        told.append(f"{len(drops)} late events refused")
+        told.append(f"late events refused: {len(drops)}")
     return Timeline(
         attempts,
         tuple(_make_marks(((place(e.ts_us), e.type) for e in events), "event")),

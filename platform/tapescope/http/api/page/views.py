@@ -95,7 +95,7 @@ async def show_overview(request: Request) -> Response:
     read_query(request)
     state = state_of(request)
     overview = await read_overview(state, trend_of(request), caller)
-    return render(request, "overview.html", overview=overview, last_audit=state.last_audit)
+    return await render(request, "overview.html", overview=overview, last_audit=state.last_audit)
 
 
 # --- tasks ----------------------------------------------------------------------------------------
@@ -131,7 +131,7 @@ async def show_tasks(request: Request) -> Response:
     visible = [one for one in backlog.ops if caller.may(Scope.READ, one.op)]
     counted = [one for one in visible if query.get("op") in (None, one.op)]
     chosen: dict[str, str] = {n: query[n] for n in (*_FILTERS, "limit") if n in query}
-    return render(
+    return await render(
         request,
         "tasks.html",
         page=page,
@@ -170,13 +170,14 @@ async def show_task(request: Request, task_id: str) -> Response:
     query = read_query(request, "after", "part")
     state = state_of(request)
     task = await _get(state, caller, task_id)
-    view = await read_task(state.manager.store, task, _parse_whole("after", query.get("after")))
-    return render(
+    after, life = _parse_whole("after", query.get("after")), query.get("part") == "life"
+    view = await read_task(state.manager.store, task, after, rows=not life)
+    return await render(
         request,
         "task.html",
         view=view,
         task=view.task,
-        part=query.get("part") == "life",
+        part=life,
         traced=await state.manager.store.read_traced([task_id]),
     )
 
@@ -275,7 +276,7 @@ async def show_op(request: Request, op: str) -> Response:
     ended = await store.list(op=op, status=TaskStatus.SUCCEEDED, limit=_ERRORS, params=False)
     known = (await store.ops.read()).get(op)
     columns, most = draw_columns(trend.count(now_us(), [op]))
-    return render(
+    return await render(
         request,
         "op.html",
         one=one,
@@ -321,7 +322,7 @@ async def show_workers(request: Request) -> Response:
         lost |= find_lost(store, page.tasks, now_us())
         for task in page.tasks:
             owners.setdefault(task.owner or "", []).append(task)
-    return render(
+    return await render(
         request,
         "workers.html",
         ops=[one for one in backlog.ops if caller.may(Scope.READ, one.op)],
@@ -340,7 +341,7 @@ async def show_trace(request: Request, trace_id: str) -> Response:
     trace_id = check_trace_id(trace_id.lower())
     found = await state_of(request).manager.store.find_traced(trace_id, limit=_TRACED)
     attempts = [one for one in found if caller.may(Scope.READ, one.op)]
-    return render(request, "trace.html", trace_id=trace_id, attempts=attempts)
+    return await render(request, "trace.html", trace_id=trace_id, attempts=attempts)
 
 
 # --- integrity ------------------------------------------------------------------------------------
@@ -361,7 +362,7 @@ async def show_drops(request: Request) -> Response:
         limit=_PAGE,
     )
     chosen: dict[str, str] = {n: query[n] for n in ("since", "until") if n in query}
-    return render(
+    return await render(
         request,
         "drops.html",
         page=page,
@@ -385,6 +386,6 @@ async def show_audit(request: Request) -> Response:
     last = state.last_audit
     for violation in () if last is None else last.report.violations:
         found.setdefault(violation.rule.value, []).append(violation)
-    return render(
+    return await render(
         request, "audit.html", last=last, found=found, under_way=state.audits.locked(), most=_MOST
     )
