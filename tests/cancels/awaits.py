@@ -113,6 +113,7 @@ _TROUBLE: Final = "trouble that no act makes: lost connections, blocked rows, fu
 _TO_READ: Final = "a store that is opened to be read alone, looked at, or migrated"
 _IN_MEMORY: Final = "a database of SQLite's in memory, of which no other process could be the judge"
 _MOVED: Final = "while a log of megabytes is moved"
+_EXPORTS: Final = "in an exporter, which runs no task"
 _ADDS: Final = "for a role that may add tasks, and no more"
 _IN_DOUBT: Final = "after ten seconds in doubt: on the memory alone, whose time is virtual"
 _REFUSED_AGAIN: Final = "refused when it is sent again: two troubles, and a scenario has one"
@@ -144,6 +145,7 @@ _UNREACHED: Final[dict[str, str]] = {
     "manager/manager.py:TaskManager._submit": f"{_DOUBTED}; or {_CALLERS}",
     "manager/manager.py:TaskManager.open": _OTHER,
     "manager/manager.py:TaskManager.__a": _OTHER,
+    "manager/backlog_reader.py:BacklogReader._run self._sizes": _EXPORTS,
     "manager/lent_slots.py:LentSlots.waiting": _AT_ONCE,
     "manager/pool.py:RunPool.awaiting": _AT_ONCE,
     "manager/worker.py:Worker._end": _AT_ONCE,

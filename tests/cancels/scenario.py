@@ -39,9 +39,11 @@ from tapescope.errors import (
 )
 from tapescope.model.tape import PARTIAL, Event, NewEvent, Outcome
 from tapescope.model.tasks import Claim, ErrorInfo, FinalEvent, NewTask, TaskStatus
+from tapescope.model.wording import shorten_id
 from tapescope.store.backend import StoreBackend
 from tapescope.store.flush import FateUnknown, FlushRefused, StoreAway
 from tapescope.store.follow import TapeBatch, follow_tape
+from tapescope.store.short_ids import find_ids
 from tapescope.store.validation import new_task_id
 from tapescope.testing import Breach, History, MemoryBackend, check, until
 from tapescope_telemetry import LedgerReading, Telemetry
@@ -385,6 +387,8 @@ class _Stage:
             await self.store.probe()
             await self.store.list(limit=1)
             await self.store.list(op=f"nobody-{self.key}", limit=1)
+            for named in (shorten_id(handle.task_id), handle.task_id[:13]):
+                await find_ids(self.store, named)
             await self.store.count()
             await self.store.ops.read()
             await self.store.find_traced("1" * 32)
