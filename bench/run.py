@@ -22,6 +22,7 @@ from bench import (
     claims,
     collectors,
     constants,
+    loop,
     losses,
     maintenance,
     processes,
@@ -49,6 +50,7 @@ PARTS: Final = [
     "prune",
     "wrapper",
     "constants",
+    "loop",
 ]
 EVENTS: Final = 10
 """Events of a task where the price of telemetry is asked for."""
@@ -186,6 +188,17 @@ class Bench:
                 f"{found.dead:.1f}",
                 str(found.connections),
             )
+        self._console.print(table)
+
+    def loop(self, store: str) -> None:
+        """What a task and an event cost the event loop, counted, with a database that is none."""
+        if store != "sqlite":
+            return
+        table = Table("of one", "calls of functions", "instructions", title="the event loop's work")
+        for what in loop.WORK:
+            found = loop.count(what, 500, max(600, int(2_500 * self._scale)))
+            counted = "–" if found.instructions is None else f"{found.instructions:,.0f}"
+            table.add_row(what.removesuffix("s"), f"{found.calls:,.0f}", counted)
         self._console.print(table)
 
     def _tell_times(self, what: str, took: list[float]) -> None:

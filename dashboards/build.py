@@ -20,7 +20,7 @@ from dashboards.overview import OVERVIEW
 from dashboards.panels import Board
 from dashboards.process import PROCESS
 from dashboards.promql import Durations
-from dashboards.recording import list_recording_rules
+from dashboards.recording import list_budgets, list_recording_rules
 from dashboards.rendering import render_board
 from dashboards.storing import STORE
 from dashboards.task import render_task_board
@@ -58,12 +58,22 @@ def render_files(build: Build | None = None) -> dict[str, str]:
     documents: dict[str, Any] = {
         "prometheus/prometheus.yml": stack.describe_prometheus(build.addresses, durations),
         "prometheus/prometheus.compose.yml": stack.describe_prometheus(stack.IN_COMPOSE, durations),
-        "prometheus/rules/recording.yml": _group(
-            "tapescope-recording", list_recording_rules(durations)
+        "prometheus/rules/recording.yml": _list_groups(
+            {"name": "tapescope-recording", "rules": list_recording_rules(durations)},
+            {
+                "name": "tapescope-budgets",
+                "interval": durations(settings.BUDGET_STEP),
+                "rules": list_budgets(durations),
+            },
         ),
-        "prometheus/rules/alerts.yml": _group(
-            "tapescope-alerts",
-            [render_alert(alert, durations, build.runbooks) for alert in list_alerts(durations)],
+        "prometheus/rules/alerts.yml": _list_groups(
+            {
+                "name": "tapescope-alerts",
+                "rules": [
+                    render_alert(alert, durations, build.runbooks)
+                    for alert in list_alerts(durations)
+                ],
+            }
         ),
         "alertmanager/alertmanager.yml": stack.describe_alertmanager(durations, build.webhook),
         "grafana/provisioning/datasources/tapescope.yml": stack.describe_datasources(),
@@ -133,8 +143,8 @@ def _scale(text: str) -> float:
     return scale
 
 
-def _group(name: str, rules: list[dict[str, object]]) -> dict[str, object]:
-    return {"groups": [{"name": name, "rules": rules}]}
+def _list_groups(*groups: dict[str, object]) -> dict[str, object]:
+    return {"groups": list(groups)}
 
 
 class _Dumper(yaml.SafeDumper):

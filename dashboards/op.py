@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dashboards import colours, settings
 from dashboards.panels import (
+    CHOSEN,
     Board,
     Chart,
     Limit,
@@ -15,7 +16,18 @@ from dashboards.panels import (
     sum_growth,
     sum_rate,
 )
-from dashboards.promql import DROP_REASON, ERROR, GROUP, OP, OUTCOME, STATE, match
+from dashboards.promql import (
+    DROP_REASON,
+    ERROR,
+    GROUP,
+    OP,
+    OUTCOME,
+    STATE,
+    Durations,
+    match,
+    pick,
+)
+from dashboards.recording import BUDGET_LEFT
 from tapescope.model import Outcome
 from tapescope_telemetry import names
 from tapescope_telemetry.names import MetricRow
@@ -35,6 +47,9 @@ def _highest(row: MetricRow) -> str:
 
 
 _TIMEOUT = Query(_highest(names.OP_TIMEOUT), "timeout", limit=True)
+
+_NAMES = Durations()
+_CHOSEN_OP = f'{OP}=~"$op"'
 
 _UNTOLD = "The store has no task and no worker of this op."
 
@@ -130,6 +145,23 @@ _OP = Section(
             stacked=True,
             shades=colours.BAD,
             empty="No task of this op failed.",
+        ),
+        Chart(
+            "timeseries",
+            "Error budget left",
+            "Of the failures that the op's objective allows in"
+            f" {_NAMES(settings.BUDGET_WINDOW)}, the share that is not spent; below 0 more than all"
+            " of it is. Cancelled tasks count for nothing. Told every five minutes.",
+            "percentunit",
+            (
+                Query(
+                    f"min by ({GROUP}) ({pick(BUDGET_LEFT, *CHOSEN[:-1], _CHOSEN_OP)})",
+                    "{{namespace}} {{job}}",
+                ),
+            ),
+            8,
+            limits=(Limit(0.0, colours.BAD),),
+            empty="No task of this op succeeded or failed in the last weeks.",
         ),
         Chart(
             "timeseries",

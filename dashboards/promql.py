@@ -112,6 +112,16 @@ def match(label: str, *values: str) -> str:
     return f'{label}="{values[0]}"' if len(values) == 1 else f'{label}=~"{"|".join(values)}"'
 
 
+def each_op(ask: Callable[[str, float], str], table: OpTable) -> list[str]:
+    """What ``ask`` makes of each of the table's numbers and a matcher of its ops.
+
+    The matcher of the default is empty where no op has a number of its own.
+    """
+    others = f'{OP}!~"{"|".join(table.own)}"' if table.own else ""
+    asked = [(others, table.default), *((match(OP, op), n) for op, n in table.own.items())]
+    return [ask(matcher, number) for matcher, number in asked]
+
+
 def exceeds(
     measure: Callable[[str], str],
     table: OpTable,
@@ -121,9 +131,7 @@ def exceeds(
 
     ``measure`` is given a matcher of ops, or an empty one, for its selector.
     """
-    others = f'{OP}!~"{"|".join(table.own)}"' if table.own else ""
-    asked = [(others, table.default), *((match(OP, op), n) for op, n in table.own.items())]
-    parts = [f"{measure(matcher)} > {limit(n):g}" for matcher, n in asked]
+    parts = each_op(lambda matcher, n: f"{measure(matcher)} > {limit(n):g}", table)
     return parts[0] if len(parts) == 1 else f"({' or '.join(parts)})"
 
 

@@ -21,6 +21,7 @@ from dashboards.promql import (
     OUTCOME,
     STATE,
     Durations,
+    each_op,
     match,
     or_zero,
     pick,
@@ -31,6 +32,7 @@ from tapescope.model import CancelReason, Outcome, WaitState
 from tapescope_telemetry import names
 
 __all__ = [
+    "BUDGET_LEFT",
     "CANCELLED",
     "DECIDED",
     "DROPPED",
@@ -42,6 +44,7 @@ __all__ = [
     "OF_OP",
     "RETRIES_OF_OP",
     "STORE_FAULTS",
+    "list_budgets",
     "list_recording_rules",
     "name_growth",
     "name_ratio",
@@ -88,6 +91,12 @@ RETRIES_OF_OP: Final = f"job_op:tapescope_task_retries:increase{_NAMES(settings.
 """By how much these grew, by job and op."""
 
 
+BUDGET_LEFT: Final = (
+    f"job_op:tapescope_task_error_budget_left:ratio{_NAMES(settings.BUDGET_WINDOW)}"
+)
+"""The recorded share of an op's error budget that is not spent; below 0: more than all of it."""
+
+
 def name_growth(metric: str, window: int, of: str = "") -> str:
     """The recorded growth of a sum over a window, by job, and op where it is ``OF_OP``."""
     return f"job{of}:{metric}:increase{_NAMES(window)}"
@@ -126,6 +135,25 @@ def list_recording_rules(durations: Durations) -> list[Rule]:
     rules += _list_quantiles(durations)
     rules += _list_store_shares(durations)
     return rules
+
+
+def list_budgets(durations: Durations) -> list[Rule]:
+    """What is left of each op's error budget: a group of its own, for it reads two weeks.
+
+    It adds up what was recorded for the burn rates, step by step. So it reads some thousand samples
+    of an op instead of a hundred times as many, and a process that is gone stays counted.
+    """
+    window, step = durations(settings.BUDGET_WINDOW), durations(settings.BUDGET_STEP)
+
+    def add_up(metric: str, chosen: str) -> str:
+        grown = pick(name_growth(metric, settings.BUDGET_STEP, OF_OP), chosen)
+        return f"sum by ({GROUP}, {OP}) (sum_over_time({grown}[{window}:{step}]))"
+
+    def left(chosen: str, objective: float) -> str:
+        decided = f"({add_up(DECIDED, chosen)} > 0)"
+        return f"1 - {add_up(FAILED, chosen)} / ({1 - objective:.4g} * {decided})"
+
+    return [_rule(BUDGET_LEFT, " or ".join(each_op(left, settings.OP_OBJECTIVES)))]
 
 
 def _rule(record: str, expr: str) -> Rule:

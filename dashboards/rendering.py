@@ -199,7 +199,7 @@ def _set_axis(panel: timeseries.Panel, chart: Chart) -> None:
     if chart.axis == "linear" and chart.unit in {"short", "none"}:
         panel.axis_soft_max(1)
     elif chart.unit == "percentunit":
-        panel.axis_soft_max(max((limit.value for limit in chart.limits), default=0.01))
+        panel.axis_soft_max(max((limit.value for limit in chart.limits), default=0.01) or 1)
 
 
 def _colour(chart: Chart) -> dashboards.FieldColor:

@@ -92,6 +92,12 @@ OP_OBJECTIVES: Final = OpTable(FAILURE_OBJECTIVE)
 OP_BURN_RATES: Final = BURN_RATES[:2]
 """Of each op the two that page: slower ones are asked of a job as a whole."""
 
+BUDGET_WINDOW: Final = 14 * DAY
+"""Over so long what is left of an op's error budget is counted. Prometheus keeps 15 days unless it
+is told otherwise (``--storage.tsdb.retention.time``): keep more for a longer one."""
+BUDGET_STEP: Final = OP_BURN_RATES[0].short
+"""The recorded growths that are added up are so long, and as far apart."""
+
 BRIDGED_GAP: Final = 2 * HOUR
 """How long nothing may be scraped without a series that comes back being taken for a new one."""
 NOTICED: Final = 2 * MINUTE

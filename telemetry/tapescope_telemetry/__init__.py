@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from tapescope_telemetry.lifetime import TelemetrySetup, Undelivered
     from tapescope_telemetry.logs import JsonFormatter, OtelHandler, TraceFilter
     from tapescope_telemetry.providers import setup
+    from tapescope_telemetry.sampling import LinkSampler
     from tapescope_telemetry.settings import OtelSettings, read_settings
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "EventLedger",
     "JsonFormatter",
     "LedgerReading",
+    "LinkSampler",
     "MetricRow",
     "MissingTelemetryExtra",
     "OtelHandler",
@@ -75,6 +77,7 @@ __all__ = [
 
 _LATER: Final = {
     "JsonFormatter": "logs",
+    "LinkSampler": "sampling",
     "OtelHandler": "logs",
     "OtelSettings": "settings",
     "TelemetrySetup": "lifetime",

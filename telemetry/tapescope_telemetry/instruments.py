@@ -55,6 +55,10 @@ class GuardedCounter:
     def __init__(self, inner: Counter) -> None:
         self._inner = inner
 
+    def is_heard(self) -> bool:
+        """See ``GuardedHistogram.is_heard``."""
+        return _is_heard(self._inner)
+
     def add(self, n: int, labels: Mapping[str, str], context: Context | None = None) -> None:
         """Count ``n`` under these labels."""
         try:
@@ -71,6 +75,13 @@ class GuardedHistogram:
     def __init__(self, inner: Histogram) -> None:
         self._inner = inner
 
+    def is_heard(self) -> bool:
+        """Whether what is told may reach anybody; until a provider is set there is nobody.
+
+        To be asked before labels are looked up, or an exemplar: most tasks are run without an SDK.
+        """
+        return _is_heard(self._inner)
+
     def record(
         self, value: float, labels: Mapping[str, str], context: Context | None = None
     ) -> None:
@@ -79,6 +90,12 @@ class GuardedHistogram:
             self._inner.record(value, labels, context)
         except Exception as error:  # noqa: BLE001  # guarded; a with block would cost twice as much here
             METRICS_OF_OTHERS.note(type(error))
+
+
+def _is_heard(inner: Counter | Histogram) -> bool:
+    # An instrument of the API stands for the real one that it has once a provider is set. Where it
+    # calls that by another name, one of them is told what it throws away.
+    return getattr(inner, "_real_instrument", inner) is not None
 
 
 def make_meter(provider: MeterProvider) -> Meter:
@@ -143,6 +160,15 @@ class Tally:
         """Count ``n`` under these label values, in the row's order; 0 makes the series exist."""
         with self._lock:
             self._counts[values] = self._counts.get(values, 0) + n
+
+    def move(self, first: str, left: str | None, entered: str | None) -> None:
+        """Count one more beside ``first`` under ``entered``, and one less under ``left``."""
+        counts = self._counts
+        with self._lock:
+            if left is not None:
+                counts[first, left] = counts.get((first, left), 0) - 1
+            if entered is not None:
+                counts[first, entered] = counts.get((first, entered), 0) + 1
 
     def read(self) -> list[Observation]:
         """What to report now, one observation a label set."""

@@ -85,7 +85,7 @@ OTHER: Final = "_OTHER"
 
 
 class Attribute:
-    """Attribute names. All have the prefix ``tapescope.`` but the borrowed ``error.type``."""
+    """Attribute names. All have the prefix ``tapescope.`` but the last two, which are borrowed."""
 
     OP: Final = "tapescope.task.op"
     TASK_ID: Final = "tapescope.task.id"
@@ -93,6 +93,9 @@ class Attribute:
     OUTCOME: Final = "tapescope.task.outcome"
     ATTEMPT: Final = "tapescope.task.attempt"
     OWNER: Final = "tapescope.task.owner"
+    QUEUE_WAIT: Final = "tapescope.task.queue.wait_time"
+    TIMEOUT: Final = "tapescope.task.timeout"
+    RETRIES_LEFT: Final = "tapescope.task.retries.left"
     RESCUE_RESULT: Final = "tapescope.rescue.result"
     CANCEL_REASON: Final = "tapescope.cancel.reason"
     CANCEL_REQUESTED: Final = "tapescope.cancel.requested"
@@ -110,6 +113,7 @@ class Attribute:
     CONNECTION_STATE: Final = "tapescope.connection.state"
     LINK: Final = "tapescope.link"
     ERROR_TYPE: Final = "error.type"
+    FUNCTION: Final = "code.function.name"
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +163,11 @@ RUN: Final = SpanRow(
     "run {op}",
     "CONSUMER",
     "none: a new root",
-    (_A.OP, _A.TASK_ID, _A.OUTCOME, _A.ATTEMPT, _A.OWNER),
-    (_A.TAPE_LENGTH, _A.TAPE_DROPPED, _A.CANCEL_REASON, _A.CANCEL_REQUESTED, _A.ERROR_TYPE),
+    (_A.OP, _A.TASK_ID, _A.OUTCOME, _A.ATTEMPT, _A.OWNER, _A.RETRIES_LEFT, _A.FUNCTION),
+    (
+        *(_A.QUEUE_WAIT, _A.TIMEOUT, _A.TAPE_LENGTH, _A.TAPE_DROPPED),
+        *(_A.CANCEL_REASON, _A.CANCEL_REQUESTED, _A.ERROR_TYPE),
+    ),
     (LinkKind.SUBMIT, LinkKind.PREVIOUS_ATTEMPT),
 )
 RESCUE: Final = SpanRow(

@@ -241,8 +241,10 @@ class _Maker:
     def _make_tracers(self, kept_here: bool, wanted: SignalSettings, undo: ExitStack) -> None:
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
+        from opentelemetry.sdk.trace.sampling import ParentBased
 
         from tapescope_telemetry import exporters
+        from tapescope_telemetry.sampling import LinkSampler
 
         with exporters.self_metrics(False):
             spans = exporters.make_span_deliveries(wanted)
@@ -255,6 +257,8 @@ class _Maker:
                 resource=self._resource, shutdown_on_exit=False, meter_provider=meters
             )
             undo.callback(tracers.shutdown)
+            if isinstance(tracers.sampler, ParentBased):
+                tracers.sampler = LinkSampler(tracers.sampler)
             for delivery in spans:
                 tracers.add_span_processor(BatchSpanProcessor(delivery, meter_provider=meters))
         self._count([delivery.way for delivery in spans])

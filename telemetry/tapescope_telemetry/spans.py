@@ -35,11 +35,17 @@ from tapescope_telemetry.names import OTHER, RESCUE, RUN, SUBMIT, Attribute
 
 __all__ = [
     "ERROR_OUTCOMES",
+    "UNTRACED_SUBMIT",
     "RunSpan",
     "SubmitSpan",
+    "UntracedRun",
     "continue_trace",
+    "format_trace_context",
     "format_traceparent",
-    "parse_traceparent",
+    "format_tracestate",
+    "is_traced",
+    "join_trace_context",
+    "parse_trace_context",
     "read_span_ids",
     "start_run",
 ]
@@ -50,6 +56,11 @@ ERROR_OUTCOMES: Final = frozenset(
 """Outcomes of a run with the status ERROR; all others, a cancel above all, stay UNSET."""
 
 _W3C: Final = TraceContextTextMapPropagator()
+TRACESTATE_MOST: Final = 512
+"""Characters of a ``tracestate`` that go on with a task; so many a platform should hand on at least
+(W3C Trace Context, 3.3.1.5)."""
+_ENTRY_LARGE: Final = 128
+"""Characters of one entry; larger ones go first where not all have room (the same section)."""
 
 
 def format_traceparent(of: SpanContext) -> str | None:
@@ -60,14 +71,40 @@ def format_traceparent(of: SpanContext) -> str | None:
     return f"00-{trace_id}-{span_id}-{of.trace_flags:02x}"
 
 
-def parse_traceparent(text: str | None) -> SpanContext | None:
-    """The span that a W3C ``traceparent`` names; ``None`` when it names none or is malformed."""
+def format_tracestate(of: SpanContext) -> str | None:
+    """The W3C ``tracestate`` of a span, whole entries of it; ``None`` where there is none."""
+    entries = [f"{key}={value}" for key, value in of.trace_state.items()]
+    size = sum(map(len, entries)) + len(entries) - 1
+    for large in (True, False):
+        for entry in reversed(entries.copy()):
+            if size > TRACESTATE_MOST and (len(entry) > _ENTRY_LARGE or not large):
+                entries.remove(entry)
+                size -= len(entry) + 1
+    return ",".join(entries) or None
+
+
+def format_trace_context(of: SpanContext) -> str | None:
+    """A span as it is stored with a task: ``traceparent``, and after a space its ``tracestate``."""
+    parts = format_traceparent(of), format_tracestate(of)
+    return " ".join(filter(None, parts)) if of.is_valid else None
+
+
+def parse_trace_context(text: str | None) -> SpanContext | None:
+    """The span that was stored so; ``None`` when the text names none or is malformed."""
     if not text:
         return None
+    traceparent, _, tracestate = text.partition(" ")
     with SPANS_OF_OTHERS:
-        found = get_current_span(_W3C.extract({"traceparent": text}, Context())).get_span_context()
+        headers = {"traceparent": traceparent, "tracestate": tracestate}
+        found = get_current_span(_W3C.extract(headers, Context())).get_span_context()
         return found if found.is_valid else None
     return None
+
+
+def join_trace_context(traceparent: str | None, tracestate: str | None) -> str | None:
+    """What two headers or variables name, as it is stored; ``None`` where they name no span."""
+    named = parse_trace_context(" ".join(filter(None, (traceparent, tracestate))))
+    return None if named is None else format_trace_context(named)
 
 
 def read_span_ids(context: Context) -> tuple[str, str] | None:
@@ -79,10 +116,17 @@ def read_span_ids(context: Context) -> tuple[str, str] | None:
     return None
 
 
+def is_traced() -> bool:
+    """Whether the caller's context may hold a span; one that holds nothing has none."""
+    with SPANS_OF_OTHERS:
+        return bool(contexts.get_current())
+    return True
+
+
 @contextmanager
-def continue_trace(traceparent: str | None) -> Generator[None]:
-    """Make the span that ``traceparent`` names current, if it names one, inside."""
-    named = parse_traceparent(traceparent)
+def continue_trace(trace_context: str | None) -> Generator[None]:
+    """Make the span that ``trace_context`` names current, if it names one, inside."""
+    named = parse_trace_context(trace_context)
     token: Token[Context] | None = None
     if named is not None:
         with SPANS_OF_OTHERS:
@@ -106,7 +150,7 @@ class SubmitSpan:
     waiting, and the task may or may not have been created, so the status stays UNSET.
     """
 
-    __slots__ = ("_attributes", "_failures", "_name", "_span", "_token", "_tracer", "traceparent")
+    __slots__ = ("_attributes", "_failures", "_name", "_span", "_token", "_tracer", "trace_context")
 
     def __init__(
         self, tracer: Tracer, failures: FailureMarker, op: str, task_id: str, adapter: str
@@ -121,7 +165,7 @@ class SubmitSpan:
         }
         self._span: Span = INVALID_SPAN
         self._token: Token[Context] | None = None
-        self.traceparent: str | None = None
+        self.trace_context: str | None = None
         """What to store with the task, for the run to link to; ``None`` without a tracer."""
 
     def __enter__(self) -> Self:
@@ -133,8 +177,8 @@ class SubmitSpan:
                 record_exception=False,
                 set_status_on_exception=False,
             )
-            self.traceparent = format_traceparent(self._span.get_span_context())
-            if self.traceparent is not None:
+            self.trace_context = format_trace_context(self._span.get_span_context())
+            if self.trace_context is not None:
                 self._token = contexts.attach(set_span_in_context(self._span))
         return self
 
@@ -151,6 +195,24 @@ class SubmitSpan:
                     self._failures.mark(self._span, error, None, "")
         with SPANS_OF_OTHERS:
             self._span.end()
+
+
+class _UntracedSubmit(SubmitSpan):
+    """Where nobody traces: a caller without a span, and no tracer."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        self.trace_context = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *ended: object) -> None:
+        pass
+
+
+UNTRACED_SUBMIT: Final = _UntracedSubmit()
 
 
 class RunSpan:
@@ -170,6 +232,7 @@ class RunSpan:
         "span_id",
         "trace_id",
         "traceparent",
+        "tracestate",
     )
 
     def __init__(self, span: Span, failures: FailureMarker, passed_on: SpanContext | None) -> None:
@@ -184,10 +247,11 @@ class RunSpan:
         self.span_id: Final = format_span_id(own.span_id) if own.is_valid else None
         self.sampled: Final = own.is_valid and own.trace_flags.sampled
         """Whether it is recorded, to be found by its ids."""
-        self.traceparent: Final = format_traceparent(
-            own if own.is_valid or passed_on is None else passed_on
-        )
+        handed_on = own if own.is_valid or passed_on is None else passed_on
+        self.traceparent: Final = format_traceparent(handed_on)
         """What to give to a child process; without a tracer here, the submit's is passed on."""
+        self.tracestate: Final = format_tracestate(handed_on)
+        """Of the same trace: what goes with ``traceparent``."""
 
     @property
     def ended(self) -> bool:
@@ -246,6 +310,22 @@ class RunSpan:
         return True
 
 
+class UntracedRun(RunSpan):
+    """Where nobody traces, and no submit did: one for all runs, for it keeps nothing of any."""
+
+    __slots__ = ()
+
+    def __init__(self, failures: FailureMarker) -> None:
+        super().__init__(INVALID_SPAN, failures, None)
+
+    def attach(self) -> None:
+        """Nothing: the run's own context holds no span either."""
+
+    def end(self, outcome: str, **told: object) -> bool:
+        """Nothing is open."""
+        return True
+
+
 def start_run(
     tracer: Tracer,
     failures: FailureMarker,
@@ -254,19 +334,23 @@ def start_run(
     task_id: str,
     attempt: int,
     owner: str,
-    traceparent: str | None,
+    trace_context: str | None,
     as_child: bool,
     run_before: TracedAttempt | None = None,
     rescue: bool = False,
+    queue_wait: float | None = None,
+    timeout: float | None = None,
+    retries_left: int | None = None,
+    function: str | None = None,
 ) -> RunSpan:
-    """Start the span of an attempt: a new root linked to the submit that ``traceparent`` names, and
-    to the run of the attempt before.
+    """Start the span of an attempt: a new root linked to the submit that ``trace_context`` names,
+    and to the run of the attempt before.
 
     With ``as_child`` a first attempt is the submit's child instead; a retry is a root all the same.
     With ``rescue`` it is the span of the manager that takes the attempt from a lost owner, whose
-    run is ``run_before``.
+    run is ``run_before``. What of the rest is ``None`` is not told; times are in seconds.
     """
-    submit = parse_traceparent(traceparent)
+    submit = parse_trace_context(trace_context)
     start_in, links = Context(), list[Link]()
     with SPANS_OF_OTHERS:
         if submit is not None and as_child and attempt == 1 and not rescue:
@@ -274,21 +358,25 @@ def start_run(
         elif submit is not None:
             links.append(Link(submit, {Attribute.LINK: LinkKind.SUBMIT.value}))
         if run_before is not None:
-            traceparent = f"00-{run_before.trace_id}-{run_before.span_id}-01"  # kept where sampled
-            if (before := parse_traceparent(traceparent)) is not None:
+            kept = f"00-{run_before.trace_id}-{run_before.span_id}-01"  # kept where sampled
+            if (before := parse_trace_context(kept)) is not None:
                 kind = LinkKind.RESCUED_RUN if rescue else LinkKind.PREVIOUS_ATTEMPT
                 links.append(Link(before, {Attribute.LINK: kind.value}))
-        attributes: dict[str, str | int] = {
+        attributes: dict[str, str | int | float | None] = {
             Attribute.OP: op,
             Attribute.TASK_ID: task_id,
             Attribute.ATTEMPT: attempt,
             Attribute.OWNER: owner,
+            Attribute.QUEUE_WAIT: queue_wait,
+            Attribute.TIMEOUT: timeout,
+            Attribute.RETRIES_LEFT: retries_left,
+            Attribute.FUNCTION: function,
         }
         span = tracer.start_span(
             (RESCUE if rescue else RUN).of(op),
             context=start_in,
             kind=SpanKind.INTERNAL if rescue else SpanKind.CONSUMER,
-            attributes=attributes,
+            attributes={key: value for key, value in attributes.items() if value is not None},
             links=links,
             record_exception=False,
             set_status_on_exception=False,

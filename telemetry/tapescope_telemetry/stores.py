@@ -55,8 +55,11 @@ To offer one costs a third of a measurement, the SDK keeps the last, and no scra
 """
 DROPS: Final = tuple(list_drops())
 """Every (reason, event type, tape outcome) of a drop of one of the platform's own events."""
-DROPS_OF_OP: Final = tuple(drop for drop in DROPS if drop[0] != DropReason.UNKNOWN_TASK)
-"""Those that can carry an op: of a task that the store does not hold, the op is unknown, too."""
+DROPS_OF_OP: Final = tuple(
+    drop for drop in DROPS if drop[0] in (DropReason.STALE_ATTEMPT, DropReason.DUPLICATE_FINAL)
+)
+"""Those of which one pages, by op. Of what comes after the end a share does, which rules read from
+sums over all ops; of a task that the store does not hold, the op is unknown, too."""
 SDK_SERIES: Final = 2_000
 """Series of one metric that the SDK keeps apart; it folds the others into one without labels."""
 DROP_ZEROS: Final = SDK_SERIES * 7 // 10
@@ -119,8 +122,8 @@ class StoreInstruments:
 class StoreMeter:
     """What a store counts. Made by ``Telemetry.store``: one for each adapter.
 
-    The hot path touches ``ledger`` only. A user's own event types have no zeros made for their
-    drops: the first drop of such a type shows as a series that begins at 1.
+    The hot path touches ``ledger`` only. Drops of a user's own event types, and drops after the end
+    by op, have no zeros made for them: the first one shows as a series that begins at 1.
     """
 
     def __init__(self, adapter: str, instruments: StoreInstruments) -> None:
@@ -194,6 +197,8 @@ class StoreMeter:
         A failure always offers an exemplar, the others one a bucket every ``EXEMPLAR_EVERY``.
         """
         on = self._on
+        if not on.operation.is_heard():
+            return
         if error_type is not None:
             error = on.caps.error_types(error_type)
         else:

@@ -58,7 +58,8 @@ class TaskMeter:
     def __init__(self, meter: Meter, caps: LabelCaps, on_op: Callable[[str], None]) -> None:
         self._caps = caps
         self._on_op = on_op
-        self._seen: set[str] = set()
+        self._seen: dict[str, str] = {}
+        """The label of each op that was seen and has one of its own."""
         self._submitted = counter(meter, SUBMITTED)
         self._retries = counter(meter, RETRIES)
         self._rescued = counter(meter, RESCUED)
@@ -100,11 +101,15 @@ class TaskMeter:
 
     def submitted(self, op: str) -> None:
         """A task was created."""
-        self._submitted.add(1, self._of_op(self._label(op)))
+        label = self._label(op)
+        if self._submitted.is_heard():
+            self._submitted.add(1, self._of_op(label))
 
     def queue_wait(self, op: str, seconds: float, context: Context | None = None) -> None:
         """A task waited this long from when it was due to its claim."""
-        self._queue_wait.record(max(0.0, seconds), self._of_op(self._label(op)), context)
+        label = self._label(op)
+        if self._queue_wait.is_heard():
+            self._queue_wait.record(max(0.0, seconds), self._of_op(label), context)
 
     def active(self, op: str, state: str, n: int) -> None:
         """A task entered (+1) or left (-1) a state, one of ``ActiveState``."""
@@ -112,11 +117,7 @@ class TaskMeter:
 
     def moved(self, op: str, left: str | None, entered: str | None) -> None:
         """A task left one state for another; ``None``: it is new, or gone."""
-        label = self._label(op)
-        if left is not None:
-            self._active.add(-1, label, left)
-        if entered is not None:
-            self._active.add(1, label, entered)
+        self._active.move(self._label(op), left, entered)
 
     def watch_ages(self, ages: TaskAges) -> None:
         """Ask this method at each collection, until ``unwatch_ages`` or its object is gone."""
@@ -144,11 +145,14 @@ class TaskMeter:
 
         A cancelled one has a reason and no error, whatever its cleanup raised.
         """
+        label = self._label(op)
+        if not self._duration.is_heard():
+            return
         if outcome == Outcome.CANCELLED:
             error, reason = None, OTHER if cancel_reason is None else self._reason(cancel_reason)
         else:
             error, reason = None if error_type is None else self._caps.error_types(error_type), None
-        labels = self._of_end(self._label(op), outcome, error, reason)
+        labels = self._of_end(label, outcome, error, reason)
         self._duration.record(max(0.0, seconds), labels, context)
 
     def retried(self, op: str, error_type: str, context: Context | None = None) -> None:
@@ -186,9 +190,13 @@ class TaskMeter:
         return [Observation(age, self._of_age(op)) for op, age in oldest.items()]
 
     def _label(self, op: str) -> str:
+        label = self._seen.get(op)
+        return self._see(op) if label is None else label
+
+    def _see(self, op: str) -> str:
         label = self._caps.task_ops(op)
         if label not in self._seen:
-            self._seen.add(label)
+            self._seen[label] = label
             for state in ActiveState:
                 self._active.add(0, label, state)
             self._zombies.add(0, label)

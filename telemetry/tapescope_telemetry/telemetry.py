@@ -30,7 +30,14 @@ from tapescope_telemetry.names import (
     SCOPE_NAME,
     TELEMETRY_ERRORS,
 )
-from tapescope_telemetry.spans import RunSpan, SubmitSpan, start_run
+from tapescope_telemetry.spans import (
+    UNTRACED_SUBMIT,
+    RunSpan,
+    SubmitSpan,
+    UntracedRun,
+    is_traced,
+    start_run,
+)
 from tapescope_telemetry.stores import StoreInstruments, StoreMeter
 from tapescope_telemetry.tasks import TaskMeter
 
@@ -89,6 +96,7 @@ class Telemetry:
         )
         self._metrics = _Metrics.of(meter_provider)
         self._failures = FailureMarker(logger_provider, cancel_is_error=cancel_status == "error")
+        self._untraced_run: Final = UntracedRun(self._failures)
         self._as_child = trace_mode == "child"
 
     @classmethod
@@ -126,13 +134,16 @@ class Telemetry:
 
     def submit_span(self, op: str, task_id: str, adapter: str) -> SubmitSpan:
         """``submit {op}``, a child of the caller's span: to be entered with ``with``, at once."""
+        if not self.makes_spans and not is_traced():
+            return UNTRACED_SUBMIT
         return SubmitSpan(self._tracer, self._failures, op, task_id, adapter)
 
     @property
     def makes_spans(self) -> bool:
         """Whether a span may be recorded: there is a tracer that is not one of the silent API's."""
         if isinstance(self._tracer, trace.ProxyTracer):
-            return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+            # Not the API's own question: it looks through the environment each time.
+            return getattr(trace, "_TRACER_PROVIDER", self._tracer) is not None
         return not isinstance(self._tracer, trace.NoOpTracer)
 
     def start_run_span(
@@ -141,11 +152,21 @@ class Telemetry:
         task_id: str,
         attempt: int,
         owner: str,
-        traceparent: str | None,
+        trace_context: str | None,
         run_before: TracedAttempt | None = None,
+        *,
+        queue_wait: float | None = None,
+        timeout: float | None = None,
+        retries_left: int | None = None,
+        function: str | None = None,
     ) -> RunSpan:
-        """``run {op}``, linked to the submit that ``traceparent`` names, no link if malformed, and
-        to the run of the attempt before."""
+        """``run {op}``, linked to the submit that ``trace_context`` names, no link if malformed,
+        and to the run of the attempt before.
+
+        ``queue_wait`` and ``timeout`` are in seconds; ``function`` is the runner's qualified name.
+        """
+        if trace_context is None and run_before is None and not self.makes_spans:
+            return self._untraced_run
         return start_run(
             self._tracer,
             self._failures,
@@ -153,9 +174,13 @@ class Telemetry:
             task_id=task_id,
             attempt=attempt,
             owner=owner,
-            traceparent=traceparent,
+            trace_context=trace_context,
             as_child=self._as_child,
             run_before=run_before,
+            queue_wait=queue_wait,
+            timeout=timeout,
+            retries_left=retries_left,
+            function=function,
         )
 
     def start_rescue_span(
@@ -164,7 +189,7 @@ class Telemetry:
         task_id: str,
         attempt: int,
         owner: str,
-        traceparent: str | None,
+        trace_context: str | None,
         lost_run: TracedAttempt | None = None,
     ) -> RunSpan:
         """``rescue {op}``: ``attempt``, whose run is ``lost_run``, was taken from ``owner``, which
@@ -176,7 +201,7 @@ class Telemetry:
             task_id=task_id,
             attempt=attempt,
             owner=owner,
-            traceparent=traceparent,
+            trace_context=trace_context,
             as_child=False,
             run_before=lost_run,
             rescue=True,

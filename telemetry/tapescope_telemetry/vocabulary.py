@@ -76,6 +76,16 @@ ATTRIBUTES: Final[Mapping[str, AttributeRow]] = {
     ),
     _A.ATTEMPT: AttributeRow("Which run of the task it is, from 1. On spans only.", open="numbers"),
     _A.OWNER: AttributeRow("The manager that ran it: host, pid, start. On spans only.", open="ids"),
+    _A.QUEUE_WAIT: AttributeRow(
+        "From when the task was due to this attempt's claim, as the metric of this name has it.",
+        open="seconds",
+    ),
+    _A.TIMEOUT: AttributeRow(
+        "How long the attempt may run; absent without a limit.", open="seconds"
+    ),
+    _A.RETRIES_LEFT: AttributeRow(
+        "How many attempts may follow this one, should it fail.", open="numbers"
+    ),
     _A.RESCUE_RESULT: AttributeRow(
         "What became of a task whose owner was lost.", tuple(RescueResult)
     ),
@@ -112,6 +122,7 @@ ATTRIBUTES: Final[Mapping[str, AttributeRow]] = {
         ERROR_CODES,
         open=f"exceptions; {_CAPPED.format(ERROR_TYPES)}",
     ),
+    _A.FUNCTION: AttributeRow("The runner: its module and qualified name.", open="functions"),
 }
 
 RUN_OUTCOMES: Final = (

@@ -26,6 +26,8 @@ class Await(NamedTuple):
     first: int
     last: int
     """Its lines; of ``async for`` and ``async with``, those before the body."""
+    awaited: str
+    """What it awaits, as the source has it."""
 
     def __str__(self) -> str:
         return f"{self.file}:{self.first} {self.function}"
@@ -34,8 +36,10 @@ class Await(NamedTuple):
     def excused(self) -> str | None:
         """Why no scenario reaches it; ``None``: one must."""
         for place, reason in _UNREACHED.items():
-            file, _, function = place.partition(":")
-            if file in self.file and self.function.startswith(function):
+            file, _, rest = place.partition(":")
+            function, _, awaited = rest.partition(" ")
+            here = file in self.file and self.function.startswith(function)
+            if here and self.awaited.startswith(awaited):
                 return reason
         return None
 
@@ -84,13 +88,15 @@ def _walk(node: ast.AST, file: str, scope: tuple[str, ...]) -> Iterator[Await]:
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         scope = (*scope, node.name)
     if isinstance(node, ast.Await):
-        yield Await(file, ".".join(scope), node.lineno, node.end_lineno or node.lineno)
+        last, awaited = node.end_lineno or node.lineno, ast.unparse(node.value)
+        yield Await(file, ".".join(scope), node.lineno, last, awaited)
     elif isinstance(node, ast.AsyncFor | ast.AsyncWith):
-        yield Await(file, ".".join(scope), node.lineno, max(node.lineno, node.body[0].lineno - 1))
+        last = max(node.lineno, node.body[0].lineno - 1)
+        entered = node.iter if isinstance(node, ast.AsyncFor) else node.items[0].context_expr
+        yield Await(file, ".".join(scope), node.lineno, last, ast.unparse(entered))
     elif isinstance(node, ast.comprehension) and node.is_async:
-        yield Await(
-            file, ".".join(scope), node.target.lineno, node.iter.end_lineno or node.iter.lineno
-        )
+        last, awaited = node.iter.end_lineno or node.iter.lineno, ast.unparse(node.iter)
+        yield Await(file, ".".join(scope), node.target.lineno, last, awaited)
     for child in ast.iter_child_nodes(node):
         yield from _walk(child, file, scope)
 
@@ -99,14 +105,18 @@ _CARE: Final = "the care of a store, which is no part of a task's life"
 _THREAD: Final = "there is a thread, which the memory has none of, or a loop of its own in one"
 _CALLERS: Final = "in a transaction or a pool of the caller's"
 _AT_ONCE: Final = "it enters a time limit or a wait, or closes what is idle: nothing waits"
+_ENDED: Final = "it asks for the answer of what has ended: nothing waits"
 _LONG: Final = "after a wait that no scenario is long enough for"
 _OTHER: Final = "another way into what is reached from here as well"
 _SHARED: Final = "what the memory never does: it is no other process's, and never hangs"
 _TROUBLE: Final = "trouble that no act makes: lost connections, blocked rows, full queues, defects"
 _TO_READ: Final = "a store that is opened to be read alone, looked at, or migrated"
-_NO_CALL: Final = "it looks at a file's size, and asks no database"
 _IN_MEMORY: Final = "a database of SQLite's in memory, of which no other process could be the judge"
 _MOVED: Final = "while a log of megabytes is moved"
+_ADDS: Final = "for a role that may add tasks, and no more"
+_IN_DOUBT: Final = "after ten seconds in doubt: on the memory alone, whose time is virtual"
+_REFUSED_AGAIN: Final = "refused when it is sent again: two troubles, and a scenario has one"
+_LOST_RESCUE: Final = "after a rescue whose reply was lost: a scenario loses that of a flush"
 _DOUBTED: Final = "a minute after the database told its time, or when a clock is set"
 
 _UNREACHED: Final[dict[str, str]] = {
@@ -120,7 +130,6 @@ _UNREACHED: Final[dict[str, str]] = {
     "/_caller_": _CALLERS,
     "manager/lease_thread.py:": _THREAD,
     "manager/heartbeat.py:Heartbeat._end": _THREAD,
-    "manager/heartbeat.py:Heartbeat._probe": _NO_CALL,
     "run/reporter.py:Reporter.emit_nowait.send": _THREAD,
     "run/run.py:Run._call_runner": _THREAD,
     "manager/handle.py:TaskHandle._await_final": _AT_ONCE,
@@ -129,17 +138,18 @@ _UNREACHED: Final[dict[str, str]] = {
     "manager/known_ops.py:KnownOps.find": _AT_ONCE,
     "manager/manager.py:TaskManager._check_rights": _TROUBLE,
     "manager/manager.py:TaskManager._end_life": _AT_ONCE,
+    "manager/manager.py:TaskManager.aclose await_child(closer)": _ENDED,
+    "manager/manager.py:TaskManager.submit_many await_child(submit)": _ENDED,
     "manager/manager.py:TaskManager.audit": _CARE,
     "manager/manager.py:TaskManager._submit": f"{_DOUBTED}; or {_CALLERS}",
     "manager/manager.py:TaskManager.open": _OTHER,
     "manager/manager.py:TaskManager.__a": _OTHER,
     "manager/lent_slots.py:LentSlots.waiting": _AT_ONCE,
-    "manager/nested_waits.py:": _LONG,
-    "manager/pool.py:RunPool._read": _LONG,
     "manager/pool.py:RunPool.awaiting": _AT_ONCE,
     "manager/worker.py:Worker._end": _AT_ONCE,
     "manager/worker.py:Worker._work": _AT_ONCE,
     "run/run.py:Run._find_run_before": _AT_ONCE,
+    "store/_claims.py:DueClaims.claim await_child(leaving)": _ENDED,
     "store/_claims.py:DueClaims._claim_in_slot": _AT_ONCE,
     "store/_group_commit.py:GroupCommit._commit": _TROUBLE,
     "store/_group_commit.py:GroupCommit._drain_blocked": _TROUBLE,
@@ -150,12 +160,10 @@ _UNREACHED: Final[dict[str, str]] = {
     "store/backlog.py:StoreBacklog.recount": _CARE,
     "store/backlog.py:StoreBacklog.audit": _CARE,
     "store/backlog.py:StoreBacklog.mend": _CARE,
-    "store/core.py:StoreCore.measure_log": _NO_CALL,
     "store/core.py:StoreCore.within": _SHARED,
     "store/port.py:TaskStore.__a": _OTHER,
     "store/port.py:TaskStore.append": _TROUBLE,
     "store/port.py:TaskStore.create_within": _CALLERS,
-    "store/port.py:TaskStore.measure_log": _NO_CALL,
     **{
         f"/_backend.py:{backend}.{primitive}": reason
         for backend in ("SqliteBackend", "PostgresBackend")
@@ -170,10 +178,18 @@ _UNREACHED: Final[dict[str, str]] = {
         }.items()
     },
     "postgres/_leases.py:extend_leases": _THREAD,
+    "postgres/_leases.py:Rescues.rescue self._learn": _LOST_RESCUE,
+    "postgres/_leases.py:Rescues._learn": _LOST_RESCUE,
     "postgres/_listener.py:": _TROUBLE,
     "postgres/_connection.py:": _TROUBLE,
     "postgres/_backlog.py:mend": _CARE,
-    "postgres/_backend.py:PostgresBackend._add": "for a role that may add tasks, and no more",
+    "postgres/_backend.py:PostgresBackend._add": _ADDS,
+    "postgres/_backend.py:PostgresBackend.write self._add": _ADDS,
+    "postgres/_backend.py:PostgresBackend.write lane.fence": _REFUSED_AGAIN,
+    "postgres/_backend.py:PostgresBackend.close self._adding.aclose": _ADDS,
+    "postgres/_backend.py:PostgresBackend.open self._shared.give": _AT_ONCE,
+    "postgres/_backend.py:PostgresBackend._fold_moves asyncio.timeout": _AT_ONCE,
+    "postgres/_backend.py:PostgresBackend.settle": _IN_DOUBT,
     "sqlite/_backend.py:SqliteBackend._changing": _IN_MEMORY,
     "sqlite/_backend.py:SqliteBackend._check_unchanged": _TO_READ,
     "sqlite/_backend.py:SqliteBackend._reading": _TO_READ,
@@ -190,4 +206,5 @@ _UNREACHED: Final[dict[str, str]] = {
     "sqlite/_connection.py:connect": _TROUBLE,
     "sqlite/_backend.py:SqliteBackend._shrink": _CARE,
 }
-"""By a part of the file's name and the beginning of the function's: why no scenario reaches it."""
+"""By a part of the file's name, the beginning of the function's and, after a blank, that of what it
+awaits: why no scenario reaches it."""

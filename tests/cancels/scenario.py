@@ -18,20 +18,18 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequ
 from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from enum import Enum
 from functools import partial
 from inspect import iscoroutinefunction
 from typing import Any, Final
 
 from opentelemetry.metrics import NoOpMeterProvider
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from tapescope import Reporter, Submission, TaskHandle, TaskManager, ThreadReporter
 from tapescope.clock import Clock
 from tapescope.errors import (
+    EventFateUnknown,
     OpNotRegistered,
     ResultTimeout,
     StoreClosed,
@@ -39,14 +37,16 @@ from tapescope.errors import (
     TaskCancelled,
     TaskFailed,
 )
-from tapescope.model.tape import PARTIAL, NewEvent, Outcome
-from tapescope.model.tasks import Claim, FinalEvent, NewTask, TaskStatus
+from tapescope.model.tape import PARTIAL, Event, NewEvent, Outcome
+from tapescope.model.tasks import Claim, ErrorInfo, FinalEvent, NewTask, TaskStatus
 from tapescope.store.backend import StoreBackend
 from tapescope.store.flush import FateUnknown, FlushRefused, StoreAway
+from tapescope.store.follow import TapeBatch, follow_tape
 from tapescope.store.validation import new_task_id
 from tapescope.testing import Breach, History, MemoryBackend, check, until
 from tapescope_telemetry import LedgerReading, Telemetry
 from tests.cancels.steps import Conductor, Site, Step
+from tests.cancels.told import Told, Witness
 from tests.support.virtual_time import VirtualClock, VirtualTimeLoop
 from tests.support.workbench import RecordedMemory, RecordedPostgres, RecordedSqlite, RecordedStore
 
@@ -60,6 +60,8 @@ class Act(Enum):
     """The task that stands there is cancelled."""
     TWICE = "cancel twice"
     """And once more with the next turn of the loop."""
+    LATER = "cancel later"
+    """The task is cancelled some turns of the loop on: what it waits for is under way by then."""
     SHUTDOWN = "shutdown"
     """The manager is closed."""
     TIMEOUT = "timeout"
@@ -72,6 +74,8 @@ class Act(Enum):
     """The next call of the store is refused."""
     FATE_UNKNOWN = "reply lost"
     """The next flush is written, and its reply lost."""
+    DOUBT = "reply lost for long"
+    """And no call of the store reaches it for longer than its patience."""
     LEASE_LOST = "lease lost"
     """Another process takes all running tasks."""
     INTERRUPT = "KeyboardInterrupt"
@@ -81,7 +85,7 @@ class Act(Enum):
 
     def can_come(self, place: Place) -> bool:
         """Whether it can be done there: SQLite's reply is never lost, real patience takes long."""
-        if self is Act.OUTAGE:
+        if self in (Act.OUTAGE, Act.DOUBT):
             return place.kind == "memory"
         return not (self is Act.FATE_UNKNOWN and place.kind == "sqlite")
 
@@ -93,7 +97,7 @@ class Act(Enum):
     @property
     def cancels(self) -> bool:
         """Whether it cancels an asyncio task that the step names."""
-        return self in (Act.CANCEL, Act.TWICE)
+        return self in (Act.CANCEL, Act.TWICE, Act.LATER)
 
 
 @dataclass(frozen=True)
@@ -161,7 +165,7 @@ class Left:
     ops: Sequence[str]
     part: History
     """Of the place's history."""
-    spans: Sequence[ReadableSpan]
+    told: Told
     ledger: LedgerReading
     answers: Sequence[tuple[str, str]]
     """(task, outcome) that a caller was told."""
@@ -188,6 +192,8 @@ _WAIT: Final = 30.0
 _PRIMITIVES: Final = tuple(
     name for name, value in vars(StoreBackend).items() if iscoroutinefunction(value)
 )
+_ENDING: Final = ("tapescope-leases", "asyncio_")
+"""Threads that end with their loop, also with a closed one: until then they hold what it leaves."""
 _SOUND: Final = ("close",)
 """What no fault is made of: it gives up."""
 
@@ -217,10 +223,8 @@ class _Stage:
     def __init__(self, place: Place, played: Played) -> None:
         self.place = place
         self.played = played
-        self._exporter = InMemorySpanExporter()
-        tracers = TracerProvider(resource=Resource.get_empty(), shutdown_on_exit=False)
-        tracers.add_span_processor(SimpleSpanProcessor(self._exporter))
-        self.telemetry = Telemetry(tracer_provider=tracers, meter_provider=NoOpMeterProvider())
+        self._witness = Witness()
+        self.telemetry = self._witness.telemetry
         self.store = place.make_store(self.telemetry)
         self._began_with = self.store.meter.ledger.read()
         self._began_at = place.history.now
@@ -241,7 +245,7 @@ class _Stage:
         """The op of this scenario: no other one's worker takes its tasks."""
         self.elsewhere = f"elsewhere-{self.key}"
         """And one that the next process alone has registered."""
-        self.shared = self.manager.op(self.op, retries=2)(_work)
+        self.shared = self.manager.op(self.op, retries=2)(_weigh)
         self.answers: list[tuple[str, str]] = []
         self.keys: set[str] = set()
         self.by_hand: set[str] = set()
@@ -278,6 +282,8 @@ class _Stage:
             [self.look],
             [self.nest],
             [self.report_to_the_store],
+            [self.give_up_by_hand],
+            [self.follow_the_store],
             [self.leave_waiting],
             [self.submit_elsewhere],
         ]
@@ -327,6 +333,8 @@ class _Stage:
             await self._submitted.wait()
             if self._handle is not None:
                 tape = self._handle.follow()
+                if self.played.seed % 2:
+                    tape = _one_by_one(self._handle.follow_batches())
                 async for _ in self.place.history.following(self._handle.task_id, tape):
                     pass
 
@@ -367,6 +375,7 @@ class _Stage:
         async with self._limit():
             handle = await self.manager.submit(self.op)
             await self._result(handle)
+            await self._result(self.manager.handle(handle.task_id))
             await handle.status()
             await handle.tape()
             await handle.drops()
@@ -375,6 +384,7 @@ class _Stage:
             await self.manager.announce()
             await self.store.probe()
             await self.store.list(limit=1)
+            await self.store.list(op=f"nobody-{self.key}", limit=1)
             await self.store.count()
             await self.store.ops.read()
             await self.store.find_traced("1" * 32)
@@ -401,6 +411,33 @@ class _Stage:
                 with suppress(OpNotRegistered):
                     await self.manager.resubmit(task.task_id)
 
+    async def give_up_by_hand(self) -> None:
+        """Such a run that fails after a cancel was put on record, and asks again for its end."""
+        async with self._limit():
+            new = NewTask(new_task_id(), "by-hand", only_by=_BY_HAND, retries=1)
+            self.by_hand.add(new.task_id)
+            task, _ = await self.store.create(new)
+            claim = await self.store.claim_if_pending(task, _BY_HAND, 60.0)
+            if claim is None:
+                return
+            await self.store.request_cancel(task.task_id)
+            for _ in range(2):
+                with suppress(EventFateUnknown):
+                    error, run_at = ErrorInfo("Failed"), self.store.clock.now()
+                    await self.store.retry_later(claim.attempt, error, run_at)
+
+    async def follow_the_store(self) -> None:
+        """A follower that no manager sends away: it is there when the store is closed."""
+        async with self._limit():
+            task, _ = await self.store.create(NewTask(new_task_id(), self.elsewhere))
+            self._extra.append(asyncio.ensure_future(self._follow_to_its_end(task.task_id)))
+
+    async def _follow_to_its_end(self, task_id: str) -> None:
+        tape = follow_tape(self.store, task_id)
+        with suppress(StoreClosed):
+            async for _ in self.place.history.following(task_id, tape):
+                pass
+
     async def leave_waiting(self) -> None:
         """A task that is not due, and that its manager ends when it is closed."""
         async with self._limit():
@@ -422,9 +459,16 @@ class _Stage:
         """Close manager and store."""
         async with self._limit():
             await self.manager.aclose()
-            late = NewTask(new_task_id(), "by-hand", only_by=_BY_HAND)
-            self._extra.append(asyncio.ensure_future(self._create(late)))
-            await asyncio.sleep(0)  # it is taken, and answered before the store is closed
+            late, unwanted = (
+                asyncio.ensure_future(
+                    self._create(NewTask(new_task_id(), "by-hand", only_by=_BY_HAND))
+                )
+                for _ in range(2)
+            )
+            self._extra += (late, unwanted)
+            for _ in range(3):
+                await asyncio.sleep(0)  # they are taken, and answered before the store is closed
+            unwanted.cancel()  # who closes the store waits for what this has left
         await self.store.aclose()
 
     async def _create(self, task: NewTask) -> None:
@@ -480,13 +524,15 @@ class _Stage:
             case Act.TWICE:
                 task.cancel()
                 loop.call_soon(task.cancel)
+            case Act.LATER:
+                _cancel_in(self.chance.randint(2, 6), task)
             case Act.SHUTDOWN:
                 self._extra.append(loop.create_task(self.manager.aclose()))
             case Act.TIMEOUT:
                 for limit in self._limits:
                     if not limit.expired():
                         limit.reschedule(loop.time())
-            case Act.AWAY | Act.REFUSED | Act.FATE_UNKNOWN:
+            case Act.AWAY | Act.REFUSED | Act.FATE_UNKNOWN | Act.DOUBT:
                 self._fault = self.played.act
             case Act.OUTAGE:
                 self._back_at = loop.time() + _OUTAGE
@@ -523,7 +569,7 @@ class _Stage:
                 await asyncio.sleep(0)  # who hangs up waits, too
             return await primitive(*arguments)
         fault = self._fault
-        if fault is Act.FATE_UNKNOWN and name != "write":
+        if fault in (Act.FATE_UNKNOWN, Act.DOUBT) and name != "write":
             fault = None
         if fault is not None:
             self._fault = None
@@ -539,7 +585,9 @@ class _Stage:
         finally:
             with suppress(ValueError):  # it is closed with its loop, in another context
                 _in_primitive.reset(token)
-        if fault is Act.FATE_UNKNOWN:
+        if fault is Act.DOUBT:
+            self._back_at = asyncio.get_running_loop().time() + _OUTAGE
+        if fault in (Act.FATE_UNKNOWN, Act.DOUBT):
             raise FateUnknown("the test's network lost the reply")
         if self.place.kind == "memory":
             await asyncio.sleep(0)  # and what it has done is done before he hears of it
@@ -575,7 +623,7 @@ class _Stage:
             self.manager.owner,
             (self.op, self.elsewhere),
             part,
-            self._exporter.get_finished_spans(),
+            self._witness.read(),
             self.store.meter.ledger.read(),
             self.answers,
             self.keys,
@@ -617,6 +665,11 @@ async def _work(report: Reporter) -> str:
     return "done"
 
 
+async def _weigh(report: Reporter) -> Decimal:
+    await _work(report)
+    return Decimal("1.5")  # who has but the task's id asks what type it is of
+
+
 async def _wait_on(report: Reporter) -> None:
     await report.log("info", "waits")
     await asyncio.Event().wait()
@@ -632,6 +685,19 @@ async def _work_on(_: Reporter) -> None:
 def _work_in_thread(report: ThreadReporter) -> str:
     report.log("info", "in a thread")
     return "done"
+
+
+def _cancel_in(turns: int, task: asyncio.Task[Any]) -> None:
+    if turns:
+        asyncio.get_running_loop().call_soon(_cancel_in, turns - 1, task)
+    else:
+        task.cancel()
+
+
+async def _one_by_one(batches: AsyncGenerator[TapeBatch]) -> AsyncGenerator[Event]:
+    async for batch in batches:
+        for event in batch.events:
+            yield event
 
 
 def _name(task: asyncio.Task[Any]) -> str:
@@ -654,6 +720,7 @@ async def _beside(
 def judge(place: Place, played: Sequence[Played]) -> None:
     """Give what was played on a place to another process, and judge what became of it."""
     errors: list[str] = []
+    died = any(one.died for one in played)
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         with asyncio.Runner(loop_factory=place.make_loop) as runner:
@@ -662,23 +729,24 @@ def judge(place: Place, played: Sequence[Played]) -> None:
                 runner.run(asyncio.wait_for(_mend(place, played), 4 * _WAIT + len(played)))
             except TimeoutError:
                 errors.append("the judge waits")
-        said = _collect(warned, place.history)  # a memory has held the last one of its stores
-    if not any(one.died for one in played):
+        said = _collect(warned, place.history, died)  # a memory has held the last one of its stores
+    if not died:
         errors += said
     for one in played:
         one.bad += [f"its judge: {error}" for error in errors]
 
 
-def _collect(warned: list[warnings.WarningMessage], history: History) -> list[str]:
+def _collect(warned: list[warnings.WarningMessage], history: History, died: bool) -> list[str]:
     """Collect all that is left, and say what was warned of.
 
-    A warning keeps what it is of, and an error the frames that it came through.
+    A warning keeps what it is of, and an error the frames that it came through; what a process
+    leaves that ``died`` keeps itself for another round, where its coroutines still clean up.
     """
     said: list[str] = []
     while True:
-        gc.collect()
+        left = gc.collect() and died
         errors = [call.error for call in history.calls if call.error and call.error.__traceback__]
-        if not warned and not errors:
+        if not warned and not errors and not left:
             return said
         said += [f"warned: {one.message}" for one in warned]
         warned.clear()
@@ -693,7 +761,15 @@ async def _mend(place: Place, played: Sequence[Played]) -> None:
     async with place.make_store(telemetry) as store:
         for one, left in lefts:
             if not one.died:
-                found = await check(left.part, store, spans=left.spans, ledger=left.ledger)
+                told = left.told
+                found = await check(
+                    left.part,
+                    store,
+                    spans=told.spans,
+                    dropped_metric=told.dropped,
+                    ended_metric=told.ended,
+                    ledger=left.ledger,
+                )
                 one.bad += [
                     f"at its end: {_describe(breach)}"
                     for breach in found
@@ -769,6 +845,7 @@ def play(place: Place, seed: int, step: Step | None = None, act: Act | None = No
     stages: list[_Stage] = []
     conductor = Conductor(step, lambda task: stages[0].strike(task))
     played = Played(conductor, seed, step, act)
+    before = set(threading.enumerate())
     with (
         warnings.catch_warnings(record=True) as warned,
         _unraisable(played, postgres=place.kind == "postgresql"),
@@ -776,12 +853,12 @@ def play(place: Place, seed: int, step: Step | None = None, act: Act | None = No
         warnings.simplefilter("always")
         _perform(place, played, stages)
         played.left = stages.pop().leave()
-        # With what a closed loop leaves go its connections and its thread, as with a process.
-        for thread in threading.enumerate():
-            if thread.name == "tapescope-leases":
+        # With what a closed loop leaves go its connections and its threads, as with a process.
+        for thread in set(threading.enumerate()) - before:
+            if thread.name.startswith(_ENDING):
                 thread.join()
         calls = len(place.history.calls)
-        said = _collect(warned, place.history)
+        said = _collect(warned, place.history, played.died)
         del place.history.calls[calls:]  # nobody called: a coroutine was closed
     if not played.died:
         played.bad += said

@@ -7,8 +7,8 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from tapescope import TaskStore, find_store
-from tapescope.cli._wording import shorten_id
 from tapescope.model.ops import KnownOp
+from tapescope.model.wording import shorten_id
 from tests.cli.command import Tapescope
 from tests.cli.tasks import make_task
 

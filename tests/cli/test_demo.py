@@ -6,12 +6,15 @@ import os
 import re
 import shlex
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tapescope import TaskManager, TaskStatus, find_store
+from tapescope.testing import until
 from tests.cli.command import Tapescope, read_terminal
 
 
@@ -112,6 +115,32 @@ def test_interrupted_demo_ends_at_once(tapescope: Tapescope, folder: Path) -> No
     assert status == 130
     assert b"Traceback" not in shown
     assert statuses <= {"succeeded", "failed", "cancelled"}
+
+
+@pytest.mark.slow
+async def test_demo_shows_tasks_that_go_on_arriving(tapescope: Tapescope, folder: Path) -> None:
+    """Its page is there, with more and more tasks, until Ctrl-C: status 0, and every tape sound."""
+    arguments = ("demo", "--serve", "--port", "0", "--folder", str(folder))
+    with tapescope.started(*arguments, "--store", tapescope.store) as process:
+        assert process.stdout is not None
+        said = [process.stdout.readline().decode() for _ in range(3)][-1]
+        url = re.findall(r"http://127\.0\.0\.1:\d+/", said)[0]
+        async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+            page = await client.get("/")
+            await until(lambda: _has_tasks(client, 4), within=30)
+        process.send_signal(signal.SIGINT)
+        status = process.wait(30)
+        assert process.stderr is not None
+        errors = process.stderr.read()
+    audit = tapescope("audit", "--store", tapescope.store)
+
+    assert "Needs a person now" in page.text
+    assert (status, errors) == (0, b"")
+    assert audit.returncode == 0, audit.stdout
+
+
+async def _has_tasks(client: httpx.AsyncClient, n: int) -> bool:
+    return len((await client.get("/v1/tasks")).json()["tasks"]) >= n
 
 
 def sizes_of_files(folder: Path) -> list[int]:

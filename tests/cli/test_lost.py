@@ -7,8 +7,10 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from tapescope import TaskStatus, TaskStore, find_store
-from tapescope.cli._wording import find_lost, now_us, shorten_id
+from tapescope.cli._wording import now_us
+from tapescope.manager.lost_tasks import find_lost
 from tapescope.model.ops import KnownOp
+from tapescope.model.wording import shorten_id
 from tapescope.testing import until
 from tapescope.testing.tasks import SHORT
 from tests.cli.command import Tapescope
@@ -34,7 +36,7 @@ async def lost(
 ) -> tuple[str, str]:
     """The id of a lost task, and how its loss is told."""
     owner, lease, told = _LOST[request.param]
-    monkeypatch.setattr("tapescope.cli._wording._CLOCKS_DIFFER", 0)
+    monkeypatch.setattr("tapescope.manager.lost_tasks._CLOCKS_DIFFER", 0)
     attempt = await claim(store, owner=owner, lease=lease)
     task = await store.get(attempt.task_id)
     await until(lambda: bool(find_lost(store, [task], now_us())))

@@ -160,9 +160,10 @@ def test_run_says_nothing_of_its_own_into_a_pipe(tapescope: Tapescope) -> None:
 def test_run_hands_on_the_callers_trace(tapescope: Tapescope) -> None:
     """Without telemetry the child has the caller's trace, and the task is linked to it."""
     caller = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-    done = tapescope("run", "--", "sh", "-c", "echo $TRACEPARENT", env={"TRACEPARENT": caller})
+    environment = {"TRACEPARENT": caller, "TRACESTATE": "a=b"}
+    done = tapescope("run", "--", "sh", "-c", "echo $TRACEPARENT $TRACESTATE", env=environment)
 
-    assert done.stdout.decode().strip() == caller
+    assert done.stdout.decode().strip() == f"{caller} a=b"
     assert tapescope.json("list")["tasks"][0]["traceparent"] == caller
 
 

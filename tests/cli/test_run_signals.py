@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from tapescope import find_store
-from tapescope.cli._wording import shorten_id
+from tapescope.model.wording import shorten_id
 from tapescope.testing import until
 from tests.cli.command import Tapescope, read_terminal, slow
 from tests.cli.conftest import Here

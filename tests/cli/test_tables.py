@@ -12,7 +12,7 @@ import pytest
 from rich.cells import cell_len
 
 from tapescope import NewTask, TaskStore, find_store
-from tapescope.cli._wording import format_age, format_duration, shorten_id
+from tapescope.model.wording import format_age, format_duration, shorten_id
 from tapescope.store.validation import new_task_id
 from tests.cli.command import Tapescope
 from tests.cli.tasks import make_ended, make_every_kind, make_task

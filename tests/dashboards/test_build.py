@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from dashboards import settings
 from dashboards.build import Build, main, render_files
@@ -18,7 +19,7 @@ from tests.dashboards.pack import FOLDER
 
 DURATION = re.compile(
     r"(?<=\[)\w+(?=\])|(?<=offset )\w+|(?<=(?<!_)for: )\w+"
-    r"|(?<=_interval: )\w+|(?<=_timeout: )\w+|(?<=_wait: )\w+"
+    r"|(?<=\[)\w+(?=:)|(?<=\w:)\w+(?=\])|(?<=[_ ]interval: )\w+|(?<=_timeout: )\w+|(?<=_wait: )\w+"
 )
 AGE = re.compile(
     r"(?<=process_start_time_seconds < )[\d.e+]+|[\d.e+]+(?= (?:unless|or) last_over_time)"
@@ -173,7 +174,13 @@ def test_targets_that_are_named_need_no_metric(monkeypatch: pytest.MonkeyPatch) 
 def test_an_op_has_a_number_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a table names it; the others have the default, and neither has both."""
     monkeypatch.setattr(settings, "OLDEST_WAITING", settings.OpTable(900, {"nightly": 28_800}))
-    text = " ".join(render_files()["prometheus/rules/alerts.yml"].split())
+    monkeypatch.setattr(settings, "OP_OBJECTIVES", settings.OpTable(0.99, {"mail": 0.95}))
+    files = render_files()
+    text = " ".join(files["prometheus/rules/alerts.yml"].split())
+    (left,) = yaml.safe_load(files["prometheus/rules/recording.yml"])["groups"][1]["rules"]
+    others, mail = left["expr"].split(" or ")
 
     assert '(tapescope_task_oldest_due_age_seconds{tapescope_task_op!~"nightly"}) > 900 or' in text
     assert '(tapescope_task_oldest_due_age_seconds{tapescope_task_op="nightly"}) > 28800)' in text
+    assert (others.count('{tapescope_task_op!~"mail"}'), "(0.01 *" in others) == (2, True)
+    assert (mail.count('{tapescope_task_op="mail"}'), "(0.05 *" in mail) == (2, True)

@@ -20,6 +20,7 @@ NOT_AT_IMPORT = (
     "click",
     "fastapi",
     "httpx",
+    "jinja2",
     "opentelemetry.exporter",
     "opentelemetry.sdk",
     "prometheus_client",
@@ -45,6 +46,7 @@ MAY_CONFIGURE_THE_SDK = frozenset(
         "prometheus/families",
         "prometheus/reader",
         "providers",
+        "sampling",
     )
 )
 """Modules that may import the OpenTelemetry SDK: those of ``setup`` and the Prometheus reader.
@@ -80,7 +82,7 @@ def test_the_web_framework_is_imported_with_the_api_alone() -> None:
         "-c",
         "import sys\n"
         "import tapescope.http, tapescope.http.tokens\n"
-        "print({'fastapi', 'pydantic', 'starlette', 'uvicorn'} & set(sys.modules))\n"
+        "print({'fastapi', 'jinja2', 'pydantic', 'starlette', 'uvicorn'} & set(sys.modules))\n"
         "sys.modules['fastapi'] = None\n"
         "try:\n"
         "    import tapescope.http.api\n"

@@ -242,6 +242,25 @@ async def test_one_of_many_is_the_leader() -> None:
 
 
 @in_virtual_time
+async def test_who_leads_again_leaves_to_the_other_what_it_has_audited() -> None:
+    """A leader that was not one in between begins anew."""
+    async with WatchedStore() as store, maintained(store, "a"):
+        await asyncio.sleep(MINUTE)
+        await store.leadership.resign("a")
+        await store.leadership.acquire("other", 1_000)
+        await make_ended(store)
+        await asyncio.sleep(MINUTE)
+        await store.leadership.resign("other")
+        await asyncio.sleep(MINUTE)
+        of_the_other = store.watched.audited()
+        await make_ended(store)
+        await asyncio.sleep(MINUTE)
+
+    assert of_the_other == []
+    assert store.watched.audited() == [2]
+
+
+@in_virtual_time
 async def test_a_silent_leader_loses_its_leadership() -> None:
     """Another process leads once the lease of a silent leader is over, and not before."""
     async with WatchedStore() as store:

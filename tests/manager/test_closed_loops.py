@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from tapescope import NewTask, Reporter, Task, TaskManager
+from tapescope.model.tasks import Claim
 from tapescope.store.validation import new_task_id
 from tapescope.testing import MemoryBackend, MemoryStore, settle_loop
+from tapescope.testing._tables import Record
 from tapescope_adapters.sqlite import SqliteStore
 
 Story = Callable[[TaskManager], Awaitable[None]]
@@ -83,6 +85,20 @@ async def submit(manager: TaskManager) -> None:
     assert not submitting.done()
 
 
+async def claim(manager: TaskManager) -> None:
+    """A worker that claims, and a run that waits for one of the slots it has taken."""
+
+    async def never(*order: object) -> list[Claim]:
+        await asyncio.Event().wait()
+        raise AssertionError(order)
+
+    manager.store.claim_due = never  # type: ignore[method-assign,assignment]  # a store that does not answer
+    manager.op("shared")(work)
+    await settle_loop()
+    await manager.submit("work", work)
+    await settle_loop()
+
+
 def close_under(live: Callable[[], Coroutine[Any, Any, None]], patch: pytest.MonkeyPatch) -> Any:
     """Close the loop when ``live`` is over, and collect it; gives what was raised where nobody can
     catch it."""
@@ -124,17 +140,20 @@ def test_a_store_whose_loop_is_closed_while_it_closes_ends_in_silence(
     assert close_under(close, monkeypatch) == []
 
 
-@pytest.mark.parametrize("story", [idle, follow, run, run_cancelled, submit])
+@pytest.mark.parametrize("story", [idle, follow, run, run_cancelled, submit, claim])
 def test_what_a_closed_loop_leaves_ends_in_silence(
-    story: Story, monkeypatch: pytest.MonkeyPatch
+    story: Story, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Nothing is raised in its coroutines, and none of them goes on or begins another run."""
-    backend = MemoryBackend()
+    kept: list[dict[int, Record]] = []
 
     async def live() -> None:
+        backend = MemoryBackend()
+        kept.append(backend.records)  # the backend itself would hold all that the loop leaves
         store = await MemoryStore(backend=backend).open()
         await story(await TaskManager(store, max_running=2).open())
 
     assert close_under(live, monkeypatch) == []
-    tasks = (record.task for record in backend.records.values())
+    assert [one.getMessage() for one in caplog.records if one.name.startswith("tapescope")] == []
+    tasks = (record.task for record in kept[0].values())
     assert not any(task.status.terminal for task in tasks if task.op != "ended")

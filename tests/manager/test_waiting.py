@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
+from opentelemetry.trace import format_trace_id
 
 from tapescope import Reporter, TaskCancelled, TaskHandle, TaskManager
 from tapescope.model.tasks import FinalEvent
@@ -125,7 +127,13 @@ async def test_a_runner_that_waits_for_a_slot_of_its_own_pool_is_named(
         for row in (await bench.store.list()).tasks:
             await bench.store.request_cancel(row.task_id)
 
+    (line,) = [one for one in caplog.records if "which waits for a slot" in one.message]
+    (run,) = bench.run_spans(task.task_id)
+    context: Any = run.context
+
     assert f"The runner of task {task.task_id}" in caplog.text
+    assert vars(line)["trace_id"] == format_trace_id(context.trace_id)
+    assert (vars(line)["task_id"], vars(line)["attempt"]) == (task.task_id, 1)
     assert caplog.text.count("which waits for a slot") == 1
 
 

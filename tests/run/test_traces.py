@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import Any
 
 import pytest
@@ -139,6 +140,34 @@ async def test_next_attempt_is_linked_to_the_one_before(any_url: str) -> None:
         {"submit": submit, "previous_attempt": spans[0]},
         {"submit": submit, "previous_attempt": spans[1]},
     ]
+
+
+async def test_run_says_what_it_was_given() -> None:
+    """On its span, from its start: how long it waited and may run, what follows, what it calls."""
+
+    class Import:
+        async def __call__(self, report: Reporter, table: str) -> None:
+            raise ValueError(table)
+
+    async with working("memory:", retry_delay=0.0) as bench:
+        limited = await bench.manager.submit(
+            "x", Import(), params={"table": "t"}, timeout=60, retries=1
+        )
+        simple = await bench.manager.submit("x", partial(nothing))
+        with pytest.raises(TaskFailed):
+            await limited.result(30)
+        await simple.result(30)
+        first, second = (dict(one.attributes or {}) for one in bench.run_spans(limited.task_id))
+        (other,) = (dict(one.attributes or {}) for one in bench.run_spans(simple.task_id))
+    called = f"{__name__}.{Import.__call__.__qualname__}"
+    waits = [one["tapescope.task.queue.wait_time"] for one in (first, second, other)]
+
+    assert [one["tapescope.task.retries.left"] for one in (first, second, other)] == [1, 0, 0]
+    assert [one["code.function.name"] for one in (first, second)] == [called, called]
+    assert other["code.function.name"] == f"{__name__}.nothing"
+    assert first["tapescope.task.timeout"] == 60.0
+    assert "tapescope.task.timeout" not in other
+    assert all(isinstance(wait, float) and 0.0 <= wait < 30.0 for wait in waits)
 
 
 async def test_rescue_and_next_attempt_are_linked_to_the_lost_run(

@@ -6,13 +6,16 @@ import asyncio
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from tapescope import Reporter, TapescopeError
-from tapescope.errors import BadSpool
-from tapescope.model.tape import NewEvent
+from tapescope.errors import BadSpool, EventFateUnknown
+from tapescope.model.answers import Appended
+from tapescope.model.tape import Event, NewEvent, TapePage
 from tapescope.model.tasks import ErrorInfo, FinalEvent, NewTask
+from tapescope.run.keeper import RedactedBody
 from tapescope.shell.backlog import Backlog
 from tapescope.shell.replay import Replayed, replay
 from tapescope.spool import SpooledEvent, SpooledTask, find_spools, read_spool, spooled_by
@@ -80,6 +83,43 @@ async def test_an_outage_costs_no_event_and_no_order(
             await task.result()
 
         assert await lines_of(store, task.task_id) == [event(n).body["line"] for n in range(1_500)]
+
+
+class OneUnknown:
+    """A report that gets both answers at once, the first one of an unknown fate; all is stored."""
+
+    def __init__(self) -> None:
+        self.tape: list[Event] = []
+
+    def emit_nowait(self, type: str, body: RedactedBody) -> asyncio.Future[Appended]:
+        """Store it, and answer."""
+        seq = len(self.tape) + 1
+        self.tape.append(Event(seq, type, seq, 1, body.value))
+        answer: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
+        if seq == 1:
+            answer.set_exception(EventFateUnknown(1))
+        else:
+            answer.set_result(Appended(range(seq, seq + 1), None, seq))
+        return answer
+
+    async def read_tape(self, *, after_seq: int = 0) -> TapePage:
+        """What is there."""
+        return TapePage("one", tuple(self.tape[after_seq:]), len(self.tape), None, 0)
+
+
+async def test_what_is_confirmed_after_a_doubt_hides_it_from_nobody() -> None:
+    """An event of unknown fate is looked for where it may be, and is not sent again."""
+    report = OneUnknown()
+    backlog = Backlog(fail)
+    backlog.put(event(0))
+    backlog.put(event(1))
+    backlog.attach(cast("Reporter", report))
+    await backlog.settle()
+    await backlog.detach()
+    backlog.close()
+
+    assert [one.body["line"] for one in report.tape] == ["0", "1"]
+    assert backlog.confirmed == 2
 
 
 @in_virtual_time

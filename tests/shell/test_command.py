@@ -32,6 +32,7 @@ from tapescope.shell.recorder import LineRecorder
 from tapescope.store.validation import StoreLimits
 from tapescope.testing import MemoryStore, until
 from tapescope_adapters.sqlite import SqliteStore
+from tapescope_telemetry.spans import continue_trace
 
 
 @pytest.fixture
@@ -292,8 +293,9 @@ async def test_a_command_inherits_no_secret_of_ours(
 
 
 async def test_child_is_given_the_run_span(sqlite_url: str) -> None:
-    """``TRACEPARENT`` names the run's span; a ``TRACESTATE`` of another trace is not passed on."""
-    telemetry = Telemetry(tracer_provider=TracerProvider())
+    """``TRACEPARENT`` names the run's span; a ``TRACESTATE`` of another trace is not passed on, but
+    one of the run's own trace is."""
+    telemetry = Telemetry(tracer_provider=TracerProvider(), trace_mode="child")
     env = {"PATH": os.environ["PATH"], "TRACESTATE": "a=b", "TRACEPARENT": "another"}
     seen: list[str | None] = []
 
@@ -303,9 +305,14 @@ async def test_child_is_given_the_run_span(sqlite_url: str) -> None:
 
     async with TaskManager(sqlite_url, telemetry=telemetry) as manager:
         lines = lines_of(await tape_of(await manager.submit("shell", run)), "stdout")
+        with continue_trace(f"00-{'a' * 32}-{'b' * 16}-01 vendor=own"):
+            task = await manager.submit("shell", run)
+        own = lines_of(await tape_of(task), "stdout")
 
     assert f"TRACEPARENT={seen[0]}" in lines
     assert not any(line.startswith("TRACESTATE") for line in lines)
+    assert f"TRACEPARENT={seen[1]}" in own
+    assert "TRACESTATE=vendor=own" in own
 
 
 async def test_inherited_traceparent_stays_without_telemetry(

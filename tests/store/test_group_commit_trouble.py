@@ -16,6 +16,7 @@ from tapescope.errors import EventFateUnknown, StoreBusy, StoreClosed, StoreUnav
 from tapescope.model.leases import GivenUp
 from tapescope.model.tasks import Attempt, CancelReason, ErrorInfo, FinalEvent, NewTask
 from tapescope.store.flush import CancelState, FateUnknown, Flush, FlushBlocked, StoreAway
+from tapescope.store.follow import await_final, follow_tape
 from tapescope.store.port import TaskStore
 from tapescope.store.validation import StoreLimits, new_task_id
 from tapescope.testing import settle_loop
@@ -88,6 +89,53 @@ async def test_fate_never_learned_is_said_and_counted(applied: bool) -> None:
         assert len(store.faults.flushes) == 1, "the end was read before it was written to"
         assert failed["log", "tapescope.errors.EventFateUnknown"] == 1
         assert answer.stored == (range(3, 4) if applied else range(2, 3))
+
+
+async def finish(store: TaskStore, attempt: Attempt) -> None:
+    """Its run ends it."""
+    await store.finish_if_running(attempt, FinalEvent.succeeded(7))
+
+
+async def cancel(store: TaskStore, attempt: Attempt) -> None:
+    """A cancel ends it, while it is pending."""
+    await store.request_cancel(attempt.task_id)
+
+
+@pytest.mark.parametrize("end", [finish, cancel])
+@in_virtual_time
+async def test_a_follower_hears_of_an_end_whose_reply_was_lost_for_good(
+    end: Callable[[TaskStore, Attempt], Awaitable[None]],
+) -> None:
+    """Who asks again is answered as the first time, and who follows here is told then."""
+    async with at_rest(FaultyStore(patience=5)) as store:
+        attempt = await start(store)
+        if end is cancel:
+            await store.release(attempt)
+        waiting: list[asyncio.Future[Any]] = [
+            asyncio.ensure_future(await_final(store, attempt.task_id)),
+            asyncio.ensure_future(follow_to_the_end(store, attempt.task_id)),
+        ]
+        await settle_loop()
+
+        async def lose(_: Flush) -> None:
+            raise FateUnknown("connection reset")
+
+        store.faults.after = lose
+        with pytest.raises(EventFateUnknown):
+            await end(store, attempt)
+        assert not any(one.done() for one in waiting)
+        store.faults.after = FaultyBackend().after
+        await end(store, attempt)
+        await settle_loop()
+
+        assert all(one.done() for one in waiting), "nobody else will tell them"
+        await asyncio.gather(*waiting)
+
+
+async def follow_to_the_end(store: TaskStore, task_id: str) -> None:
+    """Follow a tape until it has its ``final``."""
+    async for _ in follow_tape(store, task_id):
+        pass
 
 
 GIVING_UP: dict[str, Callable[[TaskStore, Attempt], Awaitable[GivenUp]]] = {

@@ -56,7 +56,7 @@ def _start(telemetry: Telemetry) -> RunSpan:
 
 def _submit(telemetry: Telemetry, error: Exception | None = None) -> None:
     with telemetry.submit_span("op", TASK_ID, "sqlite") as span:
-        assert span.traceparent is None or span.traceparent.startswith("00-")
+        assert span.trace_context is None or span.trace_context.startswith("00-")
         if error is not None:
             raise error
 
@@ -135,9 +135,13 @@ ENTRIES: dict[str, Callable[[Telemetry], object]] = {
     "StoreMeter.backlog_left": lambda t: t.store("sqlite").backlog_left("s"),
     "Telemetry.loop_failed": lambda t: t.loop_failed(LoopName.WORKER),
     "StoreMeter.audit_succeeded": lambda t: t.store("sqlite").audit_succeeded(1.0),
-    "spans.format_traceparent": lambda t: None,  # of a span that a guard has made
-    "spans.parse_traceparent": lambda t: span_functions.parse_traceparent(PARENT),
+    "spans.format_trace_context": lambda t: None,  # of a span that a guard has made
+    "spans.format_traceparent": lambda t: None,
+    "spans.format_tracestate": lambda t: None,
+    "spans.parse_trace_context": lambda t: span_functions.parse_trace_context(PARENT),
+    "spans.join_trace_context": lambda t: span_functions.join_trace_context(PARENT, "a=b"),
     "spans.read_span_ids": lambda t: span_functions.read_span_ids(_start(t).context),
+    "spans.is_traced": lambda t: span_functions.is_traced(),
     "spans.continue_trace": _continue,
     "spans.start_run": lambda t: None,  # Telemetry's, which is above
     "Logger.is_enabled_for": lambda t: Logger("tapescope").is_enabled_for(logging.INFO),

@@ -126,6 +126,23 @@ def test_known_counters_are_zero_before_anything_happens(
     assert scraped.exemplars == {}
 
 
+def test_series_at_zero_are_bounded(reader: PrometheusReader, captured: CapturedTelemetry) -> None:
+    """43 of an op, 16 from the 33rd on, none past the cap: a scrape costs by the series."""
+    captured.telemetry.store("sqlite")
+    counted: list[int] = []
+    for ops in (0, 1, 32, 33, 200, 250):
+        for number in range(ops):
+            captured.telemetry.tasks.seen(f"op{number}")
+        families = collect(reader).families
+        counted.append(
+            sum(len(one.samples) for name, one in families.items() if name.startswith("tapescope_"))
+        )
+    of_none, *_ = counted
+
+    assert of_none <= 120
+    assert [n - of_none for n in counted[1:]] == [43, 1_376, 1_392, 4_064, 4_080]
+
+
 def test_ten_scrapes_lose_no_exemplar(
     reader: PrometheusReader, captured: CapturedTelemetry
 ) -> None:

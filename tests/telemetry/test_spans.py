@@ -14,6 +14,8 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from tapescope.errors import TapescopeError
 from tapescope_telemetry import OTHER, Telemetry, error_type_of
+from tapescope_telemetry.spans import continue_trace, join_trace_context
+from tapescope_telemetry.telemetry import TraceMode
 from tests.support.captured_telemetry import CapturedTelemetry
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -45,7 +47,7 @@ def test_submit_span_is_a_producer_under_the_caller(captured: CapturedTelemetry)
     assert span.status.status_code is StatusCode.UNSET
     flags = f"{inside.trace_flags:02x}"
     assert inside.trace_flags.sampled
-    assert submit.traceparent == f"00-{inside.trace_id:032x}-{inside.span_id:016x}-{flags}"
+    assert submit.trace_context == f"00-{inside.trace_id:032x}-{inside.span_id:016x}-{flags}"
     assert not after.is_valid
 
 
@@ -81,7 +83,7 @@ def test_cancelled_submit_is_not_an_error(captured: CapturedTelemetry) -> None:
 def test_run_span_is_a_new_root_linked_to_the_submit(captured: CapturedTelemetry) -> None:
     """The run begins a trace of its own, even inside the submit, and links back to it."""
     with captured.telemetry.submit_span("resize", "task-1", "sqlite") as submit:
-        run = captured.telemetry.start_run_span("resize", "task-1", 2, "me", submit.traceparent)
+        run = captured.telemetry.start_run_span("resize", "task-1", 2, "me", submit.trace_context)
     run.end("succeeded", tape_length=5, tape_dropped=1)
     submitted, ran = captured.spans()
 
@@ -135,6 +137,47 @@ def test_malformed_traceparent_gives_no_link(captured: CapturedTelemetry, tracep
     run.end("succeeded")
 
     assert not captured.span().links
+
+
+@pytest.mark.parametrize("trace_mode", ["link", "child"])
+def test_tracestate_goes_from_submit_to_run(
+    captured: CapturedTelemetry, trace_mode: TraceMode
+) -> None:
+    """It is on the link, or the run's own where it is the submit's child; a new root has none."""
+    telemetry = Telemetry(tracer_provider=captured.tracer_provider, trace_mode=trace_mode)
+    caller = f"00-{TRACE}-{SPAN}-01 vendor=a b,ot=th:8"
+    with continue_trace(caller), telemetry.submit_span("resize", "task", "sqlite") as submit:
+        pass
+    run = telemetry.start_run_span("resize", "task", 1, "me", submit.trace_context)
+    silent = Telemetry().start_run_span("resize", "task", 1, "me", caller)
+    run.end("succeeded")
+    _, ran = captured.spans()
+    linked = [link.context.trace_state.to_header() for link in ran.links]
+
+    assert (submit.trace_context or "").partition(" ")[2] == "vendor=a b,ot=th:8"
+    assert linked == (["vendor=a b,ot=th:8"] if trace_mode == "link" else [])
+    assert run.tracestate == (None if trace_mode == "link" else "vendor=a b,ot=th:8")
+    assert (silent.traceparent, silent.tracestate) == (caller[:55], "vendor=a b,ot=th:8")
+
+
+@pytest.mark.parametrize(
+    ("entries", "kept"),
+    [
+        (["a=1", "b=2"], ["a=1", "b=2"]),
+        (["a=" + "x" * 200, *(f"k{n}=" + "y" * 60 for n in range(6))], range(1, 7)),
+        ([f"k{n}=" + "y" * 96 for n in range(9)], range(5)),
+        ([f"k{n}=" + "y" * 200 for n in range(9)], range(2)),
+        (["no tracestate"], []),
+    ],
+)
+def test_what_is_stored_of_a_tracestate_is_bounded(
+    entries: list[str], kept: range | list[str]
+) -> None:
+    """Whole entries, 512 characters at most: large ones go first, and then the last ones."""
+    expected = [entries[nth] for nth in kept] if isinstance(kept, range) else kept
+    stored = join_trace_context(f"00-{TRACE}-{SPAN}-01", ",".join(entries))
+
+    assert stored == " ".join(filter(None, (f"00-{TRACE}-{SPAN}-01", ",".join(expected))))
 
 
 def test_child_mode_parents_the_first_attempt_only(captured: CapturedTelemetry) -> None:

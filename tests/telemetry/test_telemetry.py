@@ -62,41 +62,61 @@ def test_without_an_sdk_nothing_is_valid_and_nothing_fails() -> None:
         "from tapescope_telemetry import Telemetry\n"
         "t = Telemetry()\n"
         "with t.submit_span('resize', 'id', 'sqlite') as submit: pass\n"
-        "run = t.start_run_span('resize', 'id', 1, 'me', submit.traceparent)\n"
+        "run = t.start_run_span('resize', 'id', 1, 'me', submit.trace_context)\n"
         f"passed = t.start_run_span('resize', 'id', 1, 'me', '00-{'a' * 32}-{'b' * 16}-01')\n"
-        "print(submit.traceparent, run.trace_id, run.span_id, run.traceparent)\n"
-        "print(run.end('failed', error=ValueError('x')), passed.trace_id, passed.traceparent)"
+        "print(submit.trace_context, run.trace_id, run.span_id, run.traceparent)\n"
+        "print(run.end('failed', error=ValueError('x')), passed.trace_id, passed.traceparent)\n"
+        "from tapescope_telemetry.spans import continue_trace\n"
+        f"with continue_trace('00-{'c' * 32}-{'d' * 16}-01'):\n"
+        "    with t.submit_span('resize', 'id', 'sqlite') as submit: print(submit.trace_context)"
     )
 
     assert told.splitlines() == [
         "None None None None",
         f"True None 00-{'a' * 32}-{'b' * 16}-01",
+        f"00-{'c' * 32}-{'d' * 16}-01",
     ]
 
 
 def test_provider_that_comes_late_hears_what_is_known() -> None:
-    """A provider that is set later is told the tallies and the zeros from before it came."""
+    """A provider that is set later is told the tallies and the zeros from before it came, and all
+    that happens from then on."""
     told = run_python(
-        "from opentelemetry import metrics\n"
+        "from opentelemetry import metrics, trace\n"
         "from opentelemetry.sdk.metrics import MeterProvider\n"
         "from opentelemetry.sdk.metrics.export import InMemoryMetricReader\n"
+        "from opentelemetry.sdk.trace import TracerProvider\n"
         "from tapescope_telemetry import Telemetry\n"
         "t = Telemetry.shared()\n"
+        "def work():\n"
+        "    with t.submit_span('crop', 'id', 'sqlite') as submit: t.tasks.submitted('crop')\n"
+        "    run = t.start_run_span('crop', 'id', 1, 'me', None)\n"
+        "    t.tasks.queue_wait('crop', 0.1, run.context); t.store('sqlite').operation('a', 0.1)\n"
+        "    t.tasks.finished('crop', 'succeeded', None, 0.1, context=run.context)\n"
+        "    return submit.trace_context is not None, run.trace_id is not None\n"
+        "print(work())\n"
         "assert Telemetry.shared() is t\n"
         "t.tasks.active('resize', 'running', 3)\n"
         "store = t.store('sqlite'); store.ledger.offer(2); store.ledger.store('log', 2)\n"
         "reader = InMemoryMetricReader()\n"
         "metrics.set_meter_provider(MeterProvider([reader]))\n"
+        "trace.set_tracer_provider(TracerProvider())\n"
+        "print(work())\n"
         "for m in reader.get_metrics_data().resource_metrics[0].scope_metrics[0].metrics:\n"
         "    points = m.data.data_points\n"
-        "    print(m.name, len(points), sum(p.value for p in points))\n"
+        "    counts = [p.count if hasattr(p, 'count') else p.value for p in points]\n"
+        "    print(m.name, len(points), sum(counts))\n"
     )
     lines = set(told.splitlines())
 
-    assert "tapescope.task.active 3 3" in lines
+    assert lines >= {"(False, False)", "(True, True)"}
+    assert "tapescope.task.active 6 3" in lines
     assert "tapescope.tape.event.offered 1 2" in lines
-    assert "tapescope.tape.event.dropped 90 0" in lines
-    assert "tapescope.task.submitted 1 0" in lines
+    assert "tapescope.tape.event.dropped 102 0" in lines
+    assert "tapescope.task.submitted 2 1" in lines
+    assert "tapescope.task.duration 1 1" in lines
+    assert "tapescope.task.queue.wait_time 1 1" in lines
+    assert "tapescope.store.operation.duration 1 1" in lines
     assert "tapescope.cancel.requests 3 0" in lines
 
 

@@ -11,6 +11,7 @@ import pytest
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.trace import Status, StatusCode
 
+from tapescope.errors import EventFateUnknown
 from tapescope.model.tape import DropReason, Event
 from tapescope.model.tasks import Attempt, FinalEvent, NewTask, TaskStatus
 from tapescope.store.validation import new_task_id
@@ -306,6 +307,44 @@ async def test_metric_must_agree_with_the_ledger(story: Story) -> None:
 
     assert good == []
     assert [breach.invariant for breach in bad] == ["I7"]
+
+
+async def test_metric_counts_each_end_once(story: Story) -> None:
+    """The tasks that it says have ended so are those whose tapes say so."""
+    good = await check(story.history, story.store, ended_metric={"succeeded": 1, "failed": 0})
+    missed = await check(story.history, story.store, ended_metric={})
+    twice = await check(story.history, story.store, ended_metric={"succeeded": 2})
+    other = await check(story.history, story.store, ended_metric={"cancelled": 1})
+
+    assert good == []
+    assert [breach.invariant for breach in missed + twice] == ["I2", "I2"]
+    assert [breach.invariant for breach in other] == ["I2", "I2"]
+
+
+async def test_an_end_that_nobody_was_told_of_may_be_counted_or_not(story: Story) -> None:
+    """A cancel took the place of what gave the task up, whose caller was cancelled."""
+    attempt = await start(story.store)
+    await story.store.request_cancel(attempt.task_id)
+    await story.store.release(attempt)
+    call = story.history.calls[-1]
+    call.answer, call.error = None, asyncio.CancelledError()
+
+    for cancelled in (0, 1):
+        ended = {"succeeded": 1, "cancelled": cancelled}
+        assert await check(story.history, story.store, ended_metric=ended) == []
+
+
+async def test_a_claim_that_nobody_learned_of_has_no_span(story: Story) -> None:
+    """It was carried out, and its caller told that its fate is unknown: then it was never run."""
+    attempt = await start(story.store)
+    call = story.history.calls[-1]
+    call.answer, call.error = None, EventFateUnknown(1.0)
+    unknown = await story.check()
+    await story.store.append(attempt, [log("at work")])
+    at_work = await story.check()
+
+    assert unknown == []
+    assert [breach.invariant for breach in at_work] == ["I8"]
 
 
 async def test_cancelled_caller_may_have_been_stored_or_not(story: Story) -> None:

@@ -32,7 +32,8 @@ Found = TypeVar("Found")
 
 def complete_task(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """The newest tasks whose ids begin so: in the short form, or whole once that says more."""
-    from tapescope.cli._wording import format_age, now_us, shorten_id
+    from tapescope.cli._wording import now_us
+    from tapescope.model.wording import format_age, shorten_id
 
     async def read(store: TaskStore) -> list[CompletionItem]:
         now = now_us()

@@ -23,7 +23,7 @@ from tapescope.cli._output import say
 from tapescope.cli._settings import EXIT_CANNOT_EXECUTE, EXIT_NOT_FOUND, EXIT_OUTPUT_LOST
 from tapescope.cli._signals import Heard, Signals, end_as
 from tapescope.errors import CommandFailed
-from tapescope.shell.command import ShellCommand
+from tapescope.shell.command import ShellCommand, TraceHeaders
 from tapescope.shell.process import Child, start_in_place
 from tapescope.shell.recorder import LineRecorder
 
@@ -83,8 +83,8 @@ class Foreground:
         """Bytes of output that could not be written, though somebody was there to read."""
         signals.listen(self._hear_in_thread)
 
-    async def execute(self, recorder: LineRecorder, traceparent: str | None) -> dict[str, Any]:
-        """Run the command; its lines go to ``recorder``, its environment gets ``traceparent``.
+    async def execute(self, recorder: LineRecorder, trace: TraceHeaders) -> dict[str, Any]:
+        """Run the command; its lines go to ``recorder``, its environment gets ``trace``.
 
         Raises ``OSError`` and ``CommandFailed``.
         """
@@ -92,7 +92,7 @@ class Foreground:
         self.begun.set()
         self.recorder = recorder
         command = ShellCommand(self._argv, grace=self._grace, drain=self._drain, sink=self._hand_on)
-        self._command = asyncio.create_task(command.run(recorder, traceparent, start=self._start))
+        self._command = asyncio.create_task(command.run(recorder, trace, start=self._start))
         try:
             result = await self._command
         except OSError as error:

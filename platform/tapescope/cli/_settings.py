@@ -36,8 +36,8 @@ __all__ = [
     "name_caller",
     "read_cancel_status",
     "read_exception_texts",
+    "read_trace_headers",
     "read_trace_mode",
-    "read_traceparent",
 ]
 
 STORE_VARIABLE: Final = "TAPESCOPE_STORE"
@@ -136,9 +136,9 @@ def find_named_store(option: str | None) -> str | None:
     return option or os.environ.get(STORE_VARIABLE) or None
 
 
-def read_traceparent() -> str | None:
-    """The W3C trace context that the caller of this process put in its environment."""
-    return os.environ.get("TRACEPARENT") or None
+def read_trace_headers() -> tuple[str | None, str | None]:
+    """What the caller of this process put in its environment: ``traceparent``, ``tracestate``."""
+    return os.environ.get("TRACEPARENT") or None, os.environ.get("TRACESTATE") or None
 
 
 def name_caller() -> str:

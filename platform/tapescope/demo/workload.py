@@ -17,7 +17,7 @@ from tapescope.model.tape import LOG, TASK_STARTED
 from tapescope.run.reporter import Reporter, ThreadReporter
 from tapescope.shell.command import ShellCommand
 
-__all__ = ["FileSet", "Job", "find_files", "plan_jobs"]
+__all__ = ["FileSet", "Job", "find_files", "plan_jobs", "walk"]
 
 _MOST_FILES: Final = 4_000
 _MOST_BYTES: Final = 256_000_000
@@ -27,6 +27,8 @@ _REPORTS: Final = 25
 _REFUSED_ENOUGH: Final = 25
 """Late events after which the runner that ignores its cancel gives up."""
 _READING_PAUSE: Final = 0.02
+_WALKING_PAUSE: Final = 0.4
+"""Seconds between two files of a walk."""
 _SHELL_GRACE: Final = 0.5
 _NOT_OURS: Final = frozenset({"site-packages", "dist-packages", "__pycache__"})
 
@@ -130,6 +132,19 @@ def hash_in_thread(
         if done % step == 0 or done == len(files):
             report.progress("hash", done, len(files))
     return {"files": len(files), "bytes": size, "sha256": tally.hexdigest()}
+
+
+async def walk(report: Reporter, folder: str, files: int = 60) -> dict[str, Any]:
+    """Hash the first files of a folder, slowly enough to watch; ``files`` at most."""
+    chosen = (await asyncio.to_thread(find_files, Path(folder))).files[:files]
+    size = 0
+    for done, path in enumerate(chosen, 1):
+        content = await asyncio.to_thread(path.read_bytes)
+        size += len(content)
+        await report.log("info", f"{path.name}: {hashlib.sha256(content).hexdigest()[:16]}")
+        await report.progress("walk", done, len(chosen))
+        await asyncio.sleep(_WALKING_PAUSE)
+    return {"files": len(chosen), "bytes": size}
 
 
 async def watch(report: Reporter) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from tapescope.errors import StoreUnavailable
 from tapescope.manager.backlog_reader import BacklogReader, describe_backlog
 from tapescope.manager.readiness import Check
+from tapescope.manager.size_reader import SizeReader
 from tapescope.store.opening import OpenMode
 from tapescope_telemetry.logger import Logger
 
@@ -38,7 +39,7 @@ class StoreExporter:
         store.open_mode = OpenMode.READ
         store.meter.tell_totals()
         self._store = store
-        self._reader = BacklogReader(store)
+        self._reader = BacklogReader(store, SizeReader(store))
         self._trouble = "not open yet"
 
     async def run(self) -> None:

@@ -94,15 +94,23 @@ class TokenFile:
     def find(self, token: str) -> Caller | None:
         """Whom the token was made out to; ``None`` for one that is not known, or no more.
 
-        Every known hash is compared, each in constant time. A file that cannot be read knows no
-        token, and the log says why.
+        A file that cannot be read knows no token, and the log says why.
         """
+        found = self.find_known(token)
+        return None if found is None else Caller(found.name, found.grants)
+
+    def find_known(self, token: str) -> KnownToken | None:
+        """The token as the file knows it. Every known hash is compared, each in constant time."""
         digest = _digest(token)
         found: KnownToken | None = None
         for one in self._read_or_none():
             if hmac.compare_digest(one.digest, digest):
                 found = one
-        return None if found is None else Caller(found.name, found.grants)
+        return found
+
+    def find_named(self, name: str) -> KnownToken | None:
+        """The token that was made out to ``name``."""
+        return next((one for one in self._read_or_none() if one.name == name), None)
 
     def _read_or_none(self) -> Sequence[KnownToken]:
         try:

@@ -11,6 +11,7 @@ from tapescope.model.telemetry import LoopName
 from tapescope.service import LoopService, Vitals
 
 if TYPE_CHECKING:
+    from tapescope.manager.size_reader import SizeReader
     from tapescope.store.port import TaskStore
 
 __all__ = ["BacklogReader", "describe_backlog"]
@@ -32,12 +33,14 @@ class BacklogReader(LoopService):
     Of all the processes of a store one reads the tables, and the others what it has read.
     """
 
-    def __init__(self, store: TaskStore) -> None:
+    def __init__(self, store: TaskStore, sizes: SizeReader | None = None) -> None:
+        """``sizes`` has the loop measure the store as well: where no heartbeat does."""
         vitals = Vitals(
             LoopName.BACKLOG, store.telemetry.loop_failed, _EVERY + store.patience + _SLACK
         )
         super().__init__("tapescope-backlog", vitals)
         self._store = store
+        self._sizes = sizes
         self.last: Backlog | None = None
         """The last reading; any thread may look at it."""
 
@@ -54,11 +57,16 @@ class BacklogReader(LoopService):
                 await self.run_once()
             except TapescopeError:
                 self.last = None  # the heartbeat warns of it; the metrics end after a minute
+            if self._sizes is not None:
+                self.vitals.beat()
+                await self._sizes.read_if_due()
             await asyncio.sleep(_EVERY)
 
     async def _end(self) -> None:
         await super()._end()
         self._store.meter.backlog_left(self._store.name)
+        if self._sizes is not None:
+            self._sizes.leave()
 
 
 def describe_backlog(backlog: Backlog | None) -> str:

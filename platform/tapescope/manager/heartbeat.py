@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Final
 
 from tapescope.errors import StoreUnavailable, TapescopeError
@@ -12,6 +11,7 @@ from tapescope.manager.identity import find_dead_owners
 from tapescope.manager.lease_thread import LeaseHolder, LeaseThread
 from tapescope.manager.loop_watchdog import BLOCKED
 from tapescope.manager.readiness import LastHeartbeat
+from tapescope.manager.size_reader import SizeReader
 from tapescope.model.telemetry import LoopName
 from tapescope.service import LoopService, Vitals
 from tapescope_telemetry.logger import Logger
@@ -28,8 +28,6 @@ _QUERY_BATCH: Final = 1_000
 
 _MOMENT: Final = 0.5
 """Seconds for which a store may be away before a manager is not ready."""
-_MEASURE_EVERY: Final = 30.0
-"""Seconds between two looks at how large the store is."""
 
 _SKEW_TOLD: Final = 1.0
 """Seconds between the clocks of the store and of this process from which they are warned of."""
@@ -55,7 +53,7 @@ class Heartbeat(LoopService):
         """The beat that ended last; any thread may read it."""
         self.answered_at = holder.store.clock.monotonic()
         """When the store last answered a whole beat, or when it began to be asked; as above."""
-        self._measure_at = 0.0
+        self._sizes = SizeReader(holder.store)
         self._began: float | None = None
         """When the beat under way began, in seconds of the store's monotonic clock."""
 
@@ -93,8 +91,8 @@ class Heartbeat(LoopService):
     async def _take_steps(self) -> str | None:
         failure: str | None = None
         extending = [self._extend_leases] if self._thread is None else []
-        asking = (self._note_traces, self._find_ended, self._rescue, self._probe, self._measure)
-        steps = (*extending, *asking)
+        asking = (self._note_traces, self._find_ended, self._rescue, self._probe)
+        steps = (*extending, *asking, self._sizes.read_if_due)
         for step in steps:
             try:
                 await step()
@@ -127,7 +125,7 @@ class Heartbeat(LoopService):
 
     async def _end(self) -> None:
         await super()._end()
-        self._holder.store.meter.size_left(self._holder.store.name)
+        self._sizes.leave()
         if self._thread is not None:
             await self._thread.stop()
 
@@ -180,16 +178,6 @@ class Heartbeat(LoopService):
                 abs(skew),
                 "ahead of" if skew > 0 else "behind",
             )
-
-    async def _measure(self) -> None:
-        """See how large the store has become, at times."""
-        store = self._holder.store
-        now = store.clock.monotonic()
-        if now < self._measure_at:
-            return
-        self._measure_at = now + _MEASURE_EVERY
-        with suppress(TapescopeError):  # a store that can be written to is sound: the probe tells
-            await store.measure_size()
 
     async def _find_ended(self) -> None:
         """Ask about the tasks that wait here: a cancel by another process may have ended one."""

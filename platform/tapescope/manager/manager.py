@@ -709,7 +709,7 @@ class TaskManager:
                     retries=retries,
                     run_at=submission.find_due(self.store.due_clock),
                     idempotency_key=submission.idempotency_key,
-                    traceparent=span.traceparent,
+                    traceparent=span.trace_context,
                     only_by=None if runner is None else self.owner,
                 )
                 if connection is None:

@@ -93,4 +93,5 @@ class NestedWaits:
             run.task.op,
             task_id,
             task.op,
+            extra=run.ids,
         )

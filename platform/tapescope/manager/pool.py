@@ -303,11 +303,13 @@ class RunPool:
         """A heartbeat for these was answered: the leases that were not lost hold until then."""
         lost, busy = set(leases.lost), set(leases.busy)
         if busy:
+            first = self._runs.get(leases.busy[0].task_id)
             _log.warning(
                 "The leases of %d tasks could not be extended: another session holds them "
                 "locked (%s, …).",
                 len(busy),
                 leases.busy[0].task_id,
+                extra=None if first is None else first.ids,
             )
         now = self.store.clock.monotonic()
         for attempt in attempts:
@@ -365,7 +367,8 @@ class RunPool:
         await self.wait_idle()
         self._stop_listening()
         for zombie in self._zombies:
-            _log.warning("The runner of task %s goes on after the shutdown.", zombie.task.task_id)
+            text = "The runner of task %s goes on after the shutdown."
+            _log.warning(text, zombie.task.task_id, extra=zombie.ids)
 
     # --- for the runs: RunHost --------------------------------------------------------------------
 
@@ -470,6 +473,8 @@ class RunPool:
         return True
 
     def _start_waiting(self) -> None:
+        if self.home is not None and self.home.is_gone:
+            return  # what waits here ends with its loop
         self.lent.readmit()
         while self._waiting and self._free > 0 and not self._stopping:
             if not self._waiting[0].waiting:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic
 from typing_extensions import TypeVar
 
 from tapescope.errors import BadSetting
+from tapescope.model.frozen import quickly_made
 from tapescope.run import RetryPolicy, TypedValues
 from tapescope.store.validation import (
     check_key,
@@ -37,6 +38,7 @@ def check_policy(policy: object, retries: int | None) -> int:
     return policy.times
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Submission(Generic[R_co]):
     """One task for ``TaskManager.submit_many``; the fields are those of ``submit``.

@@ -51,7 +51,7 @@ def task_shape(task: Task) -> dict[str, Any]:
         "retries": task.retries,
         "retries_spent": task.retries_spent,
         "idempotency_key": task.idempotency_key,
-        "traceparent": task.traceparent,
+        "traceparent": task.traceparent and task.traceparent.partition(" ")[0],
         "cancel": None if task.cancel is None else _cancel_shape(task.cancel),
         "error_code": task.error_code,
     }

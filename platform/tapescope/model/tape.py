@@ -15,6 +15,7 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Any, Final
 
+from tapescope.model.frozen import quickly_made
 from tapescope.model.times import moment
 
 __all__ = [
@@ -162,6 +163,7 @@ def list_drops() -> Iterator[tuple[DropReason, str, str]]:
     yield from drops
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class NewEvent:
     """An event to append. ``body`` is any JSON value; it is encoded once and never changed."""
@@ -170,6 +172,7 @@ class NewEvent:
     body: Any = None
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Event:
     """One event of a tape, as stored. ``seq`` counts 1, 2, 3 … on its tape (invariant I3)."""

@@ -9,6 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from tapescope.model.frozen import quickly_made
 from tapescope.model.tape import FINAL, Event, Outcome
 from tapescope.model.times import format_time, moment, parse_time
 from tapescope.model.words import carry
@@ -102,6 +103,7 @@ class Assurance(StrEnum):
     """A server checked a token, and ``by`` is whom it was made out to. Nothing says so yet."""
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class NewTask:
     """A task to create. Times are integer microseconds since the Unix epoch."""
@@ -117,7 +119,8 @@ class NewTask:
     idempotency_key: str | None = None
     """A second task of the same op with this key is not created: the first one is its answer."""
     traceparent: str | None = None
-    """W3C trace context of the submit span, which the run span links to."""
+    """W3C trace context of the submit span, which the run span links to: its ``traceparent``, and
+    after a space its ``tracestate`` where it has one."""
     run_at: int | None = None
     """The task starts at this time or later; ``None`` for at once."""
     only_by: str | None = None
@@ -144,6 +147,7 @@ class CancelRequest:
         return moment(self.at_us)
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Task:
     """One unit of work as its row stands.
@@ -247,6 +251,7 @@ class TaskFilter:
         )
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """One run of a task, as every write of that run names it.
@@ -263,6 +268,7 @@ class Attempt:
     it."""
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Claim:
     """A task that was claimed, and the attempt that may write to the task's tape."""
@@ -292,6 +298,7 @@ class ErrorInfo:
         return shape
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class FinalEvent:
     """What a ``final`` event says: the outcome, with the result, the error or the cancel."""

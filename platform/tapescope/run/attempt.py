@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from tapescope.model.answers import Finished
 from tapescope.model.error_codes import LEASE_LOST, LOOP_CLOSED, RELEASED
+from tapescope.model.frozen import quickly_made
 from tapescope.model.tape import Outcome
 from tapescope.model.tasks import (
     AttemptOutcome,
@@ -37,11 +38,12 @@ from tapescope_telemetry.logger import Logger
 
 if TYPE_CHECKING:
     from tapescope.model.leases import GivenUp, TracedAttempt
+    from tapescope.run.runner import Runner
     from tapescope.store.port import TaskStore
     from tapescope.values import Values
     from tapescope_telemetry import Telemetry
 
-__all__ = ["RunEnd", "RunRecord", "RunSettings", "log_run", "tell"]
+__all__ = ["RunEnd", "RunRecord", "RunSettings", "ids_of", "log_run", "tell"]
 
 _log = Logger("tapescope")
 
@@ -75,6 +77,7 @@ class RunSettings:
     """Gives a number from 0 up to 1: how much of its jitter a wait loses."""
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class RunEnd:
     """How a run's attempt ended."""
@@ -106,34 +109,40 @@ class RunRecord:
         settings: RunSettings,
         claim: Claim,
         run_before: TracedAttempt | None,
+        runner: Runner,
         *,
         shared: bool,
-        policy: RetryPolicy | None,
     ) -> None:
         """Open the run span, a root linked to the submit's and to the run of the attempt before,
         and make it current for the run.
 
-        ``shared`` says that other workers can run the task as well; ``policy`` is the runner's.
+        ``shared`` says that other workers can run the task as well.
         """
         task, attempt = claim.task, claim.attempt
         store = settings.store
         self._settings, self._shared = settings, shared
-        self._policy = policy or _USUAL
+        self._policy = runner.retry or _USUAL
         self.task, self.attempt = task, attempt
         self.deadline = store.clock.monotonic() + settings.lease
         """The end of the lease, in monotonic seconds."""
         self.requested: CancelRequest | None = None
         """The cancel request that reached this run, in time or too late."""
+        waited = None
+        if task.claimed_us is not None:
+            waited = max(0.0, (task.claimed_us - task.run_us) / 1e6)
         self.span = settings.telemetry.start_run_span(
-            task.op, task.task_id, attempt.number, attempt.owner, task.traceparent, run_before
+            *(task.op, task.task_id, attempt.number, attempt.owner, task.traceparent, run_before),
+            queue_wait=waited,
+            timeout=task.timeout,
+            retries_left=max(0, task.retries - task.retries_spent),
+            function=runner.name,
         )
         self.span.attach()
         span_id = self.span.span_id if self.span.sampled else None
         store.attach_span(attempt, self.span.trace_id, self.span.context, span_id)
         self.tape = TapeWriter(store, attempt, self.span, settings.coalesce_progress)
         self.keeper = Keeper(task.op, settings.values, settings.redactor)
-        if task.claimed_us is not None:
-            waited = (task.claimed_us - task.run_us) / 1e6
+        if waited is not None:
             settings.telemetry.tasks.queue_wait(task.op, waited, self.span.context)
 
     async def settle(self, verdict: Verdict) -> RunEnd:
@@ -320,6 +329,18 @@ def tell(settings: RunSettings, op: str, error: BaseException) -> BaseException:
     return hide_texts(error) if settings.telemetry.hides_exception_texts else error
 
 
+def ids_of(task: Task, record: RunRecord | None) -> dict[str, object]:
+    """What a log line about a run has besides its text: where to find the run."""
+    span = record and record.span
+    return {
+        "trace_id": span and span.trace_id,
+        "span_id": span and span.span_id,
+        "task_id": task.task_id,
+        "op": task.op,
+        "attempt": task.attempt or None,
+    }
+
+
 def log_run(
     level: int,
     text: str,
@@ -334,21 +355,13 @@ def log_run(
     ``text`` has three places: for the task's id, its op and ``detail``.
     """
     if _log.is_enabled_for(level):
-        span = record and record.span
-        ids = {
-            "trace_id": span and span.trace_id,
-            "span_id": span and span.span_id,
-            "task_id": task.task_id,
-            "op": task.op,
-            "attempt": task.attempt or None,
-        }
         _log.log(
             level,
             text,
             task.task_id,
             task.op,
             detail,
-            extra=ids | extra,
+            extra=ids_of(task, record) | extra,
             error=error,
             with_traceback=error is not None and not is_raised_here(error),
             stacklevel=2,

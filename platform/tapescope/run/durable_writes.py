@@ -93,7 +93,8 @@ async def let_go(store: TaskStore, task: Task, owner: str) -> bool:
             forget_cancels()
         except TapescopeError as error:
             text = "Task %s waits for its owner, which cannot run it and could not let it go: %s"
-            _log.warning(text, task.task_id, error)
+            ids = {"task_id": task.task_id, "op": task.op}  # no run of it has begun
+            _log.warning(text, task.task_id, error, extra=ids)
             return False
 
 

@@ -19,6 +19,7 @@ from tapescope.model.error_codes import (
     TIMEOUT,
     UNREQUESTED_CANCEL,
 )
+from tapescope.model.frozen import quickly_made
 from tapescope.model.tape import Outcome
 from tapescope.model.tasks import CancelReason, CancelRequest, ErrorInfo, FinalEvent
 from tapescope_telemetry import error_type_of
@@ -85,6 +86,7 @@ def describe_stop(reason: StopReason, limits: Limits, now: int) -> CancelRequest
     return CancelRequest(CancelReason.SUPERSEDED, message, None, now)
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """The ``final`` to write, and the exception for the span."""

@@ -51,6 +51,11 @@ class _Report:
         return self._tape.span.traceparent
 
     @property
+    def tracestate(self) -> str | None:
+        """The W3C ``tracestate`` that goes with ``traceparent``, where there is one."""
+        return self._tape.span.tracestate
+
+    @property
     def cancel_requested(self) -> bool:
         """Whether the runner is to stop: the task was cancelled, timed out or lost its lease."""
         return self._tape.stop is not None

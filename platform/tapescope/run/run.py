@@ -40,7 +40,7 @@ from tapescope.model.tasks import (
     FinalEvent,
     Task,
 )
-from tapescope.run.attempt import RunRecord, RunSettings, log_run, tell
+from tapescope.run.attempt import RunRecord, RunSettings, ids_of, log_run, tell
 from tapescope.run.durable_writes import claim_task, forget_cancels, let_go
 from tapescope.run.outcome import (
     LOST,
@@ -259,6 +259,11 @@ class Run:
         body = {"level": level, "message": message, "logger": logger}
         return record.tape.append_unheard(LOG, record.keeper.keep_our_event(LOG, body))
 
+    @property
+    def ids(self) -> dict[str, object]:
+        """Where to find the run, for a log line about it."""
+        return ids_of(self.task, self._record)
+
     def runs_in(self, loop_task: object) -> bool:
         """Whether this asyncio task is the run's."""
         return self._loop_task is loop_task
@@ -410,7 +415,7 @@ class Run:
     def _begin(self, claim: Claim, run_before: TracedAttempt | None) -> RunRecord:
         self.task = claim.task
         self._record = record = RunRecord(
-            self._settings, claim, run_before, shared=self.claimed, policy=self.runner.retry
+            self._settings, claim, run_before, self.runner, shared=self.claimed
         )
         record.requested = self._requested
         _current.set(weakref.ref(self))  # never reset: the context is this run's alone
@@ -514,7 +519,8 @@ class Run:
         """Give the run up: its end could not be written, so the tape stays open."""
         told = tell(self._settings, self.task.op, error)
         if not isinstance(error, TapescopeError):
-            _log.error("The run of task %s ended with a defect.", self.task.task_id, error=told)
+            text = "The run of task %s ended with a defect."
+            _log.error(text, self.task.task_id, error=told, extra=self.ids)
         if self._record is not None:
             self._record.end_lost(told)
         text = "The end of task %s (%s) is lost: %s"

@@ -15,6 +15,7 @@ from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any, Final
 
 from tapescope.errors import BadParams, BadRunner
+from tapescope.model.frozen import quickly_made
 
 if TYPE_CHECKING:
     from tapescope.run.retry_policy import RetryPolicy
@@ -55,6 +56,7 @@ takes longer than the rest of a submit's checks. Codes of two modules may be equ
 of their functions not."""
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Runner:
     """The user's callable and where it runs; the run calls ``call(report, **params)``."""
@@ -73,6 +75,15 @@ class Runner:
     """Seconds in which it must report something; ``None`` for no limit."""
     types: TypedValues | None = field(default=None, compare=False)
     """What its annotations say of its values; ``None`` where it is not an op's."""
+
+    @property
+    def name(self) -> str:
+        """Module and qualified name of the function that a call ends in, as spans have it."""
+        function = _find_function(self.call)
+        named = function if inspect.isroutine(function) else type(function)
+        module = getattr(named, "__module__", None)  # a method of a builtin has none
+        name = str.__str__(named.__qualname__)
+        return f"{module}.{name}" if isinstance(module, str) else name
 
     def check(self, params: Mapping[str, Any]) -> None:
         """Raises ``BadParams`` for params that are not its keyword arguments."""

@@ -22,7 +22,7 @@ from tapescope_telemetry.logger import Logger
 if TYPE_CHECKING:
     from tapescope.run import Reporter
 
-__all__ = ["ShellCommand"]
+__all__ = ["ShellCommand", "TraceHeaders"]
 
 _LAST_OUTPUT: Final = 1.0
 """Seconds that the last output of a killed command may hold up its end, while the store or the sink
@@ -32,6 +32,9 @@ _SECRET: Final = re.compile(r"TAPESCOPE_STORE$|OTEL_EXPORTER_OTLP_(?:\w+_)?HEADE
 """Variables by which the store and the collector let us in; they are no affair of a command's."""
 
 _log = Logger(__name__)
+
+TraceHeaders = tuple[str | None, str | None]
+"""The ``traceparent`` and the ``tracestate`` of a span; ``None`` is left out."""
 
 OutputSink = Callable[[str, bytes], Awaitable[None]]
 """Called with the stream's name and each piece of output, as it came, while it is recorded."""
@@ -57,7 +60,7 @@ class ShellCommand:
 
     ``env`` and ``cwd`` are as for ``subprocess``, but that without ``env`` a command inherits no
     secret of ours: neither ``TAPESCOPE_STORE`` nor the headers of OTLP. ``env=os.environ`` hands
-    them on. ``TRACEPARENT`` names the run span, where there is one. ``stdin`` is
+    them on. ``TRACEPARENT`` and ``TRACESTATE`` name the run span, where there is one. ``stdin`` is
     ``subprocess.DEVNULL``, or ``None`` to hand on this process's own.
     """
 
@@ -88,21 +91,23 @@ class ShellCommand:
         """Run the command as a task's runner."""
         recorder = LineRecorder(report)
         try:
-            return await self.run(recorder, report.traceparent)
+            return await self.run(recorder, (report.traceparent, report.tracestate))
         finally:
             await recorder.aclose()
             recorder.give_up()
 
     async def run(
-        self, recorder: LineRecorder, traceparent: str | None, *, start: Starter | None = None
+        self, recorder: LineRecorder, trace: TraceHeaders | None, *, start: Starter | None = None
     ) -> dict[str, Any]:
         """Run the command with ``recorder`` for its lines; ``start`` starts it in another way.
+
+        ``trace`` are the ``traceparent`` and the ``tracestate`` of its environment.
 
         What ``start`` has started is never killed but by a cancel.
         Raises ``OSError`` when the command cannot be started, and ``CommandFailed``.
         """
         inherits_all = start is not None
-        env = self._environment(traceparent, inherits_all=inherits_all)
+        env = self._environment(*(trace or (None, None)), inherits_all=inherits_all)
         child = (start or self._start)(self.command, env)
         recorder.note(COMMAND_STARTED, {"pid": child.pid})
         pumps = [
@@ -136,7 +141,9 @@ class ShellCommand:
             command, cwd=self._cwd, env=env, stdin=self._stdin, refused=_log_refusal
         )
 
-    def _environment(self, traceparent: str | None, *, inherits_all: bool) -> dict[str, str] | None:
+    def _environment(
+        self, traceparent: str | None, tracestate: str | None, *, inherits_all: bool
+    ) -> dict[str, str] | None:
         """The command's environment; ``None`` for this process's own as it is."""
         env = self._env
         if env is None and not inherits_all:
@@ -146,6 +153,8 @@ class ShellCommand:
         env = dict(os.environ if env is None else env)
         if env.get("TRACEPARENT") != traceparent:
             env.pop("TRACESTATE", None)  # it belongs to the replaced TRACEPARENT
+        if tracestate is not None:
+            env["TRACESTATE"] = tracestate
         return env | {"TRACEPARENT": traceparent}
 
     async def _pump(self, name: str, pipe: PipeReader, recorder: LineRecorder) -> None:

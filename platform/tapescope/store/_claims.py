@@ -129,6 +129,7 @@ class DueClaims:
             task.op,
             BAD_ROW,
             row.refused,
+            extra={"task_id": task.task_id, "op": task.op},
         )
 
     async def _insist_on_claims(

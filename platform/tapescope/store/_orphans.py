@@ -69,6 +69,7 @@ class Orphans:
                 task_id,
                 message,
                 error,
+                extra={"task_id": task_id},
             )
 
     async def _cancel(self, task_id: str, message: str) -> None:

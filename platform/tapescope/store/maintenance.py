@@ -102,7 +102,9 @@ class StoreMaintenance:
             return
         self._logged.add(name)
         _log.error(
-            "Audit: %s, task %s: %s", violation.rule.value, violation.task_id, violation.detail
+            "Audit: %s, task %s: %s",
+            *(violation.rule.value, violation.task_id, violation.detail),
+            extra={"task_id": violation.task_id, "rule": violation.rule.value},
         )
         if len(self._logged) == _REMEMBERED:
             _log.error("Audit: %d violations were logged; of more, only the count.", _REMEMBERED)
@@ -140,7 +142,8 @@ class StoreMaintenance:
         if dry_run or not mended.repairs:
             return mended
         for one in mended.repairs:
-            _log.warning("Repaired: %s, task %s: %s", one.rule.value, task_id, one.text)
+            text, ids = "Repaired: %s, task %s: %s", {"task_id": task_id, "rule": one.rule.value}
+            _log.warning(text, one.rule.value, task_id, one.text, extra=ids)
         core.changes.publish(RESYNC)
         if any(one.rule is AuditRule.STUCK_RUNNING for one in mended.repairs):
             ops = await self._ops.read()  # of every process: a worker will run them again

@@ -86,7 +86,7 @@ class LoopThread:
         or the first since that failed; ``ManagerClosed``. A caller that is interrupted, as by
         Ctrl-C, cancels the verb.
         """
-        return self._wait(self._begin(verb))
+        return self._carry_out(concurrent.futures.Future(), verb)
 
     def lend(
         self, connection: object, verb: Callable[[TaskManager, LentConnection], Awaitable[T]]
@@ -100,40 +100,43 @@ class LoopThread:
             return await answer
 
         lent = LentConnection(connection, run)
-        future = self._begin(lambda manager: verb(manager, lent))
+        future = concurrent.futures.Future[T]()
         future.add_done_callback(lambda _: asked.put(None))
-        return self._wait(future, asked)
+        return self._carry_out(future, lambda manager: verb(manager, lent), asked)
 
-    def _begin(self, verb: Callable[[TaskManager], Awaitable[T]]) -> concurrent.futures.Future[T]:
+    def _carry_out(
+        self,
+        future: concurrent.futures.Future[T],
+        verb: Callable[[TaskManager], Awaitable[T]],
+        asked: SimpleQueue[Callable[[], None] | None] | None = None,
+    ) -> T:
+        """Wait for the verb. The future is there before the loop hears of it: wherever an interrupt
+        strikes, it has what is to be cancelled."""
+
         async def carry_out() -> T:
             await self._ensure_open()
             return await verb(self.manager)
 
-        with self._lock:
-            if self._over or self._end is not None:
-                raise ManagerClosed
-            future = asyncio.run_coroutine_threadsafe(carry_out(), self.loop)
-            self._waiting.add(future)
-        return future
+        def begin() -> None:
+            if not future.cancelled():
+                _chain(self.loop.create_task(carry_out()), future)
 
-    def _wait(
-        self,
-        future: concurrent.futures.Future[T],
-        asked: SimpleQueue[Callable[[], None] | None] | None = None,
-    ) -> T:
         try:
+            with self._lock:
+                if self._over or self._end is not None:
+                    raise ManagerClosed
+                self._waiting.add(future)
+                self.loop.call_soon_threadsafe(begin)
             while asked is not None and (work := asked.get()) is not None:
                 work()
             return future.result()
         except concurrent.futures.CancelledError:
             raise ManagerClosed from None
         except BaseException:
-            if not future.done():  # an interrupt of the wait
-                future.cancel()
+            future.cancel()  # of no account where it has ended
             raise
         finally:
             self._waiting.discard(future)
-            del future  # which has the error, which has this frame
 
     def _do_here(self, work: Callable[[], R], answer: asyncio.Future[R]) -> None:
         """Do work for the loop. An interrupt of the caller's passes: it is none of the loop's."""
@@ -238,6 +241,29 @@ class LoopThread:
         with suppress(RuntimeError):  # it is closed
             self.loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
+
+
+def _chain(task: asyncio.Task[T], future: concurrent.futures.Future[T]) -> None:
+    """Have the caller's future end as the task does, and the task be cancelled with it."""
+    loop = task.get_loop()
+
+    def tell(ended: asyncio.Task[T]) -> None:
+        error = None if ended.cancelled() else ended.exception()
+        with suppress(concurrent.futures.InvalidStateError):  # its caller was interrupted just now
+            if ended.cancelled():
+                future.cancel()
+            elif error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(ended.result())
+
+    def hear(ended: concurrent.futures.Future[T]) -> None:
+        if ended.cancelled():
+            with suppress(RuntimeError):  # the loop is closed, and the task with it
+                loop.call_soon_threadsafe(task.cancel)
+
+    task.add_done_callback(tell)
+    future.add_done_callback(hear)
 
 
 async def _cancel_others() -> None:

@@ -43,12 +43,15 @@ async def check(
     *,
     spans: Sequence[SpanRecord] | None = None,
     dropped_metric: int | None = None,
+    ended_metric: Mapping[str, int] | None = None,
     ledger: LedgerReading | None = None,
 ) -> list[Breach]:
     """All that is wrong with what ``history`` recorded, judged at rest; empty when all is well.
 
     ``spans``, when given, are all that were exported (I8). ``dropped_metric`` is the sum of the
-    ``tapescope.tape.event.dropped`` counter (I7). ``ledger`` is that of the process which made the
+    ``tapescope.tape.event.dropped`` counter (I7), and ``ended_metric`` the number of tasks in the
+    ``tapescope.task.duration`` histogram by outcome (I2): of a process all of whose calls the
+    history has, while no other one ends its tasks. ``ledger`` is that of the process which made the
     history, where ``store`` is another one's. Only tasks that the history names are looked at,
     and of those the history must have every writing call; so it must of all the tasks that the
     store does not know, for past their cap a store only counts them together.
@@ -63,9 +66,12 @@ async def check(
             runs[str((span.attributes or {}).get("tapescope.task.id"))].append(span)
     found: list[Breach] = []
     tape_events = persisted = unknown = 0
+    ends: list[tuple[str, bool]] = []
     for task_id, calls in by_task.items():
         case = await read_case(store, task_id, calls)
         tape_events += len(case.tape)
+        if case.final is not None:
+            ends.append((str(case.final.body["outcome"]), _is_told_of_end(case)))
         if case.task is None:
             unknown += _refusals(case)[0].total()
         else:
@@ -88,6 +94,8 @@ async def check(
     if ledger is None:
         ledger = store.meter.ledger.read()
     found += _check_ledger(history, ledger, tape_events, persisted, dropped_metric)
+    if ended_metric is not None:
+        found += _check_ended(ended_metric, ends)
     return found
 
 
@@ -258,9 +266,7 @@ def _check_explained(case: Case, cut: _Cut) -> None:
             told.add(call.answer.last_seq)
         elif isinstance(call.answer, Claim):
             told.update(case.starts.get(call.attempt, ()))
-        elif (isinstance(call.answer, Finished) and call.answer.won) or (
-            isinstance(call.answer, CancelAnswer) and call.answer.state is CancelState.CANCELLED
-        ):
+        elif _tells_of_end(call):
             told.update(event.seq for event in case.by_seq.values() if event.type == FINAL)
         elif not call.fate_known:
             unknown.update((type_, call.attempt, text) for type_, text in call.offers)
@@ -273,6 +279,9 @@ def _check_explained(case: Case, cut: _Cut) -> None:
             (event.type, event.attempt, ""),
             (event.type, 0, ""),  # a cancel does not say of which attempt it is
         ]
+        if event.type == FINAL and event.body["outcome"] == Outcome.CANCELLED.value:
+            # the one that a cancel on record put in the place of what gave the task up
+            offered += [(type_, event.attempt, "") for type_ in (ATTEMPT_FAILED, ATTEMPT_RELEASED)]
         name = next((name for name in offered if unknown[name] > 0), None)
         if name is None and cut.explains(event):
             continue
@@ -280,6 +289,36 @@ def _check_explained(case: Case, cut: _Cut) -> None:
             case.broken("I7", f"no caller was told that event {event.seq} ({event.type}) is stored")
         else:
             unknown[name] -= 1
+
+
+def _tells_of_end(call: RecordedCall) -> bool:
+    """Whether its answer says that it has ended the task."""
+    answer = call.answer
+    if isinstance(answer, Finished):
+        return answer.won
+    if isinstance(answer, CancelAnswer):
+        return answer.state is CancelState.CANCELLED
+    if isinstance(answer, Rescued):
+        return answer.result is not RescueResult.RETRIED
+    return isinstance(answer, GivenUp) and answer.final is not None
+
+
+def _is_told_of_end(case: Case) -> bool:
+    return any(_tells_of_end(call) for call in case.calls)
+
+
+def _check_ended(counted: Mapping[str, int], ends: Iterable[tuple[str, bool]]) -> list[Breach]:
+    """I2: each ``final`` is counted once; one that no caller was told of may not be."""
+    told: Counter[str] = Counter()
+    held: Counter[str] = Counter()
+    for outcome, known in ends:
+        held[outcome] += 1
+        told[outcome] += known
+    return [
+        Breach("I2", None, f"{held[one]} tasks are {one}, the metric says {counted.get(one, 0)}")
+        for one in dict.fromkeys([*held, *counted])
+        if not told[one] <= counted.get(one, 0) <= held[one]
+    ]
 
 
 def _refusals(case: Case) -> tuple[Counter[DropReason], int]:

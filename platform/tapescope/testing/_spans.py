@@ -56,12 +56,20 @@ def check_spans(case: Case, spans: Iterable[SpanRecord]) -> None:
     attempts = [event.attempt for event in case.tape if event.type == TASK_STARTED]
     for attempt in attempts:
         of_attempt = by_attempt.pop(attempt, [])
+        if not of_attempt and _is_unknown_to_its_claimer(case, attempt):
+            continue
         if len(of_attempt) != 1 or of_attempt[0].end_time is None:
             case.broken("I8", f"attempt {attempt} has {len(of_attempt)} ended run spans")
             continue
         _check_span(case, attempt, of_attempt[0])
     for attempt in by_attempt:
         case.broken("I8", f"a run span for attempt {attempt}, which was never claimed")
+
+
+def _is_unknown_to_its_claimer(case: Case, attempt: int) -> bool:
+    """Whether nobody learned that a claim was carried out: then it was never run."""
+    calls = [call for call in case.calls if call.attempt == attempt and call.verb != "rescue"]
+    return bool(calls) and all(call.verb == "claim" and not call.fate_known for call in calls)
 
 
 def _check_span(case: Case, attempt: int, span: SpanRecord) -> None:

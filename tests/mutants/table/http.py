@@ -13,8 +13,17 @@ _STREAM: Final = f"{_HTTP}/api/stream.py"
 _STATE: Final = f"{_HTTP}/api/state.py"
 _SERVER: Final = f"{_HTTP}/api/server.py"
 _TOKENS: Final = f"{_HTTP}/tokens.py"
+_COOKIES: Final = f"{_HTTP}/cookies.py"
+_PAGE: Final = f"{_HTTP}/api/page"
 
 _ACCESS: Final = "tests/http/test_access.py"
+_PAGES: Final = "tests/http/test_page.py"
+_COOKIE: Final = f"{_PAGES}::test_a_cookie_stands_for_a_token_and_is_none"
+_COOKIE_ENDS: Final = f"{_PAGES}::test_a_cookie_ends_and_a_key_that_others_know_seals_none"
+_HOSTILE: Final = f"{_PAGES}::test_what_is_hostile_in_a_tape_is_shown_and_does_nothing"
+_BOUNDED: Final = f"{_PAGES}::test_a_page_is_bounded_whatever_a_tape_has"
+_FOREIGN: Final = f"{_PAGES}::test_a_form_of_another_site_does_nothing"
+_NARROW: Final = f"{_PAGES}::test_a_token_for_an_op_sees_that_op_and_its_buttons"
 _STREAMS: Final = "tests/http/test_stream.py"
 _HERE: Final = f"{_ACCESS}::test_without_tokens_this_machine_alone_is_answered"
 _REVOKED: Final = f"{_ACCESS}::test_a_token_that_is_revoked_is_so_at_once"
@@ -41,7 +50,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "http.origin",
         "A page of another site is not answered",
-        Edit(_GUARD, "        if _is_cross_origin(headers):\n", "        if False:\n"),
+        Edit(_GUARD, "        if is_cross_origin(headers):\n", "        if False:\n"),
         _HERE,
     ),
     row(
@@ -142,5 +151,116 @@ GUARDS: Final[tuple[Guard, ...]] = (
             "        super().connection_made(transport)\n",
         ),
         "tests/http/test_server.py::test_who_sends_no_request_is_hung_up_on",
+    ),
+    row(
+        "page.escaped",
+        "What a tape says is text on a page, whatever it looks like",
+        Edit(f"{_PAGE}/rendering.py", "autoescape=True", "autoescape=False"),
+        _HOSTILE,
+    ),
+    row(
+        "page.printable",
+        "No character of a tape turns a line of a page around, or hides in it",
+        Edit(
+            f"{_PAGE}/payloads.py",
+            '(make_printable(line.rstrip("\\r").expandtabs(4)) for',
+            '(line.rstrip("\\r").expandtabs(4) for',
+        ),
+        _HOSTILE,
+    ),
+    row(
+        "page.payload_bound",
+        "A payload of any size leaves a page that a browser can show",
+        Edit(
+            f"{_PAGE}/payloads.py",
+            "left_out = max(0, len(text) - most)",
+            "left_out, most = 0, len(text)",
+        ),
+        _BOUNDED,
+    ),
+    row(
+        "page.rows_bound",
+        "A tape of any length leaves a page that a browser can show",
+        Edit(f"{_PAGE}/task_view.py", "= events[-_ROWS:]", "= events"),
+        _BOUNDED,
+    ),
+    row(
+        "page.form_origin",
+        "A form is taken from a page of ours alone",
+        Edit(f"{_PAGE}/page_route.py", "if not is_same_origin(request.headers):", "if False:"),
+        _FOREIGN,
+    ),
+    row(
+        "page.cookie_origin",
+        "A cookie acts for a page of ours alone",
+        Edit(
+            _STATE,
+            'if request.method not in ("GET", "HEAD") and not is_same_origin(request.headers):',
+            "if False:",
+        ),
+        _COOKIE,
+    ),
+    row(
+        "page.cookie_seal",
+        "A cookie that is forged is nobody's",
+        Edit(
+            _COOKIES,
+            "if known is None or not hmac.compare_digest(",
+            "if known is None or False and not hmac.compare_digest(",
+        ),
+        _COOKIE,
+    ),
+    row(
+        "page.cookie_digest",
+        "A token that is revoked takes its cookies along",
+        Edit(_COOKIES, "{head}.{known.digest}", "{head}"),
+        _COOKIE,
+    ),
+    row(
+        "page.cookie_end",
+        "A cookie ends",
+        Edit(_COOKIES, " or int(until) <= now:", ":"),
+        _COOKIE_ENDS,
+    ),
+    row(
+        "page.cookie_key",
+        "A key that others may read seals no cookie",
+        Edit(_COOKIES, "if path.stat().st_mode & 0o077:", "if False:"),
+        _COOKIE_ENDS,
+    ),
+    row(
+        "page.login_next",
+        "The login leads to no other site",
+        Edit(
+            f"{_PAGE}/acts.py",
+            'if not plain or not path.startswith("/") or path.startswith("//"):',
+            "if False:",
+        ),
+        f"{_PAGES}::test_the_login_leads_to_no_other_site",
+    ),
+    row(
+        "page.link",
+        "Only who follows a link gets in from another site, and to a page",
+        Edit(
+            _GUARD,
+            'if is_navigation(headers) and scope["method"] == "GET" and not _is_of_api(scope):',
+            "if True:",
+        ),
+        f"{_PAGES}::test_a_link_on_another_site_leads_here_by_a_page_of_ours",
+    ),
+    row(
+        "page.task_scope",
+        "A page shows no task of an op that its reader may not see",
+        Edit(
+            f"{_PAGE}/views.py",
+            "    if not caller.may(Scope.READ, task.op):\n        raise UnknownTask(task_id)\n",
+        ),
+        _NARROW,
+    ),
+    row(
+        "page.act_scope",
+        "A form cancels nothing that its sender may not cancel",
+        Edit(f"{_PAGE}/acts.py", "        await reach(request, caller, Scope.CANCEL, task_id)\n"),
+        _NARROW,
     ),
 )

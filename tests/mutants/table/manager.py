@@ -457,6 +457,17 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "tests/manager/test_closed_loops.py",
         on="memory",
     ),
+    row(
+        "pool.slot_in_gone_loop",
+        "A slot that is given back in a closed loop starts nothing",
+        Edit(
+            _POOL,
+            "        if self.home is not None and self.home.is_gone:\n"
+            "            return  # what waits here ends with its loop\n",
+        ),
+        "tests/manager/test_closed_loops.py",
+        on="memory",
+    ),
     # --- the maintainer ---------------------------------------------------------------------------
     row(
         "maintainer.resigns",
@@ -487,6 +498,13 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "Who is not the leader audits nothing, and prunes nothing",
         Edit(_MAINTAINER, "        if term is None:\n            raise _NotLeaderError\n"),
         f"{_MAINTENANCE}::test_one_of_many_is_the_leader",
+        on="memory",
+    ),
+    row(
+        "maintainer.forgets",
+        "A leader that was not one in between leaves to the other what that one has audited",
+        Edit(_MAINTAINER, "                self._auditor.forget()", "                pass"),
+        f"{_MAINTENANCE}::test_who_leads_again_leaves_to_the_other_what_it_has_audited",
         on="memory",
     ),
     row(

@@ -417,6 +417,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
         _constraint("tasks_pkey"),
         "tests/adapters/postgres/test_guards.py::test_raw_session_cannot_write_twice",
         on=_ON,
+        vital=True,  # what refers to a key cannot be made without it
     ),
     row(
         "postgres.status_known",

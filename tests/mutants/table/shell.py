@@ -269,6 +269,17 @@ GUARDS: Final[tuple[Guard, ...]] = (
         f"{_BACKLOGS}::test_an_outage_costs_no_event_and_no_order",
     ),
     row(
+        "shell.doubt_later",
+        "What is confirmed after an event of unknown fate hides it from nobody",
+        Edit(
+            _BACKLOG,
+            "            elif not self._unsure:  # later ones are looked at when the doubt is resolved\n",
+            "            else:\n",
+        ),
+        f"{_BACKLOGS}::test_what_is_confirmed_after_a_doubt_hides_it_from_nobody",
+        on="memory",
+    ),
+    row(
         "shell.file_behind_memory",
         "What waits in memory does not overtake what waits in a file",
         Edit(_BACKLOG, "if self._room > 0 and not self._in_file:", "if self._room > 0:"),

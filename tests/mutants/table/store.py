@@ -628,7 +628,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "store.home_loop",
         "A store is not used in another event loop",
         Edit(f"{STORE}/home.py", "if loop is not self._loop:", "if False:"),
-        "tests/manager/test_homes.py::test_a_manager_says_that_it_is_used_in_another_loop[memory]",
+        "tests/store/test_home.py::test_only_a_caller_in_the_same_loop_is_at_home",
         on="memory",
     ),
     row(
@@ -1105,6 +1105,24 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "tests/adapters/postgres/test_lost_ends.py"
         "::test_an_end_whose_reply_was_lost_is_counted_once[finish-Loss.REPLY-too late]",
         on="postgresql",
+    ),
+    row(
+        "store.final_told",
+        "A final whose reply was lost for good is told to who follows here, when it is found",
+        Edit(_RESULTS, "        _tell_of_end(context, cursor.task_id, refusal.last_seq)\n"),
+        f"{_TROUBLE}::test_a_follower_hears_of_an_end_whose_reply_was_lost_for_good[finish]",
+        on="memory",
+    ),
+    row(
+        "store.cancel_told",
+        "So is that of a cancel",
+        Edit(
+            _RESULTS,
+            "            _tell_of_end(context, row.task_id, answer.last_seq)\n",
+            "            pass\n",
+        ),
+        f"{_TROUBLE}::test_a_follower_hears_of_an_end_whose_reply_was_lost_for_good[cancel]",
+        on="memory",
     ),
     row(
         "store.final_counted_once",

@@ -81,8 +81,8 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "An interrupted submit leaves no task at work",
         Edit(
             _THREAD,
-            "                future.cancel()\n            raise",
-            "                pass\n            raise",
+            "            future.cancel()  # of no account where it has ended\n",
+            "            pass\n",
         ),
         f"{_TESTS}::test_ctrl_c_in_a_submit_leaves_no_task_at_work",
     ),
@@ -97,8 +97,8 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "A call comes before the end, or is refused: none waits for a loop that has ended",
         Edit(
             _THREAD,
-            "            if self._over or self._end is not None:\n                raise ManagerClosed\n            future",
-            "            future",
+            "                if self._over or self._end is not None:\n                    raise ManagerClosed\n",
+            "",
         ),
         "tests/sync/test_loop_thread.py::test_no_call_waits_for_a_loop_that_has_ended",
     ),

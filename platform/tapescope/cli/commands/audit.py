@@ -12,13 +12,13 @@ from tapescope.cli._settings import EXIT_NOT_CHECKED, EXIT_VIOLATION, name_calle
 from tapescope.cli._store import choose_store, open_store
 from tapescope.cli._table import Column, print_table
 from tapescope.cli._types import NUMBER
-from tapescope.cli._wording import shorten_id
 from tapescope.errors import TapescopeError
 from tapescope.maintenance.audit import audit_store
 from tapescope.maintenance.repair import repair_store
 from tapescope.model.audit import AuditReport, Violation
 from tapescope.model.json_shapes import audit_shape, repair_shape
 from tapescope.model.repairs import RepairReport
+from tapescope.model.wording import shorten_id
 from tapescope.program import run_main
 from tapescope.store.opening import OpenMode
 

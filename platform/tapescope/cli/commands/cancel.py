@@ -23,10 +23,12 @@ from tapescope.cli._question import confirm, yes_option
 from tapescope.cli._settings import name_caller
 from tapescope.cli._store import choose_store, open_store
 from tapescope.cli._task_ids import check_named, find_task_id
-from tapescope.cli._wording import describe_caller, find_lost, format_local, now_us
+from tapescope.cli._wording import now_us
 from tapescope.errors import UnknownTask
 from tapescope.manager.identity import find_dead_owners
+from tapescope.manager.lost_tasks import find_lost
 from tapescope.model.tasks import CancelReason, Task, TaskStatus
+from tapescope.model.wording import describe_caller, format_local
 from tapescope.program import run_main
 from tapescope.store.flush import CancelAnswer, CancelState
 from tapescope.store.opening import OpenMode

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import shlex
 import shutil
 import sys
 import sysconfig
 import tempfile
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
-from tapescope.cli._options import inherit_store
+from tapescope.cli._options import PORT, inherit_store
 from tapescope.cli._output import make_printable, on_terminal, print_line
 from tapescope.cli._progress import make_board
 from tapescope.cli._rendering import TapeLines
+from tapescope.cli._service import EndSignals
 from tapescope.cli._store import file_url
 from tapescope.cli._table import Column, print_table
-from tapescope.cli._wording import shorten_id
+from tapescope.cli._types import WHOLE_NUMBER
 from tapescope.errors import BadSetting
 from tapescope.model.tasks import TaskStatus
+from tapescope.model.wording import shorten_id
 from tapescope.program import run_main
 from tapescope.store.lookup import find_store, hide_password
 
@@ -47,7 +51,19 @@ _OUTCOMES: Final = (TaskStatus.SUCCEEDED, TaskStatus.FAILED, TaskStatus.CANCELLE
     help="Run on this store. Default: a new SQLite file in a temporary folder, whatever "
     "TAPESCOPE_STORE says.",
 )
-def demo(*, folder: Path | None, store: str | None) -> int:
+@click.option(
+    "--serve",
+    is_flag=True,
+    help="Show the tasks on a page for browsers; they go on arriving, until a signal.",
+)
+@click.option(
+    PORT,
+    type=WHOLE_NUMBER,
+    default=8470,
+    metavar="PORT",
+    help="The port of that page, on this machine alone; 0 takes a free port.",
+)
+def demo(*, folder: Path | None, store: str | None, serve: bool, port: int) -> int:
     """Run a real workload, and print what became of each task.
 
     The tasks hash files and run shell commands. Some succeed, some fail, some are cancelled or
@@ -57,9 +73,41 @@ def demo(*, folder: Path | None, store: str | None) -> int:
     if not hashed.is_dir():
         raise BadSetting("--folder", str(hashed), "a folder that this user may read")
     url = store or file_url(Path(tempfile.mkdtemp(prefix="tapescope-demo-")) / "tasks.db")
+    if serve:
+        asyncio.run(_serve(hashed, url, port))
+        return 0
     summary = run_main(_run(hashed, url))
     _print_summary(summary, url)
     return 0 if summary.adds_up else 1
+
+
+async def _serve(folder: Path, url: str, port: int) -> None:
+    """Run the tasks over and over, and show them, until a signal. Raises ``CannotListen``."""
+    from tapescope.demo import find_files, make_manager, run_endless
+    from tapescope.http.api import ApiServer, make_app
+
+    store = find_store(url)
+    manager = make_manager(store)
+    server = ApiServer(make_app(manager), "127.0.0.1", port)
+    server.listen()
+    signals = EndSignals(server.hurry)
+    try:
+        async with store, manager:
+            print_line("Tasks arrive on the store")
+            print_line(make_printable(store.name))
+            print_line(f"Watch them in a browser: {server.url}/  (Ctrl-C ends it)")
+            serving = asyncio.ensure_future(server.serve())
+            arriving = asyncio.ensure_future(run_endless(manager, find_files(folder)))
+            signalled = asyncio.ensure_future(signals.wait())
+            await asyncio.wait([serving, arriving, signalled], return_when=asyncio.FIRST_COMPLETED)
+            signalled.cancel()
+            arriving.cancel()
+            server.drain()
+            await serving
+            with suppress(asyncio.CancelledError):  # the one of above; all else is raised
+                await arriving
+    finally:
+        server.close()
 
 
 async def _run(folder: Path, url: str) -> DemoSummary:
@@ -143,6 +191,7 @@ def _print_commands(summary: DemoSummary, url: str) -> None:
     print_line(f"  {command} tape {shorten_id(summary.tasks[-1].task_id)} {option}")
     if summary.drops:
         print_line(f"  {command} drops {shorten_id(summary.drops[0].task_id)} {option}")
+    print_line(f"Watch such tasks in a browser: {command} demo --serve")
 
 
 def _name_program() -> str:

@@ -20,10 +20,11 @@ from tapescope.cli._table import Column, print_table
 from tapescope.cli._task_ids import find_task_id
 from tapescope.cli._times import parse_time
 from tapescope.cli._types import WHOLE_NUMBER
-from tapescope.cli._wording import format_age, format_duration, now_us, shorten_id
+from tapescope.cli._wording import now_us
 from tapescope.errors import BadSetting
 from tapescope.model.json_shapes import drop_shape
 from tapescope.model.tape import DroppedEvent, QuarantinePage
+from tapescope.model.wording import format_age, format_duration, shorten_id
 from tapescope.program import run_main
 from tapescope.store.port import TaskStore
 

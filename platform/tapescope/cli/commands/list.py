@@ -26,19 +26,12 @@ from tapescope.cli._store import choose_store, open_store
 from tapescope.cli._table import Cell, Column, print_table
 from tapescope.cli._task_ids import find_task_id
 from tapescope.cli._types import WHOLE_NUMBER
-from tapescope.cli._wording import (
-    UNKNOWN,
-    find_lost,
-    format_age,
-    format_took,
-    name_error,
-    now_us,
-    shorten_id,
-    status_of,
-)
+from tapescope.cli._wording import UNKNOWN, format_took, now_us
+from tapescope.manager.lost_tasks import find_lost, status_of
 from tapescope.model.json_shapes import list_shape
 from tapescope.model.tasks import Task, TaskPage, TaskStatus
 from tapescope.model.times import format_time
+from tapescope.model.wording import format_age, name_error, shorten_id
 from tapescope.program import run_main
 
 __all__ = ["list_tasks"]

@@ -21,7 +21,7 @@ import click
 from tapescope.cli._foreground import Foreground, describe_signal
 from tapescope.cli._options import metrics_host_option, metrics_port_option, store_option
 from tapescope.cli._output import say
-from tapescope.cli._settings import EXIT_OURS, EXIT_TIMED_OUT, read_traceparent
+from tapescope.cli._settings import EXIT_OURS, EXIT_TIMED_OUT, read_trace_headers
 from tapescope.cli._signals import Signals, end_as
 from tapescope.cli._store import choose_store, prepare_store
 from tapescope.cli._telemetry import exporting, make_listener
@@ -62,12 +62,13 @@ from tapescope.store.lookup import find_store
 from tapescope.store.port import TaskStore
 from tapescope.store.validation import check_seconds, new_task_id
 from tapescope_telemetry.errors import MissingTelemetryExtra
-from tapescope_telemetry.spans import continue_trace
+from tapescope_telemetry.spans import continue_trace, join_trace_context
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tapescope.http.metrics import MetricsListener
+    from tapescope.shell.command import TraceHeaders
 
 __all__ = ["run"]
 
@@ -269,7 +270,7 @@ class _CommandTask:
                 [recording, may_begin], timeout=_BEGIN_WITHIN, return_when=asyncio.FIRST_COMPLETED
             )
             if self._command is None and not isinstance(self._end, TaskCancelled):
-                _ = self._begin(read_traceparent())
+                _ = self._begin(read_trace_headers())
             if self._command is not None:
                 await self._await_command()
         except asyncio.CancelledError:
@@ -288,9 +289,9 @@ class _CommandTask:
 
     # --- the command ------------------------------------------------------------------------------
 
-    def _begin(self, traceparent: str | None) -> asyncio.Task[dict[str, Any]]:
+    def _begin(self, trace: TraceHeaders) -> asyncio.Task[dict[str, Any]]:
         """Start the command, once."""
-        execute = self._foreground.execute(self._recorder, traceparent)
+        execute = self._foreground.execute(self._recorder, trace)
         self._command = asyncio.create_task(execute, name="tapescope-command")
         self._may_begin.set()
         return self._command
@@ -391,7 +392,7 @@ class _CommandTask:
     async def _submit(self, manager: TaskManager) -> TaskHandle:
         """Once, however often it is tried: the key is this command's alone."""
         backoff = Backoff()
-        with continue_trace(read_traceparent()):
+        with continue_trace(join_trace_context(*read_trace_headers())):
             while True:
                 try:
                     return await manager.submit(
@@ -417,7 +418,7 @@ class _CommandTask:
         if running is None:
             if self._ended_at is not None or self._foreground.signal is not None:
                 raise CommandFailed(self._shown, EXIT_OURS)  # it was told to end before it began
-            running = self._begin(report.traceparent)
+            running = self._begin((report.traceparent, report.tracestate))
         attached_at = time.monotonic()
         self._attempt = Attempt(report.task_id, report.attempt, self._owner)
         self._recorder.attach(report)
@@ -538,7 +539,7 @@ class _CommandTask:
             params={"command": self._shown},
             timeout=self._timeout,
             idempotency_key=self._key,
-            traceparent=read_traceparent(),
+            traceparent=join_trace_context(*read_trace_headers()),
             owner=self._owner,
             attempt=None if self._attempt is None else self._attempt.number,
             confirmed=self._recorder.backlog.confirmed,

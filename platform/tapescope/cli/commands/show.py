@@ -10,23 +10,18 @@ import orjson
 
 from tapescope.cli._options import json_option, store_option, task_argument
 from tapescope.cli._output import make_printable, on_terminal, print_json, print_line
-from tapescope.cli._rendering import STATUS_STYLES, describe_event, explain_event, tell_of_command
+from tapescope.cli._rendering import STATUS_STYLES
 from tapescope.cli._store import choose_store, open_store
 from tapescope.cli._table import make_console
 from tapescope.cli._task_ids import find_task_id
-from tapescope.cli._wording import (
-    LOST,
-    describe_caller,
-    find_lost,
-    format_local,
-    format_relative,
-    now_us,
-    put_sign,
-)
+from tapescope.cli._wording import now_us, put_sign
+from tapescope.manager.lost_tasks import LOST, find_lost
 from tapescope.model.json_shapes import task_shape
 from tapescope.model.tape import ATTEMPT_FAILED, COMMAND_STARTED, FINAL, Event
 from tapescope.model.times import parse_time
+from tapescope.model.wording import describe_caller, format_local, format_relative
 from tapescope.program import run_main
+from tapescope.store.event_wording import describe_event, explain_event, tell_of_command
 
 __all__ = ["show"]
 

@@ -11,9 +11,9 @@ from tapescope.cli._options import json_option, store_option
 from tapescope.cli._output import on_terminal, print_json, print_line
 from tapescope.cli._store import choose_store, open_store
 from tapescope.cli._table import Column, print_table
-from tapescope.cli._wording import format_duration
 from tapescope.model.backlog import Backlog, OpBacklog
 from tapescope.model.json_shapes import backlog_shape
+from tapescope.model.wording import format_duration
 from tapescope.program import run_main
 
 __all__ = ["stats"]

@@ -16,8 +16,9 @@ from tapescope.cli._output import on_terminal, print_json, say, write_json
 from tapescope.cli._rendering import TapeLines
 from tapescope.cli._store import choose_store, open_store
 from tapescope.cli._task_ids import find_task_id
-from tapescope.cli._wording import find_lost, now_us
+from tapescope.cli._wording import now_us
 from tapescope.errors import TapescopeError
+from tapescope.manager.lost_tasks import find_lost
 from tapescope.model.json_shapes import event_shape
 from tapescope.model.tape import TapePage
 from tapescope.program import run_main

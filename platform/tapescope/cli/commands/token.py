@@ -11,9 +11,10 @@ from tapescope.cli._output import on_terminal, print_json, print_line, say
 from tapescope.cli._settings import EXIT_USAGE
 from tapescope.cli._table import Column, print_table
 from tapescope.cli._tokens import open_tokens, tokens_option
-from tapescope.cli._wording import format_local, now_us
+from tapescope.cli._wording import now_us
 from tapescope.errors import BadSetting
 from tapescope.model.times import format_time
+from tapescope.model.wording import format_local
 
 __all__ = ["token"]
 

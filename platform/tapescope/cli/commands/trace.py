@@ -11,10 +11,10 @@ from tapescope.cli._options import json_option, store_option, wide_option
 from tapescope.cli._output import on_terminal, print_json, say
 from tapescope.cli._store import choose_store, open_store
 from tapescope.cli._table import Column, print_table
-from tapescope.cli._wording import shorten_id
 from tapescope.errors import BadSetting
 from tapescope.model.json_shapes import traced_shape
 from tapescope.model.leases import TracedAttempt
+from tapescope.model.wording import shorten_id
 from tapescope.program import run_main
 from tapescope.store.validation import check_trace_id
 

@@ -1,4 +1,4 @@
-"""The HTTP API: a FastAPI application for a manager, to serve or to mount in one of your own.
+"""The HTTP API and its pages: a FastAPI application, to serve or to mount in one of your own.
 
 Importing it without the packages of the extra ``server`` raises ``MissingExtra``.
 
@@ -15,7 +15,9 @@ try:
     from tapescope.http.api.limits import ApiLimits
     from tapescope.http.api.server import ApiServer
 except ModuleNotFoundError as error:
-    if error.name not in ("fastapi", "h11", "pydantic", "starlette", "uvicorn"):
+    if error.name not in (
+        *("fastapi", "h11", "jinja2", "markupsafe", "pydantic", "starlette", "uvicorn"),
+    ):
         raise
     raise MissingExtra("The HTTP API", "server") from error
 

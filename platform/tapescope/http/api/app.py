@@ -16,8 +16,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tapescope.http.access import Scope
+from tapescope.http.api import page
 from tapescope.http.api.guard import Guard
 from tapescope.http.api.limits import ApiLimits
+from tapescope.http.api.page.overview import Trend
 from tapescope.http.api.problems import Refused, make_problem
 from tapescope.http.api.routes import router
 from tapescope.http.api.schemas import Problem
@@ -42,7 +44,7 @@ def make_app(
     limits: ApiLimits | None = None,
     metrics: WSGIApplication | None = None,
 ) -> FastAPI:
-    """The HTTP API of a manager, which its caller opens and closes around it.
+    """The HTTP API of a manager and its pages; the caller opens and closes it around them.
 
     * ``tokens``: the file of the tokens that requests need.
     * ``who``: for an application of your own that knows its users: a function of the request,
@@ -73,6 +75,9 @@ def make_app(
     app.state.tapescope = state
     app.add_middleware(cast("Any", Guard), state=state)
     app.include_router(router)
+    app.state.tapescope_trend = Trend()
+    for pages in page.routers:
+        app.include_router(pages)
     _add_health(app, state, HealthApp(manager.check_health, metrics))
     app.add_exception_handler(HTTPException, _answer_http_error)
     app.add_exception_handler(RequestValidationError, _answer_bad_request)

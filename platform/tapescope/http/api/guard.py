@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
 
 from tapescope.http.access import is_loopback
+from tapescope.http.api.origins import is_cross_origin, is_navigation
 from tapescope.http.api.problems import Refused, make_problem
 from tapescope_telemetry.logger import Logger
 
@@ -30,6 +32,18 @@ _HEADERS: Final = {
 }
 _PROBES: Final = ("/livez", "/readyz", "/metrics")
 _FORWARDED: Final = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+
+
+_COME_AGAIN: Final = (
+    '<!doctype html><meta http-equiv="refresh" content="0"><title>tapescope</title>'
+    "<p>One moment …</p>"
+)
+"""To who comes from another site's page: the browser asks again, and this time for a page of ours,
+so that it sends the cookie, and so that no other page makes a request of ours."""
+
+
+class _FollowedLink(Exception):
+    """A person came here by a link on another site."""
 
 
 class Guard:
@@ -58,6 +72,8 @@ class Guard:
         try:
             self._check(scope)
             await self._app(scope, receive, tell)
+        except _FollowedLink:
+            await Response(_COME_AGAIN, media_type="text/html")(scope, receive, tell)
         except Exception as error:
             # Whatever a route or a user's function raises: it is logged, and answered once.
             answer = make_problem(error)
@@ -77,7 +93,9 @@ class Guard:
                 "Without tokens the server answers requests of this machine alone, to localhost, "
                 "127.0.0.1 or [::1]. 'tapescope token add' makes a token.",
             )
-        if _is_cross_origin(headers):
+        if is_cross_origin(headers):
+            if is_navigation(headers) and scope["method"] == "GET" and not _is_of_api(scope):
+                raise _FollowedLink
             detail = "The server answers no request that the page of another site makes."
             raise Refused(403, "CrossOriginRefused", detail)
         most = self._state.limits.query_bytes
@@ -103,6 +121,11 @@ class Guard:
         )
 
 
+def _is_of_api(scope: Scope) -> bool:
+    path: str = scope["path"].removeprefix(scope.get("root_path", ""))
+    return path.startswith("/v1/") or path in _PROBES
+
+
 def _is_of_this_machine(scope: Scope, headers: Headers) -> bool:
     """Whether it came from this machine, by no proxy, and was meant for it.
 
@@ -119,17 +142,3 @@ def _is_of_this_machine(scope: Scope, headers: Headers) -> bool:
     except ValueError:  # brackets that do not close
         return False
     return is_loopback(host)
-
-
-def _is_cross_origin(headers: Headers) -> bool:
-    """Whether a browser made it for the page of another site; only browsers send these headers."""
-    site = headers.get("sec-fetch-site")
-    if site is not None:
-        return site not in ("same-origin", "none")
-    origin = headers.get("origin")
-    if origin is None:
-        return False
-    try:
-        return urlsplit(origin).netloc.lower() != headers.get("host", "").lower()
-    except ValueError:  # brackets that do not close
-        return True

@@ -22,7 +22,7 @@ from tapescope.http.access import Caller, Scope
 from tapescope.http.api import schemas
 from tapescope.http.api.problems import PROBLEM_TYPE, Refused
 from tapescope.http.api.state import acting, state_of
-from tapescope.http.api.stream import EventStream, JsonLines, TapeStream, choose_form
+from tapescope.http.api.stream import EventStream, JsonLines, StreamForm, TapeStream, choose_form
 from tapescope.model.json_shapes import (
     audit_shape,
     backlog_shape,
@@ -36,7 +36,7 @@ from tapescope.model.tasks import TaskStatus
 from tapescope.store.follow import TapeBatch, await_final
 from tapescope.store.validation import check_op, check_trace_id
 
-__all__ = ["router"]
+__all__ = ["open_stream", "parse_seq", "parse_time", "reach", "read_bytes", "router"]
 
 B = TypeVar("B", bound=BaseModel)
 
@@ -82,7 +82,7 @@ Time = Annotated[str | None, WithJsonSchema({"type": "string", "format": "date-t
 AfterSeq = Annotated[int, Query(ge=0, description="Only events after this seq.")]
 
 
-async def _reach(request: Request, caller: Caller, scope: Scope, task_id: str) -> None:
+async def reach(request: Request, caller: Caller, scope: Scope, task_id: str) -> None:
     """See to it that the caller has the scope for the task's op.
 
     Raises ``UnknownTask`` where the caller may not even see it, else ``Refused``.
@@ -97,8 +97,8 @@ async def _reach(request: Request, caller: Caller, scope: Scope, task_id: str) -
     raise Refused(403, "Forbidden", f"The token lacks the scope '{scope}:{task.op}'.")
 
 
-async def _read_body(request: Request, model: type[B], *, required: bool) -> B:
-    """The body of a request, as JSON of this model. Raises ``Refused``."""
+async def read_bytes(request: Request) -> bytes:
+    """The body of a request, within the limits. Raises ``Refused``."""
     limits = state_of(request).limits
     too_large = Refused(413, "BodyTooLarge", f"The body is over {limits.body_bytes:,} bytes.")
     length = request.headers.get("content-length", "")
@@ -116,6 +116,12 @@ async def _read_body(request: Request, model: type[B], *, required: bool) -> B:
         raise Refused(408, "BodyTooSlow", detail, headers={"Connection": "close"}) from None
     except ClientDisconnect:
         raise Refused(400, "BadBody", "The body is not whole.") from None
+    return bytes(body)
+
+
+async def _read_body(request: Request, model: type[B], *, required: bool) -> B:
+    """The body of a request, as JSON of this model. Raises ``Refused``."""
+    body = await read_bytes(request)
     if not body and not required:
         return model()
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -199,8 +205,8 @@ async def list_tasks(
             op=op,
             owner=owner,
             idempotency_key=key,
-            since=_parse_time("since", since),
-            until=_parse_time("until", until),
+            since=parse_time("since", since),
+            until=parse_time("until", until),
             limit=limit,
             before=cursor,
         )
@@ -245,7 +251,7 @@ async def submit(
             ops = caller.find_ops(Scope.SUBMIT) or frozenset()
             detail = f"The token is for other ops: {_name(ops)}."
             raise Refused(403, "Forbidden", detail)
-        run_at = _parse_time("run_at", body.run_at)
+        run_at = parse_time("run_at", body.run_at)
         if not await manager.knows_op(check_op(body.op)):
             raise OpNotRegistered(body.op)
         handle = await manager.submit(
@@ -266,7 +272,7 @@ async def submit(
     )
 
 
-def _parse_time(name: str, text: str | None) -> datetime | None:
+def parse_time(name: str, text: str | None) -> datetime | None:
     """An aware time from its RFC 3339 text. Raises ``BadSetting``."""
     if text is None:
         return None
@@ -306,7 +312,7 @@ async def get_task(request: Request, caller: Reader, task_id: TaskId) -> Respons
 )
 async def get_result(request: Request, caller: Reader, task_id: TaskId, wait: Wait = 0) -> Response:
     """How the task ended: with its result, its error or its cancel. 202 while it has not."""
-    await _reach(request, caller, Scope.READ, task_id)
+    await reach(request, caller, Scope.READ, task_id)
     state = state_of(request)
     store = state.manager.store
     task = await state.manager.handle(task_id).status()
@@ -350,7 +356,7 @@ async def cancel(request: Request, caller: Canceller, task_id: TaskId) -> Respon
     """
     body = await _read_body(request, schemas.CancelBody, required=False)
     with acting(request, caller, "cancel", f"of task {task_id}") as became:
-        await _reach(request, caller, Scope.CANCEL, task_id)
+        await reach(request, caller, Scope.CANCEL, task_id)
         handle = state_of(request).manager.handle(task_id)
         answer = await handle.cancel(body.message, by=caller.name)
         became.append(answer.state.value)
@@ -367,7 +373,7 @@ async def cancel(request: Request, caller: Canceller, task_id: TaskId) -> Respon
 async def retry(request: Request, caller: Submitter, task_id: TaskId) -> Response:
     """Submit an ended task again: a new one, with its op, params, timeout and retries."""
     with acting(request, caller, "retry", f"of task {task_id}") as became:
-        await _reach(request, caller, Scope.SUBMIT, task_id)
+        await reach(request, caller, Scope.SUBMIT, task_id)
         manager = state_of(request).manager
         op = (await manager.handle(task_id).status()).op
         handle = await manager.resubmit(task_id)
@@ -394,7 +400,7 @@ async def get_tape(
     wait: Wait = 0,
 ) -> Response:
     """A page of the tape. With `wait` the answer waits for the next event."""
-    await _reach(request, caller, Scope.READ, task_id)
+    await reach(request, caller, Scope.READ, task_id)
     state = state_of(request)
     handle = state.manager.handle(task_id)
     page = await handle.tape(after_seq=after_seq, limit=limit)
@@ -442,10 +448,20 @@ async def stream(
     `final`, or with an `error` that is a problem; it never just ends. Come back with
     `Last-Event-ID`.
     """
-    await _reach(request, caller, Scope.READ, task_id)
     form = choose_form(request.headers.get("accept", ""))
     if last_event_id:
-        after_seq = _parse_seq(last_event_id)
+        after_seq = parse_seq(last_event_id)
+    return await open_stream(request, caller, task_id, after_seq, form)
+
+
+async def open_stream(
+    request: Request, caller: Caller, task_id: str, after_seq: int, form: StreamForm
+) -> Response:
+    """The tape after ``after_seq``, live; an empty answer where it was seen to its end.
+
+    Raises ``Refused``, ``UnknownTask``, and ``BadSetting`` for a seq that the tape does not have.
+    """
+    await reach(request, caller, Scope.READ, task_id)
     state = state_of(request)
     handle = state.manager.handle(task_id)
     page = await handle.tape(after_seq=after_seq, limit=1)
@@ -457,14 +473,15 @@ async def stream(
 
     async def still_may() -> None:
         now = await state.find_caller(request)
-        await _reach(request, now, Scope.READ, task_id)
+        await reach(request, now, Scope.READ, task_id)
 
     batches = handle.follow_batches(after_seq)
     state.seats.take()
     return TapeStream(task_id, batches, form, state, still_may)
 
 
-def _parse_seq(text: str) -> int:
+def parse_seq(text: str) -> int:
+    """A seq from the header of a reader that comes back. Raises ``BadSetting``."""
     if not (text.isascii() and text.isdecimal() and len(text) < 16):
         raise BadSetting("Last-Event-ID", text, "the seq of an event: a whole number")
     return int(text)
@@ -484,7 +501,7 @@ async def get_task_drops(
     limit: Limit = 1_000,
 ) -> Response:
     """The task's late events: kept off its tape, each with its reason."""
-    await _reach(request, caller, Scope.READ, task_id)
+    await reach(request, caller, Scope.READ, task_id)
     manager = state_of(request).manager
     page = await manager.drops(task_id, after=after, limit=limit)
     if not page.counts:
@@ -504,8 +521,8 @@ async def get_drops(
     """The late events of the whole store, oldest first. It takes a token for every op."""
     _need_every_op(caller)
     page = await state_of(request).manager.store.read_quarantine(
-        since=_parse_time("since", since),
-        until=_parse_time("until", until),
+        since=parse_time("since", since),
+        until=parse_time("until", until),
         after=after,
         limit=limit,
     )
@@ -557,10 +574,6 @@ async def audit(request: Request, caller: Admin) -> Response:
     body = await _read_body(request, schemas.AuditBody, required=False)
     state = state_of(request)
     with acting(request, caller, "audit", "of the store") as became:
-        if state.audits.locked():
-            detail = "An audit is under way. Wait for its end."
-            raise Refused(503, "AuditUnderWay", detail, headers={"Retry-After": "10"})
-        async with state.audits:
-            report = await state.manager.audit(thorough=body.thorough)
+        report = await state.audit(thorough=body.thorough)
         became.append(f"{report.checked} tapes, {len(report.violations)} violations")
     return _json(audit_shape(report))

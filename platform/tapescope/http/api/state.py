@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, cast
 
 from starlette.requests import Request
 
 from tapescope.http.access import Caller, Scope
+from tapescope.http.api.origins import is_same_origin
 from tapescope.http.api.problems import Refused
+from tapescope.http.cookies import COOKIE, Cookies
 from tapescope_telemetry.logger import Logger
 
 if TYPE_CHECKING:
     from tapescope.http.api.limits import ApiLimits
     from tapescope.http.tokens import TokenFile
     from tapescope.manager import TaskManager
+    from tapescope.model.audit import AuditReport
 
 __all__ = ["ApiState", "Who", "acting", "state_of"]
 
@@ -57,6 +62,16 @@ class Seats:
             self.leave()
 
 
+@dataclass(frozen=True, slots=True)
+class LastAudit:
+    """The audit that this server ran last."""
+
+    at_us: int
+    """When it ended, in microseconds since the Unix epoch."""
+    report: AuditReport
+    thorough: bool
+
+
 class ApiState:
     """Of one application, from ``make_app`` on."""
 
@@ -73,8 +88,10 @@ class ApiState:
         self.draining = asyncio.Event()
         """Set when the server is about to stop."""
         self.audits = asyncio.Lock()
+        self.last_audit: LastAudit | None = None
         self._tokens = tokens
         self._who = who
+        self._cookies = None if tokens is None or who is not None else Cookies(tokens)
 
     @property
     def asks_nobody(self) -> bool:
@@ -89,9 +106,7 @@ class ApiState:
             answer = self._who(request)
             caller = await answer if isinstance(answer, Awaitable) else answer
         else:
-            scheme, _, token = request.headers.get("authorization", "").partition(" ")
-            assert self._tokens is not None, "else nobody is asked"
-            caller = self._tokens.find(token.strip()) if scheme.lower() == "bearer" else None
+            caller = self._find_by_token(request)
         if caller is None:
             raise Refused(
                 401,
@@ -100,6 +115,42 @@ class ApiState:
                 headers={"WWW-Authenticate": 'Bearer realm="tapescope"'},
             )
         return caller
+
+    def _find_by_token(self, request: Request) -> Caller | None:
+        assert self._tokens is not None, "else nobody is asked"
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if scheme:
+            return self._tokens.find(token.strip()) if scheme.lower() == "bearer" else None
+        cookie = request.cookies.get(COOKIE)
+        if cookie is None or self._cookies is None:
+            return None
+        if request.method not in ("GET", "HEAD") and not is_same_origin(request.headers):
+            return None  # the cookie comes by itself: an act takes the browser's word for its page
+        return self._cookies.find(cookie, int(time.time()))
+
+    def log_in(self, token: str) -> tuple[Caller, str] | None:
+        """Who shows this token, and the cookie in its place; ``None`` for one that is not known."""
+        if self._tokens is None or self._cookies is None:
+            return None
+        known = self._tokens.find_known(token)
+        if known is None:
+            return None
+        return Caller(known.name, known.grants), self._cookies.make(known, int(time.time()))
+
+    @property
+    def takes_tokens(self) -> bool:
+        """Whether a person shows who it is with a token, at the page for it."""
+        return self._cookies is not None and not self.asks_nobody
+
+    async def audit(self, *, thorough: bool) -> AuditReport:
+        """Check every tape of the store. One audit at a time: raises ``Refused`` beside another."""
+        if self.audits.locked():
+            detail = "An audit is under way. Wait for its end."
+            raise Refused(503, "AuditUnderWay", detail, headers={"Retry-After": "10"})
+        async with self.audits:
+            report = await self.manager.audit(thorough=thorough)
+        self.last_audit = LastAudit(self.manager.store.clock.now(), report, thorough)
+        return report
 
     async def admit(self, request: Request, scope: Scope) -> Caller:
         """Who makes the request, if that caller has the scope for one op at least.

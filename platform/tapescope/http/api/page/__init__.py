@@ -1,0 +1,16 @@
+"""The page at ``/``: what a store holds, for a person with a browser.
+
+It is made on the server (Jinja), and kept up to date with htmx and with streams of its own. All
+that it needs is in this folder: it asks no other machine for anything, and runs no script that is
+written into a page. Reading pages only read; what acts is a form, and goes the API's ways.
+"""
+
+from __future__ import annotations
+
+from tapescope.http.api.page.acts import router as acts
+from tapescope.http.api.page.login import router as login
+from tapescope.http.api.page.views import router as views
+
+__all__ = ["routers"]
+
+routers = (views, acts, login)

@@ -1,0 +1,644 @@
+"""The pages: what they show, to whom, and that what is hostile in a tape does no harm."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+from httpx import AsyncClient, Response
+
+from tapescope import AuditRule, NewEvent, NewTask, Reporter, TaskManager
+from tapescope.http.access import Grant
+from tapescope.http.api import ApiLimits, make_app
+from tapescope.http.api.page.payloads import PAYLOAD
+from tapescope.http.cookies import COOKIE, Cookies
+from tapescope.http.tokens import TokenFile
+from tapescope.store.validation import new_task_id
+from tapescope.testing import until
+from tests.http.client import HOST, asking
+from tests.support.breaches import BREACHES, make_ended, run_round
+
+OURS = {"Origin": HOST, "Content-Type": "application/x-www-form-urlencoded"}
+"""What a browser says of a form on a page of ours."""
+HOSTILE = '<script>alert(1)</script>" onload="x\x1b[31m\u202e\x00'.replace("\x00", "\x9b")
+
+
+@dataclass
+class Seen(HTMLParser):
+    """What a browser makes of a page: its words, and the tags with their attributes."""
+
+    text: str
+    tags: list[tuple[str, dict[str, str | None]]] = field(default_factory=list[Any])
+    said: list[str] = field(default_factory=list[str])
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        self.feed(self.text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note a tag."""
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        """Note words."""
+        self.said.append(data)
+
+    @property
+    def words(self) -> str:
+        """All that is said, with single spaces."""
+        return " ".join(" ".join(self.said).split())
+
+    def find_all(self, tag: str, name: str) -> list[str]:
+        """The values of an attribute of every tag of a kind."""
+        return [value for kind, had in self.tags if kind == tag and (value := had.get(name))]
+
+
+def see(answer: Response, status: int = 200) -> Seen:
+    """A page, once it is sure that it may be shown: by its headers, and by what is in it."""
+    assert answer.status_code == status, answer.text[:500]
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "unsafe" not in policy
+    assert answer.headers["cache-control"] == "no-store"
+    page = Seen(answer.text)
+    for tag, attributes in page.tags:
+        assert tag not in ("style", "iframe", "object", "base"), tag
+        assert tag != "script" or (attributes.get("src") or "").startswith("/static/")
+        assert not [name for name in attributes if name == "style" or name.startswith("on")]
+        for name in ("href", "src", "action", "hx-get"):
+            assert (attributes.get(name) or "/").startswith(("/", "#")), attributes
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e]", answer.text)
+    return page
+
+
+class Bench:
+    """A manager with ops, and a browser at its pages."""
+
+    def __init__(self, manager: TaskManager, client: AsyncClient) -> None:
+        self.manager = manager
+        self.client = client
+        self.go_on = asyncio.Event()
+
+    async def get(self, path: str, status: int = 200, **headers: str) -> Seen:
+        """A page."""
+        return see(await self.client.get(path, headers=headers), status)
+
+    async def post(self, path: str, **fields: Any) -> Response:
+        """Send a form of a page of ours."""
+        return await self.client.post(path, data=fields, headers=OURS)
+
+    async def submit(self, op: str, **params: Any) -> str:
+        """Submit a task; gives its id."""
+        return (await self.manager.submit(op, params=params)).task_id
+
+    async def end(self, op: str, **params: Any) -> str:
+        """Submit a task, and wait for its end."""
+        handle = await self.manager.submit(op, params=params)
+        await asyncio.wait([asyncio.ensure_future(handle.result())])
+        return handle.task_id
+
+
+@asynccontextmanager
+async def browsing(
+    url: str, *, tokens: TokenFile | None = None, work: bool = True
+) -> AsyncGenerator[Bench]:
+    """A manager that runs ``say``, ``fail`` and ``wait``, and a browser of this machine."""
+    manager = TaskManager(url, work=work, drain=0)
+    async with asking(make_app(manager, tokens=tokens, limits=ApiLimits())) as client:
+        bench = Bench(manager, client)
+
+        @manager.op("say")
+        async def say(report: Reporter, text: str = "hi") -> str:
+            await report.log("warning", text)
+            await report.emit("own", {text: text})
+            return text
+
+        @manager.op("fail", retries=0)
+        async def fail(report: Reporter, text: str = "no") -> None:
+            raise ValueError(text)
+
+        @manager.op("wait")
+        async def wait(report: Reporter) -> None:
+            await report.progress("walk", 3, 4)
+            await bench.go_on.wait()
+
+        async with manager:
+            yield bench
+
+
+@pytest.fixture
+def tokens(tmp_path: Path) -> TokenFile:
+    """A file of tokens that is not there yet."""
+    return TokenFile(tmp_path / "tokens" / "tokens.json")
+
+
+def make(tokens: TokenFile, name: str, *scopes: str) -> str:
+    """A token with these scopes."""
+    return tokens.add(name, map(Grant.parse, scopes), 0)
+
+
+async def log_in(bench: Bench, token: str) -> str:
+    """Trade a token for the cookie that the client keeps; gives the header that sets it."""
+    answer = await bench.post("/login", token=token, next="/tasks")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/tasks")
+    return answer.headers["set-cookie"]
+
+
+# --- what is shown --------------------------------------------------------------------------------
+
+
+async def test_what_is_hostile_in_a_tape_is_shown_and_does_nothing(served_url: str) -> None:
+    """Every page of tasks that say HTML and control characters has them as text, escaped."""
+    async with browsing(served_url) as bench:
+        said = await bench.end("say", text=HOSTILE)
+        failed = await bench.end("fail", text=f"{HOSTILE}\nsecond line")
+        await bench.manager.submit("say", idempotency_key=HOSTILE, delay=900)
+        task = await bench.get(f"/tasks/{said}")
+        failure = await bench.get(f"/tasks/{failed}")
+        for path in ("/", "/tasks", "/tasks?limit=2", "/ops/fail", "/workers", "/drops", "/audit"):
+            await bench.get(path)
+        wrong = await bench.get(f"/tasks?key={HOSTILE[:20]}")
+        unknown = await bench.get("/tasks/%3Cscript%3Ealert(1)", 404)
+
+    assert task.words.count("<script>alert(1)</script>") >= 4, "log, own event, result, params"
+    assert r"\x1b[31m\u202e" in task.words
+    assert "tape sound" in task.words
+    assert "✓ succeeded" in task.words
+    assert "ValueError" in failure.words
+    assert "second line" in failure.words
+    assert "raise ValueError(text)" in failure.words, "the traceback"
+    assert HOSTILE[:20] in wrong.find_all("input", "value")
+    assert "no task" in unknown.words.lower()
+
+
+async def test_a_page_is_bounded_whatever_a_tape_has(sqlite_url: str) -> None:
+    """A long text, a long tape and a large payload leave a page of some hundred kilobytes."""
+    async with browsing(sqlite_url, work=False) as bench:
+        store = bench.manager.store
+        params = {"text": "<" * 200_000}
+        task, _ = await store.create(NewTask(new_task_id(), "big", params))
+        claim = await store.claim_if_pending(task, "me", 60)
+        assert claim is not None
+        large = [NewEvent("own", {"text": f"{n} " + "<" * 60_000}) for n in range(3)]
+        await store.append(claim.attempt, [*large, *(NewEvent("own", n) for n in range(1_500))])
+        task_id = claim.task.task_id
+        answer = await bench.client.get(f"/tasks/{task_id}")
+        first = await bench.client.get(f"/tasks/{task_id}?after=0")
+        exported = await bench.client.get(f"/tasks/{task_id}/tape.ndjson")
+
+    assert len(answer.content) < 400_000
+    assert see(answer).find_all("li", "data-seq") == [str(n) for n in range(1_305, 1_505)]
+    assert see(first).find_all("li", "data-seq") == [str(n) for n in range(1, 201)]
+    assert len(first.content) < 600_000
+    assert f"{60_000 + 19 - PAYLOAD - 1} characters more" in see(first).words
+    assert len(exported.text.splitlines()) == 1_504
+    assert "<" * 60_000 in exported.text
+
+
+async def test_filters_are_in_the_url_and_pages_go_on_by_key(sqlite_url: str) -> None:
+    """Chips, filters and pages are links; every task is on one page; what is misspelt is told."""
+    async with browsing(sqlite_url, work=False) as bench:
+        store = bench.manager.store
+        tasks = [await store.create(NewTask(new_task_id(), "abc"[n % 3])) for n in range(9)]
+        ids = [task.task_id for task, _ in tasks]
+        await store.request_cancel(ids[0])
+        found: list[str] = []
+        path = "/tasks?limit=4&status=pending&since=1h"
+        pages = 0
+        while path:
+            page = await bench.get(path)
+            found += [text.removeprefix("t-") for text in page.find_all("tr", "id")]
+            pages += 1
+            path = next((had["href"] or "" for _, had in page.tags if had.get("rel") == "next"), "")
+            assert not path or "status=pending" in path
+        cancelled = await bench.get("/tasks?status=cancelled")
+        b = await bench.get("/tasks?op=b")
+        none = await bench.get("/tasks?until=7d")
+        misspelt = await bench.get("/tasks?statu=failed", 422)
+        bad = await bench.get("/tasks?status=fine", 422)
+
+    assert pages == 2
+    assert sorted(found) == sorted(ids[1:])
+    assert f"t-{ids[0]}" in cancelled.find_all("tr", "id")
+    assert len(cancelled.find_all("tr", "id")) == 1
+    assert len(b.find_all("tr", "id")) == 3
+    assert none.find_all("tr", "id") == []
+    assert "statu" in misspelt.words
+    assert "fine" in bad.words
+
+
+async def test_what_is_typed_leads_to_what_it_names(sqlite_url: str) -> None:
+    """A whole id, the short one, a trace, an op; all else is a key."""
+    async with browsing(sqlite_url, work=False) as bench:
+        task, _ = await bench.manager.store.create(NewTask(new_task_id(), "resize"))
+        task_id = task.task_id
+        trace = "4BF92F3577B34DA6A3CE929D0E0E4736"
+        typed = [task_id, f"{task_id[:13]}-{task_id[-6:]}", trace, "resize", "order/17 <a>", ""]
+        led = [
+            (await bench.client.get("/find", params={"q": text})).headers["location"]
+            for text in typed
+        ]
+
+    assert led == [
+        f"/tasks/{task_id}",
+        f"/tasks/{task_id}",
+        f"/trace/{trace.lower()}",
+        "/ops/resize",
+        "/tasks?key=order%2F17+%3Ca%3E",
+        "/tasks",
+    ]
+
+
+async def test_late_events_are_shown_behind_the_final(served_url: str) -> None:
+    """Refused events are on no tape: the page has them after it, with reason and how late."""
+    async with browsing(served_url, work=False) as bench:
+        task_id = (await make_ended(bench.manager.store))[0].task_id
+        page = await bench.get(f"/tasks/{task_id}")
+        drops = await bench.get("/drops")
+
+    refused = [had for tag, had in page.tags if tag == "li" and "refused" in (had["class"] or "")]
+    marks = [had for tag, had in page.tags if tag == "rect" and had.get("class") == "f-refused"]
+    assert len(refused) == 2
+    assert marks
+    assert "refused: after terminal" in page.words
+    assert "after the final" in page.words
+    assert "2 late events refused and counted" in page.words
+    assert task_id in drops.words
+
+
+async def test_a_tape_that_is_not_sound_is_said_to_be_so(sqlite_url: str) -> None:
+    """The badge says what was checked: a gap, a final that is not there, a row that says else."""
+    said: list[str] = []
+    for rule in (AuditRule.MISSING_FINAL, AuditRule.SEQUENCE_GAP, AuditRule.OUTCOME_MISMATCH):
+        async with browsing(sqlite_url, work=False) as bench:
+            attempt, key = await make_ended(bench.manager.store)
+            task_id = attempt.task_id
+        statement = BREACHES[rule][0].format(key=key, task_id=task_id)
+        await run_round(sqlite_url, statement)
+        async with browsing(sqlite_url, work=False) as bench:
+            page = await bench.get(f"/tasks/{task_id}")
+            assert "TAPE NOT SOUND" in page.words
+            said.append(page.words)
+
+    assert "its last event is not a final" in said[0]
+    assert "event 2 is missing" in said[1]
+    assert "the row says failed, the final succeeded" in said[2]
+
+
+async def test_rows_come_live_and_go_on_where_they_ended(served_url: str) -> None:
+    """A frame is the row that a page has; who comes back gets what follows, to the final."""
+    async with browsing(served_url) as bench:
+        task_id = await bench.end("say", text=f"{HOSTILE}\nline two")
+        whole = read_rows(await bench.client.get(f"/tasks/{task_id}/live"))
+        rest = read_rows(await bench.client.get(f"/tasks/{task_id}/live?after=2"))
+        back = read_rows(
+            await bench.client.get(f"/tasks/{task_id}/live", headers={"Last-Event-ID": "3"})
+        )
+        ended = await bench.client.get(f"/tasks/{task_id}/live?after=4")
+
+    assert [seq for seq, _ in whole] == ["1", "2", "3", "4"]
+    assert whole[2:] == rest
+    assert whole[3:] == back
+    assert ended.status_code == 204
+    for seq, html in whole:
+        row = Seen(html)
+        assert row.find_all("li", "data-seq") == [seq]
+        assert "script" not in {tag for tag, _ in row.tags}
+    assert 'final"' in whole[-1][1]
+
+
+def read_rows(answer: Response) -> list[tuple[str, str]]:
+    """The ids and the rows of a stream, as an ``EventSource`` has them."""
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    rows: list[tuple[str, str]] = []
+    for block in answer.text.split("\n\n"):
+        lines = [line.partition(": ")[::2] for line in block.split("\n") if line]
+        if ("event", "row") in lines:
+            html = "\n".join(value for name, value in lines if name == "data")
+            rows.append((next(value for name, value in lines if name == "id"), html))
+            assert {name for name, _ in lines} == {"id", "event", "data"}
+    return rows
+
+
+# --- acts -----------------------------------------------------------------------------------------
+
+
+async def test_tasks_are_submitted_cancelled_and_retried_with_forms(served_url: str) -> None:
+    """Each form leads to a page that reads; a form that is sent twice submits once."""
+    async with browsing(served_url) as bench:
+        sent = [await bench.post("/submit", op="wait", params="{}", key="once") for _ in range(2)]
+        path = sent[0].headers["location"]
+        task_id = path.rpartition("/")[2]
+        store = bench.manager.store
+        await until(lambda: _has_events(bench, task_id, 2))
+        runs = await bench.get(path)
+        cancelled = await bench.post(f"{path}/cancel", message="<b>enough</b>")
+        await asyncio.wait([asyncio.ensure_future(bench.manager.handle(task_id).result())])
+        after = await bench.get(path)
+        again = await bench.post(f"{path}/retry")
+        new = again.headers["location"].rpartition("/")[2]
+        await bench.manager.handle(new).cancel()
+        row = await store.get(task_id)
+        params = await bench.post("/submit", op="wait", params="[1]")
+
+    assert [one.status_code for one in sent] == [303, 303]
+    assert sent[1].headers["location"] == path
+    assert runs.find_all("progress", "value") == ["3"]
+    assert f"{path}/cancel" in runs.find_all("form", "action")
+    assert cancelled.headers["location"] == path
+    assert row.cancel is not None
+    assert row.cancel.message == "<b>enough</b>"
+    assert "<b>enough</b>" in after.words
+    assert f"{path}/cancel" not in after.find_all("form", "action")
+    assert new != task_id
+    assert "a JSON object" in see(params, 422).words
+
+
+async def _has_events(bench: Bench, task_id: str, n: int) -> bool:
+    return (await bench.manager.tape(task_id, limit=1)).last_seq >= n
+
+
+async def test_what_is_chosen_is_confirmed_and_then_done(sqlite_url: str) -> None:
+    """The page before shows what is left out and why; one that fails stops no other."""
+    async with browsing(sqlite_url, work=False) as bench:
+        store = bench.manager.store
+        ids = [(await store.create(NewTask(new_task_id(), "x")))[0].task_id for _ in range(3)]
+        await store.request_cancel(ids[0])
+        unknown = new_task_id()
+        chosen = [*ids, unknown]
+        asked = see(await bench.post("/tasks/confirm", act="cancel", id=chosen, back="/tasks?op=x"))
+        done = await bench.post(
+            "/tasks/bulk", act="cancel", id=[*ids[1:], unknown], message="all", back="/tasks?op=x"
+        )
+        list_ = await bench.get(done.headers["location"])
+        left = [await store.get(task_id) for task_id in ids]
+        away = await bench.post("/tasks/bulk", act="cancel", id=ids, back="//elsewhere.example")
+        nothing = await bench.post("/tasks/confirm", act="cancel")
+
+    assert asked.find_all("input", "value")[-2:] == ids[1:]
+    assert "it has cancelled" in asked.words
+    assert "required" in next(had for _, had in asked.tags if had.get("name") == "message")
+    assert done.headers["location"] == "/tasks?op=x&did=cancel&done=2&refused=1"
+    assert "2 cancels were requested" in list_.words
+    assert [task.cancel and task.cancel.message for task in left] == ["", "all", "all"]
+    assert see(away, 422)
+    assert "1 to 200 tasks" in see(nothing, 422).words
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Origin": "https://elsewhere.example"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"},
+    ],
+)
+async def test_a_form_of_another_site_does_nothing(
+    sqlite_url: str, headers: dict[str, str]
+) -> None:
+    """Nor does one that says nothing of where it is from: the browser must name our page."""
+    async with browsing(sqlite_url, work=False) as bench:
+        task, _ = await bench.manager.store.create(NewTask(new_task_id(), "x"))
+        path = f"/tasks/{task.task_id}"
+        answers = [
+            await bench.client.post(place, data=fields, headers=headers)
+            for place, fields in (
+                (f"{path}/cancel", {"message": "no"}),
+                ("/tasks/bulk", {"act": "cancel", "id": task.task_id}),
+                ("/submit", {"op": "say"}),
+                ("/audit", {}),
+                ("/login", {"token": "x"}),
+            )
+        ]
+        left = await bench.manager.store.get(task.task_id)
+        count = len((await bench.manager.store.list()).tasks)
+
+    assert {answer.status_code for answer in answers} == {403}
+    assert left.cancel is None
+    assert count == 1
+
+
+# --- who may see it -------------------------------------------------------------------------------
+
+PAGES = {
+    "/": "read",
+    "/tasks": "read",
+    "/tasks/{task_id}": "read",
+    "/tasks/{task_id}/live": "read",
+    "/tasks/{task_id}/tape.ndjson": "read",
+    "/find": "read",
+    "/ops/x": "read",
+    "/workers": "read",
+    "/trace/4bf92f3577b34da6a3ce929d0e0e4736": "read",
+    "/drops": "read",
+    "/audit": "admin",
+    "/submit": "submit",
+}
+"""Each page, and the scope that it takes."""
+
+
+async def test_every_page_takes_the_right_token(sqlite_url: str, tokens: TokenFile) -> None:
+    """Who is not known is led to the login, and back from there; who lacks a scope is told so."""
+    right = {scope: make(tokens, f"right-{scope}", scope) for scope in ("read", "submit", "admin")}
+    narrow = make(tokens, "narrow", "cancel")
+    told: dict[str, list[int | str]] = {}
+    async with browsing(sqlite_url, tokens=tokens, work=False) as bench:
+        task, _ = await bench.manager.store.create(NewTask(new_task_id(), "x"))
+        await bench.manager.store.request_cancel(task.task_id)
+        for path, scope in PAGES.items():
+            place = path.format(task_id=task.task_id)
+            bench.client.headers.pop("Authorization", None)
+            unknown = await bench.client.get(place)
+            polled = await bench.client.get(place, headers={"HX-Request": "true"})
+            told[path] = [unknown.headers["location"], polled.headers["hx-redirect"]]
+            assert told[path][0] == f"/login?next={place.replace('/', '%2F')}"
+            for token in (narrow, right[scope]):
+                bench.client.headers["Authorization"] = f"Bearer {token}"
+                told[path].append((await bench.client.get(place)).status_code)
+
+    assert {path: answers[2:] for path, answers in told.items()} == {
+        path: [403, 303 if path == "/find" else 200] for path in PAGES
+    }
+
+
+async def test_a_token_for_an_op_sees_that_op_and_its_buttons(
+    sqlite_url: str, tokens: TokenFile
+) -> None:
+    """Others are not there; what may not be done has no button, and is refused all the same."""
+    token = make(tokens, "ann", "read:a", "read:b", "cancel:b")
+    async with browsing(sqlite_url, tokens=tokens, work=False) as bench:
+        store = bench.manager.store
+        ids = {op: (await store.create(NewTask(new_task_id(), op)))[0].task_id for op in "abc"}
+        await log_in(bench, token)
+        overview = await bench.get("/")
+        listed = {op: await bench.client.get(f"/tasks?op={op}") for op in "abc"}
+        first = await bench.get("/tasks")
+        shown = {op: await bench.client.get(f"/tasks/{ids[op]}") for op in "abc"}
+        acts = {op: await bench.post(f"/tasks/{ids[op]}/cancel", message="x") for op in "abc"}
+        bulk = await bench.post("/tasks/bulk", act="cancel", id=list(ids.values()), message="y")
+        cancels = {op: (await store.get(ids[op])).cancel for op in "abc"}
+
+    assert set(overview.find_all("tr", "id")) == {"o-a", "o-b"}
+    assert [one.status_code for one in listed.values()] == [200, 200, 403]
+    assert first.find_all("tr", "id") == [f"t-{ids['a']}"]
+    assert [one.status_code for one in shown.values()] == [200, 200, 404]
+    assert "Cancel" not in see(shown["a"]).words
+    assert "Cancel" in see(shown["b"]).words
+    assert [one.status_code for one in acts.values()] == [403, 303, 404]
+    assert bulk.headers["location"] == "/tasks?did=cancel&done=1&refused=2"
+    assert cancels["a"] is cancels["c"] is None
+    assert cancels["b"] is not None
+    assert cancels["b"].by == "ann"
+
+
+async def test_a_cookie_stands_for_a_token_and_is_none(sqlite_url: str, tokens: TokenFile) -> None:
+    """No script and no other site has it; without the browser's word it does nothing; the token
+    that is revoked takes it along; and it outlives the server."""
+    token = make(tokens, "ann", "admin")
+    async with browsing(sqlite_url, tokens=tokens, work=False) as bench:
+        wrong = await bench.post("/login", token="tapescope_wrong", next="/tasks")
+        header = await log_in(bench, token)
+        cookie = bench.client.cookies[COOKIE]
+        reads = await bench.client.get("/v1/tasks")
+        acts = [
+            (await bench.client.post("/v1/audit", headers=headers)).status_code
+            for headers in ({}, OURS, {"Sec-Fetch-Site": "cross-site"})
+        ]
+    async with browsing(sqlite_url, tokens=TokenFile(tokens.path), work=False) as bench:
+        bench.client.cookies.set(COOKIE, cookie)
+        later = await bench.client.get("/")
+        bench.client.cookies.set(COOKIE, f"{cookie[:-1]}{'0' if cookie[-1] != '0' else '1'}")
+        forged = await bench.client.get("/")
+        bench.client.cookies.set(COOKIE, cookie)
+        TokenFile(tokens.path).revoke("ann")
+        make(TokenFile(tokens.path), "ann", "admin")
+        revoked = await bench.client.get("/")
+        out = await bench.post("/logout")
+
+    assert see(wrong, 401).find_all("p", "role") == ["alert"]
+    assert token not in header
+    assert {"HttpOnly", "SameSite=strict", "Path=/", "Max-Age=43200"} <= set(header.split("; "))
+    assert reads.status_code == later.status_code == 200
+    assert acts == [401, 200, 403]
+    assert forged.status_code == revoked.status_code == 303
+    assert "Max-Age=0" in out.headers["set-cookie"]
+    assert oct(tokens.path.with_suffix(".cookies").stat().st_mode)[-3:] == "600"
+
+
+def test_a_cookie_ends_and_a_key_that_others_know_seals_none(tokens: TokenFile) -> None:
+    """Its time is sealed, too; where the key cannot be kept a process has one of its own."""
+    token = make(tokens, "a.b", "read")
+    known = tokens.find_known(token)
+    assert known is not None
+    cookies = Cookies(tokens)
+    cookie = cookies.make(known, 1_000)
+    name, until_, seal = cookie.rsplit(".", 2)
+    key = tokens.path.with_suffix(".cookies")
+    key.chmod(0o644)
+
+    assert name == "a.b"
+    assert cookies.find(cookie, int(until_) - 1) is not None
+    assert cookies.find(cookie, int(until_)) is None
+    assert cookies.find(f"{name}.{int(until_) + 1}.{seal}", 1_000) is None
+    assert Cookies(tokens).find(cookie, 1_000) is None, "another key"
+    for bad in ("", ".", "..", "a.b", f"a.b.x.{seal}", f"a.b.{until_}.é", "a.b.9" * 400):
+        assert cookies.find(bad, 1_000) is None
+
+
+async def test_the_login_leads_to_no_other_site(sqlite_url: str, tokens: TokenFile) -> None:
+    """Whatever a link to it says: then it leads to the overview."""
+    token = make(tokens, "ann", "read")
+    async with browsing(sqlite_url, tokens=tokens, work=False) as bench:
+        led = [
+            (await bench.post("/login", token=token, next=path)).headers["location"]
+            for path in ("/tasks?op=a", "https://a.example", "//a.example", "/\\a.example", "/a b")
+        ]
+
+    assert led == ["/tasks?op=a", "/", "/", "/", "/"]
+
+
+async def test_a_link_on_another_site_leads_here_by_a_page_of_ours(
+    sqlite_url: str, tokens: TokenFile
+) -> None:
+    """The browser sends no strict cookie then: so it is had to ask again. Nothing else gets in."""
+    make(tokens, "ann", "read")
+    link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+    async with browsing(sqlite_url, tokens=tokens, work=False) as bench:
+        followed = await bench.client.get(
+            "/tasks?op=a", headers={**link, "Sec-Fetch-Dest": "document"}
+        )
+        framed = await bench.client.get("/tasks", headers={**link, "Sec-Fetch-Dest": "iframe"})
+        fetched = await bench.client.get("/tasks", headers={"Sec-Fetch-Site": "cross-site"})
+        api = await bench.client.get("/v1/tasks", headers={**link, "Sec-Fetch-Dest": "document"})
+
+    assert followed.status_code == 200
+    assert '<meta http-equiv="refresh" content="0">' in followed.text
+    assert "default-src 'none'" in followed.headers["content-security-policy"]
+    assert [one.status_code for one in (framed, fetched, api)] == [403, 403, 403]
+
+
+async def test_files_are_for_everybody_and_change_their_name(
+    sqlite_url: str, tokens: TokenFile
+) -> None:
+    """The login needs them; a page names them with their hash, so they may be kept for good."""
+    make(tokens, "ann", "read")
+    async with browsing(sqlite_url, tokens=tokens, work=False) as bench:
+        page = await bench.get("/login")
+        names = [*page.find_all("script", "src"), *page.find_all("link", "href")]
+        answers = [await bench.client.get(name) for name in names]
+        others = [
+            (await bench.client.get(f"/static/{name}")).status_code
+            for name in ("htmx.LICENSE", "nothing.js", "..%2Fviews.py", "__init__.py")
+        ]
+
+    assert {name.partition("?")[0].rpartition("/")[2] for name in names} == {
+        *("htmx.min.js", "idiomorph-ext.min.js", "page.js", "page.css", "icon.svg")
+    }
+    assert {one.status_code for one in answers} == {200}
+    assert all("immutable" in one.headers["cache-control"] for one in answers)
+    assert others == [404, 404, 404, 404]
+
+
+async def test_pages_are_mounted_below_a_path(sqlite_url: str) -> None:
+    """Every link has the path before it that a proxy or an application takes off."""
+    from fastapi import FastAPI
+
+    manager = TaskManager(sqlite_url, work=False)
+    outer = FastAPI()
+    outer.mount("/below", make_app(manager))
+    async with manager, asking(outer) as client:
+        page = Seen((await client.get("/below/")).text)
+        found = await client.get("/below/find?q=x")
+        links = [*page.find_all("a", "href"), *page.find_all("script", "src")]
+        statuses = {
+            (await client.get(link)).status_code for link in links if not link.startswith("#")
+        }
+
+    assert {link for link in links if not link.startswith(("/below/", "#"))} == set()
+    assert statuses == {200}
+    assert found.headers["location"] == "/below/tasks?key=x"
+
+
+def test_scripts_of_others_are_as_they_were_published() -> None:
+    """Each is of the package that the list names, byte for byte, and has its licence beside it."""
+    folder = files("tapescope.http.api.page").joinpath("static")
+    words = folder.joinpath("VENDORED.md").read_text(encoding="utf-8")
+    listed = dict(re.findall(r"^\| `([\w.-]+\.js)` .*`([0-9a-f]{64})` \|$", words, re.M))
+    scripts = {one.name for one in folder.iterdir() if one.name.endswith(".js")} - {"page.js"}
+
+    assert scripts == set(listed)
+    for name, digest in listed.items():
+        assert hashlib.sha256(folder.joinpath(name).read_bytes()).hexdigest() == digest
+        assert folder.joinpath(f"{re.split('[.-]', name)[0]}.LICENSE").is_file()
