@@ -72,6 +72,7 @@ if TYPE_CHECKING:
         UnknownTask,
         UsedAfterFork,
         UsedInAnotherLoop,
+        WouldBlockLoop,
     )
     from tapescope.maintenance import Retention, audit_store, repair_store
     from tapescope.manager import Op, Ops, Submission, TaskHandle, TaskManager
@@ -223,6 +224,7 @@ __all__ = [
     "UsedAfterFork",
     "UsedInAnotherLoop",
     "Violation",
+    "WouldBlockLoop",
     "__version__",
     "audit_store",
     "find_store",
@@ -337,6 +339,7 @@ _HOMES = {
     "UsedAfterFork": "tapescope.errors",
     "UsedInAnotherLoop": "tapescope.errors",
     "Violation": "tapescope.model",
+    "WouldBlockLoop": "tapescope.errors",
     "__version__": "tapescope_telemetry",
     "audit_store": "tapescope.maintenance",
     "find_store": "tapescope.store",

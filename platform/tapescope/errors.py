@@ -56,6 +56,7 @@ Each builds its message from typed arguments, which stay readable as attributes:
   x OpNotRegistered
   x CannotListen
   x BlockingCallOnLoop
+  x WouldBlockLoop
   x UsedAfterFork
   x UsedInAnotherLoop
 * asyncio.CancelledError
@@ -140,6 +141,7 @@ __all__ = [
     "UnknownTask",
     "UsedAfterFork",
     "UsedInAnotherLoop",
+    "WouldBlockLoop",
 ]
 
 
@@ -792,6 +794,17 @@ class BlockingCallOnLoop(TapescopeError):
         super().__init__(
             f"{method}() blocks until the event is stored, and this is the event loop's thread, "
             "which would wait for itself. Await the asynchronous reporter here."
+        )
+
+
+class WouldBlockLoop(TapescopeError):
+    """A call of ``tapescope.sync`` in an event loop, which would stand still until it returns."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This call waits, and an event loop runs in this thread. Await the same of a "
+            "TaskManager here, or have a thread wait: await asyncio.to_thread(…). In a notebook, "
+            "whose cells run in a loop, say SyncManager(…, block_loop=True)."
         )
 
 

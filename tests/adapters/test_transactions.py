@@ -225,7 +225,7 @@ async def test_sqlite_connection_that_only_reads_is_refused(sqlite_url: str, how
 
 async def test_connection_of_another_kind_is_refused(store: TaskStore) -> None:
     """The error names the kind that the store needs."""
-    with pytest.raises(ConnectionRefused, match=r"needs an \w+ connection, not 'object'"):
+    with pytest.raises(ConnectionRefused, match=r"needs a connection of .* not 'object'"):
         await store.create_within(object(), new_task())
 
 

@@ -8,17 +8,20 @@ import importlib
 import inspect
 import re
 import signal
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from tapescope import CodecFailed, ManagerClosed, Reporter, TaskHandle, TaskManager
+from tests.support.django_project import django
 
 HOWTO = Path(__file__).parents[2] / "docs" / "howto"
 
@@ -168,3 +171,42 @@ async def test_the_ops_of_the_embed_page_are_submitted(sqlite_url: str) -> None:
     await eval(compile(programs[1], "embed.md", "exec", flags=flags, dont_inherit=True), names)
 
     assert names["sizes"] == {"photos": 200}
+
+
+def read_sync_page(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The names of each program of the page, as its module has them."""
+    modules = [ModuleType(name) for name in ("script", "shop.tasks", "shop.views", "web")]
+    monkeypatch.setitem(sys.modules, "shop", ModuleType("shop"))
+    with django("test").override_settings(TASKS_URL=sqlite_url):
+        for module, program in zip(modules, read_programs("sync.md"), strict=True):
+            monkeypatch.setitem(sys.modules, module.__name__, module)
+            program = program.replace("sqlite:///tasks.db", sqlite_url)
+            exec(compile(program, "sync.md", "exec", dont_inherit=True), vars(module))
+    return [vars(module) for module in modules]
+
+
+def test_the_programs_of_the_sync_page_submit(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The script is run as one, the views of Django and of Flask are asked by a client each."""
+    script, in_django, views, in_flask = read_sync_page(sqlite_url, monkeypatch)
+    (program, *_) = read_programs("sync.md")
+    program = program.replace("sqlite:///tasks.db", sqlite_url)
+    exec(compile(program, "sync.md", "exec", dont_inherit=True), {"__name__": "__main__"})
+    printed = capsys.readouterr().out
+    with in_django["tasks"] as tasks:
+        request = django("test").RequestFactory().post("/")
+        codes = [views["begin"](request, "photos").status_code for _ in range(2)]
+        (task,) = tasks.list(op="resize", idempotency_key="photos").tasks
+        shown = views["show"](request, task.task_id).content
+        missing = views["show"](request, "no-task").status_code
+    in_flask["tasks"].reconfigure(work=True)
+    with in_flask["tasks"]:
+        client = in_flask["app"].test_client()
+        greeted = client.post("/greet/Ada").get_json()["task"]
+        lines = client.get(f"/tasks/{greeted}/events").text.splitlines()
+
+    assert printed.splitlines()[-1] == "{'photos': 200}"
+    assert script["ops"].get("resize") is not None
+    assert (codes, shown, missing) == ([201, 200], b'{"status": "pending"}', 404)
+    assert lines == ["1 task_started", "2 log", "3 final"]

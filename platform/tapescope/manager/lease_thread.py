@@ -118,6 +118,8 @@ class LeaseThread(Service):
         self._loop = asyncio.new_event_loop()
         self._loop.set_debug(False)  # a slow step in this loop delays no runner
         self._stop_asked = asyncio.Event()
+        self._thread_ended = asyncio.Event()
+        """Set in the manager's loop. No executor is asked: at a program's exit there is none."""
         self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
         self._away_since: float | None = None
         self._warned_at = 0.0
@@ -131,7 +133,8 @@ class LeaseThread(Service):
         """Disconnect, and wait until the thread has ended."""
         with suppress(RuntimeError):  # the thread has ended already, and its loop is closed
             self._loop.call_soon_threadsafe(self._stop_asked.set)
-        await asyncio.to_thread(self._thread.join)
+        await self._thread_ended.wait()
+        self._thread.join()  # it does nothing more
         self.vitals.rest()
 
     # --- in the thread ----------------------------------------------------------------------------
@@ -141,6 +144,8 @@ class LeaseThread(Service):
             self._loop.run_until_complete(self._renew_until_stopped())
         finally:
             self._loop.close()
+            if (managers_loop := self._managers_loop()) is not None:
+                _hand_over(managers_loop, self._thread_ended.set)
 
     async def _renew_until_stopped(self) -> None:
         renewing = asyncio.ensure_future(self._renew())

@@ -408,6 +408,7 @@ class TaskManager:
         Ops may be registered before the manager is open, and after. Raises ``BadOp``, ``BadRunner``
         ``BadSetting``, and ``OpTaken`` for the second runner of an op.
         """
+        self._check_home()
         return self._registry.op(
             name,
             timeout=timeout,
@@ -418,9 +419,12 @@ class TaskManager:
         )
 
     def _note_op(self) -> None:
-        """An op was added: work on it, if that has begun."""
-        if self._opened and self._works and not self._closed:
-            self._check_home()
+        """An op was added, in whatever thread: work on it, if that has begun."""
+        if self._opened and self._works and self._home is not None:
+            self._home.call(self._work_on)
+
+    def _work_on(self) -> None:
+        if self._opened and not self._closed:
             self._worker.start()
 
     @property
@@ -478,8 +482,8 @@ class TaskManager:
         that is run here; an op has the policy that it was registered with. The first attempt waits
         ``delay`` seconds, or until ``run_at``, an aware time.
 
-        With a ``connection`` of your own to the store's database, from ``asyncpg`` or
-        ``aiosqlite``, the task is part of that connection's transaction: see
+        With a ``connection`` of your own to the store's database, from ``asyncpg``, psycopg 3,
+        ``aiosqlite`` or SQLAlchemy, the task is part of that connection's transaction: see
         ``TaskStore.create_within``. That is for ops that are run by name; the handle is given at
         once, and the task exists, and may run, after your commit: from the workers' next poll on,
         or at once where you ``announce`` it.

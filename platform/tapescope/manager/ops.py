@@ -303,7 +303,8 @@ class Ops:
                 if taken is not None and taken is not op:
                     raise OpTaken(op.name, taken.runner.call, op.runner.call)
         for registry in registries:
-            registry._ops.update((op.name, op) for op in ops)
+            # Made anew: another thread, that of a manager's loop, may stand in the midst of them.
+            registry._ops = {**registry._ops, **{op.name: op for op in ops}}
             registry._note_added()
 
     def _note_added(self) -> None:

@@ -46,6 +46,7 @@ from tapescope.store.flush import (
     TraceRow,
 )
 from tapescope.store.follow import TapeBatch, await_final, follow_batches, follow_tape
+from tapescope.store.lent import LentConnection
 from tapescope.store.lookup import find_store, hide_password, refuse_control_characters
 from tapescope.store.notifications import RESYNC, CancelListener, Change, Changes, Subscription
 from tapescope.store.opening import OpenMode, must_migrate
@@ -126,6 +127,7 @@ __all__ = [
     "GiveUpRow",
     "Inserted",
     "LeaseRenewer",
+    "LentConnection",
     "ListedTasks",
     "OpenMode",
     "RefusedRow",

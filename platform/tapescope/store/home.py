@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
+from contextlib import suppress
 
 from tapescope.errors import UsedAfterFork, UsedInAnotherLoop
 
@@ -36,3 +38,16 @@ class Home:
             loop = None
         if loop is not self._loop:
             raise UsedInAnotherLoop(self._what)
+
+    def call(self, work: Callable[[], object]) -> None:
+        """Call it here where this is home, soon where the caller is in another thread or loop; not
+        in another process, nor where the loop is closed."""
+        try:
+            self.check()
+        except UsedAfterFork:
+            return
+        except UsedInAnotherLoop:
+            with suppress(RuntimeError):  # closed: nothing is left to be told
+                self._loop.call_soon_threadsafe(work)
+        else:
+            work()

@@ -333,8 +333,10 @@ class TaskStore:
     async def create_within(self, connection: object, new_task: NewTask) -> tuple[Task, bool]:
         """``create`` in the caller's own transaction: committed with it, or never there.
 
-        ``connection`` is an ``asyncpg`` one for a PostgreSQL store and an ``aiosqlite`` one for a
-        SQLite store, to the same database, with a transaction begun. Nothing else of the
+        ``connection`` is an ``asyncpg`` or psycopg 3 one for a PostgreSQL store, an ``aiosqlite``
+        one for a SQLite store, or SQLAlchemy's on one of these, to the same database, with a
+        transaction that is begun, or begins with its first statement. One whose calls block
+        (``sqlite3``, Django's) comes as a ``LentConnection``. Nothing else of the
         transaction is touched, and no other session sees the task before its commit. Workers find
         it with their next poll, or when you ``announce`` it after the commit. While the transaction
         holds a key, another ``create`` with that key waits for it to end. On SQLite there is one

@@ -23,6 +23,7 @@ _CONNECTION: Final = f"{POSTGRES}/_connection.py"
 _BACKEND: Final = f"{POSTGRES}/_backend.py"
 _SCHEMA: Final = f"{POSTGRES}/_schema.py"
 _LISTENER: Final = f"{POSTGRES}/_listener.py"
+_LENT: Final = "tests/adapters/test_lent_connections.py"
 _CALLER: Final = f"{POSTGRES}/_caller_transaction.py"
 
 _TESTS: Final = "tests/adapters/postgres"
@@ -1149,8 +1150,19 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "postgres.caller_begun",
         "A task in a caller's transaction needs one",
-        Edit(_CALLER, "if not caller.is_in_transaction():", "if False:"),
+        Edit(_CALLER, "if not found.is_in_transaction():", "if False:"),
         "tests/adapters/test_transactions.py::test_connection_without_a_transaction_is_refused[postgresql]",
+        on=_ON,
+    ),
+    row(
+        "postgres.psycopg_begun",
+        "A task in a caller's transaction needs one that is not committed at once",
+        Edit(
+            _CALLER,
+            "if status == psycopg.pq.TransactionStatus.IDLE and found.autocommit:",
+            "if False:",
+        ),
+        f"{_LENT}::test_who_blocks_and_is_in_no_transaction_is_told[psycopg, autocommit-with connection.transaction]",
         on=_ON,
     ),
     row(

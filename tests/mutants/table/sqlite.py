@@ -1106,7 +1106,11 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "sqlite.caller_begun",
         "A task in a caller's transaction needs one",
-        Edit(f"{SQLITE}/_caller_transaction.py", "if not conn.in_transaction:", "if False:"),
+        Edit(
+            f"{SQLITE}/_caller_transaction.py",
+            "if not (conn.in_transaction or _begins_itself(conn)):",
+            "if False:",
+        ),
         "tests/adapters/test_transactions.py::test_connection_without_a_transaction_is_refused[sqlite]",
     ),
     row(

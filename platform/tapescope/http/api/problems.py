@@ -103,6 +103,7 @@ ROWS: Final[Mapping[type[TapescopeError], ErrorRow]] = {
     errors.OpNotRegistered: _CONFLICT,
     errors.CannotListen: _OWN,
     errors.BlockingCallOnLoop: _OWN,
+    errors.WouldBlockLoop: _OWN,
     errors.UsedAfterFork: _OWN,
     errors.UsedInAnotherLoop: _OWN,
 }
