@@ -370,6 +370,7 @@ FORKING = """
     held = tasks._door._lock.acquire()  # another thread's, at the moment of the fork
     child = os.fork()
     if child == 0:
+        signal.alarm(25)  # of a child that hangs nobody is left
         try:
             print(before.status().op, tasks.submit("x").created, tasks.count()["pending"])
             tasks.close()
