@@ -274,9 +274,11 @@ def test_ctrl_c_in_a_submit_leaves_no_task_at_work() -> None:
         if flush.creates and not interrupted.is_set():
             interrupted.set()
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            deadline = asyncio.get_running_loop().time() + 5
             calls = [task for task in asyncio.all_tasks() if "carry_out" in repr(task)]
-            while not any(call.cancelling() for call in calls):  # noqa: ASYNC110  # no event tells
-                await asyncio.sleep(0)  # the caller is cancelled while its flush is under way
+            while not any(call.cancelling() for call in calls):  # the flush is under way till then
+                assert asyncio.get_running_loop().time() < deadline
+                await asyncio.sleep(0)
 
     store = MemoryStore(backend=backend)
     tasks = SyncManager(store)
@@ -368,6 +370,7 @@ FORKING = """
     held = tasks._door._lock.acquire()  # another thread's, at the moment of the fork
     child = os.fork()
     if child == 0:
+        signal.alarm(25)  # of a child that hangs nobody is left
         try:
             print(before.status().op, tasks.submit("x").created, tasks.count()["pending"])
             tasks.close()
