@@ -521,3 +521,26 @@ async def test_closed_store_takes_no_call() -> None:
         await store.open()
 
         assert store.meter.ledger.unaccounted == 0
+
+
+@in_virtual_time
+async def test_a_read_that_waits_is_told_that_the_store_was_closed_meanwhile() -> None:
+    """It asks no backend that is closed: a driver would answer with an error of its own."""
+    store = await FaultyStore().open()
+    attempt = await start(store)
+    asked = 0
+
+    async def away(_: str) -> None:
+        nonlocal asked
+        asked += 1
+        raise StoreAway("down")
+
+    store.backend.get = away  # type: ignore[method-assign,assignment]  # for this store alone
+    reading = asyncio.ensure_future(store.get(attempt.task_id))
+    await settle_loop()
+    await store.aclose()
+    before = asked
+
+    with pytest.raises(StoreClosed):
+        await reading
+    assert asked == before

@@ -286,6 +286,7 @@ class StoreCore:
         deadline = self.clock.monotonic() + self.patience
 
         def attempt() -> Awaitable[T]:
+            self.require_open()  # it may have been closed while this waited
             return self.within(primitive(), deadline - self.clock.monotonic())
 
         return await self._timed(name, lambda: self.retrying(attempt))

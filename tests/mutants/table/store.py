@@ -1137,6 +1137,15 @@ GUARDS: Final[tuple[Guard, ...]] = (
         on="postgresql",
     ),
     row(
+        "store.read_closed",
+        "A read that waits while the store is away asks no closed one",
+        Edit(
+            _CORE, "            self.require_open()  # it may have been closed while this waited\n"
+        ),
+        f"{_TROUBLE}::test_a_read_that_waits_is_told_that_the_store_was_closed_meanwhile",
+        on="memory",
+    ),
+    row(
         "store.gone_loop",
         "A store that closes when its loop is closed waits for nothing any more",
         Edit(_CORE, "if not loop.is_closed():  # else nothing", "if True:  # else nothing"),
