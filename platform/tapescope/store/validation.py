@@ -303,7 +303,9 @@ def check_new_task(new: NewTask, limits: StoreLimits) -> tuple[CreateRow, Mappin
     """
     if not is_task_id(new.task_id):
         raise BadSetting("task_id", new.task_id, "a UUID in its usual lower-case form")
-    params = _encode_params(new.params, limits)
+    given: object = new.params
+    empty = type(given) is dict and not given  # nearly always
+    params = "{}" if empty else _encode_params(given, limits)
     row = CreateRow(
         str.__str__(new.task_id),
         check_op(new.op),
@@ -318,7 +320,7 @@ def check_new_task(new: NewTask, limits: StoreLimits) -> tuple[CreateRow, Mappin
             new.idempotency_key,
         ),
     )
-    return row, decode(params)
+    return row, {} if empty else decode(params)
 
 
 def bind(only_by: str | None, idempotency_key: str | None) -> tuple[str | None, int | None]:
