@@ -262,7 +262,7 @@ def _deliver_stored(
             call.answer(GivenUp(None, None, None, cursor.tail))
     elif not call.future.done():  # else its caller is gone
         tail = cursor.tail
-        call.future.set_result(tuple.__new__(Appended, (range(first, tail + 1), None, tail)))
+        call.future.set_result(Appended(range(first, tail + 1), None, tail))
 
 
 def _deliver_cancelled_instead(
