@@ -36,6 +36,7 @@ VERBS: Final[Mapping[str, tuple[DatabaseRole, ...]]] = {
     "create_within": (SUBMITTER, WORKER, MIGRATOR),
     "create": (SUBMITTER, WORKER, MIGRATOR),
     "request_cancel": _WORK,
+    "create_claimed": _WORK,
     "claim_if_pending": _WORK,
     "claim_due": _WORK,
     "append": _WORK,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Protocol
 
 from tapescope.codec import decode, encode
 from tapescope.errors import BadParams, BadSetting, CodecFailed, CodecMissing, NotJson
@@ -19,8 +19,7 @@ __all__ = ["Codec", "Values"]
 
 _CODEC: Final = "$codec"
 _VALUE: Final = "value"
-_ENCODED: Final = {_CODEC, _VALUE}
-"""The members of a stored value that a codec encoded."""
+"""Both are the members of a stored value that a codec encoded."""
 
 
 class Codec(Protocol):
@@ -132,7 +131,7 @@ def _param(name: str) -> str:
 
 
 def _is_encoded(value: object) -> bool:
-    return isinstance(value, dict) and cast("dict[object, object]", value).keys() == _ENCODED
+    return isinstance(value, dict) and len(value) == 2 and _CODEC in value and _VALUE in value  # pyright: ignore[reportUnknownArgumentType]  # a dict of anything
 
 
 def _is_json(value: object, text: str) -> bool:

@@ -227,6 +227,10 @@ class StoreMeter:
         """Record the number of events that one transaction wrote."""
         self._on.flush.record(size, self._flush_labels)
 
+    def hears_waits(self) -> bool:
+        """Whether ``waited`` may reach anybody: what it is told has to be looked for."""
+        return self._on.flush_wait.is_heard()
+
     def waited(self, seconds: float) -> None:
         """Record how long the first call of a flush had waited when the flush began."""
         self._on.flush_wait.record(seconds if seconds > 0 else 0.0, self._flush_labels, NO_CONTEXT)

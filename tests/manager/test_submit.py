@@ -28,19 +28,22 @@ from tapescope import (
     NewTask,
     Reporter,
     ResultTimeout,
+    StoreRefused,
     Submission,
     TaskCancelled,
     TaskFailed,
     TaskManager,
+    TaskStatus,
     ThreadReporter,
     UnknownStoreScheme,
     UnknownTask,
     find_store,
 )
-from tapescope.store.flush import Flush, FlushAnswer
+from tapescope.store.flush import Flush, FlushAnswer, FlushRefused
 from tapescope.store.validation import new_task_id
 from tapescope.testing import MemoryBackend, MemoryStore, until
 from tests.support.captured_telemetry import CapturedTelemetry
+from tests.support.memory_stores import FaultyStore, Gate, at_rest
 from tests.support.workbench import Block, working
 
 
@@ -737,3 +740,96 @@ def test_an_owners_name_is_its_process_and_never_reused() -> None:
     assert int(pid) == os.getpid()
     assert int(start.partition("-")[0]) > 0
     assert managers[0].owner != managers[1].owner
+
+
+class CountingBackend(MemoryBackend):
+    """Notes how many creates, claims and events each flush has, and refuses when told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flushes: list[tuple[int, int, int]] = []
+        self.refuses = False
+
+    async def write(self, flush: Flush) -> FlushAnswer:
+        """Note, then write."""
+        self.flushes.append((len(flush.creates), len(flush.claims), len(flush.rows)))
+        if self.refuses:
+            raise FlushRefused("as the test wants it")
+        return await super().write(flush)
+
+
+async def test_a_task_that_can_begin_is_created_and_claimed_at_once() -> None:
+    """A submit and its claim are one flush while a slot is free; one that waits is only created."""
+    backend, release = CountingBackend(), asyncio.Event()
+
+    async def wait(report: Reporter) -> None:
+        await release.wait()
+
+    async with MemoryStore(backend=backend) as store, TaskManager(store, max_running=1) as manager:
+        first = await manager.submit("work", wait)
+        at_once, backend.flushes = backend.flushes, []
+        waiting = [
+            await manager.submit("work", succeed),
+            await manager.submit("work", succeed, idempotency_key="k"),
+        ]
+        created, backend.flushes = backend.flushes, []
+        release.set()
+        await first.result()
+        for handle in waiting:
+            await handle.result()
+        later = await manager.submit("work", succeed, delay=3_600)
+        keyed = await manager.submit("work", succeed, idempotency_key="l")
+        await keyed.result()
+        await later.cancel()
+
+    assert at_once == [(1, 1, 0)]
+    assert created == [(1, 0, 0), (1, 0, 0)]
+    assert not any(creates and claims for creates, claims, _ in backend.flushes)
+
+
+async def test_a_task_that_began_with_its_creation_hears_its_cancel() -> None:
+    """At once, and not with the next heartbeat."""
+
+    async def wait(report: Reporter) -> None:
+        await asyncio.Event().wait()
+
+    async with MemoryStore() as store, TaskManager(store) as manager:
+        handle = await manager.submit("work", wait)
+        await handle.cancel()
+        with pytest.raises(TaskCancelled):
+            await handle.result(5)
+
+
+async def test_a_submit_that_fails_gives_its_slot_back() -> None:
+    """The slot that was kept for a task is free where the task was not made."""
+    backend = CountingBackend()
+    async with MemoryStore(backend=backend) as store, TaskManager(store, max_running=1) as manager:
+        backend.refuses = True
+        with pytest.raises(StoreRefused):
+            await manager.submit("work", succeed)
+        backend.refuses, backend.flushes = False, []
+        await (await manager.submit("work", succeed)).result()
+
+    assert backend.flushes[0] == (1, 1, 0)
+
+
+async def test_a_submit_cancelled_in_its_flush_leaves_nothing_running() -> None:
+    """Its task was claimed as it was created: the attempt is ended, as cancelled, and the slot is
+    free."""
+    async with at_rest(FaultyStore()) as store, TaskManager(store, max_running=1) as manager:
+        gate = Gate()
+        store.faults.before = gate
+        submitting = asyncio.ensure_future(manager.submit("work", succeed))
+        await gate.reached.wait()
+        renewed = manager._pool.claiming  # pyright: ignore[reportPrivateUsage]  # by the heartbeat
+        submitting.cancel()
+        await asyncio.gather(submitting, return_exceptions=True)
+        gate.opened.set()
+        await store.orphans_ended()
+        (task,) = (await store.list()).tasks
+        tape = await store.read_tape(task.task_id)
+        await (await manager.submit("work", succeed)).result()
+
+    assert renewed == [task.task_id]
+    assert (task.status, task.attempt) == (TaskStatus.CANCELLED, 1)
+    assert [event.type for event in tape.events] == ["task_started", "final"]

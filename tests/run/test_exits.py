@@ -85,7 +85,7 @@ async def _close(exits: Exit, _: Path) -> None:
 
 async def _submit_many(exits: Exit, _: Path) -> None:
     async with FaultyStore() as store, TaskManager(store) as manager:
-        exits.strike(store, "create")
+        exits.strike(store, "create_claimed")
         await manager.submit_many([Submission("x", _work), Submission("x", _work)])
 
 

@@ -120,13 +120,13 @@ async def _cancel_an_orphan(bench: Workbench) -> str:
 
 
 async def _cancel_those_of_a_submit_many(bench: Workbench) -> str:
-    create, calls = bench.store.create, list[object]()
+    create, calls = bench.store.create_claimed, list[object]()
 
-    async def make_the_first(new_task: NewTask) -> Any:
+    async def make_the_first(new_task: NewTask, *claim: Any) -> Any:
         calls.append(new_task)
-        return await create(new_task) if len(calls) == 1 else await asyncio.Event().wait()
+        return await create(new_task, *claim) if len(calls) == 1 else await asyncio.Event().wait()
 
-    bench.store.create = make_the_first  # type: ignore[method-assign]
+    bench.store.create_claimed = make_the_first  # type: ignore[method-assign, assignment]
     both = [Submission("work", _waits), Submission("work", _waits)]
     submit = asyncio.ensure_future(bench.manager.submit_many(both))
     await until(lambda: bench.captured.points("tapescope.task.active", task_op="work"))

@@ -52,7 +52,8 @@ async def test_at_the_claim(any_url: str, monkeypatch: pytest.MonkeyPatch) -> No
     """The runner is not begun; the task fails at once as the table says, with its span."""
     async with working(any_url) as bench:
         hit = cancel_at(bench, monkeypatch, lambda flush: bool(flush.claims))
-        task = await bench.manager.submit("work", succeed)
+        # With a key it is created first, and claimed then.
+        task = await bench.manager.submit("work", succeed, idempotency_key="k")
         with pytest.raises(TaskFailed, match="unrequested_cancel"):
             await task.result(10)
 

@@ -224,7 +224,7 @@ async def test_a_claim_waits_for_the_store() -> None:
         store.faults.before = outage
         async with managing(store, lease=60) as (manager, captured):
             asyncio.get_running_loop().call_later(20, setattr, outage, "on", False)
-            task = await manager.submit("work", succeed)
+            task = await manager.submit("work", succeed, idempotency_key="k")
             result = await task.result()
 
             assert result == "done"
@@ -241,7 +241,7 @@ async def test_a_claim_whose_reply_is_lost_is_found() -> None:
         store.faults.after = outage
         async with managing(store, lease=60) as (manager, captured):
             asyncio.get_running_loop().call_later(7, setattr, outage, "on", False)
-            task = await manager.submit("work", succeed)
+            task = await manager.submit("work", succeed, idempotency_key="k")
             result = await task.result()
             row = await task.status()
 
@@ -259,7 +259,7 @@ async def test_a_claim_is_given_up_when_its_manager_closes() -> None:
     async with at_rest(FaultyStore(patience=5)) as store:
         store.faults.before = outage
         async with managing(store, lease=30, drain=0.0) as (manager, captured):
-            task = await manager.submit("work", succeed)
+            task = await manager.submit("work", succeed, idempotency_key="k")
             outage.kinds = set()
             with pytest.raises(StoreUnavailable):
                 await manager.aclose()

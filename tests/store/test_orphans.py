@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable, Coroutine
 
 import pytest
 
 from tapescope.errors import EventFateUnknown
+from tapescope.model.tape import FINAL, TASK_STARTED
 from tapescope.model.tasks import NewTask, TaskStatus
+from tapescope.store import TaskStore
 from tapescope.store.flush import FateUnknown, Flush
 from tapescope.store.validation import new_task_id
 from tapescope.testing import History, check, settle_loop, until
@@ -17,8 +20,21 @@ from tests.support.postgres_sessions import RecordedPostgres, session
 from tests.support.virtual_time import in_virtual_time
 
 
+async def create(store: TaskStore, task_id: str) -> object:
+    return await store.create(NewTask(task_id, "work"))
+
+
+async def create_claimed(store: TaskStore, task_id: str) -> object:
+    return await store.create_claimed(NewTask(task_id, "work"), "me", 30.0)
+
+
+EITHER_WAY = pytest.mark.parametrize("make", [create, create_claimed])
+Make = Callable[[TaskStore, str], Coroutine[object, object, object]]
+
+
+@EITHER_WAY
 @in_virtual_time
-async def test_an_orphans_cancel_follows_its_create() -> None:
+async def test_an_orphans_cancel_follows_its_create(make: Make) -> None:
     """With a free lane beside it the cancel waits all the same for the create that is in flight."""
     async with at_rest(FaultyStore(faults=TwoLaneBackend())) as store:
         gate = Gate()
@@ -29,7 +45,7 @@ async def test_an_orphans_cancel_follows_its_create() -> None:
 
         store.faults.before = hold_creates
         ids = [new_task_id() for _ in range(130)]
-        creates = [asyncio.ensure_future(store.create(NewTask(id_, "work"))) for id_ in ids]
+        creates = [asyncio.ensure_future(make(store, id_)) for id_ in ids]
         await gate.reached.wait()
         await settle_loop()
         for create in creates:
@@ -63,23 +79,30 @@ async def test_a_close_waits_for_the_orphans() -> None:
         assert (await store.count())[TaskStatus.CANCELLED] == 1
 
 
+@EITHER_WAY
 @in_virtual_time
-async def test_a_caller_cancelled_with_the_commit_leaves_nothing() -> None:
-    """The cancel comes when the create is committed, and before its caller is told."""
+async def test_a_caller_cancelled_with_the_commit_leaves_nothing(make: Make) -> None:
+    """The cancel comes when the create is committed, and before its caller is told.
+
+    An attempt that was begun with it is ended, too: nobody runs it.
+    """
     async with at_rest(FaultyStore()) as store:
-        new = NewTask(new_task_id(), "work")
-        create = asyncio.ensure_future(store.create(new))
+        task_id = new_task_id()
+        creating = asyncio.ensure_future(make(store, task_id))
 
         async def cancel(flush: Flush) -> None:
             if flush.creates:
-                create.cancel()
+                creating.cancel()
 
         store.faults.after = cancel
         with pytest.raises(asyncio.CancelledError):
-            await create
+            await creating
         await store.orphans_ended()
+        task, tape = await store.get(task_id), await store.read_tape(task_id)
 
-        assert (await store.get(new.task_id)).status is TaskStatus.CANCELLED
+        assert task.status is TaskStatus.CANCELLED
+        begun = [TASK_STARTED] if make is create_claimed else []
+        assert [event.type for event in tape.events] == [*begun, FINAL]
 
 
 @in_virtual_time
@@ -100,8 +123,9 @@ async def test_a_key_finds_what_a_cancelled_create_left() -> None:
         assert (task.task_id, task.status, new) == (first, TaskStatus.PENDING, False)
 
 
+@EITHER_WAY
 @in_virtual_time
-async def test_a_create_of_unknown_fate_is_cancelled_when_it_is_found() -> None:
+async def test_a_create_of_unknown_fate_is_cancelled_when_it_is_found(make: Make) -> None:
     """Who is told ``EventFateUnknown`` may submit again: the first task does not run as well."""
     async with at_rest(FaultyStore(patience=1.0)) as store:
         task_id = new_task_id()
@@ -112,7 +136,7 @@ async def test_a_create_of_unknown_fate_is_cancelled_when_it_is_found() -> None:
 
         store.faults.after = lose
         with pytest.raises(EventFateUnknown):
-            await store.create(NewTask(task_id, "work"))
+            await make(store, task_id)
         await store.orphans_ended()
 
         assert (await store.get(task_id)).status is TaskStatus.CANCELLED

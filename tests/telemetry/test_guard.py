@@ -125,6 +125,7 @@ ENTRIES: dict[str, Callable[[Telemetry], object]] = {
     "StoreMeter.foreign_notified": lambda t: t.store("sqlite").foreign_notified(),
     "StoreMeter.sized": lambda t: t.store("sqlite").sized("s", StoreSize(4096)),
     "StoreMeter.size_left": lambda t: t.store("sqlite").size_left("s"),
+    "StoreMeter.hears_waits": lambda t: t.store("sqlite").hears_waits(),
     "StoreMeter.waited": lambda t: t.store("sqlite").waited(1.0),
     "StoreMeter.watch_load": lambda t: t.store("sqlite").watch_load(BUSY.read_load),
     "StoreMeter.unwatch_load": lambda t: t.store("sqlite").unwatch_load(BUSY.read_load),

@@ -48,7 +48,7 @@ def arguments(lane: str, flush: Flush, instance: str, limits: StoreLimits) -> li
 
 
 def _arguments(lane: str, flush: Flush, instance: str, limits: StoreLimits) -> list[Any]:
-    keys = {row.key for row in flush.claims}
+    keys = {row.key for row in flush.claims if row.key > 0}
     rows: Sequence[str] | None = None
     news = ""
     if flush.rows:

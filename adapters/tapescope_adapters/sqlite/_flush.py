@@ -42,6 +42,7 @@ from tapescope.store import (
     cancel_instead,
     decode,
     encode,
+    find_key,
     read_cancel,
 )
 from tapescope_adapters._sql import Queries
@@ -85,7 +86,8 @@ class Writing:
             if flush.creates:
                 self._create(conn, flush.creates, answer)
             if flush.claims:
-                answer.claims = self._claim(conn, flush.claims, answer.now)
+                claims = [row._replace(key=find_key(row, answer.keys)) for row in flush.claims]
+                answer.claims = self._claim(conn, claims, answer.now)
             if flush.rows:
                 rows = self._overrule(conn, flush, answer) if flush.give_ups else flush.rows
                 stored = self._execute(conn, "append_events", 8, rows)
@@ -188,8 +190,10 @@ class Writing:
                 5,
                 [(row.key, row.attempt, row.owner, row.ts, row.body) for row in tried],
             )
-            again = encode([row.key for row in tried if row.attempt], "keys")
-            ends = dict(conn.execute(self._sql["find_started"], (again,)).fetchall())
+            ends: dict[int, int] = {}
+            if again := [row.key for row in tried if row.attempt]:
+                found = conn.execute(self._sql["find_started"], (encode(again, "keys"),))
+                ends = dict(found.fetchall())
             for row in tried:
                 answers[row.key, row.attempt] = ClaimAnswer(
                     row.attempt + 1, now, now + row.lease, ends.get(row.key, 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
 from typing import TYPE_CHECKING, Any, Final, Generic, cast
 
 from typing_extensions import TypeVar
@@ -18,7 +18,7 @@ from tapescope.store.validation import check_seconds
 
 if TYPE_CHECKING:
     from tapescope.manager.pool import RunPool
-    from tapescope.run import Completion, TypedValues
+    from tapescope.run import Completion, Run, TypedValues
     from tapescope.store.flush import CancelAnswer
     from tapescope.store.port import TaskStore
 
@@ -94,7 +94,11 @@ class TaskHandle(Generic[R_co]):
                     raise
                 raise ResultTimeout(self.task_id, timeout, await self._say_why()) from error
         if final.outcome is Outcome.SUCCEEDED:
-            return cast("R_co", await self._decode(final.result))
+            types = self._types
+            if self.created is None and self._pool.types_of(None) is not None:
+                types = self._pool.types_of((await self.status()).op)
+            value = self._pool.values.decode(final.result, "result")  # the codec is asked first
+            return cast("R_co", value if types is None else types.decode_result(value))
         if final.outcome is Outcome.CANCELLED and final.cancel is not None:
             raise TaskCancelled(self.task_id, final.cancel.reason, final.cancel.message)
         assert final.error is not None, "a final that does not say succeeded has an error"
@@ -141,14 +145,6 @@ class TaskHandle(Generic[R_co]):
         """A page of the task's late events, kept off its tape, with the counts of all of them."""
         return await self._store.read_quarantine(self.task_id, after=after, limit=limit)
 
-    async def _decode(self, stored: Any) -> Any:
-        """What the runner returned: the codec is asked first, then the types of its op."""
-        value, types = self._pool.values.decode(stored, "result"), self._types
-        by_id = self.created is None
-        if by_id and self._pool.types_of(None) is not None:
-            types = self._pool.types_of((await self.status()).op)
-        return value if types is None else types.decode_result(value)
-
     async def _say_why(self) -> str:
         """What the task waits for, as far as its store says so at once."""
         try:
@@ -167,17 +163,22 @@ class TaskHandle(Generic[R_co]):
         except (TimeoutError, TapescopeError):
             return "not known: the store did not answer"
 
-    async def _await_final(self) -> FinalEvent:
+    def _await_final(self) -> Coroutine[Any, Any, FinalEvent]:
         run = find_current_run()
         if run is None or (self._completion is not None and self._completion.done):
-            return await self._find_final()
+            return self._find_final()
+        return self._await_within(run)
+
+    async def _await_within(self, run: Run) -> FinalEvent:
+        """As a runner does: it is watched, and may lend its slot."""
         async with self._pool.awaiting(run, self.task_id):
             return await self._find_final()
 
     async def _find_final(self) -> FinalEvent:
         store, completion = self._store, self._completion
         if completion is not None:
-            await completion.wait()
+            if not completion.done:
+                await completion.wait()
             if completion.final is not None:
                 return completion.final
             if completion.error is not None:

@@ -40,7 +40,7 @@ from tapescope.model.audit import AUDIT_GRACE, AuditReport
 from tapescope.model.internals import ManagerSigns
 from tapescope.model.redaction import Redact
 from tapescope.model.tape import QuarantinePage, TapePage
-from tapescope.model.tasks import NewTask, TaskStatus
+from tapescope.model.tasks import Claim, NewTask, TaskStatus
 from tapescope.run import (
     Redactor,
     RetryPolicy,
@@ -505,15 +505,18 @@ class TaskManager:
             run_at,
             retry,
         )
-        return await self.submit_bound(submission, connection=connection)
+        submission, run_here = self._check(submission)
+        if connection is not None:
+            _refuse_connection(connection, run_here)
+        return await self._submit(submission, run_here, connection)
 
     async def submit_bound(
         self, submission: Submission[R], *, connection: object | None = None
     ) -> TaskHandle[R]:
         """``submit`` for what ``Op.bind`` made, or a ``Submission`` of your own."""
         submission, run_here = self._check(submission)
-        if connection is not None and run_here is not None:
-            raise BadSetting("connection", connection, "None unless the op is run by its name")
+        if connection is not None:
+            _refuse_connection(connection, run_here)
         return await self._submit(submission, run_here, connection)
 
     async def announce(self) -> None:
@@ -712,7 +715,19 @@ class TaskManager:
                     traceparent=span.trace_context,
                     only_by=None if runner is None else self.owner,
                 )
-                if connection is None:
+                if runner is not None and _begins_now(submission) and pool.reserve_for(task_id):
+                    claim: Claim | None = None
+                    try:
+                        task, created, claim = await self.store.create_claimed(
+                            new_task, self.owner, self._lease
+                        )
+                    finally:
+                        if claim is None:
+                            pool.unreserve(task_id)
+                    if claim is not None:
+                        begun = pool.begin(claim, runner)
+                        return TaskHandle(pool, task_id, begun, submission.types, created=created)
+                elif connection is None:
                     task, created = await self.store.create(new_task)
                 else:
                     task, created = await self.store.create_within(connection, new_task)
@@ -786,3 +801,18 @@ class TaskManager:
     def _check_home(self) -> None:
         if self._home is not None:
             self._home.check()
+
+
+def _begins_now(submission: Submission) -> bool:
+    """Whether the task may begin with its creation; one with a key may be there already."""
+    return (
+        submission.delay is None
+        and submission.run_at is None
+        and submission.idempotency_key is None
+    )
+
+
+def _refuse_connection(connection: object, run_here: Runner | None) -> None:
+    """Raises ``BadSetting`` where the task is run here: others cannot see it before a commit."""
+    if run_here is not None:
+        raise BadSetting("connection", connection, "None unless the op is run by its name")

@@ -66,6 +66,8 @@ class RunPool:
         self._waiting: deque[Run] = deque()
         self._not_due: dict[str, asyncio.TimerHandle] = {}
         self._zombies: set[Run] = set()
+        self._beginning: set[str] = set()
+        """Tasks that are created and claimed just now."""
         self._followers = WeakKeyDictionary["Subscription", str]()
         self._drain_until: int | None = None
         self._spawned = Insisting("tapescope-aside", self._check_idle)
@@ -139,6 +141,35 @@ class RunPool:
         self._queue(Run(self, self._settings, task, runner, completion))
         return completion
 
+    def reserve_for(self, task_id: str) -> bool:
+        """Reserve a slot for a task that is being created and claimed, if one is free.
+
+        ``begin`` starts the task in it; until then, or until ``unreserve``, it is one of those
+        whose claim is under way.
+        """
+        if not self.reserve(1):
+            return False
+        self._beginning.add(task_id)
+        self._listen_for_cancels()  # before there is a task whose cancel might be missed
+        return True
+
+    def unreserve(self, task_id: str) -> None:
+        """The task was not claimed: its slot is free again."""
+        self._beginning.discard(task_id)
+        self.give_back(1)
+
+    def begin(self, claim: Claim, runner: Runner) -> Completion:
+        """Start a task that was created and claimed for its reserved slot."""
+        task = claim.task
+        self._beginning.discard(task.task_id)
+        completion = Completion()
+        run = Run(self, self._settings, task, runner, completion, claim)
+        self._runs[task.task_id] = run
+        run.start()
+        if self._stopping:  # as in _queue
+            self.spawn(partial(self._cancel_for_shutdown, run))
+        return completion
+
     def adopt(self, claim: Claim, runner: Runner) -> None:
         """Start a task that was claimed for a reserved slot.
 
@@ -148,7 +179,7 @@ class RunPool:
         if (known := self._runs.pop(task.task_id, None)) is not None:
             self._supersede(known)
         self._claimed[task.op] += 1
-        run = Run(self, self._settings, task, runner, Completion(), claim)
+        run = Run(self, self._settings, task, runner, Completion(), claim, shared=True)
         self._runs[task.task_id] = run
         self._listen_for_cancels()
         run.start()
@@ -278,7 +309,8 @@ class RunPool:
     def claiming(self) -> list[str]:
         """The tasks whose claim is under way, or was made and whose attempt has not begun."""
         runs = tuple(self._runs.values())
-        return [run.task.task_id for run in runs if run.claiming]
+        beginning = tuple(self._beginning)
+        return [*beginning, *(run.task.task_id for run in runs if run.claiming)]
 
     @property
     def waiting(self) -> list[str]:
@@ -339,7 +371,8 @@ class RunPool:
     def expect_submits(self, n: int) -> None:
         """``n`` more submits are under way, or fewer: the pool is not idle before they end."""
         self._expected += n
-        self._check_idle()
+        if n < 0:
+            self._check_idle()
 
     def begin_drain(self, seconds: float) -> None:
         """Go on with what is due within so long; cancel at once what is due only later."""

@@ -59,7 +59,7 @@ class Submission(Generic[R_co]):
     """What the op's annotations say of its values, where ``Op.bind`` made it."""
 
     def checked(self) -> Submission[R_co]:
-        """The same with plain numbers and texts.
+        """The same with plain numbers and texts, and params of its own.
 
         Raises ``BadOp``, ``BadParams`` or ``BadSetting`` for an error that can be seen without the
         store.

@@ -8,8 +8,8 @@ owner wants it; where the store refuses the claim, the owner lets it go.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tapescope.clock import Backoff
 from tapescope.errors import (
@@ -106,9 +106,9 @@ def _find_claim(row: Task, task: Task, owner: str) -> Claim | None:
     return Claim(row, Attempt(row.task_id, row.attempt, owner))
 
 
-async def write_final(
+def write_final(
     store: TaskStore, attempt: Attempt, verdict: Verdict, deadline: Callable[[], float]
-) -> tuple[Finished, Verdict]:
+) -> Coroutine[Any, Any, tuple[Finished, Verdict]]:
     """Write the ``final`` (invariant I2); gives the verdict that was written in the end.
 
     Each try is the same call, which the store answers as it answered the first. A ``final`` that a
@@ -120,7 +120,7 @@ async def write_final(
         assert verdict.final is not None
         return store.finish_if_running(attempt, verdict.final)
 
-    return await _insist(store, write, verdict, deadline)
+    return _insist(store, write, verdict, deadline)
 
 
 async def write_retry(

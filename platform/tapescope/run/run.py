@@ -169,6 +169,7 @@ class Run:
         "_record",
         "_requested",
         "_settings",
+        "_shared",
         "_stall_timer",
         "_state",
         "_thread",
@@ -188,11 +189,17 @@ class Run:
         runner: Runner,
         completion: Completion,
         claim: Claim | None = None,
+        *,
+        shared: bool = False,
     ) -> None:
-        """``claim`` is given for a task that was claimed already; without one, the run claims."""
+        """``claim`` is given for a task that was claimed already; without one, the run claims.
+
+        ``shared`` says that another worker can run the task as well.
+        """
         self._host = host
         self._settings = settings
         self._claim = claim
+        self._shared = shared
         self._claim_cancelled = False
         """Whether a cancel from outside came while the task was being claimed."""
         self._record: RunRecord | None = None
@@ -219,8 +226,8 @@ class Run:
 
     @property
     def claimed(self) -> bool:
-        """Whether the run began with a claim: another worker can run the task as well."""
-        return self._claim is not None
+        """Whether a worker claimed the task: another one can run it as well."""
+        return self._shared
 
     @property
     def attempt(self) -> Attempt | None:
@@ -365,7 +372,9 @@ class Run:
             if claim is None:
                 self._end(None)  # cancelled while it waited, or claimed by another owner
                 return
-            record = self._begin(claim, await self._find_run_before(claim.attempt))
+            retried = claim.attempt.number > 1 and self._settings.telemetry.makes_spans
+            before = await self._find_run_before(claim.attempt) if retried else None
+            record = self._begin(claim, before)
             verdict = await self._await_runner(record)
             if verdict is None:
                 self._zombie_ended(record)  # the run was settled when the runner was fenced
@@ -404,8 +413,6 @@ class Run:
     async def _find_run_before(self, attempt: Attempt) -> TracedAttempt | None:
         """The run of the attempt before, to link to. A store that is slow costs the link."""
         store = self._settings.store
-        if attempt.number < 2 or not self._settings.telemetry.makes_spans:
-            return None
         try:
             async with asyncio.timeout(_ASK_FOR):
                 traced = await store.read_traced([attempt.task_id])

@@ -44,6 +44,7 @@ from tapescope.store.flush import (
     StoreLocked,
     StoreOutOfRoom,
     TraceRow,
+    find_key,
 )
 from tapescope.store.follow import TapeBatch, await_final, follow_batches, follow_tape
 from tapescope.store.lent import LentConnection
@@ -169,6 +170,7 @@ __all__ = [
     "describe_lease",
     "drop_event",
     "encode",
+    "find_key",
     "find_store",
     "follow_batches",
     "follow_tape",

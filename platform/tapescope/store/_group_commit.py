@@ -21,7 +21,7 @@ import contextvars
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from tapescope.clock import Backoff
 from tapescope.errors import (
@@ -36,6 +36,7 @@ from tapescope.model.tape import Event
 from tapescope.shielded import EXITS, raise_defect
 from tapescope.store._pending import (
     Doubt,
+    PendingBirth,
     PendingCancel,
     PendingClaim,
     PendingCreate,
@@ -241,9 +242,10 @@ class GroupCommit:
                 calls = self._take()
                 if not calls:
                     break
-                self._context.meter.waited(
-                    self._context.clock.monotonic() - min(call.since for call in calls)
-                )
+                if self._context.meter.hears_waits():
+                    self._context.meter.waited(
+                        self._context.clock.monotonic() - min(call.since for call in calls)
+                    )
                 if blocked := await self._commit(lane, calls, hand_over=True):
                     self._blocked.append(blocked)
                     self._wake_blocked()
@@ -416,10 +418,8 @@ class GroupCommit:
         flush = Flush(lane, self._numbers[lane], was_blocked=lane == self._blocked_lane)
         batch = Batch(flush)
         rows, sources, ranges = flush.rows, flush.sources, batch.ranges
-        make_row, make_range = (
-            EventRow._make,
-            RowRange._make,
-        )  # faster than the calls they stand for
+        # What the calls of a named tuple come to, and much faster.
+        make: Callable[..., Any] = getattr(tuple, "__new__")  # noqa: B009  # pyright knows it in part
         tails: dict[TapeCursor, int] = {}
         for call in calls:
             if isinstance(call, PendingEvents):
@@ -435,12 +435,16 @@ class GroupCommit:
                 for type_, body, ts in call.events:
                     seq += 1
                     offer += 1
-                    rows.append(make_row((key, seq, attempt, offer, type_, ts, body, owner)))
+                    rows.append(make(EventRow, (key, seq, attempt, offer, type_, ts, body, owner)))
                     sources.append(cursor)
                 cursor.offers = offer
                 tails[cursor] = seq
-                ranges.append(make_range((call, start, len(rows))))
+                ranges.append(make(RowRange, (call, start, len(rows))))
             elif isinstance(call, PendingCreate):
+                if isinstance(call, PendingBirth):
+                    call.claim_place = len(flush.claims)
+                    flush.claims.append(call.claim._replace(key=-1 - len(flush.creates)))
+                    batch.claims.append(call)
                 flush.creates.append(call.row)
                 batch.creates.append(call)
             elif isinstance(call, PendingClaim):

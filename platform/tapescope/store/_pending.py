@@ -20,6 +20,7 @@ from tapescope.store.flush import (
 
 __all__ = [
     "Doubt",
+    "PendingBirth",
     "PendingCancel",
     "PendingClaim",
     "PendingCreate",
@@ -130,7 +131,7 @@ class PendingCreate(PendingWrite):
     def __init__(self, since: float, row: CreateRow, params: Mapping[str, Any]) -> None:
         super().__init__(since)
         self.row, self.params = row, params
-        self.future: asyncio.Future[tuple[Task, bool]]
+        self.future: asyncio.Future[Any]
         self._fate: object = None
         """What it was answered, also when its caller was gone by then."""
 
@@ -144,7 +145,7 @@ class PendingCreate(PendingWrite):
         self._fate = answer
         super().answer(answer)
 
-    def find_fate(self) -> asyncio.Future[tuple[Task, bool]]:
+    def find_fate(self) -> asyncio.Future[Any]:
         """What becomes of the task, for who takes the place of a caller that is gone."""
         if self.future.cancelled():
             self.future = asyncio.get_running_loop().create_future()
@@ -153,6 +154,22 @@ class PendingCreate(PendingWrite):
             elif self._fate is not None:
                 super().answer(self._fate)
         return self.future
+
+
+class PendingBirth(PendingCreate):
+    """A task to create and to claim at once; answered with the ``Task``, whether it is new, and the
+    ``ClaimAnswer``: ``None`` where it stood there already."""
+
+    __slots__ = ("claim", "claim_place", "cursor")
+
+    def __init__(
+        self, since: float, row: CreateRow, params: Mapping[str, Any], claim: ClaimRow
+    ) -> None:
+        super().__init__(since, row, params)
+        self.claim = claim
+        self.claim_place = 0
+        """The place of its claim in the flush that it is part of."""
+        self.cursor = TapeCursor(row.task_id, 1, claim.owner)
 
 
 class PendingClaim(PendingWrite):
@@ -188,7 +205,10 @@ class PendingEvents(PendingWrite):
     def __init__(
         self, since: float, cursor: TapeCursor, events: list[tuple[str, str, int]]
     ) -> None:
-        PendingWrite.__init__(self, since, len(events))
+        # What PendingWrite does, too: a call less for each event.
+        self.since, self.size = since, len(events)
+        self.future = asyncio.get_running_loop().create_future()
+        self.in_flight = self.withdrawn = False
         self.cursor, self.events = cursor, events
         self.reloaded = False
         """Whether the tape's end was read again after the database refused this call."""

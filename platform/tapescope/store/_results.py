@@ -22,6 +22,7 @@ from tapescope.model.tape import (
 from tapescope.model.tasks import CancelRequest, FinalEvent, Task
 from tapescope.store._drop_log import DropLog
 from tapescope.store._pending import (
+    PendingBirth,
     PendingCancel,
     PendingClaim,
     PendingCreate,
@@ -94,7 +95,9 @@ class Batch:
 
     flush: Flush
     creates: list[PendingCreate] = field(default_factory=list[PendingCreate])
-    claims: list[PendingClaim] = field(default_factory=list[PendingClaim])
+    claims: list[PendingClaim | PendingBirth] = field(
+        default_factory=list["PendingClaim | PendingBirth"]
+    )
     ranges: list[RowRange] = field(default_factory=list[RowRange])
     cancels: list[PendingCancel] = field(default_factory=list[PendingCancel])
 
@@ -106,7 +109,8 @@ def deliver(context: StoreContext, batch: Batch, answer: FlushAnswer) -> None:
     if context.changes.awaits_arrivals and _any_arrived(batch, answer):
         context.changes.publish_arrival()
     for claim, won in zip(batch.claims, answer.claims, strict=True):
-        _deliver_claim(context, claim, won)
+        if isinstance(claim, PendingClaim):  # the others are answered with their create
+            _deliver_claim(context, claim, won)
     if batch.ranges:
         context.meter.flush(len(batch.flush.rows))
         if batch.flush.traces:
@@ -131,7 +135,7 @@ def fail(context: StoreContext, call: PendingWrite, error: BaseException) -> Non
     if isinstance(call, PendingEvents):
         for type_, _, _ in call.events:
             context.meter.ledger.fail(type_, why, 1)
-    elif isinstance(call, PendingClaim):
+    elif isinstance(call, PendingClaim | PendingBirth):
         context.meter.ledger.fail(TASK_STARTED, why, 1)
     elif isinstance(call, PendingCancel):
         context.meter.ledger.fail(FINAL, why, 1)
@@ -144,13 +148,33 @@ def _deliver_create(
     standing = answer.existing.get(place)
     if standing is None:
         context.tasks.submitted(row.op)
-        call.answer((as_pending(row, call.params, answer.now, answer.keys[place]), True))
+        task = as_pending(row, call.params, answer.now, answer.keys[place])
+        if isinstance(call, PendingBirth):
+            _deliver_birth(context, call, task, answer.claims[call.claim_place])
+        else:
+            call.answer((task, True))
         return
+    is_own = standing.task_id == row.task_id
     try:
         # its own id: an earlier try of this very call, whose answer was lost, made it
-        call.answer((match_existing(standing, row), standing.task_id == row.task_id))
+        task = match_existing(standing, row)
+        if isinstance(call, PendingBirth):
+            context.meter.ledger.replay(1)  # no task_started was offered now
+            call.answer((task, is_own, None))
+        else:
+            call.answer((task, is_own))
     except IdempotencyConflict as error:
         call.reject(error)
+
+
+def _deliver_birth(
+    context: StoreContext, call: PendingBirth, task: Task, won: ClaimAnswer | None
+) -> None:
+    if won is None:
+        context.meter.ledger.replay(1)  # it is pending: no task_started was offered
+    else:
+        _note_claim(context, call.cursor, task, call.claim, won)
+    call.answer((task, True, won))
 
 
 def match_existing(standing: Task, row: CreateRow) -> Task:
@@ -169,15 +193,20 @@ def _deliver_claim(context: StoreContext, call: PendingClaim, won: ClaimAnswer |
         context.meter.ledger.replay(1)  # another owner has the task: no task_started was offered
         call.answer(None)
         return
-    row: ClaimRow = call.row
-    cursor = call.cursor
+    _note_claim(context, call.cursor, call.task, call.row, won)
+    call.answer(won)
+
+
+def _note_claim(
+    context: StoreContext, cursor: TapeCursor, task: Task, row: ClaimRow, won: ClaimAnswer
+) -> None:
+    """An attempt was begun: count what was written, and tell who follows."""
     context.meter.ledger.store(TASK_STARTED, 1)
-    cursor.key, cursor.op, cursor.tail, cursor.offers = row.key, call.task.op, won.started_seq, 1
+    cursor.key, cursor.op, cursor.tail, cursor.offers = task.key, task.op, won.started_seq, 1
     cursor.claimed = context.clock.monotonic()
     if context.changes.follows(row.task_id):
         started = Event(won.started_seq, TASK_STARTED, row.ts, won.attempt, decode(row.body))
         context.changes.publish(Change(row.task_id, won.started_seq, (started,)))
-    call.answer(won)
 
 
 def _deliver_rows(context: StoreContext, batch: Batch, answer: FlushAnswer) -> None:
@@ -215,7 +244,7 @@ def _deliver_stored(
     cursor = call.cursor
     first = cursor.tail + 1
     cursor.tail += row_range.stop - row_range.start
-    if isinstance(call, PendingGiveUp) and cancelled_instead is not None:
+    if cancelled_instead is not None and isinstance(call, PendingGiveUp):
         _deliver_cancelled_instead(context, call, cancelled_instead)
         return
     if followed and context.changes.follows(cursor.task_id):
@@ -224,14 +253,16 @@ def _deliver_stored(
             for row in flush.rows[row_range.start : row_range.stop]
         )
         context.changes.publish(Change(cursor.task_id, cursor.tail, events))
-    if isinstance(call, PendingFinish):
-        cursor.doubt = None
-        _count_final(context, cursor, call.final, call.events[0][2])
-        call.answer(Finished(True, None, call.final.outcome, cursor.tail))
-    elif isinstance(call, PendingGiveUp):
-        call.answer(GivenUp(None, None, None, cursor.tail))
-    else:
-        call.answer(Appended(range(first, cursor.tail + 1), None, cursor.tail))
+    if call.finishes:
+        if isinstance(call, PendingFinish):
+            cursor.doubt = None
+            _count_final(context, cursor, call.final, call.events[0][2])
+            call.answer(Finished(True, None, call.final.outcome, cursor.tail))
+        else:
+            call.answer(GivenUp(None, None, None, cursor.tail))
+    elif not call.future.done():  # else its caller is gone
+        tail = cursor.tail
+        call.future.set_result(Appended(range(first, tail + 1), None, tail))
 
 
 def _deliver_cancelled_instead(

@@ -200,7 +200,8 @@ class StoreCore:
     def enqueue(self, call: PendingWrite, commits: GroupCommit | None = None) -> GroupCommit:
         """Queue a call for the next flush; one that cannot be queued is counted as failed."""
         try:
-            commits = commits or self.require_writable()
+            if commits is None:
+                commits = self.require_writable()
             commits.enqueue(call)
         except TapescopeError as error:
             fail(self.context, call, error)
@@ -216,7 +217,14 @@ class StoreCore:
         """
         try:
             commits = self.enqueue(call, commits)
-            answer = await _await_flush(call, commits)
+            if call.insists:
+                answer = await _insist_on_flush(call, commits)
+            else:
+                try:
+                    answer = await call.future
+                except asyncio.CancelledError:
+                    commits.withdraw(call)
+                    raise
         except TapescopeError as error:
             waited = self.clock.monotonic() - call.since
             self.meter.operation(name, waited, error_type_of(error))
@@ -375,12 +383,12 @@ class StoreCore:
                 return answer
 
 
-async def _await_flush(call: PendingWrite, commits: GroupCommit) -> Any:
+async def _insist_on_flush(call: PendingWrite, commits: GroupCommit) -> Any:
     try:
-        return await (asyncio.shield(call.future) if call.insists else call.future)
+        return await asyncio.shield(call.future)
     except asyncio.CancelledError:
         commits.withdraw(call)
-        if call.withdrawn or not call.insists:
+        if call.withdrawn:
             raise
     await wait_shielded(call.future)
     return call.future.result()

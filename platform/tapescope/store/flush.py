@@ -40,6 +40,7 @@ __all__ = [
     "StoreLocked",
     "StoreOutOfRoom",
     "as_unavailable",
+    "find_key",
 ]
 
 
@@ -112,6 +113,8 @@ class ClaimRow(NamedTuple):
 
     task_id: str
     key: int
+    """Below 0 for a task that this very flush creates: -1 for the first of ``Flush.creates``, -2
+    for the second; see ``find_key``."""
     attempt: int
     """The attempt the caller saw; a row that has moved on is not claimed."""
     owner: str
@@ -120,6 +123,14 @@ class ClaimRow(NamedTuple):
     ts: int
     body: str
     """JSON text of the ``task_started`` event, which is offer 1 of its attempt."""
+
+
+def find_key(row: ClaimRow, made: Sequence[int]) -> int:
+    """The key of the task to claim; ``made`` are the keys of the flush's creates, in their order.
+
+    0, which no task has, where another one stood in the place of that create.
+    """
+    return row.key if row.key >= 0 else made[-1 - row.key]
 
 
 class EventRow(NamedTuple):

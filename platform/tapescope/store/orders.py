@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from tapescope.codec import decode, encode
@@ -22,6 +23,7 @@ __all__ = [
     "RescueOrder",
     "RescuedRow",
     "SchemaVersions",
+    "body_of_first",
     "body_of_started",
     "cancel_instead",
 ]
@@ -156,6 +158,12 @@ def body_of_started(owner: str) -> tuple[str, str]:
     """The two parts of ``DueOrder.started``."""
     before, _, behind = encode({"attempt": 0, "owner": owner}, "owner").partition("0")
     return before, behind
+
+
+@lru_cache(maxsize=16)
+def body_of_first(owner: str) -> str:
+    """The body of the ``task_started`` of a task's first attempt; a process has few owners."""
+    return "1".join(body_of_started(owner))
 
 
 @dataclass(frozen=True, slots=True)

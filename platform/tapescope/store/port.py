@@ -57,6 +57,7 @@ from tapescope.service import Vitals
 from tapescope.store._claims import DueClaims
 from tapescope.store._orphans import Orphans
 from tapescope.store._pending import (
+    PendingBirth,
     PendingCancel,
     PendingClaim,
     PendingCreate,
@@ -86,7 +87,7 @@ from tapescope.store.maintenance import StoreMaintenance
 from tapescope.store.notifications import CancelListener, Change, Subscription
 from tapescope.store.opening import OpenMode
 from tapescope.store.ops import StoreOps
-from tapescope.store.orders import DueOrder, DueRow
+from tapescope.store.orders import DueOrder, DueRow, body_of_first
 from tapescope.store.task_rows import as_pending, as_running
 from tapescope.store.validation import (
     StoreLimits,
@@ -165,7 +166,9 @@ class TaskStore:
         self._claims = DueClaims(core, self._deliver_claim, self.release)
         # By name at each call: a store that records overrides the verb.
         self._orphans = Orphans(
-            core, lambda task_id, reason, message: self.request_cancel(task_id, reason, message)
+            core,
+            lambda task_id, reason, message: self.request_cancel(task_id, reason, message),
+            lambda attempt, message: self.release(attempt, message),
         )
 
     def _make_leases(self, core: StoreCore) -> StoreLeases:
@@ -322,6 +325,44 @@ class TaskStore:
             self._orphans.adopt(call)
             raise
         return created
+
+    async def create_claimed(
+        self, new_task: NewTask, owner: str, lease: float
+    ) -> tuple[Task, bool, Claim | None]:
+        """``create`` and ``claim_if_pending`` in one transaction, for who can begin the task now.
+
+        Gives the task, whether it is new, and the claim: ``None`` where it was not made, and the
+        task may be pending. ``lease`` is in seconds. The task has no idempotency key and no due
+        time. Raises what ``create`` raises.
+
+        One that is cancelled, or raises ``EventFateUnknown``, leaves no task behind that nobody
+        runs: the store cancels it as soon as it is there, and ends its attempt.
+        """
+        lease = check_seconds("lease", lease, over_zero=True)
+        owner = check_text("owner", owner)
+        for name in ("idempotency_key", "run_at"):
+            if getattr(new_task, name) is not None:
+                raise BadSetting(name, getattr(new_task, name), "None of a task that begins now")
+        row, params = check_new_task(new_task, self.limits)
+        clock = self._core.clock
+        started = body_of_first(owner)
+        claim_row = ClaimRow(
+            row.task_id, 0, 0, owner, round(lease * 1_000_000), clock.now(), started
+        )
+        call = PendingBirth(clock.monotonic(), row, params, claim_row)
+        self.meter.ledger.offer(1)
+        try:
+            task, created, won = await self._core.submit("create_claimed", call)
+        except (asyncio.CancelledError, EventFateUnknown):
+            self._orphans.adopt(call)
+            raise
+        if won is not None:
+            cursor = self._core.hold_cursor(call.cursor)
+            return task, created, Claim(as_running(task, owner, won), cursor)
+        if created and (task.status, task.owner, task.attempt) == (TaskStatus.RUNNING, owner, 1):
+            # Its claim won, too, in the try whose answer was lost.
+            return task, created, Claim(task, Attempt(task.task_id, 1, owner))
+        return task, created, None
 
     async def orphans_ended(self) -> None:
         """Wait for the tasks of creates that were cancelled: each has ended, or was never there.
@@ -748,12 +789,13 @@ class TaskStore:
     # --- shared by the verbs ----------------------------------------------------------------------
 
     def _check_events(self, attempt: Attempt, events: Sequence[NewEvent]) -> PendingEvents | None:
-        ledger, limit = self.meter.ledger, self.limits.event_bytes
-        now = self.clock.now()
+        core, limits, ledger = self._core, self._core.limits, self.meter.ledger
+        limit = limits.event_bytes
+        now = core.clock.now()
         checked: list[tuple[str, str, int]] = []
         ledger.offer(len(events))
         try:
-            cursor = self._core.find_cursor(attempt)
+            cursor = core.find_cursor(attempt)
             for event in events:
                 type_ = event.type
                 if type(type_) is not str:
@@ -761,15 +803,15 @@ class TaskStore:
                 if type_ in RESERVED_EVENT_TYPES or not is_event_type(type_):
                     raise BadEventType(type_, reserved=type_ in RESERVED_EVENT_TYPES)
                 checked.append((type_, encode_event(type_, event.body, limit), now))
-            may_be_full = cursor.tail + len(checked) + self.limits.queue > self.limits.tape_events
+            may_be_full = cursor.tail + len(checked) + limits.queue > limits.tape_events
             if may_be_full and len(checked) > self.tape_room(attempt):
-                raise TapeFull(attempt.task_id, self.limits.tape_events)
+                raise TapeFull(attempt.task_id, limits.tape_events)
         except Exception as error:  # whatever it is: what was offered is accounted for (I7)
             for event in events:
                 named = event.type if type(event.type) is str else type(event.type).__name__
                 ledger.fail(named, error_type_of(error), 1)
             raise
-        return PendingEvents(self.clock.monotonic(), cursor, checked) if checked else None
+        return PendingEvents(core.clock.monotonic(), cursor, checked) if checked else None
 
     async def _give_up(
         self,

@@ -303,7 +303,8 @@ def check_new_task(new: NewTask, limits: StoreLimits) -> tuple[CreateRow, Mappin
     """
     if not is_task_id(new.task_id):
         raise BadSetting("task_id", new.task_id, "a UUID in its usual lower-case form")
-    params = _encode_params(new.params, limits)
+    empty = _is_empty(new.params)  # nearly always
+    params = "{}" if empty else _encode_params(new.params, limits)
     row = CreateRow(
         str.__str__(new.task_id),
         check_op(new.op),
@@ -318,7 +319,7 @@ def check_new_task(new: NewTask, limits: StoreLimits) -> tuple[CreateRow, Mappin
             new.idempotency_key,
         ),
     )
-    return row, decode(params)
+    return row, {} if empty else decode(params)
 
 
 def bind(only_by: str | None, idempotency_key: str | None) -> tuple[str | None, int | None]:
@@ -349,6 +350,10 @@ def check_params(given: object) -> dict[str, Any]:
         if not isinstance(key, str):
             raise BadParams(f"a key of the type {type(key).__name__!r} is not text")
     return cast("dict[str, Any]", params)
+
+
+def _is_empty(given: object) -> bool:
+    return type(given) is dict and not given
 
 
 def _encode_params(given: object, limits: StoreLimits) -> str:

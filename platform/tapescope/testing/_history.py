@@ -207,6 +207,17 @@ class Recording(TaskStore):
         call.task_id = task.task_id  # an idempotency key may have led to another task
         return task, new
 
+    async def create_claimed(
+        self, new_task: NewTask, owner: str, lease: float
+    ) -> tuple[Task, bool, Claim | None]:
+        """``TaskStore.create_claimed``, noted: it is answered with its claim."""
+        task_id = new_task.task_id
+        call = self.history.begin("create_claimed", task_id, Attempt(task_id, 1, owner))
+        call.offers = ((TASK_STARTED, ""),)
+        made = await self.history.noted(call, super().create_claimed(new_task, owner, lease))
+        call.answer = made[2]
+        return made
+
     async def claim_if_pending(self, task: Task, owner: str, lease: float) -> Claim | None:
         """``TaskStore.claim_if_pending``, noted."""
         call = self.history.begin(

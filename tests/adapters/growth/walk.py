@@ -144,6 +144,8 @@ async def _walk_life(store: TaskStore, work: Work, filled: Filled) -> None:
         await _create(store, key="new")
     with work.verb("create with a key that is taken"):
         await _create(store, key="new")
+    with work.verb("create_claimed"):
+        await store.create_claimed(NewTask(new_task_id(), "op1"), "worker", 60)
     with work.verb("announce"):
         await store.announce()
     task = await store.get((await _create(store)).task_id)

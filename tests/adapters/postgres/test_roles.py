@@ -195,6 +195,7 @@ TRIED: Mapping[str, Verb] = {
     "request_cancel": lambda s, b, u: then(
         b.waiting(), lambda task: s.request_cancel(task.task_id)
     ),
+    "create_claimed": lambda s, b, u: s.create_claimed(NewTask(new_task_id(), "x"), "me", 30),
     "claim_if_pending": claim,
     "claim_due": claim_due,
     "append": lambda s, b, u: then(b.running(), lambda one: s.append(one, [NewEvent("log", 1)])),

@@ -531,4 +531,51 @@ GUARDS: Final[tuple[Guard, ...]] = (
         f"{_MAINTENANCE}::test_a_prune_is_seldom_and_leaves_the_store_to_the_others",
         on="memory",
     ),
+    # --- tasks that begin with their creation ------------------------------------------------------
+    row(
+        "manager.slot_given_back",
+        "A slot that is kept for a task is free again where the task was not made",
+        Edit(
+            _MANAGER,
+            "                            pool.unreserve(task_id)\n",
+            "                            pass\n",
+        ),
+        f"{_SUBMIT}::test_a_submit_that_fails_gives_its_slot_back",
+        on="memory",
+    ),
+    row(
+        "manager.begins_in_a_slot",
+        "A task is claimed with its creation only where a slot is free",
+        Edit(
+            _POOL,
+            "        if not self.reserve(1):\n            return False\n",
+            "        self._free -= 1\n",
+        ),
+        f"{_SUBMIT}::test_a_task_that_can_begin_is_created_and_claimed_at_once",
+        on="memory",
+    ),
+    row(
+        "manager.begins_renewed",
+        "The lease of a task that is being created and claimed is extended: its answer may be late",
+        Edit(_POOL, "        self._beginning.add(task_id)\n"),
+        f"{_SUBMIT}::test_a_submit_cancelled_in_its_flush_leaves_nothing_running",
+        on="memory",
+    ),
+    row(
+        "manager.begins_heard",
+        "The cancel of a task that began with its creation is heard at once",
+        Edit(
+            _POOL,
+            "        self._listen_for_cancels()  # before there is a task whose cancel might be missed\n",
+        ),
+        f"{_SUBMIT}::test_a_task_that_began_with_its_creation_hears_its_cancel",
+        on="memory",
+    ),
+    row(
+        "manager.begins_unkeyed",
+        "A task with an idempotency key, which another submit may have made, is not claimed with its creation",
+        Edit(_MANAGER, "        and submission.idempotency_key is None\n"),
+        f"{_SUBMIT}::test_a_task_that_can_begin_is_created_and_claimed_at_once",
+        on="memory",
+    ),
 )

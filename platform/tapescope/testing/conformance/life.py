@@ -100,6 +100,46 @@ class LifeConformance(StoreSuite):
             (1, "task_started", 1, {"attempt": 1, "owner": OWNER})
         ]
 
+    async def test_tasks_are_created_and_claimed_at_once(self, store: TaskStore) -> None:
+        """What is created and claimed in one transaction is as if that were two, whatever else is
+        in it."""
+        pending, _ = await store.create(NewTask(new_task_id(), "work"))
+        new_task = NewTask(new_task_id(), "work", {"n": 1}, 5.0, 2)
+        others = [store.create_claimed(NewTask(new_task_id(), "work"), OTHER, LEASE) for _ in "ab"]
+        begun, created, claim, _, *_ = await asyncio.gather(
+            store.create_claimed(new_task, OWNER, LEASE),
+            store.create(NewTask(new_task_id(), "work", idempotency_key="k")),
+            store.claim_if_pending(pending, OTHER, LEASE),
+            store.create(NewTask(new_task_id(), "work", idempotency_key="k")),
+            others[0],
+        )
+        await others[1]
+        (task, new, own), (keyed, _) = begun, created
+        stored = await store.get(task.task_id)
+        page = await store.read_tape(task.task_id)
+        finished = (
+            None
+            if own is None
+            else await store.finish_if_running(own.attempt, FinalEvent.succeeded(1))
+        )
+
+        assert own is not None
+        assert new
+        assert own.task == stored
+        assert (stored.status, stored.attempt, stored.owner) == (TaskStatus.RUNNING, 1, OWNER)
+        assert stored.lease_expires_us == (stored.claimed_us or 0) + 30_000_000
+        assert stored.run_us == stored.created_us == stored.claimed_us
+        assert [(e.seq, e.type, e.attempt, e.body) for e in page.events] == [
+            (1, "task_started", 1, {"attempt": 1, "owner": OWNER})
+        ]
+        assert finished is not None
+        assert finished.won
+        assert claim is not None
+        assert (await store.get(pending.task_id)).owner == OTHER
+        assert (await store.get(keyed.task_id)).status is TaskStatus.PENDING
+        counts = await store.count()
+        assert (counts[TaskStatus.RUNNING], counts[TaskStatus.SUCCEEDED]) == (3, 1)
+
     async def test_claim_has_one_winner(self, store: TaskStore) -> None:
         """Of ten owners that claim one task at once, one gets it."""
         task, _ = await store.create(NewTask(new_task_id(), "work"))

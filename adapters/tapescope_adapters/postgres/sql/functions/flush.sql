@@ -10,6 +10,8 @@
 -- two columns more, the task's id and the run's trace, and a single owner is that of all rows. keys are all
 -- keys in them.
 --
+-- A claim whose key is below 0 is of a task that this flush creates: -1 of the first one.
+--
 -- An attempt that gives its task up is one of the rows. Where a cancel is on record, its attempt_failed or
 -- attempt_released is written as the cancelled final; the others' tasks are pending again before the cancels
 -- of this very flush come, so that these end them.
@@ -155,7 +157,9 @@ BEGIN
                                   string_to_array(claims[7], E'\x1e')) WITH ORDINALITY
                            AS k(task_id, key, attempt, owner, lease, ts, body, place)
                      CROSS JOIN LATERAL (SELECT t.ctid AS at, t.task_id, t.status, t.attempt, t.run_at
-                                           FROM tasks t WHERE t.id = k.key LIMIT 1) p
+                                           FROM tasks t
+                                          WHERE t.id = CASE WHEN k.key < 0 THEN made[-k.key] ELSE k.key END
+                                          LIMIT 1) p
                      WHERE p.status = 'pending' AND p.attempt = k.attempt AND p.run_at <= now
                        AND p.task_id = k.task_id) w
              WHERE t.ctid = w.at

@@ -1,0 +1,3 @@
+-- compatible from 1
+-- A flush claims tasks that it creates itself.
+-- functions: flush

@@ -1,0 +1,2 @@
+-- compatible from 1
+-- The number of PostgreSQL's migration of a function: a flush on SQLite is a few statements.
