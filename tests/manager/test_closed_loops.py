@@ -71,12 +71,13 @@ async def submit(manager: TaskManager) -> None:
     async def wait(_: Reporter) -> None:
         await ends.wait()
 
-    async def never(new_task: NewTask) -> tuple[Task, bool]:
+    async def never(new_task: NewTask, *claimed: object) -> tuple[Task, bool]:
         await asyncio.Event().wait()
         raise AssertionError(new_task)
 
     task = await manager.submit("ended", wait)
-    manager.store.create = never  # type: ignore[method-assign]  # a store that does not answer
+    manager.store.create = never  # type: ignore[method-assign,assignment]  # a store that does not answer
+    manager.store.create_claimed = never  # type: ignore[method-assign,assignment]
     submitting = asyncio.ensure_future(manager.submit("work", work))
     await settle_loop()
     ends.set()

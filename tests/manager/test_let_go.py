@@ -72,14 +72,14 @@ async def types(task: TaskHandle) -> list[str]:
 async def test_a_claim_that_is_refused_ends_the_task(
     store_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """At once and for all who wait: the first attempt, one with a key, and a retry."""
+    """At once and for all who wait: the first attempt, where it is claimed on its own, and a retry."""
     async with working(store_url, lease=HOUR, heartbeat=HOUR / 3, retry_delay=0.001) as bench:
         await refuse_claims(store_url)
         manager = bench.manager
-        first = await manager.submit("refused", work)
+        first = await manager.submit("refused", work, delay=0)
         keyed = await manager.submit("refused", work, idempotency_key="key")
-        again = await manager.submit("again", fail, retries=1)
-        other = await manager.submit("other", work)
+        again = await manager.submit("again", fail, retries=1, delay=0)
+        other = await manager.submit("other", work, delay=0)
         lost = (first, keyed, again)
         tapes = [await types(task) for task in lost]
         rows = [await task.status() for task in lost]
@@ -103,7 +103,7 @@ async def test_a_store_that_is_away_for_longer_than_a_lease_loses_no_task() -> N
     async with at_rest(FaultyStore(patience=5)) as store:
         store.faults.before = outage
         async with managing(store, lease=30, max_running=1) as (manager, captured):
-            tasks = [await manager.submit("work", work) for _ in range(2)]
+            tasks = [await manager.submit("work", work, delay=0) for _ in range(2)]
             asyncio.get_running_loop().call_later(300, setattr, outage, "on", False)
             results = [await task.result() for task in tasks]
 
@@ -150,7 +150,7 @@ async def test_what_cannot_be_let_go_waits_for_its_owners_death(
     """Who waits is told what the store said, and so is the log; the next rescue ends the task."""
     faults = Refusing(letting_go=1)
     async with at_rest(FaultyStore(faults=faults)) as store, managing(store) as (manager, _):
-        task = await manager.submit("work", work)
+        task = await manager.submit("work", work, delay=0)
         with pytest.raises(StoreRefused, match="not here"):
             await task.result()
         row = await task.status()
@@ -185,7 +185,7 @@ async def test_a_cancel_from_outside_does_not_keep_it_from_letting_go() -> None:
         at_rest(FaultyStore(faults=faults)) as store,
         managing(store, lease=86_400, heartbeat=3_600) as (manager, _),
     ):
-        task = await manager.submit("work", work)
+        task = await manager.submit("work", work, delay=0)
         await faults.reached.wait()
         for one in asyncio.all_tasks():
             if one.get_name().startswith("tapescope-run-"):
@@ -215,7 +215,7 @@ async def test_what_another_rescuer_holds_is_looked_at_again() -> None:
     """A rescue that finds nothing to take proves nothing of the task's end."""
     faults = Racing(passes=3)
     async with at_rest(FaultyStore(faults=faults)) as store, managing(store) as (manager, _):
-        task = await manager.submit("work", work)
+        task = await manager.submit("work", work, delay=0)
         with pytest.raises(TaskFailed, match="worker_lost"):
             await task.result()
 
@@ -228,7 +228,7 @@ async def test_an_op_that_workers_know_is_left_to_them() -> None:
     faults = Refusing()
     async with at_rest(FaultyStore(faults=faults)) as store, managing(store) as (manager, _):
         await store.ops.register([KnownOp("work")])
-        task = await manager.submit("work", work)
+        task = await manager.submit("work", work, delay=0)
         with pytest.raises(StoreRefused, match="not here"):
             await task.result()
         async with TaskManager(store) as other:

@@ -83,9 +83,10 @@ def test_a_crash_with_a_running_coroutine_still_exits(store_url: str) -> None:
     assert "crashed" in printed
 
 
-@pytest.mark.parametrize("kind", ["claims", "rows"])
-def test_a_crash_in_the_midst_of_a_write_still_exits(kind: str) -> None:
-    """A program that fails while a claim or a ``final`` is being written does not wait for it."""
+@pytest.mark.parametrize(("kind", "delay"), [("creates", ""), ("claims", "0"), ("rows", "0")])
+def test_a_crash_in_the_midst_of_a_write_still_exits(kind: str, delay: str) -> None:
+    """A program that fails in the midst of a write does not wait for it: of a create with its
+    claim, of a claim on its own, of a ``final``."""
     printed = run(
         """
         class StuckBackend(MemoryBackend):
@@ -100,12 +101,14 @@ def test_a_crash_in_the_midst_of_a_write_still_exits(kind: str) -> None:
             global stuck
             stuck = asyncio.Event()
             manager = await TaskManager(await MemoryStore(backend=StuckBackend()).open()).open()
-            await manager.submit("work", work)
+            delay = float(sys.argv[2]) if sys.argv[2] else None
+            submitting = asyncio.ensure_future(manager.submit("work", work, delay=delay))
             await stuck.wait()
             raise SystemExit("crashed")
         asyncio.run(main())
         """,
         kind,
+        delay,
         exit_status=1,
     )
 

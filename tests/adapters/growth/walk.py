@@ -174,6 +174,9 @@ async def _walk_life(store: TaskStore, work: Work, filled: Filled) -> None:
     retried, released, cancelled = [await _claim(store) for _ in range(3)]
     with work.verb("retry_later"):
         await store.retry_later(retried, ErrorInfo("exception", "x"), filled.begin)
+    again = await store.get(retried.task_id)
+    with work.verb("claim_if_pending of the next attempt"):
+        assert await store.claim_if_pending(again, "worker", 60) is not None
     with work.verb("release"):
         await store.release(released)
     with work.verb("request_cancel of a running task"):
