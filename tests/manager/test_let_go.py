@@ -72,7 +72,7 @@ async def types(task: TaskHandle) -> list[str]:
 async def test_a_claim_that_is_refused_ends_the_task(
     store_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """At once and for all who wait: the first attempt, where it is claimed on its own, and a retry."""
+    """At once and for all who wait: a first attempt that is claimed on its own, and a retry."""
     async with working(store_url, lease=HOUR, heartbeat=HOUR / 3, retry_delay=0.001) as bench:
         await refuse_claims(store_url)
         manager = bench.manager
