@@ -87,17 +87,19 @@ async def submit(manager: TaskManager) -> None:
 
 
 async def claim(manager: TaskManager) -> None:
-    """A worker that claims, and a run that waits for the slot it has taken."""
+    """A worker that claims, and a run that waits for one of the slots it has taken."""
+    claiming = asyncio.Event()
 
     async def never(*order: object) -> list[Claim]:
+        claiming.set()
         await asyncio.Event().wait()
         raise AssertionError(order)
 
     manager.store.claim_due = never  # type: ignore[method-assign,assignment]  # a store that does not answer
     manager.op("shared")(work)
-    for _ in range(2):  # the first one has the other slot
-        await manager.submit("work", work)
-        await settle_loop()
+    await claiming.wait()
+    await manager.submit("work", work)
+    await settle_loop()
 
 
 def close_under(live: Callable[[], Coroutine[Any, Any, None]], patch: pytest.MonkeyPatch) -> Any:
