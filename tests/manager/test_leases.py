@@ -351,8 +351,14 @@ async def test_a_loop_that_was_blocked_is_told_of_where_no_thread_is(
     blocked = threading.Event()
 
     async def hog(report: Reporter) -> None:
+        ends = 0
+
+        async def renewed() -> bool:
+            return (await bench.store.get(report.task_id)).lease_expires_us != ends
+
         while "blocked" not in caplog.text:  # a block in the midst of a beat is not seen
-            await asyncio.sleep(0)
+            await until(renewed)
+            ends = (await bench.store.get(report.task_id)).lease_expires_us or 0
             blocked.wait(0.25)
 
     async with working("sqlite:///:memory:", lease=0.7, heartbeat=0.02) as bench:
