@@ -86,8 +86,10 @@ def test_a_fault_is_on_the_scrape_and_nothing_of_it_stays(
 
 
 def test_the_zeros_are_scraped_before_the_fault(tapescope: Tapescope) -> None:
-    """Until a scrape has read its zeros nothing happens: a rate sees the counter grow."""
-    found: list[float] = []
+    """Until a scrape has read its zeros nothing happens: a rate of the sum sees it grow."""
+    dropped = "tapescope_tape_event_dropped_total"
+    late = {"drop_reason": "after_terminal", "event_type": "log", "tape_outcome": "cancelled"}
+    found: list[tuple[float, float]] = []
     with tapescope.started("drill", "late-event", "--metrics-port", "0", "--hold", "60") as process:
         assert process.stderr is not None
         assert process.stdout is not None
@@ -95,21 +97,15 @@ def test_the_zeros_are_scraped_before_the_fault(tapescope: Tapescope) -> None:
         assert said is not None
         for line in process.stdout:
             if line.startswith((b"waiting", b"holding")):
-                found.append(
-                    scrape(said[1]).value(
-                        "tapescope_tape_event_dropped_total",
-                        task_op="drill.late-event",
-                        drop_reason="after_terminal",
-                        event_type="log",
-                        tape_outcome="cancelled",
-                    )
-                )
+                scraped = scrape(said[1])
+                zero = scraped.value(dropped, task_op="_OTHER", **late)
+                found.append((zero, scraped.total(dropped, **late)))
             if line.startswith(b"holding"):
                 break
         process.terminate()
         process.communicate(timeout=60)
 
-    assert found == [0, 200]
+    assert found == [(0, 0), (0, 200)]
 
 
 def test_what_a_killed_drill_left_is_cleaned_up(tapescope: Tapescope) -> None:

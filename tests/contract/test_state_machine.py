@@ -324,6 +324,7 @@ class StoreMachine(RuleBasedStateMachine):
     def count_backlog(self) -> None:
         """How much waits and runs, as all of them say it, and as a count of the tasks gives it."""
         for counts in self.trio.all(lambda _, store: store.backlog.recount()):
+            assert not isinstance(counts, TapescopeError), repr(counts)
             assert [one for one in counts if one.differs] == []
         self._all(lambda _, store: self._backlog(store))
 
