@@ -480,6 +480,8 @@ class _Stage:
             await self.store.create(task)
 
     async def _result(self, handle: TaskHandle) -> None:
+        if not self.manager.is_open:
+            return  # a handle of a closed manager waits for whoever runs the task: nobody does
         try:
             await handle.result(timeout=_WAIT)
         except TaskFailed:
