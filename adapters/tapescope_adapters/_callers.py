@@ -132,9 +132,7 @@ def _unwrap(error: Exception) -> Exception:
     """The driver's error in one of SQLAlchemy's; what is SQLAlchemy's own is a refusal."""
     driver: BaseException | None = getattr(error, "orig", None)
     if driver is not None and isinstance(driver.__cause__, Exception):
-        driver = (
-            driver.__cause__
-        )  # its adapters of drivers that are awaited have one more around it
+        driver = driver.__cause__  # around that of an awaited driver its adapter has one of its own
     if isinstance(driver, Exception):
         return driver
     return ConnectionRefused(

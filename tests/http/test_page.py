@@ -22,6 +22,7 @@ from tapescope.http.api import ApiLimits, make_app
 from tapescope.http.api.page.payloads import PAYLOAD
 from tapescope.http.cookies import COOKIE, Cookies
 from tapescope.http.tokens import TokenFile
+from tapescope.model.wording import shorten_id
 from tapescope.store.validation import new_task_id
 from tapescope.testing import until
 from tests.http.client import HOST, asking
@@ -493,6 +494,7 @@ async def test_a_token_for_an_op_sees_that_op_and_its_buttons(
         listed = {op: await bench.client.get(f"/tasks?op={op}") for op in "abc"}
         first = await bench.get("/tasks")
         shown = {op: await bench.client.get(f"/tasks/{ids[op]}") for op in "abc"}
+        found = {op: await bench.client.get(f"/find?q={shorten_id(ids[op])}") for op in "abc"}
         acts = {op: await bench.post(f"/tasks/{ids[op]}/cancel", message="x") for op in "abc"}
         bulk = await bench.post("/tasks/bulk", act="cancel", id=list(ids.values()), message="y")
         cancels = {op: (await store.get(ids[op])).cancel for op in "abc"}
@@ -501,6 +503,7 @@ async def test_a_token_for_an_op_sees_that_op_and_its_buttons(
     assert [one.status_code for one in listed.values()] == [200, 200, 403]
     assert first.find_all("tr", "id") == [f"t-{ids['a']}"]
     assert [one.status_code for one in shown.values()] == [200, 200, 404]
+    assert [ids[op] in one.headers["location"] for op, one in found.items()] == [True, True, False]
     assert "Cancel" not in see(shown["a"]).words
     assert "Cancel" in see(shown["b"]).words
     assert [one.status_code for one in acts.values()] == [403, 303, 404]

@@ -183,7 +183,7 @@ def _say_elsewhere(schema: str) -> ConnectionRefused:
 
 
 def _translate(error: Exception, schema: str) -> Exception | None:
-    """The port's error for one of a driver's; ``None`` for what is no driver's."""
+    """The port's error for one of a driver's; ``None`` for what is not a driver's."""
     theirs: Any = getattr(sys.modules.get("psycopg"), "Error", ())
     code = str(getattr(error, "sqlstate", None) or "")
     if isinstance(error, theirs):

@@ -505,19 +505,13 @@ class TaskManager:
             run_at,
             retry,
         )
-        submission, run_here = self._check(submission)
-        if connection is not None:
-            _refuse_connection(connection, run_here)
-        return await self._submit(submission, run_here, connection)
+        return await self._submit(*self._check(submission), connection)
 
     async def submit_bound(
         self, submission: Submission[R], *, connection: object | None = None
     ) -> TaskHandle[R]:
         """``submit`` for what ``Op.bind`` made, or a ``Submission`` of your own."""
-        submission, run_here = self._check(submission)
-        if connection is not None:
-            _refuse_connection(connection, run_here)
-        return await self._submit(submission, run_here, connection)
+        return await self._submit(*self._check(submission), connection)
 
     async def announce(self) -> None:
         """Tell the workers that tasks have come: after the commit of a transaction of your own.
@@ -695,6 +689,8 @@ class TaskManager:
     async def _submit(
         self, submission: Submission[R], runner: Runner | None, connection: object | None = None
     ) -> TaskHandle[R]:
+        if connection is not None and runner is not None:  # others see it after the commit alone
+            raise BadSetting("connection", connection, "None unless the op is run by its name")
         task_id, op, pool = new_task_id(), submission.op, self._pool
         pool.expect_submits(1)
         try:
@@ -810,9 +806,3 @@ def _begins_now(submission: Submission) -> bool:
         and submission.run_at is None
         and submission.idempotency_key is None
     )
-
-
-def _refuse_connection(connection: object, run_here: Runner | None) -> None:
-    """Raises ``BadSetting`` where the task is run here: others cannot see it before a commit."""
-    if run_here is not None:
-        raise BadSetting("connection", connection, "None unless the op is run by its name")

@@ -9,6 +9,7 @@ from tests.mutants.guard import TAPESCOPE, Edit, Guard, row
 _HTTP: Final = f"{TAPESCOPE}/http"
 _GUARD: Final = f"{_HTTP}/api/guard.py"
 _ROUTES: Final = f"{_HTTP}/api/routes.py"
+_ACTS: Final = f"{_HTTP}/api/task_acts.py"
 _STREAM: Final = f"{_HTTP}/api/stream.py"
 _STATE: Final = f"{_HTTP}/api/state.py"
 _SERVER: Final = f"{_HTTP}/api/server.py"
@@ -84,13 +85,13 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "http.scope_of_op",
         "A token for some ops reaches no task of another",
-        Edit(_ROUTES, "    if caller.may(scope, task.op):\n        return\n", "    return\n"),
+        Edit(_ACTS, "    if caller.may(scope, task.op):\n        return\n", "    return\n"),
         f"{_ACCESS}::test_a_scope_may_name_an_op",
     ),
     row(
         "http.submit_of_op",
         "A token for some ops submits no other",
-        Edit(_ROUTES, "if not caller.may(Scope.SUBMIT, body.op):", "if False:"),
+        Edit(_ACTS, "if not caller.may(Scope.SUBMIT, op):", "if False:"),
         f"{_ACCESS}::test_a_scope_may_name_an_op",
     ),
     row(
@@ -264,9 +265,15 @@ GUARDS: Final[tuple[Guard, ...]] = (
         _NARROW,
     ),
     row(
+        "page.find_scope",
+        "What is typed leads to no task of another op, and does not tell its id",
+        Edit(f"{_PAGE}/views.py", " or await _may_see(state, caller, ids[0])", " or ids"),
+        _NARROW,
+    ),
+    row(
         "page.act_scope",
         "A form cancels nothing that its sender may not cancel",
-        Edit(f"{_PAGE}/acts.py", "        await reach(request, caller, Scope.CANCEL, task_id)\n"),
+        Edit(_ACTS, "        await reach(request, caller, Scope.CANCEL, task_id)\n"),
         _NARROW,
     ),
 )

@@ -17,12 +17,13 @@ from fastapi.security import HTTPBearer
 from pydantic import BaseModel, ValidationError, WithJsonSchema
 from starlette.requests import ClientDisconnect
 
-from tapescope.errors import BadSetting, OpNotRegistered, UnknownTask
+from tapescope.errors import BadSetting, UnknownTask
 from tapescope.http.access import Caller, Scope
 from tapescope.http.api import schemas
 from tapescope.http.api.problems import PROBLEM_TYPE, Refused
 from tapescope.http.api.state import acting, state_of
 from tapescope.http.api.stream import EventStream, JsonLines, StreamForm, TapeStream, choose_form
+from tapescope.http.api.task_acts import cancel_task, name_ops, reach, retry_task, submit_task
 from tapescope.model.json_shapes import (
     audit_shape,
     backlog_shape,
@@ -34,9 +35,9 @@ from tapescope.model.json_shapes import (
 )
 from tapescope.model.tasks import TaskStatus
 from tapescope.store.follow import TapeBatch, await_final
-from tapescope.store.validation import check_op, check_trace_id
+from tapescope.store.validation import check_trace_id
 
-__all__ = ["open_stream", "parse_seq", "parse_time", "reach", "read_bytes", "router"]
+__all__ = ["open_stream", "parse_seq", "parse_time", "read_bytes", "router"]
 
 B = TypeVar("B", bound=BaseModel)
 
@@ -80,21 +81,6 @@ Wait = Annotated[
 Time = Annotated[str | None, WithJsonSchema({"type": "string", "format": "date-time"})]
 """Read here: pydantic takes a bare number for a time as well."""
 AfterSeq = Annotated[int, Query(ge=0, description="Only events after this seq.")]
-
-
-async def reach(request: Request, caller: Caller, scope: Scope, task_id: str) -> None:
-    """See to it that the caller has the scope for the task's op.
-
-    Raises ``UnknownTask`` where the caller may not even see it, else ``Refused``.
-    """
-    if caller.may(scope):
-        return
-    task = await state_of(request).manager.handle(task_id).status()
-    if caller.may(scope, task.op):
-        return
-    if not caller.may(Scope.READ, task.op):
-        raise UnknownTask(task_id)
-    raise Refused(403, "Forbidden", f"The token lacks the scope '{scope}:{task.op}'.")
 
 
 async def read_bytes(request: Request) -> bytes:
@@ -198,7 +184,7 @@ async def list_tasks(
     """List tasks, newest first. A token for some ops must name one of them."""
     ops = caller.find_ops(Scope.READ)
     if ops is not None and op not in ops:
-        raise Refused(403, "Forbidden", f"Name an op that the token is for: {_name(ops)}.")
+        raise Refused(403, "Forbidden", f"Name an op that the token is for: {name_ops(ops)}.")
     try:
         page = await state_of(request).manager.store.list(
             status=status,
@@ -215,10 +201,6 @@ async def list_tasks(
             raise
         raise BadSetting("cursor", cursor, error.expected) from error
     return _json(list_shape(page))
-
-
-def _name(ops: frozenset[str]) -> str:
-    return ", ".join(sorted(ops))
 
 
 @router.post(
@@ -245,25 +227,17 @@ async def submit(
     The answer comes once the task is stored. Ask for its row with the `Location`.
     """
     body = await _read_body(request, schemas.SubmitBody, required=True)
-    manager = state_of(request).manager
-    with acting(request, caller, "submit", f"of op {body.op!r}") as became:
-        if not caller.may(Scope.SUBMIT, body.op):
-            ops = caller.find_ops(Scope.SUBMIT) or frozenset()
-            detail = f"The token is for other ops: {_name(ops)}."
-            raise Refused(403, "Forbidden", detail)
-        run_at = parse_time("run_at", body.run_at)
-        if not await manager.knows_op(check_op(body.op)):
-            raise OpNotRegistered(body.op)
-        handle = await manager.submit(
-            body.op,
-            params=body.params,
-            timeout=body.timeout,
-            retries=body.retries,
-            delay=body.delay,
-            run_at=run_at,
-            idempotency_key=idempotency_key,
-        )
-        became.append(f"task {handle.task_id}" + ("" if handle.created else ", which was there"))
+    handle = await submit_task(
+        request,
+        caller,
+        body.op,
+        params=body.params,
+        timeout=body.timeout,
+        retries=body.retries,
+        delay=body.delay,
+        run_at=parse_time("run_at", body.run_at),
+        idempotency_key=idempotency_key,
+    )
     # Its row is not read: an answer that fails now would have a client submit the task again.
     return _json(
         {"task_id": handle.task_id, "op": body.op, "created": bool(handle.created)},
@@ -355,11 +329,7 @@ async def cancel(request: Request, caller: Canceller, task_id: TaskId) -> Respon
     The first request stays; another one changes nothing. The tape says whose token it was.
     """
     body = await _read_body(request, schemas.CancelBody, required=False)
-    with acting(request, caller, "cancel", f"of task {task_id}") as became:
-        await reach(request, caller, Scope.CANCEL, task_id)
-        handle = state_of(request).manager.handle(task_id)
-        answer = await handle.cancel(body.message, by=caller.name)
-        became.append(answer.state.value)
+    answer = await cancel_task(request, caller, task_id, body.message)
     return _json({"task_id": task_id, "state": answer.state.value})
 
 
@@ -372,16 +342,11 @@ async def cancel(request: Request, caller: Canceller, task_id: TaskId) -> Respon
 )
 async def retry(request: Request, caller: Submitter, task_id: TaskId) -> Response:
     """Submit an ended task again: a new one, with its op, params, timeout and retries."""
-    with acting(request, caller, "retry", f"of task {task_id}") as became:
-        await reach(request, caller, Scope.SUBMIT, task_id)
-        manager = state_of(request).manager
-        op = (await manager.handle(task_id).status()).op
-        handle = await manager.resubmit(task_id)
-        became.append(f"task {handle.task_id}")
+    again, op = await retry_task(request, caller, task_id)
     return _json(
-        {"task_id": handle.task_id, "op": op, "created": True},
+        {"task_id": again, "op": op, "created": True},
         201,
-        {"Location": _link(request, handle.task_id)},
+        {"Location": _link(request, again)},
     )
 
 

@@ -9,13 +9,13 @@ from urllib.parse import quote, urlencode
 import orjson
 from fastapi import APIRouter, Request, Response
 
-from tapescope.errors import BadSetting, OpNotRegistered, TapescopeError
-from tapescope.http.access import Caller, Scope
+from tapescope.errors import BadSetting, TapescopeError
+from tapescope.http.access import Scope
 from tapescope.http.api.page.page_route import PageRoute, enter, go_to, read_form, read_query
 from tapescope.http.api.page.rendering import render
 from tapescope.http.api.problems import Refused, describe
-from tapescope.http.api.routes import reach
 from tapescope.http.api.state import acting, state_of
+from tapescope.http.api.task_acts import cancel_task, reach, retry_task, submit_task
 from tapescope.store.validation import check_op
 
 __all__ = ["router"]
@@ -28,38 +28,21 @@ router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
 
 @router.post("/tasks/{task_id}/cancel")
-async def cancel_task(request: Request, task_id: str) -> Response:
+async def send_cancel(request: Request, task_id: str) -> Response:
     """Request a cancel, with a reason."""
     caller = await enter(request, Scope.CANCEL)
     form = dict(await read_form(request))
-    await _cancel(request, caller, task_id, form.get("message", "").strip())
+    await cancel_task(request, caller, task_id, form.get("message", "").strip())
     return go_to(request, f"/tasks/{quote(task_id, safe='')}")
 
 
 @router.post("/tasks/{task_id}/retry")
-async def retry_task(request: Request, task_id: str) -> Response:
+async def send_retry(request: Request, task_id: str) -> Response:
     """Submit an ended task again, and go to the new one."""
     caller = await enter(request, Scope.SUBMIT)
     await read_form(request)
-    again = await _retry(request, caller, task_id)
+    again, _ = await retry_task(request, caller, task_id)
     return go_to(request, f"/tasks/{again}")
-
-
-async def _cancel(request: Request, caller: Caller, task_id: str, message: str) -> None:
-    with acting(request, caller, "cancel", f"of task {task_id}") as became:
-        await reach(request, caller, Scope.CANCEL, task_id)
-        handle = state_of(request).manager.handle(task_id)
-        answer = await handle.cancel(message, by=caller.name)
-        became.append(answer.state.value)
-
-
-async def _retry(request: Request, caller: Caller, task_id: str) -> str:
-    """The id of the new task."""
-    with acting(request, caller, "retry", f"of task {task_id}") as became:
-        await reach(request, caller, Scope.SUBMIT, task_id)
-        handle = await state_of(request).manager.resubmit(task_id)
-        became.append(f"task {handle.task_id}")
-    return handle.task_id
 
 
 # --- many at once ---------------------------------------------------------------------------------
@@ -111,17 +94,17 @@ async def confirm(request: Request) -> Response:
 @router.post("/tasks/bulk")
 async def act_on_many(request: Request) -> Response:
     """Cancel or retry all that was confirmed, one by one; one that fails stops no other."""
-    form = await _enter_and_read(request)
-    caller: Caller = request.state.caller
+    caller = await enter(request)
+    form = await read_form(request)
     act, task_ids, back = _read_bulk(form)
     message = dict(form).get("message", "").strip()
     done = refused = 0
     for task_id in task_ids:
         try:
             if act == "cancel":
-                await _cancel(request, caller, task_id, message)
+                await cancel_task(request, caller, task_id, message)
             else:
-                await _retry(request, caller, task_id)
+                await retry_task(request, caller, task_id)
         except (Refused, TapescopeError) as error:
             describe(error)  # logs what is the server's own fault; acting() has told of the act
             refused += 1
@@ -129,11 +112,6 @@ async def act_on_many(request: Request) -> Response:
             done += 1
     query = urlencode({"did": act, "done": done, "refused": refused})
     return go_to(request, f"{back}{'&' if '?' in back else '?'}{query}")
-
-
-async def _enter_and_read(request: Request) -> list[tuple[str, str]]:
-    await enter(request)
-    return await read_form(request)
 
 
 # --- submit and audit -----------------------------------------------------------------------------
@@ -160,25 +138,20 @@ async def submit(request: Request) -> Response:
     """Submit a task. The form has a key: sent twice it makes one task."""
     caller = await enter(request, Scope.SUBMIT)
     form = dict(await read_form(request))
-    manager = state_of(request).manager
     op = check_op(form.get("op", ""))
-    with acting(request, caller, "submit", f"of op {op!r}") as became:
-        if not caller.may(Scope.SUBMIT, op):
-            raise Refused(403, "Forbidden", f"The token may not submit tasks of {op}.")
-        try:
-            params = orjson.loads(form.get("params", "").strip() or "{}")
-        except ValueError as error:
-            raise BadSetting("params", "", f"JSON ({error})") from error
-        if not isinstance(params, dict):
-            raise BadSetting("params", params, "a JSON object: its keys are the arguments")
-        if not await manager.knows_op(op):
-            raise OpNotRegistered(op)
-        handle = await manager.submit(
-            op,
-            params=cast("dict[str, Any]", params),
-            idempotency_key=form.get("key", "").strip() or None,
-        )
-        became.append(f"task {handle.task_id}" + ("" if handle.created else ", which was there"))
+    try:
+        params = orjson.loads(form.get("params", "").strip() or "{}")
+    except ValueError as error:
+        raise BadSetting("params", "", f"JSON ({error})") from error
+    if not isinstance(params, dict):
+        raise BadSetting("params", params, "a JSON object: its keys are the arguments")
+    handle = await submit_task(
+        request,
+        caller,
+        op,
+        params=cast("dict[str, Any]", params),
+        idempotency_key=form.get("key", "").strip() or None,
+    )
     return go_to(request, f"/tasks/{handle.task_id}")
 
 

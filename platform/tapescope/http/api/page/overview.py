@@ -22,7 +22,16 @@ from tapescope.model.wording import format_duration, format_relative
 if TYPE_CHECKING:
     from tapescope.http.api.state import ApiState
 
-__all__ = ["Column", "Need", "Overview", "Sums", "Trend", "read_overview", "sum_ops"]
+__all__ = [
+    "Column",
+    "Need",
+    "Overview",
+    "Sums",
+    "Trend",
+    "draw_columns",
+    "read_overview",
+    "sum_ops",
+]
 
 _HOUR: Final = timedelta(hours=1)
 _LOOKED_AT: Final = 200

@@ -21,8 +21,9 @@ from tapescope.http.api.page.page_route import PageRoute, enter, go_to, read_que
 from tapescope.http.api.page.rendering import now_us, render, static_file
 from tapescope.http.api.page.task_view import make_late_rows, read_task
 from tapescope.http.api.problems import Refused
-from tapescope.http.api.routes import open_stream, parse_seq, parse_time, reach
+from tapescope.http.api.routes import open_stream, parse_seq, parse_time
 from tapescope.http.api.state import ApiState, state_of
+from tapescope.http.api.task_acts import reach
 from tapescope.manager.lost_tasks import find_lost, status_of
 from tapescope.model.backlog import OpBacklog
 from tapescope.model.json_shapes import drop_shape, event_shape
@@ -190,6 +191,15 @@ async def _get(state: ApiState, caller: Caller, task_id: str) -> Task:
     return task
 
 
+async def _may_see(state: ApiState, caller: Caller, task_id: str) -> bool:
+    """Whether the caller may learn that there is such a task."""
+    try:
+        await _get(state, caller, task_id)
+    except UnknownTask:
+        return False
+    return True
+
+
 @router.get("/tasks/{task_id}/live")
 async def follow_task(
     request: Request,
@@ -247,7 +257,7 @@ async def find(request: Request) -> Response:
     if len(text) == 32 and "-" not in text:
         return go_to(request, f"/trace/{quote(text.lower(), safe='')}")
     ids = await find_ids(state.manager.store, text)
-    if len(ids) == 1:
+    if len(ids) == 1 and (ids[0] == text.lower() or await _may_see(state, caller, ids[0])):
         return go_to(request, f"/tasks/{quote(ids[0], safe='')}")
     backlog = await state.manager.store.backlog.read()
     if is_op(text) and any(one.op == text for one in backlog.ops if caller.may(Scope.READ, one.op)):

@@ -1,0 +1,100 @@
+"""What a caller does with tasks, by the API or by a form of a page.
+
+Here alone it is asked who may, and told in the log of acts what was done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from tapescope.errors import OpNotRegistered, UnknownTask
+from tapescope.http.access import Caller, Scope
+from tapescope.http.api.problems import Refused
+from tapescope.http.api.state import acting, state_of
+from tapescope.store.validation import check_op
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from tapescope.manager import TaskHandle
+    from tapescope.store.flush import CancelAnswer
+
+__all__ = ["cancel_task", "name_ops", "reach", "retry_task", "submit_task"]
+
+
+async def reach(request: Request, caller: Caller, scope: Scope, task_id: str) -> None:
+    """See to it that the caller has the scope for the task's op.
+
+    Raises ``UnknownTask`` where the caller may not even see it, else ``Refused``.
+    """
+    if caller.may(scope):
+        return
+    task = await state_of(request).manager.handle(task_id).status()
+    if caller.may(scope, task.op):
+        return
+    if not caller.may(Scope.READ, task.op):
+        raise UnknownTask(task_id)
+    raise Refused(403, "Forbidden", f"The token lacks the scope '{scope}:{task.op}'.")
+
+
+def name_ops(ops: frozenset[str]) -> str:
+    """The ops of a token, for a person."""
+    return ", ".join(sorted(ops))
+
+
+async def submit_task(
+    request: Request,
+    caller: Caller,
+    op: str,
+    *,
+    params: Mapping[str, Any],
+    timeout: float | None = None,  # noqa: ASYNC109  # the task's
+    retries: int | None = None,
+    delay: float | None = None,
+    run_at: datetime | None = None,
+    idempotency_key: str | None = None,
+) -> TaskHandle:
+    """Submit a task by the name of its op. Raises ``Refused``, and what ``TaskManager.submit``
+    raises; ``OpNotRegistered`` for an op that neither this server nor a worker has registered."""
+    manager = state_of(request).manager
+    with acting(request, caller, "submit", f"of op {op!r}") as became:
+        if not caller.may(Scope.SUBMIT, op):
+            ops = caller.find_ops(Scope.SUBMIT) or frozenset()
+            raise Refused(403, "Forbidden", f"The token is for other ops: {name_ops(ops)}.")
+        if not await manager.knows_op(check_op(op)):
+            raise OpNotRegistered(op)
+        handle = await manager.submit(
+            op,
+            params=params,
+            timeout=timeout,
+            retries=retries,
+            delay=delay,
+            run_at=run_at,
+            idempotency_key=idempotency_key,
+        )
+        became.append(f"task {handle.task_id}" + ("" if handle.created else ", which was there"))
+    return handle
+
+
+async def cancel_task(request: Request, caller: Caller, task_id: str, message: str) -> CancelAnswer:
+    """Request a cancel: it is recorded, with who asked for it. Raises what ``reach`` raises."""
+    with acting(request, caller, "cancel", f"of task {task_id}") as became:
+        await reach(request, caller, Scope.CANCEL, task_id)
+        handle = state_of(request).manager.handle(task_id)
+        answer = await handle.cancel(message, by=caller.name)
+        became.append(answer.state.value)
+    return answer
+
+
+async def retry_task(request: Request, caller: Caller, task_id: str) -> tuple[str, str]:
+    """Submit an ended task again; gives the new one's id and op. Raises what ``reach`` raises, and
+    what ``TaskManager.resubmit`` raises."""
+    with acting(request, caller, "retry", f"of task {task_id}") as became:
+        await reach(request, caller, Scope.SUBMIT, task_id)
+        manager = state_of(request).manager
+        op = (await manager.handle(task_id).status()).op
+        handle = await manager.resubmit(task_id)
+        became.append(f"task {handle.task_id}")
+    return handle.task_id, op
