@@ -106,10 +106,8 @@ class TapeWriter:
         that was not awaited. Where that error is known beforehand, the event is not offered.
         """
         self.reports += 1
-        if self._unraised is not None:
-            self._raise_earlier_error()
-        if self._held is not None:
-            self._flush_held()
+        self._raise_earlier_error()
+        self._flush_held()
         self.reporting += 1
         try:
             answer = await self._store.append(self.attempt, (NewEvent(type, body),))
@@ -119,8 +117,7 @@ class TapeWriter:
         if answer.dropped is not None:
             self._unraised = None  # this event's error says the same
             raise self._note_drop(answer.dropped)
-        if self._unraised is not None:
-            self._raise_earlier_error()
+        self._raise_earlier_error()
 
     async def read(self, after_seq: int) -> TapePage:
         """A page of the tape. Raises what the store raises."""

@@ -205,10 +205,7 @@ class PendingEvents(PendingWrite):
     def __init__(
         self, since: float, cursor: TapeCursor, events: list[tuple[str, str, int]]
     ) -> None:
-        # What PendingWrite does, too: a call less for each event.
-        self.since, self.size = since, len(events)
-        self.future = asyncio.get_running_loop().create_future()
-        self.in_flight = self.withdrawn = False
+        PendingWrite.__init__(self, since, len(events))
         self.cursor, self.events = cursor, events
         self.reloaded = False
         """Whether the tape's end was read again after the database refused this call."""

@@ -395,7 +395,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "A progress report that is held goes before the event that comes after it",
         Edit(
             _TAPE,
-            "        if self._held is not None:\n            self._flush_held()\n        self.reporting",
+            "        self._flush_held()\n        self.reporting",
             "        self.reporting",
         ),
         "tests/run/test_reporter.py::test_fast_progress_is_coalesced[memory-False]",
@@ -461,8 +461,8 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "Where that error is known beforehand, the next event is not offered",
         Edit(
             _TAPE,
-            "            self._raise_earlier_error()\n        if self._held",
-            "            pass\n        if self._held",
+            "        self._raise_earlier_error()\n        self._flush_held()\n        self.reporting",
+            "        self._flush_held()\n        self.reporting",
         ),
         "tests/run/test_reporter.py::test_the_fate_of_an_event_nobody_awaited_is_raised_once[memory]",
         on="memory",
