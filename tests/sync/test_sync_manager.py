@@ -32,7 +32,7 @@ from tapescope import (
 )
 from tapescope.store.flush import Flush
 from tapescope.sync import ManagerSettings, SyncManager
-from tapescope.testing import MemoryBackend, MemoryStore
+from tapescope.testing import MemoryBackend, MemoryStore, until
 from tests.manager.test_process import run
 from tests.support.captured_telemetry import CapturedTelemetry
 from tests.support.memory_stores import FaultyBackend
@@ -295,10 +295,12 @@ def test_ctrl_c_in_a_submit_leaves_no_task_at_work() -> None:
 def test_ctrl_c_while_it_closes_skips_the_drain() -> None:
     """The task that runs is cancelled; the interrupt is raised when that has its end."""
 
+    async def closes() -> bool:
+        return not tasks.is_open
+
     async def interrupt(report: Reporter) -> None:
         begun.set()
-        while tasks.is_open:  # noqa: ASYNC110  # it is a flag of another thread's
-            await asyncio.sleep(0.001)
+        await until(closes)
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
         with suppress(TimeoutError):
             await asyncio.wait_for(asyncio.Event().wait(), 3)
