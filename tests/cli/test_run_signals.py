@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -31,10 +32,71 @@ def has_ended(process: psutil.Process) -> bool:
         return True
 
 
+def begin_program(source: str, *arguments: str) -> subprocess.Popen[str]:
+    """A Python program that leads a group: an orphan's group is not stopped by SIGTSTP."""
+    argv = (sys.executable, "-c", source, *arguments)
+    return subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, process_group=0)
+
+
 def started_command(process: subprocess.Popen[bytes]) -> psutil.Process:
     """The command behind the wrapper, which says its process id first."""
     assert process.stdout is not None
     return psutil.Process(int(process.stdout.readline()))
+
+
+STOPS_ITSELF = """
+import os, signal, sys, threading
+from tapescope.cli._signals import Signals
+
+def act(heard):
+    if heard.number == signal.SIGUSR1:
+        busy.set()
+        free.wait()
+    else:
+        continued.set()
+
+def let_go_on_once_both_are_pending():
+    thread = next(t for t in threading.enumerate() if t.name == "tapescope-signals")
+    while "SigPnd:\\t0000000000000000" in open(f"/proc/self/task/{thread.native_id}/status").read():
+        pass
+    free.set()
+
+busy, free, continued = threading.Event(), threading.Event(), threading.Event()
+sys.setswitchinterval(1.0)  # the thread that takes signals runs when this one waits for it
+with Signals() as signals:
+    signals.listen(act)
+    if "taken late" in sys.argv:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        busy.wait()
+        threading.Thread(target=let_go_on_once_both_are_pending).start()
+    os.kill(os.getpid(), signal.SIGCONT)
+    while "taken at once" in sys.argv and signal.SIGCONT in signal.sigpending():
+        pass
+    signals.stop(signal.SIGTSTP, continued=0)
+    continued.wait()
+    print(signals.continued, flush=True)
+    signals.stop(signal.SIGTSTP, continued=1)
+    print("went on", flush=True)
+"""
+"""Told to go on at the moment at which it is about to stop; and then it stops."""
+
+
+@pytest.mark.parametrize("when", ["taken at once", "taken late"])
+async def test_no_sigcont_is_lost_at_the_moment_of_a_stop(when: str) -> None:
+    """A stop signal takes back a SIGCONT that nobody has taken yet: we would stay stopped."""
+    with begin_program(STOPS_ITSELF, when) as process:
+        assert process.stdout is not None
+        ours = psutil.Process(process.pid)
+        try:
+            await until(lambda: ours.status() in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE))
+            went_on_at_first, _, _ = select.select([process.stdout], [], [], 0)
+            process.send_signal(signal.SIGCONT)
+            said, _ = process.communicate(timeout=10)
+        finally:
+            process.kill()
+
+    assert went_on_at_first
+    assert said.split("\n") == ["1", "went on", ""]
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,8 @@ class Foreground:
         self._heard: dict[int, float] = {}
         self._heard_one = asyncio.Event()
         self._ended_at: float | None = None
-        self._continues = False  # whether a SIGCONT has come that the loop has not seen yet
+        self._continued = 0  # how many SIGCONTs have been dealt with
+        self._was_told_to_stop = False
         self.recorder = LineRecorder(None)
         self.begun = asyncio.Event()
         """Set when the command is about to be started, whether that succeeds or not."""
@@ -145,8 +146,6 @@ class Foreground:
     # --- signals ----------------------------------------------------------------------------------
 
     def _hear_in_thread(self, heard: Heard) -> None:
-        if heard.number == signal.SIGCONT:
-            self._continues = True
         try:
             self._loop.call_soon_threadsafe(self._hear, heard)
         except RuntimeError:  # the loop is closed: the store is done with, telemetry may not be
@@ -154,8 +153,8 @@ class Foreground:
 
     def _hear(self, heard: Heard) -> None:
         number, child = heard.number, self._child
-        if number == signal.SIGCONT:
-            self._continues = False
+        if number == signal.SIGCONT and child is not None:
+            self._continued += 1
         if self._ended_at is not None:
             self._hear_late(number)
         elif child is None:
@@ -175,13 +174,19 @@ class Foreground:
         if number in _END and not reached:
             child.told = number
             child.remember()
-        if not reached and (number != signal.SIGCONT or child.owns_group or child.is_stopped()):
+        if not reached and (number != signal.SIGCONT or self._needs_sigcont(child)):
             child.forward(number)
+            if number in (signal.SIGTSTP, signal.SIGCONT):
+                self._was_told_to_stop = number == signal.SIGTSTP
         if number in _MAY_END:
             self._heard[number] = self._loop.time()
             self._heard_one.set()
             if number in _END and not reached:
                 self._ask_for_end(number)
+
+    def _needs_sigcont(self, child: Child) -> bool:
+        """A shell sends it to the whole group, and a command that heeds it may not see it twice."""
+        return child.owns_group or child.is_stopped() or self._was_told_to_stop
 
     def _ask_for_end(self, number: int) -> None:
         if self.signal is None:
@@ -216,9 +221,8 @@ class Foreground:
         with it also continues the command, and not us.
         """
         child = self._child
-        stays = child is not None and child.is_stopped() and not self._continues
-        if number == signal.SIGTSTP and stays:
-            self._signals.stop(number)
+        if number == signal.SIGTSTP and child is not None and child.is_stopped():
+            self._signals.stop(number, self._continued)
 
     def _say_refusal(self, number: int, pid: int) -> None:
         name = describe_signal(number)

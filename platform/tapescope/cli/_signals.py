@@ -43,6 +43,10 @@ class Heard(NamedTuple):
     sender: int
     """The id of the process that sent it; 0 where none did, or it is not known."""
 
+    def is_own(self, number: int) -> bool:
+        """Whether this process sent it to itself."""
+        return self.number == number and not self.by_terminal and self.sender in (0, os.getpid())
+
 
 Act = Callable[[Heard], None]
 
@@ -63,6 +67,9 @@ class Signals:
         self._closing = False
         self._thread: threading.Thread | None = None
         self._handlers: dict[signal.Signals, Any] = {}
+        self._stop: _Stop | None = None
+        self.continued = 0
+        """How many times SIGCONT has been heard."""
 
     def __enter__(self) -> Signals:
         self.mask = frozenset(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
@@ -85,8 +92,8 @@ class Signals:
         trace: TracebackType | None,
     ) -> None:
         self._closing = True
-        if self._thread is not None and self._thread.ident is not None and self._taken:
-            signal.pthread_kill(self._thread.ident, min(self._taken))
+        self._wake()
+        if self._thread is not None:
             self._thread.join()
         signal.pthread_sigmask(signal.SIG_SETMASK, self.mask)  # children inherit it
         for number, handler in self._handlers.items():
@@ -103,15 +110,21 @@ class Signals:
             for heard in early:
                 act(heard)
 
-    def stop(self, number: int) -> None:
+    def stop(self, number: int, continued: int) -> None:
         """Stop this process as ``number`` stops one, until it is continued.
 
-        It is raised while it is blocked: where the terminal has sent one, too, which is not taken
-        yet, both are pending, and a SIGCONT takes back what has not stopped us by then.
+        It stays as it is where more than ``continued`` SIGCONTs have come by then: who sent the
+        last one sends no other. The thread that takes the signals does it, for only there is none
+        on its way from the system to the count.
         """
-        signal.raise_signal(number)
-        before = signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if self._taken:
+            self._stop = stop = _Stop(number, continued, threading.Event())
+            self._wake()
+            stop.done.wait()
+
+    def _wake(self) -> None:
+        if self._thread is not None and self._thread.ident is not None and self._taken:
+            signal.pthread_kill(self._thread.ident, min(self._taken))
 
     def _work(self) -> None:
         if not self._taken:
@@ -120,11 +133,35 @@ class Signals:
             heard = _wait(self._taken)
             if self._closing:
                 return
+            if (stop := self._stop) is not None and heard.is_own(min(self._taken)):
+                self._stop = None
+                self._stop_here(stop)
+                continue
+            if heard.number == signal.SIGCONT:
+                self.continued += 1
             with self._lock:
                 if self._act is None:
                     self._early.append(heard)
                 else:
                     self._act(heard)
+
+    def _stop_here(self, stop: _Stop) -> None:
+        """A stop signal would take back a SIGCONT that is not taken yet, so none may be there.
+
+        It is raised while it is blocked: where the terminal has sent one, too, which is not taken
+        yet, both are pending, and a SIGCONT takes back what has not stopped us by then.
+        """
+        if self.continued == stop.continued and signal.SIGCONT not in signal.sigpending():
+            signal.raise_signal(stop.number)
+            before = signal.pthread_sigmask(signal.SIG_UNBLOCK, {stop.number})
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        stop.done.set()
+
+
+class _Stop(NamedTuple):
+    number: int
+    continued: int
+    done: threading.Event
 
 
 def end_as(status: int) -> NoReturn:

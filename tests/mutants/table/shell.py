@@ -316,4 +316,24 @@ GUARDS: Final[tuple[Guard, ...]] = (
         ),
         f"{_SPOOLS}::test_a_key_that_is_heard_late_takes_no_end_from_the_tape",
     ),
+    row(
+        "shell.stop_counts_sigcont",
+        "A SIGCONT that comes at the moment of our own stop is not lost: one that has been taken",
+        Edit(
+            f"{TAPESCOPE}/cli/_signals.py",
+            "if self.continued == stop.continued and signal",
+            "if signal",
+        ),
+        f"{_SIGNALS}::test_no_sigcont_is_lost_at_the_moment_of_a_stop",
+    ),
+    row(
+        "shell.stop_sees_sigcont",
+        "Nor is one that waits to be taken, which a stop signal would take back",
+        Edit(
+            f"{TAPESCOPE}/cli/_signals.py",
+            " and signal.SIGCONT not in signal.sigpending():",
+            ":",
+        ),
+        f"{_SIGNALS}::test_no_sigcont_is_lost_at_the_moment_of_a_stop",
+    ),
 )
