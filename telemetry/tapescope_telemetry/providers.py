@@ -213,6 +213,7 @@ class _Maker:
 
         from tapescope_telemetry import exporters
 
+        exemplar_filter = self._read_exemplar_filter()  # may raise: no reader is left without one
         with exporters.self_metrics(False):  # the deliveries count instead, by what arrived
             points = exporters.make_metric_deliveries(wanted)
         ways = [delivery.way for delivery in points]
@@ -225,7 +226,7 @@ class _Maker:
                 self._made.meter_provider = MeterProvider(
                     [*pushing, *readers],
                     self._resource,
-                    exemplar_filter=self._read_exemplar_filter(),
+                    exemplar_filter=exemplar_filter,
                     shutdown_on_exit=False,
                 )
                 self._count(ways)

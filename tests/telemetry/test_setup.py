@@ -255,7 +255,7 @@ def test_a_forked_child_makes_its_own(collector: Collector, protocol: str) -> No
     ],
 )
 def test_a_setting_that_the_sdk_refuses_is_one_error(
-    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Whatever the SDK raises for its variables is an error of ours, and nothing is left open."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4317")
@@ -263,6 +263,7 @@ def test_a_setting_that_the_sdk_refuses_is_one_error(
 
     with pytest.raises(TapescopeError, match="OTEL_"):
         setup()
+    assert not caplog.messages, "the error says it all"
 
 
 @pytest.mark.parametrize(
