@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-observability test-slow test-matrix test-environments test-cancels test-growth check lint model mutants stress dashboards bench bench-peers docs picture pictures page-pictures coverage lock audit-dependencies build clean
+.PHONY: help demo test test-observability test-slow test-matrix test-environments test-cancels test-growth check lint model mutants stress torture dashboards bench bench-peers docs picture pictures page-pictures coverage lock audit-dependencies build clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' Makefile
@@ -57,6 +57,9 @@ mutants: $(VENV)/.installed ## Remove each guard in turn: a test must notice (MU
 
 stress: $(VENV)/.installed ## The long run of the stress harness (STRESS_ARGS=--help shows its settings)
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python tests/stress/run.py $(STRESS_ARGS)
+
+torture: $(VENV)/.installed ## Kills, restarts, lost replies and stress, one table; N=10 is ten times as long (TORTURE_ARGS=--help)
+	@PYTHONPATH="$(CURDIR)" $(BIN)/python -m tests.torture --n $(or $(N),1) $(TORTURE_ARGS)
 
 dashboards: $(VENV)/.installed ## Write the dashboards, rules and configuration anew
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python -m dashboards.build $(DASHBOARDS_ARGS)

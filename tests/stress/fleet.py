@@ -28,7 +28,7 @@ from tapescope.store.port import TaskStore
 from tapescope.testing import until
 from tests.stress.delays import pause
 from tests.stress.fleet_program import OP
-from tests.stress.harness import Result
+from tests.stress.harness import Result, read_rows
 
 __all__ = ["FLEET", "FLEET_KILLED", "KILL_EVERY", "WORKERS", "play_fleet"]
 
@@ -68,7 +68,7 @@ async def play_fleet(
                     killing.cancel()
                     with suppress(asyncio.CancelledError):  # ours
                         await killing
-            rows = [row async for row in _read_rows(store)]
+            rows = [row async for row in read_rows(store)]
             _judge_number(rows, tasks, result)
             runs = await asyncio.to_thread(_read_witness, Path(folder))
             for row in rows:
@@ -172,17 +172,6 @@ async def _wait_until_ended(store: TaskStore, within: float) -> None:
         await pause(0.1)
 
     await until(have_ended, within=within, pause=a_moment)
-
-
-async def _read_rows(store: TaskStore) -> AsyncGenerator[Task]:
-    before: str | None = None
-    while True:
-        page = await store.list(limit=_BATCH, before=before)
-        for task in page.tasks:
-            yield task
-        before = page.next
-        if before is None:
-            return
 
 
 def _read_witness(folder: Path) -> Counter[tuple[str, int]]:

@@ -13,7 +13,7 @@ from typing import Any, Final
 from tapescope import TaskHandle, TaskManager
 from tapescope.errors import ManagerClosed, TaskCancelled, TaskFailed
 from tapescope.model.tape import ATTEMPT_FAILED, Event
-from tapescope.model.tasks import TaskStatus
+from tapescope.model.tasks import Task, TaskStatus
 from tapescope.store.flush import CancelAnswer, CancelState
 from tapescope.store.port import TaskStore
 from tapescope.testing import History, check, until
@@ -23,7 +23,16 @@ from tests.stress.claims import CLAIMS, play_claims
 from tests.stress.delays import Delays, pause
 from tests.stress.kinds import KINDS, RETRY, SHUTDOWN
 
-__all__ = ["AT_ONCE", "Result", "judge", "judge_recorded", "play"]
+__all__ = [
+    "AT_ONCE",
+    "Result",
+    "judge",
+    "judge_recorded",
+    "play",
+    "read_events",
+    "read_rows",
+    "tabulate",
+]
 
 AT_ONCE: Final = 64
 """Scenarios at the same time on one store."""
@@ -37,6 +46,8 @@ GRACE: Final = 0.03
 
 RETRY_DELAY: Final = 0.002
 """Seconds before the first retry."""
+
+_PAGE: Final = 500
 
 
 @dataclass
@@ -198,7 +209,7 @@ async def judge_recorded(bench: Bench, history: History, result: Result) -> None
             continue
         if task.attempt != attempt:
             result.blame(task_id, f"attempt {task.attempt} began after a cancel of {attempt}")
-        end = [e async for e in _read_all(bench, task_id)][-2:]
+        end = [e async for e in read_events(bench.store, task_id)][-2:]
         if len(end) == 2 and end[0].type == ATTEMPT_FAILED:
             result.cancels["between attempts"] += 1
         elif end[-1].body.get("error"):
@@ -207,12 +218,25 @@ async def judge_recorded(bench: Bench, history: History, result: Result) -> None
             result.cancels["of an attempt"] += 1
 
 
-async def _read_all(bench: Bench, task_id: str) -> AsyncIterator[Event]:
+async def read_events(store: TaskStore, task_id: str) -> AsyncIterator[Event]:
+    """The whole tape, by pages."""
     after = 0
-    while (page := await bench.store.read_tape(task_id, after_seq=after)).events:
+    while (page := await store.read_tape(task_id, after_seq=after)).events:
         for event in page.events:
             yield event
         after = page.events[-1].seq
+
+
+async def read_rows(store: TaskStore) -> AsyncIterator[Task]:
+    """Every task of the store, by pages."""
+    before: str | None = None
+    while True:
+        page = await store.list(limit=_PAGE, before=before)
+        for task in page.tasks:
+            yield task
+        before = page.next
+        if before is None:
+            return
 
 
 async def judge(bench: Bench, history: History, result: Result, *, runs: bool = True) -> None:
@@ -239,3 +263,17 @@ async def judge(bench: Bench, history: History, result: Result, *, runs: bool = 
     before = history.began_with
     assert before is not None
     result.late += bench.store.meter.ledger.dropped - before.dropped
+
+
+def tabulate(results: list[Result]) -> list[str]:
+    """The table of all results."""
+    columns = ("succeeded", "failed", "cancelled")
+    head = f"{'kind':<22}{'store':<18}{'runs':>6}" + "".join(f"{c:>11}" for c in columns)
+    lines = [f"{head}{'dropped':>9}{'bad':>6}{'seed':>10}{'seconds':>9}"]
+    for one in results:
+        counts = "".join(f"{one.outcomes[column]:>11}" for column in columns)
+        lines.append(
+            f"{one.kind:<22}{one.store:<18}{one.runs:>6}{counts}"
+            f"{one.late:>9}{len(one.bad):>6}{one.seed:>10}{one.seconds:>9.1f}"
+        )
+    return lines

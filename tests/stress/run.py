@@ -22,7 +22,7 @@ if __name__ == "__main__":  # started as a file: the root is not on the path yet
 from tests.stress.benches import open_bench
 from tests.stress.claims import CLAIMS
 from tests.stress.fleet import FLEET, FLEET_KILLED, KILL_EVERY, play_fleet
-from tests.stress.harness import AT_ONCE, Result, play
+from tests.stress.harness import AT_ONCE, Result, play, tabulate
 from tests.stress.kinds import KINDS, RETRY
 from tests.stress.orphans import CANCELLED_SUBMITS, play_cancelled_submits
 from tests.stress.pauses import PAUSE, play_pauses
@@ -92,11 +92,12 @@ async def stress(
                     results.append(
                         await play(bench, kind, runs, seed, patience=patience, at_once=at_once)
                     )
-                _tell(results[-1])
+                tell_result(results[-1])
     return results
 
 
-def _tell(result: Result) -> None:
+def tell_result(result: Result) -> None:
+    """Print what became of the runs of a kind."""
     print(f"\n{result.kind} on {result.store}, seed {result.seed}")
     for line in result.delays:
         print(f"  {line}")
@@ -109,20 +110,6 @@ def _tell(result: Result) -> None:
     if len(result.bad) > 10:
         print(f"  … and {len(result.bad) - 10} more")
     sys.stdout.flush()
-
-
-def tabulate(results: list[Result]) -> list[str]:
-    """The table of all results."""
-    columns = ("succeeded", "failed", "cancelled")
-    head = f"{'kind':<22}{'store':<18}{'runs':>6}" + "".join(f"{c:>11}" for c in columns)
-    lines = [f"{head}{'dropped':>9}{'bad':>6}{'seed':>10}{'seconds':>9}"]
-    for one in results:
-        counts = "".join(f"{one.outcomes[column]:>11}" for column in columns)
-        lines.append(
-            f"{one.kind:<22}{one.store:<18}{one.runs:>6}{counts}"
-            f"{one.late:>9}{len(one.bad):>6}{one.seed:>10}{one.seconds:>9.1f}"
-        )
-    return lines
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,0 +1,1 @@
+"""Attacks on the whole system, each with a seed, all judged."""
