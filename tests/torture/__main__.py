@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
+import shutil
 import sys
 import tempfile
 from typing import Final
@@ -23,12 +24,12 @@ from tests.stress.races import RESCUE
 from tests.stress.run import place, stress, tell_result
 from tests.support.services import running_postgres
 from tests.torture.disturbances import LOCKED, REPLIES, RESTARTS, SESSIONS, play_disturbed
-from tests.torture.kills import KILLS, play_kills
+from tests.torture.kills import KILLS, SYNCS, play_failing_syncs, play_kills
 
 STORES: Final = ("sqlite", "postgresql")
 STRESS: Final = "stress"
 DISTURBED: Final = {"sqlite": (LOCKED,), "postgresql": (RESTARTS, SESSIONS, REPLIES)}
-ATTACKS: Final = (KILLS, LOCKED, RESTARTS, SESSIONS, REPLIES, STRESS)
+ATTACKS: Final = (KILLS, SYNCS, LOCKED, RESTARTS, SESSIONS, REPLIES, STRESS)
 _STRESS_KINDS: Final = (*KINDS, CLAIMS, RESCUE, CANCELLED_SUBMITS, PAUSE, FLEET_KILLED)
 _KILLS: Final = 20
 """Of N = 1; so are those below."""
@@ -41,10 +42,15 @@ def attack(name: str, store: str, n: int, seed: int) -> list[Result]:
     """One attack on one store."""
     if name == STRESS:
         return asyncio.run(stress(store, [*_STRESS_KINDS], n * _RUNS, seed, _PATIENCE))
-    if name == KILLS:
+    if name == SYNCS and not (store == "sqlite" and shutil.which("strace")):
+        if store == "sqlite":
+            print(f"\n{SYNCS} is left out: strace is not installed")
+        return []
+    if name in (KILLS, SYNCS):
         with place(store) as url:
             assert url is not None, "it outlives a process"
-            return [play_kills(store, url, n * _KILLS, seed)]
+            play = play_kills if name == KILLS else play_failing_syncs
+            return [play(store, url, n * _KILLS, seed)]
     if name not in DISTURBED[store]:
         return []
     runs, times = n * _RUNS, n * _TIMES[name]

@@ -10,10 +10,18 @@ from __future__ import annotations
 import asyncio
 import json
 import multiprocessing
+import os
+import random
+import subprocess
+import sys
+import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, contextmanager
+from itertools import islice
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Final
 
 from tapescope import TaskStore, find_store
@@ -23,11 +31,14 @@ from tapescope.model.tasks import Task, TaskStatus
 from tapescope.testing import until
 from tests.stress.delays import Delays, pause, pause_thread
 from tests.stress.harness import Result, read_events, read_rows
+from tests.support.services import require
 from tests.torture.victim import Workshop, live
 
-__all__ = ["KILLS", "Told", "judge_told", "play_kills"]
+__all__ = ["KILLS", "SYNCS", "Told", "judge_told", "play_failing_syncs", "play_kills"]
 
 KILLS: Final = "kill-9"
+SYNCS: Final = "syncs-fail"
+_ROOT: Final = Path(__file__).parents[2]
 _PATIENCE: Final = 60.0
 """Seconds for a process to say anything, and for all tasks to end once nothing is killed."""
 _MOST_LINES: Final = 150
@@ -71,27 +82,75 @@ class Told:
 
 def play_kills(store_name: str, url: str, kills: int, seed: int) -> Result:
     """So many processes killed on one store, and all that they were told looked for."""
-    result = Result(KILLS, store_name, seed)
-    delays, told = Delays(seed), Told()
-    began = time.perf_counter()
     context = multiprocessing.get_context("forkserver")  # imports once, not with each process
     context.set_forkserver_preload(["tests.torture.victim"])
-    for _ in range(kills):
+
+    @contextmanager
+    def begin(seed: int) -> Generator[tuple[Connection, Callable[[], None]]]:
         reader, writer = context.Pipe(duplex=False)
-        process = context.Process(target=live, args=(url, delays.random.randrange(1 << 32), writer))
+        process = context.Process(target=live, args=(url, seed, writer))
         process.start()
         writer.close()  # the pipe ends with the process
-        try:
-            lines = _read_lines(reader)
-            for _ in range(delays.random.randrange(_MOST_LINES)):
-                told.note(next(lines))
-            pause_thread(delays.draw("kill after the last answer", 0, 5))
-        finally:
-            process.kill()
-        for line in lines:
-            told.note(line)
+        with reader:
+            yield reader, process.kill
         process.join()
         process.close()
+
+    return _play(KILLS, store_name, url, kills, seed, begin)
+
+
+def play_failing_syncs(store_name: str, url: str, kills: int, seed: int) -> Result:
+    """The same, and each so manieth sync of a file fails: what could not be synced was no answer.
+
+    The system calls are made to fail by ``strace``. Needs it.
+    """
+    strace, chance = require("strace"), random.Random(seed)
+
+    @contextmanager
+    def begin(seed: int) -> Generator[tuple[Connection, Callable[[], None]]]:
+        read, write = os.pipe()
+        first, every = chance.randrange(1, 40), chance.randrange(3, 12)
+        fault = f"inject=fsync,fdatasync:error=EIO:when={first}+{every}"
+        argv = (
+            *(strace, "-D", "-f", "-qqq", "--seccomp-bpf", "-A", "-o", str(log)),
+            *("-e", "trace=fsync,fdatasync", "-e", fault),
+            *(sys.executable, "-m", "tests.torture.victim", url, str(seed), str(write)),
+        )
+        with (
+            Connection(read, writable=False) as reader,
+            subprocess.Popen(argv, cwd=_ROOT, pass_fds=[write]) as process,
+        ):
+            os.close(write)
+            yield reader, process.kill
+
+    with tempfile.TemporaryDirectory(prefix="tapes-syncs-") as folder:
+        log = Path(folder) / "syncs"
+        result = _play(SYNCS, store_name, url, kills, seed, begin)
+        syncs = log.read_text(errors="replace").splitlines()
+    failed = sum(line.endswith("(INJECTED)") for line in syncs)
+    result.figures.append(f"{failed} of {len(syncs)} syncs failed")
+    return result
+
+
+Begin = Callable[[int], AbstractContextManager[tuple[Connection, Callable[[], None]]]]
+"""Begins a process with a seed; gives the pipe of its answers, and what kills it."""
+
+
+def _play(kind: str, store_name: str, url: str, kills: int, seed: int, begin: Begin) -> Result:
+    result = Result(kind, store_name, seed)
+    delays, told = Delays(seed), Told()
+    began = time.perf_counter()
+    for _ in range(kills):
+        with begin(delays.random.randrange(1 << 32)) as (reader, kill):
+            try:
+                lines = _read_lines(reader)
+                for line in islice(lines, delays.random.randrange(_MOST_LINES)):
+                    told.note(line)
+                pause_thread(delays.draw("kill after the last answer", 0, 5))
+            finally:
+                kill()
+            for line in lines:
+                told.note(line)
         result.runs += 1
     asyncio.run(_end_all(url, told, result))
     result.seconds = time.perf_counter() - began
@@ -102,7 +161,7 @@ def play_kills(store_name: str, url: str, kills: int, seed: int) -> Result:
 def _read_lines(reader: Connection) -> Generator[bytes]:
     """What a process tells, line by line, until the pipe ends."""
     rest = b""
-    with reader, open(reader.fileno(), "rb", buffering=0, closefd=False) as pipe:
+    with open(reader.fileno(), "rb", buffering=0, closefd=False) as pipe:
         while True:
             assert reader.poll(_PATIENCE), "a process says nothing any more"
             if not (chunk := pipe.read(1 << 16)):

@@ -10,7 +10,7 @@ from tapescope import find_store
 from tests.stress.harness import Result
 from tests.support.services import running_postgres
 from tests.torture.disturbances import LOCKED, REPLIES, RESTARTS, SESSIONS, play_disturbed
-from tests.torture.kills import Told, judge_told, play_kills
+from tests.torture.kills import Told, judge_told, play_failing_syncs, play_kills
 from tests.torture.victim import Workshop
 
 
@@ -23,6 +23,17 @@ def test_no_kill_loses_what_was_answered(store_url: str) -> None:
     assert result.bad == {}
     assert result.runs == 10
     assert result.outcomes.keys() <= {"succeeded", "cancelled"}
+
+
+@pytest.mark.stress
+@pytest.mark.slow
+def test_no_failing_sync_loses_what_was_answered(sqlite_url: str) -> None:
+    """What could not be synced was never answered, and the file is sound."""
+    result = play_failing_syncs("store", sqlite_url, 5, seed=7)
+    failed = int(result.figures[-1].split()[0])
+
+    assert result.bad == {}
+    assert failed > 0, result.figures
 
 
 @pytest.mark.stress

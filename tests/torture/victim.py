@@ -11,6 +11,7 @@ import asyncio
 import json
 import os
 import random
+import sys
 from multiprocessing.connection import Connection
 from typing import Any, Final
 
@@ -106,3 +107,7 @@ async def _live(url: str, seed: int, fd: int) -> None:
 def live(url: str, seed: int, answers: Connection) -> None:
     """Work on this store until the process is killed."""
     asyncio.run(_live(url, seed, answers.fileno()))
+
+
+if __name__ == "__main__":
+    asyncio.run(_live(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
