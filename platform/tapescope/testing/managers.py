@@ -15,6 +15,7 @@ from tapescope.model.tape import ATTEMPT_FAILED, ATTEMPT_RELEASED, FINAL
 from tapescope.model.tasks import CancelReason, Task, TaskStatus
 from tapescope.run import Runner
 from tapescope.store.lookup import find_store
+from tapescope.store.port import TaskStore
 from tapescope.sync.manager import ManagerSettings
 from tapescope.testing._checker import check
 from tapescope.testing._history import Recording
@@ -112,6 +113,8 @@ class JudgedManager(TaskManager):
             raise BadSetting("clean", clean, "false for a store that is not given by its URL")
         self._url = store if clean and isinstance(store, str) else None
         """The store that is emptied before each opening."""
+        if not _notes_calls(store):
+            raise BadSetting("store", store, "a URL, or what make_recorded_store gives")
         if not isinstance(store, Recording):
             store = make_recorded_store(store, telemetry=settings.get("telemetry"), clock=clock)
         elif clock is not None:
@@ -136,8 +139,7 @@ class JudgedManager(TaskManager):
         """Open the store, and begin: see ``TaskManager.open``."""
         if self._to_judge:
             return await super().open()
-        if self.clock is not None:
-            self.clock.attach()
+        self._attach_clock()
         if self._url is not None:  # by another store: what was there before is not to be judged
             unseen = Telemetry(meter_provider=NoOpMeterProvider())
             async with find_store(self._url, telemetry=unseen) as store:
@@ -150,6 +152,25 @@ class JudgedManager(TaskManager):
             raise
         self._to_judge, self._raised, self._names_left = True, False, False
         return self
+
+    def reconfigure(
+        self,
+        *,
+        store: TaskStore | str | None = None,
+        max_running: int | None = None,
+        drain: float | None = None,
+        work: bool | None = None,
+    ) -> None:
+        """``TaskManager.reconfigure``, but for another store: raises ``BadSetting`` for that."""
+        if store is not None:
+            raise BadSetting(
+                "store", store, "None: the manager is judged on the one it was made with"
+            )
+        super().reconfigure(max_running=max_running, drain=drain, work=work)
+
+    def _attach_clock(self) -> None:
+        if self.clock is not None:
+            self.clock.attach()
 
     async def aclose(self) -> None:
         """End as ``TaskManager.aclose`` does; then judge what was done, and close the store.
@@ -221,8 +242,8 @@ class EagerManager(JudgedManager):
 
     A task that waits for something is not waited for: one with a ``delay`` or ``run_at``, one of an
     op that is not registered here, and one that is submitted within a ``connection``. Between two
-    attempts the manager's clock is moved on, where its store is in memory, so that no retry is
-    waited for in real time.
+    attempts the manager's clock is moved on, so that no retry is waited for in real time; not where
+    its store is a database, or its event loop not asyncio's own.
     """
 
     def __init__(
@@ -238,6 +259,15 @@ class EagerManager(JudgedManager):
             raise BadSetting("work", work, "true: a submit runs the task")
         clock = ManualClock() if store is None else None
         super().__init__(store, clock=clock, ops=ops, **settings)
+        self._moves_clock = False
+
+    def _attach_clock(self) -> None:
+        try:
+            super()._attach_clock()
+        except BadSetting:  # its retries take their time
+            self._moves_clock = False
+        else:
+            self._moves_clock = self.clock is not None
 
     async def _submit(
         self, submission: Submission[R], runner: Runner | None, connection: object | None = None
@@ -254,10 +284,14 @@ class EagerManager(JudgedManager):
             if task.status is TaskStatus.PENDING and wait > 0:
                 if not task.attempt:
                     return
-                if self.clock is not None:
+                if self.clock is not None and self._moves_clock:
                     await self.clock.advance(wait)
             async with aclosing(handle.follow(seen)) as events:
                 async for event in events:
                     seen = event.seq
                     if event.type in (ATTEMPT_FAILED, ATTEMPT_RELEASED, FINAL):
                         break
+
+
+def _notes_calls(store: object) -> bool:
+    return store is None or isinstance(store, Recording | str)

@@ -29,7 +29,7 @@ from tapescope.model.answers import Appended
 from tapescope.model.error_codes import ERROR_CODES
 from tapescope.model.tape import FINAL, TASK_STARTED, Event, NewEvent
 from tapescope.model.tasks import Attempt
-from tapescope.run.reporter import Reporter, ThreadReporter
+from tapescope.run.reporter import Reporter
 from tapescope.store.validation import check_count
 from tapescope.sync.manager import ManagerSettings
 from tapescope.testing._judged import RecordedMemoryStore
@@ -47,17 +47,15 @@ _NAME: Final = "run_op"
 
 
 @overload
+def run_op(op: Op[P, R, Any], /, *args: P.args, **kwargs: P.kwargs) -> OpRun[R]: ...
+
+
+@overload
 def run_op(
     op: Callable[Concatenate[Reporter, P], Coroutine[Any, Any, R]],
     /,
     *args: P.args,
     **kwargs: P.kwargs,
-) -> OpRun[R]: ...
-
-
-@overload
-def run_op(
-    op: Callable[Concatenate[ThreadReporter, P], R], /, *args: P.args, **kwargs: P.kwargs
 ) -> OpRun[R]: ...
 
 
@@ -68,7 +66,7 @@ def run_op(op: Callable[..., Any], /, *args: Any, **kwargs: Any) -> OpRun[Any]:
 
     It is one attempt of a task that nobody else sees, on a store in memory: arguments and result
     are checked, and go through their types and the codec, as in a worker; the reporter is a real
-    one. ``op`` is an ``Op``, whose timeouts count, or a function that could be one.
+    one. ``op`` is an ``Op``, whose timeouts count, or an ``async def`` that could be one.
 
     What it raises is raised by the ``await``, as it is; ``TaskCancelled`` where it was cancelled;
     ``TaskFailed`` for an end that is not an exception of its own, such as its timeout. Raises
