@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 
 import pytest
 
-from tapescope import BadSetting, Ops, Reporter, RetryPolicy, TaskFailed, TaskStatus
+from tapescope import (
+    BadSetting,
+    Ops,
+    Reporter,
+    RetryPolicy,
+    TaskFailed,
+    TaskStatus,
+    ThreadReporter,
+)
 from tapescope.model.tasks import NewTask
 from tapescope.store import new_task_id
 from tapescope.testing import JudgedManager, ManualClock, assert_tape, until
@@ -111,6 +120,33 @@ async def test_leases_go_by_it() -> None:
         assert (lost.status, lost.error_code) == (TaskStatus.FAILED, "worker_lost")
         assert await mine.result() == "awake"
         assert (await mine.status()).attempt == 1
+
+
+async def test_a_function_in_a_thread_has_time_for_its_work() -> None:
+    """A long way is gone after it has ended; one that never ends is not waited for."""
+    go_on = threading.Event()
+    clock = ManualClock()
+
+    def work(report: ThreadReporter) -> int:
+        for number in range(20):  # each waits for the loop
+            report.log("info", f"at work: {number}")
+        if report.attempt == 1:
+            raise OSError("away")
+        return report.attempt
+
+    def block(report: ThreadReporter) -> None:
+        go_on.wait(30)
+
+    again = RetryPolicy(times=1, delay=100, jitter=0)
+    async with JudgedManager(clock=clock, cancel_grace=0) as manager:
+        task = await manager.submit("work", work, timeout=60, retry=again)
+        await clock.advance(3_600)
+        blocked = await manager.submit("block", block, timeout=60)
+        await clock.advance(3_600)
+        go_on.set()
+
+        assert await task.result() == 2
+        assert (await blocked.status()).error_code == "timeout"
 
 
 async def test_time_goes_on_by_itself() -> None:

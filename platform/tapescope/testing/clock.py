@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import heapq
 import math
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import Context
 from itertools import count
 from typing import Any, Final
+from weakref import WeakSet
 
 from tapescope.clock import Clock
 from tapescope.errors import BadSetting
 from tapescope.store.validation import check_seconds
+from tapescope.testing.polling import until
 
 __all__ = ["ManualClock"]
 
@@ -26,6 +30,10 @@ _QUIET: Final = 2
 is seen in the turn after it."""
 _FORGET_FROM: Final = 1_000
 """Timers that are remembered before those that are over are looked for."""
+_REAL_TIME: Final = 0.2
+"""Seconds that the thread of a runner has for its work, once, before time goes on without it."""
+_THREADS: Final = "tapescope-"
+"""How the names of such threads begin."""
 _KEPT_AS: Final = "_tapescope_time"
 
 
@@ -67,21 +75,22 @@ class ManualClock(Clock):
         """Move time on by so many seconds, with no real wait; what falls due meanwhile is done.
 
         Time goes from timer to timer, in a thousand steps at the most: an act that follows upon
-        another one in a long ``advance`` may be late by a thousandth of it. What runs in a thread
-        or waits for a socket has real time alone: wait for that (``until``) before time goes on.
+        another one in a long ``advance`` may be late by a thousandth of it. The thread of a runner
+        has a fifth of a second, once, before time goes on without it. What takes longer there, or
+        waits for a socket, has real time alone: wait for that (``until``) before you go on.
 
         Raises ``BadSetting`` for a number below 0, and as ``attach`` does.
         """
         left = check_seconds("seconds", seconds)
         loop_time = _find_loop_time()
         least = left / _STEPS
-        await loop_time.settle()
+        await loop_time.rest()
         while left > 0:
             step = min(left, max(least, loop_time.find_next()))
             self._ahead += step
             loop_time.ahead += step
             left -= step
-            await loop_time.settle()
+            await loop_time.rest()
 
 
 class _LoopTime:
@@ -93,6 +102,8 @@ class _LoopTime:
         self._begun = 0
         self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
         self._number = count()
+        self._known = WeakSet[threading.Thread]()
+        """Threads of runners that have had their time."""
         self._forget_from = _FORGET_FROM
 
     def time(self) -> float:
@@ -122,6 +133,19 @@ class _LoopTime:
         """In the place of the loop's ``call_soon``."""
         self._begun += 1
         return self._begin(callback, *args, context=context)
+
+    async def rest(self) -> None:
+        """Let what is due be done, in the loop and in the threads of runners."""
+        await self.settle()
+        while thread := self._find_new_thread():
+            self._known.add(thread)
+            await _wait_for(thread)
+            await self.settle()
+
+    def _find_new_thread(self) -> threading.Thread | None:
+        here = threading.current_thread()
+        new = (one for one in threading.enumerate() if one not in self._known and one is not here)
+        return next((one for one in new if one.name.startswith(_THREADS)), None)
 
     async def settle(self) -> None:
         """Let everything that can go on go on, without letting time pass."""
@@ -154,3 +178,8 @@ def _find_loop_time() -> _LoopTime:
         ours = {"time": kept.time, "call_at": kept.call_at, "call_soon": kept.call_soon}
         vars(loop).update(ours | {_KEPT_AS: kept})
     return kept
+
+
+async def _wait_for(thread: threading.Thread) -> None:
+    with suppress(AssertionError):  # it takes longer, and is not waited for any more
+        await until(lambda: not thread.is_alive(), within=_REAL_TIME)

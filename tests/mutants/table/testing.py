@@ -79,6 +79,16 @@ GUARDS: Final[tuple[Guard, ...]] = (
         f"{_OF_CLOCK}::test_what_is_over_is_forgotten",
     ),
     row(
+        "testing.threads_time",
+        "Time does not go on while a runner is at work in a thread",
+        Edit(
+            _CLOCK,
+            "        while thread := self._find_new_thread():\n",
+            "        while thread := None:\n",
+        ),
+        f"{_OF_CLOCK}::test_a_function_in_a_thread_has_time_for_its_work",
+    ),
+    row(
         "testing.loop_kind",
         "The timers of another kind of loop are not asyncio's",
         Edit(_CLOCK, "if not isinstance(loop, asyncio.BaseEventLoop):", "if False:"),
