@@ -19,7 +19,7 @@ from tapescope import (
     ThreadReporter,
 )
 from tapescope.errors import BadSetting
-from tapescope.testing import MemoryStore
+from tapescope.testing import MemoryStore, until
 from tests.support.memory_stores import FaultyStore, Gate, at_rest
 from tests.support.virtual_time import in_virtual_time
 from tests.support.workbench import working
@@ -113,7 +113,7 @@ async def test_a_thread_logs_in_the_order_of_its_reports() -> None:
 
 @pytest.mark.parametrize("logging_to_tapes", [{"level": "WARNING", "most": 3}], indirect=True)
 async def test_the_lines_of_an_attempt_are_bounded(logging_to_tapes: TapeHandler) -> None:
-    """The last one says so; the next attempt begins anew."""
+    """The tape says so, and how many are missing; the next attempt begins anew."""
 
     async def talk(report: Reporter) -> None:
         for n in range(10):
@@ -126,8 +126,9 @@ async def test_the_lines_of_an_attempt_are_bounded(logging_to_tapes: TapeHandler
         task = await bench.manager.submit("work", talk, retries=1)
         await task.result()
         end = "No more log records of this attempt go on the tape: 3 are there."
+        number = "7 log records are not on the tape: it has 3 of them."
 
-        assert [text for _, text in await lines(task)] == ["0", "1", "2", end] * 2
+        assert [text for _, text in await lines(task)] == ["0", "1", "2", end, number] * 2
 
 
 @pytest.mark.parametrize("logging_to_tapes", [{"most": 5_000}], indirect=True)
@@ -157,6 +158,90 @@ async def test_more_at_once_than_the_store_takes_are_counted(logging_to_tapes: T
             "last",
         ]
         assert len(told) == 1_002
+
+
+@pytest.mark.parametrize("logging_to_tapes", [{"most": 5_000}], indirect=True)
+@in_virtual_time
+async def test_a_burst_at_the_end_is_told_of(logging_to_tapes: TapeHandler) -> None:
+    """No later line is needed for it, and none that waits keeps it off the tape."""
+    gate = Gate()
+
+    async def talk(report: Reporter) -> None:
+        store.faults.before = gate
+        for n in range(1_500):
+            LOGGER.info("%d", n)
+        asyncio.get_running_loop().call_later(1, gate.opened.set)
+
+    async with at_rest(FaultyStore()) as store, TaskManager(store) as manager:
+        task = await manager.submit("work", talk)
+        await task.result()
+        told = (await task.tape(limit=5_000)).events
+
+        assert [event.body.get("message") for event in told[-3:-1]] == [
+            "999",
+            "500 log records are not on the tape: too many came at once.",
+        ]
+
+
+@pytest.mark.usefixtures("logging_to_tapes")
+async def test_what_is_logged_after_the_end_is_a_late_event(any_url: str) -> None:
+    """By a task that the runner left behind: refused, counted, and kept, as any late event."""
+    go_on, logged = asyncio.Event(), asyncio.Event()
+    left: list[asyncio.Task[None]] = []
+
+    async def linger() -> None:
+        await go_on.wait()
+        LOGGER.info("too late")
+        await asyncio.to_thread(LOGGER.info, "in a thread")
+        logged.set()
+
+    async def work(report: Reporter) -> None:
+        left.append(asyncio.create_task(linger()))
+
+    async with working(any_url, redact=hide) as bench:
+        task = await bench.manager.submit("work", work)
+        await task.result()
+        await until(lambda: not bench.store.meter.ledger.in_flight)
+        go_on.set()
+        await logged.wait()
+        await until(lambda: counted(task, 2))
+        dropped = await task.drops()
+
+        assert {str(drop.reason) for drop in dropped.drops} == {"after_terminal"}
+        assert [drop.body["message"] for drop in dropped.drops] == ["(hidden)"] * 2
+        assert await lines(task) == []
+        await left[0]
+
+
+def hide(told: Telling, value: Any) -> Any:
+    """A redaction hook."""
+    return value | {"message": "(hidden)"} if told.path == "log" else value
+
+
+async def counted(task: TaskHandle, number: int) -> bool:
+    """Whether so many late events are counted."""
+    return (await task.tape()).dropped == number
+
+
+@pytest.mark.usefixtures("logging_to_tapes")
+async def test_what_is_logged_after_the_manager_is_nothing_to_who_logs() -> None:
+    """There is no store to take it, and a task that was left behind goes on."""
+    go_on = asyncio.Event()
+    left: list[asyncio.Task[str]] = []
+
+    async def linger() -> str:
+        await go_on.wait()
+        LOGGER.info("too late")
+        return "went on"
+
+    async def work(report: Reporter) -> None:
+        left.append(asyncio.create_task(linger()))
+
+    async with MemoryStore() as store, TaskManager(store) as manager:
+        await (await manager.submit("work", work)).result()
+    go_on.set()
+
+    assert await left[0] == "went on"
 
 
 @pytest.mark.usefixtures("logging_to_tapes")

@@ -14,7 +14,6 @@ import asyncio
 import contextvars
 import inspect
 import logging
-import weakref
 from collections.abc import Callable, Coroutine, Mapping
 from copy import deepcopy
 from enum import Enum, auto
@@ -30,7 +29,6 @@ from tapescope.errors import (
 )
 from tapescope.model.error_codes import RELEASED, STALLED, TIMEOUT
 from tapescope.model.leases import TracedAttempt
-from tapescope.model.tape import LOG
 from tapescope.model.tasks import (
     ActiveState,
     Attempt,
@@ -41,6 +39,7 @@ from tapescope.model.tasks import (
     Task,
 )
 from tapescope.run.attempt import RunRecord, RunSettings, ids_of, log_run, tell
+from tapescope.run.current import CurrentRun, find_current
 from tapescope.run.durable_writes import claim_task, forget_cancels, let_go
 from tapescope.run.outcome import (
     LOST,
@@ -71,14 +70,12 @@ _LOOKS: Final = 4
 _UNCHANGING: Final = frozenset({str, int, float, bool, type(None)})
 """Types of params that a runner cannot change."""
 
-_current: contextvars.ContextVar[weakref.ref[Run]] = contextvars.ContextVar("tapescope_run")
-"""Weak: a timer that was cancelled keeps its context for a while, and must keep no run with it."""
-
 
 def find_current_run() -> Run | None:
     """The run whose runner this is called in, or in a task or thread that the runner has begun."""
-    run = _current.get(None)
-    return None if run is None else run()
+    current = find_current()
+    run = None if current is None else current.run
+    return run if isinstance(run, Run) else None
 
 
 Ended = tuple[Any, BaseException | None]
@@ -161,6 +158,7 @@ class Run:
         "__weakref__",
         "_claim",
         "_claim_cancelled",
+        "_current",
         "_fenced_at",
         "_host",
         "_loop_task",
@@ -203,6 +201,7 @@ class Run:
         self._claim_cancelled = False
         """Whether a cancel from outside came while the task was being claimed."""
         self._record: RunRecord | None = None
+        self._current: CurrentRun | None = None
         self._requested: CancelRequest | None = None
         """The cancel request that reached this run before its attempt began."""
         self._phase = _Phase.WAITING
@@ -253,18 +252,6 @@ class Run:
     def fenced(self) -> bool:
         """Whether the runner went on past its grace: the run ends without it."""
         return self._fenced_at is not None
-
-    def offer_log(self, level: str, message: str, logger: str) -> bool:
-        """Put a line of a logger on the tape, if the attempt has begun; from any thread.
-
-        Gives whether it was taken on its way. What becomes of it there the store counts, and its
-        runner is not told.
-        """
-        record = self._record
-        if record is None:
-            return False
-        body = {"level": level, "message": message, "logger": logger}
-        return record.tape.append_unheard(LOG, record.keeper.keep_our_event(LOG, body))
 
     @property
     def ids(self) -> dict[str, object]:
@@ -430,7 +417,8 @@ class Run:
             self._settings, claim, run_before, self.runner, shared=self.claimed
         )
         record.requested = self._requested
-        _current.set(weakref.ref(self))  # never reset: the context is this run's alone
+        self._current = CurrentRun(self, record, self._settings.store)
+        self._current.attach()
         self._count_as(ActiveState.RUNNING)
         text = "Task %s (%s) has begun attempt %s."
         log_run(logging.DEBUG, text, self.task, record.attempt.number, record)
@@ -522,6 +510,9 @@ class Run:
 
     async def _settle(self, record: RunRecord, verdict: Verdict) -> None:
         """Write how the attempt ended, end the span, tell the waiting handles, in this order."""
+        if (current := self._current) is not None:
+            for say in current.before_end:
+                say(current)
         end = await record.settle(verdict)
         if end.retry is None:
             self._end(end.final)

@@ -34,6 +34,7 @@ class TapeWriter:
     """
 
     __slots__ = (
+        "__weakref__",
         "_held",
         "_lock",
         "_loop",
@@ -143,14 +144,15 @@ class TapeWriter:
         self._flush_held()
         self._send_reserved(type, body)
 
-    def append_unheard(self, type: str, body: Any) -> bool:
+    def append_unheard(self, type: str, body: Any, *, at_any_rate: bool = False) -> bool:
         """Queue an event of whose errors the runner is not told; from any thread.
 
-        Gives whether there was a place for it. Its places are not those of ``reserve``: what a
-        runner does not know of takes nothing from it.
+        Gives whether there was a place for it, which one that comes ``at_any_rate`` need not have.
+        Its places are not those of ``reserve``: what a runner does not know of takes nothing from
+        it.
         """
         with self._lock:
-            if self._unheard >= _UNHEARD_LIMIT:
+            if self._unheard >= _UNHEARD_LIMIT and not at_any_rate:
                 return False
             self._unheard += 1
         try:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypedDict, TypeVar, Unpack
+from typing import Any, ClassVar, Self, TypedDict, TypeVar, Unpack
 
 from tapescope.errors import TapescopeError
 from tapescope.maintenance import Retention
@@ -77,6 +77,9 @@ class SyncManager:
     loop. The other settings are those of ``TaskManager``.
     """
 
+    _manager_class: ClassVar[type[TaskManager]] = TaskManager
+    """What it opens: overridden by one for tests."""
+
     def __init__(
         self,
         store: TaskStore | str,
@@ -88,7 +91,7 @@ class SyncManager:
     ) -> None:
         """Check the settings; connect to nothing. Raises what ``TaskManager`` raises."""
         self._registry = Ops(*([ops] if isinstance(ops, Ops) else ops))
-        self._make = partial(TaskManager, store, work=work, ops=self._registry, **settings)
+        self._make = partial(self._manager_class, store, work=work, ops=self._registry, **settings)
         given = None if isinstance(store, str) else store
         self._door = Door(lambda: self._make(), given, block_loop=block_loop)
 

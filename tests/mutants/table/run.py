@@ -23,6 +23,33 @@ _REPORTS: Final = "tests/run/test_reporter.py"
 
 GUARDS: Final[tuple[Guard, ...]] = (
     row(
+        "run.late_log",
+        "A line that is logged after the end of its run is a late event",
+        Edit(
+            f"{RUN}/current.py",
+            "            loop.call_soon_threadsafe(self._send_late, store, kept)\n",
+            "            pass\n",
+        ),
+        "tests/run/test_tape_handler.py::test_what_is_logged_after_the_end_is_a_late_event[memory]",
+        on="memory",
+    ),
+    row(
+        "run.log_conclusion",
+        "The tape says at its end how many log records it has not",
+        Edit(_HANDLER, "            run.before_end.append(self._conclude)\n", ""),
+        "tests/run/test_tape_handler.py::test_the_lines_of_an_attempt_are_bounded",
+    ),
+    row(
+        "run.log_at_any_rate",
+        "What a tape has not is said where too much is on its way, too",
+        Edit(
+            f"{RUN}/tape_writer.py",
+            "self._unheard >= _UNHEARD_LIMIT and not at_any_rate",
+            "self._unheard >= _UNHEARD_LIMIT",
+        ),
+        "tests/run/test_tape_handler.py::test_a_burst_at_the_end_is_told_of",
+    ),
+    row(
         "run.claim_shield",
         "A cancel from outside while a task is claimed: the run is cancelled, its claim not lost",
         Edit(_WRITES, "forget_cancels()\n            cancelled = True", "raise"),
