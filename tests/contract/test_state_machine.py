@@ -51,6 +51,8 @@ from tapescope_adapters.postgres import PostgresStore
 from tapescope_adapters.sqlite import SqliteStore
 
 OWNERS: Final = (OWNER, OTHER)
+PATIENCE: Final = 120.0
+"""Seconds: that the machine is busy is no difference between two stores."""
 DEFAULT_STEPS: Final = 25
 
 
@@ -570,8 +572,8 @@ def trio(tmp_path: Path, postgres_url: str) -> Iterator[Trio]:
     """The three stores."""
     stores = [
         MemoryStore(),
-        SqliteStore(f"sqlite:///{tmp_path / 's.db'}"),
-        PostgresStore(postgres_url),
+        SqliteStore(f"sqlite:///{tmp_path / 's.db'}", patience=PATIENCE),
+        PostgresStore(postgres_url, patience=PATIENCE),
     ]
     trio = Trio(stores)
     try:
