@@ -60,7 +60,8 @@ class Chart:
 
     ``shades`` has all series in shades of one colour: what it shows is of one kind. ``empty`` is
     said in the place of "No data": why there may be nothing, and what would make it something.
-    ``columns`` are the labels of a table, with their headers, in order.
+    ``columns`` are the labels of a table, with their headers, in order. With ``below``, the colour
+    under the first limit, each line has the colour of where its last value is.
     """
 
     kind: Kind
@@ -77,6 +78,7 @@ class Chart:
     shades: str = ""
     empty: str = ""
     columns: tuple[tuple[str, str], ...] = ()
+    below: str = ""
 
 
 @dataclass(frozen=True, slots=True)
