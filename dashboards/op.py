@@ -160,8 +160,8 @@ _OP = Section(
                 ),
             ),
             8,
-            limits=(Limit(0.0, colours.GOOD),),
-            below=colours.BAD,
+            limits=(Limit(0.0, colours.BAD),),
+            shades=colours.ACTIVE,
             empty="No task of this op succeeded or failed in the last weeks.",
         ),
         Chart(

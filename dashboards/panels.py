@@ -60,8 +60,7 @@ class Chart:
 
     ``shades`` has all series in shades of one colour: what it shows is of one kind. ``empty`` is
     said in the place of "No data": why there may be nothing, and what would make it something.
-    ``columns`` are the labels of a table, with their headers, in order. With ``below``, the colour
-    under the first limit, each line has the colour of where its last value is.
+    ``columns`` are the labels of a table, with their headers, in order.
     """
 
     kind: Kind
@@ -78,7 +77,6 @@ class Chart:
     shades: str = ""
     empty: str = ""
     columns: tuple[tuple[str, str], ...] = ()
-    below: str = ""
 
 
 @dataclass(frozen=True, slots=True)

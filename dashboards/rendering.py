@@ -198,7 +198,7 @@ def _set_axis(panel: timeseries.Panel, chart: Chart) -> None:
     else:
         from_there = _SHORTEST if chart.unit == "s" else 1
         symmetric = scale.type(common.ScaleDistribution.SYMLOG).log(10)
-        panel.scale_distribution(symmetric.linear_threshold(from_there)).axis_soft_min(0)
+        panel.scale_distribution(symmetric.linear_threshold(from_there)).min(0)
     if chart.axis == "linear" and chart.unit in {"short", "none"}:
         panel.axis_soft_max(1)
     elif chart.unit == "percentunit":
@@ -206,8 +206,6 @@ def _set_axis(panel: timeseries.Panel, chart: Chart) -> None:
 
 
 def _colour(chart: Chart) -> dashboards.FieldColor:
-    if chart.below:
-        return dashboards.FieldColor().mode(models.FieldColorModeId.THRESHOLDS)
     if chart.shades:
         return (
             dashboards.FieldColor().mode(models.FieldColorModeId.SHADES).fixed_color(chart.shades)
@@ -293,7 +291,7 @@ def _draw_heatmap(chart: Chart) -> heatmap.Panel:
 
 
 def _mark(chart: Chart) -> dashboards.ThresholdsConfig:
-    base = chart.below or ("green" if chart.limits else colours.NEUTRAL)
+    base = "green" if chart.limits else colours.NEUTRAL
     steps = [models.Threshold(color=base, value=None)]
     steps += [models.Threshold(color=limit.colour, value=limit.value) for limit in chart.limits]
     return dashboards.ThresholdsConfig().mode(models.ThresholdsMode.ABSOLUTE).steps(steps)
