@@ -40,8 +40,6 @@ from tapescope_telemetry import names
 __all__ = ["clean", "explore_traces", "list_links", "render_board"]
 
 COLUMNS: Final = 24
-_SHORTEST: Final = 0.001
-"""Seconds below which a symmetric axis is linear: under its threshold it has no number but 0."""
 _SOURCE: Final = common.DataSourceRef(type_val="prometheus", uid="${datasource}")
 
 _NOT_SUCCEEDED: Final = (
@@ -196,9 +194,8 @@ def _set_axis(panel: timeseries.Panel, chart: Chart) -> None:
     elif chart.axis == "log":
         panel.scale_distribution(scale.type(common.ScaleDistribution.LOG).log(10))
     else:
-        from_there = _SHORTEST if chart.unit == "s" else 1
-        symmetric = scale.type(common.ScaleDistribution.SYMLOG).log(10)
-        panel.scale_distribution(symmetric.linear_threshold(from_there)).min(0)
+        symmetric = scale.type(common.ScaleDistribution.SYMLOG).log(10).linear_threshold(1)
+        panel.scale_distribution(symmetric).axis_soft_min(0)
     if chart.axis == "linear" and chart.unit in {"short", "none"}:
         panel.axis_soft_max(1)
     elif chart.unit == "percentunit":
