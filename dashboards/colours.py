@@ -30,7 +30,7 @@ from tapescope.model import (
     WaitState,
 )
 
-__all__ = ["BAD", "GREY", "LATE", "LIMIT", "MEANINGS", "NEUTRAL", "WORDS", "paint"]
+__all__ = ["ACTIVE", "BAD", "GREY", "LATE", "LIMIT", "MEANINGS", "NEUTRAL", "WORDS", "paint"]
 
 GOOD: Final = "green"
 BAD: Final = "red"

@@ -31,7 +31,7 @@ MANAGER_ROW: Final = Section(
             "s",
             (_worst(names.LOOP_LAG),),
             8,
-            axis="symlog",
+            axis="log",
         ),
         Chart(
             "timeseries",
@@ -73,7 +73,7 @@ STORE_ROW: Final = Section(
                 ),
             ),
             8,
-            axis="symlog",
+            axis="log",
             empty="Nothing was written in this time.",
         ),
         Chart(

@@ -161,6 +161,7 @@ _OP = Section(
             ),
             8,
             limits=(Limit(0.0, colours.BAD),),
+            shades=colours.ACTIVE,
             empty="No task of this op succeeded or failed in the last weeks.",
         ),
         Chart(
@@ -180,7 +181,7 @@ _OP = Section(
             "Events of the interval that were kept off a tape.",
             "short",
             (Query(sum_growth(DROP_REASON, names.EVENT_DROPPED), f"{{{{{DROP_REASON}}}}}"),),
-            8,
+            24,
             stacked=True,
             empty="No event of this op was dropped.",
         ),

@@ -30,7 +30,8 @@ __all__ = [
 
 Kind = Literal["timeseries", "stat", "heatmap", "table"]
 Axis = Literal["linear", "log", "symlog"]
-"""``symlog`` is for lengths of time that may be 0, which a logarithm has no place for."""
+"""``symlog`` is for lengths of time that may be 0, which a logarithm has no place for. Under a
+second it has no numbers, so what is never 0 and mostly shorter is ``log``."""
 
 
 @dataclass(frozen=True, slots=True)

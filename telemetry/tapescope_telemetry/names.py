@@ -198,7 +198,7 @@ RUN: Final = SpanRow(
         *(_A.QUEUE_WAIT, _A.TIMEOUT, _A.TAPE_LENGTH, _A.TAPE_DROPPED),
         *(_A.CANCEL_REASON, _A.CANCEL_REQUESTED, _A.ERROR_TYPE),
     ),
-    (LinkKind.SUBMIT, LinkKind.PREVIOUS_ATTEMPT),
+    (LinkKind.SUBMIT, LinkKind.PREVIOUS_ATTEMPT, LinkKind.CANCEL),
     messaging="process",
 )
 RESCUE: Final = SpanRow(
@@ -207,9 +207,20 @@ RESCUE: Final = SpanRow(
     "none: a new root",
     (_A.OP, _A.TASK_ID, _A.OUTCOME, _A.ATTEMPT, _A.OWNER),
     (_A.TAPE_LENGTH, _A.CANCEL_REASON, _A.CANCEL_REQUESTED, _A.ERROR_TYPE),
-    (LinkKind.SUBMIT, LinkKind.RESCUED_RUN),
+    (LinkKind.SUBMIT, LinkKind.RESCUED_RUN, LinkKind.CANCEL),
 )
-SPANS: Final = (SUBMIT, RUN, RESCUE)
+CANCEL: Final = SpanRow(
+    "cancel {op}",
+    "INTERNAL",
+    "the canceller's",
+    (
+        *(_A.OP, _A.TASK_ID, _A.OUTCOME, _A.ATTEMPT),
+        *(_A.CANCEL_REASON, _A.CANCEL_REQUESTED, _A.TAPE_LENGTH),
+    ),
+    (_A.ERROR_TYPE,),
+    (LinkKind.SUBMIT,),
+)
+SPANS: Final = (SUBMIT, RUN, RESCUE, CANCEL)
 
 _WORK_SECONDS = (
     *(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0),

@@ -37,6 +37,7 @@ from tapescope_telemetry.settings import (
     read_settings,
 )
 from tapescope_telemetry.telemetry import (
+    Baggage,
     CancelStatus,
     ExceptionTexts,
     MessagingAttributes,
@@ -63,6 +64,7 @@ def setup(
     cancel_status: CancelStatus = "unset",
     exception_texts: ExceptionTexts = "told",
     messaging_attributes: MessagingAttributes = "off",
+    baggage: Baggage = "off",
     as_global: bool = False,
     on_problem: OnProblem = raise_problem,
 ) -> TelemetrySetup:
@@ -75,8 +77,8 @@ def setup(
     SDK is not imported.
 
     ``service_name`` and ``resource`` stand back behind ``OTEL_SERVICE_NAME`` and
-    ``OTEL_RESOURCE_ATTRIBUTES``. ``trace_mode``, ``cancel_status``, ``exception_texts`` and
-    ``messaging_attributes`` are ``Telemetry``'s.
+    ``OTEL_RESOURCE_ATTRIBUTES``. ``trace_mode``, ``cancel_status``, ``exception_texts``,
+    ``messaging_attributes`` and ``baggage`` are ``Telemetry``'s.
 
     With ``as_global`` the providers also become the process's, for the
     instrumentations of others, and the telemetry the one that managers and stores use where none is
@@ -97,6 +99,7 @@ def setup(
             cancel_status=cancel_status,
             exception_texts=exception_texts,
             messaging_attributes=messaging_attributes,
+            baggage=baggage,
         )
         return TelemetrySetup(made, telemetry)
     chosen = find_chosen(on_problem) if as_global else frozenset[Signal]()
@@ -127,6 +130,7 @@ def setup(
                 cancel_status=cancel_status,
                 exception_texts=exception_texts,
                 messaging_attributes=messaging_attributes,
+                baggage=baggage,
             )
         undo.pop_all()
     if as_global:

@@ -1,4 +1,5 @@
-"""The two spans of a task: the submit, and each run, which is a new root linked to the submit."""
+"""The spans of a task: the submit, each run, which is a new root linked to the submit, a rescue,
+and a cancel that ends a task of which no attempt runs."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import Token
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 from opentelemetry import context as contexts
 from opentelemetry.context import Context
@@ -28,14 +29,16 @@ from opentelemetry.trace import (
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from tapescope.model import AttemptOutcome, LinkKind, TracedAttempt
+from tapescope_telemetry.baggage import add_baggage, format_baggage
 from tapescope_telemetry.failures import FailureMarker, is_a
 from tapescope_telemetry.guard import SPANS_OF_OTHERS
 from tapescope_telemetry.instruments import NO_CONTEXT
-from tapescope_telemetry.names import OTHER, RESCUE, RUN, SUBMIT, Attribute
+from tapescope_telemetry.names import CANCEL, OTHER, RESCUE, RUN, SUBMIT, Attribute
 
 __all__ = [
     "ERROR_OUTCOMES",
     "UNTRACED_SUBMIT",
+    "Caller",
     "RunSpan",
     "SubmitSpan",
     "UntracedRun",
@@ -43,10 +46,13 @@ __all__ = [
     "format_trace_context",
     "format_traceparent",
     "format_tracestate",
+    "is_in_span",
     "is_traced",
     "join_trace_context",
     "parse_trace_context",
+    "read_caller",
     "read_span_ids",
+    "start_cancel",
     "start_run",
 ]
 
@@ -59,6 +65,9 @@ _W3C: Final = TraceContextTextMapPropagator()
 TRACESTATE_MOST: Final = 512
 """Characters of a ``tracestate`` that go on with a task; so many a platform should hand on at least
 (W3C Trace Context, 3.3.1.5)."""
+_BEHIND: Final = "\n"
+"""Between a trace context and the baggage that is stored behind it. A blank stands before it, so
+that who knows of no baggage reads the ``traceparent`` alone."""
 _ENTRY_LARGE: Final = 128
 """Characters of one entry; larger ones go first where not all have room (the same section)."""
 
@@ -93,7 +102,7 @@ def parse_trace_context(text: str | None) -> SpanContext | None:
     """The span that was stored so; ``None`` when the text names none or is malformed."""
     if not text:
         return None
-    traceparent, _, tracestate = text.partition(" ")
+    traceparent, _, tracestate = text.partition(_BEHIND)[0].strip(" ").partition(" ")
     with SPANS_OF_OTHERS:
         headers = {"traceparent": traceparent, "tracestate": tracestate}
         found = get_current_span(_W3C.extract(headers, Context())).get_span_context()
@@ -116,6 +125,34 @@ def read_span_ids(context: Context) -> tuple[str, str] | None:
     return None
 
 
+def is_in_span() -> bool:
+    """Whether the caller's context holds a span, recorded or not."""
+    with SPANS_OF_OTHERS:
+        return get_current_span().get_span_context().is_valid
+    return False
+
+
+class Caller(NamedTuple):
+    """Who asks for something, as its context tells it."""
+
+    context: Context
+    """To be the parent of a span with."""
+    trace_context: str | None
+    """Its span, as it is stored; ``None`` where there is none, or one that is not recorded."""
+
+
+def read_caller() -> Caller:
+    """The caller's span, as a cancel keeps it."""
+    with SPANS_OF_OTHERS:
+        context = contexts.get_current()
+        if context:
+            found = get_current_span(context).get_span_context()
+            if found.is_valid:
+                kept = format_trace_context(found) if found.trace_flags.sampled else None
+                return Caller(set_span_in_context(NonRecordingSpan(found), Context()), kept)
+    return Caller(NO_CONTEXT, None)
+
+
 def is_traced() -> bool:
     """Whether the caller's context may hold a span; one that holds nothing has none."""
     with SPANS_OF_OTHERS:
@@ -124,13 +161,17 @@ def is_traced() -> bool:
 
 
 @contextmanager
-def continue_trace(trace_context: str | None) -> Generator[None]:
-    """Make the span that ``trace_context`` names current, if it names one, inside."""
+def continue_trace(trace_context: str | None, baggage: str | None = None) -> Generator[None]:
+    """Make the span that ``trace_context`` names current, if it names one, inside; and so the
+    entries of ``baggage``, as a W3C header has them."""
     named = parse_trace_context(trace_context)
     token: Token[Context] | None = None
-    if named is not None:
+    if named is not None or baggage:
         with SPANS_OF_OTHERS:
-            token = contexts.attach(set_span_in_context(NonRecordingSpan(named)))
+            context = add_baggage(baggage, contexts.get_current())
+            if named is not None:
+                context = set_span_in_context(NonRecordingSpan(named), context)
+            token = contexts.attach(context)
     try:
         yield
     finally:
@@ -150,7 +191,10 @@ class SubmitSpan:
     waiting, and the task may or may not have been created, so the status stays UNSET.
     """
 
-    __slots__ = ("_attributes", "_failures", "_name", "_span", "_token", "_tracer", "trace_context")
+    __slots__ = (
+        *("_attributes", "_carries_baggage", "_failures", "_name", "_span", "_token", "_tracer"),
+        "trace_context",
+    )
 
     def __init__(
         self,
@@ -161,9 +205,11 @@ class SubmitSpan:
         adapter: str,
         *,
         as_message: bool = False,
+        carries_baggage: bool = False,
     ) -> None:
         self._tracer = tracer
         self._failures = failures
+        self._carries_baggage = carries_baggage
         self._name = SUBMIT.of(op)
         self._attributes = {
             Attribute.OP: op,
@@ -175,7 +221,8 @@ class SubmitSpan:
         self._span: Span = INVALID_SPAN
         self._token: Token[Context] | None = None
         self.trace_context: str | None = None
-        """What to store with the task, for the run to link to; ``None`` without a tracer."""
+        """What to store with the task, for the run to link to, with the caller's baggage behind it
+        where that is carried; ``None`` without a tracer, and without baggage."""
 
     def __enter__(self) -> Self:
         with SPANS_OF_OTHERS:
@@ -189,6 +236,8 @@ class SubmitSpan:
             self.trace_context = format_trace_context(self._span.get_span_context())
             if self.trace_context is not None:
                 self._token = contexts.attach(set_span_in_context(self._span))
+        if self._carries_baggage and (carried := format_baggage(contexts.get_current())):
+            self.trace_context = f"{self.trace_context or ''} {_BEHIND}{carried}"
         return self
 
     def __exit__(
@@ -235,7 +284,9 @@ class RunSpan:
         "_ended",
         "_failures",
         "_lock",
+        "_of_runner",
         "_span",
+        "baggage",
         "context",
         "sampled",
         "span_id",
@@ -244,7 +295,13 @@ class RunSpan:
         "tracestate",
     )
 
-    def __init__(self, span: Span, failures: FailureMarker, passed_on: SpanContext | None) -> None:
+    def __init__(
+        self,
+        span: Span,
+        failures: FailureMarker,
+        passed_on: SpanContext | None,
+        baggage: str | None = None,
+    ) -> None:
         own = span.get_span_context()
         self._span = span
         self._failures = failures
@@ -261,6 +318,9 @@ class RunSpan:
         """What to give to a child process; without a tracer here, the submit's is passed on."""
         self.tracestate: Final = format_tracestate(handed_on)
         """Of the same trace: what goes with ``traceparent``."""
+        self.baggage: Final = baggage
+        """What of the submitter's baggage is handed on, as a W3C header; ``None`` for nothing."""
+        self._of_runner = add_baggage(baggage, self.context)
 
     @property
     def ended(self) -> bool:
@@ -270,7 +330,7 @@ class RunSpan:
     def attach(self) -> None:
         """Make it current for the rest of the caller's asyncio task, whose context is its own."""
         with SPANS_OF_OTHERS:
-            contexts.attach(self.context)  # never detached: the context ends with its task
+            contexts.attach(self._of_runner)  # never detached: the context ends with its task
 
     def end(
         self,
@@ -281,6 +341,7 @@ class RunSpan:
         message: str = "",
         cancel_reason: str | None = None,
         cancel_requested: bool = False,
+        canceller: str | None = None,
         tape_length: int | None = None,
         tape_dropped: int | None = None,
     ) -> bool:
@@ -288,7 +349,8 @@ class RunSpan:
 
         The status follows the cancel table: ``failed``, ``retried`` and ``lost`` are ERROR with an
         ``error.type``; ``succeeded``, ``cancelled`` and ``released`` are UNSET without one,
-        whatever a cleanup raised. A cancelled run always says its reason.
+        whatever a cleanup raised. A cancelled run always says its reason. ``canceller`` is the
+        trace context of the span that a cancel was requested in, to link to where it is recorded.
         """
         with self._lock:
             if self._ended:
@@ -310,6 +372,9 @@ class RunSpan:
                 span.set_attributes(
                     {key: value for key, value in attributes.items() if value is not None}
                 )
+                asked_in = parse_trace_context(canceller)
+                if asked_in is not None and asked_in.trace_flags.sampled:
+                    span.add_link(asked_in, {Attribute.LINK: LinkKind.CANCEL.value})
                 if outcome in ERROR_OUTCOMES:
                     self._failures.mark(span, error, error_type, message)
                 elif cancelled:
@@ -352,6 +417,7 @@ def start_run(
     retries_left: int | None = None,
     function: str | None = None,
     as_message: bool = False,
+    carries_baggage: bool = False,
 ) -> RunSpan:
     """Start the span of an attempt: a new root linked to the submit that ``trace_context`` names,
     and to the run of the attempt before.
@@ -359,9 +425,11 @@ def start_run(
     With ``as_child`` a first attempt is the submit's child instead; a retry is a root all the same.
     With ``rescue`` it is the span of the manager that takes the attempt from a lost owner, whose
     run is ``run_before``. What of the rest is ``None`` is not told; times are in seconds.
-    ``as_message`` adds the attributes of the convention for messaging.
+    ``as_message`` adds the attributes of the convention for messaging. With ``carries_baggage`` the
+    runner has the baggage that is stored behind ``trace_context``.
     """
     submit = parse_trace_context(trace_context)
+    carried = (trace_context or "").partition(_BEHIND)[2] if carries_baggage else None
     start_in, links = Context(), list[Link]()
     with SPANS_OF_OTHERS:
         if submit is not None and as_child and attempt == 1 and not rescue:
@@ -391,6 +459,41 @@ def start_run(
             context=start_in,
             kind=SpanKind.INTERNAL if rescue else SpanKind.CONSUMER,
             attributes={key: value for key, value in attributes.items() if value is not None},
+            links=links,
+            record_exception=False,
+            set_status_on_exception=False,
+        )
+        return RunSpan(span, failures, submit, carried or None)
+    return RunSpan(INVALID_SPAN, failures, submit, carried or None)
+
+
+def start_cancel(
+    tracer: Tracer,
+    failures: FailureMarker,
+    *,
+    op: str,
+    task_id: str,
+    attempt: int,
+    trace_context: str | None,
+    asked_in: Caller,
+) -> RunSpan:
+    """Start the span of a cancel that ended a task of which no attempt ran: a child of the span
+    that it was requested in, linked to the submit that ``trace_context`` names.
+
+    ``attempt`` is the last one, 0 for a task that was never begun.
+    """
+    submit = parse_trace_context(trace_context)
+    with SPANS_OF_OTHERS:
+        links = [] if submit is None else [Link(submit, {Attribute.LINK: LinkKind.SUBMIT.value})]
+        span = tracer.start_span(
+            CANCEL.of(op),
+            context=asked_in.context,
+            kind=SpanKind.INTERNAL,
+            attributes={
+                Attribute.OP: op,
+                Attribute.TASK_ID: task_id,
+                Attribute.ATTEMPT: attempt,
+            },
             links=links,
             record_exception=False,
             set_status_on_exception=False,

@@ -32,10 +32,12 @@ from tapescope_telemetry.names import (
 )
 from tapescope_telemetry.spans import (
     UNTRACED_SUBMIT,
+    Caller,
     RunSpan,
     SubmitSpan,
     UntracedRun,
     is_traced,
+    start_cancel,
     start_run,
 )
 from tapescope_telemetry.stores import StoreInstruments, StoreMeter
@@ -44,12 +46,20 @@ from tapescope_telemetry.tasks import TaskMeter
 if TYPE_CHECKING:
     from opentelemetry._logs import LoggerProvider
 
-__all__ = ["CancelStatus", "ExceptionTexts", "MessagingAttributes", "Telemetry", "TraceMode"]
+__all__ = [
+    "Baggage",
+    "CancelStatus",
+    "ExceptionTexts",
+    "MessagingAttributes",
+    "Telemetry",
+    "TraceMode",
+]
 
 TraceMode = Literal["link", "child"]
 CancelStatus = Literal["unset", "error"]
 ExceptionTexts = Literal["told", "hidden"]
 MessagingAttributes = Literal["off", "on"]
+Baggage = Literal["off", "on"]
 
 
 class Telemetry:
@@ -72,6 +82,10 @@ class Telemetry:
 
     ``messaging_attributes="on"`` adds what OpenTelemetry's convention for messaging has of a task
     to the spans of submits and runs, for a backend that knows queues by it.
+
+    ``baggage="on"`` stores the submitter's baggage with the task, and hands it to the runner and to
+    the commands that it starts, where it is on at both. It may hold secrets, and whoever reads the
+    store's tables can read it; neither a span nor a metric nor a log of ours has it.
     """
 
     _shared: ClassVar[Telemetry | None] = None
@@ -87,11 +101,13 @@ class Telemetry:
         cancel_status: CancelStatus = "unset",
         exception_texts: ExceptionTexts = "told",
         messaging_attributes: MessagingAttributes = "off",
+        baggage: Baggage = "off",
     ) -> None:
         _check("trace_mode", trace_mode, TraceMode)
         _check("cancel_status", cancel_status, CancelStatus)
         _check("exception_texts", exception_texts, ExceptionTexts)
         _check("messaging_attributes", messaging_attributes, MessagingAttributes)
+        _check("baggage", baggage, Baggage)
         self.hides_exception_texts: Final = exception_texts == "hidden"
         """Whether spans and logs have an exception by its type and its frames alone."""
         self._tracer = or_silent(
@@ -105,6 +121,7 @@ class Telemetry:
         self._untraced_run: Final = UntracedRun(self._failures)
         self._as_child = trace_mode == "child"
         self._as_message = messaging_attributes == "on"
+        self._carries_baggage = baggage == "on"
 
     @classmethod
     def shared(cls) -> Telemetry:
@@ -144,7 +161,9 @@ class Telemetry:
         if not self.makes_spans and not is_traced():
             return UNTRACED_SUBMIT
         parts = self._tracer, self._failures, op, task_id, adapter
-        return SubmitSpan(*parts, as_message=self._as_message)
+        return SubmitSpan(
+            *parts, as_message=self._as_message, carries_baggage=self._carries_baggage
+        )
 
     @property
     def makes_spans(self) -> bool:
@@ -190,6 +209,7 @@ class Telemetry:
             retries_left=retries_left,
             function=function,
             as_message=self._as_message,
+            carries_baggage=self._carries_baggage,
         )
 
     def start_rescue_span(
@@ -214,6 +234,23 @@ class Telemetry:
             as_child=False,
             run_before=lost_run,
             rescue=True,
+        )
+
+    def start_cancel_span(
+        self, op: str, task_id: str, attempt: int, trace_context: str | None, asked_in: Caller
+    ) -> RunSpan:
+        """``cancel {op}``: a cancel that was requested in ``asked_in`` has ended a task of which no
+        attempt runs; a child of the canceller's span, linked to the submit."""
+        if not self.makes_spans:
+            return self._untraced_run
+        return start_cancel(
+            self._tracer,
+            self._failures,
+            op=op,
+            task_id=task_id,
+            attempt=attempt,
+            trace_context=trace_context,
+            asked_in=asked_in,
         )
 
 

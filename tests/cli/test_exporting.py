@@ -131,6 +131,7 @@ def test_without_variables_no_sdk_is_loaded(tapescope: Tapescope) -> None:
         ("OTEL_BSP_MAX_QUEUE_SIZE", "many", "OTEL_BSP_MAX_QUEUE_SIZE"),
         ("TAPESCOPE_CANCEL_STATUS", "ok", "'unset' or 'error'"),
         ("TAPESCOPE_MESSAGING_ATTRIBUTES", "yes", "'off' or 'on'"),
+        ("TAPESCOPE_BAGGAGE", "yes", "'off' or 'on'"),
         ("TAPESCOPE_TRACE_MODE", "none", "'link' or 'child'"),
         ("OTEL_PYTHON_METER_PROVIDER", "nonsense", "sdk_meter_provider"),
         ("OTEL_PYTHON_CONTEXT", "nonsense", "Failed to load context: nonsense"),

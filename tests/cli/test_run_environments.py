@@ -90,6 +90,8 @@ OTHERS = {
     "TAPESCOPE_LOG_LEVEL": ["", "debug", "loud"],
     "TAPESCOPE_CANCEL_STATUS": ["", "error", "unset", "bad"],
     "TAPESCOPE_MESSAGING_ATTRIBUTES": ["", "on", "off", "bad"],
+    "TAPESCOPE_BAGGAGE": ["", "on", "off", "bad"],
+    "BAGGAGE": ["", "a=b", "=", "\udcff=\udcff", "x=" + "y" * 9_000],
     "TAPESCOPE_TRACE_MODE": ["", "link", "parent", "bad"],
     "TRACEPARENT": ["", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "x", "00-0-0-0"],
     "TRACESTATE": ["", "a=b", "\udcff"],

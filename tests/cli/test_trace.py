@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tapescope import find_store
-from tapescope.model.tasks import FinalEvent, NewTask
+from tapescope.model.ops import KnownOp
+from tapescope.model.tasks import ErrorInfo, FinalEvent, NewTask
 from tapescope.store.validation import new_task_id
 from tests.cli.command import Tapescope
 
@@ -68,3 +69,36 @@ async def test_a_trace_without_a_run_says_what_to_look_for(
     assert says in done.stderr.decode()
     if status == 1:
         assert b'"attempts":[]' in tapescope.here("trace", trace_id, "--json").stdout
+
+
+async def test_a_command_acts_in_its_callers_trace(sqlite_url: str, tapescope: Tapescope) -> None:
+    """``submit`` and ``retry`` are linked to it, and a cancel keeps it, of a task that runs, one
+    that waits for its time and one that waits for its retry; ``show`` prints it."""
+    caller = f"00-{TRACE}-{'b2' * 8}-01"
+    env = {"TRACEPARENT": caller}
+    async with find_store(sqlite_url) as store:
+        await store.ops.register([KnownOp("o")])
+        runs, retried = [
+            await store.claim_if_pending(
+                (await store.create(NewTask(new_task_id(), "o")))[0], "me", 60
+            )
+            for _ in range(2)
+        ]
+        assert runs is not None
+        assert retried is not None
+        await store.retry_later(retried.attempt, ErrorInfo("x"), store.clock.now() + 10**9)
+        submitted = tapescope.screen("submit", "o", "--json", env=env)
+        (waits, *_) = (await store.list()).tasks
+        ids = [runs.task.task_id, retried.task.task_id, waits.task_id]
+        cancelled = tapescope.screen("cancel", *ids, env=env)
+        again = tapescope.screen("retry", waits.task_id, env=env)
+        (made, *_) = (await store.list()).tasks
+    shown = [tapescope.json("show", task_id)["cancel"]["traceparent"] for task_id in ids]
+    told = tapescope.here("show", waits.task_id).stdout.decode()
+
+    assert (submitted.status, cancelled.status, again.status) == (0, 0, 0)
+    assert (waits.traceparent, made.traceparent) == (caller, caller)
+    assert made.task_id != waits.task_id
+    assert shown == [caller] * 3
+    (line,) = [line for line in told.splitlines() if line.startswith("trace of cancel ")]
+    assert line.split()[-1] == f"{TRACE}-{'b2' * 8}"

@@ -22,6 +22,8 @@ async def take_migration_off(url: str) -> None:
             await raw.execute(
                 "DROP TABLE backlog, backlog_moves, backlog_snapshot, workers, attempts_traced"
             )
+            # with the trigger that guards it, which the migration makes again
+            await raw.execute("ALTER TABLE tasks DROP COLUMN cancel_traceparent CASCADE")
             for table in ("schema_version", "schema_compatibility"):
                 await raw.execute(f"DELETE FROM {table} WHERE version > {_VERSION}")
         return
@@ -35,5 +37,6 @@ async def take_migration_off(url: str) -> None:
         conn.execute("DROP TRIGGER tasks_take_their_traces")
         for table in ("backlog", "workers", "attempts_traced"):
             conn.execute(f"DROP TABLE {table}")
+        conn.execute("ALTER TABLE tasks DROP COLUMN cancel_traceparent")
         conn.execute("DELETE FROM schema_compatibility WHERE version > ?", (_VERSION,))
         conn.execute(f"PRAGMA user_version = {_VERSION}")

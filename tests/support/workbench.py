@@ -68,7 +68,7 @@ class Workbench:
     def __init__(
         self, url: str, store: RecordedStore, captured: CapturedTelemetry, manager: TaskManager
     ) -> None:
-        self._url = url
+        self.url = url
         self.store = store
         self.captured = captured
         self.manager = manager
@@ -76,7 +76,7 @@ class Workbench:
     def make_other_store(self) -> RecordedStore:
         """Another store on the same database, as another process has it; in the same history."""
         assert self.store.outlives_process
-        return make_store(self._url, self.captured, self.store.history)
+        return make_store(self.url, self.captured, self.store.history)
 
     def run_spans(self, task_id: str) -> list[ReadableSpan]:
         """The ended run spans of a task."""

@@ -67,8 +67,13 @@ def _follow(telemetry: Telemetry) -> None:
 
 
 def _continue(_: Telemetry) -> None:
-    with span_functions.continue_trace(PARENT):
+    with span_functions.continue_trace(PARENT, "a=b"):
         pass
+
+
+def _cancel(telemetry: Telemetry) -> None:
+    asked_in = span_functions.read_caller()
+    telemetry.start_cancel_span("op", TASK_ID, 0, PARENT, asked_in).end("cancelled")
 
 
 class Busy:
@@ -93,6 +98,7 @@ ENTRIES: dict[str, Callable[[Telemetry], object]] = {
     "Telemetry.submit_span": _submit,
     "Telemetry.start_run_span": _start,
     "Telemetry.start_rescue_span": lambda t: t.start_rescue_span("op", TASK_ID, 1, "o", PARENT),
+    "Telemetry.start_cancel_span": _cancel,
     "RunSpan.ended": lambda t: _start(t).ended,
     "RunSpan.attach": lambda t: copy_context().run(_start(t).attach),  # it is never detached
     "RunSpan.end": lambda t: _start(t).end("failed", error=ValueError("x")),
@@ -144,7 +150,10 @@ ENTRIES: dict[str, Callable[[Telemetry], object]] = {
     "spans.read_span_ids": lambda t: span_functions.read_span_ids(_start(t).context),
     "spans.is_traced": lambda t: span_functions.is_traced(),
     "spans.continue_trace": _continue,
+    "spans.is_in_span": lambda t: span_functions.is_in_span(),
+    "spans.read_caller": lambda t: span_functions.read_caller(),
     "spans.start_run": lambda t: None,  # Telemetry's, which is above
+    "spans.start_cancel": lambda t: None,
     "Logger.is_enabled_for": lambda t: Logger("tapescope").is_enabled_for(logging.INFO),
     "Logger.debug": lambda t: Logger("tapescope").debug("%s", 1),
     "Logger.info": lambda t: Logger("tapescope").info("%s", 1),

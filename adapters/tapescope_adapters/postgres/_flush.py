@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from tapescope.model import DropReason, Outcome
+from tapescope.model import CancelRequest, DropReason, Outcome
 from tapescope.store import (
     CancelAnswer,
     CancelRow,
@@ -140,16 +140,18 @@ def _give_ups(rows: Sequence[GiveUpRow]) -> Sequence[str] | None:
     return (*map(_as_array, (places, run_ats, spends)), _quote(owners), _as_array(leases))
 
 
-def _cancels(rows: Sequence[CancelRow]) -> Sequence[str] | None:
+def _cancels(rows: Sequence[CancelRow]) -> Sequence[str | None] | None:
     if not rows:
         return None
-    task_ids, reasons, messages, whose, times, _ = zip(*rows, strict=True)
+    task_ids, reasons, messages, whose, times, _, traceparents = zip(*rows, strict=True)
     return (
         _as_array(task_ids),
         _SEPARATOR.join(reasons),
         _quote(messages),
         _quote(whose),
         _as_array(times),
+        None,  # where older code has the texts of the finals, which the database writes
+        _quote(traceparents),
     )
 
 
@@ -180,7 +182,7 @@ def read_answer(flush: Flush, text: str) -> FlushAnswer:
         row = flush.claims[place]
         claims[place] = ClaimAnswer(row.attempt + 1, now, now + row.lease, started_seq)
     overruled: Sequence[Sequence[Any]] = found["overruled"] or ()
-    overrulers: Sequence[str | None] = found["overrulers"] or ()
+    overrulers: Sequence[Sequence[str | None]] = found["overruler_facts"] or ()
     return FlushAnswer(
         now,
         keys=found["keys"] or (),
@@ -188,13 +190,13 @@ def read_answer(flush: Flush, text: str) -> FlushAnswer:
         claims=claims,
         refused=[_refused(row) for row in found["refused"] or ()],
         cancelled_instead={
-            met[0]: request
-            for met, role in zip(overruled, overrulers, strict=True)
-            if (request := read_cancel(*met[1:], role=role)) is not None
+            place: request
+            for (place, *met), facts in zip(overruled, overrulers, strict=True)
+            if (request := _read_request(met, *facts)) is not None
         },
         cancels=[
-            _cancel(met, role)
-            for met, role in zip(found["cancels"] or (), found["askers"] or (), strict=True)
+            _cancel(met, facts)
+            for met, facts in zip(found["cancels"] or (), found["cancel_facts"] or (), strict=True)
         ],
     )
 
@@ -210,9 +212,17 @@ def _refused(row: Sequence[Any]) -> RefusedRow:
     )
 
 
-def _cancel(met: Sequence[Any] | None, role: str | None) -> CancelAnswer | None:
-    if met is None:
+def _cancel(met: Sequence[Any] | None, facts: Sequence[str | None] | None) -> CancelAnswer | None:
+    if met is None or facts is None:
         return None
     state, op, owner, attempt, reason, message, by, at, last_seq = met
-    request = read_cancel(reason, message, by, at, role=role)
-    return CancelAnswer(CancelState(state), op, owner, attempt, request, last_seq)
+    role, asked_in, traceparent = facts
+    request = _read_request((reason, message, by, at), role, asked_in)
+    return CancelAnswer(CancelState(state), op, owner, attempt, request, last_seq, traceparent)
+
+
+def _read_request(
+    met: Sequence[Any], role: str | None, asked_in: str | None
+) -> CancelRequest | None:
+    reason, message, by, at = met
+    return read_cancel(reason, message, by, at, asked_in, role=role)

@@ -45,7 +45,8 @@ __all__ = [
 _COLUMNS: Final = (
     "id, task_id, op, params, status, attempt, owner, created_at, run_at, claimed_at, finished_at, "
     "lease_expires_at, timeout_s, retries, idempotency_key, traceparent, cancel_reason, "
-    "cancel_message, cancel_by, cancel_requested_at, cancel_role, error_code, retries_spent"
+    "cancel_message, cancel_by, cancel_requested_at, cancel_traceparent, cancel_role, "
+    "error_code, retries_spent"
 )
 TASK_COLUMNS: Final = _COLUMNS.replace(
     "params", f"CASE WHEN octet_length(params) <= {READ_BYTES} THEN params END AS params"
@@ -132,6 +133,7 @@ def as_cancel(row: Row) -> CancelRequest | None:
         row["cancel_message"],
         row["cancel_by"],
         row["cancel_requested_at"],
+        row["cancel_traceparent"],
         role=row["cancel_role"],
     )
 

@@ -314,18 +314,23 @@ class Writing:
         met = conn.execute(self._sql["lock_for_cancel"], (row.task_id,)).fetchone()
         if met is None:
             return None
-        key, op, status, attempt, owner, reason, message, by, at, last_seq = met
-        request = read_cancel(reason, message, by, at)
+        key, op, status, attempt, owner, *on_record, traceparent, last_seq = met
+        request = read_cancel(*on_record)
         if carry(TaskStatus, status).terminal:
             return CancelAnswer(CancelState.TERMINAL, op, owner, attempt, request, last_seq)
         if request is not None:
             return CancelAnswer(CancelState.ALREADY_RECORDED, op, owner, attempt, request, last_seq)
-        request = CancelRequest(CancelReason(row.reason), row.message, row.by, row.ts)
-        conn.execute(self._sql["record_cancel"], (row.reason, row.message, row.by, row.ts, key))
+        request = CancelRequest(
+            CancelReason(row.reason), row.message, row.by, row.ts, traceparent=row.traceparent
+        )
+        recorded = (row.reason, row.message, row.by, row.ts, row.traceparent, key)
+        conn.execute(self._sql["record_cancel"], recorded)
         if status == TaskStatus.RUNNING:
             return CancelAnswer(CancelState.RECORDED, op, owner, attempt, request, last_seq)
         conn.execute(self._sql["append_by_another"], (FINAL, row.ts, row.body, key))
-        return CancelAnswer(CancelState.CANCELLED, op, owner, attempt, request, last_seq + 1)
+        last_seq += 1
+        state = CancelState.CANCELLED
+        return CancelAnswer(state, op, owner, attempt, request, last_seq, traceparent)
 
 
 class _State:

@@ -61,7 +61,8 @@ __all__ = [
 _COLUMNS: Final = (
     "id, task_id, op, params, status, attempt, owner, created_at, run_at, claimed_at, finished_at, "
     "lease_expires_at, timeout_s, retries, idempotency_key, traceparent, cancel_reason, "
-    "cancel_message, cancel_by, cancel_requested_at, error_code, retries_spent"
+    "cancel_message, cancel_by, cancel_requested_at, cancel_traceparent, error_code, "
+    "retries_spent"
 )
 _TASK: Final = _COLUMNS.replace(
     "params", f"CASE WHEN length(params) <= {READ_BYTES} THEN params END"
@@ -83,7 +84,7 @@ _BEYOND_ANY_NUMBER: Final = 2**63 - 1
 
 def _task(row: Sequence[Any]) -> Task:
     try:
-        reason, message, by, at, error_code, retries_spent = row[16:]
+        reason, message, by, at, asked_in, error_code, retries_spent = row[16:]
         params = read_json(row[3])
         texts = (row[1], row[2], row[4], row[6], row[14], row[15], message, by, error_code)
         if (
@@ -110,7 +111,7 @@ def _task(row: Sequence[Any]) -> Task:
                 retries=row[13],
                 idempotency_key=row[14],
                 traceparent=row[15],
-                cancel=read_cancel(reason, message, by, at),
+                cancel=read_cancel(reason, message, by, at, asked_in),
                 error_code=error_code,
                 retries_spent=retries_spent,
             )

@@ -13,6 +13,7 @@ from tapescope.errors import BadSetting
 
 if TYPE_CHECKING:
     from tapescope_telemetry.telemetry import (
+        Baggage,
         CancelStatus,
         ExceptionTexts,
         MessagingAttributes,
@@ -39,6 +40,8 @@ __all__ = [
     "choose_log",
     "find_named_store",
     "name_caller",
+    "read_baggage",
+    "read_baggage_setting",
     "read_cancel_status",
     "read_exception_texts",
     "read_messaging_attributes",
@@ -49,6 +52,7 @@ __all__ = [
 STORE_VARIABLE: Final = "TAPESCOPE_STORE"
 _TRACE_MODES: Final[Mapping[str, TraceMode]] = {"link": "link", "child": "child"}
 _MESSAGING: Final[Mapping[str, MessagingAttributes]] = {"off": "off", "on": "on"}
+_BAGGAGE: Final[Mapping[str, Baggage]] = {"off": "off", "on": "on"}
 _CANCEL_STATUSES: Final[Mapping[str, CancelStatus]] = {"unset": "unset", "error": "error"}
 _EXCEPTION_TEXTS: Final[Mapping[str, ExceptionTexts]] = {"told": "told", "hidden": "hidden"}
 
@@ -146,6 +150,14 @@ def read_messaging_attributes() -> MessagingAttributes:
     raise BadSetting("TAPESCOPE_MESSAGING_ATTRIBUTES", value, "'off' or 'on'")
 
 
+def read_baggage_setting() -> Baggage:
+    """``TAPESCOPE_BAGGAGE``: whether a submit's goes to its runs. Raises ``BadSetting``."""
+    value = os.environ.get("TAPESCOPE_BAGGAGE") or "off"
+    if value in _BAGGAGE:
+        return _BAGGAGE[value]
+    raise BadSetting("TAPESCOPE_BAGGAGE", value, "'off' or 'on'")
+
+
 def find_named_store(option: str | None) -> str | None:
     """The URL of the option, else of ``TAPESCOPE_STORE``; ``None`` where neither names a store."""
     return option or os.environ.get(STORE_VARIABLE) or None
@@ -154,6 +166,11 @@ def find_named_store(option: str | None) -> str | None:
 def read_trace_headers() -> tuple[str | None, str | None]:
     """What the caller of this process put in its environment: ``traceparent``, ``tracestate``."""
     return os.environ.get("TRACEPARENT") or None, os.environ.get("TRACESTATE") or None
+
+
+def read_baggage() -> str | None:
+    """The ``BAGGAGE`` that the caller of this process put in its environment."""
+    return os.environ.get("BAGGAGE") or None
 
 
 def name_caller() -> str:

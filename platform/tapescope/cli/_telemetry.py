@@ -15,6 +15,7 @@ from tapescope.cli._complaints import Complaints
 from tapescope.cli._options import METRICS_PORT
 from tapescope.cli._output import say
 from tapescope.cli._settings import (
+    read_baggage_setting,
     read_cancel_status,
     read_exception_texts,
     read_messaging_attributes,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from tapescope.http.metrics import MetricsListener
     from tapescope_telemetry import TelemetrySetup
     from tapescope_telemetry.prometheus import PrometheusReader
+    from tapescope_telemetry.telemetry import Baggage, ExceptionTexts
 
 __all__ = ["exporting", "make_listener"]
 
@@ -68,8 +70,10 @@ def _start(readers: tuple[PrometheusReader, ...]) -> tuple[TelemetrySetup, Compl
         else:
             read_settings(on_problem=complaints.note)
             find_chosen(complaints.note)  # the global ones are used: the environment may name some
-            if _read(read_exception_texts, "hidden", complaints) == "hidden":
-                Telemetry.share(Telemetry(exception_texts="hidden"))
+            texts: ExceptionTexts = _read(read_exception_texts, "hidden", complaints)
+            baggage: Baggage = _read(read_baggage_setting, "off", complaints)
+            if texts == "hidden" or baggage == "on":
+                Telemetry.share(Telemetry(exception_texts=texts, baggage=baggage))
     except Exception as error:  # noqa: BLE001  # whatever OpenTelemetry makes of its settings
         say(f"telemetry is off. {error}")
         return None
@@ -92,6 +96,7 @@ def _set_up(readers: tuple[PrometheusReader, ...], complaints: Complaints) -> Te
         cancel_status=_read(read_cancel_status, "unset", complaints),
         exception_texts=_read(read_exception_texts, "hidden", complaints),
         messaging_attributes=_read(read_messaging_attributes, "off", complaints),
+        baggage=_read(read_baggage_setting, "off", complaints),
         as_global=True,
         on_problem=complaints.note,
     )

@@ -51,7 +51,7 @@ def task_shape(task: Task) -> dict[str, Any]:
         "retries": task.retries,
         "retries_spent": task.retries_spent,
         "idempotency_key": task.idempotency_key,
-        "traceparent": task.traceparent and task.traceparent.partition(" ")[0],
+        "traceparent": _traceparent_of(task.traceparent),
         "cancel": None if task.cancel is None else _cancel_shape(task.cancel),
         "error_code": task.error_code,
     }
@@ -190,4 +190,10 @@ def _cancel_shape(cancel: CancelRequest) -> dict[str, Any]:
         "known": cancel.known.value,
         "role": cancel.role,
         "requested_at": format_time(cancel.at_us),
+        "traceparent": _traceparent_of(cancel.traceparent),
     }
+
+
+def _traceparent_of(stored: str | None) -> str | None:
+    """The ``traceparent`` of a trace context as it is stored, without what stands behind it."""
+    return (stored or "").partition(" ")[0] or None

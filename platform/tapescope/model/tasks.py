@@ -118,9 +118,10 @@ class NewTask:
     """How many failed or lost attempts are followed by another one."""
     idempotency_key: str | None = None
     """A second task of the same op with this key is not created: the first one is its answer."""
-    traceparent: str | None = None
+    traceparent: str | None = field(default=None, repr=False)
     """W3C trace context of the submit span, which the run span links to: its ``traceparent``, and
-    after a space its ``tracestate`` where it has one."""
+    after a space its ``tracestate`` where it has one. Behind a line feed its baggage, where that is
+    carried."""
     run_at: int | None = None
     """The task starts at this time or later; ``None`` for at once."""
     only_by: str | None = None
@@ -140,6 +141,9 @@ class CancelRequest:
     """The role of the database's session that recorded it; ``None`` where a store has no roles."""
     known: Assurance = Assurance.CLAIMED
     """How it is known who asked."""
+    traceparent: str | None = field(default=None, compare=False)
+    """W3C trace context of the span that it was requested in, as a task has its submit's; ``None``
+    where that span is not recorded. On the row alone, not in the ``final``."""
 
     @property
     def at(self) -> datetime:
@@ -174,7 +178,7 @@ class Task:
     retries: int
     """How many failed or lost attempts are followed by another one."""
     idempotency_key: str | None
-    traceparent: str | None
+    traceparent: str | None = field(repr=False)
     cancel: CancelRequest | None
     error_code: str | None
     """The error code of the ``final`` when the task failed."""

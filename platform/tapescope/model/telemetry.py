@@ -8,7 +8,7 @@ __all__ = ["LinkKind", "LoopName", "TelemetrySource"]
 
 
 class LinkKind(StrEnum):
-    """Where a link of a run's or a rescue's span leads to."""
+    """Where a link of a span leads to."""
 
     SUBMIT = "submit"
     """The submit that made the task."""
@@ -16,6 +16,8 @@ class LinkKind(StrEnum):
     """The run of the attempt before this one, whatever became of it."""
     RESCUED_RUN = "rescued_run"
     """The run that the rescue gives up: its span never ends, for its process is dead or silent."""
+    CANCEL = "cancel"
+    """The span that the cancel was requested in, which is the canceller's own."""
 
 
 class TelemetrySource(StrEnum):

@@ -196,14 +196,24 @@ class RunRecord:
         limit = self._settings.store.clock.monotonic() + within
         return lambda: min(self.deadline, limit)
 
+    @property
+    def _canceller(self) -> str | None:
+        """The trace context of the span that a cancel was requested in, as far as it was told."""
+        return None if self.requested is None else self.requested.traceparent
+
     def end_lost(self, error: BaseException) -> None:
         """End the span: the attempt's last write could not be made, and the tape stays open."""
-        self.span.end(AttemptOutcome.LOST, error=error)
+        self.span.end(AttemptOutcome.LOST, error=error, canceller=self._canceller)
 
     def end_with_loop(self) -> None:
         """End the span (I8) of a run whose event loop is closed: nothing can be awaited there."""
         message = "the event loop was closed"
-        self.span.end(AttemptOutcome.LOST, error_type=LOOP_CLOSED, message=message)
+        self.span.end(
+            AttemptOutcome.LOST,
+            error_type=LOOP_CLOSED,
+            message=message,
+            canceller=self._canceller,
+        )
 
     # --- other ends than a ``final`` --------------------------------------------------------------
 
@@ -237,6 +247,7 @@ class RunRecord:
             error_type=error.code,
             message=error.message,
             cancel_requested=self.requested is not None,
+            canceller=self._canceller,
             tape_length=handed_back.last_seq,
             tape_dropped=self.tape.dropped,
         )
@@ -259,6 +270,7 @@ class RunRecord:
             AttemptOutcome.RELEASED,
             cancel_reason=CancelReason.SHUTDOWN.value,
             cancel_requested=self.requested is not None,
+            canceller=self._canceller,
             tape_length=handed_back.last_seq,
             tape_dropped=self.tape.dropped,
         )
@@ -274,6 +286,7 @@ class RunRecord:
             message="the lease was lost, and another attempt may have the task",
             cancel_reason=CancelReason.SUPERSEDED.value,
             cancel_requested=True,
+            canceller=self._canceller,
             tape_dropped=self.tape.dropped,
         )
         detail = "was taken over: its lease was lost here"
@@ -307,6 +320,7 @@ class RunRecord:
             message="" if failed is None else failed.message,
             cancel_reason=None if cancel is None else cancel.reason.value,
             cancel_requested=cancel is not None,
+            canceller=self._canceller if cancel is None else cancel.traceparent or self._canceller,
             tape_length=finished.last_seq,
             tape_dropped=self.tape.dropped,
         )
@@ -334,6 +348,7 @@ class RunRecord:
             error_type=reason,
             message="the task was taken over, and the end of this run was refused",
             cancel_requested=self.requested is not None,
+            canceller=self._canceller,
             tape_length=finished.last_seq,
         )
         text = "Task %s (%s): its final was dropped: %s"

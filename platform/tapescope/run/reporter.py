@@ -56,6 +56,11 @@ class _Report:
         return self._tape.span.tracestate
 
     @property
+    def baggage(self) -> str | None:
+        """The submitter's W3C baggage, where ``Telemetry(baggage="on")`` carries some."""
+        return self._tape.span.baggage
+
+    @property
     def cancel_requested(self) -> bool:
         """Whether the runner is to stop: the task was cancelled, timed out or lost its lease."""
         return self._tape.stop is not None

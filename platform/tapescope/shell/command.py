@@ -33,8 +33,8 @@ _SECRET: Final = re.compile(r"TAPESCOPE_STORE$|OTEL_EXPORTER_OTLP_(?:\w+_)?HEADE
 
 _log = Logger(__name__)
 
-TraceHeaders = tuple[str | None, str | None]
-"""The ``traceparent`` and the ``tracestate`` of a span; ``None`` is left out."""
+TraceHeaders = tuple[str | None, str | None, str | None]
+"""The ``traceparent`` and the ``tracestate`` of a span, and baggage; ``None`` is left out."""
 
 OutputSink = Callable[[str, bytes], Awaitable[None]]
 """Called with the stream's name and each piece of output, as it came, while it is recorded."""
@@ -60,7 +60,8 @@ class ShellCommand:
 
     ``env`` and ``cwd`` are as for ``subprocess``, but that without ``env`` a command inherits no
     secret of ours: neither ``TAPESCOPE_STORE`` nor the headers of OTLP. ``env=os.environ`` hands
-    them on. ``TRACEPARENT`` and ``TRACESTATE`` name the run span, where there is one. ``stdin`` is
+    them on. ``TRACEPARENT`` and ``TRACESTATE`` name the run span, where there is one, and
+    ``BAGGAGE`` has what the submitter's carries, where that is on. ``stdin`` is
     ``subprocess.DEVNULL``, or ``None`` to hand on this process's own.
     """
 
@@ -91,7 +92,7 @@ class ShellCommand:
         """Run the command as a task's runner."""
         recorder = LineRecorder(report)
         try:
-            return await self.run(recorder, (report.traceparent, report.tracestate))
+            return await self.run(recorder, (report.traceparent, report.tracestate, report.baggage))
         finally:
             await recorder.aclose()
             recorder.give_up()
@@ -101,13 +102,13 @@ class ShellCommand:
     ) -> dict[str, Any]:
         """Run the command with ``recorder`` for its lines; ``start`` starts it in another way.
 
-        ``trace`` are the ``traceparent`` and the ``tracestate`` of its environment.
+        ``trace`` are the ``traceparent``, ``tracestate`` and ``baggage`` of its environment.
 
         What ``start`` has started is never killed but by a cancel.
         Raises ``OSError`` when the command cannot be started, and ``CommandFailed``.
         """
         inherits_all = start is not None
-        env = self._environment(*(trace or (None, None)), inherits_all=inherits_all)
+        env = self._environment(*(trace or (None, None, None)), inherits_all=inherits_all)
         child = (start or self._start)(self.command, env)
         recorder.note(COMMAND_STARTED, {"pid": child.pid})
         pumps = [
@@ -142,12 +143,19 @@ class ShellCommand:
         )
 
     def _environment(
-        self, traceparent: str | None, tracestate: str | None, *, inherits_all: bool
+        self,
+        traceparent: str | None,
+        tracestate: str | None,
+        baggage: str | None,
+        *,
+        inherits_all: bool,
     ) -> dict[str, str] | None:
         """The command's environment; ``None`` for this process's own as it is."""
         env = self._env
         if env is None and not inherits_all:
             env = {name: value for name, value in os.environ.items() if not _SECRET.match(name)}
+        if baggage is not None and not (inherits_all and "BAGGAGE" in os.environ):
+            env = dict(os.environ if env is None else env) | {"BAGGAGE": baggage}
         if traceparent is None:
             return env
         env = dict(os.environ if env is None else env)

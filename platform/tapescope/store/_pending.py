@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tapescope.model.tape import FINAL
 from tapescope.model.tasks import ErrorInfo, FinalEvent, Task
@@ -17,6 +17,9 @@ from tapescope.store.flush import (
     EventRow,
     Flush,
 )
+
+if TYPE_CHECKING:
+    from tapescope_telemetry.spans import Caller
 
 __all__ = [
     "Doubt",
@@ -187,11 +190,11 @@ class PendingClaim(PendingWrite):
 class PendingCancel(PendingWrite):
     """A cancel request; answered with a ``CancelAnswer``, or ``None`` for an unknown task."""
 
-    __slots__ = ("row",)
+    __slots__ = ("asked_in", "row")
 
-    def __init__(self, since: float, row: CancelRow) -> None:
+    def __init__(self, since: float, row: CancelRow, asked_in: Caller) -> None:
         super().__init__(since)
-        self.row = row
+        self.row, self.asked_in = row, asked_in
         self.future: asyncio.Future[CancelAnswer | None]
 
 

@@ -50,7 +50,7 @@ from tapescope_telemetry import error_type_of
 if TYPE_CHECKING:
     from tapescope.clock import Clock
     from tapescope.store.database_clock import DatabaseClock
-    from tapescope_telemetry import StoreMeter, TaskMeter
+    from tapescope_telemetry import StoreMeter, TaskMeter, Telemetry
 
 __all__ = [
     "Batch",
@@ -78,6 +78,8 @@ class StoreContext:
     tasks: TaskMeter
     changes: Changes
     due_clock: DatabaseClock
+    telemetry: Telemetry
+    """What makes the spans of cancels that end a task."""
     drops: DropLog = field(default_factory=DropLog)
 
 
@@ -375,6 +377,9 @@ def _deliver_cancel(
         )
         context.tasks.cancel_finished(row.reason, 0.0)
         context.meter.tape_closed(answer.last_seq)
+        context.telemetry.start_cancel_span(
+            *(answer.op, row.task_id, answer.attempt, answer.traceparent, call.asked_in)
+        ).end(Outcome.CANCELLED, cancel_reason=row.reason, tape_length=answer.last_seq)
         if context.changes.follows(row.task_id):
             # as the database wrote it, which may know more of who asked than the row said
             assert answer.request is not None, "the task was cancelled by it"

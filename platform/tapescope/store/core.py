@@ -72,7 +72,8 @@ class StoreCore:
         self.watch = CommitWatch(backend, self.watch_vitals)
         self.changes = self.watch.changes
         self.context = StoreContext(
-            self.name, clock, patience, self.meter, telemetry.tasks, self.changes, self.due_clock
+            *(self.name, clock, patience, self.meter, telemetry.tasks, self.changes),
+            *(self.due_clock, telemetry),
         )
         self._commits: GroupCommit | None = None
         self._may_write = False

@@ -75,7 +75,7 @@ def has_sound_numbers(attempt: Any, retries: Any, retries_spent: Any, timeout: A
 
 
 def read_cancel(
-    reason: Any, message: Any, by: Any, at: Any, *, role: Any = None
+    reason: Any, message: Any, by: Any, at: Any, traceparent: Any = None, *, role: Any = None
 ) -> CancelRequest | None:
     """The cancel request on a task's row; ``None`` where there is none, or none can be read."""
     if at is None or not isinstance(reason, str) or not are_times(at):
@@ -83,7 +83,8 @@ def read_cancel(
     message = message if isinstance(message, str) else ""
     by = by if isinstance(by, str) else None
     known = Assurance.CLAIMED if role is None else Assurance.ROLE
-    return CancelRequest(carry(CancelReason, reason), message, by, at, role, known)
+    traceparent = traceparent if isinstance(traceparent, str) else None
+    return CancelRequest(carry(CancelReason, reason), message, by, at, role, known, traceparent)
 
 
 def as_damaged_task(row: Mapping[str, Any]) -> Task:
@@ -130,7 +131,9 @@ def as_damaged_task(row: Mapping[str, Any]) -> Task:
     else:
         wrong.append("params")
     on_record = [row[f"cancel_{name}"] for name in ("reason", "message", "by", "requested_at")]
-    cancel = read_cancel(*on_record, role=row.get("cancel_role"))
+    reason, message, by, at = on_record
+    role = row.get("cancel_role")
+    cancel = read_cancel(reason, message, by, at, row["cancel_traceparent"], role=role)
     kept = None if cancel is None else [cancel.reason, cancel.message, cancel.by, cancel.at_us]
     if kept != on_record and (cancel is not None or on_record != [None] * 4):
         wrong.append("cancel")

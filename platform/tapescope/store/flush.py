@@ -199,6 +199,8 @@ class CancelRow(NamedTuple):
     by: str | None
     ts: int
     body: str
+    traceparent: str | None
+    """As ``CancelRequest`` has it."""
 
 
 @dataclass(slots=True)
@@ -278,6 +280,8 @@ class CancelAnswer:
     """The request on record; ``None`` only for a task that ended without one."""
     last_seq: int
     """The tape's end; the cancelled task's ``final`` when the state is ``CANCELLED``."""
+    traceparent: str | None = None
+    """The task's: the trace context of its submit."""
 
 
 @dataclass(slots=True)

@@ -179,6 +179,7 @@ class StoreLeases:
             error_type=WORKER_LOST,
             message="its owner is dead, did not renew its lease, or let it go",
             cancel_reason=None if cancel is None else cancel.reason.value,
+            canceller=None if cancel is None else cancel.traceparent,
             tape_length=one.last_seq,
         )
         _log.warning(

@@ -107,6 +107,7 @@ from tapescope.store.validation import (
     is_task_id,
 )
 from tapescope_telemetry import Telemetry, error_type_of
+from tapescope_telemetry.spans import read_caller
 
 __all__ = ["TaskStore"]
 
@@ -578,8 +579,10 @@ class TaskStore:
         nothing.
 
         Returns once the request is durable. Asking again is not an error: the first reason stays.
-        Raises ``UnknownTask``; ``BadSetting`` for a reason that is not a ``CancelReason``, and for
-        a ``message`` or ``by`` that is not text, or is longer than 16,384 and 1,024 bytes.
+        The caller's span, where it is recorded, is kept with the request, and the span that tells
+        of the end leads to it. Raises ``UnknownTask``; ``BadSetting`` for a reason that is not a
+        ``CancelReason``, and for a ``message`` or ``by`` that is not text, or is longer than 16,384
+        and 1,024 bytes.
         """
         reason = check_choice("reason", CancelReason, reason)
         message = check_text("message", message, most=_MESSAGE_BYTES)
@@ -588,8 +591,10 @@ class TaskStore:
         final = FinalEvent.cancelled(CancelRequest(reason, message, by, at))
         if not is_task_id(task_id):
             raise UnknownTask(task_id)
-        row = CancelRow(task_id, reason.value, message, by, at, encode(final.as_json(), "message"))
-        call = PendingCancel(self.clock.monotonic(), row)
+        body = encode(final.as_json(), "message")
+        asked_in = read_caller()
+        row = CancelRow(task_id, reason.value, message, by, at, body, asked_in.trace_context)
+        call = PendingCancel(self.clock.monotonic(), row, asked_in)
         self.meter.ledger.offer(1)
         answer: CancelAnswer | None = await self._core.submit("cancel", call)
         if answer is None:

@@ -108,7 +108,9 @@ def plan_cancel(task: Task, row: CancelRow) -> tuple[CancelState, Task]:
     pending = task.status is TaskStatus.PENDING
     if task.cancel is not None and not pending:
         return CancelState.ALREADY_RECORDED, task
-    request = CancelRequest(CancelReason(row.reason), row.message, row.by, row.ts)
+    request = CancelRequest(
+        CancelReason(row.reason), row.message, row.by, row.ts, traceparent=row.traceparent
+    )
     state = CancelState.CANCELLED if pending else CancelState.RECORDED
     return state, replace(task, cancel=request)
 

@@ -79,6 +79,8 @@ _KEY_BYTES: Final = 1_024
 """An index of PostgreSQL takes 2,704 bytes a row, the op among them; a longer key than this is a
 payload, which belongs in the params."""
 _TEXT_BYTES: Final = 1_024
+_TRACE_BYTES: Final = 9_216
+"""A trace context with the most baggage that is carried, 8,192 bytes."""
 
 
 def new_task_id() -> str:
@@ -312,7 +314,9 @@ def check_new_task(new: NewTask, limits: StoreLimits) -> tuple[CreateRow, Mappin
         None if new.timeout is None else check_seconds("timeout", new.timeout, over_zero=True),
         check_retries(new.retries),
         None if new.idempotency_key is None else check_key(new.idempotency_key),
-        None if new.traceparent is None else check_text("traceparent", new.traceparent),
+        None
+        if new.traceparent is None
+        else check_text("traceparent", new.traceparent, most=_TRACE_BYTES),
         None if new.run_at is None else check_moment("run_at", new.run_at, new.run_at),
         *bind(
             None if new.only_by is None else check_text("only_by", new.only_by),

@@ -234,7 +234,8 @@ class MemoryBackend(StoreBackend):
         if state is CancelState.CANCELLED:
             record.put(add_event(task, record.last, FINAL, row.ts, row.body), now)
         task = record.task
-        return CancelAnswer(state, task.op, task.owner, task.attempt, task.cancel, record.last_seq)
+        met = task.op, task.owner, task.attempt, task.cancel
+        return CancelAnswer(state, *met, record.last_seq, task.traceparent)
 
     async def note_traces(self, rows: Sequence[TraceRow]) -> None:
         for row in rows:

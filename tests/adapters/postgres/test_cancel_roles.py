@@ -39,6 +39,10 @@ FORGED = {
         "SET SESSION AUTHORIZATION {other};"
         "UPDATE tasks SET cancel_by = 'ceo', cancel_message = 'x' WHERE task_id = '{recorded}'"
     ),
+    "another span, with the role of who said the first": (
+        "SET SESSION AUTHORIZATION {other};"
+        "UPDATE tasks SET cancel_traceparent = 'x' WHERE task_id = '{recorded}'"
+    ),
     "a role on a new task": (
         "INSERT INTO tasks (task_id, op, created_at, run_at, cancel_role)"
         " VALUES (gen_random_uuid(), 'x', 1, 1, 'ceo')"

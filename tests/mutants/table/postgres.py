@@ -11,6 +11,7 @@ _INITIAL: Final = f"{_SQL}/migrations/0001_initial.sql"
 _FLAT: Final = f"{_SQL}/migrations/0008_flat.sql"
 _READABLE: Final = f"{_SQL}/migrations/0002_readable.sql"
 _CANCEL_ROLE: Final = f"{_SQL}/migrations/0005_cancel_role.sql"
+_CANCELLER: Final = f"{_SQL}/migrations/0011_canceller.sql"
 _NUMBERS: Final = f"{_SQL}/migrations/0006_backlog.sql"
 _TRACES: Final = f"{_SQL}/migrations/0007_traces.sql"
 _FUNCTIONS: Final = f"{_SQL}/functions"
@@ -334,7 +335,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "postgres.cancel_names_session",
         "A cancel names the role of the session that records it, whatever its caller says",
-        _trigger("tasks_name_who_cancels", _CANCEL_ROLE),
+        _trigger("tasks_name_who_cancels", _CANCELLER),
         f"{_TESTS}/test_cancel_roles.py::test_no_session_can_name_another_role",
         on=_ON,
     ),

@@ -21,6 +21,39 @@ GUARDS: Final[tuple[Guard, ...]] = (
         on="memory",
     ),
     row(
+        "telemetry.canceller_sampled",
+        "A cancel keeps no span that is not recorded",
+        Edit(
+            f"{TELEMETRY}/spans.py",
+            "format_trace_context(found) if found.trace_flags.sampled else None",
+            "format_trace_context(found)",
+        ),
+        "tests/run/test_cancellers.py::test_what_is_not_recorded_is_not_led_to",
+        on="memory",
+    ),
+    row(
+        "telemetry.baggage_opt_in",
+        "No baggage is stored where nobody asked for it",
+        Edit(
+            f"{TELEMETRY}/spans.py",
+            "if self._carries_baggage and (carried := ",
+            "if (carried := ",
+        ),
+        "tests/run/test_baggage.py::test_it_is_handed_on_where_both_say_so[off-off]",
+        on="memory",
+    ),
+    row(
+        "telemetry.baggage_bound",
+        "The baggage that goes on with a task is bounded",
+        Edit(
+            f"{TELEMETRY}/baggage.py",
+            "if len(entry) <= room and len(kept) < BAGGAGE_ENTRIES:",
+            "if room:",
+        ),
+        "tests/telemetry/test_baggage.py::test_what_is_too_much_is_left_out_by_the_entry",
+        on="memory",
+    ),
+    row(
         "telemetry.tracestate_bound",
         "A caller's tracestate goes on with a task up to 512 characters",
         Edit(

@@ -190,6 +190,7 @@ CREATE TABLE tasks (
     cancel_requested_at bigint,
     error_code          text,
     cancel_role         text,
+    cancel_traceparent  text,
     CONSTRAINT tasks_pkey PRIMARY KEY (id),
     CONSTRAINT tasks_status_known CHECK (status = ANY (ARRAY['pending', 'running', 'succeeded', 'failed', 'cancelled'])),
     CONSTRAINT tasks_task_id_unique UNIQUE (task_id)
@@ -231,9 +232,9 @@ CREATE TRIGGER tasks_end_with_final AFTER UPDATE ON tasks
 CREATE TRIGGER tasks_keep_identity BEFORE UPDATE OF id, task_id, op, params, idempotency_key, created_at ON tasks
     FOR EACH STATEMENT
     EXECUTE FUNCTION guard_identity();
-CREATE TRIGGER tasks_name_who_cancels AFTER UPDATE OF cancel_reason, cancel_message, cancel_by, cancel_requested_at, cancel_role ON tasks
+CREATE TRIGGER tasks_name_who_cancels AFTER UPDATE OF cancel_reason, cancel_message, cancel_by, cancel_requested_at, cancel_role, cancel_traceparent ON tasks
     FOR EACH ROW
-    WHEN (COALESCE(old.cancel_role, new.cancel_role) IS NOT NULL AND new.cancel_role IS DISTINCT FROM SESSION_USER::text AND (old.cancel_reason IS DISTINCT FROM new.cancel_reason OR old.cancel_message IS DISTINCT FROM new.cancel_message OR old.cancel_by IS DISTINCT FROM new.cancel_by OR old.cancel_requested_at IS DISTINCT FROM new.cancel_requested_at OR old.cancel_role IS DISTINCT FROM new.cancel_role))
+    WHEN (COALESCE(old.cancel_role, new.cancel_role) IS NOT NULL AND new.cancel_role IS DISTINCT FROM SESSION_USER::text AND (old.cancel_reason IS DISTINCT FROM new.cancel_reason OR old.cancel_message IS DISTINCT FROM new.cancel_message OR old.cancel_by IS DISTINCT FROM new.cancel_by OR old.cancel_requested_at IS DISTINCT FROM new.cancel_requested_at OR old.cancel_role IS DISTINCT FROM new.cancel_role OR old.cancel_traceparent IS DISTINCT FROM new.cancel_traceparent))
     EXECUTE FUNCTION guard_cancel();
 CREATE TRIGGER tasks_no_truncate BEFORE TRUNCATE ON tasks
     FOR EACH STATEMENT
@@ -255,7 +256,8 @@ CREATE TABLE workers (
 );
 
 -- Functions, each in functions/ in a file of its name:
---   cancel_task(x_task_id uuid, x_reason text, x_message text, x_by text, x_ts bigint) RETURNS json
+--   cancel_task(x_task_id uuid, x_reason text, x_message text, x_by text, x_traceparent text, x_ts
+--       bigint) RETURNS json
 --   cancelled_final(reason text, message text, who text, role text, at bigint, error json) RETURNS
 --       text
 --   claim_due(x_lane text, x_number bigint, x_instance text, x_owner text, x_ops text[], x_limit

@@ -34,7 +34,7 @@ SELECT status, count(*) FROM tasks /*where*/ GROUP BY status;
 -- name: read_cancels
 -- Running tasks of these owners with a cancel on record.
 SELECT t.task_id, t.owner, t.cancel_reason, t.cancel_message, t.cancel_by, t.cancel_requested_at,
-          t.cancel_role
+          t.cancel_traceparent, t.cancel_role
   FROM tasks t
  WHERE t.owner = ANY ($1) AND t.status = 'running' AND t.cancel_requested_at IS NOT NULL;
 
@@ -49,12 +49,12 @@ WITH mine AS MATERIALIZED (
 UPDATE tasks t SET lease_expires_at = now_us() + $2::bigint
   FROM mine m WHERE t.id = m.id AND t.status = 'running' AND t.owner = $1
 RETURNING t.task_id, t.attempt, t.cancel_reason, t.cancel_message, t.cancel_by, t.cancel_requested_at,
-          t.cancel_role;
+          t.cancel_traceparent, t.cancel_role;
 
 -- name: read_leases
 -- Those of these tasks that are the owner's; no lock is waited for.
 SELECT t.task_id, t.attempt, t.cancel_reason, t.cancel_message, t.cancel_by, t.cancel_requested_at,
-          t.cancel_role
+          t.cancel_traceparent, t.cancel_role
   FROM tasks t
  WHERE t.task_id = ANY ($2::text[]::uuid[]) AND t.status = 'running' AND t.owner = $1
  ORDER BY t.id;
@@ -71,7 +71,7 @@ WITH patience AS MATERIALIZED (
 UPDATE tasks t SET lease_expires_at = now_us() + $2::bigint
   FROM mine m WHERE t.id = m.id AND t.status = 'running' AND t.owner = $1
 RETURNING t.task_id, t.attempt, t.cancel_reason, t.cancel_message, t.cancel_by, t.cancel_requested_at,
-          t.cancel_role;
+          t.cancel_traceparent, t.cancel_role;
 
 -- name: let_go
 -- The lease of a pending task that one owner alone can run is over.

@@ -200,7 +200,7 @@ CREATE TABLE tasks (
     cancel_message      TEXT,
     cancel_by           TEXT,
     cancel_requested_at INTEGER,
-    error_code          TEXT,
+    error_code          TEXT, cancel_traceparent TEXT,
     CONSTRAINT tasks_task_id_unique UNIQUE (task_id),
     CONSTRAINT tasks_status_known
         CHECK (status IN ('pending', 'running', 'succeeded', 'failed', 'cancelled'))

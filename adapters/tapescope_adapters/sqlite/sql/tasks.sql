@@ -35,13 +35,15 @@ SELECT t.id, t.attempt, t.owner, t.status
 -- What a cancel request meets. BEGIN IMMEDIATE holds the only write lock there is.
 -- Differs from the Postgres version in that it names no lock.
 SELECT t.id, t.op, t.status, t.attempt, t.owner,
-       t.cancel_reason, t.cancel_message, t.cancel_by, t.cancel_requested_at,
+       t.cancel_reason, t.cancel_message, t.cancel_by, t.cancel_requested_at, t.cancel_traceparent,
+       t.traceparent,
        coalesce((SELECT max(e.seq) FROM events e WHERE e.task = t.id), 0)
   FROM tasks t WHERE t.task_id = ?;
 
 -- name: record_cancel
 -- The first request stays.
-UPDATE tasks SET cancel_reason = ?, cancel_message = ?, cancel_by = ?, cancel_requested_at = ?
+UPDATE tasks SET cancel_reason = ?, cancel_message = ?, cancel_by = ?, cancel_requested_at = ?,
+                 cancel_traceparent = ?
  WHERE id = ?;
 
 -- name: get_task
@@ -74,7 +76,8 @@ SELECT status, count(*) FROM tasks /*where*/ GROUP BY status;
 
 -- name: read_cancels
 -- Running tasks of these owners with a cancel on record.
-SELECT t.task_id, t.owner, t.cancel_reason, t.cancel_message, t.cancel_by, t.cancel_requested_at
+SELECT t.task_id, t.owner, t.cancel_reason, t.cancel_message, t.cancel_by, t.cancel_requested_at,
+       t.cancel_traceparent
   FROM json_each(?) AS o
  CROSS JOIN tasks t INDEXED BY tasks_to_cancel ON t.owner = o.value
  WHERE t.status = 'running' AND t.cancel_requested_at IS NOT NULL;
@@ -82,7 +85,8 @@ SELECT t.task_id, t.owner, t.cancel_reason, t.cancel_message, t.cancel_by, t.can
 -- name: find_overruled
 -- Of the attempts that are about to give their task up, those with a cancel on record. CROSS JOIN: the keys
 -- lead, not all that runs.
-SELECT t.id, t.attempt, t.owner, t.cancel_reason, t.cancel_message, t.cancel_by, t.cancel_requested_at
+SELECT t.id, t.attempt, t.owner, t.cancel_reason, t.cancel_message, t.cancel_by, t.cancel_requested_at,
+       t.cancel_traceparent
   FROM json_each(?) AS k CROSS JOIN tasks t ON t.id = k.value
  WHERE t.status = 'running' AND t.cancel_requested_at IS NOT NULL;
 
@@ -98,7 +102,8 @@ UPDATE tasks
 -- Differs from the Postgres version in that the time is a parameter: the file is on this host.
 UPDATE tasks SET lease_expires_at = ?
  WHERE task_id IN (SELECT value FROM json_each(?)) AND +status = 'running' AND +owner = ?
-RETURNING task_id, attempt, cancel_reason, cancel_message, cancel_by, cancel_requested_at;
+RETURNING task_id, attempt, cancel_reason, cancel_message, cancel_by, cancel_requested_at,
+          cancel_traceparent;
 
 -- name: let_go
 -- The lease of a pending task that one owner alone can run is over.

@@ -7,6 +7,7 @@ from typing import Final
 
 import click
 
+from tapescope.cli._caller import continue_callers_trace
 from tapescope.cli._filters import (
     Wanted,
     choose_tasks,
@@ -127,7 +128,8 @@ async def _choose(store: TaskStore, wanted: Wanted, *, yes: bool) -> list[str]:
 
 async def _cancel_one(store: TaskStore, named: str, message: str, *, as_json: bool) -> None:
     task_id = await find_task_id(store, named)
-    answer = await store.request_cancel(task_id, CancelReason.USER, message, by=name_caller())
+    with continue_callers_trace():
+        answer = await store.request_cancel(task_id, CancelReason.USER, message, by=name_caller())
     task = await store.get(task_id)
     lost = find_lost(store, [task], now_us()).get(task_id)
     if lost is not None:

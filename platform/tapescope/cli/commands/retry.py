@@ -7,6 +7,7 @@ from typing import Final
 
 import click
 
+from tapescope.cli._caller import continue_callers_trace
 from tapescope.cli._filters import (
     Wanted,
     choose_tasks,
@@ -112,7 +113,9 @@ async def _retry(
             handles: list[TaskHandle] = []
             for one in named:
                 try:
-                    handles.append(await manager.resubmit(await find_task_id(store, one)))
+                    task_id = await find_task_id(store, one)
+                    with continue_callers_trace():
+                        handles.append(await manager.resubmit(task_id))
                 except (*_REFUSED, click.BadParameter) as error:
                     if len(named) == 1:
                         raise

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from tapescope.cli._caller import continue_callers_trace
 from tapescope.cli._foreground import Foreground, describe_signal
 from tapescope.cli._options import metrics_host_option, metrics_port_option, store_option
 from tapescope.cli._output import say
@@ -62,7 +63,7 @@ from tapescope.store.lookup import find_store
 from tapescope.store.port import TaskStore
 from tapescope.store.validation import check_seconds, new_task_id
 from tapescope_telemetry.errors import MissingTelemetryExtra
-from tapescope_telemetry.spans import continue_trace, join_trace_context
+from tapescope_telemetry.spans import join_trace_context
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -270,7 +271,7 @@ class _CommandTask:
                 [recording, may_begin], timeout=_BEGIN_WITHIN, return_when=asyncio.FIRST_COMPLETED
             )
             if self._command is None and not isinstance(self._end, TaskCancelled):
-                _ = self._begin(read_trace_headers())
+                _ = self._begin((*read_trace_headers(), None))  # it inherits our BAGGAGE
             if self._command is not None:
                 await self._await_command()
         except asyncio.CancelledError:
@@ -392,7 +393,7 @@ class _CommandTask:
     async def _submit(self, manager: TaskManager) -> TaskHandle:
         """Once, however often it is tried: the key is this command's alone."""
         backoff = Backoff()
-        with continue_trace(join_trace_context(*read_trace_headers())):
+        with continue_callers_trace():
             while True:
                 try:
                     return await manager.submit(
@@ -418,7 +419,7 @@ class _CommandTask:
         if running is None:
             if self._ended_at is not None or self._foreground.signal is not None:
                 raise CommandFailed(self._shown, EXIT_OURS)  # it was told to end before it began
-            running = self._begin((report.traceparent, report.tracestate))
+            running = self._begin((report.traceparent, report.tracestate, report.baggage))
         attached_at = time.monotonic()
         self._attempt = Attempt(report.task_id, report.attempt, self._owner)
         self._recorder.attach(report)

@@ -90,6 +90,10 @@ def _print_fields(fields: Mapping[str, Any], *, terminal: bool) -> None:
     for one in fields["traces"]:
         name = f"trace of {one['attempt']}"
         print_line(f"{name.ljust(width)}  {one['trace_id']}-{one['span_id']}")
+    canceller = fields["cancel"] and fields["cancel"]["traceparent"]
+    if canceller:
+        ids = "-".join(canceller.split("-")[1:3])
+        print_line(f"{'trace of cancel'.ljust(width)}  {make_printable(ids)}")
 
 
 def _print_end(end: Event | None) -> None:

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import click
 
+from tapescope.cli._caller import continue_callers_trace
 from tapescope.cli._completion import complete_op
 from tapescope.cli._options import json_option, store_option, wait_option
 from tapescope.cli._output import say
@@ -82,7 +83,8 @@ async def _submit(url: str, submission: Submission, *, wait: bool, as_json: bool
         open_store(url, prepare_store(url)) as store,
         TaskManager(store, work=False) as manager,
     ):
-        (handle,) = await manager.submit_many([submission])
+        with continue_callers_trace():
+            (handle,) = await manager.submit_many([submission])
         if submission.op not in await store.ops.read():
             say(f"no worker of this store has registered {submission.op!r} yet; the task waits")
         return await print_submitted(handle, store.name, wait=wait, as_json=as_json)

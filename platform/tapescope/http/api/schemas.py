@@ -56,6 +56,10 @@ class CancelRequest(_Shape):
     known: Annotated[str, Field(description="How it is known who asked.", examples=["claimed"])]
     role: str | None
     requested_at: Time
+    traceparent: Annotated[
+        str | None,
+        Field(description="The span it was requested in, where recorded. Of the row alone."),
+    ] = None
 
 
 class TaskRow(_Shape):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, cast
 
@@ -16,6 +16,7 @@ from tapescope.http.api.origins import is_same_origin
 from tapescope.http.api.problems import Refused
 from tapescope.http.cookies import COOKIE, Cookies
 from tapescope_telemetry.logger import Logger
+from tapescope_telemetry.spans import continue_trace, is_in_span, join_trace_context
 
 if TYPE_CHECKING:
     from tapescope.http.api.limits import ApiLimits
@@ -173,11 +174,13 @@ def state_of(request: Request) -> ApiState:
 def acting(request: Request, caller: Caller, act: str, of: str) -> Generator[list[str]]:
     """One line in the log ``tapescope.acts`` for what is done inside, and who does it.
 
-    What became of it goes into the list; an error is told by its name.
+    What became of it goes into the list; an error is told by its name. Where the application makes
+    no span of the request, it is done in the span that the request names.
     """
     became: list[str] = []
     try:
-        yield became
+        with nullcontext() if is_in_span() else continue_trace(*_read_trace(request)):
+            yield became
     except BaseException as error:
         name = error.name if isinstance(error, Refused) else type(error).__name__
         became.append(f"not done ({name})")
@@ -185,3 +188,9 @@ def acting(request: Request, caller: Caller, act: str, of: str) -> Generator[lis
     finally:
         address = request.client.host if request.client is not None else "-"
         _acts.info("%s %s by %s from %s: %s", act, of, caller.name or "-", address, *became)
+
+
+def _read_trace(request: Request) -> tuple[str | None, str | None]:
+    headers = request.headers
+    named = join_trace_context(headers.get("traceparent"), headers.get("tracestate"))
+    return named, headers.get("baggage")

@@ -23,6 +23,7 @@ from tapescope.store.port import TaskStore
 from tapescope.store.validation import new_task_id
 from tapescope.testing.conformance.suite import StoreSuite
 from tapescope.testing.tasks import HOUR, LEASE, OTHER, OWNER, create, log, start
+from tapescope_telemetry.spans import continue_trace
 
 
 class LifeConformance(StoreSuite):
@@ -32,7 +33,7 @@ class LifeConformance(StoreSuite):
         """A new task is pending, has an empty tape, and keeps all it was given."""
         new = NewTask(
             new_task_id(), "resize", {"folder": "é", "n": [1, None]}, timeout=2.5, retries=3,
-            idempotency_key="k", traceparent="00-" + "a" * 32 + "-" + "b" * 16 + "-01",
+            idempotency_key="k", traceparent=f"00-{'a' * 32}-{'b' * 16}-01 v=1\ntenant=a",
         )  # fmt: skip
         before = store.clock.now()
         task, created = await store.create(new)
@@ -318,6 +319,38 @@ class LifeConformance(StoreSuite):
         assert request.known is (Assurance.CLAIMED if request.role is None else Assurance.ROLE)
         assert answer.request == request == told
         assert leases.cancels == ((attempt.task_id, request),)
+
+    async def test_cancel_keeps_the_span_it_was_requested_in(self, store: TaskStore) -> None:
+        """Row, answer, heartbeat, and what takes the place of a retry have it; the first one stays.
+
+        One that is not recorded is not kept.
+        """
+        first, second = (f"00-{digit * 32}-{digit * 16}-01" for digit in "ab")
+        unsampled = f"00-{'c' * 32}-{'d' * 16}-00"
+        attempt, other = await start(store), await start(store)
+        pending = await create(store)
+        with continue_trace(f"{first} vendor=x"):
+            answer = await store.request_cancel(attempt.task_id)
+            ended = await store.request_cancel(pending)
+        with continue_trace(second):
+            again = await store.request_cancel(attempt.task_id)
+        with continue_trace(unsampled):
+            await store.request_cancel(other.task_id)
+        leases = await store.leases.extend(OWNER, LEASE)
+        rows = [(await store.get(one)).cancel for one in (attempt.task_id, pending, other.task_id)]
+        given_up = await store.retry_later(attempt, ErrorInfo("x"), store.clock.now())
+
+        kept = f"{first} vendor=x"
+        answered = [one.request for one in (answer, ended, again)]
+        assert [one.traceparent for one in rows if one is not None] == [kept, kept, None]
+        assert [one.traceparent for one in answered if one is not None] == [kept] * 3
+        assert {task_id: one.traceparent for task_id, one in leases.cancels} == {
+            attempt.task_id: kept,
+            other.task_id: None,
+        }
+        assert given_up.final is not None
+        assert given_up.final.cancel is not None
+        assert given_up.final.cancel.traceparent == kept
 
     async def test_cancel_may_lose_to_the_runner(self, store: TaskStore) -> None:
         """A recorded cancel does not hinder a runner that has its result."""

@@ -1,7 +1,7 @@
 -- One cancel request: a pending task ends, a running one keeps it, the first one stays. The row says which
 -- role the session has that records it (docs/decisions/0046); guard_cancel lets no other be named.
 CREATE OR REPLACE FUNCTION cancel_task(
-    x_task_id uuid, x_reason text, x_message text, x_by text, x_ts bigint
+    x_task_id uuid, x_reason text, x_message text, x_by text, x_traceparent text, x_ts bigint
 ) RETURNS json
 LANGUAGE plpgsql
 SET search_path FROM CURRENT
@@ -27,7 +27,8 @@ BEGIN
         state := 'recorded';
         UPDATE tasks
            SET cancel_reason = x_reason, cancel_message = x_message, cancel_by = x_by,
-               cancel_role = session_user, cancel_requested_at = x_ts
+               cancel_role = session_user, cancel_requested_at = x_ts,
+               cancel_traceparent = x_traceparent
          WHERE id = t.id
         RETURNING * INTO t;
         IF t.status = 'pending' THEN
@@ -40,5 +41,6 @@ BEGIN
         END IF;
     END IF;
     RETURN json_build_array(state, t.op, t.owner, t.attempt, t.cancel_reason, t.cancel_message,
-                            t.cancel_by, t.cancel_requested_at, last.seq, t.cancel_role);
+                            t.cancel_by, t.cancel_requested_at, last.seq,
+                            json_build_array(t.cancel_role, t.cancel_traceparent, t.traceparent));
 END $$;

@@ -5,8 +5,9 @@
 -- order of their fields; NULL where the flush has none. A column is one text, for the driver takes its time
 -- over each element of an array: the literal of an array; or, where the texts are JSON, ids or names, which
 -- never hold the record separator as such, the texts joined by it. Columns that older code does not send,
--- the last ones of creates and give_ups, are NULL; what it sends besides, the last of cancels, is not read,
--- and the role of a cancel stands apart in the answer, for it reads so many fields and no more. The rows have
+-- the last ones of creates, give_ups and cancels, are NULL; what it sends besides, the sixth of cancels, is
+-- not read, and what it does not know of a cancel stands apart in the answer, for it reads so many fields and
+-- no more: the role alone (askers, overrulers), and all the facts (cancel_facts, overruler_facts). The rows have
 -- two columns more, the task's id and the run's trace, and a single owner is that of all rows. keys are all
 -- keys in them.
 --
@@ -55,8 +56,10 @@ DECLARE
     refused     json;
     overruled   json[];
     overrulers  text[];
+    overruler_facts json[];
     answers     json[];
     askers      text[];
+    cancel_facts json[];
     met         json;
     one         record;
 BEGIN
@@ -88,7 +91,7 @@ BEGIN
     IF give_ups IS NOT NULL THEN
         FOR one IN
             SELECT g.row_at + 1 AS place, t.cancel_reason, t.cancel_message, t.cancel_by,
-                   t.cancel_role, t.cancel_requested_at
+                   t.cancel_role, t.cancel_requested_at, t.cancel_traceparent
               FROM unnest(give_ups[1]::integer[]) AS g(row_at)
              CROSS JOIN LATERAL (SELECT * FROM tasks t WHERE t.id = r_key[g.row_at + 1] LIMIT 1) t
              WHERE t.cancel_requested_at IS NOT NULL AND (g.row_at + 1 = ANY (failed)) IS NOT TRUE
@@ -101,6 +104,8 @@ BEGIN
                 one.place - 1, one.cancel_reason, one.cancel_message, one.cancel_by,
                 one.cancel_requested_at));
             overrulers := array_append(overrulers, one.cancel_role);
+            overruler_facts := array_append(
+                overruler_facts, json_build_array(one.cancel_role, one.cancel_traceparent));
         END LOOP;
     END IF;
 
@@ -222,12 +227,14 @@ BEGIN
     IF cancels IS NOT NULL THEN
         FOR one IN
             SELECT * FROM unnest(cancels[1]::uuid[], string_to_array(cancels[2], E'\x1e'),
-                                 cancels[3]::text[], cancels[4]::text[], cancels[5]::bigint[])
-                          AS x(task_id, reason, message, who, ts)
+                                 cancels[3]::text[], cancels[4]::text[], cancels[5]::bigint[],
+                                 cancels[7]::text[])
+                          AS x(task_id, reason, message, who, ts, traceparent)
         LOOP
-            met := cancel_task(one.task_id, one.reason, one.message, one.who, one.ts);
+            met := cancel_task(one.task_id, one.reason, one.message, one.who, one.traceparent, one.ts);
             answers := array_append(answers, (met::jsonb - 9)::json);
-            askers := array_append(askers, met ->> 9);
+            askers := array_append(askers, met -> 9 ->> 0);
+            cancel_facts := array_append(cancel_facts, met -> 9);
             IF met ->> 0 = 'cancelled' THEN
                 news := concat_ws(',', news, one.task_id || ':' || (met ->> 8));
             ELSIF met ->> 0 = 'recorded' THEN
@@ -250,7 +257,8 @@ BEGIN
     reply := json_build_object('now', now, 'keys', made, 'existing', existing,
                                'claims', json_build_array(won_place, starts),
                                'refused', refused, 'overruled', overruled, 'overrulers', overrulers,
-                               'cancels', answers, 'askers', askers);
+                               'overruler_facts', overruler_facts,
+                               'cancels', answers, 'askers', askers, 'cancel_facts', cancel_facts);
     UPDATE lanes l SET answer = reply WHERE l.lane = flush.lane;
     RETURN reply;
 END $$;
