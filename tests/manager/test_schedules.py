@@ -329,7 +329,7 @@ async def test_the_store_need_not_be_there_when_a_worker_opens(
 
             patched.setattr(store.schedules, "find", away)
             manager = await TaskManager(store, ops=ops).open()
-        manager.note_schedules()
+        await manager.schedules.add("other", "send", every=60)  # the loop looks at once
 
         async def is_told() -> bool:
             return await store.schedules.find("nightly") is not None

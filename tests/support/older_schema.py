@@ -20,7 +20,8 @@ async def take_migration_off(url: str) -> None:
         async with session(url) as raw:
             await raw.execute("DROP FUNCTION count_moves() CASCADE")  # its triggers, too
             await raw.execute(
-                "DROP TABLE backlog, backlog_moves, backlog_snapshot, workers, attempts_traced, schedules"
+                "DROP TABLE backlog, backlog_moves, backlog_snapshot, workers,"
+                " attempts_traced, schedules"
             )
             await raw.execute(
                 "ALTER TABLE maintenance DROP COLUMN firing_holder, DROP COLUMN firing_until"

@@ -223,7 +223,12 @@ class TaskManager:
         self._drain_limit: asyncio.Timeout | None = None
         self._hurry = False
         self._pid = os.getpid()
-        self.schedules = ManagerSchedules(self)
+        self.schedules = ManagerSchedules(
+            self._open_store,
+            encode=self._encode_scheduled,
+            changed=lambda: self._scheduler.wake(),
+            trigger=self._trigger,
+        )
         """When tasks are made by themselves: added, listed, paused, triggered, removed."""
         self._assemble()
 
@@ -586,25 +591,21 @@ class TaskManager:
 
     # --- schedules --------------------------------------------------------------------------------
 
-    def require_open(self) -> None:
-        """Raise ``ManagerClosed`` where it takes no tasks, and what tells of another home."""
+    def _open_store(self) -> TaskStore:
+        """The store of a manager that is open. Raises ``ManagerClosed``."""
         self._check_home()
         if self._closed or not self._opened:
             raise ManagerClosed
+        return self.store
 
-    def encode_scheduled(self, submission: Submission) -> Mapping[str, Any]:
+    def _encode_scheduled(self, submission: Submission) -> Mapping[str, Any]:
         """The params of what a schedule submits, as they are stored. Raises ``BadParams``."""
         registered = self._registry.get(submission.op)
         runner = None if registered is None else registered.runner
         return self._encode(submission, runner, stored=False).params
 
-    def note_schedules(self) -> None:
-        """A schedule was added or changed here: who fires looks at once."""
-        self._scheduler.wake()
-
-    async def trigger_schedule(self, schedule: Schedule) -> TaskHandle:
-        """Make a task of a schedule now: see ``ManagerSchedules.trigger``."""
-        self.require_open()
+    async def _trigger(self, schedule: Schedule) -> TaskHandle:
+        """Make a task of a schedule now, apart from its times."""
         now = self.store.due_clock.now()
         task_id, created = await self._make_scheduled(
             schedule, schedule.key_of_trigger(now), format_time(now)
@@ -656,7 +657,7 @@ class TaskManager:
             return
         try:
             for declared in self._registry.schedules.values():
-                declared.encoded(self.encode_scheduled(declared.submission))
+                declared.encoded(self._encode_scheduled(declared.submission))
         except TapescopeError:
             if self._owns_store:
                 await self.store.aclose()
@@ -672,7 +673,7 @@ class TaskManager:
             return
         for name, declared in wanted.items():
             try:
-                schedule = declared.encoded(self.encode_scheduled(declared.submission))
+                schedule = declared.encoded(self._encode_scheduled(declared.submission))
             except TapescopeError as error:  # it came after the opening, which would have raised
                 _log.error("The schedule %s is left out: %s", name, error)
                 continue

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from tapescope.errors import ScheduleTaken
 from tapescope.manager.declared_schedules import declare_schedule, set_next
@@ -20,31 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["ManagerSchedules"]
 
 
-class HasSchedules(Protocol):
-    """What the verbs need of the manager."""
-
-    @property
-    def store(self) -> TaskStore:
-        """Where the schedules are."""
-        ...
-
-    def require_open(self) -> None:
-        """``TaskManager.require_open``."""
-        ...
-
-    def encode_scheduled(self, submission: Submission) -> Mapping[str, Any]:
-        """``TaskManager.encode_scheduled``."""
-        ...
-
-    def note_schedules(self) -> None:
-        """``TaskManager.note_schedules``."""
-        ...
-
-    async def trigger_schedule(self, schedule: Schedule) -> TaskHandle:
-        """``TaskManager.trigger_schedule``."""
-        ...
-
-
 class ManagerSchedules:
     """The schedules of the manager's store: ``manager.schedules``.
 
@@ -53,8 +28,19 @@ class ManagerSchedules:
     and what the store raises.
     """
 
-    def __init__(self, manager: HasSchedules) -> None:
-        self._manager = manager
+    def __init__(
+        self,
+        open_store: Callable[[], TaskStore],
+        *,
+        encode: Callable[[Submission], Mapping[str, Any]],
+        changed: Callable[[], object],
+        trigger: Callable[[Schedule], Awaitable[TaskHandle]],
+    ) -> None:
+        """Made by the manager, with what the verbs need of it."""
+        self._store = open_store
+        self._encode = encode
+        self._changed = changed
+        self._trigger = trigger
 
     async def add(
         self,
@@ -83,11 +69,11 @@ class ManagerSchedules:
             origin=ScheduleOrigin.STORE,
         )
         store = self._store()
-        schedule = declared.encoded(self._manager.encode_scheduled(declared.submission))
+        schedule = declared.encoded(self._encode(declared.submission))
         schedule = await set_next(store, schedule)
         if not await store.schedules.add_if_absent(schedule):
             raise ScheduleTaken(name)
-        self._manager.note_schedules()
+        self._changed()
         return await store.schedules.get(name)
 
     async def list(self, *, after: str | None = None, limit: int = 100) -> SchedulePage:
@@ -116,7 +102,7 @@ class ManagerSchedules:
             return replace(kept, paused=False, next_us=Timing.of(kept).find_next(now))
 
         schedule = await store.schedules.change(name, run_again)
-        self._manager.note_schedules()
+        self._changed()
         return schedule
 
     async def trigger(self, name: str) -> TaskHandle:
@@ -125,7 +111,7 @@ class ManagerSchedules:
         Raises ``UnknownSchedule``.
         """
         store = self._store()
-        return await self._manager.trigger_schedule(await store.schedules.get(name))
+        return await self._trigger(await store.schedules.get(name))
 
     async def remove(self, name: str) -> None:
         """Delete it; the tasks that it made stay. Raises ``UnknownSchedule``.
@@ -133,7 +119,3 @@ class ManagerSchedules:
         One that code declares comes back with the next worker that opens: pause it.
         """
         await self._store().schedules.remove(name)
-
-    def _store(self) -> TaskStore:
-        self._manager.require_open()
-        return self._manager.store

@@ -482,6 +482,11 @@ RUN: Mapping[str, tuple[str, ...]] = {
     "audit": ("audit",),
     "prune --dry-run": ("prune", "--older-than", "0s", "--dry-run"),
     "submit": ("submit", "x"),
+    "schedule list": ("schedule", "list"),
+    "schedule add": ("schedule", "add", "new", "x", "--every", "1h"),
+    "schedule pause": ("schedule", "pause", "nightly"),
+    "schedule trigger": ("schedule", "trigger", "nightly"),
+    "schedule remove": ("schedule", "remove", "nightly"),
     "cancel": ("cancel", "{waiting}"),
     "retry": ("retry", "{ended}"),
     "run": ("run", "--", "true"),
@@ -521,6 +526,8 @@ async def test_role_may_run_what_the_page_says(
         for command, arguments in RUN.items():
             if command.startswith("audit -"):
                 await bench.damaged()
+            if command.startswith("schedule"):
+                await scheduled(bench)
             names = {"ended": await run_task(owner, 1), "waiting": (await bench.waiting()).task_id}
             filled = [word.format(**names) for word in arguments]
             if command == "worker":
