@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -17,7 +20,9 @@ from tapescope import (
     Ops,
     Reporter,
     RetryPolicy,
+    Schedule,
     ScheduleTaken,
+    StoreUnavailable,
     Submission,
     TaskManager,
     TaskStatus,
@@ -26,7 +31,8 @@ from tapescope import (
     read_firing,
 )
 from tapescope.model.schedules import CatchUp, Overlap, ScheduleOrigin
-from tapescope.testing import MemoryStore, until
+from tapescope.store.flush import StoreAway
+from tapescope.testing import MemoryBackend, MemoryStore, until
 from tests.support.captured_telemetry import CapturedTelemetry
 from tests.support.virtual_time import VirtualClock, in_virtual_time
 
@@ -319,8 +325,6 @@ async def test_the_store_need_not_be_there_when_a_worker_opens(
     """What it declares is told later; its opening says so, and goes on."""
     ops = make_ops()
     ops.schedule("nightly", "send", every=60)
-    from tapescope import StoreUnavailable
-
     async with MemoryStore() as store:
         with monkeypatch.context() as patched, caplog.at_level(logging.WARNING, "tapescope"):
 
@@ -359,3 +363,57 @@ async def test_the_submit_of_a_firing_says_which_it_is() -> None:
     assert captured.value("tapescope.schedule.firings", schedule_outcome="fired") == 1
     assert captured.value("tapescope.schedule.lateness", task_op="send") == 1
     captured.close()
+
+
+class ForgetfulBackend(MemoryBackend):
+    """Loses the answer to the first row that is added."""
+
+    lost = False
+
+    async def add_schedule(self, row: Schedule) -> bool:
+        added = await super().add_schedule(row)
+        if not self.lost:
+            self.lost = True
+            raise StoreAway("the answer was lost")
+        return added
+
+
+async def test_a_schedule_whose_answer_was_lost_is_added() -> None:
+    """The next try finds the row that the first one wrote; another row of the name is taken."""
+    async with (
+        MemoryStore(backend=ForgetfulBackend()) as store,
+        TaskManager(store, work=False) as manager,
+    ):
+        added = await manager.schedules.add("nightly", "send", every=60)
+        with pytest.raises(ScheduleTaken):
+            await manager.schedules.add("nightly", "send", every=60)
+
+    assert added.every == 60
+
+
+async def test_params_that_cannot_be_read_stop_one_schedule(tmp_path: Path) -> None:
+    """A row that was written past tapescope is listed, warned of and not fired; others are."""
+    url = f"sqlite:///{tmp_path / 'tasks.db'}"
+    ops = make_ops()
+    for name in ("bad", "worse", "newer", "late", "good"):
+        ops.schedule(name, "send", every=1)
+    async with find_store(url) as store:
+        async with TaskManager(store, ops=ops):
+            pass
+        with closing(sqlite3.connect(tmp_path / "tasks.db", isolation_level=None)) as raw:
+            raw.execute("UPDATE schedules SET params = '{', origin = 'store' WHERE name = 'bad'")
+            raw.execute("UPDATE schedules SET params = '[1]' WHERE name = 'worse'")
+            raw.execute("UPDATE schedules SET catch_up = 'newer' WHERE name = 'newer'")
+            raw.execute(f"UPDATE schedules SET last_at = {2**62} WHERE name = 'late'")
+        async with TaskManager(store, ops=make_ops()) as manager:
+
+            async def has_run() -> bool:
+                return bool((await store.list(status=TaskStatus.SUCCEEDED)).tasks)
+
+            assert await until(has_run)
+            listed = {one.name: one for one in (await manager.schedules.list()).schedules}
+            keys = {task.idempotency_key for task in (await store.list()).tasks}
+
+    assert (listed["bad"].every, listed["worse"].params) == (None, {})
+    assert listed["newer"].every is None
+    assert {str(key).partition("@")[0] for key in keys} <= {"schedule:good", "schedule:late"}

@@ -28,7 +28,7 @@ FIRES_EVERY: Final = 4
 """Rounds between two firing times: ten seconds. At each of them who fires is killed."""
 
 
-class Died(Exception):  # it is no error
+class Died(BaseException):
     """The process ended here."""
 
 

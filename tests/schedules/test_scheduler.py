@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from tapescope import Schedule, StoreUnavailable, TaskStore
+from tapescope import Schedule, StoreRefused, StoreUnavailable, TaskStore
 from tapescope.model.schedules import CatchUp, Overlap
 from tapescope.schedules import MOST_CAUGHT_UP, Scheduler
-from tapescope.testing import MemoryStore
+from tapescope.testing import MemoryStore, until
 from tests.schedules.harness import (
     HOUR,
     START,
@@ -218,7 +218,27 @@ async def test_a_row_that_cannot_be_read_holds_up_no_other(
     assert (await store.schedules.get("s")).next_us == START + HOUR
 
 
-class Died(Exception):  # it is no error
+@pytest.mark.parametrize("error", [StoreRefused("its row is refused"), ZeroDivisionError()])
+async def test_what_is_wrong_with_one_holds_up_no_other(
+    store: TaskStore, clock: HandClock, error: Exception
+) -> None:
+    """A schedule whose tasks the store refuses, or that meets a defect, stays due alone."""
+    fire = make_fire(store)
+
+    async def fire_or_fail(schedule: Schedule, at: int) -> tuple[str, bool]:
+        if schedule.name == "bad":
+            raise error
+        return await fire(schedule, at)
+
+    for name in ("bad", "good"):
+        await add(store, clock, name)
+    await pass_hours(make_scheduler(store, clock, fire=fire_or_fail), clock, 2)
+
+    assert await list_fired(store) == [H, 2 * H]
+    assert (await store.schedules.get("bad")).next_us == START + HOUR
+
+
+class Died(BaseException):
     """The process ended here."""
 
 
@@ -342,6 +362,26 @@ async def test_a_store_that_is_away_is_asked_again(
 
     assert await list_fired(store) == [H, 2 * H]
     assert (await store.schedules.get("s")).next_us == START + 3 * HOUR
+
+
+async def test_who_stops_lets_another_fire_at_once(store: TaskStore, clock: HandClock) -> None:
+    """It resigns, whatever its lease; a round of another one fires what is due."""
+    await add(store, clock)
+    clock.pass_time(H)
+    one = make_scheduler(store, clock, "a")
+    one.start()
+
+    async def has_fired() -> bool:
+        return bool(await list_fired(store))
+
+    assert await until(has_fired)
+    clock.pass_time(H - 1)
+    await one.run_once()
+    await one.stop()
+    clock.pass_time(1)
+    await make_scheduler(store, clock, "b").run_once()
+
+    assert await list_fired(store) == [H, 2 * H]
 
 
 def read_firings(captured: CapturedTelemetry) -> dict[str, int]:

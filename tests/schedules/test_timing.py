@@ -51,7 +51,7 @@ FIXED = [
     (LORD_HOWE, "2026-04-05", "0 2 * * *", ["02:00+1030"]),
 ]
 # And of one with a star for its minute or hour: it goes by the time that passes.
-STARRED = [
+STARRED: list[tuple[str, str, str, list[str]]] = [
     (
         BERLIN,
         "2026-03-29",

@@ -105,7 +105,7 @@ def test_values_are_those_of_the_sdk(reader: PrometheusReader, captured: Capture
 
 NOT_AT_ZERO = {
     "tapescope_telemetry_errors_total",  # other tests have made some
-    "tapescope_schedule_firings_total",  # of an op without a schedule there are none, and none pages
+    "tapescope_schedule_firings_total",  # an op without schedules has none
 }
 
 

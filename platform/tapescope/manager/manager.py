@@ -767,9 +767,7 @@ class TaskManager:
 
         ``stored`` says that its params are a task's: as they are stored.
         """
-        self._check_home()
-        if self._closed or not self._opened:
-            raise ManagerClosed
+        self._open_store()
         submission = submission.checked()
         registered = self._registry.get(submission.op)
         if submission.retry is not None and (submission.runner is None or registered is not None):

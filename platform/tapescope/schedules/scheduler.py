@@ -7,7 +7,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from tapescope.errors import BadSetting, TapescopeError, UnknownTask
+from tapescope.errors import (
+    BadSetting,
+    StoreClosed,
+    StoreUnavailable,
+    TapescopeError,
+    UnknownTask,
+)
 from tapescope.model.schedules import CatchUp, FiringOutcome, Overlap, Schedule
 from tapescope.model.telemetry import LoopName
 from tapescope.schedules.timing import Timing
@@ -132,7 +138,7 @@ class Scheduler(LoopService):
         Raises what the store raises.
         """
         schedules, clock = self._store.schedules, self._clock
-        if self._store.due_clock.doubtful:
+        if self._store.due_clock.doubtful or self._reviewed_at is None:
             await self._store.measure_skew()
         await self._declare()
         await self._review()
@@ -144,7 +150,7 @@ class Scheduler(LoopService):
             return _EVERY
         for schedule in due:
             self.vitals.beat()
-            await self._fire(schedule, now)
+            await self._fire_alone(schedule, now)
             if not await self._acquire(clock.now()):
                 return _EVERY
         coming = await schedules.find_next(now)  # what was fired has its next time now
@@ -177,7 +183,8 @@ class Scheduler(LoopService):
             timing = self._read(schedule)
             if timing is None or schedule.next_us is None:
                 continue
-            first = timing.find_next(now)
+            # A minute ahead: the clock of who fired last may be so a little.
+            first = timing.find_next(now + _PROMPT)
             if first is not None and schedule.next_us > first:
                 await self._store.schedules.change_if_same(replace(schedule, next_us=first))
 
@@ -187,6 +194,17 @@ class Scheduler(LoopService):
         except BadSetting as error:
             self._warn(schedule, f"its times cannot be read here: {error}")
             return None
+
+    async def _fire_alone(self, schedule: Schedule, now: int) -> None:
+        """Fire a schedule; what is wrong with it alone holds up no other. Raises what all meet."""
+        try:
+            await self._fire(schedule, now)
+        except (StoreClosed, StoreUnavailable):
+            raise
+        except TapescopeError as error:
+            self._warn(schedule, str(error))
+        except Exception as error:  # noqa: BLE001  # whatever it is, it is this one's
+            self.vitals.failed(error)
 
     async def _fire(self, schedule: Schedule, now: int) -> None:
         """Make the tasks of the times that have passed, and set the next time."""

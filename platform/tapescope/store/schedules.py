@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from tapescope.codec import decode, encode
 from tapescope.errors import BadParams, NotJson, UnknownSchedule
@@ -15,7 +15,7 @@ from tapescope.model.schedules import (
     ScheduleOrigin,
     SchedulePage,
 )
-from tapescope.model.times import FIRST_TIME
+from tapescope.model.times import FIRST_TIME, LAST_TIME
 from tapescope.store.core import StoreCore
 from tapescope.store.validation import check_page_size, check_seconds, check_text
 
@@ -170,17 +170,26 @@ def write_schedule(schedule: Schedule) -> tuple[Any, ...]:
 def read_schedule(*row: Any) -> Schedule:
     """A schedule from its columns, as ``write_schedule`` has them.
 
-    One whose params were written past tapescope, and cannot be read, has no times: it is not fired.
+    What was written past tapescope, or by a newer version, and cannot be read is left out, and the
+    schedule has no times then: it is shown, warned of, and not fired.
     """
     name, op, params, timeout, retries, cron, every, zone, catch_up, overlap, origin, *rest = row
-    paused, *facts = rest
-    kinds = CatchUp(catch_up), Overlap(overlap), ScheduleOrigin(origin)
+    paused, next_us, last_us, last_task, created_us, revision = rest
+    known: tuple[CatchUp, Overlap, ScheduleOrigin] | None
     try:
-        body = decode(params)
+        known = CatchUp(catch_up), Overlap(overlap), ScheduleOrigin(origin)
+        body: object = decode(params)
     except (TypeError, ValueError):
-        body = None
-    if not isinstance(body, dict):
-        body, cron, every = {}, None, None
+        known, body = None, None
+    if known is None or not isinstance(body, dict):
+        known = CatchUp.SKIP, Overlap.SKIP, ScheduleOrigin.STORE
+        body, cron, every = dict[str, Any](), None, None
     return Schedule(
-        name, op, body, timeout, retries, cron, every, zone, *kinds, bool(paused), *facts
+        *(name, op, cast("dict[str, Any]", body), timeout, retries, cron, every, zone, *known),
+        *(bool(paused), _read_time(next_us), _read_time(last_us), last_task),
+        *(_read_time(created_us) or 0, revision),
     )
+
+
+def _read_time(us: int | None) -> int | None:
+    return us if us is not None and FIRST_TIME <= us <= LAST_TIME else None

@@ -9,7 +9,7 @@ import click
 
 from tapescope.cli._completion import complete_op, complete_schedule
 from tapescope.cli._options import json_option, store_option, wait_option, wide_option
-from tapescope.cli._output import on_terminal, print_json, print_line, say
+from tapescope.cli._output import make_printable, on_terminal, print_json, print_line, say
 from tapescope.cli._params import parse_params
 from tapescope.cli._settings import EXIT_USAGE
 from tapescope.cli._store import choose_store, open_store, prepare_store
@@ -257,7 +257,7 @@ def _print_schedules(page: SchedulePage, *, wide: bool) -> None:
         now = now_us()
         print_table(_COLUMNS, [_row(one, now) for one in page.schedules], terminal=True)
     if terminal and page.next is not None:
-        print_line(f"More: --after {page.next}")
+        print_line(f"More: --after {make_printable(page.next)}")
 
 
 def _row(one: Schedule, now: int) -> tuple[str, ...]:

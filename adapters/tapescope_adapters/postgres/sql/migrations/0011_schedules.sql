@@ -19,11 +19,7 @@ CREATE TABLE schedules (
     last_task  text,
     created_at bigint           NOT NULL,
     revision   bigint           NOT NULL,
-    CONSTRAINT schedules_pkey PRIMARY KEY (name),
-    CONSTRAINT schedules_params CHECK (params IS JSON OBJECT),
-    CONSTRAINT schedules_catch_up CHECK (catch_up IN ('skip', 'one', 'all')),
-    CONSTRAINT schedules_overlap CHECK (overlap IN ('allow', 'skip')),
-    CONSTRAINT schedules_origin CHECK (origin IN ('code', 'store'))
+    CONSTRAINT schedules_pkey PRIMARY KEY (name)
 );
 CREATE INDEX schedules_next ON schedules (next_at, name) WHERE NOT paused;
 
