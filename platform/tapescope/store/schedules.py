@@ -184,10 +184,16 @@ def read_schedule(*row: Any) -> Schedule:
     if known is None or not isinstance(body, dict):
         known = CatchUp.SKIP, Overlap.SKIP, ScheduleOrigin.STORE
         body, cron, every = dict[str, Any](), None, None
+    what = name, op, cast("dict[str, Any]", body), timeout, retries, cron, every, zone
     return Schedule(
-        *(name, op, cast("dict[str, Any]", body), timeout, retries, cron, every, zone, *known),
-        *(bool(paused), _read_time(next_us), _read_time(last_us), last_task),
-        *(_read_time(created_us) or 0, revision),
+        *what,
+        *known,
+        paused=bool(paused),
+        next_us=_read_time(next_us),
+        last_us=_read_time(last_us),
+        last_task=last_task,
+        created_us=_read_time(created_us) or 0,
+        revision=revision,
     )
 
 
