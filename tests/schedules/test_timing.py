@@ -135,6 +135,15 @@ def test_a_next_time_lies_ahead_and_none_lies_between(cron: str, zone: str, seco
     assert timing.find_next(first - 1) == first
 
 
+def test_a_time_that_comes_twice_is_not_asked_for_behind() -> None:
+    """Between the first and the second 02:30 of a day, the next one is that of the day after."""
+    second_time = datetime(2026, 10, 25, 2, 10, fold=1, tzinfo=ZoneInfo(BERLIN))
+    found = Timing("30 2 * * *", None, BERLIN).find_next(as_microseconds(second_time))
+
+    assert found is not None
+    assert f"{moment(found).astimezone(ZoneInfo(BERLIN)):%m-%d %H:%M%z}" == "10-26 02:30+0100"
+
+
 def test_an_interval_fires_at_its_multiples() -> None:
     """Whoever reads it finds the same times, before the epoch as well."""
     timing = Timing(None, 90, "UTC")

@@ -508,7 +508,10 @@ class MemoryBackend(StoreBackend):
     # --- schedules --------------------------------------------------------------------------------
 
     async def add_schedule(self, row: Schedule) -> bool:
-        return self._schedules.setdefault(row.name, row) is row
+        if row.name in self._schedules:
+            return False
+        self._schedules[row.name] = row
+        return True
 
     async def change_schedule(self, row: Schedule) -> bool:
         kept = self._schedules.get(row.name)

@@ -106,12 +106,8 @@ GUARDS: Final[tuple[Guard, ...]] = (
     ),
     row(
         "schedules.one_bad",
-        "What the store refuses of one schedule holds up no other",
-        Edit(
-            _LOOP,
-            "        except TapescopeError as error:\n            self._warn(schedule, str(error))",
-            "        except ZeroDivisionError as error:\n            self._warn(schedule, str(error))",
-        ),
+        "What the store refuses of one schedule, or a defect of it, holds up no other",
+        Edit(_LOOP, "await self._fire_alone(schedule, now)", "await self._fire(schedule, now)"),
         f"{_TESTS}::test_what_is_wrong_with_one_holds_up_no_other",
         on="memory",
     ),
@@ -137,7 +133,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "schedules.twice_an_hour",
         "A time that a day has twice is asked for ahead, and not behind",
         Edit(_TIMING, "            if time > after:", "            if True:"),
-        f"{_TIMES}::test_a_next_time_lies_ahead_and_none_lies_between",
+        f"{_TIMES}::test_a_time_that_comes_twice_is_not_asked_for_behind",
         on="memory",
     ),
     row(
