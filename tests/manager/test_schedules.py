@@ -276,6 +276,8 @@ async def test_what_cannot_be_scheduled_is_refused(sqlite_url: str) -> None:
         ops.schedule("nightly", Submission("send", retry=RetryPolicy()), every=60)
     with pytest.raises(BadSetting):
         ops.schedule("nightly", op.bind(n=1), params={"n": 1}, every=60)
+    with pytest.raises(BadParams):
+        ops.schedule("nightly", "send", params={"m": 1}, every=60)
     async with TaskManager(sqlite_url, ops=ops) as manager:
         with pytest.raises(BadParams):
             await manager.schedules.add("nightly", op, params={"m": 1}, every=60)
@@ -293,9 +295,9 @@ async def test_a_declaration_that_does_not_fit_its_runner_keeps_the_manager_clos
     sqlite_url: str,
 ) -> None:
     """It is said at the opening, where somebody looks, and not at three in the morning."""
-    ops = make_ops()
-    ops.schedule("nightly", "send", params={"m": 1}, every=60)
-    manager = TaskManager(sqlite_url, ops=ops)
+    elsewhere = Ops()
+    elsewhere.schedule("nightly", "send", params={"m": 1}, every=60)
+    manager = TaskManager(sqlite_url, ops=[make_ops(), elsewhere])
     with pytest.raises(BadParams):
         await manager.open()
 

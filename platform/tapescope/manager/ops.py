@@ -324,9 +324,12 @@ class Ops:
         Raises ``BadSetting``, ``BadOp``, ``BadParams``, and ``ScheduleTaken`` for a second schedule
         of one name, here or in a registry that includes this one.
         """
+        submission = find_submission(what, params)
+        if (registered := self.get(submission.op)) is not None:
+            registered.runner.check(submission.params)
         declared = declare_schedule(
             name,
-            find_submission(what, params),
+            submission,
             cron=cron,
             every=every,
             time_zone=time_zone,
