@@ -14,6 +14,7 @@ from typing import Final
 from dashboards.promql import (
     CANCEL_REASON,
     DROP_REASON,
+    FIRING_OUTCOME,
     OUTCOME,
     RESCUE_RESULT,
     STATE,
@@ -25,6 +26,7 @@ from tapescope.model import (
     ActiveState,
     CancelReason,
     DropReason,
+    FiringOutcome,
     Outcome,
     RescueResult,
     WaitState,
@@ -50,6 +52,7 @@ WORDS: Final[dict[str, tuple[str, ...]]] = {
     CANCEL_REASON: tuple(CancelReason),
     TAPE_OUTCOME: (*Outcome, TAPE_OPEN, TAPE_UNKNOWN),
     DROP_REASON: tuple(DropReason),
+    FIRING_OUTCOME: tuple(FiringOutcome),
 }
 """The closed sets, by the label that carries their words."""
 
@@ -58,6 +61,10 @@ MEANINGS: Final[dict[str, str]] = {
     Outcome.FAILED: BAD,
     Outcome.CANCELLED: GREY,
     RescueResult.RETRIED: LATE,
+    FiringOutcome.FIRED: GOOD,
+    FiringOutcome.CAUGHT_UP: LATE,
+    FiringOutcome.OVERLAPPED: GREY,
+    FiringOutcome.MISSED: BAD,
     ActiveState.PENDING: WAITING,
     ActiveState.RUNNING: ACTIVE,
     ActiveState.CANCELLING: "purple",

@@ -3,8 +3,29 @@
 from __future__ import annotations
 
 from dashboards import colours
-from dashboards.panels import Board, Chart, Limit, Query, Section, scope, sum_by, sum_growth
-from dashboards.promql import BUILD_INFO, GROUP, INSTANCE, OP, RESCUE_RESULT, START, STATE, match
+from dashboards.panels import (
+    Board,
+    Chart,
+    Limit,
+    Query,
+    Section,
+    add_rates,
+    quantile,
+    scope,
+    sum_by,
+    sum_growth,
+)
+from dashboards.promql import (
+    BUILD_INFO,
+    FIRING_OUTCOME,
+    GROUP,
+    INSTANCE,
+    OP,
+    RESCUE_RESULT,
+    START,
+    STATE,
+    match,
+)
 from tapescope.model import ActiveState, WaitState
 from tapescope_telemetry import names
 
@@ -164,6 +185,24 @@ _PROCESSES = Section(
             "short",
             (Query(sum_growth(RESCUE_RESULT, names.RESCUED), f"{{{{{RESCUE_RESULT}}}}}"),),
             stacked=True,
+        ),
+        Chart(
+            "timeseries",
+            "Firings of schedules by outcome",
+            "Firing times of the interval: with a task in time or late, or without one.",
+            "short",
+            (Query(sum_growth(FIRING_OUTCOME, names.FIRINGS), f"{{{{{FIRING_OUTCOME}}}}}"),),
+            stacked=True,
+            empty="No schedule has fired.",
+        ),
+        Chart(
+            "timeseries",
+            "Lateness of schedules by op (p95)",
+            "From a firing time to when its task was made.",
+            "s",
+            (Query(quantile(0.95, add_rates(names.LATENESS, OP)), f"{{{{{OP}}}}}"),),
+            axis="log",
+            empty="No schedule has fired.",
         ),
     ),
 )

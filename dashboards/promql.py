@@ -21,6 +21,7 @@ __all__ = [
     "DROP_REASON",
     "ERROR",
     "EVENT_TYPE",
+    "FIRING_OUTCOME",
     "FOREIGN",
     "GROUP",
     "INSTANCE",
@@ -56,6 +57,7 @@ def name_metric(row: MetricRow) -> str:
 OP: Final = name_label(Attribute.OP)
 STATE: Final = name_label(Attribute.STATE)
 OUTCOME: Final = name_label(Attribute.OUTCOME)
+FIRING_OUTCOME: Final = name_label(Attribute.FIRING_OUTCOME)
 RESCUE_RESULT: Final = name_label(Attribute.RESCUE_RESULT)
 CANCEL_REASON: Final = name_label(Attribute.CANCEL_REASON)
 TAPE_OUTCOME: Final = name_label(Attribute.TAPE_OUTCOME)

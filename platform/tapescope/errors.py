@@ -19,6 +19,8 @@ Each builds its message from typed arguments, which stay readable as attributes:
   x IdempotencyConflict
   x ConnectionRefused
   x UnknownTask
+  x UnknownSchedule
+  x ScheduleTaken
   x TaskFailed
   x TaskCancelled
   x ResultTimeout
@@ -117,6 +119,7 @@ __all__ = [
     "ResultTimeout",
     "Retry",
     "RightsMissing",
+    "ScheduleTaken",
     "SchemaForbidden",
     "SchemaNotOwn",
     "SchemaTooNew",
@@ -137,6 +140,7 @@ __all__ = [
     "TaskCancelled",
     "TaskFailed",
     "TaskNotEnded",
+    "UnknownSchedule",
     "UnknownStoreScheme",
     "UnknownTask",
     "UsedAfterFork",
@@ -344,6 +348,28 @@ class UnknownTask(TapescopeError):
 
 
 # --- what became of a task or an event ------------------------------------------------------------
+
+
+class UnknownSchedule(TapescopeError):
+    """A name of which the store has no schedule."""
+
+    def __init__(self, schedule: str) -> None:
+        self.schedule = schedule
+        super().__init__(
+            f"The store has no schedule {_show(schedule)}. Check the name ('tapescope schedule "
+            "list') and the store."
+        )
+
+
+class ScheduleTaken(TapescopeError):
+    """A second schedule of one name, in a store or in the registries of ops."""
+
+    def __init__(self, schedule: str) -> None:
+        self.schedule = schedule
+        super().__init__(
+            f"There is a schedule {_show(schedule)} already. Give the second one another name, or "
+            "remove the first ('tapescope schedule remove')."
+        )
 
 
 class TaskFailed(TapescopeError):

@@ -35,10 +35,12 @@ __all__ = [
     "EXPORTER_METRICS",
     "FILE_FREE",
     "FILE_SIZE",
+    "FIRINGS",
     "FLUSH_SIZE",
     "FLUSH_WAIT",
     "FOREIGN_NOTIFICATIONS",
     "HEARTBEAT_AGE",
+    "LATENESS",
     "LEASE_DURATION",
     "LEASE_MARGIN",
     "LIMIT",
@@ -112,6 +114,9 @@ class Attribute:
     TELEMETRY_SOURCE: Final = "tapescope.telemetry.source"
     LOOP: Final = "tapescope.loop.name"
     CONNECTION_STATE: Final = "tapescope.connection.state"
+    SCHEDULE: Final = "tapescope.schedule.name"
+    FIRING_TIME: Final = "tapescope.schedule.firing_time"
+    FIRING_OUTCOME: Final = "tapescope.schedule.outcome"
     LINK: Final = "tapescope.link"
     ERROR_TYPE: Final = "error.type"
     FUNCTION: Final = "code.function.name"
@@ -186,7 +191,7 @@ SUBMIT: Final = SpanRow(
     "PRODUCER",
     "the caller's",
     (_A.OP, _A.TASK_ID, _A.ADAPTER),
-    (_A.ERROR_TYPE,),
+    (_A.SCHEDULE, _A.FIRING_TIME, _A.ERROR_TYPE),
     messaging="send",
 )
 RUN: Final = SpanRow(
@@ -337,6 +342,22 @@ RESCUED: Final = MetricRow(
     "{task}",
     "Tasks taken from an owner that was dead or lost its lease.",
     (_A.OP, _A.RESCUE_RESULT),
+)
+FIRINGS: Final = MetricRow(
+    "tapescope.schedule.firings",
+    "counter",
+    "{firing}",
+    "Firing times of schedules, by what became of them. Of a schedule that nobody fired for long, "
+    "the last hundred times are counted.",
+    (_A.OP, _A.FIRING_OUTCOME),
+)
+LATENESS: Final = MetricRow(
+    "tapescope.schedule.lateness",
+    "histogram",
+    "s",
+    "From a firing time to when its task was made.",
+    (_A.OP,),
+    boundaries=_WORK_SECONDS,
 )
 ZOMBIES: Final = MetricRow(
     "tapescope.task.zombies",
@@ -646,6 +667,7 @@ METRICS: Final = (
     *(SUBMITTED, DURATION, ACTIVE, LIMIT, QUEUE_WAIT, OLDEST_ACTIVE),
     *(BACKLOG, OLDEST_DUE, OP_WORKERS, RUNNING_AGE, OP_TIMEOUT),
     *(RETRIES, RESCUED, ZOMBIES),
+    *(FIRINGS, LATENESS),
     *(CANCEL_REQUESTS, CANCEL_DURATION, CANCEL_OVERRUN),
     *(EVENT_OFFERED, EVENT_APPENDED, EVENT_DROPPED, EVENT_FAILED, EVENT_UNACCOUNTED),
     *(TAPE_LENGTH, AUDIT_CHECKED, AUDIT_VIOLATIONS, AUDIT_LAST_SUCCESS),

@@ -206,6 +206,7 @@ class SubmitSpan:
         *,
         as_message: bool = False,
         carries_baggage: bool = False,
+        schedule: tuple[str, str] | None = None,
     ) -> None:
         self._tracer = tracer
         self._failures = failures
@@ -216,6 +217,9 @@ class SubmitSpan:
             Attribute.TASK_ID: task_id,
             Attribute.ADAPTER: adapter,
         }
+        if schedule is not None:
+            name, firing_time = schedule
+            self._attributes |= {Attribute.SCHEDULE: name, Attribute.FIRING_TIME: firing_time}
         if as_message:
             self._attributes |= SUBMIT.describe_message(op, task_id)
         self._span: Span = INVALID_SPAN

@@ -30,6 +30,7 @@ from tapescope_telemetry.names import (
     SCOPE_NAME,
     TELEMETRY_ERRORS,
 )
+from tapescope_telemetry.schedules import ScheduleMeter
 from tapescope_telemetry.spans import (
     UNTRACED_SUBMIT,
     Caller,
@@ -144,6 +145,11 @@ class Telemetry:
         return self._metrics.tasks
 
     @property
+    def schedules(self) -> ScheduleMeter:
+        """What becomes of the firing times of schedules."""
+        return self._metrics.schedules
+
+    @property
     def managers(self) -> ManagerMeter:
         """The signs of life of managers."""
         return self._metrics.managers
@@ -156,13 +162,21 @@ class Telemetry:
         """A background loop met a defect, and goes on. Any thread may call this."""
         self._metrics.loop_errors.add(1, loop)
 
-    def submit_span(self, op: str, task_id: str, adapter: str) -> SubmitSpan:
-        """``submit {op}``, a child of the caller's span: to be entered with ``with``, at once."""
+    def submit_span(
+        self, op: str, task_id: str, adapter: str, *, schedule: tuple[str, str] | None = None
+    ) -> SubmitSpan:
+        """``submit {op}``, a child of the caller's span: to be entered with ``with``, at once.
+
+        ``schedule`` is the name and the firing time of the schedule that makes the task.
+        """
         if not self.makes_spans and not is_traced():
             return UNTRACED_SUBMIT
         parts = self._tracer, self._failures, op, task_id, adapter
         return SubmitSpan(
-            *parts, as_message=self._as_message, carries_baggage=self._carries_baggage
+            *parts,
+            as_message=self._as_message,
+            carries_baggage=self._carries_baggage,
+            schedule=schedule,
         )
 
     @property
@@ -283,6 +297,7 @@ class _Metrics:
             self.loop_errors.add(0, loop)
         self._on = StoreInstruments(meter, caps)
         self.managers: Final = ManagerMeter(meter)
+        self.schedules: Final = ScheduleMeter(meter, caps)
         self.tasks: Final = TaskMeter(meter, caps, self._expect_drops)
 
     @classmethod

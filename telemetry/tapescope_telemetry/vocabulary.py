@@ -20,6 +20,7 @@ from tapescope.model import (
     CancelReason,
     ConnectionState,
     DropReason,
+    FiringOutcome,
     LinkKind,
     LoopName,
     Outcome,
@@ -115,6 +116,13 @@ ATTRIBUTES: Final[Mapping[str, AttributeRow]] = {
     _A.TELEMETRY_SOURCE: AttributeRow("What raised.", tuple(TelemetrySource)),
     _A.LOOP: AttributeRow("The loop that met the error.", tuple(LoopName)),
     _A.CONNECTION_STATE: AttributeRow("What a connection does.", tuple(ConnectionState)),
+    _A.SCHEDULE: AttributeRow("The schedule that made the task. On spans only.", open="names"),
+    _A.FIRING_TIME: AttributeRow(
+        "For when the schedule made the task. On spans only.", open="times: 2026-01-31T12:00:00Z"
+    ),
+    _A.FIRING_OUTCOME: AttributeRow(
+        "What became of a firing time of a schedule.", tuple(FiringOutcome)
+    ),
     _A.LINK: AttributeRow("Where a link of a span leads. On links only.", tuple(LinkKind)),
     _A.ERROR_TYPE: AttributeRow(
         "What failed: a code of the platform's, or an exception's qualified name. Absent where "

@@ -102,6 +102,7 @@ def _walk(node: ast.AST, file: str, scope: tuple[str, ...]) -> Iterator[Await]:
 
 
 _CARE: Final = "the care of a store, which is no part of a task's life"
+_SCHEDULES: Final = "a schedule, which is no task: its firing is made again, by the same key"
 _THREAD: Final = "there is a thread, which the memory has none of, or a loop of its own in one"
 _CALLERS: Final = "in a transaction or a pool of the caller's"
 _AT_ONCE: Final = "it enters a time limit or a wait, or closes what is idle: nothing waits"
@@ -123,6 +124,14 @@ _DOUBTED: Final = "a minute after the database told its time, or when a clock is
 _UNREACHED: Final[dict[str, str]] = {
     "store/maintenance.py:": _CARE,
     "store/leadership.py:": _CARE,
+    "store/schedules.py:": _SCHEDULES,
+    "manager/schedules.py:": _SCHEDULES,
+    "manager/declared_schedules.py:": _SCHEDULES,
+    "manager/manager.py:TaskManager._trigger": _SCHEDULES,
+    "manager/manager.py:TaskManager._fire": _SCHEDULES,
+    "manager/manager.py:TaskManager._make_scheduled": _SCHEDULES,
+    "manager/manager.py:TaskManager._declare_schedules": _SCHEDULES,
+    "manager/manager.py:TaskManager._tell_schedules": _SCHEDULES,
     "/_leadership.py:": _CARE,
     "/_maintenance.py:": _CARE,
     "/_repair.py:": _CARE,
@@ -172,6 +181,9 @@ _UNREACHED: Final[dict[str, str]] = {
         for primitive, reason in {
             **dict.fromkeys(("audit", "find_damage", "repair", "read_repairs"), _CARE),
             **dict.fromkeys(("recount_backlog", "mend_backlog"), _CARE),
+            **dict.fromkeys(("add_schedule", "change_schedule", "remove_schedule"), _SCHEDULES),
+            **dict.fromkeys(("get_schedule", "list_schedules", "list_due_schedules"), _SCHEDULES),
+            **dict.fromkeys(("next_schedule", "acquire_firing", "resign_firing"), _SCHEDULES),
             **dict.fromkeys(("due_tasks", "due_drops", "delete_", "find_open"), _CARE),
             **dict.fromkeys(("acquire_", "record_job", "resign_"), _CARE),
             "create_within": _CALLERS,

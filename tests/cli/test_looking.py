@@ -28,6 +28,7 @@ LOOKS: tuple[tuple[str, ...], ...] = (
     ("list",),
     ("list", "--json"),
     ("stats",),
+    ("schedule", "list"),
     ("show", "{task}"),
     ("tape", "{task}"),
     ("tape", "--follow", "{task}"),
@@ -45,6 +46,10 @@ ACTS: tuple[tuple[str, ...], ...] = (
     ("prune", "--older-than", "30d"),
     ("audit", "--dry-run"),
     ("audit", "--repair"),
+    ("schedule", "pause", "nightly"),
+    ("schedule", "resume", "nightly"),
+    ("schedule", "trigger", "nightly"),
+    ("schedule", "remove", "nightly"),
     ("spool", "replay"),
     ("drill", "failure-burst"),
 )

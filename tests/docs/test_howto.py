@@ -20,7 +20,15 @@ from uuid import uuid4
 
 import pytest
 
-from tapescope import CodecFailed, ManagerClosed, Reporter, TaskHandle, TaskManager
+from tapescope import (
+    CodecFailed,
+    ManagerClosed,
+    Overlap,
+    Reporter,
+    TaskHandle,
+    TaskManager,
+    read_firing,
+)
 from tests.support.django_project import django
 
 HOWTO = Path(__file__).parents[2] / "docs" / "howto"
@@ -160,6 +168,32 @@ async def test_the_sealed_values_of_the_codec_page_come_back(
     assert not second.created  # sealed in the same way, it is the same submit
     assert b"greeted" in files
     assert b"Ada" not in files
+
+
+async def test_the_programs_of_the_schedules_page_run(
+    sqlite_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the page declares is in the store, and its functions do what they say."""
+    names: dict[str, Any] = {"read_firing": read_firing}
+    for program in read_programs("schedules.md"):
+        exec(compile(program, "schedules.md", "exec", dont_inherit=True), names)
+    manager = names["manager"]
+    manager.reconfigure(store=sqlite_url)
+    async with manager:
+        declared = {one.name: one for one in (await manager.schedules.list()).schedules}
+        await names["let_customers_choose"](manager)
+        handle = await manager.schedules.trigger("nightly-eu")
+        said = await names["tell_of"](manager, handle.task_id)
+        by_caller = await names["build_report"].submit("us")
+        said_of_other = await names["tell_of"](manager, by_caller.task_id)
+    shown = capsys.readouterr().out
+
+    assert declared["nightly-eu"].params == {"region": "eu"}
+    assert (declared["nightly-eu"].time_zone, declared["often"].every) == ("Europe/Berlin", 900)
+    assert declared["often"].overlap is Overlap.SKIP
+    assert shown.startswith("eu: 1 days\n[('customer-7', datetime.datetime(")
+    assert said.startswith("nightly-eu, for 20")
+    assert said_of_other == "submitted by a caller"
 
 
 async def test_the_ops_of_the_embed_page_are_submitted(sqlite_url: str) -> None:

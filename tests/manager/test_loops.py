@@ -89,6 +89,8 @@ TROUBLES = {
     "read_ops": LoopName.HEARTBEAT,
     "rescue": LoopName.HEARTBEAT,
     "probe": LoopName.HEARTBEAT,
+    "list_due_schedules": LoopName.SCHEDULER,
+    "next_schedule": LoopName.SCHEDULER,
     "acquire_leadership": LoopName.MAINTAINER,
     "find_open": LoopName.MAINTAINER,
     "read_backlog": LoopName.BACKLOG,

@@ -20,7 +20,11 @@ async def take_migration_off(url: str) -> None:
         async with session(url) as raw:
             await raw.execute("DROP FUNCTION count_moves() CASCADE")  # its triggers, too
             await raw.execute(
-                "DROP TABLE backlog, backlog_moves, backlog_snapshot, workers, attempts_traced"
+                "DROP TABLE backlog, backlog_moves, backlog_snapshot, workers,"
+                " attempts_traced, schedules"
+            )
+            await raw.execute(
+                "ALTER TABLE maintenance DROP COLUMN firing_holder, DROP COLUMN firing_until"
             )
             # with the trigger that guards it, which the migration makes again
             await raw.execute("ALTER TABLE tasks DROP COLUMN cancel_traceparent CASCADE")
@@ -35,8 +39,10 @@ async def take_migration_off(url: str) -> None:
         for (name,) in triggers:
             conn.execute(f"DROP TRIGGER {name}")
         conn.execute("DROP TRIGGER tasks_take_their_traces")
-        for table in ("backlog", "workers", "attempts_traced"):
+        for table in ("backlog", "workers", "attempts_traced", "schedules"):
             conn.execute(f"DROP TABLE {table}")
         conn.execute("ALTER TABLE tasks DROP COLUMN cancel_traceparent")
+        for column in ("firing_holder", "firing_until"):
+            conn.execute(f"ALTER TABLE maintenance DROP COLUMN {column}")
         conn.execute("DELETE FROM schema_compatibility WHERE version > ?", (_VERSION,))
         conn.execute(f"PRAGMA user_version = {_VERSION}")

@@ -27,11 +27,14 @@ from tapescope import (
     TaskManager,
     TaskStatus,
     ThreadReporter,
+    UnknownSchedule,
     UnknownTask,
     WouldBlockLoop,
 )
+from tapescope.manager.schedules import ManagerSchedules
 from tapescope.store.flush import Flush
 from tapescope.sync import ManagerSettings, SyncManager
+from tapescope.sync.schedules import SyncSchedules
 from tapescope.testing import MemoryBackend, MemoryStore, until
 from tests.manager.test_process import run
 from tests.support.captured_telemetry import CapturedTelemetry
@@ -445,3 +448,36 @@ def test_a_program_that_closes_nothing_leaves_nothing_open(sqlite_url: str) -> N
     assert ends["drained"][0] is TaskStatus.SUCCEEDED
     assert ends["far"][0] is TaskStatus.CANCELLED
     assert ends["far"][1].events[-1].body["cancel"]["reason"] == "shutdown"
+
+
+def test_schedules_are_changed_by_plain_calls(store_url: str) -> None:
+    """Added, listed, paused, resumed, triggered and removed, from a thread without a loop."""
+    with make(store_url, work=True) as tasks:
+        added = tasks.schedules.add("nightly", double.bind(number=4), cron="0 3 * * *")
+        paused = tasks.schedules.pause("nightly")
+        result = tasks.schedules.trigger("nightly").result()
+        resumed = tasks.schedules.resume("nightly")
+        (listed,) = tasks.schedules.list().schedules
+        same = tasks.schedules.get("nightly")
+        tasks.schedules.remove("nightly")
+        with pytest.raises(UnknownSchedule):
+            tasks.schedules.get("nightly")
+
+    assert (added.params, added.paused, paused.paused, resumed.paused) == (
+        {"number": 4},
+        False,
+        True,
+        False,
+    )
+    assert result == 8
+    assert listed == same == resumed
+
+
+def test_every_verb_of_schedules_is_there() -> None:
+    """With the arguments of the asynchronous one."""
+    verbs = [name for name in dir(ManagerSchedules) if not name.startswith("_")]
+
+    assert verbs == [name for name in dir(SyncSchedules) if not name.startswith("_")]
+    for name in verbs:
+        ours = inspect.signature(getattr(SyncSchedules, name)).parameters
+        assert list(ours) == list(inspect.signature(getattr(ManagerSchedules, name)).parameters)

@@ -24,6 +24,7 @@ from tapescope_telemetry import spans as span_functions
 from tapescope_telemetry.guard import LOGS, read_errors
 from tapescope_telemetry.logger import Logger
 from tapescope_telemetry.managers import ManagerMeter
+from tapescope_telemetry.schedules import ScheduleMeter
 from tapescope_telemetry.spans import RunSpan, SubmitSpan
 from tapescope_telemetry.stores import StoreMeter
 from tapescope_telemetry.tasks import TaskMeter
@@ -92,6 +93,7 @@ ENTRIES: dict[str, Callable[[Telemetry], object]] = {
     "Telemetry.shared": lambda t: Telemetry.shared(),
     "Telemetry.share": lambda t: Telemetry.share(Telemetry.share(t)),
     "Telemetry.tasks": lambda t: t.tasks,
+    "Telemetry.schedules": lambda t: t.schedules,
     "Telemetry.managers": lambda t: t.managers,
     "Telemetry.store": lambda t: t.store("sqlite"),
     "Telemetry.makes_spans": lambda t: t.makes_spans,
@@ -135,6 +137,8 @@ ENTRIES: dict[str, Callable[[Telemetry], object]] = {
     "StoreMeter.waited": lambda t: t.store("sqlite").waited(1.0),
     "StoreMeter.watch_load": lambda t: t.store("sqlite").watch_load(BUSY.read_load),
     "StoreMeter.unwatch_load": lambda t: t.store("sqlite").unwatch_load(BUSY.read_load),
+    "ScheduleMeter.fired": lambda t: t.schedules.fired("op", "fired", 1.0),
+    "ScheduleMeter.skipped": lambda t: t.schedules.skipped("op", "missed", 1),
     "ManagerMeter.watch": lambda t: t.managers.watch(BUSY.read_signs),
     "ManagerMeter.unwatch": lambda t: t.managers.unwatch(BUSY.read_signs),
     "StoreMeter.backlog_read": lambda t: t.store("sqlite").backlog_read("s", Backlog(0, 0.0, ())),
@@ -169,7 +173,16 @@ def list_entries() -> list[str]:
     """The public methods and functions that the platform may call."""
     methods = [
         f"{kind.__name__}.{name}"
-        for kind in (Telemetry, SubmitSpan, RunSpan, TaskMeter, ManagerMeter, StoreMeter, Logger)
+        for kind in (
+            Telemetry,
+            SubmitSpan,
+            RunSpan,
+            TaskMeter,
+            ManagerMeter,
+            StoreMeter,
+            ScheduleMeter,
+            Logger,
+        )
         for name, _ in inspect.getmembers(
             kind, lambda member: inspect.isroutine(member) or isinstance(member, property)
         )

@@ -36,6 +36,13 @@ CONTRACT: dict[str, tuple[str, str, set[str], set[str]]] = {
     "tapescope.op.timeout": (GAUGE, "s", {OP}, set()),
     "tapescope.task.retries": (COUNTER, "{attempt}", {OP, ERROR}, set()),
     "tapescope.task.rescued": (COUNTER, "{task}", {OP, "tapescope.rescue.result"}, set()),
+    "tapescope.schedule.firings": (
+        COUNTER,
+        "{firing}",
+        {OP, "tapescope.schedule.outcome"},
+        set(),
+    ),
+    "tapescope.schedule.lateness": (HISTOGRAM, "s", {OP}, set()),
     "tapescope.task.zombies": (UPDOWN, "{task}", {OP}, set()),
     "tapescope.cancel.requests": (COUNTER, "{request}", {REASON}, set()),
     "tapescope.cancel.duration": (HISTOGRAM, "s", {REASON}, set()),
@@ -162,6 +169,8 @@ def tell_everything(telemetry: Telemetry) -> str | None:
     store.waited(0.002)
     store.watch_load(BUSY.read_load)
     telemetry.managers.watch(BUSY.read_signs)
+    telemetry.schedules.fired("resize", "fired", 0.1)
+    telemetry.schedules.skipped("resize", "missed", 2)
     store.backlog_read("sqlite:///t.db", Backlog(0, 0.0, (OpBacklog("resize", 1, timeout=60.0),)))
     run.end("failed", error=ValueError("no"), tape_length=7, tape_dropped=1)
     return run.trace_id

@@ -22,6 +22,7 @@ from tapescope.model import (
     Mended,
     QuarantinePage,
     Repair,
+    Schedule,
     StoreLoad,
     StoreSize,
     TapePage,
@@ -56,6 +57,8 @@ from tapescope.store import (
     TraceRow,
     is_task_id,
     must_migrate,
+    read_schedule,
+    write_schedule,
 )
 from tapescope_adapters._sql import conditions, leads
 from tapescope_adapters.postgres import _backlog, _leadership
@@ -550,6 +553,43 @@ class PostgresBackend(StoreBackend):
 
     async def resign_leadership(self, owner: str) -> None:
         await _leadership.resign(self._shared, self._sql, owner)
+
+    # --- schedules --------------------------------------------------------------------------------
+
+    async def add_schedule(self, row: Schedule) -> bool:
+        return bool(await self._shared.fetch(self._sql["add_schedule"], *write_schedule(row)))
+
+    async def change_schedule(self, row: Schedule) -> bool:
+        *columns, _, revision = write_schedule(row)
+        return bool(await self._shared.fetch(self._sql["change_schedule"], *columns, revision))
+
+    async def remove_schedule(self, name: str) -> bool:
+        return bool(await self._shared.fetch(self._sql["remove_schedule"], name))
+
+    async def get_schedule(self, name: str) -> Schedule | None:
+        rows = await self._shared.fetch(self._sql["get_schedule"], name)
+        return read_schedule(*rows[0]) if rows else None
+
+    async def list_schedules(self, after: str, limit: int) -> Sequence[Schedule]:
+        rows = await self._shared.fetch(self._sql["list_schedules"], after, limit)
+        return [read_schedule(*row) for row in rows]
+
+    async def list_due_schedules(
+        self, now: int, after: tuple[int, str], limit: int
+    ) -> Sequence[Schedule]:
+        rows = await self._shared.fetch(self._sql["list_due_schedules"], now, *after, limit)
+        return [read_schedule(*row) for row in rows]
+
+    async def next_schedule(self, after: int) -> int | None:
+        rows = await self._shared.fetch(self._sql["next_schedule"], after)
+        return rows[0]["next_at"] if rows else None
+
+    async def acquire_firing(self, owner: str, now: int, until: int) -> bool:
+        asked = owner, now, until, 2 * until - now
+        return bool(await self._shared.fetch(self._sql["acquire_firing"], *asked))
+
+    async def resign_firing(self, owner: str) -> None:
+        await self._shared.fetch(self._sql["resign_firing"], owner)
 
     async def find_open(
         self, after: int, among: Sequence[int], limit: int

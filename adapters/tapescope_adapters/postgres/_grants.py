@@ -21,11 +21,23 @@ RIGHTS: Final[Mapping[DatabaseRole, Mapping[str, tuple[str, ...]]]] = MappingPro
     {
         DatabaseRole.READER: _VERSIONS
         | dict.fromkeys(
-            ("tasks", "events", "quarantine", "drop_counts", "repairs", "attempts_traced"),
+            (
+                "tasks",
+                "events",
+                "quarantine",
+                "drop_counts",
+                "repairs",
+                "attempts_traced",
+                "schedules",
+            ),
             ("SELECT",),
         ),
         DatabaseRole.SUBMITTER: _VERSIONS
-        | {"tasks": ("SELECT", f"INSERT ({_SUBMITTED})"), "ops": ("SELECT",)},
+        | {
+            "tasks": ("SELECT", f"INSERT ({_SUBMITTED})"),
+            "ops": ("SELECT",),
+            "schedules": ("SELECT",),
+        },
         DatabaseRole.WORKER: _VERSIONS
         | {
             "tasks": ("SELECT", "INSERT", "UPDATE", "DELETE"),
@@ -36,6 +48,7 @@ RIGHTS: Final[Mapping[DatabaseRole, Mapping[str, tuple[str, ...]]]] = MappingPro
             "lanes": ("SELECT", "INSERT", "UPDATE", "DELETE"),
             "ops": ("SELECT", "INSERT", "UPDATE"),
             "workers": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+            "schedules": ("SELECT", "INSERT", "UPDATE", "DELETE"),
             "repairs": ("SELECT",),
             "maintenance": ("SELECT", "UPDATE"),
         },

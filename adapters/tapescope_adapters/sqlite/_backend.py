@@ -24,6 +24,7 @@ from tapescope.model import (
     Mended,
     QuarantinePage,
     Repair,
+    Schedule,
     StoreSize,
     TapePage,
     Task,
@@ -66,6 +67,7 @@ from tapescope_adapters.sqlite import (
     _maintenance,
     _repair,
     _rows,
+    _schedules,
 )
 from tapescope_adapters.sqlite._caller_transaction import create_within
 from tapescope_adapters.sqlite._change_poll import NOTHING_SEEN, Look
@@ -542,6 +544,39 @@ class SqliteBackend(StoreBackend):
 
     async def resign_leadership(self, owner: str) -> None:
         await self._changing(lambda conn: _leadership.resign(conn, self._sql, owner))
+
+    async def add_schedule(self, row: Schedule) -> bool:
+        return await self._changing(lambda conn: _schedules.add(conn, self._sql, row))
+
+    async def change_schedule(self, row: Schedule) -> bool:
+        return await self._changing(lambda conn: _schedules.change(conn, self._sql, row))
+
+    async def remove_schedule(self, name: str) -> bool:
+        return await self._changing(lambda conn: _schedules.remove(conn, self._sql, name))
+
+    async def get_schedule(self, name: str) -> Schedule | None:
+        return await self._reading(lambda conn: _schedules.get(conn, self._sql, name))
+
+    async def list_schedules(self, after: str, limit: int) -> Sequence[Schedule]:
+        return await self._reading(lambda conn: _schedules.list_all(conn, self._sql, after, limit))
+
+    async def list_due_schedules(
+        self, now: int, after: tuple[int, str], limit: int
+    ) -> Sequence[Schedule]:
+        return await self._reading(
+            lambda conn: _schedules.list_due(conn, self._sql, now, after, limit)
+        )
+
+    async def next_schedule(self, after: int) -> int | None:
+        return await self._reading(lambda conn: _schedules.find_next(conn, self._sql, after))
+
+    async def acquire_firing(self, owner: str, now: int, until: int) -> bool:
+        return await self._changing(
+            lambda conn: _schedules.acquire(conn, self._sql, owner, now, until)
+        )
+
+    async def resign_firing(self, owner: str) -> None:
+        await self._changing(lambda conn: _schedules.resign(conn, self._sql, owner))
 
     async def find_open(
         self, after: int, among: Sequence[int], limit: int

@@ -29,6 +29,7 @@ from tapescope.model import (
     Mended,
     QuarantinePage,
     Repair,
+    Schedule,
     TapePage,
     Task,
     TaskFilter,
@@ -58,6 +59,8 @@ from tapescope.store import (
     TraceRow,
     decode,
     must_migrate,
+    read_schedule,
+    write_schedule,
 )
 
 __all__ = ["JournalBackend"]
@@ -433,6 +436,81 @@ class JournalBackend(StoreBackend):
 
     async def resign_leadership(self, owner: str) -> None:
         await self._write(lambda tx: _set_if_leader(tx, owner, "leader", None))
+
+    # --- schedules --------------------------------------------------------------------------------
+
+    async def add_schedule(self, row: Schedule) -> bool:
+        def step(tx: Transaction) -> bool:
+            if tx.get("schedules", row.name) is not None:
+                return False
+            tx.put("schedules", row.name, list(write_schedule(row)))
+            return True
+
+        return await self._write(step)
+
+    async def change_schedule(self, row: Schedule) -> bool:
+        def step(tx: Transaction) -> bool:
+            said = tx.get("schedules", row.name)
+            kept = None if said is None else read_schedule(*said)
+            if kept is None or kept.revision != row.revision:
+                return False
+            changed = replace(row, created_us=kept.created_us, revision=row.revision + 1)
+            tx.put("schedules", row.name, list(write_schedule(changed)))
+            return True
+
+        return await self._write(step)
+
+    async def remove_schedule(self, name: str) -> bool:
+        def step(tx: Transaction) -> bool:
+            there = tx.get("schedules", name) is not None
+            tx.put("schedules", name, None)
+            return there
+
+        return await self._write(step)
+
+    async def get_schedule(self, name: str) -> Schedule | None:
+        row = await self._read(lambda tx: tx.get("schedules", name))
+        return None if row is None else read_schedule(*row)
+
+    async def list_schedules(self, after: str, limit: int) -> Sequence[Schedule]:
+        rows = sorted(await self._read_schedules(), key=lambda row: row.name)
+        return [row for row in rows if row.name > after][:limit]
+
+    async def list_due_schedules(
+        self, now: int, after: tuple[int, str], limit: int
+    ) -> Sequence[Schedule]:
+        due = [
+            ((row.next_us, row.name), row)
+            for row in await self._read_schedules()
+            if row.next_us is not None and row.next_us <= now and not row.paused
+        ]
+        due.sort(key=lambda one: one[0])
+        return [row for place, row in due if place > after][:limit]
+
+    async def next_schedule(self, after: int) -> int | None:
+        times = [row.next_us for row in await self._read_schedules() if not row.paused]
+        return min((time for time in times if time is not None and time > after), default=None)
+
+    async def acquire_firing(self, owner: str, now: int, until: int) -> bool:
+        def step(tx: Transaction) -> bool:
+            holder, held = tx.get("leadership", "firing") or (owner, 0)
+            if holder != owner and now <= held <= 2 * until - now:
+                return False
+            tx.put("leadership", "firing", [owner, until])
+            return True
+
+        return await self._write(step)
+
+    async def resign_firing(self, owner: str) -> None:
+        def step(tx: Transaction) -> None:
+            if (tx.get("leadership", "firing") or (None,))[0] == owner:
+                tx.put("leadership", "firing", None)
+
+        await self._write(step)
+
+    async def _read_schedules(self) -> Sequence[Schedule]:
+        rows = await self._read(lambda tx: list(tx.scan("schedules").values()))
+        return [read_schedule(*row) for row in rows]
 
     def _now(self) -> int:
         return self._context.clock.now()

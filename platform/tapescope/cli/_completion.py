@@ -18,7 +18,7 @@ from tapescope.program import run_main
 if TYPE_CHECKING:
     from tapescope.store.port import TaskStore
 
-__all__ = ["COMPLETE", "complete_drill", "complete_op", "complete_task"]
+__all__ = ["COMPLETE", "complete_drill", "complete_op", "complete_schedule", "complete_task"]
 
 COMPLETE: Final = "_TAPESCOPE_COMPLETE"
 """The variable in which a shell says that it asks, and how."""
@@ -56,6 +56,16 @@ def complete_op(ctx: click.Context, _: click.Parameter, incomplete: str) -> list
         newest = (await store.list(limit=_NEWEST, params=False)).tasks
         ops = {*await store.ops.read(), *(task.op for task in newest)}
         return sorted(op for op in ops if op.startswith(incomplete))
+
+    return _ask(ctx, read) or []
+
+
+def complete_schedule(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """The first schedules whose names begin so."""
+
+    async def read(store: TaskStore) -> list[str]:
+        page = await store.schedules.list(limit=1_000)
+        return [one.name for one in page.schedules if one.name.startswith(incomplete)]
 
     return _ask(ctx, read) or []
 

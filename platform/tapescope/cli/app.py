@@ -29,6 +29,7 @@ _COMMANDS: Final = {
     "token": "token",
     "exporter": "exporter",
     "submit": "submit",
+    "schedule": "schedule",
     "retry": "retry",
     "list": "list_tasks",
     "stats": "stats",

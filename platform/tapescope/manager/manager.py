@@ -14,6 +14,7 @@ from typing import Any, Self, TypeVar
 
 from tapescope.errors import (
     BadSetting,
+    IdempotencyConflict,
     ManagerClosed,
     ManagerOpen,
     OpNotRegistered,
@@ -26,6 +27,7 @@ from tapescope.errors import (
 )
 from tapescope.maintenance import Maintainer, Retention, audit_store
 from tapescope.manager.backlog_reader import BacklogReader, describe_backlog
+from tapescope.manager.declared_schedules import tell_schedule
 from tapescope.manager.handle import TaskHandle
 from tapescope.manager.heartbeat import Heartbeat
 from tapescope.manager.identity import name_owner, retire_owner
@@ -34,13 +36,16 @@ from tapescope.manager.loop_lag import LoopLag
 from tapescope.manager.ops import Op, Ops, OpsOfManager, Registering
 from tapescope.manager.pool import RunPool
 from tapescope.manager.readiness import Check, check_readiness
+from tapescope.manager.schedules import ManagerSchedules
 from tapescope.manager.submission import Submission
 from tapescope.manager.worker import Worker
 from tapescope.model.audit import AUDIT_GRACE, AuditReport
 from tapescope.model.internals import ManagerSigns
 from tapescope.model.redaction import Redact
+from tapescope.model.schedules import Schedule
 from tapescope.model.tape import QuarantinePage, TapePage
 from tapescope.model.tasks import Claim, NewTask, TaskStatus
+from tapescope.model.times import format_time
 from tapescope.run import (
     Redactor,
     RetryPolicy,
@@ -49,6 +54,7 @@ from tapescope.run import (
     TypedValues,
     resolve_runner,
 )
+from tapescope.schedules import Scheduler
 from tapescope.shielded import await_child, begin_insisting, wait_shielded
 from tapescope.store.home import Home
 from tapescope.store.lookup import find_store
@@ -217,6 +223,13 @@ class TaskManager:
         self._drain_limit: asyncio.Timeout | None = None
         self._hurry = False
         self._pid = os.getpid()
+        self.schedules = ManagerSchedules(
+            self._open_store,
+            encode=self._encode_scheduled,
+            changed=lambda: self._scheduler.wake(),
+            trigger=self._trigger,
+        )
+        """When tasks are made by themselves: added, listed, paused, triggered, removed."""
         self._assemble()
 
     @property
@@ -247,6 +260,15 @@ class TaskManager:
         )
         self._backlog = BacklogReader(settings.store)
         self._worker = Worker(self._pool, self._registry, self._poll)
+        self._told_schedules: object = {}
+        """The schedules of the registry as the store was told of them."""
+        self._scheduler = Scheduler(
+            settings.store,
+            settings.owner,
+            fire=self._fire,
+            knows=self.knows_op,
+            declare=self._tell_schedules,
+        )
 
     def _limit_of(self, op: str) -> int | None:
         registered = self._registry.get(op) if self._works else None
@@ -277,6 +299,7 @@ class TaskManager:
             await self.store.open()
         if not self._opened:
             await self._check_rights()
+            await self._declare_schedules()
             if self._lived or os.getpid() != self._pid:
                 self._pid = os.getpid()
                 self._settings = replace(self._settings, owner=name_owner())
@@ -292,7 +315,7 @@ class TaskManager:
             self._maintainer.start()
             self._backlog.start()
             if self._works:
-                self._worker.start()
+                self._work_on()
         return self
 
     async def _check_rights(self) -> None:
@@ -426,6 +449,9 @@ class TaskManager:
     def _work_on(self) -> None:
         if self._opened and not self._closed:
             self._worker.start()
+            if self._registry.all():
+                self._scheduler.start()
+            self._scheduler.wake()
 
     @property
     def is_open(self) -> bool:
@@ -563,6 +589,97 @@ class TaskManager:
             raise
         return [await await_child(submit) for submit in submits]
 
+    # --- schedules --------------------------------------------------------------------------------
+
+    def _open_store(self) -> TaskStore:
+        """The store of a manager that is open. Raises ``ManagerClosed``."""
+        self._check_home()
+        if self._closed or not self._opened:
+            raise ManagerClosed
+        return self.store
+
+    def _encode_scheduled(self, submission: Submission) -> Mapping[str, Any]:
+        """The params of what a schedule submits, as they are stored. Raises ``BadParams``."""
+        registered = self._registry.get(submission.op)
+        runner = None if registered is None else registered.runner
+        return self._encode(submission, runner, stored=False).params
+
+    async def _trigger(self, schedule: Schedule) -> TaskHandle:
+        """Make a task of a schedule now, apart from its times."""
+        now = self.store.due_clock.now()
+        task_id, created = await self._make_scheduled(
+            schedule, schedule.key_of_trigger(now), format_time(now)
+        )
+        types = self._types_of(schedule.op)
+        completion = self._pool.completion_of(task_id)
+        return TaskHandle(self._pool, task_id, completion, types, created=created)
+
+    async def _fire(self, schedule: Schedule, at: int) -> tuple[str, bool]:
+        """Make the task of a firing time, or find the one that is there."""
+        return await self._make_scheduled(schedule, schedule.key_of(at), format_time(at))
+
+    async def _make_scheduled(self, schedule: Schedule, key: str, at: str) -> tuple[str, bool]:
+        """Past the check of the params: where they do not fit the runner any more, the task says
+        so on its tape."""
+        submission = Submission(
+            schedule.op,
+            params=schedule.params,
+            timeout=schedule.timeout,
+            idempotency_key=key,
+            retries=schedule.retries,
+        )
+        timeout, retries = await self._known.fill_in(self.store, submission)
+        task_id, store = new_task_id(), self.store
+        with self.telemetry.submit_span(
+            schedule.op, task_id, store.adapter, schedule=(schedule.name, at)
+        ) as span:
+            new_task = NewTask(
+                task_id,
+                schedule.op,
+                schedule.params,
+                timeout=timeout,
+                retries=retries,
+                idempotency_key=key,
+                traceparent=span.trace_context,
+            )
+            try:
+                task, created = await store.create(new_task)
+            except IdempotencyConflict as conflict:  # made before the schedule's params changed
+                return conflict.task_id, False
+        return task.task_id, created
+
+    async def _declare_schedules(self) -> None:
+        """Tell the store, before the first task is taken, what the code declares.
+
+        Raises what shows that a schedule cannot be right, such as ``BadParams``.
+        """
+        if not self._works:
+            return
+        try:
+            for declared in self._registry.schedules.values():
+                declared.encoded(self._encode_scheduled(declared.submission))
+        except TapescopeError:
+            if self._owns_store:
+                await self.store.aclose()
+            raise
+        try:
+            await self._tell_schedules()
+        except TapescopeError as error:  # the scheduler tries again
+            _log.warning("The schedules of the code are not in the store yet: %s", error)
+
+    async def _tell_schedules(self) -> None:
+        wanted = self._registry.schedules
+        if wanted is self._told_schedules:
+            return
+        for name, declared in wanted.items():
+            try:
+                schedule = declared.encoded(self._encode_scheduled(declared.submission))
+            except TapescopeError as error:  # it came after the opening, which would have raised
+                _log.error("The schedule %s is left out: %s", name, error)
+                continue
+            await tell_schedule(self.store, schedule)
+        self._told_schedules = wanted
+
     # --- any task of the store --------------------------------------------------------------------
 
     def handle(self, task_id: str) -> TaskHandle:
@@ -636,6 +753,7 @@ class TaskManager:
         vitals = [
             *self._heartbeat.all_vitals,
             self._worker.vitals,
+            self._scheduler.vitals,
             self._maintainer.vitals,
             self._backlog.vitals,
             *self.store.vitals,
@@ -649,9 +767,7 @@ class TaskManager:
 
         ``stored`` says that its params are a task's: as they are stored.
         """
-        self._check_home()
-        if self._closed or not self._opened:
-            raise ManagerClosed
+        self._open_store()
         submission = submission.checked()
         registered = self._registry.get(submission.op)
         if submission.retry is not None and (submission.runner is None or registered is not None):
@@ -772,6 +888,7 @@ class TaskManager:
 
     async def _end_life(self) -> None:
         self._pool.spawn(self._worker.stop)
+        self._pool.spawn(self._scheduler.stop)
         self._pool.begin_drain(0 if self._hurry else self._drain)
         try:
             async with asyncio.timeout(0 if self._hurry else self._drain) as self._drain_limit:
@@ -785,6 +902,7 @@ class TaskManager:
         self._pool.end_following()
         await self._heartbeat.stop()
         await self._maintainer.stop()
+        await self._scheduler.stop()
         await self._backlog.stop()
         if self._owns_store:
             await self.store.aclose()

@@ -11,14 +11,16 @@ import inspect
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, Protocol, cast, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, Protocol, cast, overload
 from weakref import WeakMethod, WeakSet, ref
 
 from typing_extensions import ParamSpec, TypeVar
 
-from tapescope.errors import BadParams, ManagerUnclear, OpTaken
+from tapescope.errors import BadParams, BadSetting, ManagerUnclear, OpTaken, ScheduleTaken
+from tapescope.manager.declared_schedules import DeclaredSchedule, declare_schedule
 from tapescope.manager.submission import Submission, check_policy
 from tapescope.model.ops import DEFAULT_RETRIES, KnownOp
+from tapescope.model.schedules import CatchUp, Overlap, ScheduleOrigin
 from tapescope.run import TypedValues, resolve_runner
 from tapescope.store.validation import check_count, check_op, check_retries, check_seconds
 
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from tapescope.run import RetryPolicy, Runner
     from tapescope.run.reporter import Reporter, ThreadReporter
 
-__all__ = ["Op", "OpCall", "Ops", "OpsOfManager"]
+__all__ = ["Op", "OpCall", "Ops", "OpsOfManager", "find_submission"]
 
 P = ParamSpec("P", default=...)
 R = TypeVar("R", default=Any)
@@ -200,6 +202,30 @@ class OpCall(Generic[P, R_co]):
         )
 
 
+_NOT_OF_A_SCHEDULE: Final = ("runner", "idempotency_key", "delay", "run_at", "retry")
+
+
+def find_submission(
+    what: Op[..., Any, Any] | Submission | str, params: Mapping[str, Any] | None
+) -> Submission:
+    """What a schedule is to submit: an op, by itself or its name, or what ``Op.bind`` made.
+
+    Raises ``BadSetting``, ``BadOp``, ``BadParams``.
+    """
+    if isinstance(what, str):
+        return Submission(what, params={} if params is None else params).checked()
+    if isinstance(what, Submission):
+        submission = what
+        if params is not None:
+            raise BadSetting("params", params, "left out beside what 'bind' made")
+    else:
+        submission = what.options().bind(**({} if params is None else params))
+    for name in _NOT_OF_A_SCHEDULE:
+        if (value := getattr(submission, name)) is not None:
+            raise BadSetting(name, value, "None in what a schedule submits")
+    return submission.checked()
+
+
 class Ops:
     """A registry of ops, which needs no manager, no store and no event loop.
 
@@ -210,6 +236,7 @@ class Ops:
     def __init__(self, *others: Ops) -> None:
         """Raises ``OpTaken`` where two of them have different ops of one name."""
         self._ops: dict[str, Op] = {}
+        self._schedules: dict[str, DeclaredSchedule] = {}
         self._parents: WeakSet[Ops] = WeakSet()
         """The registries that include this one."""
         for other in others:
@@ -270,12 +297,60 @@ class Ops:
 
         return cast("Registering", register)
 
-    def include(self, other: Ops) -> None:
-        """Have all ops of another registry, now and later.
+    def schedule(
+        self,
+        name: str,
+        what: Op[..., Any, Any] | Submission | str,
+        *,
+        cron: str | None = None,
+        every: float | None = None,
+        params: Mapping[str, Any] | None = None,
+        time_zone: str = "UTC",
+        catch_up: CatchUp | str = CatchUp.ONE,
+        overlap: Overlap | str = Overlap.ALLOW,
+    ) -> None:
+        """Have a task made at each time of a schedule, once for all the workers of a store.
 
-        Raises ``OpTaken`` where each has an op of one name, and then includes none.
+        ``what`` is an op, with its ``params``, or what ``Op.bind`` made of it. ``cron`` has five
+        fields, read in ``time_zone``, a name of the IANA database; ``every`` is in seconds, 1 or
+        more, and fires at its multiples since the Unix epoch. ``catch_up`` says what becomes of
+        times that passed while no worker was there: ``skip``, ``one`` or ``all`` (``CatchUp``).
+        ``overlap`` says whether a task is made while the one before has not ended: ``allow`` or
+        ``skip``.
+
+        Every worker that opens with this registry tells its store: what the code says replaces what
+        the store had of this name, but a pause stays (docs/decisions/0074).
+
+        Raises ``BadSetting``, ``BadOp``, ``BadParams``, and ``ScheduleTaken`` for a second schedule
+        of one name, here or in a registry that includes this one.
         """
-        self._add(list(other.all().values()))
+        submission = find_submission(what, params)
+        if (registered := self.get(submission.op)) is not None:
+            registered.runner.check(submission.params)
+        declared = declare_schedule(
+            name,
+            submission,
+            cron=cron,
+            every=every,
+            time_zone=time_zone,
+            catch_up=catch_up,
+            overlap=overlap,
+            origin=ScheduleOrigin.CODE,
+        )
+        self._add([], [declared], anew=True)
+
+    @property
+    def schedules(self) -> Mapping[str, DeclaredSchedule]:
+        """Every schedule that was declared, by its name; another mapping once one is added."""
+        return self._schedules
+
+    def include(self, other: Ops) -> None:
+        """Have all ops and schedules of another registry, now and later.
+
+        Raises ``OpTaken`` where each has an op of one name, ``ScheduleTaken`` for a schedule, and
+        then includes none.
+        """
+        self._add(list(other.all().values()), list(other.schedules.values()))
         other._parents.add(self)
 
     def find_managers(self) -> list[Submits]:
@@ -295,8 +370,21 @@ class Ops:
             found += [parent for parent in registry._parents if parent not in found]
         return found
 
-    def _add(self, ops: Iterable[Op]) -> None:
+    def _add(
+        self,
+        ops: Iterable[Op],
+        schedules: Iterable[DeclaredSchedule] = (),
+        *,
+        anew: bool = False,
+    ) -> None:
+        """``anew`` says that the schedules are not the ones that a registry may have already."""
         registries = self._find_all()
+        named = {one.schedule.name: one for one in schedules}
+        for name, declared in named.items():
+            for registry in registries:
+                had = registry._schedules.get(name)
+                if had is not None and (anew or had is not declared):
+                    raise ScheduleTaken(name)
         for op in ops:
             for registry in registries:
                 taken = registry._ops.get(op.name)
@@ -305,6 +393,8 @@ class Ops:
         for registry in registries:
             # Made anew: another thread, that of a manager's loop, may stand in the midst of them.
             registry._ops = {**registry._ops, **{op.name: op for op in ops}}
+            if named:
+                registry._schedules = {**registry._schedules, **named}
             registry._note_added()
 
     def _note_added(self) -> None:

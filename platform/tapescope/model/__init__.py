@@ -45,6 +45,16 @@ from tapescope.model.leases import GivenUp, HeldLease, Leases, Rescued, RescueRe
 from tapescope.model.ops import DEFAULT_RETRIES, KnownOp
 from tapescope.model.redaction import NOT_REDACTED, Redact, Telling, ToldKind
 from tapescope.model.repairs import Mended, Repair, RepairReport
+from tapescope.model.schedules import (
+    CatchUp,
+    Firing,
+    FiringOutcome,
+    Overlap,
+    Schedule,
+    ScheduleOrigin,
+    SchedulePage,
+    read_firing,
+)
 from tapescope.model.showing import hide_password, make_printable
 from tapescope.model.tape import (
     ATTEMPT_FAILED,
@@ -131,6 +141,7 @@ __all__ = [
     "BacklogCount",
     "CancelReason",
     "CancelRequest",
+    "CatchUp",
     "Claim",
     "ConnectionState",
     "DropFilter",
@@ -140,6 +151,8 @@ __all__ = [
     "Event",
     "FinalEvent",
     "Finished",
+    "Firing",
+    "FiringOutcome",
     "GivenUp",
     "HeldLease",
     "KnownOp",
@@ -154,12 +167,16 @@ __all__ = [
     "NewTask",
     "OpBacklog",
     "Outcome",
+    "Overlap",
     "QuarantinePage",
     "Redact",
     "Repair",
     "RepairReport",
     "RescueResult",
     "Rescued",
+    "Schedule",
+    "ScheduleOrigin",
+    "SchedulePage",
     "StoreLoad",
     "StoreSize",
     "TapePage",
@@ -187,5 +204,6 @@ __all__ = [
     "make_printable",
     "moment",
     "parse_time",
+    "read_firing",
     "sum_states",
 ]

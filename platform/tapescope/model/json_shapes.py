@@ -14,6 +14,7 @@ from tapescope.model.audit import AuditReport, Violation
 from tapescope.model.backlog import Backlog, OpBacklog
 from tapescope.model.leases import TracedAttempt
 from tapescope.model.repairs import RepairReport
+from tapescope.model.schedules import Schedule, SchedulePage
 from tapescope.model.tape import DroppedEvent, Event, QuarantinePage, TapePage
 from tapescope.model.tasks import CancelRequest, Task, TaskPage
 from tapescope.model.times import format_optional_time, format_time
@@ -27,6 +28,8 @@ __all__ = [
     "list_shape",
     "op_shape",
     "repair_shape",
+    "schedule_shape",
+    "schedules_shape",
     "tape_shape",
     "task_shape",
     "traced_shape",
@@ -61,6 +64,33 @@ def task_shape(task: Task) -> dict[str, Any]:
 def list_shape(page: TaskPage) -> dict[str, Any]:
     """A page of tasks, newest first; ``next`` is the next page's ``before``, or null."""
     return {"tasks": [task_shape(task) for task in page.tasks], "next": page.next}
+
+
+def schedule_shape(schedule: Schedule) -> dict[str, Any]:
+    """A schedule as its row stands; lengths of time in seconds."""
+    return {
+        "name": schedule.name,
+        "op": schedule.op,
+        "params": schedule.params,
+        "timeout": schedule.timeout,
+        "retries": schedule.retries,
+        "cron": schedule.cron,
+        "every": schedule.every,
+        "time_zone": schedule.time_zone,
+        "catch_up": schedule.catch_up.value,
+        "overlap": schedule.overlap.value,
+        "origin": schedule.origin.value,
+        "paused": schedule.paused,
+        "next_at": format_optional_time(schedule.next_us),
+        "last_at": format_optional_time(schedule.last_us),
+        "last_task": schedule.last_task,
+        "created_at": format_time(schedule.created_us),
+    }
+
+
+def schedules_shape(page: SchedulePage) -> dict[str, Any]:
+    """A page of schedules, by name; ``next`` is the next page's ``after``, or null."""
+    return {"schedules": [schedule_shape(one) for one in page.schedules], "next": page.next}
 
 
 def backlog_shape(backlog: Backlog) -> dict[str, Any]:

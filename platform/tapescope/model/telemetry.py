@@ -46,6 +46,8 @@ class LoopName(StrEnum):
     """Extends leases, in a thread."""
     MAINTAINER = "maintainer"
     """Audits and prunes, where its manager is the store's leader."""
+    SCHEDULER = "scheduler"
+    """Makes the tasks of schedules, where its manager is the one that fires."""
     BACKLOG = "backlog"
     """Reads how much waits."""
     WATCH = "watch"

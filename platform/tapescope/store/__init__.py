@@ -78,6 +78,7 @@ from tapescope.store.repair_plan import (
     read_outcome,
 )
 from tapescope.store.roles import DatabaseRole
+from tapescope.store.schedules import read_schedule, write_schedule
 from tapescope.store.tape_rules import (
     RowPlan,
     add_event,
@@ -191,6 +192,8 @@ __all__ = [
     "read_json",
     "read_outcome",
     "read_repair",
+    "read_schedule",
     "refuse_control_characters",
     "start_tape",
+    "write_schedule",
 ]

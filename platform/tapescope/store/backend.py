@@ -23,6 +23,7 @@ from tapescope.model.leadership import LeaderTerm, MaintenanceJob
 from tapescope.model.leases import HeldLease, TracedAttempt
 from tapescope.model.ops import KnownOp
 from tapescope.model.repairs import Mended, Repair
+from tapescope.model.schedules import Schedule
 from tapescope.model.tape import DropFilter, QuarantinePage, TapePage
 from tapescope.model.tasks import CancelRequest, Task, TaskFilter, TaskStatus
 from tapescope.store.flush import (
@@ -421,3 +422,49 @@ class StoreBackend(abc.ABC):
     @abc.abstractmethod
     async def resign_leadership(self, owner: str) -> None:
         """Give up leadership, if ``owner`` has it."""
+
+    # --- schedules --------------------------------------------------------------------------------
+
+    @abc.abstractmethod
+    async def add_schedule(self, row: Schedule) -> bool:
+        """Insert a row, unless there is one of its name; whether it was inserted."""
+
+    @abc.abstractmethod
+    async def change_schedule(self, row: Schedule) -> bool:
+        """Write a row, with a revision that is one more, if the one that is there has the revision
+        of ``row``; whether it had. ``created_us`` is left as it is."""
+
+    @abc.abstractmethod
+    async def remove_schedule(self, name: str) -> bool:
+        """Delete a row; whether there was one."""
+
+    @abc.abstractmethod
+    async def get_schedule(self, name: str) -> Schedule | None:
+        """The row of this name."""
+
+    @abc.abstractmethod
+    async def list_schedules(self, after: str, limit: int) -> Sequence[Schedule]:
+        """At most ``limit`` rows, by name in the order of its bytes, of names over ``after``."""
+
+    @abc.abstractmethod
+    async def list_due_schedules(
+        self, now: int, after: tuple[int, str], limit: int
+    ) -> Sequence[Schedule]:
+        """At most ``limit`` rows that are not paused, with ``next_us`` up to ``now``, by
+        (``next_us``, name), of those over ``after``."""
+
+    @abc.abstractmethod
+    async def next_schedule(self, after: int) -> int | None:
+        """The lowest ``next_us`` over ``after`` of a row that is not paused."""
+
+    @abc.abstractmethod
+    async def acquire_firing(self, owner: str, now: int, until: int) -> bool:
+        """Have ``owner`` be who fires until then; whether it is.
+
+        Not while another owner's time is not over at ``now``. One that lies further ahead than
+        twice this lease was taken by a clock that was wrong, and does not count.
+        """
+
+    @abc.abstractmethod
+    async def resign_firing(self, owner: str) -> None:
+        """End the time of ``owner``, if it is who fires."""

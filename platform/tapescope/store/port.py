@@ -2,7 +2,8 @@
 
 ``TaskStore`` validates, times, counts and translates errors once, for every database; the
 ``StoreBackend`` that it holds reaches one. The port never speaks SQL. What is not a verb of one
-task's life is in a part: ``leases``, ``ops``, ``backlog``, ``leadership``, ``maintenance``.
+task's life is in a part: ``leases``, ``ops``, ``schedules``, ``backlog``, ``leadership``,
+``maintenance``.
 """
 
 from __future__ import annotations
@@ -88,6 +89,7 @@ from tapescope.store.notifications import CancelListener, Change, Subscription
 from tapescope.store.opening import OpenMode
 from tapescope.store.ops import StoreOps
 from tapescope.store.orders import DueOrder, DueRow, body_of_first
+from tapescope.store.schedules import StoreSchedules
 from tapescope.store.task_rows import as_pending, as_running
 from tapescope.store.validation import (
     StoreLimits,
@@ -162,6 +164,8 @@ class TaskStore:
         """How much waits and runs, and for how long."""
         self.leadership = StoreLeadership(core)
         """Which manager of many does the store's maintenance."""
+        self.schedules = StoreSchedules(core)
+        """When tasks are made by themselves."""
         self.maintenance = StoreMaintenance(core, self.leases, self.ops)
         """The audit, repairs, retention, and the schema's version."""
         self._claims = DueClaims(core, self._deliver_claim, self.release)

@@ -21,6 +21,7 @@ from tapescope.store.lent import LentConnection
 from tapescope.store.port import TaskStore
 from tapescope.sync.door import Door
 from tapescope.sync.handle import SyncHandle
+from tapescope.sync.schedules import SyncSchedules
 from tapescope.values import Codec
 from tapescope_telemetry import Telemetry
 from tapescope_telemetry.logger import Logger
@@ -94,6 +95,8 @@ class SyncManager:
         self._make = partial(self._manager_class, store, work=work, ops=self._registry, **settings)
         given = None if isinstance(store, str) else store
         self._door = Door(lambda: self._make(), given, block_loop=block_loop)
+        self.schedules = SyncSchedules(self._door)
+        """When tasks are made by themselves: added, listed, paused, triggered, removed."""
 
     # --- life -------------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from tapescope.model.leadership import LeaderTerm, MaintenanceJob
 from tapescope.model.leases import HeldLease, RescueResult, TracedAttempt
 from tapescope.model.ops import KnownOp
 from tapescope.model.repairs import Mended, Repair
+from tapescope.model.schedules import Schedule
 from tapescope.model.tape import ATTEMPT_FAILED, FINAL, DropFilter, Event, QuarantinePage, TapePage
 from tapescope.model.tasks import CancelRequest, Task, TaskFilter, TaskStatus
 from tapescope.store.audit_rules import audit_tasks
@@ -122,6 +123,8 @@ class MemoryBackend(StoreBackend):
         """The dropped events, for a test to look at, or to break."""
         self._repairs: list[Repair] = []
         self._leader: tuple[str | None, int] = None, 0
+        self._schedules: dict[str, Schedule] = {}
+        self._firing: tuple[str | None, int] = None, 0
         self._done_at: Counter[MaintenanceJob] = Counter()
         self._answered: dict[str, tuple[int, FlushAnswer]] = {}
 
@@ -502,6 +505,58 @@ class MemoryBackend(StoreBackend):
     async def resign_leadership(self, owner: str) -> None:
         if self._leader[0] == owner:
             self._leader = None, 0
+
+    # --- schedules --------------------------------------------------------------------------------
+
+    async def add_schedule(self, row: Schedule) -> bool:
+        if row.name in self._schedules:
+            return False
+        self._schedules[row.name] = row
+        return True
+
+    async def change_schedule(self, row: Schedule) -> bool:
+        kept = self._schedules.get(row.name)
+        if kept is None or kept.revision != row.revision:
+            return False
+        self._schedules[row.name] = replace(
+            row, created_us=kept.created_us, revision=row.revision + 1
+        )
+        return True
+
+    async def remove_schedule(self, name: str) -> bool:
+        return self._schedules.pop(name, None) is not None
+
+    async def get_schedule(self, name: str) -> Schedule | None:
+        return self._schedules.get(name)
+
+    async def list_schedules(self, after: str, limit: int) -> Sequence[Schedule]:
+        names = sorted(name for name in self._schedules if name > after)
+        return [self._schedules[name] for name in names[:limit]]
+
+    async def list_due_schedules(
+        self, now: int, after: tuple[int, str], limit: int
+    ) -> Sequence[Schedule]:
+        places = sorted(place for place in self._next_times() if after < place <= (now, "\x7f"))
+        return [self._schedules[name] for _, name in places[:limit]]
+
+    async def next_schedule(self, after: int) -> int | None:
+        return min((time for time, _ in self._next_times() if time > after), default=None)
+
+    def _next_times(self) -> Iterator[tuple[int, str]]:
+        for row in self._schedules.values():
+            if row.next_us is not None and not row.paused:
+                yield row.next_us, row.name
+
+    async def acquire_firing(self, owner: str, now: int, until: int) -> bool:
+        holder, held = self._firing
+        if holder not in (None, owner) and now <= held <= 2 * until - now:
+            return False
+        self._firing = owner, until
+        return True
+
+    async def resign_firing(self, owner: str) -> None:
+        if self._firing[0] == owner:
+            self._firing = None, 0
 
     async def find_open(
         self, after: int, among: Sequence[int], limit: int

@@ -30,7 +30,10 @@ _MINE: Final = 13
 _LOST: Final = 17
 _LONG: Final = 8
 """Which of the tasks that ``me`` runs has the long tape: no page of the audit here comes to it."""
-_TABLES: Final = ("tasks", "events", "quarantine", "drop_counts", "ops", "repairs", "lanes")
+_TABLES: Final = (
+    *("tasks", "events", "quarantine", "drop_counts"),
+    *("ops", "schedules", "repairs", "lanes"),
+)
 
 
 class Filled(NamedTuple):
@@ -153,6 +156,11 @@ SELECT 'unknown' || i, 1, 'unknown_task', 'log', 'unknown', 1, 1 FROM kinds WHER
 
 INSERT INTO ops (op, retries, told_at) SELECT 'old' || i, 0, {begin} FROM kinds;
 
+INSERT INTO schedules (name, op, params, every_s, time_zone, catch_up, overlap, origin, paused,
+                       next_at, created_at, revision)
+SELECT 'schedule' || i, op, '{{}}', 60, 'UTC', 'one', 'allow', 'store', {off},
+       created_at + {year}, {begin}, 1 FROM kinds;
+
 INSERT INTO repairs (repaired_at, repaired_by, rule, task_id, was, done)
 SELECT created_at, 'somebody', 'missing_final', task_id, '{{}}', '{{}}' FROM kinds ORDER BY i;
 """
@@ -174,6 +182,7 @@ def _texts(filled: Filled, **dialect: str) -> list[str]:
         "tail": dialect["hexed"].format("i"),
         "series": dialect["series"].format(rows=rows),
         "task_id": dialect["task_id"],
+        "off": dialect["off"],
     }
     return [text.format(**known) for text in (_KINDS, *_ROWS.split(";\n"), _LANES) if text.strip()]
 
@@ -189,6 +198,7 @@ async def fill_file(path: str, rows: int, *, analysed: bool) -> Filled:
         series="(WITH RECURSIVE s(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM s WHERE i < {rows}) "
         "SELECT i FROM s) AS s",
         task_id="task_id",
+        off="0",
     )
     with closing(sqlite3.connect(path, isolation_level=None)) as conn:
         conn.execute("PRAGMA synchronous = OFF")
@@ -222,6 +232,7 @@ async def fill_schema(server: Postgres, rows: int) -> Filled:
             hexed="lpad(to_hex({}), 12, '0')",
             series="generate_series(1::bigint, {rows}) AS s(i)",
             task_id="task_id::uuid",
+            off="false",
         ):
             await conn.execute(text)
         for table in _TABLES:

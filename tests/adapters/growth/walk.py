@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import get_args
 
@@ -43,6 +44,7 @@ async def walk(store: TaskStore, work: Work, filled: Filled) -> None:
     await _walk_life(store, work, filled)
     await _walk_claims(store, work)
     await _walk_leases(store, work, filled)
+    await _walk_schedules(store, work, filled)
     await _walk_maintenance(store, work, filled)
     await _walk_transactions(store, work, filled)
     if isinstance(store.backend, SqliteBackend):
@@ -314,6 +316,33 @@ async def _walk_leases(store: TaskStore, work: Work, filled: Filled) -> None:
         await store.ops.register([KnownOp("op5", None, 3)])
     with work.verb("read ops"):
         await store.ops.read()
+
+
+async def _walk_schedules(store: TaskStore, work: Work, filled: Filled) -> None:
+    middle = f"schedule{filled.rows // 2}"
+    first = await store.schedules.get(middle)
+    with work.verb("add_schedule"):
+        assert await store.schedules.add_if_absent(replace(first, name="new"))
+    with work.verb("add_schedule of a name that is taken"):
+        assert not await store.schedules.add_if_absent(replace(first, op="other"))
+    with work.verb("get_schedule"):
+        await store.schedules.get(middle)
+    with work.verb("change_schedule"):
+        assert await store.schedules.change_if_same(replace(first, paused=True))
+    with work.verb("list_schedules"):
+        await store.schedules.list(after=middle, limit=_PAGE)
+    with work.verb("list_due_schedules, none due"):
+        assert [one async for one in store.schedules.list_due(filled.begin)] == []
+    early = filled.begin + 365 * 86_400_000_000 + 20 * STEP
+    with work.verb("list_due_schedules, some due"):
+        assert [one async for one in store.schedules.list_due(early)] != []
+    with work.verb("next_schedule"):
+        assert await store.schedules.find_next(early) is not None
+    with work.verb("remove_schedule"):
+        await store.schedules.remove("new")
+    with work.verb("who fires"):
+        assert await store.schedules.acquire_firing("me", early, 60)
+        await store.schedules.resign_firing("me")
 
 
 async def _walk_maintenance(store: TaskStore, work: Work, filled: Filled) -> None:

@@ -18,6 +18,7 @@ from tapescope import Reporter, TaskManager
 from tapescope.errors import IdempotencyConflict, StoreRefused, TapescopeError
 from tapescope.model.audit import AuditRule
 from tapescope.model.ops import KnownOp
+from tapescope.model.schedules import Schedule
 from tapescope.model.tape import NewEvent
 from tapescope.model.tasks import Attempt, ErrorInfo, FinalEvent, NewTask, Task, TaskStatus
 from tapescope.store import DatabaseRole, OpenMode, TaskStore
@@ -130,6 +131,21 @@ async def claim_due(store: TaskStore, bench: Bench, url: str) -> None:
     assert await store.claim_due("me", ["x"], 1, 30)
 
 
+SCHEDULE = Schedule("nightly", "x", every=60, next_us=1)
+
+
+async def scheduled(bench: Bench) -> Schedule:
+    """A schedule that is there."""
+    await bench.owner.schedules.add_if_absent(SCHEDULE)
+    return await bench.owner.schedules.get("nightly")
+
+
+async def list_due(store: TaskStore, bench: Bench, url: str) -> None:
+    """The times of schedules are looked at, and which comes next."""
+    _ = [one async for one in store.schedules.list_due(1)]
+    await store.schedules.find_next(1)
+
+
 async def open_to_migrate(store: TaskStore, bench: Bench, url: str) -> None:
     """The last migration is missing."""
     async with older_schema(bench.house), PostgresStore(url, open_mode=OpenMode.MIGRATE):
@@ -221,6 +237,16 @@ TRIED: Mapping[str, Verb] = {
     "ops.read": lambda s, b, u: s.ops.read(),
     "ops.tell": lambda s, b, u: s.ops.tell("me", ["x"], 30),
     "ops.forget": lambda s, b, u: s.ops.forget("me"),
+    "schedules.list": lambda s, b, u: s.schedules.list(),
+    "schedules.list_due": list_due,
+    "schedules.add_if_absent": lambda s, b, u: s.schedules.add_if_absent(SCHEDULE),
+    "schedules.change_if_same": lambda s, b, u: then(
+        scheduled(b), lambda one: s.schedules.change_if_same(one)
+    ),
+    "schedules.remove": lambda s, b, u: then(
+        scheduled(b), lambda one: s.schedules.remove(one.name)
+    ),
+    "schedules.acquire_firing": lambda s, b, u: s.schedules.acquire_firing("me", 1, 30),
     "backlog.read": lambda s, b, u: then(b.waiting(), lambda task: s.backlog.read(max_age=0)),
     "backlog.recount": lambda s, b, u: s.backlog.recount(),
     "backlog.mend": lambda s, b, u: s.backlog.mend(by="me"),
@@ -456,6 +482,11 @@ RUN: Mapping[str, tuple[str, ...]] = {
     "audit": ("audit",),
     "prune --dry-run": ("prune", "--older-than", "0s", "--dry-run"),
     "submit": ("submit", "x"),
+    "schedule list": ("schedule", "list"),
+    "schedule add": ("schedule", "add", "new", "x", "--every", "1h"),
+    "schedule pause": ("schedule", "pause", "nightly"),
+    "schedule trigger": ("schedule", "trigger", "nightly"),
+    "schedule remove": ("schedule", "remove", "nightly"),
     "cancel": ("cancel", "{waiting}"),
     "retry": ("retry", "{ended}"),
     "run": ("run", "--", "true"),
@@ -495,6 +526,8 @@ async def test_role_may_run_what_the_page_says(
         for command, arguments in RUN.items():
             if command.startswith("audit -"):
                 await bench.damaged()
+            if command.startswith("schedule"):
+                await scheduled(bench)
             names = {"ended": await run_task(owner, 1), "waiting": (await bench.waiting()).task_id}
             filled = [word.format(**names) for word in arguments]
             if command == "worker":

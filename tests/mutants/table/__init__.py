@@ -16,6 +16,7 @@ from tests.mutants.table import (
     manager,
     postgres,
     run,
+    schedules,
     shell,
     sqlite,
     store,
@@ -28,7 +29,19 @@ __all__ = ["GUARDS"]
 
 
 def _by_name() -> dict[str, Guard]:
-    rooms = (run, store, manager, shell, http, sqlite, postgres, sync, telemetry, testing)
+    rooms = (
+        run,
+        store,
+        manager,
+        shell,
+        http,
+        sqlite,
+        postgres,
+        sync,
+        schedules,
+        telemetry,
+        testing,
+    )
     named: dict[str, Guard] = {}
     for guard in chain.from_iterable(room.GUARDS for room in rooms):
         assert guard.name not in named, f"{guard.name} stands twice in the table"

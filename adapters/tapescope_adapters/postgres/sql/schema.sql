@@ -100,11 +100,13 @@ CREATE TRIGGER lanes_no_truncate BEFORE TRUNCATE ON lanes
     EXECUTE FUNCTION guard_truncated();
 
 CREATE TABLE maintenance (
-    id         integer NOT NULL,
-    holder     text,
-    held_until bigint  NOT NULL DEFAULT 0,
-    audited_at bigint  NOT NULL DEFAULT 0,
-    pruned_at  bigint  NOT NULL DEFAULT 0,
+    id            integer NOT NULL,
+    holder        text,
+    held_until    bigint  NOT NULL DEFAULT 0,
+    audited_at    bigint  NOT NULL DEFAULT 0,
+    pruned_at     bigint  NOT NULL DEFAULT 0,
+    firing_holder text,
+    firing_until  bigint  NOT NULL DEFAULT 0,
     CONSTRAINT maintenance_pkey PRIMARY KEY (id),
     CONSTRAINT maintenance_one_row CHECK (id = 1)
 );
@@ -153,6 +155,28 @@ CREATE TABLE repairs (
 CREATE TRIGGER repairs_never_change BEFORE DELETE OR UPDATE OR TRUNCATE ON repairs
     FOR EACH STATEMENT
     EXECUTE FUNCTION guard_repairs();
+
+CREATE TABLE schedules (
+    name       text             NOT NULL,
+    op         text             NOT NULL,
+    params     text             NOT NULL,
+    timeout_s  double precision,
+    retries    integer,
+    cron       text,
+    every_s    double precision,
+    time_zone  text             NOT NULL,
+    catch_up   text             NOT NULL,
+    overlap    text             NOT NULL,
+    origin     text             NOT NULL,
+    paused     boolean          NOT NULL,
+    next_at    bigint,
+    last_at    bigint,
+    last_task  text,
+    created_at bigint           NOT NULL,
+    revision   bigint           NOT NULL,
+    CONSTRAINT schedules_pkey PRIMARY KEY (name)
+);
+CREATE INDEX schedules_next ON schedules (next_at, name) WHERE NOT paused;
 
 CREATE TABLE schema_compatibility (
     version         integer NOT NULL,

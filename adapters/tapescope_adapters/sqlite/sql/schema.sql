@@ -109,7 +109,7 @@ CREATE TABLE maintenance (
     holder     TEXT,
     held_until INTEGER NOT NULL DEFAULT 0,
     audited_at INTEGER NOT NULL DEFAULT 0,
-    pruned_at  INTEGER NOT NULL DEFAULT 0,
+    pruned_at  INTEGER NOT NULL DEFAULT 0, firing_holder TEXT, firing_until INTEGER NOT NULL DEFAULT 0,
     CONSTRAINT maintenance_one_row CHECK (id = 1)
 );
 
@@ -171,6 +171,27 @@ CREATE TRIGGER repairs_stay BEFORE DELETE ON repairs
 BEGIN
     SELECT RAISE(ABORT, 'tapescope I4: the repair log is never deleted from');
 END;
+
+CREATE TABLE schedules (
+    name       TEXT    NOT NULL PRIMARY KEY,
+    op         TEXT    NOT NULL,
+    params     TEXT    NOT NULL,
+    timeout_s  REAL,
+    retries    INTEGER,
+    cron       TEXT,
+    every_s    REAL,
+    time_zone  TEXT    NOT NULL,
+    catch_up   TEXT    NOT NULL,
+    overlap    TEXT    NOT NULL,
+    origin     TEXT    NOT NULL,
+    paused     INTEGER NOT NULL,
+    next_at    INTEGER,
+    last_at    INTEGER,
+    last_task  TEXT,
+    created_at INTEGER NOT NULL,
+    revision   INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX schedules_next ON schedules (next_at, name) WHERE NOT paused;
 
 CREATE TABLE schema_compatibility (
     version         INTEGER NOT NULL,

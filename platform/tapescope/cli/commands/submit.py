@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, cast
 
 import click
 
@@ -11,11 +10,10 @@ from tapescope.cli._caller import continue_callers_trace
 from tapescope.cli._completion import complete_op
 from tapescope.cli._options import json_option, store_option, wait_option
 from tapescope.cli._output import say
+from tapescope.cli._params import parse_params
 from tapescope.cli._store import choose_store, open_store, prepare_store
 from tapescope.cli._submitted import print_submitted
 from tapescope.cli._types import NUMBER, WHOLE_NUMBER
-from tapescope.codec import decode
-from tapescope.errors import BadParams
 from tapescope.manager.manager import TaskManager
 from tapescope.manager.submission import Submission
 from tapescope.program import run_main
@@ -74,7 +72,7 @@ def submit(
 ) -> int:
     """Submit a task to the workers of the store, and print its id."""
     at = None if run_at is None else _parse_time(run_at)
-    submission = Submission(op, None, _parse_params(params), timeout, key, retries, delay, at)
+    submission = Submission(op, None, parse_params(params), timeout, key, retries, delay, at)
     return run_main(_submit(choose_store(store), submission, wait=wait, as_json=as_json))
 
 
@@ -88,17 +86,6 @@ async def _submit(url: str, submission: Submission, *, wait: bool, as_json: bool
         if submission.op not in await store.ops.read():
             say(f"no worker of this store has registered {submission.op!r} yet; the task waits")
         return await print_submitted(handle, store.name, wait=wait, as_json=as_json)
-
-
-def _parse_params(text: str) -> dict[str, Any]:
-    """The params of a task from their JSON text. Raises ``BadParams``."""
-    try:
-        params: object = decode(text)
-    except ValueError as error:
-        raise BadParams(f"--params is not valid JSON ({error})") from error
-    if not isinstance(params, dict):
-        raise BadParams('--params must be an object, as in \'{"folder": "photos"}\'')
-    return cast("dict[str, Any]", params)
 
 
 def _parse_time(text: str) -> datetime:

@@ -58,6 +58,8 @@ ROWS: Final[Mapping[type[TapescopeError], ErrorRow]] = {
     errors.IdempotencyConflict: _CONFLICT,
     errors.ConnectionRefused: _OWN,
     errors.UnknownTask: ErrorRow(404),
+    errors.UnknownSchedule: ErrorRow(404),
+    errors.ScheduleTaken: _CONFLICT,
     errors.GiveUp: _OWN,
     errors.Retry: _OWN,
     errors.TaskFailed: _CONFLICT,

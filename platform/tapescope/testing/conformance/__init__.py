@@ -41,6 +41,7 @@ try:
                 "ops",
                 "races",
                 "reading",
+                "schedules",
                 "suite",
                 "tape",
                 "traces",
@@ -62,6 +63,7 @@ try:
     from tapescope.testing.conformance.ops import OpsConformance
     from tapescope.testing.conformance.races import RacesConformance
     from tapescope.testing.conformance.reading import ReadingConformance
+    from tapescope.testing.conformance.schedules import SchedulesConformance
     from tapescope.testing.conformance.suite import MakeBackend, Stores, StoreSuite
     from tapescope.testing.conformance.tape import TapeConformance
     from tapescope.testing.conformance.traces import TracesConformance
@@ -87,6 +89,7 @@ __all__ = [
     "OpsConformance",
     "RacesConformance",
     "ReadingConformance",
+    "SchedulesConformance",
     "StoreConformance",
     "StoreSuite",
     "Stores",
@@ -107,6 +110,7 @@ class StoreConformance(
     GivingUpConformance,
     LeasesConformance,
     OpsConformance,
+    SchedulesConformance,
     BacklogConformance,
     NotificationsConformance,
     ArrivalsConformance,
