@@ -35,6 +35,7 @@ ROUTES: dict[tuple[str, str], Scope | None] = {
     ("GET", "/v1/tasks/{task_id}/tape"): Scope.READ,
     ("GET", "/v1/tasks/{task_id}/stream"): Scope.READ,
     ("GET", "/v1/tasks/{task_id}/drops"): Scope.READ,
+    ("GET", "/v1/tasks/{task_id}/traces"): Scope.READ,
     ("GET", "/v1/drops"): Scope.READ,
     ("GET", "/v1/stats"): Scope.READ,
     ("POST", "/v1/audit"): Scope.ADMIN,
