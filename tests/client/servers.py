@@ -121,18 +121,28 @@ async def ended_by(
 async def puppet(speak: Speak) -> AsyncGenerator[str]:
     """A server that answers each request as ``speak`` says, given its head; gives its URL."""
 
+    talks: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        talk = asyncio.current_task()
+        assert talk is not None
+        talks[talk] = writer
         with suppress(OSError, asyncio.IncompleteReadError):
             head = await reader.readuntil(b"\r\n\r\n")
             await speak(head, writer)
             await writer.drain()
         writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     try:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
         server.close()
+        for writer in talks.values():
+            writer.transport.abort()
+        await asyncio.gather(*talks)
 
 
 @asynccontextmanager

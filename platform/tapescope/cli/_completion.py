@@ -16,7 +16,7 @@ from tapescope.errors import TapescopeError
 from tapescope.program import run_main
 
 if TYPE_CHECKING:
-    from tapescope.store.port import TaskStore
+    from tapescope.cli._source import Source
 
 __all__ = ["COMPLETE", "complete_drill", "complete_op", "complete_task"]
 
@@ -35,10 +35,10 @@ def complete_task(ctx: click.Context, _: click.Parameter, incomplete: str) -> li
     from tapescope.cli._wording import now_us
     from tapescope.model.wording import format_age, shorten_id
 
-    async def read(store: TaskStore) -> list[CompletionItem]:
+    async def read(source: Source) -> list[CompletionItem]:
         now = now_us()
         offered: list[CompletionItem] = []
-        for task in (await store.list(limit=_NEWEST, params=False)).tasks:
+        for task in (await source.list(limit=_NEWEST, params=False)).tasks:
             short = shorten_id(task.task_id)
             shown = short if short.startswith(incomplete) else task.task_id
             about = f"{task.op} {task.status}, {format_age(task.created_us, now)}"
@@ -52,9 +52,9 @@ def complete_task(ctx: click.Context, _: click.Parameter, incomplete: str) -> li
 def complete_op(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """The ops that workers have registered, and those of the newest tasks."""
 
-    async def read(store: TaskStore) -> list[str]:
-        newest = (await store.list(limit=_NEWEST, params=False)).tasks
-        ops = {*await store.ops.read(), *(task.op for task in newest)}
+    async def read(source: Source) -> list[str]:
+        newest = (await source.list(limit=_NEWEST, params=False)).tasks
+        ops = {*await source.read_ops(), *(task.op for task in newest)}
         return sorted(op for op in ops if op.startswith(incomplete))
 
     return _ask(ctx, read) or []
@@ -73,16 +73,18 @@ def complete_drill(
     ]
 
 
-def _ask(ctx: click.Context, read: Callable[[TaskStore], Awaitable[Found]]) -> Found | None:
+def _ask(ctx: click.Context, read: Callable[[Source], Awaitable[Found]]) -> Found | None:
     """What the store of the command answers; ``None`` where it cannot be asked."""
-    from tapescope.cli._store import choose_store, open_store
+    from tapescope.cli._source import choose_place
 
     async def ask() -> Found:
-        named = ctx.params.get("store") or ctx.find_root().params.get("store")
-        async with asyncio.timeout(_WITHIN), open_store(choose_store(named)) as store:
-            return await read(store)
+        store, server = (
+            ctx.params.get(name) or ctx.find_root().params.get(name) for name in ("store", "server")
+        )
+        async with asyncio.timeout(_WITHIN), choose_place(store, server).open() as source:
+            return await read(source)
 
     try:
         return run_main(ask())
-    except (TapescopeError, TimeoutError):
+    except (TapescopeError, TimeoutError, click.UsageError):
         return None  # a shell's line is not the place for an error
