@@ -812,13 +812,15 @@ class BlockingCallOnLoop(TapescopeError):
 
 
 class WouldBlockLoop(TapescopeError):
-    """A call of ``tapescope.sync`` in an event loop, which would stand still until it returns."""
+    """A call of ``tapescope.sync``, or of a ``SyncClient``, in an event loop, which would stand
+    still until it returns."""
 
-    def __init__(self) -> None:
+    def __init__(self, instead: str = "a TaskManager", door: str = "SyncManager") -> None:
+        self.instead, self.door = instead, door
         super().__init__(
-            "This call waits, and an event loop runs in this thread. Await the same of a "
-            "TaskManager here, or have a thread wait: await asyncio.to_thread(…). In a notebook, "
-            "whose cells run in a loop, say SyncManager(…, block_loop=True)."
+            f"This call waits, and an event loop runs in this thread. Await the same of {instead} "
+            "here, or have a thread wait: await asyncio.to_thread(…). In a notebook, whose cells "
+            f"run in a loop, say {door}(…, block_loop=True)."
         )
 
 

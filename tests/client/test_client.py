@@ -54,7 +54,7 @@ def served_url(request: pytest.FixtureRequest) -> str:
     return url
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [slow(Client), SyncClient])
 async def test_a_client_says_what_the_manager_says(served_url: str, kind: Kind) -> None:
     """Rows, pages, tapes, late events, numbers, results and errors, by either client."""
     async with Shop.open(served_url) as shop:
@@ -132,6 +132,7 @@ async def test_a_submit_is_that_of_the_manager(sqlite_url: str) -> None:
     assert cancelled.request.message == "no need"
 
 
+@pytest.mark.slow
 async def test_a_result_is_waited_for_across_servers(sqlite_url: str) -> None:
     """The wait goes on with the next server; its limit is the local handle's error."""
     async with TaskManager(sqlite_url, drain=0) as worker:
@@ -201,6 +202,22 @@ except tapescope.errors.MissingExtra as error:
     print(error)
 """
 
+
+@pytest.mark.parametrize("arguments", ['{"task_id": "x"}', '{"id": 1}', "[1]", '{"task_id": 5}'])
+async def test_an_error_of_another_version_is_told_by_its_text(arguments: str) -> None:
+    """Made again of its arguments it would say something else, or cannot be made."""
+    body = (
+        '{"status":409,"error":"UnknownTask","detail":"There is none.","title":"","type":"",'
+        f'"arguments":{arguments}}}'
+    )
+    answer = http(body.encode(), "application/problem+json", "409 Conflict")
+    async with canned([answer]) as (url, _):
+        met = await ended_by(Client, url, "get", ID)
+
+    assert type(met) is RequestRefused
+    assert (met.status, met.name, met.detail) == (409, "UnknownTask", "There is none.")
+
+
 SLOWLY = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
 
 
@@ -239,7 +256,7 @@ async def test_an_answer_that_is_none_says_what_to_do(
     assert url in str(met)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [slow(Client), SyncClient])
 async def test_an_answer_that_drips_has_an_end(kind: Kind) -> None:
     """Each byte comes in time, and all of it never would: ten timeouts are the limit."""
     sent = asyncio.Event()
@@ -402,7 +419,7 @@ def test_without_its_extra_it_says_what_to_install() -> None:
 # --- a cancel right after a submit ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("tasks", [25, slow(100)])
+@pytest.mark.parametrize("tasks", [10, slow(100)])
 async def test_a_cancel_right_after_a_submit_ends_as_cancelled(served_url: str, tasks: int) -> None:
     """From 0 to 20 ms later, over HTTP: each tape has one final, and it says cancelled (I2)."""
     delays = Delays(20)
@@ -418,8 +435,8 @@ async def test_a_cancel_right_after_a_submit_ends_as_cancelled(served_url: str, 
 
         ids = [
             task_id
-            for _ in range(0, tasks, 25)
-            for task_id in await asyncio.gather(*(submit_and_cancel() for _ in range(25)))
+            for _ in range(0, tasks, 10)
+            for task_id in await asyncio.gather(*(submit_and_cancel() for _ in range(10)))
         ]
         tapes = [await shop.manager.store.read_tape(task_id) for task_id in ids]
         rows = [await shop.manager.store.get(task_id) for task_id in ids]

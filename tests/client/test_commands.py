@@ -131,6 +131,7 @@ async def test_what_is_read_is_the_same(shop_url: str, tmp_path: Path, every: bo
         assert "42" in str(told["tape", ids[0]][1][1])
 
 
+@pytest.mark.slow
 async def test_what_is_done_is_the_same(shop_url: str, tmp_path: Path) -> None:
     """A submit, its result, a retry, a cancel: as it was done once, it is done the other way."""
     async with both(shop_url, tmp_path) as pair:
@@ -239,8 +240,11 @@ async def test_the_variables_name_server_and_token(sqlite_url: str, tmp_path: Pa
     assert not any(secret.encode() in said for secret in (token, "wrong-token", "at all"))
 
 
-def test_a_server_that_is_not_there_is_said(tapescope: Tapescope) -> None:
+def test_a_server_that_is_not_there_is_said(
+    tapescope: Tapescope, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With what to look at, and status 1."""
+    monkeypatch.setattr("tapescope.cli._source._PATIENCE", 0.1)
     done = tapescope.here("list", "--server", "http://127.0.0.1:1")
 
     assert done.returncode == 1

@@ -66,22 +66,32 @@ async def test_followers_see_every_seq_once_while_servers_are_killed(
                 stderr=subprocess.PIPE,
                 env=tapescope.env,
             )
-            told = asyncio.ensure_future(asyncio.to_thread(command.communicate, None, 60))
+            printed: list[bytes] = []
+            told = asyncio.ensure_future(asyncio.to_thread(_read, command, printed))
             go_on[0].set()
-            await until(lambda: all(len(one) > steps for one in seen.values()), within=30)
+            followers = (printed, *seen.values())
+            await until(lambda: all(len(one) > steps for one in followers), within=30)
         go_on[1].set()  # while there is no server
         async with served(tapescope, port):
-            await until(lambda: all(len(one) > 2 * steps for one in seen.values()), within=30)
+            await until(lambda: all(len(one) > 2 * steps for one in followers), within=30)
             go_on[2].set()  # while it is killed
         async with served(tapescope, port):
             by_client = await asyncio.wait_for(asyncio.gather(*following), 60)
-            printed, said = await told
+            said = await told
 
     every = list(range(1, 3 * steps + 3))
     assert [[event.seq for event in events] for events in by_client] == [every, every]
-    assert [json.loads(line)["seq"] for line in printed.splitlines()] == every
+    assert [json.loads(line)["seq"] for line in printed] == every
     assert said.count(b"trying again") in (1, 2)
     assert command.returncode == 0
+
+
+def _read(command: subprocess.Popen[bytes], printed: list[bytes]) -> bytes:
+    """Put its lines there as they come; gives what it said on stderr."""
+    assert command.stdout is not None
+    for line in iter(command.stdout.readline, b""):
+        printed.append(line)  # noqa: PERF402  # one by one, as they come
+    return command.communicate(timeout=60)[1]
 
 
 def _command(url: str) -> tuple[str, ...]:

@@ -217,10 +217,10 @@ class _StoreSource(Source):
         return await self._store.get(task_id)
 
     def find_lost(self, tasks: Iterable[Task]) -> dict[str, str]:
-        from tapescope.clock import Clock
+        from tapescope.cli._wording import now_us
         from tapescope.manager.lost_tasks import find_lost
 
-        return find_lost(self._store, tasks, Clock().now())
+        return find_lost(self._store, tasks, now_us())
 
     async def read_tape(self, task_id: str, *, after_seq: int = 0, limit: int) -> TapePage:
         return await self._store.read_tape(task_id, after_seq=after_seq, limit=limit)

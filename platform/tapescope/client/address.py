@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Final, Self
 from urllib.parse import urlsplit
 
+import httpx
+
 from tapescope.errors import BadSetting
 from tapescope.model.addresses import is_loopback
 from tapescope.model.showing import hide_password
@@ -71,6 +73,10 @@ def _read(url: object) -> tuple[str, str, bool]:
     plain = text.isascii() and text.isprintable() and " " not in text
     if parts.scheme not in ("http", "https") or not host or not plain:
         raise BadSetting("server", shown, _URL)
+    try:
+        httpx.URL(text)
+    except httpx.InvalidURL:
+        raise BadSetting("server", shown, _URL) from None
     if parts.query or parts.fragment:
         raise BadSetting("server", shown, f"{_URL}, without a query")
     return text.rstrip("/"), host, parts.scheme == "https"

@@ -21,8 +21,11 @@ __all__ = ["SyncClient", "SyncClientTask"]
 
 
 class SyncClient:
-    """The verbs of ``Client`` as plain calls, from any thread. It needs no event loop and no thread
-    of its own; each call blocks the thread that makes it."""
+    """The verbs of ``Client`` as plain calls, from any thread.
+
+    It needs no event loop and no thread of its own: each call blocks the thread that makes it.
+    Where an event loop runs in that thread it raises ``WouldBlockLoop``.
+    """
 
     def __init__(
         self,
@@ -34,10 +37,12 @@ class SyncClient:
         reconnect: float = 300.0,
         plain_http: bool = False,
         on_lost: Lost | None = None,
+        block_loop: bool = False,
     ) -> None:
-        """As for ``Client``. Raises ``BadSetting``."""
+        """As for ``Client``; ``block_loop`` has calls wait in a thread whose event loop then stands
+        still, for a notebook. Raises ``BadSetting``."""
         address = Address.check(server, token, plain_http=plain_http)
-        self._wire = BlockingWire(address)
+        self._wire = BlockingWire(address, block_loop=block_loop)
         self._verbs = Verbs(
             self._wire,
             timeout=timeout,

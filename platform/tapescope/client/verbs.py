@@ -81,6 +81,8 @@ _WHOLE_WITHIN: Final = 10.0
 """Times the client's timeout: how long a whole answer may take that comes byte by byte."""
 _WAIT: Final = 30.0
 """Seconds that one request waits for the end of a task; the server allows 60."""
+_AT_LEAST: Final = 5.0
+"""Seconds that a server has to answer, however soon the wait is over."""
 _PAGE: Final = 1_000
 """The most that a page of a server has."""
 _LINES: Final = "application/x-ndjson"
@@ -220,8 +222,8 @@ class Verbs:
                 "GET",
                 f"{_path(task_id)}/result",
                 {"wait": f"{wait:.3f}"},
-                silence=self._timeout + wait,
-                patience=min(self._reconnect, max(until - began, self._patience)),
+                silence=wait + min(self._timeout, max(until - began, _AT_LEAST)),
+                patience=max(0.0, min(self._reconnect, until - began)),
             )
             if "outcome" in shape:
                 return self._read(shape, read_final)
@@ -279,7 +281,7 @@ class Verbs:
         seconds. Raises ``TapeGap`` when an event would be missing.
         """
         seen, path = check_place("after_seq", after_seq, of_tape=True), f"{_path(task_id)}/stream"
-        pauses, lost_at, patience = _Pauses(), None, self._patience
+        pauses, lost_at, known = _Pauses(), None, False
         while True:
             opened: float | None = None
             request = Request(
@@ -299,7 +301,7 @@ class Verbs:
                             raise make_error(self.server, answer)
                         again = make_error(self.server, answer)
                         raise _Again(_why(again), read_retry_after(answer))
-                    opened, patience = self.wire.monotonic(), self._reconnect
+                    opened, known = self.wire.monotonic(), True
                     async with aclosing(self._read_lines(reply)) as lines:
                         async for line in lines:
                             if line.strip():
@@ -327,10 +329,10 @@ class Verbs:
                 pauses, lost_at = _Pauses(), None
             if lost_at is None:
                 lost_at = now
-                if patience > self._patience or seen > after_seq:
+                if known:
                     self._tell_lost(why)
             pause = pauses.choose(after)
-            if now + pause > lost_at + patience:
+            if now + pause > lost_at + (self._reconnect if known else self._patience):
                 raise ServerUnavailable(self.server, f"{why}; event {seen} was the last one")
             await self.wire.pause(pause)
 

@@ -21,12 +21,12 @@ from collections.abc import (
 )
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import httpx
 
 from tapescope.client.address import Address
-from tapescope.errors import ClientClosed
+from tapescope.errors import ClientClosed, WouldBlockLoop
 from tapescope_telemetry import __version__
 
 __all__ = [
@@ -180,8 +180,10 @@ class AsyncioWire(Wire):
             # Beside the silence, which a byte now and then breaks, all of the head has a limit.
             async with asyncio.timeout(min(request.silence, _FOREVER)):
                 answer = await http.send(http.build_request(**self._describe(request)), stream=True)
-        except (httpx.RequestError, TimeoutError) as error:
-            self._require_open()
+        except (httpx.RequestError, TimeoutError, RuntimeError) as error:
+            self._require_open()  # a RuntimeError: it was closed meanwhile
+            if isinstance(error, RuntimeError):
+                raise
             raise Broken(_explain(error), sent=_was_sent(error)) from error
         try:
             yield _AsyncioReply(answer)
@@ -217,22 +219,27 @@ class BlockingWire(Wire):
 
     _http: httpx.Client | None = None
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, *, block_loop: bool) -> None:
         super().__init__(address)
+        self._block_loop = block_loop
         self._making = threading.Lock()
 
     @asynccontextmanager
     async def open(self, request: Request) -> AsyncGenerator[Reply]:
         """As ``Wire`` has it."""
         self._require_open()
+        if not self._block_loop and _is_in_loop():
+            raise WouldBlockLoop("a Client", "SyncClient")
         with self._making:
             if self._http is None:
                 self._http = httpx.Client(**self._find_settings())
             http = self._http
         try:
             answer = http.send(http.build_request(**self._describe(request)), stream=True)
-        except httpx.RequestError as error:
-            self._require_open()
+        except (httpx.RequestError, RuntimeError) as error:
+            self._require_open()  # a RuntimeError: it was closed meanwhile
+            if isinstance(error, RuntimeError):
+                raise
             raise Broken(_explain(error), sent=_was_sent(error)) from error
         try:
             yield _BlockingReply(answer)
@@ -275,6 +282,14 @@ def iterate_blocking(items: AsyncGenerator[T, None]) -> Iterator[T]:
         run_blocking(items.aclose())
 
 
+def _is_in_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
 def _was_sent(error: Exception) -> bool:
     """Whether the server may have the request."""
     return not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
@@ -286,8 +301,10 @@ def _explain(error: BaseException) -> str:
     while cause is not None:
         if isinstance(cause, OSError) and cause.errno and cause.strerror:
             return (os.strerror(cause.errno) if cause.errno > 0 else cause.strerror).lower()
-        group = cause.exceptions[0] if isinstance(cause, BaseExceptionGroup) else None
-        cause = group or cause.__cause__ or cause.__context__
+        if isinstance(cause, BaseExceptionGroup):
+            cause = cast("BaseExceptionGroup[BaseException]", cause).exceptions[0]
+        else:
+            cause = cause.__cause__ or cause.__context__
     if isinstance(error, TimeoutError | httpx.TimeoutException):
         return "it did not answer in time"
     text = str(error).strip()

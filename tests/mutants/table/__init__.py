@@ -11,13 +11,24 @@ from itertools import chain
 from typing import Final
 
 from tests.mutants.guard import Guard
-from tests.mutants.table import http, manager, postgres, run, shell, sqlite, store, sync, telemetry
+from tests.mutants.table import (
+    client,
+    http,
+    manager,
+    postgres,
+    run,
+    shell,
+    sqlite,
+    store,
+    sync,
+    telemetry,
+)
 
 __all__ = ["GUARDS"]
 
 
 def _by_name() -> dict[str, Guard]:
-    rooms = (run, store, manager, shell, http, sqlite, postgres, sync, telemetry)
+    rooms = (run, store, manager, shell, http, client, sqlite, postgres, sync, telemetry)
     named: dict[str, Guard] = {}
     for guard in chain.from_iterable(room.GUARDS for room in rooms):
         assert guard.name not in named, f"{guard.name} stands twice in the table"
