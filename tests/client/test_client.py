@@ -36,7 +36,7 @@ from tapescope.http.api import make_app
 from tapescope.http.tokens import TokenFile
 from tapescope.testing import until
 from tests.cli.command import slow
-from tests.client.servers import KINDS, Shop, canned, ended_by, http, puppet
+from tests.client.servers import KINDS, Cutter, Shop, canned, ended_by, http, puppet
 from tests.http.client import serving
 from tests.stress.delays import Delays, pause
 from tests.support.breaches import make_ended
@@ -414,6 +414,34 @@ def test_without_its_extra_it_says_what_to_install() -> None:
     ).stdout
 
     assert said == "False\nThe client needs more packages: pip install 'tapescope[client]'\n"
+
+
+FORKING = """
+import os, sys
+from tapescope.client import SyncClient
+client = SyncClient(sys.argv[1])
+client.list()
+child = os.fork()
+for _ in range(20):
+    client.list()
+if not child:
+    os._exit(0)
+print(os.waitpid(child, 0)[1])
+"""
+
+
+async def test_a_forked_child_has_connections_of_its_own(sqlite_url: str) -> None:
+    """Those of its parent stay the parent's: neither hears what the other one asked."""
+    async with Shop.open(sqlite_url) as shop:
+        proxy = Cutter(shop.server.port, ())
+        async with proxy.open() as url:
+            program = (sys.executable, "-c", FORKING, url)
+            done = await asyncio.to_thread(
+                subprocess.run, program, capture_output=True, text=True, timeout=60, check=False
+            )
+
+    assert (done.stdout, done.stderr) == ("0\n", "")
+    assert proxy.connections == 2
 
 
 # --- a cancel right after a submit ----------------------------------------------------------------

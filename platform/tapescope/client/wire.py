@@ -215,13 +215,15 @@ class _BlockingReply(Reply):
 
 
 class BlockingWire(Wire):
-    """With calls that block: nothing that is awaited here suspends. Any thread may use it."""
+    """With calls that block: nothing that is awaited here suspends. Any thread may use it, and a
+    forked child."""
 
     _http: httpx.Client | None = None
 
     def __init__(self, address: Address, *, block_loop: bool) -> None:
         super().__init__(address)
         self._block_loop = block_loop
+        self._pid = os.getpid()
         self._making = threading.Lock()
 
     @asynccontextmanager
@@ -231,8 +233,9 @@ class BlockingWire(Wire):
         if not self._block_loop and _is_in_loop():
             raise WouldBlockLoop("a Client", "SyncClient")
         with self._making:
-            if self._http is None:
-                self._http = httpx.Client(**self._find_settings())
+            if self._http is None or self._pid != os.getpid():
+                # The connections that a forked child finds are its parent's: it makes its own.
+                self._http, self._pid = httpx.Client(**self._find_settings()), os.getpid()
             http = self._http
         try:
             answer = http.send(http.build_request(**self._describe(request)), stream=True)

@@ -117,4 +117,22 @@ GUARDS: Final[tuple[Guard, ...]] = (
         Edit(_VERBS, "    if not is_task_id(task_id):\n", "    if False:\n"),
         f"{_FOLLOWING}::test_what_cannot_be_followed_is_the_error_of_a_handle",
     ),
+    row(
+        "client.fork",
+        "A forked child uses no connection of its parent",
+        Edit(_WIRE, "self._http is None or self._pid != os.getpid()", "self._http is None"),
+        f"{_TESTS}::test_a_forked_child_has_connections_of_its_own",
+    ),
+    row(
+        "client.loop",
+        "A call that blocks holds no event loop up",
+        Edit(_WIRE, "if not self._block_loop and _is_in_loop():", "if False:"),
+        f"{_FOLLOWING}::test_a_reader_that_goes_early_leaves_nothing_open",
+    ),
+    row(
+        "client.closes_streams",
+        "A reader that goes early leaves no stream open",
+        Edit(_WIRE, "            answer.close()\n", "            pass\n"),
+        f"{_FOLLOWING}::test_a_reader_that_goes_early_leaves_nothing_open",
+    ),
 )
