@@ -184,6 +184,7 @@ async def test_an_event_that_is_missing_is_an_error(kind: Kind) -> None:
         (ndjson(problem(503, "Draining")), ServerUnavailable, "It is Draining; event 0"),
         (ndjson(line(1)), ServerUnavailable, "before the final; event 1"),
         (http(b"<html>", "text/html"), ServerNotUnderstood, "text/html"),
+        (http(b"", "text/html", "204 No Content"), ServerNotUnderstood, "status 204"),
         (http(b"{}", "application/json"), ServerNotUnderstood, "application/json"),
         (b"what is this?\r\n\r\n", ServerUnavailable, "illegal"),
     ],

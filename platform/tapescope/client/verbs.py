@@ -292,8 +292,9 @@ class Verbs:
             )
             try:
                 async with self.wire.open(request) as reply:
-                    if reply.status == 204:
-                        return  # the final was seen before
+                    if reply.status == 204:  # the final was seen before
+                        await self._check_end(task_id, seen)
+                        return
                     answer = Answer(reply.status, reply.headers, b"")
                     if reply.status != 200 or answer.kind != _LINES:
                         answer = await self._read_whole(reply, self._timeout)
@@ -335,6 +336,13 @@ class Verbs:
             if now + pause > lost_at + (self._reconnect if known else self._patience):
                 raise ServerUnavailable(self.server, f"{why}; event {seen} was the last one")
             await self.wire.pause(pause)
+
+    async def _check_end(self, task_id: str, seen: int) -> None:
+        """See that there is no more: an empty answer is easily another program's."""
+        page = await self.tape(task_id, after_seq=seen, limit=1)
+        if page.final_seq is None or page.final_seq > seen:
+            why = f"it says that the tape ends at event {seen}, and it does not"
+            raise ServerNotUnderstood(self.server, why)
 
     def _tell_lost(self, why: str) -> None:
         if self._on_lost is not None:

@@ -28,6 +28,12 @@ GUARDS: Final[tuple[Guard, ...]] = (
         _GAP,
     ),
     row(
+        "client.end",
+        "An empty answer is no end of a tape",
+        Edit(_VERBS, "                        await self._check_end(task_id, seen)\n", ""),
+        _NO_STREAM,
+    ),
+    row(
         "client.once",
         "An event that was given is not given again (I9)",
         Edit(_VERBS, "if event.seq <= seen:", "if False:"),

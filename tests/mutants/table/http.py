@@ -103,7 +103,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "http.cancel_lost",
         "A cancel ends a task whose owner is lost",
-        Edit(_ACTS, "                await rescue_lost(store)\n", "                pass\n"),
+        Edit(_ACTS, "                    await rescue_lost(store)\n", "                    pass\n"),
         "tests/http/test_api.py::test_a_cancel_takes_a_task_from_a_lost_owner",
     ),
     row(

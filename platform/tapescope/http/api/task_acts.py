@@ -6,10 +6,11 @@ Here alone it is asked who may, and told in the log of acts what was done.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from tapescope.errors import OpNotRegistered, UnknownTask
+from tapescope.errors import OpNotRegistered, TapescopeError, UnknownTask
 from tapescope.http.access import Caller, Scope
 from tapescope.http.api.problems import Refused
 from tapescope.http.api.state import acting, state_of
@@ -95,10 +96,11 @@ async def cancel_task(
         answer = await handle.cancel(message, by=caller.name)
         if answer.state in (CancelState.RECORDED, CancelState.ALREADY_RECORDED):
             store = state_of(request).manager.store
-            task = await handle.status()
-            lost = find_lost(store, [task], store.clock.now()).get(task_id)
-            if lost is not None:
-                await rescue_lost(store)
+            with suppress(TapescopeError):  # it is on record: any other rescue ends the task, too
+                task = await handle.status()
+                lost = find_lost(store, [task], store.clock.now()).get(task_id)
+                if lost is not None:
+                    await rescue_lost(store)
         became.append(answer.state.value)
     return answer, lost
 
