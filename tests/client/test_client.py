@@ -399,6 +399,7 @@ async def test_what_a_token_may_not_do_is_said(sqlite_url: str, tmp_path: Any) -
     assert "Name an op that the token is for: double" in str(met[2])
 
 
+@pytest.mark.slow
 def test_without_its_extra_it_says_what_to_install() -> None:
     """The client is imported by name alone."""
     said = subprocess.run(
@@ -430,6 +431,7 @@ print(os.waitpid(child, 0)[1])
 """
 
 
+@pytest.mark.slow
 async def test_a_forked_child_has_connections_of_its_own(sqlite_url: str) -> None:
     """Those of its parent stay the parent's: neither hears what the other one asked."""
     async with Shop.open(sqlite_url) as shop:

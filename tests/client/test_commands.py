@@ -53,7 +53,11 @@ class Both:
         texts = [part.decode() for part in (done.stdout, done.stderr)]
         for name in (self.shop.manager.store.name, self.shop.url):
             texts = [text.replace(name, "HERE") for text in texts]
-        for ages in (r'"(made_at|age|oldest_running)":[^,}]+', r"\(\d+ ?m?s ago\)", r"\d+\.\d{3,}"):
+        for ages in (
+            r'"(made_at|age|oldest_running)":[^,}]+',
+            r"\([^()]*(ago|now|in )[^()]*\)",
+            r"\d+\.\d+",
+        ):
             texts = [re.sub(ages, "AGE", text) for text in texts]
         return done.returncode, *texts
 

@@ -120,6 +120,7 @@ async def test_a_reader_that_goes_early_leaves_nothing_open(sqlite_url: str, kin
             async with aclosing(client.follow(task.task_id)) as events:
                 first = await anext(events)
                 seats = _seats(shop.server)
+            await until(lambda: _seats(shop.server) == 0)
         else:
             with SyncClient(shop.url) as sync:
                 with pytest.raises(WouldBlockLoop, match="SyncClient"):
@@ -127,8 +128,8 @@ async def test_a_reader_that_goes_early_leaves_nothing_open(sqlite_url: str, kin
                 following = sync.follow(task.task_id)
                 first = await asyncio.to_thread(next, following)
                 seats = _seats(shop.server)
-                await asyncio.to_thread(following.close)  # type: ignore[attr-defined]  # it is a generator
-        await until(lambda: _seats(shop.server) == 0)
+                await asyncio.to_thread(following.close)
+                await until(lambda: _seats(shop.server) == 0)
         shop.go_on.set()
 
     assert (first.seq, seats) == (1, 1)

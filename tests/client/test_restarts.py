@@ -7,7 +7,7 @@ import json
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sized
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -69,7 +69,7 @@ async def test_followers_see_every_seq_once_while_servers_are_killed(
             printed: list[bytes] = []
             told = asyncio.ensure_future(asyncio.to_thread(_read, command, printed))
             go_on[0].set()
-            followers = (printed, *seen.values())
+            followers: list[Sized] = [printed, *seen.values()]
             await until(lambda: all(len(one) > steps for one in followers), within=30)
         go_on[1].set()  # while there is no server
         async with served(tapescope, port):

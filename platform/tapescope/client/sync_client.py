@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
@@ -154,7 +154,7 @@ class SyncClient:
 
     # --- tapes ------------------------------------------------------------------------------------
 
-    def follow(self, task_id: str, after_seq: int = 0) -> Iterator[Event]:
+    def follow(self, task_id: str, after_seq: int = 0) -> Generator[Event, None, None]:
         """The task's events, live, to its ``final``, for ``for``: see ``ClientTask.follow``."""
         return iterate_blocking(self._verbs.follow(task_id, after_seq))
 
@@ -225,7 +225,7 @@ class SyncClientTask:
         """Wait for the ``final`` and give what the runner returned: see ``ClientTask.result``."""
         return run_blocking(self._verbs.result(self.task_id, timeout))
 
-    def follow(self, after_seq: int = 0) -> Iterator[Event]:
+    def follow(self, after_seq: int = 0) -> Generator[Event, None, None]:
         """The task's events, live, to its ``final``, for ``for``: see ``ClientTask.follow``."""
         return iterate_blocking(self._verbs.follow(self.task_id, after_seq))
 

@@ -16,7 +16,6 @@ from collections.abc import (
     AsyncGenerator,
     Awaitable,
     Generator,
-    Iterator,
     Mapping,
 )
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -272,7 +271,7 @@ def run_blocking(work: Awaitable[T]) -> T:
     raise AssertionError("on a wire that blocks nothing suspends")
 
 
-def iterate_blocking(items: AsyncGenerator[T, None]) -> Iterator[T]:
+def iterate_blocking(items: AsyncGenerator[T, None]) -> Generator[T, None, None]:
     """What an async generator of the verbs on a ``BlockingWire`` gives, as a plain generator."""
     try:
         while True:

@@ -135,10 +135,4 @@ GUARDS: Final[tuple[Guard, ...]] = (
         Edit(_WIRE, "if not self._block_loop and _is_in_loop():", "if False:"),
         f"{_FOLLOWING}::test_a_reader_that_goes_early_leaves_nothing_open",
     ),
-    row(
-        "client.closes_streams",
-        "A reader that goes early leaves no stream open",
-        Edit(_WIRE, "            answer.close()\n", "            pass\n"),
-        f"{_FOLLOWING}::test_a_reader_that_goes_early_leaves_nothing_open",
-    ),
 )
