@@ -61,6 +61,13 @@ Each builds its message from typed arguments, which stay readable as attributes:
   x WouldBlockLoop
   x UsedAfterFork
   x UsedInAnotherLoop
+  x ServerUnavailable
+  x ServerFailed
+  x ServerNotUnderstood
+  x RequestRefused
+    + TokenRefused
+    + ScopeMissing
+  x ClientClosed
 * asyncio.CancelledError
   x CancelRequested
 
@@ -97,6 +104,7 @@ __all__ = [
     "BlockingCallOnLoop",
     "CancelRequested",
     "CannotListen",
+    "ClientClosed",
     "CodecFailed",
     "CodecMissing",
     "CommandFailed",
@@ -116,6 +124,7 @@ __all__ = [
     "NowaitBacklogFull",
     "OpNotRegistered",
     "OpTaken",
+    "RequestRefused",
     "ResultTimeout",
     "Retry",
     "RightsMissing",
@@ -125,6 +134,10 @@ __all__ = [
     "SchemaTooNew",
     "SchemaTooOld",
     "SchemeTaken",
+    "ScopeMissing",
+    "ServerFailed",
+    "ServerNotUnderstood",
+    "ServerUnavailable",
     "StoreAuthFailed",
     "StoreBusy",
     "StoreClosed",
@@ -140,6 +153,7 @@ __all__ = [
     "TaskCancelled",
     "TaskFailed",
     "TaskNotEnded",
+    "TokenRefused",
     "UnknownSchedule",
     "UnknownStoreScheme",
     "UnknownTask",
@@ -824,13 +838,15 @@ class BlockingCallOnLoop(TapescopeError):
 
 
 class WouldBlockLoop(TapescopeError):
-    """A call of ``tapescope.sync`` in an event loop, which would stand still until it returns."""
+    """A call of ``tapescope.sync``, or of a ``SyncClient``, in an event loop, which would stand
+    still until it returns."""
 
-    def __init__(self) -> None:
+    def __init__(self, instead: str = "a TaskManager", door: str = "SyncManager") -> None:
+        self.instead, self.door = instead, door
         super().__init__(
-            "This call waits, and an event loop runs in this thread. Await the same of a "
-            "TaskManager here, or have a thread wait: await asyncio.to_thread(…). In a notebook, "
-            "whose cells run in a loop, say SyncManager(…, block_loop=True)."
+            f"This call waits, and an event loop runs in this thread. Await the same of {instead} "
+            "here, or have a thread wait: await asyncio.to_thread(…). In a notebook, whose cells "
+            f"run in a loop, say {door}(…, block_loop=True)."
         )
 
 
@@ -854,3 +870,80 @@ class UsedInAnotherLoop(TapescopeError):
             "asyncio.run_coroutine_threadsafe() reaches that loop from another thread. Or close it "
             "there, and open it again in this loop."
         )
+
+
+# --- a server and its client ----------------------------------------------------------------------
+
+
+class ServerUnavailable(TapescopeError):
+    """The server did not answer within the client's patience, or said that it cannot for now."""
+
+    def __init__(self, server: str, why: str) -> None:
+        self.server, self.why = server, why
+        super().__init__(
+            f"The server {server} cannot be used now: {why.rstrip('.')}. Check that it runs "
+            "('tapescope serve') and that this is its URL, then try again."
+        )
+
+
+class ServerFailed(TapescopeError):
+    """The server met an error of its own; what it is stands in the server's log."""
+
+    def __init__(self, server: str, status: int, name: str, detail: str) -> None:
+        self.server, self.status, self.name, self.detail = server, status, name, detail
+        super().__init__(f"The server {server} failed ({name}): {detail}")
+
+
+class ServerNotUnderstood(TapescopeError):
+    """What answered is not a server of tapescope, or one of another version."""
+
+    def __init__(self, server: str, why: str) -> None:
+        self.server, self.why = server, why
+        super().__init__(
+            f"The answer of {server} cannot be read: {why.rstrip('.')}. Check that this is the URL "
+            "of a 'tapescope serve', with the path under which a proxy has it, and that its "
+            "version is that of this client."
+        )
+
+
+class RequestRefused(TapescopeError):
+    """A request that the server refuses, for a reason that no other error has.
+
+    ``name`` is the error's name as the server gives it.
+    """
+
+    def __init__(self, server: str, status: int, name: str, detail: str) -> None:
+        self.server, self.status, self.name, self.detail = server, status, name, detail
+        super().__init__(self._explain())
+
+    def _explain(self) -> str:
+        return f"The server {self.server} refuses this ({self.name}): {self.detail}"
+
+
+class TokenRefused(RequestRefused):
+    """The server knows no such token, or was sent none and needs one."""
+
+    def _explain(self) -> str:
+        return (
+            f"The server {self.server} does not know who asks: {self.detail} A client sends the "
+            "token that it was given, else that of TAPESCOPE_TOKEN; 'tapescope token add' makes "
+            "one."
+        )
+
+
+class ScopeMissing(RequestRefused):
+    """The token is good, and is not for this."""
+
+    def _explain(self) -> str:
+        return (
+            f"The token may not do this at {self.server}: {self.detail} 'tapescope token add "
+            "--scope' makes one that may."
+        )
+
+
+class ClientClosed(TapescopeError):
+    """A client that is closed, or was closed while it waited."""
+
+    def __init__(self, server: str) -> None:
+        self.server = server
+        super().__init__(f"The client of {server} is closed. Open another one.")

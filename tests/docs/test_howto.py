@@ -29,6 +29,8 @@ from tapescope import (
     TaskManager,
     read_firing,
 )
+from tapescope.http.api import make_app
+from tests.http.client import serving
 from tests.support.django_project import django
 
 HOWTO = Path(__file__).parents[2] / "docs" / "howto"
@@ -244,3 +246,25 @@ def test_the_programs_of_the_sync_page_submit(
     assert script["ops"].get("resize") is not None
     assert (codes, shown, missing) == ([201, 200], b'{"status": "pending"}', 404)
     assert lines == ["1 task_started", "2 log", "3 final"]
+
+
+async def test_the_programs_of_the_client_page_submit(
+    sqlite_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each is run as a program, in a thread beside the server that it asks."""
+    manager = TaskManager(sqlite_url, drain=0)
+
+    @manager.op("resize")
+    async def resize(report: Reporter, folder: str) -> dict[str, int]:
+        return {folder: 200}
+
+    async with manager, serving(make_app(manager)) as (server, _):
+        for program in read_programs("client.md"):
+            program = program.replace("http://127.0.0.1:8470", server.url)
+            code = compile(program, "client.md", "exec", dont_inherit=True)
+            await asyncio.to_thread(exec, code, {"__name__": "__main__"})
+        tasks = (await manager.store.list()).tasks
+
+    printed = capsys.readouterr().out.splitlines()
+    assert printed == ["1 task_started", "2 final", "{'photos': 200}", "{'photos': 200}"]
+    assert tasks[0].idempotency_key == "order-17"

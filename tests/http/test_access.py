@@ -35,6 +35,7 @@ ROUTES: dict[tuple[str, str], Scope | None] = {
     ("GET", "/v1/tasks/{task_id}/tape"): Scope.READ,
     ("GET", "/v1/tasks/{task_id}/stream"): Scope.READ,
     ("GET", "/v1/tasks/{task_id}/drops"): Scope.READ,
+    ("GET", "/v1/tasks/{task_id}/traces"): Scope.READ,
     ("GET", "/v1/drops"): Scope.READ,
     ("GET", "/v1/stats"): Scope.READ,
     ("POST", "/v1/audit"): Scope.ADMIN,
@@ -120,6 +121,10 @@ async def test_a_scope_may_name_an_op(sqlite_url: str, tokens: TokenFile) -> Non
         async with asking(app, token=token) as client:
             cancels = [await client.post(f"/v1/tasks/{ids[op]}/cancel") for op in "abc"]
             reads = [await client.get(f"/v1/tasks/{ids[op]}/tape") for op in "abc"]
+            rows = [
+                [(await client.get(f"/v1/tasks/{ids[op]}/{of}")).status_code for op in "abc"]
+                for of in ("traces", "drops")
+            ]
             hidden = await client.get(f"/v1/tasks/{ids['c']}")
             every = await client.get("/v1/tasks")
             one = await client.get("/v1/tasks?op=b")
@@ -131,6 +136,7 @@ async def test_a_scope_may_name_an_op(sqlite_url: str, tokens: TokenFile) -> Non
 
     assert [one.status_code for one in cancels] == [200, 403, 404]
     assert [one.status_code for one in reads] == [200, 200, 404]
+    assert rows == [[200, 200, 404]] * 2
     assert problem_of(hidden) == (404, "UnknownTask")
     assert problem_of(every) == problem_of(drops) == problem_of(other) == (403, "Forbidden")
     assert [task["task_id"] for task in one.json()["tasks"]] == [ids["b"]]

@@ -31,6 +31,7 @@ from tapescope.http.api.schemas import (
 )
 from tapescope.model.json_shapes import task_shape
 from tapescope.testing import until
+from tests.cli.tasks import claim, dead_owner
 from tests.http.client import asking, problem_of
 from tests.support.breaches import make_ended
 
@@ -100,7 +101,7 @@ async def test_a_task_is_submitted_run_and_read(served_url: str) -> None:
         assert (answer.status_code, submitted.created) == (201, True)
         assert path == f"/v1/tasks/{submitted.task_id}"
         assert Result.model_validate(result).result == 42
-        assert row == own
+        assert row == own | {"lost": None}
         TaskRow.model_validate(row)
         assert Tape.model_validate(tape).final_seq == 3
         assert [event["seq"] for event in later["events"]] == [2]
@@ -377,3 +378,51 @@ async def test_an_application_mounts_it_in_five_lines(sqlite_url: str) -> None:
 
 async def _resize(report: Reporter) -> None:
     """An op that nothing runs here."""
+
+
+async def test_a_cancel_takes_a_task_from_a_lost_owner(served_url: str) -> None:
+    """Until then the row says why it is lost; then the answer does, and the task has ended."""
+    async with working(served_url, work=False) as bench:
+        attempt = await claim(bench.manager.store, owner=dead_owner())
+        path = f"/v1/tasks/{attempt.task_id}"
+        row, (listed,) = await bench.get(path), (await bench.get("/v1/tasks"))["tasks"]
+        answer = await bench.client.post(f"{path}/cancel", json={"message": "enough"})
+        told = Cancelled.model_validate(answer.json())
+        ended = await bench.get(path)
+
+    assert row["lost"] == listed["lost"] == told.lost == "the process that ran it has ended"
+    assert told.request is not None
+    assert told.request.message == "enough"
+    assert (ended["status"], ended["lost"]) == ("cancelled", None)
+
+
+async def test_late_events_and_numbers_of_a_time_are_read(sqlite_url: str) -> None:
+    """A task's late events by when they were offered; numbers that are new enough."""
+    async with working(sqlite_url, work=False) as bench:
+        attempt, _ = await make_ended(bench.manager.store)
+        path = f"/v1/tasks/{attempt.task_id}/drops"
+        none = await bench.get(path, since="2100-01-01T00:00:00Z")
+        some = await bench.get(path, until="2100-01-01T00:00:00Z")
+        stats = await bench.get("/v1/stats", max_age=0)
+        audit = await bench.client.post("/v1/audit", json={"grace": 5, "rows_per_second": 1e6})
+        bad = await bench.client.post("/v1/audit", json={"grace": -1})
+
+    assert (none["drops"], len(some["drops"])) == ([], 2)
+    assert [one["op"] for one in stats["ops"]] == ["x"]
+    assert audit.json() == {"checked": 1, "violations": []}
+    assert problem_of(bad) == (422, "BadSetting")
+
+
+async def test_a_retry_with_a_key_makes_one_task(sqlite_url: str) -> None:
+    """Sent twice, for its answer was lost, it gives the same task, with 200."""
+    async with working(sqlite_url) as bench:
+        ended = await bench.submit("double", params={"n": 1})
+        await bench.get(f"/v1/tasks/{ended}/result", wait=30)
+        first, again = [
+            await bench.client.post(f"/v1/tasks/{ended}/retry", headers={"Idempotency-Key": "r"})
+            for _ in range(2)
+        ]
+
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert first.json()["task_id"] == again.json()["task_id"] != ended
+    assert again.json()["created"] is False

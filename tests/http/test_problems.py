@@ -6,7 +6,13 @@ import pytest
 from fastapi import FastAPI
 
 from tapescope import StoreUnavailable, TapescopeError, TaskManager, errors
-from tapescope.errors import EventFateUnknown, SchemaTooOld
+from tapescope.errors import (
+    BadSetting,
+    EventFateUnknown,
+    IdempotencyConflict,
+    SchemaTooOld,
+    UnknownTask,
+)
 from tapescope.http.api import make_app
 from tapescope.http.api.problems import ROWS, Refused, describe
 from tests.http.client import asking, problem_of
@@ -41,6 +47,17 @@ def test_a_fault_of_the_server_is_not_shown(error: Exception, status: int, says:
     assert says in shape["detail"]
     assert "internal/" not in shape["detail"]
     assert "secret" not in shape["detail"]
+
+
+def test_an_error_tells_what_its_text_is_made_of() -> None:
+    """A client makes it again; what is long, and what is the server's own, is not told."""
+    shown, _ = describe(IdempotencyConflict("resize", "k", "x"))
+    long, _ = describe(UnknownTask("x" * 201))
+    other, _ = describe(BadSetting("limit", [1], "a number"))
+    own, _ = describe(StoreUnavailable("postgresql://me@db.internal/x", "refused"))
+
+    assert shown["arguments"] == {"op": "resize", "idempotency_key": "k", "task_id": "x"}
+    assert not {"arguments"} & {*long, *other, *own}
 
 
 async def test_a_defect_is_a_500_with_its_traceback_in_the_log(

@@ -6,8 +6,8 @@ Nothing is said on stderr and nothing waited for long: whoever types sees his ow
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
@@ -16,6 +16,7 @@ from tapescope.errors import TapescopeError
 from tapescope.program import run_main
 
 if TYPE_CHECKING:
+    from tapescope.cli._source import Source
     from tapescope.store.port import TaskStore
 
 __all__ = ["COMPLETE", "complete_drill", "complete_op", "complete_schedule", "complete_task"]
@@ -35,10 +36,10 @@ def complete_task(ctx: click.Context, _: click.Parameter, incomplete: str) -> li
     from tapescope.cli._wording import now_us
     from tapescope.model.wording import format_age, shorten_id
 
-    async def read(store: TaskStore) -> list[CompletionItem]:
+    async def read(source: Source) -> list[CompletionItem]:
         now = now_us()
         offered: list[CompletionItem] = []
-        for task in (await store.list(limit=_NEWEST, params=False)).tasks:
+        for task in (await source.list(limit=_NEWEST, params=False)).tasks:
             short = shorten_id(task.task_id)
             shown = short if short.startswith(incomplete) else task.task_id
             about = f"{task.op} {task.status}, {format_age(task.created_us, now)}"
@@ -52,9 +53,9 @@ def complete_task(ctx: click.Context, _: click.Parameter, incomplete: str) -> li
 def complete_op(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """The ops that workers have registered, and those of the newest tasks."""
 
-    async def read(store: TaskStore) -> list[str]:
-        newest = (await store.list(limit=_NEWEST, params=False)).tasks
-        ops = {*await store.ops.read(), *(task.op for task in newest)}
+    async def read(source: Source) -> list[str]:
+        newest = (await source.list(limit=_NEWEST, params=False)).tasks
+        ops = {*await source.read_ops(), *(task.op for task in newest)}
         return sorted(op for op in ops if op.startswith(incomplete))
 
     return _ask(ctx, read) or []
@@ -67,7 +68,7 @@ def complete_schedule(ctx: click.Context, _: click.Parameter, incomplete: str) -
         page = await store.schedules.list(limit=1_000)
         return [one.name for one in page.schedules if one.name.startswith(incomplete)]
 
-    return _ask(ctx, read) or []
+    return _ask_store(ctx, read) or []
 
 
 def complete_drill(
@@ -83,16 +84,40 @@ def complete_drill(
     ]
 
 
-def _ask(ctx: click.Context, read: Callable[[TaskStore], Awaitable[Found]]) -> Found | None:
-    """What the store of the command answers; ``None`` where it cannot be asked."""
-    from tapescope.cli._store import choose_store, open_store
+def _ask(ctx: click.Context, read: Callable[[Source], Awaitable[Found]]) -> Found | None:
+    """What the store or server of the command answers; ``None`` where it cannot be asked."""
+    from tapescope.cli._source import choose_place
 
     async def ask() -> Found:
-        named = ctx.params.get("store") or ctx.find_root().params.get("store")
-        async with asyncio.timeout(_WITHIN), open_store(choose_store(named)) as store:
+        place = choose_place(_find_option(ctx, "store"), _find_option(ctx, "server"))
+        async with place.open() as source:
+            return await read(source)
+
+    return _wait_for(ask)
+
+
+def _ask_store(ctx: click.Context, read: Callable[[TaskStore], Awaitable[Found]]) -> Found | None:
+    """The same of a command that is for stores alone."""
+    from tapescope.cli._store import choose_store, open_store
+    from tapescope.store.opening import OpenMode
+
+    async def ask() -> Found:
+        async with open_store(choose_store(_find_option(ctx, "store")), OpenMode.READ) as store:
             return await read(store)
 
+    return _wait_for(ask)
+
+
+def _find_option(ctx: click.Context, name: str) -> str | None:
+    return ctx.params.get(name) or ctx.find_root().params.get(name)
+
+
+def _wait_for(ask: Callable[[], Coroutine[Any, Any, Found]]) -> Found | None:
+    async def in_time() -> Found:
+        async with asyncio.timeout(_WITHIN):
+            return await ask()
+
     try:
-        return run_main(ask())
-    except (TapescopeError, TimeoutError):
+        return run_main(in_time())
+    except (TapescopeError, TimeoutError, click.UsageError):
         return None  # a shell's line is not the place for an error

@@ -10,11 +10,11 @@ from typing import Final
 import click
 
 from tapescope.cli._options import op_option
+from tapescope.cli._source import Lister
 from tapescope.cli._times import parse_time
 from tapescope.cli._types import Words
 from tapescope.errors import BadOp
 from tapescope.model.tasks import Task, TaskPage, TaskStatus, is_op
-from tapescope.store.port import TaskStore
 
 __all__ = [
     "Wanted",
@@ -75,7 +75,7 @@ class Wanted:
         return replace(self, status=status)
 
     async def read_page(
-        self, store: TaskStore, limit: int, before: str | None, *, params: bool = False
+        self, source: Lister, limit: int, before: str | None, *, params: bool = False
     ) -> TaskPage:
         """A page with as many tasks as it may have, of as many pages of the store as that takes.
 
@@ -83,7 +83,7 @@ class Wanted:
         """
         tasks: tuple[Task, ...] = ()
         while True:
-            page = await store.list(
+            page = await source.list(
                 status=self.status,
                 op=self.op,
                 owner=self.owner,
@@ -98,11 +98,11 @@ class Wanted:
             if before is None or len(tasks) == limit:
                 return TaskPage(tasks, before)
 
-    async def read_all(self, store: TaskStore) -> AsyncGenerator[Task, None]:
+    async def read_all(self, source: Lister) -> AsyncGenerator[Task, None]:
         """All of them, newest first."""
         before: str | None = None
         while True:
-            page = await self.read_page(store, _PAGE, before)
+            page = await self.read_page(source, _PAGE, before)
             for task in page.tasks:
                 yield task
             if (before := page.next) is None:

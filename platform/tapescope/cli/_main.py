@@ -24,7 +24,13 @@ from tapescope.cli._settings import (
 )
 from tapescope.cli._usage_errors import describe_usage_error
 from tapescope.cli.app import app
-from tapescope.errors import RightsMissing, StoreNotFound, TapescopeError
+from tapescope.errors import (
+    RightsMissing,
+    ScopeMissing,
+    StoreNotFound,
+    TapescopeError,
+    TokenRefused,
+)
 
 __all__ = ["run_arguments"]
 
@@ -36,7 +42,7 @@ def run_arguments(arguments: Sequence[str]) -> int:
     try:
         status = _run(list(arguments))
         sys.stdout.flush()
-    except (StoreNotFound, RightsMissing) as error:
+    except (StoreNotFound, RightsMissing, ScopeMissing, TokenRefused) as error:
         say(str(error))
         return EXIT_NO_STORE
     except TapescopeError as error:

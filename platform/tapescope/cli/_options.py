@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
@@ -19,6 +21,8 @@ __all__ = [
     "metrics_host_option",
     "metrics_port_option",
     "op_option",
+    "server_option",
+    "source_options",
     "store_option",
     "task_argument",
     "tasks_argument",
@@ -26,13 +30,21 @@ __all__ = [
     "wide_option",
 ]
 
+Command = TypeVar("Command", bound=Callable[..., Any])
+
 METRICS_PORT = "--metrics-port"
 PORT = "--port"
 
 
 def inherit_store(context: click.Context, _: click.Parameter, store: str | None) -> str | None:
     """The ``--store`` of the command itself, else the one that stands before its name."""
-    named: str | None = store or context.obj
+    named: str | None = store or (context.obj and context.obj.store)
+    return named
+
+
+def inherit_server(context: click.Context, _: click.Parameter, server: str | None) -> str | None:
+    """The ``--server`` of the command itself, else the one that stands before its name."""
+    named: str | None = server or (context.obj and context.obj.server)
     return named
 
 
@@ -44,6 +56,20 @@ store_option = click.option(
     "postgresql://user@host/db?schema=tapescope. Default: TAPESCOPE_STORE, else a SQLite file "
     "in your data folder.",
 )
+server_option = click.option(
+    "--server",
+    metavar="URL",
+    callback=inherit_server,
+    help="Ask this 'tapescope serve' in the place of a store: https://tasks.example. Default: "
+    "TAPESCOPE_SERVER. The token is read of TAPESCOPE_TOKEN.",
+)
+
+
+def source_options(command: Command) -> Command:
+    """``--store`` and ``--server``, for what works on either."""
+    return store_option(server_option(command))
+
+
 metrics_port_option = click.option(
     METRICS_PORT,
     type=WHOLE_NUMBER,

@@ -14,8 +14,8 @@ _HIDDEN: Final = "***"
 _SHORTEST: Final = 3
 """Characters of what is hidden: a shorter text would stand in many an innocent word."""
 _USERINFO: Final = re.compile(r"(?<=://)([^\s/@:]*):[^\s/@]+(?=@)")
-_PASSWORDS: Final = ("PGPASSWORD",)
-_URLS: Final = ("TAPESCOPE_STORE", "DATABASE_URL")
+_PASSWORDS: Final = ("PGPASSWORD", "TAPESCOPE_TOKEN")
+_URLS: Final = ("TAPESCOPE_STORE", "TAPESCOPE_SERVER", "DATABASE_URL")
 
 
 def hide_secrets(text: str, environ: Mapping[str, str] = os.environ) -> str:

@@ -34,10 +34,12 @@ __all__ = [
     "EXIT_USAGE",
     "EXIT_VIOLATION",
     "PROGRAM",
+    "SERVER_VARIABLE",
     "STORE_VARIABLE",
     "LogFormat",
     "LogLevel",
     "choose_log",
+    "find_named_server",
     "find_named_store",
     "name_caller",
     "read_baggage",
@@ -50,6 +52,7 @@ __all__ = [
 ]
 
 STORE_VARIABLE: Final = "TAPESCOPE_STORE"
+SERVER_VARIABLE: Final = "TAPESCOPE_SERVER"
 _TRACE_MODES: Final[Mapping[str, TraceMode]] = {"link": "link", "child": "child"}
 _MESSAGING: Final[Mapping[str, MessagingAttributes]] = {"off": "off", "on": "on"}
 _BAGGAGE: Final[Mapping[str, Baggage]] = {"off": "off", "on": "on"}
@@ -161,6 +164,14 @@ def read_baggage_setting() -> Baggage:
 def find_named_store(option: str | None) -> str | None:
     """The URL of the option, else of ``TAPESCOPE_STORE``; ``None`` where neither names a store."""
     return option or os.environ.get(STORE_VARIABLE) or None
+
+
+def find_named_server(option: str | None) -> str | None:
+    """The URL of the option, else of ``TAPESCOPE_SERVER``; ``None`` where neither names a server.
+
+    A store that ``TAPESCOPE_STORE`` names beside it is not used.
+    """
+    return option or os.environ.get(SERVER_VARIABLE) or None
 
 
 def read_trace_headers() -> tuple[str | None, str | None]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from tapescope.cli._output import print_json, print_line, say
+from tapescope.cli._source import Handle
 from tapescope.errors import TaskCancelled, TaskFailed
-from tapescope.manager.handle import TaskHandle
 
 __all__ = ["print_submitted"]
 
@@ -14,10 +14,10 @@ _EXIT_NOT_SUCCEEDED: Final = 1
 """With ``--wait``: the task failed or was cancelled."""
 
 
-async def print_submitted(handle: TaskHandle, store: str, *, wait: bool, as_json: bool) -> int:
+async def print_submitted(handle: Handle, store: str, *, wait: bool, as_json: bool) -> int:
     """Print the task's id, with ``wait`` its result as well; gives the exit status.
 
-    ``store`` is the name of the store that it is in.
+    ``store`` is the name of the store, or the server, that it is in.
     """
     if not as_json:
         print_line(handle.task_id)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import click
 
+from tapescope.cli._source import Source
 from tapescope.errors import UnknownTask
-from tapescope.store.port import TaskStore
 from tapescope.store.short_ids import find_ids
 
 __all__ = ["check_named", "find_task_id"]
@@ -21,12 +21,12 @@ def check_named(task_ids: Sequence[str] | None, *, given: bool) -> None:
         raise click.BadParameter("name a task, or choose tasks with options such as --op")
 
 
-async def find_task_id(store: TaskStore, named: str) -> str:
+async def find_task_id(source: Source, named: str) -> str:
     """The whole id of the task that ``named`` names.
 
     Raises ``UnknownTask``, and a usage error where several ids are meant.
     """
-    ids = await find_ids(store, named)
+    ids = await find_ids(source, named)
     if not ids:
         raise UnknownTask(named)
     if len(ids) > 1:

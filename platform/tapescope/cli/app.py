@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import UserDict
 from importlib import import_module
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import click
 
 from tapescope.cli._environment import collect_garbage
-from tapescope.cli._options import store_option
+from tapescope.cli._options import server_option, store_option
 from tapescope.cli._output import say
 from tapescope.cli._settings import EXIT_USAGE, LogFormat, LogLevel, choose_log
 from tapescope.cli._telemetry import exporting
@@ -49,6 +49,23 @@ _COMMANDS: Final = {
 """Each command, in the order of the help, with its function in the module of its name."""
 
 
+_REMOTE: Final = frozenset(
+    {
+        *("submit", "retry", "list", "stats", "show", "tape", "trace", "cancel", "drops"),
+        "audit",
+    }
+)
+"""Commands that work through a server as on a store."""
+_AT_THE_STORE: Final = "this command works on a store itself: run it where the store is"
+
+
+class Named(NamedTuple):
+    """What stands before the command's name."""
+
+    store: str | None
+    server: str | None
+
+
 class _Commands(UserDict[str, Any]):
     """The commands by name, each imported when it is asked for: a process wants one."""
 
@@ -77,9 +94,11 @@ class _Group(click.Group):
             return super().invoke(ctx)
         except click.UsageError as error:
             name = ctx.invoked_subcommand
+            if isinstance(error, click.NoSuchOption) and error.option_name == "--server":
+                error = click.BadParameter(_AT_THE_STORE, error.ctx, param_hint="--server")
             if error.ctx is None and name is not None:
                 error.ctx = click.Context(self.commands[name], parent=ctx, info_name=name)
-            raise
+            raise error
 
 
 @click.group(
@@ -92,6 +111,7 @@ class _Group(click.Group):
 )
 @click.pass_context
 @store_option
+@server_option
 @click.option(
     "--log-format",
     type=Words(LogFormat),
@@ -113,6 +133,7 @@ def app(
     context: click.Context,
     *,
     store: str | None,
+    server: str | None,
     log_format: LogFormat | None,
     log_level: LogLevel | None,
 ) -> None:
@@ -124,7 +145,9 @@ def app(
     if context.invoked_subcommand is None:
         click.echo(context.get_help(), err=True)
         context.exit(EXIT_USAGE)
-    context.obj = store
+    if server and context.invoked_subcommand not in _REMOTE:
+        raise click.BadParameter(_AT_THE_STORE, param_hint="--server")
+    context.obj = Named(store, server)
     try:
         shown_format, level = choose_log(log_format, log_level)
     except BadSetting as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -11,7 +10,7 @@ from typing import Self
 from tapescope.errors import BadSetting
 from tapescope.model.tasks import is_op
 
-__all__ = ["Caller", "Grant", "Scope", "is_loopback"]
+__all__ = ["Caller", "Grant", "Scope"]
 
 
 class Scope(StrEnum):
@@ -82,11 +81,3 @@ class Caller:
         """Whether the caller has the scope for this op; without one, for every op."""
         ops = self.find_ops(scope)
         return ops is None or (op is not None and op in ops)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a name or an address is this machine's own, and no other can reach it."""
-    try:
-        return host.lower() == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

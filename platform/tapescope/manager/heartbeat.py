@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from tapescope.errors import StoreUnavailable, TapescopeError
-from tapescope.manager.identity import find_dead_owners
 from tapescope.manager.lease_thread import LeaseHolder, LeaseThread
 from tapescope.manager.loop_watchdog import BLOCKED
+from tapescope.manager.lost_tasks import rescue_lost
 from tapescope.manager.readiness import LastHeartbeat
 from tapescope.manager.size_reader import SizeReader
 from tapescope.model.telemetry import LoopName
@@ -20,8 +20,6 @@ __all__ = ["Heartbeat"]
 
 _log = Logger("tapescope")
 
-_RESCUE_BATCH: Final = 100
-"""Tasks that one transaction rescues."""
 
 _QUERY_BATCH: Final = 1_000
 """Waiting tasks that one query asks about."""
@@ -189,11 +187,4 @@ class Heartbeat(LoopService):
             holder.note_ended(await holder.store.leases.find_ended(batch))
 
     async def _rescue(self) -> None:
-        store = self._holder.store
-        owners = await store.leases.read_owners()
-        dead = find_dead_owners(owners, on_one_host=store.on_one_host)
-        ops = await store.ops.read()  # of any worker: one that has registered the op runs it again
-        while True:
-            rescued = await store.leases.rescue_expired(_RESCUE_BATCH, ops=ops, dead_owners=dead)
-            if len(rescued) < _RESCUE_BATCH:
-                return
+        await rescue_lost(self._holder.store)

@@ -1,4 +1,4 @@
-"""Which of the tasks that run have lost their owner, as far as this process can say."""
+"""Which of the tasks that run have lost their owner, as far as this process can say; a rescue."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from tapescope.model.wording import format_age
 if TYPE_CHECKING:
     from tapescope.store.port import TaskStore
 
-__all__ = ["LOST", "find_lost", "status_of"]
+__all__ = ["LOST", "find_lost", "rescue_lost", "status_of"]
+
+_RESCUE_BATCH: Final = 100
+"""Tasks that one transaction rescues."""
 
 LOST: Final = "lost"
 """What a person is told of a running task whose owner was lost, in the place of its status."""
@@ -41,3 +44,17 @@ def find_lost(store: TaskStore, tasks: Iterable[Task], now: int) -> dict[str, st
 def status_of(task: Task, lost: Iterable[str]) -> str:
     """The task's status, or ``lost`` where its id is among these."""
     return LOST if task.task_id in lost else task.status.value
+
+
+async def rescue_lost(store: TaskStore) -> None:
+    """Take every task of a lost owner from it, for the next attempt or for its end.
+
+    One whose cancel is on record ends as cancelled. Raises what the store raises.
+    """
+    owners = await store.leases.read_owners()
+    dead = find_dead_owners(owners, on_one_host=store.on_one_host)
+    ops = await store.ops.read()  # of any worker: one that has registered the op runs it again
+    while True:
+        rescued = await store.leases.rescue_expired(_RESCUE_BATCH, ops=ops, dead_owners=dead)
+        if len(rescued) < _RESCUE_BATCH:
+            return

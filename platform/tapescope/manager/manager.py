@@ -555,9 +555,10 @@ class TaskManager:
         self._check_home()
         return await self._known.find(self.store, op) is not None
 
-    async def resubmit(self, task_id: str) -> TaskHandle:
+    async def resubmit(self, task_id: str, *, idempotency_key: str | None = None) -> TaskHandle:
         """Submit an ended task again by name, with its op, params, timeout and retries.
 
+        ``idempotency_key`` is the new task's: asked twice with it, there is one new task.
         Raises ``UnknownTask``, ``TaskNotEnded``, and ``OpNotRegistered`` for an op that neither
         this manager nor a worker of the store has registered.
         """
@@ -567,7 +568,11 @@ class TaskManager:
         if not await self.knows_op(task.op):
             raise OpNotRegistered(task.op)
         submission = Submission(
-            task.op, params=task.params, timeout=task.timeout, retries=task.retries
+            task.op,
+            params=task.params,
+            timeout=task.timeout,
+            idempotency_key=idempotency_key,
+            retries=task.retries,
         )
         return await self._submit(*self._check(submission, stored=True))
 

@@ -22,6 +22,7 @@ from tapescope.model.times import format_optional_time, format_time
 __all__ = [
     "audit_shape",
     "backlog_shape",
+    "cancel_shape",
     "drop_shape",
     "drops_shape",
     "event_shape",
@@ -55,7 +56,7 @@ def task_shape(task: Task) -> dict[str, Any]:
         "retries_spent": task.retries_spent,
         "idempotency_key": task.idempotency_key,
         "traceparent": _traceparent_of(task.traceparent),
-        "cancel": None if task.cancel is None else _cancel_shape(task.cancel),
+        "cancel": None if task.cancel is None else cancel_shape(task.cancel),
         "error_code": task.error_code,
     }
     return shape | {"damage": task.damage} if task.damage else shape
@@ -212,7 +213,8 @@ def _violation_shape(violation: Violation) -> dict[str, Any]:
     }
 
 
-def _cancel_shape(cancel: CancelRequest) -> dict[str, Any]:
+def cancel_shape(cancel: CancelRequest) -> dict[str, Any]:
+    """The request to cancel a task that is on record."""
     return {
         "reason": cancel.reason.value,
         "message": cancel.message,

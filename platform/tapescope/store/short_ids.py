@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
-    from tapescope.store.port import TaskStore
+    from tapescope.model.tasks import TaskPage
 
 __all__ = ["find_ids"]
+
+
+class _Lists(Protocol):
+    """A store, or what stands for one."""
+
+    async def list(self, *, before: str | None, limit: int, params: bool) -> TaskPage:
+        """A page of tasks, newest first."""
+        ...
+
 
 _HIGHEST: Final = "ffffffff-ffff-ffff-ffff-ffffffffffff"
 _SHORTEST: Final = 4
@@ -19,7 +28,7 @@ _MOST_ALIKE: Final = 10_000
 """Tasks of one millisecond that are looked through for a short id."""
 
 
-async def find_ids(store: TaskStore, named: str) -> list[str]:
+async def find_ids(store: _Lists, named: str) -> list[str]:
     """The ids of the tasks that ``named`` stands for, at most two: none where there is no such.
 
     A whole id stands for itself, whether the store has the task or not.
@@ -35,7 +44,7 @@ async def find_ids(store: TaskStore, named: str) -> list[str]:
     return await _find(store, short[1], short[2], _PAGE)
 
 
-async def _find(store: TaskStore, head: str, tail: str, limit: int) -> list[str]:
+async def _find(store: _Lists, head: str, tail: str, limit: int) -> list[str]:
     """At most two ids with this beginning and end: a range of the key, a page at a time.
 
     Ids are listed downwards, so the first ones are below the highest id with this beginning.

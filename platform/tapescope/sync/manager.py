@@ -264,11 +264,12 @@ class SyncManager:
         """Whether this manager or a worker of the store has registered the op."""
         return self._door.call(lambda manager: manager.knows_op(op))
 
-    def resubmit(self, task_id: str) -> SyncHandle:
+    def resubmit(self, task_id: str, *, idempotency_key: str | None = None) -> SyncHandle:
         """Submit an ended task again by name: see ``TaskManager.resubmit``."""
 
         async def submit(manager: TaskManager) -> SyncHandle:
-            return self._wrap(manager, await manager.resubmit(task_id))
+            again = await manager.resubmit(task_id, idempotency_key=idempotency_key)
+            return self._wrap(manager, again)
 
         return self._door.call(submit)
 

@@ -12,6 +12,7 @@ from typing import Final
 
 from tests.mutants.guard import Guard
 from tests.mutants.table import (
+    client,
     http,
     manager,
     postgres,
@@ -35,6 +36,7 @@ def _by_name() -> dict[str, Guard]:
         manager,
         shell,
         http,
+        client,
         sqlite,
         postgres,
         sync,

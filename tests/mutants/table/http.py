@@ -89,6 +89,34 @@ GUARDS: Final[tuple[Guard, ...]] = (
         f"{_ACCESS}::test_a_scope_may_name_an_op",
     ),
     row(
+        "http.traces_of_op",
+        "A token for some ops sees no traces of another's task",
+        Edit(
+            _ROUTES,
+            "    await reach(request, caller, Scope.READ, task_id)\n"
+            "    manager = state_of(request).manager\n"
+            "    found = await manager.store.read_traced",
+            "    manager = state_of(request).manager\n    found = await manager.store.read_traced",
+        ),
+        f"{_ACCESS}::test_a_scope_may_name_an_op",
+    ),
+    row(
+        "http.cancel_lost",
+        "A cancel ends a task whose owner is lost",
+        Edit(_ACTS, "                    await rescue_lost(store)\n", "                    pass\n"),
+        "tests/http/test_api.py::test_a_cancel_takes_a_task_from_a_lost_owner",
+    ),
+    row(
+        "http.arguments_own",
+        "The arguments of an error that is the server's own are not told",
+        Edit(
+            f"{_HTTP}/api/problems.py",
+            "None if row.detail else _find_arguments(error)",
+            "_find_arguments(error)",
+        ),
+        "tests/http/test_problems.py::test_an_error_tells_what_its_text_is_made_of",
+    ),
+    row(
         "http.submit_of_op",
         "A token for some ops submits no other",
         Edit(_ACTS, "if not caller.may(Scope.SUBMIT, op):", "if False:"),

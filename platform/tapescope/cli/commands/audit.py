@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import click
 
-from tapescope.cli._options import json_option, store_option
+from tapescope.cli._options import json_option, source_options
 from tapescope.cli._output import on_terminal, print_json, print_line, say
 from tapescope.cli._settings import EXIT_NOT_CHECKED, EXIT_VIOLATION, name_caller
+from tapescope.cli._source import Place, choose_place
 from tapescope.cli._store import choose_store, open_store
 from tapescope.cli._table import Column, print_table
 from tapescope.cli._types import NUMBER
 from tapescope.errors import TapescopeError
-from tapescope.maintenance.audit import audit_store
 from tapescope.maintenance.repair import repair_store
 from tapescope.model.audit import AuditReport, Violation
 from tapescope.model.json_shapes import audit_shape, repair_shape
@@ -47,7 +47,7 @@ __all__ = ["audit"]
 )
 @click.option("--dry-run", is_flag=True, help="Only print what --repair would do.")
 @json_option
-@store_option
+@source_options
 def audit(
     *,
     grace: float,
@@ -56,6 +56,7 @@ def audit(
     dry_run: bool,
     as_json: bool,
     store: str | None,
+    server: str | None,
 ) -> int:
     """Check every tape against the invariants, and the store itself.
 
@@ -63,15 +64,19 @@ def audit(
     whole. Nothing is changed without --repair. The exit status is 0 when all is well, 1 when
     something is wrong, even if it could be repaired, and 2 when the tapes could not be checked.
     """
-    url = choose_store(store)
+    place = choose_place(store, server)
+    if place.server is not None and (repair or dry_run):
+        raise click.BadParameter(
+            "a repair works on a store itself: run it where the store is", param_hint="--repair"
+        )
     try:
         if repair or dry_run:
             repaired, name = run_main(
-                _repair(url, dry_run=dry_run, grace=grace, rows_per_second=rate)
+                _repair(place, dry_run=dry_run, grace=grace, rows_per_second=rate)
             )
             _print_repairs(repaired, name, dry_run=dry_run, as_json=as_json)
             return EXIT_VIOLATION if repaired.violations else 0
-        report, name = run_main(_audit(url, grace=grace, rows_per_second=rate))
+        report, name = run_main(_audit(place, grace=grace, rows_per_second=rate))
     except TapescopeError as error:
         say(str(error))
         return EXIT_NOT_CHECKED
@@ -80,20 +85,18 @@ def audit(
 
 
 async def _audit(
-    url: str, *, grace: float, rows_per_second: float | None
+    place: Place, *, grace: float, rows_per_second: float | None
 ) -> tuple[AuditReport, str]:
-    """What the audit found, and the name of the store that it read."""
-    async with open_store(url) as store:
-        report = await audit_store(
-            store, grace=grace, rows_per_second=rows_per_second, thorough=True
-        )
-        return report, store.name
+    """What the audit found, and the name of what it read."""
+    async with place.open() as source:
+        report = await source.audit(grace=grace, rows_per_second=rows_per_second)
+        return report, source.name
 
 
 async def _repair(
-    url: str, *, dry_run: bool, grace: float, rows_per_second: float | None
+    place: Place, *, dry_run: bool, grace: float, rows_per_second: float | None
 ) -> tuple[RepairReport, str]:
-    async with open_store(url, OpenMode.EXISTING) as store:
+    async with open_store(choose_store(place.store), OpenMode.EXISTING) as store:
         report = await repair_store(
             store,
             by=name_caller(),

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 import click
 
-from tapescope.cli._caller import continue_callers_trace
 from tapescope.cli._filters import (
     Wanted,
     choose_tasks,
@@ -18,26 +16,19 @@ from tapescope.cli._filters import (
     status_option,
     until_option,
 )
-from tapescope.cli._options import json_option, store_option, tasks_argument
+from tapescope.cli._options import json_option, source_options, tasks_argument
 from tapescope.cli._output import make_printable, print_json, print_line, say
 from tapescope.cli._question import confirm, yes_option
-from tapescope.cli._settings import name_caller
-from tapescope.cli._store import choose_store, open_store
+from tapescope.cli._source import CancelSeen, Place, Source, choose_place
 from tapescope.cli._task_ids import check_named, find_task_id
-from tapescope.cli._wording import now_us
 from tapescope.errors import UnknownTask
-from tapescope.manager.identity import find_dead_owners
-from tapescope.manager.lost_tasks import find_lost
-from tapescope.model.tasks import CancelReason, Task, TaskStatus
+from tapescope.model.tasks import Task, TaskStatus
 from tapescope.model.wording import describe_caller, format_local
 from tapescope.program import run_main
-from tapescope.store.flush import CancelAnswer, CancelState
+from tapescope.store.flush import CancelState
 from tapescope.store.opening import OpenMode
-from tapescope.store.port import TaskStore
 
 __all__ = ["cancel"]
-
-_RESCUE_BATCH: Final = 100
 
 
 @click.command("cancel")
@@ -57,7 +48,7 @@ _RESCUE_BATCH: Final = 100
 )
 @yes_option
 @json_option
-@store_option
+@source_options
 def cancel(
     *,
     task_ids: tuple[str, ...],
@@ -71,6 +62,7 @@ def cancel(
     yes: bool,
     as_json: bool,
     store: str | None,
+    server: str | None,
 ) -> int:
     """Cancel tasks, in whichever process they run.
 
@@ -83,24 +75,24 @@ def cancel(
     if status is not None and status.terminal:
         raise click.BadParameter("such tasks have ended", param_hint="--status")
     return run_main(
-        _cancel(choose_store(store), task_ids, wanted, message, yes=yes, as_json=as_json)
+        _cancel(choose_place(store, server), task_ids, wanted, message, yes=yes, as_json=as_json)
     )
 
 
 async def _cancel(
-    url: str, named: Sequence[str], wanted: Wanted, message: str, *, yes: bool, as_json: bool
+    place: Place, named: Sequence[str], wanted: Wanted, message: str, *, yes: bool, as_json: bool
 ) -> int:
     """Request the cancels, and print what became of each; gives the exit status.
 
     Raises ``UnknownTask`` where one task is named; of many, each that is unknown is told.
     """
     unknown = 0
-    async with open_store(url, OpenMode.EXISTING) as store:
+    async with place.open(OpenMode.EXISTING) as source:
         if wanted.given:
-            named = await _choose(store, wanted, yes=yes)
+            named = await _choose(source, wanted, yes=yes)
         for one in named:
             try:
-                await _cancel_one(store, one, message, as_json=as_json)
+                await _cancel_one(source, one, message, as_json=as_json)
             except (UnknownTask, click.BadParameter) as error:
                 if len(named) == 1:
                     raise
@@ -109,11 +101,11 @@ async def _cancel(
     return 1 if unknown else 0
 
 
-async def _choose(store: TaskStore, wanted: Wanted, *, yes: bool) -> list[str]:
+async def _choose(source: Source, wanted: Wanted, *, yes: bool) -> list[str]:
     """The ids of the tasks that are wanted and have not ended. Raises ``NotConfirmed``."""
     states = [wanted.status] if wanted.status else [s for s in TaskStatus if not s.terminal]
     found = {
-        state: [task.task_id async for task in wanted.among(state).read_all(store)]
+        state: [task.task_id async for task in wanted.among(state).read_all(source)]
         for state in states
     }
     ids = [task_id for of_state in found.values() for task_id in of_state]
@@ -126,34 +118,19 @@ async def _choose(store: TaskStore, wanted: Wanted, *, yes: bool) -> list[str]:
     return ids
 
 
-async def _cancel_one(store: TaskStore, named: str, message: str, *, as_json: bool) -> None:
-    task_id = await find_task_id(store, named)
-    with continue_callers_trace():
-        answer = await store.request_cancel(task_id, CancelReason.USER, message, by=name_caller())
-    task = await store.get(task_id)
-    lost = find_lost(store, [task], now_us()).get(task_id)
-    if lost is not None:
-        await _rescue(store)
-        task = await store.get(task_id)
+async def _cancel_one(source: Source, named: str, message: str, *, as_json: bool) -> None:
+    task_id = await find_task_id(source, named)
+    answer = await source.cancel(task_id, message)
+    task = await source.get(task_id)
     if as_json:
         shape = {"task_id": task_id, "state": answer.state.value, "status": task.status.value}
-        print_json(shape | {"lost": lost, "store": store.name})
+        print_json(shape | {"lost": answer.lost, "store": source.name})
     else:
-        print_line(f"{task_id} {_describe(answer, task, lost)}")
+        print_line(f"{task_id} {_describe(answer, task)}")
 
 
-async def _rescue(store: TaskStore) -> None:
-    """Take the tasks of lost owners from them, as a worker would: this one ends as cancelled."""
-    owners = await store.leases.read_owners()
-    dead = find_dead_owners(owners, on_one_host=store.on_one_host)
-    ops = await store.ops.read()
-    while True:
-        rescued = await store.leases.rescue_expired(_RESCUE_BATCH, ops=ops, dead_owners=dead)
-        if len(rescued) < _RESCUE_BATCH:
-            return
-
-
-def _describe(answer: CancelAnswer, task: Task, lost: str | None) -> str:
+def _describe(answer: CancelSeen, task: Task) -> str:
+    lost = answer.lost
     if answer.state is CancelState.CANCELLED:
         return "was pending and is cancelled."
     if answer.state is CancelState.TERMINAL:

@@ -13,9 +13,9 @@ import orjson
 
 from tapescope.cli._completion import complete_task
 from tapescope.cli._filters import since_option, until_option
-from tapescope.cli._options import json_option, store_option, wide_option
+from tapescope.cli._options import json_option, source_options, wide_option
 from tapescope.cli._output import on_terminal, print_line, write_json
-from tapescope.cli._store import choose_store, open_store
+from tapescope.cli._source import Place, Source, choose_place
 from tapescope.cli._table import Column, print_table
 from tapescope.cli._task_ids import find_task_id
 from tapescope.cli._times import parse_time
@@ -26,7 +26,6 @@ from tapescope.model.json_shapes import drop_shape
 from tapescope.model.tape import DroppedEvent, QuarantinePage
 from tapescope.model.wording import format_age, format_duration, shorten_id
 from tapescope.program import run_main
-from tapescope.store.port import TaskStore
 
 __all__ = ["drops"]
 
@@ -52,12 +51,12 @@ class _Wanted:
     limit: int | None
 
     async def read_pages(
-        self, store: TaskStore, task_id: str | None
+        self, source: Source, task_id: str | None
     ) -> AsyncGenerator[QuarantinePage, None]:
         """As many pages of the store as it takes; the first one has the counts."""
         after, left = self.after, self.limit
         while True:
-            page = await store.read_quarantine(
+            page = await source.read_quarantine(
                 task_id,
                 since=self.since,
                 until=self.until,
@@ -94,7 +93,7 @@ class _Wanted:
 )
 @wide_option
 @json_option
-@store_option
+@source_options
 def drops(
     *,
     task_id: str | None,
@@ -105,6 +104,7 @@ def drops(
     wide: bool,
     as_json: bool,
     store: str | None,
+    server: str | None,
 ) -> None:
     """List the events that came too late, each with its reason.
 
@@ -118,18 +118,22 @@ def drops(
         after,
         limit,
     )
-    run_main(_list(choose_store(store), task_id, wanted, wide=wide, as_json=as_json))
+    run_main(_list(choose_place(store, server), task_id, wanted, wide=wide, as_json=as_json))
 
 
-async def _list(url: str, named: str | None, wanted: _Wanted, *, wide: bool, as_json: bool) -> None:
+async def _list(
+    place: Place, named: str | None, wanted: _Wanted, *, wide: bool, as_json: bool
+) -> None:
     """Print dropped events: one task's, or the store's. Raises ``UnknownTask``."""
-    async with open_store(url) as store:
-        task_id = None if named is None else await find_task_id(store, named)
-        if task_id is not None and not (await store.read_quarantine(task_id, limit=1)).counts:
-            await store.get(task_id)  # raises where the store has no such task
-        pages = wanted.read_pages(store, task_id)
+    async with place.open() as source:
+        task_id = None if named is None else await find_task_id(source, named)
+        if task_id is not None:
+            first = await source.read_quarantine(task_id, limit=1)
+            if not first.drops and not first.overflow:
+                await source.get(task_id)  # raises where there is no such task
+        pages = wanted.read_pages(source, task_id)
         async with aclosing(pages):
-            await (_print_json(pages, store.name) if as_json else _print_table(pages, wide=wide))
+            await (_print_json(pages, source.name) if as_json else _print_table(pages, wide=wide))
 
 
 async def _print_json(pages: AsyncGenerator[QuarantinePage, None], store: str) -> None:

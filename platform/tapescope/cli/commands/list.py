@@ -19,15 +19,15 @@ from tapescope.cli._filters import (
     status_option,
     until_option,
 )
-from tapescope.cli._options import json_option, store_option, wide_option
+from tapescope.cli._options import json_option, source_options, wide_option
 from tapescope.cli._output import on_terminal, print_json, print_line
 from tapescope.cli._rendering import show_status
-from tapescope.cli._store import choose_store, open_store
+from tapescope.cli._source import Place, choose_place
 from tapescope.cli._table import Cell, Column, print_table
 from tapescope.cli._task_ids import find_task_id
 from tapescope.cli._types import WHOLE_NUMBER
 from tapescope.cli._wording import UNKNOWN, format_took, now_us
-from tapescope.manager.lost_tasks import find_lost, status_of
+from tapescope.manager.lost_tasks import status_of
 from tapescope.model.json_shapes import list_shape
 from tapescope.model.tasks import Task, TaskPage, TaskStatus
 from tapescope.model.times import format_time
@@ -64,7 +64,7 @@ _WIDE: Final = ("task_id", "op", "status", "attempt", "created", "took", "error"
 )
 @wide_option
 @json_option
-@store_option
+@source_options
 def list_tasks(
     *,
     status: TaskStatus | None,
@@ -79,13 +79,15 @@ def list_tasks(
     wide: bool,
     as_json: bool,
     store: str | None,
+    server: str | None,
 ) -> None:
     """List tasks, newest first.
 
     A running task whose process has ended, or whose lease is over, is shown as lost.
     """
     wanted = choose_tasks(status, op, owner, key, since, until, failed=failed)
-    page, lost, name = run_main(_read(choose_store(store), wanted, limit, before, params=as_json))
+    place = choose_place(store, server)
+    page, lost, name = run_main(_read(place, wanted, limit, before, params=as_json))
     if as_json:
         shape: dict[str, Any] = {**list_shape(page), "store": name}
         for task in shape["tasks"]:
@@ -96,13 +98,13 @@ def list_tasks(
 
 
 async def _read(
-    url: str, wanted: Wanted, limit: int, before: str | None, *, params: bool
+    place: Place, wanted: Wanted, limit: int, before: str | None, *, params: bool
 ) -> tuple[TaskPage, dict[str, str], str]:
-    """A page of tasks, those that are lost, and the name of the store that it was read from."""
-    async with open_store(url) as store:
-        older_than = None if before is None else await find_task_id(store, before)
-        page = await wanted.read_page(store, limit, older_than, params=params)
-        return page, find_lost(store, page.tasks, now_us()), store.name
+    """A page of tasks, those that are lost, and the name of where it was read."""
+    async with place.open() as source:
+        older_than = None if before is None else await find_task_id(source, before)
+        page = await wanted.read_page(source, limit, older_than, params=params)
+        return page, source.find_lost(page.tasks), source.name
 
 
 def _print_tasks(page: TaskPage, lost: Mapping[str, str], *, filtered: bool, wide: bool) -> None:

@@ -7,7 +7,6 @@ from typing import Final
 
 import click
 
-from tapescope.cli._caller import continue_callers_trace
 from tapescope.cli._filters import (
     Wanted,
     choose_tasks,
@@ -19,19 +18,16 @@ from tapescope.cli._filters import (
     status_option,
     until_option,
 )
-from tapescope.cli._options import json_option, store_option, tasks_argument, wait_option
+from tapescope.cli._options import json_option, source_options, tasks_argument, wait_option
 from tapescope.cli._output import say
 from tapescope.cli._question import confirm, yes_option
-from tapescope.cli._store import choose_store, open_store
+from tapescope.cli._source import Handle, Place, Source, choose_place
 from tapescope.cli._submitted import print_submitted
 from tapescope.cli._task_ids import check_named, find_task_id
 from tapescope.errors import OpNotRegistered, TaskNotEnded, UnknownTask
-from tapescope.manager.handle import TaskHandle
-from tapescope.manager.manager import TaskManager
 from tapescope.model.tasks import TaskStatus
 from tapescope.program import run_main
 from tapescope.store.opening import OpenMode
-from tapescope.store.port import TaskStore
 
 __all__ = ["retry"]
 
@@ -51,7 +47,7 @@ _REFUSED: Final = (UnknownTask, TaskNotEnded, OpNotRegistered)
 @yes_option
 @wait_option
 @json_option
-@store_option
+@source_options
 def retry(
     *,
     task_ids: tuple[str, ...],
@@ -66,6 +62,7 @@ def retry(
     wait: bool,
     as_json: bool,
     store: str | None,
+    server: str | None,
 ) -> int:
     """Submit ended tasks again, and print the ids of the new tasks.
 
@@ -80,13 +77,13 @@ def retry(
     if wanted.status is not None and not wanted.status.terminal:
         raise click.BadParameter("such tasks have not ended", param_hint="--status")
     return run_main(
-        _retry(choose_store(store), task_ids, wanted, yes=yes, wait=wait, as_json=as_json)
+        _retry(choose_place(store, server), task_ids, wanted, yes=yes, wait=wait, as_json=as_json)
     )
 
 
-async def _choose(store: TaskStore, wanted: Wanted, *, yes: bool) -> list[str]:
+async def _choose(source: Source, wanted: Wanted, *, yes: bool) -> list[str]:
     """The ids of the tasks that are wanted, oldest first. Raises ``NotConfirmed``."""
-    ids = [task.task_id async for task in wanted.read_all(store)][::-1]
+    ids = [task.task_id async for task in wanted.read_all(source)][::-1]
     if ids:
         tasks = "task" if len(ids) == 1 else "tasks"
         await confirm(f"Submit {len(ids):,} {wanted.status} {tasks} again", yes=yes)
@@ -96,7 +93,7 @@ async def _choose(store: TaskStore, wanted: Wanted, *, yes: bool) -> list[str]:
 
 
 async def _retry(
-    url: str, named: Sequence[str], wanted: Wanted, *, yes: bool, wait: bool, as_json: bool
+    place: Place, named: Sequence[str], wanted: Wanted, *, yes: bool, wait: bool, as_json: bool
 ) -> int:
     """Gives the exit status.
 
@@ -104,23 +101,21 @@ async def _retry(
     each that cannot be submitted again is told.
     """
     status = 0
-    async with open_store(url, OpenMode.EXISTING) as store:
+    async with place.open(OpenMode.EXISTING) as source:
         if wanted.given:
-            named = await _choose(store, wanted, yes=yes)
+            named = await _choose(source, wanted, yes=yes)
             if not named:
                 return status
-        async with TaskManager(store, work=False) as manager:  # it rescues: after the question
-            handles: list[TaskHandle] = []
+        async with source.submitting() as submitter:  # a manager rescues: after the question
+            handles: list[Handle] = []
             for one in named:
                 try:
-                    task_id = await find_task_id(store, one)
-                    with continue_callers_trace():
-                        handles.append(await manager.resubmit(task_id))
+                    handles.append(await submitter.resubmit(await find_task_id(source, one)))
                 except (*_REFUSED, click.BadParameter) as error:
                     if len(named) == 1:
                         raise
                     say(str(error))
                     status = 1
             for handle in handles:
-                status |= await print_submitted(handle, store.name, wait=wait, as_json=as_json)
+                status |= await print_submitted(handle, source.name, wait=wait, as_json=as_json)
     return status

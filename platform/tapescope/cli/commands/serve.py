@@ -122,8 +122,8 @@ def serve(
 
 def _find_tokens(host: str, option: Path | None) -> TokenFile:
     """The file of tokens. Raises ``BadTokenFile``, and ``BadSetting`` where the host takes some."""
-    from tapescope.http.access import is_loopback
     from tapescope.http.tokens import BadTokenFile
+    from tapescope.model.addresses import is_loopback
 
     file = open_tokens(option)
     known = file.read()

@@ -8,14 +8,14 @@ from typing import Any, Final
 import click
 import orjson
 
-from tapescope.cli._options import json_option, store_option, task_argument
+from tapescope.cli._options import json_option, source_options, task_argument
 from tapescope.cli._output import make_printable, on_terminal, print_json, print_line
 from tapescope.cli._rendering import STATUS_STYLES
-from tapescope.cli._store import choose_store, open_store
+from tapescope.cli._source import Place, choose_place
 from tapescope.cli._table import make_console
 from tapescope.cli._task_ids import find_task_id
 from tapescope.cli._wording import now_us, put_sign
-from tapescope.manager.lost_tasks import LOST, find_lost
+from tapescope.manager.lost_tasks import LOST
 from tapescope.model.json_shapes import task_shape
 from tapescope.model.tape import ATTEMPT_FAILED, COMMAND_STARTED, FINAL, Event
 from tapescope.model.times import parse_time
@@ -33,10 +33,11 @@ _TIMES: Final = ("created_at", "run_at", "claimed_at", "finished_at", "lease_exp
 @click.command("show")
 @task_argument
 @json_option
-@store_option
-def show(*, task_id: str, as_json: bool, store: str | None) -> None:
+@source_options
+def show(*, task_id: str, as_json: bool, store: str | None, server: str | None) -> None:
     """Show one task, how its tape ends, and why it failed."""
-    shape, end, started, name = run_main(_read(choose_store(store), task_id))
+    place = choose_place(store, server)
+    shape, end, started, name = run_main(_read(place, task_id))
     if as_json:
         print_json(shape | {"store": name})
     else:
@@ -46,21 +47,21 @@ def show(*, task_id: str, as_json: bool, store: str | None) -> None:
             print_line(line)
 
 
-async def _read(url: str, named: str) -> tuple[dict[str, Any], Event | None, Event | None, str]:
-    """The row, the last event of its tape, the start of its command, and the name of the store.
+async def _read(place: Place, named: str) -> tuple[dict[str, Any], Event | None, Event | None, str]:
+    """The row, the last event of its tape, the start of its command, and where it was read.
 
     Raises ``UnknownTask``.
     """
-    async with open_store(url) as store:
-        task = await store.get(await find_task_id(store, named))
-        page = await store.read_tape(task.task_id, limit=_FIRST)
-        traced = await store.read_traced([task.task_id])
+    async with place.open() as source:
+        task = await source.get(await find_task_id(source, named))
+        page = await source.read_tape(task.task_id, limit=_FIRST)
+        traced = await source.read_traced(task.task_id)
         end = None
         if page.last_seq:
             last = page.final_seq or page.last_seq
-            (end,) = (await store.read_tape(task.task_id, after_seq=last - 1, limit=1)).events
+            (end,) = (await source.read_tape(task.task_id, after_seq=last - 1, limit=1)).events
     shape = task_shape(task) | {
-        "lost": find_lost(store, [task], now_us()).get(task.task_id),
+        "lost": source.find_lost([task]).get(task.task_id),
         "last_seq": page.last_seq,
         "final_seq": page.final_seq,
         "dropped": page.dropped,
@@ -71,7 +72,7 @@ async def _read(url: str, named: str) -> tuple[dict[str, Any], Event | None, Eve
         ],
     }
     started = next((event for event in page.events if event.type == COMMAND_STARTED), None)
-    return shape, end, started, store.name
+    return shape, end, started, source.name
 
 
 def _print_fields(fields: Mapping[str, Any], *, terminal: bool) -> None:

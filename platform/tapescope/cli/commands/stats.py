@@ -7,9 +7,9 @@ from typing import Final
 
 import click
 
-from tapescope.cli._options import json_option, store_option
+from tapescope.cli._options import json_option, source_options
 from tapescope.cli._output import on_terminal, print_json, print_line
-from tapescope.cli._store import choose_store, open_store
+from tapescope.cli._source import Place, choose_place
 from tapescope.cli._table import Column, print_table
 from tapescope.model.backlog import Backlog, OpBacklog
 from tapescope.model.json_shapes import backlog_shape
@@ -45,8 +45,8 @@ _PIPED: Final = (
 
 @click.command("stats")
 @json_option
-@store_option
-def stats(*, as_json: bool, store: str | None) -> None:
+@source_options
+def stats(*, as_json: bool, store: str | None, server: str | None) -> None:
     """Show what waits and runs, and whether a worker can run it.
 
     The store keeps these numbers: the command counts no tasks, however many there are. "oldest" is
@@ -54,7 +54,7 @@ def stats(*, as_json: bool, store: str | None) -> None:
     were submitted for a time to come, and "retry" those that failed and wait to be run again. What
     has ended is counted since the store was made, also what was pruned since.
     """
-    backlog, name = run_main(_read(choose_store(store)))
+    backlog, name = run_main(_read(choose_place(store, server)))
     if as_json:
         print_json(backlog_shape(backlog) | {"store": name})
     elif on_terminal():
@@ -63,10 +63,10 @@ def stats(*, as_json: bool, store: str | None) -> None:
         print_table(tuple(map(Column, _PIPED)), list(map(_piped_row, backlog.ops)), terminal=False)
 
 
-async def _read(url: str) -> tuple[Backlog, str]:
-    """The numbers as they are now, and the name of the store."""
-    async with open_store(url) as store:
-        return await store.backlog.read(max_age=0), store.name
+async def _read(place: Place) -> tuple[Backlog, str]:
+    """The numbers as they are now, and the name of where they were read."""
+    async with place.open() as source:
+        return await source.read_backlog(), source.name
 
 
 def _print_on_terminal(backlog: Backlog) -> None:

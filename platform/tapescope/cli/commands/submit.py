@@ -6,15 +6,12 @@ from datetime import datetime
 
 import click
 
-from tapescope.cli._caller import continue_callers_trace
 from tapescope.cli._completion import complete_op
-from tapescope.cli._options import json_option, store_option, wait_option
-from tapescope.cli._output import say
+from tapescope.cli._options import json_option, source_options, wait_option
 from tapescope.cli._params import parse_params
-from tapescope.cli._store import choose_store, open_store, prepare_store
+from tapescope.cli._source import Place, choose_place
 from tapescope.cli._submitted import print_submitted
 from tapescope.cli._types import NUMBER, WHOLE_NUMBER
-from tapescope.manager.manager import TaskManager
 from tapescope.manager.submission import Submission
 from tapescope.program import run_main
 
@@ -56,7 +53,7 @@ __all__ = ["submit"]
 )
 @wait_option
 @json_option
-@store_option
+@source_options
 def submit(
     *,
     op: str,
@@ -69,23 +66,21 @@ def submit(
     wait: bool,
     as_json: bool,
     store: str | None,
+    server: str | None,
 ) -> int:
     """Submit a task to the workers of the store, and print its id."""
     at = None if run_at is None else _parse_time(run_at)
     submission = Submission(op, None, parse_params(params), timeout, key, retries, delay, at)
-    return run_main(_submit(choose_store(store), submission, wait=wait, as_json=as_json))
+    return run_main(_submit(choose_place(store, server), submission, wait=wait, as_json=as_json))
 
 
-async def _submit(url: str, submission: Submission, *, wait: bool, as_json: bool) -> int:
+async def _submit(place: Place, submission: Submission, *, wait: bool, as_json: bool) -> int:
     async with (
-        open_store(url, prepare_store(url)) as store,
-        TaskManager(store, work=False) as manager,
+        place.make() as source,
+        source.submitting() as submitter,
     ):
-        with continue_callers_trace():
-            (handle,) = await manager.submit_many([submission])
-        if submission.op not in await store.ops.read():
-            say(f"no worker of this store has registered {submission.op!r} yet; the task waits")
-        return await print_submitted(handle, store.name, wait=wait, as_json=as_json)
+        handle = await submitter.submit(submission)
+        return await print_submitted(handle, source.name, wait=wait, as_json=as_json)
 
 
 def _parse_time(text: str) -> datetime:

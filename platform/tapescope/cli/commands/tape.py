@@ -11,19 +11,15 @@ from typing import Final
 import click
 import orjson
 
-from tapescope.cli._options import json_option, store_option, task_argument
+from tapescope.cli._options import json_option, source_options, task_argument
 from tapescope.cli._output import on_terminal, print_json, say, write_json
 from tapescope.cli._rendering import TapeLines
-from tapescope.cli._store import choose_store, open_store
+from tapescope.cli._source import Place, Source, choose_place
 from tapescope.cli._task_ids import find_task_id
-from tapescope.cli._wording import now_us
 from tapescope.errors import TapescopeError
-from tapescope.manager.lost_tasks import find_lost
 from tapescope.model.json_shapes import event_shape
 from tapescope.model.tape import TapePage
 from tapescope.program import run_main
-from tapescope.store.follow import follow_tape
-from tapescope.store.port import TaskStore
 
 __all__ = ["tape"]
 
@@ -36,31 +32,33 @@ _LOOK_EVERY: Final = 2.0
 @task_argument
 @click.option("--follow", "-f", is_flag=True, help="Print each event as it comes, until the final.")
 @json_option
-@store_option
-def tape(*, task_id: str, follow: bool, as_json: bool, store: str | None) -> None:
+@source_options
+def tape(
+    *, task_id: str, follow: bool, as_json: bool, store: str | None, server: str | None
+) -> None:
     """Print the tape of a task.
 
     With --follow and --json each event is one line of JSON.
     """
-    url = choose_store(store)
-    run_main((_follow if follow else _print)(url, task_id, as_json=as_json))
+    place = choose_place(store, server)
+    run_main((_follow if follow else _print)(place, task_id, as_json=as_json))
 
 
-async def _print(url: str, named: str, *, as_json: bool) -> None:
+async def _print(place: Place, named: str, *, as_json: bool) -> None:
     """Print the whole tape as it stands, a page at a time. Raises ``UnknownTask``."""
-    async with open_store(url) as store:
-        pages = _read_pages(store, await find_task_id(store, named))
+    async with place.open() as source:
+        pages = _read_pages(source, await find_task_id(source, named))
         async with aclosing(pages):
-            await (_print_json(pages, store.name) if as_json else _print_lines(pages))
+            await (_print_json(pages, source.name) if as_json else _print_lines(pages))
 
 
-async def _follow(url: str, named: str, *, as_json: bool) -> None:
+async def _follow(place: Place, named: str, *, as_json: bool) -> None:
     """Print events as they are committed, to the ``final``. Raises ``UnknownTask``."""
     lines = TapeLines(terminal=on_terminal())
-    async with open_store(url) as store:
-        task_id = await find_task_id(store, named)
-        events = follow_tape(store, task_id)
-        async with aclosing(events), _watch_owner(store, task_id):
+    async with place.open() as source:
+        task_id = await find_task_id(source, named)
+        events = source.follow(task_id)
+        async with aclosing(events), _watch_owner(source, task_id):
             async for event in events:
                 if as_json:
                     print_json(event_shape(event))
@@ -69,14 +67,14 @@ async def _follow(url: str, named: str, *, as_json: bool) -> None:
 
 
 @asynccontextmanager
-async def _watch_owner(store: TaskStore, task_id: str) -> AsyncGenerator[None]:
+async def _watch_owner(source: Source, task_id: str) -> AsyncGenerator[None]:
     """Say once on stderr when the task turns out to be lost: its tape may grow no more."""
 
     async def watch() -> None:
         while True:
             with suppress(TapescopeError):  # the follower meets it, too, and tells it
-                task = await store.get(task_id)
-                if (lost := find_lost(store, [task], now_us()).get(task_id)) is not None:
+                task = await source.get(task_id)
+                if (lost := source.find_lost([task]).get(task_id)) is not None:
                     say(f"the task is lost: {lost}. 'tapescope cancel {task_id}' ends it.")
                     return
             await asyncio.sleep(_LOOK_EVERY)
@@ -88,14 +86,14 @@ async def _watch_owner(store: TaskStore, task_id: str) -> AsyncGenerator[None]:
         watching.cancel()
 
 
-async def _read_pages(store: TaskStore, task_id: str) -> AsyncGenerator[TapePage, None]:
+async def _read_pages(source: Source, task_id: str) -> AsyncGenerator[TapePage, None]:
     """The tape as it stands at the first page: what is appended from then on is for --follow."""
-    first = page = await store.read_tape(task_id, limit=_PAGE)
+    first = page = await source.read_tape(task_id, limit=_PAGE)
     while True:
         yield replace(first, events=tuple(e for e in page.events if e.seq <= first.last_seq))
         if not page.events or page.events[-1].seq >= first.last_seq:
             return
-        page = await store.read_tape(task_id, after_seq=page.events[-1].seq, limit=_PAGE)
+        page = await source.read_tape(task_id, after_seq=page.events[-1].seq, limit=_PAGE)
 
 
 async def _print_json(pages: AsyncGenerator[TapePage, None], store: str) -> None:

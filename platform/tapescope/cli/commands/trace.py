@@ -7,9 +7,9 @@ from typing import Final
 
 import click
 
-from tapescope.cli._options import json_option, store_option, wide_option
+from tapescope.cli._options import json_option, source_options, wide_option
 from tapescope.cli._output import on_terminal, print_json, say
-from tapescope.cli._store import choose_store, open_store
+from tapescope.cli._source import Place, choose_place
 from tapescope.cli._table import Column, print_table
 from tapescope.errors import BadSetting
 from tapescope.model.json_shapes import traced_shape
@@ -20,7 +20,6 @@ from tapescope.store.validation import check_trace_id
 
 __all__ = ["trace"]
 
-_MOST: Final = 10_000
 _COLUMNS: Final = (
     Column("task"),
     Column("op", shrinks_to=8),
@@ -35,8 +34,10 @@ _WIDE: Final = tuple(map(Column, ("task_id", "op", "status", "attempt", "span_id
 @click.argument("trace_id", help="32 hexadecimal digits, as an exemplar or a log line has them.")
 @wide_option
 @json_option
-@store_option
-def trace(*, trace_id: str, wide: bool, as_json: bool, store: str | None) -> int:
+@source_options
+def trace(
+    *, trace_id: str, wide: bool, as_json: bool, store: str | None, server: str | None
+) -> int:
     """Find the tasks whose runs are in a trace.
 
     Runs are found whose span was recorded. The status is 1 where there is none.
@@ -45,14 +46,14 @@ def trace(*, trace_id: str, wide: bool, as_json: bool, store: str | None) -> int
         trace_id = check_trace_id(trace_id)
     except BadSetting as error:
         raise click.BadParameter(f"it must be {error.expected}", param_hint="TRACE_ID") from error
-    return run_main(_find(choose_store(store), trace_id, wide=wide, as_json=as_json))
+    return run_main(_find(choose_place(store, server), trace_id, wide=wide, as_json=as_json))
 
 
-async def _find(url: str, trace_id: str, *, wide: bool, as_json: bool) -> int:
+async def _find(place: Place, trace_id: str, *, wide: bool, as_json: bool) -> int:
     """Print the attempts of a trace; gives the exit status."""
-    async with open_store(url) as store:
-        found = await store.find_traced(trace_id, limit=_MOST)
-        name = store.name
+    async with place.open() as source:
+        found = await source.find_traced(trace_id)
+        name = source.name
     if as_json:
         print_json({"attempts": [traced_shape(one) for one in found], "store": name})
     elif found:

@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 
-from tapescope.http.access import is_loopback
 from tapescope.http.api.origins import is_cross_origin, is_navigation
 from tapescope.http.api.problems import Refused, make_problem
+from tapescope.model.addresses import is_loopback
 from tapescope_telemetry.logger import Logger
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -19,6 +20,10 @@ __all__ = ["PROBLEM_TYPE", "ErrorRow", "Refused", "describe", "find_row", "make_
 PROBLEM_TYPE: Final = "application/problem+json"
 
 _log = Logger("tapescope")
+
+_LONGEST_ARGUMENT: Final = 200
+"""Characters: the message of an error shows no more of a caller's value either."""
+_ABSENT: Final = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +113,13 @@ ROWS: Final[Mapping[type[TapescopeError], ErrorRow]] = {
     errors.WouldBlockLoop: _OWN,
     errors.UsedAfterFork: _OWN,
     errors.UsedInAnotherLoop: _OWN,
+    errors.ServerUnavailable: _OWN,
+    errors.ServerFailed: _OWN,
+    errors.ServerNotUnderstood: _OWN,
+    errors.RequestRefused: _OWN,
+    errors.TokenRefused: _OWN,
+    errors.ScopeMissing: _OWN,
+    errors.ClientClosed: _OWN,
 }
 """Every error that the platform exports has a row of its own."""
 
@@ -143,7 +155,25 @@ def describe(error: Exception) -> tuple[dict[str, Any], dict[str, str]]:
     if row.status >= 500:
         _log.warning("A request failed with %s: %s", type(error).__name__, error)
     headers = {} if row.retry_after is None else {"Retry-After": str(row.retry_after)}
-    return _shape(row.status, type(error).__name__, row.detail or str(error)), headers
+    shape = _shape(row.status, type(error).__name__, row.detail or str(error))
+    arguments = None if row.detail else _find_arguments(error)
+    return shape | ({"arguments": arguments} if arguments else {}), headers
+
+
+def _find_arguments(error: TapescopeError) -> dict[str, Any] | None:
+    """What the error was made of, and its message shows: a client makes the same error of them.
+
+    ``None`` where one of them is no short text, number or boolean.
+    """
+    names = list(inspect.signature(type(error)).parameters)
+    arguments = {name: getattr(error, name, _ABSENT) for name in names}
+    return arguments if all(map(_is_plain, arguments.values())) else None
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, str):
+        return len(value) <= _LONGEST_ARGUMENT
+    return value is None or isinstance(value, bool | int | float)
 
 
 def make_problem(error: Exception) -> Response:

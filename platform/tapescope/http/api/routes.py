@@ -24,9 +24,11 @@ from tapescope.http.api.problems import PROBLEM_TYPE, Refused
 from tapescope.http.api.state import acting, state_of
 from tapescope.http.api.stream import EventStream, JsonLines, StreamForm, TapeStream, choose_form
 from tapescope.http.api.task_acts import cancel_task, name_ops, reach, retry_task, submit_task
+from tapescope.manager.lost_tasks import find_lost
 from tapescope.model.json_shapes import (
     audit_shape,
     backlog_shape,
+    cancel_shape,
     drops_shape,
     list_shape,
     tape_shape,
@@ -200,7 +202,10 @@ async def list_tasks(
         if error.name != "before":
             raise
         raise BadSetting("cursor", cursor, error.expected) from error
-    return _json(list_shape(page))
+    store = state_of(request).manager.store
+    lost = find_lost(store, page.tasks, store.clock.now())
+    tasks = [task_shape(task) | {"lost": lost.get(task.task_id)} for task in page.tasks]
+    return _json(list_shape(page) | {"tasks": tasks})
 
 
 @router.post(
@@ -272,7 +277,9 @@ async def get_task(request: Request, caller: Reader, task_id: TaskId) -> Respons
     task = await state_of(request).manager.handle(task_id).status()
     if not caller.may(Scope.READ, task.op):
         raise UnknownTask(task_id)
-    return _json(task_shape(task))
+    store = state_of(request).manager.store
+    lost = find_lost(store, [task], store.clock.now())
+    return _json(task_shape(task) | {"lost": lost.get(task_id)})
 
 
 @router.get(
@@ -326,28 +333,57 @@ async def _wait_for(request: Request, work: Any, wait: float) -> None:
 async def cancel(request: Request, caller: Canceller, task_id: TaskId) -> Response:
     """Request a cancel. The answer comes once it is recorded, not once the task has ended.
 
-    The first request stays; another one changes nothing. The tape says whose token it was.
+    The first request stays; another one changes nothing. The tape says whose token it was. A task
+    whose owner is lost is taken from it, and has ended.
     """
     body = await _read_body(request, schemas.CancelBody, required=False)
-    answer = await cancel_task(request, caller, task_id, body.message)
-    return _json({"task_id": task_id, "state": answer.state.value})
+    answer, lost = await cancel_task(request, caller, task_id, body.message)
+    asked = None if answer.request is None else cancel_shape(answer.request)
+    shape = {"task_id": task_id, "state": answer.state.value, "request": asked, "lost": lost}
+    return _json(shape)
 
 
 @router.post(
     "/tasks/{task_id}/retry",
     status_code=201,
     response_model=schemas.Submitted,
-    responses=_problems(404, 409),
+    responses={
+        200: {"model": schemas.Submitted, "description": "The idempotency key led to this task"},
+        **_problems(404, 409),
+    },
     tags=["tasks"],
 )
-async def retry(request: Request, caller: Submitter, task_id: TaskId) -> Response:
+async def retry(
+    request: Request,
+    caller: Submitter,
+    task_id: TaskId,
+    idempotency_key: Annotated[
+        str | None, Header(description="Of the new task: as for a submit.")
+    ] = None,
+) -> Response:
     """Submit an ended task again: a new one, with its op, params, timeout and retries."""
-    again, op = await retry_task(request, caller, task_id)
+    handle, op = await retry_task(request, caller, task_id, idempotency_key)
     return _json(
-        {"task_id": again, "op": op, "created": True},
-        201,
-        {"Location": _link(request, again)},
+        {"task_id": handle.task_id, "op": op, "created": bool(handle.created)},
+        201 if handle.created else 200,
+        {"Location": _link(request, handle.task_id)},
     )
+
+
+@router.get(
+    "/tasks/{task_id}/traces",
+    response_model=schemas.Attempts,
+    responses=_problems(404),
+    tags=["tasks"],
+)
+async def get_task_traces(request: Request, caller: Reader, task_id: TaskId) -> Response:
+    """The task's attempts whose run spans were recorded: where its traces are."""
+    await reach(request, caller, Scope.READ, task_id)
+    manager = state_of(request).manager
+    found = await manager.store.read_traced([task_id])
+    if not found:
+        await manager.handle(task_id).status()  # raises, where there is no such task
+    return _json({"attempts": [traced_shape(one) for one in found]})
 
 
 # --- tapes ----------------------------------------------------------------------------------------
@@ -462,13 +498,21 @@ async def get_task_drops(
     request: Request,
     caller: Reader,
     task_id: TaskId,
+    since: Annotated[Time, Query(description="Offered then or later.")] = None,
+    until: Annotated[Time, Query(description="Offered before then.")] = None,
     after: Annotated[int, Query(ge=0, description="The 'next' of another page.")] = 0,
     limit: Limit = 1_000,
 ) -> Response:
     """The task's late events: kept off its tape, each with its reason."""
     await reach(request, caller, Scope.READ, task_id)
     manager = state_of(request).manager
-    page = await manager.drops(task_id, after=after, limit=limit)
+    page = await manager.store.read_quarantine(
+        task_id,
+        since=parse_time("since", since),
+        until=parse_time("until", until),
+        after=after,
+        limit=limit,
+    )
     if not page.counts:
         await manager.handle(task_id).status()  # raises, where there is no such task
     return _json(drops_shape(page))
@@ -504,9 +548,16 @@ def _need_every_op(caller: Caller) -> None:
 
 
 @router.get("/stats", response_model=schemas.Stats, responses=_problems(), tags=["store"])
-async def get_stats(request: Request, caller: Reader) -> Response:
+async def get_stats(
+    request: Request,
+    caller: Reader,
+    max_age: Annotated[
+        float, Query(ge=0, le=60, description="Seconds: numbers of this age are good enough.")
+    ] = 7.5,
+) -> Response:
     """What waits and what runs, by op: the same numbers from every process of the store."""
-    shape = backlog_shape(await state_of(request).manager.store.backlog.read())
+    store = state_of(request).manager.store
+    shape = backlog_shape(await store.backlog.read(max_age=max_age))
     shape["ops"] = [one for one in shape["ops"] if caller.may(Scope.READ, one["op"])]
     return _json(shape)
 
@@ -539,6 +590,8 @@ async def audit(request: Request, caller: Admin) -> Response:
     body = await _read_body(request, schemas.AuditBody, required=False)
     state = state_of(request)
     with acting(request, caller, "audit", "of the store") as became:
-        report = await state.audit(thorough=body.thorough)
+        report = await state.audit(
+            thorough=body.thorough, grace=body.grace, rows_per_second=body.rows_per_second
+        )
         became.append(f"{report.checked} tapes, {len(report.violations)} violations")
     return _json(audit_shape(report))

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from tapescope.model.audit import AUDIT_GRACE
+
 __all__ = [
     "Attempts",
     "Audit",
@@ -84,6 +86,10 @@ class TaskRow(_Shape):
     cancel: CancelRequest | None
     error_code: str | None
     damage: Damage
+    lost: Annotated[
+        str | None,
+        Field(description="Why its owner is taken to be gone, where the task runs; else null."),
+    ]
 
 
 class Tasks(_Shape):
@@ -120,6 +126,13 @@ class Cancelled(_Shape):
             "be stopped. 'already_recorded': an earlier request stays. 'terminal': it had ended.",
             examples=["recorded"],
         ),
+    ]
+    request: Annotated[
+        CancelRequest | None, Field(description="The request that is on record: the first one.")
+    ]
+    lost: Annotated[
+        str | None,
+        Field(description="Why its owner was taken to be gone: the task was taken from it."),
     ]
 
 
@@ -261,6 +274,10 @@ class Problem(BaseModel):
     status: Annotated[int, Field(examples=[404])]
     detail: Annotated[str, Field(examples=["The store has no task 'x'. Check the id."])]
     error: Annotated[str, Field(description="The error's name.", examples=["UnknownTask"])]
+    arguments: Annotated[
+        dict[str, str | int | float | bool | None] | None,
+        Field(description="What the error's text is made of; left out where it is long."),
+    ] = None
 
 
 # --- what is taken --------------------------------------------------------------------------------
@@ -309,3 +326,10 @@ class AuditBody(_Body):
     thorough: Annotated[
         bool, Field(description="Count what the store's numbers say, too; slower.")
     ] = False
+    grace: Annotated[
+        float,
+        Field(description="Seconds after the end of its lease from which a running task is stuck."),
+    ] = AUDIT_GRACE
+    rows_per_second: Annotated[
+        float | None, Field(description="Read no faster than this. Default: no limit.")
+    ] = None

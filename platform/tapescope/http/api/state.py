@@ -15,6 +15,7 @@ from tapescope.http.access import Caller, Scope
 from tapescope.http.api.origins import is_same_origin
 from tapescope.http.api.problems import Refused
 from tapescope.http.cookies import COOKIE, Cookies
+from tapescope.model.audit import AUDIT_GRACE
 from tapescope_telemetry.logger import Logger
 from tapescope_telemetry.spans import continue_trace, is_in_span, join_trace_context
 
@@ -143,13 +144,21 @@ class ApiState:
         """Whether a person shows who it is with a token, at the page for it."""
         return self._cookies is not None and not self.asks_nobody
 
-    async def audit(self, *, thorough: bool) -> AuditReport:
+    async def audit(
+        self,
+        *,
+        thorough: bool,
+        grace: float = AUDIT_GRACE,
+        rows_per_second: float | None = None,
+    ) -> AuditReport:
         """Check every tape of the store. One audit at a time: raises ``Refused`` beside another."""
         if self.audits.locked():
             detail = "An audit is under way. Wait for its end."
             raise Refused(503, "AuditUnderWay", detail, headers={"Retry-After": "10"})
         async with self.audits:
-            report = await self.manager.audit(thorough=thorough)
+            report = await self.manager.audit(
+                thorough=thorough, grace=grace, rows_per_second=rows_per_second
+            )
         self.last_audit = LastAudit(self.manager.store.clock.now(), report, thorough)
         return report
 

@@ -6,13 +6,16 @@ Here alone it is asked who may, and told in the log of acts what was done.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from tapescope.errors import OpNotRegistered, UnknownTask
+from tapescope.errors import OpNotRegistered, TapescopeError, UnknownTask
 from tapescope.http.access import Caller, Scope
 from tapescope.http.api.problems import Refused
 from tapescope.http.api.state import acting, state_of
+from tapescope.manager.lost_tasks import find_lost, rescue_lost
+from tapescope.store.flush import CancelState
 from tapescope.store.validation import check_op
 
 if TYPE_CHECKING:
@@ -78,23 +81,39 @@ async def submit_task(
     return handle
 
 
-async def cancel_task(request: Request, caller: Caller, task_id: str, message: str) -> CancelAnswer:
-    """Request a cancel: it is recorded, with who asked for it. Raises what ``reach`` raises."""
+async def cancel_task(
+    request: Request, caller: Caller, task_id: str, message: str
+) -> tuple[CancelAnswer, str | None]:
+    """Request a cancel: it is recorded, with who asked for it. Raises what ``reach`` raises.
+
+    A task that runs nowhere any more has nobody to end it: it is rescued, and so ends. Why its
+    owner was taken to be gone is given, too.
+    """
+    lost = None
     with acting(request, caller, "cancel", f"of task {task_id}") as became:
         await reach(request, caller, Scope.CANCEL, task_id)
         handle = state_of(request).manager.handle(task_id)
         answer = await handle.cancel(message, by=caller.name)
+        if answer.state in (CancelState.RECORDED, CancelState.ALREADY_RECORDED):
+            store = state_of(request).manager.store
+            with suppress(TapescopeError):  # it is on record: any other rescue ends the task, too
+                task = await handle.status()
+                lost = find_lost(store, [task], store.clock.now()).get(task_id)
+                if lost is not None:
+                    await rescue_lost(store)
         became.append(answer.state.value)
-    return answer
+    return answer, lost
 
 
-async def retry_task(request: Request, caller: Caller, task_id: str) -> tuple[str, str]:
-    """Submit an ended task again; gives the new one's id and op. Raises what ``reach`` raises, and
+async def retry_task(
+    request: Request, caller: Caller, task_id: str, idempotency_key: str | None = None
+) -> tuple[TaskHandle, str]:
+    """Submit an ended task again; gives the new one and its op. Raises what ``reach`` raises, and
     what ``TaskManager.resubmit`` raises."""
     with acting(request, caller, "retry", f"of task {task_id}") as became:
         await reach(request, caller, Scope.SUBMIT, task_id)
         manager = state_of(request).manager
         op = (await manager.handle(task_id).status()).op
-        handle = await manager.resubmit(task_id)
-        became.append(f"task {handle.task_id}")
-    return handle.task_id, op
+        handle = await manager.resubmit(task_id, idempotency_key=idempotency_key)
+        became.append(f"task {handle.task_id}" + ("" if handle.created else ", which was there"))
+    return handle, op

@@ -42,7 +42,7 @@ async def send_retry(request: Request, task_id: str) -> Response:
     caller = await enter(request, Scope.SUBMIT)
     await read_form(request)
     again, _ = await retry_task(request, caller, task_id)
-    return go_to(request, f"/tasks/{again}")
+    return go_to(request, f"/tasks/{again.task_id}")
 
 
 # --- many at once ---------------------------------------------------------------------------------

@@ -1,0 +1,388 @@
+"""Where a command reads and acts: a store, or a server of one. One port, two sources.
+
+A command prints what a ``Source`` gives and does not know which one it is, so that its output is
+the same (docs/decisions/0076).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+
+import click
+
+from tapescope.cli._caller import continue_callers_trace
+from tapescope.cli._output import say
+from tapescope.cli._settings import find_named_server, name_caller
+from tapescope.cli._store import choose_store, open_store, prepare_store
+from tapescope.store.opening import OpenMode
+
+if TYPE_CHECKING:
+    from tapescope.client import Client
+    from tapescope.manager.submission import Submission
+    from tapescope.model.audit import AuditReport
+    from tapescope.model.backlog import Backlog
+    from tapescope.model.leases import TracedAttempt
+    from tapescope.model.tape import Event, QuarantinePage, TapePage
+    from tapescope.model.tasks import CancelRequest, Task, TaskPage, TaskStatus
+    from tapescope.store.flush import CancelState
+    from tapescope.store.port import TaskStore
+
+__all__ = ["CancelSeen", "Handle", "Lister", "Place", "Source", "Submitter", "choose_place"]
+
+_PATIENCE: Final = 3.0
+"""Seconds that a command waits for its server: as for its store."""
+_PLAIN_HTTP: Final = "TAPESCOPE_PLAIN_HTTP"
+_TRACED: Final = 10_000
+"""Attempts of one trace that are shown."""
+
+
+class CancelSeen(NamedTuple):
+    """What became of a request to cancel."""
+
+    state: CancelState
+    request: CancelRequest | None
+    """The request on record; ``None`` only for a task that ended without one."""
+    lost: str | None
+    """Why the owner of the task was taken to be gone; the task was then taken from it."""
+
+
+class Handle(Protocol):
+    """A task that was submitted."""
+
+    @property
+    def task_id(self) -> str:
+        """Its id."""
+        ...
+
+    async def status(self) -> Task:
+        """Its row."""
+        ...
+
+    async def result(self) -> Any:
+        """Its result, once it has ended."""
+        ...
+
+
+class Submitter(ABC):
+    """Submits tasks: a manager that runs none, or a client."""
+
+    @abstractmethod
+    async def submit(self, submission: Submission) -> Handle:
+        """Submit a task by the name of its op."""
+
+    @abstractmethod
+    async def resubmit(self, task_id: str) -> Handle:
+        """Submit an ended task again.
+
+        Raises ``UnknownTask``, ``TaskNotEnded``, ``OpNotRegistered``.
+        """
+
+
+class Lister(Protocol):
+    """What lists tasks: a store, or what stands for one."""
+
+    async def list(
+        self,
+        *,
+        status: TaskStatus | None = None,
+        op: str | None = None,
+        owner: str | None = None,
+        idempotency_key: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 50,
+        before: str | None = None,
+        params: bool = True,
+    ) -> TaskPage:
+        """A page of tasks, newest first; it may have fewer than ``limit``, and yet a next."""
+        ...
+
+
+class Source(Lister, ABC):
+    """What commands read of a store, and do with it. The values are those of the store's port."""
+
+    name: str
+    """Where it is, without a secret."""
+
+    @abstractmethod
+    async def get(self, task_id: str) -> Task:
+        """A task's row. Raises ``UnknownTask``."""
+
+    @abstractmethod
+    def find_lost(self, tasks: Iterable[Task]) -> dict[str, str]:
+        """Why each of these tasks, which were read here, is lost; only those that are."""
+
+    @abstractmethod
+    async def read_tape(self, task_id: str, *, after_seq: int = 0, limit: int) -> TapePage:
+        """A page of a tape."""
+
+    @abstractmethod
+    def follow(self, task_id: str) -> AsyncGenerator[Event, None]:
+        """A tape, live, to its ``final``."""
+
+    @abstractmethod
+    async def read_traced(self, task_id: str) -> Sequence[TracedAttempt]:
+        """The attempts of a task whose run spans were recorded."""
+
+    @abstractmethod
+    async def find_traced(self, trace_id: str) -> Sequence[TracedAttempt]:
+        """The attempts of a trace."""
+
+    @abstractmethod
+    async def read_quarantine(
+        self,
+        task_id: str | None,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        after: int = 0,
+        limit: int,
+        counted: bool = True,
+    ) -> QuarantinePage:
+        """A page of late events; without ``counted`` its ``overflow`` is 0."""
+
+    @abstractmethod
+    async def read_backlog(self) -> Backlog:
+        """What waits and runs, as it is now."""
+
+    @abstractmethod
+    async def read_ops(self) -> Iterable[str]:
+        """The ops that workers have registered."""
+
+    @abstractmethod
+    async def audit(self, *, grace: float, rows_per_second: float | None) -> AuditReport:
+        """Check every tape, thoroughly."""
+
+    @abstractmethod
+    async def cancel(self, task_id: str, message: str) -> CancelSeen:
+        """Request a cancel; a task whose owner is lost is taken from it."""
+
+    @abstractmethod
+    def submitting(self) -> AbstractAsyncContextManager[Submitter]:
+        """Submits tasks inside."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which store or server a command was told to use."""
+
+    store: str | None
+    server: str | None
+
+    @asynccontextmanager
+    async def open(self, mode: OpenMode | None = OpenMode.READ) -> AsyncGenerator[Source]:
+        """The source, open; on a terminal stderr says which one it is. A store as ``mode`` says."""
+        if self.server is not None:
+            async with _open_server(self.server) as source:
+                yield source
+            return
+        async with open_store(choose_store(self.store), mode) as store:
+            yield _StoreSource(store)
+
+    @asynccontextmanager
+    async def make(self) -> AsyncGenerator[Source]:
+        """The source, open; a store is made where there is none."""
+        mode = None if self.server is not None else prepare_store(choose_store(self.store))
+        async with self.open(mode) as source:
+            yield source
+
+
+def choose_place(store: str | None, server: str | None) -> Place:
+    """What the options say, else ``TAPESCOPE_SERVER``, else ``TAPESCOPE_STORE`` and its default.
+
+    Raises a usage error where both options are given.
+    """
+    if store and server:
+        raise click.BadParameter("name a store or a server, not both", param_hint="--server")
+    return Place(store, None if store else find_named_server(server))
+
+
+class _StoreSource(Source):
+    """A store, and what this process can say of its owners."""
+
+    def __init__(self, store: TaskStore) -> None:
+        self._store = store
+        self.name = store.name
+
+    async def list(self, **wanted: Any) -> TaskPage:
+        return await self._store.list(**wanted)
+
+    async def get(self, task_id: str) -> Task:
+        return await self._store.get(task_id)
+
+    def find_lost(self, tasks: Iterable[Task]) -> dict[str, str]:
+        from tapescope.cli._wording import now_us
+        from tapescope.manager.lost_tasks import find_lost
+
+        return find_lost(self._store, tasks, now_us())
+
+    async def read_tape(self, task_id: str, *, after_seq: int = 0, limit: int) -> TapePage:
+        return await self._store.read_tape(task_id, after_seq=after_seq, limit=limit)
+
+    def follow(self, task_id: str) -> AsyncGenerator[Event, None]:
+        from tapescope.store.follow import follow_tape
+
+        return follow_tape(self._store, task_id)
+
+    async def read_traced(self, task_id: str) -> Sequence[TracedAttempt]:
+        return await self._store.read_traced([task_id])
+
+    async def find_traced(self, trace_id: str) -> Sequence[TracedAttempt]:
+        return await self._store.find_traced(trace_id, limit=_TRACED)
+
+    async def read_quarantine(self, task_id: str | None, **wanted: Any) -> QuarantinePage:
+        return await self._store.read_quarantine(task_id, **wanted)
+
+    async def read_backlog(self) -> Backlog:
+        return await self._store.backlog.read(max_age=0)
+
+    async def read_ops(self) -> Iterable[str]:
+        return await self._store.ops.read()
+
+    async def audit(self, *, grace: float, rows_per_second: float | None) -> AuditReport:
+        from tapescope.maintenance.audit import audit_store
+
+        return await audit_store(
+            self._store, grace=grace, rows_per_second=rows_per_second, thorough=True
+        )
+
+    async def cancel(self, task_id: str, message: str) -> CancelSeen:
+        from tapescope.manager.lost_tasks import rescue_lost
+        from tapescope.model.tasks import CancelReason
+
+        with continue_callers_trace():
+            answer = await self._store.request_cancel(
+                task_id, CancelReason.USER, message, by=name_caller()
+            )
+        lost = self.find_lost([await self._store.get(task_id)]).get(task_id)
+        if lost is not None:
+            await rescue_lost(self._store)
+        return CancelSeen(answer.state, answer.request, lost)
+
+    @asynccontextmanager
+    async def submitting(self) -> AsyncGenerator[Submitter]:
+        from tapescope.manager.manager import TaskManager
+
+        async with TaskManager(self._store, work=False) as manager:
+            yield _ManagerSubmitter(manager, self._store)
+
+
+class _ManagerSubmitter(Submitter):
+    def __init__(self, manager: Any, store: TaskStore) -> None:
+        self._manager, self._store = manager, store
+
+    async def submit(self, submission: Submission) -> Handle:
+        with continue_callers_trace():
+            (handle,) = await self._manager.submit_many([submission])
+        if submission.op not in await self._store.ops.read():
+            say(f"no worker of this store has registered {submission.op!r} yet; the task waits")
+        made: Handle = handle
+        return made
+
+    async def resubmit(self, task_id: str) -> Handle:
+        with continue_callers_trace():
+            made: Handle = await self._manager.resubmit(task_id)
+        return made
+
+
+@asynccontextmanager
+async def _open_server(url: str) -> AsyncGenerator[Source]:
+    from tapescope.client import Client
+
+    client = Client(
+        url,
+        patience=_PATIENCE,
+        plain_http=os.environ.get(_PLAIN_HTTP) == "1",
+        on_lost=say,
+    )
+    async with client:
+        if sys.stderr.isatty():
+            say(f"server {client.server}")
+        yield _ServerSource(client)
+
+
+class _ServerSource(Source, Submitter):
+    """A server, and what it says of its owners."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self.name = client.server
+        self._lost: dict[str, str] = {}
+        """What was said of the tasks that were read, by their ids."""
+
+    async def list(self, *, params: bool = True, **wanted: Any) -> TaskPage:
+        page = await self._client.list(**wanted)
+        for task in page.tasks:
+            self._note(task.task_id, page.lost.get(task.task_id))
+        return page
+
+    async def get(self, task_id: str) -> Task:
+        seen = await self._client.see(task_id)
+        self._note(task_id, seen.lost)
+        return seen.task
+
+    def _note(self, task_id: str, lost: str | None) -> None:
+        if lost is None:
+            self._lost.pop(task_id, None)
+        else:
+            self._lost[task_id] = lost
+
+    def find_lost(self, tasks: Iterable[Task]) -> dict[str, str]:
+        ids = (task.task_id for task in tasks)
+        return {task_id: self._lost[task_id] for task_id in ids if task_id in self._lost}
+
+    async def read_tape(self, task_id: str, *, after_seq: int = 0, limit: int) -> TapePage:
+        return await self._client.tape(task_id, after_seq=after_seq, limit=limit)
+
+    def follow(self, task_id: str) -> AsyncGenerator[Event, None]:
+        return self._client.follow(task_id)
+
+    async def read_traced(self, task_id: str) -> Sequence[TracedAttempt]:
+        return await self._client.read_traced(task_id)
+
+    async def find_traced(self, trace_id: str) -> Sequence[TracedAttempt]:
+        return await self._client.find_traced(trace_id)
+
+    async def read_quarantine(
+        self, task_id: str | None, *, counted: bool = True, **wanted: Any
+    ) -> QuarantinePage:
+        page = await self._client.drops(task_id, **wanted)
+        return page if counted else replace(page, overflow=0)
+
+    async def read_backlog(self) -> Backlog:
+        return await self._client.stats(max_age=0)
+
+    async def read_ops(self) -> Iterable[str]:
+        return [one.op for one in (await self._client.stats()).ops if one.registered]
+
+    async def audit(self, *, grace: float, rows_per_second: float | None) -> AuditReport:
+        return await self._client.audit(thorough=True, grace=grace, rows_per_second=rows_per_second)
+
+    async def cancel(self, task_id: str, message: str) -> CancelSeen:
+        told = await self._client.cancel(task_id, message)
+        return CancelSeen(told.state, told.request, told.lost)
+
+    @asynccontextmanager
+    async def submitting(self) -> AsyncGenerator[Submitter]:
+        yield self
+
+    async def submit(self, submission: Submission) -> Handle:
+        return await self._client.submit(
+            submission.op,
+            params=submission.params,
+            delay=submission.delay,
+            run_at=submission.run_at,
+            timeout=submission.timeout,
+            retries=submission.retries,
+            idempotency_key=submission.idempotency_key,
+        )
+
+    async def resubmit(self, task_id: str) -> Handle:
+        return await self._client.retry(task_id)

@@ -1,0 +1,280 @@
+"""``Client``: the tasks of a server, for asyncio."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self
+
+from tapescope.client.address import Address
+from tapescope.client.shapes import CancelTold, SeenTask, SeenTasks
+from tapescope.client.verbs import Lost, Verbs
+from tapescope.client.wire import AsyncioWire
+from tapescope.model.audit import AUDIT_GRACE, AuditReport
+from tapescope.model.backlog import Backlog
+from tapescope.model.leases import TracedAttempt
+from tapescope.model.tape import Event, QuarantinePage, TapePage
+from tapescope.model.tasks import Task, TaskStatus
+
+__all__ = ["Client", "ClientTask"]
+
+
+class Client:
+    """Submits, reads, follows and cancels the tasks of a server, from an event loop.
+
+    Its methods raise the errors of ``TaskHandle`` and of the store, as if the store were here; and
+    ``ServerUnavailable``, ``ServerNotUnderstood``, ``ServerFailed``, ``TokenRefused``,
+    ``ScopeMissing``, ``RequestRefused`` and ``ClientClosed``.
+
+    A request whose reply was lost is made again: a submit then has the same ``Idempotency-Key``,
+    so it submits once. Nothing is asked of the server before the first call.
+    """
+
+    def __init__(
+        self,
+        server: str,
+        *,
+        token: str | None = None,
+        timeout: float = 30.0,
+        patience: float = 10.0,
+        reconnect: float = 300.0,
+        plain_http: bool = False,
+        on_lost: Lost | None = None,
+    ) -> None:
+        """Times are in seconds.
+
+        * ``server``: its URL, with the path under which a proxy has it.
+        * ``token``: else that of ``TAPESCOPE_TOKEN``. It is sent to this server alone.
+        * ``timeout``: how long a server may be silent in the midst of an answer.
+        * ``patience``: how long a call is tried again that a server cannot answer for now; a
+          ``Retry-After`` is kept to.
+        * ``reconnect``: the same, for who follows a task or waits for its end.
+        * ``plain_http``: send the token over http to another machine, for all of the network to
+          see.
+        * ``on_lost``: told in words when a follower has lost the server.
+
+        Raises ``BadSetting``.
+        """
+        address = Address.check(server, token, plain_http=plain_http)
+        self._wire = AsyncioWire(address)
+        self._verbs = Verbs(
+            self._wire,
+            timeout=timeout,
+            patience=patience,
+            reconnect=reconnect,
+            on_lost=on_lost,
+        )
+
+    def __repr__(self) -> str:
+        return f"Client({self.server!r})"
+
+    @property
+    def server(self) -> str:
+        """The server's URL."""
+        return self._verbs.server
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close its connections; who follows then gets ``ClientClosed``. May be called twice."""
+        await self._wire.close()
+
+    # --- tasks ------------------------------------------------------------------------------------
+
+    async def submit(
+        self,
+        op: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        delay: float | None = None,
+        run_at: datetime | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109  # the task's
+        retries: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> ClientTask:
+        """Submit a task by the name of its op, which the server or a worker has registered.
+
+        As ``TaskManager.submit``. The key, which is made here where none is given, must be
+        printable ASCII. Raises ``OpNotRegistered``, ``IdempotencyConflict``, ``BadParams``.
+        """
+        task_id, created = await self._verbs.submit(
+            op,
+            params=params,
+            delay=delay,
+            run_at=run_at,
+            timeout=timeout,
+            retries=retries,
+            idempotency_key=idempotency_key,
+        )
+        return ClientTask(self._verbs, task_id, created=created)
+
+    def handle(self, task_id: str) -> ClientTask:
+        """A handle on any task of the server; its methods see if it exists."""
+        return ClientTask(self._verbs, task_id, created=None)
+
+    async def get(self, task_id: str) -> Task:
+        """The task as its row stands now. Raises ``UnknownTask``."""
+        return (await self._verbs.see(task_id)).task
+
+    async def see(self, task_id: str) -> SeenTask:
+        """``get``, with what the server knows of the task's owner. Raises ``UnknownTask``."""
+        return await self._verbs.see(task_id)
+
+    async def list(
+        self,
+        *,
+        status: TaskStatus | str | None = None,
+        op: str | None = None,
+        owner: str | None = None,
+        idempotency_key: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 50,
+        before: str | None = None,
+    ) -> SeenTasks:
+        """A page of tasks, newest first, of at most 1,000; ``before`` is a page's ``next``."""
+        return await self._verbs.list(
+            status=status,
+            op=op,
+            owner=owner,
+            idempotency_key=idempotency_key,
+            since=since,
+            until=until,
+            limit=limit,
+            before=before,
+        )
+
+    async def result(self, task_id: str, timeout: float | None = None) -> Any:  # noqa: ASYNC109  # a limit of this wait
+        """Wait for the task's end and give its result: see ``ClientTask.result``."""
+        return await self._verbs.result(task_id, timeout)
+
+    async def cancel(self, task_id: str, message: str = "") -> CancelTold:
+        """Request a cancel; returns once it is recorded, not once the task has ended.
+
+        ``message`` is for people. Who asks is the name of the token. Raises ``UnknownTask``.
+        """
+        return await self._verbs.cancel(task_id, message)
+
+    async def retry(self, task_id: str, *, idempotency_key: str | None = None) -> ClientTask:
+        """Submit an ended task again: a new one. Raises ``TaskNotEnded``, ``OpNotRegistered``."""
+        again, created = await self._verbs.retry(task_id, idempotency_key=idempotency_key)
+        return ClientTask(self._verbs, again, created=created)
+
+    # --- tapes ------------------------------------------------------------------------------------
+
+    def follow(self, task_id: str, after_seq: int = 0) -> AsyncGenerator[Event, None]:
+        """The task's events, live, to its ``final``: see ``ClientTask.follow``."""
+        return self._verbs.follow(task_id, after_seq)
+
+    async def tape(self, task_id: str, *, after_seq: int = 0, limit: int = 1_000) -> TapePage:
+        """A page of a task's tape, of at most 1,000 events. Raises ``UnknownTask``."""
+        return await self._verbs.tape(task_id, after_seq=after_seq, limit=limit)
+
+    async def drops(
+        self,
+        task_id: str | None = None,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        after: int = 0,
+        limit: int = 1_000,
+    ) -> QuarantinePage:
+        """A page of the late events of one task, or of all, of at most 1,000.
+
+        Its ``counts`` are empty: a server does not tell them.
+        """
+        return await self._verbs.drops(task_id, since=since, until=until, after=after, limit=limit)
+
+    # --- the store --------------------------------------------------------------------------------
+
+    async def stats(self, *, max_age: float = 7.5) -> Backlog:
+        """What waits and runs by op, read at most ``max_age`` seconds ago."""
+        return await self._verbs.stats(max_age=max_age)
+
+    async def find_traced(self, trace_id: str) -> Sequence[TracedAttempt]:
+        """The attempts whose run spans are in a trace."""
+        return await self._verbs.find_traced(trace_id)
+
+    async def read_traced(self, task_id: str) -> Sequence[TracedAttempt]:
+        """The attempts of a task whose run spans were recorded. Raises ``UnknownTask``."""
+        return await self._verbs.read_traced(task_id)
+
+    async def audit(
+        self,
+        *,
+        thorough: bool = False,
+        grace: float = AUDIT_GRACE,
+        rows_per_second: float | None = None,
+    ) -> AuditReport:
+        """Check every tape of the server's store; it takes the scope ``admin``.
+
+        However long it takes, it is waited for. One that was broken off is not begun again.
+        """
+        return await self._verbs.audit(
+            thorough=thorough, grace=grace, rows_per_second=rows_per_second
+        )
+
+
+class ClientTask:
+    """One task of a server: the verbs of ``TaskHandle``. Holding one keeps nothing open."""
+
+    __slots__ = ("_verbs", "created", "task_id")
+
+    def __init__(self, verbs: Verbs, task_id: str, *, created: bool | None) -> None:
+        self._verbs = verbs
+        self.task_id = task_id
+        self.created = created
+        """Whether the submit that gave this made the task; ``False`` where its idempotency key led
+        to one that was there, ``None`` for that of ``Client.handle``."""
+
+    def __repr__(self) -> str:
+        return f"ClientTask({self.task_id!r})"
+
+    async def status(self) -> Task:
+        """The task as its row stands now."""
+        return (await self._verbs.see(self.task_id)).task
+
+    async def result(self, timeout: float | None = None) -> Any:  # noqa: ASYNC109  # a limit of this wait
+        """Wait for the ``final``, across restarts of the server, and give what the runner returned.
+
+        It is as JSON has it: no codec and no types of an op are known here. Raises ``TaskFailed``,
+        ``TaskCancelled`` (ordinary exceptions), and ``ResultTimeout``, which is a
+        ``TimeoutError``, after ``timeout`` seconds. To stop waiting does nothing to the task.
+        """
+        return await self._verbs.result(self.task_id, timeout)
+
+    def follow(self, after_seq: int = 0) -> AsyncGenerator[Event, None]:
+        """The task's events after ``after_seq``, live, to its ``final``, for ``async for``.
+
+        Every ``seq`` comes once and in order (invariant I9), across lost connections and restarts
+        of the server. Raises ``TapeGap`` for an event that is missing, and ``ServerUnavailable``
+        for a server that has not come back in time; its text says which event was the last.
+        """
+        return self._verbs.follow(self.task_id, after_seq)
+
+    async def cancel(self, message: str = "") -> CancelTold:
+        """Request a cancel; returns once it is recorded, not once the task has ended."""
+        return await self._verbs.cancel(self.task_id, message)
+
+    async def retry(self, *, idempotency_key: str | None = None) -> ClientTask:
+        """Submit it again, once it has ended: a new task."""
+        again, created = await self._verbs.retry(self.task_id, idempotency_key=idempotency_key)
+        return ClientTask(self._verbs, again, created=created)
+
+    async def tape(self, *, after_seq: int = 0, limit: int = 1_000) -> TapePage:
+        """A page of the task's tape, of at most 1,000 events."""
+        return await self._verbs.tape(self.task_id, after_seq=after_seq, limit=limit)
+
+    async def drops(self, *, after: int = 0, limit: int = 1_000) -> QuarantinePage:
+        """A page of the task's late events, kept off its tape."""
+        return await self._verbs.drops(self.task_id, after=after, limit=limit)

@@ -1,0 +1,250 @@
+"""Values of the model from the JSON shapes in which they leave a server.
+
+The way back of ``tapescope.model.json_shapes``. Fields that are not known are left alone: a newer
+server may have more. A shape that lacks one raises ``KeyError``, ``TypeError`` or ``ValueError``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tapescope.model.audit import AuditReport, AuditRule, Violation
+from tapescope.model.backlog import Backlog, OpBacklog
+from tapescope.model.leases import TracedAttempt
+from tapescope.model.tape import FINAL, DroppedEvent, DropReason, Event, QuarantinePage, TapePage
+from tapescope.model.tasks import (
+    Assurance,
+    CancelReason,
+    CancelRequest,
+    FinalEvent,
+    Task,
+    TaskPage,
+    TaskStatus,
+)
+from tapescope.model.times import parse_time
+from tapescope.model.words import carry
+from tapescope.store.flush import CancelState
+
+__all__ = [
+    "CancelTold",
+    "SeenTask",
+    "SeenTasks",
+    "read_audit",
+    "read_backlog",
+    "read_cancel_told",
+    "read_drops",
+    "read_event",
+    "read_final",
+    "read_seen",
+    "read_seen_tasks",
+    "read_tape",
+    "read_traced",
+]
+
+Shape = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class SeenTask:
+    """A task as its row stands, and what the server knows of its owner."""
+
+    task: Task
+    lost: str | None
+    """Why its owner is taken to be gone, where the task runs; else ``None``."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeenTasks(TaskPage):
+    """A page of tasks, and which of them are lost."""
+
+    lost: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Why the owner of a task that runs is taken to be gone, by the task's id."""
+
+
+@dataclass(frozen=True, slots=True)
+class CancelTold:
+    """What became of a request to cancel."""
+
+    state: CancelState
+    request: CancelRequest | None
+    """The request on record, which is the first one; ``None`` for a task that ended without."""
+    lost: str | None
+    """Why the owner was taken to be gone: the task was taken from it, and has ended."""
+
+
+def read_cancel_told(shape: Shape) -> CancelTold:
+    """From what ``POST /v1/tasks/{id}/cancel`` answers."""
+    asked = shape["request"]
+    state = carry(CancelState, _text(shape["state"]))
+    request = None if asked is None else _read_cancel(asked)
+    return CancelTold(state, request, _optional_text(shape["lost"]))
+
+
+def read_seen(shape: Shape) -> SeenTask:
+    """From what ``GET /v1/tasks/{id}`` answers."""
+    return SeenTask(_read_task(shape), _optional_text(shape.get("lost")))
+
+
+def read_seen_tasks(shape: Shape) -> SeenTasks:
+    """From what ``GET /v1/tasks`` answers."""
+    seen = [read_seen(one) for one in shape["tasks"]]
+    lost = {one.task.task_id: one.lost for one in seen if one.lost is not None}
+    return SeenTasks(tuple(one.task for one in seen), _optional_text(shape["next"]), lost)
+
+
+def _read_task(shape: Shape) -> Task:
+    cancel = shape["cancel"]
+    return Task(
+        task_id=_text(shape["task_id"]),
+        op=_text(shape["op"]),
+        params=shape["params"],
+        status=carry(TaskStatus, _text(shape["status"])),
+        attempt=int(shape["attempt"]),
+        owner=shape["owner"],
+        created_us=parse_time(shape["created_at"]),
+        run_us=parse_time(shape["run_at"]),
+        claimed_us=_optional_time(shape["claimed_at"]),
+        finished_us=_optional_time(shape["finished_at"]),
+        lease_expires_us=_optional_time(shape["lease_expires_at"]),
+        timeout=shape["timeout"],
+        retries=int(shape["retries"]),
+        idempotency_key=shape["idempotency_key"],
+        traceparent=shape["traceparent"],
+        cancel=None if cancel is None else _read_cancel(cancel),
+        error_code=shape["error_code"],
+        retries_spent=int(shape["retries_spent"]),
+        damage=shape.get("damage") or "",
+    )
+
+
+def _read_cancel(shape: Shape) -> CancelRequest:
+    """The request to cancel a task that is on record."""
+    return CancelRequest(
+        carry(CancelReason, _text(shape["reason"])),
+        _text(shape["message"]),
+        shape["by"],
+        parse_time(shape["requested_at"]),
+        shape["role"],
+        carry(Assurance, _text(shape["known"])),
+        shape.get("traceparent"),
+    )
+
+
+def read_event(shape: Shape) -> Event:
+    """One event of a tape."""
+    seq = shape["seq"]
+    if type(seq) is not int:
+        raise TypeError("a seq is a whole number")
+    return Event(
+        seq,
+        _text(shape["type"]),
+        parse_time(shape["ts"]),
+        int(shape["attempt"]),
+        shape["body"],
+        shape.get("damage") or "",
+    )
+
+
+def read_tape(shape: Shape) -> TapePage:
+    """A page of a tape."""
+    final_seq = shape["final_seq"]
+    return TapePage(
+        _text(shape["task_id"]),
+        tuple(map(read_event, shape["events"])),
+        int(shape["last_seq"]),
+        None if final_seq is None else int(final_seq),
+        int(shape["dropped"]),
+    )
+
+
+def read_final(shape: Shape) -> FinalEvent:
+    """How a task ended, from what ``GET /v1/tasks/{id}/result`` answers."""
+    return FinalEvent.from_event(Event(0, FINAL, 0, 0, shape))
+
+
+def read_drops(shape: Shape) -> QuarantinePage:
+    """A page of late events. A server does not say how many there were by reason."""
+    drops = tuple(
+        DroppedEvent(
+            _text(one["task_id"]),
+            int(one["attempt"]),
+            _text(one["type"]),
+            carry(DropReason, _text(one["reason"])),
+            parse_time(one["ts"]),
+            one["late_s"],
+            one["trace_id"],
+            one["body"],
+            one.get("damage") or "",
+        )
+        for one in shape["drops"]
+    )
+    next_ = shape["next"]
+    return QuarantinePage(drops, int(shape["overflow"]), None if next_ is None else int(next_), {})
+
+
+def read_backlog(shape: Shape) -> Backlog:
+    """What waits and runs."""
+    return Backlog(
+        parse_time(shape["made_at"]),
+        float(shape["age"]),
+        tuple(
+            OpBacklog(
+                op=_text(one["op"]),
+                due=int(one["due"]),
+                scheduled=int(one["scheduled"]),
+                retrying=int(one["retrying"]),
+                running=int(one["running"]),
+                held=int(one["held"]),
+                oldest_due=one["oldest_due"],
+                oldest_running=one["oldest_running"],
+                workers=int(one["workers"]),
+                registered=bool(one["registered"]),
+                timeout=one["timeout"],
+                succeeded=int(one["succeeded"]),
+                failed=int(one["failed"]),
+                cancelled=int(one["cancelled"]),
+                gone=int(one["gone"]),
+            )
+            for one in shape["ops"]
+        ),
+    )
+
+
+def read_traced(shape: Shape) -> list[TracedAttempt]:
+    """The attempts whose run spans were recorded."""
+    return [
+        TracedAttempt(
+            _text(one["task_id"]),
+            _text(one["op"]),
+            carry(TaskStatus, _text(one["status"])),
+            int(one["attempt"]),
+            _text(one["trace_id"]),
+            _text(one["span_id"]),
+        )
+        for one in shape["attempts"]
+    ]
+
+
+def read_audit(shape: Shape) -> AuditReport:
+    """What an audit found."""
+    violations = tuple(
+        Violation(carry(AuditRule, _text(one["rule"])), _text(one["task_id"]), _text(one["detail"]))
+        for one in shape["violations"]
+    )
+    return AuditReport(int(shape["checked"]), violations)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{type(value).__name__} in the place of a text")
+    return value
+
+
+def _optional_text(value: object) -> str | None:
+    return None if value is None else _text(value)
+
+
+def _optional_time(value: object) -> int | None:
+    return None if value is None else parse_time(_text(value))

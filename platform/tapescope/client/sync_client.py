@@ -1,0 +1,249 @@
+"""``SyncClient``: the tasks of a server, with plain calls."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self
+
+from tapescope.client.address import Address
+from tapescope.client.shapes import CancelTold, SeenTask, SeenTasks
+from tapescope.client.verbs import Lost, Verbs
+from tapescope.client.wire import BlockingWire, iterate_blocking, run_blocking
+from tapescope.model.audit import AUDIT_GRACE, AuditReport
+from tapescope.model.backlog import Backlog
+from tapescope.model.leases import TracedAttempt
+from tapescope.model.tape import Event, QuarantinePage, TapePage
+from tapescope.model.tasks import Task, TaskStatus
+
+__all__ = ["SyncClient", "SyncClientTask"]
+
+
+class SyncClient:
+    """The verbs of ``Client`` as plain calls, from any thread.
+
+    It needs no event loop and no thread of its own: each call blocks the thread that makes it.
+    Where an event loop runs in that thread it raises ``WouldBlockLoop``.
+    """
+
+    def __init__(
+        self,
+        server: str,
+        *,
+        token: str | None = None,
+        timeout: float = 30.0,
+        patience: float = 10.0,
+        reconnect: float = 300.0,
+        plain_http: bool = False,
+        on_lost: Lost | None = None,
+        block_loop: bool = False,
+    ) -> None:
+        """As for ``Client``; ``block_loop`` has calls wait in a thread whose event loop then stands
+        still, for a notebook. Raises ``BadSetting``."""
+        address = Address.check(server, token, plain_http=plain_http)
+        self._wire = BlockingWire(address, block_loop=block_loop)
+        self._verbs = Verbs(
+            self._wire,
+            timeout=timeout,
+            patience=patience,
+            reconnect=reconnect,
+            on_lost=on_lost,
+        )
+
+    def __repr__(self) -> str:
+        return f"SyncClient({self.server!r})"
+
+    @property
+    def server(self) -> str:
+        """The server's URL."""
+        return self._verbs.server
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close its connections. May be called twice."""
+        run_blocking(self._wire.close())
+
+    # --- tasks ------------------------------------------------------------------------------------
+
+    def submit(
+        self,
+        op: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        delay: float | None = None,
+        run_at: datetime | None = None,
+        timeout: float | None = None,
+        retries: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> SyncClientTask:
+        """Submit a task by the name of its op: see ``Client.submit``."""
+        task_id, created = run_blocking(
+            self._verbs.submit(
+                op,
+                params=params,
+                delay=delay,
+                run_at=run_at,
+                timeout=timeout,
+                retries=retries,
+                idempotency_key=idempotency_key,
+            )
+        )
+        return SyncClientTask(self._verbs, task_id, created=created)
+
+    def handle(self, task_id: str) -> SyncClientTask:
+        """A handle on any task of the server; its methods see if it exists."""
+        return SyncClientTask(self._verbs, task_id, created=None)
+
+    def get(self, task_id: str) -> Task:
+        """The task as its row stands now. Raises ``UnknownTask``."""
+        return run_blocking(self._verbs.see(task_id)).task
+
+    def see(self, task_id: str) -> SeenTask:
+        """``get``, with what the server knows of the task's owner."""
+        return run_blocking(self._verbs.see(task_id))
+
+    def list(
+        self,
+        *,
+        status: TaskStatus | str | None = None,
+        op: str | None = None,
+        owner: str | None = None,
+        idempotency_key: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 50,
+        before: str | None = None,
+    ) -> SeenTasks:
+        """A page of tasks, newest first, of at most 1,000; ``before`` is a page's ``next``."""
+        return run_blocking(
+            self._verbs.list(
+                status=status,
+                op=op,
+                owner=owner,
+                idempotency_key=idempotency_key,
+                since=since,
+                until=until,
+                limit=limit,
+                before=before,
+            )
+        )
+
+    def result(self, task_id: str, timeout: float | None = None) -> Any:
+        """Wait for the task's end and give its result: see ``ClientTask.result``."""
+        return run_blocking(self._verbs.result(task_id, timeout))
+
+    def cancel(self, task_id: str, message: str = "") -> CancelTold:
+        """Request a cancel: see ``Client.cancel``."""
+        return run_blocking(self._verbs.cancel(task_id, message))
+
+    def retry(self, task_id: str, *, idempotency_key: str | None = None) -> SyncClientTask:
+        """Submit an ended task again: see ``Client.retry``."""
+        again, created = run_blocking(self._verbs.retry(task_id, idempotency_key=idempotency_key))
+        return SyncClientTask(self._verbs, again, created=created)
+
+    # --- tapes ------------------------------------------------------------------------------------
+
+    def follow(self, task_id: str, after_seq: int = 0) -> Generator[Event, None, None]:
+        """The task's events, live, to its ``final``, for ``for``: see ``ClientTask.follow``."""
+        return iterate_blocking(self._verbs.follow(task_id, after_seq))
+
+    def tape(self, task_id: str, *, after_seq: int = 0, limit: int = 1_000) -> TapePage:
+        """A page of a task's tape, of at most 1,000 events. Raises ``UnknownTask``."""
+        return run_blocking(self._verbs.tape(task_id, after_seq=after_seq, limit=limit))
+
+    def drops(
+        self,
+        task_id: str | None = None,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        after: int = 0,
+        limit: int = 1_000,
+    ) -> QuarantinePage:
+        """A page of late events: see ``Client.drops``."""
+        return run_blocking(
+            self._verbs.drops(task_id, since=since, until=until, after=after, limit=limit)
+        )
+
+    # --- the store --------------------------------------------------------------------------------
+
+    def stats(self, *, max_age: float = 7.5) -> Backlog:
+        """What waits and runs by op, read at most ``max_age`` seconds ago."""
+        return run_blocking(self._verbs.stats(max_age=max_age))
+
+    def find_traced(self, trace_id: str) -> Sequence[TracedAttempt]:
+        """The attempts whose run spans are in a trace."""
+        return run_blocking(self._verbs.find_traced(trace_id))
+
+    def read_traced(self, task_id: str) -> Sequence[TracedAttempt]:
+        """The attempts of a task whose run spans were recorded. Raises ``UnknownTask``."""
+        return run_blocking(self._verbs.read_traced(task_id))
+
+    def audit(
+        self,
+        *,
+        thorough: bool = False,
+        grace: float = AUDIT_GRACE,
+        rows_per_second: float | None = None,
+    ) -> AuditReport:
+        """Check every tape of the server's store: see ``Client.audit``."""
+        return run_blocking(
+            self._verbs.audit(thorough=thorough, grace=grace, rows_per_second=rows_per_second)
+        )
+
+
+class SyncClientTask:
+    """One task of a server: the verbs of ``ClientTask`` as plain calls."""
+
+    __slots__ = ("_verbs", "created", "task_id")
+
+    def __init__(self, verbs: Verbs, task_id: str, *, created: bool | None) -> None:
+        self._verbs = verbs
+        self.task_id = task_id
+        self.created = created
+        """As of ``ClientTask``."""
+
+    def __repr__(self) -> str:
+        return f"SyncClientTask({self.task_id!r})"
+
+    def status(self) -> Task:
+        """The task as its row stands now."""
+        return run_blocking(self._verbs.see(self.task_id)).task
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Wait for the ``final`` and give what the runner returned: see ``ClientTask.result``."""
+        return run_blocking(self._verbs.result(self.task_id, timeout))
+
+    def follow(self, after_seq: int = 0) -> Generator[Event, None, None]:
+        """The task's events, live, to its ``final``, for ``for``: see ``ClientTask.follow``."""
+        return iterate_blocking(self._verbs.follow(self.task_id, after_seq))
+
+    def cancel(self, message: str = "") -> CancelTold:
+        """Request a cancel; returns once it is recorded, not once the task has ended."""
+        return run_blocking(self._verbs.cancel(self.task_id, message))
+
+    def retry(self, *, idempotency_key: str | None = None) -> SyncClientTask:
+        """Submit it again, once it has ended: a new task."""
+        again, created = run_blocking(
+            self._verbs.retry(self.task_id, idempotency_key=idempotency_key)
+        )
+        return SyncClientTask(self._verbs, again, created=created)
+
+    def tape(self, *, after_seq: int = 0, limit: int = 1_000) -> TapePage:
+        """A page of the task's tape, of at most 1,000 events."""
+        return run_blocking(self._verbs.tape(self.task_id, after_seq=after_seq, limit=limit))
+
+    def drops(self, *, after: int = 0, limit: int = 1_000) -> QuarantinePage:
+        """A page of the task's late events, kept off its tape."""
+        return run_blocking(self._verbs.drops(self.task_id, after=after, limit=limit))

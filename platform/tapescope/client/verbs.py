@@ -1,0 +1,529 @@
+"""The verbs of a server's tasks, written once for both clients: see ``tapescope.client.wire``.
+
+Every request can be sent again without doing more, but for an audit; so a reply that was lost is
+asked for again, and a submit whose reply was lost submits once: it has an ``Idempotency-Key``.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import uuid
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from datetime import datetime
+from typing import Any, Final, TypeVar, cast
+
+import orjson
+
+from tapescope.client.problems import Answer, is_for_now, make_error, read_problem, read_retry_after
+from tapescope.client.shapes import (
+    CancelTold,
+    SeenTask,
+    SeenTasks,
+    Shape,
+    read_audit,
+    read_backlog,
+    read_cancel_told,
+    read_drops,
+    read_event,
+    read_final,
+    read_seen,
+    read_seen_tasks,
+    read_tape,
+    read_traced,
+)
+from tapescope.client.wire import Broken, Reply, Request, Wire
+from tapescope.codec import encode
+from tapescope.errors import (
+    BadSetting,
+    DamagedTape,
+    RequestRefused,
+    ResultTimeout,
+    ServerNotUnderstood,
+    ServerUnavailable,
+    TapeGap,
+    TaskCancelled,
+    TaskFailed,
+    UnknownTask,
+)
+from tapescope.model.audit import AUDIT_GRACE, AuditReport
+from tapescope.model.backlog import Backlog
+from tapescope.model.leases import TracedAttempt
+from tapescope.model.tape import FINAL, Event, Outcome, QuarantinePage, TapePage
+from tapescope.model.tasks import FinalEvent, TaskStatus
+from tapescope.model.times import format_time
+from tapescope.store.validation import (
+    check_choice,
+    check_key,
+    check_op,
+    check_page_size,
+    check_params,
+    check_place,
+    check_seconds,
+    check_time,
+    check_trace_id,
+    is_task_id,
+)
+
+__all__ = ["Lost", "Submitted", "Verbs"]
+
+T = TypeVar("T")
+
+Lost = Callable[[str], object]
+"""Told once, in words, when a follower or a waiting caller has lost the server."""
+Submitted = tuple[str, bool]
+"""The id of a task, and whether it is new."""
+
+_MOST: Final = 67_108_864
+"""Bytes of an answer, or of a line of one."""
+_WHOLE_WITHIN: Final = 10.0
+"""Times the client's timeout: how long a whole answer may take that comes byte by byte."""
+_WAIT: Final = 30.0
+"""Seconds that one request waits for the end of a task; the server allows 60."""
+_AT_LEAST: Final = 5.0
+"""Seconds that a server has to answer, however soon the wait is over."""
+_PAGE: Final = 1_000
+"""The most that a page of a server has."""
+_LINES: Final = "application/x-ndjson"
+_LASTED: Final = 5.0
+"""Seconds that a stream was open without a word, after which its server is known to be there."""
+_BEATS: Final = 45.0
+"""Seconds without a byte after which a stream is taken for dead: the server sends one every 15."""
+
+
+class _Pauses:
+    """Waits that double from 50 ms to 2 s, with jitter so that callers do not fall in step."""
+
+    def __init__(self) -> None:
+        self._next = 0.05
+
+    def choose(self, asked: float | None) -> float:
+        """The next one in seconds: what the server asked for, else one of ours."""
+        jitter = random.uniform(0.5, 1)  # spreads load, hides nothing
+        mine, self._next = self._next * jitter, min(self._next * 2, 2.0)
+        return mine if asked is None else max(asked, mine)
+
+
+class _Again(Exception):
+    """The stream has ended, and goes on by another request."""
+
+    def __init__(self, why: str, after: float | None) -> None:
+        self.why, self.after = why, after
+        super().__init__(why)
+
+
+class Verbs:
+    """What can be asked of a server. Values are those of the model, errors those of the platform.
+
+    Each raises ``ServerUnavailable``, ``ServerNotUnderstood``, ``ServerFailed``, ``TokenRefused``,
+    ``ScopeMissing``, ``RequestRefused`` and ``ClientClosed``, and an error of the platform's where
+    the server met one: ``UnknownTask``, ``BadSetting``, ``IdempotencyConflict``.
+    """
+
+    def __init__(
+        self,
+        wire: Wire,
+        *,
+        timeout: float,
+        patience: float,
+        reconnect: float,
+        on_lost: Lost | None,
+    ) -> None:
+        self.wire = wire
+        self.server = wire.address.url
+        self._timeout = check_seconds("timeout", timeout, over_zero=True)
+        self._patience = check_seconds("patience", patience)
+        self._reconnect = check_seconds("reconnect", reconnect)
+        self._on_lost = on_lost
+
+    # --- tasks ------------------------------------------------------------------------------------
+
+    async def submit(
+        self,
+        op: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        delay: float | None = None,
+        run_at: datetime | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109  # the task's
+        retries: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> Submitted:
+        """Submit a task. A key of its own is made where none is given."""
+        body: dict[str, Any] = {"op": check_op(op), "params": check_params(params or {})}
+        if run_at is not None:
+            body["run_at"] = format_time(check_time("run_at", run_at))
+        given = {"delay": delay, "timeout": timeout, "retries": retries}
+        body |= {name: value for name, value in given.items() if value is not None}
+        made_here = idempotency_key is None
+        shape = await self._ask(
+            "POST",
+            "/v1/tasks",
+            body=encode(body, "params").encode(),
+            headers={"Idempotency-Key": _choose_key(idempotency_key)},
+        )
+        # With a key of our own a task that "was there" is that of a try whose reply was lost.
+        return self._read(shape, lambda s: (str(s["task_id"]), made_here or bool(s["created"])))
+
+    async def retry(self, task_id: str, *, idempotency_key: str | None = None) -> Submitted:
+        """Submit an ended task again: a new one."""
+        made_here = idempotency_key is None
+        shape = await self._ask(
+            "POST",
+            f"{_path(task_id)}/retry",
+            headers={"Idempotency-Key": _choose_key(idempotency_key)},
+        )
+        return self._read(shape, lambda s: (str(s["task_id"]), made_here or bool(s["created"])))
+
+    async def see(self, task_id: str) -> SeenTask:
+        """The task as its row stands, and whether its owner is lost."""
+        return self._read(await self._ask("GET", _path(task_id)), read_seen)
+
+    async def list(
+        self,
+        *,
+        status: TaskStatus | str | None = None,
+        op: str | None = None,
+        owner: str | None = None,
+        idempotency_key: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 50,
+        before: str | None = None,
+    ) -> SeenTasks:
+        """A page of tasks, newest first, of at most 1,000."""
+        query = _query(
+            status=None if status is None else check_choice("status", TaskStatus, status).value,
+            op=op,
+            owner=owner,
+            key=idempotency_key,
+            since=_format(since, "since"),
+            until=_format(until, "until"),
+            limit=min(check_page_size(limit), _PAGE),
+            cursor=before,
+        )
+        return self._read(await self._ask("GET", "/v1/tasks", query), read_seen_tasks)
+
+    async def cancel(self, task_id: str, message: str = "") -> CancelTold:
+        """Request a cancel; returns once it is recorded, not once the task has ended."""
+        body = encode({"message": message}, "message").encode()
+        shape = await self._ask("POST", f"{_path(task_id)}/cancel", body=body)
+        return self._read(shape, read_cancel_told)
+
+    async def await_final(self, task_id: str, timeout: float | None = None) -> FinalEvent:  # noqa: ASYNC109  # a limit of this wait
+        """Wait for the task's end, also across restarts of the server."""
+        limit = math.inf if timeout is None else check_seconds("timeout", timeout)
+        until, pauses = self.wire.monotonic() + limit, _Pauses()
+        while True:
+            began = self.wire.monotonic()
+            wait = max(0.0, min(_WAIT, until - began))
+            shape = await self._ask(
+                "GET",
+                f"{_path(task_id)}/result",
+                {"wait": f"{wait:.3f}"},
+                silence=wait + min(self._timeout, max(until - began, _AT_LEAST)),
+                patience=max(0.0, min(self._reconnect, until - began)),
+            )
+            if "outcome" in shape:
+                return self._read(shape, read_final)
+            state = self._read(shape, lambda s: str(s["status"]))
+            now = self.wire.monotonic()
+            if now >= until:
+                assert timeout is not None, "else there is no end of the wait"
+                raise ResultTimeout(task_id, timeout, state)
+            if now - began < wait / 2:  # a server that is about to stop answers at once
+                await self.wire.pause(min(pauses.choose(None), until - now))
+
+    async def result(self, task_id: str, timeout: float | None = None) -> Any:  # noqa: ASYNC109  # a limit of this wait
+        """What the runner returned. Raises ``TaskFailed``, ``TaskCancelled``, ``ResultTimeout``."""
+        final = await self.await_final(task_id, timeout)
+        if final.outcome is Outcome.SUCCEEDED:
+            return final.result
+        if final.outcome is Outcome.CANCELLED and final.cancel is not None:
+            raise TaskCancelled(task_id, final.cancel.reason, final.cancel.message)
+        if final.error is None:
+            raise DamagedTape(task_id, "it has neither a result nor an error")
+        raise TaskFailed(task_id, final.error)
+
+    # --- tapes ------------------------------------------------------------------------------------
+
+    async def tape(self, task_id: str, *, after_seq: int = 0, limit: int = _PAGE) -> TapePage:
+        """A page of a tape, of at most 1,000 events."""
+        after_seq = check_place("after_seq", after_seq, of_tape=True)
+        query = _query(after_seq=after_seq, limit=min(check_page_size(limit), _PAGE))
+        return self._read(await self._ask("GET", f"{_path(task_id)}/tape", query), read_tape)
+
+    async def drops(
+        self,
+        task_id: str | None = None,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        after: int = 0,
+        limit: int = _PAGE,
+    ) -> QuarantinePage:
+        """A page of late events, of one task or of all, of at most 1,000."""
+        query = _query(
+            since=_format(since, "since"),
+            until=_format(until, "until"),
+            after=check_place("after", after),
+            limit=min(check_page_size(limit), _PAGE),
+        )
+        path = "/v1/drops" if task_id is None else f"{_path(task_id)}/drops"
+        return self._read(await self._ask("GET", path, query), read_drops)
+
+    async def follow(self, task_id: str, after_seq: int = 0) -> AsyncGenerator[Event, None]:
+        """Every event after ``after_seq``, live, to the ``final``: each once, in order (I9).
+
+        A connection that is lost is made again, and the stream goes on after the last event that
+        was given; a server that does not come back is ``ServerUnavailable`` after ``reconnect``
+        seconds. Raises ``TapeGap`` when an event would be missing.
+        """
+        seen, path = check_place("after_seq", after_seq, of_tape=True), f"{_path(task_id)}/stream"
+        pauses, lost_at, known = _Pauses(), None, False
+        while True:
+            opened: float | None = None
+            request = Request(
+                "GET",
+                path,
+                headers={"Accept": _LINES, "Last-Event-ID": str(seen)},
+                silence=max(self._timeout, _BEATS),
+            )
+            try:
+                async with self.wire.open(request) as reply:
+                    if reply.status == 204:  # the final was seen before
+                        await self._check_end(task_id, seen)
+                        return
+                    answer = Answer(reply.status, reply.headers, b"")
+                    if reply.status != 200 or answer.kind != _LINES:
+                        answer = await self._read_whole(reply, self._timeout)
+                        if not is_for_now(answer.status):
+                            raise make_error(self.server, answer)
+                        again = make_error(self.server, answer)
+                        raise _Again(_why(again), read_retry_after(answer))
+                    opened, known = self.wire.monotonic(), True
+                    async with aclosing(self._read_lines(reply)) as lines:
+                        async for line in lines:
+                            if line.strip():
+                                event = self._read_line(line)
+                                if event.seq <= seen:
+                                    continue  # given before: what a proxy repeats is not news
+                                if event.seq != seen + 1:
+                                    raise TapeGap(task_id, seen + 1, event.seq)
+                            else:
+                                event = None  # a heartbeat
+                            pauses, lost_at = _Pauses(), None
+                            if event is None:
+                                continue
+                            seen = event.seq
+                            yield event
+                            if event.type == FINAL:
+                                return
+                raise _Again("the stream ended before the final", None)
+            except Broken as broken:
+                why, after = broken.why, None
+            except _Again as again:
+                why, after = again.why, again.after
+            now = self.wire.monotonic()
+            if opened is not None and now - opened > _LASTED:
+                pauses, lost_at = _Pauses(), None
+            if lost_at is None:
+                lost_at = now
+                if known:
+                    self._tell_lost(why)
+            pause = pauses.choose(after)
+            if now + pause > lost_at + (self._reconnect if known else self._patience):
+                raise ServerUnavailable(self.server, f"{why}; event {seen} was the last one")
+            await self.wire.pause(pause)
+
+    async def _check_end(self, task_id: str, seen: int) -> None:
+        """See that there is no more: an empty answer is easily another program's."""
+        page = await self.tape(task_id, after_seq=seen, limit=1)
+        if page.final_seq is None or page.final_seq > seen:
+            why = f"it says that the tape ends at event {seen}, and it does not"
+            raise ServerNotUnderstood(self.server, why)
+
+    def _tell_lost(self, why: str) -> None:
+        if self._on_lost is not None:
+            self._on_lost(f"the server {self.server} was lost ({why}): trying again")
+
+    def _read_line(self, line: bytes) -> Event:
+        """An event of a stream. Raises what the stream ends with, or ``_Again``."""
+        shape = self._decode(line)
+        if shape.get("type") == "error" and "seq" not in shape:
+            problem = read_problem(shape)
+            if problem is None:
+                raise ServerNotUnderstood(self.server, "a stream ends with no problem of ours")
+            error = make_error(self.server, problem)
+            if not is_for_now(problem.status):
+                raise error
+            after = shape.get("retry_ms")
+            raise _Again(_why(error), after / 1e3 if isinstance(after, int) else None)
+        return self._read(shape, read_event)
+
+    async def _read_lines(self, reply: Reply) -> AsyncGenerator[bytes, None]:
+        """The whole lines of a stream: one that is cut off is not among them."""
+        waiting = bytearray()
+        async with aclosing(reply.chunks()) as chunks:
+            async for chunk in chunks:
+                searched, begin = len(waiting), 0
+                waiting += chunk
+                while (end := waiting.find(b"\n", max(begin, searched))) >= 0:
+                    yield bytes(waiting[begin:end])
+                    begin = end + 1
+                del waiting[:begin]
+                if len(waiting) > _MOST:
+                    raise ServerNotUnderstood(self.server, f"a line of it is over {_MOST:,} bytes")
+
+    # --- the store --------------------------------------------------------------------------------
+
+    async def stats(self, *, max_age: float = 7.5) -> Backlog:
+        """What waits and runs, read at most ``max_age`` seconds ago."""
+        query = _query(max_age=check_seconds("max_age", max_age))
+        return self._read(await self._ask("GET", "/v1/stats", query), read_backlog)
+
+    async def find_traced(self, trace_id: str) -> Sequence[TracedAttempt]:
+        """The attempts whose run spans are in a trace."""
+        path = f"/v1/traces/{check_trace_id(trace_id)}"
+        return self._read(await self._ask("GET", path), read_traced)
+
+    async def read_traced(self, task_id: str) -> Sequence[TracedAttempt]:
+        """The attempts of a task whose run spans were recorded."""
+        return self._read(await self._ask("GET", f"{_path(task_id)}/traces"), read_traced)
+
+    async def audit(
+        self,
+        *,
+        thorough: bool = False,
+        grace: float = AUDIT_GRACE,
+        rows_per_second: float | None = None,
+    ) -> AuditReport:
+        """Check every tape of the store. However long it takes, it is waited for."""
+        body = {"thorough": thorough, "grace": grace, "rows_per_second": rows_per_second}
+        shape = await self._ask(
+            "POST",
+            "/v1/audit",
+            body=encode(body, "settings").encode(),
+            silence=math.inf,
+            can_be_sent_again=False,
+        )
+        return self._read(shape, read_audit)
+
+    # --- requests ---------------------------------------------------------------------------------
+
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        silence: float | None = None,
+        patience: float | None = None,
+        can_be_sent_again: bool = True,
+    ) -> Shape:
+        """The JSON object that the server answers; asked again while the patience lasts."""
+        kind = {} if body is None else {"Content-Type": "application/json"}
+        request = Request(
+            method,
+            path,
+            query or {},
+            {"Accept": "application/json", **kind, **(headers or {})},
+            body,
+            self._timeout if silence is None else silence,
+            can_be_sent_again,
+        )
+        patience = self._patience if patience is None else patience
+        until, pauses = self.wire.monotonic() + patience, _Pauses()
+        while True:
+            after: float | None = None
+            try:
+                answer = await self._send(request)
+            except Broken as broken:
+                error: Exception = ServerUnavailable(self.server, broken.why)
+                if broken.sent and not request.can_be_sent_again:
+                    raise error from broken
+            else:
+                if answer.status < 300:
+                    return self._decode_whole(answer)
+                error, after = make_error(self.server, answer), read_retry_after(answer)
+                if not is_for_now(answer.status):
+                    raise error
+            pause = pauses.choose(after)
+            if self.wire.monotonic() + pause > until:
+                raise error
+            await self.wire.pause(pause)
+
+    async def _send(self, request: Request) -> Answer:
+        async with self.wire.open(request) as reply:
+            return await self._read_whole(reply, request.silence)
+
+    async def _read_whole(self, reply: Reply, silence: float) -> Answer:
+        """The answer with its body, within limits of size and of time. Raises ``Broken``."""
+        until = self.wire.monotonic() + max(silence, self._timeout) * _WHOLE_WITHIN
+        body = bytearray()
+        async with aclosing(reply.chunks()) as chunks:
+            async for chunk in chunks:
+                body += chunk
+                if len(body) > _MOST:
+                    raise ServerNotUnderstood(self.server, f"it is over {_MOST:,} bytes")
+                if self.wire.monotonic() > until:
+                    raise Broken("its answer came too slowly", sent=True)
+        return Answer(reply.status, reply.headers, bytes(body))
+
+    def _decode_whole(self, answer: Answer) -> Shape:
+        if answer.kind != "application/json":
+            raise make_error(self.server, answer)
+        return self._decode(answer.body)
+
+    def _decode(self, text: bytes) -> Shape:
+        try:
+            shape: object = orjson.loads(text)
+        except ValueError as error:
+            raise ServerNotUnderstood(self.server, f"it is not JSON ({error})") from error
+        if not isinstance(shape, dict):
+            raise ServerNotUnderstood(self.server, "it is JSON, and not an object")
+        return cast("dict[str, Any]", shape)
+
+    def _read(self, shape: Shape, read: Callable[[Shape], T]) -> T:
+        """The value of a shape. Raises ``ServerNotUnderstood`` for what is none."""
+        try:
+            return read(shape)
+        except (KeyError, TypeError, ValueError, AttributeError, BadSetting) as error:
+            lacks = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+            raise ServerNotUnderstood(self.server, lacks) from error
+
+
+def _path(task_id: str) -> str:
+    """The path of a task. Raises ``UnknownTask`` for what is not an id: it leads nowhere else."""
+    if not is_task_id(task_id):
+        raise UnknownTask(task_id)
+    return f"/v1/tasks/{task_id}"
+
+
+def _choose_key(given: str | None) -> str:
+    """The key of a submit, or a new one. Raises ``BadSetting`` for what a header cannot carry."""
+    if given is None:
+        return f"client-{uuid.uuid4().hex}"
+    key = check_key(given)
+    if not key or not key.isascii() or not key.isprintable() or key != key.strip():
+        expected = "printable ASCII without a space at either end: it goes in a header"
+        raise BadSetting("idempotency_key", given, expected)
+    return key
+
+
+def _query(**values: object) -> dict[str, str]:
+    return {name: str(value) for name, value in values.items() if value is not None}
+
+
+def _format(time: datetime | None, name: str) -> str | None:
+    return None if time is None else format_time(check_time(name, time))
+
+
+def _why(error: Exception) -> str:
+    """In a few words why the server cannot be used for now."""
+    if isinstance(error, ServerUnavailable):
+        return error.why.rstrip(".")
+    return error.detail.rstrip(".") if isinstance(error, RequestRefused) else str(error)
