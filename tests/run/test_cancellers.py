@@ -14,6 +14,7 @@ from opentelemetry.trace import Span, SpanContext, Tracer, use_span
 from tapescope import Reporter, TaskHandle, TaskManager
 from tapescope.http.api import make_app
 from tapescope.model.tasks import NewTask
+from tapescope.store.flush import CancelAnswer
 from tapescope.store.validation import new_task_id
 from tapescope.sync import SyncManager
 from tapescope.testing import until
@@ -176,7 +177,7 @@ async def test_the_first_canceller_stays(asker: Tracer) -> None:
         task = await bench.manager.submit("x", wait_for_cancel)
         await started(task)
         asked: list[SpanContext] = []
-        answers = []
+        answers: list[CancelAnswer] = []
         for _ in range(2):
             with asker.start_as_current_span("press") as span:
                 asked.append(span.get_span_context())
