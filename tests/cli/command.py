@@ -140,9 +140,17 @@ class Tapescope:
         *,
         stdin: TextIO | None = None,
     ) -> int:
-        """The exit status of the command line, which is run in this thread."""
+        """The exit status of the command line, which is run in this thread, and sends nothing.
+
+        The providers that it would send with are a process's own: the next test would have them.
+        """
+        environ = {
+            name: value
+            for name, value in {**self.env, **env}.items()
+            if not name.startswith("OTEL_")
+        }
         with (
-            patch.dict(os.environ, {**self.env, **env}, clear=True),
+            patch.dict(os.environ, environ, clear=True),
             patch("sys.stdin", sys.stdin if stdin is None else stdin),
             redirect_stdout(stdout),
             redirect_stderr(stderr),

