@@ -9,6 +9,7 @@ import pytest
 
 from dashboards import settings
 from dashboards.promql import FOREIGN, name_label, name_metric
+from tapescope.testing import plugin
 from tapescope_telemetry import METRICS
 from tapescope_telemetry.names import EXPORTER_METRICS
 from tests.dashboards.pack import FOLDER, fill_in, list_questions, list_rules, read_use
@@ -87,6 +88,7 @@ def test_every_name_in_prose_is_in_the_contract() -> None:
     """Runbooks, how-tos and explanations name no metric and no label that does not exist."""
     series = list_series()
     known = set(series) | set[str]().union(*series.values()) | PACKAGES
+    known |= {*plugin.__all__, "tapescope_postgres_url", "tapescope_test"}  # of its pytest plugin
     known |= {name_metric(row) for row in (*METRICS, *EXPORTER_METRICS)} | {
         "tapescope_build_info",
         "otel_metric_overflow",
