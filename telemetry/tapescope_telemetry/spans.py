@@ -153,6 +153,14 @@ def read_caller() -> Caller:
     return Caller(NO_CONTEXT, None)
 
 
+def name_callers_span() -> dict[str, str]:
+    """The W3C headers that name the caller's span, for a request to another service."""
+    headers: dict[str, str] = {}
+    with SPANS_OF_OTHERS:
+        _W3C.inject(headers)
+    return headers
+
+
 def is_traced() -> bool:
     """Whether the caller's context may hold a span; one that holds nothing has none."""
     with SPANS_OF_OTHERS:

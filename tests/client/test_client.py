@@ -35,6 +35,7 @@ from tapescope.http.access import Grant
 from tapescope.http.api import make_app
 from tapescope.http.tokens import TokenFile
 from tapescope.testing import until
+from tapescope_telemetry.spans import continue_trace
 from tests.cli.command import slow
 from tests.client.servers import KINDS, Cutter, Shop, canned, ended_by, http, puppet
 from tests.http.client import serving
@@ -130,6 +131,21 @@ async def test_a_submit_is_that_of_the_manager(sqlite_url: str) -> None:
     assert (cancelled.state, cancelled.lost) == (CancelState.CANCELLED, None)
     assert cancelled.request is not None
     assert cancelled.request.message == "no need"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_request_names_the_span_it_is_made_in(sqlite_url: str, kind: Kind) -> None:
+    """So a task leads to who submitted it through a server, and to who cancelled it."""
+    caller = "00-4bf92f3577b34da6a3ce929d0e0e4736-b2b2b2b2b2b2b2b2-01"
+    async with Shop.open(sqlite_url) as shop:
+        with continue_trace(caller):
+            task = await ended_by(kind, shop.url, "submit", "count")
+            await ended_by(kind, shop.url, "cancel", task.task_id)
+        row = await shop.manager.store.get(task.task_id)
+
+    assert row.traceparent == caller
+    assert row.cancel is not None
+    assert row.cancel.traceparent == caller
 
 
 @pytest.mark.slow

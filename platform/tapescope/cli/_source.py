@@ -366,7 +366,8 @@ class _ServerSource(Source, Submitter):
         return await self._client.audit(thorough=True, grace=grace, rows_per_second=rows_per_second)
 
     async def cancel(self, task_id: str, message: str) -> CancelSeen:
-        told = await self._client.cancel(task_id, message)
+        with continue_callers_trace():
+            told = await self._client.cancel(task_id, message)
         return CancelSeen(told.state, told.request, told.lost)
 
     @asynccontextmanager
@@ -374,15 +375,17 @@ class _ServerSource(Source, Submitter):
         yield self
 
     async def submit(self, submission: Submission) -> Handle:
-        return await self._client.submit(
-            submission.op,
-            params=submission.params,
-            delay=submission.delay,
-            run_at=submission.run_at,
-            timeout=submission.timeout,
-            retries=submission.retries,
-            idempotency_key=submission.idempotency_key,
-        )
+        with continue_callers_trace():
+            return await self._client.submit(
+                submission.op,
+                params=submission.params,
+                delay=submission.delay,
+                run_at=submission.run_at,
+                timeout=submission.timeout,
+                retries=submission.retries,
+                idempotency_key=submission.idempotency_key,
+            )
 
     async def resubmit(self, task_id: str) -> Handle:
-        return await self._client.retry(task_id)
+        with continue_callers_trace():
+            return await self._client.retry(task_id)

@@ -65,6 +65,7 @@ from tapescope.store.validation import (
     check_trace_id,
     is_task_id,
 )
+from tapescope_telemetry.spans import name_callers_span
 
 __all__ = ["Lost", "Submitted", "Verbs"]
 
@@ -430,7 +431,7 @@ class Verbs:
             method,
             path,
             query or {},
-            {"Accept": "application/json", **kind, **(headers or {})},
+            {"Accept": "application/json", **kind, **name_callers_span(), **(headers or {})},
             body,
             self._timeout if silence is None else silence,
             can_be_sent_again,
