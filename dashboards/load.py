@@ -40,7 +40,12 @@ class Load:
         self._rounds = 0
 
     async def run(self) -> None:
-        """One round after the other, until it is cancelled; an audit of all tapes now and then."""
+        """One round after the other, until it is cancelled; an audit of all tapes now and then.
+
+        Besides, a schedule makes a task each second.
+        """
+        self.manager.op("sweep")(self._sweep)
+        await self.manager.schedules.add("sweep", "sweep", every=1)
         async with asyncio.TaskGroup() as under_way:
             while True:
                 under_way.create_task(self.make_round())
@@ -75,6 +80,9 @@ class Load:
             await report.progress("work", done, steps)
         await report.log("info", "done")
         return {"steps": steps}
+
+    async def _sweep(self, report: Reporter) -> None:
+        await report.log("info", "swept")
 
     async def _fail(self, report: Reporter) -> None:
         await report.log("warning", "this will not end well")

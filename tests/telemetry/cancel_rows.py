@@ -126,6 +126,7 @@ async def main(url: str, telemetry: Telemetry, flush: Callable[[], object]) -> N
             await end_by_themselves(manager)
             await asyncio.to_thread(flush)
             await cancel_each(manager)
+            await fire(manager)
             lost = await manager.submit("lease_lost", wait)
             await begun(lost)
             while not await store.leases.rescue_expired(dead_owners=[manager.owner]):
@@ -171,6 +172,27 @@ async def cancel_each(manager: TaskManager) -> None:
         await task.cancel("enough")
         await task.cancel("again", reason="superseded")
         await end(task)
+
+
+async def fire(manager: TaskManager) -> None:
+    """A task that a schedule makes; it runs until the schedule is gone, so that there is one."""
+    gone = asyncio.Event()
+
+    async def go_on_until_gone(report: Reporter) -> None:
+        await gone.wait()
+
+    manager.op("scheduled")(go_on_until_gone)
+    await manager.schedules.add("each-second", "scheduled", every=1, overlap="skip")
+
+    async def find_made() -> str | None:
+        (schedule,) = (await manager.schedules.list()).schedules
+        return schedule.last_task
+
+    task_id = await until(find_made)
+    assert task_id is not None
+    await manager.schedules.remove("each-second")
+    gone.set()
+    await end(manager.handle(task_id))
 
 
 async def shut_down(store: TaskStore) -> None:

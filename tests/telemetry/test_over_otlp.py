@@ -17,7 +17,7 @@ import pytest
 
 from tapescope.testing import until
 from tapescope_telemetry import SCHEMA_URL, SPANS, __version__
-from tapescope_telemetry.names import RESCUE, RUN, SUBMIT, SpanRow
+from tapescope_telemetry.names import CANCEL, RESCUE, RUN, SUBMIT, SpanRow
 from tests.support.services import Collector, Postgres
 from tests.telemetry.test_names import CONTRACT
 
@@ -47,6 +47,7 @@ CANCEL_TABLE: Mapping[str, tuple[Told, ...]] = {
     "thread_goes_on": (("UNSET", "cancelled", None, "user"),),
     "unrequested": (("ERROR", "failed", "unrequested_cancel", None),),
     "times_out": (("ERROR", "failed", "timeout", None),),
+    "scheduled": (("UNSET", "succeeded", None, None),),
     "lease_lost": (("ERROR", "lost", "lease_lost", "superseded"),),
     "shutdown": (("UNSET", "cancelled", None, "shutdown"),),
     "store_gone": (("ERROR", "lost", "tapescope.errors.StoreUnavailable", None),),
@@ -102,8 +103,10 @@ def test_a_cancel_is_neither_an_error_nor_a_success(
 ) -> None:
     """A cancelled run has no exception and no ``error.type``, and always a reason and the mark."""
     cancelled = [s for s in told[0] if s["attributes"].get("tapescope.task.outcome") == "cancelled"]
+    names = [span["name"] for span in cancelled]
 
-    assert len(cancelled) == 5
+    assert sum(name.startswith("run ") for name in names) == 5
+    assert [name for name in names if name[:4] != "run "] == ["cancel before", "cancel between"]
     for span in cancelled:
         assert (span["status"], span["message"], span["events"]) == ("UNSET", "", [])
         assert span["attributes"]["tapescope.cancel.requested"] is True
@@ -136,9 +139,10 @@ def test_spans_are_the_contracts(
     def without(row: SpanRow, *rare: str) -> set[str]:
         return {*row.attributes, *row.optional} - set(rare)
 
-    # A submit that fails, and a rescue of a task with a cancel on record, are not in the table.
+    # No submit and no cancel fails here, and no task is rescued that was to be cancelled.
     assert seen[RUN.name] == without(RUN)
     assert seen[SUBMIT.name] == without(SUBMIT, "error.type")
+    assert seen[CANCEL.name] == without(CANCEL, "error.type")
     assert seen[RESCUE.name] == without(
         RESCUE, "tapescope.cancel.reason", "tapescope.cancel.requested"
     )
@@ -193,7 +197,7 @@ def test_the_numbers_are_the_tables(
     dropped = sum(p["value"] for p in points if p["name"] == "tapescope.tape.event.dropped")
 
     assert ended["cancelled"] == 7
-    assert ended["succeeded"] == 2
+    assert ended["succeeded"] == 3
     assert unaccounted == {0}
     assert dropped >= 2
 
