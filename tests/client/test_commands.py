@@ -56,9 +56,10 @@ class Both:
         for ages in (
             r'"(made_at|age|oldest_running)":[^,}]+',
             r"\([^()]*(ago|now|in )[^()]*\)",
-            r"\d+\.\d+",
+            r"\d+\.\d+s?|\d+m\d\ds",
         ):
             texts = [re.sub(ages, "AGE", text) for text in texts]
+        texts = [re.sub("  +", "  ", text) for text in texts]  # an age may be as wide as it likes
         return done.returncode, *texts
 
 
