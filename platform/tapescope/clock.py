@@ -23,13 +23,18 @@ class Clock:
 
 
 class Backoff:
-    """Waits that double from 20 ms to a second, with jitter so that callers do not fall in step."""
+    """Waits that double, by default from 20 ms to a second, with jitter so that callers do not fall
+    in step."""
 
-    def __init__(self) -> None:
-        self._next = 0.02
+    def __init__(self, first: float = 0.02, most: float = 1.0) -> None:
+        self._next, self._most = first, most
+
+    def choose(self) -> float:
+        """How long to wait this time, in seconds."""
+        jitter = random.uniform(0.5, 1)  # spreads load, hides nothing
+        pause, self._next = self._next * jitter, min(self._next * 2, self._most)
+        return pause
 
     async def wait(self, at_most: float = math.inf) -> None:
         """Wait for the next while, or for ``at_most`` seconds if that is less."""
-        jitter = random.uniform(0.5, 1)  # spreads load, hides nothing
-        await asyncio.sleep(min(at_most, self._next * jitter))
-        self._next = min(self._next * 2, 1.0)
+        await asyncio.sleep(min(at_most, self.choose()))

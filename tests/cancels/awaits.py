@@ -102,7 +102,7 @@ def _walk(node: ast.AST, file: str, scope: tuple[str, ...]) -> Iterator[Await]:
 
 
 _CARE: Final = "the care of a store, which is no part of a task's life"
-_SCHEDULES: Final = "a schedule, which is no task: its firing is made again, by the same key"
+_SCHEDULES: Final = "a schedule, which is not a task: its firing is made again, by the same key"
 _THREAD: Final = "there is a thread, which the memory has none of, or a loop of its own in one"
 _CALLERS: Final = "in a transaction or a pool of the caller's"
 _AT_ONCE: Final = "it enters a time limit or a wait, or closes what is idle: nothing waits"

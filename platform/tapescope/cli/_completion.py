@@ -99,10 +99,9 @@ def _ask(ctx: click.Context, read: Callable[[Source], Awaitable[Found]]) -> Foun
 def _ask_store(ctx: click.Context, read: Callable[[TaskStore], Awaitable[Found]]) -> Found | None:
     """The same of a command that is for stores alone."""
     from tapescope.cli._store import choose_store, open_store
-    from tapescope.store.opening import OpenMode
 
     async def ask() -> Found:
-        async with open_store(choose_store(_find_option(ctx, "store")), OpenMode.READ) as store:
+        async with open_store(choose_store(_find_option(ctx, "store"))) as store:
             return await read(store)
 
     return _wait_for(ask)

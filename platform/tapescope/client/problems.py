@@ -143,4 +143,6 @@ def _make_of_other(server: str, answer: Answer) -> TapescopeError:
         detail = "What is before the server refuses it: it does not look at tapescope's tokens."
         return RequestRefused(server, status, "RefusedByProxy", detail)
     kind = make_printable(answer.kind)[:_SHOWN] or "no media type"
-    return ServerNotUnderstood(server, f"status {status} with {kind} is no answer of tapescope's")
+    return ServerNotUnderstood(
+        server, f"status {status} with {kind} is not an answer of tapescope's"
+    )

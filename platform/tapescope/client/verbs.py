@@ -7,7 +7,6 @@ asked for again, and a submit whose reply was lost submits once: it has an ``Ide
 from __future__ import annotations
 
 import math
-import random
 import uuid
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
@@ -34,6 +33,7 @@ from tapescope.client.shapes import (
     read_traced,
 )
 from tapescope.client.wire import Broken, Reply, Request, Wire
+from tapescope.clock import Backoff
 from tapescope.codec import encode
 from tapescope.errors import (
     BadSetting,
@@ -93,17 +93,15 @@ _BEATS: Final = 45.0
 """Seconds without a byte after which a stream is taken for dead: the server sends one every 15."""
 
 
-class _Pauses:
-    """Waits that double from 50 ms to 2 s, with jitter so that callers do not fall in step."""
+class _Pauses(Backoff):
+    """Waits between two tries, of at most 2 s, unless the server asks for more."""
 
     def __init__(self) -> None:
-        self._next = 0.05
+        super().__init__(first=0.05, most=2.0)
 
-    def choose(self, asked: float | None) -> float:
-        """The next one in seconds: what the server asked for, else one of ours."""
-        jitter = random.uniform(0.5, 1)  # spreads load, hides nothing
-        mine, self._next = self._next * jitter, min(self._next * 2, 2.0)
-        return mine if asked is None else max(asked, mine)
+    def choose_after(self, asked: float | None) -> float:
+        """The next one in seconds, no shorter than what the server asked for."""
+        return max(asked or 0.0, self.choose())
 
 
 class _Again(Exception):
@@ -234,7 +232,7 @@ class Verbs:
                 assert timeout is not None, "else there is no end of the wait"
                 raise ResultTimeout(task_id, timeout, state)
             if now - began < wait / 2:  # a server that is about to stop answers at once
-                await self.wire.pause(min(pauses.choose(None), until - now))
+                await self.wire.pause(min(pauses.choose(), until - now))
 
     async def result(self, task_id: str, timeout: float | None = None) -> Any:  # noqa: ASYNC109  # a limit of this wait
         """What the runner returned. Raises ``TaskFailed``, ``TaskCancelled``, ``ResultTimeout``."""
@@ -333,7 +331,7 @@ class Verbs:
                 lost_at = now
                 if known:
                     self._tell_lost(why)
-            pause = pauses.choose(after)
+            pause = pauses.choose_after(after)
             if now + pause > lost_at + (self._reconnect if known else self._patience):
                 raise ServerUnavailable(self.server, f"{why}; event {seen} was the last one")
             await self.wire.pause(pause)
@@ -452,7 +450,7 @@ class Verbs:
                 error, after = make_error(self.server, answer), read_retry_after(answer)
                 if not is_for_now(answer.status):
                     raise error
-            pause = pauses.choose(after)
+            pause = pauses.choose_after(after)
             if self.wire.monotonic() + pause > until:
                 raise error
             await self.wire.pause(pause)
@@ -489,7 +487,7 @@ class Verbs:
         return cast("dict[str, Any]", shape)
 
     def _read(self, shape: Shape, read: Callable[[Shape], T]) -> T:
-        """The value of a shape. Raises ``ServerNotUnderstood`` for what is none."""
+        """The value of a shape. Raises ``ServerNotUnderstood`` for what is not one."""
         try:
             return read(shape)
         except (KeyError, TypeError, ValueError, AttributeError, BadSetting) as error:

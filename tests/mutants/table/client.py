@@ -104,7 +104,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "client.retry_after",
         "A Retry-After is kept to",
-        Edit(_VERBS, "return mine if asked is None else max(asked, mine)", "return mine"),
+        Edit(_VERBS, "return max(asked or 0.0, self.choose())", "return self.choose()"),
         f"{_TESTS}::test_a_retry_after_is_kept_to",
     ),
     row(

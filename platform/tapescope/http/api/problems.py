@@ -163,7 +163,7 @@ def describe(error: Exception) -> tuple[dict[str, Any], dict[str, str]]:
 def _find_arguments(error: TapescopeError) -> dict[str, Any] | None:
     """What the error was made of, and its message shows: a client makes the same error of them.
 
-    ``None`` where one of them is no short text, number or boolean.
+    ``None`` where one of them is not a short text, a number or a boolean.
     """
     names = list(inspect.signature(type(error)).parameters)
     arguments = {name: getattr(error, name, _ABSENT) for name in names}
