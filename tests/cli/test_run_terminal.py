@@ -32,6 +32,15 @@ print("ready", flush=True)
 for line in sys.stdin:
     print("got", line, flush=True)
 """
+HOLDS_STOP_BACK = """
+import os, signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTSTP})
+print("pid", os.getpid(), "ready", flush=True)
+sys.stdin.readline()
+signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTSTP})
+print("went on", flush=True)
+"""
+"""Not stopped yet by a signal that has been sent to it."""
 INTERACTIVE = ("bash", "--norc", "--noprofile", "-i")
 
 
@@ -202,6 +211,34 @@ async def test_stop_of_the_wrapper_stops_the_command(tapescope: Tapescope) -> No
         status = process.wait(30)
 
     assert status == -signal.SIGTERM
+
+
+async def test_a_command_that_is_not_stopped_yet_goes_on(
+    tapescope: Tapescope, tmp_path: Path
+) -> None:
+    """SIGCONT right behind SIGTSTP, of one process, to us: the command has both."""
+    program = tmp_path / "hold.py"
+    program.write_text(HOLDS_STOP_BACK)
+    with tapescope.on_terminal("run", "--", "python3", str(program)) as (process, end):
+        command = int(answered(end, b"ready").partition(b"pid ")[2].split()[0])
+        process.send_signal(signal.SIGTSTP)
+        await until(lambda: is_pending(command, signal.SIGTSTP))
+        process.send_signal(signal.SIGCONT)
+        await until(lambda: not is_pending(command, signal.SIGTSTP))
+        os.write(end, b"line\n")
+        shown = read_terminal(end)
+        status = process.wait(30)
+
+    assert b"went on" in shown
+    assert status == 0
+
+
+def is_pending(pid: int, number: int) -> bool:
+    """Whether the signal was sent to this process and has not been taken yet."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("ShdPnd:"):
+            return bool(int(line.split()[1], 16) >> (number - 1) & 1)
+    raise AssertionError("the system does not say")
 
 
 def test_pipeline_shares_the_terminal(tapescope: Tapescope) -> None:

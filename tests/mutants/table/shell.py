@@ -336,4 +336,14 @@ GUARDS: Final[tuple[Guard, ...]] = (
         ),
         f"{_SIGNALS}::test_no_sigcont_is_lost_at_the_moment_of_a_stop",
     ),
+    row(
+        "shell.told_to_stop",
+        "A SIGCONT reaches a command that a SIGTSTP of ours has not stopped yet",
+        Edit(
+            f"{TAPESCOPE}/cli/_foreground.py",
+            " or self._was_told_to_stop",
+            "",
+        ),
+        "tests/cli/test_run_terminal.py::test_a_command_that_is_not_stopped_yet_goes_on",
+    ),
 )
