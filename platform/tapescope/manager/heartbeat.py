@@ -20,7 +20,6 @@ __all__ = ["Heartbeat"]
 
 _log = Logger("tapescope")
 
-
 _QUERY_BATCH: Final = 1_000
 """Waiting tasks that one query asks about."""
 
