@@ -115,6 +115,12 @@ class Connection(aiosqlite.Connection):
             if self._held is not None:
                 _open.discard(self._held)
 
+    def stop(self) -> asyncio.Future[Any] | None:
+        """As aiosqlite has it, for ``close`` and where a connection is collected that is open."""
+        if self._held is not None:
+            _open.discard(self._held)
+        return super().stop()
+
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run ``work`` in the connection's thread: one hop, however many statements it takes.
 
@@ -192,6 +198,9 @@ def _serve(calls: SimpleQueue[tuple[asyncio.Future[Any] | None, Callable[[], Any
                 future.get_loop().call_soon_threadsafe(tell, future, said)
         if said is _STOP_RUNNING_SENTINEL:
             return
+        # A call holds the store that it is of: kept here until the next one, a store that its loop
+        # left open would never be collected, and its thread and its file would stay for ever.
+        del future, function, tell, said
 
 
 def _answer(future: asyncio.Future[Any], answer: Any) -> None:

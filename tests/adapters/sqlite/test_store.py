@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import os
 import sqlite3
 import subprocess
 import sys
@@ -279,6 +281,31 @@ async def test_a_callers_loop_that_is_closed_does_not_end_the_thread(sqlite_url:
         task, _ = await store.create(NewTask(new_task_id(), "work"))
 
         assert (await store.get(task.task_id)).op == "work"
+
+
+def test_a_store_that_its_loop_left_open_is_let_go(sqlite_url: str) -> None:
+    """Nobody can close it any more: its threads and its file are not kept for good."""
+    before = set(threading.enumerate())
+
+    async def use() -> None:
+        store = SqliteStore(sqlite_url)
+        await store.open()
+        task, _ = await store.create(NewTask(new_task_id(), "work"))
+        assert (await store.get(task.task_id)).op == "work"
+
+    asyncio.run(use())
+    left = set(threading.enumerate()) - before
+    with pytest.warns(ResourceWarning, match="before being closed"):
+        gc.collect()
+    for thread in left:
+        thread.join(30)
+    gc.collect()
+    file = sqlite_url.removeprefix("sqlite:///")
+    descriptors = (os.path.realpath(entry.path) for entry in os.scandir("/proc/self/fd"))
+
+    assert len(left) >= 2
+    assert [thread.name for thread in left if thread.is_alive()] == []
+    assert [path for path in descriptors if path.startswith(file)] == []
 
 
 async def test_a_store_whose_thread_has_ended_is_unavailable(sqlite_url: str) -> None:

@@ -469,6 +469,12 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "tests/adapters/sqlite/test_connection.py::test_what_raises_in_a_write_leaves_nothing",
     ),
     row(
+        "sqlite.lets_call_go",
+        "The thread of a connection keeps no store that its loop left open",
+        Edit(_CONNECTION, "        del future, function, tell, said\n", ""),
+        f"{_STORE}::test_a_store_that_its_loop_left_open_is_let_go",
+    ),
+    row(
         "sqlite.one_read",
         "The audit sees one moment in all its queries",
         Edit(
