@@ -78,6 +78,11 @@ class Act(Enum):
     """The next flush is written, and its reply lost."""
     DOUBT = "reply lost for long"
     """And no call of the store reaches it for longer than its patience."""
+    LATE = "answer late"
+    """The next call of the store is carried out, and answered when its patience is over."""
+    SLOW = "store slow"
+    """Every call of the store takes seconds, before it is carried out and after, for a time that is
+    longer than its patience."""
     LEASE_LOST = "lease lost"
     """Another process takes all running tasks."""
     INTERRUPT = "KeyboardInterrupt"
@@ -87,7 +92,7 @@ class Act(Enum):
 
     def can_come(self, place: Place) -> bool:
         """Whether it can be done there: SQLite's reply is never lost, real patience takes long."""
-        if self in (Act.OUTAGE, Act.DOUBT):
+        if self in (Act.OUTAGE, Act.DOUBT, Act.LATE, Act.SLOW):
             return place.kind == "memory"
         return not (self is Act.FATE_UNKNOWN and place.kind == "sqlite")
 
@@ -189,6 +194,8 @@ _BY_HAND: Final = "here:1:0:by-hand"
 """The owner of the runs that a caller leads himself."""
 _OUTAGE: Final = 12.0
 """Seconds of an outage: the store has patience for 10."""
+_LAG: Final = 3.0
+"""Seconds that a slow store lets a call wait at most, before it is carried out and after."""
 _WAIT: Final = 30.0
 """Seconds that nothing here takes: a caller that has no answer by then hangs."""
 _PRIMITIVES: Final = tuple(
@@ -256,7 +263,7 @@ class _Stage:
         self._handle: TaskHandle | None = None
         self._extra: list[asyncio.Task[Any]] = []
         self._fault: Act | None = None
-        self._back_at = 0.0
+        self._back_at = self._slow_until = 0.0
         self._break_store()
 
     # --- the story --------------------------------------------------------------------------------
@@ -538,10 +545,12 @@ class _Stage:
                 for limit in self._limits:
                     if not limit.expired():
                         limit.reschedule(loop.time())
-            case Act.AWAY | Act.REFUSED | Act.FATE_UNKNOWN | Act.DOUBT:
+            case Act.AWAY | Act.REFUSED | Act.FATE_UNKNOWN | Act.DOUBT | Act.LATE:
                 self._fault = self.played.act
             case Act.OUTAGE:
                 self._back_at = loop.time() + _OUTAGE
+            case Act.SLOW:
+                self._slow_until = loop.time() + _OUTAGE
             case Act.LEASE_LOST:
                 self._extra.append(loop.create_task(self._take_leases()))
             case Act.INTERRUPT:
@@ -579,8 +588,8 @@ class _Stage:
             fault = None
         if fault is not None:
             self._fault = None
-        if self.place.kind == "memory":
-            await asyncio.sleep(0)  # who asks a database waits
+        if (lag := self._lag()) or self.place.kind == "memory":
+            await asyncio.sleep(lag)  # who asks a database waits
         if fault is Act.AWAY or asyncio.get_running_loop().time() < self._back_at:
             raise StoreAway("the test's network is down")
         if fault is Act.REFUSED:
@@ -595,9 +604,15 @@ class _Stage:
             self._back_at = asyncio.get_running_loop().time() + _OUTAGE
         if fault in (Act.FATE_UNKNOWN, Act.DOUBT):
             raise FateUnknown("the test's network lost the reply")
-        if self.place.kind == "memory":
-            await asyncio.sleep(0)  # and what it has done is done before he hears of it
+        lag = _OUTAGE if fault is Act.LATE else self._lag()
+        if lag or self.place.kind == "memory":
+            await asyncio.sleep(lag)  # and what it has done is done before he hears of it
         return answer
+
+    def _lag(self) -> float:
+        """Seconds that a call of a slow store waits just now."""
+        slow = asyncio.get_running_loop().time() < self._slow_until
+        return self.chance.uniform(0.0, _LAG) if slow else 0.0
 
     @asynccontextmanager
     async def _limit(self) -> AsyncGenerator[None]:
