@@ -67,6 +67,7 @@ class Connection(aiosqlite.Connection):
     def __init__(self, connector: Callable[[], sqlite3.Connection]) -> None:
         super().__init__(connector, iter_chunk_size=64)
         self._held: tuple[int, int, int, int] | None = None
+        self._loop = asyncio.get_running_loop()
         calls: Any = self._tx  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]  # aiosqlite's own
         self._thread = threading.Thread(
             target=_serve, args=(calls,), name="tapescope-sqlite", daemon=True
@@ -104,9 +105,14 @@ class Connection(aiosqlite.Connection):
         await asyncio.to_thread(self._thread.join)
 
     async def close(self) -> None:
-        """Close the connection; where its thread has ended, nobody else can use it."""
+        """Close the connection; where its thread has ended, nobody else can use it.
+
+        Where its loop is closed, and what was left there is collected, nobody waits for that.
+        """
         try:
-            if self._thread.is_alive():
+            if asyncio._get_running_loop() is not self._loop:
+                self.stop()
+            elif self._thread.is_alive():
                 await super().close()
             elif self._connection is not None:
                 self._connection.close()
@@ -115,11 +121,11 @@ class Connection(aiosqlite.Connection):
             if self._held is not None:
                 _open.discard(self._held)
 
-    def stop(self) -> asyncio.Future[Any] | None:
+    def stop(self) -> Any:
         """As aiosqlite has it, for ``close`` and where a connection is collected that is open."""
         if self._held is not None:
             _open.discard(self._held)
-        return super().stop()
+        return super().stop()  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]  # aiosqlite's own
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run ``work`` in the connection's thread: one hop, however many statements it takes.

@@ -9,6 +9,8 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
+import warnings
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -283,6 +285,18 @@ async def test_a_callers_loop_that_is_closed_does_not_end_the_thread(sqlite_url:
         assert (await store.get(task.task_id)).op == "work"
 
 
+def collect_until_ended(before: set[threading.Thread]) -> int:
+    """Collect until the threads begun since have ended; gives their number."""
+    left = set(threading.enumerate()) - before
+    over = time.monotonic() + 30
+    for thread in left:
+        while thread.is_alive() and time.monotonic() < over:
+            gc.collect()  # a thread that is just answered may hold its call for a moment
+            thread.join(0.01)
+    assert [thread.name for thread in left if thread.is_alive()] == []
+    return len(left)
+
+
 def test_a_store_that_its_loop_left_open_is_let_go(sqlite_url: str) -> None:
     """Nobody can close it any more: its threads and its file are not kept for good."""
     before = set(threading.enumerate())
@@ -293,19 +307,43 @@ def test_a_store_that_its_loop_left_open_is_let_go(sqlite_url: str) -> None:
         task, _ = await store.create(NewTask(new_task_id(), "work"))
         assert (await store.get(task.task_id)).op == "work"
 
-    asyncio.run(use())
-    left = set(threading.enumerate()) - before
-    with pytest.warns(ResourceWarning, match="before being closed"):
-        gc.collect()
-    for thread in left:
-        thread.join(30)
-    gc.collect()
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        asyncio.run(use())
+        ended = collect_until_ended(before)
     file = sqlite_url.removeprefix("sqlite:///")
     descriptors = (os.path.realpath(entry.path) for entry in os.scandir("/proc/self/fd"))
 
-    assert len(left) >= 2
-    assert [thread.name for thread in left if thread.is_alive()] == []
+    assert ended >= 2
+    assert {one.category for one in warned} == {ResourceWarning}
     assert [path for path in descriptors if path.startswith(file)] == []
+
+
+@pytest.mark.parametrize("last", ["writer_conn", "_reader_conn", "_checkpointer"])
+def test_an_opening_that_its_loop_left_half_done_is_let_go(sqlite_url: str, last: str) -> None:
+    """What it has opened is let go without a wait, for no loop is there to wait in."""
+    before = set(threading.enumerate())
+
+    def ignore(_: asyncio.AbstractEventLoop, __: dict[str, Any]) -> None:
+        """The task is destroyed while it is pending: it is what the test is about."""
+
+    def open_half() -> None:
+        store, loop = SqliteStore(sqlite_url), asyncio.new_event_loop()
+        loop.set_exception_handler(ignore)
+        opening = loop.create_task(store.open())
+        while getattr(store.backend, last) is None:
+            loop.call_soon(loop.stop)
+            loop.run_forever()
+        assert not opening.done()
+        loop.close()
+
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        open_half()
+        ended = collect_until_ended(before)
+
+    assert ended >= 1
+    assert {one.category for one in warned} == {ResourceWarning}
 
 
 async def test_a_store_whose_thread_has_ended_is_unavailable(sqlite_url: str) -> None:

@@ -475,6 +475,12 @@ GUARDS: Final[tuple[Guard, ...]] = (
         f"{_STORE}::test_a_store_that_its_loop_left_open_is_let_go",
     ),
     row(
+        "sqlite.lets_opening_go",
+        "What is collected with its loop is closed without a wait",
+        Edit(_CONNECTION, "asyncio._get_running_loop() is not self._loop", "False"),
+        f"{_STORE}::test_an_opening_that_its_loop_left_half_done_is_let_go",
+    ),
+    row(
         "sqlite.one_read",
         "The audit sees one moment in all its queries",
         Edit(
