@@ -157,6 +157,7 @@ def test_every_act_at_every_step_of_every_task(any_url: str, tmp_path: Path) -> 
     tally = Tally()
     reached, missed = compare(places.kind, tally.sites)
     for number in count(SEED):
+        gc.unfreeze()  # what was still held when it was frozen is let go: of closed loops, too
         gc.collect()
         gc.freeze()  # what was imported and learned meanwhile, too: each scenario collects anew
         left = SCENARIOS - tally.done.total()
