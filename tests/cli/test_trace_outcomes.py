@@ -6,17 +6,19 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
-from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.trace import format_trace_id
 
 from tapescope import EventDropped, Reporter, TaskHandle, TaskManager, ThreadReporter
 from tapescope.model.tasks import NewTask
 from tapescope.store.validation import new_task_id
 from tapescope.testing import until
-from tests.cli.command import Tapescope
+from tapescope_adapters.sqlite import SqliteStore
+from tests.cli.command import Tapescope, slow
 from tests.support.workbench import GRACE, Workbench, started, wait_for_cancel, working
 
 
@@ -44,9 +46,27 @@ async def fail(bench: Workbench) -> str:
     return await end(await bench.manager.submit("x", work, retries=1))
 
 
+async def fail_by_result(bench: Workbench) -> str:
+    """It returns what no tape takes."""
+
+    async def work(report: Reporter) -> object:
+        return object()
+
+    return await end(await bench.manager.submit("x", work))
+
+
+async def exit_process(bench: Workbench) -> str:
+    """It would end the process."""
+
+    async def work(report: Reporter) -> None:
+        raise SystemExit(3)
+
+    return await end(await bench.manager.submit("x", work))
+
+
 async def time_out(bench: Workbench) -> str:
-    """Its time is up."""
-    return await end(await bench.manager.submit("x", wait_for_cancel, timeout=0.05))
+    """Its time is up, and again at its retry."""
+    return await end(await bench.manager.submit("x", wait_for_cancel, timeout=0.05, retries=1))
 
 
 async def cancel(bench: Workbench) -> str:
@@ -55,6 +75,45 @@ async def cancel(bench: Workbench) -> str:
     await started(task)
     await task.cancel()
     return await end(task)
+
+
+async def cancel_again(bench: Workbench) -> str:
+    """It is cancelled by two at once."""
+    task = await bench.manager.submit("x", wait_for_cancel)
+    await started(task)
+    await asyncio.gather(task.cancel("first"), task.cancel("second"))
+    return await end(task)
+
+
+async def cancel_and_raise(bench: Workbench) -> str:
+    """It is cancelled, and raises something else while it cleans up."""
+
+    async def work(report: Reporter) -> None:
+        try:
+            await wait_for_cancel(report)
+        finally:
+            raise ValueError("no")
+
+    task = await bench.manager.submit("x", work, retries=1)
+    await started(task)
+    await task.cancel()
+    return await end(task)
+
+
+async def cancel_between(bench: Workbench) -> str:
+    """It is cancelled while it waits for its retry."""
+    waiting = asyncio.Event()
+
+    async def work(report: Reporter) -> None:
+        waiting.set()
+        raise ValueError("no")
+
+    async with TaskManager(bench.store, retry_delay=600.0) as other:
+        task = await other.submit("x", work, retries=1)
+        await waiting.wait()
+        await until(lambda: bool(bench.run_spans(task.task_id)))
+        await task.cancel()
+        return await end(task)
 
 
 async def cancel_in_vain(bench: Workbench) -> str:
@@ -153,6 +212,44 @@ async def rescue(bench: Workbench) -> str:
     return task.task_id
 
 
+async def lose_lease(bench: Workbench) -> str:
+    """Its lease is lost while it runs on; the next attempt is made."""
+
+    async def work(report: Reporter) -> None:
+        if report.attempt == 1:
+            await wait_for_cancel(report)
+
+    async with TaskManager(bench.store, lease=5, heartbeat=0.05) as other:
+        other.op("x", retries=1)(work)
+        task = await other.submit("x")
+        await started(task)
+        await until(  # a heartbeat may hold the row just then
+            lambda: bench.store.leases.rescue_expired(dead_owners=[other.owner], ops=["x"])
+        )
+        return await end(task)
+
+
+async def lose_store(bench: Workbench) -> str:
+    """Its store is gone at its end; when it is back, a worker makes the next attempt."""
+    assert isinstance(bench.store, SqliteStore)
+    file, moved = Path(bench.store.path), Path(f"{bench.store.path}.moved")
+
+    async def work(report: Reporter) -> None:
+        await report.log("info", "here")
+        if report.attempt == 1:
+            await asyncio.to_thread(file.rename, moved)
+
+    other = await TaskManager(bench.store, lease=1.0, heartbeat=0.2).open()
+    other.op("x", retries=1)(work)
+    task = await other.submit("x")
+    await until(lambda: bool(bench.run_spans(task.task_id)), within=30)
+    await asyncio.to_thread(moved.rename, file)
+    await other.aclose()
+    bench.manager.op("x", retries=1)(work)
+    await bench.store.leases.rescue_expired(dead_owners=[other.owner], ops=["x"])
+    return await end(bench.manager.handle(task.task_id))
+
+
 def number(run: ReadableSpan) -> int:
     """Which attempt it is."""
     told: Any = (run.attributes or {})["tapescope.task.attempt"]
@@ -173,8 +270,13 @@ def read_exemplars(bench: Workbench) -> set[str]:
     [
         (succeed, ["succeeded"]),
         (fail, ["retried", "failed"]),
-        (time_out, ["failed"]),
+        (fail_by_result, ["failed"]),
+        (exit_process, ["failed"]),
+        (time_out, ["retried", "failed"]),
         (cancel, ["cancelled"]),
+        (cancel_again, ["cancelled"]),
+        (cancel_and_raise, ["cancelled"]),
+        (cancel_between, ["retried"]),
         (cancel_in_vain, ["succeeded"]),
         (cancel_swallowed, ["cancelled"]),
         (cancel_in_thread, ["cancelled"]),
@@ -182,6 +284,8 @@ def read_exemplars(bench: Workbench) -> set[str]:
         (shut_down, ["cancelled"]),
         (release, ["released", "succeeded"]),
         (rescue, ["lost", "succeeded"]),
+        (lose_lease, ["lost", "succeeded"]),
+        slow(lose_store, ["lost", "succeeded"]),
     ],
 )
 async def test_each_end_is_found_by_its_exemplar(
@@ -215,3 +319,20 @@ async def test_each_end_is_found_by_its_exemplar(
         }
         assert before.context is not None
         assert linked["previous_attempt"] == before.context.span_id
+
+
+async def test_an_end_without_a_run_has_no_exemplar(tapescope: Tapescope) -> None:
+    """None that leads to the trace of its canceller, where no run is: ``show`` has that."""
+    provider = TracerProvider(shutdown_on_exit=False)
+    async with working(tapescope.store) as bench:
+        task = await bench.manager.submit("x", wait_for_cancel, delay=600)
+        with provider.get_tracer("app").start_as_current_span("press") as span:
+            await task.cancel()
+        await end(task)
+        exemplars = read_exemplars(bench)
+        shown = tapescope.json("show", task.task_id)
+    provider.shutdown()
+
+    assert exemplars == set()
+    assert shown["traces"] == []
+    assert format_trace_id(span.get_span_context().trace_id) in shown["cancel"]["traceparent"]
