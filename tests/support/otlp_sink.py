@@ -74,6 +74,7 @@ class Received:
                 "name": metric.name,
                 "unit": metric.unit,
                 "kind": _kind(metric),
+                "temporality": _temporality(metric),
                 "value": _value(metric, point),
                 "attributes": _plain(point.attributes),
                 "exemplars": [e.trace_id.hex() for e in point.exemplars],
@@ -129,6 +130,12 @@ def _kind(metric: Any) -> str:
     if data == "sum":
         return "counter" if metric.sum.is_monotonic else "updowncounter"
     return str(data)
+
+
+def _temporality(metric: Any) -> str:
+    """``delta`` or ``cumulative``; empty for a gauge, which has neither."""
+    data = getattr(metric, metric.WhichOneof("data"))
+    return {1: "delta", 2: "cumulative"}.get(getattr(data, "aggregation_temporality", 0), "")
 
 
 def _value(metric: Any, point: Any) -> float:
