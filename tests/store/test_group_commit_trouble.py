@@ -14,6 +14,7 @@ import pytest
 
 from tapescope.errors import EventFateUnknown, StoreBusy, StoreClosed, StoreUnavailable
 from tapescope.model.leases import GivenUp
+from tapescope.model.ops import KnownOp
 from tapescope.model.tasks import Attempt, CancelReason, ErrorInfo, FinalEvent, NewTask
 from tapescope.store.flush import CancelState, FateUnknown, Flush, FlushBlocked, StoreAway
 from tapescope.store.follow import await_final, follow_tape
@@ -523,24 +524,55 @@ async def test_closed_store_takes_no_call() -> None:
         assert store.meter.ledger.unaccounted == 0
 
 
+@pytest.mark.parametrize(
+    ("primitive", "verb"),
+    [
+        ("get", lambda store, task_id: store.get(task_id)),
+        ("register_ops", lambda store, _: store.ops.register([KnownOp("x")])),
+        ("extend_leases", lambda store, _: store.leases.extend("me", 30.0)),
+        ("rescue", lambda store, _: store.leases.rescue_expired(dead_owners=["dead"])),
+        ("claim_due", lambda store, _: store.claim_due("me", ["x"], 1, 30.0)),
+    ],
+)
 @in_virtual_time
-async def test_a_read_that_waits_is_told_that_the_store_was_closed_meanwhile() -> None:
+async def test_a_call_that_waits_is_told_that_the_store_was_closed_meanwhile(
+    primitive: str, verb: Callable[[FaultyStore, str], Awaitable[object]]
+) -> None:
     """It asks no backend that is closed: a driver would answer with an error of its own."""
     store = await FaultyStore().open()
     attempt = await start(store)
     asked = 0
 
-    async def away(_: str) -> None:
+    async def away(*_: object) -> None:
         nonlocal asked
         asked += 1
         raise StoreAway("down")
 
-    store.backend.get = away  # type: ignore[method-assign,assignment]  # for this store alone
-    reading = asyncio.ensure_future(store.get(attempt.task_id))
+    setattr(store.backend, primitive, away)  # for this store alone
+    calling = asyncio.ensure_future(verb(store, attempt.task_id))
     await settle_loop()
     await store.aclose()
     before = asked
 
     with pytest.raises(StoreClosed):
-        await reading
-    assert asked == before
+        await calling
+    assert asked == before > 0
+
+
+@in_virtual_time
+async def test_a_claim_whose_reply_was_lost_is_unknown_where_the_store_was_closed_meanwhile() -> (
+    None
+):
+    """It may have been made: nobody is told that it was not."""
+    store = await FaultyStore().open()
+
+    async def lose(_: object) -> None:
+        raise FateUnknown("lost")
+
+    store.backend.claim_due = lose  # type: ignore[method-assign,assignment]  # for this store alone
+    claiming = asyncio.ensure_future(store.claim_due("me", ["x"], 1, 30.0))
+    await settle_loop()
+    await store.aclose()
+
+    with pytest.raises(EventFateUnknown):
+        await claiming

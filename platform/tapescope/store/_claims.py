@@ -10,7 +10,7 @@ from typing import Final
 
 from tapescope.clock import Backoff
 from tapescope.codec import decode, encode
-from tapescope.errors import EventFateUnknown, StoreRefused, TapescopeError
+from tapescope.errors import EventFateUnknown, StoreClosed, StoreRefused, TapescopeError
 from tapescope.model.error_codes import BAD_ROW
 from tapescope.model.leases import GivenUp
 from tapescope.model.tape import FINAL, Event, Outcome
@@ -154,6 +154,12 @@ class DueClaims:
                     raise as_unavailable(self._core.name, error) from error
             order = order._replace(again=True)
             await backoff.wait(left)
+            try:
+                self._core.require_open()  # it may have been closed while this waited
+            except StoreClosed as error:
+                if unknown:
+                    raise EventFateUnknown(self._core.patience) from error
+                raise
 
     async def _give_back(self, claiming: asyncio.Future[list[Claim]]) -> None:
         """Release what was claimed for a caller that is gone."""

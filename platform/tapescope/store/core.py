@@ -280,6 +280,7 @@ class StoreCore:
         deadline = self.clock.monotonic() + self.patience
 
         async def write() -> T:
+            self.require_open()  # as in a read
             answer = await self.within(primitive(), deadline - self.clock.monotonic())
             if settle is not None:
                 settle(answer)

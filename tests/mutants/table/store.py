@@ -21,6 +21,10 @@ _LEASES: Final = f"{STORE}/leases.py"
 _MAINTENANCE: Final = f"{STORE}/maintenance.py"
 
 _FLUSHES: Final = "tests/store/test_group_commit.py"
+_CLOSED: Final = (
+    "tests/store/test_group_commit_trouble.py"
+    "::test_a_call_that_waits_is_told_that_the_store_was_closed_meanwhile"
+)
 _TROUBLE: Final = "tests/store/test_group_commit_trouble.py"
 _ORPHANED: Final = "tests/store/test_orphans.py"
 _FOLLOWS: Final = "tests/manager/test_follow.py"
@@ -1179,7 +1183,38 @@ GUARDS: Final[tuple[Guard, ...]] = (
         Edit(
             _CORE, "            self.require_open()  # it may have been closed while this waited\n"
         ),
-        f"{_TROUBLE}::test_a_read_that_waits_is_told_that_the_store_was_closed_meanwhile",
+        f"{_CLOSED}[get-<lambda>]",
+        on="memory",
+    ),
+    row(
+        "store.change_closed",
+        "A change that waits while the store is away asks no closed one",
+        Edit(_CORE, "            self.require_open()  # as in a read\n"),
+        f"{_CLOSED}[rescue-<lambda>]",
+        on="memory",
+    ),
+    row(
+        "store.claim_closed",
+        "A claim that waits while the store is away asks no closed one",
+        Edit(
+            _CLAIMS,
+            "                self._core.require_open()  # it may have been closed while this waited\n",
+            "                pass\n",
+        ),
+        f"{_CLOSED}[claim_due-<lambda>]",
+        on="memory",
+    ),
+    row(
+        "store.claim_unknown_closed",
+        "A claim that may have been made is unknown also where the store was closed",
+        Edit(
+            _CLAIMS,
+            "                if unknown:\n                    raise EventFateUnknown(self._core.patience) "
+            "from error\n                raise\n",
+            "                raise\n",
+        ),
+        f"{_TROUBLE}"
+        "::test_a_claim_whose_reply_was_lost_is_unknown_where_the_store_was_closed_meanwhile",
         on="memory",
     ),
     row(
