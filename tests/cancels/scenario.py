@@ -75,7 +75,7 @@ class Act(Enum):
     REFUSED = "store refuses"
     """The next call of the store is refused."""
     FATE_UNKNOWN = "reply lost"
-    """The next flush is written, and its reply lost."""
+    """The next flush or claim of due tasks is carried out, and its reply lost."""
     DOUBT = "reply lost for long"
     """And no call of the store reaches it for longer than its patience."""
     LATE = "answer late"
@@ -203,6 +203,8 @@ _PRIMITIVES: Final = tuple(
 )
 _ENDING: Final = ("tapescope-leases", "asyncio_")
 """Threads that end with their loop, also with a closed one: until then they hold what it leaves."""
+_RESENT: Final = ("write", "claim_due")
+"""What may have been carried out though its reply was lost, and is sent again under its number."""
 _SOUND: Final = ("close",)
 """What no fault is made of: it gives up."""
 
@@ -239,6 +241,7 @@ class _Stage:
         self._began_at = place.history.now
         self._died_at: int | None = None
         self._first_call = len(place.history.calls)
+        self._first_order = len(place.history.orders)
         self._first_follow = len(place.history.follows)
         self.chance = random.Random(played.seed)
         self.manager = TaskManager(
@@ -584,7 +587,7 @@ class _Stage:
                 await asyncio.sleep(0)  # who hangs up waits, too
             return await primitive(*arguments)
         fault = self._fault
-        if fault in (Act.FATE_UNKNOWN, Act.DOUBT) and name != "write":
+        if fault in (Act.FATE_UNKNOWN, Act.DOUBT) and name not in _RESENT:
             fault = None
         if fault is not None:
             self._fault = None
@@ -630,6 +633,7 @@ class _Stage:
         if self._died_at is not None and self.played.act is not None:
             history.died(self.played.act.value, began=self._began_at, at=self._died_at)
         part.calls = history.calls[self._first_call :]
+        part.orders = history.orders[self._first_order :]
         part.follows = history.follows[self._first_follow :]
         part.began_with = self._began_with
         for call in part.calls:

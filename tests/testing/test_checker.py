@@ -14,6 +14,7 @@ from opentelemetry.trace import Status, StatusCode
 from tapescope.errors import EventFateUnknown
 from tapescope.model.tape import DropReason, Event
 from tapescope.model.tasks import Attempt, FinalEvent, NewTask, TaskStatus
+from tapescope.store import DueOrder, DueRow
 from tapescope.store.validation import new_task_id
 from tapescope.testing import Breach, History, MemoryBackend, MemoryStore, Recording, check
 from tapescope.testing._tables import Record
@@ -418,3 +419,24 @@ async def test_a_death_explains_what_it_cut_and_no_more(
     assert late == cancelled
     assert [breach.invariant for breach in cut if breach.invariant == "I7"] == []
     assert [breach.invariant for breach in more if breach.invariant == "I7"] == ["I7"]
+
+
+async def test_a_lost_reply_explains_what_its_claim_took(
+    story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever claimed was told that it is not known: so the attempt was not run, nor counted."""
+    claim = story.store.backend.claim_due
+
+    async def lose(order: DueOrder) -> list[DueRow]:
+        await claim(order)
+        raise EventFateUnknown(0.0)
+
+    monkeypatch.setattr(story.store.backend, "claim_due", lose)
+    with pytest.raises(EventFateUnknown):
+        await _claim(story.store)
+    told = await story.check()
+    story.history.orders[-1].cut_by = ""
+    untold = await story.check()
+
+    assert told == []
+    assert [breach.invariant for breach in untold] == ["I7", "I8", "I7"]

@@ -80,9 +80,9 @@ async def check(
         _check_tape(case)
         _check_answers(case)
         _check_order(case)
-        _check_explained(case, cut)
+        never_run = _check_explained(case, cut)
         if spans is not None:
-            check_spans(case, runs[task_id])
+            check_spans(case, runs[task_id], never_run)
         found += case.found
     found += _check_follows(history, {v.task_id for v in found if v.invariant == "I3"})
     if unknown:
@@ -93,7 +93,7 @@ async def check(
             found.append(Breach("I7", None, detail))
     if ledger is None:
         ledger = store.meter.ledger.read()
-    found += _check_ledger(history, ledger, tape_events, persisted, dropped_metric)
+    found += _check_ledger(history, ledger, tape_events, persisted, dropped_metric, cut.explained)
     if ended_metric is not None:
         found += _check_ended(ended_metric, ends)
     return found
@@ -224,9 +224,11 @@ def _check_order(case: Case) -> None:
 
 
 class _Cut:
-    """What orders may have written that a death has cut: no more than each could take."""
+    """What orders may have written whose answers went to nobody: no more than each could take."""
 
     def __init__(self, orders: Iterable[RecordedOrder]) -> None:
+        self.explained = 0
+        """Events that only such an order explains."""
         self._left: Counter[tuple[str, str]] = Counter()
         """By verb and owner how many events more."""
         for order in orders:
@@ -243,6 +245,7 @@ class _Cut:
             return False
         explained = self._left[name] > 0
         self._left[name] -= explained
+        self.explained += explained
         return explained
 
 
@@ -253,8 +256,12 @@ def _is_of_rescue(body: Mapping[str, Any]) -> bool:
     return error is not None and error["code"] == WORKER_LOST
 
 
-def _check_explained(case: Case, cut: _Cut) -> None:
-    """I7: every event on the tape was offered, and no caller of it was told otherwise."""
+def _check_explained(case: Case, cut: _Cut) -> set[int]:
+    """I7: every event on the tape was offered, and no caller of it was told otherwise.
+
+    Gives the attempts that were claimed by an order whose answer went to nobody: none was run.
+    """
+    never_run: set[int] = set()
     told: set[int] = set()
     unknown: Counter[tuple[str, int, str]] = Counter()
     for call in case.calls:
@@ -284,11 +291,14 @@ def _check_explained(case: Case, cut: _Cut) -> None:
             offered += [(type_, event.attempt, "") for type_ in (ATTEMPT_FAILED, ATTEMPT_RELEASED)]
         name = next((name for name in offered if unknown[name] > 0), None)
         if name is None and cut.explains(event):
+            if event.type == TASK_STARTED:
+                never_run.add(event.attempt)
             continue
         if name is None:
             case.broken("I7", f"no caller was told that event {event.seq} ({event.type}) is stored")
         else:
             unknown[name] -= 1
+    return never_run
 
 
 def _tells_of_end(call: RecordedCall) -> bool:
@@ -370,6 +380,7 @@ def _check_ledger(
     tape_events: int,
     persisted: int,
     dropped_metric: int | None,
+    cut: int,
 ) -> list[Breach]:
     """I7: the process's ledger balances, and agrees with what the store holds."""
     found: list[Breach] = []
@@ -379,11 +390,11 @@ def _check_ledger(
     if before is None:
         return found
     unknown = sum(len(call.offers) for call in history.calls if not call.fate_known)
-    for name, counted, held in (
-        ("stored", now.stored - before.stored, tape_events),
-        ("dropped", now.dropped - before.dropped, persisted),
+    for name, counted, held, may_be in (
+        ("stored", now.stored - before.stored, tape_events, unknown + cut),
+        ("dropped", now.dropped - before.dropped, persisted, unknown),
     ):
-        if not counted <= held <= counted + unknown:
+        if not counted <= held <= counted + may_be:
             detail = f"{counted} events counted as {name}, the store holds {held}"
             found.append(Breach("I7", None, detail))
     if dropped_metric is not None and dropped_metric != now.dropped:

@@ -80,8 +80,8 @@ class RecordedOrder:
     ended: int | None = None
     answered: bool = False
     cut_by: str = ""
-    """The death of its process that has cut it, as ``History.died`` was told; empty: none has. Its
-    answer, if it had one, went to nobody."""
+    """The death of its process that has cut it, as ``History.died`` was told, or that its reply was
+    lost for good; empty: nothing has. Its answer, if it had one, went to nobody."""
 
 
 @dataclass(slots=True)
@@ -150,6 +150,9 @@ class History:
             answer = await work
             order.answered = True
             return answer
+        except EventFateUnknown:
+            order.cut_by = "a lost reply"
+            raise
         finally:
             order.ended = self._tick()
 

@@ -114,6 +114,8 @@ class MemoryBackend(StoreBackend):
         self._keys: dict[str, int] = {}
         self._ops: dict[str, tuple[KnownOp, int]] = {}
         self._workers: dict[str, tuple[Sequence[str], int]] = {}
+        self._claimed: dict[str, tuple[int, Sequence[DueRow]]] = {}
+        """By owner the number of the last claim of due tasks, and what it took."""
         self._pruned: Counter[tuple[str, str]] = Counter()
         """By op and status the tasks that have ended and are not here any more."""
         self.records: dict[int, Record] = {}
@@ -138,6 +140,7 @@ class MemoryBackend(StoreBackend):
             self._version = _VERSION
         self._context = context
         self.quarantine.limits = context.limits
+        self._claimed.clear()
         self._answered.clear()  # the numbers of a store that is opened again begin anew
 
     async def close(self) -> None:
@@ -256,6 +259,10 @@ class MemoryBackend(StoreBackend):
     # --- what a worker asks -----------------------------------------------------------------------
 
     async def claim_due(self, order: DueOrder) -> Sequence[DueRow]:
+        number, rows = self._claimed.get(order.owner, (0, ()))
+        if order.again and number == order.number:
+            there = (row for row in rows if row.task.key in self.records)
+            return [row._replace(task=self.records[row.task.key].task) for row in there]
         now = self._context.clock.now()
         due = [record for record in self._pending_of(order.ops) if record.task.run_us <= now]
         due.sort(key=lambda record: (record.task.run_us, record.task.key))
@@ -265,6 +272,7 @@ class MemoryBackend(StoreBackend):
             body = order.body(attempt)
             seq = record.make_running(order.owner, order.lease, now, order.ts, body)
             claimed.append(DueRow(record.task, attempt, seq))
+        self._claimed[order.owner] = order.number, claimed
         return claimed
 
     async def register_ops(self, ops: Sequence[KnownOp]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Protocol
 
 from opentelemetry.trace import StatusCode
@@ -48,15 +48,19 @@ class SpanRecord(Protocol):
         ...
 
 
-def check_spans(case: Case, spans: Iterable[SpanRecord]) -> None:
-    """I8: one ended span for each attempt, telling what the row tells."""
+def check_spans(case: Case, spans: Iterable[SpanRecord], never_run: Collection[int]) -> None:
+    """I8: one ended span for each attempt, telling what the row tells.
+
+    None for those of ``never_run``: who has claimed them has never heard of it.
+    """
     by_attempt: defaultdict[int, list[SpanRecord]] = defaultdict(list)
     for span in spans:
         by_attempt[int((span.attributes or {}).get("tapescope.task.attempt", 0))].append(span)
     attempts = [event.attempt for event in case.tape if event.type == TASK_STARTED]
     for attempt in attempts:
         of_attempt = by_attempt.pop(attempt, [])
-        if not of_attempt and _is_unknown_to_its_claimer(case, attempt):
+        unknown = attempt in never_run or _is_unknown_to_its_claimer(case, attempt)
+        if not of_attempt and unknown:
             continue
         if len(of_attempt) != 1 or of_attempt[0].end_time is None:
             case.broken("I8", f"attempt {attempt} has {len(of_attempt)} ended run spans")
