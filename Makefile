@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-observability test-slow test-matrix test-environments test-cancels test-growth check lint model mutants stress torture dashboards bench bench-peers docs picture pictures page-pictures coverage lock audit-dependencies build clean
+.PHONY: help demo test test-observability test-slow test-matrix test-environments test-cancels test-growth check lint model mutants stress torture dashboards bench bench-peers docs site picture pictures page-pictures coverage lock audit-dependencies build clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' Makefile
@@ -75,6 +75,11 @@ docs: $(VENV)/.installed ## Make the reference pages from the code, and the sche
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python docs/openapi.py
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python docs/screens.py
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python docs/schema.py
+
+site: $(VENV)/.installed ## Build the site of all pages into build/site, with the Python API from its docstrings
+	@$(BIN)/sphinx-build --quiet --fail-on-warning --fresh-env --builder html --conf-dir docs/site \
+	  --doctree-dir build/site-pages . build/site
+	@echo "Open build/site/index.html"
 
 picture: $(VENV)/.installed ## Draw the picture of a drill anew, from a real Prometheus; some minutes
 	@PYTHONPATH="$(CURDIR)" $(BIN)/python docs/picture.py

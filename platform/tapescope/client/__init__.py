@@ -1,6 +1,6 @@
 """The client of a server's tasks: ``Client`` for asyncio, ``SyncClient`` with plain calls.
 
-Imported by name alone. Without the packages of the extra ``client`` it raises ``MissingExtra``.
+Imported by name alone. Without the packages of the extra ``client`` it raises ``MissingExtra``. ::
 
     async with Client("https://tasks.example") as client:
         task = await client.submit("resize", params={"folder": "photos"})

@@ -192,9 +192,9 @@ class History:
 
 
 class Recording(TaskStore):
-    """Mixed in before a store class, it notes every writing call in ``history``::
+    """Mixed in before a store class, it notes every writing call in ``history``.
 
-    class RecordedStore(Recording, MemoryStore): ...
+    ``class RecordedStore(Recording, MemoryStore): ...``
     """
 
     def __init__(self, *args: Any, history: History | None = None, **settings: Any) -> None:
