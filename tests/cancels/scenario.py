@@ -746,7 +746,10 @@ def judge(place: Place, played: Sequence[Played]) -> None:
     """Give what was played on a place to another process, and judge what became of it."""
     errors: list[str] = []
     died = any(one.died for one in played)
-    with warnings.catch_warnings(record=True) as warned:
+    with (
+        warnings.catch_warnings(record=True) as warned,
+        _unraisable(played[-1], postgres=place.kind == "postgresql"),  # what a dead one has left
+    ):
         warnings.simplefilter("always")
         with asyncio.Runner(loop_factory=place.make_loop) as runner:
             runner.get_loop().set_exception_handler(lambda _, context: errors.append(str(context)))
