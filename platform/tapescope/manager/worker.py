@@ -189,8 +189,11 @@ class Worker(LoopService):
         now = store.clock.monotonic()
         if self._looked is not None and now - self._looked < self._poll:
             return
-        drain = await store.ops.find_drain(self._pool.owner)
         self._looked = now
+        try:
+            drain = await store.ops.find_drain(self._pool.owner)
+        except StoreRefused:  # of a role that may not look there: ``_tell`` has warned of it
+            return
         if (drain is None) is not (self.drain is None):
             if drain is None:
                 _log.warning("The worker %s drains no more.", self._pool.owner)

@@ -331,6 +331,7 @@ CREATE TABLE workers (
 --   guard_repairs() RETURNS trigger
 --   guard_truncated() RETURNS trigger
 --   guard_unreadable() RETURNS trigger
+--   list_claimable(x_owner text, x_ops text[]) RETURNS text[]
 --   mend_backlog(x_by text) RETURNS SETOF repairs
 --   now_us() RETURNS bigint
 --   read_backlog(x_fresh bigint, x_write boolean) RETURNS text

@@ -26,11 +26,7 @@ DECLARE
     news     text;
 BEGIN
     now := now_us();
-    SELECT coalesce(array_agg(o.op), '{}') INTO x_ops
-      FROM unnest(x_ops) AS o(op)
-      LEFT JOIN LATERAL (SELECT q.op FROM pauses q WHERE q.op = o.op LIMIT 1) p ON true
-     WHERE p.op IS NULL
-       AND NOT EXISTS (SELECT 1 FROM workers w WHERE w.owner = x_owner AND w.drained_at IS NOT NULL);
+    x_ops := list_claimable(x_owner, x_ops);
     PERFORM 1 FROM unnest(x_ops) AS o(op)
       CROSS JOIN LATERAL (SELECT 1 FROM tasks t
                            WHERE t.status = 'pending' AND t.op = o.op AND t.run_at <= now

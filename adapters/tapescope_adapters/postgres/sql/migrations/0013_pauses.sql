@@ -16,4 +16,4 @@ ALTER TABLE workers ADD COLUMN IF NOT EXISTS drained_at bigint;
 ALTER TABLE workers ADD COLUMN IF NOT EXISTS drained_by text;
 ALTER TABLE workers ADD COLUMN IF NOT EXISTS drain_reason text;
 
--- functions: claim_due, read_pauses
+-- functions: list_claimable, claim_due, read_pauses
