@@ -158,6 +158,7 @@ __all__ = [
     "UnknownSchedule",
     "UnknownStoreScheme",
     "UnknownTask",
+    "UnknownWorker",
     "UsedAfterFork",
     "UsedInAnotherLoop",
     "WouldBlockLoop",

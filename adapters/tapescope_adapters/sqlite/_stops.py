@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from typing import cast
 
 from tapescope.model import Drain, Pause, WorkerState
 from tapescope.store import decode
@@ -47,7 +48,9 @@ def _read_ops(text: str | None) -> tuple[str, ...]:
         ops: object = decode(text or "[]")
     except ValueError:
         return ()
-    return tuple(op for op in ops if isinstance(op, str)) if isinstance(ops, list) else ()
+    if not isinstance(ops, list):
+        return ()
+    return tuple(op for op in cast("list[object]", ops) if isinstance(op, str))
 
 
 def drain(
