@@ -65,9 +65,11 @@ async def test_an_op_that_nobody_knows_is_paused_with_a_word_on_it(
 ) -> None:
     """It may be registered later; its name may be wrong."""
     said = tapescope.here("pause", "mial").stderr.decode()
+    submitted = tapescope.here("submit", "mial").stderr.decode()
     resumed = tapescope.json("resume", "mial")
 
     assert "no worker of this store has registered 'mial'" in said
+    assert "mial is paused: 'tapescope resume mial' ends that" in submitted
     assert resumed["was"]["op"] == "mial"
     assert tapescope.json("resume", "mial")["was"] is None
 

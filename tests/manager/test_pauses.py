@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
 import pytest
 
 from tapescope import ManagerClosed, Reporter, ResultTimeout, TaskManager, TaskStatus, find_store
 from tapescope.manager.backlog_reader import describe_backlog
-from tapescope.testing import MemoryStore, until
+from tapescope.store import DueOrder, DueRow
+from tapescope.testing import MemoryBackend, MemoryStore, until
 from tests.support.workbench import working
 
 
@@ -57,10 +59,10 @@ async def test_a_callable_of_ones_own_runs_on_a_paused_op(any_url: str) -> None:
     async with working(any_url, poll=0.01) as bench:
         pause = await bench.manager.pause("local", reason="why")
         bench.manager.op("named")(work)
-        await bench.manager.pause("named")
+        await bench.manager.pause("named", reason="the relay is down")
         result = await (await bench.manager.submit("local", work)).result(10)
         waiting = await bench.manager.submit("named")
-        with pytest.raises(ResultTimeout):
+        with pytest.raises(ResultTimeout, match=r"its op 'named' is paused, by .*: the relay is"):
             await waiting.result(0.05)
         listed = await bench.manager.list_paused()
         await bench.manager.resume("named")
@@ -70,12 +72,28 @@ async def test_a_callable_of_ones_own_runs_on_a_paused_op(any_url: str) -> None:
         assert [one.op for one in listed.pauses] == ["local", "named"]
 
 
+class LookedAtBackend(MemoryBackend):
+    """One that says when a worker has looked for a task that is there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.looked = asyncio.Event()
+
+    async def claim_due(self, order: DueOrder) -> Sequence[DueRow]:
+        """As ever."""
+        if self.records:
+            self.looked.set()
+        return await super().claim_due(order)
+
+
 async def test_a_resume_wakes_the_workers_of_its_process() -> None:
     """They wait for no poll, which is an hour away."""
-    async with MemoryStore() as store, TaskManager(store, poll=3_600) as manager:
+    backend = LookedAtBackend()
+    async with MemoryStore(backend=backend) as store, TaskManager(store, poll=3_600) as manager:
         manager.op("work")(work)
         await manager.pause("work")
         handle = await manager.submit("work")
+        await backend.looked.wait()  # in vain
         await manager.resume("work")
 
         assert await handle.result(10) == "done"

@@ -292,6 +292,8 @@ class _ManagerSubmitter(Submitter):
             (handle,) = await self._manager.submit_many([submission])
         if submission.op not in await self._store.ops.read():
             say(f"no worker of this store has registered {submission.op!r} yet; the task waits")
+        if submission.op in find_pauses(await self._store.backlog.read()):
+            say(f"{submission.op} is paused: 'tapescope resume {submission.op}' ends that")
         made: Handle = handle
         return made
 

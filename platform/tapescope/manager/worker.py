@@ -133,7 +133,10 @@ class Worker(LoopService):
                 await self._register_ops()
                 await self._tell()
                 await self._find_drain()
-                pause, wait = (0.0, self._poll) if self.drain else await self._claim_due()
+                if self.drain is not None:
+                    pause, wait = _SHORTEST_PAUSE, self._poll
+                else:
+                    pause, wait = await self._claim_due()
             except TapescopeError as error:
                 if backoff is None:
                     backoff = Backoff()
@@ -187,7 +190,7 @@ class Worker(LoopService):
         """
         store = self._pool.store
         now = store.clock.monotonic()
-        if self._looked is not None and now - self._looked < self._poll:
+        if self._looked is not None and now - self._looked < min(self._poll, _TELL_EVERY):
             return
         self._looked = now
         try:
