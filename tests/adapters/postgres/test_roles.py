@@ -136,8 +136,8 @@ SCHEDULE = Schedule("nightly", "x", every=60, next_us=1)
 
 async def told(bench: Bench) -> str:
     """A worker that is there."""
-    await bench.owner.ops.tell("me", ["x"], 30)
-    return "me"
+    await bench.owner.ops.tell("another", ["x"], 30)
+    return "another"
 
 
 async def scheduled(bench: Bench) -> Schedule:
@@ -243,13 +243,13 @@ TRIED: Mapping[str, Verb] = {
     "ops.read": lambda s, b, u: s.ops.read(),
     "ops.tell": lambda s, b, u: s.ops.tell("me", ["x"], 30),
     "ops.forget": lambda s, b, u: s.ops.forget("me"),
-    "ops.pause": lambda s, b, u: s.ops.pause("x", by="me"),
-    "ops.resume": lambda s, b, u: s.ops.resume("x"),
+    "ops.pause": lambda s, b, u: s.ops.pause("still", by="me"),
+    "ops.resume": lambda s, b, u: s.ops.resume("still"),
     "ops.list_paused": lambda s, b, u: s.ops.list_paused(),
     "ops.list_workers": lambda s, b, u: s.ops.list_workers(),
     "ops.drain": lambda s, b, u: then(told(b), s.ops.drain),
     "ops.undrain": lambda s, b, u: then(told(b), s.ops.undrain),
-    "ops.find_drain": lambda s, b, u: s.ops.find_drain("me"),
+    "ops.find_drain": lambda s, b, u: s.ops.find_drain("another"),
     "schedules.list": lambda s, b, u: s.schedules.list(),
     "schedules.list_due": list_due,
     "schedules.add_if_absent": lambda s, b, u: s.schedules.add_if_absent(SCHEDULE),
@@ -500,11 +500,11 @@ RUN: Mapping[str, tuple[str, ...]] = {
     "schedule pause": ("schedule", "pause", "nightly"),
     "schedule trigger": ("schedule", "trigger", "nightly"),
     "schedule remove": ("schedule", "remove", "nightly"),
-    "pause": ("pause", "x"),
-    "resume": ("resume", "x"),
+    "pause": ("pause", "still"),
+    "resume": ("resume", "still"),
     "workers": ("workers",),
-    "workers drain": ("workers", "drain", "me"),
-    "workers undrain": ("workers", "undrain", "me"),
+    "workers drain": ("workers", "drain", "another"),
+    "workers undrain": ("workers", "undrain", "another"),
     "cancel": ("cancel", "{waiting}"),
     "retry": ("retry", "{ended}"),
     "run": ("run", "--", "true"),
