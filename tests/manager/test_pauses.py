@@ -117,7 +117,7 @@ async def test_a_drained_worker_runs_on_and_claims_nothing(
         manager.op("short")(work)
         running = await manager.submit("long")
         await begun.wait()
-        await store.ops.drain(manager.owner, reason="it leaks", by="ann")
+        await store.ops.drain(manager.owner, reason="it leaks\n[+] worker: ok", by="ann")
         waiting = await manager.submit("short")
         await until(lambda: len(manager.check_health()) == 7)
         checks = {one.name: one for one in manager.check_health()}
@@ -132,7 +132,7 @@ async def test_a_drained_worker_runs_on_and_claims_nothing(
 
         assert (ended, later) == ("done", "done")
         assert all(one.ok for one in checks.values())
-        assert checks["worker"].detail.endswith("it claims no tasks, by ann: it leaks")
+        assert checks["worker"].detail.endswith(r"no tasks, by ann: it leaks\n[+] worker: ok")
         assert state.drain is not None
         assert (state.owner, state.ops) == (manager.owner, ("long", "short"))
         assert state.host

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Final
 
+from tapescope.model.showing import make_printable
 from tapescope.model.times import moment
 
 __all__ = [
@@ -30,9 +31,9 @@ def describe_caller(by: str | None, role: str | None) -> str:
 
 def describe_stop(by: str | None, reason: str) -> str:
     """Who paused an op or has a worker drain, and why, to stand behind a sentence; empty where
-    nothing is known."""
+    nothing is known. It ends no line, whatever they said."""
     who = f", by {by}" if by else ""
-    return f"{who}: {reason}" if reason else who
+    return make_printable(f"{who}: {reason}" if reason else who)
 
 
 def shorten_id(task_id: str) -> str:

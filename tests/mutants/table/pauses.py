@@ -176,6 +176,17 @@ GUARDS: Final[tuple[Guard, ...]] = (
         on="memory",
     ),
     row(
+        "pauses.one_line",
+        "A reason makes no line of its own in the answer of a probe, or in a log",
+        Edit(
+            f"{TAPESCOPE}/model/wording.py",
+            'make_printable(f"{who}: {reason}" if reason else who)',
+            'f"{who}: {reason}" if reason else who',
+        ),
+        f"{_OF_MANAGER}::test_a_drained_worker_runs_on_and_claims_nothing",
+        on="memory",
+    ),
+    row(
         "pauses.drain_unseen",
         "A worker whose role may not look whether it drains works",
         Edit(
