@@ -260,6 +260,13 @@ def _list_audit() -> list[Alert]:
     ]
 
 
+def _unless_paused(within: str = "") -> str:
+    """Leaves out ops that are paused, or were so within that time: what waits there shall wait."""
+    paused = pick(names.OP_PAUSED)
+    paused = f"max_over_time({paused}[{within}])" if within else paused
+    return f" unless on ({GROUP}, {OP}) (max by ({GROUP}, {OP}) ({paused}) > 0)"
+
+
 def _list_tasks(durations: Durations) -> list[Alert]:
     board = "tapescope-overview"
     cancels = "job_reason:tapescope_cancel_duration_seconds"
@@ -319,7 +326,8 @@ def _list_tasks(durations: Durations) -> list[Alert]:
         Alert(
             "TapescopeNoWorkerForOp",
             f"{DUE} > 0"
-            f" and on ({GROUP}, {OP}) (max by ({GROUP}, {OP}) ({pick(names.OP_WORKERS)}) == 0)",
+            f" and on ({GROUP}, {OP}) (max by ({GROUP}, {OP}) ({pick(names.OP_WORKERS)}) == 0)"
+            f"{_unless_paused()}",
             settings.NO_WORKER_WAIT,
             CRITICAL,
             board,
@@ -333,7 +341,8 @@ def _list_tasks(durations: Durations) -> list[Alert]:
             exceeds(
                 lambda chosen: f"max by ({GROUP}, {OP}) ({pick(names.OLDEST_DUE, chosen)})",
                 settings.OLDEST_WAITING,
-            ),
+            )
+            + _unless_paused(),
             settings.OLDEST_WAITING_WAIT,
             WARNING,
             board,
@@ -343,10 +352,20 @@ def _list_tasks(durations: Durations) -> list[Alert]:
             " tasks, or no worker.",
         ),
         Alert(
+            "TapescopeOpPaused",
+            f"max by ({GROUP}, {OP}) ({pick(names.OP_PAUSED)}) > 0",
+            settings.PAUSED_WAIT,
+            WARNING,
+            board,
+            f"{{{{ $labels.{OP} }}}} has been paused for hours.",
+            "Somebody paused the op on purpose, and no worker claims its tasks. While it is paused"
+            " no alert tells how much waits.",
+        ),
+        Alert(
             "TapescopeBacklogGrowing",
             f"min_over_time({DUE}[{grown_in}]) > {settings.GROWTH_FACTOR:g}"
             f" * max_over_time({DUE}[{grown_in}] offset {durations(settings.GROWTH_SINCE)})"
-            f" + {settings.GROWTH_MINIMUM}",
+            f" + {settings.GROWTH_MINIMUM}{_unless_paused(grown_in)}",
             settings.GROWTH_WAIT,
             WARNING,
             board,
@@ -393,7 +412,8 @@ def _list_work(durations: Durations) -> list[Alert]:
             f"{or_zero(FINISHED_OF_OP, usual)} < {settings.THROUGHPUT_SHARE:g} * {usual}"
             f" and {usual} >= {settings.THROUGHPUT_MINIMUM}"
             f" and min_over_time({DUE}[{window}]) > 0"
-            f" and on ({GROUP}, {OP}) max by ({GROUP}, {OP}) ({pick(names.OP_WORKERS)}) > 0",
+            f" and on ({GROUP}, {OP}) max by ({GROUP}, {OP}) ({pick(names.OP_WORKERS)}) > 0"
+            f"{_unless_paused(window)}",
             settings.THROUGHPUT_WAIT,
             CRITICAL,
             board,

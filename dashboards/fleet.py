@@ -159,6 +159,15 @@ _PROCESSES = Section(
         ),
         Chart(
             "timeseries",
+            "Paused by op",
+            "1 while somebody has an op paused: no worker claims its tasks, and they wait.",
+            "short",
+            (Query(f"max by ({OP}) ({scope(names.OP_PAUSED)})", f"{{{{{OP}}}}}"),),
+            limits=(Limit(1, colours.LATE),),
+            empty="No process tells of a store: none has one open.",
+        ),
+        Chart(
+            "timeseries",
             "Restarts by process",
             "How often a process began anew in the interval. One that does so again and again is in"
             " a crash loop.",

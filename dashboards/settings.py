@@ -134,6 +134,8 @@ NO_WORKER_WAIT: Final = 2 * MINUTE
 OLDEST_WAITING: Final = OpTable(15 * MINUTE)
 """How long a task of an op may have been due: ``OpTable(15 * MINUTE, {"nightly": 8 * HOUR})``."""
 OLDEST_WAITING_WAIT: Final = 5 * MINUTE
+PAUSED_WAIT: Final = 4 * HOUR
+"""An op that is paused for longer was forgotten, or is told of once more."""
 GROWTH_WINDOW: Final = 10 * MINUTE
 GROWTH_SINCE: Final = 30 * MINUTE
 """The least that was due within the window is compared with the most that was so long before."""

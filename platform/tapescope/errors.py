@@ -21,6 +21,7 @@ Each builds its message from typed arguments, which stay readable as attributes:
   x UnknownTask
   x UnknownSchedule
   x ScheduleTaken
+  x UnknownWorker
   x TaskFailed
   x TaskCancelled
   x ResultTimeout
@@ -157,6 +158,7 @@ __all__ = [
     "UnknownSchedule",
     "UnknownStoreScheme",
     "UnknownTask",
+    "UnknownWorker",
     "UsedAfterFork",
     "UsedInAnotherLoop",
     "WouldBlockLoop",
@@ -383,6 +385,17 @@ class ScheduleTaken(TapescopeError):
         super().__init__(
             f"There is a schedule {_show(schedule)} already. Give the second one another name, or "
             "remove the first ('tapescope schedule remove')."
+        )
+
+
+class UnknownWorker(TapescopeError):
+    """An owner of which the store knows no worker: its name is another one, or it has ended."""
+
+    def __init__(self, owner: str) -> None:
+        self.owner = owner
+        super().__init__(
+            f"The store knows no worker {_show(owner)}. Check the owner ('tapescope workers'): a "
+            "worker that has ended needs no drain."
         )
 
 

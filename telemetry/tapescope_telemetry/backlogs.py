@@ -14,6 +14,7 @@ from tapescope_telemetry.labels import LabelCaps, LabelSets
 from tapescope_telemetry.names import (
     BACKLOG,
     OLDEST_DUE,
+    OP_PAUSED,
     OP_TIMEOUT,
     OP_WORKERS,
     RUNNING_AGE,
@@ -47,6 +48,7 @@ class Backlogs:
         observe(meter, BACKLOG, self._read_waiting)
         self._observe(meter, OLDEST_DUE, lambda one: one.oldest_due or 0.0, max)
         self._observe(meter, OP_WORKERS, _count_workers, lambda a, b: a + b)
+        self._observe(meter, OP_PAUSED, lambda one: float(one.paused is not None), max)
         self._observe(meter, RUNNING_AGE, lambda one: one.oldest_running or 0.0, max)
         self._observe(meter, OP_TIMEOUT, lambda one: one.timeout, max)
 

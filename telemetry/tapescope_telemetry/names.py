@@ -51,6 +51,7 @@ __all__ = [
     "OLDEST_ACTIVE",
     "OLDEST_DUE",
     "OPERATION_DURATION",
+    "OP_PAUSED",
     "OP_TIMEOUT",
     "OP_WORKERS",
     "OTHER",
@@ -316,6 +317,15 @@ RUNNING_AGE: Final = MetricRow(
     "gauge",
     "s",
     "How long ago the oldest run of the store was claimed; 0 where none runs. The same from every "
+    "process.",
+    (_A.OP,),
+    tallied=True,
+)
+OP_PAUSED: Final = MetricRow(
+    "tapescope.op.paused",
+    "gauge",
+    "{op}",
+    "1 while the op is paused, and no worker claims its tasks; else 0. The same from every "
     "process.",
     (_A.OP,),
     tallied=True,
@@ -665,7 +675,7 @@ are the same from every exporter, so they are never added up."""
 
 METRICS: Final = (
     *(SUBMITTED, DURATION, ACTIVE, LIMIT, QUEUE_WAIT, OLDEST_ACTIVE),
-    *(BACKLOG, OLDEST_DUE, OP_WORKERS, RUNNING_AGE, OP_TIMEOUT),
+    *(BACKLOG, OLDEST_DUE, OP_WORKERS, OP_PAUSED, RUNNING_AGE, OP_TIMEOUT),
     *(RETRIES, RESCUED, ZOMBIES),
     *(FIRINGS, LATENESS),
     *(CANCEL_REQUESTS, CANCEL_DURATION, CANCEL_OVERRUN),

@@ -321,9 +321,9 @@ async def test_seconds_that_have_passed_are_taken_together(
         "INSERT INTO backlog VALUES (0, 'y', 'due', 'many')",
         "INSERT INTO backlog VALUES (-1, 'y', 'scheduled', 2.5)",
         "INSERT INTO backlog VALUES (0, x'00ff', x'00ff', 1)",
-        f"INSERT INTO workers VALUES ('raw', {2**62}, 'no json')",
-        f"INSERT INTO workers VALUES ('raw', {2**62}, '[1, null, \"y\"]')",
-        f"INSERT INTO workers VALUES (x'00ff', {2**62}, x'00ff')",
+        f"INSERT INTO workers (owner, until, ops) VALUES ('raw', {2**62}, 'no json')",
+        f"INSERT INTO workers (owner, until, ops) VALUES ('raw', {2**62}, '[1, null, \"y\"]')",
+        f"INSERT INTO workers (owner, until, ops) VALUES (x'00ff', {2**62}, x'00ff')",
     ],
 )
 async def test_no_row_keeps_the_numbers_from_a_reader(sqlite_url: str, statement: str) -> None:

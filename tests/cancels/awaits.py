@@ -181,6 +181,8 @@ _UNREACHED: Final[dict[str, str]] = {
         for primitive, reason in {
             **dict.fromkeys(("audit", "find_damage", "repair", "read_repairs"), _CARE),
             **dict.fromkeys(("recount_backlog", "mend_backlog"), _CARE),
+            **dict.fromkeys(("pause_op", "resume_op", "list_pauses"), _CARE),
+            **dict.fromkeys(("list_workers", "drain_worker", "undrain_worker"), _CARE),
             **dict.fromkeys(("add_schedule", "change_schedule", "remove_schedule"), _SCHEDULES),
             **dict.fromkeys(("get_schedule", "list_schedules", "list_due_schedules"), _SCHEDULES),
             **dict.fromkeys(("next_schedule", "acquire_firing", "resign_firing"), _SCHEDULES),

@@ -29,6 +29,7 @@ LOOKS: tuple[tuple[str, ...], ...] = (
     ("list", "--json"),
     ("stats",),
     ("schedule", "list"),
+    ("workers",),
     ("show", "{task}"),
     ("tape", "{task}"),
     ("tape", "--follow", "{task}"),
@@ -50,6 +51,10 @@ ACTS: tuple[tuple[str, ...], ...] = (
     ("schedule", "resume", "nightly"),
     ("schedule", "trigger", "nightly"),
     ("schedule", "remove", "nightly"),
+    ("pause", "x"),
+    ("resume", "x"),
+    ("workers", "drain", "me"),
+    ("workers", "undrain", "me"),
     ("spool", "replay"),
     ("drill", "failure-burst"),
 )

@@ -198,6 +198,24 @@ async def test_the_programs_of_the_schedules_page_run(
     assert said_of_other == "submitted by a caller"
 
 
+async def test_the_program_of_the_incident_page_runs(
+    sqlite_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It pauses an op, says why, and resumes it."""
+    names: dict[str, Any] = {"TaskManager": TaskManager}
+    (program,) = read_programs("incident.md")
+    exec(compile(program, "incident.md", "exec", dont_inherit=True), names)
+    async with TaskManager(sqlite_url) as manager:
+        await names["wait_for_the_relay"](manager)
+        left = (await manager.list_paused()).pauses
+    shown = capsys.readouterr().out.splitlines()
+
+    assert shown[0].startswith("mail 20")
+    assert shown[0].endswith("the relay is down")
+    assert shown[1:] == ["['mail']"]
+    assert left == ()
+
+
 async def test_the_ops_of_the_embed_page_are_submitted(sqlite_url: str) -> None:
     """The registry of the page, and the submit beside it."""
     programs = read_programs("embed.md")

@@ -8,6 +8,7 @@ import pytest
 
 from tapescope import Reporter, TaskManager, find_store
 from tapescope.manager import backlog_reader, worker
+from tapescope.model.ops import Drain
 from tapescope.store import FlushRefused
 from tapescope.testing import MemoryBackend, MemoryStore, until
 from tests.support.captured_telemetry import CapturedTelemetry
@@ -92,6 +93,9 @@ class RefusingBackend(MemoryBackend):
     """One whose role may not write to the table of the workers."""
 
     async def tell_worker(self, owner: str, ops: Sequence[str], lease: int) -> None:
+        raise FlushRefused("permission denied for table workers")
+
+    async def find_drain(self, owner: str) -> Drain | None:
         raise FlushRefused("permission denied for table workers")
 
 

@@ -83,6 +83,7 @@ class LeasingBackend(TroubledBackend):
 TROUBLES = {
     "register_ops": LoopName.WORKER,
     "tell_worker": LoopName.WORKER,
+    "find_drain": LoopName.WORKER,
     "claim_due": LoopName.WORKER,
     "next_due": LoopName.WORKER,
     "read_owners": LoopName.HEARTBEAT,

@@ -21,7 +21,7 @@ async def take_migration_off(url: str) -> None:
             await raw.execute("DROP FUNCTION count_moves() CASCADE")  # its triggers, too
             await raw.execute(
                 "DROP TABLE backlog, backlog_moves, backlog_snapshot, workers,"
-                " attempts_traced, schedules"
+                " attempts_traced, schedules, pauses"
             )
             await raw.execute(
                 "ALTER TABLE maintenance DROP COLUMN firing_holder, DROP COLUMN firing_until"
@@ -39,7 +39,7 @@ async def take_migration_off(url: str) -> None:
         for (name,) in triggers:
             conn.execute(f"DROP TRIGGER {name}")
         conn.execute("DROP TRIGGER tasks_take_their_traces")
-        for table in ("backlog", "workers", "attempts_traced", "schedules"):
+        for table in ("backlog", "workers", "attempts_traced", "schedules", "pauses"):
             conn.execute(f"DROP TABLE {table}")
         conn.execute("ALTER TABLE tasks DROP COLUMN cancel_traceparent")
         for column in ("firing_holder", "firing_until"):

@@ -76,6 +76,7 @@ SCRAPE_NAMES: dict[str, tuple[str, str]] = {
     "tapescope.task.oldest_due.age": ("gauge", "tapescope_task_oldest_due_age_seconds"),
     "tapescope.task.running.age": ("gauge", "tapescope_task_running_age_seconds"),
     "tapescope.op.workers": ("gauge", "tapescope_op_workers"),
+    "tapescope.op.paused": ("gauge", "tapescope_op_paused"),
     "tapescope.op.timeout": ("gauge", "tapescope_op_timeout_seconds"),
     "tapescope.loop.errors": ("counter", "tapescope_loop_errors_total"),
     "tapescope.telemetry.errors": ("counter", "tapescope_telemetry_errors_total"),

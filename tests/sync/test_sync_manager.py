@@ -473,6 +473,22 @@ def test_schedules_are_changed_by_plain_calls(store_url: str) -> None:
     assert listed == same == resumed
 
 
+def test_ops_are_paused_by_plain_calls(store_url: str) -> None:
+    """What is submitted meanwhile waits, until the resume; the pause is listed with its reason."""
+    with make(store_url, work=True) as tasks:
+        paused = tasks.pause("double", reason="why", by="ann")
+        waiting = tasks.submit("double", params={"number": 4})
+        listed = tasks.list_paused()
+        with pytest.raises(ResultTimeout):
+            waiting.result(0.05)
+        ended = tasks.resume("double")
+        result = waiting.result(10)
+
+    assert listed.pauses == (paused,)
+    assert ended == paused
+    assert (paused.by, paused.reason, result) == ("ann", "why", 8)
+
+
 def test_every_verb_of_schedules_is_there() -> None:
     """With the arguments of the asynchronous one."""
     verbs = [name for name in dir(ManagerSchedules) if not name.startswith("_")]

@@ -17,6 +17,7 @@ from tapescope_telemetry.names import (
     FIRINGS,
     LATENESS,
     OLDEST_DUE,
+    OP_PAUSED,
     OP_TIMEOUT,
     OP_WORKERS,
     RUNNING_AGE,
@@ -27,7 +28,8 @@ from tests.support.scrapes import OPENMETRICS, SCRAPE_NAMES, Scraped, fetch, scr
 from tests.support.workbench import GRACE, Block, Workbench, started, wait_for_cancel, working
 
 READ_LATER = {
-    SCRAPE_NAMES[row.name][1] for row in (BACKLOG, OLDEST_DUE, RUNNING_AGE, OP_WORKERS, OP_TIMEOUT)
+    SCRAPE_NAMES[row.name][1]
+    for row in (BACKLOG, OLDEST_DUE, RUNNING_AGE, OP_WORKERS, OP_PAUSED, OP_TIMEOUT)
 }
 """What a process reads of its store after a second, and then again and again."""
 OF_SCHEDULES = {SCRAPE_NAMES[row.name][1] for row in (FIRINGS, LATENESS)}

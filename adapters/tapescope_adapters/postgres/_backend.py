@@ -14,12 +14,14 @@ from tapescope.model import (
     Backlog,
     BacklogCount,
     CancelRequest,
+    Drain,
     DropFilter,
     HeldLease,
     KnownOp,
     LeaderTerm,
     MaintenanceJob,
     Mended,
+    Pause,
     QuarantinePage,
     Repair,
     Schedule,
@@ -30,6 +32,7 @@ from tapescope.model import (
     TaskFilter,
     TaskStatus,
     TracedAttempt,
+    WorkerState,
     carry,
 )
 from tapescope.store import (
@@ -91,6 +94,7 @@ from tapescope_adapters.postgres._rows import (
     as_tape,
     as_task,
     as_traced,
+    as_worker,
 )
 from tapescope_adapters.postgres._schema import (
     SchemaGuard,
@@ -403,6 +407,33 @@ class PostgresBackend(StoreBackend):
     async def forget_worker(self, owner: str) -> None:
         await self._shared.fetch(self._sql["forget_worker"], owner)
 
+    async def list_workers(self, after: str, limit: int) -> Sequence[WorkerState]:
+        rows = await self._shared.fetch(self._sql["list_workers"], after, limit)
+        return [as_worker(row) for row in rows]
+
+    async def drain_worker(self, owner: str, by: str | None, reason: str) -> Drain | None:
+        rows = await self._shared.fetch(self._sql["drain_worker"], owner, by, reason)
+        return Drain(*rows[0]) if rows else None
+
+    async def undrain_worker(self, owner: str) -> bool:
+        return bool(await self._shared.fetch(self._sql["undrain_worker"], owner))
+
+    async def find_drain(self, owner: str) -> Drain | None:
+        rows = await self._shared.fetch(self._sql["find_drain"], owner)
+        return Drain(*rows[0]) if rows else None
+
+    async def pause_op(self, op: str, by: str | None, reason: str) -> Pause:
+        (row,) = await self._shared.fetch(self._sql["pause_op"], op, by, reason)
+        return Pause(*row)
+
+    async def resume_op(self, op: str) -> Pause | None:
+        rows = await self._shared.fetch(self._sql["resume_op"], op)
+        return Pause(*rows[0]) if rows else None
+
+    async def list_pauses(self, after: str, limit: int) -> Sequence[Pause]:
+        rows = await self._shared.fetch(self._sql["list_pauses"], after, limit)
+        return [Pause(*row) for row in rows]
+
     async def load(self, task_id: str, attempt: int, owner: str) -> AttemptState:
         known = task_id if is_task_id(task_id) else None
         rows = await self._shared.fetch(self._sql["load_attempt"], task_id, attempt, known)
@@ -496,7 +527,7 @@ class PostgresBackend(StoreBackend):
     async def read_backlog(self, fresh: int) -> Backlog:
         may_write = self._context.open_mode.may_write
         (row,) = await self._shared.fetch(self._sql["read_backlog"], fresh, may_write)
-        return _backlog.as_backlog(row["facts"])
+        return _backlog.as_backlog(row["facts"], row["paused"])
 
     # --- maintenance ------------------------------------------------------------------------------
 

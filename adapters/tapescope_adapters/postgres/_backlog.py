@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tapescope.model import Backlog, BacklogCount, Repair, make_backlog
+from tapescope.model import Backlog, BacklogCount, Pause, Repair, make_backlog
 from tapescope.store import decode
 from tapescope_adapters._sql import Queries
 from tapescope_adapters.postgres._rows import Row, as_repair
@@ -29,8 +29,8 @@ class _TakenBackError(Exception):
         super().__init__("a dry run")
 
 
-def as_backlog(text: str) -> Backlog:
-    """The answer of ``read_backlog``."""
+def as_backlog(text: str, paused: str) -> Backlog:
+    """The answers of ``read_backlog`` and ``read_pauses``."""
     made_at, now, rows = decode(text)
     counts: dict[str, dict[str, int]] = {}
     first_due: dict[str, int | None] = {}
@@ -50,6 +50,7 @@ def as_backlog(text: str) -> Backlog:
         running_since=since,
         workers=workers,
         registered=registered,
+        paused={op: Pause(op, *rest) for op, *rest in decode(paused)},
     )
 
 

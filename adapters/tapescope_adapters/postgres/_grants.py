@@ -29,6 +29,8 @@ RIGHTS: Final[Mapping[DatabaseRole, Mapping[str, tuple[str, ...]]]] = MappingPro
                 "repairs",
                 "attempts_traced",
                 "schedules",
+                "pauses",
+                "workers",
             ),
             ("SELECT",),
         ),
@@ -37,6 +39,7 @@ RIGHTS: Final[Mapping[DatabaseRole, Mapping[str, tuple[str, ...]]]] = MappingPro
             "tasks": ("SELECT", f"INSERT ({_SUBMITTED})"),
             "ops": ("SELECT",),
             "schedules": ("SELECT",),
+            "pauses": ("SELECT",),
         },
         DatabaseRole.WORKER: _VERSIONS
         | {
@@ -49,6 +52,7 @@ RIGHTS: Final[Mapping[DatabaseRole, Mapping[str, tuple[str, ...]]]] = MappingPro
             "ops": ("SELECT", "INSERT", "UPDATE"),
             "workers": ("SELECT", "INSERT", "UPDATE", "DELETE"),
             "schedules": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+            "pauses": ("SELECT", "INSERT", "UPDATE", "DELETE"),
             "repairs": ("SELECT",),
             "maintenance": ("SELECT", "UPDATE"),
         },

@@ -7,6 +7,7 @@ from typing import Any, Final, Protocol, cast
 
 from tapescope.model import (
     CancelRequest,
+    Drain,
     HeldLease,
     QuarantinePage,
     Repair,
@@ -14,6 +15,7 @@ from tapescope.model import (
     Task,
     TaskStatus,
     TracedAttempt,
+    WorkerState,
     carry,
 )
 from tapescope.store import (
@@ -115,6 +117,21 @@ def as_list(rows: Sequence[Row]) -> ListedTasks:
     tasks = [as_task(row) for row in rows]
     full = sum(row["size"] for row in rows) >= READ_BYTES
     return ListedTasks(tasks, tasks[-1].task_id if full else None)
+
+
+def as_worker(row: Row) -> WorkerState:
+    """Who works: a row of ``list_workers``."""
+    at = row["drained_at"]
+    return WorkerState(
+        row["owner"],
+        tuple(row["ops"] or ()),
+        row["running"],
+        row["is_worker"],
+        row["alive"],
+        row["since"],
+        row["heard_at"],
+        None if at is None else Drain(at, row["drained_by"], row["drain_reason"] or ""),
+    )
 
 
 def as_lease(row: Row) -> HeldLease:

@@ -16,12 +16,14 @@ from tapescope.model import (
     Backlog,
     BacklogCount,
     CancelRequest,
+    Drain,
     DropFilter,
     HeldLease,
     KnownOp,
     LeaderTerm,
     MaintenanceJob,
     Mended,
+    Pause,
     QuarantinePage,
     Repair,
     Schedule,
@@ -31,6 +33,7 @@ from tapescope.model import (
     TaskFilter,
     TaskStatus,
     TracedAttempt,
+    WorkerState,
 )
 from tapescope.store import (
     RESYNC,
@@ -68,6 +71,7 @@ from tapescope_adapters.sqlite import (
     _repair,
     _rows,
     _schedules,
+    _stops,
 )
 from tapescope_adapters.sqlite._caller_transaction import create_within
 from tapescope_adapters.sqlite._change_poll import NOTHING_SEEN, Look
@@ -380,6 +384,34 @@ class SqliteBackend(StoreBackend):
     async def forget_worker(self, owner: str) -> None:
         now = self._context.clock.now()
         await self._changing(lambda conn: _claims.forget_worker(conn, self._sql, owner, now))
+
+    async def list_workers(self, after: str, limit: int) -> Sequence[WorkerState]:
+        now = self._context.clock.now()
+        return await self._reading(
+            lambda conn: _stops.list_workers(conn, self._sql, now, after, limit)
+        )
+
+    async def drain_worker(self, owner: str, by: str | None, reason: str) -> Drain | None:
+        now = self._context.clock.now()
+        return await self._changing(
+            lambda conn: _stops.drain(conn, self._sql, owner, by, reason, now)
+        )
+
+    async def undrain_worker(self, owner: str) -> bool:
+        return await self._changing(lambda conn: _stops.undrain(conn, self._sql, owner))
+
+    async def find_drain(self, owner: str) -> Drain | None:
+        return await self._reading(lambda conn: _stops.find_drain(conn, self._sql, owner))
+
+    async def pause_op(self, op: str, by: str | None, reason: str) -> Pause:
+        now = self._context.clock.now()
+        return await self._changing(lambda conn: _stops.pause(conn, self._sql, op, by, reason, now))
+
+    async def resume_op(self, op: str) -> Pause | None:
+        return await self._changing(lambda conn: _stops.resume(conn, self._sql, op))
+
+    async def list_pauses(self, after: str, limit: int) -> Sequence[Pause]:
+        return await self._reading(lambda conn: _stops.list_pauses(conn, self._sql, after, limit))
 
     async def load(self, task_id: str, attempt: int, owner: str) -> AttemptState:
         return await self._reading(

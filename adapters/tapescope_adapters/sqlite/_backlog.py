@@ -21,6 +21,7 @@ from tapescope.model import (
 from tapescope.store import encode
 from tapescope_adapters._sql import Queries
 from tapescope_adapters.sqlite._connection import read_transaction, write_transaction
+from tapescope_adapters.sqlite._stops import list_pauses
 
 __all__ = ["count_passed", "fold_passed", "mend", "read", "recount"]
 
@@ -29,6 +30,8 @@ _REMEMBERED: Final = 7 * 24 * 3_600 * _SECOND
 """Microseconds that an op is known after its last registration."""
 _SOUGHT: Final = 200
 """Ops of which the first task that waits is looked for."""
+_PAUSES: Final = 1_000
+"""Paused ops that the numbers name."""
 _STATES: Final = (
     *("due", "scheduled", "retrying", "running", "held"),
     *("succeeded", "failed", "cancelled"),
@@ -56,6 +59,7 @@ def read(conn: sqlite3.Connection, sql: Queries, now: int) -> Backlog:
                 op: timeout
                 for op, timeout, _ in conn.execute(sql["read_ops"], (now - _REMEMBERED,))
             },
+            paused={pause.op: pause for pause in list_pauses(conn, sql, "", _PAUSES)},
         )
 
 

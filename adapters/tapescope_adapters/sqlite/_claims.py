@@ -124,7 +124,8 @@ def tell_worker(
     conn: sqlite3.Connection, sql: Queries, owner: str, ops: Sequence[str], now: int, lease: int
 ) -> None:
     """Note that a worker lives, and what it can run."""
-    conn.execute(sql["tell_worker"], (owner, now + lease, encode(list(ops), "ops")))
+    told = {"owner": owner, "until": now + lease, "ops": encode(list(ops), "ops"), "now": now}
+    conn.execute(sql["tell_worker"], told)
 
 
 def forget_worker(conn: sqlite3.Connection, sql: Queries, owner: str, now: int) -> None:
@@ -139,6 +140,6 @@ def read_ops(conn: sqlite3.Connection, sql: Queries, since: int) -> list[KnownOp
 
 def _find(conn: sqlite3.Connection, sql: Queries, order: DueOrder, now: int, limit: int) -> str:
     """The keys of the next due tasks, a JSON list."""
-    asked = {"ops": encode(order.ops, "ops"), "now": now, "limit": limit}
+    asked = {"ops": encode(order.ops, "ops"), "now": now, "limit": limit, "owner": order.owner}
     keys: str = conn.execute(sql["find_due"], asked).fetchone()[0]
     return keys

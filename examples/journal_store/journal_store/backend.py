@@ -20,6 +20,7 @@ from tapescope.model import (
     Backlog,
     BacklogCount,
     CancelRequest,
+    Drain,
     DropFilter,
     Event,
     HeldLease,
@@ -27,6 +28,7 @@ from tapescope.model import (
     LeaderTerm,
     MaintenanceJob,
     Mended,
+    Pause,
     QuarantinePage,
     Repair,
     Schedule,
@@ -35,6 +37,7 @@ from tapescope.model import (
     TaskFilter,
     TaskStatus,
     TracedAttempt,
+    WorkerState,
     count_backlog,
     list_counts,
 )
@@ -193,8 +196,9 @@ class JournalBackend(StoreBackend):
 
     async def next_due(self, ops: Sequence[str]) -> int | None:
         def step(tx: Transaction) -> int | None:
+            able = set(ops) - set(tx.scan("pauses"))
             pending = list_tasks(tx, TaskStatus.PENDING)
-            return min((task.run_us for task in pending if task.op in ops), default=None)
+            return min((task.run_us for task in pending if task.op in able), default=None)
 
         return await self._read(step)
 
@@ -254,17 +258,83 @@ class JournalBackend(StoreBackend):
         return [KnownOp(op, timeout, retries) for op, timeout, retries, at in rows if at > since]
 
     async def tell_worker(self, owner: str, ops: Sequence[str], lease: int) -> None:
-        row = (owner, [*ops], self._now() + lease)
-        await self._write(lambda tx: tx.put("workers", owner, row))
+        now = self._now()
+
+        def step(tx: Transaction) -> None:
+            since = (tx.get("workers", owner) or [None, None, None, now])[3]
+            tx.put("workers", owner, [owner, [*ops], now + lease, since, now])
+
+        await self._write(step)
 
     async def forget_worker(self, owner: str) -> None:
-        await self._write(lambda tx: tx.put("workers", owner, None))
+        def step(tx: Transaction) -> None:
+            tx.put("workers", owner, None)
+            tx.put("drains", owner, None)
+
+        await self._write(step)
+
+    async def list_workers(self, after: str, limit: int) -> Sequence[WorkerState]:
+        now = self._now()
+
+        def step(tx: Transaction) -> list[WorkerState]:
+            told = tx.scan("workers")
+            running = Counter(t.owner for t in list_tasks(tx, TaskStatus.RUNNING) if t.owner)
+            owners = sorted(owner for owner in {*running, *map(str, told)} if owner > after)
+            return [
+                _describe_worker(tx, owner, told.get(owner), running[owner], now)
+                for owner in owners[:limit]
+            ]
+
+        return await self._read(step)
+
+    async def drain_worker(self, owner: str, by: str | None, reason: str) -> Drain | None:
+        def step(tx: Transaction) -> Drain | None:
+            if tx.get("workers", owner) is None:
+                return None
+            if tx.get("drains", owner) is None:
+                tx.put("drains", owner, [self._now(), by, reason])
+            return Drain(*tx.get("drains", owner))
+
+        return await self._write(step)
+
+    async def undrain_worker(self, owner: str) -> bool:
+        def step(tx: Transaction) -> bool:
+            tx.put("drains", owner, None)
+            return tx.get("workers", owner) is not None
+
+        return await self._write(step)
+
+    async def find_drain(self, owner: str) -> Drain | None:
+        row = await self._read(lambda tx: tx.get("drains", owner))
+        return None if row is None else Drain(*row)
+
+    async def pause_op(self, op: str, by: str | None, reason: str) -> Pause:
+        def step(tx: Transaction) -> Pause:
+            if tx.get("pauses", op) is None:
+                tx.put("pauses", op, [op, self._now(), by, reason])
+            return Pause(*tx.get("pauses", op))
+
+        return await self._write(step)
+
+    async def resume_op(self, op: str) -> Pause | None:
+        def step(tx: Transaction) -> Pause | None:
+            row = tx.get("pauses", op)
+            tx.put("pauses", op, None)
+            return None if row is None else Pause(*row)
+
+        return await self._write(step)
+
+    async def list_pauses(self, after: str, limit: int) -> Sequence[Pause]:
+        rows = await self._read(lambda tx: list(tx.scan("pauses").values()))
+        return [Pause(*row) for row in sorted(rows, key=lambda row: row[0]) if row[0] > after][
+            :limit
+        ]
 
     async def read_backlog(self, fresh: int) -> Backlog:
         now = self._now()
 
         def step(tx: Transaction) -> Backlog:
-            living = [ops for _, ops, until in tx.scan("workers").values() if until > now]
+            living = [ops for _, ops, until, *_ in tx.scan("workers").values() if until > now]
             known = [row for row in tx.scan("ops").values() if row[3] > now - _WEEK]
             pruned = {(op, status): n for op, status, n in tx.scan("pruned").values()}
             return count_backlog(
@@ -273,6 +343,7 @@ class JournalBackend(StoreBackend):
                 now,
                 workers=Counter(op for ops in living for op in ops),
                 registered={op: timeout for op, timeout, *_ in known},
+                paused={op: Pause(op, *rest) for op, *rest in tx.scan("pauses").values()},
             )
 
         return await self._read(step)
@@ -514,6 +585,24 @@ class JournalBackend(StoreBackend):
 
     def _now(self) -> int:
         return self._context.clock.now()
+
+
+def _describe_worker(
+    tx: Transaction, owner: str, told: Sequence[Any] | None, running: int, now: int
+) -> WorkerState:
+    if told is None:
+        return WorkerState(owner, running=running, is_worker=False)
+    _, ops, until, since, heard = told
+    drain = tx.get("drains", owner)
+    return WorkerState(
+        owner,
+        tuple(ops),
+        running,
+        alive=until > now,
+        since_us=since,
+        heard_us=heard,
+        drain=None if drain is None else Drain(*drain),
+    )
 
 
 def _set_if_leader(tx: Transaction, owner: str, key: str, value: Any) -> None:

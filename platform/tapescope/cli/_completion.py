@@ -19,7 +19,15 @@ if TYPE_CHECKING:
     from tapescope.cli._source import Source
     from tapescope.store.port import TaskStore
 
-__all__ = ["COMPLETE", "complete_drill", "complete_op", "complete_schedule", "complete_task"]
+__all__ = [
+    "COMPLETE",
+    "complete_drill",
+    "complete_op",
+    "complete_paused",
+    "complete_schedule",
+    "complete_task",
+    "complete_worker",
+]
 
 COMPLETE: Final = "_TAPESCOPE_COMPLETE"
 """The variable in which a shell says that it asks, and how."""
@@ -67,6 +75,27 @@ def complete_schedule(ctx: click.Context, _: click.Parameter, incomplete: str) -
     async def read(store: TaskStore) -> list[str]:
         page = await store.schedules.list(limit=1_000)
         return [one.name for one in page.schedules if one.name.startswith(incomplete)]
+
+    return _ask_store(ctx, read) or []
+
+
+def complete_paused(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """The first paused ops whose names begin so."""
+
+    async def read(store: TaskStore) -> list[str]:
+        page = await store.ops.list_paused(limit=1_000)
+        return [one.op for one in page.pauses if one.op.startswith(incomplete)]
+
+    return _ask_store(ctx, read) or []
+
+
+def complete_worker(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """The first workers whose owners begin so."""
+
+    async def read(store: TaskStore) -> list[str]:
+        page = await store.ops.list_workers(limit=1_000)
+        owners = (one.owner for one in page.workers if one.is_worker)
+        return [owner for owner in owners if owner.startswith(incomplete)]
 
     return _ask_store(ctx, read) or []
 

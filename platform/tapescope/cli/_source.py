@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -21,6 +21,7 @@ from tapescope.cli._caller import continue_callers_trace
 from tapescope.cli._output import say
 from tapescope.cli._settings import find_named_server, name_caller
 from tapescope.cli._store import choose_store, open_store, prepare_store
+from tapescope.model.backlog import find_pauses
 from tapescope.store.opening import OpenMode
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from tapescope.model.audit import AuditReport
     from tapescope.model.backlog import Backlog
     from tapescope.model.leases import TracedAttempt
+    from tapescope.model.ops import Pause
     from tapescope.model.tape import Event, QuarantinePage, TapePage
     from tapescope.model.tasks import CancelRequest, Task, TaskPage, TaskStatus
     from tapescope.store.flush import CancelState
@@ -153,6 +155,10 @@ class Source(Lister, ABC):
         """What waits and runs, as it is now."""
 
     @abstractmethod
+    async def read_pauses(self) -> Mapping[str, Pause]:
+        """The first 1,000 ops that are paused, by name."""
+
+    @abstractmethod
     async def read_ops(self) -> Iterable[str]:
         """The ops that workers have registered."""
 
@@ -243,6 +249,9 @@ class _StoreSource(Source):
     async def read_backlog(self) -> Backlog:
         return await self._store.backlog.read(max_age=0)
 
+    async def read_pauses(self) -> Mapping[str, Pause]:
+        return find_pauses(await self._store.backlog.read())
+
     async def read_ops(self) -> Iterable[str]:
         return await self._store.ops.read()
 
@@ -283,6 +292,8 @@ class _ManagerSubmitter(Submitter):
             (handle,) = await self._manager.submit_many([submission])
         if submission.op not in await self._store.ops.read():
             say(f"no worker of this store has registered {submission.op!r} yet; the task waits")
+        if submission.op in find_pauses(await self._store.backlog.read()):
+            say(f"{submission.op} is paused: 'tapescope resume {submission.op}' ends that")
         made: Handle = handle
         return made
 
@@ -358,6 +369,9 @@ class _ServerSource(Source, Submitter):
 
     async def read_backlog(self) -> Backlog:
         return await self._client.stats(max_age=0)
+
+    async def read_pauses(self) -> Mapping[str, Pause]:
+        return find_pauses(await self._client.stats())
 
     async def read_ops(self) -> Iterable[str]:
         return [one.op for one in (await self._client.stats()).ops if one.registered]

@@ -10,7 +10,7 @@ from tapescope.manager.lost_tasks import LOST
 from tapescope.model.tasks import Task, TaskStatus
 from tapescope.model.wording import format_duration
 
-__all__ = ["UNKNOWN", "format_took", "now_us", "put_sign"]
+__all__ = ["UNKNOWN", "format_took", "now_us", "put_sign", "waits_for_workers"]
 
 UNKNOWN: Final = "?"
 """How long a task ran whose clock was set back meanwhile."""
@@ -42,6 +42,11 @@ def put_sign(status: str) -> str:
     """The status behind its sign, which tells it without colours."""
     signs = _SIGNS if all(map(can_show, _SIGNS.values())) else _PLAIN_SIGNS
     return f"{signs[status]} {status}"
+
+
+def waits_for_workers(task: Task) -> bool:
+    """Whether the task waits for a worker of its op, and not for the process that submitted it."""
+    return task.status is TaskStatus.PENDING and task.lease_expires_us is None
 
 
 def format_took(task: Task) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from tapescope.model.audit import AuditReport, AuditRule, Violation
 from tapescope.model.backlog import Backlog, OpBacklog
 from tapescope.model.leases import TracedAttempt
+from tapescope.model.ops import Pause
 from tapescope.model.tape import FINAL, DroppedEvent, DropReason, Event, QuarantinePage, TapePage
 from tapescope.model.tasks import (
     Assurance,
@@ -206,10 +207,20 @@ def read_backlog(shape: Shape) -> Backlog:
                 failed=int(one["failed"]),
                 cancelled=int(one["cancelled"]),
                 gone=int(one["gone"]),
+                paused=_read_pause(one.get("paused")),
             )
             for one in shape["ops"]
         ),
     )
+
+
+def _read_pause(shape: Shape | None) -> Pause | None:
+    """That an op is paused; a server of an older version does not say it."""
+    if shape is None:
+        return None
+    by = shape["by"]
+    at, reason = parse_time(shape["at"]), _text(shape["reason"])
+    return Pause(_text(shape["op"]), at, None if by is None else _text(by), reason)
 
 
 def read_traced(shape: Shape) -> list[TracedAttempt]:

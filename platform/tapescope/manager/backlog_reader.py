@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from tapescope.errors import TapescopeError
@@ -22,7 +23,7 @@ _EVERY: Final = 5.0
 """Seconds between two readings. With the age that a reading of another process may have, what is
 told is 12.5 seconds old at the most."""
 _NAMED: Final = 3
-"""Ops without a worker that are named in a line."""
+"""Ops without a worker, and paused ones, that are named in a line."""
 _SLACK: Final = 30.0
 """Seconds more that a reading may take before the loop is said to be stuck."""
 
@@ -76,8 +77,13 @@ def describe_backlog(backlog: Backlog | None) -> str:
     waiting = sum(one.waiting for one in backlog.ops)
     due = sum(one.due for one in backlog.ops)
     text = f"{waiting:,} wait, {due:,} of them due"
-    alone = [one.op for one in backlog.ops if one.unattended]
-    if not alone:
-        return text
-    more = f" and {len(alone) - _NAMED:,} more" if len(alone) > _NAMED else ""
-    return f"{text}; no worker for {', '.join(alone[:_NAMED])}{more}"
+    if alone := [one.op for one in backlog.ops if one.unattended]:
+        text += f"; no worker for {_name_first(alone)}"
+    if paused := [one.op for one in backlog.ops if one.paused is not None]:
+        text += f"; paused: {_name_first(paused)}"
+    return text
+
+
+def _name_first(ops: Sequence[str]) -> str:
+    more = f" and {len(ops) - _NAMED:,} more" if len(ops) > _NAMED else ""
+    return f"{', '.join(ops[:_NAMED])}{more}"

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, Final, Generic, cast
 from typing_extensions import TypeVar
 
 from tapescope.errors import ResultTimeout, TapescopeError, TaskCancelled, TaskFailed
+from tapescope.model.backlog import find_pauses
 from tapescope.model.redaction import ToldKind
 from tapescope.model.tape import Event, Outcome, QuarantinePage, TapePage
 from tapescope.model.tasks import CancelReason, FinalEvent, Task, TaskStatus
+from tapescope.model.wording import describe_stop
 from tapescope.run import find_current_run
 from tapescope.store.follow import TapeBatch, await_final, follow_batches, follow_tape
 from tapescope.store.validation import check_seconds
@@ -154,7 +156,14 @@ class TaskHandle(Generic[R_co]):
                     return f"{task.status.value}, attempt {task.attempt}"
                 if self._completion is not None:
                     return "pending, and waits here for its time or for a free slot"
-                if task.op in await self._pool.store.ops.read():
+                store = self._pool.store
+                if pause := find_pauses(await store.backlog.read()).get(task.op):
+                    return (
+                        f"pending, and its op {task.op!r} is paused"
+                        f"{describe_stop(pause.by, pause.reason)} ('tapescope resume {task.op}' "
+                        "ends that)"
+                    )
+                if task.op in await store.ops.read():
                     return "pending, and waits for its time or for a worker that is free"
                 return (
                     f"pending, and no worker of this store has registered the op {task.op!r}. "

@@ -41,11 +41,13 @@ from tapescope.manager.submission import Submission
 from tapescope.manager.worker import Worker
 from tapescope.model.audit import AUDIT_GRACE, AuditReport
 from tapescope.model.internals import ManagerSigns
+from tapescope.model.ops import Pause, PausePage
 from tapescope.model.redaction import Redact
 from tapescope.model.schedules import Schedule
 from tapescope.model.tape import QuarantinePage, TapePage
 from tapescope.model.tasks import Claim, NewTask, TaskStatus
 from tapescope.model.times import format_time
+from tapescope.model.wording import describe_stop
 from tapescope.run import (
     Redactor,
     RetryPolicy,
@@ -594,6 +596,29 @@ class TaskManager:
             raise
         return [await await_child(submit) for submit in submits]
 
+    # --- pauses -----------------------------------------------------------------------------------
+
+    async def pause(self, op: str, *, reason: str = "", by: str | None = None) -> Pause:
+        """Have no worker of the store claim tasks of an op until ``resume``: ``StoreOps.pause``.
+
+        What runs goes on, and what is submitted waits. Tasks with a callable of their own are not
+        paused. ``by`` is this manager, unless it is said. Raises ``BadOp``, ``BadSetting``,
+        ``StoreRefused``, ``ManagerClosed``.
+        """
+        store = self._open_store()
+        return await store.ops.pause(op, reason=reason, by=self.owner if by is None else by)
+
+    async def resume(self, op: str) -> Pause | None:
+        """Have the workers claim tasks of an op again; gives the pause that ended, if any.
+
+        Raises ``BadOp``, ``StoreRefused``, ``ManagerClosed``.
+        """
+        return await self._open_store().ops.resume(op)
+
+    async def list_paused(self, *, after: str | None = None, limit: int = 100) -> PausePage:
+        """A page of the ops that are paused, by name: ``after`` is the page before's ``next``."""
+        return await self._open_store().ops.list_paused(after=after, limit=limit)
+
     # --- schedules --------------------------------------------------------------------------------
 
     def _open_store(self) -> TaskStore:
@@ -740,9 +765,16 @@ class TaskManager:
             waits=self._heartbeat.describe_wait(),
             troubles=self._find_troubles(),
             backlog=describe_backlog(self._backlog.last),
+            worker=self._describe_drain(),
         )
 
     # --- the steps of the above -------------------------------------------------------------------
+
+    def _describe_drain(self) -> str | None:
+        if (drain := self._worker.drain) is None:
+            return None
+        since = format_time(drain.at_us)
+        return f"draining since {since}: it claims no tasks{describe_stop(drain.by, drain.reason)}"
 
     def _read_signs(self) -> ManagerSigns:
         """Its signs of life, from memory, for any thread."""

@@ -38,12 +38,14 @@ def check_readiness(
     waits: str | None = None,
     troubles: Sequence[str] = (),
     backlog: str = "not read yet",
+    worker: str | None = None,
 ) -> tuple[Check, ...]:
     """The checks of a manager, from facts alone: ``now`` and ``lease`` are in seconds.
 
     ``waits`` says why the heartbeat under way has no answer. ``troubles`` are what is wrong with
     its background loops, a text for each. ``backlog`` says what waits on the store: however much,
-    the process is ready.
+    the process is ready. ``worker`` says what keeps its worker from claiming: it is ready all the
+    same, for to restart it would end what it runs.
     """
     taking = opened and not closing
     state = "it takes tasks" if taking else "draining or closed" if closing else "not open yet"
@@ -65,4 +67,5 @@ def check_readiness(
             "up to date when the store was opened" if opened else "not looked at yet",
         ),
         Check("backlog", True, backlog),
+        *([] if worker is None else [Check("worker", True, worker)]),
     )

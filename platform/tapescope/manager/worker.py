@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Final
 from tapescope.clock import Backoff
 from tapescope.errors import StoreRefused, TapescopeError
 from tapescope.model.telemetry import LoopName
+from tapescope.model.wording import describe_stop
 from tapescope.service import LoopService, Vitals, keep_alive
 from tapescope_telemetry.logger import Logger
 
 if TYPE_CHECKING:
     from tapescope.manager.ops import Ops
     from tapescope.manager.pool import RunPool
+    from tapescope.model.ops import Drain
     from tapescope.store.notifications import Subscription
 
 __all__ = ["Worker"]
@@ -70,6 +72,10 @@ class Worker(LoopService):
         """How many ops were registered on the store, and when, in monotonic seconds."""
         self._told: tuple[int, float] | None = None
         """With how many ops the worker told that it lives, and when."""
+        self._looked: float | None = None
+        """When it last asked whether it is to drain."""
+        self.drain: Drain | None = None
+        """That it claims no more, for somebody asked for it on the store; any thread may look."""
 
     def start(self) -> None:
         """Begin, if an op is registered; a second call begins a round with the ops added since."""
@@ -126,7 +132,11 @@ class Worker(LoopService):
             try:
                 await self._register_ops()
                 await self._tell()
-                pause, wait = await self._claim_due()
+                await self._find_drain()
+                if self.drain is not None:
+                    pause, wait = _SHORTEST_PAUSE, self._poll
+                else:
+                    pause, wait = await self._claim_due()
             except TapescopeError as error:
                 if backoff is None:
                     backoff = Backoff()
@@ -172,6 +182,31 @@ class Worker(LoopService):
                         error,
                     )
             self._told = (count, now)
+
+    async def _find_drain(self) -> None:
+        """Ask, once in a poll, whether a person has this worker drain (docs/decisions/0082).
+
+        The store gives it no task from then on, asked or not: here it learns why.
+        """
+        store = self._pool.store
+        now = store.clock.monotonic()
+        if self._looked is not None and now - self._looked < min(self._poll, _TELL_EVERY):
+            return
+        self._looked = now
+        try:
+            drain = await store.ops.find_drain(self._pool.owner)
+        except StoreRefused:  # of a role that may not look there: ``_tell`` has warned of it
+            return
+        if (drain is None) is not (self.drain is None):
+            if drain is None:
+                _log.warning("The worker %s drains no more.", self._pool.owner)
+            else:
+                _log.warning(
+                    "The worker %s drains: it claims no more tasks, and those that it runs go on%s",
+                    self._pool.owner,
+                    describe_stop(drain.by, drain.reason),
+                )
+        self.drain = drain
 
     async def _claim_due(self) -> tuple[float, float]:
         """Claim the due tasks that there are free slots for, and start them.

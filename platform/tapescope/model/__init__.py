@@ -42,7 +42,15 @@ from tapescope.model.error_codes import (
 from tapescope.model.internals import ConnectionState, ManagerSigns, StoreLoad, StoreSize
 from tapescope.model.leadership import LeaderTerm, MaintenanceJob
 from tapescope.model.leases import GivenUp, HeldLease, Leases, Rescued, RescueResult, TracedAttempt
-from tapescope.model.ops import DEFAULT_RETRIES, KnownOp
+from tapescope.model.ops import (
+    DEFAULT_RETRIES,
+    Drain,
+    KnownOp,
+    Pause,
+    PausePage,
+    WorkerPage,
+    WorkerState,
+)
 from tapescope.model.redaction import NOT_REDACTED, Redact, Telling, ToldKind
 from tapescope.model.repairs import Mended, Repair, RepairReport
 from tapescope.model.schedules import (
@@ -144,6 +152,7 @@ __all__ = [
     "CatchUp",
     "Claim",
     "ConnectionState",
+    "Drain",
     "DropFilter",
     "DropReason",
     "DroppedEvent",
@@ -168,6 +177,8 @@ __all__ = [
     "OpBacklog",
     "Outcome",
     "Overlap",
+    "Pause",
+    "PausePage",
     "QuarantinePage",
     "Redact",
     "Repair",
@@ -190,6 +201,8 @@ __all__ = [
     "TracedAttempt",
     "Violation",
     "WaitState",
+    "WorkerPage",
+    "WorkerState",
     "as_microseconds",
     "carry",
     "count_backlog",

@@ -6,8 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Final
 
+from tapescope.model.ops import Pause
 from tapescope.model.tasks import Task, TaskStatus
 from tapescope.model.times import moment
 
@@ -17,6 +19,7 @@ __all__ = [
     "OpBacklog",
     "WaitState",
     "count_backlog",
+    "find_pauses",
     "list_counts",
     "make_backlog",
     "sum_states",
@@ -30,6 +33,7 @@ COUNTED: Final = (
     *("succeeded", "failed", "cancelled"),
 )
 """What ``BacklogCount.state`` may be."""
+_NO_PAUSES: Final[Mapping[str, Pause]] = MappingProxyType({})
 
 
 class WaitState(StrEnum):
@@ -70,6 +74,8 @@ class OpBacklog:
     """Tasks that ended so since the store was made, with those that were pruned."""
     gone: int = 0
     """Tasks that were deleted, past tapescope, before their end."""
+    paused: Pause | None = None
+    """That no worker claims its tasks, for somebody has paused it; ``None``: it is not paused."""
 
     @property
     def waiting(self) -> int:
@@ -84,8 +90,11 @@ class OpBacklog:
 
     @property
     def unattended(self) -> bool:
-        """Whether a task is due that no living worker can run, nor the process it is from."""
-        return self.due > self.held and not self.workers
+        """Whether a task is due that no living worker can run, nor the process it is from.
+
+        That of a paused op waits for its resume, whoever works.
+        """
+        return self.due > self.held and not self.workers and self.paused is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,13 +139,14 @@ def make_backlog(
     running_since: Mapping[str, int | None],
     workers: Mapping[str, int],
     registered: Mapping[str, float | None],
+    paused: Mapping[str, Pause] = _NO_PAUSES,
 ) -> Backlog:
     """The numbers of a store by op: counts by state, times in microseconds since the epoch."""
 
     def age(at: int | None) -> float | None:
         return None if at is None else max(0, made_us - at) / 1e6
 
-    ops: Sequence[str] = sorted({*counts, *workers, *registered})
+    ops: Sequence[str] = sorted({*counts, *workers, *registered, *paused})
     none: Mapping[str, int] = {}
     return Backlog(
         made_us,
@@ -150,10 +160,16 @@ def make_backlog(
                 workers=workers.get(op, 0),
                 registered=op in registered,
                 timeout=registered.get(op),
+                paused=paused.get(op),
             )
             for op in ops
         ),
     )
+
+
+def find_pauses(backlog: Backlog) -> Mapping[str, Pause]:
+    """The ops that are paused, by name."""
+    return {one.op: one.paused for one in backlog.ops if one.paused is not None}
 
 
 def count_backlog(
@@ -163,6 +179,7 @@ def count_backlog(
     *,
     workers: Mapping[str, int],
     registered: Mapping[str, float | None],
+    paused: Mapping[str, Pause] = _NO_PAUSES,
 ) -> Backlog:
     """The numbers, counted from the tasks themselves: for a store that holds few.
 
@@ -201,6 +218,7 @@ def count_backlog(
         running_since=since,
         workers=workers,
         registered=registered,
+        paused=paused,
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from tapescope.model.audit import AuditReport, Violation
 from tapescope.model.backlog import Backlog, OpBacklog
 from tapescope.model.leases import TracedAttempt
+from tapescope.model.ops import Pause, WorkerState
 from tapescope.model.repairs import RepairReport
 from tapescope.model.schedules import Schedule, SchedulePage
 from tapescope.model.tape import DroppedEvent, Event, QuarantinePage, TapePage
@@ -121,6 +122,34 @@ def op_shape(one: OpBacklog) -> dict[str, Any]:
         "failed": one.failed,
         "cancelled": one.cancelled,
         "gone": one.gone,
+        "paused": None if one.paused is None else pause_shape(one.paused),
+    }
+
+
+def pause_shape(pause: Pause) -> dict[str, Any]:
+    """An op whose tasks no worker claims."""
+    return {
+        "op": pause.op,
+        "at": format_time(pause.at_us),
+        "by": pause.by,
+        "reason": pause.reason,
+    }
+
+
+def worker_shape(one: WorkerState) -> dict[str, Any]:
+    """Who works on a store; null where it is not known."""
+    drain = one.drain
+    return {
+        "owner": one.owner,
+        "host": one.host,
+        "pid": one.pid,
+        "ops": list(one.ops),
+        "running": one.running,
+        "is_worker": one.is_worker,
+        "alive": one.alive,
+        "since": format_optional_time(one.since_us),
+        "heard": format_optional_time(one.heard_us),
+        "drain": drain and {"at": format_time(drain.at_us), "by": drain.by, "reason": drain.reason},
     }
 
 

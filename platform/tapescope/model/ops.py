@@ -1,11 +1,23 @@
-"""Ops that can be submitted by name: what a worker writes to the store about each."""
+"""Ops that can be submitted by name: what a worker writes to the store about each, and about
+itself; and what a person has stopped for a while."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
-__all__ = ["DEFAULT_RETRIES", "KnownOp"]
+from tapescope.model.times import moment
+
+__all__ = [
+    "DEFAULT_RETRIES",
+    "Drain",
+    "KnownOp",
+    "Pause",
+    "PausePage",
+    "WorkerPage",
+    "WorkerState",
+]
 
 DEFAULT_RETRIES: Final = 3
 """The retries of a task that was submitted by name, where neither the submit nor the op has others.
@@ -20,3 +32,104 @@ class KnownOp:
     timeout: float | None = None
     """Seconds an attempt may run; ``None`` for no limit."""
     retries: int = DEFAULT_RETRIES
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """An op whose tasks no worker claims, until it is resumed (docs/decisions/0081)."""
+
+    op: str
+    at_us: int
+    """Since when, in microseconds since the epoch, by the store's clock."""
+    by: str | None = None
+    """Who paused it, as they said."""
+    reason: str = ""
+    """Why, as they said."""
+
+    @property
+    def at(self) -> datetime:
+        """Since when: an aware time in UTC."""
+        return moment(self.at_us)
+
+
+@dataclass(frozen=True, slots=True)
+class PausePage:
+    """A page of paused ops, by name."""
+
+    pauses: tuple[Pause, ...]
+    next: str | None
+    """Pass it as ``after`` for the next page; ``None`` at the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """That a worker claims no more tasks, while those that it runs go on (docs/decisions/0082)."""
+
+    at_us: int
+    """Since when, in microseconds since the epoch, by the store's clock."""
+    by: str | None = None
+    """Who asked for it, as they said."""
+    reason: str = ""
+    """Why, as they said."""
+
+    @property
+    def at(self) -> datetime:
+        """Since when: an aware time in UTC."""
+        return moment(self.at_us)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerState:
+    """Who works on a store: a worker, or another owner of tasks that run.
+
+    What runs a callable of its own, such as ``tapescope run``, is no worker: it has no ``ops``, and
+    nobody heard of it.
+    """
+
+    owner: str
+    """As the rows of its tasks name it."""
+    ops: tuple[str, ...] = ()
+    """What it can run by name."""
+    running: int = 0
+    """Tasks that it runs, by their rows."""
+    is_worker: bool = True
+    """Whether it tells the store that it lives, as workers do."""
+    alive: bool = True
+    """Whether it told so within its time. Of what is no worker nothing is known but its leases."""
+    since_us: int | None = None
+    """When it was first heard, in microseconds since the epoch, by the store's clock."""
+    heard_us: int | None = None
+    """When it was last heard."""
+    drain: Drain | None = None
+
+    @property
+    def since(self) -> datetime | None:
+        """When it was first heard: an aware time in UTC."""
+        return None if self.since_us is None else moment(self.since_us)
+
+    @property
+    def heard(self) -> datetime | None:
+        """When it was last heard: an aware time in UTC."""
+        return None if self.heard_us is None else moment(self.heard_us)
+
+    @property
+    def host(self) -> str | None:
+        """The host that its owner's name begins with; ``None`` where the name has another form."""
+        parts = self.owner.rsplit(":", 3)
+        return parts[0] if len(parts) == 4 else None  # host:pid:start:random
+
+    @property
+    def pid(self) -> int | None:
+        """Its process on that host; ``None`` where the name has another form."""
+        parts = self.owner.rsplit(":", 3)
+        is_number = len(parts) == 4 and parts[1].isdecimal()  # as above
+        return int(parts[1]) if is_number else None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerPage:
+    """A page of who works on a store, by owner."""
+
+    workers: tuple[WorkerState, ...]
+    next: str | None
+    """Pass it as ``after`` for the next page; ``None`` at the end."""

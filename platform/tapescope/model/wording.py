@@ -5,10 +5,12 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Final
 
+from tapescope.model.showing import make_printable
 from tapescope.model.times import moment
 
 __all__ = [
     "describe_caller",
+    "describe_stop",
     "format_age",
     "format_duration",
     "format_local",
@@ -25,6 +27,13 @@ def describe_caller(by: str | None, role: str | None) -> str:
     if role is None:
         return f"by {by}, as claimed" if by else ""
     return f"by database role {role}" + (f", {by} as claimed" if by else "")
+
+
+def describe_stop(by: str | None, reason: str) -> str:
+    """Who paused an op or has a worker drain, and why, to stand behind a sentence; empty where
+    nothing is known. It ends no line, whatever they said."""
+    who = f", by {by}" if by else ""
+    return make_printable(f"{who}: {reason}" if reason else who)
 
 
 def shorten_id(task_id: str) -> str:

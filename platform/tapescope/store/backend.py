@@ -21,7 +21,7 @@ from tapescope.model.backlog import Backlog, BacklogCount
 from tapescope.model.internals import StoreLoad, StoreSize
 from tapescope.model.leadership import LeaderTerm, MaintenanceJob
 from tapescope.model.leases import HeldLease, TracedAttempt
-from tapescope.model.ops import KnownOp
+from tapescope.model.ops import Drain, KnownOp, Pause, WorkerState
 from tapescope.model.repairs import Mended, Repair
 from tapescope.model.schedules import Schedule
 from tapescope.model.tape import DropFilter, QuarantinePage, TapePage
@@ -228,13 +228,15 @@ class StoreBackend(abc.ABC):
     async def claim_due(self, order: DueOrder) -> Sequence[DueRow]:
         """Claim due tasks in one transaction; a task that is locked is passed over.
 
+        None of an op that was paused before the call, and none for an owner that drains.
+
         The owner's same number again is answered with what its first try claimed, and claims no
         more. Raises as ``write`` does. Waits behind no append that is only queued.
         """
 
     @abc.abstractmethod
     async def next_due(self, ops: Sequence[str]) -> int | None:
-        """The earliest ``run_at`` of the pending tasks of these ops."""
+        """The earliest ``run_at`` of the pending tasks of these ops, without those paused."""
 
     @abc.abstractmethod
     async def extend_leases(
@@ -286,6 +288,39 @@ class StoreBackend(abc.ABC):
     @abc.abstractmethod
     async def forget_worker(self, owner: str) -> None:
         """Record that a worker lives no more, if it was known."""
+
+    @abc.abstractmethod
+    async def list_workers(self, after: str, limit: int) -> Sequence[WorkerState]:
+        """At most ``limit`` workers that were told of, and other owners of tasks that run, by
+        owner, by keyset: owners over ``after``. A worker that died is left out in the end."""
+
+    @abc.abstractmethod
+    async def drain_worker(self, owner: str, by: str | None, reason: str) -> Drain | None:
+        """Have ``claim_due`` give this owner nothing; gives what stands, which is the first call's.
+
+        ``None``: no such worker was told of, and nothing is recorded. It goes with the worker.
+        """
+
+    @abc.abstractmethod
+    async def undrain_worker(self, owner: str) -> bool:
+        """End a drain, if there is one; says whether such a worker was told of."""
+
+    @abc.abstractmethod
+    async def find_drain(self, owner: str) -> Drain | None:
+        """The drain of an owner."""
+
+    @abc.abstractmethod
+    async def pause_op(self, op: str, by: str | None, reason: str) -> Pause:
+        """Have ``claim_due`` and ``next_due`` leave this op out, in every process; gives what
+        stands, which is the first call's. A claim that begins when this has returned obeys it."""
+
+    @abc.abstractmethod
+    async def resume_op(self, op: str) -> Pause | None:
+        """End a pause, and give it, if there is one."""
+
+    @abc.abstractmethod
+    async def list_pauses(self, after: str, limit: int) -> Sequence[Pause]:
+        """At most ``limit`` pauses, by the name of the op, by keyset: names over ``after``."""
 
     @abc.abstractmethod
     async def watch(self) -> None:

@@ -158,7 +158,7 @@ class TaskStore:
         self.meter = core.meter
         self.leases = self._make_leases(core)
         """The heartbeat, and the rescue of lost runs."""
-        self.ops = StoreOps(core)
+        self.ops = StoreOps(core, self.announce)
         """What the workers of the store can run by name."""
         self.backlog = StoreBacklog(core)
         """How much waits and runs, and for how long."""

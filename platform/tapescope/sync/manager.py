@@ -13,6 +13,7 @@ from tapescope.maintenance import Retention
 from tapescope.manager import Check, Ops, Submission, TaskHandle, TaskManager
 from tapescope.manager.ops import Registering
 from tapescope.model.audit import AUDIT_GRACE, AuditReport
+from tapescope.model.ops import Pause, PausePage
 from tapescope.model.redaction import Redact
 from tapescope.model.tape import QuarantinePage, TapePage
 from tapescope.model.tasks import Task, TaskPage, TaskStatus
@@ -272,6 +273,20 @@ class SyncManager:
             return self._wrap(manager, again)
 
         return self._door.call(submit)
+
+    # --- pauses -----------------------------------------------------------------------------------
+
+    def pause(self, op: str, *, reason: str = "", by: str | None = None) -> Pause:
+        """Have no worker claim tasks of an op until ``resume``: see ``TaskManager.pause``."""
+        return self._door.call(lambda manager: manager.pause(op, reason=reason, by=by))
+
+    def resume(self, op: str) -> Pause | None:
+        """Have the workers claim tasks of an op again: see ``TaskManager.resume``."""
+        return self._door.call(lambda manager: manager.resume(op))
+
+    def list_paused(self, *, after: str | None = None, limit: int = 100) -> PausePage:
+        """A page of the ops that are paused, by name: see ``TaskManager.list_paused``."""
+        return self._door.call(lambda manager: manager.list_paused(after=after, limit=limit))
 
     # --- any task of the store --------------------------------------------------------------------
 

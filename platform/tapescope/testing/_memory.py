@@ -21,7 +21,7 @@ from tapescope.model.audit import AuditPage, AuditRule
 from tapescope.model.backlog import Backlog, BacklogCount, count_backlog, list_counts
 from tapescope.model.leadership import LeaderTerm, MaintenanceJob
 from tapescope.model.leases import HeldLease, RescueResult, TracedAttempt
-from tapescope.model.ops import KnownOp
+from tapescope.model.ops import Drain, KnownOp, Pause, WorkerState
 from tapescope.model.repairs import Mended, Repair
 from tapescope.model.schedules import Schedule
 from tapescope.model.tape import ATTEMPT_FAILED, FINAL, DropFilter, Event, QuarantinePage, TapePage
@@ -113,9 +113,11 @@ class MemoryBackend(StoreBackend):
         self._last_key = 0
         self._keys: dict[str, int] = {}
         self._ops: dict[str, tuple[KnownOp, int]] = {}
-        self._workers: dict[str, tuple[Sequence[str], int]] = {}
         self._claimed: dict[str, tuple[int, Sequence[DueRow]]] = {}
         """By owner the number of the last claim of due tasks, and what it took."""
+        self._workers: dict[str, WorkerState] = {}
+        self._lives_until: dict[str, int] = {}
+        self._pauses: dict[str, Pause] = {}
         self._pruned: Counter[tuple[str, str]] = Counter()
         """By op and status the tasks that have ended and are not here any more."""
         self.records: dict[int, Record] = {}
@@ -264,6 +266,9 @@ class MemoryBackend(StoreBackend):
             there = (row for row in rows if row.task.key in self.records)
             return [row._replace(task=self.records[row.task.key].task) for row in there]
         now = self._context.clock.now()
+        told = self._workers.get(order.owner)
+        if told is not None and told.drain is not None:
+            return []
         due = [record for record in self._pending_of(order.ops) if record.task.run_us <= now]
         due.sort(key=lambda record: (record.task.run_us, record.task.key))
         claimed: list[DueRow] = []
@@ -283,17 +288,64 @@ class MemoryBackend(StoreBackend):
         return [one for one, at in self._ops.values() if at > since]
 
     async def tell_worker(self, owner: str, ops: Sequence[str], lease: int) -> None:
-        self._workers[owner] = ops, self._context.clock.now() + lease
+        now = self._context.clock.now()
+        told = self._workers.get(owner) or WorkerState(owner, since_us=now)
+        self._workers[owner] = replace(told, ops=tuple(ops), heard_us=now)
+        self._lives_until[owner] = now + lease
 
     async def forget_worker(self, owner: str) -> None:
         self._workers.pop(owner, None)
+        self._lives_until.pop(owner, None)
+
+    async def list_workers(self, after: str, limit: int) -> Sequence[WorkerState]:
+        now = self._context.clock.now()
+        tasks = (record.task for record in self.records.values())
+        running = Counter(t.owner for t in tasks if t.status is TaskStatus.RUNNING and t.owner)
+        owners = sorted(owner for owner in {*running, *self._workers} if owner > after)
+        return [
+            replace(
+                self._workers.get(owner) or WorkerState(owner, is_worker=False),
+                running=running[owner],
+                alive=self._lives_until.get(owner, now + 1) > now,
+            )
+            for owner in owners[:limit]
+        ]
+
+    async def drain_worker(self, owner: str, by: str | None, reason: str) -> Drain | None:
+        told = self._workers.get(owner)
+        if told is None:
+            return None
+        drain = told.drain or Drain(self._context.clock.now(), by, reason)
+        self._workers[owner] = replace(told, drain=drain)
+        return drain
+
+    async def undrain_worker(self, owner: str) -> bool:
+        told = self._workers.get(owner)
+        if told is not None:
+            self._workers[owner] = replace(told, drain=None)
+        return told is not None
+
+    async def find_drain(self, owner: str) -> Drain | None:
+        told = self._workers.get(owner)
+        return None if told is None else told.drain
+
+    async def pause_op(self, op: str, by: str | None, reason: str) -> Pause:
+        return self._pauses.setdefault(op, Pause(op, self._context.clock.now(), by, reason))
+
+    async def resume_op(self, op: str) -> Pause | None:
+        return self._pauses.pop(op, None)
+
+    async def list_pauses(self, after: str, limit: int) -> Sequence[Pause]:
+        ops = sorted(op for op in self._pauses if op > after)
+        return [self._pauses[op] for op in ops[:limit]]
 
     async def next_due(self, ops: Sequence[str]) -> int | None:
         return min((record.task.run_us for record in self._pending_of(ops)), default=None)
 
     def _pending_of(self, ops: Sequence[str]) -> Iterator[Record]:
+        able = set(ops) - self._pauses.keys()
         for record in self.records.values():
-            if record.task.status is TaskStatus.PENDING and record.task.op in ops:
+            if record.task.status is TaskStatus.PENDING and record.task.op in able:
                 yield record
 
     # --- leases -----------------------------------------------------------------------------------
@@ -413,14 +465,15 @@ class MemoryBackend(StoreBackend):
 
     async def read_backlog(self, fresh: int) -> Backlog:
         now = self._context.clock.now()
-        living = [ops for ops, until in self._workers.values() if until > now]
+        living = [one for one in self._workers.values() if self._lives_until[one.owner] > now]
         since = now - _REMEMBERED
         return count_backlog(
             (record.task for record in self.records.values()),
             self._pruned,
             now,
-            workers=Counter(op for ops in living for op in ops),
+            workers=Counter(op for one in living for op in one.ops),
             registered={one.op: one.timeout for one, at in self._ops.values() if at > since},
+            paused=self._pauses,
         )
 
     # --- maintenance ------------------------------------------------------------------------------

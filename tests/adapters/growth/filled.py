@@ -32,7 +32,7 @@ _LONG: Final = 8
 """Which of the tasks that ``me`` runs has the long tape: no page of the audit here comes to it."""
 _TABLES: Final = (
     *("tasks", "events", "quarantine", "drop_counts"),
-    *("ops", "schedules", "repairs", "lanes"),
+    *("ops", "schedules", "pauses", "repairs", "lanes"),
 )
 
 
@@ -160,6 +160,8 @@ INSERT INTO schedules (name, op, params, every_s, time_zone, catch_up, overlap, 
                        next_at, created_at, revision)
 SELECT 'schedule' || i, op, '{{}}', 60, 'UTC', 'one', 'allow', 'store', {off},
        created_at + {year}, {begin}, 1 FROM kinds;
+
+INSERT INTO pauses (op, paused_at, reason) SELECT 'paused' || i, {begin}, '' FROM kinds;
 
 INSERT INTO repairs (repaired_at, repaired_by, rule, task_id, was, done)
 SELECT created_at, 'somebody', 'missing_final', task_id, '{{}}', '{{}}' FROM kinds ORDER BY i;

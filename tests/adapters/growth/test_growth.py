@@ -38,6 +38,7 @@ _IN_EITHER: Mapping[str, str] = {
     "recount_backlog": "counts every task, and is asked by hand",
     "mend_backlog": "as above",
     "find_running": "reads what runs: as many as there are slots, however big the store",
+    "list_workers": "reads what runs, as find_running",
     "read_owners": "reads what runs, and what waits for its owner alone",
     "read_ops": "reads a row for each op that a worker was ever told of: the program has so many",
     "rescue_expired of dead owners": "reads what runs, once an owner is known to be dead",

@@ -45,6 +45,7 @@ async def walk(store: TaskStore, work: Work, filled: Filled) -> None:
     await _walk_claims(store, work)
     await _walk_leases(store, work, filled)
     await _walk_schedules(store, work, filled)
+    await _walk_pauses(store, work, filled)
     await _walk_maintenance(store, work, filled)
     await _walk_transactions(store, work, filled)
     if isinstance(store.backend, SqliteBackend):
@@ -316,6 +317,36 @@ async def _walk_leases(store: TaskStore, work: Work, filled: Filled) -> None:
         await store.ops.register([KnownOp("op5", None, 3)])
     with work.verb("read ops"):
         await store.ops.read()
+
+
+async def _walk_pauses(store: TaskStore, work: Work, filled: Filled) -> None:
+    """Beside as many paused ops as there are tasks, and a few workers."""
+    for owner in ("worker1", "worker2", "worker3"):
+        await store.ops.tell(owner, ["op5"], 60)
+    middle = filled.rows // 2
+    with work.verb("pause_op"):
+        await store.ops.pause("op5", reason="why", by="me")
+    for name, ops in (("of which one is paused", ["op5", "op6"]), ("that are paused", ["op5"])):
+        with work.verb(f"next_due of ops {name}"):
+            await store.next_due(ops)
+        with work.verb(f"claim_due of ops {name}"):
+            await store.claim_due("worker", ops, 3, 60)
+    with work.verb("list_pauses"):
+        await store.ops.list_paused(after=f"paused{middle}", limit=_PAGE)
+    with work.verb("the backlog beside pauses"):
+        await store.backlog.read(max_age=60)
+    with work.verb("list_workers"):
+        await store.ops.list_workers(after="worker1", limit=_PAGE)
+    with work.verb("drain_worker"):
+        await store.ops.drain("worker2", reason="why", by="me")
+    with work.verb("find_drain"):
+        assert await store.ops.find_drain("worker2") is not None
+    with work.verb("claim_due of a worker that drains"):
+        assert await store.claim_due("worker2", ["op6"], 3, 60) == []
+    with work.verb("undrain_worker"):
+        await store.ops.undrain("worker2")
+    with work.verb("resume_op"):
+        await store.ops.resume("op5")
 
 
 async def _walk_schedules(store: TaskStore, work: Work, filled: Filled) -> None:

@@ -67,6 +67,42 @@ async def test_claims_whose_reply_was_lost_are_told_after_all(
     assert violations == []
 
 
+async def test_claims_whose_reply_was_lost_are_told_though_the_op_is_paused_since(
+    proxy: TcpProxy, postgres_url: str
+) -> None:
+    """The resend is answered with what the first try claimed; of what else is due it takes none."""
+    history = History()
+    url = proxy.url(schema_of(postgres_url))
+    async with RecordedPostgres(url, history, patience=0.5) as store:
+        ids = await create(store, 4)
+        proxy.hit(CLAIM, times=1_000)
+        with pytest.raises(EventFateUnknown):
+            await store.claim_due(ME, ["work"], 2, 60)
+        proxy.hit(CLAIM, times=0)
+        await store.ops.pause("work")
+        await store.ops.tell(ME, ["work"], 60)
+        await store.ops.drain(ME)
+        claims = await store.claim_due(ME, ["work"], 2, 60)
+        more = await store.claim_due(ME, ["work"], 2, 60)
+        violations = await check(history, store)
+
+    assert (ids_of(claims), more) == (ids[:2], [])
+    assert violations == []
+
+
+async def test_a_pause_waits_for_no_claim(postgres_url: str) -> None:
+    """Nor does it wait for a task that a session holds, or a claim for it."""
+    async with PostgresStore(postgres_url) as store, session(postgres_url) as raw:
+        (held,) = await create(store, 1)
+        async with raw.transaction():
+            await raw.execute("SELECT FROM tasks WHERE task_id = $1 FOR UPDATE", held)
+            await store.ops.pause("work")
+            claims = await store.claim_due(ME, ["work"], 1, 60)
+            await store.ops.resume("work")
+
+    assert claims == []
+
+
 async def test_a_call_that_comes_after_its_resend_claims_nothing(
     proxy: TcpProxy, postgres_url: str
 ) -> None:

@@ -134,6 +134,12 @@ async def claim_due(store: TaskStore, bench: Bench, url: str) -> None:
 SCHEDULE = Schedule("nightly", "x", every=60, next_us=1)
 
 
+async def told(bench: Bench) -> str:
+    """A worker that is there."""
+    await bench.owner.ops.tell("another", ["x"], 30)
+    return "another"
+
+
 async def scheduled(bench: Bench) -> Schedule:
     """A schedule that is there."""
     await bench.owner.schedules.add_if_absent(SCHEDULE)
@@ -237,6 +243,13 @@ TRIED: Mapping[str, Verb] = {
     "ops.read": lambda s, b, u: s.ops.read(),
     "ops.tell": lambda s, b, u: s.ops.tell("me", ["x"], 30),
     "ops.forget": lambda s, b, u: s.ops.forget("me"),
+    "ops.pause": lambda s, b, u: s.ops.pause("still", by="me"),
+    "ops.resume": lambda s, b, u: s.ops.resume("still"),
+    "ops.list_paused": lambda s, b, u: s.ops.list_paused(),
+    "ops.list_workers": lambda s, b, u: s.ops.list_workers(),
+    "ops.drain": lambda s, b, u: then(told(b), s.ops.drain),
+    "ops.undrain": lambda s, b, u: then(told(b), s.ops.undrain),
+    "ops.find_drain": lambda s, b, u: s.ops.find_drain("another"),
     "schedules.list": lambda s, b, u: s.schedules.list(),
     "schedules.list_due": list_due,
     "schedules.add_if_absent": lambda s, b, u: s.schedules.add_if_absent(SCHEDULE),
@@ -487,6 +500,11 @@ RUN: Mapping[str, tuple[str, ...]] = {
     "schedule pause": ("schedule", "pause", "nightly"),
     "schedule trigger": ("schedule", "trigger", "nightly"),
     "schedule remove": ("schedule", "remove", "nightly"),
+    "pause": ("pause", "still"),
+    "resume": ("resume", "still"),
+    "workers": ("workers",),
+    "workers drain": ("workers", "drain", "another"),
+    "workers undrain": ("workers", "undrain", "another"),
     "cancel": ("cancel", "{waiting}"),
     "retry": ("retry", "{ended}"),
     "run": ("run", "--", "true"),
@@ -528,6 +546,8 @@ async def test_role_may_run_what_the_page_says(
                 await bench.damaged()
             if command.startswith("schedule"):
                 await scheduled(bench)
+            if command.startswith("workers"):
+                await told(bench)
             names = {"ended": await run_task(owner, 1), "waiting": (await bench.waiting()).task_id}
             filled = [word.format(**names) for word in arguments]
             if command == "worker":

@@ -15,6 +15,7 @@ from tests.mutants.table import (
     client,
     http,
     manager,
+    pauses,
     postgres,
     run,
     schedules,
@@ -41,6 +42,7 @@ def _by_name() -> dict[str, Guard]:
         postgres,
         sync,
         schedules,
+        pauses,
         telemetry,
         testing,
     )

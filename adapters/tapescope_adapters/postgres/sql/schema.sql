@@ -119,6 +119,14 @@ CREATE TABLE ops (
     CONSTRAINT ops_pkey PRIMARY KEY (op)
 );
 
+CREATE TABLE pauses (
+    op        text   NOT NULL,
+    paused_at bigint NOT NULL,
+    paused_by text,
+    reason    text   NOT NULL,
+    CONSTRAINT pauses_pkey PRIMARY KEY (op)
+);
+
 CREATE TABLE quarantine (
     id       bigint  GENERATED ALWAYS AS IDENTITY,
     task_id  text    NOT NULL,
@@ -273,9 +281,14 @@ CREATE TRIGGER tasks_take_their_tape AFTER DELETE ON tasks
     EXECUTE FUNCTION take_tapes();
 
 CREATE TABLE workers (
-    owner text   NOT NULL,
-    until bigint NOT NULL,
-    ops   text[] NOT NULL,
+    owner        text   NOT NULL,
+    until        bigint NOT NULL,
+    ops          text[] NOT NULL,
+    since        bigint,
+    heard_at     bigint,
+    drained_at   bigint,
+    drained_by   text,
+    drain_reason text,
     CONSTRAINT workers_pkey PRIMARY KEY (owner)
 );
 
@@ -318,10 +331,12 @@ CREATE TABLE workers (
 --   guard_repairs() RETURNS trigger
 --   guard_truncated() RETURNS trigger
 --   guard_unreadable() RETURNS trigger
+--   list_claimable(x_owner text, x_ops text[]) RETURNS text[]
 --   mend_backlog(x_by text) RETURNS SETOF repairs
 --   now_us() RETURNS bigint
 --   read_backlog(x_fresh bigint, x_write boolean) RETURNS text
 --   read_final(body text) RETURNS json
+--   read_pauses() RETURNS text
 --   recount_backlog(x_passed bigint) RETURNS TABLE(op text, state text, kept bigint, found bigint)
 --   refuse(why text) RETURNS void
 --   repair_task(x_task_id uuid, x_grace bigint, x_by text) RETURNS SETOF repairs

@@ -2,12 +2,15 @@
 -- Pending tasks of these ops, the longest due first: of each op no more are read than are asked for.
 -- INDEXED BY: without statistics the planner may walk all that is pending, and sort it. One row of
 -- JSON, for each row of a result is a step that must win the interpreter's lock.
+-- Ops that are paused are left out, and all of them for an owner that drains.
 -- Differs from the Postgres version in that it names no lock, and so need not take op after op.
 SELECT json_group_array(id)
   FROM (SELECT t.id
           FROM json_each(:ops) AS o
          CROSS JOIN tasks t
-         WHERE t.id IN (SELECT d.id FROM tasks d INDEXED BY tasks_due_op
+         WHERE NOT EXISTS (SELECT 1 FROM workers w WHERE w.owner = :owner AND w.drained_at IS NOT NULL)
+           AND o.value NOT IN (SELECT p.op FROM pauses p)
+           AND t.id IN (SELECT d.id FROM tasks d INDEXED BY tasks_due_op
                          WHERE d.status = 'pending' AND d.op = o.value AND d.run_at <= :now
                          ORDER BY d.run_at, d.id LIMIT :limit)
          ORDER BY t.run_at, t.id LIMIT :limit);
@@ -40,7 +43,8 @@ SELECT json_group_array(json_array((SELECT max(e.seq) FROM events e WHERE e.task
 SELECT (SELECT max(e.seq) FROM events e WHERE e.task = t.id), /*task*/ FROM tasks t WHERE t.id = ?;
 
 -- name: next_due
--- When the next pending task of these ops is due.
+-- When the next pending task of these ops is due that are not paused.
 SELECT min((SELECT d.run_at FROM tasks d INDEXED BY tasks_due_op
              WHERE d.status = 'pending' AND d.op = o.value ORDER BY d.run_at LIMIT 1))
-  FROM json_each(?) AS o;
+  FROM json_each(?) AS o
+ WHERE o.value NOT IN (SELECT p.op FROM pauses p);

@@ -121,6 +121,13 @@ CREATE TABLE ops (
     CONSTRAINT ops_pkey PRIMARY KEY (op)
 ) WITHOUT ROWID;
 
+CREATE TABLE pauses (
+    op        TEXT    NOT NULL PRIMARY KEY,
+    paused_at INTEGER NOT NULL,
+    paused_by TEXT,
+    reason    TEXT    NOT NULL
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE quarantine (
     id       INTEGER PRIMARY KEY AUTOINCREMENT,
     task_id  TEXT    NOT NULL,
@@ -415,6 +422,6 @@ END;
 CREATE TABLE workers (
     owner TEXT    NOT NULL,
     until INTEGER NOT NULL,
-    ops   TEXT    NOT NULL,
+    ops   TEXT    NOT NULL, since INTEGER, heard_at INTEGER, drained_at INTEGER, drained_by TEXT, drain_reason TEXT,
     CONSTRAINT workers_pkey PRIMARY KEY (owner)
 ) WITHOUT ROWID;

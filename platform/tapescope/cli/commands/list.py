@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import click
@@ -26,7 +26,7 @@ from tapescope.cli._source import Place, choose_place
 from tapescope.cli._table import Cell, Column, print_table
 from tapescope.cli._task_ids import find_task_id
 from tapescope.cli._types import WHOLE_NUMBER
-from tapescope.cli._wording import UNKNOWN, format_took, now_us
+from tapescope.cli._wording import UNKNOWN, format_took, now_us, waits_for_workers
 from tapescope.manager.lost_tasks import status_of
 from tapescope.model.json_shapes import list_shape
 from tapescope.model.tasks import Task, TaskPage, TaskStatus
@@ -87,27 +87,39 @@ def list_tasks(
     """
     wanted = choose_tasks(status, op, owner, key, since, until, failed=failed)
     place = choose_place(store, server)
-    page, lost, name = run_main(_read(place, wanted, limit, before, params=as_json))
+    look = _read(place, wanted, limit, before, params=as_json)
+    page, lost, paused, name = run_main(look)
     if as_json:
         shape: dict[str, Any] = {**list_shape(page), "store": name}
         for task in shape["tasks"]:
             task["lost"] = lost.get(task["task_id"])
         print_json(shape)
     else:
-        _print_tasks(page, lost, filtered=wanted.given, wide=wide)
+        _print_tasks(page, lost, paused, filtered=wanted.given, wide=wide)
 
 
 async def _read(
     place: Place, wanted: Wanted, limit: int, before: str | None, *, params: bool
-) -> tuple[TaskPage, dict[str, str], str]:
-    """A page of tasks, those that are lost, and the name of where it was read."""
+) -> tuple[TaskPage, dict[str, str], Sequence[str], str]:
+    """A page of tasks, those that are lost, the ops of those that wait for a resume, and the name
+    of where it was read."""
     async with place.open() as source:
         older_than = None if before is None else await find_task_id(source, before)
         page = await wanted.read_page(source, limit, older_than, params=params)
-        return page, source.find_lost(page.tasks), source.name
+        waiting = {task.op for task in page.tasks if waits_for_workers(task)}
+        told = waiting and not params  # JSON has no notes
+        paused = sorted(waiting & (await source.read_pauses()).keys()) if told else []
+        return page, source.find_lost(page.tasks), paused, source.name
 
 
-def _print_tasks(page: TaskPage, lost: Mapping[str, str], *, filtered: bool, wide: bool) -> None:
+def _print_tasks(
+    page: TaskPage,
+    lost: Mapping[str, str],
+    paused: Sequence[str],
+    *,
+    filtered: bool,
+    wide: bool,
+) -> None:
     """A page of tasks, and how to get the next."""
     terminal = on_terminal()
     if not page.tasks and terminal:
@@ -123,10 +135,12 @@ def _print_tasks(page: TaskPage, lost: Mapping[str, str], *, filtered: bool, wid
         now = now_us()
         print_table(_COLUMNS, [_row(task, lost, now) for task in page.tasks], terminal=True)
     if terminal:
-        _print_notes(page, lost)
+        _print_notes(page, lost, paused)
 
 
-def _print_notes(page: TaskPage, lost: Mapping[str, str]) -> None:
+def _print_notes(page: TaskPage, lost: Mapping[str, str], paused: Sequence[str]) -> None:
+    for op in paused:
+        print_line(f"paused: {op}. Its tasks wait for 'tapescope resume {op}'.")
     if lost:
         print_line("lost: its owner is gone. 'tapescope cancel TASK' ends it.")
     if any(task.damage for task in page.tasks):

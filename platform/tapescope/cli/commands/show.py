@@ -14,12 +14,12 @@ from tapescope.cli._rendering import STATUS_STYLES
 from tapescope.cli._source import Place, choose_place
 from tapescope.cli._table import make_console
 from tapescope.cli._task_ids import find_task_id
-from tapescope.cli._wording import now_us, put_sign
+from tapescope.cli._wording import now_us, put_sign, waits_for_workers
 from tapescope.manager.lost_tasks import LOST
-from tapescope.model.json_shapes import task_shape
+from tapescope.model.json_shapes import pause_shape, task_shape
 from tapescope.model.tape import ATTEMPT_FAILED, COMMAND_STARTED, FINAL, Event
 from tapescope.model.times import parse_time
-from tapescope.model.wording import describe_caller, format_local, format_relative
+from tapescope.model.wording import describe_caller, describe_stop, format_local, format_relative
 from tapescope.program import run_main
 from tapescope.store.event_wording import describe_event, explain_event, tell_of_command
 
@@ -56,12 +56,15 @@ async def _read(place: Place, named: str) -> tuple[dict[str, Any], Event | None,
         task = await source.get(await find_task_id(source, named))
         page = await source.read_tape(task.task_id, limit=_FIRST)
         traced = await source.read_traced(task.task_id)
+        waits = waits_for_workers(task)
+        pause = (await source.read_pauses()).get(task.op) if waits else None
         end = None
         if page.last_seq:
             last = page.final_seq or page.last_seq
             (end,) = (await source.read_tape(task.task_id, after_seq=last - 1, limit=1)).events
     shape = task_shape(task) | {
         "lost": source.find_lost([task]).get(task.task_id),
+        "paused": None if pause is None else pause_shape(pause),
         "last_seq": page.last_seq,
         "final_seq": page.final_seq,
         "dropped": page.dropped,
@@ -111,6 +114,10 @@ def _describe(name: str, value: Any) -> str:
     if name in _TIMES:
         at = parse_time(value)
         return f"{format_local(at)} ({format_relative(at, now_us())})"
+    if name == "paused":
+        since = f"since {format_local(parse_time(value['at']))}"
+        ended_by = f" ('tapescope resume {value['op']}' ends that)"
+        return since + describe_stop(value["by"], value["reason"]) + ended_by
     if name == "cancel":
         words = [
             f"{value['reason']}, requested at {format_local(parse_time(value['requested_at']))}"

@@ -11,9 +11,12 @@ from tapescope.cli._options import json_option, source_options
 from tapescope.cli._output import on_terminal, print_json, print_line
 from tapescope.cli._source import Place, choose_place
 from tapescope.cli._table import Column, print_table
-from tapescope.model.backlog import Backlog, OpBacklog
+from tapescope.cli._wording import now_us
+from tapescope.model.backlog import Backlog, OpBacklog, find_pauses
 from tapescope.model.json_shapes import backlog_shape
-from tapescope.model.wording import format_duration
+from tapescope.model.ops import Pause
+from tapescope.model.times import format_time
+from tapescope.model.wording import describe_stop, format_age, format_duration
 from tapescope.program import run_main
 
 __all__ = ["stats"]
@@ -39,7 +42,7 @@ _ENDED_WORKERS: Final = "The workers that registered it have ended. Start one ag
 _NO_WORKER: Final = "No worker has registered it in the last week. Is its name right?"
 _PIPED: Final = (
     *("op", "due", "oldest_due", "scheduled", "retrying", "running", "oldest_running", "workers"),
-    *("submitted", "succeeded", "failed", "cancelled"),
+    *("submitted", "succeeded", "failed", "cancelled", "paused_at", "paused_by", "pause_reason"),
 )
 
 
@@ -77,6 +80,7 @@ def _print_on_terminal(backlog: Backlog) -> None:
     print_line("")
     print_table(_ENDED, list(map(_ended_row, backlog.ops)), terminal=True)
     _print_notes([one for one in backlog.ops if one.unattended])
+    _print_pauses(list(find_pauses(backlog).values()))
 
 
 def _print_notes(alone: Sequence[OpBacklog]) -> None:
@@ -85,6 +89,18 @@ def _print_notes(alone: Sequence[OpBacklog]) -> None:
         rows = [(one.op, _ENDED_WORKERS if one.registered else _NO_WORKER) for one in alone]
         columns = (Column("no worker for", shrinks_to=16), Column("why", wraps=True))
         print_table(columns, rows, terminal=True)
+
+
+def _print_pauses(pauses: Sequence[Pause]) -> None:
+    if pauses:
+        print_line("")
+        rows = [
+            (one.op, format_age(one.at_us, now_us()), describe_stop(one.by, one.reason)[2:])
+            for one in pauses
+        ]
+        columns = (Column("paused", shrinks_to=16), Column("since"), Column("why", wraps=True))
+        print_table(columns, rows, terminal=True)
+        print_line("No worker claims their tasks. 'tapescope resume OP' ends that.")
 
 
 def _row(one: OpBacklog) -> tuple[str, ...]:
@@ -96,7 +112,7 @@ def _row(one: OpBacklog) -> tuple[str, ...]:
         f"{one.retrying:,}",
         f"{one.running:,}",
         _format_age(one.oldest_running),
-        "none" if one.unattended else f"{one.workers:,}",
+        "paused" if one.paused else "none" if one.unattended else f"{one.workers:,}",
     )
 
 
@@ -110,7 +126,9 @@ def _piped_row(one: OpBacklog) -> tuple[str, ...]:
         *(one.due, one.oldest_due, one.scheduled, one.retrying, one.running, one.oldest_running),
         *(one.workers, one.submitted, one.succeeded, one.failed, one.cancelled),
     )
-    return (one.op, *("" if n is None else str(n) for n in numbers))
+    pause = one.paused
+    stopped = ("", "", "") if pause is None else (format_time(pause.at_us), pause.by, pause.reason)
+    return (one.op, *("" if n is None else str(n) for n in (*numbers, *stopped)))
 
 
 def _format_age(seconds: float | None) -> str:

@@ -65,6 +65,7 @@ ROWS: Final[Mapping[type[TapescopeError], ErrorRow]] = {
     errors.UnknownTask: ErrorRow(404),
     errors.UnknownSchedule: ErrorRow(404),
     errors.ScheduleTaken: _CONFLICT,
+    errors.UnknownWorker: ErrorRow(404),
     errors.GiveUp: _OWN,
     errors.Retry: _OWN,
     errors.TaskFailed: _CONFLICT,

@@ -205,6 +205,15 @@ class Waiting(_Shape):
     status: Annotated[str, Field(examples=["running"])]
 
 
+class Pause(_Shape):
+    """An op whose tasks no worker claims, until it is resumed."""
+
+    op: Op
+    at: Time
+    by: str | None
+    reason: str
+
+
 class OpStats(_Shape):
     """The tasks of one op; ages in seconds."""
 
@@ -224,6 +233,7 @@ class OpStats(_Shape):
     cancelled: int
     gone: int
     submitted: int
+    paused: Pause | None
 
 
 class Stats(_Shape):

@@ -39,6 +39,7 @@ try:
                 "notifications",
                 "opening",
                 "ops",
+                "pauses",
                 "races",
                 "reading",
                 "schedules",
@@ -61,6 +62,7 @@ try:
     from tapescope.testing.conformance.notifications import NotificationsConformance
     from tapescope.testing.conformance.opening import OpeningConformance
     from tapescope.testing.conformance.ops import OpsConformance
+    from tapescope.testing.conformance.pauses import PausesConformance
     from tapescope.testing.conformance.races import RacesConformance
     from tapescope.testing.conformance.reading import ReadingConformance
     from tapescope.testing.conformance.schedules import SchedulesConformance
@@ -87,6 +89,7 @@ __all__ = [
     "NotificationsConformance",
     "OpeningConformance",
     "OpsConformance",
+    "PausesConformance",
     "RacesConformance",
     "ReadingConformance",
     "SchedulesConformance",
@@ -110,6 +113,7 @@ class StoreConformance(
     GivingUpConformance,
     LeasesConformance,
     OpsConformance,
+    PausesConformance,
     SchedulesConformance,
     BacklogConformance,
     NotificationsConformance,

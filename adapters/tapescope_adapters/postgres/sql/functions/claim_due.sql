@@ -2,7 +2,8 @@
 -- now is passed over. The same lane and number again claims nothing: it is answered with what the first
 -- try claimed, as those rows are by now. The lane keeps the keys, attempts and places on the tapes only.
 -- A task that cannot be claimed keeps no other from it: it ends (claim_singly), and has the attempt -1 in
--- the answer.
+-- the answer. Ops that are paused are left out, and all of them for an owner that drains: asked here, in the
+-- transaction of the claim, so that what begins after a pause was committed claims no task of that op.
 CREATE OR REPLACE FUNCTION claim_due(
     x_lane text, x_number bigint, x_instance text, x_owner text, x_ops text[], x_limit integer,
     x_lease bigint, x_ts bigint, x_before text, x_behind text, x_again boolean
@@ -25,6 +26,7 @@ DECLARE
     news     text;
 BEGIN
     now := now_us();
+    x_ops := list_claimable(x_owner, x_ops);
     PERFORM 1 FROM unnest(x_ops) AS o(op)
       CROSS JOIN LATERAL (SELECT 1 FROM tasks t
                            WHERE t.status = 'pending' AND t.op = o.op AND t.run_at <= now
