@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tapescope.client.address import Address
+from tapescope.client.schedules import ClientSchedules
 from tapescope.client.shapes import CancelTold, SeenTask, SeenTasks
 from tapescope.client.verbs import Lost, Verbs
 from tapescope.client.wire import AsyncioWire
@@ -65,6 +66,8 @@ class Client:
             reconnect=reconnect,
             on_lost=on_lost,
         )
+        self.schedules = ClientSchedules(self._verbs, self._make_task)
+        """The schedules of the server's store: added, listed, paused, triggered, removed."""
 
     def __repr__(self) -> str:
         return f"Client({self.server!r})"
@@ -116,6 +119,9 @@ class Client:
             retries=retries,
             idempotency_key=idempotency_key,
         )
+        return ClientTask(self._verbs, task_id, created=created)
+
+    def _make_task(self, task_id: str, created: bool) -> ClientTask:
         return ClientTask(self._verbs, task_id, created=created)
 
     def handle(self, task_id: str) -> ClientTask:

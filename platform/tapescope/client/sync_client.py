@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tapescope.client.address import Address
+from tapescope.client.schedules import SyncClientSchedules
 from tapescope.client.shapes import CancelTold, SeenTask, SeenTasks
 from tapescope.client.verbs import Lost, Verbs
 from tapescope.client.wire import BlockingWire, iterate_blocking, run_blocking
@@ -50,6 +51,8 @@ class SyncClient:
             reconnect=reconnect,
             on_lost=on_lost,
         )
+        self.schedules = SyncClientSchedules(self._verbs, self._make_task)
+        """The schedules of the server's store: see ``Client.schedules``."""
 
     def __repr__(self) -> str:
         return f"SyncClient({self.server!r})"
@@ -99,6 +102,9 @@ class SyncClient:
                 idempotency_key=idempotency_key,
             )
         )
+        return SyncClientTask(self._verbs, task_id, created=created)
+
+    def _make_task(self, task_id: str, created: bool) -> SyncClientTask:
         return SyncClientTask(self._verbs, task_id, created=created)
 
     def handle(self, task_id: str) -> SyncClientTask:

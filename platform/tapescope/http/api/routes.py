@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from datetime import datetime
-from typing import Annotated, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import orjson
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
@@ -21,6 +21,15 @@ from tapescope.errors import BadSetting, UnknownTask
 from tapescope.http.access import Caller, Scope
 from tapescope.http.api import schemas
 from tapescope.http.api.problems import PROBLEM_TYPE, Refused
+from tapescope.http.api.schedule_acts import (
+    add_schedule,
+    list_visible,
+    pause_schedule,
+    remove_schedule,
+    resume_schedule,
+    see_schedule,
+    trigger_schedule,
+)
 from tapescope.http.api.state import acting, state_of
 from tapescope.http.api.stream import EventStream, JsonLines, StreamForm, TapeStream, choose_form
 from tapescope.http.api.task_acts import cancel_task, name_ops, reach, retry_task, submit_task
@@ -31,6 +40,8 @@ from tapescope.model.json_shapes import (
     cancel_shape,
     drops_shape,
     list_shape,
+    schedule_shape,
+    schedules_shape,
     tape_shape,
     task_shape,
     traced_shape,
@@ -38,6 +49,9 @@ from tapescope.model.json_shapes import (
 from tapescope.model.tasks import TaskStatus
 from tapescope.store.follow import TapeBatch, await_final
 from tapescope.store.validation import check_trace_id
+
+if TYPE_CHECKING:
+    from tapescope.manager import TaskHandle
 
 __all__ = ["open_stream", "parse_seq", "parse_time", "read_bytes", "router"]
 
@@ -138,7 +152,7 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
         400: "The request cannot be read",
         401: "No token that the server knows",
         403: "The caller may not do this",
-        404: "There is no such task",
+        404: "There is no such task, or schedule",
         406: "There is no such form of it",
         408: "The body did not come in time",
         409: "It conflicts with what the store has",
@@ -244,8 +258,12 @@ async def submit(
         idempotency_key=idempotency_key,
     )
     # Its row is not read: an answer that fails now would have a client submit the task again.
+    return _answer_submitted(request, handle, body.op)
+
+
+def _answer_submitted(request: Request, handle: TaskHandle, op: str) -> Response:
     return _json(
-        {"task_id": handle.task_id, "op": body.op, "created": bool(handle.created)},
+        {"task_id": handle.task_id, "op": op, "created": bool(handle.created)},
         201 if handle.created else 200,
         {"Location": _link(request, handle.task_id)},
     )
@@ -363,11 +381,7 @@ async def retry(
 ) -> Response:
     """Submit an ended task again: a new one, with its op, params, timeout and retries."""
     handle, op = await retry_task(request, caller, task_id, idempotency_key)
-    return _json(
-        {"task_id": handle.task_id, "op": op, "created": bool(handle.created)},
-        201 if handle.created else 200,
-        {"Location": _link(request, handle.task_id)},
-    )
+    return _answer_submitted(request, handle, op)
 
 
 @router.get(
@@ -542,6 +556,125 @@ def _need_every_op(caller: Caller) -> None:
     if not caller.may(Scope.READ):
         detail = "A late event may be of any op, and the token is for some. Ask for one task's."
         raise Refused(403, "Forbidden", detail)
+
+
+# --- schedules ------------------------------------------------------------------------------------
+
+ScheduleName = Annotated[str, Path(examples=["nightly"])]
+
+
+@router.get(
+    "/schedules", response_model=schemas.Schedules, responses=_problems(), tags=["schedules"]
+)
+async def list_schedules(
+    request: Request,
+    caller: Reader,
+    limit: Limit = 100,
+    cursor: Annotated[str | None, Query(description="The 'next' of another page.")] = None,
+) -> Response:
+    """List schedules, by name: those whose op the caller may read."""
+    try:
+        page = await list_visible(request, caller, cursor, limit)
+    except BadSetting as error:
+        if error.name != "after":
+            raise
+        raise BadSetting("cursor", cursor, error.expected) from error
+    return _json(schedules_shape(page))
+
+
+@router.post(
+    "/schedules",
+    status_code=201,
+    response_model=schemas.ScheduleAdded,
+    responses={
+        200: {"model": schemas.ScheduleAdded, "description": "The store had it, as it is given"},
+        **_problems(409, *_BODY),
+    },
+    openapi_extra=_takes(schemas.ScheduleBody, required=True),
+    tags=["schedules"],
+)
+async def post_schedule(request: Request, caller: Admin) -> Response:
+    """Add a schedule of an op that this server or a worker has registered.
+
+    One of the name that is not as it is given here stays as it is: 409.
+    """
+    body = await _read_body(request, schemas.ScheduleBody, required=True)
+    schedule, added = await add_schedule(request, caller, body)
+    return _json(
+        schedule_shape(schedule) | {"created": added},
+        201 if added else 200,
+        {"Location": f"{request.scope.get('root_path', '')}/v1/schedules/{schedule.name}"},
+    )
+
+
+@router.get(
+    "/schedules/{name}",
+    response_model=schemas.ScheduleRow,
+    responses=_problems(404),
+    tags=["schedules"],
+)
+async def get_schedule(request: Request, caller: Reader, name: ScheduleName) -> Response:
+    """A schedule as its row stands now."""
+    return _json(schedule_shape(await see_schedule(request, caller, name)))
+
+
+@router.post(
+    "/schedules/{name}/pause",
+    response_model=schemas.ScheduleRow,
+    responses=_problems(404),
+    tags=["schedules"],
+)
+async def pause(request: Request, caller: Admin, name: ScheduleName) -> Response:
+    """Have a schedule make no tasks until it is resumed."""
+    return _json(schedule_shape(await pause_schedule(request, caller, name)))
+
+
+@router.post(
+    "/schedules/{name}/resume",
+    response_model=schemas.ScheduleRow,
+    responses=_problems(404),
+    tags=["schedules"],
+)
+async def resume(request: Request, caller: Admin, name: ScheduleName) -> Response:
+    """Have a schedule make tasks again, at its times from now on."""
+    return _json(schedule_shape(await resume_schedule(request, caller, name)))
+
+
+@router.post(
+    "/schedules/{name}/trigger",
+    status_code=201,
+    response_model=schemas.Submitted,
+    responses={
+        200: {"model": schemas.Submitted, "description": "The idempotency key led to this task"},
+        **_problems(404, 409),
+    },
+    tags=["schedules"],
+)
+async def trigger(
+    request: Request,
+    caller: Submitter,
+    name: ScheduleName,
+    idempotency_key: Annotated[
+        str | None, Header(description="The same schedule and key again give the same task.")
+    ] = None,
+) -> Response:
+    """Make a task of a schedule now, paused or not; its times stay as they are."""
+    handle, op = await trigger_schedule(request, caller, name, idempotency_key)
+    return _answer_submitted(request, handle, op)
+
+
+@router.delete(
+    "/schedules/{name}",
+    response_model=schemas.ScheduleRow,
+    responses=_problems(404),
+    tags=["schedules"],
+)
+async def delete_schedule(request: Request, caller: Admin, name: ScheduleName) -> Response:
+    """Delete a schedule, and show it once more; the tasks that it made stay.
+
+    One whose origin is `code` comes back with the next worker that declares it: pause it.
+    """
+    return _json(schedule_shape(await remove_schedule(request, caller, name)))
 
 
 # --- the store ------------------------------------------------------------------------------------

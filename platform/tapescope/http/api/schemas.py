@@ -21,6 +21,10 @@ __all__ = [
     "Event",
     "Problem",
     "Result",
+    "ScheduleAdded",
+    "ScheduleBody",
+    "ScheduleRow",
+    "Schedules",
     "Stats",
     "SubmitBody",
     "Submitted",
@@ -280,6 +284,50 @@ class Problem(BaseModel):
     ] = None
 
 
+class ScheduleRow(_Shape):
+    """A schedule as its row stands; lengths of time in seconds."""
+
+    name: Annotated[str, Field(examples=["nightly"])]
+    op: Op
+    params: Any
+    timeout: Annotated[float | None, Field(description="Of its tasks; null: as the op has it.")]
+    retries: Annotated[int | None, Field(description="Of its tasks; null: as the op has them.")]
+    cron: Annotated[str | None, Field(description="Five fields.", examples=["0 3 * * *"])]
+    every: Annotated[float | None, Field(description="Seconds, where it has no cron.")]
+    time_zone: Annotated[str, Field(examples=["Europe/Berlin"])]
+    catch_up: Annotated[str, Field(description="skip, one or all.", examples=["one"])]
+    overlap: Annotated[str, Field(description="allow or skip.", examples=["allow"])]
+    origin: Annotated[
+        str,
+        Field(description="code: a worker declares it. store: it was added.", examples=["code"]),
+    ]
+    paused: bool
+    next_at: Annotated[Time | None, Field(description="Its next firing time.")]
+    last_at: Annotated[
+        Time | None, Field(description="The last firing time for which a task was made.")
+    ]
+    last_task: Annotated[str | None, Field(description="The id of that task.", examples=[_ID])]
+    created_at: Time
+    revision: Annotated[int, Field(description="Counts the changes of the row.")]
+
+
+class ScheduleAdded(ScheduleRow):
+    """A schedule that the store has now."""
+
+    created: Annotated[
+        bool, Field(description="False where the store had it, as it is given here.")
+    ]
+
+
+class Schedules(_Shape):
+    """A page of schedules, by name."""
+
+    schedules: list[ScheduleRow]
+    next: Annotated[
+        str | None, Field(description="Send it as 'cursor' for the next page; null at the end.")
+    ]
+
+
 # --- what is taken --------------------------------------------------------------------------------
 
 
@@ -318,6 +366,57 @@ class CancelBody(_Body):
     """Why the task is cancelled, in your own words."""
 
     message: Annotated[str, Field(examples=["the customer withdrew the order"])] = ""
+
+
+class ScheduleBody(_Body):
+    """A schedule to add: either 'cron' or 'every'."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "nightly",
+                    "op": "resize",
+                    "params": {"folder": "photos"},
+                    "cron": "0 3 * * *",
+                    "time_zone": "Europe/Berlin",
+                }
+            ]
+        }
+    )
+
+    name: str
+    op: str
+    params: dict[str, Any] = {}
+    cron: Annotated[
+        str | None,
+        Field(description="Minute, hour, day of the month, month and day of the week."),
+    ] = None
+    every: Annotated[
+        float | None,
+        Field(
+            description="Seconds between two firing times, which are multiples of it since 1970."
+        ),
+    ] = None
+    time_zone: Annotated[str, Field(description="In which 'cron' is read.")] = "UTC"
+    catch_up: Annotated[
+        str,
+        Field(
+            description="Times that passed without a worker: 'skip' them, make 'one' task, or a "
+            "task for 'all' of the last hundred."
+        ),
+    ] = "one"
+    overlap: Annotated[
+        str,
+        Field(description="While the task before has not ended: 'allow' the next one, or 'skip'."),
+    ] = "allow"
+    timeout: Annotated[
+        float | None,
+        Field(description="Seconds of one attempt of its tasks. Default: as the op has it."),
+    ] = None
+    retries: Annotated[
+        int | None, Field(description="Of its tasks. Default: as the op has them.")
+    ] = None
 
 
 class AuditBody(_Body):
