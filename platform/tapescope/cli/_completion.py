@@ -17,7 +17,6 @@ from tapescope.program import run_main
 
 if TYPE_CHECKING:
     from tapescope.cli._source import Source
-    from tapescope.store.port import TaskStore
 
 __all__ = ["COMPLETE", "complete_drill", "complete_op", "complete_schedule", "complete_task"]
 
@@ -92,17 +91,6 @@ def _ask(ctx: click.Context, read: Callable[[Source], Awaitable[Found]]) -> Foun
         place = choose_place(_find_option(ctx, "store"), _find_option(ctx, "server"))
         async with place.open() as source:
             return await read(source)
-
-    return _wait_for(ask)
-
-
-def _ask_store(ctx: click.Context, read: Callable[[TaskStore], Awaitable[Found]]) -> Found | None:
-    """The same of a command that is for stores alone."""
-    from tapescope.cli._store import choose_store, open_store
-
-    async def ask() -> Found:
-        async with open_store(choose_store(_find_option(ctx, "store"))) as store:
-            return await read(store)
 
     return _wait_for(ask)
 
