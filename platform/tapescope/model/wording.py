@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from tapescope.model.times import moment
 
+if TYPE_CHECKING:
+    from tapescope.model.schedules import Schedule
+
 __all__ = [
     "describe_caller",
+    "describe_times",
     "format_age",
     "format_duration",
     "format_local",
@@ -25,6 +29,17 @@ def describe_caller(by: str | None, role: str | None) -> str:
     if role is None:
         return f"by {by}, as claimed" if by else ""
     return f"by database role {role}" + (f", {by} as claimed" if by else "")
+
+
+def describe_times(schedule: Schedule) -> str:
+    """When a schedule fires, in a few words."""
+    if schedule.every is not None:
+        return f"every {schedule.every:g} s"
+    if schedule.cron is None:
+        return "damaged"  # its row was written past tapescope
+    if schedule.time_zone == "UTC":
+        return schedule.cron
+    return f"{schedule.cron} {schedule.time_zone}"
 
 
 def shorten_id(task_id: str) -> str:

@@ -22,7 +22,7 @@ from tapescope.manager.submission import Submission
 from tapescope.model.json_shapes import schedule_shape, schedules_shape
 from tapescope.model.schedules import CatchUp, Overlap, Schedule, ScheduleOrigin, SchedulePage
 from tapescope.model.times import format_optional_time
-from tapescope.model.wording import format_local, format_relative
+from tapescope.model.wording import describe_times, format_local, format_relative
 from tapescope.program import run_main
 from tapescope.store.opening import OpenMode
 
@@ -257,7 +257,7 @@ def _row(one: Schedule, now: int) -> tuple[str, ...]:
     return (
         one.name,
         one.op,
-        _describe_times(one),
+        describe_times(one),
         _describe_next(one, None if one.next_us is None else format_relative(one.next_us, now)),
         "" if one.last_us is None else format_relative(one.last_us, now),
     )
@@ -265,7 +265,7 @@ def _row(one: Schedule, now: int) -> tuple[str, ...]:
 
 def _wide_row(one: Schedule) -> tuple[str, ...]:
     return (
-        *(one.name, one.op, _describe_times(one)),
+        *(one.name, one.op, describe_times(one)),
         _describe_next(one, format_optional_time(one.next_us)),
         *(format_optional_time(one.last_us) or "", one.last_task or ""),
         *(one.catch_up.value, one.overlap.value, one.origin.value),
@@ -274,11 +274,3 @@ def _wide_row(one: Schedule) -> tuple[str, ...]:
 
 def _describe_next(one: Schedule, when: str | None) -> str:
     return "paused" if one.paused else when or "never"
-
-
-def _describe_times(one: Schedule) -> str:
-    if one.every is not None:
-        return f"every {one.every:g} s"
-    if one.cron is None:
-        return "damaged"  # its row was written past tapescope
-    return one.cron if one.time_zone == "UTC" else f"{one.cron} {one.time_zone}"

@@ -37,17 +37,23 @@ _LOOKED: Final = 10_000
 
 
 async def list_visible(
-    request: Request, caller: Caller, after: str | None, limit: int, *, op: str | None = None
+    request: Request,
+    caller: Caller,
+    after: str | None,
+    limit: int,
+    *,
+    op: str | None = None,
+    looked: int | None = None,
 ) -> SchedulePage:
     """A page of the schedules whose op the caller may read, by name; with ``op``, of that one.
 
-    Past ``_LOOKED`` of others the page ends, perhaps empty, and has a next one.
+    Past ``looked`` of others, at first 10,000, the page ends, perhaps empty, and has a next one.
     """
     schedules = state_of(request).manager.schedules
     if op is None and caller.may(Scope.READ):
         return await schedules.list(after=after, limit=limit)
     seen: list[Schedule] = []
-    looked = 0
+    left = looked or _LOOKED
     while True:
         page = await schedules.list(after=after, limit=_CHUNK)
         for one in page.schedules:
@@ -55,9 +61,9 @@ async def list_visible(
                 seen.append(one)
                 if len(seen) > limit:
                     return SchedulePage(tuple(seen[:limit]), seen[limit - 1].name)
-        looked += len(page.schedules)
+        left -= len(page.schedules)
         after = page.next
-        if after is None or looked >= _LOOKED:
+        if after is None or left <= 0:
             return SchedulePage(tuple(seen), after)
 
 
