@@ -32,6 +32,8 @@ _HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
 }
 _PROBES: Final = ("/livez", "/readyz", "/metrics")
+_PLAIN: Final = (*_PROBES, "/v1/openapi.json")
+"""Routes without a parameter, of which Starlette says nothing: their path is their template."""
 _FORWARDED: Final = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
 
 
@@ -92,8 +94,7 @@ class Guard:
     def _measure(self, scope: Scope, status: int, began: float) -> None:
         """How long it took, less what the client asked to wait for (docs/decisions/0084)."""
         took = time.monotonic() - began - scope["state"].get(WAITED, 0.0)
-        route = getattr(scope.get("route"), "path", None)
-        self._state.meter.answered(scope["method"], route, status, took)
+        self._state.meter.answered(scope["method"], _find_template(scope), status, took)
 
     def _check(self, scope: Scope) -> None:
         """Raises ``Refused``."""
@@ -131,6 +132,13 @@ class Guard:
             (caller and caller.name) or "-",
             client[0] if client else "-",
         )
+
+
+def _find_template(scope: Scope) -> str | None:
+    """The template of the route that had the request; ``None`` where none did."""
+    route: str | None = getattr(scope.get("route"), "path", None)
+    path: str = scope["path"].removeprefix(scope.get("root_path", ""))
+    return route or (path if path in _PLAIN else None)
 
 
 def _is_of_api(scope: Scope) -> bool:
