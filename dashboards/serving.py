@@ -33,7 +33,7 @@ SERVER_ROW: Final = Section(
             "timeseries",
             "Requests by status",
             "Answers of the HTTP API and its pages in a second.",
-            "reqps",
+            "suffix:requests/s",
             (Query(sum_rate(STATUS, _REQUESTS, part="_count"), f"{{{{{STATUS}}}}}"),),
             8,
             stacked=True,
