@@ -19,7 +19,7 @@ from typing import Final, Literal
 from PIL import Image
 from playwright.async_api import Browser, async_playwright
 
-from tapescope import TaskManager, TaskStatus, find_store
+from tapescope import Reporter, TaskManager, TaskStatus, find_store
 from tapescope.demo import find_files, make_manager, run_endless
 from tapescope.http.api import ApiServer, make_app
 
@@ -44,6 +44,7 @@ async def main(folder: Path, seconds: float) -> None:
         server.listen()
         async with store, manager, async_playwright() as playwright:
             serving = asyncio.ensure_future(server.serve())
+            await add_schedules(manager)
             files = find_files(Path(sysconfig.get_path("stdlib")))
             arriving = asyncio.ensure_future(run_endless(manager, files, PACE))
             options = ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium has none for root
@@ -56,6 +57,32 @@ async def main(folder: Path, seconds: float) -> None:
                 arriving.cancel()
                 server.drain()
                 await asyncio.gather(serving, arriving, return_exceptions=True)
+
+
+async def add_schedules(manager: TaskManager) -> None:
+    """Of each kind that the page tells apart: one that fires, one for the night, one that is
+    paused, and one whose op no worker runs."""
+    schedules = manager.schedules
+    manager.op("photos.count")(count_photos)
+    params = {"folder": "photos"}
+    await schedules.add("count.often", "photos.count", every=20, params=params)
+    await schedules.add(
+        "count.nightly",
+        "photos.count",
+        cron="0 3 * * *",
+        time_zone="Europe/Berlin",
+        overlap="skip",
+        params=params,
+    )
+    await schedules.add("count.weekly", "photos.count", cron="30 6 * * MON", params=params)
+    await schedules.pause("count.weekly")
+    await schedules.add("reports.monthly", "reports.build", cron="0 5 1 * *", catch_up="all")
+
+
+async def count_photos(report: Reporter, folder: str) -> int:
+    """What the schedules submit."""
+    await report.log("info", f"counting {folder}")
+    return len(folder)
 
 
 async def see_for(browser: Browser, url: str, seconds: float) -> None:
@@ -77,6 +104,10 @@ async def draw_all(browser: Browser, manager: TaskManager, url: str, folder: Pat
     await draw(browser, url + task, folder / "task-phone.png", "light", PHONE)
     await draw(browser, url + list_, folder / "tasks-dark.png", "dark", DESKTOP)
     await draw(browser, url + list_, folder / "tasks-phone.png", "dark", PHONE)
+    schedules, schedule = "/schedules", "/schedules/count.often"
+    await draw(browser, url + schedules, folder / "schedules-dark.png", "dark", DESKTOP)
+    await draw(browser, url + schedules, folder / "schedules-phone.png", "light", PHONE)
+    await draw(browser, url + schedule, folder / "schedule-light.png", "light", DESKTOP)
 
 
 async def draw(

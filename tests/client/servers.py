@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from operator import attrgetter
 from typing import Any
 
 from tapescope import Reporter, TaskManager
@@ -102,15 +103,15 @@ async def collect(
 async def ended_by(
     kind: type[Client] | type[SyncClient], url: str, verb: str, *arguments: Any, **settings: Any
 ) -> Any:
-    """What a verb gives, or the error that it raises."""
+    """What a verb, such as ``schedules.get``, gives, or the error that it raises."""
     try:
         if kind is Client:
             async with Client(url, **settings) as client:
-                return await getattr(client, verb)(*arguments)
+                return await attrgetter(verb)(client)(*arguments)
 
         def call() -> Any:
             with SyncClient(url, **settings) as client:
-                return getattr(client, verb)(*arguments)
+                return attrgetter(verb)(client)(*arguments)
 
         return await asyncio.to_thread(call)
     except Exception as error:  # noqa: BLE001  # it is what the test asks for

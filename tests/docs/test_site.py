@@ -24,7 +24,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """As ``make site`` builds it."""
     folder = tmp_path_factory.mktemp("site")
     sphinx = [sys.executable, "-m", "sphinx", "--quiet", "--fail-on-warning", "--builder", "html"]
-    places = ["--conf-dir", ROOT / "docs/site", "--doctree-dir", folder / "pages"]
+    places: list[str | Path] = ["--conf-dir", ROOT / "docs/site", "--doctree-dir", folder / "pages"]
     built = subprocess.run(
         [*sphinx, *places, ROOT, folder / "site"],
         cwd=ROOT,

@@ -28,6 +28,7 @@ TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 ROUTES: dict[tuple[str, str], Scope | None] = {
     ("GET", "/v1/tasks"): Scope.READ,
     ("POST", "/v1/tasks"): Scope.SUBMIT,
+    ("POST", "/v1/tasks:batch"): Scope.SUBMIT,
     ("GET", "/v1/tasks/{task_id}"): Scope.READ,
     ("GET", "/v1/tasks/{task_id}/result"): Scope.READ,
     ("POST", "/v1/tasks/{task_id}/cancel"): Scope.CANCEL,
@@ -37,6 +38,13 @@ ROUTES: dict[tuple[str, str], Scope | None] = {
     ("GET", "/v1/tasks/{task_id}/drops"): Scope.READ,
     ("GET", "/v1/tasks/{task_id}/traces"): Scope.READ,
     ("GET", "/v1/drops"): Scope.READ,
+    ("GET", "/v1/schedules"): Scope.READ,
+    ("POST", "/v1/schedules"): Scope.ADMIN,
+    ("GET", "/v1/schedules/{name}"): Scope.READ,
+    ("POST", "/v1/schedules/{name}/pause"): Scope.ADMIN,
+    ("POST", "/v1/schedules/{name}/resume"): Scope.ADMIN,
+    ("POST", "/v1/schedules/{name}/trigger"): Scope.SUBMIT,
+    ("DELETE", "/v1/schedules/{name}"): Scope.ADMIN,
     ("GET", "/v1/stats"): Scope.READ,
     ("POST", "/v1/audit"): Scope.ADMIN,
     ("GET", "/v1/traces/{trace_id}"): Scope.READ,
@@ -70,7 +78,7 @@ async def closed(url: str, tokens: TokenFile) -> AsyncGenerator[tuple[TaskManage
 
 async def ask(client: AsyncClient, method: str, path: str, task_id: str) -> int:
     """The status of a route."""
-    where = path.format(task_id=task_id, trace_id=TRACE)
+    where = path.format(task_id=task_id, trace_id=TRACE, name="nightly")
     body: dict[str, Any] = {"json": {"op": "x"}} if (method, path) == ("POST", "/v1/tasks") else {}
     return (await client.request(method, where, **body)).status_code
 

@@ -7,7 +7,7 @@ import hashlib
 import re
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 from importlib.resources import files
 from pathlib import Path
@@ -16,13 +16,13 @@ from typing import Any
 import pytest
 from httpx import AsyncClient, Response
 
-from tapescope import AuditRule, NewEvent, NewTask, Reporter, TaskManager
+from tapescope import AuditRule, NewEvent, NewTask, Reporter, Schedule, TaskManager, read_firing
 from tapescope.http.access import Grant
 from tapescope.http.api import ApiLimits, make_app
 from tapescope.http.api.page.payloads import PAYLOAD
 from tapescope.http.cookies import COOKIE, Cookies
 from tapescope.http.tokens import TokenFile
-from tapescope.model.wording import shorten_id
+from tapescope.model.wording import format_duration, shorten_id
 from tapescope.store.validation import new_task_id
 from tapescope.testing import until
 from tests.http.client import HOST, asking
@@ -86,8 +86,9 @@ def see(answer: Response, status: int = 200) -> Seen:
 class Bench:
     """A manager with ops, and a browser at its pages."""
 
-    def __init__(self, manager: TaskManager, client: AsyncClient) -> None:
+    def __init__(self, manager: TaskManager, client: AsyncClient, app: Any) -> None:
         self.manager = manager
+        self.app = app
         self.client = client
         self.go_on = asyncio.Event()
 
@@ -116,8 +117,9 @@ async def browsing(
 ) -> AsyncGenerator[Bench]:
     """A manager that runs ``say``, ``fail`` and ``wait``, and a browser of this machine."""
     manager = TaskManager(url, work=work, drain=0)
-    async with asking(make_app(manager, tokens=tokens, limits=ApiLimits())) as client:
-        bench = Bench(manager, client)
+    app = make_app(manager, tokens=tokens, limits=ApiLimits())
+    async with asking(app) as client:
+        bench = Bench(manager, client, app)
 
         @manager.op("say")
         async def say(report: Reporter, text: str = "hi") -> str:
@@ -420,22 +422,135 @@ async def test_a_form_of_another_site_does_nothing(
     async with browsing(sqlite_url, work=False) as bench:
         task, _ = await bench.manager.store.create(NewTask(new_task_id(), "x"))
         path = f"/tasks/{task.task_id}"
+        await bench.manager.schedules.add("nightly", "say", every=60)
         answers = [
             await bench.client.post(place, data=fields, headers=headers)
             for place, fields in (
                 (f"{path}/cancel", {"message": "no"}),
                 ("/tasks/bulk", {"act": "cancel", "id": task.task_id}),
                 ("/submit", {"op": "say"}),
+                *((f"/schedules/nightly/{act}", {}) for act in ("pause", "resume", "trigger")),
                 ("/audit", {}),
                 ("/login", {"token": "x"}),
             )
         ]
         left = await bench.manager.store.get(task.task_id)
+        schedule = await bench.manager.schedules.get("nightly")
         count = len((await bench.manager.store.list()).tasks)
 
     assert {answer.status_code for answer in answers} == {403}
     assert left.cancel is None
-    assert count == 1
+    assert (count, schedule.paused) == (1, False)
+
+
+# --- schedules ------------------------------------------------------------------------------------
+
+
+async def test_schedules_are_shown_and_changed(served_url: str) -> None:
+    """Next, last, its task and how late it was; paused, resumed and triggered by forms."""
+    async with browsing(served_url, work=False) as bench:
+        schedules, store = bench.manager.schedules, bench.manager.store
+        task, _ = await store.create(NewTask(new_task_id(), "say"))
+        await schedules.add("nightly", "say", cron="0 3 * * *", params={"text": HOSTILE})
+        await store.schedules.change(
+            "nightly",
+            lambda row: replace(
+                row, last_us=task.created_us - 7_000_000, last_task=task.task_id, next_us=1
+            ),
+        )
+        rows = [Schedule("b", "lone", every=90, next_us=1, last_task="gone"), Schedule("c", "lone")]
+        for row in rows:
+            await store.schedules.add_if_absent(row)
+        listed = await bench.get("/schedules")
+        overview = await bench.get("/")
+        shown = await bench.get("/schedules/nightly")
+        damaged = await bench.get("/schedules/c")
+        op = await bench.get("/ops/say")
+        absent = await bench.get("/schedules/absent", 404)
+        (key,) = [had["value"] for _, had in shown.tags if had.get("name") == "key"]
+        paused = await bench.post("/schedules/nightly/pause")
+        after = await bench.get(paused.headers["location"])
+        one_left = await bench.get("/")
+        row = await schedules.get("nightly")
+        triggered = [await bench.post("/schedules/nightly/trigger", key=key) for _ in range(2)]
+        made = await store.get(triggered[0].headers["location"].removeprefix("/tasks/"))
+        resumed = await bench.post("/schedules/nightly/resume")
+        again = await bench.get(resumed.headers["location"])
+
+    assert listed.find_all("tr", "id") == ["s-b", "s-c", "s-nightly"]
+    for said in (
+        "overdue",
+        format_duration(7.0),
+        "one / allow",
+        shorten_id(task.task_id),
+        "0 3 * * *",
+    ):
+        assert said in listed.words, said
+    assert "no longer kept" in listed.words
+    assert "no worker fires, though it is time: b, nightly" in overview.words
+    assert "though it is time: b" in one_left.words, "what is paused is not overdue"
+    assert "/schedules/b" in one_left.find_all("a", "href")
+    assert "damaged" in damaged.words
+    assert f"/tasks/{task.task_id}" in shown.find_all("a", "href")
+    assert "Pause …" in shown.words
+    assert "<script>alert(1)</script>" in shown.words
+    assert "/schedules/nightly" in op.find_all("a", "href")
+    assert "no schedule" in absent.words
+    assert paused.headers["location"] == "/schedules/nightly?did=pause"
+    assert row.paused
+    assert "It makes no tasks until it is resumed." in after.words
+    assert "Resume …" in after.words
+    assert "Pause …" not in after.words
+    assert triggered[0].headers["location"] == triggered[1].headers["location"]
+    firing = read_firing(made.idempotency_key)
+    assert firing is not None
+    assert (firing.schedule, firing.by_hand) == ("nightly", True)
+    assert "Pause …" in again.words
+    assert "Comes next" in again.words
+
+
+async def test_pages_of_schedules_go_on_by_name(sqlite_url: str) -> None:
+    """Every schedule is on one page."""
+    async with browsing(sqlite_url, work=False) as bench:
+        for n in range(60):
+            row = Schedule(f"s{n:02}", "say", every=60)
+            await bench.manager.store.schedules.add_if_absent(row)
+        first = await bench.get("/schedules")
+        (link,) = [had["href"] or "" for _, had in first.tags if had.get("rel") == "next"]
+        rest = await bench.get(link)
+
+    assert link == "/schedules?cursor=s49"
+    assert [*first.find_all("tr", "id"), *rest.find_all("tr", "id")] == [
+        f"s-s{n:02}" for n in range(60)
+    ]
+
+
+async def test_a_token_for_an_op_sees_its_schedules_and_their_buttons(
+    sqlite_url: str, tokens: TokenFile
+) -> None:
+    """Others are not there; a pause takes ``admin``, and is refused all the same."""
+    token = make(tokens, "ann", "read:say", "submit:say")
+    async with browsing(sqlite_url, tokens=tokens, work=False) as bench:
+        for name, op in (("mine", "say"), ("other", "fail")):
+            await bench.manager.schedules.add(name, op, every=60)
+        await log_in(bench, token)
+        listed = await bench.get("/schedules")
+        mine = await bench.get("/schedules/mine")
+        await bench.get("/schedules/other", 404)
+        acts = {
+            (name, act): (await bench.post(f"/schedules/{name}/{act}")).status_code
+            for name in ("mine", "other")
+            for act in ("pause", "resume", "trigger")
+        }
+
+    assert listed.find_all("tr", "id") == ["s-mine"]
+    assert "Trigger …" in mine.words
+    assert "Pause …" not in mine.words
+    assert acts == {
+        **{(name, act): 403 for name in ("mine", "other") for act in ("pause", "resume")},
+        ("mine", "trigger"): 303,
+        ("other", "trigger"): 404,
+    }
 
 
 # --- who may see it -------------------------------------------------------------------------------
@@ -448,6 +563,8 @@ PAGES = {
     "/tasks/{task_id}/tape.ndjson": "read",
     "/find": "read",
     "/ops/x": "read",
+    "/schedules": "read",
+    "/schedules/nightly": "read",
     "/workers": "read",
     "/trace/4bf92f3577b34da6a3ce929d0e0e4736": "read",
     "/drops": "read",
@@ -465,6 +582,7 @@ async def test_every_page_takes_the_right_token(sqlite_url: str, tokens: TokenFi
     async with browsing(sqlite_url, tokens=tokens, work=False) as bench:
         task, _ = await bench.manager.store.create(NewTask(new_task_id(), "x"))
         await bench.manager.store.request_cancel(task.task_id)
+        await bench.manager.store.schedules.add_if_absent(Schedule("nightly", "x", every=60))
         for path, scope in PAGES.items():
             place = path.format(task_id=task.task_id)
             bench.client.headers.pop("Authorization", None)
@@ -479,6 +597,52 @@ async def test_every_page_takes_the_right_token(sqlite_url: str, tokens: TokenFi
     assert {path: answers[2:] for path, answers in told.items()} == {
         path: [403, 303 if path == "/find" else 200] for path in PAGES
     }
+
+
+async def _send_raw(app: Any, path: str) -> bytes:
+    """The body that the application sends to ``HEAD``: a client drops it, and says nothing."""
+    sent: list[bytes] = []
+    never = asyncio.Event()
+
+    async def receive() -> dict[str, Any]:
+        await never.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message.get("body", b""))
+
+    scope = {
+        "type": "http",
+        "method": "HEAD",
+        "path": path,
+        "query_string": b"",
+        "headers": [(b"host", b"localhost")],
+        "client": ("127.0.0.1", 1),
+    }
+    await app(scope, receive, send)
+    return b"".join(sent)
+
+
+async def test_every_page_answers_head(sqlite_url: str) -> None:
+    """As GET, without a body: for what looks whether a link is alive. A stream has no head."""
+    told: dict[str, Any] = {}
+    async with browsing(sqlite_url, work=False) as bench:
+        task, _ = await bench.manager.store.create(NewTask(new_task_id(), "x"))
+        await bench.manager.store.schedules.add_if_absent(Schedule("nightly", "x", every=60))
+        paths = [path.format(task_id=task.task_id) for path in PAGES if not path.endswith("/live")]
+        paths += ["/login", "/static/page.css", "/tasks/absent", "/tasks?statu=x"]
+        for path in paths:
+            whole, head = await bench.client.get(path), await bench.client.head(path)
+            assert head.content == b"", path
+            lengths = [int(one.headers.pop("content-length", "0")) for one in (whole, head)]
+            assert (head.status_code, head.headers) == (whole.status_code, whole.headers), path
+            assert abs(lengths[0] - lengths[1]) < 50, "an age may be longer by then"
+            told[path] = head.status_code
+            assert await _send_raw(bench.app, path.partition("?")[0]) == b"", path
+        live = await bench.client.head(f"/tasks/{task.task_id}/live")
+
+    assert set(told.values()) == {200, 303, 404, 422}
+    assert live.status_code == 405
 
 
 async def test_a_token_for_an_op_sees_that_op_and_its_buttons(

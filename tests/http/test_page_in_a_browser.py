@@ -27,6 +27,7 @@ from tapescope.http.tokens import TokenFile
 from tapescope.model.wording import shorten_id
 from tapescope.store.validation import new_task_id
 from tapescope.testing import until
+from tapescope_telemetry import Telemetry
 from tests.http.client import serving
 from tests.support.breaches import make_ended
 from tests.support.services import require
@@ -254,6 +255,42 @@ async def test_a_list_is_gone_through_by_keyboard(sqlite_url: str) -> None:
     ]
 
 
+async def test_a_schedule_is_paused_and_triggered_by_keyboard(sqlite_url: str) -> None:
+    """Found by a key, opened, paused, resumed and triggered, each after a confirmation."""
+    async with working(sqlite_url, work=False) as bench, AsyncExitStack() as stack:
+        schedules = bench.manager.schedules
+        await schedules.add("nightly", "count", cron="0 3 * * *")
+        server, _ = await stack.enter_async_context(serving(bench.app))
+        seen = await stack.enter_async_context(browsing())
+        page = await seen.open(f"{server.url}/")
+        press = page.keyboard.press
+        await press("g")
+        await press("s")
+        await page.wait_for_url("**/schedules")
+        await press("j")
+        await press("Enter")
+        await page.wait_for_url("**/schedules/nightly")
+        await page.locator("#acts summary").first.press("Enter")
+        await page.get_by_role("button", name="Pause", exact=True).press("Enter")
+        await page.wait_for_url("**did=pause")
+        paused = (await schedules.get("nightly")).paused
+        told = await page.locator(".note").inner_text()
+        await page.locator("#acts summary").first.press("Enter")
+        await page.get_by_role("button", name="Resume", exact=True).press("Enter")
+        await page.wait_for_url("**did=resume")
+        resumed = (await schedules.get("nightly")).paused
+        await page.locator("#acts summary").last.press("Enter")
+        async with page.expect_response(lambda answer: "hx-request" in answer.request.headers):
+            pass
+        await page.get_by_role("button", name="Trigger", exact=True).press("Enter")
+        await page.wait_for_url("**/tasks/*")
+        row = await bench.manager.store.get(page.url.rpartition("/")[2])
+
+    assert (paused, resumed) == (True, False)
+    assert told == "It makes no tasks until it is resumed."
+    assert (row.op, (row.idempotency_key or "")[:16]) == ("count", "trigger:nightly#")
+
+
 async def test_a_link_on_another_site_leads_to_who_is_logged_in(
     sqlite_url: str, tmp_path: Path
 ) -> None:
@@ -284,7 +321,8 @@ def make_elsewhere(server: ApiServer, task_id: str) -> FastAPI:
     from fastapi.responses import HTMLResponse
 
     app = FastAPI()
-    app.state.tapescope = type("State", (), {"draining": asyncio.Event()})
+    state = {"draining": asyncio.Event(), "meter": Telemetry().server}
+    app.state.tapescope = type("State", (), state)
 
     @app.get("/")
     async def show() -> HTMLResponse:  # pyright: ignore[reportUnusedFunction]  # a route
@@ -317,13 +355,17 @@ async def test_no_page_has_a_serious_fault(
         ended = (await make_ended(bench.manager.store))[0].task_id
         runs = (await bench.manager.submit("count", params={"n": 40})).task_id
         await bench.manager.submit("stubborn", delay=900)
+        for name, op in (("nightly", "count"), ("of.nobody", "lone")):
+            await bench.manager.schedules.add(name, op, cron="0 3 * * *")
+        await bench.manager.schedules.pause("of.nobody")
         viewport = {"width": size[0], "height": size[1]}
         async with browsing(color_scheme=scheme, viewport=viewport) as seen:
             await seen.context.add_init_script(SHIFTS)
             page = await seen.open(f"{server.url}/audit")
             await page.get_by_role("button", name="Audit now").click()
             await page.wait_for_url("**/audit")
-            paths = ["/", "/tasks", f"/tasks/{ended}", f"/tasks/{runs}", "/drops"]
+            paths = ["/", "/tasks", f"/tasks/{ended}", f"/tasks/{runs}", "/drops", "/schedules"]
+            paths += ["/schedules/nightly"]
             if scheme == "dark":  # these are made of the same parts: once is enough
                 paths += ["/workers", "/audit", "/submit", "/ops/count", "/tasks?status=x"]
             for path in paths:

@@ -88,7 +88,7 @@ async def list_fired(store: TaskStore) -> list[int]:
     """When each task was to be made, in seconds since the start, in the order they were made."""
     tasks = (await store.list(limit=10_000)).tasks
     fired = [read_firing(task.idempotency_key) for task in reversed(tasks)]
-    return [(as_microseconds(one.at) - START) // SECOND for one in fired if one is not None]
+    return [(as_microseconds(one.at) - START) // SECOND for one in fired if one and one.at]
 
 
 async def end_all(store: TaskStore) -> None:

@@ -112,7 +112,7 @@ async def list_times(store: TaskStore) -> list[int]:
     while True:
         page = await store.list(limit=1_000, before=before)
         firings = [read_firing(task.idempotency_key) for task in page.tasks]
-        times += [round(one.at.timestamp()) - START // SECOND for one in firings if one]
+        times += [round(one.at.timestamp()) - START // SECOND for one in firings if one and one.at]
         if (before := page.next) is None:
             return sorted(times)
 

@@ -72,11 +72,11 @@ def complete_op(ctx: click.Context, _: click.Parameter, incomplete: str) -> list
 def complete_schedule(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """The first schedules whose names begin so."""
 
-    async def read(store: TaskStore) -> list[str]:
-        page = await store.schedules.list(limit=1_000)
+    async def read(source: Source) -> list[str]:
+        page = await source.list_schedules(after=None, limit=1_000)
         return [one.name for one in page.schedules if one.name.startswith(incomplete)]
 
-    return _ask_store(ctx, read) or []
+    return _ask(ctx, read) or []
 
 
 def complete_paused(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:

@@ -26,17 +26,29 @@ from tapescope.store.opening import OpenMode
 
 if TYPE_CHECKING:
     from tapescope.client import Client
+    from tapescope.client.client import ClientSchedules
+    from tapescope.manager.schedules import ManagerSchedules
     from tapescope.manager.submission import Submission
     from tapescope.model.audit import AuditReport
     from tapescope.model.backlog import Backlog
     from tapescope.model.leases import TracedAttempt
     from tapescope.model.ops import Pause
+    from tapescope.model.schedules import Schedule, SchedulePage
     from tapescope.model.tape import Event, QuarantinePage, TapePage
     from tapescope.model.tasks import CancelRequest, Task, TaskPage, TaskStatus
     from tapescope.store.flush import CancelState
     from tapescope.store.port import TaskStore
 
-__all__ = ["CancelSeen", "Handle", "Lister", "Place", "Source", "Submitter", "choose_place"]
+__all__ = [
+    "CancelSeen",
+    "Handle",
+    "Lister",
+    "Place",
+    "Scheduler",
+    "Source",
+    "Submitter",
+    "choose_place",
+]
 
 _PATIENCE: Final = 3.0
 """Seconds that a command waits for its server: as for its store."""
@@ -85,6 +97,30 @@ class Submitter(ABC):
 
         Raises ``UnknownTask``, ``TaskNotEnded``, ``OpNotRegistered``.
         """
+
+
+class Scheduler(ABC):
+    """Changes schedules: a manager that runs none of their tasks, or a client."""
+
+    @abstractmethod
+    async def add(self, name: str, submission: Submission, **settings: Any) -> Schedule:
+        """Add one. Raises ``ScheduleTaken``."""
+
+    @abstractmethod
+    async def pause(self, name: str) -> Schedule:
+        """Have one make no tasks. Raises ``UnknownSchedule``."""
+
+    @abstractmethod
+    async def resume(self, name: str) -> Schedule:
+        """Have one make tasks again. Raises ``UnknownSchedule``."""
+
+    @abstractmethod
+    async def trigger(self, name: str) -> Handle:
+        """Make a task of one now. Raises ``UnknownSchedule``."""
+
+    @abstractmethod
+    async def remove(self, name: str) -> None:
+        """Delete one. Raises ``UnknownSchedule``."""
 
 
 class Lister(Protocol):
@@ -173,6 +209,18 @@ class Source(Lister, ABC):
     @abstractmethod
     def submitting(self) -> AbstractAsyncContextManager[Submitter]:
         """Submits tasks inside."""
+
+    @abstractmethod
+    async def list_schedules(self, *, after: str | None, limit: int) -> SchedulePage:
+        """A page of schedules, by name."""
+
+    @abstractmethod
+    async def get_schedule(self, name: str) -> Schedule:
+        """A schedule. Raises ``UnknownSchedule``."""
+
+    @abstractmethod
+    def scheduling(self) -> AbstractAsyncContextManager[Scheduler]:
+        """Changes schedules inside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,6 +330,19 @@ class _StoreSource(Source):
         async with TaskManager(self._store, work=False) as manager:
             yield _ManagerSubmitter(manager, self._store)
 
+    async def list_schedules(self, *, after: str | None, limit: int) -> SchedulePage:
+        return await self._store.schedules.list(after=after, limit=limit)
+
+    async def get_schedule(self, name: str) -> Schedule:
+        return await self._store.schedules.get(name)
+
+    @asynccontextmanager
+    async def scheduling(self) -> AsyncGenerator[Scheduler]:
+        from tapescope.manager.manager import TaskManager
+
+        async with TaskManager(self._store, work=False) as manager:
+            yield _ManagerScheduler(manager.schedules, self._store)
+
 
 class _ManagerSubmitter(Submitter):
     def __init__(self, manager: Any, store: TaskStore) -> None:
@@ -301,6 +362,51 @@ class _ManagerSubmitter(Submitter):
         with continue_callers_trace():
             made: Handle = await self._manager.resubmit(task_id)
         return made
+
+
+class _ManagerScheduler(Scheduler):
+    def __init__(self, schedules: ManagerSchedules, store: TaskStore) -> None:
+        self._schedules, self._store = schedules, store
+
+    async def add(self, name: str, submission: Submission, **settings: Any) -> Schedule:
+        added = await self._schedules.add(name, submission, **settings)
+        if submission.op not in await self._store.ops.read():
+            say(f"no worker of this store has registered {submission.op!r} yet; it waits for one")
+        return added
+
+    async def pause(self, name: str) -> Schedule:
+        return await self._schedules.pause(name)
+
+    async def resume(self, name: str) -> Schedule:
+        return await self._schedules.resume(name)
+
+    async def trigger(self, name: str) -> Handle:
+        with continue_callers_trace():
+            return await self._schedules.trigger(name)
+
+    async def remove(self, name: str) -> None:
+        await self._schedules.remove(name)
+
+
+class _ClientScheduler(Scheduler):
+    def __init__(self, schedules: ClientSchedules) -> None:
+        self._schedules = schedules
+
+    async def add(self, name: str, submission: Submission, **settings: Any) -> Schedule:
+        return await self._schedules.add(name, submission, **settings)
+
+    async def pause(self, name: str) -> Schedule:
+        return await self._schedules.pause(name)
+
+    async def resume(self, name: str) -> Schedule:
+        return await self._schedules.resume(name)
+
+    async def trigger(self, name: str) -> Handle:
+        with continue_callers_trace():
+            return await self._schedules.trigger(name)
+
+    async def remove(self, name: str) -> None:
+        await self._schedules.remove(name)
 
 
 @asynccontextmanager
@@ -383,6 +489,20 @@ class _ServerSource(Source, Submitter):
         with continue_callers_trace():
             told = await self._client.cancel(task_id, message)
         return CancelSeen(told.state, told.request, told.lost)
+
+    async def list_schedules(self, *, after: str | None, limit: int) -> SchedulePage:
+        page = await self._client.schedules.list(after=after, limit=limit)
+        while page.next is not None and (left := limit - len(page.schedules)) > 0:
+            more = await self._client.schedules.list(after=page.next, limit=left)
+            page = replace(more, schedules=page.schedules + more.schedules)
+        return page
+
+    async def get_schedule(self, name: str) -> Schedule:
+        return await self._client.schedules.get(name)
+
+    @asynccontextmanager
+    async def scheduling(self) -> AsyncGenerator[Scheduler]:
+        yield _ClientScheduler(self._client.schedules)
 
     @asynccontextmanager
     async def submitting(self) -> AsyncGenerator[Submitter]:

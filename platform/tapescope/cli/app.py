@@ -55,7 +55,7 @@ _COMMANDS: Final = {
 _REMOTE: Final = frozenset(
     {
         *("submit", "retry", "list", "stats", "show", "tape", "trace", "cancel", "drops"),
-        "audit",
+        *("audit", "schedule"),
     }
 )
 """Commands that work through a server as on a store."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from tapescope.model.audit import AuditReport, AuditRule, Violation
 from tapescope.model.backlog import Backlog, OpBacklog
 from tapescope.model.leases import TracedAttempt
 from tapescope.model.ops import Pause
+from tapescope.model.schedules import CatchUp, Overlap, Schedule, ScheduleOrigin, SchedulePage
 from tapescope.model.tape import FINAL, DroppedEvent, DropReason, Event, QuarantinePage, TapePage
 from tapescope.model.tasks import (
     Assurance,
@@ -38,6 +39,8 @@ __all__ = [
     "read_drops",
     "read_event",
     "read_final",
+    "read_schedule",
+    "read_schedules",
     "read_seen",
     "read_seen_tasks",
     "read_tape",
@@ -221,6 +224,39 @@ def _read_pause(shape: Shape | None) -> Pause | None:
     by = shape["by"]
     at, reason = parse_time(shape["at"]), _text(shape["reason"])
     return Pause(_text(shape["op"]), at, None if by is None else _text(by), reason)
+
+
+def read_schedule(shape: Shape) -> Schedule:
+    """A schedule as its row stands."""
+    params = shape["params"]
+    if not isinstance(params, dict):
+        raise TypeError("the params of a schedule are an object")
+    return Schedule(
+        name=_text(shape["name"]),
+        op=_text(shape["op"]),
+        params=cast("dict[str, Any]", params),
+        timeout=shape["timeout"],
+        retries=shape["retries"],
+        cron=_optional_text(shape["cron"]),
+        every=shape["every"],
+        time_zone=_text(shape["time_zone"]),
+        catch_up=carry(CatchUp, _text(shape["catch_up"])),
+        overlap=carry(Overlap, _text(shape["overlap"])),
+        origin=carry(ScheduleOrigin, _text(shape["origin"])),
+        paused=bool(shape["paused"]),
+        next_us=_optional_time(shape["next_at"]),
+        last_us=_optional_time(shape["last_at"]),
+        last_task=_optional_text(shape["last_task"]),
+        created_us=parse_time(shape["created_at"]),
+        revision=int(shape["revision"]),
+    )
+
+
+def read_schedules(shape: Shape) -> SchedulePage:
+    """A page of schedules."""
+    return SchedulePage(
+        tuple(map(read_schedule, shape["schedules"])), _optional_text(shape["next"])
+    )
 
 
 def read_traced(shape: Shape) -> list[TracedAttempt]:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime
-from typing import Any, Final, TypeVar, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import orjson
 
@@ -27,6 +28,8 @@ from tapescope.client.shapes import (
     read_drops,
     read_event,
     read_final,
+    read_schedule,
+    read_schedules,
     read_seen,
     read_seen_tasks,
     read_tape,
@@ -43,15 +46,18 @@ from tapescope.errors import (
     ServerNotUnderstood,
     ServerUnavailable,
     TapeGap,
+    TapescopeError,
     TaskCancelled,
     TaskFailed,
+    UnknownSchedule,
     UnknownTask,
 )
 from tapescope.model.audit import AUDIT_GRACE, AuditReport
 from tapescope.model.backlog import Backlog
 from tapescope.model.leases import TracedAttempt
+from tapescope.model.schedules import CatchUp, Overlap, Schedule, SchedulePage
 from tapescope.model.tape import FINAL, Event, Outcome, QuarantinePage, TapePage
-from tapescope.model.tasks import FinalEvent, TaskStatus
+from tapescope.model.tasks import FinalEvent, TaskStatus, is_op
 from tapescope.model.times import format_time
 from tapescope.store.validation import (
     check_choice,
@@ -60,12 +66,17 @@ from tapescope.store.validation import (
     check_page_size,
     check_params,
     check_place,
+    check_retries,
     check_seconds,
+    check_text,
     check_time,
     check_trace_id,
     is_task_id,
 )
 from tapescope_telemetry.spans import name_callers_span
+
+if TYPE_CHECKING:
+    from tapescope.manager import Op, Submission
 
 __all__ = ["Lost", "Submitted", "Verbs"]
 
@@ -86,7 +97,12 @@ _AT_LEAST: Final = 5.0
 """Seconds that a server has to answer, however soon the wait is over."""
 _PAGE: Final = 1_000
 """The most that a page of a server has."""
+_BATCH: Final = 500
+_BATCH_BYTES: Final = 500_000
+"""Tasks of one request, and the bytes of them: a server takes twice as much."""
 _LINES: Final = "application/x-ndjson"
+_MAYBE_DONE: Final = (502, 503, 504)
+"""Statuses of a server, or of a proxy before it, after which a request may have been done."""
 _LASTED: Final = 5.0
 """Seconds that a stream was open without a word, after which its server is known to be there."""
 _BEATS: Final = 45.0
@@ -102,6 +118,13 @@ class _Pauses(Backoff):
     def choose_after(self, asked: float | None) -> float:
         """The next one in seconds, no shorter than what the server asked for."""
         return max(asked or 0.0, self.choose())
+
+
+class _Tries:
+    """What is known of the tries of one request."""
+
+    maybe_done = False
+    """Whether a try whose answer was lost may have been done all the same."""
 
 
 class _Again(Exception):
@@ -164,6 +187,29 @@ class Verbs:
         )
         # With a key of our own a task that "was there" is that of a try whose reply was lost.
         return self._read(shape, lambda s: (str(s["task_id"]), made_here or bool(s["created"])))
+
+    async def submit_many(self, submissions: Sequence[Submission[Any]]) -> Sequence[Submitted]:
+        """Submit many tasks, each with a key: in their order. Raises what the first one met that
+        was refused; the others are submitted all the same."""
+        checked = [_describe_submission(one) for one in submissions]
+        made: list[Submitted] = []
+        errors: list[TapescopeError] = []
+        for batch in _pack(checked):
+            body = b'{"tasks":[' + b",".join(text for text, _ in batch) + b"]}"
+            shape = await self._ask("POST", "/v1/tasks:batch", body=body)
+            rows = self._read(shape, partial(_read_rows, n=len(batch)))
+            for row, (_, made_here) in zip(rows, batch, strict=True):
+                if row["problem"] is None:
+                    task_id = self._read(row, lambda one: str(one["task_id"]))
+                    made.append((task_id, made_here or bool(row["created"])))
+                    continue
+                problem = read_problem(row["problem"])
+                if problem is None:
+                    raise ServerNotUnderstood(self.server, "a task is refused for no reason")
+                errors.append(make_error(self.server, problem))
+        if errors:
+            raise errors[0]
+        return made
 
     async def retry(self, task_id: str, *, idempotency_key: str | None = None) -> Submitted:
         """Submit an ended task again: a new one."""
@@ -375,6 +421,92 @@ class Verbs:
                 if len(waiting) > _MOST:
                     raise ServerNotUnderstood(self.server, f"a line of it is over {_MOST:,} bytes")
 
+    # --- schedules --------------------------------------------------------------------------------
+
+    async def list_schedules(self, *, after: str | None = None, limit: int = 100) -> SchedulePage:
+        """A page of schedules, by name, of at most 1,000."""
+        query = _query(
+            limit=min(check_page_size(limit), _PAGE),
+            cursor=None if after is None else check_text("after", after),
+        )
+        return self._read(await self._ask("GET", "/v1/schedules", query), read_schedules)
+
+    async def get_schedule(self, name: str) -> Schedule:
+        """A schedule by its name. Raises ``UnknownSchedule``."""
+        return self._read(await self._ask("GET", _schedule_path(name)), read_schedule)
+
+    async def ensure_schedule(
+        self,
+        name: str,
+        what: Op[..., Any, Any] | Submission | str,
+        *,
+        params: Mapping[str, Any] | None,
+        cron: str | None,
+        every: float | None,
+        time_zone: str,
+        catch_up: CatchUp | str,
+        overlap: Overlap | str,
+    ) -> tuple[Schedule, bool]:
+        """Add a schedule, unless the store has it so; says whether it was added."""
+        op, plain, timeout, retries = _read_what(what, params)
+        body: dict[str, Any] = {
+            "name": check_text("name", name),
+            "op": check_op(op),
+            "params": check_params(plain),
+            "time_zone": check_text("time_zone", time_zone),
+            "catch_up": check_choice("catch_up", CatchUp, catch_up).value,
+            "overlap": check_choice("overlap", Overlap, overlap).value,
+        }
+        given = {
+            "cron": None if cron is None else check_text("cron", cron),
+            "every": None if every is None else check_seconds("every", every),
+            "timeout": None if timeout is None else check_seconds("timeout", timeout),
+            "retries": None if retries is None else check_retries(retries),
+        }
+        body |= {name: value for name, value in given.items() if value is not None}
+        tries = _Tries()
+        shape = await self._ask(
+            "POST", "/v1/schedules", body=encode(body, "params").encode(), tries=tries
+        )
+        # What "was there" after a try whose reply was lost is what that one added.
+        return self._read(
+            shape, lambda s: (read_schedule(s), tries.maybe_done or bool(s["created"]))
+        )
+
+    async def pause_schedule(self, name: str) -> Schedule:
+        """Have it make no tasks. Raises ``UnknownSchedule``."""
+        path = f"{_schedule_path(name)}/pause"
+        return self._read(await self._ask("POST", path), read_schedule)
+
+    async def resume_schedule(self, name: str) -> Schedule:
+        """Have it make tasks again. Raises ``UnknownSchedule``."""
+        path = f"{_schedule_path(name)}/resume"
+        return self._read(await self._ask("POST", path), read_schedule)
+
+    async def trigger_schedule(self, name: str, *, idempotency_key: str | None = None) -> Submitted:
+        """Make a task of it now. A key of its own is made where none is given."""
+        made_here = idempotency_key is None
+        shape = await self._ask(
+            "POST",
+            f"{_schedule_path(name)}/trigger",
+            headers={"Idempotency-Key": _choose_key(idempotency_key)},
+        )
+        return self._read(shape, lambda s: (str(s["task_id"]), made_here or bool(s["created"])))
+
+    async def remove_schedule(self, name: str) -> Schedule | None:
+        """Delete it; gives what it was, ``None`` where that was lost with a reply.
+
+        Raises ``UnknownSchedule``.
+        """
+        tries = _Tries()
+        try:
+            shape = await self._ask("DELETE", _schedule_path(name), tries=tries)
+        except UnknownSchedule:
+            if not tries.maybe_done:
+                raise
+            return None  # the try whose reply was lost has removed it
+        return self._read(shape, read_schedule)
+
     # --- the store --------------------------------------------------------------------------------
 
     async def stats(self, *, max_age: float = 7.5) -> Backlog:
@@ -422,6 +554,7 @@ class Verbs:
         silence: float | None = None,
         patience: float | None = None,
         can_be_sent_again: bool = True,
+        tries: _Tries | None = None,
     ) -> Shape:
         """The JSON object that the server answers; asked again while the patience lasts."""
         kind = {} if body is None else {"Content-Type": "application/json"}
@@ -444,12 +577,16 @@ class Verbs:
                 error: Exception = ServerUnavailable(self.server, broken.why)
                 if broken.sent and not request.can_be_sent_again:
                     raise error from broken
+                maybe_done = broken.sent
             else:
+                maybe_done = answer.status in _MAYBE_DONE
                 if answer.status < 300:
                     return self._decode_whole(answer)
                 error, after = make_error(self.server, answer), read_retry_after(answer)
                 if not is_for_now(answer.status):
                     raise error
+            if tries is not None and maybe_done:
+                tries.maybe_done = True
             pause = pauses.choose_after(after)
             if self.wire.monotonic() + pause > until:
                 raise error
@@ -502,6 +639,25 @@ def _path(task_id: str) -> str:
     return f"/v1/tasks/{task_id}"
 
 
+def _read_what(
+    what: Op[..., Any, Any] | Submission | str, params: Mapping[str, Any] | None
+) -> tuple[str, Mapping[str, Any], float | None, int | None]:
+    """The op, params, timeout and retries of what is to be submitted. Raises ``BadSetting``."""
+    if isinstance(what, str):
+        return what, {} if params is None else params, None, None
+    from tapescope.manager.ops import find_submission  # whose values the caller has: it is there
+
+    submission = find_submission(what, params)
+    return submission.op, submission.params, submission.timeout, submission.retries
+
+
+def _schedule_path(name: str) -> str:
+    """The path of a schedule. Raises ``UnknownSchedule`` for what is not a name."""
+    if not is_op(name):
+        raise UnknownSchedule(name)
+    return f"/v1/schedules/{name}"
+
+
 def _choose_key(given: str | None) -> str:
     """The key of a submit, or a new one. Raises ``BadSetting`` for what a header cannot carry."""
     if given is None:
@@ -511,6 +667,52 @@ def _choose_key(given: str | None) -> str:
         expected = "printable ASCII without a space at either end: it goes in a header"
         raise BadSetting("idempotency_key", given, expected)
     return key
+
+
+def _describe_submission(one: Submission[Any]) -> tuple[bytes, bool]:
+    """One of many as JSON, and whether its key was made here. Raises ``BadSetting``."""
+    for name in ("runner", "retry"):
+        if (value := getattr(one, name)) is not None:
+            raise BadSetting(name, value, "None: a server runs registered ops by their names")
+    checked = one.checked()
+    given = {
+        "delay": checked.delay,
+        "run_at": _format(checked.run_at, "run_at"),
+        "timeout": checked.timeout,
+        "retries": checked.retries,
+    }
+    key = checked.idempotency_key
+    shape: dict[str, Any] = {
+        "op": checked.op,
+        "params": checked.params,
+        "idempotency_key": _choose_key(None) if key is None else key,
+    }
+    shape |= {name: value for name, value in given.items() if value is not None}
+    return encode(shape, "params").encode(), key is None
+
+
+def _pack(texts: Sequence[tuple[bytes, bool]]) -> Iterator[Sequence[tuple[bytes, bool]]]:
+    """Parts of a list that a server takes at once, by their number and their length."""
+    part: list[tuple[bytes, bool]] = []
+    size = 0
+    for one in texts:
+        if part and (len(part) == _BATCH or size + len(one[0]) > _BATCH_BYTES):
+            yield part
+            part, size = [], 0
+        part.append(one)
+        size += len(one[0]) + 1
+    if part:
+        yield part
+
+
+def _read_rows(shape: Shape, n: int) -> Sequence[Shape]:
+    """What became of each of ``n`` tasks."""
+    rows: Sequence[Shape] = shape["tasks"]
+    if len(rows) != n:
+        raise ValueError(f"it tells of {len(rows)} tasks, and {n} were sent")
+    for row in rows:
+        row["problem"]  # a row without it is no answer
+    return rows
 
 
 def _query(**values: object) -> dict[str, str]:

@@ -23,7 +23,8 @@ class Scope(StrEnum):
     CANCEL = "cancel"
     """Cancel tasks."""
     ADMIN = "admin"
-    """All of that for every op, and audit the store."""
+    """All of that for every op, audit the store, and change schedules, which outlive their
+    caller's token."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,6 +63,7 @@ from tapescope.store.lookup import find_store
 from tapescope.store.port import TaskStore
 from tapescope.store.validation import (
     check_count,
+    check_key,
     check_seconds,
     is_task_id,
     new_task_id,
@@ -634,12 +635,11 @@ class TaskManager:
         runner = None if registered is None else registered.runner
         return self._encode(submission, runner, stored=False).params
 
-    async def _trigger(self, schedule: Schedule) -> TaskHandle:
-        """Make a task of a schedule now, apart from its times."""
+    async def _trigger(self, schedule: Schedule, caller_key: str | None) -> TaskHandle:
+        """Make a task of a schedule now, apart from its times; one for a key of the caller's."""
         now = self.store.due_clock.now()
-        task_id, created = await self._make_scheduled(
-            schedule, schedule.key_of_trigger(now), format_time(now)
-        )
+        key = schedule.key_of_trigger(now, None if caller_key is None else check_key(caller_key))
+        task_id, created = await self._make_scheduled(schedule, key, format_time(now))
         types = self._types_of(schedule.op)
         completion = self._pool.completion_of(task_id)
         return TaskHandle(self._pool, task_id, completion, types, created=created)

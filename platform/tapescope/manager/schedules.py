@@ -11,7 +11,7 @@ from tapescope.manager.declared_schedules import declare_schedule, set_next
 from tapescope.manager.ops import Op, find_submission
 from tapescope.manager.submission import Submission
 from tapescope.model.schedules import CatchUp, Overlap, Schedule, ScheduleOrigin, SchedulePage
-from tapescope.schedules import Timing
+from tapescope.schedules import Timing, is_declared_so
 
 if TYPE_CHECKING:
     from tapescope.manager.handle import TaskHandle
@@ -34,7 +34,7 @@ class ManagerSchedules:
         *,
         encode: Callable[[Submission], Mapping[str, Any]],
         changed: Callable[[], object],
-        trigger: Callable[[Schedule], Awaitable[TaskHandle]],
+        trigger: Callable[[Schedule, str | None], Awaitable[TaskHandle]],
     ) -> None:
         """Made by the manager, with what the verbs need of it."""
         self._store = open_store
@@ -58,6 +58,37 @@ class ManagerSchedules:
 
         Raises ``ScheduleTaken``, ``BadSetting``, ``BadOp``, ``BadParams``.
         """
+        schedule, added = await self.ensure(
+            name,
+            what,
+            cron=cron,
+            every=every,
+            params=params,
+            time_zone=time_zone,
+            catch_up=catch_up,
+            overlap=overlap,
+        )
+        if not added:
+            raise ScheduleTaken(name)
+        return schedule
+
+    async def ensure(
+        self,
+        name: str,
+        what: Op[..., Any, Any] | Submission | str,
+        *,
+        cron: str | None = None,
+        every: float | None = None,
+        params: Mapping[str, Any] | None = None,
+        time_zone: str = "UTC",
+        catch_up: CatchUp | str = CatchUp.ONE,
+        overlap: Overlap | str = Overlap.ALLOW,
+    ) -> tuple[Schedule, bool]:
+        """Add a schedule, unless the store has it as it is given here; says whether it was added.
+
+        So it may be done again. A pause stays. Raises ``ScheduleTaken`` where the store has another
+        one of the name, and what ``add`` raises.
+        """
         declared = declare_schedule(
             name,
             find_submission(what, params),
@@ -71,10 +102,15 @@ class ManagerSchedules:
         store = self._store()
         schedule = declared.encoded(self._encode(declared.submission))
         schedule = await set_next(store, schedule)
-        if not await store.schedules.add_if_absent(schedule):
-            raise ScheduleTaken(name)
+        while not await store.schedules.add_if_absent(schedule):
+            kept = await store.schedules.find(name)
+            if kept is None:
+                continue  # it was removed meanwhile
+            if not is_declared_so(schedule, kept):
+                raise ScheduleTaken(name)
+            return kept, False
         self._changed()
-        return await store.schedules.get(name)
+        return await store.schedules.get(name), True
 
     async def list(self, *, after: str | None = None, limit: int = 100) -> SchedulePage:
         """A page of schedules, by name: ``after`` is the page before's ``next``."""
@@ -105,13 +141,14 @@ class ManagerSchedules:
         self._changed()
         return schedule
 
-    async def trigger(self, name: str) -> TaskHandle:
+    async def trigger(self, name: str, *, idempotency_key: str | None = None) -> TaskHandle:
         """Make a task of it now, paused or not, whatever its policies. Its times stay as they are.
 
-        Raises ``UnknownSchedule``.
+        With a key the same one again gives the task that it made before. Raises
+        ``UnknownSchedule``.
         """
         store = self._store()
-        return await self._trigger(await store.schedules.get(name))
+        return await self._trigger(await store.schedules.get(name), idempotency_key)
 
     async def remove(self, name: str) -> None:
         """Delete it; the tasks that it made stay. Raises ``UnknownSchedule``.

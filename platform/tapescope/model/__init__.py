@@ -39,7 +39,15 @@ from tapescope.model.error_codes import (
     UNREQUESTED_CANCEL,
     WORKER_LOST,
 )
-from tapescope.model.internals import ConnectionState, ManagerSigns, StoreLoad, StoreSize
+from tapescope.model.internals import (
+    ConnectionAbort,
+    ConnectionState,
+    ManagerSigns,
+    Refusal,
+    StoreLoad,
+    StoreSize,
+    StreamEnd,
+)
 from tapescope.model.leadership import LeaderTerm, MaintenanceJob
 from tapescope.model.leases import GivenUp, HeldLease, Leases, Rescued, RescueResult, TracedAttempt
 from tapescope.model.ops import (
@@ -151,6 +159,7 @@ __all__ = [
     "CancelRequest",
     "CatchUp",
     "Claim",
+    "ConnectionAbort",
     "ConnectionState",
     "Drain",
     "DropFilter",
@@ -181,6 +190,7 @@ __all__ = [
     "PausePage",
     "QuarantinePage",
     "Redact",
+    "Refusal",
     "Repair",
     "RepairReport",
     "RescueResult",
@@ -190,6 +200,7 @@ __all__ = [
     "SchedulePage",
     "StoreLoad",
     "StoreSize",
+    "StreamEnd",
     "TapePage",
     "Task",
     "TaskFilter",

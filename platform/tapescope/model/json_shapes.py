@@ -87,6 +87,7 @@ def schedule_shape(schedule: Schedule) -> dict[str, Any]:
         "last_at": format_optional_time(schedule.last_us),
         "last_task": schedule.last_task,
         "created_at": format_time(schedule.created_us),
+        "revision": schedule.revision,
     }
 
 

@@ -113,8 +113,11 @@ class Schedule:
         """The idempotency key of the task of a firing time: two of them cannot be."""
         return f"{_FIRED}{self.name}@{format_time(firing_us)}"
 
-    def key_of_trigger(self, now_us: int) -> str:
-        """The idempotency key of a task that is made by hand, now."""
+    def key_of_trigger(self, now_us: int, caller_key: str | None = None) -> str:
+        """The idempotency key of a task that is made by hand, now; where its caller has a key, of
+        that: whenever it is asked for again, there is one task."""
+        if caller_key is not None:
+            return f"{_TRIGGERED}{self.name}#{caller_key}"
         return f"{_TRIGGERED}{self.name}@{format_time(now_us)}"
 
 
@@ -132,8 +135,9 @@ class Firing:
     """Which schedule made a task, and for when."""
 
     schedule: str
-    at: datetime
-    """The firing time, in UTC; of a task that was triggered, when it was."""
+    at: datetime | None
+    """The firing time, in UTC; of a task that was triggered, when it was. ``None`` where it was
+    triggered with a key of its caller's: its task says when it was created."""
     by_hand: bool
     """Whether the task was triggered, apart from the schedule's times."""
 
@@ -143,7 +147,11 @@ def read_firing(idempotency_key: str | None) -> Firing | None:
     for prefix in (_FIRED, _TRIGGERED):
         if idempotency_key is None or not idempotency_key.startswith(prefix):
             continue
-        name, at, time = idempotency_key.removeprefix(prefix).rpartition("@")
+        said = idempotency_key.removeprefix(prefix)
+        name, by_key, _ = said.partition("#")
+        if by_key and prefix == _TRIGGERED and "@" not in name:
+            return Firing(name, None, by_hand=True) if name else None
+        name, at, time = said.rpartition("@")
         try:
             us = parse_time(time) if at else FIRST_TIME - 1
         except (ValueError, TypeError):  # TypeError: it names no zone

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from tapescope.model.showing import make_printable
 from tapescope.model.times import moment
 
+if TYPE_CHECKING:
+    from tapescope.model.schedules import Schedule
+
 __all__ = [
     "describe_caller",
     "describe_stop",
+    "describe_times",
     "format_age",
     "format_duration",
     "format_local",
@@ -34,6 +38,17 @@ def describe_stop(by: str | None, reason: str) -> str:
     nothing is known. It ends no line, whatever they said."""
     who = f", by {by}" if by else ""
     return make_printable(f"{who}: {reason}" if reason else who)
+
+
+def describe_times(schedule: Schedule) -> str:
+    """When a schedule fires, in a few words."""
+    if schedule.every is not None:
+        return f"every {schedule.every:g} s"
+    if schedule.cron is None:
+        return "damaged"  # its row was written past tapescope
+    if schedule.time_zone == "UTC":
+        return schedule.cron
+    return f"{schedule.cron} {schedule.time_zone}"
 
 
 def shorten_id(task_id: str) -> str:

@@ -6,8 +6,16 @@ a firing makes one task, by the key of the task (docs/decisions/0073).
 
 from __future__ import annotations
 
-from tapescope.schedules.definition import check_name, define, merge
+from tapescope.schedules.definition import check_name, define, is_declared_so, merge
 from tapescope.schedules.scheduler import Scheduler
 from tapescope.schedules.timing import MOST_CAUGHT_UP, Timing
 
-__all__ = ["MOST_CAUGHT_UP", "Scheduler", "Timing", "check_name", "define", "merge"]
+__all__ = [
+    "MOST_CAUGHT_UP",
+    "Scheduler",
+    "Timing",
+    "check_name",
+    "define",
+    "is_declared_so",
+    "merge",
+]

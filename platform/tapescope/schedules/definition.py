@@ -18,7 +18,7 @@ from tapescope.store.validation import (
     check_seconds,
 )
 
-__all__ = ["check_name", "define", "merge"]
+__all__ = ["check_name", "define", "is_declared_so", "merge"]
 
 
 def check_name(name: object) -> str:
@@ -66,6 +66,12 @@ def define(
         check_choice("overlap", Overlap, overlap),
         origin,
     )
+
+
+def is_declared_so(declared: Schedule, kept: Schedule) -> bool:
+    """Whether the store has of a schedule what is declared: the op, the params, the times and the
+    policies, wherever they were written down."""
+    return merge(replace(declared, origin=kept.origin), kept, 0) is None
 
 
 def merge(declared: Schedule, kept: Schedule, now: int) -> Schedule | None:

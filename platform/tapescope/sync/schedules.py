@@ -51,6 +51,32 @@ class SyncSchedules:
             )
         )
 
+    def ensure(
+        self,
+        name: str,
+        what: Op[..., Any, Any] | Submission | str,
+        *,
+        cron: str | None = None,
+        every: float | None = None,
+        params: Mapping[str, Any] | None = None,
+        time_zone: str = "UTC",
+        catch_up: CatchUp | str = CatchUp.ONE,
+        overlap: Overlap | str = Overlap.ALLOW,
+    ) -> tuple[Schedule, bool]:
+        """Add a schedule, unless the store has it so: see ``ManagerSchedules.ensure``."""
+        return self._door.call(
+            lambda manager: manager.schedules.ensure(
+                name,
+                what,
+                cron=cron,
+                every=every,
+                params=params,
+                time_zone=time_zone,
+                catch_up=catch_up,
+                overlap=overlap,
+            )
+        )
+
     def list(self, *, after: str | None = None, limit: int = 100) -> SchedulePage:
         """A page of schedules, by name: ``after`` is the page before's ``next``."""
         return self._door.call(lambda manager: manager.schedules.list(after=after, limit=limit))
@@ -67,11 +93,11 @@ class SyncSchedules:
         """Have it make tasks again, at its times from now on. Raises ``UnknownSchedule``."""
         return self._door.call(lambda manager: manager.schedules.resume(name))
 
-    def trigger(self, name: str) -> SyncHandle:
-        """Make a task of it now, paused or not. Raises ``UnknownSchedule``."""
+    def trigger(self, name: str, *, idempotency_key: str | None = None) -> SyncHandle:
+        """Make a task of it now, paused or not; one for a key. Raises ``UnknownSchedule``."""
 
         async def trigger(manager: TaskManager) -> SyncHandle:
-            handle = await manager.schedules.trigger(name)
+            handle = await manager.schedules.trigger(name, idempotency_key=idempotency_key)
             return SyncHandle(self._door, handle.task_id, handle, manager.owner)
 
         return self._door.call(trigger)

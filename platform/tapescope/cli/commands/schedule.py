@@ -8,25 +8,23 @@ from typing import Any, Final
 import click
 
 from tapescope.cli._completion import complete_op, complete_schedule
-from tapescope.cli._options import json_option, store_option, wait_option, wide_option
+from tapescope.cli._options import json_option, source_options, wait_option, wide_option
 from tapescope.cli._output import make_printable, on_terminal, print_json, print_line, say
 from tapescope.cli._params import parse_params
 from tapescope.cli._settings import EXIT_USAGE
-from tapescope.cli._store import choose_store, open_store, prepare_store
+from tapescope.cli._source import Place, Source, choose_place
 from tapescope.cli._submitted import print_submitted
 from tapescope.cli._table import Column, print_table
 from tapescope.cli._times import parse_age
 from tapescope.cli._types import NUMBER, WHOLE_NUMBER, Words
 from tapescope.cli._wording import now_us
-from tapescope.manager.manager import TaskManager
 from tapescope.manager.submission import Submission
 from tapescope.model.json_shapes import schedule_shape, schedules_shape
 from tapescope.model.schedules import CatchUp, Overlap, Schedule, ScheduleOrigin, SchedulePage
 from tapescope.model.times import format_optional_time
-from tapescope.model.wording import format_local, format_relative
+from tapescope.model.wording import describe_times, format_local, format_relative
 from tapescope.program import run_main
 from tapescope.store.opening import OpenMode
-from tapescope.store.port import TaskStore
 
 __all__ = ["schedule"]
 
@@ -65,12 +63,18 @@ def schedule(context: click.Context) -> None:
 @click.option("--after", metavar="NAME", help="Only names after this one: the next page.")
 @wide_option
 @json_option
-@store_option
+@source_options
 def list_schedules(
-    *, limit: int, after: str | None, wide: bool, as_json: bool, store: str | None
+    *,
+    limit: int,
+    after: str | None,
+    wide: bool,
+    as_json: bool,
+    store: str | None,
+    server: str | None,
 ) -> None:
     """List schedules by name, with their next and last times."""
-    page, name = run_main(_read(choose_store(store), limit, after))
+    page, name = run_main(_read(choose_place(store, server), limit, after))
     if as_json:
         print_json({**schedules_shape(page), "store": name})
     else:
@@ -122,7 +126,7 @@ def list_schedules(
     help="While the task before has not ended: allow the next one, or skip it.",
 )
 @json_option
-@store_option
+@source_options
 def add(
     *,
     name: str,
@@ -137,6 +141,7 @@ def add(
     overlap: Overlap,
     as_json: bool,
     store: str | None,
+    server: str | None,
 ) -> None:
     """Add a schedule to the store."""
     if (cron is None) is (every is None):
@@ -149,96 +154,84 @@ def add(
         "catch_up": catch_up,
         "overlap": overlap,
     }
-    url = choose_store(store)
-    run_main(_add(url, name, submission, settings, as_json=as_json))
+    place = choose_place(store, server)
+    run_main(_add(place, name, submission, settings, as_json=as_json))
 
 
 @schedule.command("pause")
 @_name_argument
 @json_option
-@store_option
-def pause(*, name: str, as_json: bool, store: str | None) -> None:
+@source_options
+def pause(*, name: str, as_json: bool, store: str | None, server: str | None) -> None:
     """Make no tasks of a schedule until it is resumed."""
-    run_main(_change(choose_store(store), name, "pause", as_json=as_json))
+    run_main(_change(choose_place(store, server), name, "pause", as_json=as_json))
 
 
 @schedule.command("resume")
 @_name_argument
 @json_option
-@store_option
-def resume(*, name: str, as_json: bool, store: str | None) -> None:
+@source_options
+def resume(*, name: str, as_json: bool, store: str | None, server: str | None) -> None:
     """Make tasks of a schedule again, at its times from now on."""
-    run_main(_change(choose_store(store), name, "resume", as_json=as_json))
+    run_main(_change(choose_place(store, server), name, "resume", as_json=as_json))
 
 
 @schedule.command("trigger")
 @_name_argument
 @wait_option
 @json_option
-@store_option
-def trigger(*, name: str, wait: bool, as_json: bool, store: str | None) -> int:
+@source_options
+def trigger(*, name: str, wait: bool, as_json: bool, store: str | None, server: str | None) -> int:
     """Make a task of a schedule now, paused or not, and print its id."""
-    return run_main(_trigger(choose_store(store), name, wait=wait, as_json=as_json))
+    return run_main(_trigger(choose_place(store, server), name, wait=wait, as_json=as_json))
 
 
 @schedule.command("remove")
 @_name_argument
-@store_option
-def remove(*, name: str, store: str | None) -> None:
+@source_options
+def remove(*, name: str, store: str | None, server: str | None) -> None:
     """Delete a schedule; the tasks that it made stay."""
-    run_main(_remove(choose_store(store), name))
+    run_main(_remove(choose_place(store, server), name))
 
 
-async def _read(url: str, limit: int, after: str | None) -> tuple[SchedulePage, str]:
-    async with open_store(url) as store:
-        return await store.schedules.list(after=after, limit=limit), store.name
+async def _read(place: Place, limit: int, after: str | None) -> tuple[SchedulePage, str]:
+    async with place.open() as source:
+        return await source.list_schedules(after=after, limit=limit), source.name
 
 
 async def _add(
-    url: str, name: str, submission: Submission, settings: Mapping[str, Any], *, as_json: bool
+    place: Place, name: str, submission: Submission, settings: Mapping[str, Any], *, as_json: bool
 ) -> None:
-    async with (
-        open_store(url, prepare_store(url)) as store,
-        TaskManager(store, work=False) as manager,
-    ):
-        added = await manager.schedules.add(name, submission, **settings)
-        if submission.op not in await store.ops.read():
-            say(f"no worker of this store has registered {submission.op!r} yet; it waits for one")
-        _tell(store, added, f"the schedule {name} is added", as_json=as_json)
+    async with place.make() as source, source.scheduling() as scheduler:
+        added = await scheduler.add(name, submission, **settings)
+        _tell(source, added, f"the schedule {name} is added", as_json=as_json)
 
 
-async def _change(url: str, name: str, verb: str, *, as_json: bool) -> None:
-    async with (
-        open_store(url, OpenMode.EXISTING) as store,
-        TaskManager(store, work=False) as manager,
-    ):
-        schedules = manager.schedules
-        changed = await (schedules.pause(name) if verb == "pause" else schedules.resume(name))
+async def _change(place: Place, name: str, verb: str, *, as_json: bool) -> None:
+    async with place.open(OpenMode.EXISTING) as source, source.scheduling() as scheduler:
+        changed = await (scheduler.pause(name) if verb == "pause" else scheduler.resume(name))
         said = "paused: 'tapescope schedule resume' ends that" if changed.paused else "not paused"
-        _tell(store, changed, f"the schedule {name} is {said}", as_json=as_json)
+        _tell(source, changed, f"the schedule {name} is {said}", as_json=as_json)
 
 
-async def _trigger(url: str, name: str, *, wait: bool, as_json: bool) -> int:
-    async with (
-        open_store(url, OpenMode.EXISTING) as store,
-        TaskManager(store, work=False) as manager,
-    ):
-        handle = await manager.schedules.trigger(name)
-        return await print_submitted(handle, store.name, wait=wait, as_json=as_json)
+async def _trigger(place: Place, name: str, *, wait: bool, as_json: bool) -> int:
+    async with place.open(OpenMode.EXISTING) as source, source.scheduling() as scheduler:
+        handle = await scheduler.trigger(name)
+        return await print_submitted(handle, source.name, wait=wait, as_json=as_json)
 
 
-async def _remove(url: str, name: str) -> None:
-    async with open_store(url, OpenMode.EXISTING) as store:
-        removed = await store.schedules.get(name)
-        await store.schedules.remove(name)
+async def _remove(place: Place, name: str) -> None:
+    async with place.open(OpenMode.EXISTING) as source, source.scheduling() as scheduler:
+        removed = await source.get_schedule(name)
+        await scheduler.remove(name)
     say(f"the schedule {name} is removed")
     if removed.origin is ScheduleOrigin.CODE:
         say("code declares it, so it comes back with the next worker: pause it instead")
 
 
-def _tell(store: TaskStore, changed: Schedule, said: str, *, as_json: bool) -> None:
+def _tell(source: Source, changed: Schedule, said: str, *, as_json: bool) -> None:
     if as_json:
-        print_json({**schedule_shape(changed), "store": store.name})
+        print_json({**schedule_shape(changed), "store": source.name})
         return
     when = "never" if changed.next_us is None else format_local(changed.next_us)
     say(said if changed.paused else f"{said}; its next time is {when}")
@@ -264,7 +257,7 @@ def _row(one: Schedule, now: int) -> tuple[str, ...]:
     return (
         one.name,
         one.op,
-        _describe_times(one),
+        describe_times(one),
         _describe_next(one, None if one.next_us is None else format_relative(one.next_us, now)),
         "" if one.last_us is None else format_relative(one.last_us, now),
     )
@@ -272,7 +265,7 @@ def _row(one: Schedule, now: int) -> tuple[str, ...]:
 
 def _wide_row(one: Schedule) -> tuple[str, ...]:
     return (
-        *(one.name, one.op, _describe_times(one)),
+        *(one.name, one.op, describe_times(one)),
         _describe_next(one, format_optional_time(one.next_us)),
         *(format_optional_time(one.last_us) or "", one.last_task or ""),
         *(one.catch_up.value, one.overlap.value, one.origin.value),
@@ -281,11 +274,3 @@ def _wide_row(one: Schedule) -> tuple[str, ...]:
 
 def _describe_next(one: Schedule, when: str | None) -> str:
     return "paused" if one.paused else when or "never"
-
-
-def _describe_times(one: Schedule) -> str:
-    if one.every is not None:
-        return f"every {one.every:g} s"
-    if one.cron is None:
-        return "damaged"  # its row was written past tapescope
-    return one.cron if one.time_zone == "UTC" else f"{one.cron} {one.time_zone}"

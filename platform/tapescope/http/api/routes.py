@@ -8,8 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from datetime import datetime
-from typing import Annotated, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import orjson
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
@@ -20,10 +19,27 @@ from starlette.requests import ClientDisconnect
 from tapescope.errors import BadSetting, UnknownTask
 from tapescope.http.access import Caller, Scope
 from tapescope.http.api import schemas
-from tapescope.http.api.problems import PROBLEM_TYPE, Refused
-from tapescope.http.api.state import acting, state_of
+from tapescope.http.api.parsing import parse_seq, parse_time
+from tapescope.http.api.problems import PROBLEM_TYPE, Refused, describe
+from tapescope.http.api.schedule_acts import (
+    add_schedule,
+    list_visible,
+    pause_schedule,
+    remove_schedule,
+    resume_schedule,
+    see_schedule,
+    trigger_schedule,
+)
+from tapescope.http.api.state import WAITED, acting, state_of
 from tapescope.http.api.stream import EventStream, JsonLines, StreamForm, TapeStream, choose_form
-from tapescope.http.api.task_acts import cancel_task, name_ops, reach, retry_task, submit_task
+from tapescope.http.api.task_acts import (
+    cancel_task,
+    name_ops,
+    reach,
+    retry_task,
+    submit_task,
+    submit_tasks,
+)
 from tapescope.manager.lost_tasks import find_lost
 from tapescope.model.json_shapes import (
     audit_shape,
@@ -31,6 +47,8 @@ from tapescope.model.json_shapes import (
     cancel_shape,
     drops_shape,
     list_shape,
+    schedule_shape,
+    schedules_shape,
     tape_shape,
     task_shape,
     traced_shape,
@@ -39,7 +57,10 @@ from tapescope.model.tasks import TaskStatus
 from tapescope.store.follow import TapeBatch, await_final
 from tapescope.store.validation import check_trace_id
 
-__all__ = ["open_stream", "parse_seq", "parse_time", "read_bytes", "router"]
+if TYPE_CHECKING:
+    from tapescope.manager import TaskHandle
+
+__all__ = ["open_stream", "read_bytes", "router"]
 
 B = TypeVar("B", bound=BaseModel)
 
@@ -138,7 +159,7 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
         400: "The request cannot be read",
         401: "No token that the server knows",
         403: "The caller may not do this",
-        404: "There is no such task",
+        404: "There is no such task, or schedule",
         406: "There is no such form of it",
         408: "The body did not come in time",
         409: "It conflicts with what the store has",
@@ -244,24 +265,47 @@ async def submit(
         idempotency_key=idempotency_key,
     )
     # Its row is not read: an answer that fails now would have a client submit the task again.
+    return _answer_submitted(request, handle, body.op)
+
+
+@router.post(
+    "/tasks:batch",
+    response_model=schemas.SubmittedMany,
+    responses=_problems(*_BODY),
+    openapi_extra=_takes(schemas.SubmitManyBody, required=True),
+    tags=["tasks"],
+)
+async def submit_batch(request: Request, caller: Submitter) -> Response:
+    """Submit many tasks at once, each with an idempotency key of its own.
+
+    The answer has what became of each, in their order. One that is refused stops no other. Where
+    the store cannot be used the whole is a problem: send it again, and what has a key is made once.
+    """
+    body = await _read_body(request, schemas.SubmitManyBody, required=True)
+    most = state_of(request).limits.batch
+    if not 1 <= len(body.tasks) <= most:
+        raise BadSetting("tasks", len(body.tasks), f"1 to {most:,} tasks")
+    made = await submit_tasks(request, caller, body.tasks)
+    shapes = [
+        {"op": one.op, "task_id": None, "created": False, "problem": describe(handle)[0]}
+        if isinstance(handle, Exception)
+        else {
+            "op": one.op,
+            "task_id": handle.task_id,
+            "created": bool(handle.created),
+            "problem": None,
+        }
+        for one, handle in zip(body.tasks, made, strict=True)
+    ]
+    return _json({"tasks": shapes})
+
+
+def _answer_submitted(request: Request, handle: TaskHandle, op: str) -> Response:
     return _json(
-        {"task_id": handle.task_id, "op": body.op, "created": bool(handle.created)},
+        {"task_id": handle.task_id, "op": op, "created": bool(handle.created)},
         201 if handle.created else 200,
         {"Location": _link(request, handle.task_id)},
     )
-
-
-def parse_time(name: str, text: str | None) -> datetime | None:
-    """An aware time from its RFC 3339 text. Raises ``BadSetting``."""
-    if text is None:
-        return None
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        at = None
-    if at is None or at.tzinfo is None:
-        raise BadSetting(name, text, "a time with a time zone: 2026-01-31T12:00:00Z")
-    return at
 
 
 def _link(request: Request, task_id: str) -> str:
@@ -310,6 +354,7 @@ async def get_result(request: Request, caller: Reader, task_id: TaskId, wait: Wa
 async def _wait_for(request: Request, work: Any, wait: float) -> None:
     """Wait for this work, no longer than ``wait`` seconds and than the server serves."""
     state = state_of(request)
+    began = asyncio.get_running_loop().time()
     working = asyncio.ensure_future(work)
     draining = asyncio.ensure_future(state.draining.wait())
     try:
@@ -317,6 +362,7 @@ async def _wait_for(request: Request, work: Any, wait: float) -> None:
         if working.done():
             working.result()
     finally:
+        request.scope["state"][WAITED] = asyncio.get_running_loop().time() - began
         draining.cancel()
         if not working.done():
             working.cancel()
@@ -363,11 +409,7 @@ async def retry(
 ) -> Response:
     """Submit an ended task again: a new one, with its op, params, timeout and retries."""
     handle, op = await retry_task(request, caller, task_id, idempotency_key)
-    return _json(
-        {"task_id": handle.task_id, "op": op, "created": bool(handle.created)},
-        201 if handle.created else 200,
-        {"Location": _link(request, handle.task_id)},
-    )
+    return _answer_submitted(request, handle, op)
 
 
 @router.get(
@@ -481,13 +523,6 @@ async def open_stream(
     return TapeStream(task_id, batches, form, state, still_may)
 
 
-def parse_seq(text: str) -> int:
-    """A seq from the header of a reader that comes back. Raises ``BadSetting``."""
-    if not (text.isascii() and text.isdecimal() and len(text) < 16):
-        raise BadSetting("Last-Event-ID", text, "the seq of an event: a whole number")
-    return int(text)
-
-
 @router.get(
     "/tasks/{task_id}/drops",
     response_model=schemas.Drops,
@@ -542,6 +577,125 @@ def _need_every_op(caller: Caller) -> None:
     if not caller.may(Scope.READ):
         detail = "A late event may be of any op, and the token is for some. Ask for one task's."
         raise Refused(403, "Forbidden", detail)
+
+
+# --- schedules ------------------------------------------------------------------------------------
+
+ScheduleName = Annotated[str, Path(examples=["nightly"])]
+
+
+@router.get(
+    "/schedules", response_model=schemas.Schedules, responses=_problems(), tags=["schedules"]
+)
+async def list_schedules(
+    request: Request,
+    caller: Reader,
+    limit: Limit = 100,
+    cursor: Annotated[str | None, Query(description="The 'next' of another page.")] = None,
+) -> Response:
+    """List schedules, by name: those whose op the caller may read."""
+    try:
+        page = await list_visible(request, caller, cursor, limit)
+    except BadSetting as error:
+        if error.name != "after":
+            raise
+        raise BadSetting("cursor", cursor, error.expected) from error
+    return _json(schedules_shape(page))
+
+
+@router.post(
+    "/schedules",
+    status_code=201,
+    response_model=schemas.ScheduleAdded,
+    responses={
+        200: {"model": schemas.ScheduleAdded, "description": "The store had it, as it is given"},
+        **_problems(409, *_BODY),
+    },
+    openapi_extra=_takes(schemas.ScheduleBody, required=True),
+    tags=["schedules"],
+)
+async def post_schedule(request: Request, caller: Admin) -> Response:
+    """Add a schedule of an op that this server or a worker has registered.
+
+    One of the name that is not as it is given here stays as it is: 409.
+    """
+    body = await _read_body(request, schemas.ScheduleBody, required=True)
+    schedule, added = await add_schedule(request, caller, body)
+    return _json(
+        schedule_shape(schedule) | {"created": added},
+        201 if added else 200,
+        {"Location": f"{request.scope.get('root_path', '')}/v1/schedules/{schedule.name}"},
+    )
+
+
+@router.get(
+    "/schedules/{name}",
+    response_model=schemas.ScheduleRow,
+    responses=_problems(404),
+    tags=["schedules"],
+)
+async def get_schedule(request: Request, caller: Reader, name: ScheduleName) -> Response:
+    """A schedule as its row stands now."""
+    return _json(schedule_shape(await see_schedule(request, caller, name)))
+
+
+@router.post(
+    "/schedules/{name}/pause",
+    response_model=schemas.ScheduleRow,
+    responses=_problems(404),
+    tags=["schedules"],
+)
+async def pause(request: Request, caller: Admin, name: ScheduleName) -> Response:
+    """Have a schedule make no tasks until it is resumed."""
+    return _json(schedule_shape(await pause_schedule(request, caller, name)))
+
+
+@router.post(
+    "/schedules/{name}/resume",
+    response_model=schemas.ScheduleRow,
+    responses=_problems(404),
+    tags=["schedules"],
+)
+async def resume(request: Request, caller: Admin, name: ScheduleName) -> Response:
+    """Have a schedule make tasks again, at its times from now on."""
+    return _json(schedule_shape(await resume_schedule(request, caller, name)))
+
+
+@router.post(
+    "/schedules/{name}/trigger",
+    status_code=201,
+    response_model=schemas.Submitted,
+    responses={
+        200: {"model": schemas.Submitted, "description": "The idempotency key led to this task"},
+        **_problems(404, 409),
+    },
+    tags=["schedules"],
+)
+async def trigger(
+    request: Request,
+    caller: Submitter,
+    name: ScheduleName,
+    idempotency_key: Annotated[
+        str | None, Header(description="The same schedule and key again give the same task.")
+    ] = None,
+) -> Response:
+    """Make a task of a schedule now, paused or not; its times stay as they are."""
+    handle, op = await trigger_schedule(request, caller, name, idempotency_key)
+    return _answer_submitted(request, handle, op)
+
+
+@router.delete(
+    "/schedules/{name}",
+    response_model=schemas.ScheduleRow,
+    responses=_problems(404),
+    tags=["schedules"],
+)
+async def delete_schedule(request: Request, caller: Admin, name: ScheduleName) -> Response:
+    """Delete a schedule, and show it once more; the tasks that it made stay.
+
+    One whose origin is `code` comes back with the next worker that declares it: pause it.
+    """
+    return _json(schedule_shape(await remove_schedule(request, caller, name)))
 
 
 # --- the store ------------------------------------------------------------------------------------

@@ -21,9 +21,15 @@ __all__ = [
     "Event",
     "Problem",
     "Result",
+    "ScheduleAdded",
+    "ScheduleBody",
+    "ScheduleRow",
+    "Schedules",
     "Stats",
     "SubmitBody",
+    "SubmitManyBody",
     "Submitted",
+    "SubmittedMany",
     "Tape",
     "TaskRow",
     "Tasks",
@@ -47,6 +53,20 @@ class _Shape(BaseModel):
 
 
 # --- what is sent ---------------------------------------------------------------------------------
+
+
+class Problem(BaseModel):
+    """What went wrong, as RFC 9457 has it."""
+
+    type: Annotated[str, Field(examples=["urn:tapescope:error:UnknownTask"])]
+    title: Annotated[str, Field(examples=["Not Found"])]
+    status: Annotated[int, Field(examples=[404])]
+    detail: Annotated[str, Field(examples=["The store has no task 'x'. Check the id."])]
+    error: Annotated[str, Field(description="The error's name.", examples=["UnknownTask"])]
+    arguments: Annotated[
+        dict[str, str | int | float | bool | None] | None,
+        Field(description="What the error's text is made of; left out where it is long."),
+    ] = None
 
 
 class CancelRequest(_Shape):
@@ -113,6 +133,23 @@ class Submitted(_Shape):
     created: Annotated[
         bool, Field(description="False where the idempotency key led to a task that was there.")
     ]
+
+
+class SubmittedOne(_Shape):
+    """What became of one of many."""
+
+    op: Annotated[str, Field(examples=["resize"])]
+    task_id: Annotated[str | None, Field(description="Null where it was refused.", examples=[_ID])]
+    created: Annotated[
+        bool, Field(description="False where the idempotency key led to a task that was there.")
+    ]
+    problem: Annotated[Problem | None, Field(description="Why it was refused; else null.")]
+
+
+class SubmittedMany(_Shape):
+    """What became of each, in the order in which they were sent."""
+
+    tasks: list[SubmittedOne]
 
 
 class Cancelled(_Shape):
@@ -276,18 +313,48 @@ class Audit(_Shape):
     violations: list[Violation]
 
 
-class Problem(BaseModel):
-    """What went wrong, as RFC 9457 has it."""
+class ScheduleRow(_Shape):
+    """A schedule as its row stands; lengths of time in seconds."""
 
-    type: Annotated[str, Field(examples=["urn:tapescope:error:UnknownTask"])]
-    title: Annotated[str, Field(examples=["Not Found"])]
-    status: Annotated[int, Field(examples=[404])]
-    detail: Annotated[str, Field(examples=["The store has no task 'x'. Check the id."])]
-    error: Annotated[str, Field(description="The error's name.", examples=["UnknownTask"])]
-    arguments: Annotated[
-        dict[str, str | int | float | bool | None] | None,
-        Field(description="What the error's text is made of; left out where it is long."),
-    ] = None
+    name: Annotated[str, Field(examples=["nightly"])]
+    op: Op
+    params: Any
+    timeout: Annotated[float | None, Field(description="Of its tasks; null: as the op has it.")]
+    retries: Annotated[int | None, Field(description="Of its tasks; null: as the op has them.")]
+    cron: Annotated[str | None, Field(description="Five fields.", examples=["0 3 * * *"])]
+    every: Annotated[float | None, Field(description="Seconds, where it has no cron.")]
+    time_zone: Annotated[str, Field(examples=["Europe/Berlin"])]
+    catch_up: Annotated[str, Field(description="skip, one or all.", examples=["one"])]
+    overlap: Annotated[str, Field(description="allow or skip.", examples=["allow"])]
+    origin: Annotated[
+        str,
+        Field(description="code: a worker declares it. store: it was added.", examples=["code"]),
+    ]
+    paused: bool
+    next_at: Annotated[Time | None, Field(description="Its next firing time.")]
+    last_at: Annotated[
+        Time | None, Field(description="The last firing time for which a task was made.")
+    ]
+    last_task: Annotated[str | None, Field(description="The id of that task.", examples=[_ID])]
+    created_at: Time
+    revision: Annotated[int, Field(description="Counts the changes of the row.")]
+
+
+class ScheduleAdded(ScheduleRow):
+    """A schedule that the store has now."""
+
+    created: Annotated[
+        bool, Field(description="False where the store had it, as it is given here.")
+    ]
+
+
+class Schedules(_Shape):
+    """A page of schedules, by name."""
+
+    schedules: list[ScheduleRow]
+    next: Annotated[
+        str | None, Field(description="Send it as 'cursor' for the next page; null at the end.")
+    ]
 
 
 # --- what is taken --------------------------------------------------------------------------------
@@ -324,10 +391,95 @@ class SubmitBody(_Body):
     ] = None
 
 
+class SubmitOne(SubmitBody):
+    """One of many tasks."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        json_schema_extra={"examples": [{"op": "resize", "params": {"folder": "photos"}}]},
+    )
+
+    idempotency_key: Annotated[
+        str | None,
+        Field(description="The same op and key again give the same task, and run it once."),
+    ] = None
+
+
+class SubmitManyBody(_Body):
+    """Tasks to submit at once: 1,000 at most."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "tasks": [
+                        {"op": "resize", "params": {"folder": "a"}, "idempotency_key": "order-17"},
+                        {"op": "resize", "params": {"folder": "b"}, "idempotency_key": "order-18"},
+                    ]
+                }
+            ]
+        }
+    )
+
+    tasks: list[SubmitOne]
+
+
 class CancelBody(_Body):
     """Why the task is cancelled, in your own words."""
 
     message: Annotated[str, Field(examples=["the customer withdrew the order"])] = ""
+
+
+class ScheduleBody(_Body):
+    """A schedule to add: either 'cron' or 'every'."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "nightly",
+                    "op": "resize",
+                    "params": {"folder": "photos"},
+                    "cron": "0 3 * * *",
+                    "time_zone": "Europe/Berlin",
+                }
+            ]
+        }
+    )
+
+    name: str
+    op: str
+    params: dict[str, Any] = {}
+    cron: Annotated[
+        str | None,
+        Field(description="Minute, hour, day of the month, month and day of the week."),
+    ] = None
+    every: Annotated[
+        float | None,
+        Field(
+            description="Seconds between two firing times, which are multiples of it since 1970."
+        ),
+    ] = None
+    time_zone: Annotated[str, Field(description="In which 'cron' is read.")] = "UTC"
+    catch_up: Annotated[
+        str,
+        Field(
+            description="Times that passed without a worker: 'skip' them, make 'one' task, or a "
+            "task for 'all' of the last hundred."
+        ),
+    ] = "one"
+    overlap: Annotated[
+        str,
+        Field(description="While the task before has not ended: 'allow' the next one, or 'skip'."),
+    ] = "allow"
+    timeout: Annotated[
+        float | None,
+        Field(description="Seconds of one attempt of its tasks. Default: as the op has it."),
+    ] = None
+    retries: Annotated[
+        int | None, Field(description="Of its tasks. Default: as the op has them.")
+    ] = None
 
 
 class AuditBody(_Body):

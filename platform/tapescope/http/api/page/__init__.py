@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from tapescope.http.api.page.acts import router as acts
 from tapescope.http.api.page.login import router as login
+from tapescope.http.api.page.schedules import router as schedules
 from tapescope.http.api.page.views import router as views
 
 __all__ = ["routers"]
 
-routers = (views, acts, login)
+routers = (views, schedules, acts, login)

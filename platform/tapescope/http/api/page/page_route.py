@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Final
 from urllib.parse import parse_qsl, quote
 
 from fastapi import Request, Response
@@ -20,19 +20,38 @@ from tapescope.http.api.state import state_of
 __all__ = ["PageRoute", "enter", "go_to", "read_form", "read_query"]
 
 
+_LIVE: Final = "/live"
+"""How the path of a stream ends: it has no length that could be told."""
+
+
 class PageRoute(APIRoute):
-    """Whatever a page raises is told as a page."""
+    """Whatever a page raises is told as a page. What answers GET answers HEAD, without a body."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **settings: Any) -> None:
+        """As FastAPI makes a route of a router."""
+        super().__init__(path, endpoint, **settings)
+        if self.methods and "GET" in self.methods and not path.endswith(_LIVE):
+            self.methods.add("HEAD")
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
 
         async def answer(request: Request) -> Response:
             try:
-                return await handle(request)
+                whole = await handle(request)
             except Exception as error:  # noqa: BLE001  # describe() logs what is the server's own fault
-                return await _tell(request, error)
+                whole = await _tell(request, error)
+            return _Head(whole) if request.method == "HEAD" else whole
 
         return answer
+
+
+class _Head(Response):
+    """The head of an answer, without its body; the length is that of the body."""
+
+    def __init__(self, whole: Response) -> None:
+        super().__init__(status_code=whole.status_code)
+        self.raw_headers = whole.raw_headers
 
 
 async def _tell(request: Request, error: Exception) -> Response:
@@ -44,6 +63,7 @@ async def _tell(request: Request, error: Exception) -> Response:
         if "hx-request" in request.headers:
             return Response(status_code=401, headers={"HX-Redirect": login})
         return Response(status_code=303, headers={"Location": login})
+    state_of(request).note_refusal(error)
     problem, headers = describe(error)
     return await render(request, "error.html", problem["status"], headers, problem=problem)
 

@@ -18,6 +18,7 @@ from tapescope.http.api.page.payloads import show_line
 from tapescope.http.api.state import state_of
 from tapescope.model.times import format_time
 from tapescope.model.wording import (
+    describe_times,
     format_duration,
     format_relative,
     name_error,
@@ -90,6 +91,7 @@ def _environment() -> Environment:
         "ago": _say_when,
         "iso": format_time,
         "duration": format_duration,
+        "times": describe_times,
         "number": lambda n: f"{n:,}",
     }
     made.globals.update({"signs": SIGNS, "version": __version__})  # pyright: ignore[reportCallIssue, reportArgumentType]  # Jinja types its own alone

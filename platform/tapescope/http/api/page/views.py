@@ -19,10 +19,13 @@ from tapescope.http.api.page.event_rows import LiveRows
 from tapescope.http.api.page.overview import Trend, draw_columns, read_overview, sum_ops
 from tapescope.http.api.page.page_route import PageRoute, enter, go_to, read_query
 from tapescope.http.api.page.rendering import now_us, render, static_file
+from tapescope.http.api.page.schedule_view import view_schedules
 from tapescope.http.api.page.task_view import make_late_rows, read_task
+from tapescope.http.api.parsing import parse_seq, parse_time
 from tapescope.http.api.problems import Refused
-from tapescope.http.api.routes import open_stream, parse_seq, parse_time
-from tapescope.http.api.state import ApiState, state_of
+from tapescope.http.api.routes import open_stream
+from tapescope.http.api.schedule_acts import list_visible
+from tapescope.http.api.state import AT_READERS_PACE, ApiState, state_of
 from tapescope.http.api.task_acts import reach
 from tapescope.manager.lost_tasks import find_lost, status_of
 from tapescope.model.backlog import OpBacklog
@@ -49,6 +52,9 @@ _EXPORTED: Final = 1_000
 _TRACED: Final = 500
 _RUNNING: Final = 500
 """Running tasks that the page of the workers looks at."""
+_SCHEDULES: Final = 20
+_LOOKED: Final = 1_000
+"""Schedules that the page of an op looks at for its own."""
 _ERRORS: Final = 200
 """Failed tasks whose errors are counted."""
 
@@ -222,6 +228,7 @@ async def export_task(request: Request, task_id: str) -> Response:
     await reach(request, caller, Scope.READ, task_id)
     with state_of(request).seats.seated():  # else it is refused while it can still be told
         name = quote(f"{task_id}.ndjson", safe="")
+    request.scope["state"][AT_READERS_PACE] = True
     return StreamingResponse(
         _export(state_of(request), task_id),
         media_type="application/x-ndjson",
@@ -285,6 +292,7 @@ async def show_op(request: Request, op: str) -> Response:
     waiting = await store.list(op=op, status=TaskStatus.PENDING, limit=10, params=False)
     ended = await store.list(op=op, status=TaskStatus.SUCCEEDED, limit=_ERRORS, params=False)
     known = (await store.ops.read()).get(op)
+    schedules = await list_visible(request, caller, None, _SCHEDULES, op=op, looked=_LOOKED)
     columns, most = draw_columns(trend.count(now_us(), [op]))
     return await render(
         request,
@@ -296,6 +304,8 @@ async def show_op(request: Request, op: str) -> Response:
         errors=Counter(task.error_code or "" for task in failed.tasks).most_common(8),
         looked=len(failed.tasks),
         took=_durations(ended.tasks),
+        schedules=await view_schedules(store, schedules.schedules, {op: one}, caller),
+        more_schedules=schedules.next is not None,
         columns=columns,
         most=most,
         trend_since_us=trend.since_us,

@@ -141,7 +141,7 @@
 
   // --- keys -------------------------------------------------------------------------------------
 
-  const PLACES = { o: "/", t: "/tasks", w: "/workers" };
+  const PLACES = { o: "/", t: "/tasks", s: "/schedules", w: "/workers" };
   let went = 0;  // when "g" was pressed
 
   function move(by) {
