@@ -35,6 +35,7 @@ from dashboards.recording import (
     FINISHED_OF_OP,
     OF_OP,
     RETRIES_OF_OP,
+    SERVER_ERRORS,
     name_growth,
     name_ratio,
 )
@@ -108,6 +109,7 @@ def list_alerts(durations: Durations) -> list[Alert]:
         *_list_tasks(durations),
         *_list_work(durations),
         *_list_store(durations),
+        *_list_server(),
         *_list_telemetry(durations),
     ]
 
@@ -413,6 +415,24 @@ def _list_work(durations: Durations) -> list[Alert]:
             " and are made again.",
             "Tasks may succeed all the same, later and at several times the cost. When their"
             " retries are spent they fail.",
+        ),
+    ]
+
+
+def _list_server() -> list[Alert]:
+    window = settings.SERVER_WINDOW
+    return [
+        Alert(
+            "TapescopeServerErrors",
+            f"{name_ratio(SERVER_ERRORS, window)} > {settings.SERVER_ERROR_SHARE:g}"
+            f" and {name_growth(SERVER_ERRORS, window)} >= {settings.SERVER_ERROR_MINIMUM}",
+            settings.SERVER_ERROR_WAIT,
+            WARNING,
+            "tapescope-process",
+            "{{ $value | humanizePercentage }} of the requests to the HTTP API of"
+            " {{ $labels.job }} fail.",
+            "Answers from 500 on: the store is away, the server is full, or a defect. Clients try"
+            " again, and give up after a while.",
         ),
     ]
 

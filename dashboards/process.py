@@ -17,6 +17,7 @@ from dashboards.panels import (
     sum_rate,
 )
 from dashboards.promql import ERROR, LOOP, SOURCE, pick
+from dashboards.serving import SERVER_ROW
 from tapescope_telemetry import names
 
 __all__ = ["PROCESS"]
@@ -195,5 +196,5 @@ PROCESS = Board(
     "tapescope-process",
     "tapescope: process",
     "What the programs cost, and whether their telemetry arrives.",
-    (_COST, MANAGER_ROW, _TELEMETRY),
+    (_COST, MANAGER_ROW, SERVER_ROW, _TELEMETRY),
 )

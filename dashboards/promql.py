@@ -13,6 +13,7 @@ from tapescope_telemetry.names import LIMIT, Attribute, MetricRow
 from tapescope_telemetry.scrape_names import name_label
 
 __all__ = [
+    "ABORT",
     "ADAPTER",
     "AUDIT_RULE",
     "BUILD_INFO",
@@ -21,6 +22,7 @@ __all__ = [
     "DROP_REASON",
     "ERROR",
     "EVENT_TYPE",
+    "FAILED_STATUS",
     "FIRING_OUTCOME",
     "FOREIGN",
     "GROUP",
@@ -29,10 +31,14 @@ __all__ = [
     "OP",
     "OPERATION",
     "OUTCOME",
+    "REFUSAL",
     "RESCUE_RESULT",
+    "ROUTE",
     "SOURCE",
     "START",
     "STATE",
+    "STATUS",
+    "STREAM_END",
     "SUBSCRIBER_KIND",
     "TAPE_OUTCOME",
     "Durations",
@@ -70,7 +76,15 @@ SUBSCRIBER_KIND: Final = name_label(Attribute.SUBSCRIBER_KIND)
 SOURCE: Final = name_label(Attribute.TELEMETRY_SOURCE)
 CONNECTION_STATE: Final = name_label(Attribute.CONNECTION_STATE)
 LOOP: Final = name_label(Attribute.LOOP)
+STREAM_END: Final = name_label(Attribute.STREAM_END)
+REFUSAL: Final = name_label(Attribute.REFUSAL)
+ABORT: Final = name_label(Attribute.ABORT)
+ROUTE: Final = name_label(Attribute.ROUTE)
+STATUS: Final = name_label(Attribute.STATUS)
 ERROR: Final = name_label(Attribute.ERROR_TYPE)
+
+FAILED_STATUS: Final = f'{STATUS}=~"5.."'
+"""A matcher of answers that are the server's fault, or its store's."""
 
 START: Final = "process_start_time_seconds"
 """When a process that is scraped began; one that pushes tells none."""

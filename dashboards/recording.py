@@ -14,6 +14,7 @@ from dashboards.promql import (
     ADAPTER,
     CANCEL_REASON,
     ERROR,
+    FAILED_STATUS,
     GROUP,
     INSTANCE,
     OP,
@@ -43,6 +44,7 @@ __all__ = [
     "OFFERED",
     "OF_OP",
     "RETRIES_OF_OP",
+    "SERVER_ERRORS",
     "STORE_FAULTS",
     "list_budgets",
     "list_recording_rules",
@@ -58,6 +60,8 @@ FAILED: Final = "tapescope_task_failed"
 DECIDED: Final = "tapescope_task_decided"
 CANCELLED: Final = "tapescope_task_cancelled"
 FINISHED: Final = "tapescope_task_finished"
+REQUESTS: Final = "tapescope_server_requests"
+SERVER_ERRORS: Final = "tapescope_server_errors"
 OF_OP: Final = "_op"
 """In the name of what is recorded of each op by itself."""
 DUE: Final = "job_op:tapescope_task_due:max"
@@ -134,6 +138,7 @@ def list_recording_rules(durations: Durations) -> list[Rule]:
         rules.append(_rule(record, f"sum by ({GROUP}, {OP}) {grown}"))
     rules += _list_quantiles(durations)
     rules += _list_store_shares(durations)
+    rules += _list_server_shares(durations)
     return rules
 
 
@@ -255,6 +260,23 @@ def _list_quantiles(durations: Durations) -> list[Rule]:
             _rule(f"{record}:count{length}", f"sum by ({by}) {counts}"),
         ]
     return rules
+
+
+def _list_server_shares(durations: Durations) -> list[Rule]:
+    requests, errors = (
+        name_growth(metric, settings.SERVER_WINDOW) for metric in (REQUESTS, SERVER_ERRORS)
+    )
+    count = pick(names.SERVER_DURATION, part="_count")
+    faults = pick(names.SERVER_DURATION, FAILED_STATUS, part="_count")
+    grown = [durations.grown(one, settings.SERVER_WINDOW) for one in (count, faults)]
+    return [
+        _rule(requests, f"sum by ({GROUP}) {grown[0]}"),
+        _rule(errors, f"sum by ({GROUP}) {grown[1]}"),
+        _rule(
+            name_ratio(SERVER_ERRORS, settings.SERVER_WINDOW),
+            f"{or_zero(errors, requests)} / ({requests} > 0)",
+        ),
+    ]
 
 
 def _list_store_shares(durations: Durations) -> list[Rule]:

@@ -118,9 +118,9 @@ def describe_alertmanager(durations: Durations, webhook: str | None) -> Content:
                 "equal": list(settings.AGGREGATION_LABELS),
             },
             {
-                # A store that is away answers no heartbeat.
+                # A store that is away answers no heartbeat, and its server no request.
                 "source_matchers": ['alertname="TapescopeStoreErrors"'],
-                "target_matchers": ['alertname="TapescopeHeartbeatLate"'],
+                "target_matchers": ['alertname=~"TapescopeHeartbeatLate|TapescopeServerErrors"'],
                 "equal": list(settings.AGGREGATION_LABELS),
             },
             {

@@ -13,7 +13,7 @@ from pathlib import Path
 from docs.roles import make_roles_page
 from tapescope import Outcome, errors
 from tapescope_telemetry import METRICS, SCHEMA_URL, SCOPE_NAME, SPANS, MetricRow, SpanRow
-from tapescope_telemetry.names import EXPORTER_METRICS, SUBMIT, Attribute
+from tapescope_telemetry.names import EXPORTER_METRICS, SERVER_METRICS, SUBMIT, Attribute
 from tapescope_telemetry.scrape_names import name_label, name_metric
 from tapescope_telemetry.vocabulary import ATTRIBUTES, CICD_RESULTS, RUN_OUTCOMES, AttributeRow
 
@@ -42,9 +42,9 @@ def make_pages() -> dict[str, str]:
 def _make_metrics() -> str:
     named = {
         row.name: name_metric(row.name, row.kind, row.unit).query
-        for row in (*METRICS, *EXPORTER_METRICS)
+        for row in (*METRICS, *SERVER_METRICS, *EXPORTER_METRICS)
     }
-    used = {key: ATTRIBUTES[key] for key in _order(METRICS)}
+    used = {key: ATTRIBUTES[key] for key in _order((*METRICS, *SERVER_METRICS))}
     return "\n".join(
         [
             "# Metrics",
@@ -55,6 +55,10 @@ def _make_metrics() -> str:
             "An attribute in brackets is on some of the series only.",
             "",
             *_tabulate_metrics(METRICS, named),
+            "",
+            "A process that serves the HTTP API tells, besides:",
+            "",
+            *_tabulate_metrics(SERVER_METRICS, named),
             "",
             "`tapescope exporter` alone tells the totals that its store keeps:",
             "",
@@ -87,7 +91,7 @@ def _make_metrics() -> str:
                 ["histogram", "upper bounds"],
                 (
                     [f"`{row.name}`", ", ".join(f"{bound:g}" for bound in row.boundaries)]
-                    for row in METRICS
+                    for row in (*METRICS, *SERVER_METRICS)
                     if row.boundaries
                 ),
             ),

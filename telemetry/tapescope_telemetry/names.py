@@ -64,6 +64,12 @@ __all__ = [
     "RUNNING_AGE",
     "SCHEMA_URL",
     "SCOPE_NAME",
+    "SERVER_ABORTED",
+    "SERVER_DURATION",
+    "SERVER_METRICS",
+    "SERVER_REFUSED",
+    "SERVER_STREAMS",
+    "SERVER_STREAMS_ENDED",
     "SPANS",
     "STORE_FINISHED",
     "STORE_SUBMITTED",
@@ -88,7 +94,7 @@ OTHER: Final = "_OTHER"
 
 
 class Attribute:
-    """Attribute names. All have the prefix ``tapescope.`` but the last two, which are borrowed."""
+    """Attribute names. All have the prefix ``tapescope.`` but the last five, which are borrowed."""
 
     OP: Final = "tapescope.task.op"
     TASK_ID: Final = "tapescope.task.id"
@@ -118,6 +124,12 @@ class Attribute:
     FIRING_TIME: Final = "tapescope.schedule.firing_time"
     FIRING_OUTCOME: Final = "tapescope.schedule.outcome"
     LINK: Final = "tapescope.link"
+    STREAM_END: Final = "tapescope.server.stream.end"
+    REFUSAL: Final = "tapescope.server.refusal"
+    ABORT: Final = "tapescope.server.abort"
+    METHOD: Final = "http.request.method"
+    ROUTE: Final = "http.route"
+    STATUS: Final = "http.response.status_code"
     ERROR_TYPE: Final = "error.type"
     FUNCTION: Final = "code.function.name"
 
@@ -235,6 +247,11 @@ _WORK_SECONDS = (
 _CANCEL_SECONDS = (
     *(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0),
     *(10.0, 11.0, 12.0, 15.0, 20.0, 30.0, 60.0, 300.0),
+)
+# As OpenTelemetry's convention for HTTP advises.
+_REQUEST_SECONDS = (
+    *(0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5),
+    *(0.75, 1.0, 2.5, 5.0, 7.5, 10.0),
 )
 _STORE_SECONDS = (
     *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01),
@@ -642,6 +659,48 @@ TELEMETRY_ERRORS: Final = MetricRow(
     (_A.TELEMETRY_SOURCE,),
     tallied=True,
 )
+
+SERVER_DURATION: Final = MetricRow(
+    "tapescope.server.request.duration",
+    "histogram",
+    "s",
+    "A request, its first byte to its last; of a stream to the head of the answer, and without "
+    "what a client asked to wait for.",
+    (_A.METHOD, _A.STATUS),
+    (_A.ROUTE,),
+    boundaries=_REQUEST_SECONDS,
+)
+SERVER_STREAMS: Final = MetricRow(
+    "tapescope.server.streams", "updowncounter", "{stream}", "Streams that are open.", tallied=True
+)
+SERVER_STREAMS_ENDED: Final = MetricRow(
+    "tapescope.server.streams.ended",
+    "counter",
+    "{stream}",
+    "Streams that ended, by why.",
+    (_A.STREAM_END,),
+    tallied=True,
+)
+SERVER_REFUSED: Final = MetricRow(
+    "tapescope.server.requests.refused",
+    "counter",
+    "{request}",
+    "Requests that the server refused by itself, by why.",
+    (_A.REFUSAL,),
+    tallied=True,
+)
+SERVER_ABORTED: Final = MetricRow(
+    "tapescope.server.connections.aborted",
+    "counter",
+    "{connection}",
+    "Connections that the server ended by itself, by why: of clients that idle or read too slowly.",
+    (_A.ABORT,),
+    tallied=True,
+)
+SERVER_METRICS: Final = (
+    *(SERVER_DURATION, SERVER_STREAMS, SERVER_STREAMS_ENDED, SERVER_REFUSED, SERVER_ABORTED),
+)
+"""What a process tells that serves the HTTP API, and no other one."""
 
 STORE_SUBMITTED: Final = MetricRow(
     "tapescope.store.tasks.submitted",

@@ -31,6 +31,7 @@ from tapescope_telemetry.names import (
     TELEMETRY_ERRORS,
 )
 from tapescope_telemetry.schedules import ScheduleMeter
+from tapescope_telemetry.serving import ServerMeter
 from tapescope_telemetry.spans import (
     UNTRACED_SUBMIT,
     Caller,
@@ -153,6 +154,11 @@ class Telemetry:
     def managers(self) -> ManagerMeter:
         """The signs of life of managers."""
         return self._metrics.managers
+
+    @property
+    def server(self) -> ServerMeter:
+        """What servers of the HTTP API count: made when first asked for."""
+        return self._metrics.server()
 
     def store(self, adapter: str) -> StoreMeter:
         """What the stores of this adapter count: always the same object for the same adapter."""
@@ -280,6 +286,8 @@ class _Metrics:
         meter = make_meter(provider_used)
         caps = LabelCaps()
         self._zeros_due = provider is None
+        self._meter: Final = meter
+        self._server: ServerMeter | None = None
         self._stores: dict[str, StoreMeter] = {}
         self._stores_lock: Final = threading.Lock()
         self._offered_labels = LabelSets(EVENT_OFFERED)
@@ -318,6 +326,13 @@ class _Metrics:
             if found is None:
                 found = cls._by_provider[provider] = cls(provider)
             return found
+
+    def server(self) -> ServerMeter:
+        """The meter of servers, made when first asked for."""
+        with self._stores_lock:
+            if self._server is None:
+                self._server = ServerMeter(self._meter)
+            return self._server
 
     def store(self, adapter: str) -> StoreMeter:
         """The meter of this adapter, with the drops of every op seen so far at zero."""

@@ -18,13 +18,16 @@ from tapescope.model import (
     AttemptOutcome,
     AuditRule,
     CancelReason,
+    ConnectionAbort,
     ConnectionState,
     DropReason,
     FiringOutcome,
     LinkKind,
     LoopName,
     Outcome,
+    Refusal,
     RescueResult,
+    StreamEnd,
     TelemetrySource,
     WaitState,
 )
@@ -124,6 +127,16 @@ ATTRIBUTES: Final[Mapping[str, AttributeRow]] = {
         "What became of a firing time of a schedule.", tuple(FiringOutcome)
     ),
     _A.LINK: AttributeRow("Where a link of a span leads. On links only.", tuple(LinkKind)),
+    _A.STREAM_END: AttributeRow("Why a stream of a server ended.", tuple(StreamEnd)),
+    _A.REFUSAL: AttributeRow("Why a server refused a request by itself.", tuple(Refusal)),
+    _A.ABORT: AttributeRow("Why a server ended a connection by itself.", tuple(ConnectionAbort)),
+    _A.METHOD: AttributeRow("The method of a request.", open=f"those of HTTP, else `{OTHER}`"),
+    _A.ROUTE: AttributeRow(
+        "The template of a request's path, such as `/v1/tasks/{task_id}`; absent where no route "
+        "has it.",
+        open="a closed set",
+    ),
+    _A.STATUS: AttributeRow("The status of an answer.", open="those of HTTP"),
     _A.ERROR_TYPE: AttributeRow(
         "What failed: a code of the platform's, or an exception's qualified name. Absent where "
         "nothing did, and on every cancel.",

@@ -18,7 +18,8 @@ from tapescope import (
     UnknownSchedule,
 )
 from tapescope.client import Client, SyncClient
-from tapescope.client.schedules import ClientSchedules, SyncClientSchedules
+from tapescope.client.client import ClientSchedules
+from tapescope.client.sync_client import SyncClientSchedules
 from tapescope.manager.schedules import ManagerSchedules
 from tests.cli.command import slow
 from tests.client.servers import KINDS, Cutter, Shop, canned, ended_by, http

@@ -20,13 +20,14 @@ from tests.dashboards.pack import BOARDS, fill_in, read_board, read_use
 COLUMNS = 24
 UNITS = {
     *("short", "percentunit", "s", "none", "bytes"),
-    *(f"suffix:{what}/s" for what in ("tasks", "events", "tapes", "calls")),
+    *(f"suffix:{what}/s" for what in ("tasks", "events", "tapes", "calls", "requests")),
 }
 SIGNED = {"Clock of the store"}
 """Lengths of time that may be below 0, which no logarithm has a place for."""
 WINDOWS = {"$__rate_interval", "$__range", "24h"}
 STARRED = {
     *("Task duration", "Task duration by op, p95", "Cancel latency by reason, p95", "Duration"),
+    "Duration by route",
     *("Drops by reason", "Drops by the tape's outcome"),
     *("Append latency", "Append latency by adapter, p99"),
 }

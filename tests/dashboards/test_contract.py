@@ -11,7 +11,7 @@ from dashboards import settings
 from dashboards.promql import FOREIGN, name_label, name_metric
 from tapescope.testing import plugin
 from tapescope_telemetry import METRICS
-from tapescope_telemetry.names import EXPORTER_METRICS
+from tapescope_telemetry.names import EXPORTER_METRICS, SERVER_METRICS
 from tests.dashboards.pack import FOLDER, fill_in, list_questions, list_rules, read_use
 
 EVERYWHERE = set(settings.INSTANCE_LABELS)
@@ -25,7 +25,7 @@ DOCS = ("docs/howto", "docs/explanation")
 def list_series() -> dict[str, set[str]]:
     """Every series name that a scrape or a rule can give, with its labels."""
     series: dict[str, set[str]] = {name: set(labels) for name, labels in FOREIGN.items()}
-    for row in METRICS:
+    for row in (*METRICS, *SERVER_METRICS):
         labels = {name_label(key) for key in (*row.attributes, *row.optional)}
         name = name_metric(row)
         if row.kind == "histogram":
@@ -73,7 +73,7 @@ def test_every_metric_of_the_contract_is_on_a_board() -> None:
         if question.label is None and not question.where.startswith("annotation"):
             shown |= {re.sub("(_bucket|_count|_sum)$", "", m) for m in metrics_of(question.expr)}
     recorded = {rule["record"]: rule["expr"] for rule in list_rules() if "record" in rule}
-    missing = {name_metric(row) for row in METRICS} - shown
+    missing = {name_metric(row) for row in (*METRICS, *SERVER_METRICS)} - shown
 
     assert not missing, missing
     assert not [name for name in shown if ":" in name and name not in recorded]

@@ -35,6 +35,12 @@ EMPTY = {
     "process": {
         "Spans lost by error": "the collector takes all",
         "Clock of the store": "a SQLite store goes by the process's clock",
+        "Requests by status": "no process serves the API",
+        "Requests that failed": "no process serves the API",
+        "Duration by route": "no process serves the API",
+        "Open streams": "no process serves the API",
+        "Streams that ended": "no process serves the API",
+        "Refused and disconnected": "no process serves the API",
     },
 }
 """Panels that the load gives nothing to, and why."""

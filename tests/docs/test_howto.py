@@ -23,6 +23,7 @@ import pytest
 from tapescope import (
     CodecFailed,
     ManagerClosed,
+    NewTask,
     Overlap,
     Reporter,
     TaskHandle,
@@ -30,6 +31,7 @@ from tapescope import (
     read_firing,
 )
 from tapescope.http.api import make_app
+from tapescope.store.validation import new_task_id
 from tests.http.client import serving
 from tests.support.django_project import django
 
@@ -186,6 +188,9 @@ async def test_the_programs_of_the_schedules_page_run(
         await names["let_customers_choose"](manager)
         handle = await manager.schedules.trigger("nightly-eu")
         said = await names["tell_of"](manager, handle.task_id)
+        fired = NewTask(new_task_id(), "x", idempotency_key=declared["often"].key_of(0))
+        await manager.store.create(fired)
+        said_of_fired = await names["tell_of"](manager, fired.task_id)
         by_caller = await names["build_report"].submit("us")
         said_of_other = await names["tell_of"](manager, by_caller.task_id)
     shown = capsys.readouterr().out
@@ -194,7 +199,8 @@ async def test_the_programs_of_the_schedules_page_run(
     assert (declared["nightly-eu"].time_zone, declared["often"].every) == ("Europe/Berlin", 900)
     assert declared["often"].overlap is Overlap.SKIP
     assert shown.startswith("eu: 1 days\n[('customer-7', datetime.datetime(")
-    assert said.startswith("nightly-eu, for 20")
+    assert said == "nightly-eu, by hand"
+    assert said_of_fired == "often, for 1970-01-01 00:00 UTC"
     assert said_of_other == "submitted by a caller"
 
 

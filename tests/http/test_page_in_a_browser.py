@@ -27,6 +27,7 @@ from tapescope.http.tokens import TokenFile
 from tapescope.model.wording import shorten_id
 from tapescope.store.validation import new_task_id
 from tapescope.testing import until
+from tapescope_telemetry import Telemetry
 from tests.http.client import serving
 from tests.support.breaches import make_ended
 from tests.support.services import require
@@ -320,7 +321,8 @@ def make_elsewhere(server: ApiServer, task_id: str) -> FastAPI:
     from fastapi.responses import HTMLResponse
 
     app = FastAPI()
-    app.state.tapescope = type("State", (), {"draining": asyncio.Event()})
+    state = {"draining": asyncio.Event(), "meter": Telemetry().server}
+    app.state.tapescope = type("State", (), state)
 
     @app.get("/")
     async def show() -> HTMLResponse:  # pyright: ignore[reportUnusedFunction]  # a route

@@ -25,7 +25,7 @@ from tapescope.store.opening import OpenMode
 
 if TYPE_CHECKING:
     from tapescope.client import Client
-    from tapescope.client.schedules import ClientSchedules
+    from tapescope.client.client import ClientSchedules
     from tapescope.manager.schedules import ManagerSchedules
     from tapescope.manager.submission import Submission
     from tapescope.model.audit import AuditReport

@@ -5,20 +5,24 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from tapescope.client.address import Address
-from tapescope.client.schedules import ClientSchedules
 from tapescope.client.shapes import CancelTold, SeenTask, SeenTasks
 from tapescope.client.verbs import Lost, Verbs
 from tapescope.client.wire import AsyncioWire
+from tapescope.errors import ScheduleTaken
 from tapescope.model.audit import AUDIT_GRACE, AuditReport
 from tapescope.model.backlog import Backlog
 from tapescope.model.leases import TracedAttempt
+from tapescope.model.schedules import CatchUp, Overlap, Schedule, SchedulePage
 from tapescope.model.tape import Event, QuarantinePage, TapePage
 from tapescope.model.tasks import Task, TaskStatus
 
-__all__ = ["Client", "ClientTask"]
+if TYPE_CHECKING:
+    from tapescope.manager import Op, Submission
+
+__all__ = ["Client", "ClientSchedules", "ClientTask"]
 
 
 class Client:
@@ -66,7 +70,7 @@ class Client:
             reconnect=reconnect,
             on_lost=on_lost,
         )
-        self.schedules = ClientSchedules(self._verbs, self._make_task)
+        self.schedules = ClientSchedules(self._verbs)
         """The schedules of the server's store: added, listed, paused, triggered, removed."""
 
     def __repr__(self) -> str:
@@ -119,9 +123,6 @@ class Client:
             retries=retries,
             idempotency_key=idempotency_key,
         )
-        return ClientTask(self._verbs, task_id, created=created)
-
-    def _make_task(self, task_id: str, created: bool) -> ClientTask:
         return ClientTask(self._verbs, task_id, created=created)
 
     def handle(self, task_id: str) -> ClientTask:
@@ -284,3 +285,109 @@ class ClientTask:
     async def drops(self, *, after: int = 0, limit: int = 1_000) -> QuarantinePage:
         """A page of the task's late events, kept off its tape."""
         return await self._verbs.drops(self.task_id, after=after, limit=limit)
+
+
+class ClientSchedules:
+    """The schedules of a server's store, which its workers fire: ``Client.schedules``.
+
+    To read them takes the scope ``read``, to trigger one ``submit``, and to change them ``admin``.
+    Each verb may be asked for again: what was done by a try whose reply was lost is not done twice,
+    and is no error.
+    """
+
+    def __init__(self, verbs: Verbs) -> None:
+        """Made by the client."""
+        self._verbs = verbs
+
+    async def add(
+        self,
+        name: str,
+        what: Op[..., Any, Any] | Submission | str,
+        *,
+        cron: str | None = None,
+        every: float | None = None,
+        params: Mapping[str, Any] | None = None,
+        time_zone: str = "UTC",
+        catch_up: CatchUp | str = CatchUp.ONE,
+        overlap: Overlap | str = Overlap.ALLOW,
+    ) -> Schedule:
+        """Add a schedule of an op that the server or a worker of its store has registered.
+
+        As ``ManagerSchedules.add``. Raises ``ScheduleTaken``, ``OpNotRegistered``, ``BadSetting``,
+        ``BadOp``, ``BadParams``.
+        """
+        schedule, added = await self.ensure(
+            name,
+            what,
+            cron=cron,
+            every=every,
+            params=params,
+            time_zone=time_zone,
+            catch_up=catch_up,
+            overlap=overlap,
+        )
+        if not added:
+            raise ScheduleTaken(name)
+        return schedule
+
+    async def ensure(
+        self,
+        name: str,
+        what: Op[..., Any, Any] | Submission | str,
+        *,
+        cron: str | None = None,
+        every: float | None = None,
+        params: Mapping[str, Any] | None = None,
+        time_zone: str = "UTC",
+        catch_up: CatchUp | str = CatchUp.ONE,
+        overlap: Overlap | str = Overlap.ALLOW,
+    ) -> tuple[Schedule, bool]:
+        """Add a schedule, unless the store has it as it is given here; says whether it was added.
+
+        Raises what ``add`` raises; ``ScheduleTaken`` where another one has the name.
+        """
+        return await self._verbs.ensure_schedule(
+            name,
+            what,
+            params=params,
+            cron=cron,
+            every=every,
+            time_zone=time_zone,
+            catch_up=catch_up,
+            overlap=overlap,
+        )
+
+    async def list(self, *, after: str | None = None, limit: int = 100) -> SchedulePage:
+        """A page of schedules, by name, of at most 1,000: ``after`` is the page before's ``next``.
+
+        With a token for some ops it has theirs alone, and may have fewer than ``limit`` and yet a
+        next.
+        """
+        return await self._verbs.list_schedules(after=after, limit=limit)
+
+    async def get(self, name: str) -> Schedule:
+        """A schedule by its name. Raises ``UnknownSchedule``."""
+        return await self._verbs.get_schedule(name)
+
+    async def pause(self, name: str) -> Schedule:
+        """Have it make no tasks until ``resume``. Raises ``UnknownSchedule``."""
+        return await self._verbs.pause_schedule(name)
+
+    async def resume(self, name: str) -> Schedule:
+        """Have it make tasks again, at its times from now on. Raises ``UnknownSchedule``."""
+        return await self._verbs.resume_schedule(name)
+
+    async def trigger(self, name: str, *, idempotency_key: str | None = None) -> ClientTask:
+        """Make a task of it now, paused or not. A key is made here where none is given.
+
+        Raises ``UnknownSchedule``, ``OpNotRegistered``.
+        """
+        task_id, created = await self._verbs.trigger_schedule(name, idempotency_key=idempotency_key)
+        return ClientTask(self._verbs, task_id, created=created)
+
+    async def remove(self, name: str) -> None:
+        """Delete it; the tasks that it made stay. Raises ``UnknownSchedule``.
+
+        One that code declares comes back with the next worker that opens: pause it.
+        """
+        await self._verbs.remove_schedule(name)

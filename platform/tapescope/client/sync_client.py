@@ -5,20 +5,24 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from tapescope.client.address import Address
-from tapescope.client.schedules import SyncClientSchedules
 from tapescope.client.shapes import CancelTold, SeenTask, SeenTasks
 from tapescope.client.verbs import Lost, Verbs
 from tapescope.client.wire import BlockingWire, iterate_blocking, run_blocking
+from tapescope.errors import ScheduleTaken
 from tapescope.model.audit import AUDIT_GRACE, AuditReport
 from tapescope.model.backlog import Backlog
 from tapescope.model.leases import TracedAttempt
+from tapescope.model.schedules import CatchUp, Overlap, Schedule, SchedulePage
 from tapescope.model.tape import Event, QuarantinePage, TapePage
 from tapescope.model.tasks import Task, TaskStatus
 
-__all__ = ["SyncClient", "SyncClientTask"]
+if TYPE_CHECKING:
+    from tapescope.manager import Op, Submission
+
+__all__ = ["SyncClient", "SyncClientSchedules", "SyncClientTask"]
 
 
 class SyncClient:
@@ -51,7 +55,7 @@ class SyncClient:
             reconnect=reconnect,
             on_lost=on_lost,
         )
-        self.schedules = SyncClientSchedules(self._verbs, self._make_task)
+        self.schedules = SyncClientSchedules(self._verbs)
         """The schedules of the server's store: see ``Client.schedules``."""
 
     def __repr__(self) -> str:
@@ -102,9 +106,6 @@ class SyncClient:
                 idempotency_key=idempotency_key,
             )
         )
-        return SyncClientTask(self._verbs, task_id, created=created)
-
-    def _make_task(self, task_id: str, created: bool) -> SyncClientTask:
         return SyncClientTask(self._verbs, task_id, created=created)
 
     def handle(self, task_id: str) -> SyncClientTask:
@@ -253,3 +254,91 @@ class SyncClientTask:
     def drops(self, *, after: int = 0, limit: int = 1_000) -> QuarantinePage:
         """A page of the task's late events, kept off its tape."""
         return run_blocking(self._verbs.drops(self.task_id, after=after, limit=limit))
+
+
+class SyncClientSchedules:
+    """The verbs of ``ClientSchedules`` as plain calls: ``SyncClient.schedules``."""
+
+    def __init__(self, verbs: Verbs) -> None:
+        """Made by the client."""
+        self._verbs = verbs
+
+    def add(
+        self,
+        name: str,
+        what: Op[..., Any, Any] | Submission | str,
+        *,
+        cron: str | None = None,
+        every: float | None = None,
+        params: Mapping[str, Any] | None = None,
+        time_zone: str = "UTC",
+        catch_up: CatchUp | str = CatchUp.ONE,
+        overlap: Overlap | str = Overlap.ALLOW,
+    ) -> Schedule:
+        """Add a schedule: see ``ClientSchedules.add``."""
+        schedule, added = self.ensure(
+            name,
+            what,
+            cron=cron,
+            every=every,
+            params=params,
+            time_zone=time_zone,
+            catch_up=catch_up,
+            overlap=overlap,
+        )
+        if not added:
+            raise ScheduleTaken(name)
+        return schedule
+
+    def ensure(
+        self,
+        name: str,
+        what: Op[..., Any, Any] | Submission | str,
+        *,
+        cron: str | None = None,
+        every: float | None = None,
+        params: Mapping[str, Any] | None = None,
+        time_zone: str = "UTC",
+        catch_up: CatchUp | str = CatchUp.ONE,
+        overlap: Overlap | str = Overlap.ALLOW,
+    ) -> tuple[Schedule, bool]:
+        """Add a schedule, unless the store has it so: see ``ClientSchedules.ensure``."""
+        return run_blocking(
+            self._verbs.ensure_schedule(
+                name,
+                what,
+                params=params,
+                cron=cron,
+                every=every,
+                time_zone=time_zone,
+                catch_up=catch_up,
+                overlap=overlap,
+            )
+        )
+
+    def list(self, *, after: str | None = None, limit: int = 100) -> SchedulePage:
+        """A page of schedules, by name: ``after`` is the page before's ``next``."""
+        return run_blocking(self._verbs.list_schedules(after=after, limit=limit))
+
+    def get(self, name: str) -> Schedule:
+        """A schedule by its name. Raises ``UnknownSchedule``."""
+        return run_blocking(self._verbs.get_schedule(name))
+
+    def pause(self, name: str) -> Schedule:
+        """Have it make no tasks until ``resume``. Raises ``UnknownSchedule``."""
+        return run_blocking(self._verbs.pause_schedule(name))
+
+    def resume(self, name: str) -> Schedule:
+        """Have it make tasks again, at its times from now on. Raises ``UnknownSchedule``."""
+        return run_blocking(self._verbs.resume_schedule(name))
+
+    def trigger(self, name: str, *, idempotency_key: str | None = None) -> SyncClientTask:
+        """Make a task of it now, paused or not: see ``ClientSchedules.trigger``."""
+        task_id, created = run_blocking(
+            self._verbs.trigger_schedule(name, idempotency_key=idempotency_key)
+        )
+        return SyncClientTask(self._verbs, task_id, created=created)
+
+    def remove(self, name: str) -> None:
+        """Delete it; the tasks that it made stay. Raises ``UnknownSchedule``."""
+        run_blocking(self._verbs.remove_schedule(name))

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime
-from typing import Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import orjson
 
@@ -72,6 +72,9 @@ from tapescope.store.validation import (
     is_task_id,
 )
 from tapescope_telemetry.spans import name_callers_span
+
+if TYPE_CHECKING:
+    from tapescope.manager import Op, Submission
 
 __all__ = ["Lost", "Submitted", "Verbs"]
 
@@ -407,11 +410,9 @@ class Verbs:
     async def ensure_schedule(
         self,
         name: str,
-        op: str,
+        what: Op[..., Any, Any] | Submission | str,
         *,
-        params: Mapping[str, Any],
-        timeout: float | None,  # noqa: ASYNC109  # of the tasks
-        retries: int | None,
+        params: Mapping[str, Any] | None,
         cron: str | None,
         every: float | None,
         time_zone: str,
@@ -419,10 +420,11 @@ class Verbs:
         overlap: Overlap | str,
     ) -> tuple[Schedule, bool]:
         """Add a schedule, unless the store has it so; says whether it was added."""
+        op, plain, timeout, retries = _read_what(what, params)
         body: dict[str, Any] = {
             "name": check_text("name", name),
             "op": check_op(op),
-            "params": check_params(params),
+            "params": check_params(plain),
             "time_zone": check_text("time_zone", time_zone),
             "catch_up": check_choice("catch_up", CatchUp, catch_up).value,
             "overlap": check_choice("overlap", Overlap, overlap).value,
@@ -607,6 +609,18 @@ def _path(task_id: str) -> str:
     if not is_task_id(task_id):
         raise UnknownTask(task_id)
     return f"/v1/tasks/{task_id}"
+
+
+def _read_what(
+    what: Op[..., Any, Any] | Submission | str, params: Mapping[str, Any] | None
+) -> tuple[str, Mapping[str, Any], float | None, int | None]:
+    """The op, params, timeout and retries of what is to be submitted. Raises ``BadSetting``."""
+    if isinstance(what, str):
+        return what, {} if params is None else params, None, None
+    from tapescope.manager.ops import find_submission  # whose values the caller has: it is there
+
+    submission = find_submission(what, params)
+    return submission.op, submission.params, submission.timeout, submission.retries
 
 
 def _schedule_path(name: str) -> str:

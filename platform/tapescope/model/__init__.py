@@ -55,6 +55,7 @@ from tapescope.model.schedules import (
     SchedulePage,
     read_firing,
 )
+from tapescope.model.serving import ConnectionAbort, Refusal, StreamEnd
 from tapescope.model.showing import hide_password, make_printable
 from tapescope.model.tape import (
     ATTEMPT_FAILED,
@@ -143,6 +144,7 @@ __all__ = [
     "CancelRequest",
     "CatchUp",
     "Claim",
+    "ConnectionAbort",
     "ConnectionState",
     "DropFilter",
     "DropReason",
@@ -170,6 +172,7 @@ __all__ = [
     "Overlap",
     "QuarantinePage",
     "Redact",
+    "Refusal",
     "Repair",
     "RepairReport",
     "RescueResult",
@@ -179,6 +182,7 @@ __all__ = [
     "SchedulePage",
     "StoreLoad",
     "StoreSize",
+    "StreamEnd",
     "TapePage",
     "Task",
     "TaskFilter",

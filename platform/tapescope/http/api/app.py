@@ -65,8 +65,10 @@ def make_app(
         redirect_slashes=False,
         telemetry={
             # Acts alone have spans: what reads may have a caller's texts in its query, which a span
-            # would show, and lasts as long as its reader likes.
-            "exclude": lambda scope: scope.get("method") != "POST",
+            # would show, and lasts as long as its reader likes. The guard measures requests
+            # (docs/decisions/0084).
+            "exclude": lambda scope: scope.get("method") not in ("POST", "DELETE"),
+            "metrics": False,
             "operation_spans": False,
             "logs": False,  # an error's text is in our own log
             "auto_configure": False,  # whoever serves it has set telemetry up

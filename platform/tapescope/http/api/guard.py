@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from tapescope.http.api.origins import is_cross_origin, is_navigation
 from tapescope.http.api.problems import Refused, make_problem
+from tapescope.http.api.state import AT_READERS_PACE, WAITED
 from tapescope.model.addresses import is_loopback
 from tapescope_telemetry.logger import Logger
 
@@ -31,6 +32,8 @@ _HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
 }
 _PROBES: Final = ("/livez", "/readyz", "/metrics")
+_PLAIN: Final = (*_PROBES, "/v1/openapi.json")
+"""Routes without a parameter, of which Starlette says nothing: their path is their template."""
 _FORWARDED: Final = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
 
 
@@ -64,6 +67,8 @@ class Guard:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                if scope["state"].get(AT_READERS_PACE):
+                    self._measure(scope, status, began)
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
@@ -76,12 +81,20 @@ class Guard:
             await Response(_COME_AGAIN, media_type="text/html")(scope, receive, tell)
         except Exception as error:
             # Whatever a route or a user's function raises: it is logged, and answered once.
+            self._state.note_refusal(error)
             answer = make_problem(error)
             if status:
                 raise  # the answer has begun: the server ends the connection
             await answer(scope, receive, tell)
         finally:
+            if not scope["state"].get(AT_READERS_PACE):
+                self._measure(scope, status or 500, began)
             self._note(scope, status, time.monotonic() - began)
+
+    def _measure(self, scope: Scope, status: int, began: float) -> None:
+        """How long it took, less what the client asked to wait for (docs/decisions/0084)."""
+        took = time.monotonic() - began - scope["state"].get(WAITED, 0.0)
+        self._state.meter.answered(scope["method"], _find_template(scope), status, took)
 
     def _check(self, scope: Scope) -> None:
         """Raises ``Refused``."""
@@ -119,6 +132,13 @@ class Guard:
             (caller and caller.name) or "-",
             client[0] if client else "-",
         )
+
+
+def _find_template(scope: Scope) -> str | None:
+    """The template of the route that had the request; ``None`` where none did."""
+    route: str | None = getattr(scope.get("route"), "path", None)
+    path: str = scope["path"].removeprefix(scope.get("root_path", ""))
+    return route or (path if path in _PLAIN else None)
 
 
 def _is_of_api(scope: Scope) -> bool:

@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from tapescope import errors
 from tapescope.errors import TapescopeError
+from tapescope.model.serving import Refusal
 from tapescope_telemetry.logger import Logger
 
 __all__ = ["PROBLEM_TYPE", "ErrorRow", "Refused", "describe", "find_row", "make_problem"]
@@ -124,6 +125,20 @@ ROWS: Final[Mapping[type[TapescopeError], ErrorRow]] = {
 """Every error that the platform exports has a row of its own."""
 
 
+_REFUSALS: Final[Mapping[str, Refusal]] = {
+    "NotAuthenticated": Refusal.UNAUTHENTICATED,
+    "Forbidden": Refusal.FORBIDDEN,
+    "CrossOriginRefused": Refusal.CROSS_ORIGIN,
+    "HostRefused": Refusal.HOST,
+    "BodyTooLarge": Refusal.TOO_LARGE,
+    "QueryTooLong": Refusal.TOO_LARGE,
+    "BodyTooSlow": Refusal.TOO_SLOW,
+    "TooManyStreams": Refusal.TOO_MANY,
+    "Draining": Refusal.DRAINING,
+}
+"""What is counted of a request that is refused, by the name of its problem."""
+
+
 class Refused(Exception):
     """A request that the server itself refuses: not by its store, nor by its manager."""
 
@@ -133,6 +148,11 @@ class Refused(Exception):
         self.status, self.name, self.detail = status, name, detail
         self.headers = dict(headers or {})
         super().__init__(detail)
+
+    @property
+    def refusal(self) -> Refusal | None:
+        """What it is counted as; ``None`` for a request that makes no sense, which is not."""
+        return _REFUSALS.get(self.name)
 
 
 def find_row(error: TapescopeError) -> ErrorRow:

@@ -30,7 +30,7 @@ from tapescope.http.api.schedule_acts import (
     see_schedule,
     trigger_schedule,
 )
-from tapescope.http.api.state import acting, state_of
+from tapescope.http.api.state import WAITED, acting, state_of
 from tapescope.http.api.stream import EventStream, JsonLines, StreamForm, TapeStream, choose_form
 from tapescope.http.api.task_acts import cancel_task, name_ops, reach, retry_task, submit_task
 from tapescope.manager.lost_tasks import find_lost
@@ -328,6 +328,7 @@ async def get_result(request: Request, caller: Reader, task_id: TaskId, wait: Wa
 async def _wait_for(request: Request, work: Any, wait: float) -> None:
     """Wait for this work, no longer than ``wait`` seconds and than the server serves."""
     state = state_of(request)
+    began = asyncio.get_running_loop().time()
     working = asyncio.ensure_future(work)
     draining = asyncio.ensure_future(state.draining.wait())
     try:
@@ -335,6 +336,7 @@ async def _wait_for(request: Request, work: Any, wait: float) -> None:
         if working.done():
             working.result()
     finally:
+        request.scope["state"][WAITED] = asyncio.get_running_loop().time() - began
         draining.cancel()
         if not working.done():
             working.cancel()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import socket
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -14,11 +15,15 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from tapescope.errors import CannotListen
 from tapescope.http.api.app import begin_drain
+from tapescope.model.serving import ConnectionAbort, Refusal
 from tapescope.store.validation import check_whole
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
     from uvicorn.protocols.http.h11_impl import RequestResponseCycle
+
+    from tapescope.http.api.state import ApiState
+    from tapescope_telemetry.serving import ServerMeter
 
 __all__ = ["ApiServer"]
 
@@ -34,6 +39,7 @@ _DRAIN: Final = 10
 class _Protocol(H11Protocol):
     """uvicorn's, with a time for a request's head, and a way to hang up on a reader."""
 
+    meter: ServerMeter
     _slow: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
@@ -50,7 +56,11 @@ class _Protocol(H11Protocol):
             self._await_head()
 
     def handle_events(self) -> None:
+        before = self.cycle
+        full = max(len(self.connections), len(self.tasks)) >= (self.limit_concurrency or math.inf)
         super().handle_events()
+        if full and self.cycle is not before:  # uvicorn answers it, with 503
+            self.meter.refused(Refusal.TOO_MANY)
         if self._answers:
             self._head_came()
             # The request's task has not begun: it sees what is put here.
@@ -65,12 +75,25 @@ class _Protocol(H11Protocol):
 
     def _await_head(self) -> None:
         if self._slow is None and not self.transport.is_closing():
-            self._slow = self.loop.call_later(_HEAD_WITHIN, self.transport.abort)
+            self._slow = self.loop.call_later(_HEAD_WITHIN, self._hang_up)
+
+    def _hang_up(self) -> None:
+        self.meter.aborted(ConnectionAbort.NO_HEAD)
+        self.transport.abort()
 
     def _head_came(self) -> None:
         if self._slow is not None:
             self._slow.cancel()
             self._slow = None
+
+
+def _make_protocol(metered_by: ServerMeter) -> type[_Protocol]:
+    """uvicorn makes its protocols by itself: this one knows where to count."""
+
+    class Protocol(_Protocol):
+        meter = metered_by
+
+    return Protocol
 
 
 class _Uvicorn(uvicorn.Server):
@@ -105,7 +128,7 @@ class ApiServer:
         self._server = _Uvicorn(
             uvicorn.Config(
                 app,
-                http=_Protocol,
+                http=_make_protocol(cast("ApiState", app.state.tapescope).meter),
                 ws="none",
                 loop="none",
                 lifespan="off",

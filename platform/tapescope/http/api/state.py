@@ -25,7 +25,13 @@ if TYPE_CHECKING:
     from tapescope.manager import TaskManager
     from tapescope.model.audit import AuditReport
 
-__all__ = ["ApiState", "Who", "acting", "state_of"]
+__all__ = ["AT_READERS_PACE", "WAITED", "ApiState", "Who", "acting", "state_of"]
+
+AT_READERS_PACE: Final = "at_readers_pace"
+"""Set in the state of a request: the body of its answer comes as its reader takes it, or its task
+goes on, so that its duration says nothing of the server."""
+WAITED: Final = "waited"
+"""In the state of a request: the seconds that its client asked to wait for, and it waited."""
 
 Who = Callable[[Request], Caller | Awaitable[Caller | None] | None]
 """Says who makes a request, in an application that knows that itself; ``None`` refuses it."""
@@ -89,6 +95,7 @@ class ApiState:
         self.seats = Seats(limits.streams)
         self.draining = asyncio.Event()
         """Set when the server is about to stop."""
+        self.meter = manager.telemetry.server
         self.audits = asyncio.Lock()
         self.last_audit: LastAudit | None = None
         self._tokens = tokens
@@ -99,6 +106,11 @@ class ApiState:
     def asks_nobody(self) -> bool:
         """Whether requests need neither a token nor an application's word."""
         return self._who is None and not (self._tokens is not None and self._tokens.required)
+
+    def note_refusal(self, error: Exception) -> None:
+        """Count a request that ends with this error, where the server refused it by itself."""
+        if isinstance(error, Refused) and error.refusal is not None:
+            self.meter.refused(error.refusal)
 
     async def find_caller(self, request: Request) -> Caller:
         """Who makes the request. Raises ``Refused``, with 401."""

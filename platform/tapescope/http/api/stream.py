@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,7 +13,9 @@ from starlette.responses import Response
 
 from tapescope.errors import DamagedTape, TapeGap, UnknownTask
 from tapescope.http.api.problems import Refused, describe
+from tapescope.http.api.state import AT_READERS_PACE
 from tapescope.model.json_shapes import event_shape
+from tapescope.model.serving import ConnectionAbort, Refusal, StreamEnd
 from tapescope.model.tape import is_event_type
 from tapescope_telemetry.logger import Logger
 
@@ -34,6 +36,13 @@ _LATER: Final = 60_000
 """The same, where to come back does not help: the tape itself must be looked at."""
 _CHUNK: Final = 65_536
 """Bytes that are sent at once, or more where one event has more."""
+
+
+_ENDS: Final[Mapping[Refusal | None, StreamEnd]] = {
+    Refusal.DRAINING: StreamEnd.DRAINING,
+    Refusal.UNAUTHENTICATED: StreamEnd.REFUSED,
+    Refusal.FORBIDDEN: StreamEnd.REFUSED,
+}
 
 
 class StreamForm(ABC):
@@ -129,18 +138,24 @@ class TapeStream(Response):
         self._form = form
         self._state = state
         self._still_may = still_may
+        self._end = StreamEnd.READER_GONE
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it. The seat that the route has taken is given back."""
         gone = asyncio.ensure_future(_wait_gone(receive))
         draining = asyncio.ensure_future(self._state.draining.wait())
         wire = _Wire(send, self._state.limits.read_within)
+        scope.setdefault("state", {})[AT_READERS_PACE] = True
+        meter = self._state.meter
+        meter.stream_opened()
         try:
             await wire.begin(self.status_code, self.raw_headers)
             await wire.put(self._form.opening)
             await self._tell(wire, gone, draining)
             await wire.put(b"", more=False)
         except _ReaderStuck:
+            self._end = StreamEnd.READER_STUCK
+            meter.aborted(ConnectionAbort.READER_STUCK)
             _log.warning(
                 "A reader of the tape of task %s took nothing for %g s, and is disconnected.",
                 self._task_id,
@@ -152,6 +167,7 @@ class TapeStream(Response):
             abort()
             await asyncio.wait((gone,), timeout=1)  # the server notices
         finally:
+            meter.stream_ended(self._end)
             self._state.seats.leave()
             for waiting in (gone, draining):
                 waiting.cancel()
@@ -183,6 +199,7 @@ class TapeStream(Response):
                     continue
                 batch, upcoming = upcoming.result(), None
                 if batch is None:
+                    self._end = StreamEnd.FINAL
                     return
                 for chunk in _gather(self._form.write(event, batch) for event in batch.events):
                     await wire.put(chunk)
@@ -190,6 +207,8 @@ class TapeStream(Response):
             raise
         except Exception as error:  # noqa: BLE001  # whatever it is, the end of a stream is never silence: it is told, and logged there
             problem, _ = describe(error)
+            refusal = error.refusal if isinstance(error, Refused) else None
+            self._end = _ENDS.get(refusal, StreamEnd.FAILED)
             lasting = isinstance(error, TapeGap | DamagedTape | UnknownTask)
             await wire.put(self._form.write_error(problem, _LATER if lasting else _SOON))
         finally:

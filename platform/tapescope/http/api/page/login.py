@@ -11,6 +11,7 @@ from tapescope.http.api.page.page_route import PageRoute, go_to, read_form, read
 from tapescope.http.api.page.rendering import render, url_of
 from tapescope.http.api.state import acting, state_of
 from tapescope.http.cookies import COOKIE, COOKIE_SECONDS
+from tapescope.model.serving import Refusal
 
 __all__ = ["router"]
 
@@ -47,6 +48,7 @@ async def log_in(request: Request) -> Response:
     with acting(request, caller, "log in", "to the page") as became:
         became.append("refused" if known is None else "done")
     if known is None:
+        state.meter.refused(Refusal.UNAUTHENTICATED)
         return await render(request, "login.html", 401, next=path, wrong=True)
     answer = go_to(request, path)
     answer.set_cookie(

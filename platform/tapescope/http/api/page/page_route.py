@@ -63,6 +63,7 @@ async def _tell(request: Request, error: Exception) -> Response:
         if "hx-request" in request.headers:
             return Response(status_code=401, headers={"HX-Redirect": login})
         return Response(status_code=303, headers={"Location": login})
+    state_of(request).note_refusal(error)
     problem, headers = describe(error)
     return await render(request, "error.html", problem["status"], headers, problem=problem)
 

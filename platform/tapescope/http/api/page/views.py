@@ -24,7 +24,7 @@ from tapescope.http.api.page.task_view import make_late_rows, read_task
 from tapescope.http.api.problems import Refused
 from tapescope.http.api.routes import open_stream, parse_seq, parse_time
 from tapescope.http.api.schedule_acts import list_visible
-from tapescope.http.api.state import ApiState, state_of
+from tapescope.http.api.state import AT_READERS_PACE, ApiState, state_of
 from tapescope.http.api.task_acts import reach
 from tapescope.manager.lost_tasks import find_lost, status_of
 from tapescope.model.backlog import OpBacklog
@@ -227,6 +227,7 @@ async def export_task(request: Request, task_id: str) -> Response:
     await reach(request, caller, Scope.READ, task_id)
     with state_of(request).seats.seated():  # else it is refused while it can still be told
         name = quote(f"{task_id}.ndjson", safe="")
+    request.scope["state"][AT_READERS_PACE] = True
     return StreamingResponse(
         _export(state_of(request), task_id),
         media_type="application/x-ndjson",
