@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tapescope import (
+    BadOp,
     BadSetting,
     CancelState,
     IdempotencyConflict,
@@ -22,6 +23,7 @@ from tapescope import (
     ServerFailed,
     ServerNotUnderstood,
     ServerUnavailable,
+    Submission,
     TaskCancelled,
     TaskFailed,
     TaskManager,
@@ -492,3 +494,67 @@ async def test_a_cancel_right_after_a_submit_ends_as_cancelled(served_url: str, 
     assert [[one.type for one in tape.events].count("final") for tape in tapes] == [1] * tasks
     assert all(tape.final_seq == tape.last_seq for tape in tapes)
     assert audit.violations == ()
+
+
+# --- many at once ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_many_are_submitted_once_whatever_is_lost(sqlite_url: str, kind: Kind) -> None:
+    """In their order and in few requests, each with its key: a lost reply makes nothing twice."""
+    wanted = [
+        Submission(
+            "double", params={"n": n}, idempotency_key=None if n % 2 else f"k{n}", delay=3_600
+        )
+        for n in range(600)
+    ]
+    async with Shop.open(sqlite_url) as shop:
+        cutter = Cutter(shop.server.port, (1,))
+        async with cutter.open() as url:
+            tasks = await ended_by(kind, url, "submit_many", wanted)
+            again = await ended_by(kind, url, "submit_many", wanted[:1])
+        first = await shop.manager.store.get(tasks[0].task_id)
+        last = await shop.manager.store.get(tasks[599].task_id)
+        rows = (await shop.manager.store.list(limit=1_000)).tasks
+        none = await ended_by(kind, shop.url, "submit_many", [])
+
+    assert len({task.task_id for task in tasks}) == len(rows) == 600
+    assert ([first.params, last.params], first.idempotency_key) == ([{"n": 0}, {"n": 599}], "k0")
+    assert tasks[1].created is True
+    assert (again[0].task_id, again[0].created) == (tasks[0].task_id, False)
+    assert none == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_one_of_many_that_is_refused_is_raised(sqlite_url: str, kind: Kind) -> None:
+    """What can be seen here is raised before any is sent; else the others are submitted."""
+    good = Submission("double", params={"n": 1})
+    async with Shop.open(sqlite_url) as shop:
+
+        async def submit(*bad: Any) -> Any:
+            return await ended_by(kind, shop.url, "submit_many", [good, *bad])
+
+        here = [
+            await submit(Submission("no op")),
+            await submit(Submission("double", params={"n": 1}, timeout=-1)),
+            await submit(Submission("double", runner=print)),
+        ]
+        before = len((await shop.manager.store.list()).tasks)
+        there = await submit(Submission("nobodys"), good)
+        after = len((await shop.manager.store.list()).tasks)
+
+    assert [type(one) for one in here] == [BadOp, BadSetting, BadSetting]
+    assert isinstance(there, OpNotRegistered)
+    assert (before, after) == (0, 2)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b'{"tasks": []}', b'{"tasks": [{"task_id": "x"}]}', b"{}", b'{"tasks": [{"problem": 1}]}'],
+)
+async def test_an_answer_to_many_that_is_none_is_said(answer: bytes) -> None:
+    """An answer of another length, or without what became of each."""
+    async with canned([http(answer)]) as (url, _):
+        met = await ended_by(Client, url, "submit_many", [Submission("double", params={"n": 1})])
+
+    assert isinstance(met, ServerNotUnderstood)

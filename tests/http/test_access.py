@@ -28,6 +28,7 @@ TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 ROUTES: dict[tuple[str, str], Scope | None] = {
     ("GET", "/v1/tasks"): Scope.READ,
     ("POST", "/v1/tasks"): Scope.SUBMIT,
+    ("POST", "/v1/tasks:batch"): Scope.SUBMIT,
     ("GET", "/v1/tasks/{task_id}"): Scope.READ,
     ("GET", "/v1/tasks/{task_id}/result"): Scope.READ,
     ("POST", "/v1/tasks/{task_id}/cancel"): Scope.CANCEL,

@@ -21,7 +21,7 @@ def test_every_answer_is_described() -> None:
     document: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8"))
     routes = [route for path in document["paths"].values() for route in path.values()]
 
-    assert len(routes) == 21
+    assert len(routes) == 22
     for route in routes:
         assert route["description"]
         assert {"401", "403", "421", "422", "503"} <= set(route["responses"])
@@ -36,3 +36,5 @@ def test_the_example_of_a_submit_can_be_sent() -> None:
     (example,) = schemas.SubmitBody.model_json_schema()["examples"]
 
     assert TypeAdapter(schemas.SubmitBody).validate_python(example).op == "resize"
+    (many,) = schemas.SubmitManyBody.model_json_schema()["examples"]
+    assert len(schemas.SubmitManyBody.model_validate(many).tasks) == 2

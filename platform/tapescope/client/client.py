@@ -125,6 +125,17 @@ class Client:
         )
         return ClientTask(self._verbs, task_id, created=created)
 
+    async def submit_many(self, submissions: Sequence[Submission[Any]]) -> Sequence[ClientTask]:
+        """``submit`` for many at once, in few requests; the handles are in this order.
+
+        Each has a key of its own, which is made here where it has none, so one whose reply was lost
+        is submitted once. Raises, before any is sent, for errors that can be seen here. Where the
+        server refuses some, the others are submitted all the same, and what the first one met is
+        raised.
+        """
+        made = await self._verbs.submit_many(submissions)
+        return [ClientTask(self._verbs, task_id, created=created) for task_id, created in made]
+
     def handle(self, task_id: str) -> ClientTask:
         """A handle on any task of the server; its methods see if it exists."""
         return ClientTask(self._verbs, task_id, created=None)

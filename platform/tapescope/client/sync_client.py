@@ -108,6 +108,11 @@ class SyncClient:
         )
         return SyncClientTask(self._verbs, task_id, created=created)
 
+    def submit_many(self, submissions: Sequence[Submission[Any]]) -> Sequence[SyncClientTask]:
+        """``submit`` for many at once: see ``Client.submit_many``."""
+        made = run_blocking(self._verbs.submit_many(submissions))
+        return [SyncClientTask(self._verbs, task_id, created=created) for task_id, created in made]
+
     def handle(self, task_id: str) -> SyncClientTask:
         """A handle on any task of the server; its methods see if it exists."""
         return SyncClientTask(self._verbs, task_id, created=None)

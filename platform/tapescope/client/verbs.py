@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import orjson
@@ -45,6 +46,7 @@ from tapescope.errors import (
     ServerNotUnderstood,
     ServerUnavailable,
     TapeGap,
+    TapescopeError,
     TaskCancelled,
     TaskFailed,
     UnknownSchedule,
@@ -95,6 +97,9 @@ _AT_LEAST: Final = 5.0
 """Seconds that a server has to answer, however soon the wait is over."""
 _PAGE: Final = 1_000
 """The most that a page of a server has."""
+_BATCH: Final = 500
+_BATCH_BYTES: Final = 500_000
+"""Tasks of one request, and the bytes of them: a server takes twice as much."""
 _LINES: Final = "application/x-ndjson"
 _MAYBE_DONE: Final = (502, 503, 504)
 """Statuses of a server, or of a proxy before it, after which a request may have been done."""
@@ -182,6 +187,29 @@ class Verbs:
         )
         # With a key of our own a task that "was there" is that of a try whose reply was lost.
         return self._read(shape, lambda s: (str(s["task_id"]), made_here or bool(s["created"])))
+
+    async def submit_many(self, submissions: Sequence[Submission[Any]]) -> Sequence[Submitted]:
+        """Submit many tasks, each with a key: in their order. Raises what the first one met that
+        was refused; the others are submitted all the same."""
+        checked = [_describe_submission(one) for one in submissions]
+        made: list[Submitted] = []
+        errors: list[TapescopeError] = []
+        for batch in _pack(checked):
+            body = b'{"tasks":[' + b",".join(text for text, _ in batch) + b"]}"
+            shape = await self._ask("POST", "/v1/tasks:batch", body=body)
+            rows = self._read(shape, partial(_read_rows, n=len(batch)))
+            for row, (_, made_here) in zip(rows, batch, strict=True):
+                if row["problem"] is None:
+                    task_id = self._read(row, lambda one: str(one["task_id"]))
+                    made.append((task_id, made_here or bool(row["created"])))
+                    continue
+                problem = read_problem(row["problem"])
+                if problem is None:
+                    raise ServerNotUnderstood(self.server, "a task is refused for no reason")
+                errors.append(make_error(self.server, problem))
+        if errors:
+            raise errors[0]
+        return made
 
     async def retry(self, task_id: str, *, idempotency_key: str | None = None) -> Submitted:
         """Submit an ended task again: a new one."""
@@ -639,6 +667,52 @@ def _choose_key(given: str | None) -> str:
         expected = "printable ASCII without a space at either end: it goes in a header"
         raise BadSetting("idempotency_key", given, expected)
     return key
+
+
+def _describe_submission(one: Submission[Any]) -> tuple[bytes, bool]:
+    """One of many as JSON, and whether its key was made here. Raises ``BadSetting``."""
+    for name in ("runner", "retry"):
+        if (value := getattr(one, name)) is not None:
+            raise BadSetting(name, value, "None: a server runs registered ops by their names")
+    checked = one.checked()
+    given = {
+        "delay": checked.delay,
+        "run_at": _format(checked.run_at, "run_at"),
+        "timeout": checked.timeout,
+        "retries": checked.retries,
+    }
+    key = checked.idempotency_key
+    shape: dict[str, Any] = {
+        "op": checked.op,
+        "params": checked.params,
+        "idempotency_key": _choose_key(None) if key is None else key,
+    }
+    shape |= {name: value for name, value in given.items() if value is not None}
+    return encode(shape, "params").encode(), key is None
+
+
+def _pack(texts: Sequence[tuple[bytes, bool]]) -> Iterator[Sequence[tuple[bytes, bool]]]:
+    """Parts of a list that a server takes at once, by their number and their length."""
+    part: list[tuple[bytes, bool]] = []
+    size = 0
+    for one in texts:
+        if part and (len(part) == _BATCH or size + len(one[0]) > _BATCH_BYTES):
+            yield part
+            part, size = [], 0
+        part.append(one)
+        size += len(one[0]) + 1
+    if part:
+        yield part
+
+
+def _read_rows(shape: Shape, n: int) -> Sequence[Shape]:
+    """What became of each of ``n`` tasks."""
+    rows: Sequence[Shape] = shape["tasks"]
+    if len(rows) != n:
+        raise ValueError(f"it tells of {len(rows)} tasks, and {n} were sent")
+    for row in rows:
+        row["problem"]  # a row without it is no answer
+    return rows
 
 
 def _query(**values: object) -> dict[str, str]:

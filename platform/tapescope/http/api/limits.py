@@ -19,6 +19,8 @@ class ApiLimits:
     """Of a request's query (414)."""
     page: int = 1_000
     """Tasks, events or drops of one answer (422)."""
+    batch: int = 1_000
+    """Tasks of one submit of many (422)."""
     longest_wait: float = 60.0
     """What ``wait`` may ask for (422)."""
     streams: int = 1_000

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import orjson
@@ -20,7 +19,8 @@ from starlette.requests import ClientDisconnect
 from tapescope.errors import BadSetting, UnknownTask
 from tapescope.http.access import Caller, Scope
 from tapescope.http.api import schemas
-from tapescope.http.api.problems import PROBLEM_TYPE, Refused
+from tapescope.http.api.parsing import parse_seq, parse_time
+from tapescope.http.api.problems import PROBLEM_TYPE, Refused, describe
 from tapescope.http.api.schedule_acts import (
     add_schedule,
     list_visible,
@@ -32,7 +32,14 @@ from tapescope.http.api.schedule_acts import (
 )
 from tapescope.http.api.state import WAITED, acting, state_of
 from tapescope.http.api.stream import EventStream, JsonLines, StreamForm, TapeStream, choose_form
-from tapescope.http.api.task_acts import cancel_task, name_ops, reach, retry_task, submit_task
+from tapescope.http.api.task_acts import (
+    cancel_task,
+    name_ops,
+    reach,
+    retry_task,
+    submit_task,
+    submit_tasks,
+)
 from tapescope.manager.lost_tasks import find_lost
 from tapescope.model.json_shapes import (
     audit_shape,
@@ -53,7 +60,7 @@ from tapescope.store.validation import check_trace_id
 if TYPE_CHECKING:
     from tapescope.manager import TaskHandle
 
-__all__ = ["open_stream", "parse_seq", "parse_time", "read_bytes", "router"]
+__all__ = ["open_stream", "read_bytes", "router"]
 
 B = TypeVar("B", bound=BaseModel)
 
@@ -261,25 +268,44 @@ async def submit(
     return _answer_submitted(request, handle, body.op)
 
 
+@router.post(
+    "/tasks:batch",
+    response_model=schemas.SubmittedMany,
+    responses=_problems(*_BODY),
+    openapi_extra=_takes(schemas.SubmitManyBody, required=True),
+    tags=["tasks"],
+)
+async def submit_batch(request: Request, caller: Submitter) -> Response:
+    """Submit many tasks at once, each with an idempotency key of its own.
+
+    The answer has what became of each, in their order. One that is refused stops no other. Where
+    the store cannot be used the whole is a problem: send it again, and what has a key is made once.
+    """
+    body = await _read_body(request, schemas.SubmitManyBody, required=True)
+    most = state_of(request).limits.batch
+    if not 1 <= len(body.tasks) <= most:
+        raise BadSetting("tasks", len(body.tasks), f"1 to {most:,} tasks")
+    made = await submit_tasks(request, caller, body.tasks)
+    shapes = [
+        {"op": one.op, "task_id": None, "created": False, "problem": describe(handle)[0]}
+        if isinstance(handle, Exception)
+        else {
+            "op": one.op,
+            "task_id": handle.task_id,
+            "created": bool(handle.created),
+            "problem": None,
+        }
+        for one, handle in zip(body.tasks, made, strict=True)
+    ]
+    return _json({"tasks": shapes})
+
+
 def _answer_submitted(request: Request, handle: TaskHandle, op: str) -> Response:
     return _json(
         {"task_id": handle.task_id, "op": op, "created": bool(handle.created)},
         201 if handle.created else 200,
         {"Location": _link(request, handle.task_id)},
     )
-
-
-def parse_time(name: str, text: str | None) -> datetime | None:
-    """An aware time from its RFC 3339 text. Raises ``BadSetting``."""
-    if text is None:
-        return None
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        at = None
-    if at is None or at.tzinfo is None:
-        raise BadSetting(name, text, "a time with a time zone: 2026-01-31T12:00:00Z")
-    return at
 
 
 def _link(request: Request, task_id: str) -> str:
@@ -495,13 +521,6 @@ async def open_stream(
     batches = handle.follow_batches(after_seq)
     state.seats.take()
     return TapeStream(task_id, batches, form, state, still_may)
-
-
-def parse_seq(text: str) -> int:
-    """A seq from the header of a reader that comes back. Raises ``BadSetting``."""
-    if not (text.isascii() and text.isdecimal() and len(text) < 16):
-        raise BadSetting("Last-Event-ID", text, "the seq of an event: a whole number")
-    return int(text)
 
 
 @router.get(

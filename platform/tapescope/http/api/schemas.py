@@ -27,7 +27,9 @@ __all__ = [
     "Schedules",
     "Stats",
     "SubmitBody",
+    "SubmitManyBody",
     "Submitted",
+    "SubmittedMany",
     "Tape",
     "TaskRow",
     "Tasks",
@@ -51,6 +53,20 @@ class _Shape(BaseModel):
 
 
 # --- what is sent ---------------------------------------------------------------------------------
+
+
+class Problem(BaseModel):
+    """What went wrong, as RFC 9457 has it."""
+
+    type: Annotated[str, Field(examples=["urn:tapescope:error:UnknownTask"])]
+    title: Annotated[str, Field(examples=["Not Found"])]
+    status: Annotated[int, Field(examples=[404])]
+    detail: Annotated[str, Field(examples=["The store has no task 'x'. Check the id."])]
+    error: Annotated[str, Field(description="The error's name.", examples=["UnknownTask"])]
+    arguments: Annotated[
+        dict[str, str | int | float | bool | None] | None,
+        Field(description="What the error's text is made of; left out where it is long."),
+    ] = None
 
 
 class CancelRequest(_Shape):
@@ -117,6 +133,23 @@ class Submitted(_Shape):
     created: Annotated[
         bool, Field(description="False where the idempotency key led to a task that was there.")
     ]
+
+
+class SubmittedOne(_Shape):
+    """What became of one of many."""
+
+    op: Annotated[str, Field(examples=["resize"])]
+    task_id: Annotated[str | None, Field(description="Null where it was refused.", examples=[_ID])]
+    created: Annotated[
+        bool, Field(description="False where the idempotency key led to a task that was there.")
+    ]
+    problem: Annotated[Problem | None, Field(description="Why it was refused; else null.")]
+
+
+class SubmittedMany(_Shape):
+    """What became of each, in the order in which they were sent."""
+
+    tasks: list[SubmittedOne]
 
 
 class Cancelled(_Shape):
@@ -270,20 +303,6 @@ class Audit(_Shape):
     violations: list[Violation]
 
 
-class Problem(BaseModel):
-    """What went wrong, as RFC 9457 has it."""
-
-    type: Annotated[str, Field(examples=["urn:tapescope:error:UnknownTask"])]
-    title: Annotated[str, Field(examples=["Not Found"])]
-    status: Annotated[int, Field(examples=[404])]
-    detail: Annotated[str, Field(examples=["The store has no task 'x'. Check the id."])]
-    error: Annotated[str, Field(description="The error's name.", examples=["UnknownTask"])]
-    arguments: Annotated[
-        dict[str, str | int | float | bool | None] | None,
-        Field(description="What the error's text is made of; left out where it is long."),
-    ] = None
-
-
 class ScheduleRow(_Shape):
     """A schedule as its row stands; lengths of time in seconds."""
 
@@ -360,6 +379,40 @@ class SubmitBody(_Body):
     retries: Annotated[
         int | None, Field(description="Attempts that may follow. Default: as the op has it.")
     ] = None
+
+
+class SubmitOne(SubmitBody):
+    """One of many tasks."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        json_schema_extra={"examples": [{"op": "resize", "params": {"folder": "photos"}}]},
+    )
+
+    idempotency_key: Annotated[
+        str | None,
+        Field(description="The same op and key again give the same task, and run it once."),
+    ] = None
+
+
+class SubmitManyBody(_Body):
+    """Tasks to submit at once: 1,000 at most."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "tasks": [
+                        {"op": "resize", "params": {"folder": "a"}, "idempotency_key": "order-17"},
+                        {"op": "resize", "params": {"folder": "b"}, "idempotency_key": "order-18"},
+                    ]
+                }
+            ]
+        }
+    )
+
+    tasks: list[SubmitOne]
 
 
 class CancelBody(_Body):

@@ -5,14 +5,16 @@ Here alone it is asked who may, and told in the log of acts what was done.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from tapescope.errors import OpNotRegistered, TapescopeError, UnknownTask
 from tapescope.http.access import Caller, Scope
-from tapescope.http.api.problems import Refused
+from tapescope.http.api.parsing import parse_time
+from tapescope.http.api.problems import Refused, find_row
 from tapescope.http.api.state import acting, state_of
 from tapescope.manager.lost_tasks import find_lost, rescue_lost
 from tapescope.store.flush import CancelState
@@ -21,10 +23,18 @@ from tapescope.store.validation import check_op
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+    from tapescope.http.api.schemas import SubmitOne
     from tapescope.manager import TaskHandle
     from tapescope.store.flush import CancelAnswer
 
-__all__ = ["cancel_task", "name_ops", "reach", "retry_task", "submit_task"]
+__all__ = [
+    "cancel_task",
+    "name_ops",
+    "reach",
+    "retry_task",
+    "submit_task",
+    "submit_tasks",
+]
 
 
 async def reach(request: Request, caller: Caller, scope: Scope, task_id: str) -> None:
@@ -79,6 +89,45 @@ async def submit_task(
         )
         became.append(f"task {handle.task_id}" + ("" if handle.created else ", which was there"))
     return handle
+
+
+async def submit_tasks(
+    request: Request, caller: Caller, tasks: Sequence[SubmitOne]
+) -> list[TaskHandle | Exception]:
+    """Submit many: gives the handle, or why it was refused, of each.
+
+    They come to the store at once, and so in a flush or two. Raises what is no fault of one of
+    them, such as ``StoreUnavailable``: some may have been made then, and a key finds them.
+    """
+    made = await asyncio.gather(
+        *(_submit_one(request, caller, one) for one in tasks), return_exceptions=True
+    )
+    answers: list[TaskHandle | Exception] = []
+    for one in made:
+        if isinstance(one, BaseException) and not _is_of_caller(one):
+            raise one
+        answers.append(cast("TaskHandle | Exception", one))
+    return answers
+
+
+async def _submit_one(request: Request, caller: Caller, one: SubmitOne) -> TaskHandle:
+    return await submit_task(
+        request,
+        caller,
+        one.op,
+        params=one.params,
+        timeout=one.timeout,
+        retries=one.retries,
+        delay=one.delay,
+        run_at=parse_time("run_at", one.run_at),
+        idempotency_key=one.idempotency_key,
+    )
+
+
+def _is_of_caller(error: BaseException) -> bool:
+    if isinstance(error, Refused):
+        return error.status < 500
+    return isinstance(error, TapescopeError) and find_row(error).status < 500
 
 
 async def cancel_task(

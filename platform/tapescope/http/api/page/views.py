@@ -21,8 +21,9 @@ from tapescope.http.api.page.page_route import PageRoute, enter, go_to, read_que
 from tapescope.http.api.page.rendering import now_us, render, static_file
 from tapescope.http.api.page.schedule_view import view_schedules
 from tapescope.http.api.page.task_view import make_late_rows, read_task
+from tapescope.http.api.parsing import parse_seq, parse_time
 from tapescope.http.api.problems import Refused
-from tapescope.http.api.routes import open_stream, parse_seq, parse_time
+from tapescope.http.api.routes import open_stream
 from tapescope.http.api.schedule_acts import list_visible
 from tapescope.http.api.state import AT_READERS_PACE, ApiState, state_of
 from tapescope.http.api.task_acts import reach
