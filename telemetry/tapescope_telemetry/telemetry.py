@@ -31,7 +31,6 @@ from tapescope_telemetry.names import (
     TELEMETRY_ERRORS,
 )
 from tapescope_telemetry.schedules import ScheduleMeter
-from tapescope_telemetry.serving import ServerMeter
 from tapescope_telemetry.spans import (
     UNTRACED_SUBMIT,
     Caller,
@@ -47,6 +46,8 @@ from tapescope_telemetry.tasks import TaskMeter
 
 if TYPE_CHECKING:
     from opentelemetry._logs import LoggerProvider
+
+    from tapescope_telemetry.serving import ServerMeter
 
 __all__ = [
     "Baggage",
@@ -331,6 +332,8 @@ class _Metrics:
         """The meter of servers, made when first asked for."""
         with self._stores_lock:
             if self._server is None:
+                from tapescope_telemetry.serving import ServerMeter  # few processes serve
+
                 self._server = ServerMeter(self._meter)
             return self._server
 

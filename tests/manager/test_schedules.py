@@ -30,7 +30,7 @@ from tapescope import (
     find_store,
     read_firing,
 )
-from tapescope.model.schedules import CatchUp, Overlap, ScheduleOrigin
+from tapescope.model.schedules import CatchUp, Firing, Overlap, ScheduleOrigin
 from tapescope.store.flush import StoreAway
 from tapescope.testing import MemoryBackend, MemoryStore, until
 from tests.support.captured_telemetry import CapturedTelemetry
@@ -178,6 +178,45 @@ async def test_a_schedule_is_triggered_by_hand(sqlite_url: str) -> None:
         assert await manager.schedules.get("nightly") == before
         with pytest.raises(UnknownSchedule):
             await manager.schedules.trigger("absent")
+
+
+async def test_a_trigger_with_a_key_makes_one_task(store_url: str) -> None:
+    """The task's own key has the schedule and the caller's; whatever that holds, it is read."""
+    async with TaskManager(store_url, ops=make_ops(), work=False) as manager:
+        for name in ("one", "two"):
+            await manager.schedules.add(name, "send", every=60, params={"n": 1})
+        keys = ["k", "k", "@2026-01-31T12:00:00.000000Z", "a#b"]
+        handles = [await manager.schedules.trigger("one", idempotency_key=key) for key in keys]
+        other = await manager.schedules.trigger("two", idempotency_key="k")
+        firings = [
+            read_firing((await handle.status()).idempotency_key) for handle in (*handles, other)
+        ]
+        with pytest.raises(BadSetting):
+            await manager.schedules.trigger("one", idempotency_key="x" * 1_020)
+
+    assert len({handle.task_id for handle in (*handles, other)}) == 4
+    assert [handle.created for handle in handles] == [True, False, True, True]
+    assert firings == [Firing("one", None, by_hand=True)] * 4 + [Firing("two", None, by_hand=True)]
+    assert read_firing("trigger:#k") is None
+    assert read_firing("schedule:one#k") is None
+
+
+async def test_a_schedule_is_ensured(store_url: str) -> None:
+    """Added once; as it is given it is found, paused or not; another one of the name is taken."""
+    async with TaskManager(store_url, ops=make_ops(), work=False) as manager:
+        schedules = manager.schedules
+        added = await schedules.ensure("one", "send", every=60, params={"n": 1})
+        await schedules.pause("one")
+        again = await schedules.ensure("one", "send", every=60, params={"n": 1})
+        for every, op, n in ((90, "send", 1), (60, "send", 2), (60, "other", 1)):
+            with pytest.raises(ScheduleTaken):
+                await schedules.ensure("one", op, every=every, params={"n": n})
+        with pytest.raises(ScheduleTaken):
+            await schedules.add("one", "send", every=60, params={"n": 1})
+        kept = await schedules.get("one")
+
+    assert (added[1], again[1]) == (True, False)
+    assert kept == again[0] == replace(added[0], paused=True, revision=2)
 
 
 async def test_code_says_what_and_when_and_the_store_whether(store_url: str) -> None:

@@ -39,7 +39,15 @@ from tapescope.model.error_codes import (
     UNREQUESTED_CANCEL,
     WORKER_LOST,
 )
-from tapescope.model.internals import ConnectionState, ManagerSigns, StoreLoad, StoreSize
+from tapescope.model.internals import (
+    ConnectionAbort,
+    ConnectionState,
+    ManagerSigns,
+    Refusal,
+    StoreLoad,
+    StoreSize,
+    StreamEnd,
+)
 from tapescope.model.leadership import LeaderTerm, MaintenanceJob
 from tapescope.model.leases import GivenUp, HeldLease, Leases, Rescued, RescueResult, TracedAttempt
 from tapescope.model.ops import DEFAULT_RETRIES, KnownOp
@@ -55,7 +63,6 @@ from tapescope.model.schedules import (
     SchedulePage,
     read_firing,
 )
-from tapescope.model.serving import ConnectionAbort, Refusal, StreamEnd
 from tapescope.model.showing import hide_password, make_printable
 from tapescope.model.tape import (
     ATTEMPT_FAILED,

@@ -12,6 +12,7 @@ _WIRE: Final = f"{_CLIENT}/wire.py"
 _ADDRESS: Final = f"{_CLIENT}/address.py"
 _PROBLEMS: Final = f"{_CLIENT}/problems.py"
 
+_OF_SCHEDULES: Final = "tests/client/test_schedules.py"
 _FOLLOWING: Final = "tests/client/test_following.py"
 _TESTS: Final = "tests/client/test_client.py"
 _GAP: Final = f"{_FOLLOWING}::test_an_event_that_is_missing_is_an_error"
@@ -50,6 +51,40 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "A server that ends every stream at once is given up in the end",
         Edit(_VERBS, "now - opened > _LASTED", "now >= opened"),
         _NO_STREAM,
+    ),
+    row(
+        "client.schedule_added",
+        "A schedule that a try with a lost reply has added is no other one's",
+        Edit(_VERBS, "(read_schedule(s), tries.maybe_done or bool", "(read_schedule(s), bool"),
+        f"{_OF_SCHEDULES}::test_what_is_asked_again_is_done_once",
+    ),
+    row(
+        "client.schedule_removed",
+        "A schedule that a try with a lost reply has removed is no error",
+        Edit(
+            _VERBS,
+            "            if not tries.maybe_done:\n                raise\n",
+            "            raise\n",
+        ),
+        f"{_OF_SCHEDULES}::test_what_is_asked_again_is_done_once",
+    ),
+    row(
+        "client.schedule_taken",
+        "A schedule that is there already is an error where nothing was lost",
+        Edit(_VERBS, "    maybe_done = False\n", "    maybe_done = True\n"),
+        f"{_OF_SCHEDULES}::test_a_client_says_what_the_manager_says",
+    ),
+    row(
+        "client.many_answered",
+        "Many tasks have as many answers",
+        Edit(_VERBS, "    if len(rows) != n:\n", "    if False:\n"),
+        f"{_TESTS}::test_an_answer_to_many_that_is_none_is_said",
+    ),
+    row(
+        "client.many_refused",
+        "One of many that was refused is raised",
+        Edit(_VERBS, "        if errors:\n            raise errors[0]\n", ""),
+        f"{_TESTS}::test_one_of_many_that_is_refused_is_raised",
     ),
     row(
         "client.key",

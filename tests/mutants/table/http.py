@@ -8,6 +8,7 @@ from tests.mutants.guard import TAPESCOPE, Edit, Guard, row
 
 _HTTP: Final = f"{TAPESCOPE}/http"
 _GUARD: Final = f"{_HTTP}/api/guard.py"
+_SCHEDULES: Final = f"{_HTTP}/api/schedule_acts.py"
 _ROUTES: Final = f"{_HTTP}/api/routes.py"
 _ACTS: Final = f"{_HTTP}/api/task_acts.py"
 _STREAM: Final = f"{_HTTP}/api/stream.py"
@@ -18,6 +19,9 @@ _COOKIES: Final = f"{_HTTP}/cookies.py"
 _PAGE: Final = f"{_HTTP}/api/page"
 
 _ACCESS: Final = "tests/http/test_access.py"
+_OF_SCHEDULES: Final = "tests/http/test_schedules.py"
+_METERED: Final = "tests/http/test_server_metrics.py"
+_BATCH: Final = "tests/http/test_batch.py"
 _PAGES: Final = "tests/http/test_page.py"
 _COOKIE: Final = f"{_PAGES}::test_a_cookie_stands_for_a_token_and_is_none"
 _COOKIE_ENDS: Final = f"{_PAGES}::test_a_cookie_ends_and_a_key_that_others_know_seals_none"
@@ -123,6 +127,118 @@ GUARDS: Final[tuple[Guard, ...]] = (
         f"{_ACCESS}::test_a_scope_may_name_an_op",
     ),
     row(
+        "http.schedule_of_op",
+        "A token for some ops triggers no schedule of another",
+        Edit(_SCHEDULES, "        if not caller.may(Scope.SUBMIT, op):\n", "        if False:\n"),
+        f"{_OF_SCHEDULES}::test_who_may_change_what",
+    ),
+    row(
+        "http.schedule_seen",
+        "A token for some ops sees no schedule of another",
+        Edit(_SCHEDULES, "    if not caller.may(Scope.READ, schedule.op):\n", "    if False:\n"),
+        f"{_OF_SCHEDULES}::test_who_may_change_what",
+    ),
+    row(
+        "http.schedules_listed",
+        "A token for some ops lists no schedule of another",
+        Edit(_SCHEDULES, "if caller.may(Scope.READ, one.op) and op in", "if op in"),
+        f"{_OF_SCHEDULES}::test_every_schedule_is_on_one_page",
+    ),
+    row(
+        "http.schedules_bounded",
+        "A page looks at so many schedules that its caller may not see",
+        Edit(_SCHEDULES, "if after is None or left <= 0:", "if after is None:"),
+        f"{_OF_SCHEDULES}::test_what_a_narrow_token_cannot_see_is_bounded",
+    ),
+    row(
+        "http.schedule_unknown_op",
+        "A schedule of an op that nobody registered is not triggered over HTTP",
+        Edit(_SCHEDULES, "        if not await manager.knows_op(op):\n", "        if False:\n"),
+        f"{_OF_SCHEDULES}::test_an_op_that_nobody_registered_is_not_triggered",
+    ),
+    row(
+        "http.schedule_admin",
+        "A change of a schedule takes the scope admin",
+        Edit(
+            _ROUTES,
+            "async def pause(request: Request, caller: Admin,",
+            "async def pause(request: Request, caller: Submitter,",
+        ),
+        f"{_ACCESS}::test_every_route_takes_the_right_token",
+    ),
+    row(
+        "http.page_schedule_admin",
+        "A form that pauses a schedule takes the scope admin",
+        Edit(
+            f"{_PAGE}/schedules.py",
+            "caller = await enter(request, Scope.ADMIN)\n    await read_form(request)\n"
+            "    schedule = await pause_schedule",
+            "caller = await enter(request)\n    await read_form(request)\n"
+            "    schedule = await pause_schedule",
+        ),
+        f"{_PAGES}::test_a_token_for_an_op_sees_its_schedules_and_their_buttons",
+    ),
+    row(
+        "http.page_schedule_form",
+        "A form of another site pauses no schedule",
+        Edit(
+            f"{_PAGE}/schedules.py",
+            "    await read_form(request)\n    schedule = await pause_schedule",
+            "    schedule = await pause_schedule",
+        ),
+        _FOREIGN,
+    ),
+    row(
+        "http.page_head",
+        "HEAD of a page has no body",
+        Edit(
+            f"{_PAGE}/page_route.py",
+            'return _Head(whole) if request.method == "HEAD" else whole',
+            "return whole",
+        ),
+        f"{_PAGES}::test_every_page_answers_head",
+    ),
+    row(
+        "http.route_label",
+        "A metric has the template of a route, never its path",
+        Edit(_GUARD, "route or (path if path in _PLAIN else None)", "path"),
+        f"{_METERED}::test_requests_are_told_by_the_template_of_their_route",
+    ),
+    row(
+        "http.stream_measured",
+        "A stream is measured to its head, and not to its end",
+        Edit(_STREAM, "[AT_READERS_PACE] = True", "[AT_READERS_PACE] = False"),
+        f"{_METERED}::test_a_stream_and_a_wait_do_not_spoil_the_histogram",
+    ),
+    row(
+        "http.wait_measured",
+        "What a client asks to wait for is not the server's time",
+        Edit(_GUARD, ' - scope["state"].get(WAITED, 0.0)'),
+        f"{_METERED}::test_a_stream_and_a_wait_do_not_spoil_the_histogram",
+    ),
+    row(
+        "http.act_span",
+        "What reads makes no span",
+        Edit(
+            f"{_HTTP}/api/app.py",
+            'lambda scope: scope.get("method") not in ("POST", "DELETE")',
+            "lambda scope: False",
+        ),
+        f"{_METERED}::test_an_acts_span_is_the_parent_of_its_submit",
+    ),
+    row(
+        "http.batch_bounded",
+        "A submit of many has so many at most",
+        Edit(_ROUTES, "if not 1 <= len(body.tasks) <= most:", "if not body.tasks:"),
+        f"{_BATCH}::test_what_is_no_batch_is_refused_whole",
+    ),
+    row(
+        "http.batch_store",
+        "A store that is away is no fault of one of many",
+        Edit(_ACTS, "if isinstance(one, BaseException) and not _is_of_caller(one):", "if False:"),
+        f"{_BATCH}::test_a_store_that_is_away_is_a_problem_of_the_whole",
+    ),
+    row(
         "http.stream_asks_again",
         "A stream ends when its token is revoked",
         Edit(_STREAM, "await self._still_may()", "pass"),
@@ -154,8 +270,8 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "A reader that goes leaves its place to another",
         Edit(
             _STREAM,
-            "        finally:\n            self._state.seats.leave()\n",
-            "        finally:\n",
+            "            meter.stream_ended(self._end)\n            self._state.seats.leave()\n",
+            "            meter.stream_ended(self._end)\n",
         ),
         f"{_STREAMS}::test_there_are_so_many_streams_and_no_more",
     ),

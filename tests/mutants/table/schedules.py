@@ -26,6 +26,26 @@ GUARDS: Final[tuple[Guard, ...]] = (
         on="memory",
     ),
     row(
+        "schedules.ensured",
+        "A schedule that differs is not taken for the one that is there",
+        Edit(
+            f"{TAPESCOPE}/manager/schedules.py",
+            "if kept is None or not is_declared_so(schedule, kept):",
+            "if kept is None:",
+        ),
+        f"{_OF_MANAGER}::test_a_schedule_is_ensured",
+    ),
+    row(
+        "schedules.trigger_key",
+        "A trigger makes one task for a key of its caller's",
+        Edit(
+            f"{TAPESCOPE}/model/schedules.py",
+            "        if caller_key is not None:\n",
+            "        if False:\n",
+        ),
+        f"{_OF_MANAGER}::test_a_trigger_with_a_key_makes_one_task",
+    ),
+    row(
         "schedules.revision",
         "A change that was made while a schedule was fired stays",
         Edit(

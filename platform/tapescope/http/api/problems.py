@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from tapescope import errors
 from tapescope.errors import TapescopeError
-from tapescope.model.serving import Refusal
+from tapescope.model.internals import Refusal
 from tapescope_telemetry.logger import Logger
 
 __all__ = ["PROBLEM_TYPE", "ErrorRow", "Refused", "describe", "find_row", "make_problem"]

@@ -15,7 +15,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from tapescope.errors import CannotListen
 from tapescope.http.api.app import begin_drain
-from tapescope.model.serving import ConnectionAbort, Refusal
+from tapescope.model.internals import ConnectionAbort, Refusal
 from tapescope.store.validation import check_whole
 
 if TYPE_CHECKING:

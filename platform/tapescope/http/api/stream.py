@@ -14,8 +14,8 @@ from starlette.responses import Response
 from tapescope.errors import DamagedTape, TapeGap, UnknownTask
 from tapescope.http.api.problems import Refused, describe
 from tapescope.http.api.state import AT_READERS_PACE
+from tapescope.model.internals import ConnectionAbort, Refusal, StreamEnd
 from tapescope.model.json_shapes import event_shape
-from tapescope.model.serving import ConnectionAbort, Refusal, StreamEnd
 from tapescope.model.tape import is_event_type
 from tapescope_telemetry.logger import Logger
 

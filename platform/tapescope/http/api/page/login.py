@@ -11,7 +11,7 @@ from tapescope.http.api.page.page_route import PageRoute, go_to, read_form, read
 from tapescope.http.api.page.rendering import render, url_of
 from tapescope.http.api.state import acting, state_of
 from tapescope.http.cookies import COOKIE, COOKIE_SECONDS
-from tapescope.model.serving import Refusal
+from tapescope.model.internals import Refusal
 
 __all__ = ["router"]
 
