@@ -86,8 +86,9 @@ def see(answer: Response, status: int = 200) -> Seen:
 class Bench:
     """A manager with ops, and a browser at its pages."""
 
-    def __init__(self, manager: TaskManager, client: AsyncClient) -> None:
+    def __init__(self, manager: TaskManager, client: AsyncClient, app: Any) -> None:
         self.manager = manager
+        self.app = app
         self.client = client
         self.go_on = asyncio.Event()
 
@@ -116,8 +117,9 @@ async def browsing(
 ) -> AsyncGenerator[Bench]:
     """A manager that runs ``say``, ``fail`` and ``wait``, and a browser of this machine."""
     manager = TaskManager(url, work=work, drain=0)
-    async with asking(make_app(manager, tokens=tokens, limits=ApiLimits())) as client:
-        bench = Bench(manager, client)
+    app = make_app(manager, tokens=tokens, limits=ApiLimits())
+    async with asking(app) as client:
+        bench = Bench(manager, client, app)
 
         @manager.op("say")
         async def say(report: Reporter, text: str = "hi") -> str:
@@ -592,6 +594,30 @@ async def test_every_page_takes_the_right_token(sqlite_url: str, tokens: TokenFi
     }
 
 
+async def _send_raw(app: Any, path: str) -> bytes:
+    """The body that the application sends to ``HEAD``: a client drops it, and says nothing."""
+    sent: list[bytes] = []
+    never = asyncio.Event()
+
+    async def receive() -> dict[str, Any]:
+        await never.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message.get("body", b""))
+
+    scope = {
+        "type": "http",
+        "method": "HEAD",
+        "path": path,
+        "query_string": b"",
+        "headers": [(b"host", b"localhost")],
+        "client": ("127.0.0.1", 1),
+    }
+    await app(scope, receive, send)
+    return b"".join(sent)
+
+
 async def test_every_page_answers_head(sqlite_url: str) -> None:
     """As GET, without a body: for what looks whether a link is alive. A stream has no head."""
     told: dict[str, Any] = {}
@@ -607,6 +633,7 @@ async def test_every_page_answers_head(sqlite_url: str) -> None:
             assert (head.status_code, head.headers) == (whole.status_code, whole.headers), path
             assert abs(lengths[0] - lengths[1]) < 50, "an age may be longer by then"
             told[path] = head.status_code
+            assert await _send_raw(bench.app, path.partition("?")[0]) == b"", path
         live = await bench.client.head(f"/tasks/{task.task_id}/live")
 
     assert set(told.values()) == {200, 303, 404, 422}

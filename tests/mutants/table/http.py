@@ -162,7 +162,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
         Edit(
             _ROUTES,
             "async def pause(request: Request, caller: Admin,",
-            "async def pause(request: Request, caller: Submitter,",
+            "async def pause(request: Request, caller: Reader,",
         ),
         f"{_ACCESS}::test_every_route_takes_the_right_token",
     ),
