@@ -278,6 +278,7 @@ async def test_who_idles_and_who_reads_nothing_is_counted(
         monkeypatch.setattr(server, "_CONNECTIONS", 1)
         async with serving(app) as (_, client):
             full = await client.get("/livez")
+        await poured.result()
         row = await poured.status()
 
     assert row.status is TaskStatus.SUCCEEDED, "no writer waits"

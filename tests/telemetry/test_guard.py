@@ -13,10 +13,13 @@ import pytest
 
 from tapescope.model import (
     Backlog,
+    ConnectionAbort,
     LoopName,
     ManagerSigns,
+    Refusal,
     StoreLoad,
     StoreSize,
+    StreamEnd,
     TelemetrySource,
 )
 from tapescope_telemetry import Telemetry
@@ -25,6 +28,7 @@ from tapescope_telemetry.guard import LOGS, read_errors
 from tapescope_telemetry.logger import Logger
 from tapescope_telemetry.managers import ManagerMeter
 from tapescope_telemetry.schedules import ScheduleMeter
+from tapescope_telemetry.serving import ServerMeter
 from tapescope_telemetry.spans import RunSpan, SubmitSpan
 from tapescope_telemetry.stores import StoreMeter
 from tapescope_telemetry.tasks import TaskMeter
@@ -95,6 +99,12 @@ ENTRIES: dict[str, Callable[[Telemetry], object]] = {
     "Telemetry.tasks": lambda t: t.tasks,
     "Telemetry.schedules": lambda t: t.schedules,
     "Telemetry.managers": lambda t: t.managers,
+    "Telemetry.server": lambda t: t.server,
+    "ServerMeter.answered": lambda t: t.server.answered("GET", "/v1/tasks", 200, 0.1),
+    "ServerMeter.stream_opened": lambda t: t.server.stream_opened(),
+    "ServerMeter.stream_ended": lambda t: t.server.stream_ended(StreamEnd.FINAL),
+    "ServerMeter.refused": lambda t: t.server.refused(Refusal.HOST),
+    "ServerMeter.aborted": lambda t: t.server.aborted(ConnectionAbort.NO_HEAD),
     "Telemetry.store": lambda t: t.store("sqlite"),
     "Telemetry.makes_spans": lambda t: t.makes_spans,
     "Telemetry.submit_span": _submit,
@@ -181,6 +191,7 @@ def list_entries() -> list[str]:
             ManagerMeter,
             StoreMeter,
             ScheduleMeter,
+            ServerMeter,
             Logger,
         )
         for name, _ in inspect.getmembers(
