@@ -462,6 +462,7 @@ async def test_schedules_are_shown_and_changed(served_url: str) -> None:
         for row in rows:
             await store.schedules.add_if_absent(row)
         listed = await bench.get("/schedules")
+        overview = await bench.get("/")
         shown = await bench.get("/schedules/nightly")
         damaged = await bench.get("/schedules/c")
         op = await bench.get("/ops/say")
@@ -469,6 +470,7 @@ async def test_schedules_are_shown_and_changed(served_url: str) -> None:
         (key,) = [had["value"] for _, had in shown.tags if had.get("name") == "key"]
         paused = await bench.post("/schedules/nightly/pause")
         after = await bench.get(paused.headers["location"])
+        one_left = await bench.get("/")
         row = await schedules.get("nightly")
         triggered = [await bench.post("/schedules/nightly/trigger", key=key) for _ in range(2)]
         made = await store.get(triggered[0].headers["location"].removeprefix("/tasks/"))
@@ -485,6 +487,9 @@ async def test_schedules_are_shown_and_changed(served_url: str) -> None:
     ):
         assert said in listed.words, said
     assert "no longer kept" in listed.words
+    assert "no worker fires, though it is time: b, nightly" in overview.words
+    assert "though it is time: b" in one_left.words, "what is paused is not overdue"
+    assert "/schedules/b" in one_left.find_all("a", "href")
     assert "damaged" in damaged.words
     assert f"/tasks/{task.task_id}" in shown.find_all("a", "href")
     assert "Pause …" in shown.words

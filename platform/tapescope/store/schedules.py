@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final, cast
 
@@ -107,7 +107,7 @@ class StoreSchedules:
             if (after := page.next) is None:
                 return
 
-    async def list_due(self, now: int) -> AsyncIterator[Schedule]:
+    async def list_due(self, now: int) -> AsyncGenerator[Schedule]:
         """Those whose next firing time is this moment or earlier and that are not paused, the
         earliest first, a page at a time."""
         after: tuple[int, str] | None = FIRST_TIME, ""

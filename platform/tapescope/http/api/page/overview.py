@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from tapescope.http.access import Caller, Scope
 from tapescope.http.api.page.rendering import now_us
+from tapescope.http.api.page.schedule_view import OVERDUE
 from tapescope.manager.lost_tasks import find_lost
 from tapescope.model.backlog import Backlog, OpBacklog
 from tapescope.model.tasks import Task, TaskStatus
@@ -38,6 +40,8 @@ _LOOKED_AT: Final = 200
 """Running tasks that are asked whether their owner lives."""
 _RECENT: Final = 8
 """Failed tasks that are listed."""
+_NAMED: Final = 3
+"""Schedules that are overdue and named."""
 _OVERDUE: Final = 1.5
 """A run of so many times its timeout is one that something holds up."""
 _COLUMNS: Final = 60
@@ -210,10 +214,10 @@ async def read_overview(state: ApiState, trend: Trend, caller: Caller) -> Overvi
     failed: tuple[Task, ...] = ()
     visible = caller.find_ops(Scope.READ)
     if visible is None:
-        lost, recent, late = await asyncio.gather(
-            _find_lost_tasks(state), _read_failed(state), _find_late(state)
+        lost, overdue, recent, late = await asyncio.gather(
+            _find_lost_tasks(state), _find_overdue(state), _read_failed(state), _find_late(state)
         )
-        needs = [*lost, *needs, *late]
+        needs = [*lost, *needs, *overdue, *late]
         failed = recent
     if caller.may(Scope.ADMIN):
         needs += _find_own_troubles(state)
@@ -255,6 +259,20 @@ async def _find_lost_tasks(state: ApiState) -> list[Need]:
     if not lost:
         return []
     return [Need("failed", f"running tasks that have lost their worker: {len(lost)}", "/workers")]
+
+
+async def _find_overdue(state: ApiState) -> list[Need]:
+    store, names = state.manager.store, list[str]()
+    async with aclosing(store.schedules.list_due(store.due_clock.now() - OVERDUE)) as due:
+        async for one in due:
+            names.append(one.name)
+            if len(names) > _NAMED:
+                break
+    if not names:
+        return []
+    named = ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
+    href = f"/schedules/{quote(names[0], safe='')}" if len(names) == 1 else "/schedules"
+    return [Need("failed", f"schedules that no worker fires, though it is time: {named}", href)]
 
 
 async def _read_failed(state: ApiState) -> tuple[Task, ...]:

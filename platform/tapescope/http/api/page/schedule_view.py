@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from tapescope.model.tasks import Task
     from tapescope.store.port import TaskStore
 
-__all__ = ["ScheduleView", "list_upcoming", "view_schedules"]
+__all__ = ["OVERDUE", "ScheduleView", "list_upcoming", "view_schedules"]
 
-_LATE: Final = 60_000_000
+OVERDUE: Final = 60_000_000
 """Microseconds past its time from which a schedule is overdue: a firing is caught up with then."""
 _UPCOMING: Final = 5
 
@@ -51,7 +51,7 @@ async def view_schedules(
         last = await _find_last(store, one, caller)
         made = None if last is None or one.last_us is None else last.created_us - one.last_us
         known = ops.get(one.op)
-        overdue = not one.paused and one.next_us is not None and now > one.next_us + _LATE
+        overdue = not one.paused and one.next_us is not None and now > one.next_us + OVERDUE
         views.append(
             ScheduleView(
                 one,
