@@ -217,6 +217,30 @@ GUARDS: Final[tuple[Guard, ...]] = (
         f"{_METERED}::test_a_stream_and_a_wait_do_not_spoil_the_histogram",
     ),
     row(
+        "http.refused_counted",
+        "A request that the server refuses by itself is counted",
+        Edit(_GUARD, "            self._state.note_refusal(error)\n"),
+        f"{_METERED}::test_refused_requests_are_counted_by_why",
+    ),
+    row(
+        "http.stream_end",
+        "A stream that was told to its end says so",
+        Edit(_STREAM, "                    self._end = StreamEnd.FINAL\n"),
+        f"{_METERED}::test_a_stream_and_a_wait_do_not_spoil_the_histogram",
+    ),
+    row(
+        "http.no_head_counted",
+        "Who is hung up on for want of a request is counted",
+        Edit(_SERVER, "        self.meter.aborted(ConnectionAbort.NO_HEAD)\n"),
+        f"{_METERED}::test_who_idles_and_who_reads_nothing_is_counted",
+    ),
+    row(
+        "http.page_overdue",
+        "The overview says which schedules no worker fires",
+        Edit(f"{_PAGE}/overview.py", "[*lost, *needs, *overdue, *late]", "[*lost, *needs, *late]"),
+        f"{_PAGES}::test_schedules_are_shown_and_changed",
+    ),
+    row(
         "http.act_span",
         "What reads makes no span",
         Edit(
