@@ -499,7 +499,7 @@ async def test_a_cancel_right_after_a_submit_ends_as_cancelled(served_url: str, 
 # --- many at once ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [slow(Client), SyncClient])
 async def test_many_are_submitted_once_whatever_is_lost(sqlite_url: str, kind: Kind) -> None:
     """In their order and in few requests, each with its key: a lost reply makes nothing twice."""
     wanted = [
@@ -525,7 +525,7 @@ async def test_many_are_submitted_once_whatever_is_lost(sqlite_url: str, kind: K
     assert none == []
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [Client, slow(SyncClient)])
 async def test_one_of_many_that_is_refused_is_raised(sqlite_url: str, kind: Kind) -> None:
     """What can be seen here is raised before any is sent; else the others are submitted."""
     good = Submission("double", params={"n": 1})

@@ -136,6 +136,7 @@ async def test_what_is_read_is_the_same(shop_url: str, tmp_path: Path, every: bo
         assert "42" in str(told["tape", ids[0]][1][1])
 
 
+@pytest.mark.slow
 async def test_schedules_are_the_same(sqlite_url: str, tmp_path: Path) -> None:
     """Added, listed, paused, triggered and removed: text, JSON, errors and exit status."""
     async with both(sqlite_url, tmp_path) as pair:
