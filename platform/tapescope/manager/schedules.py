@@ -102,13 +102,15 @@ class ManagerSchedules:
         store = self._store()
         schedule = declared.encoded(self._encode(declared.submission))
         schedule = await set_next(store, schedule)
-        if await store.schedules.add_if_absent(schedule):
-            self._changed()
-            return await store.schedules.get(name), True
-        kept = await store.schedules.find(name)
-        if kept is None or not is_declared_so(schedule, kept):
-            raise ScheduleTaken(name)
-        return kept, False
+        while not await store.schedules.add_if_absent(schedule):
+            kept = await store.schedules.find(name)
+            if kept is None:
+                continue  # it was removed meanwhile
+            if not is_declared_so(schedule, kept):
+                raise ScheduleTaken(name)
+            return kept, False
+        self._changed()
+        return await store.schedules.get(name), True
 
     async def list(self, *, after: str | None = None, limit: int = 100) -> SchedulePage:
         """A page of schedules, by name: ``after`` is the page before's ``next``."""

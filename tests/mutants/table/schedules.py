@@ -30,8 +30,8 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "A schedule that differs is not taken for the one that is there",
         Edit(
             f"{TAPESCOPE}/manager/schedules.py",
-            "if kept is None or not is_declared_so(schedule, kept):",
-            "if kept is None:",
+            "            if not is_declared_so(schedule, kept):\n",
+            "            if False:\n",
         ),
         f"{_OF_MANAGER}::test_a_schedule_is_ensured",
     ),
