@@ -524,19 +524,20 @@ async def test_closed_store_takes_no_call() -> None:
         assert store.meter.ledger.unaccounted == 0
 
 
-@pytest.mark.parametrize(
-    ("primitive", "verb"),
-    [
-        ("get", lambda store, task_id: store.get(task_id)),
-        ("register_ops", lambda store, _: store.ops.register([KnownOp("x")])),
-        ("extend_leases", lambda store, _: store.leases.extend("me", 30.0)),
-        ("rescue", lambda store, _: store.leases.rescue_expired(dead_owners=["dead"])),
-        ("claim_due", lambda store, _: store.claim_due("me", ["x"], 1, 30.0)),
-    ],
-)
+CALLS: dict[str, Callable[[FaultyStore, str], Awaitable[object]]] = {
+    "get": lambda store, task_id: store.get(task_id),
+    "register_ops": lambda store, _: store.ops.register([KnownOp("x")]),
+    "extend_leases": lambda store, _: store.leases.extend("me", 30.0),
+    "rescue": lambda store, _: store.leases.rescue_expired(dead_owners=["dead"]),
+    "claim_due": lambda store, _: store.claim_due("me", ["x"], 1, 30.0),
+}
+"""By the primitive of the backend that it asks."""
+
+
+@pytest.mark.parametrize("primitive", CALLS)
 @in_virtual_time
 async def test_a_call_that_waits_is_told_that_the_store_was_closed_meanwhile(
-    primitive: str, verb: Callable[[FaultyStore, str], Awaitable[object]]
+    primitive: str,
 ) -> None:
     """It asks no backend that is closed: a driver would answer with an error of its own."""
     store = await FaultyStore().open()
@@ -549,7 +550,7 @@ async def test_a_call_that_waits_is_told_that_the_store_was_closed_meanwhile(
         raise StoreAway("down")
 
     setattr(store.backend, primitive, away)  # for this store alone
-    calling = asyncio.ensure_future(verb(store, attempt.task_id))
+    calling = asyncio.ensure_future(CALLS[primitive](store, attempt.task_id))
     await settle_loop()
     await store.aclose()
     before = asked

@@ -1183,14 +1183,14 @@ GUARDS: Final[tuple[Guard, ...]] = (
         Edit(
             _CORE, "            self.require_open()  # it may have been closed while this waited\n"
         ),
-        f"{_CLOSED}[get-<lambda>]",
+        f"{_CLOSED}[get]",
         on="memory",
     ),
     row(
         "store.change_closed",
         "A change that waits while the store is away asks no closed one",
         Edit(_CORE, "            self.require_open()  # as in a read\n"),
-        f"{_CLOSED}[rescue-<lambda>]",
+        f"{_CLOSED}[rescue]",
         on="memory",
     ),
     row(
@@ -1201,7 +1201,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
             "                self._core.require_open()  # it may have been closed while this waited\n",
             "                pass\n",
         ),
-        f"{_CLOSED}[claim_due-<lambda>]",
+        f"{_CLOSED}[claim_due]",
         on="memory",
     ),
     row(
