@@ -44,7 +44,10 @@ include_patterns = [
     "dashboards/runbooks/*.md",
     "examples/*/README.md",
 ]
-exclude_patterns = ["docs/site/**", "**/__pycache__"]
+exclude_patterns = ["docs/site", "**/__pycache__"]
+exclude_patterns += [".*", "build", "dist", "tests", "platform", "adapters", "telemetry", "bench"]
+exclude_patterns += ["dashboards/grafana", "dashboards/prometheus", "dashboards/renderer"]
+toc_object_entries = False  # each page has the whole table, and would be slow to write
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 myst_heading_anchors = 3
 autodoc_member_order = "bysource"
@@ -89,7 +92,7 @@ def _is_told(module: ModuleType, name: str) -> bool:
 
 
 def _make_table(pages: Iterable[str], caption: str = "", *, glob: bool = False) -> str:
-    options = [":hidden:"]
+    options = [":hidden:", ":titlesonly:"]
     options += [f":caption: {caption}"] if caption else []
     options += [":glob:"] if glob else []
     return "\n".join(["\n```{toctree}", *options, "", *pages, "```\n"])
