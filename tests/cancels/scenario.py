@@ -12,6 +12,7 @@ import gc
 import random
 import sys
 import threading
+import time
 import traceback
 import warnings
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence, Set
@@ -887,6 +888,11 @@ def play(place: Place, seed: int, step: Step | None = None, act: Act | None = No
                 thread.join()
         calls = len(place.history.calls)
         said = _collect(warned, place.history, played.died)
+        over = time.monotonic() + _WAIT
+        for thread in set(threading.enumerate()) - before if played.died else ():
+            while thread.is_alive() and time.monotonic() < over:
+                thread.join(0.01)  # one that was just answered holds its call for a moment
+                said += _collect(warned, place.history, played.died)
         del place.history.calls[calls:]  # nobody called: a coroutine was closed
     if not played.died:
         played.bad += said

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -157,8 +158,10 @@ def test_every_act_at_every_step_of_every_task(any_url: str, tmp_path: Path) -> 
     tally = Tally()
     reached, missed = compare(places.kind, tally.sites)
     for number in count(SEED):
-        gc.unfreeze()  # what was still held when it was frozen is let go: of closed loops, too
-        gc.collect()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what a killed one has left and somebody still held
+            gc.unfreeze()
+            gc.collect()
         gc.freeze()  # what was imported and learned meanwhile, too: each scenario collects anew
         left = SCENARIOS - tally.done.total()
         played = play_all(places, number, most=left, stride=_STRIDE)
