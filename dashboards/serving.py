@@ -78,7 +78,7 @@ SERVER_ROW: Final = Section(
             "Open streams",
             "Readers that follow a tape now; a server has 1,000 at most, with waiting requests.",
             "short",
-            (Query(sum_by("instance", scope(names.SERVER_STREAMS)), "{{instance}}"),),
+            (Query(sum_by("instance", scope(names.SERVER_STREAMS)), "open {{instance}}"),),
             8,
             empty=_NOBODY,
         ),

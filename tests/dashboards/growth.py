@@ -242,7 +242,7 @@ def _shorten(samples: list[str]) -> str:
 
 # What is read ------------------------------------------------------------------------------------
 
-_ROWS: Final = {name_metric(row): row for row in METRICS}
+_ROWS: Final = {name_metric(row): row for row in (*METRICS, *names.SERVER_METRICS)}
 _PART: Final = re.compile("(_bucket|_count|_sum)$")
 _COMMON: Final = {
     OP: "resize",
@@ -380,7 +380,7 @@ def render_rules() -> dict[str, str]:
         patch.setattr(settings, "BRIDGED_GAP", GAP * settings.MINUTE)
         patch.setattr(settings, "VIOLATION_WINDOW", GAP * settings.MINUTE)
         # What grew at once must be in the window until the wait is over.
-        for wait in ("QUEUE_WAIT", "STORE_SLOW_WAIT"):
+        for wait in ("QUEUE_WAIT", "SERVER_ERROR_WAIT", "STORE_SLOW_WAIT"):
             patch.setattr(settings, wait, 2 * settings.MINUTE)
         # An op has more counters of what ended than of retries, and all grow alike.
         patch.setattr(settings, "RETRY_SHARE", 0.01)
