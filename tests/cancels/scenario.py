@@ -37,6 +37,7 @@ from tapescope.errors import (
     TapescopeError,
     TaskCancelled,
     TaskFailed,
+    UnknownWorker,
 )
 from tapescope.model.tape import PARTIAL, Event, NewEvent, Outcome
 from tapescope.model.tasks import Claim, ErrorInfo, FinalEvent, NewTask, TaskStatus
@@ -258,7 +259,10 @@ class _Stage:
         """The op of this scenario: no other one's worker takes its tasks."""
         self.elsewhere = f"elsewhere-{self.key}"
         """And one that the next process alone has registered."""
+        self.halted = f"halted-{self.key}"
+        """And one that is paused for a while."""
         self.shared = self.manager.op(self.op, retries=2)(_weigh)
+        self.manager.op(self.halted, retries=2)(_work)
         self.answers: list[tuple[str, str]] = []
         self.keys: set[str] = set()
         self.by_hand: set[str] = set()
@@ -299,6 +303,7 @@ class _Stage:
             [self.follow_the_store],
             [self.leave_waiting],
             [self.submit_elsewhere],
+            [self.pause],
         ]
         drawn = self.chance.sample(parts, self.chance.choice([2, 3, 3, 4]))
         callers = [caller for part in drawn for caller in part]
@@ -468,6 +473,20 @@ class _Stage:
         async with self._limit():
             handle = await self.manager.submit(self.elsewhere)
             await handle.cancel("not needed")
+            await self._result(handle)
+
+    async def pause(self) -> None:
+        """An op that is paused while a task of it is submitted, and workers that are looked at."""
+        async with self._limit():
+            await self.manager.pause(self.halted, reason="not now")
+            handle = await self.manager.submit(self.halted)
+            await self.manager.list_paused()
+            await self.store.ops.list_workers()
+            with suppress(UnknownWorker):
+                await self.store.ops.drain(f"nobody-{self.key}")
+            with suppress(UnknownWorker):  # the worker of this manager has told of itself, or not
+                await self.store.ops.undrain(self.manager.owner)
+            await self.manager.resume(self.halted)
             await self._result(handle)
 
     async def close(self) -> None:
@@ -647,7 +666,7 @@ class _Stage:
             delattr(self.store.backend, name)
         return Left(
             self.manager.owner,
-            (self.op, self.elsewhere),
+            (self.op, self.elsewhere, self.halted),
             part,
             self._witness.read(),
             self.store.meter.ledger.read(),
@@ -807,6 +826,7 @@ async def _mend(place: Place, played: Sequence[Played]) -> None:
         async with TaskManager(store, **_SETTINGS) as manager:
             for op in (op for _, left in lefts for op in left.ops):
                 manager.op(op, retries=2)(_work)
+                await store.ops.resume(op)  # who paused it may have been struck before that
             await _rescue(store, [left for _, left in lefts])
             for _, left in lefts:
                 for key in left.keys:
