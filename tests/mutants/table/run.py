@@ -92,7 +92,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
             "if claim is None and (row.status, row.attempt) == (task.status, task.attempt):",
             "if False:",
         ),
-        "tests/run/test_claim_not_due.py::test_clock_set_back_between_create_and_claim_loses_no_task",
+        "tests/run/test_claim_not_due.py::test_clock_set_back_at_the_claim_loses_no_task",
     ),
     row(
         "run.claim_waits",
