@@ -506,6 +506,24 @@ async def test_aclose_answers_everything_that_was_taken() -> None:
 
 
 @in_virtual_time
+async def test_a_lane_that_is_cancelled_before_it_begins_answers_its_calls() -> None:
+    """Whoever waits for it would wait for ever: a framework may cancel every task of the loop."""
+    store = await FaultyStore().open()
+    attempt = await start(store)
+    await settle_loop()
+    calling = asyncio.ensure_future(store.append(attempt, [log()]))
+    before = asyncio.all_tasks()
+    await asyncio.sleep(0)
+    (lane,) = asyncio.all_tasks() - before
+    lane.cancel()
+
+    with pytest.raises(StoreClosed):
+        await asyncio.wait_for(calling, 60)
+    assert lane.get_name() == "tapescope-lane"
+    assert store.meter.ledger.unaccounted == store.meter.ledger.in_flight == 0
+
+
+@in_virtual_time
 async def test_closed_store_takes_no_call() -> None:
     """After ``aclose`` every verb says so, and the ledger still balances."""
     async with at_rest(FaultyStore()) as store:
