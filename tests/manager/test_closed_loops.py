@@ -10,12 +10,11 @@ from typing import Any
 
 import pytest
 
-from tapescope import NewTask, Reporter, Task, TaskManager
+from tapescope import NewTask, Reporter, Task, TaskManager, find_store
 from tapescope.model.tasks import Claim
 from tapescope.store.validation import new_task_id
 from tapescope.testing import MemoryBackend, MemoryStore, settle_loop
 from tapescope.testing._tables import Record
-from tapescope_adapters.sqlite import SqliteStore
 
 Story = Callable[[TaskManager], Awaitable[None]]
 
@@ -128,12 +127,12 @@ def close_under(live: Callable[[], Coroutine[Any, Any, None]], patch: pytest.Mon
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # nobody could close its connections
 def test_a_store_whose_loop_is_closed_while_it_closes_ends_in_silence(
-    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+    store_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It waits for no connection any more: there is no loop in which it could."""
 
     async def close() -> None:
-        store = await SqliteStore(sqlite_url).open()
+        store = await find_store(store_url).open()
         creating = asyncio.ensure_future(store.create(NewTask(new_task_id(), "work")))
         closing = asyncio.ensure_future(store.aclose())
         await settle_loop(2)
