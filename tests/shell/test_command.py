@@ -197,7 +197,9 @@ async def test_process_left_behind_does_not_hold_up_the_end(manager: TaskManager
 
 async def test_what_a_left_behind_process_still_says_is_recorded(manager: TaskManager) -> None:
     """Output that comes within the drain, after the command's end, is on the tape."""
-    script = "(read _ </dev/null; echo late) & exit 0"
+    # It waits until the shell has ended, and then for as long as it takes to count.
+    until_ended = "until grep -q '^State:.*Z' /proc/$$/status; do :; done"
+    script = f"({until_ended}; seq 1 500000 >/dev/null; echo late) & exit 0"
     task = await manager.submit("shell", ShellCommand(script, drain=10.0))
 
     assert lines_of(await tape_of(task), "stdout") == ["late"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from tapescope.client.address import Address
 from tapescope.client.shapes import CancelTold, SeenTask, SeenTasks
@@ -15,7 +15,7 @@ from tapescope.errors import ScheduleTaken
 from tapescope.model.audit import AUDIT_GRACE, AuditReport
 from tapescope.model.backlog import Backlog
 from tapescope.model.leases import TracedAttempt
-from tapescope.model.schedules import CatchUp, Overlap, Schedule, SchedulePage
+from tapescope.model.schedules import Schedule, SchedulePage, ScheduleTimes
 from tapescope.model.tape import Event, QuarantinePage, TapePage
 from tapescope.model.tasks import Task, TaskStatus
 
@@ -315,28 +315,15 @@ class ClientSchedules:
         name: str,
         what: Op[..., Any, Any] | Submission | str,
         *,
-        cron: str | None = None,
-        every: float | None = None,
         params: Mapping[str, Any] | None = None,
-        time_zone: str = "UTC",
-        catch_up: CatchUp | str = CatchUp.ONE,
-        overlap: Overlap | str = Overlap.ALLOW,
+        **times: Unpack[ScheduleTimes],
     ) -> Schedule:
         """Add a schedule of an op that the server or a worker of its store has registered.
 
         As ``ManagerSchedules.add``. Raises ``ScheduleTaken``, ``OpNotRegistered``, ``BadSetting``,
         ``BadOp``, ``BadParams``.
         """
-        schedule, added = await self.ensure(
-            name,
-            what,
-            cron=cron,
-            every=every,
-            params=params,
-            time_zone=time_zone,
-            catch_up=catch_up,
-            overlap=overlap,
-        )
+        schedule, added = await self.ensure(name, what, params=params, **times)
         if not added:
             raise ScheduleTaken(name)
         return schedule
@@ -346,27 +333,14 @@ class ClientSchedules:
         name: str,
         what: Op[..., Any, Any] | Submission | str,
         *,
-        cron: str | None = None,
-        every: float | None = None,
         params: Mapping[str, Any] | None = None,
-        time_zone: str = "UTC",
-        catch_up: CatchUp | str = CatchUp.ONE,
-        overlap: Overlap | str = Overlap.ALLOW,
+        **times: Unpack[ScheduleTimes],
     ) -> tuple[Schedule, bool]:
         """Add a schedule, unless the store has it as it is given here; says whether it was added.
 
         Raises what ``add`` raises; ``ScheduleTaken`` where another one has the name.
         """
-        return await self._verbs.ensure_schedule(
-            name,
-            what,
-            params=params,
-            cron=cron,
-            every=every,
-            time_zone=time_zone,
-            catch_up=catch_up,
-            overlap=overlap,
-        )
+        return await self._verbs.ensure_schedule(name, what, params, **times)
 
     async def list(self, *, after: str | None = None, limit: int = 100) -> SchedulePage:
         """A page of schedules, by name, of at most 1,000: ``after`` is the page before's ``next``.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from tapescope.client.address import Address
 from tapescope.client.shapes import CancelTold, SeenTask, SeenTasks
@@ -15,7 +15,7 @@ from tapescope.errors import ScheduleTaken
 from tapescope.model.audit import AUDIT_GRACE, AuditReport
 from tapescope.model.backlog import Backlog
 from tapescope.model.leases import TracedAttempt
-from tapescope.model.schedules import CatchUp, Overlap, Schedule, SchedulePage
+from tapescope.model.schedules import Schedule, SchedulePage, ScheduleTimes
 from tapescope.model.tape import Event, QuarantinePage, TapePage
 from tapescope.model.tasks import Task, TaskStatus
 
@@ -273,24 +273,11 @@ class SyncClientSchedules:
         name: str,
         what: Op[..., Any, Any] | Submission | str,
         *,
-        cron: str | None = None,
-        every: float | None = None,
         params: Mapping[str, Any] | None = None,
-        time_zone: str = "UTC",
-        catch_up: CatchUp | str = CatchUp.ONE,
-        overlap: Overlap | str = Overlap.ALLOW,
+        **times: Unpack[ScheduleTimes],
     ) -> Schedule:
         """Add a schedule: see ``ClientSchedules.add``."""
-        schedule, added = self.ensure(
-            name,
-            what,
-            cron=cron,
-            every=every,
-            params=params,
-            time_zone=time_zone,
-            catch_up=catch_up,
-            overlap=overlap,
-        )
+        schedule, added = self.ensure(name, what, params=params, **times)
         if not added:
             raise ScheduleTaken(name)
         return schedule
@@ -300,26 +287,11 @@ class SyncClientSchedules:
         name: str,
         what: Op[..., Any, Any] | Submission | str,
         *,
-        cron: str | None = None,
-        every: float | None = None,
         params: Mapping[str, Any] | None = None,
-        time_zone: str = "UTC",
-        catch_up: CatchUp | str = CatchUp.ONE,
-        overlap: Overlap | str = Overlap.ALLOW,
+        **times: Unpack[ScheduleTimes],
     ) -> tuple[Schedule, bool]:
         """Add a schedule, unless the store has it so: see ``ClientSchedules.ensure``."""
-        return run_blocking(
-            self._verbs.ensure_schedule(
-                name,
-                what,
-                params=params,
-                cron=cron,
-                every=every,
-                time_zone=time_zone,
-                catch_up=catch_up,
-                overlap=overlap,
-            )
-        )
+        return run_blocking(self._verbs.ensure_schedule(name, what, params, **times))
 
     def list(self, *, after: str | None = None, limit: int = 100) -> SchedulePage:
         """A page of schedules, by name: ``after`` is the page before's ``next``."""

@@ -439,13 +439,13 @@ class Verbs:
         self,
         name: str,
         what: Op[..., Any, Any] | Submission | str,
-        *,
         params: Mapping[str, Any] | None,
-        cron: str | None,
-        every: float | None,
-        time_zone: str,
-        catch_up: CatchUp | str,
-        overlap: Overlap | str,
+        *,
+        cron: str | None = None,
+        every: float | None = None,
+        time_zone: str = "UTC",
+        catch_up: CatchUp | str = CatchUp.ONE,
+        overlap: Overlap | str = Overlap.ALLOW,
     ) -> tuple[Schedule, bool]:
         """Add a schedule, unless the store has it so; says whether it was added."""
         op, plain, timeout, retries = _read_what(what, params)
@@ -711,7 +711,7 @@ def _read_rows(shape: Shape, n: int) -> Sequence[Shape]:
     if len(rows) != n:
         raise ValueError(f"it tells of {len(rows)} tasks, and {n} were sent")
     for row in rows:
-        row["problem"]  # a row without it is no answer
+        row["problem"]  # a row without it is not an answer
     return rows
 
 

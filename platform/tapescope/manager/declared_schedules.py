@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tapescope.codec import decode, encode
 from tapescope.errors import BadParams, NotJson
 from tapescope.manager.submission import Submission
-from tapescope.model.schedules import Schedule, ScheduleOrigin
+from tapescope.model.schedules import CatchUp, Overlap, Schedule, ScheduleOrigin
 from tapescope.schedules import Timing, define, merge
 
 if TYPE_CHECKING:
@@ -38,13 +38,13 @@ class DeclaredSchedule:
 def declare_schedule(
     name: str,
     submission: Submission,
-    *,
-    cron: str | None,
-    every: float | None,
-    time_zone: str,
-    catch_up: str,
-    overlap: str,
     origin: ScheduleOrigin,
+    *,
+    cron: str | None = None,
+    every: float | None = None,
+    time_zone: str = "UTC",
+    catch_up: CatchUp | str = CatchUp.ONE,
+    overlap: Overlap | str = Overlap.ALLOW,
 ) -> DeclaredSchedule:
     """A schedule that is checked but for its params. Raises ``BadSetting``, ``BadOp``."""
     schedule = define(

@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, Protocol, cast, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, Protocol, Unpack, cast, overload
 from weakref import WeakMethod, WeakSet, ref
 
 from typing_extensions import ParamSpec, TypeVar
@@ -20,7 +20,7 @@ from tapescope.errors import BadParams, BadSetting, ManagerUnclear, OpTaken, Sch
 from tapescope.manager.declared_schedules import DeclaredSchedule, declare_schedule
 from tapescope.manager.submission import Submission, check_policy
 from tapescope.model.ops import DEFAULT_RETRIES, KnownOp
-from tapescope.model.schedules import CatchUp, Overlap, ScheduleOrigin
+from tapescope.model.schedules import ScheduleOrigin, ScheduleTimes
 from tapescope.run import TypedValues, resolve_runner
 from tapescope.store.validation import check_count, check_op, check_retries, check_seconds
 
@@ -302,12 +302,8 @@ class Ops:
         name: str,
         what: Op[..., Any, Any] | Submission | str,
         *,
-        cron: str | None = None,
-        every: float | None = None,
         params: Mapping[str, Any] | None = None,
-        time_zone: str = "UTC",
-        catch_up: CatchUp | str = CatchUp.ONE,
-        overlap: Overlap | str = Overlap.ALLOW,
+        **times: Unpack[ScheduleTimes],
     ) -> None:
         """Have a task made at each time of a schedule, once for all the workers of a store.
 
@@ -327,16 +323,7 @@ class Ops:
         submission = find_submission(what, params)
         if (registered := self.get(submission.op)) is not None:
             registered.runner.check(submission.params)
-        declared = declare_schedule(
-            name,
-            submission,
-            cron=cron,
-            every=every,
-            time_zone=time_zone,
-            catch_up=catch_up,
-            overlap=overlap,
-            origin=ScheduleOrigin.CODE,
-        )
+        declared = declare_schedule(name, submission, ScheduleOrigin.CODE, **times)
         self._add([], [declared], anew=True)
 
     @property

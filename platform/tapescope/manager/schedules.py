@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from tapescope.errors import ScheduleTaken
 from tapescope.manager.declared_schedules import declare_schedule, set_next
 from tapescope.manager.ops import Op, find_submission
 from tapescope.manager.submission import Submission
-from tapescope.model.schedules import CatchUp, Overlap, Schedule, ScheduleOrigin, SchedulePage
+from tapescope.model.schedules import Schedule, ScheduleOrigin, SchedulePage, ScheduleTimes
 from tapescope.schedules import Timing, is_declared_so
 
 if TYPE_CHECKING:
@@ -47,27 +47,14 @@ class ManagerSchedules:
         name: str,
         what: Op[..., Any, Any] | Submission | str,
         *,
-        cron: str | None = None,
-        every: float | None = None,
         params: Mapping[str, Any] | None = None,
-        time_zone: str = "UTC",
-        catch_up: CatchUp | str = CatchUp.ONE,
-        overlap: Overlap | str = Overlap.ALLOW,
+        **times: Unpack[ScheduleTimes],
     ) -> Schedule:
         """Add a schedule to the store; the arguments are those of ``Ops.schedule``.
 
         Raises ``ScheduleTaken``, ``BadSetting``, ``BadOp``, ``BadParams``.
         """
-        schedule, added = await self.ensure(
-            name,
-            what,
-            cron=cron,
-            every=every,
-            params=params,
-            time_zone=time_zone,
-            catch_up=catch_up,
-            overlap=overlap,
-        )
+        schedule, added = await self.ensure(name, what, params=params, **times)
         if not added:
             raise ScheduleTaken(name)
         return schedule
@@ -77,28 +64,16 @@ class ManagerSchedules:
         name: str,
         what: Op[..., Any, Any] | Submission | str,
         *,
-        cron: str | None = None,
-        every: float | None = None,
         params: Mapping[str, Any] | None = None,
-        time_zone: str = "UTC",
-        catch_up: CatchUp | str = CatchUp.ONE,
-        overlap: Overlap | str = Overlap.ALLOW,
+        **times: Unpack[ScheduleTimes],
     ) -> tuple[Schedule, bool]:
         """Add a schedule, unless the store has it as it is given here; says whether it was added.
 
         So it may be done again. A pause stays. Raises ``ScheduleTaken`` where the store has another
         one of the name, and what ``add`` raises.
         """
-        declared = declare_schedule(
-            name,
-            find_submission(what, params),
-            cron=cron,
-            every=every,
-            time_zone=time_zone,
-            catch_up=catch_up,
-            overlap=overlap,
-            origin=ScheduleOrigin.STORE,
-        )
+        submission = find_submission(what, params)
+        declared = declare_schedule(name, submission, ScheduleOrigin.STORE, **times)
         store = self._store()
         schedule = declared.encoded(self._encode(declared.submission))
         schedule = await set_next(store, schedule)

@@ -69,6 +69,7 @@ from tapescope.model.schedules import (
     Schedule,
     ScheduleOrigin,
     SchedulePage,
+    ScheduleTimes,
     read_firing,
 )
 from tapescope.model.showing import hide_password, make_printable
@@ -198,6 +199,7 @@ __all__ = [
     "Schedule",
     "ScheduleOrigin",
     "SchedulePage",
+    "ScheduleTimes",
     "StoreLoad",
     "StoreSize",
     "StreamEnd",

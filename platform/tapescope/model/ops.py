@@ -82,8 +82,8 @@ class Drain:
 class WorkerState:
     """Who works on a store: a worker, or another owner of tasks that run.
 
-    What runs a callable of its own, such as ``tapescope run``, is no worker: it has no ``ops``, and
-    nobody heard of it.
+    What runs a callable of its own, such as ``tapescope run``, is not a worker: it has no ``ops``,
+    and nobody heard of it.
     """
 
     owner: str
@@ -95,7 +95,7 @@ class WorkerState:
     is_worker: bool = True
     """Whether it tells the store that it lives, as workers do."""
     alive: bool = True
-    """Whether it told so within its time. Of what is no worker nothing is known but its leases."""
+    """Whether it told so within its time. Of others nothing is known but their leases."""
     since_us: int | None = None
     """When it was first heard, in microseconds since the epoch, by the store's clock."""
     heard_us: int | None = None

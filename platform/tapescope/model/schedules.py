@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 from tapescope.model.times import FIRST_TIME, format_time, moment, parse_time
 
@@ -18,6 +18,7 @@ __all__ = [
     "Schedule",
     "ScheduleOrigin",
     "SchedulePage",
+    "ScheduleTimes",
     "read_firing",
 ]
 
@@ -43,6 +44,25 @@ class Overlap(StrEnum):
     """Its task is made all the same."""
     SKIP = "skip"
     """No task is made for it."""
+
+
+class ScheduleTimes(TypedDict, total=False):
+    """When a schedule makes a task, and what becomes of what it could not make.
+
+    The keyword arguments of every verb that declares or adds one. One of ``cron`` and ``every`` is
+    given.
+    """
+
+    cron: str | None
+    """Five fields, read in ``time_zone``."""
+    every: float | None
+    """Seconds, 1 or more: it fires at their multiples since the Unix epoch."""
+    time_zone: str
+    """A name of the IANA database; ``UTC`` where none is given."""
+    catch_up: CatchUp | str
+    """For times that passed while no worker was there; ``one`` where nothing is given."""
+    overlap: Overlap | str
+    """While the task before has not ended; ``allow`` where nothing is given."""
 
 
 class ScheduleOrigin(StrEnum):

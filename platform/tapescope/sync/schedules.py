@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
-from tapescope.model.schedules import CatchUp, Overlap, Schedule, SchedulePage
+from tapescope.model.schedules import Schedule, SchedulePage, ScheduleTimes
 from tapescope.sync.handle import SyncHandle
 
 if TYPE_CHECKING:
@@ -30,25 +30,12 @@ class SyncSchedules:
         name: str,
         what: Op[..., Any, Any] | Submission | str,
         *,
-        cron: str | None = None,
-        every: float | None = None,
         params: Mapping[str, Any] | None = None,
-        time_zone: str = "UTC",
-        catch_up: CatchUp | str = CatchUp.ONE,
-        overlap: Overlap | str = Overlap.ALLOW,
+        **times: Unpack[ScheduleTimes],
     ) -> Schedule:
         """Add a schedule to the store: see ``ManagerSchedules.add``."""
         return self._door.call(
-            lambda manager: manager.schedules.add(
-                name,
-                what,
-                cron=cron,
-                every=every,
-                params=params,
-                time_zone=time_zone,
-                catch_up=catch_up,
-                overlap=overlap,
-            )
+            lambda manager: manager.schedules.add(name, what, params=params, **times)
         )
 
     def ensure(
@@ -56,25 +43,12 @@ class SyncSchedules:
         name: str,
         what: Op[..., Any, Any] | Submission | str,
         *,
-        cron: str | None = None,
-        every: float | None = None,
         params: Mapping[str, Any] | None = None,
-        time_zone: str = "UTC",
-        catch_up: CatchUp | str = CatchUp.ONE,
-        overlap: Overlap | str = Overlap.ALLOW,
+        **times: Unpack[ScheduleTimes],
     ) -> tuple[Schedule, bool]:
         """Add a schedule, unless the store has it so: see ``ManagerSchedules.ensure``."""
         return self._door.call(
-            lambda manager: manager.schedules.ensure(
-                name,
-                what,
-                cron=cron,
-                every=every,
-                params=params,
-                time_zone=time_zone,
-                catch_up=catch_up,
-                overlap=overlap,
-            )
+            lambda manager: manager.schedules.ensure(name, what, params=params, **times)
         )
 
     def list(self, *, after: str | None = None, limit: int = 100) -> SchedulePage:

@@ -96,7 +96,7 @@ async def submit_tasks(
 ) -> list[TaskHandle | Exception]:
     """Submit many: gives the handle, or why it was refused, of each.
 
-    They come to the store at once, and so in a flush or two. Raises what is no fault of one of
+    They come to the store at once, and so in a flush or two. Raises what is not the fault of one of
     them, such as ``StoreUnavailable``: some may have been made then, and a key finds them.
     """
     made = await asyncio.gather(
