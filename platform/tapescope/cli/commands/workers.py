@@ -94,8 +94,7 @@ def drain(*, owner: str, reason: str, store: str | None) -> None:
     """Have one worker claim no more tasks.
 
     Those that it runs go on to their end, and its process lives: end it as you would any other, or
-    let it claim again with 'tapescope workers undrain'. A worker that starts in its place drains
-    not.
+    let it claim again with 'tapescope workers undrain'. A worker that starts in its place claims.
     """
     run_main(_drain(choose_store(store), owner, reason))
 
