@@ -132,7 +132,7 @@ def play_all(places: Places, seed: int, *, most: int, stride: int = 1) -> Tally:
     return tally
 
 
-@pytest.mark.parametrize(("url", "stride"), [("memory:", 83), ("sqlite:", 127)])
+@pytest.mark.parametrize(("url", "stride"), [("memory:", 71), ("sqlite:", 109)])
 def test_no_act_at_any_step_breaks_a_tape_or_leaves_a_caller_waiting(
     url: str, stride: int, tmp_path: Path
 ) -> None:
