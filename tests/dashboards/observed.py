@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, NamedTuple
 
 from dashboards import settings
 from dashboards.build import main as build
@@ -55,20 +55,34 @@ class Webhook:
         return None
 
 
+class Drilled(NamedTuple):
+    """A drill under way."""
+
+    process: subprocess.Popen[str]
+    since: float
+    """When its fault had happened, on the monotonic clock."""
+
+
 class Live:
     """The running stack."""
 
     def __init__(
-        self, folder: Path, ports: Sequence[int], prometheus: str, webhook: Webhook
+        self,
+        folder: Path,
+        ports: Sequence[int],
+        prometheus: str,
+        webhook: Webhook,
+        program: subprocess.Popen[str] | None = None,
     ) -> None:
         self._folder = folder
+        self.program = program
         self._ports = list(ports)
         self.prometheus = prometheus
         self.webhook = webhook
 
     @contextmanager
-    def drill(self, name: str) -> Generator[float]:
-        """``tapescope drill`` meanwhile; when its fault had happened, on the monotonic clock."""
+    def drill(self, name: str) -> Generator[Drilled]:
+        """``tapescope drill`` meanwhile."""
         store = f"sqlite:///{self._folder / f'drill-{name}.db'}"
         program = [sys.executable, "-m", "tapescope.cli"]
         subprocess.run(
@@ -82,7 +96,7 @@ class Live:
                 while not said or not said[-1].startswith("happened"):
                     said.append(read_line(process.stdout))
                     assert process.poll() is None, said
-                yield time.monotonic()
+                yield Drilled(process, time.monotonic())
             finally:
                 process.terminate()
                 process.communicate()
@@ -152,7 +166,7 @@ def running_stack(
         )
         stack.enter_context(running_service(folder, "prometheus-alertmanager", alertmanager))
         stack.enter_context(running_service(folder, "prometheus", prometheus))
-        live = Live(folder, ports, f"http://127.0.0.1:{prometheus}", webhook)
+        live = Live(folder, ports, f"http://127.0.0.1:{prometheus}", webhook, program)
         wait_for(lambda: live.ask("query", query='up{job="tapescope"} == 1')["result"], 30)
         yield live
 

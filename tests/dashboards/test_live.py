@@ -125,7 +125,7 @@ def firings(live: Live) -> dict[str, Firing]:
     firings: dict[str, Firing] = {}
     for name in WATCHED:
         (alert,) = find_drill(name).alerts
-        with live.drill(name) as since:
+        with live.drill(name) as (_, since):
             told = wait_for(lambda: live.webhook.find(alert, "firing", since), 60)  # noqa: B023  # called before the next round
             firings[name] = Firing(alert, since, time.monotonic() - since, told["annotations"])
     return firings
