@@ -184,13 +184,16 @@ class Left:
     """Tasks that no manager ran: there is no span of them."""
 
 
+_LEASE: Final = 3_600.0
+"""Seconds, over for nobody here, however slow the machine: what is lost is taken by its owner's
+name. A lease that is over lets the next scenario's manager end what this one has left."""
 _SETTINGS: Final[dict[str, Any]] = {
     "cancel_grace": 0.02,
     "drain": 5.0,
     "retry_delay": 0.001,
     "audit_every": None,
     "max_lent": 8,
-    "lease": 60.0,  # over for nobody here: what is lost is taken by its owner's name
+    "lease": _LEASE,
 }
 _BY_HAND: Final = "here:1:0:by-hand"
 """The owner of the runs that a caller leads himself."""
@@ -424,7 +427,7 @@ class _Stage:
             new = NewTask(new_task_id(), "by-hand", only_by=_BY_HAND)
             self.by_hand.add(new.task_id)
             task, _ = await self.store.create(new)
-            claim = await self.store.claim_if_pending(task, _BY_HAND, 60.0)
+            claim = await self.store.claim_if_pending(task, _BY_HAND, _LEASE)
             if claim is not None:
                 await self.store.append(claim.attempt, [NewEvent("mine", {"n": 1})])
                 await self.store.finish_if_running(claim.attempt, FinalEvent.succeeded())
@@ -437,7 +440,7 @@ class _Stage:
             new = NewTask(new_task_id(), "by-hand", only_by=_BY_HAND, retries=1)
             self.by_hand.add(new.task_id)
             task, _ = await self.store.create(new)
-            claim = await self.store.claim_if_pending(task, _BY_HAND, 60.0)
+            claim = await self.store.claim_if_pending(task, _BY_HAND, _LEASE)
             if claim is None:
                 return
             await self.store.request_cancel(task.task_id)
