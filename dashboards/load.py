@@ -1,7 +1,9 @@
 """``python -m dashboards.load``: a program with tasks of every kind, to look at the boards with.
 
 Most tasks succeed, some fail, wait, are cancelled or made again, and one in a while does not heed
-its cancel and reports too late. Nothing here is needed to use the boards with programs of your own.
+its cancel and reports too late. It serves the HTTP API, too, and asks it itself: most requests are
+good, one in a while is refused, and one connection says nothing until it is hung up on. Nothing
+here is needed to use the boards with programs of your own.
 """
 
 from __future__ import annotations
@@ -11,12 +13,16 @@ import asyncio
 import random
 import signal
 import tempfile
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from httpx import AsyncClient
+
 from tapescope import EventDropped, Reporter, TaskCancelled, TaskFailed, TaskHandle, TaskManager
+from tapescope.client import Client
+from tapescope.http.api import ApiServer, make_app
 from tapescope.http.health import DEFAULT_HOST, DEFAULT_PORT, serve_health
 from tapescope_telemetry import setup
 from tapescope_telemetry.prometheus import PrometheusReader
@@ -31,10 +37,14 @@ FOLLOWED: Final = 0.3
 
 
 class Load:
-    """Tasks of every kind, a round at a time. ``pace`` is the seconds that one thing takes."""
+    """Tasks of every kind, a round at a time. ``pace`` is the seconds that one thing takes.
 
-    def __init__(self, manager: TaskManager, pace: float, seed: int = 0) -> None:
+    ``server`` serves the HTTP API of the manager, and is asked as well.
+    """
+
+    def __init__(self, manager: TaskManager, server: ApiServer, pace: float, seed: int = 0) -> None:
         self.manager = manager
+        self._server = server
         self._pace = pace
         self._chance = random.Random(seed)
         self._rounds = 0
@@ -44,13 +54,21 @@ class Load:
 
         Besides, a schedule makes a task each second.
         """
+        self.manager.op("convert")(self._work)
         self.manager.op("sweep")(self._sweep)
         await self.manager.schedules.add("sweep", "sweep", every=1)
-        async with asyncio.TaskGroup() as under_way:
+        async with (
+            Client(self._server.url) as client,
+            AsyncClient(base_url=self._server.url) as stranger,
+            asyncio.TaskGroup() as under_way,
+        ):
+            under_way.create_task(self._idle())
             while True:
                 under_way.create_task(self.make_round())
+                under_way.create_task(self._ask(client))
                 if self._rounds % 20 == 0:
                     under_way.create_task(self._audit())
+                    under_way.create_task(self._ask_as_another_host(stranger))
                 self._rounds += 1
                 await asyncio.sleep(self._pace * 4)
 
@@ -73,6 +91,26 @@ class Load:
 
     async def _audit(self) -> None:
         await self.manager.audit()
+
+    async def _ask(self, client: Client) -> None:
+        """A submit, its tape to the end, and what a board of one's own would ask."""
+        handle = await client.submit("convert", params={"steps": 5})
+        async for _ in handle.follow():
+            pass
+        await client.list(limit=20)
+        await client.stats()
+
+    async def _ask_as_another_host(self, stranger: AsyncClient) -> None:
+        """As a page of another site would whose name leads here: it is refused."""
+        await stranger.get("/v1/tasks", headers={"Host": "shop.example"})
+
+    async def _idle(self) -> None:
+        """A connection that asks nothing, until the server hangs up; then another one."""
+        while True:
+            reader, writer = await asyncio.open_connection(self._server.host, self._server.port)
+            with suppress(ConnectionResetError):  # which is how it hangs up
+                await reader.read()
+            writer.close()
 
     async def _work(self, report: Reporter, steps: int) -> dict[str, int]:
         for done in range(1, steps + 1):
@@ -128,7 +166,7 @@ async def _serve(
     Says on standard output where it is scraped.
     """
     reader = PrometheusReader()
-    async with setup(metric_readers=[reader]) as telemetry_setup:
+    async with setup(metric_readers=[reader], as_global=True) as telemetry_setup:
         manager = TaskManager(
             store,
             max_running=20,
@@ -138,15 +176,28 @@ async def _serve(
             telemetry=telemetry_setup.telemetry,
         )
         with serve_health(manager, metrics=reader, host=host, port=port) as listener:
-            async with manager:
+            async with manager, _serving_api(manager) as server:
                 print(f"{listener.url}/metrics", flush=True)
-                work = asyncio.ensure_future(Load(manager, pace).run())
+                work = asyncio.ensure_future(Load(manager, server, pace).run())
                 over = asyncio.ensure_future(_await_signal())
                 await asyncio.wait([over, work], return_when=asyncio.FIRST_COMPLETED)
                 over.cancel()
                 work.cancel()
-                with suppress(asyncio.CancelledError):  # ours; what else ends the load is raised
+                with suppress(asyncio.CancelledError):  # ours; what else ends it is raised
                     await work
+
+
+@asynccontextmanager
+async def _serving_api(manager: TaskManager) -> AsyncGenerator[ApiServer]:
+    """The HTTP API on a free port of this machine."""
+    server = ApiServer(make_app(manager), DEFAULT_HOST, 0)
+    server.listen()
+    serving = asyncio.ensure_future(server.serve())
+    try:
+        yield server
+    finally:
+        server.drain()
+        await serving
 
 
 async def _await_signal() -> None:

@@ -348,6 +348,6 @@ COPY platform platform
 COPY adapters adapters
 COPY telemetry telemetry
 COPY dashboards/*.py dashboards/
-RUN pip install --no-cache-dir '.[otlp,prometheus]' && useradd --create-home tapescope
+RUN pip install --no-cache-dir '.[client,otlp,prometheus,server]' && useradd --create-home tapescope
 USER tapescope
 """

@@ -46,18 +46,12 @@ ZERO_IN_HEALTH = {
     ("process", "Foreign notifications"): "nobody else notifies",
     ("process", "Telemetry that raised"): "what others chose raises nothing here",
     ("process", "Loops that met a defect"): "no loop meets one",
+    ("process", "Requests that failed"): "what the load asks is answered",
 }
 """Panels that answer, with nothing but zeros, and why."""
 ABSENT_IN_HEALTH = {
     ("overview", "timeout of {{tapescope_task_op}}"): "no op is registered, as above",
     ("op", "timeout"): "no op is registered, as above",
-    ("process", "{{http_response_status_code}}"): "the load serves no HTTP API",
-    ("process", "failed"): "as above",
-    ("process", "{{http_route}}"): "as above",
-    ("process", "open {{instance}}"): "as above",
-    ("process", "{{tapescope_server_stream_end}}"): "as above",
-    ("process", "refused {{tapescope_server_refusal}}"): "as above",
-    ("process", "disconnected {{tapescope_server_abort}}"): "as above",
     ("process", "lost {{error_type}}"): "no span is lost: a series is born with the first",
     ("process", "not delivered {{error_type}}"): "the collector takes all",
     (

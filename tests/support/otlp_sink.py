@@ -25,6 +25,8 @@ _MESSAGES: dict[str, Any] = {
 }
 _KINDS = {
     1: "INTERNAL",
+    2: "SERVER",
+    3: "CLIENT",
     4: "PRODUCER",
     5: "CONSUMER",
 }
