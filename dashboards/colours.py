@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from http import HTTPStatus
 from typing import Final
 
 from dashboards.promql import (
@@ -18,6 +19,8 @@ from dashboards.promql import (
     OUTCOME,
     RESCUE_RESULT,
     STATE,
+    STATUS,
+    STREAM_END,
     TAPE_OUTCOME,
 )
 from tapescope.model import (
@@ -29,6 +32,7 @@ from tapescope.model import (
     FiringOutcome,
     Outcome,
     RescueResult,
+    StreamEnd,
     WaitState,
 )
 
@@ -45,6 +49,18 @@ LIMIT: Final = "dark-red"
 NEUTRAL: Final = "text"
 """Of a number that is neither good nor bad."""
 
+_ANSWERED: Final = (
+    *(HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.ACCEPTED, HTTPStatus.NO_CONTENT),
+    *(HTTPStatus.SEE_OTHER, HTTPStatus.NOT_MODIFIED),
+    *(HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND),
+    *(HTTPStatus.CONFLICT, HTTPStatus.MISDIRECTED_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY),
+    *(HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.INTERNAL_SERVER_ERROR),
+    HTTPStatus.SERVICE_UNAVAILABLE,
+)
+"""What a server of tasks answers most of the time; another status has the palette's next colour."""
+_STATUSES: Final = tuple(str(status.value) for status in _ANSWERED)
+_OF_STATUS: Final = {"2": GOOD, "3": "light-blue", "4": LATE, "5": BAD}
+
 WORDS: Final[dict[str, tuple[str, ...]]] = {
     OUTCOME: tuple(Outcome),
     STATE: (*ActiveState, *WaitState),
@@ -53,6 +69,8 @@ WORDS: Final[dict[str, tuple[str, ...]]] = {
     TAPE_OUTCOME: (*Outcome, TAPE_OPEN, TAPE_UNKNOWN),
     DROP_REASON: tuple(DropReason),
     FIRING_OUTCOME: tuple(FiringOutcome),
+    STATUS: _STATUSES,
+    STREAM_END: tuple(StreamEnd),
 }
 """The closed sets, by the label that carries their words."""
 
@@ -78,6 +96,12 @@ MEANINGS: Final[dict[str, str]] = {
     DropReason.STALE_ATTEMPT: BAD,
     DropReason.DUPLICATE_FINAL: "dark-red",
     DropReason.UNKNOWN_TASK: "purple",
+    **{status: _OF_STATUS[status[0]] for status in _STATUSES},
+    StreamEnd.FINAL: GOOD,
+    StreamEnd.READER_GONE: GREY,
+    StreamEnd.READER_STUCK: LATE,
+    StreamEnd.DRAINING: "purple",
+    StreamEnd.REFUSED: "dark-red",
     TAPE_OPEN: ACTIVE,
     TAPE_UNKNOWN: "purple",
     # Words of our own legends.

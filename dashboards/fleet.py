@@ -156,6 +156,7 @@ _PROCESSES = Section(
             "Living workers of the store that can run the op.",
             "short",
             (Query(f"max by ({OP}) ({scope(names.OP_WORKERS)})", f"{{{{{OP}}}}}"),),
+            height=10,
         ),
         Chart(
             "timeseries",
@@ -163,6 +164,7 @@ _PROCESSES = Section(
             "1 while somebody has an op paused: no worker claims its tasks, and they wait.",
             "short",
             (Query(f"max by ({OP}) ({scope(names.OP_PAUSED)})", f"{{{{{OP}}}}}"),),
+            height=10,
             limits=(Limit(1, colours.LATE),),
             empty="No process tells of a store: none has one open.",
         ),

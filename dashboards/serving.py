@@ -62,11 +62,13 @@ SERVER_ROW: Final = Section(
             "timeseries",
             "Duration by route",
             "The 99th percentile. Streams count to the head of their answer, and what a client"
-            " asked to wait for is left out.",
+            " asked to wait for is left out. What has no route is refused, and has no line.",
             "s",
             (
                 Query(
-                    quantile(0.99, add_rates(_REQUESTS, ROUTE)), f"{{{{{ROUTE}}}}}", exemplar=True
+                    quantile(0.99, add_rates(_REQUESTS, ROUTE, f'{ROUTE}!=""')),
+                    f"{{{{{ROUTE}}}}}",
+                    exemplar=True,
                 ),
             ),
             8,
@@ -80,6 +82,7 @@ SERVER_ROW: Final = Section(
             "short",
             (Query(sum_by("instance", scope(names.SERVER_STREAMS)), "open {{instance}}"),),
             8,
+            height=10,
             empty=_NOBODY,
         ),
         Chart(
@@ -90,6 +93,7 @@ SERVER_ROW: Final = Section(
             "short",
             (Query(sum_growth(STREAM_END, names.SERVER_STREAMS_ENDED), f"{{{{{STREAM_END}}}}}"),),
             8,
+            height=10,
             stacked=True,
             empty=_NOBODY,
         ),
@@ -104,6 +108,7 @@ SERVER_ROW: Final = Section(
                 Query(sum_growth(ABORT, names.SERVER_ABORTED), f"disconnected {{{{{ABORT}}}}}"),
             ),
             8,
+            height=10,
             stacked=True,
             empty=_NOBODY,
         ),

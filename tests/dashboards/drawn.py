@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Collection, Iterator
 from itertools import combinations
-from typing import Any
+from typing import Any, Final
 
 from dashboards.colours import paint
 from dashboards.drawing import Drawn
@@ -13,6 +14,9 @@ from dashboards.drawing import Drawn
 __all__ = ["find_faults"]
 
 Board = dict[str, Any]
+
+_UNNAMED: Final = re.compile(r"(Value( \d+)?)?")
+"""How a series is called whose legend is empty."""
 
 
 def find_faults(board: Board, drawn: Drawn, empty: Collection[str] = ()) -> Iterator[str]:
@@ -53,6 +57,8 @@ def _find_panel_faults(asked: Board, panel: Board, colours: dict[str, str]) -> I
     unit = asked["fieldConfig"]["defaults"]["unit"].partition("suffix:")[2]
     for series in panel["series"]:
         name = series["name"]
+        if _UNNAMED.fullmatch(name):
+            yield f"{title} has a series without a name"
         if not series["shown"]:
             yield f"{title} has {name} clipped in its legend"
         if name in wanted and not series["dashed"] and series["colour"] != wanted[name]:

@@ -35,12 +35,6 @@ EMPTY = {
     "process": {
         "Spans lost by error": "the collector takes all",
         "Clock of the store": "a SQLite store goes by the process's clock",
-        "Requests by status": "no process serves the API",
-        "Requests that failed": "no process serves the API",
-        "Duration by route": "no process serves the API",
-        "Open streams": "no process serves the API",
-        "Streams that ended": "no process serves the API",
-        "Refused and disconnected": "no process serves the API",
     },
 }
 """Panels that the load gives nothing to, and why."""
@@ -125,6 +119,11 @@ def spoil_unit(panel: Board) -> None:
     panel["fieldConfig"]["defaults"]["unit"] = "ops"
 
 
+def spoil_name(panel: Board) -> None:
+    for target in panel["targets"]:
+        target["legendFormat"] = "{{tapescope_task_opp}}"
+
+
 def spoil_place(panel: Board) -> None:
     panel["gridPos"] |= {"x": 0, "w": 24}
 
@@ -137,6 +136,7 @@ SPOILT: dict[str, tuple[Callable[[Board], None], str]] = {
     "Active by state, against the limit": (spoil_colours, "cancelling in rgb"),
     "Finished by outcome": (spoil_unit, "in another unit"),
     "Oldest run by op": (spoil_place, "overlap"),
+    "Oldest active task by op": (spoil_name, "has a series without a name"),
     "Firing alerts": (spoil_room, "does not fit"),
 }
 """A panel of the overview each, how it is spoilt, and what is then said."""
