@@ -16,7 +16,7 @@ __all__ = ["find_faults"]
 Board = dict[str, Any]
 
 _UNNAMED: Final = re.compile(r"(Value( \d+)?)?")
-"""How a series is called whose legend is empty."""
+"""How a series is called that has no label, where its legend asks for one."""
 
 
 def find_faults(board: Board, drawn: Drawn, empty: Collection[str] = ()) -> Iterator[str]:

@@ -121,7 +121,7 @@ def spoil_unit(panel: Board) -> None:
 
 def spoil_name(panel: Board) -> None:
     for target in panel["targets"]:
-        target["legendFormat"] = "{{tapescope_task_opp}}"
+        target["expr"] = f"sum({target['expr']})"
 
 
 def spoil_place(panel: Board) -> None:
