@@ -15,6 +15,7 @@ import sys
 import termios
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -156,14 +157,14 @@ async def test_the_tutorial_is_as_it_says(tmp_path: Path, page: str) -> None:
         stack.callback(shell.close)
         for language, text, url in BLOCK.findall(page):
             if url:
-                assert await until(lambda url=url: is_answered(url), within=PATIENCE)
+                assert await until(partial(is_answered, url), within=PATIENCE)
             elif language in {"python", "yaml"}:
                 (tmp_path / text.partition("\n")[0].removeprefix("# ")).write_text(text)
             elif language == "sh":
                 stack.enter_context(running(text.strip(), tmp_path, kept))
                 port = re.findall(r"(?:--port |:)(\d+)$", text.strip())[0]
                 served = f"http://127.0.0.1:{port}/{'docs' if 'uvicorn' in text else '-/ready'}"
-                assert await until(lambda served=served: is_answered(served), within=PATIENCE)
+                assert await until(partial(is_answered, served), within=PATIENCE)
             else:
                 for command, told in read_commands(text):
                     if "venv" in command or "pip install" in command:

@@ -58,6 +58,7 @@ def running(data: Path, *words: str) -> Generator[subprocess.Popen[str]]:
             process.terminate()
 
 
+@pytest.mark.slow
 def test_its_own_tests_pass(tmp_path: Path) -> None:
     """Those that a user of the project runs, and the migration is what the model is."""
     assert "Ran 3 tests" in run(tmp_path, "manage.py", "test")

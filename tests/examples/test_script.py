@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tapescope import TaskManager, TaskStatus
 
 SCRIPT = Path(__file__).parents[2] / "examples/script/checksums.py"
@@ -20,6 +22,7 @@ def run(folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 async def test_the_script_prints_what_its_task_gave(tmp_path: Path) -> None:
     """Once it succeeds; once there is nothing to read, and it says where to look."""
     (tmp_path / "texts").mkdir()
