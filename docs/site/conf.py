@@ -25,7 +25,10 @@ _INDEX: Final = "docs/index"
 _API: Final = "docs/reference/api"
 _INSIDE: Final = {
     "docs/architecture": "decisions/*",
-    "docs/howto/write-a-store": "../../examples/*/README",
+    "docs/howto/write-a-store": "../../examples/journal_store/README",
+    "docs/howto/fastapi": "../../examples/fastapi_app/README",
+    "docs/howto/django": "../../examples/django_app/README",
+    "docs/howto/sync": "../../examples/script/README",
     "dashboards/README": "runbooks/*",
 }
 """Pages that have others below them."""

@@ -26,6 +26,7 @@ from tapescope.model.tasks import NewTask
 from tapescope.store.lookup import find_store
 from tapescope.store.validation import new_task_id
 from tapescope.testing import until
+from tapescope_adapters.postgres import _schema
 from tapescope_adapters.sqlite import SqliteStore
 from tests.support.postgres_sessions import schema_of, session
 from tests.support.services import Postgres
@@ -290,3 +291,24 @@ def test_no_path_opens_no_store_in_memory(url: str) -> None:
     """An empty variable in a URL would lose every task at exit; memory is asked for by name."""
     with pytest.raises(BadStoreUrl, match="sqlite:///:memory:"):
         find_store(url)
+
+
+async def test_a_server_that_is_too_old_is_refused(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its version, before a statement that it cannot read: nothing is made."""
+    told = "is on PostgreSQL 18, and needs PostgreSQL 99 or newer"
+    with monkeypatch.context() as needing:
+        needing.setattr(_schema, "_OLDEST", 99)
+        with pytest.raises(StoreConfigError, match=told):
+            await find_store(postgres_url).open()
+    async with session(postgres_url) as raw:
+        made = await raw.fetchval(
+            "SELECT count(*) FROM pg_namespace WHERE nspname = $1", schema_of(postgres_url)
+        )
+    async with find_store(postgres_url) as store:
+        monkeypatch.setattr(_schema, "_OLDEST", 99)  # as after a restart of an older one
+        with pytest.raises(StoreConfigError, match=told):
+            await store.maintenance.schema_versions()
+
+    assert made == 0

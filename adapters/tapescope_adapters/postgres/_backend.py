@@ -196,6 +196,7 @@ class PostgresBackend(StoreBackend):
         if mode is OpenMode.MIGRATE_ALONE:
             mode = OpenMode.CREATE  # a server cannot be kept from letting other processes in
         self._guard = SchemaGuard(schema, self.name)
+        self._guard.require_version(conn)
         versions = await read_versions(conn, schema, self._sql)
         # Before it is made or migrated, too: in a database that could not hold it nothing is made.
         state = await self._read_state(conn)
@@ -633,9 +634,10 @@ class PostgresBackend(StoreBackend):
         conn = await self._connector.log_in()
         try:
             schema = self._connector.address.schema
+            guard = SchemaGuard(schema, self.name)
+            guard.require_version(conn)
             versions = await read_versions(conn, schema, self._sql)
-            # What cannot be used is not up to date.
-            SchemaGuard(schema, self.name).look(await self._read_state(conn))
+            guard.look(await self._read_state(conn))  # what cannot be used is not up to date
         except DRIVER_ERRORS as error:
             drop(conn)
             met = translate(error, sent=False)

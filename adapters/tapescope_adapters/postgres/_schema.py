@@ -28,6 +28,8 @@ __all__ = [
 
 _SQL: Final = files("tapescope_adapters.postgres") / "sql"
 _ENCODINGS: Final = frozenset({"UTF8", "SQL_ASCII"})
+_OLDEST: Final = 16
+"""The first major version of PostgreSQL that has all that is used: ``IS JSON`` came with it."""
 """What takes any text: in another one a result that it has no letter for could not be stored."""
 _MADE: Final = re.compile(
     r"^CREATE (?:OR REPLACE )?(?P<kind>TABLE|FUNCTION) (?P<name>\w+)", re.MULTILINE
@@ -218,6 +220,17 @@ class SchemaGuard:
     def __init__(self, schema: str, name: str) -> None:
         self._schema, self._name = schema, name
         self._seen: frozenset[str] = frozenset()
+
+    def require_version(self, conn: Connection) -> None:
+        """Judge the server, before it is asked what it may not understand.
+
+        Raises ``StoreConfigError``.
+        """
+        if (found := conn.get_server_version().major) < _OLDEST:
+            raise StoreConfigError(
+                f"The store {self._name} is on PostgreSQL {found}, and needs PostgreSQL {_OLDEST} "
+                "or newer. Have the server upgraded, or use another."
+            )
 
     def look(self, row: Mapping[str, Any]) -> None:
         """Judge the answer to ``read_state``. Raises ``StoreConfigError``."""

@@ -64,6 +64,18 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "tests/contract/test_conformance.py::TestPostgres::test_what_an_owner_lets_go_is_lost",
     ),
     row(
+        "postgres.server_version",
+        "a server that is too old is refused, and nothing is made in it",
+        Edit(_BACKEND, "        self._guard.require_version(conn)\n", ""),
+        "tests/adapters/test_probes.py::test_a_server_that_is_too_old_is_refused",
+    ),
+    row(
+        "postgres.server_version_told",
+        "who asks for the version of the schema is told of the server, too",
+        Edit(_BACKEND, "            guard.require_version(conn)\n", ""),
+        "tests/adapters/test_probes.py::test_a_server_that_is_too_old_is_refused",
+    ),
+    row(
         "postgres.events_follow",
         "I1 I3 I4 I5: an event follows the last one of an open tape, and a final ends its task",
         _trigger("events_follow_predecessor"),

@@ -1,0 +1,1 @@
+"""Folders to download: packed by tasks, asked for over HTTP."""

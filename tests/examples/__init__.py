@@ -1,0 +1,1 @@
+"""The programs in ``examples`` are run as a user runs them."""
