@@ -13,6 +13,7 @@ from contextlib import aclosing
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from urllib.parse import quote
 
 import orjson
 
@@ -25,15 +26,20 @@ from tapescope.client.shapes import (
     read_audit,
     read_backlog,
     read_cancel_told,
+    read_drained,
     read_drops,
     read_event,
     read_final,
+    read_pause,
+    read_pauses,
+    read_resumed,
     read_schedule,
     read_schedules,
     read_seen,
     read_seen_tasks,
     read_tape,
     read_traced,
+    read_workers,
 )
 from tapescope.client.wire import Broken, Reply, Request, Wire
 from tapescope.clock import Backoff
@@ -51,10 +57,12 @@ from tapescope.errors import (
     TaskFailed,
     UnknownSchedule,
     UnknownTask,
+    UnknownWorker,
 )
 from tapescope.model.audit import AUDIT_GRACE, AuditReport
 from tapescope.model.backlog import Backlog
 from tapescope.model.leases import TracedAttempt
+from tapescope.model.ops import Drain, Pause, PausePage, WorkerPage
 from tapescope.model.schedules import CatchUp, Overlap, Schedule, SchedulePage
 from tapescope.model.tape import FINAL, Event, Outcome, QuarantinePage, TapePage
 from tapescope.model.tasks import FinalEvent, TaskStatus, is_op
@@ -425,11 +433,8 @@ class Verbs:
 
     async def list_schedules(self, *, after: str | None = None, limit: int = 100) -> SchedulePage:
         """A page of schedules, by name, of at most 1,000."""
-        query = _query(
-            limit=min(check_page_size(limit), _PAGE),
-            cursor=None if after is None else check_text("after", after),
-        )
-        return self._read(await self._ask("GET", "/v1/schedules", query), read_schedules)
+        path = "/v1/schedules"
+        return self._read(await self._ask("GET", path, _page(after, limit)), read_schedules)
 
     async def get_schedule(self, name: str) -> Schedule:
         """A schedule by its name. Raises ``UnknownSchedule``."""
@@ -506,6 +511,37 @@ class Verbs:
                 raise
             return None  # the try whose reply was lost has removed it
         return self._read(shape, read_schedule)
+
+    # --- ops and workers --------------------------------------------------------------------------
+
+    async def pause_op(self, op: str, reason: str = "") -> Pause:
+        """Have no worker claim its tasks; gives the pause that is in force."""
+        body = encode({"reason": check_text("reason", reason)}, "reason").encode()
+        path = f"/v1/ops/{check_op(op)}/pause"
+        return self._read(await self._ask("POST", path, body=body), read_pause)
+
+    async def resume_op(self, op: str) -> Pause | None:
+        """Have the workers claim its tasks again; gives the pause that ended, where it is known."""
+        path = f"/v1/ops/{check_op(op)}/resume"
+        return self._read(await self._ask("POST", path), read_resumed)
+
+    async def list_pauses(self, *, after: str | None = None, limit: int = 100) -> PausePage:
+        """A page of the ops that are paused, by name, of at most 1,000."""
+        return self._read(await self._ask("GET", "/v1/pauses", _page(after, limit)), read_pauses)
+
+    async def list_workers(self, *, after: str | None = None, limit: int = 100) -> WorkerPage:
+        """A page of who works on the store, by owner, of at most 1,000."""
+        return self._read(await self._ask("GET", "/v1/workers", _page(after, limit)), read_workers)
+
+    async def drain_worker(self, owner: str, reason: str = "") -> Drain:
+        """Have a worker claim no more tasks; gives the drain that is in force."""
+        body = encode({"reason": check_text("reason", reason)}, "reason").encode()
+        path = f"{_worker_path(owner)}/drain"
+        return self._read(await self._ask("POST", path, body=body), read_drained)
+
+    async def undrain_worker(self, owner: str) -> None:
+        """Have a worker claim tasks again. Raises ``UnknownWorker``."""
+        await self._ask("POST", f"{_worker_path(owner)}/undrain")
 
     # --- the store --------------------------------------------------------------------------------
 
@@ -658,6 +694,14 @@ def _schedule_path(name: str) -> str:
     return f"/v1/schedules/{name}"
 
 
+def _worker_path(owner: str) -> str:
+    """The path of a worker. Raises ``UnknownWorker`` for a name that no path can have."""
+    name = check_text("owner", owner)
+    if not name.strip(".") or "/" in name:
+        raise UnknownWorker(owner)
+    return f"/v1/workers/{quote(name, safe=':')}"
+
+
 def _choose_key(given: str | None) -> str:
     """The key of a submit, or a new one. Raises ``BadSetting`` for what a header cannot carry."""
     if given is None:
@@ -713,6 +757,12 @@ def _read_rows(shape: Shape, n: int) -> Sequence[Shape]:
     for row in rows:
         row["problem"]  # a row without it is not an answer
     return rows
+
+
+def _page(after: str | None, limit: int) -> dict[str, str]:
+    """The query for a page of at most ``limit`` of what is listed by name. Raises ``BadSetting``"""
+    cursor = None if after is None else check_text("after", after)
+    return _query(limit=min(check_page_size(limit), _PAGE), cursor=cursor)
 
 
 def _query(**values: object) -> dict[str, str]:

@@ -17,15 +17,20 @@ __all__ = [
     "AuditBody",
     "CancelBody",
     "Cancelled",
+    "Drained",
     "Drops",
     "Event",
+    "Pause",
+    "Pauses",
     "Problem",
     "Result",
+    "Resumed",
     "ScheduleAdded",
     "ScheduleBody",
     "ScheduleRow",
     "Schedules",
     "Stats",
+    "StopBody",
     "SubmitBody",
     "SubmitManyBody",
     "Submitted",
@@ -33,7 +38,9 @@ __all__ = [
     "Tape",
     "TaskRow",
     "Tasks",
+    "Undrained",
     "Waiting",
+    "Workers",
 ]
 
 _ID = "0192f0c1-2b7a-7c3e-9a51-0c4f1e2d3b4a"
@@ -251,6 +258,72 @@ class Pause(_Shape):
     reason: str
 
 
+class Pauses(_Shape):
+    """A page of paused ops, by name."""
+
+    pauses: list[Pause]
+    next: Annotated[
+        str | None, Field(description="Send it as 'cursor' for the next page; null at the end.")
+    ]
+
+
+class Resumed(_Shape):
+    """An op whose tasks the workers claim again."""
+
+    op: Op
+    was: Annotated[Pause | None, Field(description="The pause that ended; null: there was none.")]
+
+
+class Drain(_Shape):
+    """That a worker claims no more tasks, while those that it runs go on."""
+
+    at: Time
+    by: str | None
+    reason: str
+
+
+Owner = Annotated[str, Field(examples=["web-1:4711:90210-1.2-b0:f3a9c1"])]
+
+
+class WorkerRow(_Shape):
+    """Who works on the store; null where it is not known."""
+
+    owner: Owner
+    host: str | None
+    pid: int | None
+    ops: Annotated[list[str], Field(description="What it can run by name.")]
+    running: Annotated[int, Field(description="Tasks that it runs, by their rows.")]
+    is_worker: Annotated[
+        bool, Field(description="False for what runs a task of its own, as 'tapescope run'.")
+    ]
+    alive: Annotated[bool, Field(description="Whether it was heard within its time.")]
+    since: Time | None
+    heard: Time | None
+    drain: Drain | None
+
+
+class Workers(_Shape):
+    """A page of who works on the store, by owner."""
+
+    workers: list[WorkerRow]
+    next: Annotated[
+        str | None, Field(description="Send it as 'cursor' for the next page; null at the end.")
+    ]
+
+
+class Drained(_Shape):
+    """A worker that claims no more tasks."""
+
+    owner: Owner
+    drain: Annotated[Drain, Field(description="The drain that is in force: the first one.")]
+
+
+class Undrained(_Shape):
+    """A worker that claims tasks again."""
+
+    owner: Owner
+
+
 class OpStats(_Shape):
     """The tasks of one op; ages in seconds."""
 
@@ -429,6 +502,12 @@ class CancelBody(_Body):
     """Why the task is cancelled, in your own words."""
 
     message: Annotated[str, Field(examples=["the customer withdrew the order"])] = ""
+
+
+class StopBody(_Body):
+    """Why an op is paused, or a worker drained, in your own words."""
+
+    reason: Annotated[str, Field(examples=["the relay is down, INC-42"])] = ""
 
 
 class ScheduleBody(_Body):
