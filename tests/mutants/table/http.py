@@ -22,6 +22,7 @@ _PAGE: Final = f"{_HTTP}/api/page"
 _ACCESS: Final = "tests/http/test_access.py"
 _OF_SCHEDULES: Final = "tests/http/test_schedules.py"
 _OF_STOPS: Final = "tests/http/test_stops.py"
+_SUBMITS: Final = "tests/http/test_submits.py"
 _METERED: Final = "tests/http/test_server_metrics.py"
 _BATCH: Final = "tests/http/test_batch.py"
 _PAGES: Final = "tests/http/test_page.py"
@@ -127,6 +128,24 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "A token for some ops submits no other",
         Edit(_ACTS, "if not caller.may(Scope.SUBMIT, op):", "if False:"),
         f"{_ACCESS}::test_a_scope_may_name_an_op",
+    ),
+    row(
+        "http.submits_bounded",
+        "So many tasks wait to be submitted, and no more",
+        Edit(_STATE, "if self.waiting and self.waiting + tasks > self.most:", "if False:"),
+        f"{_SUBMITS}::test_one_submit_too_many_is_told_when_to_ask_again",
+    ),
+    row(
+        "http.submits_alone",
+        "A batch of more than may wait is not refused for ever",
+        Edit(_STATE, "if self.waiting and self.waiting + tasks", "if self.waiting + tasks"),
+        f"{_SUBMITS}::test_a_batch_counts_each_of_its_tasks",
+    ),
+    row(
+        "http.submits_of_batch",
+        "Each task of a batch counts",
+        Edit(_ACTS, "submits.waits(len(tasks))", "submits.waits()"),
+        f"{_SUBMITS}::test_a_batch_counts_each_of_its_tasks",
     ),
     row(
         "http.pauses_listed",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, MutableMapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -26,6 +26,7 @@ from tapescope.http.api.schemas import Problem
 from tapescope.http.api.state import ApiState, Who
 from tapescope.http.health import HealthApp
 from tapescope_telemetry import __version__
+from tapescope_telemetry.guarded_tracer import GuardedTracerProvider, can_trace
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
@@ -64,10 +65,8 @@ def make_app(
         redoc_url=None,
         redirect_slashes=False,
         telemetry={
-            # Acts alone have spans: what reads may have a caller's texts in its query, which a span
-            # would show, and lasts as long as its reader likes. The guard measures requests
-            # (docs/decisions/0084).
-            "exclude": lambda scope: scope.get("method") not in ("POST", "DELETE"),
+            "tracer_provider": GuardedTracerProvider(),
+            "exclude": _has_no_span,
             "metrics": False,
             "operation_spans": False,
             "logs": False,  # an error's text is in our own log
@@ -85,6 +84,13 @@ def make_app(
     app.add_exception_handler(RequestValidationError, _answer_bad_request)
     app.openapi = partial(_describe, app.openapi)  # type: ignore[method-assign]  # as FastAPI's documentation has it
     return app
+
+
+def _has_no_span(scope: MutableMapping[str, Any]) -> bool:
+    """Acts alone have spans: what reads may have a caller's texts in its query, which a span would
+    show, and lasts as long as its reader likes. The guard measures requests (docs/decisions/0084).
+    """
+    return scope.get("method") not in ("POST", "DELETE") or not can_trace(scope["headers"])
 
 
 def begin_drain(app: FastAPI) -> None:

@@ -180,6 +180,7 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
         415: "The body is not said to be JSON",
         421: "Without tokens this machine alone is answered",
         422: "A value that it cannot have",
+        429: "Too many tasks wait to be submitted; Retry-After says when to ask again",
         503: "The store cannot be used, or the server is full or about to stop",
     }
     schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
@@ -257,7 +258,7 @@ async def list_tasks(
     response_model=schemas.Submitted,
     responses={
         200: {"model": schemas.Submitted, "description": "The idempotency key led to this task"},
-        **_problems(409, *_BODY),
+        **_problems(409, 429, *_BODY),
     },
     openapi_extra=_takes(schemas.SubmitBody, required=True),
     tags=["tasks"],
@@ -293,7 +294,7 @@ async def submit(
 @router.post(
     "/tasks:batch",
     response_model=schemas.SubmittedMany,
-    responses=_problems(*_BODY),
+    responses=_problems(429, *_BODY),
     openapi_extra=_takes(schemas.SubmitManyBody, required=True),
     tags=["tasks"],
 )
@@ -417,7 +418,7 @@ async def cancel(request: Request, caller: Canceller, task_id: TaskId) -> Respon
     response_model=schemas.Submitted,
     responses={
         200: {"model": schemas.Submitted, "description": "The idempotency key led to this task"},
-        **_problems(404, 409),
+        **_problems(404, 409, 429),
     },
     tags=["tasks"],
 )
@@ -685,7 +686,7 @@ async def resume(request: Request, caller: Admin, name: ScheduleName) -> Respons
     response_model=schemas.Submitted,
     responses={
         200: {"model": schemas.Submitted, "description": "The idempotency key led to this task"},
-        **_problems(404, 409),
+        **_problems(404, 409, 429),
     },
     tags=["schedules"],
 )
