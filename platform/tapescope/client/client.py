@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 from tapescope.client.address import Address
 from tapescope.client.shapes import CancelTold, SeenTask, SeenTasks
-from tapescope.client.verbs import Lost, Verbs
+from tapescope.client.verbs import Lost, Verbs, pass_outcomes
 from tapescope.client.wire import AsyncioWire
-from tapescope.errors import ScheduleTaken
+from tapescope.errors import ScheduleTaken, TapescopeError
 from tapescope.model.audit import AUDIT_GRACE, AuditReport
 from tapescope.model.backlog import Backlog
 from tapescope.model.leases import TracedAttempt
@@ -128,16 +128,35 @@ class Client:
         )
         return ClientTask(self._verbs, task_id, created=created)
 
-    async def submit_many(self, submissions: Sequence[Submission[Any]]) -> Sequence[ClientTask]:
+    @overload
+    async def submit_many(
+        self, submissions: Sequence[Submission[Any]], *, return_exceptions: Literal[False] = False
+    ) -> Sequence[ClientTask]: ...
+
+    @overload
+    async def submit_many(
+        self, submissions: Sequence[Submission[Any]], *, return_exceptions: Literal[True]
+    ) -> Sequence[ClientTask | TapescopeError]: ...
+
+    async def submit_many(
+        self, submissions: Sequence[Submission[Any]], *, return_exceptions: bool = False
+    ) -> Sequence[ClientTask | TapescopeError]:
         """``submit`` for many at once, in few requests; the handles are in this order.
 
         Each has a key of its own, which is made here where it has none, so one whose reply was lost
-        is submitted once. Raises, before any is sent, for errors that can be seen here. Where the
-        server refuses some, the others are submitted all the same, and what the first one met is
-        raised.
+        is submitted once. Raises, before any is sent, for errors that can be seen here. One that
+        the server refuses stops no other.
+
+        With ``return_exceptions``, as of ``asyncio.gather``, the answer has a handle, or the error,
+        in the place of each, and nothing that a server does is raised: where it is lost in the
+        midst, those that it did not answer for have that error, and may have been submitted. Else
+        the first error is raised, and the handles of the others are not given.
         """
-        made = await self._verbs.submit_many(submissions)
-        return [ClientTask(self._verbs, task_id, created=created) for task_id, created in made]
+        outcomes = await self._verbs.submit_many(submissions)
+        return [
+            ClientTask(self._verbs, one[0], created=one[1]) if isinstance(one, tuple) else one
+            for one in pass_outcomes(outcomes, raising=not return_exceptions)
+        ]
 
     def handle(self, task_id: str) -> ClientTask:
         """A handle on any task of the server; its methods see if it exists."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 from tapescope.client.address import Address
 from tapescope.client.shapes import CancelTold, SeenTask, SeenTasks
-from tapescope.client.verbs import Lost, Verbs
+from tapescope.client.verbs import Lost, Verbs, pass_outcomes
 from tapescope.client.wire import BlockingWire, iterate_blocking, run_blocking
-from tapescope.errors import ScheduleTaken
+from tapescope.errors import ScheduleTaken, TapescopeError
 from tapescope.model.audit import AUDIT_GRACE, AuditReport
 from tapescope.model.backlog import Backlog
 from tapescope.model.leases import TracedAttempt
@@ -111,10 +111,25 @@ class SyncClient:
         )
         return SyncClientTask(self._verbs, task_id, created=created)
 
-    def submit_many(self, submissions: Sequence[Submission[Any]]) -> Sequence[SyncClientTask]:
+    @overload
+    def submit_many(
+        self, submissions: Sequence[Submission[Any]], *, return_exceptions: Literal[False] = False
+    ) -> Sequence[SyncClientTask]: ...
+
+    @overload
+    def submit_many(
+        self, submissions: Sequence[Submission[Any]], *, return_exceptions: Literal[True]
+    ) -> Sequence[SyncClientTask | TapescopeError]: ...
+
+    def submit_many(
+        self, submissions: Sequence[Submission[Any]], *, return_exceptions: bool = False
+    ) -> Sequence[SyncClientTask | TapescopeError]:
         """``submit`` for many at once: see ``Client.submit_many``."""
-        made = run_blocking(self._verbs.submit_many(submissions))
-        return [SyncClientTask(self._verbs, task_id, created=created) for task_id, created in made]
+        outcomes = run_blocking(self._verbs.submit_many(submissions))
+        return [
+            SyncClientTask(self._verbs, one[0], created=one[1]) if isinstance(one, tuple) else one
+            for one in pass_outcomes(outcomes, raising=not return_exceptions)
+        ]
 
     def handle(self, task_id: str) -> SyncClientTask:
         """A handle on any task of the server; its methods see if it exists."""

@@ -86,7 +86,7 @@ from tapescope_telemetry.spans import name_callers_span
 if TYPE_CHECKING:
     from tapescope.manager import Op, Submission
 
-__all__ = ["Lost", "Submitted", "Verbs"]
+__all__ = ["Lost", "Submitted", "Verbs", "pass_outcomes"]
 
 T = TypeVar("T")
 
@@ -115,6 +115,17 @@ _LASTED: Final = 5.0
 """Seconds that a stream was open without a word, after which its server is known to be there."""
 _BEATS: Final = 45.0
 """Seconds without a byte after which a stream is taken for dead: the server sends one every 15."""
+
+
+def pass_outcomes(
+    outcomes: Sequence[Submitted | TapescopeError], *, raising: bool
+) -> Sequence[Submitted | TapescopeError]:
+    """What became of many submits; with ``raising`` it raises the first error among them."""
+    if raising:
+        for one in outcomes:
+            if isinstance(one, TapescopeError):
+                raise one
+    return outcomes
 
 
 class _Pauses(Backoff):
@@ -196,28 +207,42 @@ class Verbs:
         # With a key of our own a task that "was there" is that of a try whose reply was lost.
         return self._read(shape, lambda s: (str(s["task_id"]), made_here or bool(s["created"])))
 
-    async def submit_many(self, submissions: Sequence[Submission[Any]]) -> Sequence[Submitted]:
-        """Submit many tasks, each with a key: in their order. Raises what the first one met that
-        was refused; the others are submitted all the same."""
-        checked = [_describe_submission(one) for one in submissions]
-        made: list[Submitted] = []
-        errors: list[TapescopeError] = []
-        for batch in _pack(checked):
-            body = b'{"tasks":[' + b",".join(text for text, _ in batch) + b"]}"
-            shape = await self._ask("POST", "/v1/tasks:batch", body=body)
-            rows = self._read(shape, partial(_read_rows, n=len(batch)))
-            for row, (_, made_here) in zip(rows, batch, strict=True):
-                if row["problem"] is None:
-                    task_id = self._read(row, lambda one: str(one["task_id"]))
-                    made.append((task_id, made_here or bool(row["created"])))
-                    continue
-                problem = read_problem(row["problem"])
-                if problem is None:
-                    raise ServerNotUnderstood(self.server, "a task is refused for no reason")
-                errors.append(make_error(self.server, problem))
-        if errors:
-            raise errors[0]
-        return made
+    async def submit_many(
+        self, submissions: Sequence[Submission[Any]]
+    ) -> Sequence[Submitted | TapescopeError]:
+        """Submit many tasks, each with a key: gives what became of each, in their order.
+
+        Where a part of them is refused or lost as a whole, each of it has that error, and each of
+        the parts behind it, which are not sent. Raises, before any is sent, what can be seen here.
+        """
+        parts = list(_pack([_describe_submission(one) for one in submissions]))
+        outcomes: list[Submitted | TapescopeError] = []
+        for number, part in enumerate(parts):
+            try:
+                outcomes += await self._submit_part(part)
+            except TapescopeError as error:
+                outcomes += [error] * sum(map(len, parts[number:]))
+                break
+        return outcomes
+
+    async def _submit_part(
+        self, part: Sequence[tuple[bytes, bool]]
+    ) -> Sequence[Submitted | TapescopeError]:
+        """Submit what one request may have. Raises what all of it met."""
+        body = b'{"tasks":[' + b",".join(text for text, _ in part) + b"]}"
+        shape = await self._ask("POST", "/v1/tasks:batch", body=body)
+        rows = self._read(shape, partial(_read_rows, n=len(part)))
+        outcomes: list[Submitted | TapescopeError] = []
+        for row, (_, made_here) in zip(rows, part, strict=True):
+            if row["problem"] is None:
+                task_id = self._read(row, lambda one: str(one["task_id"]))
+                outcomes.append((task_id, made_here or bool(row["created"])))
+                continue
+            problem = read_problem(row["problem"])
+            if problem is None:
+                raise ServerNotUnderstood(self.server, "a task is refused for no reason")
+            outcomes.append(make_error(self.server, problem))
+        return outcomes
 
     async def retry(self, task_id: str, *, idempotency_key: str | None = None) -> Submitted:
         """Submit an ended task again: a new one."""
