@@ -21,8 +21,7 @@ from tapescope.http.api.guard import Guard
 from tapescope.http.api.limits import ApiLimits
 from tapescope.http.api.page.overview import Trend
 from tapescope.http.api.problems import Refused, make_problem
-from tapescope.http.api.routes import router
-from tapescope.http.api.schemas import Problem
+from tapescope.http.api.routes import COMPONENTS, router
 from tapescope.http.api.state import ApiState, Who
 from tapescope.http.health import HealthApp
 from tapescope_telemetry import __version__
@@ -179,7 +178,7 @@ async def _answer_bad_request(_: Request, error: Exception) -> Response:
 
 
 def _describe(make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The OpenAPI document, with the shape of a problem, which no route has as its model."""
+    """The OpenAPI document, with the shapes that no route has as its model."""
     document = make()
-    document["components"]["schemas"]["Problem"] = Problem.model_json_schema()
+    document["components"]["schemas"].update(COMPONENTS)
     return document

@@ -72,7 +72,7 @@ from tapescope.store.validation import check_trace_id
 if TYPE_CHECKING:
     from tapescope.manager import TaskHandle
 
-__all__ = ["open_stream", "read_bytes", "router"]
+__all__ = ["COMPONENTS", "open_stream", "read_bytes", "router"]
 
 B = TypeVar("B", bound=BaseModel)
 
@@ -158,9 +158,27 @@ async def _read_body(request: Request, model: type[B], *, required: bool) -> B:
         raise Refused(400, "BadBody", f"The body is not JSON: {error}.") from None
 
 
+_COMPONENT: Final = "#/components/schemas/{model}"
+COMPONENTS: Final[dict[str, Any]] = {}
+"""Schemas of the OpenAPI document that no route has as its model, by name: routes refer to them."""
+
+
+def _refer(model: type[BaseModel]) -> dict[str, Any]:
+    """A reference to the schema of a model, which the document then has."""
+    COMPONENTS[model.__name__] = _describe_model(model)
+    return {"$ref": _COMPONENT.format(model=model.__name__)}
+
+
+def _describe_model(model: type[BaseModel]) -> dict[str, Any]:
+    """The schema of a model; those of its parts are in the document, too."""
+    schema = model.model_json_schema(ref_template=_COMPONENT)
+    COMPONENTS.update(schema.pop("$defs", {}))
+    return schema
+
+
 def _takes(model: type[BaseModel], *, required: bool = False) -> dict[str, Any]:
     """The part of the OpenAPI document for a body that a route reads itself."""
-    schema = model.model_json_schema()
+    schema = _describe_model(model)
     content = {"application/json": {"schema": schema}}
     return {"requestBody": {"required": required, "content": content}}
 
@@ -183,7 +201,7 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
         429: "Too many tasks wait to be submitted; Retry-After says when to ask again",
         503: "The store cannot be used, or the server is full or about to stop",
     }
-    schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
+    schema = {"schema": _refer(schemas.Problem)}
     return {
         status: {"description": words[status], "content": {PROBLEM_TYPE: schema}}
         for status in sorted({401, 403, 414, 421, 422, 503, *statuses})
@@ -482,6 +500,23 @@ async def _take_one(batches: AsyncGenerator[TapeBatch, None]) -> None:
     await anext(batches, None)
 
 
+_STREAMED: Final = {"anyOf": [_refer(schemas.StreamedEvent), _refer(schemas.StreamError)]}
+_FRAME: Final = {
+    "type": "object",
+    "required": ["data"],
+    "properties": {
+        "id": {"type": "string", "description": "The seq; an error has none."},
+        "event": {"type": "string", "description": "The event's type, or error."},
+        "retry": {"type": "integer", "description": "Milliseconds until a reader comes back."},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {"anyOf": [_refer(schemas.StreamedEvent), _refer(schemas.Problem)]},
+        },
+    },
+}
+
+
 @router.get(
     "/tasks/{task_id}/stream",
     response_class=Response,
@@ -489,8 +524,8 @@ async def _take_one(batches: AsyncGenerator[TapeBatch, None]) -> None:
         200: {
             "description": "The events as they are committed, to the final",
             "content": {
-                EventStream.media_type: {"schema": {"type": "string"}},
-                JsonLines.media_type: {"schema": {"type": "string"}},
+                EventStream.media_type: {"itemSchema": _FRAME},
+                JsonLines.media_type: {"itemSchema": _STREAMED},
             },
         },
         204: {"description": "The final was seen before: there is no more"},

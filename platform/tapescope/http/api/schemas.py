@@ -5,9 +5,9 @@ No answer is made of these: a test holds them equal to what is sent.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, WithJsonSchema
 
 from tapescope.model.audit import AUDIT_GRACE
 
@@ -31,6 +31,8 @@ __all__ = [
     "Schedules",
     "Stats",
     "StopBody",
+    "StreamError",
+    "StreamedEvent",
     "SubmitBody",
     "SubmitManyBody",
     "Submitted",
@@ -189,6 +191,20 @@ class Event(_Shape):
     attempt: int
     body: Any
     damage: Damage
+
+
+class StreamedEvent(Event):
+    """One event of a tape that is followed, and where the tape stood when it was sent."""
+
+    last_seq: int
+    final_seq: Annotated[int | None, Field(description="Null while the tape is open.")]
+
+
+class StreamError(Problem):
+    """Why a stream ends before the final, as its last line; it has no seq."""
+
+    type: Annotated[Literal["error"], Field(description="No event of a tape has this type.")]
+    retry_ms: Annotated[int, Field(description="Milliseconds until a reader comes back.")]
 
 
 class Tape(_Shape):
@@ -433,6 +449,12 @@ class Schedules(_Shape):
 # --- what is taken --------------------------------------------------------------------------------
 
 
+Length = Annotated[float, WithJsonSchema({"type": "number", "exclusiveMinimum": 0})]
+Seconds = Annotated[float, WithJsonSchema({"type": "number", "minimum": 0})]
+Retries = Annotated[int, WithJsonSchema({"type": "integer", "minimum": 0})]
+"""Their bounds are checked by the platform, whose errors say more."""
+
+
 class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -447,7 +469,7 @@ class SubmitBody(_Body):
     op: str
     params: dict[str, Any] = {}
     delay: Annotated[
-        float | None, Field(description="Seconds until the first attempt may begin.")
+        Seconds | None, Field(description="Seconds until the first attempt may begin.")
     ] = None
     run_at: Annotated[
         str | None,
@@ -457,10 +479,10 @@ class SubmitBody(_Body):
         ),
     ] = None
     timeout: Annotated[
-        float | None, Field(description="Seconds of one attempt. Default: as the op has it.")
+        Length | None, Field(description="Seconds of one attempt. Default: as the op has it.")
     ] = None
     retries: Annotated[
-        int | None, Field(description="Attempts that may follow. Default: as the op has it.")
+        Retries | None, Field(description="Attempts that may follow. Default: as the op has it.")
     ] = None
 
 
@@ -535,7 +557,7 @@ class ScheduleBody(_Body):
         Field(description="Minute, hour, day of the month, month and day of the week."),
     ] = None
     every: Annotated[
-        float | None,
+        Length | None,
         Field(
             description="Seconds between two firing times, which are multiples of it since 1970."
         ),
@@ -553,11 +575,11 @@ class ScheduleBody(_Body):
         Field(description="While the task before has not ended: 'allow' the next one, or 'skip'."),
     ] = "allow"
     timeout: Annotated[
-        float | None,
+        Length | None,
         Field(description="Seconds of one attempt of its tasks. Default: as the op has it."),
     ] = None
     retries: Annotated[
-        int | None, Field(description="Of its tasks. Default: as the op has them.")
+        Retries | None, Field(description="Of its tasks. Default: as the op has them.")
     ] = None
 
 
@@ -568,9 +590,9 @@ class AuditBody(_Body):
         bool, Field(description="Count what the store's numbers say, too; slower.")
     ] = False
     grace: Annotated[
-        float,
+        Seconds,
         Field(description="Seconds after the end of its lease from which a running task is stuck."),
     ] = AUDIT_GRACE
     rows_per_second: Annotated[
-        float | None, Field(description="Read no faster than this. Default: no limit.")
+        Length | None, Field(description="Read no faster than this. Default: no limit.")
     ] = None
