@@ -7,12 +7,15 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from httpx import AsyncClient
 
 from tapescope import (
     BadOp,
+    BadParams,
     BadSetting,
     CancelState,
     IdempotencyConflict,
@@ -24,6 +27,7 @@ from tapescope import (
     ServerNotUnderstood,
     ServerUnavailable,
     Submission,
+    TapescopeError,
     TaskCancelled,
     TaskFailed,
     TaskManager,
@@ -546,6 +550,70 @@ async def test_one_of_many_that_is_refused_is_raised(sqlite_url: str, kind: Kind
     assert [type(one) for one in here] == [BadOp, BadSetting, BadSetting]
     assert isinstance(there, OpNotRegistered)
     assert (before, after) == (0, 2)
+
+
+@pytest.mark.parametrize("kind", [Client, slow(SyncClient)])
+async def test_each_of_many_has_its_handle_or_its_error(sqlite_url: str, kind: Kind) -> None:
+    """Asked for so, the handles of those that were submitted are given beside each refusal."""
+    wanted = [
+        Submission("double", params={"n": 1}, idempotency_key="k"),
+        Submission("nobodys"),
+        Submission("double", params={"n": 2}, idempotency_key="k"),
+        Submission("double", params={"m": 1}),
+        Submission("double", params={"n": 1}, idempotency_key="k"),
+    ]
+    async with Shop.open(sqlite_url) as shop:
+        told = await _submit_all(kind, shop.url, wanted)
+        bad = await _submit_all(kind, shop.url, [*wanted, Submission("no op")])
+        result = await shop.manager.handle(told[0].task_id).result()
+
+    kinds = [IdempotencyConflict, OpNotRegistered, BadParams]
+    assert [type(told[place]) for place in (2, 1, 3)] == kinds
+    assert (told[0].created, told[4].created) == (True, False)
+    assert told[0].task_id == told[4].task_id
+    assert result == 2
+    assert isinstance(bad, BadOp), "what can be seen here is raised, and nothing is sent"
+
+
+@pytest.mark.parametrize("kind", [slow(Client), SyncClient])
+async def test_what_was_submitted_before_the_server_was_lost_is_known(
+    sqlite_url: str, kind: Kind
+) -> None:
+    """The first part has its handles; the part that was lost, and those behind it, have why."""
+    wanted = [Submission("double", params={"n": n}, delay=3_600) for n in range(1_100)]
+    async with Shop.open(sqlite_url) as shop:
+        async with AsyncClient(base_url=shop.url) as client:
+            tasks = [{"op": "double", "params": {"n": n}} for n in range(500)]
+            first = await client.post("/v1/tasks:batch", json={"tasks": tasks})
+        answers = [http(first.content), problem(503, "Draining", "Retry-After: 9\r\n")]
+        async with canned(answers) as (url, asked):
+            told = await _submit_all(kind, url, wanted, patience=0)
+            raised = await ended_by(kind, url, "submit_many", wanted[:1], patience=0)
+        known = await shop.manager.store.get(told[499].task_id)
+
+    assert [isinstance(one, TapescopeError) for one in told] == [n >= 500 for n in range(1_100)]
+    assert {type(one) for one in told[500:]} == {ServerUnavailable}
+    assert known.params == {"n": 499}
+    assert len(asked) == 3, "what is behind a part that was lost is not sent"
+    assert isinstance(raised, ServerUnavailable)
+
+
+async def _submit_all(
+    kind: Kind, url: str, wanted: Sequence[Submission[Any]], **settings: Any
+) -> Any:
+    """What ``submit_many`` gives that returns exceptions, or the error that it raises."""
+    try:
+        if kind is Client:
+            async with Client(url, **settings) as client:
+                return await client.submit_many(wanted, return_exceptions=True)
+
+        def call() -> Any:
+            with SyncClient(url, **settings) as client:
+                return client.submit_many(wanted, return_exceptions=True)
+
+        return await asyncio.to_thread(call)
+    except Exception as error:  # noqa: BLE001  # it is what the test asks for
+        return error
 
 
 @pytest.mark.parametrize(

@@ -180,6 +180,66 @@ async def test_schedules_are_the_same(sqlite_url: str, tmp_path: Path) -> None:
     assert [one.name for one in left.schedules] == ["often"]
 
 
+@pytest.mark.slow
+async def test_stops_are_the_same(sqlite_url: str, tmp_path: Path) -> None:
+    """Pauses, resumes, workers and drains: text, JSON, errors and exit status."""
+    owners = ("web-1:12345:5-1.2-ab:cc", "web-1:12:5-1.2-ab:aa")
+    async with both(sqlite_url, tmp_path) as pair:
+        manager = pair.shop.manager
+        ops = manager.store.ops
+        for owner in owners:
+            await ops.tell(owner, ["double"], 60)
+        await manager.pause("fail", reason="why", by="ann")
+        await ops.drain(owners[0], reason="it leaks", by="ann")
+        same = [
+            await pair.run(*one)
+            for one in (
+                ("pause", "fail"),
+                ("pause", "fail", "--json"),
+                ("pause", "no op"),
+                ("resume", "double"),
+                ("resume", "double", "--json"),
+                ("workers", "--limit", "1", "--json"),
+                ("workers", "--wide"),
+                ("workers", "drain", "web-1:12345"),
+                ("workers", "drain", "web-1"),
+                ("workers", "drain", "nobody"),
+                ("workers", "undrain", "web-1:12"),
+                ("workers", "--limit", "0"),
+            )
+        ]
+        here, there = [
+            [
+                await asyncio.to_thread(pair.tapescope.here, *one, *more)
+                for one in (
+                    ("pause", "count", "--reason", "the relay"),
+                    ("resume", "count"),
+                    ("workers", "drain", "web-1:12", "--reason", "it leaks"),
+                    ("workers", "undrain", "web-1:12"),
+                )
+            ]
+            for more in ((), ("--server", pair.shop.url))
+        ]
+        behind = await asyncio.to_thread(
+            pair.tapescope.here, "workers", "--server", pair.shop.url, "drain", "web-1:12"
+        )
+        left = await ops.find_drain(owners[1])
+        pauses = [one.op for one in (await manager.list_paused()).pauses]
+
+    for one in same:
+        assert pair.same(one)[0] == pair.same(one)[1]
+    assert [one.returncode for one, _ in same] == [0, 0, 1, 0, 0, 0, 0, 0, 2, 1, 0, 1]
+    for pair_of in zip(here, there, strict=True):
+        assert [done.returncode for done in pair_of] == [0, 0]
+        said = [re.sub(r", by [^:]+(?=: )", "", done.stderr.decode()) for done in pair_of]
+        said = [re.sub(r"\d{4}-\S+ \S+", "TIME", one) for one in said]
+        assert said[0] == said[1]
+    assert behind.returncode == 0
+    assert left is not None
+    assert left.by is None
+    assert pauses == ["fail"]
+
+
 def _without_ids(done: Sequence[tuple[object, ...]]) -> list[tuple[object, ...]]:
     return [
         tuple(re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "ID", str(part)) for part in one) for one in done

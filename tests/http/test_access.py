@@ -45,6 +45,12 @@ ROUTES: dict[tuple[str, str], Scope | None] = {
     ("POST", "/v1/schedules/{name}/resume"): Scope.ADMIN,
     ("POST", "/v1/schedules/{name}/trigger"): Scope.SUBMIT,
     ("DELETE", "/v1/schedules/{name}"): Scope.ADMIN,
+    ("GET", "/v1/pauses"): Scope.READ,
+    ("POST", "/v1/ops/{op}/pause"): Scope.ADMIN,
+    ("POST", "/v1/ops/{op}/resume"): Scope.ADMIN,
+    ("GET", "/v1/workers"): Scope.READ,
+    ("POST", "/v1/workers/{owner}/drain"): Scope.ADMIN,
+    ("POST", "/v1/workers/{owner}/undrain"): Scope.ADMIN,
     ("GET", "/v1/stats"): Scope.READ,
     ("POST", "/v1/audit"): Scope.ADMIN,
     ("GET", "/v1/traces/{trace_id}"): Scope.READ,
@@ -78,7 +84,9 @@ async def closed(url: str, tokens: TokenFile) -> AsyncGenerator[tuple[TaskManage
 
 async def ask(client: AsyncClient, method: str, path: str, task_id: str) -> int:
     """The status of a route."""
-    where = path.format(task_id=task_id, trace_id=TRACE, name="nightly")
+    where = path.format(
+        task_id=task_id, trace_id=TRACE, name="nightly", op="mail", owner="web-1:4711"
+    )
     body: dict[str, Any] = {"json": {"op": "x"}} if (method, path) == ("POST", "/v1/tasks") else {}
     return (await client.request(method, where, **body)).status_code
 

@@ -21,7 +21,7 @@ def test_every_answer_is_described() -> None:
     document: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8"))
     routes = [route for path in document["paths"].values() for route in path.values()]
 
-    assert len(routes) == 22
+    assert len(routes) == 28
     for route in routes:
         assert route["description"]
         assert {"401", "403", "421", "422", "503"} <= set(route["responses"])
@@ -29,6 +29,24 @@ def test_every_answer_is_described() -> None:
             if status >= "400":
                 assert list(answer["content"]) == ["application/problem+json"], answer
     assert "HTTPValidationError" not in document["components"]["schemas"]
+
+
+def _list_references(part: Any) -> list[str]:
+    """Every reference in a part of the document."""
+    if isinstance(part, dict):
+        own = [part["$ref"]] if "$ref" in part else []
+        return own + [ref for value in part.values() for ref in _list_references(value)]
+    return [ref for one in part for ref in _list_references(one)] if isinstance(part, list) else []
+
+
+def test_every_reference_leads_to_a_shape() -> None:
+    """To one of the document's: a part of a body's shape is not beside it."""
+    document: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8"))
+    references = set(_list_references(document))
+    known = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
+
+    assert references <= known
+    assert "#/components/schemas/SubmitOne" in references
 
 
 def test_the_example_of_a_submit_can_be_sent() -> None:

@@ -12,6 +12,7 @@ from html.parser import HTMLParser
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from httpx import AsyncClient, Response
@@ -30,6 +31,8 @@ from tests.support.breaches import BREACHES, make_ended, run_round
 
 OURS = {"Origin": HOST, "Content-Type": "application/x-www-form-urlencoded"}
 """What a browser says of a form on a page of ours."""
+OWNER = "web-1:4711:5:ab"
+"""A worker, as the rows of its tasks name it."""
 HOSTILE = '<script>alert(1)</script>" onload="x\x1b[31m\u202e\x00'.replace("\x00", "\x9b")
 
 
@@ -423,6 +426,8 @@ async def test_a_form_of_another_site_does_nothing(
         task, _ = await bench.manager.store.create(NewTask(new_task_id(), "x"))
         path = f"/tasks/{task.task_id}"
         await bench.manager.schedules.add("nightly", "say", every=60)
+        ops = bench.manager.store.ops
+        await ops.tell(OWNER, ["say"], 60)
         answers = [
             await bench.client.post(place, data=fields, headers=headers)
             for place, fields in (
@@ -430,17 +435,21 @@ async def test_a_form_of_another_site_does_nothing(
                 ("/tasks/bulk", {"act": "cancel", "id": task.task_id}),
                 ("/submit", {"op": "say"}),
                 *((f"/schedules/nightly/{act}", {}) for act in ("pause", "resume", "trigger")),
+                *((f"/ops/say/{act}", {"reason": "no"}) for act in ("pause", "resume")),
+                *((f"/workers/{OWNER}/{act}", {"reason": "no"}) for act in ("drain", "undrain")),
                 ("/audit", {}),
                 ("/login", {"token": "x"}),
             )
         ]
         left = await bench.manager.store.get(task.task_id)
         schedule = await bench.manager.schedules.get("nightly")
+        stopped = (*(await ops.list_paused()).pauses, await ops.find_drain(OWNER))
         count = len((await bench.manager.store.list()).tasks)
 
     assert {answer.status_code for answer in answers} == {403}
     assert left.cancel is None
     assert (count, schedule.paused) == (1, False)
+    assert stopped == (None,)
 
 
 # --- schedules ------------------------------------------------------------------------------------
@@ -553,6 +562,124 @@ async def test_a_token_for_an_op_sees_its_schedules_and_their_buttons(
     }
 
 
+# --- ops and workers that are stopped -----------------------------------------------------------
+
+
+async def test_an_op_is_paused_and_resumed_by_forms(served_url: str) -> None:
+    """At once, with the reason that it asks for; the pages say so, and the other form is there."""
+    async with browsing(served_url, work=False) as bench:
+        await bench.submit("say")
+        shown = await bench.get("/ops/say")
+        paused = await bench.post("/ops/say/pause", reason=f" {HOSTILE} ")
+        after = await bench.get(paused.headers["location"])
+        polled = await bench.get("/ops/say")
+        again = await bench.post("/ops/say/pause", reason="another")
+        (kept,) = (await bench.manager.list_paused()).pauses
+        tables = [await bench.get(path) for path in ("/", "/workers")]
+        bad = await bench.post("/ops/no op/pause", reason="x")
+        long = await bench.post("/ops/fail/pause", reason="é" * 1_000)
+        resumed = await bench.post("/ops/say/resume")
+        back = await bench.get(resumed.headers["location"])
+        left = (await bench.manager.list_paused()).pauses
+
+    reasons = [had for tag, had in shown.tags if tag == "input" and had.get("name") == "reason"]
+    assert "Pause say" in shown.words
+    assert ["required" in had for had in reasons] == [True]
+    assert paused.headers["location"] == again.headers["location"] == "/ops/say?did=pause"
+    for page in (after, polled):
+        assert "<script>alert(1)</script>" in page.words
+        assert "Resume …" in page.words
+        assert "Pause …" not in page.words
+    assert "No worker begins a task of it" in after.words
+    assert "No worker runs it." not in polled.words, "it waits on purpose"
+    assert kept.reason == HOSTILE
+    assert [" paused " in page.words for page in tables] == [True, True]
+    assert see(bad, 422)
+    assert "reason" in see(long, 422).words
+    assert resumed.headers["location"] == "/ops/say?did=resume"
+    assert "Pause …" in back.words
+    assert left == ()
+
+
+async def test_workers_are_shown_and_drained(served_url: str) -> None:
+    """Who works, who is silent and who drains, page by page; a worker's own page has its runs."""
+    async with browsing(served_url, work=False) as bench:
+        store = bench.manager.store
+        hostile = HOSTILE.replace("/", "")
+        for owner in (OWNER, f"{OWNER}c", hostile, *(f"x{n:02}" for n in range(55))):
+            await store.ops.tell(owner, ["say"], 60)
+        await store.ops.tell("silent", ["say"], 0.000001)
+        task_id = await bench.submit("say")
+        await store.claim_due("run:7:1:a", ["say"], 1, 30)
+        listed = await bench.get("/workers")
+        (link,) = [had["href"] or "" for _, had in listed.tags if had.get("rel") == "next"]
+        rest = await bench.get(link)
+        shown = await bench.get(f"/workers/{OWNER}")
+        drained = await bench.post(f"/workers/{OWNER}/drain", reason="it leaks")
+        after = await bench.get(drained.headers["location"])
+        whole = await bench.get("/workers")
+        drains = [await store.ops.find_drain(owner) for owner in (OWNER, f"{OWNER}c")]
+        undrained = await bench.post(f"/workers/{OWNER}/undrain")
+        back = await bench.get(undrained.headers["location"])
+        left = await store.ops.find_drain(OWNER)
+        odd = await bench.get(f"/workers/{quote(hostile, safe='')}")
+        runner = await bench.get("/workers/run:7:1:a")
+        unknown = await bench.get("/workers/web-1", 404)
+        nobody = await bench.post("/workers/nobody/drain", reason="x")
+
+    rows = [*listed.find_all("tr", "id"), *rest.find_all("tr", "id")]
+    assert len([row for row in rows if row.startswith("k-")]) == 60
+    assert len(set(rows)) == len(rows) - 1, "the ops are on both pages"
+    assert "silent" in listed.words + rest.words
+    assert "web-1:4711 ✓ works" in listed.words + rest.words
+    assert "Drain web-1:4711" in shown.words
+    assert drained.headers["location"] == f"/workers/{OWNER.replace(':', '%3A')}?did=drain"
+    assert "It claims no more tasks." in after.words
+    assert "it leaks" in after.words
+    assert "Undrain …" in after.words
+    assert "Drain …" not in after.words
+    assert "it leaks" in whole.words
+    assert [drain and drain.reason for drain in drains] == ["it leaks", None]
+    assert "It claims tasks again." in back.words
+    assert left is None
+    assert "<script>alert(1)<script>" in odd.words
+    assert f"/tasks/{task_id}" in runner.find_all("a", "href")
+    assert "Drain" not in runner.words, "what runs a task of its own claims none"
+    assert "no worker" in unknown.words
+    assert see(nobody, 404)
+
+
+async def test_a_token_sees_the_workers_that_it_may_stop_only_with_admin(
+    sqlite_url: str, tokens: TokenFile
+) -> None:
+    """A reader has no form, and one for some ops no worker; each act is refused all the same."""
+    narrow, reader = make(tokens, "ann", "read:say", "submit:say"), make(tokens, "bob", "read")
+    told: dict[str, list[int]] = {}
+    pages: list[Seen] = []
+    async with browsing(sqlite_url, tokens=tokens, work=False) as bench:
+        await bench.manager.store.ops.tell(OWNER, ["say"], 60)
+        for name, token in (("narrow", narrow), ("reader", reader)):
+            bench.client.cookies.clear()
+            await log_in(bench, token)
+            reads = [await bench.client.get(path) for path in ("/ops/say", f"/workers/{OWNER}")]
+            acts = [
+                await bench.post(path, reason="x")
+                for path in (
+                    *(f"/ops/say/{act}" for act in ("pause", "resume")),
+                    *(f"/workers/{OWNER}/{act}" for act in ("drain", "undrain")),
+                )
+            ]
+            told[name] = [one.status_code for one in (*reads, *acts)]
+            pages += [await bench.get("/workers"), see(reads[0])]
+        drain = await bench.manager.store.ops.find_drain(OWNER)
+        pauses = (await bench.manager.list_paused()).pauses
+
+    assert told == {"narrow": [200, 403, *[403] * 4], "reader": [200, 200, *[403] * 4]}
+    assert ["Who works" in page.words for page in pages] == [False, False, True, False]
+    assert ["Pause …" in page.words for page in pages] == [False] * 4
+    assert (drain, pauses) == (None, ())
+
+
 # --- who may see it -------------------------------------------------------------------------------
 
 PAGES = {
@@ -566,6 +693,7 @@ PAGES = {
     "/schedules": "read",
     "/schedules/nightly": "read",
     "/workers": "read",
+    "/workers/web-1:4711:5:ab": "read",
     "/trace/4bf92f3577b34da6a3ce929d0e0e4736": "read",
     "/drops": "read",
     "/audit": "admin",
@@ -583,13 +711,14 @@ async def test_every_page_takes_the_right_token(sqlite_url: str, tokens: TokenFi
         task, _ = await bench.manager.store.create(NewTask(new_task_id(), "x"))
         await bench.manager.store.request_cancel(task.task_id)
         await bench.manager.store.schedules.add_if_absent(Schedule("nightly", "x", every=60))
+        await bench.manager.store.ops.tell(OWNER, ["x"], 60)
         for path, scope in PAGES.items():
             place = path.format(task_id=task.task_id)
             bench.client.headers.pop("Authorization", None)
             unknown = await bench.client.get(place)
             polled = await bench.client.get(place, headers={"HX-Request": "true"})
             told[path] = [unknown.headers["location"], polled.headers["hx-redirect"]]
-            assert told[path][0] == f"/login?next={place.replace('/', '%2F')}"
+            assert told[path][0] == f"/login?next={quote(place, safe='')}"
             for token in (narrow, right[scope]):
                 bench.client.headers["Authorization"] = f"Bearer {token}"
                 told[path].append((await bench.client.get(place)).status_code)
@@ -629,6 +758,7 @@ async def test_every_page_answers_head(sqlite_url: str) -> None:
     async with browsing(sqlite_url, work=False) as bench:
         task, _ = await bench.manager.store.create(NewTask(new_task_id(), "x"))
         await bench.manager.store.schedules.add_if_absent(Schedule("nightly", "x", every=60))
+        await bench.manager.store.ops.tell(OWNER, ["x"], 60)
         paths = [path.format(task_id=task.task_id) for path in PAGES if not path.endswith("/live")]
         paths += ["/login", "/static/page.css", "/tasks/absent", "/tasks?statu=x"]
         for path in paths:

@@ -12,13 +12,22 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 from httpx import AsyncClient
-from opentelemetry.trace import SpanKind
+from opentelemetry.trace import (
+    INVALID_SPAN_CONTEXT,
+    NonRecordingSpan,
+    NoOpTracer,
+    SpanKind,
+    Tracer,
+    TracerProvider,
+)
 
 from tapescope import Reporter, Schedule, TaskManager, TaskStatus
 from tapescope.http.access import Grant
 from tapescope.http.api import ApiLimits, begin_drain, make_app, server
 from tapescope.http.tokens import TokenFile
+from tapescope.model import TelemetrySource
 from tapescope.testing import until
+from tapescope_telemetry.guard import read_errors
 from tapescope_telemetry.names import (
     SERVER_ABORTED,
     SERVER_DURATION,
@@ -29,6 +38,7 @@ from tapescope_telemetry.names import (
 )
 from tests.http.client import asking, follow, serving
 from tests.support.captured_telemetry import CapturedTelemetry
+from tests.support.faulty_telemetry import Fault, FaultyTelemetry, HookFailed
 
 CALLER = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
@@ -322,6 +332,96 @@ async def test_an_acts_span_is_the_parent_of_its_submit(
     ]
     traces = {one.context.trace_id for one in (*served.values(), *submits) if one.context}
     assert traces == {int(CALLER[3:35], 16)} == set(exemplars)
+
+
+FAULTS = ("processor.on_start", "processor.on_end", "propagator.extract", "provider", "span")
+"""Hooks of what an application may have chosen for the process: each raises at every call."""
+
+
+class _BadSpan(NonRecordingSpan):
+    """One that raises in whatever it is asked."""
+
+    def __getattribute__(self, name: str) -> Any:
+        if name.startswith("_"):
+            return object.__getattribute__(self, name)
+        raise HookFailed(name)
+
+
+class _BadTracer(NoOpTracer):
+    def start_span(self, *_: Any, **__: Any) -> Any:
+        return _BadSpan(INVALID_SPAN_CONTEXT)
+
+
+class _BadProvider(TracerProvider):
+    """It gives no tracer, or one whose spans raise."""
+
+    def __init__(self, *, gives: bool) -> None:
+        self._gives = gives
+
+    def get_tracer(self, *_: Any, **__: Any) -> Tracer:
+        if self._gives:
+            return _BadTracer()
+        raise HookFailed("provider.get_tracer")
+
+
+class _At(Fault):
+    """A fault at some hooks alone."""
+
+    def __init__(self, *hooks: str) -> None:
+        super().__init__()
+        self._at = hooks
+
+    def at(self, hook: str) -> None:
+        if hook in self._at:
+            super().at(hook)
+
+
+async def test_no_provider_and_no_propagator_fails_an_act(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The framework makes spans of acts by the process's own provider: what that raises is kept,
+    and counted."""
+    manager = TaskManager(sqlite_url, work=False)
+    manager.op("work")(_work)
+    told: dict[str, list[int]] = {}
+    kept: dict[str, int] = {}
+    async with manager:
+        for hook in FAULTS:
+            faulty = FaultyTelemetry(_At(hook))
+            provider: TracerProvider = faulty.tracer_provider
+            if hook in ("provider", "span"):
+                provider = _BadProvider(gives=hook == "span")
+            monkeypatch.setattr("opentelemetry.trace._TRACER_PROVIDER", provider)
+            before = read_errors()[TelemetrySource.SPAN]
+            with faulty.installed():
+                async with asking(make_app(manager)) as client:
+                    told[hook] = await _act(client)
+            faulty.close()
+            kept[hook] = read_errors()[TelemetrySource.SPAN] - before
+        tasks = len((await manager.store.list()).tasks)
+
+    assert told == {hook: [201, 200, 200, 201, 200, 303, 200, 404, 200] for hook in FAULTS}
+    assert tasks == 4 * len(FAULTS)
+    assert min(kept.values()) > 0
+
+
+async def _act(client: AsyncClient) -> list[int]:
+    """Make each kind of act, and a read; gives their statuses."""
+    made = await client.post("/v1/tasks", json={"op": "work"}, headers={"traceparent": CALLER})
+    path = f"/v1/tasks/{made.json()['task_id']}"
+    form = {"data": {"op": "work"}, "headers": {"Origin": "http://localhost"}}
+    acts: list[tuple[str, str, dict[str, Any]]] = [
+        ("POST", "/v1/tasks:batch", {"json": {"tasks": [{"op": "work"}]}}),
+        ("POST", f"{path}/cancel", {}),
+        ("POST", f"{path}/retry", {}),
+        ("POST", "/v1/ops/work/pause", {}),
+        ("POST", "/submit", form),
+        ("POST", "/v1/audit", {}),
+        ("DELETE", "/v1/schedules/absent", {}),
+        ("GET", path, {}),
+    ]
+    answers = [await client.request(method, place, **more) for method, place, more in acts]
+    return [one.status_code for one in (made, *answers)]
 
 
 def test_what_a_server_tells_is_the_contract(captured: CapturedTelemetry) -> None:

@@ -10,6 +10,8 @@ from contextvars import copy_context
 from pathlib import Path
 
 import pytest
+from opentelemetry import trace
+from opentelemetry.trace import Span, StatusCode
 
 from tapescope.model import (
     Backlog,
@@ -25,6 +27,7 @@ from tapescope.model import (
 from tapescope_telemetry import Telemetry
 from tapescope_telemetry import spans as span_functions
 from tapescope_telemetry.guard import LOGS, read_errors
+from tapescope_telemetry.guarded_tracer import GuardedTracerProvider, can_trace
 from tapescope_telemetry.logger import Logger
 from tapescope_telemetry.managers import ManagerMeter
 from tapescope_telemetry.schedules import ScheduleMeter
@@ -79,6 +82,34 @@ def _continue(_: Telemetry) -> None:
 def _cancel(telemetry: Telemetry) -> None:
     asked_in = span_functions.read_caller()
     telemetry.start_cancel_span("op", TASK_ID, 0, PARENT, asked_in).end("cancelled")
+
+
+def _use_guarded_tracer(_: Telemetry) -> None:
+    """As the framework of the HTTP API does, with a provider that raises as the process's own."""
+    bad = FaultyTelemetry(Fault())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trace, "_TRACER_PROVIDER", bad.tracer_provider)
+        tracer = GuardedTracerProvider().get_tracer("x", "1")
+        with tracer.start_as_current_span("x") as span:
+            for use in SPAN_METHODS.values():
+                use(span)
+        span.end()
+    bad.close()
+
+
+SPAN_METHODS: dict[str, Callable[[Span], object]] = {
+    "add_event": lambda span: span.add_event("x"),
+    "add_link": lambda span: span.add_link(span.get_span_context()),
+    "end": lambda span: None,  # last
+    "get_span_context": lambda span: span.get_span_context(),
+    "is_recording": lambda span: span.is_recording(),
+    "record_exception": lambda span: span.record_exception(ValueError("x")),
+    "set_attribute": lambda span: span.set_attribute("x", 1),
+    "set_attributes": lambda span: span.set_attributes({"x": 1}),
+    "set_status": lambda span: span.set_status(StatusCode.ERROR),
+    "update_name": lambda span: span.update_name("y"),
+}
+"""How each method of a span is called."""
 
 
 class Busy:
@@ -168,6 +199,8 @@ ENTRIES: dict[str, Callable[[Telemetry], object]] = {
     "spans.read_caller": lambda t: span_functions.read_caller(),
     "spans.start_run": lambda t: None,  # Telemetry's, which is above
     "spans.start_cancel": lambda t: None,
+    "guarded_tracer.can_trace": lambda t: can_trace([(b"traceparent", PARENT.encode())]),
+    "GuardedTracerProvider.get_tracer": _use_guarded_tracer,
     "Logger.is_enabled_for": lambda t: Logger("tapescope").is_enabled_for(logging.INFO),
     "Logger.debug": lambda t: Logger("tapescope").debug("%s", 1),
     "Logger.info": lambda t: Logger("tapescope").info("%s", 1),
@@ -192,6 +225,7 @@ def list_entries() -> list[str]:
             StoreMeter,
             ScheduleMeter,
             ServerMeter,
+            GuardedTracerProvider,
             Logger,
         )
         for name, _ in inspect.getmembers(
@@ -204,12 +238,23 @@ def list_entries() -> list[str]:
         for name in span_functions.__all__
         if inspect.isfunction(getattr(span_functions, name))
     ]
-    return methods + functions
+    return [*methods, *functions, "guarded_tracer.can_trace"]
 
 
 def test_every_entry_is_tried() -> None:
     """A new public method of telemetry has to be called here, with faults."""
     assert sorted(ENTRIES) == sorted(list_entries())
+
+
+def test_every_method_of_a_span_is_guarded() -> None:
+    """A span of the process's own provider may raise in each of them."""
+    methods = [
+        name for name, _ in inspect.getmembers(Span, inspect.isroutine) if not name.startswith("_")
+    ]
+    span = GuardedTracerProvider().get_tracer("x").start_span("x")
+
+    assert sorted(SPAN_METHODS) == sorted(methods)
+    assert [name for name in methods if name not in vars(type(span))] == []
 
 
 @pytest.mark.parametrize("entry", ENTRIES)

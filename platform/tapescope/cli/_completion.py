@@ -17,7 +17,6 @@ from tapescope.program import run_main
 
 if TYPE_CHECKING:
     from tapescope.cli._source import Source
-    from tapescope.store.port import TaskStore
 
 __all__ = [
     "COMPLETE",
@@ -82,22 +81,22 @@ def complete_schedule(ctx: click.Context, _: click.Parameter, incomplete: str) -
 def complete_paused(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """The first paused ops whose names begin so."""
 
-    async def read(store: TaskStore) -> list[str]:
-        page = await store.ops.list_paused(limit=1_000)
+    async def read(source: Source) -> list[str]:
+        page = await source.list_paused(limit=1_000)
         return [one.op for one in page.pauses if one.op.startswith(incomplete)]
 
-    return _ask_store(ctx, read) or []
+    return _ask(ctx, read) or []
 
 
 def complete_worker(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """The first workers whose owners begin so."""
 
-    async def read(store: TaskStore) -> list[str]:
-        page = await store.ops.list_workers(limit=1_000)
+    async def read(source: Source) -> list[str]:
+        page = await source.list_workers(limit=1_000)
         owners = (one.owner for one in page.workers if one.is_worker)
         return [owner for owner in owners if owner.startswith(incomplete)]
 
-    return _ask_store(ctx, read) or []
+    return _ask(ctx, read) or []
 
 
 def complete_drill(
@@ -121,17 +120,6 @@ def _ask(ctx: click.Context, read: Callable[[Source], Awaitable[Found]]) -> Foun
         place = choose_place(_find_option(ctx, "store"), _find_option(ctx, "server"))
         async with place.open() as source:
             return await read(source)
-
-    return _wait_for(ask)
-
-
-def _ask_store(ctx: click.Context, read: Callable[[TaskStore], Awaitable[Found]]) -> Found | None:
-    """The same of a command that is for stores alone."""
-    from tapescope.cli._store import choose_store, open_store
-
-    async def ask() -> Found:
-        async with open_store(choose_store(_find_option(ctx, "store"))) as store:
-            return await read(store)
 
     return _wait_for(ask)
 

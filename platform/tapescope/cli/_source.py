@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tapescope.model.audit import AuditReport
     from tapescope.model.backlog import Backlog
     from tapescope.model.leases import TracedAttempt
-    from tapescope.model.ops import Pause
+    from tapescope.model.ops import Drain, Pause, PausePage, WorkerPage
     from tapescope.model.schedules import Schedule, SchedulePage
     from tapescope.model.tape import Event, QuarantinePage, TapePage
     from tapescope.model.tasks import CancelRequest, Task, TaskPage, TaskStatus
@@ -199,6 +199,30 @@ class Source(Lister, ABC):
         """The ops that workers have registered."""
 
     @abstractmethod
+    async def pause_op(self, op: str, reason: str) -> Pause:
+        """Have no worker claim its tasks; gives the pause that is in force."""
+
+    @abstractmethod
+    async def resume_op(self, op: str) -> Pause | None:
+        """Have the workers claim its tasks again; gives the pause that ended, if any."""
+
+    @abstractmethod
+    async def list_paused(self, *, limit: int) -> PausePage:
+        """The first page of the ops that are paused, by name."""
+
+    @abstractmethod
+    async def list_workers(self, *, after: str | None = None, limit: int) -> WorkerPage:
+        """A page of who works on the store, by owner."""
+
+    @abstractmethod
+    async def drain_worker(self, owner: str, reason: str) -> Drain:
+        """Have a worker claim no more; gives the drain in force. Raises ``UnknownWorker``."""
+
+    @abstractmethod
+    async def undrain_worker(self, owner: str) -> None:
+        """Have a worker claim again. Raises ``UnknownWorker``."""
+
+    @abstractmethod
     async def audit(self, *, grace: float, rows_per_second: float | None) -> AuditReport:
         """Check every tape, thoroughly."""
 
@@ -302,6 +326,24 @@ class _StoreSource(Source):
 
     async def read_ops(self) -> Iterable[str]:
         return await self._store.ops.read()
+
+    async def pause_op(self, op: str, reason: str) -> Pause:
+        return await self._store.ops.pause(op, reason=reason, by=name_caller())
+
+    async def resume_op(self, op: str) -> Pause | None:
+        return await self._store.ops.resume(op)
+
+    async def list_paused(self, *, limit: int) -> PausePage:
+        return await self._store.ops.list_paused(limit=limit)
+
+    async def list_workers(self, *, after: str | None = None, limit: int) -> WorkerPage:
+        return await self._store.ops.list_workers(after=after, limit=limit)
+
+    async def drain_worker(self, owner: str, reason: str) -> Drain:
+        return await self._store.ops.drain(owner, reason=reason, by=name_caller())
+
+    async def undrain_worker(self, owner: str) -> None:
+        await self._store.ops.undrain(owner)
 
     async def audit(self, *, grace: float, rows_per_second: float | None) -> AuditReport:
         from tapescope.maintenance.audit import audit_store
@@ -481,6 +523,30 @@ class _ServerSource(Source, Submitter):
 
     async def read_ops(self) -> Iterable[str]:
         return [one.op for one in (await self._client.stats()).ops if one.registered]
+
+    async def pause_op(self, op: str, reason: str) -> Pause:
+        return await self._client.pause(op, reason=reason)
+
+    async def resume_op(self, op: str) -> Pause | None:
+        before = find_pauses(await self.read_backlog()).get(op)
+        ended = await self._client.resume(op)
+        return ended or before  # where a reply was lost, the try behind it finds no pause
+
+    async def list_paused(self, *, limit: int) -> PausePage:
+        return await self._client.list_paused(limit=limit)
+
+    async def list_workers(self, *, after: str | None = None, limit: int) -> WorkerPage:
+        page = await self._client.workers.list(after=after, limit=limit)
+        while page.next is not None and (left := limit - len(page.workers)) > 0:
+            more = await self._client.workers.list(after=page.next, limit=left)
+            page = replace(more, workers=page.workers + more.workers)
+        return page
+
+    async def drain_worker(self, owner: str, reason: str) -> Drain:
+        return await self._client.workers.drain(owner, reason=reason)
+
+    async def undrain_worker(self, owner: str) -> None:
+        await self._client.workers.undrain(owner)
 
     async def audit(self, *, grace: float, rows_per_second: float | None) -> AuditReport:
         return await self._client.audit(thorough=True, grace=grace, rows_per_second=rows_per_second)

@@ -55,7 +55,7 @@ _COMMANDS: Final = {
 _REMOTE: Final = frozenset(
     {
         *("submit", "retry", "list", "stats", "show", "tape", "trace", "cancel", "drops"),
-        *("audit", "schedule"),
+        *("audit", "schedule", "pause", "resume", "workers"),
     }
 )
 """Commands that work through a server as on a store."""

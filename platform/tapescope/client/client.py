@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 from tapescope.client.address import Address
 from tapescope.client.shapes import CancelTold, SeenTask, SeenTasks
-from tapescope.client.verbs import Lost, Verbs
+from tapescope.client.verbs import Lost, Verbs, pass_outcomes
 from tapescope.client.wire import AsyncioWire
-from tapescope.errors import ScheduleTaken
+from tapescope.errors import ScheduleTaken, TapescopeError
 from tapescope.model.audit import AUDIT_GRACE, AuditReport
 from tapescope.model.backlog import Backlog
 from tapescope.model.leases import TracedAttempt
+from tapescope.model.ops import Drain, Pause, PausePage, WorkerPage
 from tapescope.model.schedules import Schedule, SchedulePage, ScheduleTimes
 from tapescope.model.tape import Event, QuarantinePage, TapePage
 from tapescope.model.tasks import Task, TaskStatus
@@ -22,7 +23,7 @@ from tapescope.model.tasks import Task, TaskStatus
 if TYPE_CHECKING:
     from tapescope.manager import Op, Submission
 
-__all__ = ["Client", "ClientSchedules", "ClientTask"]
+__all__ = ["Client", "ClientSchedules", "ClientTask", "ClientWorkers"]
 
 
 class Client:
@@ -72,6 +73,8 @@ class Client:
         )
         self.schedules = ClientSchedules(self._verbs)
         """The schedules of the server's store: added, listed, paused, triggered, removed."""
+        self.workers = ClientWorkers(self._verbs)
+        """Who works on the server's store: listed, drained."""
 
     def __repr__(self) -> str:
         return f"Client({self.server!r})"
@@ -125,16 +128,35 @@ class Client:
         )
         return ClientTask(self._verbs, task_id, created=created)
 
-    async def submit_many(self, submissions: Sequence[Submission[Any]]) -> Sequence[ClientTask]:
+    @overload
+    async def submit_many(
+        self, submissions: Sequence[Submission[Any]], *, return_exceptions: Literal[False] = False
+    ) -> Sequence[ClientTask]: ...
+
+    @overload
+    async def submit_many(
+        self, submissions: Sequence[Submission[Any]], *, return_exceptions: Literal[True]
+    ) -> Sequence[ClientTask | TapescopeError]: ...
+
+    async def submit_many(
+        self, submissions: Sequence[Submission[Any]], *, return_exceptions: bool = False
+    ) -> Sequence[ClientTask | TapescopeError]:
         """``submit`` for many at once, in few requests; the handles are in this order.
 
         Each has a key of its own, which is made here where it has none, so one whose reply was lost
-        is submitted once. Raises, before any is sent, for errors that can be seen here. Where the
-        server refuses some, the others are submitted all the same, and what the first one met is
-        raised.
+        is submitted once. Raises, before any is sent, for errors that can be seen here. One that
+        the server refuses stops no other.
+
+        With ``return_exceptions``, as of ``asyncio.gather``, the answer has a handle, or the error,
+        in the place of each, and nothing that a server does is raised: where it is lost in the
+        midst, those that it did not answer for have that error, and may have been submitted. Else
+        the first error is raised, and the handles of the others are not given.
         """
-        made = await self._verbs.submit_many(submissions)
-        return [ClientTask(self._verbs, task_id, created=created) for task_id, created in made]
+        outcomes = await self._verbs.submit_many(submissions)
+        return [
+            ClientTask(self._verbs, one[0], created=one[1]) if isinstance(one, tuple) else one
+            for one in pass_outcomes(outcomes, raising=not return_exceptions)
+        ]
 
     def handle(self, task_id: str) -> ClientTask:
         """A handle on any task of the server; its methods see if it exists."""
@@ -212,6 +234,34 @@ class Client:
         Its ``counts`` are empty: a server does not tell them.
         """
         return await self._verbs.drops(task_id, since=since, until=until, after=after, limit=limit)
+
+    # --- pauses -----------------------------------------------------------------------------------
+
+    async def pause(self, op: str, *, reason: str = "") -> Pause:
+        """Have no worker of the server's store claim tasks of an op until ``resume``.
+
+        As ``TaskManager.pause``; who asks is the name of the token. Gives the pause that is in
+        force, which is the first one. It takes the scope ``admin``. Raises ``BadOp``,
+        ``BadSetting``.
+        """
+        return await self._verbs.pause_op(op, reason)
+
+    async def resume(self, op: str) -> Pause | None:
+        """Have the workers claim tasks of an op again; gives the pause that ended.
+
+        ``None``: the op was not paused, or a reply was lost, and the try behind it found that. It
+        takes the scope ``admin``. Raises ``BadOp``.
+        """
+        return await self._verbs.resume_op(op)
+
+    async def list_paused(self, *, after: str | None = None, limit: int = 100) -> PausePage:
+        """A page of the ops that are paused, by name, of at most 1,000: ``after`` is the page
+        before's ``next``.
+
+        With a token for some ops it has theirs alone, and may have fewer than ``limit`` and yet a
+        next.
+        """
+        return await self._verbs.list_pauses(after=after, limit=limit)
 
     # --- the store --------------------------------------------------------------------------------
 
@@ -376,3 +426,31 @@ class ClientSchedules:
         One that code declares comes back with the next worker that opens: pause it.
         """
         await self._verbs.remove_schedule(name)
+
+
+class ClientWorkers:
+    """Who works on a server's store: ``Client.workers``.
+
+    To list them takes the scope ``read`` for every op, to drain one ``admin``.
+    """
+
+    def __init__(self, verbs: Verbs) -> None:
+        """Made by the client."""
+        self._verbs = verbs
+
+    async def list(self, *, after: str | None = None, limit: int = 100) -> WorkerPage:
+        """A page of who works on the store, by owner, of at most 1,000: its workers, and other
+        owners of tasks that run. ``after`` is the page before's ``next``."""
+        return await self._verbs.list_workers(after=after, limit=limit)
+
+    async def drain(self, owner: str, *, reason: str = "") -> Drain:
+        """Have a worker claim no more tasks by name, until ``undrain`` or its end.
+
+        What it runs goes on. Gives the drain that is in force, which is the first one. Raises
+        ``UnknownWorker``, ``BadSetting``.
+        """
+        return await self._verbs.drain_worker(owner, reason)
+
+    async def undrain(self, owner: str) -> None:
+        """Have a worker claim tasks again. Raises ``UnknownWorker``."""
+        await self._verbs.undrain_worker(owner)

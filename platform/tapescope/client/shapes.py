@@ -13,7 +13,7 @@ from typing import Any, cast
 from tapescope.model.audit import AuditReport, AuditRule, Violation
 from tapescope.model.backlog import Backlog, OpBacklog
 from tapescope.model.leases import TracedAttempt
-from tapescope.model.ops import Pause
+from tapescope.model.ops import Drain, Pause, PausePage, WorkerPage, WorkerState
 from tapescope.model.schedules import CatchUp, Overlap, Schedule, ScheduleOrigin, SchedulePage
 from tapescope.model.tape import FINAL, DroppedEvent, DropReason, Event, QuarantinePage, TapePage
 from tapescope.model.tasks import (
@@ -36,15 +36,20 @@ __all__ = [
     "read_audit",
     "read_backlog",
     "read_cancel_told",
+    "read_drained",
     "read_drops",
     "read_event",
     "read_final",
+    "read_pause",
+    "read_pauses",
+    "read_resumed",
     "read_schedule",
     "read_schedules",
     "read_seen",
     "read_seen_tasks",
     "read_tape",
     "read_traced",
+    "read_workers",
 ]
 
 Shape = Mapping[str, Any]
@@ -210,20 +215,62 @@ def read_backlog(shape: Shape) -> Backlog:
                 failed=int(one["failed"]),
                 cancelled=int(one["cancelled"]),
                 gone=int(one["gone"]),
-                paused=_read_pause(one.get("paused")),
+                paused=_read_optional_pause(one.get("paused")),
             )
             for one in shape["ops"]
         ),
     )
 
 
-def _read_pause(shape: Shape | None) -> Pause | None:
+def _read_optional_pause(shape: Shape | None) -> Pause | None:
     """That an op is paused; a server of an older version does not say it."""
-    if shape is None:
-        return None
-    by = shape["by"]
+    return None if shape is None else read_pause(shape)
+
+
+def read_pause(shape: Shape) -> Pause:
+    """An op that is paused."""
     at, reason = parse_time(shape["at"]), _text(shape["reason"])
-    return Pause(_text(shape["op"]), at, None if by is None else _text(by), reason)
+    return Pause(_text(shape["op"]), at, _optional_text(shape["by"]), reason)
+
+
+def read_resumed(shape: Shape) -> Pause | None:
+    """The pause that ended, from what ``POST /v1/ops/{op}/resume`` answers."""
+    was = shape["was"]
+    return None if was is None else read_pause(was)
+
+
+def read_pauses(shape: Shape) -> PausePage:
+    """A page of paused ops."""
+    return PausePage(tuple(map(read_pause, shape["pauses"])), _optional_text(shape["next"]))
+
+
+def read_workers(shape: Shape) -> WorkerPage:
+    """A page of who works on a store."""
+    return WorkerPage(tuple(map(_read_worker, shape["workers"])), _optional_text(shape["next"]))
+
+
+def _read_worker(shape: Shape) -> WorkerState:
+    drain = shape["drain"]
+    return WorkerState(
+        _text(shape["owner"]),
+        ops=tuple(map(_text, shape["ops"])),
+        running=int(shape["running"]),
+        is_worker=bool(shape["is_worker"]),
+        alive=bool(shape["alive"]),
+        since_us=_optional_time(shape["since"]),
+        heard_us=_optional_time(shape["heard"]),
+        drain=None if drain is None else _read_drain(drain),
+    )
+
+
+def read_drained(shape: Shape) -> Drain:
+    """The drain in force, from what ``POST /v1/workers/{owner}/drain`` answers."""
+    return _read_drain(shape["drain"])
+
+
+def _read_drain(shape: Shape) -> Drain:
+    at, reason = parse_time(shape["at"]), _text(shape["reason"])
+    return Drain(at, _optional_text(shape["by"]), reason)
 
 
 def read_schedule(shape: Shape) -> Schedule:

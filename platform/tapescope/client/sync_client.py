@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 from tapescope.client.address import Address
 from tapescope.client.shapes import CancelTold, SeenTask, SeenTasks
-from tapescope.client.verbs import Lost, Verbs
+from tapescope.client.verbs import Lost, Verbs, pass_outcomes
 from tapescope.client.wire import BlockingWire, iterate_blocking, run_blocking
-from tapescope.errors import ScheduleTaken
+from tapescope.errors import ScheduleTaken, TapescopeError
 from tapescope.model.audit import AUDIT_GRACE, AuditReport
 from tapescope.model.backlog import Backlog
 from tapescope.model.leases import TracedAttempt
+from tapescope.model.ops import Drain, Pause, PausePage, WorkerPage
 from tapescope.model.schedules import Schedule, SchedulePage, ScheduleTimes
 from tapescope.model.tape import Event, QuarantinePage, TapePage
 from tapescope.model.tasks import Task, TaskStatus
@@ -22,7 +23,7 @@ from tapescope.model.tasks import Task, TaskStatus
 if TYPE_CHECKING:
     from tapescope.manager import Op, Submission
 
-__all__ = ["SyncClient", "SyncClientSchedules", "SyncClientTask"]
+__all__ = ["SyncClient", "SyncClientSchedules", "SyncClientTask", "SyncClientWorkers"]
 
 
 class SyncClient:
@@ -57,6 +58,8 @@ class SyncClient:
         )
         self.schedules = SyncClientSchedules(self._verbs)
         """The schedules of the server's store: see ``Client.schedules``."""
+        self.workers = SyncClientWorkers(self._verbs)
+        """Who works on the server's store: see ``Client.workers``."""
 
     def __repr__(self) -> str:
         return f"SyncClient({self.server!r})"
@@ -108,10 +111,25 @@ class SyncClient:
         )
         return SyncClientTask(self._verbs, task_id, created=created)
 
-    def submit_many(self, submissions: Sequence[Submission[Any]]) -> Sequence[SyncClientTask]:
+    @overload
+    def submit_many(
+        self, submissions: Sequence[Submission[Any]], *, return_exceptions: Literal[False] = False
+    ) -> Sequence[SyncClientTask]: ...
+
+    @overload
+    def submit_many(
+        self, submissions: Sequence[Submission[Any]], *, return_exceptions: Literal[True]
+    ) -> Sequence[SyncClientTask | TapescopeError]: ...
+
+    def submit_many(
+        self, submissions: Sequence[Submission[Any]], *, return_exceptions: bool = False
+    ) -> Sequence[SyncClientTask | TapescopeError]:
         """``submit`` for many at once: see ``Client.submit_many``."""
-        made = run_blocking(self._verbs.submit_many(submissions))
-        return [SyncClientTask(self._verbs, task_id, created=created) for task_id, created in made]
+        outcomes = run_blocking(self._verbs.submit_many(submissions))
+        return [
+            SyncClientTask(self._verbs, one[0], created=one[1]) if isinstance(one, tuple) else one
+            for one in pass_outcomes(outcomes, raising=not return_exceptions)
+        ]
 
     def handle(self, task_id: str) -> SyncClientTask:
         """A handle on any task of the server; its methods see if it exists."""
@@ -187,6 +205,20 @@ class SyncClient:
         return run_blocking(
             self._verbs.drops(task_id, since=since, until=until, after=after, limit=limit)
         )
+
+    # --- pauses -----------------------------------------------------------------------------------
+
+    def pause(self, op: str, *, reason: str = "") -> Pause:
+        """Have no worker claim tasks of an op until ``resume``: see ``Client.pause``."""
+        return run_blocking(self._verbs.pause_op(op, reason))
+
+    def resume(self, op: str) -> Pause | None:
+        """Have the workers claim tasks of an op again: see ``Client.resume``."""
+        return run_blocking(self._verbs.resume_op(op))
+
+    def list_paused(self, *, after: str | None = None, limit: int = 100) -> PausePage:
+        """A page of the ops that are paused, by name: see ``Client.list_paused``."""
+        return run_blocking(self._verbs.list_pauses(after=after, limit=limit))
 
     # --- the store --------------------------------------------------------------------------------
 
@@ -319,3 +351,23 @@ class SyncClientSchedules:
     def remove(self, name: str) -> None:
         """Delete it; the tasks that it made stay. Raises ``UnknownSchedule``."""
         run_blocking(self._verbs.remove_schedule(name))
+
+
+class SyncClientWorkers:
+    """The verbs of ``ClientWorkers`` as plain calls: ``SyncClient.workers``."""
+
+    def __init__(self, verbs: Verbs) -> None:
+        """Made by the client."""
+        self._verbs = verbs
+
+    def list(self, *, after: str | None = None, limit: int = 100) -> WorkerPage:
+        """A page of who works on the store, by owner: see ``ClientWorkers.list``."""
+        return run_blocking(self._verbs.list_workers(after=after, limit=limit))
+
+    def drain(self, owner: str, *, reason: str = "") -> Drain:
+        """Have a worker claim no more tasks by name: see ``ClientWorkers.drain``."""
+        return run_blocking(self._verbs.drain_worker(owner, reason))
+
+    def undrain(self, owner: str) -> None:
+        """Have a worker claim tasks again. Raises ``UnknownWorker``."""
+        run_blocking(self._verbs.undrain_worker(owner))

@@ -13,6 +13,7 @@ from contextlib import aclosing
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from urllib.parse import quote
 
 import orjson
 
@@ -25,15 +26,20 @@ from tapescope.client.shapes import (
     read_audit,
     read_backlog,
     read_cancel_told,
+    read_drained,
     read_drops,
     read_event,
     read_final,
+    read_pause,
+    read_pauses,
+    read_resumed,
     read_schedule,
     read_schedules,
     read_seen,
     read_seen_tasks,
     read_tape,
     read_traced,
+    read_workers,
 )
 from tapescope.client.wire import Broken, Reply, Request, Wire
 from tapescope.clock import Backoff
@@ -51,10 +57,12 @@ from tapescope.errors import (
     TaskFailed,
     UnknownSchedule,
     UnknownTask,
+    UnknownWorker,
 )
 from tapescope.model.audit import AUDIT_GRACE, AuditReport
 from tapescope.model.backlog import Backlog
 from tapescope.model.leases import TracedAttempt
+from tapescope.model.ops import Drain, Pause, PausePage, WorkerPage
 from tapescope.model.schedules import CatchUp, Overlap, Schedule, SchedulePage
 from tapescope.model.tape import FINAL, Event, Outcome, QuarantinePage, TapePage
 from tapescope.model.tasks import FinalEvent, TaskStatus, is_op
@@ -78,7 +86,7 @@ from tapescope_telemetry.spans import name_callers_span
 if TYPE_CHECKING:
     from tapescope.manager import Op, Submission
 
-__all__ = ["Lost", "Submitted", "Verbs"]
+__all__ = ["Lost", "Submitted", "Verbs", "pass_outcomes"]
 
 T = TypeVar("T")
 
@@ -107,6 +115,17 @@ _LASTED: Final = 5.0
 """Seconds that a stream was open without a word, after which its server is known to be there."""
 _BEATS: Final = 45.0
 """Seconds without a byte after which a stream is taken for dead: the server sends one every 15."""
+
+
+def pass_outcomes(
+    outcomes: Sequence[Submitted | TapescopeError], *, raising: bool
+) -> Sequence[Submitted | TapescopeError]:
+    """What became of many submits; with ``raising`` it raises the first error among them."""
+    if raising:
+        for one in outcomes:
+            if isinstance(one, TapescopeError):
+                raise one
+    return outcomes
 
 
 class _Pauses(Backoff):
@@ -188,28 +207,42 @@ class Verbs:
         # With a key of our own a task that "was there" is that of a try whose reply was lost.
         return self._read(shape, lambda s: (str(s["task_id"]), made_here or bool(s["created"])))
 
-    async def submit_many(self, submissions: Sequence[Submission[Any]]) -> Sequence[Submitted]:
-        """Submit many tasks, each with a key: in their order. Raises what the first one met that
-        was refused; the others are submitted all the same."""
-        checked = [_describe_submission(one) for one in submissions]
-        made: list[Submitted] = []
-        errors: list[TapescopeError] = []
-        for batch in _pack(checked):
-            body = b'{"tasks":[' + b",".join(text for text, _ in batch) + b"]}"
-            shape = await self._ask("POST", "/v1/tasks:batch", body=body)
-            rows = self._read(shape, partial(_read_rows, n=len(batch)))
-            for row, (_, made_here) in zip(rows, batch, strict=True):
-                if row["problem"] is None:
-                    task_id = self._read(row, lambda one: str(one["task_id"]))
-                    made.append((task_id, made_here or bool(row["created"])))
-                    continue
-                problem = read_problem(row["problem"])
-                if problem is None:
-                    raise ServerNotUnderstood(self.server, "a task is refused for no reason")
-                errors.append(make_error(self.server, problem))
-        if errors:
-            raise errors[0]
-        return made
+    async def submit_many(
+        self, submissions: Sequence[Submission[Any]]
+    ) -> Sequence[Submitted | TapescopeError]:
+        """Submit many tasks, each with a key: gives what became of each, in their order.
+
+        Where a part of them is refused or lost as a whole, each of it has that error, and each of
+        the parts behind it, which are not sent. Raises, before any is sent, what can be seen here.
+        """
+        parts = list(_pack([_describe_submission(one) for one in submissions]))
+        outcomes: list[Submitted | TapescopeError] = []
+        for number, part in enumerate(parts):
+            try:
+                outcomes += await self._submit_part(part)
+            except TapescopeError as error:
+                outcomes += [error] * sum(map(len, parts[number:]))
+                break
+        return outcomes
+
+    async def _submit_part(
+        self, part: Sequence[tuple[bytes, bool]]
+    ) -> Sequence[Submitted | TapescopeError]:
+        """Submit what one request may have. Raises what all of it met."""
+        body = b'{"tasks":[' + b",".join(text for text, _ in part) + b"]}"
+        shape = await self._ask("POST", "/v1/tasks:batch", body=body)
+        rows = self._read(shape, partial(_read_rows, n=len(part)))
+        outcomes: list[Submitted | TapescopeError] = []
+        for row, (_, made_here) in zip(rows, part, strict=True):
+            if row["problem"] is None:
+                task_id = self._read(row, lambda one: str(one["task_id"]))
+                outcomes.append((task_id, made_here or bool(row["created"])))
+                continue
+            problem = read_problem(row["problem"])
+            if problem is None:
+                raise ServerNotUnderstood(self.server, "a task is refused for no reason")
+            outcomes.append(make_error(self.server, problem))
+        return outcomes
 
     async def retry(self, task_id: str, *, idempotency_key: str | None = None) -> Submitted:
         """Submit an ended task again: a new one."""
@@ -425,11 +458,8 @@ class Verbs:
 
     async def list_schedules(self, *, after: str | None = None, limit: int = 100) -> SchedulePage:
         """A page of schedules, by name, of at most 1,000."""
-        query = _query(
-            limit=min(check_page_size(limit), _PAGE),
-            cursor=None if after is None else check_text("after", after),
-        )
-        return self._read(await self._ask("GET", "/v1/schedules", query), read_schedules)
+        path = "/v1/schedules"
+        return self._read(await self._ask("GET", path, _page(after, limit)), read_schedules)
 
     async def get_schedule(self, name: str) -> Schedule:
         """A schedule by its name. Raises ``UnknownSchedule``."""
@@ -506,6 +536,37 @@ class Verbs:
                 raise
             return None  # the try whose reply was lost has removed it
         return self._read(shape, read_schedule)
+
+    # --- ops and workers --------------------------------------------------------------------------
+
+    async def pause_op(self, op: str, reason: str = "") -> Pause:
+        """Have no worker claim its tasks; gives the pause that is in force."""
+        body = encode({"reason": check_text("reason", reason)}, "reason").encode()
+        path = f"/v1/ops/{check_op(op)}/pause"
+        return self._read(await self._ask("POST", path, body=body), read_pause)
+
+    async def resume_op(self, op: str) -> Pause | None:
+        """Have the workers claim its tasks again; gives the pause that ended, where it is known."""
+        path = f"/v1/ops/{check_op(op)}/resume"
+        return self._read(await self._ask("POST", path), read_resumed)
+
+    async def list_pauses(self, *, after: str | None = None, limit: int = 100) -> PausePage:
+        """A page of the ops that are paused, by name, of at most 1,000."""
+        return self._read(await self._ask("GET", "/v1/pauses", _page(after, limit)), read_pauses)
+
+    async def list_workers(self, *, after: str | None = None, limit: int = 100) -> WorkerPage:
+        """A page of who works on the store, by owner, of at most 1,000."""
+        return self._read(await self._ask("GET", "/v1/workers", _page(after, limit)), read_workers)
+
+    async def drain_worker(self, owner: str, reason: str = "") -> Drain:
+        """Have a worker claim no more tasks; gives the drain that is in force."""
+        body = encode({"reason": check_text("reason", reason)}, "reason").encode()
+        path = f"{_worker_path(owner)}/drain"
+        return self._read(await self._ask("POST", path, body=body), read_drained)
+
+    async def undrain_worker(self, owner: str) -> None:
+        """Have a worker claim tasks again. Raises ``UnknownWorker``."""
+        await self._ask("POST", f"{_worker_path(owner)}/undrain")
 
     # --- the store --------------------------------------------------------------------------------
 
@@ -658,6 +719,14 @@ def _schedule_path(name: str) -> str:
     return f"/v1/schedules/{name}"
 
 
+def _worker_path(owner: str) -> str:
+    """The path of a worker. Raises ``UnknownWorker`` for a name that no path can have."""
+    name = check_text("owner", owner)
+    if not name.strip(".") or "/" in name:
+        raise UnknownWorker(owner)
+    return f"/v1/workers/{quote(name, safe=':')}"
+
+
 def _choose_key(given: str | None) -> str:
     """The key of a submit, or a new one. Raises ``BadSetting`` for what a header cannot carry."""
     if given is None:
@@ -713,6 +782,12 @@ def _read_rows(shape: Shape, n: int) -> Sequence[Shape]:
     for row in rows:
         row["problem"]  # a row without it is not an answer
     return rows
+
+
+def _page(after: str | None, limit: int) -> dict[str, str]:
+    """The query for a page of at most ``limit`` of what is listed by name. Raises ``BadSetting``"""
+    cursor = None if after is None else check_text("after", after)
+    return _query(limit=min(check_page_size(limit), _PAGE), cursor=cursor)
 
 
 def _query(**values: object) -> dict[str, str]:

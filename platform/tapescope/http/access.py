@@ -23,8 +23,8 @@ class Scope(StrEnum):
     CANCEL = "cancel"
     """Cancel tasks."""
     ADMIN = "admin"
-    """All of that for every op, audit the store, and change schedules, which outlive their
-    caller's token."""
+    """All of that for every op, audit the store, and change what outlives the caller's token and
+    is of everybody: schedules, pauses of ops, drains of workers."""
 
 
 @dataclass(frozen=True, slots=True)

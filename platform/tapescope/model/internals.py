@@ -106,7 +106,8 @@ class Refusal(StrEnum):
     TOO_SLOW = "too_slow"
     """408: its body did not come in time."""
     TOO_MANY = "too_many"
-    """503: the streams and waiting requests, or the connections, are as many as there may be."""
+    """429: the tasks that wait to be submitted are as many as there may be; 503: so are the streams
+    and waiting requests, or the connections."""
     DRAINING = "draining"
     """503: the server was about to stop."""
 

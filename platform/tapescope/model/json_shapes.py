@@ -13,7 +13,7 @@ from typing import Any
 from tapescope.model.audit import AuditReport, Violation
 from tapescope.model.backlog import Backlog, OpBacklog
 from tapescope.model.leases import TracedAttempt
-from tapescope.model.ops import Pause, WorkerState
+from tapescope.model.ops import Drain, Pause, PausePage, WorkerPage, WorkerState
 from tapescope.model.repairs import RepairReport
 from tapescope.model.schedules import Schedule, SchedulePage
 from tapescope.model.tape import DroppedEvent, Event, QuarantinePage, TapePage
@@ -24,17 +24,22 @@ __all__ = [
     "audit_shape",
     "backlog_shape",
     "cancel_shape",
+    "drain_shape",
     "drop_shape",
     "drops_shape",
     "event_shape",
     "list_shape",
     "op_shape",
+    "pause_shape",
+    "pauses_shape",
     "repair_shape",
     "schedule_shape",
     "schedules_shape",
     "tape_shape",
     "task_shape",
     "traced_shape",
+    "worker_shape",
+    "workers_shape",
 ]
 
 
@@ -137,9 +142,13 @@ def pause_shape(pause: Pause) -> dict[str, Any]:
     }
 
 
+def pauses_shape(page: PausePage) -> dict[str, Any]:
+    """A page of paused ops, by name; ``next`` is the next page's ``after``, or null."""
+    return {"pauses": [pause_shape(one) for one in page.pauses], "next": page.next}
+
+
 def worker_shape(one: WorkerState) -> dict[str, Any]:
     """Who works on a store; null where it is not known."""
-    drain = one.drain
     return {
         "owner": one.owner,
         "host": one.host,
@@ -150,8 +159,18 @@ def worker_shape(one: WorkerState) -> dict[str, Any]:
         "alive": one.alive,
         "since": format_optional_time(one.since_us),
         "heard": format_optional_time(one.heard_us),
-        "drain": drain and {"at": format_time(drain.at_us), "by": drain.by, "reason": drain.reason},
+        "drain": None if one.drain is None else drain_shape(one.drain),
     }
+
+
+def drain_shape(drain: Drain) -> dict[str, Any]:
+    """That a worker claims no more tasks."""
+    return {"at": format_time(drain.at_us), "by": drain.by, "reason": drain.reason}
+
+
+def workers_shape(page: WorkerPage) -> dict[str, Any]:
+    """A page of who works on a store, by owner; ``next`` is the next page's ``after``, or null."""
+    return {"workers": [worker_shape(one) for one in page.workers], "next": page.next}
 
 
 def event_shape(event: Event) -> dict[str, Any]:

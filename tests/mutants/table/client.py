@@ -23,6 +23,17 @@ _LOST_REPLY: Final = f"{_TESTS}::test_a_submit_whose_reply_was_lost_submits_once
 
 GUARDS: Final[tuple[Guard, ...]] = (
     row(
+        "client.many_known",
+        "The tasks that were submitted before the server was lost are known",
+        Edit(
+            f"{TAPESCOPE}/client/verbs.py",
+            "                outcomes += [error] * sum(map(len, parts[number:]))\n"
+            "                break\n",
+            "                raise\n",
+        ),
+        "tests/client/test_client.py::test_what_was_submitted_before_the_server_was_lost_is_known",
+    ),
+    row(
         "client.gap",
         "An event that is missing is an error (I9)",
         Edit(_VERBS, "if event.seq != seen + 1:", "if False:"),

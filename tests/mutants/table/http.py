@@ -9,6 +9,7 @@ from tests.mutants.guard import TAPESCOPE, Edit, Guard, row
 _HTTP: Final = f"{TAPESCOPE}/http"
 _GUARD: Final = f"{_HTTP}/api/guard.py"
 _SCHEDULES: Final = f"{_HTTP}/api/schedule_acts.py"
+_STOPS: Final = f"{_HTTP}/api/stop_acts.py"
 _ROUTES: Final = f"{_HTTP}/api/routes.py"
 _ACTS: Final = f"{_HTTP}/api/task_acts.py"
 _STREAM: Final = f"{_HTTP}/api/stream.py"
@@ -20,6 +21,8 @@ _PAGE: Final = f"{_HTTP}/api/page"
 
 _ACCESS: Final = "tests/http/test_access.py"
 _OF_SCHEDULES: Final = "tests/http/test_schedules.py"
+_OF_STOPS: Final = "tests/http/test_stops.py"
+_SUBMITS: Final = "tests/http/test_submits.py"
 _METERED: Final = "tests/http/test_server_metrics.py"
 _BATCH: Final = "tests/http/test_batch.py"
 _PAGES: Final = "tests/http/test_page.py"
@@ -125,6 +128,74 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "A token for some ops submits no other",
         Edit(_ACTS, "if not caller.may(Scope.SUBMIT, op):", "if False:"),
         f"{_ACCESS}::test_a_scope_may_name_an_op",
+    ),
+    row(
+        "http.submits_bounded",
+        "So many tasks wait to be submitted, and no more",
+        Edit(_STATE, "if self.waiting and self.waiting + tasks > self.most:", "if False:"),
+        f"{_SUBMITS}::test_one_submit_too_many_is_told_when_to_ask_again",
+    ),
+    row(
+        "http.submits_alone",
+        "A batch of more than may wait is not refused for ever",
+        Edit(_STATE, "if self.waiting and self.waiting + tasks", "if self.waiting + tasks"),
+        f"{_SUBMITS}::test_a_batch_counts_each_of_its_tasks",
+    ),
+    row(
+        "http.submits_of_batch",
+        "Each task of a batch counts",
+        Edit(_ACTS, "submits.waits(len(tasks))", "submits.waits()"),
+        f"{_SUBMITS}::test_a_batch_counts_each_of_its_tasks",
+    ),
+    row(
+        "http.pauses_listed",
+        "A token for some ops lists no pause of another",
+        Edit(_STOPS, "            if caller.may(Scope.READ, one.op):\n", "            if True:\n"),
+        f"{_OF_STOPS}::test_what_a_narrow_token_sees_of_pauses_is_bounded",
+    ),
+    row(
+        "http.pauses_bounded",
+        "A page looks at so many pauses that its caller may not see",
+        Edit(_STOPS, "if after is None or left <= 0:", "if after is None:"),
+        f"{_OF_STOPS}::test_what_a_narrow_token_sees_of_pauses_is_bounded",
+    ),
+    row(
+        "http.workers_listed",
+        "A token for some ops lists no worker, which is of many",
+        Edit(_STOPS, "    return caller.may(Scope.READ)\n", "    return True\n"),
+        f"{_OF_STOPS}::test_who_may_stop_what",
+    ),
+    row(
+        "http.pause_admin",
+        "To pause an op takes admin, by a route",
+        Edit(
+            _ROUTES,
+            "async def post_op_pause(request: Request, caller: Admin,",
+            "async def post_op_pause(request: Request, caller: Reader,",
+        ),
+        f"{_OF_STOPS}::test_who_may_stop_what",
+    ),
+    row(
+        "http.drain_admin",
+        "To drain a worker takes admin, by a form",
+        Edit(
+            f"{_PAGE}/workers.py",
+            """    caller = await enter(request, Scope.ADMIN)
+    form = """,
+            """    caller = await enter(request)
+    form = """,
+        ),
+        f"{_PAGES}::test_a_token_sees_the_workers_that_it_may_stop_only_with_admin",
+    ),
+    row(
+        "client.resume_told",
+        "A resume whose reply was lost says what it ended",
+        Edit(
+            f"{TAPESCOPE}/cli/_source.py",
+            "        return ended or before  #",
+            "        return ended  #",
+        ),
+        "tests/client/test_stops.py::test_a_resume_says_what_it_ended_whatever_was_lost",
     ),
     row(
         "http.schedule_of_op",

@@ -21,6 +21,22 @@ GUARDS: Final[tuple[Guard, ...]] = (
         on="memory",
     ),
     row(
+        "telemetry.guarded_span",
+        "A span of the process's own that cannot be ended fails no act of the HTTP API",
+        Edit(
+            f"{TELEMETRY}/guarded_tracer.py",
+            "        with SPANS_OF_OTHERS:\n            self._inner.end(end_time)\n",
+            "        self._inner.end(end_time)\n",
+        ),
+        "tests/http/test_server_metrics.py::test_no_provider_and_no_propagator_fails_an_act",
+    ),
+    row(
+        "telemetry.guarded_propagator",
+        "A propagator of the process's own that raises fails no act of the HTTP API",
+        Edit(f"{TELEMETRY}/guarded_tracer.py", "        propagate.extract(", "        dict("),
+        "tests/http/test_server_metrics.py::test_no_provider_and_no_propagator_fails_an_act",
+    ),
+    row(
         "telemetry.canceller_sampled",
         "A cancel keeps no span that is not recorded",
         Edit(

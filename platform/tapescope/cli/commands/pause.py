@@ -5,10 +5,9 @@ from __future__ import annotations
 import click
 
 from tapescope.cli._completion import complete_op
-from tapescope.cli._options import json_option, store_option
+from tapescope.cli._options import json_option, source_options
 from tapescope.cli._output import make_printable, print_json, say
-from tapescope.cli._settings import name_caller
-from tapescope.cli._store import choose_store, open_store
+from tapescope.cli._source import Place, choose_place
 from tapescope.model.backlog import OpBacklog
 from tapescope.model.json_shapes import pause_shape
 from tapescope.model.ops import Pause
@@ -29,22 +28,22 @@ __all__ = ["pause"]
     help="Why, in your own words; kept with your name until it is resumed.",
 )
 @json_option
-@store_option
-def pause(*, op: str, reason: str, as_json: bool, store: str | None) -> None:
+@source_options
+def pause(*, op: str, reason: str, as_json: bool, store: str | None, server: str | None) -> None:
     """Have no worker claim tasks of an op.
 
     When the command returns, no worker of the store begins such a task any more; one whose claim
     was under way may still. What runs goes on, and what is submitted waits for 'tapescope resume'.
     A 'tapescope run', and a task with a callable of its own, is not paused.
     """
-    run_main(_pause(choose_store(store), op, reason, as_json=as_json))
+    run_main(_pause(choose_place(store, server), op, reason, as_json=as_json))
 
 
-async def _pause(url: str, op: str, reason: str, *, as_json: bool) -> None:
-    async with open_store(url, OpenMode.EXISTING) as store:
-        before = {one.op: one for one in (await store.backlog.read(max_age=0)).ops}
-        made = await store.ops.pause(op, reason=reason, by=name_caller())
-        name = store.name
+async def _pause(place: Place, op: str, reason: str, *, as_json: bool) -> None:
+    async with place.open(OpenMode.EXISTING) as source:
+        before = {one.op: one for one in (await source.read_backlog()).ops}
+        made = await source.pause_op(op, reason)
+        name = source.name
     known = before.get(op, OpBacklog(op))
     if as_json:
         print_json({**pause_shape(made), "already": known.paused == made, "store": name})

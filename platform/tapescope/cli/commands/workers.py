@@ -7,21 +7,19 @@ from typing import Final
 import click
 
 from tapescope.cli._completion import complete_worker
-from tapescope.cli._options import json_option, store_option, wide_option
+from tapescope.cli._options import json_option, source_options, wide_option
 from tapescope.cli._output import make_printable, on_terminal, print_json, print_line, say
-from tapescope.cli._settings import name_caller
-from tapescope.cli._store import choose_store, open_store
+from tapescope.cli._source import Place, Source, choose_place
 from tapescope.cli._table import Column, print_table
 from tapescope.cli._types import WHOLE_NUMBER
 from tapescope.cli._wording import now_us
 from tapescope.errors import UnknownWorker
-from tapescope.model.json_shapes import worker_shape
+from tapescope.model.json_shapes import workers_shape
 from tapescope.model.ops import WorkerPage, WorkerState
 from tapescope.model.times import format_optional_time
 from tapescope.model.wording import describe_stop, format_age, format_local
 from tapescope.program import run_main
 from tapescope.store.opening import OpenMode
-from tapescope.store.port import TaskStore
 
 __all__ = ["workers"]
 
@@ -51,7 +49,7 @@ _owner_argument = click.argument(
 @click.option("--after", metavar="OWNER", help="Only owners after this one: the next page.")
 @wide_option
 @json_option
-@store_option
+@source_options
 @click.pass_context
 def workers(
     context: click.Context,
@@ -61,6 +59,7 @@ def workers(
     wide: bool,
     as_json: bool,
     store: str | None,
+    server: str | None,
 ) -> None:
     """List who works on a store, with the tasks that each runs.
 
@@ -70,12 +69,12 @@ def workers(
     """
     if context.invoked_subcommand is not None:
         if context.obj is not None:
-            context.obj = context.obj._replace(store=store)  # for the command behind it
+            # for the command behind it
+            context.obj = context.obj._replace(store=store, server=server)
         return
-    page, name = run_main(_read(choose_store(store), limit, after))
+    page, name = run_main(_read(choose_place(store, server), limit, after))
     if as_json:
-        shapes = [worker_shape(one) for one in page.workers]
-        print_json({"workers": shapes, "next": page.next, "store": name})
+        print_json({**workers_shape(page), "store": name})
     else:
         _print_workers(page, wide=wide)
 
@@ -89,33 +88,33 @@ def workers(
     metavar="TEXT",
     help="Why, in your own words; kept with your name as long as it drains.",
 )
-@store_option
-def drain(*, owner: str, reason: str, store: str | None) -> None:
+@source_options
+def drain(*, owner: str, reason: str, store: str | None, server: str | None) -> None:
     """Have one worker claim no more tasks.
 
     Those that it runs go on to their end, and its process lives: end it as you would any other, or
     let it claim again with 'tapescope workers undrain'. A worker that starts in its place claims.
     """
-    run_main(_drain(choose_store(store), owner, reason))
+    run_main(_drain(choose_place(store, server), owner, reason))
 
 
 @workers.command("undrain")
 @_owner_argument
-@store_option
-def undrain(*, owner: str, store: str | None) -> None:
+@source_options
+def undrain(*, owner: str, store: str | None, server: str | None) -> None:
     """Have a worker claim tasks again."""
-    run_main(_undrain(choose_store(store), owner))
+    run_main(_undrain(choose_place(store, server), owner))
 
 
-async def _read(url: str, limit: int, after: str | None) -> tuple[WorkerPage, str]:
-    async with open_store(url) as store:
-        return await store.ops.list_workers(after=after, limit=limit), store.name
+async def _read(place: Place, limit: int, after: str | None) -> tuple[WorkerPage, str]:
+    async with place.open() as source:
+        return await source.list_workers(after=after, limit=limit), source.name
 
 
-async def _drain(url: str, named: str, reason: str) -> None:
-    async with open_store(url, OpenMode.EXISTING) as store:
-        found = await _find(store, named)
-        made = await store.ops.drain(found.owner, reason=reason, by=name_caller())
+async def _drain(place: Place, named: str, reason: str) -> None:
+    async with place.open(OpenMode.EXISTING) as source:
+        found = await _find(source, named)
+        made = await source.drain_worker(found.owner, reason)
     if found.drain == made:
         said = f"{_name(found)} drains already, since {format_local(made.at_us)}"
         say(make_printable(said + describe_stop(made.by, made.reason)))
@@ -125,15 +124,15 @@ async def _drain(url: str, named: str, reason: str) -> None:
         say(f"{found.running:,} tasks ran there just now: they go on")
 
 
-async def _undrain(url: str, named: str) -> None:
-    async with open_store(url, OpenMode.EXISTING) as store:
-        found = await _find(store, named)
-        await store.ops.undrain(found.owner)
+async def _undrain(place: Place, named: str) -> None:
+    async with place.open(OpenMode.EXISTING) as source:
+        found = await _find(source, named)
+        await source.undrain_worker(found.owner)
     said = "claims again" if found.drain is not None else "did not drain"
     say(f"{_name(found)} {said}")
 
 
-async def _find(store: TaskStore, named: str) -> WorkerState:
+async def _find(source: Source, named: str) -> WorkerState:
     """The worker of this owner, or the one whose owner begins so.
 
     Raises ``UnknownWorker``, and ``click.BadParameter`` for the beginning of several.
@@ -141,7 +140,7 @@ async def _find(store: TaskStore, named: str) -> WorkerState:
     begin_so: list[WorkerState] = []
     after: str | None = None
     while True:
-        page = await store.ops.list_workers(after=after, limit=1_000)
+        page = await source.list_workers(after=after, limit=1_000)
         for one in page.workers:
             if one.is_worker and one.owner == named:
                 return one

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, MutableMapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,11 +21,11 @@ from tapescope.http.api.guard import Guard
 from tapescope.http.api.limits import ApiLimits
 from tapescope.http.api.page.overview import Trend
 from tapescope.http.api.problems import Refused, make_problem
-from tapescope.http.api.routes import router
-from tapescope.http.api.schemas import Problem
+from tapescope.http.api.routes import COMPONENTS, router
 from tapescope.http.api.state import ApiState, Who
 from tapescope.http.health import HealthApp
 from tapescope_telemetry import __version__
+from tapescope_telemetry.guarded_tracer import GuardedTracerProvider, can_trace
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
@@ -64,10 +64,8 @@ def make_app(
         redoc_url=None,
         redirect_slashes=False,
         telemetry={
-            # Acts alone have spans: what reads may have a caller's texts in its query, which a span
-            # would show, and lasts as long as its reader likes. The guard measures requests
-            # (docs/decisions/0084).
-            "exclude": lambda scope: scope.get("method") not in ("POST", "DELETE"),
+            "tracer_provider": GuardedTracerProvider(),
+            "exclude": _has_no_span,
             "metrics": False,
             "operation_spans": False,
             "logs": False,  # an error's text is in our own log
@@ -85,6 +83,13 @@ def make_app(
     app.add_exception_handler(RequestValidationError, _answer_bad_request)
     app.openapi = partial(_describe, app.openapi)  # type: ignore[method-assign]  # as FastAPI's documentation has it
     return app
+
+
+def _has_no_span(scope: MutableMapping[str, Any]) -> bool:
+    """Acts alone have spans: what reads may have a caller's texts in its query, which a span would
+    show, and lasts as long as its reader likes. The guard measures requests (docs/decisions/0084).
+    """
+    return scope.get("method") not in ("POST", "DELETE") or not can_trace(scope["headers"])
 
 
 def begin_drain(app: FastAPI) -> None:
@@ -173,7 +178,7 @@ async def _answer_bad_request(_: Request, error: Exception) -> Response:
 
 
 def _describe(make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The OpenAPI document, with the shape of a problem, which no route has as its model."""
+    """The OpenAPI document, with the shapes that no route has as its model."""
     document = make()
-    document["components"]["schemas"]["Problem"] = Problem.model_json_schema()
+    document["components"]["schemas"].update(COMPONENTS)
     return document

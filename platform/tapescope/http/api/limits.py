@@ -21,6 +21,8 @@ class ApiLimits:
     """Tasks, events or drops of one answer (422)."""
     batch: int = 1_000
     """Tasks of one submit of many (422)."""
+    submits: int = 4_000
+    """Tasks that wait for the store to be submitted, at once; retries and triggers, too (429)."""
     longest_wait: float = 60.0
     """What ``wait`` may ask for (422)."""
     streams: int = 1_000

@@ -135,6 +135,7 @@ _REFUSALS: Final[Mapping[str, Refusal]] = {
     "QueryTooLong": Refusal.TOO_LARGE,
     "BodyTooSlow": Refusal.TOO_SLOW,
     "TooManyStreams": Refusal.TOO_MANY,
+    "TooManySubmits": Refusal.TOO_MANY,
     "Draining": Refusal.DRAINING,
 }
 """What is counted of a request that is refused, by the name of its problem."""

@@ -6,8 +6,8 @@ A body is read only once it is known who sends it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import orjson
@@ -31,6 +31,14 @@ from tapescope.http.api.schedule_acts import (
     trigger_schedule,
 )
 from tapescope.http.api.state import WAITED, acting, state_of
+from tapescope.http.api.stop_acts import (
+    drain_worker,
+    list_visible_pauses,
+    list_workers,
+    pause_op,
+    resume_op,
+    undrain_worker,
+)
 from tapescope.http.api.stream import EventStream, JsonLines, StreamForm, TapeStream, choose_form
 from tapescope.http.api.task_acts import (
     cancel_task,
@@ -45,13 +53,17 @@ from tapescope.model.json_shapes import (
     audit_shape,
     backlog_shape,
     cancel_shape,
+    drain_shape,
     drops_shape,
     list_shape,
+    pause_shape,
+    pauses_shape,
     schedule_shape,
     schedules_shape,
     tape_shape,
     task_shape,
     traced_shape,
+    workers_shape,
 )
 from tapescope.model.tasks import TaskStatus
 from tapescope.store.follow import TapeBatch, await_final
@@ -60,7 +72,7 @@ from tapescope.store.validation import check_trace_id
 if TYPE_CHECKING:
     from tapescope.manager import TaskHandle
 
-__all__ = ["open_stream", "read_bytes", "router"]
+__all__ = ["COMPONENTS", "open_stream", "read_bytes", "router"]
 
 B = TypeVar("B", bound=BaseModel)
 
@@ -146,9 +158,27 @@ async def _read_body(request: Request, model: type[B], *, required: bool) -> B:
         raise Refused(400, "BadBody", f"The body is not JSON: {error}.") from None
 
 
+_COMPONENT: Final = "#/components/schemas/{model}"
+COMPONENTS: Final[dict[str, Any]] = {}
+"""Schemas of the OpenAPI document that no route has as its model, by name: routes refer to them."""
+
+
+def _refer(model: type[BaseModel]) -> dict[str, Any]:
+    """A reference to the schema of a model, which the document then has."""
+    COMPONENTS[model.__name__] = _describe_model(model)
+    return {"$ref": _COMPONENT.format(model=model.__name__)}
+
+
+def _describe_model(model: type[BaseModel]) -> dict[str, Any]:
+    """The schema of a model; those of its parts are in the document, too."""
+    schema = model.model_json_schema(ref_template=_COMPONENT)
+    COMPONENTS.update(schema.pop("$defs", {}))
+    return schema
+
+
 def _takes(model: type[BaseModel], *, required: bool = False) -> dict[str, Any]:
     """The part of the OpenAPI document for a body that a route reads itself."""
-    schema = model.model_json_schema()
+    schema = _describe_model(model)
     content = {"application/json": {"schema": schema}}
     return {"requestBody": {"required": required, "content": content}}
 
@@ -159,7 +189,7 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
         400: "The request cannot be read",
         401: "No token that the server knows",
         403: "The caller may not do this",
-        404: "There is no such task, or schedule",
+        404: "There is no such task, schedule or worker",
         406: "There is no such form of it",
         408: "The body did not come in time",
         409: "It conflicts with what the store has",
@@ -168,9 +198,10 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
         415: "The body is not said to be JSON",
         421: "Without tokens this machine alone is answered",
         422: "A value that it cannot have",
+        429: "Too many tasks wait to be submitted; Retry-After says when to ask again",
         503: "The store cannot be used, or the server is full or about to stop",
     }
-    schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
+    schema = {"schema": _refer(schemas.Problem)}
     return {
         status: {"description": words[status], "content": {PROBLEM_TYPE: schema}}
         for status in sorted({401, 403, 414, 421, 422, 503, *statuses})
@@ -186,6 +217,20 @@ router = APIRouter(
         Depends(HTTPBearer(auto_error=False, description="A token of 'tapescope token add'.")),
     ],
 )
+
+
+@contextmanager
+def _cursor_of(cursor: str | None, name: str = "after") -> Generator[None]:
+    """A place in a list that is wrong is told by the name that the query has for it.
+
+    ``name`` is what the port has. Raises ``BadSetting``.
+    """
+    try:
+        yield
+    except BadSetting as error:
+        if error.name != name:
+            raise
+        raise BadSetting("cursor", cursor, error.expected) from error
 
 
 # --- tasks ----------------------------------------------------------------------------------------
@@ -208,7 +253,7 @@ async def list_tasks(
     ops = caller.find_ops(Scope.READ)
     if ops is not None and op not in ops:
         raise Refused(403, "Forbidden", f"Name an op that the token is for: {name_ops(ops)}.")
-    try:
+    with _cursor_of(cursor, "before"):
         page = await state_of(request).manager.store.list(
             status=status,
             op=op,
@@ -219,10 +264,6 @@ async def list_tasks(
             limit=limit,
             before=cursor,
         )
-    except BadSetting as error:
-        if error.name != "before":
-            raise
-        raise BadSetting("cursor", cursor, error.expected) from error
     store = state_of(request).manager.store
     lost = find_lost(store, page.tasks, store.clock.now())
     tasks = [task_shape(task) | {"lost": lost.get(task.task_id)} for task in page.tasks]
@@ -235,7 +276,7 @@ async def list_tasks(
     response_model=schemas.Submitted,
     responses={
         200: {"model": schemas.Submitted, "description": "The idempotency key led to this task"},
-        **_problems(409, *_BODY),
+        **_problems(409, 429, *_BODY),
     },
     openapi_extra=_takes(schemas.SubmitBody, required=True),
     tags=["tasks"],
@@ -271,7 +312,7 @@ async def submit(
 @router.post(
     "/tasks:batch",
     response_model=schemas.SubmittedMany,
-    responses=_problems(*_BODY),
+    responses=_problems(429, *_BODY),
     openapi_extra=_takes(schemas.SubmitManyBody, required=True),
     tags=["tasks"],
 )
@@ -395,7 +436,7 @@ async def cancel(request: Request, caller: Canceller, task_id: TaskId) -> Respon
     response_model=schemas.Submitted,
     responses={
         200: {"model": schemas.Submitted, "description": "The idempotency key led to this task"},
-        **_problems(404, 409),
+        **_problems(404, 409, 429),
     },
     tags=["tasks"],
 )
@@ -459,6 +500,23 @@ async def _take_one(batches: AsyncGenerator[TapeBatch, None]) -> None:
     await anext(batches, None)
 
 
+_STREAMED: Final = {"anyOf": [_refer(schemas.StreamedEvent), _refer(schemas.StreamError)]}
+_FRAME: Final = {
+    "type": "object",
+    "required": ["data"],
+    "properties": {
+        "id": {"type": "string", "description": "The seq; an error has none."},
+        "event": {"type": "string", "description": "The event's type, or error."},
+        "retry": {"type": "integer", "description": "Milliseconds until a reader comes back."},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {"anyOf": [_refer(schemas.StreamedEvent), _refer(schemas.Problem)]},
+        },
+    },
+}
+
+
 @router.get(
     "/tasks/{task_id}/stream",
     response_class=Response,
@@ -466,8 +524,8 @@ async def _take_one(batches: AsyncGenerator[TapeBatch, None]) -> None:
         200: {
             "description": "The events as they are committed, to the final",
             "content": {
-                EventStream.media_type: {"schema": {"type": "string"}},
-                JsonLines.media_type: {"schema": {"type": "string"}},
+                EventStream.media_type: {"itemSchema": _FRAME},
+                JsonLines.media_type: {"itemSchema": _STREAMED},
             },
         },
         204: {"description": "The final was seen before: there is no more"},
@@ -594,12 +652,8 @@ async def list_schedules(
     cursor: Annotated[str | None, Query(description="The 'next' of another page.")] = None,
 ) -> Response:
     """List schedules, by name: those whose op the caller may read."""
-    try:
+    with _cursor_of(cursor):
         page = await list_visible(request, caller, cursor, limit)
-    except BadSetting as error:
-        if error.name != "after":
-            raise
-        raise BadSetting("cursor", cursor, error.expected) from error
     return _json(schedules_shape(page))
 
 
@@ -667,7 +721,7 @@ async def resume(request: Request, caller: Admin, name: ScheduleName) -> Respons
     response_model=schemas.Submitted,
     responses={
         200: {"model": schemas.Submitted, "description": "The idempotency key led to this task"},
-        **_problems(404, 409),
+        **_problems(404, 409, 429),
     },
     tags=["schedules"],
 )
@@ -696,6 +750,96 @@ async def delete_schedule(request: Request, caller: Admin, name: ScheduleName) -
     One whose origin is `code` comes back with the next worker that declares it: pause it.
     """
     return _json(schedule_shape(await remove_schedule(request, caller, name)))
+
+
+# --- ops and workers ------------------------------------------------------------------------------
+
+OpName = Annotated[str, Path(examples=["resize"])]
+WorkerOwner = Annotated[str, Path(examples=["web-1:4711:90210-1.2-b0:f3a9c1"])]
+
+
+@router.get("/pauses", response_model=schemas.Pauses, responses=_problems(), tags=["ops"])
+async def list_pauses(
+    request: Request,
+    caller: Reader,
+    limit: Limit = 100,
+    cursor: Annotated[str | None, Query(description="The 'next' of another page.")] = None,
+) -> Response:
+    """List the ops that are paused, by name: those that the caller may read."""
+    with _cursor_of(cursor):
+        page = await list_visible_pauses(request, caller, cursor, limit)
+    return _json(pauses_shape(page))
+
+
+@router.post(
+    "/ops/{op}/pause",
+    response_model=schemas.Pause,
+    responses=_problems(*_BODY),
+    openapi_extra=_takes(schemas.StopBody),
+    tags=["ops"],
+)
+async def post_op_pause(request: Request, caller: Admin, op: OpName) -> Response:
+    """Have no worker claim tasks of an op, until it is resumed. What runs goes on.
+
+    The first pause stays, with who asked for it and why; another one changes nothing. The op need
+    not be registered.
+    """
+    body = await _read_body(request, schemas.StopBody, required=False)
+    return _json(pause_shape(await pause_op(request, caller, op, body.reason)))
+
+
+@router.post(
+    "/ops/{op}/resume", response_model=schemas.Resumed, responses=_problems(), tags=["ops"]
+)
+async def post_op_resume(request: Request, caller: Admin, op: OpName) -> Response:
+    """Have the workers claim tasks of an op again; an op that is not paused stays so."""
+    ended = await resume_op(request, caller, op)
+    return _json({"op": op, "was": None if ended is None else pause_shape(ended)})
+
+
+@router.get("/workers", response_model=schemas.Workers, responses=_problems(), tags=["ops"])
+async def get_workers(
+    request: Request,
+    caller: Reader,
+    limit: Limit = 100,
+    cursor: Annotated[str | None, Query(description="The 'next' of another page.")] = None,
+) -> Response:
+    """List who works on the store, by owner: its workers, and other owners of tasks that run.
+
+    It takes a token for every op.
+    """
+    with _cursor_of(cursor):
+        page = await list_workers(request, caller, cursor, limit)
+    return _json(workers_shape(page))
+
+
+@router.post(
+    "/workers/{owner}/drain",
+    response_model=schemas.Drained,
+    responses=_problems(404, *_BODY),
+    openapi_extra=_takes(schemas.StopBody),
+    tags=["ops"],
+)
+async def post_drain(request: Request, caller: Admin, owner: WorkerOwner) -> Response:
+    """Have one worker claim no more tasks. What it runs goes on, and so does its process.
+
+    The first drain stays; another one changes nothing. It ends with an undrain, or with the worker.
+    """
+    body = await _read_body(request, schemas.StopBody, required=False)
+    drain = await drain_worker(request, caller, owner, body.reason)
+    return _json({"owner": owner, "drain": drain_shape(drain)})
+
+
+@router.post(
+    "/workers/{owner}/undrain",
+    response_model=schemas.Undrained,
+    responses=_problems(404),
+    tags=["ops"],
+)
+async def post_undrain(request: Request, caller: Admin, owner: WorkerOwner) -> Response:
+    """Have a worker claim tasks again."""
+    await undrain_worker(request, caller, owner)
+    return _json({"owner": owner})
 
 
 # --- the store ------------------------------------------------------------------------------------

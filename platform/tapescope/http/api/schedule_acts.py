@@ -133,7 +133,8 @@ async def trigger_schedule(
             raise Refused(403, "Forbidden", f"The token lacks the scope '{Scope.SUBMIT}:{op}'.")
         if not await manager.knows_op(op):
             raise OpNotRegistered(op)
-        handle = await manager.schedules.trigger(name, idempotency_key=idempotency_key)
+        with state_of(request).submits.waits():
+            handle = await manager.schedules.trigger(name, idempotency_key=idempotency_key)
         became.append(f"task {handle.task_id}" + ("" if handle.created else ", which was there"))
     return handle, op
 

@@ -5,9 +5,9 @@ No answer is made of these: a test holds them equal to what is sent.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, WithJsonSchema
 
 from tapescope.model.audit import AUDIT_GRACE
 
@@ -17,15 +17,22 @@ __all__ = [
     "AuditBody",
     "CancelBody",
     "Cancelled",
+    "Drained",
     "Drops",
     "Event",
+    "Pause",
+    "Pauses",
     "Problem",
     "Result",
+    "Resumed",
     "ScheduleAdded",
     "ScheduleBody",
     "ScheduleRow",
     "Schedules",
     "Stats",
+    "StopBody",
+    "StreamError",
+    "StreamedEvent",
     "SubmitBody",
     "SubmitManyBody",
     "Submitted",
@@ -33,7 +40,9 @@ __all__ = [
     "Tape",
     "TaskRow",
     "Tasks",
+    "Undrained",
     "Waiting",
+    "Workers",
 ]
 
 _ID = "0192f0c1-2b7a-7c3e-9a51-0c4f1e2d3b4a"
@@ -184,6 +193,20 @@ class Event(_Shape):
     damage: Damage
 
 
+class StreamedEvent(Event):
+    """One event of a tape that is followed, and where the tape stood when it was sent."""
+
+    last_seq: int
+    final_seq: Annotated[int | None, Field(description="Null while the tape is open.")]
+
+
+class StreamError(Problem):
+    """Why a stream ends before the final, as its last line; it has no seq."""
+
+    type: Annotated[Literal["error"], Field(description="No event of a tape has this type.")]
+    retry_ms: Annotated[int, Field(description="Milliseconds until a reader comes back.")]
+
+
 class Tape(_Shape):
     """A page of a tape, and where the whole tape stands."""
 
@@ -249,6 +272,72 @@ class Pause(_Shape):
     at: Time
     by: str | None
     reason: str
+
+
+class Pauses(_Shape):
+    """A page of paused ops, by name."""
+
+    pauses: list[Pause]
+    next: Annotated[
+        str | None, Field(description="Send it as 'cursor' for the next page; null at the end.")
+    ]
+
+
+class Resumed(_Shape):
+    """An op whose tasks the workers claim again."""
+
+    op: Op
+    was: Annotated[Pause | None, Field(description="The pause that ended; null: there was none.")]
+
+
+class Drain(_Shape):
+    """That a worker claims no more tasks, while those that it runs go on."""
+
+    at: Time
+    by: str | None
+    reason: str
+
+
+Owner = Annotated[str, Field(examples=["web-1:4711:90210-1.2-b0:f3a9c1"])]
+
+
+class WorkerRow(_Shape):
+    """Who works on the store; null where it is not known."""
+
+    owner: Owner
+    host: str | None
+    pid: int | None
+    ops: Annotated[list[str], Field(description="What it can run by name.")]
+    running: Annotated[int, Field(description="Tasks that it runs, by their rows.")]
+    is_worker: Annotated[
+        bool, Field(description="False for what runs a task of its own, as 'tapescope run'.")
+    ]
+    alive: Annotated[bool, Field(description="Whether it was heard within its time.")]
+    since: Time | None
+    heard: Time | None
+    drain: Drain | None
+
+
+class Workers(_Shape):
+    """A page of who works on the store, by owner."""
+
+    workers: list[WorkerRow]
+    next: Annotated[
+        str | None, Field(description="Send it as 'cursor' for the next page; null at the end.")
+    ]
+
+
+class Drained(_Shape):
+    """A worker that claims no more tasks."""
+
+    owner: Owner
+    drain: Annotated[Drain, Field(description="The drain that is in force: the first one.")]
+
+
+class Undrained(_Shape):
+    """A worker that claims tasks again."""
+
+    owner: Owner
 
 
 class OpStats(_Shape):
@@ -360,6 +449,12 @@ class Schedules(_Shape):
 # --- what is taken --------------------------------------------------------------------------------
 
 
+Length = Annotated[float, WithJsonSchema({"type": "number", "exclusiveMinimum": 0})]
+Seconds = Annotated[float, WithJsonSchema({"type": "number", "minimum": 0})]
+Retries = Annotated[int, WithJsonSchema({"type": "integer", "minimum": 0})]
+"""Their bounds are checked by the platform, whose errors say more."""
+
+
 class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -374,7 +469,7 @@ class SubmitBody(_Body):
     op: str
     params: dict[str, Any] = {}
     delay: Annotated[
-        float | None, Field(description="Seconds until the first attempt may begin.")
+        Seconds | None, Field(description="Seconds until the first attempt may begin.")
     ] = None
     run_at: Annotated[
         str | None,
@@ -384,10 +479,10 @@ class SubmitBody(_Body):
         ),
     ] = None
     timeout: Annotated[
-        float | None, Field(description="Seconds of one attempt. Default: as the op has it.")
+        Length | None, Field(description="Seconds of one attempt. Default: as the op has it.")
     ] = None
     retries: Annotated[
-        int | None, Field(description="Attempts that may follow. Default: as the op has it.")
+        Retries | None, Field(description="Attempts that may follow. Default: as the op has it.")
     ] = None
 
 
@@ -431,6 +526,12 @@ class CancelBody(_Body):
     message: Annotated[str, Field(examples=["the customer withdrew the order"])] = ""
 
 
+class StopBody(_Body):
+    """Why an op is paused, or a worker drained, in your own words."""
+
+    reason: Annotated[str, Field(examples=["the relay is down, INC-42"])] = ""
+
+
 class ScheduleBody(_Body):
     """A schedule to add: either 'cron' or 'every'."""
 
@@ -456,7 +557,7 @@ class ScheduleBody(_Body):
         Field(description="Minute, hour, day of the month, month and day of the week."),
     ] = None
     every: Annotated[
-        float | None,
+        Length | None,
         Field(
             description="Seconds between two firing times, which are multiples of it since 1970."
         ),
@@ -474,11 +575,11 @@ class ScheduleBody(_Body):
         Field(description="While the task before has not ended: 'allow' the next one, or 'skip'."),
     ] = "allow"
     timeout: Annotated[
-        float | None,
+        Length | None,
         Field(description="Seconds of one attempt of its tasks. Default: as the op has it."),
     ] = None
     retries: Annotated[
-        int | None, Field(description="Of its tasks. Default: as the op has them.")
+        Retries | None, Field(description="Of its tasks. Default: as the op has them.")
     ] = None
 
 
@@ -489,9 +590,9 @@ class AuditBody(_Body):
         bool, Field(description="Count what the store's numbers say, too; slower.")
     ] = False
     grace: Annotated[
-        float,
+        Seconds,
         Field(description="Seconds after the end of its lease from which a running task is stuck."),
     ] = AUDIT_GRACE
     rows_per_second: Annotated[
-        float | None, Field(description="Read no faster than this. Default: no limit.")
+        Length | None, Field(description="Read no faster than this. Default: no limit.")
     ] = None

@@ -70,6 +70,34 @@ class Seats:
             self.leave()
 
 
+class Submits:
+    """The tasks whose submits wait for the store at once: so much of its write queue, and of this
+    server's memory, is taken by them at most (docs/decisions/0088)."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.waiting = 0
+
+    @contextmanager
+    def waits(self, tasks: int = 1) -> Generator[None]:
+        """Have so many tasks wait inside.
+
+        Raises ``Refused`` where they are too many together. What nobody else waits beside is never
+        refused, or a batch of more than ``most`` would be for ever.
+        """
+        if self.waiting and self.waiting + tasks > self.most:
+            detail = (
+                f"{self.waiting:,} tasks wait to be submitted, and no more than {self.most:,} may. "
+                "Nothing of this request was submitted. Try again later."
+            )
+            raise Refused(429, "TooManySubmits", detail, headers={"Retry-After": "1"})
+        self.waiting += tasks
+        try:
+            yield
+        finally:
+            self.waiting -= tasks
+
+
 @dataclass(frozen=True, slots=True)
 class LastAudit:
     """The audit that this server ran last."""
@@ -93,6 +121,7 @@ class ApiState:
         self.manager = manager
         self.limits = limits
         self.seats = Seats(limits.streams)
+        self.submits = Submits(limits.submits)
         self.draining = asyncio.Event()
         """Set when the server is about to stop."""
         self.meter = manager.telemetry.server

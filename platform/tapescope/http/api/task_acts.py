@@ -71,24 +71,38 @@ async def submit_task(
 ) -> TaskHandle:
     """Submit a task by the name of its op. Raises ``Refused``, and what ``TaskManager.submit``
     raises; ``OpNotRegistered`` for an op that neither this server nor a worker has registered."""
-    manager = state_of(request).manager
     with acting(request, caller, "submit", f"of op {op!r}") as became:
-        if not caller.may(Scope.SUBMIT, op):
-            ops = caller.find_ops(Scope.SUBMIT) or frozenset()
-            raise Refused(403, "Forbidden", f"The token is for other ops: {name_ops(ops)}.")
-        if not await manager.knows_op(check_op(op)):
-            raise OpNotRegistered(op)
-        handle = await manager.submit(
-            op,
-            params=params,
-            timeout=timeout,
-            retries=retries,
-            delay=delay,
-            run_at=run_at,
-            idempotency_key=idempotency_key,
-        )
-        became.append(f"task {handle.task_id}" + ("" if handle.created else ", which was there"))
+        _check_may_submit(caller, op)
+        with state_of(request).submits.waits():
+            handle = await _submit(
+                request,
+                op,
+                params=params,
+                timeout=timeout,
+                retries=retries,
+                delay=delay,
+                run_at=run_at,
+                idempotency_key=idempotency_key,
+            )
+        became.append(_tell_made(handle))
     return handle
+
+
+def _check_may_submit(caller: Caller, op: str) -> None:
+    if not caller.may(Scope.SUBMIT, op):
+        ops = caller.find_ops(Scope.SUBMIT) or frozenset()
+        raise Refused(403, "Forbidden", f"The token is for other ops: {name_ops(ops)}.")
+
+
+async def _submit(request: Request, op: str, **settings: Any) -> TaskHandle:
+    manager = state_of(request).manager
+    if not await manager.knows_op(check_op(op)):
+        raise OpNotRegistered(op)
+    return await manager.submit(op, **settings)
+
+
+def _tell_made(handle: TaskHandle) -> str:
+    return f"task {handle.task_id}" + ("" if handle.created else ", which was there")
 
 
 async def submit_tasks(
@@ -97,11 +111,17 @@ async def submit_tasks(
     """Submit many: gives the handle, or why it was refused, of each.
 
     They come to the store at once, and so in a flush or two. Raises what is not the fault of one of
-    them, such as ``StoreUnavailable``: some may have been made then, and a key finds them.
+    them, such as ``StoreUnavailable``: some may have been made then, and a key finds them. Raises
+    ``Refused`` before any is made where too many wait: they wait together, or not at all.
     """
-    made = await asyncio.gather(
-        *(_submit_one(request, caller, one) for one in tasks), return_exceptions=True
-    )
+    try:
+        with state_of(request).submits.waits(len(tasks)):
+            made = await asyncio.gather(
+                *(_submit_one(request, caller, one) for one in tasks), return_exceptions=True
+            )
+    except Refused:
+        with acting(request, caller, "submit", f"of {len(tasks):,} tasks"):
+            raise
     answers: list[TaskHandle | Exception] = []
     for one in made:
         if isinstance(one, BaseException) and not _is_of_caller(one):
@@ -111,17 +131,20 @@ async def submit_tasks(
 
 
 async def _submit_one(request: Request, caller: Caller, one: SubmitOne) -> TaskHandle:
-    return await submit_task(
-        request,
-        caller,
-        one.op,
-        params=one.params,
-        timeout=one.timeout,
-        retries=one.retries,
-        delay=one.delay,
-        run_at=parse_time("run_at", one.run_at),
-        idempotency_key=one.idempotency_key,
-    )
+    with acting(request, caller, "submit", f"of op {one.op!r}") as became:
+        _check_may_submit(caller, one.op)
+        handle = await _submit(
+            request,
+            one.op,
+            params=one.params,
+            timeout=one.timeout,
+            retries=one.retries,
+            delay=one.delay,
+            run_at=parse_time("run_at", one.run_at),
+            idempotency_key=one.idempotency_key,
+        )
+        became.append(_tell_made(handle))
+    return handle
 
 
 def _is_of_caller(error: BaseException) -> bool:
@@ -163,6 +186,7 @@ async def retry_task(
         await reach(request, caller, Scope.SUBMIT, task_id)
         manager = state_of(request).manager
         op = (await manager.handle(task_id).status()).op
-        handle = await manager.resubmit(task_id, idempotency_key=idempotency_key)
-        became.append(f"task {handle.task_id}" + ("" if handle.created else ", which was there"))
+        with state_of(request).submits.waits():
+            handle = await manager.resubmit(task_id, idempotency_key=idempotency_key)
+        became.append(_tell_made(handle))
     return handle, op

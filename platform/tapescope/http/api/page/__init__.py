@@ -11,7 +11,8 @@ from tapescope.http.api.page.acts import router as acts
 from tapescope.http.api.page.login import router as login
 from tapescope.http.api.page.schedules import router as schedules
 from tapescope.http.api.page.views import router as views
+from tapescope.http.api.page.workers import router as workers
 
 __all__ = ["routers"]
 
-routers = (views, schedules, acts, login)
+routers = (views, schedules, workers, acts, login)

@@ -15,6 +15,7 @@ from tapescope.http.api.page.page_route import PageRoute, enter, go_to, read_for
 from tapescope.http.api.page.rendering import render
 from tapescope.http.api.problems import Refused, describe
 from tapescope.http.api.state import acting, state_of
+from tapescope.http.api.stop_acts import pause_op, resume_op
 from tapescope.http.api.task_acts import cancel_task, reach, retry_task, submit_task
 from tapescope.store.validation import check_op
 
@@ -112,6 +113,27 @@ async def act_on_many(request: Request) -> Response:
             done += 1
     query = urlencode({"did": act, "done": done, "refused": refused})
     return go_to(request, f"{back}{'&' if '?' in back else '?'}{query}")
+
+
+# --- pauses of ops --------------------------------------------------------------------------------
+
+
+@router.post("/ops/{op}/pause")
+async def send_op_pause(request: Request, op: str) -> Response:
+    """Have no worker claim its tasks, with a reason."""
+    caller = await enter(request, Scope.ADMIN)
+    form = dict(await read_form(request))
+    pause = await pause_op(request, caller, op, form.get("reason", "").strip())
+    return go_to(request, f"/ops/{quote(pause.op, safe='')}?did=pause")
+
+
+@router.post("/ops/{op}/resume")
+async def send_op_resume(request: Request, op: str) -> Response:
+    """Have the workers claim its tasks again."""
+    caller = await enter(request, Scope.ADMIN)
+    await read_form(request)
+    await resume_op(request, caller, op)
+    return go_to(request, f"/ops/{quote(op, safe='')}?did=resume")
 
 
 # --- submit and audit -----------------------------------------------------------------------------

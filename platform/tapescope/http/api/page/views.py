@@ -50,8 +50,6 @@ _SPANS: Final[Mapping[str, timedelta]] = {
 _EXPORTED: Final = 1_000
 """Events that are read at once for an export."""
 _TRACED: Final = 500
-_RUNNING: Final = 500
-"""Running tasks that the page of the workers looks at."""
 _SCHEDULES: Final = 20
 _LOOKED: Final = 1_000
 """Schedules that the page of an op looks at for its own."""
@@ -272,20 +270,20 @@ async def find(request: Request) -> Response:
     return go_to(request, f"/tasks?{urlencode({'key': text})}")
 
 
-# --- ops, workers, traces -------------------------------------------------------------------------
+# --- ops, traces ----------------------------------------------------------------------------------
 
 
 @router.get("/ops/{op}")
 async def show_op(request: Request, op: str) -> Response:
     """One op: its numbers, what fails in it, and its newest tasks."""
     caller = await enter(request)
-    read_query(request)
+    query = read_query(request, "did")
     op = check_op(op)
     if not caller.may(Scope.READ, op):
         raise Refused(403, "Forbidden", "The token cannot read tasks of this op.")
     state, trend = state_of(request), trend_of(request)
     store = state.manager.store
-    backlog = await store.backlog.read()
+    backlog = await (store.backlog.read(max_age=0) if "did" in query else store.backlog.read())
     trend.note(backlog)
     one = next((one for one in backlog.ops if one.op == op), OpBacklog(op))
     failed = await store.list(op=op, status=TaskStatus.FAILED, limit=_ERRORS, params=False)
@@ -298,6 +296,7 @@ async def show_op(request: Request, op: str) -> Response:
         request,
         "op.html",
         one=one,
+        did=query.get("did"),
         known=known,
         waiting=waiting.tasks,
         failed=failed.tasks[:10],
@@ -322,35 +321,6 @@ def _durations(tasks: tuple[Task, ...]) -> dict[str, float]:
     if not took:
         return {}
     return {"n": len(took), "median": took[len(took) // 2], "p95": took[int(len(took) * 0.95)]}
-
-
-@router.get("/workers")
-async def show_workers(request: Request) -> Response:
-    """Who runs what: the ops and their workers, and the owners of what runs."""
-    caller = await enter(request)
-    read_query(request)
-    state = state_of(request)
-    store = state.manager.store
-    backlog = await store.backlog.read()
-    ops = caller.find_ops(Scope.READ)
-    owners: dict[str, list[Task]] = {}
-    lost: dict[str, str] = {}
-    more = False
-    for op in [None] if ops is None else sorted(ops):
-        page = await store.list(status=TaskStatus.RUNNING, op=op, limit=_RUNNING, params=False)
-        more = more or page.next is not None
-        lost |= find_lost(store, page.tasks, now_us())
-        for task in page.tasks:
-            owners.setdefault(task.owner or "", []).append(task)
-    return await render(
-        request,
-        "workers.html",
-        ops=[one for one in backlog.ops if caller.may(Scope.READ, one.op)],
-        owners=sorted(owners.items()),
-        lost=lost,
-        more=more,
-        checks=state.manager.check_health() if caller.may(Scope.READ) else (),
-    )
 
 
 @router.get("/trace/{trace_id}")
