@@ -108,6 +108,7 @@ class Client:
         timeout: float | None = None,  # noqa: ASYNC109  # the task's
         retries: int | None = None,
         idempotency_key: str | None = None,
+        priority: int | None = None,
     ) -> ClientTask:
         """Submit a task by the name of its op, which the server or a worker has registered.
 
@@ -122,6 +123,7 @@ class Client:
             timeout=timeout,
             retries=retries,
             idempotency_key=idempotency_key,
+            priority=priority,
         )
         return ClientTask(self._verbs, task_id, created=created)
 

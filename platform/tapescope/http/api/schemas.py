@@ -101,6 +101,9 @@ class TaskRow(_Shape):
     timeout: Annotated[float | None, Field(description="Seconds of one attempt.")]
     retries: int
     retries_spent: int
+    priority: Annotated[
+        int, Field(description="From -9 to 9: of what is due the higher goes first.")
+    ]
     idempotency_key: str | None
     traceparent: str | None
     cancel: CancelRequest | None
@@ -321,6 +324,7 @@ class ScheduleRow(_Shape):
     params: Any
     timeout: Annotated[float | None, Field(description="Of its tasks; null: as the op has it.")]
     retries: Annotated[int | None, Field(description="Of its tasks; null: as the op has them.")]
+    priority: Annotated[int | None, Field(description="Of its tasks; null: as the op has it.")]
     cron: Annotated[str | None, Field(description="Five fields.", examples=["0 3 * * *"])]
     every: Annotated[float | None, Field(description="Seconds, where it has no cron.")]
     time_zone: Annotated[str, Field(examples=["Europe/Berlin"])]
@@ -388,6 +392,10 @@ class SubmitBody(_Body):
     ] = None
     retries: Annotated[
         int | None, Field(description="Attempts that may follow. Default: as the op has it.")
+    ] = None
+    priority: Annotated[
+        int | None,
+        Field(description="From -9 to 9: the higher goes first. Default: as the op has it."),
     ] = None
 
 
@@ -479,6 +487,9 @@ class ScheduleBody(_Body):
     ] = None
     retries: Annotated[
         int | None, Field(description="Of its tasks. Default: as the op has them.")
+    ] = None
+    priority: Annotated[
+        int | None, Field(description="Of its tasks. Default: as the op has it.")
     ] = None
 
 
