@@ -82,18 +82,18 @@ async def test_a_worker_begins_the_higher_priority_first(any_url: str) -> None:
             bench.manager.op(op, retries=1)(work)
         holder = await bench.manager.submit("hold", hold)
         await hold.begun.wait()
-        for op, name, priority in (
-            ("mail", "low", -1),
-            ("resize", "plain", 0),
-            ("mail", "fails", 3),
-            ("resize", "high", 2),
-        ):
-            handle = await bench.manager.submit(op, params={"name": name}, priority=priority)
-            if name == "low":
-                last = handle
+        waiting = [
+            await bench.manager.submit(op, params={"name": name}, priority=priority)
+            for op, name, priority in (
+                ("mail", "low", -1),
+                ("resize", "plain", 0),
+                ("mail", "fails", 3),
+                ("resize", "high", 2),
+            )
+        ]
         hold.go_on.set()
-        await holder.result(20)
-        await last.result(20)
+        for handle in (holder, *waiting):
+            await handle.result(20)
 
     assert begun == ["fails", "fails", "high", "plain", "low"]
 
