@@ -68,13 +68,14 @@ IN_SQLITE: Final = {
         *("params", "timeout_s", "retries", "retries_spent", "attempt", "idempotency_key"),
         *("traceparent", "created_at", "claimed_at", "finished_at", "lease_expires_at"),
         *("owner", "cancel_reason", "cancel_message", "cancel_by", "cancel_requested_at"),
-        "error_code",
+        *("error_code", "priority"),
     )
     for kind, value in {"a blob": BLOB, "no UTF-8": NO_TEXT}.items()
 } | {
     "attempt, the last of SQLite": f"attempt = {LAST}",
     "attempt, a fraction": "attempt = 1.5",
     "run_at, a fraction": "run_at = 1.5",
+    "priority, a fraction": "priority = 1.5",
     "timeout_s, for ever": "timeout_s = 9e999",
     "task_id": f"task_id = {BLOB}",
 }

@@ -99,6 +99,21 @@ async def test_task_that_cannot_be_read_is_refused(store_url: str) -> None:
         assert len((await store.list()).tasks) == 2
 
 
+async def test_a_priority_that_no_claim_looks_for_is_refused(store_url: str) -> None:
+    """One of the few is taken: by the next claim, the task goes before the others."""
+    async with find_store(store_url) as store:
+        first, last = [(await store.create(NewTask(new_task_id(), "x")))[0] for _ in range(2)]
+        for priority in ("10", "-10", "'high'", "NULL"):
+            with pytest.raises(Exception, match=r"constraint|invalid input syntax"):
+                await run_statement(store_url, f"UPDATE tasks SET priority = {priority}")
+        raised = f"UPDATE tasks SET priority = 1 WHERE task_id = '{last.task_id}'"
+        await run_statement(store_url, raised)
+        claims = [await store.claim_due("me", ["x"], 1, 60) for _ in range(2)]
+
+        assert [claim.task.task_id for (claim,) in claims] == [last.task_id, first.task_id]
+        assert [claim.task.priority for (claim,) in claims] == [1, 0]
+
+
 TWICE: Final = (
     '{"outcome": "failed", "error": {"code": "x", "message": ""}, "outcome": "succeeded"}'
 )

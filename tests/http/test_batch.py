@@ -49,7 +49,14 @@ async def test_each_has_its_answer_and_its_key(served_url: str, tmp_path: Path) 
         {"op": "nobodys"},
         {"op": "double", "params": {"n": 1}, "idempotency_key": "k0"},
         {"op": "double", "params": {"n": 1}, "run_at": "tomorrow"},
-        {"op": "double", "params": {"n": 1}, "delay": 60, "retries": 1, "timeout": 5},
+        {
+            "op": "double",
+            "params": {"n": 1},
+            "delay": 60,
+            "retries": 1,
+            "timeout": 5,
+            "priority": 9,
+        },
         {"op": "double", "params": {"n": 1}, "idempotency_key": "k1"},
     ]
     async with make_manager(served_url) as manager:

@@ -28,6 +28,11 @@ async def take_migration_off(url: str) -> None:
             )
             # with the trigger that guards it, which the migration makes again
             await raw.execute("ALTER TABLE tasks DROP COLUMN cancel_traceparent CASCADE")
+            await raw.execute("ALTER TABLE tasks DROP COLUMN priority")  # with its index
+            await raw.execute("ALTER TABLE ops DROP COLUMN priority")
+            await raw.execute(
+                "CREATE INDEX tasks_due_op ON tasks (op, run_at, id) WHERE status = 'pending'"
+            )
             for table in ("schema_version", "schema_compatibility"):
                 await raw.execute(f"DELETE FROM {table} WHERE version > {_VERSION}")
         return
@@ -42,6 +47,10 @@ async def take_migration_off(url: str) -> None:
         for table in ("backlog", "workers", "attempts_traced", "schedules", "pauses"):
             conn.execute(f"DROP TABLE {table}")
         conn.execute("ALTER TABLE tasks DROP COLUMN cancel_traceparent")
+        conn.execute("DROP INDEX tasks_due_op")
+        for table in ("tasks", "ops"):
+            conn.execute(f"ALTER TABLE {table} DROP COLUMN priority")
+        conn.execute("CREATE INDEX tasks_due_op ON tasks (op, run_at) WHERE status = 'pending'")
         for column in ("firing_holder", "firing_until"):
             conn.execute(f"ALTER TABLE maintenance DROP COLUMN {column}")
         conn.execute("DELETE FROM schema_compatibility WHERE version > ?", (_VERSION,))

@@ -396,7 +396,8 @@ class PostgresBackend(StoreBackend):
         names = [known.op for known in ops]
         timeouts = [None if known.timeout is None else str(known.timeout) for known in ops]
         retries = [str(known.retries) for known in ops]
-        await self._shared.fetch(self._sql["register_ops"], names, timeouts, retries)
+        priorities = [str(known.priority) for known in ops]
+        await self._shared.fetch(self._sql["register_ops"], names, timeouts, retries, priorities)
 
     async def read_ops(self, within: int) -> Sequence[KnownOp]:
         rows = await self._shared.fetch(self._sql["read_ops"], within)

@@ -85,8 +85,15 @@ def _insert(
     sql: Queries, elsewhere: ConnectionRefused, identity: str, row: CreateRow
 ) -> Generator[_Statement, _Rows, Inserted | Task]:
     """The statements, whichever driver carries them out; each is answered with its rows."""
+    create = sql["create_within"]
+    values: tuple[object, ...] = (*row[:8], identity)
+    if row.priority:  # else its column needs no right
+        create = create.replace("/*, priority*/", ", priority").replace(
+            "/*, $10*/", ", $10::smallint"
+        )
+        values = (*values, row.priority)
     while True:
-        rows = yield _Statement(sql["create_within"], (*row[:8], identity))
+        rows = yield _Statement(create, values)
         if not rows or not rows[0]["ours"]:
             raise elsewhere
         if (made := rows[0])["id"] is not None:

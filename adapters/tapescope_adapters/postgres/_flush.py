@@ -106,6 +106,7 @@ def _creates(rows: Sequence[CreateRow]) -> Sequence[str] | None:
         run_ats,
         owners,
         leases,
+        priorities,
     ) = zip(*rows, strict=True)
     return (
         _as_array(task_ids),
@@ -118,6 +119,7 @@ def _creates(rows: Sequence[CreateRow]) -> Sequence[str] | None:
         _as_array(run_ats),
         _quote(owners),
         _as_array(leases),
+        _as_array(priorities),
     )
 
 

@@ -11,7 +11,8 @@ from tapescope.store import DatabaseRole
 __all__ = ["RIGHTS", "describe_grants"]
 
 _SUBMITTED: Final = (
-    "task_id, op, params, timeout_s, retries, idempotency_key, traceparent, run_at, created_at"
+    "task_id, op, params, timeout_s, retries, idempotency_key, traceparent, run_at, created_at, "
+    "priority"
 )
 """The columns that ``create_within`` fills in: never the key that the database gives."""
 

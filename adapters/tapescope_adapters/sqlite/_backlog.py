@@ -57,7 +57,7 @@ def read(conn: sqlite3.Connection, sql: Queries, now: int) -> Backlog:
             workers=dict(conn.execute(sql["read_able"], (now,))),
             registered={
                 op: timeout
-                for op, timeout, _ in conn.execute(sql["read_ops"], (now - _REMEMBERED,))
+                for op, timeout, *_ in conn.execute(sql["read_ops"], (now - _REMEMBERED,))
             },
             paused={pause.op: pause for pause in list_pauses(conn, sql, "", _PAUSES)},
         )

@@ -116,7 +116,9 @@ def next_due(conn: sqlite3.Connection, sql: Queries, ops: Sequence[str]) -> int 
 
 def register_ops(conn: sqlite3.Connection, sql: Queries, ops: Sequence[KnownOp], now: int) -> None:
     """Note what a worker can run, in one statement."""
-    told = encode([(known.op, known.timeout, known.retries) for known in ops], "ops")
+    told = encode(
+        [(known.op, known.timeout, known.retries, known.priority) for known in ops], "ops"
+    )
     conn.execute(sql["register_ops"], {"ops": told, "now": now})
 
 

@@ -248,14 +248,14 @@ class JournalBackend(StoreBackend):
     async def register_ops(self, ops: Sequence[KnownOp]) -> None:
         def step(tx: Transaction) -> None:
             for one in ops:
-                tx.put("ops", one.op, [one.op, one.timeout, one.retries, self._now()])
+                tx.put("ops", one.op, [one.op, one.timeout, one.retries, one.priority, self._now()])
 
         await self._write(step)
 
     async def read_ops(self, within: int) -> Sequence[KnownOp]:
         since = self._now() - within
         rows = await self._read(lambda tx: list(tx.scan("ops").values()))
-        return [KnownOp(op, timeout, retries) for op, timeout, retries, at in rows if at > since]
+        return [KnownOp(*said) for *said, at in rows if at > since]
 
     async def tell_worker(self, owner: str, ops: Sequence[str], lease: int) -> None:
         now = self._now()

@@ -232,14 +232,15 @@ def _cancel(tx: Transaction, row: CancelRow, now: int) -> CancelAnswer | None:
 
 
 def claim_due(tx: Transaction, order: DueOrder, now: int) -> Sequence[DueRow]:
-    """Claim the tasks that are longest due."""
+    """Claim the tasks of the highest priority, and of these the longest due."""
     if tx.get("drains", order.owner) is not None:
         return []
     able = set(order.ops) - set(tx.scan("pauses"))
     pending = list_tasks(tx, TaskStatus.PENDING)
     due = [task for task in pending if task.op in able and task.run_us <= now]
     rows: list[DueRow] = []
-    for task in sorted(due, key=lambda one: (one.run_us, one.key))[: order.limit]:
+    due.sort(key=lambda one: (-one.priority, one.run_us, one.key))
+    for task in due[: order.limit]:
         body = order.body(task.attempt + 1)
         won = _start(tx, task, order.owner, order.lease, now, order.ts, body)
         rows.append(DueRow(tx.get("tasks", task.key), won.attempt, won.started_seq))

@@ -583,6 +583,7 @@ class _ServerSource(Source, Submitter):
                 run_at=submission.run_at,
                 timeout=submission.timeout,
                 retries=submission.retries,
+                priority=submission.priority,
                 idempotency_key=submission.idempotency_key,
             )
 

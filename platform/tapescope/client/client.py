@@ -111,6 +111,7 @@ class Client:
         timeout: float | None = None,  # noqa: ASYNC109  # the task's
         retries: int | None = None,
         idempotency_key: str | None = None,
+        priority: int | None = None,
     ) -> ClientTask:
         """Submit a task by the name of its op, which the server or a worker has registered.
 
@@ -125,6 +126,7 @@ class Client:
             timeout=timeout,
             retries=retries,
             idempotency_key=idempotency_key,
+            priority=priority,
         )
         return ClientTask(self._verbs, task_id, created=created)
 

@@ -124,6 +124,7 @@ def _read_task(shape: Shape) -> Task:
         cancel=None if cancel is None else _read_cancel(cancel),
         error_code=shape["error_code"],
         retries_spent=int(shape["retries_spent"]),
+        priority=int(shape.get("priority", 0)),  # an older server does not say
         damage=shape.get("damage") or "",
     )
 
@@ -296,6 +297,7 @@ def read_schedule(shape: Shape) -> Schedule:
         last_task=_optional_text(shape["last_task"]),
         created_us=parse_time(shape["created_at"]),
         revision=int(shape["revision"]),
+        priority=shape.get("priority"),  # as above
     )
 
 

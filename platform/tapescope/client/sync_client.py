@@ -96,6 +96,7 @@ class SyncClient:
         timeout: float | None = None,
         retries: int | None = None,
         idempotency_key: str | None = None,
+        priority: int | None = None,
     ) -> SyncClientTask:
         """Submit a task by the name of its op: see ``Client.submit``."""
         task_id, created = run_blocking(
@@ -107,6 +108,7 @@ class SyncClient:
                 timeout=timeout,
                 retries=retries,
                 idempotency_key=idempotency_key,
+                priority=priority,
             )
         )
         return SyncClientTask(self._verbs, task_id, created=created)

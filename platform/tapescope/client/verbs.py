@@ -74,6 +74,7 @@ from tapescope.store.validation import (
     check_page_size,
     check_params,
     check_place,
+    check_priority,
     check_retries,
     check_seconds,
     check_text,
@@ -190,12 +191,18 @@ class Verbs:
         timeout: float | None = None,  # noqa: ASYNC109  # the task's
         retries: int | None = None,
         idempotency_key: str | None = None,
+        priority: int | None = None,
     ) -> Submitted:
         """Submit a task. A key of its own is made where none is given."""
         body: dict[str, Any] = {"op": check_op(op), "params": check_params(params or {})}
         if run_at is not None:
             body["run_at"] = format_time(check_time("run_at", run_at))
-        given = {"delay": delay, "timeout": timeout, "retries": retries}
+        given = {
+            "delay": delay,
+            "timeout": timeout,
+            "retries": retries,
+            "priority": None if priority is None else check_priority(priority),
+        }
         body |= {name: value for name, value in given.items() if value is not None}
         made_here = idempotency_key is None
         shape = await self._ask(
@@ -478,7 +485,7 @@ class Verbs:
         overlap: Overlap | str = Overlap.ALLOW,
     ) -> tuple[Schedule, bool]:
         """Add a schedule, unless the store has it so; says whether it was added."""
-        op, plain, timeout, retries = _read_what(what, params)
+        op, plain, timeout, retries, priority = _read_what(what, params)
         body: dict[str, Any] = {
             "name": check_text("name", name),
             "op": check_op(op),
@@ -492,6 +499,7 @@ class Verbs:
             "every": None if every is None else check_seconds("every", every),
             "timeout": None if timeout is None else check_seconds("timeout", timeout),
             "retries": None if retries is None else check_retries(retries),
+            "priority": None if priority is None else check_priority(priority),
         }
         body |= {name: value for name, value in given.items() if value is not None}
         tries = _Tries()
@@ -702,14 +710,18 @@ def _path(task_id: str) -> str:
 
 def _read_what(
     what: Op[..., Any, Any] | Submission | str, params: Mapping[str, Any] | None
-) -> tuple[str, Mapping[str, Any], float | None, int | None]:
-    """The op, params, timeout and retries of what is to be submitted. Raises ``BadSetting``."""
+) -> tuple[str, Mapping[str, Any], float | None, int | None, int | None]:
+    """The op, params, timeout, retries and priority of what is to be submitted.
+
+    Raises ``BadSetting``.
+    """
     if isinstance(what, str):
-        return what, {} if params is None else params, None, None
+        return what, {} if params is None else params, None, None, None
     from tapescope.manager.ops import find_submission  # whose values the caller has: it is there
 
     submission = find_submission(what, params)
-    return submission.op, submission.params, submission.timeout, submission.retries
+    what = submission
+    return what.op, what.params, what.timeout, what.retries, what.priority
 
 
 def _schedule_path(name: str) -> str:
@@ -749,6 +761,7 @@ def _describe_submission(one: Submission[Any]) -> tuple[bytes, bool]:
         "run_at": _format(checked.run_at, "run_at"),
         "timeout": checked.timeout,
         "retries": checked.retries,
+        "priority": checked.priority,
     }
     key = checked.idempotency_key
     shape: dict[str, Any] = {

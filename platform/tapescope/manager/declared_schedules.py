@@ -53,6 +53,7 @@ def declare_schedule(
         {},
         timeout=submission.timeout,
         retries=submission.retries,
+        priority=submission.priority,
         cron=cron,
         every=every,
         time_zone=time_zone,

@@ -41,11 +41,14 @@ class KnownOps:
                 self._ops, self._read_at = await store.ops.read(), now
             return self._ops.get(name)
 
-    async def fill_in(self, store: TaskStore, submission: Submission) -> tuple[float | None, int]:
-        """The timeout and the retries of a task: those of its submit, else those of its op."""
+    async def fill_in(self, store: TaskStore, submission: Submission) -> KnownOp:
+        """The timeout, the retries and the priority of a task: those of its submit, else those of
+        its op."""
         timeout, retries = submission.timeout, submission.retries
-        if timeout is None or retries is None:
+        priority = submission.priority
+        if timeout is None or retries is None or priority is None:
             known = await self.find(store, submission.op) or KnownOp(submission.op)
             timeout = known.timeout if timeout is None else timeout
             retries = known.retries if retries is None else retries
-        return timeout, retries
+            priority = known.priority if priority is None else priority
+        return KnownOp(submission.op, timeout, retries, priority)

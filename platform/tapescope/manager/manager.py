@@ -91,7 +91,7 @@ class TaskManager:
 
     The settings, in seconds where they are times:
 
-    * ``max_running``: runs at once; the others wait in the order they came.
+    * ``max_running``: runs at once; the others wait, by their priority and in the order they came.
     * ``lease``: how long a claim holds.
     * ``settle_within``: how long an attempt's last write, such as its ``final``, is tried while the
       store is away; as long as its lease holds by default.
@@ -424,6 +424,7 @@ class TaskManager:
         stall_timeout: float | None = None,
         retries: int | None = None,
         retry: RetryPolicy | None = None,
+        priority: int = 0,
         max_running: int | None = None,
     ) -> Registering:
         """Make the function below the runner of an op: ``Ops.op``, in this manager's own registry.
@@ -441,6 +442,7 @@ class TaskManager:
             stall_timeout=stall_timeout,
             retries=retries,
             retry=retry,
+            priority=priority,
             max_running=max_running,
         )
 
@@ -487,6 +489,7 @@ class TaskManager:
         run_at: datetime | None = None,
         connection: object | None = None,
         retry: RetryPolicy | None = None,
+        priority: int | None = None,
     ) -> TaskHandle:
         """Create a task and return once it is stored.
 
@@ -511,6 +514,10 @@ class TaskManager:
         that is run here; an op has the policy that it was registered with. The first attempt waits
         ``delay`` seconds, or until ``run_at``, an aware time.
 
+        ``priority``, from -9 to 9, says what goes first of what waits: the higher, then the longest
+        due. ``None`` means the op's own, as above, or 0. Workers go by it when they claim; what
+        runs is not interrupted. A ``runner`` of your own goes by it among those of this manager.
+
         With a ``connection`` of your own to the store's database, from ``asyncpg``, psycopg 3,
         ``aiosqlite`` or SQLAlchemy, the task is part of that connection's transaction: see
         ``TaskStore.create_within``. That is for ops that are run by name; the handle is given at
@@ -533,6 +540,7 @@ class TaskManager:
             delay,
             run_at,
             retry,
+            priority,
         )
         return await self._submit(*self._check(submission), connection)
 
@@ -559,7 +567,8 @@ class TaskManager:
         return await self._known.find(self.store, op) is not None
 
     async def resubmit(self, task_id: str, *, idempotency_key: str | None = None) -> TaskHandle:
-        """Submit an ended task again by name, with its op, params, timeout and retries.
+        """Submit an ended task again by name, with its op, params, timeout, retries and
+        priority.
 
         ``idempotency_key`` is the new task's: asked twice with it, there is one new task.
         Raises ``UnknownTask``, ``TaskNotEnded``, and ``OpNotRegistered`` for an op that neither
@@ -576,6 +585,7 @@ class TaskManager:
             timeout=task.timeout,
             idempotency_key=idempotency_key,
             retries=task.retries,
+            priority=task.priority,
         )
         return await self._submit(*self._check(submission, stored=True))
 
@@ -657,8 +667,9 @@ class TaskManager:
             timeout=schedule.timeout,
             idempotency_key=key,
             retries=schedule.retries,
+            priority=schedule.priority,
         )
-        timeout, retries = await self._known.fill_in(self.store, submission)
+        known = await self._known.fill_in(self.store, submission)
         task_id, store = new_task_id(), self.store
         with self.telemetry.submit_span(
             schedule.op, task_id, store.adapter, schedule=(schedule.name, at)
@@ -667,10 +678,11 @@ class TaskManager:
                 task_id,
                 schedule.op,
                 schedule.params,
-                timeout=timeout,
-                retries=retries,
+                timeout=known.timeout,
+                retries=known.retries,
                 idempotency_key=key,
                 traceparent=span.trace_context,
+                priority=known.priority,
             )
             try:
                 task, created = await store.create(new_task)
@@ -847,9 +859,12 @@ class TaskManager:
         task_id, op, pool = new_task_id(), submission.op, self._pool
         pool.expect_submits(1)
         try:
-            timeout, retries = submission.timeout, submission.retries or 0
             if runner is None:
-                timeout, retries = await self._known.fill_in(self.store, submission)
+                known = await self._known.fill_in(self.store, submission)
+                timeout, retries, priority = known.timeout, known.retries, known.priority
+            else:
+                timeout, retries = submission.timeout, submission.retries or 0
+                priority = submission.priority or 0
             if submission.delay is not None and self.store.due_clock.doubtful:
                 await self.store.measure_skew()
             with self.telemetry.submit_span(op, task_id, self.store.adapter) as span:
@@ -863,6 +878,7 @@ class TaskManager:
                     idempotency_key=submission.idempotency_key,
                     traceparent=span.trace_context,
                     only_by=None if runner is None else self.owner,
+                    priority=priority,
                 )
                 if runner is not None and _begins_now(submission) and pool.reserve_for(task_id):
                     claim: Claim | None = None

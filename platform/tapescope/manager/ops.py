@@ -22,7 +22,13 @@ from tapescope.manager.submission import Submission, check_policy
 from tapescope.model.ops import DEFAULT_RETRIES, KnownOp
 from tapescope.model.schedules import ScheduleOrigin, ScheduleTimes
 from tapescope.run import TypedValues, resolve_runner
-from tapescope.store.validation import check_count, check_op, check_retries, check_seconds
+from tapescope.store.validation import (
+    check_count,
+    check_op,
+    check_priority,
+    check_retries,
+    check_seconds,
+)
 
 if TYPE_CHECKING:
     from tapescope.manager.handle import TaskHandle
@@ -95,6 +101,11 @@ class Op(Generic[P, R_co, C_co]):
         return self.known.retries
 
     @property
+    def priority(self) -> int:
+        """What its tasks have, where the submit says nothing: the higher goes first."""
+        return self.known.priority
+
+    @property
     def retry(self) -> RetryPolicy | None:
         """When its attempts are made again; ``None`` for what is usual in the manager."""
         return self.runner.retry
@@ -132,12 +143,15 @@ class Op(Generic[P, R_co, C_co]):
         run_at: datetime | None = None,
         connection: object | None = None,
         manager: Submits | None = None,
+        priority: int | None = None,
     ) -> OpCall[P, R_co]:
         """The op with options of a submit, which are those of ``TaskManager.submit``.
 
         ``manager`` is where it is submitted, if not to the one that is open in this event loop.
         """
-        return OpCall(self, timeout, idempotency_key, retries, delay, run_at, connection, manager)
+        return OpCall(
+            self, timeout, idempotency_key, retries, delay, run_at, connection, manager, priority
+        )
 
     def find_manager(self) -> Submits:
         """The one manager that is open in this event loop and has the op.
@@ -181,6 +195,7 @@ class OpCall(Generic[P, R_co]):
     run_at: datetime | None = None
     connection: object | None = None
     manager: Submits | None = None
+    priority: int | None = None
 
     async def submit(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R_co]:
         """Submit a task with these arguments of the runner: see ``Op.submit``."""
@@ -198,6 +213,7 @@ class OpCall(Generic[P, R_co]):
             retries=self.retries,
             delay=self.delay,
             run_at=self.run_at,
+            priority=self.priority,
             types=self.op.runner.types,
         )
 
@@ -265,6 +281,7 @@ class Ops:
         stall_timeout: float | None = None,
         retries: int | None = None,
         retry: RetryPolicy | None = None,
+        priority: int = 0,
         max_running: int | None = None,
     ) -> Registering:
         """Make the function below the runner of an op; the ``Op`` stands in its place.
@@ -273,7 +290,9 @@ class Ops:
         leave theirs out; with no retry left, a killed worker is the end of the task. ``retry`` says
         more than ``retries``, in its place: which failures are retried, and when. A runner that
         reports nothing for ``stall_timeout`` seconds is stopped as one is whose ``timeout`` is
-        over, with the code ``stalled``. ``max_running`` of its tasks run at once in a manager.
+        over, with the code ``stalled``. ``priority``, from -9 to 9, is for submits that leave it
+        out: of the tasks that are due a worker takes the higher first, then the longest due.
+        ``max_running`` of its tasks run at once in a manager.
 
         Raises ``BadOp``, ``BadRunner``, ``BadSetting``, and ``OpTaken`` for the second runner of an
         op, here or in a registry that includes this one.
@@ -286,11 +305,12 @@ class Ops:
         if retry is not None:
             retries = check_policy(retry, retries)
         retries = DEFAULT_RETRIES if retries is None else check_retries(retries)
+        priority = check_priority(priority)
         if max_running is not None:
             max_running = check_count("max_running", max_running)
 
         def register(function: Callable[..., Any]) -> Op:
-            known = KnownOp(name, timeout, retries)
+            known = KnownOp(name, timeout, retries, priority)
             op = Op(self, known, function, max_running, retry, stall_timeout)
             self._add([op])
             return op

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from heapq import heappop, heappush
+from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
@@ -47,7 +49,8 @@ _SHUTDOWN: Final = "the manager was closed"
 
 
 class RunPool:
-    """Starts runs as slots get free, first come first served; keeps nothing of ended ones.
+    """Starts runs as slots get free, by priority, then in the order they came; keeps nothing of
+    ended ones.
 
     A run waits without an asyncio task of its own. Times are in seconds. The pool is the host of
     its runs (``RunHost``), and the holder of their leases (``LeaseHolder``).
@@ -63,7 +66,9 @@ class RunPool:
         self._runs: dict[str, Run] = {}
         self._superseded: set[Run] = set()
         self._claimed = Counter[str]()
-        self._waiting: deque[Run] = deque()
+        self._waiting: list[tuple[int, int, Run]] = []
+        """A heap: the highest priority first, of one priority who came first."""
+        self._comes = count()
         self._not_due: dict[str, asyncio.TimerHandle] = {}
         self._zombies: set[Run] = set()
         self._beginning: set[str] = set()
@@ -467,8 +472,7 @@ class RunPool:
             )
             self._cancel_if_too_late(run)
         else:
-            self._waiting.append(run)
-            self._start_waiting()
+            self._wait_for_slot(run)
         if self._stopping:
             # Its submit began before the shutdown.
             self.spawn(partial(self._cancel_for_shutdown, run))
@@ -495,7 +499,10 @@ class RunPool:
 
     def _fall_due(self, run: Run) -> None:
         self._not_due.pop(run.task.task_id, None)
-        self._waiting.append(run)
+        self._wait_for_slot(run)
+
+    def _wait_for_slot(self, run: Run) -> None:
+        heappush(self._waiting, (-run.task.priority, next(self._comes), run))
         self._start_waiting()
 
     # --- slots ------------------------------------------------------------------------------------
@@ -516,14 +523,14 @@ class RunPool:
             return  # what waits here ends with its loop
         self.lent.readmit()
         while self._waiting and self._free > 0 and not self._stopping:
-            if not self._waiting[0].waiting:
-                self._waiting.popleft()  # cancelled while it waited
+            if not self._waiting[0][-1].waiting:
+                heappop(self._waiting)  # cancelled while it waited
                 continue
             if not self._may_start():
                 return
             self._free -= 1
             self._listen_for_cancels()
-            self._waiting.popleft().start()
+            heappop(self._waiting)[-1].start()
         if self._free > 0:
             self.on_free_slot()
 

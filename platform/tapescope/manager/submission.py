@@ -16,6 +16,7 @@ from tapescope.store.validation import (
     check_key,
     check_op,
     check_params,
+    check_priority,
     check_retries,
     check_seconds,
     check_time,
@@ -55,6 +56,7 @@ class Submission(Generic[R_co]):
     delay: float | None = None
     run_at: datetime | None = None
     retry: RetryPolicy | None = None
+    priority: int | None = None
     types: TypedValues | None = field(default=None, repr=False, compare=False)
     """What the op's annotations say of its values, where ``Op.bind`` made it."""
 
@@ -81,6 +83,7 @@ class Submission(Generic[R_co]):
             None if self.delay is None else check_seconds("delay", self.delay),
             self.run_at,
             self.retry,
+            None if self.priority is None else check_priority(self.priority),
             self.types,
         )
 

@@ -260,7 +260,7 @@ class Worker(LoopService):
 
         An op whose own limit is nearer than the manager's is claimed for by itself, so that no more
         tasks are claimed than can be started. It is claimed together with the others where one slot
-        is free, as under load: then the longest due task goes first, whichever op it is of.
+        is free, as under load: then the highest priority goes first, whichever op it is of.
         """
         free = self._pool.free
         together: list[str] = []

@@ -32,6 +32,8 @@ class KnownOp:
     timeout: float | None = None
     """Seconds an attempt may run; ``None`` for no limit."""
     retries: int = DEFAULT_RETRIES
+    priority: int = 0
+    """Among the tasks that are due the higher goes first."""
 
 
 @dataclass(frozen=True, slots=True)

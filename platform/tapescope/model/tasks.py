@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from tapescope.model.frozen import quickly_made
 from tapescope.model.tape import FINAL, Event, Outcome
@@ -15,6 +15,7 @@ from tapescope.model.times import format_time, moment, parse_time
 from tapescope.model.words import carry
 
 __all__ = [
+    "PRIORITIES",
     "ActiveState",
     "Assurance",
     "Attempt",
@@ -32,6 +33,9 @@ __all__ = [
     "is_op",
 ]
 
+PRIORITIES: Final = range(-9, 10)
+"""Of a task: the higher goes first, and 0 is what most have. They are few, for a claim looks for
+each (docs/decisions/0091)."""
 _OP = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
 
 
@@ -126,6 +130,8 @@ class NewTask:
     """The task starts at this time or later; ``None`` for at once."""
     only_by: str | None = None
     """The owner that alone can run it, for its callable is there; ``None``: any worker."""
+    priority: int = 0
+    """From -9 to 9: among the tasks that are due the higher goes first, then the longest due."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +190,8 @@ class Task:
     """The error code of the ``final`` when the task failed."""
     retries_spent: int = 0
     """Retries that failed or lost attempts have used up; a release uses none."""
+    priority: int = 0
+    """Among the tasks that are due the higher goes first, then the longest due."""
     key: int = field(default=0, repr=False, compare=False)
     """The store's own short key of the row; it means nothing outside that store."""
     damage: str = ""

@@ -14,6 +14,7 @@ from tapescope.store.validation import (
     check_choice,
     check_op,
     check_params,
+    check_priority,
     check_retries,
     check_seconds,
 )
@@ -39,6 +40,7 @@ def define(
     *,
     timeout: float | None = None,
     retries: int | None = None,
+    priority: int | None = None,
     cron: str | None = None,
     every: float | None = None,
     time_zone: str = "UTC",
@@ -65,6 +67,7 @@ def define(
         check_choice("catch_up", CatchUp, catch_up),
         check_choice("overlap", Overlap, overlap),
         origin,
+        priority=None if priority is None else check_priority(priority),
     )
 
 
@@ -86,6 +89,7 @@ def merge(declared: Schedule, kept: Schedule, now: int) -> Schedule | None:
         params=declared.params,
         timeout=declared.timeout,
         retries=declared.retries,
+        priority=declared.priority,
         cron=declared.cron,
         every=declared.every,
         time_zone=declared.time_zone,

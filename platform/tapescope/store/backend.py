@@ -228,7 +228,8 @@ class StoreBackend(abc.ABC):
     async def claim_due(self, order: DueOrder) -> Sequence[DueRow]:
         """Claim due tasks in one transaction; a task that is locked is passed over.
 
-        None of an op that was paused before the call, and none for an owner that drains.
+        The highest priority first, then the longest due, then the lowest key. None of an op that
+        was paused before the call, and none for an owner that drains.
 
         The owner's same number again is answered with what its first try claimed, and claims no
         more. Raises as ``write`` does. Waits behind no append that is only queued.

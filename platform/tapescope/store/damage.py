@@ -115,6 +115,13 @@ def as_damaged_task(row: Mapping[str, Any]) -> Task:
         wrong.append(name)
         return 0
 
+    def take_priority() -> Any:
+        value = row["priority"]
+        if type(value) is int:
+            return value
+        wrong.append("priority")
+        return 0
+
     def take_timeout() -> Any:
         if has_sound_numbers(0, 0, 0, row["timeout_s"]):
             return row["timeout_s"]
@@ -156,6 +163,7 @@ def as_damaged_task(row: Mapping[str, Any]) -> Task:
         cancel=cancel,
         error_code=take("error_code", str, None),
         retries_spent=take_count("retries_spent"),
+        priority=take_priority(),
         key=row["id"],
         damage=f"{', '.join(wrong)} of its row cannot be read" if wrong else "",
     )

@@ -98,6 +98,8 @@ class CreateRow(NamedTuple):
     lease: int | None = None
     """Microseconds from ``run_at`` on after which the pending task is lost; ``None``: never, for
     any worker can run it."""
+    priority: int = 0
+    """The higher goes first among what is due."""
 
 
 class Inserted(NamedTuple):

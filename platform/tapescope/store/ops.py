@@ -8,7 +8,7 @@ from typing import Final
 
 from tapescope.errors import TapescopeError, UnknownWorker
 from tapescope.model.ops import Drain, KnownOp, Pause, PausePage, WorkerPage
-from tapescope.model.tasks import is_op
+from tapescope.model.tasks import PRIORITIES, is_op
 from tapescope.store.core import StoreCore
 from tapescope.store.damage import has_sound_numbers
 from tapescope.store.validation import check_op, check_page_size, check_seconds, check_text
@@ -36,7 +36,7 @@ class StoreOps:
         """Tell every process on the store that a worker can run these ops; the last call counts.
 
         From now on a lost run of such an op is made again while a retry is left, whichever process
-        rescues it, and a submit takes on the op's timeout and retries.
+        rescues it, and a submit takes on the op's timeout, retries and priority.
         """
         core = self._core
         in_order = sorted(ops, key=lambda known: known.op)  # as every worker locks them
@@ -157,4 +157,8 @@ class StoreOps:
 
 def _can_be_read(known: KnownOp) -> bool:
     """Whether the row is not one that was written past tapescope."""
-    return is_op(known.op) and has_sound_numbers(0, known.retries, 0, known.timeout)
+    return (
+        is_op(known.op)
+        and has_sound_numbers(0, known.retries, 0, known.timeout)
+        and known.priority in PRIORITIES
+    )

@@ -459,9 +459,10 @@ class TaskStore:
     ) -> list[Claim]:
         """pending and due → running for ``owner``: attempt + 1 and ``task_started``, all at once.
 
-        At most ``limit`` tasks of these ops, the longest due first, for ``lease`` seconds each, in
-        one transaction that waits behind no append. A task that another session holds just now is
-        left out, so fewer than there are may come while ``next_due`` says that one is due.
+        At most ``limit`` tasks of these ops, the highest priority first, then the longest due, for
+        ``lease`` seconds each, in one transaction that waits behind no append. A task that another
+        session holds just now is left out, so fewer than there are may come while ``next_due`` says
+        that one is due.
 
         No claim is lost on its way: when the caller is cancelled, what was claimed for it is given
         back before this returns; after an ``EventFateUnknown`` the next call of this owner hands

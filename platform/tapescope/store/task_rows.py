@@ -49,6 +49,7 @@ def as_pending(row: CreateRow, params: Mapping[str, Any], now: int, key: int) ->
         traceparent=row.traceparent,
         cancel=None,
         error_code=None,
+        priority=row.priority,
         key=key,
     )
 
@@ -75,6 +76,7 @@ def as_running(task: Task, owner: str, won: ClaimAnswer) -> Task:
         traceparent=task.traceparent,
         cancel=task.cancel,
         error_code=task.error_code,
+        priority=task.priority,
         key=task.key,
     )
 

@@ -26,7 +26,7 @@ from tapescope.errors import (
     EventTooLarge,
     NotJson,
 )
-from tapescope.model.tasks import NewTask, is_op
+from tapescope.model.tasks import PRIORITIES, NewTask, is_op
 from tapescope.model.times import FIRST_TIME, LAST_TIME, as_microseconds
 from tapescope.store.flush import CreateRow
 
@@ -44,6 +44,7 @@ __all__ = [
     "check_page_size",
     "check_params",
     "check_place",
+    "check_priority",
     "check_rate",
     "check_retries",
     "check_seconds",
@@ -205,6 +206,12 @@ def check_retries(value: object, name: str = "retries") -> int:
     return check_whole(name, value, expected, 0, _MOST_WHOLE)
 
 
+def check_priority(value: object) -> int:
+    """How soon a task goes among those that are due: the higher first. Raises ``BadSetting``."""
+    least, most = PRIORITIES[0], PRIORITIES[-1]
+    return check_whole("priority", value, f"a whole number from {least} to {most}", least, most)
+
+
 def check_place(name: str, value: object, *, of_tape: bool = False) -> int:
     """The place after which a page begins: a ``seq`` of a tape, or a key. Raises ``BadSetting``."""
     most = _MOST_WHOLE if of_tape else _MOST_PLACES
@@ -322,6 +329,7 @@ def check_new_task(new: NewTask, limits: StoreLimits) -> tuple[CreateRow, Mappin
             None if new.only_by is None else check_text("only_by", new.only_by),
             new.idempotency_key,
         ),
+        check_priority(new.priority),
     )
     return row, {} if empty else decode(params)
 

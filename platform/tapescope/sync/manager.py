@@ -174,6 +174,7 @@ class SyncManager:
         stall_timeout: float | None = None,
         retries: int | None = None,
         retry: RetryPolicy | None = None,
+        priority: int = 0,
         max_running: int | None = None,
     ) -> Registering:
         """Make the function below the runner of an op: ``Ops.op``, in this manager's registry."""
@@ -183,6 +184,7 @@ class SyncManager:
             stall_timeout=stall_timeout,
             retries=retries,
             retry=retry,
+            priority=priority,
             max_running=max_running,
         )
 
@@ -206,6 +208,7 @@ class SyncManager:
         run_at: datetime | None = None,
         connection: object | None = None,
         retry: RetryPolicy | None = None,
+        priority: int | None = None,
     ) -> SyncHandle:
         """Create a task and return once it is stored: see ``TaskManager.submit``.
 
@@ -227,6 +230,7 @@ class SyncManager:
             delay,
             run_at,
             retry,
+            priority,
         )
         return self.submit_bound(submission, connection=connection)
 

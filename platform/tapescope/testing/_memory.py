@@ -270,7 +270,7 @@ class MemoryBackend(StoreBackend):
         if told is not None and told.drain is not None:
             return []
         due = [record for record in self._pending_of(order.ops) if record.task.run_us <= now]
-        due.sort(key=lambda record: (record.task.run_us, record.task.key))
+        due.sort(key=lambda record: (-record.task.priority, record.task.run_us, record.task.key))
         claimed: list[DueRow] = []
         for record in due[: order.limit]:
             attempt = record.task.attempt + 1

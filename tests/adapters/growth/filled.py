@@ -69,13 +69,19 @@ _KINDS: Final = """
 CREATE TEMP TABLE kinds AS
 SELECT z.*,
        CASE slot WHEN 7 THEN 'rare' WHEN 29 THEN 'soon' WHEN 37 THEN 'broken'
-            ELSE CASE WHEN status = 'pending' AND r >= 90 THEN 'later'
+            ELSE CASE WHEN status = 'pending' AND r >= 93 THEN 'later'
+                      WHEN status = 'pending' AND r = 92 THEN 'broken'
+                      WHEN status = 'pending' AND r >= 90 THEN 'soon'
                       WHEN status = 'pending' AND r >= 80 THEN 'foreign'
                       ELSE 'op' || (i % 10) END END AS op,
        CASE slot WHEN 13 THEN 'me' WHEN 17 THEN 'lost' WHEN 19 THEN 'gone' WHEN 23 THEN 'asked'
             ELSE CASE WHEN status <> 'pending' THEN 'owner' || (i % 10)
                       WHEN r >= 85 AND r < 90 THEN 'busy' END END AS owner,
-       CASE WHEN status IN ('succeeded', 'failed', 'cancelled') THEN 1 ELSE 0 END AS ended
+       CASE WHEN status IN ('succeeded', 'failed', 'cancelled') THEN 1 ELSE 0 END AS ended,
+       CASE WHEN slot NOT IN (7, 13, 17, 19, 23, 29, 37) AND status = 'pending' AND r >= 90
+            THEN 1 ELSE 0 END AS in_a_year,
+       CASE WHEN slot IN (29, 37) THEN nth % 5 - 2 WHEN r IN (90, 91) THEN i / 100 % 5 + 5
+            WHEN r = 92 THEN 9 ELSE 0 END AS priority
   FROM (SELECT y.*,
                CASE WHEN slot = 7 AND nth % 5 = 0 THEN 'pending'
                     WHEN slot = 7 AND nth % 5 = 1 THEN 'running'
@@ -97,21 +103,23 @@ SELECT z.*,
 """What each task is. Of what waits much is of ops that nobody here has, and half of that is for its
 owner alone to run. One of a rare kind stands at its slot in each twentieth of the tasks: of an op
 of its own (7), run by ``me`` (13), with a lease that is over (17), for one owner alone to run (19),
-to be cancelled (23), due (29), and with a final while it is pending, every second one (37)."""
+to be cancelled (23), due (29), and with a final while it is pending, every second one (37). What is
+due of these two ops has five priorities, and before it by their priority stand as many tasks that
+are due in a year as the store is big."""
 
 _ROWS: Final = """
 INSERT INTO tasks (task_id, op, status, attempt, owner, params, retries, idempotency_key,
                    created_at, run_at, claimed_at, finished_at, lease_expires_at, cancel_reason,
-                   cancel_requested_at, error_code)
+                   cancel_requested_at, error_code, priority)
 SELECT {task_id}, op, status, CASE status WHEN 'pending' THEN 0 ELSE 1 END, owner,
        '{{"some": "params"}}', 3, CASE WHEN i % 2 = 0 THEN 'key' || i END, created_at,
-       CASE op WHEN 'later' THEN {now} + {year} + i ELSE created_at END,
+       CASE in_a_year WHEN 1 THEN {now} + {year} + i ELSE created_at END,
        CASE WHEN status <> 'pending' THEN created_at END,
        CASE ended WHEN 1 THEN created_at + 1 END,
        CASE WHEN slot IN (17, 19) THEN created_at
             WHEN status = 'running' OR owner = 'busy' THEN {now} + {year} END,
        CASE slot WHEN 23 THEN 'user' END, CASE slot WHEN 23 THEN created_at END,
-       CASE status WHEN 'failed' THEN 'exception' END
+       CASE status WHEN 'failed' THEN 'exception' END, priority
   FROM kinds ORDER BY i;
 
 INSERT INTO events (task, seq, attempt, offer, type, ts, body)

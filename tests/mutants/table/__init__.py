@@ -15,6 +15,7 @@ from tests.mutants.table import (
     client,
     http,
     manager,
+    order,
     pauses,
     postgres,
     run,
@@ -43,6 +44,7 @@ def _by_name() -> dict[str, Guard]:
         sync,
         schedules,
         pauses,
+        order,
         telemetry,
         testing,
     )

@@ -850,7 +850,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "postgres.claim_due_spent",
         "A resend spends its number also where nothing is due: the first try may come later",
-        Edit(_CLAIM_DUE, "IF NOT FOUND AND NOT x_again THEN", "IF NOT FOUND THEN"),
+        Edit(_CLAIM_DUE, "IF levels IS NULL AND NOT x_again THEN", "IF NOT FOUND THEN"),
         "tests/adapters/postgres/test_claims.py::test_a_call_that_comes_after_its_resend_claims_nothing",
         on=_ON,
     ),
@@ -879,7 +879,11 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "postgres.claim_due_run_at",
         "A worker is given no task before it is due",
-        Edit(_CLAIM_DUE, "AND t.op = share.op AND t.run_at <= now AND", "AND t.op = share.op AND"),
+        Edit(
+            _CLAIM_DUE,
+            "AND t.op = share.op AND t.priority = level AND t.run_at <= now\n",
+            "AND t.op = share.op AND t.priority = level\n",
+        ),
         "tests/contract/test_conformance.py::TestPostgres::test_due_tasks_are_claimed_the_longest_due_first",
         on=_ON,
     ),

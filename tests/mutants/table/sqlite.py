@@ -767,7 +767,11 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "sqlite.due_run_at",
         "A worker is given no task before it is due",
-        Edit(f"{_SQL}/due.sql", "AND d.op = o.value AND d.run_at <= :now", "AND d.op = o.value"),
+        Edit(
+            f"{_SQL}/due.sql",
+            "                           AND d.run_at <= :now\n                         ORDER BY",
+            "                         ORDER BY",
+        ),
         "tests/contract/test_conformance.py::TestSqlite::test_due_tasks_are_claimed_the_longest_due_first",
     ),
     row(

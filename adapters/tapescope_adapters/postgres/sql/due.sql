@@ -8,9 +8,19 @@ SELECT /*settings*/ claim_due($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11);
 DELETE FROM lanes WHERE lane = ANY ($1);
 
 -- name: next_due
--- When the next pending task of these ops is due that are not paused: each looked up, however many are.
-SELECT min(d.run_at) AS due FROM unnest($1::text[]) AS o(op)
- CROSS JOIN LATERAL (SELECT t.run_at FROM tasks t WHERE t.status = 'pending' AND t.op = o.op
-                      ORDER BY t.run_at, t.id LIMIT 1) d
-  LEFT JOIN LATERAL (SELECT q.op FROM pauses q WHERE q.op = o.op LIMIT 1) p ON true
- WHERE p.op IS NULL;
+-- When the next pending task of these ops is due that are not paused: each looked up, however many are, and of each
+-- the first task of each priority that waits.
+WITH RECURSIVE first AS (
+    SELECT o.op, d.priority, d.run_at FROM unnest($1::text[]) AS o(op)
+     CROSS JOIN LATERAL (SELECT t.priority, t.run_at FROM tasks t
+                          WHERE t.status = 'pending' AND t.op = o.op
+                          ORDER BY t.priority DESC, t.run_at, t.id LIMIT 1) d
+      LEFT JOIN LATERAL (SELECT q.op FROM pauses q WHERE q.op = o.op LIMIT 1) p ON true
+     WHERE p.op IS NULL
+     UNION ALL
+    SELECT f.op, d.priority, d.run_at FROM first f
+     CROSS JOIN LATERAL (SELECT t.priority, t.run_at FROM tasks t
+                          WHERE t.status = 'pending' AND t.op = f.op AND t.priority < f.priority
+                          ORDER BY t.priority DESC, t.run_at, t.id LIMIT 1) d
+)
+SELECT min(run_at) AS due FROM first;

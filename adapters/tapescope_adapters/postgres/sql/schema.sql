@@ -116,6 +116,7 @@ CREATE TABLE ops (
     timeout_s double precision,
     retries   integer          NOT NULL,
     told_at   bigint           NOT NULL,
+    priority  smallint         NOT NULL DEFAULT 0,
     CONSTRAINT ops_pkey PRIMARY KEY (op)
 );
 
@@ -182,6 +183,7 @@ CREATE TABLE schedules (
     last_task  text,
     created_at bigint           NOT NULL,
     revision   bigint           NOT NULL,
+    priority   smallint,
     CONSTRAINT schedules_pkey PRIMARY KEY (name)
 );
 CREATE INDEX schedules_next ON schedules (next_at, name) WHERE NOT paused;
@@ -223,12 +225,14 @@ CREATE TABLE tasks (
     error_code          text,
     cancel_role         text,
     cancel_traceparent  text,
+    priority            smallint         NOT NULL DEFAULT 0,
     CONSTRAINT tasks_pkey PRIMARY KEY (id),
+    CONSTRAINT tasks_priority_known CHECK (priority >= '-9'::integer AND priority <= 9),
     CONSTRAINT tasks_status_known CHECK (status = ANY (ARRAY['pending', 'running', 'succeeded', 'failed', 'cancelled'])),
     CONSTRAINT tasks_task_id_unique UNIQUE (task_id)
 );
 CREATE INDEX tasks_bound ON tasks (lease_expires_at) WHERE status = 'pending' AND lease_expires_at IS NOT NULL;
-CREATE INDEX tasks_due_op ON tasks (op, run_at, id) WHERE status = 'pending';
+CREATE INDEX tasks_due_op ON tasks (op, priority DESC, run_at, id) WHERE status = 'pending';
 CREATE UNIQUE INDEX tasks_idempotency_key_unique ON tasks (idempotency_key, op) WHERE idempotency_key IS NOT NULL;
 CREATE INDEX tasks_lease ON tasks (lease_expires_at) WHERE status = 'running';
 CREATE INDEX tasks_status_task_id ON tasks (status, task_id);

@@ -9,11 +9,22 @@ SELECT op, state, second >= 0, CAST(sum(n) AS INTEGER) FROM backlog
  GROUP BY 1, 2, 3;
 
 -- name: read_waits
--- By op, when the first pending task was to run: one step of an index each.
+-- By op, when the first pending task was to run: a step of an index for each priority that waits.
 -- Differs from the Postgres version in that it is a query of its own.
-SELECT o.value, (SELECT d.run_at FROM tasks d INDEXED BY tasks_due_op
-                  WHERE d.status = 'pending' AND d.op = o.value ORDER BY d.run_at LIMIT 1)
-  FROM json_each(:ops) AS o;
+WITH RECURSIVE first(op, priority, run_at) AS (
+    SELECT o.value, t.priority, t.run_at
+      FROM json_each(:ops) AS o
+     CROSS JOIN tasks t ON t.id = (SELECT d.id FROM tasks d INDEXED BY tasks_due_op
+                                    WHERE d.status = 'pending' AND d.op = o.value
+                                    ORDER BY d.priority DESC, d.run_at, d.id LIMIT 1)
+     UNION ALL
+    SELECT f.op, t.priority, t.run_at
+      FROM first f
+     CROSS JOIN tasks t ON t.id = (SELECT d.id FROM tasks d INDEXED BY tasks_due_op
+                                    WHERE d.status = 'pending' AND d.op = f.op AND d.priority < f.priority
+                                    ORDER BY d.priority DESC, d.run_at, d.id LIMIT 1)
+)
+SELECT op, min(run_at) FROM first GROUP BY op;
 
 -- name: read_running
 -- By op, since when the oldest run was claimed.

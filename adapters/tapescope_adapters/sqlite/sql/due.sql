@@ -1,19 +1,50 @@
 -- name: find_due
--- Pending tasks of these ops, the longest due first: of each op no more are read than are asked for.
--- INDEXED BY: without statistics the planner may walk all that is pending, and sort it. One row of
--- JSON, for each row of a result is a step that must win the interpreter's lock.
+-- Pending tasks of these ops, the highest priority first, then the longest due: of each op and priority no more are
+-- read than are asked for, and no priority below those that are enough. Of each op `first` has the first task of each
+-- priority that waits, a look in the index each: what is due later is not walked, however much of it there is.
+-- INDEXED BY: without statistics the planner may walk all that is pending, and sort it. IN with a LIMIT: in a join it
+-- may fill a filter with all that is pending. One row of JSON, for each row of a result is a step that must win the
+-- interpreter's lock.
 -- Ops that are paused are left out, and all of them for an owner that drains.
 -- Differs from the Postgres version in that it names no lock, and so need not take op after op.
+WITH RECURSIVE first(op, priority, run_at) AS MATERIALIZED (
+    SELECT o.value, t.priority, t.run_at
+      FROM json_each(:ops) AS o
+     CROSS JOIN tasks t ON t.id = (SELECT d.id FROM tasks d INDEXED BY tasks_due_op
+                                    WHERE d.status = 'pending' AND d.op = o.value
+                                    ORDER BY d.priority DESC, d.run_at, d.id LIMIT 1)
+     WHERE NOT EXISTS (SELECT 1 FROM workers w WHERE w.owner = :owner AND w.drained_at IS NOT NULL)
+       AND o.value NOT IN (SELECT p.op FROM pauses p)
+     UNION ALL
+    SELECT f.op, t.priority, t.run_at
+      FROM first f
+     CROSS JOIN tasks t ON t.id = (SELECT d.id FROM tasks d INDEXED BY tasks_due_op
+                                    WHERE d.status = 'pending' AND d.op = f.op AND d.priority < f.priority
+                                    ORDER BY d.priority DESC, d.run_at, d.id LIMIT 1)
+), level(priority) AS MATERIALIZED (
+    SELECT DISTINCT f.priority FROM first f WHERE f.run_at <= :now
+), lowest(priority) AS MATERIALIZED (
+    SELECT min(l.priority) FROM level l
+     WHERE (SELECT count(*)
+              FROM (SELECT 1 FROM first f
+                     CROSS JOIN tasks t
+                     WHERE f.priority > l.priority AND f.run_at <= :now
+                       AND t.id IN (SELECT d.id FROM tasks d INDEXED BY tasks_due_op
+                                     WHERE d.status = 'pending' AND d.op = f.op AND d.priority = f.priority
+                                       AND d.run_at <= :now
+                                     LIMIT :limit)
+                     LIMIT :limit)) < :limit
+)
 SELECT json_group_array(id)
   FROM (SELECT t.id
-          FROM json_each(:ops) AS o
+          FROM first f
          CROSS JOIN tasks t
-         WHERE NOT EXISTS (SELECT 1 FROM workers w WHERE w.owner = :owner AND w.drained_at IS NOT NULL)
-           AND o.value NOT IN (SELECT p.op FROM pauses p)
+         WHERE f.run_at <= :now AND f.priority >= (SELECT priority FROM lowest)
            AND t.id IN (SELECT d.id FROM tasks d INDEXED BY tasks_due_op
-                         WHERE d.status = 'pending' AND d.op = o.value AND d.run_at <= :now
+                         WHERE d.status = 'pending' AND d.op = f.op AND d.priority = f.priority
+                           AND d.run_at <= :now
                          ORDER BY d.run_at, d.id LIMIT :limit)
-         ORDER BY t.run_at, t.id LIMIT :limit);
+         ORDER BY t.priority DESC, t.run_at, t.id LIMIT :limit);
 
 -- name: claim_due
 -- +status: by its index all that is pending would be read.
@@ -43,8 +74,19 @@ SELECT json_group_array(json_array((SELECT max(e.seq) FROM events e WHERE e.task
 SELECT (SELECT max(e.seq) FROM events e WHERE e.task = t.id), /*task*/ FROM tasks t WHERE t.id = ?;
 
 -- name: next_due
--- When the next pending task of these ops is due that are not paused.
-SELECT min((SELECT d.run_at FROM tasks d INDEXED BY tasks_due_op
-             WHERE d.status = 'pending' AND d.op = o.value ORDER BY d.run_at LIMIT 1))
-  FROM json_each(?) AS o
- WHERE o.value NOT IN (SELECT p.op FROM pauses p);
+-- When the next pending task of these ops is due that are not paused: the first task of each priority that waits.
+WITH RECURSIVE first(op, priority, run_at) AS (
+    SELECT o.value, t.priority, t.run_at
+      FROM json_each(?) AS o
+     CROSS JOIN tasks t ON t.id = (SELECT d.id FROM tasks d INDEXED BY tasks_due_op
+                                    WHERE d.status = 'pending' AND d.op = o.value
+                                    ORDER BY d.priority DESC, d.run_at, d.id LIMIT 1)
+     WHERE o.value NOT IN (SELECT p.op FROM pauses p)
+     UNION ALL
+    SELECT f.op, t.priority, t.run_at
+      FROM first f
+     CROSS JOIN tasks t ON t.id = (SELECT d.id FROM tasks d INDEXED BY tasks_due_op
+                                    WHERE d.status = 'pending' AND d.op = f.op AND d.priority < f.priority
+                                    ORDER BY d.priority DESC, d.run_at, d.id LIMIT 1)
+)
+SELECT min(run_at) FROM first;

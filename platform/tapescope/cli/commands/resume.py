@@ -23,7 +23,7 @@ __all__ = ["resume"]
 def resume(*, op: str, as_json: bool, store: str | None, server: str | None) -> None:
     """Have the workers claim tasks of an op again.
 
-    They begin at once, with those that are the longest due. An op that is not paused stays so.
+    They begin at once, the highest priority first. An op that is not paused stays so.
     """
     run_main(_resume(choose_place(store, server), op, as_json=as_json))
 

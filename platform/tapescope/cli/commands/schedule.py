@@ -111,6 +111,12 @@ def list_schedules(
     help="How long one attempt may take. Default: as the op has it.",
 )
 @click.option(
+    "--priority",
+    type=WHOLE_NUMBER,
+    metavar="N",
+    help="From -9 to 9: the higher goes first. Default: as the op has it.",
+)
+@click.option(
     "--catch-up",
     type=Words(CatchUp),
     default=CatchUp.ONE.value,
@@ -137,6 +143,7 @@ def add(
     params: str,
     retries: int | None,
     timeout: float | None,
+    priority: int | None,
     catch_up: CatchUp,
     overlap: Overlap,
     as_json: bool,
@@ -146,7 +153,9 @@ def add(
     """Add a schedule to the store."""
     if (cron is None) is (every is None):
         raise click.UsageError("Give either --cron or --every.")
-    submission = Submission(op, params=parse_params(params), timeout=timeout, retries=retries)
+    submission = Submission(
+        op, params=parse_params(params), timeout=timeout, retries=retries, priority=priority
+    )
     settings: dict[str, Any] = {
         "cron": cron,
         "every": None if every is None else parse_age(every, "--every"),

@@ -36,6 +36,12 @@ __all__ = ["submit"]
     help="How long one attempt may take. Default: as the op has it.",
 )
 @click.option(
+    "--priority",
+    type=WHOLE_NUMBER,
+    metavar="N",
+    help="From -9 to 9: the higher goes first. Default: as the op has it.",
+)
+@click.option(
     "--delay",
     type=NUMBER,
     metavar="SECONDS",
@@ -60,6 +66,7 @@ def submit(
     params: str,
     retries: int | None,
     timeout: float | None,
+    priority: int | None,
     delay: float | None,
     run_at: str | None,
     key: str | None,
@@ -70,7 +77,9 @@ def submit(
 ) -> int:
     """Submit a task to the workers of the store, and print its id."""
     at = None if run_at is None else _parse_time(run_at)
-    submission = Submission(op, None, parse_params(params), timeout, key, retries, delay, at)
+    submission = Submission(
+        op, None, parse_params(params), timeout, key, retries, delay, at, priority=priority
+    )
     return run_main(_submit(choose_place(store, server), submission, wait=wait, as_json=as_json))
 
 

@@ -301,6 +301,7 @@ async def submit(
         params=body.params,
         timeout=body.timeout,
         retries=body.retries,
+        priority=body.priority,
         delay=body.delay,
         run_at=parse_time("run_at", body.run_at),
         idempotency_key=idempotency_key,

@@ -86,7 +86,13 @@ async def add_schedule(
     with acting(request, caller, "add", f"of schedule {body.name!r}") as became:
         if not await manager.knows_op(check_op(body.op)):
             raise OpNotRegistered(body.op)
-        what = Submission(body.op, params=body.params, timeout=body.timeout, retries=body.retries)
+        what = Submission(
+            body.op,
+            params=body.params,
+            timeout=body.timeout,
+            retries=body.retries,
+            priority=body.priority,
+        )
         schedule, added = await manager.schedules.ensure(
             body.name,
             what,

@@ -110,6 +110,9 @@ class TaskRow(_Shape):
     timeout: Annotated[float | None, Field(description="Seconds of one attempt.")]
     retries: int
     retries_spent: int
+    priority: Annotated[
+        int, Field(description="From -9 to 9: of what is due the higher goes first.")
+    ]
     idempotency_key: str | None
     traceparent: str | None
     cancel: CancelRequest | None
@@ -410,6 +413,7 @@ class ScheduleRow(_Shape):
     params: Any
     timeout: Annotated[float | None, Field(description="Of its tasks; null: as the op has it.")]
     retries: Annotated[int | None, Field(description="Of its tasks; null: as the op has them.")]
+    priority: Annotated[int | None, Field(description="Of its tasks; null: as the op has it.")]
     cron: Annotated[str | None, Field(description="Five fields.", examples=["0 3 * * *"])]
     every: Annotated[float | None, Field(description="Seconds, where it has no cron.")]
     time_zone: Annotated[str, Field(examples=["Europe/Berlin"])]
@@ -483,6 +487,10 @@ class SubmitBody(_Body):
     ] = None
     retries: Annotated[
         Retries | None, Field(description="Attempts that may follow. Default: as the op has it.")
+    ] = None
+    priority: Annotated[
+        int | None,
+        Field(description="From -9 to 9: the higher goes first. Default: as the op has it."),
     ] = None
 
 
@@ -580,6 +588,9 @@ class ScheduleBody(_Body):
     ] = None
     retries: Annotated[
         Retries | None, Field(description="Of its tasks. Default: as the op has them.")
+    ] = None
+    priority: Annotated[
+        int | None, Field(description="Of its tasks. Default: as the op has it.")
     ] = None
 
 

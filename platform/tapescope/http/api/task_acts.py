@@ -65,6 +65,7 @@ async def submit_task(
     params: Mapping[str, Any],
     timeout: float | None = None,  # noqa: ASYNC109  # the task's
     retries: int | None = None,
+    priority: int | None = None,
     delay: float | None = None,
     run_at: datetime | None = None,
     idempotency_key: str | None = None,
@@ -80,6 +81,7 @@ async def submit_task(
                 params=params,
                 timeout=timeout,
                 retries=retries,
+                priority=priority,
                 delay=delay,
                 run_at=run_at,
                 idempotency_key=idempotency_key,
@@ -139,6 +141,7 @@ async def _submit_one(request: Request, caller: Caller, one: SubmitOne) -> TaskH
             params=one.params,
             timeout=one.timeout,
             retries=one.retries,
+            priority=one.priority,
             delay=one.delay,
             run_at=parse_time("run_at", one.run_at),
             idempotency_key=one.idempotency_key,

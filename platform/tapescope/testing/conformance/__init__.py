@@ -39,6 +39,7 @@ try:
                 "notifications",
                 "opening",
                 "ops",
+                "order",
                 "pauses",
                 "races",
                 "reading",
@@ -62,6 +63,7 @@ try:
     from tapescope.testing.conformance.notifications import NotificationsConformance
     from tapescope.testing.conformance.opening import OpeningConformance
     from tapescope.testing.conformance.ops import OpsConformance
+    from tapescope.testing.conformance.order import OrderConformance
     from tapescope.testing.conformance.pauses import PausesConformance
     from tapescope.testing.conformance.races import RacesConformance
     from tapescope.testing.conformance.reading import ReadingConformance
@@ -89,6 +91,7 @@ __all__ = [
     "NotificationsConformance",
     "OpeningConformance",
     "OpsConformance",
+    "OrderConformance",
     "PausesConformance",
     "RacesConformance",
     "ReadingConformance",
@@ -113,6 +116,7 @@ class StoreConformance(
     GivingUpConformance,
     LeasesConformance,
     OpsConformance,
+    OrderConformance,
     PausesConformance,
     SchedulesConformance,
     BacklogConformance,

@@ -1,5 +1,5 @@
--- Claims up to x_limit tasks for an owner, the longest due first. A task that another session holds just
--- now is passed over. The same lane and number again claims nothing: it is answered with what the first
+-- Claims up to x_limit tasks for an owner, the highest priority first, then the longest due. A task that another
+-- session holds just now is passed over. The same lane and number again claims nothing: it is answered with what the first
 -- try claimed, as those rows are by now. The lane keeps the keys, attempts and places on the tapes only.
 -- A task that cannot be claimed keeps no other from it: it ends (claim_singly), and has the attempt -1 in
 -- the answer. Ops that are paused are left out, and all of them for an owner that drains: asked here, in the
@@ -16,6 +16,8 @@ AS $$
 DECLARE
     now      bigint;
     stored   json;
+    levels   smallint[];
+    level    smallint;
     share    record;
     picked   bigint[] := '{}';
     these    bigint[];
@@ -27,12 +29,21 @@ DECLARE
 BEGIN
     now := now_us();
     x_ops := list_claimable(x_owner, x_ops);
-    PERFORM 1 FROM unnest(x_ops) AS o(op)
-      CROSS JOIN LATERAL (SELECT 1 FROM tasks t
-                           WHERE t.status = 'pending' AND t.op = o.op AND t.run_at <= now
-                           ORDER BY t.run_at, t.id LIMIT 1) d
-      LIMIT 1;
-    IF NOT FOUND AND NOT x_again THEN
+    -- Of each op the first task of each priority that waits, a look in the index each: so the priorities of which
+    -- something is due, and what is due later is not walked, however much of it there is.
+    WITH RECURSIVE first AS (
+        SELECT o.op, d.priority, d.run_at FROM unnest(x_ops) AS o(op)
+         CROSS JOIN LATERAL (SELECT t.priority, t.run_at FROM tasks t
+                              WHERE t.status = 'pending' AND t.op = o.op
+                              ORDER BY t.priority DESC, t.run_at, t.id LIMIT 1) d
+         UNION ALL
+        SELECT f.op, d.priority, d.run_at FROM first f
+         CROSS JOIN LATERAL (SELECT t.priority, t.run_at FROM tasks t
+                              WHERE t.status = 'pending' AND t.op = f.op AND t.priority < f.priority
+                              ORDER BY t.priority DESC, t.run_at, t.id LIMIT 1) d
+    )
+    SELECT array_agg(DISTINCT f.priority ORDER BY f.priority DESC) INTO levels FROM first f WHERE f.run_at <= now;
+    IF levels IS NULL AND NOT x_again THEN
         RETURN NULL;  -- an idle worker's looks write nothing
     END IF;
     -- Sent again the number is always spent here, so that a first try that comes later finds it so.
@@ -48,41 +59,48 @@ BEGIN
                  CROSS JOIN LATERAL (SELECT * FROM tasks t WHERE t.id = (c.one ->> 0)::bigint LIMIT 1) t);
     END IF;
 
-    -- Each op its share of those that are due first: picked without a lock, and with it, as the next of
-    -- that op where another session holds them. Then what is left to whichever op has more.
-    FOR share IN
-        (SELECT f.op, count(*)::integer AS n
-           FROM (SELECT o.op FROM unnest(x_ops) AS o(op)
-                  CROSS JOIN LATERAL (SELECT t.run_at, t.id FROM tasks t
-                                       WHERE t.status = 'pending' AND t.op = o.op AND t.run_at <= now
-                                       ORDER BY t.run_at, t.id LIMIT x_limit) d
-                  WHERE cardinality(x_ops) > 1
-                  ORDER BY d.run_at, d.id LIMIT x_limit) f
-          GROUP BY f.op)
-        UNION ALL
-        (SELECT o.op, x_limit FROM unnest(x_ops) AS o(op))
-    LOOP
+    -- One priority after the other. Of it each op its share of those that are due first: picked without a lock,
+    -- and with it, as the next of that op where another session holds them. Then what is left to whichever op has
+    -- more.
+    FOREACH level IN ARRAY coalesce(levels, '{}') LOOP
         EXIT WHEN cardinality(picked) >= x_limit;
-        SELECT array_agg(d.id) INTO these
-          FROM (SELECT t.id FROM tasks t
-                 WHERE t.status = 'pending' AND t.op = share.op AND t.run_at <= now AND t.id <> ALL (picked)
-                 ORDER BY t.run_at, t.id
-                 LIMIT least(share.n, x_limit - cardinality(picked))
-                   FOR NO KEY UPDATE SKIP LOCKED) d;
-        picked := picked || coalesce(these, '{}');
+        FOR share IN
+            (SELECT f.op, count(*)::integer AS n
+               FROM (SELECT o.op FROM unnest(x_ops) AS o(op)
+                      CROSS JOIN LATERAL (SELECT t.run_at, t.id FROM tasks t
+                                           WHERE t.status = 'pending' AND t.op = o.op AND t.priority = level
+                                             AND t.run_at <= now
+                                           ORDER BY t.run_at, t.id LIMIT x_limit) d
+                      WHERE cardinality(x_ops) > 1
+                      ORDER BY d.run_at, d.id LIMIT x_limit) f
+              GROUP BY f.op)
+            UNION ALL
+            (SELECT o.op, x_limit FROM unnest(x_ops) AS o(op))
+        LOOP
+            EXIT WHEN cardinality(picked) >= x_limit;
+            SELECT array_agg(d.id) INTO these
+              FROM (SELECT t.id FROM tasks t
+                     WHERE t.status = 'pending' AND t.op = share.op AND t.priority = level AND t.run_at <= now
+                       AND t.id <> ALL (picked)
+                     ORDER BY t.run_at, t.id
+                     LIMIT least(share.n, x_limit - cardinality(picked))
+                       FOR NO KEY UPDATE SKIP LOCKED) d;
+            picked := picked || coalesce(these, '{}');
+        END LOOP;
     END LOOP;
     IF cardinality(picked) = 0 THEN
         UPDATE lanes SET answer = '[]' WHERE lane = x_lane;
         RETURN NULL;
     END IF;
     -- Where each tape ends is read here, after the locks: in one statement the old end would show.
-    SELECT array_agg(p.id ORDER BY t.run_at, p.id), array_agg(t.attempt::bigint + 1 ORDER BY t.run_at, p.id),
-           array_agg(coalesce(e.seq, 0)::bigint + 1 ORDER BY t.run_at, p.id),
+    SELECT array_agg(p.id ORDER BY t.priority DESC, t.run_at, p.id),
+           array_agg(t.attempt::bigint + 1 ORDER BY t.priority DESC, t.run_at, p.id),
+           array_agg(coalesce(e.seq, 0)::bigint + 1 ORDER BY t.priority DESC, t.run_at, p.id),
            bool_and(t.attempt BETWEEN 0 AND 2147483646
                     AND (e.seq IS NULL OR (e.seq < 2147483647 AND e.type <> 'final' AND e.attempt <= t.attempt)))
       INTO won, attempts, starts, sound
       FROM unnest(picked) AS p(id)
-     CROSS JOIN LATERAL (SELECT t.attempt, t.run_at FROM tasks t WHERE t.id = p.id LIMIT 1) t
+     CROSS JOIN LATERAL (SELECT t.attempt, t.priority, t.run_at FROM tasks t WHERE t.id = p.id LIMIT 1) t
       LEFT JOIN LATERAL (SELECT e.seq, e.type, e.attempt FROM events e WHERE e.task = p.id
                           ORDER BY e.seq DESC LIMIT 1) e ON true;
     IF sound THEN

@@ -1,4 +1,5 @@
--- Claims one task after the other, for claim_due, which would be refused: first x_picked, then what else is due.
+-- Claims one task after the other, for claim_due, which would be refused: first x_picked, then what else
+-- is due, priority after priority.
 -- A task that cannot be claimed, for it was written past tapescope, ends as failed; one whose tape takes no
 -- end is passed over, for the audit to find. What has ended has the attempt -1.
 CREATE OR REPLACE FUNCTION claim_singly(
@@ -11,20 +12,27 @@ SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 AS $$
 DECLARE
-    asked text;
+    asked record;
     t     record;
     last  record;
 BEGIN
     won := '{}';
     attempts := '{}';
     starts := '{}';
-    FOREACH asked IN ARRAY ARRAY[NULL] || x_ops LOOP
+    FOR asked IN
+        SELECT NULL AS op, 10 AS priority
+         UNION ALL
+        SELECT o.op, p.priority FROM unnest(x_ops) AS o(op) CROSS JOIN generate_series(-9, 9) AS p(priority)
+         ORDER BY 2 DESC
+    LOOP
+        EXIT WHEN cardinality(won) >= x_limit;
         FOR t IN
-            SELECT p.id, p.attempt FROM tasks p WHERE asked IS NULL AND p.id = ANY (x_picked)
+            SELECT p.id, p.attempt FROM tasks p WHERE asked.op IS NULL AND p.id = ANY (x_picked)
              UNION ALL
             SELECT * FROM (
                 SELECT d.id, d.attempt FROM tasks d
-                 WHERE d.status = 'pending' AND d.op = asked AND d.run_at <= x_now AND d.id <> ALL (x_picked)
+                 WHERE d.status = 'pending' AND d.op = asked.op AND d.priority = asked.priority AND d.run_at <= x_now
+                   AND d.id <> ALL (x_picked)
                  ORDER BY d.run_at, d.id FOR NO KEY UPDATE SKIP LOCKED) AS others
         LOOP
             EXIT WHEN cardinality(won) >= x_limit;

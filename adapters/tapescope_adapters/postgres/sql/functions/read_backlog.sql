@@ -1,7 +1,7 @@
 -- What waits and what runs, by op, as JSON: when it was made, when it is read, and a list for each op. One that
 -- is not older than x_fresh is told again. Else it is made anew; by one session at a time, which keeps it for
 -- the others and folds the moves, where x_write says that this one may write. Of the tasks it reads one row of
--- each op that waits, by an index, for 200 ops at the most, and those that run.
+-- each priority of an op that waits, by an index, for 200 ops at the most, and those that run.
 -- It tells numbers alone, so it runs as its owner: any role of the store may ask.
 CREATE OR REPLACE FUNCTION read_backlog(x_fresh bigint, x_write boolean) RETURNS text
 LANGUAGE plpgsql
@@ -49,8 +49,18 @@ BEGIN
       LEFT JOIN able a ON a.op = n.op
       LEFT JOIN told k ON k.op = n.op
       LEFT JOIN running r ON r.op = n.op
-      LEFT JOIN LATERAL (SELECT t.run_at FROM tasks t WHERE t.status = 'pending' AND t.op = n.op
-                          ORDER BY t.run_at, t.id LIMIT 1) first ON c.due > 0 AND c.place <= 200;
+     CROSS JOIN LATERAL (
+            WITH RECURSIVE waiting AS (
+                (SELECT t.priority, t.run_at FROM tasks t
+                  WHERE t.status = 'pending' AND t.op = n.op AND c.due > 0 AND c.place <= 200
+                  ORDER BY t.priority DESC, t.run_at, t.id LIMIT 1)
+                 UNION ALL
+                SELECT d.priority, d.run_at FROM waiting w
+                 CROSS JOIN LATERAL (SELECT t.priority, t.run_at FROM tasks t
+                                      WHERE t.status = 'pending' AND t.op = n.op AND t.priority < w.priority
+                                      ORDER BY t.priority DESC, t.run_at, t.id LIMIT 1) d
+            )
+            SELECT min(w.run_at) AS run_at FROM waiting w) first;
     IF x_write THEN
         UPDATE backlog_snapshot SET made_at = now, facts = made;
     END IF;

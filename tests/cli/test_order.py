@@ -1,0 +1,21 @@
+"""Priority on the command line: said by a submit, shown by ``show`` and ``list``."""
+
+from __future__ import annotations
+
+from tests.cli.command import Tapescope
+
+
+def test_a_submit_says_its_priority(tapescope: Tapescope) -> None:
+    """It is on the row, as a person and a program read it; 0 where nothing is said."""
+    task_id = tapescope.here("submit", "resize", "--priority", "-3").stdout.decode().strip()
+    tapescope.here("submit", "resize")
+    shown = tapescope.here("show", task_id).stdout.decode()
+    listed = tapescope.json("list")["tasks"]
+    refused = tapescope.here("submit", "resize", "--priority", "10")
+
+    assert [line.split() for line in shown.splitlines() if "priority" in line] == [
+        ["priority", "-3"]
+    ]
+    assert [task["priority"] for task in listed] == [0, -3]
+    assert refused.returncode == 1
+    assert "a whole number from -9 to 9" in refused.stderr.decode()
