@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from datetime import date
 from functools import partial
@@ -40,14 +40,14 @@ class Shelf:
         self.told: list[str] = []
 
     @asynccontextmanager
-    async def open_books(self) -> AsyncIterator[list[str]]:
+    async def open_books(self) -> AsyncGenerator[list[str]]:
         """A resource."""
         self.told.append("books opened")
         yield ["a book"]
         self.told.append("books closed")
 
     @asynccontextmanager
-    async def open_lamp(self) -> AsyncIterator[str]:
+    async def open_lamp(self) -> AsyncGenerator[str]:
         """Another one."""
         self.told.append("lamp opened")
         try:
@@ -130,6 +130,20 @@ async def test_only_a_manager_that_works_opens_them() -> None:
     assert shelf.told == ["lamp opened", "light", "lamp closed"]
 
 
+async def test_two_who_open_at_once_open_one_manager() -> None:
+    """They wait for the same resources, and the second one finds it open."""
+    shelf = Shelf()
+    async with MemoryStore() as store:
+        manager = TaskManager(store, ops=shelf.make_ops())
+        for _ in range(2):
+            await asyncio.gather(manager.open(), manager.open())
+            assert shelf.told == ["books opened", "lamp opened"]
+            assert await (await manager.submit("count")).result() == 1
+            await manager.aclose()
+            assert shelf.told[2:] == ["count", "lamp closed", "books closed"]
+            shelf.told.clear()
+
+
 async def test_each_life_has_its_own() -> None:
     """A manager that is opened again opens them again."""
     shelf = Shelf()
@@ -148,7 +162,7 @@ async def test_a_resource_that_cannot_be_opened_keeps_a_worker_from_opening() ->
     shelf, tries = Shelf(), [ConnectionError("no route"), None]
 
     @asynccontextmanager
-    async def open_far() -> AsyncIterator[str]:
+    async def open_far() -> AsyncGenerator[str]:
         if (error := tries.pop(0)) is not None:
             raise error
         yield "far"
@@ -175,7 +189,7 @@ async def test_a_manager_that_opens_no_resource_leaves_no_store_open(sqlite_url:
     begun = asyncio.Event()
 
     @asynccontextmanager
-    async def open_slowly() -> AsyncIterator[None]:
+    async def open_slowly() -> AsyncGenerator[None]:
         begun.set()
         await asyncio.Event().wait()
         yield
@@ -203,7 +217,7 @@ async def test_an_attempt_fails_whose_resource_cannot_be_opened() -> None:
     tries = [SystemExit(3), OSError("away"), None]
 
     @asynccontextmanager
-    async def open_late() -> AsyncIterator[str]:
+    async def open_late() -> AsyncGenerator[str]:
         if (error := tries.pop(0)) is not None:
             raise error
         yield "late"
@@ -229,7 +243,7 @@ async def test_runs_that_wait_for_a_resource_may_be_cancelled() -> None:
     opened: list[str] = []
 
     @asynccontextmanager
-    async def open_slowly() -> AsyncIterator[str]:
+    async def open_slowly() -> AsyncGenerator[str]:
         await asyncio.sleep(5)
         opened.append("slow")
         yield "slow"
@@ -261,7 +275,7 @@ async def test_a_resource_that_breaks_is_opened_anew(caplog: pytest.LogCaptureFi
     opened: list[int] = []
 
     @asynccontextmanager
-    async def open_link() -> AsyncIterator[int]:
+    async def open_link() -> AsyncGenerator[int]:
         async with asyncio.TaskGroup() as group:
             watching = group.create_task(watch())
             opened.append(1)
@@ -291,12 +305,12 @@ async def test_a_resource_that_cannot_be_closed_holds_nobody_up() -> None:
     forever = asyncio.Event()
 
     @asynccontextmanager
-    async def open_bad() -> AsyncIterator[None]:
+    async def open_bad() -> AsyncGenerator[None]:
         yield
         raise OSError("cannot flush")
 
     @asynccontextmanager
-    async def open_stuck() -> AsyncIterator[None]:
+    async def open_stuck() -> AsyncGenerator[None]:
         yield
         while not forever.is_set():
             with contextlib.suppress(asyncio.CancelledError):
@@ -354,7 +368,7 @@ async def test_what_a_resource_logs_is_on_no_tape() -> None:
     handler, logger = TapeHandler(), logging.getLogger("shop.pool")
 
     @asynccontextmanager
-    async def open_pool() -> AsyncIterator[None]:
+    async def open_pool() -> AsyncGenerator[None]:
         logger.warning("opened")
         yield
 
@@ -386,18 +400,18 @@ def test_the_sync_door_opens_them_in_its_loop(sqlite_url: str) -> None:
 
 
 @asynccontextmanager
-async def open_nothing() -> AsyncIterator[None]:
+async def open_nothing() -> AsyncGenerator[None]:
     """A resource."""
     yield
 
 
-async def bare() -> AsyncIterator[None]:
+async def bare() -> AsyncGenerator[None]:
     """What wants a decorator."""
     yield
 
 
 @contextmanager
-def in_the_way() -> Iterator[None]:
+def in_the_way() -> Generator[None]:
     """What would block the loop."""
     yield
 

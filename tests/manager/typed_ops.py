@@ -8,7 +8,7 @@ that is not needed.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -78,7 +78,7 @@ class Pool:
 
 
 @asynccontextmanager
-async def open_pool() -> AsyncIterator[Pool]:
+async def open_pool() -> AsyncGenerator[Pool]:
     """A resource."""
     yield Pool()
 

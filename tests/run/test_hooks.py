@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import sys
+import threading
 from collections.abc import Awaitable, Callable
 from functools import partial
 from types import FrameType
@@ -341,11 +342,17 @@ async def test_a_thread_that_goes_on_has_its_hooks_unwound(*, hook_last: bool) -
         for go_on in (block.released, release) if hook_last else (release, block.released):
             assert zombies(bench) == 1
             go_on.set()
-            await asyncio.sleep(0)
+            if hook_last:
+                await until(lambda: "tapescope-work" not in map(name_of, threading.enumerate()))
         await bench.zombies_ended()
 
         assert (await bench.account(task)).span == ("UNSET", "cancelled", None)
         assert zombies(bench) == 0
+
+
+def name_of(thread: threading.Thread) -> str:
+    """Its name."""
+    return thread.name
 
 
 def zombies(bench: Workbench) -> float:
@@ -423,7 +430,7 @@ async def test_what_is_not_a_hook_is_refused() -> None:
     async def right(run: RunCall, proceed: Proceed) -> Any:
         return await proceed()
 
-    wrong: list[Any] = [[plain], right, [Note], [3], [right] * 101]
+    wrong: list[Any] = [[plain], right, [Note], [3], [right] * 101, iter([right])]
     for hooks in wrong:
         for make in (Ops, partial(TaskManager, "sqlite:///never.db")):
             for name in ("around_run", "around_submit"):

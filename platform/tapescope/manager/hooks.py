@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from tapescope.errors import HookMisused
 from tapescope.manager.handle import TaskHandle
@@ -35,7 +35,7 @@ async def call_submit_hook(
     hook: SubmitHook, submission: Submission[Any], inner: Nested[Submission[Any], TaskHandle[Any]]
 ) -> TaskHandle[Any]:
     """Call a hook, with the rest as its ``proceed``. Raises ``HookMisused``."""
-    handle: object = await hook(submission, inner.begin)
-    if not isinstance(handle, TaskHandle):
+    handle = await hook(submission, inner.begin)
+    if not isinstance(cast("object", handle), TaskHandle):
         raise HookMisused(hook, f"it has returned {type(handle).__name__} and not a TaskHandle")
     return handle

@@ -178,8 +178,8 @@ class TaskManager:
         redact: Redact | None = None,
         codec: Codec | None = None,
         ops: Ops | Iterable[Ops] = (),
-        around_run: Iterable[RunHook] = (),
-        around_submit: Iterable[SubmitHook] = (),
+        around_run: Sequence[RunHook] = (),
+        around_submit: Sequence[SubmitHook] = (),
         resources: ResourceMap | None = None,
     ) -> None:
         """Check the settings; connect to nothing.
@@ -241,6 +241,8 @@ class TaskManager:
         self._works = work
         self._lived = False
         """Whether it was opened before."""
+        self._fresh = False
+        """Whether what has one life was made anew since then."""
         self._home: Home | None = None
         self._closer: asyncio.Future[None] | None = None
         self._drain_limit: asyncio.Timeout | None = None
@@ -324,11 +326,15 @@ class TaskManager:
         if not self._opened:
             await self._check_rights()
             await self._declare_schedules()
-            if self._lived or os.getpid() != self._pid:
+            if (self._lived and not self._fresh) or os.getpid() != self._pid:
                 self._pid = os.getpid()
                 self._settings = replace(self._settings, owner=name_owner())
                 self._assemble()
+                self._fresh = True
             await self._open_resources()
+            if self._opened:  # by another call, meanwhile
+                return self
+            self._fresh = False
             self._closed, self._closer, self._hurry = False, None, False
             self._opened = self._lived = True
             self._home = self._pool.home = Home("manager")

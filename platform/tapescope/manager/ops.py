@@ -264,8 +264,8 @@ class Ops:
     def __init__(
         self,
         *others: Ops,
-        around_run: Iterable[RunHook] = (),
-        around_submit: Iterable[SubmitHook] = (),
+        around_run: Sequence[RunHook] = (),
+        around_submit: Sequence[SubmitHook] = (),
     ) -> None:
         """Raises ``OpTaken`` where two of them have different ops of one name, ``BadSetting``."""
         self._around_run: tuple[RunHook, ...] = check_hooks("around_run", around_run)
@@ -365,8 +365,8 @@ class Ops:
 
         def register(function: Callable[..., Any]) -> Op:
             known = KnownOp(name, timeout, retries)
-            kind = Op if resource is None else ResourceOp
-            op: Op = kind(self, known, function, max_running, retry, stall_timeout, resource)
+            kind: type[Op] = Op if resource is None else ResourceOp
+            op = kind(self, known, function, max_running, retry, stall_timeout, resource)
             self._add([op])
             return op
 
@@ -506,8 +506,8 @@ class OpsOfManager(Ops):
         manager: Submits,
         on_added: Callable[[], None],
         others: Iterable[Ops],
-        around_run: Iterable[RunHook] = (),
-        around_submit: Iterable[SubmitHook] = (),
+        around_run: Sequence[RunHook] = (),
+        around_submit: Sequence[SubmitHook] = (),
     ) -> None:
         """``on_added`` is a method of the manager's, which this does not keep alive."""
         self._of = ref(manager)

@@ -7,10 +7,10 @@ what it returns is the result. It has no word in a cancel: see ``Run``.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar, cast
 
 from tapescope.errors import BadSetting, HookMisused
 from tapescope.run.runner import find_function
@@ -103,12 +103,12 @@ async def call_run_hook(hook: RunHook, run: RunCall, inner: Nested[RunCall, Any]
     return await hook(run, partial(inner.begin, run))
 
 
-def check_hooks(name: str, hooks: Iterable[Any]) -> tuple[Any, ...]:
+def check_hooks(name: str, hooks: object) -> tuple[Any, ...]:
     """The hooks of a setting of this name. Raises ``BadSetting``."""
     expected = f"a list of async functions, at most {_MOST}"
-    if not isinstance(hooks, Iterable):
+    if not isinstance(hooks, Sequence):
         raise BadSetting(name, hooks, expected)
-    checked = tuple(hooks)
+    checked = tuple(cast("Sequence[Any]", hooks))
     for hook in checked:
         plain = callable(hook) and not inspect.isclass(hook)
         if not plain or not inspect.iscoroutinefunction(find_function(hook)):

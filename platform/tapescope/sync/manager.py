@@ -57,8 +57,8 @@ class ManagerSettings(TypedDict, total=False):
     retention: Retention | None
     redact: Redact | None
     codec: Codec | None
-    around_run: Iterable[RunHook]
-    around_submit: Iterable[SubmitHook]
+    around_run: Sequence[RunHook]
+    around_submit: Sequence[SubmitHook]
     resources: ResourceMap | None
 
 
