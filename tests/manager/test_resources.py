@@ -133,15 +133,18 @@ async def test_only_a_manager_that_works_opens_them() -> None:
 async def test_two_who_open_at_once_open_one_manager() -> None:
     """They wait for the same resources, and the second one finds it open."""
     shelf = Shelf()
-    async with MemoryStore() as store:
-        manager = TaskManager(store, ops=shelf.make_ops())
-        for _ in range(2):
-            await asyncio.gather(manager.open(), manager.open())
-            assert shelf.told == ["books opened", "lamp opened"]
-            assert await (await manager.submit("count")).result() == 1
-            await manager.aclose()
-            assert shelf.told[2:] == ["count", "lamp closed", "books closed"]
-            shelf.told.clear()
+    async with working("memory:", ops=shelf.make_ops(), max_running=7) as bench:
+        manager = bench.manager
+        await manager.aclose()
+        shelf.told.clear()
+        await asyncio.gather(manager.open(), manager.open())
+        limits = [point.value for point in bench.captured.points("tapescope.task.limit")]
+
+        assert limits == [7]
+        assert await (await manager.submit("count")).result() == 1
+        await manager.aclose()
+        life = ["books opened", "lamp opened", "count", "lamp closed", "books closed"]
+        assert shelf.told == life
 
 
 async def test_each_life_has_its_own() -> None:

@@ -365,8 +365,8 @@ class Ops:
 
         def register(function: Callable[..., Any]) -> Op:
             known = KnownOp(name, timeout, retries)
-            kind: type[Op] = Op if resource is None else ResourceOp
-            op = kind(self, known, function, max_running, retry, stall_timeout, resource)
+            of = (self, known, function, max_running, retry, stall_timeout, resource)
+            op = Op(*of) if resource is None else ResourceOp[Any, ..., Any, Any](*of)
             self._add([op])
             return op
 

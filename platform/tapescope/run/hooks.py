@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 from tapescope.errors import BadSetting, HookMisused
 from tapescope.run.runner import find_function
@@ -103,12 +103,13 @@ async def call_run_hook(hook: RunHook, run: RunCall, inner: Nested[RunCall, Any]
     return await hook(run, partial(inner.begin, run))
 
 
-def check_hooks(name: str, hooks: object) -> tuple[Any, ...]:
+def check_hooks(name: str, hooks: Any) -> tuple[Any, ...]:
     """The hooks of a setting of this name. Raises ``BadSetting``."""
     expected = f"a list of async functions, at most {_MOST}"
-    if not isinstance(hooks, Sequence):
+    listed: object = hooks
+    if not isinstance(listed, Sequence):
         raise BadSetting(name, hooks, expected)
-    checked = tuple(cast("Sequence[Any]", hooks))
+    checked: tuple[Any, ...] = tuple(hooks)
     for hook in checked:
         plain = callable(hook) and not inspect.isclass(hook)
         if not plain or not inspect.iscoroutinefunction(find_function(hook)):
