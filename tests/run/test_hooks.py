@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import sys
 import threading
@@ -360,19 +361,26 @@ def zombies(bench: Workbench) -> float:
     return sum(point.value for point in bench.captured.points("tapescope.task.zombies"))
 
 
-async def test_a_hook_is_cancelled_behind_its_thread() -> None:
-    """The thread has returned: the cancel lands in the hook, at once."""
+@pytest.mark.parametrize("left", [False, True])
+async def test_a_hook_is_cancelled_behind_its_thread(*, left: bool) -> None:
+    """The thread has returned, or the hook has left it: the cancel lands in the hook, at once."""
+    block = Block()
+    if not left:
+        block.released.set()
 
     async def linger(run: RunCall, proceed: Proceed) -> Any:
-        await proceed()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.01 if left else None):
+                await proceed()
         await wait_for_cancel(run.report)
 
     async with working("memory:", around_run=[linger], cancel_grace=600.0) as bench:
-        task = await bench.manager.submit("work", paint, params={"folder": "photos"})
+        task = await bench.manager.submit("work", block)
         await started(task)
         await task.cancel()
         with pytest.raises(TaskCancelled):
-            await task.result()
+            await task.result(30)
+        block.released.set()
 
 
 async def test_a_hooks_own_timeout_is_a_failure() -> None:

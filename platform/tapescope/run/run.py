@@ -665,8 +665,8 @@ class Run:
         self._record.tape.stop = stop
         self._count_as(ActiveState.CANCELLING)
         self._set_timer(self._settings.cancel_grace, self._end_grace)
-        if self._thread is None:
-            self._loop_task.cancel()
+        if self._thread is None or (self._hooked and self._thread.cancelled()):
+            self._loop_task.cancel()  # a hook may have left its thread, by a timeout of its own
 
     def _end_grace(self) -> None:
         assert self._record is not None

@@ -40,6 +40,12 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "tests/manager/test_resources.py::test_a_resource_that_cannot_be_opened_keeps_a_worker_from_opening",
     ),
     row(
+        "manager.resource_shield",
+        "What was opened is closed before an opening that failed is told of",
+        Edit(_MANAGER, "            await wait_shielded(closing)\n"),
+        "tests/manager/test_resources.py::test_a_resource_that_cannot_be_opened_keeps_a_worker_from_opening",
+    ),
+    row(
         "manager.resource_last",
         "What was opened for the runners is closed with the manager",
         Edit(_MANAGER, "        await self._settings.resources.aclose()\n"),

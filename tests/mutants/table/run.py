@@ -56,6 +56,22 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "tests/run/test_hooks.py::test_a_thread_that_goes_on_has_its_hooks_unwound[False]",
     ),
     row(
+        "run.hook_behind_thread",
+        "A cancel lands in a hook whose thread has ended",
+        Edit(
+            _RUN,
+            "            self._thread = None  # what follows is",
+            "            pass  # what follows is",
+        ),
+        "tests/run/test_hooks.py::test_a_hook_is_cancelled_behind_its_thread[False]",
+    ),
+    row(
+        "run.hook_left_thread",
+        "A cancel lands in a hook that has left its thread",
+        Edit(_RUN, " or (self._hooked and self._thread.cancelled())"),
+        "tests/run/test_hooks.py::test_a_hook_is_cancelled_behind_its_thread[True]",
+    ),
+    row(
         "run.hook_zombie",
         "A thread and its hooks are one zombie, which ends when both have",
         Edit(_RUN, "            if not self._hooked:  # else", "            if True:  # else"),
@@ -310,7 +326,11 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "run.grace",
         "A runner that goes on past its grace is fenced",
-        Edit(_RUN, "if self._phase is _Phase.RUNNING and not ended:", "if False:"),
+        Edit(
+            _RUN,
+            "if self._phase is _Phase.RUNNING and (self._hooked or not ended):",
+            "if False:",
+        ),
         "tests/run/test_cancel_table.py::test_a_swallowed_cancel_is_fenced[memory]",
         on="memory",
     ),
