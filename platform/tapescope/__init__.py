@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         EventFateUnknown,
         EventTooLarge,
         GiveUp,
+        HookMisused,
         IdempotencyConflict,
         ManagerClosed,
         ManagerOpen,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
         OpNotRegistered,
         OpTaken,
         RequestRefused,
+        ResourceFailed,
         ResultTimeout,
         Retry,
         RightsMissing,
@@ -85,7 +87,15 @@ if TYPE_CHECKING:
         WouldBlockLoop,
     )
     from tapescope.maintenance import Retention, audit_store, repair_store
-    from tapescope.manager import Op, Ops, Submission, TaskHandle, TaskManager
+    from tapescope.manager import (
+        Op,
+        Ops,
+        ResourceOp,
+        Submission,
+        SubmitHook,
+        TaskHandle,
+        TaskManager,
+    )
     from tapescope.model import (
         Appended,
         Assurance,
@@ -129,7 +139,7 @@ if TYPE_CHECKING:
     )
     from tapescope.model import FinalEvent as Final
     from tapescope.program import run_main
-    from tapescope.run import RetryPolicy, TapeHandler
+    from tapescope.run import RetryPolicy, RunCall, RunHook, TapeHandler
     from tapescope.run.reporter import Reporter, ThreadReporter
     from tapescope.shell import ShellCommand
     from tapescope.store import OpenMode, StoreLimits, TaskStore, find_store
@@ -181,6 +191,7 @@ __all__ = [
     "Finished",
     "Firing",
     "GiveUp",
+    "HookMisused",
     "IdempotencyConflict",
     "ManagerClosed",
     "ManagerOpen",
@@ -207,11 +218,15 @@ __all__ = [
     "RepairReport",
     "Reporter",
     "RequestRefused",
+    "ResourceFailed",
+    "ResourceOp",
     "ResultTimeout",
     "Retention",
     "Retry",
     "RetryPolicy",
     "RightsMissing",
+    "RunCall",
+    "RunHook",
     "Schedule",
     "ScheduleTaken",
     "ScheduleTimes",
@@ -236,6 +251,7 @@ __all__ = [
     "StoreRefused",
     "StoreUnavailable",
     "Submission",
+    "SubmitHook",
     "Subscription",
     "TapeFull",
     "TapeGap",
@@ -314,6 +330,12 @@ _HOMES = {
     "FinalEvent": "tapescope.model",
     "Finished": "tapescope.model",
     "GiveUp": "tapescope.errors",
+    "HookMisused": "tapescope.errors",
+    "ResourceFailed": "tapescope.errors",
+    "ResourceOp": "tapescope.manager",
+    "RunCall": "tapescope.run",
+    "RunHook": "tapescope.run",
+    "SubmitHook": "tapescope.manager",
     "IdempotencyConflict": "tapescope.errors",
     "ManagerClosed": "tapescope.errors",
     "ManagerOpen": "tapescope.errors",

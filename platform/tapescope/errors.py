@@ -55,6 +55,8 @@ Each builds its message from typed arguments, which stay readable as attributes:
   x ManagerOpen
   x ManagerUnclear
   x OpTaken
+  x HookMisused
+  x ResourceFailed
   x TaskNotEnded
   x OpNotRegistered
   x CannotListen
@@ -115,6 +117,7 @@ __all__ = [
     "EventFateUnknown",
     "EventTooLarge",
     "GiveUp",
+    "HookMisused",
     "IdempotencyConflict",
     "ManagerClosed",
     "ManagerOpen",
@@ -126,6 +129,7 @@ __all__ = [
     "OpNotRegistered",
     "OpTaken",
     "RequestRefused",
+    "ResourceFailed",
     "ResultTimeout",
     "Retry",
     "RightsMissing",
@@ -794,6 +798,28 @@ class OpTaken(TapescopeError):
             f"The op {op!r} is registered with {_show(runner)}; it cannot be run by {_show(other)} "
             "as well. "
             "Submit the op by its name alone, or give the second runner an op of its own."
+        )
+
+
+class HookMisused(TapescopeError):
+    """A hook around a run or a submit that did what no hook may."""
+
+    def __init__(self, hook: object, why: str) -> None:
+        self.hook, self.why = hook, why
+        super().__init__(
+            f"The hook {_show(hook)} is not right: {why}. Call 'proceed' once, and return what it "
+            "gives or what is to take its place."
+        )
+
+
+class ResourceFailed(TapescopeError):
+    """A resource that a runner needs could not be opened."""
+
+    def __init__(self, resource: str, why: str) -> None:
+        self.resource, self.why = resource, why
+        super().__init__(
+            f"The resource {resource} could not be opened: {why}. The runners of its ops need it: "
+            "mend what it says, and open the manager again."
         )
 
 

@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -32,6 +33,7 @@ from tapescope import (
 )
 from tapescope.http.api import make_app
 from tapescope.store.validation import new_task_id
+from tapescope.testing import JudgedManager, run_op
 from tests.http.client import serving
 from tests.support.django_project import django
 
@@ -220,6 +222,54 @@ async def test_the_program_of_the_incident_page_runs(
     assert shown[0].endswith("the relay is down")
     assert shown[1:] == ["['mail']"]
     assert left == ()
+
+
+async def test_the_hooks_page_carries_a_tenant(sqlite_url: str) -> None:
+    """From the submit to the run, by a param; a submit that a hook refuses makes no task."""
+    (program,) = read_programs("hooks.md")
+    names: dict[str, Any] = {"__name__": "hooks_page"}
+    exec(compile(program, "hooks.md", "exec", dont_inherit=True), names)
+    async with TaskManager(sqlite_url, ops=names["ops"]) as manager:
+        names["tenant"].set("acme")
+        task = await names["greet"].submit("Ada")
+
+        assert await task.result(30) == "Ada of acme"
+        assert (await task.status()).params == {"name": "Ada", "tenant_id": "acme"}
+        assert [event.type for event in (await task.tape()).events][1] == "log"
+        names["closed_accounts"].add("acme")
+        with pytest.raises(names["AccountClosed"]):
+            await names["greet"].submit("Ada")
+        assert len((await manager.store.list()).tasks) == 1
+
+
+async def test_the_programs_of_the_resources_page_run(
+    sqlite_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A real file is counted, several resources are one, and a test has another in its place."""
+    monkeypatch.chdir(tmp_path)
+    first, use, several, tests = read_programs("resources.md")
+    names: dict[str, Any] = {
+        "TaskManager": TaskManager,
+        "__name__": "resources_page",
+        "dataclass": dataclass,
+        "run_op": run_op,
+    }
+    for program in (first, several, tests.replace("@pytest.fixture\n", "")):
+        exec(compile(program, "resources.md", "exec", dont_inherit=True), names)
+    async with names["open_shop"]() as shop:
+        await shop.catalogue.executescript("CREATE TABLE items AS SELECT 9.5 AS price")
+        await shop.catalogue.commit()
+    use = use.replace("sqlite:///tasks.db", sqlite_url)
+    code = compile(use, "resources.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    await eval(code, names)
+
+    assert capsys.readouterr().out == "1\n"
+    await names["test_the_function_alone"]()
+    async with JudgedManager(ops=names["ops"], **names["tapescope_settings"]()) as manager:
+        await names["test_cheap_items_are_counted"](manager)
 
 
 async def test_the_ops_of_the_embed_page_are_submitted(sqlite_url: str) -> None:

@@ -8,7 +8,8 @@ that is not needed.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -19,8 +20,10 @@ from tapescope import (
     Op,
     Ops,
     Reporter,
+    ResourceOp,
     Retry,
     RetryPolicy,
+    RunCall,
     Submission,
     TaskHandle,
     TaskManager,
@@ -68,6 +71,109 @@ class Order:
 async def invoice(report: Reporter, order: Order) -> Decimal:
     """A runner with types of its own."""
     return Decimal(order.placed.year)
+
+
+class Pool:
+    """What a resource gives."""
+
+
+@asynccontextmanager
+async def open_pool() -> AsyncGenerator[Pool]:
+    """A resource."""
+    yield Pool()
+
+
+class Client:
+    """A resource that is a class."""
+
+    async def __aenter__(self) -> Client:
+        """Open it."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close it."""
+
+
+@ops.op("query", timeout=3, resource=open_pool)
+async def query(report: Reporter, pool: Pool, sql: str, *, limit: int = 10) -> list[str]:
+    """A runner in the loop that is given a resource."""
+    return [sql, str(limit)]
+
+
+@ops.op("fetch_all", resource=Client)
+def fetch_all(report: ThreadReporter, client: Client, urls: list[str]) -> int:
+    """One in a thread."""
+    return len(urls)
+
+
+async def time_run(run: RunCall, proceed: Callable[[], Awaitable[Any]]) -> Any:
+    """A hook around a run."""
+    return await proceed()
+
+
+async def check_submit(
+    submission: Submission, proceed: Callable[[Submission], Awaitable[TaskHandle]]
+) -> TaskHandle:
+    """A hook around a submit."""
+    return await proceed(submission)
+
+
+class Quota:
+    """A hook that is an object."""
+
+    async def __call__(
+        self, submission: Submission, proceed: Callable[[Submission], Awaitable[TaskHandle]]
+    ) -> TaskHandle:
+        """Let it through."""
+        return await proceed(submission)
+
+
+async def give_nothing(
+    submission: Submission, proceed: Callable[[Submission], Awaitable[TaskHandle]]
+) -> None:
+    """What is not a hook: it gives no handle."""
+
+
+async def resources_and_hooks(manager: TaskManager, reporter: Reporter) -> None:
+    """What is right: a submit leaves the resource out, a call of the function does not."""
+    assert_type(await query.submit("select", limit=3), TaskHandle[list[str]])
+    assert_type(await query.options(delay=2).submit(sql="select"), TaskHandle[list[str]])
+    assert_type(await (await fetch_all.submit(["a"])).result(), int)
+    assert_type(await query(reporter, Pool(), "select"), list[str])
+    anything: Op = query
+    named: ResourceOp[Pool, ..., list[str], Any] = query
+    print(anything.resource, named.name)
+
+    @manager.op("again", resource=open_pool)
+    async def again(report: Reporter, pool: Pool) -> int:
+        return 1
+
+    assert_type(await (await again.submit()).result(), int)
+    Ops(ops, around_run=[time_run], around_submit=[check_submit, Quota()])
+    TaskManager(
+        "sqlite:///tasks.db",
+        around_run=(time_run,),
+        resources={open_pool: lambda: nullcontext(Pool()), Client: Client},
+    )
+
+
+async def wrong_resources_and_hooks(manager: TaskManager, reporter: Reporter) -> None:
+    """What is wrong, each with what the checkers call it."""
+    await query.submit(Pool(), "select")  # type: ignore[call-arg, arg-type]
+    await query.submit(pool=Pool(), sql="select")  # type: ignore[call-arg]
+    await query(reporter, "select")  # type: ignore[call-arg, arg-type]
+    ops.op("bare", resource=Pool)  # type: ignore[arg-type]
+
+    @ops.op("other", resource=open_pool)  # type: ignore[arg-type]
+    async def other(report: Reporter, client: Client) -> None: ...
+
+    @ops.op("none", resource=open_pool)  # type: ignore[arg-type]
+    async def none(report: Reporter) -> None: ...
+
+    Ops(around_run=[check_submit])  # type: ignore[list-item]
+    Ops(around_submit=[give_nothing])  # type: ignore[list-item]
+    TaskManager("sqlite:///tasks.db", around_run=time_run)  # type: ignore[arg-type]
+    TaskManager("sqlite:///tasks.db", resources={open_pool: Pool})  # type: ignore[dict-item]
 
 
 async def right(manager: TaskManager, reporter: Reporter, thread: ThreadReporter) -> None:

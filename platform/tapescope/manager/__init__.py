@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from tapescope.manager.handle import TaskHandle
+from tapescope.manager.hooks import SubmitHook
 from tapescope.manager.manager import TaskManager
-from tapescope.manager.ops import Op, Ops
+from tapescope.manager.ops import Op, Ops, ResourceOp
 from tapescope.manager.readiness import Check
 from tapescope.manager.submission import Submission
 
-__all__ = ["Check", "Op", "Ops", "Submission", "TaskHandle", "TaskManager"]
+__all__ = [
+    "Check",
+    "Op",
+    "Ops",
+    "ResourceOp",
+    "Submission",
+    "SubmitHook",
+    "TaskHandle",
+    "TaskManager",
+]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast, overload
 
 from tapescope.errors import (
     BadSetting,
@@ -30,10 +30,11 @@ from tapescope.manager.backlog_reader import BacklogReader, describe_backlog
 from tapescope.manager.declared_schedules import tell_schedule
 from tapescope.manager.handle import TaskHandle
 from tapescope.manager.heartbeat import Heartbeat
+from tapescope.manager.hooks import SubmitHook, call_submit_hook
 from tapescope.manager.identity import name_owner, retire_owner
 from tapescope.manager.known_ops import KnownOps
 from tapescope.manager.loop_lag import LoopLag
-from tapescope.manager.ops import Op, Ops, OpsOfManager, Registering
+from tapescope.manager.ops import Op, Ops, OpsOfManager, Registering, RegisteringWith
 from tapescope.manager.pool import RunPool
 from tapescope.manager.readiness import Check, check_readiness
 from tapescope.manager.schedules import ManagerSchedules
@@ -49,11 +50,17 @@ from tapescope.model.tasks import Claim, NewTask, TaskStatus
 from tapescope.model.times import format_time
 from tapescope.model.wording import describe_stop
 from tapescope.run import (
+    Factory,
+    Nested,
     Redactor,
+    ResourceMap,
+    Resources,
     RetryPolicy,
+    RunHook,
     Runner,
     RunSettings,
     TypedValues,
+    check_replacements,
     resolve_runner,
 )
 from tapescope.schedules import Scheduler
@@ -75,6 +82,7 @@ from tapescope_telemetry.logger import Logger
 __all__ = ["TaskManager"]
 
 R = TypeVar("R")
+V = TypeVar("V")
 
 _log = Logger("tapescope")
 
@@ -124,6 +132,12 @@ class TaskManager:
       the event loop, and for a ``ThreadReporter`` in the runner's thread: it must not block. Params
       are what the runner is given, and are not asked about (docs/howto/what-is-kept.md).
     * ``ops``: registries whose ops it runs, beside those registered with its own ``op``.
+    * ``around_run``: hooks around each run here, of an op or of a callable: async functions, the
+      first one outermost (``RunHook``). They are around those of its registries.
+    * ``around_submit``: hooks around each ``submit``, ``submit_bound`` and task of a
+      ``submit_many`` (``SubmitHook``); not around what a schedule makes, nor around ``resubmit``.
+    * ``resources``: what is opened in the place of a resource, by what its op was registered with,
+      for tests.
     * ``codec``: how values that JSON cannot carry are stored: see ``tapescope.Codec``. All managers
       of a store that run the same ops have the same one.
 
@@ -164,6 +178,9 @@ class TaskManager:
         redact: Redact | None = None,
         codec: Codec | None = None,
         ops: Ops | Iterable[Ops] = (),
+        around_run: Sequence[RunHook] = (),
+        around_submit: Sequence[SubmitHook] = (),
+        resources: ResourceMap | None = None,
     ) -> None:
         """Check the settings; connect to nothing.
 
@@ -187,6 +204,12 @@ class TaskManager:
             raise BadSetting("heartbeat", heartbeat, f"less than the lease of {lease:g} s")
         if redact is not None and not callable(redact):
             raise BadSetting("redact", redact, "a function of a Telling and a value")
+        self._replacements = check_replacements({} if resources is None else resources)
+        self._opened = False
+        self._closed = False
+        others = [ops] if isinstance(ops, Ops) else ops
+        self._registry = OpsOfManager(self, self._note_op, others, around_run, around_submit)
+        self._known = KnownOps(self._registry)
         self._owns_store = isinstance(store, str)
         if isinstance(store, str):
             store = find_store(store, telemetry=telemetry, thorough=True)
@@ -213,14 +236,13 @@ class TaskManager:
             retry_delay=retry_delay,
             redactor=None if redact is None else Redactor(redact),
             values=Values(codec),
+            hooks=self._registry,
         )
         self._works = work
-        self._opened = False
-        self._closed = False
-        self._registry = OpsOfManager(self, self._note_op, [ops] if isinstance(ops, Ops) else ops)
-        self._known = KnownOps(self._registry)
         self._lived = False
         """Whether it was opened before."""
+        self._fresh = False
+        """Whether what has one life was made anew since then."""
         self._home: Home | None = None
         self._closer: asyncio.Future[None] | None = None
         self._drain_limit: asyncio.Timeout | None = None
@@ -243,7 +265,8 @@ class TaskManager:
 
     def _assemble(self) -> None:
         """Make what has one life."""
-        settings = self._settings
+        resources = Resources(self._replacements, self._settings.cancel_grace)
+        self._settings = settings = replace(self._settings, resources=resources)
         self._pool = RunPool(
             settings,
             max_running=self._max_running,
@@ -303,10 +326,15 @@ class TaskManager:
         if not self._opened:
             await self._check_rights()
             await self._declare_schedules()
-            if self._lived or os.getpid() != self._pid:
+            if (self._lived and not self._fresh) or os.getpid() != self._pid:
                 self._pid = os.getpid()
                 self._settings = replace(self._settings, owner=name_owner())
                 self._assemble()
+                self._fresh = True
+            await self._open_resources()
+            if self._opened:  # by another call, meanwhile
+                return self
+            self._fresh = False
             self._closed, self._closer, self._hurry = False, None, False
             self._opened = self._lived = True
             self._home = self._pool.home = Home("manager")
@@ -332,6 +360,24 @@ class TaskManager:
             raise
         except TapescopeError:
             pass  # what else hinders a write may pass: readiness tells of it, and the work waits
+
+    async def _open_resources(self) -> None:
+        """Open what the ops need that are registered by now: a worker that cannot take tasks says
+        so at once. Raises ``ResourceFailed``."""
+        if not self._works:
+            return
+        resources = self._settings.resources
+        try:
+            for op in self._registry.all().values():
+                if op.resource is not None:
+                    await resources.find(op.resource)
+        except BaseException:
+            closing = begin_insisting(resources.aclose, "tapescope-close")
+            await wait_shielded(closing)
+            self._assemble()
+            if self._owns_store:
+                await self.store.aclose()
+            raise
 
     async def aclose(self) -> None:
         """Take no more tasks, let those submitted run for ``drain`` seconds, end the others.
@@ -416,6 +462,7 @@ class TaskManager:
 
     # --- ops --------------------------------------------------------------------------------------
 
+    @overload
     def op(
         self,
         name: str,
@@ -426,7 +473,35 @@ class TaskManager:
         retry: RetryPolicy | None = None,
         priority: int = 0,
         max_running: int | None = None,
-    ) -> Registering:
+        resource: None = None,
+    ) -> Registering: ...
+
+    @overload
+    def op(
+        self,
+        name: str,
+        *,
+        timeout: float | None = None,
+        stall_timeout: float | None = None,
+        retries: int | None = None,
+        retry: RetryPolicy | None = None,
+        priority: int = 0,
+        max_running: int | None = None,
+        resource: Callable[[], AbstractAsyncContextManager[V]],
+    ) -> RegisteringWith[V]: ...
+
+    def op(
+        self,
+        name: str,
+        *,
+        timeout: float | None = None,
+        stall_timeout: float | None = None,
+        retries: int | None = None,
+        retry: RetryPolicy | None = None,
+        priority: int = 0,
+        max_running: int | None = None,
+        resource: Factory | None = None,
+    ) -> Registering | RegisteringWith[Any]:
         """Make the function below the runner of an op: ``Ops.op``, in this manager's own registry.
 
         Tasks of the op can be submitted by name, from any process on the store, and be run, and run
@@ -436,7 +511,7 @@ class TaskManager:
         ``BadSetting``, and ``OpTaken`` for the second runner of an op.
         """
         self._check_home()
-        return self._registry.op(
+        registering: Registering = self._registry.op(
             name,
             timeout=timeout,
             stall_timeout=stall_timeout,
@@ -444,7 +519,9 @@ class TaskManager:
             retry=retry,
             priority=priority,
             max_running=max_running,
+            resource=cast("None", resource),
         )
+        return registering
 
     def _note_op(self) -> None:
         """An op was added, in whatever thread: work on it, if that has begun."""
@@ -542,12 +619,16 @@ class TaskManager:
             retry,
             priority,
         )
+        if self._registry.around_submits:
+            return await self._submit_hooked(submission, connection)
         return await self._submit(*self._check(submission), connection)
 
     async def submit_bound(
         self, submission: Submission[R], *, connection: object | None = None
     ) -> TaskHandle[R]:
         """``submit`` for what ``Op.bind`` made, or a ``Submission`` of your own."""
+        if self._registry.around_submits:
+            return await self._submit_hooked(submission, connection)
         return await self._submit(*self._check(submission), connection)
 
     async def announce(self) -> None:
@@ -594,10 +675,15 @@ class TaskManager:
 
         Raises, before any task is created, for errors that can be seen without the store. When the
         store refuses one (``BadParams``, ``IdempotencyConflict``), the others are submitted all the
-        same. Cancelled, it leaves what a ``submit`` does: tasks with keys, the others cancelled.
+        same, as they are when a hook refuses one. Cancelled, it leaves what a ``submit`` does:
+        tasks with keys, the others cancelled.
         """
         checked = [self._check(submission) for submission in submissions]
-        submits = [asyncio.ensure_future(self._submit(*one)) for one in checked]
+        if self._registry.around_submits:
+            hooked = [self._submit_hooked(submission, None) for submission in submissions]
+            submits = [asyncio.ensure_future(one) for one in hooked]
+        else:
+            submits = [asyncio.ensure_future(self._submit(*one)) for one in checked]
         try:
             await asyncio.gather(*submits, return_exceptions=True)
         except asyncio.CancelledError:
@@ -851,6 +937,21 @@ class TaskManager:
             return submission
         return replace(submission, params=params, types=types)
 
+    async def _submit_hooked(
+        self, submission: Submission[R], connection: object | None
+    ) -> TaskHandle[R]:
+        """Submit inside of hooks: they are told of what is right so far, as it was handed in."""
+        self._check(submission)
+
+        async def submit(last: Submission[R]) -> TaskHandle[R]:
+            if last.op != submission.op:
+                expected = f"{submission.op!r}, that of the submit, whose hooks were asked"
+                raise BadSetting("op", last.op, expected)
+            return await self._submit(*self._check(last), connection)
+
+        hooks = self._registry.find_submit_hooks(submission.op)
+        return await Nested(hooks, submit, call_submit_hook).begin(submission)
+
     async def _submit(
         self, submission: Submission[R], runner: Runner | None, connection: object | None = None
     ) -> TaskHandle[R]:
@@ -957,6 +1058,7 @@ class TaskManager:
         await self._maintainer.stop()
         await self._scheduler.stop()
         await self._backlog.stop()
+        await self._settings.resources.aclose()
         if self._owns_store:
             await self.store.aclose()
 

@@ -21,7 +21,7 @@ from tapescope.manager.declared_schedules import DeclaredSchedule, declare_sched
 from tapescope.manager.submission import Submission, check_policy
 from tapescope.model.ops import DEFAULT_RETRIES, KnownOp
 from tapescope.model.schedules import ScheduleOrigin, ScheduleTimes
-from tapescope.run import TypedValues, resolve_runner
+from tapescope.run import TypedValues, check_factory, check_hooks, resolve_runner
 from tapescope.store.validation import (
     check_count,
     check_op,
@@ -31,16 +31,21 @@ from tapescope.store.validation import (
 )
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
     from tapescope.manager.handle import TaskHandle
-    from tapescope.run import RetryPolicy, Runner
+    from tapescope.manager.hooks import SubmitHook
+    from tapescope.run import Factory, RetryPolicy, RunHook, Runner
     from tapescope.run.reporter import Reporter, ThreadReporter
 
-__all__ = ["Op", "OpCall", "Ops", "OpsOfManager", "find_submission"]
+__all__ = ["Op", "OpCall", "Ops", "OpsOfManager", "ResourceOp", "find_submission"]
 
 P = ParamSpec("P", default=...)
 R = TypeVar("R", default=Any)
 R_co = TypeVar("R_co", covariant=True, default=Any)
 C_co = TypeVar("C_co", covariant=True, default=Any)
+V = TypeVar("V")
+V_contra = TypeVar("V_contra", contravariant=True)
 
 
 class Op(Generic[P, R_co, C_co]):
@@ -66,13 +71,16 @@ class Op(Generic[P, R_co, C_co]):
         max_running: int | None,
         retry: RetryPolicy | None,
         stall_timeout: float | None,
+        resource: Factory | None = None,
     ) -> None:
         """Raises ``BadRunner``."""
+        given = 1 if resource is None else 2
         runner = replace(
-            resolve_runner(function),
+            resolve_runner(function, given=given),
             retry=retry,
             stall_timeout=stall_timeout,
-            types=TypedValues(function),
+            types=TypedValues(function, given=given),
+            resource=resource,
         )
         functools.update_wrapper(self, function, updated=())  # its name, its text, its signature
         self.known, self.runner, self.max_running = known, runner, max_running
@@ -114,6 +122,11 @@ class Op(Generic[P, R_co, C_co]):
     def stall_timeout(self) -> float | None:
         """Seconds in which its runner must report something; ``None``: no limit."""
         return self.runner.stall_timeout
+
+    @property
+    def resource(self) -> Factory | None:
+        """What makes the resource that its runner is given; ``None`` where it has none."""
+        return self.runner.resource
 
     async def submit(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R_co]:
         """Submit a task with these arguments of the runner, and return once it is stored.
@@ -183,6 +196,16 @@ class Op(Generic[P, R_co, C_co]):
         return named
 
 
+class ResourceOp(Op[P, R_co, C_co], Generic[V_contra, P, R_co, C_co]):
+    """An ``Op`` whose runner is given a resource after the reporter; ``P`` are those after it."""
+
+    def __call__(  # type: ignore[override]  # a call needs the resource, a submit does not
+        self, report: Any, resource: V_contra, /, *args: P.args, **kwargs: P.kwargs
+    ) -> C_co:
+        """Call the function, with a resource of the caller's: no task is made of that."""
+        return cast("C_co", self.runner.call(report, resource, *args, **kwargs))
+
+
 @dataclass(frozen=True, slots=True)
 class OpCall(Generic[P, R_co]):
     """An op with options of a submit: made by ``Op.options``."""
@@ -247,10 +270,28 @@ class Ops:
 
     ``Ops(one, other)`` has what these have, and will have. ``TaskManager(url, ops=…)`` runs what
     its registries have; a registry may be given to any number of managers.
+
+    ``around_run`` are hooks around each run of an op that the registry has, in whatever manager,
+    and ``around_submit`` around each submit of one: async functions, the first one outermost. Those
+    of a manager are around those of its registries, and those of a registry around those of the
+    registries that it includes.
     """
 
-    def __init__(self, *others: Ops) -> None:
-        """Raises ``OpTaken`` where two of them have different ops of one name."""
+    def __init__(
+        self,
+        *others: Ops,
+        around_run: Sequence[RunHook] = (),
+        around_submit: Sequence[SubmitHook] = (),
+    ) -> None:
+        """Raises ``OpTaken`` where two of them have different ops of one name, ``BadSetting``."""
+        self._around_run: tuple[RunHook, ...] = check_hooks("around_run", around_run)
+        self._around_submit: tuple[SubmitHook, ...] = check_hooks("around_submit", around_submit)
+        self.around_runs = bool(self._around_run)
+        """Whether a hook may be around the runs of any op that it has; plain, for it is asked of
+        each run."""
+        self.around_submits = bool(self._around_submit)
+        """The same of submits."""
+        self._included: tuple[Ops, ...] = ()
         self._ops: dict[str, Op] = {}
         self._schedules: dict[str, DeclaredSchedule] = {}
         self._parents: WeakSet[Ops] = WeakSet()
@@ -273,6 +314,7 @@ class Ops:
         """Every op by its name."""
         return self._ops
 
+    @overload
     def op(
         self,
         name: str,
@@ -283,7 +325,35 @@ class Ops:
         retry: RetryPolicy | None = None,
         priority: int = 0,
         max_running: int | None = None,
-    ) -> Registering:
+        resource: None = None,
+    ) -> Registering: ...
+
+    @overload
+    def op(
+        self,
+        name: str,
+        *,
+        timeout: float | None = None,
+        stall_timeout: float | None = None,
+        retries: int | None = None,
+        retry: RetryPolicy | None = None,
+        priority: int = 0,
+        max_running: int | None = None,
+        resource: Callable[[], AbstractAsyncContextManager[V]],
+    ) -> RegisteringWith[V]: ...
+
+    def op(
+        self,
+        name: str,
+        *,
+        timeout: float | None = None,
+        stall_timeout: float | None = None,
+        retries: int | None = None,
+        retry: RetryPolicy | None = None,
+        priority: int = 0,
+        max_running: int | None = None,
+        resource: Factory | None = None,
+    ) -> Registering | RegisteringWith[Any]:
         """Make the function below the runner of an op; the ``Op`` stands in its place.
 
         ``timeout`` (seconds of one attempt) and ``retries`` (3 by default) are for submits that
@@ -293,6 +363,10 @@ class Ops:
         over, with the code ``stalled``. ``priority``, from -9 to 9, is for submits that leave it
         out: of the tasks that are due a worker takes the higher first, then the longest due.
         ``max_running`` of its tasks run at once in a manager.
+
+        ``resource`` makes an async context manager, without arguments: a manager that works on the
+        op enters it once, and hands what it gives to each run, as the argument after the reporter.
+        It is no param of the task.
 
         Raises ``BadOp``, ``BadRunner``, ``BadSetting``, and ``OpTaken`` for the second runner of an
         op, here or in a registry that includes this one.
@@ -308,10 +382,13 @@ class Ops:
         priority = check_priority(priority)
         if max_running is not None:
             max_running = check_count("max_running", max_running)
+        if resource is not None:
+            resource = check_factory(resource)
 
         def register(function: Callable[..., Any]) -> Op:
             known = KnownOp(name, timeout, retries, priority)
-            op = Op(self, known, function, max_running, retry, stall_timeout)
+            of = (self, known, function, max_running, retry, stall_timeout, resource)
+            op = Op(*of) if resource is None else ResourceOp[Any, ..., Any, Any](*of)
             self._add([op])
             return op
 
@@ -357,8 +434,7 @@ class Ops:
         Raises ``OpTaken`` where each has an op of one name, ``ScheduleTaken`` for a schedule, and
         then includes none.
         """
-        self._add(list(other.all().values()), list(other.schedules.values()))
-        other._parents.add(self)
+        self._add(list(other.all().values()), list(other.schedules.values()), included=other)
 
     def find_managers(self) -> list[Submits]:
         """The managers that were given this registry, or one that includes it."""
@@ -383,8 +459,10 @@ class Ops:
         schedules: Iterable[DeclaredSchedule] = (),
         *,
         anew: bool = False,
+        included: Ops | None = None,
     ) -> None:
-        """``anew`` says that the schedules are not the ones that a registry may have already."""
+        """``anew`` says that the schedules are not the ones that a registry may have already;
+        ``included`` is whose they are, where this registry is to have all that one has."""
         registries = self._find_all()
         named = {one.schedule.name: one for one in schedules}
         for name, declared in named.items():
@@ -397,12 +475,46 @@ class Ops:
                 taken = registry._ops.get(op.name)
                 if taken is not None and taken is not op:
                     raise OpTaken(op.name, taken.runner.call, op.runner.call)
+        if included is not None:
+            included._parents.add(self)
+            if included not in self._included:
+                self._included = (*self._included, included)
         for registry in registries:
+            if included is not None:
+                registry.around_runs = registry.around_runs or included.around_runs
+                registry.around_submits = registry.around_submits or included.around_submits
             # Made anew: another thread, that of a manager's loop, may stand in the midst of them.
             registry._ops = {**registry._ops, **{op.name: op for op in ops}}
             if named:
                 registry._schedules = {**registry._schedules, **named}
             registry._note_added()
+
+    def find_run_hooks(self, op: str) -> Sequence[RunHook]:
+        """The hooks around a run of this op in a manager whose own registry this is, the outermost
+        first; those of the registry alone for an op that it does not have."""
+        return [hook for one in self._list_around(op) for hook in one._around_run]
+
+    def find_submit_hooks(self, op: str) -> Sequence[SubmitHook]:
+        """The same around a submit."""
+        return [hook for one in self._list_around(op) for hook in one._around_submit]
+
+    def _list_around(self, name: str) -> Sequence[Ops]:
+        """This registry and those in it that have the op, each before those that it includes."""
+        op = self._ops.get(name)
+        if op is None:
+            return (self,)
+        inward = list[Ops]()
+        seen = set[Ops]()
+
+        def visit(registry: Ops) -> None:
+            seen.add(registry)
+            for inner in reversed(registry._included):
+                if inner not in seen and inner._ops.get(name) is op:
+                    visit(inner)
+            inward.append(registry)
+
+        visit(self)
+        return inward[::-1]
 
     def _note_added(self) -> None:
         """Overridden by the registry of a manager."""
@@ -412,12 +524,17 @@ class OpsOfManager(Ops):
     """The ops that one manager runs: its own, and those of the registries it was given."""
 
     def __init__(
-        self, manager: Submits, on_added: Callable[[], None], others: Iterable[Ops]
+        self,
+        manager: Submits,
+        on_added: Callable[[], None],
+        others: Iterable[Ops],
+        around_run: Sequence[RunHook] = (),
+        around_submit: Sequence[SubmitHook] = (),
     ) -> None:
         """``on_added`` is a method of the manager's, which this does not keep alive."""
         self._of = ref(manager)
         self._on_added = WeakMethod(on_added)
-        super().__init__(*others)
+        super().__init__(*others, around_run=around_run, around_submit=around_submit)
 
     @property
     def manager(self) -> Submits | None:
@@ -463,5 +580,23 @@ class Registering(Protocol):
     def __call__(self, function: Callable[..., Any], /) -> Op: ...
 
     def __call__(self, function: Callable[..., Any], /) -> Op:
+        """Make the op."""
+        ...
+
+
+class RegisteringWith(Protocol[V]):
+    """What ``Ops.op`` gives with a ``resource``: ``V`` is what the resource gives to a runner."""
+
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[Reporter, V, P], Coroutine[Any, Any, R]], /
+    ) -> ResourceOp[V, P, R, Coroutine[Any, Any, R]]: ...
+
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[ThreadReporter, V, P], R], /
+    ) -> ResourceOp[V, P, R, R]: ...
+
+    def __call__(self, function: Callable[..., Any], /) -> ResourceOp[V, ..., Any, Any]:
         """Make the op."""
         ...

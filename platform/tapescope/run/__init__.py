@@ -7,9 +7,17 @@ from __future__ import annotations
 
 from tapescope.run.attempt import RunSettings
 from tapescope.run.durable_writes import let_go
+from tapescope.run.hooks import Nested, RunCall, RunHook, check_hooks
 from tapescope.run.keeper import RedactedBody
 from tapescope.run.redaction import Redactor
 from tapescope.run.reporter import Reporter, ThreadReporter
+from tapescope.run.resources import (
+    Factory,
+    ResourceMap,
+    Resources,
+    check_factory,
+    check_replacements,
+)
 from tapescope.run.retry_policy import RetryPolicy
 from tapescope.run.run import Completion, Run, RunHost, find_current_run
 from tapescope.run.runner import Runner, resolve_runner
@@ -18,17 +26,26 @@ from tapescope.run.typed_values import TypedValues
 
 __all__ = [
     "Completion",
+    "Factory",
+    "Nested",
     "RedactedBody",
     "Redactor",
     "Reporter",
+    "ResourceMap",
+    "Resources",
     "RetryPolicy",
     "Run",
+    "RunCall",
+    "RunHook",
     "RunHost",
     "RunSettings",
     "Runner",
     "TapeHandler",
     "ThreadReporter",
     "TypedValues",
+    "check_factory",
+    "check_hooks",
+    "check_replacements",
     "find_current_run",
     "let_go",
     "resolve_runner",

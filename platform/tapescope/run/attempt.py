@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from tapescope.model.answers import Finished
@@ -30,6 +30,7 @@ from tapescope.run.durable_writes import write_final, write_release, write_retry
 from tapescope.run.keeper import Keeper
 from tapescope.run.outcome import LOST, Verdict
 from tapescope.run.redaction import Redactor
+from tapescope.run.resources import Resources
 from tapescope.run.retry_policy import Refusal, RetryPlan, RetryPolicy
 from tapescope.run.tape_writer import TapeWriter
 from tapescope.store.task_rows import as_given_up
@@ -38,6 +39,7 @@ from tapescope_telemetry.logger import Logger
 
 if TYPE_CHECKING:
     from tapescope.model.leases import GivenUp, TracedAttempt
+    from tapescope.run.hooks import RunHooks
     from tapescope.run.runner import Runner
     from tapescope.store.port import TaskStore
     from tapescope.values import Values
@@ -78,6 +80,10 @@ class RunSettings:
     """What is asked before anything of a run is kept or told."""
     chance: Callable[[], float] = random.random
     """Gives a number from 0 up to 1: how much of its jitter a wait loses."""
+    hooks: RunHooks | None = None
+    """Who knows which hooks are around the runs of an op."""
+    resources: Resources = field(default_factory=lambda: Resources({}, 0.0))
+    """What is open for the runners."""
 
 
 @quickly_made

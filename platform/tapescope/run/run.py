@@ -14,10 +14,11 @@ import asyncio
 import contextvars
 import inspect
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from copy import deepcopy
 from enum import Enum, auto
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Final, Protocol
 
 from tapescope.errors import (
@@ -41,6 +42,7 @@ from tapescope.model.tasks import (
 from tapescope.run.attempt import RunRecord, RunSettings, ids_of, log_run, tell
 from tapescope.run.current import CurrentRun, find_current
 from tapescope.run.durable_writes import claim_task, forget_cancels, let_go
+from tapescope.run.hooks import Nested, RunCall, RunHook, call_run_hook
 from tapescope.run.outcome import (
     LOST,
     Limits,
@@ -151,6 +153,16 @@ class _Phase(Enum):
     ENDED = auto()
 
 
+class _InnerEnd:
+    """How a runner ended, as the hooks around it do not say."""
+
+    __slots__ = ("error", "returned")
+
+    def __init__(self) -> None:
+        self.error: BaseException | None = None
+        self.returned = False
+
+
 class Run:
     """A task that is run here, from its place in the queue, or from its claim, to its end."""
 
@@ -160,6 +172,7 @@ class Run:
         "_claim_cancelled",
         "_current",
         "_fenced_at",
+        "_hooked",
         "_host",
         "_loop_task",
         "_phase",
@@ -215,6 +228,8 @@ class Run:
         self._quiet = (0, 0)
         """How many reports the runner had made, and at how many looks since there was none more."""
         self._fenced_at: float | None = None
+        self._hooked = False
+        """Whether hooks are around the runner just now."""
         self.task = task
         self.runner = runner
         self.completion = completion
@@ -363,8 +378,9 @@ class Run:
             before = await self._find_run_before(claim.attempt) if retried else None
             record = self._begin(claim, before)
             verdict = await self._await_runner(record)
-            if verdict is None:
-                self._zombie_ended(record)  # the run was settled when the runner was fenced
+            if verdict is None:  # the run was settled when the runner was fenced
+                if self._thread is None or self._thread_ended:
+                    self._zombie_ended(record)
             else:
                 await self._settle(record, verdict)
         except GeneratorExit:
@@ -426,6 +442,10 @@ class Run:
 
     async def _await_runner(self, record: RunRecord) -> Verdict | None:
         """Call the runner and judge how it ended; ``None`` when the run was settled meanwhile."""
+        known = self._settings.hooks
+        hooks: Sequence[RunHook] = ()
+        if known is not None and known.around_runs:
+            hooks = known.find_run_hooks(self.task.op)
         result: Any = None
         error: BaseException | None = None
         try:
@@ -447,7 +467,10 @@ class Run:
                     self._watch_for_reports()
                     self._phase = _Phase.RUNNING
                     try:
-                        result, error = await self._call_runner(record, params)
+                        if hooks:
+                            result, error = await self._call_hooked(record, params, hooks)
+                        else:
+                            result, error = await self._call_runner(record, params)
                     except BaseException as raised:  # noqa: BLE001  # SystemExit is an outcome, too
                         error = raised
                 if not self._is_current():  # the coroutine is being closed, its loop is gone:
@@ -456,7 +479,8 @@ class Run:
                 forget_cancels()
             if self.fenced:
                 # A thread is left behind by its run; a coroutine has just ended, as a zombie.
-                return self._judge_fenced() if self._thread is not None else None
+                left = self._thread is not None and not hooks
+                return self._judge_fenced() if left else None
             self._phase = _Phase.SETTLING
             self._clear_timers()
             verdict = judge(
@@ -483,16 +507,64 @@ class Run:
         types = self.runner.types
         return record.keeper.keep_result(result if types is None else types.encode_result(result))
 
+    async def _call_hooked(
+        self, record: RunRecord, params: Mapping[str, Any], hooks: Sequence[RunHook]
+    ) -> Ended:
+        """Call the runner inside of hooks.
+
+        They are part of the attempt: what they return and raise is judged as the runner's. But
+        where the attempt was stopped before the runner returned, no hook makes a success of that.
+        """
+        inner = _InnerEnd()
+
+        async def call(_: RunCall) -> Any:
+            if self.stop_reason is not None or self._phase is not _Phase.RUNNING:
+                raise asyncio.CancelledError  # a hook has held the stop back: no runner is begun
+            try:
+                result, inner.error = await self._call_runner(record, params)
+            except BaseException as error:
+                inner.error = error
+                raise
+            if inner.error is not None:
+                raise inner.error
+            inner.returned = True
+            return result
+
+        told = RunCall(
+            self.task.op,
+            self.task.task_id,
+            record.attempt.number,
+            MappingProxyType(params),
+            Reporter(record.tape, record.keeper),
+            self.runner.in_thread,
+        )
+        self._hooked = True
+        try:
+            result = await Nested(hooks, call, call_run_hook).begin(told)
+            if self.stop_reason is not None and not inner.returned:
+                return None, inner.error or asyncio.CancelledError()
+            return result, None
+        finally:
+            self._hooked = False
+            inner.error = None  # an exception that its own frame holds would outlive the run
+
     async def _call_runner(self, record: RunRecord, params: Mapping[str, Any]) -> Ended:
+        given: tuple[Any, ...] = ()
+        if self.runner.resource is not None:
+            given = (await self._settings.resources.find(self.runner.resource),)
         if not self.runner.in_thread:
-            result = self.runner.call(Reporter(record.tape, record.keeper), **params)
+            result = self.runner.call(Reporter(record.tape, record.keeper), *given, **params)
             return (await result if inspect.isawaitable(result) else result), None
         self._thread = asyncio.get_running_loop().create_future()
         kind = Reporter if self.runner.wraps_async else ThreadReporter
         name = f"tapescope-{self.task.op}"
-        reporter = kind(record.tape, record.keeper)
-        start_thread(self.runner, reporter, params, name, self._note_thread_end)
+        given = (kind(record.tape, record.keeper), *given)
+        start_thread(self.runner, given, params, name, self._note_thread_end)
         result, error = await self._thread
+        if self._hooked:
+            if self.fenced:
+                return None, asyncio.CancelledError()  # for the hooks: the thread goes on
+            self._thread = None  # what follows is in the loop, and cancelled there
         if not inspect.isawaitable(result):
             return result, error
         if self.stop_reason is not None:  # it came before what was returned was begun
@@ -593,18 +665,18 @@ class Run:
         self._record.tape.stop = stop
         self._count_as(ActiveState.CANCELLING)
         self._set_timer(self._settings.cancel_grace, self._end_grace)
-        if self._thread is None:
-            self._loop_task.cancel()
+        if self._thread is None or (self._hooked and self._thread.cancelled()):
+            self._loop_task.cancel()  # a hook may have left its thread, by a timeout of its own
 
     def _end_grace(self) -> None:
         assert self._record is not None
         self._timer = None
         ended = self._thread is not None and self._thread.done()
-        if self._phase is _Phase.RUNNING and not ended:
+        if self._phase is _Phase.RUNNING and (self._hooked or not ended):
             self._fence(self._record)
-            if self._thread is not None:
+            if self._thread is not None and not ended:
                 self._thread.set_result((None, None))  # the run goes on without its thread
-            else:
+            if self._thread is None or self._hooked:
                 self._host.spawn(partial(self._settle_fenced, self._record))
 
     # --- a runner that does not stop --------------------------------------------------------------
@@ -642,7 +714,8 @@ class Run:
         if self.fenced:
             close_unawaited(result)
             assert self._record is not None
-            self._zombie_ended(self._record)
+            if not self._hooked:  # else the hooks go on, and are the last to end
+                self._zombie_ended(self._record)
         elif self._thread is not None and not self._thread.done():
             # Not as the future's exception: asyncio handles some exceptions in its own way.
             self._thread.set_result((result, error))

@@ -18,10 +18,11 @@ from tapescope.errors import BadParams, BadRunner
 from tapescope.model.frozen import quickly_made
 
 if TYPE_CHECKING:
+    from tapescope.run.resources import Factory
     from tapescope.run.retry_policy import RetryPolicy
     from tapescope.run.typed_values import TypedValues
 
-__all__ = ["Runner", "resolve_runner", "start_thread"]
+__all__ = ["Runner", "find_function", "resolve_runner", "start_thread"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +76,13 @@ class Runner:
     """Seconds in which it must report something; ``None`` for no limit."""
     types: TypedValues | None = field(default=None, compare=False)
     """What its annotations say of its values; ``None`` where it is not an op's."""
+    resource: Factory | None = field(default=None, compare=False)
+    """What makes the resource that it is given after the reporter; ``None`` where it has none."""
 
     @property
     def name(self) -> str:
         """Module and qualified name of the function that a call ends in, as spans have it."""
-        function = _find_function(self.call)
+        function = find_function(self.call)
         named = function if inspect.isroutine(function) else type(function)
         module = getattr(named, "__module__", None)  # a method of a builtin has none
         name = str.__str__(named.__qualname__)
@@ -91,35 +94,44 @@ class Runner:
             self.parameters.check(params)
 
 
-def resolve_runner(runner: object) -> Runner:
+def resolve_runner(runner: object, *, given: int = 1) -> Runner:
     """Decide where a callable runs, and read what it takes.
 
     An ``async def``, a partial or a method of one, and an object whose ``__call__`` is one, run in
     the loop; other functions are called in a thread. A plain wrapper that names an ``async def`` as
     its ``__wrapped__`` may return the coroutine or run it itself: it is called in a thread, and
-    judged by what it returns. Raises ``BadRunner`` for a class, a generator function, an object
+    judged by what it returns. ``given`` is how many of its parameters are no params of a task's:
+    the reporter, and a resource. Raises ``BadRunner`` for a class, a generator function, an object
     that cannot be called, and a signature with which no call can work.
     """
-    if type(runner) is FunctionType and runner.__code__.co_flags & inspect.CO_COROUTINE:
+    if (
+        given == 1
+        and type(runner) is FunctionType
+        and runner.__code__.co_flags & inspect.CO_COROUTINE
+    ):
         return _checked(runner, in_thread=False)  # the usual case, decided at once
     if not callable(runner):
         raise BadRunner(runner, "it is not callable")
     if inspect.isclass(runner):
         raise BadRunner(runner, "it is a class")
-    function = _find_function(runner)
+    function = find_function(runner)
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise BadRunner(runner, "it is a generator")
     in_thread = not inspect.iscoroutinefunction(function)
-    wrapped = _find_function(inspect.unwrap(function)) if in_thread else None
-    return _checked(runner, in_thread=in_thread, wraps_async=inspect.iscoroutinefunction(wrapped))
+    wrapped = find_function(inspect.unwrap(function)) if in_thread else None
+    wraps_async = inspect.iscoroutinefunction(wrapped)
+    return _checked(runner, in_thread=in_thread, wraps_async=wraps_async, given=given)
 
 
-def _checked(runner: Callable[..., Any], *, in_thread: bool, wraps_async: bool = False) -> Runner:
+def _checked(
+    runner: Callable[..., Any], *, in_thread: bool, wraps_async: bool = False, given: int = 1
+) -> Runner:
     """The runner with what it takes. Raises ``BadRunner``."""
-    code = runner.__code__ if type(runner) is FunctionType and not runner.__dict__ else None
+    plain = given == 1 and type(runner) is FunctionType and not runner.__dict__
+    code = runner.__code__ if plain else None
     _, parameters = _of_code.get(id(code), (None, None))
     if parameters is None:
-        parameters = _read_parameters(runner)
+        parameters = _read_parameters(runner, given)
         if parameters is None:
             return Runner(runner, in_thread, wraps_async)
         if code is not None:
@@ -134,7 +146,7 @@ def _checked(runner: Callable[..., Any], *, in_thread: bool, wraps_async: bool =
     return Runner(runner, in_thread, wraps_async, parameters)
 
 
-def _read_parameters(runner: Callable[..., Any]) -> Parameters | None:
+def _read_parameters(runner: Callable[..., Any], given: int) -> Parameters | None:
     try:
         # A wrapper is asked for its own: it may add arguments to those that it passes on.
         signature = inspect.signature(runner, follow_wrapped=False)
@@ -144,6 +156,15 @@ def _read_parameters(runner: Callable[..., Any]) -> Parameters | None:
     wrong = ""
     if first is None or first.kind in (first.KEYWORD_ONLY, first.VAR_KEYWORD):
         wrong = "it has no first parameter for the reporter"
+    elif given > 1:
+        if first.kind is not first.VAR_POSITIONAL:
+            resource, *others = others or (None,)
+            by_place = (first.POSITIONAL_ONLY, first.POSITIONAL_OR_KEYWORD, first.VAR_POSITIONAL)
+            if resource is None or resource.kind not in by_place:
+                wrong = "it has no second parameter for its resource"
+            elif resource.kind is first.VAR_POSITIONAL:
+                others = [resource, *others]
+        signature = signature.replace(parameters=[first, *others])
     named = [one for one in others if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
     for one in others:
         if one.kind is one.POSITIONAL_ONLY and one.default is one.empty:
@@ -163,7 +184,7 @@ def _name_of(annotation: object) -> str:
     return str(name).rpartition(".")[2].strip("'\"")
 
 
-def _find_function(runner: Callable[..., Any]) -> Callable[..., Any]:
+def find_function(runner: Callable[..., Any]) -> Callable[..., Any]:
     """The function that a call of ``runner`` ends in, through partials and callable objects."""
     while isinstance(runner, functools.partial):
         runner = runner.func
@@ -175,13 +196,14 @@ def _find_function(runner: Callable[..., Any]) -> Callable[..., Any]:
 
 def start_thread(
     runner: Runner,
-    reporter: object,
+    given: tuple[Any, ...],
     params: Mapping[str, Any],
     name: str,
     on_end: Callable[[Any, BaseException | None], None],
 ) -> None:
     """Call the runner in a daemon thread, in a copy of the caller's context.
 
+    ``given`` is the reporter, and the resource where the runner has one.
     ``on_end`` is called in the loop with what the runner returned or raised, ``SystemExit``
     included; not when the loop is closed by then. The interpreter's exit does not wait for the
     thread.
@@ -192,7 +214,7 @@ def start_thread(
         result: Any = None
         error: BaseException | None = None
         try:
-            result = runner.call(reporter, **params)
+            result = runner.call(*given, **params)
         except BaseException as raised:  # noqa: BLE001  # any exception is the run's outcome
             error = raised
         with suppress(RuntimeError):  # the loop is closed, and the run with it

@@ -40,8 +40,9 @@ class TypedValues:
     They are read at the first use: a class may stand below the function that names it.
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._function = function
+    def __init__(self, function: Callable[..., Any], *, given: int = 1) -> None:
+        """``given`` is how many of its parameters are no params of a task's."""
+        self._function, self._given = function, given
 
     @property
     def has_result(self) -> bool:
@@ -69,7 +70,10 @@ class TypedValues:
     @functools.cached_property
     def _types(self) -> Mapping[str, Any]:
         """By its name the annotation of each param that is more than JSON."""
-        return {name: kind for name, kind in _read_annotations(self._function) if _is_rich(kind)}
+        return {name: kind for name, kind in self._read() if _is_rich(kind)}
+
+    def _read(self) -> Iterator[tuple[str, Any]]:
+        return _read_annotations(self._function, self._given)
 
     def _each(
         self, params: Mapping[str, Any], convert: Callable[[Any, Any, str], Any]
@@ -129,8 +133,8 @@ def _is_model(kind: object) -> bool:
     return pydantic is not None and inspect.isclass(kind) and issubclass(kind, pydantic.BaseModel)
 
 
-def _read_annotations(function: Callable[..., Any]) -> Iterator[tuple[str, Any]]:
-    """Each name with its annotation, the reporter's left out."""
+def _read_annotations(function: Callable[..., Any], given: int) -> Iterator[tuple[str, Any]]:
+    """Each name with its annotation, left out those of the reporter and of a resource."""
     try:
         signature = inspect.signature(function, follow_wrapped=False)
     except Exception:  # noqa: BLE001  # a builtin has none, and an object may raise anything
@@ -142,7 +146,7 @@ def _read_annotations(function: Callable[..., Any]) -> Iterator[tuple[str, Any]]
     if not inspect.isfunction(body):
         body = type(body).__call__
     own = getattr(body, "__globals__", {})
-    _, *others = signature.parameters.values()
+    others = list(signature.parameters.values())[given:]
     named = {
         one.name: one.annotation
         for one in others

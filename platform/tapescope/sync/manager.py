@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from functools import partial
 from types import TracebackType
-from typing import Any, ClassVar, Self, TypedDict, TypeVar, Unpack
+from typing import Any, ClassVar, Self, TypedDict, TypeVar, Unpack, cast, overload
 
 from tapescope.errors import TapescopeError
 from tapescope.maintenance import Retention
 from tapescope.manager import Check, Ops, Submission, TaskHandle, TaskManager
-from tapescope.manager.ops import Registering
+from tapescope.manager.hooks import SubmitHook
+from tapescope.manager.ops import Registering, RegisteringWith
 from tapescope.model.audit import AUDIT_GRACE, AuditReport
 from tapescope.model.ops import Pause, PausePage
 from tapescope.model.redaction import Redact
 from tapescope.model.tape import QuarantinePage, TapePage
 from tapescope.model.tasks import Task, TaskPage, TaskStatus
-from tapescope.run import RetryPolicy
+from tapescope.run import Factory, ResourceMap, RetryPolicy, RunHook
 from tapescope.store.lent import LentConnection
 from tapescope.store.port import TaskStore
 from tapescope.sync.door import Door
@@ -30,6 +32,7 @@ from tapescope_telemetry.logger import Logger
 __all__ = ["ManagerSettings", "SyncManager"]
 
 R = TypeVar("R")
+V = TypeVar("V")
 
 _log = Logger("tapescope")
 
@@ -54,6 +57,9 @@ class ManagerSettings(TypedDict, total=False):
     retention: Retention | None
     redact: Redact | None
     codec: Codec | None
+    around_run: Sequence[RunHook]
+    around_submit: Sequence[SubmitHook]
+    resources: ResourceMap | None
 
 
 class SyncManager:
@@ -166,6 +172,7 @@ class SyncManager:
 
     # --- ops --------------------------------------------------------------------------------------
 
+    @overload
     def op(
         self,
         name: str,
@@ -176,9 +183,37 @@ class SyncManager:
         retry: RetryPolicy | None = None,
         priority: int = 0,
         max_running: int | None = None,
-    ) -> Registering:
+        resource: None = None,
+    ) -> Registering: ...
+
+    @overload
+    def op(
+        self,
+        name: str,
+        *,
+        timeout: float | None = None,
+        stall_timeout: float | None = None,
+        retries: int | None = None,
+        retry: RetryPolicy | None = None,
+        priority: int = 0,
+        max_running: int | None = None,
+        resource: Callable[[], AbstractAsyncContextManager[V]],
+    ) -> RegisteringWith[V]: ...
+
+    def op(
+        self,
+        name: str,
+        *,
+        timeout: float | None = None,
+        stall_timeout: float | None = None,
+        retries: int | None = None,
+        retry: RetryPolicy | None = None,
+        priority: int = 0,
+        max_running: int | None = None,
+        resource: Factory | None = None,
+    ) -> Registering | RegisteringWith[Any]:
         """Make the function below the runner of an op: ``Ops.op``, in this manager's registry."""
-        return self._registry.op(
+        registering: Registering = self._registry.op(
             name,
             timeout=timeout,
             stall_timeout=stall_timeout,
@@ -186,7 +221,9 @@ class SyncManager:
             retry=retry,
             priority=priority,
             max_running=max_running,
+            resource=cast("None", resource),
         )
+        return registering
 
     @property
     def ops(self) -> tuple[str, ...]:

@@ -151,9 +151,9 @@ class OpRun(Generic[R]):
                 self._handle = None
                 self.events = await _read_whole(handle)
 
-    def _call(self, report: Any, **params: Any) -> Any:
+    def _call(self, *given: Any, **params: Any) -> Any:
         try:
-            result = self._op.runner.call(report, **params)
+            result = self._op.runner.call(*given, **params)
         except BaseException as error:
             self._raised = error
             raise

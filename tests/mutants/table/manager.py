@@ -28,6 +28,39 @@ _MAINTENANCE: Final = "tests/maintenance/test_maintainer.py"
 
 GUARDS: Final[tuple[Guard, ...]] = (
     row(
+        "manager.hook_op",
+        "A hook around a submit moves the task to no other op",
+        Edit(_MANAGER, "            if last.op != submission.op:\n", "            if False:\n"),
+        "tests/manager/test_submit_hooks.py::test_bad_input_is_refused_before_a_hook_and_behind_it",
+    ),
+    row(
+        "manager.resource_first",
+        "A worker opens what its ops need before it takes a task",
+        Edit(_MANAGER, "            await self._open_resources()\n"),
+        "tests/manager/test_resources.py::test_a_resource_that_cannot_be_opened_keeps_a_worker_from_opening",
+    ),
+    row(
+        "manager.resource_shield",
+        "What was opened is closed before an opening that failed is told of",
+        Edit(_MANAGER, "            await wait_shielded(closing)\n"),
+        "tests/manager/test_resources.py::test_a_resource_that_cannot_be_opened_keeps_a_worker_from_opening",
+    ),
+    row(
+        "manager.resource_last",
+        "What was opened for the runners is closed with the manager",
+        Edit(_MANAGER, "        await self._settings.resources.aclose()\n"),
+        "tests/manager/test_resources.py::test_a_resource_is_opened_once_and_closed_behind_its_runs",
+    ),
+    row(
+        "manager.open_once",
+        "Two who open a manager at once open it once",
+        Edit(
+            _MANAGER,
+            "            if self._opened:  # by another call, meanwhile\n                return self\n",
+        ),
+        "tests/manager/test_resources.py::test_two_who_open_at_once_open_one_manager",
+    ),
+    row(
         "manager.close_shield",
         "A close that is cancelled ends what it has begun",
         Edit(

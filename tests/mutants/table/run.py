@@ -15,6 +15,8 @@ _TYPES: Final = f"{RUN}/typed_values.py"
 _HANDLER: Final = f"{RUN}/tape_handler.py"
 _REPORTER: Final = f"{RUN}/reporter.py"
 _KEEPER: Final = f"{RUN}/keeper.py"
+_HOOKS: Final = f"{RUN}/hooks.py"
+_RESOURCES: Final = f"{RUN}/resources.py"
 
 _OUTSIDE: Final = "tests/run/test_outside_cancels.py"
 _AWAY: Final = "tests/run/test_store_away.py"
@@ -22,6 +24,91 @@ _CANCELS: Final = "tests/run/test_cancel_table.py"
 _REPORTS: Final = "tests/run/test_reporter.py"
 
 GUARDS: Final[tuple[Guard, ...]] = (
+    row(
+        "run.hook_no_success",
+        "A hook makes no success of an attempt that was stopped",
+        Edit(
+            _RUN,
+            "            if self.stop_reason is not None and not inner.returned:\n"
+            "                return None, inner.error or asyncio.CancelledError()\n",
+        ),
+        "tests/run/test_hooks.py::test_a_hook_makes_nothing_else_of_a_cancel[stop_runner_and_return]",
+    ),
+    row(
+        "run.hook_no_runner",
+        "No runner is begun inside of hooks once the attempt was stopped",
+        Edit(
+            _RUN,
+            "            if self.stop_reason is not None or self._phase is not _Phase.RUNNING:\n"
+            "                raise asyncio.CancelledError",
+            "            if False:\n                raise asyncio.CancelledError",
+        ),
+        "tests/run/test_hooks.py::test_a_hook_makes_nothing_else_of_a_cancel[stopped_before_and_proceed]",
+    ),
+    row(
+        "run.hook_thread",
+        "The hooks around a thread that goes on are cancelled",
+        Edit(
+            _RUN,
+            "                return None, asyncio.CancelledError()  # for the hooks",
+            "                pass  # for the hooks",
+        ),
+        "tests/run/test_hooks.py::test_a_thread_that_goes_on_has_its_hooks_unwound[False]",
+    ),
+    row(
+        "run.hook_behind_thread",
+        "A cancel lands in a hook whose thread has ended",
+        Edit(
+            _RUN,
+            "            self._thread = None  # what follows is",
+            "            pass  # what follows is",
+        ),
+        "tests/run/test_hooks.py::test_a_hook_is_cancelled_behind_its_thread[False]",
+    ),
+    row(
+        "run.hook_left_thread",
+        "A cancel lands in a hook that has left its thread",
+        Edit(_RUN, " or (self._hooked and self._thread.cancelled())"),
+        "tests/run/test_hooks.py::test_a_hook_is_cancelled_behind_its_thread[True]",
+    ),
+    row(
+        "run.hook_zombie",
+        "A thread and its hooks are one zombie, which ends when both have",
+        Edit(_RUN, "            if not self._hooked:  # else", "            if True:  # else"),
+        "tests/run/test_hooks.py::test_a_thread_that_goes_on_has_its_hooks_unwound[True]",
+    ),
+    row(
+        "run.hook_once",
+        "A hook proceeds once",
+        Edit(_HOOKS, "        self._begun = True\n"),
+        "tests/run/test_hooks.py::test_a_hook_proceeds_once_and_in_time",
+    ),
+    row(
+        "run.resource_context",
+        "A resource is opened in a context of its own",
+        Edit(_RESOURCES, "contextvars.Context()", "contextvars.copy_context()"),
+        "tests/manager/test_resources.py::test_what_a_resource_logs_is_on_no_tape",
+    ),
+    row(
+        "run.resource_anew",
+        "A resource that has ended by itself is opened anew",
+        Edit(_RESOURCES, "            self._on_end()\n", "            pass\n"),
+        "tests/manager/test_resources.py::test_a_resource_that_breaks_is_opened_anew",
+    ),
+    row(
+        "run.resource_order",
+        "Resources are closed in reverse order",
+        Edit(_RESOURCES, "next(reversed(self._held.items()))", "next(iter(self._held.items()))"),
+        "tests/manager/test_resources.py::test_a_resource_is_opened_once_and_closed_behind_its_runs",
+    ),
+    row(
+        "run.resource_bound",
+        "A resource that does not close holds no manager up",
+        Edit(
+            _RESOURCES, "asyncio.wait([self._task], timeout=within)", "asyncio.wait([self._task])"
+        ),
+        "tests/manager/test_resources.py::test_a_resource_that_cannot_be_closed_holds_nobody_up",
+    ),
     row(
         "run.late_log",
         "A line that is logged after the end of its run is a late event",
@@ -239,7 +326,11 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "run.grace",
         "A runner that goes on past its grace is fenced",
-        Edit(_RUN, "if self._phase is _Phase.RUNNING and not ended:", "if False:"),
+        Edit(
+            _RUN,
+            "if self._phase is _Phase.RUNNING and (self._hooked or not ended):",
+            "if False:",
+        ),
         "tests/run/test_cancel_table.py::test_a_swallowed_cancel_is_fenced[memory]",
         on="memory",
     ),

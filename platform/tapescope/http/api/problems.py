@@ -107,6 +107,8 @@ ROWS: Final[Mapping[type[TapescopeError], ErrorRow]] = {
     errors.ManagerClosed: _CLOSING,
     errors.ManagerOpen: _OWN,
     errors.ManagerUnclear: _OWN,
+    errors.HookMisused: _OWN,
+    errors.ResourceFailed: _OWN,
     errors.OpTaken: _CONFLICT,
     errors.TaskNotEnded: _CONFLICT,
     errors.OpNotRegistered: _CONFLICT,
