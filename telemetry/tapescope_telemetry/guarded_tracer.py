@@ -6,7 +6,7 @@ raises would pass through it into the act: here it is kept (docs/decisions/0033)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -72,7 +72,7 @@ class _GuardedTracer(Tracer):
     @contextmanager
     def start_as_current_span(  # type: ignore[override]  # as a context manager alone
         self, *args: Any, end_on_exit: bool = True, **settings: Any
-    ) -> Iterator[Span]:
+    ) -> Generator[Span]:
         """The same, current inside."""
         span = self.start_span(*args, **settings)
         with trace.use_span(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -33,10 +34,7 @@ def test_every_answer_is_described() -> None:
 
 def _list_references(part: Any) -> list[str]:
     """Every reference in a part of the document."""
-    if isinstance(part, dict):
-        own = [part["$ref"]] if "$ref" in part else []
-        return own + [ref for value in part.values() for ref in _list_references(value)]
-    return [ref for one in part for ref in _list_references(one)] if isinstance(part, list) else []
+    return re.findall(r'"\$ref": "([^"]+)"', json.dumps(part))
 
 
 def test_every_reference_leads_to_a_shape() -> None:

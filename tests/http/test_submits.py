@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from tapescope import NewTask, Reporter, TaskManager
 from tapescope.client import Client
 from tapescope.http.api import ApiLimits, make_app
+from tapescope.model import Refusal
 from tapescope.store.validation import new_task_id
 from tapescope.testing import until
 from tapescope_telemetry.names import SERVER_REFUSED
@@ -134,7 +135,11 @@ async def test_a_client_asks_again_until_there_is_room(
                 assert await until(lambda: state.submits.waiting == 1)
                 patient = asyncio.ensure_future(other.submit("work"))
                 heard = asyncio.Event()
-                monkeypatch.setattr(state.meter, "refused", lambda _: heard.set())
+
+                def hear(_: Refusal) -> None:
+                    heard.set()
+
+                monkeypatch.setattr(state.meter, "refused", hear)
                 await heard.wait()
             made = await first
             task = await patient

@@ -64,10 +64,9 @@ class _Shape(BaseModel):
 # --- what is sent ---------------------------------------------------------------------------------
 
 
-class Problem(BaseModel):
-    """What went wrong, as RFC 9457 has it."""
+class _Wrong(BaseModel):
+    """What went wrong, but for its type."""
 
-    type: Annotated[str, Field(examples=["urn:tapescope:error:UnknownTask"])]
     title: Annotated[str, Field(examples=["Not Found"])]
     status: Annotated[int, Field(examples=[404])]
     detail: Annotated[str, Field(examples=["The store has no task 'x'. Check the id."])]
@@ -76,6 +75,12 @@ class Problem(BaseModel):
         dict[str, str | int | float | bool | None] | None,
         Field(description="What the error's text is made of; left out where it is long."),
     ] = None
+
+
+class Problem(_Wrong):
+    """What went wrong, as RFC 9457 has it."""
+
+    type: Annotated[str, Field(examples=["urn:tapescope:error:UnknownTask"])]
 
 
 class CancelRequest(_Shape):
@@ -203,7 +208,7 @@ class StreamedEvent(Event):
     final_seq: Annotated[int | None, Field(description="Null while the tape is open.")]
 
 
-class StreamError(Problem):
+class StreamError(_Wrong):
     """Why a stream ends before the final, as its last line; it has no seq."""
 
     type: Annotated[Literal["error"], Field(description="No event of a tape has this type.")]
