@@ -42,6 +42,7 @@ def test_a_task_is_in_the_transaction_of_who_blocks(kind: str, url: str) -> None
                 params={"order": number, "who": "100 % Ada's"},
                 idempotency_key=key,
                 timeout=1.5,
+                priority=number,
                 connection=caller.connection,
             )
 
@@ -64,6 +65,7 @@ def test_a_task_is_in_the_transaction_of_who_blocks(kind: str, url: str) -> None
     assert set(found) == {first.task_id, kept.task_id}
     assert found[first.task_id].params == {"order": 1, "who": "100 % Ada's"}
     assert (found[kept.task_id].timeout, found[kept.task_id].retries) == (1.5, 3)
+    assert found[kept.task_id].priority == 3
     assert (first.created, again.created, again.task_id) == (True, False, first.task_id)
 
 

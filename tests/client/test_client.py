@@ -446,11 +446,11 @@ from tapescope.client import SyncClient
 client = SyncClient(sys.argv[1])
 client.list()
 child = os.fork()
-for _ in range(20):
-    client.list()
 if not child:
+    client.list()
     os._exit(0)
 print(os.waitpid(child, 0)[1])
+client.list()
 """
 
 

@@ -89,7 +89,7 @@ def _insert(
     values: tuple[object, ...] = (*row[:8], identity)
     if row.priority:  # else its column needs no right
         create = create.replace("/*, priority*/", ", priority").replace(
-            "/*, $10*/", ", $10::smallint"
+            "/*, its priority*/", ", $10::smallint"
         )
         values = (*values, row.priority)
     while True:

@@ -94,7 +94,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "client.many_refused",
         "One of many that was refused is raised",
-        Edit(_VERBS, "        if errors:\n            raise errors[0]\n", ""),
+        Edit(_VERBS, "    if raising:\n", "    if False:\n"),
         f"{_TESTS}::test_one_of_many_that_is_refused_is_raised",
     ),
     row(

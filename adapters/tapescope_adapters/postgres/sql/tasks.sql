@@ -129,7 +129,7 @@ WITH clock AS MATERIALIZED (
 ), made AS (
     INSERT INTO tasks (task_id, op, params, timeout_s, retries, idempotency_key, traceparent, run_at,
                        created_at /*, priority*/)
-    SELECT $1::uuid, $2, $3, $4::double precision, $5::integer, $6, $7, coalesce($8::bigint, c.now), c.now /*, $10*/
+    SELECT $1::uuid, $2, $3, $4::double precision, $5::integer, $6, $7, coalesce($8::bigint, c.now), c.now /*, its priority*/
       FROM clock c, here h WHERE h.ours
         ON CONFLICT DO NOTHING
     RETURNING id, created_at
