@@ -17,14 +17,14 @@ PROGRAM = re.compile(r"```python\n(.*?)```\n\n```text\n(.*?)```", re.DOTALL)
 def test_the_same_program_runs(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In an empty folder; and the page says which documentation was looked at."""
+    """In an empty folder; and the page says of which version it speaks."""
     text = page.read_text(encoding="utf-8")
     ((program, printed),) = PROGRAM.findall(text)
     monkeypatch.chdir(tmp_path)
     exec(compile(program, page.name, "exec", dont_inherit=True), {"__name__": "__main__"})
 
     assert capsys.readouterr().out == printed
-    assert re.search(r"looked at,? in November 2026", text)
+    assert re.search(r"This speaks of .+, as of November 2026", text)
 
 
 def test_the_index_leads_to_each() -> None:

@@ -151,7 +151,7 @@ async def test_the_settings_of_the_pages_are_taken(sqlite_url: str) -> None:
     """A retention, a redaction, an op of a manager, slots that are lent."""
     retention = find_program("docs/howto/retention.md", "Retention(")
     redaction = find_program("docs/howto/what-is-kept.md", "def redact")
-    worker = find_program("docs/howto/workers.md", "manager.op").replace(
+    worker = find_program("docs/howto/workers.md", 'manager.op("resize"').replace(
         "postgresql://app@db/shop", sqlite_url
     )
     lent = find_program("docs/howto/embed.md", "max_lent")

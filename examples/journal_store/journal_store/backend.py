@@ -335,7 +335,7 @@ class JournalBackend(StoreBackend):
 
         def step(tx: Transaction) -> Backlog:
             living = [ops for _, ops, until, *_ in tx.scan("workers").values() if until > now]
-            known = [row for row in tx.scan("ops").values() if row[3] > now - _WEEK]
+            known = [row for row in tx.scan("ops").values() if row[-1] > now - _WEEK]
             pruned = {(op, status): n for op, status, n in tx.scan("pruned").values()}
             return count_backlog(
                 list_tasks(tx),
