@@ -17,7 +17,7 @@ from tapescope.model.tape import (
     QuarantinePage,
 )
 from tapescope.model.tasks import Task
-from tapescope.store.flush import ClaimAnswer, EventRow, TraceRow
+from tapescope.store.flush import ClaimAnswer, EventRow, FlushRefused, TraceRow
 from tapescope.store.tape_rules import check_next_event, drop_event, start_tape
 from tapescope.store.task_rows import StoredTask, as_ended, as_given_up, as_running
 from tapescope.store.validation import StoreLimits
@@ -106,6 +106,8 @@ class Quarantine:
         self._kept: defaultdict[str, list[tuple[int, DroppedEvent]]] = defaultdict(list)
         self._counts: defaultdict[str, Counter[DropReason]] = defaultdict(Counter)
         self._last_offers: dict[tuple[str, int, str], int] = {}
+        self._identities: dict[tuple[str, int, str, int], int] = {}
+        """Of each event that is kept, which one it is, and its number."""
         self._number = 0
         self._unknown = 0
 
@@ -126,7 +128,11 @@ class Quarantine:
         trace_id: str | None,
         undo: ExitStack,
     ) -> None:
-        """Count a late event, and keep it while there is room."""
+        """Count a late event, and keep it while there is room.
+
+        Raises ``FlushRefused`` for one that is kept already: an event is known by its task,
+        attempt, owner and offer, and two are no one.
+        """
         counts = self._counts[task_id]
         counts[reason] += 1
         undo.callback(counts.subtract, [reason])
@@ -141,13 +147,19 @@ class Quarantine:
             undo.callback(self._count_unknown, -1)
         elif len(kept) >= self.limits.quarantine_per_task:
             return
-        self._keep(task_id, row, reason, record, trace_id)
+        which = (*identity, row.offer)
+        if which in self._identities:
+            raise FlushRefused(f"{which} is in the quarantine")
+        self._keep(which, row, reason, record, trace_id)
+        undo.callback(self._identities.pop, which)
         undo.callback(kept.pop)
 
     def keep(self, task_id: str, row: EventRow, reason: DropReason, record: Record) -> None:
         """Count and keep what a repair took off a tape, whatever the bounds say."""
         self._counts[task_id][reason] += 1
-        self._keep(task_id, row, reason, record, None)
+        which = (task_id, row.attempt, "repair", row.offer)
+        if which not in self._identities:
+            self._keep(which, row, reason, record, None)
 
     def correct(self, task_id: str, reason: DropReason, n: int) -> None:
         """Count so many events of this reason."""
@@ -155,7 +167,7 @@ class Quarantine:
 
     def _keep(
         self,
-        task_id: str,
+        which: tuple[str, int, str, int],
         row: EventRow,
         reason: DropReason,
         record: Record | None,
@@ -163,8 +175,9 @@ class Quarantine:
     ) -> None:
         final = None if record is None else record.final
         self._number += 1
-        drop = drop_event(task_id, row, reason, final, trace_id)
-        self._kept[task_id].append((self._number, drop))
+        drop = drop_event(which[0], row, reason, final, trace_id)
+        self._kept[which[0]].append((self._number, drop))
+        self._identities[which] = self._number
 
     def read(self, wanted: DropFilter, after: int, limit: int, look_at: int) -> QuarantinePage:
         """A page of one task's drops, or of all."""
@@ -207,6 +220,8 @@ class Quarantine:
     def delete(self, numbers: Sequence[int]) -> int:
         """Delete events; the counts of an unknown task go with its last one."""
         gone, deleted = set(numbers), 0
+        for which in [one for one, number in self._identities.items() if number in gone]:
+            del self._identities[which]
         for task_id, kept in list(self._kept.items()):
             left = [pair for pair in kept if pair[0] not in gone]
             deleted += len(kept) - len(left)

@@ -14,7 +14,7 @@ from tapescope.model.tasks import Attempt, ErrorInfo, FinalEvent, NewTask
 from tapescope.store.port import TaskStore
 from tapescope.store.validation import StoreLimits, new_task_id
 from tapescope.testing.conformance.suite import Stores, StoreSuite
-from tapescope.testing.tasks import OTHER, OWNER, log, start
+from tapescope.testing.tasks import LEASE, OTHER, OWNER, log, start
 
 
 class TapeConformance(StoreSuite):
@@ -176,6 +176,22 @@ class TapeConformance(StoreSuite):
 
         assert answer.dropped is DropReason.STALE_ATTEMPT
         assert (await store.read_tape(task.task_id)).last_seq == 0
+
+    async def test_what_came_too_early_hides_nothing_that_comes_too_late(
+        self, store: TaskStore
+    ) -> None:
+        """Also where an owner wrote before its claim, and the claim counts its offers anew."""
+        task, _ = await store.create(NewTask(new_task_id(), "work"))
+        await store.append(Attempt(task.task_id, 1, OWNER), [log(n) for n in range(3)])
+        claim = await store.claim_if_pending(task, OWNER, LEASE)
+        assert claim is not None
+        await store.finish_if_running(claim.attempt, FinalEvent.succeeded())
+        late = await store.append(claim.attempt, [log("late")])
+        page = await store.read_quarantine(task.task_id)
+
+        assert late.dropped is DropReason.AFTER_TERMINAL
+        assert [drop.body["message"] for drop in page.drops] == [0, 1, 2, "late"]
+        assert (page.overflow, sum(page.counts.values())) == (0, 4)
 
     async def test_late_events_after_a_cancel_before_the_start(self, store: TaskStore) -> None:
         """A tape of one ``final`` is as closed as any other; it was never this attempt's."""

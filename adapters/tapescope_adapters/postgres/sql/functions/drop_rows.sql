@@ -54,7 +54,6 @@ BEGIN
         SELECT r.task_id, r.attempt, r.offer, coalesce(r.owner, r_owner[1]), r.type, r.reason, r.ts,
                r.late_us, r.trace_id, r.body
           FROM ranked r WHERE r.room ORDER BY r.place
-            ON CONFLICT DO NOTHING
     ), counted AS (
         INSERT INTO drop_counts AS d (task_id, attempt, reason, type, outcome, n, last_offer)
         SELECT c.task_id, c.attempt, c.reason, c.type, c.outcome, count(*), max(c.offer)

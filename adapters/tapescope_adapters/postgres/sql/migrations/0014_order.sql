@@ -10,4 +10,4 @@ CREATE INDEX tasks_due_op ON tasks (op, priority DESC, run_at, id) WHERE status 
 ALTER TABLE ops ADD COLUMN IF NOT EXISTS priority smallint NOT NULL DEFAULT 0;
 ALTER TABLE schedules ADD COLUMN IF NOT EXISTS priority smallint;
 
--- functions: flush, claim_due, claim_singly, read_backlog
+-- functions: flush, drop_rows, claim_due, claim_singly, read_backlog
