@@ -13,6 +13,7 @@ import struct
 import subprocess
 import sys
 import termios
+import time
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -171,8 +172,8 @@ async def test_the_tutorial_is_as_it_says(tmp_path: Path, page: str) -> None:
                         continue  # this is the environment of the tests
                     printed = shell.run(command)
                     if told and command.split()[0] in {"promtool", "tapescope"}:
-                        tries = 0
-                        while not is_as_told(told, printed) and (tries := tries + 1) < 30:
+                        deadline = time.monotonic() + PATIENCE
+                        while not is_as_told(told, printed) and time.monotonic() < deadline:
                             printed = shell.run(command)
                     assert is_as_told(told, printed), f"{command}\n{printed}"
                     asked += bool(told)

@@ -122,7 +122,9 @@ async def create_within(store: TaskStore, bench: Bench, url: str) -> None:
     """In a transaction of the role's own; the second meets the first."""
     async with session(url) as raw, raw.transaction():
         for _ in range(2):
-            await store.create_within(raw, NewTask(new_task_id(), "x", idempotency_key="k"))
+            await store.create_within(
+                raw, NewTask(new_task_id(), "x", idempotency_key="k", priority=1)
+            )
 
 
 async def claim_due(store: TaskStore, bench: Bench, url: str) -> None:
