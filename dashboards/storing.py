@@ -36,7 +36,7 @@ _CALLS = Section(
             "suffix:calls/s",
             (Query(f"{sum_rate(OPERATION, _ROW, part='_count')} > 0", f"{{{{{OPERATION}}}}}"),),
             24,
-            19,
+            24,
             stacked=True,
         ),
         Chart(
@@ -127,7 +127,7 @@ _TIMES = Section(
             "s",
             (Query(quantile(0.99, add_rates(_ROW, OPERATION)), f"{{{{{OPERATION}}}}}"),),
             24,
-            19,
+            24,
             axis="log",
         ),
     ),
