@@ -33,12 +33,12 @@ cannot say which ops there are, nor what is a cursor."""
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-async def test_no_answer_breaks_the_document(served_url: str, tmp_path: Path) -> None:
+async def test_no_answer_breaks_the_document(sqlite_url: str, tmp_path: Path) -> None:
     """What the document's examples give, to a real server, with a token and without: no 5xx, no
     status, type, header or shape that is not in it, and what it forbids is refused."""
     tokens = TokenFile(tmp_path / "tokens.json")
     token = tokens.add("ann", [Grant.parse("admin")], 0)
-    manager = TaskManager(served_url, work=False)
+    manager = TaskManager(sqlite_url, work=False)
     manager.op("resize")(_resize)
     async with manager, serving(make_app(manager, tokens=tokens)) as (server, _):
         await manager.schedules.add("nightly", "resize", every=3_600)
