@@ -850,7 +850,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "postgres.claim_due_spent",
         "A resend spends its number also where nothing is due: the first try may come later",
-        Edit(_CLAIM_DUE, "IF levels IS NULL AND NOT x_again THEN", "IF NOT FOUND THEN"),
+        Edit(_CLAIM_DUE, "IF levels IS NULL AND NOT x_again THEN", "IF levels IS NULL THEN"),
         "tests/adapters/postgres/test_claims.py::test_a_call_that_comes_after_its_resend_claims_nothing",
         on=_ON,
     ),
