@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypeVar, cast, overload
+from typing import Any, Self, TypeVar, Unpack, cast, overload
 
 from tapescope.errors import (
     BadSetting,
@@ -34,7 +34,14 @@ from tapescope.manager.hooks import SubmitHook, call_submit_hook
 from tapescope.manager.identity import name_owner, retire_owner
 from tapescope.manager.known_ops import KnownOps
 from tapescope.manager.loop_lag import LoopLag
-from tapescope.manager.ops import Op, Ops, OpsOfManager, Registering, RegisteringWith
+from tapescope.manager.ops import (
+    Op,
+    Ops,
+    OpSettings,
+    OpsOfManager,
+    Registering,
+    RegisteringWith,
+)
 from tapescope.manager.pool import RunPool
 from tapescope.manager.readiness import Check, check_readiness
 from tapescope.manager.schedules import ManagerSchedules
@@ -50,7 +57,6 @@ from tapescope.model.tasks import Claim, NewTask, TaskStatus
 from tapescope.model.times import format_time
 from tapescope.model.wording import describe_stop
 from tapescope.run import (
-    Factory,
     Nested,
     Redactor,
     ResourceMap,
@@ -464,16 +470,7 @@ class TaskManager:
 
     @overload
     def op(
-        self,
-        name: str,
-        *,
-        timeout: float | None = None,
-        stall_timeout: float | None = None,
-        retries: int | None = None,
-        retry: RetryPolicy | None = None,
-        priority: int = 0,
-        max_running: int | None = None,
-        resource: None = None,
+        self, name: str, *, resource: None = None, **settings: Unpack[OpSettings]
     ) -> Registering: ...
 
     @overload
@@ -481,27 +478,11 @@ class TaskManager:
         self,
         name: str,
         *,
-        timeout: float | None = None,
-        stall_timeout: float | None = None,
-        retries: int | None = None,
-        retry: RetryPolicy | None = None,
-        priority: int = 0,
-        max_running: int | None = None,
         resource: Callable[[], AbstractAsyncContextManager[V]],
+        **settings: Unpack[OpSettings],
     ) -> RegisteringWith[V]: ...
 
-    def op(
-        self,
-        name: str,
-        *,
-        timeout: float | None = None,
-        stall_timeout: float | None = None,
-        retries: int | None = None,
-        retry: RetryPolicy | None = None,
-        priority: int = 0,
-        max_running: int | None = None,
-        resource: Factory | None = None,
-    ) -> Registering | RegisteringWith[Any]:
+    def op(self, name: str, *, resource: Any = None, **settings: Unpack[OpSettings]) -> Any:
         """Make the function below the runner of an op: ``Ops.op``, in this manager's own registry.
 
         Tasks of the op can be submitted by name, from any process on the store, and be run, and run
@@ -511,17 +492,8 @@ class TaskManager:
         ``BadSetting``, and ``OpTaken`` for the second runner of an op.
         """
         self._check_home()
-        registering: Registering = self._registry.op(
-            name,
-            timeout=timeout,
-            stall_timeout=stall_timeout,
-            retries=retries,
-            retry=retry,
-            priority=priority,
-            max_running=max_running,
-            resource=cast("None", resource),
-        )
-        return registering
+        # ``Ops.op`` tells the two kinds apart by itself; a checker has to be told one.
+        return self._registry.op(name, resource=cast("None", resource), **settings)
 
     def _note_op(self) -> None:
         """An op was added, in whatever thread: work on it, if that has begun."""

@@ -11,7 +11,18 @@ import inspect
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, Protocol, Unpack, cast, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Final,
+    Generic,
+    Protocol,
+    TypedDict,
+    Unpack,
+    cast,
+    overload,
+)
 from weakref import WeakMethod, WeakSet, ref
 
 from typing_extensions import ParamSpec, TypeVar
@@ -38,7 +49,7 @@ if TYPE_CHECKING:
     from tapescope.run import Factory, RetryPolicy, RunHook, Runner
     from tapescope.run.reporter import Reporter, ThreadReporter
 
-__all__ = ["Op", "OpCall", "Ops", "OpsOfManager", "ResourceOp", "find_submission"]
+__all__ = ["Op", "OpCall", "OpSettings", "Ops", "OpsOfManager", "ResourceOp", "find_submission"]
 
 P = ParamSpec("P", default=...)
 R = TypeVar("R", default=Any)
@@ -46,6 +57,17 @@ R_co = TypeVar("R_co", covariant=True, default=Any)
 C_co = TypeVar("C_co", covariant=True, default=Any)
 V = TypeVar("V")
 V_contra = TypeVar("V_contra", contravariant=True)
+
+
+class OpSettings(TypedDict, total=False):
+    """The settings of an op: see ``Ops.op``."""
+
+    timeout: float | None
+    stall_timeout: float | None
+    retries: int | None
+    retry: RetryPolicy | None
+    priority: int
+    max_running: int | None
 
 
 class Op(Generic[P, R_co, C_co]):
@@ -316,16 +338,7 @@ class Ops:
 
     @overload
     def op(
-        self,
-        name: str,
-        *,
-        timeout: float | None = None,
-        stall_timeout: float | None = None,
-        retries: int | None = None,
-        retry: RetryPolicy | None = None,
-        priority: int = 0,
-        max_running: int | None = None,
-        resource: None = None,
+        self, name: str, *, resource: None = None, **settings: Unpack[OpSettings]
     ) -> Registering: ...
 
     @overload
@@ -333,13 +346,8 @@ class Ops:
         self,
         name: str,
         *,
-        timeout: float | None = None,
-        stall_timeout: float | None = None,
-        retries: int | None = None,
-        retry: RetryPolicy | None = None,
-        priority: int = 0,
-        max_running: int | None = None,
         resource: Callable[[], AbstractAsyncContextManager[V]],
+        **settings: Unpack[OpSettings],
     ) -> RegisteringWith[V]: ...
 
     def op(
@@ -366,7 +374,7 @@ class Ops:
 
         ``resource`` makes an async context manager, without arguments: a manager that works on the
         op enters it once, and hands what it gives to each run, as the argument after the reporter.
-        It is no param of the task.
+        It is not a param of the task.
 
         Raises ``BadOp``, ``BadRunner``, ``BadSetting``, and ``OpTaken`` for the second runner of an
         op, here or in a registry that includes this one.

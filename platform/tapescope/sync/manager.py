@@ -13,13 +13,13 @@ from tapescope.errors import TapescopeError
 from tapescope.maintenance import Retention
 from tapescope.manager import Check, Ops, Submission, TaskHandle, TaskManager
 from tapescope.manager.hooks import SubmitHook
-from tapescope.manager.ops import Registering, RegisteringWith
+from tapescope.manager.ops import OpSettings, Registering, RegisteringWith
 from tapescope.model.audit import AUDIT_GRACE, AuditReport
 from tapescope.model.ops import Pause, PausePage
 from tapescope.model.redaction import Redact
 from tapescope.model.tape import QuarantinePage, TapePage
 from tapescope.model.tasks import Task, TaskPage, TaskStatus
-from tapescope.run import Factory, ResourceMap, RetryPolicy, RunHook
+from tapescope.run import ResourceMap, RetryPolicy, RunHook
 from tapescope.store.lent import LentConnection
 from tapescope.store.port import TaskStore
 from tapescope.sync.door import Door
@@ -174,16 +174,7 @@ class SyncManager:
 
     @overload
     def op(
-        self,
-        name: str,
-        *,
-        timeout: float | None = None,
-        stall_timeout: float | None = None,
-        retries: int | None = None,
-        retry: RetryPolicy | None = None,
-        priority: int = 0,
-        max_running: int | None = None,
-        resource: None = None,
+        self, name: str, *, resource: None = None, **settings: Unpack[OpSettings]
     ) -> Registering: ...
 
     @overload
@@ -191,39 +182,14 @@ class SyncManager:
         self,
         name: str,
         *,
-        timeout: float | None = None,
-        stall_timeout: float | None = None,
-        retries: int | None = None,
-        retry: RetryPolicy | None = None,
-        priority: int = 0,
-        max_running: int | None = None,
         resource: Callable[[], AbstractAsyncContextManager[V]],
+        **settings: Unpack[OpSettings],
     ) -> RegisteringWith[V]: ...
 
-    def op(
-        self,
-        name: str,
-        *,
-        timeout: float | None = None,
-        stall_timeout: float | None = None,
-        retries: int | None = None,
-        retry: RetryPolicy | None = None,
-        priority: int = 0,
-        max_running: int | None = None,
-        resource: Factory | None = None,
-    ) -> Registering | RegisteringWith[Any]:
+    def op(self, name: str, *, resource: Any = None, **settings: Unpack[OpSettings]) -> Any:
         """Make the function below the runner of an op: ``Ops.op``, in this manager's registry."""
-        registering: Registering = self._registry.op(
-            name,
-            timeout=timeout,
-            stall_timeout=stall_timeout,
-            retries=retries,
-            retry=retry,
-            priority=priority,
-            max_running=max_running,
-            resource=cast("None", resource),
-        )
-        return registering
+        # ``Ops.op`` tells the two kinds apart by itself; a checker has to be told one.
+        return self._registry.op(name, resource=cast("None", resource), **settings)
 
     @property
     def ops(self) -> tuple[str, ...]:
