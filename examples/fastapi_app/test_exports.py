@@ -86,7 +86,7 @@ async def test_an_export_is_cancelled(client: AsyncClient, tmp_path: Path) -> No
 
 
 async def test_what_is_not_there_is_said(client: AsyncClient) -> None:
-    """A task that nobody submitted, and a folder that is no name."""
+    """A task that nobody submitted, and a folder that is not a valid name."""
     unknown = await client.get("/exports/no-such-task")
     no_stream = await client.get("/exports/no-such-task/events")
     no_name = await client.post("/exports", json={"folder": "../etc"})

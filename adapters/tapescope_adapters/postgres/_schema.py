@@ -28,9 +28,9 @@ __all__ = [
 
 _SQL: Final = files("tapescope_adapters.postgres") / "sql"
 _ENCODINGS: Final = frozenset({"UTF8", "SQL_ASCII"})
+"""What takes any text: in another one a result that it has no letter for could not be stored."""
 _OLDEST: Final = 16
 """The first major version of PostgreSQL that has all that is used: ``IS JSON`` came with it."""
-"""What takes any text: in another one a result that it has no letter for could not be stored."""
 _MADE: Final = re.compile(
     r"^CREATE (?:OR REPLACE )?(?P<kind>TABLE|FUNCTION) (?P<name>\w+)", re.MULTILINE
 )

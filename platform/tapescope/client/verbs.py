@@ -719,9 +719,8 @@ def _read_what(
         return what, {} if params is None else params, None, None, None
     from tapescope.manager.ops import find_submission  # whose values the caller has: it is there
 
-    submission = find_submission(what, params)
-    what = submission
-    return what.op, what.params, what.timeout, what.retries, what.priority
+    one = find_submission(what, params)
+    return one.op, one.params, one.timeout, one.retries, one.priority
 
 
 def _schedule_path(name: str) -> str:

@@ -131,7 +131,7 @@ class Quarantine:
         """Count a late event, and keep it while there is room.
 
         Raises ``FlushRefused`` for one that is kept already: an event is known by its task,
-        attempt, owner and offer, and two are no one.
+        attempt, owner and offer.
         """
         counts = self._counts[task_id]
         counts[reason] += 1
