@@ -144,7 +144,7 @@ async def test_every_schedule_is_on_one_page(
     sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By a cursor; with a token for some ops its own, however many others are between."""
-    monkeypatch.setattr("tapescope.http.api.schedule_acts._CHUNK", 4)
+    monkeypatch.setattr("tapescope.http.api.visible._CHUNK", 4)
     tokens = TokenFile(tmp_path / "tokens.json")
     token = tokens.add("ann", [Grant.parse("read:mine")], 0)
     every = tokens.add("all", [Grant.parse("read")], 0)
@@ -184,8 +184,8 @@ async def test_what_a_narrow_token_cannot_see_is_bounded(
     sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A page looks at so many schedules of others, and the next one goes on from there."""
-    monkeypatch.setattr("tapescope.http.api.schedule_acts._CHUNK", 4)
-    monkeypatch.setattr("tapescope.http.api.schedule_acts._LOOKED", 8)
+    monkeypatch.setattr("tapescope.http.api.visible._CHUNK", 4)
+    monkeypatch.setattr("tapescope.http.api.visible._LOOKED", 8)
     tokens = TokenFile(tmp_path / "tokens.json")
     token = tokens.add("ann", [Grant.parse("read:mine")], 0)
     async with TaskManager(sqlite_url, work=False) as manager:

@@ -131,8 +131,8 @@ async def test_what_a_narrow_token_sees_of_pauses_is_bounded(
     sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its own alone, however many others are between; a page looks at so many of others."""
-    monkeypatch.setattr("tapescope.http.api.stop_acts._CHUNK", 4)
-    monkeypatch.setattr("tapescope.http.api.stop_acts._LOOKED", 8)
+    monkeypatch.setattr("tapescope.http.api.visible._CHUNK", 4)
+    monkeypatch.setattr("tapescope.http.api.visible._LOOKED", 8)
     tokens = TokenFile(tmp_path / "tokens.json")
     token = tokens.add("ann", map(Grant.parse, ("read:a", "read:m", "read:z")), 0)
     async with open_api(sqlite_url, tokens) as (manager, client):

@@ -150,14 +150,15 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "http.pauses_listed",
         "A token for some ops lists no pause of another",
-        Edit(_STOPS, "            if caller.may(Scope.READ, one.op):\n", "            if True:\n"),
+        Edit(_STOPS, "        return caller.may(Scope.READ, one.op)\n", "        return True\n"),
         f"{_OF_STOPS}::test_what_a_narrow_token_sees_of_pauses_is_bounded",
     ),
     row(
-        "http.pauses_bounded",
-        "A page looks at so many pauses that its caller may not see",
-        Edit(_STOPS, "if after is None or left <= 0:", "if after is None:"),
+        "http.visible_bounded",
+        "A page looks at so many rows that its caller may not see",
+        Edit(f"{_HTTP}/api/visible.py", "if after is None or left <= 0:", "if after is None:"),
         f"{_OF_STOPS}::test_what_a_narrow_token_sees_of_pauses_is_bounded",
+        f"{_OF_SCHEDULES}::test_what_a_narrow_token_cannot_see_is_bounded",
     ),
     row(
         "http.workers_listed",
@@ -212,14 +213,8 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "http.schedules_listed",
         "A token for some ops lists no schedule of another",
-        Edit(_SCHEDULES, "if caller.may(Scope.READ, one.op) and op in", "if op in"),
+        Edit(_SCHEDULES, "return caller.may(Scope.READ, one.op) and op in", "return op in"),
         f"{_OF_SCHEDULES}::test_every_schedule_is_on_one_page",
-    ),
-    row(
-        "http.schedules_bounded",
-        "A page looks at so many schedules that its caller may not see",
-        Edit(_SCHEDULES, "if after is None or left <= 0:", "if after is None:"),
-        f"{_OF_SCHEDULES}::test_what_a_narrow_token_cannot_see_is_bounded",
     ),
     row(
         "http.schedule_unknown_op",

@@ -5,12 +5,15 @@ Here alone it is asked who may, and told in the log of acts what was done (docs/
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Sequence
+from operator import attrgetter
+from typing import TYPE_CHECKING
 
 from tapescope.errors import OpNotRegistered, UnknownSchedule
 from tapescope.http.access import Caller, Scope
 from tapescope.http.api.problems import Refused
 from tapescope.http.api.state import acting, state_of
+from tapescope.http.api.visible import find_visible
 from tapescope.manager import Submission
 from tapescope.model.schedules import Schedule, SchedulePage
 from tapescope.store.validation import check_op
@@ -31,10 +34,6 @@ __all__ = [
     "trigger_schedule",
 ]
 
-_CHUNK: Final = 500
-_LOOKED: Final = 10_000
-"""Schedules that are looked at for a page of those that a caller may see."""
-
 
 async def list_visible(
     request: Request,
@@ -52,19 +51,16 @@ async def list_visible(
     schedules = state_of(request).manager.schedules
     if op is None and caller.may(Scope.READ):
         return await schedules.list(after=after, limit=limit)
-    seen: list[Schedule] = []
-    left = looked or _LOOKED
-    while True:
-        page = await schedules.list(after=after, limit=_CHUNK)
-        for one in page.schedules:
-            if caller.may(Scope.READ, one.op) and op in (None, one.op):
-                seen.append(one)
-                if len(seen) > limit:
-                    return SchedulePage(tuple(seen[:limit]), seen[limit - 1].name)
-        left -= len(page.schedules)
-        after = page.next
-        if after is None or left <= 0:
-            return SchedulePage(tuple(seen), after)
+
+    async def read(behind: str | None, n: int) -> tuple[Sequence[Schedule], str | None]:
+        page = await schedules.list(after=behind, limit=n)
+        return page.schedules, page.next
+
+    def sees(one: Schedule) -> bool:
+        return caller.may(Scope.READ, one.op) and op in (None, one.op)
+
+    found = await find_visible(read, sees, attrgetter("name"), after, limit, looked)
+    return SchedulePage(*found)
 
 
 async def see_schedule(request: Request, caller: Caller, name: str) -> Schedule:

@@ -6,11 +6,14 @@ Here alone it is asked who may, and told in the log of acts what was done (docs/
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Sequence
+from operator import attrgetter
+from typing import TYPE_CHECKING
 
 from tapescope.http.access import Caller, Scope
 from tapescope.http.api.problems import Refused
 from tapescope.http.api.state import acting, state_of
+from tapescope.http.api.visible import find_visible
 from tapescope.model.ops import Drain, Pause, PausePage, WorkerPage
 
 if TYPE_CHECKING:
@@ -26,10 +29,6 @@ __all__ = [
     "undrain_worker",
 ]
 
-_CHUNK: Final = 500
-_LOOKED: Final = 10_000
-"""Pauses that are looked at for a page of those that a caller may see."""
-
 
 async def list_visible_pauses(
     request: Request, caller: Caller, after: str | None, limit: int
@@ -41,19 +40,15 @@ async def list_visible_pauses(
     ops = state_of(request).manager.store.ops
     if caller.may(Scope.READ):
         return await ops.list_paused(after=after, limit=limit)
-    seen: list[Pause] = []
-    left = _LOOKED
-    while True:
-        page = await ops.list_paused(after=after, limit=_CHUNK)
-        for one in page.pauses:
-            if caller.may(Scope.READ, one.op):
-                seen.append(one)
-                if len(seen) > limit:
-                    return PausePage(tuple(seen[:limit]), seen[limit - 1].op)
-        left -= len(page.pauses)
-        after = page.next
-        if after is None or left <= 0:
-            return PausePage(tuple(seen), after)
+
+    async def read(behind: str | None, n: int) -> tuple[Sequence[Pause], str | None]:
+        page = await ops.list_paused(after=behind, limit=n)
+        return page.pauses, page.next
+
+    def sees(one: Pause) -> bool:
+        return caller.may(Scope.READ, one.op)
+
+    return PausePage(*await find_visible(read, sees, attrgetter("op"), after, limit))
 
 
 async def pause_op(request: Request, caller: Caller, op: str, reason: str) -> Pause:
