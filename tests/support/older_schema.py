@@ -29,6 +29,7 @@ async def take_migration_off(url: str) -> None:
             # with the trigger that guards it, which the migration makes again
             await raw.execute("ALTER TABLE tasks DROP COLUMN cancel_traceparent CASCADE")
             await raw.execute("ALTER TABLE tasks DROP COLUMN priority")  # with its index
+            await raw.execute("ALTER TABLE tasks DROP COLUMN unique_key CASCADE")
             await raw.execute("ALTER TABLE ops DROP COLUMN priority")
             await raw.execute(
                 "CREATE INDEX tasks_due_op ON tasks (op, run_at, id) WHERE status = 'pending'"
@@ -47,6 +48,10 @@ async def take_migration_off(url: str) -> None:
         for table in ("backlog", "workers", "attempts_traced", "schedules", "pauses"):
             conn.execute(f"DROP TABLE {table}")
         conn.execute("ALTER TABLE tasks DROP COLUMN cancel_traceparent")
+        for trigger in ("tasks_unique_key_is_free", "tasks_keep_unique_key"):
+            conn.execute(f"DROP TRIGGER {trigger}")
+        conn.execute("DROP INDEX tasks_unique_key_open")
+        conn.execute("ALTER TABLE tasks DROP COLUMN unique_key")
         conn.execute("DROP INDEX tasks_due_op")
         for table in ("tasks", "ops"):
             conn.execute(f"ALTER TABLE {table} DROP COLUMN priority")

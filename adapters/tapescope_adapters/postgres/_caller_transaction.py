@@ -87,19 +87,23 @@ def _insert(
     """The statements, whichever driver carries them out; each is answered with its rows."""
     create = sql["create_within"]
     values: tuple[object, ...] = (*row[:8], identity)
-    if row.priority:  # else its column needs no right
-        create = create.replace("/*, priority*/", ", priority").replace(
-            "/*, its priority*/", ", $10::smallint"
-        )
-        values = (*values, row.priority)
+    # What is left out needs no right to its column.
+    more = {"priority": (row.priority or None, "smallint"), "unique_key": (row.unique_key, "text")}
+    named = {name: pair for name, pair in more.items() if pair[0] is not None}
+    if named:
+        places = [f"${n}::{kind}" for n, (_, kind) in enumerate(named.values(), len(values) + 1)]
+        create = create.replace("/*, columns*/", "".join(f", {name}" for name in named))
+        create = create.replace("/*, values*/", "".join(f", {place}" for place in places))
+        values = (*values, *(value for value, _ in named.values()))
     while True:
         rows = yield _Statement(create, values)
         if not rows or not rows[0]["ours"]:
             raise elsewhere
         if (made := rows[0])["id"] is not None:
             return Inserted(made["id"], made["created_at"])
-        rows = yield _Statement(sql["find_standing"], (row.task_id, row.op, row.idempotency_key))
-        if rows:  # else it was deleted between the two
+        names = (row.task_id, row.op, row.idempotency_key, row.unique_key)
+        rows = yield _Statement(sql["find_standing"], names)
+        if rows:  # else it was deleted between the two, or has ended
             return as_task(rows[0])
 
 

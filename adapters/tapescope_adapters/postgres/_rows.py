@@ -48,7 +48,7 @@ _COLUMNS: Final = (
     "id, task_id, op, params, status, attempt, owner, created_at, run_at, claimed_at, finished_at, "
     "lease_expires_at, timeout_s, retries, idempotency_key, traceparent, cancel_reason, "
     "cancel_message, cancel_by, cancel_requested_at, cancel_traceparent, cancel_role, "
-    "error_code, retries_spent, priority"
+    "error_code, retries_spent, priority, unique_key"
 )
 TASK_COLUMNS: Final = _COLUMNS.replace(
     "params", f"CASE WHEN octet_length(params) <= {READ_BYTES} THEN params END AS params"
@@ -108,6 +108,7 @@ def as_task(row: Row) -> Task:
                 error_code=row["error_code"],
                 retries_spent=spent,
                 priority=priority,
+                unique_key=row["unique_key"],
             )
     except (TypeError, ValueError):
         pass  # it was written past tapescope

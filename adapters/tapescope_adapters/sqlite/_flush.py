@@ -47,13 +47,13 @@ from tapescope.store import (
 )
 from tapescope_adapters._sql import Queries
 from tapescope_adapters.sqlite._connection import write_transaction
-from tapescope_adapters.sqlite._rows import find_idempotent
+from tapescope_adapters.sqlite._rows import find_idempotent, find_unique
 
 __all__ = ["Writing"]
 
 
 _MOST_ROWS: Final = 2_048
-"""Rows of a statement: of 11 columns, they stay below the 32,766 parameters that SQLite takes."""
+"""Rows of a statement: of 13 columns, they stay below the 32,766 parameters that SQLite takes."""
 
 
 class Writing:
@@ -134,12 +134,12 @@ class Writing:
         for place, row in enumerate(
             rows
         ):  # in their order: of those due at once the first goes first
-            if row.idempotency_key is None:
+            if row.idempotency_key is None and row.unique_key is None:
                 plain.append(row)
                 continue
             keys += self._insert(conn, plain, answer.now)
             plain = []
-            found = find_idempotent(conn, self._sql, row.op, row.idempotency_key)
+            found = self._find_standing(conn, row)
             if found is None:
                 keys += self._insert(conn, [row], answer.now)
             else:
@@ -147,12 +147,21 @@ class Writing:
                 keys.append(0)
         answer.keys = [*keys, *self._insert(conn, plain, answer.now)]
 
+    def _find_standing(self, conn: sqlite3.Connection, row: CreateRow) -> Task | None:
+        """The task that a key of the row leads to."""
+        found = None
+        if row.idempotency_key is not None:
+            found = find_idempotent(conn, self._sql, row.op, row.idempotency_key)
+        if found is None and row.unique_key is not None:
+            found = find_unique(conn, self._sql, row.op, row.unique_key)
+        return found
+
     def _insert(
         self, conn: sqlite3.Connection, rows: Sequence[CreateRow], now: int
     ) -> Iterable[int]:
         if not rows:
             return ()
-        self._execute(conn, "insert_tasks", 12, [(*row, now) for row in rows])
+        self._execute(conn, "insert_tasks", 13, [(*row, now) for row in rows])
         last: int = conn.execute("SELECT last_insert_rowid()").fetchone()[0]
         return range(last - len(rows) + 1, last + 1)
 

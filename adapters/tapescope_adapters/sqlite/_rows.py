@@ -46,6 +46,7 @@ __all__ = [
     "find_lost",
     "find_standing",
     "find_traced",
+    "find_unique",
     "get_task",
     "list_tasks",
     "load_attempt",
@@ -62,7 +63,7 @@ _COLUMNS: Final = (
     "id, task_id, op, params, status, attempt, owner, created_at, run_at, claimed_at, finished_at, "
     "lease_expires_at, timeout_s, retries, idempotency_key, traceparent, cancel_reason, "
     "cancel_message, cancel_by, cancel_requested_at, cancel_traceparent, error_code, "
-    "retries_spent, priority"
+    "retries_spent, priority, unique_key"
 )
 _TASK: Final = _COLUMNS.replace(
     "params", f"CASE WHEN length(params) <= {READ_BYTES} THEN params END"
@@ -84,9 +85,9 @@ _BEYOND_ANY_NUMBER: Final = 2**63 - 1
 
 def _task(row: Sequence[Any]) -> Task:
     try:
-        reason, message, by, at, asked_in, error_code, retries_spent, priority = row[16:]
+        reason, message, by, at, asked_in, error_code, retries_spent, priority, unique = row[16:]
         params = read_json(row[3])
-        texts = (row[1], row[2], row[4], row[6], row[14], row[15], message, by, error_code)
+        texts = (row[1], row[2], row[4], row[6], row[14], row[15], message, by, error_code, unique)
         if (
             type(params) is dict
             and are_times(*row[7:12], at)
@@ -116,6 +117,7 @@ def _task(row: Sequence[Any]) -> Task:
                 error_code=error_code,
                 retries_spent=retries_spent,
                 priority=priority,
+                unique_key=unique,
             )
     except (TypeError, ValueError):
         pass  # it was written past tapescope
@@ -134,8 +136,14 @@ def find_idempotent(conn: sqlite3.Connection, sql: Queries, op: str, key: str) -
     return None if row is None else _task(row)
 
 
+def find_unique(conn: sqlite3.Connection, sql: Queries, op: str, key: str) -> Task | None:
+    """The open task that holds this op's unique key."""
+    row = conn.execute(sql["find_unique"].replace("/*task*/", _TASK), (key, op)).fetchone()
+    return None if row is None else _task(row)
+
+
 def find_standing(cursor: sqlite3.Cursor, sql: Queries, new: Mapping[str, Any]) -> Task:
-    """The task that has the id or the idempotency key of a new one."""
+    """The task that has the id or a key of a new one."""
     text = sql["find_standing"].replace("/*task*/", _TASK)
     return _task(cursor.execute(text, new).fetchone())
 

@@ -124,7 +124,11 @@ def _put_event(tx: Transaction, task: Task, row: EventRow, now: int) -> None:
 
 def _create(tx: Transaction, row: CreateRow, place: int, answer: FlushAnswer) -> int:
     name = None if row.idempotency_key is None else f"{row.op} {row.idempotency_key}"
+    unique = None if row.unique_key is None else f"{row.op} {row.unique_key}"
     taken = tx.get("ids", row.task_id) or (name and tx.get("idempotency", name))
+    if not taken and unique is not None:
+        last: Task | None = tx.get("tasks", tx.get("unique", unique) or 0)
+        taken = last.key if last is not None and not last.status.terminal else None
     if taken:
         answer.existing[place] = tx.get("tasks", taken)
         return 0
@@ -133,6 +137,8 @@ def _create(tx: Transaction, row: CreateRow, place: int, answer: FlushAnswer) ->
     tx.put("ids", row.task_id, key)
     if name is not None:
         tx.put("idempotency", name, key)
+    if unique is not None:
+        tx.put("unique", unique, key)
     return key
 
 

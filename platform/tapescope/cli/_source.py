@@ -584,6 +584,7 @@ class _ServerSource(Source, Submitter):
                 timeout=submission.timeout,
                 retries=submission.retries,
                 priority=submission.priority,
+                unique_key=submission.unique_key,
                 idempotency_key=submission.idempotency_key,
             )
 

@@ -112,6 +112,7 @@ class Client:
         retries: int | None = None,
         idempotency_key: str | None = None,
         priority: int | None = None,
+        unique_key: str | None = None,
     ) -> ClientTask:
         """Submit a task by the name of its op, which the server or a worker has registered.
 
@@ -127,6 +128,7 @@ class Client:
             retries=retries,
             idempotency_key=idempotency_key,
             priority=priority,
+            unique_key=unique_key,
         )
         return ClientTask(self._verbs, task_id, created=created)
 

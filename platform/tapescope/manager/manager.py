@@ -22,13 +22,14 @@ from tapescope.errors import (
     RightsMissing,
     TapescopeError,
     TaskNotEnded,
+    UniqueKeyTaken,
     UsedAfterFork,
     UsedInAnotherLoop,
 )
 from tapescope.maintenance import Maintainer, Retention, audit_store
 from tapescope.manager.backlog_reader import BacklogReader, describe_backlog
 from tapescope.manager.declared_schedules import tell_schedule
-from tapescope.manager.handle import TaskHandle
+from tapescope.manager.handle import FoundBy, TaskHandle
 from tapescope.manager.heartbeat import Heartbeat
 from tapescope.manager.hooks import SubmitHook, call_submit_hook
 from tapescope.manager.identity import name_owner, retire_owner
@@ -539,6 +540,7 @@ class TaskManager:
         connection: object | None = None,
         retry: RetryPolicy | None = None,
         priority: int | None = None,
+        unique_key: str | None = None,
     ) -> TaskHandle:
         """Create a task and return once it is stored.
 
@@ -567,6 +569,10 @@ class TaskManager:
         due. ``None`` means the op's own, as above, or 0. Workers go by it when they claim; what
         runs is not interrupted. A ``runner`` of your own goes by it among those of this manager.
 
+        With a ``unique_key`` no task is made while another one of the op with this key has not
+        ended: the handle is of that one, whatever its params are, and ``created`` is false. The
+        transaction that ends a task frees its key.
+
         With a ``connection`` of your own to the store's database, from ``asyncpg``, psycopg 3,
         ``aiosqlite`` or SQLAlchemy, the task is part of that connection's transaction: see
         ``TaskStore.create_within``. That is for ops that are run by name; the handle is given at
@@ -590,6 +596,7 @@ class TaskManager:
             run_at,
             retry,
             priority,
+            unique_key,
         )
         if self._registry.around_submits:
             return await self._submit_hooked(submission, connection)
@@ -620,12 +627,13 @@ class TaskManager:
         return await self._known.find(self.store, op) is not None
 
     async def resubmit(self, task_id: str, *, idempotency_key: str | None = None) -> TaskHandle:
-        """Submit an ended task again by name, with its op, params, timeout, retries and
-        priority.
+        """Submit an ended task again by name, with its op, params, timeout, retries, priority and
+        unique key.
 
         ``idempotency_key`` is the new task's: asked twice with it, there is one new task.
-        Raises ``UnknownTask``, ``TaskNotEnded``, and ``OpNotRegistered`` for an op that neither
-        this manager nor a worker of the store has registered.
+        Raises ``UnknownTask``, ``TaskNotEnded``, ``UniqueKeyTaken`` where another task with its
+        unique key is open, and ``OpNotRegistered`` for an op that neither this manager nor a worker
+        of the store has registered.
         """
         task = await self.handle(task_id).status()
         if not task.status.terminal:
@@ -639,8 +647,12 @@ class TaskManager:
             idempotency_key=idempotency_key,
             retries=task.retries,
             priority=task.priority,
+            unique_key=task.unique_key,
         )
-        return await self._submit(*self._check(submission, stored=True))
+        again = await self._submit(*self._check(submission, stored=True))
+        if again.found_by == "unique_key":
+            raise UniqueKeyTaken(task.op, task.unique_key or "", again.task_id)
+        return again
 
     async def submit_many(self, submissions: Sequence[Submission[R]]) -> list[TaskHandle[R]]:
         """``submit`` for many at once, in one flush of the store; the handles are in this order.
@@ -660,7 +672,7 @@ class TaskManager:
             await asyncio.gather(*submits, return_exceptions=True)
         except asyncio.CancelledError:
             for (submission, _), submit in zip(checked, submits, strict=True):
-                if submission.idempotency_key is None and not submit.cancelled():
+                if not _may_be_others(submission) and not submit.cancelled():
                     self._pool.spawn(partial(self._cancel_unseen, submit))
             raise
         return [await await_child(submit) for submit in submits]
@@ -952,6 +964,7 @@ class TaskManager:
                     traceparent=span.trace_context,
                     only_by=None if runner is None else self.owner,
                     priority=priority,
+                    unique_key=submission.unique_key,
                 )
                 if runner is not None and _begins_now(submission) and pool.reserve_for(task_id):
                     claim: Claim | None = None
@@ -969,16 +982,31 @@ class TaskManager:
                     task, created = await self.store.create(new_task)
                 else:
                     task, created = await self.store.create_within(connection, new_task)
-            if runner is None:
+            found_by = None if created else _find_key(submission, task)
+            if runner is None or found_by == "unique_key":  # that one has a runner of its own
                 completion = pool.completion_of(task.task_id)
-                return TaskHandle(pool, task.task_id, completion, submission.types, created=created)
+                return TaskHandle(
+                    pool,
+                    task.task_id,
+                    completion,
+                    submission.types,
+                    created=created,
+                    found_by=found_by,
+                )
             # A pending task that was submitted before may have lost its submitter in mid-commit. To
             # run it is safe: only one claim can win.
             if created or task.status is TaskStatus.PENDING:
                 completion = pool.admit(task, runner)
             else:
                 completion = pool.completion_of(task.task_id)
-            return TaskHandle(pool, task.task_id, completion, submission.types, created=created)
+            return TaskHandle(
+                pool,
+                task.task_id,
+                completion,
+                submission.types,
+                created=created,
+                found_by=found_by,
+            )
         except asyncio.CancelledError:
             pool.spawn(self.store.orphans_ended)  # the manager is closed after that
             raise
@@ -1050,4 +1078,19 @@ def _begins_now(submission: Submission) -> bool:
         submission.delay is None
         and submission.run_at is None
         and submission.idempotency_key is None
+        and submission.unique_key is None
     )
+
+
+def _may_be_others(submission: Submission) -> bool:
+    """Whether the task may be the answer of other submits, too, and outlives the cancel of one."""
+    by_name = submission.runner is None
+    return submission.idempotency_key is not None or (submission.unique_key is not None and by_name)
+
+
+def _find_key(submission: Submission, standing: Task) -> FoundBy:
+    """Which key led a submit to a task that was there."""
+    key = submission.idempotency_key
+    if key is not None and standing.idempotency_key == key:
+        return "idempotency_key"
+    return "unique_key"

@@ -179,13 +179,23 @@ class Op(Generic[P, R_co, C_co]):
         connection: object | None = None,
         manager: Submits | None = None,
         priority: int | None = None,
+        unique_key: str | None = None,
     ) -> OpCall[P, R_co]:
         """The op with options of a submit, which are those of ``TaskManager.submit``.
 
         ``manager`` is where it is submitted, if not to the one that is open in this event loop.
         """
         return OpCall(
-            self, timeout, idempotency_key, retries, delay, run_at, connection, manager, priority
+            self,
+            timeout,
+            idempotency_key,
+            retries,
+            delay,
+            run_at,
+            connection,
+            manager,
+            priority,
+            unique_key,
         )
 
     def find_manager(self) -> Submits:
@@ -241,6 +251,7 @@ class OpCall(Generic[P, R_co]):
     connection: object | None = None
     manager: Submits | None = None
     priority: int | None = None
+    unique_key: str | None = None
 
     async def submit(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R_co]:
         """Submit a task with these arguments of the runner: see ``Op.submit``."""
@@ -259,11 +270,19 @@ class OpCall(Generic[P, R_co]):
             delay=self.delay,
             run_at=self.run_at,
             priority=self.priority,
+            unique_key=self.unique_key,
             types=self.op.runner.types,
         )
 
 
-_NOT_OF_A_SCHEDULE: Final = ("runner", "idempotency_key", "delay", "run_at", "retry")
+_NOT_OF_A_SCHEDULE: Final = (
+    "runner",
+    "idempotency_key",
+    "delay",
+    "run_at",
+    "retry",
+    "unique_key",  # overlap='skip' says it
+)
 
 
 def find_submission(

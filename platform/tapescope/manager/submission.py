@@ -57,6 +57,7 @@ class Submission(Generic[R_co]):
     run_at: datetime | None = None
     retry: RetryPolicy | None = None
     priority: int | None = None
+    unique_key: str | None = None
     types: TypedValues | None = field(default=None, repr=False, compare=False)
     """What the op's annotations say of its values, where ``Op.bind`` made it."""
 
@@ -84,6 +85,7 @@ class Submission(Generic[R_co]):
             self.run_at,
             self.retry,
             None if self.priority is None else check_priority(self.priority),
+            None if self.unique_key is None else check_key(self.unique_key, "unique_key"),
             self.types,
         )
 

@@ -62,6 +62,7 @@ def task_shape(task: Task) -> dict[str, Any]:
         "retries_spent": task.retries_spent,
         "priority": task.priority,
         "idempotency_key": task.idempotency_key,
+        "unique_key": task.unique_key,
         "traceparent": _traceparent_of(task.traceparent),
         "cancel": None if task.cancel is None else cancel_shape(task.cancel),
         "error_code": task.error_code,

@@ -132,6 +132,9 @@ class NewTask:
     """The owner that alone can run it, for its callable is there; ``None``: any worker."""
     priority: int = 0
     """From -9 to 9: among the tasks that are due the higher goes first, then the longest due."""
+    unique_key: str | None = None
+    """While a task of the same op with this key has not ended, another one is not created: the open
+    one is its answer, whatever its params are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +195,8 @@ class Task:
     """Retries that failed or lost attempts have used up; a release uses none."""
     priority: int = 0
     """Among the tasks that are due the higher goes first, then the longest due."""
+    unique_key: str | None = None
+    """Of its op no other task with this key is open beside it."""
     key: int = field(default=0, repr=False, compare=False)
     """The store's own short key of the row; it means nothing outside that store."""
     damage: str = ""

@@ -100,6 +100,8 @@ class CreateRow(NamedTuple):
     any worker can run it."""
     priority: int = 0
     """The higher goes first among what is due."""
+    unique_key: str | None = None
+    """No other task of the op with this key is open beside it."""
 
 
 class Inserted(NamedTuple):
@@ -295,7 +297,8 @@ class FlushAnswer:
     keys: Sequence[int] = ()
     """One per create; 0 where another task stands in its place (see ``existing``)."""
     existing: dict[int, Task] = field(default_factory=dict[int, "Task"])
-    """By place in ``creates``: the task that holds the same op and idempotency key."""
+    """By place in ``creates``: the task of its id, or that of its op with its idempotency key, or
+    the open one with its unique key: the first of these that there is."""
     claims: Sequence[ClaimAnswer | None] = ()
     refused: Sequence[RefusedRow] = ()
     cancelled_instead: dict[int, CancelRequest] = field(default_factory=dict[int, "CancelRequest"])

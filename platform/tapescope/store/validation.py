@@ -261,9 +261,9 @@ def check_trace_id(value: object) -> str:
     return text
 
 
-def check_key(value: object) -> str:
-    """An idempotency key: a text of at most 1,024 bytes of UTF-8. Raises ``BadSetting``."""
-    return check_text("idempotency_key", value, most=_KEY_BYTES)
+def check_key(value: object, name: str = "idempotency_key") -> str:
+    """A key of a task: a text of at most 1,024 bytes of UTF-8. Raises ``BadSetting``."""
+    return check_text(name, value, most=_KEY_BYTES)
 
 
 def check_op(op: object) -> str:
@@ -330,6 +330,7 @@ def check_new_task(new: NewTask, limits: StoreLimits) -> tuple[CreateRow, Mappin
             new.idempotency_key,
         ),
         check_priority(new.priority),
+        None if new.unique_key is None else check_key(new.unique_key, "unique_key"),
     )
     return row, {} if empty else decode(params)
 

@@ -123,6 +123,8 @@ class MemoryBackend(StoreBackend):
         self.records: dict[int, Record] = {}
         """The tasks by key, each with its tape."""
         self._by_idempotency: dict[tuple[str, str], int] = {}
+        self._by_unique_key: dict[tuple[str, str], int] = {}
+        """By op and key the last task that was made with it; it keeps the key while it is open."""
         self.quarantine = Quarantine()
         """The dropped events, for a test to look at, or to break."""
         self._repairs: list[Repair] = []
@@ -176,6 +178,10 @@ class MemoryBackend(StoreBackend):
         standing = self._keys.get(row.task_id)
         if standing is None and name is not None:
             standing = self._by_idempotency.get(name)
+        unique = None if row.unique_key is None else (row.op, row.unique_key)
+        last = 0 if unique is None else self._by_unique_key.get(unique, 0)
+        if standing is None and last in self.records and self.records[last].outcome is None:
+            standing = last
         if standing is not None:
             answer.existing[place] = self.records[standing].task
             return 0
@@ -187,6 +193,9 @@ class MemoryBackend(StoreBackend):
         if name is not None:
             self._by_idempotency[name] = key
             undo.callback(self._by_idempotency.pop, name)
+        if unique is not None:
+            self._by_unique_key[unique] = key
+            undo.callback(self._by_unique_key.__setitem__, unique, last)
         return key
 
     def _claim(self, row: ClaimRow, now: int, undo: ExitStack) -> ClaimAnswer | None:
@@ -542,6 +551,10 @@ class MemoryBackend(StoreBackend):
             del self._keys[task.task_id]
             if task.idempotency_key is not None:
                 del self._by_idempotency[task.op, task.idempotency_key]
+            if task.unique_key is not None:
+                name = task.op, task.unique_key
+                if self._by_unique_key.get(name) == task.key:
+                    del self._by_unique_key[name]
             self.quarantine.forget_counts(task.task_id)
         return len(gone)
 

@@ -147,6 +147,11 @@ async def _walk_life(store: TaskStore, work: Work, filled: Filled) -> None:
         await _create(store, key="new")
     with work.verb("create with a key that is taken"):
         await _create(store, key="new")
+    with work.verb("create with a unique key"):
+        await store.create(NewTask(new_task_id(), "made", unique_key="new"))
+    with work.verb("create with a unique key that is taken"):
+        _, created = await store.create(NewTask(new_task_id(), "made", unique_key="new"))
+    assert not created
     with work.verb("create_claimed"):
         await store.create_claimed(NewTask(new_task_id(), "op1"), "worker", 60)
     with work.verb("announce"):
@@ -220,12 +225,14 @@ async def _own_transaction(store: TaskStore, work: Work, filled: Filled) -> Asyn
 
 
 async def _walk_transactions(store: TaskStore, work: Work, filled: Filled) -> None:
-    new = NewTask(new_task_id(), "made", idempotency_key="within")
+    new = NewTask(new_task_id(), "made", idempotency_key="within", unique_key="within")
     async with _own_transaction(store, work, filled) as own:
         with work.verb("create_within"):
             await store.create_within(own, new)
         with work.verb("create_within of what is there"):
             await store.create_within(own, new)
+        with work.verb("create_within of a unique key that is taken"):
+            await store.create_within(own, NewTask(new_task_id(), "made", unique_key="within"))
 
 
 async def _walk_backlog(store: TaskStore, work: Work) -> None:

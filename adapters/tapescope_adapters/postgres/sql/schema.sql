@@ -226,6 +226,7 @@ CREATE TABLE tasks (
     cancel_role         text,
     cancel_traceparent  text,
     priority            smallint         NOT NULL DEFAULT 0,
+    unique_key          text,
     CONSTRAINT tasks_pkey PRIMARY KEY (id),
     CONSTRAINT tasks_priority_known CHECK (priority >= '-9'::integer AND priority <= 9),
     CONSTRAINT tasks_status_known CHECK (status = ANY (ARRAY['pending', 'running', 'succeeded', 'failed', 'cancelled'])),
@@ -237,6 +238,7 @@ CREATE UNIQUE INDEX tasks_idempotency_key_unique ON tasks (idempotency_key, op) 
 CREATE INDEX tasks_lease ON tasks (lease_expires_at) WHERE status = 'running';
 CREATE INDEX tasks_status_task_id ON tasks (status, task_id);
 CREATE INDEX tasks_to_cancel ON tasks (owner) WHERE status = 'running' AND cancel_requested_at IS NOT NULL;
+CREATE UNIQUE INDEX tasks_unique_key_open ON tasks (unique_key, op) WHERE unique_key IS NOT NULL AND (status = ANY (ARRAY['pending', 'running']));
 CREATE TRIGGER tasks_begin_pending BEFORE INSERT ON tasks
     FOR EACH ROW
     WHEN (new.status <> 'pending' OR new.attempt <> 0 OR new.finished_at IS NOT NULL)
@@ -266,6 +268,9 @@ CREATE TRIGGER tasks_end_with_final AFTER UPDATE ON tasks
     FOR EACH STATEMENT
     EXECUTE FUNCTION guard_ended_tasks();
 CREATE TRIGGER tasks_keep_identity BEFORE UPDATE OF id, task_id, op, params, idempotency_key, created_at ON tasks
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION guard_identity();
+CREATE TRIGGER tasks_keep_unique_key BEFORE UPDATE OF unique_key ON tasks
     FOR EACH STATEMENT
     EXECUTE FUNCTION guard_identity();
 CREATE TRIGGER tasks_name_who_cancels AFTER UPDATE OF cancel_reason, cancel_message, cancel_by, cancel_requested_at, cancel_role, cancel_traceparent ON tasks

@@ -115,11 +115,11 @@ SELECT format('%s/%s/%s', d.oid, v.tableoid, extract(epoch FROM v.applied_at)) A
  ORDER BY v.version LIMIT 1;
 
 -- name: create_within
--- A new task in a caller's transaction, unless its id or key is taken, or the transaction is one of
+-- A new task in a caller's transaction, unless its id or a key is taken, or the transaction is one of
 -- another store. Nobody is notified: with the queue of notifications full the caller's commit would fail, and
 -- commits with a notification go one after the other in the whole server.
--- Differs from the SQLite version in that the clock is the database's, and that a priority is named where there is
--- one: a role that was granted its rights before there were priorities submits as ever.
+-- Differs from the SQLite version in that the clock is the database's, and that a priority or a unique key is named
+-- where there is one: a role that was granted its rights before there were such submits as ever.
 WITH clock AS MATERIALIZED (
     SELECT now_us() AS now
 ), here AS MATERIALIZED (
@@ -128,8 +128,8 @@ WITH clock AS MATERIALIZED (
      ORDER BY v.version LIMIT 1
 ), made AS (
     INSERT INTO tasks (task_id, op, params, timeout_s, retries, idempotency_key, traceparent, run_at,
-                       created_at /*, priority*/)
-    SELECT $1::uuid, $2, $3, $4::double precision, $5::integer, $6, $7, coalesce($8::bigint, c.now), c.now /*, its priority*/
+                       created_at /*, columns*/)
+    SELECT $1::uuid, $2, $3, $4::double precision, $5::integer, $6, $7, coalesce($8::bigint, c.now), c.now /*, values*/
       FROM clock c, here h WHERE h.ours
         ON CONFLICT DO NOTHING
     RETURNING id, created_at
@@ -142,6 +142,9 @@ SELECT h.ours, m.id, m.created_at
 SELECT pg_notify($1, $2);
 
 -- name: find_standing
--- The task whose id or idempotency key a new one was to have.
+-- The task whose id, or else idempotency key, or else unique key a new one was to have.
 SELECT /*task*/ FROM tasks
- WHERE task_id = $1::uuid OR (op = $2 AND idempotency_key = $3);
+ WHERE id = coalesce(
+       (SELECT t.id FROM tasks t WHERE t.task_id = $1::uuid),
+       (SELECT t.id FROM tasks t WHERE t.op = $2 AND t.idempotency_key = $3),
+       (SELECT t.id FROM tasks t WHERE t.op = $2 AND t.unique_key = $4 AND t.status IN ('pending', 'running')));

@@ -229,7 +229,7 @@ CREATE TABLE tasks (
     cancel_by           TEXT,
     cancel_requested_at INTEGER,
     error_code          TEXT, cancel_traceparent TEXT, priority INTEGER NOT NULL DEFAULT 0
-    CONSTRAINT tasks_priority_known CHECK (typeof(priority) = 'integer' AND priority BETWEEN -9 AND 9),
+    CONSTRAINT tasks_priority_known CHECK (typeof(priority) = 'integer' AND priority BETWEEN -9 AND 9), unique_key TEXT,
     CONSTRAINT tasks_task_id_unique UNIQUE (task_id),
     CONSTRAINT tasks_status_known
         CHECK (status IN ('pending', 'running', 'succeeded', 'failed', 'cancelled'))
@@ -243,6 +243,8 @@ CREATE INDEX tasks_lease ON tasks (lease_expires_at) WHERE status = 'running';
 CREATE INDEX tasks_status_task_id ON tasks (status, task_id);
 CREATE INDEX tasks_to_cancel ON tasks (owner)
     WHERE status = 'running' AND cancel_requested_at IS NOT NULL;
+CREATE UNIQUE INDEX tasks_unique_key_open ON tasks (unique_key, op)
+    WHERE unique_key IS NOT NULL AND status IN ('pending', 'running');
 CREATE TRIGGER tasks_begin_pending BEFORE INSERT ON tasks
 WHEN NEW.status <> 'pending' OR NEW.attempt <> 0
     OR (NEW.id > 0 AND EXISTS (SELECT 1 FROM tasks t WHERE t.id = NEW.id))
@@ -395,6 +397,10 @@ BEFORE UPDATE OF id, task_id, op, params, idempotency_key, created_at ON tasks
 BEGIN
     SELECT RAISE(ABORT, 'tapescope I4: a task keeps its id, op, params and key');
 END;
+CREATE TRIGGER tasks_keep_unique_key BEFORE UPDATE OF unique_key ON tasks
+BEGIN
+    SELECT RAISE(ABORT, 'tapescope I4: a task keeps its unique key');
+END;
 CREATE TRIGGER tasks_lease_expires_at_is_a_time BEFORE UPDATE OF lease_expires_at ON tasks
 WHEN NEW.lease_expires_at NOT BETWEEN -62135596800000000 AND 253402300799999999
 BEGIN
@@ -418,6 +424,12 @@ CREATE TRIGGER tasks_terminal_never_change BEFORE UPDATE ON tasks
 WHEN OLD.status NOT IN ('pending', 'running')
 BEGIN
     SELECT RAISE(ABORT, 'tapescope I4: a task that has ended never changes');
+END;
+CREATE TRIGGER tasks_unique_key_is_free BEFORE INSERT ON tasks
+WHEN EXISTS (SELECT 1 FROM tasks t
+              WHERE t.op = NEW.op AND t.unique_key = NEW.unique_key AND t.status IN ('pending', 'running'))
+BEGIN
+    SELECT RAISE(ABORT, 'tapescope I4: an open task of the op has this unique key');
 END;
 
 CREATE TABLE workers (

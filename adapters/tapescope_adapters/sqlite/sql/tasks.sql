@@ -1,16 +1,22 @@
 -- name: insert_tasks
 -- New tasks, pending; padding rows have no task_id. The keys come out consecutive, in this order.
 INSERT INTO tasks (task_id, op, params, timeout_s, retries, idempotency_key, traceparent, run_at,
-                   owner, lease_expires_at, priority, created_at)
+                   owner, lease_expires_at, priority, unique_key, created_at)
 SELECT v.column1, v.column2, v.column3, v.column4, v.column5, v.column6, v.column7,
-       coalesce(v.column8, v.column12), v.column9, min(coalesce(v.column8, v.column12) + v.column10, 253402300799999999),
-       v.column11, v.column12
+       coalesce(v.column8, v.column13), v.column9, min(coalesce(v.column8, v.column13) + v.column10, 253402300799999999),
+       v.column11, v.column12, v.column13
   FROM (VALUES /*rows*/) AS v
  WHERE v.column1 IS NOT NULL;
 
 -- name: find_idempotent
 -- The task that holds an op's idempotency key.
 SELECT /*task*/ FROM tasks WHERE op = ? AND idempotency_key = ?;
+
+-- name: find_unique
+-- The open task that holds an op's unique key.
+-- INDEXED BY: without statistics the planner may walk all that is open.
+SELECT /*task*/ FROM tasks INDEXED BY tasks_unique_key_open
+ WHERE unique_key = ? AND op = ? AND status IN ('pending', 'running');
 
 -- name: claim_tasks
 -- pending, due and of the attempt that was seen → running. The planner walks the values, one key
@@ -157,18 +163,24 @@ SELECT /*task*/ FROM tasks
  ORDER BY id LIMIT :limit;
 
 -- name: create_within
--- A new task in a caller's transaction, unless its id or key is taken. A write first of all, so
+-- A new task in a caller's transaction, unless its id or a key is taken. A write first of all, so
 -- that a transaction which has read nothing yet waits for the lock instead of meeting a newer file.
 -- Differs from the Postgres version in that the time is a parameter and that no session is notified: who
 -- follows the file sees that it has changed.
 INSERT INTO tasks (task_id, op, params, timeout_s, retries, idempotency_key, traceparent, run_at,
-                   priority, created_at)
+                   priority, unique_key, created_at)
 SELECT :task_id, :op, :params, :timeout, :retries, :idempotency_key, :traceparent,
-       coalesce(:run_at, :now), :priority, :now
+       coalesce(:run_at, :now), :priority, :unique_key, :now
  WHERE NOT EXISTS (SELECT 1 FROM tasks WHERE task_id = :task_id)
-   AND NOT EXISTS (SELECT 1 FROM tasks WHERE op = :op AND idempotency_key = :idempotency_key);
+   AND NOT EXISTS (SELECT 1 FROM tasks WHERE op = :op AND idempotency_key = :idempotency_key)
+   AND NOT EXISTS (SELECT 1 FROM tasks INDEXED BY tasks_unique_key_open
+                    WHERE op = :op AND unique_key = :unique_key AND status IN ('pending', 'running'));
 
 -- name: find_standing
--- The task whose id or idempotency key a new one was to have.
+-- The task whose id, or else idempotency key, or else unique key a new one was to have.
 SELECT /*task*/ FROM tasks
- WHERE task_id = :task_id OR (op = :op AND idempotency_key = :idempotency_key);
+ WHERE id = coalesce(
+       (SELECT id FROM tasks WHERE task_id = :task_id),
+       (SELECT id FROM tasks WHERE op = :op AND idempotency_key = :idempotency_key),
+       (SELECT id FROM tasks INDEXED BY tasks_unique_key_open
+         WHERE op = :op AND unique_key = :unique_key AND status IN ('pending', 'running')));

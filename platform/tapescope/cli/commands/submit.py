@@ -57,6 +57,11 @@ __all__ = ["submit"]
     metavar="KEY",
     help="An idempotency key: to submit the same op and key again gives the same task.",
 )
+@click.option(
+    "--unique-key",
+    metavar="KEY",
+    help="Make no task while one of the op with this key is open: that one is given.",
+)
 @wait_option
 @json_option
 @source_options
@@ -70,6 +75,7 @@ def submit(
     delay: float | None,
     run_at: str | None,
     key: str | None,
+    unique_key: str | None,
     wait: bool,
     as_json: bool,
     store: str | None,
@@ -78,7 +84,16 @@ def submit(
     """Submit a task to the workers of the store, and print its id."""
     at = None if run_at is None else _parse_time(run_at)
     submission = Submission(
-        op, None, parse_params(params), timeout, key, retries, delay, at, priority=priority
+        op,
+        None,
+        parse_params(params),
+        timeout,
+        key,
+        retries,
+        delay,
+        at,
+        priority=priority,
+        unique_key=unique_key,
     )
     return run_main(_submit(choose_place(store, server), submission, wait=wait, as_json=as_json))
 

@@ -119,6 +119,9 @@ class TaskRow(_Shape):
         int, Field(description="From -9 to 9: of what is due the higher goes first.")
     ]
     idempotency_key: str | None
+    unique_key: Annotated[
+        str | None, Field(description="No other task of its op with it is open beside it.")
+    ]
     traceparent: str | None
     cancel: CancelRequest | None
     error_code: str | None
@@ -142,14 +145,22 @@ class Tasks(_Shape):
     ]
 
 
+FoundBy = Annotated[
+    str | None,
+    Field(
+        description="Which key led to a task that was there: 'idempotency_key' or 'unique_key'.",
+        examples=["unique_key"],
+    ),
+]
+
+
 class Submitted(_Shape):
     """A task that was submitted."""
 
     task_id: TaskId
     op: Op
-    created: Annotated[
-        bool, Field(description="False where the idempotency key led to a task that was there.")
-    ]
+    created: Annotated[bool, Field(description="False where a key led to a task that was there.")]
+    found_by: FoundBy
 
 
 class SubmittedOne(_Shape):
@@ -157,9 +168,8 @@ class SubmittedOne(_Shape):
 
     op: Annotated[str, Field(examples=["resize"])]
     task_id: Annotated[str | None, Field(description="Null where it was refused.", examples=[_ID])]
-    created: Annotated[
-        bool, Field(description="False where the idempotency key led to a task that was there.")
-    ]
+    created: Annotated[bool, Field(description="False where a key led to a task that was there.")]
+    found_by: FoundBy
     problem: Annotated[Problem | None, Field(description="Why it was refused; else null.")]
 
 
@@ -496,6 +506,13 @@ class SubmitBody(_Body):
     priority: Annotated[
         int | None,
         Field(description="From -9 to 9: the higher goes first. Default: as the op has it."),
+    ] = None
+    unique_key: Annotated[
+        str | None,
+        Field(
+            description="While a task of the op with this key has not ended, the answer is that "
+            "task, and none is made."
+        ),
     ] = None
 
 

@@ -47,6 +47,7 @@ try:
                 "suite",
                 "tape",
                 "traces",
+                "unique_keys",
             )
         )
     )
@@ -71,6 +72,7 @@ try:
     from tapescope.testing.conformance.suite import MakeBackend, Stores, StoreSuite
     from tapescope.testing.conformance.tape import TapeConformance
     from tapescope.testing.conformance.traces import TracesConformance
+    from tapescope.testing.conformance.unique_keys import UniqueKeysConformance
 except ModuleNotFoundError as error:
     if error.name not in ("pytest", "pytest_asyncio"):
         raise
@@ -101,6 +103,7 @@ __all__ = [
     "Stores",
     "TapeConformance",
     "TracesConformance",
+    "UniqueKeysConformance",
 ]
 
 
@@ -117,6 +120,7 @@ class StoreConformance(
     LeasesConformance,
     OpsConformance,
     OrderConformance,
+    UniqueKeysConformance,
     PausesConformance,
     SchedulesConformance,
     BacklogConformance,

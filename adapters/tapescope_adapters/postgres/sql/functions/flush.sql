@@ -112,19 +112,19 @@ BEGIN
     IF creates IS NOT NULL THEN
         WITH made AS (
             INSERT INTO tasks (task_id, op, params, timeout_s, retries, idempotency_key, traceparent,
-                               run_at, owner, lease_expires_at, priority, created_at)
+                               run_at, owner, lease_expires_at, priority, unique_key, created_at)
             SELECT c.task_id, c.op, c.params, c.timeout, c.retries, c.idempotency_key, c.traceparent,
                    coalesce(c.run_at, now), c.owner,
                    CASE WHEN c.lease IS NOT NULL
                         THEN least(coalesce(c.run_at, now) + c.lease, 253402300799999999) END,
-                   coalesce(c.priority, 0), now
+                   coalesce(c.priority, 0), c.unique_key, now
               FROM unnest(creates[1]::uuid[], string_to_array(creates[2], E'\x1e'),
                           string_to_array(creates[3], E'\x1e'), creates[4]::double precision[],
                           creates[5]::integer[], creates[6]::text[], creates[7]::text[],
                           creates[8]::bigint[], creates[9]::text[], creates[10]::bigint[],
-                          creates[11]::smallint[])
+                          creates[11]::smallint[], creates[12]::text[])
                    AS c(task_id, op, params, timeout, retries, idempotency_key, traceparent, run_at,
-                        owner, lease, priority)
+                        owner, lease, priority, unique_key)
                 ON CONFLICT DO NOTHING
             RETURNING id
         )
@@ -133,22 +133,25 @@ BEGIN
             -- Some stood there already: which are new, and who holds the place of the others.
             WITH found AS MATERIALIZED (
                 SELECT c.place, CASE WHEN t.id = ANY (made) AND t.first = c.place THEN t.id END AS key,
-                       coalesce(k.task, t.task) AS task
+                       coalesce(k.task, t.task, u.task) AS task
                   FROM unnest(creates[1]::uuid[], string_to_array(creates[2], E'\x1e'),
-                              creates[6]::text[]) WITH ORDINALITY
-                       AS c(task_id, op, idempotency_key, place)
+                              creates[6]::text[], creates[12]::text[]) WITH ORDINALITY
+                       AS c(task_id, op, idempotency_key, unique_key, place)
                   LEFT JOIN LATERAL (SELECT t.id, to_json(t) AS task,
                                             array_position(creates[1]::uuid[], t.task_id) AS first
                                        FROM tasks t WHERE t.task_id = c.task_id LIMIT 1) t ON true
                   LEFT JOIN LATERAL (SELECT to_json(t) AS task FROM tasks t
                                       WHERE t.op = c.op AND t.idempotency_key = c.idempotency_key
                                       LIMIT 1) k ON true
+                  LEFT JOIN LATERAL (SELECT to_json(t) AS task FROM tasks t
+                                      WHERE t.op = c.op AND t.unique_key = c.unique_key
+                                        AND t.status IN ('pending', 'running') LIMIT 1) u ON true
             )
             SELECT array_agg(coalesce(f.key, 0) ORDER BY f.place),
                    json_object_agg(f.place - 1, f.task) FILTER (WHERE f.key IS NULL)
               INTO made, existing FROM found f;
             IF existing::jsonb @? '$.* ? (@ == null)' THEN
-                RAISE EXCEPTION 'a task in the way was deleted meanwhile' USING ERRCODE = '40001';
+                RAISE EXCEPTION 'a task in the way was deleted meanwhile, or has ended' USING ERRCODE = '40001';
             END IF;
         END IF;
     END IF;
