@@ -88,12 +88,21 @@ def _insert(
     create = sql["create_within"]
     values: tuple[object, ...] = (*row[:8], identity)
     # What is left out needs no right to its column.
-    more = {"priority": (row.priority or None, "smallint"), "unique_key": (row.unique_key, "text")}
+    more: dict[str, tuple[object, str]] = {
+        "priority": (row.priority or None, "smallint"),
+        "unique_key": (row.unique_key, "text"),
+        "concurrency_key": (row.concurrency_key, "text"),
+    }
     named = {name: pair for name, pair in more.items() if pair[0] is not None}
     if named:
         places = [f"${n}::{kind}" for n, (_, kind) in enumerate(named.values(), len(values) + 1)]
-        create = create.replace("/*, columns*/", "".join(f", {name}" for name in named))
-        create = create.replace("/*, values*/", "".join(f", {place}" for place in places))
+        columns = "".join(f", {name}" for name in named)
+        given = "".join(f", {place}" for place in places)
+        if row.concurrency_key is not None:  # it is born parked
+            columns += ", parked_at"
+            given += ", coalesce($8::bigint, c.now)"
+            create = create.replace("coalesce($8::bigint, c.now)", "253402300799999999", 1)
+        create = create.replace("/*, columns*/", columns).replace("/*, values*/", given)
         values = (*values, *(value for value, _ in named.values()))
     while True:
         rows = yield _Statement(create, values)

@@ -108,6 +108,7 @@ def _creates(rows: Sequence[CreateRow]) -> Sequence[str] | None:
         leases,
         priorities,
         unique_keys,
+        concurrency_keys,
     ) = zip(*rows, strict=True)
     return (
         _as_array(task_ids),
@@ -122,6 +123,7 @@ def _creates(rows: Sequence[CreateRow]) -> Sequence[str] | None:
         _as_array(leases),
         _as_array(priorities),
         _quote(unique_keys),
+        _quote(concurrency_keys),
     )
 
 

@@ -12,7 +12,7 @@ __all__ = ["RIGHTS", "describe_grants"]
 
 _SUBMITTED: Final = (
     "task_id, op, params, timeout_s, retries, idempotency_key, traceparent, run_at, created_at, "
-    "priority, unique_key"
+    "priority, unique_key, concurrency_key, parked_at"
 )
 """The columns that ``create_within`` fills in: never the key that the database gives."""
 
@@ -32,6 +32,7 @@ RIGHTS: Final[Mapping[DatabaseRole, Mapping[str, tuple[str, ...]]]] = MappingPro
                 "schedules",
                 "pauses",
                 "workers",
+                "limits",
             ),
             ("SELECT",),
         ),
@@ -54,6 +55,8 @@ RIGHTS: Final[Mapping[DatabaseRole, Mapping[str, tuple[str, ...]]]] = MappingPro
             "workers": ("SELECT", "INSERT", "UPDATE", "DELETE"),
             "schedules": ("SELECT", "INSERT", "UPDATE", "DELETE"),
             "pauses": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+            "limits": ("SELECT",),
+            "limit_looks": ("SELECT",),
             "repairs": ("SELECT",),
             "maintenance": ("SELECT", "UPDATE"),
         },

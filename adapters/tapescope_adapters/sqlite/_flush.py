@@ -20,6 +20,7 @@ from tapescope.model import (
     CancelRequest,
     DropReason,
     Outcome,
+    Task,
     TaskStatus,
     carry,
     find_drop_reason,
@@ -53,7 +54,7 @@ __all__ = ["Writing"]
 
 
 _MOST_ROWS: Final = 2_048
-"""Rows of a statement: of 13 columns, they stay below the 32,766 parameters that SQLite takes."""
+"""Rows of a statement: of 14 columns, they stay below the 32,766 parameters that SQLite takes."""
 
 
 class Writing:
@@ -161,7 +162,7 @@ class Writing:
     ) -> Iterable[int]:
         if not rows:
             return ()
-        self._execute(conn, "insert_tasks", 13, [(*row, now) for row in rows])
+        self._execute(conn, "insert_tasks", 14, [(*row, now) for row in rows])
         last: int = conn.execute("SELECT last_insert_rowid()").fetchone()[0]
         return range(last - len(rows) + 1, last + 1)
 
@@ -241,7 +242,7 @@ class Writing:
         until = None if given.lease is None else run_at + given.lease
         conn.execute(
             self._sql["give_up_task"],
-            (given.owner, until, run_at, given.spends, row.key, row.attempt, row.owner),
+            (given.owner, until, run_at, run_at, given.spends, row.key, row.attempt, row.owner),
         )
 
     # --- rows that the guard left out -------------------------------------------------------------

@@ -63,7 +63,7 @@ _COLUMNS: Final = (
     "id, task_id, op, params, status, attempt, owner, created_at, run_at, claimed_at, finished_at, "
     "lease_expires_at, timeout_s, retries, idempotency_key, traceparent, cancel_reason, "
     "cancel_message, cancel_by, cancel_requested_at, cancel_traceparent, error_code, "
-    "retries_spent, priority, unique_key"
+    "retries_spent, priority, unique_key, concurrency_key, parked_at"
 )
 _TASK: Final = _COLUMNS.replace(
     "params", f"CASE WHEN length(params) <= {READ_BYTES} THEN params END"
@@ -85,12 +85,14 @@ _BEYOND_ANY_NUMBER: Final = 2**63 - 1
 
 def _task(row: Sequence[Any]) -> Task:
     try:
-        reason, message, by, at, asked_in, error_code, retries_spent, priority, unique = row[16:]
+        reason, message, by, at, asked_in, error_code, retries_spent, priority = row[16:24]
+        unique, concurrency, parked_at = row[24:]
         params = read_json(row[3])
-        texts = (row[1], row[2], row[4], row[6], row[14], row[15], message, by, error_code, unique)
+        texts = (row[1], row[2], row[4], row[6], row[14], row[15], message, by, error_code)
+        texts += unique, concurrency
         if (
             type(params) is dict
-            and are_times(*row[7:12], at)
+            and are_times(*row[7:12], at, parked_at)
             and has_sound_numbers(row[5], row[13], retries_spent, row[12])
             and type(priority) is int
             and {type(text) for text in texts} <= _TEXTS
@@ -105,7 +107,7 @@ def _task(row: Sequence[Any]) -> Task:
                 attempt=row[5],
                 owner=row[6],
                 created_us=row[7],
-                run_us=row[8],
+                run_us=row[8] if parked_at is None else parked_at,
                 claimed_us=row[9],
                 finished_us=row[10],
                 lease_expires_us=row[11],
@@ -118,6 +120,8 @@ def _task(row: Sequence[Any]) -> Task:
                 retries_spent=retries_spent,
                 priority=priority,
                 unique_key=unique,
+                concurrency_key=concurrency,
+                parked=parked_at is not None and row[4] == TaskStatus.PENDING,
             )
     except (TypeError, ValueError):
         pass  # it was written past tapescope

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import islice
 
 from journal_store.tables import Transaction
 from tapescope.model import (
     ATTEMPT_FAILED,
     FINAL,
     DropReason,
+    KnownOp,
     RescueResult,
     Task,
     TaskStatus,
@@ -41,6 +43,7 @@ from tapescope.store import (
     check_next_event,
     decode,
     drop_event,
+    find_startable,
     plan_cancel,
     plan_rows,
     start_tape,
@@ -53,6 +56,7 @@ __all__ = [
     "last_seq",
     "list_tasks",
     "list_traced",
+    "make_startable",
     "note_traces",
     "rescue",
     "write",
@@ -155,7 +159,7 @@ def _start(
 def _claim(tx: Transaction, row: ClaimRow, now: int) -> ClaimAnswer | None:
     task = find_task(tx, row.task_id)
     free = task is not None and task.status is TaskStatus.PENDING and task.run_us <= now
-    if task is None or not free or task.attempt != row.attempt:
+    if task is None or not free or task.parked or task.attempt != row.attempt:
         return None
     return _start(tx, task, row.owner, row.lease, now, row.ts, row.body)
 
@@ -237,6 +241,11 @@ def _cancel(tx: Transaction, row: CancelRow, now: int) -> CancelAnswer | None:
     return CancelAnswer(state, task.op, task.owner, task.attempt, task.cancel, end)
 
 
+def make_startable(tx: Transaction) -> Callable[[Task], bool]:
+    """Whether there is a slot for a pending task, each asked about in its turn."""
+    return find_startable(list_tasks(tx), [KnownOp(*row[:-1]) for row in tx.scan("ops").values()])
+
+
 def claim_due(tx: Transaction, order: DueOrder, now: int) -> Sequence[DueRow]:
     """Claim the tasks of the highest priority, and of these the longest due."""
     if tx.get("drains", order.owner) is not None:
@@ -246,7 +255,8 @@ def claim_due(tx: Transaction, order: DueOrder, now: int) -> Sequence[DueRow]:
     due = [task for task in pending if task.op in able and task.run_us <= now]
     rows: list[DueRow] = []
     due.sort(key=lambda one: (-one.priority, one.run_us, one.key))
-    for task in due[: order.limit]:
+    startable = make_startable(tx)
+    for task in islice((one for one in due if startable(one)), order.limit):
         body = order.body(task.attempt + 1)
         won = _start(tx, task, order.owner, order.lease, now, order.ts, body)
         rows.append(DueRow(tx.get("tasks", task.key), won.attempt, won.started_seq))

@@ -585,6 +585,7 @@ class _ServerSource(Source, Submitter):
                 retries=submission.retries,
                 priority=submission.priority,
                 unique_key=submission.unique_key,
+                concurrency_key=submission.concurrency_key,
                 idempotency_key=submission.idempotency_key,
             )
 

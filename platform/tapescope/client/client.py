@@ -113,6 +113,7 @@ class Client:
         idempotency_key: str | None = None,
         priority: int | None = None,
         unique_key: str | None = None,
+        concurrency_key: str | None = None,
     ) -> ClientTask:
         """Submit a task by the name of its op, which the server or a worker has registered.
 
@@ -129,6 +130,7 @@ class Client:
             idempotency_key=idempotency_key,
             priority=priority,
             unique_key=unique_key,
+            concurrency_key=concurrency_key,
         )
         return ClientTask(self._verbs, task_id, created=created)
 

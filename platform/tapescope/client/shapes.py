@@ -126,6 +126,8 @@ def _read_task(shape: Shape) -> Task:
         retries_spent=int(shape["retries_spent"]),
         priority=int(shape.get("priority", 0)),  # an older server does not say
         unique_key=shape.get("unique_key"),  # as above
+        concurrency_key=shape.get("concurrency_key"),
+        parked=bool(shape.get("parked", False)),
         damage=shape.get("damage") or "",
     )
 

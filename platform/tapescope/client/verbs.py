@@ -193,6 +193,7 @@ class Verbs:
         idempotency_key: str | None = None,
         priority: int | None = None,
         unique_key: str | None = None,
+        concurrency_key: str | None = None,
     ) -> Submitted:
         """Submit a task. A key of its own is made where none is given."""
         body: dict[str, Any] = {"op": check_op(op), "params": check_params(params or {})}
@@ -204,6 +205,9 @@ class Verbs:
             "retries": retries,
             "priority": None if priority is None else check_priority(priority),
             "unique_key": None if unique_key is None else check_key(unique_key, "unique_key"),
+            "concurrency_key": None
+            if concurrency_key is None
+            else check_key(concurrency_key, "concurrency_key"),
         }
         body |= {name: value for name, value in given.items() if value is not None}
         made_here = idempotency_key is None
@@ -772,6 +776,7 @@ def _describe_submission(one: Submission[Any]) -> tuple[bytes, bool]:
         "retries": checked.retries,
         "priority": checked.priority,
         "unique_key": checked.unique_key,
+        "concurrency_key": checked.concurrency_key,
     }
     key = checked.idempotency_key
     shape: dict[str, Any] = {

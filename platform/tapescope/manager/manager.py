@@ -50,11 +50,11 @@ from tapescope.manager.submission import Submission
 from tapescope.manager.worker import Worker
 from tapescope.model.audit import AUDIT_GRACE, AuditReport
 from tapescope.model.internals import ManagerSigns
-from tapescope.model.ops import Pause, PausePage
+from tapescope.model.ops import KnownOp, Pause, PausePage
 from tapescope.model.redaction import Redact
 from tapescope.model.schedules import Schedule
 from tapescope.model.tape import QuarantinePage, TapePage
-from tapescope.model.tasks import Claim, NewTask, TaskStatus
+from tapescope.model.tasks import Claim, NewTask, Task, TaskStatus
 from tapescope.model.times import format_time
 from tapescope.model.wording import describe_stop
 from tapescope.run import (
@@ -541,6 +541,7 @@ class TaskManager:
         retry: RetryPolicy | None = None,
         priority: int | None = None,
         unique_key: str | None = None,
+        concurrency_key: str | None = None,
     ) -> TaskHandle:
         """Create a task and return once it is stored.
 
@@ -573,6 +574,10 @@ class TaskManager:
         ended: the handle is of that one, whatever its params are, and ``created`` is false. The
         transaction that ends a task frees its key.
 
+        Of an op with ``max_concurrent`` no more tasks with one ``concurrency_key`` run at once, in
+        whatever process; those without a key have one together. What has no slot waits, and no
+        worker takes it before. That is for ops that are run by name.
+
         With a ``connection`` of your own to the store's database, from ``asyncpg``, psycopg 3,
         ``aiosqlite`` or SQLAlchemy, the task is part of that connection's transaction: see
         ``TaskStore.create_within``. That is for ops that are run by name; the handle is given at
@@ -597,6 +602,7 @@ class TaskManager:
             retry,
             priority,
             unique_key,
+            concurrency_key,
         )
         if self._registry.around_submits:
             return await self._submit_hooked(submission, connection)
@@ -627,8 +633,8 @@ class TaskManager:
         return await self._known.find(self.store, op) is not None
 
     async def resubmit(self, task_id: str, *, idempotency_key: str | None = None) -> TaskHandle:
-        """Submit an ended task again by name, with its op, params, timeout, retries, priority and
-        unique key.
+        """Submit an ended task again by name, with its op, params, timeout, retries, priority,
+        unique key and concurrency key.
 
         ``idempotency_key`` is the new task's: asked twice with it, there is one new task.
         Raises ``UnknownTask``, ``TaskNotEnded``, ``UniqueKeyTaken`` where another task with its
@@ -648,6 +654,7 @@ class TaskManager:
             retries=task.retries,
             priority=task.priority,
             unique_key=task.unique_key,
+            concurrency_key=task.concurrency_key,
         )
         again = await self._submit(*self._check(submission, stored=True))
         if again.found_by == "unique_key":
@@ -753,6 +760,7 @@ class TaskManager:
                 idempotency_key=key,
                 traceparent=span.trace_context,
                 priority=known.priority,
+                concurrency_key=_find_slots(None, known),
             )
             try:
                 task, created = await store.create(new_task)
@@ -941,12 +949,19 @@ class TaskManager:
     ) -> TaskHandle[R]:
         if connection is not None and runner is not None:  # others see it after the commit alone
             raise BadSetting("connection", connection, "None unless the op is run by its name")
+        if runner is not None and submission.concurrency_key is not None:
+            expected = (
+                "None unless the op is run by its name: a runner of your own waits for nobody"
+            )
+            raise BadSetting("concurrency_key", submission.concurrency_key, expected)
         task_id, op, pool = new_task_id(), submission.op, self._pool
+        slots: str | None = None
         pool.expect_submits(1)
         try:
             if runner is None:
                 known = await self._known.fill_in(self.store, submission)
                 timeout, retries, priority = known.timeout, known.retries, known.priority
+                slots = _find_slots(submission.concurrency_key, known)
             else:
                 timeout, retries = submission.timeout, submission.retries or 0
                 priority = submission.priority or 0
@@ -965,6 +980,7 @@ class TaskManager:
                     only_by=None if runner is None else self.owner,
                     priority=priority,
                     unique_key=submission.unique_key,
+                    concurrency_key=slots,
                 )
                 if runner is not None and _begins_now(submission) and pool.reserve_for(task_id):
                     claim: Claim | None = None
@@ -1080,6 +1096,13 @@ def _begins_now(submission: Submission) -> bool:
         and submission.idempotency_key is None
         and submission.unique_key is None
     )
+
+
+def _find_slots(concurrency_key: str | None, known: KnownOp) -> str | None:
+    """The key of which a task needs a slot: that of its submit, else that of all without one."""
+    if concurrency_key is None and known.max_concurrent is not None:
+        return ""
+    return concurrency_key
 
 
 def _may_be_others(submission: Submission) -> bool:

@@ -58,6 +58,7 @@ class Submission(Generic[R_co]):
     retry: RetryPolicy | None = None
     priority: int | None = None
     unique_key: str | None = None
+    concurrency_key: str | None = None
     types: TypedValues | None = field(default=None, repr=False, compare=False)
     """What the op's annotations say of its values, where ``Op.bind`` made it."""
 
@@ -86,6 +87,9 @@ class Submission(Generic[R_co]):
             self.retry,
             None if self.priority is None else check_priority(self.priority),
             None if self.unique_key is None else check_key(self.unique_key, "unique_key"),
+            None
+            if self.concurrency_key is None
+            else check_key(self.concurrency_key, "concurrency_key"),
             self.types,
         )
 

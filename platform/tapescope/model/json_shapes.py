@@ -63,6 +63,8 @@ def task_shape(task: Task) -> dict[str, Any]:
         "priority": task.priority,
         "idempotency_key": task.idempotency_key,
         "unique_key": task.unique_key,
+        "concurrency_key": task.concurrency_key,
+        "parked": task.parked,
         "traceparent": _traceparent_of(task.traceparent),
         "cancel": None if task.cancel is None else cancel_shape(task.cancel),
         "error_code": task.error_code,

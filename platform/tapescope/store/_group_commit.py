@@ -634,9 +634,7 @@ def _name_lock(call: PendingWrite) -> str:
         held = [f"the {kind} key {key!r}" for kind, key in keys.items() if key is not None]
         if not held:
             return "another session has locked its table of tasks"
-        return (
-            f"another session's open transaction holds {' or '.join(held)} of op {call.row.op!r}"
-        )
+        return f"another session's open transaction holds {' or '.join(held)} of op {call.row.op!r}"
     if isinstance(call, PendingEvents):
         task_id = call.cursor.task_id
     else:

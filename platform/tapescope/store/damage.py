@@ -165,6 +165,7 @@ def as_damaged_task(row: Mapping[str, Any]) -> Task:
         retries_spent=take_count("retries_spent"),
         priority=take_priority(),
         unique_key=take("unique_key", str, None),
+        concurrency_key=take("concurrency_key", str, None),
         key=row["id"],
         damage=f"{', '.join(wrong)} of its row cannot be read" if wrong else "",
     )

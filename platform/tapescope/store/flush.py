@@ -102,6 +102,8 @@ class CreateRow(NamedTuple):
     """The higher goes first among what is due."""
     unique_key: str | None = None
     """No other task of the op with this key is open beside it."""
+    concurrency_key: str | None = None
+    """The task is born parked: without a slot of this key of its op, and so not due."""
 
 
 class Inserted(NamedTuple):

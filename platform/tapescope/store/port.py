@@ -345,7 +345,7 @@ class TaskStore:
         """
         lease = check_seconds("lease", lease, over_zero=True)
         owner = check_text("owner", owner)
-        for name in ("idempotency_key", "unique_key", "run_at"):
+        for name in ("idempotency_key", "unique_key", "concurrency_key", "run_at"):
             if getattr(new_task, name) is not None:
                 raise BadSetting(name, getattr(new_task, name), "None of a task that begins now")
         row, params = check_new_task(new_task, self.limits)

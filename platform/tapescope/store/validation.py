@@ -331,6 +331,7 @@ def check_new_task(new: NewTask, limits: StoreLimits) -> tuple[CreateRow, Mappin
         ),
         check_priority(new.priority),
         None if new.unique_key is None else check_key(new.unique_key, "unique_key"),
+        None if new.concurrency_key is None else check_key(new.concurrency_key, "concurrency_key"),
     )
     return row, {} if empty else decode(params)
 

@@ -213,6 +213,7 @@ class SyncManager:
         retry: RetryPolicy | None = None,
         priority: int | None = None,
         unique_key: str | None = None,
+        concurrency_key: str | None = None,
     ) -> SyncHandle:
         """Create a task and return once it is stored: see ``TaskManager.submit``.
 
@@ -236,6 +237,7 @@ class SyncManager:
             retry,
             priority,
             unique_key,
+            concurrency_key,
         )
         return self.submit_bound(submission, connection=connection)
 

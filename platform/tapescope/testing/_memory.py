@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import replace
@@ -58,7 +58,7 @@ from tapescope.store.orders import (
 from tapescope.store.port import TaskStore
 from tapescope.store.repair_plan import RepairPlan, plan_repair
 from tapescope.store.tape_rules import RowPlan, add_event, plan_rows
-from tapescope.store.task_rows import as_pending, plan_cancel
+from tapescope.store.task_rows import as_pending, find_startable, plan_cancel
 from tapescope.store.validation import StoreLimits
 from tapescope.testing._tables import Quarantine, Record
 from tapescope_telemetry import Telemetry
@@ -205,6 +205,8 @@ class MemoryBackend(StoreBackend):
         task = record.task
         if (task.status, task.attempt) != (TaskStatus.PENDING, row.attempt) or task.run_us > now:
             return None
+        if task.parked:
+            return None
         record.remember(undo)
         seq = record.make_running(row.owner, row.lease, now, row.ts, row.body)
         return ClaimAnswer(task.attempt + 1, now, now + row.lease, seq)
@@ -281,13 +283,18 @@ class MemoryBackend(StoreBackend):
         due = [record for record in self._pending_of(order.ops) if record.task.run_us <= now]
         due.sort(key=lambda record: (-record.task.priority, record.task.run_us, record.task.key))
         claimed: list[DueRow] = []
-        for record in due[: order.limit]:
+        startable = self._find_startable()
+        for record in islice((one for one in due if startable(one.task)), order.limit):
             attempt = record.task.attempt + 1
             body = order.body(attempt)
             seq = record.make_running(order.owner, order.lease, now, order.ts, body)
             claimed.append(DueRow(record.task, attempt, seq))
         self._claimed[order.owner] = order.number, claimed
         return claimed
+
+    def _find_startable(self) -> Callable[[Task], bool]:
+        tasks = (record.task for record in self.records.values())
+        return find_startable(tasks, [known for known, _ in self._ops.values()])
 
     async def register_ops(self, ops: Sequence[KnownOp]) -> None:
         self._ops |= {one.op: (one, self._context.clock.now()) for one in ops}
@@ -349,7 +356,9 @@ class MemoryBackend(StoreBackend):
         return [self._pauses[op] for op in ops[:limit]]
 
     async def next_due(self, ops: Sequence[str]) -> int | None:
-        return min((record.task.run_us for record in self._pending_of(ops)), default=None)
+        startable = self._find_startable()
+        waiting = [record.task for record in self._pending_of(ops)]
+        return min((task.run_us for task in waiting if startable(task)), default=None)
 
     def _pending_of(self, ops: Sequence[str]) -> Iterator[Record]:
         able = set(ops) - self._pauses.keys()

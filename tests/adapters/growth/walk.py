@@ -225,14 +225,17 @@ async def _own_transaction(store: TaskStore, work: Work, filled: Filled) -> Asyn
 
 
 async def _walk_transactions(store: TaskStore, work: Work, filled: Filled) -> None:
-    new = NewTask(new_task_id(), "made", idempotency_key="within", unique_key="within")
+    new = NewTask(new_task_id(), "made", idempotency_key="within")
     async with _own_transaction(store, work, filled) as own:
         with work.verb("create_within"):
             await store.create_within(own, new)
         with work.verb("create_within of what is there"):
             await store.create_within(own, new)
+        keyed = [NewTask(new_task_id(), "made", unique_key="within") for _ in range(2)]
+        with work.verb("create_within with a unique key"):
+            await store.create_within(own, keyed[0])
         with work.verb("create_within of a unique key that is taken"):
-            await store.create_within(own, NewTask(new_task_id(), "made", unique_key="within"))
+            await store.create_within(own, keyed[1])
 
 
 async def _walk_backlog(store: TaskStore, work: Work) -> None:

@@ -105,6 +105,8 @@ ATTACKS = {
     "truncate of the counts": ("open", "I4", "TRUNCATE drop_counts"),
     "truncate of the lanes": ("open", "I4", "TRUNCATE lanes"),
     "truncate of the numbers": ("open", "I4", "TRUNCATE backlog"),
+    "truncate of the slots": ("open", "I4", "TRUNCATE limits"),
+    "truncate of the looks": ("open", "I4", "TRUNCATE limit_looks"),
     "truncate of the moves": ("open", "I4", "TRUNCATE backlog_moves"),
     "terminal task set running": (
         "closed",
@@ -126,6 +128,11 @@ ATTACKS = {
     "another op": ("open", "I4", "UPDATE tasks SET op = 'y' WHERE id = :task"),
     "another key": ("open", "I4", "UPDATE tasks SET idempotency_key = 'y' WHERE id = :task"),
     "another unique key": ("open", "I4", "UPDATE tasks SET unique_key = 'y' WHERE id = :task"),
+    "another concurrency key": (
+        "open",
+        "I4",
+        "UPDATE tasks SET concurrency_key = 'y' WHERE id = :task",
+    ),
     "another time of creation": ("open", "I4", "UPDATE tasks SET created_at = 0 WHERE id = :task"),
     # I5: only the task's own attempt writes, and it counts up with a claim only
     "event of an older attempt": ("open", "I[35]", APPEND + "(:task, 3, 0, 9, 'log', 1, '{}')"),

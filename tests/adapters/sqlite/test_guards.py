@@ -129,6 +129,7 @@ ATTACKS = {
         FROM tasks WHERE id = :task""",
     ),
     "another unique key": ("open", "UPDATE tasks SET unique_key = 'y' WHERE id = :task"),
+    "another concurrency key": ("open", "UPDATE tasks SET concurrency_key = 'y' WHERE id = :task"),
     "terminal task set running": ("closed", "UPDATE tasks SET status = 'running' WHERE id = :task"),
     "terminal task changed": ("closed", "UPDATE tasks SET error_code = 'x' WHERE id = :task"),
     "another id": (

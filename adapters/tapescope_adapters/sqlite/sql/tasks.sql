@@ -1,10 +1,11 @@
 -- name: insert_tasks
--- New tasks, pending; padding rows have no task_id. The keys come out consecutive, in this order.
+-- New tasks, pending, and parked where they have a concurrency key; padding rows have no task_id. The keys come out consecutive, in this order.
 INSERT INTO tasks (task_id, op, params, timeout_s, retries, idempotency_key, traceparent, run_at,
-                   owner, lease_expires_at, priority, unique_key, created_at)
+                   owner, lease_expires_at, priority, unique_key, concurrency_key, parked_at, created_at)
 SELECT v.column1, v.column2, v.column3, v.column4, v.column5, v.column6, v.column7,
-       coalesce(v.column8, v.column13), v.column9, min(coalesce(v.column8, v.column13) + v.column10, 253402300799999999),
-       v.column11, v.column12, v.column13
+       iif(v.column13 IS NULL, coalesce(v.column8, v.column14), 253402300799999999), v.column9,
+       min(coalesce(v.column8, v.column14) + v.column10, 253402300799999999), v.column11, v.column12, v.column13,
+       iif(v.column13 IS NULL, NULL, coalesce(v.column8, v.column14)), v.column14
   FROM (VALUES /*rows*/) AS v
  WHERE v.column1 IS NOT NULL;
 
@@ -97,9 +98,10 @@ SELECT t.id, t.attempt, t.owner, t.cancel_reason, t.cancel_message, t.cancel_by,
  WHERE t.status = 'running' AND t.cancel_requested_at IS NOT NULL;
 
 -- name: give_up_task
--- running → pending, when the attempt is still the task's.
+-- running → pending, when the attempt is still the task's; parked, where it has a concurrency key.
 UPDATE tasks
-   SET status = 'pending', owner = ?, claimed_at = NULL, lease_expires_at = ?, run_at = ?,
+   SET status = 'pending', owner = ?, claimed_at = NULL, lease_expires_at = ?,
+       run_at = iif(concurrency_key IS NULL, ?, 253402300799999999), parked_at = iif(concurrency_key IS NULL, NULL, ?),
        retries_spent = retries_spent + ?
  WHERE id = ? AND status = 'running' AND attempt = ? AND owner = ?;
 
@@ -168,9 +170,10 @@ SELECT /*task*/ FROM tasks
 -- Differs from the Postgres version in that the time is a parameter and that no session is notified: who
 -- follows the file sees that it has changed.
 INSERT INTO tasks (task_id, op, params, timeout_s, retries, idempotency_key, traceparent, run_at,
-                   priority, unique_key, created_at)
+                   priority, unique_key, concurrency_key, parked_at, created_at)
 SELECT :task_id, :op, :params, :timeout, :retries, :idempotency_key, :traceparent,
-       coalesce(:run_at, :now), :priority, :unique_key, :now
+       iif(:concurrency_key IS NULL, coalesce(:run_at, :now), 253402300799999999), :priority, :unique_key,
+       :concurrency_key, iif(:concurrency_key IS NULL, NULL, coalesce(:run_at, :now)), :now
  WHERE NOT EXISTS (SELECT 1 FROM tasks WHERE task_id = :task_id)
    AND NOT EXISTS (SELECT 1 FROM tasks WHERE op = :op AND idempotency_key = :idempotency_key)
    AND NOT EXISTS (SELECT 1 FROM tasks INDEXED BY tasks_unique_key_open

@@ -62,6 +62,11 @@ __all__ = ["submit"]
     metavar="KEY",
     help="Make no task while one of the op with this key is open: that one is given.",
 )
+@click.option(
+    "--concurrency-key",
+    metavar="KEY",
+    help="Of the op no more tasks with this key run at once than the op has slots.",
+)
 @wait_option
 @json_option
 @source_options
@@ -76,6 +81,7 @@ def submit(
     run_at: str | None,
     key: str | None,
     unique_key: str | None,
+    concurrency_key: str | None,
     wait: bool,
     as_json: bool,
     store: str | None,
@@ -94,6 +100,7 @@ def submit(
         at,
         priority=priority,
         unique_key=unique_key,
+        concurrency_key=concurrency_key,
     )
     return run_main(_submit(choose_place(store, server), submission, wait=wait, as_json=as_json))
 

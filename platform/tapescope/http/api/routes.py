@@ -306,6 +306,7 @@ async def submit(
         run_at=parse_time("run_at", body.run_at),
         idempotency_key=idempotency_key,
         unique_key=body.unique_key,
+        concurrency_key=body.concurrency_key,
     )
     # Its row is not read: an answer that fails now would have a client submit the task again.
     return _answer_submitted(request, handle, body.op)

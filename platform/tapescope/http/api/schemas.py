@@ -122,6 +122,13 @@ class TaskRow(_Shape):
     unique_key: Annotated[
         str | None, Field(description="No other task of its op with it is open beside it.")
     ]
+    concurrency_key: Annotated[
+        str | None,
+        Field(description="Of its op no more tasks with it run at once than the op has slots."),
+    ]
+    parked: Annotated[
+        bool, Field(description="It is pending, and has no slot of its concurrency key yet.")
+    ]
     traceparent: str | None
     cancel: CancelRequest | None
     error_code: str | None
@@ -512,6 +519,13 @@ class SubmitBody(_Body):
         Field(
             description="While a task of the op with this key has not ended, the answer is that "
             "task, and none is made."
+        ),
+    ] = None
+    concurrency_key: Annotated[
+        str | None,
+        Field(
+            description="Of its op no more tasks with this key run at once, over the whole store, "
+            "than the op has slots. Default: that of all without one."
         ),
     ] = None
 

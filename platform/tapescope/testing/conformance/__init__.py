@@ -44,6 +44,7 @@ try:
                 "races",
                 "reading",
                 "schedules",
+                "slots",
                 "suite",
                 "tape",
                 "traces",
@@ -69,6 +70,7 @@ try:
     from tapescope.testing.conformance.races import RacesConformance
     from tapescope.testing.conformance.reading import ReadingConformance
     from tapescope.testing.conformance.schedules import SchedulesConformance
+    from tapescope.testing.conformance.slots import SlotsConformance
     from tapescope.testing.conformance.suite import MakeBackend, Stores, StoreSuite
     from tapescope.testing.conformance.tape import TapeConformance
     from tapescope.testing.conformance.traces import TracesConformance
@@ -98,6 +100,7 @@ __all__ = [
     "RacesConformance",
     "ReadingConformance",
     "SchedulesConformance",
+    "SlotsConformance",
     "StoreConformance",
     "StoreSuite",
     "Stores",
@@ -121,6 +124,7 @@ class StoreConformance(
     OpsConformance,
     OrderConformance,
     UniqueKeysConformance,
+    SlotsConformance,
     PausesConformance,
     SchedulesConformance,
     BacklogConformance,

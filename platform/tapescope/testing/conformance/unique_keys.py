@@ -163,9 +163,7 @@ class UniqueKeysConformance(StoreSuite):
     async def test_a_task_with_a_key_is_not_born_running(self, store: TaskStore) -> None:
         """It may be another submit's answer, so it takes two steps."""
         with pytest.raises(BadSetting, match="unique_key"):
-            await store.create_claimed(
-                NewTask(new_task_id(), "work", unique_key="u"), OWNER, LEASE
-            )
+            await store.create_claimed(NewTask(new_task_id(), "work", unique_key="u"), OWNER, LEASE)
 
         assert (await store.list()).tasks == ()
 

@@ -78,6 +78,7 @@ BEGIN
             SELECT t.id FROM unnest(cancels[1]::uuid[]) AS x(task_id)
              CROSS JOIN LATERAL (SELECT t.id FROM tasks t WHERE t.task_id = x.task_id LIMIT 1) t);
     END IF;
+    PERFORM lock_limits(keys);
     -- Lock the tasks, in one order, so that two flushes never wait for each other; and see which rows
     -- are not of a running attempt, by what the lock shows. A FULL JOIN reads both sides to the end.
     SELECT array_agg(r.place::integer) FILTER (WHERE r.place IS NOT NULL) INTO failed
@@ -112,19 +113,23 @@ BEGIN
     IF creates IS NOT NULL THEN
         WITH made AS (
             INSERT INTO tasks (task_id, op, params, timeout_s, retries, idempotency_key, traceparent,
-                               run_at, owner, lease_expires_at, priority, unique_key, created_at)
+                               run_at, owner, lease_expires_at, priority, unique_key, concurrency_key,
+                               parked_at, created_at)
             SELECT c.task_id, c.op, c.params, c.timeout, c.retries, c.idempotency_key, c.traceparent,
-                   coalesce(c.run_at, now), c.owner,
+                   CASE WHEN c.concurrency_key IS NULL THEN coalesce(c.run_at, now)
+                        ELSE 253402300799999999 END, c.owner,
                    CASE WHEN c.lease IS NOT NULL
                         THEN least(coalesce(c.run_at, now) + c.lease, 253402300799999999) END,
-                   coalesce(c.priority, 0), c.unique_key, now
+                   coalesce(c.priority, 0), c.unique_key, c.concurrency_key,
+                   CASE WHEN c.concurrency_key IS NOT NULL THEN coalesce(c.run_at, now) END, now
               FROM unnest(creates[1]::uuid[], string_to_array(creates[2], E'\x1e'),
                           string_to_array(creates[3], E'\x1e'), creates[4]::double precision[],
                           creates[5]::integer[], creates[6]::text[], creates[7]::text[],
                           creates[8]::bigint[], creates[9]::text[], creates[10]::bigint[],
-                          creates[11]::smallint[], creates[12]::text[])
+                          creates[11]::smallint[], creates[12]::text[],
+                          creates[13]::text[])
                    AS c(task_id, op, params, timeout, retries, idempotency_key, traceparent, run_at,
-                        owner, lease, priority, unique_key)
+                        owner, lease, priority, unique_key, concurrency_key)
                 ON CONFLICT DO NOTHING
             RETURNING id
         )
@@ -220,7 +225,10 @@ BEGIN
         UPDATE tasks t
            SET status = 'pending', owner = g.owner, claimed_at = NULL,
                lease_expires_at = coalesce(g.run_at, now) + g.lease,
-               run_at = coalesce(g.run_at, now), retries_spent = t.retries_spent + g.spends
+               run_at = CASE WHEN t.concurrency_key IS NULL THEN coalesce(g.run_at, now)
+                             ELSE 253402300799999999 END,
+               parked_at = CASE WHEN t.concurrency_key IS NOT NULL THEN coalesce(g.run_at, now) END,
+               retries_spent = t.retries_spent + g.spends
           FROM unnest(give_ups[1]::integer[], give_ups[2]::bigint[], give_ups[3]::integer[],
                       give_ups[4]::text[], give_ups[5]::bigint[])
                AS g(row_at, run_at, spends, owner, lease)
