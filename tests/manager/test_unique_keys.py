@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -126,7 +127,7 @@ async def test_a_key_in_a_callers_transaction(store_url: str) -> None:
                 "bill", connection=caller.connection, unique_key="ada", **options
             )
 
-        with pytest.raises(ZeroDivisionError):
+        with suppress(ZeroDivisionError):
             async with caller.transaction():
                 undone = await submit(priority=3)
                 raise ZeroDivisionError

@@ -1,4 +1,4 @@
-"""Slots of concurrency keys, given to parked tasks in the transaction of a claim (docs/decisions/0103)."""
+"""Slots of concurrency keys, for parked tasks, in the transaction of a claim (decision 0103)."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from tests.mutants.guard import Guard
 from tests.mutants.table import (
     client,
     http,
+    limits,
     manager,
     order,
     pauses,
@@ -45,6 +46,7 @@ def _by_name() -> dict[str, Guard]:
         schedules,
         pauses,
         order,
+        limits,
         telemetry,
         testing,
     )

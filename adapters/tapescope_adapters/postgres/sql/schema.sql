@@ -100,13 +100,11 @@ CREATE TRIGGER lanes_no_truncate BEFORE TRUNCATE ON lanes
     EXECUTE FUNCTION guard_truncated();
 
 CREATE TABLE limit_looks (
-    id              bigint GENERATED ALWAYS AS IDENTITY,
     op              text   NOT NULL,
     due_at          bigint NOT NULL,
-    concurrency_key text   NOT NULL,
-    CONSTRAINT limit_looks_pkey PRIMARY KEY (id)
+    concurrency_key text   NOT NULL
 );
-CREATE INDEX limit_looks_due ON limit_looks (op, due_at, id);
+CREATE INDEX limit_looks_due ON limit_looks (op, due_at);
 CREATE TRIGGER limit_looks_no_truncate BEFORE TRUNCATE ON limit_looks
     FOR EACH STATEMENT
     EXECUTE FUNCTION guard_truncated();

@@ -19,7 +19,13 @@ from tapescope.manager.lost_tasks import LOST
 from tapescope.model.json_shapes import pause_shape, task_shape
 from tapescope.model.tape import ATTEMPT_FAILED, COMMAND_STARTED, FINAL, Event
 from tapescope.model.times import parse_time
-from tapescope.model.wording import describe_caller, describe_stop, format_local, format_relative
+from tapescope.model.wording import (
+    describe_caller,
+    describe_slot,
+    describe_stop,
+    format_local,
+    format_relative,
+)
 from tapescope.program import run_main
 from tapescope.store.event_wording import describe_event, explain_event, tell_of_command
 
@@ -83,6 +89,11 @@ def _print_fields(fields: Mapping[str, Any], *, terminal: bool) -> None:
     width = max(map(len, fields))
     for name, value in fields.items():
         if value is None or name in ("final", "traces"):
+            continue
+        if name == "parked":
+            if value:
+                waits = describe_slot(fields["concurrency_key"])
+                print_line(f"{'waits'.ljust(width)}  for {waits}, and a worker")
             continue
         line = f"{name.ljust(width)}  {make_printable(_describe(name, value))}"
         if terminal and name == "status":

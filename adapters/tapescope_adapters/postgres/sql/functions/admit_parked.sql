@@ -22,17 +22,17 @@ DECLARE
 BEGIN
     PERFORM 1 FROM unnest(x_ops) AS o(op)
       CROSS JOIN LATERAL (SELECT 1 FROM limit_looks k WHERE k.op = o.op AND k.due_at <= now
-                           ORDER BY k.due_at, k.id LIMIT 1) l
+                           ORDER BY k.due_at LIMIT 1) l
       LIMIT 1;
     IF NOT FOUND THEN
         RETURN;
     END IF;
     WITH gone AS (
         DELETE FROM limit_looks l
-         WHERE l.id = ANY (ARRAY(
-               SELECT d.id FROM unnest(x_ops) AS o(op)
-                CROSS JOIN LATERAL (SELECT k.id FROM limit_looks k WHERE k.op = o.op AND k.due_at <= now
-                                     ORDER BY k.due_at, k.id LIMIT 64 FOR UPDATE SKIP LOCKED) d))
+         WHERE l.ctid = ANY (ARRAY(
+               SELECT d.at FROM unnest(x_ops) AS o(op)
+                CROSS JOIN LATERAL (SELECT k.ctid AS at FROM limit_looks k WHERE k.op = o.op AND k.due_at <= now
+                                     ORDER BY k.due_at LIMIT 64 FOR UPDATE SKIP LOCKED) d))
         RETURNING l.op, l.concurrency_key, l.due_at
     )
     SELECT json_agg(k) INTO looks

@@ -29,13 +29,11 @@ CREATE TABLE limits (
 -- From when on a claim is to look whether a key has a slot for a parked task: from when that is due, or at once, where
 -- a slot was freed. There may be more looks than there is to be found.
 CREATE TABLE limit_looks (
-    id              bigint           NOT NULL GENERATED ALWAYS AS IDENTITY,
     op              text COLLATE "C" NOT NULL,
     due_at          bigint           NOT NULL,
-    concurrency_key text             NOT NULL,
-    CONSTRAINT limit_looks_pkey PRIMARY KEY (id)
+    concurrency_key text             NOT NULL
 );
-CREATE INDEX limit_looks_due ON limit_looks (op, due_at, id);
+CREATE INDEX limit_looks_due ON limit_looks (op, due_at);
 
 -- functions: flush, rescue_expired, claim_due, lock_limits, count_slots, admit_parked, look_at_op
 
