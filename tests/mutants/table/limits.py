@@ -201,7 +201,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
     ),
     *(
         row(
-            f"limits.{name.removeprefix('tasks_')}_sqlite",
+            f"limits.{name.removeprefix('tasks_')}",
             holds,
             _in_sqlite(name),
             test,
@@ -241,7 +241,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
     ),
     *(
         row(
-            f"limits.{name.removeprefix('tasks_')}_postgres",
+            f"limits.{name.removeprefix('tasks_').removeprefix('limit_')}_pg",
             holds,
             _in_postgres(name),
             test,

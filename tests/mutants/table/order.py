@@ -68,14 +68,18 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "order.flush_postgres",
         "A new task is stored with its priority, on PostgreSQL",
-        Edit(f"{POSTGRES}/sql/functions/flush.sql", "coalesce(c.priority, 0), now", "0, now"),
+        Edit(
+            f"{POSTGRES}/sql/functions/flush.sql",
+            "coalesce(c.priority, 0), c.unique_key",
+            "0, c.unique_key",
+        ),
         f"{_SUITE}::TestPostgres::{_FIRST}",
         on="postgresql",
     ),
     row(
         "order.within_postgres",
         "A task in a caller's transaction is stored with its priority, on PostgreSQL",
-        Edit(f"{POSTGRES}/_caller_transaction.py", "    if row.priority:", "    if row is None:"),
+        Edit(f"{POSTGRES}/_caller_transaction.py", "(row.priority or None, ", "(None, "),
         f"{_OF_MANAGER}::test_a_task_in_a_callers_transaction_has_its_priority",
         on="postgresql",
     ),
@@ -84,8 +88,8 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "A task takes its op's priority where its submit says none",
         Edit(
             f"{MANAGER}/known_ops.py",
-            "            priority = known.priority if priority is None else priority\n",
-            "            priority = priority or 0\n",
+            "            known.priority if priority is None else priority,\n",
+            "            priority or 0,\n",
         ),
         f"{_OF_MANAGER}::test_a_submit_says_its_priority_or_takes_the_ops",
     ),

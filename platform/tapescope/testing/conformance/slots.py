@@ -221,7 +221,7 @@ class SlotsConformance(StoreSuite):
         held than it has slots."""
         both = (store, second_store)
         await store.ops.register([KnownOp("work", max_concurrent=2)])
-        await asyncio.gather(*(_create(both[n % 2], f"k{n % 3}") for n in range(45)))
+        await asyncio.gather(*(_create(both[n % 2], f"k{n % 3}") for n in range(24)))
         running: dict[str | None, set[str]] = {}
         most: list[int] = []
 
@@ -242,7 +242,7 @@ class SlotsConformance(StoreSuite):
 
         await asyncio.gather(*(work(own, owner) for own in both for owner in (OWNER, OTHER)))
 
-        assert (await store.count())[TaskStatus.SUCCEEDED] == 45
+        assert (await store.count())[TaskStatus.SUCCEEDED] == 24
         assert 1 <= max(most) <= 2
 
     async def test_what_is_parked_is_not_due(self, store: TaskStore) -> None:
