@@ -88,7 +88,17 @@ def _task(row: Sequence[Any]) -> Task:
         reason, message, by, at, asked_in, error_code, retries_spent, priority = row[16:24]
         unique, concurrency, parked_at = row[24:]
         params = read_json(row[3])
-        texts = (row[1], row[2], row[4], row[6], row[14], row[15], message, by, error_code)
+        texts: tuple[Any, ...] = (
+            row[1],
+            row[2],
+            row[4],
+            row[6],
+            row[14],
+            row[15],
+            message,
+            by,
+            error_code,
+        )
         texts += unique, concurrency
         if (
             type(params) is dict

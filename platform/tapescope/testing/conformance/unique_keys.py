@@ -117,9 +117,9 @@ class UniqueKeysConformance(StoreSuite):
             (task_id,) = {task.task_id for task, _ in answers}
             made.add(task_id)
             (claim,) = await both[n % 2].claim_due(OTHER, OPS, 10, LEASE)
-            ended, *raced = await asyncio.gather(
-                _end(both[n % 2], claim), *(_submit(both[k % 2]) for k in range(6))
-            )
+            ending = asyncio.ensure_future(_end(both[n % 2], claim))
+            raced = await asyncio.gather(*(_submit(both[k % 2]) for k in range(6)))
+            ended = await ending
             made |= {task.task_id for task, _ in raced}
             for task in (await store.list(status=TaskStatus.PENDING)).tasks:
                 await store.request_cancel(task.task_id)
