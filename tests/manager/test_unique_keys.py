@@ -127,9 +127,10 @@ async def test_a_key_in_a_callers_transaction(store_url: str) -> None:
                 "bill", connection=caller.connection, unique_key="ada", **options
             )
 
+        made: list[Any] = []
         with suppress(ZeroDivisionError):
             async with caller.transaction():
-                undone = await submit(priority=3)
+                made.append(await submit(priority=3))
                 raise ZeroDivisionError
         async with caller.transaction():
             first = await submit()
@@ -140,7 +141,7 @@ async def test_a_key_in_a_callers_transaction(store_url: str) -> None:
             second = await submit(priority=1)
         row = await second.status()
 
-    assert undone.created
+    assert [undone.created for undone in made] == [True]
     assert (first.created, met.task_id, met.created) == (True, first.task_id, False)
     assert (outside.task_id, met.found_by, outside.found_by) == (
         first.task_id,
