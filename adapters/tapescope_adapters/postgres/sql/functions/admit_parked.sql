@@ -1,10 +1,9 @@
 -- Gives the free slots of concurrency keys to parked tasks, as many as a claim may take: these are due from now on. Of
 -- each of these ops no more looks are taken than 64. Their keys are locked first, in one order; then the key that is to
 -- be looked at the longest goes first, and of it the highest priority, then the longest due. For claim_due, in whose
--- transaction it is. It runs as its owner: so a role that was granted its rights before there were keys claims as ever.
+-- transaction it is.
 CREATE OR REPLACE FUNCTION admit_parked(x_ops text[], x_limit integer) RETURNS void
 LANGUAGE plpgsql
-SECURITY DEFINER
 SET search_path FROM CURRENT
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off

@@ -1,8 +1,7 @@
 -- Locks the concurrency keys of these tasks, before the tasks and in one order, so that two sessions that free slots
--- never wait for each other. Whoever may write tasks needs it, so it runs as its owner.
+-- never wait for each other.
 CREATE OR REPLACE FUNCTION lock_limits(x_keys bigint[]) RETURNS void
 LANGUAGE plpgsql
-SECURITY DEFINER
 SET search_path FROM CURRENT
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
