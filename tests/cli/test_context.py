@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from tapescope import TaskManager, find_store
 from tapescope.model.tasks import NewTask
@@ -92,7 +93,7 @@ def test_a_tree_has_the_children_and_theirs(tapescope: Tapescope) -> None:
         (4, shorten_id(below)),
         (2, shorten_id(second)),
     ]
-    leaf = {"task_id": below, "op": "scan", "status": "pending", "children": []}
+    leaf: dict[str, Any] = {"task_id": below, "op": "scan", "status": "pending", "children": []}
     assert told["children"][0]["children"] == [leaf]
     assert told["more_children"] is False
     assert bare.endswith("\nno children\n")

@@ -15,6 +15,7 @@ from tapescope import (
     Reporter,
     Submission,
     TaskCancelled,
+    TaskHandle,
     TaskManager,
     TaskStatus,
     Telling,
@@ -264,24 +265,23 @@ async def test_a_cancel_reaches_the_children_that_are_to_end_with_it(any_url: st
         async def child(report: Reporter) -> None:
             await asyncio.Event().wait()
 
+        made: asyncio.Future[list[TaskHandle]] = asyncio.get_running_loop().create_future()
+
         async def work(report: Reporter) -> None:
-            made = [
+            handles = [
                 await manager.submit("follows", child, cancel_with_parent=True),
                 await manager.submit("goes_on", child),
                 await manager.submit("detached", child, detached=True, cancel_with_parent=True),
                 await manager.submit("nobody", cancel_with_parent=True, delay=3_600),
             ]
-            await report.emit("made", [one.task_id for one in made])
+            made.set_result(handles)
             try:
                 await asyncio.Event().wait()
             finally:
                 stopped.set()
 
         parent = await manager.submit("parent", work)
-        async for event in parent.follow():
-            if event.type == "made":
-                follows, goes_on, detached, waits = map(manager.handle, event.body)
-                break
+        follows, goes_on, detached, waits = await asyncio.wait_for(made, 20)
         await parent.cancel("no use", by="ann")
         with pytest.raises(TaskCancelled, match="no use"):
             await parent.result(20)

@@ -238,11 +238,12 @@ def check_tags(given: object) -> tuple[str, ...]:
     """
     if given == ():  # nearly always
         return ()
+    told: object = given
     if isinstance(given, str | bytes | Mapping) or not isinstance(given, Collection):
-        raise BadSetting("tags", given, "a list of texts")
+        raise BadSetting("tags", told, "a list of texts")
     tags = sorted({check_tag(one, "tags") for one in cast("Collection[object]", given)})
     if len(tags) > MOST_TAGS:
-        raise BadSetting("tags", given, f"at most {MOST_TAGS} tags")
+        raise BadSetting("tags", told, f"at most {MOST_TAGS} tags")
     return tuple(tags)
 
 

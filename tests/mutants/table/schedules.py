@@ -72,7 +72,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
         Edit(
             f"{POSTGRES}/sql/schedules.sql",
             "WHERE name = $1 AND revision = $18 RETURNING 1",
-            "WHERE name = $1 AND $17 > 0 RETURNING 1",
+            "WHERE name = $1 AND $18 > 0 RETURNING 1",
         ),
         "tests/contract/test_conformance.py::TestPostgres::test_who_has_not_seen_the_last_revision_changes_nothing",
         on="postgresql",
