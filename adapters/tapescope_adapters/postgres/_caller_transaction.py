@@ -87,11 +87,19 @@ def _insert(
     """The statements, whichever driver carries them out; each is answered with its rows."""
     create = sql["create_within"]
     values: tuple[object, ...] = (*row[:8], identity)
-    if row.priority:  # else its column needs no right
-        create = create.replace("/*, priority*/", ", priority").replace(
-            "/*, its priority*/", ", $10::smallint"
-        )
-        values = (*values, row.priority)
+    late = {
+        "priority pg_catalog.int2": row.priority,
+        "tags pg_catalog.text": row.tags,
+        "parent_id pg_catalog.uuid": row.parent_id,
+        "cancel_with_parent pg_catalog.bool": row.cancel_with_parent,
+    }
+    for column, value in late.items():
+        if value:  # else its column needs no right
+            name, kind = column.split()
+            values = (*values, value)
+            create = create.replace("/*late*/", f", {name} /*late*/")
+            place = f"CAST(${len(values)} AS {kind})"
+            create = create.replace("/*its late*/", f", {place} /*its late*/")
     while True:
         rows = yield _Statement(create, values)
         if not rows or not rows[0]["ours"]:

@@ -29,6 +29,7 @@ try:
                 "arrivals",
                 "backlog",
                 "claims",
+                "context",
                 "giving_up",
                 "input",
                 "large_appends",
@@ -53,6 +54,7 @@ try:
     from tapescope.testing.conformance.arrivals import ArrivalsConformance
     from tapescope.testing.conformance.backlog import BacklogConformance
     from tapescope.testing.conformance.claims import ClaimsConformance
+    from tapescope.testing.conformance.context import ContextConformance
     from tapescope.testing.conformance.giving_up import GivingUpConformance
     from tapescope.testing.conformance.input import InputConformance
     from tapescope.testing.conformance.large_appends import LargeAppendsConformance
@@ -80,6 +82,7 @@ __all__ = [
     "ArrivalsConformance",
     "BacklogConformance",
     "ClaimsConformance",
+    "ContextConformance",
     "GivingUpConformance",
     "InputConformance",
     "LargeAppendsConformance",
@@ -111,6 +114,7 @@ class StoreConformance(
     TracesConformance,
     InputConformance,
     ReadingConformance,
+    ContextConformance,
     ClaimsConformance,
     RacesConformance,
     GivingUpConformance,
