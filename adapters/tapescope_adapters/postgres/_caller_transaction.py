@@ -87,23 +87,27 @@ def _insert(
     """The statements, whichever driver carries them out; each is answered with its rows."""
     create = sql["create_within"]
     values: tuple[object, ...] = (*row[:8], identity)
-    # What is left out needs no right to its column.
-    more: dict[str, tuple[object, str]] = {
-        "priority": (row.priority or None, "smallint"),
-        "unique_key": (row.unique_key, "text"),
-        "concurrency_key": (row.concurrency_key, "text"),
+    late = {
+        "priority pg_catalog.int2": row.priority,
+        "tags pg_catalog.text": row.tags,
+        "parent_id pg_catalog.uuid": row.parent_id,
+        "cancel_with_parent pg_catalog.bool": row.cancel_with_parent,
+        "unique_key pg_catalog.text": row.unique_key,
+        "concurrency_key pg_catalog.text": row.concurrency_key,
     }
-    named = {name: pair for name, pair in more.items() if pair[0] is not None}
-    if named:
-        places = [f"${n}::{kind}" for n, (_, kind) in enumerate(named.values(), len(values) + 1)]
-        columns = "".join(f", {name}" for name in named)
-        given = "".join(f", {place}" for place in places)
-        if row.concurrency_key is not None:  # it is born parked
-            columns += ", parked_at"
-            given += ", coalesce($8::bigint, c.now)"
-            create = create.replace("coalesce($8::bigint, c.now)", "253402300799999999", 1)
-        create = create.replace("/*, columns*/", columns).replace("/*, values*/", given)
-        values = (*values, *(value for value, _ in named.values()))
+    if row.concurrency_key is not None:  # it is born parked
+        due = "coalesce($8::bigint, c.now)"
+        create = create.replace(due, "253402300799999999").replace(
+            "/*late*/", ", parked_at /*late*/"
+        )
+        create = create.replace("/*its late*/", f", {due} /*its late*/")
+    for column, value in late.items():
+        if value or value == "":  # else its column needs no right
+            name, kind = column.split()
+            values = (*values, value)
+            create = create.replace("/*late*/", f", {name} /*late*/")
+            place = f"CAST(${len(values)} AS {kind})"
+            create = create.replace("/*its late*/", f", {place} /*its late*/")
     while True:
         rows = yield _Statement(create, values)
         if not rows or not rows[0]["ours"]:

@@ -53,8 +53,8 @@ from tapescope_adapters.sqlite._rows import find_idempotent, find_unique
 __all__ = ["Writing"]
 
 
-_MOST_ROWS: Final = 2_048
-"""Rows of a statement: of 14 columns, they stay below the 32,766 parameters that SQLite takes."""
+_MOST_ROWS: Final = 1_024
+"""Rows of a statement: of 17 columns, they stay below the 32,766 parameters that SQLite takes."""
 
 
 class Writing:
@@ -162,7 +162,7 @@ class Writing:
     ) -> Iterable[int]:
         if not rows:
             return ()
-        self._execute(conn, "insert_tasks", 14, [(*row, now) for row in rows])
+        self._execute(conn, "insert_tasks", 17, [(*row, now) for row in rows])
         last: int = conn.execute("SELECT last_insert_rowid()").fetchone()[0]
         return range(last - len(rows) + 1, last + 1)
 

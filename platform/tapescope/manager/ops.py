@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import (
@@ -185,6 +185,9 @@ class Op(Generic[P, R_co, C_co]):
         connection: object | None = None,
         manager: Submits | None = None,
         priority: int | None = None,
+        tags: Collection[str] = (),
+        detached: bool = False,
+        cancel_with_parent: bool = False,
         unique_key: str | None = None,
         concurrency_key: str | None = None,
     ) -> OpCall[P, R_co]:
@@ -202,6 +205,9 @@ class Op(Generic[P, R_co, C_co]):
             connection,
             manager,
             priority,
+            tags,
+            detached,
+            cancel_with_parent,
             unique_key,
             concurrency_key,
         )
@@ -259,6 +265,9 @@ class OpCall(Generic[P, R_co]):
     connection: object | None = None
     manager: Submits | None = None
     priority: int | None = None
+    tags: Collection[str] = ()
+    detached: bool = False
+    cancel_with_parent: bool = False
     unique_key: str | None = None
     concurrency_key: str | None = None
 
@@ -279,6 +288,9 @@ class OpCall(Generic[P, R_co]):
             delay=self.delay,
             run_at=self.run_at,
             priority=self.priority,
+            tags=self.tags,
+            detached=self.detached,
+            cancel_with_parent=self.cancel_with_parent,
             unique_key=self.unique_key,
             concurrency_key=self.concurrency_key,
             types=self.op.runner.types,

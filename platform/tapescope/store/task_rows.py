@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from tapescope.codec import decode
 from tapescope.model.tape import DropReason, Outcome
 from tapescope.model.tasks import CancelReason, CancelRequest, Task, TaskStatus
+from tapescope.store.damage import read_tags
 from tapescope.store.flush import CancelRow, CancelState, ClaimAnswer, CreateRow, EventRow
 
 if TYPE_CHECKING:
@@ -62,6 +63,9 @@ def as_pending(row: CreateRow, params: Mapping[str, Any], now: int, key: int) ->
         cancel=None,
         error_code=None,
         priority=row.priority,
+        tags=read_tags(row.tags),
+        parent_id=row.parent_id,
+        cancel_with_parent=row.cancel_with_parent,
         unique_key=row.unique_key,
         concurrency_key=row.concurrency_key,
         parked=row.concurrency_key is not None,
@@ -92,6 +96,9 @@ def as_running(task: Task, owner: str, won: ClaimAnswer) -> Task:
         cancel=task.cancel,
         error_code=task.error_code,
         priority=task.priority,
+        tags=task.tags,
+        parent_id=task.parent_id,
+        cancel_with_parent=task.cancel_with_parent,
         unique_key=task.unique_key,
         concurrency_key=task.concurrency_key,
         key=task.key,

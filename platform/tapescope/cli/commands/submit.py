@@ -42,6 +42,13 @@ __all__ = ["submit"]
     help="From -9 to 9: the higher goes first. Default: as the op has it.",
 )
 @click.option(
+    "--tag",
+    "tags",
+    multiple=True,
+    metavar="TAG",
+    help="A word by which the task is found; give it again for more, up to ten.",
+)
+@click.option(
     "--delay",
     type=NUMBER,
     metavar="SECONDS",
@@ -77,6 +84,7 @@ def submit(
     retries: int | None,
     timeout: float | None,
     priority: int | None,
+    tags: tuple[str, ...],
     delay: float | None,
     run_at: str | None,
     key: str | None,
@@ -89,16 +97,18 @@ def submit(
 ) -> int:
     """Submit a task to the workers of the store, and print its id."""
     at = None if run_at is None else _parse_time(run_at)
+    plain = parse_params(params)
     submission = Submission(
         op,
         None,
-        parse_params(params),
+        plain,
         timeout,
         key,
         retries,
         delay,
         at,
         priority=priority,
+        tags=tags,
         unique_key=unique_key,
         concurrency_key=concurrency_key,
     )

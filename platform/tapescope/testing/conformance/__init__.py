@@ -29,6 +29,7 @@ try:
                 "arrivals",
                 "backlog",
                 "claims",
+                "context",
                 "giving_up",
                 "input",
                 "large_appends",
@@ -55,6 +56,7 @@ try:
     from tapescope.testing.conformance.arrivals import ArrivalsConformance
     from tapescope.testing.conformance.backlog import BacklogConformance
     from tapescope.testing.conformance.claims import ClaimsConformance
+    from tapescope.testing.conformance.context import ContextConformance
     from tapescope.testing.conformance.giving_up import GivingUpConformance
     from tapescope.testing.conformance.input import InputConformance
     from tapescope.testing.conformance.large_appends import LargeAppendsConformance
@@ -84,6 +86,7 @@ __all__ = [
     "ArrivalsConformance",
     "BacklogConformance",
     "ClaimsConformance",
+    "ContextConformance",
     "GivingUpConformance",
     "InputConformance",
     "LargeAppendsConformance",
@@ -117,6 +120,7 @@ class StoreConformance(
     TracesConformance,
     InputConformance,
     ReadingConformance,
+    ContextConformance,
     ClaimsConformance,
     RacesConformance,
     GivingUpConformance,

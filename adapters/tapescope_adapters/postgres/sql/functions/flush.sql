@@ -113,23 +113,25 @@ BEGIN
     IF creates IS NOT NULL THEN
         WITH made AS (
             INSERT INTO tasks (task_id, op, params, timeout_s, retries, idempotency_key, traceparent,
-                               run_at, owner, lease_expires_at, priority, unique_key, concurrency_key,
-                               parked_at, created_at)
+                               run_at, owner, lease_expires_at, priority, tags, parent_id,
+                               cancel_with_parent, unique_key, concurrency_key, parked_at, created_at)
             SELECT c.task_id, c.op, c.params, c.timeout, c.retries, c.idempotency_key, c.traceparent,
                    CASE WHEN c.concurrency_key IS NULL THEN coalesce(c.run_at, now)
                         ELSE 253402300799999999 END, c.owner,
                    CASE WHEN c.lease IS NOT NULL
                         THEN least(coalesce(c.run_at, now) + c.lease, 253402300799999999) END,
-                   coalesce(c.priority, 0), c.unique_key, c.concurrency_key,
+                   coalesce(c.priority, 0), c.tags, c.parent_id, coalesce(c.cancel_with_parent, false),
+                   c.unique_key, c.concurrency_key,
                    CASE WHEN c.concurrency_key IS NOT NULL THEN coalesce(c.run_at, now) END, now
               FROM unnest(creates[1]::uuid[], string_to_array(creates[2], E'\x1e'),
                           string_to_array(creates[3], E'\x1e'), creates[4]::double precision[],
                           creates[5]::integer[], creates[6]::text[], creates[7]::text[],
                           creates[8]::bigint[], creates[9]::text[], creates[10]::bigint[],
-                          creates[11]::smallint[], creates[12]::text[],
-                          creates[13]::text[])
+                          creates[11]::smallint[], creates[12]::text[], creates[13]::uuid[],
+                          creates[14]::boolean[], creates[15]::text[], creates[16]::text[])
                    AS c(task_id, op, params, timeout, retries, idempotency_key, traceparent, run_at,
-                        owner, lease, priority, unique_key, concurrency_key)
+                        owner, lease, priority, tags, parent_id, cancel_with_parent, unique_key,
+                        concurrency_key)
                 ON CONFLICT DO NOTHING
             RETURNING id
         )
@@ -140,7 +142,7 @@ BEGIN
                 SELECT c.place, CASE WHEN t.id = ANY (made) AND t.first = c.place THEN t.id END AS key,
                        coalesce(k.task, t.task, u.task) AS task
                   FROM unnest(creates[1]::uuid[], string_to_array(creates[2], E'\x1e'),
-                              creates[6]::text[], creates[12]::text[]) WITH ORDINALITY
+                              creates[6]::text[], creates[15]::text[]) WITH ORDINALITY
                        AS c(task_id, op, idempotency_key, unique_key, place)
                   LEFT JOIN LATERAL (SELECT t.id, to_json(t) AS task,
                                             array_position(creates[1]::uuid[], t.task_id) AS first
