@@ -124,6 +124,7 @@ class Attribute:
     SCHEDULE: Final = "tapescope.schedule.name"
     FIRING_TIME: Final = "tapescope.schedule.firing_time"
     FIRING_OUTCOME: Final = "tapescope.schedule.outcome"
+    MESSAGE_RESULT: Final = "tapescope.message.result"
     LINK: Final = "tapescope.link"
     STREAM_END: Final = "tapescope.server.stream.end"
     REFUSAL: Final = "tapescope.server.refusal"
@@ -385,6 +386,14 @@ LATENESS: Final = MetricRow(
     "From a firing time to when its task was made.",
     (_A.OP,),
     boundaries=_WORK_SECONDS,
+)
+MESSAGES: Final = MetricRow(
+    "tapescope.message.count",
+    "counter",
+    "{message}",
+    "Messages to tasks, by what became of them. One that is sent is taken later, or untaken when "
+    "its task ends.",
+    (_A.OP, _A.MESSAGE_RESULT),
 )
 ZOMBIES: Final = MetricRow(
     "tapescope.task.zombies",
