@@ -36,6 +36,7 @@ try:
                 "leases",
                 "life",
                 "maintenance",
+                "messages",
                 "notifications",
                 "opening",
                 "ops",
@@ -60,6 +61,7 @@ try:
     from tapescope.testing.conformance.leases import LeasesConformance
     from tapescope.testing.conformance.life import LifeConformance
     from tapescope.testing.conformance.maintenance import MaintenanceConformance
+    from tapescope.testing.conformance.messages import MessagesConformance
     from tapescope.testing.conformance.notifications import NotificationsConformance
     from tapescope.testing.conformance.opening import OpeningConformance
     from tapescope.testing.conformance.ops import OpsConformance
@@ -88,6 +90,7 @@ __all__ = [
     "LifeConformance",
     "MaintenanceConformance",
     "MakeBackend",
+    "MessagesConformance",
     "NotificationsConformance",
     "OpeningConformance",
     "OpsConformance",
@@ -119,6 +122,7 @@ class StoreConformance(
     OrderConformance,
     PausesConformance,
     SchedulesConformance,
+    MessagesConformance,
     BacklogConformance,
     NotificationsConformance,
     ArrivalsConformance,
