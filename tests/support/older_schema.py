@@ -21,7 +21,7 @@ async def take_migration_off(url: str) -> None:
             await raw.execute("DROP FUNCTION count_moves() CASCADE")  # its triggers, too
             await raw.execute(
                 "DROP TABLE backlog, backlog_moves, backlog_snapshot, workers,"
-                " attempts_traced, schedules, pauses"
+                " attempts_traced, schedules, pauses, messages"
             )
             await raw.execute(
                 "ALTER TABLE maintenance DROP COLUMN firing_holder, DROP COLUMN firing_until"
@@ -43,8 +43,9 @@ async def take_migration_off(url: str) -> None:
         ).fetchall()
         for (name,) in triggers:
             conn.execute(f"DROP TRIGGER {name}")
-        conn.execute("DROP TRIGGER tasks_take_their_traces")
-        for table in ("backlog", "workers", "attempts_traced", "schedules", "pauses"):
+        for name in ("tasks_take_their_traces", "tasks_take_their_messages", "events_take_message"):
+            conn.execute(f"DROP TRIGGER {name}")
+        for table in ("backlog", "workers", "attempts_traced", "schedules", "pauses", "messages"):
             conn.execute(f"DROP TABLE {table}")
         conn.execute("ALTER TABLE tasks DROP COLUMN cancel_traceparent")
         conn.execute("DROP INDEX tasks_due_op")
