@@ -658,7 +658,8 @@ class SqliteBackend(StoreBackend):
             look = Look(
                 self._sql,
                 seen,
-                None if changes.follows_all else changes.followed,
+                changes.followed,
+                follows_all=changes.follows_all,
                 arrivals=changes.awaits_arrivals,
             )
             try:

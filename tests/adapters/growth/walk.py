@@ -254,8 +254,8 @@ async def _walk_looks(backend: SqliteBackend, filled: Filled) -> None:
     """How the processes that have a SQLite file open see what the others wrote."""
     sql = load("tapescope_adapters.sqlite")
     seen = NOTHING_SEEN
-    for followed in ([filled.long], None):
-        look = Look(sql, seen, followed, arrivals=True)
+    for follows_all in (False, True):
+        look = Look(sql, seen, [filled.long], follows_all=follows_all, arrivals=True)
         seen = await backend._reading(look)  # pyright: ignore[reportPrivateUsage]  # as its poll does
         seen = seen._replace(version=-1, last_n=seen.last_n - _PAGE)  # as if another had written
 

@@ -20,6 +20,7 @@ from tapescope.errors import (
 from tapescope.model.messages import Message, MessageTaken, Sent
 from tapescope.model.tape import MESSAGE_TAKEN, DropReason, NewEvent
 from tapescope.model.tasks import Attempt, ErrorInfo, FinalEvent, NewTask, TaskStatus
+from tapescope.store.notifications import Subscription
 from tapescope.store.port import TaskStore
 from tapescope.store.validation import StoreLimits, new_task_id
 from tapescope.testing.conformance.suite import Stores, StoreSuite
@@ -219,6 +220,29 @@ class MessagesConformance(StoreSuite):
 
         assert sent.n == 1
 
+    async def test_who_knows_the_end_of_the_tape_is_woken_all_the_same(
+        self, store: TaskStore, second_store: TaskStore
+    ) -> None:
+        """A message is no event: the tape may have been told as far as it goes, by its own writer,
+        also where somebody follows every task."""
+        attempt = await start(second_store)
+        heard = 0
+        async with asyncio.timeout(20):
+            with second_store.changes(attempt.task_id) as changes:
+                for n in range(4):  # of the first ones it may be the look of one who begins
+                    await second_store.append(attempt, [log(n)])
+                    await store.messages.send(attempt.task_id, n)
+                    await _hear(changes)
+                    heard += 1
+            with second_store.changes(), second_store.changes(attempt.task_id) as changes:
+                for n in range(4):
+                    await second_store.append(attempt, [log(n)])
+                    await store.messages.send(attempt.task_id, n)
+                    await _hear(changes)
+                    heard += 1
+
+        assert heard == 8
+
     async def test_messages_go_with_their_task(self, unrecorded_store: TaskStore) -> None:
         """Retention deletes a task whole."""
         store = unrecorded_store
@@ -230,6 +254,12 @@ class MessagesConformance(StoreSuite):
             await store.messages.read(claim.task_id)
 
         assert await store.backend.find_untaken([claim.task_id]) == []
+
+
+async def _hear(changes: Subscription) -> None:
+    """Wait until it is told to look, not of events."""
+    while (await anext(changes)).events:
+        pass
 
 
 async def _claim(store: TaskStore, task_id: str) -> Attempt:
