@@ -15,6 +15,7 @@ from tests.mutants.table import (
     client,
     http,
     manager,
+    messages,
     order,
     pauses,
     postgres,
@@ -45,6 +46,7 @@ def _by_name() -> dict[str, Guard]:
         schedules,
         pauses,
         order,
+        messages,
         telemetry,
         testing,
     )

@@ -127,8 +127,8 @@ CREATE TABLE messages (
     body      TEXT    NOT NULL,
     sent_at   INTEGER NOT NULL,
     taken_seq INTEGER,
-    CONSTRAINT messages_pkey PRIMARY KEY (task, n),
-    CONSTRAINT messages_key_unique UNIQUE (task, key)
+    PRIMARY KEY (task, n),
+    UNIQUE (task, key)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX messages_untaken ON messages (task) WHERE taken_seq IS NULL;
 CREATE TRIGGER messages_can_be_read BEFORE INSERT ON messages

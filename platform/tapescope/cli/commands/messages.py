@@ -40,7 +40,7 @@ _COLUMNS = (
 def messages(
     *, task_id: str, wide: bool, as_json: bool, store: str | None, server: str | None
 ) -> None:
-    """List the messages that were sent to a task, and which of them its runs have taken.
+    """List what was sent to a task, and what its runs have taken.
 
     A message that was taken is on the tape, as the event that is named. One that its task has left
     when it ended stays here.
