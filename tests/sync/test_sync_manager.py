@@ -503,7 +503,7 @@ def test_messages_are_sent_and_taken_by_plain_calls() -> None:
     """By the handle and by the manager; the runner in its thread is given them in their order."""
 
     def add(report: ThreadReporter) -> int:
-        return report.message().body + report.message(timeout=10).body
+        return int(report.message().body) + int(report.message(timeout=10).body)
 
     with SyncManager(MemoryStore()) as manager:
         task = manager.submit("add", add)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, MutableSequence, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from tapescope.codec import decode
 from tapescope.model.messages import InboxRow, MessageResult, SendAnswer, SendRow
@@ -121,7 +122,7 @@ def take_message(inbox: MutableSequence[InboxRow], row: EventRow) -> None:
     Raises ``FlushRefused`` where there is none that is not taken.
     """
     body = decode(row.body)
-    n = body.get("n") if isinstance(body, dict) else None
+    n = cast("dict[str, object]", body).get("n") if isinstance(body, dict) else None
     if type(n) is not int or not 1 <= n <= len(inbox) or inbox[n - 1].taken_seq is not None:
         raise FlushRefused(f"a message is taken once, from the inbox of its task: {n!r}")
     inbox[n - 1] = inbox[n - 1]._replace(taken_seq=row.seq)

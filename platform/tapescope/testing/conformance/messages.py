@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -163,7 +164,8 @@ class MessagesConformance(StoreSuite):
         for body in (float("nan"), b"bytes", "\0"):
             with pytest.raises(NotJson):
                 await store.messages.send(task_id, body)
-        for key in ("\0", "k" * 1_025, 7):
+        bad: tuple[Any, ...] = ("\0", "k" * 1_025, 7)
+        for key in bad:
             with pytest.raises(BadSetting):
                 await store.messages.send(task_id, 1, key=key)
         with pytest.raises(BadSetting):
