@@ -16,6 +16,7 @@ from tests.mutants.table import (
     context,
     http,
     manager,
+    messages,
     order,
     pauses,
     postgres,
@@ -47,6 +48,7 @@ def _by_name() -> dict[str, Guard]:
         pauses,
         order,
         context,
+        messages,
         telemetry,
         testing,
     )

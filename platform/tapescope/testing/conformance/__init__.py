@@ -37,6 +37,7 @@ try:
                 "leases",
                 "life",
                 "maintenance",
+                "messages",
                 "notifications",
                 "opening",
                 "ops",
@@ -62,6 +63,7 @@ try:
     from tapescope.testing.conformance.leases import LeasesConformance
     from tapescope.testing.conformance.life import LifeConformance
     from tapescope.testing.conformance.maintenance import MaintenanceConformance
+    from tapescope.testing.conformance.messages import MessagesConformance
     from tapescope.testing.conformance.notifications import NotificationsConformance
     from tapescope.testing.conformance.opening import OpeningConformance
     from tapescope.testing.conformance.ops import OpsConformance
@@ -91,6 +93,7 @@ __all__ = [
     "LifeConformance",
     "MaintenanceConformance",
     "MakeBackend",
+    "MessagesConformance",
     "NotificationsConformance",
     "OpeningConformance",
     "OpsConformance",
@@ -123,6 +126,7 @@ class StoreConformance(
     OrderConformance,
     PausesConformance,
     SchedulesConformance,
+    MessagesConformance,
     BacklogConformance,
     NotificationsConformance,
     ArrivalsConformance,
