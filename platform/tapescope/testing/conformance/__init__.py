@@ -37,6 +37,7 @@ try:
                 "leases",
                 "life",
                 "maintenance",
+                "messages",
                 "notifications",
                 "opening",
                 "ops",
@@ -64,6 +65,7 @@ try:
     from tapescope.testing.conformance.leases import LeasesConformance
     from tapescope.testing.conformance.life import LifeConformance
     from tapescope.testing.conformance.maintenance import MaintenanceConformance
+    from tapescope.testing.conformance.messages import MessagesConformance
     from tapescope.testing.conformance.notifications import NotificationsConformance
     from tapescope.testing.conformance.opening import OpeningConformance
     from tapescope.testing.conformance.ops import OpsConformance
@@ -95,6 +97,7 @@ __all__ = [
     "LifeConformance",
     "MaintenanceConformance",
     "MakeBackend",
+    "MessagesConformance",
     "NotificationsConformance",
     "OpeningConformance",
     "OpsConformance",
@@ -131,6 +134,7 @@ class StoreConformance(
     SlotsConformance,
     PausesConformance,
     SchedulesConformance,
+    MessagesConformance,
     BacklogConformance,
     NotificationsConformance,
     ArrivalsConformance,
