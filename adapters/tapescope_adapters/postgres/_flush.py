@@ -110,6 +110,8 @@ def _creates(rows: Sequence[CreateRow]) -> Sequence[str] | None:
         tags,
         parents,
         followers,
+        unique_keys,
+        concurrency_keys,
     ) = zip(*rows, strict=True)
     return (
         _as_array(task_ids),
@@ -126,6 +128,8 @@ def _creates(rows: Sequence[CreateRow]) -> Sequence[str] | None:
         _quote(tags),
         _as_array(parents),
         _as_array(followers),
+        _quote(unique_keys),
+        _quote(concurrency_keys),
     )
 
 

@@ -344,7 +344,7 @@ class TaskStore:
         """``create`` and ``claim_if_pending`` in one transaction, for who can begin the task now.
 
         Gives the task, whether it is new, and the claim: ``None`` where it was not made, and the
-        task may be pending. ``lease`` is in seconds. The task has no idempotency key and no due
+        task may be pending. ``lease`` is in seconds. The task has no key of any kind and no due
         time. Raises what ``create`` raises.
 
         One that is cancelled, or raises ``EventFateUnknown``, leaves no task behind that nobody
@@ -352,7 +352,7 @@ class TaskStore:
         """
         lease = check_seconds("lease", lease, over_zero=True)
         owner = check_text("owner", owner)
-        for name in ("idempotency_key", "run_at"):
+        for name in ("idempotency_key", "unique_key", "concurrency_key", "run_at"):
             if getattr(new_task, name) is not None:
                 raise BadSetting(name, getattr(new_task, name), "None of a task that begins now")
         row, params = check_new_task(new_task, self.limits)

@@ -15,6 +15,7 @@ from tests.mutants.table import (
     client,
     context,
     http,
+    limits,
     manager,
     messages,
     order,
@@ -49,6 +50,7 @@ def _by_name() -> dict[str, Guard]:
         order,
         context,
         messages,
+        limits,
         telemetry,
         testing,
     )
