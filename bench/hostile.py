@@ -97,7 +97,7 @@ async def press(kind: str, port: int, task_id: str) -> None:
                 await client(port, task_id)
             await asyncio.sleep(1)
 
-    coming = []
+    coming: list[asyncio.Future[None]] = []
     for n in range(clients):
         coming.append(asyncio.ensure_future(come_again()))
         if n % 50 == 49:
