@@ -28,7 +28,9 @@ async def take_migration_off(url: str) -> None:
             )
             # with the trigger that guards it, which the migration makes again
             await raw.execute("ALTER TABLE tasks DROP COLUMN cancel_traceparent CASCADE")
-            await raw.execute("ALTER TABLE tasks DROP COLUMN priority")  # with its index
+            for column in ("priority", "engine", "confirm_at"):  # with its indexes
+                await raw.execute(f"ALTER TABLE tasks DROP COLUMN {column}")
+            await raw.execute("ALTER TABLE maintenance DROP COLUMN store_id")
             await raw.execute("ALTER TABLE ops DROP COLUMN priority")
             await raw.execute(
                 "CREATE INDEX tasks_due_op ON tasks (op, run_at, id) WHERE status = 'pending'"
@@ -47,11 +49,14 @@ async def take_migration_off(url: str) -> None:
         for table in ("backlog", "workers", "attempts_traced", "schedules", "pauses"):
             conn.execute(f"DROP TABLE {table}")
         conn.execute("ALTER TABLE tasks DROP COLUMN cancel_traceparent")
-        conn.execute("DROP INDEX tasks_due_op")
+        for index in ("tasks_due_op", "tasks_to_confirm"):
+            conn.execute(f"DROP INDEX {index}")
+        for column in ("engine", "confirm_at"):
+            conn.execute(f"ALTER TABLE tasks DROP COLUMN {column}")
         for table in ("tasks", "ops"):
             conn.execute(f"ALTER TABLE {table} DROP COLUMN priority")
         conn.execute("CREATE INDEX tasks_due_op ON tasks (op, run_at) WHERE status = 'pending'")
-        for column in ("firing_holder", "firing_until"):
+        for column in ("firing_holder", "firing_until", "store_id"):
             conn.execute(f"ALTER TABLE maintenance DROP COLUMN {column}")
         conn.execute("DELETE FROM schema_compatibility WHERE version > ?", (_VERSION,))
         conn.execute(f"PRAGMA user_version = {_VERSION}")

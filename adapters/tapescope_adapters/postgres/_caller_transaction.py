@@ -87,11 +87,15 @@ def _insert(
     """The statements, whichever driver carries them out; each is answered with its rows."""
     create = sql["create_within"]
     values: tuple[object, ...] = (*row[:8], identity)
-    if row.priority:  # else its column needs no right
-        create = create.replace("/*, priority*/", ", priority").replace(
-            "/*, its priority*/", ", $10::smallint"
-        )
-        values = (*values, row.priority)
+    given: tuple[tuple[str, str, object], ...] = (
+        ("priority", "smallint", row.priority),
+        ("engine", "text", row.engine),
+    )
+    for column, kind, value in given:
+        if value:  # else the column needs no right
+            values = (*values, value)
+            create = create.replace(f"/*, {column}*/", f", {column}")
+            create = create.replace(f"/*, its {column}*/", f", ${len(values)}::{kind}")
     while True:
         rows = yield _Statement(create, values)
         if not rows or not rows[0]["ours"]:

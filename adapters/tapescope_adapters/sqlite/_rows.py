@@ -46,6 +46,7 @@ __all__ = [
     "find_lost",
     "find_standing",
     "find_traced",
+    "find_unconfirmed",
     "get_task",
     "list_tasks",
     "load_attempt",
@@ -62,7 +63,7 @@ _COLUMNS: Final = (
     "id, task_id, op, params, status, attempt, owner, created_at, run_at, claimed_at, finished_at, "
     "lease_expires_at, timeout_s, retries, idempotency_key, traceparent, cancel_reason, "
     "cancel_message, cancel_by, cancel_requested_at, cancel_traceparent, error_code, "
-    "retries_spent, priority"
+    "retries_spent, priority, engine"
 )
 _TASK: Final = _COLUMNS.replace(
     "params", f"CASE WHEN length(params) <= {READ_BYTES} THEN params END"
@@ -84,7 +85,7 @@ _BEYOND_ANY_NUMBER: Final = 2**63 - 1
 
 def _task(row: Sequence[Any]) -> Task:
     try:
-        reason, message, by, at, asked_in, error_code, retries_spent, priority = row[16:]
+        reason, message, by, at, asked_in, error_code, retries_spent, priority, engine = row[16:]
         params = read_json(row[3])
         texts = (row[1], row[2], row[4], row[6], row[14], row[15], message, by, error_code)
         if (
@@ -92,6 +93,7 @@ def _task(row: Sequence[Any]) -> Task:
             and are_times(*row[7:12], at)
             and has_sound_numbers(row[5], row[13], retries_spent, row[12])
             and type(priority) is int
+            and type(engine) is str
             and {type(text) for text in texts} <= _TEXTS
             and (at is None) is (reason is None)
         ):
@@ -116,6 +118,7 @@ def _task(row: Sequence[Any]) -> Task:
                 error_code=error_code,
                 retries_spent=retries_spent,
                 priority=priority,
+                engine=engine or None,
             )
     except (TypeError, ValueError):
         pass  # it was written past tapescope
@@ -210,6 +213,15 @@ def find_ended(conn: sqlite3.Connection, sql: Queries, task_ids: Sequence[str]) 
     asked = encode(list(task_ids), "task_ids")
     query = sql["find_ended"].replace("/*task*/", _TASK)
     return [_task(row) for row in conn.execute(query, (asked,))]
+
+
+def find_unconfirmed(
+    conn: sqlite3.Connection, sql: Queries, engine: str, now: int, limit: int
+) -> list[Task]:
+    """Pending tasks of an engine that it is to be asked about at ``now``."""
+    query = sql["find_unconfirmed"].replace("/*task*/", _TASK)
+    asked = {"engine": engine, "now": now, "limit": limit}
+    return [_task(row) for row in conn.execute(query, asked).fetchall()]
 
 
 def find_traced(

@@ -125,6 +125,7 @@ def _read_task(shape: Shape) -> Task:
         error_code=shape["error_code"],
         retries_spent=int(shape["retries_spent"]),
         priority=int(shape.get("priority", 0)),  # an older server does not say
+        engine=shape.get("engine"),  # as above
         damage=shape.get("damage") or "",
     )
 

@@ -61,6 +61,7 @@ def task_shape(task: Task) -> dict[str, Any]:
         "retries": task.retries,
         "retries_spent": task.retries_spent,
         "priority": task.priority,
+        "engine": task.engine,
         "idempotency_key": task.idempotency_key,
         "traceparent": _traceparent_of(task.traceparent),
         "cancel": None if task.cancel is None else cancel_shape(task.cancel),

@@ -132,6 +132,9 @@ class NewTask:
     """The owner that alone can run it, for its callable is there; ``None``: any worker."""
     priority: int = 0
     """From -9 to 9: among the tasks that are due the higher goes first, then the longest due."""
+    engine: str | None = None
+    """What brings the task to a worker, by the name of its entry point; ``None``: workers claim it
+    themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +195,8 @@ class Task:
     """Retries that failed or lost attempts have used up; a release uses none."""
     priority: int = 0
     """Among the tasks that are due the higher goes first, then the longest due."""
+    engine: str | None = None
+    """What brings it to a worker; ``None``: workers claim it themselves."""
     key: int = field(default=0, repr=False, compare=False)
     """The store's own short key of the row; it means nothing outside that store."""
     damage: str = ""

@@ -164,6 +164,7 @@ def as_damaged_task(row: Mapping[str, Any]) -> Task:
         error_code=take("error_code", str, None),
         retries_spent=take_count("retries_spent"),
         priority=take_priority(),
+        engine=take("engine", str, None) or None,
         key=row["id"],
         damage=f"{', '.join(wrong)} of its row cannot be read" if wrong else "",
     )

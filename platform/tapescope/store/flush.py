@@ -100,6 +100,8 @@ class CreateRow(NamedTuple):
     any worker can run it."""
     priority: int = 0
     """The higher goes first among what is due."""
+    engine: str = ""
+    """What brings it to a worker; empty: workers claim it themselves."""
 
 
 class Inserted(NamedTuple):

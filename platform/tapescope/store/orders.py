@@ -73,7 +73,8 @@ class RescueOrder(NamedTuple):
             return RescueResult.CANCELLED
         if task.damage:
             return RescueResult.FAILED
-        if task.retries_spent < task.retries and task.op in self.ops:
+        again = task.engine is not None or task.op in self.ops
+        if task.retries_spent < task.retries and again:
             return RescueResult.RETRIED
         return RescueResult.FAILED
 

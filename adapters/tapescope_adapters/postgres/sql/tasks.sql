@@ -128,8 +128,8 @@ WITH clock AS MATERIALIZED (
      ORDER BY v.version LIMIT 1
 ), made AS (
     INSERT INTO tasks (task_id, op, params, timeout_s, retries, idempotency_key, traceparent, run_at,
-                       created_at /*, priority*/)
-    SELECT $1::uuid, $2, $3, $4::double precision, $5::integer, $6, $7, coalesce($8::bigint, c.now), c.now /*, its priority*/
+                       created_at /*, priority*/ /*, engine*/)
+    SELECT $1::uuid, $2, $3, $4::double precision, $5::integer, $6, $7, coalesce($8::bigint, c.now), c.now /*, its priority*/ /*, its engine*/
       FROM clock c, here h WHERE h.ours
         ON CONFLICT DO NOTHING
     RETURNING id, created_at

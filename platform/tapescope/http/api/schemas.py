@@ -118,6 +118,10 @@ class TaskRow(_Shape):
     priority: Annotated[
         int, Field(description="From -9 to 9: of what is due the higher goes first.")
     ]
+    engine: Annotated[
+        str | None,
+        Field(description="What brings it to a worker; null: workers claim it themselves."),
+    ]
     idempotency_key: str | None
     traceparent: str | None
     cancel: CancelRequest | None

@@ -29,6 +29,7 @@ try:
                 "arrivals",
                 "backlog",
                 "claims",
+                "engines",
                 "giving_up",
                 "input",
                 "large_appends",
@@ -53,6 +54,7 @@ try:
     from tapescope.testing.conformance.arrivals import ArrivalsConformance
     from tapescope.testing.conformance.backlog import BacklogConformance
     from tapescope.testing.conformance.claims import ClaimsConformance
+    from tapescope.testing.conformance.engines import EnginesConformance
     from tapescope.testing.conformance.giving_up import GivingUpConformance
     from tapescope.testing.conformance.input import InputConformance
     from tapescope.testing.conformance.large_appends import LargeAppendsConformance
@@ -80,6 +82,7 @@ __all__ = [
     "ArrivalsConformance",
     "BacklogConformance",
     "ClaimsConformance",
+    "EnginesConformance",
     "GivingUpConformance",
     "InputConformance",
     "LargeAppendsConformance",
@@ -118,6 +121,7 @@ class StoreConformance(
     OpsConformance,
     OrderConformance,
     PausesConformance,
+    EnginesConformance,
     SchedulesConformance,
     BacklogConformance,
     NotificationsConformance,
