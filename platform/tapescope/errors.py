@@ -45,6 +45,10 @@ Each builds its message from typed arguments, which stay readable as attributes:
     + RightsMissing
     + StoreAuthFailed
     + StoreNotFound
+  x EngineUnfit
+  x BadEngineUrl
+  x UnknownEngine
+  x EngineUnavailable
   x StoreUnavailable
     + StoreBusy
     + StoreFull
@@ -593,6 +597,46 @@ class MissingExtra(StoreConfigError):
     def __init__(self, what: str, extra: str) -> None:
         self.what, self.extra = what, extra
         super().__init__(f"{what} needs more packages: pip install 'tapescope[{extra}]'")
+
+
+class EngineUnfit(TapescopeError):
+    """An engine that cannot be used as it is set up. ``engine`` is where it is."""
+
+    def __init__(self, engine: str, why: str) -> None:
+        self.engine, self.why = engine, why
+        super().__init__(f"The engine {engine} cannot be used: {why}.")
+
+
+class BadEngineUrl(TapescopeError):
+    """An engine's URL that cannot be read. Neither the message nor ``url`` shows a password."""
+
+    def __init__(self, url: str, why: str) -> None:
+        url = hide_password(url)
+        self.url, self.why = url, why
+        super().__init__(
+            f"The engine's URL {url!r} cannot be used: {why}. "
+            "Example: temporal://temporal.internal:7233/namespace."
+        )
+
+
+class UnknownEngine(TapescopeError):
+    """An engine's URL whose scheme no installed engine has."""
+
+    def __init__(self, scheme: str, known: Sequence[str]) -> None:
+        self.scheme, self.known = scheme, tuple(known)
+        super().__init__(
+            f"No installed engine has the scheme {scheme!r}. Known here: {', '.join(known)}. "
+            "Check the URL; a package adds a scheme through the entry-point group "
+            "'tapescope.engines'."
+        )
+
+
+class EngineUnavailable(TapescopeError):
+    """An engine that cannot be reached now. Its tasks are in the store, and wait."""
+
+    def __init__(self, engine: str, why: str) -> None:
+        self.engine, self.why = engine, why
+        super().__init__(f"The engine {engine} cannot be reached: {why}. Its tasks wait.")
 
 
 class SchemaTooNew(StoreConfigError):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack, cast, overload
+from typing import Any, Final, Self, TypeVar, Unpack, cast, overload
 
+from tapescope.engine import Engine, EngineServer, Reconciler, find_engine
 from tapescope.errors import (
     BadSetting,
     IdempotencyConflict,
@@ -22,12 +24,14 @@ from tapescope.errors import (
     RightsMissing,
     TapescopeError,
     TaskNotEnded,
+    UnknownTask,
     UsedAfterFork,
     UsedInAnotherLoop,
 )
 from tapescope.maintenance import Maintainer, Retention, audit_store
 from tapescope.manager.backlog_reader import BacklogReader, describe_backlog
 from tapescope.manager.declared_schedules import tell_schedule
+from tapescope.manager.desk import ManagerDesk
 from tapescope.manager.handle import TaskHandle
 from tapescope.manager.heartbeat import Heartbeat
 from tapescope.manager.hooks import SubmitHook, call_submit_hook
@@ -53,7 +57,7 @@ from tapescope.model.ops import Pause, PausePage
 from tapescope.model.redaction import Redact
 from tapescope.model.schedules import Schedule
 from tapescope.model.tape import QuarantinePage, TapePage
-from tapescope.model.tasks import Claim, NewTask, TaskStatus
+from tapescope.model.tasks import Claim, NewTask, Task, TaskStatus
 from tapescope.model.times import format_time
 from tapescope.model.wording import describe_stop
 from tapescope.run import (
@@ -91,6 +95,10 @@ R = TypeVar("R")
 V = TypeVar("V")
 
 _log = Logger("tapescope")
+
+_UNCOMMITTED: Final = 1_000
+"""Tasks in callers' transactions that are remembered for ``announce``; the reconciler finds them
+all the same."""
 
 
 class TaskManager:
@@ -144,6 +152,10 @@ class TaskManager:
       ``submit_many`` (``SubmitHook``); not around what a schedule makes, nor around ``resubmit``.
     * ``resources``: what is opened in the place of a resource, by what its op was registered with,
       for tests.
+    * ``engine``: what brings the tasks of ops to workers, beside their own claims: an ``Engine`` or
+      its URL, as in ``temporal://host:7233/namespace``. What is submitted by name here is its task
+      then; what was submitted without one is claimed as ever, and tasks with a callable of their
+      own stay in this process (docs/howto/temporal.md).
     * ``codec``: how values that JSON cannot carry are stored: see ``tapescope.Codec``. All managers
       of a store that run the same ops have the same one.
 
@@ -187,10 +199,12 @@ class TaskManager:
         around_run: Sequence[RunHook] = (),
         around_submit: Sequence[SubmitHook] = (),
         resources: ResourceMap | None = None,
+        engine: Engine | str | None = None,
     ) -> None:
         """Check the settings; connect to nothing.
 
-        Raises ``BadSetting``; for a URL what ``find_store`` raises.
+        Raises ``BadSetting``; for a URL what ``find_store`` raises, or ``find_engine``; and
+        ``EngineUnfit`` for an engine beside a store that its workers cannot share.
         """
         max_running = check_count("max_running", max_running)
         max_zombies = check_count(
@@ -244,6 +258,12 @@ class TaskManager:
             values=Values(codec),
             hooks=self._registry,
         )
+        self._engine = find_engine(engine) if isinstance(engine, str) else engine
+        self._check_engine()
+        self._server: EngineServer | None = None
+        self._reconciler: Reconciler | None = None
+        self._uncommitted: deque[str] = deque(maxlen=_UNCOMMITTED)
+        """Tasks in callers' transactions, whose engine is told of them after the commit."""
         self._works = work
         self._lived = False
         """Whether it was opened before."""
@@ -292,6 +312,8 @@ class TaskManager:
         )
         self._backlog = BacklogReader(settings.store)
         self._worker = Worker(self._pool, self._registry, self._poll)
+        self._server = None
+        self._reconciler = None
         self._told_schedules: object = {}
         """The schedules of the registry as the store was told of them."""
         self._scheduler = Scheduler(
@@ -338,6 +360,7 @@ class TaskManager:
                 self._assemble()
                 self._fresh = True
             await self._open_resources()
+            await self._open_engine()
             if self._opened:  # by another call, meanwhile
                 return self
             self._fresh = False
@@ -385,6 +408,49 @@ class TaskManager:
                 await self.store.aclose()
             raise
 
+    # --- its engine -------------------------------------------------------------------------------
+
+    @property
+    def engine(self) -> Engine | None:
+        """What brings tasks of ops to workers beside their own claims, if it has one."""
+        return self._engine
+
+    @property
+    def _engine_name(self) -> str | None:
+        return None if self._engine is None else self._engine.name
+
+    def _check_engine(self) -> None:
+        if self._engine is not None:
+            self._engine.check_store(self.store)
+
+    async def _open_engine(self) -> None:
+        """Raises ``EngineUnfit``, and what ``read_store_id`` raises."""
+        engine = self._engine
+        if engine is None:
+            return
+        try:
+            store_id = await self.store.engines.read_store_id()
+            await engine.open(store_id)
+        except BaseException:
+            closing = begin_insisting(self._settings.resources.aclose, "tapescope-close")
+            await wait_shielded(closing)
+            self._assemble()
+            if self._owns_store:
+                await self.store.aclose()
+            raise
+        self._pool.on_cancelled = engine.forget
+        if self._works:
+            desk = ManagerDesk(
+                self._pool, self._registry, self._worker, self._max_running, store_id, engine.name
+            )
+            self._server = engine.serve(desk)
+            self._reconciler = Reconciler(self.store, engine)
+
+    def _dispatch(self, task: Task) -> None:
+        """Tell the engine of a task that is committed, if it is one of it."""
+        if self._engine is not None and task.engine == self._engine.name:
+            self._engine.dispatch(task)
+
     async def aclose(self) -> None:
         """Take no more tasks, let those submitted run for ``drain`` seconds, end the others.
 
@@ -426,6 +492,7 @@ class TaskManager:
         max_running: int | None = None,
         drain: float | None = None,
         work: bool | None = None,
+        engine: Engine | str | None = None,
     ) -> None:
         """Change settings while the manager is not open, as ``tapescope worker`` and tests do.
 
@@ -447,6 +514,9 @@ class TaskManager:
                 store = find_store(store, telemetry=self.telemetry, thorough=True)
             self.store = store
             self._settings = replace(self._settings, store=store)
+        if engine is not None:
+            self._engine = find_engine(engine) if isinstance(engine, str) else engine
+        self._check_engine()
         self._assemble()
 
     async def __aenter__(self) -> Self:
@@ -503,6 +573,10 @@ class TaskManager:
     def _work_on(self) -> None:
         if self._opened and not self._closed:
             self._worker.start()
+            if self._server is not None:
+                self._server.start()
+            if self._reconciler is not None:
+                self._reconciler.start()
             if self._registry.all():
                 self._scheduler.start()
             self._scheduler.wake()
@@ -610,6 +684,9 @@ class TaskManager:
         """
         self._check_home()
         await self.store.announce()
+        while self._uncommitted and self._engine is not None:
+            with suppress(UnknownTask):  # its transaction was rolled back, or goes on
+                self._engine.dispatch(await self.store.get(self._uncommitted.popleft()))
 
     async def knows_op(self, op: str) -> bool:
         """Whether this manager or a worker of the store has registered the op.
@@ -741,9 +818,11 @@ class TaskManager:
                 idempotency_key=key,
                 traceparent=span.trace_context,
                 priority=known.priority,
+                engine=self._engine_name,
             )
             try:
                 task, created = await store.create(new_task)
+                self._dispatch(task)
             except IdempotencyConflict as conflict:  # made before the schedule's params changed
                 return conflict.task_id, False
         return task.task_id, created
@@ -861,6 +940,7 @@ class TaskManager:
             *self._heartbeat.all_vitals,
             self._worker.vitals,
             self._scheduler.vitals,
+            *(() if self._reconciler is None else (self._reconciler.vitals,)),
             self._maintainer.vitals,
             self._backlog.vitals,
             *self.store.vitals,
@@ -952,6 +1032,7 @@ class TaskManager:
                     traceparent=span.trace_context,
                     only_by=None if runner is None else self.owner,
                     priority=priority,
+                    engine=self._engine_name if runner is None else None,
                 )
                 if runner is not None and _begins_now(submission) and pool.reserve_for(task_id):
                     claim: Claim | None = None
@@ -970,6 +1051,10 @@ class TaskManager:
                 else:
                     task, created = await self.store.create_within(connection, new_task)
             if runner is None:
+                if connection is None:
+                    self._dispatch(task)
+                elif created and self._engine is not None:
+                    self._uncommitted.append(task.task_id)
                 completion = pool.completion_of(task.task_id)
                 return TaskHandle(pool, task.task_id, completion, submission.types, created=created)
             # A pending task that was submitted before may have lost its submitter in mid-commit. To
@@ -1013,6 +1098,10 @@ class TaskManager:
             retire_owner(self.owner)
 
     async def _end_life(self) -> None:
+        if self._server is not None:
+            self._server.stop_taking()
+        if self._reconciler is not None:
+            self._pool.spawn(self._reconciler.stop)
         self._pool.spawn(self._worker.stop)
         self._pool.spawn(self._scheduler.stop)
         self._pool.begin_drain(0 if self._hurry else self._drain)
@@ -1025,6 +1114,12 @@ class TaskManager:
         finally:
             self._drain_limit = None
         await self._pool.stop()
+        if self._server is not None:
+            await self._server.stop()
+        if self._reconciler is not None:
+            await self._reconciler.stop()
+        if self._engine is not None:
+            await self._engine.aclose()
         self._pool.end_following()
         await self._heartbeat.stop()
         await self._maintainer.stop()
