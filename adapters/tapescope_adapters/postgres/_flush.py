@@ -121,7 +121,7 @@ def _creates(rows: Sequence[CreateRow]) -> Sequence[str] | None:
         _quote(owners),
         _as_array(leases),
         _as_array(priorities),
-        _quote(engines) if any(engines) else None,
+        _quote(engines),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine, Sequence
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 from temporalio.exceptions import ActivityAlreadyStartedError
 from temporalio.service import RPCError
@@ -35,7 +35,7 @@ class TemporalEngine(Engine):
     results and errors stay in the store.
     """
 
-    name: ClassVar[str] = "temporal"
+    name = "temporal"
 
     def __init__(self, url: str = "temporal://", *, heartbeat: float = 30.0) -> None:
         """Connects to nothing. Raises ``BadEngineUrl``, ``BadSetting``."""

@@ -18,7 +18,7 @@ _COUNTED: Final = 10_000
 class Overdue(NamedTuple):
     """The pending tasks of an engine that it should have been asked about."""
 
-    count: int
+    tasks: int
     """At most 10,000."""
     since_us: int | None
     """Since when the first is overdue, in microseconds since the epoch."""

@@ -9,6 +9,7 @@ from typing import Any, Final, Self, TypeVar, Unpack
 
 from opentelemetry.metrics import NoOpMeterProvider
 
+from tapescope.engine import Engine
 from tapescope.errors import BadSetting, UnknownTask
 from tapescope.manager import Ops, Submission, TaskHandle, TaskManager
 from tapescope.model.tape import ATTEMPT_FAILED, ATTEMPT_RELEASED, FINAL
@@ -160,13 +161,14 @@ class JudgedManager(TaskManager):
         max_running: int | None = None,
         drain: float | None = None,
         work: bool | None = None,
+        engine: Engine | str | None = None,
     ) -> None:
         """``TaskManager.reconfigure``, but for another store: raises ``BadSetting`` for that."""
         if store is not None:
             raise BadSetting(
                 "store", store, "None: the manager is judged on the one it was made with"
             )
-        super().reconfigure(max_running=max_running, drain=drain, work=work)
+        super().reconfigure(max_running=max_running, drain=drain, work=work, engine=engine)
 
     def _attach_clock(self) -> None:
         if self.clock is not None:

@@ -96,7 +96,7 @@ class EnginesConformance(StoreSuite):
         left = await store.engines.count_overdue(ENGINE, late=0)
 
         assert new == (0, None)
-        assert (late.count, left.count) == (3, 2)
+        assert (late.tasks, left.tasks) == (3, 2)
         assert late.since_us == tasks[0].created_us
 
     async def test_what_waits_counts_them(self, store: TaskStore) -> None:
