@@ -89,7 +89,7 @@ async def test_a_frozen_workers_late_writes_are_dropped(
             assert await handle.result(timeout=90) == 60
 
             async def dropped() -> bool:
-                return bool((await handle.drops()).events)
+                return bool((await handle.drops()).drops)
 
             await until(dropped, within=30)
 

@@ -11,7 +11,7 @@ from tapescope.errors import MissingExtra
 try:
     from tapescope_adapters.temporal.engine import TemporalEngine
 except ModuleNotFoundError as error:
-    if error.name != "temporalio":
+    if (error.name or "").partition(".")[0] != "temporalio":
         raise
     raise MissingExtra("The engine on Temporal", "temporal") from error
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Coroutine, Sequence
+from concurrent.futures import Future
 from typing import Any, Final
 
 from temporalio.exceptions import ActivityAlreadyStartedError
@@ -60,6 +62,7 @@ class TemporalEngine(Engine):
     async def aclose(self) -> None:
         life, self._life = self._life, None
         if life is not None:
+            await life.said()
             await life.loop.stop()
 
     def dispatch(self, task: Task) -> None:
@@ -103,6 +106,10 @@ class TemporalEngine(Engine):
         return self._life
 
 
+_SAID_WITHIN: Final = 2.0
+"""Seconds that a close waits for what the server is being told."""
+
+
 class _Life:
     """What an engine has from its opening to its end."""
 
@@ -110,8 +117,8 @@ class _Life:
         self.loop = EngineLoop()
         self.connection = Connection(where)
         self.dispatcher = Dispatcher(self.connection, store_id, heartbeat)
-        self._untold = 0
-        """Tasks that the server is being told of."""
+        self._untold: set[Future[None]] = set()
+        """What the server is being told."""
 
     async def open(self) -> None:
         """Raises ``EngineUnfit``; a server that is away is waited for."""
@@ -120,16 +127,15 @@ class _Life:
             await self.loop.call(self.connection.open())
         except EngineUnavailable as error:
             _log.warning("%s", error)
-            self.begin(self._reach())
+            self.loop.begin(self._reach())
 
     async def _reach(self) -> None:
         await self.connection.wait()
 
     def queue(self, task: Task) -> None:
         """Tell the server of a task, in the thread, when its turn comes."""
-        if self._untold < _QUEUED:
-            self._untold += 1
-            self.loop.begin(self._start(task))
+        if len(self._untold) < _QUEUED:
+            self.begin(self._start(task))
 
     async def _start(self, task: Task) -> None:
         try:
@@ -138,12 +144,17 @@ class _Life:
             pass  # it has ended there; if it has not here, the reconciler sees to it
         except RPCError as error:
             _log.info("Task %s is told to the engine later: %s", task.task_id, error)
-        finally:
-            self._untold -= 1
 
     def begin(self, work: Coroutine[Any, Any, None]) -> None:
         """Do this in the thread, for nobody waits for it."""
-        self.loop.begin(_unheard(work))
+        telling = self.loop.begin(_unheard(work))
+        self._untold.add(telling)
+        telling.add_done_callback(self._untold.discard)
+
+    async def said(self) -> None:
+        """Wait until the server was told all, for a moment: the rest is left to the reconciler."""
+        if untold := [asyncio.wrap_future(one) for one in tuple(self._untold)]:
+            await asyncio.wait(untold, timeout=_SAID_WITHIN)
 
 
 async def _unheard(work: Coroutine[Any, Any, None]) -> None:

@@ -11,9 +11,8 @@ from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack, cast, overload
 
-from tapescope.engine import Engine, EngineServer, Reconciler, find_engine
 from tapescope.errors import (
     BadSetting,
     IdempotencyConflict,
@@ -31,7 +30,6 @@ from tapescope.errors import (
 from tapescope.maintenance import Maintainer, Retention, audit_store
 from tapescope.manager.backlog_reader import BacklogReader, describe_backlog
 from tapescope.manager.declared_schedules import tell_schedule
-from tapescope.manager.desk import ManagerDesk
 from tapescope.manager.handle import TaskHandle
 from tapescope.manager.heartbeat import Heartbeat
 from tapescope.manager.hooks import SubmitHook, call_submit_hook
@@ -88,6 +86,9 @@ from tapescope.store.validation import (
 from tapescope.values import Codec, Values
 from tapescope_telemetry import Telemetry
 from tapescope_telemetry.logger import Logger
+
+if TYPE_CHECKING:
+    from tapescope.engine import Engine, EngineServer, Reconciler
 
 __all__ = ["TaskManager"]
 
@@ -258,7 +259,7 @@ class TaskManager:
             values=Values(codec),
             hooks=self._registry,
         )
-        self._engine = find_engine(engine) if isinstance(engine, str) else engine
+        self._engine = _find_engine(engine)
         self._check_engine()
         self._server: EngineServer | None = None
         self._reconciler: Reconciler | None = None
@@ -440,6 +441,9 @@ class TaskManager:
             raise
         self._pool.on_cancelled = engine.forget
         if self._works:
+            from tapescope.engine import Reconciler
+            from tapescope.manager.desk import ManagerDesk
+
             desk = ManagerDesk(
                 self._pool, self._registry, self._worker, self._max_running, store_id, engine.name
             )
@@ -515,7 +519,7 @@ class TaskManager:
             self.store = store
             self._settings = replace(self._settings, store=store)
         if engine is not None:
-            self._engine = find_engine(engine) if isinstance(engine, str) else engine
+            self._engine = _find_engine(engine)
         self._check_engine()
         self._assemble()
 
@@ -1146,3 +1150,12 @@ def _begins_now(submission: Submission) -> bool:
         and submission.run_at is None
         and submission.idempotency_key is None
     )
+
+
+def _find_engine(engine: Engine | str | None) -> Engine | None:
+    """Imported where there is one, as what serves it is: most managers have none."""
+    if not isinstance(engine, str):
+        return engine
+    from tapescope.engine import find_engine
+
+    return find_engine(engine)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import aclosing
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack
 
 from opentelemetry.metrics import NoOpMeterProvider
 
-from tapescope.engine import Engine
 from tapescope.errors import BadSetting, UnknownTask
 from tapescope.manager import Ops, Submission, TaskHandle, TaskManager
 from tapescope.model.tape import ATTEMPT_FAILED, ATTEMPT_RELEASED, FINAL
@@ -25,6 +24,9 @@ from tapescope.testing.cleaning import clean_test_store
 from tapescope.testing.clock import ManualClock
 from tapescope.testing.polling import until
 from tapescope_telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from tapescope.engine import Engine
 
 __all__ = ["EagerManager", "JudgedManager", "TasksLeft", "make_recorded_store"]
 

@@ -46,6 +46,7 @@ async def walk(store: TaskStore, work: Work, filled: Filled) -> None:
     await _walk_leases(store, work, filled)
     await _walk_schedules(store, work, filled)
     await _walk_pauses(store, work, filled)
+    await _walk_engines(store, work, filled)
     await _walk_maintenance(store, work, filled)
     await _walk_transactions(store, work, filled)
     if isinstance(store.backend, SqliteBackend):
@@ -138,6 +139,26 @@ async def _claim(store: TaskStore) -> Attempt:
     claim = await store.claim_if_pending(task, "worker", 60)
     assert claim is not None
     return claim.attempt
+
+
+async def _walk_engines(store: TaskStore, work: Work, filled: Filled) -> None:
+    """Half of the tasks that wait are of an engine, a few of them new to it."""
+    with work.verb("read_store_id"):
+        await store.engines.read_store_id()
+    for engine in ("elsewhere", "absent"):
+        with work.verb(f"find_unconfirmed {engine}"):
+            await store.engines.find_unconfirmed(engine, limit=_PAGE)
+    with work.verb("note_confirmed"):
+        await store.engines.note_confirmed(
+            [filled.task_id(filled.rows // 2 + nth) for nth in range(20)], again_in=_DAY
+        )
+    made = NewTask(new_task_id(), "brought", engine="elsewhere")
+    with work.verb("create of an engine"):
+        await store.create(made)
+    with work.verb("claim_due beside an engine's tasks"):
+        await store.claim_due("worker", ["brought"], _PAGE, 60)
+    with work.verb("next_due beside an engine's tasks"):
+        await store.next_due(["brought"])
 
 
 async def _walk_life(store: TaskStore, work: Work, filled: Filled) -> None:
