@@ -37,8 +37,7 @@ from tapescope.engine import (
 )
 from tapescope.model.tasks import NewTask, Task, TaskStatus
 from tapescope.store.validation import new_task_id
-from tapescope.testing import MemoryStore, until
-from tapescope.testing._memory import MemoryBackend
+from tapescope.testing import MemoryBackend, MemoryStore, until
 
 
 class _Server(EngineServer):

@@ -402,12 +402,16 @@ class TaskManager:
                 if op.resource is not None:
                     await resources.find(op.resource)
         except BaseException:
-            closing = begin_insisting(resources.aclose, "tapescope-close")
-            await wait_shielded(closing)
-            self._assemble()
-            if self._owns_store:
-                await self.store.aclose()
+            await self._leave_closed()
             raise
+
+    async def _leave_closed(self) -> None:
+        """What an opening has opened is closed again, for it did not come to its end."""
+        closing = begin_insisting(self._settings.resources.aclose, "tapescope-close")
+        await wait_shielded(closing)
+        self._assemble()
+        if self._owns_store:
+            await self.store.aclose()
 
     # --- its engine -------------------------------------------------------------------------------
 
@@ -433,11 +437,7 @@ class TaskManager:
             store_id = await self.store.engines.read_store_id()
             await engine.open(store_id)
         except BaseException:
-            closing = begin_insisting(self._settings.resources.aclose, "tapescope-close")
-            await wait_shielded(closing)
-            self._assemble()
-            if self._owns_store:
-                await self.store.aclose()
+            await self._leave_closed()
             raise
         self._pool.on_cancelled = engine.forget
         if self._works:

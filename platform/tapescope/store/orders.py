@@ -73,9 +73,10 @@ class RescueOrder(NamedTuple):
             return RescueResult.CANCELLED
         if task.damage:
             return RescueResult.FAILED
-        again = task.engine is not None or task.op in self.ops
-        if task.retries_spent < task.retries and again:
+        if task.retries_spent < task.retries and task.op in self.ops:
             return RescueResult.RETRIED
+        if task.retries_spent < task.retries and task.engine is not None:
+            return RescueResult.RETRIED  # its engine brings it, whatever workers tell of
         return RescueResult.FAILED
 
     def body(self, task: Task, result: RescueResult) -> str:

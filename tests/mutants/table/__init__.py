@@ -13,6 +13,7 @@ from typing import Final
 from tests.mutants.guard import Guard
 from tests.mutants.table import (
     client,
+    engines,
     http,
     manager,
     order,
@@ -45,6 +46,7 @@ def _by_name() -> dict[str, Guard]:
         schedules,
         pauses,
         order,
+        engines,
         telemetry,
         testing,
     )

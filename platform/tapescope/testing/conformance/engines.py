@@ -21,10 +21,8 @@ class EnginesConformance(StoreSuite):
     """Tasks that an engine brings to a worker: no claim of due tasks takes one."""
 
     async def test_a_claim_of_due_tasks_leaves_them(self, store: TaskStore) -> None:
-        """Of one op, every second task has an engine, and a higher priority."""
-        made = [
-            await _create(store, None if n % 2 else ENGINE, priority=1 - n % 2) for n in range(8)
-        ]
+        """Of one op and of each priority every second task has an engine."""
+        made = [await _create(store, None if n % 2 else ENGINE, priority=n // 4) for n in range(8)]
         own = [task for task in made if task.engine is None]
         claims = await store.claim_due(OWNER, OPS, 10, LEASE)
 
