@@ -229,8 +229,7 @@ CREATE TABLE tasks (
     cancel_by           TEXT,
     cancel_requested_at INTEGER,
     error_code          TEXT, cancel_traceparent TEXT, priority INTEGER NOT NULL DEFAULT 0
-    CONSTRAINT tasks_priority_known CHECK (typeof(priority) = 'integer' AND priority BETWEEN -9 AND 9), engine TEXT NOT NULL DEFAULT ''
-    CONSTRAINT tasks_engine_is_text CHECK (typeof(engine) = 'text'), confirm_at INTEGER NOT NULL DEFAULT 0,
+    CONSTRAINT tasks_priority_known CHECK (typeof(priority) = 'integer' AND priority BETWEEN -9 AND 9), engine TEXT NOT NULL DEFAULT '', confirm_at INTEGER NOT NULL DEFAULT 0,
     CONSTRAINT tasks_task_id_unique UNIQUE (task_id),
     CONSTRAINT tasks_status_known
         CHECK (status IN ('pending', 'running', 'succeeded', 'failed', 'cancelled'))

@@ -2,8 +2,7 @@
 -- What brings a task to a worker (docs/decisions/0092): an engine by its name, or nobody, where workers claim it
 -- themselves. The index that claims go by keeps its name: the claims of older versions ask for it, and take an
 -- engine's tasks as well.
-ALTER TABLE tasks ADD COLUMN engine TEXT NOT NULL DEFAULT ''
-    CONSTRAINT tasks_engine_is_text CHECK (typeof(engine) = 'text');
+ALTER TABLE tasks ADD COLUMN engine TEXT NOT NULL DEFAULT '';
 DROP INDEX tasks_due_op;
 CREATE INDEX tasks_due_op ON tasks (op, engine, priority DESC, run_at) WHERE status = 'pending';
 
