@@ -238,7 +238,7 @@ BEGIN
             askers := array_append(askers, met -> 9 ->> 0);
             cancel_facts := array_append(cancel_facts, met -> 9);
             IF met ->> 0 = 'cancelled' THEN
-                news := concat_ws(',', news, one.task_id || ':' || (met ->> 8));
+                news := concat_ws(',', nullif(news, ''), one.task_id || ':' || (met ->> 8));
             ELSIF met ->> 0 = 'recorded' THEN
                 signal := 'c';
             END IF;
