@@ -30,7 +30,7 @@ def main() -> None:
         stack.callback(database.cleanup)
         socket_folder = quote(str(database.get_postmaster_info().socket_dir))
         os.environ["PHOTOS_STORE"] = f"postgresql://postgres@/postgres?host={socket_folder}"
-        os.environ["TAPESCOPE_ENGINE"] = f"temporal://127.0.0.1:{port}/default"
+        os.environ["PHOTOS_ENGINE"] = f"temporal://127.0.0.1:{port}/default"
         temporal = str(Path(sys.executable).with_name("temporal"))
         serve = [temporal, "server", "start-dev", "--headless", "--ip", "127.0.0.1"]
         stack.enter_context(_running([*serve, "--port", str(port)], folder / "temporal.log"))

@@ -6,10 +6,11 @@ import asyncio
 import os
 
 from tapescope import Reporter, TaskManager
+from tapescope_adapters.temporal import TemporalEngine
 
 manager = TaskManager(
     os.environ.get("PHOTOS_STORE", "postgresql://app@localhost/photos"),
-    engine=os.environ.get("TAPESCOPE_ENGINE", "temporal://localhost:7233/default"),
+    engine=TemporalEngine(os.environ.get("PHOTOS_ENGINE", "temporal://"), heartbeat=5.0),
     lease=5.0,
     heartbeat=1.0,
     drain=5.0,

@@ -110,7 +110,7 @@ are due in a year as the store is big."""
 _ROWS: Final = """
 INSERT INTO tasks (task_id, op, status, attempt, owner, params, retries, idempotency_key,
                    created_at, run_at, claimed_at, finished_at, lease_expires_at, cancel_reason,
-                   cancel_requested_at, error_code, priority)
+                   cancel_requested_at, error_code, priority, engine)
 SELECT {task_id}, op, status, CASE status WHEN 'pending' THEN 0 ELSE 1 END, owner,
        '{{"some": "params"}}', 3, CASE WHEN i % 2 = 0 THEN 'key' || i END, created_at,
        CASE in_a_year WHEN 1 THEN {now} + {year} + i ELSE created_at END,
@@ -119,7 +119,8 @@ SELECT {task_id}, op, status, CASE status WHEN 'pending' THEN 0 ELSE 1 END, owne
        CASE WHEN slot IN (17, 19) THEN created_at
             WHEN status = 'running' OR owner = 'busy' THEN {now} + {year} END,
        CASE slot WHEN 23 THEN 'user' END, CASE slot WHEN 23 THEN created_at END,
-       CASE status WHEN 'failed' THEN 'exception' END, priority
+       CASE status WHEN 'failed' THEN 'exception' END, priority,
+       CASE WHEN status = 'pending' AND r BETWEEN 75 AND 79 THEN 'elsewhere' ELSE '' END
   FROM kinds ORDER BY i;
 
 INSERT INTO events (task, seq, attempt, offer, type, ts, body)

@@ -142,7 +142,7 @@ async def _claim(store: TaskStore) -> Attempt:
 
 
 async def _walk_engines(store: TaskStore, work: Work, filled: Filled) -> None:
-    """Half of the tasks that wait are of an engine, a few of them new to it."""
+    """Of what waits of op5 to op9, one in twenty of the tasks, all is an engine's."""
     with work.verb("read_store_id"):
         await store.engines.read_store_id()
     for engine in ("elsewhere", "absent"):
@@ -152,13 +152,15 @@ async def _walk_engines(store: TaskStore, work: Work, filled: Filled) -> None:
         await store.engines.note_confirmed(
             [filled.task_id(filled.rows // 2 + nth) for nth in range(20)], again_in=_DAY
         )
-    made = NewTask(new_task_id(), "brought", engine="elsewhere")
+    with work.verb("count_overdue"):
+        await store.engines.count_overdue("elsewhere", late=60)
     with work.verb("create of an engine"):
-        await store.create(made)
-    with work.verb("claim_due beside an engine's tasks"):
-        await store.claim_due("worker", ["brought"], _PAGE, 60)
-    with work.verb("next_due beside an engine's tasks"):
-        await store.next_due(["brought"])
+        await store.create(NewTask(new_task_id(), "op5", engine="elsewhere"))
+    for op in ("op5", "op9"):
+        with work.verb(f"claim_due beside an engine's tasks of {op}"):
+            await store.claim_due("worker", [op], _PAGE, 60)
+        with work.verb(f"next_due beside an engine's tasks of {op}"):
+            await store.next_due([op])
 
 
 async def _walk_life(store: TaskStore, work: Work, filled: Filled) -> None:
