@@ -323,6 +323,30 @@ async def test_tasks_in_a_callers_transaction_are_told_of_when_they_are_announce
         assert (await kept.status()).engine == "queue"
 
 
+async def test_who_opens_a_manager_twice_at_once_opens_its_engine_once(
+    engine: QueueEngine,
+) -> None:
+    """And once more in its next life."""
+    opened: list[str] = []
+    open_once = engine.open
+
+    async def note(store_id: str) -> None:
+        opened.append(store_id)
+        await open_once(store_id)
+
+    engine.open = note  # type: ignore[method-assign]  # counts the calls
+    async with MemoryStore() as store:
+        manager = TaskManager(store, engine=engine, drain=0.0)
+        await asyncio.gather(manager.open(), manager.open())
+        await manager.aclose()
+        assert len(opened) == 1
+        await manager.open()
+        await manager.aclose()
+
+    assert len(set(opened)) == 1
+    assert len(opened) == 2
+
+
 def test_a_store_of_one_host_is_refused(sqlite_url: str, engine: QueueEngine) -> None:
     """Its workers could not share it."""
     with pytest.raises(EngineUnfit, match=r"of one host\. Use a PostgreSQL store"):

@@ -24,11 +24,13 @@ async def test_the_demo_tells_the_same_of_both_sides() -> None:
         timeout=200,
         check=False,
     )
-    rows = [line.split()[1:] for line in done.stdout.splitlines() if line.endswith("ED")]
+    lines = [line.split() for line in done.stdout.splitlines()]
+    rows = [line for line in lines if len(line) == 4 and line[0].count("-") == 4]
+    outcomes, there = [row[1] for row in rows], [row[3] for row in rows]
 
     assert done.returncode == 0, done.stderr
-    assert [(row[0], row[2]) for row in rows] == [
-        *[("succeeded", "COMPLETED")] * 4,
-        *[("cancelled", "CANCELED")] * 2,
-    ]
+    assert outcomes == ["succeeded"] * 4 + ["cancelled"] * 2
+    assert there[:4] == ["COMPLETED"] * 4
+    # Temporal's word where the killed worker had one that was cancelled there.
+    assert {*there[4:]} <= {"CANCELED", "TIMED_OUT"}
     assert "Audit: 0 tapes break a rule." in done.stdout

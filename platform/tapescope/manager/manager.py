@@ -315,6 +315,8 @@ class TaskManager:
         self._worker = Worker(self._pool, self._registry, self._poll)
         self._server = None
         self._reconciler = None
+        self._engine_lock = asyncio.Lock()
+        self._engine_opened = False
         self._told_schedules: object = {}
         """The schedules of the registry as the store was told of them."""
         self._scheduler = Scheduler(
@@ -430,9 +432,13 @@ class TaskManager:
 
     async def _open_engine(self) -> None:
         """Raises ``EngineUnfit``, and what ``read_store_id`` raises."""
-        engine = self._engine
-        if engine is None:
-            return
+        if self._engine is not None:
+            async with self._engine_lock:  # who opens at the same time finds it open
+                if not self._engine_opened:
+                    await self._reach_engine(self._engine)
+                    self._engine_opened = True
+
+    async def _reach_engine(self, engine: Engine) -> None:
         try:
             store_id = await self.store.engines.read_store_id()
             await engine.open(store_id)
@@ -1124,6 +1130,7 @@ class TaskManager:
             await self._reconciler.stop()
         if self._engine is not None:
             await self._engine.aclose()
+            self._engine_opened = False
         self._pool.end_following()
         await self._heartbeat.stop()
         await self._maintainer.stop()
