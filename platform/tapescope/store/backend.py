@@ -137,7 +137,7 @@ class StoreBackend(abc.ABC):
     @property
     def keeps_engines(self) -> bool:
         """Whether a task may name an engine that brings it to a worker, which ``claim_due`` then
-        leaves: the five primitives under "engines" are there."""
+        leaves: the four primitives under "engines" are there."""
         return False
 
     # --- life -------------------------------------------------------------------------------------
