@@ -38,6 +38,7 @@ from tapescope.engine import (
 from tapescope.model.tasks import NewTask, Task, TaskStatus
 from tapescope.store.validation import new_task_id
 from tapescope.testing import MemoryBackend, MemoryStore, until
+from tapescope.testing.polling import settle_loop
 
 
 class _Server(EngineServer):
@@ -227,6 +228,8 @@ async def test_who_brings_a_task_twice_waits_for_its_one_run(
     handle = await manager.submit("waits")
     await until(lambda: engine.desk.find_place(handle.task_id))
     second = asyncio.ensure_future(engine.desk.attempt(handle.task_id))
+    await settle_loop(100)
+    assert not second.done()
     await handle.cancel("enough")
     answer = await asyncio.wait_for(second, 10)
     task = await handle.status()
@@ -271,8 +274,9 @@ async def test_a_task_is_held_that_cannot_begin_here(
     paused = await manager.submit("double", params={"n": 1})
     strange = await manager.submit("strange")
     attempt = engine.desk.attempt
-    answers = [await attempt(one.task_id) for one in (second, later, paused)]
-    unknown = [await attempt(one) for one in (strange.task_id, new_task_id())]
+    async with asyncio.timeout(10):
+        answers = [await attempt(one.task_id) for one in (second, later, paused)]
+        unknown = [await attempt(one) for one in (strange.task_id, new_task_id())]
 
     assert [one.reason for one in answers if isinstance(one, Held)] == [
         *(HeldReason.NO_SLOT, HeldReason.NOT_DUE, HeldReason.PAUSED)

@@ -22,6 +22,9 @@ __all__ = ["ManagerDesk"]
 
 _log = Logger("tapescope")
 
+_LOOKS: Final = 10
+"""For a free slot, a moment apart, before a task is held for the want of one."""
+_MOMENT: Final = 0.02
 _FULL: Final = 1.0
 """Seconds until a task is brought again for which no slot was free."""
 _STOPPED: Final = 10.0
@@ -97,8 +100,7 @@ class ManagerDesk(Desk):
             return Held(_STOPPED, HeldReason.DRAINING)
         if task.op in await self._read_pauses():
             return Held(_STOPPED, HeldReason.PAUSED)
-        limit = op.max_running
-        if (limit is not None and pool.running_of(task.op) >= limit) or not pool.reserve(1):
+        if not await self._reserve(task.op, op.max_running):
             return Held(_FULL, HeldReason.NO_SLOT)
         claim = None
         try:
@@ -111,6 +113,19 @@ class ManagerDesk(Desk):
         completion = pool.adopt(claim, op.runner)
         await completion.wait()
         return self._tell(await store.get(task_id))
+
+    async def _reserve(self, op: str, limit: int | None) -> bool:
+        """Reserve a slot; says whether one was free.
+
+        While the worker looks for tasks without an engine it has all free slots, for a moment.
+        """
+        for _ in range(_LOOKS):
+            if limit is not None and self._pool.running_of(op) >= limit:
+                return False
+            if self._pool.reserve(1):
+                return True
+            await asyncio.sleep(_MOMENT)
+        return False
 
     def _find_own(self, task: Task) -> Completion | None:
         if task.owner != self._pool.owner:

@@ -69,7 +69,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "engines.slots",
         "No more of an op's tasks run at once than it allows, whoever brings them",
-        Edit(_DESK, "pool.running_of(task.op) >= limit", "pool.running_of(task.op) < 0"),
+        Edit(_DESK, "self._pool.running_of(op) >= limit", "self._pool.running_of(op) < 0"),
         f"{_OF_MANAGER}::test_a_task_is_held_that_cannot_begin_here",
     ),
     row(

@@ -24,7 +24,7 @@ _LATE = 60.0
 
 @click.group("engine", subcommand_metavar="COMMAND [ARGS]...")
 def engine() -> None:
-    """Look at an engine, and have it and the store agree on what is pending."""
+    """See whether an engine has what is pending, or give it that."""
 
 
 def _find(named: str | None) -> Engine:
