@@ -99,6 +99,8 @@ class Attribute:
 
     OP: Final = "tapescope.task.op"
     TASK_ID: Final = "tapescope.task.id"
+    TAGS: Final = "tapescope.task.tags"
+    PARENT_ID: Final = "tapescope.task.parent.id"
     STATE: Final = "tapescope.task.state"
     OUTCOME: Final = "tapescope.task.outcome"
     ATTEMPT: Final = "tapescope.task.attempt"
@@ -204,7 +206,7 @@ SUBMIT: Final = SpanRow(
     "PRODUCER",
     "the caller's",
     (_A.OP, _A.TASK_ID, _A.ADAPTER),
-    (_A.SCHEDULE, _A.FIRING_TIME, _A.ERROR_TYPE),
+    (_A.SCHEDULE, _A.FIRING_TIME, _A.TAGS, _A.PARENT_ID, _A.ERROR_TYPE),
     messaging="send",
 )
 RUN: Final = SpanRow(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, ClassVar, Final, Literal, get_args
 from weakref import WeakKeyDictionary
 
@@ -170,11 +170,19 @@ class Telemetry:
         self._metrics.loop_errors.add(1, loop)
 
     def submit_span(
-        self, op: str, task_id: str, adapter: str, *, schedule: tuple[str, str] | None = None
+        self,
+        op: str,
+        task_id: str,
+        adapter: str,
+        *,
+        schedule: tuple[str, str] | None = None,
+        tags: Sequence[str] = (),
+        parent_id: str | None = None,
     ) -> SubmitSpan:
         """``submit {op}``, a child of the caller's span: to be entered with ``with``, at once.
 
-        ``schedule`` is the name and the firing time of the schedule that makes the task.
+        ``schedule`` is the name and the firing time of the schedule that makes the task, and
+        ``parent_id`` the task whose runner submits it.
         """
         if not self.makes_spans and not is_traced():
             return UNTRACED_SUBMIT
@@ -184,6 +192,8 @@ class Telemetry:
             as_message=self._as_message,
             carries_baggage=self._carries_baggage,
             schedule=schedule,
+            tags=tags,
+            parent_id=parent_id,
         )
 
     @property

@@ -119,6 +119,12 @@ ATTRIBUTES: Final[Mapping[str, AttributeRow]] = {
     _A.TELEMETRY_SOURCE: AttributeRow("What raised.", tuple(TelemetrySource)),
     _A.LOOP: AttributeRow("The loop that met the error.", tuple(LoopName)),
     _A.CONNECTION_STATE: AttributeRow("What a connection does.", tuple(ConnectionState)),
+    _A.TAGS: AttributeRow(
+        "What the task is found by, as a list. On spans only.", open="texts of its submitter"
+    ),
+    _A.PARENT_ID: AttributeRow(
+        "The task whose runner submitted this one. On spans only.", open="ids of tasks"
+    ),
     _A.SCHEDULE: AttributeRow("The schedule that made the task. On spans only.", open="names"),
     _A.FIRING_TIME: AttributeRow(
         "For when the schedule made the task. On spans only.", open="times: 2026-01-31T12:00:00Z"

@@ -69,6 +69,8 @@ ONLY_POSTGRES = {
     "mend_backlog": "calls the function",
     "read_backlog": "calls the function",
     "read_clock": "due times go by the server's clock; SQLite's go by the process's",
+    "search_children": "the planner is led by an order; SQLite has search_tasks",
+    "find_searched_children": "as above",
     "fence": "a reply can be lost, and with it what became of a flush; SQLite is in the process",
     "announce": "a notification; who has a SQLite file open looks at it",
     "settle_lane": "what a lost connection still carries; SQLite is in the process",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sqlite3
 from pathlib import Path
 from typing import Final, cast
@@ -112,6 +113,30 @@ async def test_a_priority_that_no_claim_looks_for_is_refused(store_url: str) -> 
 
         assert [claim.task.task_id for (claim,) in claims] == [last.task_id, first.task_id]
         assert [claim.task.priority for (claim,) in claims] == [1, 0]
+
+
+async def test_tags_and_a_parent_are_those_of_the_submit(store_url: str) -> None:
+    """A session's own task is found by its tags; what is no list of tags is refused, and nobody
+    changes them. A session that deletes a task takes them along."""
+    with_tags = task(tags="""'["red","red","blue"]'""")
+    async with find_store(store_url) as store:
+        for bad in ("'red'", "'{}'", "'7'"):
+            with pytest.raises(Exception, match=r"tapescope|tags_are_a_list"):
+                await run_statement(store_url, raw_task(store_url, task(tags=bad)))
+        await run_statement(store_url, raw_task(store_url, with_tags))
+        (red,) = (await store.list(tag="red")).tasks
+        for change in ("tags = NULL", f"parent_id = '{red.task_id}'"):
+            with pytest.raises(Exception, match="tapescope I4: a task keeps its"):
+                await run_statement(store_url, f"UPDATE tasks SET {change}")
+        await run_statement(store_url, f"DELETE FROM tasks WHERE task_id = '{red.task_id}'")
+        again = re.sub("'[0-9a-f-]{36}'", f"'{red.task_id}'", raw_task(store_url, task()))
+        await run_statement(store_url, again)
+
+        assert set(red.tags) == {"red", "blue"}
+        assert (await store.list()).tasks[0].task_id == red.task_id
+        for tag in ("red", "blue"):
+            assert (await store.list(tag=tag)).tasks == ()
+        await is_well(store)
 
 
 TWICE: Final = (

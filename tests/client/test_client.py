@@ -119,7 +119,9 @@ async def test_a_submit_is_that_of_the_manager(sqlite_url: str) -> None:
     async with Shop.open(sqlite_url) as shop, Client(shop.url) as client:
         first = await client.submit("double", params={"n": 4}, idempotency_key="k", retries=2)
         again = await client.submit("double", params={"n": 4}, idempotency_key="k", retries=2)
-        other = await client.submit("double", params={"n": 4}, delay=3_600, timeout=9, priority=-4)
+        other = await client.submit(
+            "double", params={"n": 4}, delay=3_600, timeout=9, priority=-4, tags=["b", "a"]
+        )
         with pytest.raises(IdempotencyConflict) as raised:
             await client.submit("double", params={"n": 5}, idempotency_key="k")
         with pytest.raises(TaskNotEnded):
@@ -131,6 +133,8 @@ async def test_a_submit_is_that_of_the_manager(sqlite_url: str) -> None:
         retried = await first.retry(idempotency_key="r")
         same = await first.retry(idempotency_key="r")
         row, waits = await first.status(), await other.status()
+        tagged = await client.list(tag="a")
+        children = await client.list(parent_id=first.task_id)
         cancelled = await other.cancel("no need")
         with pytest.raises(TaskCancelled, match="no need"):
             await other.result()
@@ -141,6 +145,9 @@ async def test_a_submit_is_that_of_the_manager(sqlite_url: str) -> None:
     assert result == 8
     assert (row.retries, waits.timeout, waits.idempotency_key is not None) == (2, 9, True)
     assert (row.priority, waits.priority) == (0, -4)
+    assert (row.tags, waits.tags, waits.parent_id) == ((), ("a", "b"), None)
+    assert [task.task_id for task in tagged.tasks] == [other.task_id]
+    assert children.tasks == ()
     assert (cancelled.state, cancelled.lost) == (CancelState.CANCELLED, None)
     assert cancelled.request is not None
     assert cancelled.request.message == "no need"
@@ -521,6 +528,7 @@ async def test_many_are_submitted_once_whatever_is_lost(sqlite_url: str, kind: K
             idempotency_key=None if n % 2 else f"k{n}",
             delay=3_600,
             priority=n % 7 or None,
+            tags=[f"t{n % 3}"],
         )
         for n in range(600)
     ]

@@ -56,6 +56,7 @@ async def test_each_has_its_answer_and_its_key(served_url: str, tmp_path: Path) 
             "retries": 1,
             "timeout": 5,
             "priority": 9,
+            "tags": ["red", "blue"],
         },
         {"op": "double", "params": {"n": 1}, "idempotency_key": "k1"},
     ]

@@ -14,6 +14,9 @@ _VERSION: Final = 5
 """The last one without tables of its own that a test could count on."""
 
 
+_CONTEXT: Final = ("tags", "parent_id", "cancel_with_parent")
+
+
 async def take_migration_off(url: str) -> None:
     """Take the migrations from 0006 on back; the tasks stay."""
     if url.startswith("postgresql"):
@@ -21,14 +24,18 @@ async def take_migration_off(url: str) -> None:
             await raw.execute("DROP FUNCTION count_moves() CASCADE")  # its triggers, too
             await raw.execute(
                 "DROP TABLE backlog, backlog_moves, backlog_snapshot, workers,"
-                " attempts_traced, schedules, pauses"
+                " attempts_traced, schedules, pauses, tagged"
             )
             await raw.execute(
                 "ALTER TABLE maintenance DROP COLUMN firing_holder, DROP COLUMN firing_until"
             )
             # with the trigger that guards it, which the migration makes again
             await raw.execute("ALTER TABLE tasks DROP COLUMN cancel_traceparent CASCADE")
-            for column in ("priority", "engine", "confirm_at"):  # with its indexes
+            await raw.execute("ALTER TABLE tasks DROP COLUMN priority")  # with its index
+            await raw.execute("DROP FUNCTION note_tags() CASCADE")  # its triggers, too
+            for column in _CONTEXT:  # with its indexes and what guards it
+                await raw.execute(f"ALTER TABLE tasks DROP COLUMN {column} CASCADE")
+            for column in ("engine", "confirm_at"):  # with its indexes
                 await raw.execute(f"ALTER TABLE tasks DROP COLUMN {column}")
             await raw.execute("ALTER TABLE maintenance DROP COLUMN store_id")
             await raw.execute("ALTER TABLE ops DROP COLUMN priority")
@@ -46,7 +53,13 @@ async def take_migration_off(url: str) -> None:
         for (name,) in triggers:
             conn.execute(f"DROP TRIGGER {name}")
         conn.execute("DROP TRIGGER tasks_take_their_traces")
-        for table in ("backlog", "workers", "attempts_traced", "schedules", "pauses"):
+        for name in ("keep_context", "are_tagged", "take_their_tags", "tags_are_a_list"):
+            conn.execute(f"DROP TRIGGER tasks_{name}")
+        for index in ("tasks_follow", "tasks_parent"):
+            conn.execute(f"DROP INDEX {index}")
+        for column in _CONTEXT:
+            conn.execute(f"ALTER TABLE tasks DROP COLUMN {column}")
+        for table in ("backlog", "workers", "attempts_traced", "schedules", "pauses", "tagged"):
             conn.execute(f"DROP TABLE {table}")
         conn.execute("ALTER TABLE tasks DROP COLUMN cancel_traceparent")
         for index in ("tasks_due_op", "tasks_to_confirm"):

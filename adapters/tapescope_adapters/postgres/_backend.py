@@ -48,6 +48,7 @@ from tapescope.store import (
     Flush,
     FlushAnswer,
     FlushRefused,
+    Follower,
     Inserted,
     LeaseRenewer,
     ListedTasks,
@@ -473,22 +474,30 @@ class PostgresBackend(StoreBackend):
             text = self._sql[f"list_tasks{bare}"].replace("/*and*/", _number(given, 3))
             rows = await self._shared.fetch(text, last, limit, *given.values())
             return as_list(rows)
-        text = self._sql[f"search_tasks{bare}"].replace("/*range*/", _number(of_index, 4))
-        text = text.replace("/*and*/", _number(of_row, 4 + len(of_index)))
-        rows = await self._shared.fetch(
-            text, last, limit, look_at, *of_index.values(), *of_row.values()
-        )
+        if not of_row:  # each of them is wanted
+            look_at = limit
+        among, lead = "tasks" if wanted.tag is None else "tagged", []
+        if (parent := of_index.pop("parent_id =", None)) is not None:
+            among, lead = "children", [parent]
+        asked = (*lead, *of_index.values())
+        text = self._sql[f"search_{among}{bare}"]
+        text = text.replace("/*range*/", _number(of_index, 4 + len(lead)))
+        text = text.replace("/*and*/", _number(of_row, 4 + len(asked)))
+        rows = await self._shared.fetch(text, last, limit, look_at, *asked, *of_row.values())
         page = as_list(rows)
         if len(page.tasks) == limit or page.looked_to is not None:
             return page
-        text = self._sql["find_searched"].replace("/*range*/", _number(of_index, 3))
-        end = await self._shared.fetch(text, last, look_at - 1, *of_index.values())
+        text = self._sql[f"find_searched_{among}"]
+        text = text.replace("/*range*/", _number(of_index, 3 + len(lead)))
+        end = await self._shared.fetch(text, last, look_at - 1, *asked)
         return ListedTasks(page.tasks, str(end[0][0]) if end else None)
 
-    async def count(self, op: str | None) -> Mapping[TaskStatus, int]:
-        clause, wanted = ("", ()) if op is None else (qualify("WHERE op = $1"), (op,))
+    async def count(self, op: str | None, tag: str | None) -> Mapping[TaskStatus, int]:
+        given = {"tag =": tag, "op =": op}
+        wanted = {on: value for on, value in given.items() if value is not None}
+        text = self._sql["count_tasks" if tag is None else "count_tagged"]
         rows = await self._shared.fetch(
-            self._sql["count_tasks"].replace("/*where*/", clause), *wanted
+            text.replace("/*and*/", _number(wanted, 1)), *wanted.values()
         )
         return {carry(TaskStatus, status): count for status, count in rows}
 
@@ -517,6 +526,10 @@ class PostgresBackend(StoreBackend):
         sql = sql.replace("/*looked_to*/", looked_to).replace("/*times*/", and_times)
         sql = sql.replace("/*and*/", and_one)
         return as_quarantine(await self._shared.fetch(sql, *given), limit)
+
+    async def find_followers(self, limit: int) -> Sequence[Follower]:
+        rows = await self._shared.fetch(self._sql["find_followers"], limit)
+        return [Follower(str(row[0]), str(row[1]), *row[2:]) for row in map(tuple, rows)]
 
     async def read_cancels(self, owners: Sequence[str]) -> Sequence[tuple[str, str, CancelRequest]]:
         rows = await self._shared.fetch(self._sql["read_cancels"], list(owners))

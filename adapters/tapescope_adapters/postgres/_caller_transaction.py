@@ -87,15 +87,20 @@ def _insert(
     """The statements, whichever driver carries them out; each is answered with its rows."""
     create = sql["create_within"]
     values: tuple[object, ...] = (*row[:8], identity)
-    given: tuple[tuple[str, str, object], ...] = (
-        ("priority", "smallint", row.priority),
-        ("engine", "text", row.engine),
-    )
-    for column, kind, value in given:
-        if value:  # else the column needs no right
+    late = {
+        "priority pg_catalog.int2": row.priority,
+        "tags pg_catalog.text": row.tags,
+        "parent_id pg_catalog.uuid": row.parent_id,
+        "cancel_with_parent pg_catalog.bool": row.cancel_with_parent,
+        "engine pg_catalog.text": row.engine,
+    }
+    for column, value in late.items():
+        if value:  # else its column needs no right
+            name, kind = column.split()
             values = (*values, value)
-            create = create.replace(f"/*, {column}*/", f", {column}")
-            create = create.replace(f"/*, its {column}*/", f", ${len(values)}::{kind}")
+            create = create.replace("/*late*/", f", {name} /*late*/")
+            place = f"CAST(${len(values)} AS {kind})"
+            create = create.replace("/*its late*/", f", {place} /*its late*/")
     while True:
         rows = yield _Statement(create, values)
         if not rows or not rows[0]["ours"]:

@@ -107,6 +107,9 @@ def _creates(rows: Sequence[CreateRow]) -> Sequence[str] | None:
         owners,
         leases,
         priorities,
+        tags,
+        parents,
+        followers,
         engines,
     ) = zip(*rows, strict=True)
     return (
@@ -121,6 +124,9 @@ def _creates(rows: Sequence[CreateRow]) -> Sequence[str] | None:
         _quote(owners),
         _as_array(leases),
         _as_array(priorities),
+        _quote(tags),
+        _as_array(parents),
+        _as_array(followers),
         _quote(engines),
     )
 

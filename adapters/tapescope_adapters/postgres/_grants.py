@@ -12,7 +12,7 @@ __all__ = ["RIGHTS", "describe_grants"]
 
 _SUBMITTED: Final = (
     "task_id, op, params, timeout_s, retries, idempotency_key, traceparent, run_at, created_at, "
-    "priority, engine"
+    "priority, tags, parent_id, cancel_with_parent, engine"
 )
 """The columns that ``create_within`` fills in: never the key that the database gives."""
 
@@ -24,6 +24,7 @@ RIGHTS: Final[Mapping[DatabaseRole, Mapping[str, tuple[str, ...]]]] = MappingPro
         | dict.fromkeys(
             (
                 "tasks",
+                "tagged",
                 "events",
                 "quarantine",
                 "drop_counts",
@@ -38,6 +39,7 @@ RIGHTS: Final[Mapping[DatabaseRole, Mapping[str, tuple[str, ...]]]] = MappingPro
         DatabaseRole.SUBMITTER: _VERSIONS
         | {
             "tasks": ("SELECT", f"INSERT ({_SUBMITTED})"),
+            "tagged": ("SELECT",),
             "ops": ("SELECT",),
             "schedules": ("SELECT",),
             "pauses": ("SELECT",),
@@ -45,6 +47,7 @@ RIGHTS: Final[Mapping[DatabaseRole, Mapping[str, tuple[str, ...]]]] = MappingPro
         DatabaseRole.WORKER: _VERSIONS
         | {
             "tasks": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+            "tagged": ("SELECT",),
             "events": ("SELECT", "INSERT", "DELETE"),
             "quarantine": ("SELECT", "INSERT", "DELETE"),
             "drop_counts": ("SELECT", "INSERT", "UPDATE", "DELETE"),

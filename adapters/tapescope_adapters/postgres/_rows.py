@@ -31,6 +31,7 @@ from tapescope.store import (
     read_event,
     read_json,
     read_repair,
+    read_tags,
 )
 
 __all__ = [
@@ -48,7 +49,7 @@ _COLUMNS: Final = (
     "id, task_id, op, params, status, attempt, owner, created_at, run_at, claimed_at, finished_at, "
     "lease_expires_at, timeout_s, retries, idempotency_key, traceparent, cancel_reason, "
     "cancel_message, cancel_by, cancel_requested_at, cancel_traceparent, cancel_role, "
-    "error_code, retries_spent, priority, engine"
+    "error_code, retries_spent, priority, tags, parent_id, cancel_with_parent, engine"
 )
 TASK_COLUMNS: Final = _COLUMNS.replace(
     "params", f"CASE WHEN octet_length(params) <= {READ_BYTES} THEN params END AS params"
@@ -79,7 +80,7 @@ def as_task(row: Row) -> Task:
         times = (created_us, run_us, claimed_us, finished_us, lease_us, requested_at)
         attempt, timeout, retries = row["attempt"], row["timeout_s"], row["retries"]
         spent, reason = row["retries_spent"], row["cancel_reason"]
-        priority, engine = row["priority"], row["engine"]
+        priority, parent, engine = row["priority"], row["parent_id"], row["engine"]
         if (
             type(params) is dict
             and are_times(*times)
@@ -109,12 +110,17 @@ def as_task(row: Row) -> Task:
                 error_code=row["error_code"],
                 retries_spent=spent,
                 priority=priority,
+                tags=read_tags(row["tags"]),
+                parent_id=None if parent is None else str(parent),
+                cancel_with_parent=row["cancel_with_parent"],
                 engine=engine or None,
             )
     except (TypeError, ValueError):
         pass  # it was written past tapescope
     found = {name: row[name] for name in _COLUMNS.split(", ")}
-    return as_damaged_task(found | {"task_id": str(row["task_id"])})
+    parent = row["parent_id"]
+    ids = {"task_id": str(row["task_id"]), "parent_id": None if parent is None else str(parent)}
+    return as_damaged_task(found | ids)
 
 
 def as_list(rows: Sequence[Row]) -> ListedTasks:

@@ -49,6 +49,7 @@ from tapescope.store import (
     Flush,
     FlushAnswer,
     FlushRefused,
+    Follower,
     Inserted,
     LeaseRenewer,
     ListedTasks,
@@ -466,8 +467,8 @@ class SqliteBackend(StoreBackend):
             lambda conn: _rows.list_tasks(conn, self._sql, wanted, limit, before, look_at)
         )
 
-    async def count(self, op: str | None) -> Mapping[TaskStatus, int]:
-        return await self._reading(lambda conn: _rows.count_tasks(conn, self._sql, op))
+    async def count(self, op: str | None, tag: str | None) -> Mapping[TaskStatus, int]:
+        return await self._reading(lambda conn: _rows.count_tasks(conn, self._sql, op, tag))
 
     async def read_tape(self, task_id: str, after_seq: int, limit: int) -> TapePage | None:
         return await self._reading(
@@ -480,6 +481,9 @@ class SqliteBackend(StoreBackend):
         return await self._reading(
             lambda conn: _rows.read_quarantine(conn, self._sql, wanted, after, limit, look_at)
         )
+
+    async def find_followers(self, limit: int) -> Sequence[Follower]:
+        return await self._reading(lambda conn: _rows.find_followers(conn, self._sql, limit))
 
     async def read_cancels(self, owners: Sequence[str]) -> Sequence[tuple[str, str, CancelRequest]]:
         return await self._reading(lambda conn: _rows.read_cancels(conn, self._sql, owners))

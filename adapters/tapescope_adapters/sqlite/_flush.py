@@ -53,7 +53,7 @@ __all__ = ["Writing"]
 
 
 _MOST_ROWS: Final = 2_048
-"""Rows of a statement: of 11 columns, they stay below the 32,766 parameters that SQLite takes."""
+"""Rows of a statement: of 15 columns, they stay below the 32,766 parameters that SQLite takes."""
 
 
 class Writing:
@@ -152,7 +152,7 @@ class Writing:
     ) -> Iterable[int]:
         if not rows:
             return ()
-        self._execute(conn, "insert_tasks", 13, [(*row, now) for row in rows])
+        self._execute(conn, "insert_tasks", 16, [(*row, now) for row in rows])
         last: int = conn.execute("SELECT last_insert_rowid()").fetchone()[0]
         return range(last - len(rows) + 1, last + 1)
 

@@ -22,6 +22,7 @@ from tapescope.model import (
 from tapescope.store import (
     READ_BYTES,
     AttemptState,
+    Follower,
     ListedTasks,
     RescueOrder,
     are_times,
@@ -34,6 +35,7 @@ from tapescope.store import (
     read_drop,
     read_event,
     read_json,
+    read_tags,
 )
 from tapescope_adapters._sql import Queries, conditions, leads
 from tapescope_adapters.sqlite._connection import read_transaction, reading_any_text
@@ -42,6 +44,7 @@ __all__ = [
     "count_tasks",
     "find_bad_rows",
     "find_ended",
+    "find_followers",
     "find_idempotent",
     "find_lost",
     "find_standing",
@@ -63,7 +66,7 @@ _COLUMNS: Final = (
     "id, task_id, op, params, status, attempt, owner, created_at, run_at, claimed_at, finished_at, "
     "lease_expires_at, timeout_s, retries, idempotency_key, traceparent, cancel_reason, "
     "cancel_message, cancel_by, cancel_requested_at, cancel_traceparent, error_code, "
-    "retries_spent, priority, engine"
+    "retries_spent, priority, tags, parent_id, cancel_with_parent, engine"
 )
 _TASK: Final = _COLUMNS.replace(
     "params", f"CASE WHEN length(params) <= {READ_BYTES} THEN params END"
@@ -85,14 +88,27 @@ _BEYOND_ANY_NUMBER: Final = 2**63 - 1
 
 def _task(row: Sequence[Any]) -> Task:
     try:
-        reason, message, by, at, asked_in, error_code, retries_spent, priority, engine = row[16:]
+        reason, message, by, at, asked_in, error_code, retries_spent, *late = row[16:]
+        priority, tags, parent_id, cancel_with_parent, engine = late
         params = read_json(row[3])
-        texts = (row[1], row[2], row[4], row[6], row[14], row[15], message, by, error_code)
+        texts = (
+            row[1],
+            row[2],
+            row[4],
+            row[6],
+            row[14],
+            row[15],
+            message,
+            by,
+            error_code,
+            parent_id,
+        )
         if (
             type(params) is dict
             and are_times(*row[7:12], at)
             and has_sound_numbers(row[5], row[13], retries_spent, row[12])
             and type(priority) is int
+            and cancel_with_parent in (0, 1)
             and type(engine) is str
             and {type(text) for text in texts} <= _TEXTS
             and (at is None) is (reason is None)
@@ -118,6 +134,9 @@ def _task(row: Sequence[Any]) -> Task:
                 error_code=error_code,
                 retries_spent=retries_spent,
                 priority=priority,
+                tags=read_tags(tags),
+                parent_id=parent_id,
+                cancel_with_parent=bool(cancel_with_parent),
                 engine=engine or None,
             )
     except (TypeError, ValueError):
@@ -263,13 +282,16 @@ def list_tasks(
         text = sql["list_tasks"].replace("/*task*/", columns).replace("/*and*/", in_range + on_row)
         rows = conn.execute(text, (last, *of_index.values(), *of_row.values(), limit))
         return _list_page(rows)
-    text = sql["search_tasks"].replace("/*task*/", columns)
+    among = "tasks" if wanted.tag is None else "tagged"
+    if not of_row:  # each of them is wanted
+        look_at = limit
+    text = sql[f"search_{among}"].replace("/*task*/", columns)
     text = text.replace("/*range*/", in_range).replace("/*and*/", on_row)
     rows = conn.execute(text, (last, *of_index.values(), look_at, *of_row.values(), limit))
     page = _list_page(rows)
     if len(page.tasks) == limit or page.looked_to is not None:
         return page
-    text = sql["find_searched"].replace("/*range*/", in_range)
+    text = sql[f"find_searched_{among}"].replace("/*range*/", in_range)
     end = conn.execute(text, (last, *of_index.values(), look_at - 1)).fetchone()
     return ListedTasks(page.tasks, None if end is None else end[0])
 
@@ -286,10 +308,15 @@ def _list_page(rows: Iterable[Sequence[Any]]) -> ListedTasks:
     return ListedTasks(found)
 
 
-def count_tasks(conn: sqlite3.Connection, sql: Queries, op: str | None) -> dict[TaskStatus, int]:
+def count_tasks(
+    conn: sqlite3.Connection, sql: Queries, op: str | None, tag: str | None
+) -> dict[TaskStatus, int]:
     """How many tasks there are of each status that occurs."""
-    clause, wanted = ("", ()) if op is None else ("WHERE op = ?", (op,))
-    rows = conn.execute(sql["count_tasks"].replace("/*where*/", clause), wanted)
+    clause, wanted = ("", ()) if op is None else ("AND op = ?", (op,))
+    if tag is None:
+        rows = conn.execute(sql["count_tasks"].replace("/*and*/", clause), wanted)
+    else:
+        rows = conn.execute(sql["count_tagged"].replace("/*and*/", clause), (tag, *wanted))
     return {carry(TaskStatus, str(status)): count for status, count in rows}
 
 
@@ -358,6 +385,11 @@ def _count_drops(
     kept: int = conn.execute(sql["count_quarantine"].replace("/*where*/", where), one).fetchone()[0]
     counted = conn.execute(sql["count_dropped"].replace("/*where*/", where), one)
     return kept, count_drops(counted.fetchall())
+
+
+def find_followers(conn: sqlite3.Connection, sql: Queries, limit: int) -> list[Follower]:
+    """Open tasks whose parents have ended as cancelled, and that are to be cancelled with them."""
+    return [Follower(*row) for row in conn.execute(sql["find_followers"], (limit,))]
 
 
 def read_cancels(

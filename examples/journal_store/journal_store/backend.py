@@ -52,6 +52,7 @@ from tapescope.store import (
     DueTask,
     Flush,
     FlushAnswer,
+    Follower,
     ListedTasks,
     OpenMode,
     RescuedRow,
@@ -237,6 +238,9 @@ class JournalBackend(StoreBackend):
     async def rescue(self, order: RescueOrder) -> Sequence[RescuedRow]:
         return await self._write(lambda tx: flushes.rescue(tx, order, self._now()))
 
+    async def find_followers(self, limit: int) -> Sequence[Follower]:
+        return await self._read(lambda tx: flushes.find_followers(tx, limit))
+
     async def read_cancels(self, owners: Sequence[str]) -> Sequence[tuple[str, str, CancelRequest]]:
         running = await self._read(lambda tx: list_tasks(tx, TaskStatus.RUNNING))
         return [
@@ -413,9 +417,10 @@ class JournalBackend(StoreBackend):
         stopped = len(seen) == look_at and len(found) < limit
         return ListedTasks(found, seen[-1].task_id if stopped else None)
 
-    async def count(self, op: str | None) -> Mapping[TaskStatus, int]:
+    async def count(self, op: str | None, tag: str | None) -> Mapping[TaskStatus, int]:
+        wanted = TaskFilter(op=op, tag=tag)
         tasks = await self._read(list_tasks)
-        return Counter(task.status for task in tasks if op in (None, task.op))
+        return Counter(task.status for task in tasks if wanted.admits(task))
 
     async def read_tape(self, task_id: str, after_seq: int, limit: int) -> TapePage | None:
         def step(tx: Transaction) -> TapePage | None:

@@ -27,6 +27,7 @@ from tapescope.store import (
     Flush,
     FlushAnswer,
     FlushRefused,
+    Follower,
     RefusedRow,
     RescuedRow,
     RescueOrder,
@@ -90,6 +91,22 @@ def find_task(tx: Transaction, task_id: str) -> Task | None:
     """The task as its row stands."""
     task: Task | None = tx.get("tasks", tx.get("ids", task_id) or 0)
     return task
+
+
+def find_followers(tx: Transaction, limit: int) -> list[Follower]:
+    """Open tasks that are to be cancelled, for their parents have ended as cancelled."""
+    found: list[Follower] = []
+    for task in list_tasks(tx):
+        if task.parent_id is None or not task.cancel_with_parent:
+            continue
+        above = find_task(tx, task.parent_id)
+        if task.status.terminal or task.cancel is not None or above is None:
+            continue
+        if above.status is TaskStatus.CANCELLED and len(found) < limit:
+            asked = above.cancel
+            told = (None,) * 3 if asked is None else (asked.reason, asked.message, asked.by)
+            found.append(Follower(task.task_id, above.task_id, *told))
+    return found
 
 
 def list_tasks(tx: Transaction, status: TaskStatus | None = None) -> Sequence[Task]:

@@ -133,6 +133,8 @@ class Lister(Protocol):
         op: str | None = None,
         owner: str | None = None,
         idempotency_key: str | None = None,
+        tag: str | None = None,
+        parent_id: str | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
         limit: int = 50,
@@ -584,6 +586,7 @@ class _ServerSource(Source, Submitter):
                 timeout=submission.timeout,
                 retries=submission.retries,
                 priority=submission.priority,
+                tags=submission.tags,
                 idempotency_key=submission.idempotency_key,
             )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
@@ -112,6 +112,7 @@ class Client:
         retries: int | None = None,
         idempotency_key: str | None = None,
         priority: int | None = None,
+        tags: Collection[str] = (),
     ) -> ClientTask:
         """Submit a task by the name of its op, which the server or a worker has registered.
 
@@ -127,6 +128,7 @@ class Client:
             retries=retries,
             idempotency_key=idempotency_key,
             priority=priority,
+            tags=tags,
         )
         return ClientTask(self._verbs, task_id, created=created)
 
@@ -179,6 +181,8 @@ class Client:
         op: str | None = None,
         owner: str | None = None,
         idempotency_key: str | None = None,
+        tag: str | None = None,
+        parent_id: str | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
         limit: int = 50,
@@ -190,6 +194,8 @@ class Client:
             op=op,
             owner=owner,
             idempotency_key=idempotency_key,
+            tag=tag,
+            parent_id=parent_id,
             since=since,
             until=until,
             limit=limit,

@@ -125,6 +125,9 @@ def _read_task(shape: Shape) -> Task:
         error_code=shape["error_code"],
         retries_spent=int(shape["retries_spent"]),
         priority=int(shape.get("priority", 0)),  # an older server does not say
+        tags=tuple(map(_text, shape.get("tags", ()))),  # as above
+        parent_id=_optional_text(shape.get("parent_id")),  # as above
+        cancel_with_parent=bool(shape.get("cancel_with_parent")),  # as above
         engine=shape.get("engine"),  # as above
         damage=shape.get("damage") or "",
     )
@@ -299,6 +302,7 @@ def read_schedule(shape: Shape) -> Schedule:
         created_us=parse_time(shape["created_at"]),
         revision=int(shape["revision"]),
         priority=shape.get("priority"),  # as above
+        tags=tuple(map(_text, shape.get("tags", ()))),  # as above
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
@@ -97,6 +97,7 @@ class SyncClient:
         retries: int | None = None,
         idempotency_key: str | None = None,
         priority: int | None = None,
+        tags: Collection[str] = (),
     ) -> SyncClientTask:
         """Submit a task by the name of its op: see ``Client.submit``."""
         task_id, created = run_blocking(
@@ -109,6 +110,7 @@ class SyncClient:
                 retries=retries,
                 idempotency_key=idempotency_key,
                 priority=priority,
+                tags=tags,
             )
         )
         return SyncClientTask(self._verbs, task_id, created=created)
@@ -152,6 +154,8 @@ class SyncClient:
         op: str | None = None,
         owner: str | None = None,
         idempotency_key: str | None = None,
+        tag: str | None = None,
+        parent_id: str | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
         limit: int = 50,
@@ -164,6 +168,8 @@ class SyncClient:
                 op=op,
                 owner=owner,
                 idempotency_key=idempotency_key,
+                tag=tag,
+                parent_id=parent_id,
                 since=since,
                 until=until,
                 limit=limit,

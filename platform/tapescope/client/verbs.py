@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime
 from functools import partial
@@ -73,10 +73,13 @@ from tapescope.store.validation import (
     check_op,
     check_page_size,
     check_params,
+    check_parent,
     check_place,
     check_priority,
     check_retries,
     check_seconds,
+    check_tag,
+    check_tags,
     check_text,
     check_time,
     check_trace_id,
@@ -192,6 +195,7 @@ class Verbs:
         retries: int | None = None,
         idempotency_key: str | None = None,
         priority: int | None = None,
+        tags: Collection[str] = (),
     ) -> Submitted:
         """Submit a task. A key of its own is made where none is given."""
         body: dict[str, Any] = {"op": check_op(op), "params": check_params(params or {})}
@@ -202,6 +206,7 @@ class Verbs:
             "timeout": timeout,
             "retries": retries,
             "priority": None if priority is None else check_priority(priority),
+            "tags": list(check_tags(tags)) or None,
         }
         body |= {name: value for name, value in given.items() if value is not None}
         made_here = idempotency_key is None
@@ -272,6 +277,8 @@ class Verbs:
         op: str | None = None,
         owner: str | None = None,
         idempotency_key: str | None = None,
+        tag: str | None = None,
+        parent_id: str | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
         limit: int = 50,
@@ -283,6 +290,8 @@ class Verbs:
             op=op,
             owner=owner,
             key=idempotency_key,
+            tag=None if tag is None else check_tag(tag),
+            parent=None if parent_id is None else check_parent(parent_id),
             since=_format(since, "since"),
             until=_format(until, "until"),
             limit=min(check_page_size(limit), _PAGE),
@@ -485,7 +494,7 @@ class Verbs:
         overlap: Overlap | str = Overlap.ALLOW,
     ) -> tuple[Schedule, bool]:
         """Add a schedule, unless the store has it so; says whether it was added."""
-        op, plain, timeout, retries, priority = _read_what(what, params)
+        op, plain, timeout, retries, priority, tags = _read_what(what, params)
         body: dict[str, Any] = {
             "name": check_text("name", name),
             "op": check_op(op),
@@ -500,6 +509,7 @@ class Verbs:
             "timeout": None if timeout is None else check_seconds("timeout", timeout),
             "retries": None if retries is None else check_retries(retries),
             "priority": None if priority is None else check_priority(priority),
+            "tags": list(check_tags(tags)) or None,
         }
         body |= {name: value for name, value in given.items() if value is not None}
         tries = _Tries()
@@ -710,17 +720,17 @@ def _path(task_id: str) -> str:
 
 def _read_what(
     what: Op[..., Any, Any] | Submission | str, params: Mapping[str, Any] | None
-) -> tuple[str, Mapping[str, Any], float | None, int | None, int | None]:
-    """The op, params, timeout, retries and priority of what is to be submitted.
+) -> tuple[str, Mapping[str, Any], float | None, int | None, int | None, Collection[str]]:
+    """The op, params, timeout, retries, priority and tags of what is to be submitted.
 
     Raises ``BadSetting``.
     """
     if isinstance(what, str):
-        return what, {} if params is None else params, None, None, None
+        return what, {} if params is None else params, None, None, None, ()
     from tapescope.manager.ops import find_submission  # whose values the caller has: it is there
 
     one = find_submission(what, params)
-    return one.op, one.params, one.timeout, one.retries, one.priority
+    return one.op, one.params, one.timeout, one.retries, one.priority, one.tags
 
 
 def _schedule_path(name: str) -> str:
@@ -761,6 +771,7 @@ def _describe_submission(one: Submission[Any]) -> tuple[bytes, bool]:
         "timeout": checked.timeout,
         "retries": checked.retries,
         "priority": checked.priority,
+        "tags": list(checked.tags) or None,
     }
     key = checked.idempotency_key
     shape: dict[str, Any] = {

@@ -54,6 +54,7 @@ def declare_schedule(
         timeout=submission.timeout,
         retries=submission.retries,
         priority=submission.priority,
+        tags=submission.tags,
         cron=cron,
         every=every,
         time_zone=time_zone,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import replace
 from datetime import datetime
@@ -52,7 +52,7 @@ from tapescope.manager.worker import Worker
 from tapescope.model.audit import AUDIT_GRACE, AuditReport
 from tapescope.model.internals import ManagerSigns
 from tapescope.model.ops import Pause, PausePage
-from tapescope.model.redaction import Redact
+from tapescope.model.redaction import Redact, ToldKind
 from tapescope.model.schedules import Schedule
 from tapescope.model.tape import QuarantinePage, TapePage
 from tapescope.model.tasks import Claim, NewTask, Task, TaskStatus
@@ -69,6 +69,7 @@ from tapescope.run import (
     RunSettings,
     TypedValues,
     check_replacements,
+    find_parent,
     resolve_runner,
 )
 from tapescope.schedules import Scheduler
@@ -623,6 +624,9 @@ class TaskManager:
         connection: object | None = None,
         retry: RetryPolicy | None = None,
         priority: int | None = None,
+        tags: Collection[str] = (),
+        detached: bool = False,
+        cancel_with_parent: bool = False,
     ) -> TaskHandle:
         """Create a task and return once it is stored.
 
@@ -651,6 +655,12 @@ class TaskManager:
         due. ``None`` means the op's own, as above, or 0. Workers go by it when they claim; what
         runs is not interrupted. A ``runner`` of your own goes by it among those of this manager.
 
+        ``tags``, at most 10, are words by which the task is found: each 1 to 64 letters, digits and
+        ``_ . : / @ = + -``. A task that is submitted in a runner, or in what it has begun, to the
+        store that the runner's own task is in, has that one as its parent, unless it is
+        ``detached``. A cancel of the parent leaves it alone; with ``cancel_with_parent`` its cancel
+        is requested when the parent has ended as cancelled, by a heartbeat of any manager.
+
         With a ``connection`` of your own to the store's database, from ``asyncpg``, psycopg 3,
         ``aiosqlite`` or SQLAlchemy, the task is part of that connection's transaction: see
         ``TaskStore.create_within``. That is for ops that are run by name; the handle is given at
@@ -674,6 +684,9 @@ class TaskManager:
             run_at,
             retry,
             priority,
+            tags,
+            detached,
+            cancel_with_parent,
         )
         if self._registry.around_submits:
             return await self._submit_hooked(submission, connection)
@@ -707,8 +720,8 @@ class TaskManager:
         return await self._known.find(self.store, op) is not None
 
     async def resubmit(self, task_id: str, *, idempotency_key: str | None = None) -> TaskHandle:
-        """Submit an ended task again by name, with its op, params, timeout, retries and
-        priority.
+        """Submit an ended task again by name, with its op, params, timeout, retries, priority,
+        tags and parent.
 
         ``idempotency_key`` is the new task's: asked twice with it, there is one new task.
         Raises ``UnknownTask``, ``TaskNotEnded``, and ``OpNotRegistered`` for an op that neither
@@ -726,8 +739,11 @@ class TaskManager:
             idempotency_key=idempotency_key,
             retries=task.retries,
             priority=task.priority,
+            tags=task.tags,
+            detached=True,
         )
-        return await self._submit(*self._check(submission, stored=True))
+        checked = self._check(submission, stored=True)
+        return await self._submit(*checked, parent_id=task.parent_id)
 
     async def submit_many(self, submissions: Sequence[Submission[R]]) -> list[TaskHandle[R]]:
         """``submit`` for many at once, in one flush of the store; the handles are in this order.
@@ -813,11 +829,16 @@ class TaskManager:
             idempotency_key=key,
             retries=schedule.retries,
             priority=schedule.priority,
+            tags=schedule.tags,
         )
         known = await self._known.fill_in(self.store, submission)
         task_id, store = new_task_id(), self.store
         with self.telemetry.submit_span(
-            schedule.op, task_id, store.adapter, schedule=(schedule.name, at)
+            schedule.op,
+            task_id,
+            store.adapter,
+            schedule=(schedule.name, at),
+            tags=self._tell_tags(submission),
         ) as span:
             new_task = NewTask(
                 task_id,
@@ -828,6 +849,7 @@ class TaskManager:
                 idempotency_key=key,
                 traceparent=span.trace_context,
                 priority=known.priority,
+                tags=schedule.tags,
                 engine=self._engine_name,
             )
             try:
@@ -1015,11 +1037,18 @@ class TaskManager:
         return await Nested(hooks, submit, call_submit_hook).begin(submission)
 
     async def _submit(
-        self, submission: Submission[R], runner: Runner | None, connection: object | None = None
+        self,
+        submission: Submission[R],
+        runner: Runner | None,
+        connection: object | None = None,
+        *,
+        parent_id: str | None = None,
     ) -> TaskHandle[R]:
         if connection is not None and runner is not None:  # others see it after the commit alone
             raise BadSetting("connection", connection, "None unless the op is run by its name")
         task_id, op, pool = new_task_id(), submission.op, self._pool
+        if not submission.detached:
+            parent_id = find_parent(self.store)
         pool.expect_submits(1)
         try:
             if runner is None:
@@ -1030,7 +1059,13 @@ class TaskManager:
                 priority = submission.priority or 0
             if submission.delay is not None and self.store.due_clock.doubtful:
                 await self.store.measure_skew()
-            with self.telemetry.submit_span(op, task_id, self.store.adapter) as span:
+            with self.telemetry.submit_span(
+                op,
+                task_id,
+                self.store.adapter,
+                tags=self._tell_tags(submission),
+                parent_id=parent_id,
+            ) as span:
                 new_task = NewTask(
                     task_id,
                     op,
@@ -1042,6 +1077,9 @@ class TaskManager:
                     traceparent=span.trace_context,
                     only_by=None if runner is None else self.owner,
                     priority=priority,
+                    tags=tuple(submission.tags),
+                    parent_id=parent_id,
+                    cancel_with_parent=submission.cancel_with_parent and parent_id is not None,
                     engine=self._engine_name if runner is None else None,
                 )
                 if runner is not None and _begins_now(submission) and pool.reserve_for(task_id):
@@ -1079,6 +1117,14 @@ class TaskManager:
             raise
         finally:
             pool.expect_submits(-1)
+
+    def _tell_tags(self, submission: Submission) -> Sequence[str]:
+        """Its tags as its submit span is told them: the redaction hook is asked about each."""
+        redactor = self._pool.redactor
+        if redactor is None or not submission.tags:
+            return tuple(submission.tags)
+        op, kind = submission.op, ToldKind.TAG
+        return [redactor.redact_text(kind, op, "tags", tag) for tag in submission.tags]
 
     async def _cancel_unseen(self, submit: asyncio.Future[TaskHandle]) -> None:
         """Cancel the task of a submit that has ended, whose caller was cancelled beside it."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import (
@@ -179,13 +179,27 @@ class Op(Generic[P, R_co, C_co]):
         connection: object | None = None,
         manager: Submits | None = None,
         priority: int | None = None,
+        tags: Collection[str] = (),
+        detached: bool = False,
+        cancel_with_parent: bool = False,
     ) -> OpCall[P, R_co]:
         """The op with options of a submit, which are those of ``TaskManager.submit``.
 
         ``manager`` is where it is submitted, if not to the one that is open in this event loop.
         """
         return OpCall(
-            self, timeout, idempotency_key, retries, delay, run_at, connection, manager, priority
+            self,
+            timeout,
+            idempotency_key,
+            retries,
+            delay,
+            run_at,
+            connection,
+            manager,
+            priority,
+            tags,
+            detached,
+            cancel_with_parent,
         )
 
     def find_manager(self) -> Submits:
@@ -241,6 +255,9 @@ class OpCall(Generic[P, R_co]):
     connection: object | None = None
     manager: Submits | None = None
     priority: int | None = None
+    tags: Collection[str] = ()
+    detached: bool = False
+    cancel_with_parent: bool = False
 
     async def submit(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R_co]:
         """Submit a task with these arguments of the runner: see ``Op.submit``."""
@@ -259,6 +276,9 @@ class OpCall(Generic[P, R_co]):
             delay=self.delay,
             run_at=self.run_at,
             priority=self.priority,
+            tags=self.tags,
+            detached=self.detached,
+            cancel_with_parent=self.cancel_with_parent,
             types=self.op.runner.types,
         )
 

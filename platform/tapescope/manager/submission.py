@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic
@@ -13,12 +13,14 @@ from tapescope.errors import BadSetting
 from tapescope.model.frozen import quickly_made
 from tapescope.run import RetryPolicy, TypedValues
 from tapescope.store.validation import (
+    check_flag,
     check_key,
     check_op,
     check_params,
     check_priority,
     check_retries,
     check_seconds,
+    check_tags,
     check_time,
 )
 
@@ -57,6 +59,9 @@ class Submission(Generic[R_co]):
     run_at: datetime | None = None
     retry: RetryPolicy | None = None
     priority: int | None = None
+    tags: Collection[str] = ()
+    detached: bool = False
+    cancel_with_parent: bool = False
     types: TypedValues | None = field(default=None, repr=False, compare=False)
     """What the op's annotations say of its values, where ``Op.bind`` made it."""
 
@@ -84,6 +89,9 @@ class Submission(Generic[R_co]):
             self.run_at,
             self.retry,
             None if self.priority is None else check_priority(self.priority),
+            check_tags(self.tags),
+            check_flag("detached", self.detached),
+            check_flag("cancel_with_parent", self.cancel_with_parent),
             self.types,
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -15,6 +15,7 @@ from tapescope.model.times import format_time, moment, parse_time
 from tapescope.model.words import carry
 
 __all__ = [
+    "MOST_TAGS",
     "PRIORITIES",
     "ActiveState",
     "Assurance",
@@ -31,11 +32,15 @@ __all__ = [
     "TaskPage",
     "TaskStatus",
     "is_op",
+    "is_tag",
 ]
 
 PRIORITIES: Final = range(-9, 10)
 """Of a task: the higher goes first, and 0 is what most have. They are few, for a claim looks for
 each (docs/decisions/0091)."""
+MOST_TAGS: Final = 10
+"""Tags of one task: each costs a row more (docs/decisions/0095)."""
+_TAG = re.compile(r"\w[\w.:/@=+-]{0,63}")
 _OP = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
 
 
@@ -45,6 +50,15 @@ def is_op(text: object) -> bool:
     So is a qualified name of Python, such as ``shop.tasks.Resize``.
     """
     return isinstance(text, str) and _OP.fullmatch(text) is not None
+
+
+def is_tag(text: object) -> bool:
+    """Whether ``text`` is well-formed as a tag: ``\\w[\\w.:/@=+-]{0,63}``.
+
+    So 1 to 64 letters of any script, digits and ``_ . : / @ = + -``, the first a letter, a digit or
+    ``_``: no blank and no comma, so that a list of them needs no quotes.
+    """
+    return isinstance(text, str) and _TAG.fullmatch(text) is not None
 
 
 class TaskStatus(StrEnum):
@@ -132,6 +146,12 @@ class NewTask:
     """The owner that alone can run it, for its callable is there; ``None``: any worker."""
     priority: int = 0
     """From -9 to 9: among the tasks that are due the higher goes first, then the longest due."""
+    tags: Sequence[str] = ()
+    """By which it is found: at most 10, each as ``is_tag`` has it, in any order."""
+    parent_id: str | None = None
+    """The task whose runner submitted it; there need be no such task any more."""
+    cancel_with_parent: bool = False
+    """Whether it is cancelled once its parent has ended as cancelled."""
     engine: str | None = None
     """What brings the task to a worker, by the name of its entry point; ``None``: workers claim it
     themselves."""
@@ -195,6 +215,12 @@ class Task:
     """Retries that failed or lost attempts have used up; a release uses none."""
     priority: int = 0
     """Among the tasks that are due the higher goes first, then the longest due."""
+    tags: tuple[str, ...] = ()
+    """By which it is found, in the order of their characters, each once."""
+    parent_id: str | None = None
+    """The task whose runner submitted it; it may be deleted by now."""
+    cancel_with_parent: bool = False
+    """Whether it is cancelled once its parent has ended as cancelled."""
     engine: str | None = None
     """What brings it to a worker; ``None``: workers claim it themselves."""
     key: int = field(default=0, repr=False, compare=False)
@@ -252,6 +278,10 @@ class TaskFilter:
     """Created before this time."""
     from_id: str | None = None
     """The lowest id that a task created ``since_us`` can have: an id begins with its time."""
+    tag: str | None = None
+    """Among its tags."""
+    parent_id: str | None = None
+    """The task whose runner submitted it."""
     params: bool = True
     """Whether their params are to be read, too; a store may leave them out, empty, where not."""
 
@@ -262,6 +292,8 @@ class TaskFilter:
             and self.op in (None, task.op)
             and self.owner in (None, task.owner)
             and self.idempotency_key in (None, task.idempotency_key)
+            and (self.tag is None or self.tag in task.tags)
+            and self.parent_id in (None, task.parent_id)
             and (self.since_us is None or task.created_us >= self.since_us)
             and (self.until_us is None or task.created_us < self.until_us)
             and (self.from_id is None or task.task_id >= self.from_id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from tapescope.store.validation import (
     check_priority,
     check_retries,
     check_seconds,
+    check_tags,
 )
 
 __all__ = ["check_name", "define", "is_declared_so", "merge"]
@@ -41,6 +42,7 @@ def define(
     timeout: float | None = None,
     retries: int | None = None,
     priority: int | None = None,
+    tags: Collection[str] = (),
     cron: str | None = None,
     every: float | None = None,
     time_zone: str = "UTC",
@@ -68,6 +70,7 @@ def define(
         check_choice("overlap", Overlap, overlap),
         origin,
         priority=None if priority is None else check_priority(priority),
+        tags=check_tags(tags),
     )
 
 
@@ -90,6 +93,7 @@ def merge(declared: Schedule, kept: Schedule, now: int) -> Schedule | None:
         timeout=declared.timeout,
         retries=declared.retries,
         priority=declared.priority,
+        tags=declared.tags,
         cron=declared.cron,
         every=declared.every,
         time_zone=declared.time_zone,

@@ -21,6 +21,7 @@ from tapescope.store.damage import (
     read_event,
     read_json,
     read_repair,
+    read_tags,
 )
 from tapescope.store.flush import (
     AttemptState,
@@ -57,6 +58,7 @@ from tapescope.store.orders import (
     DueOrder,
     DueRow,
     DueTask,
+    Follower,
     ListedTasks,
     RescuedRow,
     RescueOrder,
@@ -126,6 +128,7 @@ __all__ = [
     "FlushAnswer",
     "FlushBlocked",
     "FlushRefused",
+    "Follower",
     "GiveUpRow",
     "Inserted",
     "LeaseRenewer",
@@ -193,6 +196,7 @@ __all__ = [
     "read_outcome",
     "read_repair",
     "read_schedule",
+    "read_tags",
     "refuse_control_characters",
     "start_tape",
     "write_schedule",

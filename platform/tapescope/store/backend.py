@@ -41,6 +41,7 @@ from tapescope.store.orders import (
     DueOrder,
     DueRow,
     DueTask,
+    Follower,
     ListedTasks,
     RescuedRow,
     RescueOrder,
@@ -281,6 +282,12 @@ class StoreBackend(abc.ABC):
         """(task id, owner, request) of these owners' running tasks that are to be cancelled."""
 
     @abc.abstractmethod
+    async def find_followers(self, limit: int) -> Sequence[Follower]:
+        """At most ``limit`` tasks that have not ended, have no cancel on record and are to be
+        cancelled with their parents (``cancel_with_parent``), whose parents have ended as
+        cancelled. It is asked at each heartbeat: where no such task is open it costs nothing."""
+
+    @abc.abstractmethod
     async def register_ops(self, ops: Sequence[KnownOp]) -> None:
         """Record what a worker can run, as of now, in place of what was recorded of these ops."""
 
@@ -387,8 +394,9 @@ class StoreBackend(abc.ABC):
         """
 
     @abc.abstractmethod
-    async def count(self, op: str | None) -> Mapping[TaskStatus, int]:
-        """How many tasks there are of each status; a status without any may be left out."""
+    async def count(self, op: str | None, tag: str | None) -> Mapping[TaskStatus, int]:
+        """How many tasks of this op, with this tag, there are of each status; a status without any
+        may be left out."""
 
     @abc.abstractmethod
     async def read_tape(self, task_id: str, after_seq: int, limit: int) -> TapePage | None:

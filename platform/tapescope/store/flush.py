@@ -100,6 +100,12 @@ class CreateRow(NamedTuple):
     any worker can run it."""
     priority: int = 0
     """The higher goes first among what is due."""
+    tags: str | None = None
+    """JSON text: a list of texts, sorted; ``None`` for none."""
+    parent_id: str | None = None
+    """The id of the task whose runner submitted it."""
+    cancel_with_parent: bool = False
+    """Whether ``find_followers`` is to find it."""
     engine: str = ""
     """What brings it to a worker; empty: workers claim it themselves."""
 

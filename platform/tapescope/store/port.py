@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Final, Self
@@ -90,7 +91,7 @@ from tapescope.store.maintenance import StoreMaintenance
 from tapescope.store.notifications import CancelListener, Change, Subscription
 from tapescope.store.opening import OpenMode
 from tapescope.store.ops import StoreOps
-from tapescope.store.orders import DueOrder, DueRow, body_of_first
+from tapescope.store.orders import DueOrder, DueRow, Follower, body_of_first
 from tapescope.store.schedules import StoreSchedules
 from tapescope.store.task_rows import as_pending, as_running
 from tapescope.store.validation import (
@@ -100,8 +101,10 @@ from tapescope.store.validation import (
     check_moment,
     check_new_task,
     check_page_size,
+    check_parent,
     check_place,
     check_seconds,
+    check_tag,
     check_text,
     check_time,
     check_trace_id,
@@ -616,6 +619,24 @@ class TaskStore:
             raise UnknownTask(task_id)
         return answer
 
+    async def cancel_followers(self, limit: int = 100) -> int:
+        """Request the cancel of tasks that are to be cancelled with their parents, whose parents
+        have ended as cancelled; says of how many. At most ``limit``; fewer than that are all.
+
+        Asked at each heartbeat of each manager, and so of another one where one dies in the midst.
+        It writes no end of its own: each is a ``request_cancel``, with the reason and the caller of
+        the parent's, and a message that says so.
+        """
+        limit = check_page_size(limit)
+        found = await self._core.read("find_followers", lambda: self.backend.find_followers(limit))
+        for one in found:
+            reason = next(
+                (known for known in CancelReason if known == one.reason), CancelReason.USER
+            )
+            with suppress(UnknownTask):  # it has ended, and was deleted
+                await self.request_cancel(one.task_id, reason, _tell_of_parent(one), one.by)
+        return len(found)
+
     def attach_span(
         self,
         attempt: Attempt,
@@ -681,6 +702,8 @@ class TaskStore:
         op: str | None = None,
         owner: str | None = None,
         idempotency_key: str | None = None,
+        tag: str | None = None,
+        parent_id: str | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
         limit: int = 50,
@@ -688,6 +711,9 @@ class TaskStore:
         params: bool = True,
     ) -> TaskPage:
         """A page of tasks, newest first, by keyset: ``before`` is the page before's ``next``.
+
+        ``tag`` is one of a task's tags, and ``parent_id`` names the task whose runner submitted
+        it: an index leads to either, however many tasks there are.
 
         ``since`` and ``until`` are aware times, between which a task was created. No page looks at
         more than ``limits.looked_at`` tasks: one of what is rare may have none, and yet a ``next``.
@@ -701,6 +727,8 @@ class TaskStore:
             None if text is None else check_text(name, text)
             for name, text in (("op", op), ("owner", owner), ("idempotency_key", idempotency_key))
         )
+        tag = None if tag is None else check_tag(tag)
+        parent_id = None if parent_id is None else check_parent(parent_id)
         if before is not None and not is_task_id(before):
             raise BadSetting("before", before, "the 'next' of another page")
         since_us = None if since is None else check_time("since", since)
@@ -710,7 +738,8 @@ class TaskStore:
         if until_us is not None:
             end = first_id_of(until_us + _CLOCKS_DIFFER)
             before = end if before is None else min(before, end)
-        wanted = TaskFilter(status, op, owner, idempotency_key, since_us, until_us, from_id, params)
+        times = since_us, until_us, from_id
+        wanted = TaskFilter(status, op, owner, idempotency_key, *times, tag, parent_id, params)
         found = await self._core.read(
             "list",
             lambda: self.backend.list(wanted, limit + 1, before, self.limits.looked_at),
@@ -719,11 +748,14 @@ class TaskStore:
         goes_on = tasks[limit - 1].task_id if len(tasks) > limit else found.looked_to
         return TaskPage(tuple(tasks[:limit]), goes_on)
 
-    async def count(self, *, op: str | None = None) -> Mapping[TaskStatus, int]:
-        """How many tasks there are of each status; every status is a key, and so is one of a newer
-        version that occurs. Raises ``BadSetting``."""
+    async def count(
+        self, *, op: str | None = None, tag: str | None = None
+    ) -> Mapping[TaskStatus, int]:
+        """How many tasks of an op, or with a tag, there are of each status; every status is a key,
+        and so is one of a newer version that occurs. Raises ``BadSetting``."""
         op = None if op is None else check_text("op", op)
-        counts = await self._core.read("count", lambda: self.backend.count(op))
+        tag = None if tag is None else check_tag(tag)
+        counts = await self._core.read("count", lambda: self.backend.count(op, tag))
         return dict.fromkeys(TaskStatus, 0) | dict(counts)
 
     async def read_tape(self, task_id: str, *, after_seq: int = 0, limit: int = 1_000) -> TapePage:
@@ -870,3 +902,10 @@ def _as_plain_type(type: object) -> str:
     if not isinstance(type, str):
         raise BadEventType(type, reserved=False)
     return str.__str__(type)
+
+
+def _tell_of_parent(one: Follower) -> str:
+    """Why a task is cancelled, for people: whose cancel it is, and the words of that."""
+    said = f": {one.message}" if one.message else ""
+    text = f"its parent {one.parent_id} was cancelled{said}"
+    return text.encode()[:_MESSAGE_BYTES].decode(errors="ignore")

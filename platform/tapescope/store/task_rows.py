@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 from tapescope.codec import decode
 from tapescope.model.tape import DropReason, Outcome
 from tapescope.model.tasks import CancelReason, CancelRequest, Task, TaskStatus
+from tapescope.store.damage import read_tags
 from tapescope.store.flush import CancelRow, CancelState, ClaimAnswer, CreateRow, EventRow
 
 LAST_TIME: Final = 253_402_300_799_999_999
@@ -50,6 +51,9 @@ def as_pending(row: CreateRow, params: Mapping[str, Any], now: int, key: int) ->
         cancel=None,
         error_code=None,
         priority=row.priority,
+        tags=read_tags(row.tags),
+        parent_id=row.parent_id,
+        cancel_with_parent=row.cancel_with_parent,
         engine=row.engine or None,
         key=key,
     )
@@ -78,6 +82,9 @@ def as_running(task: Task, owner: str, won: ClaimAnswer) -> Task:
         cancel=task.cancel,
         error_code=task.error_code,
         priority=task.priority,
+        tags=task.tags,
+        parent_id=task.parent_id,
+        cancel_with_parent=task.cancel_with_parent,
         engine=task.engine,
         key=task.key,
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import operator
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -26,7 +26,7 @@ from tapescope.errors import (
     EventTooLarge,
     NotJson,
 )
-from tapescope.model.tasks import PRIORITIES, NewTask, is_op
+from tapescope.model.tasks import MOST_TAGS, PRIORITIES, NewTask, is_op, is_tag
 from tapescope.model.times import FIRST_TIME, LAST_TIME, as_microseconds
 from tapescope.store.flush import CreateRow
 
@@ -38,18 +38,22 @@ __all__ = [
     "check_choice",
     "check_count",
     "check_engine",
+    "check_flag",
     "check_key",
     "check_moment",
     "check_new_task",
     "check_op",
     "check_page_size",
     "check_params",
+    "check_parent",
     "check_place",
     "check_priority",
     "check_rate",
     "check_retries",
     "check_seconds",
     "check_share",
+    "check_tag",
+    "check_tags",
     "check_text",
     "check_time",
     "check_trace_id",
@@ -202,6 +206,13 @@ def check_count(name: str, value: object, *, least: int = 1) -> int:
     return check_whole(name, value, expected, least, _MOST_WHOLE)
 
 
+def check_flag(name: str, value: object) -> bool:
+    """``True`` or ``False``. Raises ``BadSetting``."""
+    if not isinstance(value, bool):
+        raise BadSetting(name, value, "True or False")
+    return value
+
+
 def check_retries(value: object, name: str = "retries") -> int:
     """How often another attempt is made. Raises ``BadSetting``."""
     expected = f"a whole number from 0 to {_MOST_WHOLE:,}"
@@ -212,6 +223,37 @@ def check_priority(value: object) -> int:
     """How soon a task goes among those that are due: the higher first. Raises ``BadSetting``."""
     least, most = PRIORITIES[0], PRIORITIES[-1]
     return check_whole("priority", value, f"a whole number from {least} to {most}", least, most)
+
+
+def check_tag(value: object, name: str = "tag") -> str:
+    """A tag as plain text. Raises ``BadSetting``."""
+    if not is_tag(value):
+        expected = "1 to 64 letters, digits and _ . : / @ = + -, the first a letter, a digit or '_'"
+        raise BadSetting(name, value, expected)
+    return str.__str__(value)  # pyright: ignore[reportArgumentType]  # is_tag takes text alone
+
+
+def check_tags(given: object) -> tuple[str, ...]:
+    """The tags of a task in the order of their characters, each once. Raises ``BadSetting``.
+
+    Of any collection of texts: a single text is refused, for it is one of characters.
+    """
+    if given == ():  # nearly always
+        return ()
+    told: object = given
+    if isinstance(given, str | bytes | Mapping) or not isinstance(given, Collection):
+        raise BadSetting("tags", told, "a list of texts")
+    tags = sorted({check_tag(one, "tags") for one in cast("Collection[object]", given)})
+    if len(tags) > MOST_TAGS:
+        raise BadSetting("tags", told, f"at most {MOST_TAGS} tags")
+    return tuple(tags)
+
+
+def check_parent(value: object) -> str:
+    """The id of a parent: of a task that may be deleted by now. Raises ``BadSetting``."""
+    if not is_task_id(value):
+        raise BadSetting("parent_id", value, "the id of a task: a UUID in lower-case letters")
+    return str.__str__(value)  # pyright: ignore[reportArgumentType]  # is_task_id takes text alone
 
 
 def check_place(name: str, value: object, *, of_tape: bool = False) -> int:
@@ -339,6 +381,9 @@ def check_new_task(new: NewTask, limits: StoreLimits) -> tuple[CreateRow, Mappin
             new.idempotency_key,
         ),
         check_priority(new.priority),
+        encode(list(tags), "tags") if (tags := check_tags(new.tags)) else None,
+        None if new.parent_id is None else check_parent(new.parent_id),
+        check_flag("cancel_with_parent", new.cancel_with_parent),
         "" if new.engine is None else check_engine(new.engine),
     )
     return row, {} if empty else decode(params)

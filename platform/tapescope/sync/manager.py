@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from functools import partial
@@ -216,6 +216,9 @@ class SyncManager:
         connection: object | None = None,
         retry: RetryPolicy | None = None,
         priority: int | None = None,
+        tags: Collection[str] = (),
+        detached: bool = False,
+        cancel_with_parent: bool = False,
     ) -> SyncHandle:
         """Create a task and return once it is stored: see ``TaskManager.submit``.
 
@@ -238,6 +241,9 @@ class SyncManager:
             run_at,
             retry,
             priority,
+            tags,
+            detached,
+            cancel_with_parent,
         )
         return self.submit_bound(submission, connection=connection)
 
@@ -316,6 +322,8 @@ class SyncManager:
         op: str | None = None,
         owner: str | None = None,
         idempotency_key: str | None = None,
+        tag: str | None = None,
+        parent_id: str | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
         limit: int = 50,
@@ -329,6 +337,8 @@ class SyncManager:
                 op=op,
                 owner=owner,
                 idempotency_key=idempotency_key,
+                tag=tag,
+                parent_id=parent_id,
                 since=since,
                 until=until,
                 limit=limit,
@@ -337,9 +347,9 @@ class SyncManager:
             )
         )
 
-    def count(self, *, op: str | None = None) -> Mapping[TaskStatus, int]:
+    def count(self, *, op: str | None = None, tag: str | None = None) -> Mapping[TaskStatus, int]:
         """How many tasks have each status: see ``TaskStore.count``."""
-        return self._door.call(lambda manager: manager.store.count(op=op))
+        return self._door.call(lambda manager: manager.store.count(op=op, tag=tag))
 
     def tape(self, task_id: str, *, after_seq: int = 0, limit: int = 1_000) -> TapePage:
         """A page of a task's tape. Raises ``UnknownTask``."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import replace
@@ -51,6 +51,7 @@ from tapescope.store.orders import (
     DueOrder,
     DueRow,
     DueTask,
+    Follower,
     ListedTasks,
     RescuedRow,
     RescueOrder,
@@ -468,9 +469,10 @@ class MemoryBackend(StoreBackend):
         stopped = len(seen) == look_at and len(found) < limit
         return ListedTasks(found, seen[-1].task_id if stopped else None)
 
-    async def count(self, op: str | None) -> Mapping[TaskStatus, int]:
+    async def count(self, op: str | None, tag: str | None) -> Mapping[TaskStatus, int]:
+        wanted = TaskFilter(op=op, tag=tag)
         tasks = (record.task for record in self.records.values())
-        return Counter(task.status for task in tasks if op is None or task.op == op)
+        return Counter(task.status for task in tasks if wanted.admits(task))
 
     async def read_tape(self, task_id: str, after_seq: int, limit: int) -> TapePage | None:
         record = self.find(task_id)
@@ -497,6 +499,19 @@ class MemoryBackend(StoreBackend):
             if task.status is TaskStatus.RUNNING and task.owner in owners
             if task.owner is not None and task.cancel is not None
         ]
+
+    async def find_followers(self, limit: int) -> Sequence[Follower]:
+        tasks = (record.task for record in self.records.values())
+        followers = (t for t in tasks if t.cancel_with_parent and t.cancel is None)
+        return list(islice(self._follow(t for t in followers if not t.status.terminal), limit))
+
+    def _follow(self, tasks: Iterable[Task]) -> Iterator[Follower]:
+        for task in tasks:
+            above = None if task.parent_id is None else self.find(task.parent_id)
+            if above is not None and above.task.status is TaskStatus.CANCELLED:
+                asked = above.task.cancel
+                told = (None,) * 3 if asked is None else (asked.reason, asked.message, asked.by)
+                yield Follower(task.task_id, above.task.task_id, *told)
 
     async def read_backlog(self, fresh: int) -> Backlog:
         now = self._context.clock.now()

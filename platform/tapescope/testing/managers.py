@@ -274,9 +274,14 @@ class EagerManager(JudgedManager):
             self._moves_clock = self.clock is not None
 
     async def _submit(
-        self, submission: Submission[R], runner: Runner | None, connection: object | None = None
+        self,
+        submission: Submission[R],
+        runner: Runner | None,
+        connection: object | None = None,
+        *,
+        parent_id: str | None = None,
     ) -> TaskHandle[R]:
-        handle = await super()._submit(submission, runner, connection)
+        handle = await super()._submit(submission, runner, connection, parent_id=parent_id)
         if connection is None and (runner is not None or submission.op in self.ops):
             await self._run_to_end(handle)
         return handle

@@ -31,7 +31,7 @@ _LOST: Final = 17
 _LONG: Final = 8
 """Which of the tasks that ``me`` runs has the long tape: no page of the audit here comes to it."""
 _TABLES: Final = (
-    *("tasks", "events", "quarantine", "drop_counts"),
+    *("tasks", "tagged", "events", "quarantine", "drop_counts"),
     *("ops", "schedules", "pauses", "repairs", "lanes"),
 )
 
@@ -110,7 +110,7 @@ are due in a year as the store is big."""
 _ROWS: Final = """
 INSERT INTO tasks (task_id, op, status, attempt, owner, params, retries, idempotency_key,
                    created_at, run_at, claimed_at, finished_at, lease_expires_at, cancel_reason,
-                   cancel_requested_at, error_code, priority, engine)
+                   cancel_requested_at, error_code, priority, tags, parent_id, engine)
 SELECT {task_id}, op, status, CASE status WHEN 'pending' THEN 0 ELSE 1 END, owner,
        '{{"some": "params"}}', 3, CASE WHEN i % 2 = 0 THEN 'key' || i END, created_at,
        CASE in_a_year WHEN 1 THEN {now} + {year} + i ELSE created_at END,
@@ -120,8 +120,14 @@ SELECT {task_id}, op, status, CASE status WHEN 'pending' THEN 0 ELSE 1 END, owne
             WHEN status = 'running' OR owner = 'busy' THEN {now} + {year} END,
        CASE slot WHEN 23 THEN 'user' END, CASE slot WHEN 23 THEN created_at END,
        CASE status WHEN 'failed' THEN 'exception' END, priority,
+       CASE slot WHEN 7 THEN '["few","many"]' ELSE '["many"]' END,
+       {few_or_many},
        CASE WHEN status = 'pending' AND r BETWEEN 75 AND 79 THEN 'elsewhere' ELSE '' END
   FROM kinds ORDER BY i;
+
+INSERT INTO tagged (tag, task_id) SELECT 'many', {task_id} FROM kinds;
+
+INSERT INTO tagged (tag, task_id) SELECT 'few', {task_id} FROM kinds WHERE slot = 7;
 
 INSERT INTO events (task, seq, attempt, offer, type, ts, body)
 SELECT i, 1, 1, 1, 'task_started', created_at, '{{}}' FROM kinds WHERE status <> 'pending'
@@ -193,6 +199,9 @@ def _texts(filled: Filled, **dialect: str) -> list[str]:
         "tail": dialect["hexed"].format("i"),
         "series": dialect["series"].format(rows=rows),
         "task_id": dialect["task_id"],
+        "few_or_many": dialect["parent"].format(
+            f"CASE slot WHEN 7 THEN '{filled.task_id(1)}' ELSE '{filled.task_id(2)}' END"
+        ),
         "off": dialect["off"],
     }
     return [text.format(**known) for text in (_KINDS, *_ROWS.split(";\n"), _LANES) if text.strip()]
@@ -209,6 +218,7 @@ async def fill_file(path: str, rows: int, *, analysed: bool) -> Filled:
         series="(WITH RECURSIVE s(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM s WHERE i < {rows}) "
         "SELECT i FROM s) AS s",
         task_id="task_id",
+        parent="{}",
         off="0",
     )
     with closing(sqlite3.connect(path, isolation_level=None)) as conn:
@@ -243,6 +253,7 @@ async def fill_schema(server: Postgres, rows: int) -> Filled:
             hexed="lpad(to_hex({}), 12, '0')",
             series="generate_series(1::bigint, {rows}) AS s(i)",
             task_id="task_id::uuid",
+            parent="({})::uuid",
             off="false",
         ):
             await conn.execute(text)

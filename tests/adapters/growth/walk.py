@@ -79,6 +79,19 @@ async def _walk_lists(store: TaskStore, work: Work, filled: Filled) -> None:
         "a rare owner and running": {"owner": "me", "status": TaskStatus.RUNNING},
         "a rare op and an owner": {"op": "rare", "owner": "owner7"},
         "a key and failed": {"idempotency_key": f"key{newest}", "status": TaskStatus.FAILED},
+        "a tag": {"tag": "many"},
+        "a tag, from the middle": {"tag": "many", "before": filled.task_id(filled.rows // 2)},
+        "a rare tag": {"tag": "few"},
+        "a tag without tasks": {"tag": "absent"},
+        "a tag and an op": {"tag": "many", "op": "op5"},
+        "a tag and a rare op": {"tag": "many", "op": "rare"},
+        "a tag and failed": {"tag": "many", "status": TaskStatus.FAILED},
+        "a rare tag and pending": {"tag": "few", "status": TaskStatus.PENDING},
+        "a parent": {"parent_id": filled.task_id(2)},
+        "a parent of few": {"parent_id": filled.task_id(1)},
+        "a task without children": {"parent_id": filled.task_id(3)},
+        "a parent and a rare op": {"parent_id": filled.task_id(2), "op": "rare"},
+        "a parent and pending": {"parent_id": filled.task_id(1), "status": TaskStatus.PENDING},
         "without params": {"params": False, "op": "rare"},
     }
     for status in TaskStatus:
@@ -103,6 +116,10 @@ async def _walk_reads(store: TaskStore, work: Work, filled: Filled) -> None:
         await store.count()
     with work.verb("count of an op"):
         await store.count(op="rare")
+    with work.verb("count of a rare tag"):
+        await store.count(tag="few")
+    with work.verb("count of a rare tag and an op"):
+        await store.count(tag="few", op="rare")
     long = filled.long
     for name, after in (
         ("the start", 0),
@@ -166,6 +183,9 @@ async def _walk_engines(store: TaskStore, work: Work, filled: Filled) -> None:
 async def _walk_life(store: TaskStore, work: Work, filled: Filled) -> None:
     with work.verb("create"):
         await _create(store)
+    with work.verb("create with tags and a parent"):
+        tagged = NewTask(new_task_id(), "made", tags=("many", "few"), parent_id=filled.task_id(2))
+        await store.create(tagged)
     with work.verb("create with a key"):
         await _create(store, key="new")
     with work.verb("create with a key that is taken"):
@@ -314,6 +334,14 @@ async def _walk_claims(store: TaskStore, work: Work) -> None:
 
 
 async def _walk_leases(store: TaskStore, work: Work, filled: Filled) -> None:
+    with work.verb("cancel_followers"):
+        await store.cancel_followers()
+    follower = NewTask(
+        new_task_id(), "made", parent_id=filled.task_id(filled.rows // 2), cancel_with_parent=True
+    )
+    await store.create(follower)
+    with work.verb("cancel_followers where one is open"):
+        await store.cancel_followers()
     mine = [Attempt(task_id, 1, "me") for task_id in filled.mine]
     with work.verb("extend leases by id"):
         await store.leases.extend("me", 60, mine)

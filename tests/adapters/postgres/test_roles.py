@@ -122,9 +122,17 @@ async def create_within(store: TaskStore, bench: Bench, url: str) -> None:
     """In a transaction of the role's own; the second meets the first."""
     async with session(url) as raw, raw.transaction():
         for _ in range(2):
-            await store.create_within(
-                raw, NewTask(new_task_id(), "x", idempotency_key="k", priority=1)
+            new = NewTask(
+                new_task_id(),
+                "x",
+                idempotency_key="k",
+                priority=1,
+                tags=("red",),
+                parent_id=new_task_id(),
+                cancel_with_parent=True,
             )
+            await store.create_within(raw, new)
+    assert (await store.list(tag="red")).tasks
 
 
 async def claim_due(store: TaskStore, bench: Bench, url: str) -> None:

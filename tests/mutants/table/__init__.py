@@ -13,6 +13,7 @@ from typing import Final
 from tests.mutants.guard import Guard
 from tests.mutants.table import (
     client,
+    context,
     engines,
     http,
     manager,
@@ -46,6 +47,7 @@ def _by_name() -> dict[str, Guard]:
         schedules,
         pauses,
         order,
+        context,
         engines,
         telemetry,
         testing,

@@ -275,7 +275,9 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "heartbeat.rescues",
         "The tasks of a dead process are rescued",
-        Edit(_BEAT, "self._find_ended, self._rescue, self._probe", "self._find_ended, self._probe"),
+        Edit(
+            _BEAT, "self._find_ended, self._rescue, self._follow", "self._find_ended, self._follow"
+        ),
         "tests/manager/test_leases.py::test_what_waited_for_a_killed_process_is_ended[sqlite]",
     ),
     row(

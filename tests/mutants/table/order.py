@@ -68,14 +68,18 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "order.flush_postgres",
         "A new task is stored with its priority, on PostgreSQL",
-        Edit(f"{POSTGRES}/sql/functions/flush.sql", "coalesce(c.priority, 0), ", "0, "),
+        Edit(f"{POSTGRES}/sql/functions/flush.sql", "coalesce(c.priority, 0), c.tags", "0, c.tags"),
         f"{_SUITE}::TestPostgres::{_FIRST}",
         on="postgresql",
     ),
     row(
         "order.within_postgres",
         "A task in a caller's transaction is stored with its priority, on PostgreSQL",
-        Edit(f"{POSTGRES}/_caller_transaction.py", '"smallint", row.priority)', '"smallint", 0)'),
+        Edit(
+            f"{POSTGRES}/_caller_transaction.py",
+            '"priority pg_catalog.int2": row.priority',
+            '"priority pg_catalog.int2": 0',
+        ),
         f"{_OF_MANAGER}::test_a_task_in_a_callers_transaction_has_its_priority",
         on="postgresql",
     ),

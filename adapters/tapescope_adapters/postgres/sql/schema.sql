@@ -185,6 +185,7 @@ CREATE TABLE schedules (
     created_at bigint           NOT NULL,
     revision   bigint           NOT NULL,
     priority   smallint,
+    tags       text,
     CONSTRAINT schedules_pkey PRIMARY KEY (name)
 );
 CREATE INDEX schedules_next ON schedules (next_at, name) WHERE NOT paused;
@@ -199,6 +200,12 @@ CREATE TABLE schema_version (
     version    integer                  NOT NULL,
     applied_at timestamp with time zone NOT NULL DEFAULT clock_timestamp(),
     CONSTRAINT schema_version_pkey PRIMARY KEY (version)
+);
+
+CREATE TABLE tagged (
+    tag     text NOT NULL,
+    task_id uuid NOT NULL,
+    CONSTRAINT tagged_pkey PRIMARY KEY (tag, task_id)
 );
 
 CREATE TABLE tasks (
@@ -227,20 +234,30 @@ CREATE TABLE tasks (
     cancel_role         text,
     cancel_traceparent  text,
     priority            smallint         NOT NULL DEFAULT 0,
+    tags                text,
+    parent_id           uuid,
+    cancel_with_parent  boolean          NOT NULL DEFAULT false,
     engine              text             NOT NULL DEFAULT '',
     confirm_at          bigint           NOT NULL DEFAULT 0,
     CONSTRAINT tasks_pkey PRIMARY KEY (id),
     CONSTRAINT tasks_priority_known CHECK (priority >= '-9'::integer AND priority <= 9),
     CONSTRAINT tasks_status_known CHECK (status = ANY (ARRAY['pending', 'running', 'succeeded', 'failed', 'cancelled'])),
+    CONSTRAINT tasks_tags_are_a_list CHECK (tags IS JSON ARRAY),
     CONSTRAINT tasks_task_id_unique UNIQUE (task_id)
 );
 CREATE INDEX tasks_bound ON tasks (lease_expires_at) WHERE status = 'pending' AND lease_expires_at IS NOT NULL;
 CREATE INDEX tasks_due_op ON tasks (op, engine, priority DESC, run_at, id) WHERE status = 'pending';
+CREATE INDEX tasks_follow ON tasks (parent_id) WHERE cancel_with_parent AND parent_id IS NOT NULL AND cancel_requested_at IS NULL AND (status = ANY (ARRAY['pending', 'running']));
 CREATE UNIQUE INDEX tasks_idempotency_key_unique ON tasks (idempotency_key, op) WHERE idempotency_key IS NOT NULL;
 CREATE INDEX tasks_lease ON tasks (lease_expires_at) WHERE status = 'running';
+CREATE INDEX tasks_parent ON tasks (parent_id, task_id) WHERE parent_id IS NOT NULL;
 CREATE INDEX tasks_status_task_id ON tasks (status, task_id);
 CREATE INDEX tasks_to_cancel ON tasks (owner) WHERE status = 'running' AND cancel_requested_at IS NOT NULL;
 CREATE INDEX tasks_to_confirm ON tasks (engine, confirm_at, id) WHERE status = 'pending' AND engine <> '';
+CREATE TRIGGER tasks_are_tagged AFTER INSERT ON tasks
+    FOR EACH ROW
+    WHEN (new.tags IS NOT NULL)
+    EXECUTE FUNCTION note_tags();
 CREATE TRIGGER tasks_begin_pending BEFORE INSERT ON tasks
     FOR EACH ROW
     WHEN (new.status <> 'pending' OR new.attempt <> 0 OR new.finished_at IS NOT NULL)
@@ -269,6 +286,9 @@ CREATE TRIGGER tasks_end_with_final AFTER UPDATE ON tasks
     REFERENCING NEW TABLE AS changed
     FOR EACH STATEMENT
     EXECUTE FUNCTION guard_ended_tasks();
+CREATE TRIGGER tasks_keep_context BEFORE UPDATE OF tags, parent_id ON tasks
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION guard_identity();
 CREATE TRIGGER tasks_keep_identity BEFORE UPDATE OF id, task_id, op, params, idempotency_key, created_at ON tasks
     FOR EACH STATEMENT
     EXECUTE FUNCTION guard_identity();
@@ -283,6 +303,10 @@ CREATE TRIGGER tasks_stay_readable AFTER UPDATE OF run_at, claimed_at, finished_
     FOR EACH ROW
     WHEN ((new.run_at < '-62135596800000000'::bigint OR new.run_at > '253402300799999999'::bigint) AND new.run_at <> old.run_at OR (new.claimed_at < '-62135596800000000'::bigint OR new.claimed_at > '253402300799999999'::bigint) AND new.claimed_at IS DISTINCT FROM old.claimed_at OR (new.finished_at < '-62135596800000000'::bigint OR new.finished_at > '253402300799999999'::bigint) AND new.finished_at IS DISTINCT FROM old.finished_at OR (new.lease_expires_at < '-62135596800000000'::bigint OR new.lease_expires_at > '253402300799999999'::bigint) AND new.lease_expires_at IS DISTINCT FROM old.lease_expires_at OR (new.cancel_requested_at < '-62135596800000000'::bigint OR new.cancel_requested_at > '253402300799999999'::bigint OR (new.cancel_reason <> ALL (ARRAY['user', 'shutdown', 'superseded'])) OR (new.cancel_reason IS NULL) <> (new.cancel_requested_at IS NULL)) AND (new.cancel_requested_at IS DISTINCT FROM old.cancel_requested_at OR new.cancel_reason IS DISTINCT FROM old.cancel_reason))
     EXECUTE FUNCTION guard_unreadable();
+CREATE TRIGGER tasks_take_their_tags AFTER DELETE ON tasks
+    FOR EACH ROW
+    WHEN (old.tags IS NOT NULL)
+    EXECUTE FUNCTION note_tags();
 CREATE TRIGGER tasks_take_their_tape AFTER DELETE ON tasks
     REFERENCING OLD TABLE AS gone
     FOR EACH STATEMENT
@@ -341,6 +365,7 @@ CREATE TABLE workers (
 --   guard_unreadable() RETURNS trigger
 --   list_claimable(x_owner text, x_ops text[]) RETURNS text[]
 --   mend_backlog(x_by text) RETURNS SETOF repairs
+--   note_tags() RETURNS trigger
 --   now_us() RETURNS bigint
 --   read_backlog(x_fresh bigint, x_write boolean) RETURNS text
 --   read_final(body text) RETURNS json

@@ -197,7 +197,7 @@ CREATE TABLE schedules (
     last_task  TEXT,
     created_at INTEGER NOT NULL,
     revision   INTEGER NOT NULL
-, priority INTEGER) STRICT, WITHOUT ROWID;
+, priority INTEGER, tags TEXT) STRICT, WITHOUT ROWID;
 CREATE INDEX schedules_next ON schedules (next_at, name) WHERE NOT paused;
 
 CREATE TABLE schema_compatibility (
@@ -205,6 +205,12 @@ CREATE TABLE schema_compatibility (
     compatible_from INTEGER NOT NULL,
     CONSTRAINT schema_compatibility_pkey PRIMARY KEY (version)
 );
+
+CREATE TABLE tagged (
+    tag     TEXT NOT NULL,
+    task_id TEXT NOT NULL,
+    CONSTRAINT tagged_pkey PRIMARY KEY (tag, task_id)
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE tasks (
     id                  INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -229,7 +235,7 @@ CREATE TABLE tasks (
     cancel_by           TEXT,
     cancel_requested_at INTEGER,
     error_code          TEXT, cancel_traceparent TEXT, priority INTEGER NOT NULL DEFAULT 0
-    CONSTRAINT tasks_priority_known CHECK (typeof(priority) = 'integer' AND priority BETWEEN -9 AND 9), engine TEXT NOT NULL DEFAULT '', confirm_at INTEGER NOT NULL DEFAULT 0,
+    CONSTRAINT tasks_priority_known CHECK (typeof(priority) = 'integer' AND priority BETWEEN -9 AND 9), tags TEXT, parent_id TEXT, cancel_with_parent INTEGER NOT NULL DEFAULT 0, engine TEXT NOT NULL DEFAULT '', confirm_at INTEGER NOT NULL DEFAULT 0,
     CONSTRAINT tasks_task_id_unique UNIQUE (task_id),
     CONSTRAINT tasks_status_known
         CHECK (status IN ('pending', 'running', 'succeeded', 'failed', 'cancelled'))
@@ -237,13 +243,23 @@ CREATE TABLE tasks (
 CREATE INDEX tasks_bound ON tasks (lease_expires_at)
     WHERE status = 'pending' AND lease_expires_at IS NOT NULL;
 CREATE INDEX tasks_due_op ON tasks (op, engine, priority DESC, run_at) WHERE status = 'pending';
+CREATE INDEX tasks_follow ON tasks (parent_id)
+    WHERE cancel_with_parent AND parent_id IS NOT NULL AND cancel_requested_at IS NULL
+      AND status IN ('pending', 'running');
 CREATE UNIQUE INDEX tasks_idempotency_key_unique
     ON tasks (idempotency_key, op) WHERE idempotency_key IS NOT NULL;
 CREATE INDEX tasks_lease ON tasks (lease_expires_at) WHERE status = 'running';
+CREATE INDEX tasks_parent ON tasks (parent_id, task_id) WHERE parent_id IS NOT NULL;
 CREATE INDEX tasks_status_task_id ON tasks (status, task_id);
 CREATE INDEX tasks_to_cancel ON tasks (owner)
     WHERE status = 'running' AND cancel_requested_at IS NOT NULL;
 CREATE INDEX tasks_to_confirm ON tasks (engine, confirm_at) WHERE status = 'pending' AND engine <> '';
+CREATE TRIGGER tasks_are_tagged AFTER INSERT ON tasks
+WHEN NEW.tags IS NOT NULL
+BEGIN
+    INSERT INTO tagged (tag, task_id) SELECT value, NEW.task_id FROM json_each(NEW.tags) WHERE true
+        ON CONFLICT (tag, task_id) DO NOTHING;
+END;
 CREATE TRIGGER tasks_begin_pending BEFORE INSERT ON tasks
 WHEN NEW.status <> 'pending' OR NEW.attempt <> 0
     OR (NEW.id > 0 AND EXISTS (SELECT 1 FROM tasks t WHERE t.id = NEW.id))
@@ -391,6 +407,10 @@ WHEN NEW.id NOT BETWEEN 1 AND 9007199254740991
 BEGIN
     SELECT RAISE(ABORT, 'tapescope: the id of a task is over 0, and given by SQLite');
 END;
+CREATE TRIGGER tasks_keep_context BEFORE UPDATE OF tags, parent_id ON tasks
+BEGIN
+    SELECT RAISE(ABORT, 'tapescope I4: a task keeps its tags and its parent');
+END;
 CREATE TRIGGER tasks_keep_identity
 BEFORE UPDATE OF id, task_id, op, params, idempotency_key, created_at ON tasks
 BEGIN
@@ -405,6 +425,18 @@ CREATE TRIGGER tasks_run_at_is_a_time BEFORE UPDATE OF run_at ON tasks
 WHEN NEW.run_at NOT BETWEEN -62135596800000000 AND 253402300799999999
 BEGIN
     SELECT RAISE(ABORT, 'tapescope: run_at is a time in microseconds');
+END;
+CREATE TRIGGER tasks_tags_are_a_list BEFORE INSERT ON tasks
+WHEN NEW.tags IS NOT NULL AND (NOT json_valid(NEW.tags) OR json_type(NEW.tags) <> 'array')
+BEGIN
+    SELECT RAISE(ABORT, 'tapescope: the tags of a task are a JSON list');
+END;
+CREATE TRIGGER tasks_take_their_tags AFTER DELETE ON tasks
+WHEN OLD.tags IS NOT NULL
+BEGIN
+    DELETE FROM tagged
+     WHERE task_id = OLD.task_id
+       AND tag IN (SELECT value FROM json_each(CASE WHEN json_valid(OLD.tags) THEN OLD.tags ELSE '[]' END));
 END;
 CREATE TRIGGER tasks_take_their_tape AFTER DELETE ON tasks
 BEGIN

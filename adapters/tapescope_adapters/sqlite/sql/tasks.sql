@@ -1,10 +1,10 @@
 -- name: insert_tasks
 -- New tasks, pending; padding rows have no task_id. The keys come out consecutive, in this order.
 INSERT INTO tasks (task_id, op, params, timeout_s, retries, idempotency_key, traceparent, run_at,
-                   owner, lease_expires_at, priority, engine, created_at)
+                   owner, lease_expires_at, priority, tags, parent_id, cancel_with_parent, engine, created_at)
 SELECT v.column1, v.column2, v.column3, v.column4, v.column5, v.column6, v.column7,
-       coalesce(v.column8, v.column13), v.column9, min(coalesce(v.column8, v.column13) + v.column10, 253402300799999999),
-       v.column11, v.column12, v.column13
+       coalesce(v.column8, v.column16), v.column9, min(coalesce(v.column8, v.column16) + v.column10, 253402300799999999),
+       v.column11, v.column12, v.column13, v.column14, v.column15, v.column16
   FROM (VALUES /*rows*/) AS v
  WHERE v.column1 IS NOT NULL;
 
@@ -67,12 +67,29 @@ SELECT /*task*/
  CROSS JOIN tasks ON tasks.id = looked_at
  WHERE TRUE /*and*/ LIMIT ?;
 
--- name: find_searched
+-- name: search_tagged
+-- The same among the tasks that have a tag.
+-- Differs from the Postgres version as search_tasks does.
+SELECT /*task*/
+  FROM (SELECT task_id AS looked_at FROM tagged WHERE task_id < ? /*range*/ ORDER BY task_id DESC LIMIT ?)
+ CROSS JOIN tasks ON tasks.task_id = looked_at
+ WHERE TRUE /*and*/ LIMIT ?;
+
+-- name: find_searched_tasks
 -- The last id that search_tasks looks at, if it stops there.
 SELECT task_id FROM tasks WHERE task_id < ? /*range*/ ORDER BY task_id DESC LIMIT 1 OFFSET ?;
 
+-- name: find_searched_tagged
+-- The last id that search_tagged looks at, if it stops there.
+SELECT task_id FROM tagged WHERE task_id < ? /*range*/ ORDER BY task_id DESC LIMIT 1 OFFSET ?;
+
 -- name: count_tasks
-SELECT status, count(*) FROM tasks /*where*/ GROUP BY status;
+SELECT status, count(*) FROM tasks WHERE TRUE /*and*/ GROUP BY status;
+
+-- name: count_tagged
+-- CROSS JOIN: the tag leads, not all that there is.
+SELECT tasks.status, count(*) FROM tagged g CROSS JOIN tasks ON tasks.task_id = g.task_id
+ WHERE g.tag = ? /*and*/ GROUP BY tasks.status;
 
 -- name: read_cancels
 -- Running tasks of these owners with a cancel on record.
@@ -81,6 +98,27 @@ SELECT t.task_id, t.owner, t.cancel_reason, t.cancel_message, t.cancel_by, t.can
   FROM json_each(?) AS o
  CROSS JOIN tasks t INDEXED BY tasks_to_cancel ON t.owner = o.value
  WHERE t.status = 'running' AND t.cancel_requested_at IS NOT NULL;
+
+-- name: find_followers
+-- Open tasks that are to be cancelled with their parents, whose parents have ended as cancelled: from parent to parent
+-- by the index that has such open tasks alone, a look at each.
+WITH RECURSIVE parent(id) AS (
+    SELECT min(t.parent_id) FROM tasks t INDEXED BY tasks_follow
+     WHERE t.cancel_with_parent AND t.parent_id IS NOT NULL AND t.cancel_requested_at IS NULL
+       AND t.status IN ('pending', 'running')
+     UNION ALL
+    SELECT (SELECT min(t.parent_id) FROM tasks t INDEXED BY tasks_follow
+             WHERE t.cancel_with_parent AND t.parent_id IS NOT NULL AND t.cancel_requested_at IS NULL
+               AND t.status IN ('pending', 'running') AND t.parent_id > p.id)
+      FROM parent p WHERE p.id IS NOT NULL
+)
+SELECT t.task_id, p.id, c.cancel_reason, c.cancel_message, c.cancel_by
+  FROM parent p
+ CROSS JOIN tasks c ON c.task_id = p.id AND +c.status = 'cancelled'
+ CROSS JOIN tasks t INDEXED BY tasks_follow
+    ON t.parent_id = p.id AND t.cancel_with_parent AND t.parent_id IS NOT NULL AND t.cancel_requested_at IS NULL
+   AND t.status IN ('pending', 'running')
+ LIMIT ?;
 
 -- name: find_overruled
 -- Of the attempts that are about to give their task up, those with a cancel on record. CROSS JOIN: the keys
@@ -162,9 +200,9 @@ SELECT /*task*/ FROM tasks
 -- Differs from the Postgres version in that the time is a parameter and that no session is notified: who
 -- follows the file sees that it has changed.
 INSERT INTO tasks (task_id, op, params, timeout_s, retries, idempotency_key, traceparent, run_at,
-                   priority, engine, created_at)
+                   priority, tags, parent_id, cancel_with_parent, engine, created_at)
 SELECT :task_id, :op, :params, :timeout, :retries, :idempotency_key, :traceparent,
-       coalesce(:run_at, :now), :priority, :engine, :now
+       coalesce(:run_at, :now), :priority, :tags, :parent_id, :cancel_with_parent, :engine, :now
  WHERE NOT EXISTS (SELECT 1 FROM tasks WHERE task_id = :task_id)
    AND NOT EXISTS (SELECT 1 FROM tasks WHERE op = :op AND idempotency_key = :idempotency_key);
 

@@ -117,6 +117,13 @@ def list_schedules(
     help="From -9 to 9: the higher goes first. Default: as the op has it.",
 )
 @click.option(
+    "--tag",
+    "tags",
+    multiple=True,
+    metavar="TAG",
+    help="A word by which its tasks are found; give it again for more, up to ten.",
+)
+@click.option(
     "--catch-up",
     type=Words(CatchUp),
     default=CatchUp.ONE.value,
@@ -144,6 +151,7 @@ def add(
     retries: int | None,
     timeout: float | None,
     priority: int | None,
+    tags: tuple[str, ...],
     catch_up: CatchUp,
     overlap: Overlap,
     as_json: bool,
@@ -154,7 +162,12 @@ def add(
     if (cron is None) is (every is None):
         raise click.UsageError("Give either --cron or --every.")
     submission = Submission(
-        op, params=parse_params(params), timeout=timeout, retries=retries, priority=priority
+        op,
+        params=parse_params(params),
+        timeout=timeout,
+        retries=retries,
+        priority=priority,
+        tags=tags,
     )
     settings: dict[str, Any] = {
         "cron": cron,

@@ -42,6 +42,13 @@ __all__ = ["submit"]
     help="From -9 to 9: the higher goes first. Default: as the op has it.",
 )
 @click.option(
+    "--tag",
+    "tags",
+    multiple=True,
+    metavar="TAG",
+    help="A word by which the task is found; give it again for more, up to ten.",
+)
+@click.option(
     "--delay",
     type=NUMBER,
     metavar="SECONDS",
@@ -67,6 +74,7 @@ def submit(
     retries: int | None,
     timeout: float | None,
     priority: int | None,
+    tags: tuple[str, ...],
     delay: float | None,
     run_at: str | None,
     key: str | None,
@@ -77,8 +85,9 @@ def submit(
 ) -> int:
     """Submit a task to the workers of the store, and print its id."""
     at = None if run_at is None else _parse_time(run_at)
+    plain = parse_params(params)
     submission = Submission(
-        op, None, parse_params(params), timeout, key, retries, delay, at, priority=priority
+        op, None, plain, timeout, key, retries, delay, at, priority=priority, tags=tags
     )
     return run_main(_submit(choose_place(store, server), submission, wait=wait, as_json=as_json))
 

@@ -259,6 +259,10 @@ async def list_tasks(
     op: Annotated[str | None, Query(description="Of this op.")] = None,
     owner: Annotated[str | None, Query(description="Of this manager.")] = None,
     key: Annotated[str | None, Query(description="With this idempotency key.")] = None,
+    tag: Annotated[str | None, Query(description="With this tag.")] = None,
+    parent: Annotated[
+        str | None, Query(description="Submitted by the runner of this task.")
+    ] = None,
     since: Annotated[Time, Query(description="Created then or later.")] = None,
     until: Annotated[Time, Query(description="Created before then.")] = None,
     limit: Limit = 50,
@@ -274,6 +278,8 @@ async def list_tasks(
             op=op,
             owner=owner,
             idempotency_key=key,
+            tag=tag,
+            parent_id=parent,
             since=parse_time("since", since),
             until=parse_time("until", until),
             limit=_page(request, limit),
@@ -317,6 +323,7 @@ async def submit(
         timeout=body.timeout,
         retries=body.retries,
         priority=body.priority,
+        tags=body.tags,
         delay=body.delay,
         run_at=parse_time("run_at", body.run_at),
         idempotency_key=idempotency_key,

@@ -54,6 +54,14 @@ _NOTED = Field(
 TaskId = Annotated[str, Field(examples=[_ID])]
 Time = Annotated[AwareDatetime, Field(examples=[_TIME])]
 Op = Annotated[str, Field(examples=["resize"])]
+Tags = Annotated[
+    list[str],
+    Field(
+        description="By which it is found: at most 10, each 1 to 64 letters, digits and "
+        "_ . : / @ = + -, the first a letter, a digit or _.",
+        examples=[["customer:4711"]],
+    ),
+]
 Damage = Annotated[str | None, _NOTED]
 
 
@@ -117,6 +125,13 @@ class TaskRow(_Shape):
     retries_spent: int
     priority: Annotated[
         int, Field(description="From -9 to 9: of what is due the higher goes first.")
+    ]
+    tags: Annotated[list[str], Field(examples=[["customer:4711"]])]
+    parent_id: Annotated[
+        TaskId | None, Field(description="The task whose runner submitted it.", examples=[_ID])
+    ]
+    cancel_with_parent: Annotated[
+        bool, Field(description="It is cancelled once its parent has ended as cancelled.")
     ]
     engine: Annotated[
         str | None,
@@ -423,6 +438,7 @@ class ScheduleRow(_Shape):
     timeout: Annotated[float | None, Field(description="Of its tasks; null: as the op has it.")]
     retries: Annotated[int | None, Field(description="Of its tasks; null: as the op has them.")]
     priority: Annotated[int | None, Field(description="Of its tasks; null: as the op has it.")]
+    tags: Annotated[list[str], Field(description="Of its tasks.")]
     cron: Annotated[str | None, Field(description="Five fields.", examples=["0 3 * * *"])]
     every: Annotated[float | None, Field(description="Seconds, where it has no cron.")]
     time_zone: Annotated[str, Field(examples=["Europe/Berlin"])]
@@ -501,6 +517,7 @@ class SubmitBody(_Body):
         int | None,
         Field(description="From -9 to 9: the higher goes first. Default: as the op has it."),
     ] = None
+    tags: Tags = []
 
 
 class SubmitOne(SubmitBody):
@@ -601,6 +618,7 @@ class ScheduleBody(_Body):
     priority: Annotated[
         int | None, Field(description="Of its tasks. Default: as the op has it.")
     ] = None
+    tags: Tags = []
 
 
 class AuditBody(_Body):

@@ -29,6 +29,7 @@ try:
                 "arrivals",
                 "backlog",
                 "claims",
+                "context",
                 "engines",
                 "giving_up",
                 "input",
@@ -54,6 +55,7 @@ try:
     from tapescope.testing.conformance.arrivals import ArrivalsConformance
     from tapescope.testing.conformance.backlog import BacklogConformance
     from tapescope.testing.conformance.claims import ClaimsConformance
+    from tapescope.testing.conformance.context import ContextConformance
     from tapescope.testing.conformance.engines import EnginesConformance
     from tapescope.testing.conformance.giving_up import GivingUpConformance
     from tapescope.testing.conformance.input import InputConformance
@@ -82,6 +84,7 @@ __all__ = [
     "ArrivalsConformance",
     "BacklogConformance",
     "ClaimsConformance",
+    "ContextConformance",
     "EnginesConformance",
     "GivingUpConformance",
     "InputConformance",
@@ -114,6 +117,7 @@ class StoreConformance(
     TracesConformance,
     InputConformance,
     ReadingConformance,
+    ContextConformance,
     ClaimsConformance,
     RacesConformance,
     GivingUpConformance,
