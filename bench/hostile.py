@@ -172,7 +172,7 @@ async def measure(url: str, folder: Path, rounds: int, turn: float) -> None:
 
 
 def _await_port(log: Path) -> str:
-    while (at := re.search(r"http://[0-9.]+:([0-9]+)", log.read_text("utf-8"))) is None:
+    while (at := re.search(r"http://[0-9.]+:([0-9]+)", log.read_text(encoding="utf-8"))) is None:
         time.sleep(0.05)
     return at[1]
 

@@ -169,9 +169,11 @@ def measure(url: str, begin: int, tasks: int, seconds: int, folder: Path) -> Non
             stdout=subprocess.DEVNULL,
         )
     try:
-        while (base := re.search(r"http://[0-9.]+:[0-9]+", log.read_text("utf-8"))) is None:
+        while (
+            base := re.search(r"http://[0-9.]+:[0-9]+", log.read_text(encoding="utf-8"))
+        ) is None:
             if server.poll() is not None:
-                sys.exit(log.read_text("utf-8"))
+                sys.exit(log.read_text(encoding="utf-8"))
             time.sleep(0.05)
         at = base[0]
         one, old, long = (task_id(begin, nth) for nth in (tasks - 1, 503, 1))

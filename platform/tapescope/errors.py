@@ -126,9 +126,12 @@ __all__ = [
     "GiveUp",
     "HookMisused",
     "IdempotencyConflict",
+    "InboxFull",
     "ManagerClosed",
     "ManagerOpen",
     "ManagerUnclear",
+    "MessageConflict",
+    "MessageTooLarge",
     "MissingExtra",
     "NotJson",
     "NotOfType",
@@ -163,6 +166,7 @@ __all__ = [
     "TapeGap",
     "TapescopeError",
     "TaskCancelled",
+    "TaskEnded",
     "TaskFailed",
     "TaskNotEnded",
     "TokenRefused",
@@ -879,6 +883,50 @@ class TaskNotEnded(TapescopeError):
         super().__init__(
             f"Task {task_id} is {status}: it has not ended, and may still do its work. Wait for "
             "its end, or cancel it first."
+        )
+
+
+class TaskEnded(TapescopeError):
+    """A message for a task that has ended: it was not stored."""
+
+    def __init__(self, task_id: str, status: str) -> None:
+        self.task_id, self.status = task_id, status
+        super().__init__(
+            f"Task {task_id} has ended as {status} and takes no message any more: this one was not "
+            "stored. Submit a new task for it, or send earlier."
+        )
+
+
+class InboxFull(TapescopeError):
+    """A message for a task that has as many as it may that it has not taken: it was not stored."""
+
+    def __init__(self, task_id: str, most: int) -> None:
+        self.task_id, self.most = task_id, most
+        super().__init__(
+            f"Task {task_id} has {most:,} messages that it has not taken, and this one was not "
+            "stored. Wait until its runner has taken some, and see that it takes any."
+        )
+
+
+class MessageTooLarge(TapescopeError):
+    """A message whose JSON text is over the limit: it was not stored."""
+
+    def __init__(self, size: int, limit: int) -> None:
+        self.size, self.limit = size, limit
+        super().__init__(
+            f"The message has {size:,} bytes of JSON, over the limit of {limit:,}. Keep the data "
+            "elsewhere and send where it is."
+        )
+
+
+class MessageConflict(TapescopeError):
+    """Another message was sent to the task under the same key: this one was not stored."""
+
+    def __init__(self, task_id: str, key: str, n: int) -> None:
+        self.task_id, self.key, self.n = task_id, key, n
+        super().__init__(
+            f"The key {key!r} belongs to message {n} of task {task_id}, which says something else. "
+            "Use another key, or send the same message."
         )
 
 

@@ -47,6 +47,7 @@ __all__ = [
     "LOG_SIZE",
     "LOOP_ERRORS",
     "LOOP_LAG",
+    "MESSAGES",
     "METRICS",
     "OLDEST_ACTIVE",
     "OLDEST_DUE",
@@ -126,6 +127,7 @@ class Attribute:
     SCHEDULE: Final = "tapescope.schedule.name"
     FIRING_TIME: Final = "tapescope.schedule.firing_time"
     FIRING_OUTCOME: Final = "tapescope.schedule.outcome"
+    MESSAGE_RESULT: Final = "tapescope.message.result"
     LINK: Final = "tapescope.link"
     STREAM_END: Final = "tapescope.server.stream.end"
     REFUSAL: Final = "tapescope.server.refusal"
@@ -387,6 +389,14 @@ LATENESS: Final = MetricRow(
     "From a firing time to when its task was made.",
     (_A.OP,),
     boundaries=_WORK_SECONDS,
+)
+MESSAGES: Final = MetricRow(
+    "tapescope.message.count",
+    "counter",
+    "{message}",
+    "Messages to tasks, by what became of them. One that is sent is taken later, or untaken when "
+    "its task ends.",
+    (_A.OP, _A.MESSAGE_RESULT),
 )
 ZOMBIES: Final = MetricRow(
     "tapescope.task.zombies",
@@ -738,7 +748,7 @@ METRICS: Final = (
     *(SUBMITTED, DURATION, ACTIVE, LIMIT, QUEUE_WAIT, OLDEST_ACTIVE),
     *(BACKLOG, OLDEST_DUE, OP_WORKERS, OP_PAUSED, RUNNING_AGE, OP_TIMEOUT),
     *(RETRIES, RESCUED, ZOMBIES),
-    *(FIRINGS, LATENESS),
+    *(FIRINGS, LATENESS, MESSAGES),
     *(CANCEL_REQUESTS, CANCEL_DURATION, CANCEL_OVERRUN),
     *(EVENT_OFFERED, EVENT_APPENDED, EVENT_DROPPED, EVENT_FAILED, EVENT_UNACCOUNTED),
     *(TAPE_LENGTH, AUDIT_CHECKED, AUDIT_VIOLATIONS, AUDIT_LAST_SUCCESS),

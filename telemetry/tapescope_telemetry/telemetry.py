@@ -20,6 +20,7 @@ from tapescope_telemetry.guard import read_errors
 from tapescope_telemetry.instruments import NO_CONTEXT, Tally, make_meter, observe
 from tapescope_telemetry.labels import LabelCaps, LabelSets
 from tapescope_telemetry.managers import ManagerMeter
+from tapescope_telemetry.messages import MessageMeter
 from tapescope_telemetry.names import (
     EVENT_APPENDED,
     EVENT_FAILED,
@@ -145,6 +146,11 @@ class Telemetry:
     def tasks(self) -> TaskMeter:
         """What managers count."""
         return self._metrics.tasks
+
+    @property
+    def messages(self) -> MessageMeter:
+        """What becomes of the messages to tasks."""
+        return self._metrics.messages
 
     @property
     def schedules(self) -> ScheduleMeter:
@@ -317,6 +323,7 @@ class _Metrics:
         self._on = StoreInstruments(meter, caps)
         self.managers: Final = ManagerMeter(meter)
         self.schedules: Final = ScheduleMeter(meter, caps)
+        self.messages: Final = MessageMeter(meter, caps)
         self.tasks: Final = TaskMeter(meter, caps, self._expect_drops)
 
     @classmethod

@@ -24,6 +24,7 @@ from tapescope.model import (
     FiringOutcome,
     LinkKind,
     LoopName,
+    MessageResult,
     Outcome,
     Refusal,
     RescueResult,
@@ -132,6 +133,7 @@ ATTRIBUTES: Final[Mapping[str, AttributeRow]] = {
     _A.FIRING_OUTCOME: AttributeRow(
         "What became of a firing time of a schedule.", tuple(FiringOutcome)
     ),
+    _A.MESSAGE_RESULT: AttributeRow("What became of a message to a task.", tuple(MessageResult)),
     _A.LINK: AttributeRow("Where a link of a span leads. On links only.", tuple(LinkKind)),
     _A.STREAM_END: AttributeRow("Why a stream of a server ended.", tuple(StreamEnd)),
     _A.REFUSAL: AttributeRow("Why a server refused a request by itself.", tuple(Refusal)),

@@ -43,6 +43,7 @@ STEPS = {
     "fold_backlog": {"count_passed", "fold_passed", "forget_passed"},
     "fill_backlog": {"forget_live", "fill_backlog"},
     "mend_backlog": {"add_gone", "log_mended"},
+    "send_message": {"find_message", "count_waiting", "add_message"},
 }
 """By PostgreSQL's function, the queries of SQLite that are its steps: there a statement is a call
 within the process, and on PostgreSQL each would be a round trip."""
@@ -51,6 +52,7 @@ PARTS = {
     "read_quarantine": {"count_quarantine", "count_dropped"},
     "read_tape": {"read_tape_end"},
     "find_open": {"find_top"},
+    "read_inbox": {"find_receiver"},
 }
 """By query of both dialects, what PostgreSQL's reads besides, as of the same moment and in the same
 round trip. On SQLite a read transaction holds the moment."""
@@ -67,6 +69,7 @@ ONLY_POSTGRES = {
     "repair_task": "calls the function",
     "rescue_expired": "calls the function",
     "mend_backlog": "calls the function",
+    "send_message": "calls the function",
     "read_backlog": "calls the function",
     "read_clock": "due times go by the server's clock; SQLite's go by the process's",
     "search_children": "the planner is led by an order; SQLite has search_tasks",

@@ -24,7 +24,7 @@ async def take_migration_off(url: str) -> None:
             await raw.execute("DROP FUNCTION count_moves() CASCADE")  # its triggers, too
             await raw.execute(
                 "DROP TABLE backlog, backlog_moves, backlog_snapshot, workers,"
-                " attempts_traced, schedules, pauses, tagged"
+                " attempts_traced, schedules, pauses, tagged, messages"
             )
             await raw.execute(
                 "ALTER TABLE maintenance DROP COLUMN firing_holder, DROP COLUMN firing_until"
@@ -52,14 +52,16 @@ async def take_migration_off(url: str) -> None:
         ).fetchall()
         for (name,) in triggers:
             conn.execute(f"DROP TRIGGER {name}")
-        conn.execute("DROP TRIGGER tasks_take_their_traces")
+        for name in ("tasks_take_their_traces", "tasks_take_their_messages", "events_take_message"):
+            conn.execute(f"DROP TRIGGER {name}")
         for name in ("keep_context", "are_tagged", "take_their_tags", "tags_are_a_list"):
             conn.execute(f"DROP TRIGGER tasks_{name}")
         for index in ("tasks_follow", "tasks_parent"):
             conn.execute(f"DROP INDEX {index}")
         for column in _CONTEXT:
             conn.execute(f"ALTER TABLE tasks DROP COLUMN {column}")
-        for table in ("backlog", "workers", "attempts_traced", "schedules", "pauses", "tagged"):
+        tables = ("attempts_traced", "schedules", "pauses", "tagged", "messages")
+        for table in ("backlog", "workers", *tables):
             conn.execute(f"DROP TABLE {table}")
         conn.execute("ALTER TABLE tasks DROP COLUMN cancel_traceparent")
         for index in ("tasks_due_op", "tasks_to_confirm"):

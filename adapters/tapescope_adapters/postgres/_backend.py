@@ -17,14 +17,18 @@ from tapescope.model import (
     Drain,
     DropFilter,
     HeldLease,
+    InboxRow,
     KnownOp,
     LeaderTerm,
     MaintenanceJob,
     Mended,
+    MessageResult,
     Pause,
     QuarantinePage,
     Repair,
     Schedule,
+    SendAnswer,
+    SendRow,
     StoreLoad,
     StoreSize,
     TapePage,
@@ -32,6 +36,7 @@ from tapescope.model import (
     TaskFilter,
     TaskStatus,
     TracedAttempt,
+    Untaken,
     WorkerState,
     carry,
 )
@@ -59,6 +64,7 @@ from tapescope.store import (
     StoreAway,
     StoreBackend,
     TraceRow,
+    decode,
     is_task_id,
     must_migrate,
     read_schedule,
@@ -362,6 +368,21 @@ class PostgresBackend(StoreBackend):
         if not self._connector.quiet:
             channel, payload = self._connector.address.schema, f"{self._context.instance}||w"
             await self._shared.fetch(self._sql["announce"], channel, payload)
+
+    async def send_message(self, row: SendRow) -> SendAnswer | None:
+        (found,) = await self._shared.fetch(self._sql["send_message"], *row, self._context.instance)
+        if found["answer"] is None:
+            return None
+        result, op, status, n, there = decode(found["answer"])
+        return SendAnswer(MessageResult(result), op, carry(TaskStatus, status), n, there)
+
+    async def read_inbox(self, task_id: str, after: int, limit: int) -> Sequence[InboxRow] | None:
+        rows = await self._shared.fetch(self._sql["read_inbox"], task_id, after, limit)
+        return [InboxRow(*row) for row in rows if row["n"] is not None] if rows else None
+
+    async def find_untaken(self, task_ids: Sequence[str]) -> Sequence[Untaken]:
+        (found,) = await self._shared.fetch(self._sql["find_untaken"], list(task_ids))
+        return [Untaken(*one) for one in decode(found["answer"] or "[]")]
 
     async def extend_leases(
         self, owner: str, lease: int, task_ids: Sequence[str] | None

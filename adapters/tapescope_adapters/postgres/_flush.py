@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from tapescope.model import CancelRequest, DropReason, Outcome
+from tapescope.model import CancelRequest, DropReason, Outcome, Untaken
 from tapescope.store import (
     CancelAnswer,
     CancelRow,
@@ -208,6 +208,7 @@ def read_answer(flush: Flush, text: str) -> FlushAnswer:
             _cancel(met, facts)
             for met, facts in zip(found["cancels"] or (), found["cancel_facts"] or (), strict=True)
         ],
+        untaken=[Untaken(*one) for one in found.get("untaken") or ()],
     )
 
 

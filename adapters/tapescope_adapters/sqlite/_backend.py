@@ -19,6 +19,7 @@ from tapescope.model import (
     Drain,
     DropFilter,
     HeldLease,
+    InboxRow,
     KnownOp,
     LeaderTerm,
     MaintenanceJob,
@@ -27,12 +28,15 @@ from tapescope.model import (
     QuarantinePage,
     Repair,
     Schedule,
+    SendAnswer,
+    SendRow,
     StoreSize,
     TapePage,
     Task,
     TaskFilter,
     TaskStatus,
     TracedAttempt,
+    Untaken,
     WorkerState,
 )
 from tapescope.store import (
@@ -70,6 +74,7 @@ from tapescope_adapters.sqlite import (
     _leadership,
     _leases,
     _maintenance,
+    _messages,
     _repair,
     _rows,
     _schedules,
@@ -325,6 +330,21 @@ class SqliteBackend(StoreBackend):
         if not self.joins_transactions:
             return await super().create_within(connection, row)
         return await create_within(connection, self._sql, self.path, row, self._context.clock.now())
+
+    async def send_message(self, row: SendRow) -> SendAnswer | None:
+        answer = await self._changing(
+            lambda conn: _messages.send(conn, self._sql, row, self._context.clock.now())
+        )
+        self._wrote(1, len(row.body))
+        return answer
+
+    async def read_inbox(self, task_id: str, after: int, limit: int) -> Sequence[InboxRow] | None:
+        return await self._reading(
+            lambda conn: _messages.read_inbox(conn, self._sql, task_id, after, limit)
+        )
+
+    async def find_untaken(self, task_ids: Sequence[str]) -> Sequence[Untaken]:
+        return await self._reading(lambda conn: _messages.find_untaken(conn, self._sql, task_ids))
 
     async def extend_leases(
         self, owner: str, lease: int, task_ids: Sequence[str] | None
@@ -670,7 +690,8 @@ class SqliteBackend(StoreBackend):
             look = Look(
                 self._sql,
                 seen,
-                None if changes.follows_all else changes.followed,
+                changes.followed,
+                follows_all=changes.follows_all,
                 arrivals=changes.awaits_arrivals,
             )
             try:

@@ -43,10 +43,12 @@ from tapescope.store import (
     decode,
     encode,
     find_key,
+    list_ended,
     read_cancel,
 )
 from tapescope_adapters._sql import Queries
 from tapescope_adapters.sqlite._connection import write_transaction
+from tapescope_adapters.sqlite._messages import find_untaken
 from tapescope_adapters.sqlite._rows import find_idempotent
 
 __all__ = ["Writing"]
@@ -99,6 +101,8 @@ class Writing:
                 answer.cancels = [self._cancel(conn, row) for row in flush.cancels]
             if flush.traces:
                 self.note_traces(conn, flush.traces)
+            if ended := list_ended(flush, answer):
+                answer.untaken = find_untaken(conn, self._sql, ended)
         return answer
 
     def note_traces(self, conn: sqlite3.Connection, rows: Sequence[TraceRow]) -> None:

@@ -24,6 +24,7 @@ from tapescope.model import (
     DropFilter,
     Event,
     HeldLease,
+    InboxRow,
     KnownOp,
     LeaderTerm,
     MaintenanceJob,
@@ -32,11 +33,14 @@ from tapescope.model import (
     QuarantinePage,
     Repair,
     Schedule,
+    SendAnswer,
+    SendRow,
     TapePage,
     Task,
     TaskFilter,
     TaskStatus,
     TracedAttempt,
+    Untaken,
     WorkerState,
     count_backlog,
     list_counts,
@@ -163,6 +167,8 @@ class JournalBackend(StoreBackend):
             for table, key, value in changes:
                 if table == "ends" and value is not None:
                     self._news.ends[int(key)] = value.seq
+                elif table.startswith("inbox/") and value is not None:
+                    self._news.ends.setdefault(int(table.partition("/")[2]), 0)
                 elif table == "tasks" and value is not None:
                     self._news.ends.setdefault(int(key), 0)
                     self._news.arrivals |= value.status is TaskStatus.PENDING
@@ -194,6 +200,20 @@ class JournalBackend(StoreBackend):
     async def claim_due(self, order: DueOrder) -> Sequence[DueRow]:
         # No reply is ever lost on the way from a file, so no call is sent again.
         return await self._write(lambda tx: flushes.claim_due(tx, order, self._now()))
+
+    async def send_message(self, row: SendRow) -> SendAnswer | None:
+        return await self._write(lambda tx: flushes.send_message(tx, row, self._now()))
+
+    async def read_inbox(self, task_id: str, after: int, limit: int) -> Sequence[InboxRow] | None:
+        def step(tx: Transaction) -> Sequence[InboxRow] | None:
+            task = find_task(tx, task_id)
+            rows = [] if task is None else flushes.read_inbox(tx, task)
+            return None if task is None else [row for row in rows if row.n > after][:limit]
+
+        return await self._read(step)
+
+    async def find_untaken(self, task_ids: Sequence[str]) -> Sequence[Untaken]:
+        return await self._read(lambda tx: flushes.find_untaken(tx, task_ids))
 
     async def next_due(self, ops: Sequence[str]) -> int | None:
         def step(tx: Transaction) -> int | None:

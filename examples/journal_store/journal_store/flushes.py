@@ -8,11 +8,16 @@ from journal_store.tables import Transaction
 from tapescope.model import (
     ATTEMPT_FAILED,
     FINAL,
+    MESSAGE_TAKEN,
     DropReason,
+    InboxRow,
     RescueResult,
+    SendAnswer,
+    SendRow,
     Task,
     TaskStatus,
     TracedAttempt,
+    Untaken,
 )
 from tapescope.store import (
     CancelAnswer,
@@ -42,20 +47,26 @@ from tapescope.store import (
     check_next_event,
     decode,
     drop_event,
+    list_ended,
     plan_cancel,
     plan_rows,
+    plan_send,
     start_tape,
+    take_message,
 )
 
 __all__ = [
     "claim_due",
     "find_task",
+    "find_untaken",
     "kept_counter",
     "last_seq",
     "list_tasks",
     "list_traced",
     "note_traces",
+    "read_inbox",
     "rescue",
+    "send_message",
     "write",
 ]
 
@@ -67,6 +78,7 @@ def write(tx: Transaction, flush: Flush, now: int, limits: StoreLimits) -> Flush
     answer.claims = [_claim(tx, row, now) for row in flush.claims]
     answer.refused = _put_rows(tx, flush, answer, limits)
     answer.cancels = [_cancel(tx, row, now) for row in flush.cancels]
+    answer.untaken = find_untaken(tx, list_ended(flush, answer))
     note_traces(tx, flush.traces)
     return answer
 
@@ -115,6 +127,29 @@ def list_tasks(tx: Transaction, status: TaskStatus | None = None) -> Sequence[Ta
     return tasks if status is None else [task for task in tasks if task.status is status]
 
 
+def read_inbox(tx: Transaction, task: Task) -> list[InboxRow]:
+    """The messages of a task, by their numbers."""
+    return [row for _, row in sorted(tx.scan(f"inbox/{task.key}").items())]
+
+
+def send_message(tx: Transaction, row: SendRow, now: int) -> SendAnswer | None:
+    """Put a message into the inbox of its task, or say why not."""
+    task = find_task(tx, row.task_id)
+    if task is None:
+        return None
+    answer, new = plan_send(task, read_inbox(tx, task), row, now)
+    if new is not None:
+        tx.put(f"inbox/{task.key}", new.n, new)
+    return answer
+
+
+def find_untaken(tx: Transaction, task_ids: Sequence[str]) -> list[Untaken]:
+    """Those of these tasks that have messages which they did not take."""
+    tasks = (task for task_id in task_ids if (task := find_task(tx, task_id)) is not None)
+    left = ((task, sum(one.taken_seq is None for one in read_inbox(tx, task))) for task in tasks)
+    return [Untaken(task.task_id, task.op, n) for task, n in left if n]
+
+
 def last_seq(tx: Transaction, task: Task) -> int:
     """Where the task's tape ends; 0 when it is empty."""
     last = _last_event(tx, task)
@@ -137,6 +172,12 @@ def _put_event(tx: Transaction, task: Task, row: EventRow, now: int) -> None:
     tx.put("ends", task.key, row)
     if row.type == FINAL:
         tx.put("tasks", task.key, as_ended(task, row, now))
+    elif row.type == MESSAGE_TAKEN:
+        inbox = read_inbox(tx, task)
+        take_message(inbox, row)
+        for message in inbox:
+            if message.taken_seq == row.seq:
+                tx.put(f"inbox/{task.key}", message.n, message)
 
 
 def _create(tx: Transaction, row: CreateRow, place: int, answer: FlushAnswer) -> int:

@@ -185,6 +185,8 @@ def delete_tasks(tx: Transaction, keys: Sequence[int]) -> int:
         tx.put("pruned", ended_as, (task.op, ended, before + 1))
         for row in read_tape(tx, key):
             tx.put(f"events/{key}", row.seq, None)
+        for n in list(tx.scan(f"inbox/{key}")):
+            tx.put(f"inbox/{key}", n, None)
         for attempt in list(tx.scan(f"traces/{key}")):
             tx.put(f"traces/{key}", attempt, None)
         for table, name in (("ends", key), ("tasks", key), ("ids", task.task_id)):

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from tapescope.model.audit import AuditReport
     from tapescope.model.backlog import Backlog
     from tapescope.model.leases import TracedAttempt
+    from tapescope.model.messages import InboxPage, Sent
     from tapescope.model.ops import Drain, Pause, PausePage, WorkerPage
     from tapescope.model.schedules import Schedule, SchedulePage
     from tapescope.model.tape import Event, QuarantinePage, TapePage
@@ -233,6 +234,14 @@ class Source(Lister, ABC):
         """Request a cancel; a task whose owner is lost is taken from it."""
 
     @abstractmethod
+    async def send(self, task_id: str, body: Any, key: str | None) -> Sent:
+        """Send a message to a task. Raises ``TaskEnded``, ``InboxFull``."""
+
+    @abstractmethod
+    async def read_messages(self, task_id: str, *, after: int, limit: int) -> InboxPage:
+        """A page of what was sent to a task."""
+
+    @abstractmethod
     def submitting(self) -> AbstractAsyncContextManager[Submitter]:
         """Submits tasks inside."""
 
@@ -366,6 +375,12 @@ class _StoreSource(Source):
         if lost is not None:
             await rescue_lost(self._store)
         return CancelSeen(answer.state, answer.request, lost)
+
+    async def send(self, task_id: str, body: Any, key: str | None) -> Sent:
+        return await self._store.messages.send(task_id, body, key=key)
+
+    async def read_messages(self, task_id: str, *, after: int, limit: int) -> InboxPage:
+        return await self._store.messages.read(task_id, after=after, limit=limit)
 
     @asynccontextmanager
     async def submitting(self) -> AsyncGenerator[Submitter]:
@@ -557,6 +572,13 @@ class _ServerSource(Source, Submitter):
         with continue_callers_trace():
             told = await self._client.cancel(task_id, message)
         return CancelSeen(told.state, told.request, told.lost)
+
+    async def send(self, task_id: str, body: Any, key: str | None) -> Sent:
+        with continue_callers_trace():
+            return await self._client.send(task_id, body, key=key)
+
+    async def read_messages(self, task_id: str, *, after: int, limit: int) -> InboxPage:
+        return await self._client.messages(task_id, after=after, limit=limit)
 
     async def list_schedules(self, *, after: str | None, limit: int) -> SchedulePage:
         page = await self._client.schedules.list(after=after, limit=limit)

@@ -13,6 +13,7 @@ from typing import Any, cast
 from tapescope.model.audit import AuditReport, AuditRule, Violation
 from tapescope.model.backlog import Backlog, OpBacklog
 from tapescope.model.leases import TracedAttempt
+from tapescope.model.messages import InboxPage, Message, Sent
 from tapescope.model.ops import Drain, Pause, PausePage, WorkerPage, WorkerState
 from tapescope.model.schedules import CatchUp, Overlap, Schedule, ScheduleOrigin, SchedulePage
 from tapescope.model.tape import FINAL, DroppedEvent, DropReason, Event, QuarantinePage, TapePage
@@ -40,6 +41,7 @@ __all__ = [
     "read_drops",
     "read_event",
     "read_final",
+    "read_inbox",
     "read_pause",
     "read_pauses",
     "read_resumed",
@@ -47,6 +49,7 @@ __all__ = [
     "read_schedules",
     "read_seen",
     "read_seen_tasks",
+    "read_sent",
     "read_tape",
     "read_traced",
     "read_workers",
@@ -176,6 +179,26 @@ def read_tape(shape: Shape) -> TapePage:
 def read_final(shape: Shape) -> FinalEvent:
     """How a task ended, from what ``GET /v1/tasks/{id}/result`` answers."""
     return FinalEvent.from_event(Event(0, FINAL, 0, 0, shape))
+
+
+def read_sent(shape: Shape) -> Sent:
+    """From what ``POST /v1/tasks/{id}/messages`` answers."""
+    return Sent(int(shape["n"]), _text(shape["key"]), bool(shape["new"]))
+
+
+def read_inbox(shape: Shape) -> InboxPage:
+    """From what ``GET /v1/tasks/{id}/messages`` answers."""
+    messages = tuple(
+        Message(
+            int(one["n"]),
+            one["body"],
+            _text(one["key"]),
+            parse_time(one["sent_at"]),
+            None if one["taken_seq"] is None else int(one["taken_seq"]),
+        )
+        for one in shape["messages"]
+    )
+    return InboxPage(messages, None if shape["next"] is None else int(shape["next"]))
 
 
 def read_drops(shape: Shape) -> QuarantinePage:

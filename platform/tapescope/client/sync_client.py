@@ -15,6 +15,7 @@ from tapescope.errors import ScheduleTaken, TapescopeError
 from tapescope.model.audit import AUDIT_GRACE, AuditReport
 from tapescope.model.backlog import Backlog
 from tapescope.model.leases import TracedAttempt
+from tapescope.model.messages import InboxPage, Sent
 from tapescope.model.ops import Drain, Pause, PausePage, WorkerPage
 from tapescope.model.schedules import Schedule, SchedulePage, ScheduleTimes
 from tapescope.model.tape import Event, QuarantinePage, TapePage
@@ -185,6 +186,14 @@ class SyncClient:
         """Request a cancel: see ``Client.cancel``."""
         return run_blocking(self._verbs.cancel(task_id, message))
 
+    def send(self, task_id: str, body: Any, *, key: str | None = None) -> Sent:
+        """Send a message to a task: see ``Client.send``."""
+        return run_blocking(self._verbs.send(task_id, body, key=key))
+
+    def messages(self, task_id: str, *, after: int = 0, limit: int = 100) -> InboxPage:
+        """A page of what was sent to a task: see ``Client.messages``."""
+        return run_blocking(self._verbs.messages(task_id, after=after, limit=limit))
+
     def retry(self, task_id: str, *, idempotency_key: str | None = None) -> SyncClientTask:
         """Submit an ended task again: see ``Client.retry``."""
         again, created = run_blocking(self._verbs.retry(task_id, idempotency_key=idempotency_key))
@@ -284,6 +293,14 @@ class SyncClientTask:
     def cancel(self, message: str = "") -> CancelTold:
         """Request a cancel; returns once it is recorded, not once the task has ended."""
         return run_blocking(self._verbs.cancel(self.task_id, message))
+
+    def send(self, body: Any, *, key: str | None = None) -> Sent:
+        """Send a message to the task: see ``Client.send``."""
+        return run_blocking(self._verbs.send(self.task_id, body, key=key))
+
+    def messages(self, *, after: int = 0, limit: int = 100) -> InboxPage:
+        """A page of what was sent to the task, of at most 1,000."""
+        return run_blocking(self._verbs.messages(self.task_id, after=after, limit=limit))
 
     def retry(self, *, idempotency_key: str | None = None) -> SyncClientTask:
         """Submit it again, once it has ended: a new task."""

@@ -10,6 +10,7 @@ import math
 import uuid
 from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
@@ -30,6 +31,7 @@ from tapescope.client.shapes import (
     read_drops,
     read_event,
     read_final,
+    read_inbox,
     read_pause,
     read_pauses,
     read_resumed,
@@ -37,6 +39,7 @@ from tapescope.client.shapes import (
     read_schedules,
     read_seen,
     read_seen_tasks,
+    read_sent,
     read_tape,
     read_traced,
     read_workers,
@@ -62,6 +65,7 @@ from tapescope.errors import (
 from tapescope.model.audit import AUDIT_GRACE, AuditReport
 from tapescope.model.backlog import Backlog
 from tapescope.model.leases import TracedAttempt
+from tapescope.model.messages import InboxPage, Sent
 from tapescope.model.ops import Drain, Pause, PausePage, WorkerPage
 from tapescope.model.schedules import CatchUp, Overlap, Schedule, SchedulePage
 from tapescope.model.tape import FINAL, Event, Outcome, QuarantinePage, TapePage
@@ -304,6 +308,24 @@ class Verbs:
         body = encode({"message": message}, "message").encode()
         shape = await self._ask("POST", f"{_path(task_id)}/cancel", body=body)
         return self._read(shape, read_cancel_told)
+
+    async def send(self, task_id: str, body: Any, *, key: str | None = None) -> Sent:
+        """Send a message to a task. A key of its own is made where none is given."""
+        made_here = key is None
+        shape = await self._ask(
+            "POST",
+            f"{_path(task_id)}/messages",
+            body=encode({"body": body}, "message").encode(),
+            headers={"Idempotency-Key": _choose_key(key)},
+        )
+        sent = self._read(shape, read_sent)
+        return replace(sent, new=made_here or sent.new)
+
+    async def messages(self, task_id: str, *, after: int = 0, limit: int = 100) -> InboxPage:
+        """A page of what was sent to a task, of at most 1,000."""
+        after = check_place("after", after, of_tape=True)
+        query = _query(after=after, limit=min(check_page_size(limit), _PAGE))
+        return self._read(await self._ask("GET", f"{_path(task_id)}/messages", query), read_inbox)
 
     async def await_final(self, task_id: str, timeout: float | None = None) -> FinalEvent:  # noqa: ASYNC109  # a limit of this wait
         """Wait for the task's end, also across restarts of the server."""

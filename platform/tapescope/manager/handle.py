@@ -10,6 +10,7 @@ from typing_extensions import TypeVar
 
 from tapescope.errors import ResultTimeout, TapescopeError, TaskCancelled, TaskFailed
 from tapescope.model.backlog import find_pauses
+from tapescope.model.messages import InboxPage, Sent
 from tapescope.model.redaction import ToldKind
 from tapescope.model.tape import Event, Outcome, QuarantinePage, TapePage
 from tapescope.model.tasks import CancelReason, FinalEvent, Task, TaskStatus
@@ -138,6 +139,21 @@ class TaskHandle(Generic[R_co]):
         answer = await self._store.request_cancel(self.task_id, reason, message, by)
         self._pool.note_cancel(self.task_id, answer)
         return answer
+
+    async def send(self, body: Any, *, key: str | None = None) -> Sent:
+        """Send a message to the task; returns once it is durable, not once the run has taken it.
+
+        ``body`` is any JSON value, or one that the codec encodes. A pending task has its messages
+        when it begins. The same ``key`` again, with the same body, adds nothing. Raises
+        ``TaskEnded`` where the task has ended, ``InboxFull``, ``MessageTooLarge``,
+        ``MessageConflict``, ``NotJson`` and ``CodecFailed``, and then nothing was stored.
+        """
+        stored = self._pool.values.encode(body, "message")
+        return await self._store.messages.send(self.task_id, stored, key=key)
+
+    async def messages(self, *, after: int = 0, limit: int = 100) -> InboxPage:
+        """A page of what was sent to the task, taken or not, as it is stored."""
+        return await self._store.messages.read(self.task_id, after=after, limit=limit)
 
     async def tape(self, *, after_seq: int = 0, limit: int = 1_000) -> TapePage:
         """A page of the task's tape."""

@@ -51,6 +51,7 @@ from tapescope.manager.submission import Submission
 from tapescope.manager.worker import Worker
 from tapescope.model.audit import AUDIT_GRACE, AuditReport
 from tapescope.model.internals import ManagerSigns
+from tapescope.model.messages import Sent
 from tapescope.model.ops import Pause, PausePage
 from tapescope.model.redaction import Redact, ToldKind
 from tapescope.model.schedules import Schedule
@@ -898,6 +899,10 @@ class TaskManager:
         self._check_home()
         completion = self._pool.completion_of(task_id) if is_task_id(task_id) else None
         return TaskHandle(self._pool, task_id, completion)
+
+    async def send(self, task_id: str, body: Any, *, key: str | None = None) -> Sent:
+        """Send a message to a task: see ``TaskHandle.send``. Raises ``UnknownTask``."""
+        return await self.handle(task_id).send(body, key=key)
 
     async def tape(self, task_id: str, *, after_seq: int = 0, limit: int = 1_000) -> TapePage:
         """A page of a task's tape. Raises ``UnknownTask``."""

@@ -50,6 +50,16 @@ from tapescope.model.internals import (
 )
 from tapescope.model.leadership import LeaderTerm, MaintenanceJob
 from tapescope.model.leases import GivenUp, HeldLease, Leases, Rescued, RescueResult, TracedAttempt
+from tapescope.model.messages import (
+    InboxPage,
+    InboxRow,
+    Message,
+    MessageResult,
+    SendAnswer,
+    SendRow,
+    Sent,
+    Untaken,
+)
 from tapescope.model.ops import (
     DEFAULT_RETRIES,
     Drain,
@@ -79,6 +89,7 @@ from tapescope.model.tape import (
     EVENT_TYPES,
     FINAL,
     LOG,
+    MESSAGE_TAKEN,
     PARTIAL,
     PROGRESS,
     RESERVED_EVENT_TYPES,
@@ -132,6 +143,7 @@ __all__ = [
     "LEASE_LOST",
     "LOG",
     "LOOP_CLOSED",
+    "MESSAGE_TAKEN",
     "NOT_REDACTED",
     "NO_TASK",
     "PARTIAL",
@@ -174,6 +186,8 @@ __all__ = [
     "FiringOutcome",
     "GivenUp",
     "HeldLease",
+    "InboxPage",
+    "InboxRow",
     "KnownOp",
     "LeaderTerm",
     "Leases",
@@ -182,6 +196,8 @@ __all__ = [
     "MaintenanceJob",
     "ManagerSigns",
     "Mended",
+    "Message",
+    "MessageResult",
     "NewEvent",
     "NewTask",
     "OpBacklog",
@@ -200,6 +216,9 @@ __all__ = [
     "ScheduleOrigin",
     "SchedulePage",
     "ScheduleTimes",
+    "SendAnswer",
+    "SendRow",
+    "Sent",
     "StoreLoad",
     "StoreSize",
     "StreamEnd",
@@ -212,6 +231,7 @@ __all__ = [
     "Telling",
     "ToldKind",
     "TracedAttempt",
+    "Untaken",
     "Violation",
     "WaitState",
     "WorkerPage",

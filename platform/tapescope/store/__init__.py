@@ -46,6 +46,7 @@ from tapescope.store.flush import (
     StoreOutOfRoom,
     TraceRow,
     find_key,
+    list_ended,
 )
 from tapescope.store.follow import TapeBatch, await_final, follow_batches, follow_tape
 from tapescope.store.lent import LentConnection
@@ -87,7 +88,9 @@ from tapescope.store.tape_rules import (
     check_next_event,
     drop_event,
     plan_rows,
+    plan_send,
     start_tape,
+    take_message,
 )
 from tapescope.store.task_rows import (
     StoredTask,
@@ -183,12 +186,14 @@ __all__ = [
     "is_stuck",
     "is_task_id",
     "lease_end",
+    "list_ended",
     "mend_tape",
     "must_migrate",
     "new_task_id",
     "plan_cancel",
     "plan_repair",
     "plan_rows",
+    "plan_send",
     "read_cancel",
     "read_drop",
     "read_event",
@@ -199,5 +204,6 @@ __all__ = [
     "read_tags",
     "refuse_control_characters",
     "start_tape",
+    "take_message",
     "write_schedule",
 ]

@@ -21,6 +21,7 @@ from tapescope.model.backlog import Backlog, BacklogCount
 from tapescope.model.internals import StoreLoad, StoreSize
 from tapescope.model.leadership import LeaderTerm, MaintenanceJob
 from tapescope.model.leases import HeldLease, TracedAttempt
+from tapescope.model.messages import InboxRow, SendAnswer, SendRow, Untaken
 from tapescope.model.ops import Drain, KnownOp, Pause, WorkerState
 from tapescope.model.repairs import Mended, Repair
 from tapescope.model.schedules import Schedule
@@ -228,6 +229,30 @@ class StoreBackend(abc.ABC):
     @abc.abstractmethod
     async def note_traces(self, rows: Sequence[TraceRow]) -> None:
         """Keep where run spans are, as ``Flush.traces`` does."""
+
+    # --- messages ---------------------------------------------------------------------------------
+
+    @abc.abstractmethod
+    async def send_message(self, row: SendRow) -> SendAnswer | None:
+        """Put a message into the inbox of its task, in one transaction; ``None``: no such task.
+
+        Looked at in this order: the key, under which one may be there (``REPEATED``); whether the
+        task has ended; how many wait. Its ``n`` is one more than the task's last. It is in before
+        the task's ``final``, or refused: no moment is between. Other processes that follow the task
+        are told, with a ``Change`` without events.
+
+        An event ``message_taken`` marks the message ``n`` of its body as taken, in the transaction
+        of its flush, and is refused (``FlushRefused``) where there is none that is not taken.
+        """
+
+    @abc.abstractmethod
+    async def read_inbox(self, task_id: str, after: int, limit: int) -> Sequence[InboxRow] | None:
+        """At most ``limit`` messages of a task, taken or not, whose ``n`` is over ``after``, by
+        ``n``; ``None``: no such task. They go with the task."""
+
+    @abc.abstractmethod
+    async def find_untaken(self, task_ids: Sequence[str]) -> Sequence[Untaken]:
+        """Those of these tasks that have messages which they did not take."""
 
     # --- claims and leases ------------------------------------------------------------------------
 

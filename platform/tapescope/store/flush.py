@@ -13,8 +13,10 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from tapescope.errors import StoreBusy, StoreFull, StoreUnavailable
+from tapescope.model.tape import FINAL
 
 if TYPE_CHECKING:
+    from tapescope.model.messages import Untaken
     from tapescope.model.tape import DropReason, Outcome
     from tapescope.model.tasks import CancelRequest, Task
 
@@ -41,6 +43,7 @@ __all__ = [
     "StoreOutOfRoom",
     "as_unavailable",
     "find_key",
+    "list_ended",
 ]
 
 
@@ -310,6 +313,24 @@ class FlushAnswer:
     """By place in ``rows``: the cancel on record that made the row of a give-up a ``final``."""
     cancels: Sequence[CancelAnswer | None] = ()
     """One per cancel; ``None`` for an unknown task."""
+    untaken: Sequence[Untaken] = ()
+    """Of the tasks that this flush has ended (``list_ended``): those with messages not taken."""
+
+
+def list_ended(flush: Flush, answer: FlushAnswer) -> list[str]:
+    """The ids of the tasks that a flush has ended, from what was answered so far."""
+    refused = {row.row for row in answer.refused}
+    ended = [
+        flush.sources[place].task_id
+        for place, row in enumerate(flush.rows)
+        if (row.type == FINAL or place in answer.cancelled_instead) and place not in refused
+    ]
+    ended += [
+        row.task_id
+        for row, met in zip(flush.cancels, answer.cancels, strict=True)
+        if met is not None and met.state is CancelState.CANCELLED
+    ]
+    return ended
 
 
 class AttemptState(NamedTuple):

@@ -2,8 +2,8 @@
 
 ``TaskStore`` validates, times, counts and translates errors once, for every database; the
 ``StoreBackend`` that it holds reaches one. The port never speaks SQL. What is not a verb of one
-task's life is in a part: ``leases``, ``ops``, ``schedules``, ``backlog``, ``leadership``,
-``maintenance``.
+task's life is in a part: ``leases``, ``ops``, ``schedules``, ``messages``, ``backlog``,
+``leadership``, ``maintenance``.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from tapescope.errors import (
 )
 from tapescope.model.answers import Appended, Finished
 from tapescope.model.leases import GivenUp, TracedAttempt
+from tapescope.model.messages import MessageTaken
 from tapescope.model.tape import (
     ATTEMPT_FAILED,
     ATTEMPT_RELEASED,
@@ -88,6 +89,7 @@ from tapescope.store.flush import (
 from tapescope.store.leadership import StoreLeadership
 from tapescope.store.leases import StoreLeases
 from tapescope.store.maintenance import StoreMaintenance
+from tapescope.store.messages import StoreMessages
 from tapescope.store.notifications import CancelListener, Change, Subscription
 from tapescope.store.opening import OpenMode
 from tapescope.store.ops import StoreOps
@@ -173,6 +175,8 @@ class TaskStore:
         """The tasks that something else than the claim brings to a worker."""
         self.schedules = StoreSchedules(core)
         """When tasks are made by themselves."""
+        self.messages = StoreMessages(core)
+        """What is sent to tasks, and waits until their runs take it."""
         self.maintenance = StoreMaintenance(core, self.leases, self.ops)
         """The audit, repairs, retention, and the schema's version."""
         self._claims = DueClaims(core, self._deliver_claim, self.release)
@@ -852,8 +856,9 @@ class TaskStore:
                 type_ = event.type
                 if type(type_) is not str:
                     type_ = _as_plain_type(type_)
-                if type_ in RESERVED_EVENT_TYPES or not is_event_type(type_):
-                    raise BadEventType(type_, reserved=type_ in RESERVED_EVENT_TYPES)
+                reserved = type_ in RESERVED_EVENT_TYPES and not isinstance(event, MessageTaken)
+                if reserved or not is_event_type(type_):
+                    raise BadEventType(type_, reserved=reserved)
                 checked.append((type_, encode_event(type_, event.body, limit), now))
             may_be_full = cursor.tail + len(checked) + limits.queue > limits.tape_events
             if may_be_full and len(checked) > self.tape_room(attempt):

@@ -124,6 +124,10 @@ class StoreLimits:
     """Calls and events waiting for a flush before ``append`` waits for room."""
     batch: int = 256
     """Calls and events in one flush."""
+    message_bytes: int = 32_768
+    """The JSON text of a message (``MessageTooLarge``); on the tape it has room in one event."""
+    inbox: int = 1_000
+    """Messages of one task that it has not taken (``InboxFull``)."""
     looked_at: int = 10_000
     """Tasks that one page of a list looks at, however few of them it is to have."""
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic
 
 from typing_extensions import TypeVar
 
+from tapescope.model.messages import InboxPage, Sent
 from tapescope.model.tape import Event, QuarantinePage, TapePage
 from tapescope.model.tasks import CancelReason, Task
 from tapescope.store.follow import TapeBatch
@@ -86,6 +87,14 @@ class SyncHandle(Generic[R_co]):
         return self._door.call(
             lambda manager: self._at(manager).cancel(message, reason=reason, by=by)
         )
+
+    def send(self, body: Any, *, key: str | None = None) -> Sent:
+        """Send a message to the task: see ``TaskHandle.send``."""
+        return self._door.call(lambda manager: self._at(manager).send(body, key=key))
+
+    def messages(self, *, after: int = 0, limit: int = 100) -> InboxPage:
+        """A page of what was sent to the task, taken or not, as it is stored."""
+        return self._door.call(lambda manager: self._at(manager).messages(after=after, limit=limit))
 
     def tape(self, *, after_seq: int = 0, limit: int = 1_000) -> TapePage:
         """A page of the task's tape."""

@@ -15,6 +15,7 @@ from tapescope.manager import Check, Ops, Submission, TaskHandle, TaskManager
 from tapescope.manager.hooks import SubmitHook
 from tapescope.manager.ops import OpSettings, Registering, RegisteringWith
 from tapescope.model.audit import AUDIT_GRACE, AuditReport
+from tapescope.model.messages import Sent
 from tapescope.model.ops import Pause, PausePage
 from tapescope.model.redaction import Redact
 from tapescope.model.tape import QuarantinePage, TapePage
@@ -350,6 +351,10 @@ class SyncManager:
     def count(self, *, op: str | None = None, tag: str | None = None) -> Mapping[TaskStatus, int]:
         """How many tasks have each status: see ``TaskStore.count``."""
         return self._door.call(lambda manager: manager.store.count(op=op, tag=tag))
+
+    def send(self, task_id: str, body: Any, *, key: str | None = None) -> Sent:
+        """Send a message to a task: see ``TaskHandle.send``. Raises ``UnknownTask``."""
+        return self.handle(task_id).send(body, key=key)
 
     def tape(self, task_id: str, *, after_seq: int = 0, limit: int = 1_000) -> TapePage:
         """A page of a task's tape. Raises ``UnknownTask``."""

@@ -22,6 +22,7 @@ from tapescope.model.audit import AuditPage, AuditRule
 from tapescope.model.backlog import Backlog, BacklogCount, count_backlog, list_counts
 from tapescope.model.leadership import LeaderTerm, MaintenanceJob
 from tapescope.model.leases import HeldLease, RescueResult, TracedAttempt
+from tapescope.model.messages import InboxRow, SendAnswer, SendRow, Untaken
 from tapescope.model.ops import Drain, KnownOp, Pause, WorkerState
 from tapescope.model.repairs import Mended, Repair
 from tapescope.model.schedules import Schedule
@@ -43,6 +44,7 @@ from tapescope.store.flush import (
     FlushRefused,
     RefusedRow,
     TraceRow,
+    list_ended,
 )
 from tapescope.store.notifications import RESYNC
 from tapescope.store.opening import OpenMode, must_migrate
@@ -59,7 +61,7 @@ from tapescope.store.orders import (
 )
 from tapescope.store.port import TaskStore
 from tapescope.store.repair_plan import RepairPlan, plan_repair
-from tapescope.store.tape_rules import RowPlan, add_event, plan_rows
+from tapescope.store.tape_rules import RowPlan, add_event, plan_rows, plan_send
 from tapescope.store.task_rows import as_pending, plan_cancel
 from tapescope.store.validation import StoreLimits
 from tapescope.testing._tables import Quarantine, Record
@@ -174,6 +176,7 @@ class MemoryBackend(StoreBackend):
         answer.claims = [self._claim(row, answer.now, undo) for row in flush.claims]
         answer.refused = self._put_rows(flush, answer, undo)
         answer.cancels = [self._cancel(row, answer.now, undo) for row in flush.cancels]
+        answer.untaken = self._find_untaken(list_ended(flush, answer))
         return answer
 
     def _create(self, row: CreateRow, place: int, answer: FlushAnswer, undo: ExitStack) -> int:
@@ -262,6 +265,29 @@ class MemoryBackend(StoreBackend):
     async def read_traced(self, task_ids: Sequence[str]) -> Sequence[TracedAttempt]:
         found = filter(None, map(self.find, sorted(task_ids)))
         return [one for record in found for one in record.list_traced()]
+
+    # --- messages ---------------------------------------------------------------------------------
+
+    async def send_message(self, row: SendRow) -> SendAnswer | None:
+        record = self.find(row.task_id)
+        if record is None:
+            return None
+        answer, new = plan_send(record.task, record.inbox, row, self._context.clock.now())
+        if new is not None:
+            record.inbox.append(new)
+        return answer
+
+    async def read_inbox(self, task_id: str, after: int, limit: int) -> Sequence[InboxRow] | None:
+        record = self.find(task_id)
+        return None if record is None else record.inbox[after : after + limit]
+
+    async def find_untaken(self, task_ids: Sequence[str]) -> Sequence[Untaken]:
+        return self._find_untaken(task_ids)
+
+    def _find_untaken(self, task_ids: Sequence[str]) -> list[Untaken]:
+        found = (record for record in map(self.find, task_ids) if record is not None)
+        left = ((record, sum(one.taken_seq is None for one in record.inbox)) for record in found)
+        return [Untaken(record.task.task_id, record.task.op, n) for record, n in left if n]
 
     # --- what a worker asks -----------------------------------------------------------------------
 

@@ -32,7 +32,7 @@ _LONG: Final = 8
 """Which of the tasks that ``me`` runs has the long tape: no page of the audit here comes to it."""
 _TABLES: Final = (
     *("tasks", "tagged", "events", "quarantine", "drop_counts"),
-    *("ops", "schedules", "pauses", "repairs", "lanes"),
+    *("ops", "schedules", "pauses", "repairs", "lanes", "messages"),
 )
 
 
@@ -175,6 +175,13 @@ INSERT INTO schedules (name, op, params, every_s, time_zone, catch_up, overlap, 
                        next_at, created_at, revision)
 SELECT 'schedule' || i, op, '{{}}', 60, 'UTC', 'one', 'allow', 'store', {off},
        created_at + {year}, {begin}, 1 FROM kinds;
+
+INSERT INTO messages (task, n, key, body, sent_at)
+SELECT i, 1, 'first', '1', created_at FROM kinds ORDER BY i;
+
+INSERT INTO messages (task, n, key, body, sent_at, taken_seq)
+SELECT {long}, i + 1, 'key' || i, '1', {begin} + i, i + 1 FROM kinds
+ WHERE i <= {rows} / 4 ORDER BY i;
 
 INSERT INTO pauses (op, paused_at, reason) SELECT 'paused' || i, {begin}, '' FROM kinds;
 

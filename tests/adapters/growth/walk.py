@@ -14,6 +14,7 @@ import asyncpg
 
 from tapescope.errors import StoreConfigError
 from tapescope.model.leadership import MaintenanceJob
+from tapescope.model.messages import MessageTaken
 from tapescope.model.ops import KnownOp
 from tapescope.model.tape import NewEvent
 from tapescope.model.tasks import Attempt, ErrorInfo, FinalEvent, NewTask, TaskStatus
@@ -34,6 +35,7 @@ _PAGE = 10
 _ABSENT = [f"absent{n}" for n in range(40)]
 """Ops of which no task is pending."""
 _DAY = 86_400.0
+_ABSENT_IDS = [new_task_id() for _ in range(3)]
 
 
 async def walk(store: TaskStore, work: Work, filled: Filled) -> None:
@@ -46,6 +48,7 @@ async def walk(store: TaskStore, work: Work, filled: Filled) -> None:
     await _walk_leases(store, work, filled)
     await _walk_schedules(store, work, filled)
     await _walk_pauses(store, work, filled)
+    await _walk_messages(store, work, filled)
     await _walk_engines(store, work, filled)
     await _walk_maintenance(store, work, filled)
     await _walk_transactions(store, work, filled)
@@ -294,8 +297,8 @@ async def _walk_looks(backend: SqliteBackend, filled: Filled) -> None:
     """How the processes that have a SQLite file open see what the others wrote."""
     sql = load("tapescope_adapters.sqlite")
     seen = NOTHING_SEEN
-    for followed in ([filled.long], None):
-        look = Look(sql, seen, followed, arrivals=True)
+    for follows_all in (False, True):
+        look = Look(sql, seen, [filled.long], follows_all=follows_all, arrivals=True)
         seen = await backend._reading(look)  # pyright: ignore[reportPrivateUsage]  # as its poll does
         seen = seen._replace(version=-1, last_n=seen.last_n - _PAGE)  # as if another had written
 
@@ -425,6 +428,29 @@ async def _walk_schedules(store: TaskStore, work: Work, filled: Filled) -> None:
     with work.verb("who fires"):
         assert await store.schedules.acquire_firing("me", early, 60)
         await store.schedules.resign_firing("me")
+
+
+async def _walk_messages(store: TaskStore, work: Work, filled: Filled) -> None:
+    """Beside a message of each task, and a task that has as many as the store is big."""
+    task, _ = await store.create(NewTask(new_task_id(), "op5"))
+    claim = await store.claim_if_pending(task, "me", 60)
+    assert claim is not None
+    for name, task_id in (("", task.task_id), (" to a long inbox", filled.long)):
+        with work.verb(f"send_message{name}"):
+            await store.messages.send(task_id, 1, key="new")
+        with work.verb(f"send_message{name}, again"):
+            await store.messages.send(task_id, 1, key="new")
+        with work.verb(f"read_inbox{name}"):
+            page = await store.messages.read(task_id, after=filled.rows // 8, limit=_PAGE)
+            assert len(page.messages) == (_PAGE if name else 0)
+    (message,) = (await store.messages.read(task.task_id)).messages
+    with work.verb("append of a message that is taken"):
+        await store.append(claim.attempt, [MessageTaken(message, 1)])
+    await store.messages.send(task.task_id, 2)
+    with work.verb("find_untaken"):
+        assert await store.backend.find_untaken([task.task_id, *_ABSENT_IDS])
+    with work.verb("finish with a message that was not taken"):
+        await store.finish_if_running(claim.attempt, FinalEvent.succeeded())
 
 
 async def _walk_maintenance(store: TaskStore, work: Work, filled: Filled) -> None:

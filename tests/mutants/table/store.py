@@ -702,7 +702,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "I1: nobody appends a final, or another event of the platform's own",
         Edit(
             _PORT,
-            "if type_ in RESERVED_EVENT_TYPES or not is_event_type(type_):",
+            "if reserved or not is_event_type(type_):",
             "if not is_event_type(type_):",
         ),
         "tests/contract/test_conformance.py::TestMemory::test_reserved_event_type[task_started]",

@@ -112,6 +112,25 @@ CREATE TABLE maintenance (
     CONSTRAINT maintenance_one_row CHECK (id = 1)
 );
 
+CREATE TABLE messages (
+    task      bigint  NOT NULL,
+    n         integer NOT NULL,
+    key       text    NOT NULL,
+    body      text    NOT NULL,
+    sent_at   bigint  NOT NULL,
+    taken_seq integer,
+    CONSTRAINT messages_pkey PRIMARY KEY (task, n),
+    CONSTRAINT messages_key_unique UNIQUE (task, key),
+    CONSTRAINT messages_task_fkey FOREIGN KEY (task) REFERENCES tasks(id) ON DELETE CASCADE
+);
+CREATE INDEX messages_untaken ON messages (task) WHERE taken_seq IS NULL;
+CREATE TRIGGER messages_can_be_read BEFORE INSERT OR UPDATE OF task, n, key, body, sent_at ON messages
+    FOR EACH ROW
+    EXECUTE FUNCTION guard_message();
+CREATE TRIGGER messages_no_truncate BEFORE TRUNCATE ON messages
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION guard_truncated();
+
 CREATE TABLE ops (
     op        text             NOT NULL,
     timeout_s double precision,
@@ -347,6 +366,7 @@ CREATE TABLE workers (
 --       keep_per_task integer, keep_unknown integer) RETURNS json
 --   fence(f_lane text, f_number bigint) RETURNS text
 --   fill_backlog() RETURNS void
+--   find_untaken(keys bigint[]) RETURNS json
 --   flush(lane text, number bigint, instance text, news text, keys bigint[], keep_per_task integer,
 --       keep_unknown integer, creates text[], claims text[], rows text[], give_ups text[], cancels
 --       text[]) RETURNS text
@@ -359,6 +379,7 @@ CREATE TABLE workers (
 --   guard_deleted_events() RETURNS trigger
 --   guard_ended_tasks() RETURNS trigger
 --   guard_identity() RETURNS trigger
+--   guard_message() RETURNS trigger
 --   guard_new_task() RETURNS trigger
 --   guard_repairs() RETURNS trigger
 --   guard_truncated() RETURNS trigger
@@ -376,5 +397,7 @@ CREATE TABLE workers (
 --   repair_task(x_task_id uuid, x_grace bigint, x_by text) RETURNS SETOF repairs
 --   rescue_expired(x_limit integer, x_ops text[], x_dead text[], x_ts bigint, x_retry text,
 --       x_failed text, x_instance text) RETURNS text
+--   send_message(m_task_id uuid, m_key text, m_body text, m_most integer, m_instance text) RETURNS
+--       json
 --   take_tapes() RETURNS trigger
 --   time_text(at bigint) RETURNS text

@@ -103,6 +103,13 @@ CREATE TRIGGER events_never_change BEFORE UPDATE ON events
 BEGIN
     SELECT RAISE(ABORT, 'tapescope I4: an event never changes');
 END;
+CREATE TRIGGER events_take_message AFTER INSERT ON events
+WHEN NEW.type = 'message_taken'
+BEGIN
+    UPDATE messages SET taken_seq = NEW.seq
+     WHERE task = NEW.task AND n = json_extract(NEW.body, '$.n') AND taken_seq IS NULL;
+    SELECT RAISE(ABORT, 'tapescope: a message is taken once, from the inbox of its task') WHERE changes() <> 1;
+END;
 
 CREATE TABLE maintenance (
     id         INTEGER PRIMARY KEY,
@@ -112,6 +119,29 @@ CREATE TABLE maintenance (
     pruned_at  INTEGER NOT NULL DEFAULT 0, firing_holder TEXT, firing_until INTEGER NOT NULL DEFAULT 0, store_id TEXT,
     CONSTRAINT maintenance_one_row CHECK (id = 1)
 );
+
+CREATE TABLE messages (
+    task      INTEGER NOT NULL,
+    n         INTEGER NOT NULL,
+    key       TEXT    NOT NULL,
+    body      TEXT    NOT NULL,
+    sent_at   INTEGER NOT NULL,
+    taken_seq INTEGER,
+    PRIMARY KEY (task, n),
+    UNIQUE (task, key)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX messages_untaken ON messages (task) WHERE taken_seq IS NULL;
+CREATE TRIGGER messages_can_be_read BEFORE INSERT ON messages
+WHEN NEW.sent_at NOT BETWEEN -62135596800000000 AND 253402300799999999
+    OR NOT json_valid(NEW.body)
+    OR NOT EXISTS (SELECT 1 FROM tasks t WHERE t.id = NEW.task AND t.status IN ('pending', 'running'))
+BEGIN
+    SELECT RAISE(ABORT, 'tapescope: a message has a time, a body that is JSON, and a task that has not ended');
+END;
+CREATE TRIGGER messages_stay BEFORE UPDATE OF task, n, key, body, sent_at ON messages
+BEGIN
+    SELECT RAISE(ABORT, 'tapescope: a message is what was sent');
+END;
 
 CREATE TABLE ops (
     op        TEXT    NOT NULL,
@@ -430,6 +460,10 @@ CREATE TRIGGER tasks_tags_are_a_list BEFORE INSERT ON tasks
 WHEN NEW.tags IS NOT NULL AND (NOT json_valid(NEW.tags) OR json_type(NEW.tags) <> 'array')
 BEGIN
     SELECT RAISE(ABORT, 'tapescope: the tags of a task are a JSON list');
+END;
+CREATE TRIGGER tasks_take_their_messages AFTER DELETE ON tasks
+BEGIN
+    DELETE FROM messages WHERE task = OLD.id;
 END;
 CREATE TRIGGER tasks_take_their_tags AFTER DELETE ON tasks
 WHEN OLD.tags IS NOT NULL

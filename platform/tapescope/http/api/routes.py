@@ -45,6 +45,7 @@ from tapescope.http.api.task_acts import (
     name_ops,
     reach,
     retry_task,
+    send_message,
     submit_task,
     submit_tasks,
 )
@@ -56,10 +57,12 @@ from tapescope.model.json_shapes import (
     drain_shape,
     drops_shape,
     list_shape,
+    messages_shape,
     pause_shape,
     pauses_shape,
     schedule_shape,
     schedules_shape,
+    sent_shape,
     tape_shape,
     task_shape,
     traced_shape,
@@ -452,6 +455,54 @@ async def cancel(request: Request, caller: Canceller, task_id: TaskId) -> Respon
     asked = None if answer.request is None else cancel_shape(answer.request)
     shape = {"task_id": task_id, "state": answer.state.value, "request": asked, "lost": lost}
     return _json(shape)
+
+
+@router.post(
+    "/tasks/{task_id}/messages",
+    status_code=201,
+    response_model=schemas.Sent,
+    responses={
+        200: {"model": schemas.Sent, "description": "It was there already, by its key"},
+        **_problems(404, 409, *_BODY),
+    },
+    openapi_extra=_takes(schemas.MessageBody),
+    tags=["tasks"],
+)
+async def send(
+    request: Request,
+    caller: Submitter,
+    task_id: TaskId,
+    idempotency_key: Annotated[
+        str | None,
+        Header(description="Names the message: the same again adds nothing. Else one is made."),
+    ] = None,
+) -> Response:
+    """Send a message to a task, which its runner takes: it needs the scope to submit the op.
+
+    The answer comes once it is durable, not once it is taken. An ended task takes none.
+    """
+    body = await _read_body(request, schemas.MessageBody, required=True)
+    sent = await send_message(request, caller, task_id, body.body, idempotency_key)
+    return _json(sent_shape(task_id, sent), 201 if sent.new else 200)
+
+
+@router.get(
+    "/tasks/{task_id}/messages",
+    response_model=schemas.Messages,
+    responses=_problems(404),
+    tags=["tasks"],
+)
+async def list_messages(
+    request: Request,
+    caller: Reader,
+    task_id: TaskId,
+    after: Annotated[int, Query(ge=0, description="The 'next' of another page.")] = 0,
+    limit: Limit = 100,
+) -> Response:
+    """The messages of a task, taken or not, by number."""
+    await reach(request, caller, Scope.READ, task_id)
+    page = await state_of(request).manager.handle(task_id).messages(after=after, limit=limit)
+    return _json(messages_shape(task_id, page))
 
 
 @router.post(

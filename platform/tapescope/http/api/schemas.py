@@ -20,6 +20,9 @@ __all__ = [
     "Drained",
     "Drops",
     "Event",
+    "Message",
+    "MessageBody",
+    "Messages",
     "Pause",
     "Pauses",
     "Problem",
@@ -29,6 +32,7 @@ __all__ = [
     "ScheduleBody",
     "ScheduleRow",
     "Schedules",
+    "Sent",
     "Stats",
     "StopBody",
     "StreamError",
@@ -232,6 +236,45 @@ class StreamError(_Wrong):
 
     type: Annotated[Literal["error"], Field(description="No event of a tape has this type.")]
     retry_ms: Annotated[int, Field(description="Milliseconds until a reader comes back.")]
+
+
+class MessageBody(BaseModel):
+    """A message for a task."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    body: Annotated[Any, Field(description="Any JSON value: what its runner is given.")]
+
+
+class Sent(_Shape):
+    """A message that is in the inbox of its task."""
+
+    task_id: TaskId
+    n: Annotated[int, Field(description="Which one of its task it is, from 1.")]
+    key: Annotated[
+        str, Field(description="What names it: the 'Idempotency-Key', or one made here.")
+    ]
+    new: Annotated[bool, Field(description="False where it was there, by its key.")]
+
+
+class Message(_Shape):
+    """A message to a task."""
+
+    n: int
+    key: str
+    body: Any
+    sent_at: Time
+    taken_seq: Annotated[
+        int | None, Field(description="Where it is on the tape; null where no attempt took it.")
+    ]
+
+
+class Messages(_Shape):
+    """A page of a task's messages, by number."""
+
+    task_id: TaskId
+    messages: list[Message]
+    next: Annotated[int | None, Field(description="Send it as 'after' for the next page.")]
 
 
 class Tape(_Shape):

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from tapescope.http.api.schemas import SubmitOne
     from tapescope.manager import TaskHandle
+    from tapescope.model.messages import Sent
     from tapescope.store.flush import CancelAnswer
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "name_ops",
     "reach",
     "retry_task",
+    "send_message",
     "submit_task",
     "submit_tasks",
 ]
@@ -181,6 +183,18 @@ async def cancel_task(
                     await rescue_lost(store)
         became.append(answer.state.value)
     return answer, lost
+
+
+async def send_message(
+    request: Request, caller: Caller, task_id: str, body: Any, key: str | None = None
+) -> Sent:
+    """Send a message to a task: what its runner is given, as its params are. Raises what ``reach``
+    and ``TaskHandle.send`` raise."""
+    with acting(request, caller, "send", f"to task {task_id}") as became:
+        await reach(request, caller, Scope.SUBMIT, task_id)
+        sent = await state_of(request).manager.handle(task_id).send(body, key=key)
+        became.append(f"message {sent.n}" + ("" if sent.new else ", which was there"))
+    return sent
 
 
 async def retry_task(

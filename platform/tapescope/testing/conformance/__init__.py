@@ -38,6 +38,7 @@ try:
                 "leases",
                 "life",
                 "maintenance",
+                "messages",
                 "notifications",
                 "opening",
                 "ops",
@@ -64,6 +65,7 @@ try:
     from tapescope.testing.conformance.leases import LeasesConformance
     from tapescope.testing.conformance.life import LifeConformance
     from tapescope.testing.conformance.maintenance import MaintenanceConformance
+    from tapescope.testing.conformance.messages import MessagesConformance
     from tapescope.testing.conformance.notifications import NotificationsConformance
     from tapescope.testing.conformance.opening import OpeningConformance
     from tapescope.testing.conformance.ops import OpsConformance
@@ -94,6 +96,7 @@ __all__ = [
     "LifeConformance",
     "MaintenanceConformance",
     "MakeBackend",
+    "MessagesConformance",
     "NotificationsConformance",
     "OpeningConformance",
     "OpsConformance",
@@ -127,6 +130,7 @@ class StoreConformance(
     PausesConformance,
     EnginesConformance,
     SchedulesConformance,
+    MessagesConformance,
     BacklogConformance,
     NotificationsConformance,
     ArrivalsConformance,

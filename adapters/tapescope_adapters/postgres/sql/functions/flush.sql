@@ -17,6 +17,8 @@
 -- attempt_released is written as the cancelled final; the others' tasks are pending again before the cancels
 -- of this very flush come, so that these end them.
 --
+-- The answer says which of the tasks that ended have messages that they did not take (untaken).
+--
 -- Who listens is told with a 'w' that tasks were created, or that an attempt gave its task up. (One that
 -- is overruled by a cancel comes here as a final.) A create that met a task that stood there costs a
 -- worker one look. Nobody is told with tapescope.quiet on, as it is while the server's queue is full.
@@ -61,6 +63,8 @@ DECLARE
     askers      text[];
     cancel_facts json[];
     met         json;
+    ended       bigint[];
+    untaken     json;
     one         record;
 BEGIN
     INSERT INTO lanes AS l (lane, number, touched) VALUES (flush.lane, flush.number, now)
@@ -241,11 +245,20 @@ BEGIN
             askers := array_append(askers, met -> 9 ->> 0);
             cancel_facts := array_append(cancel_facts, met -> 9);
             IF met ->> 0 = 'cancelled' THEN
+                ended := ended || (SELECT t.id FROM tasks t WHERE t.task_id = one.task_id LIMIT 1);
                 news := concat_ws(',', nullif(news, ''), one.task_id || ':' || (met ->> 8));
             ELSIF met ->> 0 = 'recorded' THEN
                 signal := 'c';
             END IF;
         END LOOP;
+    END IF;
+
+    IF 'final' = ANY (r_type) THEN
+        ended := ended || ARRAY(SELECT r.key FROM unnest(r_key, r_type) WITH ORDINALITY AS r(key, type, place)
+                                 WHERE r.type = 'final' AND (r.place = ANY (failed)) IS NOT TRUE);
+    END IF;
+    IF cardinality(ended) > 0 THEN
+        untaken := find_untaken(ended);
     END IF;
 
     IF cardinality(made) > 0 OR r_type && '{attempt_failed,attempt_released}' THEN
@@ -256,14 +269,16 @@ BEGIN
         PERFORM pg_notify(current_schema(), concat_ws('|', instance,
             CASE WHEN length(news) > 7000 THEN '*' ELSE coalesce(news, '') END, signal));
     END IF;
-    IF made IS NULL AND claims IS NULL AND refused IS NULL AND overruled IS NULL AND answers IS NULL THEN
+    IF made IS NULL AND claims IS NULL AND refused IS NULL AND overruled IS NULL AND answers IS NULL
+       AND untaken IS NULL THEN
         RETURN now;
     END IF;
     reply := json_build_object('now', now, 'keys', made, 'existing', existing,
                                'claims', json_build_array(won_place, starts),
                                'refused', refused, 'overruled', overruled, 'overrulers', overrulers,
                                'overruler_facts', overruler_facts,
-                               'cancels', answers, 'askers', askers, 'cancel_facts', cancel_facts);
+                               'cancels', answers, 'askers', askers, 'cancel_facts', cancel_facts,
+                               'untaken', untaken);
     UPDATE lanes l SET answer = reply WHERE l.lane = flush.lane;
     RETURN reply;
 END $$;
