@@ -215,7 +215,7 @@ BEGIN
                           WHERE r.place <> ALL (failed) GROUP BY r.task_id) s);
     END IF;
     IF won_id IS NOT NULL THEN
-        news := concat_ws(',', news, (
+        news := concat_ws(',', nullif(news, ''), (
             SELECT string_agg(w.task_id || ':' || w.seq, ',')
               FROM unnest(won_task_id, starts) AS w(task_id, seq)));
     END IF;
