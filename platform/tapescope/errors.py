@@ -17,6 +17,7 @@ Each builds its message from typed arguments, which stay readable as attributes:
   x CodecMissing
   x NotOfType
   x IdempotencyConflict
+  x UniqueKeyTaken
   x ConnectionRefused
   x UnknownTask
   x UnknownSchedule
@@ -170,6 +171,7 @@ __all__ = [
     "TaskFailed",
     "TaskNotEnded",
     "TokenRefused",
+    "UniqueKeyTaken",
     "UnknownEngine",
     "UnknownSchedule",
     "UnknownStoreScheme",
@@ -357,6 +359,17 @@ class IdempotencyConflict(TapescopeError):
         super().__init__(
             f"The idempotency key {idempotency_key!r} of op {op!r} belongs to task {task_id}, "
             "which has other params. Use another key, or submit the same params."
+        )
+
+
+class UniqueKeyTaken(TapescopeError):
+    """An ended task was to be submitted again, and another task is open that has its unique key."""
+
+    def __init__(self, op: str, unique_key: str, task_id: str) -> None:
+        self.op, self.unique_key, self.task_id = op, unique_key, task_id
+        super().__init__(
+            f"The unique key {unique_key!r} of op {op!r} belongs to task {task_id}, which has not "
+            "ended, so nothing was submitted. Wait for its end, or cancel it, and try again."
         )
 
 

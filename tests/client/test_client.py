@@ -38,6 +38,7 @@ from tapescope import (
     TaskManager,
     TaskNotEnded,
     TokenRefused,
+    UniqueKeyTaken,
     UnknownTask,
 )
 from tapescope.client import Client, SyncClient
@@ -151,6 +152,32 @@ async def test_a_submit_is_that_of_the_manager(sqlite_url: str) -> None:
     assert (cancelled.state, cancelled.lost) == (CancelState.CANCELLED, None)
     assert cancelled.request is not None
     assert cancelled.request.message == "no need"
+
+
+@pytest.mark.parametrize("kind", [slow(Client), SyncClient])
+async def test_a_unique_key_is_told_from_a_lost_reply(sqlite_url: str, kind: Kind) -> None:
+    """A submit whose reply was lost made its task; one that met an open task of another did not."""
+    async with Shop.open(sqlite_url) as shop:
+        cutter = Cutter(shop.server.port, (1,))
+
+        async def submit(url: str, *keys: str) -> Any:
+            many = [Submission("double", params={"n": 1}, delay=60, unique_key=key) for key in keys]
+            return await ended_by(kind, url, "submit_many", many)
+
+        async with cutter.open() as url:
+            (first,) = await submit(url, "a")
+            (again,) = await submit(url, "a")
+            others = await submit(url, "a", "b")
+        row = await shop.manager.store.get(first.task_id)
+        await shop.manager.handle(first.task_id).cancel()
+        await submit(shop.url, "a")
+        refused = await ended_by(kind, shop.url, "retry", first.task_id)
+
+    assert (first.created, again.created) == (True, False)
+    assert first.task_id == again.task_id == others[0].task_id
+    assert [one.created for one in others] == [False, True]
+    assert row.unique_key == "a"
+    assert isinstance(refused, UniqueKeyTaken)
 
 
 @pytest.mark.parametrize("kind", KINDS)

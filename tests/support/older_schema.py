@@ -35,6 +35,11 @@ async def take_migration_off(url: str) -> None:
             await raw.execute("DROP FUNCTION note_tags() CASCADE")  # its triggers, too
             for column in _CONTEXT:  # with its indexes and what guards it
                 await raw.execute(f"ALTER TABLE tasks DROP COLUMN {column} CASCADE")
+            for column in ("unique_key", "concurrency_key", "parked_at"):
+                await raw.execute(f"ALTER TABLE tasks DROP COLUMN {column} CASCADE")
+            await raw.execute("DROP TRIGGER ops_change_slots ON ops")
+            await raw.execute("ALTER TABLE ops DROP COLUMN max_concurrent")
+            await raw.execute("DROP TABLE limits, limit_looks")
             for column in ("engine", "confirm_at"):  # with its indexes
                 await raw.execute(f"ALTER TABLE tasks DROP COLUMN {column}")
             await raw.execute("ALTER TABLE maintenance DROP COLUMN store_id")
@@ -64,6 +69,19 @@ async def take_migration_off(url: str) -> None:
         for table in ("backlog", "workers", *tables):
             conn.execute(f"DROP TABLE {table}")
         conn.execute("ALTER TABLE tasks DROP COLUMN cancel_traceparent")
+        for trigger in (
+            *("tasks_unique_key_is_free", "tasks_keep_unique_key", "tasks_keep_concurrency_key"),
+            *("tasks_hold_slot_new", "tasks_hold_slot", "tasks_free_slot"),
+            *("tasks_free_slot_deleted", "tasks_look_when_due", "ops_change_slots"),
+        ):
+            conn.execute(f"DROP TRIGGER {trigger}")
+        for table in ("limits", "limit_looks"):
+            conn.execute(f"DROP TABLE {table}")
+        for index in ("tasks_unique_key_open", "tasks_parked"):
+            conn.execute(f"DROP INDEX {index}")
+        for column in ("unique_key", "parked_at", "concurrency_key"):
+            conn.execute(f"ALTER TABLE tasks DROP COLUMN {column}")
+        conn.execute("ALTER TABLE ops DROP COLUMN max_concurrent")
         for index in ("tasks_due_op", "tasks_to_confirm"):
             conn.execute(f"DROP INDEX {index}")
         for column in ("engine", "confirm_at"):

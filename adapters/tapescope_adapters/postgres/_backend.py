@@ -419,7 +419,10 @@ class PostgresBackend(StoreBackend):
         timeouts = [None if known.timeout is None else str(known.timeout) for known in ops]
         retries = [str(known.retries) for known in ops]
         priorities = [str(known.priority) for known in ops]
-        await self._shared.fetch(self._sql["register_ops"], names, timeouts, retries, priorities)
+        slots = [None if (n := known.max_concurrent) is None else str(n) for known in ops]
+        await self._shared.fetch(
+            self._sql["register_ops"], names, timeouts, retries, priorities, slots
+        )
 
     async def read_ops(self, within: int) -> Sequence[KnownOp]:
         rows = await self._shared.fetch(self._sql["read_ops"], within)

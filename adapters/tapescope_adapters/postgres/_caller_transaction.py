@@ -92,10 +92,18 @@ def _insert(
         "tags pg_catalog.text": row.tags,
         "parent_id pg_catalog.uuid": row.parent_id,
         "cancel_with_parent pg_catalog.bool": row.cancel_with_parent,
+        "unique_key pg_catalog.text": row.unique_key,
+        "concurrency_key pg_catalog.text": row.concurrency_key,
         "engine pg_catalog.text": row.engine,
     }
+    if row.concurrency_key is not None:  # it is born parked
+        due = "coalesce($8::bigint, c.now)"
+        create = create.replace(due, "253402300799999999").replace(
+            "/*late*/", ", parked_at /*late*/"
+        )
+        create = create.replace("/*its late*/", f", {due} /*its late*/")
     for column, value in late.items():
-        if value:  # else its column needs no right
+        if value or value == "":  # else its column needs no right
             name, kind = column.split()
             values = (*values, value)
             create = create.replace("/*late*/", f", {name} /*late*/")
@@ -107,8 +115,9 @@ def _insert(
             raise elsewhere
         if (made := rows[0])["id"] is not None:
             return Inserted(made["id"], made["created_at"])
-        rows = yield _Statement(sql["find_standing"], (row.task_id, row.op, row.idempotency_key))
-        if rows:  # else it was deleted between the two
+        names = (row.task_id, row.op, row.idempotency_key, row.unique_key)
+        rows = yield _Statement(sql["find_standing"], names)
+        if rows:  # else it was deleted between the two, or has ended
             return as_task(rows[0])
 
 

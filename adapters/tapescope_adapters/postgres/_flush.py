@@ -110,6 +110,8 @@ def _creates(rows: Sequence[CreateRow]) -> Sequence[str] | None:
         tags,
         parents,
         followers,
+        unique_keys,
+        concurrency_keys,
         engines,
     ) = zip(*rows, strict=True)
     return (
@@ -127,6 +129,8 @@ def _creates(rows: Sequence[CreateRow]) -> Sequence[str] | None:
         _quote(tags),
         _as_array(parents),
         _as_array(followers),
+        _quote(unique_keys),
+        _quote(concurrency_keys),
         _quote(engines),
     )
 

@@ -12,7 +12,7 @@ __all__ = ["RIGHTS", "describe_grants"]
 
 _SUBMITTED: Final = (
     "task_id, op, params, timeout_s, retries, idempotency_key, traceparent, run_at, created_at, "
-    "priority, tags, parent_id, cancel_with_parent, engine"
+    "priority, tags, parent_id, cancel_with_parent, unique_key, concurrency_key, parked_at, engine"
 )
 """The columns that ``create_within`` fills in: never the key that the database gives."""
 
@@ -34,6 +34,7 @@ RIGHTS: Final[Mapping[DatabaseRole, Mapping[str, tuple[str, ...]]]] = MappingPro
                 "schedules",
                 "pauses",
                 "workers",
+                "limits",
             ),
             ("SELECT",),
         ),
@@ -59,6 +60,8 @@ RIGHTS: Final[Mapping[DatabaseRole, Mapping[str, tuple[str, ...]]]] = MappingPro
             "workers": ("SELECT", "INSERT", "UPDATE", "DELETE"),
             "schedules": ("SELECT", "INSERT", "UPDATE", "DELETE"),
             "pauses": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+            "limits": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+            "limit_looks": ("SELECT", "INSERT", "UPDATE", "DELETE"),
             "repairs": ("SELECT",),
             "maintenance": ("SELECT", "UPDATE"),
         },

@@ -49,7 +49,8 @@ _COLUMNS: Final = (
     "id, task_id, op, params, status, attempt, owner, created_at, run_at, claimed_at, finished_at, "
     "lease_expires_at, timeout_s, retries, idempotency_key, traceparent, cancel_reason, "
     "cancel_message, cancel_by, cancel_requested_at, cancel_traceparent, cancel_role, "
-    "error_code, retries_spent, priority, tags, parent_id, cancel_with_parent, engine"
+    "error_code, retries_spent, priority, tags, parent_id, cancel_with_parent, unique_key, "
+    "concurrency_key, parked_at, engine"
 )
 TASK_COLUMNS: Final = _COLUMNS.replace(
     "params", f"CASE WHEN octet_length(params) <= {READ_BYTES} THEN params END AS params"
@@ -80,7 +81,9 @@ def as_task(row: Row) -> Task:
         times = (created_us, run_us, claimed_us, finished_us, lease_us, requested_at)
         attempt, timeout, retries = row["attempt"], row["timeout_s"], row["retries"]
         spent, reason = row["retries_spent"], row["cancel_reason"]
-        priority, parent, engine = row["priority"], row["parent_id"], row["engine"]
+        priority, parent, parked_us = row["priority"], row["parent_id"], row["parked_at"]
+        engine = row["engine"]
+        run_us = run_us if parked_us is None else parked_us
         if (
             type(params) is dict
             and are_times(*times)
@@ -113,6 +116,9 @@ def as_task(row: Row) -> Task:
                 tags=read_tags(row["tags"]),
                 parent_id=None if parent is None else str(parent),
                 cancel_with_parent=row["cancel_with_parent"],
+                unique_key=row["unique_key"],
+                concurrency_key=row["concurrency_key"],
+                parked=parked_us is not None and row["status"] == TaskStatus.PENDING,
                 engine=engine or None,
             )
     except (TypeError, ValueError):

@@ -14,6 +14,7 @@ from tapescope_adapters.sqlite._connection import (
     reading_any_text,
     write_transaction,
 )
+from tapescope_adapters.sqlite._limits import admit_parked, has_look
 from tapescope_adapters.sqlite._rows import read_claimed, read_claimed_row, read_row
 
 __all__ = [
@@ -32,9 +33,10 @@ _DEAD: Final = 3_600_000_000
 
 def claim_due(conn: sqlite3.Connection, sql: Queries, order: DueOrder, now: int) -> list[DueRow]:
     """Claim what is due, in one transaction. No reply is lost here: the number means nothing."""
-    if _find(conn, sql, order, now, 1) == _NONE:
+    if _find(conn, sql, order, now, 1) == _NONE and not has_look(conn, sql, order, now):
         return []  # the write lock is not taken for nothing
     with write_transaction(conn):
+        admit_parked(conn, sql, order, now)
         keys = _find(conn, sql, order, now, order.limit)
         conn.execute("SAVEPOINT many")
         try:
@@ -110,14 +112,18 @@ def _claim_one(
 
 def next_due(conn: sqlite3.Connection, sql: Queries, ops: Sequence[str]) -> int | None:
     """The earliest ``run_at`` of the pending tasks of these ops."""
-    found: int | None = conn.execute(sql["next_due"], (encode(ops, "ops"),)).fetchone()[0]
+    found: int | None = conn.execute(sql["next_due"], (encode(ops, "ops"),) * 2).fetchone()[0]
     return found
 
 
 def register_ops(conn: sqlite3.Connection, sql: Queries, ops: Sequence[KnownOp], now: int) -> None:
     """Note what a worker can run, in one statement."""
     told = encode(
-        [(known.op, known.timeout, known.retries, known.priority) for known in ops], "ops"
+        [
+            (known.op, known.timeout, known.retries, known.priority, known.max_concurrent)
+            for known in ops
+        ],
+        "ops",
     )
     conn.execute(sql["register_ops"], {"ops": told, "now": now})
 

@@ -50,6 +50,7 @@ __all__ = [
     "find_standing",
     "find_traced",
     "find_unconfirmed",
+    "find_unique",
     "get_task",
     "list_tasks",
     "load_attempt",
@@ -66,7 +67,8 @@ _COLUMNS: Final = (
     "id, task_id, op, params, status, attempt, owner, created_at, run_at, claimed_at, finished_at, "
     "lease_expires_at, timeout_s, retries, idempotency_key, traceparent, cancel_reason, "
     "cancel_message, cancel_by, cancel_requested_at, cancel_traceparent, error_code, "
-    "retries_spent, priority, tags, parent_id, cancel_with_parent, engine"
+    "retries_spent, priority, tags, parent_id, cancel_with_parent, unique_key, concurrency_key, "
+    "parked_at, engine"
 )
 _TASK: Final = _COLUMNS.replace(
     "params", f"CASE WHEN length(params) <= {READ_BYTES} THEN params END"
@@ -89,7 +91,7 @@ _BEYOND_ANY_NUMBER: Final = 2**63 - 1
 def _task(row: Sequence[Any]) -> Task:
     try:
         reason, message, by, at, asked_in, error_code, retries_spent, *late = row[16:]
-        priority, tags, parent_id, cancel_with_parent, engine = late
+        priority, tags, parent_id, cancel_with_parent, unique, concurrency, parked_at, engine = late
         params = read_json(row[3])
         texts = (
             row[1],
@@ -102,10 +104,12 @@ def _task(row: Sequence[Any]) -> Task:
             by,
             error_code,
             parent_id,
+            unique,
+            concurrency,
         )
         if (
             type(params) is dict
-            and are_times(*row[7:12], at)
+            and are_times(*row[7:12], at, parked_at)
             and has_sound_numbers(row[5], row[13], retries_spent, row[12])
             and type(priority) is int
             and cancel_with_parent in (0, 1)
@@ -122,7 +126,7 @@ def _task(row: Sequence[Any]) -> Task:
                 attempt=row[5],
                 owner=row[6],
                 created_us=row[7],
-                run_us=row[8],
+                run_us=row[8] if parked_at is None else parked_at,
                 claimed_us=row[9],
                 finished_us=row[10],
                 lease_expires_us=row[11],
@@ -137,6 +141,9 @@ def _task(row: Sequence[Any]) -> Task:
                 tags=read_tags(tags),
                 parent_id=parent_id,
                 cancel_with_parent=bool(cancel_with_parent),
+                unique_key=unique,
+                concurrency_key=concurrency,
+                parked=parked_at is not None and row[4] == TaskStatus.PENDING,
                 engine=engine or None,
             )
     except (TypeError, ValueError):
@@ -156,8 +163,14 @@ def find_idempotent(conn: sqlite3.Connection, sql: Queries, op: str, key: str) -
     return None if row is None else _task(row)
 
 
+def find_unique(conn: sqlite3.Connection, sql: Queries, op: str, key: str) -> Task | None:
+    """The open task that holds this op's unique key."""
+    row = conn.execute(sql["find_unique"].replace("/*task*/", _TASK), (key, op)).fetchone()
+    return None if row is None else _task(row)
+
+
 def find_standing(cursor: sqlite3.Cursor, sql: Queries, new: Mapping[str, Any]) -> Task:
-    """The task that has the id or the idempotency key of a new one."""
+    """The task that has the id or a key of a new one."""
     text = sql["find_standing"].replace("/*task*/", _TASK)
     return _task(cursor.execute(text, new).fetchone())
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, TypeVar
 
 from journal_store import flushes, maintenance
-from journal_store.flushes import find_task, last_seq, list_tasks
+from journal_store.flushes import find_task, last_seq, list_tasks, make_startable
 from journal_store.journal import Journal
 from journal_store.tables import Tables, Transaction, from_line, to_line
 from tapescope.model import (
@@ -219,7 +219,9 @@ class JournalBackend(StoreBackend):
         def step(tx: Transaction) -> int | None:
             able = set(ops) - set(tx.scan("pauses"))
             pending = list_tasks(tx, TaskStatus.PENDING)
-            return min((task.run_us for task in pending if task.op in able), default=None)
+            startable = make_startable(tx)
+            waiting = (task for task in pending if task.op in able)
+            return min((task.run_us for task in waiting if startable(task)), default=None)
 
         return await self._read(step)
 
@@ -272,7 +274,8 @@ class JournalBackend(StoreBackend):
     async def register_ops(self, ops: Sequence[KnownOp]) -> None:
         def step(tx: Transaction) -> None:
             for one in ops:
-                tx.put("ops", one.op, [one.op, one.timeout, one.retries, one.priority, self._now()])
+                told = (one.timeout, one.retries, one.priority, one.max_concurrent)
+                tx.put("ops", one.op, [one.op, *told, self._now()])
 
         await self._write(step)
 

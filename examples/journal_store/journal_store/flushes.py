@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import islice
 
 from journal_store.tables import Transaction
 from tapescope.model import (
@@ -11,6 +12,7 @@ from tapescope.model import (
     MESSAGE_TAKEN,
     DropReason,
     InboxRow,
+    KnownOp,
     RescueResult,
     SendAnswer,
     SendRow,
@@ -47,6 +49,7 @@ from tapescope.store import (
     check_next_event,
     decode,
     drop_event,
+    find_startable,
     list_ended,
     plan_cancel,
     plan_rows,
@@ -63,6 +66,7 @@ __all__ = [
     "last_seq",
     "list_tasks",
     "list_traced",
+    "make_startable",
     "note_traces",
     "read_inbox",
     "rescue",
@@ -182,7 +186,11 @@ def _put_event(tx: Transaction, task: Task, row: EventRow, now: int) -> None:
 
 def _create(tx: Transaction, row: CreateRow, place: int, answer: FlushAnswer) -> int:
     name = None if row.idempotency_key is None else f"{row.op} {row.idempotency_key}"
+    unique = None if row.unique_key is None else f"{row.op} {row.unique_key}"
     taken = tx.get("ids", row.task_id) or (name and tx.get("idempotency", name))
+    if not taken and unique is not None:
+        last: Task | None = tx.get("tasks", tx.get("unique", unique) or 0)
+        taken = last.key if last is not None and not last.status.terminal else None
     if taken:
         answer.existing[place] = tx.get("tasks", taken)
         return 0
@@ -191,6 +199,8 @@ def _create(tx: Transaction, row: CreateRow, place: int, answer: FlushAnswer) ->
     tx.put("ids", row.task_id, key)
     if name is not None:
         tx.put("idempotency", name, key)
+    if unique is not None:
+        tx.put("unique", unique, key)
     return key
 
 
@@ -207,7 +217,7 @@ def _start(
 def _claim(tx: Transaction, row: ClaimRow, now: int) -> ClaimAnswer | None:
     task = find_task(tx, row.task_id)
     free = task is not None and task.status is TaskStatus.PENDING and task.run_us <= now
-    if task is None or not free or task.attempt != row.attempt:
+    if task is None or not free or task.parked or task.attempt != row.attempt:
         return None
     return _start(tx, task, row.owner, row.lease, now, row.ts, row.body)
 
@@ -289,6 +299,11 @@ def _cancel(tx: Transaction, row: CancelRow, now: int) -> CancelAnswer | None:
     return CancelAnswer(state, task.op, task.owner, task.attempt, task.cancel, end)
 
 
+def make_startable(tx: Transaction) -> Callable[[Task], bool]:
+    """Whether there is a slot for a pending task, each asked about in its turn."""
+    return find_startable(list_tasks(tx), [KnownOp(*row[:-1]) for row in tx.scan("ops").values()])
+
+
 def claim_due(tx: Transaction, order: DueOrder, now: int) -> Sequence[DueRow]:
     """Claim the tasks of the highest priority, and of these the longest due."""
     if tx.get("drains", order.owner) is not None:
@@ -298,7 +313,8 @@ def claim_due(tx: Transaction, order: DueOrder, now: int) -> Sequence[DueRow]:
     due = [task for task in pending if task.op in able and task.run_us <= now]
     rows: list[DueRow] = []
     due.sort(key=lambda one: (-one.priority, one.run_us, one.key))
-    for task in due[: order.limit]:
+    startable = make_startable(tx)
+    for task in islice((one for one in due if startable(one)), order.limit):
         body = order.body(task.attempt + 1)
         won = _start(tx, task, order.owner, order.lease, now, order.ts, body)
         rows.append(DueRow(tx.get("tasks", task.key), won.attempt, won.started_seq))

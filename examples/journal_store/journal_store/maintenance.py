@@ -195,6 +195,9 @@ def delete_tasks(tx: Transaction, keys: Sequence[int]) -> int:
         tx.put("counters", f"kept {task.task_id}", None)
         if task.idempotency_key is not None:
             tx.put("idempotency", f"{task.op} {task.idempotency_key}", None)
+        unique = f"{task.op} {task.unique_key}"
+        if task.unique_key is not None and tx.get("unique", unique) == key:
+            tx.put("unique", unique, None)
     return deleted
 
 

@@ -609,6 +609,8 @@ class _ServerSource(Source, Submitter):
                 retries=submission.retries,
                 priority=submission.priority,
                 tags=submission.tags,
+                unique_key=submission.unique_key,
+                concurrency_key=submission.concurrency_key,
                 idempotency_key=submission.idempotency_key,
             )
 

@@ -114,6 +114,8 @@ class Client:
         idempotency_key: str | None = None,
         priority: int | None = None,
         tags: Collection[str] = (),
+        unique_key: str | None = None,
+        concurrency_key: str | None = None,
     ) -> ClientTask:
         """Submit a task by the name of its op, which the server or a worker has registered.
 
@@ -130,6 +132,8 @@ class Client:
             idempotency_key=idempotency_key,
             priority=priority,
             tags=tags,
+            unique_key=unique_key,
+            concurrency_key=concurrency_key,
         )
         return ClientTask(self._verbs, task_id, created=created)
 

@@ -131,6 +131,9 @@ def _read_task(shape: Shape) -> Task:
         tags=tuple(map(_text, shape.get("tags", ()))),  # as above
         parent_id=_optional_text(shape.get("parent_id")),  # as above
         cancel_with_parent=bool(shape.get("cancel_with_parent")),  # as above
+        unique_key=shape.get("unique_key"),  # as above
+        concurrency_key=shape.get("concurrency_key"),
+        parked=bool(shape.get("parked", False)),
         engine=shape.get("engine"),  # as above
         damage=shape.get("damage") or "",
     )

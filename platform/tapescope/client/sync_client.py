@@ -99,6 +99,8 @@ class SyncClient:
         idempotency_key: str | None = None,
         priority: int | None = None,
         tags: Collection[str] = (),
+        unique_key: str | None = None,
+        concurrency_key: str | None = None,
     ) -> SyncClientTask:
         """Submit a task by the name of its op: see ``Client.submit``."""
         task_id, created = run_blocking(
@@ -112,6 +114,8 @@ class SyncClient:
                 idempotency_key=idempotency_key,
                 priority=priority,
                 tags=tags,
+                unique_key=unique_key,
+                concurrency_key=concurrency_key,
             )
         )
         return SyncClientTask(self._verbs, task_id, created=created)

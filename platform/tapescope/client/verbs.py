@@ -200,6 +200,8 @@ class Verbs:
         idempotency_key: str | None = None,
         priority: int | None = None,
         tags: Collection[str] = (),
+        unique_key: str | None = None,
+        concurrency_key: str | None = None,
     ) -> Submitted:
         """Submit a task. A key of its own is made where none is given."""
         body: dict[str, Any] = {"op": check_op(op), "params": check_params(params or {})}
@@ -211,6 +213,10 @@ class Verbs:
             "retries": retries,
             "priority": None if priority is None else check_priority(priority),
             "tags": list(check_tags(tags)) or None,
+            "unique_key": None if unique_key is None else check_key(unique_key, "unique_key"),
+            "concurrency_key": None
+            if concurrency_key is None
+            else check_key(concurrency_key, "concurrency_key"),
         }
         body |= {name: value for name, value in given.items() if value is not None}
         made_here = idempotency_key is None
@@ -220,8 +226,7 @@ class Verbs:
             body=encode(body, "params").encode(),
             headers={"Idempotency-Key": _choose_key(idempotency_key)},
         )
-        # With a key of our own a task that "was there" is that of a try whose reply was lost.
-        return self._read(shape, lambda s: (str(s["task_id"]), made_here or bool(s["created"])))
+        return self._read(shape, lambda s: (str(s["task_id"]), _was_made(s, made_here=made_here)))
 
     async def submit_many(
         self, submissions: Sequence[Submission[Any]]
@@ -252,7 +257,7 @@ class Verbs:
         for row, (_, made_here) in zip(rows, part, strict=True):
             if row["problem"] is None:
                 task_id = self._read(row, lambda one: str(one["task_id"]))
-                outcomes.append((task_id, made_here or bool(row["created"])))
+                outcomes.append((task_id, _was_made(row, made_here=made_here)))
                 continue
             problem = read_problem(row["problem"])
             if problem is None:
@@ -268,7 +273,7 @@ class Verbs:
             f"{_path(task_id)}/retry",
             headers={"Idempotency-Key": _choose_key(idempotency_key)},
         )
-        return self._read(shape, lambda s: (str(s["task_id"]), made_here or bool(s["created"])))
+        return self._read(shape, lambda s: (str(s["task_id"]), _was_made(s, made_here=made_here)))
 
     async def see(self, task_id: str) -> SeenTask:
         """The task as its row stands, and whether its owner is lost."""
@@ -781,6 +786,15 @@ def _choose_key(given: str | None) -> str:
     return key
 
 
+def _was_made(shape: Shape, *, made_here: bool) -> bool:
+    """Whether a submit made the task of its answer.
+
+    With an idempotency key of our own a task that "was there" is that of a try whose reply was
+    lost, unless it was the unique key that led to it.
+    """
+    return bool(shape["created"]) or (made_here and shape.get("found_by") != "unique_key")
+
+
 def _describe_submission(one: Submission[Any]) -> tuple[bytes, bool]:
     """One of many as JSON, and whether its key was made here. Raises ``BadSetting``."""
     for name in ("runner", "retry"):
@@ -794,6 +808,8 @@ def _describe_submission(one: Submission[Any]) -> tuple[bytes, bool]:
         "retries": checked.retries,
         "priority": checked.priority,
         "tags": list(checked.tags) or None,
+        "unique_key": checked.unique_key,
+        "concurrency_key": checked.concurrency_key,
     }
     key = checked.idempotency_key
     shape: dict[str, Any] = {

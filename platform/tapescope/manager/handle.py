@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine
-from typing import TYPE_CHECKING, Any, Final, Generic, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeAlias, cast
 
 from typing_extensions import TypeVar
 
@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from tapescope.store.flush import CancelAnswer
     from tapescope.store.port import TaskStore
 
-__all__ = ["TaskHandle"]
+__all__ = ["FoundBy", "TaskHandle"]
+
+FoundBy: TypeAlias = Literal["idempotency_key", "unique_key"]
+"""Which key of a submit led to a task that was there."""
 
 R_co = TypeVar("R_co", covariant=True, default=Any)
 
@@ -41,7 +44,7 @@ class TaskHandle(Generic[R_co]):
     cannot be reached.
     """
 
-    __slots__ = ("_completion", "_pool", "_types", "created", "task_id")
+    __slots__ = ("_completion", "_pool", "_types", "created", "found_by", "task_id")
 
     def __init__(
         self,
@@ -51,14 +54,17 @@ class TaskHandle(Generic[R_co]):
         types: TypedValues | None = None,
         *,
         created: bool | None = None,
+        found_by: FoundBy | None = None,
     ) -> None:
         self._pool = pool
         self._completion = completion
         self._types = types
         self.task_id = task_id
         self.created = created
-        """Whether the submit that gave this handle made the task; ``False`` where its idempotency
-        key led to one that was there, ``None`` for the handle of ``TaskManager.handle``."""
+        """Whether the submit that gave this handle made the task; ``False`` where a key led
+        to one that was there, ``None`` for the handle of ``TaskManager.handle``."""
+        self.found_by: FoundBy | None = found_by
+        """Which key that was; ``None`` where none did."""
 
     def __repr__(self) -> str:
         return f"TaskHandle({self.task_id!r})"

@@ -43,12 +43,14 @@ class KnownOps:
 
     async def fill_in(self, store: TaskStore, submission: Submission) -> KnownOp:
         """The timeout, the retries and the priority of a task: those of its submit, else those of
-        its op."""
+        its op. How many of the op run at once is the op's."""
+        known = await self.find(store, submission.op) or KnownOp(submission.op)
         timeout, retries = submission.timeout, submission.retries
         priority = submission.priority
-        if timeout is None or retries is None or priority is None:
-            known = await self.find(store, submission.op) or KnownOp(submission.op)
-            timeout = known.timeout if timeout is None else timeout
-            retries = known.retries if retries is None else retries
-            priority = known.priority if priority is None else priority
-        return KnownOp(submission.op, timeout, retries, priority)
+        return KnownOp(
+            submission.op,
+            known.timeout if timeout is None else timeout,
+            known.retries if retries is None else retries,
+            known.priority if priority is None else priority,
+            known.max_concurrent,
+        )

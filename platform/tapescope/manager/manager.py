@@ -23,6 +23,7 @@ from tapescope.errors import (
     RightsMissing,
     TapescopeError,
     TaskNotEnded,
+    UniqueKeyTaken,
     UnknownTask,
     UsedAfterFork,
     UsedInAnotherLoop,
@@ -30,7 +31,7 @@ from tapescope.errors import (
 from tapescope.maintenance import Maintainer, Retention, audit_store
 from tapescope.manager.backlog_reader import BacklogReader, describe_backlog
 from tapescope.manager.declared_schedules import tell_schedule
-from tapescope.manager.handle import TaskHandle
+from tapescope.manager.handle import FoundBy, TaskHandle
 from tapescope.manager.heartbeat import Heartbeat
 from tapescope.manager.hooks import SubmitHook, call_submit_hook
 from tapescope.manager.identity import name_owner, retire_owner
@@ -52,7 +53,7 @@ from tapescope.manager.worker import Worker
 from tapescope.model.audit import AUDIT_GRACE, AuditReport
 from tapescope.model.internals import ManagerSigns
 from tapescope.model.messages import Sent
-from tapescope.model.ops import Pause, PausePage
+from tapescope.model.ops import KnownOp, Pause, PausePage
 from tapescope.model.redaction import Redact, ToldKind
 from tapescope.model.schedules import Schedule
 from tapescope.model.tape import QuarantinePage, TapePage
@@ -628,6 +629,8 @@ class TaskManager:
         tags: Collection[str] = (),
         detached: bool = False,
         cancel_with_parent: bool = False,
+        unique_key: str | None = None,
+        concurrency_key: str | None = None,
     ) -> TaskHandle:
         """Create a task and return once it is stored.
 
@@ -655,6 +658,14 @@ class TaskManager:
         ``priority``, from -9 to 9, says what goes first of what waits: the higher, then the longest
         due. ``None`` means the op's own, as above, or 0. Workers go by it when they claim; what
         runs is not interrupted. A ``runner`` of your own goes by it among those of this manager.
+
+        With a ``unique_key`` no task is made while another one of the op with this key has not
+        ended: the handle is of that one, whatever its params are, and ``created`` is false. The
+        transaction that ends a task frees its key.
+
+        Of an op with ``max_concurrent`` no more tasks with one ``concurrency_key`` run at once, in
+        whatever process; those without a key have one together. What has no slot waits, and no
+        worker takes it before. That is for ops that are run by name.
 
         ``tags``, at most 10, are words by which the task is found: each 1 to 64 letters, digits and
         ``_ . : / @ = + -``. A task that is submitted in a runner, or in what it has begun, to the
@@ -688,6 +699,8 @@ class TaskManager:
             tags,
             detached,
             cancel_with_parent,
+            unique_key,
+            concurrency_key,
         )
         if self._registry.around_submits:
             return await self._submit_hooked(submission, connection)
@@ -722,11 +735,12 @@ class TaskManager:
 
     async def resubmit(self, task_id: str, *, idempotency_key: str | None = None) -> TaskHandle:
         """Submit an ended task again by name, with its op, params, timeout, retries, priority,
-        tags and parent.
+        tags, parent, unique key and concurrency key.
 
         ``idempotency_key`` is the new task's: asked twice with it, there is one new task.
-        Raises ``UnknownTask``, ``TaskNotEnded``, and ``OpNotRegistered`` for an op that neither
-        this manager nor a worker of the store has registered.
+        Raises ``UnknownTask``, ``TaskNotEnded``, ``UniqueKeyTaken`` where another task with its
+        unique key is open, and ``OpNotRegistered`` for an op that neither this manager nor a worker
+        of the store has registered.
         """
         task = await self.handle(task_id).status()
         if not task.status.terminal:
@@ -742,9 +756,14 @@ class TaskManager:
             priority=task.priority,
             tags=task.tags,
             detached=True,
+            unique_key=task.unique_key,
+            concurrency_key=task.concurrency_key,
         )
         checked = self._check(submission, stored=True)
-        return await self._submit(*checked, parent_id=task.parent_id)
+        again = await self._submit(*checked, parent_id=task.parent_id)
+        if again.found_by == "unique_key":
+            raise UniqueKeyTaken(task.op, task.unique_key or "", again.task_id)
+        return again
 
     async def submit_many(self, submissions: Sequence[Submission[R]]) -> list[TaskHandle[R]]:
         """``submit`` for many at once, in one flush of the store; the handles are in this order.
@@ -764,7 +783,7 @@ class TaskManager:
             await asyncio.gather(*submits, return_exceptions=True)
         except asyncio.CancelledError:
             for (submission, _), submit in zip(checked, submits, strict=True):
-                if submission.idempotency_key is None and not submit.cancelled():
+                if not _may_be_others(submission) and not submit.cancelled():
                     self._pool.spawn(partial(self._cancel_unseen, submit))
             raise
         return [await await_child(submit) for submit in submits]
@@ -851,6 +870,7 @@ class TaskManager:
                 traceparent=span.trace_context,
                 priority=known.priority,
                 tags=schedule.tags,
+                concurrency_key=_find_slots(None, known),
                 engine=self._engine_name,
             )
             try:
@@ -1051,14 +1071,21 @@ class TaskManager:
     ) -> TaskHandle[R]:
         if connection is not None and runner is not None:  # others see it after the commit alone
             raise BadSetting("connection", connection, "None unless the op is run by its name")
+        if runner is not None and submission.concurrency_key is not None:
+            expected = (
+                "None unless the op is run by its name: a runner of your own waits for nobody"
+            )
+            raise BadSetting("concurrency_key", submission.concurrency_key, expected)
         task_id, op, pool = new_task_id(), submission.op, self._pool
         if not submission.detached:
             parent_id = find_parent(self.store)
+        slots: str | None = None
         pool.expect_submits(1)
         try:
             if runner is None:
                 known = await self._known.fill_in(self.store, submission)
                 timeout, retries, priority = known.timeout, known.retries, known.priority
+                slots = _find_slots(submission.concurrency_key, known)
             else:
                 timeout, retries = submission.timeout, submission.retries or 0
                 priority = submission.priority or 0
@@ -1085,6 +1112,8 @@ class TaskManager:
                     tags=tuple(submission.tags),
                     parent_id=parent_id,
                     cancel_with_parent=submission.cancel_with_parent and parent_id is not None,
+                    unique_key=submission.unique_key,
+                    concurrency_key=slots,
                     engine=self._engine_name if runner is None else None,
                 )
                 if runner is not None and _begins_now(submission) and pool.reserve_for(task_id):
@@ -1103,20 +1132,35 @@ class TaskManager:
                     task, created = await self.store.create(new_task)
                 else:
                     task, created = await self.store.create_within(connection, new_task)
-            if runner is None:
+            found_by = None if created else _find_key(submission, task)
+            if runner is None or found_by == "unique_key":  # that one has a runner of its own
                 if connection is None:
                     self._dispatch(task)
                 elif created and self._engine is not None:
                     self._uncommitted.append(task.task_id)
                 completion = pool.completion_of(task.task_id)
-                return TaskHandle(pool, task.task_id, completion, submission.types, created=created)
+                return TaskHandle(
+                    pool,
+                    task.task_id,
+                    completion,
+                    submission.types,
+                    created=created,
+                    found_by=found_by,
+                )
             # A pending task that was submitted before may have lost its submitter in mid-commit. To
             # run it is safe: only one claim can win.
             if created or task.status is TaskStatus.PENDING:
                 completion = pool.admit(task, runner)
             else:
                 completion = pool.completion_of(task.task_id)
-            return TaskHandle(pool, task.task_id, completion, submission.types, created=created)
+            return TaskHandle(
+                pool,
+                task.task_id,
+                completion,
+                submission.types,
+                created=created,
+                found_by=found_by,
+            )
         except asyncio.CancelledError:
             pool.spawn(self.store.orphans_ended)  # the manager is closed after that
             raise
@@ -1207,6 +1251,7 @@ def _begins_now(submission: Submission) -> bool:
         submission.delay is None
         and submission.run_at is None
         and submission.idempotency_key is None
+        and submission.unique_key is None
     )
 
 
@@ -1217,3 +1262,24 @@ def _find_engine(engine: Engine | str | None) -> Engine | None:
     from tapescope.engine import find_engine
 
     return find_engine(engine)
+
+
+def _find_slots(concurrency_key: str | None, known: KnownOp) -> str | None:
+    """The key of which a task needs a slot: that of its submit, else that of all without one."""
+    if concurrency_key is None and known.max_concurrent is not None:
+        return ""
+    return concurrency_key
+
+
+def _may_be_others(submission: Submission) -> bool:
+    """Whether the task may be the answer of other submits, too, and outlives the cancel of one."""
+    by_name = submission.runner is None
+    return submission.idempotency_key is not None or (submission.unique_key is not None and by_name)
+
+
+def _find_key(submission: Submission, standing: Task) -> FoundBy:
+    """Which key led a submit to a task that was there."""
+    key = submission.idempotency_key
+    if key is not None and standing.idempotency_key == key:
+        return "idempotency_key"
+    return "unique_key"

@@ -68,6 +68,7 @@ class OpSettings(TypedDict, total=False):
     retry: RetryPolicy | None
     priority: int
     max_running: int | None
+    max_concurrent: int | None
 
 
 class Op(Generic[P, R_co, C_co]):
@@ -136,6 +137,11 @@ class Op(Generic[P, R_co, C_co]):
         return self.known.priority
 
     @property
+    def max_concurrent(self) -> int | None:
+        """How many of its tasks with one concurrency key run at once; ``None``: any number."""
+        return self.known.max_concurrent
+
+    @property
     def retry(self) -> RetryPolicy | None:
         """When its attempts are made again; ``None`` for what is usual in the manager."""
         return self.runner.retry
@@ -182,6 +188,8 @@ class Op(Generic[P, R_co, C_co]):
         tags: Collection[str] = (),
         detached: bool = False,
         cancel_with_parent: bool = False,
+        unique_key: str | None = None,
+        concurrency_key: str | None = None,
     ) -> OpCall[P, R_co]:
         """The op with options of a submit, which are those of ``TaskManager.submit``.
 
@@ -200,6 +208,8 @@ class Op(Generic[P, R_co, C_co]):
             tags,
             detached,
             cancel_with_parent,
+            unique_key,
+            concurrency_key,
         )
 
     def find_manager(self) -> Submits:
@@ -258,6 +268,8 @@ class OpCall(Generic[P, R_co]):
     tags: Collection[str] = ()
     detached: bool = False
     cancel_with_parent: bool = False
+    unique_key: str | None = None
+    concurrency_key: str | None = None
 
     async def submit(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R_co]:
         """Submit a task with these arguments of the runner: see ``Op.submit``."""
@@ -279,11 +291,21 @@ class OpCall(Generic[P, R_co]):
             tags=self.tags,
             detached=self.detached,
             cancel_with_parent=self.cancel_with_parent,
+            unique_key=self.unique_key,
+            concurrency_key=self.concurrency_key,
             types=self.op.runner.types,
         )
 
 
-_NOT_OF_A_SCHEDULE: Final = ("runner", "idempotency_key", "delay", "run_at", "retry")
+_NOT_OF_A_SCHEDULE: Final = (
+    "runner",
+    "idempotency_key",
+    "delay",
+    "run_at",
+    "retry",
+    "unique_key",  # overlap='skip' says it
+    "concurrency_key",  # its tasks have that of their op
+)
 
 
 def find_submission(
@@ -380,6 +402,7 @@ class Ops:
         retry: RetryPolicy | None = None,
         priority: int = 0,
         max_running: int | None = None,
+        max_concurrent: int | None = None,
         resource: Factory | None = None,
     ) -> Registering | RegisteringWith[Any]:
         """Make the function below the runner of an op; the ``Op`` stands in its place.
@@ -390,7 +413,8 @@ class Ops:
         reports nothing for ``stall_timeout`` seconds is stopped as one is whose ``timeout`` is
         over, with the code ``stalled``. ``priority``, from -9 to 9, is for submits that leave it
         out: of the tasks that are due a worker takes the higher first, then the longest due.
-        ``max_running`` of its tasks run at once in a manager.
+        ``max_running`` of its tasks run at once in a manager, and ``max_concurrent`` of those with
+        one ``concurrency_key`` over the whole store: of all that are submitted without a key, too.
 
         ``resource`` makes an async context manager, without arguments: a manager that works on the
         op enters it once, and hands what it gives to each run, as the argument after the reporter.
@@ -410,11 +434,13 @@ class Ops:
         priority = check_priority(priority)
         if max_running is not None:
             max_running = check_count("max_running", max_running)
+        if max_concurrent is not None:
+            max_concurrent = check_count("max_concurrent", max_concurrent)
         if resource is not None:
             resource = check_factory(resource)
 
         def register(function: Callable[..., Any]) -> Op:
-            known = KnownOp(name, timeout, retries, priority)
+            known = KnownOp(name, timeout, retries, priority, max_concurrent)
             of = (self, known, function, max_running, retry, stall_timeout, resource)
             op = Op(*of) if resource is None else ResourceOp[Any, ..., Any, Any](*of)
             self._add([op])

@@ -62,6 +62,8 @@ class Submission(Generic[R_co]):
     tags: Collection[str] = ()
     detached: bool = False
     cancel_with_parent: bool = False
+    unique_key: str | None = None
+    concurrency_key: str | None = None
     types: TypedValues | None = field(default=None, repr=False, compare=False)
     """What the op's annotations say of its values, where ``Op.bind`` made it."""
 
@@ -92,6 +94,10 @@ class Submission(Generic[R_co]):
             check_tags(self.tags),
             check_flag("detached", self.detached),
             check_flag("cancel_with_parent", self.cancel_with_parent),
+            None if self.unique_key is None else check_key(self.unique_key, "unique_key"),
+            None
+            if self.concurrency_key is None
+            else check_key(self.concurrency_key, "concurrency_key"),
             self.types,
         )
 

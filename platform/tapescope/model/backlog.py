@@ -42,7 +42,7 @@ class WaitState(StrEnum):
     DUE = "due"
     """It may be claimed now."""
     SCHEDULED = "scheduled"
-    """It was submitted for a time that is not here yet."""
+    """It was submitted for a time that is not here yet, or has no slot of its concurrency key."""
     RETRYING = "retrying"
     """An attempt of it ended, and the next may begin at a time that is not here yet."""
 
@@ -199,12 +199,13 @@ def count_backlog(
         op = task.op
         if task.status is TaskStatus.PENDING:
             born_due = not task.attempt and task.run_us <= task.created_us
-            if born_due or task.run_us // _SECOND <= now_us // _SECOND:
+            if not task.parked and (born_due or task.run_us // _SECOND <= now_us // _SECOND):
                 add(op, "due")
             else:
                 add(op, "retrying" if task.attempt else "scheduled")
             add(op, "held", int(task.lease_expires_us is not None))
-            first_due[op] = min(task.run_us, first_due.get(op) or task.run_us)
+            if not task.parked:
+                first_due[op] = min(task.run_us, first_due.get(op) or task.run_us)
         else:
             add(op, task.status.value)
             if task.status is TaskStatus.RUNNING:

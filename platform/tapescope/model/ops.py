@@ -34,6 +34,9 @@ class KnownOp:
     retries: int = DEFAULT_RETRIES
     priority: int = 0
     """Among the tasks that are due the higher goes first."""
+    max_concurrent: int | None = None
+    """How many of its tasks with one concurrency key run at once, over the whole store; ``None``:
+    any number."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,6 +152,12 @@ class NewTask:
     """The task whose runner submitted it; there need be no such task any more."""
     cancel_with_parent: bool = False
     """Whether it is cancelled once its parent has ended as cancelled."""
+    unique_key: str | None = None
+    """While a task of the same op with this key has not ended, another one is not created: the open
+    one is its answer, whatever its params are."""
+    concurrency_key: str | None = None
+    """Of its op no more tasks with this key run at once than ``KnownOp.max_concurrent``; ``""`` is
+    the key of those that name none. ``None``: it counts with no others."""
     engine: str | None = None
     """What brings the task to a worker, by the name of its entry point; ``None``: workers claim it
     themselves."""
@@ -221,6 +227,13 @@ class Task:
     """The task whose runner submitted it; it may be deleted by now."""
     cancel_with_parent: bool = False
     """Whether it is cancelled once its parent has ended as cancelled."""
+    unique_key: str | None = None
+    """Of its op no other task with this key is open beside it."""
+    concurrency_key: str | None = None
+    """Of its op no more tasks with this key run at once than the op allows."""
+    parked: bool = False
+    """Whether it is pending and has no slot of its concurrency key yet: no worker takes it before.
+    A claim gives it one as soon as it is due and one is free."""
     engine: str | None = None
     """What brings it to a worker; ``None``: workers claim it themselves."""
     key: int = field(default=0, repr=False, compare=False)

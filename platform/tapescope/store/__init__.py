@@ -98,6 +98,7 @@ from tapescope.store.task_rows import (
     as_given_up,
     as_pending,
     as_running,
+    find_startable,
     plan_cancel,
 )
 from tapescope.store.validation import StoreLimits, check_seconds, is_task_id, new_task_id
@@ -178,6 +179,7 @@ __all__ = [
     "drop_event",
     "encode",
     "find_key",
+    "find_startable",
     "find_store",
     "follow_batches",
     "follow_tape",

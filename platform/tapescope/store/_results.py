@@ -198,10 +198,12 @@ def _deliver_birth(
 def match_existing(standing: Task, row: CreateRow) -> Task:
     """The task that stands where ``row`` was to go. Raises ``IdempotencyConflict``.
 
-    Its params are the same when their canonical JSON is: 1, 1.0 and true differ.
+    Its params are the same when their canonical JSON is: 1, 1.0 and true differ. A unique key says
+    nothing of params.
     """
     same = standing.task_id == row.task_id
-    if same or canonical(standing.params) == canonical(decode(row.params)):
+    by_unique_key = row.idempotency_key is None or row.idempotency_key != standing.idempotency_key
+    if same or by_unique_key or canonical(standing.params) == canonical(decode(row.params)):
         return standing
     raise IdempotencyConflict(standing.op, standing.idempotency_key or "", standing.task_id)
 

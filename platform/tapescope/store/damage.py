@@ -191,6 +191,8 @@ def as_damaged_task(row: Mapping[str, Any]) -> Task:
         tags=take_tags(),
         parent_id=take("parent_id", str, None),
         cancel_with_parent=take_flag("cancel_with_parent"),
+        unique_key=take("unique_key", str, None),
+        concurrency_key=take("concurrency_key", str, None),
         engine=take("engine", str, None) or None,
         key=row["id"],
         damage=f"{', '.join(wrong)} of its row cannot be read" if wrong else "",

@@ -109,6 +109,10 @@ class CreateRow(NamedTuple):
     """The id of the task whose runner submitted it."""
     cancel_with_parent: bool = False
     """Whether ``find_followers`` is to find it."""
+    unique_key: str | None = None
+    """No other task of the op with this key is open beside it."""
+    concurrency_key: str | None = None
+    """The task is born parked: without a slot of this key of its op, and so not due."""
     engine: str = ""
     """What brings it to a worker; empty: workers claim it themselves."""
 
@@ -306,7 +310,8 @@ class FlushAnswer:
     keys: Sequence[int] = ()
     """One per create; 0 where another task stands in its place (see ``existing``)."""
     existing: dict[int, Task] = field(default_factory=dict[int, "Task"])
-    """By place in ``creates``: the task that holds the same op and idempotency key."""
+    """By place in ``creates``: the task of its id, or that of its op with its idempotency key, or
+    the open one with its unique key: the first of these that there is."""
     claims: Sequence[ClaimAnswer | None] = ()
     refused: Sequence[RefusedRow] = ()
     cancelled_instead: dict[int, CancelRequest] = field(default_factory=dict[int, "CancelRequest"])

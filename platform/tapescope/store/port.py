@@ -348,7 +348,7 @@ class TaskStore:
         """``create`` and ``claim_if_pending`` in one transaction, for who can begin the task now.
 
         Gives the task, whether it is new, and the claim: ``None`` where it was not made, and the
-        task may be pending. ``lease`` is in seconds. The task has no idempotency key and no due
+        task may be pending. ``lease`` is in seconds. The task has no key of any kind and no due
         time. Raises what ``create`` raises.
 
         One that is cancelled, or raises ``EventFateUnknown``, leaves no task behind that nobody
@@ -356,7 +356,7 @@ class TaskStore:
         """
         lease = check_seconds("lease", lease, over_zero=True)
         owner = check_text("owner", owner)
-        for name in ("idempotency_key", "run_at"):
+        for name in ("idempotency_key", "unique_key", "concurrency_key", "run_at"):
             if getattr(new_task, name) is not None:
                 raise BadSetting(name, getattr(new_task, name), "None of a task that begins now")
         row, params = self._check_new(new_task)
@@ -383,6 +383,9 @@ class TaskStore:
     def _check_new(self, new: NewTask) -> tuple[CreateRow, Mapping[str, Any]]:
         if new.engine is not None and not self.engines.are_kept:
             expected = f"None: the store {self.name} keeps no engines, its workers claim every task"
+            raise BadSetting("engine", new.engine, expected)
+        if new.engine is not None and new.concurrency_key is not None:
+            expected = "None beside a concurrency key: slots over the whole store are a claim's"
             raise BadSetting("engine", new.engine, expected)
         return check_new_task(new, self.limits)
 

@@ -309,9 +309,9 @@ def check_trace_id(value: object) -> str:
     return text
 
 
-def check_key(value: object) -> str:
-    """An idempotency key: a text of at most 1,024 bytes of UTF-8. Raises ``BadSetting``."""
-    return check_text("idempotency_key", value, most=_KEY_BYTES)
+def check_key(value: object, name: str = "idempotency_key") -> str:
+    """A key of a task: a text of at most 1,024 bytes of UTF-8. Raises ``BadSetting``."""
+    return check_text(name, value, most=_KEY_BYTES)
 
 
 def check_op(op: object) -> str:
@@ -388,6 +388,8 @@ def check_new_task(new: NewTask, limits: StoreLimits) -> tuple[CreateRow, Mappin
         encode(list(tags), "tags") if (tags := check_tags(new.tags)) else None,
         None if new.parent_id is None else check_parent(new.parent_id),
         check_flag("cancel_with_parent", new.cancel_with_parent),
+        None if new.unique_key is None else check_key(new.unique_key, "unique_key"),
+        None if new.concurrency_key is None else check_key(new.concurrency_key, "concurrency_key"),
         "" if new.engine is None else check_engine(new.engine),
     )
     return row, {} if empty else decode(params)

@@ -30,7 +30,7 @@ class SyncHandle(Generic[R_co]):
     ``WouldBlockLoop`` in an event loop.
     """
 
-    __slots__ = ("_door", "_handle", "_owner", "created", "task_id")
+    __slots__ = ("_door", "_handle", "_owner", "created", "found_by", "task_id")
 
     def __init__(
         self, door: Door, task_id: str, handle: TaskHandle[R_co] | None, owner: str
@@ -42,6 +42,8 @@ class SyncHandle(Generic[R_co]):
         self.task_id = task_id
         self.created = None if handle is None else handle.created
         """See ``TaskHandle.created``."""
+        self.found_by = None if handle is None else handle.found_by
+        """See ``TaskHandle.found_by``."""
 
     def __repr__(self) -> str:
         return f"SyncHandle({self.task_id!r})"

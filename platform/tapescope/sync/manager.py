@@ -220,6 +220,8 @@ class SyncManager:
         tags: Collection[str] = (),
         detached: bool = False,
         cancel_with_parent: bool = False,
+        unique_key: str | None = None,
+        concurrency_key: str | None = None,
     ) -> SyncHandle:
         """Create a task and return once it is stored: see ``TaskManager.submit``.
 
@@ -245,6 +247,8 @@ class SyncManager:
             tags,
             detached,
             cancel_with_parent,
+            unique_key,
+            concurrency_key,
         )
         return self.submit_bound(submission, connection=connection)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import replace
@@ -62,7 +62,7 @@ from tapescope.store.orders import (
 from tapescope.store.port import TaskStore
 from tapescope.store.repair_plan import RepairPlan, plan_repair
 from tapescope.store.tape_rules import RowPlan, add_event, plan_rows, plan_send
-from tapescope.store.task_rows import as_pending, plan_cancel
+from tapescope.store.task_rows import as_pending, find_startable, plan_cancel
 from tapescope.store.validation import StoreLimits
 from tapescope.testing._tables import Quarantine, Record
 from tapescope_telemetry import Telemetry
@@ -130,6 +130,8 @@ class MemoryBackend(StoreBackend):
         self.records: dict[int, Record] = {}
         """The tasks by key, each with its tape."""
         self._by_idempotency: dict[tuple[str, str], int] = {}
+        self._by_unique_key: dict[tuple[str, str], int] = {}
+        """By op and key the last task that was made with it; it keeps the key while it is open."""
         self.quarantine = Quarantine()
         """The dropped events, for a test to look at, or to break."""
         self._repairs: list[Repair] = []
@@ -184,6 +186,10 @@ class MemoryBackend(StoreBackend):
         standing = self._keys.get(row.task_id)
         if standing is None and name is not None:
             standing = self._by_idempotency.get(name)
+        unique = None if row.unique_key is None else (row.op, row.unique_key)
+        last = 0 if unique is None else self._by_unique_key.get(unique, 0)
+        if standing is None and last in self.records and self.records[last].outcome is None:
+            standing = last
         if standing is not None:
             answer.existing[place] = self.records[standing].task
             return 0
@@ -195,6 +201,9 @@ class MemoryBackend(StoreBackend):
         if name is not None:
             self._by_idempotency[name] = key
             undo.callback(self._by_idempotency.pop, name)
+        if unique is not None:
+            self._by_unique_key[unique] = key
+            undo.callback(self._by_unique_key.__setitem__, unique, last)
         return key
 
     def _claim(self, row: ClaimRow, now: int, undo: ExitStack) -> ClaimAnswer | None:
@@ -203,6 +212,8 @@ class MemoryBackend(StoreBackend):
             return None
         task = record.task
         if (task.status, task.attempt) != (TaskStatus.PENDING, row.attempt) or task.run_us > now:
+            return None
+        if task.parked:
             return None
         record.remember(undo)
         seq = record.make_running(row.owner, row.lease, now, row.ts, row.body)
@@ -303,13 +314,18 @@ class MemoryBackend(StoreBackend):
         due = [record for record in self._pending_of(order.ops) if record.task.run_us <= now]
         due.sort(key=lambda record: (-record.task.priority, record.task.run_us, record.task.key))
         claimed: list[DueRow] = []
-        for record in due[: order.limit]:
+        startable = self._find_startable()
+        for record in islice((one for one in due if startable(one.task)), order.limit):
             attempt = record.task.attempt + 1
             body = order.body(attempt)
             seq = record.make_running(order.owner, order.lease, now, order.ts, body)
             claimed.append(DueRow(record.task, attempt, seq))
         self._claimed[order.owner] = order.number, claimed
         return claimed
+
+    def _find_startable(self) -> Callable[[Task], bool]:
+        tasks = (record.task for record in self.records.values())
+        return find_startable(tasks, [known for known, _ in self._ops.values()])
 
     async def register_ops(self, ops: Sequence[KnownOp]) -> None:
         self._ops |= {one.op: (one, self._context.clock.now()) for one in ops}
@@ -371,7 +387,9 @@ class MemoryBackend(StoreBackend):
         return [self._pauses[op] for op in ops[:limit]]
 
     async def next_due(self, ops: Sequence[str]) -> int | None:
-        return min((record.task.run_us for record in self._pending_of(ops)), default=None)
+        startable = self._find_startable()
+        waiting = [record.task for record in self._pending_of(ops)]
+        return min((task.run_us for task in waiting if startable(task)), default=None)
 
     def _pending_of(self, ops: Sequence[str]) -> Iterator[Record]:
         able = set(ops) - self._pauses.keys()
@@ -618,6 +636,10 @@ class MemoryBackend(StoreBackend):
             del self._keys[task.task_id]
             if task.idempotency_key is not None:
                 del self._by_idempotency[task.op, task.idempotency_key]
+            if task.unique_key is not None:
+                name = task.op, task.unique_key
+                if self._by_unique_key.get(name) == task.key:
+                    del self._by_unique_key[name]
             self.quarantine.forget_counts(task.task_id)
         return len(gone)
 

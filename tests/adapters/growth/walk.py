@@ -45,6 +45,7 @@ async def walk(store: TaskStore, work: Work, filled: Filled) -> None:
     await _walk_reads(store, work, filled)
     await _walk_life(store, work, filled)
     await _walk_claims(store, work)
+    await _walk_slots(store, work)
     await _walk_leases(store, work, filled)
     await _walk_schedules(store, work, filled)
     await _walk_pauses(store, work, filled)
@@ -193,6 +194,11 @@ async def _walk_life(store: TaskStore, work: Work, filled: Filled) -> None:
         await _create(store, key="new")
     with work.verb("create with a key that is taken"):
         await _create(store, key="new")
+    with work.verb("create with a unique key"):
+        await store.create(NewTask(new_task_id(), "made", unique_key="new"))
+    with work.verb("create with a unique key that is taken"):
+        _, created = await store.create(NewTask(new_task_id(), "made", unique_key="new"))
+    assert not created
     with work.verb("create_claimed"):
         await store.create_claimed(NewTask(new_task_id(), "op1"), "worker", 60)
     with work.verb("announce"):
@@ -272,6 +278,11 @@ async def _walk_transactions(store: TaskStore, work: Work, filled: Filled) -> No
             await store.create_within(own, new)
         with work.verb("create_within of what is there"):
             await store.create_within(own, new)
+        keyed = [NewTask(new_task_id(), "made", unique_key="within") for _ in range(2)]
+        with work.verb("create_within with a unique key"):
+            await store.create_within(own, keyed[0])
+        with work.verb("create_within of a unique key that is taken"):
+            await store.create_within(own, keyed[1])
 
 
 async def _walk_backlog(store: TaskStore, work: Work) -> None:
@@ -334,6 +345,42 @@ async def _walk_claims(store: TaskStore, work: Work) -> None:
             await store.next_due(ops)
         with work.verb(f"claim_due {name}"):
             await store.claim_due("worker", ops, 3, 60)
+
+
+async def _walk_slots(store: TaskStore, work: Work) -> None:
+    """As many tasks as the store is big are parked on one key, and as many on a key each."""
+    ops = ["one.key", "many.keys"]
+    with work.verb("create with a concurrency key"):
+        await store.create(NewTask(new_task_id(), "one.key", concurrency_key="all"))
+    for nth in ("first", "second"):
+        with work.verb(f"claim_due of full keys, the {nth} time"):
+            assert await store.claim_due("worker", ops, 3, 60) == []
+        with work.verb(f"next_due of full keys, the {nth} time"):
+            assert await store.next_due(ops) is None
+    with work.verb("register_ops with another slot"):
+        await store.ops.register([KnownOp("one.key", max_concurrent=3)])
+    with work.verb("claim_due of a parked task"):
+        (claim,) = await store.claim_due("worker", ops, 3, 60)
+    with work.verb("retry_later of a task with a slot"):
+        await store.retry_later(claim.attempt, ErrorInfo("exception", "x"), claim.task.run_us)
+    with work.verb("next_due of a free slot"):
+        assert await store.next_due(ops) is not None
+    with work.verb("claim_due of the next parked task"):
+        (claim,) = await store.claim_due("worker", ops, 3, 60)
+    with work.verb("finish_if_running of a task with a slot"):
+        await store.finish_if_running(claim.attempt, FinalEvent.succeeded())
+    await store.ops.register([KnownOp("one.key", max_concurrent=9)])
+    with work.verb("claim_due of fewer tasks than there are slots"):
+        assert len(await store.claim_due("worker", ops, 1, 60)) == 1
+    parked = await store.list(op="many.keys", limit=1)
+    with work.verb("request_cancel of a parked task"):
+        await store.request_cancel(parked.tasks[0].task_id)
+    new = [NewTask(new_task_id(), "many.keys", concurrency_key=key) for key in ("new", "newer")]
+    for one in new:
+        await store.create(one)
+    with work.verb("claim_due of new keys"):
+        claims = await store.claim_due("worker", ["many.keys"], 5, 60)
+    assert {one.task.task_id for one in claims} == {one.task_id for one in new}
 
 
 async def _walk_leases(store: TaskStore, work: Work, filled: Filled) -> None:

@@ -131,6 +131,8 @@ async def create_within(store: TaskStore, bench: Bench, url: str) -> None:
                 tags=("red",),
                 parent_id=new_task_id(),
                 cancel_with_parent=True,
+                unique_key="u",
+                concurrency_key="c",
             )
             await store.create_within(raw, new)
     assert (await store.list(tag="red")).tasks

@@ -9,7 +9,7 @@ DELETE FROM lanes WHERE lane = ANY ($1);
 
 -- name: next_due
 -- When the next pending task of these ops is due that are not paused: each looked up, however many are, and of each
--- the first task of each priority that waits.
+-- the first task of each priority that waits; or when the next concurrency key is to be looked at.
 WITH RECURSIVE first AS (
     SELECT o.op, d.priority, d.run_at FROM unnest($1::text[]) AS o(op)
      CROSS JOIN LATERAL (SELECT t.priority, t.run_at FROM tasks t
@@ -23,4 +23,10 @@ WITH RECURSIVE first AS (
                           WHERE t.status = 'pending' AND t.op = f.op AND t.engine = '' AND t.priority < f.priority
                           ORDER BY t.priority DESC, t.run_at, t.id LIMIT 1) d
 )
-SELECT min(run_at) AS due FROM first;
+SELECT min(d.due_at) AS due
+  FROM (SELECT f.run_at AS due_at FROM first f WHERE f.run_at < 253402300799999999
+         UNION ALL
+        SELECT l.due_at FROM unnest($1::text[]) AS o(op)
+         CROSS JOIN LATERAL (SELECT k.due_at FROM limit_looks k WHERE k.op = o.op ORDER BY k.due_at LIMIT 1) l
+          LEFT JOIN LATERAL (SELECT q.op FROM pauses q WHERE q.op = o.op LIMIT 1) p ON true
+         WHERE p.op IS NULL) d;

@@ -99,6 +99,26 @@ CREATE TRIGGER lanes_no_truncate BEFORE TRUNCATE ON lanes
     FOR EACH STATEMENT
     EXECUTE FUNCTION guard_truncated();
 
+CREATE TABLE limit_looks (
+    op              text   NOT NULL,
+    due_at          bigint NOT NULL,
+    concurrency_key text   NOT NULL
+);
+CREATE INDEX limit_looks_due ON limit_looks (op, due_at);
+CREATE TRIGGER limit_looks_no_truncate BEFORE TRUNCATE ON limit_looks
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION guard_truncated();
+
+CREATE TABLE limits (
+    op              text    NOT NULL,
+    concurrency_key text    NOT NULL,
+    held            integer NOT NULL,
+    CONSTRAINT limits_pkey PRIMARY KEY (op, concurrency_key)
+);
+CREATE TRIGGER limits_no_truncate BEFORE TRUNCATE ON limits
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION guard_truncated();
+
 CREATE TABLE maintenance (
     id            integer NOT NULL,
     holder        text,
@@ -132,13 +152,18 @@ CREATE TRIGGER messages_no_truncate BEFORE TRUNCATE ON messages
     EXECUTE FUNCTION guard_truncated();
 
 CREATE TABLE ops (
-    op        text             NOT NULL,
-    timeout_s double precision,
-    retries   integer          NOT NULL,
-    told_at   bigint           NOT NULL,
-    priority  smallint         NOT NULL DEFAULT 0,
+    op             text             NOT NULL,
+    timeout_s      double precision,
+    retries        integer          NOT NULL,
+    told_at        bigint           NOT NULL,
+    priority       smallint         NOT NULL DEFAULT 0,
+    max_concurrent integer,
     CONSTRAINT ops_pkey PRIMARY KEY (op)
 );
+CREATE TRIGGER ops_change_slots AFTER UPDATE ON ops
+    FOR EACH ROW
+    WHEN (old.max_concurrent IS DISTINCT FROM new.max_concurrent)
+    EXECUTE FUNCTION look_at_op();
 
 CREATE TABLE pauses (
     op        text   NOT NULL,
@@ -256,9 +281,13 @@ CREATE TABLE tasks (
     tags                text,
     parent_id           uuid,
     cancel_with_parent  boolean          NOT NULL DEFAULT false,
+    unique_key          text,
+    concurrency_key     text,
+    parked_at           bigint,
     engine              text             NOT NULL DEFAULT '',
     confirm_at          bigint           NOT NULL DEFAULT 0,
     CONSTRAINT tasks_pkey PRIMARY KEY (id),
+    CONSTRAINT tasks_parked_is_not_due CHECK (parked_at IS NULL OR run_at = '253402300799999999'::bigint),
     CONSTRAINT tasks_priority_known CHECK (priority >= '-9'::integer AND priority <= 9),
     CONSTRAINT tasks_status_known CHECK (status = ANY (ARRAY['pending', 'running', 'succeeded', 'failed', 'cancelled'])),
     CONSTRAINT tasks_tags_are_a_list CHECK (tags IS JSON ARRAY),
@@ -270,9 +299,11 @@ CREATE INDEX tasks_follow ON tasks (parent_id) WHERE cancel_with_parent AND pare
 CREATE UNIQUE INDEX tasks_idempotency_key_unique ON tasks (idempotency_key, op) WHERE idempotency_key IS NOT NULL;
 CREATE INDEX tasks_lease ON tasks (lease_expires_at) WHERE status = 'running';
 CREATE INDEX tasks_parent ON tasks (parent_id, task_id) WHERE parent_id IS NOT NULL;
+CREATE INDEX tasks_parked ON tasks (op, concurrency_key, priority DESC, parked_at, id) WHERE status = 'pending' AND parked_at IS NOT NULL;
 CREATE INDEX tasks_status_task_id ON tasks (status, task_id);
 CREATE INDEX tasks_to_cancel ON tasks (owner) WHERE status = 'running' AND cancel_requested_at IS NOT NULL;
 CREATE INDEX tasks_to_confirm ON tasks (engine, confirm_at, id) WHERE status = 'pending' AND engine <> '';
+CREATE UNIQUE INDEX tasks_unique_key_open ON tasks (unique_key, op) WHERE unique_key IS NOT NULL AND (status = ANY (ARRAY['pending', 'running']));
 CREATE TRIGGER tasks_are_tagged AFTER INSERT ON tasks
     FOR EACH ROW
     WHEN (new.tags IS NOT NULL)
@@ -305,10 +336,28 @@ CREATE TRIGGER tasks_end_with_final AFTER UPDATE ON tasks
     REFERENCING NEW TABLE AS changed
     FOR EACH STATEMENT
     EXECUTE FUNCTION guard_ended_tasks();
+CREATE TRIGGER tasks_free_slot_deleted AFTER DELETE ON tasks
+    FOR EACH ROW
+    WHEN (old.concurrency_key IS NOT NULL)
+    EXECUTE FUNCTION count_slots();
+CREATE TRIGGER tasks_hold_slot AFTER UPDATE ON tasks
+    FOR EACH ROW
+    WHEN (new.concurrency_key IS NOT NULL AND (old.status <> new.status OR old.parked_at IS DISTINCT FROM new.parked_at))
+    EXECUTE FUNCTION count_slots();
+CREATE TRIGGER tasks_hold_slot_new AFTER INSERT ON tasks
+    FOR EACH ROW
+    WHEN (new.concurrency_key IS NOT NULL)
+    EXECUTE FUNCTION count_slots();
+CREATE TRIGGER tasks_keep_concurrency_key BEFORE UPDATE OF concurrency_key ON tasks
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION guard_identity();
 CREATE TRIGGER tasks_keep_context BEFORE UPDATE OF tags, parent_id ON tasks
     FOR EACH STATEMENT
     EXECUTE FUNCTION guard_identity();
 CREATE TRIGGER tasks_keep_identity BEFORE UPDATE OF id, task_id, op, params, idempotency_key, created_at ON tasks
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION guard_identity();
+CREATE TRIGGER tasks_keep_unique_key BEFORE UPDATE OF unique_key ON tasks
     FOR EACH STATEMENT
     EXECUTE FUNCTION guard_identity();
 CREATE TRIGGER tasks_name_who_cancels AFTER UPDATE OF cancel_reason, cancel_message, cancel_by, cancel_requested_at, cancel_role, cancel_traceparent ON tasks
@@ -344,6 +393,7 @@ CREATE TABLE workers (
 );
 
 -- Functions, each in functions/ in a file of its name:
+--   admit_parked(x_ops text[], x_limit integer) RETURNS void
 --   cancel_task(x_task_id uuid, x_reason text, x_message text, x_by text, x_traceparent text, x_ts
 --       bigint) RETURNS json
 --   cancelled_final(reason text, message text, who text, role text, at bigint, error json) RETURNS
@@ -358,6 +408,7 @@ CREATE TABLE workers (
 --       bigint, running bigint, held bigint, succeeded bigint, failed bigint, cancelled bigint,
 --       gone bigint)
 --   count_moves() RETURNS trigger
+--   count_slots() RETURNS trigger
 --   delete_drops(keys bigint[]) RETURNS bigint
 --   drop_reason(task_status text, task_attempt integer, final_attempt integer, final_body text,
 --       attempt integer, type text, body text) RETURNS text
@@ -385,6 +436,8 @@ CREATE TABLE workers (
 --   guard_truncated() RETURNS trigger
 --   guard_unreadable() RETURNS trigger
 --   list_claimable(x_owner text, x_ops text[]) RETURNS text[]
+--   lock_limits(x_keys bigint[]) RETURNS void
+--   look_at_op() RETURNS trigger
 --   mend_backlog(x_by text) RETURNS SETOF repairs
 --   note_tags() RETURNS trigger
 --   now_us() RETURNS bigint

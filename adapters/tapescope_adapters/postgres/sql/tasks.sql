@@ -179,11 +179,11 @@ SELECT format('%s/%s/%s', d.oid, v.tableoid, extract(epoch FROM v.applied_at)) A
  ORDER BY v.version LIMIT 1;
 
 -- name: create_within
--- A new task in a caller's transaction, unless its id or key is taken, or the transaction is one of
+-- A new task in a caller's transaction, unless its id or a key is taken, or the transaction is one of
 -- another store. Nobody is notified: with the queue of notifications full the caller's commit would fail, and
 -- commits with a notification go one after the other in the whole server.
--- Differs from the SQLite version in that the clock is the database's, and that a priority, tags and a parent are named
--- where there are such: a role that was granted its rights before there were any submits as ever.
+-- Differs from the SQLite version in that the clock is the database's, and that a priority, tags, a parent and keys are
+-- named where there are such: a role that was granted its rights before there were any submits as ever.
 WITH clock AS MATERIALIZED (
     SELECT now_us() AS now
 ), here AS MATERIALIZED (
@@ -206,6 +206,9 @@ SELECT h.ours, m.id, m.created_at
 SELECT pg_notify($1, $2);
 
 -- name: find_standing
--- The task whose id or idempotency key a new one was to have.
+-- The task whose id, or else idempotency key, or else unique key a new one was to have.
 SELECT /*task*/ FROM tasks
- WHERE task_id = $1::uuid OR (op = $2 AND idempotency_key = $3);
+ WHERE id = coalesce(
+       (SELECT t.id FROM tasks t WHERE t.task_id = $1::uuid),
+       (SELECT t.id FROM tasks t WHERE t.op = $2 AND t.idempotency_key = $3),
+       (SELECT t.id FROM tasks t WHERE t.op = $2 AND t.unique_key = $4 AND t.status IN ('pending', 'running')));

@@ -74,7 +74,8 @@ SELECT json_group_array(json_array((SELECT max(e.seq) FROM events e WHERE e.task
 SELECT (SELECT max(e.seq) FROM events e WHERE e.task = t.id), /*task*/ FROM tasks t WHERE t.id = ?;
 
 -- name: next_due
--- When the next pending task of these ops is due that are not paused: the first task of each priority that waits.
+-- When the next pending task of these ops is due that are not paused: the first task of each priority that waits,
+-- or when the next concurrency key is to be looked at.
 WITH RECURSIVE first(op, priority, run_at) AS (
     SELECT o.value, t.priority, t.run_at
       FROM json_each(?) AS o
@@ -89,4 +90,8 @@ WITH RECURSIVE first(op, priority, run_at) AS (
                                     WHERE d.status = 'pending' AND d.op = f.op AND d.engine = '' AND d.priority < f.priority
                                     ORDER BY d.priority DESC, d.run_at, d.id LIMIT 1)
 )
-SELECT min(run_at) FROM first;
+SELECT min(due_at)
+  FROM (SELECT run_at AS due_at FROM first WHERE run_at < 253402300799999999
+         UNION ALL
+        SELECT (SELECT l.due_at FROM limit_looks l WHERE l.op = o.value ORDER BY l.due_at LIMIT 1)
+          FROM json_each(?) AS o WHERE o.value NOT IN (SELECT p.op FROM pauses p));

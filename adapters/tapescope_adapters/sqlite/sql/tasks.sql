@@ -1,16 +1,25 @@
 -- name: insert_tasks
--- New tasks, pending; padding rows have no task_id. The keys come out consecutive, in this order.
+-- New tasks, pending, and parked where they have a concurrency key; padding rows have no task_id. The keys come out consecutive, in this order.
 INSERT INTO tasks (task_id, op, params, timeout_s, retries, idempotency_key, traceparent, run_at,
-                   owner, lease_expires_at, priority, tags, parent_id, cancel_with_parent, engine, created_at)
+                   owner, lease_expires_at, priority, tags, parent_id, cancel_with_parent, unique_key,
+                   concurrency_key, parked_at, engine, created_at)
 SELECT v.column1, v.column2, v.column3, v.column4, v.column5, v.column6, v.column7,
-       coalesce(v.column8, v.column16), v.column9, min(coalesce(v.column8, v.column16) + v.column10, 253402300799999999),
-       v.column11, v.column12, v.column13, v.column14, v.column15, v.column16
+       iif(v.column16 IS NULL, coalesce(v.column8, v.column18), 253402300799999999), v.column9,
+       min(coalesce(v.column8, v.column18) + v.column10, 253402300799999999), v.column11, v.column12, v.column13,
+       v.column14, v.column15, v.column16,
+       iif(v.column16 IS NULL, NULL, coalesce(v.column8, v.column18)), v.column17, v.column18
   FROM (VALUES /*rows*/) AS v
  WHERE v.column1 IS NOT NULL;
 
 -- name: find_idempotent
 -- The task that holds an op's idempotency key.
 SELECT /*task*/ FROM tasks WHERE op = ? AND idempotency_key = ?;
+
+-- name: find_unique
+-- The open task that holds an op's unique key.
+-- INDEXED BY: without statistics the planner may walk all that is open.
+SELECT /*task*/ FROM tasks INDEXED BY tasks_unique_key_open
+ WHERE unique_key = ? AND op = ? AND status IN ('pending', 'running');
 
 -- name: claim_tasks
 -- pending, due and of the attempt that was seen → running. The planner walks the values, one key
@@ -129,9 +138,10 @@ SELECT t.id, t.attempt, t.owner, t.cancel_reason, t.cancel_message, t.cancel_by,
  WHERE t.status = 'running' AND t.cancel_requested_at IS NOT NULL;
 
 -- name: give_up_task
--- running → pending, when the attempt is still the task's.
+-- running → pending, when the attempt is still the task's; parked, where it has a concurrency key.
 UPDATE tasks
-   SET status = 'pending', owner = ?, claimed_at = NULL, lease_expires_at = ?, run_at = ?,
+   SET status = 'pending', owner = ?, claimed_at = NULL, lease_expires_at = ?,
+       run_at = iif(concurrency_key IS NULL, ?, 253402300799999999), parked_at = iif(concurrency_key IS NULL, NULL, ?),
        retries_spent = retries_spent + ?
  WHERE id = ? AND status = 'running' AND attempt = ? AND owner = ?;
 
@@ -195,18 +205,26 @@ SELECT /*task*/ FROM tasks
  ORDER BY id LIMIT :limit;
 
 -- name: create_within
--- A new task in a caller's transaction, unless its id or key is taken. A write first of all, so
+-- A new task in a caller's transaction, unless its id or a key is taken. A write first of all, so
 -- that a transaction which has read nothing yet waits for the lock instead of meeting a newer file.
 -- Differs from the Postgres version in that the time is a parameter and that no session is notified: who
 -- follows the file sees that it has changed.
 INSERT INTO tasks (task_id, op, params, timeout_s, retries, idempotency_key, traceparent, run_at,
-                   priority, tags, parent_id, cancel_with_parent, engine, created_at)
+                   priority, tags, parent_id, cancel_with_parent, unique_key, concurrency_key, parked_at, engine, created_at)
 SELECT :task_id, :op, :params, :timeout, :retries, :idempotency_key, :traceparent,
-       coalesce(:run_at, :now), :priority, :tags, :parent_id, :cancel_with_parent, :engine, :now
+       iif(:concurrency_key IS NULL, coalesce(:run_at, :now), 253402300799999999), :priority, :tags, :parent_id,
+       :cancel_with_parent, :unique_key, :concurrency_key,
+       iif(:concurrency_key IS NULL, NULL, coalesce(:run_at, :now)), :engine, :now
  WHERE NOT EXISTS (SELECT 1 FROM tasks WHERE task_id = :task_id)
-   AND NOT EXISTS (SELECT 1 FROM tasks WHERE op = :op AND idempotency_key = :idempotency_key);
+   AND NOT EXISTS (SELECT 1 FROM tasks WHERE op = :op AND idempotency_key = :idempotency_key)
+   AND NOT EXISTS (SELECT 1 FROM tasks INDEXED BY tasks_unique_key_open
+                    WHERE op = :op AND unique_key = :unique_key AND status IN ('pending', 'running'));
 
 -- name: find_standing
--- The task whose id or idempotency key a new one was to have.
+-- The task whose id, or else idempotency key, or else unique key a new one was to have.
 SELECT /*task*/ FROM tasks
- WHERE task_id = :task_id OR (op = :op AND idempotency_key = :idempotency_key);
+ WHERE id = coalesce(
+       (SELECT id FROM tasks WHERE task_id = :task_id),
+       (SELECT id FROM tasks WHERE op = :op AND idempotency_key = :idempotency_key),
+       (SELECT id FROM tasks INDEXED BY tasks_unique_key_open
+         WHERE op = :op AND unique_key = :unique_key AND status IN ('pending', 'running')));

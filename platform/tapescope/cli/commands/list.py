@@ -150,6 +150,8 @@ def _print_tasks(
 def _print_notes(page: TaskPage, lost: Mapping[str, str], paused: Sequence[str]) -> None:
     for op in paused:
         print_line(f"paused: {op}. Its tasks wait for 'tapescope resume {op}'.")
+    if any(task.parked for task in page.tasks):
+        print_line("parked: pending without a slot of its key. 'tapescope show TASK' says which.")
     if lost:
         print_line("lost: its owner is gone. 'tapescope cancel TASK' ends it.")
     if any(task.damage for task in page.tasks):
@@ -164,7 +166,7 @@ def _row(task: Task, lost: Mapping[str, str], now: int) -> tuple[str | Cell, ...
     return (
         shorten_id(task.task_id),
         task.op,
-        show_status(status_of(task, lost)),
+        show_status("parked" if task.parked else status_of(task, lost)),
         format_age(task.created_us, now),
         format_took(task),
         "damaged" if task.damage else name_error(task.error_code),
@@ -175,7 +177,7 @@ def _wide_row(task: Task, lost: Mapping[str, str]) -> tuple[str, ...]:
     return (
         task.task_id,
         task.op,
-        status_of(task, lost),
+        "parked" if task.parked else status_of(task, lost),
         str(task.attempt),
         format_time(task.created_us),
         format_took(task),

@@ -26,14 +26,14 @@ from tapescope.cli._question import confirm, yes_option
 from tapescope.cli._source import Handle, Place, Source, choose_place
 from tapescope.cli._submitted import print_submitted
 from tapescope.cli._task_ids import check_named, find_task_id
-from tapescope.errors import OpNotRegistered, TaskNotEnded, UnknownTask
+from tapescope.errors import OpNotRegistered, TaskNotEnded, UniqueKeyTaken, UnknownTask
 from tapescope.model.tasks import TaskStatus
 from tapescope.program import run_main
 from tapescope.store.opening import OpenMode
 
 __all__ = ["retry"]
 
-_REFUSED: Final = (UnknownTask, TaskNotEnded, OpNotRegistered)
+_REFUSED: Final = (UnknownTask, TaskNotEnded, OpNotRegistered, UniqueKeyTaken)
 """Why one of many tasks is not submitted again, and the others are."""
 
 
@@ -73,8 +73,8 @@ def retry(
     """Submit ended tasks again, and print the ids of the new tasks.
 
     Name them, or choose them with --failed or --status and other options; then you are asked first.
-    A new task has the op, params, timeout, retries, priority, tags and parent of the old one. A
-    worker of the store must have registered the op.
+    A new task has the op, params, timeout, retries, priority, tags, parent and keys, but for the
+    idempotency key, of the old one. A worker of the store must have registered the op.
     """
     wanted = choose_tasks(
         status, op, owner, key, since, until, failed=failed, tag=tag, parent=parent
@@ -106,8 +106,8 @@ async def _retry(
 ) -> int:
     """Gives the exit status.
 
-    Raises ``UnknownTask``, ``TaskNotEnded``, ``OpNotRegistered`` where one task is named; of many,
-    each that cannot be submitted again is told.
+    Raises ``UnknownTask``, ``TaskNotEnded``, ``OpNotRegistered``, ``UniqueKeyTaken`` where one task
+    is named; of many, each that cannot be submitted again is told.
     """
     status = 0
     async with place.open(OpenMode.EXISTING) as source:

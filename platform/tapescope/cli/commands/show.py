@@ -24,6 +24,7 @@ from tapescope.model.tasks import Task
 from tapescope.model.times import parse_time
 from tapescope.model.wording import (
     describe_caller,
+    describe_slot,
     describe_stop,
     format_local,
     format_relative,
@@ -152,6 +153,11 @@ def _print_fields(fields: Mapping[str, Any], *, terminal: bool) -> None:
     width = max(map(len, fields))
     for name, value in fields.items():
         if value in (None, []) or name in ("final", "traces", "children", "more_children"):
+            continue
+        if name == "parked":
+            if value:
+                waits = describe_slot(fields["concurrency_key"])
+                print_line(f"{'waits'.ljust(width)}  for {waits}, and a worker")
             continue
         line = f"{name.ljust(width)}  {make_printable(_describe(name, value))}"
         if terminal and name == "status":

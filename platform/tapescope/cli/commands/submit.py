@@ -64,6 +64,16 @@ __all__ = ["submit"]
     metavar="KEY",
     help="An idempotency key: to submit the same op and key again gives the same task.",
 )
+@click.option(
+    "--unique-key",
+    metavar="KEY",
+    help="Make no task while one of the op with this key is open: that one is given.",
+)
+@click.option(
+    "--concurrency-key",
+    metavar="KEY",
+    help="Of the op no more tasks with this key run at once than the op has slots.",
+)
 @wait_option
 @json_option
 @source_options
@@ -78,6 +88,8 @@ def submit(
     delay: float | None,
     run_at: str | None,
     key: str | None,
+    unique_key: str | None,
+    concurrency_key: str | None,
     wait: bool,
     as_json: bool,
     store: str | None,
@@ -87,7 +99,18 @@ def submit(
     at = None if run_at is None else _parse_time(run_at)
     plain = parse_params(params)
     submission = Submission(
-        op, None, plain, timeout, key, retries, delay, at, priority=priority, tags=tags
+        op,
+        None,
+        plain,
+        timeout,
+        key,
+        retries,
+        delay,
+        at,
+        priority=priority,
+        tags=tags,
+        unique_key=unique_key,
+        concurrency_key=concurrency_key,
     )
     return run_main(_submit(choose_place(store, server), submission, wait=wait, as_json=as_json))
 

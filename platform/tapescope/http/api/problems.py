@@ -62,6 +62,7 @@ ROWS: Final[Mapping[type[TapescopeError], ErrorRow]] = {
     errors.CodecFailed: _OWN,
     errors.CodecMissing: _OWN,
     errors.IdempotencyConflict: _CONFLICT,
+    errors.UniqueKeyTaken: _CONFLICT,
     errors.ConnectionRefused: _OWN,
     errors.UnknownTask: ErrorRow(404),
     errors.UnknownSchedule: ErrorRow(404),

@@ -299,7 +299,7 @@ async def list_tasks(
     status_code=201,
     response_model=schemas.Submitted,
     responses={
-        200: {"model": schemas.Submitted, "description": "The idempotency key led to this task"},
+        200: {"model": schemas.Submitted, "description": "A key led to this task"},
         **_problems(409, 429, *_BODY),
     },
     openapi_extra=_takes(schemas.SubmitBody, required=True),
@@ -330,6 +330,8 @@ async def submit(
         delay=body.delay,
         run_at=parse_time("run_at", body.run_at),
         idempotency_key=idempotency_key,
+        unique_key=body.unique_key,
+        concurrency_key=body.concurrency_key,
     )
     # Its row is not read: an answer that fails now would have a client submit the task again.
     return _answer_submitted(request, handle, body.op)
@@ -354,12 +356,14 @@ async def submit_batch(request: Request, caller: Submitter) -> Response:
         raise BadSetting("tasks", len(body.tasks), f"1 to {most:,} tasks")
     made = await submit_tasks(request, caller, body.tasks)
     shapes = [
-        {"op": one.op, "task_id": None, "created": False, "problem": describe(handle)[0]}
+        {"op": one.op, "task_id": None, "created": False, "found_by": None}
+        | {"problem": describe(handle)[0]}
         if isinstance(handle, Exception)
         else {
             "op": one.op,
             "task_id": handle.task_id,
             "created": bool(handle.created),
+            "found_by": handle.found_by,
             "problem": None,
         }
         for one, handle in zip(body.tasks, made, strict=True)
@@ -369,7 +373,12 @@ async def submit_batch(request: Request, caller: Submitter) -> Response:
 
 def _answer_submitted(request: Request, handle: TaskHandle, op: str) -> Response:
     return _json(
-        {"task_id": handle.task_id, "op": op, "created": bool(handle.created)},
+        {
+            "task_id": handle.task_id,
+            "op": op,
+            "created": bool(handle.created),
+            "found_by": handle.found_by,
+        },
         201 if handle.created else 200,
         {"Location": _link(request, handle.task_id)},
     )

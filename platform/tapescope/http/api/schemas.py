@@ -142,6 +142,16 @@ class TaskRow(_Shape):
         Field(description="What brings it to a worker; null: workers claim it themselves."),
     ]
     idempotency_key: str | None
+    unique_key: Annotated[
+        str | None, Field(description="No other task of its op with it is open beside it.")
+    ]
+    concurrency_key: Annotated[
+        str | None,
+        Field(description="Of its op no more tasks with it run at once than the op has slots."),
+    ]
+    parked: Annotated[
+        bool, Field(description="It is pending, and has no slot of its concurrency key yet.")
+    ]
     traceparent: str | None
     cancel: CancelRequest | None
     error_code: str | None
@@ -165,14 +175,22 @@ class Tasks(_Shape):
     ]
 
 
+FoundBy = Annotated[
+    str | None,
+    Field(
+        description="Which key led to a task that was there: 'idempotency_key' or 'unique_key'.",
+        examples=["unique_key"],
+    ),
+]
+
+
 class Submitted(_Shape):
     """A task that was submitted."""
 
     task_id: TaskId
     op: Op
-    created: Annotated[
-        bool, Field(description="False where the idempotency key led to a task that was there.")
-    ]
+    created: Annotated[bool, Field(description="False where a key led to a task that was there.")]
+    found_by: FoundBy
 
 
 class SubmittedOne(_Shape):
@@ -180,9 +198,8 @@ class SubmittedOne(_Shape):
 
     op: Annotated[str, Field(examples=["resize"])]
     task_id: Annotated[str | None, Field(description="Null where it was refused.", examples=[_ID])]
-    created: Annotated[
-        bool, Field(description="False where the idempotency key led to a task that was there.")
-    ]
+    created: Annotated[bool, Field(description="False where a key led to a task that was there.")]
+    found_by: FoundBy
     problem: Annotated[Problem | None, Field(description="Why it was refused; else null.")]
 
 
@@ -561,6 +578,20 @@ class SubmitBody(_Body):
         Field(description="From -9 to 9: the higher goes first. Default: as the op has it."),
     ] = None
     tags: Tags = []
+    unique_key: Annotated[
+        str | None,
+        Field(
+            description="While a task of the op with this key has not ended, the answer is that "
+            "task, and none is made."
+        ),
+    ] = None
+    concurrency_key: Annotated[
+        str | None,
+        Field(
+            description="Of its op no more tasks with this key run at once, over the whole store, "
+            "than the op has slots. Default: that of all without one."
+        ),
+    ] = None
 
 
 class SubmitOne(SubmitBody):

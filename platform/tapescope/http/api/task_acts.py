@@ -72,6 +72,8 @@ async def submit_task(
     delay: float | None = None,
     run_at: datetime | None = None,
     idempotency_key: str | None = None,
+    unique_key: str | None = None,
+    concurrency_key: str | None = None,
 ) -> TaskHandle:
     """Submit a task by the name of its op. Raises ``Refused``, and what ``TaskManager.submit``
     raises; ``OpNotRegistered`` for an op that neither this server nor a worker has registered."""
@@ -89,6 +91,8 @@ async def submit_task(
                 delay=delay,
                 run_at=run_at,
                 idempotency_key=idempotency_key,
+                unique_key=unique_key,
+                concurrency_key=concurrency_key,
             )
         became.append(_tell_made(handle))
     return handle
@@ -150,6 +154,8 @@ async def _submit_one(request: Request, caller: Caller, one: SubmitOne) -> TaskH
             delay=one.delay,
             run_at=parse_time("run_at", one.run_at),
             idempotency_key=one.idempotency_key,
+            unique_key=one.unique_key,
+            concurrency_key=one.concurrency_key,
         )
         became.append(_tell_made(handle))
     return handle

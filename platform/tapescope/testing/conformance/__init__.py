@@ -47,9 +47,11 @@ try:
                 "races",
                 "reading",
                 "schedules",
+                "slots",
                 "suite",
                 "tape",
                 "traces",
+                "unique_keys",
             )
         )
     )
@@ -74,9 +76,11 @@ try:
     from tapescope.testing.conformance.races import RacesConformance
     from tapescope.testing.conformance.reading import ReadingConformance
     from tapescope.testing.conformance.schedules import SchedulesConformance
+    from tapescope.testing.conformance.slots import SlotsConformance
     from tapescope.testing.conformance.suite import MakeBackend, Stores, StoreSuite
     from tapescope.testing.conformance.tape import TapeConformance
     from tapescope.testing.conformance.traces import TracesConformance
+    from tapescope.testing.conformance.unique_keys import UniqueKeysConformance
 except ModuleNotFoundError as error:
     if error.name not in ("pytest", "pytest_asyncio"):
         raise
@@ -105,11 +109,13 @@ __all__ = [
     "RacesConformance",
     "ReadingConformance",
     "SchedulesConformance",
+    "SlotsConformance",
     "StoreConformance",
     "StoreSuite",
     "Stores",
     "TapeConformance",
     "TracesConformance",
+    "UniqueKeysConformance",
 ]
 
 
@@ -127,6 +133,8 @@ class StoreConformance(
     LeasesConformance,
     OpsConformance,
     OrderConformance,
+    UniqueKeysConformance,
+    SlotsConformance,
     PausesConformance,
     EnginesConformance,
     SchedulesConformance,

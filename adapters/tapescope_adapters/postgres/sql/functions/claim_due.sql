@@ -4,6 +4,7 @@
 -- A task that cannot be claimed keeps no other from it: it ends (claim_singly), and has the attempt -1 in
 -- the answer. Ops that are paused are left out, and all of them for an owner that drains: asked here, in the
 -- transaction of the claim, so that what begins after a pause was committed claims no task of that op.
+-- Parked tasks are given the slots of their keys that are free, and are due then.
 CREATE OR REPLACE FUNCTION claim_due(
     x_lane text, x_number bigint, x_instance text, x_owner text, x_ops text[], x_limit integer,
     x_lease bigint, x_ts bigint, x_before text, x_behind text, x_again boolean
@@ -29,6 +30,7 @@ DECLARE
 BEGIN
     now := now_us();
     x_ops := list_claimable(x_owner, x_ops);
+    PERFORM admit_parked(x_ops, x_limit);
     -- Of each op the first task of each priority that waits, a look in the index each: so the priorities of which
     -- something is due, and what is due later is not walked, however much of it there is.
     WITH RECURSIVE first AS (

@@ -82,6 +82,7 @@ BEGIN
             SELECT t.id FROM unnest(cancels[1]::uuid[]) AS x(task_id)
              CROSS JOIN LATERAL (SELECT t.id FROM tasks t WHERE t.task_id = x.task_id LIMIT 1) t);
     END IF;
+    PERFORM lock_limits(keys);
     -- Lock the tasks, in one order, so that two flushes never wait for each other; and see which rows
     -- are not of a running attempt, by what the lock shows. A FULL JOIN reads both sides to the end.
     SELECT array_agg(r.place::integer) FILTER (WHERE r.place IS NOT NULL) INTO failed
@@ -117,21 +118,25 @@ BEGIN
         WITH made AS (
             INSERT INTO tasks (task_id, op, params, timeout_s, retries, idempotency_key, traceparent,
                                run_at, owner, lease_expires_at, priority, tags, parent_id,
-                               cancel_with_parent, engine, created_at)
+                               cancel_with_parent, unique_key, concurrency_key, parked_at, engine, created_at)
             SELECT c.task_id, c.op, c.params, c.timeout, c.retries, c.idempotency_key, c.traceparent,
-                   coalesce(c.run_at, now), c.owner,
+                   CASE WHEN c.concurrency_key IS NULL THEN coalesce(c.run_at, now)
+                        ELSE 253402300799999999 END, c.owner,
                    CASE WHEN c.lease IS NOT NULL
                         THEN least(coalesce(c.run_at, now) + c.lease, 253402300799999999) END,
                    coalesce(c.priority, 0), c.tags, c.parent_id, coalesce(c.cancel_with_parent, false),
+                   c.unique_key, c.concurrency_key,
+                   CASE WHEN c.concurrency_key IS NOT NULL THEN coalesce(c.run_at, now) END,
                    coalesce(c.engine, ''), now
               FROM unnest(creates[1]::uuid[], string_to_array(creates[2], E'\x1e'),
                           string_to_array(creates[3], E'\x1e'), creates[4]::double precision[],
                           creates[5]::integer[], creates[6]::text[], creates[7]::text[],
                           creates[8]::bigint[], creates[9]::text[], creates[10]::bigint[],
                           creates[11]::smallint[], creates[12]::text[], creates[13]::uuid[],
-                          creates[14]::boolean[], creates[15]::text[])
+                          creates[14]::boolean[], creates[15]::text[], creates[16]::text[], creates[17]::text[])
                    AS c(task_id, op, params, timeout, retries, idempotency_key, traceparent, run_at,
-                        owner, lease, priority, tags, parent_id, cancel_with_parent, engine)
+                        owner, lease, priority, tags, parent_id, cancel_with_parent, unique_key,
+                        concurrency_key, engine)
                 ON CONFLICT DO NOTHING
             RETURNING id
         )
@@ -140,22 +145,25 @@ BEGIN
             -- Some stood there already: which are new, and who holds the place of the others.
             WITH found AS MATERIALIZED (
                 SELECT c.place, CASE WHEN t.id = ANY (made) AND t.first = c.place THEN t.id END AS key,
-                       coalesce(k.task, t.task) AS task
+                       coalesce(k.task, t.task, u.task) AS task
                   FROM unnest(creates[1]::uuid[], string_to_array(creates[2], E'\x1e'),
-                              creates[6]::text[]) WITH ORDINALITY
-                       AS c(task_id, op, idempotency_key, place)
+                              creates[6]::text[], creates[15]::text[]) WITH ORDINALITY
+                       AS c(task_id, op, idempotency_key, unique_key, place)
                   LEFT JOIN LATERAL (SELECT t.id, to_json(t) AS task,
                                             array_position(creates[1]::uuid[], t.task_id) AS first
                                        FROM tasks t WHERE t.task_id = c.task_id LIMIT 1) t ON true
                   LEFT JOIN LATERAL (SELECT to_json(t) AS task FROM tasks t
                                       WHERE t.op = c.op AND t.idempotency_key = c.idempotency_key
                                       LIMIT 1) k ON true
+                  LEFT JOIN LATERAL (SELECT to_json(t) AS task FROM tasks t
+                                      WHERE t.op = c.op AND t.unique_key = c.unique_key
+                                        AND t.status IN ('pending', 'running') LIMIT 1) u ON true
             )
             SELECT array_agg(coalesce(f.key, 0) ORDER BY f.place),
                    json_object_agg(f.place - 1, f.task) FILTER (WHERE f.key IS NULL)
               INTO made, existing FROM found f;
             IF existing::jsonb @? '$.* ? (@ == null)' THEN
-                RAISE EXCEPTION 'a task in the way was deleted meanwhile' USING ERRCODE = '40001';
+                RAISE EXCEPTION 'a task in the way was deleted meanwhile, or has ended' USING ERRCODE = '40001';
             END IF;
         END IF;
     END IF;
@@ -224,7 +232,10 @@ BEGIN
         UPDATE tasks t
            SET status = 'pending', owner = g.owner, claimed_at = NULL,
                lease_expires_at = coalesce(g.run_at, now) + g.lease,
-               run_at = coalesce(g.run_at, now), retries_spent = t.retries_spent + g.spends
+               run_at = CASE WHEN t.concurrency_key IS NULL THEN coalesce(g.run_at, now)
+                             ELSE 253402300799999999 END,
+               parked_at = CASE WHEN t.concurrency_key IS NOT NULL THEN coalesce(g.run_at, now) END,
+               retries_spent = t.retries_spent + g.spends
           FROM unnest(give_ups[1]::integer[], give_ups[2]::bigint[], give_ups[3]::integer[],
                       give_ups[4]::text[], give_ups[5]::bigint[])
                AS g(row_at, run_at, spends, owner, lease)

@@ -22,6 +22,13 @@ DECLARE
     signal text := '';
     found  json[] := '{}';
 BEGIN
+    PERFORM lock_limits(ARRAY(
+        SELECT r.id FROM tasks r WHERE r.status = 'running' AND r.lease_expires_at <= now AND r.concurrency_key IS NOT NULL
+         UNION ALL
+        SELECT r.id FROM tasks r WHERE r.status = 'running' AND r.lease_expires_at > 253402300799999999
+         UNION ALL
+        SELECT r.id FROM tasks r
+         WHERE cardinality(x_dead) > 0 AND r.status = 'running' AND r.owner = ANY (x_dead)));
     FOR t IN
         SELECT * FROM tasks r
          WHERE (r.status = 'running'
@@ -63,7 +70,9 @@ BEGIN
             IF result = 'retried' THEN
                 UPDATE tasks
                    SET status = 'pending', owner = NULL, claimed_at = NULL, lease_expires_at = NULL,
-                       run_at = now, retries_spent = retries_spent + 1
+                       run_at = CASE WHEN t.concurrency_key IS NULL THEN now ELSE 253402300799999999 END,
+                       parked_at = CASE WHEN t.concurrency_key IS NOT NULL THEN now END,
+                       retries_spent = retries_spent + 1
                  WHERE id = t.id;
             END IF;
         EXCEPTION WHEN data_exception OR integrity_constraint_violation OR raise_exception OR SQLSTATE 'TS001' THEN
