@@ -63,6 +63,10 @@ Each builds its message from typed arguments, which stay readable as attributes:
   x HookMisused
   x ResourceFailed
   x TaskNotEnded
+  x TaskEnded
+  x InboxFull
+  x MessageTooLarge
+  x MessageConflict
   x OpNotRegistered
   x CannotListen
   x BlockingCallOnLoop
