@@ -110,7 +110,8 @@ SELECT t.task_id, t.owner, t.cancel_reason, t.cancel_message, t.cancel_by, t.can
 
 -- name: find_followers
 -- Open tasks that are to be cancelled with their parents, whose parents have ended as cancelled: from parent to parent
--- by the index that has such open tasks alone, a look at each.
+-- by the index that has such open tasks alone, a look at each. likelihood: else the planner takes the parents for so
+-- many that it reads all tasks into a Bloom filter first.
 WITH RECURSIVE parent(id) AS (
     SELECT min(t.parent_id) FROM tasks t INDEXED BY tasks_follow
      WHERE t.cancel_with_parent AND t.parent_id IS NOT NULL AND t.cancel_requested_at IS NULL
@@ -127,6 +128,7 @@ SELECT t.task_id, p.id, c.cancel_reason, c.cancel_message, c.cancel_by
  CROSS JOIN tasks t INDEXED BY tasks_follow
     ON t.parent_id = p.id AND t.cancel_with_parent AND t.parent_id IS NOT NULL AND t.cancel_requested_at IS NULL
    AND t.status IN ('pending', 'running')
+ WHERE likelihood(p.id IS NOT NULL, 0.000001)
  LIMIT ?;
 
 -- name: find_overruled
