@@ -46,6 +46,10 @@ Each builds its message from typed arguments, which stay readable as attributes:
     + RightsMissing
     + StoreAuthFailed
     + StoreNotFound
+  x EngineUnfit
+  x BadEngineUrl
+  x UnknownEngine
+  x EngineUnavailable
   x StoreUnavailable
     + StoreBusy
     + StoreFull
@@ -59,6 +63,10 @@ Each builds its message from typed arguments, which stay readable as attributes:
   x HookMisused
   x ResourceFailed
   x TaskNotEnded
+  x TaskEnded
+  x InboxFull
+  x MessageTooLarge
+  x MessageConflict
   x OpNotRegistered
   x CannotListen
   x BlockingCallOnLoop
@@ -97,6 +105,7 @@ if TYPE_CHECKING:
     from tapescope.model.tasks import CancelReason, ErrorInfo
 
 __all__ = [
+    "BadEngineUrl",
     "BadEvent",
     "BadEventType",
     "BadOp",
@@ -114,6 +123,8 @@ __all__ = [
     "CommandFailed",
     "ConnectionRefused",
     "DamagedTape",
+    "EngineUnavailable",
+    "EngineUnfit",
     "EventDropped",
     "EventFateUnknown",
     "EventTooLarge",
@@ -165,6 +176,7 @@ __all__ = [
     "TaskNotEnded",
     "TokenRefused",
     "UniqueKeyTaken",
+    "UnknownEngine",
     "UnknownSchedule",
     "UnknownStoreScheme",
     "UnknownTask",
@@ -694,6 +706,46 @@ class StoreNotFound(StoreConfigError):
             "TAPESCOPE_STORE. A store is made by the first 'tapescope run', 'submit' or 'worker' "
             "on it, or by 'tapescope migrate'."
         )
+
+
+class EngineUnfit(TapescopeError):
+    """An engine that cannot be used as it is set up. ``engine`` is where it is."""
+
+    def __init__(self, engine: str, why: str) -> None:
+        self.engine, self.why = engine, why
+        super().__init__(f"The engine {engine} cannot be used: {why}.")
+
+
+class BadEngineUrl(TapescopeError):
+    """An engine's URL that cannot be read. Neither the message nor ``url`` shows a password."""
+
+    def __init__(self, url: str, why: str) -> None:
+        url = hide_password(url)
+        self.url, self.why = url, why
+        super().__init__(
+            f"The engine's URL {url!r} cannot be used: {why}. "
+            "Example: temporal://temporal.internal:7233/namespace."
+        )
+
+
+class UnknownEngine(TapescopeError):
+    """An engine's URL whose scheme no installed engine has."""
+
+    def __init__(self, scheme: str, known: Sequence[str]) -> None:
+        self.scheme, self.known = scheme, tuple(known)
+        super().__init__(
+            f"No installed engine has the scheme {scheme!r}. Known here: {', '.join(known)}. "
+            "Check the URL; a package adds a scheme through the entry-point group "
+            "'tapescope.engines'."
+        )
+
+
+class EngineUnavailable(TapescopeError):
+    """An engine that cannot be reached now. Its tasks are in the store, and wait."""
+
+    def __init__(self, engine: str, why: str) -> None:
+        self.engine, self.why = engine, why
+        super().__init__(f"The engine {engine} cannot be reached: {why}. Its tasks wait.")
 
 
 class StoreUnavailable(TapescopeError):

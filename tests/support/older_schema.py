@@ -40,6 +40,9 @@ async def take_migration_off(url: str) -> None:
             await raw.execute("DROP TRIGGER ops_change_slots ON ops")
             await raw.execute("ALTER TABLE ops DROP COLUMN max_concurrent")
             await raw.execute("DROP TABLE limits, limit_looks")
+            for column in ("engine", "confirm_at"):  # with its indexes
+                await raw.execute(f"ALTER TABLE tasks DROP COLUMN {column}")
+            await raw.execute("ALTER TABLE maintenance DROP COLUMN store_id")
             await raw.execute("ALTER TABLE ops DROP COLUMN priority")
             await raw.execute(
                 "CREATE INDEX tasks_due_op ON tasks (op, run_at, id) WHERE status = 'pending'"
@@ -79,11 +82,14 @@ async def take_migration_off(url: str) -> None:
         for column in ("unique_key", "parked_at", "concurrency_key"):
             conn.execute(f"ALTER TABLE tasks DROP COLUMN {column}")
         conn.execute("ALTER TABLE ops DROP COLUMN max_concurrent")
-        conn.execute("DROP INDEX tasks_due_op")
+        for index in ("tasks_due_op", "tasks_to_confirm"):
+            conn.execute(f"DROP INDEX {index}")
+        for column in ("engine", "confirm_at"):
+            conn.execute(f"ALTER TABLE tasks DROP COLUMN {column}")
         for table in ("tasks", "ops"):
             conn.execute(f"ALTER TABLE {table} DROP COLUMN priority")
         conn.execute("CREATE INDEX tasks_due_op ON tasks (op, run_at) WHERE status = 'pending'")
-        for column in ("firing_holder", "firing_until"):
+        for column in ("firing_holder", "firing_until", "store_id"):
             conn.execute(f"ALTER TABLE maintenance DROP COLUMN {column}")
         conn.execute("DELETE FROM schema_compatibility WHERE version > ?", (_VERSION,))
         conn.execute(f"PRAGMA user_version = {_VERSION}")

@@ -624,6 +624,27 @@ class PostgresBackend(StoreBackend):
     async def resign_leadership(self, owner: str) -> None:
         await _leadership.resign(self._shared, self._sql, owner)
 
+    # --- engines ----------------------------------------------------------------------------------
+
+    @property
+    def keeps_engines(self) -> bool:
+        return True
+
+    async def read_store_id(self) -> str:
+        (row,) = await self._shared.fetch(self._sql["read_store_id"])
+        return str(row["store_id"])
+
+    async def find_unconfirmed(self, engine: str, limit: int) -> Sequence[Task]:
+        rows = await self._shared.fetch(self._sql["find_unconfirmed"], engine, limit)
+        return [as_task(row) for row in rows]
+
+    async def note_confirmed(self, task_ids: Sequence[str], again_in: int) -> None:
+        await self._shared.fetch(self._sql["note_confirmed"], list(task_ids), again_in)
+
+    async def count_overdue(self, engine: str, late: int, limit: int) -> tuple[int, int | None]:
+        (row,) = await self._shared.fetch(self._sql["count_overdue"], engine, late, limit)
+        return row["n"], row["since"]
+
     # --- schedules --------------------------------------------------------------------------------
 
     async def add_schedule(self, row: Schedule) -> bool:

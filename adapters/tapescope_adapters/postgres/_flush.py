@@ -112,6 +112,7 @@ def _creates(rows: Sequence[CreateRow]) -> Sequence[str] | None:
         followers,
         unique_keys,
         concurrency_keys,
+        engines,
     ) = zip(*rows, strict=True)
     return (
         _as_array(task_ids),
@@ -130,6 +131,7 @@ def _creates(rows: Sequence[CreateRow]) -> Sequence[str] | None:
         _as_array(followers),
         _quote(unique_keys),
         _quote(concurrency_keys),
+        _quote(engines),
     )
 
 

@@ -50,7 +50,7 @@ _COLUMNS: Final = (
     "lease_expires_at, timeout_s, retries, idempotency_key, traceparent, cancel_reason, "
     "cancel_message, cancel_by, cancel_requested_at, cancel_traceparent, cancel_role, "
     "error_code, retries_spent, priority, tags, parent_id, cancel_with_parent, unique_key, "
-    "concurrency_key, parked_at"
+    "concurrency_key, parked_at, engine"
 )
 TASK_COLUMNS: Final = _COLUMNS.replace(
     "params", f"CASE WHEN octet_length(params) <= {READ_BYTES} THEN params END AS params"
@@ -82,12 +82,14 @@ def as_task(row: Row) -> Task:
         attempt, timeout, retries = row["attempt"], row["timeout_s"], row["retries"]
         spent, reason = row["retries_spent"], row["cancel_reason"]
         priority, parent, parked_us = row["priority"], row["parent_id"], row["parked_at"]
+        engine = row["engine"]
         run_us = run_us if parked_us is None else parked_us
         if (
             type(params) is dict
             and are_times(*times)
             and has_sound_numbers(attempt, retries, spent, timeout)
             and type(priority) is int
+            and type(engine) is str
             and (requested_at is None) is (reason is None)
         ):
             return Task(
@@ -117,6 +119,7 @@ def as_task(row: Row) -> Task:
                 unique_key=row["unique_key"],
                 concurrency_key=row["concurrency_key"],
                 parked=parked_us is not None and row["status"] == TaskStatus.PENDING,
+                engine=engine or None,
             )
     except (TypeError, ValueError):
         pass  # it was written past tapescope

@@ -70,6 +70,7 @@ from tapescope_adapters._sql import load
 from tapescope_adapters.sqlite import (
     _backlog,
     _claims,
+    _engines,
     _leadership,
     _leases,
     _maintenance,
@@ -587,6 +588,33 @@ class SqliteBackend(StoreBackend):
         with suppress(StoreAway):
             while pages := await self._changing(_maintenance.shrink):
                 self._wrote(pages, 0)
+
+    # --- engines ----------------------------------------------------------------------------------
+
+    @property
+    def keeps_engines(self) -> bool:
+        return True
+
+    async def read_store_id(self) -> str:
+        return await self._reading(lambda conn: _engines.read_store_id(conn, self._sql))
+
+    async def find_unconfirmed(self, engine: str, limit: int) -> Sequence[Task]:
+        now = self._context.clock.now()
+        return await self._reading(
+            lambda conn: _rows.find_unconfirmed(conn, self._sql, engine, now, limit)
+        )
+
+    async def note_confirmed(self, task_ids: Sequence[str], again_in: int) -> None:
+        at = self._context.clock.now() + again_in
+        await self._changing(lambda conn: _engines.note_confirmed(conn, self._sql, task_ids, at))
+
+    async def count_overdue(self, engine: str, late: int, limit: int) -> tuple[int, int | None]:
+        before = self._context.clock.now() - late
+        return await self._reading(
+            lambda conn: _engines.count_overdue(conn, self._sql, engine, before, limit)
+        )
+
+    # --- leadership -------------------------------------------------------------------------------
 
     async def acquire_leadership(self, owner: str, lease: int) -> LeaderTerm | None:
         now = self._context.clock.now()

@@ -49,6 +49,7 @@ __all__ = [
     "find_lost",
     "find_standing",
     "find_traced",
+    "find_unconfirmed",
     "find_unique",
     "get_task",
     "list_tasks",
@@ -67,7 +68,7 @@ _COLUMNS: Final = (
     "lease_expires_at, timeout_s, retries, idempotency_key, traceparent, cancel_reason, "
     "cancel_message, cancel_by, cancel_requested_at, cancel_traceparent, error_code, "
     "retries_spent, priority, tags, parent_id, cancel_with_parent, unique_key, concurrency_key, "
-    "parked_at"
+    "parked_at, engine"
 )
 _TASK: Final = _COLUMNS.replace(
     "params", f"CASE WHEN length(params) <= {READ_BYTES} THEN params END"
@@ -90,7 +91,7 @@ _BEYOND_ANY_NUMBER: Final = 2**63 - 1
 def _task(row: Sequence[Any]) -> Task:
     try:
         reason, message, by, at, asked_in, error_code, retries_spent, *late = row[16:]
-        priority, tags, parent_id, cancel_with_parent, unique, concurrency, parked_at = late
+        priority, tags, parent_id, cancel_with_parent, unique, concurrency, parked_at, engine = late
         params = read_json(row[3])
         texts = (
             row[1],
@@ -112,6 +113,7 @@ def _task(row: Sequence[Any]) -> Task:
             and has_sound_numbers(row[5], row[13], retries_spent, row[12])
             and type(priority) is int
             and cancel_with_parent in (0, 1)
+            and type(engine) is str
             and {type(text) for text in texts} <= _TEXTS
             and (at is None) is (reason is None)
         ):
@@ -142,6 +144,7 @@ def _task(row: Sequence[Any]) -> Task:
                 unique_key=unique,
                 concurrency_key=concurrency,
                 parked=parked_at is not None and row[4] == TaskStatus.PENDING,
+                engine=engine or None,
             )
     except (TypeError, ValueError):
         pass  # it was written past tapescope
@@ -242,6 +245,15 @@ def find_ended(conn: sqlite3.Connection, sql: Queries, task_ids: Sequence[str]) 
     asked = encode(list(task_ids), "task_ids")
     query = sql["find_ended"].replace("/*task*/", _TASK)
     return [_task(row) for row in conn.execute(query, (asked,))]
+
+
+def find_unconfirmed(
+    conn: sqlite3.Connection, sql: Queries, engine: str, now: int, limit: int
+) -> list[Task]:
+    """Pending tasks of an engine that it is to be asked about at ``now``."""
+    query = sql["find_unconfirmed"].replace("/*task*/", _TASK)
+    asked = {"engine": engine, "now": now, "limit": limit}
+    return [_task(row) for row in conn.execute(query, asked).fetchall()]
 
 
 def find_traced(

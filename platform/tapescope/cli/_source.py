@@ -19,7 +19,7 @@ import click
 
 from tapescope.cli._caller import continue_callers_trace
 from tapescope.cli._output import say
-from tapescope.cli._settings import find_named_server, name_caller
+from tapescope.cli._settings import find_named_engine, find_named_server, name_caller
 from tapescope.cli._store import choose_store, open_store, prepare_store
 from tapescope.model.backlog import find_pauses
 from tapescope.store.opening import OpenMode
@@ -386,7 +386,7 @@ class _StoreSource(Source):
     async def submitting(self) -> AsyncGenerator[Submitter]:
         from tapescope.manager.manager import TaskManager
 
-        async with TaskManager(self._store, work=False) as manager:
+        async with TaskManager(self._store, work=False, engine=find_named_engine(None)) as manager:
             yield _ManagerSubmitter(manager, self._store)
 
     async def list_schedules(self, *, after: str | None, limit: int) -> SchedulePage:
@@ -399,7 +399,7 @@ class _StoreSource(Source):
     async def scheduling(self) -> AsyncGenerator[Scheduler]:
         from tapescope.manager.manager import TaskManager
 
-        async with TaskManager(self._store, work=False) as manager:
+        async with TaskManager(self._store, work=False, engine=find_named_engine(None)) as manager:
             yield _ManagerScheduler(manager.schedules, self._store)
 
 

@@ -42,6 +42,7 @@ _COMMANDS: Final = {
     "pause": "pause",
     "resume": "resume",
     "workers": "workers",
+    "engine": "engine",
     "drops": "drops",
     "audit": "audit",
     "prune": "prune",

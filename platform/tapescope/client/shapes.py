@@ -134,6 +134,7 @@ def _read_task(shape: Shape) -> Task:
         unique_key=shape.get("unique_key"),  # as above
         concurrency_key=shape.get("concurrency_key"),
         parked=bool(shape.get("parked", False)),
+        engine=shape.get("engine"),  # as above
         damage=shape.get("damage") or "",
     )
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack, cast, overload
 
 from tapescope.errors import (
     BadSetting,
@@ -23,6 +24,7 @@ from tapescope.errors import (
     TapescopeError,
     TaskNotEnded,
     UniqueKeyTaken,
+    UnknownTask,
     UsedAfterFork,
     UsedInAnotherLoop,
 )
@@ -88,12 +90,19 @@ from tapescope.values import Codec, Values
 from tapescope_telemetry import Telemetry
 from tapescope_telemetry.logger import Logger
 
+if TYPE_CHECKING:
+    from tapescope.engine import Engine, EngineServer, Reconciler
+
 __all__ = ["TaskManager"]
 
 R = TypeVar("R")
 V = TypeVar("V")
 
 _log = Logger("tapescope")
+
+_UNCOMMITTED: Final = 1_000
+"""Tasks in callers' transactions that are remembered for ``announce``; the reconciler finds them
+all the same."""
 
 
 class TaskManager:
@@ -147,6 +156,10 @@ class TaskManager:
       ``submit_many`` (``SubmitHook``); not around what a schedule makes, nor around ``resubmit``.
     * ``resources``: what is opened in the place of a resource, by what its op was registered with,
       for tests.
+    * ``engine``: what brings the tasks of ops to workers, beside their own claims: an ``Engine`` or
+      its URL, as in ``temporal://host:7233/namespace``. What is submitted by name here is its task
+      then; what was submitted without one is claimed as ever, and tasks with a callable of their
+      own stay in this process (docs/howto/temporal.md).
     * ``codec``: how values that JSON cannot carry are stored: see ``tapescope.Codec``. All managers
       of a store that run the same ops have the same one.
 
@@ -190,10 +203,12 @@ class TaskManager:
         around_run: Sequence[RunHook] = (),
         around_submit: Sequence[SubmitHook] = (),
         resources: ResourceMap | None = None,
+        engine: Engine | str | None = None,
     ) -> None:
         """Check the settings; connect to nothing.
 
-        Raises ``BadSetting``; for a URL what ``find_store`` raises.
+        Raises ``BadSetting``; for a URL what ``find_store`` raises, or ``find_engine``; and
+        ``EngineUnfit`` for an engine beside a store that its workers cannot share.
         """
         max_running = check_count("max_running", max_running)
         max_zombies = check_count(
@@ -247,6 +262,12 @@ class TaskManager:
             values=Values(codec),
             hooks=self._registry,
         )
+        self._engine = _find_engine(engine)
+        self._check_engine()
+        self._server: EngineServer | None = None
+        self._reconciler: Reconciler | None = None
+        self._uncommitted: deque[str] = deque(maxlen=_UNCOMMITTED)
+        """Tasks in callers' transactions, whose engine is told of them after the commit."""
         self._works = work
         self._lived = False
         """Whether it was opened before."""
@@ -295,6 +316,10 @@ class TaskManager:
         )
         self._backlog = BacklogReader(settings.store)
         self._worker = Worker(self._pool, self._registry, self._poll)
+        self._server = None
+        self._reconciler = None
+        self._engine_lock = asyncio.Lock()
+        self._engine_opened = False
         self._told_schedules: object = {}
         """The schedules of the registry as the store was told of them."""
         self._scheduler = Scheduler(
@@ -341,6 +366,7 @@ class TaskManager:
                 self._assemble()
                 self._fresh = True
             await self._open_resources()
+            await self._open_engine()
             if self._opened:  # by another call, meanwhile
                 return self
             self._fresh = False
@@ -381,12 +407,62 @@ class TaskManager:
                 if op.resource is not None:
                     await resources.find(op.resource)
         except BaseException:
-            closing = begin_insisting(resources.aclose, "tapescope-close")
-            await wait_shielded(closing)
-            self._assemble()
-            if self._owns_store:
-                await self.store.aclose()
+            await self._leave_closed()
             raise
+
+    async def _leave_closed(self) -> None:
+        """What an opening has opened is closed again, for it did not come to its end."""
+        closing = begin_insisting(self._settings.resources.aclose, "tapescope-close")
+        await wait_shielded(closing)
+        self._assemble()
+        if self._owns_store:
+            await self.store.aclose()
+
+    # --- its engine -------------------------------------------------------------------------------
+
+    @property
+    def engine(self) -> Engine | None:
+        """What brings tasks of ops to workers beside their own claims, if it has one."""
+        return self._engine
+
+    @property
+    def _engine_name(self) -> str | None:
+        return None if self._engine is None else self._engine.name
+
+    def _check_engine(self) -> None:
+        if self._engine is not None:
+            self._engine.check_store(self.store)
+
+    async def _open_engine(self) -> None:
+        """Raises ``EngineUnfit``, and what ``read_store_id`` raises."""
+        if self._engine is not None:
+            async with self._engine_lock:  # who opens at the same time finds it open
+                if not self._engine_opened:
+                    await self._reach_engine(self._engine)
+                    self._engine_opened = True
+
+    async def _reach_engine(self, engine: Engine) -> None:
+        try:
+            store_id = await self.store.engines.read_store_id()
+            await engine.open(store_id)
+        except BaseException:
+            await self._leave_closed()
+            raise
+        self._pool.on_cancelled = engine.forget
+        if self._works:
+            from tapescope.engine import Reconciler
+            from tapescope.manager.desk import ManagerDesk
+
+            desk = ManagerDesk(
+                self._pool, self._registry, self._worker, self._max_running, store_id, engine.name
+            )
+            self._server = engine.serve(desk)
+            self._reconciler = Reconciler(self.store, engine)
+
+    def _dispatch(self, task: Task) -> None:
+        """Tell the engine of a task that is committed, if it is one of it."""
+        if self._engine is not None and task.engine == self._engine.name:
+            self._engine.dispatch(task)
 
     async def aclose(self) -> None:
         """Take no more tasks, let those submitted run for ``drain`` seconds, end the others.
@@ -429,6 +505,7 @@ class TaskManager:
         max_running: int | None = None,
         drain: float | None = None,
         work: bool | None = None,
+        engine: Engine | str | None = None,
     ) -> None:
         """Change settings while the manager is not open, as ``tapescope worker`` and tests do.
 
@@ -450,6 +527,9 @@ class TaskManager:
                 store = find_store(store, telemetry=self.telemetry, thorough=True)
             self.store = store
             self._settings = replace(self._settings, store=store)
+        if engine is not None:
+            self._engine = _find_engine(engine)
+        self._check_engine()
         self._assemble()
 
     async def __aenter__(self) -> Self:
@@ -506,6 +586,10 @@ class TaskManager:
     def _work_on(self) -> None:
         if self._opened and not self._closed:
             self._worker.start()
+            if self._server is not None:
+                self._server.start()
+            if self._reconciler is not None:
+                self._reconciler.start()
             if self._registry.all():
                 self._scheduler.start()
             self._scheduler.wake()
@@ -637,6 +721,9 @@ class TaskManager:
         """
         self._check_home()
         await self.store.announce()
+        while self._uncommitted and self._engine is not None:
+            with suppress(UnknownTask):  # its transaction was rolled back, or goes on
+                self._engine.dispatch(await self.store.get(self._uncommitted.popleft()))
 
     async def knows_op(self, op: str) -> bool:
         """Whether this manager or a worker of the store has registered the op.
@@ -784,9 +871,11 @@ class TaskManager:
                 priority=known.priority,
                 tags=schedule.tags,
                 concurrency_key=_find_slots(None, known),
+                engine=self._engine_name,
             )
             try:
                 task, created = await store.create(new_task)
+                self._dispatch(task)
             except IdempotencyConflict as conflict:  # made before the schedule's params changed
                 return conflict.task_id, False
         return task.task_id, created
@@ -908,6 +997,7 @@ class TaskManager:
             *self._heartbeat.all_vitals,
             self._worker.vitals,
             self._scheduler.vitals,
+            *(() if self._reconciler is None else (self._reconciler.vitals,)),
             self._maintainer.vitals,
             self._backlog.vitals,
             *self.store.vitals,
@@ -1024,6 +1114,7 @@ class TaskManager:
                     cancel_with_parent=submission.cancel_with_parent and parent_id is not None,
                     unique_key=submission.unique_key,
                     concurrency_key=slots,
+                    engine=self._engine_name if runner is None else None,
                 )
                 if runner is not None and _begins_now(submission) and pool.reserve_for(task_id):
                     claim: Claim | None = None
@@ -1043,6 +1134,10 @@ class TaskManager:
                     task, created = await self.store.create_within(connection, new_task)
             found_by = None if created else _find_key(submission, task)
             if runner is None or found_by == "unique_key":  # that one has a runner of its own
+                if connection is None:
+                    self._dispatch(task)
+                elif created and self._engine is not None:
+                    self._uncommitted.append(task.task_id)
                 completion = pool.completion_of(task.task_id)
                 return TaskHandle(
                     pool,
@@ -1108,6 +1203,10 @@ class TaskManager:
             retire_owner(self.owner)
 
     async def _end_life(self) -> None:
+        if self._server is not None:
+            self._server.stop_taking()
+        if self._reconciler is not None:
+            self._pool.spawn(self._reconciler.stop)
         self._pool.spawn(self._worker.stop)
         self._pool.spawn(self._scheduler.stop)
         self._pool.begin_drain(0 if self._hurry else self._drain)
@@ -1120,6 +1219,13 @@ class TaskManager:
         finally:
             self._drain_limit = None
         await self._pool.stop()
+        if self._server is not None:
+            await self._server.stop()
+        if self._reconciler is not None:
+            await self._reconciler.stop()
+        if self._engine is not None:
+            await self._engine.aclose()
+            self._engine_opened = False
         self._pool.end_following()
         await self._heartbeat.stop()
         await self._maintainer.stop()
@@ -1147,6 +1253,15 @@ def _begins_now(submission: Submission) -> bool:
         and submission.idempotency_key is None
         and submission.unique_key is None
     )
+
+
+def _find_engine(engine: Engine | str | None) -> Engine | None:
+    """Imported where there is one, as what serves it is: most managers have none."""
+    if not isinstance(engine, str):
+        return engine
+    from tapescope.engine import find_engine
+
+    return find_engine(engine)
 
 
 def _find_slots(concurrency_key: str | None, known: KnownOp) -> str | None:

@@ -68,6 +68,7 @@ def task_shape(task: Task) -> dict[str, Any]:
         "tags": list(task.tags),
         "parent_id": task.parent_id,
         "cancel_with_parent": task.cancel_with_parent,
+        "engine": task.engine,
         "idempotency_key": task.idempotency_key,
         "unique_key": task.unique_key,
         "concurrency_key": task.concurrency_key,

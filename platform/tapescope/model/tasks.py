@@ -158,6 +158,9 @@ class NewTask:
     concurrency_key: str | None = None
     """Of its op no more tasks with this key run at once than ``KnownOp.max_concurrent``; ``""`` is
     the key of those that name none. ``None``: it counts with no others."""
+    engine: str | None = None
+    """What brings the task to a worker, by the name of its entry point; ``None``: workers claim it
+    themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +234,8 @@ class Task:
     parked: bool = False
     """Whether it is pending and has no slot of its concurrency key yet: no worker takes it before.
     A claim gives it one as soon as it is due and one is free."""
+    engine: str | None = None
+    """What brings it to a worker; ``None``: workers claim it themselves."""
     key: int = field(default=0, repr=False, compare=False)
     """The store's own short key of the row; it means nothing outside that store."""
     damage: str = ""

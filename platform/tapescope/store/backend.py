@@ -136,6 +136,12 @@ class StoreBackend(abc.ABC):
         """Whether a task can be created in a transaction of the caller's: ``create_within``."""
         return False
 
+    @property
+    def keeps_engines(self) -> bool:
+        """Whether a task may name an engine that brings it to a worker, which ``claim_due`` then
+        leaves: the four primitives under "engines" are there."""
+        return False
+
     # --- life -------------------------------------------------------------------------------------
 
     @abc.abstractmethod
@@ -354,6 +360,27 @@ class StoreBackend(abc.ABC):
     @abc.abstractmethod
     async def list_pauses(self, after: str, limit: int) -> Sequence[Pause]:
         """At most ``limit`` pauses, by the name of the op, by keyset: names over ``after``."""
+
+    # --- engines: for a store that keeps them -----------------------------------------------------
+
+    async def read_store_id(self) -> str:
+        """What names this store among all, for as long as there is its schema: a few letters and
+        digits."""
+        raise NotImplementedError
+
+    async def find_unconfirmed(self, engine: str, limit: int) -> Sequence[Task]:
+        """Pending tasks of an engine that it is to be asked about by now: those that it was never
+        asked about first, then those whose time for it came first."""
+        raise NotImplementedError
+
+    async def note_confirmed(self, task_ids: Sequence[str], again_in: int) -> None:
+        """The engine has these: ``find_unconfirmed`` leaves them out for so many microseconds."""
+        raise NotImplementedError
+
+    async def count_overdue(self, engine: str, late: int, limit: int) -> tuple[int, int | None]:
+        """How many of an engine's pending tasks it should have been asked about ``late``
+        microseconds ago, at most ``limit``, and since when the first."""
+        raise NotImplementedError
 
     @abc.abstractmethod
     async def watch(self) -> None:

@@ -193,6 +193,7 @@ def as_damaged_task(row: Mapping[str, Any]) -> Task:
         cancel_with_parent=take_flag("cancel_with_parent"),
         unique_key=take("unique_key", str, None),
         concurrency_key=take("concurrency_key", str, None),
+        engine=take("engine", str, None) or None,
         key=row["id"],
         damage=f"{', '.join(wrong)} of its row cannot be read" if wrong else "",
     )

@@ -113,6 +113,8 @@ class CreateRow(NamedTuple):
     """No other task of the op with this key is open beside it."""
     concurrency_key: str | None = None
     """The task is born parked: without a slot of this key of its op, and so not due."""
+    engine: str = ""
+    """What brings it to a worker; empty: workers claim it themselves."""
 
 
 class Inserted(NamedTuple):

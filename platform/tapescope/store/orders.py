@@ -88,6 +88,8 @@ class RescueOrder(NamedTuple):
             return RescueResult.FAILED
         if task.retries_spent < task.retries and task.op in self.ops:
             return RescueResult.RETRIED
+        if task.retries_spent < task.retries and task.engine is not None:
+            return RescueResult.RETRIED  # its engine brings it, whatever workers tell of
         return RescueResult.FAILED
 
     def body(self, task: Task, result: RescueResult) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from tapescope.clock import Clock
 from tapescope.codec import decode, encode
@@ -74,11 +74,13 @@ from tapescope.store.backend import StoreBackend
 from tapescope.store.backlog import StoreBacklog
 from tapescope.store.core import StoreCore
 from tapescope.store.database_clock import DatabaseClock
+from tapescope.store.engines import StoreEngines
 from tapescope.store.flush import (
     CancelAnswer,
     CancelRow,
     ClaimAnswer,
     ClaimRow,
+    CreateRow,
     FlushRefused,
     StoreAway,
     TraceRow,
@@ -169,6 +171,8 @@ class TaskStore:
         """How much waits and runs, and for how long."""
         self.leadership = StoreLeadership(core)
         """Which manager of many does the store's maintenance."""
+        self.engines = StoreEngines(core)
+        """The tasks that something else than the claim brings to a worker."""
         self.schedules = StoreSchedules(core)
         """When tasks are made by themselves."""
         self.messages = StoreMessages(core)
@@ -329,7 +333,7 @@ class TaskStore:
         nobody knows of: one with a key is found by the key, one without is cancelled by the store
         as soon as it is there.
         """
-        row, params = check_new_task(new_task, self.limits)
+        row, params = self._check_new(new_task)
         call = PendingCreate(self.clock.monotonic(), row, params)
         try:
             created: tuple[Task, bool] = await self._core.submit("create", call)
@@ -355,7 +359,7 @@ class TaskStore:
         for name in ("idempotency_key", "unique_key", "concurrency_key", "run_at"):
             if getattr(new_task, name) is not None:
                 raise BadSetting(name, getattr(new_task, name), "None of a task that begins now")
-        row, params = check_new_task(new_task, self.limits)
+        row, params = self._check_new(new_task)
         clock = self._core.clock
         started = body_of_first(owner)
         claim_row = ClaimRow(
@@ -375,6 +379,15 @@ class TaskStore:
             # Its claim won, too, in the try whose answer was lost.
             return task, created, Claim(task, Attempt(task.task_id, 1, owner))
         return task, created, None
+
+    def _check_new(self, new: NewTask) -> tuple[CreateRow, Mapping[str, Any]]:
+        if new.engine is not None and not self.engines.are_kept:
+            expected = f"None: the store {self.name} keeps no engines, its workers claim every task"
+            raise BadSetting("engine", new.engine, expected)
+        if new.engine is not None and new.concurrency_key is not None:
+            expected = "None beside a concurrency key: slots over the whole store are a claim's"
+            raise BadSetting("engine", new.engine, expected)
+        return check_new_task(new, self.limits)
 
     async def orphans_ended(self) -> None:
         """Wait for the tasks of creates that were cancelled: each has ended, or was never there.
@@ -407,7 +420,7 @@ class TaskStore:
         self._core.require_writable()
         if new_task.only_by is not None:
             raise BadSetting("only_by", new_task.only_by, "None in a transaction of the caller's")
-        row, params = check_new_task(new_task, self.limits)
+        row, params = self._check_new(new_task)
         start = self.clock.monotonic()
         try:
             try:

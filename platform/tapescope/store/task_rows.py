@@ -69,6 +69,7 @@ def as_pending(row: CreateRow, params: Mapping[str, Any], now: int, key: int) ->
         unique_key=row.unique_key,
         concurrency_key=row.concurrency_key,
         parked=row.concurrency_key is not None,
+        engine=row.engine or None,
         key=key,
     )
 
@@ -101,6 +102,7 @@ def as_running(task: Task, owner: str, won: ClaimAnswer) -> Task:
         cancel_with_parent=task.cancel_with_parent,
         unique_key=task.unique_key,
         concurrency_key=task.concurrency_key,
+        engine=task.engine,
         key=task.key,
     )
 

@@ -37,6 +37,7 @@ __all__ = [
     "bind",
     "check_choice",
     "check_count",
+    "check_engine",
     "check_flag",
     "check_key",
     "check_moment",
@@ -84,6 +85,7 @@ _KEY_BYTES: Final = 1_024
 """An index of PostgreSQL takes 2,704 bytes a row, the op among them; a longer key than this is a
 payload, which belongs in the params."""
 _TEXT_BYTES: Final = 1_024
+_ENGINE: Final = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _TRACE_BYTES: Final = 9_216
 """A trace context with the most baggage that is carried, 8,192 bytes."""
 
@@ -319,6 +321,13 @@ def check_op(op: object) -> str:
     return str.__str__(op)  # pyright: ignore[reportArgumentType]  # is_op takes text alone
 
 
+def check_engine(name: object) -> str:
+    """The name of an engine: that of its entry point. Raises ``BadSetting``."""
+    if not isinstance(name, str) or _ENGINE.fullmatch(name) is None:
+        raise BadSetting("engine", name, "a small letter, then small letters, digits, - and _")
+    return str.__str__(name)
+
+
 def check_time(name: str, value: object) -> int:
     """An aware time as microseconds since the Unix epoch. Raises ``BadSetting``."""
     if not isinstance(value, datetime):
@@ -381,6 +390,7 @@ def check_new_task(new: NewTask, limits: StoreLimits) -> tuple[CreateRow, Mappin
         check_flag("cancel_with_parent", new.cancel_with_parent),
         None if new.unique_key is None else check_key(new.unique_key, "unique_key"),
         None if new.concurrency_key is None else check_key(new.concurrency_key, "concurrency_key"),
+        "" if new.engine is None else check_engine(new.engine),
     )
     return row, {} if empty else decode(params)
 

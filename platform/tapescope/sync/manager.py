@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from functools import partial
 from types import TracebackType
-from typing import Any, ClassVar, Self, TypedDict, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypedDict, TypeVar, Unpack, cast, overload
 
 from tapescope.errors import TapescopeError
 from tapescope.maintenance import Retention
@@ -29,6 +29,9 @@ from tapescope.sync.schedules import SyncSchedules
 from tapescope.values import Codec
 from tapescope_telemetry import Telemetry
 from tapescope_telemetry.logger import Logger
+
+if TYPE_CHECKING:
+    from tapescope.engine import Engine
 
 __all__ = ["ManagerSettings", "SyncManager"]
 
@@ -61,6 +64,7 @@ class ManagerSettings(TypedDict, total=False):
     around_run: Sequence[RunHook]
     around_submit: Sequence[SubmitHook]
     resources: ResourceMap | None
+    engine: Engine | str | None
 
 
 class SyncManager:

@@ -14,6 +14,7 @@ from copy import deepcopy
 from dataclasses import replace
 from itertools import islice
 from typing import ClassVar, Final
+from uuid import uuid4
 
 from tapescope.clock import Clock
 from tapescope.codec import decode
@@ -121,6 +122,9 @@ class MemoryBackend(StoreBackend):
         self._workers: dict[str, WorkerState] = {}
         self._lives_until: dict[str, int] = {}
         self._pauses: dict[str, Pause] = {}
+        self._store_id = uuid4().hex[:16]
+        self._confirm_at: Counter[int] = Counter()
+        """By key when its engine is asked next about a task."""
         self._pruned: Counter[tuple[str, str]] = Counter()
         """By op and status the tasks that have ended and are not here any more."""
         self.records: dict[int, Record] = {}
@@ -390,8 +394,39 @@ class MemoryBackend(StoreBackend):
     def _pending_of(self, ops: Sequence[str]) -> Iterator[Record]:
         able = set(ops) - self._pauses.keys()
         for record in self.records.values():
-            if record.task.status is TaskStatus.PENDING and record.task.op in able:
+            task = record.task
+            if task.status is TaskStatus.PENDING and task.op in able and task.engine is None:
                 yield record
+
+    # --- engines ----------------------------------------------------------------------------------
+
+    @property
+    def keeps_engines(self) -> bool:
+        return True
+
+    async def read_store_id(self) -> str:
+        return self._store_id
+
+    async def find_unconfirmed(self, engine: str, limit: int) -> Sequence[Task]:
+        now = self._context.clock.now()
+        found = [task for at, task in self._to_confirm(engine) if at <= now]
+        return found[:limit]
+
+    async def note_confirmed(self, task_ids: Sequence[str], again_in: int) -> None:
+        at = self._context.clock.now() + again_in
+        self._confirm_at |= {self._keys[one]: at for one in task_ids if one in self._keys}
+
+    async def count_overdue(self, engine: str, late: int, limit: int) -> tuple[int, int | None]:
+        before = self._context.clock.now() - late
+        since = [max(at, task.created_us) for at, task in self._to_confirm(engine)]
+        overdue = [one for one in since if one <= before][:limit]
+        return len(overdue), min(overdue, default=None)
+
+    def _to_confirm(self, engine: str) -> list[tuple[int, Task]]:
+        tasks = [record.task for record in self.records.values()]
+        waiting = [t for t in tasks if (t.status, t.engine) == (TaskStatus.PENDING, engine)]
+        found = [(self._confirm_at[task.key], task) for task in waiting]
+        return sorted(found, key=lambda one: (one[0], one[1].key))
 
     # --- leases -----------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import aclosing
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack
 
 from opentelemetry.metrics import NoOpMeterProvider
 
@@ -24,6 +24,9 @@ from tapescope.testing.cleaning import clean_test_store
 from tapescope.testing.clock import ManualClock
 from tapescope.testing.polling import until
 from tapescope_telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from tapescope.engine import Engine
 
 __all__ = ["EagerManager", "JudgedManager", "TasksLeft", "make_recorded_store"]
 
@@ -160,13 +163,14 @@ class JudgedManager(TaskManager):
         max_running: int | None = None,
         drain: float | None = None,
         work: bool | None = None,
+        engine: Engine | str | None = None,
     ) -> None:
         """``TaskManager.reconfigure``, but for another store: raises ``BadSetting`` for that."""
         if store is not None:
             raise BadSetting(
                 "store", store, "None: the manager is judged on the one it was made with"
             )
-        super().reconfigure(max_running=max_running, drain=drain, work=work)
+        super().reconfigure(max_running=max_running, drain=drain, work=work, engine=engine)
 
     def _attach_clock(self) -> None:
         if self.clock is not None:

@@ -112,7 +112,7 @@ Besides as many tasks are parked on one concurrency key, and as many more on a k
 _ROWS: Final = """
 INSERT INTO tasks (task_id, op, status, attempt, owner, params, retries, idempotency_key,
                    created_at, run_at, claimed_at, finished_at, lease_expires_at, cancel_reason,
-                   cancel_requested_at, error_code, priority, tags, parent_id, unique_key)
+                   cancel_requested_at, error_code, priority, tags, parent_id, unique_key, engine)
 SELECT {task_id}, op, status, CASE status WHEN 'pending' THEN 0 ELSE 1 END, owner,
        '{{"some": "params"}}', 3, CASE WHEN i % 2 = 0 THEN 'key' || i END, created_at,
        CASE in_a_year WHEN 1 THEN {now} + {year} + i ELSE created_at END,
@@ -123,7 +123,8 @@ SELECT {task_id}, op, status, CASE status WHEN 'pending' THEN 0 ELSE 1 END, owne
        CASE slot WHEN 23 THEN 'user' END, CASE slot WHEN 23 THEN created_at END,
        CASE status WHEN 'failed' THEN 'exception' END, priority,
        CASE slot WHEN 7 THEN '["few","many"]' ELSE '["many"]' END,
-       {few_or_many}, 'unique' || i
+       {few_or_many}, 'unique' || i,
+       CASE WHEN status = 'pending' AND r BETWEEN 75 AND 79 THEN 'elsewhere' ELSE '' END
   FROM kinds ORDER BY i;
 
 INSERT INTO tasks (task_id, op, params, created_at, run_at, priority, concurrency_key, parked_at)

@@ -50,6 +50,7 @@ async def walk(store: TaskStore, work: Work, filled: Filled) -> None:
     await _walk_schedules(store, work, filled)
     await _walk_pauses(store, work, filled)
     await _walk_messages(store, work, filled)
+    await _walk_engines(store, work, filled)
     await _walk_maintenance(store, work, filled)
     await _walk_transactions(store, work, filled)
     if isinstance(store.backend, SqliteBackend):
@@ -159,6 +160,28 @@ async def _claim(store: TaskStore) -> Attempt:
     claim = await store.claim_if_pending(task, "worker", 60)
     assert claim is not None
     return claim.attempt
+
+
+async def _walk_engines(store: TaskStore, work: Work, filled: Filled) -> None:
+    """Of what waits of op5 to op9, one in twenty of the tasks, all is an engine's."""
+    with work.verb("read_store_id"):
+        await store.engines.read_store_id()
+    for engine in ("elsewhere", "absent"):
+        with work.verb(f"find_unconfirmed {engine}"):
+            await store.engines.find_unconfirmed(engine, limit=_PAGE)
+    with work.verb("note_confirmed"):
+        await store.engines.note_confirmed(
+            [filled.task_id(filled.rows // 2 + nth) for nth in range(20)], again_in=_DAY
+        )
+    with work.verb("count_overdue"):
+        await store.engines.count_overdue("elsewhere", late=60)
+    with work.verb("create of an engine"):
+        await store.create(NewTask(new_task_id(), "op5", engine="elsewhere"))
+    for op in ("op5", "op9"):
+        with work.verb(f"claim_due beside an engine's tasks of {op}"):
+            await store.claim_due("worker", [op], _PAGE, 60)
+        with work.verb(f"next_due beside an engine's tasks of {op}"):
+            await store.next_due([op])
 
 
 async def _walk_life(store: TaskStore, work: Work, filled: Filled) -> None:

@@ -14,6 +14,7 @@ from tests.mutants.guard import Guard
 from tests.mutants.table import (
     client,
     context,
+    engines,
     http,
     limits,
     manager,
@@ -51,6 +52,7 @@ def _by_name() -> dict[str, Guard]:
         context,
         messages,
         limits,
+        engines,
         telemetry,
         testing,
     )

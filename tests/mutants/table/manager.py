@@ -42,7 +42,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "manager.resource_shield",
         "What was opened is closed before an opening that failed is told of",
-        Edit(_MANAGER, "            await wait_shielded(closing)\n"),
+        Edit(_MANAGER, "        await wait_shielded(closing)\n"),
         "tests/manager/test_resources.py::test_a_resource_that_cannot_be_opened_keeps_a_worker_from_opening",
     ),
     row(

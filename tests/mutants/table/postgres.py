@@ -881,8 +881,8 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "A worker is given no task before it is due",
         Edit(
             _CLAIM_DUE,
-            "AND t.op = share.op AND t.priority = level AND t.run_at <= now\n",
-            "AND t.op = share.op AND t.priority = level\n",
+            "AND t.op = share.op AND t.engine = '' AND t.priority = level AND t.run_at <= now\n",
+            "AND t.op = share.op AND t.engine = '' AND t.priority = level\n",
         ),
         "tests/contract/test_conformance.py::TestPostgres::test_due_tasks_are_claimed_the_longest_due_first",
         on=_ON,

@@ -13,14 +13,14 @@ DELETE FROM lanes WHERE lane = ANY ($1);
 WITH RECURSIVE first AS (
     SELECT o.op, d.priority, d.run_at FROM unnest($1::text[]) AS o(op)
      CROSS JOIN LATERAL (SELECT t.priority, t.run_at FROM tasks t
-                          WHERE t.status = 'pending' AND t.op = o.op
+                          WHERE t.status = 'pending' AND t.op = o.op AND t.engine = ''
                           ORDER BY t.priority DESC, t.run_at, t.id LIMIT 1) d
       LEFT JOIN LATERAL (SELECT q.op FROM pauses q WHERE q.op = o.op LIMIT 1) p ON true
      WHERE p.op IS NULL
      UNION ALL
     SELECT f.op, d.priority, d.run_at FROM first f
      CROSS JOIN LATERAL (SELECT t.priority, t.run_at FROM tasks t
-                          WHERE t.status = 'pending' AND t.op = f.op AND t.priority < f.priority
+                          WHERE t.status = 'pending' AND t.op = f.op AND t.engine = '' AND t.priority < f.priority
                           ORDER BY t.priority DESC, t.run_at, t.id LIMIT 1) d
 )
 SELECT min(d.due_at) AS due

@@ -127,6 +127,7 @@ CREATE TABLE maintenance (
     pruned_at     bigint  NOT NULL DEFAULT 0,
     firing_holder text,
     firing_until  bigint  NOT NULL DEFAULT 0,
+    store_id      text,
     CONSTRAINT maintenance_pkey PRIMARY KEY (id),
     CONSTRAINT maintenance_one_row CHECK (id = 1)
 );
@@ -283,6 +284,8 @@ CREATE TABLE tasks (
     unique_key          text,
     concurrency_key     text,
     parked_at           bigint,
+    engine              text             NOT NULL DEFAULT '',
+    confirm_at          bigint           NOT NULL DEFAULT 0,
     CONSTRAINT tasks_pkey PRIMARY KEY (id),
     CONSTRAINT tasks_parked_is_not_due CHECK (parked_at IS NULL OR run_at = '253402300799999999'::bigint),
     CONSTRAINT tasks_priority_known CHECK (priority >= '-9'::integer AND priority <= 9),
@@ -291,7 +294,7 @@ CREATE TABLE tasks (
     CONSTRAINT tasks_task_id_unique UNIQUE (task_id)
 );
 CREATE INDEX tasks_bound ON tasks (lease_expires_at) WHERE status = 'pending' AND lease_expires_at IS NOT NULL;
-CREATE INDEX tasks_due_op ON tasks (op, priority DESC, run_at, id) WHERE status = 'pending';
+CREATE INDEX tasks_due_op ON tasks (op, engine, priority DESC, run_at, id) WHERE status = 'pending';
 CREATE INDEX tasks_follow ON tasks (parent_id) WHERE cancel_with_parent AND parent_id IS NOT NULL AND cancel_requested_at IS NULL AND (status = ANY (ARRAY['pending', 'running']));
 CREATE UNIQUE INDEX tasks_idempotency_key_unique ON tasks (idempotency_key, op) WHERE idempotency_key IS NOT NULL;
 CREATE INDEX tasks_lease ON tasks (lease_expires_at) WHERE status = 'running';
@@ -299,6 +302,7 @@ CREATE INDEX tasks_parent ON tasks (parent_id, task_id) WHERE parent_id IS NOT N
 CREATE INDEX tasks_parked ON tasks (op, concurrency_key, priority DESC, parked_at, id) WHERE status = 'pending' AND parked_at IS NOT NULL;
 CREATE INDEX tasks_status_task_id ON tasks (status, task_id);
 CREATE INDEX tasks_to_cancel ON tasks (owner) WHERE status = 'running' AND cancel_requested_at IS NOT NULL;
+CREATE INDEX tasks_to_confirm ON tasks (engine, confirm_at, id) WHERE status = 'pending' AND engine <> '';
 CREATE UNIQUE INDEX tasks_unique_key_open ON tasks (unique_key, op) WHERE unique_key IS NOT NULL AND (status = ANY (ARRAY['pending', 'running']));
 CREATE TRIGGER tasks_are_tagged AFTER INSERT ON tasks
     FOR EACH ROW
@@ -440,6 +444,7 @@ CREATE TABLE workers (
 --   read_backlog(x_fresh bigint, x_write boolean) RETURNS text
 --   read_final(body text) RETURNS json
 --   read_pauses() RETURNS text
+--   read_store_id() RETURNS text
 --   recount_backlog(x_passed bigint) RETURNS TABLE(op text, state text, kept bigint, found bigint)
 --   refuse(why text) RETURNS void
 --   repair_task(x_task_id uuid, x_grace bigint, x_by text) RETURNS SETOF repairs

@@ -9,20 +9,24 @@ SELECT op, state, second >= 0, CAST(sum(n) AS INTEGER) FROM backlog
  GROUP BY 1, 2, 3;
 
 -- name: read_waits
--- By op, when the first pending task was to run: a step of an index for each priority that waits.
+-- By op, when the first pending task was to run: a step of an index for each engine and priority that waits.
 -- Differs from the Postgres version in that it is a query of its own.
-WITH RECURSIVE first(op, priority, run_at) AS (
-    SELECT o.value, t.priority, t.run_at
+WITH RECURSIVE first(op, engine, priority, run_at) AS (
+    SELECT o.value, t.engine, t.priority, t.run_at
       FROM json_each(:ops) AS o
      CROSS JOIN tasks t ON t.id = (SELECT d.id FROM tasks d INDEXED BY tasks_due_op
                                     WHERE d.status = 'pending' AND d.op = o.value
-                                    ORDER BY d.priority DESC, d.run_at, d.id LIMIT 1)
+                                    ORDER BY d.engine, d.priority DESC, d.run_at, d.id LIMIT 1)
      UNION ALL
-    SELECT f.op, t.priority, t.run_at
+    SELECT f.op, t.engine, t.priority, t.run_at
       FROM first f
-     CROSS JOIN tasks t ON t.id = (SELECT d.id FROM tasks d INDEXED BY tasks_due_op
-                                    WHERE d.status = 'pending' AND d.op = f.op AND d.priority < f.priority
-                                    ORDER BY d.priority DESC, d.run_at, d.id LIMIT 1)
+     CROSS JOIN tasks t ON t.id = coalesce(
+           (SELECT d.id FROM tasks d INDEXED BY tasks_due_op
+             WHERE d.status = 'pending' AND d.op = f.op AND d.engine = f.engine AND d.priority < f.priority
+             ORDER BY d.priority DESC, d.run_at, d.id LIMIT 1),
+           (SELECT d.id FROM tasks d INDEXED BY tasks_due_op
+             WHERE d.status = 'pending' AND d.op = f.op AND d.engine > f.engine
+             ORDER BY d.engine, d.priority DESC, d.run_at, d.id LIMIT 1))
 )
 SELECT op, min(run_at) FROM first GROUP BY op;
 

@@ -11,7 +11,7 @@ WITH RECURSIVE first(op, priority, run_at) AS MATERIALIZED (
     SELECT o.value, t.priority, t.run_at
       FROM json_each(:ops) AS o
      CROSS JOIN tasks t ON t.id = (SELECT d.id FROM tasks d INDEXED BY tasks_due_op
-                                    WHERE d.status = 'pending' AND d.op = o.value
+                                    WHERE d.status = 'pending' AND d.op = o.value AND d.engine = ''
                                     ORDER BY d.priority DESC, d.run_at, d.id LIMIT 1)
      WHERE NOT EXISTS (SELECT 1 FROM workers w WHERE w.owner = :owner AND w.drained_at IS NOT NULL)
        AND o.value NOT IN (SELECT p.op FROM pauses p)
@@ -19,7 +19,7 @@ WITH RECURSIVE first(op, priority, run_at) AS MATERIALIZED (
     SELECT f.op, t.priority, t.run_at
       FROM first f
      CROSS JOIN tasks t ON t.id = (SELECT d.id FROM tasks d INDEXED BY tasks_due_op
-                                    WHERE d.status = 'pending' AND d.op = f.op AND d.priority < f.priority
+                                    WHERE d.status = 'pending' AND d.op = f.op AND d.engine = '' AND d.priority < f.priority
                                     ORDER BY d.priority DESC, d.run_at, d.id LIMIT 1)
 ), level(priority) AS MATERIALIZED (
     SELECT DISTINCT f.priority FROM first f WHERE f.run_at <= :now
@@ -30,7 +30,7 @@ WITH RECURSIVE first(op, priority, run_at) AS MATERIALIZED (
                      CROSS JOIN tasks t
                      WHERE f.priority > l.priority AND f.run_at <= :now
                        AND t.id IN (SELECT d.id FROM tasks d INDEXED BY tasks_due_op
-                                     WHERE d.status = 'pending' AND d.op = f.op AND d.priority = f.priority
+                                     WHERE d.status = 'pending' AND d.op = f.op AND d.engine = '' AND d.priority = f.priority
                                        AND d.run_at <= :now
                                      LIMIT :limit)
                      LIMIT :limit)) < :limit
@@ -41,7 +41,7 @@ SELECT json_group_array(id)
          CROSS JOIN tasks t
          WHERE f.run_at <= :now AND f.priority >= (SELECT priority FROM lowest)
            AND t.id IN (SELECT d.id FROM tasks d INDEXED BY tasks_due_op
-                         WHERE d.status = 'pending' AND d.op = f.op AND d.priority = f.priority
+                         WHERE d.status = 'pending' AND d.op = f.op AND d.engine = '' AND d.priority = f.priority
                            AND d.run_at <= :now
                          ORDER BY d.run_at, d.id LIMIT :limit)
          ORDER BY t.priority DESC, t.run_at, t.id LIMIT :limit);
@@ -80,14 +80,14 @@ WITH RECURSIVE first(op, priority, run_at) AS (
     SELECT o.value, t.priority, t.run_at
       FROM json_each(?) AS o
      CROSS JOIN tasks t ON t.id = (SELECT d.id FROM tasks d INDEXED BY tasks_due_op
-                                    WHERE d.status = 'pending' AND d.op = o.value
+                                    WHERE d.status = 'pending' AND d.op = o.value AND d.engine = ''
                                     ORDER BY d.priority DESC, d.run_at, d.id LIMIT 1)
      WHERE o.value NOT IN (SELECT p.op FROM pauses p)
      UNION ALL
     SELECT f.op, t.priority, t.run_at
       FROM first f
      CROSS JOIN tasks t ON t.id = (SELECT d.id FROM tasks d INDEXED BY tasks_due_op
-                                    WHERE d.status = 'pending' AND d.op = f.op AND d.priority < f.priority
+                                    WHERE d.status = 'pending' AND d.op = f.op AND d.engine = '' AND d.priority < f.priority
                                     ORDER BY d.priority DESC, d.run_at, d.id LIMIT 1)
 )
 SELECT min(due_at)

@@ -135,7 +135,7 @@ CREATE TABLE maintenance (
     holder     TEXT,
     held_until INTEGER NOT NULL DEFAULT 0,
     audited_at INTEGER NOT NULL DEFAULT 0,
-    pruned_at  INTEGER NOT NULL DEFAULT 0, firing_holder TEXT, firing_until INTEGER NOT NULL DEFAULT 0,
+    pruned_at  INTEGER NOT NULL DEFAULT 0, firing_holder TEXT, firing_until INTEGER NOT NULL DEFAULT 0, store_id TEXT,
     CONSTRAINT maintenance_one_row CHECK (id = 1)
 );
 
@@ -291,14 +291,14 @@ CREATE TABLE tasks (
     cancel_requested_at INTEGER,
     error_code          TEXT, cancel_traceparent TEXT, priority INTEGER NOT NULL DEFAULT 0
     CONSTRAINT tasks_priority_known CHECK (typeof(priority) = 'integer' AND priority BETWEEN -9 AND 9), tags TEXT, parent_id TEXT, cancel_with_parent INTEGER NOT NULL DEFAULT 0, unique_key TEXT, concurrency_key TEXT, parked_at INTEGER
-    CONSTRAINT tasks_parked_is_not_due CHECK (parked_at IS NULL OR run_at = 253402300799999999),
+    CONSTRAINT tasks_parked_is_not_due CHECK (parked_at IS NULL OR run_at = 253402300799999999), engine TEXT NOT NULL DEFAULT '', confirm_at INTEGER NOT NULL DEFAULT 0,
     CONSTRAINT tasks_task_id_unique UNIQUE (task_id),
     CONSTRAINT tasks_status_known
         CHECK (status IN ('pending', 'running', 'succeeded', 'failed', 'cancelled'))
 );
 CREATE INDEX tasks_bound ON tasks (lease_expires_at)
     WHERE status = 'pending' AND lease_expires_at IS NOT NULL;
-CREATE INDEX tasks_due_op ON tasks (op, priority DESC, run_at) WHERE status = 'pending';
+CREATE INDEX tasks_due_op ON tasks (op, engine, priority DESC, run_at) WHERE status = 'pending';
 CREATE INDEX tasks_follow ON tasks (parent_id)
     WHERE cancel_with_parent AND parent_id IS NOT NULL AND cancel_requested_at IS NULL
       AND status IN ('pending', 'running');
@@ -311,6 +311,7 @@ CREATE INDEX tasks_parked ON tasks (op, concurrency_key, priority DESC, parked_a
 CREATE INDEX tasks_status_task_id ON tasks (status, task_id);
 CREATE INDEX tasks_to_cancel ON tasks (owner)
     WHERE status = 'running' AND cancel_requested_at IS NOT NULL;
+CREATE INDEX tasks_to_confirm ON tasks (engine, confirm_at) WHERE status = 'pending' AND engine <> '';
 CREATE UNIQUE INDEX tasks_unique_key_open ON tasks (unique_key, op)
     WHERE unique_key IS NOT NULL AND status IN ('pending', 'running');
 CREATE TRIGGER tasks_are_tagged AFTER INSERT ON tasks

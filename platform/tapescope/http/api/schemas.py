@@ -137,6 +137,10 @@ class TaskRow(_Shape):
     cancel_with_parent: Annotated[
         bool, Field(description="It is cancelled once its parent has ended as cancelled.")
     ]
+    engine: Annotated[
+        str | None,
+        Field(description="What brings it to a worker; null: workers claim it themselves."),
+    ]
     idempotency_key: str | None
     unique_key: Annotated[
         str | None, Field(description="No other task of its op with it is open beside it.")

@@ -30,6 +30,7 @@ try:
                 "backlog",
                 "claims",
                 "context",
+                "engines",
                 "giving_up",
                 "input",
                 "large_appends",
@@ -58,6 +59,7 @@ try:
     from tapescope.testing.conformance.backlog import BacklogConformance
     from tapescope.testing.conformance.claims import ClaimsConformance
     from tapescope.testing.conformance.context import ContextConformance
+    from tapescope.testing.conformance.engines import EnginesConformance
     from tapescope.testing.conformance.giving_up import GivingUpConformance
     from tapescope.testing.conformance.input import InputConformance
     from tapescope.testing.conformance.large_appends import LargeAppendsConformance
@@ -89,6 +91,7 @@ __all__ = [
     "BacklogConformance",
     "ClaimsConformance",
     "ContextConformance",
+    "EnginesConformance",
     "GivingUpConformance",
     "InputConformance",
     "LargeAppendsConformance",
@@ -133,6 +136,7 @@ class StoreConformance(
     UniqueKeysConformance,
     SlotsConformance,
     PausesConformance,
+    EnginesConformance,
     SchedulesConformance,
     MessagesConformance,
     BacklogConformance,

@@ -36,12 +36,12 @@ BEGIN
     WITH RECURSIVE first AS (
         SELECT o.op, d.priority, d.run_at FROM unnest(x_ops) AS o(op)
          CROSS JOIN LATERAL (SELECT t.priority, t.run_at FROM tasks t
-                              WHERE t.status = 'pending' AND t.op = o.op
+                              WHERE t.status = 'pending' AND t.op = o.op AND t.engine = ''
                               ORDER BY t.priority DESC, t.run_at, t.id LIMIT 1) d
          UNION ALL
         SELECT f.op, d.priority, d.run_at FROM first f
          CROSS JOIN LATERAL (SELECT t.priority, t.run_at FROM tasks t
-                              WHERE t.status = 'pending' AND t.op = f.op AND t.priority < f.priority
+                              WHERE t.status = 'pending' AND t.op = f.op AND t.engine = '' AND t.priority < f.priority
                               ORDER BY t.priority DESC, t.run_at, t.id LIMIT 1) d
     )
     SELECT array_agg(DISTINCT f.priority ORDER BY f.priority DESC) INTO levels FROM first f WHERE f.run_at <= now;
@@ -70,7 +70,7 @@ BEGIN
             (SELECT f.op, count(*)::integer AS n
                FROM (SELECT o.op FROM unnest(x_ops) AS o(op)
                       CROSS JOIN LATERAL (SELECT t.run_at, t.id FROM tasks t
-                                           WHERE t.status = 'pending' AND t.op = o.op AND t.priority = level
+                                           WHERE t.status = 'pending' AND t.op = o.op AND t.engine = '' AND t.priority = level
                                              AND t.run_at <= now
                                            ORDER BY t.run_at, t.id LIMIT x_limit) d
                       WHERE cardinality(x_ops) > 1
@@ -82,7 +82,7 @@ BEGIN
             EXIT WHEN cardinality(picked) >= x_limit;
             SELECT array_agg(d.id) INTO these
               FROM (SELECT t.id FROM tasks t
-                     WHERE t.status = 'pending' AND t.op = share.op AND t.priority = level AND t.run_at <= now
+                     WHERE t.status = 'pending' AND t.op = share.op AND t.engine = '' AND t.priority = level AND t.run_at <= now
                        AND t.id <> ALL (picked)
                      ORDER BY t.run_at, t.id
                      LIMIT least(share.n, x_limit - cardinality(picked))

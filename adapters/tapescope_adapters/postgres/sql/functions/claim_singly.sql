@@ -31,7 +31,7 @@ BEGIN
              UNION ALL
             SELECT * FROM (
                 SELECT d.id, d.attempt FROM tasks d
-                 WHERE d.status = 'pending' AND d.op = asked.op AND d.priority = asked.priority AND d.run_at <= x_now
+                 WHERE d.status = 'pending' AND d.op = asked.op AND d.engine = '' AND d.priority = asked.priority AND d.run_at <= x_now
                    AND d.id <> ALL (x_picked)
                  ORDER BY d.run_at, d.id FOR NO KEY UPDATE SKIP LOCKED) AS others
         LOOP

@@ -118,7 +118,7 @@ BEGIN
         WITH made AS (
             INSERT INTO tasks (task_id, op, params, timeout_s, retries, idempotency_key, traceparent,
                                run_at, owner, lease_expires_at, priority, tags, parent_id,
-                               cancel_with_parent, unique_key, concurrency_key, parked_at, created_at)
+                               cancel_with_parent, unique_key, concurrency_key, parked_at, engine, created_at)
             SELECT c.task_id, c.op, c.params, c.timeout, c.retries, c.idempotency_key, c.traceparent,
                    CASE WHEN c.concurrency_key IS NULL THEN coalesce(c.run_at, now)
                         ELSE 253402300799999999 END, c.owner,
@@ -126,16 +126,17 @@ BEGIN
                         THEN least(coalesce(c.run_at, now) + c.lease, 253402300799999999) END,
                    coalesce(c.priority, 0), c.tags, c.parent_id, coalesce(c.cancel_with_parent, false),
                    c.unique_key, c.concurrency_key,
-                   CASE WHEN c.concurrency_key IS NOT NULL THEN coalesce(c.run_at, now) END, now
+                   CASE WHEN c.concurrency_key IS NOT NULL THEN coalesce(c.run_at, now) END,
+                   coalesce(c.engine, ''), now
               FROM unnest(creates[1]::uuid[], string_to_array(creates[2], E'\x1e'),
                           string_to_array(creates[3], E'\x1e'), creates[4]::double precision[],
                           creates[5]::integer[], creates[6]::text[], creates[7]::text[],
                           creates[8]::bigint[], creates[9]::text[], creates[10]::bigint[],
                           creates[11]::smallint[], creates[12]::text[], creates[13]::uuid[],
-                          creates[14]::boolean[], creates[15]::text[], creates[16]::text[])
+                          creates[14]::boolean[], creates[15]::text[], creates[16]::text[], creates[17]::text[])
                    AS c(task_id, op, params, timeout, retries, idempotency_key, traceparent, run_at,
                         owner, lease, priority, tags, parent_id, cancel_with_parent, unique_key,
-                        concurrency_key)
+                        concurrency_key, engine)
                 ON CONFLICT DO NOTHING
             RETURNING id
         )
@@ -222,7 +223,7 @@ BEGIN
                           WHERE r.place <> ALL (failed) GROUP BY r.task_id) s);
     END IF;
     IF won_id IS NOT NULL THEN
-        news := concat_ws(',', news, (
+        news := concat_ws(',', nullif(news, ''), (
             SELECT string_agg(w.task_id || ':' || w.seq, ',')
               FROM unnest(won_task_id, starts) AS w(task_id, seq)));
     END IF;
@@ -256,7 +257,7 @@ BEGIN
             cancel_facts := array_append(cancel_facts, met -> 9);
             IF met ->> 0 = 'cancelled' THEN
                 ended := ended || (SELECT t.id FROM tasks t WHERE t.task_id = one.task_id LIMIT 1);
-                news := concat_ws(',', news, one.task_id || ':' || (met ->> 8));
+                news := concat_ws(',', nullif(news, ''), one.task_id || ':' || (met ->> 8));
             ELSIF met ->> 0 = 'recorded' THEN
                 signal := 'c';
             END IF;
