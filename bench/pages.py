@@ -150,7 +150,7 @@ def press(url: str, seconds: int, script: Path) -> dict[str, float]:
             *("--duration", f"{seconds}s", "--timeout", "30s", "--script", str(script), url),
         ],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=True,
     )
     found: dict[str, float] = json.loads(done.stdout.partition("FOUND ")[2])

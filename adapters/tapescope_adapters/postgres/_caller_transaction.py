@@ -94,7 +94,7 @@ def _insert(
         "cancel_with_parent pg_catalog.bool": row.cancel_with_parent,
         "unique_key pg_catalog.text": row.unique_key,
         "concurrency_key pg_catalog.text": row.concurrency_key,
-        "engine pg_catalog.text": row.engine,
+        "engine pg_catalog.text": row.engine or None,
     }
     if row.concurrency_key is not None:  # it is born parked
         due = "coalesce($8::bigint, c.now)"
