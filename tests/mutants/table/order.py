@@ -43,6 +43,17 @@ GUARDS: Final[tuple[Guard, ...]] = (
         on="postgresql",
     ),
     row(
+        "order.shares_postgres",
+        "Of the next priority so many are shared out as there is room for, on PostgreSQL",
+        Edit(
+            f"{POSTGRES}/sql/functions/claim_due.sql",
+            "LIMIT x_limit - cardinality(picked)) f",
+            "LIMIT x_limit) f",
+        ),
+        f"{_SUITE}::TestPostgres::test_a_claim_goes_on_with_the_longest_due_of_the_next_priority",
+        on="postgresql",
+    ),
+    row(
         "order.enough_sqlite",
         "Priorities are looked at until there are enough tasks, on SQLite",
         Edit(f"{SQLITE}/sql/due.sql", "LIMIT :limit)) < :limit", "LIMIT :limit)) < 1"),

@@ -74,7 +74,7 @@ BEGIN
                                              AND t.run_at <= now
                                            ORDER BY t.run_at, t.id LIMIT x_limit) d
                       WHERE cardinality(x_ops) > 1
-                      ORDER BY d.run_at, d.id LIMIT x_limit) f
+                      ORDER BY d.run_at, d.id LIMIT x_limit - cardinality(picked)) f
               GROUP BY f.op)
             UNION ALL
             (SELECT o.op, x_limit FROM unnest(x_ops) AS o(op))
