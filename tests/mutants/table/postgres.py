@@ -1110,7 +1110,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "Of those due at once the first goes first, whatever its op",
         Edit(
             f"{_SQL}/functions/claim_due.sql",
-            "ORDER BY d.run_at, d.id LIMIT x_limit) f",
+            "ORDER BY d.run_at, d.id LIMIT x_limit - cardinality(picked)) f",
             "ORDER BY d.run_at LIMIT x_limit) f",
         ),
         "tests/contract/test_conformance.py::TestPostgres::test_of_those_due_at_once_the_first_goes_first_whatever_its_op",
