@@ -16,6 +16,7 @@ from tapescope_telemetry.names import (
     BACKLOG,
     FIRINGS,
     LATENESS,
+    MESSAGES,
     OLDEST_DUE,
     OP_PAUSED,
     OP_TIMEOUT,
