@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -36,6 +37,7 @@ from tapescope.engine import (
     reconcile,
 )
 from tapescope.model.tasks import NewTask, Task, TaskStatus
+from tapescope.store.flush import CancelAnswer
 from tapescope.store.validation import new_task_id
 from tapescope.testing import MemoryBackend, MemoryStore, until
 from tapescope.testing.polling import settle_loop
@@ -83,6 +85,8 @@ class QueueEngine(Engine):
         """Whether what is dispatched gets lost."""
         self.known: dict[str, str | None] = {}
         """By id what was said when it was cancelled there, if it was."""
+        self.refused: set[str] = set()
+        """What it does not take."""
         self.forgotten: list[str] = []
         self.server: _Server | None = None
 
@@ -107,11 +111,13 @@ class QueueEngine(Engine):
     async def confirm(self, tasks: Sequence[Task]) -> Confirmation:
         if self.lossy:
             return Confirmation(failed="it is away")
-        for task in tasks:
+        taken = [task for task in tasks if task.task_id not in self.refused]
+        for task in taken:
             self.dispatch(task)
-        said = {task.task_id: self.known[task.task_id] for task in tasks}
+        said = {task.task_id: self.known[task.task_id] for task in taken}
         cancelled = {task_id: why for task_id, why in said.items() if why is not None}
-        return Confirmation([one for one in said if one not in cancelled], cancelled)
+        failed = "" if len(taken) == len(tasks) else "it does not fit"
+        return Confirmation([one for one in said if one not in cancelled], cancelled, failed)
 
     async def find_forgotten(self) -> Sequence[Forgotten]:
         return [Forgotten(one, why) for one, why in self.known.items() if why is not None]
@@ -192,6 +198,46 @@ async def test_the_reconciler_brings_what_got_lost(
 
     assert (away.failed, overdue.tasks, found.confirmed) == ("it is away", 1, 1)
     assert await handle.result(timeout=10) == 10
+
+
+async def test_a_task_that_the_engine_does_not_take_keeps_no_other_one(
+    engine: QueueEngine,
+) -> None:
+    """The turn goes on past pages where some were taken, and says of the one that was not; where
+    none is, it ends."""
+    async with MemoryStore() as store:
+        new = [NewTask(new_task_id(), "double", engine="queue") for _ in range(250)]
+        tasks = [(await store.create(one))[0] for one in new]
+        engine.refused = {tasks[0].task_id, tasks[120].task_id}
+        done = await reconcile(store, engine)
+        left = await store.engines.find_unconfirmed("queue")
+        again = await reconcile(store, engine)
+
+    assert (done.confirmed, done.failed) == (248, "it does not fit")
+    assert {task.task_id for task in left} == engine.refused
+    assert (again.confirmed, again.failed) == (0, "it does not fit")
+
+
+async def test_a_task_that_cannot_be_cancelled_keeps_no_other_one(
+    manager: TaskManager, engine: QueueEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is wrong with it; one whose row is gone is settled."""
+    engine.lossy = True
+    first, second = [await manager.submit("double", params={"n": n}) for n in range(2)]
+    engine.known = dict.fromkeys([first.task_id, new_task_id(), second.task_id], "too dear")
+    cancel = manager.store.request_cancel
+
+    async def refuse(task_id: str, *args: Any) -> CancelAnswer:
+        if task_id == first.task_id:
+            raise RuntimeError("broken")
+        return await cancel(task_id, *args)
+
+    monkeypatch.setattr(manager.store, "request_cancel", refuse)
+    engine.lossy = False
+    done = await reconcile(manager.store, engine)
+
+    assert (done.cancelled, done.failed) == (1, f"task {first.task_id} cannot be cancelled: broken")
+    assert (await second.status()).status is TaskStatus.CANCELLED
 
 
 async def test_what_was_cancelled_there_while_it_waited_is_cancelled_here(

@@ -22,6 +22,7 @@ from tapescope_adapters.temporal._names import (
     make_priority,
     make_queue,
     make_timeout,
+    make_wait,
     starts_queue,
 )
 
@@ -65,7 +66,7 @@ class Dispatcher:
 
     async def _start(self, client: Client, task: Task, reuse: ActivityIDReusePolicy) -> None:
         """Ids are the tasks', so to start one twice starts it once."""
-        wait = datetime.fromtimestamp(task.run_us / 1e6, UTC) - datetime.now(UTC)
+        wait = make_wait(task)
         settings: dict[str, Any] = {}
         if wait > _SOONEST and self._connection.delays:
             settings["start_delay"] = wait
@@ -112,8 +113,8 @@ class Dispatcher:
         cancelled: dict[str, str] = {}
         failed = ""
         for task, answer in zip(tasks, answers, strict=True):
-            if isinstance(answer, RPCError):
-                failed = f"{answer.status.name}: {answer.message[:300]}"
+            if isinstance(answer, Exception):  # of this one alone: the others are as they were told
+                failed = failed or f"task {task.task_id}: {_tell_error(answer)}"
             elif isinstance(answer, BaseException):
                 raise answer
             elif answer is None:
@@ -165,6 +166,12 @@ class Dispatcher:
             answer = await client.workflow_service.describe_task_queue(asked, timeout=RPC_WITHIN)
             found[queue] = len(answer.pollers)
         return found
+
+
+def _tell_error(error: Exception) -> str:
+    if isinstance(error, RPCError):
+        return f"{error.status.name}: {error.message[:300]}"
+    return f"{type(error).__name__}: {str(error)[:300]}"
 
 
 async def read_cancel(client: Client, task_id: str, run_id: str | None) -> str | None:

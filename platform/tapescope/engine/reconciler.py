@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from tapescope.errors import TapescopeError
+from tapescope.errors import StoreUnavailable, TapescopeError, UnknownTask
 from tapescope.model.tasks import CancelReason, TaskStatus
 from tapescope.model.telemetry import LoopName
 from tapescope.service import LoopService, Vitals
@@ -47,7 +47,7 @@ class Reconciled:
     cancelled: int = 0
     """That were cancelled in the engine, and are now in the store."""
     failed: str = ""
-    """Why the turn ended early; empty where it did not."""
+    """Of the first task that was not settled, why; empty where all were."""
 
 
 async def reconcile(
@@ -60,7 +60,7 @@ async def reconcile(
     done = Reconciled()
     for forgotten in await engine.find_forgotten():
         beat()
-        done.cancelled += await _cancel(store, engine, forgotten.task_id, forgotten.message)
+        await _cancel(store, engine, done, forgotten.task_id, forgotten.message)
     for _ in range(_PAGES):
         beat()
         tasks = await store.engines.find_unconfirmed(engine.name, limit=_PAGE)
@@ -69,26 +69,37 @@ async def reconcile(
         told = await engine.confirm(tasks)
         await store.engines.note_confirmed(told.has, again_in=_AGAIN_IN)
         done.confirmed += len(told.has)
+        settled = len(told.has)
         for task_id, message in told.cancelled.items():
-            done.cancelled += await _cancel(store, engine, task_id, message)
-        if told.failed:
-            done.failed = told.failed
-            break
-        if len(tasks) < _PAGE:
-            break
+            settled += await _cancel(store, engine, done, task_id, message)
+        done.failed = done.failed or told.failed
+        if not settled or len(tasks) < _PAGE:
+            break  # where none was settled, the next page is the same one
     return done
 
 
-async def _cancel(store: TaskStore, engine: Engine, task_id: str, message: str) -> int:
-    """What the engine was asked holds for the task, unless it has ended; says whether it had not.
+async def _cancel(
+    store: TaskStore, engine: Engine, done: Reconciled, task_id: str, message: str
+) -> bool:
+    """What the engine was asked holds for the task, unless it has ended; says whether that is
+    settled. One task that cannot be cancelled keeps none of the others.
 
-    A listing of the engine's may be late: the row is looked at again.
+    A listing of the engine's may be late: the row is looked at again. Raises ``StoreUnavailable``.
     """
-    task = await store.get(task_id)
-    if task.engine != engine.name or task.status is not TaskStatus.PENDING:
-        return 0  # one that runs is told of it by its worker
-    await store.request_cancel(task_id, CancelReason.USER, message, engine.name)
-    return 1
+    try:
+        task = await store.get(task_id)
+        if task.engine == engine.name and task.status is TaskStatus.PENDING:
+            # One that runs is told of it by its worker.
+            await store.request_cancel(task_id, CancelReason.USER, message, engine.name)
+            done.cancelled += 1
+    except StoreUnavailable:
+        raise  # as the next one would, each after the patience of the store
+    except UnknownTask:
+        pass  # it has ended, and was deleted
+    except Exception as error:  # noqa: BLE001  # whatever it is: the turn tells of it, and goes on
+        done.failed = done.failed or f"task {task_id} cannot be cancelled: {error}"
+        return False
+    return True
 
 
 class Reconciler(LoopService):

@@ -80,12 +80,32 @@ GUARDS: Final[tuple[Guard, ...]] = (
     ),
     row(
         "engines.reconcile_failed",
-        "A turn ends where the engine cannot be asked, and says so",
+        "A turn says where the engine cannot be asked",
         Edit(
             f"{TAPESCOPE}/engine/reconciler.py",
-            "        if told.failed:\n            done.failed = told.failed\n            break\n",
+            "        done.failed = done.failed or told.failed\n",
             "",
         ),
         f"{_OF_MANAGER}::test_the_reconciler_brings_what_got_lost",
+    ),
+    row(
+        "engines.reconcile_goes_on",
+        "A task that the engine does not take keeps none of the next page",
+        Edit(
+            f"{TAPESCOPE}/engine/reconciler.py",
+            "        if not settled or len(tasks) < _PAGE:\n",
+            "        if told.failed or len(tasks) < _PAGE:\n",
+        ),
+        f"{_OF_MANAGER}::test_a_task_that_the_engine_does_not_take_keeps_no_other_one",
+    ),
+    row(
+        "engines.reconcile_each",
+        "A task that cannot be cancelled keeps none of the others from it",
+        Edit(
+            f"{TAPESCOPE}/engine/reconciler.py",
+            "        return False\n    return True\n",
+            "        raise\n    return True\n",
+        ),
+        f"{_OF_MANAGER}::test_a_task_that_cannot_be_cancelled_keeps_no_other_one",
     ),
 )

@@ -1,0 +1,78 @@
+"""What a turn of the reconciler asks a real server, and what it makes of the answers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import pytest_asyncio
+from temporalio.client import Client
+
+from tapescope import TaskManager
+from tapescope.engine import reconcile
+from tapescope.model import NewTask, Task
+from tapescope.store.validation import check_time, new_task_id
+from tapescope_adapters.temporal import TemporalEngine, _dispatch
+from tests.temporal.looks import read_status
+
+pytestmark = pytest.mark.temporal
+
+LAST = datetime.max.replace(tzinfo=UTC)
+
+
+@pytest.fixture
+def engine(engine_url: str) -> TemporalEngine:
+    """Of a manager that works on nothing."""
+    return TemporalEngine(engine_url)
+
+
+@pytest_asyncio.fixture
+async def manager(postgres_url: str, engine: TemporalEngine) -> AsyncGenerator[TaskManager]:
+    """One that submits, and takes no turn of its own."""
+    async with TaskManager(postgres_url, engine=engine, work=False, audit_every=None) as manager:
+        yield manager
+
+
+async def _create(manager: TaskManager, run_at: datetime | None = None) -> Task:
+    """A task that the engine was not told of."""
+    due = None if run_at is None else check_time("run_at", run_at)
+    new = NewTask(new_task_id(), "other", run_at=due, engine="temporal")
+    return (await manager.store.create(new))[0]
+
+
+async def test_a_task_may_be_due_at_the_end_of_the_calendar(
+    manager: TaskManager, engine: TemporalEngine, client: Client
+) -> None:
+    """Temporal waits as long as it can, and the others are brought."""
+    tasks = [await _create(manager, at) for at in (None, LAST, LAST - timedelta(days=1), None)]
+    done = await reconcile(manager.store, engine)
+    known = [await read_status(client, task.task_id) for task in tasks]
+    delay = (await client.get_activity_handle(tasks[1].task_id).describe()).start_delay
+
+    assert (done.confirmed, done.failed) == (4, "")
+    assert {one and one.name for one in known} == {"RUNNING"}
+    assert delay == timedelta(days=3_650)
+
+
+async def test_a_defect_over_one_task_keeps_no_other_one(
+    manager: TaskManager,
+    engine: TemporalEngine,
+    client: Client,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The turn says of it, and the others are confirmed."""
+    tasks = [await _create(manager) for _ in range(3)]
+    make_timeout = _dispatch.make_timeout
+
+    def fail_at_second(task: Task) -> timedelta:
+        if task.task_id == tasks[1].task_id:
+            raise RuntimeError("broken")
+        return make_timeout(task)
+
+    monkeypatch.setattr(_dispatch, "make_timeout", fail_at_second)
+    done = await reconcile(manager.store, engine)
+
+    assert (done.confirmed, done.failed) == (2, f"task {tasks[1].task_id}: RuntimeError: broken")
+    assert await manager.store.engines.find_unconfirmed("temporal") == [tasks[1]]
+    assert await read_status(client, tasks[1].task_id) is None
