@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
 import pytest_asyncio
+from temporalio import activity
 from temporalio.client import Client
+from temporalio.exceptions import ApplicationError
+from temporalio.worker import Worker
 
 from tapescope import TaskManager
 from tapescope.engine import reconcile
 from tapescope.model import NewTask, Task
 from tapescope.store.validation import check_time, new_task_id
 from tapescope_adapters.temporal import TemporalEngine, _dispatch
-from tests.temporal.looks import read_status
+from tapescope_adapters.temporal._names import make_queue
+from tests.temporal.looks import read_status, until_status
 
 pytestmark = pytest.mark.temporal
 
@@ -24,7 +30,7 @@ LAST = datetime.max.replace(tzinfo=UTC)
 @pytest.fixture
 def engine(engine_url: str) -> TemporalEngine:
     """Of a manager that works on nothing."""
-    return TemporalEngine(engine_url)
+    return TemporalEngine(engine_url, heartbeat=1.0)
 
 
 @pytest_asyncio.fixture
@@ -53,6 +59,38 @@ async def test_a_task_may_be_due_at_the_end_of_the_calendar(
     assert (done.confirmed, done.failed) == (4, "")
     assert {one and one.name for one in known} == {"RUNNING"}
     assert delay == timedelta(days=3_650)
+
+
+@pytest.mark.parametrize("reason", ["", "too dear"])
+@pytest.mark.parametrize("ends", ["FAILED", "TIMED_OUT"])
+async def test_what_ends_there_after_a_cancel_is_cancelled_here(
+    manager: TaskManager, engine: TemporalEngine, client: Client, ends: str, reason: str
+) -> None:
+    """However it ends, as when its worker dies: nothing else keeps it from the next retry."""
+    began, asked = asyncio.Event(), asyncio.Event()
+
+    @activity.defn(name="other")
+    async def other(task_id: str) -> None:
+        began.set()
+        await asked.wait()
+        if ends == "FAILED":
+            raise ApplicationError("attempt 1 is over", type="again")
+        with suppress(asyncio.CancelledError):  # it gives no sign of life, and is given up
+            await asyncio.Event().wait()
+
+    task = await _create(manager)
+    queue = make_queue(await manager.store.engines.read_store_id(), "other")
+    there = client.get_activity_handle(task.task_id)
+    async with Worker(client, task_queue=queue, activities=[other]):
+        assert (await reconcile(manager.store, engine)).confirmed == 1
+        await asyncio.wait_for(began.wait(), 30)
+        await there.cancel(reason=reason)
+        asked.set()
+        await until_status(client, task.task_id, ends)
+        done = await engine.confirm([task])
+
+    assert done.has == []
+    assert done.cancelled == {task.task_id: reason or "cancelled in Temporal"}
 
 
 async def test_a_defect_over_one_task_keeps_no_other_one(

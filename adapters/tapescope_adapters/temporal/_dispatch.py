@@ -10,7 +10,7 @@ from typing import Any, Final
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
-from temporalio.client import ActivityExecutionStatus, Client
+from temporalio.client import ActivityExecutionDescription, ActivityExecutionStatus, Client
 from temporalio.common import ActivityIDConflictPolicy, ActivityIDReusePolicy, RetryPolicy
 from temporalio.exceptions import ActivityAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
@@ -28,6 +28,14 @@ from tapescope_adapters.temporal._names import (
 
 __all__ = ["Dispatcher"]
 
+_CANCELLED: Final = frozenset(
+    {
+        ActivityExecutionStatus.CANCELED,
+        ActivityExecutionStatus.TERMINATED,
+        ActivityExecutionStatus.TIMED_OUT,
+    }
+)
+"""How an activity ends that somebody did not want any more; see ``read_cancel``."""
 _AT_ONCE: Final = 32
 """Calls to the server under way."""
 _LISTED: Final = 1_000
@@ -177,14 +185,24 @@ def _tell_error(error: Exception) -> str:
 async def read_cancel(client: Client, task_id: str, run_id: str | None) -> str | None:
     """What was said when an activity was cancelled or terminated; ``None`` where it was neither.
 
-    Raises ``RPCError``.
+    A reason need not be given, and an activity whose worker died after the request is not closed as
+    cancelled. But its retries have no limit: only after a request it ends by what is retried
+    otherwise, a time that is over or a failure. Raises ``RPCError``.
     """
     handle = client.get_activity_handle(task_id, run_id=run_id)
-    told = await handle.describe(rpc_timeout=RPC_WITHIN)
-    cancelled = told.status is ActivityExecutionStatus.CANCELED
-    if cancelled or told.status is ActivityExecutionStatus.TERMINATED or told.canceled_reason:
+    told = await handle.describe(include_outcome=True, rpc_timeout=RPC_WITHIN)
+    if told.canceled_reason or told.status in _CANCELLED or _failed_at_a_retry(told):
         return _describe(told.status, told.canceled_reason)
     return None
+
+
+def _failed_at_a_retry(told: ActivityExecutionDescription) -> bool:
+    outcome = told.raw_outcome
+    if told.status is not ActivityExecutionStatus.FAILED or outcome is None:
+        return False
+    failure = outcome.failure
+    known = failure.HasField("application_failure_info")
+    return known and not failure.application_failure_info.non_retryable
 
 
 def _describe(status: ActivityExecutionStatus, reason: str | None) -> str:
