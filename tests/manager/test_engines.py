@@ -17,6 +17,7 @@ from tapescope import (
     BadSetting,
     EngineUnfit,
     Reporter,
+    StoreUnavailable,
     TaskCancelled,
     TaskManager,
     UnknownEngine,
@@ -255,6 +256,53 @@ async def test_what_was_cancelled_there_while_it_waited_is_cancelled_here(
     assert [one.cancelled for one in done] == [1, 0]
     assert cancel is not None
     assert cancel.by == "queue"
+
+
+async def test_what_was_cancelled_there_while_it_runs_is_cancelled_here(
+    manager: TaskManager, engine: QueueEngine
+) -> None:
+    """Its worker may never hear of it: that has lost its execution, or is dead. Once."""
+    handle = await manager.submit("waits")
+    await until(lambda: engine.desk.find_place(handle.task_id))
+    engine.known[handle.task_id] = "too dear"
+    done = await reconcile(manager.store, engine)
+    with pytest.raises(TaskCancelled, match="too dear"):
+        await handle.result(timeout=10)
+    again = await reconcile(manager.store, engine)
+    cancel = (await handle.status()).cancel
+
+    assert (done.cancelled, again.cancelled) == (1, 0)
+    assert cancel is not None
+    assert cancel.by == "queue"
+
+
+async def test_a_cancel_there_is_not_lost_while_the_store_is_away(
+    manager: TaskManager, engine: QueueEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine tells of it once: the next turn has still what is not settled."""
+    handles = [await manager.submit("double", params={"n": n}, delay=3_600) for n in range(3)]
+    told = [Forgotten(handle.task_id, "too dear") for handle in handles]
+
+    async def tell_once() -> Sequence[Forgotten]:
+        return [told.pop(0) for _ in tuple(told)]
+
+    monkeypatch.setattr(engine, "find_forgotten", tell_once)
+    left: dict[str, str] = {}
+    with monkeypatch.context() as away:
+        cancel = manager.store.request_cancel
+
+        async def fail_at_second(task_id: str, *args: Any) -> CancelAnswer:
+            if task_id == handles[1].task_id:
+                raise StoreUnavailable("memory", "away")
+            return await cancel(task_id, *args)
+
+        away.setattr(manager.store, "request_cancel", fail_at_second)
+        with pytest.raises(StoreUnavailable):
+            await reconcile(manager.store, engine, left=left)
+    done = await reconcile(manager.store, engine, left=left)
+
+    assert (done.cancelled, len(left)) == (2, 0)
+    assert {(await one.status()).status for one in handles} == {TaskStatus.CANCELLED}
 
 
 async def test_what_is_cancelled_here_while_it_waits_is_forgotten_there(

@@ -18,6 +18,7 @@ from tapescope import TaskManager
 from tapescope.engine import reconcile
 from tapescope.model import NewTask, Task
 from tapescope.store.validation import check_time, new_task_id
+from tapescope.testing import until
 from tapescope_adapters.temporal import TemporalEngine, _dispatch
 from tapescope_adapters.temporal._names import make_queue
 from tests.temporal.looks import read_status, until_status
@@ -91,6 +92,26 @@ async def test_what_ends_there_after_a_cancel_is_cancelled_here(
 
     assert done.has == []
     assert done.cancelled == {task.task_id: reason or "cancelled in Temporal"}
+
+
+async def test_what_is_cancelled_there_while_another_worker_runs_it_is_cancelled_here(
+    manager: TaskManager, engine: TemporalEngine, client: Client
+) -> None:
+    """The cancel is on record: its worker hears of it, or the rescue after it."""
+    task = await _create(manager)
+    await reconcile(manager.store, engine)
+    assert await manager.store.claim_if_pending(task, "another", 30.0) is not None
+    await client.get_activity_handle(task.task_id).cancel(reason="too dear")
+
+    async def recorded() -> bool:
+        return (await reconcile(manager.store, engine)).cancelled == 1
+
+    await until(recorded, within=30)
+    row = await manager.store.get(task.task_id)
+
+    assert row.owner == "another"
+    assert row.cancel is not None
+    assert (row.cancel.by, row.cancel.reason.value) == ("temporal", "user")
 
 
 async def test_a_defect_over_one_task_keeps_no_other_one(

@@ -36,6 +36,8 @@ _CANCELLED: Final = frozenset(
     }
 )
 """How an activity ends that somebody did not want any more; see ``read_cancel``."""
+_ENDS: Final = "'Canceled', 'Terminated', 'TimedOut'"
+"""The same, for a listing."""
 _AT_ONCE: Final = 32
 """Calls to the server under way."""
 _LISTED: Final = 1_000
@@ -150,13 +152,14 @@ class Dispatcher:
         if client is None:
             return ()
         since = (datetime.now(UTC) - _LOOKED_BACK).strftime("%Y-%m-%dT%H:%M:%SZ")
-        query = f"ExecutionStatus IN ('Canceled', 'Terminated') AND CloseTime > '{since}'"
+        query = f"ExecutionStatus IN ({_ENDS}) AND CloseTime > '{since}'"
         found = client.list_activities(query, limit=_LISTED, rpc_timeout=RPC_WITHIN)
         start = starts_queue(self._store_id)
         listed = [one async for one in found if one.task_queue.startswith(start)]
         new = [one for one in listed if (one.activity_id, one.activity_run_id) not in self._seen]
+        told = [Forgotten(one.activity_id, _describe(one.status, None)) for one in new]
         self._seen = {(one.activity_id, one.activity_run_id) for one in listed}
-        return [Forgotten(one.activity_id, _describe(one.status, None)) for one in new]
+        return told
 
     async def count_pollers(self, ops: Sequence[str]) -> dict[str, int]:
         """By queue how many workers ask there for tasks. Raises ``RPCError``."""

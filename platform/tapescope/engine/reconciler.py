@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from tapescope.errors import StoreUnavailable, TapescopeError, UnknownTask
-from tapescope.model.tasks import CancelReason, TaskStatus
+from tapescope.model.tasks import CancelReason
 from tapescope.model.telemetry import LoopName
 from tapescope.service import LoopService, Vitals
 from tapescope_telemetry.logger import Logger
@@ -34,6 +34,8 @@ _PAGE: Final = 100
 """Tasks that the engine is asked about at once."""
 _PAGES: Final = 50
 """Pages of one turn: the rest is for the next one, or for another worker."""
+_LEFT: Final = 1_000
+"""Cancels in the engine that are not settled, before it is asked for more of them."""
 _SLACK: Final = 120.0
 """Seconds more that a turn may take before the loop is said to be stuck."""
 
@@ -51,16 +53,26 @@ class Reconciled:
 
 
 async def reconcile(
-    store: TaskStore, engine: Engine, *, beat: Callable[[], object] = bool
+    store: TaskStore,
+    engine: Engine,
+    *,
+    beat: Callable[[], object] = bool,
+    left: dict[str, str] | None = None,
 ) -> Reconciled:
     """One turn. Raises what the store raises.
 
-    ``beat`` is called between its steps.
+    ``beat`` is called between its steps. ``left`` is what a turn before was told of and could not
+    settle, by id the message; this one leaves there what it cannot, for an engine tells of a cancel
+    once.
     """
     done = Reconciled()
-    for forgotten in await engine.find_forgotten():
+    left = {} if left is None else left
+    if len(left) < _LEFT:
+        left |= {one.task_id: one.message for one in await engine.find_forgotten()}
+    for task_id, message in tuple(left.items()):
         beat()
-        await _cancel(store, engine, done, forgotten.task_id, forgotten.message)
+        if await _cancel(store, engine, done, task_id, message):
+            del left[task_id]
     for _ in range(_PAGES):
         beat()
         tasks = await store.engines.find_unconfirmed(engine.name, limit=_PAGE)
@@ -88,8 +100,8 @@ async def _cancel(
     """
     try:
         task = await store.get(task_id)
-        if task.engine == engine.name and task.status is TaskStatus.PENDING:
-            # One that runs is told of it by its worker.
+        if task.engine == engine.name and not task.status.terminal and task.cancel is None:
+            # One that runs, too: its worker may be dead, or brought it by another execution.
             await store.request_cancel(task_id, CancelReason.USER, message, engine.name)
             done.cancelled += 1
     except StoreUnavailable:
@@ -113,6 +125,8 @@ class Reconciler(LoopService):
         self._store, self._engine = store, engine
         self._woken = asyncio.Event()
         self._told = ""
+        self._left: dict[str, str] = {}
+        """What the engine has told of, and is not settled."""
 
     def wake(self) -> None:
         """Take the next turn now."""
@@ -123,7 +137,9 @@ class Reconciler(LoopService):
             self._woken.clear()
             self.vitals.beat()
             try:
-                done = await reconcile(self._store, self._engine, beat=self.vitals.beat)
+                done = await reconcile(
+                    self._store, self._engine, beat=self.vitals.beat, left=self._left
+                )
                 failed = done.failed
             except TapescopeError as error:
                 failed = str(error)

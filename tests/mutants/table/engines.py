@@ -89,6 +89,26 @@ GUARDS: Final[tuple[Guard, ...]] = (
         f"{_OF_MANAGER}::test_the_reconciler_brings_what_got_lost",
     ),
     row(
+        "engines.reconcile_runs",
+        "A cancel in the engine holds for what runs, too",
+        Edit(
+            f"{TAPESCOPE}/engine/reconciler.py",
+            "not task.status.terminal and task.cancel is None:",
+            "task.owner is None and task.cancel is None:",
+        ),
+        f"{_OF_MANAGER}::test_what_was_cancelled_there_while_it_runs_is_cancelled_here",
+    ),
+    row(
+        "engines.reconcile_left",
+        "A cancel that an engine tells of once is kept until it is settled",
+        Edit(
+            f"{TAPESCOPE}/engine/reconciler.py",
+            "    left = {} if left is None else left\n",
+            "    left = {}\n",
+        ),
+        f"{_OF_MANAGER}::test_a_cancel_there_is_not_lost_while_the_store_is_away",
+    ),
+    row(
         "engines.reconcile_goes_on",
         "A task that the engine does not take keeps none of the next page",
         Edit(
