@@ -37,6 +37,7 @@ from tapescope.engine import (
     find_engine,
     reconcile,
 )
+from tapescope.model.ops import PausePage
 from tapescope.model.tasks import NewTask, Task, TaskStatus
 from tapescope.store.flush import CancelAnswer
 from tapescope.store.validation import new_task_id
@@ -376,6 +377,41 @@ async def test_a_task_is_held_that_cannot_begin_here(
         *(HeldReason.NO_SLOT, HeldReason.NOT_DUE, HeldReason.PAUSED)
     ]
     assert [type(one) for one in unknown] == [Unknown, Unknown]
+
+
+async def test_a_paused_ops_tasks_are_held_however_many_are_brought_at_once(
+    manager: TaskManager, engine: QueueEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All wait for one read of what is paused; where it fails, nobody begins on an older one."""
+    engine.lossy = True
+    handles = [await manager.submit("double", params={"n": n}) for n in range(3)]
+    ops, attempt = manager.store.ops, engine.desk.attempt
+    list_paused, reads = ops.list_paused, list[str]()
+    read = asyncio.Event()
+
+    async def read_slowly(*, limit: int) -> PausePage:
+        reads.append("away" if not reads else "read")
+        await read.wait()
+        if reads == ["away"]:
+            raise StoreUnavailable("memory", "away")
+        return await list_paused(limit=limit)
+
+    monkeypatch.setattr(ops, "list_paused", read_slowly)
+    await manager.pause("double")
+    answers: list[object] = []
+    async with asyncio.timeout(10):
+        for _ in range(2):
+            read.clear()
+            asked = [asyncio.ensure_future(attempt(handle.task_id)) for handle in handles]
+            await settle_loop(100)
+            read.set()
+            answers += await asyncio.gather(*asked)
+
+    assert [one.reason for one in answers if isinstance(one, Held)] == [
+        *[HeldReason.STORE] * 3,
+        *[HeldReason.PAUSED] * 3,
+    ]
+    assert reads == ["away", "read"]
 
 
 async def test_a_release_says_why_on_the_tape(manager: TaskManager, engine: QueueEngine) -> None:

@@ -57,6 +57,9 @@ class ManagerDesk(Desk):
         """Looks for what lost owners have, so far."""
         self._pauses: frozenset[str] = frozenset()
         self._pauses_at: float | None = None
+        """When the read of the list began that is used."""
+        self._pauses_read: asyncio.Future[None] | None = None
+        """One that is under way."""
 
     @property
     def store_id(self) -> str:
@@ -159,13 +162,24 @@ class ManagerDesk(Desk):
             await rescue_lost(self._pool.store)
 
     async def _read_pauses(self) -> frozenset[str]:
-        store = self._pool.store
-        now = store.clock.monotonic()
+        """The paused ops: one read for all who ask at once. Raises what it raises, to each."""
+        now = self._pool.store.clock.monotonic()
         if self._pauses_at is None or now - self._pauses_at > _PAUSES_FOR:
-            self._pauses_at = now
-            page = await store.ops.list_paused(limit=_PAUSES)
-            self._pauses = frozenset(pause.op for pause in page.pauses)
+            if self._pauses_read is None:
+                self._pauses_read = asyncio.ensure_future(self._look_for_pauses(now))
+                self._pauses_read.add_done_callback(self._note_pauses_read)
+            await asyncio.shield(self._pauses_read)  # who is cancelled ends it for nobody else
         return self._pauses
+
+    async def _look_for_pauses(self, now: float) -> None:
+        page = await self._pool.store.ops.list_paused(limit=_PAUSES)
+        self._pauses = frozenset(pause.op for pause in page.pauses)
+        self._pauses_at = now
+
+    def _note_pauses_read(self, read: asyncio.Future[None]) -> None:
+        self._pauses_read = None
+        if not read.cancelled():
+            read.exception()  # those who ask are told of it, if one is left
 
     async def cancel(self, task_id: str, message: str) -> None:
         answer = await self._pool.store.request_cancel(

@@ -79,6 +79,16 @@ GUARDS: Final[tuple[Guard, ...]] = (
         f"{_OF_MANAGER}::test_a_task_is_held_that_cannot_begin_here",
     ),
     row(
+        "engines.pauses_at_once",
+        "Who asks for the paused ops while they are read waits for that read",
+        Edit(
+            _DESK,
+            "            if self._pauses_read is None:\n",
+            "            self._pauses_at = now\n            if self._pauses_read is None:\n",
+        ),
+        f"{_OF_MANAGER}::test_a_paused_ops_tasks_are_held_however_many_are_brought_at_once",
+    ),
+    row(
         "engines.reconcile_failed",
         "A turn says where the engine cannot be asked",
         Edit(
