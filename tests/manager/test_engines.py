@@ -18,6 +18,7 @@ from tapescope import (
     EngineUnfit,
     Reporter,
     StoreUnavailable,
+    Submission,
     TaskCancelled,
     TaskManager,
     UnknownEngine,
@@ -184,6 +185,34 @@ async def test_what_was_submitted_without_an_engine_is_claimed_as_ever(
 
     assert await mine.result(timeout=10) == "here"
     assert (await mine.status()).engine is None
+    assert engine.answers == []
+
+
+async def test_what_needs_a_slot_over_the_whole_store_is_claimed_as_ever(
+    engine: QueueEngine,
+) -> None:
+    """Submits, batches and schedules of an op with ``max_concurrent``: slots are a claim's."""
+    async with MemoryStore() as store:
+        manager = TaskManager(store, engine=engine, drain=0.0)
+
+        @manager.op("scarce", max_concurrent=1)
+        async def scarce(report: Reporter) -> str:
+            return "done"
+
+        async with manager:
+            await manager.schedules.add("nightly", "scarce", every=3_600)
+            handles = [
+                await manager.submit("scarce"),
+                await manager.schedules.trigger("nightly"),
+                *await manager.submit_many([Submission("scarce"), Submission("scarce")]),
+            ]
+            results = [await handle.result(timeout=10) for handle in handles]
+            tasks = [await handle.status() for handle in handles]
+            with pytest.raises(BadSetting, match="None beside a concurrency key"):
+                await manager.submit("scarce", concurrency_key="own")
+
+    assert results == ["done"] * 4
+    assert {(task.engine, task.concurrency_key) for task in tasks} == {(None, "")}
     assert engine.answers == []
 
 

@@ -79,6 +79,26 @@ GUARDS: Final[tuple[Guard, ...]] = (
         f"{_OF_MANAGER}::test_a_task_is_held_that_cannot_begin_here",
     ),
     row(
+        "engines.slots_of_schedules",
+        "What a schedule makes of an op with slots over the store has no engine",
+        Edit(
+            f"{MANAGER}/manager.py",
+            "self._engine_name if slots is None else None",
+            "self._engine_name",
+        ),
+        f"{_OF_MANAGER}::test_what_needs_a_slot_over_the_whole_store_is_claimed_as_ever",
+    ),
+    row(
+        "engines.slots_of_submits",
+        "A task that needs a slot because of its op has no engine",
+        Edit(
+            f"{MANAGER}/manager.py",
+            "runner is not None or (slots is not None and submission.concurrency_key is None)",
+            "runner is not None",
+        ),
+        f"{_OF_MANAGER}::test_what_needs_a_slot_over_the_whole_store_is_claimed_as_ever",
+    ),
+    row(
         "engines.pauses_at_once",
         "Who asks for the paused ops while they are read waits for that read",
         Edit(
