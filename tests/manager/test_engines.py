@@ -39,7 +39,7 @@ from tapescope.engine import (
     reconcile,
 )
 from tapescope.model.ops import PausePage
-from tapescope.model.tasks import NewTask, Task, TaskStatus
+from tapescope.model.tasks import Claim, NewTask, Task, TaskStatus
 from tapescope.store.flush import CancelAnswer
 from tapescope.store.validation import new_task_id
 from tapescope.testing import MemoryBackend, MemoryStore, until
@@ -406,6 +406,67 @@ async def test_a_task_is_held_that_cannot_begin_here(
         *(HeldReason.NO_SLOT, HeldReason.NOT_DUE, HeldReason.PAUSED)
     ]
     assert [type(one) for one in unknown] == [Unknown, Unknown]
+
+
+async def test_an_op_has_its_limit_while_an_engine_brings(
+    manager: TaskManager, engine: QueueEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker claims none beside the one whose claim by its id is under way."""
+    engine.lossy = True
+    store, claims, go = manager.store, asyncio.Event(), asyncio.Event()
+    claim = store.claim_if_pending
+
+    async def claim_slowly(*args: Any) -> Claim | None:
+        claims.set()
+        await go.wait()
+        return await claim(*args)
+
+    monkeypatch.setattr(store, "claim_if_pending", claim_slowly)
+    brought = await manager.submit("waits")
+    asked = asyncio.ensure_future(engine.desk.attempt(brought.task_id))
+    async with asyncio.timeout(10):
+        await claims.wait()
+        other, _ = await store.create(NewTask(new_task_id(), "waits"))
+        for n in range(2):  # two rounds of the worker
+            one, _ = await store.create(NewTask(new_task_id(), "double", {"n": n}))
+            await manager.handle(one.task_id).result()
+        go.set()
+        await until(lambda: engine.desk.find_place(brought.task_id))
+        assert (await store.get(other.task_id)).status is TaskStatus.PENDING
+        await brought.cancel("enough")
+        await asked
+        await until(lambda: engine.desk.find_place(other.task_id))
+        await manager.handle(other.task_id).cancel("enough")
+
+
+async def test_an_op_has_its_limit_while_its_worker_claims(
+    manager: TaskManager, engine: QueueEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task is held that an engine brings while a claim of due tasks may take one of its op."""
+    engine.lossy = True
+    store, claims, go = manager.store, asyncio.Event(), asyncio.Event()
+    claim_due = store.claim_due
+
+    async def claim_slowly(*args: Any) -> list[Claim]:
+        found = await claim_due(*args)
+        if found:
+            claims.set()
+            await go.wait()
+        return found
+
+    monkeypatch.setattr(store, "claim_due", claim_slowly)
+    brought = await manager.submit("waits")
+    other, _ = await store.create(NewTask(new_task_id(), "waits"))
+    async with asyncio.timeout(10):
+        await claims.wait()
+        answer = await engine.desk.attempt(brought.task_id)
+        go.set()
+        await until(lambda: engine.desk.find_place(other.task_id))
+        await manager.handle(other.task_id).cancel("enough")
+
+    assert isinstance(answer, Held)
+    assert answer.reason is HeldReason.NO_SLOT
+    assert (await brought.status()).status is TaskStatus.PENDING
 
 
 async def test_a_paused_ops_tasks_are_held_however_many_are_brought_at_once(

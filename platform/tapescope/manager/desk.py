@@ -107,7 +107,8 @@ class ManagerDesk(Desk):
             return Held(_FULL, HeldReason.NO_SLOT)
         claim = None
         try:
-            claim = await store.claim_if_pending(task, pool.owner, pool.lease)
+            with pool.coming([task.op], 1):
+                claim = await store.claim_if_pending(task, pool.owner, pool.lease)
         finally:
             if claim is None:
                 pool.give_back(1)
@@ -120,12 +121,14 @@ class ManagerDesk(Desk):
     async def _reserve(self, op: str, limit: int | None) -> bool:
         """Reserve a slot; says whether one was free.
 
-        While the worker looks for tasks without an engine it has all free slots, for a moment.
+        While the worker looks for tasks without an engine it has all free slots, for a moment, and
+        those of the op.
         """
+        pool = self._pool
         for _ in range(_LOOKS):
-            if limit is not None and self._pool.running_of(op) >= limit:
+            if limit is not None and pool.running_of(op) >= limit:
                 return False
-            if self._pool.reserve(1):
+            if (limit is None or pool.taken_of(op) < limit) and pool.reserve(1):
                 return True
             await asyncio.sleep(_MOMENT)
         return False

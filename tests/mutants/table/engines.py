@@ -69,8 +69,28 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "engines.slots",
         "No more of an op's tasks run at once than it allows, whoever brings them",
-        Edit(_DESK, "self._pool.running_of(op) >= limit", "self._pool.running_of(op) < 0"),
+        Edit(
+            _DESK,
+            "limit is not None and pool.running_of(op) >= limit",
+            "limit is not None and pool.running_of(op) < 0",
+        ),
         f"{_OF_MANAGER}::test_a_task_is_held_that_cannot_begin_here",
+    ),
+    row(
+        "engines.slots_coming",
+        "What a worker is claiming counts where an engine brings another task of the op",
+        Edit(_DESK, "(limit is None or pool.taken_of(op) < limit) and pool", "pool"),
+        f"{_OF_MANAGER}::test_an_op_has_its_limit_while_its_worker_claims",
+    ),
+    row(
+        "engines.slots_brought",
+        "What an engine is bringing counts where the worker claims another task of the op",
+        Edit(
+            _DESK,
+            "            with pool.coming([task.op], 1):\n",
+            "            with pool.coming([], 1):\n",
+        ),
+        f"{_OF_MANAGER}::test_an_op_has_its_limit_while_an_engine_brings",
     ),
     row(
         "engines.pause",
