@@ -43,6 +43,13 @@ GUARDS: Final[tuple[Guard, ...]] = (
         on="postgresql",
     ),
     row(
+        "engines.confirmed_postgres",
+        "What an engine has is noted without a wait for a lock, on PostgreSQL",
+        Edit(f"{POSTGRES}/sql/engines.sql", "FOR NO KEY UPDATE SKIP LOCKED", "FOR NO KEY UPDATE"),
+        "tests/adapters/postgres/test_confirmed.py::test_what_a_session_holds_is_passed_over",
+        on="postgresql",
+    ),
+    row(
         "engines.rescue_memory",
         "A task of an engine is pending after a rescue, whatever ops are known",
         Edit(f"{STORE}/orders.py", "task.retries and task.engine is not None:", "0:"),
