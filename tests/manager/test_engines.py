@@ -38,6 +38,7 @@ from tapescope.engine import (
     find_engine,
     reconcile,
 )
+from tapescope.manager.pool import RunPool
 from tapescope.model.ops import PausePage
 from tapescope.model.tasks import Claim, NewTask, Task, TaskStatus
 from tapescope.store.flush import CancelAnswer
@@ -502,6 +503,38 @@ async def test_a_paused_ops_tasks_are_held_however_many_are_brought_at_once(
         *[HeldReason.PAUSED] * 3,
     ]
     assert reads == ["away", "read"]
+
+
+async def test_a_defect_at_the_start_of_a_task_takes_no_slot(
+    engine: QueueEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither of the manager's nor of the op's; who brought the task is to bring it again."""
+    engine.lossy = True
+    listen, met = RunPool._listen_for_cancels, list[int]()
+
+    def fail_at_first(pool: RunPool) -> None:
+        if not met:
+            met.append(1)
+            raise RuntimeError("broken")
+        listen(pool)
+
+    async with MemoryStore() as store:
+        manager = TaskManager(store, engine=engine, drain=0.0, max_running=1)
+
+        @manager.op("one", max_running=1)
+        async def one(report: Reporter) -> int:
+            return 1
+
+        async with manager:
+            first, second = [await manager.submit("one") for _ in range(2)]
+            monkeypatch.setattr(RunPool, "_listen_for_cancels", fail_at_first)
+            async with asyncio.timeout(10):
+                answers = [await engine.desk.attempt(it.task_id) for it in (first, second)]
+                assert await second.result() == 1
+
+    assert isinstance(answers[0], Held)
+    assert answers[0].reason is HeldReason.DEFECT
+    assert isinstance(answers[1], Ended)
 
 
 async def test_a_release_says_why_on_the_tape(manager: TaskManager, engine: QueueEngine) -> None:

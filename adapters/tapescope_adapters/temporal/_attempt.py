@@ -140,9 +140,9 @@ class _Attempt:
         """The task was cancelled in tapescope: Temporal is to know it by that word, too."""
         info = activity.info()
         cancel = ended.task.cancel
-        reason = "cancelled in tapescope"
-        if cancel is not None and cancel.message:
-            reason += f", by {cancel.by}" if cancel.by else ""
+        reason = "cancelled in tapescope"  # the message stays in the store, as all text
+        if cancel is not None and cancel.by:
+            reason += f", by {cancel.by}"
         handle = self._client.get_activity_handle(info.activity_id, run_id=info.activity_run_id)
         try:
             await handle.cancel(reason=reason, rpc_timeout=RPC_WITHIN)

@@ -45,6 +45,9 @@ class HeldReason(StrEnum):
     STORE = "store"
     """The store could not be asked."""
     NOT_DUE = "not_due"
+    DEFECT = "defect"
+    """This process could not begin it, and its log says why; a claim that it made is over with its
+    lease."""
 
 
 class Ended(NamedTuple):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tapescope.manager.ops import Ops
     from tapescope.manager.pool import RunPool
     from tapescope.manager.worker import Worker
-    from tapescope.run import Completion
+    from tapescope.run import Completion, Runner
 
 __all__ = ["ManagerDesk"]
 
@@ -82,9 +82,13 @@ class ManagerDesk(Desk):
         except TapescopeError as error:
             _log.warning("A task that %s brought cannot be run: %s", self._engine, error)
             return Held(_STOPPED, HeldReason.STORE)
+        except Exception as error:  # noqa: BLE001  # whatever it is; a lease that it left ends
+            text = "A task that %s brought met a defect: %s"
+            _log.error(text, self._engine, type(error).__name__, error=error)
+            return Held(_STOPPED, HeldReason.DEFECT)
 
     async def _attempt(self, task_id: str) -> Answer:
-        pool, store = self._pool, self._pool.store
+        store = self._pool.store
         task = await store.get(task_id)
         if task.status is TaskStatus.RUNNING:
             if (completion := self._find_own(task)) is not None:
@@ -105,18 +109,24 @@ class ManagerDesk(Desk):
             return Held(_STOPPED, HeldReason.PAUSED)
         if not await self._reserve(task.op, op.max_running):
             return Held(_FULL, HeldReason.NO_SLOT)
-        claim = None
+        completion = await self._begin(task, op.runner)
+        if completion is not None:  # else another one was faster, or it has ended
+            await completion.wait()
+        return self._tell(await store.get(task_id))
+
+    async def _begin(self, task: Task, runner: Runner) -> Completion | None:
+        """Claim a task for the reserved slot, and start it; ``None`` where it is not to be had."""
+        pool = self._pool
+        completion: Completion | None = None
         try:
             with pool.coming([task.op], 1):
-                claim = await store.claim_if_pending(task, pool.owner, pool.lease)
+                claim = await pool.store.claim_if_pending(task, pool.owner, pool.lease)
+            if claim is not None:
+                completion = pool.adopt(claim, runner)
         finally:
-            if claim is None:
+            if completion is None:
                 pool.give_back(1)
-        if claim is None:  # another one was faster, or it has ended
-            return self._tell(await store.get(task_id))
-        completion = pool.adopt(claim, op.runner)
-        await completion.wait()
-        return self._tell(await store.get(task_id))
+        return completion
 
     async def _reserve(self, op: str, limit: int | None) -> bool:
         """Reserve a slot; says whether one was free.

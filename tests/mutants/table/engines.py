@@ -126,6 +126,22 @@ GUARDS: Final[tuple[Guard, ...]] = (
         f"{_OF_MANAGER}::test_what_needs_a_slot_over_the_whole_store_is_claimed_as_ever",
     ),
     row(
+        "engines.slot_of_a_defect",
+        "A task that could not be started leaves its slot",
+        Edit(_DESK, "            if completion is None:\n", "            if claim is None:\n"),
+        f"{_OF_MANAGER}::test_a_defect_at_the_start_of_a_task_takes_no_slot",
+    ),
+    row(
+        "engines.count_of_a_defect",
+        "A task that could not be started is not counted in its op's limit",
+        Edit(
+            f"{MANAGER}/pool.py",
+            "        self._listen_for_cancels()\n        self._claimed[task.op] += 1",
+            "        self._claimed[task.op] += 1\n        self._listen_for_cancels()",
+        ),
+        f"{_OF_MANAGER}::test_a_defect_at_the_start_of_a_task_takes_no_slot",
+    ),
+    row(
         "engines.pauses_at_once",
         "Who asks for the paused ops while they are read waits for that read",
         Edit(
