@@ -505,6 +505,35 @@ async def test_a_paused_ops_tasks_are_held_however_many_are_brought_at_once(
     assert reads == ["away", "read"]
 
 
+async def test_who_no_longer_waits_for_the_paused_ops_ends_their_read_for_nobody(
+    manager: TaskManager, engine: QueueEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An execution that is over in the engine is cancelled, and the others are begun."""
+    engine.lossy = True
+    handles = [await manager.submit("double", params={"n": n}) for n in range(2)]
+    ops, begun, read = manager.store.ops, asyncio.Event(), asyncio.Event()
+    list_paused = ops.list_paused
+
+    async def read_slowly(*, limit: int) -> PausePage:
+        begun.set()
+        await read.wait()
+        return await list_paused(limit=limit)
+
+    monkeypatch.setattr(ops, "list_paused", read_slowly)
+    async with asyncio.timeout(10):
+        first = asyncio.ensure_future(engine.desk.attempt(handles[0].task_id))
+        await begun.wait()
+        second = asyncio.ensure_future(engine.desk.attempt(handles[1].task_id))
+        await settle_loop(100)
+        first.cancel()
+        await asyncio.wait([first])
+        read.set()
+        answer = await second
+
+    assert first.cancelled()
+    assert isinstance(answer, Ended)
+
+
 async def test_a_defect_at_the_start_of_a_task_takes_no_slot(
     engine: QueueEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -106,6 +106,12 @@ GUARDS: Final[tuple[Guard, ...]] = (
         f"{_OF_MANAGER}::test_a_task_is_held_that_cannot_begin_here",
     ),
     row(
+        "engines.pauses_cancelled",
+        "Who is cancelled while the paused ops are read ends that read for nobody else",
+        Edit(_DESK, "await asyncio.shield(self._pauses_read)", "await self._pauses_read"),
+        f"{_OF_MANAGER}::test_who_no_longer_waits_for_the_paused_ops_ends_their_read_for_nobody",
+    ),
+    row(
         "engines.slots_of_schedules",
         "What a schedule makes of an op with slots over the store has no engine",
         Edit(
