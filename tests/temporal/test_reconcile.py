@@ -20,7 +20,7 @@ from tapescope.model import NewTask, Task
 from tapescope.store.validation import check_time, new_task_id
 from tapescope.testing import until
 from tapescope_adapters.temporal import TemporalEngine, _dispatch
-from tapescope_adapters.temporal._names import make_queue
+from tapescope_adapters.temporal._names import make_queue, make_timeout
 from tests.temporal.looks import read_status, until_status
 
 pytestmark = pytest.mark.temporal
@@ -122,7 +122,6 @@ async def test_a_defect_over_one_task_keeps_no_other_one(
 ) -> None:
     """The turn says of it, and the others are confirmed."""
     tasks = [await _create(manager) for _ in range(3)]
-    make_timeout = _dispatch.make_timeout
 
     def fail_at_second(task: Task) -> timedelta:
         if task.task_id == tasks[1].task_id:

@@ -78,8 +78,10 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "No more of an op's tasks run at once than it allows, whoever brings them",
         Edit(
             _DESK,
-            "limit is not None and pool.running_of(op) >= limit",
-            "limit is not None and pool.running_of(op) < 0",
+            r"if limit is not None and pool\.running_of\(op\) >= limit:\n.*?"
+            r"if \(limit is None or pool\.taken_of\(op\) < limit\) and pool",
+            "if pool",
+            pattern=True,
         ),
         f"{_OF_MANAGER}::test_a_task_is_held_that_cannot_begin_here",
     ),
