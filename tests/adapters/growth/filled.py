@@ -291,6 +291,9 @@ async def fill_schema(server: Postgres, rows: int) -> Filled:
             on="true",
         ):
             await conn.execute(text)
+        await conn.execute(
+            "CHECKPOINT"
+        )  # else VACUUM may meet a commit that is not on the disk yet
         for table in _TABLES:
             await conn.execute(f"VACUUM (ANALYZE) {table}")
     finally:

@@ -204,7 +204,7 @@ class ContextConformance(StoreSuite):
 
     async def test_looks_go_round_the_parents(self, store: TaskStore) -> None:
         """Many that run, are gone or have ended otherwise cost each look no more than some; one
-        that is cancelled is found all the same, the first and the last, and once more."""
+        that is cancelled is found all the same, the last, and round again the first."""
         first = await _make(store, "parent", [])
         gone = [new_task_id() for _ in range(22)]
         last = await _make(store, "parent", [])
@@ -213,7 +213,7 @@ class ContextConformance(StoreSuite):
             for parent in (first, *gone, last)
         ]
         found: list[int] = []
-        for parent in (first, last):
+        for parent in (last, first):
             await store.request_cancel(parent)
             counts = [await store.cancel_followers(1) for _ in range(4)]
             found.append(sum(counts))
