@@ -57,7 +57,8 @@ class Follower(NamedTuple):
     by: str | None
 
 
-FIRST_FOLLOWER: Final = ("00000000-0000-0000-0000-000000000000",) * 2
+_NIL: Final = "00000000-0000-0000-0000-000000000000"
+FIRST_FOLLOWER: Final = (_NIL, _NIL)
 """Before every (parent, child)."""
 LAST_CHILD: Final = "ffffffff-ffff-ffff-ffff-ffffffffffff"
 """Behind every child of a parent."""

@@ -560,13 +560,15 @@ class MemoryBackend(StoreBackend):
         of_parents = groupby(pairs, key=itemgetter(0))
         for n, (parent_id, children) in enumerate(islice(of_parents, parents), 1):
             above = self.find(parent_id)
-            told: tuple[str | None, str | None, str | None] = None, None, None
-            if above is not None and (asked := above.task.cancel) is not None:
-                told = asked.reason, asked.message, asked.by
+            asked = None if above is None else above.task.cancel
+            reason = message = by = None
+            if asked is not None:
+                reason, message, by = asked.reason, asked.message, asked.by
             if above is not None and above.task.status is TaskStatus.CANCELLED:
-                yield from ((child, parent_id, *told, n) for _, child in children)
+                for _, child in children:
+                    yield child, parent_id, reason, message, by, n
             elif n == parents:
-                yield None, parent_id, *told, n
+                yield None, parent_id, reason, message, by, n
 
     async def read_backlog(self, fresh: int) -> Backlog:
         now = self._context.clock.now()
