@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from typing import Final
 
 from tapescope.store import DueOrder, encode
@@ -11,7 +12,8 @@ from tapescope_adapters._sql import Queries
 __all__ = ["admit_parked", "has_look"]
 
 _KEYS: Final = 256
-"""How many keys a claim looks at."""
+"""How many keys a claim looks at, and below of each op: none waits for the full keys of another."""
+_KEYS_OF_OP: Final = 64
 
 
 def has_look(conn: sqlite3.Connection, sql: Queries, order: DueOrder, now: int) -> bool:
@@ -24,11 +26,14 @@ def admit_parked(conn: sqlite3.Connection, sql: Queries, order: DueOrder, now: i
     """Give the free slots of the keys that are to be looked at to the tasks that go first, as many
     as the claim may take: these are due from now on. Key after key, while there is a place left."""
     asked = {"ops": encode(order.ops, "ops"), "now": now, "owner": order.owner}
-    left = order.limit
+    left, looked = order.limit, Counter[str]()
     for _ in range(_KEYS):
         if left < 1 or (look := conn.execute(sql["find_look"], asked).fetchone()) is None:
             return
         op, key = look
+        looked[op] += 1
+        if looked[op] == _KEYS_OF_OP:
+            asked["ops"] = encode([one for one in order.ops if looked[one] < _KEYS_OF_OP], "ops")
         name = {"op": op, "key": key}
         timed = name | {"now": now}
         conn.execute(sql["forget_looks"], timed)

@@ -302,7 +302,11 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "limits.key_locked",
         "A claim locks a key before it reads how many hold a slot",
-        Edit(_ADMIT, "\n                FOR NO KEY UPDATE SKIP LOCKED;", ";"),
+        Edit(
+            _ADMIT,
+            "\n                FOR NO KEY UPDATE SKIP LOCKED;\n            CONTINUE WHEN FOUND;\n            again",
+            ";\n            CONTINUE WHEN FOUND;\n            again",
+        ),
         f"{_SUITE}::TestPostgres::{_TWO}",
         on="postgresql",
     ),
