@@ -449,7 +449,7 @@ async def test_raw_session_makes_nothing_due_that_is_parked(store_url: str) -> N
         await store.claim_due("me", ["x"], 5, 60)
         changes = ("run_at = 1", "run_at = 1, parked_at = NULL", f"parked_at = {FAR}")
         for change in changes:
-            with pytest.raises(Exception, match="is parked|no slot free"):
+            with pytest.raises(Exception, match=r"is parked|no slot free"):
                 await run_statement(
                     store_url, f"UPDATE tasks SET {change} WHERE id = {tasks[1].key}"
                 )

@@ -16,6 +16,8 @@ _SQLITE: Final = f"{SQLITE}/sql/migrations/0017_limits.sql"
 _POSTGRES: Final = f"{POSTGRES}/sql/migrations/0017_limits.sql"
 _ADMIT: Final = f"{POSTGRES}/sql/functions/admit_parked.sql"
 _COUNT: Final = f"{POSTGRES}/sql/functions/count_slots.sql"
+_SLOTS: Final = "tests/adapters/test_slots.py"
+_HELD: Final = "test_a_session_that_holds_a_key_keeps_no_other_waiting"
 _MOST: Final = "test_no_more_run_than_there_are_slots"
 _FREE: Final = "test_a_slot_is_free_when_its_attempt_ends"
 _TWO: Final = "test_two_processes_never_run_too_many"
@@ -363,6 +365,118 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "What a claim leaves of a key with free slots goes to the next one, on PostgreSQL",
         Edit(_ADMIT, "again[nth] := now;", "NULL;"),
         f"{_SUITE}::TestPostgres::test_a_claim_takes_no_more_than_it_may",
+        on="postgresql",
+    ),
+    *(
+        row(
+            f"limits.turns_{name}",
+            f"What a claim leaves of a key has its turn after the other keys, on {called}",
+            Edit(path, whole, broken),
+            f"{_SLOTS}::test_keys_take_turns_at_the_place_of_a_worker[{called.lower()}]",
+            on=on,
+        )
+        for name, called, on, path, whole, broken in (
+            (
+                "sqlite",
+                "SQLite",
+                "sqlite",
+                f"{SQLITE}/sql/limits.sql",
+                "VALUES (:op, :now, :key)",
+                "VALUES (:op, 1, :key)",
+            ),
+            (
+                "postgres",
+                "PostgreSQL",
+                "postgresql",
+                _ADMIT,
+                "again[nth] := now;",
+                "again[nth] := 1;",
+            ),
+        )
+    ),
+    *(
+        row(
+            f"limits.looks_at_once_{name}",
+            f"All looks of a key that are due are taken at once, on {called}",
+            Edit(path, whole, broken),
+            f"{_SUITE}::{suite}::test_no_key_waits_behind_another",
+            on=on,
+        )
+        for name, called, suite, on, path, whole, broken in (
+            (
+                "sqlite",
+                "SQLite",
+                "TestSqlite",
+                "sqlite",
+                f"{SQLITE}/sql/limits.sql",
+                "AND concurrency_key = :key AND due_at <= :now;",
+                "AND concurrency_key = :key AND due_at <= (SELECT min(l.due_at) FROM limit_looks l);",
+            ),
+            (
+                "postgres",
+                "PostgreSQL",
+                "TestPostgres",
+                "postgresql",
+                _ADMIT,
+                "AND k.due_at <= now FOR UPDATE SKIP LOCKED));",
+                "AND k.due_at <= now LIMIT 1 FOR UPDATE SKIP LOCKED));",
+            ),
+        )
+    ),
+    row(
+        "limits.op_by_op_sqlite",
+        "The full keys of an op stand before no other op, on SQLite",
+        Edit(f"{SQLITE}/_limits.py", "_KEYS_OF_OP: Final = 64", "_KEYS_OF_OP: Final = 1000"),
+        f"{_SLOTS}::test_full_keys_of_one_op_are_not_before_another_op[sqlite]",
+    ),
+    row(
+        "limits.op_by_op_postgres",
+        "The full keys of an op stand before no other op, on PostgreSQL",
+        Edit(_ADMIT, ">= 64 THEN", ">= 1000 THEN"),
+        f"{_SLOTS}::test_full_keys_of_one_op_are_not_before_another_op[postgresql]",
+        on="postgresql",
+    ),
+    row(
+        "limits.held_claim",
+        "A key that a session holds stops no claim",
+        Edit(
+            _ADMIT,
+            "\n                FOR NO KEY UPDATE SKIP LOCKED;\n            CONTINUE WHEN FOUND;\n            again",
+            "\n                FOR NO KEY UPDATE;\n            CONTINUE WHEN FOUND;\n            again",
+        ),
+        f"{_SLOTS}::{_HELD}",
+        on="postgresql",
+    ),
+    row(
+        "limits.held_rescue",
+        "A key that a session holds stops no rescue",
+        Edit(
+            f"{POSTGRES}/sql/functions/rescue_expired.sql",
+            "                            FOR NO KEY UPDATE SKIP LOCKED) l ON true",
+            "                            FOR NO KEY UPDATE) l ON true",
+        ),
+        f"{_SLOTS}::{_HELD}",
+        on="postgresql",
+    ),
+    row(
+        "limits.held_left",
+        "The tasks of a key that a session holds are left to the next rescue",
+        Edit(
+            f"{POSTGRES}/sql/functions/rescue_expired.sql",
+            "           AND r.id <> ALL (busy)\n",
+        ),
+        f"{_SLOTS}::{_HELD}",
+        on="postgresql",
+    ),
+    row(
+        "limits.held_append",
+        "An append waits for nobody who holds its key",
+        Edit(
+            f"{POSTGRES}/sql/functions/flush.sql",
+            "r_type && '{final,attempt_failed,attempt_released}' THEN\n        these",
+            "true THEN\n        PERFORM lock_limits(r_key);\n        these",
+        ),
+        f"{_SLOTS}::{_HELD}",
         on="postgresql",
     ),
     row(

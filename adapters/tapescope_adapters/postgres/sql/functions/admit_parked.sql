@@ -91,8 +91,6 @@ BEGIN
             added := seen;
             INSERT INTO limits (op, concurrency_key, held) VALUES (one.op, one.concurrency_key, 0)
                 ON CONFLICT ON CONSTRAINT limits_pkey DO NOTHING;
-            PERFORM 1 FROM limits l WHERE l.op = one.op AND l.concurrency_key = one.concurrency_key
-                FOR NO KEY UPDATE SKIP LOCKED;
             IF FOUND THEN
                 again[one.nth] := NULL;
             END IF;
