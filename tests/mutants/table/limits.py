@@ -20,7 +20,6 @@ _SLOTS: Final = "tests/adapters/test_slots.py"
 _HELD: Final = "test_a_session_that_holds_a_key_keeps_no_other_waiting"
 _MOST: Final = "test_no_more_run_than_there_are_slots"
 _FREE: Final = "test_a_slot_is_free_when_its_attempt_ends"
-_TWO: Final = "test_two_processes_never_run_too_many"
 _ORDER: Final = "test_the_order_among_the_parked"
 
 
@@ -298,7 +297,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "limits.looks_passed",
         "A look that another claim takes just now is passed over",
         Edit(_ADMIT, "LIMIT 1 FOR UPDATE SKIP LOCKED", "LIMIT 1"),
-        f"{_SUITE}::TestPostgres::{_TWO}",
+        f"{_SLOTS}::test_a_look_that_another_session_takes_is_passed_over",
         on="postgresql",
     ),
     row(
@@ -309,7 +308,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
             "\n                FOR NO KEY UPDATE SKIP LOCKED;\n            CONTINUE WHEN FOUND;\n            again",
             ";\n            CONTINUE WHEN FOUND;\n            again",
         ),
-        f"{_SUITE}::TestPostgres::{_TWO}",
+        f"{_SLOTS}::{_HELD}",
         on="postgresql",
     ),
     row(
@@ -320,7 +319,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
             "                               FOR NO KEY UPDATE SKIP LOCKED) d;",
             "                               ) d;",
         ),
-        f"{_SUITE}::TestPostgres::{_TWO}",
+        f"{_SLOTS}::{_HELD}",
         on="postgresql",
     ),
     row(
@@ -330,7 +329,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
             f"{POSTGRES}/sql/functions/lock_limits.sql",
             "\n                             FOR NO KEY UPDATE",
         ),
-        f"{_SUITE}::TestPostgres::{_TWO}",
+        f"{_SLOTS}::test_an_end_locks_its_key_before_its_task",
         on="postgresql",
     ),
     row(
@@ -367,61 +366,39 @@ GUARDS: Final[tuple[Guard, ...]] = (
         f"{_SUITE}::TestPostgres::test_a_claim_takes_no_more_than_it_may",
         on="postgresql",
     ),
-    *(
-        row(
-            f"limits.turns_{name}",
-            f"What a claim leaves of a key has its turn after the other keys, on {called}",
-            Edit(path, whole, broken),
-            f"{_SLOTS}::test_keys_take_turns_at_the_place_of_a_worker[{called.lower()}]",
-            on=on,
-        )
-        for name, called, on, path, whole, broken in (
-            (
-                "sqlite",
-                "SQLite",
-                "sqlite",
-                f"{SQLITE}/sql/limits.sql",
-                "VALUES (:op, :now, :key)",
-                "VALUES (:op, 1, :key)",
-            ),
-            (
-                "postgres",
-                "PostgreSQL",
-                "postgresql",
-                _ADMIT,
-                "again[nth] := now;",
-                "again[nth] := 1;",
-            ),
-        )
+    row(
+        "limits.turns_sqlite",
+        "What a claim leaves of a key has its turn after the other keys, on SQLite",
+        Edit(f"{SQLITE}/sql/limits.sql", "VALUES (:op, :now, :key)", "VALUES (:op, 1, :key)"),
+        f"{_SLOTS}::test_keys_take_turns_at_the_place_of_a_worker[sqlite]",
     ),
-    *(
-        row(
-            f"limits.looks_at_once_{name}",
-            f"All looks of a key that are due are taken at once, on {called}",
-            Edit(path, whole, broken),
-            f"{_SUITE}::{suite}::test_no_key_waits_behind_another",
-            on=on,
-        )
-        for name, called, suite, on, path, whole, broken in (
-            (
-                "sqlite",
-                "SQLite",
-                "TestSqlite",
-                "sqlite",
-                f"{SQLITE}/sql/limits.sql",
-                "AND concurrency_key = :key AND due_at <= :now;",
-                "AND concurrency_key = :key AND due_at <= (SELECT min(l.due_at) FROM limit_looks l);",
-            ),
-            (
-                "postgres",
-                "PostgreSQL",
-                "TestPostgres",
-                "postgresql",
-                _ADMIT,
-                "AND k.due_at <= now FOR UPDATE SKIP LOCKED));",
-                "AND k.due_at <= now LIMIT 1 FOR UPDATE SKIP LOCKED));",
-            ),
-        )
+    row(
+        "limits.turns_postgres",
+        "What a claim leaves of a key has its turn after the other keys, on PostgreSQL",
+        Edit(_ADMIT, "again[nth] := now;", "again[nth] := 1;"),
+        f"{_SLOTS}::test_keys_take_turns_at_the_place_of_a_worker[postgresql]",
+        on="postgresql",
+    ),
+    row(
+        "limits.looks_at_once_sqlite",
+        "All looks of a key that are due are taken at once, on SQLite",
+        Edit(
+            f"{SQLITE}/sql/limits.sql",
+            "AND concurrency_key = :key AND due_at <= :now;",
+            "AND concurrency_key = :key AND due_at <= (SELECT min(l.due_at) FROM limit_looks l);",
+        ),
+        f"{_SUITE}::TestSqlite::test_no_key_waits_behind_another",
+    ),
+    row(
+        "limits.looks_at_once_postgres",
+        "All looks of a key that are due are taken at once, on PostgreSQL",
+        Edit(
+            _ADMIT,
+            "AND k.due_at <= now FOR UPDATE SKIP LOCKED));",
+            "AND k.due_at <= now LIMIT 1 FOR UPDATE SKIP LOCKED));",
+        ),
+        f"{_SUITE}::TestPostgres::test_no_key_waits_behind_another",
+        on="postgresql",
     ),
     row(
         "limits.op_by_op_sqlite",

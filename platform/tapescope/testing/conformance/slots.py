@@ -159,8 +159,9 @@ class SlotsConformance(StoreSuite):
     async def test_no_key_waits_behind_another(self, store: TaskStore) -> None:
         """However much is parked of a key that is full, the next claim has a task of the other."""
         await store.ops.register([KnownOp("work", max_concurrent=2)])
-        for key, n in {"a": 300, "z": 6}.items():
-            await asyncio.gather(*(_create(store, key) for _ in range(n)))
+        since = store.clock.now() - HOUR
+        await asyncio.gather(*(_create(store, "a", run_at=since + n) for n in range(300)))
+        await asyncio.gather(*(_create(store, "z") for _ in range(6)))
         first = [await _claim(store, 1) for _ in range(4)]
         held = {key: [one for (one,) in first if one.task.concurrency_key == key] for key in "az"}
         order: list[str | None] = []
