@@ -117,6 +117,7 @@ CREATE TABLE limit_looks (
     concurrency_key TEXT    NOT NULL,
     PRIMARY KEY (op, due_at, concurrency_key)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX limit_looks_of_key ON limit_looks (op, concurrency_key, due_at);
 
 CREATE TABLE limits (
     op              TEXT    NOT NULL,
@@ -290,8 +291,7 @@ CREATE TABLE tasks (
     cancel_by           TEXT,
     cancel_requested_at INTEGER,
     error_code          TEXT, cancel_traceparent TEXT, priority INTEGER NOT NULL DEFAULT 0
-    CONSTRAINT tasks_priority_known CHECK (typeof(priority) = 'integer' AND priority BETWEEN -9 AND 9), tags TEXT, parent_id TEXT, cancel_with_parent INTEGER NOT NULL DEFAULT 0, unique_key TEXT, concurrency_key TEXT, parked_at INTEGER
-    CONSTRAINT tasks_parked_is_not_due CHECK (parked_at IS NULL OR run_at = 253402300799999999), engine TEXT NOT NULL DEFAULT '', confirm_at INTEGER NOT NULL DEFAULT 0,
+    CONSTRAINT tasks_priority_known CHECK (typeof(priority) = 'integer' AND priority BETWEEN -9 AND 9), tags TEXT, parent_id TEXT, cancel_with_parent INTEGER NOT NULL DEFAULT 0, unique_key TEXT, concurrency_key TEXT, parked_at INTEGER, engine TEXT NOT NULL DEFAULT '', confirm_at INTEGER NOT NULL DEFAULT 0,
     CONSTRAINT tasks_task_id_unique UNIQUE (task_id),
     CONSTRAINT tasks_status_known
         CHECK (status IN ('pending', 'running', 'succeeded', 'failed', 'cancelled'))
@@ -319,6 +319,15 @@ WHEN NEW.tags IS NOT NULL
 BEGIN
     INSERT INTO tagged (tag, task_id) SELECT value, NEW.task_id FROM json_each(NEW.tags) WHERE true
         ON CONFLICT (tag, task_id) DO NOTHING;
+END;
+CREATE TRIGGER tasks_begin_parked BEFORE INSERT ON tasks
+WHEN (NEW.concurrency_key IS NOT NULL AND NEW.parked_at IS NULL)
+    OR (NEW.parked_at IS NOT NULL
+        AND (NEW.run_at <> 253402300799999999
+             OR typeof(NEW.parked_at) <> 'integer'
+             OR NEW.parked_at NOT BETWEEN -62135596800000000 AND 253402300799999999))
+BEGIN
+    SELECT RAISE(ABORT, 'tapescope: a task with a concurrency key is parked until a claim gives it a slot: its run_at is 253402300799999999, and parked_at is the time at which it is due');
 END;
 CREATE TRIGGER tasks_begin_pending BEFORE INSERT ON tasks
 WHEN NEW.status <> 'pending' OR NEW.attempt <> 0
@@ -537,6 +546,15 @@ WHEN NEW.concurrency_key IS NOT NULL AND NEW.status = 'pending' AND NEW.parked_a
 BEGIN
     INSERT OR IGNORE INTO limit_looks (op, due_at, concurrency_key)
     VALUES (NEW.op, NEW.parked_at, NEW.concurrency_key);
+END;
+CREATE TRIGGER tasks_parked_is_not_due BEFORE UPDATE OF run_at, parked_at ON tasks
+WHEN NEW.parked_at IS NOT NULL
+    AND (NEW.run_at IS NOT OLD.run_at OR NEW.parked_at IS NOT OLD.parked_at)
+    AND (NEW.run_at <> 253402300799999999
+         OR typeof(NEW.parked_at) <> 'integer'
+         OR NEW.parked_at NOT BETWEEN -62135596800000000 AND 253402300799999999)
+BEGIN
+    SELECT RAISE(ABORT, 'tapescope: a task with a concurrency key is parked until a claim gives it a slot: its run_at is 253402300799999999, and parked_at is the time at which it is due');
 END;
 CREATE TRIGGER tasks_run_at_is_a_time BEFORE UPDATE OF run_at ON tasks
 WHEN NEW.run_at NOT BETWEEN -62135596800000000 AND 253402300799999999
