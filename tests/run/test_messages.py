@@ -22,7 +22,8 @@ from tapescope import (
     ThreadReporter,
 )
 from tapescope.model import MESSAGE_TAKEN
-from tapescope.store.flush import Flush
+from tapescope.errors import StoreUnavailable
+from tapescope.store.flush import Flush, StoreAway
 from tapescope.testing import until
 from tests.support.memory_stores import FaultyStore, Gate, at_rest
 from tests.support.virtual_time import in_virtual_time
@@ -146,9 +147,11 @@ async def test_who_stops_waiting_loses_no_message(any_url: str) -> None:
         assert await taken(task) == ["here"]
 
 
+@pytest.mark.parametrize("asked", ["after the commit", "before it"])
 @in_virtual_time
-async def test_a_take_that_is_cancelled_in_mid_commit_is_given_next() -> None:
-    """The event is stored, its caller gone: the message is on the tape once, and given once."""
+async def test_a_take_that_is_cancelled_in_mid_commit_is_given_next(asked: str) -> None:
+    """The event is stored, its caller gone: the message is on the tape once, and given once. It
+    does not come again: no attempt before this one has had it."""
     gate = Gate()
 
     async def hold(flush: Flush) -> None:
@@ -159,11 +162,15 @@ async def test_a_take_that_is_cancelled_in_mid_commit_is_given_next() -> None:
         first = asyncio.create_task(report.message())
         await gate.reached.wait()
         first.cancel()
-        gate.opened.set()
         with pytest.raises(asyncio.CancelledError):
             await first
+        if asked == "before it":
+            asyncio.get_running_loop().call_later(0.5, gate.opened.set)
+        else:
+            gate.opened.set()
+            await until(lambda: has_taken(task, 1))
         message = await report.message()
-        return [message.body, message.taken_seq]
+        return [message.body, message.taken_seq, message.again]
 
     async with at_rest(FaultyStore()) as store, TaskManager(store) as manager:
         store.faults.before = hold
@@ -171,7 +178,34 @@ async def test_a_take_that_is_cancelled_in_mid_commit_is_given_next() -> None:
         await task.send("once")
         result = await task.result()
 
-        assert result == ["once", 2]
+        assert result == ["once", 2, False]
+        assert await taken(task) == ["once"]
+
+
+@in_virtual_time
+async def test_a_take_whose_reply_was_lost_does_not_come_again() -> None:
+    """Its append has failed for the runner, and the event is there: it is this attempt's own."""
+    loses = True
+
+    async def lose(flush: Flush) -> None:
+        if loses and any(row.type == MESSAGE_TAKEN for row in flush.rows):
+            raise StoreAway("the reply is lost")
+
+    async def work(report: Reporter) -> list[Any]:
+        nonlocal loses
+        with pytest.raises(StoreUnavailable):
+            await report.message()
+        loses = False
+        message = await report.message()
+        return [message.body, message.taken_seq, message.again]
+
+    async with FaultyStore() as store, TaskManager(store) as manager:
+        store.faults.after = lose
+        task = await manager.submit("work", work)
+        await task.send("once")
+        result = await task.result()
+
+        assert result == ["once", 2, False]
         assert await taken(task) == ["once"]
 
 

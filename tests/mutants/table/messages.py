@@ -105,6 +105,17 @@ GUARDS: Final[tuple[Guard, ...]] = (
         on="postgresql",
     ),
     row(
+        "messages.durable",
+        "A message is as durable as a flush, on PostgreSQL",
+        Edit(
+            f"{POSTGRES}/sql/messages.sql",
+            "SELECT /*settings*/ send_message",
+            "SELECT send_message",
+        ),
+        "tests/adapters/postgres/test_schema.py::test_durability_is_the_sessions_own[commit-on]",
+        on="postgresql",
+    ),
+    row(
         "messages.one_by_one_sqlite",
         "A send is one transaction, on SQLite",
         Edit(f"{SQLITE}/_messages.py", "    with write_transaction(conn):\n", "    if True:\n"),
@@ -146,11 +157,25 @@ GUARDS: Final[tuple[Guard, ...]] = (
         f"{_SUITE}::TestSqlite::test_the_same_key_adds_nothing",
     ),
     row(
+        "messages.taken_once",
+        "Who stops waiting in mid-commit leaves the append to the next call",
+        Edit(f"{RUN}/inbox.py", "await_child(asyncio.shield(append))", "await_child(append)"),
+        f"{_RUNS}::test_a_take_that_is_cancelled_in_mid_commit_is_given_next",
+        on="memory",
+    ),
+    row(
+        "messages.again",
+        "A message comes again where an attempt before has had it, and only there",
+        Edit(f"{RUN}/inbox.py", "again=message.n != self._offered", "again=True"),
+        f"{_RUNS}::test_a_take_whose_reply_was_lost_does_not_come_again",
+        on="memory",
+    ),
+    row(
         "messages.reread",
         "Who stops waiting in mid-commit loses no message",
         Edit(
             f"{RUN}/inbox.py",
-            "                self._given = message.n\n                return given\n",
+            "                self._given = given.n\n                return given\n",
             "                return given\n",
         ),
         f"{_RUNS}::test_a_runner_is_given_what_is_sent_to_its_task[sqlite-gather]",
