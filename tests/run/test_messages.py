@@ -21,8 +21,8 @@ from tapescope import (
     Telling,
     ThreadReporter,
 )
-from tapescope.model import MESSAGE_TAKEN
 from tapescope.errors import StoreUnavailable
+from tapescope.model import MESSAGE_TAKEN, SendAnswer, SendRow
 from tapescope.store.flush import Flush, StoreAway
 from tapescope.testing import until
 from tests.support.memory_stores import FaultyStore, Gate, at_rest
@@ -207,6 +207,41 @@ async def test_a_take_whose_reply_was_lost_does_not_come_again() -> None:
 
         assert result == ["once", 2, False]
         assert await taken(task) == ["once"]
+
+
+@pytest.mark.parametrize("key", [None, "k"])
+@in_virtual_time
+async def test_a_send_whose_reply_was_lost_wakes_who_waits(
+    key: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is found by its key, and is one that was sent: a later one under the key is not."""
+    waits = asyncio.Event()
+
+    async def work(report: Reporter) -> Any:
+        waits.set()
+        return (await report.message(timeout=3600)).body
+
+    async with at_rest(FaultyStore()) as store, TaskManager(store) as manager:
+        task = await manager.submit("work", work)
+        await waits.wait()
+        real, tries = store.backend.send_message, list[SendRow]()
+
+        async def send_message(row: SendRow) -> SendAnswer | None:
+            tries.append(row)
+            answer = await real(row)
+            if len(tries) == 1:
+                raise StoreAway("the reply is lost")
+            return answer
+
+        monkeypatch.setattr(store.backend, "send_message", send_message)
+        started = asyncio.get_running_loop().time()
+        sent = await task.send("go", key=key)
+        again = await task.send("go", key=sent.key)
+        result = await task.result()
+        waited = asyncio.get_running_loop().time() - started
+
+    assert (result, sent.new, again.new, len(tries)) == ("go", True, False, 3)
+    assert waited < 60
 
 
 async def test_two_that_wait_are_given_one_message_each(any_url: str) -> None:
