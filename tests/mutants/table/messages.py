@@ -145,6 +145,29 @@ GUARDS: Final[tuple[Guard, ...]] = (
         f"{_SUITE}::TestSqlite::{_WOKEN}",
     ),
     row(
+        "messages.woken_together",
+        "A message is heard of beside ends that are passed on together, on PostgreSQL",
+        Edit(
+            f"{POSTGRES}/_listener.py",
+            "min(end, waiting) and max(end, waiting)",
+            "max(end, waiting)",
+        ),
+        "tests/adapters/postgres/test_foreign_notifications.py"
+        "::test_a_look_is_not_lost_among_what_is_passed_on_together",
+        on="postgresql",
+    ),
+    row(
+        "messages.woken_here",
+        "A send whose reply was lost wakes who waits in its own process",
+        Edit(
+            f"{STORE}/messages.py",
+            "answer.result in (MessageResult.SENT, MessageResult.REPEATED)",
+            "answer.result is MessageResult.SENT",
+        ),
+        f"{_RUNS}::test_a_send_whose_reply_was_lost_wakes_who_waits",
+        on="memory",
+    ),
+    row(
         "messages.bounded",
         "A message is of a bounded size",
         Edit(f"{STORE}/messages.py", "> limits.message_bytes:", "< 0:"),
