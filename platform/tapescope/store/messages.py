@@ -24,6 +24,7 @@ from tapescope.model.messages import (
     InboxRow,
     Message,
     MessageResult,
+    MessageTaken,
     SendAnswer,
     SendRow,
     Sent,
@@ -35,6 +36,8 @@ from tapescope.store.validation import check_page_size, check_place, check_text,
 __all__ = ["StoreMessages"]
 
 _PAGE: Final = 100
+_LAST: Final = 2**31 - 1
+"""The highest number of a message: the head of no event is longer."""
 
 
 class StoreMessages:
@@ -58,6 +61,8 @@ class StoreMessages:
         if (size := len(text.encode())) > limits.message_bytes:
             raise MessageTooLarge(size, limits.message_bytes)
         known = str(uuid_utils.uuid7()) if key is None else check_text("key", key)
+        if (room := _room_in_event(body, known, size, limits.event_bytes)) < size:
+            raise MessageTooLarge(size, room)
         row = SendRow(task_id, known, text, limits.inbox)
         sending = _Sending(core, row)
         answer = await core.change("send_message", sending.send, sending.settle)
@@ -92,6 +97,16 @@ class StoreMessages:
         if rows is None:
             raise UnknownTask(task_id)
         return rows
+
+
+def _room_in_event(body: Any, key: str, size: int, event_bytes: int) -> int:
+    """The bytes that a body may have on the tape: one that no event can hold would be in its inbox
+    for ever, and all that come behind it.
+
+    Raises ``NotJson`` where it is nested too deep for that: the event is one level more.
+    """
+    event = MessageTaken(Message(_LAST, body, key, 0), body)
+    return max(0, event_bytes - len(encode(event.body, "message").encode()) + size)
 
 
 class _Sending:

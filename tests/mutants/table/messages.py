@@ -174,9 +174,15 @@ GUARDS: Final[tuple[Guard, ...]] = (
         f"{_SUITE}::TestSqlite::test_an_inbox_is_bounded",
     ),
     row(
+        "messages.fits",
+        "A message that no event can hold is refused where it is sent",
+        Edit(f"{STORE}/messages.py", "limits.event_bytes)) < size:", "2**31)) < 0:"),
+        f"{_SUITE}::TestSqlite::test_what_is_in_an_inbox_can_be_taken",
+    ),
+    row(
         "messages.conflict",
         "A key is of one message: another body is refused",
-        Edit(f"{STORE}/messages.py", "        if not new and canonical(", "        if False and ("),
+        Edit(f"{STORE}/messages.py", "        if there and canonical(", "        if False and ("),
         f"{_SUITE}::TestSqlite::test_the_same_key_adds_nothing",
     ),
     row(
