@@ -8,10 +8,14 @@ from contextlib import asynccontextmanager, closing
 from typing import Any, Final
 
 import asyncpg
+import pytest
 
-from tapescope import find_store
-from tapescope.model.tasks import FinalEvent
-from tapescope.testing.tasks import start
+from tapescope import TaskEnded, find_store
+from tapescope.model.tasks import FinalEvent, NewTask
+from tapescope.store.validation import new_task_id
+from tapescope.testing.tasks import LEASE, OWNER, start
+from tests.support.breaches import run_round
+from tests.support.captured_telemetry import CapturedTelemetry
 from tests.support.postgres_sessions import session
 
 Ask = Callable[[str], Awaitable[Any]]
@@ -83,3 +87,24 @@ async def test_a_deleted_task_leaves_no_message(store_url: str) -> None:
         after = await ask("SELECT count(*) FROM messages")
 
     assert (before, after) == (1, 0)
+
+
+async def test_what_a_claim_ends_leaves_its_messages_counted(store_url: str) -> None:
+    """A task that cannot be claimed ends in no flush: it has not taken its messages, too."""
+    with closing(CapturedTelemetry()) as captured:
+        async with find_store(store_url, telemetry=captured.telemetry) as store:
+            new, _ = await store.create(NewTask(new_task_id(), "work"))
+            for n in range(2):
+                await store.messages.send(new.task_id, n)
+            last = 2**31 - 1 if "postgres" in store_url else 2**63 - 1
+            await run_round(store_url, f"UPDATE tasks SET attempt = {last} WHERE id = {new.key}")
+            claims = await store.claim_due(OWNER, ["work"], 1, LEASE)
+            with pytest.raises(TaskEnded):
+                await store.messages.send(new.task_id, "late")
+        counts = {
+            str(point.labels["tapescope.message.result"]): point.value
+            for point in captured.points("tapescope.message.count")
+        }
+
+    assert claims == []
+    assert counts == {"sent": 2, "untaken": 2, "ended": 1}

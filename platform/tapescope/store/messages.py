@@ -7,6 +7,7 @@ transaction: a tape keeps its one writer, and no message is on it twice (docs/de
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import uuid_utils
@@ -16,6 +17,7 @@ from tapescope.errors import (
     InboxFull,
     MessageConflict,
     MessageTooLarge,
+    TapescopeError,
     TaskEnded,
     UnknownTask,
 )
@@ -29,11 +31,12 @@ from tapescope.model.messages import (
     SendRow,
     Sent,
 )
+from tapescope.store._results import note_untaken
 from tapescope.store.core import StoreCore
 from tapescope.store.notifications import Change
 from tapescope.store.validation import check_page_size, check_place, check_text, is_task_id
 
-__all__ = ["StoreMessages"]
+__all__ = ["StoreMessages", "count_untaken"]
 
 _PAGE: Final = 100
 _LAST: Final = 2**31 - 1
@@ -140,6 +143,16 @@ class _Sending:
         self._core.telemetry.messages.count(answer.op, result.value)
         if answer.result in (MessageResult.SENT, MessageResult.REPEATED):
             self._core.changes.publish(Change(self._row.task_id))
+
+
+async def count_untaken(core: StoreCore, ended: Sequence[str]) -> None:
+    """Count and tell the messages that these tasks, which ended in no flush, did not take."""
+    if ended:
+        with suppress(TapescopeError):  # they are in the inbox still, to be seen
+            note_untaken(
+                core.telemetry,
+                await core.read("find_untaken", lambda: core.backend.find_untaken(ended)),
+            )
 
 
 def read_message(row: InboxRow) -> Message:

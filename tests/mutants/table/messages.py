@@ -180,6 +180,12 @@ GUARDS: Final[tuple[Guard, ...]] = (
         f"{_SUITE}::TestSqlite::test_what_is_in_an_inbox_can_be_taken",
     ),
     row(
+        "messages.left_at_claim",
+        "What a task that a claim ends has not taken is counted",
+        Edit(f"{STORE}/_claims.py", "        await count_untaken(", "        (lambda *_: None)("),
+        "tests/adapters/test_messages.py::test_what_a_claim_ends_leaves_its_messages_counted[sqlite]",
+    ),
+    row(
         "messages.conflict",
         "A key is of one message: another body is refused",
         Edit(f"{STORE}/messages.py", "        if there and canonical(", "        if False and ("),
