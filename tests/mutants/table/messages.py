@@ -8,6 +8,7 @@ from tests.mutants.guard import POSTGRES, RUN, SQLITE, STORE, Edit, Guard, row
 
 _SUITE: Final = "tests/contract/test_conformance.py"
 _RAW: Final = "tests/adapters/test_messages.py::test_no_session_makes_of_a_message_what_it_is_not"
+_MARKED: Final = "tests/adapters/test_messages.py::test_what_is_taken_stays_so"
 _GONE: Final = "tests/adapters/test_messages.py::test_a_deleted_task_leaves_no_message"
 _RUNS: Final = "tests/run/test_messages.py"
 _TAKEN: Final = "test_a_message_is_taken_by_the_event_that_says_so"
@@ -61,6 +62,31 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "Messages go with their task, on SQLite",
         _trigger("tasks_take_their_messages"),
         f"{_GONE}[sqlite]",
+    ),
+    row(
+        "messages.new_sqlite",
+        "A message takes no other one's place, and is not born as taken, on SQLite",
+        _trigger("messages_are_new"),
+        f"{_RAW}[sqlite]",
+    ),
+    row(
+        "messages.marked_sqlite",
+        "A message is marked as taken once, by its event, on SQLite",
+        _trigger("messages_taken_by_event"),
+        f"{_MARKED}[sqlite]",
+    ),
+    row(
+        "messages.live_sqlite",
+        "A message lives as long as its task, on SQLite",
+        _trigger("messages_live_with_task"),
+        f"{_RAW}[sqlite]",
+    ),
+    row(
+        "messages.marked_postgres",
+        "A message is marked once, by its event, and lives as long as its task, on PostgreSQL",
+        Edit(_ON_POSTGRES, r"^CREATE TRIGGER messages_taken_by_event\b.*?;$", pattern=True),
+        f"{_MARKED}[postgresql]",
+        on="postgresql",
     ),
     row(
         "messages.readable_postgres",
