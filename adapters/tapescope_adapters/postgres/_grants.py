@@ -34,7 +34,6 @@ RIGHTS: Final[Mapping[DatabaseRole, Mapping[str, tuple[str, ...]]]] = MappingPro
                 "schedules",
                 "pauses",
                 "workers",
-                "limits",
             ),
             ("SELECT",),
         ),
