@@ -45,7 +45,7 @@ async def test_work_goes_on_beside_a_full_queue(caplog: pytest.LogCaptureFixture
             await go.wait()
             return "done"
 
-        async def take(report: Reporter) -> int:
+        async def take(report: Reporter) -> object:
             return (await report.message()).body  # sent by a store that cannot say so elsewhere
 
         async def fail_once(report: Reporter) -> int:
