@@ -151,6 +151,9 @@ CREATE TRIGGER messages_can_be_read BEFORE INSERT OR UPDATE OF task, n, key, bod
 CREATE TRIGGER messages_no_truncate BEFORE TRUNCATE ON messages
     FOR EACH STATEMENT
     EXECUTE FUNCTION guard_truncated();
+CREATE TRIGGER messages_taken_by_event BEFORE DELETE OR UPDATE OF taken_seq ON messages
+    FOR EACH ROW
+    EXECUTE FUNCTION guard_taken_message();
 
 CREATE TABLE ops (
     op             text             NOT NULL,
@@ -442,6 +445,7 @@ CREATE TABLE workers (
 --   guard_new_task() RETURNS trigger
 --   guard_parked() RETURNS trigger
 --   guard_repairs() RETURNS trigger
+--   guard_taken_message() RETURNS trigger
 --   guard_truncated() RETURNS trigger
 --   guard_unreadable() RETURNS trigger
 --   list_claimable(x_owner text, x_ops text[]) RETURNS text[]
