@@ -723,7 +723,7 @@ class TaskManager:
         await self.store.announce()
         while self._uncommitted and self._engine is not None:
             with suppress(UnknownTask):  # its transaction was rolled back, or goes on
-                self._engine.dispatch(await self.store.get(self._uncommitted.popleft()))
+                self._dispatch(await self.store.get(self._uncommitted.popleft()))
 
     async def knows_op(self, op: str) -> bool:
         """Whether this manager or a worker of the store has registered the op.
@@ -855,6 +855,7 @@ class TaskManager:
             tags=schedule.tags,
         )
         known = await self._known.fill_in(self.store, submission)
+        slots = _find_slots(None, known)
         task_id, store = new_task_id(), self.store
         with self.telemetry.submit_span(
             schedule.op,
@@ -873,8 +874,8 @@ class TaskManager:
                 traceparent=span.trace_context,
                 priority=known.priority,
                 tags=schedule.tags,
-                concurrency_key=_find_slots(None, known),
-                engine=self._engine_name,
+                concurrency_key=slots,
+                engine=self._engine_name if slots is None else None,
             )
             try:
                 task, created = await store.create(new_task)
@@ -1117,7 +1118,7 @@ class TaskManager:
                     cancel_with_parent=submission.cancel_with_parent and parent_id is not None,
                     unique_key=submission.unique_key,
                     concurrency_key=slots,
-                    engine=self._engine_name if runner is None else None,
+                    engine=self._find_engine_of(submission, runner, slots),
                 )
                 if runner is not None and _begins_now(submission) and pool.reserve_for(task_id):
                     claim: Claim | None = None
@@ -1139,7 +1140,7 @@ class TaskManager:
             if runner is None or found_by == "unique_key":  # that one has a runner of its own
                 if connection is None:
                     self._dispatch(task)
-                elif created and self._engine is not None:
+                elif created and task.engine is not None:
                     self._uncommitted.append(task.task_id)
                 completion = pool.completion_of(task.task_id)
                 return TaskHandle(
@@ -1169,6 +1170,16 @@ class TaskManager:
             raise
         finally:
             pool.expect_submits(-1)
+
+    def _find_engine_of(
+        self, submission: Submission, runner: Runner | None, slots: str | None
+    ) -> str | None:
+        """What is to bring a task. One that needs a slot because of its op is claimed, engine or
+        not; with a key of its submit's own the store refuses it, as who gave that one can leave it
+        out."""
+        if runner is not None or (slots is not None and submission.concurrency_key is None):
+            return None
+        return self._engine_name
 
     def _tell_tags(self, submission: Submission) -> Sequence[str]:
         """Its tags as its submit span is told them: the redaction hook is asked about each."""

@@ -221,14 +221,15 @@ class Worker(LoopService):
         plan = list(self._plan())
         self._short = sum(len(names) for names, _ in plan) < len(ops)
         for names, limit in plan:
-            slots = pool.reserve(limit)
-            if not slots:
-                self._short = True  # the ops before this one have taken them
-                break
+            slots = pool.reserve(min(self._find_room(name, limit) for name in names))
+            if not slots:  # the ops before this one have taken them, or an engine those of the op
+                self._short = True
+                continue
             taken = 0
             self._claiming = True
             try:
-                claims = await pool.store.claim_due(pool.owner, names, slots, pool.lease)
+                with pool.coming(names, slots):
+                    claims = await pool.store.claim_due(pool.owner, names, slots, pool.lease)
                 for claim in claims:
                     try:
                         pool.adopt(claim, ops[claim.task.op].runner)
@@ -268,10 +269,8 @@ class Worker(LoopService):
         free = self._pool.free
         together: list[str] = []
         alone: list[tuple[list[str], int]] = []
-        for name, op in self._registry.all().items():
-            slots = free
-            if op.max_running is not None:
-                slots = min(free, op.max_running - self._pool.running_of(name))
+        for name in self._registry.all():
+            slots = self._find_room(name, free)
             if slots >= free > 0:
                 together.append(name)
             elif slots > 0:
@@ -279,3 +278,8 @@ class Worker(LoopService):
         if together:
             yield together, free
         yield from alone
+
+    def _find_room(self, name: str, most: int) -> int:
+        """How many tasks of an op may be claimed now, of so many at most."""
+        limit = self._registry.all()[name].max_running
+        return most if limit is None else max(0, min(most, limit - self._pool.taken_of(name)))
