@@ -67,6 +67,7 @@ class Worker(LoopService):
         self._short = True
         """Whether the last round left an op out because no slot was free for it."""
         self._in_vain = 0
+        self._last_due: int | None = None
         """Rounds in a row that found a task due and could claim none."""
         self._registered: tuple[int, float] | None = None
         """How many ops were registered on the store, and when, in monotonic seconds."""
@@ -250,7 +251,9 @@ class Worker(LoopService):
             return 0.0, self._poll  # a slot that gets free wakes the worker
         due = await pool.store.next_due(asked)
         wait = self._poll if due is None else (due - pool.store.due_clock.now()) / 1e6
-        self._in_vain = self._in_vain + 1 if wait <= 0 and not claimed else 0
+        # One that has moved on: the claim looked at keys that were full, and there are more.
+        moved, self._last_due = due != self._last_due, due
+        self._in_vain = self._in_vain + 1 if wait <= 0 and not claimed and not moved else 0
         shortest = _SHORTEST_WAIT * 2 ** min(max(0, self._in_vain - 1), 10)
         took = pool.store.clock.monotonic() - start
         pause = 0.0 if claimed else max(_SHORTEST_PAUSE, took)
