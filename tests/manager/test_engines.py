@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -539,7 +539,8 @@ async def test_a_defect_at_the_start_of_a_task_takes_no_slot(
 ) -> None:
     """Neither of the manager's nor of the op's; who brought the task is to bring it again."""
     engine.lossy = True
-    listen, met = RunPool._listen_for_cancels, list[int]()
+    listen: Callable[[RunPool], None] = getattr(RunPool, "_listen_for_cancels")  # noqa: B009  # to fail
+    met: list[int] = []
 
     def fail_at_first(pool: RunPool) -> None:
         if not met:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from heapq import heappop, heappush
@@ -233,7 +233,7 @@ class RunPool:
         return self._claimed[op] + self._coming[op]
 
     @contextmanager
-    def coming(self, ops: Sequence[str], n: int) -> Iterator[None]:
+    def coming(self, ops: Sequence[str], n: int) -> Generator[None]:
         """In here up to ``n`` tasks of each of these ops are claimed, for reserved slots.
 
         ``adopt`` or ``give_back`` follows at once, with no ``await`` in between.
