@@ -100,7 +100,11 @@ ATTACKS = {
     "delete of a final": ("closed", "I4", "DELETE FROM events WHERE task = :task AND seq = 3"),
     "delete of every event": ("closed", "I4", "DELETE FROM events"),
     "truncate of the events": ("open", "I4", "TRUNCATE events"),
-    "truncate of the tasks": ("open", "I4", "TRUNCATE tasks CASCADE"),
+    "truncate of the tasks": (
+        "open",
+        "I4",  # without the guard of a table that goes with it, which would refuse it, too
+        "ALTER TABLE messages DISABLE TRIGGER messages_no_truncate; TRUNCATE tasks CASCADE",
+    ),
     "truncate of the quarantine": ("open", "I4", "TRUNCATE quarantine"),
     "truncate of the counts": ("open", "I4", "TRUNCATE drop_counts"),
     "truncate of the lanes": ("open", "I4", "TRUNCATE lanes"),
