@@ -163,7 +163,10 @@ def test_stores_that_err_are_found_out(tmp_path: Path) -> None:
     assert by_store == {
         "TestForgetful": {"test_append_after_terminal_dropped_keeping_final_last"},
         "TestDeaf": {"test_heartbeat_carries_cancels_and_lost_leases"},
-        "TestBackward": {"test_due_tasks_are_claimed_the_longest_due_first"},
+        "TestBackward": {
+            "test_due_tasks_are_claimed_the_longest_due_first",
+            "test_a_claim_goes_on_with_the_longest_due_of_the_next_priority",
+        },
     }, done.stdout
     assert "Breach(invariant='I7'" in done.stdout
     assert "passed" in done.stdout
