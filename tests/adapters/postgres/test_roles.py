@@ -139,11 +139,14 @@ async def create_within(store: TaskStore, bench: Bench, url: str) -> None:
 
 
 async def claim_due(store: TaskStore, bench: Bench, url: str) -> None:
-    """One task is due, and one waits for the first slot of a key that nobody has used."""
+    """One task is due, and three wait for the first slots of a key that nobody has used: one may
+    go, and the key is to be looked at again."""
     await bench.waiting()
     key = new_task_id()
-    await bench.owner.create(NewTask(new_task_id(), "x", concurrency_key=key))
-    claims = await store.claim_due("me", ["x"], 100, 30)
+    for _ in range(3):
+        await bench.owner.create(NewTask(new_task_id(), "x", concurrency_key=key))
+    claims = await store.claim_due("me", ["x"], 1, 30)
+    claims += await store.claim_due("me", ["x"], 100, 30)
     assert {claim.task.concurrency_key for claim in claims} >= {None, key}
 
 
