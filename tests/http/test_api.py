@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -406,11 +406,13 @@ async def test_late_events_and_numbers_of_a_time_are_read(sqlite_url: str) -> No
         stats = await bench.get("/v1/stats", max_age=0)
         audit = await bench.client.post("/v1/audit", json={"grace": 5, "rows_per_second": 1e6})
         bad = await bench.client.post("/v1/audit", json={"grace": -1})
+        old = await bench.client.get("/v1/stats", params={"max_age": 61})
 
     assert (none["drops"], len(some["drops"])) == ([], 2)
     assert [one["op"] for one in stats["ops"]] == ["x"]
     assert audit.json() == {"checked": 1, "violations": []}
     assert problem_of(bad) == (422, "BadSetting")
+    assert old.status_code == 422  # of a minute at most
 
 
 async def test_a_retry_with_a_key_makes_one_task(sqlite_url: str) -> None:
@@ -430,32 +432,33 @@ async def test_a_retry_with_a_key_makes_one_task(sqlite_url: str) -> None:
 
 # --- the limits -----------------------------------------------------------------------------------
 
-PAGES = [
-    "/v1/tasks",
-    "/v1/tasks/{id}/tape",
-    "/v1/tasks/{id}/drops",
-    "/v1/drops",
-    "/v1/schedules",
-    "/v1/pauses",
-    "/v1/workers",
-]
+
+def _limit_of(acts: Mapping[str, Any]) -> dict[str, Any]:
+    """What the document says of a route's ``limit``; empty where it has none."""
+    described = acts.get("get", {}).get("parameters", ())
+    return next((one["schema"] for one in described if one["name"] == "limit"), {})
 
 
 async def test_a_page_and_a_wait_are_within_the_servers_limits(sqlite_url: str) -> None:
     """More is refused, in the answer and in the document; who asks for no number gets so many."""
     async with working(sqlite_url, work=False, page=2, longest_wait=0.5) as bench:
         tasks = [(await bench.manager.submit("wait")).task_id for _ in range(3)]
+        for _ in range(3):
+            sent = await bench.client.post(f"/v1/tasks/{tasks[0]}/messages", json={"body": "go"})
+            assert sent.status_code == 201
         document = await bench.get("/v1/openapi.json")
-        for path in PAGES:
-            of_one = path.format(id=tasks[0])
+        pages = [path for path, acts in document["paths"].items() if _limit_of(acts)]
+        assert {"/v1/tasks", "/v1/tasks/{task_id}/messages", "/v1/pauses"} <= set(pages)
+        for path in pages:
+            of_one = path.format(task_id=tasks[0])
             assert (await bench.client.get(of_one, params={"limit": 2})).status_code == 200
             refused = await bench.client.get(of_one, params={"limit": 3})
             assert refused.status_code == 422, path
             assert refused.json()["detail"] == "limit may be 2 at most on this server."
-            described = document["paths"][path.replace("{id}", "{task_id}")]["get"]["parameters"]
-            (limit,) = (one["schema"] for one in described if one["name"] == "limit")
+            limit = _limit_of(document["paths"][path])
             assert (limit["maximum"], limit["default"]) == (2, 2)
         assert len((await bench.get("/v1/tasks"))["tasks"]) == 2
+        assert len((await bench.get(f"/v1/tasks/{tasks[0]}/messages"))["messages"]) == 2
 
         for path in ("result", "tape"):
             asked = f"/v1/tasks/{tasks[0]}/{path}"

@@ -510,8 +510,8 @@ async def list_messages(
 ) -> Response:
     """The messages of a task, taken or not, by number."""
     await reach(request, caller, Scope.READ, task_id)
-    page = await state_of(request).manager.handle(task_id).messages(after=after, limit=limit)
-    return _json(messages_shape(task_id, page))
+    handle, most = state_of(request).manager.handle(task_id), _page(request, limit)
+    return _json(messages_shape(task_id, await handle.messages(after=after, limit=most)))
 
 
 @router.post(
@@ -934,7 +934,7 @@ async def get_stats(
     request: Request,
     caller: Reader,
     max_age: Annotated[
-        float, Query(ge=0, description="Seconds: numbers of this age are good enough.")
+        float, Query(ge=0, le=60, description="Seconds: numbers of this age are good enough.")
     ] = 7.5,
 ) -> Response:
     """What waits and what runs, by op: the same numbers from every process of the store."""
