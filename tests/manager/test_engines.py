@@ -192,7 +192,10 @@ async def test_what_was_submitted_without_an_engine_is_claimed_as_ever(
 async def test_what_needs_a_slot_over_the_whole_store_is_claimed_as_ever(
     engine: QueueEngine,
 ) -> None:
-    """Submits, batches and schedules of an op with ``max_concurrent``: slots are a claim's."""
+    """Submits, batches, schedules and retries of an op with ``max_concurrent``: its claims' slots.
+
+    A retry of a task with a key of its own, too: who retries it cannot leave the key out.
+    """
     async with MemoryStore() as store:
         manager = TaskManager(store, engine=engine, drain=0.0)
 
@@ -212,8 +215,17 @@ async def test_what_needs_a_slot_over_the_whole_store_is_claimed_as_ever(
             with pytest.raises(BadSetting, match="None beside a concurrency key"):
                 await manager.submit("scarce", concurrency_key="own")
 
+            async with TaskManager(store) as without:
+                keyed = await without.submit("scarce", concurrency_key="own")
+                await keyed.result(timeout=10)
+            again = [await manager.resubmit(one.task_id) for one in (handles[0], keyed)]
+            retried = [await handle.result(timeout=10) for handle in again]
+            anew = [await handle.status() for handle in again]
+
     assert results == ["done"] * 4
     assert {(task.engine, task.concurrency_key) for task in tasks} == {(None, "")}
+    assert retried == ["done"] * 2
+    assert [(task.engine, task.concurrency_key) for task in anew] == [(None, ""), (None, "own")]
     assert engine.answers == []
 
 

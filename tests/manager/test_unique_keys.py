@@ -118,6 +118,25 @@ async def test_a_runner_of_ones_own_is_not_run_for_another_task(any_url: str) ->
     assert (last, begun) == (4, [1, 2, 4])
 
 
+async def test_a_callable_is_not_run_for_a_task_by_its_name(any_url: str) -> None:
+    """That one waits for a worker, with whatever callable its submit met it."""
+    begun: list[int] = []
+
+    async def work(report: Reporter, n: int) -> int:
+        begun.append(n)
+        return n
+
+    async with working(any_url, work=False) as bench:
+        named = await bench.manager.submit("work", params={"n": 1}, unique_key="k")
+        met = await bench.manager.submit("work", work, params={"n": 2}, unique_key="k")
+        other = await bench.manager.submit("work", work, params={"n": 3})
+        await other.result(20)
+        waiting = await named.status()
+
+    assert (met.task_id, met.found_by) == (named.task_id, "unique_key")
+    assert (waiting.status, begun) == (TaskStatus.PENDING, [3])
+
+
 async def test_a_key_in_a_callers_transaction(store_url: str) -> None:
     """It is taken with the commit, given back with a rollback, and met in the transaction, too."""
     async with TaskManager(store_url, work=False) as manager, calling(store_url) as caller:

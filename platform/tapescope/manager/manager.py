@@ -755,12 +755,10 @@ class TaskManager:
             retries=task.retries,
             priority=task.priority,
             tags=task.tags,
-            detached=True,
             unique_key=task.unique_key,
-            concurrency_key=task.concurrency_key,
+            concurrency_key=task.concurrency_key or None,  # "": its op's, which may have changed
         )
-        checked = self._check(submission, stored=True)
-        again = await self._submit(*checked, parent_id=task.parent_id)
+        again = await self._submit(*self._check(submission, stored=True), retried=task)
         if again.found_by == "unique_key":
             raise UniqueKeyTaken(task.op, task.unique_key or "", again.task_id)
         return again
@@ -1071,7 +1069,7 @@ class TaskManager:
         runner: Runner | None,
         connection: object | None = None,
         *,
-        parent_id: str | None = None,
+        retried: Task | None = None,
     ) -> TaskHandle[R]:
         if connection is not None and runner is not None:  # others see it after the commit alone
             raise BadSetting("connection", connection, "None unless the op is run by its name")
@@ -1081,8 +1079,10 @@ class TaskManager:
             )
             raise BadSetting("concurrency_key", submission.concurrency_key, expected)
         task_id, op, pool = new_task_id(), submission.op, self._pool
-        if not submission.detached:
-            parent_id = find_parent(self.store)
+        if retried is not None:
+            parent_id = retried.parent_id
+        else:
+            parent_id = None if submission.detached else find_parent(self.store)
         slots: str | None = None
         pool.expect_submits(1)
         try:
@@ -1118,7 +1118,11 @@ class TaskManager:
                     cancel_with_parent=submission.cancel_with_parent and parent_id is not None,
                     unique_key=submission.unique_key,
                     concurrency_key=slots,
-                    engine=self._find_engine_of(submission, runner, slots),
+                    engine=self._find_engine_of(
+                        runner,
+                        slots,
+                        asked=retried is None and submission.concurrency_key is not None,
+                    ),
                 )
                 if runner is not None and _begins_now(submission) and pool.reserve_for(task_id):
                     claim: Claim | None = None
@@ -1137,25 +1141,16 @@ class TaskManager:
                 else:
                     task, created = await self.store.create_within(connection, new_task)
             found_by = None if created else _find_key(submission, task)
-            if runner is None or found_by == "unique_key":  # that one has a runner of its own
+            if runner is not None and found_by != "unique_key":
+                # A pending task that was submitted before may have lost its submitter in
+                # mid-commit. To run it is safe: only one claim can win.
+                waits = created or task.status is TaskStatus.PENDING
+                completion = pool.admit(task, runner) if waits else pool.completion_of(task.task_id)
+            else:  # by its name, or another's, with a runner of its own
                 if connection is None:
                     self._dispatch(task)
                 elif created and task.engine is not None:
                     self._uncommitted.append(task.task_id)
-                completion = pool.completion_of(task.task_id)
-                return TaskHandle(
-                    pool,
-                    task.task_id,
-                    completion,
-                    submission.types,
-                    created=created,
-                    found_by=found_by,
-                )
-            # A pending task that was submitted before may have lost its submitter in mid-commit. To
-            # run it is safe: only one claim can win.
-            if created or task.status is TaskStatus.PENDING:
-                completion = pool.admit(task, runner)
-            else:
                 completion = pool.completion_of(task.task_id)
             return TaskHandle(
                 pool,
@@ -1172,14 +1167,12 @@ class TaskManager:
             pool.expect_submits(-1)
 
     def _find_engine_of(
-        self, submission: Submission, runner: Runner | None, slots: str | None
+        self, runner: Runner | None, slots: str | None, *, asked: bool
     ) -> str | None:
-        """What is to bring a task. One that needs a slot because of its op is claimed, engine or
-        not; with a key of its submit's own the store refuses it, as who gave that one can leave it
-        out."""
-        if runner is not None or (slots is not None and submission.concurrency_key is None):
-            return None
-        return self._engine_name
+        """What is to bring a task. One that needs a slot is claimed, engine or not; where its
+        submit asked for the slot, the store refuses it, as who gave that key can leave it out."""
+        claimed = runner is not None or (slots is not None and not asked)
+        return None if claimed else self._engine_name
 
     def _tell_tags(self, submission: Submission) -> Sequence[str]:
         """Its tags as its submit span is told them: the redaction hook is asked about each."""

@@ -279,9 +279,9 @@ class EagerManager(JudgedManager):
         runner: Runner | None,
         connection: object | None = None,
         *,
-        parent_id: str | None = None,
+        retried: Task | None = None,
     ) -> TaskHandle[R]:
-        handle = await super()._submit(submission, runner, connection, parent_id=parent_id)
+        handle = await super()._submit(submission, runner, connection, retried=retried)
         if connection is None and (runner is not None or submission.op in self.ops):
             await self._run_to_end(handle)
         return handle

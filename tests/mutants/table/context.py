@@ -18,6 +18,10 @@ _FOLLOWS: Final = "test_what_is_not_to_be_cancelled_goes_on"
 _CHILD: Final = "test_a_task_of_a_runner_is_its_tasks_child"
 
 
+_CONFLICT: Final = (Edit(_OF_SQLITE, r"\s+ON CONFLICT[^;]*", pattern=True),)
+"""What finds no key to heed where there is none."""
+
+
 def _trigger(name: str, file: str) -> Edit:
     end = r"^END;$" if file == _OF_SQLITE else r";$"
     return Edit(file, rf"^CREATE TRIGGER {name}\b.*?{end}", pattern=True)
@@ -55,11 +59,14 @@ GUARDS: Final[tuple[Guard, ...]] = (
             row(
                 f"context.tag_once_{store}",
                 f"A tag leads to a task once, on {store}",
-                Edit(
-                    file,
-                    r",\s+CONSTRAINT tagged_pkey PRIMARY KEY \([^)]*\)\s+\)[^;]*",
-                    ")",
-                    pattern=True,
+                (
+                    Edit(
+                        file,
+                        r",\s+CONSTRAINT tagged_pkey PRIMARY KEY \([^)]*\)\s+\)[^;]*",
+                        ")",
+                        pattern=True,
+                    ),
+                    *(_CONFLICT if file == _OF_SQLITE else ()),
                 ),
                 _RAW,
                 on="postgresql" if store == "postgresql" else "sqlite",
@@ -134,9 +141,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "context.detached",
         "A detached task has no parent",
-        Edit(
-            f"{MANAGER}/manager.py", "        if not submission.detached:\n", "        if True:\n"
-        ),
+        Edit(f"{MANAGER}/manager.py", "None if submission.detached else "),
         f"{_OF_MANAGER}::{_CHILD}",
         on="memory",
     ),

@@ -128,7 +128,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "A task that needs a slot because of its op has no engine",
         Edit(
             f"{MANAGER}/manager.py",
-            "runner is not None or (slots is not None and submission.concurrency_key is None)",
+            "runner is not None or (slots is not None and not asked)",
             "runner is not None",
         ),
         f"{_OF_MANAGER}::test_what_needs_a_slot_over_the_whole_store_is_claimed_as_ever",

@@ -109,10 +109,8 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "limits.unique_runner",
         "A callable is not run for the open task of another submit",
-        Edit(
-            f"{MANAGER}/manager.py", 'runner is None or found_by == "unique_key"', "runner is None"
-        ),
-        f"{_OF_UNIQUE}::test_a_runner_of_ones_own_is_not_run_for_another_task",
+        Edit(f"{MANAGER}/manager.py", ' and found_by != "unique_key"'),
+        f"{_OF_UNIQUE}::test_a_callable_is_not_run_for_a_task_by_its_name",
     ),
     row(
         "limits.unique_retry",
