@@ -17,6 +17,7 @@ from tapescope.manager.lent_slots import LentSlots
 from tapescope.manager.nested_waits import NestedWaits
 from tapescope.model.tasks import Attempt, CancelReason, CancelRequest, Claim, Task, TaskStatus
 from tapescope.run import (
+    CLOSED,
     Completion,
     Redactor,
     Run,
@@ -45,7 +46,6 @@ _LINGER: Final = 1.0
 """Seconds that the store goes on listening for cancels after the last run: another may follow."""
 _RECORD_WITHIN: Final = 1.0
 """Seconds that a shutdown waits for a cancel to be recorded before it stops the runner anyway."""
-_SHUTDOWN: Final = "the manager was closed"
 
 
 class RunPool:
@@ -627,13 +627,11 @@ class RunPool:
         the recorded one: the store has its whole patience for it.
         """
         task_id = run.task.task_id
-        request = CancelRequest(CancelReason.SHUTDOWN, _SHUTDOWN, None, self.store.clock.now())
+        request = CancelRequest(CancelReason.SHUTDOWN, CLOSED, None, self.store.clock.now())
         anyway = asyncio.get_running_loop().call_later(_RECORD_WITHIN, run.cancel, request)
         unrecorded: Exception | None = None
         try:
-            answer = await self.store.request_cancel(
-                task_id, CancelReason.SHUTDOWN, _SHUTDOWN, None
-            )
+            answer = await self.store.request_cancel(task_id, CancelReason.SHUTDOWN, CLOSED, None)
             request = answer.request or request
             self.note_cancel(task_id, answer)
         except (StoreUnavailable, EventFateUnknown) as error:

@@ -67,8 +67,9 @@ class Worker(LoopService):
         self._short = True
         """Whether the last round left an op out because no slot was free for it."""
         self._in_vain = 0
-        self._last_due: int | None = None
         """Rounds in a row that found a task due and could claim none."""
+        self._last_due: int | None = None
+        """When the first one was due that the last round left, of its ops; as the store says it."""
         self._registered: tuple[int, float] | None = None
         """How many ops were registered on the store, and when, in monotonic seconds."""
         self._told: tuple[int, float] | None = None

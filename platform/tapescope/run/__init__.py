@@ -10,6 +10,7 @@ from tapescope.run.current import find_parent
 from tapescope.run.durable_writes import let_go
 from tapescope.run.hooks import Nested, RunCall, RunHook, check_hooks
 from tapescope.run.keeper import RedactedBody
+from tapescope.run.outcome import CLOSED
 from tapescope.run.redaction import Redactor
 from tapescope.run.reporter import Reporter, ThreadReporter
 from tapescope.run.resources import (
@@ -26,6 +27,7 @@ from tapescope.run.tape_handler import TapeHandler
 from tapescope.run.typed_values import TypedValues
 
 __all__ = [
+    "CLOSED",
     "Completion",
     "Factory",
     "Nested",

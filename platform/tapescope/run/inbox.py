@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from tapescope.errors import StoreClosed
 from tapescope.model.messages import Message, MessageTaken
@@ -79,15 +78,8 @@ class Inbox:
             self._tape.reporting -= 1
             self._tape.reports += 1
 
-    def take_in_thread(
-        self,
-        keeper: Keeper,
-        timeout: float | None,  # as above
-    ) -> Coroutine[Any, Any, Message | None]:
+    async def take_in_thread(self, keeper: Keeper, timeout: float | None) -> Message | None:  # noqa: ASYNC109  # as above
         """``take`` for a runner that cannot be interrupted: ``None`` where it is to stop."""
-        return self._take_until_stop(keeper, timeout)
-
-    async def _take_until_stop(self, keeper: Keeper, timeout: float | None) -> Message | None:  # noqa: ASYNC109  # as above
         stopped = self._tape.await_stop()
         taking = asyncio.ensure_future(self.take(keeper, timeout))
         try:

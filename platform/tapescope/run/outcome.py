@@ -33,6 +33,7 @@ from tapescope_telemetry.failures import (
 )
 
 __all__ = [
+    "CLOSED",
     "LOST",
     "Limits",
     "StopReason",
@@ -47,6 +48,8 @@ __all__ = [
     "judge_unfit",
 ]
 
+CLOSED: Final = "the manager was closed"
+"""Why a task is cancelled or given back at the end of its manager."""
 LOST: Final = "lost"
 """The lease was lost: another owner may have the task, and this run writes no end of it."""
 
@@ -69,7 +72,7 @@ class Limits:
     """Of a whole attempt."""
     stall_timeout: float | None
     """Of an attempt between two of its reports."""
-    released: str = "the manager was closed"
+    released: str
     """Why the task is given back, where it is."""
 
 

@@ -16,7 +16,6 @@ import inspect
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import replace
 from enum import Enum, auto
 from functools import partial
 from types import MappingProxyType
@@ -45,6 +44,7 @@ from tapescope.run.current import CurrentRun, find_current
 from tapescope.run.durable_writes import claim_task, forget_cancels, let_go
 from tapescope.run.hooks import Nested, RunCall, RunHook, call_run_hook
 from tapescope.run.outcome import (
+    CLOSED,
     LOST,
     Limits,
     StopReason,
@@ -230,7 +230,7 @@ class Run:
         self._quiet = (0, 0)
         """How many reports the runner had made, and at how many looks since there was none more."""
         self._fenced_at: float | None = None
-        self._released_why = ""
+        self._released_why = CLOSED
         self._hooked = False
         """Whether hooks are around the runner just now."""
         self.task = task
@@ -303,7 +303,7 @@ class Run:
             self._record.requested = request
         self._stop(request)
 
-    def release(self, why: str = "the manager was closed") -> None:
+    def release(self, why: str = CLOSED) -> None:
         """Stop the runner and give the task back: another worker can run it.
 
         A runner that returns all the same, within its grace, has done the task.
@@ -504,8 +504,7 @@ class Run:
 
     @property
     def _limits(self) -> Limits:
-        limits = Limits(self.task.timeout, self.runner.stall_timeout)
-        return replace(limits, released=self._released_why) if self._released_why else limits
+        return Limits(self.task.timeout, self.runner.stall_timeout, self._released_why)
 
     def _read_params(self) -> Mapping[str, Any]:
         """The runner's arguments. Raises ``BadParams`` where they are not, and ``CodecFailed``."""
