@@ -268,11 +268,15 @@ class SlotsConformance(StoreSuite):
         assert not any(count.differs for count in counts)
 
     async def test_a_pause_holds_what_is_parked(self, store: TaskStore) -> None:
-        """And nothing is given a slot meanwhile; nor for a worker that drains."""
-        await store.ops.register([KnownOp("work", max_concurrent=1)])
-        await _create(store, "k")
+        """And nothing is given a slot meanwhile, also where another op's task is given one; nor for
+        a worker that drains."""
+        await store.ops.register([KnownOp(op, max_concurrent=1) for op in OPS])
+        held = await _create(store, "k")
         await store.ops.pause("work")
         paused = (await _claim(store, 5), await store.next_due(OPS))
+        goes_on = await _create(store, "k", op=OPS[-1])
+        beside = [one.task.task_id for one in await _claim(store, 5)]
+        still = await store.get(held.task_id)
         await store.ops.resume("work")
         await store.ops.tell(OWNER, ["work"], LEASE)
         await store.ops.drain(OWNER)
@@ -280,6 +284,7 @@ class SlotsConformance(StoreSuite):
         claims = await store.claim_due(OTHER, OPS, 5, LEASE)
 
         assert paused == ([], None)
+        assert (beside, still.parked) == ([goes_on.task_id], True)
         assert drained == []
         assert len(claims) == 1
 
