@@ -6,7 +6,7 @@ import re
 import signal
 import socket
 import subprocess
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -163,6 +163,24 @@ def test_a_port_that_is_taken_is_said(tapescope: Tapescope) -> None:
     assert done.returncode == 1
     assert f"The API cannot be served on 127.0.0.1 port {port}: ".encode() in done.stderr
     assert b"Choose another --port; 0 takes a free one." in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("serve", "--port", "0"),
+        ("serve", "--port", "0", "--app", "shop:ops"),
+        ("worker", "--app", "shop:ops"),
+    ],
+)
+def test_an_engine_that_means_nothing_serves_nobody(
+    arguments: Sequence[str], program: Tapescope
+) -> None:
+    """``TAPESCOPE_ENGINE`` is of a server with an app, too: its submits would else miss it."""
+    done = program(*arguments, env={"TAPESCOPE_ENGINE": "nowhere://127.0.0.1"})
+
+    assert done.returncode == 1
+    assert b"nowhere" in done.stderr.splitlines()[0], done.stderr
 
 
 def test_a_token_is_made_listed_and_revoked(tapescope: Tapescope, tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def serve(
             manager = TaskManager(served, work=False, engine=find_named_engine(None))
         else:
             manager = load_manager(app, app_dir, find_named_store(store))
-            manager.reconfigure(store=store)
+            manager.reconfigure(store=store, engine=find_named_engine(None))
         manager.reconfigure(drain=drain)
         start_service_log(log_format, level)
         api = make_app(manager, tokens=file, metrics=reader)
