@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from tapescope.cli._output import make_printable, print_line
 from tapescope.cli._table import Cell, make_console, measure_terminal
-from tapescope.cli._wording import put_sign
+from tapescope.cli._wording import PARKED, put_sign
 from tapescope.manager.lost_tasks import LOST
 from tapescope.model.tape import (
     ATTEMPT_FAILED,
@@ -38,7 +38,7 @@ STATUS_STYLES: Final[Mapping[str, str]] = {
     TaskStatus.RUNNING: "cyan",
     TaskStatus.PENDING: "dim",
     LOST: "magenta",
-    "parked": "dim",
+    PARKED: "dim",
 }
 _TYPE_STYLES: Final = {TASK_STARTED: "cyan", FINAL: "bold", ATTEMPT_FAILED: "red", LOG: "dim"}
 _INDENT: Final = "        "

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from tapescope.cli._output import can_show
 from tapescope.clock import Clock
-from tapescope.manager.lost_tasks import LOST
+from tapescope.manager.lost_tasks import LOST, status_of
 from tapescope.model.tasks import Task, TaskStatus
 from tapescope.model.wording import format_duration
 
-__all__ = ["UNKNOWN", "format_took", "now_us", "put_sign", "waits_for_workers"]
+__all__ = [
+    "PARKED",
+    "UNKNOWN",
+    "format_took",
+    "name_status",
+    "now_us",
+    "put_sign",
+    "waits_for_workers",
+]
 
 UNKNOWN: Final = "?"
 """How long a task ran whose clock was set back meanwhile."""
+PARKED: Final = "parked"
+"""What a person is told of a pending task without a slot of its key, in the place of its status."""
 
 _SIGNS: Final = {
     TaskStatus.SUCCEEDED: "✓",
@@ -21,7 +32,7 @@ _SIGNS: Final = {
     TaskStatus.CANCELLED: "⊘",
     TaskStatus.RUNNING: "▸",
     TaskStatus.PENDING: "◌",
-    "parked": "◌",
+    PARKED: "◌",
     LOST: "?",
 }
 _PLAIN_SIGNS: Final = {
@@ -30,7 +41,7 @@ _PLAIN_SIGNS: Final = {
     TaskStatus.CANCELLED: "-",
     TaskStatus.RUNNING: ">",
     TaskStatus.PENDING: ".",
-    "parked": ".",
+    PARKED: ".",
     LOST: "?",
 }
 
@@ -38,6 +49,11 @@ _PLAIN_SIGNS: Final = {
 def now_us() -> int:
     """The time by the clock of this host, in microseconds since the Unix epoch."""
     return Clock().now()
+
+
+def name_status(task: Task, lost: Iterable[str]) -> str:
+    """The task's status, ``parked`` without a slot, or ``lost`` where its id is among these."""
+    return PARKED if task.parked else status_of(task, lost)
 
 
 def put_sign(status: str) -> str:

@@ -28,8 +28,14 @@ from tapescope.cli._source import Place, choose_place
 from tapescope.cli._table import Cell, Column, print_table
 from tapescope.cli._task_ids import find_task_id
 from tapescope.cli._types import WHOLE_NUMBER
-from tapescope.cli._wording import UNKNOWN, format_took, now_us, waits_for_workers
-from tapescope.manager.lost_tasks import status_of
+from tapescope.cli._wording import (
+    PARKED,
+    UNKNOWN,
+    format_took,
+    name_status,
+    now_us,
+    waits_for_workers,
+)
 from tapescope.model.json_shapes import list_shape
 from tapescope.model.tasks import Task, TaskPage, TaskStatus
 from tapescope.model.times import format_time
@@ -151,7 +157,9 @@ def _print_notes(page: TaskPage, lost: Mapping[str, str], paused: Sequence[str])
     for op in paused:
         print_line(f"paused: {op}. Its tasks wait for 'tapescope resume {op}'.")
     if any(task.parked for task in page.tasks):
-        print_line("parked: pending without a slot of its key. 'tapescope show TASK' says which.")
+        print_line(
+            f"{PARKED}: pending without a slot of its key. 'tapescope show TASK' says which."
+        )
     if lost:
         print_line("lost: its owner is gone. 'tapescope cancel TASK' ends it.")
     if any(task.damage for task in page.tasks):
@@ -166,7 +174,7 @@ def _row(task: Task, lost: Mapping[str, str], now: int) -> tuple[str | Cell, ...
     return (
         shorten_id(task.task_id),
         task.op,
-        show_status("parked" if task.parked else status_of(task, lost)),
+        show_status(name_status(task, lost)),
         format_age(task.created_us, now),
         format_took(task),
         "damaged" if task.damage else name_error(task.error_code),
@@ -177,7 +185,7 @@ def _wide_row(task: Task, lost: Mapping[str, str]) -> tuple[str, ...]:
     return (
         task.task_id,
         task.op,
-        "parked" if task.parked else status_of(task, lost),
+        name_status(task, lost),
         str(task.attempt),
         format_time(task.created_us),
         format_took(task),
