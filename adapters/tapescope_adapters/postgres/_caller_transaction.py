@@ -13,7 +13,7 @@ import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from tapescope.errors import ConnectionRefused
-from tapescope.model import Task
+from tapescope.model import LAST_TIME, Task
 from tapescope.store import (
     CreateRow,
     FlushBlocked,
@@ -98,9 +98,7 @@ def _insert(
     }
     if row.concurrency_key is not None:  # it is born parked
         due = "coalesce($8::bigint, c.now)"
-        create = create.replace(due, "253402300799999999").replace(
-            "/*late*/", ", parked_at /*late*/"
-        )
+        create = create.replace(due, str(LAST_TIME)).replace("/*late*/", ", parked_at /*late*/")
         create = create.replace("/*its late*/", f", {due} /*its late*/")
     for column, value in late.items():
         if value is not None:  # else its column needs no right

@@ -126,7 +126,7 @@ from tapescope.model.tasks import (
     is_op,
 )
 from tapescope.model.telemetry import LinkKind, LoopName, TelemetrySource
-from tapescope.model.times import as_microseconds, format_time, moment, parse_time
+from tapescope.model.times import LAST_TIME, as_microseconds, format_time, moment, parse_time
 from tapescope.model.words import carry
 
 __all__ = [
@@ -140,6 +140,7 @@ __all__ = [
     "ERROR_CODES",
     "EVENT_TYPES",
     "FINAL",
+    "LAST_TIME",
     "LEASE_LOST",
     "LOG",
     "LOOP_CLOSED",

@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tapescope.codec import decode
 from tapescope.model.tape import DropReason, Outcome
 from tapescope.model.tasks import CancelReason, CancelRequest, Task, TaskStatus
+from tapescope.model.times import LAST_TIME
 from tapescope.store.damage import read_tags
 from tapescope.store.flush import CancelRow, CancelState, ClaimAnswer, CreateRow, EventRow
 
 if TYPE_CHECKING:
     from tapescope.model.ops import KnownOp
-
-LAST_TIME: Final = 253_402_300_799_999_999
-"""Microseconds since the epoch: the end of the year 9999."""
 
 __all__ = [
     "StoredTask",

@@ -1,5 +1,6 @@
 -- name: insert_tasks
--- New tasks, pending, and parked where they have a concurrency key; padding rows have no task_id. The keys come out consecutive, in this order.
+-- New tasks, pending, and parked where they have a concurrency key; padding rows have no task_id. The keys come out
+-- consecutive, in this order.
 INSERT INTO tasks (task_id, op, params, timeout_s, retries, idempotency_key, traceparent, run_at,
                    owner, lease_expires_at, priority, tags, parent_id, cancel_with_parent, unique_key,
                    concurrency_key, parked_at, engine, created_at)
@@ -214,7 +215,8 @@ SELECT /*task*/ FROM tasks
 -- Differs from the Postgres version in that the time is a parameter and that no session is notified: who
 -- follows the file sees that it has changed.
 INSERT INTO tasks (task_id, op, params, timeout_s, retries, idempotency_key, traceparent, run_at,
-                   priority, tags, parent_id, cancel_with_parent, unique_key, concurrency_key, parked_at, engine, created_at)
+                   priority, tags, parent_id, cancel_with_parent, unique_key, concurrency_key, parked_at, engine,
+                   created_at)
 SELECT :task_id, :op, :params, :timeout, :retries, :idempotency_key, :traceparent,
        iif(:concurrency_key IS NULL, coalesce(:run_at, :now), 253402300799999999), :priority, :tags, :parent_id,
        :cancel_with_parent, :unique_key, :concurrency_key,

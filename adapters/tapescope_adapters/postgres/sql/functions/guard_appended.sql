@@ -1,6 +1,7 @@
 -- An event follows its predecessor, which is not a final, and comes from the task's own attempt (I1, I3,
--- I4, I5). A final sets the task's status (I2), and a message_taken marks its message, which nobody has taken. No lock is needed for that: whatever happens to a task
--- puts an event at the end of its tape, and the primary key lets one writer put it there.
+-- I4, I5). A final sets the task's status (I2), and a message_taken marks its message, which nobody has
+-- taken. No lock is needed for that: whatever happens to a task puts an event at the end of its tape, and
+-- the primary key lets one writer put it there.
 CREATE OR REPLACE FUNCTION guard_appended() RETURNS trigger
 LANGUAGE plpgsql
 SET search_path FROM CURRENT

@@ -1,7 +1,8 @@
 -- Takes tasks from owners whose lease is over or who are known to be dead: those that run, and those that
 -- wait for an owner which alone can run them, unless a worker can run their op by now. What another
 -- rescuer, or a flush, holds just now is left for the next time, and so are the tasks of a concurrency key
--- that is held. A tape which is gone begins anew; a task whose tape takes no event from its attempt is passed over. A lease of no year that a calendar has is over.
+-- that is held. A tape which is gone begins anew; a task whose tape takes no event from its attempt is passed
+-- over. A lease of no year that a calendar has is over.
 -- An engine brings its tasks to a worker by itself, whatever workers tell of.
 -- All that has a lease is read only where an owner is known to be dead.
 CREATE OR REPLACE FUNCTION rescue_expired(
