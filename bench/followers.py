@@ -1,9 +1,9 @@
 """A thousand readers of live streams: ``python -m bench.followers``.
 
 A worker serves its own store over HTTP; a process of its own follows. First all follow one task
-that emits ten events a second, then each follows a task of its own, and all of these together emit
-so many. Prints how long it took from an offer in the runner to the line in the reader, commit
-included, and what the server took of memory and CPU.
+that emits ten events a second, then each follows a task of its own that emits one a second. Prints
+how long it took from an offer in the runner to the line in the reader, commit included, and what
+the server took of memory and CPU.
 """
 
 from __future__ import annotations
@@ -26,8 +26,10 @@ from tests.http.followers import AT_ONCE, Follower, tell
 from tests.support.services import running_postgres
 
 _ROOT: Final = Path(__file__).parents[1]
-_EACH: Final = 10
-"""Events a second, of all tasks together where there is one; of each follower's, a tenth."""
+_OF_ALL: Final = 0.1
+"""Seconds from event to event of the task that all follow."""
+_OF_ONE: Final = 1.0
+"""Of a task that one follows: so long on average, by chance, or all of them would emit at once."""
 
 
 async def serve(url: str, followers: int, tasks: int, ticks: int) -> str:
@@ -40,7 +42,7 @@ async def serve(url: str, followers: int, tasks: int, ticks: int) -> str:
         begun.release()
         await go_on.wait()
         for _ in range(ticks):
-            pause = 1 / _EACH if tasks == 1 else random.uniform(0, 2 * tasks / 1_000)
+            pause = _OF_ALL if tasks == 1 else random.uniform(0, 2 * _OF_ONE)
             await asyncio.sleep(pause)
             await report.emit("tick", time.monotonic())
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import re
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any, Final
 
+from bench.serving import serving
 from tapescope import NewEvent, NewTask, TaskStore, find_store
 from tapescope.model.tasks import Claim
 from tapescope.store.validation import new_task_id
@@ -146,35 +146,17 @@ async def measure(url: str, folder: Path, rounds: int, turn: float) -> None:
         long = await _start(store)
         for _ in range(_LONG // 500):
             await store.append(long.attempt, [_EVENT] * 500)
-        log = folder / "server.log"
-        with log.open("wb") as lines:
-            server = await asyncio.create_subprocess_exec(
-                *(Path(sys.executable).with_name("tapescope"), "serve"),
-                *("--store", url, "--port", "0"),
-                stderr=lines,
-                stdout=subprocess.DEVNULL,
-            )
         writers = Writers(store)
-        writing = [
-            asyncio.ensure_future(writers.write(n, await _start(store))) for n in range(_WRITERS)
-        ]
-        try:
-            port = await asyncio.to_thread(_await_port, log)
-            await writers.measure(2.0)
-            for kind in _KINDS:
-                await _take_turns(writers, kind, port, long.attempt.task_id, rounds, turn)
-        finally:
-            for one in writing:
-                one.cancel()
-            await asyncio.gather(*writing, return_exceptions=True)
-            server.terminate()
-            await server.wait()
-
-
-def _await_port(log: Path) -> str:
-    while (at := re.search(r"http://[0-9.]+:([0-9]+)", log.read_text(encoding="utf-8"))) is None:
-        time.sleep(0.05)
-    return at[1]
+        claims = [await _start(store) for _ in range(_WRITERS)]
+        with serving(url, folder) as at:
+            port = at.rpartition(":")[2]
+            async with asyncio.TaskGroup() as group:
+                writing = [group.create_task(writers.write(*one)) for one in enumerate(claims)]
+                await writers.measure(2.0)
+                for kind in _KINDS:
+                    await _take_turns(writers, kind, port, long.attempt.task_id, rounds, turn)
+                for one in writing:
+                    one.cancel()
 
 
 async def _take_turns(

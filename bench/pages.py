@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import re
 import shutil
 import sqlite3
 import subprocess
@@ -23,6 +22,7 @@ from typing import Final
 
 import asyncpg
 
+from bench.serving import serving
 from tapescope import find_store
 from tests.support.services import running_postgres
 
@@ -161,21 +161,7 @@ def measure(url: str, begin: int, tasks: int, seconds: int, folder: Path) -> Non
     """Serve the store, and print a line for each page."""
     script = folder / "percentiles.lua"
     script.write_text(_SCRIPT, encoding="utf-8")
-    log = folder / "server.log"
-    with log.open("wb") as lines:
-        server = subprocess.Popen(
-            [Path(sys.executable).with_name("tapescope"), "serve", "--store", url, "--port", "0"],
-            stderr=lines,
-            stdout=subprocess.DEVNULL,
-        )
-    try:
-        while (
-            base := re.search(r"http://[0-9.]+:[0-9]+", log.read_text(encoding="utf-8"))
-        ) is None:
-            if server.poll() is not None:
-                sys.exit(log.read_text(encoding="utf-8"))
-            time.sleep(0.05)
-        at = base[0]
+    with serving(url, folder) as at:
         one, old, long = (task_id(begin, nth) for nth in (tasks - 1, 503, 1))
         end = old  # where the last page begins: few tasks are older
         pages = {
@@ -204,9 +190,6 @@ def measure(url: str, begin: int, tasks: int, seconds: int, folder: Path) -> Non
                 + (f"; {wrong:.0f} WRONG" if wrong else ""),
                 flush=True,
             )
-    finally:
-        server.terminate()
-        server.wait(30)
 
 
 def main() -> None:
