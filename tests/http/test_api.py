@@ -436,7 +436,8 @@ async def test_a_retry_with_a_key_makes_one_task(sqlite_url: str) -> None:
 def _limit_of(acts: Mapping[str, Any]) -> dict[str, Any]:
     """What the document says of a route's ``limit``; empty where it has none."""
     described = acts.get("get", {}).get("parameters", ())
-    return next((one["schema"] for one in described if one["name"] == "limit"), {})
+    limits: list[dict[str, Any]] = [o["schema"] for o in described if o["name"] == "limit"]
+    return limits[0] if limits else {}
 
 
 async def test_a_page_and_a_wait_are_within_the_servers_limits(sqlite_url: str) -> None:

@@ -40,10 +40,13 @@ async def test_a_locked_child_holds_up_no_other(
             monkeypatch.undo()
             ended = [(await store.get(task_id)).status for task_id in others]
             warned = caplog.text.count(f"could not be cancelled with their parents ({held}")
-        counts.append(await store.cancel_followers())
-        counts.append(await store.cancel_followers())
+        # A request that was withdrawn may have been sent: it is recorded, and answered to nobody.
+        later = [await store.cancel_followers() for _ in range(2)]
+        let_go = (await store.get(held)).status
 
-    assert counts == [4, 0, 0, 1, 0]
+    assert counts == [4, 0, 0]
+    assert later in ([1, 0], [0, 0])
+    assert let_go is TaskStatus.CANCELLED
     assert ended == [TaskStatus.CANCELLED] * 4
     assert warned == 1
 
