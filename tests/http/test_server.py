@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncGenerator
 from contextlib import closing
+from typing import Any, cast
 
 import pytest
 
@@ -37,6 +38,17 @@ async def test_who_sends_no_request_is_hung_up_on(
 
     assert rest == b""
     assert live.status_code == 200
+
+
+async def test_an_answer_waits_for_no_packet(sqlite_url: str) -> None:
+    """Nagle's algorithm is off: a body that is sent after its head is not held back by 40 ms."""
+    async with serving(make_app(TaskManager(sqlite_url))) as (serves, client):
+        await client.get("/livez")
+        (connection,) = cast("Any", serves)._server.server_state.connections
+        served = connection.transport.get_extra_info("socket")
+        no_delay = served.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+    assert no_delay
 
 
 async def test_a_body_that_does_not_come_is_not_waited_for(sqlite_url: str) -> None:

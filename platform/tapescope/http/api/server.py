@@ -153,7 +153,9 @@ class ApiServer:
     def listen(self) -> None:
         """Take the port; clients wait until it is served. Raises ``CannotListen``."""
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
-        listening = socket.socket(family, socket.SOCK_STREAM)
+        # The protocol is named, or the loop leaves Nagle's algorithm on for connections: a body,
+        # which is sent after its head, would wait for the client's acknowledgement, up to 40 ms.
+        listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listening.bind((self.host, self.port))
