@@ -324,8 +324,9 @@ OP_WORKERS: Final = MetricRow(
     "tapescope.op.workers",
     "gauge",
     "{worker}",
-    "Living workers of the store that have registered the op; 1 at least where what is due is for "
-    "the process that submitted it. The same from every process.",
+    "Living workers of the store that have registered the op; 0 where a task of it is due in a "
+    "queue that none of them takes, and 1 at least where what is due is for the process that "
+    "submitted it. The same from every process.",
     (_A.OP,),
     tallied=True,
 )

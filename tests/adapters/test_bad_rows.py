@@ -68,7 +68,7 @@ IN_SQLITE: Final = {
         *("params", "timeout_s", "retries", "retries_spent", "attempt", "idempotency_key"),
         *("traceparent", "created_at", "claimed_at", "finished_at", "lease_expires_at"),
         *("owner", "cancel_reason", "cancel_message", "cancel_by", "cancel_requested_at"),
-        *("error_code", "priority"),
+        *("error_code", "priority", "queue"),
     )
     for kind, value in {"a blob": BLOB, "no UTF-8": NO_TEXT}.items()
 } | {

@@ -92,7 +92,9 @@ async def test_a_worker_lives_from_its_start_to_its_stop(captured: CapturedTelem
 class RefusingBackend(MemoryBackend):
     """One whose role may not write to the table of the workers."""
 
-    async def tell_worker(self, owner: str, ops: Sequence[str], lease: int) -> None:
+    async def tell_worker(
+        self, owner: str, ops: Sequence[str], lease: int, queues: Sequence[str] | None = None
+    ) -> None:
         raise FlushRefused("permission denied for table workers")
 
     async def find_drain(self, owner: str) -> Drain | None:

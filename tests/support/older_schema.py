@@ -29,7 +29,8 @@ async def take_migration_off(url: str) -> None:
             # with the trigger that guards it, which the migration makes again
             await raw.execute("ALTER TABLE tasks DROP COLUMN cancel_traceparent CASCADE")
             await raw.execute("ALTER TABLE tasks DROP COLUMN priority")  # with its index
-            await raw.execute("ALTER TABLE ops DROP COLUMN priority")
+            await raw.execute("ALTER TABLE ops DROP COLUMN priority, DROP COLUMN queue")
+            await raw.execute("ALTER TABLE tasks DROP COLUMN queue")  # with its index
             await raw.execute(
                 "CREATE INDEX tasks_due_op ON tasks (op, run_at, id) WHERE status = 'pending'"
             )
@@ -48,8 +49,10 @@ async def take_migration_off(url: str) -> None:
             conn.execute(f"DROP TABLE {table}")
         conn.execute("ALTER TABLE tasks DROP COLUMN cancel_traceparent")
         conn.execute("DROP INDEX tasks_due_op")
+        conn.execute("DROP INDEX tasks_due_queue")
         for table in ("tasks", "ops"):
-            conn.execute(f"ALTER TABLE {table} DROP COLUMN priority")
+            for column in ("priority", "queue"):
+                conn.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
         conn.execute("CREATE INDEX tasks_due_op ON tasks (op, run_at) WHERE status = 'pending'")
         for column in ("firing_holder", "firing_until"):
             conn.execute(f"ALTER TABLE maintenance DROP COLUMN {column}")

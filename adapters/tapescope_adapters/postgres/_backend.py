@@ -387,8 +387,9 @@ class PostgresBackend(StoreBackend):
     async def claim_due(self, order: DueOrder) -> Sequence[DueRow]:
         return await self._claims.claim(f"{self._context.instance}/claims/{self._session}", order)
 
-    async def next_due(self, ops: Sequence[str]) -> int | None:
-        (row,) = await self._shared.fetch(self._sql["next_due"], list(ops))
+    async def next_due(self, ops: Sequence[str], queues: Sequence[str] | None = None) -> int | None:
+        asked = [None] if queues is None else list(queues)
+        (row,) = await self._shared.fetch(self._sql["next_due"], list(ops), asked)
         due: int | None = row["due"]
         return due
 
@@ -397,14 +398,20 @@ class PostgresBackend(StoreBackend):
         timeouts = [None if known.timeout is None else str(known.timeout) for known in ops]
         retries = [str(known.retries) for known in ops]
         priorities = [str(known.priority) for known in ops]
-        await self._shared.fetch(self._sql["register_ops"], names, timeouts, retries, priorities)
+        queues = [known.queue for known in ops]
+        await self._shared.fetch(
+            self._sql["register_ops"], names, timeouts, retries, priorities, queues
+        )
 
     async def read_ops(self, within: int) -> Sequence[KnownOp]:
         rows = await self._shared.fetch(self._sql["read_ops"], within)
         return [KnownOp(*row) for row in rows]
 
-    async def tell_worker(self, owner: str, ops: Sequence[str], lease: int) -> None:
-        await self._shared.fetch(self._sql["tell_worker"], owner, lease, list(ops))
+    async def tell_worker(
+        self, owner: str, ops: Sequence[str], lease: int, queues: Sequence[str] | None = None
+    ) -> None:
+        taken = None if queues is None else list(queues)
+        await self._shared.fetch(self._sql["tell_worker"], owner, lease, list(ops), taken)
 
     async def forget_worker(self, owner: str) -> None:
         await self._shared.fetch(self._sql["forget_worker"], owner)
@@ -529,7 +536,7 @@ class PostgresBackend(StoreBackend):
     async def read_backlog(self, fresh: int) -> Backlog:
         may_write = self._context.open_mode.may_write
         (row,) = await self._shared.fetch(self._sql["read_backlog"], fresh, may_write)
-        return _backlog.as_backlog(row["facts"], row["paused"])
+        return _backlog.as_backlog(row["facts"], row["paused"], row["unserved"])
 
     # --- maintenance ------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from tapescope.errors import ConnectionRefused
-from tapescope.model import Task
+from tapescope.model import DEFAULT_QUEUE, Task
 from tapescope.store import (
     CreateRow,
     FlushBlocked,
@@ -92,6 +92,11 @@ def _insert(
             "/*, its priority*/", ", $10::smallint"
         )
         values = (*values, row.priority)
+    if row.queue != DEFAULT_QUEUE:  # as above
+        create = create.replace("/*, queue*/", ", queue").replace(
+            "/*, its queue*/", f", ${len(values) + 1}::text"
+        )
+        values = (*values, row.queue)
     while True:
         rows = yield _Statement(create, values)
         if not rows or not rows[0]["ours"]:

@@ -52,6 +52,7 @@ class Claims:
             order.ts,
             *order.started,
             order.again,
+            [None] if order.queues is None else list(order.queues),
         )
         text: str | None = row[-1]
         rows: Sequence[Any] = [] if text is None else decode(text)

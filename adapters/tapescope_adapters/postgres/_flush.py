@@ -107,6 +107,7 @@ def _creates(rows: Sequence[CreateRow]) -> Sequence[str] | None:
         owners,
         leases,
         priorities,
+        queues,
     ) = zip(*rows, strict=True)
     return (
         _as_array(task_ids),
@@ -120,6 +121,7 @@ def _creates(rows: Sequence[CreateRow]) -> Sequence[str] | None:
         _quote(owners),
         _as_array(leases),
         _as_array(priorities),
+        _SEPARATOR.join(queues),
     )
 
 

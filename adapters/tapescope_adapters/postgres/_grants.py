@@ -12,7 +12,7 @@ __all__ = ["RIGHTS", "describe_grants"]
 
 _SUBMITTED: Final = (
     "task_id, op, params, timeout_s, retries, idempotency_key, traceparent, run_at, created_at, "
-    "priority"
+    "priority, queue"
 )
 """The columns that ``create_within`` fills in: never the key that the database gives."""
 

@@ -48,7 +48,7 @@ _COLUMNS: Final = (
     "id, task_id, op, params, status, attempt, owner, created_at, run_at, claimed_at, finished_at, "
     "lease_expires_at, timeout_s, retries, idempotency_key, traceparent, cancel_reason, "
     "cancel_message, cancel_by, cancel_requested_at, cancel_traceparent, cancel_role, "
-    "error_code, retries_spent, priority"
+    "error_code, retries_spent, priority, queue"
 )
 TASK_COLUMNS: Final = _COLUMNS.replace(
     "params", f"CASE WHEN octet_length(params) <= {READ_BYTES} THEN params END AS params"
@@ -79,12 +79,13 @@ def as_task(row: Row) -> Task:
         times = (created_us, run_us, claimed_us, finished_us, lease_us, requested_at)
         attempt, timeout, retries = row["attempt"], row["timeout_s"], row["retries"]
         spent, reason = row["retries_spent"], row["cancel_reason"]
-        priority = row["priority"]
+        priority, queue = row["priority"], row["queue"]
         if (
             type(params) is dict
             and are_times(*times)
             and has_sound_numbers(attempt, retries, spent, timeout)
             and type(priority) is int
+            and type(queue) is str
             and (requested_at is None) is (reason is None)
         ):
             return Task(
@@ -108,6 +109,7 @@ def as_task(row: Row) -> Task:
                 error_code=row["error_code"],
                 retries_spent=spent,
                 priority=priority,
+                queue=queue,
             )
     except (TypeError, ValueError):
         pass  # it was written past tapescope
@@ -134,6 +136,7 @@ def as_worker(row: Row) -> WorkerState:
         row["since"],
         row["heard_at"],
         None if at is None else Drain(at, row["drained_by"], row["drain_reason"] or ""),
+        None if row["queues"] is None else tuple(row["queues"]),
     )
 
 

@@ -62,7 +62,7 @@ _COLUMNS: Final = (
     "id, task_id, op, params, status, attempt, owner, created_at, run_at, claimed_at, finished_at, "
     "lease_expires_at, timeout_s, retries, idempotency_key, traceparent, cancel_reason, "
     "cancel_message, cancel_by, cancel_requested_at, cancel_traceparent, error_code, "
-    "retries_spent, priority"
+    "retries_spent, priority, queue"
 )
 _TASK: Final = _COLUMNS.replace(
     "params", f"CASE WHEN length(params) <= {READ_BYTES} THEN params END"
@@ -84,7 +84,7 @@ _BEYOND_ANY_NUMBER: Final = 2**63 - 1
 
 def _task(row: Sequence[Any]) -> Task:
     try:
-        reason, message, by, at, asked_in, error_code, retries_spent, priority = row[16:]
+        reason, message, by, at, asked_in, error_code, retries_spent, priority, queue = row[16:]
         params = read_json(row[3])
         texts = (row[1], row[2], row[4], row[6], row[14], row[15], message, by, error_code)
         if (
@@ -92,6 +92,7 @@ def _task(row: Sequence[Any]) -> Task:
             and are_times(*row[7:12], at)
             and has_sound_numbers(row[5], row[13], retries_spent, row[12])
             and type(priority) is int
+            and type(queue) is str
             and {type(text) for text in texts} <= _TEXTS
             and (at is None) is (reason is None)
         ):
@@ -116,6 +117,7 @@ def _task(row: Sequence[Any]) -> Task:
                 error_code=error_code,
                 retries_spent=retries_spent,
                 priority=priority,
+                queue=queue,
             )
     except (TypeError, ValueError):
         pass  # it was written past tapescope

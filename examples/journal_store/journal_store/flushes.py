@@ -237,7 +237,7 @@ def claim_due(tx: Transaction, order: DueOrder, now: int) -> Sequence[DueRow]:
         return []
     able = set(order.ops) - set(tx.scan("pauses"))
     pending = list_tasks(tx, TaskStatus.PENDING)
-    due = [task for task in pending if task.op in able and task.run_us <= now]
+    due = [task for task in pending if task.op in able and task.run_us <= now and order.takes(task)]
     rows: list[DueRow] = []
     due.sort(key=lambda one: (-one.priority, one.run_us, one.key))
     for task in due[: order.limit]:

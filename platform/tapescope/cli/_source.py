@@ -584,6 +584,7 @@ class _ServerSource(Source, Submitter):
                 timeout=submission.timeout,
                 retries=submission.retries,
                 priority=submission.priority,
+                queue=submission.queue,
                 idempotency_key=submission.idempotency_key,
             )
 

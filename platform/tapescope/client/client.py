@@ -112,6 +112,7 @@ class Client:
         retries: int | None = None,
         idempotency_key: str | None = None,
         priority: int | None = None,
+        queue: str | None = None,
     ) -> ClientTask:
         """Submit a task by the name of its op, which the server or a worker has registered.
 
@@ -127,6 +128,7 @@ class Client:
             retries=retries,
             idempotency_key=idempotency_key,
             priority=priority,
+            queue=queue,
         )
         return ClientTask(self._verbs, task_id, created=created)
 

@@ -97,6 +97,7 @@ class SyncClient:
         retries: int | None = None,
         idempotency_key: str | None = None,
         priority: int | None = None,
+        queue: str | None = None,
     ) -> SyncClientTask:
         """Submit a task by the name of its op: see ``Client.submit``."""
         task_id, created = run_blocking(
@@ -109,6 +110,7 @@ class SyncClient:
                 retries=retries,
                 idempotency_key=idempotency_key,
                 priority=priority,
+                queue=queue,
             )
         )
         return SyncClientTask(self._verbs, task_id, created=created)

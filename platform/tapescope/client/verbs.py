@@ -75,6 +75,7 @@ from tapescope.store.validation import (
     check_params,
     check_place,
     check_priority,
+    check_queue,
     check_retries,
     check_seconds,
     check_text,
@@ -192,6 +193,7 @@ class Verbs:
         retries: int | None = None,
         idempotency_key: str | None = None,
         priority: int | None = None,
+        queue: str | None = None,
     ) -> Submitted:
         """Submit a task. A key of its own is made where none is given."""
         body: dict[str, Any] = {"op": check_op(op), "params": check_params(params or {})}
@@ -202,6 +204,7 @@ class Verbs:
             "timeout": timeout,
             "retries": retries,
             "priority": None if priority is None else check_priority(priority),
+            "queue": None if queue is None else check_queue(queue),
         }
         body |= {name: value for name, value in given.items() if value is not None}
         made_here = idempotency_key is None
@@ -485,7 +488,7 @@ class Verbs:
         overlap: Overlap | str = Overlap.ALLOW,
     ) -> tuple[Schedule, bool]:
         """Add a schedule, unless the store has it so; says whether it was added."""
-        op, plain, timeout, retries, priority = _read_what(what, params)
+        op, plain, timeout, retries, priority, queue = _read_what(what, params)
         body: dict[str, Any] = {
             "name": check_text("name", name),
             "op": check_op(op),
@@ -500,6 +503,7 @@ class Verbs:
             "timeout": None if timeout is None else check_seconds("timeout", timeout),
             "retries": None if retries is None else check_retries(retries),
             "priority": None if priority is None else check_priority(priority),
+            "queue": None if queue is None else check_queue(queue),
         }
         body |= {name: value for name, value in given.items() if value is not None}
         tries = _Tries()
@@ -710,17 +714,17 @@ def _path(task_id: str) -> str:
 
 def _read_what(
     what: Op[..., Any, Any] | Submission | str, params: Mapping[str, Any] | None
-) -> tuple[str, Mapping[str, Any], float | None, int | None, int | None]:
-    """The op, params, timeout, retries and priority of what is to be submitted.
+) -> tuple[str, Mapping[str, Any], float | None, int | None, int | None, str | None]:
+    """The op, params, timeout, retries, priority and queue of what is to be submitted.
 
     Raises ``BadSetting``.
     """
     if isinstance(what, str):
-        return what, {} if params is None else params, None, None, None
+        return what, {} if params is None else params, None, None, None, None
     from tapescope.manager.ops import find_submission  # whose values the caller has: it is there
 
     one = find_submission(what, params)
-    return one.op, one.params, one.timeout, one.retries, one.priority
+    return one.op, one.params, one.timeout, one.retries, one.priority, one.queue
 
 
 def _schedule_path(name: str) -> str:
@@ -761,6 +765,7 @@ def _describe_submission(one: Submission[Any]) -> tuple[bytes, bool]:
         "timeout": checked.timeout,
         "retries": checked.retries,
         "priority": checked.priority,
+        "queue": checked.queue,
     }
     key = checked.idempotency_key
     shape: dict[str, Any] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import replace
 from datetime import datetime
@@ -53,7 +53,7 @@ from tapescope.model.ops import Pause, PausePage
 from tapescope.model.redaction import Redact
 from tapescope.model.schedules import Schedule
 from tapescope.model.tape import QuarantinePage, TapePage
-from tapescope.model.tasks import Claim, NewTask, TaskStatus
+from tapescope.model.tasks import DEFAULT_QUEUE, Claim, NewTask, TaskStatus
 from tapescope.model.times import format_time
 from tapescope.model.wording import describe_stop
 from tapescope.run import (
@@ -77,6 +77,8 @@ from tapescope.store.port import TaskStore
 from tapescope.store.validation import (
     check_count,
     check_key,
+    check_op,
+    check_queues,
     check_seconds,
     is_task_id,
     new_task_id,
@@ -121,6 +123,9 @@ class TaskManager:
       cancelled, or whose wait runs out, goes on without. An op's own ``max_running`` is never lent.
     * ``work``: whether a manager that has registered ops takes their tasks. ``False`` is for a
       process that only submits: it imports the ops, and leaves the work to the workers.
+    * ``work_ops``: the names of the ops whose tasks it takes; of all that are registered by
+      default. The others it submits alone, as with ``work=False``.
+    * ``queues``: the queues that it takes tasks from, 100 at most; from all by default.
     * ``poll``: how often it looks for due tasks although no notification came; every 30 seconds at
       the least, for then it tells the store that it lives.
     * ``retry_delay``: how long a failed task waits for its first retry; doubled each time, up to
@@ -177,6 +182,8 @@ class TaskManager:
         coalesce_progress: float = 0.0,
         retry_delay: float = 1.0,
         work: bool = True,
+        work_ops: Collection[str] | None = None,
+        queues: Collection[str] | None = None,
         poll: float = 1.0,
         audit_every: float | None = 3_600.0,
         audit_rate: float = 20_000.0,
@@ -245,6 +252,8 @@ class TaskManager:
             hooks=self._registry,
         )
         self._works = work
+        self._work_ops = None if work_ops is None else _check_names(work_ops)
+        self._queues = None if queues is None else check_queues(queues)
         self._lived = False
         """Whether it was opened before."""
         self._fresh = False
@@ -291,7 +300,7 @@ class TaskManager:
             retention=self._retention,
         )
         self._backlog = BacklogReader(settings.store)
-        self._worker = Worker(self._pool, self._registry, self._poll)
+        self._worker = Worker(self._pool, self._registry, self._poll, self._work_ops, self._queues)
         self._told_schedules: object = {}
         """The schedules of the registry as the store was told of them."""
         self._scheduler = Scheduler(
@@ -356,7 +365,7 @@ class TaskManager:
         return self
 
     async def _check_rights(self) -> None:
-        if not (self._works and self._registry.all()):
+        if not (self._works and self._worker.find_ops()):
             return
         try:
             await self.store.probe()
@@ -374,7 +383,7 @@ class TaskManager:
             return
         resources = self._settings.resources
         try:
-            for op in self._registry.all().values():
+            for op in self._worker.find_ops().values():
                 if op.resource is not None:
                     await resources.find(op.resource)
         except BaseException:
@@ -426,6 +435,8 @@ class TaskManager:
         max_running: int | None = None,
         drain: float | None = None,
         work: bool | None = None,
+        work_ops: Collection[str] | None = None,
+        queues: Collection[str] | None = None,
     ) -> None:
         """Change settings while the manager is not open, as ``tapescope worker`` and tests do.
 
@@ -441,6 +452,10 @@ class TaskManager:
             self._drain = check_seconds("drain", drain)
         if work is not None:
             self._works = work
+        if work_ops is not None:
+            self._work_ops = _check_names(work_ops)
+        if queues is not None:
+            self._queues = check_queues(queues)
         if store is not None:
             self._owns_store = isinstance(store, str)
             if isinstance(store, str):
@@ -503,7 +518,7 @@ class TaskManager:
     def _work_on(self) -> None:
         if self._opened and not self._closed:
             self._worker.start()
-            if self._registry.all():
+            if self._worker.find_ops():
                 self._scheduler.start()
             self._scheduler.wake()
 
@@ -523,6 +538,16 @@ class TaskManager:
         """The names of the registered ops."""
         return tuple(self._registry.all())
 
+    @property
+    def work_ops(self) -> tuple[str, ...]:
+        """The names of the registered ops whose tasks it takes."""
+        return tuple(self._worker.find_ops()) if self._works else ()
+
+    @property
+    def queues(self) -> tuple[str, ...] | None:
+        """The queues that it takes tasks from; ``None``: from all."""
+        return None if self._queues is None else tuple(self._queues)
+
     # --- tasks ------------------------------------------------------------------------------------
 
     async def submit(
@@ -539,6 +564,7 @@ class TaskManager:
         connection: object | None = None,
         retry: RetryPolicy | None = None,
         priority: int | None = None,
+        queue: str | None = None,
     ) -> TaskHandle:
         """Create a task and return once it is stored.
 
@@ -566,6 +592,8 @@ class TaskManager:
         ``priority``, from -9 to 9, says what goes first of what waits: the higher, then the longest
         due. ``None`` means the op's own, as above, or 0. Workers go by it when they claim; what
         runs is not interrupted. A ``runner`` of your own goes by it among those of this manager.
+        ``queue`` says which workers take it: those of this queue, and those of all. ``None`` means
+        the op's own, as above, or "default"; with a ``runner`` it is run here, and has none.
 
         With a ``connection`` of your own to the store's database, from ``asyncpg``, psycopg 3,
         ``aiosqlite`` or SQLAlchemy, the task is part of that connection's transaction: see
@@ -590,6 +618,7 @@ class TaskManager:
             run_at,
             retry,
             priority,
+            queue,
         )
         if self._registry.around_submits:
             return await self._submit_hooked(submission, connection)
@@ -620,8 +649,8 @@ class TaskManager:
         return await self._known.find(self.store, op) is not None
 
     async def resubmit(self, task_id: str, *, idempotency_key: str | None = None) -> TaskHandle:
-        """Submit an ended task again by name, with its op, params, timeout, retries and
-        priority.
+        """Submit an ended task again by name, with its op, params, timeout, retries,
+        priority and queue.
 
         ``idempotency_key`` is the new task's: asked twice with it, there is one new task.
         Raises ``UnknownTask``, ``TaskNotEnded``, and ``OpNotRegistered`` for an op that neither
@@ -639,6 +668,7 @@ class TaskManager:
             idempotency_key=idempotency_key,
             retries=task.retries,
             priority=task.priority,
+            queue=task.queue,
         )
         return await self._submit(*self._check(submission, stored=True))
 
@@ -726,6 +756,7 @@ class TaskManager:
             idempotency_key=key,
             retries=schedule.retries,
             priority=schedule.priority,
+            queue=schedule.queue,
         )
         known = await self._known.fill_in(self.store, submission)
         task_id, store = new_task_id(), self.store
@@ -741,6 +772,7 @@ class TaskManager:
                 idempotency_key=key,
                 traceparent=span.trace_context,
                 priority=known.priority,
+                queue=known.queue,
             )
             try:
                 task, created = await store.create(new_task)
@@ -887,6 +919,9 @@ class TaskManager:
         runner = given.runner if isinstance(given, Op) else resolve_runner(given)
         submission = self._encode(submission, runner, stored=stored)
         if registered is None:
+            if submission.queue is not None:
+                expected = "None beside a runner that is run here: workers take ops from queues"
+                raise BadSetting("queue", submission.queue, expected)
             if submission.retry is not None:
                 runner = replace(runner, retry=submission.retry)
             return submission, runner
@@ -935,9 +970,10 @@ class TaskManager:
             if runner is None:
                 known = await self._known.fill_in(self.store, submission)
                 timeout, retries, priority = known.timeout, known.retries, known.priority
+                queue = known.queue
             else:
                 timeout, retries = submission.timeout, submission.retries or 0
-                priority = submission.priority or 0
+                priority, queue = submission.priority or 0, DEFAULT_QUEUE
             if submission.delay is not None and self.store.due_clock.doubtful:
                 await self.store.measure_skew()
             with self.telemetry.submit_span(op, task_id, self.store.adapter) as span:
@@ -952,6 +988,7 @@ class TaskManager:
                     traceparent=span.trace_context,
                     only_by=None if runner is None else self.owner,
                     priority=priority,
+                    queue=queue,
                 )
                 if runner is not None and _begins_now(submission) and pool.reserve_for(task_id):
                     claim: Claim | None = None
@@ -1042,6 +1079,13 @@ class TaskManager:
     def _check_home(self) -> None:
         if self._home is not None:
             self._home.check()
+
+
+def _check_names(ops: Collection[str]) -> frozenset[str]:
+    """The names of ops that a manager takes tasks of. Raises ``BadSetting``, ``BadOp``."""
+    if isinstance(ops, str) or not ops:
+        raise BadSetting("work_ops", ops, "names of ops, one at least, or None for all")
+    return frozenset(map(check_op, ops))
 
 
 def _begins_now(submission: Submission) -> bool:

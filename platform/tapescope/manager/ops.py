@@ -32,11 +32,13 @@ from tapescope.manager.declared_schedules import DeclaredSchedule, declare_sched
 from tapescope.manager.submission import Submission, check_policy
 from tapescope.model.ops import DEFAULT_RETRIES, KnownOp
 from tapescope.model.schedules import ScheduleOrigin, ScheduleTimes
+from tapescope.model.tasks import DEFAULT_QUEUE
 from tapescope.run import TypedValues, check_factory, check_hooks, resolve_runner
 from tapescope.store.validation import (
     check_count,
     check_op,
     check_priority,
+    check_queue,
     check_retries,
     check_seconds,
 )
@@ -67,6 +69,7 @@ class OpSettings(TypedDict, total=False):
     retries: int | None
     retry: RetryPolicy | None
     priority: int
+    queue: str
     max_running: int | None
 
 
@@ -136,6 +139,11 @@ class Op(Generic[P, R_co, C_co]):
         return self.known.priority
 
     @property
+    def queue(self) -> str:
+        """What its tasks have, where the submit says nothing: which workers take them."""
+        return self.known.queue
+
+    @property
     def retry(self) -> RetryPolicy | None:
         """When its attempts are made again; ``None`` for what is usual in the manager."""
         return self.runner.retry
@@ -179,13 +187,23 @@ class Op(Generic[P, R_co, C_co]):
         connection: object | None = None,
         manager: Submits | None = None,
         priority: int | None = None,
+        queue: str | None = None,
     ) -> OpCall[P, R_co]:
         """The op with options of a submit, which are those of ``TaskManager.submit``.
 
         ``manager`` is where it is submitted, if not to the one that is open in this event loop.
         """
         return OpCall(
-            self, timeout, idempotency_key, retries, delay, run_at, connection, manager, priority
+            self,
+            timeout,
+            idempotency_key,
+            retries,
+            delay,
+            run_at,
+            connection,
+            manager,
+            priority,
+            queue,
         )
 
     def find_manager(self) -> Submits:
@@ -241,6 +259,7 @@ class OpCall(Generic[P, R_co]):
     connection: object | None = None
     manager: Submits | None = None
     priority: int | None = None
+    queue: str | None = None
 
     async def submit(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R_co]:
         """Submit a task with these arguments of the runner: see ``Op.submit``."""
@@ -259,6 +278,7 @@ class OpCall(Generic[P, R_co]):
             delay=self.delay,
             run_at=self.run_at,
             priority=self.priority,
+            queue=self.queue,
             types=self.op.runner.types,
         )
 
@@ -359,6 +379,7 @@ class Ops:
         retries: int | None = None,
         retry: RetryPolicy | None = None,
         priority: int = 0,
+        queue: str = DEFAULT_QUEUE,
         max_running: int | None = None,
         resource: Factory | None = None,
     ) -> Registering | RegisteringWith[Any]:
@@ -369,7 +390,8 @@ class Ops:
         more than ``retries``, in its place: which failures are retried, and when. A runner that
         reports nothing for ``stall_timeout`` seconds is stopped as one is whose ``timeout`` is
         over, with the code ``stalled``. ``priority``, from -9 to 9, is for submits that leave it
-        out: of the tasks that are due a worker takes the higher first, then the longest due.
+        out: of the tasks that are due a worker takes the higher first, then the longest due. So is
+        ``queue``: workers that were given queues take the tasks of these alone.
         ``max_running`` of its tasks run at once in a manager.
 
         ``resource`` makes an async context manager, without arguments: a manager that works on the
@@ -387,14 +409,14 @@ class Ops:
         if retry is not None:
             retries = check_policy(retry, retries)
         retries = DEFAULT_RETRIES if retries is None else check_retries(retries)
-        priority = check_priority(priority)
+        priority, queue = check_priority(priority), check_queue(queue)
         if max_running is not None:
             max_running = check_count("max_running", max_running)
         if resource is not None:
             resource = check_factory(resource)
 
         def register(function: Callable[..., Any]) -> Op:
-            known = KnownOp(name, timeout, retries, priority)
+            known = KnownOp(name, timeout, retries, priority, queue)
             of = (self, known, function, max_running, retry, stall_timeout, resource)
             op = Op(*of) if resource is None else ResourceOp[Any, ..., Any, Any](*of)
             self._add([op])

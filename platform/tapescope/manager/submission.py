@@ -17,6 +17,7 @@ from tapescope.store.validation import (
     check_op,
     check_params,
     check_priority,
+    check_queue,
     check_retries,
     check_seconds,
     check_time,
@@ -57,6 +58,7 @@ class Submission(Generic[R_co]):
     run_at: datetime | None = None
     retry: RetryPolicy | None = None
     priority: int | None = None
+    queue: str | None = None
     types: TypedValues | None = field(default=None, repr=False, compare=False)
     """What the op's annotations say of its values, where ``Op.bind`` made it."""
 
@@ -84,6 +86,7 @@ class Submission(Generic[R_co]):
             self.run_at,
             self.retry,
             None if self.priority is None else check_priority(self.priority),
+            None if self.queue is None else check_queue(self.queue),
             self.types,
         )
 

@@ -61,6 +61,7 @@ def task_shape(task: Task) -> dict[str, Any]:
         "retries": task.retries,
         "retries_spent": task.retries_spent,
         "priority": task.priority,
+        "queue": task.queue,
         "idempotency_key": task.idempotency_key,
         "traceparent": _traceparent_of(task.traceparent),
         "cancel": None if task.cancel is None else cancel_shape(task.cancel),
@@ -83,6 +84,7 @@ def schedule_shape(schedule: Schedule) -> dict[str, Any]:
         "timeout": schedule.timeout,
         "retries": schedule.retries,
         "priority": schedule.priority,
+        "queue": schedule.queue,
         "cron": schedule.cron,
         "every": schedule.every,
         "time_zone": schedule.time_zone,
@@ -124,6 +126,7 @@ def op_shape(one: OpBacklog) -> dict[str, Any]:
         "running": one.running,
         "oldest_running": one.oldest_running,
         "workers": one.workers,
+        "unserved": list(one.unserved),
         "registered": one.registered,
         "timeout": one.timeout,
         "succeeded": one.succeeded,
@@ -162,6 +165,7 @@ def worker_shape(one: WorkerState) -> dict[str, Any]:
         "since": format_optional_time(one.since_us),
         "heard": format_optional_time(one.heard_us),
         "drain": None if one.drain is None else drain_shape(one.drain),
+        "queues": None if one.queues is None else list(one.queues),
     }
 
 

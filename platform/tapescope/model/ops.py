@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from tapescope.model.tasks import DEFAULT_QUEUE
 from tapescope.model.times import moment
 
 __all__ = [
@@ -34,6 +35,8 @@ class KnownOp:
     retries: int = DEFAULT_RETRIES
     priority: int = 0
     """Among the tasks that are due the higher goes first."""
+    queue: str = DEFAULT_QUEUE
+    """Which workers take its tasks: those of this queue, and those of all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +106,8 @@ class WorkerState:
     heard_us: int | None = None
     """When it was last heard."""
     drain: Drain | None = None
+    queues: tuple[str, ...] | None = None
+    """The queues that it takes tasks from; ``None``: from all."""
 
     @property
     def since(self) -> datetime | None:

@@ -117,6 +117,8 @@ class Schedule:
     """The id of that task."""
     priority: int | None = None
     """Of its tasks; ``None``: as the op has it."""
+    queue: str | None = None
+    """Of its tasks; ``None``: as the op has it."""
     created_us: int = 0
     revision: int = 1
     """Counts the changes of the row: who changes it names the one that it saw."""

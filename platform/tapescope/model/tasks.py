@@ -15,6 +15,7 @@ from tapescope.model.times import format_time, moment, parse_time
 from tapescope.model.words import carry
 
 __all__ = [
+    "DEFAULT_QUEUE",
     "PRIORITIES",
     "ActiveState",
     "Assurance",
@@ -31,11 +32,14 @@ __all__ = [
     "TaskPage",
     "TaskStatus",
     "is_op",
+    "is_queue",
 ]
 
 PRIORITIES: Final = range(-9, 10)
 """Of a task: the higher goes first, and 0 is what most have. They are few, for a claim looks for
 each (docs/decisions/0091)."""
+DEFAULT_QUEUE: Final = "default"
+"""The queue of a task where neither its submit nor its op says another one."""
 _OP = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
 
 
@@ -45,6 +49,11 @@ def is_op(text: object) -> bool:
     So is a qualified name of Python, such as ``shop.tasks.Resize``.
     """
     return isinstance(text, str) and _OP.fullmatch(text) is not None
+
+
+def is_queue(text: object) -> bool:
+    """Whether ``text`` is well-formed as the name of a queue: as that of an op is."""
+    return is_op(text)
 
 
 class TaskStatus(StrEnum):
@@ -132,6 +141,8 @@ class NewTask:
     """The owner that alone can run it, for its callable is there; ``None``: any worker."""
     priority: int = 0
     """From -9 to 9: among the tasks that are due the higher goes first, then the longest due."""
+    queue: str = DEFAULT_QUEUE
+    """Which workers take it: those of this queue, and those of all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +203,8 @@ class Task:
     """Retries that failed or lost attempts have used up; a release uses none."""
     priority: int = 0
     """Among the tasks that are due the higher goes first, then the longest due."""
+    queue: str = DEFAULT_QUEUE
+    """Which workers take it: those of this queue, and those of all."""
     key: int = field(default=0, repr=False, compare=False)
     """The store's own short key of the row; it means nothing outside that store."""
     damage: str = ""

@@ -15,6 +15,7 @@ from tapescope.store.validation import (
     check_op,
     check_params,
     check_priority,
+    check_queue,
     check_retries,
     check_seconds,
 )
@@ -41,6 +42,7 @@ def define(
     timeout: float | None = None,
     retries: int | None = None,
     priority: int | None = None,
+    queue: str | None = None,
     cron: str | None = None,
     every: float | None = None,
     time_zone: str = "UTC",
@@ -68,6 +70,7 @@ def define(
         check_choice("overlap", Overlap, overlap),
         origin,
         priority=None if priority is None else check_priority(priority),
+        queue=None if queue is None else check_queue(queue),
     )
 
 
@@ -90,6 +93,7 @@ def merge(declared: Schedule, kept: Schedule, now: int) -> Schedule | None:
         timeout=declared.timeout,
         retries=declared.retries,
         priority=declared.priority,
+        queue=declared.queue,
         cron=declared.cron,
         every=declared.every,
         time_zone=declared.time_zone,

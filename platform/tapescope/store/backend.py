@@ -228,7 +228,8 @@ class StoreBackend(abc.ABC):
     async def claim_due(self, order: DueOrder) -> Sequence[DueRow]:
         """Claim due tasks in one transaction; a task that is locked is passed over.
 
-        The highest priority first, then the longest due, then the lowest key. None of an op that
+        Of its ops and queues (``DueOrder.takes``), the highest priority first, then the longest
+        due, then the lowest key. None of an op that
         was paused before the call, and none for an owner that drains.
 
         The owner's same number again is answered with what its first try claimed, and claims no
@@ -236,8 +237,9 @@ class StoreBackend(abc.ABC):
         """
 
     @abc.abstractmethod
-    async def next_due(self, ops: Sequence[str]) -> int | None:
-        """The earliest ``run_at`` of the pending tasks of these ops, without those paused."""
+    async def next_due(self, ops: Sequence[str], queues: Sequence[str] | None = None) -> int | None:
+        """The earliest ``run_at`` of the pending tasks of these ops, without those paused; of these
+        queues, or of all."""
 
     @abc.abstractmethod
     async def extend_leases(
@@ -283,8 +285,11 @@ class StoreBackend(abc.ABC):
         """The ops that were registered in the last ``within`` microseconds."""
 
     @abc.abstractmethod
-    async def tell_worker(self, owner: str, ops: Sequence[str], lease: int) -> None:
-        """Record that a worker lives for ``lease`` microseconds more, and which ops it can run."""
+    async def tell_worker(
+        self, owner: str, ops: Sequence[str], lease: int, queues: Sequence[str] | None = None
+    ) -> None:
+        """Record that a worker lives for ``lease`` microseconds more, which ops it can run, and
+        from which queues it takes them; ``None``: from all."""
 
     @abc.abstractmethod
     async def forget_worker(self, owner: str) -> None:

@@ -17,7 +17,14 @@ from tapescope.codec import decode
 from tapescope.model.audit import AuditRule
 from tapescope.model.repairs import Repair
 from tapescope.model.tape import DroppedEvent, DropReason, Event
-from tapescope.model.tasks import Assurance, CancelReason, CancelRequest, Task, TaskStatus
+from tapescope.model.tasks import (
+    DEFAULT_QUEUE,
+    Assurance,
+    CancelReason,
+    CancelRequest,
+    Task,
+    TaskStatus,
+)
 from tapescope.model.times import FIRST_TIME, LAST_TIME
 from tapescope.model.words import carry
 
@@ -164,6 +171,7 @@ def as_damaged_task(row: Mapping[str, Any]) -> Task:
         error_code=take("error_code", str, None),
         retries_spent=take_count("retries_spent"),
         priority=take_priority(),
+        queue=take("queue", str, DEFAULT_QUEUE),
         key=row["id"],
         damage=f"{', '.join(wrong)} of its row cannot be read" if wrong else "",
     )

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from tapescope.errors import StoreBusy, StoreFull, StoreUnavailable
+from tapescope.model.tasks import DEFAULT_QUEUE
 
 if TYPE_CHECKING:
     from tapescope.model.tape import DropReason, Outcome
@@ -100,6 +101,8 @@ class CreateRow(NamedTuple):
     any worker can run it."""
     priority: int = 0
     """The higher goes first among what is due."""
+    queue: str = DEFAULT_QUEUE
+    """Which workers take it."""
 
 
 class Inserted(NamedTuple):

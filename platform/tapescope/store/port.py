@@ -99,6 +99,7 @@ from tapescope.store.validation import (
     check_new_task,
     check_page_size,
     check_place,
+    check_queues,
     check_seconds,
     check_text,
     check_time,
@@ -455,14 +456,20 @@ class TaskStore:
         return Claim(as_running(task, owner, won), self._core.hold_cursor(call.cursor))
 
     async def claim_due(
-        self, owner: str, ops: Collection[str], limit: int, lease: float
+        self,
+        owner: str,
+        ops: Collection[str],
+        limit: int,
+        lease: float,
+        *,
+        queues: Collection[str] | None = None,
     ) -> list[Claim]:
         """pending and due → running for ``owner``: attempt + 1 and ``task_started``, all at once.
 
-        At most ``limit`` tasks of these ops, the highest priority first, then the longest due, for
-        ``lease`` seconds each, in one transaction that waits behind no append. A task that another
-        session holds just now is left out, so fewer than there are may come while ``next_due`` says
-        that one is due.
+        At most ``limit`` tasks of these ops, and of these ``queues`` or of all, the highest
+        priority first, then the longest due, for ``lease`` seconds each, in one transaction that
+        waits behind no append. A task that another session holds just now is left out, so fewer
+        than there are may come while ``next_due`` says that one is due.
 
         No claim is lost on its way: when the caller is cancelled, what was claimed for it is given
         back before this returns; after an ``EventFateUnknown`` the next call of this owner hands
@@ -471,19 +478,24 @@ class TaskStore:
         lease = check_seconds("lease", lease, over_zero=True)
         limit = check_whole("limit", limit, "a number of tasks, 0 or more", 0, 2**31 - 1)
         owner = check_text("owner", owner)
+        asked = None if queues is None else check_queues(queues)
         self._core.require_writable()
         if not ops or not limit:
             return []
-        return await self._claims.claim(owner, sorted(ops), limit, round(lease * 1_000_000))
+        length = round(lease * 1_000_000)
+        return await self._claims.claim(owner, sorted(ops), limit, length, asked)
 
-    async def next_due(self, ops: Collection[str]) -> int | None:
-        """When the next pending task of these ops is due; ``None``: none is pending.
+    async def next_due(
+        self, ops: Collection[str], *, queues: Collection[str] | None = None
+    ) -> int | None:
+        """When the next pending task of these ops and queues is due; ``None``: none is pending.
 
         In microseconds since the epoch, by the store's clock; it may be past.
         """
+        asked = None if queues is None else check_queues(queues)
         if not ops:
             return None
-        return await self._core.read("next_due", lambda: self.backend.next_due(sorted(ops)))
+        return await self._core.read("next_due", lambda: self.backend.next_due(sorted(ops), asked))
 
     async def append(self, attempt: Attempt, events: Sequence[NewEvent]) -> Appended:
         """Put events on the attempt's tape, in order; return after the commit (invariant I6).

@@ -50,6 +50,7 @@ def as_pending(row: CreateRow, params: Mapping[str, Any], now: int, key: int) ->
         cancel=None,
         error_code=None,
         priority=row.priority,
+        queue=row.queue,
         key=key,
     )
 
@@ -77,6 +78,7 @@ def as_running(task: Task, owner: str, won: ClaimAnswer) -> Task:
         cancel=task.cancel,
         error_code=task.error_code,
         priority=task.priority,
+        queue=task.queue,
         key=task.key,
     )
 

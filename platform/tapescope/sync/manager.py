@@ -212,6 +212,7 @@ class SyncManager:
         connection: object | None = None,
         retry: RetryPolicy | None = None,
         priority: int | None = None,
+        queue: str | None = None,
     ) -> SyncHandle:
         """Create a task and return once it is stored: see ``TaskManager.submit``.
 
@@ -234,6 +235,7 @@ class SyncManager:
             run_at,
             retry,
             priority,
+            queue,
         )
         return self.submit_bound(submission, connection=connection)
 

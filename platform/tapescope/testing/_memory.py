@@ -18,7 +18,13 @@ from typing import ClassVar, Final
 from tapescope.clock import Clock
 from tapescope.codec import decode
 from tapescope.model.audit import AuditPage, AuditRule
-from tapescope.model.backlog import Backlog, BacklogCount, count_backlog, list_counts
+from tapescope.model.backlog import (
+    Backlog,
+    BacklogCount,
+    count_backlog,
+    find_served,
+    list_counts,
+)
 from tapescope.model.leadership import LeaderTerm, MaintenanceJob
 from tapescope.model.leases import HeldLease, RescueResult, TracedAttempt
 from tapescope.model.ops import Drain, KnownOp, Pause, WorkerState
@@ -269,7 +275,11 @@ class MemoryBackend(StoreBackend):
         told = self._workers.get(order.owner)
         if told is not None and told.drain is not None:
             return []
-        due = [record for record in self._pending_of(order.ops) if record.task.run_us <= now]
+        due = [
+            record
+            for record in self._pending_of(order.ops)
+            if record.task.run_us <= now and order.takes(record.task)
+        ]
         due.sort(key=lambda record: (-record.task.priority, record.task.run_us, record.task.key))
         claimed: list[DueRow] = []
         for record in due[: order.limit]:
@@ -287,10 +297,14 @@ class MemoryBackend(StoreBackend):
         since = self._context.clock.now() - within
         return [one for one, at in self._ops.values() if at > since]
 
-    async def tell_worker(self, owner: str, ops: Sequence[str], lease: int) -> None:
+    async def tell_worker(
+        self, owner: str, ops: Sequence[str], lease: int, queues: Sequence[str] | None = None
+    ) -> None:
         now = self._context.clock.now()
         told = self._workers.get(owner) or WorkerState(owner, since_us=now)
-        self._workers[owner] = replace(told, ops=tuple(ops), heard_us=now)
+        self._workers[owner] = replace(
+            told, ops=tuple(ops), heard_us=now, queues=None if queues is None else tuple(queues)
+        )
         self._lives_until[owner] = now + lease
 
     async def forget_worker(self, owner: str) -> None:
@@ -339,8 +353,12 @@ class MemoryBackend(StoreBackend):
         ops = sorted(op for op in self._pauses if op > after)
         return [self._pauses[op] for op in ops[:limit]]
 
-    async def next_due(self, ops: Sequence[str]) -> int | None:
-        return min((record.task.run_us for record in self._pending_of(ops)), default=None)
+    async def next_due(self, ops: Sequence[str], queues: Sequence[str] | None = None) -> int | None:
+        pending = (record.task for record in self._pending_of(ops))
+        return min(
+            (task.run_us for task in pending if queues is None or task.queue in queues),
+            default=None,
+        )
 
     def _pending_of(self, ops: Sequence[str]) -> Iterator[Record]:
         able = set(ops) - self._pauses.keys()
@@ -474,6 +492,7 @@ class MemoryBackend(StoreBackend):
             workers=Counter(op for one in living for op in one.ops),
             registered={one.op: one.timeout for one, at in self._ops.values() if at > since},
             paused=self._pauses,
+            served=find_served((one.ops, one.queues) for one in living),
         )
 
     # --- maintenance ------------------------------------------------------------------------------

@@ -123,7 +123,7 @@ async def create_within(store: TaskStore, bench: Bench, url: str) -> None:
     async with session(url) as raw, raw.transaction():
         for _ in range(2):
             await store.create_within(
-                raw, NewTask(new_task_id(), "x", idempotency_key="k", priority=1)
+                raw, NewTask(new_task_id(), "x", idempotency_key="k", priority=1, queue="q")
             )
 
 

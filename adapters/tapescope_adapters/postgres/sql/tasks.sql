@@ -118,8 +118,8 @@ SELECT format('%s/%s/%s', d.oid, v.tableoid, extract(epoch FROM v.applied_at)) A
 -- A new task in a caller's transaction, unless its id or key is taken, or the transaction is one of
 -- another store. Nobody is notified: with the queue of notifications full the caller's commit would fail, and
 -- commits with a notification go one after the other in the whole server.
--- Differs from the SQLite version in that the clock is the database's, and that a priority is named where there is
--- one: a role that was granted its rights before there were priorities submits as ever.
+-- Differs from the SQLite version in that the clock is the database's, and that a priority and a queue are named where
+-- they are not the usual ones: a role that was granted its rights before there were such submits as ever.
 WITH clock AS MATERIALIZED (
     SELECT now_us() AS now
 ), here AS MATERIALIZED (
@@ -128,8 +128,9 @@ WITH clock AS MATERIALIZED (
      ORDER BY v.version LIMIT 1
 ), made AS (
     INSERT INTO tasks (task_id, op, params, timeout_s, retries, idempotency_key, traceparent, run_at,
-                       created_at /*, priority*/)
-    SELECT $1::uuid, $2, $3, $4::double precision, $5::integer, $6, $7, coalesce($8::bigint, c.now), c.now /*, its priority*/
+                       created_at /*, priority*/ /*, queue*/)
+    SELECT $1::uuid, $2, $3, $4::double precision, $5::integer, $6, $7, coalesce($8::bigint, c.now), c.now
+           /*, its priority*/ /*, its queue*/
       FROM clock c, here h WHERE h.ours
         ON CONFLICT DO NOTHING
     RETURNING id, created_at

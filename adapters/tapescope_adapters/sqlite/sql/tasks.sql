@@ -1,10 +1,10 @@
 -- name: insert_tasks
 -- New tasks, pending; padding rows have no task_id. The keys come out consecutive, in this order.
 INSERT INTO tasks (task_id, op, params, timeout_s, retries, idempotency_key, traceparent, run_at,
-                   owner, lease_expires_at, priority, created_at)
+                   owner, lease_expires_at, priority, queue, created_at)
 SELECT v.column1, v.column2, v.column3, v.column4, v.column5, v.column6, v.column7,
-       coalesce(v.column8, v.column12), v.column9, min(coalesce(v.column8, v.column12) + v.column10, 253402300799999999),
-       v.column11, v.column12
+       coalesce(v.column8, v.column13), v.column9, min(coalesce(v.column8, v.column13) + v.column10, 253402300799999999),
+       v.column11, v.column12, v.column13
   FROM (VALUES /*rows*/) AS v
  WHERE v.column1 IS NOT NULL;
 
@@ -162,9 +162,9 @@ SELECT /*task*/ FROM tasks
 -- Differs from the Postgres version in that the time is a parameter and that no session is notified: who
 -- follows the file sees that it has changed.
 INSERT INTO tasks (task_id, op, params, timeout_s, retries, idempotency_key, traceparent, run_at,
-                   priority, created_at)
+                   priority, queue, created_at)
 SELECT :task_id, :op, :params, :timeout, :retries, :idempotency_key, :traceparent,
-       coalesce(:run_at, :now), :priority, :now
+       coalesce(:run_at, :now), :priority, :queue, :now
  WHERE NOT EXISTS (SELECT 1 FROM tasks WHERE task_id = :task_id)
    AND NOT EXISTS (SELECT 1 FROM tasks WHERE op = :op AND idempotency_key = :idempotency_key);
 

@@ -117,6 +117,12 @@ def list_schedules(
     help="From -9 to 9: the higher goes first. Default: as the op has it.",
 )
 @click.option(
+    "--queue",
+    metavar="NAME",
+    help="Which workers take them: those of this queue, and those of all. Default: as the op has "
+    "it.",
+)
+@click.option(
     "--catch-up",
     type=Words(CatchUp),
     default=CatchUp.ONE.value,
@@ -144,6 +150,7 @@ def add(
     retries: int | None,
     timeout: float | None,
     priority: int | None,
+    queue: str | None,
     catch_up: CatchUp,
     overlap: Overlap,
     as_json: bool,
@@ -154,7 +161,12 @@ def add(
     if (cron is None) is (every is None):
         raise click.UsageError("Give either --cron or --every.")
     submission = Submission(
-        op, params=parse_params(params), timeout=timeout, retries=retries, priority=priority
+        op,
+        params=parse_params(params),
+        timeout=timeout,
+        retries=retries,
+        priority=priority,
+        queue=queue,
     )
     settings: dict[str, Any] = {
         "cron": cron,

@@ -42,6 +42,11 @@ __all__ = ["submit"]
     help="From -9 to 9: the higher goes first. Default: as the op has it.",
 )
 @click.option(
+    "--queue",
+    metavar="NAME",
+    help="Which workers take it: those of this queue, and those of all. Default: as the op has it.",
+)
+@click.option(
     "--delay",
     type=NUMBER,
     metavar="SECONDS",
@@ -67,6 +72,7 @@ def submit(
     retries: int | None,
     timeout: float | None,
     priority: int | None,
+    queue: str | None,
     delay: float | None,
     run_at: str | None,
     key: str | None,
@@ -78,7 +84,16 @@ def submit(
     """Submit a task to the workers of the store, and print its id."""
     at = None if run_at is None else _parse_time(run_at)
     submission = Submission(
-        op, None, parse_params(params), timeout, key, retries, delay, at, priority=priority
+        op,
+        None,
+        parse_params(params),
+        timeout,
+        key,
+        retries,
+        delay,
+        at,
+        priority=priority,
+        queue=queue,
     )
     return run_main(_submit(choose_place(store, server), submission, wait=wait, as_json=as_json))
 

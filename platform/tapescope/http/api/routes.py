@@ -302,6 +302,7 @@ async def submit(
         timeout=body.timeout,
         retries=body.retries,
         priority=body.priority,
+        queue=body.queue,
         delay=body.delay,
         run_at=parse_time("run_at", body.run_at),
         idempotency_key=idempotency_key,

@@ -118,6 +118,7 @@ class TaskRow(_Shape):
     priority: Annotated[
         int, Field(description="From -9 to 9: of what is due the higher goes first.")
     ]
+    queue: Annotated[str, Field(description="Which workers take it.", examples=["default"])]
     idempotency_key: str | None
     traceparent: str | None
     cancel: CancelRequest | None
@@ -324,6 +325,10 @@ class WorkerRow(_Shape):
     since: Time | None
     heard: Time | None
     drain: Drain | None
+    queues: Annotated[
+        list[str] | None,
+        Field(description="The queues that it takes tasks from; null: from all."),
+    ]
 
 
 class Workers(_Shape):
@@ -360,6 +365,10 @@ class OpStats(_Shape):
     running: int
     oldest_running: float | None
     workers: int
+    unserved: Annotated[
+        list[str],
+        Field(description="Queues in which a task is due and that none of the workers takes."),
+    ]
     registered: bool
     timeout: float | None
     succeeded: int
@@ -419,6 +428,7 @@ class ScheduleRow(_Shape):
     timeout: Annotated[float | None, Field(description="Of its tasks; null: as the op has it.")]
     retries: Annotated[int | None, Field(description="Of its tasks; null: as the op has them.")]
     priority: Annotated[int | None, Field(description="Of its tasks; null: as the op has it.")]
+    queue: Annotated[str | None, Field(description="Of its tasks; null: as the op has it.")]
     cron: Annotated[str | None, Field(description="Five fields.", examples=["0 3 * * *"])]
     every: Annotated[float | None, Field(description="Seconds, where it has no cron.")]
     time_zone: Annotated[str, Field(examples=["Europe/Berlin"])]
@@ -496,6 +506,9 @@ class SubmitBody(_Body):
     priority: Annotated[
         int | None,
         Field(description="From -9 to 9: the higher goes first. Default: as the op has it."),
+    ] = None
+    queue: Annotated[
+        str | None, Field(description="Which workers take it. Default: as the op has it.")
     ] = None
 
 
@@ -597,6 +610,9 @@ class ScheduleBody(_Body):
     priority: Annotated[
         int | None, Field(description="Of its tasks. Default: as the op has it.")
     ] = None
+    queue: Annotated[str | None, Field(description="Of its tasks. Default: as the op has it.")] = (
+        None
+    )
 
 
 class AuditBody(_Body):

@@ -66,6 +66,7 @@ async def submit_task(
     timeout: float | None = None,  # noqa: ASYNC109  # the task's
     retries: int | None = None,
     priority: int | None = None,
+    queue: str | None = None,
     delay: float | None = None,
     run_at: datetime | None = None,
     idempotency_key: str | None = None,
@@ -82,6 +83,7 @@ async def submit_task(
                 timeout=timeout,
                 retries=retries,
                 priority=priority,
+                queue=queue,
                 delay=delay,
                 run_at=run_at,
                 idempotency_key=idempotency_key,
@@ -142,6 +144,7 @@ async def _submit_one(request: Request, caller: Caller, one: SubmitOne) -> TaskH
             timeout=one.timeout,
             retries=one.retries,
             priority=one.priority,
+            queue=one.queue,
             delay=one.delay,
             run_at=parse_time("run_at", one.run_at),
             idempotency_key=one.idempotency_key,

@@ -41,6 +41,7 @@ try:
                 "ops",
                 "order",
                 "pauses",
+                "queues",
                 "races",
                 "reading",
                 "schedules",
@@ -65,6 +66,7 @@ try:
     from tapescope.testing.conformance.ops import OpsConformance
     from tapescope.testing.conformance.order import OrderConformance
     from tapescope.testing.conformance.pauses import PausesConformance
+    from tapescope.testing.conformance.queues import QueuesConformance
     from tapescope.testing.conformance.races import RacesConformance
     from tapescope.testing.conformance.reading import ReadingConformance
     from tapescope.testing.conformance.schedules import SchedulesConformance
@@ -93,6 +95,7 @@ __all__ = [
     "OpsConformance",
     "OrderConformance",
     "PausesConformance",
+    "QueuesConformance",
     "RacesConformance",
     "ReadingConformance",
     "SchedulesConformance",
@@ -118,6 +121,7 @@ class StoreConformance(
     OpsConformance,
     OrderConformance,
     PausesConformance,
+    QueuesConformance,
     SchedulesConformance,
     BacklogConformance,
     NotificationsConformance,

@@ -4,7 +4,7 @@
 -- end is passed over, for the audit to find. What has ended has the attempt -1.
 CREATE OR REPLACE FUNCTION claim_singly(
     x_owner text, x_ops text[], x_limit integer, x_lease bigint, x_ts bigint, x_before text, x_behind text,
-    x_now bigint, x_picked bigint[], OUT won bigint[], OUT attempts bigint[], OUT starts bigint[]
+    x_now bigint, x_picked bigint[], x_queues text[], OUT won bigint[], OUT attempts bigint[], OUT starts bigint[]
 )
 LANGUAGE plpgsql
 SET search_path FROM CURRENT
@@ -20,9 +20,11 @@ BEGIN
     attempts := '{}';
     starts := '{}';
     FOR asked IN
-        SELECT NULL AS op, 10 AS priority
+        SELECT NULL AS op, 10 AS priority, NULL AS queue
          UNION ALL
-        SELECT o.op, p.priority FROM unnest(x_ops) AS o(op) CROSS JOIN generate_series(-9, 9) AS p(priority)
+        SELECT o.op, p.priority, q.queue
+          FROM unnest(x_ops) AS o(op) CROSS JOIN unnest(x_queues) AS q(queue)
+         CROSS JOIN generate_series(-9, 9) AS p(priority)
          ORDER BY 2 DESC
     LOOP
         EXIT WHEN cardinality(won) >= x_limit;
@@ -31,9 +33,16 @@ BEGIN
              UNION ALL
             SELECT * FROM (
                 SELECT d.id, d.attempt FROM tasks d
-                 WHERE d.status = 'pending' AND d.op = asked.op AND d.priority = asked.priority AND d.run_at <= x_now
-                   AND d.id <> ALL (x_picked)
+                 WHERE asked.queue IS NULL AND d.status = 'pending' AND d.op = asked.op
+                   AND d.priority = asked.priority AND d.run_at <= x_now AND d.id <> ALL (x_picked)
                  ORDER BY d.run_at, d.id FOR NO KEY UPDATE SKIP LOCKED) AS others
+             UNION ALL
+            SELECT * FROM (
+                SELECT d.id, d.attempt FROM tasks d
+                 WHERE d.status = 'pending'
+                   AND (d.op || '/' || d.queue) COLLATE "C" = asked.op || '/' || asked.queue
+                   AND d.priority = asked.priority AND d.run_at <= x_now AND d.id <> ALL (x_picked)
+                 ORDER BY d.run_at, d.id FOR NO KEY UPDATE SKIP LOCKED) AS of_queue
         LOOP
             EXIT WHEN cardinality(won) >= x_limit;
             SELECT coalesce(max(e.seq), 0) AS seq, coalesce(max(e.offer), 0) AS offer INTO last

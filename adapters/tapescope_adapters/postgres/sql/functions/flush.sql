@@ -112,19 +112,19 @@ BEGIN
     IF creates IS NOT NULL THEN
         WITH made AS (
             INSERT INTO tasks (task_id, op, params, timeout_s, retries, idempotency_key, traceparent,
-                               run_at, owner, lease_expires_at, priority, created_at)
+                               run_at, owner, lease_expires_at, priority, queue, created_at)
             SELECT c.task_id, c.op, c.params, c.timeout, c.retries, c.idempotency_key, c.traceparent,
                    coalesce(c.run_at, now), c.owner,
                    CASE WHEN c.lease IS NOT NULL
                         THEN least(coalesce(c.run_at, now) + c.lease, 253402300799999999) END,
-                   coalesce(c.priority, 0), now
+                   coalesce(c.priority, 0), coalesce(c.queue, 'default'), now
               FROM unnest(creates[1]::uuid[], string_to_array(creates[2], E'\x1e'),
                           string_to_array(creates[3], E'\x1e'), creates[4]::double precision[],
                           creates[5]::integer[], creates[6]::text[], creates[7]::text[],
                           creates[8]::bigint[], creates[9]::text[], creates[10]::bigint[],
-                          creates[11]::smallint[])
+                          creates[11]::smallint[], string_to_array(creates[12], E'\x1e'))
                    AS c(task_id, op, params, timeout, retries, idempotency_key, traceparent, run_at,
-                        owner, lease, priority)
+                        owner, lease, priority, queue)
                 ON CONFLICT DO NOTHING
             RETURNING id
         )

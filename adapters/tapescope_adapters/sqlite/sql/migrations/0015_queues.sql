@@ -1,0 +1,13 @@
+-- compatible from 1
+-- Which workers take a task (docs/decisions/0099): those of its queue, and those of all. An index of its own for claims
+-- from some queues: claims from all go by the other one, and those of older versions, which know no queues, too.
+ALTER TABLE tasks ADD COLUMN queue TEXT NOT NULL DEFAULT 'default'
+    CONSTRAINT tasks_queue_known CHECK (typeof(queue) = 'text' AND length(queue) BETWEEN 1 AND 128);
+CREATE INDEX tasks_due_queue ON tasks (op, queue, priority DESC, run_at) WHERE status = 'pending';
+
+-- Of an op's tasks, where their submit says nothing; of a schedule's tasks: NULL, as the op has it.
+ALTER TABLE ops ADD COLUMN queue TEXT NOT NULL DEFAULT 'default';
+ALTER TABLE schedules ADD COLUMN queue TEXT;
+
+-- The queues that a worker takes, a JSON list; NULL: all, as the workers of older versions do.
+ALTER TABLE workers ADD COLUMN queues TEXT;
