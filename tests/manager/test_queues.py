@@ -15,10 +15,13 @@ from tapescope import (
     Submission,
     TaskManager,
     TaskStatus,
+    find_store,
 )
+from tapescope.manager import backlog_reader
 from tapescope.manager.backlog_reader import describe_backlog
 from tapescope.testing import MemoryStore, until
 from tests.support.callers import calling
+from tests.support.captured_telemetry import CapturedTelemetry
 
 
 async def note(report: Reporter, **params: Any) -> None:
@@ -136,17 +139,27 @@ async def test_a_schedules_tasks_have_its_queue(store_url: str) -> None:
     assert kept == ["added", None]
 
 
-async def test_a_queue_that_nobody_takes_is_told_of(store_url: str) -> None:
-    """By the numbers and by readiness, though its op has a worker."""
-    ops = Ops()
+async def test_a_queue_that_nobody_takes_is_told_of(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the numbers, the metric that pages, and readiness, though its op has a worker."""
+    monkeypatch.setattr(backlog_reader, "_FIRST", 600)
+    ops, kept = Ops(), CapturedTelemetry()
     ops.op("work")(note)
-    async with TaskManager(store_url, ops=ops, queues=["mail"], poll=0.02) as manager:
+    async with (
+        find_store(store_url, telemetry=kept.telemetry) as store,
+        TaskManager(store, ops=ops, queues=["mail"], poll=0.02) as manager,
+    ):
         served = await manager.submit("work", queue="mail")
         await served.result(20)
         await manager.submit("work", queue="bulk")
         backlog = await manager.store.backlog.read(max_age=0)
+        store.meter.backlog_read(store.name, backlog)
+        workers = kept.value("tapescope.op.workers", task_op="work")
         (one,) = backlog.ops
+    kept.close()
 
+    assert workers == 0
     assert (one.workers, one.unserved, one.unattended) == (1, ("bulk",), True)
     assert describe_backlog(backlog).endswith("no worker for work (queue bulk)")
 

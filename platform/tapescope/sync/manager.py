@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from functools import partial
@@ -131,6 +131,8 @@ class SyncManager:
         max_running: int | None = None,
         drain: float | None = None,
         work: bool | None = None,
+        work_ops: Collection[str] | None = None,
+        queues: Collection[str] | None = None,
     ) -> None:
         """Change settings while it is not open, as tests do: see ``TaskManager.reconfigure``.
 
@@ -138,6 +140,7 @@ class SyncManager:
         """
         self._door.require_closed()
         changes: dict[str, Any] = {"max_running": max_running, "drain": drain, "work": work}
+        changes |= {"work_ops": work_ops, "queues": queues}
         changes = {name: value for name, value in changes.items() if value is not None}
         given = self._door.store
         if store is None:

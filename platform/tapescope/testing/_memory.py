@@ -302,9 +302,8 @@ class MemoryBackend(StoreBackend):
     ) -> None:
         now = self._context.clock.now()
         told = self._workers.get(owner) or WorkerState(owner, since_us=now)
-        self._workers[owner] = replace(
-            told, ops=tuple(ops), heard_us=now, queues=None if queues is None else tuple(queues)
-        )
+        taken = None if queues is None else tuple(queues)
+        self._workers[owner] = replace(told, ops=tuple(ops), queues=taken, heard_us=now)
         self._lives_until[owner] = now + lease
 
     async def forget_worker(self, owner: str) -> None:

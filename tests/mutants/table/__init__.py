@@ -18,6 +18,7 @@ from tests.mutants.table import (
     order,
     pauses,
     postgres,
+    queues,
     run,
     schedules,
     shell,
@@ -45,6 +46,7 @@ def _by_name() -> dict[str, Guard]:
         schedules,
         pauses,
         order,
+        queues,
         telemetry,
         testing,
     )

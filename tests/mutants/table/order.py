@@ -68,7 +68,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "order.flush_postgres",
         "A new task is stored with its priority, on PostgreSQL",
-        Edit(f"{POSTGRES}/sql/functions/flush.sql", "coalesce(c.priority, 0), now", "0, now"),
+        Edit(f"{POSTGRES}/sql/functions/flush.sql", "coalesce(c.priority, 0), ", "0, "),
         f"{_SUITE}::TestPostgres::{_FIRST}",
         on="postgresql",
     ),

@@ -109,8 +109,8 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "A worker that tells anew that it lives drains on, in memory",
         Edit(
             f"{TAPESCOPE}/testing/_memory.py",
-            "replace(told, ops=tuple(ops), heard_us=now)",
-            "replace(told, ops=tuple(ops), heard_us=now, drain=None)",
+            "replace(told, ops=tuple(ops), queues=taken, heard_us=now)",
+            "replace(told, ops=tuple(ops), queues=taken, heard_us=now, drain=None)",
         ),
         f"{_SUITE}::TestMemory::{_DRAIN}",
         on="memory",

@@ -117,6 +117,7 @@ CREATE TABLE ops (
     retries   integer          NOT NULL,
     told_at   bigint           NOT NULL,
     priority  smallint         NOT NULL DEFAULT 0,
+    queue     text             NOT NULL DEFAULT 'default',
     CONSTRAINT ops_pkey PRIMARY KEY (op)
 );
 
@@ -184,6 +185,7 @@ CREATE TABLE schedules (
     created_at bigint           NOT NULL,
     revision   bigint           NOT NULL,
     priority   smallint,
+    queue      text,
     CONSTRAINT schedules_pkey PRIMARY KEY (name)
 );
 CREATE INDEX schedules_next ON schedules (next_at, name) WHERE NOT paused;
@@ -226,13 +228,16 @@ CREATE TABLE tasks (
     cancel_role         text,
     cancel_traceparent  text,
     priority            smallint         NOT NULL DEFAULT 0,
+    queue               text             NOT NULL DEFAULT 'default',
     CONSTRAINT tasks_pkey PRIMARY KEY (id),
     CONSTRAINT tasks_priority_known CHECK (priority >= '-9'::integer AND priority <= 9),
+    CONSTRAINT tasks_queue_known CHECK (length(queue) >= 1 AND length(queue) <= 128),
     CONSTRAINT tasks_status_known CHECK (status = ANY (ARRAY['pending', 'running', 'succeeded', 'failed', 'cancelled'])),
     CONSTRAINT tasks_task_id_unique UNIQUE (task_id)
 );
 CREATE INDEX tasks_bound ON tasks (lease_expires_at) WHERE status = 'pending' AND lease_expires_at IS NOT NULL;
 CREATE INDEX tasks_due_op ON tasks (op, priority DESC, run_at, id) WHERE status = 'pending';
+CREATE INDEX tasks_due_queue ON tasks (((op || '/') || queue) COLLATE "C", priority DESC, run_at, id) WHERE status = 'pending';
 CREATE UNIQUE INDEX tasks_idempotency_key_unique ON tasks (idempotency_key, op) WHERE idempotency_key IS NOT NULL;
 CREATE INDEX tasks_lease ON tasks (lease_expires_at) WHERE status = 'running';
 CREATE INDEX tasks_status_task_id ON tasks (status, task_id);
@@ -293,6 +298,7 @@ CREATE TABLE workers (
     drained_at   bigint,
     drained_by   text,
     drain_reason text,
+    queues       text[],
     CONSTRAINT workers_pkey PRIMARY KEY (owner)
 );
 
@@ -304,9 +310,12 @@ CREATE TABLE workers (
 --   claim_due(x_lane text, x_number bigint, x_instance text, x_owner text, x_ops text[], x_limit
 --       integer, x_lease bigint, x_ts bigint, x_before text, x_behind text, x_again boolean)
 --       RETURNS text
+--   claim_due(x_lane text, x_number bigint, x_instance text, x_owner text, x_ops text[], x_limit
+--       integer, x_lease bigint, x_ts bigint, x_before text, x_behind text, x_again boolean,
+--       x_queues text[]) RETURNS text
 --   claim_singly(x_owner text, x_ops text[], x_limit integer, x_lease bigint, x_ts bigint, x_before
---       text, x_behind text, x_now bigint, x_picked bigint[], OUT won bigint[], OUT attempts
---       bigint[], OUT starts bigint[]) RETURNS record
+--       text, x_behind text, x_now bigint, x_picked bigint[], x_queues text[], OUT won bigint[],
+--       OUT attempts bigint[], OUT starts bigint[]) RETURNS record
 --   count_backlog(x_passed bigint) RETURNS TABLE(op text, due bigint, scheduled bigint, retrying
 --       bigint, running bigint, held bigint, succeeded bigint, failed bigint, cancelled bigint,
 --       gone bigint)
@@ -341,6 +350,7 @@ CREATE TABLE workers (
 --   read_backlog(x_fresh bigint, x_write boolean) RETURNS text
 --   read_final(body text) RETURNS json
 --   read_pauses() RETURNS text
+--   read_unserved() RETURNS text
 --   recount_backlog(x_passed bigint) RETURNS TABLE(op text, state text, kept bigint, found bigint)
 --   refuse(why text) RETURNS void
 --   repair_task(x_task_id uuid, x_grace bigint, x_by text) RETURNS SETOF repairs

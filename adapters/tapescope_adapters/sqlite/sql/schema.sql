@@ -117,7 +117,7 @@ CREATE TABLE ops (
     op        TEXT    NOT NULL,
     timeout_s REAL,
     retries   INTEGER NOT NULL,
-    told_at   INTEGER NOT NULL, priority INTEGER NOT NULL DEFAULT 0,
+    told_at   INTEGER NOT NULL, priority INTEGER NOT NULL DEFAULT 0, queue TEXT NOT NULL DEFAULT 'default',
     CONSTRAINT ops_pkey PRIMARY KEY (op)
 ) WITHOUT ROWID;
 
@@ -197,7 +197,7 @@ CREATE TABLE schedules (
     last_task  TEXT,
     created_at INTEGER NOT NULL,
     revision   INTEGER NOT NULL
-, priority INTEGER) STRICT, WITHOUT ROWID;
+, priority INTEGER, queue TEXT) STRICT, WITHOUT ROWID;
 CREATE INDEX schedules_next ON schedules (next_at, name) WHERE NOT paused;
 
 CREATE TABLE schema_compatibility (
@@ -229,7 +229,8 @@ CREATE TABLE tasks (
     cancel_by           TEXT,
     cancel_requested_at INTEGER,
     error_code          TEXT, cancel_traceparent TEXT, priority INTEGER NOT NULL DEFAULT 0
-    CONSTRAINT tasks_priority_known CHECK (typeof(priority) = 'integer' AND priority BETWEEN -9 AND 9),
+    CONSTRAINT tasks_priority_known CHECK (typeof(priority) = 'integer' AND priority BETWEEN -9 AND 9), queue TEXT NOT NULL DEFAULT 'default'
+    CONSTRAINT tasks_queue_known CHECK (typeof(queue) = 'text' AND length(queue) BETWEEN 1 AND 128),
     CONSTRAINT tasks_task_id_unique UNIQUE (task_id),
     CONSTRAINT tasks_status_known
         CHECK (status IN ('pending', 'running', 'succeeded', 'failed', 'cancelled'))
@@ -237,6 +238,7 @@ CREATE TABLE tasks (
 CREATE INDEX tasks_bound ON tasks (lease_expires_at)
     WHERE status = 'pending' AND lease_expires_at IS NOT NULL;
 CREATE INDEX tasks_due_op ON tasks (op, priority DESC, run_at) WHERE status = 'pending';
+CREATE INDEX tasks_due_queue ON tasks (op, queue, priority DESC, run_at) WHERE status = 'pending';
 CREATE UNIQUE INDEX tasks_idempotency_key_unique
     ON tasks (idempotency_key, op) WHERE idempotency_key IS NOT NULL;
 CREATE INDEX tasks_lease ON tasks (lease_expires_at) WHERE status = 'running';
@@ -423,6 +425,6 @@ END;
 CREATE TABLE workers (
     owner TEXT    NOT NULL,
     until INTEGER NOT NULL,
-    ops   TEXT    NOT NULL, since INTEGER, heard_at INTEGER, drained_at INTEGER, drained_by TEXT, drain_reason TEXT,
+    ops   TEXT    NOT NULL, since INTEGER, heard_at INTEGER, drained_at INTEGER, drained_by TEXT, drain_reason TEXT, queues TEXT,
     CONSTRAINT workers_pkey PRIMARY KEY (owner)
 ) WITHOUT ROWID;

@@ -1,0 +1,202 @@
+"""The guards of the queues: who takes what, and that what nobody takes is told of."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.mutants.guard import MANAGER, POSTGRES, SQLITE, STORE, TAPESCOPE, Edit, Guard, row
+
+_SUITE: Final = "tests/contract/test_conformance.py"
+_OF_MANAGER: Final = "tests/manager/test_queues.py"
+_GROWTH: Final = "tests/adapters/growth/test_growth.py"
+_TAKES: Final = "test_a_claim_takes_from_its_queues"
+_ORDER: Final = "test_claims_from_some_queues_keep_the_order"
+_TOLD: Final = "test_a_queue_without_a_worker_is_told_of"
+_UNSERVED: Final = f"{POSTGRES}/sql/functions/read_unserved.sql"
+
+GUARDS: Final[tuple[Guard, ...]] = (
+    row(
+        "queues.takes",
+        "A claim takes from its queues alone, in memory",
+        Edit(
+            f"{STORE}/orders.py",
+            "task.op in self.ops and (self.queues is None or task.queue in self.queues)",
+            "task.op in self.ops",
+        ),
+        f"{_SUITE}::TestMemory::{_TAKES}",
+        on="memory",
+    ),
+    row(
+        "queues.takes_sqlite",
+        "A claim takes from its queues alone, on SQLite",
+        Edit(
+            f"{SQLITE}/_claims.py",
+            '    return _MARKED.sub(r"\\1", text).replace("tasks_due_op", "tasks_due_queue")\n',
+            "    return text\n",
+        ),
+        f"{_SUITE}::TestSqlite::{_TAKES}",
+    ),
+    row(
+        "queues.index_sqlite",
+        "A claim from some queues walks no others, on SQLite",
+        Edit(f"{SQLITE}/_claims.py", '.replace("tasks_due_op", "tasks_due_queue")'),
+        f"{_GROWTH}::test_no_statement_of_sqlite_grows[big]",
+    ),
+    row(
+        "queues.share_postgres",
+        "Of the second priority a claim shares out what is left to take, on PostgreSQL",
+        Edit(
+            f"{POSTGRES}/sql/functions/claim_due.sql",
+            "LIMIT x_limit - cardinality(picked)) f",
+            "LIMIT x_limit) f",
+        ),
+        f"{_SUITE}::TestPostgres::{_ORDER}",
+        on="postgresql",
+    ),
+    row(
+        "queues.within_postgres",
+        "A task in a caller's transaction is stored with its queue, on PostgreSQL",
+        Edit(
+            f"{POSTGRES}/_caller_transaction.py",
+            "    if row.queue != DEFAULT_QUEUE:",
+            "    if row is None:",
+        ),
+        f"{_OF_MANAGER}::test_a_task_in_a_callers_transaction_has_its_queue",
+        on="postgresql",
+    ),
+    row(
+        "queues.made_memory",
+        "A new task has the queue that was said, in memory",
+        Edit(f"{STORE}/task_rows.py", "        queue=row.queue,\n"),
+        f"{_SUITE}::TestMemory::{_TAKES}",
+        on="memory",
+    ),
+    row(
+        "queues.ops_default",
+        "A task takes its op's queue where its submit says none",
+        Edit(
+            f"{MANAGER}/known_ops.py",
+            "            queue = known.queue if queue is None else queue\n",
+            '            queue = queue or "default"\n',
+        ),
+        f"{_OF_MANAGER}::test_a_submit_says_its_queue_or_takes_the_ops",
+    ),
+    row(
+        "queues.of_worker",
+        "A worker claims from its queues",
+        Edit(
+            f"{MANAGER}/worker.py",
+            "pool.owner, names, slots, pool.lease, queues=self.queues",
+            "pool.owner, names, slots, pool.lease",
+        ),
+        f"{_OF_MANAGER}::test_a_worker_takes_from_its_queues",
+    ),
+    row(
+        "queues.ops_of_worker",
+        "A worker leaves to others the ops that it was not given",
+        Edit(
+            f"{MANAGER}/worker.py",
+            "return {name: op for name, op in ops.items() if name in self._work_ops}",
+            "return ops",
+        ),
+        f"{_OF_MANAGER}::test_an_op_that_is_left_to_others_is_not_worked_on",
+        on="memory",
+    ),
+    row(
+        "queues.own_runner",
+        "A queue beside a runner that is run here is refused",
+        Edit(
+            f"{MANAGER}/manager.py",
+            "            if submission.queue is not None:\n",
+            "            if submission is None:\n",
+        ),
+        f"{_OF_MANAGER}::test_a_runner_of_ones_own_has_no_queue",
+        on="memory",
+    ),
+    row(
+        "queues.few",
+        "A worker has a hundred queues at most",
+        Edit(
+            f"{STORE}/validation.py",
+            "    if not 0 < len(names) <= _MOST_QUEUES:\n",
+            "    if not names:\n",
+        ),
+        f"{_SUITE}::TestMemory::test_the_queues_of_a_worker_are_few",
+        on="memory",
+    ),
+    row(
+        "queues.whole",
+        "Where a worker takes all queues of an op, none is without one",
+        Edit(
+            f"{TAPESCOPE}/model/backlog.py",
+            "    return {op: queues for op, queues in taken.items() if op not in whole}\n",
+            "    return taken\n",
+        ),
+        f"{_SUITE}::TestMemory::{_TOLD}",
+        on="memory",
+    ),
+    row(
+        "queues.whole_postgres",
+        "Where a worker takes all queues of an op, none is without one, on PostgreSQL",
+        Edit(_UNSERVED, " HAVING bool_and(w.queues IS NOT NULL)"),
+        f"{_SUITE}::TestPostgres::{_TOLD}",
+        on="postgresql",
+    ),
+    row(
+        "queues.due_postgres",
+        "A queue in which nothing is due yet needs no worker, on PostgreSQL",
+        Edit(_UNSERVED, " AND t.run_at <= now"),
+        f"{_SUITE}::TestPostgres::{_TOLD}",
+        on="postgresql",
+    ),
+    row(
+        "queues.due_sqlite",
+        "A queue in which nothing is due yet needs no worker, on SQLite",
+        Edit(
+            f"{SQLITE}/sql/backlog.sql",
+            "AND d.priority = l.priority AND d.run_at <= :now",
+            "AND d.priority = l.priority",
+        ),
+        f"{_SUITE}::TestSqlite::{_TOLD}",
+    ),
+    row(
+        "queues.held_sqlite",
+        "A task that only its submitter can run needs no worker of its queue, on SQLite",
+        Edit(
+            f"{SQLITE}/sql/backlog.sql",
+            "                WHERE t.lease_expires_at IS NULL)\n",
+            ")\n",
+        ),
+        f"{_SUITE}::TestSqlite::{_TOLD}",
+    ),
+    row(
+        "queues.range_sqlite",
+        "A raw session gives no queue that has no name, on SQLite",
+        Edit(
+            f"{SQLITE}/sql/migrations/0015_queues.sql",
+            "\n    CONSTRAINT tasks_queue_known CHECK (typeof(queue) = 'text' AND length(queue) BETWEEN 1 AND 128);",
+            ";",
+        ),
+        "tests/adapters/test_raw_sessions.py::test_a_queue_without_a_name_is_refused",
+    ),
+    row(
+        "queues.range_postgres",
+        "A raw session gives no queue that has no name, on PostgreSQL",
+        Edit(
+            f"{POSTGRES}/sql/migrations/0015_queues.sql",
+            "\n    CONSTRAINT tasks_queue_known CHECK (length(queue) BETWEEN 1 AND 128);",
+            ";",
+        ),
+        "tests/adapters/test_raw_sessions.py::test_a_queue_without_a_name_is_refused",
+        on="postgresql",
+    ),
+    row(
+        "queues.metric",
+        "The number of an op's workers is 0 where none of them takes what is due",
+        Edit(
+            "telemetry/tapescope_telemetry/backlogs.py",
+            "    if one.unserved:\n        return 0  # none that takes what is due there\n",
+        ),
+        f"{_OF_MANAGER}::test_a_queue_that_nobody_takes_is_told_of",
+    ),
+)
