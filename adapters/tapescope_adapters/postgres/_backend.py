@@ -399,8 +399,9 @@ class PostgresBackend(StoreBackend):
         retries = [str(known.retries) for known in ops]
         priorities = [str(known.priority) for known in ops]
         queues = [known.queue for known in ops]
+        bounds = [None if known.max_waiting is None else str(known.max_waiting) for known in ops]
         await self._shared.fetch(
-            self._sql["register_ops"], names, timeouts, retries, priorities, queues
+            self._sql["register_ops"], names, timeouts, retries, priorities, queues, bounds
         )
 
     async def read_ops(self, within: int) -> Sequence[KnownOp]:

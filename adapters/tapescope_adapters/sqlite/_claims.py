@@ -123,10 +123,10 @@ def next_due(
 
 def register_ops(conn: sqlite3.Connection, sql: Queries, ops: Sequence[KnownOp], now: int) -> None:
     """Note what a worker can run, in one statement."""
-    told = encode(
-        [(one.op, one.timeout, one.retries, one.priority, one.queue) for one in ops], "ops"
-    )
-    conn.execute(sql["register_ops"], {"ops": told, "now": now})
+    told = [
+        (one.op, one.timeout, one.retries, one.priority, one.queue, one.max_waiting) for one in ops
+    ]
+    conn.execute(sql["register_ops"], {"ops": encode(told, "ops"), "now": now})
 
 
 def tell_worker(

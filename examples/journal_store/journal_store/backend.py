@@ -250,7 +250,7 @@ class JournalBackend(StoreBackend):
     async def register_ops(self, ops: Sequence[KnownOp]) -> None:
         def step(tx: Transaction) -> None:
             for one in ops:
-                said = [one.op, one.timeout, one.retries, one.priority, one.queue]
+                said = [one.op, one.timeout, one.retries, one.priority, one.queue, one.max_waiting]
                 tx.put("ops", one.op, [*said, self._now()])
 
         await self._write(step)

@@ -47,6 +47,7 @@ from tapescope.codec import encode
 from tapescope.errors import (
     BadSetting,
     DamagedTape,
+    OpFull,
     RequestRefused,
     ResultTimeout,
     ServerNotUnderstood,
@@ -656,7 +657,7 @@ class Verbs:
                 if answer.status < 300:
                     return self._decode_whole(answer)
                 error, after = make_error(self.server, answer), read_retry_after(answer)
-                if not is_for_now(answer.status):
+                if not is_for_now(answer.status) or isinstance(error, OpFull):
                     raise error
             if tries is not None and maybe_done:
                 tries.maybe_done = True

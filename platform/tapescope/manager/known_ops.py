@@ -43,13 +43,12 @@ class KnownOps:
 
     async def fill_in(self, store: TaskStore, submission: Submission) -> KnownOp:
         """The timeout, the retries, the priority and the queue of a task: those of its submit, else
-        those of its op."""
+        those of its op; and the op's bound."""
         timeout, retries = submission.timeout, submission.retries
         priority, queue = submission.priority, submission.queue
-        if timeout is None or retries is None or priority is None or queue is None:
-            known = await self.find(store, submission.op) or KnownOp(submission.op)
-            timeout = known.timeout if timeout is None else timeout
-            retries = known.retries if retries is None else retries
-            priority = known.priority if priority is None else priority
-            queue = known.queue if queue is None else queue
-        return KnownOp(submission.op, timeout, retries, priority, queue)
+        known = await self.find(store, submission.op) or KnownOp(submission.op)
+        timeout = known.timeout if timeout is None else timeout
+        retries = known.retries if retries is None else retries
+        priority = known.priority if priority is None else priority
+        queue = known.queue if queue is None else queue
+        return KnownOp(submission.op, timeout, retries, priority, queue, known.max_waiting)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack, cast, overload
+from typing import Any, Literal, Self, TypeVar, Unpack, cast, overload
 
 from tapescope.errors import (
     BadSetting,
@@ -46,10 +46,11 @@ from tapescope.manager.pool import RunPool
 from tapescope.manager.readiness import Check, check_readiness
 from tapescope.manager.schedules import ManagerSchedules
 from tapescope.manager.submission import Submission
+from tapescope.manager.waiting_bound import WaitingBound
 from tapescope.manager.worker import Worker
 from tapescope.model.audit import AUDIT_GRACE, AuditReport
 from tapescope.model.internals import ManagerSigns
-from tapescope.model.ops import Pause, PausePage
+from tapescope.model.ops import KnownOp, Pause, PausePage
 from tapescope.model.redaction import Redact
 from tapescope.model.schedules import Schedule
 from tapescope.model.tape import QuarantinePage, TapePage
@@ -223,6 +224,7 @@ class TaskManager:
         others = [ops] if isinstance(ops, Ops) else ops
         self._registry = OpsOfManager(self, self._note_op, others, around_run, around_submit)
         self._known = KnownOps(self._registry)
+        self._bound = WaitingBound()
         self._owns_store = isinstance(store, str)
         if isinstance(store, str):
             store = find_store(store, telemetry=telemetry, thorough=True)
@@ -602,8 +604,9 @@ class TaskManager:
         or at once where you ``announce`` it.
 
         Raises ``BadOp``, ``BadRunner``, ``BadParams``, ``BadSetting``, ``IdempotencyConflict``,
-        ``CodecFailed``, ``ConnectionRefused``, ``OpTaken`` for a runner that is not the registered
-        one, ``ManagerClosed``, ``UsedAfterFork``. A submit that is cancelled, or raises
+        ``OpFull`` for an op of which ``max_waiting`` tasks wait, ``CodecFailed``,
+        ``ConnectionRefused``, ``OpTaken`` for a runner that is not the registered one,
+        ``ManagerClosed``, ``UsedAfterFork``. A submit that is cancelled, or raises
         ``EventFateUnknown``, may have made the task: the idempotency key finds it; without one it
         ends as cancelled, as soon as the store has it.
         """
@@ -653,8 +656,8 @@ class TaskManager:
         priority and queue.
 
         ``idempotency_key`` is the new task's: asked twice with it, there is one new task.
-        Raises ``UnknownTask``, ``TaskNotEnded``, and ``OpNotRegistered`` for an op that neither
-        this manager nor a worker of the store has registered.
+        Raises ``UnknownTask``, ``TaskNotEnded``, ``OpNotRegistered`` for an op that neither this
+        manager nor a worker of the store has registered, and ``OpFull``.
         """
         task = await self.handle(task_id).status()
         if not task.status.terminal:
@@ -672,13 +675,31 @@ class TaskManager:
         )
         return await self._submit(*self._check(submission, stored=True))
 
-    async def submit_many(self, submissions: Sequence[Submission[R]]) -> list[TaskHandle[R]]:
+    @overload
+    async def submit_many(
+        self,
+        submissions: Sequence[Submission[R]],
+        *,
+        return_exceptions: Literal[False] = False,
+    ) -> list[TaskHandle[R]]: ...
+
+    @overload
+    async def submit_many(
+        self, submissions: Sequence[Submission[R]], *, return_exceptions: Literal[True]
+    ) -> list[TaskHandle[R] | TapescopeError]: ...
+
+    async def submit_many(
+        self, submissions: Sequence[Submission[R]], *, return_exceptions: bool = False
+    ) -> Sequence[TaskHandle[R] | TapescopeError]:
         """``submit`` for many at once, in one flush of the store; the handles are in this order.
 
         Raises, before any task is created, for errors that can be seen without the store. When the
-        store refuses one (``BadParams``, ``IdempotencyConflict``), the others are submitted all the
-        same, as they are when a hook refuses one. Cancelled, it leaves what a ``submit`` does:
-        tasks with keys, the others cancelled.
+        store refuses one (``BadParams``, ``IdempotencyConflict``), or its op has as many tasks that
+        wait as may (``OpFull``), the others are submitted all the same, as they are when a hook
+        refuses one; then the first of these errors is raised. With ``return_exceptions`` each error
+        of ours stands in the place of its handle, and nothing of it is raised.
+
+        Cancelled, it leaves what a ``submit`` does: tasks with keys, the others cancelled.
         """
         checked = [self._check(submission) for submission in submissions]
         if self._registry.around_submits:
@@ -693,7 +714,16 @@ class TaskManager:
                 if submission.idempotency_key is None and not submit.cancelled():
                     self._pool.spawn(partial(self._cancel_unseen, submit))
             raise
-        return [await await_child(submit) for submit in submits]
+        made: list[TaskHandle[R] | TapescopeError] = []
+        for submit in submits:
+            try:
+                handle = await await_child(submit)
+                made.append(handle)
+            except TapescopeError as error:
+                if not return_exceptions:
+                    raise
+                made.append(error)
+        return made
 
     # --- pauses -----------------------------------------------------------------------------------
 
@@ -966,11 +996,16 @@ class TaskManager:
             raise BadSetting("connection", connection, "None unless the op is run by its name")
         task_id, op, pool = new_task_id(), submission.op, self._pool
         pool.expect_submits(1)
+        bounded: KnownOp | None = None
         try:
             if runner is None:
                 known = await self._known.fill_in(self.store, submission)
                 timeout, retries, priority = known.timeout, known.retries, known.priority
-                queue = known.queue
+                queue, most = known.queue, known.max_waiting
+                if most is not None:
+                    key = submission.idempotency_key
+                    await self._bound.enter(self.store, known, most, key)
+                    bounded = known
             else:
                 timeout, retries = submission.timeout, submission.retries or 0
                 priority, queue = submission.priority or 0, DEFAULT_QUEUE
@@ -1021,6 +1056,8 @@ class TaskManager:
             raise
         finally:
             pool.expect_submits(-1)
+            if bounded is not None:
+                self._bound.leave(bounded)
 
     async def _cancel_unseen(self, submit: asyncio.Future[TaskHandle]) -> None:
         """Cancel the task of a submit that has ended, whose caller was cancelled beside it."""

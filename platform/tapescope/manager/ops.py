@@ -17,6 +17,7 @@ from typing import (
     Concatenate,
     Final,
     Generic,
+    Literal,
     Protocol,
     TypedDict,
     Unpack,
@@ -27,7 +28,14 @@ from weakref import WeakMethod, WeakSet, ref
 
 from typing_extensions import ParamSpec, TypeVar
 
-from tapescope.errors import BadParams, BadSetting, ManagerUnclear, OpTaken, ScheduleTaken
+from tapescope.errors import (
+    BadParams,
+    BadSetting,
+    ManagerUnclear,
+    OpTaken,
+    ScheduleTaken,
+    TapescopeError,
+)
 from tapescope.manager.declared_schedules import DeclaredSchedule, declare_schedule
 from tapescope.manager.submission import Submission, check_policy
 from tapescope.model.ops import DEFAULT_RETRIES, KnownOp
@@ -70,6 +78,7 @@ class OpSettings(TypedDict, total=False):
     retry: RetryPolicy | None
     priority: int
     queue: str
+    max_waiting: int | None
     max_running: int | None
 
 
@@ -144,6 +153,11 @@ class Op(Generic[P, R_co, C_co]):
         return self.known.queue
 
     @property
+    def max_waiting(self) -> int | None:
+        """How many of its tasks may wait when one more is submitted; ``None``: any number."""
+        return self.known.max_waiting
+
+    @property
     def retry(self) -> RetryPolicy | None:
         """When its attempts are made again; ``None`` for what is usual in the manager."""
         return self.runner.retry
@@ -168,9 +182,27 @@ class Op(Generic[P, R_co, C_co]):
         """
         return await OpCall(self).submit(*args, **kwargs)
 
-    async def submit_many(self, submissions: Iterable[Submission[R]]) -> list[TaskHandle[R]]:
+    @overload
+    async def submit_many(
+        self,
+        submissions: Iterable[Submission[R]],
+        *,
+        return_exceptions: Literal[False] = False,
+    ) -> list[TaskHandle[R]]: ...
+
+    @overload
+    async def submit_many(
+        self, submissions: Iterable[Submission[R]], *, return_exceptions: Literal[True]
+    ) -> list[TaskHandle[R] | TapescopeError]: ...
+
+    async def submit_many(
+        self, submissions: Iterable[Submission[R]], *, return_exceptions: bool = False
+    ) -> Sequence[TaskHandle[R] | TapescopeError]:
         """Submit what ``bind`` made, in one flush of the store: see ``TaskManager.submit_many``."""
-        return await self.find_manager().submit_many(list(submissions))
+        manager = self.find_manager()
+        if return_exceptions:
+            return await manager.submit_many(list(submissions), return_exceptions=True)
+        return await manager.submit_many(list(submissions))
 
     def bind(self, *args: P.args, **kwargs: P.kwargs) -> Submission[R_co]:
         """A task with these arguments, to be submitted with others. Raises ``BadParams``."""
@@ -380,6 +412,7 @@ class Ops:
         retry: RetryPolicy | None = None,
         priority: int = 0,
         queue: str = DEFAULT_QUEUE,
+        max_waiting: int | None = None,
         max_running: int | None = None,
         resource: Factory | None = None,
     ) -> Registering | RegisteringWith[Any]:
@@ -391,7 +424,8 @@ class Ops:
         reports nothing for ``stall_timeout`` seconds is stopped as one is whose ``timeout`` is
         over, with the code ``stalled``. ``priority``, from -9 to 9, is for submits that leave it
         out: of the tasks that are due a worker takes the higher first, then the longest due. So is
-        ``queue``: workers that were given queues take the tasks of these alone.
+        ``queue``: workers that were given queues take the tasks of these alone. While
+        ``max_waiting`` of its tasks wait in the store, due or not, a submit is refused: ``OpFull``.
         ``max_running`` of its tasks run at once in a manager.
 
         ``resource`` makes an async context manager, without arguments: a manager that works on the
@@ -410,13 +444,15 @@ class Ops:
             retries = check_policy(retry, retries)
         retries = DEFAULT_RETRIES if retries is None else check_retries(retries)
         priority, queue = check_priority(priority), check_queue(queue)
+        if max_waiting is not None:
+            max_waiting = check_count("max_waiting", max_waiting)
         if max_running is not None:
             max_running = check_count("max_running", max_running)
         if resource is not None:
             resource = check_factory(resource)
 
         def register(function: Callable[..., Any]) -> Op:
-            known = KnownOp(name, timeout, retries, priority, queue)
+            known = KnownOp(name, timeout, retries, priority, queue, max_waiting)
             of = (self, known, function, max_running, retry, stall_timeout, resource)
             op = Op(*of) if resource is None else ResourceOp[Any, ..., Any, Any](*of)
             self._add([op])
@@ -590,7 +626,22 @@ class Submits(Protocol):
         """``TaskManager.submit_bound``."""
         ...
 
-    async def submit_many(self, submissions: Sequence[Submission[R]]) -> list[TaskHandle[R]]:
+    @overload
+    async def submit_many(
+        self,
+        submissions: Sequence[Submission[R]],
+        *,
+        return_exceptions: Literal[False] = False,
+    ) -> list[TaskHandle[R]]: ...
+
+    @overload
+    async def submit_many(
+        self, submissions: Sequence[Submission[R]], *, return_exceptions: Literal[True]
+    ) -> list[TaskHandle[R] | TapescopeError]: ...
+
+    async def submit_many(
+        self, submissions: Sequence[Submission[R]], *, return_exceptions: bool = False
+    ) -> Sequence[TaskHandle[R] | TapescopeError]:
         """``TaskManager.submit_many``."""
         ...
 

@@ -37,6 +37,8 @@ class KnownOp:
     """Among the tasks that are due the higher goes first."""
     queue: str = DEFAULT_QUEUE
     """Which workers take its tasks: those of this queue, and those of all."""
+    max_waiting: int | None = None
+    """How many of its tasks may wait when one more is submitted; ``None`` for no bound."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,8 @@ class StoreOps:
         """Tell every process on the store that a worker can run these ops; the last call counts.
 
         From now on a lost run of such an op is made again while a retry is left, whichever process
-        rescues it, and a submit takes on the op's timeout, retries, priority and queue.
+        rescues it, and a submit takes on the op's timeout, retries, priority and queue, and
+        keeps to its bound.
         """
         core = self._core
         in_order = sorted(ops, key=lambda known: known.op)  # as every worker locks them
@@ -176,4 +177,11 @@ def _can_be_read(known: KnownOp) -> bool:
         and has_sound_numbers(0, known.retries, 0, known.timeout)
         and known.priority in PRIORITIES
         and is_queue(known.queue)
+        and (
+            known.max_waiting is None or (type(known.max_waiting) is int and known.max_waiting > 0)
+        )
     )
+
+
+def _is_bound(most: object) -> bool:
+    return most is None or (type(most) is int and most > 0)

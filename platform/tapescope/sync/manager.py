@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from functools import partial
 from types import TracebackType
-from typing import Any, ClassVar, Self, TypedDict, TypeVar, Unpack, cast, overload
+from typing import Any, ClassVar, Literal, Self, TypedDict, TypeVar, Unpack, cast, overload
 
 from tapescope.errors import TapescopeError
 from tapescope.maintenance import Retention
@@ -261,11 +261,31 @@ class SyncManager:
             return self._door.call(submit)
         return self._door.find().lend(connection, submit)
 
-    def submit_many(self, submissions: Sequence[Submission[R]]) -> list[SyncHandle[R]]:
+    @overload
+    def submit_many(
+        self,
+        submissions: Sequence[Submission[R]],
+        *,
+        return_exceptions: Literal[False] = False,
+    ) -> list[SyncHandle[R]]: ...
+
+    @overload
+    def submit_many(
+        self, submissions: Sequence[Submission[R]], *, return_exceptions: Literal[True]
+    ) -> list[SyncHandle[R] | TapescopeError]: ...
+
+    def submit_many(
+        self, submissions: Sequence[Submission[R]], *, return_exceptions: bool = False
+    ) -> Sequence[SyncHandle[R] | TapescopeError]:
         """``submit`` for many at once, in one flush: see ``TaskManager.submit_many``."""
 
-        async def submit(manager: TaskManager) -> list[SyncHandle[R]]:
-            return [self._wrap(manager, one) for one in await manager.submit_many(submissions)]
+        async def submit(manager: TaskManager) -> list[SyncHandle[R] | TapescopeError]:
+            if not return_exceptions:
+                return [self._wrap(manager, one) for one in await manager.submit_many(submissions)]
+            made = await manager.submit_many(submissions, return_exceptions=True)
+            return [
+                one if isinstance(one, TapescopeError) else self._wrap(manager, one) for one in made
+            ]
 
         return self._door.call(submit)
 

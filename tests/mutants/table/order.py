@@ -84,8 +84,8 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "A task takes its op's priority where its submit says none",
         Edit(
             f"{MANAGER}/known_ops.py",
-            "            priority = known.priority if priority is None else priority\n",
-            "            priority = priority or 0\n",
+            "        priority = known.priority if priority is None else priority\n",
+            "        priority = priority or 0\n",
         ),
         f"{_OF_MANAGER}::test_a_submit_says_its_priority_or_takes_the_ops",
     ),

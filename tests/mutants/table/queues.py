@@ -1,4 +1,4 @@
-"""The guards of the queues: who takes what, and that what nobody takes is told of."""
+"""The guards of the queues, and of the bound on what waits: who takes what, and what is refused."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ _GROWTH: Final = "tests/adapters/growth/test_growth.py"
 _TAKES: Final = "test_a_claim_takes_from_its_queues"
 _ORDER: Final = "test_claims_from_some_queues_keep_the_order"
 _TOLD: Final = "test_a_queue_without_a_worker_is_told_of"
+_OF_BOUND: Final = "tests/manager/test_waiting_bound.py"
+_BOUND: Final = f"{MANAGER}/waiting_bound.py"
 _UNSERVED: Final = f"{POSTGRES}/sql/functions/read_unserved.sql"
 
 GUARDS: Final[tuple[Guard, ...]] = (
@@ -76,8 +78,8 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "A task takes its op's queue where its submit says none",
         Edit(
             f"{MANAGER}/known_ops.py",
-            "            queue = known.queue if queue is None else queue\n",
-            '            queue = queue or "default"\n',
+            "        queue = known.queue if queue is None else queue\n",
+            '        queue = queue or "default"\n',
         ),
         f"{_OF_MANAGER}::test_a_submit_says_its_queue_or_takes_the_ops",
     ),
@@ -198,5 +200,70 @@ GUARDS: Final[tuple[Guard, ...]] = (
             "    if one.unserved:\n        return 0  # none that takes what is due there\n",
         ),
         f"{_OF_MANAGER}::test_a_queue_that_nobody_takes_is_told_of",
+    ),
+    # --- the bound on what waits ------------------------------------------------------------------
+    row(
+        "queues.bound",
+        "A submit beyond the bound of its op is refused",
+        Edit(_BOUND, "                raise OpFull(op, waiting, most)\n"),
+        f"{_OF_BOUND}::test_a_submit_beyond_the_bound_is_refused",
+    ),
+    row(
+        "queues.bound_since",
+        "What was submitted since the numbers were read counts",
+        Edit(_BOUND, "        self._since[op] += 1\n"),
+        f"{_OF_BOUND}::test_many_at_once_are_as_many_as_may",
+    ),
+    row(
+        "queues.bound_under_way",
+        "What is under way when the numbers are read counts",
+        Edit(_BOUND, "        self._under_way[op] += 1\n"),
+        f"{_OF_BOUND}::test_many_callers_at_once_are_as_many_as_may",
+    ),
+    row(
+        "queues.bound_now",
+        "No submit is refused by old numbers",
+        Edit(
+            _BOUND,
+            "if not self._is_known(store, _FRESH) or self._count(op) >= most:",
+            "if not self._is_known(store, _FRESH):",
+        ),
+        f"{_OF_BOUND}::test_refusals_are_counted",
+        on="memory",
+    ),
+    row(
+        "queues.bound_reads",
+        "Refusals in a row do not read the numbers each",
+        Edit(
+            _BOUND,
+            "            if self._is_known(store, _TO_REFUSE):\n                return\n",
+        ),
+        f"{_OF_BOUND}::test_numbers_are_read_now_and_then",
+        on="memory",
+    ),
+    row(
+        "queues.bound_key",
+        "A key finds its task though the op is full",
+        Edit(_BOUND, " and not await _is_there(store, op, idempotency_key)"),
+        f"{_OF_BOUND}::test_a_key_finds_its_task_also_where_it_is_full",
+    ),
+    row(
+        "queues.bound_elsewhere",
+        "Who has not registered the op keeps to its bound",
+        Edit(f"{MANAGER}/known_ops.py", "queue, known.max_waiting)", "queue)"),
+        f"{_OF_BOUND}::test_who_has_not_registered_the_op_keeps_to_its_bound",
+    ),
+    row(
+        "queues.bound_counted",
+        "A refusal is counted",
+        Edit(_BOUND, "                store.telemetry.tasks.refused(op)\n"),
+        f"{_OF_BOUND}::test_refusals_are_counted",
+        on="memory",
+    ),
+    row(
+        "queues.bound_client",
+        "A client waits for no op that is full",
+        Edit(f"{TAPESCOPE}/client/verbs.py", " or isinstance(error, OpFull)"),
+        "tests/http/test_submits.py::test_an_op_that_is_full_is_said_to_be",
     ),
 )

@@ -112,12 +112,13 @@ CREATE TABLE maintenance (
 );
 
 CREATE TABLE ops (
-    op        text             NOT NULL,
-    timeout_s double precision,
-    retries   integer          NOT NULL,
-    told_at   bigint           NOT NULL,
-    priority  smallint         NOT NULL DEFAULT 0,
-    queue     text             NOT NULL DEFAULT 'default',
+    op          text             NOT NULL,
+    timeout_s   double precision,
+    retries     integer          NOT NULL,
+    told_at     bigint           NOT NULL,
+    priority    smallint         NOT NULL DEFAULT 0,
+    queue       text             NOT NULL DEFAULT 'default',
+    max_waiting integer,
     CONSTRAINT ops_pkey PRIMARY KEY (op)
 );
 

@@ -117,7 +117,7 @@ CREATE TABLE ops (
     op        TEXT    NOT NULL,
     timeout_s REAL,
     retries   INTEGER NOT NULL,
-    told_at   INTEGER NOT NULL, priority INTEGER NOT NULL DEFAULT 0, queue TEXT NOT NULL DEFAULT 'default',
+    told_at   INTEGER NOT NULL, priority INTEGER NOT NULL DEFAULT 0, queue TEXT NOT NULL DEFAULT 'default', max_waiting INTEGER,
     CONSTRAINT ops_pkey PRIMARY KEY (op)
 ) WITHOUT ROWID;
 

@@ -111,6 +111,7 @@ ROWS: Final[Mapping[type[TapescopeError], ErrorRow]] = {
     errors.ResourceFailed: _OWN,
     errors.OpTaken: _CONFLICT,
     errors.TaskNotEnded: _CONFLICT,
+    errors.OpFull: ErrorRow(429, retry_after=1),
     errors.OpNotRegistered: _CONFLICT,
     errors.CannotListen: _OWN,
     errors.BlockingCallOnLoop: _OWN,

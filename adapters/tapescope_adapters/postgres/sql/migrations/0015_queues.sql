@@ -10,6 +10,9 @@ CREATE INDEX tasks_due_queue ON tasks (((op || '/' || queue)) COLLATE "C", prior
 ALTER TABLE ops ADD COLUMN IF NOT EXISTS queue text NOT NULL DEFAULT 'default';
 ALTER TABLE schedules ADD COLUMN IF NOT EXISTS queue text;
 
+-- How many of an op's tasks may wait when one more is submitted (docs/decisions/0100); NULL: any number.
+ALTER TABLE ops ADD COLUMN IF NOT EXISTS max_waiting integer;
+
 -- The queues that a worker takes; NULL: all, as the workers of older versions do.
 ALTER TABLE workers ADD COLUMN IF NOT EXISTS queues text[];
 

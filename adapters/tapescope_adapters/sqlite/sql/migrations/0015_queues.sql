@@ -9,5 +9,8 @@ CREATE INDEX tasks_due_queue ON tasks (op, queue, priority DESC, run_at) WHERE s
 ALTER TABLE ops ADD COLUMN queue TEXT NOT NULL DEFAULT 'default';
 ALTER TABLE schedules ADD COLUMN queue TEXT;
 
+-- How many of an op's tasks may wait when one more is submitted (docs/decisions/0100); NULL: any number.
+ALTER TABLE ops ADD COLUMN max_waiting INTEGER;
+
 -- The queues that a worker takes, a JSON list; NULL: all, as the workers of older versions do.
 ALTER TABLE workers ADD COLUMN queues TEXT;
