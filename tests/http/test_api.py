@@ -426,3 +426,40 @@ async def test_a_retry_with_a_key_makes_one_task(sqlite_url: str) -> None:
     assert (first.status_code, again.status_code) == (201, 200)
     assert first.json()["task_id"] == again.json()["task_id"] != ended
     assert again.json()["created"] is False
+
+
+# --- the limits -----------------------------------------------------------------------------------
+
+PAGES = [
+    "/v1/tasks",
+    "/v1/tasks/{id}/tape",
+    "/v1/tasks/{id}/drops",
+    "/v1/drops",
+    "/v1/schedules",
+    "/v1/pauses",
+    "/v1/workers",
+]
+
+
+async def test_a_page_and_a_wait_are_within_the_servers_limits(sqlite_url: str) -> None:
+    """More is refused, in the answer and in the document; who asks for no number gets so many."""
+    async with working(sqlite_url, work=False, page=2, longest_wait=0.5) as bench:
+        tasks = [(await bench.manager.submit("wait")).task_id for _ in range(3)]
+        document = await bench.get("/v1/openapi.json")
+        for path in PAGES:
+            of_one = path.format(id=tasks[0])
+            assert (await bench.client.get(of_one, params={"limit": 2})).status_code == 200
+            refused = await bench.client.get(of_one, params={"limit": 3})
+            assert refused.status_code == 422, path
+            assert refused.json()["detail"] == "limit may be 2 at most on this server."
+            described = document["paths"][path.replace("{id}", "{task_id}")]["get"]["parameters"]
+            (limit,) = (one["schema"] for one in described if one["name"] == "limit")
+            assert (limit["maximum"], limit["default"]) == (2, 2)
+        assert len((await bench.get("/v1/tasks"))["tasks"]) == 2
+
+        for path in ("result", "tape"):
+            asked = f"/v1/tasks/{tasks[0]}/{path}"
+            assert (await bench.client.get(asked, params={"wait": 0.5})).is_success
+            for too_long in ("0.6", "inf", "nan"):
+                answer = await bench.client.get(asked, params={"wait": too_long})
+                assert answer.status_code == 422, (path, too_long)

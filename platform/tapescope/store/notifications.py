@@ -209,8 +209,11 @@ class Changes:
             return
         for subscription in self._of_all:
             subscription.offer(change)
+        known = not change.events and change.last_seq
         for subscription in self._by_task.get(change.task_id, ()):
-            subscription.offer(change)
+            # A look at what others have committed finds our own commits, too: those were told.
+            if not known or change.last_seq > subscription.told_seq:
+                subscription.offer(change)
 
     def close(self) -> None:
         """End every subscription."""

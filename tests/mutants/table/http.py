@@ -20,6 +20,7 @@ _COOKIES: Final = f"{_HTTP}/cookies.py"
 _PAGE: Final = f"{_HTTP}/api/page"
 
 _ACCESS: Final = "tests/http/test_access.py"
+_API: Final = "tests/http/test_api.py"
 _OF_SCHEDULES: Final = "tests/http/test_schedules.py"
 _OF_STOPS: Final = "tests/http/test_stops.py"
 _SUBMITS: Final = "tests/http/test_submits.py"
@@ -37,6 +38,22 @@ _HERE: Final = f"{_ACCESS}::test_without_tokens_this_machine_alone_is_answered"
 _REVOKED: Final = f"{_ACCESS}::test_a_token_that_is_revoked_is_so_at_once"
 
 GUARDS: Final[tuple[Guard, ...]] = (
+    row(
+        "http.limits",
+        "A page and a wait over the limits of the server are refused",
+        Edit(_ROUTES, "        Depends(_refuse_over_limits),\n", ""),
+        f"{_API}::test_a_page_and_a_wait_are_within_the_servers_limits",
+    ),
+    row(
+        "http.page_unasked",
+        "Who asks for no number gets no more than one page may have",
+        Edit(
+            _ROUTES,
+            "    return min(limit, state_of(request).limits.page)\n",
+            "    return limit\n",
+        ),
+        f"{_API}::test_a_page_and_a_wait_are_within_the_servers_limits",
+    ),
     row(
         "http.host",
         "Without tokens a page cannot reach us by a name of its own (DNS rebinding)",

@@ -81,7 +81,7 @@ def make_app(
     _add_health(app, state, HealthApp(manager.check_health, metrics))
     app.add_exception_handler(HTTPException, _answer_http_error)
     app.add_exception_handler(RequestValidationError, _answer_bad_request)
-    app.openapi = partial(_describe, app.openapi)  # type: ignore[method-assign]  # as FastAPI's documentation has it
+    app.openapi = partial(_describe, app.openapi, state.limits)  # type: ignore[method-assign]  # as FastAPI's documentation has it
     return app
 
 
@@ -177,8 +177,16 @@ async def _answer_bad_request(_: Request, error: Exception) -> Response:
     return make_problem(Refused(422, "BadSetting", f"{place}: {wrong['msg']}."))
 
 
-def _describe(make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The OpenAPI document, with the shapes that no route has as its model."""
+def _describe(make: Callable[[], dict[str, Any]], limits: ApiLimits) -> dict[str, Any]:
+    """The OpenAPI document, with the shapes that no route has as its model, and these limits."""
     document = make()
     document["components"]["schemas"].update(COMPONENTS)
+    most = {"limit": limits.page, "wait": limits.longest_wait}
+    for path in document["paths"].values():
+        for act in path.values():
+            for parameter in act.get("parameters", ()):
+                if parameter["in"] == "query" and parameter["name"] in most:
+                    shape = parameter["schema"]
+                    shape["maximum"] = most[parameter["name"]]
+                    shape["default"] = min(shape["default"], shape["maximum"])
     return document

@@ -18,7 +18,7 @@ class ApiLimits:
     query_bytes: int = 8_192
     """Of a request's query (414)."""
     page: int = 1_000
-    """Tasks, events or drops of one answer (422)."""
+    """Tasks, events, drops and so on of one answer (422)."""
     batch: int = 1_000
     """Tasks of one submit of many (422)."""
     submits: int = 4_000

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, suppress
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import orjson
@@ -96,6 +96,20 @@ async def _refuse_unknown_query(request: Request) -> None:
         raise Refused(422, "BadSetting", detail)
 
 
+async def _refuse_over_limits(request: Request) -> None:
+    """A page and a wait are as long as this server allows, as its document says, too."""
+    limits = state_of(request).limits
+    for name, most in (("limit", limits.page), ("wait", limits.longest_wait)):
+        with suppress(ValueError):  # no number: the route says so
+            if float(request.query_params.get(name, "0")) > most:
+                raise Refused(422, "BadSetting", f"{name} may be {most:g} at most on this server.")
+
+
+def _page(request: Request, limit: int) -> int:
+    """As many as were asked for, and no more than one page has where nobody asked."""
+    return min(limit, state_of(request).limits.page)
+
+
 def _needing(scope: Scope) -> Callable[[Request], Any]:
     async def admit(request: Request) -> Caller:
         return await state_of(request).admit(request, scope)
@@ -109,9 +123,9 @@ Canceller = Annotated[Caller, Depends(_needing(Scope.CANCEL))]
 Admin = Annotated[Caller, Depends(_needing(Scope.ADMIN))]
 
 TaskId = Annotated[str, Path(examples=["0192f0c1-2b7a-7c3e-9a51-0c4f1e2d3b4a"])]
-Limit = Annotated[int, Query(ge=1, le=1_000, description="The most that one page has.")]
+Limit = Annotated[int, Query(ge=1, description="The most that one page has.")]
 Wait = Annotated[
-    float, Query(ge=0, le=60, description="Seconds to wait where there is nothing to tell yet.")
+    float, Query(ge=0, description="Seconds to wait where there is nothing to tell yet.")
 ]
 Time = Annotated[str | None, WithJsonSchema({"type": "string", "format": "date-time"})]
 """Read here: pydantic takes a bare number for a time as well."""
@@ -215,6 +229,7 @@ router = APIRouter(
     prefix="/v1",
     dependencies=[
         Depends(_refuse_unknown_query),
+        Depends(_refuse_over_limits),
         Depends(HTTPBearer(auto_error=False, description="A token of 'tapescope token add'.")),
     ],
 )
@@ -262,7 +277,7 @@ async def list_tasks(
             idempotency_key=key,
             since=parse_time("since", since),
             until=parse_time("until", until),
-            limit=limit,
+            limit=_page(request, limit),
             before=cursor,
         )
     store = state_of(request).manager.store
@@ -398,6 +413,7 @@ async def get_result(request: Request, caller: Reader, task_id: TaskId, wait: Wa
 async def _wait_for(request: Request, work: Any, wait: float) -> None:
     """Wait for this work, no longer than ``wait`` seconds and than the server serves."""
     state = state_of(request)
+    wait = min(wait, state.limits.longest_wait)
     began = asyncio.get_running_loop().time()
     working = asyncio.ensure_future(work)
     draining = asyncio.ensure_future(state.draining.wait())
@@ -489,13 +505,13 @@ async def get_tape(
     """A page of the tape. With `wait` the answer waits for the next event."""
     await reach(request, caller, Scope.READ, task_id)
     state = state_of(request)
-    handle = state.manager.handle(task_id)
-    page = await handle.tape(after_seq=after_seq, limit=limit)
+    handle, most = state.manager.handle(task_id), _page(request, limit)
+    page = await handle.tape(after_seq=after_seq, limit=most)
     if wait and not page.events and page.final_seq is None:
         with state.seats.seated():
             async with aclosing(handle.follow_batches(after_seq)) as batches:
                 await _wait_for(request, _take_one(batches), wait)
-        page = await handle.tape(after_seq=after_seq, limit=limit)
+        page = await handle.tape(after_seq=after_seq, limit=most)
     return _json(tape_shape(page))
 
 
@@ -607,7 +623,7 @@ async def get_task_drops(
         since=parse_time("since", since),
         until=parse_time("until", until),
         after=after,
-        limit=limit,
+        limit=_page(request, limit),
     )
     if not page.counts:
         await manager.handle(task_id).status()  # raises, where there is no such task
@@ -629,7 +645,7 @@ async def get_drops(
         since=parse_time("since", since),
         until=parse_time("until", until),
         after=after,
-        limit=limit,
+        limit=_page(request, limit),
     )
     return _json(drops_shape(page))
 
@@ -656,7 +672,7 @@ async def list_schedules(
 ) -> Response:
     """List schedules, by name: those whose op the caller may read."""
     with _cursor_of(cursor):
-        page = await list_visible(request, caller, cursor, limit)
+        page = await list_visible(request, caller, cursor, _page(request, limit))
     return _json(schedules_shape(page))
 
 
@@ -770,7 +786,7 @@ async def list_pauses(
 ) -> Response:
     """List the ops that are paused, by name: those that the caller may read."""
     with _cursor_of(cursor):
-        page = await list_visible_pauses(request, caller, cursor, limit)
+        page = await list_visible_pauses(request, caller, cursor, _page(request, limit))
     return _json(pauses_shape(page))
 
 
@@ -812,7 +828,7 @@ async def get_workers(
     It takes a token for every op.
     """
     with _cursor_of(cursor):
-        page = await list_workers(request, caller, cursor, limit)
+        page = await list_workers(request, caller, cursor, _page(request, limit))
     return _json(workers_shape(page))
 
 
@@ -853,7 +869,7 @@ async def get_stats(
     request: Request,
     caller: Reader,
     max_age: Annotated[
-        float, Query(ge=0, le=60, description="Seconds: numbers of this age are good enough.")
+        float, Query(ge=0, description="Seconds: numbers of this age are good enough.")
     ] = 7.5,
 ) -> Response:
     """What waits and what runs, by op: the same numbers from every process of the store."""
