@@ -46,13 +46,12 @@ class Claims:
             order.number,
             instance,
             order.owner,
-            order.ops,
+            [*order.ops, *(f"/{queue}" for queue in order.queues or ())],
             order.limit,
             order.lease,
             order.ts,
             *order.started,
             order.again,
-            [None] if order.queues is None else list(order.queues),
         )
         text: str | None = row[-1]
         rows: Sequence[Any] = [] if text is None else decode(text)

@@ -1,7 +1,7 @@
 -- name: claim_due
 -- See the function.
 -- Differs from the SQLite version in that it is one call: each statement more would be a round trip.
-SELECT /*settings*/ claim_due($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12);
+SELECT /*settings*/ claim_due($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11);
 
 -- name: forget_lanes
 -- The lanes of the claims of a store that is closed.

@@ -311,12 +311,9 @@ CREATE TABLE workers (
 --   claim_due(x_lane text, x_number bigint, x_instance text, x_owner text, x_ops text[], x_limit
 --       integer, x_lease bigint, x_ts bigint, x_before text, x_behind text, x_again boolean)
 --       RETURNS text
---   claim_due(x_lane text, x_number bigint, x_instance text, x_owner text, x_ops text[], x_limit
---       integer, x_lease bigint, x_ts bigint, x_before text, x_behind text, x_again boolean,
---       x_queues text[]) RETURNS text
 --   claim_singly(x_owner text, x_ops text[], x_limit integer, x_lease bigint, x_ts bigint, x_before
---       text, x_behind text, x_now bigint, x_picked bigint[], x_queues text[], OUT won bigint[],
---       OUT attempts bigint[], OUT starts bigint[]) RETURNS record
+--       text, x_behind text, x_now bigint, x_picked bigint[], OUT won bigint[], OUT attempts
+--       bigint[], OUT starts bigint[]) RETURNS record
 --   count_backlog(x_passed bigint) RETURNS TABLE(op text, due bigint, scheduled bigint, retrying
 --       bigint, running bigint, held bigint, succeeded bigint, failed bigint, cancelled bigint,
 --       gone bigint)

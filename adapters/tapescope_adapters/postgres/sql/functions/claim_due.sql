@@ -4,13 +4,13 @@
 -- A task that cannot be claimed keeps no other from it: it ends (claim_singly), and has the attempt -1 in
 -- the answer. Ops that are paused are left out, and all of them for an owner that drains: asked here, in the
 -- transaction of the claim, so that what begins after a pause was committed claims no task of that op.
--- x_queues are the queues that tasks are taken from, and '{NULL}' is all of them: a look of its own, in the index
--- that knows no queues, so that a worker which takes all pays nothing for how many there are. Of one queue the look is
--- in an index of its own, by an expression: no plan can take the other index for it, and walk the other queues.
+-- What begins with a slash among x_ops is a queue that tasks are taken from; older versions send none, and take from all.
+-- All of them, as the queue NULL, are a look of its own, in the index that knows no queues, so that a worker which takes
+-- all pays nothing for how many there are. Of one queue the look is in an index of its own, by an expression: no plan can
+-- take the other index for it, and walk the other queues.
 CREATE OR REPLACE FUNCTION claim_due(
     x_lane text, x_number bigint, x_instance text, x_owner text, x_ops text[], x_limit integer,
-    x_lease bigint, x_ts bigint, x_before text, x_behind text, x_again boolean,
-    x_queues text[]
+    x_lease bigint, x_ts bigint, x_before text, x_behind text, x_again boolean
 ) RETURNS text
 LANGUAGE plpgsql
 SET search_path FROM CURRENT
@@ -20,6 +20,7 @@ AS $$
 DECLARE
     now      bigint;
     stored   json;
+    x_queues text[];
     levels   smallint[];
     level    smallint;
     share    record;
@@ -32,7 +33,11 @@ DECLARE
     news     text;
 BEGIN
     now := now_us();
-    x_ops := list_claimable(x_owner, x_ops);
+    x_queues := ARRAY(SELECT substr(o.op, 2) FROM unnest(x_ops) AS o(op) WHERE o.op LIKE '/%');
+    x_ops := list_claimable(x_owner, ARRAY(SELECT o.op FROM unnest(x_ops) AS o(op) WHERE o.op NOT LIKE '/%'));
+    IF cardinality(x_queues) = 0 THEN
+        x_queues := '{NULL}';
+    END IF;
     -- Of each op the first task of each priority that waits, a look in the index each: so the priorities of which
     -- something is due, and what is due later is not walked, however much of it there is.
     WITH RECURSIVE first AS (
@@ -146,7 +151,8 @@ BEGIN
           FROM unnest(won, starts, attempts) AS w(id, seq, attempt);
     ELSE  -- a column or a guard would refuse one, and so all: asked before, for a savepoint costs each claim
         SELECT c.won, c.attempts, c.starts INTO won, attempts, starts
-          FROM claim_singly(x_owner, x_ops, x_limit, x_lease, x_ts, x_before, x_behind, now, won, x_queues) c;
+          FROM claim_singly(x_owner, x_ops || ARRAY(SELECT '/' || q.queue FROM unnest(x_queues) AS q(queue) WHERE q.queue IS NOT NULL),
+                            x_limit, x_lease, x_ts, x_before, x_behind, now, won) c;
     END IF;
     IF cardinality(won) = 0 THEN
         UPDATE lanes SET answer = '[]' WHERE lane = x_lane;
@@ -167,17 +173,4 @@ BEGIN
         SELECT json_agg(json_build_array(w.attempt, w.seq, to_json(t)) ORDER BY w.nth)
           FROM unnest(won, attempts, starts) WITH ORDINALITY AS w(id, attempt, seq, nth)
          CROSS JOIN LATERAL (SELECT * FROM tasks t WHERE t.id = w.id LIMIT 1) t);
-END $$;
-
--- As workers of a version that knows no queues call it: from all.
-CREATE OR REPLACE FUNCTION claim_due(
-    x_lane text, x_number bigint, x_instance text, x_owner text, x_ops text[], x_limit integer,
-    x_lease bigint, x_ts bigint, x_before text, x_behind text, x_again boolean
-) RETURNS text
-LANGUAGE plpgsql
-SET search_path FROM CURRENT
-AS $$
-BEGIN
-    RETURN claim_due(x_lane, x_number, x_instance, x_owner, x_ops, x_limit, x_lease, x_ts, x_before, x_behind, x_again,
-                     ARRAY[NULL]::text[]);
 END $$;

@@ -1,10 +1,11 @@
 -- Claims one task after the other, for claim_due, which would be refused: first x_picked, then what else
 -- is due, priority after priority.
+-- x_ops are as claim_due takes them.
 -- A task that cannot be claimed, for it was written past tapescope, ends as failed; one whose tape takes no
 -- end is passed over, for the audit to find. What has ended has the attempt -1.
 CREATE OR REPLACE FUNCTION claim_singly(
     x_owner text, x_ops text[], x_limit integer, x_lease bigint, x_ts bigint, x_before text, x_behind text,
-    x_now bigint, x_picked bigint[], x_queues text[], OUT won bigint[], OUT attempts bigint[], OUT starts bigint[]
+    x_now bigint, x_picked bigint[], OUT won bigint[], OUT attempts bigint[], OUT starts bigint[]
 )
 LANGUAGE plpgsql
 SET search_path FROM CURRENT
@@ -23,8 +24,12 @@ BEGIN
         SELECT NULL AS op, 10 AS priority, NULL AS queue
          UNION ALL
         SELECT o.op, p.priority, q.queue
-          FROM unnest(x_ops) AS o(op) CROSS JOIN unnest(x_queues) AS q(queue)
+          FROM unnest(x_ops) AS o(op)
+         CROSS JOIN (SELECT substr(n.name, 2) FROM unnest(x_ops) AS n(name) WHERE n.name LIKE '/%'
+                      UNION ALL
+                     SELECT NULL WHERE NOT EXISTS (SELECT FROM unnest(x_ops) AS n(name) WHERE n.name LIKE '/%')) AS q(queue)
          CROSS JOIN generate_series(-9, 9) AS p(priority)
+         WHERE o.op NOT LIKE '/%'
          ORDER BY 2 DESC
     LOOP
         EXIT WHEN cardinality(won) >= x_limit;
