@@ -308,7 +308,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
     row(
         "http.stream_end",
         "A stream that was told to its end says so",
-        Edit(_STREAM, "                    self._end = StreamEnd.FINAL\n"),
+        Edit(_STREAM, "                self._end = StreamEnd.FINAL\n"),
         f"{_METERED}::test_a_stream_and_a_wait_do_not_spoil_the_histogram",
     ),
     row(

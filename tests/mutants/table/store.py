@@ -902,6 +902,13 @@ GUARDS: Final[tuple[Guard, ...]] = (
         on="memory",
     ),
     row(
+        "store.told_once",
+        "Who was given a commit's events does not read the tape for them",
+        Edit(_NOTES, "not known or change.last_seq > subscription.told_seq", "True"),
+        "tests/store/test_notifications.py::test_an_end_that_was_told_is_not_told_again",
+        on="memory",
+    ),
+    row(
         "store.backlog",
         "I9: a backlog that is full becomes a look at all of it",
         Edit(

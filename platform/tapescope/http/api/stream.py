@@ -176,46 +176,65 @@ class TapeStream(Response):
     async def _tell(
         self, wire: _Wire, gone: asyncio.Future[None], draining: asyncio.Future[Any]
     ) -> None:
-        loop, heartbeat = asyncio.get_running_loop(), self._state.limits.heartbeat
-        asked = loop.time()
-        upcoming: asyncio.Future[TapeBatch | None] | None = None
+        """Tell the tape, or why it is told no further; it ends when the reader goes."""
+        telling = asyncio.ensure_future(self._tell_tape(wire))
         try:
-            while not gone.done():
-                if upcoming is None:
-                    upcoming = asyncio.ensure_future(_next(self._batches))
-                await asyncio.wait(
-                    (upcoming, gone, draining),
-                    timeout=heartbeat,
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
-                if loop.time() - asked >= heartbeat:
-                    asked = loop.time()
-                    await self._still_may()  # a token may be revoked meanwhile
-                if draining.done():
-                    detail = "The server is about to stop: come back after the last seq."
-                    raise Refused(503, "Draining", detail)
-                if not upcoming.done():
-                    await wire.put(self._form.heartbeat)
-                    continue
-                batch, upcoming = upcoming.result(), None
-                if batch is None:
-                    self._end = StreamEnd.FINAL
-                    return
-                for chunk in _gather(self._form.write(event, batch) for event in batch.events):
-                    await wire.put(chunk)
+            await self._watch(wire, telling, gone, draining)
         except _ReaderStuck:
             raise
         except Exception as error:  # noqa: BLE001  # whatever it is, the end of a stream is never silence: it is told, and logged there
+            await _stop(telling)  # what it sends is a whole frame, and this one is the last
             problem, _ = describe(error)
             refusal = error.refusal if isinstance(error, Refused) else None
             self._end = _ENDS.get(refusal, StreamEnd.FAILED)
             lasting = isinstance(error, TapeGap | DamagedTape | UnknownTask)
             await wire.put(self._form.write_error(problem, _LATER if lasting else _SOON))
         finally:
-            if upcoming is not None:
-                upcoming.cancel()
-                with suppress(asyncio.CancelledError, Exception):  # nobody asks for it any more
-                    await upcoming
+            await _stop(telling)
+
+    async def _watch(
+        self,
+        wire: _Wire,
+        telling: asyncio.Future[None],
+        gone: asyncio.Future[None],
+        draining: asyncio.Future[Any],
+    ) -> None:
+        """Wait for the first end; each ``heartbeat`` ask whether the reader still may, and say
+        that the stream is alive where nothing else was sent."""
+        loop, heartbeat = asyncio.get_running_loop(), self._state.limits.heartbeat
+        asked = loop.time()
+        while True:
+            since = asked if wire.busy else min(asked, wire.sent_at)
+            await asyncio.wait(
+                (telling, gone, draining),
+                timeout=since + heartbeat - loop.time(),
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if telling.done():
+                telling.result()
+                self._end = StreamEnd.FINAL
+                return
+            if draining.done():
+                detail = "The server is about to stop: come back after the last seq."
+                raise Refused(503, "Draining", detail)
+            if gone.done():
+                return
+            if loop.time() - asked >= heartbeat:
+                asked = loop.time()
+                await self._still_may()  # a token may be revoked meanwhile
+            if loop.time() - wire.sent_at >= heartbeat and not wire.busy:
+                await wire.put(self._form.heartbeat)
+
+    async def _tell_tape(self, wire: _Wire) -> None:
+        async for batch in self._batches:
+            for chunk in _gather(self._form.write(event, batch) for event in batch.events):
+                await wire.put(chunk)
+
+
+async def _stop(work: asyncio.Future[None]) -> None:
+    work.cancel()
+    with suppress(asyncio.CancelledError, Exception):  # nobody asks for it any more
+        await work
 
 
 class _ReaderStuck(Exception):
@@ -227,6 +246,10 @@ class _Wire:
 
     def __init__(self, send: Send, within: float) -> None:
         self._send, self._within = send, within
+        self.sent_at = 0.0
+        """When the last chunk was taken, by the loop's clock."""
+        self.busy = False
+        """Whether the client has yet to take what was sent before."""
 
     async def begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         """Send the head of the answer."""
@@ -234,20 +257,20 @@ class _Wire:
 
     async def put(self, chunk: bytes, *, more: bool = True) -> None:
         """Raises ``_ReaderStuck`` when the client has not taken what was sent before."""
+        self.busy = True
         try:
             async with asyncio.timeout(self._within):
                 await self._send({"type": "http.response.body", "body": chunk, "more_body": more})
         except TimeoutError as error:
             raise _ReaderStuck from error
+        finally:
+            self.busy = False
+            self.sent_at = asyncio.get_running_loop().time()
 
 
 async def _wait_gone(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-async def _next(batches: AsyncGenerator[TapeBatch, None]) -> TapeBatch | None:
-    return await anext(batches, None)
 
 
 def _gather(frames: Iterable[bytes]) -> Iterator[bytes]:
