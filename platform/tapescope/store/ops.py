@@ -177,9 +177,7 @@ def _can_be_read(known: KnownOp) -> bool:
         and has_sound_numbers(0, known.retries, 0, known.timeout)
         and known.priority in PRIORITIES
         and is_queue(known.queue)
-        and (
-            known.max_waiting is None or (type(known.max_waiting) is int and known.max_waiting > 0)
-        )
+        and _is_bound(known.max_waiting)
     )
 
 
