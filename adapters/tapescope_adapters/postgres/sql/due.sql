@@ -18,7 +18,7 @@ WITH RECURSIVE first AS (
                            ORDER BY t.priority DESC, t.run_at, t.id LIMIT 1)
                           UNION ALL
                          (SELECT t.priority, t.run_at FROM tasks t
-                           WHERE t.status = 'pending'
+                           WHERE q.queue IS NOT NULL AND t.status = 'pending'
                              AND ((t.op || '/') || t.queue) COLLATE pg_catalog."C" = ((o.op || '/') || q.queue)
                            ORDER BY t.priority DESC, t.run_at, t.id LIMIT 1)) d
       LEFT JOIN LATERAL (SELECT q.op FROM pauses q WHERE q.op = o.op LIMIT 1) p ON true
@@ -30,7 +30,7 @@ WITH RECURSIVE first AS (
                            ORDER BY t.priority DESC, t.run_at, t.id LIMIT 1)
                           UNION ALL
                          (SELECT t.priority, t.run_at FROM tasks t
-                           WHERE t.status = 'pending' AND t.priority < f.priority
+                           WHERE f.queue IS NOT NULL AND t.status = 'pending' AND t.priority < f.priority
                              AND ((t.op || '/') || t.queue) COLLATE pg_catalog."C" = ((f.op || '/') || f.queue)
                            ORDER BY t.priority DESC, t.run_at, t.id LIMIT 1)) d
 )

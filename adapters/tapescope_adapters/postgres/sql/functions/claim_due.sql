@@ -7,7 +7,8 @@
 -- What begins with a slash among x_ops is a queue that tasks are taken from; older versions send none, and take from all.
 -- All of them, as the queue NULL, are a look of its own, in the index that knows no queues, so that a worker which takes
 -- all pays nothing for how many there are. Of one queue the look is in an index of its own, by an expression: no plan can
--- take the other index for it, and walk the other queues.
+-- take the other index for it, and walk the other queues. No sorting: an index that has the order is walked as far as it is
+-- asked for, whatever the statistics say.
 CREATE OR REPLACE FUNCTION claim_due(
     x_lane text, x_number bigint, x_instance text, x_owner text, x_ops text[], x_limit integer,
     x_lease bigint, x_ts bigint, x_before text, x_behind text, x_again boolean
@@ -16,6 +17,7 @@ LANGUAGE plpgsql
 SET search_path FROM CURRENT
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
+SET enable_sort = off
 AS $$
 DECLARE
     now      bigint;
@@ -48,7 +50,7 @@ BEGIN
                                ORDER BY t.priority DESC, t.run_at, t.id LIMIT 1)
                               UNION ALL
                              (SELECT t.priority, t.run_at FROM tasks t
-                               WHERE t.status = 'pending'
+                               WHERE q.queue IS NOT NULL AND t.status = 'pending'
                                  AND (t.op || '/' || t.queue) COLLATE "C" = o.op || '/' || q.queue
                                ORDER BY t.priority DESC, t.run_at, t.id LIMIT 1)) d
          UNION ALL
@@ -59,7 +61,7 @@ BEGIN
                                ORDER BY t.priority DESC, t.run_at, t.id LIMIT 1)
                               UNION ALL
                              (SELECT t.priority, t.run_at FROM tasks t
-                               WHERE t.status = 'pending' AND t.priority < f.priority
+                               WHERE f.queue IS NOT NULL AND t.status = 'pending' AND t.priority < f.priority
                                  AND (t.op || '/' || t.queue) COLLATE "C" = f.op || '/' || f.queue
                                ORDER BY t.priority DESC, t.run_at, t.id LIMIT 1)) d
     )
@@ -95,7 +97,7 @@ BEGIN
                                             ORDER BY t.run_at, t.id LIMIT x_limit)
                                            UNION ALL
                                           (SELECT t.run_at, t.id FROM tasks t
-                                            WHERE t.status = 'pending'
+                                            WHERE q.queue IS NOT NULL AND t.status = 'pending'
                                               AND (t.op || '/' || t.queue) COLLATE "C" = o.op || '/' || q.queue
                                               AND t.priority = level AND t.run_at <= now
                                             ORDER BY t.run_at, t.id LIMIT x_limit)) d
@@ -117,7 +119,7 @@ BEGIN
                      UNION ALL
                     SELECT b.id
                       FROM (SELECT t.id FROM tasks t
-                             WHERE t.status = 'pending'
+                             WHERE share.queue IS NOT NULL AND t.status = 'pending'
                                AND (t.op || '/' || t.queue) COLLATE "C" = share.op || '/' || share.queue
                                AND t.priority = level AND t.run_at <= now AND t.id <> ALL (picked)
                              ORDER BY t.run_at, t.id

@@ -44,7 +44,7 @@ BEGIN
              UNION ALL
             SELECT * FROM (
                 SELECT d.id, d.attempt FROM tasks d
-                 WHERE d.status = 'pending'
+                 WHERE asked.queue IS NOT NULL AND d.status = 'pending'
                    AND (d.op || '/' || d.queue) COLLATE "C" = asked.op || '/' || asked.queue
                    AND d.priority = asked.priority AND d.run_at <= x_now AND d.id <> ALL (x_picked)
                  ORDER BY d.run_at, d.id FOR NO KEY UPDATE SKIP LOCKED) AS of_queue
