@@ -227,12 +227,12 @@ def check_queue(value: object, name: str = "queue") -> str:
 def check_queues(queues: object) -> Sequence[str]:
     """The queues that a worker takes, by name, each once. Raises ``BadSetting``."""
     expected = f"1 to {_MOST_QUEUES} names of queues, or None for all"
-    given: Iterable[object] = ()
+    whole, given = queues, cast("Iterable[object]", ())
     if isinstance(queues, Iterable) and not isinstance(queues, str | bytes):
         given = cast("Iterable[object]", queues)
     names = sorted({check_queue(one, "queues") for one in given})
     if not 0 < len(names) <= _MOST_QUEUES:
-        raise BadSetting("queues", cast("object", queues), expected)
+        raise BadSetting("queues", whole, expected)
     return names
 
 
