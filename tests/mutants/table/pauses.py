@@ -129,10 +129,9 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "What was claimed before a pause, and whose reply was lost, is handed out after it",
         Edit(
             f"{POSTGRES}/sql/functions/claim_due.sql",
-            "    x_ops := list_claimable(x_owner, ARRAY(",
-            "    x_ops := (ARRAY(",
-            "    x_ops := list_claimable(x_owner, ARRAY(",
-            "    x_ops := (ARRAY(    IF cardinality(x_ops) = 0 THEN RETURN NULL; END IF;\n",
+            "    IF cardinality(x_queues) = 0 THEN\n",
+            "    IF cardinality(x_ops) = 0 THEN RETURN NULL; END IF;\n"
+            "    IF cardinality(x_queues) = 0 THEN\n",
         ),
         "tests/adapters/postgres/test_claims.py::"
         "test_claims_whose_reply_was_lost_are_told_though_the_op_is_paused_since",
