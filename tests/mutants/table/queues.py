@@ -165,9 +165,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "queues.held_sqlite",
         "A task that only its submitter can run needs no worker of its queue, on SQLite",
         Edit(
-            f"{SQLITE}/sql/backlog.sql",
-            "                WHERE t.lease_expires_at IS NULL)\n",
-            ")\n",
+            f"{SQLITE}/sql/backlog.sql", "SELECT d.lease_expires_at IS NULL FROM", "SELECT 1 FROM"
         ),
         f"{_SUITE}::TestSqlite::{_TOLD}",
     ),
